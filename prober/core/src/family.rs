@@ -26,7 +26,7 @@ impl Family {
 
 impl fmt::Display for Family {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
+        out.pad(match self {
             Self::Ipv4 => "ipv4",
             Self::Ipv6 => "ipv6",
         })

@@ -1,9 +1,31 @@
 //! The pure floor of prober: packets, evidence, diagnosis; no I/O, no clock, no unsafe.
 #![forbid(unsafe_code)]
 
+/// From evidence to causes.
+pub mod diagnosis;
+/// The seam under which packets are really sent and received.
+pub mod engine;
+/// The lines that an agent writes.
+pub mod event;
+/// What a whole run knows.
+pub mod evidence;
 /// What a node says of itself.
 pub mod facts;
 /// IPv4 or IPv6.
 pub mod family;
+/// Round-trip times of one path.
+pub mod latency;
 /// An Ethernet address.
 pub mod mac;
+/// What one end sees of a probe.
+pub mod observation;
+/// What an agent is told to do.
+pub mod plan;
+/// A whole run as a machine.
+pub mod run;
+/// Points in time as numbers of our own.
+pub mod time;
+/// What can be probed.
+pub mod topology;
+/// Packets as meaning.
+pub mod wire;

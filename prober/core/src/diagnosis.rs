@@ -1,0 +1,95 @@
+//! From evidence to causes: `diagnose` runs the rules over the whole matrix, never over one
+//! path alone, and says what is proven, what is only consistent, and what would decide.
+
+pub mod catalogue;
+
+use serde::{Deserialize, Serialize};
+
+use crate::family::Family;
+use crate::observation::Tier;
+use crate::topology::{AgentId, NodeName, PathId};
+use catalogue::Cause;
+
+/// How sure a diagnosis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// Nothing else of the catalogue gives this evidence.
+    Proven,
+    /// Other causes would give the same evidence; what would decide is told.
+    Consistent,
+}
+
+/// The stretch of the way where something is broken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Segment {
+    /// In a pod.
+    Pod {
+        /// The agent in that pod.
+        pod: AgentId,
+    },
+    /// On a node, between its pods and its uplink.
+    Node {
+        /// The node.
+        node: NodeName,
+    },
+    /// Between two nodes, in this direction.
+    Between {
+        /// Whence.
+        from: NodeName,
+        /// Whither.
+        to: NodeName,
+    },
+    /// In what the API says of the Service.
+    Service,
+    /// It could not be told.
+    Unknown,
+}
+
+/// A cause, named or unknown, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diagnosis {
+    /// The cause; `None` is `unknown`.
+    pub cause: Option<Cause>,
+    /// The node where it is, as far as that can be told.
+    pub node: Option<NodeName>,
+    /// The stretch of the way where it is.
+    pub segment: Segment,
+    /// The family that suffers; `None` for both.
+    pub family: Option<Family>,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// The best tier of evidence that it rests on.
+    pub tier: Tier,
+    /// The paths that it explains.
+    pub paths: Vec<PathId>,
+    /// What was seen, one sentence each, strongest first.
+    pub evidence: Vec<String>,
+    /// What was ruled out, and by what.
+    pub excluded: Vec<Exclusion>,
+    /// Observations that would decide between what is left; empty where nothing is left open.
+    pub would_decide: Vec<String>,
+    /// What to do.
+    pub remedy: Vec<Remedy>,
+    /// The probe to show: its path and its place among that path's probes.
+    pub exhibit: Option<(PathId, usize)>,
+}
+
+/// A cause that the evidence rules out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    /// The cause.
+    pub cause: Cause,
+    /// What rules it out, as a sentence.
+    pub because: String,
+}
+
+/// One step of a remedy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remedy {
+    /// What it does, and when it is the one to take.
+    pub summary: String,
+    /// Commands that can be pasted; may be empty.
+    pub commands: Vec<String>,
+}

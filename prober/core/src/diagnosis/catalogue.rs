@@ -1,0 +1,105 @@
+//! The causes that can be named: slug and one-line meaning.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident = $slug:literal, $meaning:literal;)*) => {
+        /// An entry of the catalogue.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Cause { $(#[doc = $meaning] $name,)* }
+
+        impl Cause {
+            /// Every cause.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its name in JSON, flags, metrics and text.
+            pub const fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug,)* }
+            }
+
+            /// What it means, in one line.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    BridgeNetfilterOff = "bridge-netfilter-off",
+        "Bridged replies never meet netfilter on this node, so a Service's translation is not undone between pods of one node.";
+    ReplyBypassesNat = "reply-bypasses-nat",
+        "Replies are not matched to their connection's translation and come from the pod's own address.";
+    ForwardDrop = "forward-drop",
+        "The node's FORWARD chain drops pod traffic.";
+    NetworkPolicy = "network-policy",
+        "A filter blocks one pod or port while its neighbours pass.";
+    NoEndpoints = "no-endpoints",
+        "The Service port has no endpoint, and the node rejects what is sent to it.";
+    RejectReset = "reject-reset",
+        "A rule on a node answers with a forged RST; the backend never saw the SYN.";
+    NotListening = "not-listening",
+        "The backend pod has no listener on the port.";
+    StaleEndpoint = "stale-endpoint",
+        "The Service leads to an address where no pod is.";
+    StaleRules = "stale-rules",
+        "The node's Service rules still lead to an endpoint that the API has moved away from.";
+    ServiceRulesMissing = "service-rules-missing",
+        "The node does not translate the Service's address at all.";
+    NoLocalEndpoint = "no-local-endpoint",
+        "The Service keeps traffic on the node, and the node has no ready endpoint: dropped by design.";
+    OverlayBlocked = "overlay-blocked",
+        "The overlay's own packets (VXLAN over UDP) do not get from one node to another.";
+    StaleOverlayNeighbour = "stale-overlay-neighbour",
+        "A node sends overlay packets to a wrong MAC or host for its peer.";
+    RouteMissing = "route-missing",
+        "A node has no usable route to the other node's pods.";
+    IpForwardOff = "ip-forward-off",
+        "The node does not forward packets between its interfaces.";
+    MtuBlackHole = "mtu-black-hole",
+        "Full-sized packets vanish on the way while small ones pass.";
+    PacketLoss = "packet-loss",
+        "A share of all packets is lost on the way.";
+    RpFilter = "rp-filter",
+        "Reverse-path filtering drops packets whose way back differs from their way in.";
+    HairpinOff = "hairpin-off",
+        "The bridge port does not send a pod's packets back to it, so the pod cannot reach itself through its Service.";
+    MissingMasquerade = "missing-masquerade",
+        "Traffic that must be source-translated leaves with a source that cannot be answered.";
+    AcceptQueueFull = "accept-queue-full",
+        "The backend does not accept connections fast enough, and its kernel drops new ones.";
+    EndpointFrozen = "endpoint-frozen",
+        "The backend's kernel completes handshakes, but its process does not answer.";
+    DuplicateIp = "duplicate-ip",
+        "Two pods have the same address.";
+    ConntrackFull = "conntrack-full",
+        "The node's connection table is full, and new connections are dropped.";
+    TransientOutage = "transient-outage",
+        "Everything through the node was silent and came back at the same instant: rules or links were being restored.";
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.slug())
+    }
+}
+
+/// Text that names no cause.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no cause '{0}'; `prober explain` lists them")]
+pub struct UnknownCause(String);
+
+impl std::str::FromStr for Cause {
+    type Err = UnknownCause;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCause> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|cause| cause.slug() == text)
+            .ok_or_else(|| UnknownCause(text.to_owned()))
+    }
+}

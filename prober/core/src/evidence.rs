@@ -1,0 +1,183 @@
+//! What a whole run knows: both ends of each probe, joined, and what nodes and agents say.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::event::{Hello, Ladder, OutcomeCounts, Witness};
+use crate::facts::{Counters, NodeFacts};
+use crate::latency::Latency;
+use crate::observation::{EngineKind, OutcomeKind, ProbeResult, Tier};
+use crate::topology::{AgentId, NodeName, Path, PathId};
+
+/// Everything that a diagnosis may look at.
+#[derive(Clone, Debug, Default)]
+pub struct Matrix {
+    /// Where it comes from, which limits what can be concluded.
+    pub source: Source,
+    /// Every path, by its number.
+    pub paths: BTreeMap<PathId, PathEvidence>,
+    /// Every agent that was placed.
+    pub agents: BTreeMap<AgentId, AgentEvidence>,
+    /// Every node that an agent runs on.
+    pub nodes: BTreeMap<NodeName, NodeEvidence>,
+}
+
+/// Where evidence comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// A run: every path was asked on purpose, and both ends could be watched.
+    #[default]
+    Run,
+    /// `prober probe`: only this host's end, targets that are not our responders.
+    Host,
+    /// A capture: whatever traffic there was.
+    Capture,
+}
+
+/// What is known of one path.
+#[derive(Clone, Debug)]
+pub struct PathEvidence {
+    /// The path.
+    pub path: Path,
+    /// The address and port that the client asks.
+    pub target: SocketAddr,
+    /// The agents that may answer, in the order of the Service's endpoints; what the
+    /// Kubernetes API (or the lab) says should be.
+    pub backends: Vec<Backend>,
+    /// Counts, by engine.
+    pub tallies: BTreeMap<EngineKind, PathTally>,
+    /// The probes that were told in full: all that failed or were late, and some healthy ones.
+    pub probes: Vec<Evidence>,
+    /// The TTL ladder, where one was climbed.
+    pub ladder: Option<Ladder>,
+    /// What a probe of the server pod's other port met, where one was tried.
+    pub other_port: Option<OutcomeKind>,
+}
+
+/// One endpoint that may answer on a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The agent behind it; `None` if the endpoint is none of the live pods.
+    pub agent: Option<AgentId>,
+    /// The endpoint's address and port.
+    pub address: SocketAddr,
+    /// Whether the API calls it ready.
+    pub ready: bool,
+}
+
+/// Counts of one path and engine.
+#[derive(Clone, Debug, Default)]
+pub struct PathTally {
+    /// How many had which outcome.
+    pub outcomes: OutcomeCounts,
+    /// How many were established by their first SYN.
+    pub first_syn_success: u64,
+    /// Round trips of the established ones.
+    pub rtt: Latency,
+}
+
+/// One probe with both ends.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// What the client saw.
+    pub client: ProbeResult,
+    /// Which agent's end is `server`.
+    pub server_agent: Option<AgentId>,
+    /// What the server's end saw. `None`: not heard (no capture there, or no report).
+    /// A witness without any packet: it was listening and saw nothing.
+    pub server: Option<Witness>,
+}
+
+/// What is known of an agent.
+#[derive(Clone, Debug, Default)]
+pub struct AgentEvidence {
+    /// Its first line; `None` if it never spoke.
+    pub hello: Option<Hello>,
+    /// Whether it reported every round to its end.
+    pub heard: bool,
+    /// Its own namespace's counters over the last round.
+    pub counters: Option<(Counters, Counters)>,
+    /// Packets that its ring lost.
+    pub capture_dropped: u64,
+    /// The longest it was late for its own timers, nanoseconds.
+    pub starved_ns: u64,
+}
+
+/// What a node says of itself, before and after the probes.
+#[derive(Clone, Debug, Default)]
+pub struct NodeEvidence {
+    /// Before anything was placed there.
+    pub before: Option<NodeFacts>,
+    /// Just before the failing paths were probed again.
+    pub during: Option<NodeFacts>,
+    /// After the last probe.
+    pub after: Option<NodeFacts>,
+}
+
+impl NodeEvidence {
+    /// The newest reading.
+    pub fn latest(&self) -> Option<&NodeFacts> {
+        self.after
+            .as_ref()
+            .or(self.during.as_ref())
+            .or(self.before.as_ref())
+    }
+}
+
+impl PathEvidence {
+    /// Counts of all engines that are to be believed on this path.
+    pub fn total(&self) -> PathTally {
+        let mut total = PathTally::default();
+        let believed = self.engines();
+        for (engine, tally) in &self.tallies {
+            if believed.contains(engine) {
+                total.outcomes.add(&tally.outcomes);
+                total.first_syn_success += tally.first_syn_success;
+                total.rtt.add(&tally.rtt);
+            }
+        }
+        total
+    }
+
+    /// Whether raw segments meet no translation here although connect() works: a Service that
+    /// is translated inside connect(2). Not a fault; the path is judged by `kernel` alone.
+    pub fn is_socket_level(&self) -> bool {
+        let all = |kind, engine| {
+            self.tallies.get(&engine).is_some_and(|tally: &PathTally| {
+                tally.outcomes.total() > 0 && tally.outcomes.of(kind) == tally.outcomes.total()
+            })
+        };
+        self.path.route.is_translated()
+            && all(OutcomeKind::Established, EngineKind::Kernel)
+            && self
+                .tallies
+                .get(&EngineKind::Raw)
+                .is_some_and(|raw| raw.outcomes.total() > 0 && raw.outcomes.established == 0)
+    }
+
+    /// The engines whose outcomes count.
+    pub fn engines(&self) -> Vec<EngineKind> {
+        if self.is_socket_level() {
+            return vec![EngineKind::Kernel];
+        }
+        self.tallies.keys().copied().collect()
+    }
+}
+
+impl Matrix {
+    /// The best tier of evidence that was really had.
+    pub fn tier(&self) -> Tier {
+        if self.nodes.values().any(|node| node.latest().is_some()) {
+            return Tier::T2;
+        }
+        self.agents
+            .values()
+            .filter_map(|agent| agent.hello.as_ref().map(|hello| hello.tier))
+            .max()
+            .unwrap_or(if self.source == Source::Run {
+                Tier::T0
+            } else {
+                Tier::T1
+            })
+    }
+}

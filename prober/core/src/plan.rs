@@ -1,0 +1,224 @@
+//! What an agent is told to do, and the refusal of targets that are none of its business.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::topology::{AgentId, PathId};
+
+/// The version of plans that this code reads and writes.
+pub const PLAN_SCHEMA: &str = "prober.dev/plan/v1";
+
+/// Most probes in one plan: what one agent can have in flight and report.
+pub const MAX_PROBES: u32 = 200_000;
+
+/// What one agent is to do until the next plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Always [`PLAN_SCHEMA`].
+    pub schema: String,
+    /// The run that it belongs to.
+    pub run: String,
+    /// Grows with each plan of a run; an agent ignores what it has already done.
+    pub generation: u32,
+    /// The agent it is for.
+    pub agent: AgentId,
+    /// The run's nonce, which banners carry.
+    pub nonce: u64,
+    /// How the agent answers others.
+    pub responder: ResponderPlan,
+    /// What it probes.
+    pub probes: Vec<ProbePlan>,
+}
+
+/// How an agent answers others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponderPlan {
+    /// Ports to listen on; the first is the one that Services lead to.
+    pub ports: Vec<u16>,
+    /// Whether connections are accepted.
+    pub accept: Accept,
+}
+
+/// Whether a responder takes connections from its accept queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accept {
+    /// As it should.
+    Running,
+    /// It leaves them in a queue of one (fault injection: `accept-queue-full`).
+    Paused,
+    /// It listens on no port (fault injection: `not-listening`).
+    Closed,
+}
+
+/// A number of equal probes on one path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbePlan {
+    /// The path that they belong to.
+    pub path: PathId,
+    /// How they are done.
+    pub method: Method,
+    /// Whom they ask.
+    pub target: SocketAddr,
+    /// How many.
+    pub count: u32,
+    /// Milliseconds from the plan's start to the first.
+    pub start_ms: u32,
+    /// Milliseconds from one to the next.
+    pub interval_ms: u32,
+    /// Milliseconds after which a probe without an answer has failed.
+    pub deadline_ms: u32,
+}
+
+/// How a probe is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Method {
+    /// The kernel's connect(), banner, and an echo of that many bytes (0: none).
+    Connect {
+        /// Bytes to be echoed.
+        echo_bytes: u32,
+    },
+    /// A crafted SYN; the answer ends it.
+    Syn,
+    /// A crafted handshake, banner, and an echo of that many bytes (0: none).
+    Exchange {
+        /// Bytes to be echoed.
+        echo_bytes: u32,
+    },
+    /// A crafted SYN with hop limit 64 that pins the backend, then the same five-tuple with
+    /// each of these hop limits, each up to `tries` times over a second apart.
+    Ladder {
+        /// Hop limits, ascending.
+        hop_limits: Vec<u8>,
+        /// How often a silent rung is tried.
+        tries: u8,
+    },
+}
+
+/// The addresses that an agent may ask: fixed when it starts, so that no plan can widen it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowed(Vec<Prefix>);
+
+/// An address prefix, such as `100.96.0.0/11`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    address: IpAddr,
+    length: u8,
+}
+
+impl std::str::FromStr for Prefix {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        let bad = || PlanError::Prefix(text.to_owned());
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            Some(length) => length.parse().map_err(|_| bad())?,
+            None => most,
+        };
+        if length > most {
+            return Err(bad());
+        }
+        Ok(Self { address, length })
+    }
+}
+
+impl Prefix {
+    /// Whether an address lies in the prefix.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(net), IpAddr::V4(host)) => {
+                let mask = u32::MAX
+                    .checked_shl(32 - u32::from(self.length))
+                    .unwrap_or(0);
+                (net.to_bits() ^ host.to_bits()) & mask == 0
+            }
+            (IpAddr::V6(net), IpAddr::V6(host)) => {
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.length))
+                    .unwrap_or(0);
+                (net.to_bits() ^ host.to_bits()) & mask == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl Allowed {
+    /// Only addresses within these prefixes.
+    pub fn new(prefixes: Vec<Prefix>) -> Self {
+        Self(prefixes)
+    }
+
+    /// Whether an address may be asked.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|prefix| prefix.contains(address))
+    }
+}
+
+/// Why a plan was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// It is not the JSON of a plan.
+    #[error("the plan does not parse: {0}; the last good plan stays in force")]
+    Json(#[from] serde_json::Error),
+    /// It is of a version that this agent does not know.
+    #[error(
+        "the plan's schema is '{0}', this agent reads '{PLAN_SCHEMA}': use the agent image of the same release as prober"
+    )]
+    Schema(String),
+    /// It is for another agent.
+    #[error("the plan is for {plan}, this agent is {agent}")]
+    Agent {
+        /// Whom it names.
+        plan: AgentId,
+        /// Who read it.
+        agent: AgentId,
+    },
+    /// It names a target outside the run.
+    #[error(
+        "the plan asks to probe {0}, which lies outside what this agent was started for: nothing was sent"
+    )]
+    ForeignTarget(SocketAddr),
+    /// It asks for more probes than one agent does.
+    #[error("the plan asks for {0} probes, {MAX_PROBES} is the most")]
+    TooMany(u64),
+    /// Text that is no address prefix.
+    #[error("'{0}' is no address prefix such as 10.244.0.0/16 or fd00::/64")]
+    Prefix(String),
+}
+
+impl Plan {
+    /// Reads a plan and checks it; what it gives may be trusted.
+    pub fn parse(text: &[u8], agent: &AgentId, allowed: &Allowed) -> Result<Self, PlanError> {
+        let plan: Self = serde_json::from_slice(text)?;
+        if plan.schema != PLAN_SCHEMA {
+            return Err(PlanError::Schema(plan.schema));
+        }
+        if plan.agent != *agent {
+            return Err(PlanError::Agent {
+                plan: plan.agent,
+                agent: agent.clone(),
+            });
+        }
+        let total: u64 = plan.probes.iter().map(|probe| u64::from(probe.count)).sum();
+        if total > u64::from(MAX_PROBES) {
+            return Err(PlanError::TooMany(total));
+        }
+        if let Some(probe) = plan
+            .probes
+            .iter()
+            .find(|probe| !allowed.contains(probe.target.ip()))
+        {
+            return Err(PlanError::ForeignTarget(probe.target));
+        }
+        Ok(plan)
+    }
+}

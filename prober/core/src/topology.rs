@@ -1,0 +1,175 @@
+//! What can be probed: nodes, agents on them, and the paths between agents.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::family::Family;
+
+/// The name of a Kubernetes node (or of a lab's).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// Takes the name as it is; the fleet that gave it vouches for it.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// One agent: a probe pod on a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AgentId {
+    /// The node it runs on.
+    pub node: NodeName,
+    /// The name of its pod.
+    pub pod: String,
+}
+
+impl AgentId {
+    /// The agent in pod `pod` on node `node`.
+    pub fn new(node: impl Into<String>, pod: impl Into<String>) -> Self {
+        Self {
+            node: NodeName::new(node),
+            pod: pod.into(),
+        }
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.pod)
+    }
+}
+
+/// What an agent is there for; both roles run the same binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Starts probes.
+    Client,
+    /// Answers them, and probes itself through the Service (hairpin).
+    Server,
+}
+
+/// Where the two ends of a path stand relative to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Both on one node.
+    SameNode,
+    /// On two nodes.
+    CrossNode,
+    /// Whichever endpoint the Service picks.
+    Any,
+}
+
+/// How the client addresses the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Route {
+    /// The server pod's own address.
+    PodIp,
+    /// The test Service's slot that is pinned to this server.
+    ClusterIp,
+    /// The test Service's port that is balanced over all servers.
+    ClusterIpAny,
+    /// The test Service with `internalTrafficPolicy: Local`.
+    ProberLocal,
+    /// The server pod's own slot, from the server pod itself.
+    Hairpin,
+}
+
+impl Route {
+    /// Every route, in the order in which people read them.
+    pub const ALL: [Self; 5] = [
+        Self::PodIp,
+        Self::ClusterIp,
+        Self::ClusterIpAny,
+        Self::ProberLocal,
+        Self::Hairpin,
+    ];
+
+    /// Whether a Service's translation is on the way.
+    pub const fn is_translated(self) -> bool {
+        match self {
+            Self::PodIp => false,
+            Self::ClusterIp | Self::ClusterIpAny | Self::ProberLocal | Self::Hairpin => true,
+        }
+    }
+
+    /// The name used in JSON, flags and text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PodIp => "pod-ip",
+            Self::ClusterIp => "cluster-ip",
+            Self::ClusterIpAny => "cluster-ip-any",
+            Self::ProberLocal => "prober-local",
+            Self::Hairpin => "hairpin",
+        }
+    }
+}
+
+impl Scope {
+    /// The name used in JSON, flags and text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SameNode => "same-node",
+            Self::CrossNode => "cross-node",
+            Self::Any => "any",
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The unit that is healthy or failing: a pair of agents, a route and a family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Path {
+    /// Who starts the handshake.
+    pub client: AgentId,
+    /// Who should answer; `None` where the Service picks (`cluster-ip-any`).
+    pub server: Option<AgentId>,
+    /// How the client addresses the server.
+    pub route: Route,
+    /// The IP family.
+    pub family: Family,
+}
+
+impl Path {
+    /// Same node, cross node, or whichever the Service picks.
+    pub fn scope(&self) -> Scope {
+        match &self.server {
+            None => Scope::Any,
+            Some(server) if server.node == self.client.node => Scope::SameNode,
+            Some(_) => Scope::CrossNode,
+        }
+    }
+}
+
+/// A path's number within one run: what plans and event lines call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PathId(pub u32);
