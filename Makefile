@@ -1,0 +1,39 @@
+# One command per intent; .ci/run calls `make test` and nothing else.
+
+# ip, iptables and their like live where a plain user's PATH does not look.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
+.PHONY: help demo test check lint lab bench fuzz completions man deps
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+demo: ## Break the lab as the founding incident did, and see it named
+	@scripts/demo
+
+test: deps lint ## The whole test suite, the lab included (as root, or with user namespaces)
+	cargo test --locked --workspace --no-fail-fast
+
+check: lint ## The same without what needs a namespace
+	PROBER_SKIP_PRIVILEGED=1 cargo test --locked --workspace --no-fail-fast
+
+lint: ## Format, clippy, rustdoc, licences and bans, each crate by itself
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
+	scripts/alone
+	scripts/deny
+
+lab: ## Keep a healthy lab up in this terminal, to break by hand
+	@scripts/deps demo
+	cargo build --locked -p prober -p prober-agent
+	cargo run --locked --quiet -p prober -- lab up
+
+bench: ## Measure the figures of the README beside zmap and an epoll loop
+	scripts/bench
+
+fuzz: ## Fuzz each target for SECONDS (60); needs a nightly toolchain and cargo-fuzz
+	scripts/fuzz $(or $(SECONDS),60)
+
+deps: ## Install the Debian packages that the tests need
+	@scripts/deps test
