@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Linux sockets for prober: rings, raw senders, muted ports, node facts, privileges.
+//!
+//! The only crate with unsafe code. Each module is one thing that the kernel is asked for; what is seen and sent is
+//! plain bytes, what they mean is the core's business.
+
+/// Node facts, read from /proc and rtnetlink.
+pub mod facts;
+/// What a capture lets through, as a program for the kernel and as a predicate.
+pub mod filter;
+/// Ports on which the kernel stays silent.
+pub mod mute;
+/// Captures: packets of both directions with the kernel's stamps.
+pub mod packet_socket;
+/// What this thread may do, and how it gives that up.
+pub mod privilege;
+/// Complete IP packets, sent in batches.
+pub mod send;
+
+mod option;

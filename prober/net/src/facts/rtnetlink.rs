@@ -1,0 +1,58 @@
+//! One rtnetlink dump: a question, and all objects that answer it (rtnetlink(7)).
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+/// The kernel's answer could not be had or read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DumpError {
+    /// A system call failed.
+    #[error("the netlink socket failed: {0}")]
+    Socket(#[from] io::Error),
+    /// The kernel refused the question.
+    #[error("the kernel refused: {0}")]
+    Refused(io::Error),
+    /// The kernel's answer is no netlink message.
+    #[error("the kernel's answer makes no sense: {0}")]
+    Decode(#[from] netlink_packet_core::DecodeError),
+}
+
+/// Asks one question and hands each object of the answer to `each`. An object that this version of the decoder does
+/// not understand is an error: half a list must not pass for a whole one.
+pub(super) fn dump(
+    question: RouteNetlinkMessage,
+    mut each: impl FnMut(RouteNetlinkMessage),
+) -> Result<(), DumpError> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(question));
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.header.sequence_number = 1;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = answer.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)?;
+            // Messages are aligned to four bytes (NLMSG_ALIGN); the last one may lack its padding.
+            let length = (message.header.length as usize).next_multiple_of(4).max(4);
+            rest = rest.get(length..).unwrap_or_default();
+            if let NetlinkPayload::InnerMessage(object) = message.payload {
+                each(object);
+            } else if let NetlinkPayload::Done(_) = message.payload {
+                return Ok(());
+            } else if let NetlinkPayload::Error(error) = message.payload {
+                return Err(DumpError::Refused(error.to_io()));
+            }
+        }
+    }
+}

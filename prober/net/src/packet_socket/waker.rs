@@ -1,0 +1,43 @@
+//! Wakes a thread that waits for packets.
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// Wakes a thread in [`super::Capture::wait`], from any other thread. Clones wake the same one (eventfd(2)).
+#[derive(Debug, Clone)]
+pub struct Waker(Arc<File>);
+
+impl Waker {
+    /// A waker that has not been used yet.
+    #[expect(unsafe_code, reason = "eventfd(2)")]
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: takes two integers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just opened it for us.
+        Ok(Self(Arc::new(File::from(unsafe {
+            OwnedFd::from_raw_fd(fd)
+        }))))
+    }
+
+    /// Ends the wait that is going on, or the next one.
+    pub fn wake(&self) {
+        // It fails only where the counter is at its end, and then the waker has been used already.
+        drop((&*self.0).write(&1_u64.to_ne_bytes()));
+    }
+
+    /// Forgets that it was used.
+    pub(super) fn clear(&self) {
+        // Nothing to read means that somebody else has cleared it.
+        drop((&*self.0).read(&mut [0; 8]));
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
