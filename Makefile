@@ -32,8 +32,8 @@ lab: ## Keep a healthy lab up in this terminal, to break by hand
 bench: ## Measure the figures of the README beside zmap and an epoll loop
 	scripts/bench
 
-fuzz: ## Fuzz each target for SECONDS (60); needs a nightly toolchain and cargo-fuzz
-	scripts/fuzz $(or $(SECONDS),60)
+fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
+	scripts/fuzz $(or $(FUZZ_SECONDS),60)
 
 deps: ## Install the Debian packages that the tests need
 	@scripts/deps test

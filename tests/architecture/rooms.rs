@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::source::Source;
 
 /// The small words that every room may use. A word may use the words before it.
-const WORDS: &[&str] = &["family", "mac", "time", "topology"];
+const WORDS: &[&str] = &["family", "mac", "time", "latency", "topology"];
 
 /// A room of prober-core (a top-level module), and the rooms that its product code may import beside the words. What no
 /// row allows, nothing imports: `capture`, `render` and `sim` are leaves.

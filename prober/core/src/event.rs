@@ -145,18 +145,22 @@ impl OutcomeCounts {
         }
     }
 
-    /// All of them.
+    /// All of them; the most there is where a line claims more.
     pub const fn total(&self) -> u64 {
-        self.established + self.reset + self.timeout + self.unreachable + self.mismatched
+        self.established
+            .saturating_add(self.reset)
+            .saturating_add(self.timeout)
+            .saturating_add(self.unreachable)
+            .saturating_add(self.mismatched)
     }
 
     /// Adds another's counts.
     pub const fn add(&mut self, other: &Self) {
-        self.established += other.established;
-        self.reset += other.reset;
-        self.timeout += other.timeout;
-        self.unreachable += other.unreachable;
-        self.mismatched += other.mismatched;
+        self.established = self.established.saturating_add(other.established);
+        self.reset = self.reset.saturating_add(other.reset);
+        self.timeout = self.timeout.saturating_add(other.timeout);
+        self.unreachable = self.unreachable.saturating_add(other.unreachable);
+        self.mismatched = self.mismatched.saturating_add(other.mismatched);
     }
 }
 

@@ -34,14 +34,13 @@ impl Latency {
 
     /// Counts one duration.
     pub fn record(&mut self, duration: Duration) {
-        self.0.saturating_record(nanos(duration));
+        self.0.saturating_record(nanos(duration).min(CEILING_NS));
     }
 
     /// Adds all of another's counts.
     pub fn add(&mut self, other: &Self) {
         for value in other.0.iter_recorded() {
-            self.0
-                .saturating_record_n(value.value_iterated_to(), value.count_at_value());
+            self.record_n(value.value_iterated_to(), value.count_at_value());
         }
     }
 
@@ -58,11 +57,17 @@ impl Latency {
     /// Each recorded duration with its count, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (Duration, u32)> + '_ {
         self.0.iter_recorded().map(|value| {
-            (
-                Duration::from_nanos(value.value_iterated_to()),
-                value.count_at_value(),
-            )
+            // The topmost bucket reaches beyond what a reader takes.
+            let nanos = value.value_iterated_to().min(CEILING_NS);
+            (Duration::from_nanos(nanos), value.count_at_value())
         })
+    }
+
+    /// Records one value many times, up to what its bucket holds: past that the histogram's
+    /// total would go on growing, and quantiles of a total that no bucket backs are nonsense.
+    fn record_n(&mut self, nanos: u64, count: u32) {
+        let room = u32::MAX - self.0.count_at(nanos);
+        self.0.saturating_record_n(nanos, count.min(room));
     }
 }
 
@@ -79,7 +84,7 @@ impl<'de> Deserialize<'de> for Latency {
             if value > CEILING_NS {
                 return Err(D::Error::custom("a round trip of over 60 s"));
             }
-            latency.0.saturating_record_n(value, count);
+            latency.record_n(value, count);
         }
         Ok(latency)
     }

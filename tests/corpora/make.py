@@ -1,0 +1,318 @@
+#!/usr/bin/env python3
+"""Makes the cases that fuzzing starts from; those that fuzzing found are kept as they were found.
+
+Usage: tests/corpora/make.py      (writes beside itself; what it makes is committed)
+
+A `wire` case is one byte that names the link type (0 Ethernet, 1 Linux cooked v1, 2 cooked v2, 3 raw IP), then the frame.
+The other cases are what they say.
+"""
+
+import json
+import pathlib
+import socket
+import struct
+
+HERE = pathlib.Path(__file__).parent
+
+CLIENT, CLUSTER_IP, BACKEND = "100.96.54.240", "100.67.30.133", "100.96.54.247"
+CLIENT6, BACKEND6 = "fd00:96:1::10", "fd00:96:1::20"
+MAC_A, MAC_B = bytes.fromhex("0a5864603610"), bytes.fromhex("0a5864603620")
+
+
+def keep(target, name, content):
+    folder = HERE / target
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def raw(address):
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def ip(src, dst, protocol, payload, ttl=64, options=b"", ident=7):
+    if ":" in src:
+        return struct.pack(">IHBB", 6 << 28, len(payload), protocol, ttl) + raw(src) + raw(dst) + payload
+    head = struct.pack(
+        ">BBHHHBBH", 0x45 + len(options) // 4, 0, 20 + len(options) + len(payload), ident, 0x4000, ttl, protocol, 0
+    )
+    head += raw(src) + raw(dst) + options
+    return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + payload
+
+
+def pseudo(src, dst, protocol, payload):
+    if ":" in src:
+        return raw(src) + raw(dst) + struct.pack(">IHBB", len(payload), 0, 0, protocol) + payload
+    return raw(src) + raw(dst) + struct.pack(">BBH", 0, protocol, len(payload)) + payload
+
+
+SYN_OPTIONS = bytes.fromhex("020405b40402080a000003e80000000001030307")
+
+
+def tcp(src, dst, sport, dport, seq, ack, flags, payload=b"", options=b"", ttl=64, offset=None):
+    words = 5 + len(options) // 4 if offset is None else offset
+    head = struct.pack(">HHIIBBHHH", sport, dport, seq, ack, words << 4, flags, 64240, 0, 0) + options + payload
+    sum_ = checksum(pseudo(src, dst, 6, head))
+    return ip(src, dst, 6, head[:16] + struct.pack(">H", sum_) + head[18:], ttl)
+
+
+def icmp(src, dst, kind, code, rest, quoted, ttl=63):
+    body = struct.pack(">BBHI", kind, code, 0, rest) + quoted
+    if ":" in src:
+        sum_ = checksum(pseudo(src, dst, 58, body))
+    else:
+        sum_ = checksum(body)
+    body = body[:2] + struct.pack(">H", sum_) + body[4:]
+    return ip(src, dst, 58 if ":" in src else 1, body, ttl)
+
+
+def ethernet(packet, kind=None):
+    if kind is None:
+        kind = 0x86DD if packet[0] >> 4 == 6 else 0x0800
+    return MAC_B + MAC_A + struct.pack(">H", kind) + packet
+
+
+SYN, RST, ACK, PSH, FIN = 2, 4, 16, 8, 1
+SYN_V4 = tcp(CLIENT, CLUSTER_IP, 40000, 80, 1000, 0, SYN, options=SYN_OPTIONS)
+SYN_V6 = tcp(CLIENT6, BACKEND6, 40000, 80, 1000, 0, SYN, options=SYN_OPTIONS)
+# The founding incident: asked the ClusterIP, answered by the pod.
+STRANGER = tcp(BACKEND, CLIENT, 80, 40000, 5000, 1001, SYN | ACK, options=SYN_OPTIONS)
+OWN_RST = tcp(CLIENT, BACKEND, 40000, 80, 1001, 0, RST)
+INCIDENT = [SYN_V4, STRANGER, OWN_RST]
+
+
+def wire():
+    def frame(name, packet, link=0):
+        keep("wire", name, bytes([link]) + packet)
+
+    frame("syn-v4", ethernet(SYN_V4))
+    frame("syn-v6", ethernet(SYN_V6))
+    frame("syn-ack-from-a-stranger", ethernet(STRANGER))
+    frame("rst", ethernet(OWN_RST))
+    frame("data", ethernet(tcp(CLIENT, BACKEND, 40000, 80, 1001, 5001, PSH | ACK, b"hello\n")))
+    frame("fin-v6", ethernet(tcp(CLIENT6, BACKEND6, 40000, 80, 1001, 5001, FIN | ACK)))
+    frame("raw-v4", SYN_V4, 3)
+    frame("raw-v6", SYN_V6, 3)
+    cooked1 = struct.pack(">HHH8sH", 4, 1, 6, MAC_A + b"\0\0", 0x0800)
+    frame("cooked-v1", cooked1 + SYN_V4, 1)
+    cooked2 = struct.pack(">HHIHBB8s", 0x0800, 0, 3, 1, 4, 6, MAC_A + b"\0\0")
+    frame("cooked-v2", cooked2 + SYN_V4, 2)
+    frame("vlan", ethernet(struct.pack(">HH", 7, 0x0800) + SYN_V4, 0x8100))
+    frame("port-unreachable", ethernet(icmp("100.96.54.1", CLIENT, 3, 3, 0, SYN_V4)))
+    frame("host-unreachable-quotes-eight-bytes", ethernet(icmp("100.96.54.1", CLIENT, 3, 1, 0, SYN_V4[:28])))
+    frame("time-exceeded", ethernet(icmp(CLUSTER_IP, CLIENT, 11, 0, 0, SYN_V4)))
+    frame("fragmentation-needed", ethernet(icmp("100.96.54.1", CLIENT, 3, 4, 1450, SYN_V4)))
+    frame("redirect", ethernet(icmp("100.96.54.1", CLIENT, 5, 1, 0x646036F7, SYN_V4)))
+    frame("echo-request", ethernet(icmp(CLIENT, BACKEND, 8, 0, 1, b"ping")))
+    frame("unreachable-v6", ethernet(icmp("fd00:96:1::1", CLIENT6, 1, 4, 0, SYN_V6)))
+    frame("packet-too-big-v6", ethernet(icmp("fd00:96:1::1", CLIENT6, 2, 0, 1450, SYN_V6)))
+    solicitation = raw(BACKEND6) + b"\x01\x01" + MAC_A
+    frame("neighbour-solicitation", ethernet(icmp(CLIENT6, "ff02::1:ff00:20", 135, 0, 0, solicitation, 255)))
+    advertisement = raw(BACKEND6) + b"\x02\x01" + MAC_B
+    frame("neighbour-advertisement", ethernet(icmp(BACKEND6, CLIENT6, 136, 0, 0x60000000, advertisement, 255)))
+    neighbour_option_of_no_length = raw(BACKEND6) + b"\x01\x00" + MAC_A
+    frame("neighbour-option-of-no-length", ethernet(icmp(CLIENT6, BACKEND6, 135, 0, 0, neighbour_option_of_no_length)))
+    arp = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + MAC_A + raw(CLIENT) + bytes(6) + raw(BACKEND)
+    frame("arp-request", ethernet(arp, 0x0806))
+    reply = struct.pack(">HHBBH", 1, 0x0800, 6, 4, 2) + MAC_B + raw(BACKEND) + MAC_A + raw(CLIENT)
+    frame("arp-reply", ethernet(reply, 0x0806))
+    frame("arp-of-odd-lengths", ethernet(reply[:4] + b"\xff\xff" + reply[6:], 0x0806))
+    frame("ip-options", ethernet(ip(CLIENT, BACKEND, 6, SYN_V4[20:], options=b"\x94\x04\0\0")))
+    hop_by_hop = b"\x06\x00\x01\x04\x00\x00\x00\x00" + SYN_V6[40:]
+    frame("v6-hop-by-hop", ethernet(ip(CLIENT6, BACKEND6, 0, hop_by_hop)))
+    frame("v6-extension-that-is-cut", ethernet(ip(CLIENT6, BACKEND6, 0, b"\x06\xff")))
+    frame("v6-fragment", ethernet(ip(CLIENT6, BACKEND6, 44, b"\x06\x00\x00\x10\x00\x00\x00\x01" + SYN_V6[40:])))
+    later = ethernet(SYN_V4[:6] + b"\x00\x10" + SYN_V4[8:])
+    frame("later-fragment", later)
+    vxlan = struct.pack(">HHHHII", 50000, 8472, 8 + 8 + 14 + len(SYN_V4), 0, 0x08000000, 1 << 8) + ethernet(SYN_V4)
+    frame("vxlan", ethernet(ip("172.20.0.11", "172.20.0.12", 17, vxlan)))
+    frame("empty", b"")
+    frame("unknown-link-type", SYN_V4, 200)
+    frame("header-length-four", ethernet(b"\x44" + SYN_V4[1:]))
+    frame("header-length-beyond-the-end", ethernet(b"\x4f" + SYN_V4[1:24]))
+    frame("total-length-zero", ethernet(SYN_V4[:2] + b"\0\0" + SYN_V4[4:]))
+    frame("total-length-too-small", ethernet(SYN_V4[:2] + b"\0\x08" + SYN_V4[4:]))
+    frame("total-length-too-large", ethernet(SYN_V4[:2] + b"\xff\xff" + SYN_V4[4:]))
+    frame("data-offset-zero", ethernet(tcp(CLIENT, BACKEND, 1, 2, 3, 4, SYN, offset=0)))
+    frame("data-offset-beyond-the-end", ethernet(tcp(CLIENT, BACKEND, 1, 2, 3, 4, SYN, offset=15)))
+    frame("option-of-no-length", ethernet(tcp(CLIENT, BACKEND, 1, 2, 3, 4, SYN, options=b"\x02\x00\x05\xb4")))
+    frame("option-beyond-the-end", ethernet(tcp(CLIENT, BACKEND, 1, 2, 3, 4, SYN, options=b"\x01\x01\x01\x08")))
+    frame("v6-payload-length-too-large", ethernet(SYN_V6[:4] + b"\xff\xff" + SYN_V6[6:]))
+    frame("icmp-quotes-an-icmp", ethernet(icmp("100.96.54.1", CLIENT, 3, 1, 0, icmp(CLIENT, BACKEND, 3, 1, 0, SYN_V4))))
+    frame("icmp-quotes-nothing", ethernet(icmp("100.96.54.1", CLIENT, 3, 3, 0, b"")))
+    frame("ends-in-the-tcp-header", ethernet(SYN_V4)[:40])
+    frame("wrong-checksum", ethernet(SYN_V4[:36] + b"\xde\xad" + SYN_V4[38:]))
+
+
+def pcap(packets, order="<", magic=0xA1B2C3D4, link=1, scale=1_000_000, snaplen=262144):
+    out = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snaplen, link)
+    for at, packet in packets:
+        cut = packet[:snaplen]
+        out += struct.pack(order + "IIII", at // scale, at % scale, len(cut), len(packet)) + cut
+    return out
+
+
+def block(kind, body, order="<"):
+    body += b"\0" * (-len(body) % 4)
+    return struct.pack(order + "II", kind, len(body) + 12) + body + struct.pack(order + "I", len(body) + 12)
+
+
+def pcapng(interfaces, packets, order="<"):
+    out = block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
+    for link, options in interfaces:
+        out += block(1, struct.pack(order + "HHI", link, 0, 0) + options, order)
+    for interface, at, packet in packets:
+        head = struct.pack(order + "IIIII", interface, at >> 32, at & 0xFFFFFFFF, len(packet), len(packet))
+        out += block(6, head + packet + b"\0" * (-len(packet) % 4), order)
+    return out
+
+
+def replay():
+    start = 1_700_000_000_000_000
+    frames = [(start + 100 * n, ethernet(packet)) for n, packet in enumerate(INCIDENT)]
+    again = [(at + 1_000_000, frame) for at, frame in frames]
+    whole = pcap(frames + again)
+    keep("replay", "incident.pcap", whole)
+    nanos = [(at * 1000, frame) for at, frame in frames + again]
+    keep("replay", "nanoseconds-big-endian.pcap", pcap(nanos, ">", 0xA1B23C4D, scale=1_000_000_000))
+    keep("replay", "raw-ip.pcap", pcap([(start, SYN_V4), (start + 50, SYN_V6)], link=101))
+    keep("replay", "cut-in-a-record.pcap", whole[:-30])
+    keep("replay", "cut-in-a-record-header.pcap", whole[:30])
+    keep("replay", "snaplen-54.pcap", pcap(frames, snaplen=54))
+    lying = bytearray(whole)
+    lying[32:36] = b"\xff\xff\xff\xff"
+    keep("replay", "a-record-of-four-gigabytes.pcap", bytes(lying))
+    keep("replay", "unknown-link-type.pcap", pcap(frames, link=195))
+    keep("replay", "no-packets.pcap", pcap([]))
+    nanosecond = struct.pack("<HHB3xHH", 9, 1, 9, 0, 0)
+    both = [(0, at, frame) for at, frame in frames] + [(1, at * 1000, frame[14:]) for at, frame in frames]
+    keep("replay", "two-interfaces.pcapng", pcapng([(1, b""), (101, nanosecond)], both))
+    keep("replay", "big-endian.pcapng", pcapng([(1, b"")], [(0, at, frame) for at, frame in frames], ">"))
+    keep("replay", "no-interface.pcapng", pcapng([], [(0, start, frames[0][1])]))
+    # A resolution of 2^-127 seconds, and one of 10^-127.
+    for name, resolution in [("two", 0xFF), ("ten", 0x7F)]:
+        fine = struct.pack("<HHB3xHH", 9, 1, resolution, 0, 0)
+        keep("replay", f"absurd-resolution-of-{name}.pcapng", pcapng([(1, fine)], [(0, start, frames[0][1])]))
+    good = pcapng([(1, b"")], [(0, start, frames[0][1])])
+    keep("replay", "a-block-of-no-length.pcapng", good[:28] + struct.pack("<II", 1, 0) + good[36:])
+    keep("replay", "a-block-of-four-gigabytes.pcapng", good[:28] + struct.pack("<II", 1, 0xFFFFFFFC) + good[36:])
+    keep("replay", "last-stamp-there-is.pcapng", pcapng([(1, b"")], [(0, 2**64 - 1, frames[0][1])]))
+    keep("replay", "empty", b"")
+    keep("replay", "not-a-capture", b"#!/bin/sh\necho this is no capture\n")
+
+
+PLAN = {
+    "schema": "prober.dev/plan/v1",
+    "run": "r1",
+    "generation": 1,
+    "agent": {"node": "node-1", "pod": "client"},
+    "nonce": 42,
+    "responder": {"ports": [8080, 8081], "accept": "running"},
+    "probes": [],
+}
+
+
+def probe(target="100.67.30.133:80", count=5, method=None):
+    return {
+        "path": 0,
+        "method": method or {"kind": "exchange", "echo_bytes": 20000},
+        "target": target,
+        "count": count,
+        "start_ms": 0,
+        "interval_ms": 20,
+        "deadline_ms": 4000,
+    }
+
+
+def plan():
+    def written(name, **changes):
+        keep("plan", name, json.dumps(PLAN | changes))
+
+    written("nothing-to-do.json")
+    ladder = {"kind": "ladder", "hop_limits": [1, 2, 3, 64], "tries": 3}
+    written(
+        "every-method.json",
+        probes=[
+            probe(method={"kind": "connect", "echo_bytes": 0}),
+            probe(method={"kind": "syn"}),
+            probe("[fd00:96:1::20]:8080"),
+            probe(method=ladder),
+        ],
+    )
+    written("paused.json", responder={"ports": [], "accept": "paused"})
+    written("foreign-target.json", probes=[probe("8.8.8.8:53")])
+    written("mapped-target.json", probes=[probe("[::ffff:100.67.30.133]:80")])
+    written("other-agent.json", agent={"node": "node-2", "pod": "client"})
+    written("other-schema.json", schema="prober.dev/plan/v9")
+    written("too-many.json", probes=[probe(count=2**32 - 1)] * 3)
+    written("negative-count.json", probes=[probe(count=-1)])
+    keep("plan", "cut.json", json.dumps(PLAN)[:-20])
+    keep("plan", "deep.json", "[" * 5000)
+    keep("plan", "empty.json", "")
+
+
+def agent_line():
+    def line(name, **event):
+        keep("agent_line", name, json.dumps(event))
+
+    agent = {"node": "node-1", "pod": "client"}
+    line(
+        "hello", event="hello", schema="prober.dev/agent/v1", agent=agent, version="0.1.0", tier="T1",
+        addresses=["100.96.1.10", "fd00:96:1::10"], limits=["no CAP_NET_ADMIN"], at=1,
+    )
+    line("plan-accepted", event="plan-accepted", generation=1)
+    line("plan-refused", event="plan-refused", reason="the plan does not parse:\n\"line\"\u2028two")
+    counts = {"established": 3, "reset": 0, "timeout": 1, "unreachable": 0, "mismatched": 2}
+    tally = {"event": "tally", "path": 0, "engine": "raw", "first_syn_success": 3}
+    line("tally", **tally, outcomes=counts, rtt=[[100_000, 2], [250_000, 1]])
+    most = 2**64 - 1
+    line("tally-of-the-most", **tally, outcomes={name: most for name in counts}, rtt=[[60_000_000_000, 2**32 - 1]] * 2)
+    line("tally-of-a-minute-and-more", **tally, outcomes=counts, rtt=[[60_000_000_001, 1]])
+    ip_ = {"src": CLIENT, "dst": CLUSTER_IP, "hop_limit": 64, "ident": 7}
+    syn = {
+        "src_port": 40000, "dst_port": 80, "seq": 1000, "ack": 0, "flags": 2, "window": 64240,
+        "options": {"mss": 1460, "sack_permitted": True, "timestamps": [1000, 0]}, "payload_len": 0,
+    }
+    link = {"src": "0a:58:64:60:36:10", "dst": "0a:58:64:60:36:01"}
+    seen = [{"at": 5, "direction": "sent", "packet": {"link": link, "body": {"tcp": [ip_, syn]}}}]
+    line(
+        "probe", event="probe", path=0, engine="raw", src=f"{CLIENT}:40000", dst=f"{CLUSTER_IP}:80", started=5, isn=1000,
+        server_isn=None, outcome={"kind": "mismatched", "from": f"{BACKEND}:80"}, syns=2, exchange={"kind": "not-tried"},
+        observations=seen,
+    )
+    line(
+        "witnessed", event="witnessed",
+        handshakes=[{
+            "isn": 1000, "peer": f"{CLIENT}:40000", "local": f"{BACKEND}:80", "syns": 2, "syn_acks": 2, "acks": 0,
+            "resets_received": 2, "resets_sent": 0, "observations": seen,
+        }],
+    )
+    line(
+        "ladder", event="ladder", path=0, target=f"{CLUSTER_IP}:80",
+        rungs=[
+            {"hop_limit": 1, "tries": 1, "answer": {"kind": "time-exceeded", "by": CLUSTER_IP, "hop_limit": 64}},
+            {"hop_limit": 2, "tries": 3, "answer": {"kind": "silent"}},
+        ],
+    )
+    line("capture", event="capture", received=10, dropped=most)
+    line("done", event="done", generation=1, starved_ns=most)
+    line("notice", event="notice", text="")
+    line("unknown-event", event="unheard-of")
+    keep("agent_line", "not-json", "thread 'main' panicked at src/main.rs:1:1:")
+    keep("agent_line", "cut", '{"event":"done","gener')
+    keep("agent_line", "long", '{"event":"' + "\u00e9" * 5000)
+    keep("agent_line", "not-utf-8", b'{"event":"notice","text":"\xff"}')
+
+
+if __name__ == "__main__":
+    wire()
+    replay()
+    plan()
+    agent_line()

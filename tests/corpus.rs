@@ -1,0 +1,82 @@
+//! Replays what fuzzing has found and what it starts from, without a fuzzer: every file of `corpora/` through its target.
+
+#![expect(clippy::expect_used, reason = "a test that cannot look fails")]
+#![expect(clippy::print_stdout, reason = "the case that panicked must be named")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use prober_tests::fuzzing::{TARGETS, Target, Verdict};
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The names in a folder, sorted.
+fn names(folder: &Path) -> BTreeSet<String> {
+    fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("list {}: {error}", folder.display()))
+        .map(|entry| {
+            entry
+                .expect("an entry of a folder that was just listed")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
+}
+
+fn replay(name: &str) {
+    let Target { run, .. } = TARGETS
+        .iter()
+        .find(|target| target.name == name)
+        .expect("the target exists");
+    let folder = here("corpora").join(name);
+    let (mut understood, mut refused) = (0, 0);
+    for case in names(&folder) {
+        // Shown only if the case panics.
+        println!("replaying tests/corpora/{name}/{case}");
+        match run(&fs::read(folder.join(&case)).expect("read a case that was just listed")) {
+            Verdict::Understood => understood += 1,
+            Verdict::Refused => refused += 1,
+        }
+    }
+    assert!(
+        understood >= 3 && refused >= 3,
+        "{name}: {understood} cases were understood and {refused} refused"
+    );
+}
+
+#[test]
+fn every_kept_plan_keeps_its_promises() {
+    replay("plan");
+}
+
+#[test]
+fn every_kept_agent_line_keeps_its_promises() {
+    replay("agent_line");
+}
+
+#[test]
+fn every_target_has_a_corpus_and_a_fuzzer_and_no_corpus_or_fuzzer_lacks_a_target() {
+    let targets: BTreeSet<String> = TARGETS
+        .iter()
+        .map(|target| target.name.to_owned())
+        .collect();
+    let mut corpora = names(&here("corpora"));
+    assert!(
+        corpora.remove("make.py"),
+        "the cases say how they were made"
+    );
+    assert_eq!(corpora, targets);
+    let fuzzers: BTreeSet<String> = targets.iter().map(|name| format!("{name}.rs")).collect();
+    assert_eq!(names(&here("../fuzz/fuzz_targets")), fuzzers);
+    let manifest = fs::read_to_string(here("../fuzz/Cargo.toml")).expect("read fuzz/Cargo.toml");
+    for fuzzer in fuzzers {
+        assert!(
+            manifest.contains(&format!("fuzz_targets/{fuzzer}")),
+            "{fuzzer} is not declared in fuzz/Cargo.toml"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! What is fuzzed: any bytes that a stranger can hand to prober, and what must hold of them.
+//!
+//! Each function takes the bytes of one case and panics where a promise is broken. `fuzz/` calls them with bytes that
+//! it makes up; the test `corpus` calls them with those kept in `corpora/`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use prober_core::event::Event;
+use prober_core::plan::{Allowed, Plan, Prefix};
+use prober_core::topology::AgentId;
+
+/// What became of one case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was understood, and kept the promises.
+    Understood,
+    /// It was refused by a typed error.
+    Refused,
+}
+
+/// One thing to fuzz.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name: of the file in `fuzz/fuzz_targets`, and of the folder in `tests/corpora`.
+    pub name: &'static str,
+    /// Runs one case.
+    pub run: fn(&[u8]) -> Verdict,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "plan",
+        run: plan,
+    },
+    Target {
+        name: "agent_line",
+        run: agent_line,
+    },
+];
+
+/// A plan, as whoever can write an agent's plan file may write it: refused, or obeyed as it was written.
+///
+/// # Panics
+///
+/// Where a plan that was taken asks for a foreign target, or is not the same plan when it is written and read again.
+pub fn plan(data: &[u8]) -> Verdict {
+    let agent = AgentId::new("node-1", "client");
+    let allowed = Allowed::new(vec![prefix("100.64.0.0/10"), prefix("fd00::/8")]);
+    let Ok(plan) = Plan::parse(data, &agent, &allowed) else {
+        return Verdict::Refused;
+    };
+    for probe in &plan.probes {
+        let asked = match probe.target.ip() {
+            IpAddr::V4(ip) => ip & Ipv4Addr::new(255, 192, 0, 0) == Ipv4Addr::new(100, 64, 0, 0),
+            IpAddr::V6(ip) => {
+                ip & Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)
+                    == Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0)
+            }
+        };
+        assert!(asked, "a plan that asks {} was taken", probe.target);
+    }
+    let written =
+        serde_json::to_vec(&plan).unwrap_or_else(|error| panic!("write {plan:?}: {error}"));
+    let again = Plan::parse(&written, &agent, &allowed)
+        .unwrap_or_else(|error| panic!("read {plan:?} again: {error}"));
+    assert_eq!(plan, again);
+    Verdict::Understood
+}
+
+/// A line that came through an agent's log: refused, or understood so that writing it again tells the same.
+///
+/// # Panics
+///
+/// Where a line that was understood is another one when it is written and read again.
+pub fn agent_line(data: &[u8]) -> Verdict {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return Verdict::Refused;
+    };
+    let event = match Event::parse(text) {
+        Ok(event) => event,
+        Err(error) => {
+            assert!(
+                error.to_string().len() < 2_000,
+                "a message repeats the whole line"
+            );
+            return Verdict::Refused;
+        }
+    };
+    if let Event::Tally(tally) = &event {
+        let mut twice = tally.outcomes;
+        twice.add(&tally.outcomes);
+        assert!(twice.total() >= tally.outcomes.total());
+        let quantile = |q: f64| tally.rtt.quantile(q);
+        assert!(
+            quantile(0.5) <= quantile(0.99),
+            "the median lies above the 99th percentile"
+        );
+    }
+    let line = event.to_line();
+    assert!(!line.contains('\n'), "an event takes more than one line");
+    let again = Event::parse(&line).unwrap_or_else(|error| panic!("read {line} again: {error}"));
+    assert_eq!(line, again.to_line());
+    Verdict::Understood
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
+}
