@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::event::{Hello, Ladder, OutcomeCounts, Witness};
 use crate::facts::{Counters, NodeFacts};
 use crate::latency::Latency;
-use crate::observation::{EngineKind, OutcomeKind, ProbeResult, Tier};
+use crate::observation::{Echo, EngineKind, Exchange, OutcomeKind, ProbeResult, Tier};
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
 /// Everything that a diagnosis may look at.
@@ -101,6 +101,10 @@ pub struct AgentEvidence {
     pub capture_dropped: u64,
     /// The longest it was late for its own timers, nanoseconds.
     pub starved_ns: u64,
+    /// Why it could not be started, or ended too early.
+    pub failed: Option<String>,
+    /// What it found worth telling.
+    pub notices: Vec<String>,
 }
 
 /// What a node says of itself, before and after the probes.
@@ -112,6 +116,8 @@ pub struct NodeEvidence {
     pub during: Option<NodeFacts>,
     /// After the last probe.
     pub after: Option<NodeFacts>,
+    /// Why it could not be read.
+    pub unread: Option<String>,
 }
 
 impl NodeEvidence {
@@ -153,6 +159,40 @@ impl PathEvidence {
                 .tallies
                 .get(&EngineKind::Raw)
                 .is_some_and(|raw| raw.outcomes.total() > 0 && raw.outcomes.established == 0)
+    }
+
+    /// Whether every probe so far was established by its first SYN, and its exchange went well.
+    /// A path without any outcome is not clean.
+    pub fn is_clean(&self) -> bool {
+        let total = self.total();
+        total.outcomes.total() > 0
+            && total.first_syn_success == total.outcomes.total()
+            && self
+                .probes
+                .iter()
+                .all(|probe| match &probe.client.exchange {
+                    Exchange::NotTried => true,
+                    Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => false,
+                    Exchange::Greeted { banner, echo } => {
+                        !matches!(echo, Echo::Stalled { .. })
+                            && (self.path.server.as_ref())
+                                .is_none_or(|server| server.pod == banner.pod)
+                    }
+                })
+    }
+
+    /// The outcome that says most about what is wrong; `None` where no probe has ended yet.
+    pub fn worst(&self) -> Option<OutcomeKind> {
+        let outcomes = self.total().outcomes;
+        [
+            OutcomeKind::Mismatched,
+            OutcomeKind::Timeout,
+            OutcomeKind::Unreachable,
+            OutcomeKind::Reset,
+            OutcomeKind::Established,
+        ]
+        .into_iter()
+        .find(|&kind| outcomes.of(kind) > 0)
     }
 
     /// The engines whose outcomes count.

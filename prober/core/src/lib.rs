@@ -19,6 +19,8 @@ pub mod latency;
 pub mod mac;
 /// What one end sees of a probe.
 pub mod observation;
+/// Which pairs of nodes are probed.
+pub mod pairing;
 /// What an agent is told to do.
 pub mod plan;
 /// A whole run as a machine.

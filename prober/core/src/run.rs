@@ -2,96 +2,404 @@
 //!
 //! A fleet is where agents run: the lab, or a Kubernetes cluster. It obeys [`FleetCommand`]s
 //! and tells [`FleetEvent`]s, over two channels; `Run` knows neither threads nor clocks.
+//!
+//! ```text
+//! ReadingFacts -> Placing -> Publishing -> Probing -> Reading what changed -> Removing -> Ended
+//!      |             |           |            |  \_ a closer look at what fails     ^
+//!      +-------------+-----------+------------+------ interrupted, failed, overdue ---+
+//! ```
 
-use std::net::{IpAddr, SocketAddr};
+mod collect;
+mod fleet;
+mod rounds;
+mod spec;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::event::Event;
+use crate::evidence::Matrix;
 use crate::facts::NodeFacts;
-use crate::plan::Plan;
-use crate::topology::{AgentId, NodeName, Role};
+use crate::observation::Tier;
+use crate::time::Timestamp;
+use crate::topology::{AgentId, NodeName};
+use collect::Collection;
+pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published};
+pub use spec::{MAX_SLOTS, RunSpec};
 
-/// What a run asks of its fleet.
-#[derive(Clone, Debug, PartialEq)]
-pub enum FleetCommand {
-    /// Read what these nodes say of themselves.
-    ReadFacts(Vec<NodeName>),
-    /// Start these agents. Each is answered by `AgentReady` or `AgentFailed`.
-    Place(Vec<Placement>),
-    /// Make the test Services lead to these agents. Answered by `Published` or `Failed`.
-    Publish(Endpoints),
-    /// Give an agent its (next) plan.
-    SendPlan(Plan),
-    /// Remove everything that was placed. Answered by `Removed`.
-    Remove,
+/// How long a node has to say something of itself.
+const FACTS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a fleet has to remove everything.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading what the nodes say of themselves, before anything is placed on them.
+    ReadingFacts,
+    /// Waiting for agents.
+    Placing,
+    /// Waiting for the test Services.
+    Publishing,
+    /// Probing every path.
+    Probing,
+    /// Looking closer at the paths that fail.
+    Suspecting,
+    /// Waiting for the agents' last lines.
+    Lingering,
+    /// Reading what changed on the nodes.
+    ReadingChanges,
+    /// Waiting until everything is removed.
+    Removing,
+    /// Over.
+    Ended,
 }
 
-/// One agent to be started.
+/// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// Its name and node.
-    pub agent: AgentId,
-    /// What it is there for.
-    pub role: Role,
-}
-
-/// Which agents are behind the test Services' ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Endpoints {
-    /// Slot `k` of the Service `prober` leads to the `k`-th of these.
-    pub slots: Vec<AgentId>,
-    /// The port `any` is balanced over these; each is its node's endpoint of `prober-local`.
-    pub any: Vec<AgentId>,
-}
-
-/// Where the test Services can be reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Published {
-    /// Addresses and ports of slot `k`, one per family.
-    pub slots: Vec<Vec<SocketAddr>>,
-    /// Addresses and ports of `any`, one per family.
-    pub any: Vec<SocketAddr>,
-    /// Addresses and ports of `prober-local`, one per family.
-    pub local: Vec<SocketAddr>,
-    /// What the API calls each endpoint: agents that are not ready.
-    pub not_ready: Vec<AgentId>,
-    /// The port of the responders that the Services lead to.
-    pub target_port: u16,
-    /// A second port of the responders that no Service leads to.
-    pub other_port: u16,
-}
-
-/// What a fleet tells its run.
-#[derive(Clone, Debug, PartialEq)]
-pub enum FleetEvent {
-    /// What a node said of itself; `Err` says why it could not be read.
-    Facts(NodeName, Result<Box<NodeFacts>, String>),
-    /// An agent runs and is addressed so.
-    AgentReady {
-        /// The agent.
-        agent: AgentId,
-        /// Its addresses.
-        addresses: Vec<IpAddr>,
-    },
-    /// An agent could not be started, or ended too early; never a network fault.
-    AgentFailed {
-        /// The agent.
-        agent: AgentId,
-        /// Why, as a sentence.
-        reason: String,
-    },
-    /// The test Services lead where they should.
-    Published(Published),
-    /// A line of an agent.
-    AgentLine {
-        /// The agent.
-        agent: AgentId,
-        /// What it says.
-        event: Event,
-    },
-    /// The fleet cannot go on.
-    Failed(String),
-    /// Everything is removed.
-    Removed,
-    /// The user wants it to end.
+pub enum Ending {
+    /// Every path was probed.
+    Complete,
+    /// The user ended it; the matrix holds what was measured until then.
     Interrupted,
+    /// It could not be done; the matrix holds what was measured until then.
+    CouldNotRun(String),
 }
+
+/// The timers of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunTimer {
+    /// The fleet takes too long.
+    Patience,
+    /// Time for the closer look.
+    Suspicion,
+    /// A round takes longer than its probes can.
+    Overdue,
+    /// The agents' last lines should be in.
+    Linger,
+}
+
+/// A run; see the module's picture.
+#[derive(Debug)]
+pub struct Run {
+    spec: RunSpec,
+    phase: Phase,
+    commands: VecDeque<FleetCommand>,
+    timer: Option<(Timestamp, RunTimer)>,
+    overdue: Option<Timestamp>,
+    /// Answers that are still owed: facts of nodes.
+    unread: BTreeSet<NodeName>,
+    /// Answers that are still owed: agents to be placed.
+    unplaced: BTreeSet<AgentId>,
+    /// Answers that are still owed: rounds to be done.
+    undone: BTreeSet<(AgentId, u32)>,
+    addresses: BTreeMap<AgentId, Vec<IpAddr>>,
+    endpoints: Endpoints,
+    published: Published,
+    collection: Collection,
+    has_placed: bool,
+    has_suspected: bool,
+    ending: Ending,
+}
+
+impl Run {
+    /// A run that has not started.
+    pub fn new(spec: RunSpec) -> Self {
+        Self {
+            spec,
+            phase: Phase::ReadingFacts,
+            commands: VecDeque::new(),
+            timer: None,
+            overdue: None,
+            unread: BTreeSet::new(),
+            unplaced: BTreeSet::new(),
+            undone: BTreeSet::new(),
+            addresses: BTreeMap::new(),
+            endpoints: Endpoints::default(),
+            published: Published::default(),
+            collection: Collection::default(),
+            has_placed: false,
+            has_suspected: false,
+            ending: Ending::Complete,
+        }
+    }
+
+    /// Starts it.
+    pub fn start(&mut self, now: Timestamp) {
+        if self.spec.tier >= Tier::T2 {
+            self.read_facts(Phase::ReadingFacts, self.spec.selected.clone(), now);
+        } else {
+            self.place(now);
+        }
+    }
+
+    /// What it is doing.
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// How many probes have an outcome, and of how many that is known beforehand.
+    pub fn progress(&self) -> (u64, u64) {
+        let paths = self.collection.matrix.paths.values();
+        let done = paths
+            .clone()
+            .map(|path| path.total().outcomes.total())
+            .sum();
+        let raw = if self.spec.tier >= Tier::T1 {
+            self.spec.raw_probes
+        } else {
+            0
+        };
+        let each = u64::from(self.spec.kernel_probes + raw);
+        (done, each * paths.count() as u64)
+    }
+
+    /// The next thing to ask of the fleet.
+    pub fn poll_command(&mut self) -> Option<FleetCommand> {
+        self.commands.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`], and why.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, RunTimer)> {
+        let overdue = self.overdue.map(|at| (at, RunTimer::Overdue));
+        [self.timer, overdue]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// What was measured, and how the run ended; `None` until it has.
+    pub fn finish(self) -> Option<(Matrix, Ending)> {
+        (self.phase == Phase::Ended).then(|| (self.collection.join(), self.ending))
+    }
+
+    /// Takes what the fleet tells.
+    pub fn handle(&mut self, event: FleetEvent, now: Timestamp) {
+        match event {
+            FleetEvent::Facts(node, facts) => self.handle_facts(&node, facts, now),
+            FleetEvent::AgentReady { agent, addresses } => {
+                self.addresses.insert(agent.clone(), addresses);
+                self.settle(&agent, now);
+            }
+            FleetEvent::AgentFailed { agent, reason } => self.handle_failed(&agent, reason, now),
+            FleetEvent::Published(published) => {
+                if self.phase == Phase::Publishing {
+                    self.published = published;
+                    self.probe(now);
+                }
+            }
+            FleetEvent::AgentLine { agent, event } => self.handle_line(&agent, event, now),
+            FleetEvent::Failed(reason) => self.end(Ending::CouldNotRun(reason), now),
+            FleetEvent::Removed => {
+                if self.phase == Phase::Removing {
+                    self.enter(Phase::Ended, None);
+                }
+            }
+            FleetEvent::Interrupted => self.end(Ending::Interrupted, now),
+        }
+    }
+
+    /// Takes the passing of time.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let Some((at, timer)) = self.poll_timeout() else {
+            return;
+        };
+        if now < at {
+            return;
+        }
+        match timer {
+            RunTimer::Patience => self.lose_patience(now),
+            RunTimer::Suspicion => self.suspect(now),
+            RunTimer::Overdue => {
+                self.undone.clear();
+                self.suspect_or_linger(now);
+            }
+            RunTimer::Linger => {
+                if self.has_suspected && self.spec.tier >= Tier::T2 {
+                    self.read_facts(Phase::ReadingChanges, self.spec.placed_nodes(), now);
+                } else {
+                    self.end(Ending::Complete, now);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, timer: Option<(Timestamp, RunTimer)>) {
+        self.phase = phase;
+        self.timer = timer;
+    }
+
+    fn read_facts(&mut self, phase: Phase, nodes: Vec<NodeName>, now: Timestamp) {
+        self.unread = nodes.iter().cloned().collect();
+        self.commands.push_back(FleetCommand::ReadFacts(nodes));
+        self.enter(phase, Some((now + FACTS_PATIENCE, RunTimer::Patience)));
+    }
+
+    fn handle_facts(
+        &mut self,
+        node: &NodeName,
+        facts: Result<Box<NodeFacts>, String>,
+        now: Timestamp,
+    ) {
+        let known = self
+            .collection
+            .matrix
+            .nodes
+            .entry(node.clone())
+            .or_default();
+        match facts {
+            Ok(facts) => {
+                let place = match self.phase {
+                    Phase::ReadingFacts | Phase::Placing | Phase::Publishing => &mut known.before,
+                    Phase::Probing | Phase::Suspecting | Phase::Lingering => &mut known.during,
+                    Phase::ReadingChanges | Phase::Removing | Phase::Ended => &mut known.after,
+                };
+                *place = Some(*facts);
+            }
+            Err(reason) => known.unread = Some(reason),
+        }
+        self.unread.remove(node);
+        if self.unread.is_empty() {
+            match self.phase {
+                Phase::ReadingFacts => self.place(now),
+                Phase::ReadingChanges => self.end(Ending::Complete, now),
+                Phase::Placing
+                | Phase::Publishing
+                | Phase::Probing
+                | Phase::Suspecting
+                | Phase::Lingering
+                | Phase::Removing
+                | Phase::Ended => {}
+            }
+        }
+    }
+
+    fn place(&mut self, now: Timestamp) {
+        let placements = self.spec.placements();
+        self.unplaced = placements
+            .iter()
+            .map(|placement| placement.agent.clone())
+            .collect();
+        for agent in &self.unplaced {
+            self.collection
+                .matrix
+                .agents
+                .entry(agent.clone())
+                .or_default();
+        }
+        self.has_placed = true;
+        self.commands.push_back(FleetCommand::Place(placements));
+        self.enter(
+            Phase::Placing,
+            Some((now + self.spec.patience, RunTimer::Patience)),
+        );
+    }
+
+    /// An agent has answered its placing, one way or the other.
+    fn settle(&mut self, agent: &AgentId, now: Timestamp) {
+        self.unplaced.remove(agent);
+        if self.phase != Phase::Placing || !self.unplaced.is_empty() {
+            return;
+        }
+        let missing = self
+            .collection
+            .matrix
+            .agents
+            .iter()
+            .find_map(|(agent, known)| {
+                let reason = known.failed.as_ref()?;
+                self.spec
+                    .selected
+                    .contains(&agent.node)
+                    .then(|| format!("agent {agent} on {}: {reason}", agent.node))
+            });
+        if let Some(reason) = missing {
+            self.end(Ending::CouldNotRun(reason), now);
+            return;
+        }
+        self.endpoints = self.spec.endpoints(&self.addresses);
+        self.commands
+            .push_back(FleetCommand::Publish(self.endpoints.clone()));
+        self.enter(
+            Phase::Publishing,
+            Some((now + self.spec.patience, RunTimer::Patience)),
+        );
+    }
+
+    fn handle_failed(&mut self, agent: &AgentId, reason: String, now: Timestamp) {
+        let known = self
+            .collection
+            .matrix
+            .agents
+            .entry(agent.clone())
+            .or_default();
+        known.failed.get_or_insert(reason);
+        self.undone.retain(|(waiting, _)| waiting != agent);
+        match self.phase {
+            Phase::Placing => self.settle(agent, now),
+            Phase::Probing | Phase::Suspecting if self.undone.is_empty() => {
+                self.suspect_or_linger(now);
+            }
+            Phase::ReadingFacts
+            | Phase::Publishing
+            | Phase::Probing
+            | Phase::Suspecting
+            | Phase::Lingering
+            | Phase::ReadingChanges
+            | Phase::Removing
+            | Phase::Ended => {}
+        }
+    }
+
+    fn lose_patience(&mut self, now: Timestamp) {
+        match self.phase {
+            // A node that says nothing of itself lowers the tier; it does not end the run.
+            Phase::ReadingFacts => self.place(now),
+            Phase::ReadingChanges => self.end(Ending::Complete, now),
+            Phase::Placing => {
+                let waited = self.spec.patience.as_secs();
+                for agent in std::mem::take(&mut self.unplaced) {
+                    let known = self.collection.matrix.agents.entry(agent).or_default();
+                    known.failed = Some(format!("not ready after {waited} s"));
+                }
+                if let Some(agent) = self.collection.matrix.agents.keys().next().cloned() {
+                    self.settle(&agent, now);
+                }
+            }
+            Phase::Publishing => {
+                let reason = format!(
+                    "the test Services were not published within {} s",
+                    self.spec.patience.as_secs()
+                );
+                self.end(Ending::CouldNotRun(reason), now);
+            }
+            Phase::Removing => self.enter(Phase::Ended, None),
+            Phase::Probing | Phase::Suspecting | Phase::Lingering | Phase::Ended => {}
+        }
+    }
+
+    /// Leaves: from every phase the same way.
+    fn end(&mut self, ending: Ending, now: Timestamp) {
+        if matches!(self.phase, Phase::Removing | Phase::Ended) {
+            return;
+        }
+        self.ending = ending;
+        self.overdue = None;
+        self.commands
+            .retain(|command| !matches!(command, FleetCommand::SendPlan(_)));
+        if self.has_placed {
+            self.commands.push_back(FleetCommand::Remove);
+            self.enter(
+                Phase::Removing,
+                Some((now + REMOVAL_PATIENCE, RunTimer::Patience)),
+            );
+        } else {
+            self.enter(Phase::Ended, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
