@@ -10,6 +10,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::mac::Mac;
 
+pub use craft::{CraftError, craft};
+pub use parse::{ParseError, Parsed, Sums, parse_frame};
+
+/// Packets for property tests.
+#[cfg(test)]
+pub(crate) mod arbitrary;
+/// Segments into bytes.
+mod craft;
+/// ICMP and `ICMPv6` messages, read.
+mod icmp;
+/// IP headers, read.
+mod ip;
+/// ARP and neighbour discovery, read.
+mod neighbour;
+/// Frames into packets.
+mod parse;
+/// TCP headers and options, read; checksums judged.
+mod tcp;
+
 /// A TCP sequence number; arithmetic wraps (RFC 9293 3.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -107,6 +126,21 @@ pub struct TcpOptions {
     /// Timestamp value and echo reply (RFC 7323 3.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamps: Option<(u32, u32)>,
+}
+
+impl TcpOptions {
+    /// The largest segment that fits a frame of 1500 bytes over IPv4 without options.
+    pub const ETHERNET_MSS: u16 = 1460;
+
+    /// What a SYN of a Linux client carries: SACK, timestamps, a window scale of 7.
+    pub const fn of_linux_syn(mss: u16, timestamp: u32) -> Self {
+        Self {
+            mss: Some(mss),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: Some((timestamp, 0)),
+        }
+    }
 }
 
 /// What is known of a checksum.

@@ -1,0 +1,135 @@
+//! IP headers, read: options, fragments and extension headers are stepped over.
+
+use std::net::IpAddr;
+
+use pnet_packet::ipv4::Ipv4Packet;
+use pnet_packet::ipv6::Ipv6Packet;
+
+use super::{Ip, ParseError};
+
+/// What an IP header carries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carried<'a> {
+    /// The header.
+    pub(super) ip: Ip,
+    /// The protocol behind it and its extension headers.
+    pub(super) protocol: u8,
+    /// What it carries, as far as it was captured.
+    pub(super) bytes: &'a [u8],
+    /// How long that is according to the headers; never less than `bytes`.
+    pub(super) len: usize,
+    /// Whether a checksum over pseudo-header and `bytes` can fit.
+    pub(super) extent: Extent,
+}
+
+/// How much of the original packet a header carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of it, on its way to the destination that the header names.
+    Whole,
+    /// Its first fragment, or it is source-routed: a checksum cannot be judged.
+    Partial,
+}
+
+/// Reads an IPv4 packet (RFC 791 3.1).
+pub(super) fn parse_v4(bytes: &[u8]) -> Result<Carried<'_>, ParseError> {
+    let header = Ipv4Packet::new(bytes).ok_or(ParseError::Truncated("IPv4 header"))?;
+    if header.get_version() != 4 {
+        return Err(ParseError::Version(header.get_version()));
+    }
+    let header_len = usize::from(header.get_header_length()) * 4;
+    // A length of zero is what offloaded sends look like before the device cuts them up.
+    let total_len = match usize::from(header.get_total_length()) {
+        0 => bytes.len(),
+        told => told,
+    };
+    if header_len < 20 || header_len > total_len {
+        return Err(ParseError::Length("IPv4 header"));
+    }
+    if header.get_fragment_offset() != 0 {
+        return Err(ParseError::LaterFragment);
+    }
+    let more_fragments = header.get_flags() & 0b001 != 0;
+    let ip = Ip {
+        src: IpAddr::V4(header.get_source()),
+        dst: IpAddr::V4(header.get_destination()),
+        hop_limit: header.get_ttl(),
+        ident: header.get_identification(),
+    };
+    let end = total_len.min(bytes.len());
+    let carried = bytes
+        .get(header_len..end)
+        .ok_or(ParseError::Truncated("IPv4 header"))?;
+    Ok(Carried {
+        ip,
+        protocol: header.get_next_level_protocol().0,
+        bytes: carried,
+        len: total_len - header_len,
+        extent: if more_fragments {
+            Extent::Partial
+        } else {
+            Extent::Whole
+        },
+    })
+}
+
+/// Reads an IPv6 packet with its extension headers (RFC 8200 3 and 4).
+pub(super) fn parse_v6(bytes: &[u8]) -> Result<Carried<'_>, ParseError> {
+    let header = Ipv6Packet::new(bytes).ok_or(ParseError::Truncated("IPv6 header"))?;
+    if header.get_version() != 6 {
+        return Err(ParseError::Version(header.get_version()));
+    }
+    let ip = Ip {
+        src: IpAddr::V6(header.get_source()),
+        dst: IpAddr::V6(header.get_destination()),
+        hop_limit: header.get_hop_limit(),
+        ident: 0,
+    };
+    let rest = bytes.get(40..).unwrap_or_default();
+    // A length of zero is a jumbogram (RFC 2675), which the kernel makes of offloaded sends.
+    let len = match usize::from(header.get_payload_length()) {
+        0 => rest.len(),
+        told => told,
+    };
+    let carried = Carried {
+        ip,
+        protocol: header.get_next_header().0,
+        bytes: rest.get(..len).unwrap_or(rest),
+        len,
+        extent: Extent::Whole,
+    };
+    without_extensions(carried)
+}
+
+fn without_extensions(mut carried: Carried<'_>) -> Result<Carried<'_>, ParseError> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION: u8 = 60;
+    loop {
+        let length_of = match carried.protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION => |length: u8| (usize::from(length) + 1) * 8,
+            FRAGMENT => |_| 8,
+            AUTHENTICATION => |length: u8| (usize::from(length) + 2) * 4,
+            _ => return Ok(carried),
+        };
+        let cut = ParseError::Truncated("IPv6 extension headers");
+        let &[next, length, high, low] = carried.bytes.first_chunk::<4>().ok_or(cut)?;
+        let step = length_of(length);
+        if step > carried.len {
+            return Err(ParseError::Length("IPv6 extension headers"));
+        }
+        let fragment = u16::from_be_bytes([high, low]);
+        match carried.protocol {
+            FRAGMENT if fragment >> 3 != 0 => return Err(ParseError::LaterFragment),
+            FRAGMENT if fragment & 1 != 0 => carried.extent = Extent::Partial,
+            // The fourth byte of a routing header counts the segments left.
+            ROUTING if low != 0 => carried.extent = Extent::Partial,
+            _ => {}
+        }
+        carried.bytes = carried.bytes.get(step..).ok_or(cut)?;
+        carried.len -= step;
+        carried.protocol = next;
+    }
+}

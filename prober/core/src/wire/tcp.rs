@@ -1,0 +1,128 @@
+//! TCP headers and options, read; checksums judged (RFC 9293 3.1).
+
+use std::net::IpAddr;
+
+use pnet_packet::tcp::TcpPacket;
+
+use super::ip::{Carried, Extent};
+use super::parse::protocol;
+use super::{Checksum, Ip, ParseError, Seq, Sums, Tcp, TcpFlags, TcpOptions};
+
+/// Option kinds (RFC 9293 3.2, RFC 7323, RFC 2018).
+pub(super) mod option {
+    pub(crate) const END: u8 = 0;
+    pub(crate) const NO_OPERATION: u8 = 1;
+    pub(crate) const MSS: u8 = 2;
+    pub(crate) const WINDOW_SCALE: u8 = 3;
+    pub(crate) const SACK_PERMITTED: u8 = 4;
+    pub(crate) const TIMESTAMPS: u8 = 8;
+}
+
+/// Reads a segment; gives its header and its payload as far as it was captured.
+pub(super) fn parse<'a>(carried: &Carried<'a>, sums: Sums) -> Result<(Tcp, &'a [u8]), ParseError> {
+    let bytes = carried.bytes;
+    let header = TcpPacket::new(bytes).ok_or(ParseError::Truncated("TCP header"))?;
+    let header_len = usize::from(header.get_data_offset()) * 4;
+    if header_len < 20 || header_len > carried.len {
+        return Err(ParseError::Length("TCP header"));
+    }
+    let options = bytes.get(20..header_len.min(bytes.len()));
+    let payload_len = u32::try_from(carried.len - header_len);
+    let tcp = Tcp {
+        src_port: header.get_source(),
+        dst_port: header.get_destination(),
+        seq: Seq(header.get_sequence()),
+        ack: Seq(header.get_acknowledgement()),
+        flags: TcpFlags(header.get_flags()),
+        window: header.get_window(),
+        options: parse_options(options.unwrap_or_default()),
+        payload_len: payload_len.map_err(|_| ParseError::Length("TCP header"))?,
+        checksum: judge(carried, header.get_checksum(), sums),
+    };
+    Ok((tcp, bytes.get(header_len..).unwrap_or_default()))
+}
+
+/// As the kernel does (net/ipv4/tcp_input.c, tcp_parse_options): what is malformed ends the list,
+/// what is unknown or of a wrong length is stepped over.
+fn parse_options(mut bytes: &[u8]) -> TcpOptions {
+    let mut options = TcpOptions::default();
+    loop {
+        bytes = match bytes {
+            [] | [option::END, ..] => return options,
+            [option::NO_OPERATION, rest @ ..] => rest,
+            &[kind, length, ref rest @ ..] => {
+                let Some((value, rest)) = usize::from(length)
+                    .checked_sub(2)
+                    .and_then(|length| rest.split_at_checked(length))
+                else {
+                    return options;
+                };
+                match (kind, value) {
+                    (option::MSS, &[high, low]) => {
+                        options.mss = Some(u16::from_be_bytes([high, low]));
+                    }
+                    (option::WINDOW_SCALE, &[shift]) => options.window_scale = Some(shift),
+                    (option::SACK_PERMITTED, []) => options.sack_permitted = true,
+                    (option::TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
+                        options.timestamps = Some((
+                            u32::from_be_bytes([a, b, c, d]),
+                            u32::from_be_bytes([e, f, g, h]),
+                        ));
+                    }
+                    _ => {}
+                }
+                rest
+            }
+            [_] => return options,
+        };
+    }
+}
+
+fn judge(carried: &Carried<'_>, told: u16, sums: Sums) -> Checksum {
+    let whole = carried.extent == Extent::Whole && carried.bytes.len() == carried.len;
+    if sums == Sums::Trust || !whole {
+        return Checksum::Unknown;
+    }
+    let pseudo = pseudo_header(&carried.ip, carried.len);
+    // The segment's own checksum is part of the sum, which must come out as minus zero.
+    if fold(pseudo + sum(carried.bytes)) == 0xffff {
+        return Checksum::Valid;
+    }
+    // The sender's kernel puts the pseudo-header's sum there and leaves the rest to the device
+    // (CHECKSUM_PARTIAL, include/linux/skbuff.h): not corrupt, only not yet filled in.
+    if told == fold(pseudo) {
+        return Checksum::Unknown;
+    }
+    Checksum::Invalid
+}
+
+fn pseudo_header(ip: &Ip, len: usize) -> u64 {
+    let address = |address: IpAddr| match address {
+        IpAddr::V4(address) => sum(&address.octets()),
+        IpAddr::V6(address) => sum(&address.octets()),
+    };
+    address(ip.src) + address(ip.dst) + u64::from(protocol::TCP) + len as u64
+}
+
+/// The sum of the 16-bit words, big-endian, an odd byte padded with zero (RFC 1071).
+fn sum(bytes: &[u8]) -> u64 {
+    let mut words = bytes.chunks_exact(2);
+    let mut sum = 0;
+    for word in &mut words {
+        if let &[high, low] = word {
+            sum += u64::from(u16::from_be_bytes([high, low]));
+        }
+    }
+    match *words.remainder() {
+        [odd] => sum + (u64::from(odd) << 8),
+        _ => sum,
+    }
+}
+
+fn fold(mut sum: u64) -> u16 {
+    while let carry @ 1.. = sum >> 16 {
+        sum = (sum & 0xffff) + carry;
+    }
+    // What is left has no bits above the sixteenth.
+    (sum & 0xffff) as u16
+}
