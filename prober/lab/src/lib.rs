@@ -1,1 +1,27 @@
-//! Placeholder.
+//! Two or more Kubernetes-like nodes out of network namespaces, and faults to break them.
+//!
+//! The kernel parts are the real ones: veths, a bridge with br_netfilter, vxlan as flannel makes it, the rules that
+//! kube-proxy writes. What is missing is Kubernetes. Everything dies with the process that made it.
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`isolate`] | moves the process into namespaces of its own, before anything else |
+//! | [`topology`] | nodes, pods, addresses: data, and the scripts that make them |
+//! | [`proxy`] | the rules of kube-proxy and flanneld: text |
+//! | [`namespace`] | runs scripts and threads inside a namespace |
+//! | [`network`] | [`Lab`]: a network that is up, with its kube-proxies |
+#![forbid(unsafe_code)]
+
+/// Moves the process into namespaces of its own.
+pub mod isolate;
+/// Runs scripts and threads inside the lab's namespaces.
+pub mod namespace;
+/// A network that is up.
+pub mod network;
+/// The rules of kube-proxy and flanneld.
+pub mod proxy;
+/// Nodes, pods and addresses.
+pub mod topology;
+
+pub use network::{Lab, LabError};
+pub use topology::LabSpec;

@@ -1,0 +1,174 @@
+//! Moves the process into namespaces of its own, so that the lab dies with it and touches nothing else.
+//!
+//! The process starts itself again under `unshare`: new mount, network and process namespaces (and a user
+//! namespace when it is not root), a private `/run` for the names of network namespaces and for iptables'
+//! lock. What runs inside is the first process of its process namespace: when it ends, however it ends,
+//! the kernel kills everything in there, and network namespaces vanish with their last process and mount.
+//!
+//! ```text
+//! prober run --lab          waits, passes the exit status on; holds the lifeline
+//!   unshare --fork          --kill-child: dies -> the next dies
+//!     prober run --lab      process 1 of the lab; the lifeline ends -> it exits
+//! ```
+//!
+//! The lifeline is the inner process's standard input, a pipe that only the outer process holds open: an outer
+//! process that ends in any way, SIGKILL included, closes it.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+
+use crate::namespace::{self, CommandError};
+
+/// Set for the inner process, so that it knows what it is.
+const INSIDE: &str = "PROBER_LAB_INSIDE";
+
+/// What kernel switch decides about unprivileged user namespaces, Debian's and Ubuntu's.
+const HOW: &str = "allow unprivileged user namespaces (sysctl -w kernel.unprivileged_userns_clone=1 or, on Ubuntu, \
+kernel.apparmor_restrict_unprivileged_userns=0; user.max_user_namespaces must not be 0), or run as root";
+
+/// The process could not be isolated.
+#[derive(Debug, thiserror::Error)]
+pub enum IsolateError {
+    /// The kernel or a policy refuses the namespaces.
+    #[error("cannot make namespaces for the lab: {said}; {HOW}")]
+    Refused {
+        /// What `unshare` said.
+        said: String,
+    },
+    /// A program that the lab needs is not there.
+    #[error(
+        "cannot start {program}: {source}; the lab needs util-linux, iproute2, iptables, ethtool, conntrack and procps: apt-get install them"
+    )]
+    Start {
+        /// The program.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The inner process could not be awaited or found.
+    #[error("cannot start this program again inside the lab: {0}")]
+    Again(io::Error),
+    /// The bridge filter is not in the kernel.
+    #[error(
+        "cannot make a node: this kernel has no /proc/sys/net/bridge; run modprobe br_netfilter as root once"
+    )]
+    NoBridgeFilter,
+    /// The private `/run` could not be made.
+    #[error(transparent)]
+    Private(#[from] CommandError),
+}
+
+/// Which of the two processes this is.
+#[derive(Debug)]
+pub enum Side {
+    /// The inner one: alone in its namespaces, free to make a lab.
+    Inside,
+    /// The outer one, after the inner one has ended: this is its exit status.
+    Ended(ExitCode),
+}
+
+/// Isolates the process: call it first thing, before any thread is started.
+///
+/// The outer process blocks until the inner one has ended. SIGINT, SIGTERM or SIGKILL to the outer one end both.
+pub fn enter() -> Result<Side, IsolateError> {
+    if env::var_os(INSIDE).is_some() {
+        private_run()?;
+        hold_lifeline()?;
+        return Ok(Side::Inside);
+    }
+    try_unshare()?;
+    let program = env::current_exe().map_err(IsolateError::Again)?;
+    let mut child = unshare()
+        .arg("--")
+        .arg(program)
+        .args(env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .env("PATH", search_path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|source| IsolateError::Start {
+            program: "unshare",
+            source,
+        })?;
+    // `Child::wait` would close the pipe first: it is the lifeline, and stays open until the inner process has ended.
+    let lifeline = child.stdin.take();
+    let status = child.wait().map_err(IsolateError::Again)?;
+    drop(lifeline);
+    let code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(2);
+    Ok(Side::Ended(ExitCode::from(code)))
+}
+
+/// Whether this process is inside already.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+    ]);
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+}
+
+/// Tries what the lab will do first, with a program that does nothing: only here can a refusal be told from a failing run.
+fn try_unshare() -> Result<(), IsolateError> {
+    let output = unshare()
+        .args(["--", "mount", "-t", "tmpfs", "tmpfs", "/run"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| IsolateError::Start {
+            program: "unshare",
+            source,
+        })?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(IsolateError::Refused {
+            said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+}
+
+fn private_run() -> Result<(), IsolateError> {
+    if !std::path::Path::new("/proc/sys/net/bridge").exists() {
+        return Err(IsolateError::NoBridgeFilter);
+    }
+    namespace::run_outside("mount -t tmpfs tmpfs /run\nip link set lo up")?;
+    Ok(())
+}
+
+/// Ends this process, and with it the lab, when the outer process is gone.
+fn hold_lifeline() -> Result<(), IsolateError> {
+    thread::Builder::new()
+        .name("lifeline".to_owned())
+        .spawn(|| {
+            // Nothing is ever written: the read returns when the pipe is closed, or broken, which is the same.
+            let mut nothing = [0];
+            while matches!(io::stdin().read(&mut nothing), Ok(1)) {}
+            std::process::exit(2);
+        })
+        .map(drop)
+        .map_err(IsolateError::Again)
+}
+
+/// The caller's path with the folders of `ip` and `iptables`, which an ordinary user's path lacks on Debian.
+fn search_path() -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin:/usr/bin:/bin");
+    path
+}

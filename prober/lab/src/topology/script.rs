@@ -1,0 +1,292 @@
+//! The topology as shell text: what is made once, and what is set and can be set again.
+//!
+//! Making and setting are apart so that healing is only setting again: the second half names the
+//! whole wanted state (routes, tunnel neighbours, ports, switches, firewall) and works on a node in any state.
+//! One script runs in each namespace, as one `sh -ec`.
+
+use prober_core::family::Family;
+use prober_core::mac::Mac;
+
+use super::{
+    BRIDGE, LabSpec, Node, POD_MTU, Pod, Role, TUNNEL_V4, TUNNEL_V6, UPLINK, client, server,
+};
+use crate::proxy::jumps;
+
+/// The namespace that joins the nodes.
+pub const UNDERLAY: &str = "underlay";
+
+/// The underlay's switch; it swallows what is sent to the default gateway, as a dropping router does.
+const GATEWAY_MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 0xfe]);
+
+/// `ip -batch` for the lab as a whole: every namespace, and the cables between them.
+pub fn cables(spec: &LabSpec) -> String {
+    let mut text = format!("netns add {UNDERLAY}\n");
+    for node in spec.nodes() {
+        text += &format!("netns add {node}\n");
+    }
+    for pod in spec.pods() {
+        text += &format!("netns add {pod}\n");
+    }
+    // An end whose interface number is its peer's is taken for no cable at all, and its carrier noticed up to a
+    // second late (linkwatch_urgent_event in net/core/link_watch.c): hence numbers of their own for this end.
+    for node in spec.nodes() {
+        text += &format!(
+            "link add {node} index {} netns {UNDERLAY} type veth peer name {UPLINK} netns {node}\n",
+            1000 + u16::from(node.number())
+        );
+    }
+    for pod in spec.pods() {
+        let index = match pod.role {
+            Role::Client => 110,
+            Role::Server => 120,
+        };
+        text += &format!(
+            "link add {} index {index} netns {} type veth peer name eth0 netns {pod}\n",
+            pod.role.port(),
+            pod.node
+        );
+    }
+    text
+}
+
+/// The underlay: one switch, at which no packet meets netfilter.
+pub fn underlay(spec: &LabSpec) -> String {
+    let mut text = format!(
+        "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
+ip -batch - <<'END'
+link set lo up
+link add switch address {GATEWAY_MAC} type bridge
+link set switch up
+"
+    );
+    for node in spec.nodes() {
+        text += &format!("link set {node} master switch mtu 1500 up\n");
+    }
+    text + "END\n"
+}
+
+/// The underlay, set again after a fault.
+pub fn underlay_settings(spec: &LabSpec) -> String {
+    let mut text = String::from("ip -batch - <<'END'\n");
+    for node in spec.nodes() {
+        text += &format!("link set {node} mtu 1500 up\n");
+    }
+    text + "END\n"
+}
+
+/// A node's own interfaces, made once.
+pub fn node(node: Node) -> String {
+    let (v4, v6) = (Family::Ipv4, Family::Ipv6);
+    let mut text = format!(
+        "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.all.keep_addr_on_down=1
+ip -batch - <<'END'
+link set lo up
+link set {UPLINK} address {uplink_mac}
+link set {UPLINK} up
+addr add {underlay_v4}/24 dev {UPLINK}
+addr add {underlay_v6}/64 dev {UPLINK} nodad
+link add {BRIDGE} address {bridge_mac} mtu {POD_MTU} type bridge
+link set {BRIDGE} up
+addr add {gateway_v4}/24 dev {BRIDGE}
+addr add {gateway_v6}/64 dev {BRIDGE} nodad
+link add {TUNNEL_V4} address {tunnel_v4} mtu 1450 type vxlan id 1 dev {UPLINK} dstport 8472 local {underlay_v4} nolearning
+addr add {network_v4}/32 dev {TUNNEL_V4}
+link set {TUNNEL_V4} up
+link add {TUNNEL_V6} address {tunnel_v6} mtu 1430 type vxlan id 1 dev {UPLINK} dstport 8472 local {underlay_v6} nolearning udp6zerocsumtx udp6zerocsumrx
+addr add {network_v6}/128 dev {TUNNEL_V6} nodad
+link set {TUNNEL_V6} up
+",
+        uplink_mac = node.uplink_mac(),
+        bridge_mac = node.bridge_mac(),
+        underlay_v4 = node.underlay(v4),
+        underlay_v6 = node.underlay(v6),
+        gateway_v4 = node.gateway(v4),
+        gateway_v6 = node.gateway(v6),
+        network_v4 = node.pod_network(v4),
+        network_v6 = node.pod_network(v6),
+        tunnel_v4 = node.tunnel_mac(v4),
+        tunnel_v6 = node.tunnel_mac(v6),
+    );
+    for role in Role::ALL {
+        text += &format!(
+            "link set {} master {BRIDGE} mtu {POD_MTU} up\n",
+            role.port()
+        );
+    }
+    // Segments larger than the underlay's MTU would cross a veth whole and hide every MTU fault.
+    text + &format!(
+        "END
+ethtool -K {UPLINK} tso off gso off gro off tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off >/dev/null 2>&1 || true
+"
+    )
+}
+
+/// A node's switches, ports, routes, tunnel neighbours and empty firewall, whatever they were before.
+pub fn node_settings(spec: &LabSpec, node: Node) -> String {
+    let mut text = format!(
+        "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \\
+  net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.{UPLINK}.rp_filter=0 \\
+  net.ipv4.conf.{BRIDGE}.rp_filter=0 net.ipv4.conf.{tunnel}.rp_filter=0 \\
+  net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
+bridge -batch - <<'END'
+",
+        tunnel = TUNNEL_V4.replace('.', "/"),
+    );
+    for role in Role::ALL {
+        text += &format!("link set dev {} hairpin on\n", role.port());
+    }
+    for peer in spec.peers(node) {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            text += &format!(
+                "fdb replace {} dev {} dst {}\n",
+                peer.tunnel_mac(family),
+                tunnel(family),
+                peer.underlay(family)
+            );
+        }
+    }
+    text += &format!(
+        "END
+ip -batch - <<'END'
+link set {UPLINK} mtu 1500 up
+link set {BRIDGE} mtu {POD_MTU} up
+link set {TUNNEL_V4} mtu 1450 up
+link set {TUNNEL_V6} mtu 1430 up
+"
+    );
+    for role in Role::ALL {
+        text += &format!("link set {} mtu {POD_MTU} up\n", role.port());
+    }
+    text += &format!(
+        "END
+ip -4 route flush proto boot
+ip -6 route flush proto boot
+ip -4 route flush cache
+ip -6 route flush cache
+ip -batch - <<'END'
+neigh flush dev {BRIDGE} nud all
+neigh replace 172.20.0.1 lladdr {GATEWAY_MAC} dev {UPLINK} nud permanent
+neigh replace fd00:172::1 lladdr {GATEWAY_MAC} dev {UPLINK} nud permanent
+route replace default via 172.20.0.1 dev {UPLINK}
+route replace default via fd00:172::1 dev {UPLINK}
+"
+    );
+    for peer in spec.peers(node) {
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let (next_hop, device) = (peer.pod_network(family), tunnel(family));
+            text += &format!(
+                "neigh replace {next_hop} lladdr {mac} dev {device} nud permanent
+route replace {cidr} via {next_hop} dev {device} onlink
+",
+                mac = peer.tunnel_mac(family),
+                cidr = peer.pod_cidr(family),
+            );
+        }
+    }
+    text += "END\n";
+    for family in [Family::Ipv4, Family::Ipv6] {
+        text += &format!(
+            "{} <<'END'\n{}END\n",
+            restore(family),
+            jumps::base(family, node)
+        );
+    }
+    text
+}
+
+/// A pod's interface, made once.
+pub fn pod(pod: Pod) -> String {
+    format!(
+        "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0
+ip -batch - <<'END'
+link set lo up
+link set eth0 address {mac} mtu {POD_MTU}
+link set eth0 up
+addr add {v4}/24 dev eth0
+addr add {v6}/64 dev eth0 nodad
+END
+",
+        mac = pod.mac(),
+        v4 = pod.address(Family::Ipv4),
+        v6 = pod.address(Family::Ipv6),
+    )
+}
+
+/// A pod's routes and MTU, whatever they were before; its path-MTU memory emptied.
+pub fn pod_settings(pod: Pod) -> String {
+    format!(
+        "ip -batch - <<'END'
+link set eth0 mtu {POD_MTU} up
+route replace default via {} dev eth0
+route replace default via {} dev eth0
+neigh flush dev eth0 nud all
+END
+ip -4 route flush cache
+ip -6 route flush cache
+",
+        pod.node.gateway(Family::Ipv4),
+        pod.node.gateway(Family::Ipv6),
+    )
+}
+
+/// The tunnel that carries this family's pods.
+pub fn tunnel(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => TUNNEL_V4,
+        Family::Ipv6 => TUNNEL_V6,
+    }
+}
+
+/// The filter command of the family.
+pub fn iptables(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "iptables -w",
+        Family::Ipv6 => "ip6tables -w",
+    }
+}
+
+/// The command that replaces a family's whole firewall.
+pub fn restore(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "iptables-restore -w",
+        Family::Ipv6 => "ip6tables-restore -w",
+    }
+}
+
+/// Every namespace of the lab with the script that makes what is in it, nodes and pods set as well.
+pub fn makings(spec: &LabSpec) -> Vec<(String, String)> {
+    let mut all = vec![(UNDERLAY.to_owned(), underlay(spec))];
+    for at in spec.nodes() {
+        all.push((at.name(), node(at) + &node_settings(spec, at)));
+        for each in [client(at), server(at)] {
+            all.push((each.name(), pod(each) + &pod_settings(each)));
+        }
+    }
+    all
+}
+
+/// Every namespace of the lab with the script that sets it as it should be.
+pub fn settings(spec: &LabSpec) -> Vec<(String, String)> {
+    let mut all = vec![(UNDERLAY.to_owned(), underlay_settings(spec))];
+    for at in spec.nodes() {
+        all.push((at.name(), node_settings(spec, at)));
+        for each in [client(at), server(at)] {
+            all.push((each.name(), pod_settings(each)));
+        }
+    }
+    all
+}
+
+/// Waits until every interface of a namespace carries packets.
+///
+/// The kernel opens a bridge port and a queue only some time after both ends of a cable are up
+/// (net/core/link_watch.c); what is sent before that is lost without a trace.
+pub fn until_up() -> &'static str {
+    "tries=0
+while ip -o link show up | grep -q -e NO-CARRIER -e 'state DOWN' -e 'state LOWERLAYERDOWN' || bridge link | grep -q 'state disabled'; do
+  tries=$((tries + 1))
+  [ $tries -lt 300 ] || { echo 'its interfaces did not come up in three seconds' >&2; ip -o link show >&2; exit 1; }
+  sleep 0.01
+done
+"
+}
