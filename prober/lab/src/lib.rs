@@ -1,6 +1,6 @@
 //! Two or more Kubernetes-like nodes out of network namespaces, and faults to break them.
 //!
-//! The kernel parts are the real ones: veths, a bridge with br_netfilter, vxlan as flannel makes it, the rules that
+//! The kernel parts are the real ones: veths, a bridge with `br_netfilter`, vxlan as flannel makes it, the rules that
 //! kube-proxy writes. What is missing is Kubernetes. Everything dies with the process that made it.
 //!
 //! | room | what it holds |

@@ -94,11 +94,11 @@ pub struct Endpoints {
 }
 
 /// One Service port as kube-proxy sees it on one node.
-struct Port {
+struct ServicePort {
     /// `namespace/service:port`: the name that its chains are hashed from.
     name: String,
     ip: IpAddr,
-    port: u16,
+    number: u16,
     traffic: Traffic,
     endpoints: Vec<IpAddr>,
 }
@@ -110,12 +110,12 @@ enum Traffic {
     Local,
 }
 
-fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<Port> {
-    let mut ports: Vec<Port> = (0..SLOTS)
-        .map(|slot| Port {
+fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> {
+    let mut ports: Vec<ServicePort> = (0..SLOTS)
+        .map(|slot| ServicePort {
             name: format!("prober/prober:slot-{slot}"),
             ip: cluster_ip(family),
-            port: SLOT_PORT + u16::from(slot),
+            number: SLOT_PORT + u16::from(slot),
             traffic: Traffic::Cluster,
             endpoints: endpoints
                 .slots
@@ -125,10 +125,10 @@ fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<Port> {
                 .collect(),
         })
         .collect();
-    ports.push(Port {
+    ports.push(ServicePort {
         name: "prober/prober:any".to_owned(),
         ip: cluster_ip(family),
-        port: BALANCED_PORT,
+        number: BALANCED_PORT,
         traffic: Traffic::Cluster,
         endpoints: endpoints
             .any
@@ -136,10 +136,10 @@ fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<Port> {
             .map(|each| each.address(family))
             .collect(),
     });
-    ports.push(Port {
+    ports.push(ServicePort {
         name: "prober/prober-local:http".to_owned(),
         ip: local_cluster_ip(family),
-        port: BALANCED_PORT,
+        number: BALANCED_PORT,
         traffic: Traffic::Local,
         endpoints: endpoints
             .local
@@ -179,7 +179,7 @@ pub fn slot_chain(slot: u8) -> String {
     )
 }
 
-impl Port {
+impl ServicePort {
     fn chain(&self) -> String {
         let kind = match self.traffic {
             Traffic::Cluster => "SVC",
@@ -192,12 +192,12 @@ impl Port {
     fn destination(&self, comment: &str) -> String {
         format!(
             "-m comment --comment \"{} {comment}\" -m tcp -p tcp -d {} --dport {}",
-            self.name, self.ip, self.port
+            self.name, self.ip, self.number
         )
     }
 }
 
-fn endpoint_chain(port: &Port, target: &str) -> String {
+fn endpoint_chain(port: &ServicePort, target: &str) -> String {
     format!("KUBE-SEP-{}", hash(&format!("{}tcp{target}", port.name)))
 }
 
@@ -280,7 +280,7 @@ pub fn sync(family: Family, node: Node, before: &Endpoints, now: &Endpoints) -> 
 ",
     );
     for rule in &rejects {
-        text += &format!("{rule}\n");
+        text.extend([format!("{rule}\n")]);
     }
     text += "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
 -A KUBE-FORWARD -m comment --comment \"kubernetes forwarding rules\" -m mark --mark 0x4000/0x4000 -j ACCEPT
@@ -293,7 +293,7 @@ COMMIT
 :KUBE-MARK-MASQ - [0:0]
 ";
     for chain in chains.iter().chain(&stale) {
-        text += &format!(":{chain} - [0:0]\n");
+        text.extend([format!(":{chain} - [0:0]\n")]);
     }
     text += "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
 -A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
@@ -301,17 +301,17 @@ COMMIT
 -A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
 ";
     for rule in services.iter().chain(&rules) {
-        text += &format!("{rule}\n");
+        text.extend([format!("{rule}\n")]);
     }
     let except = match family {
         Family::Ipv4 => "",
         Family::Ipv6 => " ! -d ::1/128",
     };
-    text += &format!(
+    text.extend([format!(
         "-A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in this chain\" -m addrtype --dst-type LOCAL{except} -j KUBE-NODEPORTS\n"
-    );
+    )]);
     for chain in &stale {
-        text += &format!("-X {chain}\n");
+        text.extend([format!("-X {chain}\n")]);
     }
     text + "COMMIT\n"
 }

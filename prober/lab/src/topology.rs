@@ -136,6 +136,7 @@ impl Node {
     }
 
     /// The node that follows among so many, the first after the last.
+    #[must_use]
     pub fn next_of(self, spec: &LabSpec) -> Self {
         spec.nodes()
             .find(|node| *node > self)

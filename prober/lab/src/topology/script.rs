@@ -22,29 +22,29 @@ const GATEWAY_MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 0xfe]);
 pub fn cables(spec: &LabSpec) -> String {
     let mut text = format!("netns add {UNDERLAY}\n");
     for node in spec.nodes() {
-        text += &format!("netns add {node}\n");
+        text.extend([format!("netns add {node}\n")]);
     }
     for pod in spec.pods() {
-        text += &format!("netns add {pod}\n");
+        text.extend([format!("netns add {pod}\n")]);
     }
     // An end whose interface number is its peer's is taken for no cable at all, and its carrier noticed up to a
     // second late (linkwatch_urgent_event in net/core/link_watch.c): hence numbers of their own for this end.
     for node in spec.nodes() {
-        text += &format!(
+        text.extend([format!(
             "link add {node} index {} netns {UNDERLAY} type veth peer name {UPLINK} netns {node}\n",
             1000 + u16::from(node.number())
-        );
+        )]);
     }
     for pod in spec.pods() {
         let index = match pod.role {
             Role::Client => 110,
             Role::Server => 120,
         };
-        text += &format!(
+        text.extend([format!(
             "link add {} index {index} netns {} type veth peer name eth0 netns {pod}\n",
             pod.role.port(),
             pod.node
-        );
+        )]);
     }
     text
 }
@@ -60,7 +60,7 @@ link set switch up
 "
     );
     for node in spec.nodes() {
-        text += &format!("link set {node} master switch mtu 1500 up\n");
+        text.extend([format!("link set {node} master switch mtu 1500 up\n")]);
     }
     text + "END\n"
 }
@@ -69,7 +69,7 @@ link set switch up
 pub fn underlay_settings(spec: &LabSpec) -> String {
     let mut text = String::from("ip -batch - <<'END'\n");
     for node in spec.nodes() {
-        text += &format!("link set {node} mtu 1500 up\n");
+        text.extend([format!("link set {node} mtu 1500 up\n")]);
     }
     text + "END\n"
 }
@@ -108,10 +108,10 @@ link set {TUNNEL_V6} up
         tunnel_v6 = node.tunnel_mac(v6),
     );
     for role in Role::ALL {
-        text += &format!(
+        text.extend([format!(
             "link set {} master {BRIDGE} mtu {POD_MTU} up\n",
             role.port()
-        );
+        )]);
     }
     // Segments larger than the underlay's MTU would cross a veth whole and hide every MTU fault.
     text + &format!(
@@ -133,19 +133,19 @@ bridge -batch - <<'END'
         tunnel = TUNNEL_V4.replace('.', "/"),
     );
     for role in Role::ALL {
-        text += &format!("link set dev {} hairpin on\n", role.port());
+        text.extend([format!("link set dev {} hairpin on\n", role.port())]);
     }
     for peer in spec.peers(node) {
         for family in [Family::Ipv4, Family::Ipv6] {
-            text += &format!(
+            text.extend([format!(
                 "fdb replace {} dev {} dst {}\n",
                 peer.tunnel_mac(family),
                 tunnel(family),
                 peer.underlay(family)
-            );
+            )]);
         }
     }
-    text += &format!(
+    text.extend([format!(
         "END
 ip -batch - <<'END'
 link set {UPLINK} mtu 1500 up
@@ -153,11 +153,11 @@ link set {BRIDGE} mtu {POD_MTU} up
 link set {TUNNEL_V4} mtu 1450 up
 link set {TUNNEL_V6} mtu 1430 up
 "
-    );
+    )]);
     for role in Role::ALL {
-        text += &format!("link set {} mtu {POD_MTU} up\n", role.port());
+        text.extend([format!("link set {} mtu {POD_MTU} up\n", role.port())]);
     }
-    text += &format!(
+    text.extend([format!(
         "END
 ip -4 route flush proto boot
 ip -6 route flush proto boot
@@ -170,26 +170,26 @@ neigh replace fd00:172::1 lladdr {GATEWAY_MAC} dev {UPLINK} nud permanent
 route replace default via 172.20.0.1 dev {UPLINK}
 route replace default via fd00:172::1 dev {UPLINK}
 "
-    );
+    )]);
     for peer in spec.peers(node) {
         for family in [Family::Ipv4, Family::Ipv6] {
             let (next_hop, device) = (peer.pod_network(family), tunnel(family));
-            text += &format!(
+            text.extend([format!(
                 "neigh replace {next_hop} lladdr {mac} dev {device} nud permanent
 route replace {cidr} via {next_hop} dev {device} onlink
 ",
                 mac = peer.tunnel_mac(family),
                 cidr = peer.pod_cidr(family),
-            );
+            )]);
         }
     }
     text += "END\n";
     for family in [Family::Ipv4, Family::Ipv6] {
-        text += &format!(
+        text.extend([format!(
             "{} <<'END'\n{}END\n",
             restore(family),
             jumps::base(family, node)
-        );
+        )]);
     }
     text
 }
