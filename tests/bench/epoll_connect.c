@@ -1,0 +1,138 @@
+// The plain peer of the benches: connects as fast as an epoll loop can, and a server that greets whoever connects.
+//
+//   epoll_connect serve PORT                                    accepts, writes a banner, waits for the end, closes
+//   epoll_connect connect ADDRESS PORT TOTAL INFLIGHT greeted|bare    prints "connections seconds"
+//
+// `bare` ends each connection as soon as it stands, `greeted` when the banner is there. The client closes by RST, so that
+// no port is left in TIME_WAIT.
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char banner[64] = "epoll_connect: a banner of sixty-four bytes";
+
+static void check(int result, const char *what) {
+    if (result < 0) {
+        perror(what);
+        exit(2);
+    }
+}
+
+static void raise_limit(void) {
+    struct rlimit limit;
+    check(getrlimit(RLIMIT_NOFILE, &limit), "getrlimit");
+    limit.rlim_cur = limit.rlim_max;
+    check(setrlimit(RLIMIT_NOFILE, &limit), "setrlimit");
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void watch(int epoll, int fd, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    check(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
+}
+
+_Noreturn static void serve(int port) {
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
+    check(listener, "socket");
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    check(bind(listener, (struct sockaddr *)&address, sizeof address), "bind");
+    check(listen(listener, 65535), "listen");
+    int epoll = epoll_create1(0);
+    watch(epoll, listener, EPOLLIN);
+    struct epoll_event events[512];
+    char buffer[256];
+    for (;;) {
+        int ready = epoll_wait(epoll, events, 512, -1);
+        for (int i = 0; i < ready; i++) {
+            int fd = events[i].data.fd;
+            if (fd == listener) {
+                int peer;
+                while ((peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+                    if (send(peer, banner, sizeof banner, MSG_NOSIGNAL) < 0)
+                        close(peer);
+                    else
+                        watch(epoll, peer, EPOLLIN);
+                }
+            } else {
+                ssize_t got = recv(fd, buffer, sizeof buffer, 0);
+                if (got == 0 || (got < 0 && errno != EAGAIN))
+                    close(fd);
+            }
+        }
+    }
+}
+
+static void launch(int epoll, const struct sockaddr_in *to, uint32_t events) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    check(fd, "socket");
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    if (connect(fd, (const struct sockaddr *)to, sizeof *to) < 0 && errno != EINPROGRESS)
+        check(-1, "connect");
+    watch(epoll, fd, events);
+}
+
+static int connect_all(const char *host, int port, long total, long inflight, int greeted) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    if (inet_pton(AF_INET, host, &to.sin_addr) != 1) {
+        fprintf(stderr, "epoll_connect: %s is no IPv4 address\n", host);
+        return 2;
+    }
+    uint32_t events = greeted ? EPOLLIN : EPOLLOUT;
+    int epoll = epoll_create1(0);
+    struct epoll_event ready[512];
+    char buffer[256];
+    long launched = 0, done = 0, failed = 0;
+    double start = now();
+    while (done + failed < total) {
+        while (launched < total && launched - done - failed < inflight) {
+            launch(epoll, &to, events);
+            launched++;
+        }
+        int count = epoll_wait(epoll, ready, 512, 5000);
+        if (count == 0)
+            break;
+        for (int i = 0; i < count; i++) {
+            int fd = ready[i].data.fd, error = 0;
+            socklen_t size = sizeof error;
+            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+            if (error == 0 && greeted && recv(fd, buffer, sizeof buffer, 0) < (ssize_t)sizeof banner)
+                error = EPROTO;
+            close(fd);
+            if (error == 0)
+                done++;
+            else
+                failed++;
+        }
+    }
+    printf("%ld %.6f\n", done, now() - start);
+    if (done < total)
+        fprintf(stderr, "epoll_connect: %ld of %ld connections failed or never stood\n", total - done, total);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    raise_limit();
+    if (argc == 3 && strcmp(argv[1], "serve") == 0)
+        serve(atoi(argv[2]));
+    if (argc == 7 && strcmp(argv[1], "connect") == 0)
+        return connect_all(argv[2], atoi(argv[3]), atol(argv[4]), atol(argv[5]), strcmp(argv[6], "greeted") == 0);
+    fprintf(stderr, "usage: epoll_connect serve PORT | connect ADDRESS PORT TOTAL INFLIGHT greeted|bare\n");
+    return 2;
+}
