@@ -49,6 +49,11 @@ fn replay(name: &str) {
 }
 
 #[test]
+fn every_kept_frame_keeps_its_promises() {
+    replay("wire");
+}
+
+#[test]
 fn every_kept_plan_keeps_its_promises() {
     replay("plan");
 }

@@ -3,11 +3,14 @@
 //! Each function takes the bytes of one case and panics where a promise is broken. `fuzz/` calls them with bytes that
 //! it makes up; the test `corpus` calls them with those kept in `corpora/`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use prober_core::event::Event;
 use prober_core::plan::{Allowed, Plan, Prefix};
 use prober_core::topology::AgentId;
+use prober_core::wire::{
+    Body, Checksum, Ip, LinkType, Packet, Segment, Sums, Tcp, craft, parse_frame,
+};
 
 /// What became of one case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,10 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target {
+        name: "wire",
+        run: wire,
+    },
+    Target {
         name: "plan",
         run: plan,
     },
@@ -38,6 +45,93 @@ pub const TARGETS: &[Target] = &[
         run: agent_line,
     },
 ];
+
+/// A frame from the network: the first byte chooses the link type, the others are the frame. Refused, or a packet that
+/// holds no more than the frame did, and that is the same packet when it is crafted and parsed again.
+///
+/// # Panics
+///
+/// Where the packet is not the same when it is written as JSON, or crafted, and read again.
+pub fn wire(data: &[u8]) -> Verdict {
+    let Some((link, frame)) = data.split_first() else {
+        return Verdict::Refused;
+    };
+    let link = match link {
+        0 => LinkType::Ethernet,
+        1 => LinkType::LinuxSll,
+        2 => LinkType::LinuxSll2,
+        _ => LinkType::Raw,
+    };
+    let parsed = match parse_frame(link, frame, Sums::Judge) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            assert_eq!(
+                parse_frame(link, frame, Sums::Trust),
+                Err(error),
+                "checksums decide what is a packet"
+            );
+            return Verdict::Refused;
+        }
+    };
+    assert!(
+        parsed.payload.len() <= frame.len(),
+        "a payload longer than its frame"
+    );
+    let written = serde_json::to_string(&parsed.packet)
+        .unwrap_or_else(|error| panic!("write {parsed:?}: {error}"));
+    let again: Packet =
+        serde_json::from_str(&written).unwrap_or_else(|error| panic!("read {written}: {error}"));
+    assert_eq!(parsed.packet, again);
+    if let Some((ip, tcp)) = parsed.packet.tcp() {
+        assert!(
+            parsed.payload.len() <= tcp.payload_len as usize,
+            "more payload than the headers say"
+        );
+        craft_again(ip, tcp, parsed.payload);
+    }
+    Verdict::Understood
+}
+
+/// Crafts the segment that was parsed, and parses it: all but what a cut frame could not tell must be the same.
+fn craft_again(ip: &Ip, tcp: &Tcp, payload: &[u8]) {
+    let segment = Segment {
+        src: SocketAddr::new(ip.src, tcp.src_port),
+        dst: SocketAddr::new(ip.dst, tcp.dst_port),
+        hop_limit: ip.hop_limit,
+        ident: ip.ident,
+        seq: tcp.seq,
+        ack: tcp.ack,
+        flags: tcp.flags,
+        window: tcp.window,
+        options: tcp.options,
+        payload: payload.to_vec(),
+    };
+    let mut bytes = Vec::new();
+    // Only its length can make a parsed segment one that cannot be crafted.
+    if craft(&segment, &mut bytes).is_err() {
+        assert!(
+            payload.len() > 60_000,
+            "{segment:?} was parsed and cannot be crafted"
+        );
+        return;
+    }
+    let again = parse_frame(LinkType::Raw, &bytes, Sums::Judge)
+        .unwrap_or_else(|error| panic!("{segment:?}: {error}"));
+    let payload_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let tcp = Tcp {
+        checksum: Checksum::Valid,
+        payload_len,
+        ..*tcp
+    };
+    assert_eq!(
+        again.packet,
+        Packet {
+            link: None,
+            body: Body::Tcp(*ip, tcp)
+        }
+    );
+    assert_eq!(again.payload, payload);
+}
 
 /// A plan, as whoever can write an agent's plan file may write it: refused, or obeyed as it was written.
 ///

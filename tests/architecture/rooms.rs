@@ -23,7 +23,7 @@ engine: wire observation plan event flight
 evidence: wire observation facts plan event
 diagnosis: wire observation facts evidence
 report: wire observation facts evidence diagnosis
-run: pairing plan observation facts event evidence diagnosis report
+run: pairing plan wire observation facts event evidence diagnosis report
 capture: wire observation ladder facts plan event handshake flight evidence diagnosis report
 render: wire observation ladder facts evidence diagnosis report
 sim: wire observation facts plan event handshake flight engine
