@@ -18,7 +18,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::event::Event;
 use crate::evidence::Matrix;
 use crate::facts::NodeFacts;
 use crate::observation::Tier;
@@ -138,22 +137,6 @@ impl Run {
     /// What it is doing.
     pub const fn phase(&self) -> Phase {
         self.phase
-    }
-
-    /// How many probes have an outcome, and of how many that is known beforehand.
-    pub fn progress(&self) -> (u64, u64) {
-        let paths = self.collection.matrix.paths.values();
-        let done = paths
-            .clone()
-            .map(|path| path.total().outcomes.total())
-            .sum();
-        let raw = if self.spec.tier >= Tier::T1 {
-            self.spec.raw_probes
-        } else {
-            0
-        };
-        let each = u64::from(self.spec.kernel_probes + raw);
-        (done, each * paths.count() as u64)
     }
 
     /// The next thing to ask of the fleet.
@@ -359,10 +342,10 @@ impl Run {
             Phase::ReadingFacts => self.place(now),
             Phase::ReadingChanges => self.end(Ending::Complete, now),
             Phase::Placing => {
-                let waited = self.spec.patience.as_secs();
+                let reason = format!("not ready after {} s", self.spec.patience.as_secs());
                 for agent in std::mem::take(&mut self.unplaced) {
                     let known = self.collection.matrix.agents.entry(agent).or_default();
-                    known.failed = Some(format!("not ready after {waited} s"));
+                    known.failed = Some(reason.clone());
                 }
                 if let Some(agent) = self.collection.matrix.agents.keys().next().cloned() {
                     self.settle(&agent, now);

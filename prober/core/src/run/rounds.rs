@@ -18,6 +18,22 @@ const SUSPICION: Duration = Duration::from_millis(1_200);
 const LINGER: Duration = Duration::from_millis(450);
 
 impl Run {
+    /// How many probes have an outcome, and of how many that is known beforehand.
+    pub fn progress(&self) -> (u64, u64) {
+        let paths = self.collection.matrix.paths.values();
+        let done = paths
+            .clone()
+            .map(|path| path.total().outcomes.total())
+            .sum();
+        let raw = if self.spec.tier >= Tier::T1 {
+            self.spec.raw_probes
+        } else {
+            0
+        };
+        let each = u64::from(self.spec.kernel_probes + raw);
+        (done, each * paths.count() as u64)
+    }
+
     pub(super) fn probe(&mut self, now: Timestamp) {
         let paths = self
             .spec
