@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{EVENT_SCHEMA, Hello, OutcomeCounts, Tally};
+use crate::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
 use crate::evidence::PathEvidence;
 use crate::family::Family;
 use crate::latency::Latency;

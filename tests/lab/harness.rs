@@ -1,0 +1,168 @@
+//! Runs the program in the lab, and asks what its report says.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+use libtest_mimic::Failed;
+use serde::Deserialize;
+
+/// The program, built once.
+pub(crate) static PROBER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let built = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            "prober",
+            "--bin",
+            "prober",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("run cargo build");
+    assert!(built.success(), "prober does not build");
+    let test = std::env::current_exe().expect("know this test's path");
+    // target/PROFILE/deps/lab-HASH
+    test.ancestors()
+        .nth(2)
+        .expect("a test lies in target/PROFILE/deps")
+        .join("prober")
+});
+
+/// A fault as `prober lab faults -o json` lists it.
+#[derive(Clone, Deserialize)]
+pub(crate) struct Fault {
+    #[serde(rename = "fault")]
+    pub(crate) name: String,
+    pub(crate) causes: BTreeSet<String>,
+    /// The node that it is injected on unless told otherwise.
+    #[serde(default)]
+    pub(crate) node: Option<String>,
+}
+
+impl Fault {
+    /// Whether the cause is no property of the node that it was injected on: what the API says
+    /// of a Service, or a stretch between two nodes.
+    pub(crate) fn may_be_elsewhere(&self) -> bool {
+        [
+            "no-endpoints",
+            "stale-endpoint",
+            "packet-loss",
+            "overlay",
+            "mtu",
+            "duplicate-ip",
+        ]
+        .iter()
+        .any(|prefix| self.name.starts_with(prefix))
+    }
+}
+
+/// What a report says, as far as the tests ask.
+#[derive(Deserialize)]
+pub(crate) struct Report {
+    pub(crate) diagnoses: Vec<Diagnosis>,
+    pub(crate) paths: Vec<serde_json::Value>,
+    #[serde(skip)]
+    pub(crate) status: i32,
+    #[serde(skip)]
+    pub(crate) text: String,
+}
+
+/// One diagnosis of a report.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Diagnosis {
+    pub(crate) cause: String,
+    pub(crate) node: Option<String>,
+    pub(crate) confidence: String,
+    pub(crate) evidence: Vec<String>,
+}
+
+/// The lab, by the program that users run.
+pub(crate) struct Lab;
+
+impl Lab {
+    /// Every fault that the lab can inject.
+    pub(crate) fn faults() -> Vec<Fault> {
+        let output = prober(&["lab", "faults", "-o", "json"]);
+        serde_json::from_slice(&output.stdout).expect("`prober lab faults -o json` is JSON")
+    }
+
+    /// One run of the lab, as JSON.
+    pub(crate) fn run(arguments: &[&str]) -> Result<Report, Failed> {
+        let all: Vec<&str> = ["run", "--lab", "-o", "json"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .collect();
+        let output = prober(&all);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut report: Report = serde_json::from_str(&text).map_err(|error| {
+            format!(
+                "prober {}: {error}\nstatus {:?}\n{text}\n{}",
+                all.join(" "),
+                output.status.code(),
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })?;
+        report.status = output.status.code().unwrap_or(-1);
+        report.text = text;
+        Ok(report)
+    }
+}
+
+/// Runs the program.
+pub(crate) fn prober(arguments: &[&str]) -> Output {
+    Command::new(&*PROBER)
+        .args(arguments)
+        .output()
+        .expect("run prober")
+}
+
+impl Report {
+    /// Fails unless exactly these causes are named, and the exit status says the same.
+    pub(crate) fn names_only(&self, causes: &BTreeSet<String>) -> Result<(), Failed> {
+        let named: BTreeSet<String> = self
+            .diagnoses
+            .iter()
+            .map(|diagnosis| diagnosis.cause.clone())
+            .collect();
+        if named != *causes {
+            return Err(format!("named {named:?}, expected {causes:?}\n{}", self.summary()).into());
+        }
+        let expected = i32::from(!causes.is_empty());
+        if self.status != expected {
+            return Err(format!("exit status {}, expected {expected}", self.status).into());
+        }
+        Ok(())
+    }
+
+    /// The diagnosis of this cause.
+    pub(crate) fn diagnosis(&self, cause: &str) -> Result<&Diagnosis, Failed> {
+        self.diagnoses
+            .iter()
+            .find(|diagnosis| diagnosis.cause == cause)
+            .ok_or_else(|| format!("{cause} is not named\n{}", self.summary()).into())
+    }
+
+    /// Diagnoses and failing paths, for a person.
+    pub(crate) fn summary(&self) -> String {
+        let mut text = String::new();
+        for diagnosis in &self.diagnoses {
+            text += &format!("{diagnosis:#?}\n");
+        }
+        for path in &self.paths {
+            text += &format!(
+                "{} -> {} {} {} {}\n",
+                path["client"]["pod"],
+                path["server"]["pod"],
+                path["route"],
+                path["family"],
+                path["outcomes"]
+            );
+        }
+        text
+    }
+}
