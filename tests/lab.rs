@@ -7,7 +7,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    clippy::unwrap_used,
     reason = "a test that cannot look fails, and says why it was left out"
 )]
 
@@ -31,7 +30,7 @@ fn main() {
         .map(|fault| {
             Trial::test(
                 format!("fault {} is named and nothing else", fault.name),
-                || named(fault),
+                move || named(&fault),
             )
         })
         .collect();
@@ -40,7 +39,7 @@ fn main() {
 }
 
 /// Injects one fault on its usual node and looks at what is named.
-fn named(fault: Fault) -> Result<(), Failed> {
+fn named(fault: &Fault) -> Result<(), Failed> {
     let report = Lab::run(&["--fault", &fault.name])?;
     report.names_only(&fault.causes)?;
     for diagnosis in &report.diagnoses {

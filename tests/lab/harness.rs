@@ -77,7 +77,9 @@ pub(crate) struct Diagnosis {
     pub(crate) cause: String,
     pub(crate) node: Option<String>,
     pub(crate) confidence: String,
-    pub(crate) evidence: Vec<String>,
+    /// Shown where a test fails.
+    #[expect(dead_code, reason = "read by Debug")]
+    evidence: Vec<String>,
 }
 
 /// The lab, by the program that users run.
@@ -147,22 +149,22 @@ impl Report {
             .ok_or_else(|| format!("{cause} is not named\n{}", self.summary()).into())
     }
 
-    /// Diagnoses and failing paths, for a person.
+    /// Diagnoses and paths, for a person.
     pub(crate) fn summary(&self) -> String {
-        let mut text = String::new();
-        for diagnosis in &self.diagnoses {
-            text += &format!("{diagnosis:#?}\n");
-        }
-        for path in &self.paths {
-            text += &format!(
-                "{} -> {} {} {} {}\n",
+        let diagnoses = self
+            .diagnoses
+            .iter()
+            .map(|diagnosis| format!("{diagnosis:#?}"));
+        let paths = self.paths.iter().map(|path| {
+            format!(
+                "{} -> {} {} {} {}",
                 path["client"]["pod"],
                 path["server"]["pod"],
                 path["route"],
                 path["family"],
                 path["outcomes"]
-            );
-        }
-        text
+            )
+        });
+        diagnoses.chain(paths).collect::<Vec<_>>().join("\n")
     }
 }
