@@ -1,8 +1,11 @@
 //! How kube-proxy programs this node, told without privileges.
 //!
 //! Its link `kube-ipvs0` gives IPVS away; otherwise kube-proxy says it itself at its metrics address, which is
-//! `127.0.0.1:10249` unless configured otherwise (`GET /proxyMode`). The chains themselves can be listed by root only.
-use std::io::{Read, Write};
+//! `127.0.0.1:10249` unless configured otherwise (`GET /proxyMode`). It is asked only if somebody listens there: a refused
+//! connection would count as a RST (`TcpOutRsts`) in the very counters that are read here. The chains themselves can be
+//! listed by root only.
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -17,7 +20,25 @@ pub(super) fn mode(links: Option<&[Link]>) -> Option<KubeProxyMode> {
     if links.is_some_and(|links| links.iter().any(|link| link.name == "kube-ipvs0")) {
         return Some(KubeProxyMode::Ipvs);
     }
-    parse(&ask()?)
+    let listens = ["tcp", "tcp6"].iter().any(|file| {
+        File::open(format!("/proc/thread-self/net/{file}")).is_ok_and(|sockets| {
+            BufReader::new(sockets)
+                .lines()
+                .map_while(Result::ok)
+                .any(|line| is_listener(&line))
+        })
+    });
+    if listens { parse(&ask()?) } else { None }
+}
+
+/// A line of `/proc/net/tcp`: `sl local_address rem_address st ...`, numbers in hexadecimal.
+fn is_listener(line: &str) -> bool {
+    let mut fields = line.split_whitespace();
+    let port = fields
+        .nth(1)
+        .and_then(|local| local.rsplit_once(':'))
+        .map(|(_, port)| port);
+    port == Some("2809") && fields.nth(1) == Some("0A")
 }
 
 fn ask() -> Option<String> {
@@ -50,6 +71,19 @@ fn parse(answer: &str) -> Option<KubeProxyMode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_is_told_by_its_port_and_state() {
+        let line = |local: &str, state: &str| {
+            format!("   0: {local} 00000000:0000 {state} 00000000:00000000 00:0")
+        };
+        assert!(is_listener(&line("0100007F:2809", "0A")));
+        assert!(!is_listener(&line("0100007F:2809", "01")));
+        assert!(!is_listener(&line("0100007F:280A", "0A")));
+        assert!(!is_listener(
+            "  sl  local_address rem_address   st tx_queue rx_queue"
+        ));
+    }
 
     #[test]
     fn only_a_plain_answer_of_kube_proxy_is_believed() {

@@ -1,0 +1,259 @@
+//! Facts of namespaces that were made to have them.
+use prober_core::facts::{FdbOrigin, Lookup, NeighbourState, NodeFacts, RouteKind, SysctlState};
+use prober_core::family::Family;
+use prober_core::mac::Mac;
+use prober_net::facts::{read_counters, read_facts};
+
+use crate::namespace::{Namespace, Pair, address};
+
+fn facts(namespace: &Namespace) -> NodeFacts {
+    let facts = namespace.run(read_facts);
+    assert_eq!(facts.unread, [], "everything can be read");
+    facts
+}
+
+/// Whether this machine has the module whose switch is read.
+fn has_bridge_netfilter() -> bool {
+    std::path::Path::new("/proc/sys/net/bridge").exists()
+}
+
+#[test]
+fn the_bridge_netfilter_switch_is_that_of_the_namespace_which_asks() {
+    let (Some(off), Some(on)) = (Namespace::new(), Namespace::new()) else {
+        return;
+    };
+    assert!(has_bridge_netfilter(), "load br_netfilter");
+    off.sysctl("net/bridge/bridge-nf-call-iptables", "0");
+    off.sysctl("net/bridge/bridge-nf-call-ip6tables", "0");
+    on.sysctl("net/bridge/bridge-nf-call-iptables", "1");
+    for family in [Family::Ipv4, Family::Ipv6] {
+        assert_eq!(facts(&off).bridge_nf(family), Some(SysctlState::Value(0)));
+        assert_eq!(facts(&on).bridge_nf(family), Some(SysctlState::Value(1)));
+    }
+}
+
+#[test]
+fn without_the_module_the_switch_is_absent_which_is_not_zero() {
+    let Some(without) = Namespace::new() else {
+        return;
+    };
+    // An empty folder over the module's own, seen by this thread alone, stands for a module that is not loaded.
+    without.run(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS)
+            .unwrap();
+    });
+    if has_bridge_netfilter() {
+        without.command("mount", "--make-rprivate /");
+        without.command("mount", "-t tmpfs none /proc/sys/net/bridge");
+    }
+    assert_eq!(
+        facts(&without).bridge_nf(Family::Ipv4),
+        Some(SysctlState::Absent)
+    );
+    assert_eq!(
+        facts(&without).bridge_nf(Family::Ipv6),
+        Some(SysctlState::Absent)
+    );
+}
+
+#[test]
+fn a_node_as_flannel_makes_it_is_read_whole() {
+    let Some(node) = Namespace::new() else { return };
+    for line in [
+        "link add up0 type veth peer name wire",
+        "link set wire up",
+        "addr add 172.20.0.11/24 dev up0",
+        "link set up0 up",
+        "link add cni0 type bridge nf_call_iptables 1",
+        "addr add 100.96.1.1/24 dev cni0",
+        "link set cni0 mtu 1450 up",
+        "link add pod-a type veth peer name a0",
+        "link add pod-b type veth peer name b0",
+        "link set pod-a master cni0 up",
+        "link set pod-b master cni0 up",
+        "link set pod-a type bridge_slave hairpin on",
+        "link add flannel.1 type vxlan id 1 dstport 8472 local 172.20.0.11 dev up0 nolearning",
+        "addr add 100.96.1.0/32 dev flannel.1",
+        "link set flannel.1 up",
+        "route add 100.96.2.0/24 via 100.96.2.0 dev flannel.1 onlink",
+        "neigh add 100.96.2.0 lladdr 02:aa:00:00:00:02 dev flannel.1 nud permanent",
+        "route add blackhole 100.96.3.0/24",
+        "route add unreachable 100.96.4.0/24",
+        "route add prohibit 100.96.5.0/24",
+        "route add throw 100.96.6.0/24",
+        "route add 100.96.2.9/32 dev cni0",
+        "route add 100.97.0.0/16 nexthop via 172.20.0.1 dev up0 nexthop via 172.20.0.2 dev up0",
+    ] {
+        node.ip(line);
+    }
+    node.command(
+        "bridge",
+        "fdb add 02:aa:00:00:00:02 dev flannel.1 dst 172.20.0.12 self permanent",
+    );
+    node.command(
+        "bridge",
+        "fdb add 02:bb:00:00:00:01 dev pod-b master static",
+    );
+    node.sysctl("net/ipv4/ip_forward", "1");
+    node.sysctl("net/ipv4/conf/up0/rp_filter", "2");
+    Some(facts(&node))
+}
+
+#[test]
+fn links_are_read_with_their_ports_bridges_and_tunnels() {
+    let Some(facts) = flannel_node() else { return };
+
+    let link = |name| {
+        facts
+            .link(name)
+            .found()
+            .cloned()
+            .unwrap_or_else(|| panic!("{name} is listed"))
+    };
+    assert_eq!(
+        (
+            link("pod-a").hairpin,
+            link("pod-b").hairpin,
+            link("cni0").hairpin
+        ),
+        (Some(true), Some(false), None)
+    );
+    assert_eq!(link("pod-a").master.as_deref(), Some("cni0"));
+    assert_eq!(link("pod-a").kind.as_deref(), Some("veth"));
+    assert_eq!(link("cni0").mtu, Some(1450));
+    assert!(link("cni0").up && !link("a0").up);
+    assert_eq!(
+        link("cni0")
+            .bridge
+            .and_then(|bridge| bridge.nf_call_iptables),
+        Some(true)
+    );
+    let vxlan = link("flannel.1").vxlan.unwrap();
+    assert_eq!(
+        (vxlan.id, vxlan.port, vxlan.learning),
+        (Some(1), Some(8472), Some(false))
+    );
+    assert_eq!(
+        (vxlan.local, vxlan.underlay.as_deref()),
+        (Some(address("172.20.0.11")), Some("up0"))
+    );
+    assert_eq!(facts.link("cni1"), Lookup::Absent);
+}
+
+#[test]
+fn routes_neighbours_forwarding_entries_and_sysctls_are_read() {
+    let Some(facts) = flannel_node() else { return };
+    let best = |text| {
+        facts
+            .routes_to(address(text))
+            .unwrap()
+            .first()
+            .map(|route| (*route).clone())
+    };
+    let remote = best("100.96.2.10").unwrap();
+    assert_eq!(
+        (remote.kind, remote.dev.as_deref()),
+        (RouteKind::Unicast, Some("flannel.1"))
+    );
+    assert_eq!(remote.gateway, Some(address("100.96.2.0")));
+    assert_eq!(best("100.96.2.9").unwrap().dev.as_deref(), Some("cni0"));
+    for (text, kind) in [
+        ("100.96.3.1", RouteKind::Blackhole),
+        ("100.96.4.1", RouteKind::Unreachable),
+        ("100.96.5.1", RouteKind::Prohibit),
+        ("100.96.6.1", RouteKind::Throw),
+    ] {
+        assert_eq!(best(text).unwrap().kind, kind);
+    }
+    assert_eq!(
+        facts.routes_to(address("100.97.1.1")).unwrap().len(),
+        2,
+        "one for each next hop"
+    );
+    assert_eq!(best("8.8.8.8"), None);
+
+    let vtep = Mac([2, 0xaa, 0, 0, 0, 2]);
+    let neighbour = facts.neighbour(address("100.96.2.0")).found().unwrap();
+    assert_eq!(
+        (neighbour.mac, neighbour.state),
+        (Some(vtep), NeighbourState::Permanent)
+    );
+    let entry = facts.fdb(vtep).unwrap()[0].clone();
+    assert_eq!(
+        (entry.dev.as_str(), entry.destination),
+        ("flannel.1", Some(address("172.20.0.12")))
+    );
+    let port = facts.fdb(Mac([2, 0xbb, 0, 0, 0, 1])).unwrap()[0].clone();
+    assert_eq!(
+        (port.dev.as_str(), port.origin),
+        ("pod-b", FdbOrigin::Static)
+    );
+
+    assert_eq!(
+        facts
+            .address(address("172.20.0.11"))
+            .found()
+            .map(|found| found.dev.as_str()),
+        Some("up0")
+    );
+    assert_eq!(facts.forwarding(Family::Ipv4), Some(SysctlState::Value(1)));
+    assert_eq!(facts.rp_filter_in_force("up0"), Some(2));
+    assert!(facts.kernel.is_some());
+}
+
+#[test]
+fn counters_grow_in_the_namespace_where_it_happened_and_nowhere_else() {
+    let Some(pair) = Pair::new() else { return };
+    let read = || (pair.client.run(read_facts), pair.server.run(read_facts));
+    let (client, server) = read();
+    // Nobody listens: the server's kernel answers RST.
+    let refused = pair.client.run(|| {
+        std::net::TcpStream::connect((Pair::SERVER, 9))
+            .unwrap_err()
+            .kind()
+    });
+    assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
+    let (client_after, server_after) = read();
+    let client = NodeFacts::delta(&client, &client_after).unwrap();
+    let server = NodeFacts::delta(&server, &server_after).unwrap();
+    assert_eq!(
+        (client.get("TcpOutRsts"), server.get("TcpOutRsts")),
+        (Some(0), Some(1))
+    );
+    assert_eq!(
+        (client.get("TcpAttemptFails"), server.get("TcpAttemptFails")),
+        (Some(1), Some(0))
+    );
+}
+
+#[test]
+fn the_counters_that_a_diagnosis_leans_on_exist() {
+    let Some(alone) = Namespace::new() else {
+        return;
+    };
+    let counters = alone.run(read_counters);
+    for name in [
+        "IpInAddrErrors",
+        "IpInHdrErrors",
+        "IpOutNoRoutes",
+        "IpExtInNoRoutes",
+        "IpFragFails",
+        "IpOutDiscards",
+        "IcmpOutRedirects",
+        "IcmpOutDestUnreachs",
+        "IcmpInDestUnreachs",
+        "TcpOutRsts",
+        "TcpExtEmbryonicRsts",
+        "TcpExtListenOverflows",
+        "TcpExtListenDrops",
+        "TcpExtIPReversePathFilter",
+        "TcpExtTCPSynRetrans",
+        "TcpInCsumErrors",
+        "UdpInCsumErrors",
+        "Ip6InAddrErrors",
+        "Ip6FragFails",
+        "Icmp6OutRedirects",
+    ] {
+        assert_eq!(counters.get(name), Some(0), "{name} of a new namespace");
+    }
+}
