@@ -56,9 +56,9 @@ fn without_the_module_the_switch_is_absent_which_is_not_zero() {
     );
 }
 
-#[test]
-fn a_node_as_flannel_makes_it_is_read_whole() {
-    let Some(node) = Namespace::new() else { return };
+/// A node as flannel and the bridge plugin make it, with some odd routes.
+fn flannel_node() -> Option<NodeFacts> {
+    let node = Namespace::new()?;
     for line in [
         "link add up0 type veth peer name wire",
         "link set wire up",
