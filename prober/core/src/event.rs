@@ -249,10 +249,10 @@ pub enum RungAnswer {
 
 /// A line that is no event.
 #[derive(Debug, thiserror::Error)]
-#[error("a line of an agent does not parse: {source}: {line}")]
+#[error("a line of an agent does not parse: {why}: {line}")]
 pub struct EventError {
-    /// Why.
-    source: serde_json::Error,
+    /// Why; cut, since serde's words repeat what was not expected, however long it is.
+    why: String,
     /// Its beginning.
     line: String,
 }
@@ -260,8 +260,8 @@ pub struct EventError {
 impl Event {
     /// Reads one line.
     pub fn parse(line: &str) -> Result<Self, EventError> {
-        serde_json::from_str(line).map_err(|source| EventError {
-            source,
+        serde_json::from_str(line).map_err(|error| EventError {
+            why: error.to_string().chars().take(160).collect(),
             line: line.chars().take(120).collect(),
         })
     }
