@@ -15,7 +15,8 @@ test: deps lint ## The whole test suite, the lab included (as root, or with user
 	cargo test --locked --workspace --no-fail-fast
 
 check: lint ## The same without what needs a namespace
-	PROBER_SKIP_PRIVILEGED=1 cargo test --locked --workspace --no-fail-fast
+	PROBER_SKIP_PRIVILEGED=1 cargo test --locked --workspace --no-fail-fast --exclude prober-lab --exclude prober-net
+	cargo test --locked --no-fail-fast -p prober-lab -p prober-net --lib
 
 lint: ## Format, clippy, rustdoc, licences and bans, each crate by itself
 	cargo fmt --all --check
