@@ -59,6 +59,11 @@ impl Interest {
         Ok(Self { ports })
     }
 
+    /// Whether a port lies in one of the ranges.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.ports.iter().any(|range| range.contains(&port))
+    }
+
     /// Whether a packet is of interest: its ethertype, and its bytes from the network header on.
     pub fn accepts(&self, ethertype: u16, packet: &[u8]) -> bool {
         match ethertype {
@@ -88,9 +93,7 @@ impl Interest {
         else {
             return false;
         };
-        self.ports
-            .iter()
-            .any(|range| range.contains(&source) || range.contains(&destination))
+        self.has_port(source) || self.has_port(destination)
     }
 
     /// The program for `SO_ATTACH_FILTER`.

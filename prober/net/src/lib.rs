@@ -9,10 +9,14 @@ pub mod facts;
 pub mod filter;
 /// Ports on which the kernel stays silent.
 pub mod mute;
+/// A captured frame as an observation.
+pub mod observe;
 /// Captures: packets of both directions with the kernel's stamps.
 pub mod packet_socket;
 /// What this thread may do, and how it gives that up.
 pub mod privilege;
+/// The raw engine: crafted segments out, a capture in.
+pub mod raw;
 /// Complete IP packets, sent in batches.
 pub mod send;
 

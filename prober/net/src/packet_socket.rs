@@ -25,6 +25,9 @@ use crate::option;
 use crate::privilege::RefusedCapability;
 use ring::Ring;
 
+/// Frames that are looked at before the caller gets to see its timers again.
+const MOST_AT_ONCE: usize = 4096;
+
 /// Where a capture listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interfaces {
@@ -225,11 +228,15 @@ impl Capture {
         Ok(())
     }
 
-    /// Hands over every frame that is in the ring now, in order of arrival, and says how many. A packet on the
-    /// loopback interface, which the kernel shows twice, is given once, as [`FrameKind::Loopback`].
+    /// Hands over the frames that are in the ring now, in order of arrival, and says how many: at most some
+    /// thousands, so that a flood does not keep the caller from its timers. A packet on the loopback interface, which
+    /// the kernel shows twice, is given once, as [`FrameKind::Loopback`].
     pub fn drain(&mut self, mut sink: impl FnMut(&Frame<'_>)) -> usize {
         let mut frames = 0;
-        while let Some(frame) = self.ring.next_frame() {
+        for _ in 0..MOST_AT_ONCE {
+            let Some(frame) = self.ring.next_frame() else {
+                break;
+            };
             if frame.is_second_sight() {
                 continue;
             }

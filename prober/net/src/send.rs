@@ -2,9 +2,10 @@
 //!
 //! The sockets have protocol `IPPROTO_RAW`: they take the IP header from us (raw(7)) and receive nothing. A raw TCP
 //! socket used only for sending would receive a copy of all TCP of the namespace until its buffer is full.
+use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use prober_core::family::Family;
@@ -62,14 +63,12 @@ pub struct Unsent {
 }
 
 /// What became of all packets so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SendCounts {
     /// Packets that the kernel took.
     pub sent: u64,
-    /// Packets that it did not take.
-    pub unsent: u64,
-    /// Of those, the ones that met a full queue.
-    pub queue_full: u64,
+    /// Packets that it did not take, by reason. One that met a full queue and was tried again counts each time.
+    pub unsent: BTreeMap<SendFailure, u64>,
 }
 
 /// A sender could not be opened.
@@ -86,6 +85,18 @@ pub enum SendError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+/// No address of ours leads to a destination.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot find a source address towards {destination}: {source}; look at `ip route get {destination}`"
+)]
+pub struct SourceError {
+    /// Where to.
+    pub destination: IpAddr,
+    /// What the kernel said.
+    pub source: io::Error,
 }
 
 /// Sends complete IP packets of both families from the network namespace that it was opened in.
@@ -109,8 +120,8 @@ impl RawSender {
     }
 
     /// What became of all packets so far.
-    pub fn counts(&self) -> SendCounts {
-        self.counts
+    pub fn counts(&self) -> &SendCounts {
+        &self.counts
     }
 
     /// Sends packets in order, each with its IP header. Those that the kernel did not take are returned; the others
@@ -149,8 +160,7 @@ impl RawSender {
                     start += taken.max(1);
                 }
                 Err(why) => {
-                    self.counts.unsent += 1;
-                    self.counts.queue_full += u64::from(why == SendFailure::QueueFull);
+                    *self.counts.unsent.entry(why).or_default() += 1;
                     unsent.push(Unsent { index: start, why });
                     start += 1;
                 }
@@ -158,6 +168,25 @@ impl RawSender {
         }
         unsent
     }
+}
+
+/// The address of ours that the kernel would send from to `destination`, by its routes and rules. Sends nothing.
+pub fn source_address(destination: IpAddr) -> Result<IpAddr, SourceError> {
+    let any = match destination {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    // Connecting a datagram socket only asks the routing table; the port does not matter to it.
+    let chosen = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((destination, 9))?;
+        socket.local_addr()
+    });
+    chosen
+        .map(|address| address.ip())
+        .map_err(|source| SourceError {
+            destination,
+            source,
+        })
 }
 
 /// The family of a packet that has a whole header.

@@ -18,6 +18,8 @@
 
 #[path = "kernel/capture.rs"]
 mod capture;
+#[path = "kernel/engine.rs"]
+mod engine;
 #[path = "kernel/facts.rs"]
 mod facts;
 #[path = "kernel/filter.rs"]

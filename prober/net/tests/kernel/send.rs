@@ -48,7 +48,8 @@ fn each_packet_that_is_not_taken_is_told_with_its_reason_and_the_others_are_sent
         expected.map(|(index, why)| Unsent { index, why })
     );
     let counts = sender.counts();
-    assert_eq!((counts.sent, counts.unsent), (4, 8));
+    assert_eq!((counts.sent, counts.unsent.values().sum::<u64>()), (4, 8));
+    assert_eq!(counts.unsent[&SendFailure::NetworkUnreachable], 2);
 }
 
 #[test]
