@@ -12,6 +12,7 @@ use crate::mac::Mac;
 
 pub use craft::{CraftError, craft};
 pub use parse::{ParseError, Parsed, Sums, parse_frame};
+pub use rebuild::{Frame, rebuild};
 
 /// Packets for property tests.
 #[cfg(test)]
@@ -26,6 +27,8 @@ mod ip;
 mod neighbour;
 /// Frames into packets.
 mod parse;
+/// Packets back into frames.
+mod rebuild;
 /// TCP headers and options, read; checksums judged.
 mod tcp;
 

@@ -24,6 +24,9 @@ pub enum CraftError {
     /// More payload than an IP packet holds.
     #[error("cannot write a packet of {0} bytes: 65535 is the most, send less at a time")]
     TooLong(usize),
+    /// ARP, where only IP can be written.
+    #[error("cannot write an ARP packet without a link header: choose Ethernet or a cooked link")]
+    LinkLess,
 }
 
 /// A TCP header without options.

@@ -1,20 +1,22 @@
 //! ICMP and `ICMPv6` messages, read, with the TCP packet that an error quotes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::ip::{self, Carried};
-use super::parse::protocol;
+use super::parse::{at, protocol, u16_at, u32_at};
 use super::{Icmp, IcmpKind, ParseError, Quoted, Seq, Unreachable};
+
+const CUT: ParseError = ParseError::Truncated("ICMP header");
 
 /// Reads an ICMP message (RFC 792; RFC 1191 for the MTU; RFC 1812 5.2.7.1 for the codes).
 pub(super) fn parse_v4(bytes: &[u8]) -> Result<Icmp, ParseError> {
-    let (&[kind, code, _, _, a, b, c, d], quoted) = split_header(bytes)?;
-    let quotes = |kind| (kind, quoted_v4(quoted));
-    let (kind_, quoted) = match (kind, code) {
-        (3, 4) => quotes(IcmpKind::PacketTooBig {
-            mtu: u32::from(u16::from_be_bytes([c, d])),
-        }),
-        (3, code) => quotes(IcmpKind::Unreachable {
+    let [icmp_type, code] = at(bytes, 0).ok_or(CUT)?;
+    let inner = bytes.get(8..).ok_or(CUT)?;
+    let kind = match (icmp_type, code) {
+        (3, 4) => IcmpKind::PacketTooBig {
+            mtu: u32::from(u16_at(bytes, 6).ok_or(CUT)?),
+        },
+        (3, _) => IcmpKind::Unreachable {
             reason: match code {
                 0 => Unreachable::Network,
                 1 => Unreachable::Host,
@@ -22,28 +24,29 @@ pub(super) fn parse_v4(bytes: &[u8]) -> Result<Icmp, ParseError> {
                 9 | 10 | 13 => Unreachable::Prohibited,
                 _ => Unreachable::Other,
             },
-        }),
-        (5, _) => quotes(IcmpKind::Redirect {
-            gateway: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-        }),
-        (11, 0) => quotes(IcmpKind::TimeExceeded),
-        // Source quench, reassembly time exceeded, parameter problem: errors that quote, too.
-        (4 | 11 | 12, _) => quotes(IcmpKind::Other),
-        _ => (IcmpKind::Other, None),
+        },
+        (5, _) => IcmpKind::Redirect {
+            gateway: IpAddr::from(at::<4>(bytes, 4).ok_or(CUT)?),
+        },
+        (11, 0) => IcmpKind::TimeExceeded,
+        _ => IcmpKind::Other,
     };
+    // Unreachable, source quench, redirect, time exceeded, parameter problem: the errors.
+    let quotes = matches!(icmp_type, 3 | 4 | 5 | 11 | 12);
     Ok(Icmp {
-        kind: kind_,
-        type_code: (kind, code),
-        quoted,
+        kind,
+        type_code: (icmp_type, code),
+        quoted: quotes.then_some(inner).and_then(quoted_v4),
     })
 }
 
 /// Reads an `ICMPv6` message other than neighbour discovery's (RFC 4443; RFC 4861 4.5).
 pub(super) fn parse_v6(bytes: &[u8]) -> Result<Icmp, ParseError> {
-    let (&[kind, code, _, _, a, b, c, d], rest) = split_header(bytes)?;
-    let quotes = |kind| (kind, quoted_v6(rest));
-    let (kind_, quoted) = match (kind, code) {
-        (1, code) => quotes(IcmpKind::Unreachable {
+    const REDIRECT: u8 = 137;
+    let [icmp_type, code] = at(bytes, 0).ok_or(CUT)?;
+    let inner = bytes.get(8..).ok_or(CUT)?;
+    let kind = match (icmp_type, code) {
+        (1, _) => IcmpKind::Unreachable {
             reason: match code {
                 0 => Unreachable::Network,
                 1 | 5 | 6 => Unreachable::Prohibited,
@@ -51,35 +54,27 @@ pub(super) fn parse_v6(bytes: &[u8]) -> Result<Icmp, ParseError> {
                 4 => Unreachable::Port,
                 _ => Unreachable::Other,
             },
-        }),
-        (2, _) => quotes(IcmpKind::PacketTooBig {
-            mtu: u32::from_be_bytes([a, b, c, d]),
-        }),
-        (3, 0) => quotes(IcmpKind::TimeExceeded),
+        },
+        (2, _) => IcmpKind::PacketTooBig {
+            mtu: u32_at(bytes, 4).ok_or(CUT)?,
+        },
+        (3, 0) => IcmpKind::TimeExceeded,
+        (REDIRECT, _) => IcmpKind::Redirect {
+            gateway: IpAddr::from(at::<16>(bytes, 8).ok_or(CUT)?),
+        },
+        _ => IcmpKind::Other,
+    };
+    let quoted = match icmp_type {
         // Every type below 128 is an error and quotes (RFC 4443 2.1).
-        (0..=127, _) => quotes(IcmpKind::Other),
-        (137, _) => {
-            let cut = ParseError::Truncated("ICMPv6 redirect");
-            let (target, rest) = rest.split_first_chunk::<16>().ok_or(cut)?;
-            let (_destination, options) = rest.split_first_chunk::<16>().ok_or(cut)?;
-            let kind = IcmpKind::Redirect {
-                gateway: IpAddr::V6(Ipv6Addr::from(*target)),
-            };
-            (kind, redirected(options).and_then(quoted_v6))
-        }
-        _ => (IcmpKind::Other, None),
+        0..=127 => quoted_v6(inner),
+        REDIRECT => bytes.get(40..).and_then(redirected).and_then(quoted_v6),
+        _ => None,
     };
     Ok(Icmp {
-        kind: kind_,
-        type_code: (kind, code),
+        kind,
+        type_code: (icmp_type, code),
         quoted,
     })
-}
-
-fn split_header(bytes: &[u8]) -> Result<(&[u8; 8], &[u8]), ParseError> {
-    bytes
-        .split_first_chunk::<8>()
-        .ok_or(ParseError::Truncated("ICMP header"))
 }
 
 /// The packet in the Redirected Header option (RFC 4861 4.6.3), whose end may be cut.
@@ -109,11 +104,10 @@ fn quoted(inner: &Carried<'_>) -> Option<Quoted> {
     if inner.protocol != protocol::TCP {
         return None;
     }
-    let &[a, b, c, d, e, f, g, h] = inner.bytes.first_chunk::<8>()?;
     Some(Quoted {
-        src: SocketAddr::new(inner.ip.src, u16::from_be_bytes([a, b])),
-        dst: SocketAddr::new(inner.ip.dst, u16::from_be_bytes([c, d])),
+        src: SocketAddr::new(inner.ip.src, u16_at(inner.bytes, 0)?),
+        dst: SocketAddr::new(inner.ip.dst, u16_at(inner.bytes, 2)?),
         hop_limit: inner.ip.hop_limit,
-        seq: Seq(u32::from_be_bytes([e, f, g, h])),
+        seq: Seq(u32_at(inner.bytes, 4)?),
     })
 }

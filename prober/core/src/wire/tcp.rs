@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use pnet_packet::tcp::TcpPacket;
 
 use super::ip::{Carried, Extent};
-use super::parse::protocol;
+use super::parse::{protocol, u32_at};
 use super::{Checksum, Ip, ParseError, Seq, Sums, Tcp, TcpFlags, TcpOptions};
 
 /// Option kinds (RFC 9293 3.2, RFC 7323, RFC 2018).
@@ -63,11 +63,8 @@ fn parse_options(mut bytes: &[u8]) -> TcpOptions {
                     }
                     (option::WINDOW_SCALE, &[shift]) => options.window_scale = Some(shift),
                     (option::SACK_PERMITTED, []) => options.sack_permitted = true,
-                    (option::TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
-                        options.timestamps = Some((
-                            u32::from_be_bytes([a, b, c, d]),
-                            u32::from_be_bytes([e, f, g, h]),
-                        ));
+                    (option::TIMESTAMPS, stamps) if stamps.len() == 8 => {
+                        options.timestamps = u32_at(stamps, 0).zip(u32_at(stamps, 4));
                     }
                     _ => {}
                 }
