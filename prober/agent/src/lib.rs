@@ -1,1 +1,48 @@
-//! Placeholder.
+//! What runs in a probe pod: engines and responder, plans in, event lines out.
+//!
+//! An agent reads its [plan](prober_core::plan::Plan) from a file that may be replaced at any time, probes
+//! and answers probes in the network namespace that it was started in, and writes one JSON line per
+//! [event](prober_core::event::Event) to its standard output. It has no other way in or out: nothing of
+//! a run uses the data path under test, and an agent needs no credentials.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod args;
+mod banner_line;
+mod connects;
+mod kernel;
+mod lines;
+mod news;
+mod plan_file;
+mod responder;
+mod round;
+mod schedule;
+mod start;
+mod tally;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Runs an agent with these arguments, of which the first is the program's name.
+///
+/// Ends with 0 after SIGTERM, SIGINT or `--facts`, and with 2 if it could not start.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let done = match args::Args::try_parse_from(args) {
+        Ok(args) => start::start(args),
+        Err(error) => {
+            // A closed terminal is no reason to fail.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "prober-agent: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}

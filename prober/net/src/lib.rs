@@ -19,5 +19,7 @@ pub mod privilege;
 pub mod raw;
 /// Complete IP packets, sent in batches.
 pub mod send;
+/// What the kernel knows of one of its TCP connections.
+pub mod tcp_info;
 
 mod option;

@@ -1,0 +1,236 @@
+//! The agent's main task: plans in, probes started, answers given, event lines out.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prober_core::event::Event;
+use prober_core::plan::{Allowed, Plan, ProbePlan};
+use prober_core::topology::AgentId;
+use prober_net::facts::read_counters;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::connects::{Connects, talk_of};
+use crate::kernel::Dialer;
+use crate::lines::{Lines, Written};
+use crate::news::{News, NewsReceiver, Progress};
+use crate::plan_file::PlanFile;
+use crate::responder::Responder;
+use crate::round::Round;
+
+/// How often counts are told while a plan is under way.
+const TALLY: Duration = Duration::from_secs(5);
+/// How long an agent that ends waits for its reader to take the last lines.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What an agent is told when it starts.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    /// Who it is.
+    pub(crate) agent: AgentId,
+    /// Where its plans come from.
+    pub(crate) plan: PlanFile,
+    /// Whom it may ask.
+    pub(crate) allowed: Allowed,
+    /// The only run to take plans of.
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Debug)]
+struct Agent {
+    orders: Orders,
+    lines: Lines,
+    responder: Responder,
+    connects: Rc<Connects>,
+    /// The run and generation of the last plan that was taken.
+    taken: Option<(String, u32)>,
+    round: Option<Round>,
+    /// The kernel probes under way.
+    probing: JoinSet<()>,
+    /// Notices that were given: nobody needs the same one a thousand times.
+    noticed: BTreeSet<String>,
+}
+
+/// Serves until a signal comes or nobody reads its lines any more.
+pub(crate) fn serve(orders: Orders, lines: Lines, written: Written) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the agent's event loop")?;
+    let (news, arriving) = mpsc::unbounded_channel();
+    let connects = Connects::new(Dialer::new(std::process::id().into()), news);
+    let agent = Agent {
+        responder: Responder::new(orders.agent.clone()),
+        orders,
+        lines,
+        connects: Rc::new(connects),
+        taken: None,
+        round: None,
+        probing: JoinSet::new(),
+        noticed: BTreeSet::new(),
+    };
+    LocalSet::new().block_on(&runtime, agent.run(arriving, written))
+}
+
+impl Agent {
+    async fn run(mut self, mut arriving: NewsReceiver, mut written: Written) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let mut next_look = Instant::now();
+        let mut next_tally = Instant::now() + TALLY;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                // Nobody reads: there is nothing left to do, and nobody to tell.
+                _ = &mut written => return Ok(()),
+                Some(news) = arriving.recv() => {
+                    self.handle_news(news);
+                    while let Ok(news) = arriving.try_recv() {
+                        self.handle_news(news);
+                    }
+                    self.finish_round();
+                }
+                () = sleep_until(next_look) => {
+                    self.look().await;
+                    next_look = Instant::now() + self.orders.plan.pause();
+                }
+                () = sleep_until(next_tally), if self.round.is_some() => {
+                    self.tell_tallies();
+                    next_tally = Instant::now() + TALLY;
+                }
+            }
+        }
+        self.tell_tallies();
+        drop(self.lines);
+        match timeout(FAREWELL, written).await {
+            Ok(Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).context("cannot write event lines to standard output")
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn look(&mut self) {
+        let orders = &mut self.orders;
+        let plan = match orders.plan.look() {
+            Ok(None) => return,
+            Ok(Some(text)) => {
+                Plan::parse(text, &orders.agent, &orders.allowed).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let plan = plan.and_then(|plan| match &orders.run {
+            Some(run) if plan.run != *run => Err(format!(
+                "the plan is of run '{}', this agent was started for run '{run}': is the plan's file an old one?",
+                plan.run
+            )),
+            Some(_) | None => Ok(plan),
+        });
+        match plan {
+            Err(reason) => self.lines.write(&Event::PlanRefused { reason }),
+            Ok(plan) if self.is_old(&plan) => {}
+            Ok(plan) => self.take(plan).await,
+        }
+    }
+
+    fn is_old(&self, plan: &Plan) -> bool {
+        let taken = self.taken.as_ref();
+        taken.is_some_and(|(run, generation)| *run == plan.run && *generation >= plan.generation)
+    }
+
+    async fn take(&mut self, plan: Plan) {
+        self.tell_tallies();
+        self.round = None;
+        self.probing.shutdown().await;
+        // A run that reads `plan-accepted` may rely on the listeners.
+        for refused in self.responder.apply(&plan.responder, plan.nonce).await {
+            self.notice(refused.to_string());
+        }
+        let generation = plan.generation;
+        self.taken = Some((plan.run.clone(), generation));
+        self.lines.write(&Event::PlanAccepted { generation });
+        let mut round = Round::new(&plan, read_counters());
+        let raw: u64 = plan
+            .probes
+            .iter()
+            .filter(|probe| talk_of(probe).is_none())
+            .map(|probe: &ProbePlan| u64::from(probe.count))
+            .sum();
+        if raw > 0 {
+            self.notice(format!(
+                "{raw} probes with crafted packets were not sent: this agent is of tier T0"
+            ));
+            round.handle_ended(raw);
+        }
+        self.round = Some(round);
+        self.probing
+            .spawn_local(Rc::clone(&self.connects).run(Rc::new(plan)));
+        self.finish_round();
+    }
+
+    fn handle_news(&mut self, news: News) {
+        match news {
+            News::Round(generation, progress) => self.handle_progress(generation, progress),
+            News::Witnessed(handshakes) => self.lines.write(&Event::Witnessed { handshakes }),
+            News::Capture { received, dropped } => {
+                self.lines.write(&Event::Capture { received, dropped });
+            }
+            News::Trouble(text) => self.notice(text),
+        }
+    }
+
+    fn handle_progress(&mut self, generation: u32, progress: Progress) {
+        // Leftovers of a plan that was replaced.
+        let Some(round) = self
+            .round
+            .as_mut()
+            .filter(|round| round.generation() == generation)
+        else {
+            return;
+        };
+        match progress {
+            Progress::Result(result) => {
+                if let Some(line) = round.handle_result(*result) {
+                    self.lines.write(&line);
+                }
+            }
+            Progress::Ladder(ladder) => {
+                round.handle_ended(1);
+                self.lines.write(&Event::Ladder(ladder));
+            }
+            Progress::Unsent(probes, why) => {
+                round.handle_ended(probes);
+                self.notice(why);
+            }
+            Progress::Late(late) => round.handle_lateness(late),
+        }
+    }
+
+    fn finish_round(&mut self) {
+        if self.round.as_ref().is_some_and(Round::is_done)
+            && let Some(round) = self.round.take()
+        {
+            for line in round.finish(read_counters()) {
+                self.lines.write(&line);
+            }
+        }
+    }
+
+    fn tell_tallies(&mut self) {
+        for line in self.round.iter_mut().flat_map(Round::tallies) {
+            self.lines.write(&line);
+        }
+    }
+
+    fn notice(&mut self, text: String) {
+        if self.noticed.len() < 1000 && self.noticed.insert(text.clone()) {
+            self.lines.write(&Event::Notice { text });
+        }
+    }
+}

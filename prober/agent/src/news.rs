@@ -1,0 +1,43 @@
+//! What the engines tell the agent's main task.
+
+use std::time::Duration;
+
+use prober_core::event::{Ladder, Witness};
+use prober_core::observation::ProbeResult;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+/// Something that an engine has to tell.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// About a probe of the plan with this generation.
+    Round(u32, Progress),
+    /// What this end saw as a server.
+    Witnessed(Vec<Witness>),
+    /// How complete the packets are, since the start.
+    Capture {
+        /// Packets that the ring gave.
+        received: u64,
+        /// Packets that it lost.
+        dropped: u64,
+    },
+    /// Something that a person should know.
+    Trouble(String),
+}
+
+/// Something about the probes of one plan.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// One has its outcome.
+    Result(Box<ProbeResult>),
+    /// A ladder has ended.
+    Ladder(Ladder),
+    /// That many could not be sent, which says nothing about the network.
+    Unsent(u64, String),
+    /// A timer of the agent was late.
+    Late(Duration),
+}
+
+/// Where news go in.
+pub(crate) type NewsSender = UnboundedSender<News>;
+/// Where news come out.
+pub(crate) type NewsReceiver = UnboundedReceiver<News>;

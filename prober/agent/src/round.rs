@@ -1,0 +1,81 @@
+//! One plan on its way: which of its probes still lack an outcome, and what they came to so far.
+
+use std::time::Duration;
+
+use prober_core::event::Event;
+use prober_core::facts::Counters;
+use prober_core::observation::ProbeResult;
+use prober_core::plan::Plan;
+use prober_core::time::nanos;
+
+use crate::tally::Tallies;
+
+/// The progress of one generation of a run's plans.
+#[derive(Debug)]
+pub(crate) struct Round {
+    generation: u32,
+    outstanding: u64,
+    before: Counters,
+    tallies: Tallies,
+    starved: Duration,
+}
+
+impl Round {
+    /// A plan none of whose probes has an outcome yet; `before` are the counters at this moment.
+    pub(crate) fn new(plan: &Plan, before: Counters) -> Self {
+        Self {
+            generation: plan.generation,
+            outstanding: plan.probes.iter().map(|probe| u64::from(probe.count)).sum(),
+            before,
+            tallies: Tallies::default(),
+            starved: Duration::ZERO,
+        }
+    }
+
+    /// The plan's generation.
+    pub(crate) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// A probe has its outcome; its line, if it is worth one.
+    pub(crate) fn handle_result(&mut self, result: ProbeResult) -> Option<Event> {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.tallies.count(result)
+    }
+
+    /// So many probes end without an outcome of their own: ladders, and what could not be sent.
+    pub(crate) const fn handle_ended(&mut self, probes: u64) {
+        self.outstanding = self.outstanding.saturating_sub(probes);
+    }
+
+    /// A timer of the agent was late by so much.
+    pub(crate) fn handle_lateness(&mut self, late: Duration) {
+        self.starved = self.starved.max(late);
+    }
+
+    /// Whether every probe has its outcome.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.outstanding == 0
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn tallies(&mut self) -> Vec<Event> {
+        self.tallies.take()
+    }
+
+    /// The last lines of a plan that is done; `after` are the counters at this moment.
+    pub(crate) fn finish(mut self, after: Counters) -> Vec<Event> {
+        let generation = self.generation;
+        let mut events = self.tallies();
+        events.push(Event::Counters {
+            generation,
+            before: self.before,
+            after,
+        });
+        events.push(Event::Done {
+            generation,
+            starved_ns: nanos(self.starved),
+        });
+        events
+    }
+}

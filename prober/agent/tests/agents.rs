@@ -1,0 +1,15 @@
+//! Agents as processes, in network namespaces of their own: what they write, and what they survive.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+
+#[path = "agents/fixture.rs"]
+mod fixture;
+#[path = "agents/kernel_probes.rs"]
+mod kernel_probes;
+#[path = "agents/plans.rs"]
+mod plans;
+#[path = "agents/responding.rs"]
+mod responding;

@@ -1,0 +1,131 @@
+//! How an agent takes plans that come, change, and are wrong.
+
+use std::thread;
+use std::time::Duration;
+
+use prober_core::event::Event;
+use prober_core::plan::Method;
+
+use crate::fixture::{Agent, B4, Namespace, PORT, probes, two};
+
+const PLAIN: Method = Method::Connect { echo_bytes: 0 };
+
+fn refusal(event: &Event) -> Option<String> {
+    match event {
+        Event::PlanRefused { reason } => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+fn accepted(agent: &Agent) -> Vec<u32> {
+    let accepted = agent.events.iter().filter_map(|event| match event {
+        Event::PlanAccepted { generation } => Some(*generation),
+        _ => None,
+    });
+    accepted.collect()
+}
+
+#[test]
+fn a_plan_that_does_not_parse_is_refused_and_the_old_one_stays_in_force() {
+    let (a, b) = two();
+    let mut server = Agent::start(&b, "b", &["--tier", "T0"]);
+    server.answer();
+    server.give_text("{\"schema\":");
+    let reason = server.wait(refusal);
+    assert!(
+        reason.contains("the last good plan stays in force"),
+        "{reason}"
+    );
+    let mut client = Agent::start(&a, "a", &["--tier", "T0"]);
+    client.give(&client.plan(1, vec![probes(1, PLAIN, B4, PORT, 1)]));
+    client.wait_done(1);
+    let greeted = client.events.iter().any(|event| match event {
+        Event::Tally(tally) => tally.outcomes.established == 1,
+        _ => false,
+    });
+    assert!(greeted, "the server still answers: {:#?}", client.events);
+}
+
+#[test]
+fn a_target_outside_what_was_allowed_is_refused() {
+    let namespace = Namespace::new();
+    let mut agent = Agent::start(&namespace, "a", &["--tier", "T0"]);
+    agent.give(&agent.plan(1, vec![probes(1, PLAIN, "192.0.2.1", 80, 1)]));
+    let reason = agent.wait(refusal);
+    assert!(
+        reason.contains("192.0.2.1:80") && reason.contains("nothing was sent"),
+        "{reason}"
+    );
+    assert!(accepted(&agent).is_empty());
+}
+
+#[test]
+fn a_plan_of_another_run_is_refused() {
+    let namespace = Namespace::new();
+    let mut agent = Agent::start(&namespace, "a", &["--tier", "T0", "--run", "other"]);
+    agent.give(&agent.plan(1, Vec::new()));
+    let reason = agent.wait(refusal);
+    assert!(
+        reason.contains("'test'") && reason.contains("'other'"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_generation_that_was_done_is_not_done_again_and_a_later_one_replaces_what_is_under_way() {
+    let (a, b) = two();
+    let mut server = Agent::start(&b, "b", &["--tier", "T0"]);
+    server.answer();
+    let mut client = Agent::start(&a, "a", &["--tier", "T0"]);
+    client.give(&client.plan(3, vec![probes(1, PLAIN, B4, PORT, 1)]));
+    client.wait_done(3);
+    for old in [2, 3] {
+        client.give(&client.plan(old, vec![probes(1, PLAIN, B4, PORT, 2)]));
+        // Nothing must happen, so there is nothing to wait for; it looks every 50 ms.
+        thread::sleep(Duration::from_millis(200));
+    }
+    // Would take an hour.
+    let mut endless = probes(1, PLAIN, B4, PORT, 1000);
+    endless.interval_ms = 3600;
+    client.give(&client.plan(4, vec![endless]));
+    client.wait(|event| matches!(event, Event::PlanAccepted { generation: 4 }).then_some(()));
+    client.give(&client.plan(5, vec![probes(1, PLAIN, B4, PORT, 1)]));
+    client.wait_done(5);
+    assert_eq!(accepted(&client), [3, 4, 5]);
+    let done: Vec<u32> = client
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Done { generation, .. } => Some(*generation),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(done, [3, 5]);
+}
+
+#[test]
+fn sigterm_ends_it_with_whole_lines_and_what_it_has() {
+    let (a, b) = two();
+    let mut server = Agent::start(&b, "b", &["--tier", "T0"]);
+    server.answer();
+    let mut client = Agent::start(&a, "a", &["--tier", "T0"]);
+    let mut many = probes(1, PLAIN, B4, PORT, 50_000);
+    many.interval_ms = 1;
+    client.give(&client.plan(1, vec![many]));
+    client.wait(|event| matches!(event, Event::Probe(_)).then_some(()));
+    let (events, status) = client.terminate();
+    assert!(status.success(), "{status}");
+    let counted: u64 = events
+        .iter()
+        .map(|event| match event {
+            Event::Tally(tally) => tally.outcomes.total(),
+            _ => 0,
+        })
+        .sum();
+    assert!(counted > 0, "what was probed so far is told");
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event, Event::Done { .. }))
+    );
+}
