@@ -1,7 +1,7 @@
 //! A whole run as a machine: fleet events in, fleet commands out, a report at the end.
 //!
-//! A fleet is where agents run: the lab, or a Kubernetes cluster. It obeys [`FleetCommand`]s
-//! and tells [`FleetEvent`]s, over two channels; `Run` knows neither threads nor clocks.
+//! A fleet is where agents run: the lab, or a Kubernetes cluster. It obeys `FleetCommand`s
+//! and tells `FleetEvent`s, over two channels; `Run` knows neither threads nor clocks.
 //!
 //! ```text
 //! ReadingFacts -> Placing -> Publishing -> Probing -> Reading what changed -> Removing -> Ended

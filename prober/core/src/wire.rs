@@ -1,6 +1,6 @@
 //! Packets as meaning: total owned types, parsed from bytes and crafted into bytes.
 //!
-//! `parse_frame` takes any byte string and gives a [`Packet`] or a typed error, never a panic;
+//! `parse_frame` takes any byte string and gives a `Packet` or a typed error, never a panic;
 //! `craft` is its inverse for the TCP segments that a prober sends. Only the modules below this
 //! one know `pnet_packet`.
 

@@ -1,6 +1,6 @@
 //! The rules that kube-proxy (iptables mode, Kubernetes 1.34) writes on one node for the test Services.
 //!
-//! [`jumps::base`] is a node on which kube-proxy and flanneld have just started; [`sync`] is one of kube-proxy's
+//! `jumps::base` is a node on which kube-proxy and flanneld have just started; `sync` is one of kube-proxy's
 //! partial syncs: it rewrites the contents of its own chains and nothing else, so a lost jump stays lost
 //! and a stranger's rule stays where it is. Chain by chain after pkg/proxy/iptables/proxier.go; the names of
 //! the chains are kube-proxy's own hashes.

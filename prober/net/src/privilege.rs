@@ -1,6 +1,6 @@
 //! What this thread may do, and how it gives that up for good.
 //!
-//! Sockets are opened first; then [`drop_all`] takes every capability and the uid away and proves that they are gone.
+//! Sockets are opened first; then `drop_all` takes every capability and the uid away and proves that they are gone.
 //! Capabilities belong to a *thread*: call it before any other thread is started, or the others keep theirs.
 use std::fmt;
 use std::io;
