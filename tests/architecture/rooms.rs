@@ -12,6 +12,7 @@ const WORDS: &[&str] = &["family", "mac", "time", "latency", "topology"];
 pub(crate) const ROOMS: &str = "
 wire:
 facts:
+statistics:
 pairing:
 observation: wire
 ladder: wire observation
@@ -21,8 +22,8 @@ event: wire observation facts plan
 flight: wire observation plan event handshake
 engine: wire observation plan event flight
 evidence: wire observation facts plan event
-diagnosis: wire observation facts evidence
-report: wire observation facts evidence diagnosis
+diagnosis: wire observation facts event evidence statistics
+report: wire observation facts statistics evidence diagnosis
 run: pairing plan wire observation facts event evidence diagnosis report
 capture: wire observation ladder facts plan event handshake flight evidence diagnosis report
 render: wire observation ladder facts evidence diagnosis report

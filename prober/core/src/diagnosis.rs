@@ -1,10 +1,28 @@
 //! From evidence to causes: `diagnose` runs the rules over the whole matrix, never over one
 //! path alone, and says what is proven, what is only consistent, and what would decide.
 
+mod case;
+/// The causes that can be named.
 pub mod catalogue;
+mod cover;
+mod endpoint;
+mod exhibit;
+mod filtering;
+mod loss;
+mod opinion;
+mod overlay;
+/// What there is to know of a cause.
+pub mod page;
+mod remedy;
+mod symptom;
+mod translation;
+mod unknown;
+
+pub use exhibit::{End, odd_packet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Matrix;
 use crate::family::Family;
 use crate::observation::Tier;
 use crate::topology::{AgentId, NodeName, PathId};
@@ -92,4 +110,17 @@ pub struct Remedy {
     pub summary: String,
     /// Commands that can be pasted; may be empty.
     pub commands: Vec<String>,
+}
+
+/// Names what is broken: the causes that explain every failing path of the matrix, the surest
+/// first, and `unknown` for what none explains. A healthy matrix gives none.
+pub fn diagnose(matrix: &Matrix) -> Vec<Diagnosis> {
+    let rules: [fn(&case::Case<'_>) -> Vec<opinion::Opinion>; 5] = [
+        translation::opinions,
+        filtering::opinions,
+        overlay::opinions,
+        endpoint::opinions,
+        loss::opinions,
+    ];
+    cover::solve(case::Case::new(matrix), &rules)
 }

@@ -25,6 +25,8 @@ pub mod pairing;
 pub mod plan;
 /// A whole run as a machine.
 pub mod run;
+/// Intervals for shares that were counted.
+pub mod statistics;
 /// Points in time as numbers of our own.
 pub mod time;
 /// What can be probed.

@@ -1,0 +1,406 @@
+//! A case: the matrix with its failing units, and the questions that rules ask of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::symptom::{self, ServerEnd, Symptom, Unit};
+use crate::event::{Ladder, RungAnswer, Witness};
+use crate::evidence::{AgentEvidence, Evidence, Matrix, PathEvidence};
+use crate::facts::{Link, LinkCounters, NodeFacts};
+use crate::family::Family;
+use crate::mac::Mac;
+use crate::observation::{Direction, Observation, Outcome};
+use crate::topology::{AgentId, NodeName, Path, PathId, Route};
+
+/// An agent that was later than this for its own timers cannot vouch for silence.
+pub(crate) const STARVED_NS: u64 = 200_000_000;
+
+/// The matrix, what is wrong in it, and what of that is not explained yet.
+pub(crate) struct Case<'a> {
+    pub(crate) matrix: &'a Matrix,
+    pub(crate) units: Vec<Unit>,
+    /// Places in `units` that no accepted opinion explains.
+    pub(crate) left: BTreeSet<usize>,
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn new(matrix: &'a Matrix) -> Self {
+        let units = symptom::units(matrix);
+        let left = (0..units.len()).collect();
+        Self {
+            matrix,
+            units,
+            left,
+        }
+    }
+
+    /// The unexplained units that satisfy a condition, with their places.
+    pub(crate) fn failing(
+        &self,
+        wanted: impl Fn(&Unit) -> bool,
+    ) -> impl Iterator<Item = (usize, &Unit)> {
+        self.left
+            .iter()
+            .filter_map(|&at| Some((at, self.units.get(at)?)))
+            .filter(move |(_, unit)| wanted(unit))
+    }
+
+    /// Their places alone.
+    pub(crate) fn places(&self, wanted: impl Fn(&Unit) -> bool) -> BTreeSet<usize> {
+        self.failing(wanted).map(|(at, _)| at).collect()
+    }
+
+    /// The units at these places.
+    pub(crate) fn at<'s>(&'s self, places: &'s BTreeSet<usize>) -> impl Iterator<Item = &'s Unit> {
+        places.iter().filter_map(|&at| self.units.get(at))
+    }
+
+    /// Whether some path that satisfies the condition was probed and is well.
+    pub(crate) fn passes(&self, wanted: impl Fn(&Path) -> bool) -> bool {
+        self.healthy().any(|evidence| wanted(&evidence.path))
+    }
+
+    /// Whether some path that satisfies the condition has any unit, explained or not.
+    pub(crate) fn fails(&self, wanted: impl Fn(&Unit) -> bool) -> bool {
+        self.units.iter().any(wanted)
+    }
+
+    /// Paths that were probed and have no unit.
+    pub(crate) fn healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
+        let troubled: BTreeSet<PathId> = self.units.iter().map(|unit| unit.path).collect();
+        self.matrix
+            .paths
+            .iter()
+            .filter(move |(id, evidence)| {
+                !troubled.contains(id)
+                    && (evidence.total().outcomes.total() > 0 || !evidence.probes.is_empty())
+            })
+            .map(|(_, evidence)| evidence)
+    }
+
+    /// What is known of a path.
+    pub(crate) fn path(&self, id: PathId) -> Option<&'a PathEvidence> {
+        self.matrix.paths.get(&id)
+    }
+
+    /// The probes of a unit.
+    pub(crate) fn probes(&self, unit: &Unit) -> impl Iterator<Item = &'a Evidence> {
+        let all = self.path(unit.path).map_or(&[][..], |path| &path.probes);
+        unit.probes.clone().into_iter().filter_map(|at| all.get(at))
+    }
+
+    /// What the server's end saw of a unit.
+    pub(crate) fn witnesses(&self, unit: &Unit) -> impl Iterator<Item = &'a Witness> {
+        self.probes(unit).filter_map(|probe| probe.server.as_ref())
+    }
+
+    /// Packets of both ends of a unit: the client's.
+    pub(crate) fn client_packets(&self, unit: &Unit) -> impl Iterator<Item = &'a Observation> {
+        self.probes(unit)
+            .flat_map(|probe| &probe.client.observations)
+    }
+
+    /// Packets of both ends of a unit: the server's.
+    pub(crate) fn server_packets(&self, unit: &Unit) -> impl Iterator<Item = &'a Observation> {
+        self.witnesses(unit)
+            .flat_map(|witness| &witness.observations)
+    }
+
+    /// Whether the unit's client can vouch for its silence.
+    pub(crate) fn is_inconclusive(&self, unit: &Unit) -> bool {
+        let unsound = |agent: Option<&AgentEvidence>| {
+            agent.is_some_and(|agent| agent.starved_ns > STARVED_NS || agent.capture_dropped > 0)
+        };
+        let silent = matches!(
+            unit.symptom,
+            Symptom::Silent | Symptom::Lossy | Symptom::Mute
+        );
+        silent && unsound(self.matrix.agents.get(&unit.client))
+    }
+
+    /// Every node with an agent, or that a path names.
+    pub(crate) fn nodes(&self) -> BTreeSet<&'a NodeName> {
+        let ends = self.matrix.paths.values().flat_map(|evidence| {
+            std::iter::once(&evidence.path.client.node)
+                .chain(evidence.path.server.as_ref().map(|server| &server.node))
+        });
+        let agents = self.matrix.agents.keys().map(|agent| &agent.node);
+        ends.chain(agents).collect()
+    }
+
+    /// The families that something fails in.
+    pub(crate) fn families(&self) -> BTreeSet<Family> {
+        self.failing(|_| true)
+            .map(|(_, unit)| unit.family)
+            .collect()
+    }
+
+    /// The newest facts of a node.
+    pub(crate) fn facts(&self, node: &NodeName) -> Option<&'a NodeFacts> {
+        self.matrix.nodes.get(node)?.latest()
+    }
+
+    /// How much a node's counter grew while failing paths were probed again, or over the whole
+    /// run where that was not read.
+    pub(crate) fn grown(&self, node: &NodeName, counter: &str) -> Option<u64> {
+        let (from, to) = self.readings(node)?;
+        to.counter(counter)?.checked_sub(from.counter(counter)?)
+    }
+
+    fn readings(&self, node: &NodeName) -> Option<(&'a NodeFacts, &'a NodeFacts)> {
+        let known = self.matrix.nodes.get(node)?;
+        let from = known.during.as_ref().or(known.before.as_ref())?;
+        Some((from, known.after.as_ref()?))
+    }
+
+    /// How much an agent's own counter grew during its last round.
+    pub(crate) fn agent_grown(&self, agent: &AgentId, counter: &str) -> Option<u64> {
+        let (before, after) = self.matrix.agents.get(agent)?.counters.as_ref()?;
+        after.get(counter)?.checked_sub(before.get(counter)?)
+    }
+
+    /// What went through a node's interface while failing paths were probed again.
+    pub(crate) fn traffic(&self, node: &NodeName, link: &str) -> Option<LinkCounters> {
+        let (from, to) = self.readings(node)?;
+        let from = from.link(link).found()?.counters?;
+        let to = to.link(link).found()?.counters?;
+        Some(LinkCounters {
+            rx_packets: to.rx_packets.checked_sub(from.rx_packets)?,
+            tx_packets: to.tx_packets.checked_sub(from.tx_packets)?,
+            rx_dropped: to.rx_dropped.checked_sub(from.rx_dropped)?,
+            tx_dropped: to.tx_dropped.checked_sub(from.tx_dropped)?,
+            rx_errors: to.rx_errors.checked_sub(from.rx_errors)?,
+            tx_errors: to.tx_errors.checked_sub(from.tx_errors)?,
+        })
+    }
+
+    /// An address of an agent.
+    pub(crate) fn address(&self, agent: &AgentId, family: Family) -> Option<IpAddr> {
+        let of_family = |ip: &IpAddr| Family::of(*ip) == family;
+        let told = self
+            .matrix
+            .agents
+            .get(agent)
+            .and_then(|known| known.hello.as_ref())
+            .and_then(|hello| hello.addresses.iter().copied().find(of_family));
+        let asked = || {
+            self.matrix.paths.values().find_map(|evidence| {
+                let path = &evidence.path;
+                let direct = path.route == Route::PodIp && path.server.as_ref() == Some(agent);
+                (direct && path.family == family).then(|| evidence.target.ip())
+            })
+        };
+        let sent = || {
+            self.matrix
+                .paths
+                .values()
+                .filter(|evidence| evidence.path.client == *agent)
+                .flat_map(|evidence| &evidence.probes)
+                .map(|probe| probe.client.src.ip())
+                .find(of_family)
+        };
+        told.or_else(asked).or_else(sent)
+    }
+
+    /// Some agent's address on a node.
+    pub(crate) fn address_on(&self, node: &NodeName, family: Family) -> Option<IpAddr> {
+        let agents: BTreeSet<&AgentId> = self
+            .matrix
+            .paths
+            .values()
+            .flat_map(|evidence| {
+                std::iter::once(&evidence.path.client).chain(evidence.path.server.as_ref())
+            })
+            .chain(self.matrix.agents.keys())
+            .filter(|agent| agent.node == *node)
+            .collect();
+        agents
+            .into_iter()
+            .find_map(|agent| self.address(agent, family))
+    }
+
+    /// The Ethernet address that an agent sends from, as its own end saw it.
+    pub(crate) fn mac(&self, agent: &AgentId, family: Family) -> Option<Mac> {
+        let own = |seen: &Observation| {
+            (seen.direction == Direction::Sent)
+                .then_some(seen.packet.link)
+                .flatten()
+                .map(|link| link.src)
+        };
+        let probes = || self.matrix.paths.values().flat_map(|path| &path.probes);
+        let is_family = |probe: &&Evidence| Family::of(probe.client.dst.ip()) == family;
+        let as_server = probes()
+            .filter(|probe| probe.server_agent.as_ref() == Some(agent))
+            .filter_map(|probe| probe.server.as_ref())
+            .flat_map(|witness| &witness.observations)
+            .find_map(own);
+        as_server.or_else(|| {
+            self.matrix
+                .paths
+                .values()
+                .filter(|path| path.path.client == *agent)
+                .flat_map(|path| &path.probes)
+                .filter(is_family)
+                .flat_map(|probe| &probe.client.observations)
+                .find_map(own)
+        })
+    }
+
+    /// The Ethernet address of the router that a client sends its Service traffic to.
+    pub(crate) fn gateway_mac(&self, client: &AgentId) -> Option<Mac> {
+        let facts = self.facts(&client.node).and_then(|facts| {
+            let bridge = |link: &&Link| link.kind.as_deref() == Some("bridge");
+            facts.links.as_ref()?.iter().find(bridge)?.mac
+        });
+        facts.or_else(|| {
+            self.matrix
+                .paths
+                .values()
+                .filter(|path| path.path.client == *client && path.path.route.is_translated())
+                .flat_map(|path| &path.probes)
+                .flat_map(|probe| &probe.client.observations)
+                .filter(|seen| seen.direction == Direction::Sent)
+                .find_map(|seen| seen.packet.link?.dst)
+        })
+    }
+
+    /// The TTL ladder of a path.
+    pub(crate) fn ladder(&self, id: PathId) -> Option<&'a Ladder> {
+        self.path(id)?.ladder.as_ref()
+    }
+
+    /// Ladders between two nodes, whatever the route.
+    pub(crate) fn ladders<'s>(
+        &'s self,
+        from: &'s NodeName,
+        to: &'s NodeName,
+        family: Family,
+    ) -> impl Iterator<Item = &'a Ladder> + 's {
+        self.matrix
+            .paths
+            .values()
+            .filter(move |evidence| {
+                let path = &evidence.path;
+                path.family == family
+                    && path.client.node == *from
+                    && path
+                        .server
+                        .as_ref()
+                        .is_some_and(|server| server.node == *to)
+            })
+            .filter_map(|evidence| evidence.ladder.as_ref())
+    }
+
+    /// Whether a packet is known to have got from one node to the other.
+    pub(crate) fn crossed(&self, from: &NodeName, to: &NodeName, family: Family) -> Crossing {
+        let mut asked = false;
+        for evidence in self.matrix.paths.values() {
+            let path = &evidence.path;
+            let Some(server) = path.server.as_ref().filter(|_| path.family == family) else {
+                continue;
+            };
+            let there = path.client.node == *from && server.node == *to;
+            let back = path.client.node == *to && server.node == *from;
+            if !(there || back) {
+                continue;
+            }
+            asked = true;
+            for probe in &evidence.probes {
+                let answered = match probe.client.outcome {
+                    Outcome::Established { .. } => true,
+                    // One or two routers away: not the client's own node.
+                    Outcome::Reset { hop_limit, .. } => matches!(hop_limit, 62 | 63),
+                    Outcome::Unreachable { .. } | Outcome::Mismatched { .. } | Outcome::Timeout => {
+                        false
+                    }
+                };
+                let arrived = probe
+                    .server
+                    .as_ref()
+                    .is_some_and(|witness| witness.syns > 0);
+                if answered || (there && arrived) {
+                    return Crossing::Seen;
+                }
+            }
+            if evidence.total().outcomes.established > 0 {
+                return Crossing::Seen;
+            }
+            if let Some(ladder) = &evidence.ladder
+                && second_hop(ladder)
+            {
+                return Crossing::Seen;
+            }
+        }
+        if asked {
+            Crossing::Never
+        } else {
+            Crossing::Unasked
+        }
+    }
+
+    /// How a set of units looks at the server's end: the most that any saw.
+    pub(crate) fn best_server_end(&self, places: &BTreeSet<usize>) -> ServerEnd {
+        self.at(places)
+            .map(|unit| unit.server_end)
+            .max()
+            .unwrap_or(ServerEnd::Unheard)
+    }
+
+    /// How many probes these units hold.
+    pub(crate) fn count(&self, places: &BTreeSet<usize>) -> usize {
+        self.at(places).map(|unit| unit.probes.len()).sum()
+    }
+
+    /// SYNs that the probes of these units sent, which counters can be compared with.
+    pub(crate) fn syns(&self, places: &BTreeSet<usize>) -> u64 {
+        self.at(places)
+            .flat_map(|unit| self.probes(unit))
+            .map(|probe| u64::from(probe.client.syns))
+            .sum()
+    }
+}
+
+/// Whether packets get from one node to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crossing {
+    /// One did.
+    Seen,
+    /// None that was sent is known to have arrived.
+    Never,
+    /// None was sent.
+    Unasked,
+}
+
+/// Whether the second router answered, or anything beyond it: the way to the other node and back
+/// is open. Time exceeded is raised before the FORWARD chain (net/ipv4/ip_forward.c).
+pub(crate) fn second_hop(ladder: &Ladder) -> bool {
+    ladder.rungs.iter().any(|rung| {
+        let distance = |hop_limit: u8| 64_u8.checked_sub(hop_limit);
+        match rung.answer {
+            RungAnswer::Silent => false,
+            RungAnswer::TimeExceeded { hop_limit, .. } => distance(hop_limit) == Some(1),
+            RungAnswer::Reset { hop_limit, .. } | RungAnswer::SynAck { hop_limit, .. } => {
+                matches!(distance(hop_limit), Some(1 | 2))
+            }
+            RungAnswer::Unreachable { hop_limit, .. } => distance(hop_limit) == Some(1),
+        }
+    })
+}
+
+/// The answer to one hop limit.
+pub(crate) fn rung(ladder: &Ladder, hop_limit: u8) -> Option<RungAnswer> {
+    ladder
+        .rungs
+        .iter()
+        .find(|rung| rung.hop_limit == hop_limit)
+        .map(|rung| rung.answer)
+}
+
+/// Values by node, counted.
+pub(crate) fn tally<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
+    let mut counts = BTreeMap::new();
+    for key in keys {
+        *counts.entry(key).or_default() += 1;
+    }
+    counts
+}

@@ -1,0 +1,259 @@
+//! From opinions to diagnoses: the strongest opinion takes the units that it explains, then
+//! every rule looks again at what is left, so that one cause explains its knock-on symptoms.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::Case;
+use super::catalogue::Cause;
+use super::opinion::{Finding, Opinion, Proof};
+use super::symptom::{Symptom, Unit};
+use super::{Confidence, Diagnosis, Exclusion, Segment, exhibit, remedy, unknown};
+use crate::observation::Tier;
+use crate::topology::{Path, PathId, Route};
+
+/// Everything that explains the case, and one `unknown` for each kind of rest.
+pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>]) -> Vec<Diagnosis> {
+    let mut found: Vec<Diagnosis> = Vec::new();
+    loop {
+        let opinions: Vec<Opinion> = rules.iter().flat_map(|rule| rule(&case)).collect();
+        let Some(best) = opinions
+            .iter()
+            .filter(|opinion| strength(&opinion.finding) > 0)
+            .filter(|opinion| opinion.units.iter().any(|at| case.left.contains(at)))
+            .max_by(|a, b| rank(a).cmp(&rank(b)).then(b.cause.cmp(&a.cause)))
+        else {
+            found.extend(unknown::rest(&case, &opinions));
+            break;
+        };
+        let mut explained = best.units.clone();
+        explained.extend(knock_on(&case, best));
+        found.push(diagnosis(&case, best, &explained, &opinions));
+        case.left.retain(|at| !explained.contains(at));
+    }
+    merge(found)
+}
+
+fn strength(finding: &Finding) -> u8 {
+    match finding {
+        Finding::Proves(Proof::Facts) => 3,
+        Finding::Proves(Proof::Packets) => 2,
+        Finding::Fits { .. } => 1,
+        Finding::Excludes { .. } => 0,
+    }
+}
+
+/// The stronger, then the one that explains more.
+fn rank(opinion: &Opinion) -> (u8, usize) {
+    (strength(&opinion.finding), opinion.units.len())
+}
+
+/// Symptoms that follow from an opinion without any packet of their own to prove it: the share of
+/// a balanced port that leads to the same server, and its retries, which are balanced anew.
+fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
+    let claimed: Vec<&Unit> = case.at(&best.units).collect();
+    let pod_wide = matches!(best.place.segment, Segment::Pod { .. } | Segment::Service);
+    case.places(|unit| {
+        if unit.route != Route::ClusterIpAny || unit.family != best.place.family {
+            return false;
+        }
+        claimed.iter().any(|other| {
+            let client = pod_wide || other.client.node == unit.client.node;
+            let server = match (&unit.server, &other.server) {
+                (Some(unit), Some(other)) => unit == other,
+                (None, Some(other)) => case.path(unit.path).is_some_and(|path| {
+                    path.backends
+                        .iter()
+                        .any(|end| end.agent.as_ref() == Some(other))
+                }),
+                (Some(_) | None, None) => pod_wide,
+            };
+            let alike = unit.symptom == other.symptom
+                || matches!(unit.symptom, Symptom::Lossy | Symptom::Silent);
+            client && server && alike
+        })
+    })
+}
+
+fn diagnosis(
+    case: &Case<'_>,
+    best: &Opinion,
+    explained: &BTreeSet<usize>,
+    opinions: &[Opinion],
+) -> Diagnosis {
+    let (confidence, mut would_decide) = match &best.finding {
+        Finding::Proves(_) => (Confidence::Proven, Vec::new()),
+        Finding::Fits { missing } => (Confidence::Consistent, missing.clone()),
+        Finding::Excludes { .. } => (Confidence::Consistent, Vec::new()),
+    };
+    let mut excluded = best.excluded.clone();
+    for other in opinions {
+        let about = other.units.intersection(&best.units).next().is_some();
+        if !about || other.cause == best.cause {
+            continue;
+        }
+        match &other.finding {
+            Finding::Excludes { because } => excluded.push(Exclusion {
+                cause: other.cause,
+                because: because.clone(),
+            }),
+            Finding::Fits { missing } if confidence == Confidence::Consistent => {
+                would_decide.push(format!(
+                    "{} would look the same{}",
+                    other.cause,
+                    missing
+                        .first()
+                        .map_or_else(String::new, |first| format!("; it is decided by: {first}"))
+                ));
+            }
+            Finding::Fits { .. } | Finding::Proves(_) => {}
+        }
+    }
+    excluded.sort_by_key(|exclusion| exclusion.cause);
+    excluded.dedup_by_key(|exclusion| exclusion.cause);
+    let mut seen = BTreeSet::new();
+    would_decide.retain(|observation| seen.insert(observation.clone()));
+    let paths: BTreeSet<PathId> = case.at(explained).map(|unit| unit.path).collect();
+    Diagnosis {
+        cause: Some(best.cause),
+        node: best.place.node.clone(),
+        segment: best.place.segment.clone(),
+        family: Some(best.place.family),
+        confidence,
+        tier: tier(case, best),
+        evidence: with_scope(case, &paths, best),
+        paths: paths.into_iter().collect(),
+        excluded,
+        would_decide,
+        remedy: remedy::remedy(best.cause, &best.place),
+        exhibit: exhibit::choose(case, &best.units),
+    }
+}
+
+/// The tier that an opinion really rests on.
+fn tier(case: &Case<'_>, best: &Opinion) -> Tier {
+    let packets = case
+        .at(&best.units)
+        .any(|unit| case.client_packets(unit).next().is_some());
+    let facts = best.finding == Finding::Proves(Proof::Facts)
+        && case
+            .matrix
+            .nodes
+            .values()
+            .any(|node| node.latest().is_some());
+    if facts {
+        Tier::T2
+    } else if packets {
+        Tier::T1.min(case.matrix.tier())
+    } else {
+        Tier::T0
+    }
+}
+
+/// The evidence, and the healthy neighbours that bound it.
+fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<String> {
+    let mut evidence = best.evidence.clone();
+    let named = |path: &Path| {
+        let server = path
+            .server
+            .as_ref()
+            .map_or("any", |server| server.pod.as_str());
+        format!(
+            "{} {} -> {} ({})",
+            path.route, path.client.pod, server, path.family
+        )
+    };
+    let all: Vec<String> = paths
+        .iter()
+        .filter_map(|&id| case.path(id))
+        .map(|path| named(&path.path))
+        .collect();
+    let shown = all.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+    let more = all.len().saturating_sub(4);
+    evidence.push(if more > 0 {
+        format!("fails: {shown} and {more} more")
+    } else {
+        format!("fails: {shown}")
+    });
+    let well: Vec<String> = case
+        .healthy()
+        .filter(|path| path.path.family == best.place.family)
+        .filter(|path| {
+            best.place.node.as_ref().is_none_or(|node| {
+                path.path.client.node == *node
+                    || path
+                        .path
+                        .server
+                        .as_ref()
+                        .is_some_and(|server| server.node == *node)
+            })
+        })
+        .map(|path| named(&path.path))
+        .collect();
+    if let Some(first) = well.first() {
+        let rest = well.len() - 1;
+        let shown = well.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+        evidence.push(if rest > 3 {
+            format!("well: {shown} and {} more", rest - 3)
+        } else if rest > 0 {
+            format!("well: {shown}")
+        } else {
+            format!("well: {first}")
+        });
+    }
+    evidence
+}
+
+/// One diagnosis where both families have the same cause at the same place.
+fn merge(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
+    let mut merged: BTreeMap<(u8, usize), Diagnosis> = BTreeMap::new();
+    let mut place: Vec<(Option<Cause>, Segment, (u8, usize))> = Vec::new();
+    for (at, next) in found.into_iter().enumerate() {
+        let known = place
+            .iter()
+            .find(|(cause, segment, _)| *cause == next.cause && *segment == next.segment)
+            .map(|(_, _, key)| *key);
+        if let Some(first) = known.and_then(|key| merged.get_mut(&key)) {
+            absorb(first, next);
+            continue;
+        }
+        let sure =
+            u8::from(next.confidence != Confidence::Proven) + 2 * u8::from(next.cause.is_none());
+        place.push((next.cause, next.segment.clone(), (sure, at)));
+        merged.insert((sure, at), next);
+    }
+    merged.into_values().collect()
+}
+
+fn absorb(first: &mut Diagnosis, next: Diagnosis) {
+    if first.family != next.family {
+        first.family = None;
+    }
+    first.confidence = first.confidence.min(next.confidence);
+    first.tier = first.tier.max(next.tier);
+    let paths: BTreeSet<PathId> = first.paths.iter().copied().chain(next.paths).collect();
+    first.paths = paths.into_iter().collect();
+    extend(&mut first.evidence, next.evidence);
+    extend(&mut first.would_decide, next.would_decide);
+    extend(&mut first.remedy, next.remedy);
+    for exclusion in next.excluded {
+        if first
+            .excluded
+            .iter()
+            .all(|known| known.cause != exclusion.cause)
+        {
+            first.excluded.push(exclusion);
+        }
+    }
+    if first.confidence == Confidence::Proven {
+        first.would_decide.clear();
+    }
+    first.exhibit = first.exhibit.or(next.exhibit);
+}
+
+fn extend<T: PartialEq>(list: &mut Vec<T>, more: Vec<T>) {
+    for item in more {
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Rules for endpoint.
+
+use super::case::Case;
+use super::opinion::Opinion;
+
+/// What this family has to say.
+pub(crate) fn opinions(_case: &Case<'_>) -> Vec<Opinion> {
+    Vec::new()
+}

@@ -1,0 +1,129 @@
+//! One page a cause: what `prober explain` prints.
+
+use std::fmt;
+
+use super::catalogue::Cause;
+
+/// What there is to know of a cause, as paragraphs of plain text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The cause.
+    pub cause: Cause,
+    /// What happens to the packets.
+    pub what_happens: &'static str,
+    /// How it looks at the client's end.
+    pub client_end: &'static str,
+    /// How it looks at the server's end.
+    pub server_end: &'static str,
+    /// What decides it from its neighbours.
+    pub what_decides: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+    /// Where this is known from.
+    pub sources: &'static str,
+}
+
+impl Cause {
+    /// Its page.
+    pub fn page(self) -> Page {
+        let text = text(self);
+        Page {
+            cause: self,
+            what_happens: section(text, "What happens"),
+            client_end: section(text, "At the client's end"),
+            server_end: section(text, "At the server's end"),
+            what_decides: section(text, "What decides"),
+            remedy: section(text, "Remedy"),
+            sources: section(text, "Sources"),
+        }
+    }
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.cause, self.cause.meaning())?;
+        for (heading, text) in [
+            ("What happens", self.what_happens),
+            ("At the client's end", self.client_end),
+            ("At the server's end", self.server_end),
+            ("What decides", self.what_decides),
+            ("Remedy", self.remedy),
+            ("Sources", self.sources),
+        ] {
+            writeln!(f, "\n{heading}\n")?;
+            for line in text.lines() {
+                writeln!(f, "{}{line}", if line.is_empty() { "" } else { "  " })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The lines below a heading, up to the next; empty where there is none (a test finds those).
+fn section(text: &'static str, heading: &str) -> &'static str {
+    text.split("## ")
+        .find_map(|part| part.strip_prefix(heading))
+        .unwrap_or_default()
+        .trim()
+}
+
+const fn text(cause: Cause) -> &'static str {
+    match cause {
+        Cause::BridgeNetfilterOff => include_str!("pages/bridge-netfilter-off.md"),
+        Cause::ReplyBypassesNat => include_str!("pages/reply-bypasses-nat.md"),
+        Cause::ForwardDrop => include_str!("pages/forward-drop.md"),
+        Cause::NetworkPolicy => include_str!("pages/network-policy.md"),
+        Cause::NoEndpoints => include_str!("pages/no-endpoints.md"),
+        Cause::RejectReset => include_str!("pages/reject-reset.md"),
+        Cause::NotListening => include_str!("pages/not-listening.md"),
+        Cause::StaleEndpoint => include_str!("pages/stale-endpoint.md"),
+        Cause::StaleRules => include_str!("pages/stale-rules.md"),
+        Cause::ServiceRulesMissing => include_str!("pages/service-rules-missing.md"),
+        Cause::NoLocalEndpoint => include_str!("pages/no-local-endpoint.md"),
+        Cause::OverlayBlocked => include_str!("pages/overlay-blocked.md"),
+        Cause::StaleOverlayNeighbour => include_str!("pages/stale-overlay-neighbour.md"),
+        Cause::RouteMissing => include_str!("pages/route-missing.md"),
+        Cause::IpForwardOff => include_str!("pages/ip-forward-off.md"),
+        Cause::MtuBlackHole => include_str!("pages/mtu-black-hole.md"),
+        Cause::PacketLoss => include_str!("pages/packet-loss.md"),
+        Cause::RpFilter => include_str!("pages/rp-filter.md"),
+        Cause::HairpinOff => include_str!("pages/hairpin-off.md"),
+        Cause::MissingMasquerade => include_str!("pages/missing-masquerade.md"),
+        Cause::AcceptQueueFull => include_str!("pages/accept-queue-full.md"),
+        Cause::EndpointFrozen => include_str!("pages/endpoint-frozen.md"),
+        Cause::DuplicateIp => include_str!("pages/duplicate-ip.md"),
+        Cause::ConntrackFull => include_str!("pages/conntrack-full.md"),
+        Cause::TransientOutage => include_str!("pages/transient-outage.md"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_has_every_section() {
+        for &cause in Cause::ALL {
+            let page = cause.page();
+            for (heading, text) in [
+                ("What happens", page.what_happens),
+                ("At the client's end", page.client_end),
+                ("At the server's end", page.server_end),
+                ("What decides", page.what_decides),
+                ("Remedy", page.remedy),
+                ("Sources", page.sources),
+            ] {
+                assert!(text.len() > 20, "{cause}: {heading}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_page_reads_so() {
+        let all: String = Cause::ALL
+            .iter()
+            .map(|cause| format!("{}\n{}\n", cause.page(), "=".repeat(72)))
+            .collect();
+        insta::assert_snapshot!(all);
+    }
+}

@@ -1,0 +1,424 @@
+//! What is wrong with a path, in words that rules can ask for: one symptom a probe, and units of
+//! equal symptoms that a cause has to explain.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
+use crate::family::Family;
+use crate::observation::{Direction, Echo, Exchange, Outcome, OutcomeKind, ProbeResult};
+use crate::topology::{AgentId, Path, PathId, Route, Scope};
+use crate::wire::Unreachable;
+
+/// How one probe failed, as its client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Symptom {
+    /// A SYN+ACK from an address that was not asked.
+    ForeignSynAck,
+    /// A RST from an address that was not asked, and no answer from the one that was.
+    ForeignReset,
+    /// A RST from the address that was asked.
+    Reset,
+    /// An ICMP unreachable.
+    Unreachable(Unreachable),
+    /// No answer at all.
+    Silent,
+    /// Some probes of the same kind on the same path were lost or late, others were not.
+    Lossy,
+    /// The handshake went well, then nothing ever came.
+    Mute,
+    /// The banner came, then large packets did not.
+    Stalled,
+    /// The handshake went well, then the connection was reset.
+    Broken,
+    /// Somebody else answered than the API says.
+    Impostor,
+}
+
+impl Symptom {
+    /// In words, for sentences such as "3 probes ...".
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::ForeignSynAck => "were answered by SYN+ACK from an address that was not asked",
+            Self::ForeignReset => "were answered by RST from an address that was not asked",
+            Self::Reset => "were refused by RST",
+            Self::Unreachable(Unreachable::Network) => "met ICMP network unreachable",
+            Self::Unreachable(Unreachable::Host) => "met ICMP host unreachable",
+            Self::Unreachable(Unreachable::Port) => "met ICMP port unreachable",
+            Self::Unreachable(Unreachable::Prohibited) => "met ICMP administratively prohibited",
+            Self::Unreachable(Unreachable::Other) => "met an ICMP unreachable",
+            Self::Silent => "got no answer at all",
+            Self::Lossy => "were lost or late while others on the same path went well",
+            Self::Mute => "completed the handshake and then heard nothing",
+            Self::Stalled => "got the banner, but large packets never came through",
+            Self::Broken => "were reset after the handshake",
+            Self::Impostor => "were answered by another pod than the API names",
+        }
+    }
+}
+
+/// What the server's end saw of a failing unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ServerEnd {
+    /// It could not tell: no capture, no report, or packets lost by the capture itself.
+    Unheard,
+    /// It listened and nothing came.
+    Nothing,
+    /// SYNs came, nothing left.
+    SynOnly,
+    /// SYNs came and SYN+ACKs left.
+    SynAck,
+    /// So they did, and RSTs came back.
+    SynAckReset,
+    /// SYNs came and RSTs left.
+    ResetSent,
+    /// The handshake was completed: the third packet came.
+    Completed,
+}
+
+/// Probes of one path, to one server as far as that is known, with the same symptom.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    pub(crate) path: PathId,
+    pub(crate) client: AgentId,
+    /// The server that was met, or that should have been.
+    pub(crate) server: Option<AgentId>,
+    pub(crate) route: Route,
+    pub(crate) family: Family,
+    pub(crate) symptom: Symptom,
+    /// Their places in the path's `probes`.
+    pub(crate) probes: Vec<usize>,
+    pub(crate) server_end: ServerEnd,
+}
+
+impl Unit {
+    /// Client and server are on one node, or the server is unknown.
+    pub(crate) fn is_same_node(&self) -> bool {
+        self.server
+            .as_ref()
+            .is_some_and(|server| server.node == self.client.node)
+    }
+
+    /// Client and server are known to be on two nodes.
+    pub(crate) fn is_cross_node(&self) -> bool {
+        self.server
+            .as_ref()
+            .is_some_and(|server| server.node != self.client.node)
+    }
+
+    /// The first probe, for exhibits.
+    pub(crate) fn first(&self) -> Option<(PathId, usize)> {
+        self.probes.first().map(|&at| (self.path, at))
+    }
+}
+
+/// Every unit of the matrix that something must explain, in the order of paths.
+pub(crate) fn units(matrix: &Matrix) -> Vec<Unit> {
+    matrix
+        .paths
+        .iter()
+        .flat_map(|(&id, evidence)| of_path(matrix, id, evidence))
+        .collect()
+}
+
+fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
+    let believed = evidence.engines();
+    let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
+    let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
+    for (at, probe) in evidence.probes.iter().enumerate() {
+        if !believed.is_empty() && !believed.contains(&probe.client.engine) {
+            continue;
+        }
+        let server = server_of(matrix, evidence, probe);
+        match symptom(matrix.source, evidence, &probe.client) {
+            Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
+            None => good.push((server, &probe.client)),
+        }
+    }
+    soften(evidence, &mut groups, &good);
+    if groups.is_empty() {
+        add_untold(evidence, &mut groups);
+    }
+    let mut units: Vec<Unit> = groups
+        .into_iter()
+        .map(|((symptom, server), probes)| Unit {
+            path: id,
+            client: evidence.path.client.clone(),
+            server_end: server_end(matrix, evidence, &probes, server.as_ref()),
+            server,
+            route: evidence.path.route,
+            family: evidence.path.family,
+            symptom,
+            probes,
+        })
+        .collect();
+    if matrix.source == Source::Capture {
+        // Somebody else's refused connection is no fault of the network.
+        units.retain(|unit| unit.symptom != Symptom::Reset && unit.symptom != Symptom::Broken);
+    }
+    units
+}
+
+/// Silence on a path where the same engine also met answers is loss, not a wall.
+fn soften(
+    evidence: &PathEvidence,
+    groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
+    good: &[(Option<AgentId>, &ProbeResult)],
+) {
+    let silent: Vec<_> = groups
+        .keys()
+        .filter(|(symptom, _)| *symptom == Symptom::Silent)
+        .cloned()
+        .collect();
+    for key in silent {
+        let engines: Vec<_> = groups
+            .get(&key)
+            .into_iter()
+            .flatten()
+            .filter_map(|&at| evidence.probes.get(at))
+            .map(|probe| probe.client.engine)
+            .collect();
+        let same = |server: &Option<AgentId>| *server == key.1 || evidence.path.server.is_some();
+        let also_good = good
+            .iter()
+            .any(|(server, probe)| same(server) && engines.contains(&probe.engine));
+        let also_late = groups
+            .keys()
+            .any(|(symptom, server)| *symptom == Symptom::Lossy && same(server));
+        let tallied = evidence.path.scope() != Scope::Any
+            && engines.iter().any(|engine| {
+                evidence
+                    .tallies
+                    .get(engine)
+                    .is_some_and(|tally| tally.outcomes.established > 0)
+            });
+        let pinned_good = also_good || also_late || tallied;
+        if pinned_good
+            && (key.1.is_some() || evidence.path.server.is_some())
+            && let Some(probes) = groups.remove(&key)
+        {
+            let lossy = groups.entry((Symptom::Lossy, key.1)).or_default();
+            lossy.extend(probes);
+            lossy.sort_unstable();
+        }
+    }
+}
+
+/// Failures that were counted but not told in full (tier T0 may tell none).
+fn add_untold(
+    evidence: &PathEvidence,
+    groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
+) {
+    let total = evidence.total();
+    let symptom = |kind| match kind {
+        OutcomeKind::Established => Symptom::Lossy,
+        OutcomeKind::Reset => Symptom::Reset,
+        OutcomeKind::Timeout => Symptom::Silent,
+        OutcomeKind::Unreachable => Symptom::Unreachable(Unreachable::Other),
+        OutcomeKind::Mismatched => Symptom::ForeignSynAck,
+    };
+    for kind in OutcomeKind::ALL {
+        let failed = match kind {
+            OutcomeKind::Established => total
+                .outcomes
+                .established
+                .saturating_sub(total.first_syn_success),
+            OutcomeKind::Reset
+            | OutcomeKind::Timeout
+            | OutcomeKind::Unreachable
+            | OutcomeKind::Mismatched => total.outcomes.of(kind),
+        };
+        if failed > 0 {
+            let lost = kind == OutcomeKind::Timeout
+                && total.outcomes.established > 0
+                && evidence.path.server.is_some();
+            let symptom = if lost { Symptom::Lossy } else { symptom(kind) };
+            groups.insert((symptom, evidence.path.server.clone()), Vec::new());
+        }
+    }
+}
+
+/// Which server a probe met, or should have met.
+fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Option<AgentId> {
+    if let Some(server) = &evidence.path.server {
+        return Some(server.clone());
+    }
+    let banner = match &probe.client.exchange {
+        Exchange::Greeted { banner, .. } => Some(AgentId {
+            node: banner.node.clone(),
+            pod: banner.pod.clone(),
+        }),
+        Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => None,
+    };
+    let seen = probe
+        .server
+        .as_ref()
+        .filter(|witness| witness.syns > 0)
+        .and(probe.server_agent.clone());
+    banner
+        .or(seen)
+        .or_else(|| {
+            let from = foreign(&probe.client)?.0;
+            backend_at(evidence, from)
+        })
+        .or_else(|| backend_at(evidence, named_by_own_copy(&probe.client)?))
+        .or_else(|| never_met(matrix, evidence))
+}
+
+fn backend_at(evidence: &PathEvidence, address: SocketAddr) -> Option<AgentId> {
+    evidence
+        .backends
+        .iter()
+        .find(|backend| backend.address == address)
+        .and_then(|backend| backend.agent.clone())
+}
+
+/// The destination of a translated copy of the own SYN that came by.
+pub(crate) fn named_by_own_copy(probe: &ProbeResult) -> Option<SocketAddr> {
+    probe.observations.iter().find_map(|seen| {
+        let (_, tcp) = seen.packet.tcp()?;
+        let copy =
+            seen.direction != Direction::Sent && tcp.flags.is_syn() && Some(tcp.seq) == probe.isn;
+        let to = seen.packet.tcp_dst()?;
+        (copy && to != probe.dst && to.ip() != probe.src.ip()).then_some(to)
+    })
+}
+
+/// The only endpoint of a balanced port that no probe ever met, where enough met the others.
+fn never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
+    let mut met: BTreeMap<&str, u32> = BTreeMap::new();
+    let balanced =
+        |path: &Path| path.route == Route::ClusterIpAny && path.family == evidence.path.family;
+    let told = matrix
+        .paths
+        .values()
+        .filter(|other| balanced(&other.path))
+        .flat_map(|other| &other.probes);
+    for probe in told {
+        if let Exchange::Greeted { banner, .. } = &probe.client.exchange {
+            *met.entry(banner.pod.as_str()).or_default() += 1;
+        } else if let Some(agent) = &probe.server_agent
+            && probe
+                .server
+                .as_ref()
+                .is_some_and(|witness| witness.syns > 0)
+            && matches!(probe.client.outcome, Outcome::Established { .. })
+        {
+            *met.entry(agent.pod.as_str()).or_default() += 1;
+        }
+    }
+    let mut missing = evidence
+        .backends
+        .iter()
+        .filter_map(|backend| backend.agent.as_ref())
+        .filter(|agent| !met.contains_key(agent.pod.as_str()));
+    let only = missing.next()?;
+    (missing.next().is_none() && !met.is_empty()).then(|| only.clone())
+}
+
+/// The first TCP answer from an address that was not asked, and whether it is a RST.
+pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
+    probe.observations.iter().find_map(|seen| {
+        let (_, tcp) = seen.packet.tcp()?;
+        let from = seen.packet.tcp_src()?;
+        let to_us = seen.packet.tcp_dst()? == probe.src;
+        if seen.direction != Direction::Received || !to_us || from == probe.dst {
+            return None;
+        }
+        if tcp.flags.is_syn_ack() {
+            Some((from, Symptom::ForeignSynAck))
+        } else if tcp.flags.has(crate::wire::TcpFlags::RST) {
+            Some((from, Symptom::ForeignReset))
+        } else {
+            None
+        }
+    })
+}
+
+/// What is wrong with one probe; `None` where nothing is.
+pub(crate) fn symptom(
+    source: Source,
+    evidence: &PathEvidence,
+    probe: &ProbeResult,
+) -> Option<Symptom> {
+    match probe.outcome {
+        Outcome::Established { connect_ns, .. } => {
+            let exchange = if source == Source::Run {
+                exchange_symptom(evidence, &probe.exchange)
+            } else {
+                None
+            };
+            // A connect that took most of a second is late, even where the SYNs were not counted.
+            let late = probe.syns > 1 || connect_ns >= 900_000_000;
+            exchange.or(late.then_some(Symptom::Lossy))
+        }
+        Outcome::Reset { .. } => Some(Symptom::Reset),
+        Outcome::Unreachable { reason, .. } => Some(Symptom::Unreachable(reason)),
+        Outcome::Mismatched { .. } => {
+            Some(foreign(probe).map_or(Symptom::ForeignSynAck, |(_, symptom)| symptom))
+        }
+        Outcome::Timeout => Some(foreign(probe).map_or(Symptom::Silent, |(_, symptom)| symptom)),
+    }
+}
+
+fn exchange_symptom(evidence: &PathEvidence, exchange: &Exchange) -> Option<Symptom> {
+    match exchange {
+        Exchange::NotTried => None,
+        Exchange::NoBanner => Some(Symptom::Mute),
+        Exchange::Foreign => Some(Symptom::Impostor),
+        Exchange::Reset => Some(Symptom::Broken),
+        Exchange::Greeted { banner, echo } => {
+            let other = evidence
+                .path
+                .server
+                .as_ref()
+                .is_some_and(|server| server.pod != banner.pod);
+            match echo {
+                Echo::Stalled { .. } if !other => Some(Symptom::Stalled),
+                Echo::NotTried | Echo::Complete { .. } | Echo::Stalled { .. } => {
+                    other.then_some(Symptom::Impostor)
+                }
+            }
+        }
+    }
+}
+
+/// The most that the server's end can tell of these probes.
+fn server_end(
+    matrix: &Matrix,
+    evidence: &PathEvidence,
+    probes: &[usize],
+    server: Option<&AgentId>,
+) -> ServerEnd {
+    let deaf = server
+        .and_then(|server| matrix.agents.get(server))
+        .is_some_and(|agent| {
+            agent.capture_dropped > 0 || agent.starved_ns > super::case::STARVED_NS
+        });
+    let end = |probe: &Evidence| {
+        let Some(witness) = &probe.server else {
+            return ServerEnd::Unheard;
+        };
+        if witness.resets_sent > 0 && witness.syn_acks == 0 {
+            ServerEnd::ResetSent
+        } else if witness.acks > 0 {
+            ServerEnd::Completed
+        } else if witness.syn_acks > 0 && witness.resets_received > 0 {
+            ServerEnd::SynAckReset
+        } else if witness.syn_acks > 0 {
+            ServerEnd::SynAck
+        } else if witness.syns > 0 {
+            ServerEnd::SynOnly
+        } else if deaf {
+            ServerEnd::Unheard
+        } else {
+            ServerEnd::Nothing
+        }
+    };
+    probes
+        .iter()
+        .filter_map(|&at| evidence.probes.get(at))
+        .map(end)
+        .max()
+        .unwrap_or(ServerEnd::Unheard)
+}

@@ -1,0 +1,143 @@
+//! What no cause explains: `unknown`, with what was seen, what it excludes, and what would decide.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::{Case, STARVED_NS};
+use super::opinion::{Finding, Opinion};
+use super::symptom::{ServerEnd, Symptom};
+use super::{Confidence, Diagnosis, Exclusion, Segment, exhibit};
+use crate::observation::Tier;
+use crate::topology::PathId;
+
+/// One diagnosis without a cause for each symptom that is left.
+pub(crate) fn rest(case: &Case<'_>, opinions: &[Opinion]) -> Vec<Diagnosis> {
+    let mut groups: BTreeMap<Symptom, BTreeSet<usize>> = BTreeMap::new();
+    for (at, unit) in case.failing(|_| true) {
+        groups.entry(unit.symptom).or_default().insert(at);
+    }
+    groups
+        .into_iter()
+        .map(|(symptom, places)| unknown(case, symptom, &places, opinions))
+        .collect()
+}
+
+fn unknown(
+    case: &Case<'_>,
+    symptom: Symptom,
+    places: &BTreeSet<usize>,
+    opinions: &[Opinion],
+) -> Diagnosis {
+    let paths: BTreeSet<PathId> = case.at(places).map(|unit| unit.path).collect();
+    let families: BTreeSet<_> = case.at(places).map(|unit| unit.family).collect();
+    let mut evidence = vec![format!(
+        "{} probes on {} paths {}",
+        case.count(places),
+        paths.len(),
+        symptom.words()
+    )];
+    for unit in case.at(places).take(6) {
+        let server = unit
+            .server
+            .as_ref()
+            .map_or("any", |server| server.pod.as_str());
+        evidence.push(format!(
+            "{} {} -> {} ({}): {}",
+            unit.route,
+            unit.client.pod,
+            server,
+            unit.family,
+            server_end(unit.server_end)
+        ));
+    }
+    for (agent, known) in &case.matrix.agents {
+        if known.starved_ns > STARVED_NS {
+            evidence.push(format!(
+                "{agent} was late for its own timers by up to {} ms: its silence proves nothing",
+                known.starved_ns / 1_000_000
+            ));
+        }
+        if known.capture_dropped > 0 {
+            evidence.push(format!(
+                "the capture of {agent} lost {} packets: what it did not see may have been there",
+                known.capture_dropped
+            ));
+        }
+    }
+    let excluded = opinions
+        .iter()
+        .filter(|opinion| opinion.units.intersection(places).next().is_some())
+        .filter_map(|opinion| match &opinion.finding {
+            Finding::Excludes { because } => Some(Exclusion {
+                cause: opinion.cause,
+                because: because.clone(),
+            }),
+            Finding::Proves(_) | Finding::Fits { .. } => None,
+        })
+        .collect();
+    Diagnosis {
+        cause: None,
+        node: only(case.at(places).map(|unit| unit.client.node.clone())),
+        segment: Segment::Unknown,
+        family: if families.len() == 1 {
+            families.into_iter().next()
+        } else {
+            None
+        },
+        confidence: Confidence::Consistent,
+        tier: case.matrix.tier(),
+        paths: paths.into_iter().collect(),
+        evidence,
+        excluded,
+        would_decide: would_decide(case, places),
+        remedy: Vec::new(),
+        exhibit: exhibit::choose(case, places),
+    }
+}
+
+const fn server_end(end: ServerEnd) -> &'static str {
+    match end {
+        ServerEnd::Unheard => "the server's end was not heard",
+        ServerEnd::Nothing => "the server's end saw nothing",
+        ServerEnd::SynOnly => "the server's end saw the SYN and answered nothing",
+        ServerEnd::SynAck => "the server's end saw the SYN and sent SYN+ACK",
+        ServerEnd::SynAckReset => "the server's end sent SYN+ACK and got RST",
+        ServerEnd::ResetSent => "the server's end saw the SYN and sent RST",
+        ServerEnd::Completed => "the server's end saw the handshake completed",
+    }
+}
+
+fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
+    let mut wanted = Vec::new();
+    match case.matrix.tier() {
+        Tier::T0 => wanted.push(
+            "the packets of both ends: give the agents CAP_NET_RAW, or capture with `tcpdump -ni any` in both pods"
+                .to_owned(),
+        ),
+        Tier::T1 => wanted.push(
+            "what the nodes say of themselves: allow host-network readers of node facts".to_owned(),
+        ),
+        Tier::T2 => {}
+    }
+    if case
+        .at(places)
+        .any(|unit| unit.server_end == ServerEnd::Unheard)
+    {
+        wanted.push("what the server's end sees of the same probes".to_owned());
+    }
+    if case.at(places).all(|unit| case.ladder(unit.path).is_none()) {
+        wanted.push("a TTL ladder (SYNs with TTL 1, 2, 3, 64) on a failing path".to_owned());
+    }
+    let nodes: BTreeSet<_> = case.at(places).map(|unit| &unit.client.node).collect();
+    for node in nodes {
+        wanted.push(format!(
+            "the rule counters of {node} before and after a failing probe: `iptables-save -c`, `nft list ruleset`"
+        ));
+    }
+    wanted
+}
+
+/// The one value that all have.
+fn only<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
+    let first = values.next()?;
+    values.all(|value| value == first).then_some(first)
+}

@@ -1,0 +1,23 @@
+//! Every cause is named from the evidence that it was measured to give, and nothing else is.
+
+#[path = "diagnosis/builder.rs"]
+mod builder;
+#[path = "diagnosis/translation.rs"]
+mod translation;
+
+use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
+use prober_core::evidence::Matrix;
+
+/// What was named: cause, node, confidence; `unknown` without a cause.
+fn named(matrix: &Matrix) -> Vec<String> {
+    let name = |diagnosis: &Diagnosis| {
+        let cause = diagnosis.cause.map_or("unknown", |cause| cause.slug());
+        let node = diagnosis.node.as_ref().map_or("-", |node| node.as_str());
+        let sure = match diagnosis.confidence {
+            Confidence::Proven => "proven",
+            Confidence::Consistent => "consistent",
+        };
+        format!("{cause} {node} {sure}")
+    };
+    diagnose(matrix).iter().map(name).collect()
+}

@@ -1,0 +1,1104 @@
+//! A matrix as a healthy flannel cluster of N nodes gives it, and stories that change what the
+//! two ends of some paths saw. Addresses follow the measured lab.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use prober_core::event::{EVENT_SCHEMA, Hello, Ladder, Rung, RungAnswer, Witness};
+use prober_core::evidence::{
+    AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally,
+};
+use prober_core::facts::{
+    Counters, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState, NodeFacts,
+    Route as RouteFact, RouteKind, SysctlState, Vxlan,
+};
+use prober_core::family::Family;
+use prober_core::mac::Mac;
+use prober_core::observation::{
+    Banner, Direction, Echo, EngineKind, Exchange, Observation, Outcome, OutcomeKind, ProbeResult,
+    Tier,
+};
+use prober_core::time::Timestamp;
+use prober_core::topology::{AgentId, NodeName, Path, PathId, Route, Scope};
+use prober_core::wire::{
+    Body, Checksum, Icmp, IcmpKind, Ip, Link as Frame, Packet, Quoted, Seq, Tcp, TcpFlags,
+    TcpOptions, Unreachable,
+};
+
+pub(crate) const MS: u64 = 1_000_000;
+
+/// What the two ends of a path see.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Story {
+    Healthy,
+    /// SYNs leave, nothing arrives.
+    Nothing,
+    /// SYNs arrive, SYN+ACKs leave and never come.
+    ReplyLost,
+    /// SYNs arrive and are not answered.
+    SynIgnored,
+    /// The reply comes from the pod itself; the client refuses it; the server gets the RST or not.
+    Foreign {
+        refused: bool,
+        hop_limit: u8,
+    },
+    /// A RST from the pod itself, sent by it or not.
+    ForeignReset {
+        sent: bool,
+    },
+    /// A RST from the address that was asked.
+    Reset {
+        hop_limit: u8,
+        mac: Option<Mac>,
+        sent: bool,
+    },
+    /// An ICMP unreachable.
+    Icmp {
+        by: IpAddr,
+        reason: Unreachable,
+        hop_limit: u8,
+        inner: u8,
+        after_ms: u64,
+    },
+    /// Answered only after so many SYNs, the first lost on the way there, or its SYN+ACK back.
+    Late {
+        syns: u32,
+        lost: Lost,
+        started_ms: u64,
+    },
+    /// The handshake is fine, nothing follows; the server saw the third packet or not.
+    Mute {
+        completed: bool,
+    },
+    /// The banner comes, the echo stalls.
+    Stalled {
+        received: u32,
+    },
+    /// Another pod's banner.
+    Banner(u8),
+    /// The own SYN comes back to the own address, or on its way to another.
+    OwnSyn {
+        to: Option<IpAddr>,
+    },
+    /// The server gets a RST that the client never sent.
+    Usurped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    Syn,
+    SynAck,
+}
+
+pub(crate) fn node(n: u8) -> NodeName {
+    NodeName::new(format!("node-{n}"))
+}
+
+pub(crate) fn client(n: u8) -> AgentId {
+    AgentId::new(format!("node-{n}"), format!("node-{n}-client"))
+}
+
+pub(crate) fn server(n: u8) -> AgentId {
+    AgentId::new(format!("node-{n}"), format!("node-{n}-server"))
+}
+
+fn number(node: &NodeName) -> u8 {
+    node.as_str().trim_start_matches("node-").parse().unwrap()
+}
+
+pub(crate) fn pod_ip(agent: &AgentId, family: Family) -> IpAddr {
+    let n = number(&agent.node);
+    let host = if agent.pod.ends_with("client") {
+        10
+    } else {
+        20
+    };
+    match family {
+        Family::Ipv4 => Ipv4Addr::new(100, 96, n, host).into(),
+        Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x96, n.into(), 0, 0, 0, 0, host.into()).into(),
+    }
+}
+
+pub(crate) fn gateway(n: u8, family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => Ipv4Addr::new(100, 96, n, 1).into(),
+        Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x96, n.into(), 0, 0, 0, 0, 1).into(),
+    }
+}
+
+pub(crate) fn vtep(n: u8, family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => Ipv4Addr::new(100, 96, n, 0).into(),
+        Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x96, n.into(), 0, 0, 0, 0, 0).into(),
+    }
+}
+
+pub(crate) fn underlay(n: u8, family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => Ipv4Addr::new(172, 20, 0, 10 + n).into(),
+        Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x172, 0, 0, 0, 0, 0, (10 + n).into()).into(),
+    }
+}
+
+pub(crate) const CLUSTER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 67, 30, 133));
+
+pub(crate) fn cluster_ip(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => CLUSTER_IP,
+        Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x67, 0, 0, 0, 0, 0, 0x133).into(),
+    }
+}
+
+pub(crate) fn pod_mac(agent: &AgentId) -> Mac {
+    let host = if agent.pod.ends_with("client") {
+        10
+    } else {
+        20
+    };
+    Mac([0x0a, 0x58, 0x64, 0x60, number(&agent.node), host])
+}
+
+pub(crate) fn bridge_mac(n: u8) -> Mac {
+    Mac([0x0a, 0x58, 0x64, 0x60, n, 1])
+}
+
+pub(crate) fn vtep_mac(n: u8, family: Family) -> Mac {
+    Mac([0x0e, 0, 0, 0, if family == Family::Ipv4 { 0 } else { 6 }, n])
+}
+
+pub(crate) const fn tunnel(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "flannel.1",
+        Family::Ipv6 => "flannel-v6.1",
+    }
+}
+
+/// A cluster whose matrix is being told.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) matrix: Matrix,
+    isn: u32,
+}
+
+impl Cluster {
+    /// So many nodes, every one selected, IPv4.
+    pub(crate) fn new(nodes: u8) -> Self {
+        Self::of(nodes, &[Family::Ipv4])
+    }
+
+    pub(crate) fn dual(nodes: u8) -> Self {
+        Self::of(nodes, &[Family::Ipv4, Family::Ipv6])
+    }
+
+    fn of(nodes: u8, families: &[Family]) -> Self {
+        let mut cluster = Self {
+            matrix: Matrix::default(),
+            isn: 1000,
+        };
+        let mut paths = Vec::new();
+        for &family in families {
+            for c in 1..=nodes {
+                for s in 1..=nodes {
+                    paths.push((client(c), Some(server(s)), Route::PodIp, family));
+                    paths.push((client(c), Some(server(s)), Route::ClusterIp, family));
+                }
+                paths.push((client(c), Some(server(c)), Route::ProberLocal, family));
+                paths.push((server(c), Some(server(c)), Route::Hairpin, family));
+                paths.push((client(c), None, Route::ClusterIpAny, family));
+            }
+        }
+        for (id, (client, to, route, family)) in (0..).map(PathId).zip(paths) {
+            let path = Path {
+                client,
+                server: to,
+                route,
+                family,
+            };
+            let backends = (1..=nodes)
+                .map(server)
+                .filter(|one| path.server.as_ref().is_none_or(|to| to == one))
+                .map(|one| Backend {
+                    address: SocketAddr::new(pod_ip(&one, family), 8080),
+                    agent: Some(one),
+                    ready: true,
+                })
+                .collect();
+            let target = target(&path);
+            let evidence = PathEvidence {
+                path,
+                target,
+                backends,
+                tallies: BTreeMap::new(),
+                probes: Vec::new(),
+                ladder: None,
+                other_port: None,
+            };
+            cluster.matrix.paths.insert(id, evidence);
+        }
+        for n in 1..=nodes {
+            for agent in [client(n), server(n)] {
+                let hello = Hello {
+                    schema: EVENT_SCHEMA.to_owned(),
+                    agent: agent.clone(),
+                    version: "0".to_owned(),
+                    tier: Tier::T1,
+                    addresses: families
+                        .iter()
+                        .map(|&family| pod_ip(&agent, family))
+                        .collect(),
+                    limits: Vec::new(),
+                    at: Timestamp::from_nanos(0),
+                };
+                let known = AgentEvidence {
+                    hello: Some(hello),
+                    heard: true,
+                    counters: Some((zeroes(), zeroes())),
+                    ..AgentEvidence::default()
+                };
+                cluster.matrix.agents.insert(agent, known);
+            }
+            let facts = facts(n, nodes, families);
+            cluster.matrix.nodes.insert(
+                node(n),
+                NodeEvidence {
+                    before: Some(facts.clone()),
+                    during: Some(facts.clone()),
+                    after: Some(facts),
+                    ..NodeEvidence::default()
+                },
+            );
+        }
+        cluster.tell(|_| true, Story::Healthy)
+    }
+
+    /// The paths that satisfy the condition.
+    fn ids(&self, wanted: impl Fn(&Path) -> bool) -> Vec<PathId> {
+        let found: Vec<_> = self
+            .matrix
+            .paths
+            .iter()
+            .filter(|(_, path)| wanted(&path.path))
+            .map(|(id, _)| *id)
+            .collect();
+        assert!(!found.is_empty(), "the condition meets no path");
+        found
+    }
+
+    /// Replaces what was seen on these paths: two kernel probes, and twenty raw ones in the tally.
+    pub(crate) fn tell(mut self, wanted: impl Fn(&Path) -> bool, story: Story) -> Self {
+        for id in self.ids(wanted) {
+            let ends = self.ends(id);
+            let evidence = self.matrix.paths.get_mut(&id).unwrap();
+            evidence.probes.clear();
+            evidence.tallies.clear();
+            for (at, to) in (0..).zip(ends) {
+                self.probe(id, &to, story, at);
+            }
+        }
+        self
+    }
+
+    /// Replaces only the probes that a balanced port led to this server.
+    pub(crate) fn tell_any(mut self, from: impl Fn(&Path) -> bool, to: &AgentId, story: Story) -> Self {
+        for id in self.ids(|path| path.route == Route::ClusterIpAny && from(path)) {
+            let ends = self.ends(id);
+            let evidence = self.matrix.paths.get_mut(&id).unwrap();
+            let mut kept = std::mem::take(&mut evidence.probes);
+            kept.retain(|probe| match &probe.client.exchange {
+                Exchange::Greeted { banner, .. } => banner.pod != to.pod,
+                _ => probe.server_agent.as_ref() != Some(to),
+            });
+            evidence.probes = kept;
+            evidence.tallies.clear();
+            for (at, end) in (0..).zip(ends) {
+                if end == *to {
+                    self.probe(id, &end, story, at);
+                }
+            }
+            self.count(id);
+        }
+        self
+    }
+
+    /// The servers of a path's two probes (of twice as many as endpoints for a balanced one).
+    fn ends(&self, id: PathId) -> Vec<AgentId> {
+        let path = &self.matrix.paths[&id].path;
+        match &path.server {
+            Some(server) => vec![server.clone(); 2],
+            None => {
+                let all: Vec<AgentId> = self
+                    .matrix
+                    .agents
+                    .keys()
+                    .filter(|a| a.pod.ends_with("server"))
+                    .cloned()
+                    .collect();
+                if all.is_empty() {
+                    let backends = &self.matrix.paths[&id].backends;
+                    return backends.iter().filter_map(|b| b.agent.clone()).collect();
+                }
+                [all.clone(), all].concat()
+            }
+        }
+    }
+
+    fn count(&mut self, id: PathId) {
+        let evidence = self.matrix.paths.get_mut(&id).unwrap();
+        let mut tally = PathTally::default();
+        for probe in &evidence.probes {
+            tally.outcomes.count(probe.client.outcome.kind());
+            tally.first_syn_success += u64::from(probe.client.is_first_syn_success());
+        }
+        evidence.tallies.insert(EngineKind::Kernel, tally);
+    }
+
+    fn probe(&mut self, id: PathId, to: &AgentId, story: Story, at: u16) {
+        self.isn += 1;
+        let path = self.matrix.paths[&id].path.clone();
+        let scene = Scene {
+            src: SocketAddr::new(pod_ip(&path.client, path.family), 40000 + at),
+            dst: self.matrix.paths[&id].target,
+            path: path.clone(),
+            to: to.clone(),
+            isn: Seq(self.isn),
+        };
+        let mut told = scene.tell(id, story);
+        // A silent probe of a balanced port tells nobody whom it was for.
+        let unseen = told.server.as_ref().is_none_or(|witness| witness.syns == 0);
+        if path.server.is_none() && unseen {
+            told.server_agent = None;
+        }
+        self.matrix.paths.get_mut(&id).unwrap().probes.push(told);
+        self.count(id);
+    }
+
+    pub(crate) fn ladder(mut self, wanted: impl Fn(&Path) -> bool, answers: [RungAnswer; 4]) -> Self {
+        for id in self.ids(wanted) {
+            let path = self.matrix.paths.get_mut(&id).unwrap();
+            let rungs = [1, 2, 3, 64]
+                .into_iter()
+                .zip(answers)
+                .map(|(hop_limit, answer)| Rung {
+                    hop_limit,
+                    tries: 3,
+                    answer,
+                })
+                .collect();
+            path.ladder = Some(Ladder {
+                path: id,
+                target: path.target,
+                rungs,
+            });
+        }
+        self
+    }
+
+    pub(crate) fn other_port(mut self, wanted: impl Fn(&Path) -> bool, outcome: OutcomeKind) -> Self {
+        for id in self.ids(wanted) {
+            self.matrix.paths.get_mut(&id).unwrap().other_port = Some(outcome);
+        }
+        self
+    }
+
+    /// Changes what a node says of itself, in all three readings.
+    pub(crate) fn facts(mut self, n: u8, change: impl Fn(&mut NodeFacts)) -> Self {
+        let known = self.matrix.nodes.get_mut(&node(n)).unwrap();
+        for facts in [&mut known.before, &mut known.during, &mut known.after] {
+            change(facts.as_mut().unwrap());
+        }
+        self
+    }
+
+    /// A node's counter grows while failing paths are probed again.
+    pub(crate) fn grows(mut self, n: u8, counter: &str, by: u64) -> Self {
+        let known = self.matrix.nodes.get_mut(&node(n)).unwrap();
+        let counters = known.after.as_mut().unwrap().counters.as_mut().unwrap();
+        *counters.0.entry(counter.to_owned()).or_default() += by;
+        known
+            .during
+            .as_mut()
+            .unwrap()
+            .counters
+            .as_mut()
+            .unwrap()
+            .0
+            .entry(counter.to_owned())
+            .or_default();
+        self
+    }
+
+    /// An agent's own counter grows.
+    pub(crate) fn agent_grows(mut self, agent: &AgentId, counter: &str, by: u64) -> Self {
+        let known = self.matrix.agents.get_mut(agent).unwrap();
+        let (before, after) = known.counters.as_mut().unwrap();
+        before.0.entry(counter.to_owned()).or_default();
+        *after.0.entry(counter.to_owned()).or_default() += by;
+        self
+    }
+
+    /// Packets through a node's link while failing paths are probed again.
+    pub(crate) fn traffic(mut self, n: u8, link: &str, sent: u64, received: u64, dropped: u64) -> Self {
+        let known = self.matrix.nodes.get_mut(&node(n)).unwrap();
+        let links = known.after.as_mut().unwrap().links.as_mut().unwrap();
+        let link = links.iter_mut().find(|one| one.name == link).unwrap();
+        let counters = link.counters.as_mut().unwrap();
+        counters.tx_packets += sent;
+        counters.rx_packets += received;
+        counters.tx_dropped += dropped;
+        self
+    }
+
+    /// Nobody may read the nodes.
+    pub(crate) fn without_facts(mut self) -> Self {
+        self.matrix.nodes.clear();
+        self
+    }
+
+    /// Agents without CAP_NET_RAW: outcomes and counters only.
+    pub(crate) fn without_packets(mut self) -> Self {
+        for path in self.matrix.paths.values_mut() {
+            path.ladder = None;
+            for probe in &mut path.probes {
+                probe.client.observations.clear();
+                probe.client.isn = None;
+                probe.client.server_isn = None;
+                probe.server = None;
+                probe.server_agent = None;
+                if let Outcome::Mismatched { .. } = probe.client.outcome {
+                    probe.client.outcome = Outcome::Timeout;
+                }
+            }
+        }
+        let ids: Vec<PathId> = self.matrix.paths.keys().copied().collect();
+        for id in ids {
+            self.count(id);
+        }
+        for agent in self.matrix.agents.values_mut() {
+            agent.hello.as_mut().unwrap().tier = Tier::T0;
+        }
+        self
+    }
+}
+
+/// Whom a path asks.
+fn target(path: &Path) -> SocketAddr {
+    let slot = |agent: &AgentId| 8100 + u16::from(number(&agent.node));
+    match (path.route, &path.server) {
+        (Route::PodIp, Some(server)) => SocketAddr::new(pod_ip(server, path.family), 8080),
+        (Route::ClusterIp | Route::Hairpin, Some(server)) => {
+            SocketAddr::new(cluster_ip(path.family), slot(server))
+        }
+        (Route::ProberLocal, _) => SocketAddr::new(cluster_ip(path.family), 9000),
+        _ => SocketAddr::new(cluster_ip(path.family), 80),
+    }
+}
+
+fn zeroes() -> Counters {
+    [
+        "TcpOutRsts",
+        "TcpExtEmbryonicRsts",
+        "TcpExtListenOverflows",
+        "TcpExtListenDrops",
+    ]
+    .map(|name| (name.to_owned(), 0))
+    .into_iter()
+    .collect()
+}
+
+fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
+    let on = Some(SysctlState::Value(1));
+    let mut links = vec![
+        link("cni0", "bridge", bridge_mac(n), 1450),
+        link("eth0", "", Mac([0x52, 0x54, 0, 0, 0, n]), 1500),
+    ];
+    for (agent, name) in [(client(n), "vethclient"), (server(n), "vethserver")] {
+        let _ = agent;
+        let mut port = link(name, "veth", Mac([2, 2, 2, 2, n, name.len() as u8]), 1450);
+        port.master = Some("cni0".to_owned());
+        port.hairpin = Some(true);
+        links.push(port);
+    }
+    let mut routes = Vec::new();
+    let mut neighbours = Vec::new();
+    let mut fdb = vec![
+        fdb(pod_mac(&client(n)), "vethclient", None),
+        fdb(pod_mac(&server(n)), "vethserver", None),
+    ];
+    for &family in families {
+        let mut end = link(tunnel(family), "vxlan", vtep_mac(n, family), 1450);
+        end.vxlan = Some(Vxlan {
+            id: Some(1),
+            port: Some(8472),
+            local: Some(underlay(n, family)),
+            underlay: Some("eth0".to_owned()),
+            learning: Some(false),
+        });
+        links.push(end);
+        let length = if family == Family::Ipv4 { 24 } else { 64 };
+        for peer in (1..=nodes).filter(|&peer| peer != n) {
+            let prefix = format!("{}/{length}", vtep(peer, family));
+            routes.push(RouteFact {
+                destination: prefix.parse().unwrap(),
+                kind: RouteKind::Unicast,
+                gateway: Some(vtep(peer, family)),
+                dev: Some(tunnel(family).to_owned()),
+                table: RouteFact::MAIN,
+                metric: None,
+            });
+            neighbours.push(Neighbour {
+                ip: vtep(peer, family),
+                mac: Some(vtep_mac(peer, family)),
+                dev: tunnel(family).to_owned(),
+                state: NeighbourState::Permanent,
+            });
+            fdb.push(self::fdb(
+                vtep_mac(peer, family),
+                tunnel(family),
+                Some(underlay(peer, family)),
+            ));
+        }
+        let prefix = format!("{}/{length}", vtep(n, family));
+        routes.push(RouteFact {
+            destination: prefix.parse().unwrap(),
+            kind: RouteKind::Unicast,
+            gateway: None,
+            dev: Some("cni0".to_owned()),
+            table: RouteFact::MAIN,
+            metric: None,
+        });
+    }
+    routes.push(RouteFact {
+        destination: "0.0.0.0/0".parse().unwrap(),
+        kind: RouteKind::Unicast,
+        gateway: Some("172.20.0.1".parse().unwrap()),
+        dev: Some("eth0".to_owned()),
+        table: RouteFact::MAIN,
+        metric: None,
+    });
+    NodeFacts {
+        kernel: Some("6.18.44".to_owned()),
+        bridge_nf_call_iptables: on,
+        bridge_nf_call_ip6tables: on,
+        ip_forward: on,
+        ip6_forward: on,
+        rp_filter: Some(
+            ["all", "default", "eth0", "cni0", "flannel.1"]
+                .map(|name| (name.to_owned(), SysctlState::Value(0)))
+                .into_iter()
+                .collect(),
+        ),
+        conntrack_count: Some(40),
+        conntrack_max: Some(262_144),
+        counters: Some(
+            [
+                "IpInAddrErrors",
+                "Ip6InAddrErrors",
+                "TcpExtIPReversePathFilter",
+                "IpFragFails",
+                "ConntrackDrop",
+                "ConntrackInsertFailed",
+                "ConntrackInvalid",
+                "IcmpOutRedirects",
+            ]
+            .map(|name| (name.to_owned(), 0))
+            .into_iter()
+            .collect(),
+        ),
+        links: Some(links),
+        addresses: Some(Vec::new()),
+        routes: Some(routes),
+        neighbours: Some(neighbours),
+        fdb: Some(fdb),
+        ..NodeFacts::default()
+    }
+}
+
+fn link(name: &str, kind: &str, mac: Mac, mtu: u32) -> Link {
+    Link {
+        name: name.to_owned(),
+        index: 1,
+        kind: (!kind.is_empty()).then(|| kind.to_owned()),
+        mtu: Some(mtu),
+        up: true,
+        carrier: true,
+        mac: Some(mac),
+        master: None,
+        counters: Some(LinkCounters::default()),
+        hairpin: None,
+        bridge: None,
+        vxlan: None,
+    }
+}
+
+fn fdb(mac: Mac, dev: &str, destination: Option<IpAddr>) -> FdbEntry {
+    FdbEntry {
+        mac,
+        dev: dev.to_owned(),
+        destination,
+        origin: FdbOrigin::Static,
+    }
+}
+
+/// One probe on stage.
+struct Scene {
+    path: Path,
+    to: AgentId,
+    src: SocketAddr,
+    dst: SocketAddr,
+    isn: Seq,
+}
+
+/// The server's initial sequence number, in every story.
+const SERVER_ISN: Seq = Seq(777_000);
+
+impl Scene {
+    fn tell(&self, id: PathId, story: Story) -> Evidence {
+        let mut client = Vec::new();
+        let mut server = Vec::new();
+        let mut started = Timestamp::from_nanos(0);
+        let mut syns = 1;
+        let mut exchange = Exchange::NotTried;
+        let silent = |client: &mut Vec<Observation>| {
+            for second in 0..3 {
+                client.push(self.sent(second * 1000 * MS, TcpFlags::SYN, self.isn, Seq(0)));
+            }
+        };
+        let outcome = match story {
+            Story::Healthy => {
+                self.handshake(&mut client, &mut server, 0);
+                exchange = self.greeting(&self.to, Echo::Complete { bytes: 8192 });
+                established(0)
+            }
+            Story::Banner(n) => {
+                self.handshake(&mut client, &mut server, 0);
+                exchange =
+                    self.greeting(&super::builder::server(n), Echo::Complete { bytes: 8192 });
+                established(0)
+            }
+            Story::Stalled { received } => {
+                self.handshake(&mut client, &mut server, 0);
+                exchange = self.greeting(
+                    &self.to,
+                    Echo::Stalled {
+                        sent: 8192,
+                        received,
+                    },
+                );
+                established(0)
+            }
+            Story::Mute { completed } => {
+                self.handshake(&mut client, &mut server, 0);
+                if !completed {
+                    server.truncate(2);
+                    client.push(self.answer(1000 * MS, TcpFlags::SYN_ACK, self.dst, 64));
+                }
+                exchange = Exchange::NoBanner;
+                established(0)
+            }
+            Story::Nothing => {
+                silent(&mut client);
+                syns = 3;
+                Outcome::Timeout
+            }
+            Story::ReplyLost | Story::Usurped => {
+                silent(&mut client);
+                syns = 3;
+                server.push(self.arrives(0));
+                server.push(self.replies(0, TcpFlags::SYN_ACK));
+                if story == Story::Usurped {
+                    server.push(self.refusal(MS));
+                }
+                Outcome::Timeout
+            }
+            Story::SynIgnored => {
+                silent(&mut client);
+                syns = 3;
+                server.push(self.arrives(0));
+                Outcome::Timeout
+            }
+            Story::Foreign { refused, hop_limit } => {
+                syns = 3;
+                let from = SocketAddr::new(pod_ip(&self.to, self.path.family), 8080);
+                for second in 0..3 {
+                    let at = second * 1000 * MS;
+                    client.push(self.sent(at, TcpFlags::SYN, self.isn, Seq(0)));
+                    client.push(self.answer(at + MS / 10, TcpFlags::SYN_ACK, from, hop_limit));
+                    let mut reset = self.sent(at + MS / 8, TcpFlags::RST, self.isn.add(1), Seq(0));
+                    if let Body::Tcp(ip, tcp) = &mut reset.packet.body {
+                        ip.dst = from.ip();
+                        tcp.dst_port = from.port();
+                    }
+                    client.push(reset);
+                    server.push(self.arrives(at));
+                    server.push(self.replies(at, TcpFlags::SYN_ACK));
+                    if refused {
+                        server.push(self.refusal(at + MS / 4));
+                    }
+                }
+                Outcome::Mismatched { from }
+            }
+            Story::ForeignReset { sent } => {
+                syns = 3;
+                let from = SocketAddr::new(pod_ip(&self.to, self.path.family), 8080);
+                for second in 0..3 {
+                    let at = second * 1000 * MS;
+                    client.push(self.sent(at, TcpFlags::SYN, self.isn, Seq(0)));
+                    client.push(self.answer(
+                        at + MS / 10,
+                        TcpFlags::RST.with(TcpFlags::ACK),
+                        from,
+                        64,
+                    ));
+                    if sent {
+                        server.push(self.arrives(at));
+                        server.push(self.replies(at, TcpFlags::RST.with(TcpFlags::ACK)));
+                    }
+                }
+                Outcome::Mismatched { from }
+            }
+            Story::Reset {
+                hop_limit,
+                mac,
+                sent,
+            } => {
+                client.push(self.sent(0, TcpFlags::SYN, self.isn, Seq(0)));
+                let mut reset = self.answer(
+                    MS / 10,
+                    TcpFlags::RST.with(TcpFlags::ACK),
+                    self.dst,
+                    hop_limit,
+                );
+                if let (Some(mac), Some(frame)) = (mac, &mut reset.packet.link) {
+                    frame.src = mac;
+                }
+                client.push(reset);
+                if sent {
+                    server.push(self.arrives(0));
+                    server.push(self.replies(0, TcpFlags::RST.with(TcpFlags::ACK)));
+                }
+                Outcome::Reset {
+                    by: self.dst.ip(),
+                    hop_limit,
+                }
+            }
+            Story::Icmp {
+                by,
+                reason,
+                hop_limit,
+                inner,
+                after_ms,
+            } => {
+                client.push(self.sent(0, TcpFlags::SYN, self.isn, Seq(0)));
+                client.push(self.icmp(after_ms * MS, by, reason, hop_limit, inner));
+                Outcome::Unreachable { by, reason }
+            }
+            Story::Late {
+                syns: sent,
+                lost,
+                started_ms,
+            } => {
+                syns = sent;
+                started = Timestamp::from_nanos(started_ms * MS);
+                let base = started_ms * MS;
+                for again in 0..u64::from(sent) {
+                    let at = base + again * 1000 * MS;
+                    client.push(self.sent(at, TcpFlags::SYN, self.isn, Seq(0)));
+                    if lost == Lost::SynAck || again + 1 == u64::from(sent) {
+                        server.push(self.arrives(at));
+                        server.push(self.replies(at, TcpFlags::SYN_ACK));
+                    }
+                }
+                let last = u64::from(sent - 1) * 1000 * MS;
+                client.push(self.answer(base + last + MS / 10, TcpFlags::SYN_ACK, self.dst, 64));
+                exchange = self.greeting(&self.to, Echo::Complete { bytes: 8192 });
+                established(last)
+            }
+            Story::OwnSyn { to } => {
+                syns = 3;
+                for second in 0..3 {
+                    let at = second * 1000 * MS;
+                    client.push(self.sent(at, TcpFlags::SYN, self.isn, Seq(0)));
+                    let mut copy = self.sent(at + MS / 10, TcpFlags::SYN, self.isn, Seq(0));
+                    copy.direction = if to.is_some() {
+                        Direction::Overheard
+                    } else {
+                        Direction::Received
+                    };
+                    if let Body::Tcp(ip, tcp) = &mut copy.packet.body {
+                        ip.dst = to.unwrap_or(self.src.ip());
+                        tcp.dst_port = 8080;
+                    }
+                    client.push(copy);
+                }
+                Outcome::Timeout
+            }
+        };
+        Evidence {
+            client: ProbeResult {
+                path: id,
+                engine: EngineKind::Kernel,
+                src: self.src,
+                dst: self.dst,
+                started,
+                isn: Some(self.isn),
+                server_isn: None,
+                outcome,
+                syns,
+                exchange,
+                observations: client,
+            },
+            server_agent: Some(self.to.clone()),
+            server: Some(self.witness(server)),
+        }
+    }
+
+    fn greeting(&self, by: &AgentId, echo: Echo) -> Exchange {
+        Exchange::Greeted {
+            banner: Banner {
+                nonce: 1,
+                pod: by.pod.clone(),
+                node: by.node.clone(),
+                peer: self.src,
+            },
+            echo,
+        }
+    }
+
+    fn handshake(&self, client: &mut Vec<Observation>, server: &mut Vec<Observation>, at: u64) {
+        client.push(self.sent(at, TcpFlags::SYN, self.isn, Seq(0)));
+        client.push(self.answer(at + MS / 10, TcpFlags::SYN_ACK, self.dst, self.hops()));
+        client.push(self.sent(
+            at + MS / 9,
+            TcpFlags::ACK,
+            self.isn.add(1),
+            SERVER_ISN.add(1),
+        ));
+        server.push(self.arrives(at));
+        server.push(self.replies(at, TcpFlags::SYN_ACK));
+        let mut ack = self.arrives(at + MS / 8);
+        if let Body::Tcp(_, tcp) = &mut ack.packet.body {
+            tcp.flags = TcpFlags::ACK;
+        }
+        server.push(ack);
+    }
+
+    fn hops(&self) -> u8 {
+        if self.to.node == self.path.client.node {
+            64
+        } else {
+            62
+        }
+    }
+
+    fn router(&self) -> Mac {
+        bridge_mac(number(&self.path.client.node))
+    }
+
+    fn next_hop(&self) -> Mac {
+        if self.path.route == Route::PodIp && self.path.scope() == Scope::SameNode {
+            pod_mac(&self.to)
+        } else {
+            self.router()
+        }
+    }
+
+    fn sent(&self, at: u64, flags: TcpFlags, seq: Seq, ack: Seq) -> Observation {
+        let link = Frame {
+            src: pod_mac(&self.path.client),
+            dst: Some(self.next_hop()),
+        };
+        segment(
+            at,
+            Direction::Sent,
+            link,
+            self.src,
+            self.dst,
+            64,
+            flags,
+            seq,
+            ack,
+        )
+    }
+
+    fn answer(&self, at: u64, flags: TcpFlags, from: SocketAddr, hop_limit: u8) -> Observation {
+        let src = if self.to.node == self.path.client.node {
+            pod_mac(&self.to)
+        } else {
+            self.router()
+        };
+        let link = Frame {
+            src,
+            dst: Some(pod_mac(&self.path.client)),
+        };
+        segment(
+            at,
+            Direction::Received,
+            link,
+            from,
+            self.src,
+            hop_limit,
+            flags,
+            SERVER_ISN,
+            self.isn.add(1),
+        )
+    }
+
+    fn arrives(&self, at: u64) -> Observation {
+        let local = SocketAddr::new(pod_ip(&self.to, self.path.family), 8080);
+        let link = Frame {
+            src: bridge_mac(number(&self.to.node)),
+            dst: Some(pod_mac(&self.to)),
+        };
+        segment(
+            at,
+            Direction::Received,
+            link,
+            self.src,
+            local,
+            63,
+            TcpFlags::SYN,
+            self.isn,
+            Seq(0),
+        )
+    }
+
+    fn refusal(&self, at: u64) -> Observation {
+        let mut reset = self.arrives(at);
+        if let Body::Tcp(_, tcp) = &mut reset.packet.body {
+            tcp.flags = TcpFlags::RST;
+        }
+        reset
+    }
+
+    fn replies(&self, at: u64, flags: TcpFlags) -> Observation {
+        let local = SocketAddr::new(pod_ip(&self.to, self.path.family), 8080);
+        let link = Frame {
+            src: pod_mac(&self.to),
+            dst: Some(bridge_mac(number(&self.to.node))),
+        };
+        segment(
+            at,
+            Direction::Sent,
+            link,
+            local,
+            self.src,
+            64,
+            flags,
+            SERVER_ISN,
+            self.isn.add(1),
+        )
+    }
+
+    fn icmp(
+        &self,
+        at: u64,
+        by: IpAddr,
+        reason: Unreachable,
+        hop_limit: u8,
+        inner: u8,
+    ) -> Observation {
+        let code = match reason {
+            Unreachable::Network => 0,
+            Unreachable::Host => 1,
+            Unreachable::Port => 3,
+            Unreachable::Prohibited => 13,
+            Unreachable::Other => 2,
+        };
+        let ip = Ip {
+            src: by,
+            dst: self.src.ip(),
+            hop_limit,
+            ident: 0,
+        };
+        let quoted = Quoted {
+            src: self.src,
+            dst: self.dst,
+            hop_limit: inner,
+            seq: self.isn,
+        };
+        let icmp = Icmp {
+            kind: IcmpKind::Unreachable { reason },
+            type_code: (3, code),
+            quoted: Some(quoted),
+        };
+        let link = Frame {
+            src: self.router(),
+            dst: Some(pod_mac(&self.path.client)),
+        };
+        Observation {
+            at: Timestamp::from_nanos(at),
+            direction: Direction::Received,
+            packet: Packet {
+                link: Some(link),
+                body: Body::Icmp(ip, icmp),
+            },
+        }
+    }
+
+    fn witness(&self, observations: Vec<Observation>) -> Witness {
+        let count = |direction, flags: fn(TcpFlags) -> bool| {
+            let seen = |one: &&Observation| {
+                one.direction == direction
+                    && one.packet.tcp().is_some_and(|(_, tcp)| flags(tcp.flags))
+            };
+            u32::try_from(observations.iter().filter(seen).count()).unwrap()
+        };
+        Witness {
+            isn: self.isn,
+            peer: self.src,
+            local: SocketAddr::new(pod_ip(&self.to, self.path.family), 8080),
+            syns: count(Direction::Received, TcpFlags::is_syn),
+            syn_acks: count(Direction::Sent, TcpFlags::is_syn_ack),
+            acks: count(Direction::Received, |flags| flags == TcpFlags::ACK),
+            resets_received: count(Direction::Received, |flags| flags.has(TcpFlags::RST)),
+            resets_sent: count(Direction::Sent, |flags| flags.has(TcpFlags::RST)),
+            observations,
+        }
+    }
+}
+
+const fn established(late_ns: u64) -> Outcome {
+    Outcome::Established {
+        rtt_ns: MS / 10,
+        connect_ns: late_ns + MS / 10,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a packet has that many fields")]
+fn segment(
+    at: u64,
+    direction: Direction,
+    link: Frame,
+    src: SocketAddr,
+    dst: SocketAddr,
+    hop_limit: u8,
+    flags: TcpFlags,
+    seq: Seq,
+    ack: Seq,
+) -> Observation {
+    let ip = Ip {
+        src: src.ip(),
+        dst: dst.ip(),
+        hop_limit,
+        ident: 0,
+    };
+    let tcp = Tcp {
+        src_port: src.port(),
+        dst_port: dst.port(),
+        seq,
+        ack,
+        flags,
+        window: 64240,
+        options: TcpOptions::default(),
+        payload_len: 0,
+        checksum: Checksum::Unknown,
+    };
+    Observation {
+        at: Timestamp::from_nanos(at),
+        direction,
+        packet: Packet {
+            link: Some(link),
+            body: Body::Tcp(ip, tcp),
+        },
+    }
+}

@@ -1,0 +1,138 @@
+//! Faults of translation.
+
+use prober_core::diagnosis::{End, diagnose, odd_packet};
+use prober_core::event::RungAnswer;
+use prober_core::facts::SysctlState;
+use prober_core::topology::{Path, Route, Scope};
+
+use super::builder::{Cluster, MS, Story, client, gateway, node, server};
+use super::named;
+use prober_core::family::Family;
+
+/// Same-node Services of node-1, as the founding fault breaks them.
+fn founding(cluster: Cluster, family: Family) -> Cluster {
+    let story = Story::Foreign {
+        refused: true,
+        hop_limit: 64,
+    };
+    let own = move |path: &Path| {
+        path.client.node == node(1)
+            && path.scope() == Scope::SameNode
+            && path.family == family
+            && matches!(path.route, Route::ClusterIp | Route::ProberLocal)
+    };
+    let exceeded = RungAnswer::TimeExceeded {
+        by: gateway(1, family),
+        hop_limit: 64,
+    };
+    let answer = RungAnswer::SynAck {
+        from: "100.96.1.20:8080".parse().unwrap(),
+        hop_limit: 64,
+    };
+    cluster
+        .tell(own, story)
+        .tell_any(
+            move |path| path.client.node == node(1) && path.family == family,
+            &server(1),
+            story,
+        )
+        .ladder(own, [exceeded, answer, answer, answer])
+        .grows(1, "IcmpOutRedirects", 5)
+}
+
+#[test]
+fn a_healthy_cluster_has_no_diagnosis() {
+    assert_eq!(named(&Cluster::new(2).matrix), Vec::<String>::new());
+    assert_eq!(named(&Cluster::dual(3).matrix), Vec::<String>::new());
+    assert_eq!(
+        named(&Cluster::new(2).without_facts().matrix),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        named(&Cluster::new(2).without_packets().matrix),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn the_founding_fault_is_proven_by_the_nodes_own_word() {
+    for state in [SysctlState::Value(0), SysctlState::Absent] {
+        let cluster = founding(Cluster::dual(2), Family::Ipv4)
+            .facts(1, |facts| facts.bridge_nf_call_iptables = Some(state));
+        assert_eq!(
+            named(&cluster.matrix),
+            ["bridge-netfilter-off node-1 proven"]
+        );
+    }
+}
+
+#[test]
+fn without_node_facts_the_founding_fault_is_only_consistent_and_names_the_sysctl() {
+    let cluster = founding(Cluster::new(2), Family::Ipv4).without_facts();
+    assert_eq!(
+        named(&cluster.matrix),
+        ["bridge-netfilter-off node-1 consistent"]
+    );
+    let found = diagnose(&cluster.matrix);
+    assert!(found[0].would_decide[0].contains("net.bridge.bridge-nf-call-iptables"));
+    assert!(found[0].evidence.iter().any(|said| said.contains("TTL 1")));
+}
+
+#[test]
+fn without_packets_the_counters_fingerprint_the_founding_fault() {
+    let cluster = founding(Cluster::new(2), Family::Ipv4)
+        .agent_grows(&client(1), "TcpOutRsts", 6)
+        .agent_grows(&server(1), "TcpExtEmbryonicRsts", 6)
+        .without_packets()
+        .without_facts();
+    assert_eq!(
+        named(&cluster.matrix),
+        ["bridge-netfilter-off node-1 consistent"]
+    );
+}
+
+#[test]
+fn the_twin_of_ipv6_is_named_for_its_family_and_both_together_for_both() {
+    let six = founding(Cluster::dual(2), Family::Ipv6).facts(1, |facts| {
+        facts.bridge_nf_call_ip6tables = Some(SysctlState::Value(0))
+    });
+    assert_eq!(named(&six.matrix), ["bridge-netfilter-off node-1 proven"]);
+    assert_eq!(diagnose(&six.matrix)[0].family, Some(Family::Ipv6));
+    let both = founding(six, Family::Ipv4).facts(1, |facts| {
+        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0))
+    });
+    assert_eq!(named(&both.matrix), ["bridge-netfilter-off node-1 proven"]);
+    assert_eq!(diagnose(&both.matrix)[0].family, None);
+}
+
+#[test]
+fn the_odd_packet_of_the_founding_fault_is_the_answer_from_the_wrong_address() {
+    let cluster = founding(Cluster::new(2), Family::Ipv4).facts(1, |facts| {
+        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0))
+    });
+    let found = diagnose(&cluster.matrix);
+    let (path, at) = found[0].exhibit.unwrap();
+    let (end, packet, why) = odd_packet(&cluster.matrix.paths[&path].probes[at]).unwrap();
+    assert_eq!((end, packet), (End::Client, 1));
+    assert!(why.contains("100.96.1.20:8080"), "{why}");
+    assert_eq!(MS, 1_000_000);
+}
+
+#[test]
+fn replies_that_are_never_tracked_are_no_fault_of_the_bridge() {
+    let story = Story::Foreign {
+        refused: false,
+        hop_limit: 64,
+    };
+    let cluster = Cluster::new(2)
+        .tell(
+            |path| path.client.node == node(1) && path.route == Route::ClusterIp,
+            story,
+        )
+        .tell(
+            |path| path.client == client(1) && path.route == Route::PodIp,
+            Story::Mute { completed: false },
+        )
+        .grows(1, "ConntrackInvalid", 6);
+    assert_eq!(named(&cluster.matrix), ["reply-bypasses-nat node-1 proven"]);
+}
