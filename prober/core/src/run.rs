@@ -108,9 +108,9 @@ impl Run {
             .min_by_key(|(at, _)| *at)
     }
 
-    /// What was measured, and how the run ended; `None` until it has.
-    pub fn finish(self) -> Option<(Matrix, Ending)> {
-        (self.phase == Phase::Ended).then(|| (self.collection.join(), self.ending))
+    /// What was measured, and how the run ended; before its end, what there is so far.
+    pub fn finish(self) -> (Matrix, Ending) {
+        (self.collection.join(), self.ending)
     }
 
     /// Takes what the fleet tells.

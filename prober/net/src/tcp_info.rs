@@ -14,9 +14,19 @@ pub fn retransmits(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let pointer = (&raw mut info).cast();
     // SAFETY: the pointer and the length describe one live value of plain integers, of which the kernel fills a prefix.
     let done = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_TCP, libc::TCP_INFO, pointer, &raw mut length)
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_TCP,
+            libc::TCP_INFO,
+            pointer,
+            &raw mut length,
+        )
     };
-    if done == 0 { Ok(info.tcpi_total_retrans) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(info.tcpi_total_retrans)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matri
     run.start(now);
     for _ in 0..10_000 {
         if run.phase() == Phase::Ended {
-            let (matrix, ending) = run.finish().unwrap();
+            let (matrix, ending) = run.finish();
             return (fleet, matrix, ending);
         }
         if fleet.commands >= limit && !interrupted {

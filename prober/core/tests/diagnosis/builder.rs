@@ -299,7 +299,12 @@ impl Cluster {
     }
 
     /// Replaces only the probes that a balanced port led to this server.
-    pub(crate) fn tell_any(mut self, from: impl Fn(&Path) -> bool, to: &AgentId, story: Story) -> Self {
+    pub(crate) fn tell_any(
+        mut self,
+        from: impl Fn(&Path) -> bool,
+        to: &AgentId,
+        story: Story,
+    ) -> Self {
         for id in self.ids(|path| path.route == Route::ClusterIpAny && from(path)) {
             let ends = self.ends(id);
             let evidence = self.matrix.paths.get_mut(&id).unwrap();
@@ -372,7 +377,11 @@ impl Cluster {
         self.count(id);
     }
 
-    pub(crate) fn ladder(mut self, wanted: impl Fn(&Path) -> bool, answers: [RungAnswer; 4]) -> Self {
+    pub(crate) fn ladder(
+        mut self,
+        wanted: impl Fn(&Path) -> bool,
+        answers: [RungAnswer; 4],
+    ) -> Self {
         for id in self.ids(wanted) {
             let path = self.matrix.paths.get_mut(&id).unwrap();
             let rungs = [1, 2, 3, 64]
@@ -393,7 +402,11 @@ impl Cluster {
         self
     }
 
-    pub(crate) fn other_port(mut self, wanted: impl Fn(&Path) -> bool, outcome: OutcomeKind) -> Self {
+    pub(crate) fn other_port(
+        mut self,
+        wanted: impl Fn(&Path) -> bool,
+        outcome: OutcomeKind,
+    ) -> Self {
         for id in self.ids(wanted) {
             self.matrix.paths.get_mut(&id).unwrap().other_port = Some(outcome);
         }
@@ -437,7 +450,14 @@ impl Cluster {
     }
 
     /// Packets through a node's link while failing paths are probed again.
-    pub(crate) fn traffic(mut self, n: u8, link: &str, sent: u64, received: u64, dropped: u64) -> Self {
+    pub(crate) fn traffic(
+        mut self,
+        n: u8,
+        link: &str,
+        sent: u64,
+        received: u64,
+        dropped: u64,
+    ) -> Self {
         let known = self.matrix.nodes.get_mut(&node(n)).unwrap();
         let links = known.after.as_mut().unwrap().links.as_mut().unwrap();
         let link = links.iter_mut().find(|one| one.name == link).unwrap();

@@ -1,0 +1,52 @@
+//! Drives a run against its fleet: the two channels, the clock, and whoever watches.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prober_core::evidence::Matrix;
+use prober_core::run::{Ending, FleetCommand, FleetEvent, Phase, Run};
+use prober_core::time::{Timestamp, nanos};
+
+/// How often a watcher is shown the run while nothing happens.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Runs to the end. `watch` is shown the run after each step.
+pub(crate) fn drive(
+    mut run: Run,
+    commands: &Sender<FleetCommand>,
+    events: &Receiver<FleetEvent>,
+    mut watch: impl FnMut(&Run),
+) -> (Matrix, Ending) {
+    run.start(now());
+    while run.phase() != Phase::Ended {
+        step(&mut run, commands, events);
+        watch(&run);
+    }
+    run.finish()
+}
+
+/// Obeys, waits for the fleet or the clock, and tells the run.
+fn step(run: &mut Run, commands: &Sender<FleetCommand>, events: &Receiver<FleetEvent>) {
+    while let Some(command) = run.poll_command() {
+        if commands.send(command).is_err() {
+            run.handle(gone(), now());
+        }
+    }
+    let wait = run.poll_timeout().map_or(GLANCE, |(at, _)| at.since(now()).min(GLANCE));
+    match events.recv_timeout(wait) {
+        Ok(event) => run.handle(event, now()),
+        Err(RecvTimeoutError::Timeout) => {}
+        Err(RecvTimeoutError::Disconnected) => run.handle(FleetEvent::Removed, now()),
+    }
+    run.handle_timeout(now());
+}
+
+fn gone() -> FleetEvent {
+    FleetEvent::Failed("the fleet ended before the run did".to_owned())
+}
+
+/// The wall clock, which also stamps packets.
+pub(crate) fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_nanos(nanos(since_epoch))
+}
