@@ -9,7 +9,7 @@ use prober_core::event::Event;
 use prober_core::plan::{Allowed, Plan, Prefix};
 use prober_core::topology::AgentId;
 use prober_core::wire::{
-    Body, Checksum, Ip, LinkType, Packet, Segment, Sums, Tcp, craft, parse_frame,
+    Body, Checksum, Ip, LinkType, Packet, Segment, Sums, Tcp, craft, parse_frame, rebuild,
 };
 
 /// What became of one case.
@@ -82,6 +82,7 @@ pub fn wire(data: &[u8]) -> Verdict {
     let again: Packet =
         serde_json::from_str(&written).unwrap_or_else(|error| panic!("read {written}: {error}"));
     assert_eq!(parsed.packet, again);
+    rebuild_again(&parsed.packet);
     if let Some((ip, tcp)) = parsed.packet.tcp() {
         assert!(
             parsed.payload.len() <= tcp.payload_len as usize,
@@ -90,6 +91,34 @@ pub fn wire(data: &[u8]) -> Verdict {
         craft_again(ip, tcp, parsed.payload);
     }
     Verdict::Understood
+}
+
+/// Writes the packet as a capture does, and parses it: all but the checksum of a payload that is not kept must be the
+/// same.
+fn rebuild_again(packet: &Packet) {
+    let link = LinkType::of(packet);
+    // A capture of raw IP has no place for ARP.
+    let Ok(frame) = rebuild(packet, link) else {
+        return;
+    };
+    let again = parse_frame(link, &frame.bytes, Sums::Trust)
+        .unwrap_or_else(|error| panic!("{packet:?}: {error}"));
+    assert_eq!(unsummed(packet), unsummed(&again.packet));
+}
+
+/// The packet without what is known of its checksum.
+fn unsummed(packet: &Packet) -> Packet {
+    let body = match packet.body {
+        Body::Tcp(ip, tcp) => Body::Tcp(
+            ip,
+            Tcp {
+                checksum: Checksum::Unknown,
+                ..tcp
+            },
+        ),
+        body @ (Body::Icmp(..) | Body::Resolution(_)) => body,
+    };
+    Packet { body, ..*packet }
 }
 
 /// Crafts the segment that was parsed, and parses it: all but what a cut frame could not tell must be the same.
