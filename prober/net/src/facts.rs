@@ -6,13 +6,13 @@
 mod counters;
 mod kube_proxy;
 mod network;
-mod rtnetlink;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::io;
 
+pub(crate) use network::route_address;
 use prober_core::facts::{Counters, NodeFacts, SysctlState, Unread};
 
 /// Reads all facts of the calling thread's network namespace.
@@ -105,8 +105,11 @@ impl Notes {
         let mut all = Counters::default();
         for (file, parse) in counters::FILES {
             let path = format!("/proc/thread-self/net/{file}");
-            if let Some(text) = self.keep(&path, fs::read_to_string(&path)) {
-                all.0.append(&mut parse(&text).0);
+            match fs::read_to_string(&path) {
+                Ok(text) => all.0.append(&mut parse(&text).0),
+                // The module that counts is not loaded, or IPv6 is off: its names are missing, and rightly so.
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+                Err(why) => self.note(&path, why),
             }
         }
         all

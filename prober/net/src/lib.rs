@@ -21,5 +21,8 @@ pub mod raw;
 pub mod send;
 /// What the kernel knows of one of its TCP connections.
 pub mod tcp_info;
+/// The way that the kernel would take to a destination.
+pub mod way;
 
 mod option;
+mod rtnetlink;

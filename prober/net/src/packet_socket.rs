@@ -31,7 +31,8 @@ const MOST_AT_ONCE: usize = 4096;
 /// Where a capture listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interfaces {
-    /// On all interfaces of the network namespace.
+    /// On all interfaces of the network namespace: right for a pod. On a node a packet passes several (a pod's veth,
+    /// the bridge, the uplink) and is seen on each.
     All,
     /// On the interface with this index.
     One(u32),
@@ -132,7 +133,7 @@ pub enum CaptureError {
 /// What the kernel says of a capture so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CaptureCounts {
-    /// Packets that passed the filter, dropped ones included.
+    /// Packets that passed the filter, dropped ones included; those on loopback count twice.
     pub packets: u64,
     /// Packets that passed the filter and found the ring full. If this grew, a packet that is missing from the
     /// capture may have been there.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use prober_core::family::Family;
@@ -87,18 +87,6 @@ pub enum SendError {
     },
 }
 
-/// No address of ours leads to a destination.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot find a source address towards {destination}: {source}; look at `ip route get {destination}`"
-)]
-pub struct SourceError {
-    /// Where to.
-    pub destination: IpAddr,
-    /// What the kernel said.
-    pub source: io::Error,
-}
-
 /// Sends complete IP packets of both families from the network namespace that it was opened in.
 #[derive(Debug)]
 pub struct RawSender {
@@ -168,25 +156,6 @@ impl RawSender {
         }
         unsent
     }
-}
-
-/// The address of ours that the kernel would send from to `destination`, by its routes and rules. Sends nothing.
-pub fn source_address(destination: IpAddr) -> Result<IpAddr, SourceError> {
-    let any = match destination {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    // Connecting a datagram socket only asks the routing table; the port does not matter to it.
-    let chosen = UdpSocket::bind((any, 0)).and_then(|socket| {
-        socket.connect((destination, 9))?;
-        socket.local_addr()
-    });
-    chosen
-        .map(|address| address.ip())
-        .map_err(|source| SourceError {
-            destination,
-            source,
-        })
 }
 
 /// The family of a packet that has a whole header.

@@ -10,7 +10,9 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use prober_core::facts::{Address, FdbEntry, Link, Neighbour, Route};
 
-use super::rtnetlink::{DumpError, dump};
+pub(crate) use decode::route_address;
+
+use crate::rtnetlink::{RtnetlinkError, dump};
 
 /// Names of interfaces by index.
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ impl Names {
 }
 
 /// All links.
-pub(super) fn links() -> Result<Vec<Link>, DumpError> {
+pub(super) fn links() -> Result<Vec<Link>, RtnetlinkError> {
     let mut messages = Vec::new();
     dump(
         RouteNetlinkMessage::GetLink(LinkMessage::default()),
@@ -60,7 +62,7 @@ pub(super) fn links() -> Result<Vec<Link>, DumpError> {
 }
 
 /// All addresses.
-pub(super) fn addresses(names: &Names) -> Result<Vec<Address>, DumpError> {
+pub(super) fn addresses(names: &Names) -> Result<Vec<Address>, RtnetlinkError> {
     let mut all = Vec::new();
     dump(
         RouteNetlinkMessage::GetAddress(AddressMessage::default()),
@@ -74,7 +76,7 @@ pub(super) fn addresses(names: &Names) -> Result<Vec<Address>, DumpError> {
 }
 
 /// The routes of all tables but `local`.
-pub(super) fn routes(names: &Names) -> Result<Vec<Route>, DumpError> {
+pub(super) fn routes(names: &Names) -> Result<Vec<Route>, RtnetlinkError> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut question = RouteMessage::default();
@@ -89,7 +91,7 @@ pub(super) fn routes(names: &Names) -> Result<Vec<Route>, DumpError> {
 }
 
 /// ARP and NDP entries.
-pub(super) fn neighbours(names: &Names) -> Result<Vec<Neighbour>, DumpError> {
+pub(super) fn neighbours(names: &Names) -> Result<Vec<Neighbour>, RtnetlinkError> {
     let mut all = Vec::new();
     dump(
         RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
@@ -103,7 +105,7 @@ pub(super) fn neighbours(names: &Names) -> Result<Vec<Neighbour>, DumpError> {
 }
 
 /// Forwarding entries of bridges and vxlan links.
-pub(super) fn fdb(names: &Names) -> Result<Vec<FdbEntry>, DumpError> {
+pub(super) fn fdb(names: &Names) -> Result<Vec<FdbEntry>, RtnetlinkError> {
     let mut all = Vec::new();
     let mut question = NeighbourMessage::default();
     question.header.family = AddressFamily::Bridge;

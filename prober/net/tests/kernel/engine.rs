@@ -1,6 +1,6 @@
 //! The raw engine speaks TCP with a real server.
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use prober_core::engine::{Engine, Wake};
@@ -11,7 +11,7 @@ use prober_net::filter::Interest;
 use prober_net::mute::MutedPort;
 use prober_net::packet_socket::Interfaces;
 use prober_net::raw::RawEngine;
-use prober_net::send::source_address;
+use prober_net::way::way_to;
 
 use crate::capture::options;
 use crate::namespace::{Namespace, Pair, address};
@@ -73,7 +73,7 @@ fn a_whole_raw_connection_delivers_its_data_to_a_real_server() {
         let muted = pair
             .client
             .run(move || MutedPort::reserve(family, 0).unwrap().unwrap());
-        let source: IpAddr = pair.client.run(move || source_address(to.ip()).unwrap());
+        let source = pair.client.run(move || way_to(to.ip()).unwrap()).source;
         assert_eq!(source, address(client));
         let from = SocketAddr::new(source, muted.port());
         let mut engine = engine(&pair.client, muted.port());
@@ -179,4 +179,28 @@ fn the_ports_that_are_seen_can_be_changed() {
         ])
         .unwrap();
     assert_eq!(receive(&mut engine, 1)[0].packet.tcp_src(), Some(at(44004)));
+}
+
+#[test]
+fn the_way_to_a_destination_is_told_by_its_address_and_interface() {
+    let Some(pair) = Pair::new() else { return };
+    pair.client.ip("route add blackhole 10.99.3.0/24");
+    let way = |to: &'static str| pair.client.run(move || way_to(address(to)));
+    let eth0 = pair.client.index("eth0");
+    for (to, source) in [(Pair::SERVER, Pair::CLIENT), (Pair::SERVER6, Pair::CLIENT6)] {
+        let found = way(to).unwrap();
+        assert_eq!((found.source, found.interface), (address(source), eth0));
+    }
+    let own = way(Pair::CLIENT).unwrap();
+    assert_eq!(
+        (own.source, own.interface),
+        (address(Pair::CLIENT), pair.client.index("lo"))
+    );
+    for nowhere in ["192.0.2.1", "10.99.3.1"] {
+        let error = way(nowhere).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("ip route get {nowhere}")),
+            "{error}"
+        );
+    }
 }

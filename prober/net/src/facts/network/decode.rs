@@ -202,7 +202,8 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     })
 }
 
-fn route_address(address: &RouteAddress) -> Option<IpAddr> {
+/// An IP address out of a route's attribute.
+pub(crate) fn route_address(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
         RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),

@@ -1,5 +1,6 @@
-//! One rtnetlink dump: a question, and all objects that answer it (rtnetlink(7)).
+//! One question to rtnetlink, and the objects that answer it (rtnetlink(7)).
 use std::io;
+use std::ops::ControlFlow;
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -10,7 +11,7 @@ use netlink_sys::{Socket, SocketAddr};
 
 /// The kernel's answer could not be had or read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DumpError {
+pub enum RtnetlinkError {
     /// A system call failed.
     #[error("the netlink socket failed: {0}")]
     Socket(#[from] io::Error),
@@ -22,17 +23,40 @@ pub(super) enum DumpError {
     Decode(#[from] netlink_packet_core::DecodeError),
 }
 
-/// Asks one question and hands each object of the answer to `each`. An object that this version of the decoder does
-/// not understand is an error: half a list must not pass for a whole one.
-pub(super) fn dump(
+/// Asks for a list and hands each object of it to `each`. An object that this version of the decoder does not
+/// understand is an error: half a list must not pass for a whole one.
+pub(crate) fn dump(
     question: RouteNetlinkMessage,
     mut each: impl FnMut(RouteNetlinkMessage),
-) -> Result<(), DumpError> {
+) -> Result<(), RtnetlinkError> {
+    exchange(question, NLM_F_REQUEST | NLM_F_DUMP, |object| {
+        each(object);
+        ControlFlow::Continue(())
+    })
+}
+
+/// Asks for one object.
+pub(crate) fn ask(
+    question: RouteNetlinkMessage,
+) -> Result<Option<RouteNetlinkMessage>, RtnetlinkError> {
+    let mut answer = None;
+    exchange(question, NLM_F_REQUEST, |object| {
+        answer = Some(object);
+        ControlFlow::Break(())
+    })?;
+    Ok(answer)
+}
+
+fn exchange(
+    question: RouteNetlinkMessage,
+    flags: u16,
+    mut each: impl FnMut(RouteNetlinkMessage) -> ControlFlow<()>,
+) -> Result<(), RtnetlinkError> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(question));
-    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.header.flags = flags;
     request.header.sequence_number = 1;
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
@@ -47,11 +71,13 @@ pub(super) fn dump(
             let length = (message.header.length as usize).next_multiple_of(4).max(4);
             rest = rest.get(length..).unwrap_or_default();
             if let NetlinkPayload::InnerMessage(object) = message.payload {
-                each(object);
+                if each(object).is_break() {
+                    return Ok(());
+                }
             } else if let NetlinkPayload::Done(_) = message.payload {
                 return Ok(());
             } else if let NetlinkPayload::Error(error) = message.payload {
-                return Err(DumpError::Refused(error.to_io()));
+                return Err(RtnetlinkError::Refused(error.to_io()));
             }
         }
     }
