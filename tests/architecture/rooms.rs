@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::source::Source;
 
 /// The small words that every room may use. A word may use the words before it.
-const WORDS: &[&str] = &["family", "mac", "time", "latency", "topology"];
+const WORDS: &[&str] = &["family", "mac", "time", "latency", "topology", "random"];
 
 /// A room of prober-core (a top-level module), and the rooms that its product code may import beside the words. What no
 /// row allows, nothing imports: `capture`, `render` and `sim` are leaves.
@@ -17,17 +17,20 @@ pairing:
 observation: wire
 ladder: wire observation
 plan: pairing
-handshake: wire observation
+cookie: wire
+banner: observation
+handshake: wire observation banner
 event: wire observation facts plan
-flight: wire observation plan event handshake
-engine: wire observation plan event flight
+flight: wire observation plan event cookie handshake
+witness: wire observation event
+engine: wire observation plan event flight witness
 evidence: wire observation facts plan event
 diagnosis: wire observation facts event evidence statistics
 report: wire observation facts statistics evidence diagnosis
 run: pairing plan wire observation facts event evidence diagnosis report
 capture: wire observation ladder facts plan event handshake flight evidence diagnosis report
 render: wire observation ladder facts evidence diagnosis report
-sim: wire observation facts plan event handshake flight engine
+sim: wire observation facts plan event cookie banner handshake flight witness engine
 ";
 
 /// A foreign crate and the one room that knows it.

@@ -1,6 +1,10 @@
 //! The pure floor of prober: packets, evidence, diagnosis; no I/O, no clock, no unsafe.
 #![forbid(unsafe_code)]
 
+/// The responder's first line.
+pub mod banner;
+/// Initial sequence numbers that only a real answer knows.
+pub mod cookie;
 /// From evidence to causes.
 pub mod diagnosis;
 /// The seam under which packets are really sent and received.
@@ -13,6 +17,10 @@ pub mod evidence;
 pub mod facts;
 /// IPv4 or IPv6.
 pub mod family;
+/// All probes in flight of one agent.
+pub mod flight;
+/// One probe as a state machine.
+pub mod handshake;
 /// Round-trip times of one path.
 pub mod latency;
 /// An Ethernet address.
@@ -23,6 +31,8 @@ pub mod observation;
 pub mod pairing;
 /// What an agent is told to do.
 pub mod plan;
+/// Seeded numbers.
+pub mod random;
 /// A whole run as a machine.
 pub mod run;
 /// Intervals for shares that were counted.

@@ -1,0 +1,411 @@
+//! All probes in flight of one agent: ports, demultiplexing, deadlines, results.
+//!
+//! A packet finds its probe by the local port, never by the peer's address: an answer from the
+//! wrong address is exactly what is looked for. An ICMP error finds it by the source port that it
+//! quotes. Thousands fit on one thread; nothing is searched, and no probe costs more than a slot,
+//! a timer and the packets that it has seen.
+//!
+//! The order of calls: `launch` or `watch`; then in turns `handle_timeout`, `poll_transmit`,
+//! `observe`, `poll_result`, and again at `poll_timeout`. See `engine::drive`.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::cookie::Cookies;
+use crate::event::Ladder;
+use crate::family::Family;
+use crate::handshake::{Call, Goal, Handshake, Patience, Role};
+use crate::observation::{Exchange, Observation, Outcome, ProbeResult};
+use crate::plan::{Method, ProbePlan};
+use crate::time::Timestamp;
+use crate::topology::PathId;
+use crate::wire::{Body, Segment};
+
+use climb::Climb;
+use neighbours::Neighbours;
+use ports::Ports;
+use timers::Timers;
+
+/// The TTL ladder: one five-tuple asked with one hop limit after the other.
+mod climb;
+/// Neighbour resolutions that were seen of late.
+mod neighbours;
+/// When the probes of a plan are due.
+pub mod pacing;
+/// Which probe a local port belongs to.
+mod ports;
+#[cfg(test)]
+mod tests;
+/// Which probe is to be woken when.
+mod timers;
+
+/// What a flight needs to know.
+#[derive(Clone, Debug)]
+pub struct FlightConfig {
+    /// The secret of its sequence numbers; from the kernel's random numbers.
+    pub key: [u8; 16],
+    /// The source ports of crafted probes: nothing else in this namespace may use them, and full
+    /// handshakes and ladders need the kernel kept silent on them.
+    pub ports: RangeInclusive<u16>,
+    /// The own IPv4 address, if any.
+    pub v4: Option<Ipv4Addr>,
+    /// The own IPv6 address, if any.
+    pub v6: Option<Ipv6Addr>,
+    /// The MTU of the interface, bytes.
+    pub mtu: u16,
+}
+
+/// What came out of a flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// A handshake.
+    Probe(Box<ProbeResult>),
+    /// A TTL ladder.
+    Ladder(Ladder),
+}
+
+/// Why a probe was not launched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// Every port of the range is in flight.
+    #[error(
+        "a probe of {target} finds no free source port: all {ports} are in flight; launch it again when one has finished"
+    )]
+    NoPort {
+        /// Whom it was to ask.
+        target: SocketAddr,
+        /// How many there are.
+        ports: usize,
+    },
+    /// There is no own address of the target's family.
+    #[error(
+        "{target} cannot be asked: this agent has no {family:?} address; is the pod dual-stack?"
+    )]
+    NoAddress {
+        /// Whom it was to ask.
+        target: SocketAddr,
+        /// The family that is missing.
+        family: Family,
+    },
+    /// The kernel is to connect; see [`Flight::watch`].
+    #[error(
+        "a probe of {target} by the kernel's connect() is not launched here: connect, and let the flight watch"
+    )]
+    NotCrafted {
+        /// Whom it was to ask.
+        target: SocketAddr,
+    },
+}
+
+/// One of the probes in flight.
+#[derive(Debug)]
+enum Probe {
+    Handshake(Box<Handshake>),
+    Climb(Box<Climb>),
+}
+
+/// All probes in flight; see the module's documentation.
+#[derive(Debug)]
+pub struct Flight {
+    config: FlightConfig,
+    cookies: Cookies,
+    /// Handshakes that were begun, the rungs of ladders included.
+    begun: u64,
+    slots: Vec<Option<Probe>>,
+    free: Vec<u32>,
+    ports: Ports,
+    timers: Timers,
+    neighbours: Neighbours,
+    transmit: Vec<Segment>,
+    finished: VecDeque<Finished>,
+}
+
+impl Flight {
+    /// A flight without probes.
+    pub fn new(config: FlightConfig) -> Self {
+        Self {
+            cookies: Cookies::new(config.key),
+            ports: Ports::new(config.ports.clone()),
+            config,
+            begun: 0,
+            slots: Vec::new(),
+            free: Vec::new(),
+            timers: Timers::default(),
+            neighbours: Neighbours::default(),
+            transmit: Vec::new(),
+            finished: VecDeque::new(),
+        }
+    }
+
+    /// Starts one probe of a plan that is sent as crafted segments; gives its source.
+    pub fn launch(&mut self, now: Timestamp, plan: &ProbePlan) -> Result<SocketAddr, LaunchError> {
+        let target = plan.target;
+        let goal = match &plan.method {
+            Method::Connect { .. } => return Err(LaunchError::NotCrafted { target }),
+            Method::Syn => Some(Goal::HalfOpen),
+            Method::Exchange { echo_bytes } => Some(Goal::Exchange {
+                echo_bytes: *echo_bytes,
+            }),
+            Method::Ladder { .. } => None,
+        };
+        let (ip, mss) = self.own_end(target)?;
+        let Some(port) = self.ports.take(ip) else {
+            return Err(LaunchError::NoPort {
+                target,
+                ports: self.config.ports.len(),
+            });
+        };
+        let call = Call {
+            path: plan.path,
+            src: SocketAddr::new(ip, port),
+            dst: target,
+            patience: Patience::of_driver(Duration::from_millis(u64::from(plan.deadline_ms))),
+        };
+        let isn = self.next_isn(&call);
+        let probe = match (goal, &plan.method) {
+            (None, Method::Ladder { hop_limits, tries }) => {
+                let rungs: Vec<_> = hop_limits
+                    .iter()
+                    .map(|&hop_limit| (hop_limit, self.next_isn(&call)))
+                    .collect();
+                let mut climb = Climb::new(call, isn, mss, &rungs, *tries);
+                climb.start(now);
+                Probe::Climb(Box::new(climb))
+            }
+            (goal, _) => {
+                let goal = goal.unwrap_or(Goal::HalfOpen);
+                let mut handshake = Handshake::new(call, Role::Driver { isn, mss, goal });
+                handshake.start(now);
+                Probe::Handshake(Box::new(handshake))
+            }
+        };
+        self.board(call.src, probe);
+        Ok(call.src)
+    }
+
+    /// Watches a connection that the kernel is about to begin from `src`. A probe that was
+    /// watched there before is over by that: one port, one connection.
+    pub fn watch(
+        &mut self,
+        path: PathId,
+        src: SocketAddr,
+        dst: SocketAddr,
+        now: Timestamp,
+        deadline: Duration,
+    ) {
+        if let Some(slot) = self.ports.find(src) {
+            self.land(slot);
+        }
+        let patience = Patience::of_witness(deadline);
+        let call = Call {
+            path,
+            src,
+            dst,
+            patience,
+        };
+        let mut handshake = Handshake::new(call, Role::Witness);
+        handshake.start(now);
+        self.board(src, Probe::Handshake(Box::new(handshake)));
+    }
+
+    /// Tells what the kernel's socket on `src` got, now that it is closed. Packets that are still
+    /// on their way through the capture are awaited for a moment.
+    pub fn close(&mut self, src: SocketAddr, exchange: Exchange, now: Timestamp) {
+        let Some(slot) = self.ports.find(src) else {
+            return;
+        };
+        if let Some(Probe::Handshake(handshake)) = self.probe(slot) {
+            handshake.set_exchange(exchange, now);
+        }
+        self.settle(slot);
+    }
+
+    /// Takes a packet with its captured payload.
+    pub fn observe(&mut self, observation: &Observation, payload: &[u8]) {
+        let slot = match &observation.packet.body {
+            Body::Tcp(ip, tcp) => {
+                // Whatever its direction: a SYN that was flooded or sent back has us as its source.
+                let (src, dst) = (
+                    SocketAddr::new(ip.src, tcp.src_port),
+                    SocketAddr::new(ip.dst, tcp.dst_port),
+                );
+                self.owner(dst).or_else(|| self.owner(src))
+            }
+            Body::Icmp(_, icmp) => icmp.quoted.and_then(|quoted| self.owner(quoted.src)),
+            Body::Resolution(_) => {
+                self.neighbours.push(observation);
+                None
+            }
+        };
+        let Some(slot) = slot else {
+            return;
+        };
+        match self.probe(slot) {
+            Some(Probe::Handshake(handshake)) => handshake.observe(observation, payload),
+            Some(Probe::Climb(climb)) => climb.observe(observation),
+            None => {}
+        }
+        self.settle(slot);
+    }
+
+    /// Lets what is due happen.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some(slot) = self.timers.pop_due(now) {
+            match self.probe(slot) {
+                Some(Probe::Handshake(handshake)) => handshake.handle_timeout(now),
+                Some(Probe::Climb(climb)) => climb.handle_timeout(now),
+                None => {}
+            }
+            self.settle(slot);
+        }
+    }
+
+    /// When `handle_timeout` is to be called next.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// Appends what is to be sent now.
+    pub fn poll_transmit(&mut self, out: &mut Vec<Segment>) {
+        out.append(&mut self.transmit);
+    }
+
+    /// The next result, if one is ready.
+    pub fn poll_result(&mut self) -> Option<Finished> {
+        self.finished.pop_front()
+    }
+
+    /// Whether a result is ready.
+    pub fn has_result(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
+    /// How many probes are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether nothing is in flight, to be sent or to be taken.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight() == 0 && self.transmit.is_empty() && self.finished.is_empty()
+    }
+
+    /// Ends every probe as far as it came, and resets what it opened.
+    pub fn abandon(&mut self) {
+        for slot in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
+            match self.probe(slot) {
+                Some(Probe::Handshake(handshake)) => handshake.abandon(),
+                Some(Probe::Climb(climb)) => climb.abandon(),
+                None => {}
+            }
+            self.settle(slot);
+            self.land(slot);
+        }
+    }
+
+    fn own_end(&self, target: SocketAddr) -> Result<(IpAddr, u16), LaunchError> {
+        // The segment is what the MTU leaves beside the IP and TCP headers (RFC 9293 3.7.1).
+        let (ip, headers) = match target {
+            SocketAddr::V4(_) => (self.config.v4.map(IpAddr::V4), 40),
+            SocketAddr::V6(_) => (self.config.v6.map(IpAddr::V6), 60),
+        };
+        let family = Family::of(target.ip());
+        let ip = ip.ok_or(LaunchError::NoAddress { target, family })?;
+        Ok((ip, self.config.mtu.saturating_sub(headers)))
+    }
+
+    fn next_isn(&mut self, call: &Call) -> crate::wire::Seq {
+        self.begun += 1;
+        self.cookies.isn(call.src, call.dst, self.begun)
+    }
+
+    fn board(&mut self, src: SocketAddr, probe: Probe) {
+        let slot = if let Some(slot) = self.free.pop() {
+            slot
+        } else {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        };
+        if let Some(place) = self.place(slot) {
+            *place = Some(probe);
+        }
+        self.ports.assign(src, slot);
+        self.settle(slot);
+    }
+
+    /// The slot of the probe whose own end this is.
+    fn owner(&self, end: SocketAddr) -> Option<u32> {
+        let slot = self.ports.find(end)?;
+        let probe = self.slots.get(usize::try_from(slot).ok()?)?.as_ref()?;
+        (probe.src() == end).then_some(slot)
+    }
+
+    fn place(&mut self, slot: u32) -> Option<&mut Option<Probe>> {
+        self.slots.get_mut(usize::try_from(slot).ok()?)
+    }
+
+    fn probe(&mut self, slot: u32) -> Option<&mut Probe> {
+        self.place(slot)?.as_mut()
+    }
+
+    /// After anything happened to a probe: takes what it sends, and its result or its next timer.
+    fn settle(&mut self, slot: u32) {
+        let place = usize::try_from(slot)
+            .ok()
+            .and_then(|slot| self.slots.get_mut(slot));
+        let Some(Some(probe)) = place else {
+            return;
+        };
+        let (done, next) = match probe {
+            Probe::Handshake(handshake) => {
+                handshake.poll_transmit(&mut self.transmit);
+                (
+                    handshake.is_done(),
+                    handshake.poll_timeout().map(|(at, _)| at),
+                )
+            }
+            Probe::Climb(climb) => {
+                climb.poll_transmit(&mut self.transmit);
+                (climb.is_done(), climb.poll_timeout())
+            }
+        };
+        if done {
+            self.land(slot);
+        } else if let Some(at) = next {
+            self.timers.arm(slot, at);
+        }
+    }
+
+    /// Takes a probe out, done or not.
+    fn land(&mut self, slot: u32) {
+        let Some(probe) = self.place(slot).and_then(Option::take) else {
+            return;
+        };
+        self.ports.release(probe.src());
+        self.timers.disarm(slot);
+        self.free.push(slot);
+        let finished = match probe {
+            Probe::Handshake(mut handshake) => {
+                if !matches!(handshake.outcome(), Some(Outcome::Established { .. })) {
+                    for resolution in self.neighbours.since(handshake.started()) {
+                        handshake.note(resolution);
+                    }
+                }
+                Finished::Probe(Box::new(handshake.finish()))
+            }
+            Probe::Climb(climb) => Finished::Ladder(climb.finish()),
+        };
+        self.finished.push_back(finished);
+    }
+}
+
+impl Probe {
+    fn src(&self) -> SocketAddr {
+        match self {
+            Self::Handshake(handshake) => handshake.src(),
+            Self::Climb(climb) => climb.src(),
+        }
+    }
+}

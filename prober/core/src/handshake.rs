@@ -1,0 +1,415 @@
+//! One probe as a state machine that neither reads a clock nor knows a socket.
+//!
+//! Fed with time and with what one end sees, it says what to send, until when it waits, and what
+//! came of it. It has two roles: the [`Role::Driver`] sends crafted segments; the
+//! [`Role::Witness`] sends nothing and is only shown what the kernel, or a capture, did. Both
+//! classify by the same code, and only by packets, never by an errno.
+//!
+//! ```text
+//!                       Idle
+//!                         | start: the driver sends SYN, and again each `resend`
+//!                         v
+//!   RST (acceptable)   SynSent ------- SYN+ACK or RST from another address ------> Misled
+//!  +-------------------   |  \                                                   (1.3 s more)
+//!  |                      |   ICMP unreachable that quotes the SYN -> Rejected        |
+//!  |                      |                                          (0.1 s more)     |
+//!  |     SYN+ACK from the address that was asked, in any of the three                 |
+//!  |                      |                                                           |
+//!  |   half-open: RST     |  full: ACK, banner, echo, FIN; a witness: until released   |
+//!  |          +-----------+----------> Open                                           |
+//!  |          v                         | all said, RST, released or late             |
+//!  +----> Closing <---------------------+                                             |
+//!             ^  <----------------------------- deadline ------------------------------+
+//!             | `linger`: what still comes is recorded and changes nothing
+//!             v
+//!           Done
+//! ```
+//!
+//! Call `start` once; then `observe` for each packet and `handle_timeout` when `poll_timeout` says
+//! so; after each call take what `poll_transmit` gives. When `is_done`, `finish` gives the result.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::observation::{EngineKind, Exchange, Observation, Outcome, ProbeResult};
+use crate::time::Timestamp;
+use crate::topology::PathId;
+use crate::wire::{Segment, Seq, TcpFlags, TcpOptions};
+
+use judge::{Event, View};
+use record::Record;
+use stream::Stream;
+
+/// What a packet means to a handshake.
+mod judge;
+/// The packets that a result carries.
+mod record;
+/// The driver's connection after the handshake.
+mod stream;
+#[cfg(test)]
+mod tests;
+/// What happens in which state.
+mod transition;
+
+pub use stream::pattern;
+
+/// Who asks whom, and how patiently.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// The path that the probe belongs to.
+    pub path: PathId,
+    /// The client's address and port.
+    pub src: SocketAddr,
+    /// The address and port that are asked.
+    pub dst: SocketAddr,
+    /// How long it waits for what.
+    pub patience: Patience,
+}
+
+/// How long a handshake waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For an answer to the first SYN; once established, again as long for the exchange.
+    pub deadline: Duration,
+    /// For an answer before the driver sends its SYN again.
+    pub resend: Duration,
+    /// After an answer from another address: long enough to see one retransmission.
+    pub after_mismatch: Duration,
+    /// After an ICMP error: other answers may still overtake it.
+    pub after_unreachable: Duration,
+    /// For the other side's FIN when all is said.
+    pub farewell: Duration,
+    /// For packets to be recorded when the outcome is known.
+    pub linger: Duration,
+}
+
+impl Patience {
+    /// What a driver takes with this deadline.
+    pub const fn of_driver(deadline: Duration) -> Self {
+        Self {
+            deadline,
+            resend: Duration::from_secs(1),
+            after_mismatch: Duration::from_millis(1300),
+            after_unreachable: Duration::from_millis(100),
+            farewell: Duration::from_secs(1),
+            linger: Duration::from_millis(20),
+        }
+    }
+
+    /// What a witness takes with this deadline: it lingers longer, since its packets come
+    /// through a capture while the end of its connection is told at once.
+    pub const fn of_witness(deadline: Duration) -> Self {
+        Self {
+            linger: Duration::from_millis(100),
+            ..Self::of_driver(deadline)
+        }
+    }
+}
+
+/// What a handshake may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends crafted segments.
+    Driver {
+        /// Its initial sequence number.
+        isn: Seq,
+        /// The largest segment that it can receive, and sends, bytes of TCP payload and options.
+        mss: u16,
+        /// How far it goes.
+        goal: Goal,
+    },
+    /// It sends nothing; the kernel does, or did.
+    Witness,
+}
+
+/// How far a driver goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// To the answer.
+    HalfOpen,
+    /// To the banner, an echo of that many bytes (0: none), and FIN.
+    Exchange {
+        /// Bytes to be echoed.
+        echo_bytes: u32,
+    },
+}
+
+/// What a handshake is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// The segment that was not answered is sent again.
+    Resend,
+    /// No answer: it has failed.
+    Deadline,
+    /// Only another address has answered.
+    Mismatch,
+    /// Only an ICMP error has come.
+    Unreachable,
+    /// The exchange has stalled, or its farewell is not answered.
+    Exchange,
+    /// Enough was recorded.
+    Linger,
+}
+
+/// See the diagram above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    SynSent,
+    Misled,
+    Rejected,
+    Open,
+    Closing,
+    Done,
+}
+
+/// One handshake; see the module's documentation.
+#[derive(Debug)]
+pub struct Handshake {
+    call: Call,
+    role: Role,
+    state: State,
+    /// The latest time that it was told.
+    now: Timestamp,
+    started: Timestamp,
+    /// When the state ends by itself.
+    ends: Timestamp,
+    resend_at: Option<Timestamp>,
+    isn: Option<Seq>,
+    server_isn: Option<Seq>,
+    /// SYNs that were handed out by `poll_transmit`, and when the first and the last were.
+    transmitted: u32,
+    first_transmitted: Timestamp,
+    last_transmitted: Timestamp,
+    /// SYNs that were seen leaving.
+    seen: u32,
+    outcome: Outcome,
+    exchange: Exchange,
+    stream: Option<Box<Stream>>,
+    syn_due: bool,
+    reset_due: Option<SocketAddr>,
+    record: Record,
+}
+
+impl Handshake {
+    /// A handshake that has not begun.
+    pub fn new(call: Call, role: Role) -> Self {
+        let isn = match role {
+            Role::Driver { isn, .. } => Some(isn),
+            Role::Witness => None,
+        };
+        Self {
+            call,
+            role,
+            state: State::Idle,
+            now: Timestamp::default(),
+            started: Timestamp::default(),
+            ends: Timestamp::default(),
+            resend_at: None,
+            isn,
+            server_isn: None,
+            transmitted: 0,
+            first_transmitted: Timestamp::default(),
+            last_transmitted: Timestamp::default(),
+            seen: 0,
+            outcome: Outcome::Timeout,
+            exchange: Exchange::NotTried,
+            stream: None,
+            syn_due: false,
+            reset_due: None,
+            record: Record::default(),
+        }
+    }
+
+    /// Begins.
+    pub fn start(&mut self, now: Timestamp) {
+        self.now = now;
+        self.handle(Event::Start);
+    }
+
+    /// Takes a packet of this probe, with the payload as far as it was captured.
+    pub fn observe(&mut self, observation: &Observation, payload: &[u8]) {
+        // An answer that came after the deadline is late, also where the clock was read later still.
+        self.handle_timeout(observation.at);
+        match self.state {
+            State::Idle | State::Done => {}
+            State::SynSent | State::Misled | State::Rejected | State::Open | State::Closing => {
+                self.record.push(observation);
+                let view = View {
+                    src: self.call.src,
+                    dst: self.call.dst,
+                    isn: self.isn,
+                    server_isn: self.server_isn,
+                    next_expected: self.stream.as_ref().map(|stream| stream.next_expected()),
+                };
+                self.handle(view.judge(observation, payload));
+            }
+        }
+    }
+
+    /// Keeps a packet that belongs to the time of this probe but is none of its own.
+    pub fn note(&mut self, observation: &Observation) {
+        self.record.insert(observation);
+    }
+
+    /// Tells a witness what its socket got; the connection is closed by now.
+    pub fn set_exchange(&mut self, exchange: Exchange, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.exchange = exchange;
+        self.handle(Event::Released);
+    }
+
+    /// Lets what is due happen.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        while let Some((at, timer)) = self.poll_timeout() {
+            if at > self.now {
+                break;
+            }
+            match timer {
+                Timer::Resend => self.handle(Event::Resend),
+                Timer::Deadline
+                | Timer::Mismatch
+                | Timer::Unreachable
+                | Timer::Exchange
+                | Timer::Linger => self.handle(Event::Deadline),
+            }
+        }
+    }
+
+    /// When `handle_timeout` is to be called, and what for; `None` before the start and when done.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, Timer)> {
+        let timer = match self.state {
+            State::Idle | State::Done => return None,
+            State::SynSent => Timer::Deadline,
+            State::Misled => Timer::Mismatch,
+            State::Rejected => Timer::Unreachable,
+            State::Open => Timer::Exchange,
+            State::Closing => Timer::Linger,
+        };
+        match self.resend_at {
+            Some(at) if at < self.ends => Some((at, Timer::Resend)),
+            Some(_) | None => Some((self.ends, timer)),
+        }
+    }
+
+    /// Appends what is to be sent now.
+    pub fn poll_transmit(&mut self, out: &mut Vec<Segment>) {
+        let (Role::Driver { mss, .. }, Some(isn)) = (self.role, self.isn) else {
+            return;
+        };
+        if self.syn_due {
+            self.syn_due = false;
+            if self.transmitted == 0 {
+                self.first_transmitted = self.now;
+            }
+            self.last_transmitted = self.now;
+            self.transmitted += 1;
+            out.push(syn(self.call.src, self.call.dst, isn, mss, self.now));
+        }
+        let mut next = isn.add(1);
+        if let Some(stream) = &mut self.stream {
+            stream.poll_transmit(self.now, out);
+            next = stream.next_to_send();
+            if self.state == State::Open {
+                self.resend_at = stream.resend_at();
+            }
+        }
+        if let Some(dst) = self.reset_due.take() {
+            out.push(segment(self.call.src, dst, next, TcpFlags::RST));
+        }
+    }
+
+    /// What the client saw, once nothing can change it.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.state {
+            State::Idle | State::SynSent | State::Misled | State::Rejected => None,
+            State::Open | State::Closing | State::Done => Some(self.outcome),
+        }
+    }
+
+    /// Whether all is over.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The client's address and port.
+    pub const fn src(&self) -> SocketAddr {
+        self.call.src
+    }
+
+    /// When it started.
+    pub const fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Stops waiting: what was opened is reset, and the outcome is what was seen so far.
+    pub fn abandon(&mut self) {
+        self.expire();
+    }
+
+    /// The result; of a handshake that is not done, as far as it came.
+    pub fn finish(mut self) -> ProbeResult {
+        if let Some(stream) = &self.stream {
+            self.exchange = stream.exchange();
+        }
+        ProbeResult {
+            path: self.call.path,
+            engine: match self.role {
+                Role::Driver { .. } => EngineKind::Raw,
+                Role::Witness => EngineKind::Kernel,
+            },
+            src: self.call.src,
+            dst: self.call.dst,
+            started: self.started,
+            isn: self.isn,
+            server_isn: self.server_isn,
+            outcome: self.outcome,
+            syns: if self.seen > 0 {
+                self.seen
+            } else {
+                self.transmitted
+            },
+            exchange: self.exchange,
+            observations: self.record.into_observations(),
+        }
+    }
+}
+
+/// The hop limit that Linux gives its packets (RFC 1700).
+pub(crate) const HOP_LIMIT: u8 = 64;
+
+/// The SYN that a Linux client sends from `src`, but with this number.
+pub(crate) fn syn(src: SocketAddr, dst: SocketAddr, isn: Seq, mss: u16, now: Timestamp) -> Segment {
+    Segment {
+        options: TcpOptions {
+            mss: Some(mss),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: Some((timestamps(now), 0)),
+        },
+        ..segment(src, dst, isn, TcpFlags::SYN)
+    }
+}
+
+/// A bare segment.
+pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, seq: Seq, flags: TcpFlags) -> Segment {
+    Segment {
+        src,
+        dst,
+        hop_limit: HOP_LIMIT,
+        // Any number will do, but the kernel fills in a zero by itself (raw(7)).
+        ident: (seq.0 as u16) | 1,
+        seq,
+        ack: Seq(0),
+        flags,
+        window: 64240,
+        options: TcpOptions::default(),
+        payload: Vec::new(),
+    }
+}
+
+/// The value of the timestamps option: milliseconds, as the kernel's (RFC 7323 4.1).
+fn timestamps(now: Timestamp) -> u32 {
+    (now.as_nanos() / 1_000_000) as u32
+}

@@ -1,0 +1,146 @@
+//! Every state and every event.
+
+use super::*;
+use State::{Closing, Done, Idle, Misled, Open, Rejected, SynSent};
+
+const STATES: [State; 7] = [Idle, SynSent, Misled, Rejected, Open, Closing, Done];
+
+/// A driver of a full exchange that has come to this state.
+fn at(state: State) -> Handshake {
+    let mut handshake = Handshake::new(
+        call(),
+        Role::Driver {
+            isn: ISN,
+            mss: 1410,
+            goal: Goal::Exchange { echo_bytes: 0 },
+        },
+    );
+    if state != Idle {
+        handshake.start(START);
+    }
+    match state {
+        Idle | SynSent => {}
+        Misled => handshake.observe(&received(ms(1), syn_ack_from(pod())), &[]),
+        Rejected => handshake.observe(&received(ms(1), unreachable(ISN)), &[]),
+        Open => handshake.observe(&received(ms(1), syn_ack_from(service())), &[]),
+        Closing | Done => handshake.observe(&received(ms(1), reset_from(service())), &[]),
+    }
+    if state == Done {
+        run_out(&mut handshake);
+    }
+    assert_eq!(handshake.state, state);
+    handshake
+}
+
+/// What an event makes of each state, in the order of [`STATES`].
+fn row(event: impl Fn(&mut Handshake)) -> Vec<State> {
+    STATES
+        .iter()
+        .map(|&state| {
+            let mut handshake = at(state);
+            event(&mut handshake);
+            handshake.state
+        })
+        .collect()
+}
+
+fn packet(body: Body) -> impl Fn(&mut Handshake) {
+    move |handshake| handshake.observe(&received(ms(2), body), &[])
+}
+
+#[test]
+fn the_table_of_transitions_is_this() {
+    let data = with_payload(
+        tcp(
+            service(),
+            client(),
+            TcpFlags::ACK,
+            SERVER_ISN.add(1),
+            ISN.add(1),
+        ),
+        5,
+    );
+    let reset_of_open = tcp(
+        service(),
+        client(),
+        TcpFlags::RST,
+        SERVER_ISN.add(1),
+        Seq(0),
+    );
+    type Apply = Box<dyn Fn(&mut Handshake)>;
+    let table: [(&str, Apply, [State; 7]); 10] = [
+        (
+            "own SYN",
+            Box::new(|handshake| handshake.observe(&sent(ms(2), own_syn()), &[])),
+            [Idle, SynSent, Misled, Rejected, Open, Closing, Done],
+        ),
+        (
+            "SYN+ACK of the address that was asked",
+            Box::new(packet(syn_ack_from(service()))),
+            [Idle, Open, Open, Open, Open, Closing, Done],
+        ),
+        (
+            "SYN+ACK of another address",
+            Box::new(packet(syn_ack_from(pod()))),
+            [Idle, Misled, Misled, Misled, Open, Closing, Done],
+        ),
+        (
+            "RST of another address",
+            Box::new(packet(reset_from(pod()))),
+            [Idle, Misled, Misled, Misled, Open, Closing, Done],
+        ),
+        (
+            "RST that acknowledges the SYN",
+            Box::new(packet(reset_from(service()))),
+            [Idle, Closing, Closing, Closing, Open, Closing, Done],
+        ),
+        (
+            "RST with the next number",
+            Box::new(packet(reset_of_open)),
+            [Idle, SynSent, Misled, Rejected, Closing, Closing, Done],
+        ),
+        (
+            "ICMP unreachable",
+            Box::new(packet(unreachable(ISN))),
+            [Idle, Rejected, Misled, Rejected, Open, Closing, Done],
+        ),
+        (
+            "data",
+            Box::new(packet(data)),
+            [Idle, SynSent, Misled, Rejected, Open, Closing, Done],
+        ),
+        (
+            "a second",
+            Box::new(|handshake| handshake.handle_timeout(ms(1010))),
+            [Idle, SynSent, Misled, Closing, Open, Done, Done],
+        ),
+        (
+            "its socket is closed",
+            Box::new(|handshake| handshake.set_exchange(Exchange::NotTried, ms(2))),
+            [Idle, SynSent, Misled, Rejected, Closing, Closing, Done],
+        ),
+    ];
+    for (event, apply, expected) in table {
+        assert_eq!(row(apply), expected, "{event}");
+    }
+}
+
+#[test]
+fn every_state_but_the_first_and_the_last_has_a_timer() {
+    let timers: Vec<Option<Timer>> = STATES
+        .iter()
+        .map(|&state| at(state).poll_timeout().map(|(_, timer)| timer))
+        .collect();
+    assert_eq!(
+        timers,
+        [
+            None,
+            Some(Timer::Resend),
+            Some(Timer::Resend),
+            Some(Timer::Unreachable),
+            Some(Timer::Exchange),
+            Some(Timer::Linger),
+            None
+        ]
+    );
+}
