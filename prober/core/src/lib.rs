@@ -21,6 +21,8 @@ pub mod family;
 pub mod flight;
 /// One probe as a state machine.
 pub mod handshake;
+/// Observations as text.
+pub mod ladder;
 /// Round-trip times of one path.
 pub mod latency;
 /// An Ethernet address.

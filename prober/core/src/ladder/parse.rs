@@ -1,0 +1,419 @@
+//! Text into observations.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use super::{FLAG_LETTERS, unreachable_words};
+use crate::observation::{Direction, Observation};
+use crate::time::Timestamp;
+use crate::wire::{
+    Body, Checksum, Icmp, IcmpKind, Ip, Link, Packet, Quoted, Resolution, ResolutionKind, Seq, Tcp,
+    TcpFlags, TcpOptions, Unreachable,
+};
+
+/// A line that is no packet of a ladder.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "line {line}: {} where {expected} is expected; a line reads as in \
+     '0.041 < 10.0.0.2:80 > 10.0.0.1:41000 [S.] seq 7 ack 6 win 65160 ttl 64'",
+    .found.as_ref().map_or("it ends".to_owned(), |found| format!("'{found}'"))
+)]
+pub struct LadderError {
+    /// Its number, from 1.
+    line: usize,
+    /// The word that does not fit; `None` at the end of the line.
+    found: Option<String>,
+    /// What would fit.
+    expected: &'static str,
+}
+
+/// Reads a ladder; blank lines and what follows a `#` are left out.
+pub fn parse_ladder(text: &str) -> Result<Vec<Observation>, LadderError> {
+    let mut names = BTreeMap::new();
+    let mut observations = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = Words {
+            words: line.split_whitespace().collect(),
+            next: 0,
+            line: number + 1,
+            names: &names,
+        };
+        match words.words.as_slice() {
+            [] => {}
+            [name, "=", value] => {
+                let seq = number_of(value).ok_or_else(|| LadderError {
+                    line: number + 1,
+                    found: Some((*value).to_owned()),
+                    expected: "a sequence number",
+                })?;
+                names.insert((*name).to_owned(), seq);
+            }
+            _ => observations.push(words.observation()?),
+        }
+    }
+    Ok(observations)
+}
+
+fn number_of(word: &str) -> Option<u32> {
+    match word.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+/// The words of one line, read from left to right; commas at their ends do not count.
+struct Words<'a> {
+    words: Vec<&'a str>,
+    next: usize,
+    line: usize,
+    names: &'a BTreeMap<String, u32>,
+}
+
+impl<'a> Words<'a> {
+    fn peek(&self) -> Option<&'a str> {
+        self.words
+            .get(self.next)
+            .map(|word| word.strip_suffix(',').unwrap_or(word))
+    }
+
+    fn refuse(&self, expected: &'static str) -> LadderError {
+        LadderError {
+            line: self.line,
+            found: self.peek().map(str::to_owned),
+            expected,
+        }
+    }
+
+    /// Takes the next word if it can be read.
+    fn take<T>(
+        &mut self,
+        expected: &'static str,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<T, LadderError> {
+        let value = self
+            .peek()
+            .and_then(read)
+            .ok_or_else(|| self.refuse(expected))?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    fn parse<T: FromStr>(&mut self, expected: &'static str) -> Result<T, LadderError> {
+        self.take(expected, |word| word.parse().ok())
+    }
+
+    fn word(&mut self, wanted: &'static str) -> Result<(), LadderError> {
+        self.take(wanted, |word| (word == wanted).then_some(()))
+    }
+
+    /// Takes these words if they are next.
+    fn follows(&mut self, wanted: &str) -> Option<()> {
+        let count = wanted.split(' ').count();
+        let next = self.words.get(self.next..self.next + count)?;
+        let same = next
+            .iter()
+            .zip(wanted.split(' '))
+            .all(|(word, wanted)| word.strip_suffix(',').unwrap_or(word) == wanted);
+        same.then(|| self.next += count)
+    }
+
+    fn observation(&mut self) -> Result<Observation, LadderError> {
+        let at = self.take("milliseconds", milliseconds)?;
+        let direction = self.take("one of > < ~", |word| match word {
+            ">" => Some(Direction::Sent),
+            "<" => Some(Direction::Received),
+            "~" => Some(Direction::Overheard),
+            _ => None,
+        })?;
+        let body = if self.follows("ICMP").is_some() {
+            self.icmp()?
+        } else if self.follows("ARP").is_some() || self.follows("ND").is_some() {
+            self.resolution()?
+        } else {
+            self.tcp()?
+        };
+        let mut packet = Packet { link: None, body };
+        while self.peek().is_some() {
+            self.attribute(&mut packet)?;
+        }
+        Ok(Observation {
+            at,
+            direction,
+            packet,
+        })
+    }
+
+    /// Two addresses of one family.
+    fn pair(&mut self, between: &'static str) -> Result<(IpAddr, IpAddr), LadderError> {
+        let src: IpAddr = self.parse("an IP address")?;
+        self.word(between)?;
+        let dst = self.same_family(src)?;
+        Ok((src, dst))
+    }
+
+    fn same_family(&mut self, as_this: IpAddr) -> Result<IpAddr, LadderError> {
+        self.take("an address of the same family", |word| {
+            let address: IpAddr = word.parse().ok()?;
+            (address.is_ipv4() == as_this.is_ipv4()).then_some(address)
+        })
+    }
+
+    /// `10.0.0.1:41000 > 10.0.0.2:80`.
+    fn ends(&mut self) -> Result<(SocketAddr, SocketAddr), LadderError> {
+        let src: SocketAddr = self.parse("an address with a port, ICMP, ARP or ND")?;
+        self.word(">")?;
+        let dst = self.take("an address of the same family", |word| {
+            let address: SocketAddr = word.parse().ok()?;
+            (address.is_ipv4() == src.is_ipv4()).then_some(address)
+        })?;
+        Ok((src, dst))
+    }
+
+    fn seq(&mut self) -> Result<Seq, LadderError> {
+        let names = self.names;
+        self.take(
+            "a sequence number or a name that was defined before",
+            |word| {
+                let (name, offset) = word.split_once('+').unwrap_or((word, "0"));
+                let base = names.get(name).copied().or_else(|| number_of(name))?;
+                Some(Seq(base).add(number_of(offset)?))
+            },
+        )
+    }
+
+    fn tcp(&mut self) -> Result<Body, LadderError> {
+        let (src, dst) = self.ends()?;
+        let flags = self.take("TCP flags such as [S.]", flags)?;
+        let ip = Ip {
+            src: src.ip(),
+            dst: dst.ip(),
+            hop_limit: 64,
+            ident: 0,
+        };
+        let tcp = Tcp {
+            src_port: src.port(),
+            dst_port: dst.port(),
+            seq: Seq(0),
+            ack: Seq(0),
+            flags,
+            window: 0,
+            options: TcpOptions::default(),
+            payload_len: 0,
+            checksum: Checksum::Unknown,
+        };
+        Ok(Body::Tcp(ip, tcp))
+    }
+
+    fn icmp(&mut self) -> Result<Body, LadderError> {
+        let kind = self.icmp_kind()?;
+        let told = self.peek().and_then(type_code).inspect(|_| self.next += 1);
+        self.word("from")?;
+        let (src, dst) = self.pair("to")?;
+        let ip = Ip {
+            src,
+            dst,
+            hop_limit: 64,
+            ident: 0,
+        };
+        let icmp = Icmp {
+            kind,
+            type_code: told.unwrap_or_else(|| usual_type_code(kind, src)),
+            quoted: None,
+        };
+        Ok(Body::Icmp(ip, icmp))
+    }
+
+    fn icmp_kind(&mut self) -> Result<IcmpKind, LadderError> {
+        for reason in [
+            Unreachable::Network,
+            Unreachable::Host,
+            Unreachable::Port,
+            Unreachable::Prohibited,
+            Unreachable::Other,
+        ] {
+            if self.follows(unreachable_words(reason)).is_some() {
+                return Ok(IcmpKind::Unreachable { reason });
+            }
+        }
+        if self.follows("time exceeded").is_some() {
+            Ok(IcmpKind::TimeExceeded)
+        } else if self.follows("packet too big mtu").is_some() {
+            let mtu = self.parse("an MTU in bytes")?;
+            Ok(IcmpKind::PacketTooBig { mtu })
+        } else if self.follows("redirect to").is_some() {
+            let gateway = self.parse("an IP address")?;
+            Ok(IcmpKind::Redirect { gateway })
+        } else if self.follows("message").is_some() {
+            Ok(IcmpKind::Other)
+        } else {
+            Err(self.refuse("what an ICMP message says, such as 'time exceeded',"))
+        }
+    }
+
+    fn resolution(&mut self) -> Result<Body, LadderError> {
+        let (kind, (target, sender)) = if self.follows("who-has").is_some() {
+            (ResolutionKind::Request, self.pair("tell")?)
+        } else {
+            self.word("reply")?;
+            (ResolutionKind::Reply, self.pair("says")?)
+        };
+        let sender_mac = match self.follows("at") {
+            Some(()) => Some(self.parse("an Ethernet address")?),
+            None => None,
+        };
+        Ok(Body::Resolution(Resolution {
+            kind,
+            sender,
+            sender_mac,
+            target,
+        }))
+    }
+
+    fn attribute(&mut self, packet: &mut Packet) -> Result<(), LadderError> {
+        if self.follows("smac").is_some() {
+            let src = self.parse("an Ethernet address")?;
+            packet.link = Some(Link { src, dst: None });
+            return Ok(());
+        }
+        if let (Some(link), Some(())) = (&mut packet.link, self.follows("dmac")) {
+            link.dst = Some(self.parse("an Ethernet address")?);
+            return Ok(());
+        }
+        match &mut packet.body {
+            Body::Tcp(ip, tcp) => match self.peek() {
+                Some("seq") => self.after().seq().map(|seq| tcp.seq = seq),
+                Some("ack") => self.after().seq().map(|ack| tcp.ack = ack),
+                Some("win") => {
+                    (self.after().parse("a window in bytes")).map(|window| tcp.window = window)
+                }
+                Some("length") => {
+                    (self.after().parse("a length in bytes")).map(|length| tcp.payload_len = length)
+                }
+                Some("options") => (self
+                    .after()
+                    .take("options such as mss=1460,sackOK", options))
+                .map(|options| tcp.options = options),
+                Some("bad-checksum") => {
+                    tcp.checksum = Checksum::Invalid;
+                    self.next += 1;
+                    Ok(())
+                }
+                _ => self.ip_attribute(ip),
+            },
+            Body::Icmp(ip, message) => {
+                if self.follows("quotes").is_some() {
+                    message.quoted = Some(self.quoted()?);
+                    Ok(())
+                } else {
+                    self.ip_attribute(ip)
+                }
+            }
+            Body::Resolution(_) => Err(self.refuse("smac or dmac")),
+        }
+    }
+
+    /// The words after the one that was peeked at.
+    fn after(&mut self) -> &mut Self {
+        self.next += 1;
+        self
+    }
+
+    fn ip_attribute(&mut self, ip: &mut Ip) -> Result<(), LadderError> {
+        if self.follows("ttl").is_some() {
+            ip.hop_limit = self.parse("a TTL of at most 255")?;
+        } else if self.follows("id").is_some() {
+            ip.ident = self.parse("an identification of at most 65535")?;
+        } else {
+            return Err(self.refuse("seq, ack, win, options, length, ttl, id, smac or dmac"));
+        }
+        Ok(())
+    }
+
+    fn quoted(&mut self) -> Result<Quoted, LadderError> {
+        let (src, dst) = self.ends()?;
+        let seq = match self.follows("seq") {
+            Some(()) => self.seq()?,
+            None => Seq(0),
+        };
+        let hop_limit = match self.follows("ttl") {
+            Some(()) => self.parse("a TTL of at most 255")?,
+            None => 64,
+        };
+        Ok(Quoted {
+            src,
+            dst,
+            hop_limit,
+            seq,
+        })
+    }
+}
+
+/// `1018.25`: milliseconds with at most six decimals.
+fn milliseconds(word: &str) -> Option<Timestamp> {
+    let (whole, part) = word.split_once('.').unwrap_or((word, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 6 {
+        return None;
+    }
+    let whole: u64 = whole.parse().ok()?;
+    let part: u64 = format!("{part:0<6}").parse().ok()?;
+    let nanos = whole.checked_mul(1_000_000)?.checked_add(part)?;
+    Some(Timestamp::from_nanos(nanos))
+}
+
+fn flags(word: &str) -> Option<TcpFlags> {
+    let letters = word.strip_prefix('[')?.strip_suffix(']')?;
+    let mut flags = TcpFlags(0);
+    for letter in letters.chars() {
+        let bit = FLAG_LETTERS.chars().position(|known| known == letter)?;
+        flags = flags.with(TcpFlags(1 << bit));
+    }
+    Some(flags)
+}
+
+fn options(word: &str) -> Option<TcpOptions> {
+    let mut options = TcpOptions::default();
+    for part in word.split(',') {
+        match part.split_once('=').unwrap_or((part, "")) {
+            ("mss", value) => options.mss = Some(value.parse().ok()?),
+            ("wscale", value) => options.window_scale = Some(value.parse().ok()?),
+            ("sackOK", "") => options.sack_permitted = true,
+            ("TS", value) => {
+                let (value, echo) = value.split_once('/')?;
+                options.timestamps = Some((value.parse().ok()?, echo.parse().ok()?));
+            }
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+/// `(11/0)`.
+fn type_code(word: &str) -> Option<(u8, u8)> {
+    let inner = word.strip_prefix('(')?.strip_suffix(')')?;
+    let (icmp_type, code) = inner.split_once('/')?;
+    Some((icmp_type.parse().ok()?, code.parse().ok()?))
+}
+
+/// The type and code that a message of this kind has as a rule.
+const fn usual_type_code(kind: IcmpKind, address: IpAddr) -> (u8, u8) {
+    let (v4, v6) = match kind {
+        IcmpKind::Unreachable { reason } => match reason {
+            Unreachable::Network => ((3, 0), (1, 0)),
+            Unreachable::Host => ((3, 1), (1, 3)),
+            Unreachable::Port => ((3, 3), (1, 4)),
+            Unreachable::Prohibited => ((3, 13), (1, 1)),
+            Unreachable::Other => ((3, 2), (1, 2)),
+        },
+        IcmpKind::TimeExceeded => ((11, 0), (3, 0)),
+        IcmpKind::PacketTooBig { .. } => ((3, 4), (2, 0)),
+        IcmpKind::Redirect { .. } => ((5, 1), (137, 0)),
+        IcmpKind::Other => ((8, 0), (128, 0)),
+    };
+    match address {
+        IpAddr::V4(_) => v4,
+        IpAddr::V6(_) => v6,
+    }
+}
