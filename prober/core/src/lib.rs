@@ -5,6 +5,8 @@
 pub mod banner;
 /// Initial sequence numbers that only a real answer knows.
 pub mod cookie;
+/// Capture files, read and written.
+pub mod capture;
 /// From evidence to causes.
 pub mod diagnosis;
 /// The seam under which packets are really sent and received.

@@ -1,0 +1,49 @@
+//! Classic pcap files: one link type, micro- or nanoseconds.
+
+use std::borrow::Cow;
+
+use pcap_file::pcap::{PcapParser, PcapTsResolution, RawPcapPacket};
+
+use super::{Capture, CaptureError, Collector, Record};
+use crate::time::Timestamp;
+
+pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
+    let (mut rest, parser) = PcapParser::new(bytes).map_err(|_| CaptureError::Cut(bytes.len()))?;
+    let header = parser.header();
+    let mut collector = Collector::default();
+    let interface = collector.interface(String::new(), u32::from(header.datalink));
+    while !rest.is_empty() {
+        // The length is the only field that can be wrong here: it reaches beyond the end.
+        let Ok((after, packet)) = parser.next_raw_packet(rest) else {
+            collector.note(format!(
+                "the file ends within a packet: its last {} bytes are lost",
+                rest.len()
+            ));
+            break;
+        };
+        rest = after;
+        let RawPcapPacket {
+            ts_sec,
+            ts_frac,
+            orig_len,
+            data: Cow::Borrowed(data),
+            ..
+        } = packet
+        else {
+            continue;
+        };
+        let fraction = match header.ts_resolution {
+            PcapTsResolution::MicroSecond => u64::from(ts_frac) * 1_000,
+            PcapTsResolution::NanoSecond => u64::from(ts_frac),
+        };
+        collector.record(Record {
+            interface,
+            at: Timestamp::from_nanos(u64::from(ts_sec) * 1_000_000_000 + fraction),
+            direction: None,
+            bytes: data,
+            original_len: orig_len,
+            comment: None,
+        });
+    }
+    collector.finish()
+}
