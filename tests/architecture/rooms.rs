@@ -8,7 +8,7 @@ use super::source::Source;
 const WORDS: &[&str] = &["family", "mac", "time", "latency", "topology", "random"];
 
 /// A room of prober-core (a top-level module), and the rooms that its product code may import beside the words. What no
-/// row allows, nothing imports: `capture`, `render` and `sim` are leaves.
+/// row allows, nothing imports: `replay`, `render` and `sim` are leaves.
 pub(crate) const ROOMS: &str = "
 wire:
 facts:
@@ -28,7 +28,8 @@ evidence: wire observation facts plan event
 diagnosis: wire observation facts event evidence statistics
 report: wire observation facts statistics evidence diagnosis
 run: pairing plan wire observation facts event evidence diagnosis report
-capture: wire observation ladder facts plan event handshake flight evidence diagnosis report
+capture: wire observation
+replay: wire observation event handshake evidence capture
 render: wire observation ladder facts evidence diagnosis report
 sim: wire observation facts plan event cookie banner handshake flight witness engine
 ";

@@ -16,9 +16,12 @@ use crate::observation::Direction;
 use crate::time::{Timestamp, nanos};
 
 pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
-    let (mut rest, mut parser) = PcapNgParser::new(bytes).map_err(|error| match error {
-        PcapNgParseError::IncompleteBuffer(..) => CaptureError::Cut(bytes.len()),
-        other => CaptureError::Broken(other.to_string()),
+    let (mut rest, mut parser) = PcapNgParser::new(bytes).map_err(|error| {
+        if is_incomplete(&error) {
+            CaptureError::Cut(bytes.len())
+        } else {
+            CaptureError::Broken(error.to_string())
+        }
     })?;
     let mut collector = Collector::default();
     // Interfaces are numbered within a section; a file may have several, one after the other.
@@ -56,23 +59,28 @@ pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
     collector.finish()
 }
 
+const fn is_incomplete(error: &PcapNgParseError) -> bool {
+    matches!(error, PcapNgParseError::IncompleteBuffer(..))
+}
+
 fn lost(all: usize, left: usize, error: &PcapNgParseError) -> String {
-    match error {
-        PcapNgParseError::IncompleteBuffer(..) => {
-            format!("the file ends within a block: its last {left} bytes are lost")
-        }
-        other => format!(
-            "the file is broken at byte {} ({other}): its last {left} bytes are lost",
-            all - left
-        ),
+    if is_incomplete(error) {
+        return format!("the file ends within a block: its last {left} bytes are lost");
     }
+    format!(
+        "the file is broken at byte {} ({error}): its last {left} bytes are lost",
+        all - left
+    )
 }
 
 fn add_interface(state: &PcapNgState, collector: &mut Collector<'_>) {
     if let Some(interface) = state.interfaces().last() {
-        let name = interface.options.iter().find_map(|option| match option {
-            InterfaceDescriptionOption::IfName(name) => Some(name.clone().into_owned()),
-            _ => None,
+        let name = interface.options.iter().find_map(|option| {
+            if let InterfaceDescriptionOption::IfName(name) = option {
+                Some(name.clone().into_owned())
+            } else {
+                None
+            }
         });
         collector.interface(name.unwrap_or_default(), u32::from(interface.linktype));
     }
@@ -89,20 +97,21 @@ fn add<'a>(packet: EnhancedPacketBlock<'a>, first_interface: usize, collector: &
     else {
         return;
     };
-    let direction = options.iter().find_map(|option| match option {
-        EnhancedPacketOption::Flags(flags) => direction_of(*flags),
-        _ => None,
-    });
+    let (mut direction, mut comment) = (None, None);
+    for option in options {
+        if let EnhancedPacketOption::Flags(flags) = option {
+            direction = direction_of(flags);
+        } else if let EnhancedPacketOption::Common(CommonOption::Comment(text)) = option {
+            comment.get_or_insert(text);
+        }
+    }
     collector.record(Record {
         interface: first_interface + interface_id as usize,
         at: Timestamp::from_nanos(nanos(timestamp)),
         direction,
         bytes,
         original_len,
-        comment: options.into_iter().find_map(|option| match option {
-            EnhancedPacketOption::Common(CommonOption::Comment(comment)) => Some(comment),
-            _ => None,
-        }),
+        comment,
     });
 }
 

@@ -58,7 +58,12 @@ fn what_is_written_is_read_back_with_directions_and_names() {
     assert_eq!(capture.interfaces[0].name, "node-1/client eth0");
     assert_eq!(capture.interfaces[0].link, Some(LinkType::Ethernet));
     let comment = Some("seen".into());
-    assert!(capture.packets.iter().all(|packet| packet.comment == comment));
+    assert!(
+        capture
+            .packets
+            .iter()
+            .all(|packet| packet.comment == comment)
+    );
     assert!(capture.notes.is_empty(), "{:?}", capture.notes);
 }
 
@@ -93,6 +98,10 @@ fn packets_that_know_their_link_in_part_are_written_cooked() {
     );
 }
 
+fn len(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap()
+}
+
 /// A classic file by hand (IETF draft-ietf-opsawg-pcap 4 and 5).
 fn classic(
     magic: u32,
@@ -113,7 +122,7 @@ fn classic(
         out.extend(word(field));
     }
     for (seconds, fraction, bytes, original) in packets {
-        for field in [*seconds, *fraction, bytes.len() as u32, *original] {
+        for field in [*seconds, *fraction, len(bytes), *original] {
             out.extend(word(field));
         }
         out.extend(bytes);
@@ -134,7 +143,7 @@ fn frames(link: LinkType) -> Vec<Vec<u8>> {
 fn classic_files_of_either_endianness_and_resolution_say_the_same() {
     let packets: Vec<_> = frames(LinkType::Ethernet)
         .into_iter()
-        .map(|bytes| (100, 5_000, bytes.clone(), bytes.len() as u32))
+        .map(|bytes| (100, 5_000, bytes.clone(), len(&bytes)))
         .collect();
     for (magic, at) in [
         (0xa1b2_c3d4, 100_005_000_000),
@@ -162,7 +171,7 @@ fn every_link_type_of_the_registry_that_is_told_is_read() {
     ] {
         let packets: Vec<_> = frames(link)
             .into_iter()
-            .map(|bytes| (1, 0, bytes.clone(), bytes.len() as u32))
+            .map(|bytes| (1, 0, bytes.clone(), len(&bytes)))
             .collect();
         let bytes = classic(0xa1b2_c3d4, number, &packets, u32::to_le_bytes);
         let capture = read(&bytes).unwrap();

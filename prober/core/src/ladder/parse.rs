@@ -35,12 +35,12 @@ pub fn parse_ladder(text: &str) -> Result<Vec<Observation>, LadderError> {
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default();
         let mut words = Words {
-            words: line.split_whitespace().collect(),
+            all: line.split_whitespace().collect(),
             next: 0,
             line: number + 1,
             names: &names,
         };
-        match words.words.as_slice() {
+        match words.all.as_slice() {
             [] => {}
             [name, "=", value] => {
                 let seq = number_of(value).ok_or_else(|| LadderError {
@@ -65,7 +65,7 @@ fn number_of(word: &str) -> Option<u32> {
 
 /// The words of one line, read from left to right; commas at their ends do not count.
 struct Words<'a> {
-    words: Vec<&'a str>,
+    all: Vec<&'a str>,
     next: usize,
     line: usize,
     names: &'a BTreeMap<String, u32>,
@@ -73,7 +73,7 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn peek(&self) -> Option<&'a str> {
-        self.words
+        self.all
             .get(self.next)
             .map(|word| word.strip_suffix(',').unwrap_or(word))
     }
@@ -111,7 +111,7 @@ impl<'a> Words<'a> {
     /// Takes these words if they are next.
     fn follows(&mut self, wanted: &str) -> Option<()> {
         let count = wanted.split(' ').count();
-        let next = self.words.get(self.next..self.next + count)?;
+        let next = self.all.get(self.next..self.next + count)?;
         let same = next
             .iter()
             .zip(wanted.split(' '))
