@@ -124,7 +124,11 @@ mod tests {
 
         #[test]
         fn any_bytes_give_a_banner_or_an_error(bytes: Vec<u8>) {
-            let _ = Banner::parse_line(&bytes);
+            prop_assert!(Banner::parse_line(&bytes).is_err());
+            let ours = [b"PROBER/1 ", &bytes[..]].concat();
+            if let Ok(banner) = Banner::parse_line(&ours) {
+                prop_assert!(Banner::parse_line(banner.to_line().as_bytes()).is_ok());
+            }
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The seam under which packets are really sent and received.
+//! The seam under which packets are really sent and received, and the loop above it.
 
+use crate::flight::Flight;
 use crate::observation::Observation;
 use crate::time::Timestamp;
 use crate::wire::Segment;
+use crate::witness::Witnesses;
 
 /// Why [`Engine::recv`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,4 +34,45 @@ pub trait Engine {
         until: Timestamp,
         sink: &mut dyn FnMut(&Observation, &[u8]),
     ) -> Result<Wake, Self::Error>;
+}
+
+/// Lets a flight fly until `until`, until it has a result, or until somebody calls.
+///
+/// Every packet is also shown to `witnesses`. The clock is read once a turn.
+pub fn drive<E: Engine>(
+    flight: &mut Flight,
+    witnesses: &mut Witnesses,
+    engine: &mut E,
+    until: Timestamp,
+) -> Result<Wake, E::Error> {
+    let mut segments = Vec::new();
+    let mut called = false;
+    loop {
+        let now = engine.now();
+        flight.handle_timeout(now);
+        flight.poll_transmit(&mut segments);
+        if !segments.is_empty() {
+            engine.send(&segments)?;
+            segments.clear();
+        }
+        if called {
+            return Ok(Wake::Called);
+        }
+        if flight.has_result() {
+            return Ok(Wake::Packets);
+        }
+        if now >= until {
+            return Ok(Wake::Deadline);
+        }
+        let wait = flight.poll_timeout().map_or(until, |at| at.min(until));
+        let wake = engine.recv(wait, &mut |observation, payload| {
+            flight.observe(observation, payload);
+            witnesses.observe(observation);
+        })?;
+        match wake {
+            Wake::Packets | Wake::Deadline => {}
+            // What the packets beside the call ask for is still sent.
+            Wake::Called => called = true,
+        }
+    }
 }

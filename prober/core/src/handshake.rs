@@ -34,7 +34,7 @@ use std::time::Duration;
 use crate::observation::{EngineKind, Exchange, Observation, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::PathId;
-use crate::wire::{Segment, Seq, TcpFlags, TcpOptions};
+use crate::wire::{Segment, Seq, TcpFlags};
 
 use judge::{Event, View};
 use record::Record;
@@ -44,6 +44,8 @@ use stream::Stream;
 mod judge;
 /// The packets that a result carries.
 mod record;
+/// The segments that a driver sends.
+mod segments;
 /// The driver's connection after the handshake.
 mod stream;
 #[cfg(test)]
@@ -51,6 +53,7 @@ mod tests;
 /// What happens in which state.
 mod transition;
 
+pub(crate) use segments::{HOP_LIMIT, segment, syn};
 pub use stream::pattern;
 
 /// Who asks whom, and how patiently.
@@ -374,42 +377,4 @@ impl Handshake {
             observations: self.record.into_observations(),
         }
     }
-}
-
-/// The hop limit that Linux gives its packets (RFC 1700).
-pub(crate) const HOP_LIMIT: u8 = 64;
-
-/// The SYN that a Linux client sends from `src`, but with this number.
-pub(crate) fn syn(src: SocketAddr, dst: SocketAddr, isn: Seq, mss: u16, now: Timestamp) -> Segment {
-    Segment {
-        options: TcpOptions {
-            mss: Some(mss),
-            window_scale: Some(7),
-            sack_permitted: true,
-            timestamps: Some((timestamps(now), 0)),
-        },
-        ..segment(src, dst, isn, TcpFlags::SYN)
-    }
-}
-
-/// A bare segment.
-pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, seq: Seq, flags: TcpFlags) -> Segment {
-    Segment {
-        src,
-        dst,
-        hop_limit: HOP_LIMIT,
-        // Any number will do, but the kernel fills in a zero by itself (raw(7)).
-        ident: (seq.0 as u16) | 1,
-        seq,
-        ack: Seq(0),
-        flags,
-        window: 64240,
-        options: TcpOptions::default(),
-        payload: Vec::new(),
-    }
-}
-
-/// The value of the timestamps option: milliseconds, as the kernel's (RFC 7323 4.1).
-fn timestamps(now: Timestamp) -> u32 {
-    (now.as_nanos() / 1_000_000) as u32
 }

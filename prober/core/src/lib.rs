@@ -47,3 +47,5 @@ pub mod time;
 pub mod topology;
 /// Packets as meaning.
 pub mod wire;
+/// The server's end of handshakes.
+pub mod witness;

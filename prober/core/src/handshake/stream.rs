@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{segment, timestamps};
+use super::segments::{segment, timestamps};
 use crate::banner::LONGEST_LINE;
 use crate::observation::{Banner, Echo, Exchange};
 use crate::time::Timestamp;

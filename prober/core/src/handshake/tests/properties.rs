@@ -1,3 +1,3 @@
 //! Any packets in any order.
 
-use super::*;
+
