@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use prober_core::event::Event;
-use prober_core::plan::{Allowed, Plan, ProbePlan};
+use prober_core::plan::{Allowed, Method, Plan, ProbePlan};
 use prober_core::topology::AgentId;
 use prober_net::facts::read_counters;
+use prober_net::packet_socket::now;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::connects::{Connects, talk_of};
+use crate::connects::{Connects, Errands, talk_of};
+use crate::desk::{Order, RawPlan, needs_silence};
 use crate::kernel::Dialer;
 use crate::lines::{Lines, Written};
 use crate::news::{News, NewsReceiver, Progress};
+use crate::own::Own;
+use crate::packets::{Opened, Packets};
 use crate::plan_file::PlanFile;
 use crate::responder::Responder;
 use crate::round::Round;
@@ -39,6 +43,8 @@ pub(crate) struct Orders {
     pub(crate) allowed: Allowed,
     /// The only run to take plans of.
     pub(crate) run: Option<String>,
+    /// Its own end.
+    pub(crate) own: Own,
 }
 
 #[derive(Debug)]
@@ -47,6 +53,10 @@ struct Agent {
     lines: Lines,
     responder: Responder,
     connects: Rc<Connects>,
+    packets: Option<Rc<Packets>>,
+    /// Why crafted connections end after the handshake here, if so.
+    half_open: Option<String>,
+    capture: Option<Event>,
     /// The run and generation of the last plan that was taken.
     taken: Option<(String, u32)>,
     round: Option<Round>,
@@ -57,18 +67,34 @@ struct Agent {
 }
 
 /// Serves until a signal comes or nobody reads its lines any more.
-pub(crate) fn serve(orders: Orders, lines: Lines, written: Written) -> anyhow::Result<()> {
+pub(crate) fn serve(
+    orders: Orders,
+    opened: Option<Opened>,
+    lines: Lines,
+    written: Written,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the agent's event loop")?;
     let (news, arriving) = mpsc::unbounded_channel();
-    let connects = Connects::new(Dialer::new(std::process::id().into()), news);
+    let half_open = opened
+        .as_ref()
+        .and_then(|opened| opened.unmuted.as_ref().map(ToString::to_string));
+    let packets = opened
+        .map(|opened| opened.start(&orders.own, news.clone()))
+        .transpose()?
+        .map(Rc::new);
+    let dialer = Dialer::new(now().as_nanos());
+    let connects = Connects::new(dialer, news, packets.clone());
     let agent = Agent {
         responder: Responder::new(orders.agent.clone()),
         orders,
         lines,
         connects: Rc::new(connects),
+        packets,
+        half_open,
+        capture: None,
         taken: None,
         round: None,
         probing: JoinSet::new(),
@@ -90,9 +116,9 @@ impl Agent {
                 // Nobody reads: there is nothing left to do, and nobody to tell.
                 _ = &mut written => return Ok(()),
                 Some(news) = arriving.recv() => {
-                    self.handle_news(news);
+                    self.handle_news(news)?;
                     while let Ok(news) = arriving.try_recv() {
-                        self.handle_news(news);
+                        self.handle_news(news)?;
                     }
                     self.finish_round();
                 }
@@ -105,6 +131,13 @@ impl Agent {
                     next_tally = Instant::now() + TALLY;
                 }
             }
+        }
+        self.probing.shutdown().await;
+        if let Some(packets) = &self.packets {
+            packets.stop();
+        }
+        while let Ok(news) = arriving.try_recv() {
+            self.handle_news(news)?;
         }
         self.tell_tallies();
         drop(self.lines);
@@ -156,33 +189,64 @@ impl Agent {
         self.taken = Some((plan.run.clone(), generation));
         self.lines.write(&Event::PlanAccepted { generation });
         let mut round = Round::new(&plan, read_counters());
-        let raw: u64 = plan
+        let start = now();
+        let (kernel, raw): (Vec<_>, Vec<_>) = plan
             .probes
-            .iter()
-            .filter(|probe| talk_of(probe).is_none())
-            .map(|probe: &ProbePlan| u64::from(probe.count))
-            .sum();
-        if raw > 0 {
+            .into_iter()
+            .partition(|probe| talk_of(probe).is_some());
+        if let Some(packets) = self.packets.clone() {
+            packets.order_now(Order::Take(RawPlan {
+                generation,
+                probes: self.as_possible(raw),
+                ports: plan.responder.ports,
+                start,
+            }));
+        } else if !raw.is_empty() {
+            let probes = raw.iter().map(|probe| u64::from(probe.count)).sum();
+            round.handle_ended(probes);
             self.notice(format!(
-                "{raw} probes with crafted packets were not sent: this agent is of tier T0"
+                "{probes} probes with crafted packets were not sent: this agent is of tier T0 (see the limits of its \
+                 first line)"
             ));
-            round.handle_ended(raw);
         }
         self.round = Some(round);
         self.probing
-            .spawn_local(Rc::clone(&self.connects).run(Rc::new(plan)));
+            .spawn_local(Rc::clone(&self.connects).run(Errands {
+                generation,
+                probes: kernel,
+                start,
+            }));
         self.finish_round();
     }
 
-    fn handle_news(&mut self, news: News) {
+    /// Where the kernel cannot be kept silent, crafted connections end after the handshake.
+    fn as_possible(&mut self, mut probes: Vec<ProbePlan>) -> Vec<ProbePlan> {
+        let Some(why) = self.half_open.clone() else {
+            return probes;
+        };
+        if probes.iter().any(|probe| needs_silence(&probe.method)) {
+            self.notice(why);
+        }
+        for probe in &mut probes {
+            match probe.method {
+                Method::Exchange { .. } => probe.method = Method::Syn,
+                Method::Connect { .. } | Method::Syn | Method::Ladder { .. } => {}
+            }
+        }
+        probes
+    }
+
+    fn handle_news(&mut self, news: News) -> anyhow::Result<()> {
         match news {
             News::Round(generation, progress) => self.handle_progress(generation, progress),
             News::Witnessed(handshakes) => self.lines.write(&Event::Witnessed { handshakes }),
             News::Capture { received, dropped } => {
-                self.lines.write(&Event::Capture { received, dropped });
+                self.capture = Some(Event::Capture { received, dropped });
             }
             News::Trouble(text) => self.notice(text),
+            News::Failed(why) => anyhow::bail!("the packets thread has ended: {why}"),
         }
+        Ok(())
     }
 
     fn handle_progress(&mut self, generation: u32, progress: Progress) {
@@ -216,14 +280,16 @@ impl Agent {
         if self.round.as_ref().is_some_and(Round::is_done)
             && let Some(round) = self.round.take()
         {
-            for line in round.finish(read_counters()) {
+            let capture = self.capture.take();
+            for line in round.finish(read_counters(), capture) {
                 self.lines.write(&line);
             }
         }
     }
 
     fn tell_tallies(&mut self) {
-        for line in self.round.iter_mut().flat_map(Round::tallies) {
+        let tallies = self.round.iter_mut().flat_map(Round::tallies);
+        for line in tallies.chain(self.capture.take()) {
             self.lines.write(&line);
         }
     }

@@ -2,65 +2,76 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use prober_core::flight::pacing::Pacing;
 use prober_core::observation::{EngineKind, ProbeResult};
-use prober_core::plan::{Method, Plan, ProbePlan};
-use prober_core::time::{Timestamp, nanos};
+use prober_core::plan::{Method, ProbePlan};
+use prober_core::time::Timestamp;
+use prober_net::packet_socket::now;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
-use crate::kernel::{Bound, DialError, Dialer, Dialled, Talk};
+use crate::desk::Order;
+use crate::kernel::{Bound, Dialer, Talk};
 use crate::news::{News, NewsSender, Progress};
-use crate::schedule::Schedule;
+use crate::packets::Packets;
 
-/// Connections of this engine at a time.
-const MOST_IN_FLIGHT: usize = 2000;
+/// Connections of this engine at a time: half of its source ports.
+const MOST_IN_FLIGHT: usize = 1000;
 
 /// Makes the connections that plans ask for.
 #[derive(Debug)]
 pub(crate) struct Connects {
     dialer: Dialer,
     news: NewsSender,
+    /// Who sees their packets and tells their outcome; without it, connect() does.
+    packets: Option<Rc<Packets>>,
 }
 
-/// One connection to be made.
+/// The connections of one plan.
 #[derive(Debug)]
-struct Errand {
-    generation: u32,
-    probe: ProbePlan,
-    talk: Talk,
+pub(crate) struct Errands {
+    /// The plan's generation.
+    pub(crate) generation: u32,
+    /// Its probes that [`talk_of`] knows.
+    pub(crate) probes: Vec<ProbePlan>,
+    /// From when on.
+    pub(crate) start: Timestamp,
 }
 
 impl Connects {
-    /// Tells results to `news`.
-    pub(crate) fn new(dialer: Dialer, news: NewsSender) -> Self {
-        Self { dialer, news }
+    /// Tells results to `news`, or has `packets` do so.
+    pub(crate) fn new(dialer: Dialer, news: NewsSender, packets: Option<Rc<Packets>>) -> Self {
+        Self {
+            dialer,
+            news,
+            packets,
+        }
     }
 
     /// Makes all connections of a plan; those under way end with this future.
     ///
     /// To be run within a `LocalSet`.
-    pub(crate) async fn run(self: Rc<Self>, plan: Rc<Plan>) {
-        let entries = plan.probes.iter().enumerate();
-        let kernel = entries.filter(|(_, probe)| talk_of(probe).is_some());
-        let mut schedule = Schedule::new(kernel);
+    pub(crate) async fn run(self: Rc<Self>, errands: Errands) {
+        let Errands {
+            generation,
+            probes,
+            start,
+        } = errands;
+        let mut pacing = Pacing::new(&probes, start, start.as_nanos());
         let places = Arc::new(Semaphore::new(MOST_IN_FLIGHT));
         let mut under_way = JoinSet::new();
-        let started = Instant::now();
-        while let Some(due) = schedule.next_due() {
-            sleep_until(started + due).await;
-            self.tell(plan.generation, Progress::Late((started + due).elapsed()));
-            while let Some((_, entry)) = schedule.pop(started.elapsed()) {
-                let Some(probe) = plan.probes.get(entry) else {
+        while let Some(due) = pacing.next_at() {
+            sleep(due.since(now())).await;
+            self.tell(generation, Progress::Late(now().since(due)));
+            while let Some(item) = pacing.poll(&probes, now()) {
+                let Some((probe, talk)) = probes
+                    .get(item)
+                    .and_then(|probe| Some((probe.clone(), talk_of(probe)?)))
+                else {
                     continue;
-                };
-                let Some(talk) = talk_of(probe) else { continue };
-                let errand = Errand {
-                    generation: plan.generation,
-                    probe: probe.clone(),
-                    talk,
                 };
                 // Closed never: the semaphore lives as long as this future.
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -68,7 +79,7 @@ impl Connects {
                 };
                 let own = Rc::clone(&self);
                 under_way.spawn_local(async move {
-                    own.go(&errand).await;
+                    own.probe(generation, &probe, talk).await;
                     drop(place);
                 });
                 while under_way.try_join_next().is_some() {}
@@ -77,40 +88,53 @@ impl Connects {
         while under_way.join_next().await.is_some() {}
     }
 
-    async fn go(&self, errand: &Errand) {
-        let progress = match self.probe(errand).await {
-            Ok(result) => Progress::Result(Box::new(result)),
-            Err(error) => Progress::Unsent(1, error.to_string()),
+    async fn probe(&self, generation: u32, probe: &ProbePlan, talk: Talk) {
+        let unsent = |error: String| self.tell(generation, Progress::Unsent(1, error));
+        let deadline = Duration::from_millis(probe.deadline_ms.into());
+        let bound = match self.dialer.bind(probe.target) {
+            Ok(bound) => bound,
+            Err(error) => return unsent(error.to_string()),
         };
-        self.tell(errand.generation, progress);
-    }
-
-    async fn probe(&self, errand: &Errand) -> Result<ProbeResult, DialError> {
-        let deadline = Duration::from_millis(errand.probe.deadline_ms.into());
-        let bound = self.dialer.bind(errand.probe.target)?;
         let Bound { src, dst, .. } = bound;
         let started = now();
-        let Dialled {
-            outcome,
-            exchange,
-            retransmits,
-        } = self
-            .dialer
-            .dial(bound, errand.talk, Instant::now() + deadline)
-            .await?;
-        Ok(ProbeResult {
-            path: errand.probe.path,
-            engine: EngineKind::Kernel,
-            src,
-            dst,
-            started,
-            isn: None,
-            server_isn: None,
-            outcome,
-            syns: retransmits + 1,
-            exchange,
-            observations: Vec::new(),
-        })
+        if let Some(packets) = &self.packets {
+            packets.order(Order::Watch {
+                generation,
+                path: probe.path,
+                src,
+                dst,
+                deadline,
+                at: started,
+            });
+        }
+        let dialled = self.dialer.dial(bound, talk, deadline).await;
+        match (&self.packets, dialled) {
+            (Some(packets), Ok(dialled)) => packets.order_now(Order::Close {
+                src,
+                exchange: dialled.exchange,
+            }),
+            (Some(packets), Err(error)) => packets.order_now(Order::Withdraw {
+                src,
+                why: error.to_string(),
+            }),
+            (None, Err(error)) => unsent(error.to_string()),
+            (None, Ok(dialled)) => {
+                let result = ProbeResult {
+                    path: probe.path,
+                    engine: EngineKind::Kernel,
+                    src,
+                    dst,
+                    started,
+                    isn: None,
+                    server_isn: None,
+                    outcome: dialled.outcome,
+                    syns: dialled.retransmits + 1,
+                    exchange: dialled.exchange,
+                    observations: Vec::new(),
+                };
+                self.tell(generation, Progress::Result(Box::new(result)));
+            }
+        }
     }
 
     fn tell(&self, generation: u32, progress: Progress) {
@@ -125,10 +149,4 @@ pub(crate) const fn talk_of(probe: &ProbePlan) -> Option<Talk> {
         Method::Connect { echo_bytes } => Some(Talk::Banner { echo_bytes }),
         Method::Syn | Method::Exchange { .. } | Method::Ladder { .. } => None,
     }
-}
-
-/// The time on the clock that also stamps packets.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Timestamp::from_nanos(since.map_or(0, nanos))
 }

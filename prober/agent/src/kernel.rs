@@ -8,9 +8,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use nix::errno::Errno;
-use prober_core::observation::{Echo, Exchange, Outcome};
+use prober_core::banner::LONGEST_LINE;
+use prober_core::handshake::pattern;
+use prober_core::observation::{Banner, Echo, Exchange, Outcome};
 use prober_core::time::nanos;
 use prober_core::wire::Unreachable;
 use prober_net::tcp_info;
@@ -18,28 +21,24 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::banner_line;
-
-/// Source ports of an agent's kernel probes: outside the range that Linux gives to others (32768 to 60999).
-pub(crate) const PORTS: RangeInclusive<u16> = 61000..=64999;
+/// Source ports of kernel probes: outside the range that Linux gives to others (32768 to 60999).
+pub(crate) const PORTS: RangeInclusive<u16> = 61000..=62999;
 /// Ports tried for one probe before those in TIME_WAIT are taken as well, and again after that.
 const MOST_PORTS: u32 = 64;
-/// The longest line that may be a banner.
-const LONGEST_BANNER: usize = 1024;
-/// One period of what is sent to be echoed, many times over; a prime, so that a lost or doubled piece of a
-/// round size shows.
+/// An exchange ends by so much before the deadline: who watches its packets is told in time.
+const MARGIN: Duration = Duration::from_millis(50);
+/// One period of what is sent to be echoed (see [`pattern`]).
 const PERIOD: usize = 251;
 /// Bytes that are handed to the kernel at once.
 const CHUNK: usize = PERIOD * 64;
 /// What is sent to be echoed.
-static PATTERN: [u8; CHUNK] = pattern();
+static PATTERN: [u8; CHUNK] = chunk();
 
-#[expect(clippy::cast_possible_truncation, reason = "less than 251")]
-const fn pattern() -> [u8; CHUNK] {
+const fn chunk() -> [u8; CHUNK] {
     let mut bytes = [0; CHUNK];
-    let mut at = 0;
-    while at < CHUNK {
-        bytes[at] = (at % PERIOD) as u8;
+    let mut at: u32 = 0;
+    while (at as usize) < CHUNK {
+        bytes[at as usize] = pattern(at);
         at += 1;
     }
     bytes
@@ -147,12 +146,12 @@ impl Dialer {
         port
     }
 
-    /// Connects, talks and closes, until `deadline` at the latest.
+    /// Connects, talks and closes. `patience` is how long the handshake may take, and again the talk.
     pub(crate) async fn dial(
         &self,
         bound: Bound,
         talk: Talk,
-        deadline: Instant,
+        patience: Duration,
     ) -> Result<Dialled, DialError> {
         let dst = bound.dst;
         let failed = |source| DialError { dst, source };
@@ -166,7 +165,7 @@ impl Dialer {
             Err(error) => return Ok(Dialled::failed(outcome_of(&error, dst.ip()), 0)),
         }
         let stream = TcpStream::from_std(bound.socket.into()).map_err(failed)?;
-        let connected = match timeout_at(deadline, stream.writable()).await {
+        let connected = match timeout_at(started + patience, stream.writable()).await {
             Err(_) => Some(Outcome::Timeout),
             Ok(Err(error)) => Some(outcome_of(&error, dst.ip())),
             Ok(Ok(())) => stream
@@ -179,6 +178,7 @@ impl Dialer {
             return Ok(Dialled::failed(outcome, retransmits));
         }
         let took = nanos(started.elapsed());
+        let deadline = Instant::now() + patience.saturating_sub(MARGIN);
         let exchange = match talk {
             Talk::Nothing => Exchange::NotTried,
             Talk::Banner { echo_bytes } => self.exchange(&stream, echo_bytes, deadline).await,
@@ -200,7 +200,7 @@ impl Dialer {
             Ok(Err(_)) => return Exchange::Reset,
             Ok(Ok(line)) => line,
         };
-        let Some(banner) = banner_line::parse(&line) else {
+        let Ok(banner) = Banner::parse_line(&line) else {
             return Exchange::Foreign;
         };
         let echo = if echo_bytes == 0 {
@@ -278,7 +278,7 @@ fn count(bytes: usize) -> u32 {
 async fn read_line(stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut byte = [0; 128];
-    while !line.ends_with(b"\n") && line.len() < LONGEST_BANNER {
+    while !line.ends_with(b"\n") && line.len() < LONGEST_LINE {
         stream.readable().await?;
         match stream.try_read(&mut byte) {
             Ok(0) => break,

@@ -8,15 +8,16 @@
 
 mod agent;
 mod args;
-mod banner_line;
 mod connects;
+mod desk;
 mod kernel;
 mod lines;
 mod news;
+mod own;
+mod packets;
 mod plan_file;
 mod responder;
 mod round;
-mod schedule;
 mod start;
 mod tally;
 

@@ -22,6 +22,8 @@ pub(crate) enum News {
     },
     /// Something that a person should know.
     Trouble(String),
+    /// The packets thread has ended, for that reason.
+    Failed(String),
 }
 
 /// Something about the probes of one plan.

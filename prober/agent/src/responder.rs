@@ -11,7 +11,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::banner_line;
 use prober_core::family::Family;
 use prober_core::observation::Banner;
 use prober_core::plan::{Accept, ResponderPlan};
@@ -238,7 +237,7 @@ impl Inner {
             node: self.agent.node.clone(),
             peer,
         };
-        let line = banner_line::to_line(&banner);
+        let line = banner.to_line();
         let mut rest = line.as_bytes();
         while !rest.is_empty() {
             timeout(IDLE, stream.writable()).await??;

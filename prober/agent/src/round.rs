@@ -63,8 +63,9 @@ impl Round {
         self.tallies.take()
     }
 
-    /// The last lines of a plan that is done; `after` are the counters at this moment.
-    pub(crate) fn finish(mut self, after: Counters) -> Vec<Event> {
+    /// The last lines of a plan that is done; `after` are the counters at this moment, `capture` tells how complete
+    /// its packets are.
+    pub(crate) fn finish(mut self, after: Counters, capture: Option<Event>) -> Vec<Event> {
         let generation = self.generation;
         let mut events = self.tallies();
         events.push(Event::Counters {
@@ -72,6 +73,7 @@ impl Round {
             before: self.before,
             after,
         });
+        events.extend(capture);
         events.push(Event::Done {
             generation,
             starved_ns: nanos(self.starved),

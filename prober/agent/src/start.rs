@@ -1,20 +1,21 @@
 //! From the command line to a running agent: sockets first, then privileges away, then the first line.
 
 use std::io::{self, Write as _};
-use std::net::IpAddr;
 
 use anyhow::Context as _;
-use nix::ifaddrs::getifaddrs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prober_core::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::observation::Tier;
 use prober_core::plan::Allowed;
 use prober_net::facts::read_facts;
+use prober_net::packet_socket::{RingShape, now};
+use prober_net::privilege::drop_all;
 
 use crate::agent::{Orders, serve};
 use crate::args::Args;
-use crate::connects::now;
 use crate::lines::Lines;
+use crate::own::Own;
+use crate::packets::Opened;
 use crate::plan_file::PlanFile;
 
 /// Starts what the arguments ask for, and returns when it has ended.
@@ -26,21 +27,26 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     let plan = args.plan.context("--plan FILE is missing")?;
     raise_descriptor_limit().context("cannot raise the limit of open files to its hard bound")?;
     let mut limits = Vec::new();
-    let tier = match args.tier.wanted() {
-        Tier::T0 => {
-            limits.push("tier T0 was asked for (--tier T0): no packets, only results of connect() and counters".to_owned());
-            Tier::T0
-        }
-        Tier::T1 | Tier::T2 => Tier::T0,
-    };
+    let opened = open(args.tier.wanted(), &mut limits);
+    // While there is one thread: capabilities belong to a thread.
+    let dropped = drop_all().context("cannot give up privileges")?;
+    if dropped.uid == 0 {
+        limits.push(format!(
+            "the uid could not be changed ({dropped}): harmless, since no capability is left"
+        ));
+    }
+    let own = Own::of(&read_facts());
     let (mut lines, written) =
         Lines::start(io::stdout()).context("cannot start the thread that writes event lines")?;
     lines.write(&Event::Hello(Hello {
         schema: EVENT_SCHEMA.to_owned(),
         agent: agent.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        tier,
-        addresses: addresses().context("cannot list the own addresses")?,
+        tier: match opened {
+            Some(_) => Tier::T1,
+            None => Tier::T0,
+        },
+        addresses: own.addresses.clone(),
         limits,
         at: now(),
     }));
@@ -49,8 +55,32 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         plan: PlanFile::new(plan),
         allowed: Allowed::new(args.allow),
         run: args.run,
+        own,
     };
-    serve(orders, lines, written)
+    serve(orders, opened, lines, written)
+}
+
+/// The sockets of tier T1, or why there are none.
+fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<Opened> {
+    match wanted {
+        Tier::T0 => {
+            limits.push(
+                "tier T0 was asked for (--tier T0): results of connect() and counters, no packets"
+                    .to_owned(),
+            );
+            None
+        }
+        Tier::T1 | Tier::T2 => match Opened::open(RingShape::SMALL) {
+            Ok(opened) => {
+                limits.extend(opened.unmuted.as_ref().map(ToString::to_string));
+                Some(opened)
+            }
+            Err(error) => {
+                limits.push(format!("tier T0, no packets are seen or crafted: {error}"));
+                None
+            }
+        },
+    }
 }
 
 fn tell_facts() -> anyhow::Result<()> {
@@ -62,19 +92,4 @@ fn tell_facts() -> anyhow::Result<()> {
 fn raise_descriptor_limit() -> nix::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65536).max(soft), hard)
-}
-
-/// The addresses of this network namespace that others can ask.
-fn addresses() -> nix::Result<Vec<IpAddr>> {
-    let addresses = getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        let v6 = || address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
-        v4.or_else(v6)
-    });
-    let is_asked = |address: &IpAddr| match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-    };
-    Ok(addresses.filter(is_asked).collect())
 }

@@ -9,6 +9,8 @@
 mod fixture;
 #[path = "agents/kernel_probes.rs"]
 mod kernel_probes;
+#[path = "agents/packet_probes.rs"]
+mod packet_probes;
 #[path = "agents/plans.rs"]
 mod plans;
 #[path = "agents/responding.rs"]

@@ -22,6 +22,8 @@ pub(crate) const A4: &str = "10.77.0.1";
 pub(crate) const B4: &str = "10.77.0.2";
 pub(crate) const A6: &str = "fd77::1";
 pub(crate) const B6: &str = "fd77::2";
+const A_MAC: &str = "02:00:00:00:00:0a";
+const B_MAC: &str = "02:00:00:00:00:0b";
 pub(crate) const PORT: u16 = 8080;
 pub(crate) const NONCE: u64 = 0xfeed;
 
@@ -85,12 +87,20 @@ pub(crate) fn two() -> (Namespace, Namespace) {
     let (a, b) = (Namespace::new(), Namespace::new());
     let peer = b.holder.id();
     a.ip(&format!(
-        "link add eth0 type veth peer name eth0 netns {peer}"
+        "link add eth0 address {A_MAC} type veth peer name eth0 address {B_MAC} netns {peer}"
     ));
     for (namespace, v4, v6) in [(&a, A4, A6), (&b, B4, B6)] {
         namespace.ip(&format!("addr add {v4}/24 dev eth0"));
         namespace.ip(&format!("addr add {v6}/64 dev eth0 nodad"));
         namespace.ip("link set eth0 up");
+    }
+    // A link that has just come up loses the first neighbour solicitation now and then.
+    for (namespace, mac, others) in [(&a, B_MAC, [B4, B6]), (&b, A_MAC, [A4, A6])] {
+        for other in others {
+            namespace.ip(&format!(
+                "neigh add {other} lladdr {mac} dev eth0 nud permanent"
+            ));
+        }
     }
     (a, b)
 }

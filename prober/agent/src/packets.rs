@@ -1,0 +1,188 @@
+//! The packets thread: one loop over the capture, the probes in flight and the main task's orders.
+
+use std::cell::RefCell;
+use std::io::{self, Read as _};
+use std::ops::RangeInclusive;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use prober_core::engine::{Engine as _, Wake};
+use prober_core::family::Family;
+use prober_core::flight::FlightConfig;
+use prober_core::wire::Segment;
+use prober_net::filter::{Interest, TooManyRanges};
+use prober_net::mute::{MuteError, MutedPort};
+use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape, Waker};
+use prober_net::raw::{RawEngine, RawError};
+
+use crate::desk::{Desk, Duty, Order};
+use crate::kernel;
+use crate::news::{News, NewsSender};
+use crate::own::Own;
+
+/// Source ports of crafted probes.
+pub(crate) const PORTS: RangeInclusive<u16> = 63000..=64999;
+/// The longest sleep: the ring's counters are read as often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Packets cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PacketsError {
+    /// A socket was refused.
+    #[error(transparent)]
+    Raw(#[from] RawError),
+    /// A plan names too many ports.
+    #[error(transparent)]
+    Ports(#[from] TooManyRanges),
+    /// The kernel's random numbers cannot be read.
+    #[error("cannot read 16 random bytes from /dev/urandom: {0}; is /dev there?")]
+    Random(#[source] io::Error),
+    /// The thread cannot be started.
+    #[error(
+        "cannot start the thread that captures packets: {0}; is the limit of processes reached?"
+    )]
+    Thread(#[source] io::Error),
+}
+
+/// The sockets, opened while the privileges are still there.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    engine: RawEngine,
+    key: [u8; 16],
+    /// Why ports cannot be kept silent here, if so.
+    pub(crate) unmuted: Option<MuteError>,
+}
+
+/// The packets thread, as the main task knows it.
+#[derive(Debug)]
+pub(crate) struct Packets {
+    orders: Sender<Order>,
+    waker: Waker,
+    thread: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl Opened {
+    /// Opens capture and sender. Wants `CAP_NET_RAW`.
+    pub(crate) fn open(ring: RingShape) -> Result<Self, PacketsError> {
+        let engine = RawEngine::open(CaptureOptions {
+            interfaces: Interfaces::All,
+            interest: interest(&[])?,
+            ring,
+            on_refused_filter: OnRefusedFilter::FilterHere,
+        })?;
+        let mut key = [0; 16];
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut key))
+            .map_err(PacketsError::Random)?;
+        Ok(Self {
+            engine,
+            key,
+            unmuted: MutedPort::reserve(Family::Ipv4, 0).err(),
+        })
+    }
+
+    /// Starts the thread, which tells its news to `news`.
+    pub(crate) fn start(self, own: &Own, news: NewsSender) -> Result<Packets, PacketsError> {
+        let (orders, receiver) = mpsc::channel();
+        let waker = self.engine.waker();
+        let config = FlightConfig {
+            key: self.key,
+            ports: PORTS,
+            v4: own.v4,
+            v6: own.v6,
+            mtu: own.mtu,
+        };
+        let mut desk = Desk::new(config, receiver, news);
+        let mut engine = self.engine;
+        let thread = thread::Builder::new()
+            .name("packets".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                if let Err(error) = work(&mut engine, &mut desk) {
+                    desk.send(News::Failed(error.to_string()));
+                }
+            })
+            .map_err(PacketsError::Thread)?;
+        Ok(Packets {
+            orders,
+            waker,
+            thread: RefCell::new(Some(thread)),
+        })
+    }
+}
+
+impl Packets {
+    /// Gives an order, which is done before any packet is looked at that comes later.
+    pub(crate) fn order(&self, order: Order) {
+        // A thread that has failed has said so.
+        drop(self.orders.send(order));
+    }
+
+    /// As [`Packets::order`], for one that cannot wait for the next packet or timer.
+    pub(crate) fn order_now(&self, order: Order) {
+        self.order(order);
+        self.waker.wake();
+    }
+
+    /// Ends the thread; all it had to tell is told when this returns.
+    pub(crate) fn stop(&self) {
+        self.order_now(Order::Stop);
+        if let Some(thread) = self.thread.borrow_mut().take() {
+            // A thread that has panicked has told nothing, and there is nothing to add.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Own ports of every engine, and the responder's.
+fn interest(responder: &[u16]) -> Result<Interest, TooManyRanges> {
+    let mut ports = vec![kernel::PORTS, PORTS];
+    ports.extend(responder.iter().map(|port| *port..=*port));
+    Interest::in_ports(ports)
+}
+
+fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut dropped = 0;
+    let mut counted_at = engine.now();
+    loop {
+        let now = engine.now();
+        desk.take_orders(now);
+        if let Some(ports) = desk.take_new_ports() {
+            engine.set_interest(interest(&ports)?)?;
+        }
+        let duty = desk.duty();
+        desk.handle_timeout(now);
+        desk.poll_transmit(&mut segments);
+        if !segments.is_empty() {
+            engine.send(&segments)?;
+            segments.clear();
+        }
+        if desk.has_results() || duty == Duty::Off || now.since(counted_at) >= LONGEST_SLEEP {
+            counted_at = now;
+            let counts = engine.capture_counts()?;
+            // Before the results, so that who waits for the last of them knows how complete their packets are.
+            if desk.has_results() || counts.drops > dropped {
+                dropped = counts.drops;
+                desk.send(News::Capture {
+                    received: counts.packets - counts.drops,
+                    dropped,
+                });
+            }
+            desk.tell_results();
+        }
+        if duty == Duty::Off {
+            return Ok(());
+        }
+        let latest = now + LONGEST_SLEEP;
+        let until = desk.poll_timeout().map_or(latest, |at| at.min(latest));
+        let wake = engine.recv(until, &mut |observation, payload| {
+            desk.observe(observation, payload);
+        })?;
+        match wake {
+            Wake::Deadline => desk.handle_lateness(engine.now().since(until)),
+            Wake::Packets | Wake::Called => {}
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What an agent tells of its probes where it sees packets: by its kernel, and crafted.
+
+use prober_core::event::{Event, Ladder, RungAnswer};
+use prober_core::observation::{Echo, EngineKind, Exchange, Outcome, ProbeResult, Tier};
+use prober_core::plan::{Method, ProbePlan};
+use prober_core::topology::PathId;
+
+use crate::fixture::{Agent, B4, B6, NONCE, Namespace, PORT, probes, two};
+use crate::kernel_probes::first_of;
+
+const KERNEL: Method = Method::Connect { echo_bytes: 0 };
+const FULL: Method = Method::Exchange {
+    echo_bytes: 100_000,
+};
+
+fn tier(agent: &mut Agent) -> (Tier, Vec<String>) {
+    agent.wait(|event| match event {
+        Event::Hello(hello) => Some((hello.tier, hello.limits.clone())),
+        _ => None,
+    })
+}
+
+/// A client and a server of tier T1 after the client has done these probes.
+fn after(plan: Vec<ProbePlan>) -> (Agent, Agent, (Namespace, Namespace)) {
+    let (a, b) = two();
+    let mut server = Agent::start(&b, "b", &[]);
+    server.answer();
+    let mut client = Agent::start(&a, "a", &[]);
+    assert_eq!(tier(&mut client).0, Tier::T1);
+    client.give(&client.plan(1, plan));
+    client.wait_done(1);
+    (client, server, (a, b))
+}
+
+fn greeted(result: &ProbeResult, expected: Echo) {
+    let Exchange::Greeted { banner, echo } = &result.exchange else {
+        panic!("{result:#?}")
+    };
+    assert_eq!((banner.nonce, banner.pod.as_str()), (NONCE, "b"));
+    assert_eq!(banner.peer, result.src);
+    assert_eq!(*echo, expected);
+}
+
+#[test]
+fn the_kernels_connection_is_judged_by_its_packets() {
+    let (client, ..) = after(vec![
+        probes(1, KERNEL, B4, PORT, 10),
+        probes(2, Method::Connect { echo_bytes: 50_000 }, B6, PORT, 10),
+    ]);
+    for (path, echo) in [(1, Echo::NotTried), (2, Echo::Complete { bytes: 50_000 })] {
+        let result = first_of(&client.events, path);
+        assert_eq!((result.engine, result.syns), (EngineKind::Kernel, 1));
+        assert!(
+            matches!(result.outcome, Outcome::Established { .. }),
+            "{result:#?}"
+        );
+        assert!(result.isn.is_some() && result.server_isn.is_some());
+        greeted(&result, echo);
+    }
+    let tallied: u64 = client
+        .events
+        .iter()
+        .map(|event| match event {
+            Event::Tally(tally) => tally.first_syn_success,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(tallied, 20, "{:#?}", client.events);
+}
+
+#[test]
+fn crafted_probes_go_as_far_as_they_are_told_in_both_families() {
+    let (client, ..) = after(vec![
+        probes(1, Method::Syn, B4, PORT, 20),
+        probes(2, FULL, B4, PORT, 20),
+        probes(3, Method::Syn, B6, PORT, 20),
+        probes(4, FULL, B6, PORT, 20),
+    ]);
+    for path in 1..=4 {
+        let result = first_of(&client.events, path);
+        assert_eq!(
+            (result.engine, result.syns),
+            (EngineKind::Raw, 1),
+            "{}",
+            serde_json::to_string(&result).unwrap()
+        );
+        assert!(
+            matches!(result.outcome, Outcome::Established { .. }),
+            "{result:#?}"
+        );
+        if path % 2 == 0 {
+            greeted(&result, Echo::Complete { bytes: 100_000 });
+        } else {
+            assert_eq!(result.exchange, Exchange::NotTried);
+        }
+    }
+    let healthy: u64 = client
+        .events
+        .iter()
+        .map(|event| match event {
+            Event::Tally(tally) => tally.first_syn_success,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(healthy, 80, "{:#?}", client.events);
+}
+
+#[test]
+fn a_closed_port_is_a_reset_of_the_server_for_each_engine() {
+    let (client, ..) = after(vec![
+        probes(1, KERNEL, B4, 9, 1),
+        probes(2, Method::Syn, B4, 9, 1),
+        probes(3, FULL, B6, 9, 1),
+    ]);
+    for (path, by) in [(1, B4), (2, B4), (3, B6)] {
+        let result = first_of(&client.events, path);
+        let by = by.parse().unwrap();
+        assert_eq!(
+            result.outcome,
+            Outcome::Reset { by, hop_limit: 64 },
+            "{result:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_ladder_tells_each_rung() {
+    let ladder = Method::Ladder {
+        hop_limits: vec![1, 2],
+        tries: 2,
+    };
+    let (client, ..) = after(vec![probes(1, ladder, B4, PORT, 1)]);
+    let found: Vec<&Ladder> = client
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Ladder(ladder) => Some(ladder),
+            _ => None,
+        })
+        .collect();
+    let [ladder] = found.as_slice() else {
+        panic!("{:#?}", client.events)
+    };
+    assert_eq!(ladder.path, PathId(1));
+    for rung in &ladder.rungs {
+        assert!(
+            matches!(rung.answer, RungAnswer::SynAck { from, .. } if from.ip().to_string() == B4),
+            "the two ends are one link apart: {rung:?}"
+        );
+    }
+}
+
+#[test]
+fn the_completeness_of_packets_is_told_before_a_plan_is_done() {
+    let (client, ..) = after(vec![probes(1, KERNEL, B4, PORT, 10)]);
+    let place = |wanted: fn(&Event) -> bool| client.events.iter().position(wanted).unwrap();
+    let capture =
+        place(|event| matches!(event, Event::Capture { received, dropped: 0 } if *received > 50));
+    let counters = place(|event| match event {
+        Event::Counters { before, after, .. } => {
+            let opens =
+                |counters: &prober_core::facts::Counters| counters.get("TcpActiveOpens").unwrap();
+            opens(after) == opens(before) + 10
+        }
+        _ => false,
+    });
+    let done = place(|event| matches!(event, Event::Done { .. }));
+    assert!(capture < done && counters < done);
+}
+
+#[test]
+fn without_net_raw_an_agent_says_what_is_missing_and_goes_on_in_tier_t0() {
+    let (a, b) = two();
+    let mut server = Agent::start(&b, "b", &[]);
+    server.answer();
+    let without = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"];
+    let mut client = Agent::start_by(&a, &without, "a", &[]);
+    let (tier, limits) = tier(&mut client);
+    assert_eq!(tier, Tier::T0);
+    assert!(
+        limits[0].contains("CAP_NET_RAW") && limits[0].contains("securityContext"),
+        "{limits:?}"
+    );
+    client.give(&client.plan(
+        1,
+        vec![
+            probes(1, KERNEL, B4, PORT, 1),
+            probes(2, Method::Syn, B4, PORT, 3),
+        ],
+    ));
+    client.wait_done(1);
+    let result = first_of(&client.events, 1);
+    assert_eq!(result.isn, None);
+    greeted(&result, Echo::NotTried);
+    let notice = client.wait(|event| match event {
+        Event::Notice { text } => Some(text.clone()),
+        _ => None,
+    });
+    assert!(
+        notice.contains("3 probes with crafted packets were not sent"),
+        "{notice}"
+    );
+}
+
+#[test]
+fn an_agent_that_sees_packets_has_no_privilege_left() {
+    let (a, _b) = two();
+    let mut agent = Agent::start(&a, "a", &[]);
+    assert_eq!(tier(&mut agent), (Tier::T1, Vec::new()));
+    for thread in std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        for (field, expected) in [
+            ("CapPrm:", "0000000000000000"),
+            ("CapEff:", "0000000000000000"),
+            ("CapBnd:", "0000000000000000"),
+            ("NoNewPrivs:", "1"),
+            ("Uid:", "65534\t65534\t65534\t65534"),
+        ] {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(field))
+                .unwrap();
+            assert_eq!(line.trim(), expected, "{field}");
+        }
+    }
+}
