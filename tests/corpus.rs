@@ -54,6 +54,11 @@ fn every_kept_frame_keeps_its_promises() {
 }
 
 #[test]
+fn every_kept_capture_keeps_its_promises() {
+    replay("replay");
+}
+
+#[test]
 fn every_kept_plan_keeps_its_promises() {
     replay("plan");
 }

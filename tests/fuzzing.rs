@@ -5,8 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use prober_core::capture::{self, Remarked, View};
 use prober_core::event::Event;
+use prober_core::observation::{Direction, Observation};
 use prober_core::plan::{Allowed, Plan, Prefix};
+use prober_core::time::Timestamp;
 use prober_core::topology::AgentId;
 use prober_core::wire::{
     Body, Checksum, Ip, LinkType, Packet, Segment, Sums, Tcp, craft, parse_frame, rebuild,
@@ -35,6 +38,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "wire",
         run: wire,
+    },
+    Target {
+        name: "replay",
+        run: replay,
     },
     Target {
         name: "plan",
@@ -160,6 +167,68 @@ fn craft_again(ip: &Ip, tcp: &Tcp, payload: &[u8]) {
         }
     );
     assert_eq!(again.payload, payload);
+}
+
+/// A capture file of anybody's making. Refused, or read into packets that are still the same when they are written to a
+/// capture and read again.
+///
+/// # Panics
+///
+/// Where a packet is of no interface, or is lost or changed on the way through another capture.
+pub fn replay(data: &[u8]) -> Verdict {
+    let Ok(capture) = capture::read(data) else {
+        return Verdict::Refused;
+    };
+    let mut seen: Vec<Vec<Observation>> = vec![Vec::new(); capture.interfaces.len()];
+    for captured in &capture.packets {
+        assert!(
+            captured.bytes.len() <= data.len(),
+            "a packet longer than its file"
+        );
+        let Some(interface) = seen.get_mut(captured.interface) else {
+            panic!(
+                "a packet of interface {} of {}",
+                captured.interface,
+                capture.interfaces.len()
+            );
+        };
+        interface.push(Observation {
+            at: captured.at,
+            direction: captured.direction.unwrap_or(Direction::Received),
+            packet: captured.packet,
+        });
+    }
+    let remarked = |observation| Remarked {
+        observation,
+        comment: "fuzzed".into(),
+    };
+    let views: Vec<View<'_>> = seen
+        .iter()
+        .map(|packets| View {
+            interface: "eth0".to_owned(),
+            packets: packets.iter().map(remarked).collect(),
+        })
+        .collect();
+    let Ok(written) = capture::write_pcapng(&views) else {
+        return Verdict::Understood;
+    };
+    let again =
+        capture::read(&written).unwrap_or_else(|error| panic!("read what was written: {error}"));
+    let told = |at: Timestamp, packet: &Packet| format!("{at:?} {:?}", unsummed(packet));
+    let mut before: Vec<String> = seen
+        .iter()
+        .flatten()
+        .map(|seen| told(seen.at, &seen.packet))
+        .collect();
+    let mut after: Vec<String> = again
+        .packets
+        .iter()
+        .map(|read| told(read.at, &read.packet))
+        .collect();
+    before.sort();
+    after.sort();
+    assert_eq!(before, after);
+    Verdict::Understood
 }
 
 /// A plan, as whoever can write an agent's plan file may write it: refused, or obeyed as it was written.

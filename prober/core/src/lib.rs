@@ -3,10 +3,10 @@
 
 /// The responder's first line.
 pub mod banner;
-/// Initial sequence numbers that only a real answer knows.
-pub mod cookie;
 /// Capture files, read and written.
 pub mod capture;
+/// Initial sequence numbers that only a real answer knows.
+pub mod cookie;
 /// From evidence to causes.
 pub mod diagnosis;
 /// The seam under which packets are really sent and received.

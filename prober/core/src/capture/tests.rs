@@ -1,3 +1,5 @@
+//! Captures of every kind, whole and cut, written and read.
+
 use proptest::prelude::*;
 
 use super::*;
