@@ -26,11 +26,11 @@ witness: wire observation event
 engine: wire observation plan event flight witness
 evidence: wire observation facts plan event
 diagnosis: wire observation facts event evidence statistics
-report: wire observation facts statistics evidence diagnosis
+report: wire observation facts event statistics evidence diagnosis
 run: pairing plan wire observation facts event evidence diagnosis report
 capture: wire observation
 replay: wire observation event handshake evidence capture
-render: wire observation ladder facts evidence diagnosis report
+render: wire observation ladder facts event evidence diagnosis report
 sim: wire observation facts plan event cookie banner handshake flight witness engine
 ";
 

@@ -18,7 +18,7 @@ mod symptom;
 mod translation;
 mod unknown;
 
-pub use exhibit::{End, odd_packet};
+pub use exhibit::{End, odd_packet, odd_packets};
 
 use serde::{Deserialize, Serialize};
 

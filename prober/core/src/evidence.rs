@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{Hello, Ladder, OutcomeCounts, Witness};
 use crate::facts::{Counters, NodeFacts};
 use crate::latency::Latency;
@@ -23,7 +25,8 @@ pub struct Matrix {
 }
 
 /// Where evidence comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// A run: every path was asked on purpose, and both ends could be watched.
     #[default]

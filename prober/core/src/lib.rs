@@ -37,6 +37,10 @@ pub mod pairing;
 pub mod plan;
 /// Seeded numbers.
 pub mod random;
+/// A report as text, JSON and HTML.
+pub mod render;
+/// What a run found, as one document.
+pub mod report;
 /// A whole run as a machine.
 pub mod run;
 /// Intervals for shares that were counted.

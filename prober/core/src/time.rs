@@ -33,6 +33,29 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// The date and time in UTC with milliseconds (RFC 3339), such as `2026-11-23T19:22:01.042Z`.
+    ///
+    /// Days become a date as in Hinnant's `civil_from_days`: years begin in March, so that the
+    /// leap day is their last.
+    pub fn to_rfc3339(self) -> String {
+        let millis = self.0 / 1_000_000;
+        let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
+        let shifted = days + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = (month_from_march + 2) % 12 + 1;
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
+        let (second, milli) = (in_day / 1_000 % 60, in_day % 1_000);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    }
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Self;
 
@@ -57,4 +80,24 @@ impl fmt::Display for Timestamp {
 /// A duration in whole nanoseconds, saturated at `u64::MAX`.
 pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_told_as_a_date() {
+        // date -u -d @SECONDS +%FT%T
+        for (seconds, date) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000Z"),
+            (1_795_461_721, "2026-11-23T19:22:01.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            let stamp = Timestamp::from_nanos(seconds * 1_000_000_000);
+            assert_eq!(stamp.to_rfc3339(), date);
+        }
+    }
 }

@@ -49,21 +49,23 @@ pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathI
 ///
 /// Where only something is missing (silence), no packet is odd.
 pub fn odd_packet(evidence: &Evidence) -> Option<(End, usize, String)> {
-    let client = evidence
-        .client
-        .observations
-        .iter()
-        .enumerate()
-        .find_map(|(at, seen)| Some((End::Client, at, odd_at_client(evidence, seen)?)));
-    client.or_else(|| {
-        let witness = evidence.server.as_ref()?;
-        let (at, why) = witness
-            .observations
+    odd_packets(evidence).into_iter().next()
+}
+
+/// Every packet that should not be there, the client's end first, each end's in order.
+pub fn odd_packets(evidence: &Evidence) -> Vec<(End, usize, String)> {
+    let odd = |end, seen: &[Observation], why: fn(&Evidence, &Observation) -> Option<String>| {
+        let odd = seen
             .iter()
             .enumerate()
-            .find_map(|(at, seen)| Some((at, odd_at_server(evidence, seen)?)))?;
-        Some((End::Server, at, why))
-    })
+            .filter_map(|(at, seen)| Some((end, at, why(evidence, seen)?)));
+        odd.collect::<Vec<_>>()
+    };
+    let mut all = odd(End::Client, &evidence.client.observations, odd_at_client);
+    if let Some(witness) = &evidence.server {
+        all.extend(odd(End::Server, &witness.observations, odd_at_server));
+    }
+    all
 }
 
 fn odd_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {

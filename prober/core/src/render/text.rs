@@ -1,0 +1,318 @@
+//! A report for people: 100 columns, no meaning by colour alone, fit for an incident channel.
+//!
+//! First what is wrong and where, then every path that matters, then for each diagnosis the
+//! packets, the reasons and the commands.
+
+/// One probe, packet by packet.
+mod ladder;
+/// The paths as rows.
+mod paths;
+
+use super::{Text, Tone, shell};
+use crate::diagnosis::{Confidence, Segment};
+use crate::evidence::Source;
+use crate::observation::{EngineKind, Tier};
+use crate::report::{AgentReport, Completion, DiagnosisReport, Health, Report, Verdict};
+
+/// The whole report.
+pub fn report(report: &Report) -> Text {
+    let mut text = Text::new();
+    headline(&mut text, report);
+    text.end();
+    paths::paths(&mut text, report);
+    let count = report.diagnoses.len();
+    for (place, diagnosis) in report.diagnoses.iter().enumerate() {
+        text.end();
+        if count > 1 {
+            text.put(Tone::Faint, format!("Diagnosis {} of {count}\n", place + 1));
+        }
+        told(&mut text, report, diagnosis);
+    }
+    if report.verdict == Verdict::Faulty && count == 0 {
+        text.end().wrapped(
+            Tone::Odd,
+            "",
+            "Paths fail, and no diagnosis was made: the report's JSON has every packet.",
+        );
+    }
+    notes(&mut text, report);
+    text
+}
+
+/// The verdict in one line, for a terminal's last line or a chat message.
+pub fn verdict(report: &Report) -> String {
+    let failing = count(report, Health::Failing);
+    let late = count(report, Health::Late);
+    let all = paths_of(report.paths.len());
+    match report.verdict {
+        Verdict::Healthy if late > 0 => {
+            format!("all {all} work; on {late} some handshakes took more than one SYN")
+        }
+        Verdict::Healthy => format!("all {all} work"),
+        Verdict::Inconclusive => {
+            let unprobed = count(report, Health::NotProbed);
+            match report.completion {
+                Completion::Complete if report.paths.is_empty() => {
+                    "there was no path to judge".to_owned()
+                }
+                Completion::Complete => {
+                    format!("no failure seen, but {unprobed} of {all} were not probed")
+                }
+                Completion::Interrupted => {
+                    format!("interrupted before every probe of {all} was answered")
+                }
+            }
+        }
+        Verdict::Faulty => {
+            let causes: Vec<String> = report
+                .diagnoses
+                .iter()
+                .map(|diagnosis| title(report, diagnosis))
+                .collect();
+            let what = format!("{failing} of {all} fail");
+            if causes.is_empty() {
+                what
+            } else {
+                format!("{what}: {}", causes.join(", "))
+            }
+        }
+    }
+}
+
+/// The cause, where, and how sure: `bridge-netfilter-off on node-1 (proven, T2)`.
+pub fn title(report: &Report, diagnosis: &DiagnosisReport) -> String {
+    let place = place(&diagnosis.segment);
+    let is_told_apart = |family| report.paths.iter().any(|path| path.family != family);
+    let family = diagnosis
+        .family
+        .filter(|family| is_told_apart(*family))
+        .map(|family| format!(", {family}"))
+        .unwrap_or_default();
+    let space = if place.is_empty() { "" } else { " " };
+    format!(
+        "{}{space}{place} ({}, {:?}{family})",
+        diagnosis.cause.as_str(),
+        sure(diagnosis.confidence),
+        diagnosis.tier
+    )
+}
+
+/// Where on the way.
+pub(super) fn place(segment: &Segment) -> String {
+    match segment {
+        Segment::Pod { pod } => format!("in pod {} on {}", pod.pod, pod.node),
+        Segment::Node { node } => format!("on {node}"),
+        Segment::Between { from, to } => format!("from {from} to {to}"),
+        Segment::Service => "in the Service".to_owned(),
+        Segment::Unknown => String::new(),
+    }
+}
+
+pub(super) const fn sure(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Proven => "proven",
+        Confidence::Consistent => "consistent with it",
+    }
+}
+
+/// How it was looked at: version, time, engines, tier.
+pub(super) fn circumstances(report: &Report) -> String {
+    let engines: Vec<&str> = report
+        .engines
+        .iter()
+        .map(|engine| engine_name(*engine))
+        .collect();
+    let engines = if engines.is_empty() {
+        "no engine".to_owned()
+    } else {
+        engines.join(" + ")
+    };
+    let started = report.started.split('.').next().unwrap_or_default();
+    let tier = match report.tier {
+        Tier::T0 => "T0 (connect() and counters only)",
+        Tier::T1 => "T1 (packets)",
+        Tier::T2 => "T2 (packets and node facts)",
+    };
+    let (seconds, tenths) = (report.duration_ms / 1_000, report.duration_ms / 100 % 10);
+    format!(
+        "prober {}, {started}Z, {seconds}.{tenths} s, {engines}, {tier}",
+        report.prober
+    )
+}
+
+const fn engine_name(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::Kernel => "kernel",
+        EngineKind::Raw => "raw",
+    }
+}
+
+/// The command that shows that the fix works: the one that was used, without a fault that it
+/// injected itself.
+pub(super) fn proof(command: &[String]) -> String {
+    let mut words = Vec::new();
+    let mut is_fault = false;
+    for word in command {
+        if is_fault {
+            is_fault = false;
+        } else if word == "--fault" {
+            is_fault = true;
+        } else if !word.starts_with("--fault=") {
+            words.push(word.clone());
+        }
+    }
+    shell(&words)
+}
+
+fn headline(text: &mut Text, report: &Report) {
+    let (tone, word) = match report.verdict {
+        Verdict::Healthy => (Tone::Good, "HEALTHY"),
+        Verdict::Faulty => (Tone::Bad, "FAULTY"),
+        Verdict::Inconclusive => (Tone::Odd, "INCONCLUSIVE"),
+    };
+    text.put(tone, word).plain("  ");
+    text.put(Tone::Heading, verdict(report)).end();
+    text.put(Tone::Faint, circumstances(report)).end();
+}
+
+fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
+    let tone = if diagnosis.cause.0.is_some() {
+        Tone::Bad
+    } else {
+        Tone::Odd
+    };
+    text.put(tone, title(report, diagnosis)).end();
+    text.wrapped(Tone::Plain, "", &diagnosis.meaning);
+    list(text, "Seen", diagnosis.evidence.iter().map(String::as_str));
+    if let Some((path, probe)) = report.exhibit(diagnosis) {
+        ladder::ladder(text, path, probe);
+    }
+    let excluded: Vec<String> = diagnosis
+        .excluded
+        .iter()
+        .map(|exclusion| format!("{}: {}", exclusion.cause, exclusion.because))
+        .collect();
+    list(text, "Ruled out", excluded.iter().map(String::as_str));
+    list(
+        text,
+        "Would decide",
+        diagnosis.would_decide.iter().map(String::as_str),
+    );
+    if !diagnosis.remedy.is_empty() {
+        text.end().put(Tone::Heading, "Remedy").end();
+    }
+    for remedy in &diagnosis.remedy {
+        text.wrapped(Tone::Plain, "  ", &remedy.summary);
+        commands(text, remedy.commands.iter().map(String::as_str));
+    }
+    if report.command.is_empty() {
+        return;
+    }
+    let again = match report.source {
+        Source::Run | Source::Host => "It is mended when this ends with exit status 0",
+        Source::Capture => "It is mended when a new capture ends with exit status 0",
+    };
+    text.end().put(Tone::Heading, "Proof").end();
+    text.wrapped(Tone::Plain, "  ", again);
+    commands(text, [proof(&report.command).as_str()]);
+}
+
+fn list<'a>(text: &mut Text, heading: &str, items: impl Iterator<Item = &'a str>) {
+    for (place, item) in items.enumerate() {
+        if place == 0 {
+            text.end().put(Tone::Heading, heading).end();
+        }
+        text.wrapped(Tone::Plain, "  - ", item);
+    }
+}
+
+/// Commands, a line each, never wrapped: they are to be pasted.
+fn commands<'a>(text: &mut Text, commands: impl IntoIterator<Item = &'a str>) {
+    for line in commands.into_iter().flat_map(str::lines) {
+        text.plain("      ").put(Tone::Command, line).end();
+    }
+}
+
+/// What limits the verdict, and what a person should know besides.
+pub(super) fn remarks(report: &Report) -> Vec<String> {
+    let mut remarks = Vec::new();
+    match report.completion {
+        Completion::Complete => {}
+        Completion::Interrupted => remarks
+            .push("The run was interrupted: this is what was measured until then.".to_owned()),
+    }
+    if report.socket_level {
+        remarks.push(
+            "Socket-level load balancing: connect() reaches the Service, crafted packets meet no translation. This is no fault; these paths are judged by the kernel engine alone.".to_owned(),
+        );
+    }
+    remarks.extend(report.notes.iter().cloned());
+    for agent in &report.agents {
+        remarks.extend(of_agent(agent));
+    }
+    for node in &report.nodes {
+        if let Some(why) = &node.unread {
+            remarks.push(format!("Facts of {} were not read: {why}.", node.node));
+        }
+    }
+    let few = |path: &&crate::report::PathReport| (1..100).contains(&path.rtt_us.count);
+    if report.verdict == Verdict::Faulty && report.paths.iter().any(|path| few(&path)) {
+        remarks.push(
+            "p99 of fewer than 100 round trips is the longest of them; lost has its 95 % interval."
+                .to_owned(),
+        );
+    }
+    remarks
+}
+
+fn of_agent(agent: &AgentReport) -> Vec<String> {
+    let who = format!("{} on {}", agent.pod, agent.node);
+    let mut remarks = Vec::new();
+    if let Some(why) = &agent.failed {
+        remarks.push(format!("Agent {who} could not run: {why}"));
+    } else if !agent.heard {
+        remarks.push(format!(
+            "Agent {who} did not report to its end: what its end saw is not known."
+        ));
+    }
+    for limit in &agent.limits {
+        remarks.push(format!("Agent {who}: {limit}"));
+    }
+    for notice in &agent.notices {
+        remarks.push(format!("Agent {who}: {notice}"));
+    }
+    if agent.capture_dropped > 0 {
+        remarks.push(format!(
+            "The capture of {who} lost {} packets: what it did not see may have been there.",
+            agent.capture_dropped
+        ));
+    }
+    if agent.starved_ms >= 100 {
+        remarks.push(format!(
+            "Agent {who} was up to {} ms late for its own timers: that machine is busy.",
+            agent.starved_ms
+        ));
+    }
+    remarks
+}
+
+fn notes(text: &mut Text, report: &Report) {
+    let remarks = remarks(report);
+    list(text, "Notes", remarks.iter().map(String::as_str));
+}
+
+fn count(report: &Report, health: Health) -> usize {
+    report
+        .paths
+        .iter()
+        .filter(|path| path.health == health)
+        .count()
+}
+
+fn paths_of(count: usize) -> String {
+    if count == 1 {
+        "1 path".to_owned()
+    } else {
+        format!("{count} paths")
+    }
+}

@@ -1,0 +1,315 @@
+//! From a matrix and its diagnoses to a report: counts become shares, both ends get their marks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::mark::marks;
+use super::share::{interval, share, two_digits};
+use super::{
+    AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse,
+    ExclusionReport, Exhibit, Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA,
+    Report, RttReport, Verdict,
+};
+use crate::diagnosis::Diagnosis;
+use crate::event::OutcomeCounts;
+use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence, Source};
+use crate::facts::{Counters, NodeFacts};
+use crate::latency::Latency;
+use crate::observation::{Echo, EngineKind, Exchange};
+use crate::time::nanos;
+use crate::topology::{AgentId, NodeName, PathId};
+
+/// Failing probes told in full on one path; more of them say nothing new.
+const PROBES_PER_PATH: usize = 32;
+
+/// What an unnamed cause means.
+const UNKNOWN: &str = "The evidence fits no cause of the catalogue.";
+
+impl Report {
+    /// What is to be told of this evidence and these diagnoses.
+    pub fn new(matrix: &Matrix, diagnoses: &[Diagnosis], meta: Meta) -> Self {
+        let explained: BTreeSet<PathId> = diagnoses
+            .iter()
+            .flat_map(|diagnosis| diagnosis.paths.iter().copied())
+            .collect();
+        let mut exhibits: BTreeMap<PathId, BTreeSet<usize>> = BTreeMap::new();
+        for (path, probe) in diagnoses.iter().filter_map(|diagnosis| diagnosis.exhibit) {
+            exhibits.entry(path).or_default().insert(probe);
+        }
+        let none = BTreeSet::new();
+        let mut places = BTreeMap::new();
+        let mut paths = Vec::new();
+        for (id, evidence) in &matrix.paths {
+            let kept = keep(&evidence.probes, exhibits.get(id).unwrap_or(&none));
+            for (place, probe) in kept.iter().enumerate() {
+                places.insert((*id, *probe), place);
+            }
+            let health = health(matrix.source, evidence, explained.contains(id));
+            paths.push(path(*id, evidence, health, &kept));
+        }
+        let engines: BTreeSet<EngineKind> = matrix
+            .paths
+            .values()
+            .flat_map(|path| path.tallies.keys().copied())
+            .collect();
+        let verdict = verdict(&paths, diagnoses, meta.completion);
+        Self {
+            schema: REPORT_SCHEMA.to_owned(),
+            prober: meta.version,
+            command: meta.command,
+            started: meta.started.to_rfc3339(),
+            duration_ms: nanos(meta.duration) / 1_000_000,
+            source: matrix.source,
+            completion: meta.completion,
+            verdict,
+            exit_status: verdict.exit_status(),
+            tier: matrix.tier(),
+            engines: engines.into_iter().collect(),
+            socket_level: paths.iter().any(|path| path.socket_level),
+            diagnoses: diagnoses
+                .iter()
+                .map(|diagnosis| told(diagnosis, &places))
+                .collect(),
+            paths,
+            agents: matrix
+                .agents
+                .iter()
+                .map(|(id, evidence)| agent(id, evidence))
+                .collect(),
+            nodes: matrix
+                .nodes
+                .iter()
+                .map(|(name, evidence)| node(name, evidence))
+                .collect(),
+            notes: meta.notes,
+        }
+    }
+}
+
+fn verdict(paths: &[PathReport], diagnoses: &[Diagnosis], completion: Completion) -> Verdict {
+    let has = |health| paths.iter().any(|path| path.health == health);
+    if !diagnoses.is_empty() || has(Health::Failing) {
+        return Verdict::Faulty;
+    }
+    match completion {
+        Completion::Interrupted => Verdict::Inconclusive,
+        Completion::Complete if paths.is_empty() || has(Health::NotProbed) => Verdict::Inconclusive,
+        Completion::Complete => Verdict::Healthy,
+    }
+}
+
+/// Ordinary traffic is no fault: in a capture a path fails only where a diagnosis says so.
+fn health(source: Source, evidence: &PathEvidence, explained: bool) -> Health {
+    let total = evidence.total();
+    let asked_on_purpose = match source {
+        Source::Run | Source::Host => true,
+        Source::Capture => false,
+    };
+    if explained {
+        Health::Failing
+    } else if total.outcomes.total() == 0 {
+        Health::NotProbed
+    } else if total.outcomes.established < total.outcomes.total() && asked_on_purpose {
+        Health::Failing
+    } else if total.first_syn_success < total.outcomes.established {
+        Health::Late
+    } else if !evidence.is_clean() && asked_on_purpose {
+        Health::Failing
+    } else {
+        Health::Healthy
+    }
+}
+
+/// Whether a probe failed, was late, or came to nothing after its handshake.
+fn is_poor(probe: &Evidence) -> bool {
+    let exchanged = match &probe.client.exchange {
+        Exchange::NotTried => true,
+        Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => false,
+        Exchange::Greeted { echo, .. } => !matches!(echo, Echo::Stalled { .. }),
+    };
+    !(probe.client.is_first_syn_success() && exchanged)
+}
+
+/// The places of the probes to be told: those shown, and the first of those not quite healthy.
+fn keep(probes: &[Evidence], shown: &BTreeSet<usize>) -> Vec<usize> {
+    let mut room = PROBES_PER_PATH;
+    let mut kept = Vec::new();
+    for (place, probe) in probes.iter().enumerate() {
+        let is_wanted = is_poor(probe) && room > 0;
+        if is_wanted {
+            room -= 1;
+        }
+        if is_wanted || shown.contains(&place) {
+            kept.push(place);
+        }
+    }
+    kept
+}
+
+fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> PathReport {
+    let total = evidence.total();
+    let whole = total.outcomes.total();
+    let lost = unanswered(&total.outcomes);
+    let poor = evidence.probes.iter().filter(|probe| is_poor(probe));
+    let poor_kept = kept
+        .iter()
+        .filter_map(|place| evidence.probes.get(*place))
+        .filter(|probe| is_poor(probe));
+    let omitted = poor.count() - poor_kept.count();
+    let probes: Vec<ProbeReport> = kept
+        .iter()
+        .filter_map(|place| evidence.probes.get(*place))
+        .map(|probe| ProbeReport {
+            client: probe.client.clone(),
+            server_agent: probe.server_agent.clone(),
+            server: probe.server.clone(),
+            marks: marks(probe),
+        })
+        .collect();
+    PathReport {
+        id,
+        client: End::from(&evidence.path.client),
+        server: evidence
+            .path
+            .server
+            .as_ref()
+            .map_or_else(End::default, End::from),
+        route: evidence.path.route,
+        scope: evidence.path.scope(),
+        family: evidence.path.family,
+        engine: engine(evidence),
+        target: evidence.target,
+        health,
+        socket_level: evidence.is_socket_level(),
+        outcomes: total.outcomes,
+        first_syn_success: share(total.first_syn_success, whole),
+        loss: share(lost, whole),
+        loss_interval: interval(lost, whole),
+        rtt_us: rtt(&total.rtt),
+        backends: evidence
+            .backends
+            .iter()
+            .map(|backend| BackendReport {
+                node: backend.agent.as_ref().map(|agent| agent.node.clone()),
+                pod: backend.agent.as_ref().map(|agent| agent.pod.clone()),
+                address: backend.address,
+                ready: backend.ready,
+            })
+            .collect(),
+        ttl_ladder: evidence.ladder.clone(),
+        other_port: evidence.other_port,
+        probes,
+        probes_omitted: u64::try_from(omitted).unwrap_or(u64::MAX),
+    }
+}
+
+const fn unanswered(outcomes: &OutcomeCounts) -> u64 {
+    outcomes.timeout + outcomes.mismatched
+}
+
+fn engine(evidence: &PathEvidence) -> Option<EngineUse> {
+    let used = evidence.engines();
+    match (
+        used.contains(&EngineKind::Kernel),
+        used.contains(&EngineKind::Raw),
+    ) {
+        (true, true) => Some(EngineUse::Both),
+        (true, false) => Some(EngineUse::Kernel),
+        (false, true) => Some(EngineUse::Raw),
+        (false, false) => None,
+    }
+}
+
+fn rtt(latency: &Latency) -> RttReport {
+    let micros = |quantile| {
+        latency
+            .quantile(quantile)
+            .map(|duration| two_digits(duration.as_secs_f64() * 1e6))
+    };
+    RttReport {
+        p50: micros(0.5),
+        p99: micros(0.99),
+        count: latency.count(),
+    }
+}
+
+fn told(diagnosis: &Diagnosis, places: &BTreeMap<(PathId, usize), usize>) -> DiagnosisReport {
+    let Diagnosis {
+        cause,
+        node,
+        segment,
+        family,
+        confidence,
+        tier,
+        paths,
+        evidence,
+        excluded,
+        would_decide,
+        remedy,
+        exhibit,
+    } = diagnosis.clone();
+    DiagnosisReport {
+        cause: CauseName(cause),
+        meaning: cause.map_or(UNKNOWN, |cause| cause.meaning()).to_owned(),
+        node,
+        segment,
+        family,
+        confidence,
+        tier,
+        paths,
+        evidence,
+        excluded: excluded
+            .into_iter()
+            .map(|exclusion| ExclusionReport {
+                cause: exclusion.cause,
+                because: exclusion.because,
+            })
+            .collect(),
+        would_decide,
+        remedy,
+        exhibit: exhibit.and_then(|(path, probe)| {
+            let probe = *places.get(&(path, probe))?;
+            Some(Exhibit { path, probe })
+        }),
+    }
+}
+
+fn agent(id: &AgentId, evidence: &AgentEvidence) -> AgentReport {
+    let hello = evidence.hello.as_ref();
+    AgentReport {
+        node: id.node.clone(),
+        pod: id.pod.clone(),
+        heard: evidence.heard,
+        tier: hello.map(|hello| hello.tier),
+        version: hello.map(|hello| hello.version.clone()),
+        addresses: hello.map_or_else(Vec::new, |hello| hello.addresses.clone()),
+        limits: hello.map_or_else(Vec::new, |hello| hello.limits.clone()),
+        capture_dropped: evidence.capture_dropped,
+        starved_ms: evidence.starved_ns / 1_000_000,
+        failed: evidence.failed.clone(),
+        notices: evidence.notices.clone(),
+    }
+}
+
+fn node(name: &NodeName, evidence: &NodeEvidence) -> NodeReport {
+    let latest = evidence.latest();
+    let grown = evidence
+        .before
+        .as_ref()
+        .zip(latest)
+        .and_then(|(before, after)| NodeFacts::delta(before, after))
+        .map(|delta| Counters(delta.0.into_iter().filter(|(_, by)| *by > 0).collect()));
+    NodeReport {
+        node: name.clone(),
+        facts: latest.map(|facts| NodeFacts {
+            counters: None,
+            links: None,
+            addresses: None,
+            routes: None,
+            neighbours: None,
+            fdb: None,
+            ..facts.clone()
+        }),
+        grown,
+        unread: evidence.unread.clone(),
+    }
+}
