@@ -79,7 +79,7 @@ pub fn enter() -> Result<Side, IsolateError> {
         hold_lifeline()?;
         return Ok(Side::Inside);
     }
-    try_unshare()?;
+    check()?;
     let program = env::current_exe().map_err(IsolateError::Again)?;
     let mut child = unshare()
         .arg("--")
@@ -125,8 +125,8 @@ fn unshare() -> Command {
     command
 }
 
-/// Tries what the lab will do first, with a program that does nothing: only here can a refusal be told from a failing run.
-fn try_unshare() -> Result<(), IsolateError> {
+/// Tries what the lab does first: only here can a refusal be told from a run that fails inside.
+pub fn check() -> Result<(), IsolateError> {
     let output = unshare()
         .args(["--", "mount", "-t", "tmpfs", "tmpfs", "/run"])
         .stdin(Stdio::null())

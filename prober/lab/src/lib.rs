@@ -10,8 +10,17 @@
 //! | [`proxy`] | the rules of kube-proxy and flanneld: text |
 //! | [`namespace`] | runs scripts and threads inside a namespace |
 //! | [`network`] | [`Lab`]: a network that is up, with its kube-proxies |
+//! | [`fault`] | every way to break it, as data |
+//! | [`agents`] | the processes in the pods |
+//! | [`fleet`] | the lab as a fleet: what a run asks for, and what breaks it |
 #![forbid(unsafe_code)]
 
+/// The processes in the pods.
+pub mod agents;
+/// Every way to break the lab.
+pub mod fault;
+/// The lab as a fleet.
+pub mod fleet;
 /// Moves the process into namespaces of its own.
 pub mod isolate;
 /// Runs scripts and threads inside the lab's namespaces.
@@ -23,5 +32,7 @@ pub mod proxy;
 /// Nodes, pods and addresses.
 pub mod topology;
 
+pub use fault::{Fault, FaultAt};
+pub use fleet::{Fleet, LabFleet};
 pub use network::{Lab, LabError};
 pub use topology::LabSpec;

@@ -29,7 +29,7 @@ pub enum LabError {
 
 /// Whether a node's kube-proxy follows the EndpointSlices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyState {
+enum ProxyState {
     /// It writes every change.
     Running,
     /// Its old rules stay.
@@ -98,19 +98,20 @@ impl Lab {
         self.sync()
     }
 
-    /// Stops a node's kube-proxy, or lets it run again, which makes it catch up.
-    pub fn set_proxy(&mut self, node: Node, state: ProxyState) -> Result<(), LabError> {
-        if let Some(proxy) = self.proxies.get_mut(&node) {
-            proxy.state = state;
+    /// Stops a node's kube-proxy with the rules of endpoints that have moved since: what its first slot leads to
+    /// was in the second one, and so on, and every endpoint lives.
+    pub fn leave_behind(&mut self, node: Node) -> Result<(), LabError> {
+        let mut before = self.slices.clone();
+        let moved: Vec<_> = before.slots.values().copied().collect();
+        for (endpoint, old) in before.slots.values_mut().zip(moved.iter().cycle().skip(1)) {
+            *endpoint = *old;
         }
-        self.sync()
-    }
-
-    /// Writes the rules of one node as if its EndpointSlices said this, whatever the state of its kube-proxy.
-    pub fn write_rules(&mut self, node: Node, slices: &Endpoints) -> Result<(), LabError> {
         if let Some(proxy) = self.proxies.get_mut(&node) {
-            namespace::run(&node.name(), &sync_script(node, &proxy.written, slices))?;
-            proxy.written = slices.clone();
+            namespace::run(&node.name(), &sync_script(node, &proxy.written, &before))?;
+            *proxy = Proxy {
+                state: ProxyState::Stopped,
+                written: before,
+            };
         }
         Ok(())
     }

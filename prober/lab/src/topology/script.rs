@@ -269,7 +269,9 @@ pub fn makings(spec: &LabSpec) -> Vec<(String, String)> {
 pub fn settings(spec: &LabSpec) -> Vec<(String, String)> {
     let mut all = vec![(UNDERLAY.to_owned(), underlay_settings(spec))];
     for at in spec.nodes() {
-        all.push((at.name(), node_settings(spec, at)));
+        // What was tracked under a fault would outlive it.
+        let forget = "conntrack -F >/dev/null 2>&1 || true\n";
+        all.push((at.name(), node_settings(spec, at) + forget));
         for each in [client(at), server(at)] {
             all.push((each.name(), pod_settings(each)));
         }

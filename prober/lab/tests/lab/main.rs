@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(
     clippy::print_stdout,
-    reason = "the report of a test binary without a harness"
+    reason = "the report of a test binary without a harness, and a stand-in agent's lines"
 )]
 
 use std::env;
@@ -12,25 +12,30 @@ use std::time::Instant;
 
 use prober_lab::isolate::{self, Side};
 
+mod death;
+mod faults;
 mod path;
+mod stand_in;
 
 type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    let cases: Vec<Case> = path::CASES.to_vec();
-    if env::args().any(|arg| arg == "--list") {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("agent") => return stand_in::run(&arguments),
+        Some("hold") => return death::hold(),
+        Some(_) | None => {}
+    }
+    let cases = [death::CASES, path::CASES, faults::CASES].concat();
+    if arguments.iter().any(|argument| argument == "--list") {
         for (name, _) in cases {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;
     }
-    match isolate::enter() {
+    match death::outside(&arguments).and_then(|()| isolate::enter()) {
         Ok(Side::Ended(code)) => code,
-        Ok(Side::Inside) => run(&cases, &wanted),
+        Ok(Side::Inside) => run(&cases, &arguments),
         Err(error) if env::var_os("PROBER_SKIP_PRIVILEGED").is_some() => {
             println!("skipped, as PROBER_SKIP_PRIVILEGED asks: {error}");
             ExitCode::SUCCESS
@@ -42,7 +47,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cases: &[Case], wanted: &[String]) -> ExitCode {
+fn run(cases: &[Case], arguments: &[String]) -> ExitCode {
+    let wanted: Vec<&String> = arguments
+        .iter()
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
     for (name, case) in cases {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
             let start = Instant::now();

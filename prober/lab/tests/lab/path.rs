@@ -1,153 +1,212 @@
 //! The healthy data path: every route, both families, with the kernel's own connect().
 
-use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use prober_core::family::Family;
-use prober_lab::proxy::{self, Endpoint, Endpoints};
-use prober_lab::topology::{Node, Pod, client, server};
-use prober_lab::{Lab, LabSpec, namespace};
+use prober_core::run::{Endpoints, FleetEvent, Placement};
+use prober_core::topology::Role as AgentRole;
+use prober_lab::fleet::{agent_id, responder_plan};
+use prober_lab::topology::{Pod, Role, client, server};
+use prober_lab::{Fleet, Lab, LabSpec, namespace, proxy};
 
-use crate::Case;
+use crate::{Case, stand_in};
 
 pub(crate) const CASES: &[Case] = &[(
-    "every_route_of_a_healthy_lab_works_in_both_families",
-    every_route_of_a_healthy_lab_works_in_both_families,
+    "every_route_of_a_healthy_lab_works_on_the_first_syn_in_both_families",
+    every_route_of_a_healthy_lab_works_on_the_first_syn_in_both_families,
 )];
 
-/// Slot k leads to the server of node k+1; the others are balanced or local.
-pub(crate) fn all_servers(spec: &LabSpec) -> Endpoints {
-    let servers: Vec<_> = spec
-        .nodes()
-        .map(|node| Endpoint::of(server(node)))
-        .collect();
-    Endpoints {
-        slots: (0..).zip(servers.iter().copied()).collect(),
-        any: servers.iter().copied().collect(),
-        local: servers.into_iter().collect(),
-    }
-}
+/// A SYN that is lost comes again after a second: what is established sooner was so by the first one.
+const FIRST_SYN: Duration = Duration::from_millis(900);
 
-/// Lets every server pod answer on 8080 with its own name and the peer that it sees.
-pub(crate) fn serve(spec: &LabSpec) {
-    for node in spec.nodes() {
-        let pod = server(node);
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        namespace::spawn_inside(&pod.name(), move || {
-            let listener = TcpListener::bind("[::]:8080").unwrap();
-            ready.send(()).unwrap();
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let peer = stream.peer_addr().unwrap().ip().to_canonical();
-                // A client that is gone already is not the server's concern.
-                let _gone = write!(stream, "{pod} {peer}");
-            }
+/// A lab with a stand-in agent in every pod, slot k leading to the server of node k+1.
+pub(crate) fn fleet(spec: &LabSpec) -> Fleet {
+    let lab = Lab::up(spec).unwrap();
+    let (events, told) = mpsc::channel();
+    let mut fleet = Fleet::new(lab, stand_in::command(), events);
+    for pod in spec.pods() {
+        fleet
+            .place(&Placement {
+                agent: agent_id(pod),
+                role: match pod.role {
+                    Role::Client => AgentRole::Client,
+                    Role::Server => AgentRole::Server,
+                },
+            })
+            .unwrap();
+    }
+    let servers: Vec<_> = spec.nodes().map(|node| agent_id(server(node))).collect();
+    for agent in &servers {
+        fleet.send_plan(responder_plan(agent)).unwrap();
+    }
+    let mut listening = 0;
+    while listening < servers.len() {
+        match told.recv_timeout(Duration::from_secs(5)).unwrap() {
+            FleetEvent::AgentLine {
+                event: prober_core::event::Event::PlanAccepted { .. },
+                ..
+            } => listening += 1,
+            FleetEvent::AgentReady { .. } | FleetEvent::AgentLine { .. } => {}
+            other @ (FleetEvent::AgentFailed { .. }
+            | FleetEvent::Facts(..)
+            | FleetEvent::Published(_)
+            | FleetEvent::Failed(_)
+            | FleetEvent::Removed
+            | FleetEvent::Interrupted) => panic!("{other:?}"),
+        }
+    }
+    let published = fleet
+        .publish(Endpoints {
+            slots: servers.clone(),
+            any: servers,
         })
         .unwrap();
-        is_ready.recv().unwrap();
-    }
+    assert_eq!(
+        published.slots.len(),
+        usize::from(u8::try_from(spec.nodes().count()).unwrap())
+    );
+    fleet
 }
 
-/// Connects from a pod and returns what the server says.
-pub(crate) fn ask(from: Pod, to: IpAddr, port: u16) -> std::io::Result<String> {
-    namespace::spawn_inside(&from.name(), move || {
-        let mut stream =
-            TcpStream::connect_timeout(&SocketAddr::new(to, port), Duration::from_millis(3900))?;
-        stream.set_read_timeout(Some(Duration::from_millis(3900)))?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    })
-    .unwrap()
-    .join()
-    .unwrap()
-    .unwrap()
-}
+/// What every route answers: the server's name and the client that it saw, or why not.
+pub(crate) type Matrix = BTreeMap<String, Result<String, io::ErrorKind>>;
 
-fn every_route_of_a_healthy_lab_works_in_both_families() {
-    let spec = LabSpec::default();
-    let start = Instant::now();
-    let mut lab = Lab::up(&spec).unwrap();
-    println!("up in {:.0?}", start.elapsed());
-    lab.publish(all_servers(&spec)).unwrap();
-    println!("published in {:.0?}", start.elapsed());
-    serve(&spec);
-    let (one, two) = (Node::FIRST, Node::FIRST.next_of(&spec));
+/// Asks on every route at once.
+pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
+    let mut asked = Vec::new();
     for family in [Family::Ipv4, Family::Ipv6] {
-        let vip = proxy::cluster_ip(family);
-        let local = proxy::local_cluster_ip(family);
-        let from = client(one).address(family);
-        let gateway = one.gateway(family);
-        for (name, pod, to, port, banner) in [
-            (
-                "pod-ip same-node",
-                client(one),
-                server(one).address(family),
-                8080,
-                format!("node-1-server {from}"),
-            ),
-            (
-                "pod-ip cross-node",
-                client(one),
-                server(two).address(family),
-                8080,
-                format!("node-2-server {from}"),
-            ),
-            (
-                "cluster-ip same-node",
-                client(one),
-                vip,
-                9000,
-                format!("node-1-server {from}"),
-            ),
-            (
-                "cluster-ip cross-node",
-                client(one),
-                vip,
-                9001,
-                format!("node-2-server {from}"),
-            ),
-            (
+        let mut ask = |name: &str, from: Pod, to: SocketAddr| {
+            let what = format!("{family} {name} from {from} to {to}");
+            let thread = namespace::spawn_inside(&from.name(), move || ask(to)).unwrap();
+            asked.push((what, thread));
+        };
+        let vip = |port| SocketAddr::new(proxy::cluster_ip(family), port);
+        let local = SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT);
+        for (slot, node) in (0..).zip(spec.nodes()) {
+            for other in spec.nodes() {
+                let to = server(node).address(family);
+                ask(
+                    "pod-ip",
+                    client(other),
+                    SocketAddr::new(to, proxy::TARGET_PORT),
+                );
+                ask("cluster-ip", client(other), vip(proxy::SLOT_PORT + slot));
+            }
+            ask("hairpin", server(node), vip(proxy::SLOT_PORT + slot));
+            ask("prober-local", client(node), local);
+        }
+    }
+    asked
+        .into_iter()
+        .map(|(what, thread)| (what, thread.join().unwrap().unwrap()))
+        .collect()
+}
+
+/// Asks the balanced port so many times, from node-1's client, one after the other.
+pub(crate) fn balanced(spec: &LabSpec, times: usize) -> Vec<Result<String, io::ErrorKind>> {
+    let from = client(spec.nodes().next().unwrap());
+    let to = SocketAddr::new(proxy::cluster_ip(Family::Ipv4), proxy::BALANCED_PORT);
+    namespace::spawn_inside(&from.name(), move || (0..times).map(|_| ask(to)).collect())
+        .unwrap()
+        .join()
+        .unwrap()
+        .unwrap()
+}
+
+fn ask(to: SocketAddr) -> Result<String, io::ErrorKind> {
+    let told = |error: io::Error| error.kind();
+    let mut stream = TcpStream::connect_timeout(&to, FIRST_SYN).map_err(told)?;
+    stream.set_read_timeout(Some(FIRST_SYN)).map_err(told)?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map_err(told)?;
+    Ok(text.trim_end_matches(stand_in::FILLER).to_owned())
+}
+
+/// What a healthy lab answers.
+pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
+    let mut matrix = Matrix::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let mut expect =
+            |name: &str, from: Pod, to: SocketAddr, server: Pod, seen: std::net::IpAddr| {
+                matrix.insert(
+                    format!("{family} {name} from {from} to {to}"),
+                    Ok(format!("{server} {seen}")),
+                );
+            };
+        let vip = |port| SocketAddr::new(proxy::cluster_ip(family), port);
+        let local = SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT);
+        for (slot, node) in (0..).zip(spec.nodes()) {
+            let pod = server(node);
+            for other in spec.nodes() {
+                let seen = client(other).address(family);
+                let to = SocketAddr::new(pod.address(family), proxy::TARGET_PORT);
+                expect("pod-ip", client(other), to, pod, seen);
+                expect(
+                    "cluster-ip",
+                    client(other),
+                    vip(proxy::SLOT_PORT + slot),
+                    pod,
+                    seen,
+                );
+            }
+            // A pod that reaches itself is masqueraded: it sees its node's bridge.
+            expect(
                 "hairpin",
-                server(one),
-                vip,
-                9000,
-                format!("node-1-server {gateway}"),
-            ),
-            (
-                "local",
-                client(one),
+                pod,
+                vip(proxy::SLOT_PORT + slot),
+                pod,
+                node.gateway(family),
+            );
+            expect(
+                "prober-local",
+                client(node),
                 local,
-                80,
-                format!("node-1-server {from}"),
-            ),
-            (
-                "local on the other node",
-                client(two),
-                local,
-                80,
-                format!("node-2-server {}", client(two).address(family)),
-            ),
-        ] {
-            let asked = Instant::now();
-            assert_eq!(ask(pod, to, port).unwrap(), banner, "{name} {family}");
-            let took = asked.elapsed();
-            assert!(
-                took < Duration::from_millis(900),
-                "{name} {family} lost its first SYN: {took:?}"
+                pod,
+                client(node).address(family),
             );
         }
-        let servers: BTreeSet<String> = (0..40)
-            .map(|_| ask(client(one), vip, 80).unwrap())
-            .collect();
-        assert_eq!(servers.len(), 2, "the balanced port reaches both servers");
-        let refused = ask(client(one), vip, 9002).unwrap_err();
-        assert_eq!(
-            refused.kind(),
-            std::io::ErrorKind::ConnectionRefused,
-            "a slot without endpoint rejects, {family}"
-        );
     }
+    matrix
+}
+
+fn every_route_of_a_healthy_lab_works_on_the_first_syn_in_both_families() {
+    for nodes in [2, 5] {
+        let spec = LabSpec::new(nodes).unwrap();
+        let start = Instant::now();
+        let fleet = fleet(&spec);
+        println!(
+            "{nodes} nodes: up, placed and published in {:.0?}",
+            start.elapsed()
+        );
+        assert_same(&matrix(&spec), &healthy(&spec));
+        let answers = balanced(&spec, 60);
+        let servers: std::collections::BTreeSet<_> =
+            answers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(
+            servers.len(),
+            usize::from(nodes),
+            "the balanced port reaches every server"
+        );
+        drop(fleet);
+        for place in namespace::run_outside("ip -o netns list | cut -d' ' -f1")
+            .unwrap()
+            .lines()
+        {
+            namespace::run_outside(&format!("ip netns del {place}")).unwrap();
+        }
+    }
+}
+
+/// Compares two matrices and tells only what differs.
+pub(crate) fn assert_same(seen: &Matrix, wanted: &Matrix) {
+    let differ: Vec<_> = wanted
+        .iter()
+        .filter(|(path, answer)| seen.get(*path) != Some(answer))
+        .map(|(path, answer)| (path, answer, seen.get(path)))
+        .collect();
+    assert!(differ.is_empty(), "{differ:#?}");
 }

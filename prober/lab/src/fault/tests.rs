@@ -1,0 +1,77 @@
+//! Tests of the list of faults and of what people type.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+#[test]
+fn every_cause_has_a_fault() {
+    let named: BTreeSet<Cause> = Fault::ALL
+        .iter()
+        .flat_map(|fault| fault.causes())
+        .copied()
+        .collect();
+    for cause in Cause::ALL {
+        assert!(named.contains(cause), "nothing in the lab causes {cause}");
+    }
+}
+
+#[test]
+fn every_fault_is_read_back_from_its_name() {
+    for fault in Fault::ALL {
+        let read: FaultAt = fault.slug().parse().unwrap();
+        assert_eq!((read.fault, read.node), (*fault, None));
+    }
+    let at: FaultAt = "hairpin-off@node-2".parse().unwrap();
+    assert_eq!(at.to_string(), "hairpin-off@node-2");
+}
+
+#[test]
+fn a_misspelt_fault_is_answered_with_the_nearest_one() {
+    let error = "bridge-netfiler-off".parse::<FaultAt>().unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("did you mean bridge-netfilter-off?"),
+        "{error}"
+    );
+    assert!("hairpin-off@second".parse::<FaultAt>().is_err());
+    assert!("".parse::<FaultAt>().is_err());
+}
+
+#[test]
+fn a_node_that_the_lab_lacks_is_refused() {
+    let at: FaultAt = "hairpin-off@node-3".parse().unwrap();
+    assert!(at.node_in(&LabSpec::default()).is_err());
+}
+
+#[test]
+fn the_steps_of_every_fault_are_as_documented() {
+    let spec = LabSpec::default();
+    let mut text = String::new();
+    for fault in Fault::ALL {
+        text.extend([format!("{fault} {:?}\n", fault.causes())]);
+        let node = fault.default_node(&spec);
+        let slot = node.number() - 1;
+        for step in fault.steps(Site {
+            spec: &spec,
+            node,
+            slot,
+        }) {
+            match step {
+                Step::Run { place, script } => {
+                    text.extend([format!("  in {place}:\n")]);
+                    for line in script.lines() {
+                        text.extend([format!("    {line}\n")]);
+                    }
+                }
+                other @ (Step::RunOutside(_)
+                | Step::Slices(_)
+                | Step::StaleRules(_)
+                | Step::Accept(..)
+                | Step::Freeze(_)) => text.extend([format!("  {other:?}\n")]),
+            }
+        }
+    }
+    insta::assert_snapshot!(text);
+}

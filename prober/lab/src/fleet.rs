@@ -1,0 +1,317 @@
+//! The lab as a fleet: what a run asks for, done with namespaces and processes.
+//!
+//! [`LabFleet`] is the fleet behind two channels, on a thread of its own, as any fleet is; [`Fleet`] is the same without
+//! the channels, for whoever holds a lab by hand.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
+
+use nix::sys::signal::Signal;
+use prober_core::facts::NodeFacts;
+use prober_core::family::Family;
+use prober_core::plan::{Accept, PLAN_SCHEMA, Plan, ResponderPlan};
+use prober_core::run::{self, FleetEvent, Placement, Published};
+use prober_core::topology::{AgentId, NodeName};
+
+use crate::agents::{AgentError, Agents};
+use crate::fault::{Fault, Site, SliceChange, Step, impostor_name};
+use crate::network::{Lab, LabError};
+use crate::proxy::{self, Endpoint, Endpoints};
+use crate::topology::{Node, Pod, UnknownPlace};
+use crate::{namespace, topology};
+
+/// The fleet behind two channels.
+mod channels;
+
+pub use channels::LabFleet;
+
+const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+/// The lab could not do what a run or a user asked.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The network could not be changed.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// A command failed.
+    #[error(transparent)]
+    Command(#[from] namespace::CommandError),
+    /// An agent could not be started or told something.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// A node or pod that the lab does not have.
+    #[error(transparent)]
+    Unknown(#[from] UnknownPlace),
+    /// The fleet's thread could not be started.
+    #[error("cannot start the thread that holds the lab: {0}")]
+    Thread(io::Error),
+}
+
+/// A lab with agents, and the faults in it.
+#[derive(Debug)]
+pub struct Fleet {
+    lab: Lab,
+    agents: Agents,
+    /// What the last publication asked for, before any fault's change.
+    asked: run::Endpoints,
+    changes: Vec<SliceChange>,
+    accepts: BTreeMap<AgentId, Accept>,
+    frozen: Vec<AgentId>,
+    plans: BTreeMap<AgentId, Plan>,
+    faults: Vec<(Fault, Node)>,
+}
+
+impl Fleet {
+    /// A fleet without agents; `command` starts one.
+    pub fn new(lab: Lab, command: Vec<OsString>, events: Sender<FleetEvent>) -> Self {
+        Self {
+            lab,
+            agents: Agents::new(command, events),
+            asked: run::Endpoints::default(),
+            changes: Vec::new(),
+            accepts: BTreeMap::new(),
+            frozen: Vec::new(),
+            plans: BTreeMap::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// The network.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The faults in force, in the order in which they came.
+    pub fn faults(&self) -> &[(Fault, Node)] {
+        &self.faults
+    }
+
+    /// Starts an agent.
+    pub fn place(&mut self, placement: &Placement) -> Result<(), FleetError> {
+        self.lab.spec().pod(&placement.agent.pod)?;
+        Ok(self.agents.start(&placement.agent)?)
+    }
+
+    /// Makes the test Services lead to these agents.
+    pub fn publish(&mut self, asked: run::Endpoints) -> Result<Published, FleetError> {
+        self.asked = asked;
+        self.publish_again()?;
+        Ok(self.published())
+    }
+
+    /// Gives an agent a plan, changed where a fault makes its server misbehave.
+    pub fn send_plan(&mut self, plan: Plan) -> Result<(), FleetError> {
+        let plan = self.bent(plan);
+        self.agents.send(&plan)?;
+        self.plans.insert(plan.agent.clone(), plan);
+        Ok(())
+    }
+
+    /// Reads what a node says of itself.
+    pub fn read_facts(&self, node: &NodeName) -> Result<Box<NodeFacts>, String> {
+        channels::facts(node, self.agents.command())
+    }
+
+    /// Ends every agent; the network stays.
+    pub fn remove(&mut self) {
+        self.agents.remove();
+        self.plans.clear();
+        self.frozen.clear();
+    }
+
+    /// Breaks the lab.
+    pub fn inject(&mut self, fault: Fault, node: Node) -> Result<(), FleetError> {
+        let spec = self.lab.spec().clone();
+        let server = Endpoint::of(topology::server(node));
+        let slot = self
+            .lab
+            .slices()
+            .slots
+            .iter()
+            .find_map(|(slot, endpoint)| (*endpoint == server).then_some(*slot))
+            .unwrap_or(node.number() - 1);
+        let site = Site {
+            spec: &spec,
+            node,
+            slot,
+        };
+        // A fault that fails half-way is in force by half, and healed like a whole one.
+        self.faults.push((fault, node));
+        for step in fault.steps(site) {
+            self.take(step)?;
+        }
+        Ok(())
+    }
+
+    /// Undoes every fault: the network, the Services and the agents are as they were meant.
+    pub fn heal(&mut self) -> Result<(), FleetError> {
+        self.changes.clear();
+        self.faults.clear();
+        for agent in std::mem::take(&mut self.frozen) {
+            self.agents.signal(&agent, Signal::SIGCONT)?;
+        }
+        for agent in std::mem::take(&mut self.accepts).into_keys() {
+            self.tell_again(&agent, Accept::Running)?;
+        }
+        for node in self.lab.spec().nodes() {
+            let name = impostor_name(node);
+            if std::path::Path::new(&namespace::path(&name)).exists() {
+                namespace::run_outside(&format!(
+                    "ip -n {node} link del veth-impostor\nip netns del {name}"
+                ))?;
+            }
+        }
+        self.lab.restore()?;
+        self.publish_again()
+    }
+
+    fn take(&mut self, step: Step) -> Result<(), FleetError> {
+        match step {
+            Step::Run { place, script } => {
+                namespace::run(&place, &script)?;
+            }
+            Step::RunOutside(script) => {
+                namespace::run_outside(&script)?;
+            }
+            Step::Slices(change) => {
+                self.changes.push(change);
+                self.publish_again()?;
+            }
+            Step::StaleRules(node) => self.lab.leave_behind(node)?,
+            Step::Accept(pod, accept) => {
+                let agent = agent_id(pod);
+                self.accepts.insert(agent.clone(), accept);
+                self.tell_again(&agent, accept)?;
+            }
+            Step::Freeze(pod) => {
+                let agent = agent_id(pod);
+                // Before its first plan an agent listens on nothing, and afterwards it could not read one.
+                if !self.plans.contains_key(&agent) {
+                    self.agents.send_and_wait(&responder_plan(&agent))?;
+                }
+                self.agents.signal(&agent, Signal::SIGSTOP)?;
+                self.frozen.push(agent);
+            }
+        }
+        Ok(())
+    }
+
+    /// Repeats an agent's last plan, without its probes, so that its responder changes.
+    fn tell_again(&mut self, agent: &AgentId, accept: Accept) -> Result<(), FleetError> {
+        if let Some(plan) = self.plans.get_mut(agent) {
+            plan.generation += 1;
+            plan.probes.clear();
+            plan.responder.accept = accept;
+            self.agents.send_and_wait(plan)?;
+        }
+        Ok(())
+    }
+
+    fn bent(&self, mut plan: Plan) -> Plan {
+        if let Some(accept) = self.accepts.get(&plan.agent) {
+            plan.responder.accept = *accept;
+        }
+        plan
+    }
+
+    fn publish_again(&mut self) -> Result<(), FleetError> {
+        let endpoint = |agent: &AgentId| -> Result<Endpoint, UnknownPlace> {
+            Ok(Endpoint::of(self.lab.spec().pod(&agent.pod)?))
+        };
+        let any: Vec<Endpoint> = self
+            .asked
+            .any
+            .iter()
+            .map(endpoint)
+            .collect::<Result<_, _>>()?;
+        let slots: Vec<Endpoint> = self
+            .asked
+            .slots
+            .iter()
+            .map(endpoint)
+            .collect::<Result<_, _>>()?;
+        let mut slices = Endpoints {
+            slots: (0..).zip(slots).collect(),
+            any: any.iter().copied().collect(),
+            local: any.into_iter().collect(),
+        };
+        for change in &self.changes {
+            apply(*change, &mut slices);
+        }
+        Ok(self.lab.publish(slices)?)
+    }
+
+    fn published(&self) -> Published {
+        let both = |port: u16| {
+            FAMILIES
+                .map(|family| SocketAddr::new(proxy::cluster_ip(family), port))
+                .to_vec()
+        };
+        Published {
+            slots: (0..)
+                .zip(&self.asked.slots)
+                .map(|(slot, _): (u16, _)| both(proxy::SLOT_PORT + slot))
+                .collect(),
+            any: both(proxy::BALANCED_PORT),
+            local: FAMILIES
+                .map(|family| {
+                    SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT)
+                })
+                .to_vec(),
+            not_ready: self
+                .changes
+                .iter()
+                .filter_map(|change| match change {
+                    SliceChange::NotReady(node) => Some(agent_id(topology::server(*node))),
+                    SliceChange::Empty(_) | SliceChange::Dead(_) => None,
+                })
+                .collect(),
+            target_port: proxy::TARGET_PORT,
+            other_port: proxy::SPARE_PORT,
+        }
+    }
+}
+
+/// The name of a pod's agent, which is the pod's.
+pub fn agent_id(pod: Pod) -> AgentId {
+    AgentId::new(pod.node.name(), pod.name())
+}
+
+/// A plan that only answers.
+pub fn responder_plan(agent: &AgentId) -> Plan {
+    Plan {
+        schema: PLAN_SCHEMA.to_owned(),
+        run: "lab".to_owned(),
+        generation: 1,
+        agent: agent.clone(),
+        nonce: 0,
+        responder: ResponderPlan {
+            ports: vec![proxy::TARGET_PORT, proxy::SPARE_PORT],
+            accept: Accept::Running,
+        },
+        probes: Vec::new(),
+    }
+}
+
+fn apply(change: SliceChange, slices: &mut Endpoints) {
+    match change {
+        SliceChange::Empty(node) => {
+            let server = Endpoint::of(topology::server(node));
+            slices.slots.retain(|_, endpoint| *endpoint != server);
+        }
+        SliceChange::Dead(node) => {
+            let server = Endpoint::of(topology::server(node));
+            for endpoint in slices
+                .slots
+                .values_mut()
+                .filter(|endpoint| **endpoint == server)
+            {
+                *endpoint = Endpoint::dead(node);
+            }
+        }
+        SliceChange::NotReady(node) => slices.local.retain(|endpoint| endpoint.node != node),
+    }
+}

@@ -1,0 +1,141 @@
+//! The fleet behind two channels: commands in, events out, on a thread of its own.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::{self, JoinHandle};
+
+use prober_core::event::Event;
+use prober_core::facts::NodeFacts;
+use prober_core::run::{Endpoints, FleetCommand, FleetEvent, Published};
+use prober_core::topology::NodeName;
+
+use super::{Fleet, FleetError};
+use crate::fault::{Fault, FaultAt, Phase};
+use crate::network::Lab;
+use crate::topology::Node;
+
+/// Runs an agent once in a node, with that node's view of `/sys`.
+pub(super) fn facts(node: &NodeName, command: &[OsString]) -> Result<Box<NodeFacts>, String> {
+    let output = Command::new("ip")
+        .args(["netns", "exec", node.as_str()])
+        .args(command)
+        .arg("--facts")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot start ip netns exec {node}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    for line in text.lines() {
+        if let Ok(Event::Facts(facts)) = Event::parse(line) {
+            return Ok(facts);
+        }
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!(
+        "the agent that read the facts of {node} wrote none ({}): {}",
+        output.status,
+        said.lines().last().unwrap_or("it said nothing")
+    ))
+}
+
+/// A lab as a fleet behind two channels.
+#[derive(Debug)]
+pub struct LabFleet {
+    thread: JoinHandle<Fleet>,
+}
+
+impl LabFleet {
+    /// Breaks the lab as asked and obeys commands until their sender is gone; then ends every agent.
+    ///
+    /// Faults of [`Phase::BeforePlacing`] are in force when this returns, the others before the first `Published`.
+    pub fn start(
+        lab: Lab,
+        faults: &[FaultAt],
+        agent_command: Vec<OsString>,
+        commands: Receiver<FleetCommand>,
+        events: Sender<FleetEvent>,
+    ) -> Result<Self, FleetError> {
+        let mut later = Vec::new();
+        let mut fleet = Fleet::new(lab, agent_command, events.clone());
+        for at in faults {
+            let node = at.node_in(fleet.lab.spec())?;
+            match at.fault.phase() {
+                Phase::BeforePlacing => fleet.inject(at.fault, node)?,
+                Phase::AfterPublish => later.push((at.fault, node)),
+            }
+        }
+        let thread = thread::Builder::new()
+            .name("lab".to_owned())
+            .spawn(move || {
+                for command in commands {
+                    obey(&mut fleet, command, &mut later, &events);
+                }
+                fleet.remove();
+                fleet
+            })
+            .map_err(FleetError::Thread)?;
+        Ok(Self { thread })
+    }
+
+    /// Waits until the commands' sender is gone and every agent has ended.
+    pub fn join(self) -> Option<Fleet> {
+        self.thread.join().ok()
+    }
+}
+
+fn obey(
+    fleet: &mut Fleet,
+    command: FleetCommand,
+    later: &mut Vec<(Fault, Node)>,
+    events: &Sender<FleetEvent>,
+) {
+    // A run that has stopped listening has ended: nobody is left to tell.
+    let tell = |event| drop(events.send(event));
+    match command {
+        FleetCommand::ReadFacts(nodes) => thread::scope(|scope| {
+            for node in nodes {
+                let command = fleet.agents.command();
+                scope.spawn(move || tell(FleetEvent::Facts(node.clone(), facts(&node, command))));
+            }
+        }),
+        FleetCommand::Place(placements) => {
+            for placement in placements {
+                if let Err(error) = fleet.place(&placement) {
+                    tell(FleetEvent::AgentFailed {
+                        agent: placement.agent,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+        FleetCommand::Publish(endpoints) => match publish(fleet, endpoints, later) {
+            Ok(published) => tell(FleetEvent::Published(published)),
+            Err(error) => tell(FleetEvent::Failed(error.to_string())),
+        },
+        FleetCommand::SendPlan(plan) => {
+            let agent = plan.agent.clone();
+            if let Err(error) = fleet.send_plan(plan) {
+                tell(FleetEvent::AgentFailed {
+                    agent,
+                    reason: error.to_string(),
+                });
+            }
+        }
+        FleetCommand::Remove => {
+            fleet.remove();
+            tell(FleetEvent::Removed);
+        }
+    }
+}
+
+fn publish(
+    fleet: &mut Fleet,
+    endpoints: Endpoints,
+    later: &mut Vec<(Fault, Node)>,
+) -> Result<Published, FleetError> {
+    let published = fleet.publish(endpoints)?;
+    for (fault, node) in later.drain(..) {
+        fleet.inject(fault, node)?;
+    }
+    Ok(published)
+}

@@ -1,0 +1,113 @@
+//! A stand-in for an agent: it says hello, obeys the responder's part of its plan, and ends on SIGTERM.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use prober_core::event::{EVENT_SCHEMA, Event, Hello};
+use prober_core::observation::Tier;
+use prober_core::plan::{Accept, Plan};
+use prober_core::time::Timestamp;
+use prober_core::topology::AgentId;
+
+/// What follows the words of an answer, so that it takes full-sized packets.
+pub(crate) const FILLER: char = '.';
+
+/// What starts one.
+pub(crate) fn command() -> Vec<OsString> {
+    vec![std::env::current_exe().unwrap().into(), "agent".into()]
+}
+
+/// Behaves as an agent would.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let value = |flag: &str| {
+        let at = arguments
+            .iter()
+            .position(|argument| argument == flag)
+            .unwrap();
+        arguments[at + 1].clone()
+    };
+    let (node, pod) = {
+        let agent = value("--agent");
+        let (node, pod) = agent.split_once('/').unwrap();
+        (node.to_owned(), pod.to_owned())
+    };
+    say(&Event::Hello(Hello {
+        schema: EVENT_SCHEMA.to_owned(),
+        agent: AgentId::new(node, pod.clone()),
+        version: "stand-in".to_owned(),
+        tier: Tier::T0,
+        addresses: Vec::new(),
+        limits: Vec::new(),
+        at: Timestamp::default(),
+    }));
+    let mut taken = None;
+    let mut responder = Responder {
+        pod,
+        listening: None,
+    };
+    loop {
+        if let Ok(text) = std::fs::read(value("--plan"))
+            && let Ok(plan) = serde_json::from_slice::<Plan>(&text)
+            && taken != Some(plan.generation)
+        {
+            responder.obey(plan.responder.accept, plan.responder.ports[0]);
+            taken = Some(plan.generation);
+            say(&Event::PlanAccepted {
+                generation: plan.generation,
+            });
+        }
+        // A file that may be replaced has no event to await but its next look.
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+struct Responder {
+    pod: String,
+    listening: Option<(Arc<AtomicBool>, u16)>,
+}
+
+impl Responder {
+    /// `Paused` is treated as `Closed`: that its queue fills is the real agent's business.
+    fn obey(&mut self, accept: Accept, port: u16) {
+        if let Some((closing, port)) = self.listening.take() {
+            closing.store(true, Ordering::Release);
+            // The listener looks at the flag when somebody comes, and its end is the connection's.
+            let mut last = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let mut rest = Vec::new();
+            last.read_to_end(&mut rest).unwrap();
+        }
+        match accept {
+            Accept::Running => {
+                let listener = TcpListener::bind(("::", port)).unwrap();
+                let closing = Arc::new(AtomicBool::new(false));
+                self.listening = Some((Arc::clone(&closing), port));
+                let pod = self.pod.clone();
+                thread::spawn(move || answer(&listener, &closing, &pod));
+            }
+            Accept::Paused | Accept::Closed => {}
+        }
+    }
+}
+
+fn answer(listener: &TcpListener, closing: &AtomicBool, pod: &str) {
+    let filler = FILLER.to_string().repeat(4000);
+    loop {
+        let (mut stream, peer) = listener.accept().unwrap();
+        if closing.load(Ordering::Acquire) {
+            return;
+        }
+        let seen = peer.ip().to_canonical();
+        // A client that is gone already is not the server's concern.
+        let _gone = write!(stream, "{pod} {seen}{filler}");
+    }
+}
+
+fn say(event: &Event) {
+    println!("{}", event.to_line());
+}
