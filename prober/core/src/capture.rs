@@ -1,6 +1,6 @@
 //! Captures: pcap and pcapng, byte slices in, packets out, and back.
 //!
-//! [`read`] gives what is whole of a file, however it was cut, and says in [`Capture::notes`] what
+//! `read` gives what is whole of a file, however it was cut, and says in `Capture::notes` what
 //! is not there. The packets borrow the file's bytes: memory is bounded by the file's size.
 
 use std::borrow::Cow;

@@ -1,8 +1,8 @@
 //! One probe as a state machine that neither reads a clock nor knows a socket.
 //!
 //! Fed with time and with what one end sees, it says what to send, until when it waits, and what
-//! came of it. It has two roles: the [`Role::Driver`] sends crafted segments; the
-//! [`Role::Witness`] sends nothing and is only shown what the kernel, or a capture, did. Both
+//! came of it. It has two roles: the `Role::Driver` sends crafted segments; the
+//! `Role::Witness` sends nothing and is only shown what the kernel, or a capture, did. Both
 //! classify by the same code, and only by packets, never by an errno.
 //!
 //! ```text

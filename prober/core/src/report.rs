@@ -1,6 +1,6 @@
 //! What a run found, as one document: text, HTML, pcapng and JSON show nothing that is not in it.
 //!
-//! A [`Report`] is made once from the joined evidence and its diagnoses, and is read back from
+//! A `Report` is made once from the joined evidence and its diagnoses, and is read back from
 //! its own JSON without loss, so that a saved report can be shown in any form later. The names
 //! of its fields are a contract (`deploy/schema/report.v1.json`).
 

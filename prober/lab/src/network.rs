@@ -1,7 +1,7 @@
 //! A lab that is up: its namespaces, and on each node a kube-proxy of few words.
 //!
 //! A kube-proxy here is a state: running, it writes what the EndpointSlices say whenever they change; stopped, its
-//! old rules stay in force. The namespaces need no owner: they are gone with the process (see [`crate::isolate`]).
+//! old rules stay in force. The namespaces need no owner: they are gone with the process (see `crate::isolate`).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Frames into packets: any byte string gives a [`Packet`] or a [`ParseError`].
+//! Frames into packets: any byte string gives a `Packet` or a `ParseError`.
 //!
 //! A frame may be cut at the end by a capture's snap length: lengths come from the headers, the
 //! payload is what is there. What contradicts itself is an error, never a guess.

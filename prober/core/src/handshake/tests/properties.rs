@@ -1,3 +1,1 @@
 //! Any packets in any order.
-
-
