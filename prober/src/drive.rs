@@ -32,7 +32,9 @@ fn step(run: &mut Run, commands: &Sender<FleetCommand>, events: &Receiver<FleetE
             run.handle(gone(), now());
         }
     }
-    let wait = run.poll_timeout().map_or(GLANCE, |(at, _)| at.since(now()).min(GLANCE));
+    let wait = run
+        .poll_timeout()
+        .map_or(GLANCE, |(at, _)| at.since(now()).min(GLANCE));
     match events.recv_timeout(wait) {
         Ok(event) => run.handle(event, now()),
         Err(RecvTimeoutError::Timeout) => {}
@@ -47,6 +49,8 @@ fn gone() -> FleetEvent {
 
 /// The wall clock, which also stamps packets.
 pub(crate) fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_nanos(nanos(since_epoch))
 }

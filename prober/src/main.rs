@@ -1,2 +1,68 @@
-//! Placeholder.
-fn main() {}
+//! The program `prober`: parses its command line, runs one command, tells by its exit status.
+//!
+//! 0 healthy, 1 a path fails, 2 could not run; a reader that goes away is no error.
+
+/// Runs as an agent.
+mod agent;
+/// The words of the command line.
+mod cli;
+/// Scripts that complete commands in a shell.
+mod completions;
+/// Drives a run against its fleet.
+mod drive;
+/// Causes and what there is to know of them.
+mod explain;
+/// The lab by hand.
+mod lab;
+/// The manual page.
+mod man;
+/// Failing probes as a capture.
+mod pcapng;
+/// A display of a run on a terminal.
+mod progress;
+/// Saved reports in other forms.
+mod report;
+/// A whole run.
+mod run;
+/// What is written to the terminal, or to whoever reads.
+mod show;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+
+/// The exit status of what could not run.
+const COULD_NOT_RUN: u8 = 2;
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match Cli::try_parse_from(&words) {
+        Ok(cli) => finish(dispatch(cli.command, &words)),
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(COULD_NOT_RUN);
+            finish(show::usage(&error).map(|()| ExitCode::from(code)))
+        }
+    }
+}
+
+fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => run::run(&args, words),
+        Command::Lab(args) => lab::lab(args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Report(args) => report::report(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
+        Command::Agent(args) => Ok(agent::agent(args)),
+    }
+}
+
+fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        show::failure(&error);
+        ExitCode::from(COULD_NOT_RUN)
+    })
+}

@@ -209,7 +209,7 @@ fn add_untold(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
 ) {
-    let (outcomes, first_syn_success) = super::case::counts(evidence);
+    let total = evidence.total();
     let symptom = |kind| match kind {
         OutcomeKind::Established => Symptom::Lossy,
         OutcomeKind::Reset => Symptom::Reset,
@@ -219,15 +219,18 @@ fn add_untold(
     };
     for kind in OutcomeKind::ALL {
         let failed = match kind {
-            OutcomeKind::Established => outcomes.established.saturating_sub(first_syn_success),
+            OutcomeKind::Established => total
+                .outcomes
+                .established
+                .saturating_sub(total.first_syn_success),
             OutcomeKind::Reset
             | OutcomeKind::Timeout
             | OutcomeKind::Unreachable
-            | OutcomeKind::Mismatched => outcomes.of(kind),
+            | OutcomeKind::Mismatched => total.outcomes.of(kind),
         };
         if failed > 0 {
             let lost = kind == OutcomeKind::Timeout
-                && outcomes.established > 0
+                && total.outcomes.established > 0
                 && evidence.path.server.is_some();
             let symptom = if lost { Symptom::Lossy } else { symptom(kind) };
             groups.insert((symptom, evidence.path.server.clone()), Vec::new());

@@ -1,1 +1,1 @@
-//! All probes in flight.
+

@@ -459,18 +459,12 @@ impl Cluster {
         dropped: u64,
     ) -> Self {
         let known = self.matrix.nodes.get_mut(&node(n)).unwrap();
-        let during = LinkCounters::default();
-        let after = LinkCounters {
-            tx_packets: sent,
-            rx_packets: received,
-            tx_dropped: dropped,
-            ..during
-        };
-        for (facts, counters) in [(&mut known.during, during), (&mut known.after, after)] {
-            let links = facts.as_mut().unwrap().links.as_mut().unwrap();
-            let link = links.iter_mut().find(|one| one.name == link).unwrap();
-            link.counters = Some(counters);
-        }
+        let links = known.after.as_mut().unwrap().links.as_mut().unwrap();
+        let link = links.iter_mut().find(|one| one.name == link).unwrap();
+        let counters = link.counters.as_mut().unwrap();
+        counters.tx_packets += sent;
+        counters.rx_packets += received;
+        counters.tx_dropped += dropped;
         self
     }
 
@@ -649,7 +643,7 @@ fn link(name: &str, kind: &str, mac: Mac, mtu: u32) -> Link {
         carrier: true,
         mac: Some(mac),
         master: None,
-        counters: None,
+        counters: Some(LinkCounters::default()),
         hairpin: None,
         bridge: None,
         vxlan: None,
@@ -979,23 +973,13 @@ impl Scene {
             at,
             Direction::Received,
             link,
-            self.seen_as(),
+            self.src,
             local,
             63,
             TcpFlags::SYN,
             self.isn,
             Seq(0),
         )
-    }
-
-    /// The client as the server sees it: a pod that reaches itself is masqueraded.
-    fn seen_as(&self) -> SocketAddr {
-        if self.path.route == Route::Hairpin {
-            let ip = gateway(number(&self.path.client.node), self.path.family);
-            SocketAddr::new(ip, 61_000)
-        } else {
-            self.src
-        }
     }
 
     fn refusal(&self, at: u64) -> Observation {

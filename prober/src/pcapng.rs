@@ -1,0 +1,113 @@
+//! Failing probes as a capture: both ends of each, with what is to be said of single packets.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use prober_core::capture::{Remarked, View, write_pcapng};
+use prober_core::observation::Observation;
+use prober_core::render::text;
+use prober_core::report::mark::{End, MarkKind};
+use prober_core::report::{PathReport, ProbeReport, Report};
+use prober_core::topology::PathId;
+
+/// The capture, one interface for each agent.
+pub(crate) fn capture(report: &Report) -> anyhow::Result<Vec<u8>> {
+    let mut ends: BTreeMap<String, Vec<Remarked<'_>>> = BTreeMap::new();
+    for path in &report.paths {
+        for probe in &path.probes {
+            let client = name(
+                path.client.node.as_ref().map(ToString::to_string),
+                path.client.pod.as_deref(),
+            );
+            ends.entry(client).or_default().extend(remarked(
+                report,
+                path,
+                probe,
+                End::Client,
+                &probe.client.observations,
+            ));
+            if let Some(witness) = &probe.server {
+                let agent = probe.server_agent.as_ref();
+                let server = name(
+                    agent.map(|agent| agent.node.to_string()),
+                    agent.map(|agent| agent.pod.as_str()),
+                );
+                ends.entry(server).or_default().extend(remarked(
+                    report,
+                    path,
+                    probe,
+                    End::Server,
+                    &witness.observations,
+                ));
+            }
+        }
+    }
+    let views: Vec<View<'_>> = ends
+        .into_iter()
+        .map(|(interface, packets)| View { interface, packets })
+        .collect();
+    write_pcapng(&views).context("write the failing probes as pcapng")
+}
+
+fn name(node: Option<String>, pod: Option<&str>) -> String {
+    match (node, pod) {
+        (Some(node), Some(pod)) => format!("{node}/{pod}"),
+        (Some(node), None) => node,
+        (None, Some(pod)) => pod.to_owned(),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
+/// One end's packets; its first says which probe it is and what is diagnosed.
+fn remarked<'a>(
+    report: &Report,
+    path: &PathReport,
+    probe: &ProbeReport,
+    end: End,
+    seen: &'a [Observation],
+) -> Vec<Remarked<'a>> {
+    let mut packets = Vec::new();
+    for (place, observation) in seen.iter().enumerate() {
+        let mut said = Vec::new();
+        if place == 0 {
+            said.push(introduction(report, path, probe));
+        }
+        for mark in probe
+            .marks
+            .iter()
+            .filter(|mark| mark.end == end && mark.packet == place)
+        {
+            said.push(match mark.kind {
+                MarkKind::Odd => format!("odd: {}", mark.note),
+                MarkKind::Follows => mark.note.clone(),
+            });
+        }
+        let comment = said.join("\n");
+        packets.push(Remarked {
+            observation,
+            comment: Cow::Owned(comment),
+        });
+    }
+    packets
+}
+
+fn introduction(report: &Report, path: &PathReport, probe: &ProbeReport) -> String {
+    let titles: Vec<String> = report
+        .diagnoses
+        .iter()
+        .filter(|diagnosis| explains(&diagnosis.paths, path.id))
+        .map(|diagnosis| text::title(report, diagnosis))
+        .collect();
+    let outcome = probe.client.outcome.kind().as_str();
+    let said = if titles.is_empty() {
+        "no diagnosis".to_owned()
+    } else {
+        titles.join("; ")
+    };
+    format!("prober: {} {}, {outcome}: {said}", path.route, path.scope)
+}
+
+fn explains(paths: &[PathId], path: PathId) -> bool {
+    paths.contains(&path)
+}

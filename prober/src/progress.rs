@@ -1,0 +1,71 @@
+//! A display of a run on a terminal: on standard error, gone when the run is over.
+
+use std::io::IsTerminal as _;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use prober_core::run::{Phase, Run};
+
+/// Whether progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verbosity {
+    /// Where standard error is a terminal.
+    Usual,
+    /// Never.
+    Quiet,
+}
+
+/// The display.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// A display, shown on terminals only.
+    pub(crate) fn new(verbosity: Verbosity) -> Self {
+        let is_shown = match verbosity {
+            Verbosity::Usual => std::io::stderr().is_terminal(),
+            Verbosity::Quiet => false,
+        };
+        let target = if is_shown {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len}") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// Says what is being done before there is a run.
+    pub(crate) fn say(&self, what: &'static str) {
+        self.0.set_message(what);
+        self.0.tick();
+    }
+
+    /// Shows how far a run is.
+    pub(crate) fn show(&self, run: &Run) {
+        let (done, all) = run.progress();
+        self.0.set_length(all.max(done));
+        self.0.set_position(done);
+        self.say(words(run.phase()));
+    }
+
+    /// Takes the display away.
+    pub(crate) fn clear(self) {
+        self.0.finish_and_clear();
+    }
+}
+
+const fn words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::ReadingFacts => "reading what the nodes say",
+        Phase::Placing => "starting agents",
+        Phase::Publishing => "publishing the test Services",
+        Phase::Probing => "probing",
+        Phase::Suspecting => "looking closer at what fails",
+        Phase::Lingering => "waiting for the last answers",
+        Phase::ReadingChanges => "reading what changed on the nodes",
+        Phase::Removing => "removing everything",
+        Phase::Ended => "done",
+    }
+}
