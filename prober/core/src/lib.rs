@@ -41,6 +41,8 @@ pub mod random;
 pub mod render;
 /// What a run found, as one document.
 pub mod report;
+/// Captures as evidence.
+pub mod replay;
 /// A whole run as a machine.
 pub mod run;
 /// Intervals for shares that were counted.

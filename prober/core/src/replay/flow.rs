@@ -1,0 +1,274 @@
+//! Packets of one observer into flows: everything that belongs to one client's SYN.
+//!
+//! To a flow belong its own segments, those that another address sends in answer to its SYN (they
+//! acknowledge its number), the client's refusal of those, and ICMP errors that quote it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::local::{End, Local};
+use crate::capture::Captured;
+use crate::mac::Mac;
+use crate::observation::{Direction, Observation};
+use crate::time::Timestamp;
+use crate::wire::{Body, Checksum, Packet, Seq, TcpFlags};
+
+/// Copies of one packet on several interfaces of a forwarding host follow within this time.
+const FORWARDED_WITHIN: Duration = Duration::from_millis(5);
+
+/// The most packets of one flow that are kept: a handshake and what follows it.
+const MOST: usize = 64;
+
+/// One handshake as one observer saw it.
+#[derive(Clone, Debug)]
+pub(super) struct Flow {
+    /// The client's address as it is here.
+    pub(super) client: SocketAddr,
+    /// Whom it asks, as it is here.
+    pub(super) target: SocketAddr,
+    /// The number of its SYN.
+    pub(super) isn: Seq,
+    /// Where the observer stands.
+    pub(super) end: End,
+    /// The hop limit of its first SYN.
+    pub(super) hop_limit: u8,
+    /// When its first SYN was seen.
+    pub(super) started: Timestamp,
+    /// Its packets, sent and received as the observer's end sees it.
+    pub(super) packets: Vec<Observation>,
+    /// The Ethernet address of the observer's end.
+    own: Option<Mac>,
+}
+
+/// What one observer saw.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    /// In the order of their SYNs.
+    pub(super) flows: Vec<Flow>,
+    /// Connections without a SYN.
+    pub(super) unstarted: usize,
+}
+
+/// Sorts an observer's packets, given in the order of their stamps.
+pub(super) fn flows(packets: &[&Captured<'_>]) -> Flows {
+    let mut sorter = Sorter {
+        local: Local::of(packets),
+        flows: Vec::new(),
+        by_pair: BTreeMap::new(),
+        by_number: BTreeMap::new(),
+        strays: BTreeSet::new(),
+    };
+    for captured in packets {
+        sorter.take(captured);
+    }
+    Flows {
+        flows: sorter.flows,
+        unstarted: sorter.strays.len(),
+    }
+}
+
+/// The flows so far, and how a packet finds its own: the newest of its addresses, or of its number.
+struct Sorter {
+    local: Local,
+    flows: Vec<Flow>,
+    by_pair: BTreeMap<(SocketAddr, SocketAddr), usize>,
+    by_number: BTreeMap<(SocketAddr, u32), usize>,
+    strays: BTreeSet<(SocketAddr, SocketAddr)>,
+}
+
+impl Sorter {
+    fn take(&mut self, captured: &Captured<'_>) {
+        match &captured.packet.body {
+            Body::Tcp(ip, tcp) => {
+                let src = SocketAddr::new(ip.src, tcp.src_port);
+                let dst = SocketAddr::new(ip.dst, tcp.dst_port);
+                if tcp.flags.is_syn() {
+                    let place = self.flow_of_syn(captured, src, dst, tcp.seq);
+                    self.push(place, captured);
+                } else if let Some(place) = self.find(src, dst, tcp.flags, tcp.seq, tcp.ack) {
+                    self.push(place, captured);
+                } else if !tcp.flags.has(TcpFlags::RST) {
+                    self.strays.insert((src.min(dst), src.max(dst)));
+                }
+            }
+            Body::Icmp(_, message) => {
+                let place = message
+                    .quoted
+                    .and_then(|quoted| self.by_number.get(&(quoted.src, quoted.seq.0)).copied());
+                if let Some(place) = place {
+                    self.push(place, captured);
+                }
+            }
+            Body::Resolution(_) => {}
+        }
+    }
+
+    fn find(
+        &self,
+        src: SocketAddr,
+        dst: SocketAddr,
+        flags: TcpFlags,
+        seq: Seq,
+        ack: Seq,
+    ) -> Option<usize> {
+        let before = |number: Seq| number.0.wrapping_sub(1);
+        let answered = || self.by_number.get(&(dst, before(ack)));
+        let refused = || self.by_number.get(&(src, before(seq)));
+        let answers = flags.is_syn_ack() || flags.has(TcpFlags::RST.with(TcpFlags::ACK));
+        let refuses = flags.has(TcpFlags::RST);
+        let own = self
+            .by_pair
+            .get(&(src, dst))
+            .or_else(|| self.by_pair.get(&(dst, src)));
+        answers
+            .then(answered)
+            .flatten()
+            .or(own)
+            .or_else(|| refuses.then(refused).flatten())
+            .copied()
+    }
+
+    fn flow_of_syn(
+        &mut self,
+        captured: &Captured<'_>,
+        client: SocketAddr,
+        target: SocketAddr,
+        isn: Seq,
+    ) -> usize {
+        let known = self.by_pair.get(&(client, target)).copied();
+        if let Some(place) = known
+            && self.flows.get(place).is_some_and(|flow| flow.isn == isn)
+        {
+            return place;
+        }
+        // The same number from the same port to another address: what a translating host makes of
+        // the SYN that it forwards, so that neither copy is an end's.
+        let twin = self.by_number.get(&(client, isn.0)).copied();
+        let end = match twin.and_then(|twin| self.flows.get_mut(twin)) {
+            Some(twin) if is_copy(twin, captured) => {
+                twin.end = End::Between;
+                End::Between
+            }
+            Some(_) | None => self.local.end(captured),
+        };
+        let link = captured.packet.link;
+        let own = match end {
+            End::Client => link.map(|link| link.src),
+            End::Server => link.and_then(|link| link.dst),
+            End::Between => None,
+        };
+        let place = self.flows.len();
+        self.flows.push(Flow {
+            client,
+            target,
+            isn,
+            end,
+            hop_limit: captured.packet.tcp().map_or(0, |(ip, _)| ip.hop_limit),
+            started: captured.at,
+            packets: Vec::new(),
+            own: own.filter(|mac| mac.0 != [0; 6]),
+        });
+        self.by_pair.insert((client, target), place);
+        // A translated copy must not take the answers of the SYN that it was made of.
+        self.by_number.entry((client, isn.0)).or_insert(place);
+        place
+    }
+
+    fn push(&mut self, place: usize, captured: &Captured<'_>) {
+        if let Some(flow) = self.flows.get_mut(place) {
+            flow.push(captured);
+        }
+    }
+}
+
+/// Whether a SYN is what forwarding made of this flow's: seen at once, on its way out.
+fn is_copy(flow: &Flow, syn: &Captured<'_>) -> bool {
+    let fewer_hops = syn
+        .packet
+        .tcp()
+        .is_some_and(|(ip, _)| ip.hop_limit <= flow.hop_limit);
+    let at_once = syn.at.since(flow.started) <= FORWARDED_WITHIN;
+    fewer_hops && at_once && flow.end != End::Client && syn.direction == Some(Direction::Sent)
+}
+
+impl Flow {
+    fn push(&mut self, captured: &Captured<'_>) {
+        if self.packets.len() >= MOST || self.is_forwarded_copy(captured) {
+            return;
+        }
+        let direction = self.direction(captured);
+        let mut packet = captured.packet;
+        if let (Direction::Sent, Body::Tcp(_, tcp)) = (direction, &mut packet.body) {
+            // What the own device has yet to fill in cannot be judged.
+            tcp.checksum = Checksum::Unknown;
+        }
+        self.packets.push(Observation {
+            at: captured.at,
+            direction,
+            packet,
+        });
+    }
+
+    fn direction(&self, captured: &Captured<'_>) -> Direction {
+        let link = captured.packet.link;
+        if let (Some(own), Some(link)) = (self.own, link)
+            && let Some(dst) = link.dst
+        {
+            let group = dst.0.first().is_some_and(|first| first & 1 == 1);
+            return if link.src == own {
+                Direction::Sent
+            } else if dst == own || group {
+                Direction::Received
+            } else {
+                Direction::Overheard
+            };
+        }
+        if self.end != End::Between
+            && let Some(told) = captured.direction
+        {
+            return told;
+        }
+        let from_client = match &captured.packet.body {
+            Body::Tcp(..) => captured.packet.tcp_src() == Some(self.client),
+            Body::Icmp(..) | Body::Resolution(_) => false,
+        };
+        match (self.end, from_client) {
+            (End::Client | End::Between, true) | (End::Server, false) => Direction::Sent,
+            (End::Client | End::Between, false) | (End::Server, true) => Direction::Received,
+        }
+    }
+
+    /// On a forwarding host ("any") a packet comes by once for each interface.
+    fn is_forwarded_copy(&mut self, captured: &Captured<'_>) -> bool {
+        let copied = captured.direction.is_some()
+            && self.packets.iter().rev().take(4).any(|kept| {
+                captured.at.since(kept.at) <= FORWARDED_WITHIN
+                    && same_segment(&kept.packet, &captured.packet)
+            });
+        if copied && self.end == End::Server && captured.direction == Some(Direction::Sent) {
+            self.end = End::Between;
+            self.own = None;
+            for kept in &mut self.packets {
+                kept.direction = match kept.direction {
+                    Direction::Sent => Direction::Received,
+                    Direction::Received => Direction::Sent,
+                    Direction::Overheard => Direction::Overheard,
+                };
+            }
+        }
+        copied && self.end == End::Between
+    }
+}
+
+/// The same TCP segment, but for what changes on its way.
+fn same_segment(one: &Packet, other: &Packet) -> bool {
+    let (Some((a, one)), Some((b, other))) = (one.tcp(), other.tcp()) else {
+        return false;
+    };
+    let one = crate::wire::Tcp {
+        checksum: other.checksum,
+        ..*one
+    };
+    (a.src, a.dst, a.ident) == (b.src, b.dst, b.ident) && one == *other
+}

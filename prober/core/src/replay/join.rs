@@ -1,0 +1,101 @@
+//! Flows of several observers into handshakes: the two ends of one share its sequence number.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::flow::Flow;
+use super::local::End;
+use crate::observation::{Direction, Observation};
+
+/// One handshake, seen from its client's end and perhaps from its server's.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// Who saw the client's end.
+    pub(super) observer: usize,
+    /// As the client's end, or what is nearest to it, saw it.
+    pub(super) client: Flow,
+    /// As its server's end saw it.
+    pub(super) server: Option<Flow>,
+    /// Whom the SYN asks further on, where somebody saw that: after translation.
+    pub(super) translated: Option<SocketAddr>,
+}
+
+/// The handshakes of all captures.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    /// In the order of observers and SYNs.
+    pub(super) handshakes: Vec<Joined>,
+    /// How many only their server's end shows.
+    pub(super) server_only: usize,
+}
+
+/// Joins flows, each with the number of its observer.
+pub(super) fn join(flows: Vec<(usize, Flow)>) -> Handshakes {
+    let mut by_number: BTreeMap<u32, Vec<(usize, Flow)>> = BTreeMap::new();
+    for (observer, flow) in flows {
+        by_number
+            .entry(flow.isn.0)
+            .or_default()
+            .push((observer, flow));
+    }
+    let mut joined = Handshakes::default();
+    for views in by_number.into_values() {
+        join_one_number(views, &mut joined);
+    }
+    joined
+        .handshakes
+        .sort_by_key(|handshake| (handshake.observer, handshake.client.started));
+    joined
+}
+
+/// Joins what shares a number: one handshake, or a scan that gives all of its SYNs the same.
+fn join_one_number(mut views: Vec<(usize, Flow)>, joined: &mut Handshakes) {
+    // Nearest to the client first; hop limits only ever fall.
+    views.sort_by_key(|(observer, flow)| {
+        (flow.end, u8::MAX - flow.hop_limit, *observer, flow.started)
+    });
+    let first = joined.handshakes.len();
+    let clients = views.iter().filter(|(_, flow)| flow.end == End::Client);
+    let is_scan = clients.count() > 1;
+    for (observer, flow) in views {
+        let seeds = joined.handshakes.get_mut(first..).unwrap_or_default();
+        let mut fitting = seeds.iter_mut().filter(|seed| {
+            flow.end != End::Client
+                && (!is_scan || seed.client.client.port() == flow.client.port())
+        });
+        match (fitting.next(), fitting.next()) {
+            (Some(only), None) => only.add(observer, flow),
+            (Some(_), Some(_)) => {}
+            (None, _) if flow.end == End::Server => joined.server_only += 1,
+            (None, _) => joined.handshakes.push(Joined {
+                observer,
+                client: flow,
+                server: None,
+                translated: None,
+            }),
+        }
+    }
+}
+
+impl Joined {
+    /// Adds what is seen further on.
+    fn add(&mut self, observer: usize, flow: Flow) {
+        if flow.target != self.client.target {
+            self.translated = Some(flow.target);
+        }
+        match flow.end {
+            End::Server if self.server.is_none() => self.server = Some(flow),
+            // The bridge floods a frame to all of its ports while it does not know the right one:
+            // the client's end then sees what became of its own SYN.
+            End::Between if observer == self.observer && self.client.end == End::Client => {
+                let overheard = flow.packets.into_iter().map(|seen| Observation {
+                    direction: Direction::Overheard,
+                    ..seen
+                });
+                self.client.packets.extend(overheard);
+                self.client.packets.sort_by_key(|seen| seen.at);
+            }
+            End::Server | End::Between | End::Client => {}
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Where an observer stands: at the client's end of a flow, at its server's, or between.
+//!
+//! A file may say which way each packet went. Where it does not, the host that it was taken on is
+//! the one whose address is on every packet; of two such, the one whose packets nobody has
+//! forwarded yet, or else the one that asked first.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::capture::Captured;
+use crate::mac::Mac;
+use crate::observation::Direction;
+use crate::wire::Link;
+
+/// Where an observer of a flow stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// On the host that sent the SYN.
+    Client,
+    /// On the way: on a node or a router that forwards.
+    Between,
+    /// On the host that the SYN came to.
+    Server,
+}
+
+/// The host that a capture was taken on, as far as its packets tell.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Local {
+    Mac(Mac),
+    Ip(IpAddr),
+    Unknown,
+}
+
+impl Local {
+    /// Finds the address that is on the most packets.
+    pub(super) fn of(packets: &[&Captured<'_>]) -> Self {
+        let tcp = || packets.iter().filter_map(|seen| seen.packet.tcp().map(|tcp| (seen, tcp)));
+        let macs = tcp().filter_map(|(seen, (ip, tcp))| {
+            let (src, dst) = unicast(seen.packet.link?)?;
+            Some((src, dst, undiminished(ip.hop_limit), tcp.flags.is_syn()))
+        });
+        let ips = tcp().map(|(_, (ip, tcp))| {
+            (ip.src, ip.dst, undiminished(ip.hop_limit), tcp.flags.is_syn())
+        });
+        most_covered(macs)
+            .map(Self::Mac)
+            .or_else(|| most_covered(ips).map(Self::Ip))
+            .unwrap_or(Self::Unknown)
+    }
+
+    /// Where the observer of this SYN stands.
+    pub(super) fn end(self, syn: &Captured<'_>) -> End {
+        match syn.direction {
+            Some(Direction::Sent) => return End::Client,
+            Some(Direction::Received) => return End::Server,
+            Some(Direction::Overheard) => return End::Between,
+            None => {}
+        }
+        let Some((ip, _)) = syn.packet.tcp() else {
+            return End::Between;
+        };
+        let (is_src, is_dst) = match self {
+            Self::Mac(mac) => {
+                let ends = syn.packet.link.and_then(unicast);
+                (
+                    ends.is_some_and(|(src, _)| src == mac),
+                    ends.is_some_and(|(_, dst)| dst == mac),
+                )
+            }
+            Self::Ip(local) => (ip.src == local, ip.dst == local),
+            Self::Unknown => (undiminished(ip.hop_limit), false),
+        };
+        match (is_src, is_dst) {
+            (true, _) => End::Client,
+            (false, true) => End::Server,
+            (false, false) => End::Between,
+        }
+    }
+}
+
+/// Whether no router has counted this hop limit down yet: the values that systems start with.
+pub(super) const fn undiminished(hop_limit: u8) -> bool {
+    matches!(hop_limit, 64 | 128 | 255)
+}
+
+/// The two addresses of a frame that one host sent to one other; loopback has none.
+fn unicast(link: Link) -> Option<(Mac, Mac)> {
+    let dst = link.dst?;
+    let group = dst.0.first().is_some_and(|first| first & 1 == 1);
+    (!group && link.src.0 != [0; 6]).then_some((link.src, dst))
+}
+
+/// How often an address was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    packets: u64,
+    forwarded: u64,
+    first_syn: Option<usize>,
+}
+
+fn most_covered<K: Ord + Copy>(
+    packets: impl Iterator<Item = (K, K, bool, bool)>,
+) -> Option<K> {
+    let mut seen: BTreeMap<K, Seen> = BTreeMap::new();
+    for (place, (src, dst, fresh, syn)) in packets.enumerate() {
+        let sender = seen.entry(src).or_default();
+        sender.packets += 1;
+        sender.forwarded += u64::from(!fresh);
+        if syn {
+            sender.first_syn.get_or_insert(place);
+        }
+        if src != dst {
+            seen.entry(dst).or_default().packets += 1;
+        }
+    }
+    seen.into_iter()
+        .min_by_key(|(_, seen)| {
+            (
+                u64::MAX - seen.packets,
+                seen.forwarded,
+                seen.first_syn.unwrap_or(usize::MAX),
+            )
+        })
+        .map(|(key, _)| key)
+}

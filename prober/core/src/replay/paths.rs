@@ -1,0 +1,340 @@
+//! Handshakes into evidence of paths: from each client address to each address and port it asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::Observer;
+use super::flow::Flow;
+use super::join::Joined;
+use super::local::undiminished;
+use crate::event::Witness;
+use crate::evidence::{Backend, Evidence, Matrix, PathEvidence, PathTally, Source};
+use crate::family::Family;
+use crate::handshake::{Call, Handshake, Patience, Role};
+use crate::observation::{Direction, EngineKind, Observation, Outcome, ProbeResult};
+use crate::time::Timestamp;
+use crate::topology::{AgentId, NodeName, Path, PathId, Route};
+use crate::wire::{Body, TcpFlags};
+
+/// How long an answer may take: three SYNs of every known schedule, and some.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How many healthy connections of one path are told in full.
+const HEALTHY_TOLD: usize = 8;
+
+/// How many failing connections of one path are told in full.
+const FAILING_TOLD: usize = 500;
+
+/// A client that failed on so many ports of one host, and succeeded on none of them, is looking for open ports.
+const SCANNED_PORTS: usize = 10;
+
+/// What is between one client address and one address and port that it asked.
+#[derive(Debug, Default)]
+struct Asked {
+    probes: Vec<Evidence>,
+    /// Who really answered, or was asked after translation.
+    backends: BTreeSet<SocketAddr>,
+    /// Whether an answer came over the bridge or the wire without a router between; `None` where no
+    /// answer came.
+    direct: Option<bool>,
+}
+
+/// Makes the matrix; notes what could not be decided.
+pub(super) fn matrix(
+    observers: &[Observer<'_>],
+    handshakes: Vec<Joined>,
+    notes: &mut Vec<String>,
+) -> Matrix {
+    let listening = Listening::of(&handshakes);
+    let mut asked: BTreeMap<(IpAddr, SocketAddr), Asked> = BTreeMap::new();
+    let mut undecided = 0;
+    for joined in handshakes {
+        let Some(observer) = observers.get(joined.observer) else {
+            continue;
+        };
+        let Some(client) = shown(&joined.client, observer) else {
+            undecided += 1;
+            continue;
+        };
+        let key = (joined.client.client.ip(), joined.client.target);
+        asked.entry(key).or_default().add(&joined, client, &listening);
+    }
+    if undecided > 0 {
+        notes.push(format!(
+            "connections that were unanswered when the capture ended: {undecided}, not judged, since an answer may have come"
+        ));
+    }
+    leave_out_scans(&mut asked, notes);
+    let mut matrix = Matrix {
+        source: Source::Capture,
+        ..Matrix::default()
+    };
+    for (number, ((client, target), asked)) in (0..).zip(asked) {
+        let id = PathId(number);
+        matrix.paths.insert(id, asked.finish(id, client, target));
+    }
+    matrix
+}
+
+/// Shows a flow to a witness; `None` where the capture ends before its outcome is certain.
+fn shown(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
+    let mut witness = Handshake::new(
+        Call {
+            path: PathId(0),
+            src: flow.client,
+            dst: flow.target,
+            patience: Patience::of_witness(DEADLINE),
+        },
+        Role::Witness,
+    );
+    witness.start(flow.started);
+    for seen in &flow.packets {
+        witness.observe(seen, &[]);
+    }
+    let ends = flow.started + DEADLINE;
+    let start = observer
+        .packets
+        .partition_point(|captured| captured.at < flow.started);
+    let resolutions = observer
+        .packets
+        .iter()
+        .skip(start)
+        .take_while(|captured| captured.at <= ends)
+        .filter(|captured| matches!(captured.packet.body, Body::Resolution(_)));
+    for captured in resolutions.take(16) {
+        witness.note(&Observation {
+            at: captured.at,
+            direction: captured.direction.unwrap_or(Direction::Overheard),
+            packet: captured.packet,
+        });
+    }
+    witness.handle_timeout(observer.until);
+    let result = witness.finish();
+    let silent = result.outcome == Outcome::Timeout;
+    (!silent || observer.until >= ends).then_some(result)
+}
+
+impl Asked {
+    fn add(&mut self, joined: &Joined, client: ProbeResult, listening: &Listening) {
+        let answer = client.observations.iter().find(|seen| {
+            let answers = |flags: TcpFlags| flags.is_syn_ack() || flags.has(TcpFlags::RST);
+            seen.direction == Direction::Received
+                && seen.packet.tcp().is_some_and(|(_, tcp)| answers(tcp.flags))
+        });
+        if let Some(seen) = answer {
+            let direct = is_direct(seen, &client.observations);
+            self.direct = Some(self.direct.unwrap_or(true) && direct);
+        }
+        let from = match client.outcome {
+            Outcome::Mismatched { from } => Some(from),
+            Outcome::Established { .. }
+            | Outcome::Reset { .. }
+            | Outcome::Unreachable { .. }
+            | Outcome::Timeout => None,
+        };
+        self.backends.extend(from);
+        self.backends.extend(joined.translated);
+        let server = match &joined.server {
+            Some(flow) => Some(witnessed(flow)),
+            None => listening.saw_nothing(joined),
+        };
+        self.probes.push(Evidence {
+            client,
+            server_agent: server.as_ref().map(|seen| agent(seen.local.ip())),
+            server,
+        });
+    }
+
+    fn finish(mut self, id: PathId, client: IpAddr, target: SocketAddr) -> PathEvidence {
+        let client_agent = agent(client);
+        // Who answers without a router between is on the client's own node.
+        let placed = |address: SocketAddr| AgentId {
+            node: match self.direct {
+                Some(true) => client_agent.node.clone(),
+                Some(false) | None => agent(address.ip()).node,
+            },
+            pod: address.ip().to_string(),
+        };
+        let translated = !self.backends.is_empty();
+        let backends: Vec<Backend> = if translated {
+            self.backends.iter().copied().collect()
+        } else {
+            vec![target]
+        }
+        .into_iter()
+        .map(|address| Backend {
+            agent: self.direct.map(|_| placed(address)),
+            address,
+            ready: true,
+        })
+        .collect();
+        let server = match backends.as_slice() {
+            [only] => only.agent.clone(),
+            _ => None,
+        };
+        for probe in &mut self.probes {
+            probe.client.path = id;
+            let backend = probe.server.as_ref().map(|seen| seen.local);
+            probe.server_agent = backend.map(placed);
+        }
+        let mut tally = PathTally::default();
+        for probe in &self.probes {
+            tally.outcomes.count(probe.client.outcome.kind());
+            if let Outcome::Established { rtt_ns, .. } = probe.client.outcome {
+                tally.rtt.record(Duration::from_nanos(rtt_ns));
+            }
+            tally.first_syn_success += u64::from(probe.client.is_first_syn_success());
+        }
+        let (mut healthy, mut failing) = (0, 0);
+        self.probes.retain(|probe| {
+            let (count, most) = if probe.client.is_first_syn_success() {
+                (&mut healthy, HEALTHY_TOLD)
+            } else {
+                (&mut failing, FAILING_TOLD)
+            };
+            *count += 1;
+            *count <= most
+        });
+        PathEvidence {
+            path: Path {
+                client: client_agent,
+                server,
+                route: if translated {
+                    Route::ClusterIp
+                } else {
+                    Route::PodIp
+                },
+                family: Family::of(client),
+            },
+            target,
+            backends,
+            tallies: BTreeMap::from([(EngineKind::Kernel, tally)]),
+            probes: self.probes,
+            ladder: None,
+            other_port: None,
+        }
+    }
+}
+
+/// A capture knows addresses, neither pods nor nodes.
+fn agent(address: IpAddr) -> AgentId {
+    AgentId {
+        node: NodeName::new(format!("node of {address}")),
+        pod: address.to_string(),
+    }
+}
+
+/// Whether an answer came as its sender sent it: no router has counted its hop limit down, nor is
+/// it from the host that the client sent its SYN to.
+fn is_direct(answer: &Observation, all: &[Observation]) -> bool {
+    let Some((ip, tcp)) = answer.packet.tcp() else {
+        return false;
+    };
+    let asked = all.iter().find_map(|seen| {
+        let (sent, _) = seen.packet.tcp()?;
+        (seen.direction == Direction::Sent).then_some((sent.dst, seen.packet.link?.dst?))
+    });
+    let from_router = match (asked, answer.packet.link) {
+        // The host that was asked itself may well be the next hop.
+        (Some((dst, router)), Some(link)) => link.src == router && (dst != ip.src || tcp.flags.has(TcpFlags::RST)),
+        (Some(_) | None, Some(_) | None) => false,
+    };
+    undiminished(ip.hop_limit) && !from_router
+}
+
+/// What the server's end saw.
+fn witnessed(flow: &Flow) -> Witness {
+    let mut witness = Witness {
+        isn: flow.isn,
+        peer: flow.client,
+        local: flow.target,
+        syns: 0,
+        syn_acks: 0,
+        acks: 0,
+        resets_received: 0,
+        resets_sent: 0,
+        observations: flow.packets.clone(),
+    };
+    for seen in &flow.packets {
+        let Some((_, tcp)) = seen.packet.tcp() else {
+            continue;
+        };
+        let reset = tcp.flags.has(TcpFlags::RST);
+        match seen.direction {
+            Direction::Received if reset => witness.resets_received += 1,
+            Direction::Received if tcp.flags.is_syn() => witness.syns += 1,
+            Direction::Received => witness.acks += 1,
+            Direction::Sent if reset => witness.resets_sent += 1,
+            Direction::Sent if tcp.flags.is_syn_ack() => witness.syn_acks += 1,
+            Direction::Sent | Direction::Overheard => {}
+        }
+    }
+    witness
+}
+
+/// When servers were known to be watching, on the clock of each client's observer.
+///
+/// A server's capture that has no SYN says something only between two handshakes that both ends
+/// saw: else it may not have run yet, or no more.
+#[derive(Debug, Default)]
+struct Listening(BTreeMap<(usize, IpAddr), (Timestamp, Timestamp)>);
+
+impl Listening {
+    fn of(handshakes: &[Joined]) -> Self {
+        let mut spans = BTreeMap::new();
+        for joined in handshakes {
+            if let Some(server) = &joined.server {
+                let at = joined.client.started;
+                let span = spans
+                    .entry((joined.observer, server.target.ip()))
+                    .or_insert((at, at));
+                *span = (span.0.min(at), span.1.max(at));
+            }
+        }
+        Self(spans)
+    }
+
+    /// The empty witness of a handshake that never came to a server that was watching.
+    fn saw_nothing(&self, joined: &Joined) -> Option<Witness> {
+        let local = joined.translated.unwrap_or(joined.client.target);
+        let (from, to) = self.0.get(&(joined.observer, local.ip()))?;
+        let at = joined.client.started;
+        (*from < at && at < *to).then(|| Witness {
+            isn: joined.client.isn,
+            peer: joined.client.client,
+            local,
+            syns: 0,
+            syn_acks: 0,
+            acks: 0,
+            resets_received: 0,
+            resets_sent: 0,
+            observations: Vec::new(),
+        })
+    }
+}
+
+/// Leaves out what a client met on many ports of one host that it never reached one of.
+fn leave_out_scans(asked: &mut BTreeMap<(IpAddr, SocketAddr), Asked>, notes: &mut Vec<String>) {
+    let fails = |asked: &Asked| {
+        let established = |probe: &Evidence| matches!(probe.client.outcome, Outcome::Established { .. });
+        !asked.probes.iter().any(established)
+    };
+    let mut failed: BTreeMap<(IpAddr, IpAddr), usize> = BTreeMap::new();
+    for ((client, target), asked) in asked.iter() {
+        if fails(asked) {
+            *failed.entry((*client, target.ip())).or_default() += 1;
+        }
+    }
+    for ((client, host), ports) in failed {
+        if ports < SCANNED_PORTS {
+            continue;
+        }
+        asked.retain(|(from, target), asked| {
+            (*from, target.ip()) != (client, host) || !fails(asked)
+        });
+        notes.push(format!(
+            "{client} asked {ports} ports of {host} in vain: a scan, not judged"
+        ));
+    }
+}
