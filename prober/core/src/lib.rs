@@ -39,10 +39,10 @@ pub mod plan;
 pub mod random;
 /// A report as text, JSON and HTML.
 pub mod render;
-/// What a run found, as one document.
-pub mod report;
 /// Captures as evidence.
 pub mod replay;
+/// What a run found, as one document.
+pub mod report;
 /// A whole run as a machine.
 pub mod run;
 /// Intervals for shares that were counted.

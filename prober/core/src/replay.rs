@@ -11,8 +11,6 @@ use crate::capture::{Capture, CaptureError, Captured};
 use crate::evidence::Matrix;
 use crate::time::Timestamp;
 
-use flow::Flow;
-
 /// Packets of one observer into flows.
 mod flow;
 /// Flows of several observers into handshakes.
@@ -98,6 +96,3 @@ fn observers<'a>(capture: &'a Capture<'a>) -> Vec<Observer<'a>> {
     }
     observers
 }
-
-#[cfg(test)]
-mod tests;

@@ -60,8 +60,7 @@ fn join_one_number(mut views: Vec<(usize, Flow)>, joined: &mut Handshakes) {
     for (observer, flow) in views {
         let seeds = joined.handshakes.get_mut(first..).unwrap_or_default();
         let mut fitting = seeds.iter_mut().filter(|seed| {
-            flow.end != End::Client
-                && (!is_scan || seed.client.client.port() == flow.client.port())
+            flow.end != End::Client && (!is_scan || seed.client.client.port() == flow.client.port())
         });
         match (fitting.next(), fitting.next()) {
             (Some(only), None) => only.add(observer, flow),

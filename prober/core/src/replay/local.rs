@@ -34,13 +34,22 @@ pub(super) enum Local {
 impl Local {
     /// Finds the address that is on the most packets.
     pub(super) fn of(packets: &[&Captured<'_>]) -> Self {
-        let tcp = || packets.iter().filter_map(|seen| seen.packet.tcp().map(|tcp| (seen, tcp)));
+        let tcp = || {
+            packets
+                .iter()
+                .filter_map(|seen| seen.packet.tcp().map(|tcp| (seen, tcp)))
+        };
         let macs = tcp().filter_map(|(seen, (ip, tcp))| {
             let (src, dst) = unicast(seen.packet.link?)?;
             Some((src, dst, undiminished(ip.hop_limit), tcp.flags.is_syn()))
         });
         let ips = tcp().map(|(_, (ip, tcp))| {
-            (ip.src, ip.dst, undiminished(ip.hop_limit), tcp.flags.is_syn())
+            (
+                ip.src,
+                ip.dst,
+                undiminished(ip.hop_limit),
+                tcp.flags.is_syn(),
+            )
         });
         most_covered(macs)
             .map(Self::Mac)
@@ -98,9 +107,7 @@ struct Seen {
     first_syn: Option<usize>,
 }
 
-fn most_covered<K: Ord + Copy>(
-    packets: impl Iterator<Item = (K, K, bool, bool)>,
-) -> Option<K> {
+fn most_covered<K: Ord + Copy>(packets: impl Iterator<Item = (K, K, bool, bool)>) -> Option<K> {
     let mut seen: BTreeMap<K, Seen> = BTreeMap::new();
     for (place, (src, dst, fresh, syn)) in packets.enumerate() {
         let sender = seen.entry(src).or_default();

@@ -1,6 +1,6 @@
 //! Handshakes into evidence of paths: from each client address to each address and port it asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -33,11 +33,9 @@ const SCANNED_PORTS: usize = 10;
 #[derive(Debug, Default)]
 struct Asked {
     probes: Vec<Evidence>,
-    /// Who really answered, or was asked after translation.
-    backends: BTreeSet<SocketAddr>,
-    /// Whether an answer came over the bridge or the wire without a router between; `None` where no
-    /// answer came.
-    direct: Option<bool>,
+    /// Who really answered or was asked after translation, and whether its answers came without a
+    /// router between; `None` where none came.
+    backends: BTreeMap<SocketAddr, Option<bool>>,
 }
 
 /// Makes the matrix; notes what could not be decided.
@@ -58,7 +56,10 @@ pub(super) fn matrix(
             continue;
         };
         let key = (joined.client.client.ip(), joined.client.target);
-        asked.entry(key).or_default().add(&joined, client, &listening);
+        asked
+            .entry(key)
+            .or_default()
+            .add(&joined, client, &listening);
     }
     if undecided > 0 {
         notes.push(format!(
@@ -122,19 +123,17 @@ impl Asked {
             seen.direction == Direction::Received
                 && seen.packet.tcp().is_some_and(|(_, tcp)| answers(tcp.flags))
         });
-        if let Some(seen) = answer {
-            let direct = is_direct(seen, &client.observations);
-            self.direct = Some(self.direct.unwrap_or(true) && direct);
-        }
-        let from = match client.outcome {
-            Outcome::Mismatched { from } => Some(from),
+        let backend = match client.outcome {
+            Outcome::Mismatched { from } => from,
             Outcome::Established { .. }
             | Outcome::Reset { .. }
             | Outcome::Unreachable { .. }
-            | Outcome::Timeout => None,
+            | Outcome::Timeout => joined.translated.unwrap_or(joined.client.target),
         };
-        self.backends.extend(from);
-        self.backends.extend(joined.translated);
+        let direct = self.backends.entry(backend).or_default();
+        if let Some(seen) = answer {
+            *direct = Some(direct.unwrap_or(true) && is_direct(seen, &client.observations));
+        }
         let server = match &joined.server {
             Some(flow) => Some(witnessed(flow)),
             None => listening.saw_nothing(joined),
@@ -148,27 +147,25 @@ impl Asked {
 
     fn finish(mut self, id: PathId, client: IpAddr, target: SocketAddr) -> PathEvidence {
         let client_agent = agent(client);
+        let found = std::mem::take(&mut self.backends);
         // Who answers without a router between is on the client's own node.
         let placed = |address: SocketAddr| AgentId {
-            node: match self.direct {
-                Some(true) => client_agent.node.clone(),
-                Some(false) | None => agent(address.ip()).node,
+            node: match found.get(&address) {
+                Some(Some(true)) => client_agent.node.clone(),
+                Some(Some(false) | None) | None => agent(address.ip()).node,
             },
             pod: address.ip().to_string(),
         };
-        let translated = !self.backends.is_empty();
-        let backends: Vec<Backend> = if translated {
-            self.backends.iter().copied().collect()
-        } else {
-            vec![target]
-        }
-        .into_iter()
-        .map(|address| Backend {
-            agent: self.direct.map(|_| placed(address)),
-            address,
-            ready: true,
-        })
-        .collect();
+        let translated = found.keys().any(|address| *address != target);
+        let backends: Vec<Backend> = found
+            .iter()
+            .filter(|(address, _)| !translated || **address != target)
+            .map(|(&address, direct)| Backend {
+                agent: direct.map(|_| placed(address)),
+                address,
+                ready: true,
+            })
+            .collect();
         let server = match backends.as_slice() {
             [only] => only.agent.clone(),
             _ => None,
@@ -176,7 +173,7 @@ impl Asked {
         for probe in &mut self.probes {
             probe.client.path = id;
             let backend = probe.server.as_ref().map(|seen| seen.local);
-            probe.server_agent = backend.map(placed);
+            probe.server_agent = backend.map(&placed);
         }
         let mut tally = PathTally::default();
         for probe in &self.probes {
@@ -237,7 +234,9 @@ fn is_direct(answer: &Observation, all: &[Observation]) -> bool {
     });
     let from_router = match (asked, answer.packet.link) {
         // The host that was asked itself may well be the next hop.
-        (Some((dst, router)), Some(link)) => link.src == router && (dst != ip.src || tcp.flags.has(TcpFlags::RST)),
+        (Some((dst, router)), Some(link)) => {
+            link.src == router && (dst != ip.src || tcp.flags.has(TcpFlags::RST))
+        }
         (Some(_) | None, Some(_) | None) => false,
     };
     undiminished(ip.hop_limit) && !from_router
@@ -317,7 +316,8 @@ impl Listening {
 /// Leaves out what a client met on many ports of one host that it never reached one of.
 fn leave_out_scans(asked: &mut BTreeMap<(IpAddr, SocketAddr), Asked>, notes: &mut Vec<String>) {
     let fails = |asked: &Asked| {
-        let established = |probe: &Evidence| matches!(probe.client.outcome, Outcome::Established { .. });
+        let established =
+            |probe: &Evidence| matches!(probe.client.outcome, Outcome::Established { .. });
         !asked.probes.iter().any(established)
     };
     let mut failed: BTreeMap<(IpAddr, IpAddr), usize> = BTreeMap::new();

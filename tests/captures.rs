@@ -1,0 +1,285 @@
+//! The captures of `captures/` are what the ladders of `ladders/` say, and are replayed to the right causes.
+//!
+//! A case is a folder of `ladders/` with one file for each observer. `PROBER_REGENERATE=1` writes the captures anew.
+
+#![expect(clippy::expect_used, reason = "a test that cannot look fails")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use prober_core::capture::{Remarked, View, read, write_pcapng};
+use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
+use prober_core::ladder::{Ladder, parse_ladder};
+use prober_core::observation::{Observation, Outcome};
+use prober_core::replay::{Replay, replay, replay_files};
+use prober_core::time::Timestamp;
+use prober_core::topology::Route;
+
+/// 2026-01-01 00:00:00 UTC.
+const START: Timestamp = Timestamp::from_nanos(1_767_225_600_000_000_000);
+
+/// How far the clock of each further observer is ahead: no cause may depend on it.
+const SKEW: Duration = Duration::from_millis(3_700);
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn sorted(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .expect("list a folder of the tests")
+        .map(|entry| entry.expect("an entry of that folder").path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem()
+        .expect("a file has a name")
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// One observer's ladder: who it is, what it saw, and the comments at the ends of its lines.
+struct Seen {
+    interface: String,
+    observations: Vec<Observation>,
+    comments: Vec<String>,
+}
+
+fn seen(path: &Path, skew: Duration) -> Seen {
+    let text = fs::read_to_string(path).expect("read a ladder");
+    let mut observations = parse_ladder(&text).expect("the ladder is well-formed");
+    for observation in &mut observations {
+        let since_start = observation.at.since(Timestamp::default());
+        observation.at = START + skew + since_start;
+    }
+    let packets = text.lines().filter(|line| {
+        line.trim_start()
+            .starts_with(|first: char| first.is_ascii_digit())
+    });
+    let comments = packets
+        .map(|line| {
+            line.split_once('#')
+                .map_or("", |(_, comment)| comment.trim())
+                .to_owned()
+        })
+        .collect();
+    let (_, interface) = text
+        .split_once("interface: ")
+        .expect("the ladder names its interface");
+    Seen {
+        interface: interface.lines().next().unwrap_or_default().to_owned(),
+        observations,
+        comments,
+    }
+}
+
+fn views(case: &Path) -> Vec<Seen> {
+    (0..)
+        .zip(sorted(case))
+        .map(|(number, path)| seen(&path, SKEW * number))
+        .collect()
+}
+
+fn written(views: &[Seen]) -> Vec<u8> {
+    let views: Vec<View<'_>> = views
+        .iter()
+        .map(|seen| View {
+            interface: seen.interface.clone(),
+            packets: seen
+                .observations
+                .iter()
+                .zip(&seen.comments)
+                .map(|(observation, comment)| Remarked {
+                    observation,
+                    comment: comment.into(),
+                })
+                .collect(),
+        })
+        .collect();
+    write_pcapng(&views).expect("every packet of a ladder can be written")
+}
+
+fn case(name: &str) -> Replay {
+    let bytes =
+        fs::read(folder("captures").join(format!("{name}.pcapng"))).expect("read a capture");
+    replay_files(&[&bytes]).expect("the capture is one")
+}
+
+fn causes(replay: &Replay) -> Vec<(String, Confidence)> {
+    diagnose(&replay.matrix)
+        .iter()
+        .map(
+            |Diagnosis {
+                 cause, confidence, ..
+             }| {
+                let slug = cause.map_or("unknown", |cause| cause.slug());
+                (slug.to_owned(), *confidence)
+            },
+        )
+        .collect()
+}
+
+#[test]
+fn every_capture_is_what_its_ladders_say() {
+    let regenerate = std::env::var_os("PROBER_REGENERATE").is_some();
+    let cases = sorted(&folder("ladders"));
+    assert!(cases.len() >= 5, "only {} cases", cases.len());
+    for case in cases {
+        let path = folder("captures").join(format!("{}.pcapng", name(&case)));
+        let bytes = written(&views(&case));
+        if regenerate {
+            fs::write(&path, &bytes).expect("write a capture");
+        }
+        let kept = fs::read(&path).expect("the capture exists: PROBER_REGENERATE=1 writes it");
+        assert!(
+            kept == bytes,
+            "{} is not what its ladders say: PROBER_REGENERATE=1 writes it anew",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_capture_reads_back_as_its_ladders() {
+    for case in sorted(&folder("ladders")) {
+        let views = views(&case);
+        let bytes = written(&views);
+        let capture = read(&bytes).expect("what was written is read");
+        assert!(capture.notes.is_empty(), "{:?}", capture.notes);
+        for (number, view) in views.iter().enumerate() {
+            assert_eq!(capture.interfaces[number].name, view.interface);
+            let read: Vec<Observation> = capture
+                .packets
+                .iter()
+                .filter(|captured| captured.interface == number)
+                .map(|captured| Observation {
+                    at: captured.at,
+                    direction: captured.direction.expect("the writer tells directions"),
+                    packet: captured.packet,
+                })
+                .collect();
+            assert_eq!(
+                Ladder(&read).to_string(),
+                Ladder(&view.observations).to_string()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_founding_incident_is_named_from_the_clients_end_alone_but_not_called_proven() {
+    let replay = case("founding-incident");
+    assert_eq!(
+        causes(&replay),
+        [("bridge-netfilter-off".to_owned(), Confidence::Consistent)]
+    );
+    let path = replay.matrix.paths.values().next().expect("one path");
+    assert_eq!(path.path.route, Route::ClusterIp);
+    assert!(matches!(
+        path.probes[0].client.outcome,
+        Outcome::Mismatched { from } if from.to_string() == "100.96.54.247:80"
+    ));
+    assert!(path.probes[0].server.is_none());
+    assert!(replay.notes.is_empty(), "{:?}", replay.notes);
+}
+
+#[test]
+fn the_founding_incident_is_one_handshake_of_both_ends_whatever_their_clocks() {
+    let replay = case("founding-incident-both-ends");
+    assert_eq!(
+        causes(&replay),
+        [("bridge-netfilter-off".to_owned(), Confidence::Consistent)]
+    );
+    assert_eq!(replay.matrix.paths.len(), 1);
+    let path = replay.matrix.paths.values().next().expect("one path");
+    assert_eq!(path.probes.len(), 1);
+    let witness = path.probes[0]
+        .server
+        .as_ref()
+        .expect("both ends are joined");
+    assert_eq!(
+        (witness.syns, witness.syn_acks, witness.resets_received),
+        (2, 2, 2)
+    );
+    assert_eq!(witness.local.to_string(), "100.96.54.247:80");
+}
+
+#[test]
+fn two_files_say_what_one_file_with_two_interfaces_says() {
+    let views = views(&folder("ladders/founding-incident-both-ends"));
+    let (client, server) = views.split_at(1);
+    let (client, server) = (written(client), written(server));
+    let apart = replay_files(&[&server, &client]).expect("both are captures");
+    let together = case("founding-incident-both-ends");
+    assert_eq!(
+        format!("{:?}", apart.matrix),
+        format!("{:?}", together.matrix)
+    );
+}
+
+#[test]
+fn the_server_end_alone_is_not_judged_and_that_is_said() {
+    let views = views(&folder("ladders/founding-incident-both-ends"));
+    let bytes = written(&views[1..]);
+    let replay = replay_files(&[&bytes]).expect("it is a capture");
+    assert!(causes(&replay).is_empty());
+    assert!(
+        replay.notes[0].contains("only their server's end"),
+        "{:?}",
+        replay.notes
+    );
+}
+
+#[test]
+fn a_file_that_does_not_tell_directions_is_understood_by_its_addresses() {
+    for case in sorted(&folder("ladders")) {
+        let bytes = written(&views(&case));
+        let mut capture = read(&bytes).expect("what was written is read");
+        let told = replay(&[capture.clone()]);
+        for packet in &mut capture.packets {
+            packet.direction = None;
+        }
+        let guessed = replay(&[capture]);
+        assert_eq!(causes(&guessed), causes(&told), "{}", name(&case));
+        assert_eq!(guessed.notes, told.notes, "{}", name(&case));
+    }
+}
+
+#[test]
+fn a_healthy_service_has_no_cause() {
+    let replay = case("healthy");
+    assert!(causes(&replay).is_empty());
+    assert!(replay.notes.is_empty(), "{:?}", replay.notes);
+    let path = replay.matrix.paths.values().next().expect("one path");
+    assert_eq!(path.total().first_syn_success, 2);
+}
+
+#[test]
+fn ordinary_traffic_has_no_cause_and_what_was_left_out_is_told() {
+    let replay = case("ordinary-traffic");
+    assert!(causes(&replay).is_empty(), "{:?}", causes(&replay));
+    assert_eq!(
+        replay.notes,
+        [
+            "connections that began before the capture: 2, not judged",
+            "connections that only their server's end shows: 1, not judged: capture at the client's end, too",
+            "connections that were unanswered when the capture ended: 1, not judged, since an answer may have come",
+        ]
+    );
+}
+
+#[test]
+fn an_answer_that_was_routed_and_yet_untranslated_is_not_blamed_on_the_bridge() {
+    let causes = causes(&case("reply-bypasses-nat"));
+    assert!(!causes.is_empty());
+    assert!(
+        causes
+            .iter()
+            .all(|(slug, _)| slug != "bridge-netfilter-off"),
+        "{causes:?}"
+    );
+}
