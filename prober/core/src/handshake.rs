@@ -31,7 +31,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::observation::{EngineKind, Exchange, Observation, Outcome, ProbeResult};
+use crate::observation::{Direction, EngineKind, Exchange, Observation, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::PathId;
 use crate::wire::{Segment, Seq, TcpFlags};
@@ -180,6 +180,10 @@ pub struct Handshake {
     resend_at: Option<Timestamp>,
     isn: Option<Seq>,
     server_isn: Option<Seq>,
+    /// Whom its SYN asks on the wire: a witness's kernel may translate the target within connect(2).
+    asked: SocketAddr,
+    /// Whether a witness's connection is closed, whatever its packets have yet to tell.
+    released: bool,
     /// SYNs that were handed out by `poll_transmit`, and when the first and the last were.
     transmitted: u32,
     first_transmitted: Timestamp,
@@ -211,6 +215,8 @@ impl Handshake {
             resend_at: None,
             isn,
             server_isn: None,
+            asked: call.dst,
+            released: false,
             transmitted: 0,
             first_transmitted: Timestamp::default(),
             last_transmitted: Timestamp::default(),
@@ -238,9 +244,12 @@ impl Handshake {
             State::Idle | State::Done => {}
             State::SynSent | State::Misled | State::Rejected | State::Open | State::Closing => {
                 self.record.push(observation);
+                if self.role == Role::Witness && self.isn.is_none() {
+                    self.asked = self.asked_by(observation).unwrap_or(self.asked);
+                }
                 let view = View {
                     src: self.call.src,
-                    dst: self.call.dst,
+                    dst: self.asked,
                     isn: self.isn,
                     server_isn: self.server_isn,
                     next_expected: self.stream.as_ref().map(|stream| stream.next_expected()),
@@ -259,6 +268,7 @@ impl Handshake {
     pub fn set_exchange(&mut self, exchange: Exchange, now: Timestamp) {
         self.now = self.now.max(now);
         self.exchange = exchange;
+        self.released = true;
         self.handle(Event::Released);
     }
 
@@ -329,6 +339,16 @@ impl Handshake {
             State::Idle | State::SynSent | State::Misled | State::Rejected => None,
             State::Open | State::Closing | State::Done => Some(self.outcome),
         }
+    }
+
+    /// Whom the kernel asks, if this is its SYN. Where a program on connect(2) translates the address
+    /// (socket-level load balancing), that is not the target.
+    fn asked_by(&self, observation: &Observation) -> Option<SocketAddr> {
+        let (_, tcp) = observation.packet.tcp()?;
+        let is_own = observation.direction == Direction::Sent
+            && tcp.flags.is_syn()
+            && observation.packet.tcp_src() == Some(self.call.src);
+        is_own.then(|| observation.packet.tcp_dst()).flatten()
     }
 
     /// Whether all is over.

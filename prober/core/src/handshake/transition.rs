@@ -208,6 +208,8 @@ impl Handshake {
                 self.reset_due = Some(self.call.dst);
                 self.close()
             }
+            // Its socket was faster than its packets.
+            (Role::Witness, _) if self.released => self.close(),
             (Role::Witness, _) => {
                 // The socket's own deadline comes first and is told by `set_exchange`.
                 self.ends = self.now + self.call.patience.deadline + self.call.patience.farewell;

@@ -251,6 +251,32 @@ fn a_witness_sends_nothing_and_learns_a_lost_syn_from_its_answer() {
     assert_eq!(result.outcome.kind(), OutcomeKind::Established);
 }
 
+#[test]
+fn a_socket_that_was_faster_than_its_packets_costs_no_time() {
+    let mut handshake = witness();
+    handshake.set_exchange(Exchange::NoBanner, ms(2));
+    handshake.observe(&sent(ms(0), own_syn()), &[]);
+    handshake.observe(&received(ms(1), syn_ack_from(service())), &[]);
+    assert_eq!(handshake.poll_timeout(), Some((ms(22), Timer::Linger)));
+    run_out(&mut handshake);
+    let result = handshake.finish();
+    assert_eq!(result.outcome.kind(), OutcomeKind::Established);
+    assert_eq!(result.exchange, Exchange::NoBanner);
+}
+
+#[test]
+fn a_target_that_the_kernel_translates_within_connect_is_asked_where_its_syn_goes() {
+    let mut handshake = witness();
+    let syn = tcp(client(), pod(), TcpFlags::SYN, ISN, Seq(0));
+    handshake.observe(&sent(ms(0), syn), &[]);
+    handshake.observe(&received(ms(1), syn_ack_from(pod())), &[]);
+    handshake.set_exchange(Exchange::NotTried, ms(2));
+    run_out(&mut handshake);
+    let result = handshake.finish();
+    assert_eq!(result.outcome.kind(), OutcomeKind::Established);
+    assert_eq!(result.dst, service(), "it is still the Service's probe");
+}
+
 /// The server's end of a connection whose client is `handshake`: what it says, and what it gets.
 fn say(
     handshake: &mut Handshake,
