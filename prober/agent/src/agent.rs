@@ -1,6 +1,6 @@
 //! The agent's main task: plans in, probes started, answers given, event lines out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,18 +17,21 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connects::{Connects, Errands, talk_of};
-use crate::desk::{Order, RawPlan, needs_silence};
+use crate::desk::needs_silence;
 use crate::kernel::Dialer;
 use crate::lines::{Lines, Written};
 use crate::news::{News, NewsReceiver, Progress};
+use crate::order::{Order, RawPlan};
 use crate::own::Own;
 use crate::packets::{Opened, Packets};
 use crate::plan_file::PlanFile;
 use crate::responder::Responder;
 use crate::round::Round;
 
-/// How often counts are told while a plan is under way.
-const TALLY: Duration = Duration::from_secs(5);
+/// How often counts are told while a plan is young: a run decides by them what to look at more closely.
+const EAGER: Duration = Duration::from_millis(250);
+/// How often afterwards: a canary's plans last.
+const STEADY: Duration = Duration::from_secs(5);
 /// How long an agent that ends waits for its reader to take the last lines.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -59,11 +62,23 @@ struct Agent {
     capture: Option<Event>,
     /// The run and generation of the last plan that was taken.
     taken: Option<(String, u32)>,
-    round: Option<Round>,
+    /// The plans under way, by generation.
+    rounds: BTreeMap<u32, Round>,
+    /// When the last plan was taken.
+    taken_at: Instant,
     /// The kernel probes under way.
     probing: JoinSet<()>,
     /// Notices that were given: nobody needs the same one a thousand times.
     noticed: BTreeSet<String>,
+}
+
+/// What a look at the plan's file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Nothing new, or nothing to be done.
+    Nothing,
+    /// A plan that was taken.
+    Plan,
 }
 
 /// Serves until a signal comes or nobody reads its lines any more.
@@ -96,7 +111,8 @@ pub(crate) fn serve(
         half_open,
         capture: None,
         taken: None,
-        round: None,
+        rounds: BTreeMap::new(),
+        taken_at: Instant::now(),
         probing: JoinSet::new(),
         noticed: BTreeSet::new(),
     };
@@ -108,7 +124,7 @@ impl Agent {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
         let mut next_look = Instant::now();
-        let mut next_tally = Instant::now() + TALLY;
+        let mut next_tally = Instant::now();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -120,15 +136,18 @@ impl Agent {
                     while let Ok(news) = arriving.try_recv() {
                         self.handle_news(news)?;
                     }
-                    self.finish_round();
+                    self.finish_rounds();
                 }
                 () = sleep_until(next_look) => {
-                    self.look().await;
+                    if self.look().await == Look::Plan {
+                        next_tally = Instant::now() + EAGER;
+                    }
                     next_look = Instant::now() + self.orders.plan.pause();
                 }
-                () = sleep_until(next_tally), if self.round.is_some() => {
+                () = sleep_until(next_tally), if !self.rounds.is_empty() => {
                     self.tell_tallies();
-                    next_tally = Instant::now() + TALLY;
+                    let is_young = self.taken_at.elapsed() < STEADY;
+                    next_tally = Instant::now() + if is_young { EAGER } else { STEADY };
                 }
             }
         }
@@ -149,10 +168,10 @@ impl Agent {
         }
     }
 
-    async fn look(&mut self) {
+    async fn look(&mut self) -> Look {
         let orders = &mut self.orders;
         let plan = match orders.plan.look() {
-            Ok(None) => return,
+            Ok(None) => return Look::Nothing,
             Ok(Some(text)) => {
                 Plan::parse(text, &orders.agent, &orders.allowed).map_err(|error| error.to_string())
             }
@@ -168,8 +187,12 @@ impl Agent {
         match plan {
             Err(reason) => self.lines.write(&Event::PlanRefused { reason }),
             Ok(plan) if self.is_old(&plan) => {}
-            Ok(plan) => self.take(plan).await,
+            Ok(plan) => {
+                self.take(plan).await;
+                return Look::Plan;
+            }
         }
+        Look::Nothing
     }
 
     fn is_old(&self, plan: &Plan) -> bool {
@@ -178,15 +201,16 @@ impl Agent {
     }
 
     async fn take(&mut self, plan: Plan) {
-        self.tell_tallies();
-        self.round = None;
-        self.probing.shutdown().await;
+        if self.taken.as_ref().is_some_and(|(run, _)| *run != plan.run) {
+            self.forget().await;
+        }
         // A run that reads `plan-accepted` may rely on the listeners.
         for refused in self.responder.apply(&plan.responder, plan.nonce).await {
             self.notice(refused.to_string());
         }
         let generation = plan.generation;
         self.taken = Some((plan.run.clone(), generation));
+        self.taken_at = Instant::now();
         self.lines.write(&Event::PlanAccepted { generation });
         let mut round = Round::new(&plan, read_counters());
         let start = now();
@@ -209,14 +233,24 @@ impl Agent {
                  first line)"
             ));
         }
-        self.round = Some(round);
+        self.rounds.insert(generation, round);
         self.probing
             .spawn_local(Rc::clone(&self.connects).run(Errands {
                 generation,
                 probes: kernel,
                 start,
             }));
-        self.finish_round();
+        self.finish_rounds();
+    }
+
+    /// Ends what is under way: it belongs to a run that is over.
+    async fn forget(&mut self) {
+        self.tell_tallies();
+        self.rounds.clear();
+        self.probing.shutdown().await;
+        if let Some(packets) = &self.packets {
+            packets.order(Order::Forget);
+        }
     }
 
     /// Where the kernel cannot be kept silent, crafted connections end after the handshake.
@@ -250,12 +284,8 @@ impl Agent {
     }
 
     fn handle_progress(&mut self, generation: u32, progress: Progress) {
-        // Leftovers of a plan that was replaced.
-        let Some(round) = self
-            .round
-            .as_mut()
-            .filter(|round| round.generation() == generation)
-        else {
+        // Leftovers of a run that is over.
+        let Some(round) = self.rounds.get_mut(&generation) else {
             return;
         };
         match progress {
@@ -276,19 +306,24 @@ impl Agent {
         }
     }
 
-    fn finish_round(&mut self) {
-        if self.round.as_ref().is_some_and(Round::is_done)
-            && let Some(round) = self.round.take()
-        {
-            let capture = self.capture.take();
-            for line in round.finish(read_counters(), capture) {
-                self.lines.write(&line);
+    fn finish_rounds(&mut self) {
+        let done: Vec<u32> = self
+            .rounds
+            .iter()
+            .filter_map(|(generation, round)| round.is_done().then_some(*generation))
+            .collect();
+        for generation in done {
+            if let Some(round) = self.rounds.remove(&generation) {
+                let capture = self.capture.take();
+                for line in round.finish(generation, read_counters(), capture) {
+                    self.lines.write(&line);
+                }
             }
         }
     }
 
     fn tell_tallies(&mut self) {
-        let tallies = self.round.iter_mut().flat_map(Round::tallies);
+        let tallies = self.rounds.values_mut().flat_map(Round::tallies);
         for line in tallies.chain(self.capture.take()) {
             self.lines.write(&line);
         }

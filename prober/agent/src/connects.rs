@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::desk::Order;
 use crate::kernel::{Bound, Dialer, Talk};
 use crate::news::{News, NewsSender, Progress};
+use crate::order::Order;
 use crate::packets::Packets;
 
 /// Connections of this engine at a time: half of its source ports.

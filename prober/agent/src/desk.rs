@@ -2,7 +2,7 @@
 //!
 //! It takes orders and packets, and knows no socket but the ports that it keeps silent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -15,60 +15,14 @@ use prober_core::plan::{Method, ProbePlan};
 use prober_core::time::Timestamp;
 use prober_core::topology::PathId;
 use prober_core::wire::{Body, Segment};
+use prober_core::witness::Witnesses;
 use prober_net::mute::MutedPort;
 
 use crate::news::{News, NewsSender, Progress};
+use crate::order::{Order, RawPlan};
 
-/// What the main task asks of the packets thread.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Do the crafted probes of this plan instead of what is under way, and witness on its ports.
-    Take(RawPlan),
-    /// The kernel is about to connect.
-    Watch {
-        /// The plan's generation.
-        generation: u32,
-        /// The path that the probe belongs to.
-        path: PathId,
-        /// The source that it is bound to.
-        src: SocketAddr,
-        /// Whom it is going to ask.
-        dst: SocketAddr,
-        /// How long it waits.
-        deadline: Duration,
-        /// When.
-        at: Timestamp,
-    },
-    /// The kernel's connection from that source is over.
-    Close {
-        /// Its source.
-        src: SocketAddr,
-        /// What came of it after the handshake.
-        exchange: Exchange,
-    },
-    /// The kernel has sent nothing from that source, for that reason.
-    Withdraw {
-        /// Its source.
-        src: SocketAddr,
-        /// Why.
-        why: String,
-    },
-    /// Tell what is there, and end.
-    Stop,
-}
-
-/// What concerns the packets thread of a plan.
-#[derive(Debug)]
-pub(crate) struct RawPlan {
-    /// The plan's generation.
-    pub(crate) generation: u32,
-    /// The probes with crafted segments.
-    pub(crate) probes: Vec<ProbePlan>,
-    /// The ports on which this agent answers.
-    pub(crate) ports: Vec<u16>,
-    /// From when on.
-    pub(crate) start: Timestamp,
-}
+/// How long what was witnessed waits to be told together.
+const GATHER: Duration = Duration::from_millis(250);
 
 /// Whether the desk goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,23 +33,43 @@ pub(crate) enum Duty {
     Off,
 }
 
+/// The crafted probes of one plan.
+#[derive(Debug)]
+struct Round {
+    generation: u32,
+    probes: Vec<ProbePlan>,
+    pacing: Pacing,
+    /// Probes that are due and found no free port.
+    waiting: VecDeque<usize>,
+}
+
+/// A probe in flight, besides what the flight knows of it.
+#[derive(Debug)]
+struct Owned {
+    generation: u32,
+    /// Its port, if the kernel is kept silent on it.
+    muted: Option<MutedPort>,
+    /// Why it was never sent, if so.
+    withdrawn: Option<String>,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Desk {
     orders: Receiver<Order>,
     news: NewsSender,
     flight: Flight,
+    witnesses: Witnesses,
     duty: Duty,
-    generation: u32,
-    probes: Vec<ProbePlan>,
-    pacing: Option<Pacing>,
-    /// Probes that are due and found no free port.
-    waiting: VecDeque<usize>,
-    muted: BTreeMap<SocketAddr, MutedPort>,
-    withdrawn: BTreeMap<SocketAddr, String>,
-    /// Ports on which this agent answers, where they are news to the capture.
-    new_ports: Option<Vec<u16>>,
-    late: Duration,
+    rounds: Vec<Round>,
+    owned: BTreeMap<SocketAddr, Owned>,
+    /// Whose ladders of a target are in flight, in order of their start.
+    ladders: BTreeMap<(PathId, SocketAddr), VecDeque<(SocketAddr, u32)>>,
+    /// Ports on which this agent answers.
+    ports: BTreeSet<u16>,
+    has_new_ports: bool,
+    /// When what was witnessed is to be told, if anything was.
+    tell_at: Option<Timestamp>,
 }
 
 impl Desk {
@@ -105,15 +79,14 @@ impl Desk {
             orders,
             news,
             flight: Flight::new(config),
+            witnesses: Witnesses::default(),
             duty: Duty::On,
-            generation: 0,
-            probes: Vec::new(),
-            pacing: None,
-            waiting: VecDeque::new(),
-            muted: BTreeMap::new(),
-            withdrawn: BTreeMap::new(),
-            new_ports: None,
-            late: Duration::ZERO,
+            rounds: Vec::new(),
+            owned: BTreeMap::new(),
+            ladders: BTreeMap::new(),
+            ports: BTreeSet::new(),
+            has_new_ports: false,
+            tell_at: None,
         }
     }
 
@@ -123,6 +96,7 @@ impl Desk {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Take(plan) => self.take(plan),
+                Order::Forget => self.abandon(),
                 Order::Watch {
                     generation,
                     path,
@@ -130,13 +104,17 @@ impl Desk {
                     dst,
                     deadline,
                     at,
-                } if generation == self.generation => {
+                } => {
                     self.flight.watch(path, src, dst, at, deadline);
+                    // What was watched there before is over by that.
+                    self.tell_results();
+                    self.own(src, generation, None);
                 }
-                Order::Watch { .. } => {}
                 Order::Close { src, exchange } => self.flight.close(src, exchange, now),
                 Order::Withdraw { src, why } => {
-                    self.withdrawn.insert(src, why);
+                    if let Some(owned) = self.owned.get_mut(&src) {
+                        owned.withdrawn = Some(why);
+                    }
                     self.flight.close(src, Exchange::NotTried, now);
                 }
                 Order::Stop => self.duty = Duty::Off,
@@ -145,93 +123,127 @@ impl Desk {
     }
 
     fn take(&mut self, plan: RawPlan) {
-        self.tell_results();
-        self.abandon();
         let RawPlan {
             generation,
             probes,
             ports,
             start,
         } = plan;
-        self.generation = generation;
-        self.pacing = Some(Pacing::new(&probes, start, start.as_nanos()));
-        self.probes = probes;
-        self.new_ports = Some(ports);
-        self.late = Duration::ZERO;
+        let ports: BTreeSet<u16> = ports.into_iter().collect();
+        if ports != self.ports {
+            self.witnesses.listen(ports.iter().copied());
+            self.ports = ports;
+            self.has_new_ports = true;
+        }
+        let seed = start.as_nanos();
+        self.rounds.push(Round {
+            generation,
+            pacing: Pacing::new(&probes, start, seed),
+            probes,
+            waiting: VecDeque::new(),
+        });
     }
 
     /// Ends what is in flight; it has no outcome.
     fn abandon(&mut self) {
-        self.pacing = None;
-        self.waiting.clear();
+        self.rounds.clear();
         self.flight.abandon();
         while self.flight.poll_result().is_some() {}
-        self.muted.clear();
-        self.withdrawn.clear();
+        self.owned.clear();
+        self.ladders.clear();
+    }
+
+    fn own(&mut self, src: SocketAddr, generation: u32, muted: Option<MutedPort>) {
+        let owned = Owned {
+            generation,
+            muted,
+            withdrawn: None,
+        };
+        self.owned.insert(src, owned);
     }
 
     /// Starts what is due, and lets time pass for what is in flight.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
-        for item in std::mem::take(&mut self.waiting) {
-            self.launch(item, now);
+        let mut rounds = std::mem::take(&mut self.rounds);
+        for round in &mut rounds {
+            for item in std::mem::take(&mut round.waiting) {
+                self.launch(round, item, now);
+            }
+            while let Some(due) = round.pacing.next_at()
+                && let Some(item) = round.pacing.poll(&round.probes, now)
+            {
+                self.tell(round.generation, Progress::Late(now.since(due)));
+                self.launch(round, item, now);
+            }
         }
-        while let Some((item, due)) = self.next_due(now) {
-            self.handle_lateness(now.since(due));
-            self.launch(item, now);
-        }
+        rounds.retain(|round| round.pacing.next_at().is_some() || !round.waiting.is_empty());
+        self.rounds = rounds;
         self.flight.handle_timeout(now);
     }
 
-    fn next_due(&mut self, now: Timestamp) -> Option<(usize, Timestamp)> {
-        let pacing = self.pacing.as_mut()?;
-        let due = pacing.next_at()?;
-        Some((pacing.poll(&self.probes, now)?, due))
-    }
-
-    fn launch(&mut self, item: usize, now: Timestamp) {
-        let Some(probe) = self.probes.get(item) else {
+    fn launch(&mut self, round: &mut Round, item: usize, now: Timestamp) {
+        let Some(probe) = round.probes.get(item) else {
             return;
         };
         match self.flight.launch(now, probe) {
             Ok(src) => {
-                if needs_silence(&probe.method) {
-                    self.mute(src);
-                }
+                let muted = match probe.method {
+                    Method::Exchange { .. } => self.mute(src),
+                    Method::Ladder { .. } => {
+                        let ladders = self.ladders.entry((probe.path, probe.target)).or_default();
+                        ladders.push_back((src, round.generation));
+                        self.mute(src)
+                    }
+                    Method::Connect { .. } | Method::Syn => None,
+                };
+                self.own(src, round.generation, muted);
             }
-            Err(LaunchError::NoPort { .. }) => self.waiting.push_back(item),
+            Err(LaunchError::NoPort { .. }) => round.waiting.push_back(item),
             Err(error @ (LaunchError::NoAddress { .. } | LaunchError::NotCrafted { .. })) => {
-                self.tell(Progress::Unsent(1, error.to_string()));
+                let why = error.to_string();
+                self.tell(round.generation, Progress::Unsent(1, why));
             }
         }
     }
 
     /// Keeps the kernel silent on the port of a probe that has not yet sent anything.
-    fn mute(&mut self, src: SocketAddr) {
+    fn mute(&self, src: SocketAddr) -> Option<MutedPort> {
         match MutedPort::reserve(Family::of(src.ip()), src.port()) {
-            Ok(Some(port)) => {
-                self.muted.insert(src, port);
-            }
-            Ok(None) => self.trouble(format!(
+            Ok(Some(port)) => return Some(port),
+            Ok(None) => self.send(News::Trouble(format!(
                 "a crafted probe shares its port {} with another socket, whose kernel may reset it: see ss -tan",
                 src.port()
-            )),
-            Err(error) => self.trouble(error.to_string()),
+            ))),
+            Err(error) => self.send(News::Trouble(error.to_string())),
         }
+        None
     }
 
     /// Takes a packet with its captured payload.
     pub(crate) fn observe(&mut self, observation: &Observation, payload: &[u8]) {
         self.take_orders(observation.at);
-        if !is_on_loopback(observation) {
-            self.flight.observe(observation, payload);
+        let is_witnessed = match &observation.packet.body {
+            // What a pod sends to itself without its interface says nothing about the network.
+            Body::Tcp(ip, _) if ip.dst.is_loopback() => return,
+            Body::Tcp(_, tcp) => {
+                self.ports.contains(&tcp.src_port) || self.ports.contains(&tcp.dst_port)
+            }
+            Body::Icmp(..) => true,
+            Body::Resolution(_) => false,
+        };
+        self.flight.observe(observation, payload);
+        if is_witnessed {
+            self.witnesses.observe(observation);
+            self.tell_at.get_or_insert(observation.at + GATHER);
         }
     }
 
-    /// A wait ended so much later than it should have.
-    pub(crate) fn handle_lateness(&mut self, late: Duration) {
-        if late > self.late {
-            self.late = late;
-            self.tell(Progress::Late(late));
+    /// A wait ended so much later than it should have: every plan under way had to wait.
+    pub(crate) fn handle_lateness(&self, late: Duration) {
+        let generations: BTreeSet<u32> =
+            self.owned.values().map(|owned| owned.generation).collect();
+        for generation in generations {
+            self.tell(generation, Progress::Late(late));
         }
     }
 
@@ -242,10 +254,12 @@ impl Desk {
 
     /// When there is something to do again.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
-        let due = self.pacing.as_ref().and_then(Pacing::next_at);
-        [due, self.flight.poll_timeout()]
-            .into_iter()
-            .flatten()
+        let due = self
+            .rounds
+            .iter()
+            .filter_map(|round| round.pacing.next_at());
+        due.chain(self.flight.poll_timeout())
+            .chain(self.tell_at)
             .min()
     }
 
@@ -257,45 +271,70 @@ impl Desk {
     /// Tells what has finished.
     pub(crate) fn tell_results(&mut self) {
         while let Some(finished) = self.flight.poll_result() {
-            let progress = match finished {
-                Finished::Probe(result) => self.settle(result),
-                Finished::Ladder(ladder) => Progress::Ladder(ladder),
-            };
-            self.tell(progress);
-        }
-        if self.flight.in_flight() == 0 {
-            self.muted.clear();
+            match finished {
+                Finished::Probe(result) => self.tell_result(result),
+                Finished::Ladder(ladder) => {
+                    let begun = self.ladders.get_mut(&(ladder.path, ladder.target));
+                    if let Some((src, generation)) = begun.and_then(VecDeque::pop_front) {
+                        self.owned.remove(&src);
+                        self.tell(generation, Progress::Ladder(ladder));
+                    }
+                }
+            }
         }
     }
 
-    fn settle(&mut self, result: Box<ProbeResult>) -> Progress {
-        self.muted.remove(&result.src);
-        match self.withdrawn.remove(&result.src) {
+    fn tell_result(&mut self, result: Box<ProbeResult>) {
+        let Some(owned) = self.owned.remove(&result.src) else {
+            return;
+        };
+        let Owned {
+            generation,
+            muted,
+            withdrawn,
+        } = owned;
+        // From here on the kernel may answer on that port again.
+        drop(muted);
+        let progress = match withdrawn {
             Some(why) => Progress::Unsent(1, why),
             None => Progress::Result(result),
+        };
+        self.tell(generation, progress);
+    }
+
+    /// Tells what was witnessed, if it has waited long enough or there is no later.
+    pub(crate) fn tell_witnessed(&mut self, now: Timestamp) {
+        let is_due = self
+            .tell_at
+            .is_some_and(|at| at <= now || self.duty == Duty::Off);
+        if is_due {
+            self.tell_at = None;
+            let handshakes = self.witnesses.flush(now);
+            if !handshakes.is_empty() {
+                self.send(News::Witnessed(handshakes));
+            }
         }
     }
 
-    /// The responder's ports since the last call, if there are new ones.
+    /// The responder's ports, if they are new since the last call.
     pub(crate) fn take_new_ports(&mut self) -> Option<Vec<u16>> {
-        self.new_ports.take()
+        std::mem::take(&mut self.has_new_ports).then(|| self.ports.iter().copied().collect())
     }
 
     /// Whether it goes on; where not, what is in flight ends without an outcome.
     pub(crate) fn duty(&mut self) -> Duty {
         match self.duty {
             Duty::On => {}
-            Duty::Off => self.abandon(),
+            Duty::Off => {
+                self.tell_results();
+                self.abandon();
+            }
         }
         self.duty
     }
 
-    fn trouble(&self, text: String) {
-        self.send(News::Trouble(text));
-    }
-
-    fn tell(&self, progress: Progress) {
-        self.send(News::Round(self.generation, progress));
+    fn tell(&self, generation: u32, progress: Progress) {
+        self.send(News::Round(generation, progress));
     }
 
     /// Tells the main task.
@@ -310,13 +349,5 @@ pub(crate) const fn needs_silence(method: &Method) -> bool {
     match method {
         Method::Exchange { .. } | Method::Ladder { .. } => true,
         Method::Connect { .. } | Method::Syn => false,
-    }
-}
-
-/// Packets that a pod sends to itself without its interface say nothing about the network.
-fn is_on_loopback(observation: &Observation) -> bool {
-    match observation.packet.body {
-        Body::Tcp(ip, _) | Body::Icmp(ip, _) => ip.dst.is_loopback(),
-        Body::Resolution(_) => false,
     }
 }

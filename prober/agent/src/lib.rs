@@ -13,6 +13,7 @@ mod desk;
 mod kernel;
 mod lines;
 mod news;
+mod order;
 mod own;
 mod packets;
 mod plan_file;

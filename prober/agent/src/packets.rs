@@ -16,9 +16,10 @@ use prober_net::mute::{MuteError, MutedPort};
 use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape, Waker};
 use prober_net::raw::{RawEngine, RawError};
 
-use crate::desk::{Desk, Duty, Order};
+use crate::desk::{Desk, Duty};
 use crate::kernel;
 use crate::news::{News, NewsSender};
+use crate::order::Order;
 use crate::own::Own;
 
 /// Source ports of crafted probes.
@@ -172,6 +173,7 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
             }
             desk.tell_results();
         }
+        desk.tell_witnessed(now);
         if duty == Duty::Off {
             return Ok(());
         }

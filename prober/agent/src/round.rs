@@ -10,10 +10,9 @@ use prober_core::time::nanos;
 
 use crate::tally::Tallies;
 
-/// The progress of one generation of a run's plans.
+/// The progress of one plan.
 #[derive(Debug)]
 pub(crate) struct Round {
-    generation: u32,
     outstanding: u64,
     before: Counters,
     tallies: Tallies,
@@ -24,17 +23,11 @@ impl Round {
     /// A plan none of whose probes has an outcome yet; `before` are the counters at this moment.
     pub(crate) fn new(plan: &Plan, before: Counters) -> Self {
         Self {
-            generation: plan.generation,
             outstanding: plan.probes.iter().map(|probe| u64::from(probe.count)).sum(),
             before,
             tallies: Tallies::default(),
             starved: Duration::ZERO,
         }
-    }
-
-    /// The plan's generation.
-    pub(crate) const fn generation(&self) -> u32 {
-        self.generation
     }
 
     /// A probe has its outcome; its line, if it is worth one.
@@ -65,8 +58,12 @@ impl Round {
 
     /// The last lines of a plan that is done; `after` are the counters at this moment, `capture` tells how complete
     /// its packets are.
-    pub(crate) fn finish(mut self, after: Counters, capture: Option<Event>) -> Vec<Event> {
-        let generation = self.generation;
+    pub(crate) fn finish(
+        mut self,
+        generation: u32,
+        after: Counters,
+        capture: Option<Event>,
+    ) -> Vec<Event> {
         let mut events = self.tallies();
         events.push(Event::Counters {
             generation,

@@ -151,6 +151,33 @@ fn a_ladder_tells_each_rung() {
 }
 
 #[test]
+fn the_server_witnesses_the_handshakes_that_the_client_had() {
+    let (client, mut server, _net) = after(vec![
+        probes(1, KERNEL, B4, PORT, 2),
+        probes(2, Method::Syn, B6, PORT, 2),
+    ]);
+    for path in [1, 2] {
+        let result = first_of(&client.events, path);
+        let seen = server.wait(|event| match event {
+            Event::Witnessed { handshakes } => handshakes
+                .iter()
+                .find(|witness| Some(witness.isn) == result.isn)
+                .cloned(),
+            _ => None,
+        });
+        assert_eq!((seen.peer, seen.local), (result.src, result.dst));
+        assert_eq!((seen.syns, seen.syn_acks), (1, 1));
+        let syn_ack = seen
+            .observations
+            .iter()
+            .filter_map(|seen| seen.packet.tcp())
+            .find(|(_, tcp)| tcp.flags.is_syn_ack())
+            .unwrap();
+        assert_eq!(Some(syn_ack.1.seq), result.server_isn);
+    }
+}
+
+#[test]
 fn the_completeness_of_packets_is_told_before_a_plan_is_done() {
     let (client, ..) = after(vec![probes(1, KERNEL, B4, PORT, 10)]);
     let place = |wanted: fn(&Event) -> bool| client.events.iter().position(wanted).unwrap();

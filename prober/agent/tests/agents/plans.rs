@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use prober_core::event::Event;
-use prober_core::plan::Method;
+use prober_core::plan::{Method, ProbePlan};
 
 use crate::fixture::{Agent, B4, Namespace, PORT, probes, two};
 
@@ -71,12 +71,20 @@ fn a_plan_of_another_run_is_refused() {
     );
 }
 
+/// One that would take an hour.
+fn endless() -> ProbePlan {
+    ProbePlan {
+        interval_ms: 3600,
+        ..probes(1, PLAIN, B4, PORT, 1000)
+    }
+}
+
 #[test]
-fn a_generation_that_was_done_is_not_done_again_and_a_later_one_replaces_what_is_under_way() {
+fn a_generation_that_was_taken_is_not_done_again_and_later_ones_run_beside_it() {
     let (a, b) = two();
-    let mut server = Agent::start(&b, "b", &["--tier", "T0"]);
+    let mut server = Agent::start(&b, "b", &[]);
     server.answer();
-    let mut client = Agent::start(&a, "a", &["--tier", "T0"]);
+    let mut client = Agent::start(&a, "a", &[]);
     client.give(&client.plan(3, vec![probes(1, PLAIN, B4, PORT, 1)]));
     client.wait_done(3);
     for old in [2, 3] {
@@ -84,13 +92,12 @@ fn a_generation_that_was_done_is_not_done_again_and_a_later_one_replaces_what_is
         // Nothing must happen, so there is nothing to wait for; it looks every 50 ms.
         thread::sleep(Duration::from_millis(200));
     }
-    // Would take an hour.
-    let mut endless = probes(1, PLAIN, B4, PORT, 1000);
-    endless.interval_ms = 3600;
-    client.give(&client.plan(4, vec![endless]));
+    let mut slow = probes(1, PLAIN, "10.77.0.77", PORT, 1);
+    slow.deadline_ms = 800;
+    client.give(&client.plan(4, vec![slow]));
     client.wait(|event| matches!(event, Event::PlanAccepted { generation: 4 }).then_some(()));
     client.give(&client.plan(5, vec![probes(1, PLAIN, B4, PORT, 1)]));
-    client.wait_done(5);
+    client.wait_done(4);
     assert_eq!(accepted(&client), [3, 4, 5]);
     let done: Vec<u32> = client
         .events
@@ -100,7 +107,35 @@ fn a_generation_that_was_done_is_not_done_again_and_a_later_one_replaces_what_is
             _ => None,
         })
         .collect();
-    assert_eq!(done, [3, 5]);
+    assert_eq!(done, [3, 5, 4]);
+}
+
+#[test]
+fn a_plan_of_another_run_ends_what_is_under_way() {
+    let (a, b) = two();
+    let mut server = Agent::start(&b, "b", &[]);
+    server.answer();
+    let mut client = Agent::start(&a, "a", &[]);
+    client.give(&client.plan(7, vec![endless()]));
+    client.wait(|event| matches!(event, Event::Probe(_)).then_some(()));
+    let mut other = client.plan(1, vec![probes(2, PLAIN, B4, PORT, 3)]);
+    other.run = "other".to_owned();
+    client.give(&other);
+    client.wait_done(1);
+    let (events, _) = client.terminate();
+    let after = events
+        .iter()
+        .skip_while(|event| !matches!(event, Event::PlanAccepted { generation: 1 }));
+    let paths: Vec<u32> = after
+        .filter_map(|event| match event {
+            Event::Tally(tally) => Some(tally.path.0),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        !paths.is_empty() && paths.iter().all(|path| *path == 2),
+        "{paths:?}"
+    );
 }
 
 #[test]
