@@ -9,6 +9,12 @@ use crate::topology::{AgentId, PathId};
 /// The version of plans that this code reads and writes.
 pub const PLAN_SCHEMA: &str = "prober.dev/plan/v1";
 
+/// The port of responders that the test Services lead to.
+pub const RESPONDER_PORT: u16 = 8080;
+
+/// A second port of responders, that no Service leads to: tells a filtered port from a filtered pod.
+pub const OTHER_RESPONDER_PORT: u16 = 8081;
+
 /// Most probes in one plan: what one agent can have in flight and report.
 pub const MAX_PROBES: u32 = 200_000;
 

@@ -32,8 +32,31 @@ pub use spec::{MAX_SLOTS, RunSpec};
 /// How long a node has to say something of itself.
 const FACTS_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long an agent has to take its first plan, once the Services lead to it.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a fleet has to remove everything.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The rounds of a run: what an agent's plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Round {
+    /// Answer others.
+    Listen = 1,
+    /// Probe every path.
+    FirstLook = 2,
+    /// Look closer at the paths that fail.
+    CloserLook = 3,
+}
+
+impl Round {
+    /// The round that a plan of this generation belongs to.
+    fn of(generation: u32) -> Option<Self> {
+        [Self::Listen, Self::FirstLook, Self::CloserLook]
+            .into_iter()
+            .find(|round| *round as u32 == generation)
+    }
+}
 
 /// A run; see the module's picture.
 #[derive(Debug)]
@@ -48,13 +71,14 @@ pub struct Run {
     /// Answers that are still owed: agents to be placed.
     unplaced: BTreeSet<AgentId>,
     /// Answers that are still owed: rounds to be done.
-    undone: BTreeSet<(AgentId, u32)>,
+    undone: BTreeSet<(AgentId, Round)>,
     addresses: BTreeMap<AgentId, Vec<IpAddr>>,
     endpoints: Endpoints,
-    published: Published,
+    published: Option<Published>,
     collection: Collection,
     has_placed: bool,
-    has_suspected: bool,
+    /// The last round that was sent to the agents.
+    round: Round,
     ending: Ending,
 }
 
@@ -72,10 +96,10 @@ impl Run {
             undone: BTreeSet::new(),
             addresses: BTreeMap::new(),
             endpoints: Endpoints::default(),
-            published: Published::default(),
+            published: None,
             collection: Collection::default(),
             has_placed: false,
-            has_suspected: false,
+            round: Round::Listen,
             ending: Ending::Complete,
         }
     }
@@ -123,10 +147,11 @@ impl Run {
             }
             FleetEvent::AgentFailed { agent, reason } => self.handle_failed(&agent, reason, now),
             FleetEvent::Published(published) => {
+                self.published = Some(published);
                 if self.phase == Phase::Publishing {
-                    self.published = published;
-                    self.probe(now);
+                    self.timer = Some((now + LISTEN_PATIENCE, RunTimer::Patience));
                 }
+                self.probe_if_ready(now);
             }
             FleetEvent::AgentLine { agent, event } => self.handle_line(&agent, event, now),
             FleetEvent::Failed(reason) => self.end(Ending::CouldNotRun(reason), now),
@@ -155,7 +180,7 @@ impl Run {
                 self.suspect_or_linger(now);
             }
             RunTimer::Linger => {
-                if self.has_suspected && self.spec.tier >= Tier::T2 {
+                if self.round == Round::CloserLook && self.spec.tier >= Tier::T2 {
                     self.read_facts(Phase::ReadingChanges, self.spec.placed_nodes(), now);
                 } else {
                     self.end(Ending::Complete, now);
@@ -260,6 +285,8 @@ impl Run {
         self.endpoints = self.spec.endpoints(&self.addresses);
         self.commands
             .push_back(FleetCommand::Publish(self.endpoints.clone()));
+        // Nobody is asked before everybody answers.
+        self.send_round(Round::Listen, Vec::new());
         self.enter(
             Phase::Publishing,
             Some((now + self.spec.patience, RunTimer::Patience)),
@@ -277,11 +304,11 @@ impl Run {
         self.undone.retain(|(waiting, _)| waiting != agent);
         match self.phase {
             Phase::Placing => self.settle(agent, now),
+            Phase::Publishing => self.probe_if_ready(now),
             Phase::Probing | Phase::Suspecting if self.undone.is_empty() => {
                 self.suspect_or_linger(now);
             }
             Phase::ReadingFacts
-            | Phase::Publishing
             | Phase::Probing
             | Phase::Suspecting
             | Phase::Lingering
@@ -307,6 +334,12 @@ impl Run {
                 }
             }
             Phase::Publishing => {
+                if self.published.is_some() {
+                    // Who does not listen by now never may; to see that is what probes are for.
+                    self.undone.clear();
+                    self.probe_if_ready(now);
+                    return;
+                }
                 let reason = format!(
                     "the test Services were not published within {} s",
                     self.spec.patience.as_secs()

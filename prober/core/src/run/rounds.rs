@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::spec::AgentProbes;
-use super::{Ending, FleetCommand, Phase, Run, RunTimer, spec};
+use super::{Ending, FleetCommand, Phase, Round, Run, RunTimer, spec};
 use crate::event::Event;
 use crate::observation::{OutcomeKind, Tier};
 use crate::time::Timestamp;
@@ -34,41 +34,50 @@ impl Run {
         (done, each * paths.count() as u64)
     }
 
-    pub(super) fn probe(&mut self, now: Timestamp) {
-        let paths = self
-            .spec
-            .paths(&self.endpoints, &self.published, &self.addresses);
+    /// Starts the first look, once the Services lead somewhere and everybody listens.
+    pub(super) fn probe_if_ready(&mut self, now: Timestamp) {
+        let (Phase::Publishing, true) = (self.phase, self.undone.is_empty()) else {
+            return;
+        };
+        let Some(published) = &self.published else {
+            return;
+        };
+        let paths = self.spec.paths(&self.endpoints, published, &self.addresses);
         if paths.is_empty() {
             let reason =
                 "no path can be probed: no pair of agents has addresses of the families asked for";
             self.end(Ending::CouldNotRun(reason.to_owned()), now);
             return;
         }
-        let round = self.spec.first_round(&paths);
+        let probes = self.spec.first_look(&paths);
         self.collection.matrix.paths = paths;
-        self.send_round(1, round, now);
+        self.expect(&probes, now);
+        self.send_round(Round::FirstLook, probes);
         self.enter(Phase::Probing, Some((now + SUSPICION, RunTimer::Suspicion)));
     }
 
-    /// Sends every agent its plan; those without probes of their own still answer others.
-    fn send_round(&mut self, generation: u32, round: Vec<AgentProbes>, now: Timestamp) {
-        let overdue = now + spec::longest(&round) + Duration::from_millis(1_500);
+    /// Sets the time by which these probes have ended, if their agents live.
+    fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
+        let overdue = now + spec::longest(probes) + Duration::from_millis(1_500);
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
-        let mut probes: BTreeMap<_, _> = round.into_iter().collect();
+    }
+
+    /// Sends every agent its plan; those without probes of their own still answer others.
+    pub(super) fn send_round(&mut self, round: Round, probes: Vec<AgentProbes>) {
+        self.round = round;
+        let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
         for agent in self.addresses.keys() {
             let probes = probes.remove(agent).unwrap_or_default();
-            self.undone.insert((agent.clone(), generation));
-            let plan = self
-                .spec
-                .plan(agent.clone(), generation, probes, &self.published);
+            self.undone.insert((agent.clone(), round));
+            let plan = self.spec.plan(agent.clone(), round as u32, probes);
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
     }
 
     pub(super) fn handle_line(&mut self, agent: &AgentId, event: Event, now: Timestamp) {
         let done = match &event {
-            Event::Done { generation, .. } => Some(*generation),
-            Event::PlanRefused { .. } => Some(if self.has_suspected { 2 } else { 1 }),
+            Event::Done { generation, .. } => Round::of(*generation),
+            Event::PlanRefused { .. } => Some(self.round),
             Event::Hello(_)
             | Event::PlanAccepted { .. }
             | Event::Probe(_)
@@ -81,21 +90,30 @@ impl Run {
             | Event::Notice { .. } => None,
         };
         self.collection.take(agent, event);
-        if let Some(generation) = done {
-            self.undone.remove(&(agent.clone(), generation));
-            let rounds = if self.has_suspected { 2 } else { 1 };
-            let owes = (1..=rounds).any(|round| self.undone.contains(&(agent.clone(), round)));
-            if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
-                known.heard = !owes;
-            }
-            if self.undone.is_empty() && matches!(self.phase, Phase::Probing | Phase::Suspecting) {
+        let Some(round) = done else { return };
+        self.undone.remove(&(agent.clone(), round));
+        let owes = self.undone.iter().any(|(waiting, _)| waiting == agent);
+        if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
+            known.heard = !owes;
+        }
+        match self.phase {
+            Phase::Publishing => self.probe_if_ready(now),
+            Phase::Probing | Phase::Suspecting if self.undone.is_empty() => {
                 self.suspect_or_linger(now);
             }
+            Phase::ReadingFacts
+            | Phase::Placing
+            | Phase::Probing
+            | Phase::Suspecting
+            | Phase::Lingering
+            | Phase::ReadingChanges
+            | Phase::Removing
+            | Phase::Ended => {}
         }
     }
 
     pub(super) fn suspect_or_linger(&mut self, now: Timestamp) {
-        if self.phase == Phase::Probing && !self.has_suspected {
+        if self.phase == Phase::Probing {
             self.suspect(now);
         } else {
             self.linger(now);
@@ -125,18 +143,14 @@ impl Run {
             }
             return;
         }
-        self.has_suspected = true;
         if self.spec.tier >= Tier::T2 {
             self.commands
                 .push_back(FleetCommand::ReadFacts(self.spec.placed_nodes()));
         }
-        let round = self.spec.second_round(
-            &suspects,
-            &self.collection.matrix.paths,
-            &self.published,
-            &self.addresses,
-        );
-        self.send_round(2, round, now);
+        let paths = &self.collection.matrix.paths;
+        let probes = self.spec.closer_look(&suspects, paths, &self.addresses);
+        self.expect(&probes, now);
+        self.send_round(Round::CloserLook, probes);
         self.enter(Phase::Suspecting, None);
     }
 }

@@ -9,7 +9,10 @@ use crate::evidence::{Backend, PathEvidence};
 use crate::family::Family;
 use crate::observation::{OutcomeKind, Tier};
 use crate::pairing::{NodePair, pairs};
-use crate::plan::{Accept, Method, PLAN_SCHEMA, Plan, ProbePlan, ResponderPlan};
+use crate::plan::{
+    Accept, Method, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, ProbePlan, RESPONDER_PORT,
+    ResponderPlan,
+};
 use crate::topology::{AgentId, NodeName, Path, PathId, Role, Route, Scope};
 
 /// Probes of a server pod's other port carry the path's number plus this.
@@ -119,7 +122,7 @@ impl RunSpec {
     }
 
     /// The first look: every path, by both engines.
-    pub(super) fn first_round(&self, paths: &BTreeMap<PathId, PathEvidence>) -> Vec<AgentProbes> {
+    pub(super) fn first_look(&self, paths: &BTreeMap<PathId, PathEvidence>) -> Vec<AgentProbes> {
         // Spread over a second, so that no probe's answer waits behind another's.
         let raw_interval = (500 / self.raw_probes.max(1)).clamp(2, 50);
         let mut probes = Vec::new();
@@ -153,11 +156,10 @@ impl RunSpec {
 
     /// The closer look at failing paths: the TTL ladder, the other port, and fresh failures
     /// between two readings of the node facts.
-    pub(super) fn second_round(
+    pub(super) fn closer_look(
         &self,
         suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
         paths: &BTreeMap<PathId, PathEvidence>,
-        published: &Published,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> Vec<AgentProbes> {
         let mut probes = Vec::new();
@@ -205,7 +207,7 @@ impl RunSpec {
             if let Some(address) = pick(server, evidence.path.family)
                 && evidence.path.route != Route::Hairpin
             {
-                let other = SocketAddr::new(address, published.other_port);
+                let other = SocketAddr::new(address, OTHER_RESPONDER_PORT);
                 let method = Method::Connect { echo_bytes: 0 };
                 add(PathId(path.0 + OTHER_PORT), method, other, 1, 0);
             }
@@ -214,13 +216,7 @@ impl RunSpec {
     }
 
     /// A plan of this run.
-    pub(super) fn plan(
-        &self,
-        agent: AgentId,
-        generation: u32,
-        probes: Vec<ProbePlan>,
-        published: &Published,
-    ) -> Plan {
+    pub(super) fn plan(&self, agent: AgentId, generation: u32, probes: Vec<ProbePlan>) -> Plan {
         Plan {
             schema: PLAN_SCHEMA.to_owned(),
             run: self.run.clone(),
@@ -228,7 +224,7 @@ impl RunSpec {
             agent,
             nonce: self.nonce,
             responder: ResponderPlan {
-                ports: vec![published.target_port, published.other_port],
+                ports: vec![RESPONDER_PORT, OTHER_RESPONDER_PORT],
                 accept: Accept::Running,
             },
             probes,
@@ -335,10 +331,9 @@ impl Map<'_> {
                 .find(|address| Family::of(address.ip()) == family)
         };
         let target = match route {
-            Route::PodIp => SocketAddr::new(
-                pick(self.addresses.get(server?), family)?,
-                self.published.target_port,
-            ),
+            Route::PodIp => {
+                SocketAddr::new(pick(self.addresses.get(server?), family)?, RESPONDER_PORT)
+            }
             Route::ClusterIp | Route::Hairpin => {
                 let slot = self
                     .endpoints
@@ -385,7 +380,7 @@ impl Map<'_> {
         let address = pick(self.addresses.get(agent), family)?;
         Some(Backend {
             agent: Some(agent.clone()),
-            address: SocketAddr::new(address, self.published.target_port),
+            address: SocketAddr::new(address, RESPONDER_PORT),
             ready: !self.published.not_ready.contains(agent),
         })
     }
