@@ -12,7 +12,9 @@ use std::sync::mpsc::Sender;
 use nix::sys::signal::Signal;
 use prober_core::facts::NodeFacts;
 use prober_core::family::Family;
-use prober_core::plan::{Accept, PLAN_SCHEMA, Plan, ResponderPlan};
+use prober_core::plan::{
+    Accept, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, RESPONDER_PORT, ResponderPlan,
+};
 use prober_core::run::{self, FleetEvent, Placement, Published};
 use prober_core::topology::{AgentId, NodeName};
 
@@ -269,8 +271,6 @@ impl Fleet {
                     SliceChange::Empty(_) | SliceChange::Dead(_) => None,
                 })
                 .collect(),
-            target_port: proxy::TARGET_PORT,
-            other_port: proxy::SPARE_PORT,
         }
     }
 }
@@ -289,7 +289,7 @@ pub fn responder_plan(agent: &AgentId) -> Plan {
         agent: agent.clone(),
         nonce: 0,
         responder: ResponderPlan {
-            ports: vec![proxy::TARGET_PORT, proxy::SPARE_PORT],
+            ports: vec![RESPONDER_PORT, OTHER_RESPONDER_PORT],
             accept: Accept::Running,
         },
         probes: Vec::new(),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use prober_core::family::Family;
+use prober_core::plan::RESPONDER_PORT;
 use sha2::{Digest as _, Sha256};
 
 use crate::topology::{CLUSTER_CIDR_V4, CLUSTER_CIDR_V6, Node, Pod};
@@ -22,11 +23,6 @@ pub const SLOTS: u8 = 16;
 pub const SLOT_PORT: u16 = 9000;
 /// The port that is balanced over a set of endpoints, and that of `prober-local`.
 pub const BALANCED_PORT: u16 = 80;
-/// The port that every Service leads to.
-pub const TARGET_PORT: u16 = 8080;
-/// A second port that servers answer on; no Service leads to it.
-pub const SPARE_PORT: u16 = 8081;
-
 /// The ClusterIP of the Service `prober`.
 pub fn cluster_ip(family: Family) -> IpAddr {
     match family {
@@ -211,7 +207,7 @@ pub fn cluster_cidr(family: Family) -> &'static str {
 
 /// `ip:port`, with IPv6 in brackets.
 fn target(ip: IpAddr) -> String {
-    std::net::SocketAddr::new(ip, TARGET_PORT).to_string()
+    std::net::SocketAddr::new(ip, RESPONDER_PORT).to_string()
 }
 
 /// One sync of kube-proxy on a node: input for `iptables-restore --noflush`.

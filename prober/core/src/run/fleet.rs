@@ -51,10 +51,6 @@ pub struct Published {
     pub local: Vec<SocketAddr>,
     /// What the API calls each endpoint: agents that are not ready.
     pub not_ready: Vec<AgentId>,
-    /// The port of the responders that the Services lead to.
-    pub target_port: u16,
-    /// A second port of the responders that no Service leads to.
-    pub other_port: u16,
 }
 
 /// What a fleet tells its run.

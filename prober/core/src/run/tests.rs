@@ -68,8 +68,6 @@ impl ModelFleet {
                     any: vec![SocketAddr::new(vip, 80)],
                     local: vec![SocketAddr::from(([100, 67, 30, 134], 80))],
                     not_ready: Vec::new(),
-                    target_port: 8_080,
-                    other_port: 8_081,
                 })]
             }
             FleetCommand::SendPlan(plan) => self.run_plan(plan),

@@ -3,9 +3,9 @@
 use prober_core::family::Family;
 
 use super::{Site, Step};
-use crate::proxy::TARGET_PORT;
 use crate::topology::script::{iptables, tunnel};
 use crate::topology::{BRIDGE, client, server};
+use prober_core::plan::RESPONDER_PORT;
 
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
@@ -55,7 +55,7 @@ pub(super) fn to_server(site: Site<'_>) -> impl Fn(Family) -> String {
 pub(super) fn to_server_port(site: Site<'_>) -> impl Fn(Family) -> String {
     move |family| {
         format!(
-            "-d {} -p tcp --dport {TARGET_PORT} -m conntrack --ctstate NEW",
+            "-d {} -p tcp --dport {RESPONDER_PORT} -m conntrack --ctstate NEW",
             server(site.node).address(family)
         )
     }
@@ -89,7 +89,7 @@ pub(super) fn prohibit_server(site: Site<'_>) -> Vec<Step> {
 /// Replies from the Services' target port bypass connection tracking.
 pub(super) fn untracked_replies(site: Site<'_>) -> Vec<Step> {
     let script =
-        both(|_| format!("-t raw -I PREROUTING 1 -p tcp --sport {TARGET_PORT} -j CT --notrack"));
+        both(|_| format!("-t raw -I PREROUTING 1 -p tcp --sport {RESPONDER_PORT} -j CT --notrack"));
     vec![Step::on(site.node, script)]
 }
 

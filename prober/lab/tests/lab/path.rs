@@ -92,7 +92,7 @@ pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
                 ask(
                     "pod-ip",
                     client(other),
-                    SocketAddr::new(to, proxy::TARGET_PORT),
+                    SocketAddr::new(to, prober_core::plan::RESPONDER_PORT),
                 );
                 ask("cluster-ip", client(other), vip(proxy::SLOT_PORT + slot));
             }
@@ -143,7 +143,7 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
             let pod = server(node);
             for other in spec.nodes() {
                 let seen = client(other).address(family);
-                let to = SocketAddr::new(pod.address(family), proxy::TARGET_PORT);
+                let to = SocketAddr::new(pod.address(family), prober_core::plan::RESPONDER_PORT);
                 expect("pod-ip", client(other), to, pod, seen);
                 expect(
                     "cluster-ip",
