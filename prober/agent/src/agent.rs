@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::connects::{Connects, Errands, talk_of};
-use crate::desk::needs_silence;
+use crate::connects::{Connects, Errands, Greeting, talk_of};
+use crate::desk::{Loopback, needs_silence};
 use crate::kernel::Dialer;
 use crate::lines::{Lines, Written};
 use crate::news::{News, NewsReceiver, Progress};
@@ -97,11 +97,11 @@ pub(crate) fn serve(
         .as_ref()
         .and_then(|opened| opened.unmuted.as_ref().map(ToString::to_string));
     let packets = opened
-        .map(|opened| opened.start(&orders.own, news.clone()))
+        .map(|opened| opened.start(&orders.own, Loopback::Ignored, news.clone()))
         .transpose()?
         .map(Rc::new);
     let dialer = Dialer::new(now().as_nanos());
-    let connects = Connects::new(dialer, news, packets.clone());
+    let connects = Connects::new(dialer, news, packets.clone(), Greeting::Banner);
     let agent = Agent {
         responder: Responder::new(orders.agent.clone()),
         orders,

@@ -28,6 +28,16 @@ pub(crate) struct Connects {
     news: NewsSender,
     /// Who sees their packets and tells their outcome; without it, connect() does.
     packets: Option<Rc<Packets>>,
+    greeting: Greeting,
+}
+
+/// Whether targets greet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    /// They are responders of ours.
+    Banner,
+    /// They are anybody: connections are closed at once.
+    None,
 }
 
 /// The connections of one plan.
@@ -43,11 +53,17 @@ pub(crate) struct Errands {
 
 impl Connects {
     /// Tells results to `news`, or has `packets` do so.
-    pub(crate) fn new(dialer: Dialer, news: NewsSender, packets: Option<Rc<Packets>>) -> Self {
+    pub(crate) fn new(
+        dialer: Dialer,
+        news: NewsSender,
+        packets: Option<Rc<Packets>>,
+        greeting: Greeting,
+    ) -> Self {
         Self {
             dialer,
             news,
             packets,
+            greeting,
         }
     }
 
@@ -76,6 +92,10 @@ impl Connects {
                 // Closed never: the semaphore lives as long as this future.
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                     return;
+                };
+                let talk = match self.greeting {
+                    Greeting::Banner => talk,
+                    Greeting::None => Talk::Nothing,
                 };
                 let own = Rc::clone(&self);
                 under_way.spawn_local(async move {

@@ -33,6 +33,15 @@ pub(crate) enum Duty {
     Off,
 }
 
+/// Whether packets to a loopback address count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loopback {
+    /// In a pod they say nothing about the network.
+    Ignored,
+    /// On a host they may be what was asked for.
+    Seen,
+}
+
 /// The crafted probes of one plan.
 #[derive(Debug)]
 struct Round {
@@ -60,6 +69,7 @@ pub(crate) struct Desk {
     news: NewsSender,
     flight: Flight,
     witnesses: Witnesses,
+    loopback: Loopback,
     duty: Duty,
     rounds: Vec<Round>,
     owned: BTreeMap<SocketAddr, Owned>,
@@ -74,12 +84,18 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// A desk without work.
-    pub(crate) fn new(config: FlightConfig, orders: Receiver<Order>, news: NewsSender) -> Self {
+    pub(crate) fn new(
+        config: FlightConfig,
+        loopback: Loopback,
+        orders: Receiver<Order>,
+        news: NewsSender,
+    ) -> Self {
         Self {
             orders,
             news,
             flight: Flight::new(config),
             witnesses: Witnesses::default(),
+            loopback,
             duty: Duty::On,
             rounds: Vec::new(),
             owned: BTreeMap::new(),
@@ -223,8 +239,9 @@ impl Desk {
     pub(crate) fn observe(&mut self, observation: &Observation, payload: &[u8]) {
         self.take_orders(observation.at);
         let is_witnessed = match &observation.packet.body {
-            // What a pod sends to itself without its interface says nothing about the network.
-            Body::Tcp(ip, _) if ip.dst.is_loopback() => return,
+            Body::Tcp(ip, _) if ip.dst.is_loopback() && self.loopback == Loopback::Ignored => {
+                return;
+            }
             Body::Tcp(_, tcp) => {
                 self.ports.contains(&tcp.src_port) || self.ports.contains(&tcp.dst_port)
             }

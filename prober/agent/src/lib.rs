@@ -10,6 +10,8 @@ mod agent;
 mod args;
 mod connects;
 mod desk;
+/// Probes from this host, without an agent or a plan.
+pub mod host;
 mod kernel;
 mod lines;
 mod news;

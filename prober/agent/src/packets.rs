@@ -16,7 +16,7 @@ use prober_net::mute::{MuteError, MutedPort};
 use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape, Waker};
 use prober_net::raw::{RawEngine, RawError};
 
-use crate::desk::{Desk, Duty};
+use crate::desk::{Desk, Duty, Loopback};
 use crate::kernel;
 use crate::news::{News, NewsSender};
 use crate::order::Order;
@@ -65,9 +65,9 @@ pub(crate) struct Packets {
 
 impl Opened {
     /// Opens capture and sender. Wants `CAP_NET_RAW`.
-    pub(crate) fn open(ring: RingShape) -> Result<Self, PacketsError> {
+    pub(crate) fn open(interfaces: Interfaces, ring: RingShape) -> Result<Self, PacketsError> {
         let engine = RawEngine::open(CaptureOptions {
-            interfaces: Interfaces::All,
+            interfaces,
             interest: interest(&[])?,
             ring,
             on_refused_filter: OnRefusedFilter::FilterHere,
@@ -84,7 +84,12 @@ impl Opened {
     }
 
     /// Starts the thread, which tells its news to `news`.
-    pub(crate) fn start(self, own: &Own, news: NewsSender) -> Result<Packets, PacketsError> {
+    pub(crate) fn start(
+        self,
+        own: &Own,
+        loopback: Loopback,
+        news: NewsSender,
+    ) -> Result<Packets, PacketsError> {
         let (orders, receiver) = mpsc::channel();
         let waker = self.engine.waker();
         let config = FlightConfig {
@@ -94,7 +99,7 @@ impl Opened {
             v6: own.v6,
             mtu: own.mtu,
         };
-        let mut desk = Desk::new(config, receiver, news);
+        let mut desk = Desk::new(config, loopback, receiver, news);
         let mut engine = self.engine;
         let thread = thread::Builder::new()
             .name("packets".to_owned())

@@ -8,7 +8,7 @@ use prober_core::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::observation::Tier;
 use prober_core::plan::Allowed;
 use prober_net::facts::read_facts;
-use prober_net::packet_socket::{RingShape, now};
+use prober_net::packet_socket::{Interfaces, RingShape, now};
 use prober_net::privilege::drop_all;
 
 use crate::agent::{Orders, serve};
@@ -70,7 +70,7 @@ fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<Opened> {
             );
             None
         }
-        Tier::T1 | Tier::T2 => match Opened::open(RingShape::SMALL) {
+        Tier::T1 | Tier::T2 => match Opened::open(Interfaces::All, RingShape::SMALL) {
             Ok(opened) => {
                 limits.extend(opened.unmuted.as_ref().map(ToString::to_string));
                 Some(opened)
