@@ -9,8 +9,7 @@
 //! `observe`, `poll_result`, and again at `poll_timeout`. See `engine::drive`.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::cookie::Cookies;
@@ -21,7 +20,9 @@ use crate::observation::{Exchange, Observation, Outcome, ProbeResult};
 use crate::plan::{Method, ProbePlan};
 use crate::time::Timestamp;
 use crate::topology::PathId;
-use crate::wire::{Body, Segment};
+use crate::wire::{Body, Segment, Seq};
+
+pub use config::{FlightConfig, LaunchError};
 
 use climb::Climb;
 use neighbours::Neighbours;
@@ -30,6 +31,8 @@ use timers::Timers;
 
 /// The TTL ladder: one five-tuple asked with one hop limit after the other.
 mod climb;
+/// What a flight is told, and why it refuses a probe.
+mod config;
 /// Neighbour resolutions that were seen of late.
 mod neighbours;
 /// When the probes of a plan are due.
@@ -41,22 +44,6 @@ mod tests;
 /// Which probe is to be woken when.
 mod timers;
 
-/// What a flight needs to know.
-#[derive(Clone, Debug)]
-pub struct FlightConfig {
-    /// The secret of its sequence numbers; from the kernel's random numbers.
-    pub key: [u8; 16],
-    /// The source ports of crafted probes: nothing else in this namespace may use them, and full
-    /// handshakes and ladders need the kernel kept silent on them.
-    pub ports: RangeInclusive<u16>,
-    /// The own IPv4 address, if any.
-    pub v4: Option<Ipv4Addr>,
-    /// The own IPv6 address, if any.
-    pub v6: Option<Ipv6Addr>,
-    /// The MTU of the interface, bytes.
-    pub mtu: u16,
-}
-
 /// What came out of a flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finished {
@@ -64,39 +51,6 @@ pub enum Finished {
     Probe(Box<ProbeResult>),
     /// A TTL ladder.
     Ladder(Ladder),
-}
-
-/// Why a probe was not launched.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LaunchError {
-    /// Every port of the range is in flight.
-    #[error(
-        "a probe of {target} finds no free source port: all {ports} are in flight; launch it again when one has finished"
-    )]
-    NoPort {
-        /// Whom it was to ask.
-        target: SocketAddr,
-        /// How many there are.
-        ports: usize,
-    },
-    /// There is no own address of the target's family.
-    #[error(
-        "{target} cannot be asked: this agent has no {family:?} address; is the pod dual-stack?"
-    )]
-    NoAddress {
-        /// Whom it was to ask.
-        target: SocketAddr,
-        /// The family that is missing.
-        family: Family,
-    },
-    /// The kernel is to connect; see [`Flight::watch`].
-    #[error(
-        "a probe of {target} by the kernel's connect() is not launched here: connect, and let the flight watch"
-    )]
-    NotCrafted {
-        /// Whom it was to ask.
-        target: SocketAddr,
-    },
 }
 
 /// One of the probes in flight.
@@ -316,7 +270,7 @@ impl Flight {
         Ok((ip, self.config.mtu.saturating_sub(headers)))
     }
 
-    fn next_isn(&mut self, call: &Call) -> crate::wire::Seq {
+    fn next_isn(&mut self, call: &Call) -> Seq {
         self.begun += 1;
         self.cookies.isn(call.src, call.dst, self.begun)
     }

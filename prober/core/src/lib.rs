@@ -45,6 +45,8 @@ pub mod replay;
 pub mod report;
 /// A whole run as a machine.
 pub mod run;
+/// A network in memory.
+pub mod sim;
 /// Intervals for shares that were counted.
 pub mod statistics;
 /// Points in time as numbers of our own.

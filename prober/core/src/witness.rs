@@ -13,6 +13,9 @@ use crate::observation::{Direction, Observation};
 use crate::time::Timestamp;
 use crate::wire::{Body, Icmp, Seq, Tcp, TcpFlags};
 
+#[cfg(test)]
+mod tests;
+
 /// Handshakes that are remembered; beyond, the oldest is forgotten and counted.
 const HANDSHAKES: usize = 32_768;
 
@@ -96,12 +99,7 @@ impl Witnesses {
     pub fn flush(&mut self, now: Timestamp) -> Vec<Witness> {
         let (mut ordinary, mut unusual) = (ORDINARY, UNUSUAL);
         let mut told = Vec::new();
-        let replaced = std::mem::take(&mut self.replaced);
-        self.packets -= replaced
-            .iter()
-            .map(|entry| entry.fresh.observations.len())
-            .sum::<usize>();
-        let mut replaced = replaced;
+        let mut replaced = std::mem::take(&mut self.replaced);
         for entry in replaced.iter_mut().chain(self.handshakes.values_mut()) {
             if is_empty(&entry.fresh) {
                 continue;
@@ -128,12 +126,7 @@ impl Witnesses {
             .values()
             .map(|entry| entry.fresh.observations.len())
             .sum();
-        let handshakes = &self.handshakes;
-        self.order.retain(|(ends, isn)| {
-            handshakes
-                .get(ends)
-                .is_some_and(|entry| entry.fresh.isn == *isn)
-        });
+        self.prune();
         told
     }
 
@@ -205,6 +198,9 @@ impl Witnesses {
                 }
             }
         }
+        if self.order.len() >= 2 * HANDSHAKES {
+            self.prune();
+        }
         let (peer, local) = ends;
         let fresh = Witness {
             isn,
@@ -229,6 +225,16 @@ impl Witnesses {
                 last: at,
             },
         );
+    }
+
+    /// Takes those out of the order that are no more.
+    fn prune(&mut self) {
+        let handshakes = &self.handshakes;
+        self.order.retain(|(ends, isn)| {
+            handshakes
+                .get(ends)
+                .is_some_and(|entry| entry.fresh.isn == *isn)
+        });
     }
 
     fn evict(&mut self) {

@@ -1,12 +1,6 @@
 //! The handshake in four layers: its table, ladders as examples, any packets in any order; two
 //! ends in a simulation are tested with the simulator.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot look fails"
-)]
-
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 

@@ -307,13 +307,12 @@ const BANNER: &[u8] =
     b"PROBER/1 nonce=00000000000000ff pod=server node=node-1 peer=100.96.1.10:40000\n";
 
 fn greeted(handshake: Handshake) -> Echo {
-    match handshake.finish().exchange {
-        Exchange::Greeted { banner, echo } => {
-            assert_eq!(banner.nonce, 255);
-            echo
-        }
-        other => panic!("{other:?}"),
-    }
+    let result = handshake.finish();
+    let Exchange::Greeted { banner, echo } = result.exchange else {
+        panic!("{result:?}")
+    };
+    assert_eq!(banner.nonce, 255);
+    echo
 }
 
 #[test]

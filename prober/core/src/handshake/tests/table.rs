@@ -5,6 +5,8 @@ use State::{Closing, Done, Idle, Misled, Open, Rejected, SynSent};
 
 const STATES: [State; 7] = [Idle, SynSent, Misled, Rejected, Open, Closing, Done];
 
+type Apply = Box<dyn Fn(&mut Handshake)>;
+
 /// A driver of a full exchange that has come to this state.
 fn at(state: State) -> Handshake {
     let mut handshake = Handshake::new(
@@ -67,7 +69,6 @@ fn the_table_of_transitions_is_this() {
         SERVER_ISN.add(1),
         Seq(0),
     );
-    type Apply = Box<dyn Fn(&mut Handshake)>;
     let table: [(&str, Apply, [State; 7]); 10] = [
         (
             "own SYN",
