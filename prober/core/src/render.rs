@@ -60,7 +60,15 @@ impl Text {
         self.put(Tone::Plain, text)
     }
 
+    /// Ends the line, without blanks at its end.
     fn end(&mut self) -> &mut Self {
+        while let Some((_, last)) = self.pieces.last_mut() {
+            last.truncate(last.trim_end_matches(' ').len());
+            if !last.is_empty() {
+                break;
+            }
+            self.pieces.pop();
+        }
         self.put(Tone::Plain, "\n")
     }
 

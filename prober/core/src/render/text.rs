@@ -35,6 +35,7 @@ pub fn report(report: &Report) -> Text {
             "Paths fail, and no diagnosis was made: the report's JSON has every packet.",
         );
     }
+    proved(&mut text, report);
     notes(&mut text, report);
     text
 }
@@ -89,10 +90,13 @@ pub fn title(report: &Report, diagnosis: &DiagnosisReport) -> String {
         .map(|family| format!(", {family}"))
         .unwrap_or_default();
     let space = if place.is_empty() { "" } else { " " };
+    let sure = match diagnosis.cause.0 {
+        Some(_) => format!("{}, ", sure(diagnosis.confidence)),
+        None => String::new(),
+    };
     format!(
-        "{}{space}{place} ({}, {:?}{family})",
+        "{}{space}{place} ({sure}{:?}{family})",
         diagnosis.cause.as_str(),
-        sure(diagnosis.confidence),
         diagnosis.tier
     )
 }
@@ -111,7 +115,7 @@ pub(super) fn place(segment: &Segment) -> String {
 pub(super) const fn sure(confidence: Confidence) -> &'static str {
     match confidence {
         Confidence::Proven => "proven",
-        Confidence::Consistent => "consistent with it",
+        Confidence::Consistent => "consistent",
     }
 }
 
@@ -205,7 +209,10 @@ fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
         text.wrapped(Tone::Plain, "  ", &remedy.summary);
         commands(text, remedy.commands.iter().map(String::as_str));
     }
-    if report.command.is_empty() {
+}
+
+fn proved(text: &mut Text, report: &Report) {
+    if report.command.is_empty() || report.diagnoses.is_empty() {
         return;
     }
     let again = match report.source {

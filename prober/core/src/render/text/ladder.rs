@@ -3,9 +3,10 @@
 use super::super::packet::{Told, mark_of, seconds, told};
 use super::super::{Text, Tone};
 use crate::event::Witness;
-use crate::observation::{Exchange, Observation, OutcomeKind};
+use crate::observation::{Direction, Exchange, Observation};
 use crate::report::mark::{End, MarkKind, PacketMark};
 use crate::report::{PathReport, ProbeReport};
+use crate::wire::{Body, ResolutionKind};
 
 /// Packets of one end that are shown; the rest is counted.
 const SHOWN: usize = 6;
@@ -33,24 +34,16 @@ pub(super) fn ladder(text: &mut Text, path: &PathReport, probe: &ProbeReport) {
     }
     let server = probe.server_agent.as_ref().map_or_else(
         || "the server".to_owned(),
-        |agent| format!("{} on {}", agent.pod, agent.node),
+        |agent| format!("{} on {} (server)", agent.pod, agent.node),
     );
     match &probe.server {
-        None => text.wrapped(
-            Tone::Plain,
-            "  ",
-            &format!("{server} (server): its end was not heard"),
-        ),
+        None => text.wrapped(Tone::Plain, "  ", &format!("{server} was not heard")),
         Some(witness) if !witness.observations.is_empty() => {
-            text.plain(format!("  {server} (server) saw\n"));
+            text.plain(format!("  {server} saw\n"));
             end(text, End::Server, &witness.observations, &probe.marks);
             text
         }
-        Some(witness) => text.wrapped(
-            Tone::Plain,
-            "  ",
-            &format!("{server} (server) {}", counted(witness)),
-        ),
+        Some(witness) => text.wrapped(Tone::Plain, "  ", &format!("{server} {}", counted(witness))),
     };
 }
 
@@ -64,16 +57,14 @@ pub(in crate::render) fn summary(path: &PathReport, probe: &ProbeReport) -> Stri
         Exchange::Foreign => ", then a foreign banner",
         Exchange::Reset => ", then a reset",
     };
-    let outcome = match client.outcome.kind() {
-        OutcomeKind::Established => "established",
-        OutcomeKind::Reset => "reset",
-        OutcomeKind::Timeout => "timeout",
-        OutcomeKind::Unreachable => "unreachable",
-        OutcomeKind::Mismatched => "mismatched",
-    };
     format!(
-        "One probe of {}, {}: {} asks {}, {outcome} after {} {syns}{after}",
-        path.route, path.scope, client.src, client.dst, client.syns
+        "One probe of {}, {}: {} asks {}, {} after {} {syns}{after}",
+        path.route,
+        path.scope,
+        client.src,
+        client.dst,
+        client.outcome.kind().as_str(),
+        client.syns
     )
 }
 
@@ -92,15 +83,16 @@ fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
     let Some(start) = seen.first().map(|first| first.at) else {
         return;
     };
-    let lines: Vec<Told> = seen
+    let telling = telling(seen);
+    let lines: Vec<(Option<&PacketMark>, Told)> = telling
         .iter()
         .take(SHOWN)
-        .map(|packet| told(packet, start))
+        .map(|(place, packet)| (mark_of(marks, end, *place), told(packet, start)))
         .collect();
     let width = |of: fn(&Told) -> &str| {
         lines
             .iter()
-            .map(|line| of(line).chars().count())
+            .map(|(_, line)| of(line).chars().count())
             .max()
             .unwrap_or(0)
     };
@@ -110,19 +102,23 @@ fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
         width(|line| &line.numbers),
     );
     let mut said: Vec<&str> = Vec::new();
-    for (place, line) in lines.iter().enumerate() {
-        let mark = mark_of(marks, end, place);
+    for (mark, line) in &lines {
         let (sign, tone) = match mark.map(|mark| mark.kind) {
             Some(MarkKind::Odd) => ("! ", Tone::Bad),
             Some(MarkKind::Follows) => ("  ", Tone::Odd),
             None => ("  ", Tone::Plain),
         };
+        let Told {
+            at,
+            arrow,
+            addresses: asked,
+            what: kind,
+            numbers: counted,
+            ttl,
+        } = line;
         text.put(tone, sign).put(
             tone,
-            format!(
-                "{} {} {:<addresses$} {:<what$} {:<numbers$} {}",
-                line.at, line.arrow, line.addresses, line.what, line.numbers, line.ttl
-            ),
+            format!("{at} {arrow} {asked:<addresses$} {kind:<what$} {counted:<numbers$} {ttl}"),
         );
         text.end();
         if let Some(mark) = mark.filter(|mark| !said.contains(&mark.note.as_str())) {
@@ -130,16 +126,41 @@ fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
             text.wrapped(tone, "            ^ ", &mark.note);
         }
     }
-    let rest = seen.len().saturating_sub(SHOWN);
-    if let Some(last) = seen.last().filter(|_| rest > 0) {
+    let rest = telling.len().saturating_sub(SHOWN);
+    if let Some((_, last)) = telling.last().filter(|_| rest > 0) {
         let packets = if rest == 1 { "packet" } else { "packets" };
         let until = seconds(last.at, start);
-        text.put(
-            Tone::Faint,
-            format!("  and {rest} more {packets} until {until}"),
-        )
-        .end();
+        let more = format!("  and {rest} more {packets} until {until}");
+        text.put(Tone::Faint, more).end();
     }
+}
+
+/// The packets that tell something, with their places: a question for an Ethernet address that
+/// was answered is left out, with its answer; so is a copy that the bridge flooded back.
+pub(in crate::render) fn telling(seen: &[Observation]) -> Vec<(usize, &Observation)> {
+    let resolution = |packet: &Observation| match packet.packet.body {
+        Body::Resolution(resolution) => Some(resolution),
+        Body::Tcp(..) | Body::Icmp(..) => None,
+    };
+    let answered: Vec<_> = seen
+        .iter()
+        .filter_map(resolution)
+        .filter(|said| said.kind == ResolutionKind::Reply)
+        .map(|said| said.sender)
+        .collect();
+    let has_tcp = seen.iter().any(|packet| packet.packet.tcp().is_some());
+    seen.iter()
+        .enumerate()
+        .filter(|(_, packet)| match resolution(packet) {
+            None => true,
+            Some(said) => match said.kind {
+                ResolutionKind::Reply => !has_tcp,
+                ResolutionKind::Request => {
+                    packet.direction == Direction::Sent && !answered.contains(&said.target)
+                }
+            },
+        })
+        .collect()
 }
 
 #[cfg(test)]

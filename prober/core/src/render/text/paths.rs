@@ -11,8 +11,6 @@ use crate::topology::NodeName;
 /// Pairs of nodes told in full although all their paths work.
 const WHOLE_PAIRS: usize = 12;
 
-const COLUMNS: &str = "  route          scope       family outcome                     lost            first SYN p50/p99 us";
-
 /// By client's node, then by server's, those that the Service picks last.
 type PairOrder<'a> = (Option<&'a NodeName>, (bool, Option<&'a NodeName>));
 
@@ -46,6 +44,7 @@ fn pairs(text: &mut Text, report: &Report) {
                 .filter_map(|path| path.client.node.as_ref()),
         )
         .collect();
+    let widths = Widths::of(&report.paths);
     let mut room = WHOLE_PAIRS;
     let mut has_columns = false;
     for ((client, (_, server)), paths) in pairs {
@@ -69,7 +68,8 @@ fn pairs(text: &mut Text, report: &Report) {
             room -= 1;
         }
         if !has_columns {
-            text.put(Tone::Faint, COLUMNS).end();
+            let names = format!("{:<14} {:<11} {:<6}", "route", "scope", "family");
+            columns(text, &names, widths);
             has_columns = true;
         }
         text.put(Tone::Heading, pair).end();
@@ -80,22 +80,43 @@ fn pairs(text: &mut Text, report: &Report) {
                 path.scope,
                 path.family.to_string()
             );
-            row(text, path, &what);
+            row(text, path, &what, widths);
         }
     }
 }
 
+/// Columns that the outcomes and the lost shares of these paths take.
+#[derive(Clone, Copy)]
+struct Widths {
+    outcome: usize,
+    lost: usize,
+}
+
+impl Widths {
+    fn of(paths: &[PathReport]) -> Self {
+        let longest = |of: fn(&PathReport) -> String, least| {
+            let all = paths.iter().map(|path| of(path).chars().count());
+            all.max().unwrap_or(0).max(least)
+        };
+        Self {
+            outcome: longest(outcomes, 12),
+            lost: longest(lost, 8),
+        }
+    }
+}
+
+fn columns(text: &mut Text, names: &str, Widths { outcome, lost }: Widths) {
+    let rest = format!(
+        "{:<outcome$} {:<lost$} first SYN p50/p99 us",
+        "outcome", "lost"
+    );
+    text.put(Tone::Faint, format!("  {names} {rest}")).end();
+}
+
 /// One row for each address that was asked.
 fn targets(text: &mut Text, report: &Report) {
-    text.put(
-        Tone::Faint,
-        COLUMNS.replacen(
-            "route          scope       family",
-            "client -> target                 ",
-            1,
-        ),
-    )
-    .end();
+    let widths = Widths::of(&report.paths);
+    columns(text, &format!("{:<33}", "client -> target"), widths);
     for path in &report.paths {
         let End { node, pod } = &path.client;
         let client = pod
@@ -104,11 +125,15 @@ fn targets(text: &mut Text, report: &Report) {
             .or(node.as_ref().map(NodeName::as_str))
             .unwrap_or("?");
         let what = format!("{client} -> {}", path.target);
-        row(text, path, &format!("{what:<33}"));
+        row(text, path, &format!("{what:<33}"), widths);
     }
 }
 
-fn row(text: &mut Text, path: &PathReport, what: &str) {
+fn row(text: &mut Text, path: &PathReport, what: &str, widths: Widths) {
+    let Widths {
+        outcome,
+        lost: share,
+    } = widths;
     let (sign, tone) = match path.health {
         Health::Healthy => ("  ", Tone::Good),
         Health::Late => ("~ ", Tone::Odd),
@@ -116,9 +141,9 @@ fn row(text: &mut Text, path: &PathReport, what: &str) {
         Health::NotProbed => ("? ", Tone::Odd),
     };
     text.put(tone, sign).plain(format!("{what} "));
-    text.put(tone, format!("{:<27} ", outcomes(path)));
+    text.put(tone, format!("{:<outcome$} ", outcomes(path)));
     text.plain(format!(
-        "{:<15} {:<9} {}",
+        "{:<share$} {:<9} {}",
         lost(path),
         path.first_syn_success
             .map_or_else(|| "-".to_owned(), percent),
