@@ -103,3 +103,38 @@ fn the_schema_refuses_what_is_no_report() {
         assert!(!validator.is_valid(&broken), "{pointer}");
     }
 }
+
+#[test]
+fn the_page_loads_nothing_and_runs_nothing() {
+    let page = html::report(&incident::report());
+    for word in [
+        "http://", "https://", "<script", "<link", "<img", "@import", "url(http",
+    ] {
+        assert!(!page.contains(word), "{word}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn the_page_says_what_the_text_says() {
+    let report = incident::report();
+    let page = html::report(&report);
+    for words in [
+        "FAULTY",
+        "bridge-netfilter-off on node-1 (proven, T2)",
+        "modprobe br_netfilter",
+        "the translation was not undone",
+        "Ruled out",
+        "prober run --lab",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+    insta::assert_snapshot!(page);
+}
+
+#[test]
+fn names_that_look_like_markup_stay_names() {
+    let mut report = incident::report();
+    report.notes.push("<script>alert(1)</script>".to_owned());
+    assert!(!html::report(&report).contains("<script"));
+}

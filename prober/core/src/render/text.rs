@@ -8,6 +8,9 @@ mod ladder;
 /// The paths as rows.
 mod paths;
 
+pub(super) use ladder::{counted, summary, telling};
+pub(super) use paths::{first_outcome, lost, outcomes, percent, rtt};
+
 use super::{Text, Tone, shell};
 use crate::diagnosis::{Confidence, Segment};
 use crate::evidence::Source;

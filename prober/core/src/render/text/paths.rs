@@ -11,6 +11,15 @@ use crate::topology::NodeName;
 /// Pairs of nodes told in full although all their paths work.
 const WHOLE_PAIRS: usize = 12;
 
+/// Outcomes, most telling first.
+const TELLING: [OutcomeKind; 5] = [
+    OutcomeKind::Mismatched,
+    OutcomeKind::Timeout,
+    OutcomeKind::Unreachable,
+    OutcomeKind::Reset,
+    OutcomeKind::Established,
+];
+
 /// By client's node, then by server's, those that the Service picks last.
 type PairOrder<'a> = (Option<&'a NodeName>, (bool, Option<&'a NodeName>));
 
@@ -174,21 +183,19 @@ fn briefly(paths: &[&PathReport]) -> String {
     }
 }
 
+/// The outcome that says most about what is wrong.
+pub(in crate::render) fn first_outcome(path: &PathReport) -> &'static str {
+    let first = TELLING.into_iter().find(|kind| path.outcomes.of(*kind) > 0);
+    first.map_or("not probed", OutcomeKind::as_str)
+}
+
 /// The outcomes that happened, most telling first.
 pub(in crate::render) fn outcomes(path: &PathReport) -> String {
-    let mut told: Vec<String> = Vec::new();
-    for kind in [
-        OutcomeKind::Mismatched,
-        OutcomeKind::Timeout,
-        OutcomeKind::Unreachable,
-        OutcomeKind::Reset,
-        OutcomeKind::Established,
-    ] {
-        let count = path.outcomes.of(kind);
-        if count > 0 {
-            told.push(format!("{} {count}", kind.as_str()));
-        }
-    }
+    let told: Vec<String> = TELLING
+        .into_iter()
+        .filter(|kind| path.outcomes.of(*kind) > 0)
+        .map(|kind| format!("{} {}", kind.as_str(), path.outcomes.of(kind)))
+        .collect();
     if told.is_empty() {
         "not probed".to_owned()
     } else {
