@@ -1,3 +1,5 @@
+//! Captures made of ladders, replayed.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -82,13 +84,10 @@ fn an_icmp_error_belongs_to_the_syn_that_it_quotes() {
 
 #[test]
 fn a_scan_for_open_ports_is_no_fault() {
-    let mut text = String::new();
-    for port in 1..30 {
-        text += &format!(
-            "{port} > 10.0.0.1:{} > 10.0.0.2:{port} [S] seq {port}00\n",
-            40_000 + port
-        );
-    }
+    let text: Vec<String> = (1..30)
+        .map(|port| format!("{port} > 10.0.0.1:40{port:03} > 10.0.0.2:{port} [S] seq {port}00"))
+        .collect();
+    let text = text.join("\n");
     let replay = replayed(&[&format!("{text}{LATER}")]);
     assert!(outcomes(&replay).is_empty());
     assert_eq!(
