@@ -7,6 +7,10 @@ use std::ops::RangeInclusive;
 
 use socket2::SockFilter;
 
+/// How many bytes of a packet are kept: headers, a banner, and a whole frame of an Ethernet; no more
+/// of a segment that the kernel has yet to cut into frames.
+const SNAPLEN: u32 = 4096;
+
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -163,7 +167,7 @@ impl Program {
     }
 
     fn accept(&mut self) {
-        self.push(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX);
+        self.push(libc::BPF_RET | libc::BPF_K, 0, 0, SNAPLEN);
     }
 
     fn reject(&mut self) {

@@ -59,10 +59,11 @@ pub struct RingShape {
 }
 
 impl RingShape {
-    /// One MiB: for an agent of some ten probes a second.
+    /// Two MiB: for an agent of some ten probes a second. Blocks are handed over each millisecond however
+    /// empty they are, so it is their number that carries a starved reader: through a quarter of a second.
     pub const SMALL: Self = Self {
-        block_size: 1 << 16,
-        blocks: 16,
+        block_size: 1 << 13,
+        blocks: 256,
         block_timeout: Duration::from_millis(1),
     };
     /// 32 MiB: for a hundred thousand probes a second.
