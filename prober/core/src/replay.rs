@@ -96,6 +96,3 @@ fn observers<'a>(capture: &'a Capture<'a>) -> Vec<Observer<'a>> {
     }
     observers
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,6 +2,16 @@
 
 #[path = "diagnosis/builder.rs"]
 mod builder;
+#[path = "diagnosis/endpoint.rs"]
+mod endpoint;
+#[path = "diagnosis/filtering.rs"]
+mod filtering;
+#[path = "diagnosis/loss.rs"]
+mod loss;
+#[path = "diagnosis/overlay.rs"]
+mod overlay;
+#[path = "diagnosis/service.rs"]
+mod service;
 #[path = "diagnosis/translation.rs"]
 mod translation;
 

@@ -3,13 +3,15 @@
 //! [`LabFleet`] is the fleet behind two channels, on a thread of its own, as any fleet is; [`Fleet`] is the same without
 //! the channels, for whoever holds a lab by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use prober_core::event::Event;
 use prober_core::facts::NodeFacts;
 use prober_core::family::Family;
 use prober_core::plan::{
@@ -32,6 +34,9 @@ pub use channels::LabFleet;
 
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
+/// How long the agents of a lab that is to stay up may be silent while they start.
+const AGENTS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The lab could not do what a run or a user asked.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
@@ -47,6 +52,9 @@ pub enum FleetError {
     /// A node or pod that the lab does not have.
     #[error(transparent)]
     Unknown(#[from] UnknownPlace),
+    /// The agents of a lab that is to stay up did not start.
+    #[error("cannot start the lab's agents: {0}")]
+    NotReady(String),
     /// The fleet's thread could not be started.
     #[error("cannot start the thread that holds the lab: {0}")]
     Thread(io::Error),
@@ -89,6 +97,59 @@ impl Fleet {
     /// The faults in force, in the order in which they came.
     pub fn faults(&self) -> &[(Fault, Node)] {
         &self.faults
+    }
+
+    /// Starts an agent in every pod, lets the servers answer, and publishes up to sixteen of them.
+    ///
+    /// `told` is the other end of the fleet's events; what it holds up to then is used up.
+    pub fn populate(&mut self, told: &Receiver<FleetEvent>) -> Result<(), FleetError> {
+        let spec = self.lab.spec().clone();
+        let mut silent = BTreeSet::new();
+        for pod in spec.pods() {
+            let agent = agent_id(pod);
+            self.agents.start(&agent)?;
+            self.send_plan(responder_plan(&agent))?;
+            silent.insert(agent);
+        }
+        while !silent.is_empty() {
+            match told.recv_timeout(AGENTS_PATIENCE) {
+                Ok(FleetEvent::AgentLine {
+                    agent,
+                    event: Event::PlanAccepted { .. },
+                }) => {
+                    silent.remove(&agent);
+                }
+                Ok(FleetEvent::AgentFailed { agent, reason }) => {
+                    return Err(FleetError::NotReady(format!("{agent}: {reason}")));
+                }
+                Ok(
+                    FleetEvent::AgentLine { .. }
+                    | FleetEvent::AgentReady { .. }
+                    | FleetEvent::Facts(..)
+                    | FleetEvent::Published(_)
+                    | FleetEvent::Failed(_)
+                    | FleetEvent::Removed
+                    | FleetEvent::Interrupted,
+                ) => {}
+                Err(_) => {
+                    let names: Vec<_> = silent.iter().map(|agent| agent.pod.as_str()).collect();
+                    return Err(FleetError::NotReady(format!(
+                        "no word from {} for five seconds",
+                        names.join(", ")
+                    )));
+                }
+            }
+        }
+        let servers: Vec<_> = spec
+            .nodes()
+            .take(usize::from(proxy::SLOTS))
+            .map(|node| agent_id(topology::server(node)))
+            .collect();
+        self.publish(run::Endpoints {
+            slots: servers.clone(),
+            any: servers,
+        })?;
+        Ok(())
     }
 
     /// Starts an agent.

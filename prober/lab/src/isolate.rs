@@ -17,13 +17,21 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::namespace::{self, CommandError};
 
 /// Set for the inner process, so that it knows what it is.
 const INSIDE: &str = "PROBER_LAB_INSIDE";
+
+/// Set for the inner process: the uid of its user, who may be root only in here.
+const OWNER: &str = "PROBER_LAB_OWNER";
+
+/// Files outside the lab that must not outlive it.
+static LEFT_OVERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// What kernel switch decides about unprivileged user namespaces, Debian's and Ubuntu's.
 const HOW: &str = "allow unprivileged user namespaces (sysctl -w kernel.unprivileged_userns_clone=1 or, on Ubuntu, \
@@ -86,6 +94,7 @@ pub fn enter() -> Result<Side, IsolateError> {
         .arg(program)
         .args(env::args_os().skip(1))
         .env(INSIDE, "1")
+        .env(OWNER, nix::unistd::geteuid().to_string())
         .env("PATH", search_path())
         .stdin(Stdio::piped())
         .spawn()
@@ -107,6 +116,21 @@ pub fn enter() -> Result<Side, IsolateError> {
 /// Whether this process is inside already.
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
+}
+
+/// The uid of the user who made the lab, as it is outside; `None` outside.
+pub fn owner() -> Option<u32> {
+    env::var(OWNER).ok()?.parse().ok()
+}
+
+/// Lets a file be removed when the lab ends because its outer process has.
+pub fn remove_at_end(path: PathBuf) {
+    left_overs().push(path);
+}
+
+/// A thread that panicked while it held the list left the list whole.
+fn left_overs() -> MutexGuard<'static, Vec<PathBuf>> {
+    LEFT_OVERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unshare() -> Command {
@@ -164,6 +188,10 @@ fn hold_lifeline() -> Result<(), IsolateError> {
             // Nothing is ever written: the read returns when the pipe is closed, or broken, which is the same.
             let mut nothing = [0];
             while matches!(io::stdin().read(&mut nothing), Ok(1)) {}
+            for path in left_overs().iter() {
+                // What cannot be removed is found stale by the next lab.
+                let _stale = std::fs::remove_file(path);
+            }
             std::process::exit(2);
         })
         .map(drop)
@@ -171,7 +199,7 @@ fn hold_lifeline() -> Result<(), IsolateError> {
 }
 
 /// The caller's path with the folders of `ip` and `iptables`, which an ordinary user's path lacks on Debian.
-fn search_path() -> OsString {
+pub(crate) fn search_path() -> OsString {
     let mut path = env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin:/usr/bin:/bin");
     path

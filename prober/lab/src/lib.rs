@@ -13,10 +13,16 @@
 //! | [`fault`] | every way to break it, as data |
 //! | [`agents`] | the processes in the pods |
 //! | [`fleet`] | the lab as a fleet: what a run asks for, and what breaks it |
+//! | [`control`] | a lab that stays up, and how others reach it |
+//!
+//! A private lab for one run: [`isolate::enter`], then [`Lab::up`], then [`LabFleet::start`]. A lab that stays up:
+//! [`isolate::enter`], [`Lab::up`], [`Fleet::new`], [`control::serve`]; then [`control::request`] and [`control::shell`] from outside.
 #![forbid(unsafe_code)]
 
 /// The processes in the pods.
 pub mod agents;
+/// A lab that stays up.
+pub mod control;
 /// Every way to break the lab.
 pub mod fault;
 /// The lab as a fleet.

@@ -1,10 +1,10 @@
 //! A case: the matrix with its failing units, and the questions that rules ask of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::symptom::{self, ServerEnd, Symptom, Unit};
-use crate::event::{Ladder, RungAnswer, Witness};
+use crate::event::{Ladder, OutcomeCounts, RungAnswer, Witness};
 use crate::evidence::{AgentEvidence, Evidence, Matrix, PathEvidence};
 use crate::facts::{Link, LinkCounters, NodeFacts};
 use crate::family::Family;
@@ -21,16 +21,28 @@ pub(crate) struct Case<'a> {
     pub(crate) units: Vec<Unit>,
     /// Places in `units` that no accepted opinion explains.
     pub(crate) left: BTreeSet<usize>,
+    /// Paths that were probed and have no unit.
+    well: BTreeSet<PathId>,
 }
 
 impl<'a> Case<'a> {
     pub(crate) fn new(matrix: &'a Matrix) -> Self {
         let units = symptom::units(matrix);
         let left = (0..units.len()).collect();
+        let troubled: BTreeSet<PathId> = units.iter().map(|unit| unit.path).collect();
+        let well = matrix
+            .paths
+            .iter()
+            .filter(|(id, path)| {
+                !troubled.contains(id) && (counts(path).0.total() > 0 || !path.probes.is_empty())
+            })
+            .map(|(&id, _)| id)
+            .collect();
         Self {
             matrix,
             units,
             left,
+            well,
         }
     }
 
@@ -67,15 +79,7 @@ impl<'a> Case<'a> {
 
     /// Paths that were probed and have no unit.
     pub(crate) fn healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
-        let troubled: BTreeSet<PathId> = self.units.iter().map(|unit| unit.path).collect();
-        self.matrix
-            .paths
-            .iter()
-            .filter(move |(id, evidence)| {
-                !troubled.contains(id)
-                    && (evidence.total().outcomes.total() > 0 || !evidence.probes.is_empty())
-            })
-            .map(|(_, evidence)| evidence)
+        self.well.iter().filter_map(|id| self.matrix.paths.get(id))
     }
 
     /// What is known of a path.
@@ -322,7 +326,7 @@ impl<'a> Case<'a> {
                     return Crossing::Seen;
                 }
             }
-            if evidence.total().outcomes.established > 0 {
+            if counts(evidence).0.established > 0 {
                 return Crossing::Seen;
             }
             if let Some(ladder) = &evidence.ladder
@@ -350,14 +354,20 @@ impl<'a> Case<'a> {
     pub(crate) fn count(&self, places: &BTreeSet<usize>) -> usize {
         self.at(places).map(|unit| unit.probes.len()).sum()
     }
+}
 
-    /// SYNs that the probes of these units sent, which counters can be compared with.
-    pub(crate) fn syns(&self, places: &BTreeSet<usize>) -> u64 {
-        self.at(places)
-            .flat_map(|unit| self.probes(unit))
-            .map(|probe| u64::from(probe.client.syns))
-            .sum()
+/// Outcomes of the engines that are to be believed on a path, and how many probes were
+/// established by their first SYN: [`PathEvidence::total`] without the round trips.
+pub(crate) fn counts(evidence: &PathEvidence) -> (OutcomeCounts, u64) {
+    let mut outcomes = OutcomeCounts::default();
+    let mut first_syn_success = 0;
+    for engine in evidence.engines() {
+        if let Some(tally) = evidence.tallies.get(&engine) {
+            outcomes.add(&tally.outcomes);
+            first_syn_success += tally.first_syn_success;
+        }
     }
+    (outcomes, first_syn_success)
 }
 
 /// Whether packets get from one node to another.
@@ -394,13 +404,4 @@ pub(crate) fn rung(ladder: &Ladder, hop_limit: u8) -> Option<RungAnswer> {
         .iter()
         .find(|rung| rung.hop_limit == hop_limit)
         .map(|rung| rung.answer)
-}
-
-/// Values by node, counted.
-pub(crate) fn tally<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
-    let mut counts = BTreeMap::new();
-    for key in keys {
-        *counts.entry(key).or_default() += 1;
-    }
-    counts
 }

@@ -20,7 +20,10 @@ pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>])
             .iter()
             .filter(|opinion| strength(&opinion.finding) > 0)
             .filter(|opinion| opinion.units.iter().any(|at| case.left.contains(at)))
-            .max_by(|a, b| rank(a).cmp(&rank(b)).then(b.cause.cmp(&a.cause)))
+            .max_by(|a, b| {
+                let by_name = (b.cause, &b.place).cmp(&(a.cause, &a.place));
+                rank(a).cmp(&rank(b)).then(by_name)
+            })
         else {
             found.extend(unknown::rest(&case, &opinions));
             break;

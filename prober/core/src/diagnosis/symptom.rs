@@ -209,7 +209,7 @@ fn add_untold(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
 ) {
-    let total = evidence.total();
+    let (outcomes, first_syn_success) = super::case::counts(evidence);
     let symptom = |kind| match kind {
         OutcomeKind::Established => Symptom::Lossy,
         OutcomeKind::Reset => Symptom::Reset,
@@ -219,18 +219,15 @@ fn add_untold(
     };
     for kind in OutcomeKind::ALL {
         let failed = match kind {
-            OutcomeKind::Established => total
-                .outcomes
-                .established
-                .saturating_sub(total.first_syn_success),
+            OutcomeKind::Established => outcomes.established.saturating_sub(first_syn_success),
             OutcomeKind::Reset
             | OutcomeKind::Timeout
             | OutcomeKind::Unreachable
-            | OutcomeKind::Mismatched => total.outcomes.of(kind),
+            | OutcomeKind::Mismatched => outcomes.of(kind),
         };
         if failed > 0 {
             let lost = kind == OutcomeKind::Timeout
-                && total.outcomes.established > 0
+                && outcomes.established > 0
                 && evidence.path.server.is_some();
             let symptom = if lost { Symptom::Lossy } else { symptom(kind) };
             groups.insert((symptom, evidence.path.server.clone()), Vec::new());

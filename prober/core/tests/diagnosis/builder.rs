@@ -459,12 +459,18 @@ impl Cluster {
         dropped: u64,
     ) -> Self {
         let known = self.matrix.nodes.get_mut(&node(n)).unwrap();
-        let links = known.after.as_mut().unwrap().links.as_mut().unwrap();
-        let link = links.iter_mut().find(|one| one.name == link).unwrap();
-        let counters = link.counters.as_mut().unwrap();
-        counters.tx_packets += sent;
-        counters.rx_packets += received;
-        counters.tx_dropped += dropped;
+        let during = LinkCounters::default();
+        let after = LinkCounters {
+            tx_packets: sent,
+            rx_packets: received,
+            tx_dropped: dropped,
+            ..during
+        };
+        for (facts, counters) in [(&mut known.during, during), (&mut known.after, after)] {
+            let links = facts.as_mut().unwrap().links.as_mut().unwrap();
+            let link = links.iter_mut().find(|one| one.name == link).unwrap();
+            link.counters = Some(counters);
+        }
         self
     }
 
@@ -643,7 +649,7 @@ fn link(name: &str, kind: &str, mac: Mac, mtu: u32) -> Link {
         carrier: true,
         mac: Some(mac),
         master: None,
-        counters: Some(LinkCounters::default()),
+        counters: None,
         hairpin: None,
         bridge: None,
         vxlan: None,
@@ -973,13 +979,23 @@ impl Scene {
             at,
             Direction::Received,
             link,
-            self.src,
+            self.seen_as(),
             local,
             63,
             TcpFlags::SYN,
             self.isn,
             Seq(0),
         )
+    }
+
+    /// The client as the server sees it: a pod that reaches itself is masqueraded.
+    fn seen_as(&self) -> SocketAddr {
+        if self.path.route == Route::Hairpin {
+            let ip = gateway(number(&self.path.client.node), self.path.family);
+            SocketAddr::new(ip, 61_000)
+        } else {
+            self.src
+        }
     }
 
     fn refusal(&self, at: u64) -> Observation {

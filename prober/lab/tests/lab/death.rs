@@ -11,10 +11,8 @@ use prober_lab::isolate::{self, IsolateError, Side};
 
 use crate::{Case, path};
 
-/// These cases watch the lab from outside: they run before this process isolates itself.
-pub(crate) const CASES: &[Case] = &[];
-
-const OUTSIDE: &[Case] = &[
+/// These cases watch labs from outside: they run before this process isolates itself.
+pub(crate) const OUTSIDE: &[Case] = &[
     (
         "a_killed_lab_leaves_no_process_and_no_namespace",
         a_killed_lab_leaves_no_process_and_no_namespace,
@@ -26,6 +24,10 @@ const OUTSIDE: &[Case] = &[
     (
         "the_exit_status_of_the_inner_process_is_passed_on",
         the_exit_status_of_the_inner_process_is_passed_on,
+    ),
+    (
+        "a_lab_that_stays_up_is_reached_by_its_user_and_leaves_no_socket",
+        crate::control::a_lab_that_stays_up_is_reached_by_its_user_and_leaves_no_socket,
     ),
 ];
 

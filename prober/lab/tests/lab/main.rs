@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use prober_lab::isolate::{self, Side};
 
+mod control;
 mod death;
 mod faults;
 mod path;
@@ -24,11 +25,13 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("agent") => return stand_in::run(&arguments),
         Some("hold") => return death::hold(),
+        Some("up") => return control::up(),
+        Some("reach") => return control::reach(),
         Some(_) | None => {}
     }
-    let cases = [death::CASES, path::CASES, faults::CASES].concat();
+    let cases = [path::CASES, faults::CASES].concat();
     if arguments.iter().any(|argument| argument == "--list") {
-        for (name, _) in cases {
+        for (name, _) in cases.iter().chain(death::OUTSIDE) {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;

@@ -7,10 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use prober_core::family::Family;
-use prober_core::run::{Endpoints, FleetEvent, Placement};
-use prober_core::topology::Role as AgentRole;
-use prober_lab::fleet::{agent_id, responder_plan};
-use prober_lab::topology::{Pod, Role, client, server};
+use prober_lab::topology::{Pod, client, server};
 use prober_lab::{Fleet, Lab, LabSpec, namespace, proxy};
 
 use crate::{Case, stand_in};
@@ -28,47 +25,7 @@ pub(crate) fn fleet(spec: &LabSpec) -> Fleet {
     let lab = Lab::up(spec).unwrap();
     let (events, told) = mpsc::channel();
     let mut fleet = Fleet::new(lab, stand_in::command(), events);
-    for pod in spec.pods() {
-        fleet
-            .place(&Placement {
-                agent: agent_id(pod),
-                role: match pod.role {
-                    Role::Client => AgentRole::Client,
-                    Role::Server => AgentRole::Server,
-                },
-            })
-            .unwrap();
-    }
-    let servers: Vec<_> = spec.nodes().map(|node| agent_id(server(node))).collect();
-    for agent in &servers {
-        fleet.send_plan(responder_plan(agent)).unwrap();
-    }
-    let mut listening = 0;
-    while listening < servers.len() {
-        match told.recv_timeout(Duration::from_secs(5)).unwrap() {
-            FleetEvent::AgentLine {
-                event: prober_core::event::Event::PlanAccepted { .. },
-                ..
-            } => listening += 1,
-            FleetEvent::AgentReady { .. } | FleetEvent::AgentLine { .. } => {}
-            other @ (FleetEvent::AgentFailed { .. }
-            | FleetEvent::Facts(..)
-            | FleetEvent::Published(_)
-            | FleetEvent::Failed(_)
-            | FleetEvent::Removed
-            | FleetEvent::Interrupted) => panic!("{other:?}"),
-        }
-    }
-    let published = fleet
-        .publish(Endpoints {
-            slots: servers.clone(),
-            any: servers,
-        })
-        .unwrap();
-    assert_eq!(
-        published.slots.len(),
-        usize::from(u8::try_from(spec.nodes().count()).unwrap())
-    );
+    fleet.populate(&told).unwrap();
     fleet
 }
 

@@ -1,0 +1,116 @@
+//! Rules for a pod that reaches itself through its Service.
+
+use super::case::Case;
+use super::catalogue::Cause;
+use super::opinion::{Opinion, Place, Proof};
+use super::symptom::{Symptom, Unit};
+use crate::evidence::Evidence;
+use crate::facts::Link;
+use crate::family::Family;
+use crate::observation::{Direction, Observation};
+use crate::topology::{AgentId, Route};
+
+/// What this family has to say.
+pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
+    let silent = |unit: &Unit| unit.route == Route::Hairpin && unit.symptom == Symptom::Silent;
+    let pods: Vec<(usize, AgentId, Family)> = case
+        .failing(silent)
+        .map(|(at, unit)| (at, unit.client.clone(), unit.family))
+        .collect();
+    pods.into_iter()
+        .filter_map(|(at, pod, family)| one(case, at, &pod, family))
+        .collect()
+}
+
+fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Opinion> {
+    let unit = case.units.get(at)?;
+    let units = [at].into_iter().collect();
+    if let Some(copy) = case.probes(unit).find_map(own_syn) {
+        let (ip, tcp) = copy.packet.tcp()?;
+        return Some(
+            Opinion::proves(Cause::MissingMasquerade, Place::node(&pod.node, family), units, Proof::Packets)
+                .because(format!(
+                    "{pod} got its own SYN back from {}:{} to {}:{}: translated to it, but its source was not",
+                    ip.src, tcp.src_port, ip.dst, tcp.dst_port
+                ))
+                .not(Cause::HairpinOff, "the bridge did send the packet back"),
+        );
+    }
+    let reached_by_others = case.passes(|path| {
+        path.family == family && path.server.as_ref() == Some(pod) && path.client != *pod
+    });
+    let place = Place::pod(pod, family);
+    match port(case, pod, family) {
+        Some(port) if port.hairpin == Some(false) => Some(
+            Opinion::proves(Cause::HairpinOff, place, units, Proof::Facts)
+                .because(format!(
+                    "hairpin mode is off at {}, the bridge port of {pod} on {}",
+                    port.name, pod.node
+                ))
+                .because(format!(
+                    "{pod} asked its own Service, and its SYN never came back"
+                ))
+                .not(
+                    Cause::MissingMasquerade,
+                    "no copy of the SYN came back to its sender",
+                ),
+        ),
+        Some(port) if port.hairpin == Some(true) => Some(Opinion::excludes(
+            Cause::HairpinOff,
+            place,
+            units,
+            format!("hairpin mode is on at {}", port.name),
+        )),
+        Some(_) | None if reached_by_others => Some(
+            Opinion::fits(Cause::HairpinOff, place, units)
+                .because(format!("only {pod} itself does not reach its Service"))
+                .decided_by(format!(
+                    "`bridge -d link show` on {}: hairpin off at the pod's port",
+                    pod.node
+                ))
+                .not(
+                    Cause::MissingMasquerade,
+                    "no copy of the SYN came back to its sender",
+                ),
+        ),
+        Some(_) | None => None,
+    }
+}
+
+/// The own SYN, delivered to the pod itself with its own address as source and destination.
+fn own_syn(probe: &Evidence) -> Option<&Observation> {
+    let own = probe.client.src.ip();
+    let server = probe
+        .server
+        .iter()
+        .flat_map(|witness| &witness.observations);
+    probe.client.observations.iter().chain(server).find(|seen| {
+        seen.direction == Direction::Received
+            && seen.packet.tcp().is_some_and(|(ip, tcp)| {
+                tcp.flags.is_syn()
+                    && Some(tcp.seq) == probe.client.isn
+                    && ip.src == own
+                    && ip.dst == own
+            })
+    })
+}
+
+/// The bridge port behind which the pod is, or any port that does not reflect.
+fn port<'a>(case: &Case<'a>, pod: &AgentId, family: Family) -> Option<&'a Link> {
+    let facts = case.facts(&pod.node)?;
+    let links = facts.links.as_ref()?;
+    let known = case
+        .mac(pod, family)
+        .and_then(|mac| {
+            facts
+                .fdb(mac)?
+                .into_iter()
+                .find(|entry| entry.destination.is_none())
+        })
+        .and_then(|entry| facts.link(&entry.dev).found())
+        .filter(|link| link.hairpin.is_some());
+    let ports = || links.iter().filter(|link| link.hairpin.is_some());
+    known
+        .or_else(|| ports().find(|link| link.hairpin == Some(false)))
+        .or_else(|| ports().next())
+}

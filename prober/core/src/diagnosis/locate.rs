@@ -1,0 +1,245 @@
+//! Where silent packets die: on a node, or between two, by both ends, by the TTL ladders of both
+//! directions, and by what went through the tunnel.
+//!
+//! Time exceeded is raised before the FORWARD chain (`ip_forward`, net/ipv4/ip_forward.c), so an
+//! answer of the second router proves the tunnel both ways, and a filter behind it.
+
+use super::case::{Case, Crossing, second_hop};
+use super::symptom::{ServerEnd, Symptom, Unit};
+use crate::facts::LinkCounters;
+use crate::family::Family;
+use crate::topology::{NodeName, Route};
+
+/// Which packets are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// SYNs, on their way to the server.
+    There,
+    /// Answers, on their way to the client.
+    Back,
+}
+
+/// The stretch where a unit's packets die.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spot {
+    /// On a node, between its pods and its tunnel.
+    Node(NodeName),
+    /// Between two nodes, in this direction.
+    Tunnel(NodeName, NodeName),
+    /// Between the nodes or on one of them: nothing tells.
+    Unclear,
+    /// Not on the way: at the server itself, or the way is not known.
+    Elsewhere,
+}
+
+/// Where a silent unit's packets die, which packets, and the observation that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Death {
+    pub(crate) spot: Spot,
+    pub(crate) way: Way,
+    pub(crate) because: String,
+}
+
+impl Death {
+    fn new(spot: Spot, way: Way, because: impl Into<String>) -> Self {
+        Self {
+            spot,
+            way,
+            because: because.into(),
+        }
+    }
+}
+
+/// Where a silent unit's packets die.
+pub(crate) fn death(case: &Case<'_>, unit: &Unit) -> Death {
+    let way = match unit.server_end {
+        ServerEnd::Nothing | ServerEnd::Unheard => Way::There,
+        ServerEnd::SynAck => Way::Back,
+        ServerEnd::SynOnly
+        | ServerEnd::SynAckReset
+        | ServerEnd::ResetSent
+        | ServerEnd::Completed => {
+            return Death::new(Spot::Elsewhere, Way::Back, "the server's end was answered");
+        }
+    };
+    let Some(server) = &unit.server else {
+        return Death::new(Spot::Elsewhere, way, "the endpoint is not known");
+    };
+    let (from, to) = (&unit.client.node, &server.node);
+    if from == to {
+        let because = match way {
+            Way::There => format!("both pods are on {from}, and the server's end saw no SYN"),
+            Way::Back => {
+                format!("both pods are on {from}; the server's end sent SYN+ACK, and it never came")
+            }
+        };
+        return Death::new(Spot::Node(from.clone()), way, because);
+    }
+    if case.ladders(from, to, unit.family).any(second_hop) {
+        let because = match way {
+            Way::There => format!(
+                "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops what it forwards"
+            ),
+            Way::Back => format!(
+                "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
+            ),
+        };
+        return Death::new(Spot::Node(to.clone()), way, because);
+    }
+    same_node_too(case, unit, from, to, way)
+        .or_else(|| by_return_ladder(case, unit, from, to, way))
+        .or_else(|| by_traffic(case, unit, from, to, way))
+        .unwrap_or_else(|| {
+            let (sender, receiver) = match way {
+                Way::There => (from, to),
+                Way::Back => (to, from),
+            };
+            match case.crossed(sender, receiver, unit.family) {
+                Crossing::Seen => Death::new(
+                    Spot::Unclear,
+                    way,
+                    format!("other packets get from {sender} to {receiver}"),
+                ),
+                Crossing::Never | Crossing::Unasked if unit.server_end == ServerEnd::Unheard => {
+                    Death::new(Spot::Unclear, way, "the server's end was not heard")
+                }
+                Crossing::Never | Crossing::Unasked => Death::new(
+                    Spot::Tunnel(sender.clone(), receiver.clone()),
+                    way,
+                    format!("no packet is known to have got from {sender} to {receiver}"),
+                ),
+            }
+        })
+}
+
+/// A node whose own pods do not reach each other either, in the same way, needs no second fault.
+fn same_node_too(
+    case: &Case<'_>,
+    unit: &Unit,
+    from: &NodeName,
+    to: &NodeName,
+    way: Way,
+) -> Option<Death> {
+    let alike = |node: &NodeName| {
+        case.failing(|other| {
+            let same_pod = other.client == unit.client || other.server == unit.server;
+            other.family == unit.family
+                && other.symptom == Symptom::Silent
+                && other.route == Route::PodIp
+                && other.is_same_node()
+                && other.client.node == *node
+                && same_pod
+                && match way {
+                    Way::There => {
+                        matches!(other.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+                    }
+                    Way::Back => {
+                        matches!(other.server_end, ServerEnd::SynAck | ServerEnd::SynAckReset)
+                    }
+                }
+        })
+        .next()
+        .is_some()
+    };
+    [from, to].into_iter().find(|node| alike(node)).map(|node| {
+        Death::new(
+            Spot::Node(node.clone()),
+            way,
+            format!("packets between two pods of {node} die alike"),
+        )
+    })
+}
+
+/// The ladder from the other side: if it met the client's node, the tunnel is open both ways.
+fn by_return_ladder(
+    case: &Case<'_>,
+    unit: &Unit,
+    from: &NodeName,
+    to: &NodeName,
+    way: Way,
+) -> Option<Death> {
+    let climbed = case.ladders(from, to, unit.family).next().is_some();
+    let returned = case.ladders(to, from, unit.family).any(second_hop);
+    let open = case.crossed(from, to, unit.family) == Crossing::Seen
+        && case.crossed(to, from, unit.family) == Crossing::Seen;
+    if returned && climbed {
+        let because = match way {
+            Way::There => format!(
+                "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways, and one from {from} met nothing beyond {from}: {from} drops what it forwards"
+            ),
+            Way::Back => format!(
+                "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways: {from} drops what comes back to its pods"
+            ),
+        };
+        return Some(Death::new(Spot::Node(from.clone()), way, because));
+    }
+    // Both directions are in use by other pods: what dies here dies on a node.
+    if open && climbed && way == Way::There {
+        return Some(Death::new(
+            Spot::Node(from.clone()),
+            way,
+            format!(
+                "other packets pass the tunnel both ways, and a SYN with TTL 2 from {from} met nothing beyond it"
+            ),
+        ));
+    }
+    None
+}
+
+/// What the tunnel's ends counted while only failing paths were probed.
+fn by_traffic(
+    case: &Case<'_>,
+    unit: &Unit,
+    from: &NodeName,
+    to: &NodeName,
+    way: Way,
+) -> Option<Death> {
+    let (sender, receiver) = match way {
+        Way::There => (from, to),
+        Way::Back => (to, from),
+    };
+    let sent = tunnel_traffic(case, sender, unit.family)?;
+    let received = tunnel_traffic(case, receiver, unit.family)?;
+    let (name, sent) = sent;
+    let received = received.1;
+    if sent.tx_dropped > 0 {
+        return Some(Death::new(
+            Spot::Tunnel(sender.clone(), receiver.clone()),
+            way,
+            format!("{sender} counted tx_dropped +{} at {name}", sent.tx_dropped),
+        ));
+    }
+    if sent.tx_packets > 0 && received.rx_packets == 0 {
+        return Some(Death::new(
+            Spot::Tunnel(sender.clone(), receiver.clone()),
+            way,
+            format!(
+                "{name} sent {} packets on {sender} and received none on {receiver}",
+                sent.tx_packets
+            ),
+        ));
+    }
+    if sent.tx_packets == 0 {
+        return Some(Death::new(
+            Spot::Node(sender.clone()),
+            way,
+            format!("{name} sent nothing on {sender}: packets die before the tunnel"),
+        ));
+    }
+    None
+}
+
+/// The tunnel of a family on a node, and what went through it while failing paths were probed.
+pub(crate) fn tunnel_traffic(
+    case: &Case<'_>,
+    node: &NodeName,
+    family: Family,
+) -> Option<(String, LinkCounters)> {
+    let facts = case.facts(node)?;
+    let tunnel = facts.links.as_ref()?.iter().find(|link| {
+        link.vxlan
+            .as_ref()
+            .is_some_and(|vxlan| vxlan.local.is_none_or(|local| Family::of(local) == family))
+    })?;
+    Some((tunnel.name.clone(), case.traffic(node, &tunnel.name)?))
+}

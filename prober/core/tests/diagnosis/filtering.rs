@@ -1,0 +1,320 @@
+//! Faults of filters, in each direction and place.
+
+use prober_core::event::RungAnswer;
+use prober_core::facts::SysctlState;
+use prober_core::family::Family;
+use prober_core::mac::Mac;
+use prober_core::observation::OutcomeKind;
+use prober_core::topology::{Path, Route, Scope};
+use prober_core::wire::Unreachable;
+
+use super::builder::{
+    CLUSTER_IP, Cluster, Story, bridge_mac, client, cluster_ip, gateway, node, server,
+};
+use super::named;
+
+const SILENT: RungAnswer = RungAnswer::Silent;
+
+/// A router at that distance, in the name of the ClusterIP.
+fn exceeded(hop_limit: u8) -> RungAnswer {
+    RungAnswer::TimeExceeded {
+        by: CLUSTER_IP,
+        hop_limit,
+    }
+}
+
+fn across(from: u8, to: u8) -> impl Fn(&Path) -> bool + Copy {
+    move |path: &Path| {
+        path.client == client(from)
+            && path.server == Some(server(to))
+            && path.route != Route::Hairpin
+    }
+}
+
+/// Everything through node-1, but what the predicate spares.
+fn at_1(path: &Path) -> bool {
+    path.client.node == node(1)
+        || path
+            .server
+            .as_ref()
+            .is_some_and(|server| server.node == node(1))
+}
+
+#[test]
+fn a_node_that_forwards_nothing_has_a_forward_drop() {
+    let cluster = Cluster::new(2)
+        .tell(at_1, Story::Nothing)
+        .tell_any(|path| path.client == client(2), &server(1), Story::Nothing)
+        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+    assert_eq!(
+        named(&cluster.without_facts().matrix),
+        ["forward-drop node-1 consistent"]
+    );
+}
+
+#[test]
+fn a_drop_of_what_leaves_a_node_is_told_from_a_blocked_tunnel_by_both_ladders() {
+    let cluster = Cluster::new(2)
+        .tell(across(1, 2), Story::Nothing)
+        .tell(across(2, 1), Story::ReplyLost)
+        .tell_any(|path| path.client == client(1), &server(2), Story::Nothing)
+        .tell_any(
+            |path| path.client == client(2),
+            &server(1),
+            Story::ReplyLost,
+        )
+        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+}
+
+#[test]
+fn a_drop_of_what_comes_to_a_nodes_pods_is_told_so_too() {
+    let cluster = Cluster::new(2)
+        .tell(across(1, 2), Story::ReplyLost)
+        .tell(across(2, 1), Story::Nothing)
+        .tell_any(
+            |path| path.client == client(1),
+            &server(2),
+            Story::ReplyLost,
+        )
+        .tell_any(|path| path.client == client(2), &server(1), Story::Nothing)
+        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+}
+
+#[test]
+fn a_drop_of_answers_is_no_policy_even_if_one_pod_alone_suffers() {
+    let to_client = |path: &Path| path.client == client(1);
+    let cluster = Cluster::new(2)
+        .tell(to_client, Story::ReplyLost)
+        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+}
+
+#[test]
+fn a_node_that_drops_all_replies_is_named_from_both_sides() {
+    let cluster = Cluster::new(2)
+        .tell(at_1, Story::ReplyLost)
+        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+}
+
+#[test]
+fn the_servers_node_that_drops_is_named_by_the_second_router() {
+    let cluster = Cluster::new(3)
+        .tell(
+            |path| path.server == Some(server(2)) && path.scope() == Scope::CrossNode,
+            Story::Nothing,
+        )
+        .tell(
+            |path| path.client == client(2) && path.scope() == Scope::CrossNode,
+            Story::ReplyLost,
+        )
+        .ladder(across(1, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .ladder(across(3, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .ladder(across(2, 1), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(across(2, 3), [exceeded(64), SILENT, SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-2 proven"]);
+}
+
+#[test]
+fn one_pod_whose_neighbours_pass_has_a_policy() {
+    let hit = |path: &Path| path.server == Some(server(1));
+    let cluster = Cluster::new(2)
+        .tell(hit, Story::Nothing)
+        .tell_any(|_| true, &server(1), Story::Nothing)
+        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["network-policy node-1 proven"]);
+    let port = cluster.other_port(across(1, 1), OutcomeKind::Established);
+    assert_eq!(named(&port.matrix), ["network-policy node-1 proven"]);
+    let egress = Cluster::new(2)
+        .tell(|path| path.client == client(1), Story::Nothing)
+        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
+    assert_eq!(named(&egress.matrix), ["network-policy node-1 proven"]);
+}
+
+#[test]
+fn a_policy_that_answers_prohibited_is_a_policy() {
+    let story = |hop_limit, inner| Story::Icmp {
+        by: CLUSTER_IP,
+        reason: Unreachable::Prohibited,
+        hop_limit,
+        inner,
+        after_ms: 0,
+    };
+    let cluster = Cluster::new(2)
+        .tell(
+            |path| path.server == Some(server(1)) && path.client.node == node(1),
+            story(64, 64),
+        )
+        .tell(across(2, 1), story(63, 62))
+        .tell_any(|path| path.client == client(2), &server(1), story(63, 62));
+    assert_eq!(named(&cluster.matrix), ["network-policy node-1 proven"]);
+}
+
+#[test]
+fn a_rst_that_the_server_never_sent_is_a_rule_that_rejects() {
+    let forged = Story::Reset {
+        hop_limit: 64,
+        mac: None,
+        sent: false,
+    };
+    let cluster = Cluster::new(2)
+        .tell(
+            |path| across(1, 1)(path) && path.route == Route::PodIp,
+            forged,
+        )
+        .tell(
+            |path| across(1, 1)(path) && path.route != Route::PodIp,
+            Story::ForeignReset { sent: false },
+        )
+        .tell(
+            across(2, 1),
+            Story::Reset {
+                hop_limit: 63,
+                mac: None,
+                sent: false,
+            },
+        );
+    assert_eq!(named(&cluster.matrix), ["reject-reset node-1 proven"]);
+}
+
+#[test]
+fn a_service_that_its_node_rejects_by_rst_is_told_by_the_routers_address() {
+    let router = Story::Reset {
+        hop_limit: 64,
+        mac: Some(bridge_mac(1)),
+        sent: false,
+    };
+    let cluster = Cluster::new(2).tell(
+        |path| {
+            path.client.node == node(1)
+                && path.route.is_translated()
+                && path.route != Route::ProberLocal
+        },
+        router,
+    );
+    assert_eq!(named(&cluster.matrix), ["reject-reset node-1 proven"]);
+}
+
+#[test]
+fn a_rejected_syn_that_is_balanced_anew_is_late_and_no_packet_loss() {
+    let late = Story::Late {
+        syns: 2,
+        lost: super::builder::Lost::Syn,
+        started_ms: 0,
+    };
+    let only_late = Cluster::new(2).tell_any(|path| path.client == client(1), &server(2), late);
+    assert_eq!(named(&only_late.matrix), ["unknown node-1 consistent"]);
+    let told = Cluster::new(2)
+        .tell_any(|path| path.client == client(1), &server(2), late)
+        .tell_any(
+            |path| path.client == client(1),
+            &server(1),
+            Story::ForeignReset { sent: false },
+        )
+        .tell_any(
+            |path| path.client == client(2),
+            &server(1),
+            Story::Reset {
+                hop_limit: 63,
+                mac: None,
+                sent: false,
+            },
+        );
+    assert_eq!(named(&told.matrix), ["reject-reset node-1 proven"]);
+}
+
+#[test]
+fn ip_forward_off_leaves_only_pods_that_need_no_router() {
+    let hit = |path: &Path| {
+        at_1(path) && !(path.route == Route::PodIp && path.scope() == Scope::SameNode)
+    };
+    let broken = Cluster::new(2).tell(hit, Story::Nothing);
+    let told = broken
+        .clone()
+        .facts(1, |facts| facts.ip_forward = Some(SysctlState::Value(0)))
+        .grows(1, "IpInAddrErrors", 12);
+    assert_eq!(named(&told.matrix), ["ip-forward-off node-1 proven"]);
+    assert_eq!(
+        named(&broken.without_facts().matrix)[0],
+        "ip-forward-off node-1 consistent"
+    );
+}
+
+#[test]
+fn without_forwarding_in_ipv6_same_node_services_go_on() {
+    let hit =
+        |path: &Path| path.family == Family::Ipv6 && at_1(path) && path.scope() == Scope::CrossNode;
+    let cluster = Cluster::dual(2)
+        .tell(hit, Story::Nothing)
+        .facts(1, |facts| facts.ip6_forward = Some(SysctlState::Value(0)));
+    assert_eq!(named(&cluster.matrix), ["ip-forward-off node-1 proven"]);
+    assert_eq!(cluster_ip(Family::Ipv4), CLUSTER_IP);
+}
+
+#[test]
+fn reverse_path_filtering_is_proven_by_its_counter_on_either_side() {
+    let back = Cluster::new(2)
+        .tell(across(1, 2), Story::ReplyLost)
+        .tell(across(2, 1), Story::Nothing)
+        .grows(1, "TcpExtIPReversePathFilter", 12);
+    assert_eq!(named(&back.matrix), ["rp-filter node-1 proven"]);
+    let there = Cluster::new(2)
+        .tell(across(1, 2), Story::Nothing)
+        .tell(across(2, 1), Story::ReplyLost)
+        .grows(2, "TcpExtIPReversePathFilter", 12);
+    assert_eq!(named(&there.matrix), ["rp-filter node-2 proven"]);
+}
+
+#[test]
+fn a_full_connection_table_is_proven_by_its_count() {
+    let cluster = Cluster::new(2)
+        .tell(at_1, Story::Nothing)
+        .facts(1, |facts| facts.conntrack_count = Some(262_144))
+        .grows(1, "ConntrackDrop", 9);
+    assert_eq!(named(&cluster.matrix), ["conntrack-full node-1 proven"]);
+}
+
+#[test]
+fn two_faults_at_once_are_both_named() {
+    // bridge-nf off hides a closed port behind timeouts on its own node.
+    let cluster = Cluster::new(2)
+        .tell(
+            |path| path.server == Some(server(1)) && path.route == Route::PodIp,
+            Story::Reset {
+                hop_limit: 64,
+                mac: None,
+                sent: true,
+            },
+        )
+        .tell(
+            |path| across(2, 1)(path) || path.route == Route::Hairpin && path.client == server(1),
+            Story::Reset {
+                hop_limit: 62,
+                mac: None,
+                sent: true,
+            },
+        )
+        .tell(
+            |path| across(1, 1)(path) && path.route != Route::PodIp,
+            Story::ForeignReset { sent: true },
+        )
+        .facts(1, |facts| {
+            facts.bridge_nf_call_iptables = Some(SysctlState::Value(0))
+        });
+    assert_eq!(
+        named(&cluster.matrix),
+        [
+            "bridge-netfilter-off node-1 proven",
+            "not-listening node-1 proven"
+        ]
+    );
+    assert_eq!(gateway(1, Family::Ipv4).to_string(), "100.96.1.1");
+    assert_ne!(bridge_mac(1), Mac::BROADCAST);
+}

@@ -1,0 +1,153 @@
+//! What passes now and then, and what cannot be judged.
+
+use prober_core::diagnosis::diagnose;
+use prober_core::observation::EngineKind;
+use prober_core::topology::{Path, Route, Scope};
+
+use super::builder::{Cluster, Lost, Story, client, node, server};
+use super::named;
+
+fn at_1(path: &Path) -> bool {
+    path.client.node == node(1)
+        || path
+            .server
+            .as_ref()
+            .is_some_and(|server| server.node == node(1))
+}
+
+/// As if each path had met many more, all answered at once.
+fn with_many_good(mut cluster: Cluster, more: u64) -> Cluster {
+    for path in cluster.matrix.paths.values_mut() {
+        let tally = path.tallies.entry(EngineKind::Raw).or_default();
+        tally.outcomes.established += more;
+        tally.first_syn_success += more;
+    }
+    cluster
+}
+
+#[test]
+fn loss_is_named_with_its_interval_and_direction() {
+    let late = Story::Late {
+        syns: 2,
+        lost: Lost::SynAck,
+        started_ms: 0,
+    };
+    let cluster = with_many_good(Cluster::new(2).tell(at_1, late), 20);
+    assert_eq!(named(&cluster.matrix), ["packet-loss node-1 proven"]);
+    let found = diagnose(&cluster.matrix);
+    assert!(
+        found[0].evidence[0].contains("95 % interval"),
+        "{:?}",
+        found[0].evidence
+    );
+    assert!(
+        found[0]
+            .evidence
+            .iter()
+            .any(|said| said.contains("SYN+ACKs did not come back"))
+    );
+}
+
+#[test]
+fn loss_between_two_nodes_is_no_fault_of_either() {
+    let late = Story::Late {
+        syns: 2,
+        lost: Lost::Syn,
+        started_ms: 0,
+    };
+    let cluster = with_many_good(
+        Cluster::new(3).tell(
+            |path| path.client == client(1) && path.server == Some(server(2)),
+            late,
+        ),
+        20,
+    );
+    assert_eq!(named(&cluster.matrix), ["packet-loss - proven"]);
+}
+
+#[test]
+fn one_late_connect_is_a_finding_that_says_how_little_it_knows() {
+    let late = Story::Late {
+        syns: 2,
+        lost: Lost::Syn,
+        started_ms: 0,
+    };
+    let mut cluster = Cluster::new(2).tell(
+        |path| {
+            path.client == client(1) && path.server == Some(server(2)) && path.route == Route::PodIp
+        },
+        late,
+    );
+    for path in cluster.matrix.paths.values_mut() {
+        if path.probes.iter().any(|probe| probe.client.syns > 1) {
+            path.probes.truncate(1);
+            let tally = path.tallies.get_mut(&EngineKind::Kernel).unwrap();
+            tally.outcomes.established = 1000;
+            tally.first_syn_success = 999;
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["packet-loss - consistent"]);
+    let found = diagnose(&cluster.matrix);
+    assert!(
+        found[0].evidence[0].contains("1 of 1000"),
+        "{:?}",
+        found[0].evidence
+    );
+}
+
+#[test]
+fn silence_that_ends_on_all_paths_at_the_same_instant_is_an_outage() {
+    let mut cluster = Cluster::new(2);
+    for (id, path) in cluster.clone().matrix.paths {
+        if at_1(&path.path) {
+            let started_ms = u64::from(id.0) * 30;
+            let story = Story::Late {
+                syns: 3,
+                lost: Lost::Syn,
+                started_ms,
+            };
+            let this = path.path.clone();
+            cluster = cluster.tell(move |path| *path == this, story);
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["transient-outage node-1 proven"]);
+}
+
+#[test]
+fn a_starved_client_cannot_vouch_for_silence() {
+    let late = Story::Late {
+        syns: 2,
+        lost: Lost::Syn,
+        started_ms: 0,
+    };
+    let mut cluster = Cluster::new(2).tell(
+        |path| path.client == client(1) && path.scope() == Scope::CrossNode,
+        late,
+    );
+    cluster
+        .matrix
+        .agents
+        .get_mut(&client(1))
+        .unwrap()
+        .starved_ns = 900_000_000;
+    assert_eq!(named(&cluster.matrix), ["unknown node-1 consistent"]);
+    let found = diagnose(&cluster.matrix);
+    assert!(
+        found[0]
+            .evidence
+            .iter()
+            .any(|said| said.contains("late for its own timers"))
+    );
+}
+
+#[test]
+fn services_that_are_translated_inside_connect_are_no_fault() {
+    let mut cluster = Cluster::new(2);
+    for path in cluster.matrix.paths.values_mut() {
+        if path.path.route.is_translated() {
+            let raw = path.tallies.entry(EngineKind::Raw).or_default();
+            raw.outcomes.timeout = 20;
+        }
+    }
+    assert_eq!(named(&cluster.matrix), Vec::<String>::new());
+}

@@ -1,0 +1,182 @@
+//! Faults between nodes.
+
+use prober_core::event::RungAnswer;
+use prober_core::facts::RouteKind;
+use prober_core::family::Family;
+use prober_core::mac::Mac;
+use prober_core::topology::{Path, Route, Scope};
+use prober_core::wire::Unreachable;
+
+use super::builder::{CLUSTER_IP, Cluster, Story, client, gateway, node, server, vtep};
+use super::named;
+
+const SILENT: RungAnswer = RungAnswer::Silent;
+
+fn across(from: u8, to: u8) -> impl Fn(&Path) -> bool + Copy {
+    move |path: &Path| path.client == client(from) && path.server == Some(server(to))
+}
+
+/// Nothing gets from one node to the other; the way back is open.
+fn one_way(cluster: Cluster, from: u8, to: u8) -> Cluster {
+    let exceeded = RungAnswer::TimeExceeded {
+        by: CLUSTER_IP,
+        hop_limit: 64,
+    };
+    cluster
+        .tell(across(from, to), Story::Nothing)
+        .tell(across(to, from), Story::ReplyLost)
+        .tell_any(
+            |path| path.client == client(from),
+            &server(to),
+            Story::Nothing,
+        )
+        .tell_any(
+            |path| path.client == client(to),
+            &server(from),
+            Story::ReplyLost,
+        )
+        .ladder(across(from, to), [exceeded, SILENT, SILENT, SILENT])
+        .ladder(across(to, from), [exceeded, SILENT, SILENT, SILENT])
+}
+
+#[test]
+fn a_tunnel_that_is_blocked_one_way_is_named_with_its_direction() {
+    let cluster = one_way(Cluster::new(2), 2, 1);
+    assert_eq!(named(&cluster.matrix), ["overlay-blocked node-1 proven"]);
+    let counted = one_way(Cluster::new(2), 1, 2)
+        .traffic(1, "flannel.1", 9, 9, 0)
+        .traffic(2, "flannel.1", 9, 0, 0);
+    assert_eq!(named(&counted.matrix), ["overlay-blocked node-2 proven"]);
+    let output = one_way(Cluster::new(2), 1, 2)
+        .traffic(1, "flannel.1", 9, 9, 9)
+        .traffic(2, "flannel.1", 9, 0, 0);
+    assert_eq!(named(&output.matrix), ["overlay-blocked node-1 proven"]);
+}
+
+#[test]
+fn a_node_that_no_tunnel_packet_reaches_is_named_once() {
+    let cluster = one_way(one_way(Cluster::new(3), 2, 1), 3, 1);
+    assert_eq!(named(&cluster.matrix), ["overlay-blocked node-1 proven"]);
+}
+
+#[test]
+fn a_blocked_tunnel_of_one_family_leaves_the_other() {
+    let four = |path: &Path| path.family == Family::Ipv4;
+    let cluster = Cluster::dual(2)
+        .tell(move |path| four(path) && across(1, 2)(path), Story::Nothing)
+        .tell(
+            move |path| four(path) && across(2, 1)(path),
+            Story::ReplyLost,
+        );
+    assert_eq!(named(&cluster.matrix), ["overlay-blocked node-2 proven"]);
+}
+
+#[test]
+fn without_node_facts_silence_between_nodes_is_only_consistent() {
+    let cluster = one_way(Cluster::new(2), 1, 2).without_facts();
+    assert_eq!(
+        named(&cluster.matrix),
+        ["overlay-blocked node-2 consistent"]
+    );
+}
+
+#[test]
+fn a_wrong_mac_or_host_of_the_peers_tunnel_end_is_stale() {
+    let mac = one_way(Cluster::new(3), 1, 2).facts(1, |facts| {
+        let neighbours = facts.neighbours.as_mut().unwrap();
+        let entry = neighbours
+            .iter_mut()
+            .find(|one| one.ip == vtep(2, Family::Ipv4))
+            .unwrap();
+        entry.mac = Some(Mac([2, 0, 0, 0, 0, 2]));
+    });
+    assert_eq!(
+        named(&mac.matrix),
+        ["stale-overlay-neighbour node-1 proven"]
+    );
+    let host = one_way(Cluster::new(3), 1, 2).facts(1, |facts| {
+        for entry in facts.fdb.as_mut().unwrap() {
+            if entry
+                .destination
+                .is_some_and(|end| end.to_string() == "172.20.0.12")
+            {
+                entry.destination = Some("172.20.0.250".parse().unwrap());
+            }
+        }
+    });
+    assert_eq!(
+        named(&host.matrix),
+        ["stale-overlay-neighbour node-1 proven"]
+    );
+    let lost = one_way(Cluster::new(2), 1, 2).facts(1, |facts| {
+        facts.neighbours.as_mut().unwrap().clear();
+    });
+    assert_eq!(
+        named(&lost.matrix),
+        ["stale-overlay-neighbour node-1 proven"]
+    );
+}
+
+#[test]
+fn a_lost_route_is_read_from_the_node_and_explains_both_directions() {
+    let cluster = one_way(Cluster::new(2), 1, 2).facts(1, |facts| {
+        facts.routes.as_mut().unwrap().retain(|route| {
+            route.destination.length() == 0 || route.dev.as_deref() != Some("flannel.1")
+        });
+    });
+    assert_eq!(named(&cluster.matrix), ["route-missing node-1 proven"]);
+    let blackhole = one_way(Cluster::new(2), 2, 1).facts(2, |facts| {
+        for route in facts.routes.as_mut().unwrap() {
+            if route.dev.as_deref() == Some("flannel.1") {
+                route.kind = RouteKind::Blackhole;
+            }
+        }
+    });
+    assert_eq!(named(&blackhole.matrix), ["route-missing node-2 proven"]);
+}
+
+#[test]
+fn an_unreachable_at_once_from_the_own_node_is_a_missing_route_without_facts_too() {
+    let story = |by| Story::Icmp {
+        by,
+        reason: Unreachable::Host,
+        hop_limit: 64,
+        inner: 64,
+        after_ms: 0,
+    };
+    let cluster = Cluster::new(2)
+        .tell(
+            |path| across(1, 2)(path) && path.route == Route::PodIp,
+            story(gateway(1, Family::Ipv4)),
+        )
+        .tell(
+            |path| across(1, 2)(path) && path.route == Route::ClusterIp,
+            story(CLUSTER_IP),
+        )
+        .tell(across(2, 1), Story::ReplyLost)
+        .without_facts();
+    assert_eq!(named(&cluster.matrix)[0], "route-missing node-1 proven");
+}
+
+#[test]
+fn handshakes_and_banners_that_pass_where_bulk_stalls_are_an_mtu_black_hole() {
+    let cross = |path: &Path| path.scope() == Scope::CrossNode;
+    let stalled = Story::Stalled { received: 0 };
+    let cluster = Cluster::new(2).tell(cross, stalled);
+    assert_eq!(named(&cluster.matrix), ["mtu-black-hole - proven"]);
+    let pods = cluster
+        .grows(1, "IpFragFails", 8)
+        .grows(2, "IpFragFails", 8);
+    assert_eq!(
+        named(&pods.matrix),
+        [
+            "mtu-black-hole node-1 proven",
+            "mtu-black-hole node-2 proven"
+        ]
+    );
+    let three = Cluster::new(3).tell(
+        |path| cross(path) && (path.client.node == node(1) || path.server == Some(server(1))),
+        stalled,
+    );
+    assert_eq!(named(&three.matrix), ["mtu-black-hole node-1 proven"]);
+}

@@ -1,0 +1,213 @@
+//! Faults in what a Service leads to.
+
+use prober_core::event::RungAnswer;
+use prober_core::facts::SysctlState;
+use prober_core::family::Family;
+use prober_core::topology::{Path, Route, Scope};
+use prober_core::wire::Unreachable;
+
+use super::builder::{CLUSTER_IP, Cluster, Story, client, gateway, node, server};
+use super::named;
+
+fn slot_of(n: u8) -> impl Fn(&Path) -> bool + Copy {
+    move |path: &Path| {
+        path.server == Some(server(n)) && matches!(path.route, Route::ClusterIp | Route::Hairpin)
+    }
+}
+
+fn refused(by: std::net::IpAddr, reason: Unreachable, inner: u8, after_ms: u64) -> Story {
+    Story::Icmp {
+        by,
+        reason,
+        hop_limit: 64,
+        inner,
+        after_ms,
+    }
+}
+
+#[test]
+fn a_slot_without_endpoints_is_refused_by_each_node_itself() {
+    let cluster = Cluster::new(2)
+        .tell(
+            |path| slot_of(1)(path) && path.client.node == node(1),
+            refused(gateway(1, Family::Ipv4), Unreachable::Port, 63, 0),
+        )
+        .tell(
+            |path| slot_of(1)(path) && path.client.node == node(2),
+            refused(gateway(2, Family::Ipv4), Unreachable::Port, 63, 0),
+        );
+    assert_eq!(named(&cluster.matrix), ["no-endpoints - proven"]);
+    assert_eq!(
+        named(&cluster.without_facts().matrix),
+        ["no-endpoints - proven"]
+    );
+}
+
+#[test]
+fn a_slot_that_leads_to_a_dead_address_is_a_stale_endpoint() {
+    let dead = refused(CLUSTER_IP, Unreachable::Host, 64, 3060);
+    let cluster = Cluster::new(2).tell(slot_of(1), dead);
+    assert_eq!(named(&cluster.matrix), ["stale-endpoint - proven"]);
+    let mut by_api = Cluster::new(2).tell(slot_of(1), Story::Nothing);
+    for path in by_api
+        .matrix
+        .paths
+        .values_mut()
+        .filter(|path| slot_of(1)(&path.path))
+    {
+        path.backends[0].agent = None;
+    }
+    assert_eq!(named(&by_api.matrix), ["stale-endpoint - proven"]);
+}
+
+#[test]
+fn a_recently_dead_endpoint_is_silent_and_floods_the_own_syn_without_lacking_a_masquerade() {
+    let flooded = Story::OwnSyn {
+        to: Some("100.96.1.99".parse().unwrap()),
+    };
+    let cluster = Cluster::new(2)
+        .tell(
+            |path| slot_of(1)(path) && path.client.node == node(1),
+            flooded,
+        )
+        .tell(
+            |path| slot_of(1)(path) && path.client.node == node(2),
+            Story::Nothing,
+        );
+    assert_eq!(named(&cluster.matrix)[0], "stale-endpoint - proven");
+}
+
+#[test]
+fn one_node_that_is_led_to_a_dead_address_has_stale_rules() {
+    let dead = refused(CLUSTER_IP, Unreachable::Host, 62, 3060);
+    let cluster =
+        Cluster::new(2).tell(|path| slot_of(2)(path) && path.client.node == node(1), dead);
+    assert_eq!(named(&cluster.matrix), ["stale-rules node-1 proven"]);
+}
+
+#[test]
+fn an_old_backend_that_answers_one_node_only_shows_stale_rules() {
+    let cluster = Cluster::new(2).tell(
+        |path| {
+            path.client == client(1)
+                && path.route == Route::ClusterIp
+                && path.server == Some(server(1))
+        },
+        Story::Banner(2),
+    );
+    assert_eq!(named(&cluster.matrix), ["stale-rules node-1 proven"]);
+}
+
+#[test]
+fn a_lost_jump_silences_every_service_of_one_node_and_the_gateway_answers_ttl_1() {
+    let own = |path: &Path| path.client.node == node(1) && path.route.is_translated();
+    let exceeded = RungAnswer::TimeExceeded {
+        by: gateway(1, Family::Ipv4),
+        hop_limit: 64,
+    };
+    let silent = RungAnswer::Silent;
+    let cluster = Cluster::new(2).tell(own, Story::Nothing);
+    assert_eq!(
+        named(&cluster.matrix),
+        ["service-rules-missing node-1 consistent"]
+    );
+    let cluster = cluster.ladder(own, [exceeded, silent, silent, silent]);
+    assert_eq!(
+        named(&cluster.matrix),
+        ["service-rules-missing node-1 proven"]
+    );
+}
+
+#[test]
+fn a_lost_chain_silences_one_port_from_one_node() {
+    let own = |path: &Path| slot_of(1)(path) && path.client.node == node(1);
+    let exceeded = RungAnswer::TimeExceeded {
+        by: gateway(1, Family::Ipv4),
+        hop_limit: 64,
+    };
+    let silent = RungAnswer::Silent;
+    let cluster = Cluster::new(2)
+        .tell(own, Story::Nothing)
+        .ladder(own, [exceeded, silent, silent, silent]);
+    assert_eq!(
+        named(&cluster.matrix),
+        ["service-rules-missing node-1 proven"]
+    );
+}
+
+#[test]
+fn a_port_that_stays_on_a_node_without_a_ready_endpoint_is_no_fault_of_the_network() {
+    let own = |path: &Path| path.client.node == node(1) && path.route == Route::ProberLocal;
+    let mut cluster = Cluster::new(2).tell(own, Story::Nothing);
+    for path in cluster.matrix.paths.values_mut() {
+        for backend in &mut path.backends {
+            if backend.agent == Some(server(1)) {
+                backend.ready = false;
+            }
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["no-local-endpoint node-1 proven"]);
+}
+
+#[test]
+fn a_port_of_the_bridge_that_is_down_cuts_its_pod_off() {
+    let hit = |path: &Path| path.server == Some(server(1));
+    let cluster = Cluster::new(2)
+        .tell(hit, Story::Nothing)
+        .tell_any(|_| true, &server(1), Story::Nothing)
+        .facts(1, |facts| {
+            let links = facts.links.as_mut().unwrap();
+            let port = links
+                .iter_mut()
+                .find(|link| link.name == "vethserver")
+                .unwrap();
+            port.up = false;
+            port.carrier = false;
+        });
+    assert_eq!(named(&cluster.matrix), ["stale-endpoint node-1 proven"]);
+}
+
+#[test]
+fn hairpin_mode_off_fails_one_pods_way_to_itself() {
+    let own = |path: &Path| path.route == Route::Hairpin && path.client == server(1);
+    let cluster = Cluster::new(2).tell(own, Story::Nothing).facts(1, |facts| {
+        let links = facts.links.as_mut().unwrap();
+        links
+            .iter_mut()
+            .find(|link| link.name == "vethserver")
+            .unwrap()
+            .hairpin = Some(false);
+    });
+    assert_eq!(named(&cluster.matrix), ["hairpin-off node-1 proven"]);
+    assert_eq!(
+        named(&cluster.without_facts().matrix),
+        ["hairpin-off node-1 consistent"]
+    );
+}
+
+#[test]
+fn hairpin_mode_off_is_harmless_where_every_hairpin_path_is_well() {
+    let cluster = Cluster::new(2).facts(1, |facts| {
+        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
+        for link in facts.links.as_mut().unwrap() {
+            link.hairpin = link.hairpin.map(|_| false);
+        }
+    });
+    assert_eq!(named(&cluster.matrix), Vec::<String>::new());
+}
+
+#[test]
+fn the_own_syn_delivered_to_its_sender_is_a_missing_masquerade() {
+    let own = |path: &Path| path.route == Route::Hairpin && path.client.node == node(1);
+    let cluster = Cluster::new(2).tell(own, Story::OwnSyn { to: None });
+    assert_eq!(named(&cluster.matrix), ["missing-masquerade node-1 proven"]);
+    assert_eq!(
+        cluster
+            .matrix
+            .paths
+            .values()
+            .filter(|path| path.path.scope() == Scope::Any)
+            .count(),
+        2
+    );
+}
