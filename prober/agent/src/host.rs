@@ -24,7 +24,7 @@ use crate::kernel::Dialer;
 use crate::news::{News, NewsReceiver, Progress};
 use crate::order::{Order, RawPlan};
 use crate::own::Own;
-use crate::packets::{Opened, Packets, PacketsError};
+use crate::packets::{Opened, PacketsError};
 use crate::tally::Tallies;
 
 /// The only generation here.
@@ -208,7 +208,9 @@ fn probe_group(
         probing.abort();
         done
     });
-    packets.iter().for_each(|packets| Packets::stop(packets));
+    if let Some(packets) = packets {
+        packets.stop();
+    }
     done
 }
 
