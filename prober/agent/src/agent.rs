@@ -12,19 +12,20 @@ use prober_core::topology::AgentId;
 use prober_net::facts::read_counters;
 use prober_net::packet_socket::now;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connects::{Connects, Errands, Greeting, talk_of};
 use crate::desk::{Loopback, needs_silence};
+use crate::doorbell;
 use crate::kernel::Dialer;
 use crate::lines::{Lines, Written};
 use crate::news::{News, NewsReceiver, Progress};
 use crate::order::{Order, RawPlan};
 use crate::own::Own;
 use crate::packets::{Opened, Packets};
-use crate::plan_file::PlanFile;
+use crate::plan_file::{Notice, PlanFile};
 use crate::responder::Responder;
 use crate::round::Round;
 
@@ -81,6 +82,14 @@ enum Look {
     Plan,
 }
 
+/// The next ring; never, where there is no doorbell.
+async fn ring(doorbell: &mut Option<Receiver<()>>) -> Option<()> {
+    match doorbell {
+        Some(rings) => rings.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Serves until a signal comes or nobody reads its lines any more.
 pub(crate) fn serve(
     orders: Orders,
@@ -123,6 +132,8 @@ impl Agent {
     async fn run(mut self, mut arriving: NewsReceiver, mut written: Written) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        // Where the folder cannot be watched, looking does as well.
+        let mut doorbell = doorbell::watch(self.orders.plan.path()).ok();
         let mut next_look = Instant::now();
         let mut next_tally = Instant::now();
         loop {
@@ -138,11 +149,18 @@ impl Agent {
                     }
                     self.finish_rounds();
                 }
+                rung = ring(&mut doorbell) => {
+                    if rung.is_none() {
+                        doorbell = None;
+                    }
+                    next_look = Instant::now();
+                }
                 () = sleep_until(next_look) => {
                     if self.look().await == Look::Plan {
                         next_tally = Instant::now() + EAGER;
                     }
-                    next_look = Instant::now() + self.orders.plan.pause();
+                    let notice = if doorbell.is_some() { Notice::Rung } else { Notice::Unrung };
+                    next_look = Instant::now() + self.orders.plan.pause(notice);
                 }
                 () = sleep_until(next_tally), if !self.rounds.is_empty() => {
                     self.tell_tallies();

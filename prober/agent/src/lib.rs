@@ -10,6 +10,7 @@ mod agent;
 mod args;
 mod connects;
 mod desk;
+mod doorbell;
 /// Probes from this host, without an agent or a plan.
 pub mod host;
 mod kernel;

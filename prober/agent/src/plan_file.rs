@@ -6,14 +6,16 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Bytes of a plan that are read; ten times what the largest sensible plan has.
 const LONGEST: u64 = 16 << 20;
-/// Time between two looks while plans come and go: a run waits for its agents to notice.
+/// Time between two looks where a doorbell rings: for what it may miss.
+const WATCHED: Duration = Duration::from_secs(1);
+/// Without one, while plans come and go: a run waits for its agents to notice.
 const LIVELY: Duration = Duration::from_millis(50);
-/// Time between two looks when nothing has changed for [`SETTLED`].
+/// Without one, when nothing has changed for [`SETTLED`].
 const CALM: Duration = Duration::from_millis(250);
 /// A file that has not changed for so long is looked at less often.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -28,6 +30,15 @@ pub(crate) struct PlanFile {
     seen: Option<Stamp>,
     text: Vec<u8>,
     changed: Instant,
+}
+
+/// How a change comes to notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A doorbell rings.
+    Rung,
+    /// Only by looking.
+    Unrung,
 }
 
 /// The plan's file could not be read.
@@ -60,12 +71,17 @@ impl PlanFile {
         }
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// How long to wait until the next look.
-    pub(crate) fn pause(&self) -> Duration {
-        if self.changed.elapsed() < SETTLED {
-            LIVELY
-        } else {
-            CALM
+    pub(crate) fn pause(&self, notice: Notice) -> Duration {
+        match notice {
+            Notice::Rung => WATCHED,
+            Notice::Unrung if self.changed.elapsed() < SETTLED => LIVELY,
+            Notice::Unrung => CALM,
         }
     }
 
