@@ -30,6 +30,8 @@ pub use parse::{LadderError, parse_ladder};
 
 /// Text into observations.
 mod parse;
+/// Single words, read.
+mod word;
 
 /// Letters of the TCP flags, from the lowest bit, as tcpdump writes them.
 const FLAG_LETTERS: &str = "FSRP.UEW";

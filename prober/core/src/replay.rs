@@ -96,3 +96,6 @@ fn observers<'a>(capture: &'a Capture<'a>) -> Vec<Observer<'a>> {
     }
     observers
 }
+
+#[cfg(test)]
+mod tests;
