@@ -125,18 +125,30 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
     let believed = evidence.engines();
     let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
     let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
+    let is_met = super::case::counts(evidence).0.established > 0;
+    let is_deaf = matrix
+        .agents
+        .get(&evidence.path.client)
+        .is_some_and(|agent| agent.capture_dropped > 0);
     for (at, probe) in evidence.probes.iter().enumerate() {
         if !believed.is_empty() && !believed.contains(&probe.client.engine) {
             continue;
         }
         let server = server_of(matrix, evidence, probe);
         match symptom(matrix.source, evidence, &probe.client) {
+            // A lost capture is no lost packet, where others on the same path were answered.
+            Some(Symptom::Silent) if is_deaf && is_met => {}
             Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
             None => good.push((server, &probe.client)),
         }
     }
     soften(evidence, &mut groups, &good);
-    if groups.is_empty() {
+    if groups.is_empty()
+        && evidence
+            .probes
+            .iter()
+            .all(|probe| probe.client.is_first_syn_success())
+    {
         add_untold(evidence, &mut groups);
     }
     let mut units: Vec<Unit> = groups
@@ -247,16 +259,12 @@ fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Opti
         }),
         Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => None,
     };
-    let seen = probe
-        .server
-        .as_ref()
-        .filter(|witness| witness.syns > 0)
-        .and(probe.server_agent.clone());
+    // The packets in hand name the endpoint before a witness does: a tuple may be used twice.
     banner
-        .or(seen)
+        .or_else(|| backend_at(evidence, foreign(&probe.client)?.0))
         .or_else(|| {
-            let from = foreign(&probe.client)?.0;
-            backend_at(evidence, from)
+            let seen = probe.server.as_ref().filter(|witness| witness.syns > 0);
+            seen.and(probe.server_agent.clone())
         })
         .or_else(|| backend_at(evidence, named_by_own_copy(&probe.client)?))
         .or_else(|| never_met(matrix, evidence))
@@ -393,7 +401,10 @@ fn server_end(
             agent.capture_dropped > 0 || agent.starved_ns > super::case::STARVED_NS
         });
     let end = |probe: &Evidence| {
-        let Some(witness) = &probe.server else {
+        let theirs = server.is_none()
+            || probe.server_agent.is_none()
+            || probe.server_agent.as_ref() == server;
+        let Some(witness) = probe.server.as_ref().filter(|_| theirs) else {
             return ServerEnd::Unheard;
         };
         if witness.resets_sent > 0 && witness.syn_acks == 0 {
