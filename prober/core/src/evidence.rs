@@ -100,6 +100,8 @@ pub struct AgentEvidence {
     pub heard: bool,
     /// Its own namespace's counters over the last round.
     pub counters: Option<(Counters, Counters)>,
+    /// Packets that its ring gave.
+    pub capture_received: u64,
     /// Packets that its ring lost.
     pub capture_dropped: u64,
     /// The longest it was late for its own timers, nanoseconds.
@@ -121,6 +123,14 @@ pub struct NodeEvidence {
     pub after: Option<NodeFacts>,
     /// Why it could not be read.
     pub unread: Option<String>,
+}
+
+impl AgentEvidence {
+    /// Whether its capture lost so much that what it did not see may well have been there: more
+    /// than half of what it got. Of many probes, a few lost packets hide one, never all.
+    pub const fn is_deaf(&self) -> bool {
+        self.capture_dropped > self.capture_received / 2
+    }
 }
 
 impl NodeEvidence {

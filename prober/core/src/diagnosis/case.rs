@@ -5,15 +5,19 @@ use std::net::IpAddr;
 
 use super::symptom::{self, ServerEnd, Symptom, Unit};
 use crate::event::{Ladder, OutcomeCounts, RungAnswer, Witness};
-use crate::evidence::{AgentEvidence, Evidence, Matrix, PathEvidence};
+use crate::evidence::{Evidence, Matrix, PathEvidence};
 use crate::facts::{Link, LinkCounters, NodeFacts};
 use crate::family::Family;
 use crate::mac::Mac;
 use crate::observation::{Direction, Observation, Outcome};
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
 
-/// An agent that was later than this for its own timers cannot vouch for silence.
+/// An agent that was later than this for its own timers cannot vouch for lateness alone.
 pub(crate) const STARVED_NS: u64 = 200_000_000;
+
+/// An agent that was later than this cannot vouch for silence. Stamps are the kernel's, and the
+/// ring is read before a timeout is declared: less does not make repeated silence doubtful.
+pub(crate) const SILENCE_STARVED_NS: u64 = 2_000_000_000;
 
 /// The matrix, what is wrong in it, and what of that is not explained yet.
 pub(crate) struct Case<'a> {
@@ -110,16 +114,28 @@ impl<'a> Case<'a> {
             .flat_map(|witness| &witness.observations)
     }
 
-    /// Whether the unit's client can vouch for its silence.
+    /// Whether the unit's client cannot vouch for what it says: late for its own timers by more
+    /// than its probes wait for, or, where only some were lost, without the other end's word.
     pub(crate) fn is_inconclusive(&self, unit: &Unit) -> bool {
-        let unsound = |agent: Option<&AgentEvidence>| {
-            agent.is_some_and(|agent| agent.starved_ns > STARVED_NS || agent.capture_dropped > 0)
+        let Some(agent) = self.matrix.agents.get(&unit.client) else {
+            return false;
         };
-        let silent = matches!(
-            unit.symptom,
-            Symptom::Silent | Symptom::Lossy | Symptom::Mute
-        );
-        silent && unsound(self.matrix.agents.get(&unit.client))
+        match unit.symptom {
+            Symptom::Silent | Symptom::Mute => {
+                agent.starved_ns > SILENCE_STARVED_NS || agent.is_deaf()
+            }
+            Symptom::Lossy => {
+                let unsure = agent.starved_ns > STARVED_NS || agent.capture_dropped > 0;
+                unsure && !self.witnesses(unit).any(|witness| witness.syns > 0)
+            }
+            Symptom::ForeignSynAck
+            | Symptom::ForeignReset
+            | Symptom::Reset
+            | Symptom::Unreachable(_)
+            | Symptom::Stalled
+            | Symptom::Broken
+            | Symptom::Impostor => false,
+        }
     }
 
     /// Every node with an agent, or that a path names.

@@ -126,7 +126,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
     let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
     let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
     let is_met = super::case::counts(evidence).0.established > 0;
-    let is_deaf = matrix
+    let has_lost_packets = matrix
         .agents
         .get(&evidence.path.client)
         .is_some_and(|agent| agent.capture_dropped > 0);
@@ -137,7 +137,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
         let server = server_of(matrix, evidence, probe);
         match symptom(matrix.source, evidence, &probe.client) {
             // A lost capture is no lost packet, where others on the same path were answered.
-            Some(Symptom::Silent) if is_deaf && is_met => {}
+            Some(Symptom::Silent) if has_lost_packets && is_met => {}
             Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
             None => good.push((server, &probe.client)),
         }
@@ -397,9 +397,7 @@ fn server_end(
 ) -> ServerEnd {
     let deaf = server
         .and_then(|server| matrix.agents.get(server))
-        .is_some_and(|agent| {
-            agent.capture_dropped > 0 || agent.starved_ns > super::case::STARVED_NS
-        });
+        .is_some_and(|agent| agent.is_deaf() || agent.starved_ns > super::case::SILENCE_STARVED_NS);
     let end = |probe: &Evidence| {
         let theirs = server.is_none()
             || probe.server_agent.is_none()

@@ -43,12 +43,10 @@ impl Collection {
                     .or_default()
                     .counters = Some((before, after));
             }
-            Event::Capture { dropped, .. } => {
-                self.matrix
-                    .agents
-                    .entry(agent.clone())
-                    .or_default()
-                    .capture_dropped = dropped;
+            Event::Capture { received, dropped } => {
+                let known = self.matrix.agents.entry(agent.clone()).or_default();
+                known.capture_received = received;
+                known.capture_dropped = dropped;
             }
             Event::Done { starved_ns, .. } => {
                 let known = self.matrix.agents.entry(agent.clone()).or_default();
@@ -128,7 +126,7 @@ impl Collection {
         let listened = |agent: &&AgentId| {
             agents.get(*agent).is_some_and(|known| {
                 known.heard
-                    && known.capture_dropped == 0
+                    && !known.is_deaf()
                     && known
                         .hello
                         .as_ref()
