@@ -1,21 +1,18 @@
 //! `prober lab`: the lab by hand: what can break it, and one that stays up.
 
-/// How a second terminal talks to a lab that is up.
-mod control;
-/// A lab that stays up.
-mod up;
-
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+use std::sync::mpsc;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use prober_lab::{Fault, FaultAt, LabSpec};
+use prober_lab::control::{self, Reply, Request};
+use prober_lab::isolate::{self, Side};
+use prober_lab::{Fault, FaultAt, Fleet, Lab, LabSpec};
 
 use crate::cli::ListForm;
+use crate::run::agent_command;
 use crate::show;
-use control::{Line, Request};
 
 /// Builds a small network of namespaces, and breaks it by hand.
 #[derive(Debug, clap::Args)]
@@ -26,10 +23,6 @@ use control::{Line, Request};
     prober lab heal\n  \
     prober lab faults -o json")]
 pub(crate) struct LabArgs {
-    /// Where a lab that is up listens for inject, heal and shell [default: prober/lab.sock in the user's cache]
-    #[arg(long, value_name = "PATH", env = "PROBER_LAB_SOCKET", global = true)]
-    socket: Option<PathBuf>,
-
     /// What to do
     #[command(subcommand)]
     action: Action,
@@ -83,15 +76,59 @@ enum Action {
 
 /// Does it.
 pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
-    let line = || Line::at(args.socket.clone());
     match args.action {
         Action::Faults { output } => show::text(&faults(output)?)?,
-        Action::Up { nodes, faults } => return up::up(&LabSpec::new(nodes)?, &faults, &line()?),
-        Action::Shell { place, command } => shell(&line()?, &place, &command)?,
-        Action::Inject { fault } => show::text(&line()?.ask(&Request::Inject(fault))?)?,
-        Action::Heal => show::text(&line()?.ask(&Request::Heal)?)?,
+        Action::Up { nodes, faults } => return up(&LabSpec::new(nodes)?, &faults),
+        Action::Shell { place, command } => shell(&place, &command)?,
+        Action::Inject { fault } => ask(&Request::Inject {
+            fault: fault.to_string(),
+        })?,
+        Action::Heal => ask(&Request::Heal)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
+    match isolate::enter()? {
+        Side::Ended(status) => return Ok(status),
+        Side::Inside => {}
+    }
+    let (told, events) = mpsc::channel();
+    let lab = Lab::up(spec).context("build the lab")?;
+    let fleet = Fleet::new(lab, agent_command()?, told);
+    control::serve(fleet, events, faults, |status| {
+        // Whoever closed standard output still has the lab.
+        drop(show::text(&welcome(status)));
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn welcome(status: &Reply) -> String {
+    let places = match status {
+        Reply::Status { places, .. } => places.join(", "),
+        Reply::Refused { reason } => reason.clone(),
+    };
+    format!(
+        "The lab is up until Ctrl-C: {places}.\n\n\
+         In another terminal:\n  \
+         prober lab shell node-1-client -- prober probe 100.67.30.133:80\n  \
+         prober lab inject bridge-netfilter-off@node-1\n  \
+         prober lab heal\n"
+    )
+}
+
+fn shell(place: &str, program: &[String]) -> anyhow::Result<()> {
+    let mut command = control::shell(place, program)?;
+    // Only a failure comes back from exec.
+    Err(command.exec()).with_context(|| format!("start {}", command.get_program().display()))
+}
+
+fn ask(request: &Request) -> anyhow::Result<()> {
+    match control::request(request)? {
+        Reply::Status { faults, .. } if faults.is_empty() => show::text("No fault is in force.\n"),
+        Reply::Status { faults, .. } => show::text(&format!("In force: {}.\n", faults.join(", "))),
+        Reply::Refused { reason } => bail!(reason),
+    }
 }
 
 fn faults(form: ListForm) -> anyhow::Result<String> {
@@ -132,36 +169,4 @@ fn faults(form: ListForm) -> anyhow::Result<String> {
             Ok(serde_json::to_string_pretty(&list)? + "\n")
         }
     }
-}
-
-/// Becomes a shell (or a command) in a place of the lab.
-fn shell(line: &Line, place: &str, command: &[String]) -> anyhow::Result<()> {
-    line.ask(&Request::Find(place.to_owned()))?;
-    let keeper = line.keeper()?;
-    let mut enter = Command::new("nsenter");
-    enter.arg(format!("--target={keeper}"));
-    if has_own_users(keeper)? {
-        enter.args(["--user", "--preserve-credentials"]);
-    }
-    enter.args(["--mount", "--net", "--pid", "ip", "netns", "exec", place]);
-    if command.is_empty() {
-        enter.arg(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));
-    } else {
-        enter.args(command);
-    }
-    let path = std::env::var("PATH").unwrap_or_default();
-    let error = enter
-        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
-        .env("PS1", format!("{place}$ "))
-        .exec();
-    bail!("cannot start nsenter (util-linux): {error}")
-}
-
-/// Whether that process lives in a user namespace of its own.
-fn has_own_users(keeper: i32) -> anyhow::Result<bool> {
-    let of = |process: &str| {
-        let link = format!("/proc/{process}/ns/user");
-        std::fs::read_link(&link).with_context(|| format!("read {link}"))
-    };
-    Ok(of("self")? != of(&keeper.to_string())?)
 }

@@ -120,8 +120,12 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
     progress.say("building the lab");
     let lab = Lab::up(&lab).context("build the lab")?;
     let (commands, orders) = mpsc::channel();
-    let fleet = LabFleet::start(lab, &args.faults, agent_command()?, orders, interrupts)
-        .context("break the lab")?;
+    let mut command = agent_command()?;
+    if matches!(args.tier, TierArg::T0) {
+        command.extend(["--tier".into(), "T0".into()]);
+    }
+    let fleet =
+        LabFleet::start(lab, &args.faults, command, orders, interrupts).context("break the lab")?;
     let (matrix, ending) = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
     fleet.join();

@@ -125,12 +125,13 @@ pub fn socket_path() -> PathBuf {
     )
 }
 
-/// Holds a lab with an agent in every pod until the process is ended; `ready` is called once it can be used.
+/// Holds a lab with an agent in every pod, broken so, until the process is ended; `ready` is called once it can be used.
 ///
 /// `told` is the other end of the fleet's events.
 pub fn serve(
     mut fleet: Fleet,
     told: Receiver<FleetEvent>,
+    faults: &[FaultAt],
     ready: impl FnOnce(&Reply),
 ) -> Result<(), ControlError> {
     let path = socket_path();
@@ -141,6 +142,10 @@ pub fn serve(
     let listener = listen(&path)?;
     isolate::remove_at_end(path.clone());
     fleet.populate(&told)?;
+    for at in faults {
+        let node = at.node_in(fleet.lab().spec()).map_err(FleetError::from)?;
+        fleet.inject(at.fault, node)?;
+    }
     // Whatever the agents say from now on, nobody asked for.
     thread::Builder::new()
         .name("agents' lines".to_owned())

@@ -25,7 +25,7 @@ pub(crate) fn up() -> ExitCode {
                 stand_in::command(),
                 events,
             );
-            match control::serve(fleet, told, |_| println!("up")) {
+            match control::serve(fleet, told, &[], |_| println!("up")) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     println!("{error}");
