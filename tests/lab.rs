@@ -10,8 +10,12 @@
     reason = "a test that cannot look fails, and says why it was left out"
 )]
 
+#[path = "lab/endings.rs"]
+mod endings;
 #[path = "lab/harness.rs"]
 mod harness;
+#[path = "lab/refusals.rs"]
+mod refusals;
 #[path = "lab/stories.rs"]
 mod stories;
 
@@ -35,6 +39,8 @@ fn main() {
         })
         .collect();
     trials.extend(stories::trials());
+    trials.extend(endings::trials());
+    trials.extend(refusals::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

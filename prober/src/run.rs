@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use prober_core::diagnosis::diagnose;
-use prober_core::evidence::Matrix;
+use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::observation::Tier;
 use prober_core::report::{Completion, Meta, Report};
 use prober_core::run::{Ending, FleetEvent, Run, RunSpec};
@@ -102,12 +102,10 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
     for fault in &args.faults {
         fault.node_in(&lab)?;
     }
-    let (interrupts, events) = mpsc::channel();
-    let interrupted = interrupts.clone();
-    // The outer process of the lab hears Ctrl-C as well, and has nothing to do but to wait.
-    ctrlc::set_handler(move || drop(interrupted.send(FleetEvent::Interrupted)))
-        .context("take over Ctrl-C")?;
-    match isolate::enter()? {
+    let (tellers, events) = mpsc::channel();
+    let interrupted = tellers.clone();
+    // A run that has stopped listening has ended: nobody is left to tell.
+    match isolate::enter(move || drop(interrupted.send(FleetEvent::Interrupted)))? {
         Side::Ended(status) => return Ok(status),
         Side::Inside => {}
     }
@@ -125,7 +123,7 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
         command.extend(["--tier".into(), "T0".into()]);
     }
     let fleet =
-        LabFleet::start(lab, &args.faults, command, orders, interrupts).context("break the lab")?;
+        LabFleet::start(lab, &args.faults, command, orders, tellers).context("break the lab")?;
     let (matrix, ending) = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
     fleet.join();
@@ -190,7 +188,11 @@ pub(crate) fn meta(words: &[OsString], started: Timestamp, ending: &Ending) -> M
 }
 
 fn tell(args: &RunArgs, matrix: &Matrix, ending: &Ending, meta: Meta) -> anyhow::Result<ExitCode> {
+    let is_measured = |path: &PathEvidence| path.total().outcomes.total() > 0;
     match ending {
+        Ending::Interrupted if !matrix.paths.values().any(is_measured) => {
+            bail!("the run was interrupted before anything was measured")
+        }
         Ending::Complete | Ending::Interrupted => {}
         Ending::CouldNotRun(reason) => bail!("the run could not be done: {reason}"),
     }

@@ -65,6 +65,7 @@ impl Fault {
 pub(crate) struct Report {
     pub(crate) diagnoses: Vec<Diagnosis>,
     pub(crate) paths: Vec<serde_json::Value>,
+    pub(crate) completion: String,
     #[serde(skip)]
     pub(crate) status: i32,
     #[serde(skip)]
@@ -99,19 +100,8 @@ impl Lab {
             .chain(arguments)
             .copied()
             .collect();
-        let output = prober(&all);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut report: Report = serde_json::from_str(&text).map_err(|error| {
-            format!(
-                "prober {}: {error}\nstatus {:?}\n{text}\n{}",
-                all.join(" "),
-                output.status.code(),
-                String::from_utf8_lossy(&output.stderr)
-            )
-        })?;
-        report.status = output.status.code().unwrap_or(-1);
-        report.text = text;
-        Ok(report)
+        Report::read(&prober(&all))
+            .map_err(|error| format!("prober {}: {error}", all.join(" ")).into())
     }
 }
 
@@ -124,6 +114,21 @@ pub(crate) fn prober(arguments: &[&str]) -> Output {
 }
 
 impl Report {
+    /// What the program wrote, or why that is no report.
+    pub(crate) fn read(output: &Output) -> Result<Self, String> {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut report: Self = serde_json::from_str(&text).map_err(|error| {
+            format!(
+                "{error}\nstatus {:?}\n{text}\n{}",
+                output.status.code(),
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })?;
+        report.status = output.status.code().unwrap_or(-1);
+        report.text = text;
+        Ok(report)
+    }
+
     /// Fails unless exactly these causes are named, and the exit status says the same.
     pub(crate) fn names_only(&self, causes: &BTreeSet<String>) -> Result<(), Failed> {
         let named: BTreeSet<String> = self

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,8 +26,8 @@ use crate::proxy::{cluster_cidr, cluster_ip, local_cluster_ip};
 /// Where plans and the agents' complaints are; private, as all of `/run` is in a lab.
 const FOLDER: &str = "/run/prober";
 
-/// How long an agent may take to end after SIGTERM.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long agents may take to end after SIGTERM, a second more than they wait for their last lines to be read.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// How long an agent may take to notice a plan.
 const NOTICE: Duration = Duration::from_secs(3);
@@ -201,8 +201,9 @@ impl Agents {
                 let _ended = kill(agent.pid, signal);
             }
         }
+        let deadline = Instant::now() + GRACE;
         for (id, agent) in leaving {
-            agent.wait_until_gone();
+            agent.wait_until_gone(deadline);
             // A pod's next agent must not find the last one's plan.
             drop(fs::remove_file(plan_path(&id)));
         }
@@ -222,9 +223,10 @@ impl Drop for Agents {
 }
 
 impl Agent {
-    fn wait_until_gone(self) {
+    fn wait_until_gone(self, deadline: Instant) {
         loop {
-            match self.taken.recv_timeout(GRACE) {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            match self.taken.recv_timeout(patience) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {

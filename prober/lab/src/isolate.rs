@@ -12,13 +12,15 @@
 //! ```
 //!
 //! The lifeline is the inner process's standard input, a pipe that only the outer process holds open: an outer
-//! process that ends in any way, SIGKILL included, closes it.
+//! process that ends in any way, SIGKILL included, closes it. Each byte that comes down the lifeline says that the
+//! user wants it to end. Nothing inside hears the terminal's Ctrl-C by itself: all of it is a process group of its own.
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ChildStdin, Command, ExitCode, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -59,6 +61,9 @@ pub enum IsolateError {
     /// The inner process could not be awaited or found.
     #[error("cannot start this program again inside the lab: {0}")]
     Again(io::Error),
+    /// The outer process cannot hear signals.
+    #[error("cannot take over Ctrl-C: {0}")]
+    Signals(#[from] ctrlc::Error),
     /// The bridge filter is not in the kernel.
     #[error(
         "cannot make a node: this kernel has no /proc/sys/net/bridge; run modprobe br_netfilter as root once"
@@ -80,11 +85,12 @@ pub enum Side {
 
 /// Isolates the process: call it first thing, before any thread is started.
 ///
-/// The outer process blocks until the inner one has ended. SIGINT, SIGTERM or SIGKILL to the outer one end both.
-pub fn enter() -> Result<Side, IsolateError> {
+/// The outer process blocks until the inner one has ended. Its first SIGINT or SIGTERM calls `on_interrupt` inside,
+/// from a thread of its own; the second ends both at once, and so does SIGKILL.
+pub fn enter(on_interrupt: impl FnMut() + Send + 'static) -> Result<Side, IsolateError> {
     if env::var_os(INSIDE).is_some() {
         private_run()?;
-        hold_lifeline()?;
+        hold_lifeline(on_interrupt)?;
         return Ok(Side::Inside);
     }
     check()?;
@@ -97,15 +103,15 @@ pub fn enter() -> Result<Side, IsolateError> {
         .env(OWNER, nix::unistd::geteuid().to_string())
         .env("PATH", search_path())
         .stdin(Stdio::piped())
+        .process_group(0)
         .spawn()
         .map_err(|source| IsolateError::Start {
             program: "unshare",
             source,
         })?;
-    // `Child::wait` would close the pipe first: it is the lifeline, and stays open until the inner process has ended.
-    let lifeline = child.stdin.take();
+    // `Child::wait` would close the pipe: it is the lifeline, and stays open until the inner process has ended.
+    pass_on_signals(child.stdin.take())?;
     let status = child.wait().map_err(IsolateError::Again)?;
-    drop(lifeline);
     let code = status
         .code()
         .and_then(|code| u8::try_from(code).ok())
@@ -176,26 +182,46 @@ fn private_run() -> Result<(), IsolateError> {
     Ok(())
 }
 
-/// Ends this process, and with it the lab, when the outer process is gone.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "nobody is left to return to: the kernel takes the lab down with its first process"
-)]
-fn hold_lifeline() -> Result<(), IsolateError> {
+/// Holds the lifeline: the first signal is told down it, the second cuts it.
+fn pass_on_signals(mut lifeline: Option<ChildStdin>) -> Result<(), ctrlc::Error> {
+    let mut signals = 0;
+    ctrlc::set_handler(move || {
+        signals += 1;
+        let Some(held) = &mut lifeline else { return };
+        let is_told = signals == 1 && held.write_all(&[0]).is_ok();
+        if !is_told {
+            lifeline = None;
+        }
+    })
+}
+
+/// Passes on that the user wants it to end; ends the lab when the outer process is gone.
+fn hold_lifeline(mut on_interrupt: impl FnMut() + Send + 'static) -> Result<(), IsolateError> {
     thread::Builder::new()
         .name("lifeline".to_owned())
-        .spawn(|| {
-            // Nothing is ever written: the read returns when the pipe is closed, or broken, which is the same.
-            let mut nothing = [0];
-            while matches!(io::stdin().read(&mut nothing), Ok(1)) {}
-            for path in left_overs().iter() {
-                // What cannot be removed is found stale by the next lab.
-                let _stale = std::fs::remove_file(path);
+        .spawn(move || {
+            let mut byte = [0];
+            // A pipe that is closed or broken is the same: nobody is there any more.
+            while matches!(io::stdin().read(&mut byte), Ok(1)) {
+                on_interrupt();
             }
-            std::process::exit(2);
+            end(2)
         })
         .map(drop)
         .map_err(IsolateError::Again)
+}
+
+/// Ends this process, which is inside, and the lab with it; may be called from any thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel takes the lab down with its first process"
+)]
+pub fn end(status: i32) -> ! {
+    for path in left_overs().iter() {
+        // What cannot be removed is found stale by the next lab.
+        let _stale = std::fs::remove_file(path);
+    }
+    std::process::exit(status)
 }
 
 /// The caller's path with the folders of `ip` and `iptables`, which an ordinary user's path lacks on Debian.

@@ -69,6 +69,9 @@ impl Run {
         for agent in self.addresses.keys() {
             let probes = probes.remove(agent).unwrap_or_default();
             self.undone.insert((agent.clone(), round));
+            if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
+                known.heard = false;
+            }
             let plan = self.spec.plan(agent.clone(), round as u32, probes);
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
@@ -89,7 +92,12 @@ impl Run {
             | Event::Facts(_)
             | Event::Notice { .. } => None,
         };
-        self.collection.take(agent, event);
+        // Whoever is being removed leaves others without an answer.
+        let is_spoilt =
+            self.phase == Phase::Removing && matches!(event, Event::Probe(_) | Event::Tally(_));
+        if !is_spoilt {
+            self.collection.take(agent, event);
+        }
         let Some(round) = done else { return };
         self.undone.remove(&(agent.clone(), round));
         let owes = self.undone.iter().any(|(waiting, _)| waiting == agent);

@@ -1,7 +1,8 @@
 //! The lab dies with whoever asked for it, and leaves nothing on the machine.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -18,8 +19,12 @@ pub(crate) const OUTSIDE: &[Case] = &[
         a_killed_lab_leaves_no_process_and_no_namespace,
     ),
     (
-        "a_terminated_lab_ends_at_once",
-        a_terminated_lab_ends_at_once,
+        "an_interrupted_lab_ends_in_its_own_time_and_with_its_own_status",
+        an_interrupted_lab_ends_in_its_own_time_and_with_its_own_status,
+    ),
+    (
+        "a_second_signal_ends_a_lab_that_does_not_listen",
+        a_second_signal_ends_a_lab_that_does_not_listen,
     ),
     (
         "the_exit_status_of_the_inner_process_is_passed_on",
@@ -51,36 +56,40 @@ pub(crate) fn outside(arguments: &[String]) -> Result<(), IsolateError> {
     Ok(())
 }
 
-/// Holds a lab until it is killed; with `hold 7`, ends with that status at once.
+/// Holds a lab until it is killed or interrupted; with `hold 7`, ends with that status at once.
 pub(crate) fn hold() -> ExitCode {
-    match isolate::enter().unwrap() {
+    let (interrupts, interrupted) = mpsc::channel();
+    match isolate::enter(move || interrupts.send(()).unwrap()).unwrap() {
         Side::Ended(code) => code,
         Side::Inside => {
-            if let Some(status) = std::env::args().nth(2) {
-                return ExitCode::from(status.parse::<u8>().unwrap());
+            let word = std::env::args().nth(2);
+            if let Some(status) = word.as_ref().and_then(|word| word.parse::<u8>().ok()) {
+                return ExitCode::from(status);
             }
             let _fleet = path::fleet(&LabSpec::default());
             println!("up");
-            loop {
+            interrupted.recv().unwrap();
+            println!("interrupted");
+            while word.as_deref() == Some("deaf") {
                 std::thread::park();
             }
+            ExitCode::from(5)
         }
     }
 }
 
-fn lab() -> Child {
+/// A lab that is up, and what it says.
+fn lab(words: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .arg("hold")
+        .args(words)
         .env("PROBER_LAB_MARK", std::process::id().to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "up\n");
-    child
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "up");
+    (child, said)
 }
 
 /// The processes of this machine that carry the mark of this test, and their network namespaces.
@@ -106,9 +115,14 @@ fn mounts() -> usize {
         .count()
 }
 
-fn ends_with(signal: Signal) {
+fn send(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+/// Makes a lab, ends it, and looks that nothing of it is left.
+fn leaves_nothing(words: &[&str], end: impl FnOnce(&mut Child, Lines<BufReader<ChildStdout>>)) {
     let before = mounts();
-    let mut child = lab();
+    let (mut child, said) = lab(words);
     // The outer process, unshare, the inner one and an agent in each of four pods.
     assert!(
         marked().len() >= 7,
@@ -116,14 +130,13 @@ fn ends_with(signal: Signal) {
         marked()
     );
     assert_eq!(mounts(), before, "the lab's mounts are its own");
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-    child.wait().unwrap();
+    end(&mut child, said);
     let deadline = Instant::now() + Duration::from_secs(2);
     // The kernel takes a process namespace down after its first process: there is nothing to wait on but its end.
     while !marked().is_empty() {
         assert!(
             Instant::now() < deadline,
-            "two seconds after {signal}, still there: {:?}",
+            "two seconds after its end, still there: {:?}",
             marked()
         );
         std::thread::sleep(Duration::from_millis(5));
@@ -132,12 +145,29 @@ fn ends_with(signal: Signal) {
 }
 
 fn a_killed_lab_leaves_no_process_and_no_namespace() {
-    ends_with(Signal::SIGKILL);
+    leaves_nothing(&[], |child, _said| {
+        send(child, Signal::SIGKILL);
+        child.wait().unwrap();
+    });
 }
 
-fn a_terminated_lab_ends_at_once() {
-    ends_with(Signal::SIGTERM);
-    ends_with(Signal::SIGINT);
+fn an_interrupted_lab_ends_in_its_own_time_and_with_its_own_status() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        leaves_nothing(&[], |child, mut said| {
+            send(child, signal);
+            assert_eq!(said.next().unwrap().unwrap(), "interrupted");
+            assert_eq!(child.wait().unwrap().code(), Some(5));
+        });
+    }
+}
+
+fn a_second_signal_ends_a_lab_that_does_not_listen() {
+    leaves_nothing(&["deaf"], |child, mut said| {
+        send(child, Signal::SIGINT);
+        assert_eq!(said.next().unwrap().unwrap(), "interrupted");
+        send(child, Signal::SIGINT);
+        assert_eq!(child.wait().unwrap().code(), Some(2));
+    });
 }
 
 fn the_exit_status_of_the_inner_process_is_passed_on() {
