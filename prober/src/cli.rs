@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use prober_core::family::Family;
 use prober_core::observation::Tier;
 
-use crate::{agent, completions, explain, lab, man, report, run};
+use crate::{agent, completions, explain, lab, man, probe, replay, report, run};
 
 /// Finds by packets why a Kubernetes Service half-works: names the cause and the node, shows the
 /// packets that prove it from both ends, and says how to mend it
@@ -36,6 +36,10 @@ pub(crate) enum Command {
     Run(run::RunArgs),
     /// Build a small network out of namespaces, and break it by hand
     Lab(lab::LabArgs),
+    /// Probe addresses from this host, as tcping and hping3 do, and tell what was really seen
+    Probe(probe::ProbeArgs),
+    /// Diagnose captures that somebody took
+    Replay(replay::ReplayArgs),
     /// List the causes that can be named, or tell all about one
     Explain(explain::ExplainArgs),
     /// Show a saved report as text, HTML or pcapng
@@ -150,5 +154,28 @@ mod tests {
     fn the_command_line_contradicts_itself_nowhere() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_reads_like_this() {
+        use clap::CommandFactory as _;
+        fn help(command: &mut clap::Command, name: &str, all: &mut String) {
+            let shown = command.clone().term_width(100).render_long_help();
+            *all = format!("{all}$ {name} --help\n{shown}\n");
+            let children: Vec<clap::Command> = command
+                .get_subcommands()
+                .filter(|child| !child.is_hide_set() && child.get_name() != "help")
+                .cloned()
+                .collect();
+            for mut child in children {
+                let name = format!("{name} {}", child.get_name());
+                help(&mut child, &name, all);
+            }
+        }
+        let mut all = String::new();
+        let mut command = Cli::command();
+        command.build();
+        help(&mut command, "prober", &mut all);
+        insta::assert_snapshot!(all);
     }
 }

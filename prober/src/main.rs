@@ -18,8 +18,12 @@ mod lab;
 mod man;
 /// Failing probes as a capture.
 mod pcapng;
+/// Handshakes from this host.
+mod probe;
 /// A display of a run on a terminal.
 mod progress;
+/// Captures that somebody took.
+mod replay;
 /// Saved reports in other forms.
 mod report;
 /// A whole run.
@@ -52,6 +56,8 @@ fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args, words),
         Command::Lab(args) => lab::lab(args),
+        Command::Probe(args) => probe::probe(&args, words),
+        Command::Replay(args) => replay::run_replay(&args, words),
         Command::Explain(args) => explain::explain(&args),
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args),

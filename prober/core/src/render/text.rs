@@ -25,6 +25,10 @@ pub fn report(report: &Report) -> Text {
     paths::paths(&mut text, report);
     let count = report.diagnoses.len();
     for (place, diagnosis) in report.diagnoses.iter().enumerate() {
+        // Of a foreign host an unnamed cause tells no more than its row does.
+        if report.source == Source::Host && diagnosis.cause.0.is_none() {
+            continue;
+        }
         text.end();
         if count > 1 {
             text.put(Tone::Faint, format!("Diagnosis {} of {count}\n", place + 1));
@@ -52,6 +56,7 @@ pub fn verdict(report: &Report) -> String {
         Verdict::Healthy if late > 0 => {
             format!("all {all} work; on {late} some handshakes took more than one SYN")
         }
+        Verdict::Healthy if report.paths.len() == 1 => "the path works".to_owned(),
         Verdict::Healthy => format!("all {all} work"),
         Verdict::Inconclusive => {
             let unprobed = count(report, Health::NotProbed);
@@ -73,7 +78,8 @@ pub fn verdict(report: &Report) -> String {
                 .iter()
                 .map(|diagnosis| title(report, diagnosis))
                 .collect();
-            let what = format!("{failing} of {all} fail");
+            let fail = if failing == 1 { "fails" } else { "fail" };
+            let what = format!("{failing} of {all} {fail}");
             if causes.is_empty() {
                 what
             } else {
@@ -215,7 +221,8 @@ fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
 }
 
 fn proved(text: &mut Text, report: &Report) {
-    if report.command.is_empty() || report.diagnoses.is_empty() {
+    let is_told = |one: &DiagnosisReport| one.cause.0.is_some() || report.source != Source::Host;
+    if report.command.is_empty() || !report.diagnoses.iter().any(is_told) {
         return;
     }
     let again = match report.source {

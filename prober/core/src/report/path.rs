@@ -132,7 +132,7 @@ impl From<&AgentId> for End {
     fn from(agent: &AgentId) -> Self {
         Self {
             node: Some(agent.node.clone()),
-            pod: Some(agent.pod.clone()),
+            pod: Some(agent.pod.clone()).filter(|pod| !pod.is_empty()),
         }
     }
 }

@@ -1,0 +1,259 @@
+//! `prober probe`: handshakes from this host, each told by what was really seen.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use prober_agent::host::{HostEngine, HostProbe, probe_from_here};
+use prober_core::diagnosis::diagnose;
+use prober_core::event::{Event, Tally};
+use prober_core::evidence::{AgentEvidence, Evidence, Matrix, PathEvidence, PathTally, Source};
+use prober_core::family::Family;
+use prober_core::observation::{EngineKind, Outcome, ProbeResult};
+use prober_core::report::Report;
+use prober_core::run::Ending;
+use prober_core::topology::{AgentId, Path, PathId, Route};
+
+use crate::cli::{Form, duration};
+use crate::drive::now;
+use crate::{run, show};
+
+/// Failing probes of one target that a report keeps.
+const FAILING_KEPT: usize = 64;
+
+/// Probes addresses from this host.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A probe is judged by its packets: who answered, after how many SYNs. Without CAP_NET_RAW \
+    only the result of connect() is known, which is said.\n\n\
+    Exit status: 0 every target answers, 1 a target fails, 2 could not run.\n\n\
+    Examples:\n  \
+    prober probe 100.67.30.133:80\n  \
+    prober probe api.example.com:443 [fd00::1]:80 --count 100 --interval 10ms\n  \
+    prober probe 100.67.30.133:80 --engine raw -o json"
+)]
+pub(crate) struct ProbeArgs {
+    /// Whom to ask; a name is asked at its first address
+    #[arg(required = true, value_name = "HOST:PORT")]
+    targets: Vec<String>,
+
+    /// How many probes each target gets
+    #[arg(short, long, value_name = "N", default_value_t = 5, env = "PROBER_COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    count: u32,
+
+    /// The time between two probes of a target
+    #[arg(short, long, value_name = "DURATION", default_value = "200ms", value_parser = duration)]
+    interval: Duration,
+
+    /// What sends the probes
+    #[arg(long, value_enum, default_value = "auto", env = "PROBER_ENGINE")]
+    engine: EngineArg,
+
+    /// When a probe without an answer has failed
+    #[arg(long, value_name = "DURATION", default_value = "3.5s", value_parser = duration, env = "PROBER_PROBE_DEADLINE")]
+    deadline: Duration,
+
+    /// The form: text tells each probe as it ends, the others tell the whole at the end
+    #[arg(short, long, value_enum, default_value = "text", env = "PROBER_OUTPUT")]
+    output: Form,
+}
+
+/// What sends the probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EngineArg {
+    /// Crafted SYNs; wants CAP_NET_RAW
+    Raw,
+    /// connect(): what an application suffers
+    Kernel,
+    /// connect(), with its packets where they can be seen
+    Auto,
+}
+
+/// Probes, and tells what came of it.
+pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    let targets = args
+        .targets
+        .iter()
+        .map(|name| resolve(name))
+        .collect::<anyhow::Result<Vec<SocketAddr>>>()?;
+    let how = HostProbe {
+        count: args.count,
+        interval: args.interval,
+        deadline: args.deadline,
+        engine: match args.engine {
+            EngineArg::Raw => HostEngine::Raw,
+            EngineArg::Kernel => HostEngine::Kernel,
+            EngineArg::Auto => HostEngine::Auto,
+        },
+    };
+    let started = now();
+    let mut matrix = matrix(&targets);
+    let mut notes = Vec::new();
+    let mut told = Ok(());
+    let mut number = 0;
+    probe_from_here(&targets, &how, &mut |event| {
+        if let Event::Probe(result) = &event
+            && args.output == Form::Text
+            && told.is_ok()
+        {
+            number += 1;
+            told = show::text(&line(number, result));
+        }
+        take(&mut matrix, &mut notes, event);
+    })?;
+    told?;
+    let mut meta = run::meta(words, started, &Ending::Complete);
+    meta.notes = notes;
+    let report = Report::new(&matrix, &diagnose(&matrix), meta);
+    if args.output == Form::Text {
+        show::text("\n")?;
+    }
+    show::report(&report, args.output)?;
+    Ok(ExitCode::from(report.exit_status))
+}
+
+fn resolve(name: &str) -> anyhow::Result<SocketAddr> {
+    if !name
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    {
+        bail!(
+            "'{name}' is no HOST:PORT: write 100.67.30.133:80, api.example.com:443 or [fd00::1]:80"
+        );
+    }
+    name.to_socket_addrs()
+        .with_context(|| format!("find the address of {name}"))?
+        .next()
+        .with_context(|| format!("{name} has no address"))
+}
+
+/// One path for each target, nothing known yet.
+fn matrix(targets: &[SocketAddr]) -> Matrix {
+    let paths = (0..).map(PathId).zip(targets).map(|(id, target)| {
+        let evidence = PathEvidence {
+            path: Path {
+                client: here(),
+                server: None,
+                route: Route::PodIp,
+                family: Family::of(target.ip()),
+            },
+            target: *target,
+            backends: Vec::new(),
+            tallies: BTreeMap::new(),
+            probes: Vec::new(),
+            ladder: None,
+            other_port: None,
+        };
+        (id, evidence)
+    });
+    Matrix {
+        source: Source::Host,
+        paths: paths.collect(),
+        ..Matrix::default()
+    }
+}
+
+/// This host, which is nobody's pod.
+fn here() -> AgentId {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    AgentId::new(if name.is_empty() { "this host" } else { name }, "")
+}
+
+/// Counts what an event tells.
+fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
+    match event {
+        Event::Hello(hello) => {
+            let agent = AgentEvidence {
+                hello: Some(hello),
+                heard: true,
+                ..AgentEvidence::default()
+            };
+            matrix.agents.insert(here(), agent);
+        }
+        Event::Probe(result) => keep(matrix, *result),
+        Event::Tally(tally) => count(matrix, &tally),
+        Event::Capture { dropped, .. } => {
+            if let Some(agent) = matrix.agents.get_mut(&here()) {
+                agent.capture_dropped = agent.capture_dropped.max(dropped);
+            }
+        }
+        Event::Notice { text } => notes.push(text),
+        Event::PlanAccepted { .. }
+        | Event::PlanRefused { .. }
+        | Event::Witnessed { .. }
+        | Event::Ladder(_)
+        | Event::Counters { .. }
+        | Event::Done { .. }
+        | Event::Facts(_) => {}
+    }
+}
+
+fn keep(matrix: &mut Matrix, result: ProbeResult) {
+    let Some(path) = matrix.paths.get_mut(&result.path) else {
+        return;
+    };
+    let is_wanted = path.probes.is_empty() || !result.is_first_syn_success();
+    if is_wanted && path.probes.len() < FAILING_KEPT {
+        path.probes.push(Evidence {
+            client: result,
+            server_agent: None,
+            server: None,
+        });
+    }
+}
+
+fn count(matrix: &mut Matrix, tally: &Tally) {
+    if let Some(path) = matrix.paths.get_mut(&tally.path) {
+        let counts: &mut PathTally = path.tallies.entry(tally.engine).or_default();
+        counts.outcomes.add(&tally.outcomes);
+        counts.first_syn_success += tally.first_syn_success;
+        counts.rtt.add(&tally.rtt);
+    }
+}
+
+/// One probe in one line.
+fn line(number: u64, result: &ProbeResult) -> String {
+    let what = match result.outcome {
+        Outcome::Established { rtt_ns, .. } => format!("established in {}", millis(rtt_ns)),
+        Outcome::Reset { by, hop_limit } => format!("reset by {by}, TTL {hop_limit}"),
+        Outcome::Unreachable { by, reason } => format!("unreachable, says {by}: {reason:?}"),
+        Outcome::Mismatched { from } => format!("mismatched: {from} answered instead"),
+        Outcome::Timeout => "timeout".to_owned(),
+    };
+    let syns = match (result.isn, result.syns) {
+        (None, _) => String::new(),
+        (Some(_), 1) => ", 1 SYN".to_owned(),
+        (Some(_), several) => format!(", {several} SYNs"),
+    };
+    let engine = match result.engine {
+        EngineKind::Kernel => "kernel",
+        EngineKind::Raw => "raw",
+    };
+    format!("{number:>4}  {}  {what}{syns}  ({engine})\n", result.dst)
+}
+
+/// Milliseconds to the microsecond, which is what stamps are good for.
+fn millis(nanos: u64) -> String {
+    let micros = nanos / 1_000;
+    format!("{}.{:03} ms", micros / 1_000, micros % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_is_refused_with_an_example() {
+        for name in ["", "host", "host:", ":80", "host:http", "host:70000"] {
+            let error = resolve(name).unwrap_err().to_string();
+            assert!(error.contains("is no HOST:PORT"), "{name}: {error}");
+        }
+        assert_eq!(resolve("[::1]:80").unwrap().to_string(), "[::1]:80");
+    }
+}
