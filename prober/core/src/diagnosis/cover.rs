@@ -9,7 +9,7 @@ use super::opinion::{Finding, Opinion, Proof};
 use super::symptom::{Symptom, Unit};
 use super::{Confidence, Diagnosis, Exclusion, Segment, exhibit, remedy, unknown};
 use crate::observation::Tier;
-use crate::topology::{Path, PathId, Route};
+use crate::topology::{AgentId, Path, PathId, Route};
 
 /// Everything that explains the case, and one `unknown` for each kind of rest.
 pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>]) -> Vec<Diagnosis> {
@@ -61,13 +61,18 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
         }
         claimed.iter().any(|other| {
             let client = pod_wide || other.client.node == unit.client.node;
-            let server = match (&unit.server, &other.server) {
-                (Some(unit), Some(other)) => unit == other,
-                (None, Some(other)) => case.path(unit.path).is_some_and(|path| {
+            let behind = |server: &AgentId| {
+                case.path(unit.path).is_some_and(|path| {
                     path.backends
                         .iter()
-                        .any(|end| end.agent.as_ref() == Some(other))
-                }),
+                        .any(|end| end.agent.as_ref() == Some(server))
+                })
+            };
+            let server = match (&unit.server, &other.server) {
+                // Late, but met: the first tries may have been balanced to another endpoint.
+                (Some(_), Some(other)) if unit.symptom == Symptom::Lossy => behind(other),
+                (Some(unit), Some(other)) => unit == other,
+                (None, Some(other)) => behind(other),
                 (Some(_) | None, None) => pod_wide,
             };
             let alike = unit.symptom == other.symptom

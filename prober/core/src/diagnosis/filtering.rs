@@ -376,6 +376,7 @@ fn blame(
     let forward_only = ways.values().all(|way| *way == Way::There);
     let port = case
         .at(&units)
+        .filter(|unit| unit.route == Route::PodIp)
         .find(|unit| {
             case.path(unit.path).and_then(|path| path.other_port) == Some(OutcomeKind::Established)
         })

@@ -502,6 +502,13 @@ fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opi
             && !translated(case, unit)
             && match unit.symptom {
                 Symptom::Silent => true,
+                // A port without endpoints is refused on every node.
+                Symptom::Unreachable(Unreachable::Port) => {
+                    unit.server.as_ref().is_some_and(|server| {
+                        untranslated_error(case, unit).is_some()
+                            && !served_nodes(case, server, family).is_empty()
+                    })
+                }
                 Symptom::Unreachable(_) => untranslated_error(case, unit).is_some(),
                 Symptom::ForeignSynAck
                 | Symptom::ForeignReset

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::family::Family;
-use crate::observation::{Direction, Echo, Exchange, Outcome, OutcomeKind, ProbeResult};
+use crate::observation::{
+    Direction, Echo, EngineKind, Exchange, Outcome, OutcomeKind, ProbeResult,
+};
 use crate::topology::{AgentId, Path, PathId, Route, Scope};
 use crate::wire::Unreachable;
 
@@ -142,6 +144,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
             None => good.push((server, &probe.client)),
         }
     }
+    hear_rate_limited(evidence, &mut groups);
     soften(evidence, &mut groups, &good);
     if groups.is_empty()
         && evidence
@@ -169,6 +172,28 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
         units.retain(|unit| unit.symptom != Symptom::Reset && unit.symptom != Symptom::Broken);
     }
     units
+}
+
+/// Kernels limit how often they say unreachable (`icmp_ratelimit`, RFC 1812 4.3.2.8): beside
+/// probes that were told so, silent ones of the same path were refused as well.
+fn hear_rate_limited(
+    evidence: &PathEvidence,
+    groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
+) {
+    let Some(server) = &evidence.path.server else {
+        return;
+    };
+    let told = groups
+        .keys()
+        .find(|(symptom, _)| matches!(symptom, Symptom::Unreachable(_)))
+        .cloned();
+    if let Some(told) = told
+        && let Some(silent) = groups.remove(&(Symptom::Silent, Some(server.clone())))
+    {
+        let all = groups.entry(told).or_default();
+        all.extend(silent);
+        all.sort_unstable();
+    }
 }
 
 /// Silence on a path where the same engine also met answers is loss, not a wall.
@@ -409,7 +434,7 @@ fn server_end(
             ServerEnd::ResetSent
         } else if witness.acks > 0 {
             ServerEnd::Completed
-        } else if witness.syn_acks > 0 && witness.resets_received > 0 {
+        } else if witness.syn_acks > 0 && witness.resets_received > 0 && is_refused(&probe.client) {
             ServerEnd::SynAckReset
         } else if witness.syn_acks > 0 {
             ServerEnd::SynAck
@@ -427,4 +452,13 @@ fn server_end(
         .map(end)
         .max()
         .unwrap_or(ServerEnd::Unheard)
+}
+
+/// Whether a RST to the server can be an answer to its SYN+ACK: a raw probe closes whatever it
+/// began with a RST of its own, also what it never heard of again.
+fn is_refused(probe: &ProbeResult) -> bool {
+    match probe.engine {
+        EngineKind::Kernel => true,
+        EngineKind::Raw => foreign(probe).is_some(),
+    }
 }
