@@ -1,6 +1,6 @@
 // The plain peer of the benches: connects as fast as an epoll loop can, and a server that greets whoever connects.
 //
-//   epoll_connect serve PORT                                    accepts, writes a banner, waits for the end, closes
+//   epoll_connect serve PORT                                    accepts, writes the banner that prober expects, waits for the end, closes
 //   epoll_connect connect ADDRESS PORT TOTAL INFLIGHT greeted|bare    prints "connections seconds"
 //
 // `bare` ends each connection as soon as it stands, `greeted` when the banner is there. The client closes by RST, so that
@@ -18,8 +18,6 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-
-static const char banner[64] = "epoll_connect: a banner of sixty-four bytes";
 
 static void check(int result, const char *what) {
     if (result < 0) {
@@ -56,15 +54,20 @@ _Noreturn static void serve(int port) {
     int epoll = epoll_create1(0);
     watch(epoll, listener, EPOLLIN);
     struct epoll_event events[512];
-    char buffer[256];
+    char buffer[256], banner[128], host[INET_ADDRSTRLEN];
     for (;;) {
         int ready = epoll_wait(epoll, events, 512, -1);
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
             if (fd == listener) {
                 int peer;
-                while ((peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
-                    if (send(peer, banner, sizeof banner, MSG_NOSIGNAL) < 0)
+                struct sockaddr_in from;
+                socklen_t size = sizeof from;
+                while ((peer = accept4(listener, (struct sockaddr *)&from, &size, SOCK_NONBLOCK)) >= 0) {
+                    inet_ntop(AF_INET, &from.sin_addr, host, sizeof host);
+                    int length = snprintf(banner, sizeof banner, "PROBER/1 nonce=000000000000be7c pod=server node=bench peer=%s:%d\n",
+                                          host, ntohs(from.sin_port));
+                    if (send(peer, banner, (size_t)length, MSG_NOSIGNAL) < 0)
                         close(peer);
                     else
                         watch(epoll, peer, EPOLLIN);
@@ -112,7 +115,7 @@ static int connect_all(const char *host, int port, long total, long inflight, in
             int fd = ready[i].data.fd, error = 0;
             socklen_t size = sizeof error;
             getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
-            if (error == 0 && greeted && recv(fd, buffer, sizeof buffer, 0) < (ssize_t)sizeof banner)
+            if (error == 0 && greeted && recv(fd, buffer, sizeof buffer, 0) <= 0)
                 error = EPROTO;
             close(fd);
             if (error == 0)

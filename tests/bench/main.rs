@@ -1,0 +1,55 @@
+//! Measures prober itself; `scripts/bench` makes the network, runs the rivals beside it, and prints the table.
+//!
+//! ```text
+//! bench half-open TARGET COUNT     "rate answered asked drops" of crafted SYNs that are answered
+//! bench exchange TARGET COUNT      the same of whole crafted handshakes with banner and FIN
+//! bench rtt TARGET COUNT PCAP      "p50 p99 joined" of the difference to a capture by tcpdump, nanoseconds
+//! bench agent TARGET PROGRAM DIR   "kib share probes" of an agent at ten probes a second
+//! ```
+
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
+mod agent;
+mod rate;
+mod rtt;
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+
+use rate::Kind;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["half-open", target, count] => {
+            let rate = rate::measure(Kind::HalfOpen, target_of(target)?, count_of(count)?)?;
+            println!("{rate}");
+        }
+        ["exchange", target, count] => {
+            let rate = rate::measure(Kind::Exchange, target_of(target)?, count_of(count)?)?;
+            println!("{rate}");
+        }
+        ["rtt", target, count, capture] => {
+            let error = rtt::measure(target_of(target)?, count_of(count)?, capture.as_ref())?;
+            println!("{error}");
+        }
+        ["agent", target, program, dir] => {
+            let cost = agent::measure(target_of(target)?, program.as_ref(), dir.as_ref())?;
+            println!("{cost}");
+        }
+        _ => anyhow::bail!("call it by scripts/bench: it wants the network that that makes"),
+    }
+    Ok(())
+}
+
+fn target_of(text: &str) -> anyhow::Result<SocketAddr> {
+    text.parse()
+        .with_context(|| format!("'{text}' is no target such as 10.98.0.2:80"))
+}
+
+fn count_of(text: &str) -> anyhow::Result<u32> {
+    text.parse()
+        .with_context(|| format!("'{text}' is no number of probes"))
+}

@@ -1,0 +1,160 @@
+//! How many crafted handshakes one thread does in a second, and whether it sees every answer.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use anyhow::Context as _;
+use prober_core::engine::Engine as _;
+use prober_core::family::Family;
+use prober_core::flight::{Finished, Flight, FlightConfig};
+use prober_core::observation::{Exchange, Outcome, ProbeResult};
+use prober_core::plan::{Method, ProbePlan};
+use prober_core::topology::PathId;
+use prober_core::wire::Segment;
+use prober_net::filter::Interest;
+use prober_net::mute::MutedPorts;
+use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape};
+use prober_net::raw::RawEngine;
+use prober_net::way::way_to;
+
+/// Handshakes begun between two looks at the ring: a burst that the other end's backlog holds.
+const AT_ONCE: u32 = 256;
+
+/// How far the handshakes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// SYN, SYN+ACK, RST.
+    HalfOpen,
+    /// SYN, SYN+ACK, ACK, banner, FIN both ways.
+    Exchange,
+}
+
+impl Kind {
+    /// A handshake keeps its port for 20 ms after its end, so the rate is at most fifty times their number.
+    const fn ports(self) -> RangeInclusive<u16> {
+        match self {
+            Self::HalfOpen => 20_000..=35_999,
+            // Each needs a socket that keeps the kernel silent.
+            Self::Exchange => 40_000..=43_999,
+        }
+    }
+
+    fn is_answered(self, result: &ProbeResult) -> bool {
+        let established = matches!(result.outcome, Outcome::Established { .. });
+        match self {
+            Self::HalfOpen => established,
+            Self::Exchange => established && matches!(result.exchange, Exchange::Greeted { .. }),
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rate {
+    /// Answered handshakes a second.
+    per_second: f64,
+    /// How many were answered, at their first SYN.
+    answered: u32,
+    /// How many were asked.
+    asked: u32,
+    /// Packets that the ring lost.
+    drops: u64,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            per_second,
+            answered,
+            asked,
+            drops,
+        } = self;
+        write!(f, "{per_second:.0} {answered} {asked} {drops}")
+    }
+}
+
+/// The engine and the flight of a measurement.
+pub(crate) fn open(
+    target: SocketAddr,
+    ports: RangeInclusive<u16>,
+    ring: RingShape,
+) -> anyhow::Result<(RawEngine, Flight)> {
+    let way = way_to(target.ip())?;
+    let IpAddr::V4(own) = way.source else {
+        anyhow::bail!("{target} is not asked from an IPv4 address");
+    };
+    let engine = RawEngine::open(CaptureOptions {
+        interfaces: Interfaces::One(way.interface),
+        interest: Interest::in_ports(vec![ports.clone()])?,
+        ring,
+        on_refused_filter: OnRefusedFilter::Fail,
+    })?;
+    let flight = Flight::new(FlightConfig {
+        key: [7; 16],
+        ports,
+        v4: Some(own),
+        v6: None,
+        mtu: 1500,
+    });
+    Ok((engine, flight))
+}
+
+/// Does `count` handshakes as fast as they are answered.
+pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Result<Rate> {
+    let ports = kind.ports();
+    let (mut engine, mut flight) = open(target, ports.clone(), RingShape::LARGE)?;
+    let (method, _muted) = match kind {
+        Kind::HalfOpen => (Method::Syn, None),
+        Kind::Exchange => {
+            let muted = MutedPorts::reserve(&[Family::Ipv4], ports.clone(), ports.len())
+                .context("raise ulimit -n")?;
+            (Method::Exchange { echo_bytes: 0 }, Some(muted))
+        }
+    };
+    let plan = ProbePlan {
+        path: PathId(0),
+        method,
+        target,
+        count,
+        start_ms: 0,
+        interval_ms: 0,
+        deadline_ms: 3000,
+    };
+    let mut rate = Rate::default();
+    let mut segments: Vec<Segment> = Vec::new();
+    let (mut asked, mut finished) = (0, 0);
+    let start = engine.now();
+    let mut end = start;
+    while finished < count {
+        let now = engine.now();
+        flight.handle_timeout(now);
+        let before = asked;
+        while asked < count && asked - before < AT_ONCE && flight.launch(now, &plan).is_ok() {
+            asked += 1;
+        }
+        flight.poll_transmit(&mut segments);
+        engine.send(&segments)?;
+        segments.clear();
+        while let Some(Finished::Probe(result)) = flight.poll_result() {
+            finished += 1;
+            if kind.is_answered(&result) && result.is_first_syn_success() {
+                rate.answered += 1;
+                let last = result.observations.last().map(|observation| observation.at);
+                end = end.max(last.unwrap_or(end));
+            }
+        }
+        let until = if asked > before {
+            now
+        } else {
+            flight.poll_timeout().unwrap_or(now).max(now)
+        };
+        engine.recv(until, &mut |observation, payload| {
+            flight.observe(observation, payload);
+        })?;
+    }
+    rate.asked = asked;
+    rate.drops = engine.capture_counts()?.drops;
+    rate.per_second = f64::from(rate.answered) / end.since(start).as_secs_f64();
+    Ok(rate)
+}
