@@ -36,14 +36,12 @@ struct Row<'a> {
 pub(super) fn figure(path: &PathReport, probe: &ProbeReport) -> Markup {
     let all = rows(probe);
     let shown = all.get(..ROWS.min(all.len())).unwrap_or_default();
+    let first = |end: fn(&Row<'_>) -> Option<Timestamp>| all.iter().find_map(end);
     let starts = [
-        probe.client.observations.first(),
-        probe
-            .server
-            .as_ref()
-            .and_then(|witness| witness.observations.first()),
+        first(|row| Some(row.client.as_ref()?.packet.at)),
+        first(|row| Some(row.server.as_ref()?.packet.at)),
     ]
-    .map(|first| first.map(|seen| seen.at).unwrap_or_default());
+    .map(Option::unwrap_or_default);
     let mut said: Vec<&str> = Vec::new();
     let mut at = TOP + 24;
     let mut drawn = Vec::new();

@@ -80,10 +80,10 @@ pub(in crate::render) fn counted(witness: &Witness) -> String {
 }
 
 fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
-    let Some(start) = seen.first().map(|first| first.at) else {
+    let telling = telling(seen);
+    let Some(start) = telling.first().map(|(_, first)| first.at) else {
         return;
     };
-    let telling = telling(seen);
     let lines: Vec<(Option<&PacketMark>, Told)> = telling
         .iter()
         .take(SHOWN)
