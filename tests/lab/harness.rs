@@ -32,6 +32,13 @@ pub(crate) static PROBER: LazyLock<PathBuf> = LazyLock::new(|| {
         .join("prober")
 });
 
+/// The published schema of reports: every run of these tests is held to it.
+static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    let text = include_str!("../../deploy/schema/report.v1.json");
+    let schema = serde_json::from_str(text).expect("the schema is JSON");
+    jsonschema::validator_for(&schema).expect("the schema is a schema")
+});
+
 /// A fault as `prober lab faults -o json` lists it.
 #[derive(Clone, Deserialize)]
 pub(crate) struct Fault {
@@ -124,6 +131,12 @@ impl Report {
                 String::from_utf8_lossy(&output.stderr)
             )
         })?;
+        let whole: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        if let Some(error) = SCHEMA.iter_errors(&whole).next() {
+            let place = &error.instance_path;
+            return Err(format!("{place} is not what the schema says: {error}"));
+        }
         report.status = output.status.code().unwrap_or(-1);
         report.text = text;
         Ok(report)
