@@ -107,7 +107,7 @@ fn watch(process: &Child) -> anyhow::Result<(u64, f64)> {
     let (before, start) = (time_on_core(process.id())?, Instant::now());
     std::thread::sleep(WATCHED);
     let (after, wall) = (time_on_core(process.id())?, start.elapsed());
-    let share = (after - before).as_secs_f64() / wall.as_secs_f64() * 100.0;
+    let share = after.saturating_sub(before).as_secs_f64() / wall.as_secs_f64() * 100.0;
     Ok((resident(process.id())?, share))
 }
 
