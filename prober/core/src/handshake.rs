@@ -10,7 +10,7 @@
 //!                         | start: the driver sends SYN, and again each `resend`
 //!                         v
 //!   RST (acceptable)   SynSent ------- SYN+ACK or RST from another address ------> Misled
-//!  +-------------------   |  \                                                   (1.3 s more)
+//!  +-------------------   |  \                                                   (1.1 s more)
 //!  |                      |   ICMP unreachable that quotes the SYN -> Rejected        |
 //!  |                      |                                          (0.1 s more)     |
 //!  |     SYN+ACK from the address that was asked, in any of the three                 |
@@ -92,7 +92,7 @@ impl Patience {
         Self {
             deadline,
             resend: Duration::from_secs(1),
-            after_mismatch: Duration::from_millis(1300),
+            after_mismatch: Duration::from_millis(1100),
             after_unreachable: Duration::from_millis(100),
             farewell: Duration::from_secs(1),
             linger: Duration::from_millis(20),

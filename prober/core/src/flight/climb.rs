@@ -8,7 +8,7 @@
 //! Where the first SYN was answered the server holds a half-open connection: to a SYN with
 //! another number it would answer by a bare ACK (RFC 5961 4), to one with the same number by its
 //! SYN+ACK again, but not twice within half a second (`tcp_invalid_ratelimit`). So the rungs then
-//! share its number, are sent 650 ms apart, which is out of step with the SYN+ACKs that the server
+//! share its number, are sent 550 ms apart, which is out of step with the SYN+ACKs that the server
 //! repeats by itself after 1, 3 and 7 s, and an answer belongs to the rung before it. Where it was
 //! not answered each rung has a number of its own, which the ICMP error quotes.
 
@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_millis(1100);
 const APART: Duration = Duration::from_millis(100);
 
 /// From one rung to the next where they share one.
-const FAR_APART: Duration = Duration::from_millis(650);
+const FAR_APART: Duration = Duration::from_millis(550);
 
 /// The longest that a SYN+ACK takes; a later one is the server's own repetition.
 const PROMPT: Duration = Duration::from_millis(200);

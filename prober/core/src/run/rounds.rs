@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::spec::AgentProbes;
-use super::{Ending, FleetCommand, Phase, Round, Run, RunTimer, spec};
+use super::{Ending, FleetCommand, Phase, Round, Run, RunTimer};
 use crate::event::Event;
 use crate::observation::{OutcomeKind, Tier};
+use crate::plan::Method;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, PathId};
 
 /// How long after the first probe the closer look at failing paths starts, even if some of the
 /// first probes still wait for their deadline.
-const SUSPICION: Duration = Duration::from_millis(1_200);
+const SUSPICION: Duration = Duration::from_millis(1_500);
 
 /// How long agents have for their last lines after the last probe's outcome.
 const LINGER: Duration = Duration::from_millis(450);
@@ -58,7 +59,7 @@ impl Run {
 
     /// Sets the time by which these probes have ended, if their agents live.
     fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
-        let overdue = now + spec::longest(probes) + Duration::from_millis(1_500);
+        let overdue = now + longest(probes) + Duration::from_millis(1_500);
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
     }
 
@@ -161,4 +162,25 @@ impl Run {
         self.send_round(Round::CloserLook, probes);
         self.enter(Phase::Suspecting, None);
     }
+}
+
+/// The longest that these probes can take.
+fn longest(round: &[AgentProbes]) -> Duration {
+    let millis = round
+        .iter()
+        .flat_map(|(_, probes)| probes)
+        .map(|probe| {
+            let tries = match &probe.method {
+                Method::Ladder { tries, .. } => u64::from(*tries) * 1_300,
+                Method::Connect { .. } | Method::Syn | Method::Exchange { .. } => 0,
+            };
+            u64::from(probe.start_ms)
+                + u64::from(probe.count) * u64::from(probe.interval_ms)
+                // A connection that stalls after its handshake uses the deadline twice.
+                + 2 * u64::from(probe.deadline_ms)
+                + tries
+        })
+        .max()
+        .unwrap_or(0);
+    Duration::from_millis(millis)
 }

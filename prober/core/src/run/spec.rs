@@ -174,14 +174,13 @@ impl RunSpec {
                     self.probe(path, method, target, count, start_ms, interval_ms),
                 ));
             };
-            let unanswered = match outcome {
-                Some(OutcomeKind::Timeout) | None => true,
-                Some(
-                    OutcomeKind::Established
-                    | OutcomeKind::Reset
-                    | OutcomeKind::Unreachable
-                    | OutcomeKind::Mismatched,
-                ) => false,
+            // A packet that is answered, if from the wrong address, is told by its first hops.
+            let (unanswered, hop_limits) = match outcome {
+                Some(OutcomeKind::Timeout) | None => (true, vec![1, 2, 3, 64]),
+                Some(OutcomeKind::Mismatched) => (false, vec![1, 2]),
+                Some(OutcomeKind::Established | OutcomeKind::Reset | OutcomeKind::Unreachable) => {
+                    (false, vec![1, 2, 3, 64])
+                }
             };
             if unanswered {
                 add(
@@ -192,9 +191,9 @@ impl RunSpec {
                     1_100,
                 );
             }
-            if self.tier >= Tier::T1 {
+            if self.tier >= Tier::T1 && !is_covered(evidence, suspects, paths) {
                 let ladder = Method::Ladder {
-                    hop_limits: vec![1, 2, 3, 64],
+                    hop_limits,
                     tries: 3,
                 };
                 add(path, ladder, evidence.target, 1, 0);
@@ -253,25 +252,23 @@ impl RunSpec {
     }
 }
 
-/// The longest that these probes can take.
-pub(super) fn longest(round: &[AgentProbes]) -> Duration {
-    let millis = round
-        .iter()
-        .flat_map(|(_, probes)| probes)
-        .map(|probe| {
-            let tries = match &probe.method {
-                Method::Ladder { tries, .. } => u64::from(*tries) * 1_300,
-                Method::Connect { .. } | Method::Syn | Method::Exchange { .. } => 0,
-            };
-            u64::from(probe.start_ms)
-                + u64::from(probe.count) * u64::from(probe.interval_ms)
-                // A connection that stalls after its handshake uses the deadline twice.
-                + 2 * u64::from(probe.deadline_ms)
-                + tries
-        })
-        .max()
-        .unwrap_or(0);
-    Duration::from_millis(millis)
+/// Whether another suspect climbs the same stairs, to a server that is known. Nodes send one ICMP
+/// error a second to an address: ladders that tell nothing new would silence those that do.
+fn is_covered(
+    evidence: &PathEvidence,
+    suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
+    paths: &BTreeMap<PathId, PathEvidence>,
+) -> bool {
+    match evidence.path.route {
+        Route::PodIp | Route::ClusterIp | Route::Hairpin => false,
+        Route::ClusterIpAny | Route::ProberLocal => {
+            suspects.keys().filter_map(|id| paths.get(id)).any(|other| {
+                other.path.route == Route::ClusterIp
+                    && other.path.client == evidence.path.client
+                    && other.path.family == evidence.path.family
+            })
+        }
+    }
 }
 
 /// The probes of one agent.

@@ -55,8 +55,8 @@ fn the_founding_fault_is_mismatched_after_one_retransmission() {
     handshake.observe(&received(ms(1001), syn_ack_from(pod())), &[]);
     assert_eq!(
         handshake.poll_timeout(),
-        Some((ms(1301), Timer::Mismatch)),
-        "1.3 s after the first answer, not after the last"
+        Some((ms(1101), Timer::Mismatch)),
+        "1.1 s after the first answer, not after the last"
     );
     run_out(&mut handshake);
     let result = handshake.finish();
