@@ -16,6 +16,8 @@ mod endings;
 mod harness;
 #[path = "lab/refusals.rs"]
 mod refusals;
+#[path = "lab/socket_level.rs"]
+mod socket_level;
 #[path = "lab/stories.rs"]
 mod stories;
 
@@ -41,6 +43,7 @@ fn main() {
     trials.extend(stories::trials());
     trials.extend(endings::trials());
     trials.extend(refusals::trials());
+    trials.extend(socket_level::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

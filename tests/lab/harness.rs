@@ -52,7 +52,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// Whether the cause is no property of the node that it was injected on: what the API says
-    /// of a Service, or a stretch between two nodes.
+    /// of a Service, a stretch between two nodes, or every node at once.
     pub(crate) fn may_be_elsewhere(&self) -> bool {
         [
             "no-endpoints",
@@ -61,6 +61,7 @@ impl Fault {
             "overlay",
             "mtu",
             "duplicate-ip",
+            "socket-level",
         ]
         .iter()
         .any(|prefix| self.name.starts_with(prefix))
@@ -73,6 +74,7 @@ pub(crate) struct Report {
     pub(crate) diagnoses: Vec<Diagnosis>,
     pub(crate) paths: Vec<serde_json::Value>,
     pub(crate) completion: String,
+    pub(crate) socket_level: bool,
     #[serde(skip)]
     pub(crate) status: i32,
     #[serde(skip)]

@@ -16,7 +16,7 @@ use crate::cookie::Cookies;
 use crate::event::Ladder;
 use crate::family::Family;
 use crate::handshake::{Call, Goal, Handshake, Patience, Role};
-use crate::observation::{Exchange, Observation, Outcome, ProbeResult};
+use crate::observation::{Direction, Exchange, Observation, Outcome, ProbeResult};
 use crate::plan::{Method, ProbePlan};
 use crate::time::Timestamp;
 use crate::topology::PathId;
@@ -178,6 +178,7 @@ impl Flight {
 
     /// Takes a packet with its captured payload.
     pub fn observe(&mut self, observation: &Observation, payload: &[u8]) {
+        let mut observation = *observation;
         let slot = match &observation.packet.body {
             Body::Tcp(ip, tcp) => {
                 // Whatever its direction: a SYN that was flooded or sent back has us as its source.
@@ -185,11 +186,16 @@ impl Flight {
                     SocketAddr::new(ip.src, tcp.src_port),
                     SocketAddr::new(ip.dst, tcp.dst_port),
                 );
-                self.owner(dst).or_else(|| self.owner(src))
+                let addressed = self.owner(dst);
+                if addressed.is_some() && observation.direction == Direction::Sent {
+                    // The other end is on this host as well: what it sends over the loopback is received at once.
+                    observation.direction = Direction::Received;
+                }
+                addressed.or_else(|| self.owner(src))
             }
             Body::Icmp(_, icmp) => icmp.quoted.and_then(|quoted| self.owner(quoted.src)),
             Body::Resolution(_) => {
-                self.neighbours.push(observation);
+                self.neighbours.push(&observation);
                 None
             }
         };
@@ -197,8 +203,8 @@ impl Flight {
             return;
         };
         match self.probe(slot) {
-            Some(Probe::Handshake(handshake)) => handshake.observe(observation, payload),
-            Some(Probe::Climb(climb)) => climb.observe(observation),
+            Some(Probe::Handshake(handshake)) => handshake.observe(&observation, payload),
+            Some(Probe::Climb(climb)) => climb.observe(&observation),
             None => {}
         }
         self.settle(slot);

@@ -134,6 +134,8 @@ faults! {
         "the jump to KUBE-SERVICES is gone from PREROUTING";
     ServiceRulesMissingChain = "service-rules-missing-chain", [ServiceRulesMissing], First, AfterPublish,
         "the chain of one Service port is empty";
+    SocketLevelServices = "socket-level-services", [ServiceRulesMissing], First, AfterPublish,
+        "no node has rules for the Service `prober`, as where something else translates inside connect(2)";
     NoLocalEndpoint = "no-local-endpoint", [NoLocalEndpoint], First, BeforePlacing,
         "the node's server is not ready, so the Service that stays on the node drops there";
     OverlayBlockedIn = "overlay-blocked-in", [OverlayBlocked], First, BeforePlacing,
@@ -257,6 +259,7 @@ impl Fault {
             Self::StaleRules => vec![Step::StaleRules(site.node)],
             Self::ServiceRulesMissing => service::jump_lost(site),
             Self::ServiceRulesMissingChain => service::chain_lost(site),
+            Self::SocketLevelServices => service::left_to_sockets(site),
             Self::MissingMasquerade => service::masquerade_lost(site),
             Self::MasqueradeAll => service::masquerade_all(site),
             Self::OverlayBlockedIn => overlay::blocked_in(site),

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use super::*;
-use crate::observation::Direction;
+use crate::observation::{Direction, OutcomeKind};
 use crate::wire::{
     Checksum, Icmp, IcmpKind, Ip, Packet, Quoted, Resolution, ResolutionKind, Seq, Tcp, TcpFlags,
     TcpOptions, Unreachable,
@@ -275,6 +275,24 @@ fn a_watched_connection_is_told_by_its_packets_and_its_socket() {
     // A late word about what is over is ignored.
     flight.close(four, Exchange::NoBanner, ms(9000));
     assert!(flight.is_idle());
+}
+
+#[test]
+fn what_a_server_on_this_host_sends_over_the_loopback_is_received() {
+    let mut flight = flight(20_000..=20_009);
+    let own: SocketAddr = "10.0.0.2:61000".parse().unwrap();
+    let server: SocketAddr = "10.0.0.2:8080".parse().unwrap();
+    flight.watch(PathId(4), own, service(), START, Duration::from_secs(1));
+    let syn = tcp(own, server, TcpFlags::SYN, Seq(5), Seq(0));
+    let answer = tcp(server, own, TcpFlags::SYN_ACK, Seq(9), Seq(6));
+    let ack = tcp(own, server, TcpFlags::ACK, Seq(6), Seq(10));
+    for (at, segment) in [(0, syn), (1, answer), (2, ack)] {
+        flight.observe(&seen(ms(at), Direction::Sent, segment), &[]);
+    }
+    flight.close(own, Exchange::NotTried, ms(50));
+    let results = run_out(&mut flight);
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0].outcome.kind(), OutcomeKind::Established);
 }
 
 #[test]

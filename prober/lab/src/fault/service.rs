@@ -5,6 +5,7 @@ use prober_core::family::Family;
 use super::filter::both;
 use super::{Site, SliceChange, Step};
 use crate::proxy::{self, BALANCED_PORT};
+use crate::topology::script::{iptables, restore};
 use crate::topology::server;
 
 /// The `EndpointSlices` say something else.
@@ -53,6 +54,24 @@ pub(super) fn jump_lost(site: Site<'_>) -> Vec<Step> {
 pub(super) fn chain_lost(site: Site<'_>) -> Vec<Step> {
     let script = both(|_| format!("-t nat -F {}", proxy::slot_chain(site.slot)));
     vec![Step::on(site.node, script)]
+}
+
+/// Whoever translates the Service does so before a packet leaves: no node has a rule for it.
+pub(super) fn left_to_sockets(site: Site<'_>) -> Vec<Step> {
+    let script = [Family::Ipv4, Family::Ipv6]
+        .map(|family| {
+            let rules = format!(" KUBE-SERVICES -d {}/", proxy::cluster_ip(family));
+            format!(
+                "{{ echo '*nat'; {} -t nat -S KUBE-SERVICES | sed -n 's,^-A{rules},-D{rules},p'; echo COMMIT; }} | {} --noflush\n",
+                iptables(family),
+                restore(family)
+            )
+        })
+        .concat();
+    site.spec
+        .nodes()
+        .map(|node| Step::on(node, script.clone()))
+        .collect()
 }
 
 /// What was marked for it is not masqueraded.
