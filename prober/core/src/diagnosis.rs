@@ -8,7 +8,6 @@ mod cover;
 mod endpoint;
 mod exhibit;
 mod filtering;
-mod hairpin;
 mod locate;
 mod loss;
 mod opinion;
@@ -16,7 +15,6 @@ mod overlay;
 /// What there is to know of a cause.
 pub mod page;
 mod remedy;
-mod service;
 mod symptom;
 mod translation;
 mod unknown;
@@ -118,10 +116,8 @@ pub struct Remedy {
 /// Names what is broken: the causes that explain every failing path of the matrix, the surest
 /// first, and `unknown` for what none explains. A healthy matrix gives none.
 pub fn diagnose(matrix: &Matrix) -> Vec<Diagnosis> {
-    let rules: [fn(&case::Case<'_>) -> Vec<opinion::Opinion>; 7] = [
+    let rules: [fn(&case::Case<'_>) -> Vec<opinion::Opinion>; 5] = [
         translation::opinions,
-        service::opinions,
-        hairpin::opinions,
         filtering::opinions,
         overlay::opinions,
         endpoint::opinions,

@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::symptom::{self, ServerEnd, Symptom, Unit};
-use crate::event::{Ladder, OutcomeCounts, RungAnswer, Witness};
+use crate::event::{OutcomeCounts, Witness};
 use crate::evidence::{Evidence, Matrix, PathEvidence};
 use crate::facts::{Link, LinkCounters, NodeFacts};
 use crate::family::Family;
 use crate::mac::Mac;
-use crate::observation::{Direction, Observation, Outcome};
+use crate::observation::{Direction, Observation};
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
+
+/// Ladders, and what crossed between nodes.
+mod crossing;
+
+pub(crate) use crossing::{Crossing, rung, second_hop};
 
 /// An agent that was later than this for its own timers cannot vouch for lateness alone.
 pub(crate) const STARVED_NS: u64 = 200_000_000;
@@ -284,80 +289,6 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The TTL ladder of a path.
-    pub(crate) fn ladder(&self, id: PathId) -> Option<&'a Ladder> {
-        self.path(id)?.ladder.as_ref()
-    }
-
-    /// Ladders between two nodes, whatever the route.
-    pub(crate) fn ladders<'s>(
-        &'s self,
-        from: &'s NodeName,
-        to: &'s NodeName,
-        family: Family,
-    ) -> impl Iterator<Item = &'a Ladder> + 's {
-        self.matrix
-            .paths
-            .values()
-            .filter(move |evidence| {
-                let path = &evidence.path;
-                path.family == family
-                    && path.client.node == *from
-                    && path
-                        .server
-                        .as_ref()
-                        .is_some_and(|server| server.node == *to)
-            })
-            .filter_map(|evidence| evidence.ladder.as_ref())
-    }
-
-    /// Whether a packet is known to have got from one node to the other.
-    pub(crate) fn crossed(&self, from: &NodeName, to: &NodeName, family: Family) -> Crossing {
-        let mut asked = false;
-        for evidence in self.matrix.paths.values() {
-            let path = &evidence.path;
-            let Some(server) = path.server.as_ref().filter(|_| path.family == family) else {
-                continue;
-            };
-            let there = path.client.node == *from && server.node == *to;
-            let back = path.client.node == *to && server.node == *from;
-            if !(there || back) {
-                continue;
-            }
-            asked = true;
-            for probe in &evidence.probes {
-                let answered = match probe.client.outcome {
-                    Outcome::Established { .. } => true,
-                    // One or two routers away: not the client's own node.
-                    Outcome::Reset { hop_limit, .. } => matches!(hop_limit, 62 | 63),
-                    Outcome::Unreachable { .. } | Outcome::Mismatched { .. } | Outcome::Timeout => {
-                        false
-                    }
-                };
-                let arrived = probe
-                    .server
-                    .as_ref()
-                    .is_some_and(|witness| witness.syns > 0);
-                if answered || (there && arrived) {
-                    return Crossing::Seen;
-                }
-            }
-            if counts(evidence).0.established > 0 {
-                return Crossing::Seen;
-            }
-            if let Some(ladder) = &evidence.ladder
-                && second_hop(ladder)
-            {
-                return Crossing::Seen;
-            }
-        }
-        if asked {
-            Crossing::Never
-        } else {
-            Crossing::Unasked
-        }
-    }
-
     /// How a set of units looks at the server's end: the most that any saw.
     pub(crate) fn best_server_end(&self, places: &BTreeSet<usize>) -> ServerEnd {
         self.at(places)
@@ -384,40 +315,4 @@ pub(crate) fn counts(evidence: &PathEvidence) -> (OutcomeCounts, u64) {
         }
     }
     (outcomes, first_syn_success)
-}
-
-/// Whether packets get from one node to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Crossing {
-    /// One did.
-    Seen,
-    /// None that was sent is known to have arrived.
-    Never,
-    /// None was sent.
-    Unasked,
-}
-
-/// Whether the second router answered, or anything beyond it: the way to the other node and back
-/// is open. Time exceeded is raised before the FORWARD chain (net/ipv4/ip_forward.c).
-pub(crate) fn second_hop(ladder: &Ladder) -> bool {
-    ladder.rungs.iter().any(|rung| {
-        let distance = |hop_limit: u8| 64_u8.checked_sub(hop_limit);
-        match rung.answer {
-            RungAnswer::Silent => false,
-            RungAnswer::TimeExceeded { hop_limit, .. } => distance(hop_limit) == Some(1),
-            RungAnswer::Reset { hop_limit, .. } | RungAnswer::SynAck { hop_limit, .. } => {
-                matches!(distance(hop_limit), Some(1 | 2))
-            }
-            RungAnswer::Unreachable { hop_limit, .. } => distance(hop_limit) == Some(1),
-        }
-    })
-}
-
-/// The answer to one hop limit.
-pub(crate) fn rung(ladder: &Ladder, hop_limit: u8) -> Option<RungAnswer> {
-    ladder
-        .rungs
-        .iter()
-        .find(|rung| rung.hop_limit == hop_limit)
-        .map(|rung| rung.answer)
 }

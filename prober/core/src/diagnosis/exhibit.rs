@@ -34,7 +34,7 @@ pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathI
             probe.client.observations.len().min(40),
         ))
     };
-    let mut best = case.at(places).find_map(|unit| unit.first())?;
+    let mut best = case.at(places).find_map(super::symptom::Unit::first)?;
     for unit in case.at(places) {
         for &at in &unit.probes {
             if worth(unit.path, at) > worth(best.0, best.1) {

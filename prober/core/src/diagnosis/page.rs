@@ -120,10 +120,12 @@ mod tests {
 
     #[test]
     fn every_page_reads_so() {
-        let all: String = Cause::ALL
+        let rule = "=".repeat(72);
+        let pages: Vec<String> = Cause::ALL
             .iter()
-            .map(|cause| format!("{}\n{}\n", cause.page(), "=".repeat(72)))
+            .flat_map(|cause| [cause.page().to_string(), rule.clone()])
             .collect();
+        let all = pages.join("\n") + "\n";
         insta::assert_snapshot!(all);
     }
 }

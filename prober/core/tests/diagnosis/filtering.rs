@@ -306,7 +306,7 @@ fn two_faults_at_once_are_both_named() {
             Story::ForeignReset { sent: true },
         )
         .facts(1, |facts| {
-            facts.bridge_nf_call_iptables = Some(SysctlState::Value(0))
+            facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
         });
     assert_eq!(
         named(&cluster.matrix),

@@ -94,12 +94,12 @@ fn without_packets_the_counters_fingerprint_the_founding_fault() {
 #[test]
 fn the_twin_of_ipv6_is_named_for_its_family_and_both_together_for_both() {
     let six = founding(Cluster::dual(2), Family::Ipv6).facts(1, |facts| {
-        facts.bridge_nf_call_ip6tables = Some(SysctlState::Value(0))
+        facts.bridge_nf_call_ip6tables = Some(SysctlState::Value(0));
     });
     assert_eq!(named(&six.matrix), ["bridge-netfilter-off node-1 proven"]);
     assert_eq!(diagnose(&six.matrix)[0].family, Some(Family::Ipv6));
     let both = founding(six, Family::Ipv4).facts(1, |facts| {
-        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0))
+        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
     });
     assert_eq!(named(&both.matrix), ["bridge-netfilter-off node-1 proven"]);
     assert_eq!(diagnose(&both.matrix)[0].family, None);
@@ -108,7 +108,7 @@ fn the_twin_of_ipv6_is_named_for_its_family_and_both_together_for_both() {
 #[test]
 fn the_odd_packet_of_the_founding_fault_is_the_answer_from_the_wrong_address() {
     let cluster = founding(Cluster::new(2), Family::Ipv4).facts(1, |facts| {
-        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0))
+        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
     });
     let found = diagnose(&cluster.matrix);
     let (path, at) = found[0].exhibit.unwrap();

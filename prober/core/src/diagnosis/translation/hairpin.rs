@@ -1,9 +1,9 @@
-//! Rules for a pod that reaches itself through its Service.
+//! A pod that reaches itself through its Service.
 
-use super::case::Case;
-use super::catalogue::Cause;
-use super::opinion::{Opinion, Place, Proof};
-use super::symptom::{Symptom, Unit};
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::symptom::{Symptom, Unit};
 use crate::evidence::Evidence;
 use crate::facts::Link;
 use crate::family::Family;

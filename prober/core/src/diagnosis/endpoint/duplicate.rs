@@ -1,0 +1,158 @@
+//! Two pods with one address.
+
+use std::collections::BTreeSet;
+
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
+use crate::diagnosis::endpoint::to;
+use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::family::Family;
+use crate::mac::Mac;
+use crate::observation::Direction;
+use crate::topology::{AgentId, Route};
+use crate::wire::{Body, ResolutionKind, TcpFlags};
+
+/// Another pod answers at the server's address.
+pub(crate) fn duplicate_server(
+    case: &Case<'_>,
+    server: &AgentId,
+    family: Family,
+) -> Option<Opinion> {
+    let strange = |unit: &Unit| {
+        to(unit, server, family)
+            && match unit.symptom {
+                Symptom::Reset | Symptom::ForeignReset => {
+                    resetter(case, unit) == Resetter::Stranger
+                }
+                Symptom::Impostor => unit.route == Route::PodIp,
+                Symptom::ForeignSynAck
+                | Symptom::Unreachable(_)
+                | Symptom::Silent
+                | Symptom::Lossy
+                | Symptom::Mute
+                | Symptom::Stalled
+                | Symptom::Broken => false,
+            }
+    };
+    let strangers = case.places(strange);
+    let address = case.address(server, family)?;
+    let macs = claimants(case, server, family);
+    if strangers.is_empty() && macs.len() < 2 {
+        return None;
+    }
+    let units = case.places(|unit| {
+        strange(unit)
+            || (to(unit, server, family)
+                && matches!(
+                    unit.symptom,
+                    Symptom::Silent
+                        | Symptom::Lossy
+                        | Symptom::Unreachable(_)
+                        | Symptom::Reset
+                        | Symptom::ForeignReset
+                )
+                && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard))
+    });
+    if units.is_empty() {
+        return None;
+    }
+    let mut opinion = Opinion::proves(
+        Cause::DuplicateIp,
+        Place::pod(server, family),
+        units,
+        Proof::Packets,
+    );
+    if macs.len() > 1 {
+        let macs = macs
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" and ");
+        opinion = opinion.because(format!("{address} is claimed by {macs}"));
+    }
+    if let Some(seen) = case
+        .at(&strangers)
+        .find_map(|unit| reset_packet(case, unit))
+        && let Some((ip, _)) = seen.packet.tcp()
+    {
+        let link = seen
+            .packet
+            .link
+            .map_or_else(String::new, |link| format!(", source MAC {}", link.src));
+        let own = case
+            .mac(server, family)
+            .map_or_else(String::new, |mac| format!("; the pod's own is {mac}"));
+        opinion = opinion.because(format!(
+            "a RST with TTL {}{link} answers for {address}, and {server} never saw the SYN{own}",
+            ip.hop_limit
+        ));
+    }
+    Some(
+        opinion
+            .not(Cause::NotListening, format!("{server} sent no RST"))
+            .not(
+                Cause::RejectReset,
+                "the RST comes from a pod, not from a node",
+            ),
+    )
+}
+
+/// Ethernet addresses that answered for the server's address in clients' captures on its node,
+/// with its own.
+fn claimants(case: &Case<'_>, server: &AgentId, family: Family) -> BTreeSet<Mac> {
+    let Some(address) = case.address(server, family) else {
+        return BTreeSet::new();
+    };
+    let mut macs: BTreeSet<Mac> = case
+        .matrix
+        .paths
+        .values()
+        .filter(|path| path.path.client.node == server.node && path.path.family == family)
+        .flat_map(|path| &path.probes)
+        .flat_map(|probe| &probe.client.observations)
+        .filter_map(|seen| match seen.packet.body {
+            Body::Resolution(told)
+                if told.kind == ResolutionKind::Reply && told.sender == address =>
+            {
+                told.sender_mac
+            }
+            Body::Resolution(_) | Body::Tcp(..) | Body::Icmp(..) => None,
+        })
+        .collect();
+    macs.extend(case.mac(server, family).filter(|_| !macs.is_empty()));
+    macs
+}
+
+/// Another pod has a client's address: the server gets RSTs that the client never sent.
+pub(crate) fn duplicate_client(case: &Case<'_>, family: Family) -> Vec<Opinion> {
+    let usurped = |unit: &Unit| {
+        unit.family == family
+            && unit.symptom == Symptom::Silent
+            && unit.server_end == ServerEnd::SynAckReset
+            && !case.client_packets(unit).any(|seen| {
+                seen.direction == Direction::Sent
+                    && seen
+                        .packet
+                        .tcp()
+                        .is_some_and(|(_, tcp)| tcp.flags.has(TcpFlags::RST))
+            })
+    };
+    let clients: BTreeSet<AgentId> = case
+        .failing(usurped)
+        .map(|(_, unit)| unit.client.clone())
+        .collect();
+    clients
+        .into_iter()
+        .map(|client| {
+            let units = case.places(|unit| usurped(unit) && unit.client == client);
+            Opinion::proves(Cause::DuplicateIp, Place::pod(&client, family), units, Proof::Packets)
+                .because(format!(
+                    "servers got RST for their SYN+ACK to {}, and {client} neither saw the SYN+ACK nor sent a RST",
+                    case.address(&client, family).map_or_else(|| client.to_string(), |ip| ip.to_string())
+                ))
+                .not(Cause::BridgeNetfilterOff, "the client got no answer at all")
+        })
+        .collect()
+}

@@ -1,0 +1,174 @@
+//! The process that should answer: not there, not accepting, or stopped.
+
+use std::collections::BTreeSet;
+
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::endpoint::resetter::{Resetter, resetter};
+use crate::diagnosis::endpoint::to;
+use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::evidence::Source;
+use crate::family::Family;
+use crate::observation::{Direction, OutcomeKind};
+use crate::topology::{AgentId, Route};
+
+pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
+    let refused = |unit: &Unit| {
+        unit.family == family
+            && unit.server.as_ref() == Some(server)
+            && unit.symptom == Symptom::Reset
+    };
+    let sent = case.places(|unit| refused(unit) && resetter(case, unit) == Resetter::Server);
+    let place = Place::pod(server, family);
+    if !sent.is_empty() {
+        let other = case
+            .at(&sent)
+            .find_map(|unit| case.path(unit.path)?.other_port);
+        let ports = other.map(|outcome| match outcome {
+            OutcomeKind::Established => "another port of the same pod answers".to_owned(),
+            OutcomeKind::Reset => "another port of the same pod refuses as well".to_owned(),
+            OutcomeKind::Timeout | OutcomeKind::Unreachable | OutcomeKind::Mismatched => {
+                format!("another port of the same pod gave {}", outcome.as_str())
+            }
+        });
+        return Some(
+            Opinion::proves(Cause::NotListening, place, sent, Proof::Packets)
+                .because(format!(
+                    "{server} got the SYN and its own kernel sent the RST"
+                ))
+                .because_all(ports)
+                .not(Cause::RejectReset, "the server's end sent the RST itself"),
+        );
+    }
+    let unclear = case.places(|unit| refused(unit) && resetter(case, unit) == Resetter::Unclear);
+    if unclear.is_empty() {
+        return None;
+    }
+    Some(
+        Opinion::fits(Cause::NotListening, place, unclear)
+            .because(format!("connections to {server} are refused"))
+            .decided_by("what the server's end sees: with a SYN and a RST of its own it is this; without, a rule sends the RST"),
+    )
+}
+
+pub(crate) fn accept_queue(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
+    let ignored = case.places(|unit| {
+        to(unit, server, family)
+            && matches!(unit.symptom, Symptom::Silent | Symptom::Lossy)
+            && unit.server_end == ServerEnd::SynOnly
+    });
+    let overflows = case
+        .agent_grown(server, "TcpExtListenOverflows")
+        .filter(|&grown| grown > 0);
+    let place = Place::pod(server, family);
+    if let Some(grown) = overflows {
+        let units = case.places(|unit| {
+            to(unit, server, family)
+                && matches!(
+                    unit.symptom,
+                    Symptom::Silent
+                        | Symptom::Lossy
+                        | Symptom::Mute
+                        | Symptom::Broken
+                        | Symptom::Stalled
+                )
+                && unit.server_end != ServerEnd::Nothing
+        });
+        return (!units.is_empty()).then(|| {
+            Opinion::proves(Cause::AcceptQueueFull, place, units, Proof::Facts)
+                .because(format!(
+                    "{server} counted TcpExtListenOverflows +{grown}: its accept queue is full"
+                ))
+                .because("its end saw SYNs that it did not answer")
+                .not(Cause::PacketLoss, "the SYNs arrived")
+                .not(
+                    Cause::EndpointFrozen,
+                    "a frozen process with room in its queue completes handshakes",
+                )
+        });
+    }
+    if ignored.is_empty() {
+        return None;
+    }
+    Some(
+        Opinion::fits(Cause::AcceptQueueFull, place, ignored)
+            .because(format!("{server}'s end saw SYNs that it did not answer"))
+            .decided_by(format!("`nstat -az TcpExtListenOverflows IpOutNoRoutes TcpInCsumErrors` in {server}: the first grows with a full queue, the others where the pod has no way back or gets broken packets")),
+    )
+}
+
+pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
+    if case.matrix.source != Source::Run {
+        return None;
+    }
+    let known = case.matrix.agents.get(server);
+    let unheard = known.is_some_and(|agent| !agent.heard);
+    let mute = case.places(|unit| {
+        to(unit, server, family)
+            && unit.symptom == Symptom::Mute
+            && (unit.server_end == ServerEnd::Completed
+                || unheard
+                || unit.server_end == ServerEnd::Unheard)
+    });
+    if mute.is_empty() || case.at(&mute).any(|unit| repeats_syn_ack(case, unit)) {
+        return None;
+    }
+    let spoke = case.at(&mute).any(|unit| {
+        case.server_packets(unit).any(|seen| {
+            seen.direction == Direction::Sent
+                && seen
+                    .packet
+                    .tcp()
+                    .is_some_and(|(_, tcp)| tcp.payload_len > 0)
+        })
+    });
+    if spoke {
+        return None;
+    }
+    let completed = case.best_server_end(&mute) == ServerEnd::Completed;
+    let routes: BTreeSet<Route> = case.at(&mute).map(|unit| unit.route).collect();
+    let mut opinion = if completed || unheard {
+        Opinion::proves(
+            Cause::EndpointFrozen,
+            Place::pod(server, family),
+            mute,
+            Proof::Packets,
+        )
+    } else {
+        Opinion::fits(Cause::EndpointFrozen, Place::pod(server, family), mute).decided_by(format!(
+            "the state of the process in {server}: `cat /proc/1/status | grep State`"
+        ))
+    };
+    opinion = opinion.because(format!(
+        "{server}'s kernel completes handshakes on {} routes, and no banner ever follows",
+        routes.len()
+    ));
+    if completed {
+        opinion =
+            opinion.because("its end saw the third packet of the handshake, and sent no data");
+    }
+    if unheard {
+        opinion = opinion.because(format!(
+            "the agent in {server} has stopped reporting as well"
+        ));
+    }
+    Some(
+        opinion
+            .not(Cause::AcceptQueueFull, "the SYN+ACK is not repeated")
+            .not(Cause::MtuBlackHole, "the banner is small"),
+    )
+}
+
+fn repeats_syn_ack(case: &Case<'_>, unit: &Unit) -> bool {
+    case.probes(unit).any(|probe| {
+        let answers = probe.client.observations.iter().filter(|seen| {
+            seen.direction == Direction::Received
+                && seen
+                    .packet
+                    .tcp()
+                    .is_some_and(|(_, tcp)| tcp.flags.is_syn_ack())
+        });
+        answers.count() > 1
+    })
+}

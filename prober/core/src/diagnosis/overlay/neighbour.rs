@@ -1,0 +1,135 @@
+//! What a node believes of its peer's tunnel end, against what the peer says of itself.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::overlay::depends_on;
+use crate::diagnosis::overlay::route::at_once;
+use crate::diagnosis::symptom::Symptom;
+use crate::facts::{Link, Lookup, NodeFacts};
+use crate::family::Family;
+use crate::topology::NodeName;
+use crate::wire::Unreachable;
+
+pub(crate) fn stale_neighbour(
+    case: &Case<'_>,
+    from: &NodeName,
+    to: &NodeName,
+    family: Family,
+) -> Option<Opinion> {
+    let units = case.places(|unit| depends_on(unit, from, to, family));
+    if units.is_empty() {
+        return None;
+    }
+    let place = Place::between(from, to, Some(from), family);
+    match believes(case, from, to, family) {
+        Some(Err(said)) => Some(
+            Opinion::proves(Cause::StaleOverlayNeighbour, place, units, Proof::Facts).because(said),
+        ),
+        Some(Ok(said)) => Some(Opinion::excludes(
+            Cause::StaleOverlayNeighbour,
+            place,
+            units,
+            said,
+        )),
+        None => {
+            let unresolved = case.places(|unit| {
+                depends_on(unit, from, to, family)
+                    && unit.client.node == *from
+                    && unit.symptom == Symptom::Unreachable(Unreachable::Host)
+                    && case.client_packets(unit).any(|seen| {
+                        seen.packet
+                            .icmp()
+                            .and_then(|(_, icmp)| icmp.quoted)
+                            .is_some_and(|quoted| quoted.hop_limit == 63)
+                    })
+            });
+            (!unresolved.is_empty()).then(|| {
+                Opinion::fits(Cause::StaleOverlayNeighbour, place, unresolved.clone())
+                    .because(format!("{from} routes, and then does not find its next router"))
+                    .because_all(at_once(case, &unresolved))
+                    .decided_by(format!("`ip neigh show dev flannel.1` and `bridge fdb show dev flannel.1` on {from}, against the annotation flannel.alpha.coreos.com/backend-data of {to}"))
+            })
+        }
+    }
+}
+
+/// What is wrong with what a node believes of its peer's tunnel end; `Ok` where it agrees.
+pub(crate) fn believes(
+    case: &Case<'_>,
+    from: &NodeName,
+    to: &NodeName,
+    family: Family,
+) -> Option<Result<String, String>> {
+    let facts = case.facts(from)?;
+    let (link, router) = tunnel_to(facts, case.address_on(to, family)?)?;
+    let dev = &link.name;
+    let peer = case.facts(to).and_then(|facts| {
+        let back = case.address_on(from, family)?;
+        let by_route = tunnel_to(facts, back).map(|(link, _)| link);
+        let by_name = facts.link(dev).found();
+        by_route.or(by_name)
+    });
+    let mac = match facts.neighbour(router) {
+        Lookup::Unread => return None,
+        Lookup::Absent => {
+            return Some(Err(format!(
+                "{from} has no neighbour entry for {router}, the tunnel end of {to}, on {dev}"
+            )));
+        }
+        Lookup::Found(neighbour) => match neighbour.mac {
+            Some(mac) => mac,
+            None => {
+                return Some(Err(format!(
+                    "{from} does not know the MAC of {router}, the tunnel end of {to}, on {dev}"
+                )));
+            }
+        },
+    };
+    if let Some(own) = peer.and_then(|peer| peer.mac)
+        && own != mac
+    {
+        return Some(Err(format!(
+            "{from} sends to {mac} for {router} on {dev}, but {to}'s {dev} is {own}"
+        )));
+    }
+    let entries = facts.fdb(mac)?;
+    let ends: BTreeSet<IpAddr> = entries
+        .iter()
+        .filter(|entry| entry.dev == *dev)
+        .filter_map(|entry| entry.destination)
+        .collect();
+    if ends.is_empty() {
+        return Some(Err(format!(
+            "{from} has no forwarding entry for {mac}, the tunnel end of {to}, on {dev}"
+        )));
+    }
+    let local = peer.and_then(|peer| peer.vxlan.as_ref()?.local);
+    if let Some(local) = local
+        && !ends.contains(&local)
+    {
+        let ends = ends
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
+        return Some(Err(format!(
+            "{from} tunnels what is for {mac} to {ends}, but {to} is at {local}"
+        )));
+    }
+    Some(Ok(format!(
+        "{from} sends to {mac} for {router}, as {to} has it"
+    )))
+}
+
+/// The tunnel by which one node reaches a pod of the other, and the next router's address.
+fn tunnel_to(facts: &NodeFacts, address: IpAddr) -> Option<(&Link, IpAddr)> {
+    let routes = facts.routes_to(address)?;
+    let route = routes.first()?;
+    let link = facts.link(route.dev.as_deref()?).found()?;
+    link.vxlan.as_ref()?;
+    Some((link, route.gateway?))
+}

@@ -1,0 +1,149 @@
+//! Routes to the other node's pods: missing, refusing, or swallowing.
+
+use std::collections::BTreeSet;
+
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::overlay::depends_on;
+use crate::diagnosis::symptom::{Symptom, Unit};
+use crate::facts::{Lookup, RouteKind};
+use crate::family::Family;
+use crate::topology::NodeName;
+use crate::wire::Unreachable;
+
+pub(crate) fn route_missing(
+    case: &Case<'_>,
+    from: &NodeName,
+    to: &NodeName,
+    family: Family,
+) -> Option<Opinion> {
+    let units = case.places(|unit| depends_on(unit, from, to, family));
+    if units.is_empty() {
+        return None;
+    }
+    let place = Place::between(from, to, Some(from), family);
+    if let Some(said) = bad_route(case, from, to, family) {
+        return Some(
+            Opinion::proves(Cause::RouteMissing, place, units.clone(), Proof::Facts)
+                .because(said)
+                .because_all(at_once(case, &units)),
+        );
+    }
+    let told =
+        case.places(|unit| depends_on(unit, from, to, family) && refuses_route(case, unit, from));
+    if !told.is_empty() {
+        return Some(
+            Opinion::proves(Cause::RouteMissing, place, units, Proof::Packets)
+                .because_all(at_once(case, &told))
+                .because(format!("{from} itself refuses, before anything left it"))
+                .not(Cause::OverlayBlocked, "the tunnel was never reached"),
+        );
+    }
+    let facts = case.facts(from)?;
+    facts.routes.is_some().then(|| {
+        Opinion::excludes(
+            Cause::RouteMissing,
+            place,
+            units,
+            format!("{from} has its route to the pods of {to}"),
+        )
+    })
+}
+
+/// What is wrong with the route, in words; `None` where it is well or was not read.
+fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> Option<String> {
+    let facts = case.facts(from)?;
+    let address = case.address_on(to, family)?;
+    let routes = facts.routes_to(address)?;
+    let Some(route) = routes.first() else {
+        return Some(format!("{from} has no route to {address}, a pod of {to}"));
+    };
+    let name = |what: &str| format!("the route of {from} to {address}, a pod of {to}, {what}");
+    match route.kind {
+        RouteKind::Blackhole => return Some(name("is a blackhole")),
+        RouteKind::Unreachable => return Some(name("says unreachable")),
+        RouteKind::Prohibit => return Some(name("says prohibited")),
+        RouteKind::Throw => return Some(name("is left to other tables")),
+        RouteKind::Unicast | RouteKind::Other(_) => {}
+    }
+    if route.destination.length() == 0 && tunnels_exist(case) {
+        let via = route
+            .gateway
+            .map_or_else(String::new, |gateway| format!(" via {gateway}"));
+        return Some(format!(
+            "{from} has no route of its own to {address}, a pod of {to}: only the default route{via} matches, past the tunnel"
+        ));
+    }
+    let dev = route.dev.as_deref()?;
+    match facts.link(dev) {
+        Lookup::Found(link) if !link.up => Some(name(&format!("leads to {dev}, which is down"))),
+        Lookup::Absent => Some(name(&format!("leads to {dev}, which does not exist"))),
+        Lookup::Found(_) | Lookup::Unread => None,
+    }
+}
+
+/// Whether some node reaches other nodes' pods by a tunnel: then a default route is no way.
+fn tunnels_exist(case: &Case<'_>) -> bool {
+    case.nodes()
+        .into_iter()
+        .filter_map(|node| case.facts(node))
+        .any(|facts| {
+            let is_tunnel = |name: &str| {
+                facts
+                    .link(name)
+                    .found()
+                    .is_some_and(|link| link.vxlan.is_some())
+            };
+            facts
+                .routes
+                .iter()
+                .flatten()
+                .any(|route| route.dev.as_deref().is_some_and(is_tunnel))
+        })
+}
+
+/// Whether the node itself refused at once for want of a route: to the client (quoting a SYN that
+/// no router has touched), or to the server for its answer.
+fn refuses_route(case: &Case<'_>, unit: &Unit, node: &NodeName) -> bool {
+    if unit.client.node == *node {
+        let refused = matches!(
+            unit.symptom,
+            Symptom::Unreachable(
+                Unreachable::Network | Unreachable::Host | Unreachable::Prohibited
+            )
+        );
+        refused
+            && case.client_packets(unit).any(|seen| {
+                seen.packet
+                    .icmp()
+                    .and_then(|(_, icmp)| icmp.quoted)
+                    .is_some_and(|quoted| quoted.hop_limit == 64)
+            })
+    } else {
+        case.server_packets(unit).any(|seen| {
+            seen.packet.icmp().is_some_and(|(_, icmp)| {
+                matches!(icmp.kind, crate::wire::IcmpKind::Unreachable { .. })
+            })
+        })
+    }
+}
+
+pub(crate) fn at_once(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
+    let mut said: Vec<String> = case
+        .at(units)
+        .flat_map(|unit| case.client_packets(unit).chain(case.server_packets(unit)))
+        .filter_map(|seen| {
+            let (ip, icmp) = seen.packet.icmp()?;
+            let inner = icmp.quoted?.hop_limit;
+            Some(format!(
+                "ICMP {}/{} from {} (TTL {}, quoting TTL {inner})",
+                icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit
+            ))
+        })
+        .collect();
+    said.sort();
+    said.dedup();
+    said.truncate(2);
+    said
+}

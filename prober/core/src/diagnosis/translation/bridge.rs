@@ -1,0 +1,266 @@
+//! The founding fault: bridged answers never meet netfilter, so they are not translated back.
+
+use std::collections::BTreeSet;
+
+use crate::diagnosis::case::{Case, rung};
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::diagnosis::translation::reply::{is_unrestored, seen_at_ends};
+use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered};
+use crate::event::RungAnswer;
+use crate::facts::SysctlState;
+use crate::family::Family;
+use crate::observation::Direction;
+use crate::topology::{NodeName, Route, Scope};
+use crate::wire::IcmpKind;
+
+pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
+    let here = |unit: &Unit| unit.family == family && stays_on(unit, node);
+    // A RST from the backend's own address that the backend did send is another fault (a closed
+    // port) whose answer was bypassed as well; one that it did not send is a rule's.
+    let mut units = case.places(|unit| {
+        here(unit)
+            && match unit.symptom {
+                Symptom::ForeignSynAck => direct_over_bridge(case, unit) != Some(false),
+                Symptom::ForeignReset => unit.server_end == ServerEnd::ResetSent,
+                Symptom::Reset
+                | Symptom::Unreachable(_)
+                | Symptom::Silent
+                | Symptom::Lossy
+                | Symptom::Mute
+                | Symptom::Stalled
+                | Symptom::Broken
+                | Symptom::Impostor => false,
+            }
+    });
+    let told_by_counters = units.is_empty();
+    if told_by_counters {
+        units = fingerprint(case, node, family);
+    }
+    if units.is_empty() {
+        return Vec::new();
+    }
+    let place = Place::node(node, family);
+    let sysctl = bridge_sysctl(family);
+    let cross_too = case.fails(|unit| {
+        unit.family == family
+            && is_unrestored(unit)
+            && unit.is_cross_node()
+            && unit.client.node == *node
+    });
+    let opinion = match bridged_filtered(case, node, family) {
+        Some(true) => {
+            return vec![Opinion::excludes(
+                Cause::BridgeNetfilterOff,
+                place,
+                units,
+                format!("{sysctl} is on at {node}"),
+            )];
+        }
+        Some(false) => {
+            let state = match case.facts(node).and_then(|facts| facts.bridge_nf(family)) {
+                Some(SysctlState::Absent) => {
+                    format!("{sysctl} does not exist on {node}: the module br_netfilter is not loaded")
+                }
+                Some(SysctlState::Value(value)) => format!("{sysctl} is {value} on {node}"),
+                Some(SysctlState::Unreadable) | None => format!("{sysctl} is off on {node}"),
+            };
+            Opinion::proves(Cause::BridgeNetfilterOff, place, units.clone(), Proof::Facts)
+                .because(state)
+        }
+        None if cross_too => {
+            return vec![Opinion::excludes(
+                Cause::BridgeNetfilterOff,
+                place,
+                units,
+                "answers from other nodes, which are routed, come untranslated as well",
+            )];
+        }
+        None => Opinion::fits(Cause::BridgeNetfilterOff, place, units.clone()).decided_by(format!(
+            "`sysctl {sysctl}` in the network namespace of {node} (0, or no such file, proves it; 1 means that replies are not tracked there)"
+        )),
+    };
+    let opinion = opinion
+        .because_all(seen_at_ends(case, &units))
+        .because_all(ladder_reads_setting(case, &units))
+        .because_all(redirects(case, node, family));
+    let opinion = if told_by_counters {
+        opinion.because_all(counted(case, &units))
+    } else {
+        opinion
+    };
+    vec![bounds(case, opinion, node, family)]
+}
+
+/// Services of this node that its own pods back: the only ones that the bridge can bypass.
+pub(crate) fn stays_on(unit: &Unit, node: &NodeName) -> bool {
+    unit.client.node == *node
+        && unit.route.is_translated()
+        && unit.route != Route::Hairpin
+        && !unit.is_cross_node()
+}
+
+/// Whether the wrong answer came over the bridge, untouched by the router: `None` where neither
+/// its Ethernet source nor its TTL was seen.
+pub(crate) fn direct_over_bridge(case: &Case<'_>, unit: &Unit) -> Option<bool> {
+    let sent_to = case
+        .client_packets(unit)
+        .find(|seen| seen.direction == Direction::Sent)
+        .and_then(|seen| seen.packet.link?.dst);
+    case.client_packets(unit).find_map(|seen| {
+        let (ip, _) = seen.packet.tcp()?;
+        if seen.direction != Direction::Received {
+            return None;
+        }
+        let undiminished = matches!(ip.hop_limit, 64 | 128 | 255);
+        let from_router = match (seen.packet.link, sent_to) {
+            (Some(link), Some(router)) => link.src == router,
+            (None, _) | (_, None) => false,
+        };
+        Some(undiminished && !from_router)
+    })
+}
+
+/// Tier T0: no packets, but every SYN made the client's kernel send a RST and cost the server an
+/// embryonic connection.
+pub(crate) fn fingerprint(case: &Case<'_>, node: &NodeName, family: Family) -> BTreeSet<usize> {
+    let silent = case.places(|unit| {
+        unit.family == family
+            && stays_on(unit, node)
+            && unit.symptom == Symptom::Silent
+            && case.client_packets(unit).next().is_none()
+    });
+    let direct = case.passes(|path| {
+        path.route == Route::PodIp
+            && path.family == family
+            && path.client.node == *node
+            && path
+                .server
+                .as_ref()
+                .is_some_and(|server| server.node == *node)
+    });
+    let counted = case.at(&silent).any(|unit| {
+        let resets = case.agent_grown(&unit.client, "TcpOutRsts");
+        let embryonic = unit
+            .server
+            .as_ref()
+            .and_then(|server| case.agent_grown(server, "TcpExtEmbryonicRsts"));
+        resets.is_some_and(|grown| grown > 0) && embryonic.is_some_and(|grown| grown > 0)
+    });
+    if direct && counted {
+        silent
+    } else {
+        BTreeSet::new()
+    }
+}
+
+pub(crate) fn counted(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
+    case.at(units)
+        .filter_map(|unit| {
+            let server = unit.server.as_ref()?;
+            let resets = case.agent_grown(&unit.client, "TcpOutRsts")?;
+            let embryonic = case.agent_grown(server, "TcpExtEmbryonicRsts")?;
+            Some(format!(
+                "no packets were seen, but {} counted TcpOutRsts +{resets} and {server} TcpExtEmbryonicRsts +{embryonic}: SYN+ACKs were refused by their receiver",
+                unit.client
+            ))
+        })
+        .take(1)
+        .collect()
+}
+
+/// TTL 1 to a same-node `ClusterIP` reads the node's setting from inside a pod.
+pub(crate) fn ladder_reads_setting(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<String> {
+    case.at(units)
+        .filter(|unit| unit.is_same_node())
+        .find_map(|unit| match rung(case.ladder(unit.path)?, 1)? {
+            RungAnswer::TimeExceeded { by, .. } => Some(format!(
+                "a SYN with TTL 1 to the Service of a pod on the same node met time exceeded from {by}: it is routed, not translated on the bridge"
+            )),
+            RungAnswer::Silent
+            | RungAnswer::SynAck { .. }
+            | RungAnswer::Reset { .. }
+            | RungAnswer::Unreachable { .. } => None,
+        })
+}
+
+pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<String> {
+    let counter = match family {
+        Family::Ipv4 => "IcmpOutRedirects",
+        Family::Ipv6 => "Icmp6OutRedirects",
+    };
+    let mut said = Vec::new();
+    if let Some(grown) = case.grown(node, counter).filter(|&grown| grown > 0) {
+        said.push(format!(
+            "{node} counted {counter} +{grown}: it routes out of the interface the packets came in by"
+        ));
+    }
+    let told = case
+        .failing(|unit| unit.family == family && unit.client.node == *node)
+        .flat_map(|(_, unit)| case.client_packets(unit))
+        .find_map(|seen| match seen.packet.icmp()?.1.kind {
+            IcmpKind::Redirect { gateway } => Some(gateway),
+            IcmpKind::Unreachable { .. }
+            | IcmpKind::TimeExceeded
+            | IcmpKind::PacketTooBig { .. }
+            | IcmpKind::Other => None,
+        });
+    if let Some(gateway) = told {
+        said.push(format!("{node} sent the client a redirect to {gateway}"));
+    }
+    said
+}
+
+/// What else it could be, and why it is not.
+pub(crate) fn bounds(
+    case: &Case<'_>,
+    mut opinion: Opinion,
+    node: &NodeName,
+    family: Family,
+) -> Opinion {
+    let ok = |route: Route, scope: Scope| {
+        case.passes(|path| {
+            path.route == route
+                && path.family == family
+                && path.client.node == *node
+                && path.scope() == scope
+        })
+    };
+    if ok(Route::PodIp, Scope::SameNode) {
+        opinion = opinion
+            .not(
+                Cause::NotListening,
+                "the same pod answers by its own address",
+            )
+            .not(Cause::ForwardDrop, "both ends saw packets of the other");
+    }
+    if ok(Route::ClusterIp, Scope::CrossNode) {
+        opinion = opinion
+            .not(
+                Cause::ReplyBypassesNat,
+                "answers from other nodes come translated back",
+            )
+            .not(
+                Cause::ServiceRulesMissing,
+                "the node translates Services of pods on other nodes",
+            );
+    }
+    if ok(Route::Hairpin, Scope::SameNode) {
+        opinion = opinion.not(
+            Cause::HairpinOff,
+            "the server pod reaches itself through its Service",
+        );
+    }
+    if let Some(invalid) = case
+        .grown(node, "ConntrackInvalid")
+        .filter(|_| family == Family::Ipv4)
+        && invalid == 0
+    {
+        opinion = opinion.not(
+            Cause::ReplyBypassesNat,
+            format!("ConntrackInvalid +0 on {node}: no reply was refused by connection tracking"),
+        );
+    }
+    opinion
+}

@@ -1,0 +1,177 @@
+//! Answers that come from the pod itself though the bridge is not to blame.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::symptom::{self, ServerEnd, Symptom, Unit};
+use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered};
+use crate::evidence::Source;
+use crate::family::Family;
+use crate::observation::{Direction, Observation};
+use crate::topology::{NodeName, Route};
+
+/// Untranslated replies where the bridge is not to blame.
+pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
+    let here = |unit: &Unit| unit.family == family && unit.client.node == *node;
+    let foreign = case.places(|unit| here(unit) && unit.symptom == Symptom::ForeignSynAck);
+    if foreign.is_empty() {
+        return Vec::new();
+    }
+    let place = Place::node(node, family);
+    let crossing = case.at(&foreign).any(Unit::is_cross_node);
+    let filtered = bridged_filtered(case, node, family);
+    if filtered == Some(false) && !crossing {
+        return vec![Opinion::excludes(
+            Cause::ReplyBypassesNat,
+            place,
+            foreign,
+            format!(
+                "only Services of pods on {node} itself are hit, and {} is off there",
+                bridge_sysctl(family)
+            ),
+        )];
+    }
+    let mut units = foreign.clone();
+    // What follows from untracked replies: the third packet of a direct connection is invalid.
+    units.extend(case.places(|unit| {
+        let through = unit.client.node == *node
+            || unit
+                .server
+                .as_ref()
+                .is_some_and(|server| server.node == *node);
+        unit.family == family
+            && through
+            && match unit.symptom {
+                Symptom::Mute | Symptom::Broken => unit.server_end != ServerEnd::Completed,
+                Symptom::Silent => {
+                    unit.route == Route::Hairpin && unit.server_end != ServerEnd::Nothing
+                }
+                Symptom::ForeignReset => unit.route == Route::Hairpin,
+                Symptom::ForeignSynAck
+                | Symptom::Reset
+                | Symptom::Unreachable(_)
+                | Symptom::Lossy
+                | Symptom::Stalled
+                | Symptom::Impostor => false,
+            }
+    }));
+    let evidence = seen_at_ends(case, &foreign);
+    let invalid = case
+        .grown(node, "ConntrackInvalid")
+        .filter(|&grown| grown > 0);
+    let counted = invalid.map(|grown| {
+        format!("{node} counted ConntrackInvalid +{grown}: it saw replies that it could not match")
+    });
+    let host = case.matrix.source != Source::Run;
+    let opinion = if (filtered == Some(true) || crossing) && !host {
+        Opinion::proves(Cause::ReplyBypassesNat, place, units, Proof::Packets)
+    } else {
+        Opinion::fits(Cause::ReplyBypassesNat, place, units)
+            .decided_by(format!(
+                "`sysctl {}` on {node}: with 1, it is this",
+                bridge_sysctl(family)
+            ))
+            .decided_by("an answer from a pod on another node: translated back, it is the bridge")
+    };
+    let opinion = opinion.because_all(evidence).because_all(counted);
+    vec![if filtered == Some(true) {
+        opinion.not(
+            Cause::BridgeNetfilterOff,
+            format!("{} is on at {node}", bridge_sysctl(family)),
+        )
+    } else if crossing {
+        opinion.not(
+            Cause::BridgeNetfilterOff,
+            "answers from other nodes, which are routed, come untranslated as well",
+        )
+    } else {
+        opinion
+    }]
+}
+
+/// An answer that came from the backend's own address, over the bridge.
+pub(crate) fn is_unrestored(unit: &Unit) -> bool {
+    matches!(unit.symptom, Symptom::ForeignSynAck | Symptom::ForeignReset)
+}
+
+/// What the packets of both ends say, from the unit that says most.
+pub(crate) fn seen_at_ends(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
+    let Some(unit) = case
+        .at(units)
+        .max_by_key(|unit| (unit.server_end, unit.route == Route::ClusterIp))
+    else {
+        return Vec::new();
+    };
+    let mut said = Vec::new();
+    let answer = case
+        .probes(unit)
+        .find_map(|probe| symptom::foreign(&probe.client).map(|(from, _)| (probe, from)));
+    if let Some((probe, from)) = answer {
+        let packet = probe.client.observations.iter().find(|seen| {
+            seen.direction == Direction::Received && seen.packet.tcp_src() == Some(from)
+        });
+        let link = packet
+            .and_then(|seen| seen.packet.link)
+            .map_or_else(String::new, |link| format!(", source MAC {}", link.src));
+        let ttl = packet
+            .and_then(|seen| seen.packet.tcp())
+            .map_or_else(String::new, |(ip, _)| {
+                format!(", TTL {} (not decremented)", ip.hop_limit)
+            });
+        let what = if unit.symptom == Symptom::ForeignReset {
+            "RST"
+        } else {
+            "SYN+ACK"
+        };
+        said.push(format!(
+            "{} asked {} and got {what} from {from}{ttl}{link}",
+            unit.client, probe.client.dst
+        ));
+        let refused = probe
+            .client
+            .observations
+            .iter()
+            .find(|seen| is_own_reset(seen, from));
+        if refused.is_some() {
+            said.push(format!(
+                "the client's kernel answered RST to {from}: no socket of it asked that address"
+            ));
+        }
+    }
+    let at_server = case.server_packets(unit).find(|seen| {
+        seen.direction == Direction::Received
+            && seen.packet.tcp().is_some_and(|(_, tcp)| tcp.flags.is_syn())
+    });
+    if let Some((seen, (ip, _))) = at_server.and_then(|seen| Some((seen, seen.packet.tcp()?))) {
+        let link = seen
+            .packet
+            .link
+            .map_or_else(String::new, |link| format!(" from MAC {}", link.src));
+        said.push(format!(
+            "the server's end got the SYN with TTL {}{link}: it was routed there",
+            ip.hop_limit
+        ));
+    }
+    if unit.server_end == ServerEnd::SynAckReset {
+        let resets: u32 = case
+            .witnesses(unit)
+            .map(|witness| witness.resets_received)
+            .sum();
+        said.push(format!(
+            "the server's end sent SYN+ACK and got {resets} RST"
+        ));
+    }
+    said
+}
+
+pub(crate) fn is_own_reset(seen: &Observation, to: SocketAddr) -> bool {
+    seen.direction == Direction::Sent
+        && seen.packet.tcp_dst() == Some(to)
+        && seen
+            .packet
+            .tcp()
+            .is_some_and(|(_, tcp)| tcp.flags.has(crate::wire::TcpFlags::RST))
+}

@@ -1,0 +1,149 @@
+//! A node's rules for the Service: stale, or missing.
+
+use std::net::IpAddr;
+
+use crate::diagnosis::case::{Case, rung};
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::endpoint::{direct_is_well, list, served_nodes, untranslated_error};
+use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::event::RungAnswer;
+use crate::family::Family;
+use crate::observation::Exchange;
+use crate::topology::{NodeName, Route};
+use crate::wire::Unreachable;
+
+pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
+    let units = case.places(|unit| {
+        unit.family == family
+            && unit.symptom == Symptom::Impostor
+            && unit.client.node == *node
+            && matches!(
+                unit.route,
+                Route::ClusterIp | Route::Hairpin | Route::ProberLocal
+            )
+    });
+    let unit = case.at(&units).next()?;
+    let expected = unit.server.clone()?;
+    let met = case
+        .probes(unit)
+        .find_map(|probe| match &probe.client.exchange {
+            Exchange::Greeted { banner, .. } => {
+                Some((banner.pod.clone(), banner.node.clone(), probe.client.dst))
+            }
+            Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => None,
+        });
+    let place = Place::node(node, family);
+    let said = met.map(|(pod, at, asked)| {
+        format!("{asked} leads to {expected} according to the API, but from {node} {pod} on {at} answered")
+    });
+    let elsewhere = served_nodes(case, &expected, family);
+    let opinion =
+        Opinion::proves(Cause::StaleRules, place, units.clone(), Proof::Packets).because_all(said);
+    Some(if elsewhere.is_empty() {
+        opinion
+    } else {
+        opinion.because(format!(
+            "clients of {} meet {expected} there",
+            list(&elsewhere)
+        ))
+    })
+}
+
+pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
+    let lost = |unit: &Unit| {
+        unit.family == family
+            && unit.client.node == *node
+            && unit.route.is_translated()
+            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+            && !translated(case, unit)
+            && match unit.symptom {
+                Symptom::Silent => true,
+                // A port without endpoints is refused on every node.
+                Symptom::Unreachable(Unreachable::Port) => {
+                    unit.server.as_ref().is_some_and(|server| {
+                        untranslated_error(case, unit).is_some()
+                            && !served_nodes(case, server, family).is_empty()
+                    })
+                }
+                Symptom::Unreachable(_) => untranslated_error(case, unit).is_some(),
+                Symptom::ForeignSynAck
+                | Symptom::ForeignReset
+                | Symptom::Reset
+                | Symptom::Lossy
+                | Symptom::Mute
+                | Symptom::Stalled
+                | Symptom::Broken
+                | Symptom::Impostor => false,
+            }
+            && (unit.server.is_none() || direct_is_well(case, unit))
+    };
+    let units = case.places(lost);
+    // The port that stays on the node, or a pod's way to itself, fail alone for reasons of their own.
+    let telling = case.at(&units).any(|unit| unit.route == Route::ClusterIp);
+    if !telling {
+        return None;
+    }
+    let place = Place::node(node, family);
+    let all = !case.passes(|path| {
+        path.family == family && path.client.node == *node && path.route.is_translated()
+    });
+    let by = case.at(&units).find_map(|unit| untranslated(case, unit));
+    let what = if all {
+        "no Service port"
+    } else {
+        "not every Service port"
+    };
+    let scope = format!("{what} works from {node}, while the pods' own addresses do");
+    let opinion = if let Some(by) = by {
+        Opinion::proves(Cause::ServiceRulesMissing, place, units, Proof::Packets)
+            .because(format!("a SYN with TTL 1 to the ClusterIP met time exceeded from {by}, not from the ClusterIP: no rule translated it"))
+            .because(scope)
+    } else {
+        let both =
+            case.at(&units).any(Unit::is_cross_node) && case.at(&units).any(Unit::is_same_node);
+        let opinion = Opinion::fits(Cause::ServiceRulesMissing, place, units)
+            .because(scope)
+            .decided_by(format!(
+                "the Service's chains on {node}: `iptables-save -t nat | grep CLUSTER-IP`"
+            ))
+            .decided_by("a TTL ladder: time exceeded from the gateway means untranslated");
+        if both {
+            opinion.not(
+                Cause::BridgeNetfilterOff,
+                "Services of pods on other nodes fail as well",
+            )
+        } else {
+            opinion
+        }
+    };
+    Some(opinion.not(
+        Cause::ForwardDrop,
+        "the same pods are reached by their own addresses",
+    ))
+}
+
+/// Whether the ladder shows that nothing translated the SYN: its first router answers in its own
+/// name. `None` where no ladder tells.
+pub(crate) fn untranslated(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
+    let ladder = case.ladder(unit.path)?;
+    match rung(ladder, 1)? {
+        RungAnswer::TimeExceeded { by, .. } => (by != ladder.target.ip()).then_some(by),
+        RungAnswer::Silent
+        | RungAnswer::SynAck { .. }
+        | RungAnswer::Reset { .. }
+        | RungAnswer::Unreachable { .. } => None,
+    }
+}
+
+pub(crate) fn translated(case: &Case<'_>, unit: &Unit) -> bool {
+    case.ladder(unit.path).is_some_and(|ladder| {
+        ladder.rungs.iter().any(|rung| match rung.answer {
+            RungAnswer::TimeExceeded { by, .. } => by == ladder.target.ip(),
+            RungAnswer::Silent
+            | RungAnswer::SynAck { .. }
+            | RungAnswer::Reset { .. }
+            | RungAnswer::Unreachable { .. } => false,
+        })
+    })
+}
