@@ -125,8 +125,12 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Opinion> {
     }
     let mut well = 0;
     for path in paths.iter().filter_map(|&id| case.path(id)) {
-        well += counts(path).1;
-        let contradicts = path.probes.iter().any(|probe| {
+        if path.path.server.is_some() {
+            well += counts(path).1;
+        }
+        // A balanced port goes on with the endpoints that are still reached.
+        let pinned = path.path.server.is_some();
+        let contradicts = path.probes.iter().filter(|_| pinned).any(|probe| {
             let probe = &probe.client;
             matches!(probe.outcome, Outcome::Established { .. })
                 && probe.syns <= 1
