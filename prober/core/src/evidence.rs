@@ -98,7 +98,7 @@ pub struct AgentEvidence {
     pub hello: Option<Hello>,
     /// Whether it reported every round to its end.
     pub heard: bool,
-    /// Its own namespace's counters over the last round.
+    /// Its own namespace's counters, before its first probe and after its last.
     pub counters: Option<(Counters, Counters)>,
     /// Packets that its ring gave.
     pub capture_received: u64,

@@ -37,11 +37,12 @@ impl Collection {
                 }
             }
             Event::Counters { before, after, .. } => {
-                self.matrix
-                    .agents
-                    .entry(agent.clone())
-                    .or_default()
-                    .counters = Some((before, after));
+                // An agent that only answers has short rounds: what counts is what grew since its first.
+                let known = self.matrix.agents.entry(agent.clone()).or_default();
+                known.counters = match known.counters.take() {
+                    Some((first, _)) => Some((first, after)),
+                    None => Some((before, after)),
+                };
             }
             Event::Capture { received, dropped } => {
                 let known = self.matrix.agents.entry(agent.clone()).or_default();

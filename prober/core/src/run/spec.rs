@@ -123,8 +123,11 @@ impl RunSpec {
 
     /// The first look: every path, by both engines.
     pub(super) fn first_look(&self, paths: &BTreeMap<PathId, PathEvidence>) -> Vec<AgentProbes> {
-        // Spread over a second, so that no probe's answer waits behind another's.
-        let raw_interval = (500 / self.raw_probes.max(1)).clamp(2, 50);
+        // A thousand a second from each agent: its own kernel and its neighbours' have other work.
+        let mut paths_of: BTreeMap<&AgentId, u32> = BTreeMap::new();
+        for evidence in paths.values() {
+            *paths_of.entry(&evidence.path.client).or_default() += 1;
+        }
         let mut probes = Vec::new();
         for (at, (&path, evidence)) in (0_u32..).zip(paths) {
             let any = evidence.path.scope() == Scope::Any;
@@ -148,7 +151,8 @@ impl RunSpec {
                 600 / connects.max(1),
             );
             if self.tier >= Tier::T1 {
-                add(Method::Syn, self.raw_probes, raw_interval);
+                let interval_ms = paths_of.get(&evidence.path.client).copied().unwrap_or(1);
+                add(Method::Syn, self.raw_probes, interval_ms.max(2));
             }
         }
         group(probes)
