@@ -73,6 +73,7 @@ impl Fault {
 pub(crate) struct Report {
     pub(crate) diagnoses: Vec<Diagnosis>,
     pub(crate) paths: Vec<serde_json::Value>,
+    pub(crate) agents: Vec<serde_json::Value>,
     pub(crate) completion: String,
     pub(crate) socket_level: bool,
     #[serde(skip)]

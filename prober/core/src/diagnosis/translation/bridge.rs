@@ -66,8 +66,14 @@ pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family)
                 Some(SysctlState::Value(value)) => format!("{sysctl} is {value} on {node}"),
                 Some(SysctlState::Unreadable) | None => format!("{sysctl} is off on {node}"),
             };
-            Opinion::proves(Cause::BridgeNetfilterOff, place, units.clone(), Proof::Facts)
-                .because(state)
+            let opinion = if told_by_counters {
+                // The setting allows it; that this is what happens, only packets prove.
+                Opinion::fits(Cause::BridgeNetfilterOff, place, units.clone())
+                    .decided_by("the packets of a failing probe: give the agents CAP_NET_RAW")
+            } else {
+                Opinion::proves(Cause::BridgeNetfilterOff, place, units.clone(), Proof::Facts)
+            };
+            opinion.because(state)
         }
         None if cross_too => {
             return vec![Opinion::excludes(
