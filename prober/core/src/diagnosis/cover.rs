@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::case::Case;
 use super::catalogue::Cause;
 use super::opinion::{Finding, Opinion, Proof};
-use super::symptom::{Symptom, Unit};
+use super::symptom::{ServerEnd, Symptom, Unit};
 use super::{Confidence, Diagnosis, Exclusion, Segment, exhibit, remedy, unknown};
 use crate::observation::Tier;
 use crate::topology::{AgentId, Path, PathId, Route};
@@ -55,7 +55,8 @@ fn rank(opinion: &Opinion) -> (u8, usize) {
 fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
     let claimed: Vec<&Unit> = case.at(&best.units).collect();
     let pod_wide = matches!(best.place.segment, Segment::Pod { .. } | Segment::Service);
-    case.places(|unit| {
+    let mut found = rate_limited(case, &claimed);
+    found.extend(case.places(|unit| {
         if unit.route != Route::ClusterIpAny || unit.family != best.place.family {
             return false;
         }
@@ -79,6 +80,24 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
                 || matches!(unit.symptom, Symptom::Lossy | Symptom::Silent);
             client && server && alike
         })
+    }));
+    found
+}
+
+/// Silence between two pods of whom one was told unreachable on another route: ICMP is limited
+/// by its destination, whatever the route.
+fn rate_limited(case: &Case<'_>, claimed: &[&Unit]) -> BTreeSet<usize> {
+    case.places(|unit| {
+        unit.symptom == Symptom::Silent
+            && unit.server.is_some()
+            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+            && claimed.iter().any(|other| {
+                matches!(other.symptom, Symptom::Unreachable(_))
+                    && other.family == unit.family
+                    && other.client == unit.client
+                    && other.server == unit.server
+                    && (other.route == Route::PodIp || other.route == unit.route)
+            })
     })
 }
 

@@ -164,6 +164,8 @@ pub(crate) fn symptom(
             exchange.or(late.then_some(Symptom::Lossy))
         }
         Outcome::Reset { .. } => Some(Symptom::Reset),
+        // The client's own kernel: nobody answered its neighbour solicitations.
+        Outcome::Unreachable { by, .. } if by == probe.src.ip() => Some(Symptom::Silent),
         Outcome::Unreachable { reason, .. } => Some(Symptom::Unreachable(reason)),
         Outcome::Mismatched { .. } => {
             Some(foreign(probe).map_or(Symptom::ForeignSynAck, |(_, symptom)| symptom))

@@ -118,8 +118,9 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<Stri
             .map_or_else(String::new, |link| format!(", source MAC {}", link.src));
         let ttl = packet
             .and_then(|seen| seen.packet.tcp())
-            .map_or_else(String::new, |(ip, _)| {
-                format!(", TTL {} (not decremented)", ip.hop_limit)
+            .map_or_else(String::new, |(ip, _)| match ip.hop_limit {
+                64 | 128 | 255 => format!(", TTL {} (not decremented)", ip.hop_limit),
+                routed => format!(", TTL {routed} (routed)"),
             });
         let what = if unit.symptom == Symptom::ForeignReset {
             "RST"
