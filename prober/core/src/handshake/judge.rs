@@ -12,6 +12,8 @@ pub(super) enum Event<'a> {
     Start,
     /// Its SYN was seen leaving.
     OwnSyn(Seq),
+    /// The own kernel refuses an answer of the address that was asked: the capture lost that answer.
+    Refusal,
     /// The address that was asked answers its SYN.
     SynAck(Tcp),
     /// Another address answers its SYN.
@@ -69,6 +71,12 @@ impl View {
             && SocketAddr::new(ip.dst, tcp.dst_port) == self.dst;
         if ours && tcp.flags.is_syn() && self.isn.is_none_or(|isn| isn == tcp.seq) {
             Event::OwnSyn(tcp.seq)
+        } else if ours
+            && tcp.flags == TcpFlags::RST
+            && self.isn.is_some_and(|isn| tcp.seq == isn.add(1))
+        {
+            // Its number is the one that the answer acknowledged (RFC 9293 3.10.7.1).
+            Event::Refusal
         } else {
             Event::Noise
         }

@@ -33,6 +33,11 @@ fn pod() -> SocketAddr {
     "100.96.1.20:8080".parse().unwrap()
 }
 
+/// The kernel's answer to a SYN+ACK that no socket of it asked for.
+fn refusal() -> Body {
+    tcp(client(), service(), TcpFlags::RST, ISN.add(1), Seq(0))
+}
+
 fn gateway() -> IpAddr {
     "100.96.1.1".parse().unwrap()
 }

@@ -29,6 +29,9 @@ impl Handshake {
                 state
             }
             (S::SynSent | S::Misled | S::Rejected, E::SynAck(tcp)) => self.establish(&tcp),
+            (S::SynSent | S::Misled | S::Rejected, E::Refusal) if self.goal().is_some() => {
+                self.establish_unseen()
+            }
             // An answer from the wrong address outweighs an error: somebody is there.
             (S::SynSent | S::Rejected, E::Foreign(from, answer)) => self.mislead(from, answer),
             (S::Misled, E::Foreign(from, answer)) => {
@@ -103,6 +106,16 @@ impl Handshake {
             (S::Closing, E::Deadline) => S::Done,
 
             (
+                state @ (S::Idle
+                | S::SynSent
+                | S::Misled
+                | S::Rejected
+                | S::Open
+                | S::Closing
+                | S::Done),
+                E::Refusal,
+            )
+            | (
                 state @ S::Idle,
                 E::OwnSyn(_)
                 | E::SynAck(_)
@@ -183,7 +196,7 @@ impl Handshake {
         // A witness whose capture lost the SYN learns its number from the answer.
         self.isn = self.isn.or(Some(Self::acknowledged(tcp)));
         self.server_isn = Some(tcp.seq);
-        let (first, answered) = self.syn_times(tcp);
+        let (first, answered) = self.syn_times(Some(tcp));
         self.outcome = Outcome::Established {
             rtt_ns: nanos(self.now.since(answered)),
             connect_ns: nanos(self.now.since(first)),
@@ -218,10 +231,22 @@ impl Handshake {
         }
     }
 
+    /// Established by an answer that the capture lost and the own kernel refused within microseconds.
+    fn establish_unseen(&mut self) -> State {
+        let (first, answered) = self.syn_times(None);
+        self.outcome = Outcome::Established {
+            rtt_ns: nanos(self.now.since(answered)),
+            connect_ns: nanos(self.now.since(first)),
+        };
+        self.close()
+    }
+
     /// When the first SYN left, and the one that `answer` answers: the one whose timestamp it
     /// echoes (RFC 7323 3.2), or else the last. Seen leaving where it was seen, else handed out.
-    fn syn_times(&self, answer: &Tcp) -> (Timestamp, Timestamp) {
-        let echoed = answer.options.timestamps.map(|(_, echo)| echo);
+    fn syn_times(&self, answer: Option<&Tcp>) -> (Timestamp, Timestamp) {
+        let echoed = answer
+            .and_then(|answer| answer.options.timestamps)
+            .map(|(_, echo)| echo);
         let (mut first, mut last, mut named) = (None, None, None);
         for observation in self.record.iter() {
             let Some((_, tcp)) = observation.packet.tcp() else {

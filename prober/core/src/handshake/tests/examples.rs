@@ -65,6 +65,18 @@ fn the_founding_fault_is_mismatched_after_one_retransmission() {
 }
 
 #[test]
+fn an_answer_that_only_the_kernel_saw_is_known_by_its_refusal() {
+    let mut handshake = driver(Goal::HalfOpen);
+    transmitted(&mut handshake);
+    handshake.observe(&sent(ms(0), own_syn()), &[]);
+    handshake.observe(&sent(ms(1), refusal()), &[]);
+    run_out(&mut handshake);
+    let result = handshake.finish();
+    assert!(result.is_first_syn_success());
+    assert_eq!(result.server_isn, None);
+}
+
+#[test]
 fn a_right_answer_after_a_wrong_one_counts() {
     let mut handshake = driver(Goal::HalfOpen);
     handshake.observe(&received(ms(1), syn_ack_from(pod())), &[]);

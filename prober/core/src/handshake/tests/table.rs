@@ -69,11 +69,16 @@ fn the_table_of_transitions_is_this() {
         SERVER_ISN.add(1),
         Seq(0),
     );
-    let table: [(&str, Apply, [State; 7]); 10] = [
+    let table: [(&str, Apply, [State; 7]); 11] = [
         (
             "own SYN",
             Box::new(|handshake| handshake.observe(&sent(ms(2), own_syn()), &[])),
             [Idle, SynSent, Misled, Rejected, Open, Closing, Done],
+        ),
+        (
+            "the own kernel's RST to the address that was asked",
+            Box::new(|handshake| handshake.observe(&sent(ms(2), refusal()), &[])),
+            [Idle, Closing, Closing, Closing, Open, Closing, Done],
         ),
         (
             "SYN+ACK of the address that was asked",
