@@ -202,11 +202,11 @@ fn by_traffic(
     let received = tunnel_traffic(case, receiver, unit.family)?;
     let (name, sent) = sent;
     let received = received.1;
-    if sent.tx_dropped > 0 {
+    if let Some(said) = refused(&sent) {
         return Some(Death::new(
             Spot::Tunnel(sender.clone(), receiver.clone()),
             way,
-            format!("{sender} counted tx_dropped +{} at {name}", sent.tx_dropped),
+            format!("{sender} counted {said} at {name}"),
         ));
     }
     if sent.tx_packets > 0 && received.rx_packets == 0 {
@@ -242,4 +242,15 @@ pub(crate) fn tunnel_traffic(
             .is_some_and(|vxlan| vxlan.local.is_none_or(|local| Family::of(local) == family))
     })?;
     Some((tunnel.name.clone(), case.traffic(node, &tunnel.name)?))
+}
+
+/// What a tunnel could not send: over IPv4 it counts as dropped, over IPv6 as an error
+/// (`iptunnel_xmit_stats`, include/net/ip_tunnels.h).
+pub(crate) fn refused(sent: &LinkCounters) -> Option<String> {
+    match (sent.tx_dropped, sent.tx_errors) {
+        (0, 0) => None,
+        (0, errors) => Some(format!("tx_errors +{errors}")),
+        (dropped, 0) => Some(format!("tx_dropped +{dropped}")),
+        (dropped, errors) => Some(format!("tx_dropped +{dropped} and tx_errors +{errors}")),
+    }
 }

@@ -208,11 +208,18 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Opinion> {
         }));
     }
     let untranslated = case.at(&units).any(|unit| unit.route == Route::PodIp);
-    let opinion = if untranslated && lost >= 3 {
+    // A full connection table lets one in many through as well.
+    let table = place
+        .node
+        .as_ref()
+        .filter(|node| case.facts(node).is_none())
+        .map(|node| format!("nf_conntrack_count against nf_conntrack_max on {node}: a full table lets some through as well"));
+    let opinion = if untranslated && lost >= 3 && table.is_none() {
         Opinion::proves(Cause::PacketLoss, place, units.clone(), Proof::Packets)
     } else {
-        Opinion::fits(Cause::PacketLoss, place, units.clone())
-            .decided_by("more probes on the same paths: few losses leave a wide interval")
+        Opinion::fits(Cause::PacketLoss, place, units.clone()).decided_by(table.unwrap_or_else(
+            || "more probes on the same paths: few losses leave a wide interval".to_owned(),
+        ))
     };
     vec![
         opinion

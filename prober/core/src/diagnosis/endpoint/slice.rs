@@ -233,14 +233,18 @@ fn dead_address(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
     let copied = case
         .probes(unit)
         .find_map(|probe| named_by_own_copy(&probe.client))
-        .map(|address| address.ip());
+        .map(|address| address.ip())
+        .filter(|address| !is_known(case, *address));
     copied.or_else(|| {
         case.client_packets(unit)
             .find_map(|seen| match seen.packet.body {
+                // The node asks, which is no pod, for somebody who is none either.
                 Body::Resolution(asked)
                     if asked.kind == ResolutionKind::Request
-                        && !is_known(case, asked.target, unit.family)
-                        && !is_own(case, unit, asked.sender) =>
+                        && Family::of(asked.target) == unit.family
+                        && asked.target != asked.sender
+                        && !is_pod(case, asked.sender)
+                        && !is_known(case, asked.target) =>
                 {
                     Some(asked.target)
                 }
@@ -249,22 +253,22 @@ fn dead_address(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
     })
 }
 
-fn is_own(case: &Case<'_>, unit: &Unit, address: IpAddr) -> bool {
-    case.probes(unit)
-        .any(|probe| probe.client.src.ip() == address)
-}
-
-fn is_known(case: &Case<'_>, address: IpAddr, family: Family) -> bool {
-    let agent = case
-        .matrix
+/// Whether one of the run's pods has this address.
+fn is_pod(case: &Case<'_>, address: IpAddr) -> bool {
+    let family = Family::of(address);
+    case.matrix
         .agents
         .keys()
-        .any(|agent| case.address(agent, family) == Some(address));
-    let gateway = case.matrix.nodes.keys().any(|node| {
+        .any(|agent| case.address(agent, family) == Some(address))
+}
+
+/// Whether the address is a pod's, a node's, or some router's that has answered.
+fn is_known(case: &Case<'_>, address: IpAddr) -> bool {
+    let node = case.matrix.nodes.keys().any(|node| {
         case.facts(node)
             .is_some_and(|facts| facts.address(address).found().is_some())
     });
-    let tried = case
+    let router = case
         .matrix
         .paths
         .values()
@@ -272,7 +276,7 @@ fn is_known(case: &Case<'_>, address: IpAddr, family: Family) -> bool {
         .flat_map(|probe| &probe.client.observations)
         .filter_map(|seen| seen.packet.icmp())
         .any(|(ip, _)| ip.src == address);
-    agent || gateway || tried
+    is_pod(case, address) || node || router
 }
 
 fn how_it_died(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {

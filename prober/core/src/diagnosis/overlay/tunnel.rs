@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::locate::{Death, Spot, Way, death, tunnel_traffic};
+use crate::diagnosis::locate::{Death, Spot, Way, death, refused, tunnel_traffic};
 use crate::diagnosis::opinion::{Opinion, Place, Proof};
 use crate::diagnosis::overlay::neighbour::believes;
 use crate::diagnosis::symptom::{Symptom, Unit};
@@ -59,8 +59,8 @@ pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Opinion> {
         ));
     } else {
         for ((from, to), found) in &located {
-            let dropped =
-                tunnel_traffic(case, from, family).is_some_and(|(_, sent)| sent.tx_dropped > 0);
+            let dropped = tunnel_traffic(case, from, family)
+                .is_some_and(|(_, sent)| refused(&sent).is_some());
             let at = if dropped { from } else { to };
             let place = Place::between(from, to, Some(at), family);
             opinions.push(one_blocked(case, place, found, &located));
@@ -101,12 +101,10 @@ fn one_blocked(
         .keys()
         .filter_map(|(from, _)| {
             let (name, sent) = tunnel_traffic(case, from, family)?;
-            (sent.tx_dropped > 0).then(|| {
-                format!(
-                    "{from} counted tx_dropped +{} at {name}: its own OUTPUT drops them",
-                    sent.tx_dropped
-                )
-            })
+            let said = refused(&sent)?;
+            Some(format!(
+                "{from} counted {said} at {name}: its own OUTPUT drops them"
+            ))
         })
         .collect();
     let opinion = if known {

@@ -12,7 +12,11 @@ use crate::topology::{AgentId, Route};
 
 /// What this family has to say.
 pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
-    let silent = |unit: &Unit| unit.route == Route::Hairpin && unit.symptom == Symptom::Silent;
+    // IPv4 refuses packets from the own address; IPv6 takes them, and the pod answers itself.
+    let silent = |unit: &Unit| {
+        unit.route == Route::Hairpin
+            && matches!(unit.symptom, Symptom::Silent | Symptom::ForeignSynAck)
+    };
     let pods: Vec<(usize, AgentId, Family)> = case
         .failing(silent)
         .map(|(at, unit)| (at, unit.client.clone(), unit.family))
@@ -35,6 +39,9 @@ fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Opin
                 ))
                 .not(Cause::HairpinOff, "the bridge did send the packet back"),
         );
+    }
+    if unit.symptom != Symptom::Silent {
+        return None;
     }
     let reached_by_others = case.passes(|path| {
         path.family == family && path.server.as_ref() == Some(pod) && path.client != *pod

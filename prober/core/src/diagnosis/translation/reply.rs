@@ -16,7 +16,9 @@ use crate::topology::{NodeName, Route};
 /// Untranslated replies where the bridge is not to blame.
 pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
     let here = |unit: &Unit| unit.family == family && unit.client.node == *node;
-    let foreign = case.places(|unit| here(unit) && unit.symptom == Symptom::ForeignSynAck);
+    let foreign = case.places(|unit| {
+        here(unit) && unit.symptom == Symptom::ForeignSynAck && unit.route != Route::Hairpin
+    });
     if foreign.is_empty() {
         return Vec::new();
     }
@@ -49,9 +51,8 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
                 Symptom::Silent => {
                     unit.route == Route::Hairpin && unit.server_end != ServerEnd::Nothing
                 }
-                Symptom::ForeignReset => unit.route == Route::Hairpin,
-                Symptom::ForeignSynAck
-                | Symptom::Reset
+                Symptom::ForeignReset | Symptom::ForeignSynAck => unit.route == Route::Hairpin,
+                Symptom::Reset
                 | Symptom::Unreachable(_)
                 | Symptom::Lossy
                 | Symptom::Stalled
