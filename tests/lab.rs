@@ -26,7 +26,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use harness::{Fault, Lab};
 
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Labs side by side would starve each other's agents.
+    arguments.test_threads = arguments.test_threads.or(Some(1));
     if std::env::var_os("PROBER_SKIP_PRIVILEGED").is_some() {
         println!("left out: every test of the lab, since PROBER_SKIP_PRIVILEGED is set");
         libtest_mimic::run(&arguments, Vec::new()).exit();

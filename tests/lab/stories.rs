@@ -87,6 +87,8 @@ fn one_of_ten() -> Result<(), Failed> {
         "9",
         "--fault",
         "not-listening@node-7",
+        "--probes",
+        "30",
     ])?;
     report.names_only(&causes(&["not-listening"]))?;
     let diagnosis = report.diagnosis("not-listening")?;
