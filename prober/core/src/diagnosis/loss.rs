@@ -117,29 +117,37 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Opinion> {
     if paths.len() < 2 || windows.len() < 3 {
         return None;
     }
-    let from = windows.iter().map(|window| window.0).max()?;
-    let until = windows.iter().filter_map(|window| window.1).min()?;
+    // All but one in twenty: neighbours that are being resolved again delay a few.
+    let mut silent: Vec<Timestamp> = windows.iter().map(|window| window.0).collect();
+    let mut answered: Vec<Timestamp> = windows.iter().filter_map(|window| window.1).collect();
+    silent.sort_unstable();
+    answered.sort_unstable();
+    let from = *silent.get(silent.len() - 1 - silent.len() / 20)?;
+    let until = *answered.get(answered.len() / 20)?;
     let began = late.iter().map(|probe| probe.client.started).min()?;
     if from >= until {
         return None;
     }
     let mut well = 0;
-    for path in paths.iter().filter_map(|&id| case.path(id)) {
-        if path.path.server.is_some() {
-            well += counts(path).1;
-        }
-        // A balanced port goes on with the endpoints that are still reached.
-        let pinned = path.path.server.is_some();
-        let contradicts = path.probes.iter().filter(|_| pinned).any(|probe| {
+    let mut contradictions = 0;
+    // A balanced port goes on with the endpoints that are still reached: it contradicts nothing.
+    let pinned = paths
+        .iter()
+        .filter_map(|&id| case.path(id))
+        .filter(|path| path.path.server.is_some());
+    for path in pinned {
+        well += counts(path).1;
+        let contradicts = |probe: &&Evidence| {
             let probe = &probe.client;
             matches!(probe.outcome, Outcome::Established { .. })
                 && probe.syns <= 1
                 && probe.started > began
                 && probe.started < from
-        });
-        if contradicts {
-            return None;
-        }
+        };
+        contradictions += path.probes.iter().filter(contradicts).count();
+    }
+    if contradictions > late.len() / 20 {
+        return None;
     }
     let lost = u64::try_from(late.len()).unwrap_or(u64::MAX);
     if lost.saturating_mul(2) < well {

@@ -4,7 +4,7 @@ use prober_core::event::RungAnswer;
 use prober_core::facts::SysctlState;
 use prober_core::family::Family;
 use prober_core::mac::Mac;
-use prober_core::observation::OutcomeKind;
+use prober_core::observation::{EngineKind, Outcome, OutcomeKind};
 use prober_core::topology::{Path, Route, Scope};
 use prober_core::wire::Unreachable;
 
@@ -317,4 +317,56 @@ fn two_faults_at_once_are_both_named() {
     );
     assert_eq!(gateway(1, Family::Ipv4).to_string(), "100.96.1.1");
     assert_ne!(bridge_mac(1), Mac::BROADCAST);
+}
+
+#[test]
+fn silence_beside_a_rate_limited_refusal_of_the_same_pair_is_no_second_fault() {
+    let refused = Story::Icmp {
+        by: gateway(1, Family::Ipv4),
+        reason: Unreachable::Prohibited,
+        hop_limit: 64,
+        inner: 64,
+        after_ms: 0,
+    };
+    let cluster = Cluster::new(2)
+        .tell(|path| path.server == Some(server(1)), Story::Nothing)
+        .tell(
+            |path| across(1, 1)(path) && path.route == Route::PodIp,
+            refused,
+        )
+        .tell_any(|_| true, &server(1), Story::Nothing)
+        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["network-policy node-1 proven"]);
+}
+
+#[test]
+fn a_clients_own_unanswered_solicitation_is_silence_and_no_word_of_a_router() {
+    let mut cluster = Cluster::new(2)
+        .tell(at_1, Story::Nothing)
+        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+    for path in cluster.matrix.paths.values_mut() {
+        if path.path.route == Route::PodIp && path.path.scope() == Scope::SameNode {
+            for probe in path.probes.iter_mut().filter(|probe| probe.client.syns > 1) {
+                probe.client.outcome = Outcome::Unreachable {
+                    by: probe.client.src.ip(),
+                    reason: Unreachable::Host,
+                };
+            }
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+}
+
+#[test]
+fn a_raw_probes_own_closing_rst_is_no_refusal_of_the_answer() {
+    let mut cluster = Cluster::new(2)
+        .tell(|path| path.client == client(1), Story::Usurped)
+        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["duplicate-ip node-1 proven"]);
+    for path in cluster.matrix.paths.values_mut() {
+        for probe in &mut path.probes {
+            probe.client.engine = EngineKind::Raw;
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }

@@ -136,3 +136,39 @@ fn replies_that_are_never_tracked_are_no_fault_of_the_bridge() {
         .grows(1, "ConntrackInvalid", 6);
     assert_eq!(named(&cluster.matrix), ["reply-bypasses-nat node-1 proven"]);
 }
+
+#[test]
+fn the_remedy_of_the_founding_fault_can_be_pasted_and_lasts() {
+    let cluster = founding(Cluster::new(2), Family::Ipv4).facts(1, |facts| {
+        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
+    });
+    let found = diagnose(&cluster.matrix);
+    let commands: Vec<&str> = found[0]
+        .remedy
+        .iter()
+        .flat_map(|step| &step.commands)
+        .map(String::as_str)
+        .collect();
+    assert_eq!(commands[0], "modprobe br_netfilter");
+    for wanted in [
+        "/etc/modules-load.d/",
+        "/etc/sysctl.d/",
+        "hooks:",
+        "network-pre.target",
+        "kubelet.service",
+    ] {
+        assert!(
+            commands.iter().any(|command| command.contains(wanted)),
+            "{wanted}"
+        );
+    }
+}
+
+#[test]
+fn every_cause_that_is_named_comes_with_a_remedy_and_an_exhibit() {
+    let cluster = founding(Cluster::new(2), Family::Ipv4);
+    for diagnosis in diagnose(&cluster.matrix) {
+        assert!(!diagnosis.remedy.is_empty(), "{diagnosis:?}");
+        assert!(diagnosis.exhibit.is_some(), "{diagnosis:?}");
+    }
+}

@@ -19,7 +19,7 @@ pub(crate) fn units(matrix: &Matrix) -> Vec<Unit> {
 }
 
 fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
-    let believed = evidence.engines();
+    let is_socket_level = evidence.is_socket_level();
     let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
     let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
     let is_met = crate::diagnosis::case::counts(evidence).0.established > 0;
@@ -28,7 +28,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
         .get(&evidence.path.client)
         .is_some_and(|agent| agent.capture_dropped > 0);
     for (at, probe) in evidence.probes.iter().enumerate() {
-        if !believed.is_empty() && !believed.contains(&probe.client.engine) {
+        if is_socket_level && probe.client.engine == EngineKind::Raw {
             continue;
         }
         let server = server_of(matrix, evidence, probe);
