@@ -3,7 +3,7 @@
 //! Every handshake whose SYN is in a capture is shown, packet by packet, to a [`Handshake`] in the
 //! role of a witness; what both ends saw of one is joined by its initial sequence number, since
 //! no two clocks need agree. What a capture cannot decide is left out and told in
-//! [`Replay::notes`]: connections that began before it, SYNs whose deadline lies behind its end.
+//! `Replay::notes`: connections that began before it, SYNs whose deadline lies behind its end.
 //!
 //! [`Handshake`]: crate::handshake::Handshake
 

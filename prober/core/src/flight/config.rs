@@ -42,7 +42,7 @@ pub enum LaunchError {
         /// The family that is missing.
         family: Family,
     },
-    /// The kernel is to connect; see [`Flight::watch`].
+    /// The kernel is to connect; see `Flight::watch`.
     #[error(
         "a probe of {target} by the kernel's connect() is not launched here: connect, and let the flight watch"
     )]
