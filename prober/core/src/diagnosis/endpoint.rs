@@ -33,6 +33,7 @@ pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
         for node in case.nodes() {
             opinions.extend(slice::no_local_endpoint(case, node, family));
         }
+        opinions.extend(listener::refused_here(case, family));
         opinions.extend(duplicate::duplicate_client(case, family));
     }
     opinions

@@ -1,6 +1,7 @@
 //! Faults of the backend itself.
 
 use prober_core::diagnosis::{Segment, diagnose};
+use prober_core::evidence::Source;
 use prober_core::mac::Mac;
 use prober_core::topology::{Path, Route};
 
@@ -141,4 +142,24 @@ fn rsts_that_the_client_never_sent_show_another_pod_with_its_address() {
         Story::Usurped,
     );
     assert_eq!(named(&cluster.matrix), ["duplicate-ip node-1 proven"]);
+}
+
+#[test]
+fn from_one_host_alone_a_refusal_is_only_consistent_with_a_closed_port() {
+    let mut cluster = Cluster::new(1).tell(to(1), REFUSES).without_facts();
+    cluster.matrix.source = Source::Host;
+    cluster.matrix.agents.clear();
+    cluster
+        .matrix
+        .paths
+        .retain(|_, path| path.path.route == Route::PodIp);
+    for path in cluster.matrix.paths.values_mut() {
+        path.path.server = None;
+        path.backends.clear();
+        for probe in &mut path.probes {
+            probe.server = None;
+            probe.server_agent = None;
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["not-listening - consistent"]);
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::diagnosis::Segment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::endpoint::resetter::{Resetter, resetter};
+use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
 use crate::diagnosis::endpoint::to;
 use crate::diagnosis::opinion::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
@@ -49,6 +50,28 @@ pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -
         Opinion::fits(Cause::NotListening, place, unclear)
             .because(format!("connections to {server} are refused"))
             .decided_by("what the server's end sees: with a SYN and a RST of its own it is this; without, a rule sends the RST"),
+    )
+}
+
+/// This host was refused by an address that is none of ours: its own word is all there is.
+pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Opinion> {
+    if case.matrix.source != Source::Host {
+        return None;
+    }
+    let units = case.places(|unit| unit.family == family && unit.symptom == Symptom::Reset);
+    let unit = case.at(&units).next()?;
+    let asked = case.path(unit.path)?.target;
+    let seen = reset_packet(case, unit).and_then(|seen| seen.packet.tcp());
+    let ttl = seen.map_or_else(String::new, |(ip, _)| format!(" with TTL {}", ip.hop_limit));
+    let place = Place {
+        node: None,
+        segment: Segment::Unknown,
+        family,
+    };
+    Some(
+        Opinion::fits(Cause::NotListening, place, units)
+            .because(format!("{asked} refuses by RST{ttl}"))
+            .decided_by("a capture at the server's end: with a SYN and a RST of its own it is this; without, a rule on the way sends the RST (reject-reset)"),
     )
 }
 

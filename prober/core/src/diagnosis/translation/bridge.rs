@@ -9,6 +9,7 @@ use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::diagnosis::translation::reply::{is_unrestored, seen_at_ends};
 use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered};
 use crate::event::RungAnswer;
+use crate::evidence::Source;
 use crate::facts::SysctlState;
 use crate::family::Family;
 use crate::observation::Direction;
@@ -16,7 +17,7 @@ use crate::topology::{NodeName, Route, Scope};
 use crate::wire::IcmpKind;
 
 pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
-    let here = |unit: &Unit| unit.family == family && stays_on(unit, node);
+    let here = |unit: &Unit| unit.family == family && stays_on(case, unit, node);
     // A RST from the backend's own address that the backend did send is another fault (a closed
     // port) whose answer was bypassed as well; one that it did not send is a rule's.
     let mut units = case.places(|unit| {
@@ -100,9 +101,10 @@ pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family)
 }
 
 /// Services of this node that its own pods back: the only ones that the bridge can bypass.
-pub(crate) fn stays_on(unit: &Unit, node: &NodeName) -> bool {
+pub(crate) fn stays_on(case: &Case<'_>, unit: &Unit, node: &NodeName) -> bool {
     unit.client.node == *node
-        && unit.route.is_translated()
+        // What this host asks may be anything: an answer from elsewhere shows that it was translated.
+        && (unit.route.is_translated() || case.matrix.source == Source::Host)
         && unit.route != Route::Hairpin
         && !unit.is_cross_node()
 }
@@ -133,7 +135,7 @@ pub(crate) fn direct_over_bridge(case: &Case<'_>, unit: &Unit) -> Option<bool> {
 pub(crate) fn fingerprint(case: &Case<'_>, node: &NodeName, family: Family) -> BTreeSet<usize> {
     let silent = case.places(|unit| {
         unit.family == family
-            && stays_on(unit, node)
+            && stays_on(case, unit, node)
             && unit.symptom == Symptom::Silent
             && case.client_packets(unit).next().is_none()
     });
