@@ -93,13 +93,15 @@ impl Run {
             | Event::Facts(_)
             | Event::Notice { .. } => None,
         };
-        // Whoever is being removed leaves others without an answer.
-        let is_spoilt =
-            self.phase == Phase::Removing && matches!(event, Event::Probe(_) | Event::Tally(_));
-        if !is_spoilt {
+        // Whoever is being removed leaves others without an answer, and who wakes up only to be
+        // removed was not heard when it mattered.
+        let is_late = self.phase == Phase::Removing;
+        if !(is_late && matches!(event, Event::Probe(_) | Event::Tally(_))) {
             self.collection.take(agent, event);
         }
-        let Some(round) = done else { return };
+        let Some(round) = done.filter(|_| !is_late) else {
+            return;
+        };
         self.undone.remove(&(agent.clone(), round));
         let owes = self.undone.iter().any(|(waiting, _)| waiting == agent);
         if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
