@@ -20,7 +20,7 @@ use crate::observation::{Direction, Exchange, Observation, Outcome, ProbeResult}
 use crate::plan::{Method, ProbePlan};
 use crate::time::Timestamp;
 use crate::topology::PathId;
-use crate::wire::{Body, Segment, Seq};
+use crate::wire::{Body, Segment, Seq, TcpFlags};
 
 pub use config::{FlightConfig, LaunchError};
 
@@ -186,6 +186,9 @@ impl Flight {
                     SocketAddr::new(ip.src, tcp.src_port),
                     SocketAddr::new(ip.dst, tcp.dst_port),
                 );
+                if observation.direction == Direction::Sent && tcp.flags.has(TcpFlags::RST) {
+                    self.spare_reset(src, dst, tcp.seq);
+                }
                 let addressed = self.owner(dst);
                 if addressed.is_some() && observation.direction == Direction::Sent {
                     // The other end is on this host as well: what it sends over the loopback is received at once.
@@ -263,6 +266,15 @@ impl Flight {
             self.settle(slot);
             self.land(slot);
         }
+    }
+
+    /// Where a port is not muted the kernel resets a SYN+ACK by itself, with the same number, and the capture shows
+    /// it next: then ours, which would be the same packet again, need not be sent. Only the segment queued last is
+    /// looked at, so nothing is searched.
+    fn spare_reset(&mut self, src: SocketAddr, dst: SocketAddr, seq: Seq) {
+        self.transmit.pop_if(|queued| {
+            queued.flags == TcpFlags::RST && (queued.src, queued.dst, queued.seq) == (src, dst, seq)
+        });
     }
 
     fn own_end(&self, target: SocketAddr) -> Result<(IpAddr, u16), LaunchError> {

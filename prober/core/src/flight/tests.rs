@@ -111,6 +111,32 @@ fn run_out(flight: &mut Flight) -> Vec<ProbeResult> {
 }
 
 #[test]
+fn a_reset_that_the_kernel_has_sent_is_not_sent_again() {
+    let mut flight = flight(40_000..=40_003);
+    let mut syns = Vec::new();
+    for _ in 0..2 {
+        flight.launch(START, &syn_plan()).unwrap();
+        syns.append(&mut transmitted(&mut flight));
+    }
+    let by_kernel = |syn: &Segment, seq| {
+        let body = tcp(syn.src, syn.dst, TcpFlags::RST, seq, Seq(0));
+        seen(ms(1), Direction::Sent, body)
+    };
+    flight.observe(&answer(service(), &syns[0], ms(1)), &[]);
+    flight.observe(&by_kernel(&syns[0], syns[0].seq.add(1)), &[]);
+    assert_eq!(transmitted(&mut flight), []);
+    // One with another number resets nothing at the server, so ours is still needed.
+    flight.observe(&answer(service(), &syns[1], ms(1)), &[]);
+    flight.observe(&by_kernel(&syns[1], syns[1].seq), &[]);
+    let resets = transmitted(&mut flight);
+    assert_eq!(resets.len(), 1);
+    assert_eq!((resets[0].flags, resets[0].dst), (TcpFlags::RST, service()));
+    let results = run_out(&mut flight);
+    assert_eq!(results.len(), 2);
+    assert!(results.iter().all(ProbeResult::is_first_syn_success));
+}
+
+#[test]
 fn every_answer_finds_its_own_probe_whoever_sends_it() {
     let mut flight = flight(20_000..=20_999);
     for _ in 0..1000 {
