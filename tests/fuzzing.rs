@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use prober_core::capture::{self, Remarked, View};
+use prober_core::diagnosis::diagnose;
 use prober_core::event::Event;
 use prober_core::observation::{Direction, Observation};
 use prober_core::plan::{Allowed, Plan, Prefix};
@@ -170,15 +171,26 @@ fn craft_again(ip: &Ip, tcp: &Tcp, payload: &[u8]) {
 }
 
 /// A capture file of anybody's making. Refused, or read into packets that are still the same when they are written to a
-/// capture and read again.
+/// capture and read again, and that are diagnosed like any others.
 ///
 /// # Panics
 ///
-/// Where a packet is of no interface, or is lost or changed on the way through another capture.
+/// Where a packet is of no interface, or is lost or changed on the way through another capture, or where a diagnosis
+/// names a path that there is not.
 pub fn replay(data: &[u8]) -> Verdict {
     let Ok(capture) = capture::read(data) else {
         return Verdict::Refused;
     };
+    let matrix = prober_core::replay::replay(std::slice::from_ref(&capture)).matrix;
+    for diagnosis in diagnose(&matrix) {
+        assert!(
+            diagnosis
+                .paths
+                .iter()
+                .all(|path| matrix.paths.contains_key(path)),
+            "{diagnosis:?} is about a path that was not replayed"
+        );
+    }
     let mut seen: Vec<Vec<Observation>> = vec![Vec::new(); capture.interfaces.len()];
     for captured in &capture.packets {
         assert!(
