@@ -187,6 +187,23 @@ pub struct Witness {
     pub observations: Vec<Observation>,
 }
 
+impl Witness {
+    /// The witness of an end that listens and has seen nothing yet.
+    pub const fn of_nothing(isn: Seq, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            isn,
+            peer,
+            local,
+            syns: 0,
+            syn_acks: 0,
+            acks: 0,
+            resets_received: 0,
+            resets_sent: 0,
+            observations: Vec::new(),
+        }
+    }
+}
+
 /// What a TTL ladder met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ladder {

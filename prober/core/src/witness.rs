@@ -202,17 +202,7 @@ impl Witnesses {
             self.prune();
         }
         let (peer, local) = ends;
-        let fresh = Witness {
-            isn,
-            peer,
-            local,
-            syns: 0,
-            syn_acks: 0,
-            acks: 0,
-            resets_received: 0,
-            resets_sent: 0,
-            observations: Vec::new(),
-        };
+        let fresh = Witness::of_nothing(isn, peer, local);
         self.order.push_back((ends, isn));
         self.handshakes.insert(
             ends,

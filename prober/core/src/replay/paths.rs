@@ -299,17 +299,8 @@ impl Listening {
         let local = joined.translated.unwrap_or(joined.client.target);
         let (from, to) = self.0.get(&(joined.observer, local.ip()))?;
         let at = joined.client.started;
-        (*from < at && at < *to).then(|| Witness {
-            isn: joined.client.isn,
-            peer: joined.client.client,
-            local,
-            syns: 0,
-            syn_acks: 0,
-            acks: 0,
-            resets_received: 0,
-            resets_sent: 0,
-            observations: Vec::new(),
-        })
+        (*from < at && at < *to)
+            .then(|| Witness::of_nothing(joined.client.isn, joined.client.client, local))
     }
 }
 

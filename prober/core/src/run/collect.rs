@@ -7,7 +7,6 @@ use crate::event::{Event, Tally, Witness};
 use crate::evidence::{Evidence, Matrix};
 use crate::observation::{ProbeResult, Tier};
 use crate::topology::{AgentId, PathId, Route};
-use crate::wire::Seq;
 
 /// The matrix while it grows.
 #[derive(Clone, Debug, Default)]
@@ -156,7 +155,11 @@ impl Collection {
                     evidence.server_agent = Some(agent.clone());
                     evidence.server = Some(witness.clone());
                 } else if !expected.is_empty() && expected.iter().all(listened) {
-                    evidence.server = Some(nothing_seen(&evidence.client, isn));
+                    evidence.server = Some(Witness::of_nothing(
+                        isn,
+                        evidence.client.src,
+                        evidence.client.dst,
+                    ));
                     if let [only] = expected.as_slice() {
                         evidence.server_agent = Some((*only).clone());
                     }
@@ -164,20 +167,5 @@ impl Collection {
             }
         }
         matrix
-    }
-}
-
-/// The witness of an end that listened and saw nothing.
-fn nothing_seen(client: &ProbeResult, isn: Seq) -> Witness {
-    Witness {
-        isn,
-        peer: client.src,
-        local: client.dst,
-        syns: 0,
-        syn_acks: 0,
-        acks: 0,
-        resets_received: 0,
-        resets_sent: 0,
-        observations: Vec::new(),
     }
 }
