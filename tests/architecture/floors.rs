@@ -4,7 +4,11 @@ use serde::Deserialize;
 
 /// A crate and the crates of ours that its product code may name.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("prober", &["prober-core", "prober-agent", "prober-lab"]),
+    (
+        "prober",
+        &["prober-core", "prober-agent", "prober-lab", "controller"],
+    ),
+    ("controller", &["prober-core"]),
     ("prober-lab", &["prober-core"]),
     ("prober-agent", &["prober-core", "prober-net"]),
     ("prober-net", &["prober-core"]),
@@ -16,6 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "prober-net",
             "prober-agent",
             "prober-lab",
+            "controller",
             "prober",
         ],
     ),
