@@ -30,15 +30,6 @@ const KERNEL_PROBES: u32 = 3;
 /// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
 
-/// The routes that the lab has.
-const ROUTES: [Route; 5] = [
-    Route::PodIp,
-    Route::ClusterIp,
-    Route::ClusterIpAny,
-    Route::ProberLocal,
-    Route::Hairpin,
-];
-
 /// When placing and publishing have failed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -68,6 +59,10 @@ pub(crate) struct RunArgs {
     /// How many other nodes each node is paired with
     #[arg(long, value_name = "N", default_value_t = 3, env = "PROBER_PEERS")]
     peers: usize,
+
+    /// How many servers, endpoints of the test Service, each node gets
+    #[arg(long, value_name = "N", default_value = "1", env = "PROBER_SERVERS")]
+    servers: NonZeroU8,
 
     /// Break the lab first; may be given several times (`prober lab faults` lists them)
     #[arg(long = "fault", value_name = "FAULT[@NODE]", requires = "lab")]
@@ -107,7 +102,7 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
     if !args.lab {
         bail!("prober run on a cluster is not in this build yet: use --lab");
     }
-    let lab = LabSpec::new(args.nodes)?;
+    let lab = LabSpec::new(args.nodes, args.servers.get())?;
     let spec = spec(args, &lab)?;
     for fault in &args.faults {
         fault.node_in(&lab)?;
@@ -164,8 +159,8 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
         nodes,
         selected,
         peers: args.peers,
-        servers_per_node: NonZeroU8::MIN,
-        routes: ROUTES.into(),
+        servers_per_node: args.servers,
+        routes: Route::ALL.into(),
         families: args.family.list(),
         tier: Tier::from(args.tier),
         kernel_probes: KERNEL_PROBES,
