@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -9,12 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use prober_core::diagnosis::diagnose;
-use prober_core::evidence::{Matrix, PathEvidence};
+use prober_core::evidence::PathEvidence;
 use prober_core::observation::Tier;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{Ending, FleetEvent, Run, RunSpec};
+use prober_core::run::{Finished, FleetEvent, Run, RunSpec};
 use prober_core::time::Timestamp;
-use prober_core::topology::NodeName;
+use prober_core::topology::{NodeName, Route};
 use prober_lab::isolate::{self, Side};
 use prober_lab::{FaultAt, Lab, LabFleet, LabSpec};
 
@@ -59,6 +60,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 3, env = "PROBER_PEERS")]
     peers: usize,
 
+    /// How many servers, endpoints of the test Service, each node gets
+    #[arg(long, value_name = "N", default_value = "1", env = "PROBER_SERVERS")]
+    servers: NonZeroU8,
+
     /// Break the lab first; may be given several times (`prober lab faults` lists them)
     #[arg(long = "fault", value_name = "FAULT[@NODE]", requires = "lab")]
     faults: Vec<FaultAt>,
@@ -97,7 +102,7 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
     if !args.lab {
         bail!("prober run on a cluster is not in this build yet: use --lab");
     }
-    let lab = LabSpec::new(args.nodes)?;
+    let lab = LabSpec::new(args.nodes, args.servers.get())?;
     let spec = spec(args, &lab)?;
     for fault in &args.faults {
         fault.node_in(&lab)?;
@@ -124,11 +129,11 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
     }
     let fleet =
         LabFleet::start(lab, &args.faults, command, orders, tellers).context("break the lab")?;
-    let (matrix, ending) = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
+    let finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
     fleet.join();
     progress.clear();
-    tell(args, &matrix, &ending, meta(words, started, &ending))
+    tell(args, &finished, words, started)
 }
 
 /// How an agent is started: this program again.
@@ -149,10 +154,13 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
     let nonce = RandomState::new().hash_one(now());
     Ok(RunSpec {
         run: format!("lab-{:08x}", nonce >> 32),
+        pod_prefix: String::new(),
         nonce,
         nodes,
         selected,
         peers: args.peers,
+        servers_per_node: args.servers,
+        routes: Route::ALL.into(),
         families: args.family.list(),
         tier: Tier::from(args.tier),
         kernel_probes: KERNEL_PROBES,
@@ -164,7 +172,7 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
 }
 
 /// What the evidence itself does not know.
-pub(crate) fn meta(words: &[OsString], started: Timestamp, ending: &Ending) -> Meta {
+pub(crate) fn meta(words: &[OsString], started: Timestamp, completion: Completion) -> Meta {
     let mut command: Vec<String> = words
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
@@ -179,23 +187,28 @@ pub(crate) fn meta(words: &[OsString], started: Timestamp, ending: &Ending) -> M
         command,
         started,
         duration: now().since(started),
-        completion: match ending {
-            Ending::Complete => Completion::Complete,
-            Ending::Interrupted | Ending::CouldNotRun(_) => Completion::Interrupted,
-        },
+        completion,
         notes: Vec::new(),
     }
 }
 
-fn tell(args: &RunArgs, matrix: &Matrix, ending: &Ending, meta: Meta) -> anyhow::Result<ExitCode> {
+fn tell(
+    args: &RunArgs,
+    finished: &Finished,
+    words: &[OsString],
+    started: Timestamp,
+) -> anyhow::Result<ExitCode> {
+    let Finished {
+        matrix,
+        completion,
+        notes,
+    } = finished;
     let is_measured = |path: &PathEvidence| path.total().outcomes.total() > 0;
-    match ending {
-        Ending::Interrupted if !matrix.paths.values().any(is_measured) => {
-            bail!("the run was interrupted before anything was measured")
-        }
-        Ending::Complete | Ending::Interrupted => {}
-        Ending::CouldNotRun(reason) => bail!("the run could not be done: {reason}"),
+    if *completion == Completion::Interrupted && !matrix.paths.values().any(is_measured) {
+        bail!("the run was interrupted before anything was measured");
     }
+    let mut meta = meta(words, started, completion.clone());
+    meta.notes.clone_from(notes);
     let report = Report::new(matrix, &diagnose(matrix), meta);
     if let Some(path) = &args.pcapng {
         show::file(path, &pcapng::capture(&report)?)?;

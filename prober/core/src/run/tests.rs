@@ -1,24 +1,36 @@
 //! A run against a model of a fleet: it always ends, and nothing stays placed.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
-use crate::evidence::PathEvidence;
+use crate::evidence::{Matrix, PathEvidence};
 use crate::family::Family;
 use crate::latency::Latency;
 use crate::observation::EngineKind;
-use crate::plan::Plan;
+use crate::plan::{Plan, Reading};
+use crate::topology::Route;
 
 /// A fleet that answers at once and remembers what is placed.
 #[derive(Default)]
 struct ModelFleet {
     placed: BTreeSet<AgentId>,
     commands: usize,
-    broken: Option<AgentId>,
+    /// What it was told to place, in order.
+    history: Vec<AgentId>,
+    /// Cannot be started.
+    broken: BTreeSet<AgentId>,
+    /// Ends when it is to probe.
+    mortal: Option<AgentId>,
+    /// Never says a word.
     silent: Option<AgentId>,
+    /// Whoever asks this port gets no answer.
+    dead_port: Option<u16>,
+    /// Who took a reading, and with which plan.
+    readings: Vec<(AgentId, u32)>,
 }
 
 fn address(agent: &AgentId) -> IpAddr {
@@ -40,22 +52,22 @@ impl ModelFleet {
     fn obey(&mut self, command: FleetCommand) -> Vec<FleetEvent> {
         self.commands += 1;
         match command {
-            FleetCommand::ReadFacts(nodes) => nodes
-                .into_iter()
-                .map(|node| FleetEvent::Facts(node, Ok(Box::default())))
-                .collect(),
             FleetCommand::Place(placements) => placements
                 .into_iter()
-                .map(|Placement { agent, .. }| {
-                    if self.broken.as_ref() == Some(&agent) {
+                .flat_map(|Placement { agent, plan, .. }| {
+                    self.history.push(agent.clone());
+                    if self.broken.contains(&agent) {
                         let reason = "no image".to_owned();
-                        return FleetEvent::AgentFailed { agent, reason };
+                        return vec![FleetEvent::AgentFailed { agent, reason }];
                     }
                     self.placed.insert(agent.clone());
-                    FleetEvent::AgentReady {
+                    let ready = FleetEvent::AgentReady {
                         addresses: vec![address(&agent)],
                         agent,
-                    }
+                    };
+                    let mut events = self.run_plan(plan);
+                    events.insert(0, ready);
+                    events
                 })
                 .collect(),
             FleetCommand::Publish(endpoints) => {
@@ -67,6 +79,10 @@ impl ModelFleet {
                         .collect(),
                     any: vec![SocketAddr::new(vip, 80)],
                     local: vec![SocketAddr::from(([100, 67, 30, 134], 80))],
+                    node_ports: (30_000..)
+                        .take(endpoints.slots.len())
+                        .map(|port| vec![SocketAddr::from(([172, 20, 0, 11], port))])
+                        .collect(),
                     not_ready: Vec::new(),
                 })]
             }
@@ -78,9 +94,15 @@ impl ModelFleet {
         }
     }
 
-    fn run_plan(&self, plan: Plan) -> Vec<FleetEvent> {
+    fn run_plan(&mut self, plan: Plan) -> Vec<FleetEvent> {
         if self.silent.as_ref() == Some(&plan.agent) {
             return Vec::new();
+        }
+        if self.mortal.as_ref() == Some(&plan.agent) && !plan.probes.is_empty() {
+            return vec![FleetEvent::AgentFailed {
+                agent: plan.agent,
+                reason: "it was evicted".to_owned(),
+            }];
         }
         let mut lines = vec![Event::Hello(Hello {
             schema: EVENT_SCHEMA.to_owned(),
@@ -91,16 +113,26 @@ impl ModelFleet {
             limits: Vec::new(),
             at: Timestamp::default(),
         })];
+        if plan.facts == Reading::Take {
+            self.readings.push((plan.agent.clone(), plan.generation));
+            lines.push(Event::Facts(Box::default()));
+        }
         lines.extend(plan.probes.iter().map(|probe| {
             let count = u64::from(probe.count);
+            let (established, timeout) = if self.dead_port == Some(probe.target.port()) {
+                (0, count)
+            } else {
+                (count, 0)
+            };
             Event::Tally(Tally {
                 path: probe.path,
                 engine: EngineKind::Kernel,
                 outcomes: OutcomeCounts {
-                    established: count,
+                    established,
+                    timeout,
                     ..OutcomeCounts::default()
                 },
-                first_syn_success: count,
+                first_syn_success: established,
                 rtt: Latency::new(),
             })
         }));
@@ -125,10 +157,13 @@ fn spec(nodes: usize) -> RunSpec {
         .collect();
     RunSpec {
         run: "test".to_owned(),
+        pod_prefix: String::new(),
         nonce: 7,
         selected: nodes.clone(),
         nodes,
         peers: 3,
+        servers_per_node: NonZeroU8::MIN,
+        routes: Route::ALL.into(),
         families: vec![Family::Ipv4],
         tier: Tier::T2,
         kernel_probes: 3,
@@ -140,15 +175,17 @@ fn spec(nodes: usize) -> RunSpec {
 }
 
 /// Runs to the end; after `limit` commands the user interrupts.
-fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matrix, Ending) {
+fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matrix, Completion) {
     let mut now = Timestamp::from_nanos(1);
     let mut events = VecDeque::new();
     let mut interrupted = false;
     run.start(now);
     for _ in 0..10_000 {
         if run.phase() == Phase::Ended {
-            let (matrix, ending) = run.finish();
-            return (fleet, matrix, ending);
+            let Finished {
+                matrix, completion, ..
+            } = run.finish();
+            return (fleet, matrix, completion);
         }
         if fleet.commands >= limit && !interrupted {
             interrupted = true;
@@ -169,11 +206,11 @@ fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matri
 #[test]
 fn a_healthy_fleet_is_probed_once_and_left_empty() {
     let (fleet, matrix, ending) = play(ModelFleet::default(), Run::new(spec(2)), usize::MAX);
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, Completion::Complete);
     assert!(fleet.placed.is_empty());
     // Two directions across, two on the same node, each by pod-ip and cluster-ip; and per node
-    // prober-local, any and hairpin.
-    assert_eq!(matrix.paths.len(), 4 * 2 + 2 * 3);
+    // prober-local, any and hairpin; and each pair by node-port and host-network.
+    assert_eq!(matrix.paths.len(), 4 * 4 + 2 * 3);
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
     assert!(matrix.agents.values().all(|agent| agent.heard));
 }
@@ -182,11 +219,11 @@ fn a_healthy_fleet_is_probed_once_and_left_empty() {
 fn an_agent_that_cannot_start_on_a_node_under_test_ends_the_run_with_its_reason() {
     let broken = AgentId::new("node-2", "node-2-client");
     let fleet = ModelFleet {
-        broken: Some(broken),
+        broken: [broken].into(),
         ..ModelFleet::default()
     };
-    let (fleet, _, ending) = play(fleet, Run::new(spec(2)), usize::MAX);
-    let Ending::CouldNotRun(reason) = ending else {
+    let (fleet, _, ending) = play(fleet, only("node-2", 2), usize::MAX);
+    let Completion::CouldNotRun { reason } = ending else {
         panic!("{ending:?}")
     };
     assert!(
@@ -197,18 +234,14 @@ fn an_agent_that_cannot_start_on_a_node_under_test_ends_the_run_with_its_reason(
 }
 
 #[test]
-fn a_peer_that_cannot_start_is_left_out() {
+fn a_peer_that_cannot_start_leaves_its_paths_unprobed_with_the_reason() {
     let broken = AgentId::new("node-2", "node-2-server");
     let fleet = ModelFleet {
-        broken: Some(broken.clone()),
+        broken: [broken.clone()].into(),
         ..ModelFleet::default()
     };
-    let run = Run::new(RunSpec {
-        selected: vec![NodeName::new("node-1")],
-        ..spec(3)
-    });
-    let (_, matrix, ending) = play(fleet, run, usize::MAX);
-    assert_eq!(ending, Ending::Complete);
+    let (_, matrix, ending) = play(fleet, only("node-1", 3), usize::MAX);
+    assert_eq!(ending, Completion::Complete);
     assert!(
         matrix
             .paths
@@ -216,6 +249,150 @@ fn a_peer_that_cannot_start_is_left_out() {
             .all(|path| path.path.server.as_ref() != Some(&broken))
     );
     assert!(matrix.agents[&broken].failed.is_some());
+    let unprobed = matrix.unprobed.iter();
+    assert!(
+        unprobed
+            .clone()
+            .all(|(path, reason)| path.server.as_ref() == Some(&broken)
+                && reason.contains("node-2-server on node-2: no image"))
+    );
+    assert!(unprobed.count() > 0);
+}
+
+/// A run of one node of so many.
+fn only(node: &str, nodes: usize) -> Run {
+    Run::new(RunSpec {
+        selected: vec![NodeName::new(node)],
+        ..spec(nodes)
+    })
+}
+
+#[test]
+fn one_of_several_nodes_under_test_that_cannot_be_probed_is_told_after_the_others_are() {
+    let fleet = ModelFleet {
+        broken: [AgentId::new("node-2", "node-2-client")].into(),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, completion) = play(fleet, Run::new(spec(3)), usize::MAX);
+    assert!(matches!(completion, Completion::CouldNotRun { .. }));
+    assert!(matrix.paths.len() > 20 && matrix.paths.values().all(PathEvidence::is_clean));
+}
+
+#[test]
+fn facts_are_read_before_anything_else_is_placed_on_a_node_under_test_and_peers_do_not_wait() {
+    let (fleet, matrix, _) = play(ModelFleet::default(), only("node-2", 3), usize::MAX);
+    let place = |pod: &str| {
+        let of_pod = |agent: &AgentId| agent.pod == pod;
+        fleet.history.iter().position(of_pod).unwrap()
+    };
+    for peer in ["node-1-client", "node-1-server", "node-3-client"] {
+        assert!(place(peer) < place("node-2-client"), "{:?}", fleet.history);
+    }
+    assert!(place("node-2-host") < place("node-2-client"));
+    let read: Vec<_> = matrix.nodes.keys().map(NodeName::as_str).collect();
+    assert_eq!(read, ["node-2"]);
+    assert_eq!(fleet.readings.len(), 1);
+}
+
+#[test]
+fn a_host_that_cannot_be_placed_costs_the_facts_of_its_node_and_nothing_else() {
+    let fleet = ModelFleet {
+        broken: [AgentId::new("node-1", "node-1-host")].into(),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, completion) = play(fleet, only("node-1", 2), usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    let unread = matrix.nodes[&NodeName::new("node-1")].unread.as_deref();
+    assert_eq!(unread, Some("no image"));
+    assert_eq!(matrix.unprobed, BTreeMap::new());
+    assert!(matrix.paths.values().all(PathEvidence::is_clean));
+}
+
+#[test]
+fn nodes_at_the_ends_of_failing_paths_are_read_again_and_others_are_not() {
+    let fleet = ModelFleet {
+        // Slot 1 is that of node-2.
+        dead_port: Some(9_001),
+        ..ModelFleet::default()
+    };
+    let run = Run::new(RunSpec {
+        routes: [Route::Hairpin].into(),
+        ..spec(3)
+    });
+    let (fleet, matrix, completion) = play(fleet, run, usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    let again: Vec<_> = fleet
+        .readings
+        .iter()
+        .filter(|(_, generation)| *generation > 1)
+        .map(|(agent, generation)| (agent.pod.as_str(), *generation))
+        .collect();
+    assert_eq!(again, [("node-2-host", 3), ("node-2-host", 4)]);
+    let node = &matrix.nodes[&NodeName::new("node-2")];
+    assert!(node.before.is_some() && node.during.is_some() && node.after.is_some());
+}
+
+#[test]
+fn an_agent_that_ends_in_mid_run_takes_its_paths_along_and_no_others() {
+    let mortal = AgentId::new("node-1", "node-1-client");
+    let fleet = ModelFleet {
+        mortal: Some(mortal.clone()),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, completion) = play(fleet, only("node-1", 2), usize::MAX);
+    let Completion::CouldNotRun { reason } = completion else {
+        panic!("{completion:?}")
+    };
+    assert!(reason.contains("it was evicted"), "{reason}");
+    assert!(matrix.unprobed.keys().all(|path| path.client == mortal));
+    assert!(!matrix.unprobed.is_empty() && !matrix.paths.is_empty());
+    assert!(matrix.paths.values().all(PathEvidence::is_clean));
+}
+
+#[test]
+fn a_fleet_that_cannot_go_on_ends_the_run_with_what_it_has() {
+    let mut run = Run::new(spec(2));
+    run.start(Timestamp::from_nanos(1));
+    let facts = Event::Facts(Box::default());
+    let agent = AgentId::new("node-1", "node-1-host");
+    let now = Timestamp::from_nanos(2);
+    run.handle(
+        FleetEvent::AgentLine {
+            agent,
+            event: facts,
+        },
+        now,
+    );
+    let reason = "the API server is gone".to_owned();
+    run.handle(FleetEvent::Note("node-1 is cordoned".to_owned()), now);
+    run.handle(FleetEvent::Failed(reason.clone()), now);
+    assert_eq!(run.phase(), Phase::Removing);
+    let finished = run.finish();
+    assert_eq!(finished.completion, Completion::CouldNotRun { reason });
+    assert_eq!(finished.notes, ["node-1 is cordoned"]);
+    assert_eq!(finished.matrix.nodes.len(), 1);
+}
+
+#[test]
+fn several_servers_a_node_share_the_slots_and_each_is_asked() {
+    let run = Run::new(RunSpec {
+        servers_per_node: NonZeroU8::new(4).unwrap(),
+        ..spec(3)
+    });
+    let (_, matrix, completion) = play(ModelFleet::default(), run, usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    let count = |route| {
+        let paths = matrix.paths.values();
+        paths.filter(|path| path.path.route == route).count()
+    };
+    assert_eq!(count(Route::ClusterIp), 9 * 4);
+    assert_eq!(count(Route::Hairpin), 3 * 4);
+    assert_eq!(count(Route::HostNetwork), 9);
+    let local = matrix
+        .paths
+        .values()
+        .find(|path| path.path.route == Route::ProberLocal);
+    assert_eq!(local.map(|path| path.backends.len()), Some(4));
 }
 
 #[test]
@@ -226,14 +403,28 @@ fn an_agent_that_never_reports_does_not_hold_up_the_run() {
         ..ModelFleet::default()
     };
     let (_, matrix, ending) = play(fleet, Run::new(spec(2)), usize::MAX);
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, Completion::Complete);
     assert!(!matrix.agents[&silent].heard);
 }
 
 proptest! {
     #[test]
-    fn a_run_stopped_at_any_command_leaves_nothing_placed(limit in 0_usize..40, nodes in 1_usize..5) {
-        let (fleet, _, _) = play(ModelFleet::default(), Run::new(spec(nodes)), limit);
+    fn a_run_stopped_at_any_command_leaves_nothing_placed(
+        limit in 0_usize..40,
+        nodes in 1_usize..5,
+        broken in proptest::collection::btree_set((1_u8..5, 0_usize..3), 0..4),
+        dead_port in proptest::option::of(9_000_u16..9_004),
+    ) {
+        let role = |at: usize| ["client", "server", "host"][at];
+        let fleet = ModelFleet {
+            broken: broken
+                .into_iter()
+                .map(|(node, at)| AgentId::new(format!("node-{node}"), format!("node-{node}-{}", role(at))))
+                .collect(),
+            dead_port,
+            ..ModelFleet::default()
+        };
+        let (fleet, ..) = play(fleet, Run::new(spec(nodes)), limit);
         prop_assert!(fleet.placed.is_empty());
     }
 }
