@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::mark::marks;
 use super::share::{interval, share, two_digits};
 use super::{
-    AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse,
-    ExclusionReport, Exhibit, Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA,
-    Report, RttReport, Verdict,
+    AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse, Exhibit,
+    Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport, Verdict,
 };
 use crate::diagnosis::Diagnosis;
 use crate::event::OutcomeCounts;
@@ -257,13 +256,7 @@ fn told(diagnosis: &Diagnosis, places: &BTreeMap<(PathId, usize), usize>) -> Dia
         tier,
         paths,
         evidence,
-        excluded: excluded
-            .into_iter()
-            .map(|exclusion| ExclusionReport {
-                cause: exclusion.cause,
-                because: exclusion.because,
-            })
-            .collect(),
+        excluded,
         would_decide,
         remedy,
         exhibit: exhibit.and_then(|(path, probe)| {
