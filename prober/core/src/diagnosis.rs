@@ -99,7 +99,7 @@ pub struct Diagnosis {
 }
 
 /// A cause that the evidence rules out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exclusion {
     /// The cause.
     pub cause: Cause,

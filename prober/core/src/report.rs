@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::{Confidence, Remedy, Segment};
+use crate::diagnosis::{Confidence, Exclusion, Remedy, Segment};
 use crate::evidence::Source;
 use crate::facts::{Counters, NodeFacts};
 use crate::family::Family;
@@ -196,22 +196,13 @@ pub struct DiagnosisReport {
     /// What was seen, strongest first.
     pub evidence: Vec<String>,
     /// What was ruled out, and by what.
-    pub excluded: Vec<ExclusionReport>,
+    pub excluded: Vec<Exclusion>,
     /// Observations that would decide between what is left.
     pub would_decide: Vec<String>,
     /// What to do.
     pub remedy: Vec<Remedy>,
     /// The probe that shows it best.
     pub exhibit: Option<Exhibit>,
-}
-
-/// A cause that the evidence rules out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExclusionReport {
-    /// The cause.
-    pub cause: Cause,
-    /// What rules it out.
-    pub because: String,
 }
 
 /// Which of the report's probes is shown.

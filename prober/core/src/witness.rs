@@ -109,7 +109,10 @@ impl Witnesses {
             } else {
                 &mut ordinary
             };
-            let next = blank(&entry.fresh);
+            let Witness {
+                isn, peer, local, ..
+            } = entry.fresh;
+            let next = Witness::of_nothing(isn, peer, local);
             let mut fresh = std::mem::replace(&mut entry.fresh, next);
             if *room > 0 && !fresh.observations.is_empty() {
                 *room -= 1;
@@ -273,19 +276,4 @@ fn is_empty(witness: &Witness) -> bool {
         && witness.acks == 0
         && witness.resets_received == 0
         && witness.resets_sent == 0
-}
-
-/// The same handshake with nothing seen.
-fn blank(witness: &Witness) -> Witness {
-    Witness {
-        isn: witness.isn,
-        peer: witness.peer,
-        local: witness.local,
-        syns: 0,
-        syn_acks: 0,
-        acks: 0,
-        resets_received: 0,
-        resets_sent: 0,
-        observations: Vec::new(),
-    }
 }

@@ -17,7 +17,7 @@ use prober_core::plan::{
     Accept, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, RESPONDER_PORT, Reading, ResponderPlan,
 };
 use prober_core::run::{self, FleetEvent, Placement, Published};
-use prober_core::topology::{AgentId, Role};
+use prober_core::topology::{AgentId, NodeName, Role};
 
 use crate::agents::{AgentError, Agents};
 use crate::fault::{Fault, Site, SliceChange, Step, impostor_name};
@@ -154,8 +154,7 @@ impl Fleet {
             slots: servers.clone(),
             any: servers.clone(),
             local: servers,
-        })?;
-        Ok(())
+        })
     }
 
     /// Starts an agent with its first plan.
@@ -179,10 +178,9 @@ impl Fleet {
     }
 
     /// Makes the test Services lead to these agents.
-    pub fn publish(&mut self, asked: run::Endpoints) -> Result<Published, FleetError> {
+    pub fn publish(&mut self, asked: run::Endpoints) -> Result<(), FleetError> {
         self.asked = asked;
-        self.publish_again()?;
-        Ok(self.published())
+        self.publish_again()
     }
 
     /// Gives an agent a plan, changed where a fault makes its server misbehave.
@@ -326,7 +324,34 @@ impl Fleet {
         Ok(self.lab.publish(slices)?)
     }
 
-    fn published(&self) -> Published {
+    /// What the EndpointSlices say by now, every fault's change included.
+    fn slices(&self) -> run::Slices {
+        let said = self.lab.slices();
+        let both = |endpoint: &Endpoint, ready| {
+            FAMILIES.map(|family| run::SliceEndpoint {
+                address: SocketAddr::new(endpoint.address(family), RESPONDER_PORT),
+                node: NodeName::new(endpoint.node.name()),
+                ready,
+            })
+        };
+        let slots = (0..).zip(&self.asked.slots).map(|(slot, _): (u8, _)| {
+            let endpoint = said.slots.get(&slot);
+            endpoint.map_or_else(Vec::new, |one| both(one, true).to_vec())
+        });
+        let asked = self.asked.local.iter();
+        let asked = asked.filter_map(|agent| self.lab.spec().pod(&agent.pod).ok());
+        let local = asked.map(Endpoint::of);
+        run::Slices {
+            slots: slots.collect(),
+            any: said.any.iter().flat_map(|one| both(one, true)).collect(),
+            local: local
+                .flat_map(|one| both(&one, said.local.contains(&one)))
+                .collect(),
+        }
+    }
+
+    /// Where the test Services are, and what is behind them.
+    pub fn published(&self) -> Published {
         let both = |port: u16| {
             FAMILIES
                 .map(|family| SocketAddr::new(proxy::cluster_ip(family), port))
@@ -354,14 +379,7 @@ impl Fleet {
                     FAMILIES.into_iter().filter_map(at).collect()
                 })
                 .collect(),
-            not_ready: self
-                .changes
-                .iter()
-                .filter_map(|change| match change {
-                    SliceChange::NotReady(node) => Some(agent_id(topology::server(*node))),
-                    SliceChange::Empty(_) | SliceChange::Dead(_) => None,
-                })
-                .collect(),
+            slices: Some(self.slices()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::opinion::Opinion;
+use crate::diagnosis::opinion::{Opinion, Place};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::family::Family;
 use crate::topology::NodeName;
@@ -39,6 +39,18 @@ fn ways(case: &Case<'_>, family: Family) -> BTreeSet<(NodeName, NodeName)> {
         })
         .flat_map(|(a, b)| [(a.clone(), b.clone()), (b, a)])
         .collect()
+}
+
+/// The unexplained units that depend on one node's way to another, and the place that this way is;
+/// `None` where there are none.
+fn on_the_way(
+    case: &Case<'_>,
+    from: &NodeName,
+    to: &NodeName,
+    family: Family,
+) -> Option<(BTreeSet<usize>, Place)> {
+    let units = case.places(|unit| depends_on(unit, from, to, family));
+    (!units.is_empty()).then(|| (units, Place::between(from, to, Some(from), family)))
 }
 
 /// Units that die if nothing gets from one node to the other: SYNs there, or answers.

@@ -40,6 +40,22 @@ pub(crate) enum Symptom {
 }
 
 impl Symptom {
+    /// Why it is unreachable, where an ICMP error says so.
+    pub(crate) const fn unreachable(self) -> Option<Unreachable> {
+        match self {
+            Self::Unreachable(reason) => Some(reason),
+            Self::ForeignSynAck
+            | Self::ForeignReset
+            | Self::Reset
+            | Self::Silent
+            | Self::Lossy
+            | Self::Mute
+            | Self::Stalled
+            | Self::Broken
+            | Self::Impostor => None,
+        }
+    }
+
     /// In words, for sentences such as "3 probes ...".
     pub(crate) const fn words(self) -> &'static str {
         match self {

@@ -21,9 +21,20 @@ fn an_interrupted_run_says_so_and_calls_nothing_healthy() {
         completion: Completion::Interrupted,
         ..incident::meta("prober run --lab")
     };
-    let report = Report::new(&incident::healthy_matrix(), &[], meta);
+    let mut matrix = incident::healthy_matrix();
+    for path in matrix.paths.values_mut().take(1) {
+        path.asked = path.total().outcomes.total() + 12;
+    }
+    let report = Report::new(&matrix, &[], meta);
     assert_eq!(report.exit_status, 2);
     insta::assert_snapshot!(text::report(&report));
+}
+
+#[test]
+fn the_command_that_proves_the_mending_breaks_nothing_and_tells_in_the_usual_form() {
+    let typed = "prober run --lab --fault=forward-drop -q -o json --pcapng /tmp/f --fault mtu@node-1 --nodes 3";
+    let words: Vec<String> = typed.split(' ').map(str::to_owned).collect();
+    assert_eq!(text::proof(&words), "prober run --lab --nodes 3");
 }
 
 #[test]

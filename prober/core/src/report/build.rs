@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::mark::marks;
 use super::share::{interval, share, two_digits};
 use super::{
-    AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse,
-    ExclusionReport, Exhibit, Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA,
-    Report, RttReport, UnprobedReport, Verdict,
+    AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse, Exhibit,
+    Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport,
+    UnprobedReport, Verdict,
 };
 use crate::diagnosis::Diagnosis;
 use crate::diagnosis::mended::mended;
@@ -204,6 +204,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
         health,
         socket_level: evidence.is_socket_level(),
         outcomes: total.outcomes,
+        unfinished: evidence.unfinished(),
         first_syn_success: share(total.first_syn_success, whole),
         loss: share(lost, whole),
         loss_interval: interval(lost, whole),
@@ -280,13 +281,7 @@ fn told(diagnosis: &Diagnosis, places: &BTreeMap<(PathId, usize), usize>) -> Dia
         tier,
         paths,
         evidence,
-        excluded: excluded
-            .into_iter()
-            .map(|exclusion| ExclusionReport {
-                cause: exclusion.cause,
-                because: exclusion.because,
-            })
-            .collect(),
+        excluded,
         would_decide,
         remedy,
         exhibit: exhibit.and_then(|(path, probe)| {

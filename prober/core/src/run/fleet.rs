@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::slices::Slices;
 use crate::event::Event;
 use crate::plan::Plan;
 use crate::topology::{AgentId, Role};
@@ -55,8 +56,8 @@ pub struct Published {
     /// Slot `k`'s node port at the address of its server's node, one per family; empty where
     /// there is none.
     pub node_ports: Vec<Vec<SocketAddr>>,
-    /// What the API calls each endpoint: agents that are not ready.
-    pub not_ready: Vec<AgentId>,
+    /// What their EndpointSlices say; `None`: not read, and taken for what was asked.
+    pub slices: Option<Slices>,
 }
 
 /// What a fleet tells its run.

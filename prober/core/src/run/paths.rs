@@ -127,15 +127,11 @@ impl Map<'_> {
             Route::ClusterIpAny => of_family(&self.published.any)?,
             Route::ProberLocal => of_family(&self.published.local)?,
         };
-        let backends: Vec<_> = self
-            .backends(&path)
-            .into_iter()
-            .filter_map(|agent| self.backend(agent, family))
-            .collect();
-        (!backends.is_empty()).then_some(PathEvidence {
+        Some(PathEvidence {
+            backends: self.backends(&path)?,
             path,
             target,
-            backends,
+            asked: 0,
             tallies: BTreeMap::new(),
             probes: Vec::new(),
             ladder: None,
@@ -143,8 +139,30 @@ impl Map<'_> {
         })
     }
 
-    /// The agents that may answer on a path.
-    fn backends<'a>(&'a self, path: &'a Path) -> Vec<&'a AgentId> {
+    /// Who may answer: what the slices say, or who was meant to where they were not read; `None`
+    /// where nobody is there in the path's family.
+    fn backends(&self, path: &Path) -> Option<Vec<Backend>> {
+        let slot_of = |server| self.endpoints.slots.iter().position(|slot| slot == server);
+        let slot = path.server.as_ref().and_then(slot_of);
+        let slices = self.published.slices.as_ref();
+        let said = slices.and_then(|said| said.behind(path, slot, self.addresses));
+        if said.is_some() {
+            return said;
+        }
+        let backend = |agent: &AgentId| {
+            let address = pick(self.addresses.get(agent), path.family)?;
+            Some(Backend {
+                agent: Some(agent.clone()),
+                address: SocketAddr::new(address, RESPONDER_PORT),
+                ready: true,
+            })
+        };
+        let meant: Vec<_> = self.meant(path).into_iter().filter_map(backend).collect();
+        (!meant.is_empty()).then_some(meant)
+    }
+
+    /// The agents that were meant to answer on a path.
+    fn meant<'a>(&'a self, path: &'a Path) -> Vec<&'a AgentId> {
         let endpoints = match path.route {
             Route::ProberLocal => &self.endpoints.local,
             Route::PodIp
@@ -162,14 +180,5 @@ impl Map<'_> {
                 .filter(|agent| !is_local || agent.node == path.client.node)
                 .collect(),
         }
-    }
-
-    fn backend(&self, agent: &AgentId, family: Family) -> Option<Backend> {
-        let address = pick(self.addresses.get(agent), family)?;
-        Some(Backend {
-            agent: Some(agent.clone()),
-            address: SocketAddr::new(address, RESPONDER_PORT),
-            ready: !self.published.not_ready.contains(agent),
-        })
     }
 }

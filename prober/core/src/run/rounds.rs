@@ -15,7 +15,7 @@ use crate::topology::{AgentId, NodeName, PathId};
 
 /// How long after the last agent has started its first probes the closer look at failing paths
 /// starts, even if some of those probes still wait for their deadline.
-const SUSPICION: Duration = Duration::from_millis(1_500);
+pub(super) const SUSPICION: Duration = Duration::from_millis(1_500);
 
 /// How long a plan may take to its agent.
 const DELIVERY: Duration = Duration::from_secs(3);
@@ -70,6 +70,7 @@ impl Run {
     fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
         let overdue = now + DELIVERY + longest(probes);
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
+        self.untaken = Some(now + self.spec.deadline);
     }
 
     /// Sends a plan to whoever has something to do. The servers of `reading` nodes count among
@@ -89,6 +90,7 @@ impl Run {
             if probes.is_empty() && !is_read {
                 continue;
             }
+            self.collection.ask(agent, &probes);
             self.undone.insert((agent.clone(), round));
             if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
                 known.heard = false;
@@ -108,6 +110,11 @@ impl Run {
         // That a host sees no packets is meant so.
         if is_host && let Event::Hello(hello) = &mut event {
             hello.limits.clear();
+        }
+        if let Event::PlanAccepted { generation } = &event
+            && let Some(round) = Round::of(*generation)
+        {
+            self.taken.insert((agent.clone(), round));
         }
         let mut done = None;
         match &event {

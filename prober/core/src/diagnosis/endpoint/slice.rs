@@ -13,20 +13,11 @@ use crate::topology::{AgentId, NodeName, Route};
 use crate::wire::{Body, ResolutionKind, Unreachable};
 
 pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
-    let refused = |unit: &Unit| match unit.symptom {
-        Symptom::Unreachable(Unreachable::Port | Unreachable::Other) => true,
+    let refused = |unit: &Unit| match unit.symptom.unreachable() {
+        Some(Unreachable::Port | Unreachable::Other) => true,
         // Without a route to the Service's address, IPv6 says so before the rule is met.
-        Symptom::Unreachable(Unreachable::Network) => family == Family::Ipv6,
-        Symptom::Unreachable(Unreachable::Host | Unreachable::Prohibited)
-        | Symptom::ForeignSynAck
-        | Symptom::ForeignReset
-        | Symptom::Reset
-        | Symptom::Silent
-        | Symptom::Lossy
-        | Symptom::Mute
-        | Symptom::Stalled
-        | Symptom::Broken
-        | Symptom::Impostor => false,
+        Some(Unreachable::Network) => family == Family::Ipv6,
+        Some(Unreachable::Host | Unreachable::Prohibited) | None => false,
     };
     let units = case.places(|unit| {
         is_slot(unit, server, family) && refused(unit) && direct_is_well(case, unit)

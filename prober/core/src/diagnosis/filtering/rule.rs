@@ -82,9 +82,9 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
 
 /// A rule that answers with ICMP, after the translation: the `ClusterIP` or the gateway says so.
 pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
-    let by_rule = |unit: &Unit| match unit.symptom {
-        Symptom::Unreachable(Unreachable::Prohibited) => true,
-        Symptom::Unreachable(Unreachable::Port) => {
+    let by_rule = |unit: &Unit| match unit.symptom.unreachable() {
+        Some(Unreachable::Prohibited) => true,
+        Some(Unreachable::Port) => {
             !unit.route.is_translated() || {
                 case.probes(unit).any(|probe| match probe.client.outcome {
                     Outcome::Unreachable { by, .. } => by == probe.client.dst.ip(),
@@ -95,16 +95,7 @@ pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Opti
                 })
             }
         }
-        Symptom::Unreachable(Unreachable::Network | Unreachable::Host | Unreachable::Other)
-        | Symptom::ForeignSynAck
-        | Symptom::ForeignReset
-        | Symptom::Reset
-        | Symptom::Silent
-        | Symptom::Lossy
-        | Symptom::Mute
-        | Symptom::Stalled
-        | Symptom::Broken
-        | Symptom::Impostor => false,
+        Some(Unreachable::Network | Unreachable::Host | Unreachable::Other) | None => false,
     };
     let at_node = |unit: &Unit| match &unit.server {
         Some(server) if server.node != unit.client.node => match icmp_ttl(case, unit) {

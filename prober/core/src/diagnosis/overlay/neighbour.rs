@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
-use crate::diagnosis::overlay::depends_on;
+use crate::diagnosis::opinion::{Opinion, Proof};
 use crate::diagnosis::overlay::route::at_once;
+use crate::diagnosis::overlay::{depends_on, on_the_way};
 use crate::diagnosis::symptom::Symptom;
 use crate::facts::{Link, Lookup, NodeFacts};
 use crate::family::Family;
@@ -20,11 +20,7 @@ pub(crate) fn stale_neighbour(
     to: &NodeName,
     family: Family,
 ) -> Option<Opinion> {
-    let units = case.places(|unit| depends_on(unit, from, to, family));
-    if units.is_empty() {
-        return None;
-    }
-    let place = Place::between(from, to, Some(from), family);
+    let (units, place) = on_the_way(case, from, to, family)?;
     match believes(case, from, to, family) {
         Some(Err(said)) => Some(
             Opinion::proves(Cause::StaleOverlayNeighbour, place, units, Proof::Facts).because(said),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
-use crate::diagnosis::overlay::depends_on;
+use crate::diagnosis::opinion::{Opinion, Proof};
+use crate::diagnosis::overlay::{depends_on, on_the_way};
 use crate::diagnosis::symptom::{Symptom, Unit};
 use crate::facts::{Lookup, RouteKind};
 use crate::family::Family;
@@ -18,11 +18,7 @@ pub(crate) fn route_missing(
     to: &NodeName,
     family: Family,
 ) -> Option<Opinion> {
-    let units = case.places(|unit| depends_on(unit, from, to, family));
-    if units.is_empty() {
-        return None;
-    }
-    let place = Place::between(from, to, Some(from), family);
+    let (units, place) = on_the_way(case, from, to, family)?;
     if let Some(said) = bad_route(case, from, to, family) {
         return Some(
             Opinion::proves(Cause::RouteMissing, place, units.clone(), Proof::Facts)

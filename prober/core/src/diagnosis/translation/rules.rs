@@ -57,24 +57,19 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
             && unit.route.is_translated()
             && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
             && !translated(case, unit)
-            && match unit.symptom {
-                Symptom::Silent => true,
+            && match unit.symptom.unreachable() {
+                None => unit.symptom == Symptom::Silent,
                 // A port without endpoints is refused on every node.
-                Symptom::Unreachable(Unreachable::Port) => {
-                    unit.server.as_ref().is_some_and(|server| {
-                        untranslated_error(case, unit).is_some()
-                            && !served_nodes(case, server, family).is_empty()
-                    })
-                }
-                Symptom::Unreachable(_) => untranslated_error(case, unit).is_some(),
-                Symptom::ForeignSynAck
-                | Symptom::ForeignReset
-                | Symptom::Reset
-                | Symptom::Lossy
-                | Symptom::Mute
-                | Symptom::Stalled
-                | Symptom::Broken
-                | Symptom::Impostor => false,
+                Some(Unreachable::Port) => unit.server.as_ref().is_some_and(|server| {
+                    untranslated_error(case, unit).is_some()
+                        && !served_nodes(case, server, family).is_empty()
+                }),
+                Some(
+                    Unreachable::Network
+                    | Unreachable::Host
+                    | Unreachable::Prohibited
+                    | Unreachable::Other,
+                ) => untranslated_error(case, unit).is_some(),
             }
             && (unit.server.is_none() || direct_is_well(case, unit))
     };
