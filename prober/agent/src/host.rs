@@ -136,7 +136,7 @@ fn hello(facts: &NodeFacts, opened: &Result<Opened, PacketsError>) -> Event {
         tier: if opened.is_ok() { Tier::T1 } else { Tier::T0 },
         addresses: Own::of(facts).addresses,
         limits: match opened {
-            Ok(_) => Vec::new(),
+            Ok(opened) => opened.refused_filter().into_iter().collect(),
             Err(error) => vec![format!(
                 "tier T0, only what connect() says is known: {error}"
             )],

@@ -13,7 +13,9 @@ use prober_core::flight::FlightConfig;
 use prober_core::wire::Segment;
 use prober_net::filter::{Interest, TooManyRanges};
 use prober_net::mute::{MuteError, MutedPort};
-use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape, Waker};
+use prober_net::packet_socket::{
+    CaptureOptions, Filtered, Interfaces, OnRefusedFilter, RingShape, Waker,
+};
 use prober_net::raw::{RawEngine, RawError};
 
 use crate::desk::{Desk, Duty, Loopback};
@@ -81,6 +83,17 @@ impl Opened {
             key,
             unmuted: MutedPort::reserve(Family::Ipv4, 0).err(),
         })
+    }
+
+    /// What it means that the kernel refused the capture's filter, if it did.
+    pub(crate) fn refused_filter(&self) -> Option<String> {
+        match self.engine.filtered() {
+            Filtered::ByKernel => None,
+            Filtered::Here(why) => Some(format!(
+                "the kernel refused the capture's filter ({why}): every packet is looked at here instead, and under \
+                 heavy traffic some may be lost, which is counted"
+            )),
+        }
     }
 
     /// Starts the thread, which tells its news to `news`.

@@ -72,6 +72,7 @@ fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<Opened> {
         }
         Tier::T1 | Tier::T2 => match Opened::open(Interfaces::All, RingShape::SMALL) {
             Ok(opened) => {
+                limits.extend(opened.refused_filter());
                 limits.extend(opened.unmuted.as_ref().map(ToString::to_string));
                 Some(opened)
             }

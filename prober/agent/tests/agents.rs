@@ -14,5 +14,7 @@ mod kernel_probes;
 mod packet_probes;
 #[path = "agents/plans.rs"]
 mod plans;
+#[path = "agents/refusals.rs"]
+mod refusals;
 #[path = "agents/responding.rs"]
 mod responding;

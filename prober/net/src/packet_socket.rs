@@ -164,12 +164,12 @@ pub struct Capture {
 }
 
 /// Who keeps uninteresting packets out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Filtered {
     /// The kernel, before they cost anything.
     ByKernel,
-    /// We, after they took their place in the ring.
-    Here,
+    /// We, after they took their place in the ring: the kernel refused, and said so.
+    Here(io::Error),
 }
 
 impl Capture {
@@ -212,19 +212,19 @@ impl Capture {
     }
 
     /// Who keeps uninteresting packets out.
-    pub fn filtered(&self) -> Filtered {
-        self.filtered
+    pub fn filtered(&self) -> &Filtered {
+        &self.filtered
     }
 
     /// Changes what is captured, for the packets that come from now on.
     pub fn set_interest(&mut self, interest: Interest) -> Result<(), CaptureError> {
-        match self.filtered {
+        match &self.filtered {
             Filtered::ByKernel => {
                 self.socket
                     .attach_filter(&interest.program())
                     .map_err(CaptureError::Filter)?;
             }
-            Filtered::Here => {}
+            Filtered::Here(_) => {}
         }
         self.interest = interest;
         Ok(())
@@ -242,9 +242,9 @@ impl Capture {
             if frame.is_second_sight() {
                 continue;
             }
-            let wanted = match self.filtered {
+            let wanted = match &self.filtered {
                 Filtered::ByKernel => true,
-                Filtered::Here => self.interest.accepts(frame.ethertype, frame.packet()),
+                Filtered::Here(_) => self.interest.accepts(frame.ethertype, frame.packet()),
             };
             if wanted {
                 frames += 1;
@@ -338,7 +338,7 @@ fn attach(
     match (socket.attach_filter(&interest.program()), otherwise) {
         (Ok(()), _) => Ok(Filtered::ByKernel),
         (Err(source), OnRefusedFilter::Fail) => Err(CaptureError::Filter(source)),
-        (Err(_), OnRefusedFilter::FilterHere) => Ok(Filtered::Here),
+        (Err(source), OnRefusedFilter::FilterHere) => Ok(Filtered::Here(source)),
     }
 }
 

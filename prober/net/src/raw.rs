@@ -12,7 +12,7 @@ use prober_core::wire::{CraftError, Segment, craft};
 use crate::filter::Interest;
 use crate::observe::observe;
 use crate::packet_socket::{
-    Capture, CaptureCounts, CaptureError, CaptureOptions, Ready, Waker, now,
+    Capture, CaptureCounts, CaptureError, CaptureOptions, Filtered, Ready, Waker, now,
 };
 use crate::send::{RawSender, SendCounts, SendError, SendFailure};
 
@@ -74,6 +74,11 @@ impl RawEngine {
     /// Something that ends [`Engine::recv`] from another thread.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Who keeps uninteresting packets out of the capture.
+    pub fn filtered(&self) -> &Filtered {
+        self.capture.filtered()
     }
 
     /// What became of the packets that were sent. A packet that the kernel refused for good (a firewall, no route)

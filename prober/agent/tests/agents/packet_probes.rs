@@ -32,7 +32,7 @@ fn after(plan: Vec<ProbePlan>) -> (Agent, Agent, (Namespace, Namespace)) {
     (client, server, (a, b))
 }
 
-fn greeted(result: &ProbeResult, expected: Echo) {
+pub(crate) fn greeted(result: &ProbeResult, expected: Echo) {
     let Exchange::Greeted { banner, echo } = &result.exchange else {
         panic!("{result:#?}")
     };
