@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use prober_agent::host::{HostEngine, HostProbe, probe_from_here};
+use prober_agent::host::{Ended, HostEngine, HostProbe, probe_from_here};
 use prober_core::diagnosis::diagnose;
 use prober_core::event::{Event, Tally};
 use prober_core::evidence::{AgentEvidence, Evidence, Matrix, PathEvidence, PathTally, Source};
@@ -92,11 +92,11 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
         },
     };
     let started = now();
-    let mut matrix = matrix(&targets);
+    let mut matrix = matrix(&targets, args.count);
     let mut notes = Vec::new();
     let mut told = Ok(());
     let mut number = 0;
-    probe_from_here(&targets, &how, &mut |event| {
+    let ended = probe_from_here(&targets, &how, &mut |event| {
         if let Event::Probe(result) = &event
             && args.output == Form::Text
             && told.is_ok()
@@ -107,7 +107,11 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
         take(&mut matrix, &mut notes, event);
     })?;
     told?;
-    let mut meta = run::meta(words, started, &Ending::Complete);
+    let ending = match ended {
+        Ended::Complete => Ending::Complete,
+        Ended::Interrupted => Ending::Interrupted,
+    };
+    let mut meta = run::meta(words, started, &ending);
     meta.notes = notes;
     let report = Report::new(&matrix, &diagnose(&matrix), meta);
     if args.output == Form::Text {
@@ -133,7 +137,7 @@ fn resolve(name: &str) -> anyhow::Result<SocketAddr> {
 }
 
 /// One path for each target, nothing known yet.
-fn matrix(targets: &[SocketAddr]) -> Matrix {
+fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
     let paths = (0..).map(PathId).zip(targets).map(|(id, target)| {
         let evidence = PathEvidence {
             path: Path {
@@ -144,6 +148,7 @@ fn matrix(targets: &[SocketAddr]) -> Matrix {
             },
             target: *target,
             backends: Vec::new(),
+            asked: u64::from(count),
             tallies: BTreeMap::new(),
             probes: Vec::new(),
             ladder: None,

@@ -115,6 +115,10 @@ fn interrupted() -> Result<(), Failed> {
     if report.diagnoses.is_empty() || !report.paths.iter().any(was_refused) {
         return Err(format!("what was measured is lost\n{}", report.summary()).into());
     }
+    let unfinished = |path: &serde_json::Value| path["unfinished"].as_u64().unwrap_or(0);
+    if report.paths.iter().map(unfinished).sum::<u64>() == 0 {
+        return Err(format!("no probe lacks an outcome\n{}", report.summary()).into());
+    }
     wait_until("the lab is gone", || traces(&mark).len() == before.len())
 }
 

@@ -88,9 +88,7 @@ pub(crate) struct Diagnosis {
     pub(crate) cause: String,
     pub(crate) node: Option<String>,
     pub(crate) confidence: String,
-    /// Shown where a test fails.
-    #[expect(dead_code, reason = "read by Debug")]
-    evidence: Vec<String>,
+    pub(crate) evidence: Vec<String>,
 }
 
 /// The lab, by the program that users run.

@@ -14,6 +14,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         Trial::test("two faults at once are both named", two_at_once),
         Trial::test(
+            "what the EndpointSlices say is told with what follows from it",
+            slices,
+        ),
+        Trial::test(
             "a closed port behind the founding fault is still named",
             hidden_by_timeouts,
         ),
@@ -52,6 +56,34 @@ fn healthy() -> Result<(), Failed> {
             .sum();
         if probes < 10_000 {
             return Err(format!("only {probes} probes of {family}").into());
+        }
+    }
+    Ok(())
+}
+
+fn slices() -> Result<(), Failed> {
+    let faults = [
+        "--fault",
+        "no-endpoints@node-1",
+        "--fault",
+        "stale-endpoint@node-2",
+    ];
+    let report = Lab::run(&faults)?;
+    report.names_only(&causes(&["no-endpoints", "stale-endpoint"]))?;
+    for (cause, said) in [
+        ("no-endpoints", "names no ready endpoint"),
+        (
+            "stale-endpoint",
+            "leads to 100.96.2.99:8080, which no live pod has",
+        ),
+    ] {
+        let diagnosis = report.diagnosis(cause)?;
+        let is_told = diagnosis
+            .evidence
+            .iter()
+            .any(|line| line.starts_with("the EndpointSlice") && line.contains(said));
+        if !is_told || diagnosis.confidence != "proven" {
+            return Err(format!("{diagnosis:#?}").into());
         }
     }
     Ok(())

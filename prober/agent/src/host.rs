@@ -54,6 +54,15 @@ pub enum HostEngine {
     Auto,
 }
 
+/// How the probes from a host ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every probe has an outcome, or could not be sent.
+    Complete,
+    /// SIGINT (Ctrl-C) came first.
+    Interrupted,
+}
+
 /// Nothing could be probed.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -71,7 +80,7 @@ pub enum HostError {
 }
 
 /// Probes targets from this host: first a line on what can be seen, then one per probe, at last a tally per target,
-/// whose path is its place among the targets.
+/// whose path is its place among the targets. Ctrl-C ends it early, with the tallies of what was seen.
 ///
 /// Targets that are reached by the same interface are probed side by side, others one after the other: on a node the
 /// same packet passes several interfaces, and is to be seen once.
@@ -79,7 +88,7 @@ pub fn probe_from_here(
     targets: &[SocketAddr],
     how: &HostProbe,
     sink: &mut dyn FnMut(Event),
-) -> Result<(), HostError> {
+) -> Result<Ended, HostError> {
     let mut groups: Vec<(Way, Vec<ProbePlan>)> = Vec::new();
     for (place, target) in (0..).zip(targets) {
         let way = way_to(target.ip())?;
@@ -91,6 +100,7 @@ pub fn probe_from_here(
     }
     let facts = read_facts();
     let mut tallies = Tallies::default();
+    let mut ended = Ended::Complete;
     for (place, (way, probes)) in groups.into_iter().enumerate() {
         let opened = Opened::open(Interfaces::One(way.interface), RingShape::SMALL);
         let opened = match (opened, how.engine) {
@@ -101,10 +111,13 @@ pub fn probe_from_here(
         if place == 0 {
             sink(hello(&facts, &opened));
         }
-        probe_group(&own(&facts, way), opened.ok(), probes, &mut tallies, sink)?;
+        ended = probe_group(&own(&facts, way), opened.ok(), probes, &mut tallies, sink)?;
+        if ended == Ended::Interrupted {
+            break;
+        }
     }
     tallies.take().into_iter().for_each(sink);
-    Ok(())
+    Ok(ended)
 }
 
 impl HostProbe {
@@ -172,7 +185,7 @@ fn probe_group(
     probes: Vec<ProbePlan>,
     tallies: &mut Tallies,
     sink: &mut dyn FnMut(Event),
-) -> Result<(), HostError> {
+) -> Result<Ended, HostError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -204,7 +217,12 @@ fn probe_group(
             probes: kernel,
             start,
         }));
-        let done = tell(arriving, outstanding, tallies, sink).await;
+        let done = tokio::select! {
+            done = tell(arriving, outstanding, tallies, sink) => done.map(|()| Ended::Complete),
+            heard = tokio::signal::ctrl_c() => {
+                heard.map(|()| Ended::Interrupted).map_err(HostError::Loop)
+            }
+        };
         probing.abort();
         done
     });

@@ -47,6 +47,8 @@ pub struct PathEvidence {
     /// The agents that may answer, in the order of the Service's endpoints; what the
     /// Kubernetes API (or the lab) says should be.
     pub backends: Vec<Backend>,
+    /// How many probes were asked for, ladders and the other port aside.
+    pub asked: u64,
     /// Counts, by engine.
     pub tallies: BTreeMap<EngineKind, PathTally>,
     /// The probes that were told in full: all that failed or were late, and some healthy ones.
@@ -156,6 +158,14 @@ impl PathEvidence {
             }
         }
         total
+    }
+
+    /// How many of the probes that were asked for have no outcome, of any engine.
+    pub fn unfinished(&self) -> u64 {
+        let ended = (self.tallies.values())
+            .map(|tally| tally.outcomes.total())
+            .fold(0, u64::saturating_add);
+        self.asked.saturating_sub(ended)
     }
 
     /// Whether raw segments meet no translation here although connect() works: a Service that

@@ -13,7 +13,9 @@ mod collect;
 mod fleet;
 mod phase;
 mod rounds;
+mod slices;
 mod spec;
+mod witnessed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -27,6 +29,7 @@ use crate::topology::{AgentId, NodeName};
 use collect::Collection;
 pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published};
 pub use phase::{Ending, Phase, RunTimer};
+pub use slices::{SliceEndpoint, Slices};
 pub use spec::{MAX_SLOTS, RunSpec};
 
 /// How long a node has to say something of itself.
@@ -72,6 +75,10 @@ pub struct Run {
     unplaced: BTreeSet<AgentId>,
     /// Answers that are still owed: rounds to be done.
     undone: BTreeSet<(AgentId, Round)>,
+    /// Rounds whose plan an agent has taken.
+    taken: BTreeSet<(AgentId, Round)>,
+    /// Until when an agent has to take the plan of the last round.
+    untaken: Option<Timestamp>,
     addresses: BTreeMap<AgentId, Vec<IpAddr>>,
     endpoints: Endpoints,
     published: Option<Published>,
@@ -94,6 +101,8 @@ impl Run {
             unread: BTreeSet::new(),
             unplaced: BTreeSet::new(),
             undone: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            untaken: None,
             addresses: BTreeMap::new(),
             endpoints: Endpoints::default(),
             published: None,
@@ -125,7 +134,7 @@ impl Run {
 
     /// When to call [`Self::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, RunTimer)> {
-        let overdue = self.overdue.map(|at| (at, RunTimer::Overdue));
+        let overdue = self.overdue().map(|at| (at, RunTimer::Overdue));
         [self.timer, overdue]
             .into_iter()
             .flatten()
@@ -187,6 +196,15 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// When waiting for a round ends. If all that is left to wait for never took its plan, it is
+    /// stopped or cut off from its plans: it costs no more than a silent probe does.
+    fn overdue(&self) -> Option<Timestamp> {
+        let overdue = self.overdue?;
+        let is_deaf = !self.undone.is_empty() && self.undone.is_disjoint(&self.taken);
+        let untaken = self.untaken.filter(|_| is_deaf);
+        Some(untaken.map_or(overdue, |at| at.min(overdue)))
     }
 
     fn enter(&mut self, phase: Phase, timer: Option<(Timestamp, RunTimer)>) {

@@ -148,8 +148,7 @@ impl Fleet {
         self.publish(run::Endpoints {
             slots: servers.clone(),
             any: servers,
-        })?;
-        Ok(())
+        })
     }
 
     /// Starts an agent.
@@ -159,10 +158,9 @@ impl Fleet {
     }
 
     /// Makes the test Services lead to these agents.
-    pub fn publish(&mut self, asked: run::Endpoints) -> Result<Published, FleetError> {
+    pub fn publish(&mut self, asked: run::Endpoints) -> Result<(), FleetError> {
         self.asked = asked;
-        self.publish_again()?;
-        Ok(self.published())
+        self.publish_again()
     }
 
     /// Gives an agent a plan, changed where a fault makes its server misbehave.
@@ -307,7 +305,30 @@ impl Fleet {
         Ok(self.lab.publish(slices)?)
     }
 
-    fn published(&self) -> Published {
+    /// What the EndpointSlices say by now, every fault's change included.
+    fn slices(&self) -> run::Slices {
+        let said = self.lab.slices();
+        let both = |endpoint: &Endpoint, ready| {
+            FAMILIES.map(|family| run::SliceEndpoint {
+                address: SocketAddr::new(endpoint.address(family), RESPONDER_PORT),
+                node: NodeName::new(endpoint.node.name()),
+                ready,
+            })
+        };
+        let slots = (0..).zip(&self.asked.slots).map(|(slot, _): (u8, _)| {
+            let endpoint = said.slots.get(&slot);
+            endpoint.map_or_else(Vec::new, |one| both(one, true).to_vec())
+        });
+        let local = |endpoint| both(endpoint, said.local.contains(endpoint));
+        run::Slices {
+            slots: slots.collect(),
+            any: said.any.iter().flat_map(|one| both(one, true)).collect(),
+            local: said.any.iter().flat_map(local).collect(),
+        }
+    }
+
+    /// Where the test Services are, and what is behind them.
+    pub fn published(&self) -> Published {
         let both = |port: u16| {
             FAMILIES
                 .map(|family| SocketAddr::new(proxy::cluster_ip(family), port))
@@ -324,14 +345,7 @@ impl Fleet {
                     SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT)
                 })
                 .to_vec(),
-            not_ready: self
-                .changes
-                .iter()
-                .filter_map(|change| match change {
-                    SliceChange::NotReady(node) => Some(agent_id(topology::server(*node))),
-                    SliceChange::Empty(_) | SliceChange::Dead(_) => None,
-                })
-                .collect(),
+            slices: Some(self.slices()),
         }
     }
 }

@@ -258,6 +258,12 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
         Completion::Interrupted => remarks
             .push("The run was interrupted: this is what was measured until then.".to_owned()),
     }
+    let unfinished: u64 = report.paths.iter().map(|path| path.unfinished).sum();
+    if unfinished > 0 {
+        remarks.push(format!(
+            "{unfinished} probes were asked for and have no outcome: they were in flight, or not sent yet."
+        ));
+    }
     if report.socket_level {
         remarks.push(
             "Socket-level load balancing: connect() reaches the Service, crafted packets meet no translation. This is no fault; these paths are judged by the kernel engine alone.".to_owned(),

@@ -206,6 +206,7 @@ impl Asked {
             },
             target,
             backends,
+            asked: 0,
             tallies: BTreeMap::from([(EngineKind::Kernel, tally)]),
             probes: self.probes,
             ladder: None,

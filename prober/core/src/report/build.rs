@@ -180,6 +180,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
         health,
         socket_level: evidence.is_socket_level(),
         outcomes: total.outcomes,
+        unfinished: evidence.unfinished(),
         first_syn_success: share(total.first_syn_success, whole),
         loss: share(lost, whole),
         loss_interval: interval(lost, whole),

@@ -178,6 +178,7 @@ fn path(
             })
             .into_iter()
             .collect(),
+        asked: 0,
         tallies: [EngineKind::Kernel, EngineKind::Raw]
             .map(|engine| (engine, tally(OutcomeKind::Established, 10, median_us)))
             .into(),

@@ -61,6 +61,9 @@ pub struct PathReport {
     pub socket_level: bool,
     /// How many probes had which outcome.
     pub outcomes: OutcomeCounts,
+    /// How many probes were asked for and have no outcome: still in flight, or not sent yet, when
+    /// the run was interrupted or their agent ended.
+    pub unfinished: u64,
     /// The share of all probes (0 to 1) that the first SYN established.
     pub first_syn_success: Option<f64>,
     /// The share of all probes (0 to 1) that the asked address left without an answer, and no

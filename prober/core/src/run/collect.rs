@@ -1,22 +1,45 @@
 //! What agents and nodes tell, gathered into the matrix of a run.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::spec::OTHER_PORT;
+use super::witnessed::Witnessed;
 use crate::event::{Event, Tally, Witness};
 use crate::evidence::{Evidence, Matrix};
 use crate::observation::{ProbeResult, Tier};
+use crate::plan::{Method, ProbePlan};
 use crate::topology::{AgentId, PathId, Route};
 
 /// The matrix while it grows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collection {
     pub(super) matrix: Matrix,
-    /// What each server's end saw, by the client's initial sequence number.
-    witnessed: BTreeMap<(u32, AgentId), Witness>,
+    witnessed: Witnessed,
 }
 
 impl Collection {
+    /// Counts what an agent is about to be asked for. One without raw sockets sends no crafted packets.
+    pub(super) fn ask(&mut self, agent: &AgentId, probes: &[ProbePlan]) {
+        let hello = self
+            .matrix
+            .agents
+            .get(agent)
+            .and_then(|known| known.hello.as_ref());
+        let is_raw = hello.is_none_or(|hello| hello.tier >= Tier::T1);
+        for probe in probes {
+            let is_counted = match probe.method {
+                Method::Connect { .. } => true,
+                Method::Syn | Method::Exchange { .. } => is_raw,
+                Method::Ladder { .. } => false,
+            };
+            if let Some(path) = self.matrix.paths.get_mut(&probe.path)
+                && is_counted
+            {
+                path.asked += u64::from(probe.count);
+            }
+        }
+    }
+
     /// Takes one line of an agent; what only steers the run is not its business.
     pub(super) fn take(&mut self, agent: &AgentId, event: Event) {
         match event {
@@ -27,7 +50,7 @@ impl Collection {
             Event::Tally(tally) => self.take_tally(&tally),
             Event::Witnessed { handshakes } => {
                 for witness in handshakes {
-                    self.take_witness(agent, witness);
+                    self.witnessed.take(agent, witness);
                 }
             }
             Event::Ladder(ladder) => {
@@ -99,23 +122,6 @@ impl Collection {
         sum.rtt.add(&tally.rtt);
     }
 
-    fn take_witness(&mut self, agent: &AgentId, witness: Witness) {
-        match self.witnessed.entry((witness.isn.0, agent.clone())) {
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(witness);
-            }
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
-                let sum = entry.get_mut();
-                sum.syns += witness.syns;
-                sum.syn_acks += witness.syn_acks;
-                sum.acks += witness.acks;
-                sum.resets_received += witness.resets_received;
-                sum.resets_sent += witness.resets_sent;
-                sum.observations.extend(witness.observations);
-            }
-        }
-    }
-
     /// The matrix with both ends of each probe joined by the client's ISN.
     pub(super) fn join(self) -> Matrix {
         let Self {
@@ -134,24 +140,21 @@ impl Collection {
             })
         };
         for path in paths.values_mut() {
-            let expected: Vec<&AgentId> = path
+            let live = path
                 .backends
                 .iter()
-                .filter_map(|backend| backend.agent.as_ref())
-                .collect();
+                .filter_map(|backend| backend.agent.as_ref());
+            let expected: BTreeSet<&AgentId> = live.chain(&path.path.server).collect();
             for evidence in &mut path.probes {
                 let Some(isn) = evidence.client.isn else {
                     continue;
                 };
-                let seen = witnessed
-                    .range((isn.0, AgentId::new("", ""))..)
-                    .take_while(|((number, _), _)| *number == isn.0)
-                    // A client that gets its own SYN back is no server of it; a hairpin's is.
-                    .filter(|((_, agent), _)| {
-                        path.path.route == Route::Hairpin || *agent != path.path.client
-                    })
-                    .max_by_key(|((_, agent), _)| expected.contains(&agent));
-                if let Some(((_, agent), witness)) = seen {
+                // A client that gets its own SYN back is no server of it; a hairpin's is.
+                let may_serve = |agent: &AgentId| {
+                    path.path.route == Route::Hairpin || *agent != path.path.client
+                };
+                let seen = witnessed.of(&evidence.client, isn, &expected, may_serve);
+                if let Some((agent, witness)) = seen {
                     evidence.server_agent = Some(agent.clone());
                     evidence.server = Some(witness.clone());
                 } else if !expected.is_empty() && expected.iter().all(listened) {
@@ -160,7 +163,8 @@ impl Collection {
                         evidence.client.src,
                         evidence.client.dst,
                     ));
-                    if let [only] = expected.as_slice() {
+                    let mut expected = expected.iter();
+                    if let (Some(only), None) = (expected.next(), expected.next()) {
                         evidence.server_agent = Some((*only).clone());
                     }
                 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::slices::Slices;
 use crate::event::Event;
 use crate::facts::NodeFacts;
 use crate::plan::Plan;
@@ -49,8 +50,8 @@ pub struct Published {
     pub any: Vec<SocketAddr>,
     /// Addresses and ports of `prober-local`, one per family.
     pub local: Vec<SocketAddr>,
-    /// What the API calls each endpoint: agents that are not ready.
-    pub not_ready: Vec<AgentId>,
+    /// What their EndpointSlices say; `None`: not read, and taken for what was asked.
+    pub slices: Option<Slices>,
 }
 
 /// What a fleet tells its run.

@@ -13,7 +13,7 @@ use crate::topology::{AgentId, PathId};
 
 /// How long after the first probe the closer look at failing paths starts, even if some of the
 /// first probes still wait for their deadline.
-const SUSPICION: Duration = Duration::from_millis(1_500);
+pub(super) const SUSPICION: Duration = Duration::from_millis(1_500);
 
 /// How long agents have for their last lines after the last probe's outcome.
 const LINGER: Duration = Duration::from_millis(450);
@@ -61,6 +61,7 @@ impl Run {
     fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
         let overdue = now + longest(probes) + Duration::from_millis(1_500);
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
+        self.untaken = Some(now + self.spec.deadline);
     }
 
     /// Sends every agent its plan; those without probes of their own still answer others.
@@ -69,6 +70,7 @@ impl Run {
         let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
         for agent in self.addresses.keys() {
             let probes = probes.remove(agent).unwrap_or_default();
+            self.collection.ask(agent, &probes);
             self.undone.insert((agent.clone(), round));
             if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
                 known.heard = false;
@@ -79,6 +81,11 @@ impl Run {
     }
 
     pub(super) fn handle_line(&mut self, agent: &AgentId, event: Event, now: Timestamp) {
+        if let Event::PlanAccepted { generation } = &event
+            && let Some(round) = Round::of(*generation)
+        {
+            self.taken.insert((agent.clone(), round));
+        }
         let done = match &event {
             Event::Done { generation, .. } => Round::of(*generation),
             Event::PlanRefused { .. } => Some(self.round),

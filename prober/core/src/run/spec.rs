@@ -352,24 +352,17 @@ impl Map<'_> {
                 of_family(&self.published.local)?
             }
         };
-        let backends = match server {
-            Some(server) => vec![self.backend(server, family)?],
-            None => self
-                .endpoints
-                .any
-                .iter()
-                .filter_map(|endpoint| self.backend(endpoint, family))
-                .collect(),
+        let path = Path {
+            client: client.clone(),
+            server: server.cloned(),
+            route,
+            family,
         };
         Some(PathEvidence {
-            path: Path {
-                client: client.clone(),
-                server: server.cloned(),
-                route,
-                family,
-            },
+            backends: self.backends(&path),
+            path,
             target,
-            backends,
+            asked: 0,
             tallies: BTreeMap::new(),
             probes: Vec::new(),
             ladder: None,
@@ -377,12 +370,24 @@ impl Map<'_> {
         })
     }
 
-    fn backend(&self, agent: &AgentId, family: Family) -> Option<Backend> {
-        let address = pick(self.addresses.get(agent), family)?;
-        Some(Backend {
-            agent: Some(agent.clone()),
-            address: SocketAddr::new(address, RESPONDER_PORT),
-            ready: !self.published.not_ready.contains(agent),
-        })
+    /// Who may answer: what the slices say, or who was meant to where they were not read.
+    fn backends(&self, path: &Path) -> Vec<Backend> {
+        let slot_of = |server| self.endpoints.slots.iter().position(|slot| slot == server);
+        let slot = path.server.as_ref().and_then(slot_of);
+        let slices = self.published.slices.as_ref();
+        if let Some(said) = slices.and_then(|said| said.behind(path, slot, self.addresses)) {
+            return said;
+        }
+        let meant =
+            (path.server.as_ref()).map_or(self.endpoints.any.as_slice(), std::slice::from_ref);
+        let backend = |agent: &AgentId| {
+            let address = pick(self.addresses.get(agent), path.family)?;
+            Some(Backend {
+                agent: Some(agent.clone()),
+                address: SocketAddr::new(address, RESPONDER_PORT),
+                ready: true,
+            })
+        };
+        meant.iter().filter_map(backend).collect()
     }
 }

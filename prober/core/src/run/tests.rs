@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
+use super::rounds::SUSPICION;
 use super::*;
 use crate::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
 use crate::evidence::PathEvidence;
@@ -19,6 +20,8 @@ struct ModelFleet {
     commands: usize,
     broken: Option<AgentId>,
     silent: Option<AgentId>,
+    /// When the run ended.
+    ended: Timestamp,
 }
 
 fn address(agent: &AgentId) -> IpAddr {
@@ -67,7 +70,7 @@ impl ModelFleet {
                         .collect(),
                     any: vec![SocketAddr::new(vip, 80)],
                     local: vec![SocketAddr::from(([100, 67, 30, 134], 80))],
-                    not_ready: Vec::new(),
+                    slices: None,
                 })]
             }
             FleetCommand::SendPlan(plan) => self.run_plan(plan),
@@ -147,6 +150,7 @@ fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matri
     run.start(now);
     for _ in 0..10_000 {
         if run.phase() == Phase::Ended {
+            fleet.ended = now;
             let (matrix, ending) = run.finish();
             return (fleet, matrix, ending);
         }
@@ -176,6 +180,25 @@ fn a_healthy_fleet_is_probed_once_and_left_empty() {
     assert_eq!(matrix.paths.len(), 4 * 2 + 2 * 3);
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
     assert!(matrix.agents.values().all(|agent| agent.heard));
+    assert!(
+        matrix
+            .paths
+            .values()
+            .all(|path| path.asked >= 13 && path.unfinished() == 0)
+    );
+}
+
+#[test]
+fn probes_without_an_outcome_at_an_interruption_are_counted() {
+    // Facts, agents, Services, four plans that only answer, and one of four that probe.
+    let (_, matrix, ending) = play(ModelFleet::default(), Run::new(spec(2)), 8);
+    assert_eq!(ending, Ending::Interrupted);
+    assert!(
+        matrix
+            .paths
+            .values()
+            .all(|path| path.asked >= 13 && path.unfinished() == path.asked)
+    );
 }
 
 #[test]
@@ -225,9 +248,14 @@ fn an_agent_that_never_reports_does_not_hold_up_the_run() {
         silent: Some(silent.clone()),
         ..ModelFleet::default()
     };
-    let (_, matrix, ending) = play(fleet, Run::new(spec(2)), usize::MAX);
+    let (fleet, matrix, ending) = play(fleet, Run::new(spec(2)), usize::MAX);
     assert_eq!(ending, Ending::Complete);
     assert!(!matrix.agents[&silent].heard);
+    // Two seconds for its first plan, half a second for last lines: the rest is a probe's deadline
+    // and the time at which its paths were looked at again.
+    let most = Duration::from_secs(2) + SUSPICION + spec(2).deadline + Duration::from_millis(500);
+    let took = fleet.ended.since(Timestamp::from_nanos(1));
+    assert!(took <= most, "{took:?}");
 }
 
 proptest! {

@@ -228,6 +228,7 @@ impl Cluster {
                 path,
                 target,
                 backends,
+                asked: 0,
                 tallies: BTreeMap::new(),
                 probes: Vec::new(),
                 ladder: None,

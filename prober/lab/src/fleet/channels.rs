@@ -133,9 +133,9 @@ fn publish(
     endpoints: Endpoints,
     later: &mut Vec<(Fault, Node)>,
 ) -> Result<Published, FleetError> {
-    let published = fleet.publish(endpoints)?;
+    fleet.publish(endpoints)?;
     for (fault, node) in later.drain(..) {
         fleet.inject(fault, node)?;
     }
-    Ok(published)
+    Ok(fleet.published())
 }

@@ -189,12 +189,15 @@ pub(in crate::render) fn first_outcome(path: &PathReport) -> &'static str {
     first.map_or("not probed", OutcomeKind::as_str)
 }
 
-/// The outcomes that happened, most telling first.
+/// The outcomes that happened, most telling first, and how many probes have none.
 pub(in crate::render) fn outcomes(path: &PathReport) -> String {
-    let told: Vec<String> = TELLING
+    let counts = TELLING
         .into_iter()
-        .filter(|kind| path.outcomes.of(*kind) > 0)
-        .map(|kind| format!("{} {}", kind.as_str(), path.outcomes.of(kind)))
+        .map(|kind| (kind.as_str(), path.outcomes.of(kind)))
+        .chain([("unfinished", path.unfinished)]);
+    let told: Vec<String> = counts
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name} {count}"))
         .collect();
     if told.is_empty() {
         "not probed".to_owned()

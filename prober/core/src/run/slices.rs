@@ -1,0 +1,115 @@
+//! What the API says of the test Services' endpoints, whatever a run has asked for.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::evidence::Backend;
+use crate::family::Family;
+use crate::topology::{AgentId, NodeName, Path, Route};
+
+/// What the EndpointSlices of the test Services say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slices {
+    /// The endpoints of slot `k`, of every family.
+    pub slots: Vec<Vec<SliceEndpoint>>,
+    /// Those of the port `any`.
+    pub any: Vec<SliceEndpoint>,
+    /// Those of `prober-local`, of every node.
+    pub local: Vec<SliceEndpoint>,
+}
+
+/// One endpoint of an EndpointSlice (`discovery.k8s.io/v1`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// Its address and the slice's port.
+    pub address: SocketAddr,
+    /// The node that it names.
+    pub node: NodeName,
+    /// Its condition `ready`.
+    pub ready: bool,
+}
+
+impl Slices {
+    /// What they say of who may answer on a path that asks this slot, if any; `None` for a route past every
+    /// Service. Whose address no agent has is none of the live pods.
+    pub(super) fn behind(
+        &self,
+        path: &Path,
+        slot: Option<usize>,
+        addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
+    ) -> Option<Vec<Backend>> {
+        let (listed, stays) = match path.route {
+            Route::PodIp => return None,
+            Route::ClusterIp | Route::Hairpin => (self.slots.get(slot?)?, false),
+            Route::ClusterIpAny => (&self.any, false),
+            Route::ProberLocal => (&self.local, true),
+        };
+        let may_answer = |endpoint: &&SliceEndpoint| {
+            Family::of(endpoint.address.ip()) == path.family
+                && (!stays || endpoint.node == path.client.node)
+        };
+        let backend = |endpoint: &SliceEndpoint| Backend {
+            agent: addresses.iter().find_map(|(agent, own)| {
+                own.contains(&endpoint.address.ip()).then(|| agent.clone())
+            }),
+            address: endpoint.address,
+            ready: endpoint.ready,
+        };
+        Some(listed.iter().filter(may_answer).map(backend).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(address: &str, node: &str, ready: bool) -> SliceEndpoint {
+        SliceEndpoint {
+            address: address.parse().unwrap(),
+            node: NodeName::new(node),
+            ready,
+        }
+    }
+
+    #[test]
+    fn a_backend_is_whoever_has_the_address_that_the_slice_names() {
+        let server = AgentId::new("node-1", "node-1-server");
+        let addresses = BTreeMap::from([(server.clone(), vec!["100.96.1.20".parse().unwrap()])]);
+        let slices = Slices {
+            slots: vec![
+                vec![
+                    endpoint("100.96.1.20:8080", "node-1", true),
+                    endpoint("[fd00:96:1::20]:8080", "node-1", true),
+                ],
+                vec![endpoint("100.96.1.99:8080", "node-1", true)],
+                Vec::new(),
+            ],
+            any: Vec::new(),
+            local: vec![
+                endpoint("100.96.1.20:8080", "node-1", false),
+                endpoint("100.96.2.20:8080", "node-2", true),
+            ],
+        };
+        let behind = |route, slot| {
+            let path = Path {
+                client: AgentId::new("node-1", "node-1-client"),
+                server: Some(server.clone()),
+                route,
+                family: Family::Ipv4,
+            };
+            slices.behind(&path, slot, &addresses).map(|all| {
+                all.into_iter()
+                    .map(|one| (one.address.to_string(), one.agent.is_some(), one.ready))
+                    .collect::<Vec<_>>()
+            })
+        };
+        let live = ("100.96.1.20:8080".to_owned(), true, true);
+        let dead = ("100.96.1.99:8080".to_owned(), false, true);
+        let unready = ("100.96.1.20:8080".to_owned(), true, false);
+        assert_eq!(behind(Route::ClusterIp, Some(0)), Some(vec![live]));
+        assert_eq!(behind(Route::Hairpin, Some(1)), Some(vec![dead]));
+        assert_eq!(behind(Route::ClusterIp, Some(2)), Some(Vec::new()));
+        assert_eq!(behind(Route::ProberLocal, None), Some(vec![unready]));
+        assert_eq!(behind(Route::PodIp, None), None);
+    }
+}
