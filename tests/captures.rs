@@ -4,17 +4,20 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot look fails")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prober_core::capture::{Remarked, View, read, write_pcapng};
+use prober_core::diagnosis::catalogue::Cause;
 use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
 use prober_core::ladder::{Ladder, parse_ladder};
 use prober_core::observation::{Observation, Outcome};
 use prober_core::replay::{Replay, replay, replay_files};
 use prober_core::time::Timestamp;
 use prober_core::topology::Route;
+use prober_lab::fault::Fault;
 
 /// 2026-01-01 00:00:00 UTC.
 const START: Timestamp = Timestamp::from_nanos(1_767_225_600_000_000_000);
@@ -185,6 +188,96 @@ fn the_founding_incident_is_named_from_the_clients_end_alone_but_not_called_prov
     ));
     assert!(path.probes[0].server.is_none());
     assert!(replay.notes.is_empty(), "{:?}", replay.notes);
+}
+
+#[test]
+fn its_twin_in_ipv6_is_named_alike() {
+    let replay = case("founding-incident-ipv6");
+    assert_eq!(
+        causes(&replay),
+        [("bridge-netfilter-off".to_owned(), Confidence::Consistent)]
+    );
+    let path = replay.matrix.paths.values().next().expect("one path");
+    assert_eq!(path.path.route, Route::ClusterIp);
+    assert!(matches!(
+        path.probes[0].client.outcome,
+        Outcome::Mismatched { from } if from.to_string() == "[fd00:96:54::f7]:80"
+    ));
+}
+
+/// The faults of which `captures/lab/` holds what a run of the lab saw.
+fn of_the_lab() -> Vec<(Fault, Replay)> {
+    let faults = Fault::ALL.iter().copied();
+    faults
+        .filter(|fault| lab_capture(*fault).exists())
+        .map(|fault| {
+            let bytes = fs::read(lab_capture(fault)).expect("read a capture of the lab");
+            let replay = replay_files(&[&bytes]).expect("the capture of a run is one");
+            (fault, replay)
+        })
+        .collect()
+}
+
+fn lab_capture(fault: Fault) -> PathBuf {
+    folder("captures/lab").join(format!("{}.pcapng", fault.slug()))
+}
+
+#[test]
+fn every_cause_has_a_capture_of_the_lab() {
+    let faults: BTreeSet<Cause> = of_the_lab()
+        .iter()
+        .flat_map(|(fault, _)| fault.causes())
+        .copied()
+        .collect();
+    let all: BTreeSet<Cause> = Cause::ALL.iter().copied().collect();
+    assert_eq!(faults, all);
+    let files = sorted(&folder("captures/lab"))
+        .iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "pcapng"))
+        .count();
+    assert_eq!(
+        files,
+        of_the_lab().len(),
+        "each is named after a fault of the lab"
+    );
+}
+
+#[test]
+fn a_capture_names_what_packets_can_show_and_never_proves_it() {
+    for (fault, replay) in of_the_lab() {
+        let named = causes(&replay);
+        assert!(
+            named
+                .iter()
+                .all(|(_, sure)| *sure == Confidence::Consistent),
+            "{fault}: {named:?}"
+        );
+        for cause in fault
+            .causes()
+            .iter()
+            .filter(|cause| cause.shows_in_packets())
+        {
+            assert!(
+                named.iter().any(|(name, _)| name == cause.slug()),
+                "{fault}: {named:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_replay_says_of_the_lab_is_this() {
+    let said: Vec<String> = of_the_lab()
+        .iter()
+        .map(|(fault, replay)| {
+            let named: BTreeSet<String> =
+                causes(replay).into_iter().map(|(name, _)| name).collect();
+            let named = Vec::from_iter(named).join(", ");
+            let named = if named.is_empty() { "nothing" } else { &named };
+            format!("{fault}: {named} ({} paths)", replay.matrix.paths.len())
+        })
+        .collect();
+    insta::assert_snapshot!(said.join("\n"));
 }
 
 #[test]

@@ -81,6 +81,43 @@ causes! {
         "Everything through the node was silent and came back at the same instant: rules or links were being restored.";
 }
 
+impl Cause {
+    /// Whether the packets of a capture can show it, without what nodes and the API say: a capture
+    /// knows addresses, and guesses which of them share a node.
+    pub const fn shows_in_packets(self) -> bool {
+        match self {
+            Self::BridgeNetfilterOff
+            | Self::ReplyBypassesNat
+            | Self::PacketLoss
+            | Self::TransientOutage
+            | Self::AcceptQueueFull => true,
+            // Silence and errors look the same whoever causes them, and wherever. Of a connection that
+            // nobody asked for on purpose, a RST, a silent server and a stalled transfer are ordinary;
+            // and whose answer is the right one only the API knows.
+            Self::ForwardDrop
+            | Self::NetworkPolicy
+            | Self::OverlayBlocked
+            | Self::StaleOverlayNeighbour
+            | Self::RouteMissing
+            | Self::IpForwardOff
+            | Self::RpFilter
+            | Self::ConntrackFull
+            | Self::NoEndpoints
+            | Self::StaleEndpoint
+            | Self::ServiceRulesMissing
+            | Self::NoLocalEndpoint
+            | Self::DuplicateIp
+            | Self::HairpinOff
+            | Self::MissingMasquerade
+            | Self::RejectReset
+            | Self::NotListening
+            | Self::EndpointFrozen
+            | Self::MtuBlackHole
+            | Self::StaleRules => false,
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.slug())

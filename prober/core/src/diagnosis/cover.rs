@@ -8,6 +8,7 @@ use super::catalogue::Cause;
 use super::opinion::{Finding, Opinion, Proof};
 use super::symptom::{ServerEnd, Symptom, Unit};
 use super::{Confidence, Diagnosis, Exclusion, Segment, exhibit, remedy, unknown};
+use crate::evidence::Source;
 use crate::observation::Tier;
 use crate::topology::{AgentId, Path, PathId, Route};
 
@@ -15,7 +16,11 @@ use crate::topology::{AgentId, Path, PathId, Route};
 pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>]) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = Vec::new();
     loop {
-        let opinions: Vec<Opinion> = rules.iter().flat_map(|rule| rule(&case)).collect();
+        let opinions: Vec<Opinion> = rules
+            .iter()
+            .flat_map(|rule| rule(&case))
+            .filter(|opinion| can_be_told(&case, opinion))
+            .collect();
         let Some(best) = opinions
             .iter()
             .filter(|opinion| strength(&opinion.finding) > 0)
@@ -34,6 +39,14 @@ pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>])
         case.left.retain(|at| !explained.contains(at));
     }
     merge(found)
+}
+
+/// Whether evidence of this source can tell such a cause at all.
+fn can_be_told(case: &Case<'_>, opinion: &Opinion) -> bool {
+    match case.matrix.source {
+        Source::Run | Source::Host => true,
+        Source::Capture => opinion.cause.shows_in_packets(),
+    }
 }
 
 fn strength(finding: &Finding) -> u8 {
@@ -108,6 +121,12 @@ fn diagnosis(
     opinions: &[Opinion],
 ) -> Diagnosis {
     let (confidence, mut would_decide) = match &best.finding {
+        // It may be a part of the traffic, and says nothing of the nodes.
+        Finding::Proves(_) if case.matrix.source == Source::Capture => {
+            let run =
+                "what the nodes say of themselves, and probes of the other paths: `prober run`";
+            (Confidence::Consistent, vec![run.to_owned()])
+        }
         Finding::Proves(_) => (Confidence::Proven, Vec::new()),
         Finding::Fits { missing } => (Confidence::Consistent, missing.clone()),
         Finding::Excludes { .. } => (Confidence::Consistent, Vec::new()),
