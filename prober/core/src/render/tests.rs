@@ -31,6 +31,13 @@ fn an_interrupted_run_says_so_and_calls_nothing_healthy() {
 }
 
 #[test]
+fn the_command_that_proves_the_mending_breaks_nothing_and_tells_in_the_usual_form() {
+    let typed = "prober run --lab --fault=forward-drop -q -o json --pcapng /tmp/f --fault mtu@node-1 --nodes 3";
+    let words: Vec<String> = typed.split(' ').map(str::to_owned).collect();
+    assert_eq!(text::proof(&words), "prober run --lab --nodes 3");
+}
+
+#[test]
 fn no_line_but_a_command_is_wider_than_a_terminal() {
     for report in [incident::report(), incident::healthy_report()] {
         let shown = text::report(&report);
