@@ -206,19 +206,19 @@ fn its_twin_in_ipv6_is_named_alike() {
 }
 
 /// The faults of which `captures/lab/` holds what a run of the lab saw.
-fn of_the_lab() -> Vec<(&'static Fault, Replay)> {
-    let kept = |fault: &&Fault| lab_capture(fault).exists();
-    let replayed = |fault: &'static Fault| {
-        let bytes = fs::read(lab_capture(fault)).expect("read a capture of the lab");
-        (
-            fault,
-            replay_files(&[&bytes]).expect("the capture of a run is one"),
-        )
-    };
-    Fault::ALL.iter().filter(kept).map(replayed).collect()
+fn of_the_lab() -> Vec<(Fault, Replay)> {
+    let faults = Fault::ALL.iter().copied();
+    faults
+        .filter(|fault| lab_capture(*fault).exists())
+        .map(|fault| {
+            let bytes = fs::read(lab_capture(fault)).expect("read a capture of the lab");
+            let replay = replay_files(&[&bytes]).expect("the capture of a run is one");
+            (fault, replay)
+        })
+        .collect()
 }
 
-fn lab_capture(fault: &Fault) -> PathBuf {
+fn lab_capture(fault: Fault) -> PathBuf {
     folder("captures/lab").join(format!("{}.pcapng", fault.slug()))
 }
 
@@ -267,15 +267,17 @@ fn a_capture_names_what_packets_can_show_and_never_proves_it() {
 
 #[test]
 fn what_replay_says_of_the_lab_is_this() {
-    let mut said = String::new();
-    for (fault, replay) in of_the_lab() {
-        let named: BTreeSet<String> = causes(&replay).into_iter().map(|(name, _)| name).collect();
-        let named = Vec::from_iter(named).join(", ");
-        let named = if named.is_empty() { "nothing" } else { &named };
-        let paths = replay.matrix.paths.len();
-        said += &format!("{fault}: {named} ({paths} paths)\n");
-    }
-    insta::assert_snapshot!(said);
+    let said: Vec<String> = of_the_lab()
+        .iter()
+        .map(|(fault, replay)| {
+            let named: BTreeSet<String> =
+                causes(replay).into_iter().map(|(name, _)| name).collect();
+            let named = Vec::from_iter(named).join(", ");
+            let named = if named.is_empty() { "nothing" } else { &named };
+            format!("{fault}: {named} ({} paths)", replay.matrix.paths.len())
+        })
+        .collect();
+    insta::assert_snapshot!(said.join("\n"));
 }
 
 #[test]

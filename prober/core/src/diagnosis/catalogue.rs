@@ -91,7 +91,9 @@ impl Cause {
             | Self::PacketLoss
             | Self::TransientOutage
             | Self::AcceptQueueFull => true,
-            // Silence and errors look the same whoever causes them, and wherever.
+            // Silence and errors look the same whoever causes them, and wherever. Of a connection that
+            // nobody asked for on purpose, a RST, a silent server and a stalled transfer are ordinary;
+            // and whose answer is the right one only the API knows.
             Self::ForwardDrop
             | Self::NetworkPolicy
             | Self::OverlayBlocked
@@ -106,10 +108,8 @@ impl Cause {
             | Self::NoLocalEndpoint
             | Self::DuplicateIp
             | Self::HairpinOff
-            | Self::MissingMasquerade => false,
-            // Of a connection that nobody asked for on purpose, a RST, a silent server and a stalled
-            // transfer are ordinary; and whose answer is the right one only the API knows.
-            Self::RejectReset
+            | Self::MissingMasquerade
+            | Self::RejectReset
             | Self::NotListening
             | Self::EndpointFrozen
             | Self::MtuBlackHole
