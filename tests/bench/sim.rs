@@ -1,27 +1,29 @@
 //! How many handshakes a second the machines and the simulated network do on one core.
 
-#![expect(clippy::expect_used, reason = "a bench that cannot run stops")]
-
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use prober_core::engine::{Engine, drive};
-use prober_core::flight::{Flight, FlightConfig};
-use prober_core::plan::{Method, ProbePlan};
+use anyhow::Context as _;
+use prober_core::engine::{Engine as _, drive};
+use prober_core::flight::{Finished, Flight, FlightConfig};
+use prober_core::plan::ProbePlan;
 use prober_core::sim::Sim;
 use prober_core::sim::rule::{Reply, translate};
 use prober_core::sim::server::{Manner, Server};
 use prober_core::topology::PathId;
 use prober_core::witness::Witnesses;
 
-/// Probes in one measured round.
-const PROBES: u32 = 20_000;
+use crate::rate::{Kind, Rate};
 
-/// Probes launched at once, a fifth of a millisecond of virtual time apart: 320,000 a second.
+/// Probes launched at once, and the virtual time from one burst to the next: a hundred thousand a second, as many as
+/// a raw socket does.
 const BURST: u32 = 64;
+const APART: Duration = Duration::from_micros(640);
 
-fn fly(method: Method) {
+/// Does `count` handshakes through a Service in memory. A second is one of this thread's own on its core, so that
+/// what else runs on the machine is not measured.
+pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
     let service = SocketAddr::from(([100, 67, 30, 133], 80));
     let pod = SocketAddr::from(([100, 96, 1, 20], 8080));
     let server = Server::new(pod, Manner::Healthy);
@@ -39,49 +41,51 @@ fn fly(method: Method) {
     });
     let plan = ProbePlan {
         path: PathId(0),
-        method,
+        method: kind.method(),
         target: service,
-        count: PROBES,
+        count,
         start_ms: 0,
         interval_ms: 0,
         deadline_ms: 1000,
     };
     let mut witnesses = Witnesses::default();
-    let (mut launched, mut done) = (0, 0);
+    let (mut asked, mut finished, mut answered) = (0, 0, 0);
     let mut next = sim.now();
-    while done < PROBES {
-        if launched < PROBES && sim.now() >= next {
-            for _ in 0..BURST.min(PROBES - launched) {
-                flight.launch(next, &plan).expect("a free port");
-                launched += 1;
+    let start = time_on_core()?;
+    while finished < count {
+        if asked < count && sim.now() >= next {
+            for _ in 0..BURST.min(count - asked) {
+                flight.launch(next, &plan)?;
+                asked += 1;
             }
-            next = next + Duration::from_micros(200);
+            next = next + APART;
         }
-        let until = if launched < PROBES {
+        let until = if asked < count {
             next
         } else {
             next + Duration::from_mins(1)
         };
-        drive(&mut flight, &mut witnesses, &mut sim, until).expect("a simulation cannot fail");
-        while let Some(result) = flight.poll_result() {
-            std::hint::black_box(result);
-            done += 1;
+        drive(&mut flight, &mut witnesses, &mut sim, until)?;
+        while let Some(Finished::Probe(result)) = flight.poll_result() {
+            finished += 1;
+            answered += u32::from(kind.is_answered(&result) && result.is_first_syn_success());
         }
     }
+    let spent = time_on_core()?.saturating_sub(start);
+    Ok(Rate {
+        per_second: f64::from(answered) / spent.as_secs_f64(),
+        answered,
+        asked,
+        drops: 0,
+    })
 }
 
-fn handshakes(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("sim");
-    group.throughput(Throughput::Elements(u64::from(PROBES)));
-    group.sample_size(10);
-    group.bench_function("half-open", |bencher| {
-        bencher.iter(|| fly(Method::Syn));
-    });
-    group.bench_function("with banner", |bencher| {
-        bencher.iter(|| fly(Method::Exchange { echo_bytes: 0 }));
-    });
-    group.finish();
+/// What this thread spent on a core so far (linux/Documentation/scheduler/sched-stats.rst).
+fn time_on_core() -> anyhow::Result<Duration> {
+    let line = fs::read_to_string("/proc/thread-self/schedstat")
+        .context("cannot read this thread's time")?;
+    let nanos = line.split(' ').next().unwrap_or_default().parse();
+    Ok(Duration::from_nanos(
+        nanos.with_context(|| format!("'{line}' is no schedstat"))?,
+    ))
 }
-
-criterion_group!(benches, handshakes);
-criterion_main!(benches);
