@@ -1,10 +1,16 @@
 //! Measures prober itself; `scripts/bench` makes the network, runs the rivals beside it, and prints the table.
 //!
 //! ```text
-//! bench half-open TARGET COUNT     "rate answered asked drops" of crafted SYNs that are answered
-//! bench exchange TARGET COUNT      the same of whole crafted handshakes with banner and FIN
-//! bench rtt TARGET COUNT PCAP      "p50 p99 joined" of the difference to a capture by tcpdump, nanoseconds
-//! bench agent TARGET PROGRAM DIR   "kib share probes" of an agent at ten probes a second
+//! bench raw half-open|exchange TARGET COUNT
+//!     "rate answered asked drops" of crafted handshakes: SYNs that are answered, or whole ones with banner and FIN
+//! bench serve ADDRESS:PORT
+//!     greets whoever connects there, until it is ended
+//! bench sim half-open|exchange COUNT
+//!     the same in memory; a second is one of its core
+//! bench rtt TARGET COUNT PCAP
+//!     "p50 p99 joined" of the difference to a capture by tcpdump, nanoseconds
+//! bench agent TARGET PROGRAM DIR
+//!     "kib share probes" of an agent at ten probes a second
 //! ```
 
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
@@ -12,6 +18,8 @@
 mod agent;
 mod rate;
 mod rtt;
+mod serve;
+mod sim;
 
 use std::net::SocketAddr;
 
@@ -23,12 +31,13 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["half-open", target, count] => {
-            let rate = rate::measure(Kind::HalfOpen, target_of(target)?, count_of(count)?)?;
+        ["serve", at] => serve::serve(target_of(at)?)?,
+        ["raw", kind, target, count] => {
+            let rate = rate::measure(kind_of(kind)?, target_of(target)?, count_of(count)?)?;
             println!("{rate}");
         }
-        ["exchange", target, count] => {
-            let rate = rate::measure(Kind::Exchange, target_of(target)?, count_of(count)?)?;
+        ["sim", kind, count] => {
+            let rate = sim::measure(kind_of(kind)?, count_of(count)?)?;
             println!("{rate}");
         }
         ["rtt", target, count, capture] => {
@@ -42,6 +51,14 @@ fn main() -> anyhow::Result<()> {
         _ => anyhow::bail!("call it by scripts/bench: it wants the network that that makes"),
     }
     Ok(())
+}
+
+fn kind_of(text: &str) -> anyhow::Result<Kind> {
+    match text {
+        "half-open" => Ok(Kind::HalfOpen),
+        "exchange" => Ok(Kind::Exchange),
+        other => anyhow::bail!("'{other}' is no kind of handshake: half-open or exchange"),
+    }
 }
 
 fn target_of(text: &str) -> anyhow::Result<SocketAddr> {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use prober_core::engine::Engine as _;
 use prober_core::family::Family;
 use prober_core::flight::{Finished, Flight, FlightConfig};
-use prober_core::observation::{Exchange, Outcome, ProbeResult};
+use prober_core::observation::{Direction, Exchange, Outcome, ProbeResult};
 use prober_core::plan::{Method, ProbePlan};
 use prober_core::topology::PathId;
 use prober_core::wire::Segment;
@@ -18,8 +18,12 @@ use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, Rin
 use prober_net::raw::RawEngine;
 use prober_net::way::way_to;
 
-/// Handshakes begun between two looks at the ring: a burst that the other end's backlog holds.
-const AT_ONCE: u32 = 256;
+/// SYNs that wait for their answer at most. A core queues a thousand packets between two interfaces
+/// (`net.core.netdev_max_backlog`) and drops the next; each of these is there as a SYN or as the RST after it.
+const UNANSWERED: u32 = 400;
+
+/// SYNs handed to the kernel at once.
+const AT_ONCE: u32 = 64;
 
 /// How far the handshakes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,15 @@ impl Kind {
         }
     }
 
-    fn is_answered(self, result: &ProbeResult) -> bool {
+    /// What a plan calls them.
+    pub(crate) const fn method(self) -> Method {
+        match self {
+            Self::HalfOpen => Method::Syn,
+            Self::Exchange => Method::Exchange { echo_bytes: 0 },
+        }
+    }
+
+    pub(crate) fn is_answered(self, result: &ProbeResult) -> bool {
         let established = matches!(result.outcome, Outcome::Established { .. });
         match self {
             Self::HalfOpen => established,
@@ -53,13 +65,13 @@ impl Kind {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {
     /// Answered handshakes a second.
-    per_second: f64,
+    pub(crate) per_second: f64,
     /// How many were answered, at their first SYN.
-    answered: u32,
+    pub(crate) answered: u32,
     /// How many were asked.
-    asked: u32,
+    pub(crate) asked: u32,
     /// Packets that the ring lost.
-    drops: u64,
+    pub(crate) drops: u64,
 }
 
 impl fmt::Display for Rate {
@@ -104,17 +116,16 @@ pub(crate) fn open(
 pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Result<Rate> {
     let ports = kind.ports();
     let (mut engine, mut flight) = open(target, ports.clone(), RingShape::LARGE)?;
-    let (method, _muted) = match kind {
-        Kind::HalfOpen => (Method::Syn, None),
-        Kind::Exchange => {
-            let muted = MutedPorts::reserve(&[Family::Ipv4], ports.clone(), ports.len())
-                .context("raise ulimit -n")?;
-            (Method::Exchange { echo_bytes: 0 }, Some(muted))
-        }
+    let _muted = match kind {
+        Kind::HalfOpen => None,
+        Kind::Exchange => Some(
+            MutedPorts::reserve(&[Family::Ipv4], ports.clone(), ports.len())
+                .context("raise ulimit -n")?,
+        ),
     };
     let plan = ProbePlan {
         path: PathId(0),
-        method,
+        method: kind.method(),
         target,
         count,
         start_ms: 0,
@@ -123,14 +134,18 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
     };
     let mut rate = Rate::default();
     let mut segments: Vec<Segment> = Vec::new();
-    let (mut asked, mut finished) = (0, 0);
+    let (mut asked, mut heard, mut finished) = (0, 0, 0);
     let start = engine.now();
     let mut end = start;
     while finished < count {
         let now = engine.now();
         flight.handle_timeout(now);
         let before = asked;
-        while asked < count && asked - before < AT_ONCE && flight.launch(now, &plan).is_ok() {
+        while asked < count
+            && asked - before < AT_ONCE
+            && asked.saturating_sub(heard) < UNANSWERED
+            && flight.launch(now, &plan).is_ok()
+        {
             asked += 1;
         }
         flight.poll_transmit(&mut segments);
@@ -150,6 +165,12 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
             flight.poll_timeout().unwrap_or(now).max(now)
         };
         engine.recv(until, &mut |observation, payload| {
+            let answers = observation.direction == Direction::Received
+                && observation
+                    .packet
+                    .tcp()
+                    .is_some_and(|(_, tcp)| tcp.flags.is_syn_ack());
+            heard += u32::from(answers);
             flight.observe(observation, payload);
         })?;
     }

@@ -81,7 +81,9 @@ impl Connects {
         let mut under_way = JoinSet::new();
         while let Some(due) = pacing.next_at() {
             sleep(due.since(now())).await;
-            self.tell(generation, Progress::Late(now().since(due)));
+            if let Some(progress) = Progress::of_lateness(now().since(due)) {
+                self.tell(generation, progress);
+            }
             while let Some(item) = pacing.poll(&probes, now()) {
                 let Some((probe, talk)) = probes
                     .get(item)
@@ -129,10 +131,16 @@ impl Connects {
         }
         let dialled = self.dialer.dial(bound, talk, deadline).await;
         match (&self.packets, dialled) {
-            (Some(packets), Ok(dialled)) => packets.order_now(Order::Close {
-                src,
-                exchange: dialled.exchange,
-            }),
+            (Some(packets), Ok(dialled)) => {
+                let is_heard = dialled.is_closed_by_a_segment();
+                let exchange = dialled.exchange;
+                let order = Order::Close { src, exchange };
+                if is_heard {
+                    packets.order(order);
+                } else {
+                    packets.order_now(order);
+                }
+            }
             (Some(packets), Err(error)) => packets.order_now(Order::Withdraw {
                 src,
                 why: error.to_string(),

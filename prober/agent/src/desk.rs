@@ -21,7 +21,7 @@ use prober_net::mute::MutedPort;
 use crate::news::{News, NewsSender, Progress};
 use crate::order::{Order, RawPlan};
 
-/// How long what was witnessed waits to be told together.
+/// How long results and what was witnessed wait to be told together: each telling wakes the main task.
 const GATHER: Duration = Duration::from_millis(250);
 
 /// Whether the desk goes on.
@@ -80,6 +80,8 @@ pub(crate) struct Desk {
     has_new_ports: bool,
     /// When what was witnessed is to be told, if anything was.
     tell_at: Option<Timestamp>,
+    /// When results are to be told, if there are any.
+    results_at: Option<Timestamp>,
 }
 
 impl Desk {
@@ -103,6 +105,7 @@ impl Desk {
             ports: BTreeSet::new(),
             has_new_ports: false,
             tell_at: None,
+            results_at: None,
         }
     }
 
@@ -188,7 +191,7 @@ impl Desk {
             while let Some(due) = round.pacing.next_at()
                 && let Some(item) = round.pacing.poll(&round.probes, now)
             {
-                self.tell(round.generation, Progress::Late(now.since(due)));
+                self.tell_lateness(round.generation, now.since(due));
                 self.launch(round, item, now);
             }
         }
@@ -260,7 +263,13 @@ impl Desk {
         let generations: BTreeSet<u32> =
             self.owned.values().map(|owned| owned.generation).collect();
         for generation in generations {
-            self.tell(generation, Progress::Late(late));
+            self.tell_lateness(generation, late);
+        }
+    }
+
+    fn tell_lateness(&self, generation: u32, late: Duration) {
+        if let Some(progress) = Progress::of_lateness(late) {
+            self.tell(generation, progress);
         }
     }
 
@@ -277,6 +286,7 @@ impl Desk {
             .filter_map(|round| round.pacing.next_at());
         due.chain(self.flight.poll_timeout())
             .chain(self.tell_at)
+            .chain(self.results_at)
             .min()
     }
 
@@ -285,8 +295,18 @@ impl Desk {
         self.flight.has_result()
     }
 
+    /// Whether there are results that have waited long enough, or no others to wait for.
+    pub(crate) fn has_due_results(&mut self, now: Timestamp) -> bool {
+        if !self.has_results() {
+            return false;
+        }
+        let at = *self.results_at.get_or_insert(now + GATHER);
+        at <= now || (self.rounds.is_empty() && self.flight.in_flight() == 0)
+    }
+
     /// Tells what has finished.
     pub(crate) fn tell_results(&mut self) {
+        self.results_at = None;
         while let Some(finished) = self.flight.poll_result() {
             match finished {
                 Finished::Probe(result) => self.tell_result(result),

@@ -254,6 +254,23 @@ impl Dialer {
 }
 
 impl Dialled {
+    /// Whether closing it sent a FIN or a RST: whoever watches its packets is woken by that one.
+    pub(crate) const fn is_closed_by_a_segment(&self) -> bool {
+        match self.outcome {
+            Outcome::Established { .. } => match self.exchange {
+                Exchange::NotTried
+                | Exchange::NoBanner
+                | Exchange::Foreign
+                | Exchange::Greeted { .. } => true,
+                Exchange::Reset => false,
+            },
+            Outcome::Reset { .. }
+            | Outcome::Unreachable { .. }
+            | Outcome::Mismatched { .. }
+            | Outcome::Timeout => false,
+        }
+    }
+
     const fn failed(outcome: Outcome, retransmits: u32) -> Self {
         Self {
             outcome,

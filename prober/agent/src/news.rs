@@ -39,6 +39,16 @@ pub(crate) enum Progress {
     Late(Duration),
 }
 
+/// The least lateness that is news: timers are always a little late, and each telling wakes the main task.
+const LEAST_LATENESS: Duration = Duration::from_millis(10);
+
+impl Progress {
+    /// That a timer was so late, if that is news.
+    pub(crate) fn of_lateness(late: Duration) -> Option<Self> {
+        (late >= LEAST_LATENESS).then_some(Self::Late(late))
+    }
+}
+
 /// Where news go in.
 pub(crate) type NewsSender = UnboundedSender<News>;
 /// Where news come out.

@@ -178,7 +178,8 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
             engine.send(&segments)?;
             segments.clear();
         }
-        if desk.has_results() || duty == Duty::Off || now.since(counted_at) >= LONGEST_SLEEP {
+        let is_due = desk.has_due_results(now) || now.since(counted_at) >= LONGEST_SLEEP;
+        if is_due || duty == Duty::Off {
             counted_at = now;
             let counts = engine.capture_counts()?;
             // Before the results, so that who waits for the last of them knows how complete their packets are.

@@ -4,8 +4,7 @@
 //! Its clock is virtual and jumps to the next thing that happens, so that an hour of probes takes
 //! seconds; its chances come from a seed, so that what was seen once is seen again.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -76,12 +75,9 @@ pub struct Sim {
     /// The server's end of what happens, where it is wanted.
     witnesses: Option<Witnesses>,
     /// Copies of what the client has just sent, as its capture sees them.
-    copies: VecDeque<Flying>,
-    /// When the next packets arrive, and where they lie.
-    arrivals: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
-    order: u64,
-    flying: Vec<Option<Flying>>,
-    free: Vec<usize>,
+    copies: Vec<(Observation, Vec<u8>)>,
+    /// Packets under way, the next to arrive first. Nearly all take equally long, and go to the end.
+    flying: VecDeque<Flying>,
     replies: Vec<Segment>,
 }
 
@@ -89,7 +85,7 @@ impl std::fmt::Debug for Sim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sim")
             .field("now", &self.now)
-            .field("arrivals", &self.arrivals.len())
+            .field("flying", &self.flying.len())
             .finish_non_exhaustive()
     }
 }
@@ -105,11 +101,8 @@ impl Sim {
             rules: Vec::new(),
             server,
             witnesses: None,
-            copies: VecDeque::new(),
-            arrivals: BinaryHeap::new(),
-            order: 0,
-            flying: Vec::new(),
-            free: Vec::new(),
+            copies: Vec::new(),
+            flying: VecDeque::new(),
             replies: Vec::new(),
         }
     }
@@ -176,18 +169,13 @@ impl Sim {
     }
 
     fn post(&mut self, flying: Flying) {
-        let at = flying.at;
-        let place = if let Some(place) = self.free.pop() {
-            place
-        } else {
-            self.flying.push(None);
-            self.flying.len() - 1
-        };
-        if let Some(free) = self.flying.get_mut(place) {
-            *free = Some(flying);
-        }
-        self.order += 1;
-        self.arrivals.push(Reverse((at, self.order, place)));
+        let later = self
+            .flying
+            .iter()
+            .rev()
+            .take_while(|other| other.at > flying.at);
+        self.flying
+            .insert(self.flying.len() - later.count(), flying);
     }
 
     /// The server's turn: with what has arrived, or because it is time.
@@ -202,19 +190,19 @@ impl Sim {
             None => self.server.handle_timeout(self.now, &mut replies),
         }
         for segment in replies.drain(..) {
-            let flying = self.depart(Way::Back, segment);
+            let flying = self.depart(Way::Back, packet(&segment), segment.payload);
             self.witness(Direction::Sent, flying.packet);
             self.travel(flying, self.rules.len());
         }
         self.replies = replies;
     }
 
-    fn depart(&self, way: Way, segment: Segment) -> Flying {
+    fn depart(&self, way: Way, packet: Packet, payload: Vec<u8>) -> Flying {
         Flying {
             way,
             at: self.now + self.latency,
-            packet: packet(&segment),
-            payload: segment.payload,
+            packet,
+            payload,
         }
     }
 
@@ -230,7 +218,7 @@ impl Sim {
 
     /// When something happens next.
     fn next_at(&self) -> Option<Timestamp> {
-        let arrival = self.arrivals.peek().map(|Reverse((at, ..))| *at);
+        let arrival = self.flying.front().map(|flying| flying.at);
         match (arrival, self.server.poll_timeout()) {
             (Some(arrival), Some(timer)) => Some(arrival.min(timer)),
             (arrival, timer) => arrival.or(timer),
@@ -247,12 +235,9 @@ impl Engine for Sim {
 
     fn send(&mut self, segments: &[Segment]) -> Result<(), Infallible> {
         for segment in segments {
-            let flying = self.depart(Way::There, segment.clone());
-            self.copies.push_back(Flying {
-                at: self.now,
-                payload: flying.payload.clone(),
-                ..flying
-            });
+            let copy = observation(self.now, Direction::Sent, packet(segment));
+            self.copies.push((copy, segment.payload.clone()));
+            let flying = self.depart(Way::There, copy.packet, segment.payload.clone());
             self.travel(flying, 0);
         }
         Ok(())
@@ -264,11 +249,8 @@ impl Engine for Sim {
         sink: &mut dyn FnMut(&Observation, &[u8]),
     ) -> Result<Wake, Infallible> {
         let mut heard = false;
-        for copy in self.copies.drain(..) {
-            sink(
-                &observation(copy.at, Direction::Sent, copy.packet),
-                &copy.payload,
-            );
+        for (copy, payload) in self.copies.drain(..) {
+            sink(&copy, &payload);
             heard = true;
         }
         while !heard {
@@ -280,15 +262,7 @@ impl Engine for Sim {
             if self.server.poll_timeout().is_some_and(|at| at <= self.now) {
                 self.serve(None);
             }
-            while let Some(&Reverse((at, _, place))) = self.arrivals.peek() {
-                if at > self.now {
-                    break;
-                }
-                self.arrivals.pop();
-                let Some(flying) = self.flying.get_mut(place).and_then(Option::take) else {
-                    continue;
-                };
-                self.free.push(place);
+            while let Some(flying) = self.flying.pop_front_if(|next| next.at <= self.now) {
                 match flying.way {
                     Way::There => self.serve(Some(&flying)),
                     Way::Back => {

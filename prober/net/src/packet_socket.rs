@@ -59,12 +59,13 @@ pub struct RingShape {
 }
 
 impl RingShape {
-    /// Two MiB: for an agent of some ten probes a second. Blocks are handed over each millisecond however
-    /// empty they are, so it is their number that carries a starved reader: through a quarter of a second.
+    /// Two MiB: for an agent of some ten probes a second, which a block's end wakes once for all packets of a
+    /// handshake. Blocks are handed over in time however empty they are, so it is their number that carries a
+    /// starved reader: through a second.
     pub const SMALL: Self = Self {
         block_size: 1 << 13,
         blocks: 256,
-        block_timeout: Duration::from_millis(1),
+        block_timeout: Duration::from_millis(4),
     };
     /// 32 MiB: for a hundred thousand probes a second.
     pub const LARGE: Self = Self {

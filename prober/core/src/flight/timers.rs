@@ -1,66 +1,181 @@
 //! Which probe is to be woken when.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use crate::time::Timestamp;
 
-/// A heap of wake-ups, and for each slot the earliest one that stands for it.
+/// A binary heap of wake-ups that knows where each slot stands in it, so that a slot has one
+/// wake-up at most and none is left behind: a probe that is answered at once waits for a second
+/// first and for its linger then.
 ///
 /// Setting a later time costs nothing: the earlier wake-up comes, finds nothing due, and is set
-/// again. An earlier time is pushed beside the old one, which is skipped when it comes.
+/// again.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Timestamp, u32)>>,
-    armed: Vec<Option<Timestamp>>,
+    /// No entry is due before its parent, which stands at `(place - 1) / 2`.
+    heap: Vec<(Timestamp, u32)>,
+    /// Where each slot stands.
+    places: Vec<Option<u32>>,
 }
 
 impl Timers {
     /// Wakes the slot at `at`, or earlier.
     pub(super) fn arm(&mut self, slot: u32, at: Timestamp) {
-        let index = usize::try_from(slot).unwrap_or(usize::MAX);
-        if index >= self.armed.len() {
-            self.armed.resize(index.saturating_add(1), None);
+        let index = index(slot);
+        if index >= self.places.len() {
+            self.places.resize(index.saturating_add(1), None);
         }
-        let Some(armed) = self.armed.get_mut(index) else {
+        let Some(place) = self.place_of(slot) else {
+            self.heap.push((at, slot));
+            self.rise(self.heap.len() - 1, (at, slot));
             return;
         };
-        if armed.is_none_or(|armed| at < armed) {
-            *armed = Some(at);
-            self.heap.push(Reverse((at, slot)));
+        if self.heap.get(place).is_some_and(|(armed, _)| at < *armed) {
+            self.rise(place, (at, slot));
         }
     }
 
     /// Forgets the slot.
     pub(super) fn disarm(&mut self, slot: u32) {
-        if let Some(armed) = self.armed_mut(slot) {
-            *armed = None;
+        if let Some(place) = self.place_of(slot) {
+            self.remove(place);
         }
     }
 
     /// A slot that is to be woken by now; it is not armed any more.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
-        while let Some(&Reverse((at, slot))) = self.heap.peek() {
-            if at > now {
-                return None;
-            }
-            self.heap.pop();
-            if let Some(armed) = self.armed_mut(slot)
-                && *armed == Some(at)
-            {
-                *armed = None;
-                return Some(slot);
-            }
+        let &(at, slot) = self.heap.first()?;
+        if at > now {
+            return None;
         }
-        None
+        self.remove(0);
+        Some(slot)
     }
 
     /// When the next slot may have to be woken.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.heap.first().map(|(at, _)| *at)
     }
 
-    fn armed_mut(&mut self, slot: u32) -> Option<&mut Option<Timestamp>> {
-        self.armed.get_mut(usize::try_from(slot).ok()?)
+    fn place_of(&self, slot: u32) -> Option<usize> {
+        self.places.get(index(slot)).copied()?.map(index)
+    }
+
+    fn remove(&mut self, place: usize) {
+        let Some(&(_, slot)) = self.heap.get(place) else {
+            return;
+        };
+        let Some(last) = self.heap.pop() else {
+            return;
+        };
+        if let Some(of_slot) = self.places.get_mut(index(slot)) {
+            *of_slot = None;
+        }
+        if place < self.heap.len() {
+            // The last entry takes the place; it may belong further down, or further up in another branch.
+            let place = self.sink(place, last);
+            self.rise(place, last);
+        }
+    }
+
+    /// Puts an entry at `place` or above it.
+    fn rise(&mut self, mut place: usize, entry: (Timestamp, u32)) {
+        while let Some(above) = place.checked_sub(1).map(|below| below / 2)
+            && let Some(&parent) = self.heap.get(above)
+            && entry < parent
+        {
+            self.put(place, parent);
+            place = above;
+        }
+        self.put(place, entry);
+    }
+
+    /// Makes room for an entry at `place` or below it, and says where.
+    fn sink(&mut self, mut place: usize, entry: (Timestamp, u32)) -> usize {
+        loop {
+            let left = 2 * place + 1;
+            let below = match (self.heap.get(left), self.heap.get(left + 1)) {
+                (Some(one), Some(other)) if other < one => left + 1,
+                (Some(_), _) => left,
+                (None, _) => return place,
+            };
+            match self.heap.get(below) {
+                Some(&child) if child < entry => self.put(place, child),
+                Some(_) | None => return place,
+            }
+            place = below;
+        }
+    }
+
+    fn put(&mut self, place: usize, entry: (Timestamp, u32)) {
+        if let Some(here) = self.heap.get_mut(place) {
+            *here = entry;
+        }
+        if let Some(of_slot) = self.places.get_mut(index(entry.1)) {
+            *of_slot = u32::try_from(place).ok();
+        }
+    }
+}
+
+fn index(slot: u32) -> usize {
+    usize::try_from(slot).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Call {
+        Arm(u32, u64),
+        Disarm(u32),
+        Pop(u64),
+    }
+
+    fn call() -> impl Strategy<Value = Call> {
+        prop_oneof![
+            (0..20_u32, 0..100_u64).prop_map(|(slot, at)| Call::Arm(slot, at)),
+            (0..20_u32).prop_map(Call::Disarm),
+            (0..100_u64).prop_map(Call::Pop),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_slot_is_woken_once_at_the_earliest_time_that_it_was_armed_for(
+            calls in prop::collection::vec(call(), 0..200),
+        ) {
+            let mut timers = Timers::default();
+            let mut model: BTreeMap<u32, Timestamp> = BTreeMap::new();
+            for call in calls {
+                match call {
+                    Call::Arm(slot, at) => {
+                        let at = Timestamp::from_nanos(at);
+                        timers.arm(slot, at);
+                        let armed = model.entry(slot).or_insert(at);
+                        *armed = at.min(*armed);
+                    }
+                    Call::Disarm(slot) => {
+                        timers.disarm(slot);
+                        model.remove(&slot);
+                    }
+                    Call::Pop(now) => {
+                        let now = Timestamp::from_nanos(now);
+                        match timers.pop_due(now) {
+                            Some(slot) => {
+                                let at = model.remove(&slot).unwrap();
+                                prop_assert!(at <= now);
+                                prop_assert!(model.values().all(|other| at <= *other));
+                            }
+                            None => prop_assert!(model.values().all(|at| *at > now)),
+                        }
+                    }
+                }
+                prop_assert_eq!(timers.next(), model.values().min().copied());
+                prop_assert_eq!(timers.heap.len(), model.len());
+            }
+        }
     }
 }

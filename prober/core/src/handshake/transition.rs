@@ -326,9 +326,6 @@ impl Handshake {
         self.syn_due = false;
         self.resend_at = None;
         self.ends = self.now + self.call.patience.linger;
-        if let Some(stream) = &self.stream {
-            self.exchange = stream.exchange();
-        }
         State::Closing
     }
 }

@@ -123,7 +123,7 @@ pub fn double(millionths: u32, later: Duration) -> Rule {
 
 fn replace_destination(packet: &mut Packet, from: SocketAddr, to: SocketAddr) {
     if let Body::Tcp(ip, tcp) = &mut packet.body
-        && SocketAddr::new(ip.dst, tcp.dst_port) == from
+        && (tcp.dst_port, ip.dst) == (from.port(), from.ip())
     {
         ip.dst = to.ip();
         tcp.dst_port = to.port();
@@ -135,7 +135,7 @@ fn replace_destination(packet: &mut Packet, from: SocketAddr, to: SocketAddr) {
 fn replace_source(packet: &mut Packet, from: SocketAddr, to: SocketAddr) {
     match &mut packet.body {
         Body::Tcp(ip, tcp) => {
-            if SocketAddr::new(ip.src, tcp.src_port) == from {
+            if (tcp.src_port, ip.src) == (from.port(), from.ip()) {
                 ip.src = to.ip();
                 tcp.src_port = to.port();
             }

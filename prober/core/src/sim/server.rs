@@ -3,8 +3,9 @@
 //! It answers SYN+ACK, banner and echo, takes only what comes in order, and repeats each second
 //! what was not acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::handshake::segment;
@@ -58,7 +59,8 @@ struct Connection {
 pub struct Server {
     address: SocketAddr,
     manner: Manner,
-    connections: BTreeMap<SocketAddr, Connection>,
+    /// By the client's port, which nearly always decides, and its address.
+    connections: BTreeMap<(u16, IpAddr), Connection>,
     /// Whom to look after when; in order, since every wait is equally long.
     timers: VecDeque<(Timestamp, SocketAddr, Seq)>,
     begun: u32,
@@ -97,9 +99,10 @@ impl Server {
             self.greet(now, peer, tcp, out);
         } else if tcp.flags.has(TcpFlags::RST) {
             // Only the very next number resets (RFC 5961 3.2).
-            let next = self.connections.get(&peer).map(Connection::next_expected);
-            if next == Some(tcp.seq) {
-                self.connections.remove(&peer);
+            if let Entry::Occupied(entry) = self.connections.entry(key(peer))
+                && entry.get().next_expected() == tcp.seq
+            {
+                entry.remove();
             }
         } else {
             self.hear(now, peer, tcp, payload, out);
@@ -118,7 +121,7 @@ impl Server {
                 return;
             }
             self.timers.pop_front();
-            let Some(connection) = self.connections.get_mut(&peer) else {
+            let Some(connection) = self.connections.get_mut(&key(peer)) else {
                 continue;
             };
             if connection.isn != isn || connection.is_quiet() {
@@ -126,7 +129,7 @@ impl Server {
             }
             connection.resends += 1;
             if connection.resends > RESENDS {
-                self.connections.remove(&peer);
+                self.connections.remove(&key(peer));
                 continue;
             }
             connection.sent = connection.acked;
@@ -156,20 +159,23 @@ impl Server {
     }
 
     fn greet(&mut self, now: Timestamp, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<Segment>) {
-        match self.connections.get(&peer) {
-            Some(connection) if connection.client_isn == tcp.seq => {
-                if !connection.is_acknowledged {
+        let entry = self.connections.entry(key(peer));
+        if let Entry::Occupied(entry) = &entry {
+            let connection = entry.get();
+            match (connection.client_isn == tcp.seq, connection.is_acknowledged) {
+                (true, true) => return,
+                (true, false) => {
                     out.push(connection.syn_ack(self.address, peer));
+                    return;
                 }
-                return;
+                (false, false) => {
+                    // Half-open under another number: a challenge (RFC 5961 4).
+                    out.push(connection.ack(self.address, peer));
+                    return;
+                }
+                // Closed long ago, on the other side.
+                (false, true) => {}
             }
-            Some(connection) if !connection.is_acknowledged => {
-                // Half-open under another number: a challenge (RFC 5961 4).
-                out.push(connection.ack(self.address, peer));
-                return;
-            }
-            // Closed long ago, on the other side.
-            Some(_) | None => {}
         }
         self.begun = self.begun.wrapping_add(1);
         let connection = Connection {
@@ -186,7 +192,7 @@ impl Server {
         };
         out.push(connection.syn_ack(self.address, peer));
         self.timers.push_back((now + RESEND, peer, connection.isn));
-        self.connections.insert(peer, connection);
+        entry.insert_entry(connection);
     }
 
     fn hear(
@@ -197,7 +203,7 @@ impl Server {
         payload: &[u8],
         out: &mut Vec<Segment>,
     ) {
-        let Some(connection) = self.connections.get_mut(&peer) else {
+        let Some(connection) = self.connections.get_mut(&key(peer)) else {
             out.push(segment(self.address, peer, tcp.ack, TcpFlags::RST));
             return;
         };
@@ -231,12 +237,16 @@ impl Server {
             out.push(connection.ack(self.address, peer));
         }
         if connection.is_over() {
-            self.connections.remove(&peer);
+            self.connections.remove(&key(peer));
         } else if was_quiet && !connection.is_quiet() {
             let isn = connection.isn;
             self.timers.push_back((now + RESEND, peer, isn));
         }
     }
+}
+
+const fn key(peer: SocketAddr) -> (u16, IpAddr) {
+    (peer.port(), peer.ip())
 }
 
 impl Connection {

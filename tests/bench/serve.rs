@@ -1,0 +1,49 @@
+//! The other end of whole handshakes: a responder of crafted segments, leaner than a kernel's loop of accept(2), which
+//! ends before whoever is measured does.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prober_core::engine::Engine as _;
+use prober_core::family::Family;
+use prober_core::observation::Direction;
+use prober_core::sim::server::{Manner, Server};
+use prober_net::filter::Interest;
+use prober_net::mute::MutedPort;
+use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape};
+use prober_net::raw::RawEngine;
+
+/// The longest sleep.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Greets whoever connects to `at`, until it is ended.
+pub(crate) fn serve(at: SocketAddr) -> anyhow::Result<()> {
+    let _muted = MutedPort::reserve(Family::of(at.ip()), at.port())?
+        .with_context(|| format!("port {} is in use", at.port()))?;
+    let mut engine = RawEngine::open(CaptureOptions {
+        interfaces: Interfaces::All,
+        interest: Interest::in_ports(vec![at.port()..=at.port()])?,
+        ring: RingShape::LARGE,
+        on_refused_filter: OnRefusedFilter::Fail,
+    })?;
+    let mut server = Server::new(at, Manner::Healthy);
+    let mut replies = Vec::new();
+    loop {
+        let now = engine.now();
+        server.handle_timeout(now, &mut replies);
+        engine.send(&replies)?;
+        replies.clear();
+        let latest = now + LONGEST;
+        let until = server.poll_timeout().map_or(latest, |at| at.min(latest));
+        engine.recv(
+            until,
+            &mut |observation, payload| match observation.direction {
+                Direction::Received => {
+                    server.observe(observation.at, &observation.packet, payload, &mut replies);
+                }
+                Direction::Sent | Direction::Overheard => {}
+            },
+        )?;
+    }
+}

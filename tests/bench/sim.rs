@@ -1,0 +1,91 @@
+//! How many handshakes a second the machines and the simulated network do on one core.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prober_core::engine::{Engine as _, drive};
+use prober_core::flight::{Finished, Flight, FlightConfig};
+use prober_core::plan::ProbePlan;
+use prober_core::sim::Sim;
+use prober_core::sim::rule::{Reply, translate};
+use prober_core::sim::server::{Manner, Server};
+use prober_core::topology::PathId;
+use prober_core::witness::Witnesses;
+
+use crate::rate::{Kind, Rate};
+
+/// Probes launched at once, and the virtual time from one burst to the next: a hundred thousand a second, as many as
+/// a raw socket does.
+const BURST: u32 = 64;
+const APART: Duration = Duration::from_micros(640);
+
+/// Does `count` handshakes through a Service in memory. A second is one of this thread's own on its core, so that
+/// what else runs on the machine is not measured.
+pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
+    let service = SocketAddr::from(([100, 67, 30, 133], 80));
+    let pod = SocketAddr::from(([100, 96, 1, 20], 8080));
+    let server = Server::new(pod, Manner::Healthy);
+    let mut sim = Sim::new(server, Duration::from_micros(50), 1).with(translate(
+        service,
+        pod,
+        Reply::Translated,
+    ));
+    let mut flight = Flight::new(FlightConfig {
+        key: [7; 16],
+        ports: 1024..=65_535,
+        v4: Some(Ipv4Addr::new(100, 96, 1, 10)),
+        v6: None,
+        mtu: 1450,
+    });
+    let plan = ProbePlan {
+        path: PathId(0),
+        method: kind.method(),
+        target: service,
+        count,
+        start_ms: 0,
+        interval_ms: 0,
+        deadline_ms: 1000,
+    };
+    let mut witnesses = Witnesses::default();
+    let (mut asked, mut finished, mut answered) = (0, 0, 0);
+    let mut next = sim.now();
+    let start = time_on_core()?;
+    while finished < count {
+        if asked < count && sim.now() >= next {
+            for _ in 0..BURST.min(count - asked) {
+                flight.launch(next, &plan)?;
+                asked += 1;
+            }
+            next = next + APART;
+        }
+        let until = if asked < count {
+            next
+        } else {
+            next + Duration::from_mins(1)
+        };
+        drive(&mut flight, &mut witnesses, &mut sim, until)?;
+        while let Some(Finished::Probe(result)) = flight.poll_result() {
+            finished += 1;
+            answered += u32::from(kind.is_answered(&result) && result.is_first_syn_success());
+        }
+    }
+    let spent = time_on_core()?.saturating_sub(start);
+    Ok(Rate {
+        per_second: f64::from(answered) / spent.as_secs_f64(),
+        answered,
+        asked,
+        drops: 0,
+    })
+}
+
+/// What this thread spent on a core so far (linux/Documentation/scheduler/sched-stats.rst).
+fn time_on_core() -> anyhow::Result<Duration> {
+    let line = fs::read_to_string("/proc/thread-self/schedstat")
+        .context("cannot read this thread's time")?;
+    let nanos = line.split(' ').next().unwrap_or_default().parse();
+    Ok(Duration::from_nanos(
+        nanos.with_context(|| format!("'{line}' is no schedstat"))?,
+    ))
+}
