@@ -26,6 +26,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             one_of_ten,
         ),
         Trial::test(
+            "one bad endpoint of twelve over three nodes is pinned",
+            one_of_twelve,
+        ),
+        Trial::test(
+            "node ports and hosts are asked and work in a healthy lab",
+            every_route,
+        ),
+        Trial::test(
             "the founding fault is named on the node that has it",
             the_right_node,
         ),
@@ -126,6 +134,44 @@ fn one_of_ten() -> Result<(), Failed> {
     let diagnosis = report.diagnosis("not-listening")?;
     if diagnosis.node.as_deref() != Some("node-7") {
         return Err(format!("blamed on {:?}", diagnosis.node).into());
+    }
+    Ok(())
+}
+
+fn one_of_twelve() -> Result<(), Failed> {
+    let report = Lab::run(&[
+        "--nodes",
+        "3",
+        "--servers",
+        "4",
+        "--fault",
+        "not-listening@node-2",
+        "--probes",
+        "10",
+    ])?;
+    report.names_only(&causes(&["not-listening"]))?;
+    let failing = report
+        .paths
+        .iter()
+        .filter(|path| path["health"] == "failing" && path["route"] == "cluster-ip");
+    for path in failing {
+        if path["server"]["pod"] != "node-2-server" {
+            return Err(format!("{path:#}").into());
+        }
+    }
+    Ok(())
+}
+
+fn every_route() -> Result<(), Failed> {
+    let report = Lab::run(&["--family", "dual", "--probes", "10"])?;
+    report.names_only(&BTreeSet::new())?;
+    for (route, paths) in [("node-port", 8), ("host-network", 8)] {
+        let works =
+            |path: &&serde_json::Value| path["route"] == route && path["health"] == "healthy";
+        let count = report.paths.iter().filter(works).count();
+        if count != paths {
+            return Err(format!("{count} paths by {route} work, {paths} should").into());
+        }
     }
     Ok(())
 }

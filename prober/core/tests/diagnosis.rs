@@ -5,6 +5,8 @@
     reason = "a matrix that was not built so is a defect of the test"
 )]
 
+#[path = "diagnosis/beside.rs"]
+mod beside;
 #[path = "diagnosis/builder.rs"]
 mod builder;
 #[path = "diagnosis/endpoint.rs"]

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use prober_core::event::Event;
-use prober_core::plan::{Method, ProbePlan};
+use prober_core::plan::{Method, Plan, ProbePlan, Reading};
 
 use crate::fixture::{Agent, B4, Namespace, PORT, probes, two};
 
@@ -69,6 +69,25 @@ fn a_plan_of_another_run_is_refused() {
         reason.contains("'test'") && reason.contains("'other'"),
         "{reason}"
     );
+}
+
+#[test]
+fn each_plan_that_takes_a_reading_is_answered_by_one() {
+    let namespace = Namespace::new();
+    let mut agent = Agent::start(&namespace, "a", &["--tier", "T0"]);
+    for generation in [1, 2] {
+        let plan = Plan {
+            facts: Reading::Take,
+            ..agent.plan(generation, Vec::new())
+        };
+        agent.give(&plan);
+        agent.wait_done(generation);
+    }
+    let readings = agent.events.iter().filter_map(|event| match event {
+        Event::Facts(facts) => Some(facts.ip_forward.is_some()),
+        _ => None,
+    });
+    assert_eq!(readings.collect::<Vec<_>>(), [true, true]);
 }
 
 /// One that would take an hour.

@@ -281,7 +281,13 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
         );
     }
     remarks.extend(report.notes.iter().cloned());
-    for agent in &report.agents {
+    // That a host could not run is told with the facts that it should have read.
+    let is_told = |agent: &AgentReport| {
+        let mut nodes = report.nodes.iter();
+        agent.failed.is_some()
+            && nodes.any(|node| node.node == agent.node && node.unread == agent.failed)
+    };
+    for agent in report.agents.iter().filter(|agent| !is_told(agent)) {
         remarks.extend(of_agent(agent));
     }
     for node in &report.nodes {

@@ -3,6 +3,7 @@
 //! None of it is a network fault. What can still be measured is measured.
 
 use super::{Phase, Run};
+use crate::observation::Tier;
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::AgentId;
@@ -18,9 +19,11 @@ impl Run {
         self.undone.retain(|(waiting, _)| waiting != agent);
         self.addresses.remove(agent);
         if self.spec.is_host(agent) {
-            let nodes = &mut self.collection.matrix.nodes;
-            let node = nodes.entry(agent.node.clone()).or_default();
-            node.unread.get_or_insert(reason);
+            if self.spec.tier >= Tier::T2 {
+                let nodes = &mut self.collection.matrix.nodes;
+                let node = nodes.entry(agent.node.clone()).or_default();
+                node.unread.get_or_insert(reason);
+            }
             self.settle_facts(&agent.node, now);
         } else if self.spec.selected.contains(&agent.node) {
             let reason = format!("agent {agent} on {}: {reason}", agent.node);
