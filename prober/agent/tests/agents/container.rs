@@ -141,7 +141,7 @@ fn pods_of_both_kinds_probe_each_other_within_their_bound_of_memory() {
         };
         let connects = probes(1, Method::Connect { echo_bytes: 10_000 }, B4, PORT, 100);
         let all = [vec![connects], syns].concat();
-        let count = all.iter().map(|probe| u64::from(probe.count)).sum();
+        let count: u64 = all.iter().map(|probe| u64::from(probe.count)).sum();
         client.agent.give(&client.agent.plan(1, all));
         client.agent.wait_done(1);
         let established: u64 = client
