@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitStatus;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use prober_core::event::{Event, Hello};
 use prober_core::facts::SysctlState;
 use prober_core::observation::{OutcomeKind, Tier};
@@ -71,10 +74,13 @@ impl Container {
 
     /// The agent itself: the only child of what started it.
     fn pid(&self) -> u32 {
+        self.child().unwrap()
+    }
+
+    fn child(&self) -> Option<u32> {
         let starter = self.agent.pid();
         let children = format!("/proc/{starter}/task/{starter}/children");
-        let children = fs::read_to_string(children).unwrap();
-        children.trim().parse().unwrap()
+        fs::read_to_string(children).ok()?.trim().parse().ok()
     }
 
     /// A line of the agent's /proc/PID/status.
@@ -86,12 +92,28 @@ impl Container {
         line.unwrap().trim().to_owned()
     }
 
+    /// Sends SIGTERM to the agent, and gives the status that what started it passes on.
+    fn terminate(&mut self) -> ExitStatus {
+        let pid = self.pid();
+        self.agent.end_by(pid)
+    }
+
     fn resident_kib(&self) -> u64 {
         self.status("VmRSS")
             .strip_suffix(" kB")
             .unwrap()
             .parse()
             .unwrap()
+    }
+}
+
+impl Drop for Container {
+    /// A change of uid has cleared the signal that would come with its parent's death (prctl(2), `PR_SET_PDEATHSIG`).
+    fn drop(&mut self) {
+        if let Some(child) = self.child().and_then(|child| child.try_into().ok()) {
+            // It may have ended already.
+            drop(kill(Pid::from_raw(child), Signal::SIGKILL));
+        }
     }
 }
 
@@ -243,8 +265,7 @@ fn sigterm_ends_the_first_process_of_a_container_which_has_no_default_for_it() {
         pod.hello();
         let caught = u64::from_str_radix(&pod.status("SigCgt"), 16).unwrap();
         assert_eq!(caught & SIGTERM_BIT, SIGTERM_BIT);
-        let pid = pod.pid();
-        let (_, status) = pod.agent.terminate_by(pid);
+        let status = pod.terminate();
         assert!(status.success(), "{status}");
     }
 }

@@ -246,20 +246,21 @@ impl Agent {
     }
 
     /// Sends SIGTERM, and gives its last events and its status; every line must be whole.
-    pub(crate) fn terminate(self) -> (Vec<Event>, ExitStatus) {
-        let pid = self.process.id();
-        self.terminate_by(pid)
+    pub(crate) fn terminate(mut self) -> (Vec<Event>, ExitStatus) {
+        let status = self.end_by(self.process.id());
+        (std::mem::take(&mut self.events), status)
     }
 
-    /// As [`Agent::terminate`], where another process than the one that was started is the agent.
-    pub(crate) fn terminate_by(mut self, pid: u32) -> (Vec<Event>, ExitStatus) {
+    /// Sends SIGTERM to `pid`, the agent, which may be a child of the process that was started, and takes its last
+    /// events.
+    pub(crate) fn end_by(&mut self, pid: u32) -> ExitStatus {
         let pid = Pid::from_raw(pid.try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
         let status = self.process.wait().unwrap();
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.events.push(Event::parse(&line).unwrap());
         }
-        (std::mem::take(&mut self.events), status)
+        status
     }
 }
 
