@@ -9,6 +9,16 @@ use crate::harness::{Cluster, wait_until};
 /// Where they live.
 const NAMESPACE: &str = "boxes";
 
+/// One that no controller writes, as the slices of a run.
+const SLICE: &str = "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: by-hand, namespace: boxes}
+addressType: IPv4
+ports: [{name: probe, port: 8080}]
+endpoints: [{addresses: [192.0.2.1], conditions: {ready: true}}]
+";
+
 /// One way from a client to a server: a word that says which, as `cluster-ip node-2 ipv4`.
 pub(crate) type Route = String;
 
@@ -33,6 +43,7 @@ impl Boxes {
             manifest += &service(node, &format!("role: server, node: {node}"), "Cluster");
         }
         manifest += &service("local", "role: server", "Local");
+        manifest += SLICE;
         cluster.apply(&manifest)?;
         cluster.kubectl(&[
             "wait",

@@ -119,7 +119,7 @@ impl Row {
 const SETTINGS: &str = "
 iptables-save | grep -v '^[*]\\|^COMMIT\\| ACCEPT \\['; ip6tables-save | grep -v '^[*]\\|^COMMIT\\| ACCEPT \\['
 nft list table ip kube-proxy 2>/dev/null; nft list table ip6 kube-proxy 2>/dev/null
-ip route; ip -6 route; ip neigh show nud permanent | sort; bridge fdb | grep flannel | sort
+ip route; ip -6 route; ip -o -6 address show dev cni0 scope global | cut -d' ' -f1-7; ip neigh show nud permanent | sort; bridge fdb | grep flannel | sort
 for dev in $(ls /sys/class/net); do ip -o link show $dev; ethtool -k $dev | grep segmentation-offload:; done
 grep . /sys/class/net/cni0/brif/*/hairpin_mode
 sysctl net.ipv4.ip_forward net.ipv4.conf.all.rp_filter net.ipv6.conf.all.forwarding net.bridge
@@ -144,6 +144,8 @@ fn mended(cluster: &Cluster, is_asked: impl Fn(&str) -> bool) -> Result<(), Fail
             "boxes/server-node-1"
         } else if fault.does.contains("NAMESPACE/SERVICE:PORT") {
             "boxes/node-1:probe"
+        } else if fault.does.contains("NAMESPACE/SLICE") {
+            "boxes/by-hand"
         } else {
             ""
         };
@@ -172,6 +174,16 @@ fn settings(cluster: &Cluster) -> Result<Vec<String>, Failed> {
         all.extend(entries.map(|entry| format!("{node} {}", without_counters(entry))));
     }
     all.sort_unstable();
+    let slice = [
+        "get",
+        "endpointslice",
+        "-n",
+        "boxes",
+        "by-hand",
+        "-o",
+        "jsonpath={.endpoints}",
+    ];
+    all.push(cluster.kubectl(&slice)?);
     Ok(all)
 }
 
