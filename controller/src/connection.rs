@@ -1,0 +1,287 @@
+//! How the cluster is reached: the kubeconfig that kubectl would read, read as kubectl reads it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use thiserror::Error;
+
+use crate::answer::AnswerError;
+use crate::selection::nearest;
+
+/// How long an API server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which cluster is meant, as whom, and in which namespace. What is `None` is what kubectl takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The kubeconfig, instead of those that the environment names.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context, instead of the current one.
+    pub context: Option<String>,
+    /// The namespace, instead of the context's.
+    pub namespace: Option<String>,
+}
+
+/// What the environment says of kubeconfigs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// `KUBECONFIG`: files, separated by colons.
+    pub kubeconfig: Option<OsString>,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn here() -> Self {
+        Self {
+            kubeconfig: std::env::var_os("KUBECONFIG"),
+            home: std::env::home_dir(),
+        }
+    }
+}
+
+/// A cluster that can be asked. No request has been made yet.
+#[derive(Clone)]
+pub struct Connection {
+    /// Asks it.
+    pub client: Client,
+    /// Where everything is placed.
+    pub namespace: String,
+    /// The API server's address, for messages.
+    pub server: String,
+}
+
+impl Connection {
+    /// What `error` means when the API server was asked to do `task` ("list nodes").
+    pub fn explain(&self, task: &str, error: &kube::Error) -> AnswerError {
+        AnswerError::new(&self.server, task, error)
+    }
+}
+
+/// Why no cluster can be asked.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// Nothing says where a cluster is.
+    #[error(
+        "there is no kubeconfig: {} do not exist, and this is no pod with a service account; give --kubeconfig FILE or \
+         set KUBECONFIG",
+        list(.tried)
+    )]
+    Nothing {
+        /// The files that were looked for.
+        tried: Vec<PathBuf>,
+    },
+    /// A kubeconfig cannot be read.
+    #[error("cannot read the kubeconfig {}: {cause}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// A kubeconfig is not one.
+    #[error("{} is no kubeconfig: {cause}; `kubectl config view` shows what is wrong with it", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: KubeconfigError,
+    },
+    /// No context is chosen.
+    #[error(
+        "the kubeconfig {} has no current context: give --context NAME, one of {}, or `kubectl config use-context NAME`",
+        list(.paths), all(.known)
+    )]
+    NoCurrentContext {
+        /// The files.
+        paths: Vec<PathBuf>,
+        /// The contexts there are.
+        known: Vec<String>,
+    },
+    /// The chosen context does not exist.
+    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", list(.paths), meant(.nearest), all(.known))]
+    NoContext {
+        /// The files.
+        paths: Vec<PathBuf>,
+        /// The context that was asked for.
+        name: String,
+        /// The one that may have been meant.
+        nearest: Option<String>,
+        /// The contexts there are.
+        known: Vec<String>,
+    },
+    /// The context's cluster or user cannot be used.
+    #[error("the kubeconfig {} cannot be used: {cause}; `kubectl config view` shows it", list(.paths))]
+    Incomplete {
+        /// The files.
+        paths: Vec<PathBuf>,
+        /// What is missing or wrong.
+        cause: KubeconfigError,
+    },
+    /// The service account of this pod cannot be used.
+    #[error(
+        "the service account of this pod cannot be used: {0}; give --kubeconfig FILE or mount its token"
+    )]
+    InCluster(#[source] InClusterError),
+    /// The client cannot be made of what the kubeconfig says.
+    #[error(transparent)]
+    Client(AnswerError),
+}
+
+/// The way to a cluster. It is not asked anything yet.
+///
+/// Needs a tokio runtime around it.
+pub async fn connect(
+    reach: &Reach,
+    surroundings: &Surroundings,
+) -> Result<Connection, ConnectError> {
+    let (config, context) = config(reach, surroundings).await?;
+    let server = config
+        .cluster_url
+        .to_string()
+        .trim_end_matches('/')
+        .to_owned();
+    let namespace = reach.namespace.clone().unwrap_or(context);
+    let client = Client::try_from(config).map_err(|error| {
+        ConnectError::Client(AnswerError::new(&server, "be its client", &error))
+    })?;
+    Ok(Connection {
+        client,
+        namespace,
+        server,
+    })
+}
+
+/// What the client is made of, and the context's namespace.
+async fn config(
+    reach: &Reach,
+    surroundings: &Surroundings,
+) -> Result<(Config, String), ConnectError> {
+    let paths = candidates(reach, surroundings);
+    let mut config = match read(reach, &paths)? {
+        Some(kubeconfig) => of_kubeconfig(kubeconfig, reach, &paths).await?,
+        None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
+            Config::incluster().map_err(ConnectError::InCluster)?
+        }
+        None => return Err(ConnectError::Nothing { tried: paths }),
+    };
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let namespace = config.default_namespace.clone();
+    Ok((config, namespace))
+}
+
+/// The files that kubectl would merge, in its order.
+///
+/// <https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/>
+fn candidates(reach: &Reach, surroundings: &Surroundings) -> Vec<PathBuf> {
+    if let Some(path) = &reach.kubeconfig {
+        return vec![path.clone()];
+    }
+    let named: Vec<PathBuf> = surroundings
+        .kubeconfig
+        .iter()
+        .flat_map(std::env::split_paths)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if named.is_empty() {
+        let home = surroundings.home.iter();
+        return home.map(|home| home.join(".kube/config")).collect();
+    }
+    named
+}
+
+/// The files, merged; `None` where none of them exists. One that was named by its flag must.
+fn read(reach: &Reach, paths: &[PathBuf]) -> Result<Option<Kubeconfig>, ConnectError> {
+    let mut merged = None;
+    for path in paths {
+        let one = match Kubeconfig::read_from(path) {
+            Ok(one) => one,
+            Err(KubeconfigError::ReadConfig(cause, path)) => {
+                if cause.kind() == std::io::ErrorKind::NotFound && reach.kubeconfig.is_none() {
+                    continue;
+                }
+                return Err(ConnectError::Unreadable { path, cause });
+            }
+            Err(cause) => return Err(malformed(path, cause)),
+        };
+        merged = Some(match merged {
+            None => one,
+            Some(before) => {
+                Kubeconfig::merge(before, one).map_err(|cause| malformed(path, cause))?
+            }
+        });
+    }
+    Ok(merged)
+}
+
+fn malformed(path: &Path, cause: KubeconfigError) -> ConnectError {
+    ConnectError::Malformed {
+        path: path.to_owned(),
+        cause,
+    }
+}
+
+async fn of_kubeconfig(
+    kubeconfig: Kubeconfig,
+    reach: &Reach,
+    paths: &[PathBuf],
+) -> Result<Config, ConnectError> {
+    let paths = paths.to_vec();
+    let known: Vec<String> = kubeconfig
+        .contexts
+        .iter()
+        .map(|context| context.name.clone())
+        .collect();
+    let chosen = reach
+        .context
+        .clone()
+        .or_else(|| kubeconfig.current_context.clone())
+        .filter(|name| !name.is_empty());
+    let Some(name) = chosen else {
+        return Err(ConnectError::NoCurrentContext { paths, known });
+    };
+    if !known.contains(&name) {
+        return Err(ConnectError::NoContext {
+            paths,
+            nearest: nearest(&name, known.iter().map(String::as_str)),
+            name,
+            known,
+        });
+    }
+    let options = KubeConfigOptions {
+        context: Some(name),
+        ..KubeConfigOptions::default()
+    };
+    Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|cause| ConnectError::Incomplete { paths, cause })
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    if paths.is_empty() {
+        return "KUBECONFIG and ~/.kube/config".to_owned();
+    }
+    paths.join(", ")
+}
+
+fn all(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
+}
+
+fn meant(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map(|name| format!(" (did you mean {name}?)"))
+        .unwrap_or_default()
+}
