@@ -285,3 +285,116 @@ fn meant(nearest: &Option<String>) -> String {
         .map(|name| format!(" (did you mean {name}?)"))
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::block_on;
+
+    const KUBECONFIG: &str = "\
+apiVersion: v1
+kind: Config
+clusters:
+- {name: here, cluster: {server: 'https://10.99.0.1:6443'}}
+users:
+- {name: jane, user: {token: secret}}
+contexts:
+- {name: staging, context: {cluster: here, user: jane, namespace: prod}}
+- {name: broken, context: {cluster: there, user: jane}}
+";
+
+    /// A folder of kubeconfigs.
+    struct Files(tempfile::TempDir);
+
+    impl Files {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            for (name, text) in files {
+                std::fs::write(folder.path().join(name), text).expect("written");
+            }
+            Self(folder)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn named(&self, name: &str) -> Reach {
+            Reach {
+                kubeconfig: Some(self.path(name)),
+                ..Reach::default()
+            }
+        }
+
+        /// What is said, without the folder's name.
+        fn said(&self, reach: &Reach, surroundings: &Surroundings) -> String {
+            let folder = format!("{}/", self.0.path().display());
+            match connected(reach, surroundings) {
+                Ok(found) => format!("{} in {}", found.server, found.namespace),
+                Err(error) => error.to_string().replace(&folder, ""),
+            }
+        }
+    }
+
+    fn connected(reach: &Reach, around: &Surroundings) -> Result<Connection, ConnectError> {
+        block_on(connect(reach, around)).expect("a runtime")
+    }
+
+    #[test]
+    fn each_way_of_not_finding_a_cluster_is_told_with_the_file_and_the_cure() {
+        let current = format!("{KUBECONFIG}current-context: staging\n");
+        let files = Files::new(&[
+            ("good", &current),
+            ("without", KUBECONFIG),
+            ("empty", ""),
+            ("notes", "- buy milk\n"),
+        ]);
+        let alone = Surroundings::default();
+        let with = |name: &str, context: &str| Reach {
+            context: Some(context.to_owned()),
+            ..files.named(name)
+        };
+        let none = Surroundings {
+            home: Some(files.path("home")),
+            kubeconfig: None,
+        };
+        insta::assert_snapshot!(
+            [
+                files.said(&files.named("good"), &alone),
+                files.said(&files.named("missing"), &alone),
+                files.said(&Reach::default(), &none),
+                files.said(&files.named("without"), &alone),
+                files.said(&files.named("empty"), &alone),
+                files.said(&files.named("notes"), &alone),
+                files.said(&with("good", "stagin"), &alone),
+                files.said(&with("good", "broken"), &alone),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn files_of_the_environment_are_merged_and_missing_ones_passed_over() {
+        let files = Files::new(&[
+            ("first", "current-context: staging\n"),
+            ("second", KUBECONFIG),
+        ]);
+        let names = ["first", "gone", "second"].map(|name| files.path(name));
+        let surroundings = Surroundings {
+            kubeconfig: Some(std::env::join_paths(names).expect("no colon in a name")),
+            home: None,
+        };
+        let named = Reach {
+            namespace: Some("other".to_owned()),
+            ..Reach::default()
+        };
+        assert_eq!(
+            files.said(&Reach::default(), &surroundings),
+            "https://10.99.0.1:6443 in prod"
+        );
+        assert_eq!(
+            files.said(&named, &surroundings),
+            "https://10.99.0.1:6443 in other"
+        );
+    }
+}

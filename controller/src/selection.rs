@@ -349,3 +349,124 @@ pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<
         .max_by(|one, other| near(one).total_cmp(&near(other)).then(other.cmp(one)))
         .map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, spec: serde_json::Value, ready: &str) -> NodeSeen {
+        let message = "Kubelet stopped posting node status.";
+        NodeSeen::of(
+            &serde_json::from_value(serde_json::json!({
+                "metadata": {"name": name},
+                "spec": spec,
+                "status": {
+                    "conditions": [
+                        {"type": "MemoryPressure", "status": "False"},
+                        {"type": "Ready", "status": ready, "message": message},
+                    ],
+                },
+            }))
+            .expect("a node"),
+        )
+    }
+
+    fn ready(name: &str) -> NodeSeen {
+        node(name, serde_json::json!({}), "True")
+    }
+
+    fn cordoned(name: &str) -> NodeSeen {
+        let taint =
+            serde_json::json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
+        node(
+            name,
+            serde_json::json!({"unschedulable": true, "taints": [taint]}),
+            "True",
+        )
+    }
+
+    fn tainted(name: &str) -> NodeSeen {
+        let taint = serde_json::json!({"key": "dedicated", "value": "gpu", "effect": "NoSchedule"});
+        node(name, serde_json::json!({"taints": [taint]}), "True")
+    }
+
+    fn dead(name: &str) -> NodeSeen {
+        let taint =
+            serde_json::json!({"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"});
+        node(name, serde_json::json!({"taints": [taint]}), "Unknown")
+    }
+
+    fn choice(names: &[&str]) -> NodeChoice {
+        NodeChoice::Named(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    fn names(nodes: &[NodeName]) -> Vec<&str> {
+        nodes.iter().map(NodeName::as_str).collect()
+    }
+
+    #[test]
+    fn peers_are_ready_and_ordinary_as_long_as_there_are_such() {
+        let seen = [
+            ready("a"),
+            cordoned("b"),
+            dead("c"),
+            tainted("d"),
+            ready("e"),
+        ];
+        let chosen = select(&choice(&["a"]), &seen, &[]).expect("a can be probed");
+        assert_eq!(names(&chosen.selected), ["a"]);
+        assert_eq!(names(&chosen.nodes), ["a", "e"]);
+        assert_eq!(chosen.notes, Vec::<String>::new());
+
+        let chosen = select(&choice(&["a"]), &seen[..4], &[]).expect("a can be probed");
+        assert_eq!(names(&chosen.nodes), ["a", "b", "d"]);
+    }
+
+    #[test]
+    fn a_node_that_was_named_is_probed_whatever_keeps_other_pods_off() {
+        let seen = [ready("a"), cordoned("b"), tainted("d")];
+        let chosen = select(&choice(&["b", "d"]), &seen, &[]).expect("both can be probed");
+        assert_eq!(names(&chosen.selected), ["b", "d"]);
+        assert_eq!(names(&chosen.nodes), ["b", "d", "a"]);
+        insta::assert_snapshot!(chosen.notes.join("\n"));
+    }
+
+    #[test]
+    fn all_means_all_that_can_be_probed_and_the_others_are_named() {
+        let seen = [ready("a"), cordoned("b"), dead("c")];
+        let chosen = select(&NodeChoice::All, &seen, &[]).expect("two can be probed");
+        assert_eq!(names(&chosen.selected), ["a", "b"]);
+        assert_eq!(chosen.selected, chosen.nodes);
+        assert!(chosen.notes.iter().any(|note| note.contains("c (NotReady")));
+        assert_eq!(
+            select(&NodeChoice::All, &[dead("c")], &[]),
+            Err(SelectionError(vec![NodeProblem::NoneReady]))
+        );
+    }
+
+    #[test]
+    fn a_node_alone_is_probed_within_and_it_is_said() {
+        let chosen = select(&choice(&["a"]), &[ready("a"), dead("c")], &[]).expect("one node");
+        assert_eq!(names(&chosen.nodes), ["a"]);
+        assert_eq!(chosen.notes.len(), 1);
+    }
+
+    #[test]
+    fn every_node_that_cannot_be_probed_is_told_with_its_reason() {
+        let mut windows = ready("w");
+        windows.system = "windows".to_owned();
+        let all = ["ip-10-0-3-17", "ip-10-0-4-1"].map(str::to_owned);
+        let wanted = choice(&["ip-10-0-3-71", "c", "w", "elsewhere"]);
+        let error = select(&wanted, &[dead("c"), windows], &all).unwrap_err();
+        insta::assert_snapshot!(error.to_string());
+    }
+
+    #[test]
+    fn what_is_meant_is_guessed_only_where_it_is_near() {
+        let guess = |wrong| nearest(wrong, ["node-1", "node-2", "control-plane"].into_iter());
+        assert_eq!(guess("nod-2").as_deref(), Some("node-2"));
+        assert_eq!(guess("node").as_deref(), Some("node-1"));
+        assert_eq!(guess("control").as_deref(), Some("control-plane"));
+        assert_eq!(guess("gpu"), None);
+    }
+}
