@@ -3,8 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prober_core::evidence::Matrix;
-use prober_core::run::{Ending, FleetCommand, FleetEvent, Phase, Run};
+use prober_core::run::{Finished, FleetCommand, FleetEvent, Phase, Run};
 use prober_core::time::{Timestamp, nanos};
 
 /// How often a watcher is shown the run while nothing happens.
@@ -16,7 +15,7 @@ pub(crate) fn drive(
     commands: &Sender<FleetCommand>,
     events: &Receiver<FleetEvent>,
     mut watch: impl FnMut(&Run),
-) -> (Matrix, Ending) {
+) -> Finished {
     run.start(now());
     while run.phase() != Phase::Ended {
         step(&mut run, commands, events);

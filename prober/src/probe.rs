@@ -14,8 +14,7 @@ use prober_core::event::{Event, Tally};
 use prober_core::evidence::{AgentEvidence, Evidence, Matrix, PathEvidence, PathTally, Source};
 use prober_core::family::Family;
 use prober_core::observation::{EngineKind, Outcome, ProbeResult};
-use prober_core::report::Report;
-use prober_core::run::Ending;
+use prober_core::report::{Completion, Report};
 use prober_core::topology::{AgentId, Path, PathId, Route};
 
 use crate::cli::{Form, duration};
@@ -107,7 +106,7 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
         take(&mut matrix, &mut notes, event);
     })?;
     told?;
-    let mut meta = run::meta(words, started, &Ending::Complete);
+    let mut meta = run::meta(words, started, Completion::Complete);
     meta.notes = notes;
     let report = Report::new(&matrix, &diagnose(&matrix), meta);
     if args.output == Form::Text {

@@ -63,8 +63,7 @@ const fn words(phase: Phase) -> &'static str {
         Phase::Publishing => "publishing the test Services",
         Phase::Probing => "probing",
         Phase::Suspecting => "looking closer at what fails",
-        Phase::Lingering => "waiting for the last answers",
-        Phase::ReadingChanges => "reading what changed on the nodes",
+        Phase::Lingering => "waiting for the last lines",
         Phase::Removing => "removing everything",
         Phase::Ended => "done",
     }

@@ -8,8 +8,7 @@ use anyhow::Context as _;
 use prober_core::capture;
 use prober_core::diagnosis::diagnose;
 use prober_core::replay::replay;
-use prober_core::report::Report;
-use prober_core::run::Ending;
+use prober_core::report::{Completion, Report};
 
 use crate::cli::Form;
 use crate::drive::now;
@@ -56,7 +55,7 @@ pub(crate) fn run_replay(args: &ReplayArgs, words: &[OsString]) -> anyhow::Resul
         );
     }
     let found = replay(&captures);
-    let mut meta = run::meta(words, started, &Ending::Complete);
+    let mut meta = run::meta(words, started, Completion::Complete);
     meta.notes = found.notes;
     let report = Report::new(&found.matrix, &diagnose(&found.matrix), meta);
     if let Some(path) = &args.pcapng {

@@ -5,18 +5,19 @@ mod args;
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
 use anyhow::{Context as _, bail};
 use prober_core::diagnosis::diagnose;
-use prober_core::evidence::{Matrix, PathEvidence};
+use prober_core::evidence::PathEvidence;
 use prober_core::family::Family;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{Ending, FleetEvent, Run, RunSpec};
+use prober_core::run::{Finished, FleetEvent, Run, RunSpec};
 use prober_core::time::Timestamp;
-use prober_core::topology::NodeName;
+use prober_core::topology::{NodeName, Route};
 use prober_lab::isolate::{self, Side};
 use prober_lab::{Lab, LabFleet, LabSpec};
 
@@ -33,6 +34,15 @@ const KERNEL_PROBES: u32 = 3;
 
 /// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
+
+/// The routes that the lab has.
+const ROUTES: [Route; 5] = [
+    Route::PodIp,
+    Route::ClusterIp,
+    Route::ClusterIpAny,
+    Route::ProberLocal,
+    Route::Hairpin,
+];
 
 /// Runs.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
@@ -70,11 +80,11 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     }
     let fleet = LabFleet::start(lab, &args.lab.faults, command, orders, tellers)
         .context("break the lab")?;
-    let (matrix, ending) = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
+    let finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
     fleet.join();
     progress.clear();
-    tell(args, &matrix, &ending, meta(words, started, &ending))
+    tell(args, &finished, words, started)
 }
 
 /// How an agent is started: this program again.
@@ -95,10 +105,13 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
     let nonce = RandomState::new().hash_one(now());
     Ok(RunSpec {
         run: format!("lab-{:08x}", nonce >> 32),
+        pod_prefix: String::new(),
         nonce,
         nodes,
         selected,
         peers: args.peers,
+        servers_per_node: NonZeroU8::MIN,
+        routes: ROUTES.into(),
         families: args.family.list(&[Family::Ipv4]),
         tier: args.most_evidence()?,
         kernel_probes: KERNEL_PROBES,
@@ -110,7 +123,7 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
 }
 
 /// What the evidence itself does not know.
-pub(crate) fn meta(words: &[OsString], started: Timestamp, ending: &Ending) -> Meta {
+pub(crate) fn meta(words: &[OsString], started: Timestamp, completion: Completion) -> Meta {
     let mut command: Vec<String> = words
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
@@ -125,23 +138,28 @@ pub(crate) fn meta(words: &[OsString], started: Timestamp, ending: &Ending) -> M
         command,
         started,
         duration: now().since(started),
-        completion: match ending {
-            Ending::Complete => Completion::Complete,
-            Ending::Interrupted | Ending::CouldNotRun(_) => Completion::Interrupted,
-        },
+        completion,
         notes: Vec::new(),
     }
 }
 
-fn tell(args: &RunArgs, matrix: &Matrix, ending: &Ending, meta: Meta) -> anyhow::Result<ExitCode> {
+fn tell(
+    args: &RunArgs,
+    finished: &Finished,
+    words: &[OsString],
+    started: Timestamp,
+) -> anyhow::Result<ExitCode> {
+    let Finished {
+        matrix,
+        completion,
+        notes,
+    } = finished;
     let is_measured = |path: &PathEvidence| path.total().outcomes.total() > 0;
-    match ending {
-        Ending::Interrupted if !matrix.paths.values().any(is_measured) => {
-            bail!("the run was interrupted before anything was measured")
-        }
-        Ending::Complete | Ending::Interrupted => {}
-        Ending::CouldNotRun(reason) => bail!("the run could not be done: {reason}"),
+    if *completion == Completion::Interrupted && !matrix.paths.values().any(is_measured) {
+        bail!("the run was interrupted before anything was measured");
     }
+    let mut meta = meta(words, started, completion.clone());
+    meta.notes.clone_from(notes);
     let report = Report::new(matrix, &diagnose(matrix), meta);
     if let Some(path) = &args.pcapng {
         show::file(path, &pcapng::capture(&report)?)?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use prober_core::event::Event;
-use prober_core::plan::{Accept, Method, PLAN_SCHEMA, Plan, ProbePlan, ResponderPlan};
+use prober_core::plan::{Accept, Method, PLAN_SCHEMA, Plan, ProbePlan, Reading, ResponderPlan};
 use prober_core::topology::{AgentId, PathId};
 
 /// How long it is watched, after it has settled.
@@ -95,6 +95,7 @@ fn plan_of(agent: &AgentId, target: SocketAddr) -> Plan {
             ports: vec![8080],
             accept: Accept::Running,
         },
+        facts: Reading::Skip,
         probes: vec![
             item(0, Method::Connect { echo_bytes: 0 }, 0),
             item(1, Method::Syn, 100),

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use prober_core::event::Event;
-use prober_core::plan::{Allowed, Method, Plan, ProbePlan};
+use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reading};
 use prober_core::topology::AgentId;
-use prober_net::facts::read_counters;
+use prober_net::facts::{read_counters, read_facts};
 use prober_net::packet_socket::now;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, Receiver};
@@ -230,6 +230,10 @@ impl Agent {
         self.taken = Some((plan.run.clone(), generation));
         self.taken_at = Instant::now();
         self.lines.write(&Event::PlanAccepted { generation });
+        match plan.facts {
+            Reading::Skip => {}
+            Reading::Take => self.lines.write(&Event::Facts(Box::new(read_facts()))),
+        }
         let mut round = Round::new(&plan, read_counters());
         let start = now();
         let (kernel, raw): (Vec<_>, Vec<_>) = plan

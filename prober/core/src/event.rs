@@ -64,7 +64,8 @@ pub enum Event {
         /// The longest that the agent was late for its own timers, nanoseconds.
         starved_ns: u64,
     },
-    /// What a node says of itself (written by an agent started to read facts).
+    /// What a node says of itself (written by an agent in the node's own network that was told to
+    /// read it).
     Facts(Box<NodeFacts>),
     /// Something that a person should know.
     Notice {

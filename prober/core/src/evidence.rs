@@ -18,6 +18,9 @@ pub struct Matrix {
     pub source: Source,
     /// Every path, by its number.
     pub paths: BTreeMap<PathId, PathEvidence>,
+    /// Paths that were meant to be probed and say nothing of the network, and why: an end of
+    /// them could not be started, or ended too early.
+    pub unprobed: BTreeMap<Path, String>,
     /// Every agent that was placed.
     pub agents: BTreeMap<AgentId, AgentEvidence>,
     /// Every node that an agent runs on.

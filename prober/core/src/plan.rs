@@ -33,8 +33,22 @@ pub struct Plan {
     pub nonce: u64,
     /// How the agent answers others.
     pub responder: ResponderPlan,
+    /// Whether it first tells what its node says of itself.
+    #[serde(default)]
+    pub facts: Reading,
     /// What it probes.
     pub probes: Vec<ProbePlan>,
+}
+
+/// Whether an agent reads the facts of the network namespace that it lives in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reading {
+    /// It does not: the facts of a pod's namespace say nothing of its node.
+    #[default]
+    Skip,
+    /// Once, when it takes the plan and before it probes: one `Event::Facts`.
+    Take,
 }
 
 /// How an agent answers others.

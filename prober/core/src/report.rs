@@ -29,7 +29,9 @@ use crate::family::Family;
 use crate::observation::{EngineKind, Tier};
 use crate::time::Timestamp;
 use crate::topology::{NodeName, PathId};
-pub use path::{BackendReport, End, EngineUse, Health, PathReport, ProbeReport, RttReport};
+pub use path::{
+    BackendReport, End, EngineUse, Health, PathReport, ProbeReport, RttReport, UnprobedReport,
+};
 
 /// The version of reports that this code reads and writes.
 pub const REPORT_SCHEMA: &str = "prober.dev/report/v1";
@@ -52,13 +54,18 @@ pub struct Meta {
 }
 
 /// Whether a run came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "completion", rename_all = "kebab-case")]
 pub enum Completion {
     /// Every probe has an outcome.
     Complete,
     /// The user ended it: it tells what it has.
     Interrupted,
+    /// It could not be done, or not to its end: it tells what it has.
+    CouldNotRun {
+        /// Why, as a sentence.
+        reason: String,
+    },
 }
 
 /// What all paths together amount to.
@@ -69,7 +76,8 @@ pub enum Verdict {
     Healthy,
     /// A path fails, or a cause is named.
     Faulty,
-    /// No failure was seen, but not everything was looked at.
+    /// No failure was seen, but not everything was looked at; or the run could not be done to
+    /// its end, and what it saw until then may be half the truth.
     Inconclusive,
 }
 
@@ -108,7 +116,8 @@ pub struct Report {
     pub duration_ms: u64,
     /// Where the evidence comes from.
     pub source: Source,
-    /// Whether the run came to its end.
+    /// Whether the run came to its end: `completion`, and `reason` where it could not.
+    #[serde(flatten)]
     pub completion: Completion,
     /// What it amounts to.
     pub verdict: Verdict,
@@ -125,6 +134,9 @@ pub struct Report {
     pub diagnoses: Vec<DiagnosisReport>,
     /// Every path.
     pub paths: Vec<PathReport>,
+    /// Paths that could not be probed, which says nothing of the network.
+    #[serde(default)]
+    pub unprobed: Vec<UnprobedReport>,
     /// Every agent.
     pub agents: Vec<AgentReport>,
     /// Every node that an agent ran on.

@@ -4,32 +4,36 @@
 //! and tells `FleetEvent`s, over two channels; `Run` knows neither threads nor clocks.
 //!
 //! ```text
-//! ReadingFacts -> Placing -> Publishing -> Probing -> Reading what changed -> Removing -> Ended
-//!      |             |           |            |  \_ a closer look at what fails     ^
-//!      +-------------+-----------+------------+------ interrupted, failed, overdue ---+
+//! ReadingFacts -> Placing -> Publishing -> Probing -> Suspecting -> Lingering -> Removing -> Ended
+//!      |             |           |            |            |            |           ^
+//!      +-------------+-----------+------------+------------+------------+-----------+
+//!                    interrupted, failed, overdue; a healthy run needs no closer look
 //! ```
 
 mod collect;
 mod fleet;
+mod looks;
+mod paths;
 mod phase;
 mod rounds;
+mod setbacks;
 mod spec;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::evidence::Matrix;
 use crate::facts::NodeFacts;
 use crate::observation::Tier;
+use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName};
+use crate::topology::{AgentId, NodeName, Role};
 use collect::Collection;
 pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published};
-pub use phase::{Ending, Phase, RunTimer};
+pub use phase::{Finished, Phase, RunTimer};
 pub use spec::{MAX_SLOTS, RunSpec};
 
-/// How long a node has to say something of itself.
+/// How long a host that runs has to say something of its node.
 const FACTS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long an agent has to take its first plan, once the Services lead to it.
@@ -47,14 +51,21 @@ enum Round {
     FirstLook = 2,
     /// Look closer at the paths that fail.
     CloserLook = 3,
+    /// Tell what the node says when all is over.
+    LastReading = 4,
 }
 
 impl Round {
     /// The round that a plan of this generation belongs to.
     fn of(generation: u32) -> Option<Self> {
-        [Self::Listen, Self::FirstLook, Self::CloserLook]
-            .into_iter()
-            .find(|round| *round as u32 == generation)
+        [
+            Self::Listen,
+            Self::FirstLook,
+            Self::CloserLook,
+            Self::LastReading,
+        ]
+        .into_iter()
+        .find(|round| *round as u32 == generation)
     }
 }
 
@@ -66,6 +77,8 @@ pub struct Run {
     commands: VecDeque<FleetCommand>,
     timer: Option<(Timestamp, RunTimer)>,
     overdue: Option<Timestamp>,
+    /// Agents that wait until the facts of their nodes are read.
+    held_back: Vec<Placement>,
     /// Answers that are still owed: facts of nodes.
     unread: BTreeSet<NodeName>,
     /// Answers that are still owed: agents to be placed.
@@ -76,10 +89,14 @@ pub struct Run {
     endpoints: Endpoints,
     published: Option<Published>,
     collection: Collection,
-    has_placed: bool,
     /// The last round that was sent to the agents.
     round: Round,
-    ending: Ending,
+    /// The nodes at the ends of paths that fail.
+    implicated: BTreeSet<NodeName>,
+    /// Why not everything asked for can be measured.
+    shortfall: Option<String>,
+    completion: Completion,
+    notes: Vec<String>,
 }
 
 impl Run {
@@ -91,6 +108,7 @@ impl Run {
             commands: VecDeque::new(),
             timer: None,
             overdue: None,
+            held_back: Vec::new(),
             unread: BTreeSet::new(),
             unplaced: BTreeSet::new(),
             undone: BTreeSet::new(),
@@ -98,19 +116,27 @@ impl Run {
             endpoints: Endpoints::default(),
             published: None,
             collection: Collection::default(),
-            has_placed: false,
             round: Round::Listen,
-            ending: Ending::Complete,
+            implicated: BTreeSet::new(),
+            shortfall: None,
+            completion: Completion::Complete,
+            notes: Vec::new(),
         }
     }
 
     /// Starts it.
     pub fn start(&mut self, now: Timestamp) {
         if self.spec.tier >= Tier::T2 {
-            self.read_facts(Phase::ReadingFacts, self.spec.selected.clone(), now);
-        } else {
-            self.place(now);
+            self.unread = self.spec.selected.iter().cloned().collect();
         }
+        let unread = &self.unread;
+        let (held_back, first) = self.spec.placements().into_iter().partition(|placement| {
+            placement.role != Role::Host && unread.contains(&placement.agent.node)
+        });
+        self.held_back = held_back;
+        self.place(first);
+        self.enter(Phase::ReadingFacts, Some(self.patience(now)));
+        self.place_the_rest_if_read(now);
     }
 
     /// What it is doing.
@@ -133,14 +159,17 @@ impl Run {
     }
 
     /// What was measured, and how the run ended; before its end, what there is so far.
-    pub fn finish(self) -> (Matrix, Ending) {
-        (self.collection.join(), self.ending)
+    pub fn finish(self) -> Finished {
+        Finished {
+            matrix: self.collection.join(),
+            completion: self.completion,
+            notes: self.notes,
+        }
     }
 
     /// Takes what the fleet tells.
     pub fn handle(&mut self, event: FleetEvent, now: Timestamp) {
         match event {
-            FleetEvent::Facts(node, facts) => self.handle_facts(&node, facts, now),
             FleetEvent::AgentReady { agent, addresses } => {
                 self.addresses.insert(agent.clone(), addresses);
                 self.settle(&agent, now);
@@ -148,19 +177,19 @@ impl Run {
             FleetEvent::AgentFailed { agent, reason } => self.handle_failed(&agent, reason, now),
             FleetEvent::Published(published) => {
                 self.published = Some(published);
-                if self.phase == Phase::Publishing {
-                    self.timer = Some((now + LISTEN_PATIENCE, RunTimer::Patience));
-                }
+                self.await_listeners(now);
                 self.probe_if_ready(now);
             }
             FleetEvent::AgentLine { agent, event } => self.handle_line(&agent, event, now),
-            FleetEvent::Failed(reason) => self.end(Ending::CouldNotRun(reason), now),
+            FleetEvent::Note(text) => self.notes.push(text),
+            FleetEvent::Failed(reason) if self.phase == Phase::Removing => self.notes.push(reason),
+            FleetEvent::Failed(reason) => self.end(Completion::CouldNotRun { reason }, now),
             FleetEvent::Removed => {
                 if self.phase == Phase::Removing {
                     self.enter(Phase::Ended, None);
                 }
             }
-            FleetEvent::Interrupted => self.end(Ending::Interrupted, now),
+            FleetEvent::Interrupted => self.end(Completion::Interrupted, now),
         }
     }
 
@@ -180,11 +209,8 @@ impl Run {
                 self.suspect_or_linger(now);
             }
             RunTimer::Linger => {
-                if self.round == Round::CloserLook && self.spec.tier >= Tier::T2 {
-                    self.read_facts(Phase::ReadingChanges, self.spec.placed_nodes(), now);
-                } else {
-                    self.end(Ending::Complete, now);
-                }
+                self.timer = Some((now + FACTS_PATIENCE, RunTimer::Patience));
+                self.end_if_read(now);
             }
         }
     }
@@ -194,181 +220,110 @@ impl Run {
         self.timer = timer;
     }
 
-    fn read_facts(&mut self, phase: Phase, nodes: Vec<NodeName>, now: Timestamp) {
-        self.unread = nodes.iter().cloned().collect();
-        self.commands.push_back(FleetCommand::ReadFacts(nodes));
-        self.enter(phase, Some((now + FACTS_PATIENCE, RunTimer::Patience)));
+    /// The timer of whatever the fleet has to do.
+    fn patience(&self, now: Timestamp) -> (Timestamp, RunTimer) {
+        (now + self.spec.patience, RunTimer::Patience)
     }
 
-    fn handle_facts(
-        &mut self,
-        node: &NodeName,
-        facts: Result<Box<NodeFacts>, String>,
-        now: Timestamp,
-    ) {
-        let known = self
-            .collection
-            .matrix
-            .nodes
-            .entry(node.clone())
-            .or_default();
-        match facts {
-            Ok(facts) => {
-                let place = match self.phase {
-                    Phase::ReadingFacts | Phase::Placing | Phase::Publishing => &mut known.before,
-                    Phase::Probing | Phase::Suspecting | Phase::Lingering => &mut known.during,
-                    Phase::ReadingChanges | Phase::Removing | Phase::Ended => &mut known.after,
-                };
-                *place = Some(*facts);
-            }
-            Err(reason) => known.unread = Some(reason),
+    fn place(&mut self, placements: Vec<Placement>) {
+        if placements.is_empty() {
+            return;
         }
-        self.unread.remove(node);
-        if self.unread.is_empty() {
-            match self.phase {
-                Phase::ReadingFacts => self.place(now),
-                Phase::ReadingChanges => self.end(Ending::Complete, now),
-                Phase::Placing
-                | Phase::Publishing
-                | Phase::Probing
-                | Phase::Suspecting
-                | Phase::Lingering
-                | Phase::Removing
-                | Phase::Ended => {}
-            }
-        }
-    }
-
-    fn place(&mut self, now: Timestamp) {
-        let placements = self.spec.placements();
-        self.unplaced = placements
-            .iter()
-            .map(|placement| placement.agent.clone())
-            .collect();
-        for agent in &self.unplaced {
+        for placement in &placements {
+            let agent = &placement.agent;
+            self.unplaced.insert(agent.clone());
+            self.undone.insert((agent.clone(), Round::Listen));
             self.collection
                 .matrix
                 .agents
                 .entry(agent.clone())
                 .or_default();
         }
-        self.has_placed = true;
         self.commands.push_back(FleetCommand::Place(placements));
-        self.enter(
-            Phase::Placing,
-            Some((now + self.spec.patience, RunTimer::Patience)),
-        );
+    }
+
+    fn handle_facts(&mut self, node: &NodeName, facts: NodeFacts, now: Timestamp) {
+        let known = self
+            .collection
+            .matrix
+            .nodes
+            .entry(node.clone())
+            .or_default();
+        let place = match self.phase {
+            Phase::ReadingFacts | Phase::Placing | Phase::Publishing => &mut known.before,
+            Phase::Probing | Phase::Suspecting => &mut known.during,
+            Phase::Lingering | Phase::Removing | Phase::Ended => &mut known.after,
+        };
+        *place = Some(facts);
+        self.settle_facts(node, now);
+    }
+
+    /// A node has said what it says of itself, or never will.
+    fn settle_facts(&mut self, node: &NodeName, now: Timestamp) {
+        self.unread.remove(node);
+        self.place_the_rest_if_read(now);
+        self.end_if_read(now);
+    }
+
+    fn place_the_rest_if_read(&mut self, now: Timestamp) {
+        if self.phase != Phase::ReadingFacts || !self.unread.is_empty() {
+            return;
+        }
+        let held_back = std::mem::take(&mut self.held_back);
+        self.place(held_back);
+        self.enter(Phase::Placing, Some(self.patience(now)));
+        self.publish_if_placed(now);
     }
 
     /// An agent has answered its placing, one way or the other.
     fn settle(&mut self, agent: &AgentId, now: Timestamp) {
         self.unplaced.remove(agent);
-        if self.phase != Phase::Placing || !self.unplaced.is_empty() {
-            return;
+        let reads = |node: &NodeName| self.unplaced.contains(&self.spec.host_of(node));
+        if self.phase == Phase::ReadingFacts && !self.unread.iter().any(reads) {
+            self.timer = Some((now + FACTS_PATIENCE, RunTimer::Patience));
         }
-        let missing = self
-            .collection
-            .matrix
-            .agents
-            .iter()
-            .find_map(|(agent, known)| {
-                let reason = known.failed.as_ref()?;
-                self.spec
-                    .selected
-                    .contains(&agent.node)
-                    .then(|| format!("agent {agent} on {}: {reason}", agent.node))
-            });
-        if let Some(reason) = missing {
-            self.end(Ending::CouldNotRun(reason), now);
+        self.publish_if_placed(now);
+        self.await_listeners(now);
+        self.probe_if_ready(now);
+    }
+
+    /// Publishes once every server is there that ever will be.
+    fn publish_if_placed(&mut self, now: Timestamp) {
+        if self.phase != Phase::Placing
+            || (self.unplaced.iter()).any(|agent| self.spec.is_server(agent))
+        {
             return;
         }
         self.endpoints = self.spec.endpoints(&self.addresses);
         self.commands
             .push_back(FleetCommand::Publish(self.endpoints.clone()));
-        // Nobody is asked before everybody answers.
-        self.send_round(Round::Listen, Vec::new());
-        self.enter(
-            Phase::Publishing,
-            Some((now + self.spec.patience, RunTimer::Patience)),
-        );
+        self.enter(Phase::Publishing, Some(self.patience(now)));
     }
 
-    fn handle_failed(&mut self, agent: &AgentId, reason: String, now: Timestamp) {
-        let known = self
-            .collection
-            .matrix
-            .agents
-            .entry(agent.clone())
-            .or_default();
-        known.failed.get_or_insert(reason);
-        self.undone.retain(|(waiting, _)| waiting != agent);
-        match self.phase {
-            Phase::Placing => self.settle(agent, now),
-            Phase::Publishing => self.probe_if_ready(now),
-            Phase::Probing | Phase::Suspecting if self.undone.is_empty() => {
-                self.suspect_or_linger(now);
-            }
-            Phase::ReadingFacts
-            | Phase::Probing
-            | Phase::Suspecting
-            | Phase::Lingering
-            | Phase::ReadingChanges
-            | Phase::Removing
-            | Phase::Ended => {}
-        }
-    }
-
-    fn lose_patience(&mut self, now: Timestamp) {
-        match self.phase {
-            // A node that says nothing of itself lowers the tier; it does not end the run.
-            Phase::ReadingFacts => self.place(now),
-            Phase::ReadingChanges => self.end(Ending::Complete, now),
-            Phase::Placing => {
-                let reason = format!("not ready after {} s", self.spec.patience.as_secs());
-                for agent in std::mem::take(&mut self.unplaced) {
-                    let known = self.collection.matrix.agents.entry(agent).or_default();
-                    known.failed = Some(reason.clone());
-                }
-                if let Some(agent) = self.collection.matrix.agents.keys().next().cloned() {
-                    self.settle(&agent, now);
-                }
-            }
-            Phase::Publishing => {
-                if self.published.is_some() {
-                    // Who does not listen by now never may; to see that is what probes are for.
-                    self.undone.clear();
-                    self.probe_if_ready(now);
-                    return;
-                }
-                let reason = format!(
-                    "the test Services were not published within {} s",
-                    self.spec.patience.as_secs()
-                );
-                self.end(Ending::CouldNotRun(reason), now);
-            }
-            Phase::Removing => self.enter(Phase::Ended, None),
-            Phase::Probing | Phase::Suspecting | Phase::Lingering | Phase::Ended => {}
+    /// Who runs and does not listen soon never may; to see that is what probes are for.
+    fn await_listeners(&mut self, now: Timestamp) {
+        if self.phase == Phase::Publishing && self.published.is_some() && self.unplaced.is_empty() {
+            self.timer = Some((now + LISTEN_PATIENCE, RunTimer::Patience));
         }
     }
 
     /// Leaves: from every phase the same way.
-    fn end(&mut self, ending: Ending, now: Timestamp) {
+    fn end(&mut self, completion: Completion, now: Timestamp) {
         if matches!(self.phase, Phase::Removing | Phase::Ended) {
             return;
         }
-        self.ending = ending;
+        self.completion = match (completion, self.shortfall.take()) {
+            (Completion::Complete, Some(reason)) => Completion::CouldNotRun { reason },
+            (completion, _) => completion,
+        };
         self.overdue = None;
         self.commands
             .retain(|command| !matches!(command, FleetCommand::SendPlan(_)));
-        if self.has_placed {
-            self.commands.push_back(FleetCommand::Remove);
-            self.enter(
-                Phase::Removing,
-                Some((now + REMOVAL_PATIENCE, RunTimer::Patience)),
-            );
-        } else {
-            self.enter(Phase::Ended, None);
-        }
+        self.commands.push_back(FleetCommand::Remove);
+        self.enter(
+            Phase::Removing,
+            Some((now + REMOVAL_PATIENCE, RunTimer::Patience)),
+        );
     }
 }
 

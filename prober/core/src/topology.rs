@@ -54,7 +54,7 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// What an agent is there for; both roles run the same binary.
+/// What an agent is there for; every role runs the same binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -62,6 +62,9 @@ pub enum Role {
     Client,
     /// Answers them, and probes itself through the Service (hairpin).
     Server,
+    /// Lives in its node's own network: asks as the node does, and tells what the node says of
+    /// itself. It answers nobody and sees no packets (tier T0).
+    Host,
 }
 
 /// Where the two ends of a path stand relative to each other.
@@ -90,23 +93,34 @@ pub enum Route {
     ProberLocal,
     /// The server pod's own slot, from the server pod itself.
     Hairpin,
+    /// The slot's node port, at the address of the server's node.
+    NodePort,
+    /// The server pod's slot, from the client node's own network.
+    HostNetwork,
 }
 
 impl Route {
     /// Every route, in the order in which people read them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::PodIp,
         Self::ClusterIp,
         Self::ClusterIpAny,
         Self::ProberLocal,
         Self::Hairpin,
+        Self::NodePort,
+        Self::HostNetwork,
     ];
 
     /// Whether a Service's translation is on the way.
     pub const fn is_translated(self) -> bool {
         match self {
             Self::PodIp => false,
-            Self::ClusterIp | Self::ClusterIpAny | Self::ProberLocal | Self::Hairpin => true,
+            Self::ClusterIp
+            | Self::ClusterIpAny
+            | Self::ProberLocal
+            | Self::Hairpin
+            | Self::NodePort
+            | Self::HostNetwork => true,
         }
     }
 
@@ -118,6 +132,8 @@ impl Route {
             Self::ClusterIpAny => "cluster-ip-any",
             Self::ProberLocal => "prober-local",
             Self::Hairpin => "hairpin",
+            Self::NodePort => "node-port",
+            Self::HostNetwork => "host-network",
         }
     }
 }
@@ -162,6 +178,7 @@ impl Path {
     /// Same node, cross node, or whichever the Service picks.
     pub fn scope(&self) -> Scope {
         match &self.server {
+            None if self.route == Route::ProberLocal => Scope::SameNode,
             None => Scope::Any,
             Some(server) if server.node == self.client.node => Scope::SameNode,
             Some(_) => Scope::CrossNode,

@@ -20,7 +20,6 @@ use prober_core::plan::Plan;
 use prober_core::run::FleetEvent;
 use prober_core::topology::AgentId;
 
-use crate::namespace;
 use crate::proxy::{cluster_cidr, cluster_ip, local_cluster_ip};
 
 /// Where plans and the agents' complaints are; private, as all of `/run` is in a lab.
@@ -82,6 +81,8 @@ struct Agent {
     pid: Pid,
     /// Set before it is ended on purpose.
     leaving: Arc<AtomicBool>,
+    /// Set once it has taken a plan.
+    has_taken: Arc<AtomicBool>,
     /// One message for each plan that it took; disconnected when it has ended.
     taken: Receiver<()>,
     reader: JoinHandle<()>,
@@ -107,15 +108,14 @@ impl Agents {
         self.running.keys()
     }
 
-    /// Starts an agent in its pod; its first line will tell that it is ready.
-    pub fn start(&mut self, agent: &AgentId) -> Result<(), AgentError> {
+    /// Starts an agent behind what enters its namespace; its first line will tell that it is ready.
+    pub fn start(&mut self, agent: &AgentId, mut command: Command) -> Result<(), AgentError> {
         let failed = |source| AgentError::Start {
             agent: agent.clone(),
             source,
         };
         fs::create_dir_all(FOLDER).map_err(failed)?;
         let complaints = PathBuf::from(format!("{FOLDER}/{}.err", agent.pod));
-        let mut command = namespace::command(&agent.pod);
         command
             .args(&self.command)
             .args(["--agent", &format!("{}/{}", agent.node, agent.pod)])
@@ -133,11 +133,13 @@ impl Agents {
             i32::try_from(child.id()).map_err(|error| failed(io::Error::other(error)))?,
         );
         let leaving = Arc::new(AtomicBool::new(false));
+        let has_taken = Arc::new(AtomicBool::new(false));
         let (notice, taken) = mpsc::channel();
         let teller = Teller {
             agent: agent.clone(),
             events: self.events.clone(),
             notice,
+            has_taken: Arc::clone(&has_taken),
             leaving: Arc::clone(&leaving),
             complaints,
         };
@@ -150,6 +152,7 @@ impl Agents {
             Agent {
                 pid,
                 leaving,
+                has_taken,
                 taken,
                 reader,
             },
@@ -164,6 +167,7 @@ impl Agents {
             agent: agent.clone(),
             source,
         };
+        fs::create_dir_all(FOLDER).map_err(failed)?;
         let path = plan_path(agent);
         let next = format!("{path}.next");
         let text = serde_json::to_vec(plan).map_err(|error| failed(error.into()))?;
@@ -180,6 +184,18 @@ impl Agents {
             .taken
             .recv_timeout(NOTICE)
             .map_err(|_| AgentError::Deaf(plan.agent.clone()))
+    }
+
+    /// Waits until an agent has taken its first plan.
+    pub fn wait_until_it_listens(&self, agent: &AgentId) -> Result<(), AgentError> {
+        let running = self.agent(agent)?;
+        if running.has_taken.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        running
+            .taken
+            .recv_timeout(NOTICE)
+            .map_err(|_| AgentError::Deaf(agent.clone()))
     }
 
     /// Sends a signal to an agent's process.
@@ -245,6 +261,7 @@ struct Teller {
     agent: AgentId,
     events: Sender<FleetEvent>,
     notice: Sender<()>,
+    has_taken: Arc<AtomicBool>,
     leaving: Arc<AtomicBool>,
     complaints: PathBuf,
 }
@@ -292,6 +309,7 @@ impl Teller {
             event,
         });
         if is_taken {
+            self.has_taken.store(true, Ordering::Release);
             // Nobody may be waiting for it.
             let _unheard = self.notice.send(());
         }

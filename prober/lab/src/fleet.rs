@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use prober_core::event::Event;
-use prober_core::facts::NodeFacts;
 use prober_core::family::Family;
 use prober_core::plan::{
-    Accept, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, RESPONDER_PORT, ResponderPlan,
+    Accept, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, RESPONDER_PORT, Reading, ResponderPlan,
 };
 use prober_core::run::{self, FleetEvent, Placement, Published};
-use prober_core::topology::{AgentId, NodeName};
+use prober_core::topology::{AgentId, Role};
 
 use crate::agents::{AgentError, Agents};
 use crate::fault::{Fault, Site, SliceChange, Step, impostor_name};
@@ -36,6 +35,9 @@ const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 /// How long the agents of a lab that is to stay up may be silent while they start.
 const AGENTS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where agents look for their tier: a host is given no capability.
+const TIER_VARIABLE: &str = "PROBER_TIER";
 
 /// The lab could not do what a run or a user asked.
 #[derive(Debug, thiserror::Error)]
@@ -107,8 +109,11 @@ impl Fleet {
         let mut silent = BTreeSet::new();
         for pod in spec.pods() {
             let agent = agent_id(pod);
-            self.agents.start(&agent)?;
-            self.send_plan(responder_plan(&agent))?;
+            self.place(Placement {
+                plan: responder_plan(&agent),
+                agent: agent.clone(),
+                role: Role::Server,
+            })?;
             silent.insert(agent);
         }
         while !silent.is_empty() {
@@ -125,8 +130,8 @@ impl Fleet {
                 Ok(
                     FleetEvent::AgentLine { .. }
                     | FleetEvent::AgentReady { .. }
-                    | FleetEvent::Facts(..)
                     | FleetEvent::Published(_)
+                    | FleetEvent::Note(_)
                     | FleetEvent::Failed(_)
                     | FleetEvent::Removed
                     | FleetEvent::Interrupted,
@@ -147,15 +152,30 @@ impl Fleet {
             .collect();
         self.publish(run::Endpoints {
             slots: servers.clone(),
-            any: servers,
+            any: servers.clone(),
+            local: servers,
         })?;
         Ok(())
     }
 
-    /// Starts an agent.
-    pub fn place(&mut self, placement: &Placement) -> Result<(), FleetError> {
-        self.lab.spec().pod(&placement.agent.pod)?;
-        Ok(self.agents.start(&placement.agent)?)
+    /// Starts an agent with its first plan.
+    pub fn place(&mut self, placement: Placement) -> Result<(), FleetError> {
+        let Placement { agent, role, plan } = placement;
+        self.send_plan(plan)?;
+        let spec = self.lab.spec();
+        match role {
+            Role::Client | Role::Server => {
+                let pod = spec.pod(&agent.pod)?.name();
+                self.agents.start(&agent, namespace::command(&pod))?;
+            }
+            Role::Host => {
+                let node = spec.node(agent.node.as_str())?.name();
+                let mut command = namespace::command_with_sys(&node);
+                command.env(TIER_VARIABLE, "T0");
+                self.agents.start(&agent, command)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the test Services lead to these agents.
@@ -171,11 +191,6 @@ impl Fleet {
         self.agents.send(&plan)?;
         self.plans.insert(plan.agent.clone(), plan);
         Ok(())
-    }
-
-    /// Reads what a node says of itself.
-    pub fn read_facts(&self, node: &NodeName) -> Result<Box<NodeFacts>, String> {
-        channels::facts(node, self.agents.command())
     }
 
     /// Ends every agent; the network stays.
@@ -252,9 +267,7 @@ impl Fleet {
             Step::Freeze(pod) => {
                 let agent = agent_id(pod);
                 // Before its first plan an agent listens on nothing, and afterwards it could not read one.
-                if !self.plans.contains_key(&agent) {
-                    self.agents.send_and_wait(&responder_plan(&agent))?;
-                }
+                self.agents.wait_until_it_listens(&agent)?;
                 self.agents.signal(&agent, Signal::SIGSTOP)?;
                 self.frozen.push(agent);
             }
@@ -296,10 +309,16 @@ impl Fleet {
             .iter()
             .map(endpoint)
             .collect::<Result<_, _>>()?;
+        let local: Vec<Endpoint> = self
+            .asked
+            .local
+            .iter()
+            .map(endpoint)
+            .collect::<Result<_, _>>()?;
         let mut slices = Endpoints {
             slots: (0..).zip(slots).collect(),
-            any: any.iter().copied().collect(),
-            local: any.into_iter().collect(),
+            any: any.into_iter().collect(),
+            local: local.into_iter().collect(),
         };
         for change in &self.changes {
             apply(*change, &mut slices);
@@ -324,6 +343,7 @@ impl Fleet {
                     SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT)
                 })
                 .to_vec(),
+            node_ports: Vec::new(),
             not_ready: self
                 .changes
                 .iter()
@@ -353,6 +373,7 @@ pub fn responder_plan(agent: &AgentId) -> Plan {
             ports: vec![RESPONDER_PORT, OTHER_RESPONDER_PORT],
             accept: Accept::Running,
         },
+        facts: Reading::Skip,
         probes: Vec::new(),
     }
 }

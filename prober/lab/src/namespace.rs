@@ -59,6 +59,13 @@ pub fn command(name: &str) -> Command {
     command
 }
 
+/// Starts a program in a namespace, with that namespace's view of `/sys` (ip-netns(8)).
+pub fn command_with_sys(name: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", name]);
+    command
+}
+
 /// Runs a shell script in a namespace and waits for it; the first line that fails ends it.
 pub fn run(name: &str, script: &str) -> Result<String, CommandError> {
     let mut command = command(name);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober_core::event::Event;
-use prober_core::plan::{Accept, Method, PLAN_SCHEMA, Plan, ProbePlan, ResponderPlan};
+use prober_core::plan::{Accept, Method, PLAN_SCHEMA, Plan, ProbePlan, Reading, ResponderPlan};
 use prober_core::topology::{AgentId, PathId};
 
 /// What a test waits for at most.
@@ -176,6 +176,7 @@ impl Agent {
                 ports: vec![PORT],
                 accept: Accept::Running,
             },
+            facts: Reading::Skip,
             probes,
         }
     }

@@ -11,6 +11,8 @@ mod paths;
 pub(super) use ladder::{counted, summary, telling};
 pub(super) use paths::{first_outcome, lost, outcomes, percent, rtt};
 
+use std::collections::BTreeMap;
+
 use super::{Text, Tone, shell};
 use crate::diagnosis::{Confidence, Segment};
 use crate::evidence::Source;
@@ -59,16 +61,20 @@ pub fn verdict(report: &Report) -> String {
         Verdict::Healthy if report.paths.len() == 1 => "the path works".to_owned(),
         Verdict::Healthy => format!("all {all} work"),
         Verdict::Inconclusive => {
-            let unprobed = count(report, Health::NotProbed);
-            match report.completion {
+            let unprobed = count(report, Health::NotProbed) + report.unprobed.len();
+            match &report.completion {
                 Completion::Complete if report.paths.is_empty() => {
                     "there was no path to judge".to_owned()
                 }
                 Completion::Complete => {
-                    format!("no failure seen, but {unprobed} of {all} were not probed")
+                    let meant = paths_of(report.paths.len() + report.unprobed.len());
+                    format!("no failure seen, but {unprobed} of {meant} were not probed")
                 }
                 Completion::Interrupted => {
                     format!("interrupted before every probe of {all} was answered")
+                }
+                Completion::CouldNotRun { reason } => {
+                    format!("the run could not be done: {reason}")
                 }
             }
         }
@@ -253,11 +259,15 @@ fn commands<'a>(text: &mut Text, commands: impl IntoIterator<Item = &'a str>) {
 /// What limits the verdict, and what a person should know besides.
 pub(super) fn remarks(report: &Report) -> Vec<String> {
     let mut remarks = Vec::new();
-    match report.completion {
+    match &report.completion {
         Completion::Complete => {}
         Completion::Interrupted => remarks
             .push("The run was interrupted: this is what was measured until then.".to_owned()),
+        Completion::CouldNotRun { reason } => remarks.push(format!(
+            "The run could not be done to its end: {reason}. This is what was measured until then."
+        )),
     }
+    remarks.extend(unprobed(report));
     if report.socket_level {
         remarks.push(
             "Socket-level load balancing: connect() reaches the Service, crafted packets meet no translation. This is no fault; these paths are judged by the kernel engine alone.".to_owned(),
@@ -280,6 +290,21 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
         );
     }
     remarks
+}
+
+/// Paths that were not probed, by the reason.
+fn unprobed(report: &Report) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
+    for path in &report.unprobed {
+        *by_reason.entry(path.reason.as_str()).or_default() += 1;
+    }
+    by_reason
+        .into_iter()
+        .map(|(reason, count)| {
+            let paths = paths_of(count);
+            format!("Not probed, {paths}: {reason}. That says nothing of the network.")
+        })
+        .collect()
 }
 
 fn of_agent(agent: &AgentReport) -> Vec<String> {

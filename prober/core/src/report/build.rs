@@ -7,7 +7,7 @@ use super::share::{interval, share, two_digits};
 use super::{
     AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse,
     ExclusionReport, Exhibit, Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA,
-    Report, RttReport, Verdict,
+    Report, RttReport, UnprobedReport, Verdict,
 };
 use crate::diagnosis::Diagnosis;
 use crate::event::OutcomeCounts;
@@ -16,7 +16,7 @@ use crate::facts::{Counters, NodeFacts};
 use crate::latency::Latency;
 use crate::observation::{Echo, EngineKind, Exchange};
 use crate::time::nanos;
-use crate::topology::{AgentId, NodeName, PathId};
+use crate::topology::{AgentId, NodeName, Path, PathId};
 
 /// Failing probes told in full on one path; more of them say nothing new.
 const PROBES_PER_PATH: usize = 32;
@@ -51,7 +51,7 @@ impl Report {
             .values()
             .flat_map(|path| path.tallies.keys().copied())
             .collect();
-        let verdict = verdict(&paths, diagnoses, meta.completion);
+        let verdict = verdict(matrix, &paths, diagnoses, &meta.completion);
         Self {
             schema: REPORT_SCHEMA.to_owned(),
             prober: meta.version,
@@ -70,6 +70,11 @@ impl Report {
                 .map(|diagnosis| told(diagnosis, &places))
                 .collect(),
             paths,
+            unprobed: matrix
+                .unprobed
+                .iter()
+                .map(|(path, reason)| unprobed(path, reason))
+                .collect(),
             agents: matrix
                 .agents
                 .iter()
@@ -85,15 +90,32 @@ impl Report {
     }
 }
 
-fn verdict(paths: &[PathReport], diagnoses: &[Diagnosis], completion: Completion) -> Verdict {
+fn verdict(
+    matrix: &Matrix,
+    paths: &[PathReport],
+    diagnoses: &[Diagnosis],
+    completion: &Completion,
+) -> Verdict {
     let has = |health| paths.iter().any(|path| path.health == health);
-    if !diagnoses.is_empty() || has(Health::Failing) {
-        return Verdict::Faulty;
-    }
+    let is_faulty = !diagnoses.is_empty() || has(Health::Failing);
+    let is_whole = !(paths.is_empty() || has(Health::NotProbed) || !matrix.unprobed.is_empty());
     match completion {
-        Completion::Interrupted => Verdict::Inconclusive,
-        Completion::Complete if paths.is_empty() || has(Health::NotProbed) => Verdict::Inconclusive,
-        Completion::Complete => Verdict::Healthy,
+        Completion::Interrupted | Completion::Complete if is_faulty => Verdict::Faulty,
+        Completion::Complete if is_whole => Verdict::Healthy,
+        Completion::Complete | Completion::Interrupted | Completion::CouldNotRun { .. } => {
+            Verdict::Inconclusive
+        }
+    }
+}
+
+fn unprobed(path: &Path, reason: &str) -> UnprobedReport {
+    UnprobedReport {
+        client: End::from(&path.client),
+        server: path.server.as_ref().map_or_else(End::default, End::from),
+        route: path.route,
+        scope: path.scope(),
+        family: path.family,
+        reason: reason.to_owned(),
     }
 }
 

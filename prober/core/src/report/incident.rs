@@ -1,5 +1,6 @@
 //! The founding incident and a healthy network as matrices, for tests of what is told of them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -159,7 +160,8 @@ fn path(
     let target = match (route, server) {
         (Route::PodIp, Some((_, pod))) => address(pod),
         (Route::PodIp, None) | (Route::ClusterIpAny, _) => at("100.67.30.133:8000"),
-        (Route::ClusterIp | Route::Hairpin, _) => at(SERVICE),
+        (Route::ClusterIp | Route::Hairpin | Route::HostNetwork, _) => at(SERVICE),
+        (Route::NodePort, _) => at("172.20.0.11:30080"),
         (Route::ProberLocal, _) => at("100.67.30.134:80"),
     };
     PathEvidence {
@@ -231,6 +233,7 @@ pub(crate) fn healthy_matrix() -> Matrix {
     Matrix {
         source: Source::Run,
         paths: (0..).map(PathId).zip(paths).collect(),
+        unprobed: BTreeMap::new(),
         agents: [
             ("node-1", "client-1", "100.96.54.240"),
             ("node-1", "server-1", "100.96.54.247"),

@@ -82,6 +82,23 @@ pub struct PathReport {
     pub probes_omitted: u64,
 }
 
+/// A path that could not be probed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnprobedReport {
+    /// Who would have asked.
+    pub client: End,
+    /// Who should have answered; both names `None` where the Service picks.
+    pub server: End,
+    /// How the client would have addressed the server.
+    pub route: Route,
+    /// Where the two ends stand relative to each other.
+    pub scope: Scope,
+    /// The IP family.
+    pub family: Family,
+    /// Why.
+    pub reason: String,
+}
+
 /// One end of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct End {

@@ -122,6 +122,7 @@ impl Collection {
             mut matrix,
             witnessed,
         } = self;
+        set_aside_what_ended_early(&mut matrix);
         let Matrix { paths, agents, .. } = &mut matrix;
         let listened = |agent: &&AgentId| {
             agents.get(*agent).is_some_and(|known| {
@@ -168,4 +169,27 @@ impl Collection {
         }
         matrix
     }
+}
+
+/// Takes failing paths away whose client, or one of whose servers, ended too early: that says
+/// nothing of the network.
+fn set_aside_what_ended_early(matrix: &mut Matrix) {
+    let Matrix {
+        paths,
+        agents,
+        unprobed,
+        ..
+    } = matrix;
+    paths.retain(|_, evidence| {
+        let servers = evidence.backends.iter();
+        let mut ends = std::iter::once(&evidence.path.client)
+            .chain(servers.filter_map(|backend| backend.agent.as_ref()));
+        let failed = ends.find_map(|end| Some((end, agents.get(end)?.failed.as_ref()?)));
+        let Some((end, why)) = failed.filter(|_| !evidence.is_clean()) else {
+            return true;
+        };
+        let reason = format!("agent {end} on {}: {why}", end.node);
+        unprobed.insert(evidence.path.clone(), reason);
+        false
+    });
 }

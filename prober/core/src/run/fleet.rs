@@ -3,20 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::event::Event;
-use crate::facts::NodeFacts;
 use crate::plan::Plan;
-use crate::topology::{AgentId, NodeName, Role};
+use crate::topology::{AgentId, Role};
 
 /// What a run asks of its fleet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FleetCommand {
-    /// Read what these nodes say of themselves.
-    ReadFacts(Vec<NodeName>),
-    /// Start these agents. Each is answered by `AgentReady` or `AgentFailed`.
+    /// Start these agents, beside those that are there. Each is answered by `AgentReady` or
+    /// `AgentFailed`.
     Place(Vec<Placement>),
     /// Make the test Services lead to these agents. Answered by `Published` or `Failed`.
     Publish(Endpoints),
-    /// Give an agent its (next) plan.
+    /// Give an agent its next plan.
     SendPlan(Plan),
     /// Remove everything that was placed. Answered by `Removed`.
     Remove,
@@ -27,8 +25,11 @@ pub enum FleetCommand {
 pub struct Placement {
     /// Its name and node.
     pub agent: AgentId,
-    /// What it is there for.
+    /// What it is there for. A fleet that cannot place a host says `AgentFailed` of it, which
+    /// never ends a run.
     pub role: Role,
+    /// Its first plan, which it is started with.
+    pub plan: Plan,
 }
 
 /// Which agents are behind the test Services' ports.
@@ -36,8 +37,10 @@ pub struct Placement {
 pub struct Endpoints {
     /// Slot `k` of the Service `prober` leads to the `k`-th of these.
     pub slots: Vec<AgentId>,
-    /// The port `any` is balanced over these; each is its node's endpoint of `prober-local`.
+    /// The port `any` is balanced over these.
     pub any: Vec<AgentId>,
+    /// Each is an endpoint of its node's `prober-local`: every server that runs.
+    pub local: Vec<AgentId>,
 }
 
 /// Where the test Services can be reached.
@@ -49,6 +52,9 @@ pub struct Published {
     pub any: Vec<SocketAddr>,
     /// Addresses and ports of `prober-local`, one per family.
     pub local: Vec<SocketAddr>,
+    /// Slot `k`'s node port at the address of its server's node, one per family; empty where
+    /// there is none.
+    pub node_ports: Vec<Vec<SocketAddr>>,
     /// What the API calls each endpoint: agents that are not ready.
     pub not_ready: Vec<AgentId>,
 }
@@ -56,8 +62,6 @@ pub struct Published {
 /// What a fleet tells its run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FleetEvent {
-    /// What a node said of itself; `Err` says why it could not be read.
-    Facts(NodeName, Result<Box<NodeFacts>, String>),
     /// An agent runs and is addressed so.
     AgentReady {
         /// The agent.
@@ -69,19 +73,22 @@ pub enum FleetEvent {
     AgentFailed {
         /// The agent.
         agent: AgentId,
-        /// Why, as a sentence.
+        /// Why, as a sentence without its full stop.
         reason: String,
     },
     /// The test Services lead where they should.
     Published(Published),
-    /// A line of an agent.
+    /// A line of an agent. What a node says of itself comes as a host's `Event::Facts`.
     AgentLine {
         /// The agent.
         agent: AgentId,
         /// What it says.
         event: Event,
     },
-    /// The fleet cannot go on.
+    /// A sentence for the report's notes.
+    Note(String),
+    /// The fleet cannot go on: why, as a sentence without its full stop. The run ends with what
+    /// was measured until then.
     Failed(String),
     /// Everything is removed.
     Removed,

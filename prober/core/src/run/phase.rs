@@ -1,37 +1,39 @@
-//! Where a run stands, how it ended, and what it waits for.
+//! Where a run stands, what it has when it ends, and what it waits for.
+
+use crate::evidence::Matrix;
+use crate::report::Completion;
 
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Reading what the nodes say of themselves, before anything is placed on them.
+    /// Reading what the nodes under test say of themselves, before anything else is placed on
+    /// them; their peers' agents are started meanwhile.
     ReadingFacts,
     /// Waiting for agents.
     Placing,
-    /// Waiting for the test Services.
+    /// Waiting for the test Services, and until every agent answers.
     Publishing,
     /// Probing every path.
     Probing,
     /// Looking closer at the paths that fail.
     Suspecting,
-    /// Waiting for the agents' last lines.
+    /// Waiting for the agents' last lines, and for what changed on the nodes.
     Lingering,
-    /// Reading what changed on the nodes.
-    ReadingChanges,
     /// Waiting until everything is removed.
     Removing,
     /// Over.
     Ended,
 }
 
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Every path was probed.
-    Complete,
-    /// The user ended it; the matrix holds what was measured until then.
-    Interrupted,
-    /// It could not be done; the matrix holds what was measured until then.
-    CouldNotRun(String),
+/// What a run has when it ends.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What was measured.
+    pub matrix: Matrix,
+    /// Whether that is all that was to be measured.
+    pub completion: Completion,
+    /// What a person should know besides, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// The timers of a run.

@@ -1,19 +1,24 @@
 //! The rounds of a run: every path once, then a closer look at those that fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::spec::AgentProbes;
-use super::{Ending, FleetCommand, Phase, Round, Run, RunTimer};
+use super::looks::AgentProbes;
+use super::{FleetCommand, Phase, Round, Run, RunTimer};
 use crate::event::Event;
+use crate::evidence::PathEvidence;
 use crate::observation::{OutcomeKind, Tier};
-use crate::plan::Method;
+use crate::plan::{Method, Reading};
+use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, PathId};
+use crate::topology::{AgentId, NodeName, PathId};
 
-/// How long after the first probe the closer look at failing paths starts, even if some of the
-/// first probes still wait for their deadline.
+/// How long after the last agent has started its first probes the closer look at failing paths
+/// starts, even if some of those probes still wait for their deadline.
 const SUSPICION: Duration = Duration::from_millis(1_500);
+
+/// How long a plan may take to its agent.
+const DELIVERY: Duration = Duration::from_secs(3);
 
 /// How long agents have for their last lines after the last probe's outcome.
 const LINGER: Duration = Duration::from_millis(450);
@@ -26,64 +31,92 @@ impl Run {
             .clone()
             .map(|path| path.total().outcomes.total())
             .sum();
-        let raw = if self.spec.tier >= Tier::T1 {
-            self.spec.raw_probes
-        } else {
-            0
-        };
-        let each = u64::from(self.spec.kernel_probes + raw);
-        (done, each * paths.count() as u64)
+        let all = paths.map(|path| self.spec.probes_of(path.path.route)).sum();
+        (done, all)
+    }
+
+    pub(super) const fn is_probing(&self) -> bool {
+        matches!(self.phase, Phase::Probing | Phase::Suspecting)
     }
 
     /// Starts the first look, once the Services lead somewhere and everybody listens.
     pub(super) fn probe_if_ready(&mut self, now: Timestamp) {
-        let (Phase::Publishing, true) = (self.phase, self.undone.is_empty()) else {
+        if self.phase != Phase::Publishing || !(self.unplaced.is_empty() && self.undone.is_empty())
+        {
             return;
-        };
+        }
         let Some(published) = &self.published else {
             return;
         };
         let paths = self.spec.paths(&self.endpoints, published, &self.addresses);
+        let matrix = &mut self.collection.matrix;
+        matrix.unprobed = self.spec.unprobed(&matrix.agents);
         if paths.is_empty() {
             let reason =
                 "no path can be probed: no pair of agents has addresses of the families asked for";
-            self.end(Ending::CouldNotRun(reason.to_owned()), now);
+            let reason = self.shortfall.take().unwrap_or_else(|| reason.to_owned());
+            self.end(Completion::CouldNotRun { reason }, now);
             return;
         }
         let probes = self.spec.first_look(&paths);
-        self.collection.matrix.paths = paths;
+        matrix.paths = paths;
         self.expect(&probes, now);
-        self.send_round(Round::FirstLook, probes);
-        self.enter(Phase::Probing, Some((now + SUSPICION, RunTimer::Suspicion)));
+        self.send_round(Round::FirstLook, probes, &BTreeSet::new());
+        let suspicion = now + DELIVERY + SUSPICION;
+        self.enter(Phase::Probing, Some((suspicion, RunTimer::Suspicion)));
     }
 
     /// Sets the time by which these probes have ended, if their agents live.
     fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
-        let overdue = now + longest(probes) + Duration::from_millis(1_500);
+        let overdue = now + DELIVERY + longest(probes);
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
     }
 
-    /// Sends every agent its plan; those without probes of their own still answer others.
-    pub(super) fn send_round(&mut self, round: Round, probes: Vec<AgentProbes>) {
+    /// Sends a plan to whoever has something to do. The servers of `reading` nodes count among
+    /// them, since their counters are read with each plan, and the hosts of those nodes tell what
+    /// the nodes say; these go first, so that what follows is seen to grow.
+    fn send_round(&mut self, round: Round, probes: Vec<AgentProbes>, reading: &BTreeSet<NodeName>) {
         self.round = round;
         let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
-        for agent in self.addresses.keys() {
+        let (hosts, others): (Vec<&AgentId>, Vec<&AgentId>) = self
+            .addresses
+            .keys()
+            .partition(|agent| self.spec.is_host(agent));
+        for agent in hosts.into_iter().chain(others) {
             let probes = probes.remove(agent).unwrap_or_default();
+            let is_host = self.spec.is_host(agent);
+            let is_read = reading.contains(&agent.node) && !(is_host && self.spec.tier < Tier::T2);
+            if probes.is_empty() && !is_read {
+                continue;
+            }
             self.undone.insert((agent.clone(), round));
             if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
                 known.heard = false;
             }
-            let plan = self.spec.plan(agent.clone(), round as u32, probes);
+            let facts = if is_read && is_host {
+                Reading::Take
+            } else {
+                Reading::Skip
+            };
+            let plan = self.spec.plan(agent, round as u32, facts, probes);
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
     }
 
     pub(super) fn handle_line(&mut self, agent: &AgentId, event: Event, now: Timestamp) {
-        let done = match &event {
-            Event::Done { generation, .. } => Round::of(*generation),
-            Event::PlanRefused { .. } => Some(self.round),
-            Event::Hello(_)
-            | Event::PlanAccepted { .. }
+        let is_host = self.spec.is_host(agent);
+        let mut done = None;
+        match &event {
+            Event::Done { generation, .. } => done = Round::of(*generation),
+            Event::PlanRefused { .. } => done = Some(self.round),
+            Event::PlanAccepted { generation }
+                if self.phase == Phase::Probing
+                    && Round::of(*generation) == Some(Round::FirstLook) =>
+            {
+                self.timer = Some((now + SUSPICION, RunTimer::Suspicion));
+            }
+            Event::PlanAccepted { .. }
+            | Event::Hello(_)
             | Event::Probe(_)
             | Event::Tally(_)
             | Event::Witnessed { .. }
@@ -91,12 +124,17 @@ impl Run {
             | Event::Counters { .. }
             | Event::Capture { .. }
             | Event::Facts(_)
-            | Event::Notice { .. } => None,
-        };
+            | Event::Notice { .. } => {}
+        }
         // Whoever is being removed leaves others without an answer, and who wakes up only to be
         // removed was not heard when it mattered.
         let is_late = self.phase == Phase::Removing;
-        if !(is_late && matches!(event, Event::Probe(_) | Event::Tally(_))) {
+        let is_outcome = matches!(event, Event::Probe(_) | Event::Tally(_));
+        // The node's counters are not the host's own.
+        let is_foreign = is_host && matches!(event, Event::Counters { .. });
+        if let Event::Facts(facts) = event {
+            self.handle_facts(&agent.node, *facts, now);
+        } else if !(is_late && is_outcome || is_foreign) {
             self.collection.take(agent, event);
         }
         let Some(round) = done.filter(|_| !is_late) else {
@@ -107,19 +145,13 @@ impl Run {
         if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
             known.heard = !owes;
         }
-        match self.phase {
-            Phase::Publishing => self.probe_if_ready(now),
-            Phase::Probing | Phase::Suspecting if self.undone.is_empty() => {
-                self.suspect_or_linger(now);
-            }
-            Phase::ReadingFacts
-            | Phase::Placing
-            | Phase::Probing
-            | Phase::Suspecting
-            | Phase::Lingering
-            | Phase::ReadingChanges
-            | Phase::Removing
-            | Phase::Ended => {}
+        if is_host {
+            // A host that is done and told nothing has nothing to tell.
+            self.settle_facts(&agent.node, now);
+        }
+        self.probe_if_ready(now);
+        if self.is_probing() && self.undone.is_empty() {
+            self.suspect_or_linger(now);
         }
     }
 
@@ -131,16 +163,45 @@ impl Run {
         }
     }
 
+    /// Waits for the last lines and readings; where no path failed, nobody needs them.
     fn linger(&mut self, now: Timestamp) {
         self.overdue = None;
+        if self.round == Round::FirstLook {
+            self.end(Completion::Complete, now);
+            return;
+        }
         self.enter(Phase::Lingering, Some((now + LINGER, RunTimer::Linger)));
+        if self.spec.tier < Tier::T2 {
+            return;
+        }
+        let hosts = |node: &&NodeName| self.addresses.contains_key(&self.spec.host_of(node));
+        self.unread = self.implicated.iter().filter(hosts).cloned().collect();
+        let hosts: Vec<_> = self
+            .unread
+            .iter()
+            .map(|node| self.spec.host_of(node))
+            .collect();
+        for host in hosts {
+            self.undone.insert((host.clone(), Round::LastReading));
+            let plan = self
+                .spec
+                .plan(&host, Round::LastReading as u32, Reading::Take, Vec::new());
+            self.commands.push_back(FleetCommand::SendPlan(plan));
+        }
+    }
+
+    /// Ends when the last lines are in, and what the nodes say.
+    pub(super) fn end_if_read(&mut self, now: Timestamp) {
+        let is_lingering = matches!(self.timer, Some((_, RunTimer::Linger)));
+        if self.phase == Phase::Lingering && self.unread.is_empty() && !is_lingering {
+            self.end(Completion::Complete, now);
+        }
     }
 
     /// Starts the closer look at every path that fails or has not answered yet.
     pub(super) fn suspect(&mut self, now: Timestamp) {
-        let suspects: BTreeMap<PathId, Option<OutcomeKind>> = self
-            .collection
-            .matrix
+        let matrix = &self.collection.matrix;
+        let suspects: BTreeMap<PathId, Option<OutcomeKind>> = matrix
             .paths
             .iter()
             .filter(|(_, path)| !path.is_clean())
@@ -154,16 +215,28 @@ impl Run {
             }
             return;
         }
-        if self.spec.tier >= Tier::T2 {
-            self.commands
-                .push_back(FleetCommand::ReadFacts(self.spec.placed_nodes()));
-        }
-        let paths = &self.collection.matrix.paths;
+        let paths = &matrix.paths;
+        let implicated = implicated(suspects.keys().filter_map(|id| paths.get(id)));
         let probes = self.spec.closer_look(&suspects, paths, &self.addresses);
         self.expect(&probes, now);
-        self.send_round(Round::CloserLook, probes);
+        self.send_round(Round::CloserLook, probes, &implicated);
+        self.implicated = implicated;
         self.enter(Phase::Suspecting, None);
     }
+}
+
+/// The nodes at the ends of these paths. A balanced path tells of its client's, unless nothing
+/// else fails: which of its servers it met is told by paths that name one.
+fn implicated<'a>(paths: impl Iterator<Item = &'a PathEvidence> + Clone) -> BTreeSet<NodeName> {
+    let only_balanced = paths.clone().all(|path| path.path.server.is_none());
+    paths
+        .flat_map(|path| {
+            let servers = path.backends.iter().filter_map(|end| end.agent.as_ref());
+            let servers = servers.filter(|_| only_balanced || path.path.server.is_some());
+            std::iter::once(&path.path.client).chain(servers)
+        })
+        .map(|agent| agent.node.clone())
+        .collect()
 }
 
 /// The longest that these probes can take.

@@ -1,19 +1,19 @@
-//! What a run is to do, and the paths and plans that follow from it.
+//! What a run is to do, the agents that it needs for that, and their plans.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::time::Duration;
 
-use super::{Endpoints, Placement, Published};
-use crate::evidence::{Backend, PathEvidence};
+use super::{Endpoints, Placement, Round};
 use crate::family::Family;
-use crate::observation::{OutcomeKind, Tier};
+use crate::observation::Tier;
 use crate::pairing::{NodePair, pairs};
 use crate::plan::{
-    Accept, Method, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, ProbePlan, RESPONDER_PORT,
+    Accept, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, ProbePlan, RESPONDER_PORT, Reading,
     ResponderPlan,
 };
-use crate::topology::{AgentId, NodeName, Path, PathId, Role, Route, Scope};
+use crate::topology::{AgentId, NodeName, Role, Route};
 
 /// Probes of a server pod's other port carry the path's number plus this.
 pub(super) const OTHER_PORT: u32 = 1_000_000;
@@ -21,14 +21,13 @@ pub(super) const OTHER_PORT: u32 = 1_000_000;
 /// Most slots of the test Service.
 pub const MAX_SLOTS: usize = 16;
 
-/// Most failing paths that are looked at more closely in one run.
-const MAX_SUSPECTS: usize = 48;
-
 /// What a run is to do.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
     /// The run's name, which marks everything that it places.
     pub run: String,
+    /// What the names of its pods begin with; may be empty where nobody else has pods.
+    pub pod_prefix: String,
     /// What banners must carry.
     pub nonce: u64,
     /// Every node that could be probed.
@@ -37,6 +36,11 @@ pub struct RunSpec {
     pub selected: Vec<NodeName>,
     /// How many other nodes each of them is paired with.
     pub peers: usize,
+    /// How many servers each node gets. Those beyond the first are endpoints like it, and have
+    /// slots as far as there are any.
+    pub servers_per_node: NonZeroU8,
+    /// The routes to probe.
+    pub routes: BTreeSet<Route>,
     /// The families to probe.
     pub families: Vec<Family>,
     /// The most evidence to gather.
@@ -54,335 +58,134 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    fn pairs(&self) -> BTreeSet<NodePair> {
+    pub(super) fn pairs(&self) -> BTreeSet<NodePair> {
         pairs(&self.nodes, &self.selected, self.peers, 0)
     }
 
-    /// The nodes on which agents are placed: those under test and their peers.
-    pub(super) fn placed_nodes(&self) -> Vec<NodeName> {
+    /// The nodes on which agents are placed: those under test first, then their peers.
+    pub fn placed_nodes(&self) -> Vec<NodeName> {
         let all: BTreeSet<_> = self.pairs().into_iter().map(|(client, _)| client).collect();
-        all.into_iter().collect()
+        let (mut nodes, peers): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|node| self.selected.contains(node));
+        nodes.extend(peers);
+        nodes
     }
 
+    /// Whether each node gets a host: to tell what the node says, or to ask as the node does.
+    fn has_hosts(&self) -> bool {
+        self.tier >= Tier::T2 || self.routes.contains(&Route::HostNetwork)
+    }
+
+    /// Every agent of the run with its first plan. The hosts of nodes under test tell at once what
+    /// these say; those of peers only once a path to or from there fails.
     pub(super) fn placements(&self) -> Vec<Placement> {
-        self.placed_nodes()
-            .iter()
-            .flat_map(|node| {
-                [
-                    (client_of(node), Role::Client),
-                    (server_of(node), Role::Server),
-                ]
-                .map(|(agent, role)| Placement { agent, role })
-            })
-            .collect()
-    }
-
-    /// Who stands behind the Service, without agents that could not be started.
-    pub(super) fn endpoints(&self, addresses: &BTreeMap<AgentId, Vec<IpAddr>>) -> Endpoints {
-        let servers: Vec<_> = self
-            .placed_nodes()
-            .iter()
-            .map(server_of)
-            .filter(|server| addresses.contains_key(server))
-            .take(MAX_SLOTS)
-            .collect();
-        Endpoints {
-            slots: servers.clone(),
-            any: servers,
-        }
-    }
-
-    /// Every path of the run, in the order in which people read them.
-    pub(super) fn paths(
-        &self,
-        endpoints: &Endpoints,
-        published: &Published,
-        addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
-    ) -> BTreeMap<PathId, PathEvidence> {
-        let map = Map {
-            endpoints,
-            published,
-            addresses,
-        };
-        let mut paths = Vec::new();
-        for &family in &self.families {
-            for (client, server) in self.pairs() {
-                let (client, server) = (client_of(&client), server_of(&server));
-                paths.extend(map.path(&client, Some(&server), Route::PodIp, family));
-                paths.extend(map.path(&client, Some(&server), Route::ClusterIp, family));
-            }
-            for node in self.placed_nodes() {
-                let (client, server) = (client_of(&node), server_of(&node));
-                paths.extend(map.path(&client, Some(&server), Route::ProberLocal, family));
-                paths.extend(map.path(&client, None, Route::ClusterIpAny, family));
-                paths.extend(map.path(&server, Some(&server), Route::Hairpin, family));
-            }
-        }
-        (0..).map(PathId).zip(paths).collect()
-    }
-
-    /// The first look: every path, by both engines.
-    pub(super) fn first_look(&self, paths: &BTreeMap<PathId, PathEvidence>) -> Vec<AgentProbes> {
-        // A thousand a second from each agent: its own kernel and its neighbours' have other work.
-        let mut paths_of: BTreeMap<&AgentId, u32> = BTreeMap::new();
-        for evidence in paths.values() {
-            *paths_of.entry(&evidence.path.client).or_default() += 1;
-        }
-        let mut probes = Vec::new();
-        for (at, (&path, evidence)) in (0_u32..).zip(paths) {
-            let any = evidence.path.scope() == Scope::Any;
-            let start_ms = at * 7 % 100;
-            let mut add = |method, count, interval_ms| {
-                probes.push((
-                    evidence.path.client.clone(),
-                    self.probe(path, method, evidence.target, count, start_ms, interval_ms),
-                ));
-            };
-            let connects = if any {
-                self.kernel_probes * 4
+        let mut placements = Vec::new();
+        for node in self.placed_nodes() {
+            let is_read = self.tier >= Tier::T2 && self.selected.contains(&node);
+            let facts = if is_read {
+                Reading::Take
             } else {
-                self.kernel_probes
+                Reading::Skip
             };
-            add(
-                Method::Connect {
-                    echo_bytes: self.echo_bytes,
-                },
-                connects,
-                600 / connects.max(1),
-            );
-            if self.tier >= Tier::T1 {
-                let interval_ms = paths_of.get(&evidence.path.client).copied().unwrap_or(1);
-                add(Method::Syn, self.raw_probes, interval_ms.max(2));
-            }
+            let host = (self.host_of(&node), Role::Host, facts);
+            let client = (self.client_of(&node), Role::Client, Reading::Skip);
+            let servers = self
+                .servers_of(&node)
+                .map(|server| (server, Role::Server, Reading::Skip));
+            let agents = std::iter::once(host)
+                .filter(|_| self.has_hosts())
+                .chain([client])
+                .chain(servers);
+            placements.extend(agents.map(|(agent, role, facts)| Placement {
+                plan: self.plan(&agent, Round::Listen as u32, facts, Vec::new()),
+                agent,
+                role,
+            }));
         }
-        group(probes)
+        placements
     }
 
-    /// The closer look at failing paths: the TTL ladder, the other port, and fresh failures
-    /// between two readings of the node facts.
-    pub(super) fn closer_look(
-        &self,
-        suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
-        paths: &BTreeMap<PathId, PathEvidence>,
-        addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
-    ) -> Vec<AgentProbes> {
-        let mut probes = Vec::new();
-        for (at, (&path, outcome)) in (0_u32..).zip(suspects).take(MAX_SUSPECTS) {
-            let Some(evidence) = paths.get(&path) else {
-                continue;
-            };
-            let start_ms = at * 11 % 150;
-            let mut add = |path, method, target, count, interval_ms| {
-                probes.push((
-                    evidence.path.client.clone(),
-                    self.probe(path, method, target, count, start_ms, interval_ms),
-                ));
-            };
-            // A packet that is answered, if from the wrong address, is told by its first hops.
-            let (unanswered, hop_limits) = match outcome {
-                Some(OutcomeKind::Timeout) | None => (true, vec![1, 2, 3, 64]),
-                Some(OutcomeKind::Mismatched) => (false, vec![1, 2]),
-                Some(OutcomeKind::Established | OutcomeKind::Reset | OutcomeKind::Unreachable) => {
-                    (false, vec![1, 2, 3, 64])
-                }
-            };
-            if unanswered {
-                add(
-                    path,
-                    Method::Connect { echo_bytes: 0 },
-                    evidence.target,
-                    2,
-                    1_100,
-                );
-            }
-            if self.tier >= Tier::T1 && !is_covered(evidence, suspects, paths) {
-                let ladder = Method::Ladder {
-                    hop_limits,
-                    tries: 3,
-                };
-                add(path, ladder, evidence.target, 1, 0);
-            }
-            let server = evidence
-                .path
-                .server
-                .as_ref()
-                .and_then(|server| addresses.get(server));
-            if let Some(address) = pick(server, evidence.path.family)
-                && evidence.path.route != Route::Hairpin
-            {
-                let other = SocketAddr::new(address, OTHER_RESPONDER_PORT);
-                let method = Method::Connect { echo_bytes: 0 };
-                add(PathId(path.0 + OTHER_PORT), method, other, 1, 0);
-            }
+    /// Who stands behind the Services, without agents that could not be started. Every node's
+    /// first server comes before any node's second: slots are few.
+    pub(super) fn endpoints(&self, addresses: &BTreeMap<AgentId, Vec<IpAddr>>) -> Endpoints {
+        let nodes = self.placed_nodes();
+        let servers: Vec<_> = (1..=self.servers_per_node.get())
+            .flat_map(|number| nodes.iter().map(move |node| (node, number)))
+            .map(|(node, number)| self.server_of(node, number))
+            .filter(|server| addresses.contains_key(server))
+            .collect();
+        let slots: Vec<_> = servers.iter().take(MAX_SLOTS).cloned().collect();
+        Endpoints {
+            any: slots.clone(),
+            slots,
+            local: servers,
         }
-        group(probes)
     }
 
     /// A plan of this run.
-    pub(super) fn plan(&self, agent: AgentId, generation: u32, probes: Vec<ProbePlan>) -> Plan {
+    pub(super) fn plan(
+        &self,
+        agent: &AgentId,
+        generation: u32,
+        facts: Reading,
+        probes: Vec<ProbePlan>,
+    ) -> Plan {
+        // The node's ports are not ours.
+        let ports = if self.is_host(agent) {
+            Vec::new()
+        } else {
+            vec![RESPONDER_PORT, OTHER_RESPONDER_PORT]
+        };
         Plan {
             schema: PLAN_SCHEMA.to_owned(),
             run: self.run.clone(),
             generation,
-            agent,
+            agent: agent.clone(),
             nonce: self.nonce,
             responder: ResponderPlan {
-                ports: vec![RESPONDER_PORT, OTHER_RESPONDER_PORT],
+                ports,
                 accept: Accept::Running,
             },
+            facts,
             probes,
         }
     }
 
-    fn probe(
-        &self,
-        path: PathId,
-        method: Method,
-        target: SocketAddr,
-        count: u32,
-        start_ms: u32,
-        interval_ms: u32,
-    ) -> ProbePlan {
-        let deadline_ms = u32::try_from(self.deadline.as_millis()).unwrap_or(u32::MAX);
-        ProbePlan {
-            path,
-            method,
-            target,
-            count,
-            start_ms,
-            interval_ms,
-            deadline_ms,
+    /// The client of a node.
+    pub(super) fn client_of(&self, node: &NodeName) -> AgentId {
+        self.agent(node, "client")
+    }
+
+    /// The host of a node.
+    pub(super) fn host_of(&self, node: &NodeName) -> AgentId {
+        self.agent(node, "host")
+    }
+
+    /// The servers of a node.
+    pub(super) fn servers_of(&self, node: &NodeName) -> impl Iterator<Item = AgentId> {
+        (1..=self.servers_per_node.get()).map(|number| self.server_of(node, number))
+    }
+
+    pub(super) fn server_of(&self, node: &NodeName, number: u8) -> AgentId {
+        match number {
+            0 | 1 => self.agent(node, "server"),
+            _ => self.agent(node, &format!("server-{number}")),
         }
     }
-}
 
-/// Whether another suspect climbs the same stairs, to a server that is known. Nodes send one ICMP
-/// error a second to an address: ladders that tell nothing new would silence those that do.
-fn is_covered(
-    evidence: &PathEvidence,
-    suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
-    paths: &BTreeMap<PathId, PathEvidence>,
-) -> bool {
-    match evidence.path.route {
-        Route::PodIp | Route::ClusterIp | Route::Hairpin => false,
-        Route::ClusterIpAny | Route::ProberLocal => {
-            suspects.keys().filter_map(|id| paths.get(id)).any(|other| {
-                other.path.route == Route::ClusterIp
-                    && other.path.client == evidence.path.client
-                    && other.path.family == evidence.path.family
-            })
+    pub(super) fn is_host(&self, agent: &AgentId) -> bool {
+        *agent == self.host_of(&agent.node)
+    }
+
+    pub(super) fn is_server(&self, agent: &AgentId) -> bool {
+        self.servers_of(&agent.node).any(|server| server == *agent)
+    }
+
+    fn agent(&self, node: &NodeName, role: &str) -> AgentId {
+        AgentId {
+            node: node.clone(),
+            pod: format!("{}{node}-{role}", self.pod_prefix),
         }
-    }
-}
-
-/// The probes of one agent.
-pub(super) type AgentProbes = (AgentId, Vec<ProbePlan>);
-
-fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
-    let mut grouped: BTreeMap<AgentId, Vec<ProbePlan>> = BTreeMap::new();
-    for (agent, probe) in probes {
-        grouped.entry(agent).or_default().push(probe);
-    }
-    grouped.into_iter().collect()
-}
-
-/// The client agent of a node.
-fn client_of(node: &NodeName) -> AgentId {
-    AgentId {
-        node: node.clone(),
-        pod: format!("{node}-client"),
-    }
-}
-
-/// The server agent of a node.
-fn server_of(node: &NodeName) -> AgentId {
-    AgentId {
-        node: node.clone(),
-        pod: format!("{node}-server"),
-    }
-}
-
-fn pick(addresses: Option<&Vec<IpAddr>>, family: Family) -> Option<IpAddr> {
-    addresses?
-        .iter()
-        .copied()
-        .find(|address| Family::of(*address) == family)
-}
-
-/// Who is where, once everything is published.
-struct Map<'a> {
-    endpoints: &'a Endpoints,
-    published: &'a Published,
-    addresses: &'a BTreeMap<AgentId, Vec<IpAddr>>,
-}
-
-impl Map<'_> {
-    /// One path, if its ends and its Service exist in this family.
-    fn path(
-        &self,
-        client: &AgentId,
-        server: Option<&AgentId>,
-        route: Route,
-        family: Family,
-    ) -> Option<PathEvidence> {
-        pick(self.addresses.get(client), family)?;
-        let of_family = |list: &[SocketAddr]| {
-            list.iter()
-                .copied()
-                .find(|address| Family::of(address.ip()) == family)
-        };
-        let target = match route {
-            Route::PodIp => {
-                SocketAddr::new(pick(self.addresses.get(server?), family)?, RESPONDER_PORT)
-            }
-            Route::ClusterIp | Route::Hairpin => {
-                let slot = self
-                    .endpoints
-                    .slots
-                    .iter()
-                    .position(|slot| Some(slot) == server)?;
-                of_family(self.published.slots.get(slot)?)?
-            }
-            Route::ClusterIpAny => of_family(&self.published.any)?,
-            Route::ProberLocal => {
-                self.endpoints
-                    .any
-                    .iter()
-                    .find(|endpoint| Some(*endpoint) == server)?;
-                of_family(&self.published.local)?
-            }
-        };
-        let backends = match server {
-            Some(server) => vec![self.backend(server, family)?],
-            None => self
-                .endpoints
-                .any
-                .iter()
-                .filter_map(|endpoint| self.backend(endpoint, family))
-                .collect(),
-        };
-        Some(PathEvidence {
-            path: Path {
-                client: client.clone(),
-                server: server.cloned(),
-                route,
-                family,
-            },
-            target,
-            backends,
-            tallies: BTreeMap::new(),
-            probes: Vec::new(),
-            ladder: None,
-            other_port: None,
-        })
-    }
-
-    fn backend(&self, agent: &AgentId, family: Family) -> Option<Backend> {
-        let address = pick(self.addresses.get(agent), family)?;
-        Some(Backend {
-            agent: Some(agent.clone()),
-            address: SocketAddr::new(address, RESPONDER_PORT),
-            ready: !self.published.not_ready.contains(agent),
-        })
     }
 }

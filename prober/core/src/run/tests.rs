@@ -1,16 +1,18 @@
 //! A run against a model of a fleet: it always ends, and nothing stays placed.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
-use crate::evidence::PathEvidence;
+use crate::evidence::{Matrix, PathEvidence};
 use crate::family::Family;
 use crate::latency::Latency;
 use crate::observation::EngineKind;
-use crate::plan::Plan;
+use crate::plan::{Plan, Reading};
+use crate::topology::Route;
 
 /// A fleet that answers at once and remembers what is placed.
 #[derive(Default)]
@@ -40,22 +42,21 @@ impl ModelFleet {
     fn obey(&mut self, command: FleetCommand) -> Vec<FleetEvent> {
         self.commands += 1;
         match command {
-            FleetCommand::ReadFacts(nodes) => nodes
-                .into_iter()
-                .map(|node| FleetEvent::Facts(node, Ok(Box::default())))
-                .collect(),
             FleetCommand::Place(placements) => placements
                 .into_iter()
-                .map(|Placement { agent, .. }| {
+                .flat_map(|Placement { agent, plan, .. }| {
                     if self.broken.as_ref() == Some(&agent) {
                         let reason = "no image".to_owned();
-                        return FleetEvent::AgentFailed { agent, reason };
+                        return vec![FleetEvent::AgentFailed { agent, reason }];
                     }
                     self.placed.insert(agent.clone());
-                    FleetEvent::AgentReady {
+                    let ready = FleetEvent::AgentReady {
                         addresses: vec![address(&agent)],
                         agent,
-                    }
+                    };
+                    let mut events = self.run_plan(plan);
+                    events.insert(0, ready);
+                    events
                 })
                 .collect(),
             FleetCommand::Publish(endpoints) => {
@@ -67,6 +68,10 @@ impl ModelFleet {
                         .collect(),
                     any: vec![SocketAddr::new(vip, 80)],
                     local: vec![SocketAddr::from(([100, 67, 30, 134], 80))],
+                    node_ports: (30_000..)
+                        .take(endpoints.slots.len())
+                        .map(|port| vec![SocketAddr::from(([172, 20, 0, 11], port))])
+                        .collect(),
                     not_ready: Vec::new(),
                 })]
             }
@@ -91,6 +96,9 @@ impl ModelFleet {
             limits: Vec::new(),
             at: Timestamp::default(),
         })];
+        if plan.facts == Reading::Take {
+            lines.push(Event::Facts(Box::default()));
+        }
         lines.extend(plan.probes.iter().map(|probe| {
             let count = u64::from(probe.count);
             Event::Tally(Tally {
@@ -125,10 +133,13 @@ fn spec(nodes: usize) -> RunSpec {
         .collect();
     RunSpec {
         run: "test".to_owned(),
+        pod_prefix: String::new(),
         nonce: 7,
         selected: nodes.clone(),
         nodes,
         peers: 3,
+        servers_per_node: NonZeroU8::MIN,
+        routes: Route::ALL.into(),
         families: vec![Family::Ipv4],
         tier: Tier::T2,
         kernel_probes: 3,
@@ -140,15 +151,17 @@ fn spec(nodes: usize) -> RunSpec {
 }
 
 /// Runs to the end; after `limit` commands the user interrupts.
-fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matrix, Ending) {
+fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matrix, Completion) {
     let mut now = Timestamp::from_nanos(1);
     let mut events = VecDeque::new();
     let mut interrupted = false;
     run.start(now);
     for _ in 0..10_000 {
         if run.phase() == Phase::Ended {
-            let (matrix, ending) = run.finish();
-            return (fleet, matrix, ending);
+            let Finished {
+                matrix, completion, ..
+            } = run.finish();
+            return (fleet, matrix, completion);
         }
         if fleet.commands >= limit && !interrupted {
             interrupted = true;
@@ -169,11 +182,11 @@ fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matri
 #[test]
 fn a_healthy_fleet_is_probed_once_and_left_empty() {
     let (fleet, matrix, ending) = play(ModelFleet::default(), Run::new(spec(2)), usize::MAX);
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, Completion::Complete);
     assert!(fleet.placed.is_empty());
     // Two directions across, two on the same node, each by pod-ip and cluster-ip; and per node
-    // prober-local, any and hairpin.
-    assert_eq!(matrix.paths.len(), 4 * 2 + 2 * 3);
+    // prober-local, any and hairpin; and each pair by node-port and host-network.
+    assert_eq!(matrix.paths.len(), 4 * 4 + 2 * 3);
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
     assert!(matrix.agents.values().all(|agent| agent.heard));
 }
@@ -186,7 +199,7 @@ fn an_agent_that_cannot_start_on_a_node_under_test_ends_the_run_with_its_reason(
         ..ModelFleet::default()
     };
     let (fleet, _, ending) = play(fleet, Run::new(spec(2)), usize::MAX);
-    let Ending::CouldNotRun(reason) = ending else {
+    let Completion::CouldNotRun { reason } = ending else {
         panic!("{ending:?}")
     };
     assert!(
@@ -208,7 +221,7 @@ fn a_peer_that_cannot_start_is_left_out() {
         ..spec(3)
     });
     let (_, matrix, ending) = play(fleet, run, usize::MAX);
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, Completion::Complete);
     assert!(
         matrix
             .paths
@@ -226,7 +239,7 @@ fn an_agent_that_never_reports_does_not_hold_up_the_run() {
         ..ModelFleet::default()
     };
     let (_, matrix, ending) = play(fleet, Run::new(spec(2)), usize::MAX);
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, Completion::Complete);
     assert!(!matrix.agents[&silent].heard);
 }
 

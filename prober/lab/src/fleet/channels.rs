@@ -1,42 +1,15 @@
 //! The fleet behind two channels: commands in, events out, on a thread of its own.
 
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
-use prober_core::event::Event;
-use prober_core::facts::NodeFacts;
 use prober_core::run::{Endpoints, FleetCommand, FleetEvent, Published};
-use prober_core::topology::NodeName;
 
 use super::{Fleet, FleetError};
 use crate::fault::{Fault, FaultAt, Phase};
 use crate::network::Lab;
 use crate::topology::Node;
-
-/// Runs an agent once in a node, with that node's view of `/sys`.
-pub(super) fn facts(node: &NodeName, command: &[OsString]) -> Result<Box<NodeFacts>, String> {
-    let output = Command::new("ip")
-        .args(["netns", "exec", node.as_str()])
-        .args(command)
-        .arg("--facts")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("cannot start ip netns exec {node}: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    for line in text.lines() {
-        if let Ok(Event::Facts(facts)) = Event::parse(line) {
-            return Ok(facts);
-        }
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "the agent that read the facts of {node} wrote none ({}): {}",
-        output.status,
-        said.lines().last().unwrap_or("it said nothing")
-    ))
-}
 
 /// A lab as a fleet behind two channels.
 #[derive(Debug)]
@@ -92,17 +65,12 @@ fn obey(
     // A run that has stopped listening has ended: nobody is left to tell.
     let tell = |event| drop(events.send(event));
     match command {
-        FleetCommand::ReadFacts(nodes) => thread::scope(|scope| {
-            for node in nodes {
-                let command = fleet.agents.command();
-                scope.spawn(move || tell(FleetEvent::Facts(node.clone(), facts(&node, command))));
-            }
-        }),
         FleetCommand::Place(placements) => {
             for placement in placements {
-                if let Err(error) = fleet.place(&placement) {
+                let agent = placement.agent.clone();
+                if let Err(error) = fleet.place(placement) {
                     tell(FleetEvent::AgentFailed {
-                        agent: placement.agent,
+                        agent,
                         reason: error.to_string(),
                     });
                 }

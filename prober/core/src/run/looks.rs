@@ -1,0 +1,181 @@
+//! What agents probe, and how: every path first, then more of those that fail.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::paths::pick;
+use super::spec::{OTHER_PORT, RunSpec};
+use crate::evidence::PathEvidence;
+use crate::observation::{OutcomeKind, Tier};
+use crate::plan::{Method, OTHER_RESPONDER_PORT, ProbePlan};
+use crate::topology::{AgentId, PathId, Route};
+
+/// Most failing paths that are looked at more closely in one run.
+const MAX_SUSPECTS: usize = 48;
+
+impl RunSpec {
+    /// How many probes a path of this route gets at first, by each engine's count.
+    pub(super) fn probes_of(&self, route: Route) -> u64 {
+        u64::from(self.kernel_probes)
+            + if self.is_crafted(route) {
+                u64::from(self.raw_probes)
+            } else {
+                0
+            }
+    }
+
+    /// Whether crafted packets are sent on a route: not by hosts, which have no capability.
+    fn is_crafted(&self, route: Route) -> bool {
+        self.tier >= Tier::T1 && route != Route::HostNetwork
+    }
+
+    /// The first look: every path, by both engines.
+    pub(super) fn first_look(&self, paths: &BTreeMap<PathId, PathEvidence>) -> Vec<AgentProbes> {
+        // A thousand a second from each agent: its own kernel and its neighbours' have other work.
+        let mut paths_of: BTreeMap<&AgentId, u32> = BTreeMap::new();
+        for evidence in paths.values() {
+            *paths_of.entry(&evidence.path.client).or_default() += 1;
+        }
+        let mut probes = Vec::new();
+        for (at, (&path, evidence)) in (0_u32..).zip(paths) {
+            let any = evidence.path.server.is_none();
+            let start_ms = at * 7 % 100;
+            let mut add = |method, count, interval_ms| {
+                probes.push((
+                    evidence.path.client.clone(),
+                    self.probe(path, method, evidence.target, count, start_ms, interval_ms),
+                ));
+            };
+            let connects = if any {
+                self.kernel_probes * 4
+            } else {
+                self.kernel_probes
+            };
+            add(
+                Method::Connect {
+                    echo_bytes: self.echo_bytes,
+                },
+                connects,
+                600 / connects.max(1),
+            );
+            if self.is_crafted(evidence.path.route) {
+                let interval_ms = paths_of.get(&evidence.path.client).copied().unwrap_or(1);
+                add(Method::Syn, self.raw_probes, interval_ms.max(2));
+            }
+        }
+        group(probes)
+    }
+
+    /// The closer look at failing paths: the TTL ladder, the other port, and fresh failures
+    /// between two readings of the node facts.
+    pub(super) fn closer_look(
+        &self,
+        suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
+        paths: &BTreeMap<PathId, PathEvidence>,
+        addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
+    ) -> Vec<AgentProbes> {
+        let mut probes = Vec::new();
+        for (at, (&path, outcome)) in (0_u32..).zip(suspects).take(MAX_SUSPECTS) {
+            let Some(evidence) = paths.get(&path) else {
+                continue;
+            };
+            let start_ms = at * 11 % 150;
+            let mut add = |path, method, target, count, interval_ms| {
+                probes.push((
+                    evidence.path.client.clone(),
+                    self.probe(path, method, target, count, start_ms, interval_ms),
+                ));
+            };
+            // A packet that is answered, if from the wrong address, is told by its first hops.
+            let (unanswered, hop_limits) = match outcome {
+                Some(OutcomeKind::Timeout) | None => (true, vec![1, 2, 3, 64]),
+                Some(OutcomeKind::Mismatched) => (false, vec![1, 2]),
+                Some(OutcomeKind::Established | OutcomeKind::Reset | OutcomeKind::Unreachable) => {
+                    (false, vec![1, 2, 3, 64])
+                }
+            };
+            if unanswered {
+                add(
+                    path,
+                    Method::Connect { echo_bytes: 0 },
+                    evidence.target,
+                    2,
+                    1_100,
+                );
+            }
+            if self.is_crafted(evidence.path.route) && !is_covered(evidence, suspects, paths) {
+                let ladder = Method::Ladder {
+                    hop_limits,
+                    tries: 3,
+                };
+                add(path, ladder, evidence.target, 1, 0);
+            }
+            let server = evidence
+                .path
+                .server
+                .as_ref()
+                .and_then(|server| addresses.get(server));
+            if let Some(address) = pick(server, evidence.path.family)
+                && evidence.path.route != Route::Hairpin
+            {
+                let other = SocketAddr::new(address, OTHER_RESPONDER_PORT);
+                let method = Method::Connect { echo_bytes: 0 };
+                add(PathId(path.0 + OTHER_PORT), method, other, 1, 0);
+            }
+        }
+        group(probes)
+    }
+
+    fn probe(
+        &self,
+        path: PathId,
+        method: Method,
+        target: SocketAddr,
+        count: u32,
+        start_ms: u32,
+        interval_ms: u32,
+    ) -> ProbePlan {
+        let deadline_ms = u32::try_from(self.deadline.as_millis()).unwrap_or(u32::MAX);
+        ProbePlan {
+            path,
+            method,
+            target,
+            count,
+            start_ms,
+            interval_ms,
+            deadline_ms,
+        }
+    }
+}
+
+/// Whether another suspect climbs the same stairs, to a server that is known. Nodes send one ICMP
+/// error a second to an address: ladders that tell nothing new would silence those that do.
+fn is_covered(
+    evidence: &PathEvidence,
+    suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
+    paths: &BTreeMap<PathId, PathEvidence>,
+) -> bool {
+    match evidence.path.route {
+        Route::PodIp | Route::ClusterIp | Route::Hairpin | Route::NodePort | Route::HostNetwork => {
+            false
+        }
+        Route::ClusterIpAny | Route::ProberLocal => {
+            suspects.keys().filter_map(|id| paths.get(id)).any(|other| {
+                other.path.route == Route::ClusterIp
+                    && other.path.client == evidence.path.client
+                    && other.path.family == evidence.path.family
+            })
+        }
+    }
+}
+
+/// The probes of one agent.
+pub(super) type AgentProbes = (AgentId, Vec<ProbePlan>);
+
+fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
+    let mut grouped: BTreeMap<AgentId, Vec<ProbePlan>> = BTreeMap::new();
+    for (agent, probe) in probes {
+        grouped.entry(agent).or_default().push(probe);
+    }
+    grouped.into_iter().collect()
+}

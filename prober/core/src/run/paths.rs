@@ -1,0 +1,175 @@
+//! The paths of a run: who asks whom, by which route, at which address.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::spec::RunSpec;
+use super::{Endpoints, Published};
+use crate::evidence::{AgentEvidence, Backend, PathEvidence};
+use crate::family::Family;
+use crate::plan::RESPONDER_PORT;
+use crate::topology::{AgentId, Path, PathId, Route};
+
+impl RunSpec {
+    /// Every path of the run, in the order in which people read them, whether it can be probed or not.
+    fn wanted(&self) -> Vec<Path> {
+        let mut paths = Vec::new();
+        for &family in &self.families {
+            let mut add = |client: &AgentId, server: Option<&AgentId>, route| {
+                if self.routes.contains(&route) {
+                    paths.push(Path {
+                        client: client.clone(),
+                        server: server.cloned(),
+                        route,
+                        family,
+                    });
+                }
+            };
+            for (client_node, server_node) in self.pairs() {
+                let (client, host) = (self.client_of(&client_node), self.host_of(&client_node));
+                for server in self.servers_of(&server_node) {
+                    add(&client, Some(&server), Route::PodIp);
+                    add(&client, Some(&server), Route::ClusterIp);
+                }
+                // Which of a node's servers answers makes no difference to these.
+                let first = self.server_of(&server_node, 1);
+                add(&client, Some(&first), Route::NodePort);
+                add(&host, Some(&first), Route::HostNetwork);
+            }
+            for node in self.placed_nodes() {
+                let client = self.client_of(&node);
+                let servers: Vec<_> = self.servers_of(&node).collect();
+                let only = servers.first().filter(|_| servers.len() == 1);
+                add(&client, only, Route::ProberLocal);
+                add(&client, None, Route::ClusterIpAny);
+                for server in &servers {
+                    add(server, Some(server), Route::Hairpin);
+                }
+            }
+        }
+        paths
+    }
+
+    /// Every path that can be probed.
+    pub(super) fn paths(
+        &self,
+        endpoints: &Endpoints,
+        published: &Published,
+        addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
+    ) -> BTreeMap<PathId, PathEvidence> {
+        let map = Map {
+            endpoints,
+            published,
+            addresses,
+        };
+        let paths = self.wanted().into_iter().filter_map(|path| map.path(path));
+        (0..).map(PathId).zip(paths).collect()
+    }
+
+    /// The paths one of whose ends could not be started, and why.
+    pub(super) fn unprobed(
+        &self,
+        agents: &BTreeMap<AgentId, AgentEvidence>,
+    ) -> BTreeMap<Path, String> {
+        let reason = |path: &Path| {
+            let mut ends = std::iter::once(&path.client).chain(&path.server);
+            ends.find_map(|end| Some((end, agents.get(end)?.failed.as_ref()?)))
+                // Without a host a run sees less of a node, and no less of its Services.
+                .filter(|(end, _)| !self.is_host(end))
+                .map(|(end, why)| format!("agent {end} on {}: {why}", end.node))
+        };
+        let wanted = self.wanted().into_iter();
+        wanted
+            .filter_map(|path| Some((reason(&path)?, path)))
+            .map(|(reason, path)| (path, reason))
+            .collect()
+    }
+}
+
+/// The address of a family.
+pub(super) fn pick(addresses: Option<&Vec<IpAddr>>, family: Family) -> Option<IpAddr> {
+    addresses?
+        .iter()
+        .copied()
+        .find(|address| Family::of(*address) == family)
+}
+
+/// Who is where, once everything is published.
+struct Map<'a> {
+    endpoints: &'a Endpoints,
+    published: &'a Published,
+    addresses: &'a BTreeMap<AgentId, Vec<IpAddr>>,
+}
+
+impl Map<'_> {
+    /// A path with its target and backends, if its ends and its Service exist in its family.
+    fn path(&self, path: Path) -> Option<PathEvidence> {
+        let family = path.family;
+        pick(self.addresses.get(&path.client), family)?;
+        let of_family = |list: &[SocketAddr]| {
+            list.iter()
+                .copied()
+                .find(|address| Family::of(address.ip()) == family)
+        };
+        let server = path.server.as_ref();
+        let slot = || {
+            let slots = &self.endpoints.slots;
+            slots.iter().position(|slot| Some(slot) == server)
+        };
+        let target = match path.route {
+            Route::PodIp => {
+                SocketAddr::new(pick(self.addresses.get(server?), family)?, RESPONDER_PORT)
+            }
+            Route::ClusterIp | Route::Hairpin | Route::HostNetwork => {
+                of_family(self.published.slots.get(slot()?)?)?
+            }
+            Route::NodePort => of_family(self.published.node_ports.get(slot()?)?)?,
+            Route::ClusterIpAny => of_family(&self.published.any)?,
+            Route::ProberLocal => of_family(&self.published.local)?,
+        };
+        let backends: Vec<_> = self
+            .backends(&path)
+            .into_iter()
+            .filter_map(|agent| self.backend(agent, family))
+            .collect();
+        (!backends.is_empty()).then_some(PathEvidence {
+            path,
+            target,
+            backends,
+            tallies: BTreeMap::new(),
+            probes: Vec::new(),
+            ladder: None,
+            other_port: None,
+        })
+    }
+
+    /// The agents that may answer on a path.
+    fn backends<'a>(&'a self, path: &'a Path) -> Vec<&'a AgentId> {
+        let endpoints = match path.route {
+            Route::ProberLocal => &self.endpoints.local,
+            Route::PodIp
+            | Route::ClusterIp
+            | Route::ClusterIpAny
+            | Route::Hairpin
+            | Route::NodePort
+            | Route::HostNetwork => &self.endpoints.any,
+        };
+        let is_local = path.route == Route::ProberLocal;
+        match &path.server {
+            Some(server) => vec![server],
+            None => endpoints
+                .iter()
+                .filter(|agent| !is_local || agent.node == path.client.node)
+                .collect(),
+        }
+    }
+
+    fn backend(&self, agent: &AgentId, family: Family) -> Option<Backend> {
+        let address = pick(self.addresses.get(agent), family)?;
+        Some(Backend {
+            agent: Some(agent.clone()),
+            address: SocketAddr::new(address, RESPONDER_PORT),
+            ready: !self.published.not_ready.contains(agent),
+        })
+    }
+}
