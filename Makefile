@@ -3,7 +3,7 @@
 # ip, iptables and their like live where a plain user's PATH does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help demo test check lint lab bench fuzz completions man deps
+.PHONY: help demo test check lint lab image bench fuzz completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -29,6 +29,9 @@ lab: ## Keep a healthy lab up in this terminal, to break by hand
 	@scripts/deps demo
 	cargo build --locked -p prober -p prober-agent
 	cargo run --locked --quiet -p prober -- lab up
+
+image: ## Make target/image/prober-agent.tar and print the reference that --image wants (ARCH=aarch64)
+	@scripts/image $(ARCH)
 
 bench: ## Measure the figures of the README beside zmap and an epoll loop
 	scripts/bench
