@@ -3,7 +3,7 @@
 # ip, iptables and their like live where a plain user's PATH does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help demo test check lint lab cluster cluster-down bench fuzz completions man deps
+.PHONY: help demo test check lint lab cluster cluster-down image bench fuzz completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -36,6 +36,9 @@ cluster: ## Leave a real Kubernetes up, and open a shell in it (as root)
 
 cluster-down: ## End that Kubernetes
 	@tests/cluster/bin/down
+
+image: ## Make target/image/prober-agent.tar and print the reference that --image wants (ARCH=aarch64)
+	@scripts/image $(ARCH)
 
 bench: ## Measure the figures of the README beside zmap and an epoll loop
 	scripts/bench
