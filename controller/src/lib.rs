@@ -14,6 +14,8 @@ pub mod grant;
 pub mod labels;
 /// What runs have left behind.
 pub mod leftovers;
+/// Every object of a run.
+pub mod manifest;
 /// Meshes, and how a pod stays out of them.
 pub mod mesh;
 /// What a run needs to be allowed.
@@ -30,3 +32,5 @@ pub mod preflight;
 pub mod runtime;
 /// Which nodes a run probes.
 pub mod selection;
+/// A node as a place for agents.
+pub mod site;
