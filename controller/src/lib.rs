@@ -34,3 +34,5 @@ pub mod runtime;
 pub mod selection;
 /// A node as a place for agents.
 pub mod site;
+/// How a pod stands.
+pub mod standing;
