@@ -8,6 +8,8 @@ pub mod answer;
 pub mod clean;
 /// How the cluster is reached.
 pub mod connection;
+/// A cluster as the fleet of a run.
+pub mod fleet;
 /// Rights in the words of Kubernetes, for whoever grants them.
 pub mod grant;
 /// The marks of everything that a run places.
@@ -28,6 +30,8 @@ pub mod policy;
 pub mod posture;
 /// What can be known before anything is placed.
 pub mod preflight;
+/// How often the API server is asked.
+pub mod requests;
 /// Waiting for answers, for those who have no runtime.
 pub mod runtime;
 /// Which nodes a run probes.
