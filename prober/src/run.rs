@@ -2,6 +2,8 @@
 
 /// What can be typed.
 mod args;
+/// On a cluster.
+mod cluster;
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
@@ -48,7 +50,7 @@ const ROUTES: [Route; 5] = [
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     match args.place()? {
         Place::Lab => in_lab(args, words),
-        Place::Cluster(_) => bail!("prober run on a cluster is not in this build yet: use --lab"),
+        Place::Cluster(choice) => cluster::in_cluster(args, choice, words),
     }
 }
 
@@ -66,11 +68,7 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
         Side::Inside => {}
     }
     let started = now();
-    let progress = Progress::new(if args.quiet {
-        Verbosity::Quiet
-    } else {
-        Verbosity::Usual
-    });
+    let progress = progress(args);
     progress.say("building the lab");
     let lab = Lab::up(&lab).context("build the lab")?;
     let (commands, orders) = mpsc::channel();
@@ -85,6 +83,14 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     fleet.join();
     progress.clear();
     tell(args, &finished, words, started)
+}
+
+fn progress(args: &RunArgs) -> Progress {
+    Progress::new(if args.quiet {
+        Verbosity::Quiet
+    } else {
+        Verbosity::Usual
+    })
 }
 
 /// How an agent is started: this program again.
