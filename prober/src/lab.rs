@@ -78,7 +78,7 @@ enum Action {
 pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::Faults { output } => show::text(&faults(output)?)?,
-        Action::Up { nodes, faults } => return up(&LabSpec::new(nodes)?, &faults),
+        Action::Up { nodes, faults } => return up(&LabSpec::new(nodes, 1)?, &faults),
         Action::Shell { place, command } => shell(&place, &command)?,
         Action::Inject { fault } => ask(&Request::Inject {
             fault: fault.to_string(),

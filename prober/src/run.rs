@@ -7,7 +7,6 @@ mod cluster;
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
-use std::num::NonZeroU8;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -37,14 +36,6 @@ const KERNEL_PROBES: u32 = 3;
 /// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
 
-/// The routes that the lab has.
-const ROUTES: [Route; 5] = [
-    Route::PodIp,
-    Route::ClusterIp,
-    Route::ClusterIpAny,
-    Route::ProberLocal,
-    Route::Hairpin,
-];
 
 /// Runs.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
@@ -55,7 +46,7 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
 }
 
 fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
-    let lab = LabSpec::new(args.lab.nodes)?;
+    let lab = LabSpec::new(args.lab.nodes, args.servers.get())?;
     let spec = spec(args, &lab)?;
     for fault in &args.lab.faults {
         fault.node_in(&lab)?;
@@ -116,8 +107,8 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
         nodes,
         selected,
         peers: args.peers,
-        servers_per_node: NonZeroU8::MIN,
-        routes: ROUTES.into(),
+        servers_per_node: args.servers,
+        routes: Route::ALL.into(),
         families: args.family.list(&[Family::Ipv4]),
         tier: args.most_evidence()?,
         kernel_probes: KERNEL_PROBES,

@@ -1,6 +1,7 @@
 //! From evidence to causes: `diagnose` runs the rules over the whole matrix, never over one
 //! path alone, and says what is proven, what is only consistent, and what would decide.
 
+mod beside;
 mod case;
 /// The causes that can be named.
 pub mod catalogue;
@@ -10,6 +11,8 @@ mod exhibit;
 mod filtering;
 mod locate;
 mod loss;
+/// What a run itself has mended.
+pub mod mended;
 mod opinion;
 mod overlay;
 /// What there is to know of a cause.

@@ -124,6 +124,19 @@ impl Route {
         }
     }
 
+    /// Whether packets go from pod to pod by the pods' own network alone. The other routes meet
+    /// the nodes' addresses, and other rules, on their way.
+    pub const fn stays_among_pods(self) -> bool {
+        match self {
+            Self::PodIp
+            | Self::ClusterIp
+            | Self::ClusterIpAny
+            | Self::ProberLocal
+            | Self::Hairpin => true,
+            Self::NodePort | Self::HostNetwork => false,
+        }
+    }
+
     /// The name used in JSON, flags and text.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -21,6 +21,7 @@ use prober_core::run::FleetEvent;
 use prober_core::topology::AgentId;
 
 use crate::proxy::{cluster_cidr, cluster_ip, local_cluster_ip};
+use crate::topology::underlay_cidr;
 
 /// Where plans and the agents' complaints are; private, as all of `/run` is in a lab.
 const FOLDER: &str = "/run/prober";
@@ -325,13 +326,14 @@ fn plan_path(agent: &AgentId) -> String {
     format!("{FOLDER}/{}.plan", agent.pod)
 }
 
-/// What plans may ask: pods and test Services.
+/// What plans may ask: pods, test Services, and the nodes' own addresses.
 fn allow(command: &mut Command) {
     for family in [Family::Ipv4, Family::Ipv6] {
         for prefix in [
             cluster_cidr(family).to_owned(),
             cluster_ip(family).to_string(),
             local_cluster_ip(family).to_string(),
+            underlay_cidr(family).to_owned(),
         ] {
             command.args(["--allow", &prefix]);
         }

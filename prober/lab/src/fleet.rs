@@ -343,7 +343,17 @@ impl Fleet {
                     SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT)
                 })
                 .to_vec(),
-            node_ports: Vec::new(),
+            node_ports: (0..)
+                .zip(&self.asked.slots)
+                .map(|(slot, agent): (u16, _)| {
+                    let node = self.lab.spec().node(agent.node.as_str()).ok();
+                    let at = |family| {
+                        let node = node?.underlay(family);
+                        Some(SocketAddr::new(node, proxy::NODE_PORT + slot))
+                    };
+                    FAMILIES.into_iter().filter_map(at).collect()
+                })
+                .collect(),
             not_ready: self
                 .changes
                 .iter()

@@ -23,6 +23,11 @@ pub const SLOTS: u8 = 16;
 pub const SLOT_PORT: u16 = 9000;
 /// The port that is balanced over a set of endpoints, and that of `prober-local`.
 pub const BALANCED_PORT: u16 = 80;
+/// The node port of slot 0; the other slots follow.
+pub const NODE_PORT: u16 = 30_900;
+/// The node port of the balanced port.
+const BALANCED_NODE_PORT: u16 = 30_880;
+
 /// The ClusterIP of the Service `prober`.
 pub fn cluster_ip(family: Family) -> IpAddr {
     match family {
@@ -95,6 +100,8 @@ struct ServicePort {
     name: String,
     ip: IpAddr,
     number: u16,
+    /// The port on every node that leads here as well.
+    node_port: Option<u16>,
     traffic: Traffic,
     endpoints: Vec<IpAddr>,
 }
@@ -112,6 +119,7 @@ fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> 
             name: format!("prober/prober:slot-{slot}"),
             ip: cluster_ip(family),
             number: SLOT_PORT + u16::from(slot),
+            node_port: Some(NODE_PORT + u16::from(slot)),
             traffic: Traffic::Cluster,
             endpoints: endpoints
                 .slots
@@ -125,6 +133,7 @@ fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> 
         name: "prober/prober:any".to_owned(),
         ip: cluster_ip(family),
         number: BALANCED_PORT,
+        node_port: Some(BALANCED_NODE_PORT),
         traffic: Traffic::Cluster,
         endpoints: endpoints
             .any
@@ -136,6 +145,7 @@ fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> 
         name: "prober/prober-local:http".to_owned(),
         ip: local_cluster_ip(family),
         number: BALANCED_PORT,
+        node_port: None,
         traffic: Traffic::Local,
         endpoints: endpoints
             .local
@@ -184,6 +194,45 @@ impl ServicePort {
         format!("KUBE-{kind}-{}", hash(&format!("{}tcp", self.name)))
     }
 
+    /// The chain of what comes from outside the cluster.
+    fn external_chain(&self) -> String {
+        format!("KUBE-EXT-{}", hash(&format!("{}tcp", self.name)))
+    }
+
+    /// The rules that lead from the node's ports here (externalTrafficPolicy: Cluster).
+    fn node_port_rules(&self) -> Option<[String; 3]> {
+        let (name, number) = (&self.name, self.node_port?);
+        let external = self.external_chain();
+        Some([
+            format!(
+                "-A KUBE-NODEPORTS -m comment --comment {name} -m tcp -p tcp --dport {number} -j {external}"
+            ),
+            format!(
+                "-A {external} -m comment --comment \"masquerade traffic for {name} external destinations\" -j KUBE-MARK-MASQ"
+            ),
+            format!("-A {external} -j {}", self.chain()),
+        ])
+    }
+
+    /// The rules that refuse it for want of endpoints.
+    fn refusals(&self) -> Vec<String> {
+        let (comment, verdict) = match self.traffic {
+            Traffic::Cluster => ("has no endpoints", "REJECT"),
+            Traffic::Local => ("has no local endpoints", "DROP"),
+        };
+        let internal = format!(
+            "-A KUBE-SERVICES {} -j {verdict}",
+            self.destination(comment)
+        );
+        let external = self.node_port.map(|number| {
+            format!(
+                "-A KUBE-EXTERNAL-SERVICES -m comment --comment \"{} {comment}\" -m addrtype --dst-type LOCAL -m tcp -p tcp --dport {number} -j {verdict}",
+                self.name
+            )
+        });
+        std::iter::once(internal).chain(external).collect()
+    }
+
     /// The rule's match on the ClusterIP and port, with the comment that it ends in.
     fn destination(&self, comment: &str) -> String {
         format!(
@@ -220,14 +269,7 @@ pub fn sync(family: Family, node: Node, before: &Endpoints, now: &Endpoints) -> 
     let mut rules = Vec::new();
     for port in ports(family, node, now) {
         if port.endpoints.is_empty() {
-            let (comment, verdict) = match port.traffic {
-                Traffic::Cluster => ("has no endpoints", "REJECT"),
-                Traffic::Local => ("has no local endpoints", "DROP"),
-            };
-            rejects.push(format!(
-                "-A KUBE-SERVICES {} -j {verdict}",
-                port.destination(comment)
-            ));
+            rejects.extend(port.refusals());
             continue;
         }
         let chain = port.chain();
@@ -259,6 +301,10 @@ pub fn sync(family: Family, node: Node, before: &Endpoints, now: &Endpoints) -> 
                 "-A {endpoint} -m comment --comment {name} -m tcp -p tcp -j DNAT --to-destination {target}"
             ));
             chains.insert(endpoint);
+        }
+        if let Some(external) = port.node_port_rules() {
+            rules.extend(external);
+            chains.insert(port.external_chain());
         }
         chains.insert(chain);
     }
@@ -329,6 +375,7 @@ fn chain_names(family: Family, node: Node, endpoints: &Endpoints) -> BTreeSet<St
                 .iter()
                 .map(|ip| endpoint_chain(port, &target(*ip)))
                 .chain([port.chain()])
+                .chain(port.node_port.map(|_| port.external_chain()))
                 .collect::<Vec<_>>()
         })
         .collect()
@@ -400,7 +447,8 @@ mod tests {
             &two_nodes(),
             &Endpoints::default(),
         );
-        assert_eq!(text.matches("\n-X KUBE-").count(), 9);
+        // Of three ports the chains for inside and outside, and of the local one; and five endpoints.
+        assert_eq!(text.matches("\n-X KUBE-").count(), 12);
         assert!(text.contains(&format!("\n-X {}\n", slot_chain(0))));
     }
 

@@ -18,10 +18,21 @@ pub mod script;
 /// The largest number of nodes: the underlay's last byte is 10 + the node's number.
 pub const NODES_MAX: u8 = 200;
 
+/// The largest number of servers on one node.
+pub const SERVERS_MAX: u8 = 16;
+
 /// All pods of the cluster, IPv4: what kube-proxy and flannel call the cluster CIDR.
 pub const CLUSTER_CIDR_V4: &str = "100.96.0.0/11";
 /// All pods of the cluster, IPv6.
 pub const CLUSTER_CIDR_V6: &str = "fd00:96::/32";
+/// The nodes' own addresses.
+pub fn underlay_cidr(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "172.20.0.0/24",
+        Family::Ipv6 => "fd00:172::/64",
+    }
+}
+
 /// The node's bridge, on which its pods' interfaces are ports.
 pub const BRIDGE: &str = "cni0";
 /// The node's interface on the underlay.
@@ -41,27 +52,41 @@ pub struct UnknownPlace {
     known: String,
 }
 
-/// A number of nodes that the lab cannot make.
+/// A number of nodes or servers that the lab cannot make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("cannot make a lab of {asked} nodes: ask for 1 to {NODES_MAX}")]
-pub struct NodeCountError {
+#[error("cannot make a lab of {asked} {what}: ask for 1 to {most}")]
+pub struct CountError {
     asked: u8,
+    what: &'static str,
+    most: u8,
 }
 
 /// What a lab is to be made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabSpec {
     nodes: u8,
+    servers: u8,
 }
 
 impl LabSpec {
-    /// A lab of so many nodes, each with a client and a server pod.
-    pub fn new(nodes: u8) -> Result<Self, NodeCountError> {
-        if nodes == 0 || nodes > NODES_MAX {
-            Err(NodeCountError { asked: nodes })
-        } else {
-            Ok(Self { nodes })
+    /// A lab of so many nodes, each with a client pod and so many server pods.
+    pub fn new(nodes: u8, servers: u8) -> Result<Self, CountError> {
+        for (asked, what, most) in [
+            (nodes, "nodes", NODES_MAX),
+            (servers, "servers a node", SERVERS_MAX),
+        ] {
+            if asked == 0 || asked > most {
+                return Err(CountError { asked, what, most });
+            }
         }
+        Ok(Self { nodes, servers })
+    }
+
+    /// What each node has a pod for.
+    pub fn roles(&self) -> impl Iterator<Item = Role> + Clone + use<> {
+        [Role::Client, Role::Server]
+            .into_iter()
+            .chain((2..=self.servers).map(Role::Further))
     }
 
     /// The nodes, `node-1` first.
@@ -76,8 +101,9 @@ impl LabSpec {
 
     /// The pods, in the order of their nodes.
     pub fn pods(&self) -> impl Iterator<Item = Pod> + Clone + use<> {
+        let roles = self.roles();
         self.nodes()
-            .flat_map(|node| Role::ALL.map(|role| Pod { node, role }))
+            .flat_map(move |node| roles.clone().map(move |role| Pod { node, role }))
     }
 
     /// Finds a node by its name.
@@ -108,7 +134,10 @@ impl LabSpec {
 impl Default for LabSpec {
     /// Two nodes: the smallest lab with a same-node and a cross-node path.
     fn default() -> Self {
-        Self { nodes: 2 }
+        Self {
+            nodes: 2,
+            servers: 1,
+        }
     }
 }
 
@@ -232,26 +261,32 @@ impl FromStr for Node {
 pub enum Role {
     /// Sends probes; no Service leads to it.
     Client,
-    /// Answers probes; a backend of the test Services.
+    /// Answers probes; a backend of the test Services. Faults of a server are this one's.
     Server,
+    /// Answers probes as well: the second server, or a further one.
+    Further(u8),
 }
 
 impl Role {
-    /// Every role: each node has one pod of each.
-    pub const ALL: [Self; 2] = [Self::Client, Self::Server];
-
-    fn word(self) -> &'static str {
+    fn word(self) -> String {
         match self {
-            Self::Client => "client",
-            Self::Server => "server",
+            Self::Client => "client".to_owned(),
+            Self::Server => "server".to_owned(),
+            Self::Further(number) => format!("server-{number}"),
         }
     }
 
     /// The name of the pod's port on the bridge, in the node.
-    pub fn port(self) -> &'static str {
+    pub fn port(self) -> String {
+        format!("veth-{}", self.word())
+    }
+
+    /// The last byte of the pod's IPv4 and hardware addresses.
+    pub fn host(self) -> u8 {
         match self {
-            Self::Client => "veth-client",
-            Self::Server => "veth-server",
+            Self::Client => 10,
+            Self::Server => 20,
+            Self::Further(number) => 19 + number,
         }
     }
 }
@@ -273,18 +308,17 @@ impl Pod {
 
     /// The pod's address.
     pub fn address(self, family: Family) -> IpAddr {
-        match self.role {
-            Role::Client => self.node.host(family, 10, 0x10),
-            Role::Server => self.node.host(family, 20, 0x20),
-        }
+        let v6 = match self.role {
+            Role::Client => 0x10,
+            Role::Server => 0x20,
+            Role::Further(number) => 0x1f + u16::from(number),
+        };
+        self.node.host(family, self.role.host(), v6)
     }
 
     /// The pod's hardware address.
     pub fn mac(self) -> Mac {
-        self.node.pod_mac(match self.role {
-            Role::Client => 10,
-            Role::Server => 20,
-        })
+        self.node.pod_mac(self.role.host())
     }
 }
 
@@ -363,8 +397,10 @@ mod tests {
 
     #[test]
     fn a_lab_has_at_least_one_node() {
-        assert!(LabSpec::new(0).is_err());
-        assert!(LabSpec::new(201).is_err());
-        assert_eq!(LabSpec::new(3).map(|spec| spec.pods().count()), Ok(6));
+        assert!(LabSpec::new(0, 1).is_err());
+        assert!(LabSpec::new(201, 1).is_err());
+        assert!(LabSpec::new(1, 17).is_err());
+        assert_eq!(LabSpec::new(3, 1).map(|spec| spec.pods().count()), Ok(6));
+        assert_eq!(LabSpec::new(3, 4).map(|spec| spec.pods().count()), Ok(15));
     }
 }

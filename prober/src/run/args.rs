@@ -1,5 +1,6 @@
 //! What can be typed after `prober run`, and which of it goes together.
 
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub(crate) struct RunArgs {
     /// How many other nodes each node is paired with
     #[arg(long, value_name = "N", default_value_t = 3, env = "PROBER_PEERS")]
     pub(crate) peers: usize,
+
+    /// How many servers, endpoints of the test Service, each node gets
+    #[arg(long, value_name = "N", default_value = "1", env = "PROBER_SERVERS")]
+    pub(crate) servers: NonZeroU8,
 
     /// The IP families to probe
     #[arg(long, value_enum, default_value = "auto", env = "PROBER_FAMILY")]

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
-use std::num::NonZeroU8;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -147,7 +146,7 @@ fn spec(
         nodes: cleared.selection.nodes.clone(),
         selected: cleared.selection.selected.clone(),
         peers: args.peers,
-        servers_per_node: NonZeroU8::MIN,
+        servers_per_node: args.servers,
         routes: routes.collect(),
         families,
         tier: cleared.posture.tier,

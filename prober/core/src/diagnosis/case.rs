@@ -30,6 +30,8 @@ pub(crate) struct Case<'a> {
     pub(crate) units: Vec<Unit>,
     /// Places in `units` that no accepted opinion explains.
     pub(crate) left: BTreeSet<usize>,
+    /// The same of routes that do not stay among pods (see `beside`): no rule asks about these.
+    pub(crate) beside: BTreeSet<usize>,
     /// Paths that were probed and have no unit.
     well: BTreeSet<PathId>,
 }
@@ -37,7 +39,10 @@ pub(crate) struct Case<'a> {
 impl<'a> Case<'a> {
     pub(crate) fn new(matrix: &'a Matrix) -> Self {
         let units = symptom::units(matrix);
-        let left = (0..units.len()).collect();
+        let (left, beside) = (0..units.len()).partition(|&at| {
+            let unit: Option<&Unit> = units.get(at);
+            unit.is_some_and(|unit| unit.route.stays_among_pods())
+        });
         let troubled: BTreeSet<PathId> = units.iter().map(|unit| unit.path).collect();
         let well = matrix
             .paths
@@ -51,8 +56,15 @@ impl<'a> Case<'a> {
             matrix,
             units,
             left,
+            beside,
             well,
         }
+    }
+
+    /// The paths that rules ask about.
+    fn paths(&self) -> impl Iterator<Item = &'a PathEvidence> {
+        let all = self.matrix.paths.values();
+        all.filter(|evidence| evidence.path.route.stays_among_pods())
     }
 
     /// The unexplained units that satisfy a condition, with their places.
@@ -83,11 +95,21 @@ impl<'a> Case<'a> {
 
     /// Whether some path that satisfies the condition has any unit, explained or not.
     pub(crate) fn fails(&self, wanted: impl Fn(&Unit) -> bool) -> bool {
-        self.units.iter().any(wanted)
+        let mut among_pods = self
+            .units
+            .iter()
+            .filter(|unit| unit.route.stays_among_pods());
+        among_pods.any(wanted)
     }
 
     /// Paths that were probed and have no unit.
     pub(crate) fn healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
+        self.all_healthy()
+            .filter(|evidence| evidence.path.route.stays_among_pods())
+    }
+
+    /// The same of every route.
+    pub(crate) fn all_healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
         self.well.iter().filter_map(|id| self.matrix.paths.get(id))
     }
 
@@ -230,13 +252,10 @@ impl<'a> Case<'a> {
     /// Some agent's address on a node.
     pub(crate) fn address_on(&self, node: &NodeName, family: Family) -> Option<IpAddr> {
         let agents: BTreeSet<&AgentId> = self
-            .matrix
-            .paths
-            .values()
+            .paths()
             .flat_map(|evidence| {
                 std::iter::once(&evidence.path.client).chain(evidence.path.server.as_ref())
             })
-            .chain(self.matrix.agents.keys())
             .filter(|agent| agent.node == *node)
             .collect();
         agents

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::beside;
 use super::case::Case;
 use super::catalogue::Cause;
 use super::opinion::{Finding, Opinion, Proof};
@@ -25,13 +26,16 @@ pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>])
                 rank(a).cmp(&rank(b)).then(by_name)
             })
         else {
+            case.left.append(&mut case.beside);
             found.extend(unknown::rest(&case, &opinions));
             break;
         };
         let mut explained = best.units.clone();
         explained.extend(knock_on(&case, best));
+        explained.extend(beside::explained(&case, best));
         found.push(diagnosis(&case, best, &explained, &opinions));
         case.left.retain(|at| !explained.contains(at));
+        case.beside.retain(|at| !explained.contains(at));
     }
     merge(found)
 }
@@ -202,7 +206,7 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<
         format!("fails: {shown}")
     });
     let well: Vec<String> = case
-        .healthy()
+        .all_healthy()
         .filter(|path| path.path.family == best.place.family)
         .filter(|path| {
             best.place.node.as_ref().is_none_or(|node| {

@@ -10,6 +10,7 @@ use super::{
     Report, RttReport, UnprobedReport, Verdict,
 };
 use crate::diagnosis::Diagnosis;
+use crate::diagnosis::mended::mended;
 use crate::event::OutcomeCounts;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence, Source};
 use crate::facts::{Counters, NodeFacts};
@@ -85,7 +86,7 @@ impl Report {
                 .iter()
                 .map(|(name, evidence)| node(name, evidence))
                 .collect(),
-            notes: meta.notes,
+            notes: meta.notes.into_iter().chain(mended(matrix)).collect(),
         }
     }
 }

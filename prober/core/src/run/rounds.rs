@@ -103,8 +103,12 @@ impl Run {
         }
     }
 
-    pub(super) fn handle_line(&mut self, agent: &AgentId, event: Event, now: Timestamp) {
+    pub(super) fn handle_line(&mut self, agent: &AgentId, mut event: Event, now: Timestamp) {
         let is_host = self.spec.is_host(agent);
+        // That a host sees no packets is meant so.
+        if is_host && let Event::Hello(hello) = &mut event {
+            hello.limits.clear();
+        }
         let mut done = None;
         match &event {
             Event::Done { generation, .. } => done = Round::of(*generation),

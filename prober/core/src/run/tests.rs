@@ -19,8 +19,18 @@ use crate::topology::Route;
 struct ModelFleet {
     placed: BTreeSet<AgentId>,
     commands: usize,
-    broken: Option<AgentId>,
+    /// What it was told to place, in order.
+    history: Vec<AgentId>,
+    /// Cannot be started.
+    broken: BTreeSet<AgentId>,
+    /// Ends when it is to probe.
+    mortal: Option<AgentId>,
+    /// Never says a word.
     silent: Option<AgentId>,
+    /// Whoever asks this port gets no answer.
+    dead_port: Option<u16>,
+    /// Who took a reading, and with which plan.
+    readings: Vec<(AgentId, u32)>,
 }
 
 fn address(agent: &AgentId) -> IpAddr {
@@ -45,7 +55,8 @@ impl ModelFleet {
             FleetCommand::Place(placements) => placements
                 .into_iter()
                 .flat_map(|Placement { agent, plan, .. }| {
-                    if self.broken.as_ref() == Some(&agent) {
+                    self.history.push(agent.clone());
+                    if self.broken.contains(&agent) {
                         let reason = "no image".to_owned();
                         return vec![FleetEvent::AgentFailed { agent, reason }];
                     }
@@ -83,9 +94,15 @@ impl ModelFleet {
         }
     }
 
-    fn run_plan(&self, plan: Plan) -> Vec<FleetEvent> {
+    fn run_plan(&mut self, plan: Plan) -> Vec<FleetEvent> {
         if self.silent.as_ref() == Some(&plan.agent) {
             return Vec::new();
+        }
+        if self.mortal.as_ref() == Some(&plan.agent) && !plan.probes.is_empty() {
+            return vec![FleetEvent::AgentFailed {
+                agent: plan.agent,
+                reason: "it was evicted".to_owned(),
+            }];
         }
         let mut lines = vec![Event::Hello(Hello {
             schema: EVENT_SCHEMA.to_owned(),
@@ -97,18 +114,25 @@ impl ModelFleet {
             at: Timestamp::default(),
         })];
         if plan.facts == Reading::Take {
+            self.readings.push((plan.agent.clone(), plan.generation));
             lines.push(Event::Facts(Box::default()));
         }
         lines.extend(plan.probes.iter().map(|probe| {
             let count = u64::from(probe.count);
+            let (established, timeout) = if self.dead_port == Some(probe.target.port()) {
+                (0, count)
+            } else {
+                (count, 0)
+            };
             Event::Tally(Tally {
                 path: probe.path,
                 engine: EngineKind::Kernel,
                 outcomes: OutcomeCounts {
-                    established: count,
+                    established,
+                    timeout,
                     ..OutcomeCounts::default()
                 },
-                first_syn_success: count,
+                first_syn_success: established,
                 rtt: Latency::new(),
             })
         }));
@@ -195,10 +219,10 @@ fn a_healthy_fleet_is_probed_once_and_left_empty() {
 fn an_agent_that_cannot_start_on_a_node_under_test_ends_the_run_with_its_reason() {
     let broken = AgentId::new("node-2", "node-2-client");
     let fleet = ModelFleet {
-        broken: Some(broken),
+        broken: [broken].into(),
         ..ModelFleet::default()
     };
-    let (fleet, _, ending) = play(fleet, Run::new(spec(2)), usize::MAX);
+    let (fleet, _, ending) = play(fleet, only("node-2", 2), usize::MAX);
     let Completion::CouldNotRun { reason } = ending else {
         panic!("{ending:?}")
     };
@@ -210,17 +234,13 @@ fn an_agent_that_cannot_start_on_a_node_under_test_ends_the_run_with_its_reason(
 }
 
 #[test]
-fn a_peer_that_cannot_start_is_left_out() {
+fn a_peer_that_cannot_start_leaves_its_paths_unprobed_with_the_reason() {
     let broken = AgentId::new("node-2", "node-2-server");
     let fleet = ModelFleet {
-        broken: Some(broken.clone()),
+        broken: [broken.clone()].into(),
         ..ModelFleet::default()
     };
-    let run = Run::new(RunSpec {
-        selected: vec![NodeName::new("node-1")],
-        ..spec(3)
-    });
-    let (_, matrix, ending) = play(fleet, run, usize::MAX);
+    let (_, matrix, ending) = play(fleet, only("node-1", 3), usize::MAX);
     assert_eq!(ending, Completion::Complete);
     assert!(
         matrix
@@ -229,6 +249,150 @@ fn a_peer_that_cannot_start_is_left_out() {
             .all(|path| path.path.server.as_ref() != Some(&broken))
     );
     assert!(matrix.agents[&broken].failed.is_some());
+    let unprobed = matrix.unprobed.iter();
+    assert!(
+        unprobed
+            .clone()
+            .all(|(path, reason)| path.server.as_ref() == Some(&broken)
+                && reason.contains("node-2-server on node-2: no image"))
+    );
+    assert!(unprobed.count() > 0);
+}
+
+/// A run of one node of so many.
+fn only(node: &str, nodes: usize) -> Run {
+    Run::new(RunSpec {
+        selected: vec![NodeName::new(node)],
+        ..spec(nodes)
+    })
+}
+
+#[test]
+fn one_of_several_nodes_under_test_that_cannot_be_probed_is_told_after_the_others_are() {
+    let fleet = ModelFleet {
+        broken: [AgentId::new("node-2", "node-2-client")].into(),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, completion) = play(fleet, Run::new(spec(3)), usize::MAX);
+    assert!(matches!(completion, Completion::CouldNotRun { .. }));
+    assert!(matrix.paths.len() > 20 && matrix.paths.values().all(PathEvidence::is_clean));
+}
+
+#[test]
+fn facts_are_read_before_anything_else_is_placed_on_a_node_under_test_and_peers_do_not_wait() {
+    let (fleet, matrix, _) = play(ModelFleet::default(), only("node-2", 3), usize::MAX);
+    let place = |pod: &str| {
+        let of_pod = |agent: &AgentId| agent.pod == pod;
+        fleet.history.iter().position(of_pod).unwrap()
+    };
+    for peer in ["node-1-client", "node-1-server", "node-3-client"] {
+        assert!(place(peer) < place("node-2-client"), "{:?}", fleet.history);
+    }
+    assert!(place("node-2-host") < place("node-2-client"));
+    let read: Vec<_> = matrix.nodes.keys().map(NodeName::as_str).collect();
+    assert_eq!(read, ["node-2"]);
+    assert_eq!(fleet.readings.len(), 1);
+}
+
+#[test]
+fn a_host_that_cannot_be_placed_costs_the_facts_of_its_node_and_nothing_else() {
+    let fleet = ModelFleet {
+        broken: [AgentId::new("node-1", "node-1-host")].into(),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, completion) = play(fleet, only("node-1", 2), usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    let unread = matrix.nodes[&NodeName::new("node-1")].unread.as_deref();
+    assert_eq!(unread, Some("no image"));
+    assert_eq!(matrix.unprobed, BTreeMap::new());
+    assert!(matrix.paths.values().all(PathEvidence::is_clean));
+}
+
+#[test]
+fn nodes_at_the_ends_of_failing_paths_are_read_again_and_others_are_not() {
+    let fleet = ModelFleet {
+        // Slot 1 is that of node-2.
+        dead_port: Some(9_001),
+        ..ModelFleet::default()
+    };
+    let run = Run::new(RunSpec {
+        routes: [Route::Hairpin].into(),
+        ..spec(3)
+    });
+    let (fleet, matrix, completion) = play(fleet, run, usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    let again: Vec<_> = fleet
+        .readings
+        .iter()
+        .filter(|(_, generation)| *generation > 1)
+        .map(|(agent, generation)| (agent.pod.as_str(), *generation))
+        .collect();
+    assert_eq!(again, [("node-2-host", 3), ("node-2-host", 4)]);
+    let node = &matrix.nodes[&NodeName::new("node-2")];
+    assert!(node.before.is_some() && node.during.is_some() && node.after.is_some());
+}
+
+#[test]
+fn an_agent_that_ends_in_mid_run_takes_its_paths_along_and_no_others() {
+    let mortal = AgentId::new("node-1", "node-1-client");
+    let fleet = ModelFleet {
+        mortal: Some(mortal.clone()),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, completion) = play(fleet, only("node-1", 2), usize::MAX);
+    let Completion::CouldNotRun { reason } = completion else {
+        panic!("{completion:?}")
+    };
+    assert!(reason.contains("it was evicted"), "{reason}");
+    assert!(matrix.unprobed.keys().all(|path| path.client == mortal));
+    assert!(!matrix.unprobed.is_empty() && !matrix.paths.is_empty());
+    assert!(matrix.paths.values().all(PathEvidence::is_clean));
+}
+
+#[test]
+fn a_fleet_that_cannot_go_on_ends_the_run_with_what_it_has() {
+    let mut run = Run::new(spec(2));
+    run.start(Timestamp::from_nanos(1));
+    let facts = Event::Facts(Box::default());
+    let agent = AgentId::new("node-1", "node-1-host");
+    let now = Timestamp::from_nanos(2);
+    run.handle(
+        FleetEvent::AgentLine {
+            agent,
+            event: facts,
+        },
+        now,
+    );
+    let reason = "the API server is gone".to_owned();
+    run.handle(FleetEvent::Note("node-1 is cordoned".to_owned()), now);
+    run.handle(FleetEvent::Failed(reason.clone()), now);
+    assert_eq!(run.phase(), Phase::Removing);
+    let finished = run.finish();
+    assert_eq!(finished.completion, Completion::CouldNotRun { reason });
+    assert_eq!(finished.notes, ["node-1 is cordoned"]);
+    assert_eq!(finished.matrix.nodes.len(), 1);
+}
+
+#[test]
+fn several_servers_a_node_share_the_slots_and_each_is_asked() {
+    let run = Run::new(RunSpec {
+        servers_per_node: NonZeroU8::new(4).unwrap(),
+        ..spec(3)
+    });
+    let (_, matrix, completion) = play(ModelFleet::default(), run, usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    let count = |route| {
+        let paths = matrix.paths.values();
+        paths.filter(|path| path.path.route == route).count()
+    };
+    assert_eq!(count(Route::ClusterIp), 9 * 4);
+    assert_eq!(count(Route::Hairpin), 3 * 4);
+    assert_eq!(count(Route::HostNetwork), 9);
+    let local = matrix
+        .paths
+        .values()
+        .find(|path| path.path.route == Route::ProberLocal);
+    assert_eq!(local.map(|path| path.backends.len()), Some(4));
 }
 
 #[test]
@@ -245,8 +409,22 @@ fn an_agent_that_never_reports_does_not_hold_up_the_run() {
 
 proptest! {
     #[test]
-    fn a_run_stopped_at_any_command_leaves_nothing_placed(limit in 0_usize..40, nodes in 1_usize..5) {
-        let (fleet, _, _) = play(ModelFleet::default(), Run::new(spec(nodes)), limit);
+    fn a_run_stopped_at_any_command_leaves_nothing_placed(
+        limit in 0_usize..40,
+        nodes in 1_usize..5,
+        broken in proptest::collection::btree_set((1_u8..5, 0_usize..3), 0..4),
+        dead_port in proptest::option::of(9_000_u16..9_004),
+    ) {
+        let role = |at: usize| ["client", "server", "host"][at];
+        let fleet = ModelFleet {
+            broken: broken
+                .into_iter()
+                .map(|(node, at)| AgentId::new(format!("node-{node}"), format!("node-{node}-{}", role(at))))
+                .collect(),
+            dead_port,
+            ..ModelFleet::default()
+        };
+        let (fleet, ..) = play(fleet, Run::new(spec(nodes)), limit);
         prop_assert!(fleet.placed.is_empty());
     }
 }

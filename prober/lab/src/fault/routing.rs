@@ -68,7 +68,7 @@ pub(super) fn wide_pods(site: Site<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for node in site.spec.nodes() {
         let mut script = String::new();
-        for device in [Role::Client.port(), Role::Server.port(), BRIDGE] {
+        for device in [Role::Client.port(), Role::Server.port(), BRIDGE.to_owned()] {
             script.extend([format!("ip link set {device} mtu 1500\n")]);
         }
         script += "iptables -w -I OUTPUT 1 -p icmp --icmp-type fragmentation-needed -j DROP

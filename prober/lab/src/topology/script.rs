@@ -7,9 +7,7 @@
 use prober_core::family::Family;
 use prober_core::mac::Mac;
 
-use super::{
-    BRIDGE, LabSpec, Node, POD_MTU, Pod, Role, TUNNEL_V4, TUNNEL_V6, UPLINK, client, server,
-};
+use super::{BRIDGE, LabSpec, Node, POD_MTU, Pod, TUNNEL_V4, TUNNEL_V6, UPLINK};
 use crate::proxy::jumps;
 
 /// The namespace that joins the nodes.
@@ -36,10 +34,7 @@ pub fn cables(spec: &LabSpec) -> String {
         )]);
     }
     for pod in spec.pods() {
-        let index = match pod.role {
-            Role::Client => 110,
-            Role::Server => 120,
-        };
+        let index = 100 + u16::from(pod.role.host());
         text.extend([format!(
             "link add {} index {index} netns {} type veth peer name eth0 netns {pod}\n",
             pod.role.port(),
@@ -75,7 +70,7 @@ pub fn underlay_settings(spec: &LabSpec) -> String {
 }
 
 /// A node's own interfaces, made once.
-pub fn node(node: Node) -> String {
+pub fn node(spec: &LabSpec, node: Node) -> String {
     let (v4, v6) = (Family::Ipv4, Family::Ipv6);
     let mut text = format!(
         "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.all.keep_addr_on_down=1
@@ -107,7 +102,7 @@ link set {TUNNEL_V6} up
         tunnel_v4 = node.tunnel_mac(v4),
         tunnel_v6 = node.tunnel_mac(v6),
     );
-    for role in Role::ALL {
+    for role in spec.roles() {
         text.extend([format!(
             "link set {} master {BRIDGE} mtu {POD_MTU} up\n",
             role.port()
@@ -132,7 +127,7 @@ bridge -batch - <<'END'
 ",
         tunnel = TUNNEL_V4.replace('.', "/"),
     );
-    for role in Role::ALL {
+    for role in spec.roles() {
         text.extend([format!("link set dev {} hairpin on\n", role.port())]);
     }
     for peer in spec.peers(node) {
@@ -154,7 +149,7 @@ link set {TUNNEL_V4} mtu 1450 up
 link set {TUNNEL_V6} mtu 1430 up
 "
     )]);
-    for role in Role::ALL {
+    for role in spec.roles() {
         text.extend([format!("link set {} mtu {POD_MTU} up\n", role.port())]);
     }
     text.extend([format!(
@@ -257,8 +252,8 @@ pub fn restore(family: Family) -> &'static str {
 pub fn makings(spec: &LabSpec) -> Vec<(String, String)> {
     let mut all = vec![(UNDERLAY.to_owned(), underlay(spec))];
     for at in spec.nodes() {
-        all.push((at.name(), node(at) + &node_settings(spec, at)));
-        for each in [client(at), server(at)] {
+        all.push((at.name(), node(spec, at) + &node_settings(spec, at)));
+        for each in spec.pods().filter(|pod| pod.node == at) {
             all.push((each.name(), pod(each) + &pod_settings(each)));
         }
     }
@@ -272,7 +267,7 @@ pub fn settings(spec: &LabSpec) -> Vec<(String, String)> {
         // What was tracked under a fault would outlive it.
         let forget = "conntrack -F >/dev/null 2>&1 || true\n";
         all.push((at.name(), node_settings(spec, at) + forget));
-        for each in [client(at), server(at)] {
+        for each in spec.pods().filter(|pod| pod.node == at) {
             all.push((each.name(), pod_settings(each)));
         }
     }

@@ -19,9 +19,7 @@ impl<'a> Case<'a> {
         to: &'s NodeName,
         family: Family,
     ) -> impl Iterator<Item = &'a Ladder> + 's {
-        self.matrix
-            .paths
-            .values()
+        self.paths()
             .filter(move |evidence| {
                 let path = &evidence.path;
                 path.family == family
@@ -37,7 +35,7 @@ impl<'a> Case<'a> {
     /// Whether a packet is known to have got from one node to the other.
     pub(crate) fn crossed(&self, from: &NodeName, to: &NodeName, family: Family) -> Crossing {
         let mut asked = false;
-        for evidence in self.matrix.paths.values() {
+        for evidence in self.paths() {
             let path = &evidence.path;
             let Some(server) = path.server.as_ref().filter(|_| path.family == family) else {
                 continue;
