@@ -11,7 +11,7 @@ use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reading};
 use prober_core::topology::AgentId;
 use prober_net::facts::{read_counters, read_facts};
 use prober_net::packet_socket::now;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,6 +28,7 @@ use crate::packets::{Opened, Packets};
 use crate::plan_file::{Notice, PlanFile};
 use crate::responder::Responder;
 use crate::round::Round;
+use crate::signals::Signals;
 
 /// How often counts are told while a plan is young: a run decides by them what to look at more closely.
 const EAGER: Duration = Duration::from_millis(250);
@@ -92,15 +93,12 @@ async fn ring(doorbell: &mut Option<Receiver<()>>) -> Option<()> {
 
 /// Serves until a signal comes or nobody reads its lines any more.
 pub(crate) fn serve(
+    runtime: &Runtime,
+    signals: Signals,
     orders: Orders,
     opened: Option<Opened>,
-    lines: Lines,
-    written: Written,
+    (lines, written): (Lines, Written),
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the agent's event loop")?;
     let (news, arriving) = mpsc::unbounded_channel();
     let half_open = opened
         .as_ref()
@@ -125,21 +123,23 @@ pub(crate) fn serve(
         probing: JoinSet::new(),
         noticed: BTreeSet::new(),
     };
-    LocalSet::new().block_on(&runtime, agent.run(arriving, written))
+    LocalSet::new().block_on(runtime, agent.run(signals, arriving, written))
 }
 
 impl Agent {
-    async fn run(mut self, mut arriving: NewsReceiver, mut written: Written) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    async fn run(
+        mut self,
+        mut signals: Signals,
+        mut arriving: NewsReceiver,
+        mut written: Written,
+    ) -> anyhow::Result<()> {
         // Where the folder cannot be watched, looking does as well.
         let mut doorbell = doorbell::watch(self.orders.plan.path()).ok();
         let mut next_look = Instant::now();
         let mut next_tally = Instant::now();
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                () = signals.any() => break,
                 // Nobody reads: there is nothing left to do, and nobody to tell.
                 _ = &mut written => return Ok(()),
                 Some(news) = arriving.recv() => {
@@ -232,7 +232,7 @@ impl Agent {
         self.lines.write(&Event::PlanAccepted { generation });
         match plan.facts {
             Reading::Skip => {}
-            Reading::Take => self.lines.write(&Event::Facts(Box::new(read_facts()))),
+            Reading::Take => self.tell_facts().await,
         }
         let mut round = Round::new(&plan, read_counters());
         let start = now();
@@ -263,6 +263,16 @@ impl Agent {
                 start,
             }));
         self.finish_rounds();
+    }
+
+    /// On a thread of its own: kube-proxy may take its time to say its mode, and probes of other plans must not wait.
+    async fn tell_facts(&mut self) {
+        match tokio::task::spawn_blocking(read_facts).await {
+            Ok(facts) => self.lines.write(&Event::Facts(Box::new(facts))),
+            Err(error) => self.notice(format!(
+                "the facts of this node were not read, their reader ended: {error}"
+            )),
+        }
     }
 
     /// Ends what is under way: it belongs to a run that is over.

@@ -1,4 +1,4 @@
-//! From the command line to a running agent: sockets first, then privileges away, then the first line.
+//! From the command line to a running agent: signals caught, sockets opened, privileges away, then the first line.
 
 use std::io::{self, Write as _};
 
@@ -17,6 +17,7 @@ use crate::lines::Lines;
 use crate::own::Own;
 use crate::packets::Opened;
 use crate::plan_file::PlanFile;
+use crate::signals::Signals;
 
 /// Starts what the arguments ask for, and returns when it has ended.
 pub(crate) fn start(args: Args) -> anyhow::Result<()> {
@@ -25,6 +26,13 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     }
     let agent = args.agent.context("--agent NODE/POD is missing")?;
     let plan = args.plan.context("--plan FILE is missing")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context(
+            "cannot start the agent's event loop; is the limit of open files (ulimit -n) reached?",
+        )?;
+    let signals = Signals::catch(&runtime).context("cannot catch SIGTERM and SIGINT")?;
     raise_descriptor_limit().context("cannot raise the limit of open files to its hard bound")?;
     let mut limits = Vec::new();
     let opened = open(args.tier.wanted(), &mut limits);
@@ -57,7 +65,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         run: args.run,
         own,
     };
-    serve(orders, opened, lines, written)
+    serve(&runtime, signals, orders, opened, (lines, written))
 }
 
 /// The sockets of tier T1, or why there are none.

@@ -6,8 +6,12 @@
     reason = "a test that cannot go on fails, and looks for one event of many"
 )]
 
+#[path = "agents/container.rs"]
+mod container;
 #[path = "agents/fixture.rs"]
 mod fixture;
+#[path = "agents/image.rs"]
+mod image;
 #[path = "agents/kernel_probes.rs"]
 mod kernel_probes;
 #[path = "agents/packet_probes.rs"]

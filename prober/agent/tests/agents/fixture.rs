@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -105,6 +106,13 @@ pub(crate) fn two() -> (Namespace, Namespace) {
     (a, b)
 }
 
+/// A folder that others may read: an agent reads its plan as nobody.
+pub(crate) fn open_dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
 /// An agent, and what it has written.
 pub(crate) struct Agent {
     id: AgentId,
@@ -122,23 +130,30 @@ impl Agent {
 
     /// As [`Agent::start`], by another program that executes it.
     pub(crate) fn start_by(namespace: &Namespace, by: &[&str], name: &str, more: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        // The agent reads its plan as nobody.
-        fs::set_permissions(
-            dir.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )
-        .unwrap();
-        let id = AgentId::new(format!("node-{name}"), name);
+        let dir = open_dir();
+        let plan = dir.path().join("plan");
         let mut words = by.to_vec();
         words.push(env!("CARGO_BIN_EXE_prober-agent"));
+        Self::start_in(namespace, dir, &words, &plan, name, more)
+    }
+
+    /// As [`Agent::start`], by these words; it calls the file `plan` of `dir` by the path `plan`.
+    pub(crate) fn start_in(
+        namespace: &Namespace,
+        dir: tempfile::TempDir,
+        words: &[&str],
+        plan: &Path,
+        name: &str,
+        more: &[&str],
+    ) -> Self {
+        let id = AgentId::new(format!("node-{name}"), name);
         let mut command = namespace.command(words[0]);
         let mut process = command
             .args(&words[1..])
             .arg("--agent")
             .arg(format!("{}/{}", id.node, id.pod))
             .arg("--plan")
-            .arg(dir.path().join("plan"))
+            .arg(plan)
             .args(["--allow", "10.77.0.0/24", "--allow", "fd77::/64"])
             .args(more)
             .stdin(Stdio::null())
@@ -231,8 +246,14 @@ impl Agent {
     }
 
     /// Sends SIGTERM, and gives its last events and its status; every line must be whole.
-    pub(crate) fn terminate(mut self) -> (Vec<Event>, ExitStatus) {
-        let pid = Pid::from_raw(self.process.id().try_into().unwrap());
+    pub(crate) fn terminate(self) -> (Vec<Event>, ExitStatus) {
+        let pid = self.process.id();
+        self.terminate_by(pid)
+    }
+
+    /// As [`Agent::terminate`], where another process than the one that was started is the agent.
+    pub(crate) fn terminate_by(mut self, pid: u32) -> (Vec<Event>, ExitStatus) {
+        let pid = Pid::from_raw(pid.try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
         let status = self.process.wait().unwrap();
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
