@@ -14,6 +14,9 @@ use crate::selection::nearest;
 /// How long an API server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an API server may take to answer: its admission webhooks have ten seconds each unless told otherwise.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Which cluster is meant, as whom, and in which namespace. What is `None` is what kubectl takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
@@ -59,6 +62,23 @@ impl Connection {
     /// What `error` means when the API server was asked to do `task` ("list nodes").
     pub fn explain(&self, task: &str, error: &kube::Error) -> AnswerError {
         AnswerError::new(&self.server, task, error)
+    }
+
+    /// The answer to a request that was made to do `task`, or why there is none. A server that has stopped, or a
+    /// network that swallows, would otherwise be waited for without end.
+    pub async fn ask<T>(
+        &self,
+        task: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, AnswerError> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
+            Ok(answer) => answer.map_err(|error| self.explain(task, &error)),
+            Err(_) => Err(AnswerError::Unreachable {
+                server: self.server.clone(),
+                task: task.to_owned(),
+                cause: format!("no answer for {} s", ANSWER_TIMEOUT.as_secs()),
+            }),
+        }
     }
 }
 

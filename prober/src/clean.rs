@@ -172,7 +172,10 @@ mod tests {
 
     fn args(words: &[&str]) -> CleanArgs {
         let words = [&["prober", "clean"], words].concat();
-        match Cli::try_parse_from(words).expect("the words go together").command {
+        match Cli::try_parse_from(words)
+            .expect("the words go together")
+            .command
+        {
             Command::Clean(args) => args,
             other => panic!("{other:?} does not clean"),
         }
@@ -203,7 +206,11 @@ mod tests {
             ([].as_slice(), Life::Alive, Fate::LeftAlone),
             (&["--dry-run"], Life::Alive, Fate::LeftAlone),
             (&["--run", "prober-a"], Life::Alive, Fate::Removed),
-            (&["--run", "prober-a", "--dry-run"], Life::Alive, Fate::WouldBeRemoved),
+            (
+                &["--run", "prober-a", "--dry-run"],
+                Life::Alive,
+                Fate::WouldBeRemoved,
+            ),
             (&[], Life::Over, Fate::Removed),
             (&[], Life::Orphaned, Fate::Removed),
             (&["-A", "--dry-run"], Life::Orphaned, Fate::WouldBeRemoved),
