@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use thiserror::Error;
 
 use crate::answer::AnswerError;
+use crate::requests::Requests;
 use crate::selection::nearest;
 
 /// How long an API server may take to accept a connection.
@@ -56,6 +58,8 @@ pub struct Connection {
     pub namespace: String,
     /// The API server's address, for messages.
     pub server: String,
+    /// How often it was asked.
+    pub requests: Requests,
 }
 
 impl Connection {
@@ -166,13 +170,18 @@ pub async fn connect(
         .trim_end_matches('/')
         .to_owned();
     let namespace = reach.namespace.clone().unwrap_or(context);
-    let client = Client::try_from(config).map_err(|error| {
-        ConnectError::Client(AnswerError::new(&server, "be its client", &error))
-    })?;
+    let requests = Requests::default();
+    let client = ClientBuilder::try_from(config)
+        .map_err(|error| {
+            ConnectError::Client(AnswerError::new(&server, "be its client", &error))
+        })?
+        .with_layer(&requests.layer())
+        .build();
     Ok(Connection {
         client,
         namespace,
         server,
+        requests,
     })
 }
 

@@ -8,12 +8,16 @@ pub mod answer;
 pub mod clean;
 /// How the cluster is reached.
 pub mod connection;
+/// A cluster as the fleet of a run.
+pub mod fleet;
 /// Rights in the words of Kubernetes, for whoever grants them.
 pub mod grant;
 /// The marks of everything that a run places.
 pub mod labels;
 /// What runs have left behind.
 pub mod leftovers;
+/// Every object of a run.
+pub mod manifest;
 /// Meshes, and how a pod stays out of them.
 pub mod mesh;
 /// What a run needs to be allowed.
@@ -26,7 +30,13 @@ pub mod policy;
 pub mod posture;
 /// What can be known before anything is placed.
 pub mod preflight;
+/// How often the API server is asked.
+pub mod requests;
 /// Waiting for answers, for those who have no runtime.
 pub mod runtime;
 /// Which nodes a run probes.
 pub mod selection;
+/// A node as a place for agents.
+pub mod site;
+/// How a pod stands.
+pub mod standing;

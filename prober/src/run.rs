@@ -2,6 +2,8 @@
 
 /// What can be typed.
 mod args;
+/// On a cluster.
+mod cluster;
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
 fn begin(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     match args.place()? {
         Place::Lab => in_lab(args, words),
-        Place::Cluster(_) => bail!("prober run on a cluster is not in this build yet: use --lab"),
+        Place::Cluster(choice) => cluster::in_cluster(args, choice, words),
     }
 }
 
@@ -84,11 +86,7 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
         Side::Inside => {}
     }
     let started = now();
-    let progress = Progress::new(if args.quiet {
-        Verbosity::Quiet
-    } else {
-        Verbosity::Usual
-    });
+    let progress = progress(args);
     progress.say("building the lab");
     let lab = Lab::up(&lab).context("build the lab")?;
     let (commands, orders) = mpsc::channel();
@@ -103,6 +101,14 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     fleet.join();
     progress.clear();
     tell(args, &finished, words, started)
+}
+
+fn progress(args: &RunArgs) -> Progress {
+    Progress::new(if args.quiet {
+        Verbosity::Quiet
+    } else {
+        Verbosity::Usual
+    })
 }
 
 /// How an agent is started: this program again.

@@ -107,6 +107,10 @@ pub(crate) struct ClusterArgs {
     /// Leave everything in place at the end, to look at: until the timeout, or `prober clean`
     #[arg(long)]
     pub(crate) keep: bool,
+
+    /// Say on standard error how many requests the API server got
+    #[arg(long, hide = true)]
+    pub(crate) count_requests: bool,
 }
 
 /// What only the lab takes.
