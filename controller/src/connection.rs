@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::answer::AnswerError;
 use crate::requests::Requests;
-use crate::selection::nearest;
+use crate::selection::{meant, nearest};
 
 /// How long an API server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -127,7 +127,7 @@ pub enum ConnectError {
         known: Vec<String>,
     },
     /// The chosen context does not exist.
-    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", list(.paths), meant(.nearest), all(.known))]
+    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", list(.paths), meant(.nearest.as_deref()), all(.known))]
     NoContext {
         /// The files.
         paths: Vec<PathBuf>,
@@ -172,9 +172,7 @@ pub async fn connect(
     let namespace = reach.namespace.clone().unwrap_or(context);
     let requests = Requests::default();
     let client = ClientBuilder::try_from(config)
-        .map_err(|error| {
-            ConnectError::Client(AnswerError::new(&server, "be its client", &error))
-        })?
+        .map_err(|error| ConnectError::Client(AnswerError::new(&server, "be its client", &error)))?
         .with_layer(&requests.layer())
         .build();
     Ok(Connection {
@@ -306,13 +304,6 @@ fn all(names: &[String]) -> String {
         return "none".to_owned();
     }
     names.join(", ")
-}
-
-fn meant(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!(" (did you mean {name}?)"))
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -95,7 +95,8 @@ fn text(done: &[(Leftover, Fate)]) -> String {
     if done.is_empty() {
         return "Nothing is left of any run.\n".to_owned();
     }
-    done.iter()
+    let lines: Vec<String> = done
+        .iter()
         .map(|(leftover, fate)| {
             let Leftover { namespace, run, .. } = leftover;
             let things = things(leftover);
@@ -108,7 +109,8 @@ fn text(done: &[(Leftover, Fate)]) -> String {
                 ),
             }
         })
-        .collect()
+        .collect();
+    lines.concat()
 }
 
 /// `1 Job, 4 Pods, 2 Services`
