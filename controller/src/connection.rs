@@ -91,7 +91,7 @@ impl Connection {
 pub enum ConnectError {
     /// Nothing says where a cluster is.
     #[error(
-        "there is no kubeconfig: {} do not exist, and this is no pod with a service account; give --kubeconfig FILE or \
+        "there is no kubeconfig (looked for {}), and this is no pod with a service account: give --kubeconfig FILE or \
          set KUBECONFIG",
         list(.tried)
     )]
@@ -117,7 +117,7 @@ pub enum ConnectError {
     },
     /// No context is chosen.
     #[error(
-        "the kubeconfig {} has no current context: give --context NAME, one of {}, or `kubectl config use-context NAME`",
+        "the kubeconfig {} has no current context (it has {}): give --context NAME, or `kubectl config use-context NAME`",
         list(.paths), all(.known)
     )]
     NoCurrentContext {
@@ -301,7 +301,7 @@ fn list(paths: &[PathBuf]) -> String {
 
 fn all(names: &[String]) -> String {
     if names.is_empty() {
-        return "none".to_owned();
+        return "no context at all".to_owned();
     }
     names.join(", ")
 }
@@ -315,7 +315,7 @@ mod tests {
 apiVersion: v1
 kind: Config
 clusters:
-- {name: here, cluster: {server: 'https://10.99.0.1:6443'}}
+- {name: here, cluster: {server: 'https://10.99.0.1:6443', insecure-skip-tls-verify: true}}
 users:
 - {name: jane, user: {token: secret}}
 contexts:
