@@ -129,10 +129,9 @@ where
         + Debug
         + DeserializeOwned,
 {
-    let listed = api::<K>(connection, area).list(selector).await;
-    listed
-        .map(|list| list.items)
-        .map_err(|error| connection.explain(task, &error))
+    let api = api::<K>(connection, area);
+    let listed = connection.ask(task, api.list(selector)).await?;
+    Ok(listed.items)
 }
 
 async fn metadata<K>(
@@ -148,8 +147,8 @@ where
         + Debug
         + DeserializeOwned,
 {
-    let listed = api::<K>(connection, area).list_metadata(selector).await;
-    let listed = listed.map_err(|error| connection.explain(task, &error))?;
+    let api = api::<K>(connection, area);
+    let listed = connection.ask(task, api.list_metadata(selector)).await?;
     Ok(listed
         .items
         .into_iter()

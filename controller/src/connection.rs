@@ -11,10 +11,13 @@ use thiserror::Error;
 
 use crate::answer::AnswerError;
 use crate::requests::Requests;
-use crate::selection::nearest;
+use crate::selection::{meant, nearest};
 
 /// How long an API server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an API server may take to answer: its admission webhooks have ten seconds each unless told otherwise.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Which cluster is meant, as whom, and in which namespace. What is `None` is what kubectl takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +67,23 @@ impl Connection {
     pub fn explain(&self, task: &str, error: &kube::Error) -> AnswerError {
         AnswerError::new(&self.server, task, error)
     }
+
+    /// The answer to a request that was made to do `task`, or why there is none. A server that has stopped, or a
+    /// network that swallows, would otherwise be waited for without end.
+    pub async fn ask<T>(
+        &self,
+        task: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, AnswerError> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
+            Ok(answer) => answer.map_err(|error| self.explain(task, &error)),
+            Err(_) => Err(AnswerError::Unreachable {
+                server: self.server.clone(),
+                task: task.to_owned(),
+                cause: format!("no answer for {} s", ANSWER_TIMEOUT.as_secs()),
+            }),
+        }
+    }
 }
 
 /// Why no cluster can be asked.
@@ -71,7 +91,7 @@ impl Connection {
 pub enum ConnectError {
     /// Nothing says where a cluster is.
     #[error(
-        "there is no kubeconfig: {} do not exist, and this is no pod with a service account; give --kubeconfig FILE or \
+        "there is no kubeconfig (looked for {}), and this is no pod with a service account: give --kubeconfig FILE or \
          set KUBECONFIG",
         list(.tried)
     )]
@@ -97,7 +117,7 @@ pub enum ConnectError {
     },
     /// No context is chosen.
     #[error(
-        "the kubeconfig {} has no current context: give --context NAME, one of {}, or `kubectl config use-context NAME`",
+        "the kubeconfig {} has no current context (it has {}): give --context NAME, or `kubectl config use-context NAME`",
         list(.paths), all(.known)
     )]
     NoCurrentContext {
@@ -107,7 +127,7 @@ pub enum ConnectError {
         known: Vec<String>,
     },
     /// The chosen context does not exist.
-    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", list(.paths), meant(.nearest), all(.known))]
+    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", list(.paths), meant(.nearest.as_deref()), all(.known))]
     NoContext {
         /// The files.
         paths: Vec<PathBuf>,
@@ -152,9 +172,7 @@ pub async fn connect(
     let namespace = reach.namespace.clone().unwrap_or(context);
     let requests = Requests::default();
     let client = ClientBuilder::try_from(config)
-        .map_err(|error| {
-            ConnectError::Client(AnswerError::new(&server, "be its client", &error))
-        })?
+        .map_err(|error| ConnectError::Client(AnswerError::new(&server, "be its client", &error)))?
         .with_layer(&requests.layer())
         .build();
     Ok(Connection {
@@ -283,16 +301,9 @@ fn list(paths: &[PathBuf]) -> String {
 
 fn all(names: &[String]) -> String {
     if names.is_empty() {
-        return "none".to_owned();
+        return "no context at all".to_owned();
     }
     names.join(", ")
-}
-
-fn meant(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!(" (did you mean {name}?)"))
-        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -304,7 +315,7 @@ mod tests {
 apiVersion: v1
 kind: Config
 clusters:
-- {name: here, cluster: {server: 'https://10.99.0.1:6443'}}
+- {name: here, cluster: {server: 'https://10.99.0.1:6443', insecure-skip-tls-verify: true}}
 users:
 - {name: jane, user: {token: secret}}
 contexts:

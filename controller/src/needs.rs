@@ -39,14 +39,14 @@ pub const RULES: [Rule; 7] = [
         extent: Extent::Namespace,
         group: "batch",
         resource: "jobs",
-        verbs: &["create", "delete", "get", "list", "patch", "watch"],
+        verbs: &["create", "delete", "list", "patch", "watch"],
         why: "the anchor, which owns everything else",
     },
     Rule {
         extent: Extent::Namespace,
         group: "",
         resource: "pods",
-        verbs: &["create", "delete", "get", "list", "patch", "watch"],
+        verbs: &["create", "list", "patch", "watch"],
         why: "the agents, and their plans",
     },
     Rule {
@@ -60,7 +60,7 @@ pub const RULES: [Rule; 7] = [
         extent: Extent::Namespace,
         group: "",
         resource: "services",
-        verbs: &["create", "get", "patch"],
+        verbs: &["create", "patch"],
         why: "the test Services",
     },
     Rule {
@@ -74,7 +74,7 @@ pub const RULES: [Rule; 7] = [
         extent: Extent::Namespace,
         group: "",
         resource: "events",
-        verbs: &["list", "watch"],
+        verbs: &["list"],
         why: "why a pod does not start",
     },
     Rule {

@@ -62,9 +62,8 @@ async fn one(
     api: &Api<Node>,
     name: &str,
 ) -> Result<Option<Node>, AnswerError> {
-    api.get_opt(name)
-        .await
-        .map_err(|error| connection.explain(&format!("get node {name}"), &error))
+    let task = format!("get node {name}");
+    connection.ask(&task, api.get_opt(name)).await
 }
 
 async fn candidates(
@@ -75,20 +74,16 @@ async fn candidates(
     if peers == 0 {
         return Ok(Vec::new());
     }
-    api.list(&ListParams::default().limit(CANDIDATES))
-        .await
-        .map(|list| list.items)
-        .map_err(|error| connection.explain("list nodes", &error))
+    let page = ListParams::default().limit(CANDIDATES);
+    let list = connection.ask("list nodes", api.list(&page)).await?;
+    Ok(list.items)
 }
 
 async fn every(connection: &Connection, api: &Api<Node>) -> Result<Vec<Node>, AnswerError> {
     let mut nodes = Vec::new();
     let mut page = ListParams::default().limit(PAGE);
     loop {
-        let list = api
-            .list(&page)
-            .await
-            .map_err(|error| connection.explain("list nodes", &error))?;
+        let list = connection.ask("list nodes", api.list(&page)).await?;
         nodes.extend(list.items);
         match list.metadata.continue_ {
             Some(token) if !token.is_empty() => page = page.continue_token(&token),
@@ -101,10 +96,9 @@ async fn names(connection: &Connection, api: &Api<Node>) -> Result<Vec<String>, 
     let mut names = Vec::new();
     let mut page = ListParams::default().limit(PAGE);
     loop {
-        let list = api
-            .list_metadata(&page)
-            .await
-            .map_err(|error| connection.explain("list nodes", &error))?;
+        let list = connection
+            .ask("list nodes", api.list_metadata(&page))
+            .await?;
         names.extend(list.items.into_iter().filter_map(|node| node.metadata.name));
         match list.metadata.continue_ {
             Some(token) if !token.is_empty() => page = page.continue_token(&token),

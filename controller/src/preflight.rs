@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
+use kube::core::Status;
 use thiserror::Error;
 
 use crate::admission::Refusal;
@@ -22,6 +23,9 @@ use crate::selection::{NodeChoice, NodeSeen, Selection, SelectionError, select};
 
 /// Questions that are open at a time: each has a connection of its own, and a connection costs more than a question.
 const AT_ONCE: usize = 6;
+
+/// The question for a right.
+const ASK_RIGHTS: &str = "say what is allowed (SelfSubjectAccessReview)";
 
 /// What a run is going to do, as far as its cluster can object.
 #[derive(Clone, Debug)]
@@ -143,15 +147,14 @@ pub async fn preflight(
 /// The rights that are missing.
 async fn missing(connection: &Connection) -> Result<Vec<Need>, AnswerError> {
     let api = Api::all(connection.client.clone());
+    let post = PostParams::default();
     let answers: Vec<(Need, bool)> = futures::stream::iter(needs())
         .map(|need| {
-            let api = &api;
+            let (api, post) = (&api, &post);
             async move {
                 let review = need.review(&connection.namespace);
-                let answer = api.create(&PostParams::default(), &review).await;
-                let answer = answer.map_err(|error| {
-                    connection.explain("say what is allowed (SelfSubjectAccessReview)", &error)
-                })?;
+                let answer = api.create(post, &review);
+                let answer = connection.ask(ASK_RIGHTS, answer).await?;
                 Ok((need, answer.status.is_some_and(|status| status.allowed)))
             }
         })
@@ -176,17 +179,17 @@ async fn denied(connection: &Connection, missing: Vec<Need>) -> PreflightError {
 
 /// Who asks; clusters older than 1.28 do not say.
 async fn username(connection: &Connection) -> Option<String> {
-    let review = Api::<SelfSubjectReview>::all(connection.client.clone())
-        .create(&PostParams::default(), &SelfSubjectReview::default())
-        .await
-        .ok()?;
-    review.status?.user_info?.username
+    let api = Api::<SelfSubjectReview>::all(connection.client.clone());
+    let (post, review) = (PostParams::default(), SelfSubjectReview::default());
+    let answer = connection.ask("say who asks", api.create(&post, &review));
+    answer.await.ok()?.status?.user_info?.username
 }
 
 /// The NetworkPolicies of the namespace. Whoever may not list them runs without the warning.
 async fn policies(connection: &Connection) -> Vec<NetworkPolicy> {
     let api = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let list = api.list(&ListParams::default()).await;
+    let all = ListParams::default();
+    let list = connection.ask("list networkpolicies", api.list(&all)).await;
     list.map(|list| list.items).unwrap_or_default()
 }
 
@@ -201,13 +204,20 @@ async fn tried(connection: &Connection, pod: Option<&Pod>) -> Result<Option<Trie
         dry_run: true,
         field_manager: Some(PROBER.to_owned()),
     };
-    match api.create(&dry, pod).await {
-        Ok(_) => Ok(Some(Ok(()))),
-        Err(kube::Error::Api(status))
-            if status.code != 401 && (400..500).contains(&status.code) =>
-        {
-            Ok(Some(Err(Refusal::new(&connection.namespace, &status))))
+    let attempt = async {
+        match api.create(&dry, pod).await {
+            Ok(_) => Ok(Ok(())),
+            Err(kube::Error::Api(status)) if is_refusal(&status) => Ok(Err(status)),
+            Err(error) => Err(error),
         }
-        Err(error) => Err(connection.explain("try a probe pod (dry run)", &error)),
-    }
+    };
+    let tried = connection.ask("try a probe pod (dry run)", attempt).await?;
+    Ok(Some(tried.map_err(|status| {
+        Refusal::new(&connection.namespace, &status)
+    })))
+}
+
+/// Whether it is the pod that is refused, not who asks, and not because the server is in trouble.
+fn is_refusal(status: &Status) -> bool {
+    status.code != 401 && status.code != 429 && (400..500).contains(&status.code)
 }

@@ -74,7 +74,7 @@ pub struct SelectionError(pub Vec<NodeProblem>);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NodeProblem {
     /// There is no such node.
-    #[error("there is no node {name:?} in this cluster{}: `kubectl get nodes` lists them", meant(.nearest))]
+    #[error("there is no node {name:?} in this cluster{}: `kubectl get nodes` lists them", meant(.nearest.as_deref()))]
     Missing {
         /// The name that was given.
         name: String,
@@ -334,11 +334,9 @@ fn join(problems: &[NodeProblem]) -> String {
     words.join("\n")
 }
 
-fn meant(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!(" (did you mean {name}?)"))
-        .unwrap_or_default()
+/// What a sentence says of a wrong name behind it.
+pub(crate) fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
 }
 
 /// The name of `names` that may have been meant by `wrong`, if one is near enough.

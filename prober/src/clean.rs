@@ -95,7 +95,8 @@ fn text(done: &[(Leftover, Fate)]) -> String {
     if done.is_empty() {
         return "Nothing is left of any run.\n".to_owned();
     }
-    done.iter()
+    let lines: Vec<String> = done
+        .iter()
         .map(|(leftover, fate)| {
             let Leftover { namespace, run, .. } = leftover;
             let things = things(leftover);
@@ -108,7 +109,8 @@ fn text(done: &[(Leftover, Fate)]) -> String {
                 ),
             }
         })
-        .collect()
+        .collect();
+    lines.concat()
 }
 
 /// `1 Job, 4 Pods, 2 Services`
@@ -172,7 +174,10 @@ mod tests {
 
     fn args(words: &[&str]) -> CleanArgs {
         let words = [&["prober", "clean"], words].concat();
-        match Cli::try_parse_from(words).expect("the words go together").command {
+        match Cli::try_parse_from(words)
+            .expect("the words go together")
+            .command
+        {
             Command::Clean(args) => args,
             other => panic!("{other:?} does not clean"),
         }
@@ -203,7 +208,11 @@ mod tests {
             ([].as_slice(), Life::Alive, Fate::LeftAlone),
             (&["--dry-run"], Life::Alive, Fate::LeftAlone),
             (&["--run", "prober-a"], Life::Alive, Fate::Removed),
-            (&["--run", "prober-a", "--dry-run"], Life::Alive, Fate::WouldBeRemoved),
+            (
+                &["--run", "prober-a", "--dry-run"],
+                Life::Alive,
+                Fate::WouldBeRemoved,
+            ),
             (&[], Life::Over, Fate::Removed),
             (&[], Life::Orphaned, Fate::Removed),
             (&["-A", "--dry-run"], Life::Orphaned, Fate::WouldBeRemoved),

@@ -17,7 +17,7 @@ pub(crate) struct ReachArgs {
     #[arg(long, value_name = "CONTEXT")]
     pub(crate) context: Option<String>,
 
-    /// The namespace that everything is placed in [default: the context's, else default]
+    /// The namespace to work in [default: the context's, else default]
     #[arg(short, long, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
 }

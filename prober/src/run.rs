@@ -13,7 +13,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context as _, bail};
 use prober_core::diagnosis::diagnose;
-use prober_core::evidence::PathEvidence;
+use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::family::Family;
 use prober_core::report::{Completion, Meta, Report};
 use prober_core::run::{Finished, FleetEvent, Run, RunSpec};
@@ -22,7 +22,7 @@ use prober_core::topology::{NodeName, Route};
 use prober_lab::isolate::{self, Side};
 use prober_lab::{Lab, LabFleet, LabSpec};
 
-use crate::cli::TierArg;
+use crate::cli::{Form, TierArg};
 use crate::drive::{drive, now};
 use crate::progress::{Progress, Verbosity};
 use crate::{pcapng, show};
@@ -39,10 +39,28 @@ const ECHO_BYTES: u32 = 8_192;
 
 /// Runs.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    let started = now();
+    begin(args, words).inspect_err(|error| {
+        if args.output == Form::Json {
+            // What went wrong is told on standard error as well, whoever reads the other.
+            drop(show::report(&unable(words, started, error), Form::Json));
+        }
+    })
+}
+
+fn begin(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     match args.place()? {
         Place::Lab => in_lab(args, words),
         Place::Cluster(choice) => cluster::in_cluster(args, choice, words),
     }
+}
+
+/// The report of a run that could not be done: programs read the same document whatever happens.
+fn unable(words: &[OsString], started: Timestamp, error: &anyhow::Error) -> Report {
+    let reason = format!("{error:#}");
+    let meta = meta(words, started, Completion::CouldNotRun { reason });
+    let nothing = Matrix::default();
+    Report::new(&nothing, &diagnose(&nothing), meta)
 }
 
 fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
