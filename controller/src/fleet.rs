@@ -84,7 +84,11 @@ impl ClusterFleet {
         // From a channel that blocks to one that is awaited.
         thread::Builder::new()
             .name("cluster-orders".to_owned())
-            .spawn(move || commands.into_iter().try_for_each(|command| orders.send(command)))?;
+            .spawn(move || {
+                commands
+                    .into_iter()
+                    .try_for_each(|command| orders.send(command))
+            })?;
         let desk = Desk::new(connection, setting, events);
         let thread = thread::Builder::new()
             .name("cluster".to_owned())

@@ -13,10 +13,10 @@
 
 /// The Job that owns everything.
 mod anchor;
-/// Where the pods of a run may send packets.
-mod reach;
 /// The pods that agents run in.
 mod pod;
+/// Where the pods of a run may send packets.
+mod reach;
 /// The test Services.
 mod service;
 /// Which agents are behind the test Services.
@@ -33,7 +33,7 @@ pub use anchor::Anchor;
 pub use pod::PLAN_ANNOTATION;
 pub use reach::allowed;
 pub use service::{Addresses, BALANCED_PORT, SLOT_PORT, local_name};
-pub use slice::Backend;
+pub use slice::{Backend, is_balanced};
 
 /// Letters of a run's name: none that makes words, as in the names that Kubernetes generates
 /// (k8s.io/apimachinery/pkg/util/rand).

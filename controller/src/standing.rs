@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStateWaiting, Event, Pod, PodCondition, PodStatus,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, Event, Pod, PodCondition,
+    PodStatus,
 };
 use prober_core::topology::NodeName;
 
@@ -35,10 +36,20 @@ enum Blockage {
 impl Blockage {
     fn of(reason: &str) -> Option<Self> {
         match reason {
-            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError"
-            | "RegistryUnavailable" | "SignatureValidationFailed" => Some(Self::Image),
-            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "CrashLoopBackOff"
-            | "StartError" | "PreCreateHookError" | "PreStartHookError" => Some(Self::Runtime),
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "ErrImageNeverPull"
+            | "InvalidImageName"
+            | "ImageInspectError"
+            | "RegistryUnavailable"
+            | "SignatureValidationFailed" => Some(Self::Image),
+            "CreateContainerConfigError"
+            | "CreateContainerError"
+            | "RunContainerError"
+            | "CrashLoopBackOff"
+            | "StartError"
+            | "PreCreateHookError"
+            | "PreStartHookError" => Some(Self::Runtime),
             _ => None,
         }
     }
@@ -153,12 +164,14 @@ fn terminated_sentence(terminated: &ContainerStateTerminated) -> String {
 
 fn unschedulable(status: &PodStatus, node: &NodeName) -> Option<String> {
     let condition = condition(status, "PodScheduled")?;
-    (condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")).then(|| {
-        format!(
-            "the scheduler cannot place it on {node}: {}",
-            said(condition.message.as_ref())
-        )
-    })
+    (condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")).then(
+        || {
+            format!(
+                "the scheduler cannot place it on {node}: {}",
+                said(condition.message.as_ref())
+            )
+        },
+    )
 }
 
 fn blocked(waiting: Option<&ContainerStateWaiting>, pod: &Pod, node: &NodeName) -> Option<String> {
@@ -341,10 +354,17 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(
-            stuck("the kubelet of node-1 is still at it (ContainerCreating)", 30, &events),
+            stuck(
+                "the kubelet of node-1 is still at it (ContainerCreating)",
+                30,
+                &events
+            ),
             "not running after 30 s: the kubelet of node-1 is still at it (ContainerCreating); \
              FailedCreatePodSandBox: plugin type=\"flannel\" failed (add): no such file"
         );
-        assert_eq!(stuck("it waits", 30, &[]), "not running after 30 s: it waits");
+        assert_eq!(
+            stuck("it waits", 30, &[]),
+            "not running after 30 s: it waits"
+        );
     }
 }

@@ -36,7 +36,6 @@ const KERNEL_PROBES: u32 = 3;
 /// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
 
-
 /// Runs.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let started = now();

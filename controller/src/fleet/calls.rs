@@ -65,19 +65,26 @@ impl Calls {
             ..PatchParams::default()
         };
         let pods: Api<Pod> = self.api();
-        self.within(&format!("write the plan of the Pod {pod}"), pods.patch(pod, &params, &patch))
-            .await
-            .map(drop)
+        self.within(
+            &format!("write the plan of the Pod {pod}"),
+            pods.patch(pod, &params, &patch),
+        )
+        .await
+        .map(drop)
     }
 
     /// What was said about a pod, which is asked only when it is stuck.
     pub(super) async fn events_about(&self, pod: &str) -> Result<Vec<Event>, AnswerError> {
-        let about = ListParams::default()
-            .fields(&format!("involvedObject.kind=Pod,involvedObject.name={pod}"));
+        let about = ListParams::default().fields(&format!(
+            "involvedObject.kind=Pod,involvedObject.name={pod}"
+        ));
         let events: Api<Event> = self.api();
-        self.within(&format!("list the events of the Pod {pod}"), events.list(&about))
-            .await
-            .map(|list| list.items)
+        self.within(
+            &format!("list the events of the Pod {pod}"),
+            events.list(&about),
+        )
+        .await
+        .map(|list| list.items)
     }
 
     /// What an answer is that lacks what it must have.

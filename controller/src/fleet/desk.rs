@@ -164,7 +164,8 @@ impl Desk {
                     self.events.clone(),
                 );
                 self.keepers.spawn(keeper);
-                let stage = Stage::Waiting(Instant::now(), "the API server has not made it".to_owned());
+                let stage =
+                    Stage::Waiting(Instant::now(), "the API server has not made it".to_owned());
                 let name = agent.pod.clone();
                 let id = agent;
                 self.agents.insert(name, Agent { id, plans, stage });
@@ -342,7 +343,11 @@ impl Desk {
         }
         for (agent, what) in late {
             // Without them the sentence says less.
-            let about = self.calls.events_about(&agent.pod).await.unwrap_or_default();
+            let about = self
+                .calls
+                .events_about(&agent.pod)
+                .await
+                .unwrap_or_default();
             let reason = stuck(&what, patience.as_secs(), &about);
             self.tell(FleetEvent::AgentFailed { agent, reason });
         }

@@ -40,7 +40,10 @@ pub(super) async fn follow(calls: Calls, agent: AgentId, events: Sender<FleetEve
     let mut refused: Option<Instant> = None;
     loop {
         let task = format!("read the log of the Pod {}", teller.agent.pod);
-        match calls.within(&task, pods.log_stream(&teller.agent.pod, &how)).await {
+        match calls
+            .within(&task, pods.log_stream(&teller.agent.pod, &how))
+            .await
+        {
             Ok(stream) => {
                 refused = None;
                 if teller.read(std::pin::pin!(stream), &mut resumption).await > 0 {
@@ -74,7 +77,11 @@ struct Teller {
 
 impl Teller {
     /// Tells the new lines of a stream until it ends, and how many there were.
-    async fn read(&self, mut stream: impl AsyncBufRead + Unpin, resumption: &mut Resumption) -> usize {
+    async fn read(
+        &self,
+        mut stream: impl AsyncBufRead + Unpin,
+        resumption: &mut Resumption,
+    ) -> usize {
         resumption.restart();
         let mut told = 0;
         let mut line = Vec::new();

@@ -4,12 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use futures::future::{try_join, try_join_all};
 use prober_core::family::Family;
-use prober_core::run::Published;
+use prober_core::run::{Published, Rules};
 
 use super::Setting;
 use super::calls::Calls;
 use crate::answer::AnswerError;
-use crate::manifest::{Addresses, Anchor, BALANCED_PORT, Backend, SLOT_PORT, allowed};
+use crate::manifest::{Addresses, Anchor, BALANCED_PORT, Backend, SLOT_PORT, allowed, is_balanced};
 use crate::site::Site;
 
 /// The anchor and the Services of a run.
@@ -27,10 +27,10 @@ impl Ground {
     pub(super) async fn lay(calls: &Calls, setting: &Setting) -> Result<Self, AnswerError> {
         let manifest = &setting.manifest;
         let job = calls.apply(&manifest.anchor()).await?;
-        let anchor = Anchor::of(&job).ok_or_else(|| calls.unusable("create the anchor", "it has no uid"))?;
+        let anchor =
+            Anchor::of(&job).ok_or_else(|| calls.unusable("create the anchor", "it has no uid"))?;
         let services = (manifest.service(&anchor), manifest.local_service(&anchor));
-        let (service, local) =
-            try_join(calls.apply(&services.0), calls.apply(&services.1)).await?;
+        let (service, local) = try_join(calls.apply(&services.0), calls.apply(&services.1)).await?;
         let (service, local) = (Addresses::of(&service), Addresses::of(&local));
         let addresses = service.cluster_ips.iter().chain(&local.cluster_ips);
         let allowed = allowed(addresses.copied(), setting.sites.values());
@@ -63,7 +63,10 @@ impl Ground {
             &behind.any,
             &behind.local,
         );
-        try_join_all(slices.iter().map(|slice| calls.apply(slice))).await?;
+        // Proxies take slices in the order in which they were written: who reaches `any` reaches the others too.
+        let (any, others): (Vec<_>, Vec<_>) = slices.iter().partition(|slice| is_balanced(slice));
+        try_join_all(others.into_iter().map(|slice| calls.apply(slice))).await?;
+        try_join_all(any.into_iter().map(|slice| calls.apply(slice))).await?;
         let at = |addresses: &[IpAddr], port| -> Vec<SocketAddr> {
             addresses
                 .iter()
@@ -89,6 +92,7 @@ impl Ground {
                 })
                 .collect(),
             not_ready: Vec::new(),
+            rules: Rules::Underway,
         })
     }
 }

@@ -35,7 +35,11 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
     let uid = match delete(calls, &jobs, run).await {
         Ok(Some(uid)) => uid,
         Ok(None) => return Ok(()),
-        Err(error) => return Err(format!("what the run placed could not be removed: {error}; {by_itself}")),
+        Err(error) => {
+            return Err(format!(
+                "what the run placed could not be removed: {error}; {by_itself}"
+            ));
+        }
     };
     let gone = await_condition(jobs, run, conditions::is_deleted(&uid));
     match timeout(PATIENCE, gone).await {
@@ -51,11 +55,7 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
 }
 
 /// Asks for the anchor's deletion and tells its uid; `None` if it is gone already.
-async fn delete(
-    calls: &Calls,
-    jobs: &Api<Job>,
-    run: &str,
-) -> Result<Option<String>, AnswerError> {
+async fn delete(calls: &Calls, jobs: &Api<Job>, run: &str) -> Result<Option<String>, AnswerError> {
     let task = format!("delete the Job {run}");
     let until = Instant::now() + INSISTENCE;
     loop {

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, NodeAffinity,
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, Pod,
-    PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration,
-    Volume, VolumeMount,
+    Affinity, Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
+    NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector,
+    Pod, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext,
+    Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use prober_core::plan::Plan;
@@ -206,7 +206,8 @@ fn plan_volume() -> Volume {
     }
 }
 
-/// Little, and limits too: quotas may ask for them.
+/// Little, but a share that lets a probe leave in time on a node whose every core is wanted; and limits too, since quotas
+/// may ask for them.
 pub(super) fn resources() -> ResourceRequirements {
     let quantities = |cpu: &str, memory: &str| -> BTreeMap<String, Quantity> {
         [("cpu", cpu), ("memory", memory)]
@@ -214,7 +215,7 @@ pub(super) fn resources() -> ResourceRequirements {
             .into()
     };
     ResourceRequirements {
-        requests: Some(quantities("20m", "24Mi")),
+        requests: Some(quantities("100m", "24Mi")),
         limits: Some(quantities("1", "128Mi")),
         claims: None,
     }

@@ -66,10 +66,7 @@ impl Manifest {
     fn service_spec(&self) -> ServiceSpec {
         let (policy, families) = match self.families {
             Families::Available => ("PreferDualStack", None),
-            Families::Only(family) => (
-                "SingleStack",
-                Some(vec![family_word(family).to_owned()]),
-            ),
+            Families::Only(family) => ("SingleStack", Some(vec![family_word(family).to_owned()])),
         };
         ServiceSpec {
             ip_family_policy: Some(policy.to_owned()),
@@ -120,7 +117,9 @@ impl Addresses {
                 .flatten()
                 .filter_map(|address| address.parse().ok())
                 .collect(),
-            node_ports: (0..).map_while(|slot| node_port(&slot_name(slot))).collect(),
+            node_ports: (0..)
+                .map_while(|slot| node_port(&slot_name(slot)))
+                .collect(),
         }
     }
 }

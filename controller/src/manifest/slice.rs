@@ -20,6 +20,18 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label that tells other controllers to keep their hands off.
 const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
+/// Whether a slice is of the port that is balanced.
+pub fn is_balanced(slice: &EndpointSlice) -> bool {
+    let labels = slice.metadata.labels.as_ref();
+    let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
+    let run = labels.and_then(|labels| labels.get(crate::labels::RUN));
+    let ports = slice.ports.iter().flatten();
+    service == run
+        && ports
+            .into_iter()
+            .any(|port| port.name.as_deref() == Some(ANY))
+}
+
 /// One agent that answers behind a test Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
@@ -68,7 +80,10 @@ impl Manifest {
         let mut metadata = self.meta(format!("{service}-{port}-{suffix}"), Some(anchor));
         let labels = metadata.labels.get_or_insert_default();
         labels.insert(SERVICE_NAME.to_owned(), service.to_owned());
-        labels.insert(SLICE_MANAGED_BY.to_owned(), crate::labels::PROBER.to_owned());
+        labels.insert(
+            SLICE_MANAGED_BY.to_owned(),
+            crate::labels::PROBER.to_owned(),
+        );
         EndpointSlice {
             metadata,
             address_type: family_word(family).to_owned(),

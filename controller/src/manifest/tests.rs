@@ -71,12 +71,14 @@ fn security(pod: &Pod) -> SecurityContext {
 }
 
 fn backends() -> [Backend; 2] {
-    [("node-1", "10.244.1.5", "fd00:10:244:1::5"), ("node-2", "10.244.2.5", "fd00:10:244:2::5")].map(
-        |(node, v4, v6)| Backend {
-            agent: AgentId::new(node, format!("prober-k3x9q2-{node}-server")),
-            addresses: vec![v4.parse().unwrap(), v6.parse().unwrap()],
-        },
-    )
+    [
+        ("node-1", "10.244.1.5", "fd00:10:244:1::5"),
+        ("node-2", "10.244.2.5", "fd00:10:244:2::5"),
+    ]
+    .map(|(node, v4, v6)| Backend {
+        agent: AgentId::new(node, format!("prober-k3x9q2-{node}-server")),
+        addresses: vec![v4.parse().unwrap(), v6.parse().unwrap()],
+    })
 }
 
 #[test]
@@ -102,7 +104,10 @@ fn where_packets_are_refused_every_agent_is_nobody() {
         assert_eq!(found.run_as_user, Some(65_534));
         assert_eq!(found.run_as_non_root, Some(true));
         let dropped = found.capabilities.unwrap();
-        assert_eq!((dropped.add, dropped.drop), (None, Some(vec!["ALL".to_owned()])));
+        assert_eq!(
+            (dropped.add, dropped.drop),
+            (None, Some(vec!["ALL".to_owned()]))
+        );
         let args = pod.spec.unwrap().containers[0].args.clone().unwrap();
         assert!(args.windows(2).any(|pair| pair == ["--tier", "T0"]));
     }
@@ -156,7 +161,10 @@ fn a_run_of_one_family_asks_for_services_of_one_family() {
         node_ports: NodePorts::Unasked,
         ..manifest(Privilege::Packets)
     };
-    for service in [manifest.service(&anchor()), manifest.local_service(&anchor())] {
+    for service in [
+        manifest.service(&anchor()),
+        manifest.local_service(&anchor()),
+    ] {
         let spec = service.spec.unwrap();
         assert_eq!(spec.ip_family_policy.as_deref(), Some("SingleStack"));
         assert_eq!(spec.ip_families, Some(vec!["IPv6".to_owned()]));
@@ -183,19 +191,33 @@ fn a_server_without_an_address_of_a_family_is_in_no_slice_of_it() {
         addresses: backend.addresses[..1].to_vec(),
         ..backend
     });
-    let slices =
-        manifest(Privilege::Packets).slices(&anchor(), &[Family::Ipv6], &only_v4, &only_v4, &only_v4);
+    let slices = manifest(Privilege::Packets).slices(
+        &anchor(),
+        &[Family::Ipv6],
+        &only_v4,
+        &only_v4,
+        &only_v4,
+    );
     assert!(slices.iter().all(|slice| slice.endpoints.is_empty()));
 }
 
 #[test]
 fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
     let manifest = manifest(Privilege::Packets);
-    let slices = manifest.slices(&anchor(), &[Family::Ipv4], &backends(), &backends(), &backends());
+    let slices = manifest.slices(
+        &anchor(),
+        &[Family::Ipv4],
+        &backends(),
+        &backends(),
+        &backends(),
+    );
     let metas = slices
         .into_iter()
         .map(|slice| slice.metadata)
-        .chain([Role::Client, Role::Server, Role::Host].map(|role| pod(Privilege::Packets, role).metadata))
+        .chain(
+            [Role::Client, Role::Server, Role::Host]
+                .map(|role| pod(Privilege::Packets, role).metadata),
+        )
         .chain([
             manifest.service(&anchor()).metadata,
             manifest.local_service(&anchor()).metadata,
@@ -206,7 +228,10 @@ fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
             assert_eq!(labels.get(&key), Some(&value), "{:?}", meta.name);
         }
         let owner = &meta.owner_references.unwrap()[0];
-        assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("Job", anchor().uid()));
+        assert_eq!(
+            (owner.kind.as_str(), owner.uid.as_str()),
+            ("Job", anchor().uid())
+        );
         assert_eq!(owner.block_owner_deletion, Some(true));
     }
 }
@@ -220,7 +245,10 @@ fn names_and_labels_are_as_long_as_the_api_allows() {
     };
     let servers = vec![backends()[0].clone(); 16];
     // Names of Services are DNS labels (RFC 1035), those of ports at most 15 letters (RFC 6335).
-    for service in [manifest.service(&anchor()), manifest.local_service(&anchor())] {
+    for service in [
+        manifest.service(&anchor()),
+        manifest.local_service(&anchor()),
+    ] {
         assert!(service.metadata.name.unwrap().len() <= 63);
         for port in service.spec.unwrap().ports.unwrap() {
             assert!(port.name.unwrap().len() <= 15);
@@ -228,7 +256,14 @@ fn names_and_labels_are_as_long_as_the_api_allows() {
     }
     for slice in manifest.slices(&anchor(), &[Family::Ipv6], &servers, &servers, &servers) {
         assert!(slice.metadata.name.unwrap().len() <= 253);
-        assert!(slice.metadata.labels.unwrap().values().all(|value| value.len() <= 63));
+        assert!(
+            slice
+                .metadata
+                .labels
+                .unwrap()
+                .values()
+                .all(|value| value.len() <= 63)
+        );
     }
 }
 
@@ -245,9 +280,18 @@ fn agents_may_ask_private_addresses_only_where_the_cluster_does_not_say_which_ar
     let exact = allowed([service], [&site()]);
     assert_eq!(
         exact,
-        ["203.0.113.7/32", "10.99.0.11/32", "10.244.1.0/24", "fd00:10:244:1::/64"]
+        [
+            "203.0.113.7/32",
+            "10.99.0.11/32",
+            "10.244.1.0/24",
+            "fd00:10:244:1::/64"
+        ]
     );
     let unknown = allowed([service], [&site(), &Site::default()]);
     assert!(unknown.contains(&"100.64.0.0/10".to_owned()));
-    assert!(unknown.iter().all(|prefix| !prefix.starts_with("169.254") && !prefix.starts_with("fe80")));
+    assert!(
+        unknown
+            .iter()
+            .all(|prefix| !prefix.starts_with("169.254") && !prefix.starts_with("fe80"))
+    );
 }

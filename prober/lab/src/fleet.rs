@@ -354,6 +354,7 @@ impl Fleet {
                     FAMILIES.into_iter().filter_map(at).collect()
                 })
                 .collect(),
+            rules: run::Rules::Written,
             not_ready: self
                 .changes
                 .iter()
@@ -384,6 +385,7 @@ pub fn responder_plan(agent: &AgentId) -> Plan {
             accept: Accept::Running,
         },
         facts: Reading::Skip,
+        awaits: Vec::new(),
         probes: Vec::new(),
     }
 }

@@ -80,12 +80,7 @@ pub(super) fn in_cluster(
 }
 
 /// What is placed, as far as it is known before the cluster was asked.
-fn draft(
-    args: &RunArgs,
-    connection: &Connection,
-    nonce: u64,
-    families: &[Family],
-) -> Manifest {
+fn draft(args: &RunArgs, connection: &Connection, nonce: u64, families: &[Family]) -> Manifest {
     Manifest {
         run: run_name(nonce),
         namespace: connection.namespace.clone(),

@@ -57,6 +57,18 @@ pub struct Published {
     pub node_ports: Vec<Vec<SocketAddr>>,
     /// What the API calls each endpoint: agents that are not ready.
     pub not_ready: Vec<AgentId>,
+    /// Whether the nodes know of it.
+    pub rules: Rules,
+}
+
+/// Whether the nodes' rules lead where the Services should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// They do, as far as they ever will.
+    #[default]
+    Written,
+    /// Whoever writes them has been told, and may not have done it. Those of `any` are told last.
+    Underway,
 }
 
 /// What a fleet tells its run.

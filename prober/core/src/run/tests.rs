@@ -84,6 +84,7 @@ impl ModelFleet {
                         .map(|port| vec![SocketAddr::from(([172, 20, 0, 11], port))])
                         .collect(),
                     not_ready: Vec::new(),
+                    rules: crate::run::Rules::Written,
                 })]
             }
             FleetCommand::SendPlan(plan) => self.run_plan(plan),
