@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use prober_core::family::Family;
 use prober_core::observation::Tier;
 
-use crate::{agent, completions, explain, lab, man, probe, replay, report, run};
+use crate::{agent, clean, completions, explain, lab, man, probe, replay, report, run};
 
 /// Finds by packets why a Kubernetes Service half-works: names the cause and the node, shows the
 /// packets that prove it from both ends, and says how to mend it
@@ -20,6 +20,7 @@ use crate::{agent, completions, explain, lab, man, probe, replay, report, run};
     max_term_width = 100,
     after_help = "Exit status: 0 healthy, 1 a path fails, 2 could not run.\n\n\
         Examples:\n  \
+        prober run --node ip-10-0-3-17\n  \
         prober run --lab --fault bridge-netfilter-off@node-1\n  \
         prober explain bridge-netfilter-off"
 )]
@@ -34,6 +35,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Probe every path and say what is broken
     Run(run::RunArgs),
+    /// Remove what runs have left behind in a cluster
+    Clean(clean::CleanArgs),
     /// Build a small network out of namespaces, and break it by hand
     Lab(lab::LabArgs),
     /// Probe addresses from this host, as tcping and hping3 do, and tell what was really seen
@@ -76,6 +79,8 @@ pub(crate) enum ListForm {
 /// Which IP families are probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Families {
+    /// Those that the cluster has; in the lab IPv4
+    Auto,
     /// IPv4 alone
     Ipv4,
     /// IPv6 alone
@@ -85,9 +90,10 @@ pub(crate) enum Families {
 }
 
 impl Families {
-    /// As a run takes them.
-    pub(crate) fn list(self) -> Vec<Family> {
+    /// As a run takes them, where there are these.
+    pub(crate) fn list(self, available: &[Family]) -> Vec<Family> {
         match self {
+            Self::Auto => available.to_vec(),
             Self::Ipv4 => vec![Family::Ipv4],
             Self::Ipv6 => vec![Family::Ipv6],
             Self::Dual => vec![Family::Ipv4, Family::Ipv6],

@@ -21,8 +21,29 @@ pub(crate) struct CompletionsArgs {
 
 /// Writes the script.
 pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "prober", &mut script);
-    show::bytes(&script)?;
+    show::bytes(&script(args.shell))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn script(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "prober", &mut script);
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_completes_the_flags_of_a_run_and_their_values() {
+        for &shell in Shell::value_variants() {
+            let script = String::from_utf8(script(shell)).expect("text");
+            for word in ["node-facts", "require-tier", "kubeconfig", "all-namespaces"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
 }

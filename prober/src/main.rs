@@ -4,6 +4,8 @@
 
 /// Runs as an agent.
 mod agent;
+/// Leftovers of runs in a cluster.
+mod clean;
 /// The words of the command line.
 mod cli;
 /// Scripts that complete commands in a shell.
@@ -22,6 +24,8 @@ mod pcapng;
 mod probe;
 /// A display of a run on a terminal.
 mod progress;
+/// Which cluster is meant.
+mod reach;
 /// Captures that somebody took.
 mod replay;
 /// Saved reports in other forms.
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args, words),
+        Command::Clean(args) => clean::clean(&args),
         Command::Lab(args) => lab::lab(args),
         Command::Probe(args) => probe::probe(&args, words),
         Command::Replay(args) => replay::run_replay(&args, words),

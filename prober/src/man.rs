@@ -20,9 +20,15 @@ pub(crate) struct ManArgs {
 
 /// Writes the page.
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    show::bytes(&page(args.command.as_deref())?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The page of a command, or of all.
+fn page(name: Option<&str>) -> anyhow::Result<Vec<u8>> {
     let mut all = Cli::command();
     all.build();
-    let command = match &args.command {
+    let command = match name {
         None => all,
         Some(name) => all
             .find_subcommand(name)
@@ -33,6 +39,41 @@ pub(crate) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     clap_mangen::Man::new(command)
         .render(&mut page)
         .context("write the manual page")?;
-    show::bytes(&page)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_a_run_tells_of_each_flag_that_a_cluster_takes() {
+        let page = page(Some("run")).expect("a page");
+        let page = String::from_utf8(page).expect("text").replace('\\', "");
+        for flag in [
+            "--node",
+            "--all",
+            "--peers",
+            "--namespace",
+            "--context",
+            "--kubeconfig",
+            "--image",
+            "--timeout",
+            "--probe-deadline",
+            "--node-facts",
+            "--require-tier",
+            "--family",
+            "--keep",
+            "--output",
+            "--pcapng",
+            "--quiet",
+        ] {
+            assert!(page.contains(flag), "{flag}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_none_has_no_page() {
+        assert!(page(Some("rum")).is_err());
+    }
 }

@@ -1,28 +1,34 @@
 //! `prober run`: a whole run, from what was typed to what is told.
 
+/// What can be typed.
+mod args;
+/// On a cluster.
+mod cluster;
+
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
-use std::num::NonZeroU8;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use prober_core::diagnosis::diagnose;
-use prober_core::evidence::PathEvidence;
-use prober_core::observation::Tier;
+use prober_core::evidence::{Matrix, PathEvidence};
+use prober_core::family::Family;
 use prober_core::report::{Completion, Meta, Report};
 use prober_core::run::{Finished, FleetEvent, Run, RunSpec};
 use prober_core::time::Timestamp;
 use prober_core::topology::{NodeName, Route};
 use prober_lab::isolate::{self, Side};
-use prober_lab::{FaultAt, Lab, LabFleet, LabSpec};
+use prober_lab::{Lab, LabFleet, LabSpec};
 
-use crate::cli::{Families, Form, TierArg, duration};
+use crate::cli::{Form, TierArg};
 use crate::drive::{drive, now};
 use crate::progress::{Progress, Verbosity};
 use crate::{pcapng, show};
+
+use args::Place;
+pub(crate) use args::RunArgs;
 
 /// Kernel probes per path: what an application would suffer.
 const KERNEL_PROBES: u32 = 3;
@@ -30,81 +36,36 @@ const KERNEL_PROBES: u32 = 3;
 /// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
 
-/// When placing and publishing have failed.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Probes every path and says what is broken.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit status: 0 healthy, 1 a path fails, 2 could not run.\n\n\
-    Examples:\n  \
-    prober run --lab\n  \
-    prober run --lab --fault bridge-netfilter-off@node-1\n  \
-    prober run --lab --nodes 3 --node node-2 --family dual -o json > report.json\n  \
-    prober run --lab --fault packet-loss --probes 2000 --pcapng failing.pcapng"
-)]
-pub(crate) struct RunArgs {
-    /// Build a network of namespaces and probe that
-    #[arg(long)]
-    lab: bool,
-
-    /// How many nodes the lab has
-    #[arg(long, value_name = "N", default_value_t = 2, env = "PROBER_NODES")]
-    nodes: u8,
-
-    /// A node to probe; may be given several times [default: every node]
-    #[arg(long = "node", value_name = "NODE")]
-    selected: Vec<String>,
-
-    /// How many other nodes each node is paired with
-    #[arg(long, value_name = "N", default_value_t = 3, env = "PROBER_PEERS")]
-    peers: usize,
-
-    /// How many servers, endpoints of the test Service, each node gets
-    #[arg(long, value_name = "N", default_value = "1", env = "PROBER_SERVERS")]
-    servers: NonZeroU8,
-
-    /// Break the lab first; may be given several times (`prober lab faults` lists them)
-    #[arg(long = "fault", value_name = "FAULT[@NODE]", requires = "lab")]
-    faults: Vec<FaultAt>,
-
-    /// The IP families to probe
-    #[arg(long, value_enum, default_value = "ipv4", env = "PROBER_FAMILY")]
-    family: Families,
-
-    /// The form of the report
-    #[arg(short, long, value_enum, default_value = "text", env = "PROBER_OUTPUT")]
-    output: Form,
-
-    /// Also write the failing probes' packets of both ends, with comments for Wireshark
-    #[arg(long, value_name = "FILE")]
-    pcapng: Option<PathBuf>,
-
-    /// The most evidence to gather
-    #[arg(long, value_enum, default_value = "T2", env = "PROBER_TIER")]
-    tier: TierArg,
-
-    /// Crafted probes per path
-    #[arg(long, value_name = "N", default_value_t = 100, env = "PROBER_PROBES")]
-    probes: u32,
-
-    /// When a probe without an answer has failed, such as 800ms or 3.5s
-    #[arg(long, value_name = "DURATION", default_value = "3.5s", value_parser = duration, env = "PROBER_PROBE_DEADLINE")]
-    probe_deadline: Duration,
-
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-}
-
 /// Runs.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
-    if !args.lab {
-        bail!("prober run on a cluster is not in this build yet: use --lab");
+    let started = now();
+    begin(args, words).inspect_err(|error| {
+        if args.output == Form::Json {
+            // What went wrong is told on standard error as well, whoever reads the other.
+            drop(show::report(&unable(words, started, error), Form::Json));
+        }
+    })
+}
+
+fn begin(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    match args.place()? {
+        Place::Lab => in_lab(args, words),
+        Place::Cluster(choice) => cluster::in_cluster(args, choice, words),
     }
-    let lab = LabSpec::new(args.nodes, args.servers.get())?;
+}
+
+/// The report of a run that could not be done: programs read the same document whatever happens.
+fn unable(words: &[OsString], started: Timestamp, error: &anyhow::Error) -> Report {
+    let reason = format!("{error:#}");
+    let meta = meta(words, started, Completion::CouldNotRun { reason });
+    let nothing = Matrix::default();
+    Report::new(&nothing, &diagnose(&nothing), meta)
+}
+
+fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    let lab = LabSpec::new(args.lab.nodes, args.servers.get())?;
     let spec = spec(args, &lab)?;
-    for fault in &args.faults {
+    for fault in &args.lab.faults {
         fault.node_in(&lab)?;
     }
     let (tellers, events) = mpsc::channel();
@@ -115,11 +76,7 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
         Side::Inside => {}
     }
     let started = now();
-    let progress = Progress::new(if args.quiet {
-        Verbosity::Quiet
-    } else {
-        Verbosity::Usual
-    });
+    let progress = progress(args);
     progress.say("building the lab");
     let lab = Lab::up(&lab).context("build the lab")?;
     let (commands, orders) = mpsc::channel();
@@ -127,13 +84,21 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
     if matches!(args.tier, TierArg::T0) {
         command.extend(["--tier".into(), "T0".into()]);
     }
-    let fleet =
-        LabFleet::start(lab, &args.faults, command, orders, tellers).context("break the lab")?;
+    let fleet = LabFleet::start(lab, &args.lab.faults, command, orders, tellers)
+        .context("break the lab")?;
     let finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
     fleet.join();
     progress.clear();
     tell(args, &finished, words, started)
+}
+
+fn progress(args: &RunArgs) -> Progress {
+    Progress::new(if args.quiet {
+        Verbosity::Quiet
+    } else {
+        Verbosity::Usual
+    })
 }
 
 /// How an agent is started: this program again.
@@ -161,13 +126,13 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
         peers: args.peers,
         servers_per_node: args.servers,
         routes: Route::ALL.into(),
-        families: args.family.list(),
-        tier: Tier::from(args.tier),
+        families: args.family.list(&[Family::Ipv4]),
+        tier: args.most_evidence()?,
         kernel_probes: KERNEL_PROBES,
         raw_probes: args.probes,
         echo_bytes: ECHO_BYTES,
         deadline: args.probe_deadline,
-        patience: PATIENCE,
+        patience: args.timeout,
     })
 }
 

@@ -82,6 +82,11 @@ pub(crate) fn failure(error: &anyhow::Error) {
     ));
 }
 
+/// A word beside the report, on standard error.
+pub(crate) fn aside(word: &str) {
+    drop(writeln!(anstream::stderr(), "prober: {word}"));
+}
+
 /// What clap has to say: help on standard output, errors on standard error.
 pub(crate) fn usage(error: &clap::Error) -> anyhow::Result<()> {
     tolerate(error.print())

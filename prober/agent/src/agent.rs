@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use prober_core::event::Event;
-use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reading};
+use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reading, SETTLING};
 use prober_core::topology::AgentId;
 use prober_net::facts::{read_counters, read_facts};
 use prober_net::packet_socket::now;
@@ -28,6 +28,7 @@ use crate::packets::{Opened, Packets};
 use crate::plan_file::{Notice, PlanFile};
 use crate::responder::Responder;
 use crate::round::Round;
+use crate::settle;
 use crate::signals::Signals;
 
 /// How often counts are told while a plan is young: a run decides by them what to look at more closely.
@@ -225,6 +226,15 @@ impl Agent {
         // A run that reads `plan-accepted` may rely on the listeners.
         for refused in self.responder.apply(&plan.responder, plan.nonce).await {
             self.notice(refused.to_string());
+        }
+        let silent = settle::settle(&plan.awaits).await;
+        if !silent.is_empty() {
+            let silent: Vec<String> = silent.iter().map(ToString::to_string).collect();
+            self.notice(format!(
+                "no answer from {} for {} s before its first probe",
+                silent.join(" and "),
+                SETTLING.as_secs()
+            ));
         }
         let generation = plan.generation;
         self.taken = Some((plan.run.clone(), generation));

@@ -22,6 +22,7 @@ mod packets;
 mod plan_file;
 mod responder;
 mod round;
+mod settle;
 mod signals;
 mod start;
 mod tally;

@@ -1,5 +1,6 @@
 //! What one end sees of a probe: packets, and what they add up to.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -135,6 +136,23 @@ pub enum Tier {
     T1,
     /// Also what the nodes say of themselves.
     T2,
+}
+
+impl Tier {
+    /// The name used in JSON, flags and text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::T0 => "T0",
+            Self::T1 => "T1",
+            Self::T2 => "T2",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What a responder says first: who it is and whom it sees.

@@ -1,6 +1,7 @@
 //! What an agent is told to do, and the refusal of targets that are none of its business.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,10 @@ pub const RESPONDER_PORT: u16 = 8080;
 
 /// A second port of responders, that no Service leads to: tells a filtered port from a filtered pod.
 pub const OTHER_RESPONDER_PORT: u16 = 8081;
+
+/// How long an agent waits for the Services that its plan awaits: kube-proxy writes rules at most once a second
+/// (`minSyncPeriod`), and on a busy node later.
+pub const SETTLING: Duration = Duration::from_secs(4);
 
 /// Most probes in one plan: what one agent can have in flight and report.
 pub const MAX_PROBES: u32 = 200_000;
@@ -36,6 +41,10 @@ pub struct Plan {
     /// Whether it first tells what its node says of itself.
     #[serde(default)]
     pub facts: Reading,
+    /// Services of the run that are to answer before it probes, since their rules may still be on their way to this node:
+    /// waited for up to [`SETTLING`], and then probed all the same.
+    #[serde(default)]
+    pub awaits: Vec<SocketAddr>,
     /// What it probes.
     pub probes: Vec<ProbePlan>,
 }
@@ -232,12 +241,12 @@ impl Plan {
         if total > u64::from(MAX_PROBES) {
             return Err(PlanError::TooMany(total));
         }
-        if let Some(probe) = plan
-            .probes
-            .iter()
-            .find(|probe| !allowed.contains(probe.target.ip()))
+        let probed = plan.probes.iter().map(|probe| probe.target);
+        if let Some(target) = probed
+            .chain(plan.awaits.iter().copied())
+            .find(|target| !allowed.contains(target.ip()))
         {
-            return Err(PlanError::ForeignTarget(probe.target));
+            return Err(PlanError::ForeignTarget(target));
         }
         Ok(plan)
     }

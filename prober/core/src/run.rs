@@ -31,7 +31,7 @@ use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Role};
 use collect::Collection;
-pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published};
+pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published, Rules};
 pub use phase::{Finished, Phase, RunTimer};
 pub use slices::{SliceEndpoint, Slices};
 pub use spec::{MAX_SLOTS, RunSpec};

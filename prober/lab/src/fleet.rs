@@ -380,6 +380,7 @@ impl Fleet {
                 })
                 .collect(),
             slices: Some(self.slices()),
+            rules: run::Rules::Written,
         }
     }
 }
@@ -402,6 +403,7 @@ pub fn responder_plan(agent: &AgentId) -> Plan {
             accept: Accept::Running,
         },
         facts: Reading::Skip,
+        awaits: Vec::new(),
         probes: Vec::new(),
     }
 }

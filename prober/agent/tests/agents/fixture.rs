@@ -192,6 +192,7 @@ impl Agent {
                 accept: Accept::Running,
             },
             facts: Reading::Skip,
+            awaits: Vec::new(),
             probes,
         }
     }

@@ -58,6 +58,18 @@ pub struct Published {
     pub node_ports: Vec<Vec<SocketAddr>>,
     /// What their EndpointSlices say; `None`: not read, and taken for what was asked.
     pub slices: Option<Slices>,
+    /// Whether the nodes know of it.
+    pub rules: Rules,
+}
+
+/// Whether the nodes' rules lead where the Services should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// They do, as far as they ever will.
+    #[default]
+    Written,
+    /// Whoever writes them has been told, and may not have done it. Those of `any` are told last.
+    Underway,
 }
 
 /// What a fleet tells its run.

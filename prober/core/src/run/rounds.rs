@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::looks::AgentProbes;
-use super::{FleetCommand, Phase, Round, Run, RunTimer};
+use super::{FleetCommand, Phase, Round, Rules, Run, RunTimer};
 use crate::event::Event;
 use crate::evidence::PathEvidence;
 use crate::observation::{OutcomeKind, Tier};
-use crate::plan::{Method, Reading};
+use crate::plan::{Method, Reading, SETTLING};
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, PathId};
@@ -60,9 +60,18 @@ impl Run {
         }
         let probes = self.spec.first_look(&paths);
         matrix.paths = paths;
-        self.expect(&probes, now);
+        let (settling, awaits) = match published.rules {
+            Rules::Written => (Duration::ZERO, Vec::new()),
+            Rules::Underway => (SETTLING, published.any.clone()),
+        };
+        self.expect(&probes, now + settling);
         self.send_round(Round::FirstLook, probes, &BTreeSet::new());
-        let suspicion = now + DELIVERY + SUSPICION;
+        for command in &mut self.commands {
+            if let FleetCommand::SendPlan(plan) = command {
+                plan.awaits.clone_from(&awaits);
+            }
+        }
+        let suspicion = now + settling + DELIVERY + SUSPICION;
         self.enter(Phase::Probing, Some((suspicion, RunTimer::Suspicion)));
     }
 

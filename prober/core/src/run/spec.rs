@@ -148,6 +148,7 @@ impl RunSpec {
                 accept: Accept::Running,
             },
             facts,
+            awaits: Vec::new(),
             probes,
         }
     }

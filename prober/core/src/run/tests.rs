@@ -87,6 +87,7 @@ impl ModelFleet {
                         .map(|port| vec![SocketAddr::from(([172, 20, 0, 11], port))])
                         .collect(),
                     slices: None,
+                    rules: Rules::Written,
                 })]
             }
             FleetCommand::SendPlan(plan) => self.run_plan(plan),

@@ -1,0 +1,103 @@
+//! A Kubernetes cluster as the fleet of a run: commands in, events out, and all that lies between on a thread of its own.
+//!
+//! Plans go in through an annotation that the pod reads from a downward-API volume, what agents say comes out through their
+//! pods' logs, and how pods stand is watched: nothing of a run uses the data path under test, and nothing is polled.
+//!
+//! ```text
+//! FleetCommand -> desk -- keeper of each agent -> pod, plans
+//!                  | \--- ground -> anchor, Services, EndpointSlices
+//!                  |<---- watch of the run's pods
+//! FleetEvent   <-  |<---- follower of each agent's log
+//! ```
+
+/// Requests that answer or fail within a bound.
+mod calls;
+/// Who obeys the commands and sees the pods.
+mod desk;
+/// What agents say, read from their pods' logs.
+mod follower;
+/// What everything else stands on: the anchor and the Services.
+mod ground;
+/// One agent's pod and plans.
+mod keeper;
+/// Leaving, and waiting until all is gone.
+mod leave;
+/// Which lines of a log that is read again are new.
+mod resumption;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use prober_core::run::{FleetCommand, FleetEvent};
+use prober_core::topology::NodeName;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::connection::Connection;
+use crate::manifest::Manifest;
+use crate::site::Site;
+use desk::Desk;
+
+/// What a cluster is to be for a run.
+#[derive(Debug)]
+pub struct Setting {
+    /// The objects that it places.
+    pub manifest: Manifest,
+    /// Every node that agents may be placed on.
+    pub sites: BTreeMap<NodeName, Site>,
+    /// How long a pod may be on its way.
+    pub patience: Duration,
+    /// What becomes of it all when the run is over.
+    pub afterwards: Afterwards,
+}
+
+/// What becomes of what was placed when the run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// It is removed, and the run ends when it is gone.
+    Remove,
+    /// It stays, to be looked at, until the anchor's deadline.
+    Keep,
+}
+
+/// A cluster as a fleet behind two channels.
+#[derive(Debug)]
+pub struct ClusterFleet {
+    thread: JoinHandle<()>,
+}
+
+impl ClusterFleet {
+    /// Obeys commands until their sender is gone; what was placed and not removed by then is removed.
+    ///
+    /// The requests are made on `runtime`, where the connection was made.
+    pub fn start(
+        runtime: Handle,
+        connection: Connection,
+        setting: Setting,
+        commands: Receiver<FleetCommand>,
+        events: Sender<FleetEvent>,
+    ) -> io::Result<Self> {
+        let (orders, received) = mpsc::unbounded_channel();
+        // From a channel that blocks to one that is awaited.
+        thread::Builder::new()
+            .name("cluster-orders".to_owned())
+            .spawn(move || {
+                commands
+                    .into_iter()
+                    .try_for_each(|command| orders.send(command))
+            })?;
+        let desk = Desk::new(connection, setting, events);
+        let thread = thread::Builder::new()
+            .name("cluster".to_owned())
+            .spawn(move || runtime.block_on(desk.serve(received)))?;
+        Ok(Self { thread })
+    }
+
+    /// Waits until the commands' sender is gone and everything is removed.
+    pub fn join(self) {
+        drop(self.thread.join());
+    }
+}

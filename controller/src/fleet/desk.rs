@@ -1,0 +1,394 @@
+//! Who obeys the commands of a run, and sees how its pods stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use prober_core::plan::Plan;
+use prober_core::run::{Endpoints, FleetCommand, FleetEvent, Placement};
+use prober_core::topology::{AgentId, NodeName};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::calls::Calls;
+use super::ground::{Behind, Ground};
+use super::leave::leave;
+use super::{Afterwards, Setting, follower, keeper};
+use crate::connection::Connection;
+use crate::labels;
+use crate::manifest::Backend;
+use crate::site::Site;
+use crate::standing::{Standing, standing, stuck};
+
+/// How long the watch may fail before the API server is given up.
+const WATCH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Failures of the watch that lie further apart have nothing to do with each other.
+const WATCH_MEMORY: Duration = Duration::from_secs(20);
+
+/// What the watch of pods gives.
+type Seen = Result<watcher::Event<Pod>, watcher::Error>;
+
+/// Who obeys.
+pub(super) struct Desk {
+    calls: Calls,
+    setting: Setting,
+    events: Sender<FleetEvent>,
+    ground: Option<Ground>,
+    pods: BoxStream<'static, Seen>,
+    /// Pods of the list that is being read, after the watch began anew.
+    listed: BTreeSet<String>,
+    /// The first and the last of the watch's failures in a row.
+    failing: Option<(Instant, Instant)>,
+    /// By the names of their pods.
+    agents: BTreeMap<String, Agent>,
+    keepers: JoinSet<()>,
+    followers: JoinSet<()>,
+}
+
+struct Agent {
+    id: AgentId,
+    plans: UnboundedSender<Plan>,
+    stage: Stage,
+}
+
+/// How far an agent's pod is.
+enum Stage {
+    /// On its way since then; what for.
+    Waiting(Instant, String),
+    /// It runs, and its log is read.
+    Running(Vec<IpAddr>),
+    /// The run knows that it failed.
+    Failed,
+}
+
+impl Desk {
+    pub(super) fn new(
+        connection: Connection,
+        setting: Setting,
+        events: Sender<FleetEvent>,
+    ) -> Self {
+        Self {
+            calls: Calls::new(connection),
+            setting,
+            events,
+            ground: None,
+            pods: stream::pending().boxed(),
+            listed: BTreeSet::new(),
+            failing: None,
+            agents: BTreeMap::new(),
+            keepers: JoinSet::new(),
+            followers: JoinSet::new(),
+        }
+    }
+
+    /// Obeys until the commands' sender is gone.
+    pub(super) async fn serve(mut self, mut commands: UnboundedReceiver<FleetCommand>) {
+        loop {
+            let overdue = self.overdue();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => break,
+                },
+                Some(seen) = self.pods.next() => self.see(seen),
+                () = wait_until(overdue) => self.give_up().await,
+            }
+        }
+        self.remove().await;
+    }
+
+    async fn obey(&mut self, command: FleetCommand) {
+        match command {
+            FleetCommand::Place(placements) => {
+                if let Err(reason) = self.place(placements).await {
+                    self.tell(FleetEvent::Failed(reason));
+                }
+            }
+            FleetCommand::Publish(endpoints) => {
+                let answer = self.publish(&endpoints).await;
+                self.tell(answer);
+            }
+            FleetCommand::SendPlan(plan) => self.send_plan(plan),
+            FleetCommand::Remove => {
+                self.remove().await;
+                self.tell(FleetEvent::Removed);
+            }
+        }
+    }
+
+    async fn place(&mut self, placements: Vec<Placement>) -> Result<(), String> {
+        if self.ground.is_none() {
+            let ground = Ground::lay(&self.calls, &self.setting).await;
+            self.ground = Some(ground.map_err(|error| error.to_string())?);
+            self.pods = self.watch();
+        }
+        for placement in placements {
+            self.start(placement);
+        }
+        Ok(())
+    }
+
+    /// A watch of this run's pods, which goes on by itself when it breaks.
+    fn watch(&self) -> BoxStream<'static, Seen> {
+        let ours = labels::selector(Some(&self.setting.manifest.run));
+        let config = watcher::Config::default().labels(&ours).any_semantic();
+        watcher(self.calls.api::<Pod>(), config)
+            .default_backoff()
+            .boxed()
+    }
+
+    fn start(&mut self, placement: Placement) {
+        let Placement { agent, role, plan } = placement;
+        let made = self.ground.as_ref().map(|ground| {
+            let site = self.site(&agent.node)?;
+            self.setting
+                .manifest
+                .pod(&ground.anchor, site, role, &plan, &ground.allowed)
+                .map_err(|error| format!("its first plan cannot be written as JSON: {error}"))
+        });
+        let (plans, kept) = mpsc::unbounded_channel();
+        match made {
+            Some(Ok(pod)) => {
+                let keeper = keeper::keep(
+                    self.calls.clone(),
+                    agent.clone(),
+                    pod,
+                    kept,
+                    self.events.clone(),
+                );
+                self.keepers.spawn(keeper);
+                let stage =
+                    Stage::Waiting(Instant::now(), "the API server has not made it".to_owned());
+                let name = agent.pod.clone();
+                let id = agent;
+                self.agents.insert(name, Agent { id, plans, stage });
+            }
+            Some(Err(reason)) => self.tell(FleetEvent::AgentFailed { agent, reason }),
+            // Nothing is placed before the ground is laid.
+            None => {}
+        }
+    }
+
+    fn site(&self, node: &NodeName) -> Result<&Site, String> {
+        let found = self.setting.sites.get(node);
+        found.ok_or_else(|| format!("{node} is none of the nodes that this run may use"))
+    }
+
+    fn send_plan(&self, plan: Plan) {
+        let known = self.agents.get(&plan.agent.pod);
+        let agent = plan.agent.clone();
+        if known.is_none_or(|agent| agent.plans.send(plan).is_err()) {
+            let reason = "it has no pod to give a plan to".to_owned();
+            self.tell(FleetEvent::AgentFailed { agent, reason });
+        }
+    }
+
+    async fn publish(&mut self, endpoints: &Endpoints) -> FleetEvent {
+        let Some(ground) = &self.ground else {
+            return FleetEvent::Failed(
+                "there is nothing to publish: no agent was placed".to_owned(),
+            );
+        };
+        let all = |agents: &[AgentId]| agents.iter().map(|agent| self.backend(agent)).collect();
+        let slots: Result<Vec<_>, _> = endpoints
+            .slots
+            .iter()
+            .map(|agent| Ok((self.backend(agent), self.site(&agent.node)?)))
+            .collect();
+        let slots = match slots {
+            Ok(slots) => slots,
+            Err(reason) => return FleetEvent::Failed(reason),
+        };
+        let behind = Behind {
+            slots,
+            any: all(&endpoints.any),
+            local: all(&endpoints.local),
+        };
+        match ground.publish(&self.calls, &self.setting, &behind).await {
+            Ok(published) => FleetEvent::Published(published),
+            Err(error) => FleetEvent::Failed(error.to_string()),
+        }
+    }
+
+    /// An agent as an endpoint; one whose pod does not run is an endpoint without addresses.
+    fn backend(&self, agent: &AgentId) -> Backend {
+        let addresses = match self.agents.get(&agent.pod).map(|agent| &agent.stage) {
+            Some(Stage::Running(addresses)) => addresses.clone(),
+            Some(Stage::Waiting(..) | Stage::Failed) | None => Vec::new(),
+        };
+        Backend {
+            agent: agent.clone(),
+            addresses,
+        }
+    }
+
+    fn see(&mut self, seen: Seen) {
+        match seen {
+            Ok(watcher::Event::Apply(pod)) => self.see_pod(&pod),
+            Ok(watcher::Event::Delete(pod)) => {
+                self.see_gone(pod.metadata.name.as_deref().unwrap_or_default());
+            }
+            Ok(watcher::Event::Init) => self.listed.clear(),
+            Ok(watcher::Event::InitApply(pod)) => {
+                self.listed.extend(pod.metadata.name.clone());
+                self.see_pod(&pod);
+            }
+            Ok(watcher::Event::InitDone) => self.see_unlisted(),
+            Err(error) => self.watch_failed(&error),
+        }
+    }
+
+    fn see_pod(&mut self, pod: &Pod) {
+        let Some(agent) = pod
+            .metadata
+            .name
+            .as_ref()
+            .and_then(|name| self.agents.get_mut(name))
+        else {
+            return;
+        };
+        match (standing(pod, &agent.id.node), &mut agent.stage) {
+            (Standing::Waiting(what), Stage::Waiting(_, waits_for)) => *waits_for = what,
+            (Standing::Running(now), Stage::Running(addresses)) => *addresses = now,
+            (Standing::Running(now), stage @ Stage::Waiting(..)) => {
+                *stage = Stage::Running(now);
+                let (calls, events) = (self.calls.clone(), self.events.clone());
+                self.followers
+                    .spawn(follower::follow(calls, agent.id.clone(), events));
+            }
+            (Standing::Failed(reason), stage @ (Stage::Waiting(..) | Stage::Running(_))) => {
+                *stage = Stage::Failed;
+                let agent = agent.id.clone();
+                self.tell(FleetEvent::AgentFailed { agent, reason });
+            }
+            (Standing::Waiting(_), Stage::Running(_) | Stage::Failed)
+            | (Standing::Running(_) | Standing::Failed(_), Stage::Failed) => {}
+        }
+    }
+
+    fn see_gone(&mut self, pod: &str) {
+        let Some(agent) = self.agents.get_mut(pod) else {
+            return;
+        };
+        match agent.stage {
+            Stage::Waiting(..) | Stage::Running(_) => {
+                agent.stage = Stage::Failed;
+                let agent = agent.id.clone();
+                let reason = "its pod was deleted by somebody while the run needed it".to_owned();
+                self.tell(FleetEvent::AgentFailed { agent, reason });
+            }
+            Stage::Failed => {}
+        }
+    }
+
+    /// After the watch began anew: who ran and is not in the list is gone.
+    fn see_unlisted(&mut self) {
+        let gone: Vec<String> = self
+            .agents
+            .iter()
+            .filter(|(name, agent)| {
+                matches!(agent.stage, Stage::Running(_)) && !self.listed.contains(*name)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for pod in gone {
+            self.see_gone(&pod);
+        }
+    }
+
+    fn watch_failed(&mut self, error: &watcher::Error) {
+        let now = Instant::now();
+        let since = match self.failing {
+            Some((first, last)) if now - last < WATCH_MEMORY => first,
+            Some(_) | None => now,
+        };
+        self.failing = Some((since, now));
+        if now - since >= WATCH_PATIENCE {
+            self.tell(FleetEvent::Failed(format!(
+                "the API server has not answered for {} s: {error}",
+                (now - since).as_secs()
+            )));
+        }
+    }
+
+    /// When the first pod that is on its way has been so for too long.
+    fn overdue(&self) -> Option<Instant> {
+        self.agents
+            .values()
+            .filter_map(|agent| match agent.stage {
+                Stage::Waiting(since, _) => Some(since + self.setting.patience),
+                Stage::Running(_) | Stage::Failed => None,
+            })
+            .min()
+    }
+
+    /// Fails every agent whose pod has been on its way for too long.
+    async fn give_up(&mut self) {
+        let patience = self.setting.patience;
+        let mut late = Vec::new();
+        for agent in self.agents.values_mut() {
+            if let Stage::Waiting(since, what) = &agent.stage
+                && since.elapsed() >= patience
+            {
+                late.push((agent.id.clone(), what.clone()));
+                agent.stage = Stage::Failed;
+            }
+        }
+        for (agent, what) in late {
+            // Without them the sentence says less.
+            let about = self
+                .calls
+                .events_about(&agent.pod)
+                .await
+                .unwrap_or_default();
+            let reason = stuck(&what, patience.as_secs(), &about);
+            self.tell(FleetEvent::AgentFailed { agent, reason });
+        }
+    }
+
+    /// Removes all that was placed and waits until it is gone, or says what is not.
+    async fn remove(&mut self) {
+        if self.ground.take().is_none() {
+            return;
+        }
+        self.pods = stream::pending().boxed();
+        // Without a sender of plans a keeper ends; what it has begun is done first, so that nothing is made later.
+        self.agents.clear();
+        while self.keepers.join_next().await.is_some() {}
+        match self.setting.afterwards {
+            Afterwards::Remove => {
+                if let Err(sentence) = leave(&self.calls, &self.setting.manifest).await {
+                    self.tell(FleetEvent::Note(sentence));
+                }
+            }
+            Afterwards::Keep => self.tell(FleetEvent::Note(format!(
+                "everything is left in the namespace {} until the cluster removes it, {} s after the run began: \
+                 `prober clean --run {}` removes it at once",
+                self.setting.manifest.namespace,
+                self.setting.manifest.lifetime.as_secs(),
+                self.setting.manifest.run
+            ))),
+        }
+        self.followers.shutdown().await;
+    }
+
+    /// A run that has stopped listening has ended: nobody is left to tell.
+    fn tell(&self, event: FleetEvent) {
+        drop(self.events.send(event));
+    }
+}
+
+/// Waits for a time that may never come.
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,76 @@
+//! Leaving: the anchor goes, all that it owns goes before it, and it is waited for.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::Api;
+use kube::api::DeleteParams;
+use kube::runtime::wait::{await_condition, conditions};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::calls::Calls;
+use crate::answer::AnswerError;
+use crate::manifest::Manifest;
+
+/// How long it may take until everything is gone.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// How long an API server that refuses is asked again.
+const INSISTENCE: Duration = Duration::from_secs(6);
+
+/// The pause before it is.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Deletes the anchor in the foreground: it is gone only when all is that it owns. Fails with a sentence on what is left.
+///
+/// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
+pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), String> {
+    let Manifest { run, namespace, .. } = manifest;
+    let by_itself = format!(
+        "the cluster removes it by itself at most {} s after the run began, and `prober clean -n {namespace} --run {run}` \
+         when it is told to",
+        manifest.lifetime.as_secs()
+    );
+    let jobs: Api<Job> = calls.api();
+    let uid = match delete(calls, &jobs, run).await {
+        Ok(Some(uid)) => uid,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            return Err(format!(
+                "what the run placed could not be removed: {error}; {by_itself}"
+            ));
+        }
+    };
+    let gone = await_condition(jobs, run, conditions::is_deleted(&uid));
+    match timeout(PATIENCE, gone).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!(
+            "nobody could see whether what the run placed is gone: {error}; {by_itself}"
+        )),
+        Err(_) => Err(format!(
+            "what the run placed is not gone after {} s; {by_itself}",
+            PATIENCE.as_secs()
+        )),
+    }
+}
+
+/// Asks for the anchor's deletion and tells its uid; `None` if it is gone already.
+async fn delete(calls: &Calls, jobs: &Api<Job>, run: &str) -> Result<Option<String>, AnswerError> {
+    let task = format!("delete the Job {run}");
+    let until = Instant::now() + INSISTENCE;
+    loop {
+        let asked = calls.within(&task, async {
+            let params = DeleteParams::foreground();
+            match jobs.delete(run, &params).await {
+                Ok(answer) => Ok(answer.left().and_then(|job| job.metadata.uid)),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        match asked.await {
+            Ok(uid) => return Ok(uid),
+            Err(AnswerError::Unreachable { .. }) if Instant::now() < until => sleep(PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Every object of a run, made of plain data: no client, no clock.
+//!
+//! ```text
+//! Job RUN              the anchor: a deadline, and no pod of its own
+//!  |- Service RUN        a port for each slot, and `any`; led by the slices below
+//!  |- Service RUN-local  internalTrafficPolicy: Local
+//!  |- EndpointSlices     per family one for each slot, one for `any`, one for RUN-local
+//!  '- Pods               one for each agent
+//! ```
+//!
+//! All of them are owned by the anchor, so that the garbage collector removes them with it: at once when the run is
+//! over, and after the deadline when nobody is left to remove anything.
+
+/// The Job that owns everything.
+mod anchor;
+/// The pods that agents run in.
+mod pod;
+/// Where the pods of a run may send packets.
+mod reach;
+/// The test Services.
+mod service;
+/// Which agents are behind the test Services.
+mod slice;
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use prober_core::family::Family;
+
+use crate::labels;
+
+pub use anchor::Anchor;
+pub use pod::PLAN_ANNOTATION;
+pub use reach::allowed;
+pub use service::{Addresses, BALANCED_PORT, SLOT_PORT, local_name};
+pub use slice::{Backend, is_balanced};
+
+/// Letters of a run's name: none that makes words, as in the names that Kubernetes generates
+/// (k8s.io/apimachinery/pkg/util/rand).
+const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// What the objects of one run have in common.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The run's name, from [`run_name`].
+    pub run: String,
+    /// Where everything is placed.
+    pub namespace: String,
+    /// The agents' image.
+    pub image: String,
+    /// How long the cluster keeps it all if nobody removes it.
+    pub lifetime: Duration,
+    /// What agents may do in the pods of clients and servers.
+    pub privilege: Privilege,
+    /// The families that the test Services are to have.
+    pub families: Families,
+    /// How many servers there will be at most: each has a slot.
+    pub slots: u16,
+    /// Whether slots have a port on every node as well.
+    pub node_ports: NodePorts,
+}
+
+/// What agents may do in the pods of clients and servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// See and send packets: uid 0 with `CAP_NET_RAW` alone, as Pod Security `baseline` admits it.
+    Packets,
+    /// Nothing but sockets, as Pod Security `restricted` asks: evidence of tier T0.
+    None,
+}
+
+/// The families that the test Services are to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// Those that the cluster has.
+    Available,
+    /// This one.
+    Only(Family),
+}
+
+/// Whether slots have a port on every node as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodePorts {
+    /// They have (`type: NodePort`).
+    Asked,
+    /// They have not (`type: ClusterIP`).
+    Unasked,
+}
+
+/// The name of a run, out of its nonce: `prober-` and six letters.
+pub fn run_name(nonce: u64) -> String {
+    let mut name = "prober-".to_owned();
+    let mut rest = nonce;
+    for _ in 0..6 {
+        let letter = usize::try_from(rest % 27).unwrap_or_default();
+        name.extend(LETTERS.get(letter).copied().map(char::from));
+        rest /= 27;
+    }
+    name
+}
+
+impl Manifest {
+    /// What every object says of itself.
+    fn meta(&self, name: String, anchor: Option<&Anchor>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name),
+            namespace: Some(self.namespace.clone()),
+            labels: Some(labels::of_run(&self.run)),
+            owner_references: anchor.map(|anchor| self.owned_by(anchor)),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn owned_by(&self, anchor: &Anchor) -> Vec<OwnerReference> {
+        vec![OwnerReference {
+            api_version: "batch/v1".to_owned(),
+            kind: "Job".to_owned(),
+            name: self.run.clone(),
+            uid: anchor.uid().to_owned(),
+            controller: None,
+            // The Job is gone only when this object is.
+            block_owner_deletion: Some(true),
+        }]
+    }
+}
+
+/// As Services and EndpointSlices write it.
+const fn family_word(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "IPv4",
+        Family::Ipv6 => "IPv6",
+    }
+}
+
+#[cfg(test)]
+mod tests;

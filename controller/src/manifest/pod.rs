@@ -1,0 +1,263 @@
+//! The pods that agents run in.
+//!
+//! A client or a server starts as uid 0 with every capability of the runtime's default set dropped by name but
+//! `NET_RAW`, and adds none: Pod Security `baseline` forbids adding it, not keeping it. The agent opens its sockets and
+//! then drops uid and capability. A host agent, and any agent where that is refused, starts as nobody with nothing.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
+    NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector,
+    Pod, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext,
+    Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use prober_core::plan::Plan;
+use prober_core::topology::{AgentId, Role};
+
+use super::{Anchor, Manifest, Privilege};
+use crate::mesh::{Mark, opt_outs};
+use crate::site::Site;
+
+/// The annotation that an agent reads its plans from.
+pub const PLAN_ANNOTATION: &str = "prober.dev/plan";
+
+/// The name of an agent's container.
+pub(super) const CONTAINER: &str = "agent";
+
+/// Where the annotation is a file.
+const PLAN_FOLDER: &str = "/etc/prober";
+
+/// Its name there.
+const PLAN_FILE: &str = "plan";
+
+/// Nobody, in every distribution.
+const NOBODY: i64 = 65_534;
+
+/// What a container runtime gives to uid 0, without `NET_RAW`
+/// (containerd: pkg/oci/spec.go `defaultUnixCaps`; CRI-O and Docker give a subset of it).
+const RUNTIME_DEFAULTS: [&str; 13] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+impl Manifest {
+    /// The pod of an agent, which starts with its first plan and may ask only addresses within `allowed`.
+    pub fn pod(
+        &self,
+        anchor: &Anchor,
+        site: &Site,
+        role: Role,
+        plan: &Plan,
+        allowed: &[String],
+    ) -> Result<Pod, serde_json::Error> {
+        let mut pod = self.bare_pod(&plan.agent, role, self.privilege, allowed);
+        pod.metadata.owner_references = Some(self.owned_by(anchor));
+        pod.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(PLAN_ANNOTATION.to_owned(), serde_json::to_string(plan)?);
+        if let Some(spec) = &mut pod.spec {
+            spec.affinity = Some(only_on(plan.agent.node.as_str()));
+            spec.tolerations = Some(tolerations(site));
+        }
+        Ok(pod)
+    }
+
+    /// A pod of that role and privilege as an admission chain would see it: to be tried, never to be made.
+    pub fn trial(&self, role: Role, privilege: Privilege) -> Pod {
+        let agent = AgentId::new("node", format!("{}-trial", self.run));
+        self.bare_pod(&agent, role, privilege, &[])
+    }
+
+    fn bare_pod(
+        &self,
+        agent: &AgentId,
+        role: Role,
+        privilege: Privilege,
+        allowed: &[String],
+    ) -> Pod {
+        let mut metadata = self.meta(agent.pod.clone(), None);
+        metadata
+            .labels
+            .get_or_insert_default()
+            .extend(opt_outs(Mark::Label));
+        metadata.annotations = Some(opt_outs(Mark::Annotation));
+        let (privilege, host_network) = match role {
+            Role::Client | Role::Server => (privilege, None),
+            Role::Host => (Privilege::None, Some(true)),
+        };
+        Pod {
+            metadata,
+            spec: Some(PodSpec {
+                host_network,
+                restart_policy: Some("Never".to_owned()),
+                termination_grace_period_seconds: Some(1),
+                automount_service_account_token: Some(false),
+                enable_service_links: Some(false),
+                security_context: Some(shared_security()),
+                containers: vec![self.container(agent, privilege, allowed)],
+                volumes: Some(vec![plan_volume()]),
+                ..PodSpec::default()
+            }),
+            status: None,
+        }
+    }
+
+    fn container(&self, agent: &AgentId, privilege: Privilege, allowed: &[String]) -> Container {
+        let mut args = vec![
+            "--agent".to_owned(),
+            format!("{}/{}", agent.node, agent.pod),
+            "--plan".to_owned(),
+            format!("{PLAN_FOLDER}/{PLAN_FILE}"),
+            "--run".to_owned(),
+            self.run.clone(),
+        ];
+        for prefix in allowed {
+            args.extend(["--allow".to_owned(), prefix.clone()]);
+        }
+        if privilege == Privilege::None {
+            args.extend(["--tier".to_owned(), "T0".to_owned()]);
+        }
+        Container {
+            name: CONTAINER.to_owned(),
+            image: Some(self.image.clone()),
+            image_pull_policy: Some("IfNotPresent".to_owned()),
+            args: Some(args),
+            resources: Some(resources()),
+            security_context: Some(match privilege {
+                Privilege::Packets => with_packets(),
+                Privilege::None => unprivileged(),
+            }),
+            // Why an agent ended is told by what it said last.
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            volume_mounts: Some(vec![VolumeMount {
+                name: PLAN_FILE.to_owned(),
+                mount_path: PLAN_FOLDER.to_owned(),
+                read_only: Some(true),
+                ..VolumeMount::default()
+            }]),
+            ..Container::default()
+        }
+    }
+}
+
+/// By the scheduler, which says what the node lacks, and not by `nodeName`, which lets the kubelet refuse.
+fn only_on(node: &str) -> Affinity {
+    let is_it = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![node.to_owned()]),
+    };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![NodeSelectorTerm {
+                    match_fields: Some(vec![is_it]),
+                    match_expressions: None,
+                }],
+            }),
+            preferred_during_scheduling_ignored_during_execution: None,
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn tolerations(site: &Site) -> Vec<Toleration> {
+    site.taints
+        .iter()
+        .map(|taint| Toleration {
+            key: Some(taint.key.clone()),
+            operator: Some("Exists".to_owned()),
+            effect: Some(taint.effect.clone()),
+            value: None,
+            toleration_seconds: None,
+        })
+        .collect()
+}
+
+fn plan_volume() -> Volume {
+    Volume {
+        name: PLAN_FILE.to_owned(),
+        downward_api: Some(DownwardAPIVolumeSource {
+            default_mode: Some(0o444),
+            items: Some(vec![DownwardAPIVolumeFile {
+                path: PLAN_FILE.to_owned(),
+                field_ref: Some(ObjectFieldSelector {
+                    api_version: Some("v1".to_owned()),
+                    field_path: format!("metadata.annotations['{PLAN_ANNOTATION}']"),
+                }),
+                ..DownwardAPIVolumeFile::default()
+            }]),
+        }),
+        ..Volume::default()
+    }
+}
+
+/// Little, but a share that lets a probe leave in time on a node whose every core is wanted; and limits too, since quotas
+/// may ask for them.
+pub(super) fn resources() -> ResourceRequirements {
+    let quantities = |cpu: &str, memory: &str| -> BTreeMap<String, Quantity> {
+        [("cpu", cpu), ("memory", memory)]
+            .map(|(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned())))
+            .into()
+    };
+    ResourceRequirements {
+        requests: Some(quantities("100m", "24Mi")),
+        limits: Some(quantities("1", "128Mi")),
+        claims: None,
+    }
+}
+
+/// What every pod of a run has.
+pub(super) fn shared_security() -> PodSecurityContext {
+    PodSecurityContext {
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// Nobody, with nothing.
+pub(super) fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(NOBODY),
+        run_as_group: Some(NOBODY),
+        ..locked(&["ALL"])
+    }
+}
+
+/// Uid 0, which alone can keep a capability without an ambient set, and `NET_RAW`.
+fn with_packets() -> SecurityContext {
+    SecurityContext {
+        run_as_user: Some(0),
+        ..locked(&RUNTIME_DEFAULTS)
+    }
+}
+
+fn locked(dropped: &[&str]) -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            add: None,
+            drop: Some(dropped.iter().map(|&name| name.to_owned()).collect()),
+        }),
+        ..SecurityContext::default()
+    }
+}

@@ -1,0 +1,370 @@
+//! How a pod stands, read from its status: on its way, running, or failed and why.
+//!
+//! Whatever keeps a pod from running is told in the words of whoever keeps it: scheduler, kubelet, runtime. None of it is
+//! ever a fault of the network.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, Event, Pod, PodCondition,
+    PodStatus,
+};
+use prober_core::topology::NodeName;
+
+/// How a pod stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// On its way; what it waits for, as the end of a sentence.
+    Waiting(String),
+    /// Its container runs, and the pod has these addresses.
+    Running(Vec<IpAddr>),
+    /// It will not run, or not again; why, as a sentence.
+    Failed(String),
+}
+
+/// Why a container that waits will wait for ever, or so long that a run is over.
+///
+/// pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go, pkg/kubelet/container/sync_result.go
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blockage {
+    /// No image.
+    Image,
+    /// The runtime refuses to make or start it.
+    Runtime,
+}
+
+impl Blockage {
+    fn of(reason: &str) -> Option<Self> {
+        match reason {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "ErrImageNeverPull"
+            | "InvalidImageName"
+            | "ImageInspectError"
+            | "RegistryUnavailable"
+            | "SignatureValidationFailed" => Some(Self::Image),
+            "CreateContainerConfigError"
+            | "CreateContainerError"
+            | "RunContainerError"
+            | "CrashLoopBackOff"
+            | "StartError"
+            | "PreCreateHookError"
+            | "PreStartHookError" => Some(Self::Runtime),
+            _ => None,
+        }
+    }
+}
+
+/// How the pod of an agent on `node` stands.
+pub fn standing(pod: &Pod, node: &NodeName) -> Standing {
+    let status = pod.status.clone().unwrap_or_default();
+    if let Some(reason) = deleted(pod, &status) {
+        return Standing::Failed(reason);
+    }
+    let state = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find_map(|container| container.state.clone())
+        .unwrap_or_default();
+    if let Some(reason) = ended(&status, &state, node)
+        .or_else(|| unschedulable(&status, node))
+        .or_else(|| blocked(state.waiting.as_ref(), pod, node))
+    {
+        return Standing::Failed(reason);
+    }
+    if state.running.is_some() {
+        return Standing::Running(addresses(&status));
+    }
+    Standing::Waiting(waits_for(&status, state.waiting.as_ref(), node))
+}
+
+/// What is said of an agent whose pod was still on its way when patience ran out; `events` are those of the pod.
+pub fn stuck(waits_for: &str, seconds: u64, events: &[Event]) -> String {
+    let warning = events
+        .iter()
+        .filter(|event| event.type_.as_deref() == Some("Warning"))
+        .max_by_key(|event| {
+            event
+                .last_timestamp
+                .clone()
+                .map(|time| time.0)
+                .or(event.event_time.clone().map(|time| time.0))
+        });
+    match warning {
+        Some(event) => format!(
+            "not running after {seconds} s: {waits_for}; {}: {}",
+            event.reason.as_deref().unwrap_or("an event says"),
+            said(event.message.as_ref())
+        ),
+        None => format!("not running after {seconds} s: {waits_for}"),
+    }
+}
+
+fn deleted(pod: &Pod, status: &PodStatus) -> Option<String> {
+    pod.metadata.deletion_timestamp.as_ref()?;
+    // Who ends a pod on purpose says so first: drains, preemption, taints.
+    let why = condition(status, "DisruptionTarget").and_then(|condition| {
+        Some(format!(
+            "{}: {}",
+            condition.reason.as_ref()?,
+            said(condition.message.as_ref())
+        ))
+    });
+    Some(match why {
+        Some(why) => format!("its pod was deleted while the run needed it ({why})"),
+        None => "its pod was deleted by somebody while the run needed it".to_owned(),
+    })
+}
+
+/// Why it has ended, if it has.
+fn ended(status: &PodStatus, state: &ContainerState, node: &NodeName) -> Option<String> {
+    let has_ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    match (status.reason.as_deref(), &state.terminated) {
+        (Some("Evicted"), _) if has_ended => Some(format!(
+            "it was evicted from {node}: {}",
+            said(status.message.as_ref())
+        )),
+        // pkg/kubelet/lifecycle/predicate.go: OutOfcpu, OutOfmemory, OutOfpods
+        (Some(reason), _) if has_ended && reason.starts_with("OutOf") => Some(format!(
+            "the kubelet of {node} has no room for it ({reason}): {}",
+            said(status.message.as_ref())
+        )),
+        (Some(reason), None) if has_ended => Some(format!(
+            "the kubelet of {node} ended it ({reason}): {}",
+            said(status.message.as_ref())
+        )),
+        (_, Some(terminated)) => Some(terminated_sentence(terminated)),
+        (None, None) if has_ended => Some(format!(
+            "its pod on {node} has ended and nothing says why: {}",
+            said(status.message.as_ref())
+        )),
+        (_, None) => None,
+    }
+}
+
+fn terminated_sentence(terminated: &ContainerStateTerminated) -> String {
+    let code = terminated.exit_code;
+    let last = terminated
+        .message
+        .as_deref()
+        .and_then(|text| text.lines().rfind(|line| !line.trim().is_empty()));
+    match (terminated.reason.as_deref(), last) {
+        (Some("OOMKilled"), _) => {
+            "the kernel killed it: it needed more than its memory limit of 128Mi".to_owned()
+        }
+        (Some(reason @ ("ContainerStatusUnknown" | "Unknown")), _) => format!(
+            "its node lost it ({reason}): the node was restarted, or its container runtime was"
+        ),
+        (_, Some(line)) => format!("it ended by itself with status {code}: {}", line.trim()),
+        (Some(reason), None) => format!("it ended by itself with status {code} ({reason})"),
+        (None, None) => format!("it ended by itself with status {code}"),
+    }
+}
+
+fn unschedulable(status: &PodStatus, node: &NodeName) -> Option<String> {
+    let condition = condition(status, "PodScheduled")?;
+    (condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")).then(
+        || {
+            format!(
+                "the scheduler cannot place it on {node}: {}",
+                said(condition.message.as_ref())
+            )
+        },
+    )
+}
+
+fn blocked(waiting: Option<&ContainerStateWaiting>, pod: &Pod, node: &NodeName) -> Option<String> {
+    let reason = waiting?.reason.as_deref()?;
+    let message = said(waiting?.message.as_ref());
+    let image = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.containers.first()?.image.clone())
+        .unwrap_or_default();
+    Blockage::of(reason).map(|blockage| match blockage {
+        Blockage::Image => format!(
+            "{node} cannot get the image {image} ({reason}): {message}; --image names another, `make image` makes \
+             one to import on the node"
+        ),
+        Blockage::Runtime => {
+            format!("the container runtime of {node} cannot start it ({reason}): {message}")
+        }
+    })
+}
+
+fn waits_for(
+    status: &PodStatus,
+    waiting: Option<&ContainerStateWaiting>,
+    node: &NodeName,
+) -> String {
+    let scheduled = condition(status, "PodScheduled");
+    match (scheduled, waiting) {
+        (None, _) => format!("no scheduler has looked at it, to place it on {node}"),
+        (Some(condition), _) if condition.status != "True" => format!(
+            "it waits to be scheduled on {node} ({}): {}",
+            condition.reason.as_deref().unwrap_or("no reason given"),
+            said(condition.message.as_ref())
+        ),
+        (Some(_), None) => format!("the kubelet of {node} has not begun with it: is it running?"),
+        (Some(_), Some(waiting)) => format!(
+            "the kubelet of {node} is still at it ({})",
+            waiting.reason.as_deref().unwrap_or("no reason given")
+        ),
+    }
+}
+
+fn addresses(status: &PodStatus) -> Vec<IpAddr> {
+    status
+        .pod_ips
+        .iter()
+        .flatten()
+        .filter_map(|ip| ip.ip.parse().ok())
+        .collect()
+}
+
+fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a PodCondition> {
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == kind)
+}
+
+/// Someone's words as the end of our sentence.
+fn said(message: Option<&String>) -> &str {
+    message.map_or("no message", |text| text.trim().trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(status: Value) -> Standing {
+        of_pod(json!({
+            "spec": {"containers": [{"name": "agent", "image": "prober.dev/prober-agent:0.1.0"}]},
+            "status": status
+        }))
+    }
+
+    fn of_pod(pod: Value) -> Standing {
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        standing(&pod, &NodeName::new("node-1"))
+    }
+
+    fn container(state: Value) -> Value {
+        json!({
+            "phase": "Pending",
+            "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "containerStatuses": [{
+                "name": "agent", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state
+            }]
+        })
+    }
+
+    #[test]
+    fn what_keeps_a_pod_from_running_is_told_in_a_sentence() {
+        let sentences: Vec<String> = [
+            container(json!({"waiting": {"reason": "ErrImagePull", "message": "failed to pull and unpack image: dial tcp: lookup prober.dev: no such host"}})),
+            container(json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"prober.dev/prober-agent:0.1.0\""}})),
+            container(json!({"waiting": {"reason": "CreateContainerError", "message": "seccomp profile is not supported"}})),
+            container(json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}})),
+            container(json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "{\"event\":\"hello\"}\nprober-agent: cannot read the plan\n"}})),
+            container(json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}})),
+            container(json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "The container could not be located"}})),
+            container(json!({"terminated": {"exitCode": 0, "reason": "Completed"}})),
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector."}]}),
+            json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory. "}),
+            json!({"phase": "Failed", "reason": "OutOfcpu", "message": "Node didn't have enough resource: cpu, requested: 20, used: 1990, capacity: 2000"}),
+            json!({"phase": "Failed", "reason": "NodeShutdown", "message": "Pod was rejected as the node is shutting down."}),
+            json!({"phase": "Failed"}),
+        ]
+        .into_iter()
+        .map(|status| match of(status) {
+            Standing::Failed(sentence) => sentence,
+            other => panic!("{other:?} is no failure"),
+        })
+        .collect();
+        insta::assert_snapshot!(sentences.join("\n"));
+    }
+
+    #[test]
+    fn a_pod_that_is_taken_away_says_by_whom_if_anybody_said_so() {
+        let deleted = |conditions: Value| {
+            of_pod(json!({
+                "metadata": {"deletionTimestamp": "2026-11-24T14:00:00Z"},
+                "status": {"phase": "Running", "conditions": conditions}
+            }))
+        };
+        assert_eq!(
+            deleted(json!([])),
+            Standing::Failed("its pod was deleted by somebody while the run needed it".to_owned())
+        );
+        assert_eq!(
+            deleted(json!([{
+                "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                "message": "Eviction API: evicting"
+            }])),
+            Standing::Failed(
+                "its pod was deleted while the run needed it (EvictionByEvictionAPI: Eviction API: evicting)"
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn a_pod_on_its_way_says_what_it_waits_for() {
+        let waits: Vec<String> = [
+            json!({"phase": "Pending"}),
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates"}]}),
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}),
+            container(json!({"waiting": {"reason": "ContainerCreating"}})),
+        ]
+        .into_iter()
+        .map(|status| match of(status) {
+            Standing::Waiting(what) => what,
+            other => panic!("{other:?} does not wait"),
+        })
+        .collect();
+        insta::assert_snapshot!(waits.join("\n"));
+    }
+
+    #[test]
+    fn a_running_pod_tells_its_addresses() {
+        let mut status = container(json!({"running": {"startedAt": "2026-11-24T14:00:00Z"}}));
+        status["phase"] = json!("Running");
+        status["podIPs"] = json!([{"ip": "10.244.1.7"}, {"ip": "fd00:10:244:1::7"}]);
+        let expected = ["10.244.1.7", "fd00:10:244:1::7"].map(|ip| ip.parse().unwrap());
+        assert_eq!(of(status), Standing::Running(expected.into()));
+    }
+
+    #[test]
+    fn a_pod_that_is_stuck_is_told_with_the_last_warning_about_it() {
+        let events: Vec<Event> = serde_json::from_value(json!([
+            {"type": "Normal", "reason": "Scheduled", "message": "Successfully assigned", "metadata": {}, "involvedObject": {},
+             "lastTimestamp": "2026-11-24T14:00:05Z"},
+            {"type": "Warning", "reason": "FailedCreatePodSandBox", "message": "plugin type=\"flannel\" failed (add): no such file.",
+             "lastTimestamp": "2026-11-24T14:00:03Z", "metadata": {}, "involvedObject": {}},
+            {"type": "Warning", "reason": "FailedMount", "message": "older", "lastTimestamp": "2026-11-24T14:00:01Z",
+             "metadata": {}, "involvedObject": {}}
+        ]))
+        .unwrap();
+        assert_eq!(
+            stuck(
+                "the kubelet of node-1 is still at it (ContainerCreating)",
+                30,
+                &events
+            ),
+            "not running after 30 s: the kubelet of node-1 is still at it (ContainerCreating); \
+             FailedCreatePodSandBox: plugin type=\"flannel\" failed (add): no such file"
+        );
+        assert_eq!(
+            stuck("it waits", 30, &[]),
+            "not running after 30 s: it waits"
+        );
+    }
+}

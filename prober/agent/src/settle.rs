@@ -1,0 +1,68 @@
+//! Waits until Services lead somewhere: the rules of a Service that has just been made may reach a node later than the
+//! plan that asks it, and what is then refused is no fault.
+//!
+//! Any connection that is established says so, whoever answers. The waiting has an end, since what never answers is what
+//! probes are for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use prober_core::plan::SETTLING;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long one connection may take: the next may be led to another server.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The pause between two connections: rules come all at once.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// Asks each of the targets until it answers; which of them never did within [`SETTLING`].
+pub(crate) async fn settle(targets: &[SocketAddr]) -> Vec<SocketAddr> {
+    let until = Instant::now() + SETTLING;
+    let mut silent = Vec::new();
+    for &target in targets {
+        if !answers(target, until).await {
+            silent.push(target);
+        }
+    }
+    silent
+}
+
+async fn answers(target: SocketAddr, until: Instant) -> bool {
+    loop {
+        if let Ok(Ok(_)) = timeout(PATIENCE, TcpStream::connect(target)).await {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_late_is_waited_for_and_who_never_comes_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        drop(listener);
+        let late = tokio::spawn(async move {
+            sleep(Duration::from_millis(100)).await;
+            TcpListener::bind(target)
+                .await
+                .unwrap()
+                .accept()
+                .await
+                .unwrap();
+        });
+        assert_eq!(settle(&[target]).await, []);
+        late.await.unwrap();
+        assert_eq!(settle(&[target]).await, [target]);
+    }
+}

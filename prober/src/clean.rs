@@ -1,0 +1,243 @@
+//! `prober clean`: what runs have left behind in a cluster, found and removed.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use controller::clean::{Area, find, remove};
+use controller::connection::{Surroundings, connect};
+use controller::leftovers::{Kind, Leftover, Life};
+use controller::runtime::block_on;
+use serde_json::json;
+
+use crate::cli::ListForm;
+use crate::reach::ReachArgs;
+use crate::show;
+
+/// Finds and removes what runs have left behind.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A run removes what it has placed, and where it was killed the cluster does. This is for what \
+    is left nevertheless, and for runs that were told to --keep. A run whose anchor (a Job) is still active is left \
+    alone unless it is named by --run.\n\n\
+    Exit status: 0 nothing is left but what was left alone, 2 could not do it.\n\n\
+    Examples:\n  \
+    prober clean --all-namespaces --dry-run\n  \
+    prober clean -n prod\n  \
+    prober clean -n prod --run prober-k3x9q2"
+)]
+pub(crate) struct CleanArgs {
+    /// In every namespace
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+
+    /// Of this run alone, also if it is alive
+    #[arg(long, value_name = "RUN", value_parser = run_name)]
+    run: Option<String>,
+
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// The form
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: ListForm,
+
+    /// Which cluster
+    #[command(flatten)]
+    reach: ReachArgs,
+}
+
+/// What becomes of a run's leftovers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Removed,
+    WouldBeRemoved,
+    LeftAlone,
+}
+
+/// Cleans.
+pub(crate) fn clean(args: &CleanArgs) -> anyhow::Result<ExitCode> {
+    let done = block_on(find_and_remove(args)).context("start what talks to the cluster")??;
+    show::text(&match args.output {
+        ListForm::Text => text(&done),
+        ListForm::Json => serde_json::to_string_pretty(&document(&done))? + "\n",
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn find_and_remove(args: &CleanArgs) -> anyhow::Result<Vec<(Leftover, Fate)>> {
+    let connection = connect(&args.reach.reach(), &Surroundings::here()).await?;
+    let area = if args.all_namespaces {
+        Area::AllNamespaces
+    } else {
+        Area::Namespace
+    };
+    let mut done = Vec::new();
+    for leftover in find(&connection, area, args.run.as_deref()).await? {
+        let fate = fate(args, &leftover);
+        if fate == Fate::Removed {
+            remove(&connection, &leftover).await?;
+        }
+        done.push((leftover, fate));
+    }
+    Ok(done)
+}
+
+fn fate(args: &CleanArgs, leftover: &Leftover) -> Fate {
+    match leftover.life {
+        Life::Alive if args.run.is_none() => Fate::LeftAlone,
+        Life::Alive | Life::Over | Life::Orphaned if args.dry_run => Fate::WouldBeRemoved,
+        Life::Alive | Life::Over | Life::Orphaned => Fate::Removed,
+    }
+}
+
+fn text(done: &[(Leftover, Fate)]) -> String {
+    if done.is_empty() {
+        return "Nothing is left of any run.\n".to_owned();
+    }
+    let lines: Vec<String> = done
+        .iter()
+        .map(|(leftover, fate)| {
+            let Leftover { namespace, run, .. } = leftover;
+            let things = things(leftover);
+            match fate {
+                Fate::Removed => format!("{run} in {namespace}: removed {things}\n"),
+                Fate::WouldBeRemoved => format!("{run} in {namespace}: would remove {things}\n"),
+                Fate::LeftAlone => format!(
+                    "{run} in {namespace}: alive and left alone ({things}); `prober clean -n {namespace} --run {run}` \
+                     removes it\n"
+                ),
+            }
+        })
+        .collect();
+    lines.concat()
+}
+
+/// `1 Job, 4 Pods, 2 Services`
+fn things(leftover: &Leftover) -> String {
+    let kinds = [Kind::Job, Kind::Pod, Kind::Service, Kind::EndpointSlice];
+    let counted = kinds.iter().filter_map(|kind| {
+        let things = leftover.things.iter();
+        match things.filter(|thing| thing.kind == *kind).count() {
+            0 => None,
+            1 => Some(format!("1 {kind}")),
+            several => Some(format!("{several} {kind}s")),
+        }
+    });
+    counted.collect::<Vec<_>>().join(", ")
+}
+
+fn document(done: &[(Leftover, Fate)]) -> serde_json::Value {
+    let runs: Vec<_> = done
+        .iter()
+        .map(|(leftover, fate)| {
+            let objects = leftover.things.iter();
+            let objects = objects
+                .map(|thing| json!({"kind": thing.kind.as_str(), "name": thing.name}))
+                .collect::<Vec<_>>();
+            json!({
+                "namespace": leftover.namespace,
+                "run": leftover.run,
+                "state": leftover.life.as_str(),
+                "fate": match fate {
+                    Fate::Removed => "removed",
+                    Fate::WouldBeRemoved => "would-be-removed",
+                    Fate::LeftAlone => "left-alone",
+                },
+                "objects": objects,
+            })
+        })
+        .collect();
+    json!({"schema": "prober.dev/clean/v1", "runs": runs})
+}
+
+/// A name that a run can have: a label's value (RFC 1123 label).
+fn run_name(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty()
+        && text.len() <= 63
+        && text
+            .bytes()
+            .all(|byte| byte == b'-' || byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    if is_name {
+        return Ok(text.to_owned());
+    }
+    Err("no run has such a name: `prober clean --dry-run` lists those there are".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use controller::leftovers::Thing;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(words: &[&str]) -> CleanArgs {
+        let words = [&["prober", "clean"], words].concat();
+        match Cli::try_parse_from(words)
+            .expect("the words go together")
+            .command
+        {
+            Command::Clean(args) => args,
+            other => panic!("{other:?} does not clean"),
+        }
+    }
+
+    fn leftover(run: &str, life: Life) -> Leftover {
+        let thing = |kind, name: &str| Thing {
+            kind,
+            name: name.to_owned(),
+            uid: String::new(),
+            owners: Vec::new(),
+        };
+        Leftover {
+            namespace: "prod".to_owned(),
+            run: run.to_owned(),
+            life,
+            things: vec![
+                thing(Kind::Job, run),
+                thing(Kind::Pod, "a"),
+                thing(Kind::Pod, "b"),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_alive_is_left_alone_unless_it_is_named() {
+        for (words, life, expected) in [
+            ([].as_slice(), Life::Alive, Fate::LeftAlone),
+            (&["--dry-run"], Life::Alive, Fate::LeftAlone),
+            (&["--run", "prober-a"], Life::Alive, Fate::Removed),
+            (
+                &["--run", "prober-a", "--dry-run"],
+                Life::Alive,
+                Fate::WouldBeRemoved,
+            ),
+            (&[], Life::Over, Fate::Removed),
+            (&[], Life::Orphaned, Fate::Removed),
+            (&["-A", "--dry-run"], Life::Orphaned, Fate::WouldBeRemoved),
+        ] {
+            let found = fate(&args(words), &leftover("prober-a", life));
+            assert_eq!(found, expected, "{words:?} {life:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_reads_like_this() {
+        let done = [
+            (leftover("prober-a", Life::Over), Fate::Removed),
+            (leftover("prober-b", Life::Orphaned), Fate::WouldBeRemoved),
+            (leftover("prober-c", Life::Alive), Fate::LeftAlone),
+        ];
+        let json = serde_json::to_string_pretty(&document(&done)).expect("JSON");
+        insta::assert_snapshot!(format!("{}{}\n{json}", text(&done), text(&[])));
+    }
+
+    #[test]
+    fn a_name_that_is_no_labels_value_is_refused() {
+        assert!(run_name("prober-k3x9q2").is_ok());
+        for name in ["", "a=b", "a,b", "A", &"a".repeat(64)] {
+            assert!(run_name(name).is_err(), "{name}");
+        }
+    }
+}

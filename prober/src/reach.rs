@@ -1,0 +1,34 @@
+//! Which cluster is meant, in the words that kubectl takes.
+
+use std::path::PathBuf;
+
+use controller::connection::Reach;
+
+/// Which cluster, as whom, and in which namespace.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ReachArgs {
+    /// The kubeconfig [default: as kubectl: $KUBECONFIG, else ~/.kube/config, else the service
+    /// account of this pod]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "CONTEXT")]
+    pub(crate) context: Option<String>,
+
+    /// The namespace to work in [default: the context's, else default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+}
+
+impl ReachArgs {
+    /// As the controller takes it.
+    pub(crate) fn reach(&self) -> Reach {
+        Reach {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            namespace: self.namespace.clone(),
+        }
+    }
+}

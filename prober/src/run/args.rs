@@ -1,0 +1,339 @@
+//! What can be typed after `prober run`, and which of it goes together.
+
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::ValueEnum;
+use controller::selection::NodeChoice;
+use prober_core::observation::Tier;
+use prober_lab::FaultAt;
+
+use crate::cli::{Families, Form, TierArg, duration};
+use crate::reach::ReachArgs;
+
+/// The image of this version's agent, as `make image` names it.
+pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("CARGO_PKG_VERSION"));
+
+/// Probes every path and says what is broken.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "What is placed in a cluster is removed again, also after Ctrl-C; after kill -9 the cluster \
+    removes it by itself when --timeout is over.\n\n\
+    Exit status: 0 healthy, 1 a path fails, 2 could not run.\n\n\
+    Examples:\n  \
+    prober run --node ip-10-0-3-17\n  \
+    prober run --all --context staging -n prober -o json > report.json\n  \
+    prober run --node ip-10-0-3-17 --require-tier T1 --pcapng failing.pcapng\n  \
+    prober run --lab\n  \
+    prober run --lab --fault bridge-netfilter-off@node-1\n  \
+    prober run --lab --nodes 3 --node node-2 --family dual -o json > report.json\n  \
+    prober run --lab --fault packet-loss --probes 2000 --pcapng failing.pcapng"
+)]
+pub(crate) struct RunArgs {
+    /// A node to probe; may be given several times [default: none; in the lab every node]
+    #[arg(long = "node", value_name = "NODE", value_parser = node_name)]
+    pub(crate) selected: Vec<String>,
+
+    /// How many other nodes each node is paired with
+    #[arg(long, value_name = "N", default_value_t = 3, env = "PROBER_PEERS")]
+    pub(crate) peers: usize,
+
+    /// How many servers, endpoints of the test Service, each node gets
+    #[arg(long, value_name = "N", default_value = "1", env = "PROBER_SERVERS")]
+    pub(crate) servers: NonZeroU8,
+
+    /// The IP families to probe
+    #[arg(long, value_enum, default_value = "auto", env = "PROBER_FAMILY")]
+    pub(crate) family: Families,
+
+    /// When the run gives up, such as 90s: what is not up by then has failed
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, env = "PROBER_TIMEOUT")]
+    pub(crate) timeout: Duration,
+
+    /// When a probe without an answer has failed, such as 800ms or 3.5s
+    #[arg(long, value_name = "DURATION", default_value = "3.5s", value_parser = duration, env = "PROBER_PROBE_DEADLINE")]
+    pub(crate) probe_deadline: Duration,
+
+    /// Crafted probes per path
+    #[arg(long, value_name = "N", default_value_t = 100, env = "PROBER_PROBES")]
+    pub(crate) probes: u32,
+
+    /// The most evidence to gather
+    #[arg(long, value_enum, default_value = "T2", env = "PROBER_TIER")]
+    pub(crate) tier: TierArg,
+
+    /// The least evidence to be content with: below it the run does not start (exit status 2)
+    #[arg(long, value_enum, value_name = "TIER")]
+    pub(crate) require_tier: Option<TierArg>,
+
+    /// The form of the report
+    #[arg(short, long, value_enum, default_value = "text", env = "PROBER_OUTPUT")]
+    pub(crate) output: Form,
+
+    /// Also write the failing probes' packets of both ends, with comments for Wireshark
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcapng: Option<PathBuf>,
+
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// In a cluster
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
+    /// In the lab
+    #[command(flatten)]
+    pub(crate) lab: LabArgs,
+}
+
+/// What only a cluster takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArgs {
+    /// Probe every node of the cluster
+    #[arg(long, conflicts_with = "selected")]
+    pub(crate) all: bool,
+
+    /// Which cluster
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    /// The agent's image
+    #[arg(long, value_name = "IMAGE", default_value = AGENT_IMAGE, env = "PROBER_IMAGE")]
+    pub(crate) image: String,
+
+    /// Whether nodes are asked what they say of themselves, by a pod in the node's own network
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(crate) node_facts: NodeFactsArg,
+
+    /// Leave everything in place at the end, to look at: until the timeout, or `prober clean`
+    #[arg(long)]
+    pub(crate) keep: bool,
+
+    /// Say on standard error how many requests the API server got
+    #[arg(long, hide = true)]
+    pub(crate) count_requests: bool,
+}
+
+/// What only the lab takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Lab")]
+pub(crate) struct LabArgs {
+    /// Build a network of namespaces and probe that
+    #[arg(
+        long,
+        conflicts_with_all = ["all", "kubeconfig", "context", "namespace", "keep", "require_tier"]
+    )]
+    pub(crate) lab: bool,
+
+    /// How many nodes the lab has
+    #[arg(long, value_name = "N", default_value_t = 2, env = "PROBER_NODES")]
+    pub(crate) nodes: u8,
+
+    /// Break the lab first; may be given several times (`prober lab faults` lists them)
+    #[arg(long = "fault", value_name = "FAULT[@NODE]", requires = "lab")]
+    pub(crate) faults: Vec<FaultAt>,
+}
+
+/// Whether nodes are asked what they say of themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NodeFactsArg {
+    /// Where the namespace allows it; else causes that need it are at most consistent
+    Auto,
+    /// Never: the run is of tier T1 at most
+    Never,
+    /// Always: where the namespace refuses it the run does not start
+    Always,
+}
+
+/// Where a run takes place.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// In a network of namespaces.
+    Lab,
+    /// In a cluster, on these nodes.
+    Cluster(NodeChoice),
+}
+
+impl RunArgs {
+    /// Where the run takes place. Fails where nothing says so.
+    pub(crate) fn place(&self) -> anyhow::Result<Place> {
+        if self.lab.lab {
+            return Ok(Place::Lab);
+        }
+        if self.cluster.all {
+            return Ok(Place::Cluster(NodeChoice::All));
+        }
+        if self.selected.is_empty() {
+            bail!(
+                "say what to probe: --node NODE (several times for several; `kubectl get nodes` lists them), \
+                 --all for every node of the cluster, or --lab for a network made on this machine"
+            );
+        }
+        Ok(Place::Cluster(NodeChoice::Named(
+            self.selected.iter().cloned().collect(),
+        )))
+    }
+
+    /// The most evidence that this run may gather. Fails where that is less than it requires.
+    pub(crate) fn most_evidence(&self) -> anyhow::Result<Tier> {
+        let asked = Tier::from(self.tier);
+        let (most, because) = match self.cluster.node_facts {
+            NodeFactsArg::Never if asked > Tier::T1 => (Tier::T1, "--node-facts never".to_owned()),
+            NodeFactsArg::Never | NodeFactsArg::Auto => (asked, format!("--tier {asked}")),
+            NodeFactsArg::Always if asked < Tier::T2 => bail!(
+                "--node-facts always is evidence of tier T2, and --tier {asked} forbids it: leave out one of them"
+            ),
+            NodeFactsArg::Always => (asked, format!("--tier {asked}")),
+        };
+        match self.require_tier.map(Tier::from) {
+            Some(least) if least > most => bail!(
+                "--require-tier {least} asks for more than {because} allows: leave out one of them"
+            ),
+            Some(_) | None => Ok(most),
+        }
+    }
+}
+
+/// A name that a node can have (RFC 1123 subdomain, as Kubernetes checks it).
+fn node_name(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_digit() || byte.is_ascii_lowercase())
+    };
+    if text.len() <= 253 && text.split('.').all(is_label) {
+        return Ok(text.to_owned());
+    }
+    Err(
+        "no node has such a name: it is made of a-z, 0-9, '-' and '.', as `kubectl get nodes` shows it"
+            .to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn run(words: &[&str]) -> RunArgs {
+        let words = [&["prober", "run"], words].concat();
+        match Cli::try_parse_from(words)
+            .expect("the words go together")
+            .command
+        {
+            Command::Run(args) => args,
+            other => panic!("{other:?} is no run"),
+        }
+    }
+
+    fn refused(words: &[&str]) -> String {
+        let words = [&["prober", "run"], words].concat();
+        Cli::try_parse_from(words)
+            .expect_err("the words contradict each other")
+            .to_string()
+    }
+
+    #[test]
+    fn a_run_that_names_no_place_is_told_which_there_are() {
+        let error = run(&[]).place().unwrap_err().to_string();
+        for word in ["--node", "--all", "--lab"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_named_or_all_and_the_lab_needs_neither() {
+        let named = run(&["--node", "b", "--node", "a", "--node", "b"]);
+        assert!(matches!(
+            named.place(),
+            Ok(Place::Cluster(NodeChoice::Named(names))) if names.iter().eq(["a", "b"])
+        ));
+        assert!(matches!(
+            run(&["--all"]).place(),
+            Ok(Place::Cluster(NodeChoice::All))
+        ));
+        assert!(matches!(run(&["--lab"]).place(), Ok(Place::Lab)));
+        assert!(refused(&["--all", "--node", "a"]).contains("--node"));
+    }
+
+    #[test]
+    fn what_only_a_cluster_takes_is_refused_in_the_lab() {
+        for words in [
+            ["--lab", "--all"].as_slice(),
+            &["--lab", "--keep"],
+            &["--lab", "--context", "c"],
+            &["--lab", "-n", "prod"],
+            &["--lab", "--kubeconfig", "f"],
+            &["--lab", "--require-tier", "T1"],
+        ] {
+            assert!(refused(words).contains("cannot be used with"), "{words:?}");
+        }
+        assert!(refused(&["--all", "--fault", "packet-loss"]).contains("--lab"));
+    }
+
+    #[test]
+    fn a_name_that_no_node_can_have_is_refused_before_anybody_is_asked() {
+        for name in [
+            "",
+            "Node-1",
+            "a/b",
+            "-a",
+            "a-",
+            "a..b",
+            "a_b",
+            "a b",
+            &"a".repeat(254),
+        ] {
+            assert!(node_name(name).is_err(), "{name}");
+        }
+        for name in ["a", "node-1", "ip-10-0-3-17.ec2.internal", "0"] {
+            assert!(node_name(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_required_must_not_be_more_than_what_is_allowed() {
+        for (words, most) in [
+            (&["--all"].as_slice(), Ok(Tier::T2)),
+            (&["--all", "--node-facts", "never"], Ok(Tier::T1)),
+            (
+                &["--all", "--node-facts", "never", "--tier", "T0"],
+                Ok(Tier::T0),
+            ),
+            (&["--all", "--require-tier", "T2"], Ok(Tier::T2)),
+            (
+                &["--all", "--require-tier", "T1", "--tier", "T1"],
+                Ok(Tier::T1),
+            ),
+            (
+                &["--all", "--require-tier", "T1", "--tier", "T0"],
+                Err("--tier T0"),
+            ),
+            (
+                &["--all", "--require-tier", "T2", "--node-facts", "never"],
+                Err("--node-facts never"),
+            ),
+            (
+                &["--all", "--node-facts", "always", "--tier", "T1"],
+                Err("--tier T1"),
+            ),
+        ] {
+            match (run(words).most_evidence(), most) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{words:?}"),
+                (Err(error), Err(word)) => {
+                    assert!(error.to_string().contains(word), "{words:?}: {error}");
+                }
+                (found, expected) => panic!("{words:?}: {found:?}, expected {expected:?}"),
+            }
+        }
+    }
+}

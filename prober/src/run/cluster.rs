@@ -1,0 +1,205 @@
+//! A run on a cluster: asked first, then placed, probed, removed and told.
+
+use std::ffi::OsString;
+use std::hash::{BuildHasher as _, RandomState};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use controller::connection::{Connection, Surroundings, connect};
+use controller::fleet::{Afterwards, ClusterFleet, Setting};
+use controller::manifest::{Families, Manifest, NodePorts, Privilege, run_name};
+use controller::posture::{HostNetwork, NodeFactsWish, Wish};
+use controller::preflight::{Cleared, Intent, Shapes, preflight};
+use controller::runtime::Runtime;
+use controller::selection::NodeChoice;
+use controller::site::{self, Site};
+use prober_core::family::Family;
+use prober_core::observation::Tier;
+use prober_core::run::{FleetEvent, MAX_SLOTS, Run, RunSpec};
+use prober_core::topology::{Role, Route};
+
+use super::args::NodeFactsArg;
+use super::{ECHO_BYTES, KERNEL_PROBES, RunArgs, progress, tell};
+use crate::drive::{drive, now};
+use crate::show;
+
+/// How much longer than the run's timeout the cluster keeps what was placed, if nobody removes it: for the probes of a
+/// run whose pods were late, and for its leaving.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How much earlier than the run the fleet loses patience with a pod: it knows why, the run only that.
+const HEAD_START: Duration = Duration::from_secs(1);
+
+/// Runs.
+pub(super) fn in_cluster(
+    args: &RunArgs,
+    choice: NodeChoice,
+    words: &[OsString],
+) -> anyhow::Result<ExitCode> {
+    let started = now();
+    let progress = progress(args);
+    progress.say("asking the cluster");
+    let runtime = Runtime::start().context("start what talks to the cluster")?;
+    let reach = args.cluster.reach.reach();
+    let connection = runtime.block_on(connect(&reach, &Surroundings::here()))?;
+    let nonce = RandomState::new().hash_one(started);
+    let families = args.family.list(&[Family::Ipv4, Family::Ipv6]);
+    let draft = draft(args, &connection, nonce, &families);
+    let intent = intent(args, choice, &draft)?;
+    let cleared = runtime.block_on(preflight(&connection, &intent))?;
+    let spec = spec(args, &draft, nonce, families, &cleared);
+    let setting = setting(args, draft, &spec, &cleared);
+
+    let run = setting.manifest.run.clone();
+    let requests = connection.requests.clone();
+    let (commands, orders) = mpsc::channel();
+    let (tellers, events) = mpsc::channel();
+    let interrupts = Interrupts::catch(tellers.clone())?;
+    let fleet = ClusterFleet::start(runtime.handle(), connection, setting, orders, tellers)
+        .context("start the thread that holds the cluster")?;
+    let mut finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
+    drop(commands);
+    progress.clear();
+    if interrupts.is_left() {
+        finished.notes.push(format!(
+            "left before everything was removed: the cluster does it, and `prober clean --run {run}` at once"
+        ));
+        runtime.abandon();
+    } else {
+        fleet.join();
+    }
+    if args.cluster.count_requests {
+        show::aside(&format!("{} requests to the API server", requests.made()));
+    }
+    finished.notes.splice(0..0, cleared.notes);
+    tell(args, &finished, words, started)
+}
+
+/// What is placed, as far as it is known before the cluster was asked.
+fn draft(args: &RunArgs, connection: &Connection, nonce: u64, families: &[Family]) -> Manifest {
+    Manifest {
+        run: run_name(nonce),
+        namespace: connection.namespace.clone(),
+        image: args.cluster.image.clone(),
+        lifetime: args.timeout + GRACE,
+        privilege: Privilege::Packets,
+        families: match families {
+            [only] => Families::Only(*only),
+            _ => Families::Available,
+        },
+        slots: 0,
+        node_ports: NodePorts::Asked,
+    }
+}
+
+fn intent(args: &RunArgs, choice: NodeChoice, draft: &Manifest) -> anyhow::Result<Intent> {
+    Ok(Intent {
+        run: draft.run.clone(),
+        choice,
+        peers: args.peers,
+        wish: Wish {
+            most: args.most_evidence()?,
+            least: args.require_tier.map_or(Tier::T0, Tier::from),
+            node_facts: match args.cluster.node_facts {
+                NodeFactsArg::Auto => NodeFactsWish::Auto,
+                NodeFactsArg::Never => NodeFactsWish::Never,
+                NodeFactsArg::Always => NodeFactsWish::Always,
+            },
+        },
+        shapes: Shapes {
+            capture: draft.trial(Role::Client, Privilege::Packets),
+            plain: draft.trial(Role::Client, Privilege::None),
+            host: draft.trial(Role::Host, Privilege::None),
+        },
+    })
+}
+
+fn spec(
+    args: &RunArgs,
+    draft: &Manifest,
+    nonce: u64,
+    families: Vec<Family>,
+    cleared: &Cleared,
+) -> RunSpec {
+    let routes = Route::ALL.into_iter().filter(|route| match route {
+        Route::HostNetwork => cleared.posture.host_network == HostNetwork::Allowed,
+        Route::PodIp
+        | Route::ClusterIp
+        | Route::ClusterIpAny
+        | Route::ProberLocal
+        | Route::Hairpin
+        | Route::NodePort => true,
+    });
+    RunSpec {
+        run: draft.run.clone(),
+        pod_prefix: format!("{}-", draft.run),
+        nonce,
+        nodes: cleared.selection.nodes.clone(),
+        selected: cleared.selection.selected.clone(),
+        peers: args.peers,
+        servers_per_node: args.servers,
+        routes: routes.collect(),
+        families,
+        tier: cleared.posture.tier,
+        kernel_probes: KERNEL_PROBES,
+        raw_probes: args.probes,
+        echo_bytes: ECHO_BYTES,
+        deadline: args.probe_deadline,
+        patience: args.timeout,
+    }
+}
+
+fn setting(args: &RunArgs, draft: Manifest, spec: &RunSpec, cleared: &Cleared) -> Setting {
+    let servers = spec.placed_nodes().len() * usize::from(spec.servers_per_node.get());
+    Setting {
+        manifest: Manifest {
+            privilege: if spec.tier >= Tier::T1 {
+                Privilege::Packets
+            } else {
+                Privilege::None
+            },
+            slots: u16::try_from(servers.min(MAX_SLOTS)).unwrap_or_default(),
+            ..draft
+        },
+        sites: cleared
+            .nodes
+            .iter()
+            .map(|node| (site::name(node), Site::of(node)))
+            .collect(),
+        patience: args.timeout.saturating_sub(HEAD_START),
+        afterwards: if args.cluster.keep {
+            Afterwards::Keep
+        } else {
+            Afterwards::Remove
+        },
+    }
+}
+
+/// Ctrl-C, counted: the first ends the run, the second its leaving.
+struct Interrupts(Arc<AtomicUsize>);
+
+impl Interrupts {
+    fn catch(tellers: Sender<FleetEvent>) -> anyhow::Result<Self> {
+        let counted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&counted);
+        ctrlc::set_handler(move || {
+            let event = match count.fetch_add(1, Ordering::AcqRel) {
+                0 => FleetEvent::Interrupted,
+                _ => FleetEvent::Removed,
+            };
+            // A run that has stopped listening has ended: nobody is left to tell.
+            drop(tellers.send(event));
+        })
+        .context("catch Ctrl-C")?;
+        Ok(Self(counted))
+    }
+
+    /// Whether the removal was not waited for.
+    fn is_left(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 1
+    }
+}
