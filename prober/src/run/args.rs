@@ -164,6 +164,10 @@ impl RunArgs {
         if self.lab.lab {
             return Ok(Place::Lab);
         }
+        // clap waives what `--fault` requires where `--all` forbids it.
+        if !self.lab.faults.is_empty() {
+            bail!("--fault breaks the lab, never a cluster: give --lab as well");
+        }
         if self.cluster.all {
             return Ok(Place::Cluster(NodeChoice::All));
         }
@@ -277,7 +281,9 @@ mod tests {
         ] {
             assert!(refused(words).contains("cannot be used with"), "{words:?}");
         }
-        assert!(refused(&["--all", "--fault", "packet-loss"]).contains("--lab"));
+        let broken = run(&["--all", "--fault", "packet-loss"]);
+        assert!(broken.place().unwrap_err().to_string().contains("--lab"));
+        assert!(refused(&["--node", "a", "--fault", "packet-loss"]).contains("--lab"));
     }
 
     #[test]
@@ -303,7 +309,7 @@ mod tests {
     #[test]
     fn what_is_required_must_not_be_more_than_what_is_allowed() {
         for (words, most) in [
-            (&["--all"].as_slice(), Ok(Tier::T2)),
+            (["--all"].as_slice(), Ok(Tier::T2)),
             (&["--all", "--node-facts", "never"], Ok(Tier::T1)),
             (
                 &["--all", "--node-facts", "never", "--tier", "T0"],
