@@ -91,7 +91,7 @@ impl Ground {
                     at(&internal, port)
                 })
                 .collect(),
-            not_ready: Vec::new(),
+            slices: None,
             rules: Rules::Underway,
         })
     }
