@@ -100,12 +100,12 @@ impl AnswerError {
 
 /// Whether the client never got as far as asking. Middleware hands its errors on in a box.
 fn is_login(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Service(inner) => inner
-            .downcast_ref::<kube::Error>()
-            .is_some_and(|error| matches!(error, kube::Error::Auth(_))),
-        _ => matches!(error, kube::Error::Auth(_)),
-    }
+    let error = if let kube::Error::Service(inner) = error {
+        inner.downcast_ref::<kube::Error>()
+    } else {
+        Some(error)
+    };
+    matches!(error, Some(kube::Error::Auth(_)))
 }
 
 /// The words of the innermost error, which is the one that happened; the others only pass it on.

@@ -85,9 +85,10 @@ impl ClusterFleet {
         thread::Builder::new()
             .name("cluster-orders".to_owned())
             .spawn(move || {
-                commands
-                    .into_iter()
-                    .try_for_each(|command| orders.send(command))
+                // A desk that is gone takes no more of them.
+                while let Ok(command) = commands.recv()
+                    && orders.send(command).is_ok()
+                {}
             })?;
         let desk = Desk::new(connection, setting, events);
         let thread = thread::Builder::new()

@@ -162,6 +162,10 @@ fn life(job: &Job) -> Life {
 mod tests {
     use super::*;
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "JSON is written where it is passed"
+    )]
     fn job(run: &str, status: serde_json::Value) -> Job {
         serde_json::from_value(serde_json::json!({
             "metadata": meta(run, run, &[]),

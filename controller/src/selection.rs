@@ -352,6 +352,10 @@ pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<
 mod tests {
     use super::*;
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "JSON is written where it is passed"
+    )]
     fn node(name: &str, spec: serde_json::Value, ready: &str) -> NodeSeen {
         let message = "Kubelet stopped posting node status.";
         NodeSeen::of(

@@ -242,6 +242,10 @@ mod tests {
 
     use super::*;
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "JSON is written where it is passed"
+    )]
     fn of(status: Value) -> Standing {
         of_pod(json!({
             "spec": {"containers": [{"name": "agent", "image": "prober.dev/prober-agent:0.1.0"}]},
@@ -254,6 +258,10 @@ mod tests {
         standing(&pod, &NodeName::new("node-1"))
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "JSON is written where it is passed"
+    )]
     fn container(state: Value) -> Value {
         json!({
             "phase": "Pending",
@@ -285,7 +293,9 @@ mod tests {
         .into_iter()
         .map(|status| match of(status) {
             Standing::Failed(sentence) => sentence,
-            other => panic!("{other:?} is no failure"),
+            other @ (Standing::Waiting(_) | Standing::Running(_)) => {
+                panic!("{other:?} is no failure")
+            },
         })
         .collect();
         insta::assert_snapshot!(sentences.join("\n"));
@@ -327,7 +337,7 @@ mod tests {
         .into_iter()
         .map(|status| match of(status) {
             Standing::Waiting(what) => what,
-            other => panic!("{other:?} does not wait"),
+            other @ (Standing::Running(_) | Standing::Failed(_)) => panic!("{other:?} does not wait"),
         })
         .collect();
         insta::assert_snapshot!(waits.join("\n"));

@@ -86,7 +86,7 @@ mod tests {
             lines in proptest::collection::vec("[a-z]{0,6}", 0..20),
             cuts in proptest::collection::vec(0_usize..150, 0..8),
         ) {
-            let log: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let log: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
             prop_assert_eq!(read(log.as_bytes(), &cuts), lines);
         }
     }

@@ -187,11 +187,12 @@ impl RunArgs {
         let asked = Tier::from(self.tier);
         let (most, because) = match self.cluster.node_facts {
             NodeFactsArg::Never if asked > Tier::T1 => (Tier::T1, "--node-facts never".to_owned()),
-            NodeFactsArg::Never | NodeFactsArg::Auto => (asked, format!("--tier {asked}")),
             NodeFactsArg::Always if asked < Tier::T2 => bail!(
                 "--node-facts always is evidence of tier T2, and --tier {asked} forbids it: leave out one of them"
             ),
-            NodeFactsArg::Always => (asked, format!("--tier {asked}")),
+            NodeFactsArg::Never | NodeFactsArg::Auto | NodeFactsArg::Always => {
+                (asked, format!("--tier {asked}"))
+            }
         };
         match self.require_tier.map(Tier::from) {
             Some(least) if least > most => bail!(
