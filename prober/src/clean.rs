@@ -174,13 +174,13 @@ mod tests {
 
     fn args(words: &[&str]) -> CleanArgs {
         let words = [&["prober", "clean"], words].concat();
-        match Cli::try_parse_from(words)
+        let command = Cli::try_parse_from(words)
             .expect("the words go together")
-            .command
-        {
-            Command::Clean(args) => args,
-            other => panic!("{other:?} does not clean"),
-        }
+            .command;
+        let Command::Clean(args) = command else {
+            panic!("{command:?} does not clean")
+        };
+        args
     }
 
     fn leftover(run: &str, life: Life) -> Leftover {

@@ -231,13 +231,13 @@ mod tests {
 
     fn run(words: &[&str]) -> RunArgs {
         let words = [&["prober", "run"], words].concat();
-        match Cli::try_parse_from(words)
+        let command = Cli::try_parse_from(words)
             .expect("the words go together")
-            .command
-        {
-            Command::Run(args) => args,
-            other => panic!("{other:?} is no run"),
-        }
+            .command;
+        let Command::Run(args) = command else {
+            panic!("{command:?} is no run")
+        };
+        args
     }
 
     fn refused(words: &[&str]) -> String {

@@ -18,7 +18,7 @@ use crate::topology::{AgentId, NodeName, PathId};
 pub(super) const SUSPICION: Duration = Duration::from_millis(1_500);
 
 /// How long a plan may take to its agent.
-const DELIVERY: Duration = Duration::from_secs(3);
+pub(super) const DELIVERY: Duration = Duration::from_secs(3);
 
 /// How long agents have for their last lines after the last probe's outcome.
 const LINGER: Duration = Duration::from_millis(450);

@@ -135,15 +135,25 @@ fn role() -> impl Strategy<Value = Role> {
     ]
 }
 
-/// Whether one of these packets is what an established outcome needs.
+/// Whether one of these packets is what an established outcome needs: the answer, or to whoever
+/// drives the own kernel's refusal of it, which it sends to nothing else.
 fn was_answered(observations: &[Observation], knows_isn: bool) -> bool {
+    let refused = |observation: &Observation| {
+        knows_isn
+            && observation.direction == Direction::Sent
+            && observation.packet.tcp_src() == Some(client())
+            && observation.packet.tcp_dst() == Some(service())
+            && (observation.packet.tcp())
+                .is_some_and(|(_, tcp)| tcp.flags == TcpFlags::RST && tcp.seq == ISN.add(1))
+    };
     observations.iter().any(|observation| {
-        observation.direction == Direction::Received
-            && observation.packet.tcp_src() == Some(service())
-            && observation.packet.tcp_dst() == Some(client())
-            && observation.packet.tcp().is_some_and(|(_, tcp)| {
-                tcp.flags.is_syn_ack() && (!knows_isn || tcp.ack == ISN.add(1))
-            })
+        refused(observation)
+            || observation.direction == Direction::Received
+                && observation.packet.tcp_src() == Some(service())
+                && observation.packet.tcp_dst() == Some(client())
+                && observation.packet.tcp().is_some_and(|(_, tcp)| {
+                    tcp.flags.is_syn_ack() && (!knows_isn || tcp.ack == ISN.add(1))
+                })
     })
 }
 
