@@ -6,32 +6,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use prober_core::event::Event;
-use prober_core::family::Family;
 use prober_core::plan::{
     Accept, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, RESPONDER_PORT, Reading, ResponderPlan,
 };
-use prober_core::run::{self, FleetEvent, Placement, Published};
-use prober_core::topology::{AgentId, NodeName, Role};
+use prober_core::run::{self, FleetEvent, Placement};
+use prober_core::topology::{AgentId, Role};
 
 use crate::agents::{AgentError, Agents};
 use crate::fault::{Fault, Site, SliceChange, Step, impostor_name};
 use crate::network::{Lab, LabError};
-use crate::proxy::{self, Endpoint, Endpoints};
+use crate::proxy::{self, Endpoint};
 use crate::topology::{Node, Pod, UnknownPlace};
 use crate::{namespace, topology};
 
 /// The fleet behind two channels.
 mod channels;
+/// Where the test Services lead.
+mod publication;
 
 pub use channels::LabFleet;
-
-const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 /// How long the agents of a lab that is to stay up may be silent while they start.
 const AGENTS_PATIENCE: Duration = Duration::from_secs(5);
@@ -290,99 +288,6 @@ impl Fleet {
         }
         plan
     }
-
-    fn publish_again(&mut self) -> Result<(), FleetError> {
-        let endpoint = |agent: &AgentId| -> Result<Endpoint, UnknownPlace> {
-            Ok(Endpoint::of(self.lab.spec().pod(&agent.pod)?))
-        };
-        let any: Vec<Endpoint> = self
-            .asked
-            .any
-            .iter()
-            .map(endpoint)
-            .collect::<Result<_, _>>()?;
-        let slots: Vec<Endpoint> = self
-            .asked
-            .slots
-            .iter()
-            .map(endpoint)
-            .collect::<Result<_, _>>()?;
-        let local: Vec<Endpoint> = self
-            .asked
-            .local
-            .iter()
-            .map(endpoint)
-            .collect::<Result<_, _>>()?;
-        let mut slices = Endpoints {
-            slots: (0..).zip(slots).collect(),
-            any: any.into_iter().collect(),
-            local: local.into_iter().collect(),
-        };
-        for change in &self.changes {
-            apply(*change, &mut slices);
-        }
-        Ok(self.lab.publish(slices)?)
-    }
-
-    /// What the EndpointSlices say by now, every fault's change included.
-    fn slices(&self) -> run::Slices {
-        let said = self.lab.slices();
-        let both = |endpoint: &Endpoint, ready| {
-            FAMILIES.map(|family| run::SliceEndpoint {
-                address: SocketAddr::new(endpoint.address(family), RESPONDER_PORT),
-                node: NodeName::new(endpoint.node.name()),
-                ready,
-            })
-        };
-        let slots = (0..).zip(&self.asked.slots).map(|(slot, _): (u8, _)| {
-            let endpoint = said.slots.get(&slot);
-            endpoint.map_or_else(Vec::new, |one| both(one, true).to_vec())
-        });
-        let asked = self.asked.local.iter();
-        let asked = asked.filter_map(|agent| self.lab.spec().pod(&agent.pod).ok());
-        let local = asked.map(Endpoint::of);
-        run::Slices {
-            slots: slots.collect(),
-            any: said.any.iter().flat_map(|one| both(one, true)).collect(),
-            local: local
-                .flat_map(|one| both(&one, said.local.contains(&one)))
-                .collect(),
-        }
-    }
-
-    /// Where the test Services are, and what is behind them.
-    pub fn published(&self) -> Published {
-        let both = |port: u16| {
-            FAMILIES
-                .map(|family| SocketAddr::new(proxy::cluster_ip(family), port))
-                .to_vec()
-        };
-        Published {
-            slots: (0..)
-                .zip(&self.asked.slots)
-                .map(|(slot, _): (u16, _)| both(proxy::SLOT_PORT + slot))
-                .collect(),
-            any: both(proxy::BALANCED_PORT),
-            local: FAMILIES
-                .map(|family| {
-                    SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT)
-                })
-                .to_vec(),
-            node_ports: (0..)
-                .zip(&self.asked.slots)
-                .map(|(slot, agent): (u16, _)| {
-                    let node = self.lab.spec().node(agent.node.as_str()).ok();
-                    let at = |family| {
-                        let node = node?.underlay(family);
-                        Some(SocketAddr::new(node, proxy::NODE_PORT + slot))
-                    };
-                    FAMILIES.into_iter().filter_map(at).collect()
-                })
-                .collect(),
-            slices: Some(self.slices()),
-            rules: run::Rules::Written,
-        }
-    }
 }
 
 /// The name of a pod's agent, which is the pod's.
@@ -405,25 +310,5 @@ pub fn responder_plan(agent: &AgentId) -> Plan {
         facts: Reading::Skip,
         awaits: Vec::new(),
         probes: Vec::new(),
-    }
-}
-
-fn apply(change: SliceChange, slices: &mut Endpoints) {
-    match change {
-        SliceChange::Empty(node) => {
-            let server = Endpoint::of(topology::server(node));
-            slices.slots.retain(|_, endpoint| *endpoint != server);
-        }
-        SliceChange::Dead(node) => {
-            let server = Endpoint::of(topology::server(node));
-            for endpoint in slices
-                .slots
-                .values_mut()
-                .filter(|endpoint| **endpoint == server)
-            {
-                *endpoint = Endpoint::dead(node);
-            }
-        }
-        SliceChange::NotReady(node) => slices.local.retain(|endpoint| endpoint.node != node),
     }
 }
