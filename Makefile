@@ -3,10 +3,10 @@
 # ip, iptables and their like live where a plain user's PATH does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help demo test check lint lab image bench fuzz completions man deps
+.PHONY: help demo test check lint lab image cluster cluster-down bench fuzz completions man deps
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 demo: ## Break the lab as the founding incident did, and see it named
 	@scripts/demo
@@ -32,6 +32,13 @@ lab: ## Keep a healthy lab up in this terminal, to break by hand
 
 image: ## Make target/image/prober-agent.tar and print the reference that --image wants (ARCH=aarch64)
 	@scripts/image $(ARCH)
+
+cluster: ## Leave a real Kubernetes up, and open a shell in it (as root)
+	@scripts/deps cluster
+	@tests/cluster/bin/shell $(CLUSTER)
+
+cluster-down: ## End that Kubernetes
+	@tests/cluster/bin/down
 
 bench: ## Measure the figures of the README beside zmap and an epoll loop
 	scripts/bench

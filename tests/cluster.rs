@@ -1,0 +1,43 @@
+//! A real Kubernetes, made for the test: it comes up, it can be broken as the list of faults says, and nothing of it stays.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test says why it was left out, and what takes it minutes the first time"
+)]
+
+#[path = "cluster/boxes.rs"]
+mod boxes;
+#[path = "cluster/bringup.rs"]
+mod bringup;
+#[path = "cluster/endings.rs"]
+mod endings;
+#[path = "cluster/faults.rs"]
+mod faults;
+#[path = "cluster/harness.rs"]
+mod harness;
+
+use libtest_mimic::Arguments;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // What breaks a node breaks it for every test.
+    arguments.test_threads = arguments.test_threads.or(Some(1));
+    let mut trials = Vec::new();
+    trials.extend(bringup::trials());
+    trials.extend(faults::trials());
+    trials.extend(endings::trials());
+    if !arguments.list
+        && let Err(reason) = harness::can_run()
+    {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "nothing may be left out here: {reason}"
+        );
+        println!("left out: every test of the cluster, since {reason}");
+        trials.clear();
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    harness::end_all();
+    conclusion.exit();
+}

@@ -1,0 +1,218 @@
+//! Faults do what their rows say, and mending them leaves nothing: judged by plain connects, without prober.
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{self, Cluster, NFTABLES, Shape, USUAL, wait_until};
+
+/// What a fault on a node does to the connects of that node's client and server.
+struct Row {
+    fault: &'static str,
+    node: &'static str,
+    aim: &'static str,
+    fails: &'static [&'static str],
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        fault: "bridge-netfilter-off",
+        node: "node-1",
+        aim: "",
+        fails: &[
+            "cluster-ip local ipv4 timeout",
+            "cluster-ip node-1 ipv4 timeout",
+        ],
+    },
+    Row {
+        fault: "bridge-netfilter-off-v6",
+        node: "node-1",
+        aim: "",
+        fails: &[
+            "cluster-ip local ipv6 timeout",
+            "cluster-ip node-1 ipv6 timeout",
+        ],
+    },
+    Row {
+        fault: "hairpin-off",
+        node: "node-2",
+        aim: "",
+        fails: &["hairpin node-2 ipv4 timeout", "hairpin node-2 ipv6 timeout"],
+    },
+    Row {
+        fault: "missing-masquerade",
+        node: "node-1",
+        aim: "",
+        fails: &["hairpin node-1 ipv4 timeout", "hairpin node-1 ipv6 timeout"],
+    },
+    Row {
+        fault: "policy-reject-icmp",
+        node: "node-1",
+        aim: "boxes/server-node-1",
+        fails: &[
+            "cluster-ip local ipv4 unreachable",
+            "cluster-ip local ipv6 prohibited",
+            "cluster-ip node-1 ipv4 unreachable",
+            "cluster-ip node-1 ipv6 prohibited",
+            "hairpin node-1 ipv4 unreachable",
+            "hairpin node-1 ipv6 prohibited",
+            "pod-ip node-1 ipv4 unreachable",
+            "pod-ip node-1 ipv6 prohibited",
+        ],
+    },
+    Row {
+        fault: "endpoint-frozen",
+        node: "node-2",
+        aim: "boxes/server-node-2",
+        fails: &[
+            "cluster-ip local ipv4 silent",
+            "cluster-ip local ipv6 silent",
+            "cluster-ip node-2 ipv4 silent",
+            "cluster-ip node-2 ipv6 silent",
+            "hairpin node-2 ipv4 silent",
+            "hairpin node-2 ipv6 silent",
+            "pod-ip node-2 ipv4 silent",
+            "pod-ip node-2 ipv6 silent",
+        ],
+    },
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials: Vec<Trial> = ROWS.iter().map(|row| row.trial(USUAL)).collect();
+    // What the other mode of kube-proxy could make different.
+    let founding_and_masquerade = ROWS
+        .iter()
+        .filter(|row| ["bridge-netfilter-off", "missing-masquerade"].contains(&row.fault));
+    trials.extend(founding_and_masquerade.map(|row| row.trial(NFTABLES)));
+    trials.push(harness::on(
+        USUAL,
+        "every fault is mended without a trace",
+        |cluster| mended(cluster, |_| true),
+    ));
+    trials.push(harness::on(
+        NFTABLES,
+        "every fault of the Services' rules is mended without a trace",
+        |cluster| {
+            mended(cluster, |fault| {
+                fault.starts_with("service-") || fault == "missing-masquerade"
+            })
+        },
+    ));
+    trials
+}
+
+impl Row {
+    fn trial(&'static self, shape: Shape) -> Trial {
+        let name = format!("{} on {} does what its row says", self.fault, self.node);
+        harness::on(shape, name, |cluster| self.holds(cluster))
+    }
+
+    fn holds(&self, cluster: &Cluster) -> Result<(), Failed> {
+        let boxes = cluster.boxes()?;
+        boxes.fail_only(cluster, self.node, &[])?;
+        let injected = cluster.inject(self.fault, self.node, self.aim)?;
+        boxes.fail_only(cluster, self.node, self.fails)?;
+        injected.heal()?;
+        boxes.fail_only(cluster, self.node, &[])
+    }
+}
+
+/// Prints what a fault may change on a node.
+const SETTINGS: &str = "
+iptables-save | grep -v '^[*]\\|^COMMIT\\| ACCEPT \\['; ip6tables-save | grep -v '^[*]\\|^COMMIT\\| ACCEPT \\['
+nft list table ip kube-proxy 2>/dev/null; nft list table ip6 kube-proxy 2>/dev/null
+ip route; ip -6 route; ip -o -6 address show dev cni0 scope global | cut -d' ' -f1-7; ip neigh show nud permanent | sort; bridge fdb | grep flannel | sort
+for dev in $(ls /sys/class/net); do ip -o link show $dev; ethtool -k $dev | grep segmentation-offload:; done
+grep . /sys/class/net/cni0/brif/*/hairpin_mode
+sysctl net.ipv4.ip_forward net.ipv4.conf.all.rp_filter net.ipv6.conf.all.forwarding net.bridge
+for program in kubelet proxy flannel; do grep State /proc/$(cat PLACE/$program.pid)/status; done
+";
+
+/// Injects and heals once each fault of the list that is asked for by its name.
+fn mended(cluster: &Cluster, is_asked: impl Fn(&str) -> bool) -> Result<(), Failed> {
+    let boxes = cluster.boxes()?;
+    let healthy = |cluster: &Cluster| {
+        cluster
+            .nodes()
+            .try_for_each(|node| boxes.fail_only(cluster, &node, &[]))
+    };
+    healthy(cluster)?;
+    let before = settings(cluster)?;
+    for fault in cluster.faults()? {
+        if !is_asked(&fault.name) {
+            continue;
+        }
+        let aim = if fault.does.contains("NAMESPACE/POD") {
+            "boxes/server-node-1"
+        } else if fault.does.contains("NAMESPACE/SERVICE:PORT") {
+            "boxes/node-1:probe"
+        } else if fault.does.contains("NAMESPACE/SLICE") {
+            "boxes/by-hand"
+        } else {
+            ""
+        };
+        cluster.inject(&fault.name, "node-1", aim)?.heal()?;
+        let mut after = Vec::new();
+        wait_until("all is as before", || {
+            after = settings(cluster)?;
+            Ok(after == before)
+        })
+        .map_err(|_| format!("{} changed {}", fault.name, changes(&before, &after)))?;
+    }
+    healthy(cluster)
+}
+
+/// The settings of every node, without counters and without what neighbours and processes change by themselves.
+fn settings(cluster: &Cluster) -> Result<Vec<String>, Failed> {
+    let mut all = Vec::new();
+    for node in cluster.nodes() {
+        let script = SETTINGS.replace("PLACE", &cluster.logs_of(&node).display().to_string());
+        let said = cluster.on_node(&node, &["sh", "-c", &script])?;
+        let lines = said.lines().filter(|line| !line.starts_with('#'));
+        // Elements of a set stand in an order of their own, many on a line.
+        let entries =
+            lines.flat_map(|line| line.trim_start_matches("\t\telements = {").split(", "));
+        let entries = entries.map(|entry| entry.trim_matches(['\t', ' ', ',', '}']));
+        all.extend(entries.map(|entry| format!("{node} {}", without_counters(entry))));
+    }
+    all.sort_unstable();
+    let slice = [
+        "get",
+        "endpointslice",
+        "-n",
+        "boxes",
+        "by-hand",
+        "-o",
+        "jsonpath={.endpoints}",
+    ];
+    all.push(cluster.kubectl(&slice)?);
+    Ok(all)
+}
+
+/// A line without `[packets:bytes]` and `counter packets N bytes N`.
+fn without_counters(line: &str) -> String {
+    let words = line.split(' ').filter(|word| !word.starts_with('['));
+    let mut kept: Vec<&str> = Vec::new();
+    let mut skip = 0;
+    for word in words {
+        if word == "packets" || word == "bytes" {
+            skip = 1;
+        } else if skip > 0 {
+            skip -= 1;
+        } else {
+            kept.push(word);
+        }
+    }
+    kept.join(" ")
+}
+
+/// Lines that are only in one of two.
+fn changes(before: &[String], after: &[String]) -> String {
+    let gone = before
+        .iter()
+        .filter(|line| !after.contains(line))
+        .map(|line| format!("\n- {line}"));
+    let new = after
+        .iter()
+        .filter(|line| !before.contains(line))
+        .map(|line| format!("\n+ {line}"));
+    gone.chain(new).collect()
+}

@@ -1,0 +1,3 @@
+module prober.dev/tests/cluster/box
+
+go 1.24.0
