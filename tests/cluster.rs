@@ -6,6 +6,8 @@
     reason = "a test says why it was left out, and what takes it minutes the first time"
 )]
 
+#[path = "cluster/agent.rs"]
+mod agent;
 #[path = "cluster/boxes.rs"]
 mod boxes;
 #[path = "cluster/bringup.rs"]
@@ -26,6 +28,7 @@ fn main() {
     let mut trials = Vec::new();
     trials.extend(bringup::trials());
     trials.extend(faults::trials());
+    trials.extend(agent::trials());
     trials.extend(endings::trials());
     if !arguments.list
         && let Err(reason) = harness::can_run()

@@ -112,7 +112,7 @@ impl Drop for Container {
     fn drop(&mut self) {
         if let Some(child) = self.child().and_then(|child| child.try_into().ok()) {
             // It may have ended already.
-            kill(Pid::from_raw(child), Signal::SIGKILL).ok();
+            let _ended = kill(Pid::from_raw(child), Signal::SIGKILL);
         }
     }
 }
