@@ -3,7 +3,7 @@
 # ip, iptables and their like live where a plain user's PATH does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help demo test check lint lab cluster cluster-down image bench fuzz completions man deps
+.PHONY: help demo test test-cluster check lint lab cluster cluster-down image bench fuzz completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -14,6 +14,10 @@ demo: ## Break the lab as the founding incident did, and see it named
 test: deps lint ## The whole test suite, the lab included (as root, or with user namespaces)
 	cargo test --locked --workspace --no-fail-fast
 
+test-cluster: ## The tests on a real Kubernetes, made for them (as root; the first time builds it: ten minutes)
+	@scripts/deps cluster
+	cargo test --locked -p prober-tests --test cluster
+
 check: lint ## The same without what needs a namespace
 	PROBER_SKIP_PRIVILEGED=1 cargo test --locked --workspace --no-fail-fast --exclude prober-lab --exclude prober-net
 	cargo test --locked --no-fail-fast -p prober-lab -p prober-net --lib
@@ -21,6 +25,7 @@ check: lint ## The same without what needs a namespace
 lint: ## Format, clippy, rustdoc, licences and bans, each crate by itself
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p prober-tests --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	scripts/alone
 	scripts/deny
