@@ -136,7 +136,9 @@ fn no_raw_sockets() -> Result<(), Failed> {
         .args("run --lab -o json --fault bridge-netfilter-off@node-1".split(' '))
         .output()?;
     let report = Report::read(&output)?;
-    let agents = report.agents.iter();
+    // Hosts never see packets, which is no lack of theirs.
+    let is_host = |agent: &serde_json::Value| agent["pod"].to_string().contains("-host");
+    let agents = report.agents.iter().filter(|agent| !is_host(agent));
     let are_limited = agents.clone().count() > 0
         && agents.clone().all(|agent| {
             agent["tier"] == "T0" && agent["limits"].to_string().contains("CAP_NET_RAW")
