@@ -329,6 +329,7 @@ fn plan(node: &str, name: &str, generation: u32) -> Plan {
             ports: vec![RESPONDER_PORT],
             accept: Accept::Running,
         },
+        awaits: Vec::new(),
         facts: Reading::Skip,
         probes: Vec::new(),
     }
