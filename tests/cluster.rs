@@ -1,6 +1,8 @@
 //! A real Kubernetes, made for the test: it comes up, it can be broken as the list of faults says, and nothing of it stays.
 
 #![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a test says why it was left out, and what takes it minutes the first time"
@@ -10,12 +12,18 @@
 mod boxes;
 #[path = "cluster/bringup.rs"]
 mod bringup;
+#[path = "cluster/causes.rs"]
+mod causes;
 #[path = "cluster/endings.rs"]
 mod endings;
 #[path = "cluster/faults.rs"]
 mod faults;
 #[path = "cluster/harness.rs"]
 mod harness;
+#[path = "cluster/prober.rs"]
+mod prober;
+#[path = "cluster/sentences.rs"]
+mod sentences;
 
 use libtest_mimic::Arguments;
 
@@ -26,6 +34,8 @@ fn main() {
     let mut trials = Vec::new();
     trials.extend(bringup::trials());
     trials.extend(faults::trials());
+    trials.extend(sentences::trials());
+    trials.extend(causes::trials());
     trials.extend(endings::trials());
     if !arguments.list
         && let Err(reason) = harness::can_run()
