@@ -1,6 +1,8 @@
 //! A real Kubernetes, made for the test: it comes up, it can be broken as the list of faults says, and nothing of it stays.
 
 #![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a test says why it was left out, and what takes it minutes the first time"
@@ -12,12 +14,20 @@ mod agent;
 mod boxes;
 #[path = "cluster/bringup.rs"]
 mod bringup;
+#[path = "cluster/causes.rs"]
+mod causes;
 #[path = "cluster/endings.rs"]
 mod endings;
 #[path = "cluster/faults.rs"]
 mod faults;
 #[path = "cluster/harness.rs"]
 mod harness;
+#[path = "cluster/prober.rs"]
+mod prober;
+#[path = "cluster/run.rs"]
+mod run;
+#[path = "cluster/sentences.rs"]
+mod sentences;
 
 use libtest_mimic::Arguments;
 
@@ -29,6 +39,9 @@ fn main() {
     trials.extend(bringup::trials());
     trials.extend(faults::trials());
     trials.extend(agent::trials());
+    trials.extend(run::trials());
+    trials.extend(sentences::trials());
+    trials.extend(causes::trials());
     trials.extend(endings::trials());
     if !arguments.list
         && let Err(reason) = harness::can_run()

@@ -1,0 +1,219 @@
+//! `prober run` on a real Kubernetes, from start to end: healthy, broken as in the founding incident, and left in every way.
+
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{Cluster, NFTABLES, Shape, USUAL, on, wait_until};
+use crate::prober::{self, LABEL, nothing_left, signal};
+
+/// Probes of a run that is to last until somebody steps in.
+const MANY: &str = "20000";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for shape in [USUAL, NFTABLES] {
+        trials.push(on(
+            shape,
+            "a healthy cluster has nothing named and nothing left",
+            healthy,
+        ));
+        trials.push(founding(shape, "bridge-netfilter-off", "ipv4"));
+        trials.push(founding(shape, "bridge-netfilter-off-v6", "ipv6"));
+    }
+    trials.push(on(
+        USUAL,
+        "a run of one family probes that family alone",
+        one_family,
+    ));
+    trials.push(on(
+        USUAL,
+        "Ctrl-C removes everything before it ends",
+        interrupted,
+    ));
+    trials.push(on(USUAL, "a second Ctrl-C leaves it to the cluster", left));
+    trials.push(on(
+        USUAL,
+        "what a killed run leaves is gone by the deadline",
+        killed,
+    ));
+    trials.push(on(
+        USUAL,
+        "two runs at once do not see each other",
+        two_at_once,
+    ));
+    trials.push(on(
+        USUAL,
+        "a log that breaks is read again and nothing is lost",
+        resumed,
+    ));
+    trials
+}
+
+/// The fault of one family is named on its node, proven, and after the fix the same run is clean.
+fn founding(shape: Shape, fault: &'static str, family: &'static str) -> Trial {
+    let name = format!("the founding fault on {family} alone is proven, and mended");
+    on(shape, name, move |cluster| {
+        let broken = cluster.inject(fault, "node-1", "")?;
+        let report = prober::report(cluster, &["--node", "node-1"])?;
+        broken.heal()?;
+        report.names(&[("bridge-netfilter-off", "node-1")])?;
+        if !report
+            .confidences()
+            .all(|confidence| confidence == "proven")
+        {
+            return Err("it is named and not proven".into());
+        }
+        report.fails_only_on(family)?;
+        prober::report(cluster, &["--node", "node-1"])?.names(&[])?;
+        left_nothing(cluster)
+    })
+}
+
+fn healthy(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let report = prober::report(cluster, &["--all"])?;
+    report.names(&[])?;
+    for family in ["ipv4", "ipv6"] {
+        for route in [
+            "pod-ip",
+            "cluster-ip",
+            "cluster-ip-any",
+            "prober-local",
+            "hairpin",
+            "node-port",
+            "host-network",
+        ] {
+            report.probes(route, family)?;
+        }
+    }
+    left_nothing(cluster)
+}
+
+fn one_family(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let report = prober::report(cluster, &["--node", "node-1", "--family", "ipv6"])?;
+    report.names(&[])?;
+    report.probes("cluster-ip", "ipv6")?;
+    if report.probes("cluster-ip", "ipv4").is_ok() {
+        return Err("IPv4 was probed unasked".into());
+    }
+    left_nothing(cluster)
+}
+
+/// A run that goes on until it is ended, once its pods are there.
+fn long(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Child, Failed> {
+    let child = prober::command_in(cluster)?
+        .args(["run", "--node", "node-1", "--probes", MANY])
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    wait_until("the run has pods that run", || {
+        let running = [
+            "get",
+            "pods",
+            "-A",
+            "-l",
+            LABEL,
+            "--field-selector",
+            "status.phase=Running",
+            "-o",
+            "name",
+        ];
+        Ok(cluster.kubectl(&running)?.contains("-server"))
+    })?;
+    Ok(child)
+}
+
+fn interrupted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let mut run = long(cluster, &[])?;
+    signal(run.id(), "INT")?;
+    run.wait()?;
+    left_nothing(cluster)
+}
+
+fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let mut run = long(cluster, &["--timeout", "10s"])?;
+    // Its pods cannot go while their kubelet hangs.
+    cluster.node(&["pause", "node-1"])?;
+    let ended = signal(run.id(), "INT")
+        .and_then(|()| {
+            wait_until("the anchor is being deleted", || {
+                let jobs = [
+                    "get",
+                    "jobs",
+                    "-A",
+                    "-l",
+                    LABEL,
+                    "-o",
+                    "jsonpath={.items[*].metadata.deletionTimestamp}",
+                ];
+                Ok(!cluster.kubectl(&jobs)?.is_empty())
+            })
+        })
+        .and_then(|()| signal(run.id(), "INT"));
+    let ended = ended.and_then(|()| Ok(run.wait()?));
+    cluster.node(&["resume", "node-1"])?;
+    ended?;
+    nothing_left(cluster)
+}
+
+fn killed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let mut run = long(cluster, &["--timeout", "10s"])?;
+    run.kill()?;
+    run.wait()?;
+    if cluster.objects(LABEL)?.is_empty() {
+        return Err("nothing was there to be left behind".into());
+    }
+    nothing_left(cluster)
+}
+
+fn two_at_once(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let other = Arc::clone(cluster);
+    let other = std::thread::spawn(move || {
+        prober::report(&other, &["--node", "node-2"]).and_then(|report| report.names(&[]))
+    });
+    let own = prober::report(cluster, &["--node", "node-1"]).and_then(|report| report.names(&[]));
+    other.join().map_err(|_| "the other run panicked")??;
+    own?;
+    left_nothing(cluster)
+}
+
+/// A kubelet that ends takes every followed log along, without an error.
+fn resumed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let run = prober::command_in(cluster)?
+        .args(["run", "--node", "node-1", "--probes", MANY, "-o", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    wait_until("the run's server runs", || {
+        let running = [
+            "get",
+            "pods",
+            "-A",
+            "-l",
+            LABEL,
+            "--field-selector",
+            "status.phase=Running",
+            "-o",
+            "name",
+        ];
+        Ok(cluster.kubectl(&running)?.contains("node-1-server"))
+    })?;
+    cluster.on_node("node-1", &["sh", "-c", "kill $(pidof kubelet)"])?;
+    let output = run.wait_with_output()?;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    if report["completion"] != "complete" || output.status.code() != Some(0) {
+        return Err(format!("{}: {}", report["completion"], report["notes"]).into());
+    }
+    left_nothing(cluster)
+}
+
+/// Not even for a moment after the end of a run is anything there.
+fn left_nothing(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let left = cluster.objects(LABEL)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(format!("left behind: {left:?}").into())
+}
