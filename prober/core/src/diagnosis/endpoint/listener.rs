@@ -1,6 +1,7 @@
 //! The process that should answer: not there, not accepting, or stopped.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::diagnosis::Segment;
 use crate::diagnosis::case::Case;
@@ -9,6 +10,7 @@ use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
 use crate::diagnosis::endpoint::to;
 use crate::diagnosis::opinion::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::event::Witness;
 use crate::evidence::Source;
 use crate::family::Family;
 use crate::observation::{Direction, OutcomeKind};
@@ -121,6 +123,9 @@ pub(crate) fn accept_queue(case: &Case<'_>, server: &AgentId, family: Family) ->
     )
 }
 
+/// How long after a SYN a process that runs has sent its banner.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
 pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
     if case.matrix.source != Source::Run {
         return None;
@@ -137,16 +142,7 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
     if mute.is_empty() || case.at(&mute).any(|unit| repeats_syn_ack(case, unit)) {
         return None;
     }
-    let spoke = case.at(&mute).any(|unit| {
-        case.server_packets(unit).any(|seen| {
-            seen.direction == Direction::Sent
-                && seen
-                    .packet
-                    .tcp()
-                    .is_some_and(|(_, tcp)| tcp.payload_len > 0)
-        })
-    });
-    if spoke {
+    if case.at(&mute).any(|unit| case.witnesses(unit).any(spoke)) {
         return None;
     }
     let completed = case.best_server_end(&mute) == ServerEnd::Completed;
@@ -181,6 +177,18 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
             .not(Cause::AcceptQueueFull, "the SYN+ACK is not repeated")
             .not(Cause::MtuBlackHole, "the banner is small"),
     )
+}
+
+/// Whether a server's end sent data while its client waited. A process that is woken to be removed
+/// still greets whoever has long gone.
+fn spoke(witness: &Witness) -> bool {
+    let first = witness.observations.first().map(|seen| seen.at);
+    witness.observations.iter().any(|seen| {
+        let tcp = seen.packet.tcp();
+        seen.direction == Direction::Sent
+            && tcp.is_some_and(|(_, tcp)| tcp.payload_len > 0)
+            && first.is_none_or(|first| seen.at.since(first) < ANSWERS_WITHIN)
+    })
 }
 
 fn repeats_syn_ack(case: &Case<'_>, unit: &Unit) -> bool {
