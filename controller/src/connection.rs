@@ -70,17 +70,27 @@ impl Connection {
 
     /// The answer to a request that was made to do `task`, or why there is none. A server that has stopped, or a
     /// network that swallows, would otherwise be waited for without end.
-    pub async fn ask<T>(
+    pub fn ask<T>(
         &self,
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
+    ) -> impl Future<Output = Result<T, AnswerError>> {
+        self.ask_within(ANSWER_TIMEOUT, task, request)
+    }
+
+    /// As [`Self::ask`], for who can wait no longer than `patience`.
+    pub async fn ask_within<T>(
+        &self,
+        patience: Duration,
+        task: &str,
+        request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, AnswerError> {
-        match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
+        match tokio::time::timeout(patience, request).await {
             Ok(answer) => answer.map_err(|error| self.explain(task, &error)),
             Err(_) => Err(AnswerError::Unreachable {
                 server: self.server.clone(),
                 task: task.to_owned(),
-                cause: format!("no answer for {} s", ANSWER_TIMEOUT.as_secs()),
+                cause: format!("no answer for {} s", patience.as_secs()),
             }),
         }
     }

@@ -97,19 +97,11 @@ impl Calls {
     }
 
     /// The answer to a request, or why there is none.
-    pub(super) async fn within<T>(
+    pub(super) fn within<T>(
         &self,
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, AnswerError> {
-        match tokio::time::timeout(PATIENCE, request).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.connection.explain(task, &error)),
-            Err(_) => Err(AnswerError::Unreachable {
-                server: self.connection.server.clone(),
-                task: task.to_owned(),
-                cause: format!("no answer for {} s", PATIENCE.as_secs()),
-            }),
-        }
+    ) -> impl Future<Output = Result<T, AnswerError>> {
+        self.connection.ask_within(PATIENCE, task, request)
     }
 }

@@ -16,27 +16,13 @@ const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 impl Fleet {
     pub(super) fn publish_again(&mut self) -> Result<(), FleetError> {
-        let endpoint = |agent: &AgentId| -> Result<Endpoint, UnknownPlace> {
-            Ok(Endpoint::of(self.lab.spec().pod(&agent.pod)?))
+        let endpoints = |agents: &[AgentId]| -> Result<Vec<Endpoint>, UnknownPlace> {
+            let pods = agents.iter().map(|agent| self.lab.spec().pod(&agent.pod));
+            pods.map(|pod| Ok(Endpoint::of(pod?))).collect()
         };
-        let any: Vec<Endpoint> = self
-            .asked
-            .any
-            .iter()
-            .map(endpoint)
-            .collect::<Result<_, _>>()?;
-        let slots: Vec<Endpoint> = self
-            .asked
-            .slots
-            .iter()
-            .map(endpoint)
-            .collect::<Result<_, _>>()?;
-        let local: Vec<Endpoint> = self
-            .asked
-            .local
-            .iter()
-            .map(endpoint)
-            .collect::<Result<_, _>>()?;
+        let slots = endpoints(&self.asked.slots)?;
+        let any = endpoints(&self.asked.any)?;
+        let local = endpoints(&self.asked.local)?;
         let mut slices = Endpoints {
             slots: (0..).zip(slots).collect(),
             any: any.into_iter().collect(),
