@@ -97,6 +97,7 @@ fn plan_of(agent: &AgentId, target: SocketAddr) -> Plan {
         },
         facts: Reading::Skip,
         awaits: Vec::new(),
+        greets: Vec::new(),
         probes: vec![
             item(0, Method::Connect { echo_bytes: 0 }, 0),
             item(1, Method::Syn, 100),

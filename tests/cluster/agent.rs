@@ -330,6 +330,7 @@ fn plan(node: &str, name: &str, generation: u32) -> Plan {
             accept: Accept::Running,
         },
         awaits: Vec::new(),
+        greets: Vec::new(),
         facts: Reading::Skip,
         probes: Vec::new(),
     }

@@ -35,9 +35,9 @@ const PLAN_FILE: &str = "plan";
 /// Nobody, in every distribution.
 const NOBODY: i64 = 65_534;
 
-/// What a container runtime gives to uid 0, without `NET_RAW`
+/// What a container runtime gives to uid 0, without `NET_RAW`, and without the two that an agent gives up its uid by
 /// (containerd: pkg/oci/spec.go `defaultUnixCaps`; CRI-O and Docker give a subset of it).
-const RUNTIME_DEFAULTS: [&str; 13] = [
+const RUNTIME_DEFAULTS: [&str; 11] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
@@ -47,9 +47,7 @@ const RUNTIME_DEFAULTS: [&str; 13] = [
     "MKNOD",
     "NET_BIND_SERVICE",
     "SETFCAP",
-    "SETGID",
     "SETPCAP",
-    "SETUID",
     "SYS_CHROOT",
 ];
 

@@ -227,7 +227,7 @@ impl Agent {
         for refused in self.responder.apply(&plan.responder, plan.nonce).await {
             self.notice(refused.to_string());
         }
-        let silent = settle::settle(&plan.awaits).await;
+        let silent = settle::settle(&plan.awaits, &plan.greets).await;
         if !silent.is_empty() {
             let silent: Vec<String> = silent.iter().map(ToString::to_string).collect();
             self.notice(format!(

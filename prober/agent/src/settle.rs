@@ -1,5 +1,6 @@
-//! Waits until Services lead somewhere: the rules of a Service that has just been made may reach a node later than the
-//! plan that asks it, and what is then refused is no fault.
+//! Waits until Services lead somewhere and servers can be reached: the rules of a Service that has just been made may reach
+//! a node later than the plan that asks it, a pod that has just come may be unknown to its neighbours, and what is then
+//! refused or silent is no fault.
 //!
 //! Any connection that is established says so, whoever answers. The waiting has an end, since what never answers is what
 //! probes are for.
@@ -7,7 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use prober_core::plan::SETTLING;
+use prober_core::plan::{GREETING, SETTLING};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -17,12 +18,26 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// The pause between two connections: rules come all at once.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Asks each of the targets until it answers; which of them never did within [`SETTLING`].
-pub(crate) async fn settle(targets: &[SocketAddr]) -> Vec<SocketAddr> {
-    let until = Instant::now() + SETTLING;
+/// Asks each of the Services until it answers, and each of the servers; which of the Services never did within [`SETTLING`].
+pub(crate) async fn settle(services: &[SocketAddr], servers: &[SocketAddr]) -> Vec<SocketAddr> {
+    let now = Instant::now();
+    let (silent, _) = tokio::join!(
+        silent(services, now + SETTLING),
+        // A server that is silent is what the probes find.
+        silent(servers, now + GREETING)
+    );
+    silent
+}
+
+/// Which of the targets do not answer until then; all are asked at once.
+async fn silent(targets: &[SocketAddr], until: Instant) -> Vec<SocketAddr> {
+    let asked: Vec<_> = targets
+        .iter()
+        .map(|&target| (target, tokio::spawn(answers(target, until))))
+        .collect();
     let mut silent = Vec::new();
-    for &target in targets {
-        if !answers(target, until).await {
+    for (target, answer) in asked {
+        if !answer.await.unwrap_or(false) {
             silent.push(target);
         }
     }
@@ -61,8 +76,8 @@ mod tests {
                 .await
                 .unwrap();
         });
-        assert_eq!(settle(&[target]).await, []);
+        assert_eq!(settle(&[target], &[]).await, []);
         late.await.unwrap();
-        assert_eq!(settle(&[target]).await, [target]);
+        assert_eq!(settle(&[target], &[target]).await, [target]);
     }
 }

@@ -20,6 +20,10 @@ pub const OTHER_RESPONDER_PORT: u16 = 8081;
 /// (`minSyncPeriod`), and on a busy node later.
 pub const SETTLING: Duration = Duration::from_secs(4);
 
+/// How long an agent waits for the servers that its plan greets: a neighbour that has just come is asked for again after a
+/// second (`retrans_time_ms`, RFC 4861 10).
+pub const GREETING: Duration = Duration::from_millis(1_500);
+
 /// Most probes in one plan: what one agent can have in flight and report.
 pub const MAX_PROBES: u32 = 200_000;
 
@@ -45,6 +49,10 @@ pub struct Plan {
     /// waited for up to [`SETTLING`], and then probed all the same.
     #[serde(default)]
     pub awaits: Vec<SocketAddr>,
+    /// Servers of the run that are to answer before it probes, since a pod that has just come may not be known to its
+    /// neighbours yet: waited for up to [`GREETING`], and then probed all the same.
+    #[serde(default)]
+    pub greets: Vec<SocketAddr>,
     /// What it probes.
     pub probes: Vec<ProbePlan>,
 }
@@ -244,6 +252,7 @@ impl Plan {
         let probed = plan.probes.iter().map(|probe| probe.target);
         if let Some(target) = probed
             .chain(plan.awaits.iter().copied())
+            .chain(plan.greets.iter().copied())
             .find(|target| !allowed.contains(target.ip()))
         {
             return Err(PlanError::ForeignTarget(target));

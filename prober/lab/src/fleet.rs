@@ -309,6 +309,7 @@ pub fn responder_plan(agent: &AgentId) -> Plan {
         },
         facts: Reading::Skip,
         awaits: Vec::new(),
+        greets: Vec::new(),
         probes: Vec::new(),
     }
 }

@@ -193,6 +193,7 @@ impl Agent {
             },
             facts: Reading::Skip,
             awaits: Vec::new(),
+            greets: Vec::new(),
             probes,
         }
     }

@@ -1,17 +1,18 @@
 //! The rounds of a run: every path once, then a closer look at those that fail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::looks::AgentProbes;
 use super::{FleetCommand, Phase, Round, Rules, Run, RunTimer};
 use crate::event::Event;
-use crate::evidence::PathEvidence;
+use crate::evidence::{Matrix, PathEvidence};
 use crate::observation::{OutcomeKind, Tier};
-use crate::plan::{Method, Reading, SETTLING};
+use crate::plan::{Method, Plan, ProbePlan, Reading, SETTLING};
 use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName, PathId};
+use crate::topology::{AgentId, NodeName, PathId, Route};
 
 /// How long after the last agent has started its first probes the closer look at failing paths
 /// starts, even if some of those probes still wait for their deadline.
@@ -68,6 +69,9 @@ impl Run {
         self.send_round(Round::FirstLook, probes, &BTreeSet::new());
         for command in &mut self.commands {
             if let FleetCommand::SendPlan(plan) = command {
+                if !awaits.is_empty() {
+                    plan.greets = greeted(plan, &self.collection.matrix);
+                }
                 plan.awaits.clone_from(&awaits);
             }
         }
@@ -278,4 +282,18 @@ fn longest(round: &[AgentProbes]) -> Duration {
         .max()
         .unwrap_or(0);
     Duration::from_millis(millis)
+}
+
+/// The pods that a plan probes by their own addresses.
+fn greeted(plan: &Plan, matrix: &Matrix) -> Vec<SocketAddr> {
+    let is_direct = |probe: &&ProbePlan| {
+        let path = matrix.paths.get(&probe.path);
+        path.is_some_and(|path| path.path.route == Route::PodIp)
+    };
+    let targets = plan
+        .probes
+        .iter()
+        .filter(is_direct)
+        .map(|probe| probe.target);
+    targets.collect::<BTreeSet<_>>().into_iter().collect()
 }

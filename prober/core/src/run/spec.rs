@@ -149,6 +149,7 @@ impl RunSpec {
             },
             facts,
             awaits: Vec::new(),
+            greets: Vec::new(),
             probes,
         }
     }
