@@ -25,7 +25,7 @@ use crate::order::Order;
 use crate::own::Own;
 
 /// Source ports of crafted probes.
-pub(crate) const PORTS: RangeInclusive<u16> = 63000..=64999;
+pub(crate) const PORTS: RangeInclusive<u16> = 63000..=65535;
 /// The longest sleep: the ring's counters are read as often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
