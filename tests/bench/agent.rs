@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use prober_core::event::Event;
-use prober_core::plan::{Accept, Method, PLAN_SCHEMA, Plan, ProbePlan, Reading, ResponderPlan};
+use prober_core::plan::{Method, Plan, ProbePlan};
 use prober_core::topology::{AgentId, PathId};
 
 /// How long it is watched, after it has settled.
@@ -86,22 +86,11 @@ fn plan_of(agent: &AgentId, target: SocketAddr) -> Plan {
         deadline_ms: 1000,
     };
     Plan {
-        schema: PLAN_SCHEMA.to_owned(),
-        run: "bench".to_owned(),
-        generation: 1,
-        agent: agent.clone(),
-        nonce: 0xbe7c4,
-        responder: ResponderPlan {
-            ports: vec![8080],
-            accept: Accept::Running,
-        },
-        facts: Reading::Skip,
-        awaits: Vec::new(),
-        greets: Vec::new(),
         probes: vec![
             item(0, Method::Connect { echo_bytes: 0 }, 0),
             item(1, Method::Syn, 100),
         ],
+        ..Plan::answering("bench", 1, agent, 0xbe7c4, vec![8080])
     }
 }
 

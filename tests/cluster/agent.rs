@@ -8,9 +8,7 @@ use libtest_mimic::{Failed, Trial};
 use prober_core::event::Event;
 use prober_core::facts::{NodeFacts, SysctlState};
 use prober_core::observation::{OutcomeKind, Tier};
-use prober_core::plan::{
-    Accept, Method, PLAN_SCHEMA, Plan, ProbePlan, RESPONDER_PORT, Reading, ResponderPlan,
-};
+use prober_core::plan::{Method, Plan, ProbePlan, RESPONDER_PORT, Reading};
 use prober_core::topology::{AgentId, PathId};
 
 use crate::harness::{self, Cluster, USUAL, wait_until};
@@ -319,21 +317,13 @@ fn image_on(cluster: &Cluster) -> Result<String, Failed> {
 }
 
 fn plan(node: &str, name: &str, generation: u32) -> Plan {
-    Plan {
-        schema: PLAN_SCHEMA.to_owned(),
-        run: "test".to_owned(),
+    Plan::answering(
+        "test",
         generation,
-        agent: AgentId::new(node, name),
-        nonce: 1,
-        responder: ResponderPlan {
-            ports: vec![RESPONDER_PORT],
-            accept: Accept::Running,
-        },
-        awaits: Vec::new(),
-        greets: Vec::new(),
-        facts: Reading::Skip,
-        probes: Vec::new(),
-    }
+        &AgentId::new(node, name),
+        1,
+        vec![RESPONDER_PORT],
+    )
 }
 
 fn ask(path: u32, method: Method, target: std::net::SocketAddr) -> ProbePlan {

@@ -109,7 +109,7 @@ impl Flight {
             Method::Ladder { .. } => None,
         };
         let (ip, mss) = self.own_end(target)?;
-        let Some(port) = self.ports.take(ip, target) else {
+        let Some(port) = self.ports.take(target) else {
             return Err(LaunchError::NoPort {
                 target,
                 ports: self.config.ports.len(),

@@ -233,6 +233,31 @@ pub enum PlanError {
 }
 
 impl Plan {
+    /// A plan that only answers, on these ports.
+    pub fn answering(
+        run: &str,
+        generation: u32,
+        agent: &AgentId,
+        nonce: u64,
+        ports: Vec<u16>,
+    ) -> Self {
+        Self {
+            schema: PLAN_SCHEMA.to_owned(),
+            run: run.to_owned(),
+            generation,
+            agent: agent.clone(),
+            nonce,
+            responder: ResponderPlan {
+                ports,
+                accept: Accept::Running,
+            },
+            facts: Reading::Skip,
+            awaits: Vec::new(),
+            greets: Vec::new(),
+            probes: Vec::new(),
+        }
+    }
+
     /// Reads a plan and checks it; what it gives may be trusted.
     pub fn parse(text: &[u8], agent: &AgentId, allowed: &Allowed) -> Result<Self, PlanError> {
         let plan: Self = serde_json::from_slice(text)?;

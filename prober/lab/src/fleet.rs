@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use prober_core::event::Event;
-use prober_core::plan::{
-    Accept, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, RESPONDER_PORT, Reading, ResponderPlan,
-};
+use prober_core::plan::{Accept, OTHER_RESPONDER_PORT, Plan, RESPONDER_PORT};
 use prober_core::run::{self, FleetEvent, Placement};
 use prober_core::topology::{AgentId, Role};
 
@@ -297,19 +295,11 @@ pub fn agent_id(pod: Pod) -> AgentId {
 
 /// A plan that only answers.
 pub fn responder_plan(agent: &AgentId) -> Plan {
-    Plan {
-        schema: PLAN_SCHEMA.to_owned(),
-        run: "lab".to_owned(),
-        generation: 1,
-        agent: agent.clone(),
-        nonce: 0,
-        responder: ResponderPlan {
-            ports: vec![RESPONDER_PORT, OTHER_RESPONDER_PORT],
-            accept: Accept::Running,
-        },
-        facts: Reading::Skip,
-        awaits: Vec::new(),
-        greets: Vec::new(),
-        probes: Vec::new(),
-    }
+    Plan::answering(
+        "lab",
+        1,
+        agent,
+        0,
+        vec![RESPONDER_PORT, OTHER_RESPONDER_PORT],
+    )
 }

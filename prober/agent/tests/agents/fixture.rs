@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober_core::event::Event;
-use prober_core::plan::{Accept, Method, PLAN_SCHEMA, Plan, ProbePlan, Reading, ResponderPlan};
+use prober_core::plan::{Method, Plan, ProbePlan};
 use prober_core::topology::{AgentId, PathId};
 
 /// What a test waits for at most.
@@ -182,19 +182,8 @@ impl Agent {
 
     pub(crate) fn plan(&self, generation: u32, probes: Vec<ProbePlan>) -> Plan {
         Plan {
-            schema: PLAN_SCHEMA.to_owned(),
-            run: "test".to_owned(),
-            generation,
-            agent: self.id.clone(),
-            nonce: NONCE,
-            responder: ResponderPlan {
-                ports: vec![PORT],
-                accept: Accept::Running,
-            },
-            facts: Reading::Skip,
-            awaits: Vec::new(),
-            greets: Vec::new(),
             probes,
+            ..Plan::answering("test", generation, &self.id, NONCE, vec![PORT])
         }
     }
 

@@ -61,22 +61,27 @@ impl Run {
         }
         let probes = self.spec.first_look(&paths);
         matrix.paths = paths;
-        let (settling, awaits) = match published.rules {
-            Rules::Written => (Duration::ZERO, Vec::new()),
-            Rules::Underway => (SETTLING, published.any.clone()),
+        let (settling, awaited) = match published.rules {
+            Rules::Written => (Duration::ZERO, None),
+            Rules::Underway => (SETTLING, Some(published.any.clone())),
         };
         self.expect(&probes, now + settling);
         self.send_round(Round::FirstLook, probes, &BTreeSet::new());
-        for command in &mut self.commands {
-            if let FleetCommand::SendPlan(plan) = command {
-                if !awaits.is_empty() {
-                    plan.greets = greeted(plan, &self.collection.matrix);
-                }
-                plan.awaits.clone_from(&awaits);
-            }
+        if let Some(services) = awaited {
+            self.settle_first(&services);
         }
         let suspicion = now + settling + DELIVERY + SUSPICION;
         self.enter(Phase::Probing, Some((suspicion, RunTimer::Suspicion)));
+    }
+
+    /// Lets the plans that are about to be sent wait for what has only just been made.
+    fn settle_first(&mut self, services: &[SocketAddr]) {
+        for command in &mut self.commands {
+            if let FleetCommand::SendPlan(plan) = command {
+                plan.awaits = services.to_vec();
+                plan.greets = greeted(plan, &self.collection.matrix);
+            }
+        }
     }
 
     /// Sets the time by which these probes have ended, if their agents live.

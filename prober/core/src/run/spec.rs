@@ -9,10 +9,7 @@ use super::{Endpoints, Placement, Round};
 use crate::family::Family;
 use crate::observation::Tier;
 use crate::pairing::{NodePair, pairs};
-use crate::plan::{
-    Accept, OTHER_RESPONDER_PORT, PLAN_SCHEMA, Plan, ProbePlan, RESPONDER_PORT, Reading,
-    ResponderPlan,
-};
+use crate::plan::{OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT, Reading};
 use crate::topology::{AgentId, NodeName, Role, Route};
 
 /// Probes of a server pod's other port carry the path's number plus this.
@@ -138,19 +135,9 @@ impl RunSpec {
             vec![RESPONDER_PORT, OTHER_RESPONDER_PORT]
         };
         Plan {
-            schema: PLAN_SCHEMA.to_owned(),
-            run: self.run.clone(),
-            generation,
-            agent: agent.clone(),
-            nonce: self.nonce,
-            responder: ResponderPlan {
-                ports,
-                accept: Accept::Running,
-            },
             facts,
-            awaits: Vec::new(),
-            greets: Vec::new(),
             probes,
+            ..Plan::answering(&self.run, generation, agent, self.nonce, ports)
         }
     }
 
