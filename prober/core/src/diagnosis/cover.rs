@@ -93,7 +93,12 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
                 (None, Some(other)) => behind(other),
                 (Some(_) | None, None) => pod_wide,
             };
+            // ICMP is limited by its destination: which route is told of a refusal is chance.
+            let told = unit.symptom.is_no_way()
+                && other.symptom == Symptom::Silent
+                && unit.client == other.client;
             let alike = unit.symptom == other.symptom
+                || told
                 || matches!(unit.symptom, Symptom::Lossy | Symptom::Silent);
             client && server && alike
         })

@@ -40,6 +40,14 @@ pub(crate) enum Symptom {
 }
 
 impl Symptom {
+    /// Whether a router said that there is no way.
+    pub(crate) const fn is_no_way(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(Unreachable::Network | Unreachable::Host | Unreachable::Prohibited)
+        )
+    }
+
     /// Why it is unreachable, where an ICMP error says so.
     pub(crate) const fn unreachable(self) -> Option<Unreachable> {
         match self {

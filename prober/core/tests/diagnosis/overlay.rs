@@ -159,6 +159,30 @@ fn an_unreachable_at_once_from_the_own_node_is_a_missing_route_without_facts_too
 }
 
 #[test]
+fn a_refusal_that_only_the_balanced_port_was_told_belongs_to_the_silence_of_its_pair() {
+    let cluster = one_way(Cluster::new(2), 1, 2)
+        .tell_any(
+            |path| path.client == client(1),
+            &server(2),
+            Story::Icmp {
+                by: CLUSTER_IP,
+                reason: Unreachable::Host,
+                hop_limit: 64,
+                inner: 64,
+                after_ms: 0,
+            },
+        )
+        .facts(1, |facts| {
+            for route in facts.routes.as_mut().unwrap() {
+                if route.dev.as_deref() == Some("flannel.1") {
+                    route.kind = RouteKind::Unreachable;
+                }
+            }
+        });
+    assert_eq!(named(&cluster.matrix), ["route-missing node-1 proven"]);
+}
+
+#[test]
 fn handshakes_and_banners_that_pass_where_bulk_stalls_are_an_mtu_black_hole() {
     let cross = |path: &Path| path.scope() == Scope::CrossNode;
     let stalled = Story::Stalled { received: 0 };

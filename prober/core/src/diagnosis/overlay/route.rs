@@ -6,11 +6,10 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::opinion::{Opinion, Proof};
 use crate::diagnosis::overlay::{depends_on, on_the_way};
-use crate::diagnosis::symptom::{Symptom, Unit};
+use crate::diagnosis::symptom::Unit;
 use crate::facts::{Lookup, RouteKind};
 use crate::family::Family;
 use crate::topology::NodeName;
-use crate::wire::Unreachable;
 
 pub(crate) fn route_missing(
     case: &Case<'_>,
@@ -103,13 +102,7 @@ fn tunnels_exist(case: &Case<'_>) -> bool {
 /// no router has touched), or to the server for its answer.
 fn refuses_route(case: &Case<'_>, unit: &Unit, node: &NodeName) -> bool {
     if unit.client.node == *node {
-        let refused = matches!(
-            unit.symptom,
-            Symptom::Unreachable(
-                Unreachable::Network | Unreachable::Host | Unreachable::Prohibited
-            )
-        );
-        refused
+        unit.symptom.is_no_way()
             && case.client_packets(unit).any(|seen| {
                 seen.packet
                     .icmp()
