@@ -22,6 +22,8 @@ mod ground;
 mod keeper;
 /// Leaving, and waiting until all is gone.
 mod leave;
+/// Whether the API server is there.
+mod pulse;
 /// Which lines of a log that is read again are new.
 mod resumption;
 

@@ -204,7 +204,11 @@ fn resumed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let output = run.wait_with_output()?;
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     if report["completion"] != "complete" || output.status.code() != Some(0) {
-        return Err(format!("{}: {}", report["completion"], report["notes"]).into());
+        return Err(format!(
+            "{}: {} {}",
+            report["completion"], report["notes"], report["diagnoses"]
+        )
+        .into());
     }
     left_nothing(cluster)
 }

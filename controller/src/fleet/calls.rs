@@ -87,6 +87,13 @@ impl Calls {
         .map(|list| list.items)
     }
 
+    /// Whether the API server answers at all.
+    pub(super) async fn knock(&self) -> Result<(), AnswerError> {
+        let version = self.connection.client.apiserver_version();
+        let answer = self.within("ask whether it is there", version).await;
+        answer.map(drop)
+    }
+
     /// What an answer is that lacks what it must have.
     pub(super) fn unusable(&self, task: &str, cause: &str) -> AnswerError {
         AnswerError::Unusable {

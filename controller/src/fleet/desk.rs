@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -19,18 +18,13 @@ use tokio::time::{Instant, sleep_until};
 use super::calls::Calls;
 use super::ground::{Behind, Ground};
 use super::leave::leave;
+use super::pulse::Pulse;
 use super::{Afterwards, Setting, follower, keeper};
 use crate::connection::Connection;
 use crate::labels;
 use crate::manifest::Backend;
 use crate::site::Site;
 use crate::standing::{Standing, standing, stuck};
-
-/// How long the watch may fail before the API server is given up.
-const WATCH_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Failures of the watch that lie further apart have nothing to do with each other.
-const WATCH_MEMORY: Duration = Duration::from_secs(20);
 
 /// What the watch of pods gives.
 type Seen = Result<watcher::Event<Pod>, watcher::Error>;
@@ -44,8 +38,7 @@ pub(super) struct Desk {
     pods: BoxStream<'static, Seen>,
     /// Pods of the list that is being read, after the watch began anew.
     listed: BTreeSet<String>,
-    /// The first and the last of the watch's failures in a row.
-    failing: Option<(Instant, Instant)>,
+    pulse: Pulse,
     /// By the names of their pods.
     agents: BTreeMap<String, Agent>,
     keepers: JoinSet<()>,
@@ -74,14 +67,16 @@ impl Desk {
         setting: Setting,
         events: Sender<FleetEvent>,
     ) -> Self {
+        let calls = Calls::new(connection);
+        let pulse = Pulse::new(calls.clone());
         Self {
-            calls: Calls::new(connection),
+            calls,
             setting,
             events,
             ground: None,
             pods: stream::pending().boxed(),
             listed: BTreeSet::new(),
-            failing: None,
+            pulse,
             agents: BTreeMap::new(),
             keepers: JoinSet::new(),
             followers: JoinSet::new(),
@@ -92,12 +87,15 @@ impl Desk {
     pub(super) async fn serve(mut self, mut commands: UnboundedReceiver<FleetCommand>) {
         loop {
             let overdue = self.overdue();
+            let quiet = self.pulse.quiet(self.waiting().max());
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     None => break,
                 },
                 Some(seen) = self.pods.next() => self.see(seen),
+                () = wait_until(quiet) => self.pulse.ask(),
+                answer = self.pulse.answer() => self.fail(answer),
                 () = wait_until(overdue) => self.give_up().await,
             }
         }
@@ -230,6 +228,9 @@ impl Desk {
     }
 
     fn see(&mut self, seen: Seen) {
+        if seen.is_ok() {
+            self.pulse.beat();
+        }
         match seen {
             Ok(watcher::Event::Apply(pod)) => self.see_pod(&pod),
             Ok(watcher::Event::Delete(pod)) => {
@@ -241,7 +242,10 @@ impl Desk {
                 self.see_pod(&pod);
             }
             Ok(watcher::Event::InitDone) => self.see_unlisted(),
-            Err(error) => self.watch_failed(&error),
+            Err(error) => {
+                let given_up = self.pulse.fail(&error);
+                self.fail(given_up);
+            }
         }
     }
 
@@ -303,30 +307,25 @@ impl Desk {
         }
     }
 
-    fn watch_failed(&mut self, error: &watcher::Error) {
-        let now = Instant::now();
-        let since = match self.failing {
-            Some((first, last)) if now - last < WATCH_MEMORY => first,
-            Some(_) | None => now,
-        };
-        self.failing = Some((since, now));
-        if now - since >= WATCH_PATIENCE {
-            self.tell(FleetEvent::Failed(format!(
-                "the API server has not answered for {} s: {error}",
-                (now - since).as_secs()
-            )));
+    /// The run cannot go on, where there is a reason.
+    fn fail(&self, reason: Option<String>) {
+        if let Some(reason) = reason {
+            self.tell(FleetEvent::Failed(reason));
         }
     }
 
     /// When the first pod that is on its way has been so for too long.
     fn overdue(&self) -> Option<Instant> {
-        self.agents
-            .values()
-            .filter_map(|agent| match agent.stage {
-                Stage::Waiting(since, _) => Some(since + self.setting.patience),
-                Stage::Running(_) | Stage::Failed => None,
-            })
-            .min()
+        let first = self.waiting().min()?;
+        Some(first + self.setting.patience)
+    }
+
+    /// Since when each pod that is on its way has been so.
+    fn waiting(&self) -> impl Iterator<Item = Instant> {
+        self.agents.values().filter_map(|agent| match agent.stage {
+            Stage::Waiting(since, _) => Some(since),
+            Stage::Running(_) | Stage::Failed => None,
+        })
     }
 
     /// Fails every agent whose pod has been on its way for too long.

@@ -154,6 +154,8 @@ faults! {
         "the node's route to the next node's pods says unreachable";
     RouteMissingBlackhole = "route-missing-blackhole", [RouteMissing], First, BeforePlacing,
         "the node's route to the next node's pods says blackhole";
+    OverlayDeviceDown = "overlay-device-down", [RouteMissing], First, BeforePlacing,
+        "the node's tunnel device is down, and its routes with it";
     RouteMissingReturn = "route-missing-return", [RouteMissing], Second, BeforePlacing,
         "the same on the other node: replies take the default route";
     IpForwardOff = "ip-forward-off", [IpForwardOff], First, BeforePlacing,
@@ -268,6 +270,7 @@ impl Fault {
             Self::StaleOverlayNeighbour => overlay::wrong_mac(site),
             Self::StaleOverlayNeighbourFdb => overlay::wrong_host(site),
             Self::RouteMissing | Self::RouteMissingReturn => routing::route_lost(site),
+            Self::OverlayDeviceDown => routing::tunnel_down(site),
             Self::RouteMissingUnreachable => routing::route_says(site, "unreachable"),
             Self::RouteMissingBlackhole => routing::route_says(site, "blackhole"),
             Self::IpForwardOff => routing::switch(site, "net.ipv4.ip_forward=0"),

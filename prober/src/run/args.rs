@@ -53,7 +53,7 @@ pub(crate) struct RunArgs {
     pub(crate) timeout: Duration,
 
     /// When a probe without an answer has failed, such as 800ms or 3.5s
-    #[arg(long, value_name = "DURATION", default_value = "3.5s", value_parser = duration, env = "PROBER_PROBE_DEADLINE")]
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration, env = "PROBER_PROBE_DEADLINE")]
     pub(crate) probe_deadline: Duration,
 
     /// Crafted probes per path

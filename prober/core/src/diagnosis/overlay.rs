@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::opinion::{Opinion, Place};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::facts::Link;
 use crate::family::Family;
 use crate::topology::NodeName;
 
@@ -67,4 +68,14 @@ fn depends_on(unit: &Unit, from: &NodeName, to: &NodeName, family: Family) -> bo
     unit.family == family
         && (there || back)
         && matches!(unit.symptom, Symptom::Silent | Symptom::Unreachable(_))
+}
+
+/// A node's own tunnel of this family, if it is down: nothing gets into it, and nothing out.
+fn tunnel_down<'a>(case: &'a Case<'_>, node: &NodeName, family: Family) -> Option<&'a Link> {
+    let is_of_family = |link: &&Link| {
+        let tunnel = link.vxlan.as_ref();
+        tunnel.is_some_and(|tunnel| tunnel.local.is_none_or(|end| Family::of(end) == family))
+    };
+    let mut links = case.facts(node)?.links.iter().flatten();
+    links.find(|link| is_of_family(link) && !link.up)
 }

@@ -136,6 +136,25 @@ fn a_lost_route_is_read_from_the_node_and_explains_both_directions() {
 }
 
 #[test]
+fn a_tunnel_that_is_down_takes_what_comes_in_along() {
+    let both_ways = [(1, 2), (2, 1)]
+        .into_iter()
+        .fold(Cluster::new(2), |cluster, (from, to)| {
+            let of_client = move |path: &Path| path.client == client(from);
+            let cluster = cluster.tell(across(from, to), Story::Nothing);
+            cluster.tell_any(of_client, &server(to), Story::Nothing)
+        });
+    let cluster = both_ways.facts(1, |facts| {
+        let routes = facts.routes.as_mut().unwrap();
+        routes.retain(|route| route.dev.as_deref() != Some("flannel.1"));
+        for link in facts.links.as_mut().unwrap() {
+            link.up &= link.name != "flannel.1";
+        }
+    });
+    assert_eq!(named(&cluster.matrix), ["route-missing node-1 proven"]);
+}
+
+#[test]
 fn an_unreachable_at_once_from_the_own_node_is_a_missing_route_without_facts_too() {
     let story = |by| Story::Icmp {
         by,

@@ -4,7 +4,7 @@ use prober_core::family::Family;
 
 use super::{Site, Step};
 use crate::topology::script::UNDERLAY;
-use crate::topology::{BRIDGE, Role, UPLINK, client, server};
+use crate::topology::{BRIDGE, Role, TUNNEL_V4, UPLINK, client, server};
 
 /// One kernel switch of the node.
 pub(super) fn switch(site: Site<'_>, setting: &str) -> Vec<Step> {
@@ -15,6 +15,14 @@ pub(super) fn switch(site: Site<'_>, setting: &str) -> Vec<Step> {
 pub(super) fn route_lost(site: Site<'_>) -> Vec<Step> {
     let cidr = site.node.next_of(site.spec).pod_cidr(Family::Ipv4);
     vec![Step::on(site.node, format!("ip route del {cidr}\n"))]
+}
+
+/// The tunnel device is down.
+pub(super) fn tunnel_down(site: Site<'_>) -> Vec<Step> {
+    vec![Step::on(
+        site.node,
+        format!("ip link set {TUNNEL_V4} down\n"),
+    )]
 }
 
 /// The route to the next node's pods leads nowhere.

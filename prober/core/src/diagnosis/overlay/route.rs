@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::opinion::{Opinion, Proof};
-use crate::diagnosis::overlay::{depends_on, on_the_way};
+use crate::diagnosis::overlay::{depends_on, on_the_way, tunnel_down};
 use crate::diagnosis::symptom::Unit;
 use crate::facts::{Lookup, RouteKind};
 use crate::family::Family;
@@ -17,12 +17,24 @@ pub(crate) fn route_missing(
     to: &NodeName,
     family: Family,
 ) -> Option<Opinion> {
-    let (units, place) = on_the_way(case, from, to, family)?;
+    let (mut units, place) = on_the_way(case, from, to, family)?;
     if let Some(said) = bad_route(case, from, to, family) {
+        let told = at_once(case, &units);
+        // The routes went with their device, and so does what comes in.
+        let down = tunnel_down(case, from, family);
+        if down.is_some() {
+            units.extend(case.places(|unit| depends_on(unit, to, from, family)));
+        }
         return Some(
-            Opinion::proves(Cause::RouteMissing, place, units.clone(), Proof::Facts)
+            Opinion::proves(Cause::RouteMissing, place, units, Proof::Facts)
                 .because(said)
-                .because_all(at_once(case, &units)),
+                .because_all(down.map(|link| {
+                    format!(
+                        "{} of {from} is down: nothing gets into its tunnel, and nothing out",
+                        link.name
+                    )
+                }))
+                .because_all(told),
         );
     }
     let told =

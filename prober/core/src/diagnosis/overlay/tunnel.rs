@@ -7,14 +7,21 @@ use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::locate::{Death, Spot, Way, death, refused, tunnel_traffic};
 use crate::diagnosis::opinion::{Opinion, Place, Proof};
 use crate::diagnosis::overlay::neighbour::believes;
+use crate::diagnosis::overlay::tunnel_down;
 use crate::diagnosis::symptom::{Symptom, Unit};
 use crate::family::Family;
 use crate::topology::NodeName;
 
 /// Silence between nodes that no node's own word explains.
 pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Opinion> {
+    // A tunnel that its own node has put down is blocked by nobody.
+    let is_down = |node: &NodeName| tunnel_down(case, node, family).is_some();
     let silent = |unit: &Unit| {
-        unit.family == family && unit.is_cross_node() && unit.symptom == Symptom::Silent
+        unit.family == family
+            && unit.is_cross_node()
+            && unit.symptom == Symptom::Silent
+            && !is_down(&unit.client.node)
+            && !(unit.server.iter()).any(|server| is_down(&server.node))
     };
     let deaths: Vec<(usize, Death)> = case
         .failing(silent)
