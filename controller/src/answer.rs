@@ -8,7 +8,7 @@ use thiserror::Error;
 pub enum AnswerError {
     /// No answer came.
     #[error(
-        "{server} could not be reached to {task}: {cause}; see that its address and certificate in the kubeconfig are \
+        "the API server {server} could not be reached to {task}: {cause}; see that its address and certificate in the kubeconfig are \
          right, that it is up, and that this machine gets there (VPN, proxy): `kubectl version` asks it the same way"
     )]
     Unreachable {
@@ -21,7 +21,7 @@ pub enum AnswerError {
     },
     /// The kubeconfig's credentials could not be had, for instance because its plugin failed.
     #[error(
-        "cannot log in to {server}: {cause}; see that `kubectl get nodes` works with the same kubeconfig"
+        "cannot log in to the API server {server}: {cause}; see that `kubectl get nodes` works with the same kubeconfig"
     )]
     Login {
         /// Its address.
@@ -31,7 +31,7 @@ pub enum AnswerError {
     },
     /// The credentials are not (or no longer) valid: HTTP 401.
     #[error(
-        "{server} does not know who is asking (401 {cause}): log in again, then `kubectl auth whoami` shows as whom"
+        "the API server {server} does not know who is asking (401 {cause}): log in again, then `kubectl auth whoami` shows as whom"
     )]
     Unknown {
         /// Its address.
@@ -40,7 +40,7 @@ pub enum AnswerError {
         cause: String,
     },
     /// It answered, and refused or failed.
-    #[error("{server} refused to {task}: {cause}")]
+    #[error("the API server {server} refused to {task}: {cause}")]
     Refused {
         /// Its address.
         server: String,
@@ -50,7 +50,9 @@ pub enum AnswerError {
         cause: String,
     },
     /// It answered something that is no answer to the question.
-    #[error("{server} gave an answer that cannot be used when it was asked to {task}: {cause}")]
+    #[error(
+        "the API server {server} gave an answer that cannot be used when it was asked to {task}: {cause}"
+    )]
     Unusable {
         /// Its address.
         server: String,

@@ -9,7 +9,7 @@ use crate::harness::{Cluster, NFTABLES, Shape, USUAL, on, wait_until};
 use crate::prober::{self, LABEL, nothing_left, signal};
 
 /// Probes of a run that is to last until somebody steps in.
-const MANY: &str = "20000";
+const MANY: &str = "5000";
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -182,7 +182,8 @@ fn two_at_once(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 /// A kubelet that ends takes every followed log along, without an error.
 fn resumed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let run = prober::command_in(cluster)?
-        .args(["run", "--node", "node-1", "--probes", MANY, "-o", "json"])
+        .args(["run", "--node", "node-1", "--peers", "1"])
+        .args(["--probes", "1000", "-o", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
@@ -205,8 +206,12 @@ fn resumed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     if report["completion"] != "complete" || output.status.code() != Some(0) {
         return Err(format!(
-            "{}: {} {}",
-            report["completion"], report["notes"], report["diagnoses"]
+            "{}, {}: {} {} {}",
+            output.status,
+            report["completion"],
+            report["notes"],
+            report["diagnoses"],
+            report["agents"]
         )
         .into());
     }

@@ -9,7 +9,7 @@ use crate::harness::{Cluster, USUAL, on, wait_until};
 use crate::prober::{self, LABEL};
 
 /// Probes of a run that is to last until somebody has stepped in.
-const MANY: &str = "20000";
+const MANY: &str = "5000";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -137,7 +137,11 @@ impl Run {
         let mut done = None;
         match &event {
             Event::Done { generation, .. } => done = Round::of(*generation),
-            Event::PlanRefused { .. } => done = Some(self.round),
+            Event::PlanRefused { reason, .. } => {
+                done = Some(self.round);
+                let reason = format!("agent {agent} refused its plan: {reason}");
+                self.shortfall.get_or_insert(reason);
+            }
             Event::PlanAccepted { generation }
                 if self.phase == Phase::Probing
                     && Round::of(*generation) == Some(Round::FirstLook) =>

@@ -135,8 +135,8 @@ fn role() -> impl Strategy<Value = Role> {
     ]
 }
 
-/// Whether one of these packets is what an established outcome needs: the answer, or to whoever
-/// drives the own kernel's refusal of it, which it sends to nothing else.
+/// Whether one of these packets is what an established outcome needs: the answer of whom a SYN
+/// asked, or to whoever drives the own kernel's refusal of it, which it sends to nothing else.
 fn was_answered(observations: &[Observation], knows_isn: bool) -> bool {
     let refused = |observation: &Observation| {
         knows_isn
@@ -146,10 +146,20 @@ fn was_answered(observations: &[Observation], knows_isn: bool) -> bool {
             && (observation.packet.tcp())
                 .is_some_and(|(_, tcp)| tcp.flags == TcpFlags::RST && tcp.seq == ISN.add(1))
     };
+    // A witness goes with its socket, which something may have led elsewhere.
+    let led_to = |address| {
+        observations.iter().any(|observation| {
+            observation.direction == Direction::Sent
+                && observation.packet.tcp_src() == Some(client())
+                && observation.packet.tcp_dst() == Some(address)
+                && (observation.packet.tcp()).is_some_and(|(_, tcp)| tcp.flags.is_syn())
+        })
+    };
+    let asked = |address| address == service() || !knows_isn && led_to(address);
     observations.iter().any(|observation| {
         refused(observation)
             || observation.direction == Direction::Received
-                && observation.packet.tcp_src() == Some(service())
+                && observation.packet.tcp_src().is_some_and(asked)
                 && observation.packet.tcp_dst() == Some(client())
                 && observation.packet.tcp().is_some_and(|(_, tcp)| {
                     tcp.flags.is_syn_ack() && (!knows_isn || tcp.ack == ISN.add(1))
