@@ -135,6 +135,18 @@ fn role() -> impl Strategy<Value = Role> {
     ]
 }
 
+/// Whether this address was asked. A witness goes with its socket, which something may have led
+/// elsewhere.
+fn asked(observations: &[Observation], knows_isn: bool, address: SocketAddr) -> bool {
+    let led_there = |observation: &Observation| {
+        observation.direction == Direction::Sent
+            && observation.packet.tcp_src() == Some(client())
+            && observation.packet.tcp_dst() == Some(address)
+            && (observation.packet.tcp()).is_some_and(|(_, tcp)| tcp.flags.is_syn())
+    };
+    address == service() || !knows_isn && observations.iter().any(led_there)
+}
+
 /// Whether one of these packets is what an established outcome needs: the answer of whom a SYN
 /// asked, or to whoever drives the own kernel's refusal of it, which it sends to nothing else.
 fn was_answered(observations: &[Observation], knows_isn: bool) -> bool {
@@ -146,20 +158,13 @@ fn was_answered(observations: &[Observation], knows_isn: bool) -> bool {
             && (observation.packet.tcp())
                 .is_some_and(|(_, tcp)| tcp.flags == TcpFlags::RST && tcp.seq == ISN.add(1))
     };
-    // A witness goes with its socket, which something may have led elsewhere.
-    let led_to = |address| {
-        observations.iter().any(|observation| {
-            observation.direction == Direction::Sent
-                && observation.packet.tcp_src() == Some(client())
-                && observation.packet.tcp_dst() == Some(address)
-                && (observation.packet.tcp()).is_some_and(|(_, tcp)| tcp.flags.is_syn())
-        })
-    };
-    let asked = |address| address == service() || !knows_isn && led_to(address);
     observations.iter().any(|observation| {
         refused(observation)
             || observation.direction == Direction::Received
-                && observation.packet.tcp_src().is_some_and(asked)
+                && observation
+                    .packet
+                    .tcp_src()
+                    .is_some_and(|from| asked(observations, knows_isn, from))
                 && observation.packet.tcp_dst() == Some(client())
                 && observation.packet.tcp().is_some_and(|(_, tcp)| {
                     tcp.flags.is_syn_ack() && (!knows_isn || tcp.ack == ISN.add(1))
@@ -237,8 +242,12 @@ proptest! {
                 prop_assert!(was_answered(&fed, is_driver));
                 prop_assert!(rtt_ns <= connect_ns);
             }
-            Outcome::Mismatched { from } => prop_assert!(from != service()),
-            Outcome::Reset { by, .. } => prop_assert_eq!(by, service().ip()),
+            Outcome::Mismatched { from } => prop_assert!(!is_driver || from != service()),
+            Outcome::Reset { by, .. } => prop_assert!(
+                std::iter::once(service())
+                    .chain(fed.iter().filter_map(|seen| seen.packet.tcp_dst()))
+                    .any(|address| address.ip() == by && asked(&fed, is_driver, address))
+            ),
             Outcome::Unreachable { .. } | Outcome::Timeout => {}
         }
     }
