@@ -10,6 +10,8 @@
 
 #[path = "cluster/agent.rs"]
 mod agent;
+#[path = "cluster/aimed.rs"]
+mod aimed;
 #[path = "cluster/boxes.rs"]
 mod boxes;
 #[path = "cluster/bringup.rs"]
@@ -42,6 +44,7 @@ fn main() {
     trials.extend(run::trials());
     trials.extend(sentences::trials());
     trials.extend(causes::trials());
+    trials.extend(aimed::trials());
     trials.extend(endings::trials());
     if !arguments.list
         && let Err(reason) = harness::can_run()

@@ -50,7 +50,7 @@ pub struct Setting {
     pub manifest: Manifest,
     /// Every node that agents may be placed on.
     pub sites: BTreeMap<NodeName, Site>,
-    /// How long a pod may be on its way.
+    /// How long pods may be on their way, counted from the start.
     pub patience: Duration,
     /// What becomes of it all when the run is over.
     pub afterwards: Afterwards,

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{self, Cluster, NFTABLES, Shape, USUAL, wait_until};
+use crate::prober;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = [USUAL, NFTABLES].into_iter().map(every_way_works).collect();
     trials.push(harness::on(
         USUAL,
-        "a node that was booted without its bridge switches is Ready and broken",
+        "a node that was booted without its bridge switches is Ready, broken, and named at once",
         |cluster| {
             reboot(cluster, "node-3", &["--without-bridge-netfilter"])?;
+            let told = prober::report(cluster, &["--node", "node-3"])
+                .and_then(|report| report.names(&[("bridge-netfilter-off", "node-3")]));
             let boxes = cluster.replace_boxes("node-3")?;
             let broken = boxes.fail_only(
                 cluster,
@@ -29,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             reboot(cluster, "node-3", &[])?;
             let boxes = cluster.replace_boxes("node-3")?;
             boxes.fail_only(cluster, "node-3", &[])?;
-            broken
+            broken.and(told)
         },
     ));
     trials.push(harness::on(

@@ -132,6 +132,14 @@ impl Report {
         Err(format!("paths should fail by {family} alone, and fail by {families:?}").into())
     }
 
+    /// The pods to which paths fail that name one.
+    pub(crate) fn failing_servers(&self) -> impl Iterator<Item = Option<&str>> {
+        let paths = self.paths.iter();
+        paths
+            .filter(|path| path["health"] == "failing" && path["route"] == "cluster-ip")
+            .map(|path| path["server"]["pod"].as_str())
+    }
+
     /// How sure each diagnosis is.
     pub(crate) fn confidences(&self) -> impl Iterator<Item = &str> {
         self.diagnoses.iter().map(|one| one.confidence.as_str())
@@ -160,14 +168,14 @@ pub(crate) fn run(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Output, 
 
 /// `prober run -o json` to its end.
 pub(crate) fn report(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Report, Failed> {
-    let output = run(cluster, &[arguments, &["-o", "json"]].concat())?;
+    read(&run(cluster, &[arguments, &["-o", "json"]].concat())?)
+}
+
+/// The report of a run that has ended, held to what is published of reports.
+pub(crate) fn read(output: &Output) -> Result<Report, Failed> {
     let told = String::from_utf8_lossy(&output.stderr);
-    let whole: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| {
-        format!(
-            "{arguments:?} ended with {:?}: {error}\n{told}",
-            output.status.code()
-        )
-    })?;
+    let whole: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("ended with {:?}: {error}\n{told}", output.status.code()))?;
     if let Some(error) = SCHEMA.iter_errors(&whole).next() {
         return Err(format!(
             "{} is not what the schema says: {error}",

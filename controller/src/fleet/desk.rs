@@ -34,6 +34,7 @@ pub(super) struct Desk {
     calls: Calls,
     setting: Setting,
     events: Sender<FleetEvent>,
+    began: Instant,
     ground: Option<Ground>,
     pods: BoxStream<'static, Seen>,
     /// Pods of the list that is being read, after the watch began anew.
@@ -73,6 +74,7 @@ impl Desk {
             calls,
             setting,
             events,
+            began: Instant::now(),
             ground: None,
             pods: stream::pending().boxed(),
             listed: BTreeSet::new(),
@@ -314,10 +316,10 @@ impl Desk {
         }
     }
 
-    /// When the first pod that is on its way has been so for too long.
+    /// When patience with pods that are on their way ends.
     fn overdue(&self) -> Option<Instant> {
-        let first = self.waiting().min()?;
-        Some(first + self.setting.patience)
+        self.waiting().next()?;
+        Some(self.began + self.setting.patience)
     }
 
     /// Since when each pod that is on its way has been so.
@@ -328,14 +330,12 @@ impl Desk {
         })
     }
 
-    /// Fails every agent whose pod has been on its way for too long.
+    /// Fails every agent whose pod is still on its way.
     async fn give_up(&mut self) {
         let patience = self.setting.patience;
         let mut late = Vec::new();
         for agent in self.agents.values_mut() {
-            if let Stage::Waiting(since, what) = &agent.stage
-                && since.elapsed() >= patience
-            {
+            if let Stage::Waiting(_, what) = &agent.stage {
                 late.push((agent.id.clone(), what.clone()));
                 agent.stage = Stage::Failed;
             }

@@ -42,6 +42,9 @@ const FACTS_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an agent has to take its first plan, once the Services lead to it.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The least that a fleet has to publish, however late its agents were.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a fleet has to remove everything.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -79,6 +82,8 @@ pub struct Run {
     phase: Phase,
     commands: VecDeque<FleetCommand>,
     timer: Option<(Timestamp, RunTimer)>,
+    /// When patience with whatever is not up ends.
+    up_by: Timestamp,
     overdue: Option<Timestamp>,
     /// Agents that wait until the facts of their nodes are read.
     held_back: Vec<Placement>,
@@ -114,6 +119,7 @@ impl Run {
             phase: Phase::ReadingFacts,
             commands: VecDeque::new(),
             timer: None,
+            up_by: Timestamp::default(),
             overdue: None,
             held_back: Vec::new(),
             unread: BTreeSet::new(),
@@ -144,7 +150,10 @@ impl Run {
         });
         self.held_back = held_back;
         self.place(first);
-        self.enter(Phase::ReadingFacts, Some(self.patience(now)));
+        self.up_by = now + self.spec.patience;
+        // The other half is for those that wait for the reading.
+        let read_by = now + self.spec.patience / 2;
+        self.enter(Phase::ReadingFacts, Some((read_by, RunTimer::Patience)));
         self.place_the_rest_if_read(now);
     }
 
@@ -240,7 +249,8 @@ impl Run {
 
     /// The timer of whatever the fleet has to do.
     fn patience(&self, now: Timestamp) -> (Timestamp, RunTimer) {
-        (now + self.spec.patience, RunTimer::Patience)
+        let at = self.up_by.max(now + PUBLISH_PATIENCE);
+        (at, RunTimer::Patience)
     }
 
     fn place(&mut self, placements: Vec<Placement>) {

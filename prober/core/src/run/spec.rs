@@ -50,7 +50,7 @@ pub struct RunSpec {
     pub echo_bytes: u32,
     /// When a probe without an answer has failed.
     pub deadline: Duration,
-    /// When placing and publishing have failed.
+    /// When placing and publishing have failed, counted from the start.
     pub patience: Duration,
 }
 
