@@ -43,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         "two runs at once do not see each other",
         two_at_once,
     ));
+    trials.push(on(USUAL, "kubectl runs the program as its plugin", plugin));
     trials.push(on(
         USUAL,
         "a log that breaks is read again and nothing is lost",
@@ -177,6 +178,26 @@ fn two_at_once(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     other.join().map_err(|_| "the other run panicked")??;
     own?;
     left_nothing(cluster)
+}
+
+/// A file of the plugin's name in PATH is all that kubectl wants.
+///
+/// <https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/>
+fn plugin(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let program = prober::command().get_program().to_owned();
+    std::os::unix::fs::symlink(program, folder.path().join("kubectl-prober"))?;
+    let usual = std::env::var("PATH").unwrap_or_default();
+    let output = cluster
+        .command("kubectl")
+        .env("PATH", format!("{}:{usual}", folder.path().display()))
+        .args(["prober", "run", "--node", "node-9"])
+        .output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(2) && told.contains("node-9") {
+        return Ok(());
+    }
+    Err(format!("{}: {told}", output.status).into())
 }
 
 /// A kubelet that ends takes every followed log along, without an error.

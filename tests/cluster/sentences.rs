@@ -39,6 +39,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         on(
             USUAL,
+            "a node that is drained in the middle ends the run",
+            drained,
+        ),
+        on(
+            USUAL,
             "a kubelet that hangs starts no pod, and it is said",
             no_kubelet,
         ),
@@ -354,6 +359,22 @@ fn deleted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
                 .map(drop)
         },
     )?;
+    prober::nothing_left(cluster)
+}
+
+fn drained(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let mut undo = None;
+    interrupted(
+        cluster,
+        &["--node", "node-1", "--probes", MANY],
+        &["EvictionByEvictionAPI"],
+        || {
+            undo = Some(Undo(|| cluster.kubectl(&["uncordon", "node-1"]).map(drop)));
+            let drain = ["drain", "node-1", "--force", "--pod-selector", LABEL];
+            cluster.kubectl(&drain).map(drop)
+        },
+    )?;
+    drop(undo);
     prober::nothing_left(cluster)
 }
 
