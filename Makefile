@@ -3,7 +3,7 @@
 # ip, iptables and their like live where a plain user's PATH does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help demo test test-cluster check lint lab cluster cluster-down image bench fuzz completions man deps
+.PHONY: help demo test test-cluster check lint lab cluster cluster-down image bench bench-cluster fuzz completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -47,6 +47,9 @@ cluster-down: ## End that Kubernetes
 
 bench: ## Measure the figures of the README beside zmap and an epoll loop
 	scripts/bench
+
+bench-cluster: ## Measure a run on a real Kubernetes, made for it (as root)
+	scripts/bench-cluster
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
 	scripts/fuzz $(or $(FUZZ_SECONDS),60)
