@@ -8,6 +8,8 @@ pub mod answer;
 pub mod clean;
 /// How the cluster is reached.
 pub mod connection;
+/// What is told to the observability that is there.
+pub mod export;
 /// A cluster as the fleet of a run.
 pub mod fleet;
 /// Rights in the words of Kubernetes, for whoever grants them.
