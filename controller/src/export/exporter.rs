@@ -1,14 +1,147 @@
-//! Takes what is told at once and sends it when it can.
+//! The one that is told: counts at once, and has traces sent when they can be.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+
+use super::connection::{Connection, ConnectionError};
+use super::instruments::Instruments;
+use super::metrics::{Kind, Metrics, Way};
+use super::resources::Resources;
 use super::sample::Sample;
+use super::sending::{Limits, Sending};
+use super::target::Target;
+
+/// Where everything goes that is not asked for by a scraper.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Where spans go; `None`: nowhere, and none is kept.
+    pub traces: Option<Target>,
+    /// Where metrics go; `None`: to scrapers alone.
+    pub metrics: Option<Target>,
+}
 
 /// Takes samples and never makes anybody wait.
-#[derive(Debug, Default)]
-pub struct Exporter {}
+#[derive(Debug)]
+pub struct Exporter {
+    metrics: Arc<Metrics>,
+    instruments: Option<Instruments>,
+    sending: Mutex<Option<Sending>>,
+}
 
 impl Exporter {
+    /// Starts what sends on `runtime`, which must have a worker of its own. `service` is the name of this program,
+    /// unless `OTEL_SERVICE_NAME` gives another.
+    pub fn start(
+        service: &'static str,
+        targets: &Targets,
+        limits: Limits,
+        runtime: &Handle,
+    ) -> Result<Self, ConnectionError> {
+        let metrics = Arc::new(Metrics::default());
+        let resources = Resources::new(service);
+        let instruments = (targets.metrics.as_ref())
+            .map(|target| {
+                let exporter = Connection::new(target, runtime)?.metrics()?;
+                let resource = resources.prober().clone();
+                Ok::<_, ConnectionError>(Instruments::new(exporter, resource, &metrics))
+            })
+            .transpose()?;
+        let sending = (targets.traces.as_ref())
+            .map(|target| {
+                let connection = Connection::new(target, runtime)?;
+                Ok::<_, ConnectionError>(Sending::start(
+                    connection,
+                    resources,
+                    limits,
+                    Arc::clone(&metrics),
+                    runtime,
+                ))
+            })
+            .transpose()?;
+        Ok(Self {
+            metrics,
+            instruments,
+            sending: Mutex::new(sending),
+        })
+    }
+
     /// Takes one sample: counted at once, sent later, dropped and counted as dropped where there is no room.
     pub fn record(&self, sample: Sample) {
-        drop(sample);
+        match sample {
+            Sample::Handshake {
+                node,
+                peer_scope,
+                route,
+                family,
+                outcome,
+                cause,
+                duration,
+            } => {
+                let way = Way {
+                    route,
+                    scope: peer_scope,
+                    family,
+                };
+                let kind = Kind { way, outcome };
+                self.metrics.handshake(&node, kind, cause, duration);
+                if let Some(instruments) = &self.instruments {
+                    instruments.handshake(&node, kind, cause, duration);
+                }
+            }
+            Sample::Path {
+                node,
+                route,
+                family,
+                scope,
+                healthy,
+            } => {
+                let way = Way {
+                    route,
+                    scope,
+                    family,
+                };
+                self.metrics.path(&node, way, healthy);
+            }
+            Sample::Node { node, healthy } => self.metrics.node(&node, healthy),
+            Sample::Gone { node } => self.metrics.gone(&node),
+            Sample::Coverage { pairs, total } => self.metrics.coverage(pairs, total),
+            Sample::Agents { state, count } => self.metrics.agents(state, count),
+            Sample::FirstConnectivity { node, duration } => {
+                self.metrics.first_connectivity(&node, duration);
+                if let Some(instruments) = &self.instruments {
+                    instruments.first_connectivity(&node, duration);
+                }
+            }
+            Sample::Failure(trace) => {
+                let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(sending) = &*sending {
+                    sending.take(*trace);
+                }
+            }
+        }
+    }
+
+    /// The figures, for a scraper.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Sends what is left, for `within` at most; what could not be sent until then is counted as dropped. What is
+    /// told afterwards is counted in the metrics alone.
+    pub async fn flush(&self, within: Duration) {
+        let sending = (self.sending.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(sending) = sending {
+            sending.finish(within).await;
+        }
+        if let Some(instruments) = &self.instruments {
+            let provider = instruments.provider();
+            // It waits for a thread of its own. What it could not send, it has told its log.
+            drop(spawn_blocking(move || provider.shutdown_with_timeout(within)).await);
+        }
     }
 }

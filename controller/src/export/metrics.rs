@@ -1,0 +1,209 @@
+//! The metrics: one table that every sample goes into, and whose figures are read in two ways.
+//!
+//! # Budget
+//!
+//! Series grow with nodes, never with pairs. A node has at most [`SERIES_PER_NODE`] of them, however many peers it has,
+//! and none any more once it is gone. A node whose network works has far fewer: one outcome, no cause.
+
+/// The table in the words of Prometheus.
+mod prometheus;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prober_core::diagnosis::catalogue::Cause;
+use prober_core::family::Family;
+use prober_core::observation::OutcomeKind;
+use prober_core::report::CauseName;
+use prober_core::topology::{NodeName, Route, Scope};
+use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
+
+use super::sample::AgentState;
+pub use prometheus::{Exposition, expose};
+
+/// Pairs of a route and where the server may stand on it: two each, but one for those routes whose server is given by
+/// the route.
+const WAYS: usize = 2 * Route::ALL.len() - 3;
+
+/// Paths of a node: its ways, in both families.
+const PATHS: usize = 2 * WAYS;
+
+/// The most series (a histogram is one) that a node can have: durations by outcome, paths, itself, its first
+/// connectivity, and counts by outcome and cause, `unknown` and none included.
+pub const SERIES_PER_NODE: usize =
+    PATHS * OutcomeKind::ALL.len() + PATHS + 2 + OutcomeKind::ALL.len() * (Cause::ALL.len() + 2);
+
+/// The bounds of classic histograms, seconds: a local handshake takes some 0.1 ms, and the kernel repeats a lost SYN after
+/// 1 s, 3 s and 7 s.
+const SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.5, 3.5, 7.5];
+
+/// The buckets that a native histogram may have; beyond that it becomes coarser.
+const NATIVE_BUCKETS: usize = 40;
+
+/// What tells one histogram of a node's handshakes from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    pub(super) way: Way,
+    pub(super) outcome: OutcomeKind,
+}
+
+/// All paths from a node that are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Way {
+    pub(super) route: Route,
+    pub(super) scope: Scope,
+    pub(super) family: Family,
+}
+
+/// What is known of one node.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    durations: BTreeMap<Kind, Histogram>,
+    handshakes: BTreeMap<(OutcomeKind, Option<CauseName>), u64>,
+    paths: BTreeMap<Way, bool>,
+    healthy: Option<bool>,
+    first_connectivity: Option<Histogram>,
+}
+
+/// Everything that is told.
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    nodes: BTreeMap<NodeName, Node>,
+    coverage: Option<(u64, u64)>,
+    agents: BTreeMap<AgentState, u64>,
+    dropped: u64,
+}
+
+/// The table. Whoever writes waits for another writer or for a copy to be made, never for what is done with the copy.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    figures: Mutex<Figures>,
+}
+
+impl Metrics {
+    /// A writer that panicked left whole numbers behind.
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn handshake(
+        &self,
+        node: &NodeName,
+        kind: Kind,
+        cause: Option<CauseName>,
+        duration: Option<Duration>,
+    ) {
+        let mut figures = self.figures();
+        let node = figures.of(node);
+        *node.handshakes.entry((kind.outcome, cause)).or_default() += 1;
+        if let Some(duration) = duration {
+            let histogram = node.durations.entry(kind).or_insert_with(seconds);
+            histogram.observe(duration.as_secs_f64());
+        }
+    }
+
+    pub(super) fn path(&self, node: &NodeName, way: Way, healthy: bool) {
+        self.figures().of(node).paths.insert(way, healthy);
+    }
+
+    pub(super) fn node(&self, node: &NodeName, healthy: bool) {
+        self.figures().of(node).healthy = Some(healthy);
+    }
+
+    pub(super) fn gone(&self, node: &NodeName) {
+        self.figures().nodes.remove(node);
+    }
+
+    pub(super) fn coverage(&self, pairs: u64, total: u64) {
+        self.figures().coverage = Some((pairs, total));
+    }
+
+    pub(super) fn agents(&self, state: AgentState, count: u64) {
+        self.figures().agents.insert(state, count);
+    }
+
+    pub(super) fn first_connectivity(&self, node: &NodeName, duration: Duration) {
+        let mut figures = self.figures();
+        let histogram = figures.of(node).first_connectivity.get_or_insert_with(seconds);
+        histogram.observe(duration.as_secs_f64());
+    }
+
+    /// Counts spans that were dropped.
+    pub(super) fn drop_spans(&self, spans: usize) {
+        let mut figures = self.figures();
+        figures.dropped = figures.dropped.saturating_add(spans.try_into().unwrap_or(u64::MAX));
+    }
+
+    /// Spans that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.figures().dropped
+    }
+
+    /// The share of pairs that were probed in this cycle, 0 to 1; of no pairs that is all.
+    pub(super) fn covered(&self) -> Option<f64> {
+        self.figures().covered()
+    }
+
+    /// The agents by state.
+    pub(super) fn states(&self) -> Vec<(AgentState, u64)> {
+        let figures = self.figures();
+        figures.agents.iter().map(|(state, count)| (*state, *count)).collect()
+    }
+
+    /// The nodes, and whether they are healthy.
+    pub(super) fn healths(&self) -> Vec<(NodeName, bool)> {
+        let figures = self.figures();
+        let healths = figures.nodes.iter();
+        healths.filter_map(|(name, node)| Some((name.clone(), node.healthy?))).collect()
+    }
+
+    /// The ways of the nodes, and whether they are healthy.
+    pub(super) fn ways(&self) -> Vec<(NodeName, Way, bool)> {
+        let figures = self.figures();
+        let ways = figures.nodes.iter();
+        ways.flat_map(|(name, node)| {
+            (node.paths.iter()).map(|(way, healthy)| (name.clone(), *way, *healthy))
+        })
+        .collect()
+    }
+
+    /// How many series there are.
+    #[cfg(test)]
+    fn series(&self) -> usize {
+        let of = |node: &Node| {
+            node.durations.len()
+                + node.handshakes.len()
+                + node.paths.len()
+                + usize::from(node.healthy.is_some())
+                + usize::from(node.first_connectivity.is_some())
+        };
+        self.figures().nodes.values().map(of).sum()
+    }
+}
+
+impl Figures {
+    fn of(&mut self, node: &NodeName) -> &mut Node {
+        self.nodes.entry(node.clone()).or_default()
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share of more than 2^52 pairs is exact enough"
+    )]
+    fn covered(&self) -> Option<f64> {
+        self.coverage.map(|(pairs, total)| match total {
+            0 => 1.0,
+            total => pairs as f64 / total as f64,
+        })
+    }
+}
+
+/// Seconds, for those who read native histograms and for those who do not.
+fn seconds() -> Histogram {
+    let native = NativeHistogramConfig::new(1.2).max_buckets(NATIVE_BUCKETS);
+    Histogram::new_classic_and_native(SECONDS, native)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The budget, and what a scraper reads.
+
+use std::sync::Arc;
+
+use super::*;
+
+const SCOPES: [Scope; 3] = [Scope::SameNode, Scope::CrossNode, Scope::Any];
+
+/// Where servers may stand, by route.
+fn ways() -> Vec<Way> {
+    let mut ways = Vec::new();
+    for route in Route::ALL {
+        for scope in SCOPES {
+            let is_there = match route {
+                Route::ClusterIpAny => scope == Scope::Any,
+                Route::ProberLocal | Route::Hairpin => scope == Scope::SameNode,
+                Route::PodIp | Route::ClusterIp | Route::NodePort | Route::HostNetwork => {
+                    scope != Scope::Any
+                }
+            };
+            if is_there {
+                for family in [Family::Ipv4, Family::Ipv6] {
+                    ways.push(Way { route, scope, family });
+                }
+            }
+        }
+    }
+    ways
+}
+
+/// Everything that can happen to a node happens, `times` times.
+fn storm(metrics: &Metrics, node: &NodeName, times: usize) {
+    let causes: Vec<Option<CauseName>> = std::iter::once(None)
+        .chain([Some(CauseName(None))])
+        .chain(Cause::ALL.iter().map(|cause| Some(CauseName(Some(*cause)))))
+        .collect();
+    for _ in 0..times {
+        for way in ways() {
+            metrics.path(node, way, true);
+            for outcome in OutcomeKind::ALL {
+                for cause in &causes {
+                    let kind = Kind { way, outcome };
+                    metrics.handshake(node, kind, *cause, Some(Duration::from_millis(3)));
+                }
+            }
+        }
+        metrics.node(node, false);
+        metrics.first_connectivity(node, Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn a_node_has_no_more_series_than_the_budget_however_often_it_is_probed() {
+    let metrics = Metrics::default();
+    let node = NodeName::new("node-1");
+    storm(&metrics, &node, 1);
+    assert_eq!(metrics.series(), SERIES_PER_NODE);
+    storm(&metrics, &node, 3);
+    assert_eq!(metrics.series(), SERIES_PER_NODE, "series grow with nodes alone");
+    let other = NodeName::new("node-2");
+    storm(&metrics, &other, 1);
+    assert_eq!(metrics.series(), 2 * SERIES_PER_NODE);
+}
+
+#[test]
+fn a_node_that_is_gone_leaves_no_series() {
+    let metrics = Metrics::default();
+    let node = NodeName::new("node-1");
+    storm(&metrics, &node, 1);
+    metrics.gone(&node);
+    assert_eq!(metrics.series(), 0);
+}
+
+#[test]
+fn a_healthy_node_costs_one_histogram_for_each_way() {
+    let metrics = Metrics::default();
+    let node = NodeName::new("node-1");
+    for way in ways() {
+        let kind = Kind { way, outcome: OutcomeKind::Established };
+        metrics.handshake(&node, kind, None, Some(Duration::from_micros(200)));
+    }
+    assert_eq!(metrics.series(), PATHS + 1);
+}
+
+#[test]
+fn a_scraper_of_text_reads_this() {
+    let metrics = Arc::new(Metrics::default());
+    let node = NodeName::new("node \"1\"");
+    let way = Way { route: Route::ClusterIp, scope: Scope::SameNode, family: Family::Ipv4 };
+    let established = Kind { way, outcome: OutcomeKind::Established };
+    metrics.handshake(&node, established, None, Some(Duration::from_micros(300)));
+    let mismatched = Kind { way, outcome: OutcomeKind::Mismatched };
+    metrics.handshake(&node, mismatched, Some(CauseName(Some(Cause::BridgeNetfilterOff))), None);
+    metrics.path(&node, way, false);
+    metrics.node(&node, false);
+    metrics.coverage(3, 6);
+    metrics.agents(AgentState::Running, 2);
+    metrics.first_connectivity(&node, Duration::from_secs(2));
+    metrics.drop_spans(3);
+    let text = expose(&metrics, Exposition::Text).unwrap();
+    insta::assert_snapshot!(String::from_utf8(text).unwrap());
+    assert!(!expose(&metrics, Exposition::Protobuf).unwrap().is_empty());
+}
+
+#[test]
+fn protocol_buffers_are_written_only_for_those_who_ask_for_them() {
+    let prometheus = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5";
+    assert_eq!(Exposition::accepted(prometheus), Exposition::Protobuf);
+    assert_eq!(Exposition::accepted("text/plain"), Exposition::Text);
+    assert_eq!(Exposition::accepted(""), Exposition::Text);
+}

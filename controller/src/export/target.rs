@@ -1,0 +1,196 @@
+//! Where telemetry goes, as OpenTelemetry's standard variables say.
+//!
+//! Each is looked up for its signal first (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), then for all
+//! (`OTEL_EXPORTER_OTLP_ENDPOINT`). Headers, compression and timeout are read by the library that sends.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Metrics.
+    Metrics,
+}
+
+/// How it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `grpc`.
+    Grpc,
+    /// `http/protobuf`, which is what OpenTelemetry's specification takes where nothing is said.
+    Http,
+}
+
+/// Where one signal goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What goes there.
+    pub signal: Signal,
+    /// How.
+    pub protocol: Protocol,
+    /// The URL; of HTTP with its path.
+    pub endpoint: String,
+    /// The authority that vouches for the other side, in PEM; `None`: the system's.
+    pub authority: Option<PathBuf>,
+    /// What this side shows of itself.
+    pub identity: Option<Identity>,
+}
+
+/// What a client shows of itself, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its certificates.
+    pub certificate: PathBuf,
+    /// The key to the first of them.
+    pub key: PathBuf,
+}
+
+/// The variables say something that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// A protocol that is not spoken here.
+    #[error("OTEL_EXPORTER_OTLP_PROTOCOL says '{0}': prober speaks grpc and http/protobuf")]
+    Protocol(String),
+    /// Half an identity.
+    #[error(
+        "a client certificate needs its key: set both OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY"
+    )]
+    Identity,
+}
+
+impl Signal {
+    const fn in_variables(self) -> &'static str {
+        match self {
+            Self::Traces => "TRACES",
+            Self::Metrics => "METRICS",
+        }
+    }
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Traces => "/v1/traces",
+            Self::Metrics => "/v1/metrics",
+        }
+    }
+}
+
+impl Target {
+    /// Reads the variables that `look_up` knows; `None` where they name no endpoint, or forbid all of it.
+    pub fn read(
+        signal: Signal,
+        look_up: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, TargetError> {
+        let said = |name: &str| look_up(name).filter(|value| !value.is_empty());
+        let own = |what: &str| said(&format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.in_variables()));
+        let either = |what: &str| own(what).or_else(|| said(&format!("OTEL_EXPORTER_OTLP_{what}")));
+        let is_true = |value: String| value.eq_ignore_ascii_case("true");
+        if said("OTEL_SDK_DISABLED").is_some_and(is_true) {
+            return Ok(None);
+        }
+        let protocol = match either("PROTOCOL").as_deref() {
+            Some("grpc") => Protocol::Grpc,
+            Some("http/protobuf") | None => Protocol::Http,
+            Some(other) => return Err(TargetError::Protocol(other.to_owned())),
+        };
+        let shared = || {
+            let base = said("OTEL_EXPORTER_OTLP_ENDPOINT")?;
+            Some(match protocol {
+                Protocol::Grpc => base,
+                Protocol::Http => format!("{}{}", base.trim_end_matches('/'), signal.path()),
+            })
+        };
+        let Some(endpoint) = own("ENDPOINT").or_else(shared) else {
+            return Ok(None);
+        };
+        let endpoint = if endpoint.contains("://") {
+            endpoint
+        } else if either("INSECURE").is_some_and(is_true) {
+            format!("http://{endpoint}")
+        } else {
+            format!("https://{endpoint}")
+        };
+        let identity = match (either("CLIENT_CERTIFICATE"), either("CLIENT_KEY")) {
+            (Some(certificate), Some(key)) => Some(Identity {
+                certificate: certificate.into(),
+                key: key.into(),
+            }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(TargetError::Identity),
+        };
+        Ok(Some(Self {
+            signal,
+            protocol,
+            endpoint,
+            authority: either("CERTIFICATE").map(PathBuf::from),
+            identity,
+        }))
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_encrypted(&self) -> bool {
+        self.endpoint.starts_with("https://")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn read(signal: Signal, variables: &[(&str, &str)]) -> Result<Option<Target>, TargetError> {
+        let known: BTreeMap<&str, &str> = variables.iter().copied().collect();
+        Target::read(signal, |name| known.get(name).map(|value| (*value).to_owned()))
+    }
+
+    fn endpoint(signal: Signal, variables: &[(&str, &str)]) -> String {
+        read(signal, variables).unwrap().unwrap().endpoint
+    }
+
+    #[test]
+    fn nothing_is_sent_where_no_endpoint_is_named_or_all_is_forbidden() {
+        assert_eq!(read(Signal::Traces, &[]), Ok(None));
+        assert_eq!(read(Signal::Traces, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), Ok(None));
+        let forbidden = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_SDK_DISABLED", "true"),
+        ];
+        assert_eq!(read(Signal::Traces, &forbidden), Ok(None));
+    }
+
+    #[test]
+    fn the_shared_endpoint_gets_the_path_of_the_signal_and_its_own_is_taken_as_it_is() {
+        let shared = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+        assert_eq!(endpoint(Signal::Traces, &[shared]), "http://collector:4318/v1/traces");
+        assert_eq!(endpoint(Signal::Metrics, &[shared]), "http://collector:4318/v1/metrics");
+        let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces/in");
+        assert_eq!(endpoint(Signal::Traces, &[shared, own]), "http://traces/in");
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        let bare = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+        assert_eq!(endpoint(Signal::Traces, &[bare, grpc]), "http://collector:4317");
+    }
+
+    #[test]
+    fn an_endpoint_without_a_scheme_is_encrypted_unless_told_otherwise() {
+        let bare = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317");
+        assert_eq!(endpoint(Signal::Traces, &[bare]), "https://collector:4317");
+        let open = ("OTEL_EXPORTER_OTLP_INSECURE", "TRUE");
+        assert_eq!(endpoint(Signal::Traces, &[bare, open]), "http://collector:4317");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_a_sentence() {
+        let there = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector");
+        let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+        assert_eq!(
+            read(Signal::Traces, &[there, json]).unwrap_err().to_string(),
+            "OTEL_EXPORTER_OTLP_PROTOCOL says 'http/json': prober speaks grpc and http/protobuf"
+        );
+        let half = ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem");
+        assert_eq!(read(Signal::Traces, &[there, half]), Err(TargetError::Identity));
+    }
+}
