@@ -89,7 +89,7 @@ pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
-    match isolate::enter(|| isolate::end(0))? {
+    match isolate::enter(None, || isolate::end(0))? {
         Side::Ended(status) => return Ok(status),
         Side::Inside => {}
     }

@@ -4,6 +4,8 @@
 mod args;
 /// On a cluster.
 mod cluster;
+/// What is sent to the observability that is there.
+mod telemetry;
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
@@ -71,8 +73,13 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let (tellers, events) = mpsc::channel();
     let interrupted = tellers.clone();
     // A run that has stopped listening has ended: nobody is left to tell.
-    match isolate::enter(move || drop(interrupted.send(FleetEvent::Interrupted)))? {
-        Side::Ended(status) => return Ok(status),
+    let interrupt = move || drop(interrupted.send(FleetEvent::Interrupted));
+    let handed = telemetry::Handed::prepare();
+    match isolate::enter(handed.path(), interrupt)? {
+        Side::Ended(status) => {
+            handed.send();
+            return Ok(status);
+        }
         Side::Inside => {}
     }
     let started = now();
@@ -179,5 +186,6 @@ fn tell(
         show::file(path, &pcapng::capture(&report)?)?;
     }
     show::report(&report, args.output)?;
+    telemetry::send(&report);
     Ok(ExitCode::from(report.exit_status))
 }

@@ -155,10 +155,12 @@ fn client_config(target: &Target) -> Result<ClientConfig, ConnectionError> {
         }
         // What is not encrypted needs no authority, and an image without any must still send.
         None if !target.is_encrypted() => config.with_root_certificates(RootCertStore::empty()),
-        None => config.with_native_roots().map_err(|error| ConnectionError::Unreadable {
-            path: "the system's certificates".into(),
-            why: error.to_string(),
-        })?,
+        None => config
+            .with_native_roots()
+            .map_err(|error| ConnectionError::Unreadable {
+                path: "the system's certificates".into(),
+                why: error.to_string(),
+            })?,
     };
     match &target.identity {
         Some(own) => {
@@ -204,7 +206,9 @@ impl HttpClient for OnRuntime {
         Self: 'sent,
     {
         let client = Arc::clone(&self.client);
-        let sent = self.runtime.spawn(async move { client.send_bytes(request).await });
+        let sent = self
+            .runtime
+            .spawn(async move { client.send_bytes(request).await });
         Box::pin(async move { sent.await? })
     }
 }

@@ -7,7 +7,9 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider as _};
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{Aggregation, Instrument, InstrumentKind, SdkMeterProvider, Stream};
+use opentelemetry_sdk::metrics::{
+    Aggregation, Instrument, InstrumentKind, SdkMeterProvider, Stream,
+};
 use prober_core::report::CauseName;
 use prober_core::topology::NodeName;
 
@@ -31,7 +33,11 @@ pub(super) struct Instruments {
 }
 
 impl Instruments {
-    pub(super) fn new(exporter: MetricExporter, resource: Resource, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        exporter: MetricExporter,
+        resource: Resource,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let provider = SdkMeterProvider::builder()
             .with_periodic_exporter(exporter)
             .with_resource(resource)
@@ -48,7 +54,9 @@ impl Instruments {
             handshakes: meter
                 .u64_counter("prober.handshakes")
                 .with_unit("{handshake}")
-                .with_description("Handshakes that ended, by what the client saw and what explains it")
+                .with_description(
+                    "Handshakes that ended, by what the client saw and what explains it",
+                )
                 .build(),
             first_connectivity: meter
                 .f64_histogram("prober.agent.first_connectivity.duration")
@@ -82,7 +90,8 @@ impl Instruments {
     }
 
     pub(super) fn first_connectivity(&self, node: &NodeName, duration: Duration) {
-        self.first_connectivity.record(duration.as_secs_f64(), &[of(node)]);
+        self.first_connectivity
+            .record(duration.as_secs_f64(), &[of(node)]);
     }
 }
 
@@ -126,7 +135,10 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
         .with_description("Agents by state")
         .with_callback(move |observer| {
             for (state, count) in table.states() {
-                observer.observe(count, &[KeyValue::new("prober.agent.state", state.as_str())]);
+                observer.observe(
+                    count,
+                    &[KeyValue::new("prober.agent.state", state.as_str())],
+                );
             }
         })
         .build();

@@ -36,7 +36,9 @@ pub const SERIES_PER_NODE: usize =
 
 /// The bounds of classic histograms, seconds: a local handshake takes some 0.1 ms, and the kernel repeats a lost SYN after
 /// 1 s, 3 s and 7 s.
-const SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.5, 3.5, 7.5];
+const SECONDS: [f64; 10] = [
+    0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.5, 3.5, 7.5,
+];
 
 /// The buckets that a native histogram may have; beyond that it becomes coarser.
 const NATIVE_BUCKETS: usize = 40;
@@ -125,14 +127,19 @@ impl Metrics {
 
     pub(super) fn first_connectivity(&self, node: &NodeName, duration: Duration) {
         let mut figures = self.figures();
-        let histogram = figures.of(node).first_connectivity.get_or_insert_with(seconds);
+        let histogram = figures
+            .of(node)
+            .first_connectivity
+            .get_or_insert_with(seconds);
         histogram.observe(duration.as_secs_f64());
     }
 
     /// Counts spans that were dropped.
     pub(super) fn drop_spans(&self, spans: usize) {
         let mut figures = self.figures();
-        figures.dropped = figures.dropped.saturating_add(spans.try_into().unwrap_or(u64::MAX));
+        figures.dropped = figures
+            .dropped
+            .saturating_add(spans.try_into().unwrap_or(u64::MAX));
     }
 
     /// Spans that were dropped so far.
@@ -148,14 +155,20 @@ impl Metrics {
     /// The agents by state.
     pub(super) fn states(&self) -> Vec<(AgentState, u64)> {
         let figures = self.figures();
-        figures.agents.iter().map(|(state, count)| (*state, *count)).collect()
+        figures
+            .agents
+            .iter()
+            .map(|(state, count)| (*state, *count))
+            .collect()
     }
 
     /// The nodes, and whether they are healthy.
     pub(super) fn healths(&self) -> Vec<(NodeName, bool)> {
         let figures = self.figures();
         let healths = figures.nodes.iter();
-        healths.filter_map(|(name, node)| Some((name.clone(), node.healthy?))).collect()
+        healths
+            .filter_map(|(name, node)| Some((name.clone(), node.healthy?)))
+            .collect()
     }
 
     /// The ways of the nodes, and whether they are healthy.

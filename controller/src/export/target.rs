@@ -85,7 +85,12 @@ impl Target {
         look_up: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, TargetError> {
         let said = |name: &str| look_up(name).filter(|value| !value.is_empty());
-        let own = |what: &str| said(&format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.in_variables()));
+        let own = |what: &str| {
+            said(&format!(
+                "OTEL_EXPORTER_OTLP_{}_{what}",
+                signal.in_variables()
+            ))
+        };
         let either = |what: &str| own(what).or_else(|| said(&format!("OTEL_EXPORTER_OTLP_{what}")));
         let is_true = |value: String| value.eq_ignore_ascii_case("true");
         if said("OTEL_SDK_DISABLED").is_some_and(is_true) {
@@ -144,7 +149,9 @@ mod tests {
 
     fn read(signal: Signal, variables: &[(&str, &str)]) -> Result<Option<Target>, TargetError> {
         let known: BTreeMap<&str, &str> = variables.iter().copied().collect();
-        Target::read(signal, |name| known.get(name).map(|value| (*value).to_owned()))
+        Target::read(signal, |name| {
+            known.get(name).map(|value| (*value).to_owned())
+        })
     }
 
     fn endpoint(signal: Signal, variables: &[(&str, &str)]) -> String {
@@ -154,7 +161,10 @@ mod tests {
     #[test]
     fn nothing_is_sent_where_no_endpoint_is_named_or_all_is_forbidden() {
         assert_eq!(read(Signal::Traces, &[]), Ok(None));
-        assert_eq!(read(Signal::Traces, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), Ok(None));
+        assert_eq!(
+            read(Signal::Traces, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]),
+            Ok(None)
+        );
         let forbidden = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
             ("OTEL_SDK_DISABLED", "true"),
@@ -165,13 +175,22 @@ mod tests {
     #[test]
     fn the_shared_endpoint_gets_the_path_of_the_signal_and_its_own_is_taken_as_it_is() {
         let shared = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
-        assert_eq!(endpoint(Signal::Traces, &[shared]), "http://collector:4318/v1/traces");
-        assert_eq!(endpoint(Signal::Metrics, &[shared]), "http://collector:4318/v1/metrics");
+        assert_eq!(
+            endpoint(Signal::Traces, &[shared]),
+            "http://collector:4318/v1/traces"
+        );
+        assert_eq!(
+            endpoint(Signal::Metrics, &[shared]),
+            "http://collector:4318/v1/metrics"
+        );
         let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces/in");
         assert_eq!(endpoint(Signal::Traces, &[shared, own]), "http://traces/in");
         let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
         let bare = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
-        assert_eq!(endpoint(Signal::Traces, &[bare, grpc]), "http://collector:4317");
+        assert_eq!(
+            endpoint(Signal::Traces, &[bare, grpc]),
+            "http://collector:4317"
+        );
     }
 
     #[test]
@@ -179,7 +198,10 @@ mod tests {
         let bare = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317");
         assert_eq!(endpoint(Signal::Traces, &[bare]), "https://collector:4317");
         let open = ("OTEL_EXPORTER_OTLP_INSECURE", "TRUE");
-        assert_eq!(endpoint(Signal::Traces, &[bare, open]), "http://collector:4317");
+        assert_eq!(
+            endpoint(Signal::Traces, &[bare, open]),
+            "http://collector:4317"
+        );
     }
 
     #[test]
@@ -187,10 +209,15 @@ mod tests {
         let there = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector");
         let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
         assert_eq!(
-            read(Signal::Traces, &[there, json]).unwrap_err().to_string(),
+            read(Signal::Traces, &[there, json])
+                .unwrap_err()
+                .to_string(),
             "OTEL_EXPORTER_OTLP_PROTOCOL says 'http/json': prober speaks grpc and http/protobuf"
         );
         let half = ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem");
-        assert_eq!(read(Signal::Traces, &[there, half]), Err(TargetError::Identity));
+        assert_eq!(
+            read(Signal::Traces, &[there, half]),
+            Err(TargetError::Identity)
+        );
     }
 }

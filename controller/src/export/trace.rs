@@ -9,7 +9,9 @@ mod packet;
 
 use std::time::{Duration, SystemTime};
 
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use prober_core::diagnosis::{Confidence, Remedy};
@@ -119,7 +121,13 @@ impl Told<'_> {
             data: SpanData {
                 status: self.status(),
                 attributes,
-                ..span("probe", context, SpanId::INVALID, SpanKind::Internal, (start, end))
+                ..span(
+                    "probe",
+                    context,
+                    SpanId::INVALID,
+                    SpanKind::Internal,
+                    (start, end),
+                )
             },
         }
     }
@@ -144,7 +152,13 @@ impl Told<'_> {
                 status: self.status(),
                 attributes,
                 events: self.events(End::Client, &probe.observations),
-                ..span("handshake", context, parent, SpanKind::Client, self.client_times())
+                ..span(
+                    "handshake",
+                    context,
+                    parent,
+                    SpanKind::Client,
+                    self.client_times(),
+                )
             },
         }
     }
@@ -196,8 +210,8 @@ impl Told<'_> {
         let mut events = SpanEvents::default();
         events.events = (seen.iter().enumerate())
             .map(|(place, seen)| {
-                let mark = (self.probe.marks.iter())
-                    .find(|mark| mark.end == end && mark.packet == place);
+                let mark =
+                    (self.probe.marks.iter()).find(|mark| mark.end == end && mark.packet == place);
                 packet::event(seen, mark)
             })
             .collect();
@@ -205,7 +219,8 @@ impl Told<'_> {
     }
 
     fn fails(&self) -> bool {
-        self.diagnosis.is_some() || !matches!(self.probe.client.outcome, Outcome::Established { .. })
+        self.diagnosis.is_some()
+            || !matches!(self.probe.client.outcome, Outcome::Established { .. })
     }
 
     fn status(&self) -> Status {
@@ -281,8 +296,13 @@ fn explanation(diagnosis: &DiagnosisReport) -> Vec<KeyValue> {
 }
 
 fn step(remedy: &Remedy) -> String {
-    let commands = remedy.commands.iter().map(|command| format!("\n$ {command}"));
-    std::iter::once(remedy.summary.clone()).chain(commands).collect()
+    let commands = remedy
+        .commands
+        .iter()
+        .map(|command| format!("\n$ {command}"));
+    std::iter::once(remedy.summary.clone())
+        .chain(commands)
+        .collect()
 }
 
 fn list(words: impl Iterator<Item = String>) -> Value {

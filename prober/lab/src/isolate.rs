@@ -19,7 +19,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -31,6 +31,9 @@ const INSIDE: &str = "PROBER_LAB_INSIDE";
 
 /// Set for the inner process: the uid of its user, who may be root only in here.
 const OWNER: &str = "PROBER_LAB_OWNER";
+
+/// Set for the inner process where it is to leave something for the outer one: a file.
+const HAND_OVER: &str = "PROBER_LAB_HAND_OVER";
 
 /// Files outside the lab that must not outlive it.
 static LEFT_OVERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -87,7 +90,12 @@ pub enum Side {
 ///
 /// The outer process blocks until the inner one has ended. Its first SIGINT or SIGTERM calls `on_interrupt` inside,
 /// from a thread of its own; the second ends both at once, and so does SIGKILL.
-pub fn enter(on_interrupt: impl FnMut() + Send + 'static) -> Result<Side, IsolateError> {
+///
+/// `handed` is a file in which the inner process may leave something, for [`hand_over`] to find there.
+pub fn enter(
+    handed: Option<&Path>,
+    on_interrupt: impl FnMut() + Send + 'static,
+) -> Result<Side, IsolateError> {
     if env::var_os(INSIDE).is_some() {
         private_run()?;
         hold_lifeline(on_interrupt)?;
@@ -95,7 +103,11 @@ pub fn enter(on_interrupt: impl FnMut() + Send + 'static) -> Result<Side, Isolat
     }
     check()?;
     let program = env::current_exe().map_err(IsolateError::Again)?;
-    let mut child = unshare()
+    let mut command = unshare();
+    if let Some(path) = handed {
+        command.env(HAND_OVER, path);
+    }
+    let mut child = command
         .arg("--")
         .arg(program)
         .args(env::args_os().skip(1))
@@ -122,6 +134,14 @@ pub fn enter(on_interrupt: impl FnMut() + Send + 'static) -> Result<Side, Isolat
 /// Whether this process is inside already.
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
+}
+
+/// Where the inner process leaves what the outer one waits for; `None` outside, and where nothing is waited for.
+pub fn hand_over() -> Option<PathBuf> {
+    is_inside()
+        .then(|| env::var_os(HAND_OVER))
+        .flatten()
+        .map(PathBuf::from)
 }
 
 /// The uid of the user who made the lab, as it is outside; `None` outside.
@@ -175,7 +195,7 @@ pub fn check() -> Result<(), IsolateError> {
 }
 
 fn private_run() -> Result<(), IsolateError> {
-    if !std::path::Path::new("/proc/sys/net/bridge").exists() {
+    if !Path::new("/proc/sys/net/bridge").exists() {
         return Err(IsolateError::NoBridgeFilter);
     }
     namespace::run_outside("mount -t tmpfs tmpfs /run\nip link set lo up")?;

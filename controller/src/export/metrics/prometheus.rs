@@ -86,7 +86,11 @@ fn durations(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     )?;
     for (name, node) in &figures.nodes {
         for (Kind { way, outcome }, histogram) in &node.durations {
-            let labels = [&labels(name, *way)[..], &[("prober_outcome", outcome.as_str())]].concat();
+            let labels = [
+                &labels(name, *way)[..],
+                &[("prober_outcome", outcome.as_str())],
+            ]
+            .concat();
             histogram.encode(family.encode_family(&labels.as_slice())?)?;
         }
     }
@@ -132,8 +136,15 @@ fn healths(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
         MetricType::Gauge,
     )?;
     for (name, node) in &figures.nodes {
-        if let Node { healthy: Some(healthy), .. } = node {
-            gauge(family.encode_family(&[("k8s_node_name", name.as_str())])?, *healthy)?;
+        if let Node {
+            healthy: Some(healthy),
+            ..
+        } = node
+        {
+            gauge(
+                family.encode_family(&[("k8s_node_name", name.as_str())])?,
+                *healthy,
+            )?;
         }
     }
     Ok(())
@@ -164,12 +175,8 @@ fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result 
         )?;
         ConstGauge::new(covered).encode(share)?;
     }
-    let mut family = encoder.encode_descriptor(
-        "prober_agents",
-        "Agents by state",
-        None,
-        MetricType::Gauge,
-    )?;
+    let mut family =
+        encoder.encode_descriptor("prober_agents", "Agents by state", None, MetricType::Gauge)?;
     for (state, count) in &figures.agents {
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
         let labels = [("prober_agent_state", state.as_str())];

@@ -20,7 +20,11 @@ fn ways() -> Vec<Way> {
             };
             if is_there {
                 for family in [Family::Ipv4, Family::Ipv6] {
-                    ways.push(Way { route, scope, family });
+                    ways.push(Way {
+                        route,
+                        scope,
+                        family,
+                    });
                 }
             }
         }
@@ -56,7 +60,11 @@ fn a_node_has_no_more_series_than_the_budget_however_often_it_is_probed() {
     storm(&metrics, &node, 1);
     assert_eq!(metrics.series(), SERIES_PER_NODE);
     storm(&metrics, &node, 3);
-    assert_eq!(metrics.series(), SERIES_PER_NODE, "series grow with nodes alone");
+    assert_eq!(
+        metrics.series(),
+        SERIES_PER_NODE,
+        "series grow with nodes alone"
+    );
     let other = NodeName::new("node-2");
     storm(&metrics, &other, 1);
     assert_eq!(metrics.series(), 2 * SERIES_PER_NODE);
@@ -76,7 +84,10 @@ fn a_healthy_node_costs_one_histogram_for_each_way() {
     let metrics = Metrics::default();
     let node = NodeName::new("node-1");
     for way in ways() {
-        let kind = Kind { way, outcome: OutcomeKind::Established };
+        let kind = Kind {
+            way,
+            outcome: OutcomeKind::Established,
+        };
         metrics.handshake(&node, kind, None, Some(Duration::from_micros(200)));
     }
     assert_eq!(metrics.series(), PATHS + 1);
@@ -86,11 +97,26 @@ fn a_healthy_node_costs_one_histogram_for_each_way() {
 fn a_scraper_of_text_reads_this() {
     let metrics = Arc::new(Metrics::default());
     let node = NodeName::new("node \"1\"");
-    let way = Way { route: Route::ClusterIp, scope: Scope::SameNode, family: Family::Ipv4 };
-    let established = Kind { way, outcome: OutcomeKind::Established };
+    let way = Way {
+        route: Route::ClusterIp,
+        scope: Scope::SameNode,
+        family: Family::Ipv4,
+    };
+    let established = Kind {
+        way,
+        outcome: OutcomeKind::Established,
+    };
     metrics.handshake(&node, established, None, Some(Duration::from_micros(300)));
-    let mismatched = Kind { way, outcome: OutcomeKind::Mismatched };
-    metrics.handshake(&node, mismatched, Some(CauseName(Some(Cause::BridgeNetfilterOff))), None);
+    let mismatched = Kind {
+        way,
+        outcome: OutcomeKind::Mismatched,
+    };
+    metrics.handshake(
+        &node,
+        mismatched,
+        Some(CauseName(Some(Cause::BridgeNetfilterOff))),
+        None,
+    );
     metrics.path(&node, way, false);
     metrics.node(&node, false);
     metrics.coverage(3, 6);

@@ -55,7 +55,12 @@ pub(super) fn event(seen: &Observation, mark: Option<&PacketMark>) -> Event {
         attributes.push(KeyValue::new("prober.packet.mark", kind));
         attributes.push(KeyValue::new("prober.packet.note", mark.note.clone()));
     }
-    Event::new(format!("{direction} {what}"), super::time(seen.at), attributes, 0)
+    Event::new(
+        format!("{direction} {what}"),
+        super::time(seen.at),
+        attributes,
+        0,
+    )
 }
 
 /// `SYN+ACK`.

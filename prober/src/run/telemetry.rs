@@ -1,0 +1,140 @@
+//! The traces of a run, sent where OpenTelemetry's variables say; a run that names no endpoint sends nothing.
+//!
+//! They are sent after the report was told: neither the verdict nor its exit status waits for them.
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use controller::export::sample::Sample;
+use controller::export::target::{Signal, Target};
+use controller::export::trace::Trace;
+use controller::export::{Exporter, Limits, Targets};
+use controller::runtime::Runtime;
+use prober_core::report::Report;
+use prober_lab::isolate;
+
+use crate::show;
+
+/// How long the program stays for a collector that does not take them.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Sends the traces of a report. What goes wrong is told aside: it says nothing of the network.
+pub(super) fn send(report: &Report) {
+    if let Err(error) = try_send(report) {
+        show::aside(&format!("the traces were not sent: {error:#}"));
+    }
+}
+
+fn try_send(report: &Report) -> anyhow::Result<()> {
+    if isolate::is_inside() {
+        // The network of the lab leads nowhere: whoever waits outside sends them.
+        return isolate::hand_over().map_or(Ok(()), |path| leave(report, &path));
+    }
+    let Some(target) = target()? else {
+        return Ok(());
+    };
+    let traces = Trace::of_report(report, RandomState::new().hash_one(&report.started));
+    if traces.is_empty() {
+        return Ok(());
+    }
+    let runtime = Runtime::start().context("start what sends them")?;
+    let endpoint = target.endpoint.clone();
+    let targets = Targets {
+        traces: Some(target),
+        metrics: None,
+    };
+    let exporter = Exporter::start("prober", &targets, Limits::default(), &runtime.handle())?;
+    for trace in traces {
+        exporter.record(Sample::Failure(Box::new(trace)));
+    }
+    runtime.block_on(exporter.flush(PATIENCE));
+    runtime.abandon();
+    let dropped = exporter.metrics().dropped();
+    anyhow::ensure!(
+        dropped == 0,
+        "{endpoint} took all but {dropped} spans within {} s; see OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_PROTOCOL",
+        PATIENCE.as_secs()
+    );
+    Ok(())
+}
+
+fn target() -> anyhow::Result<Option<Target>> {
+    Ok(Target::read(Signal::Traces, |name| env::var(name).ok())?)
+}
+
+fn leave(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let json = serde_json::to_vec(report).context("write the report")?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .with_context(|| format!("open {} to leave the report in", path.display()))?;
+    file.write_all(&json)
+        .with_context(|| format!("leave the report in {}", path.display()))
+}
+
+/// Where a lab leaves its report for the process outside; removed with this.
+#[derive(Debug)]
+pub(super) struct Handed(Option<PathBuf>);
+
+impl Handed {
+    /// Nothing, unless there is something to send and this process is the one outside.
+    pub(super) fn prepare() -> Self {
+        if isolate::is_inside() || !matches!(target(), Ok(Some(_))) {
+            return Self(None);
+        }
+        let nonce = RandomState::new().hash_one(process::id());
+        let path = env::temp_dir().join(format!("prober-{nonce:016x}.json"));
+        let made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        match made {
+            Ok(_empty) => Self(Some(path)),
+            Err(error) => {
+                show::aside(&format!(
+                    "the traces will not be sent: cannot make {}: {error}",
+                    path.display()
+                ));
+                Self(None)
+            }
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
+    /// Sends what was left there; a lab that ended early has left nothing.
+    pub(super) fn send(&self) {
+        let Some(path) = &self.0 else { return };
+        match fs::read(path) {
+            Ok(json) if json.is_empty() => {}
+            Ok(json) => match Report::parse(&json) {
+                Ok(report) => send(&report),
+                Err(error) => show::aside(&format!("the traces were not sent: {error}")),
+            },
+            Err(error) => show::aside(&format!(
+                "the traces were not sent: cannot read {}: {error}",
+                path.display()
+            )),
+        }
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Who cleans the folder of temporary files finds it otherwise.
+            drop(fs::remove_file(path));
+        }
+    }
+}

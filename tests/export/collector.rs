@@ -1,0 +1,171 @@
+//! A real OpenTelemetry Collector: takes OTLP on two ports, writes what it got as lines of JSON.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One, running or not.
+pub(crate) struct Collector {
+    program: PathBuf,
+    folder: tempfile::TempDir,
+    /// Where it takes OTLP over gRPC.
+    pub(crate) grpc: SocketAddr,
+    /// Where it takes OTLP over HTTP.
+    pub(crate) http: SocketAddr,
+    process: Option<Child>,
+}
+
+/// A span as the Collector wrote it, and whose it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    /// The attributes of its resource.
+    pub(crate) resource: Value,
+    /// The span.
+    pub(crate) span: Value,
+}
+
+impl Collector {
+    /// One that does not run yet.
+    pub(crate) fn new(program: &Path) -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (grpc, http) = (free()?, free()?);
+        let lines = |name: &str| folder.path().join(name).display().to_string();
+        let configuration = serde_json::json!({
+            "receivers": {"otlp": {"protocols": {
+                "grpc": {"endpoint": grpc.to_string()},
+                "http": {"endpoint": http.to_string()},
+            }}},
+            "exporters": {
+                "file/traces": {"path": lines("traces.jsonl"), "append": true, "flush_interval": "100ms"},
+                "file/metrics": {"path": lines("metrics.jsonl"), "append": true, "flush_interval": "100ms"},
+            },
+            "service": {
+                "telemetry": {"metrics": {"level": "none"}},
+                "pipelines": {
+                    "traces": {"receivers": ["otlp"], "exporters": ["file/traces"]},
+                    "metrics": {"receivers": ["otlp"], "exporters": ["file/metrics"]},
+                },
+            },
+        });
+        fs::write(folder.path().join("config.yaml"), configuration.to_string())?;
+        Ok(Self {
+            program: program.to_owned(),
+            folder,
+            grpc,
+            http,
+            process: None,
+        })
+    }
+
+    /// Starts it, and waits until it listens.
+    pub(crate) fn start(&mut self) -> io::Result<()> {
+        let log = fs::File::create(self.folder.path().join("log"))?;
+        let process = Command::new(&self.program)
+            .arg("--config")
+            .arg(self.folder.path().join("config.yaml"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        self.process = Some(process);
+        let listens = |address| TcpStream::connect(address).is_ok();
+        until("the Collector listens", || {
+            (listens(self.grpc) && listens(self.http)).then_some(())
+        })
+    }
+
+    /// Ends it at once.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+            process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// The spans that it got so far.
+    pub(crate) fn spans(&self) -> Vec<Got> {
+        let mut spans = Vec::new();
+        for batch in self.lines("traces.jsonl") {
+            for of_resource in each(&batch, "resourceSpans") {
+                for of_scope in each(of_resource, "scopeSpans") {
+                    spans.extend(each(of_scope, "spans").iter().map(|span| Got {
+                        resource: of_resource["resource"]["attributes"].clone(),
+                        span: span.clone(),
+                    }));
+                }
+            }
+        }
+        spans
+    }
+
+    /// The metrics that it got so far.
+    pub(crate) fn metrics(&self) -> Vec<Value> {
+        let mut metrics = Vec::new();
+        for batch in self.lines("metrics.jsonl") {
+            for of_resource in each(&batch, "resourceMetrics") {
+                for of_scope in each(of_resource, "scopeMetrics") {
+                    metrics.extend(each(of_scope, "metrics").iter().cloned());
+                }
+            }
+        }
+        metrics
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        // The last line may be half written.
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        // A test that has failed already need not say that this failed too.
+        drop(self.stop());
+    }
+}
+
+/// The value of an attribute in OTLP's JSON.
+pub(crate) fn attribute<'a>(attributes: &'a Value, key: &str) -> Option<&'a Value> {
+    let found = attributes
+        .as_array()?
+        .iter()
+        .find(|pair| pair["key"] == key)?;
+    found["value"].as_object()?.values().next()
+}
+
+fn each<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Asks until there is an answer.
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return Ok(answer);
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(io::Error::other(format!(
+                "after a minute it is not true that {what}"
+            )));
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// A port that was free just now.
+pub(crate) fn free() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}

@@ -1,0 +1,66 @@
+//! What is told in these tests.
+
+use std::time::Duration;
+
+use controller::export::Exporter;
+use controller::export::sample::{AgentState, Sample};
+use controller::export::trace::Trace;
+use prober_core::diagnosis::catalogue::Cause;
+use prober_core::family::Family;
+use prober_core::observation::OutcomeKind;
+use prober_core::report::{CauseName, Report};
+use prober_core::topology::{NodeName, Route, Scope};
+
+/// The report of the founding incident, from the captures of both ends.
+pub(crate) fn report() -> Result<Report, String> {
+    Report::parse(include_bytes!("founding-incident.json")).map_err(|error| error.to_string())
+}
+
+/// The trace of that incident under the name that `seed` gives.
+pub(crate) fn trace(seed: u64) -> Result<Trace, String> {
+    let traces = Trace::of_report(&report()?, seed);
+    traces
+        .into_iter()
+        .next()
+        .ok_or_else(|| "the report shows no probe".to_owned())
+}
+
+/// Tells one of each figure.
+pub(crate) fn tell(exporter: &Exporter) {
+    let node = NodeName::new("node-1");
+    let handshake = |outcome, cause, duration| Sample::Handshake {
+        node: node.clone(),
+        peer_scope: Scope::SameNode,
+        route: Route::ClusterIp,
+        family: Family::Ipv4,
+        outcome,
+        cause,
+        duration,
+    };
+    for millis in [1, 2, 4] {
+        let duration = Some(Duration::from_millis(millis));
+        exporter.record(handshake(OutcomeKind::Established, None, duration));
+    }
+    let cause = CauseName(Some(Cause::BridgeNetfilterOff));
+    exporter.record(handshake(OutcomeKind::Mismatched, Some(cause), None));
+    exporter.record(Sample::Path {
+        node: node.clone(),
+        route: Route::ClusterIp,
+        family: Family::Ipv4,
+        scope: Scope::SameNode,
+        healthy: false,
+    });
+    exporter.record(Sample::Node {
+        node: node.clone(),
+        healthy: false,
+    });
+    exporter.record(Sample::Coverage { pairs: 3, total: 6 });
+    exporter.record(Sample::Agents {
+        state: AgentState::Running,
+        count: 2,
+    });
+    exporter.record(Sample::FirstConnectivity {
+        node,
+        duration: Duration::from_secs(2),
+    });
+}
