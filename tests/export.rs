@@ -22,49 +22,30 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = match parts() {
-        Ok(parts) => trials(&parts),
-        Err(why) => {
-            println!("left out: every test of the export, since {why}");
-            Vec::new()
-        }
-    };
+    let mut trials = Vec::new();
+    match part("collector") {
+        Ok(program) => trials.extend(traces::trials(&program)),
+        Err(why) => println!("left out: every test with an OpenTelemetry Collector, since {why}"),
+    }
+    match part("prometheus") {
+        Ok(program) => trials.extend(prometheus::trials(&program)),
+        Err(why) => println!("left out: every test with a Prometheus, since {why}"),
+    }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// What is sent to.
-struct Parts {
-    collector: PathBuf,
-    prometheus: PathBuf,
-}
-
-fn trials(parts: &Parts) -> Vec<Trial> {
-    let mut trials = traces::trials(&parts.collector);
-    trials.extend(prometheus::trials(&parts.prometheus));
-    trials
-}
-
-/// Builds them, or finds them built.
-fn parts() -> Result<Parts, String> {
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/deps");
-    let output = Command::new(&build)
-        .arg("export")
+/// The program of that name, built where it is not there yet.
+fn part(name: &str) -> Result<PathBuf, String> {
+    let deps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/deps");
+    let output = Command::new(&deps)
+        .args(["export", name])
         .output()
-        .map_err(|error| format!("{} does not start: {error}", build.display()))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let mut folders = said.lines().map(PathBuf::from);
-    match (folders.next(), folders.next(), output.status.success()) {
-        (Some(collector), Some(prometheus), true) => Ok(Parts {
-            collector: collector.join("collector"),
-            prometheus: prometheus.join("prometheus"),
-        }),
-        _ => Err(format!(
-            "{} failed: {}",
-            build.display(),
-            String::from_utf8_lossy(&output.stderr)
-                .lines()
-                .last()
-                .unwrap_or_default()
-        )),
+        .map_err(|error| format!("{} does not start: {error}", deps.display()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default();
+        return Err(format!("scripts/deps export {name} failed: {last}"));
     }
+    let folder = String::from_utf8_lossy(&output.stdout);
+    Ok(Path::new(folder.trim()).join(name))
 }
