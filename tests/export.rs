@@ -18,7 +18,7 @@ mod traces;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 fn main() {
     let arguments = Arguments::from_args();
