@@ -164,5 +164,6 @@ fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
 }
 
 fn encoded(query: &str) -> String {
-    query.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    let bytes = query.bytes().map(|byte| format!("%{byte:02X}"));
+    bytes.collect::<Vec<_>>().concat()
 }

@@ -69,7 +69,7 @@ const LIMITS: Limits = Limits {
     queue: 8,
     first_pause: Duration::from_millis(20),
     longest_pause: Duration::from_millis(200),
-    patience: Duration::from_secs(60),
+    patience: Duration::from_mins(1),
 };
 
 fn arrives(program: &Path, protocol: Protocol) -> Result<(), Failed> {

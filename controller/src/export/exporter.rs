@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
 
 use super::connection::{Connection, ConnectionError};
 use super::instruments::Instruments;
@@ -44,9 +43,8 @@ impl Exporter {
         let resources = Resources::new(service);
         let instruments = (targets.metrics.as_ref())
             .map(|target| {
-                let exporter = Connection::new(target, runtime)?.metrics()?;
-                let resource = resources.prober().clone();
-                Ok::<_, ConnectionError>(Instruments::new(exporter, resource, &metrics))
+                let connection = Connection::new(target, runtime)?;
+                Instruments::new(connection, resources.prober().clone(), &metrics, runtime)
             })
             .transpose()?;
         let sending = (targets.traces.as_ref())
@@ -87,8 +85,8 @@ impl Exporter {
                 };
                 let kind = Kind { way, outcome };
                 self.metrics.handshake(&node, kind, cause, duration);
-                if let Some(instruments) = &self.instruments {
-                    instruments.handshake(&node, kind, cause, duration);
+                if let Some((instruments, duration)) = self.instruments.as_ref().zip(duration) {
+                    instruments.handshake(&node, kind, duration);
                 }
             }
             Sample::Path {
@@ -106,7 +104,12 @@ impl Exporter {
                 self.metrics.path(&node, way, healthy);
             }
             Sample::Node { node, healthy } => self.metrics.node(&node, healthy),
-            Sample::Gone { node } => self.metrics.gone(&node),
+            Sample::Gone { node } => {
+                let present = self.metrics.gone(&node);
+                if let Some(instruments) = &self.instruments {
+                    instruments.gone(present);
+                }
+            }
             Sample::Coverage { pairs, total } => self.metrics.coverage(pairs, total),
             Sample::Agents { state, count } => self.metrics.agents(state, count),
             Sample::FirstConnectivity { node, duration } => {
@@ -129,19 +132,21 @@ impl Exporter {
         &self.metrics
     }
 
-    /// Sends what is left, for `within` at most; what could not be sent until then is counted as dropped. What is
-    /// told afterwards is counted in the metrics alone.
+    /// Sends what is left, for `within` at most, half of which the metrics may take: they tell what was dropped. What
+    /// is told afterwards is counted in the metrics alone.
     pub async fn flush(&self, within: Duration) {
+        let share = match &self.instruments {
+            Some(_) => within / 2,
+            None => within,
+        };
         let sending = (self.sending.lock())
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(sending) = sending {
-            sending.finish(within).await;
+            sending.finish(share).await;
         }
         if let Some(instruments) = &self.instruments {
-            let provider = instruments.provider();
-            // It waits for a thread of its own. What it could not send, it has told its log.
-            drop(spawn_blocking(move || provider.shutdown_with_timeout(within)).await);
+            instruments.finish(share).await;
         }
     }
 }

@@ -113,8 +113,11 @@ impl Metrics {
         self.figures().of(node).healthy = Some(healthy);
     }
 
-    pub(super) fn gone(&self, node: &NodeName) {
-        self.figures().nodes.remove(node);
+    /// Forgets a node; says how many are left.
+    pub(super) fn gone(&self, node: &NodeName) -> usize {
+        let mut figures = self.figures();
+        figures.nodes.remove(node);
+        figures.nodes.len()
     }
 
     pub(super) fn coverage(&self, pairs: u64, total: u64) {
@@ -159,6 +162,18 @@ impl Metrics {
             .agents
             .iter()
             .map(|(state, count)| (*state, *count))
+            .collect()
+    }
+
+    /// The handshakes of the nodes, by what was seen and what explains it.
+    pub(super) fn handshakes(&self) -> Vec<(NodeName, OutcomeKind, Option<CauseName>, u64)> {
+        let figures = self.figures();
+        let counts = figures.nodes.iter();
+        counts
+            .flat_map(|(name, node)| {
+                (node.handshakes.iter())
+                    .map(|((outcome, cause), count)| (name.clone(), *outcome, *cause, *count))
+            })
             .collect()
     }
 

@@ -38,7 +38,7 @@ impl Default for Limits {
             queue: 1_024,
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(30),
-            patience: Duration::from_secs(300),
+            patience: Duration::from_mins(5),
         }
     }
 }
