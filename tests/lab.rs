@@ -14,6 +14,8 @@
 mod endings;
 #[path = "lab/harness.rs"]
 mod harness;
+#[path = "lab/program.rs"]
+mod program;
 #[path = "lab/refusals.rs"]
 mod refusals;
 #[path = "lab/socket_level.rs"]

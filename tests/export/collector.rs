@@ -8,10 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::keys::Keys;
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What it asks of who sends, where it does.
+pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 
 /// One, running or not.
 pub(crate) struct Collector {
@@ -34,27 +39,64 @@ pub(crate) struct Got {
 }
 
 impl Collector {
-    /// One that does not run yet.
+    /// One that takes what it gets; it does not run yet.
     pub(crate) fn new(program: &Path) -> io::Result<Self> {
+        let open = json!({});
+        Self::configured(program, &open, &open, &open)
+    }
+
+    /// One that speaks TLS alone, with clients whom the same authority vouches for and who know the token, and takes
+    /// over HTTP what is compressed by gzip alone. It does not run yet.
+    pub(crate) fn guarded(program: &Path, keys: &Keys) -> io::Result<Self> {
+        let tls = json!({
+            "cert_file": keys.server.certificate,
+            "key_file": keys.server.key,
+            "client_ca_file": keys.authority,
+        });
+        let auth = json!({"authenticator": "bearertokenauth"});
+        Self::configured(
+            program,
+            &json!({"tls": tls, "auth": auth}),
+            &json!({"tls": tls, "auth": auth, "compression_algorithms": ["gzip"]}),
+            &json!({"bearertokenauth": {"token": TOKEN}}),
+        )
+    }
+
+    fn configured(
+        program: &Path,
+        over_grpc: &Value,
+        over_http: &Value,
+        extensions: &Value,
+    ) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let (grpc, http) = (free()?, free()?);
-        let lines = |name: &str| folder.path().join(name).display().to_string();
-        let configuration = serde_json::json!({
-            "receivers": {"otlp": {"protocols": {
-                "grpc": {"endpoint": grpc.to_string()},
-                "http": {"endpoint": http.to_string()},
-            }}},
-            "exporters": {
-                "file/traces": {"path": lines("traces.jsonl"), "append": true, "flush_interval": "100ms"},
-                "file/metrics": {"path": lines("metrics.jsonl"), "append": true, "flush_interval": "100ms"},
-            },
+        let lines = |name: &str| {
+            let path = folder.path().join(name).display().to_string();
+            json!({"path": path, "append": true, "flush_interval": "100ms"})
+        };
+        let at = |address: SocketAddr, settings: &Value| {
+            let mut settings = settings.clone();
+            settings["endpoint"] = address.to_string().into();
+            settings
+        };
+        let names: Vec<&String> = extensions
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name)
+            .collect();
+        let configuration = json!({
+            "receivers": {"otlp": {"protocols": {"grpc": at(grpc, over_grpc), "http": at(http, over_http)}}},
+            "exporters": {"file/traces": lines("traces.jsonl"), "file/metrics": lines("metrics.jsonl")},
             "service": {
+                "extensions": names,
                 "telemetry": {"metrics": {"level": "none"}},
                 "pipelines": {
                     "traces": {"receivers": ["otlp"], "exporters": ["file/traces"]},
                     "metrics": {"receivers": ["otlp"], "exporters": ["file/metrics"]},
                 },
             },
+            "extensions": extensions,
         });
         fs::write(folder.path().join("config.yaml"), configuration.to_string())?;
         Ok(Self {
@@ -88,6 +130,21 @@ impl Collector {
             process.kill()?;
             process.wait()?;
         }
+        Ok(())
+    }
+
+    /// Lets it write what it has, and end.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let ended = Command::new("kill")
+            .arg(process.id().to_string())
+            .status()?;
+        if !ended.success() || !process.wait()?.success() {
+            return Err(io::Error::other("the Collector does not end well"));
+        }
+        self.process = None;
         Ok(())
     }
 

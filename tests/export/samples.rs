@@ -27,7 +27,16 @@ pub(crate) fn trace(seed: u64) -> Result<Trace, String> {
 
 /// Tells one of each figure.
 pub(crate) fn tell(exporter: &Exporter) {
-    let node = NodeName::new("node-1");
+    tell_of(exporter, &NodeName::new("node-1"));
+    exporter.record(Sample::Coverage { pairs: 3, total: 6 });
+    exporter.record(Sample::Agents {
+        state: AgentState::Running,
+        count: 2,
+    });
+}
+
+/// Tells one of each figure of a node.
+pub(crate) fn tell_of(exporter: &Exporter, node: &NodeName) {
     let handshake = |outcome, cause, duration| Sample::Handshake {
         node: node.clone(),
         peer_scope: Scope::SameNode,
@@ -54,13 +63,8 @@ pub(crate) fn tell(exporter: &Exporter) {
         node: node.clone(),
         healthy: false,
     });
-    exporter.record(Sample::Coverage { pairs: 3, total: 6 });
-    exporter.record(Sample::Agents {
-        state: AgentState::Running,
-        count: 2,
-    });
     exporter.record(Sample::FirstConnectivity {
-        node,
+        node: node.clone(),
         duration: Duration::from_secs(2),
     });
 }

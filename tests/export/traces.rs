@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use controller::export::sample::Sample;
 use controller::export::target::{Protocol, Signal, Target};
 use controller::export::{Exporter, Limits, Targets};
 use libtest_mimic::{Failed, Trial};
 use tokio::runtime::Runtime;
 
 use crate::collector::{Collector, Got, attribute, until};
-use crate::samples::{tell, trace};
+use crate::keys::Keys;
+use crate::samples::trace;
 
 pub(crate) fn trials(program: &Path) -> Vec<Trial> {
     let trial = |name: &str, test: fn(&Path) -> Result<(), Failed>| {
@@ -23,15 +25,13 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
         trial("a trace arrives whole by HTTP", |program| {
             arrives(program, Protocol::Http)
         }),
-        trial("metrics arrive by gRPC", |program| {
-            metrics(program, Protocol::Grpc)
-        }),
-        trial("metrics arrive by HTTP", |program| {
-            metrics(program, Protocol::Http)
-        }),
         trial(
             "a collector that comes back gets what fits, and the rest is counted",
             outage,
+        ),
+        trial(
+            "a collector that wants to know the sender takes nothing from a stranger",
+            stranger,
         ),
         trial(
             "what a collector that stays away does not get is counted at the end",
@@ -41,7 +41,7 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
 }
 
 /// Where `signal` goes.
-fn target(collector: &Collector, signal: Signal, protocol: Protocol) -> Target {
+pub(crate) fn target(collector: &Collector, signal: Signal, protocol: Protocol) -> Target {
     let path = match signal {
         Signal::Traces => "/v1/traces",
         Signal::Metrics => "/v1/metrics",
@@ -65,7 +65,7 @@ fn traces_to(collector: &Collector, protocol: Protocol) -> Targets {
     }
 }
 
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     queue: 8,
     first_pause: Duration::from_millis(20),
     longest_pause: Duration::from_millis(200),
@@ -80,18 +80,18 @@ fn arrives(program: &Path, protocol: Protocol) -> Result<(), Failed> {
     let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
     let sent = trace(1)?;
     let id = sent.id();
-    exporter.record(controller::export::sample::Sample::Failure(Box::new(sent)));
+    exporter.record(Sample::Failure(Box::new(sent)));
     runtime.block_on(exporter.flush(Duration::from_secs(30)));
     let got = until("three spans arrive", || {
         let got = collector.spans();
         (got.len() >= 3).then_some(got)
     })?;
-    looks_right(&got, &id)?;
+    looks_right(&got, "prober-controller", &id)?;
     same(&exporter.metrics().dropped(), &0)
 }
 
 /// Root and both ends, each of its own resource, joined by their ids and by the ISN.
-fn looks_right(got: &[Got], id: &str) -> Result<(), Failed> {
+pub(crate) fn looks_right(got: &[Got], service: &str, id: &str) -> Result<(), Failed> {
     let find = |service: &str, kind: u64| {
         got.iter()
             .find(|got| {
@@ -100,7 +100,7 @@ fn looks_right(got: &[Got], id: &str) -> Result<(), Failed> {
             })
             .ok_or_else(|| format!("no span of kind {kind} by {service} in {got:#?}"))
     };
-    let root = find("prober-controller", 1)?;
+    let root = find(service, 1)?;
     let server = find("prober-agent", 2)?;
     let client = find("prober-agent", 3)?;
     same(&got.len(), &3)?;
@@ -136,46 +136,6 @@ fn looks_right(got: &[Got], id: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn metrics(program: &Path, protocol: Protocol) -> Result<(), Failed> {
-    let mut collector = Collector::new(program)?;
-    collector.start()?;
-    let runtime = Runtime::new()?;
-    let targets = Targets {
-        traces: None,
-        metrics: Some(target(&collector, Signal::Metrics, protocol)),
-    };
-    let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
-    tell(&exporter);
-    runtime.block_on(exporter.flush(Duration::from_secs(30)));
-    let got = until("eight metrics arrive", || {
-        let got = collector.metrics();
-        (got.len() >= 8).then_some(got)
-    })?;
-    let mut names: Vec<&str> = got
-        .iter()
-        .filter_map(|metric| metric["name"].as_str())
-        .collect();
-    names.sort_unstable();
-    same(
-        &names,
-        &vec![
-            "prober.agent.first_connectivity.duration",
-            "prober.agents",
-            "prober.coverage",
-            "prober.export.dropped",
-            "prober.handshake.duration",
-            "prober.handshakes",
-            "prober.node.healthy",
-            "prober.path.healthy",
-        ],
-    )?;
-    let durations = got
-        .iter()
-        .find(|metric| metric["name"] == "prober.handshake.duration");
-    let points = durations.map(|metric| &metric["exponentialHistogram"]["dataPoints"][0]);
-    same(&points.map(|point| &point["count"]), &Some(&"3".into()))
-}
-
 /// Eight traces wait at most beside the batch under way; whatever was told beyond that is lost and counted.
 fn outage(program: &Path) -> Result<(), Failed> {
     let mut collector = Collector::new(program)?;
@@ -187,7 +147,7 @@ fn outage(program: &Path) -> Result<(), Failed> {
     for seed in 0..told {
         let trace = trace(seed)?;
         spans += trace.spans().len();
-        exporter.record(controller::export::sample::Sample::Failure(Box::new(trace)));
+        exporter.record(Sample::Failure(Box::new(trace)));
     }
     let while_down = exporter.metrics().dropped();
     if while_down == 0 {
@@ -217,12 +177,36 @@ fn away(program: &Path) -> Result<(), Failed> {
         for seed in 0..20 {
             let trace = trace(seed)?;
             spans += trace.spans().len();
-            exporter.record(controller::export::sample::Sample::Failure(Box::new(trace)));
+            exporter.record(Sample::Failure(Box::new(trace)));
         }
         runtime.block_on(exporter.flush(Duration::from_millis(300)));
         same(&usize::try_from(exporter.metrics().dropped())?, &spans)?;
     }
     Ok(())
+}
+
+/// TLS and the certificates are right; the token is missing.
+fn stranger(program: &Path) -> Result<(), Failed> {
+    let keys = Keys::new()?;
+    let mut collector = Collector::guarded(program, &keys)?;
+    collector.start()?;
+    let runtime = Runtime::new()?;
+    for protocol in [Protocol::Grpc, Protocol::Http] {
+        let mut target = target(&collector, Signal::Traces, protocol);
+        target.endpoint = target.endpoint.replace("http://", "https://");
+        target.authority = Some(keys.authority.clone());
+        target.identity = Some(keys.client.clone());
+        let targets = Targets {
+            traces: Some(target),
+            metrics: None,
+        };
+        let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
+        exporter.record(Sample::Failure(Box::new(trace(1)?)));
+        runtime.block_on(exporter.flush(Duration::from_secs(1)));
+        same(&exporter.metrics().dropped(), &3)?;
+    }
+    collector.end()?;
+    same(&collector.spans().len(), &0)
 }
 
 pub(crate) fn same<T: PartialEq + std::fmt::Debug>(got: &T, wanted: &T) -> Result<(), Failed> {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{PROBER, Report};
+use crate::harness::Report;
+use crate::program::PROBER;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

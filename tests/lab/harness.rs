@@ -1,36 +1,13 @@
 //! Runs the program in the lab, and asks what its report says.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 use libtest_mimic::Failed;
 use serde::Deserialize;
 
-/// The program, built once.
-pub(crate) static PROBER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "prober",
-            "--bin",
-            "prober",
-        ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("run cargo build");
-    assert!(built.success(), "prober does not build");
-    let test = std::env::current_exe().expect("know this test's path");
-    // target/PROFILE/deps/lab-HASH
-    test.ancestors()
-        .nth(2)
-        .expect("a test lies in target/PROFILE/deps")
-        .join("prober")
-});
+use crate::program::PROBER;
 
 /// The published schema of reports: every run of these tests is held to it.
 static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {

@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{PROBER, Report, prober};
+use crate::harness::{Report, prober};
+use crate::program::PROBER;
 use crate::stories::causes;
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{PROBER, Report};
+use crate::harness::Report;
+use crate::program::PROBER;
 
 pub(crate) fn trials() -> Vec<Trial> {
     if let Some(missing) = missing() {

@@ -167,10 +167,11 @@ fn first_connectivity(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) ->
 
 fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     if let Some(covered) = figures.covered() {
+        let unit = Unit::Other("ratio".to_owned());
         let share = encoder.encode_descriptor(
             "prober_coverage",
             "The share of pairs of nodes that were probed in the present cycle",
-            Some(&Unit::Ratios),
+            Some(&unit),
             MetricType::Gauge,
         )?;
         ConstGauge::new(covered).encode(share)?;

@@ -15,7 +15,7 @@ use crate::stand_in;
 
 /// What `prober lab up` does.
 pub(crate) fn up() -> ExitCode {
-    match isolate::enter(|| isolate::end(0)).unwrap() {
+    match isolate::enter(None, || isolate::end(0)).unwrap() {
         Side::Ended(code) => code,
         Side::Inside => {
             let (events, told) = mpsc::channel();

@@ -59,7 +59,7 @@ pub(crate) fn outside(arguments: &[String]) -> Result<(), IsolateError> {
 /// Holds a lab until it is killed or interrupted; with `hold 7`, ends with that status at once.
 pub(crate) fn hold() -> ExitCode {
     let (interrupts, interrupted) = mpsc::channel();
-    match isolate::enter(move || interrupts.send(()).unwrap()).unwrap() {
+    match isolate::enter(None, move || interrupts.send(()).unwrap()).unwrap() {
         Side::Ended(code) => code,
         Side::Inside => {
             let word = std::env::args().nth(2);

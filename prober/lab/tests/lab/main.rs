@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match death::outside(&arguments).and_then(|()| isolate::enter(|| {})) {
+    match death::outside(&arguments).and_then(|()| isolate::enter(None, || {})) {
         Ok(Side::Ended(code)) => code,
         Ok(Side::Inside) => run(&cases, &arguments),
         Err(error) if env::var_os("PROBER_SKIP_PRIVILEGED").is_some() => {

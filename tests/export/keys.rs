@@ -1,0 +1,54 @@
+//! Certificates of a test's own: an authority, and what it vouches for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use controller::export::target::Identity;
+use libtest_mimic::Failed;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+/// The files, all of them PEM.
+pub(crate) struct Keys {
+    /// Who vouches for both.
+    pub(crate) authority: PathBuf,
+    /// What a server on 127.0.0.1 shows.
+    pub(crate) server: Identity,
+    /// What a client shows.
+    pub(crate) client: Identity,
+    _folder: tempfile::TempDir,
+}
+
+impl Keys {
+    /// New ones.
+    pub(crate) fn new() -> Result<Self, Failed> {
+        let folder = tempfile::tempdir()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.distinguished_name).push(DnType::CommonName, "authority of a test");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let authority = folder.path().join("authority.pem");
+        fs::write(&authority, issuer.pem())?;
+        Ok(Self {
+            authority,
+            server: vouched_for(&issuer, folder.path(), "127.0.0.1")?,
+            client: vouched_for(&issuer, folder.path(), "client")?,
+            _folder: folder,
+        })
+    }
+}
+
+fn vouched_for(
+    issuer: &CertifiedIssuer<'_, KeyPair>,
+    folder: &Path,
+    name: &str,
+) -> Result<Identity, Failed> {
+    let own = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&own, issuer)?;
+    let identity = Identity {
+        certificate: folder.join(format!("{name}.pem")),
+        key: folder.join(format!("{name}.key")),
+    };
+    fs::write(&identity.certificate, certificate.pem())?;
+    fs::write(&identity.key, own.serialize_pem())?;
+    Ok(identity)
+}

@@ -1,0 +1,142 @@
+//! Metrics, sent to a real Collector.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use controller::export::sample::Sample;
+use controller::export::target::{Protocol, Signal};
+use controller::export::{Exporter, Targets};
+use libtest_mimic::{Failed, Trial};
+use prober_core::topology::NodeName;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::collector::{Collector, attribute, until};
+use crate::samples::{tell, tell_of};
+use crate::traces::{LIMITS, same, target};
+
+pub(crate) fn trials(program: &Path) -> Vec<Trial> {
+    let trial = |name: &str, test: fn(&Path) -> Result<(), Failed>| {
+        let program: PathBuf = program.to_owned();
+        Trial::test(name, move || test(&program))
+    };
+    vec![
+        trial("metrics arrive by gRPC", |program| {
+            arrive(program, Protocol::Grpc)
+        }),
+        trial("metrics arrive by HTTP", |program| {
+            arrive(program, Protocol::Http)
+        }),
+        trial("nodes that have gone are told of no more", gone),
+    ]
+}
+
+fn arrive(program: &Path, protocol: Protocol) -> Result<(), Failed> {
+    let mut collector = Collector::new(program)?;
+    collector.start()?;
+    let runtime = Runtime::new()?;
+    let targets = Targets {
+        traces: None,
+        metrics: Some(target(&collector, Signal::Metrics, protocol)),
+    };
+    let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
+    tell(&exporter);
+    runtime.block_on(exporter.flush(Duration::from_secs(30)));
+    let got = until("eight metrics arrive", || {
+        let got = collector.metrics();
+        (got.len() >= 8).then_some(got)
+    })?;
+    let mut names: Vec<&str> = got
+        .iter()
+        .filter_map(|metric| metric["name"].as_str())
+        .collect();
+    names.sort_unstable();
+    same(
+        &names,
+        &vec![
+            "prober.agent.first_connectivity.duration",
+            "prober.agents",
+            "prober.coverage",
+            "prober.export.dropped",
+            "prober.handshake.duration",
+            "prober.handshakes",
+            "prober.node.healthy",
+            "prober.path.healthy",
+        ],
+    )?;
+    let durations = got
+        .iter()
+        .find(|metric| metric["name"] == "prober.handshake.duration");
+    let points = durations.map(|metric| &metric["exponentialHistogram"]["dataPoints"][0]);
+    same(&points.map(|point| &point["count"]), &Some(&"3".into()))
+}
+
+/// The nodes that a metric tells of.
+fn nodes(metric: &Value, kind: &str) -> Vec<String> {
+    let points = metric[kind]["dataPoints"].as_array();
+    let mut nodes: Vec<String> = points
+        .into_iter()
+        .flatten()
+        .filter_map(|point| attribute(&point["attributes"], "k8s.node.name"))
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+fn gone(program: &Path) -> Result<(), Failed> {
+    let mut collector = Collector::new(program)?;
+    collector.start()?;
+    let runtime = Runtime::new()?;
+    let targets = Targets {
+        traces: None,
+        metrics: Some(target(&collector, Signal::Metrics, Protocol::Grpc)),
+    };
+    let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
+    let old: Vec<NodeName> = (0..40)
+        .map(|place| NodeName::new(format!("old-{place}")))
+        .collect();
+    for node in &old {
+        tell_of(&exporter, node);
+    }
+    for node in &old {
+        exporter.record(Sample::Gone { node: node.clone() });
+    }
+    tell_of(&exporter, &NodeName::new("new"));
+    runtime.block_on(exporter.flush(Duration::from_secs(30)));
+    // What the old ones had is sent by and by.
+    until("the histograms of both arrive", || {
+        let durations = |metric: &&Value| metric["name"] == "prober.handshake.duration";
+        (collector.metrics().iter().filter(durations).count() == 2).then_some(())
+    })?;
+    collector.end()?;
+    let got = collector.metrics();
+    let told = |name: &'static str, kind: &'static str| {
+        (got.iter().filter(move |metric| metric["name"] == name))
+            .map(move |metric| nodes(metric, kind))
+    };
+    let only_new = vec!["new".to_owned()];
+    for (name, kind) in [
+        ("prober.handshakes", "sum"),
+        ("prober.node.healthy", "gauge"),
+        ("prober.path.healthy", "gauge"),
+    ] {
+        same(
+            &told(name, kind).collect::<Vec<_>>(),
+            &vec![only_new.clone()],
+        )?;
+    }
+    // What the old ones had was sent once more, when their histograms were given up.
+    for name in [
+        "prober.handshake.duration",
+        "prober.agent.first_connectivity.duration",
+    ] {
+        let told: Vec<Vec<String>> = told(name, "exponentialHistogram").collect();
+        same(&told.len(), &2)?;
+        if !told.iter().any(|nodes| nodes.len() == old.len()) || !told.contains(&only_new) {
+            return Err(format!("{name} tells of {told:?}").into());
+        }
+    }
+    Ok(())
+}
