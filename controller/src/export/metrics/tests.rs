@@ -80,7 +80,7 @@ fn a_node_that_is_gone_leaves_no_series() {
 }
 
 #[test]
-fn a_healthy_node_costs_one_histogram_for_each_way() {
+fn a_healthy_node_costs_what_the_budget_says() {
     let metrics = Metrics::default();
     let node = NodeName::new("node-1");
     for way in ways() {
@@ -89,8 +89,11 @@ fn a_healthy_node_costs_one_histogram_for_each_way() {
             outcome: OutcomeKind::Established,
         };
         metrics.handshake(&node, kind, None, Some(Duration::from_micros(200)));
+        metrics.path(&node, way, true);
     }
-    assert_eq!(metrics.series(), PATHS + 1);
+    metrics.node(&node, true);
+    metrics.first_connectivity(&node, Duration::from_secs(2));
+    assert_eq!(metrics.series(), 47);
 }
 
 #[test]
