@@ -8,7 +8,7 @@
 //! | a node | series |
 //! | --- | --- |
 //! | whose network works, probed on every way in both families | 47: 22 durations, 22 paths, one count, itself, its first connectivity |
-//! | that has seen every outcome with every cause on every way | [`SERIES_PER_NODE`], which is less than [`BUDGET`] |
+//! | that has seen every outcome with every cause on every way | `SERIES_PER_NODE`, which is less than `BUDGET` |
 
 /// The table in the words of Prometheus.
 mod prometheus;
