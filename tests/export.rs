@@ -25,7 +25,7 @@ mod samples;
 mod traces;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -70,14 +70,16 @@ fn with_collector(program: &Path) -> Vec<Trial> {
 /// The program of that name, built where it is not there yet.
 fn part(name: &str) -> Result<PathBuf, String> {
     let deps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/deps");
+    // What it says goes to the terminal: the first time it takes minutes.
     let output = Command::new(&deps)
         .args(["export", name])
+        .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("{} does not start: {error}", deps.display()))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or_default();
-        return Err(format!("scripts/deps export {name} failed: {last}"));
+        return Err(format!(
+            "scripts/deps export {name} failed, as it says above"
+        ));
     }
     let folder = String::from_utf8_lossy(&output.stdout);
     Ok(Path::new(folder.trim()).join(name))

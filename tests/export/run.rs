@@ -38,6 +38,10 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
             "a run whose collector is not there says so once, and finds the same",
             unreachable,
         ),
+        trial(
+            "a run that is told to speak what it does not says so once, and goes on",
+            misled,
+        ),
         trial("a run that finds nothing sends nothing", healthy),
     ]
 }
@@ -137,6 +141,21 @@ fn unreachable(_: &Path) -> Result<(), Failed> {
         return Err(format!("standard error is {said:?}").into());
     }
     Ok(())
+}
+
+fn misled(_: &Path) -> Result<(), Failed> {
+    let nobody = format!("http://{}", free()?);
+    let output = run(
+        &[],
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &nobody),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ],
+    )?;
+    same(&output.status.code(), &Some(0))?;
+    let wanted = "prober: the traces will not be sent: OTEL_EXPORTER_OTLP_PROTOCOL says 'http/json': prober speaks grpc \
+                  and http/protobuf\n";
+    same(&said(&output).as_str(), &wanted)
 }
 
 fn healthy(program: &Path) -> Result<(), Failed> {

@@ -1,7 +1,8 @@
 //! Where telemetry goes, as OpenTelemetry's standard variables say.
 //!
 //! Each is looked up for its signal first (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), then for all
-//! (`OTEL_EXPORTER_OTLP_ENDPOINT`). Headers, compression and timeout are read by the library that sends.
+//! (`OTEL_EXPORTER_OTLP_ENDPOINT`). `OTEL_SDK_DISABLED=true` forbids both signals, `OTEL_TRACES_EXPORTER=none` one of
+//! them. Headers, compression and timeout are read by the library that sends.
 
 use std::path::PathBuf;
 
@@ -93,7 +94,11 @@ impl Target {
         };
         let either = |what: &str| own(what).or_else(|| said(&format!("OTEL_EXPORTER_OTLP_{what}")));
         let is_true = |value: String| value.eq_ignore_ascii_case("true");
-        if said("OTEL_SDK_DISABLED").is_some_and(is_true) {
+        let exporter = said(&format!("OTEL_{}_EXPORTER", signal.in_variables()));
+        if said("OTEL_SDK_DISABLED").is_some_and(is_true)
+            || exporter.is_some_and(|exporter| exporter == "none")
+            || either("ENDPOINT").is_none()
+        {
             return Ok(None);
         }
         let protocol = match either("PROTOCOL").as_deref() {
@@ -170,6 +175,18 @@ mod tests {
             ("OTEL_SDK_DISABLED", "true"),
         ];
         assert_eq!(read(Signal::Traces, &forbidden), Ok(None));
+        let metrics_alone = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_TRACES_EXPORTER", "none"),
+        ];
+        assert_eq!(read(Signal::Traces, &metrics_alone), Ok(None));
+        assert!(read(Signal::Metrics, &metrics_alone).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_harms_nobody_who_names_no_endpoint() {
+        let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+        assert_eq!(read(Signal::Traces, &[json]), Ok(None));
     }
 
     #[test]

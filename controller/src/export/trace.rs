@@ -328,3 +328,6 @@ pub(super) const fn network_type(family: Family) -> &'static str {
 fn time(stamp: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(stamp.as_nanos())
 }
+
+#[cfg(test)]
+mod tests;

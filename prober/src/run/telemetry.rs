@@ -86,8 +86,16 @@ pub(super) struct Handed(Option<PathBuf>);
 impl Handed {
     /// Nothing, unless there is something to send and this process is the one outside.
     pub(super) fn prepare() -> Self {
-        if isolate::is_inside() || !matches!(target(), Ok(Some(_))) {
+        if isolate::is_inside() {
             return Self(None);
+        }
+        match target() {
+            Ok(Some(_)) => {}
+            Ok(None) => return Self(None),
+            Err(error) => {
+                show::aside(&format!("the traces will not be sent: {error}"));
+                return Self(None);
+            }
         }
         let nonce = RandomState::new().hash_one(process::id());
         let path = env::temp_dir().join(format!("prober-{nonce:016x}.json"));
