@@ -18,7 +18,7 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::family::Family;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{Finished, FleetEvent, Run, RunSpec};
+use prober_core::run::{Finished, FleetEvent, MAX_SLOTS, Run, RunSpec};
 use prober_core::time::Timestamp;
 use prober_core::topology::{NodeName, Route};
 use prober_lab::isolate::{self, Side};
@@ -132,6 +132,7 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
         selected,
         peers: args.peers,
         servers_per_node: args.servers,
+        slots: MAX_SLOTS,
         routes: Route::ALL.into(),
         families: args.family.list(&[Family::Ipv4]),
         tier: args.most_evidence()?,

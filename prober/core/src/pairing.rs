@@ -1,5 +1,8 @@
 //! Which pairs of nodes are probed: a pure function of the nodes, the selection and the epoch.
 
+/// Pairs for ever.
+pub mod rotation;
+
 use std::collections::BTreeSet;
 
 use crate::topology::NodeName;

@@ -5,12 +5,17 @@
 //!
 //! ```text
 //! ReadingFacts -> Placing -> Publishing -> Probing -> Suspecting -> Lingering -> Removing -> Ended
-//!      |             |           |            |            |            |           ^
-//!      +-------------+-----------+------------+------------+------------+-----------+
+//!      |             |           |          ^ |            |            |           ^
+//!      |             |           |          | +------------+-> Standing +           |
+//!      |             |           |          +--- again ---------+ |                 |
+//!      +-------------+-----------+------------+------------+------+-----+-----------+
 //!                    interrupted, failed, overdue; a healthy run needs no closer look
 //! ```
+//!
+//! A run that stands does not leave when everything is measured: it begins again when it is told to, until it is interrupted.
 
 mod collect;
+mod cycles;
 mod fleet;
 mod looks;
 mod paths;
@@ -31,6 +36,7 @@ use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Role};
 use collect::Collection;
+use cycles::{Cycle, Purpose};
 pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published, Rules};
 pub use phase::{Finished, Phase, RunTimer};
 pub use slices::{SliceEndpoint, Slices};
@@ -62,23 +68,23 @@ enum Round {
 }
 
 impl Round {
-    /// The round that a plan of this generation belongs to.
-    fn of(generation: u32) -> Option<Self> {
-        [
-            Self::Listen,
-            Self::FirstLook,
-            Self::CloserLook,
-            Self::LastReading,
-        ]
-        .into_iter()
-        .find(|round| *round as u32 == generation)
-    }
+    const ALL: [Self; 4] = [
+        Self::Listen,
+        Self::FirstLook,
+        Self::CloserLook,
+        Self::LastReading,
+    ];
 }
 
 /// A run; see the module's picture.
 #[derive(Debug)]
 pub struct Run {
     spec: RunSpec,
+    purpose: Purpose,
+    /// What is measured now.
+    cycle: Cycle,
+    /// What the last cycle measured, until it is taken.
+    measured: Option<Finished>,
     phase: Phase,
     commands: VecDeque<FleetCommand>,
     timer: Option<(Timestamp, RunTimer)>,
@@ -115,6 +121,9 @@ impl Run {
     /// A run that has not started.
     pub fn new(spec: RunSpec) -> Self {
         Self {
+            purpose: Purpose::Once,
+            cycle: Cycle::first(spec.pairs()),
+            measured: None,
             spec,
             phase: Phase::ReadingFacts,
             commands: VecDeque::new(),
@@ -281,6 +290,8 @@ impl Run {
             Phase::ReadingFacts | Phase::Placing | Phase::Publishing => &mut known.before,
             Phase::Probing | Phase::Suspecting => &mut known.during,
             Phase::Lingering | Phase::Removing | Phase::Ended => &mut known.after,
+            // Of a cycle that has been told.
+            Phase::Standing => return,
         };
         *place = Some(facts);
         self.settle_facts(node, now);
@@ -338,6 +349,10 @@ impl Run {
     /// Leaves: from every phase the same way.
     fn end(&mut self, completion: Completion, now: Timestamp) {
         if matches!(self.phase, Phase::Removing | Phase::Ended) {
+            return;
+        }
+        if self.purpose == Purpose::Standing && completion == Completion::Complete {
+            self.stand();
             return;
         }
         self.completion = match (completion, self.shortfall.take()) {

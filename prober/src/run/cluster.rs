@@ -93,6 +93,7 @@ fn draft(args: &RunArgs, connection: &Connection, nonce: u64, families: &[Family
         },
         slots: 0,
         node_ports: NodePorts::Asked,
+        check: None,
     }
 }
 
@@ -142,6 +143,7 @@ fn spec(
         selected: cleared.selection.selected.clone(),
         peers: args.peers,
         servers_per_node: args.servers,
+        slots: MAX_SLOTS,
         routes: routes.collect(),
         families,
         tier: cleared.posture.tier,
@@ -162,7 +164,7 @@ fn setting(args: &RunArgs, draft: Manifest, spec: &RunSpec, cleared: &Cleared) -
             } else {
                 Privilege::None
             },
-            slots: u16::try_from(servers.min(MAX_SLOTS)).unwrap_or_default(),
+            slots: u16::try_from(servers.min(spec.slots)).unwrap_or_default(),
             ..draft
         },
         sites: cleared

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::spec::OTHER_PORT;
 use super::witnessed::Witnessed;
 use crate::event::{Event, Tally, Witness};
-use crate::evidence::{Evidence, Matrix};
+use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence};
 use crate::observation::{ProbeResult, Tier};
 use crate::plan::{Method, ProbePlan};
 use crate::topology::{AgentId, PathId, Route};
@@ -37,6 +37,34 @@ impl Collection {
             {
                 path.asked += u64::from(probe.count);
             }
+        }
+    }
+
+    /// One for the next cycle on the same agents: it knows who they are, and nothing of what was measured.
+    pub(super) fn afresh(&self) -> Self {
+        let agents = self.matrix.agents.iter().map(|(agent, known)| {
+            let known = AgentEvidence {
+                hello: known.hello.clone(),
+                heard: known.heard,
+                failed: known.failed.clone(),
+                ..AgentEvidence::default()
+            };
+            (agent.clone(), known)
+        });
+        let nodes = self.matrix.nodes.iter().map(|(node, known)| {
+            let known = NodeEvidence {
+                unread: known.unread.clone(),
+                ..NodeEvidence::default()
+            };
+            (node.clone(), known)
+        });
+        Self {
+            matrix: Matrix {
+                agents: agents.collect(),
+                nodes: nodes.collect(),
+                ..Matrix::default()
+            },
+            witnessed: Witnessed::default(),
         }
     }
 

@@ -1,18 +1,20 @@
 //! The paths of a run: who asks whom, by which route, at which address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use super::cycles::Cycle;
 use super::spec::RunSpec;
 use super::{Endpoints, Published};
 use crate::evidence::{AgentEvidence, Backend, PathEvidence};
 use crate::family::Family;
+use crate::pairing::NodePair;
 use crate::plan::RESPONDER_PORT;
 use crate::topology::{AgentId, Path, PathId, Route};
 
 impl RunSpec {
-    /// Every path of the run, in the order in which people read them, whether it can be probed or not.
-    fn wanted(&self) -> Vec<Path> {
+    /// Every path of these pairs, in the order in which people read them, whether it can be probed or not.
+    fn wanted(&self, pairs: &BTreeSet<NodePair>) -> Vec<Path> {
         let mut paths = Vec::new();
         for &family in &self.families {
             let mut add = |client: &AgentId, server: Option<&AgentId>, route| {
@@ -25,18 +27,18 @@ impl RunSpec {
                     });
                 }
             };
-            for (client_node, server_node) in self.pairs() {
-                let (client, host) = (self.client_of(&client_node), self.host_of(&client_node));
-                for server in self.servers_of(&server_node) {
+            for (client_node, server_node) in pairs {
+                let (client, host) = (self.client_of(client_node), self.host_of(client_node));
+                for server in self.servers_of(server_node) {
                     add(&client, Some(&server), Route::PodIp);
                     add(&client, Some(&server), Route::ClusterIp);
                 }
                 // Which of a node's servers answers makes no difference to these.
-                let first = self.server_of(&server_node, 1);
+                let first = self.server_of(server_node, 1);
                 add(&client, Some(&first), Route::NodePort);
                 add(&host, Some(&first), Route::HostNetwork);
             }
-            for node in self.placed_nodes() {
+            for node in self.askers(pairs) {
                 let client = self.client_of(&node);
                 let servers: Vec<_> = self.servers_of(&node).collect();
                 let only = servers.first().filter(|_| servers.len() == 1);
@@ -50,9 +52,10 @@ impl RunSpec {
         paths
     }
 
-    /// Every path that can be probed.
+    /// Every path of a cycle that can be probed.
     pub(super) fn paths(
         &self,
+        cycle: &Cycle,
         endpoints: &Endpoints,
         published: &Published,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
@@ -62,13 +65,15 @@ impl RunSpec {
             published,
             addresses,
         };
-        let paths = self.wanted().into_iter().filter_map(|path| map.path(path));
-        (0..).map(PathId).zip(paths).collect()
+        let wanted = self.wanted(&cycle.pairs).into_iter();
+        let paths = wanted.filter_map(|path| map.path(path));
+        (cycle.first_path..).map(PathId).zip(paths).collect()
     }
 
-    /// The paths one of whose ends could not be started, and why.
+    /// The paths of a cycle one of whose ends could not be started, and why.
     pub(super) fn unprobed(
         &self,
+        cycle: &Cycle,
         agents: &BTreeMap<AgentId, AgentEvidence>,
     ) -> BTreeMap<Path, String> {
         let reason = |path: &Path| {
@@ -78,7 +83,7 @@ impl RunSpec {
                 .filter(|(end, _)| !self.is_host(end))
                 .map(|(end, why)| format!("agent {end} on {}: {why}", end.node))
         };
-        let wanted = self.wanted().into_iter();
+        let wanted = self.wanted(&cycle.pairs).into_iter();
         wanted
             .filter_map(|path| Some((reason(&path)?, path)))
             .map(|(reason, path)| (path, reason))

@@ -19,13 +19,15 @@ pub enum Phase {
     Suspecting,
     /// Waiting for the agents' last lines, and for what changed on the nodes.
     Lingering,
+    /// Everything is measured; waiting to be told to begin again.
+    Standing,
     /// Waiting until everything is removed.
     Removing,
     /// Over.
     Ended,
 }
 
-/// What a run has when it ends.
+/// What a run has when it ends, or one that stands when its cycle does.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// What was measured.

@@ -24,6 +24,15 @@ pub(super) const DELIVERY: Duration = Duration::from_secs(3);
 /// How long agents have for their last lines after the last probe's outcome.
 const LINGER: Duration = Duration::from_millis(450);
 
+/// Whether there is anything to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// There is.
+    Paths,
+    /// No pair of agents can reach each other at all.
+    Empty,
+}
+
 impl Run {
     /// How many probes have an outcome, and of how many that is known beforehand.
     pub fn progress(&self) -> (u64, u64) {
@@ -49,22 +58,43 @@ impl Run {
         let Some(published) = &self.published else {
             return;
         };
-        let paths = self.spec.paths(&self.endpoints, published, &self.addresses);
-        let matrix = &mut self.collection.matrix;
-        matrix.unprobed = self.spec.unprobed(&matrix.agents);
-        if paths.is_empty() {
+        let (settling, awaited) = match published.rules {
+            Rules::Written => (Duration::ZERO, None),
+            Rules::Underway => (SETTLING, Some(published.any.clone())),
+        };
+        if self.lay_out() == Layout::Empty {
             let reason =
                 "no path can be probed: no pair of agents has addresses of the families asked for";
             let reason = self.shortfall.take().unwrap_or_else(|| reason.to_owned());
             self.end(Completion::CouldNotRun { reason }, now);
             return;
         }
-        let probes = self.spec.first_look(&paths);
-        matrix.paths = paths;
-        let (settling, awaited) = match published.rules {
-            Rules::Written => (Duration::ZERO, None),
-            Rules::Underway => (SETTLING, Some(published.any.clone())),
-        };
+        self.look(settling, awaited, now);
+    }
+
+    /// The paths of this cycle, as the agents stand.
+    pub(super) fn lay_out(&mut self) -> Layout {
+        let matrix = &mut self.collection.matrix;
+        matrix.unprobed = self.spec.unprobed(&self.cycle, &matrix.agents);
+        if let Some(published) = &self.published {
+            matrix.paths =
+                (self.spec).paths(&self.cycle, &self.endpoints, published, &self.addresses);
+        }
+        if matrix.paths.is_empty() {
+            Layout::Empty
+        } else {
+            Layout::Paths
+        }
+    }
+
+    /// Starts the first look at every path. Plans wait for `awaited` first, up to `settling`.
+    pub(super) fn look(
+        &mut self,
+        settling: Duration,
+        awaited: Option<Vec<SocketAddr>>,
+        now: Timestamp,
+    ) {
+        let probes = self.spec.first_look(&self.collection.matrix.paths);
         self.expect(&probes, now + settling);
         self.send_round(Round::FirstLook, probes, &BTreeSet::new());
         if let Some(services) = awaited {
@@ -118,7 +148,9 @@ impl Run {
             } else {
                 Reading::Skip
             };
-            let plan = self.spec.plan(agent, round as u32, facts, probes);
+            let plan = self
+                .spec
+                .plan(agent, self.cycle.generation(round), facts, probes);
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
     }
@@ -130,13 +162,13 @@ impl Run {
             hello.limits.clear();
         }
         if let Event::PlanAccepted { generation } = &event
-            && let Some(round) = Round::of(*generation)
+            && let Some(round) = self.cycle.round(*generation)
         {
             self.taken.insert((agent.clone(), round));
         }
         let mut done = None;
         match &event {
-            Event::Done { generation, .. } => done = Round::of(*generation),
+            Event::Done { generation, .. } => done = self.cycle.round(*generation),
             Event::PlanRefused { reason, .. } => {
                 done = Some(self.round);
                 let reason = format!("agent {agent} refused its plan: {reason}");
@@ -144,7 +176,7 @@ impl Run {
             }
             Event::PlanAccepted { generation }
                 if self.phase == Phase::Probing
-                    && Round::of(*generation) == Some(Round::FirstLook) =>
+                    && self.cycle.round(*generation) == Some(Round::FirstLook) =>
             {
                 self.timer = Some((now + SUSPICION, RunTimer::Suspicion));
             }
@@ -216,9 +248,8 @@ impl Run {
             .collect();
         for host in hosts {
             self.undone.insert((host.clone(), Round::LastReading));
-            let plan = self
-                .spec
-                .plan(&host, Round::LastReading as u32, Reading::Take, Vec::new());
+            let generation = self.cycle.generation(Round::LastReading);
+            let plan = (self.spec).plan(&host, generation, Reading::Take, Vec::new());
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
     }

@@ -77,7 +77,7 @@ impl Run {
             }
             Phase::Lingering => self.end(Completion::Complete, now),
             Phase::Removing => self.enter(Phase::Ended, None),
-            Phase::Probing | Phase::Suspecting | Phase::Ended => {}
+            Phase::Probing | Phase::Suspecting | Phase::Standing | Phase::Ended => {}
         }
     }
 

@@ -15,7 +15,7 @@ use crate::topology::{AgentId, NodeName, Role, Route};
 /// Probes of a server pod's other port carry the path's number plus this.
 pub(super) const OTHER_PORT: u32 = 1_000_000;
 
-/// Most slots of the test Service.
+/// Most slots of the test Service of a run that is made once: each costs the cluster a slice for each family.
 pub const MAX_SLOTS: usize = 16;
 
 /// What a run is to do.
@@ -36,6 +36,8 @@ pub struct RunSpec {
     /// How many servers each node gets. Those beyond the first are endpoints like it, and have
     /// slots as far as there are any.
     pub servers_per_node: NonZeroU8,
+    /// Most servers that get a slot of the test Service.
+    pub slots: usize,
     /// The routes to probe.
     pub routes: BTreeSet<Route>,
     /// The families to probe.
@@ -55,13 +57,19 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    pub(super) fn pairs(&self) -> BTreeSet<NodePair> {
+    /// The pairs that the nodes under test make, with themselves and with their peers.
+    pub fn pairs(&self) -> BTreeSet<NodePair> {
         pairs(&self.nodes, &self.selected, self.peers, 0)
     }
 
     /// The nodes on which agents are placed: those under test first, then their peers.
     pub fn placed_nodes(&self) -> Vec<NodeName> {
-        let all: BTreeSet<_> = self.pairs().into_iter().map(|(client, _)| client).collect();
+        self.askers(&self.pairs())
+    }
+
+    /// The nodes whose clients ask somebody: those under test first, then their peers.
+    pub(super) fn askers(&self, pairs: &BTreeSet<NodePair>) -> Vec<NodeName> {
+        let all: BTreeSet<_> = pairs.iter().map(|(client, _)| client.clone()).collect();
         let (mut nodes, peers): (Vec<_>, Vec<_>) = all
             .into_iter()
             .partition(|node| self.selected.contains(node));
@@ -112,7 +120,7 @@ impl RunSpec {
             .map(|(node, number)| self.server_of(node, number))
             .filter(|server| addresses.contains_key(server))
             .collect();
-        let slots: Vec<_> = servers.iter().take(MAX_SLOTS).cloned().collect();
+        let slots: Vec<_> = servers.iter().take(self.slots).cloned().collect();
         Endpoints {
             any: slots.clone(),
             slots,

@@ -1,5 +1,7 @@
 //! A run against a model of a fleet: it always ends, and nothing stays placed.
 
+mod cycles;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
 
@@ -167,6 +169,7 @@ fn spec(nodes: usize) -> RunSpec {
         nodes,
         peers: 3,
         servers_per_node: NonZeroU8::MIN,
+        slots: MAX_SLOTS,
         routes: Route::ALL.into(),
         families: vec![Family::Ipv4],
         tier: Tier::T2,

@@ -1,0 +1,118 @@
+//! A run that stands: cycle after cycle on agents that stay, for whoever probes for ever.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::rounds::Layout;
+use super::{Finished, Phase, Round, Run, RunSpec};
+use crate::pairing::NodePair;
+use crate::report::Completion;
+use crate::time::Timestamp;
+
+/// Where the numbers of paths begin anew. Those of one cycle follow those of the last, so that what is told late of one
+/// is not taken for the other; and they stay below those of the probes of other ports.
+const LAST_PATH: u32 = 500_000;
+
+/// What becomes of a run when everything is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It leaves.
+    Once,
+    /// It stands, and can begin again.
+    Standing,
+}
+
+/// One time through all rounds.
+#[derive(Clone, Debug)]
+pub(super) struct Cycle {
+    /// Which one: plans of later ones have higher generations.
+    number: u32,
+    /// What is probed in it.
+    pub(super) pairs: BTreeSet<NodePair>,
+    /// The number of its first path.
+    pub(super) first_path: u32,
+    /// That of the next cycle's, once this one has ended.
+    next_path: u32,
+}
+
+impl Cycle {
+    pub(super) const fn first(pairs: BTreeSet<NodePair>) -> Self {
+        Self {
+            number: 0,
+            pairs,
+            first_path: 0,
+            next_path: 0,
+        }
+    }
+
+    /// The generation of this cycle's plans of a round.
+    pub(super) const fn generation(&self, round: Round) -> u32 {
+        self.number * 4 + round as u32
+    }
+
+    /// The round of this cycle that a plan of this generation belongs to.
+    pub(super) fn round(&self, generation: u32) -> Option<Round> {
+        (Round::ALL.into_iter()).find(|round| self.generation(*round) == generation)
+    }
+}
+
+impl Run {
+    /// A run that has not started, that probes these pairs of nodes first, and that stands when they are measured: see
+    /// [`Run::again`]. It has agents on all nodes that its spec pairs, probed or not.
+    pub fn standing(spec: RunSpec, pairs: BTreeSet<NodePair>) -> Self {
+        Self {
+            purpose: Purpose::Standing,
+            cycle: Cycle::first(pairs),
+            ..Self::new(spec)
+        }
+    }
+
+    /// What a cycle measured, once it has ended; each is told once.
+    pub fn take_cycle(&mut self) -> Option<Finished> {
+        self.measured.take()
+    }
+
+    /// Probes these pairs of nodes, on the agents that stand. Pairs of nodes without agents say nothing. Does nothing
+    /// unless it stands, or when it has run out of generations after a thousand million cycles: it is to be replaced long before.
+    pub fn again(&mut self, pairs: BTreeSet<NodePair>, now: Timestamp) {
+        let Some(number) = self.cycle.number.checked_add(1) else {
+            return;
+        };
+        if self.phase != Phase::Standing || number >= u32::MAX / 4 {
+            return;
+        }
+        self.cycle = Cycle {
+            number,
+            pairs,
+            first_path: self.cycle.next_path,
+            next_path: self.cycle.next_path,
+        };
+        self.measured = None;
+        self.undone.clear();
+        self.taken.clear();
+        self.implicated.clear();
+        match self.lay_out() {
+            Layout::Paths => self.look(Duration::ZERO, None, now),
+            Layout::Empty => self.stand(),
+        }
+    }
+
+    /// Tells what the cycle measured, and waits to be told to begin again.
+    pub(super) fn stand(&mut self) {
+        let last = self.collection.matrix.paths.keys().next_back();
+        let next = last.map_or(self.cycle.next_path, |last| last.0 + 1);
+        self.cycle.next_path = if next < LAST_PATH { next } else { 0 };
+        let afresh = self.collection.afresh();
+        let collection = std::mem::replace(&mut self.collection, afresh);
+        self.measured = Some(Finished {
+            matrix: collection.join(),
+            completion: match self.shortfall.take() {
+                Some(reason) => Completion::CouldNotRun { reason },
+                None => Completion::Complete,
+            },
+            notes: std::mem::take(&mut self.notes),
+        });
+        self.overdue = None;
+        self.enter(Phase::Standing, None);
+    }
+}

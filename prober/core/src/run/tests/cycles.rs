@@ -1,0 +1,206 @@
+//! A run that stands, against the same model of a fleet: each cycle is told once and whole, and nothing stays placed.
+
+use super::*;
+
+/// Begins again with all pairs until so many cycles are told, then interrupts; `before` may break the fleet before a cycle.
+fn stand(
+    mut fleet: ModelFleet,
+    cycles: usize,
+    limit: usize,
+    mut before: impl FnMut(usize, &mut ModelFleet),
+) -> (ModelFleet, Vec<Finished>) {
+    let mut run = Run::standing(spec(2), spec(2).pairs());
+    let mut now = Timestamp::from_nanos(1);
+    let mut events = VecDeque::new();
+    let mut told = Vec::new();
+    let mut interrupted = false;
+    run.start(now);
+    for _ in 0..10_000 {
+        if run.phase() == Phase::Ended {
+            return (fleet, told);
+        }
+        if !interrupted && (fleet.commands >= limit || told.len() >= cycles) {
+            interrupted = true;
+            run.handle(FleetEvent::Interrupted, now);
+        } else if let Some(command) = run.poll_command() {
+            events.extend(fleet.obey(command));
+        } else if let Some(event) = events.pop_front() {
+            run.handle(event, now);
+        } else if run.phase() == Phase::Standing {
+            told.extend(run.take_cycle());
+            assert!(run.take_cycle().is_none());
+            now = now + Duration::from_secs(10);
+            before(told.len(), &mut fleet);
+            run.again(spec(2).pairs(), now);
+        } else {
+            let (at, _) = run.poll_timeout().expect("a run that waits has a timer");
+            now = at;
+            run.handle_timeout(now);
+        }
+    }
+    panic!("the run does not end: {:?}", run.phase());
+}
+
+#[test]
+fn each_cycle_probes_every_path_again_on_the_same_agents() {
+    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |_, _| {});
+    assert_eq!(told.len(), 3);
+    assert_eq!(fleet.history.len(), 6);
+    assert!(fleet.placed.is_empty());
+    let mut numbers = BTreeSet::new();
+    for cycle in &told {
+        assert_eq!(cycle.completion, Completion::Complete);
+        assert_eq!(cycle.matrix.paths.len(), 4 * 4 + 2 * 3);
+        assert!(cycle.matrix.paths.values().all(PathEvidence::is_clean));
+        assert!(
+            cycle
+                .matrix
+                .paths
+                .values()
+                .all(|path| path.unfinished() == 0)
+        );
+        assert!(cycle.matrix.agents.values().all(|agent| agent.heard));
+        assert_all_asked(&cycle.matrix);
+        numbers.extend(cycle.matrix.paths.keys().copied());
+    }
+    assert_eq!(numbers.len(), 3 * (4 * 4 + 2 * 3));
+}
+
+#[test]
+fn a_fault_between_two_cycles_is_seen_in_the_second_and_gone_in_the_third() {
+    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet| {
+        fleet.dead_port = (cycle == 1).then_some(9_000);
+    });
+    let failing = |cycle: &Finished| {
+        let paths = cycle.matrix.paths.values();
+        paths.filter(|path| !path.is_clean()).count()
+    };
+    assert_eq!(told.iter().map(failing).collect::<Vec<_>>(), [0, 5, 0]);
+    // Nodes are asked when something fails, and what they say is of that cycle alone.
+    assert!(
+        told[0]
+            .matrix
+            .nodes
+            .values()
+            .all(|node| node.before.is_some())
+    );
+    assert!(
+        told[1]
+            .matrix
+            .nodes
+            .values()
+            .all(|node| node.before.is_none())
+    );
+    assert!(
+        told[1]
+            .matrix
+            .nodes
+            .values()
+            .any(|node| node.during.is_some())
+    );
+    assert!(
+        told[2]
+            .matrix
+            .nodes
+            .values()
+            .all(|node| node.during.is_none())
+    );
+    assert!(fleet.placed.is_empty());
+}
+
+#[test]
+fn an_agent_that_dies_takes_its_paths_along_and_no_others() {
+    let dead = AgentId::new("node-2", "node-2-server");
+    let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet| {
+        fleet.mortal = (cycle == 1).then(|| dead.clone());
+    });
+    let Completion::CouldNotRun { reason } = &told[1].completion else {
+        panic!("{:?}", told[1].completion)
+    };
+    assert!(reason.contains("it was evicted"), "{reason}");
+    let matrix = &told[2].matrix;
+    let mut servers = matrix.paths.values().map(|path| &path.path.server);
+    assert!(servers.all(|server| server.as_ref() != Some(&dead)));
+    assert!(!matrix.paths.is_empty() && !matrix.unprobed.is_empty());
+}
+
+#[test]
+fn an_agent_that_falls_silent_does_not_hold_a_cycle_up() {
+    let silent = AgentId::new("node-2", "node-2-client");
+    let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet| {
+        fleet.silent = (cycle == 1).then(|| silent.clone());
+    });
+    let heard = |cycle: &Finished| cycle.matrix.agents[&silent].heard;
+    assert_eq!(
+        told.iter().map(heard).collect::<Vec<_>>(),
+        [true, false, true]
+    );
+}
+
+#[test]
+fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
+    let mut run = Run::standing(spec(1), spec(1).pairs());
+    let mut now = Timestamp::from_nanos(1);
+    let mut fleet = ModelFleet::default();
+    let mut kept = Vec::new();
+    run.start(now);
+    for cycle in 0..2 {
+        let mut events = VecDeque::new();
+        while run.phase() != Phase::Standing {
+            if let Some(command) = run.poll_command() {
+                let answers = fleet.obey(command);
+                if cycle == 0 {
+                    kept.extend(answers.clone());
+                }
+                events.extend(answers);
+            } else if let Some(event) = events.pop_front() {
+                run.handle(event, now);
+            } else {
+                let (at, _) = run.poll_timeout().unwrap();
+                now = at;
+                run.handle_timeout(now);
+            }
+        }
+        let told = run.take_cycle().unwrap();
+        assert!(
+            told.matrix
+                .paths
+                .values()
+                .all(|path| path.total().outcomes.total() == path.asked),
+            "{cycle}"
+        );
+        run.again(spec(1).pairs(), now);
+        for event in kept.drain(..) {
+            if matches!(
+                &event,
+                FleetEvent::AgentLine {
+                    event: Event::Tally(_) | Event::Done { .. },
+                    ..
+                }
+            ) {
+                run.handle(event, now);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_standing_run_stopped_at_any_command_leaves_nothing_placed(
+        limit in 0_usize..120,
+        cycles in 1_usize..5,
+        dead_port in proptest::option::of(9_000_u16..9_004),
+        silent in proptest::option::of((1_u8..3, 0_usize..3)),
+    ) {
+        let role = |at: usize| ["client", "server", "host"][at];
+        let fleet = ModelFleet {
+            dead_port,
+            silent: silent.map(|(node, at)| {
+                AgentId::new(format!("node-{node}"), format!("node-{node}-{}", role(at)))
+            }),
+            ..ModelFleet::default()
+        };
+        let (fleet, _) = stand(fleet, cycles, limit, |_, _| {});
+        prop_assert!(fleet.placed.is_empty());
+    }
+}
