@@ -49,6 +49,15 @@ pub enum AnswerError {
         /// Its words.
         cause: String,
     },
+    /// Another controller may act by now, so it was not asked at all.
+    #[error(
+        "did not {task}: this controller has not renewed its Lease in time, and another one may act; see that it reaches \
+         the API server"
+    )]
+    NotLeading {
+        /// What was to be asked.
+        task: String,
+    },
     /// It answered something that is no answer to the question.
     #[error(
         "the API server {server} gave an answer that cannot be used when it was asked to {task}: {cause}"

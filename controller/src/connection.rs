@@ -10,6 +10,7 @@ use kube::{Client, Config};
 use thiserror::Error;
 
 use crate::answer::AnswerError;
+use crate::permit::Permit;
 use crate::requests::Requests;
 use crate::selection::{meant, nearest};
 
@@ -60,6 +61,8 @@ pub struct Connection {
     pub server: String,
     /// How often it was asked.
     pub requests: Requests,
+    /// Whether it may be asked.
+    pub permit: Permit,
 }
 
 impl Connection {
@@ -85,6 +88,11 @@ impl Connection {
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, AnswerError> {
+        if !self.permit.holds() {
+            return Err(AnswerError::NotLeading {
+                task: task.to_owned(),
+            });
+        }
         match tokio::time::timeout(patience, request).await {
             Ok(answer) => answer.map_err(|error| self.explain(task, &error)),
             Err(_) => Err(AnswerError::Unreachable {
@@ -190,6 +198,7 @@ pub async fn connect(
         namespace,
         server,
         requests,
+        permit: Permit::default(),
     })
 }
 

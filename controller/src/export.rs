@@ -5,6 +5,7 @@ mod exporter;
 mod instruments;
 /// The figures.
 pub mod metrics;
+mod observing;
 mod resources;
 /// What is told.
 pub mod sample;

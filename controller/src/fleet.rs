@@ -36,7 +36,7 @@ use std::time::Duration;
 use prober_core::run::{FleetCommand, FleetEvent};
 use prober_core::topology::NodeName;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::connection::Connection;
 use crate::manifest::Manifest;
@@ -54,6 +54,13 @@ pub struct Setting {
     pub patience: Duration,
     /// What becomes of it all when the run is over.
     pub afterwards: Afterwards,
+}
+
+impl Setting {
+    fn site(&self, node: &NodeName) -> Result<&Site, String> {
+        let found = self.sites.get(node);
+        found.ok_or_else(|| format!("{node} is none of the nodes that this run may use"))
+    }
 }
 
 /// What becomes of what was placed when the run is over.
@@ -92,11 +99,30 @@ impl ClusterFleet {
                     && orders.send(command).is_ok()
                 {}
             })?;
-        let desk = Desk::new(connection, setting, events);
+        let (told, mut telling) = mpsc::unbounded_channel();
+        // And back.
+        let pass_on = async move {
+            while let Some(event) = telling.recv().await
+                && events.send(event).is_ok()
+            {}
+        };
         let thread = thread::Builder::new()
             .name("cluster".to_owned())
-            .spawn(move || runtime.block_on(desk.serve(received)))?;
+            .spawn(move || {
+                let served = Self::serve(connection, setting, received, told);
+                runtime.block_on(futures::future::join(served, pass_on));
+            })?;
         Ok(Self { thread })
+    }
+
+    /// As [`Self::start`], for who has a runtime: ends when the commands' sender is gone and everything is removed.
+    pub async fn serve(
+        connection: Connection,
+        setting: Setting,
+        commands: UnboundedReceiver<FleetCommand>,
+        events: UnboundedSender<FleetEvent>,
+    ) {
+        Desk::new(connection, setting, events).serve(commands).await;
     }
 
     /// Waits until the commands' sender is gone and everything is removed.

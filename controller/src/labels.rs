@@ -17,11 +17,19 @@ pub const PROBER: &str = "prober";
 /// The label that names the run.
 pub const RUN: &str = "prober.dev/run";
 
+/// The label that names the check that a run is made for.
+pub const CHECK: &str = "prober.dev/check";
+
 /// All labels of a run's objects.
 pub fn of_run(run: &str) -> BTreeMap<String, String> {
     [(NAME, AGENT), (MANAGED_BY, PROBER), (RUN, run)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
+}
+
+/// Selects what was placed for a check.
+pub fn of_check(check: &str) -> String {
+    format!("{NAME}={AGENT},{MANAGED_BY}={PROBER},{CHECK}={check}")
 }
 
 /// Selects the objects of one run, or of any.

@@ -4,10 +4,18 @@
 pub mod admission;
 /// What an API server's refusal or silence means.
 pub mod answer;
+/// A canary: probing that never ends, and what is made of it.
+pub mod canary;
 /// Leftovers, found and removed.
 pub mod clean;
+/// What time it is.
+pub mod clock;
 /// How the cluster is reached.
 pub mod connection;
+/// The custom resource that asks for a canary.
+pub mod crd;
+/// Which of several controllers acts.
+pub mod election;
 /// What is told to the observability that is there.
 pub mod export;
 /// A cluster as the fleet of a run.
@@ -26,6 +34,10 @@ pub mod mesh;
 pub mod needs;
 /// The nodes of a cluster.
 pub mod nodes;
+/// The controller that keeps probing.
+pub mod operator;
+/// Whether requests may be made.
+pub mod permit;
 /// NetworkPolicies that hold the agents in.
 pub mod policy;
 /// What evidence a namespace admits.

@@ -58,6 +58,17 @@ pub struct Manifest {
     pub slots: u16,
     /// Whether slots have a port on every node as well.
     pub node_ports: NodePorts,
+    /// The check that it is made for; `None` for a run of its own.
+    pub check: Option<CheckRef>,
+}
+
+/// The check that a run is made for, which owns its anchor: when it is deleted, all goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckRef {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// What agents may do in the pods of clients and servers.
@@ -102,11 +113,18 @@ pub fn run_name(nonce: u64) -> String {
 impl Manifest {
     /// What every object says of itself.
     fn meta(&self, name: String, anchor: Option<&Anchor>) -> ObjectMeta {
+        let mut labels = labels::of_run(&self.run);
+        if let Some(check) = &self.check {
+            labels.insert(labels::CHECK.to_owned(), check.name.clone());
+        }
         ObjectMeta {
             name: Some(name),
             namespace: Some(self.namespace.clone()),
-            labels: Some(labels::of_run(&self.run)),
-            owner_references: anchor.map(|anchor| self.owned_by(anchor)),
+            labels: Some(labels),
+            owner_references: match anchor {
+                Some(anchor) => Some(self.owned_by(anchor)),
+                None => self.check.as_ref().map(CheckRef::owns),
+            },
             ..ObjectMeta::default()
         }
     }
@@ -120,6 +138,20 @@ impl Manifest {
             controller: None,
             // The Job is gone only when this object is.
             block_owner_deletion: Some(true),
+        }]
+    }
+}
+
+impl CheckRef {
+    fn owns(&self) -> Vec<OwnerReference> {
+        vec![OwnerReference {
+            api_version: "prober.dev/v1alpha1".to_owned(),
+            kind: "ConnectivityCheck".to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            // Somebody who deletes the check need not wait.
+            block_owner_deletion: None,
         }]
     }
 }

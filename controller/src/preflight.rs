@@ -103,16 +103,11 @@ pub async fn preflight(
     connection: &Connection,
     intent: &Intent,
 ) -> Result<Cleared, PreflightError> {
-    let wish = &intent.wish;
-    let (missing, found, policies, capture, host) = futures::join!(
+    let (missing, found, policies, posture) = futures::join!(
         missing(connection),
         nodes::find(connection, &intent.choice, intent.peers),
         policies(connection),
-        tried(
-            connection,
-            wish.captures().then_some(&intent.shapes.capture)
-        ),
-        tried(connection, wish.asks_nodes().then_some(&intent.shapes.host)),
+        posture(connection, &intent.wish, &intent.shapes),
     );
     // Whoever lacks a right is refused elsewhere as well: the whole list is the better answer.
     let missing = missing?;
@@ -122,17 +117,7 @@ pub async fn preflight(
     let found = found?;
     let seen: Vec<NodeSeen> = found.nodes.iter().map(NodeSeen::of).collect();
     let selection = select(&intent.choice, &seen, &found.names)?;
-    let capture = capture?;
-    let plain = match &capture {
-        Some(Ok(())) => None,
-        Some(Err(_)) | None => Some(&intent.shapes.plain),
-    };
-    let answers = Answers {
-        plain: tried(connection, plain).await?,
-        capture,
-        host: host?,
-    };
-    let posture = decide(&connection.namespace, wish, answers)?;
+    let posture = posture?;
     let labels = labels::of_run(&intent.run);
     let closed = policy::note(&policies, &connection.namespace, &labels);
     let notes = posture.notes.iter().chain(&selection.notes).cloned();
@@ -142,6 +127,29 @@ pub async fn preflight(
         selection,
         posture,
     })
+}
+
+/// What evidence the namespace admits, asked for pods of these shapes and nothing else.
+pub async fn posture(
+    connection: &Connection,
+    wish: &Wish,
+    shapes: &Shapes,
+) -> Result<Posture, PreflightError> {
+    let (capture, host) = futures::join!(
+        tried(connection, wish.captures().then_some(&shapes.capture)),
+        tried(connection, wish.asks_nodes().then_some(&shapes.host)),
+    );
+    let capture = capture?;
+    let plain = match &capture {
+        Some(Ok(())) => None,
+        Some(Err(_)) | None => Some(&shapes.plain),
+    };
+    let answers = Answers {
+        plain: tried(connection, plain).await?,
+        capture,
+        host: host?,
+    };
+    Ok(decide(&connection.namespace, wish, answers)?)
 }
 
 /// The rights that are missing.

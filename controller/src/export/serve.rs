@@ -1,5 +1,6 @@
 //! What a controller is asked over HTTP: `/metrics`, and how it stands: `/healthz` and `/readyz`.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 
 use super::metrics::{Exposition, Metrics, expose};
 
@@ -69,9 +71,14 @@ impl Desk {
 async fn scrape(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
-    match expose(&metrics, exposition) {
-        Ok(body) => ([(CONTENT_TYPE, exposition.content_type())], body).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    // Of thousands of nodes it takes a while, and others have work here.
+    let written = spawn_blocking(move || expose(&metrics, exposition)).await;
+    let failed =
+        |error: &dyn Error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response();
+    match written {
+        Ok(Ok(body)) => ([(CONTENT_TYPE, exposition.content_type())], body).into_response(),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
     }
 }
 

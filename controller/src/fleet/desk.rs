@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc::Sender;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -10,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use prober_core::plan::Plan;
 use prober_core::run::{Endpoints, FleetCommand, FleetEvent, Placement};
-use prober_core::topology::{AgentId, NodeName};
+use prober_core::topology::AgentId;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -23,7 +22,6 @@ use super::{Afterwards, Setting, follower, keeper};
 use crate::connection::Connection;
 use crate::labels;
 use crate::manifest::Backend;
-use crate::site::Site;
 use crate::standing::{Standing, standing, stuck};
 
 /// What the watch of pods gives.
@@ -33,7 +31,7 @@ type Seen = Result<watcher::Event<Pod>, watcher::Error>;
 pub(super) struct Desk {
     calls: Calls,
     setting: Setting,
-    events: Sender<FleetEvent>,
+    events: UnboundedSender<FleetEvent>,
     began: Instant,
     ground: Option<Ground>,
     pods: BoxStream<'static, Seen>,
@@ -66,7 +64,7 @@ impl Desk {
     pub(super) fn new(
         connection: Connection,
         setting: Setting,
-        events: Sender<FleetEvent>,
+        events: UnboundedSender<FleetEvent>,
     ) -> Self {
         let calls = Calls::new(connection);
         let pulse = Pulse::new(calls.clone());
@@ -147,7 +145,7 @@ impl Desk {
     fn start(&mut self, placement: Placement) {
         let Placement { agent, role, plan } = placement;
         let made = self.ground.as_ref().map(|ground| {
-            let site = self.site(&agent.node)?;
+            let site = self.setting.site(&agent.node)?;
             self.setting
                 .manifest
                 .pod(&ground.anchor, site, role, &plan, &ground.allowed)
@@ -176,11 +174,6 @@ impl Desk {
         }
     }
 
-    fn site(&self, node: &NodeName) -> Result<&Site, String> {
-        let found = self.setting.sites.get(node);
-        found.ok_or_else(|| format!("{node} is none of the nodes that this run may use"))
-    }
-
     fn send_plan(&self, plan: Plan) {
         let known = self.agents.get(&plan.agent.pod);
         let agent = plan.agent.clone();
@@ -196,36 +189,13 @@ impl Desk {
                 "there is nothing to publish: no agent was placed".to_owned(),
             );
         };
-        let all = |agents: &[AgentId]| agents.iter().map(|agent| self.backend(agent)).collect();
-        let slots: Result<Vec<_>, _> = endpoints
-            .slots
-            .iter()
-            .map(|agent| Ok((self.backend(agent), self.site(&agent.node)?)))
-            .collect();
-        let slots = match slots {
-            Ok(slots) => slots,
+        let behind = match behind(&self.agents, &self.setting, endpoints) {
+            Ok(behind) => behind,
             Err(reason) => return FleetEvent::Failed(reason),
-        };
-        let behind = Behind {
-            slots,
-            any: all(&endpoints.any),
-            local: all(&endpoints.local),
         };
         match ground.publish(&self.calls, &self.setting, &behind).await {
             Ok(published) => FleetEvent::Published(published),
             Err(error) => FleetEvent::Failed(error.to_string()),
-        }
-    }
-
-    /// An agent as an endpoint; one whose pod does not run is an endpoint without addresses.
-    fn backend(&self, agent: &AgentId) -> Backend {
-        let addresses = match self.agents.get(&agent.pod).map(|agent| &agent.stage) {
-            Some(Stage::Running(addresses)) => addresses.clone(),
-            Some(Stage::Waiting(..) | Stage::Failed) | None => Vec::new(),
-        };
-        Backend {
-            agent: agent.clone(),
-            addresses,
         }
     }
 
@@ -381,6 +351,37 @@ impl Desk {
     /// A run that has stopped listening has ended: nobody is left to tell.
     fn tell(&self, event: FleetEvent) {
         drop(self.events.send(event));
+    }
+}
+
+/// Who is to stand behind the Services.
+fn behind<'a>(
+    agents: &BTreeMap<String, Agent>,
+    setting: &'a Setting,
+    endpoints: &Endpoints,
+) -> Result<Behind<'a>, String> {
+    let all = |ids: &[AgentId]| ids.iter().map(|id| backend(agents, id)).collect();
+    let slot = |id: &AgentId| Ok((backend(agents, id), setting.site(&id.node)?));
+    Ok(Behind {
+        slots: endpoints
+            .slots
+            .iter()
+            .map(slot)
+            .collect::<Result<_, String>>()?,
+        any: all(&endpoints.any),
+        local: all(&endpoints.local),
+    })
+}
+
+/// An agent as an endpoint; one whose pod does not run is an endpoint without addresses.
+fn backend(agents: &BTreeMap<String, Agent>, id: &AgentId) -> Backend {
+    let addresses = match agents.get(&id.pod).map(|agent| &agent.stage) {
+        Some(Stage::Running(addresses)) => addresses.clone(),
+        Some(Stage::Waiting(..) | Stage::Failed) | None => Vec::new(),
+    };
+    Backend {
+        agent: id.clone(),
+        addresses,
     }
 }
 

@@ -1,6 +1,5 @@
 //! What an agent says, read from its pod's log for as long as the pod is there.
 
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use futures::{AsyncBufRead, AsyncBufReadExt as _};
@@ -10,6 +9,7 @@ use kube::api::LogParams;
 use prober_core::event::Event;
 use prober_core::run::FleetEvent;
 use prober_core::topology::AgentId;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep};
 
 use super::calls::Calls;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(6);
 ///
 /// The end of a stream is not the end of a pod (a kubelet that stops ends it too), so the log is read again, from its
 /// start, and what is known is skipped.
-pub(super) async fn follow(calls: Calls, agent: AgentId, events: Sender<FleetEvent>) {
+pub(super) async fn follow(calls: Calls, agent: AgentId, events: UnboundedSender<FleetEvent>) {
     let pods: Api<Pod> = calls.api();
     let how = LogParams {
         follow: true,
@@ -72,7 +72,7 @@ pub(super) async fn follow(calls: Calls, agent: AgentId, events: Sender<FleetEve
 /// Passes on what one agent says.
 struct Teller {
     agent: AgentId,
-    events: Sender<FleetEvent>,
+    events: UnboundedSender<FleetEvent>,
 }
 
 impl Teller {

@@ -1,12 +1,10 @@
 //! One agent's pod and its plans: made, then told one plan after the other, in the order in which they came.
 
-use std::sync::mpsc::Sender;
-
 use k8s_openapi::api::core::v1::Pod;
 use prober_core::plan::Plan;
 use prober_core::run::FleetEvent;
 use prober_core::topology::AgentId;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::calls::Calls;
 
@@ -16,7 +14,7 @@ pub(super) async fn keep(
     agent: AgentId,
     pod: Pod,
     mut plans: UnboundedReceiver<Plan>,
-    events: Sender<FleetEvent>,
+    events: UnboundedSender<FleetEvent>,
 ) {
     let failed = |reason: String| {
         // A run that has stopped listening has ended: nobody is left to tell.

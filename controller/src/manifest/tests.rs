@@ -19,6 +19,7 @@ fn manifest(privilege: Privilege) -> Manifest {
         families: Families::Available,
         slots: 2,
         node_ports: NodePorts::Asked,
+        check: None,
     }
 }
 

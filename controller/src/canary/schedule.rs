@@ -1,0 +1,205 @@
+//! When which pairs are probed: the rotation of the core, with the nodes that can be probed, suspicion first, and jitter
+//! that comes as an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use prober_core::pairing::NodePair;
+use prober_core::pairing::rotation::{Budget, Rotation};
+use prober_core::random::Random;
+use prober_core::time::Timestamp;
+use prober_core::topology::NodeName;
+
+/// Rounds may begin earlier or later by this share of the interval, in thousandths.
+const SPREAD: u64 = 100;
+
+/// A second look comes after this part of the interval.
+const SOON: u32 = 10;
+
+/// What is known of a node before it is probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name.
+    pub node: NodeName,
+    /// Its zone; empty where it has none.
+    pub zone: String,
+    /// Why it is not probed; `None` where it is.
+    pub skipped: Option<Skip>,
+}
+
+/// Why a node is not probed. None of this is a fault of the network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Skip {
+    /// It is cordoned.
+    Cordoned,
+    /// Its kubelet does not answer, or says that it is not ready.
+    NotReady,
+    /// It is being deleted.
+    Deleted,
+    /// A taint that the check does not tolerate keeps pods away.
+    Tainted(String),
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cordoned => f.write_str("it is cordoned"),
+            Self::NotReady => f.write_str("it is not Ready"),
+            Self::Deleted => f.write_str("it is being deleted"),
+            Self::Tainted(key) => write!(f, "its taint {key} is not among spec.tolerations"),
+        }
+    }
+}
+
+/// How much of what there is to probe was probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// Ordered pairs of nodes, each node with itself among them, that were probed since the cluster has its size.
+    pub pairs: usize,
+    /// All that there are.
+    pub total: usize,
+    /// How long it takes to probe all of them once.
+    pub cycle: Duration,
+}
+
+/// When which pairs are probed.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    rotation: Rotation,
+    budget: Budget,
+    interval: Duration,
+    random: Random,
+    skipped: BTreeMap<NodeName, Skip>,
+    /// Paths that have failed and are not confirmed: their pairs are looked at again at once.
+    suspected: BTreeSet<NodePair>,
+    /// The pairs of the last round.
+    last: BTreeSet<NodePair>,
+    next: Option<Timestamp>,
+}
+
+impl Schedule {
+    /// A schedule that has not begun. `seed` names its jitter.
+    pub fn new(budget: Budget, interval: Duration, seed: u64) -> Self {
+        Self {
+            rotation: Rotation::default(),
+            budget,
+            interval,
+            random: Random::new(seed),
+            skipped: BTreeMap::new(),
+            suspected: BTreeSet::new(),
+            last: BTreeSet::new(),
+            next: None,
+        }
+    }
+
+    /// Takes a changed spec; what was probed stays probed.
+    pub const fn respec(&mut self, budget: Budget, interval: Duration) {
+        self.budget = budget;
+        self.interval = interval;
+    }
+
+    /// Takes the nodes as they are now. A node that joins, or can be probed again, is probed at once: the next round
+    /// does not wait for its time.
+    pub fn see(&mut self, candidates: &[Candidate], now: Timestamp) {
+        let mut seats = BTreeMap::new();
+        let mut skipped = BTreeMap::new();
+        for candidate in candidates {
+            match &candidate.skipped {
+                Some(why) => {
+                    skipped.insert(candidate.node.clone(), why.clone());
+                }
+                None => {
+                    seats.insert(candidate.node.clone(), candidate.zone.clone());
+                }
+            }
+        }
+        let seated: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
+        let has_joined = seats.keys().any(|node| !seated.contains(node));
+        self.rotation.seat(&seats);
+        self.skipped = skipped;
+        self.suspected
+            .retain(|(client, server)| seats.contains_key(client) && seats.contains_key(server));
+        if has_joined {
+            self.next = Some(now);
+        }
+    }
+
+    /// Pairs that are to be looked at again soon, and before all others. A path that fails now and then does not
+    /// make one round chase the other.
+    pub fn suspect(&mut self, pairs: impl IntoIterator<Item = NodePair>, now: Timestamp) {
+        let nodes: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
+        let known = pairs
+            .into_iter()
+            .filter(|(client, server)| nodes.contains(client) && nodes.contains(server));
+        self.suspected.extend(known);
+        if !self.suspected.is_empty() {
+            let soon = now + self.interval / SOON;
+            self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
+        }
+    }
+
+    /// When the next round begins; `None` while no node can be probed.
+    pub fn next_at(&self) -> Option<Timestamp> {
+        self.next.filter(|_| !self.rotation.nodes().is_empty())
+    }
+
+    /// The pairs of the round that begins now, never more than the budget: suspects first.
+    pub fn begin(&mut self, now: Timestamp) -> BTreeSet<NodePair> {
+        let most = self.budget.pairs.get();
+        let mut pairs: BTreeSet<NodePair> = BTreeSet::new();
+        while pairs.len() < most
+            && let Some(pair) = self.suspected.pop_first()
+        {
+            pairs.insert(pair);
+        }
+        let room = most - pairs.len();
+        pairs.extend(self.rotation.next_pairs(self.budget, room));
+        self.next = Some(now + self.step());
+        self.last.clone_from(&pairs);
+        pairs
+    }
+
+    /// The pairs of the last round once more, as far as their nodes can still be probed: for a round on agents that are
+    /// about to be replaced, which takes no turn of the rotation.
+    pub fn repeat(&mut self, now: Timestamp) -> BTreeSet<NodePair> {
+        let nodes: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
+        let are_seated =
+            |(client, server): &NodePair| nodes.contains(client) && nodes.contains(server);
+        self.last.retain(are_seated);
+        self.suspected.clear();
+        self.next = Some(now + self.step());
+        self.last.clone()
+    }
+
+    /// The nodes that are probed.
+    pub fn nodes(&self) -> &[NodeName] {
+        self.rotation.nodes()
+    }
+
+    /// How much of what there is to probe was probed.
+    pub fn coverage(&self) -> Coverage {
+        let epochs = self.rotation.epochs(self.budget);
+        Coverage {
+            pairs: self.rotation.covered(),
+            total: self.rotation.total(),
+            cycle: (self.interval).saturating_mul(u32::try_from(epochs).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// The nodes that are not probed, and why.
+    pub const fn skipped(&self) -> &BTreeMap<NodeName, Skip> {
+        &self.skipped
+    }
+
+    /// The interval, a little longer or shorter, so that nothing marches in step with anything.
+    fn step(&mut self) -> Duration {
+        let nanos = prober_core::time::nanos(self.interval);
+        let spread = nanos / 1000 * SPREAD;
+        let nanos = nanos - spread + self.random.below(2 * spread + 1);
+        Duration::from_nanos(nanos)
+    }
+}
+
+#[cfg(test)]
+mod tests;

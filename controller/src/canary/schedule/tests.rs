@@ -1,0 +1,150 @@
+//! Rounds come in time but not in step, cost no more than was allowed, and skip who cannot be probed.
+
+use std::num::NonZeroUsize;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_nanos(seconds * 1_000_000_000)
+}
+
+fn node(i: usize) -> NodeName {
+    NodeName::new(format!("node-{i}"))
+}
+
+fn candidates(n: usize) -> Vec<Candidate> {
+    (0..n)
+        .map(|i| Candidate {
+            node: node(i),
+            zone: String::new(),
+            skipped: None,
+        })
+        .collect()
+}
+
+fn schedule(pairs: usize) -> Schedule {
+    let budget = Budget {
+        peers: 3,
+        pairs: NonZeroUsize::new(pairs).unwrap(),
+    };
+    Schedule::new(budget, INTERVAL, 7)
+}
+
+#[test]
+fn without_nodes_there_is_no_round() {
+    let mut schedule = schedule(10);
+    schedule.see(&[], at(0));
+    assert_eq!(schedule.next_at(), None);
+}
+
+#[test]
+fn the_first_round_begins_at_once_and_covers_a_small_cluster() {
+    let mut schedule = schedule(400);
+    schedule.see(&candidates(3), at(5));
+    assert_eq!(schedule.next_at(), Some(at(5)));
+    assert_eq!(schedule.begin(at(5)).len(), 9);
+    let expected = Coverage {
+        pairs: 9,
+        total: 9,
+        cycle: INTERVAL,
+    };
+    assert_eq!(schedule.coverage(), expected);
+}
+
+#[test]
+fn a_node_that_joins_does_not_wait_for_its_turn() {
+    let mut schedule = schedule(400);
+    schedule.see(&candidates(3), at(0));
+    schedule.begin(at(0));
+    schedule.see(&candidates(4), at(1));
+    assert_eq!(schedule.next_at(), Some(at(1)));
+    assert!(schedule.begin(at(1)).contains(&(node(3), node(3))));
+}
+
+#[test]
+fn nodes_that_cannot_be_probed_are_skipped_and_said() {
+    let mut schedule = schedule(400);
+    let mut nodes = candidates(4);
+    nodes[1].skipped = Some(Skip::Cordoned);
+    nodes[2].skipped = Some(Skip::NotReady);
+    nodes[3].skipped = Some(Skip::Tainted("dedicated".to_owned()));
+    schedule.see(&nodes, at(0));
+    assert_eq!(schedule.begin(at(0)), [(node(0), node(0))].into());
+    let told: Vec<String> = schedule
+        .skipped()
+        .iter()
+        .map(|(node, why)| format!("{node}: {why}"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "node-1: it is cordoned",
+            "node-2: it is not Ready",
+            "node-3: its taint dedicated is not among spec.tolerations"
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_comes_back_is_probed_at_once() {
+    let mut schedule = schedule(400);
+    let all = candidates(3);
+    let mut without = all.clone();
+    without[2].skipped = Some(Skip::NotReady);
+    schedule.see(&all, at(0));
+    schedule.begin(at(0));
+    schedule.see(&without, at(1));
+    assert_ne!(schedule.next_at(), Some(at(1)));
+    schedule.see(&all, at(2));
+    assert_eq!(schedule.next_at(), Some(at(2)));
+}
+
+#[test]
+fn suspects_are_looked_at_again_soon_and_once() {
+    let mut schedule = schedule(4);
+    schedule.see(&candidates(9), at(0));
+    for _ in 0..9 {
+        schedule.begin(at(0));
+    }
+    let suspect = (node(8), node(2));
+    schedule.suspect([suspect.clone()], at(3));
+    assert_eq!(schedule.next_at(), Some(at(4)));
+    assert!(schedule.begin(at(4)).contains(&suspect));
+    assert!(schedule.suspected.is_empty());
+}
+
+#[test]
+fn who_is_not_there_is_never_suspected() {
+    let mut schedule = schedule(4);
+    schedule.see(&candidates(2), at(0));
+    schedule.begin(at(0));
+    schedule.suspect([(node(0), node(7))], at(1));
+    assert!(schedule.suspected.is_empty());
+    assert_ne!(schedule.next_at(), Some(at(2)));
+}
+
+proptest! {
+    #[test]
+    fn rounds_are_never_further_from_the_interval_than_a_tenth(seed in any::<u64>()) {
+        let mut schedule = schedule(9);
+        schedule.random = Random::new(seed);
+        schedule.see(&candidates(3), at(0));
+        schedule.begin(at(100));
+        let step = schedule.next_at().unwrap().since(at(100));
+        prop_assert!(step >= INTERVAL * 9 / 10 && step <= INTERVAL * 11 / 10, "{step:?}");
+    }
+
+    #[test]
+    fn no_round_costs_more_than_was_allowed(n in 1_usize..20, most in 1_usize..40, suspects in 0_usize..60) {
+        let mut schedule = schedule(most);
+        schedule.see(&candidates(n), at(0));
+        for i in 0..4 {
+            schedule.suspect((0..suspects).map(|j| (node(j % n), node((j * 3) % n))), at(i));
+            prop_assert!(schedule.begin(at(i)).len() <= most);
+        }
+    }
+}

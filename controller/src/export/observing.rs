@@ -1,0 +1,175 @@
+//! What a controller sees in a cycle, as the samples that it tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use prober_core::evidence::PathEvidence;
+use prober_core::observation::OutcomeKind;
+use prober_core::report::{CauseName, DiagnosisReport};
+use prober_core::topology::{NodeName, PathId};
+
+use super::Exporter;
+use super::sample::{AgentState, Sample};
+use super::trace::{Told, Trace};
+use crate::canary::judgement::{Outage, Transition, What};
+use crate::canary::look::NodePath;
+use crate::operator::observer::{Observer, Round};
+
+impl Observer for Exporter {
+    fn observe(&self, round: &Round<'_>) {
+        for sample in samples(round) {
+            self.record(sample);
+        }
+    }
+}
+
+/// Everything that a cycle has to tell.
+fn samples(round: &Round<'_>) -> Vec<Sample> {
+    let mut samples = handshakes(round);
+    samples.extend(paths(round));
+    samples.extend(nodes(round));
+    samples.push(Sample::Coverage {
+        pairs: u64::try_from(round.coverage.pairs).unwrap_or(u64::MAX),
+        total: u64::try_from(round.coverage.total).unwrap_or(u64::MAX),
+    });
+    samples.extend(agents(round));
+    samples.extend(failures(round));
+    samples
+}
+
+fn handshakes(round: &Round<'_>) -> Vec<Sample> {
+    let causes: BTreeMap<PathId, CauseName> = (round.report.diagnoses.iter())
+        .flat_map(|diagnosis| diagnosis.paths.iter().map(|path| (*path, diagnosis.cause)))
+        .collect();
+    let mut samples = Vec::new();
+    for (id, evidence) in &round.matrix.paths {
+        let cause = causes.get(id).copied();
+        for tally in evidence.tallies.values() {
+            for (duration, count) in tally.rtt.iter() {
+                let sample = handshake(evidence, OutcomeKind::Established, cause, Some(duration));
+                samples.extend((0..count).map(|_| sample.clone()));
+            }
+            for outcome in OutcomeKind::ALL {
+                let timed = match outcome {
+                    OutcomeKind::Established => tally.rtt.count(),
+                    OutcomeKind::Reset
+                    | OutcomeKind::Timeout
+                    | OutcomeKind::Unreachable
+                    | OutcomeKind::Mismatched => 0,
+                };
+                let sample = handshake(evidence, outcome, cause, None);
+                let count = tally.outcomes.of(outcome).saturating_sub(timed);
+                samples.extend((0..count).map(|_| sample.clone()));
+            }
+        }
+    }
+    samples
+}
+
+fn handshake(
+    evidence: &PathEvidence,
+    outcome: OutcomeKind,
+    cause: Option<CauseName>,
+    duration: Option<Duration>,
+) -> Sample {
+    Sample::Handshake {
+        node: evidence.path.client.node.clone(),
+        peer_scope: evidence.path.scope(),
+        route: evidence.path.route,
+        family: evidence.path.family,
+        outcome,
+        cause: cause.filter(|_| outcome != OutcomeKind::Established),
+        duration,
+    }
+}
+
+/// Paths of one kind from one node stand together.
+fn paths(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+    let kind = |path: &NodePath| (path.client.clone(), path.route, path.family, path.scope());
+    let failing: BTreeSet<_> = (round.judgement.open().iter())
+        .flat_map(|outage| outage.paths.iter().map(kind))
+        .collect();
+    let probed: BTreeSet<_> = (round.matrix.paths.values())
+        .map(|evidence| {
+            let path = &evidence.path;
+            let client = path.client.node.clone();
+            (client, path.route, path.family, path.scope())
+        })
+        .collect();
+    probed.into_iter().map(move |kind| {
+        let healthy = !failing.contains(&kind);
+        let (node, route, family, scope) = kind;
+        Sample::Path {
+            node,
+            route,
+            family,
+            scope,
+            healthy,
+        }
+    })
+}
+
+fn nodes(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+    let probed: BTreeSet<&NodeName> = round
+        .matrix
+        .agents
+        .keys()
+        .map(|agent| &agent.node)
+        .collect();
+    probed.into_iter().map(|node| Sample::Node {
+        node: node.clone(),
+        healthy: round.judgement.is_healthy(node),
+    })
+}
+
+fn agents(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+    let states: Vec<AgentState> = (round.matrix.agents.values())
+        .map(|agent| match (&agent.failed, agent.heard) {
+            (Some(_), _) => AgentState::Failed,
+            (None, true) => AgentState::Running,
+            (None, false) => AgentState::Silent,
+        })
+        .collect();
+    AgentState::ALL.into_iter().map(move |state| {
+        let count = states.iter().filter(|other| **other == state).count();
+        Sample::Agents {
+            state,
+            count: u64::try_from(count).unwrap_or(u64::MAX),
+        }
+    })
+}
+
+/// A trace of each failure that was confirmed or has changed, if this cycle saw a probe of it.
+fn failures(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+    let outages = round
+        .transitions
+        .iter()
+        .filter_map(|transition| match transition {
+            Transition::Opened(outage) | Transition::Changed { outage, .. } => Some(outage),
+            Transition::Closed(_) => None,
+        });
+    outages.filter_map(|outage| {
+        let diagnosis = (round.report.diagnoses.iter()).find(|found| explains(found, outage))?;
+        let (path, probe) = round.report.exhibit(diagnosis)?;
+        let told = Told {
+            path,
+            probe,
+            diagnosis: Some(diagnosis),
+        };
+        let trace = Trace::of(told, seed(round.check, outage));
+        Some(Sample::Failure(Box::new(trace)))
+    })
+}
+
+fn explains(found: &DiagnosisReport, outage: &Outage) -> bool {
+    outage.blame.what == What::Cause(found.cause) && outage.blame.node == found.node
+}
+
+/// The same outage under the same name gives the same trace, whoever tells it.
+fn seed(check: &str, outage: &Outage) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (check, outage.start, outage.blame.what.as_str()).hash(&mut hasher);
+    (&outage.blame.node, outage.blame.sureness()).hash(&mut hasher);
+    hasher.finish()
+}

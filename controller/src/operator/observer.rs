@@ -1,0 +1,38 @@
+//! Who is told what the controller sees, for metrics and traces. Nothing here waits for telemetry.
+
+use prober_core::evidence::Matrix;
+use prober_core::report::Report;
+
+use crate::canary::judgement::{Judgement, Transition};
+use crate::canary::schedule::Coverage;
+
+/// One cycle of one check.
+#[derive(Clone, Copy, Debug)]
+pub struct Round<'a> {
+    /// The check's name.
+    pub check: &'a str,
+    /// What was measured.
+    pub matrix: &'a Matrix,
+    /// What is made of it.
+    pub report: &'a Report,
+    /// What fails over time.
+    pub judgement: &'a Judgement,
+    /// What has changed by this cycle.
+    pub transitions: &'a [Transition],
+    /// How much was probed of what there is.
+    pub coverage: Coverage,
+}
+
+/// Is told each cycle. Must return at once.
+pub trait Observer: Send + Sync {
+    /// A cycle has been judged.
+    fn observe(&self, round: &Round<'_>);
+}
+
+/// Who tells nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+impl Observer for Nobody {
+    fn observe(&self, _: &Round<'_>) {}
+}

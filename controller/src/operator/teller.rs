@@ -1,0 +1,123 @@
+//! What a check tells back: its status by server-side apply, and Events on transitions.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Resource as _, ResourceExt as _};
+
+use serde_json::json;
+
+use super::nodes::Nodes;
+use crate::answer::AnswerError;
+use crate::canary::events::{About, Notice};
+use crate::connection::Connection;
+use crate::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
+
+/// Who wrote the status, and who reports the Events.
+const CONTROLLER: &str = "prober-controller";
+
+/// How long an API server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where Events about things are kept that are in no namespace.
+const NAMESPACE: &str = "default";
+
+/// The longest note that the API takes, bytes
+/// (<https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>).
+const LONGEST_NOTE: usize = 1_024;
+
+/// Tells.
+#[derive(Clone)]
+pub(super) struct Teller {
+    connection: Connection,
+    /// Which controller this is.
+    identity: String,
+}
+
+impl Teller {
+    pub(super) fn new(connection: Connection, identity: String) -> Self {
+        Self {
+            connection,
+            identity,
+        }
+    }
+
+    /// Writes the status, the whole of it.
+    pub(super) async fn status(
+        &self,
+        check: &ConnectivityCheck,
+        status: &ConnectivityCheckStatus,
+    ) -> Result<(), AnswerError> {
+        let name = check.name_any();
+        let api: Api<ConnectivityCheck> = Api::all(self.connection.client.clone());
+        let patch = Patch::Apply(json!({
+            "apiVersion": ConnectivityCheck::api_version(&()),
+            "kind": ConnectivityCheck::kind(&()),
+            "metadata": {"name": name},
+            "status": status,
+        }));
+        let params = PatchParams::apply(CONTROLLER).force();
+        let request = api.patch_status(&name, &params, &patch);
+        let task = format!("write the status of the ConnectivityCheck {name}");
+        (self.connection)
+            .ask_within(PATIENCE, &task, request)
+            .await
+            .map(drop)
+    }
+
+    /// Reports one Event.
+    pub(super) async fn event(
+        &self,
+        check: &ConnectivityCheck,
+        nodes: &Nodes,
+        notice: Notice,
+    ) -> Result<(), AnswerError> {
+        let check = check.object_ref(&());
+        let (regarding, related) = match notice.about {
+            About::Check => (check, None),
+            About::Node(node) => {
+                let known = nodes.get(&node);
+                let regarding = ObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Node".to_owned()),
+                    name: Some(node.to_string()),
+                    uid: known.and_then(|node| node.metadata.uid.clone()),
+                    ..ObjectReference::default()
+                };
+                (regarding, Some(check))
+            }
+        };
+        let mut note = notice.note;
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+        let subject = regarding.name.clone().unwrap_or_default();
+        let event = Event {
+            metadata: ObjectMeta {
+                // Transitions are rare, and each is another: none is counted with one before.
+                generate_name: Some(format!("{subject}-")),
+                namespace: Some(NAMESPACE.to_owned()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(jiff::Timestamp::now())),
+            type_: Some(notice.weight.as_str().to_owned()),
+            reason: Some(notice.reason.to_owned()),
+            note: Some(note),
+            action: Some(notice.action.to_owned()),
+            regarding: Some(regarding),
+            related,
+            reporting_controller: Some(format!("{GROUP}/{CONTROLLER}")),
+            reporting_instance: Some(self.identity.clone()),
+            ..Event::default()
+        };
+        let api: Api<Event> = Api::namespaced(self.connection.client.clone(), NAMESPACE);
+        let task = format!("report the Event {}", notice.reason);
+        let params = PostParams::default();
+        (self.connection)
+            .ask_within(PATIENCE, &task, api.create(&params, &event))
+            .await
+            .map(drop)
+    }
+}

@@ -1,0 +1,56 @@
+//! Whether requests may be made: a controller that was frozen, and is led by another when it wakes, makes none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prober_core::time::Timestamp;
+
+use crate::clock::steady;
+
+/// Asked before each request. Clones are of one mind.
+#[derive(Clone, Debug, Default)]
+pub struct Permit {
+    /// Until when, on [`steady`]; `None`: always.
+    until: Option<Arc<AtomicU64>>,
+}
+
+impl Permit {
+    /// One that has run out, until it is extended.
+    pub fn expired() -> Self {
+        Self {
+            until: Some(Arc::default()),
+        }
+    }
+
+    /// Holds until then. One that holds always is not changed.
+    pub fn extend(&self, until: Timestamp) {
+        if let Some(known) = &self.until {
+            known.store(until.as_nanos(), Ordering::Release);
+        }
+    }
+
+    /// Whether it holds now.
+    pub fn holds(&self) -> bool {
+        (self.until.as_ref())
+            .is_none_or(|until| steady().as_nanos() < until.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_permit_holds_until_its_time_and_all_clones_with_it() {
+        let permit = Permit::expired();
+        let clone = permit.clone();
+        assert!(!clone.holds());
+        permit.extend(steady() + Duration::from_mins(1));
+        assert!(clone.holds());
+        permit.extend(steady());
+        assert!(!clone.holds());
+        assert!(Permit::default().holds());
+    }
+}
