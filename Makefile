@@ -35,7 +35,7 @@ lab: ## Keep a healthy lab up in this terminal, to break by hand
 	cargo build --locked -p prober -p prober-agent
 	cargo run --locked --quiet -p prober -- lab up
 
-image: ## Make target/image/prober-agent.tar and print the reference that --image wants (ARCH=aarch64)
+image: ## Make target/image/prober-agent.tar and prober-controller.tar, and print the reference that --image wants (ARCH=aarch64)
 	@scripts/image $(ARCH)
 
 cluster: ## Leave a real Kubernetes up, and open a shell in it (as root)

@@ -16,6 +16,8 @@ mod aimed;
 mod boxes;
 #[path = "cluster/bringup.rs"]
 mod bringup;
+#[path = "cluster/canary.rs"]
+mod canary;
 #[path = "cluster/causes.rs"]
 mod causes;
 #[path = "cluster/endings.rs"]
@@ -45,6 +47,7 @@ fn main() {
     trials.extend(sentences::trials());
     trials.extend(causes::trials());
     trials.extend(aimed::trials());
+    trials.extend(canary::trials());
     trials.extend(endings::trials());
     if !arguments.list
         && let Err(reason) = harness::can_run()

@@ -304,7 +304,9 @@ fn image_on(cluster: &Cluster) -> Result<String, Failed> {
         return Ok(reference.clone());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let made = Command::new(root.join("scripts/image")).output()?;
+    let made = Command::new(root.join("scripts/image"))
+        .arg("prober-agent")
+        .output()?;
     if !made.status.success() {
         return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
     }

@@ -41,6 +41,7 @@ static PROBER: LazyLock<PathBuf> = LazyLock::new(|| {
 static IMAGE: LazyLock<PathBuf> = LazyLock::new(|| {
     let checkout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let made = Command::new(checkout.join("scripts/image"))
+        .arg("prober-agent")
         .output()
         .expect("run scripts/image");
     let said = String::from_utf8_lossy(&made.stderr);
