@@ -182,6 +182,39 @@ impl<'a> Case<'a> {
             .collect()
     }
 
+    /// Whether several servers may answer. A node's own port has but one where the node has.
+    pub(crate) fn is_balanced(&self, unit: &Unit) -> bool {
+        match unit.route {
+            Route::ClusterIpAny => true,
+            Route::ProberLocal => self
+                .path(unit.path)
+                .is_some_and(|path| path.backends.len() > 1),
+            Route::PodIp
+            | Route::ClusterIp
+            | Route::Hairpin
+            | Route::NodePort
+            | Route::HostNetwork => false,
+        }
+    }
+
+    /// Whether a balanced path was late for an endpoint that is silent by its own ports as well: its next try was
+    /// balanced anew.
+    pub(crate) fn is_share_of_a_silent_endpoint(&self, unit: &Unit) -> bool {
+        let is_behind = |server: &AgentId| {
+            let path = self.path(unit.path);
+            path.is_some_and(|path| {
+                (path.backends.iter()).any(|end| end.agent.as_ref() == Some(server))
+            })
+        };
+        self.is_balanced(unit)
+            && self.fails(|other| {
+                other.family == unit.family
+                    && other.symptom == Symptom::Silent
+                    && !self.is_balanced(other)
+                    && other.server.as_ref().is_some_and(is_behind)
+            })
+    }
+
     /// The newest facts of a node.
     pub(crate) fn facts(&self, node: &NodeName) -> Option<&'a NodeFacts> {
         self.matrix.nodes.get(node)?.latest()

@@ -74,7 +74,7 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
     let pod_wide = matches!(best.place.segment, Segment::Pod { .. } | Segment::Service);
     let mut found = rate_limited(case, &claimed);
     found.extend(case.places(|unit| {
-        if !is_balanced(case, unit) || unit.family != best.place.family {
+        if !case.is_balanced(unit) || unit.family != best.place.family {
             return false;
         }
         claimed.iter().any(|other| {
@@ -104,19 +104,6 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
         })
     }));
     found
-}
-
-/// Whether several servers may answer. A node's own port has but one where the node has.
-fn is_balanced(case: &Case<'_>, unit: &Unit) -> bool {
-    match unit.route {
-        Route::ClusterIpAny => true,
-        Route::ProberLocal => case
-            .path(unit.path)
-            .is_some_and(|path| path.backends.len() > 1),
-        Route::PodIp | Route::ClusterIp | Route::Hairpin | Route::NodePort | Route::HostNetwork => {
-            false
-        }
-    }
 }
 
 /// Silence between two pods of whom one was told unreachable on another route: ICMP is limited

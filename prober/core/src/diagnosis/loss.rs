@@ -107,7 +107,8 @@ fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
 
 /// Everything through a node was silent until one instant, and well from then on.
 fn outage(case: &Case<'_>, family: Family) -> Option<Opinion> {
-    let units = case.places(|unit| is_lossy(case, unit, family));
+    let units = case
+        .places(|unit| is_lossy(case, unit, family) && !case.is_share_of_a_silent_endpoint(unit));
     let paths: BTreeSet<_> = case.at(&units).map(|unit| unit.path).collect();
     let late: Vec<&Evidence> = case.at(&units).flat_map(|unit| case.probes(unit)).collect();
     let windows: Vec<(Timestamp, Option<Timestamp>)> = late
