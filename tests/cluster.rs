@@ -28,6 +28,8 @@ mod faults;
 mod harness;
 #[path = "cluster/prober.rs"]
 mod prober;
+#[path = "lab/program.rs"]
+mod program;
 #[path = "cluster/run.rs"]
 mod run;
 #[path = "cluster/sentences.rs"]

@@ -43,6 +43,9 @@ use crate::manifest::Manifest;
 use crate::site::Site;
 use desk::Desk;
 
+/// How much earlier than its run a fleet loses patience with a pod: it knows why, the run only that.
+pub const HEAD_START: Duration = Duration::from_secs(1);
+
 /// What a cluster is to be for a run.
 #[derive(Debug)]
 pub struct Setting {

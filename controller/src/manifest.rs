@@ -25,8 +25,10 @@ mod slice;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource as _;
 use prober_core::family::Family;
 
+use crate::crd::ConnectivityCheck;
 use crate::labels;
 
 pub use anchor::Anchor;
@@ -145,8 +147,8 @@ impl Manifest {
 impl CheckRef {
     fn owns(&self) -> Vec<OwnerReference> {
         vec![OwnerReference {
-            api_version: "prober.dev/v1alpha1".to_owned(),
-            kind: "ConnectivityCheck".to_owned(),
+            api_version: ConnectivityCheck::api_version(&()).into_owned(),
+            kind: ConnectivityCheck::kind(&()).into_owned(),
             name: self.name.clone(),
             uid: self.uid.clone(),
             controller: Some(true),

@@ -1,6 +1,7 @@
 //! What evidence a namespace admits: decided from what its admission chain says to the pods that a run would place.
 
 use prober_core::observation::Tier;
+use prober_core::topology::Route;
 use thiserror::Error;
 
 use crate::admission::Refusal;
@@ -65,6 +66,21 @@ pub struct Posture {
     pub host_network: HostNetwork,
     /// What the reader is to know of it, one sentence each.
     pub notes: Vec<String>,
+}
+
+impl Posture {
+    /// Whether a route can be probed with what is admitted.
+    pub const fn admits(&self, route: Route) -> bool {
+        match route {
+            Route::HostNetwork => matches!(self.host_network, HostNetwork::Allowed),
+            Route::PodIp
+            | Route::ClusterIp
+            | Route::ClusterIpAny
+            | Route::ProberLocal
+            | Route::Hairpin
+            | Route::NodePort => true,
+        }
+    }
 }
 
 /// Whether a pod may be in the node's own network.

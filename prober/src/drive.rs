@@ -1,10 +1,11 @@
 //! Drives a run against its fleet: the two channels, the clock, and whoever watches.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+/// The wall clock, which also stamps packets.
+pub(crate) use controller::clock::wall as now;
 use prober_core::run::{Finished, FleetCommand, FleetEvent, Phase, Run};
-use prober_core::time::{Timestamp, nanos};
 
 /// How often a watcher is shown the run while nothing happens.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -44,12 +45,4 @@ fn step(run: &mut Run, commands: &Sender<FleetCommand>, events: &Receiver<FleetE
 
 fn gone() -> FleetEvent {
     FleetEvent::Failed("the fleet ended before the run did".to_owned())
-}
-
-/// The wall clock, which also stamps packets.
-pub(crate) fn now() -> Timestamp {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_nanos(nanos(since_epoch))
 }

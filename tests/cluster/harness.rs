@@ -371,17 +371,6 @@ impl Injected<'_> {
         std::mem::forget(self);
         healed.map(drop)
     }
-
-    /// Mends what is still there to be mended.
-    pub(crate) fn heal_what_is_left(self) {
-        let heal = self
-            .cluster
-            .script("fault")
-            .args(["heal", &self.fault])
-            .output();
-        std::mem::forget(self);
-        drop(heal);
-    }
 }
 
 impl Drop for Injected<'_> {

@@ -9,33 +9,10 @@ use libtest_mimic::Failed;
 use serde::Deserialize;
 
 use crate::harness::{Cluster, wait_until};
+use crate::program::PROBER;
 
 /// What everything of every run carries.
 pub(crate) const LABEL: &str = "prober.dev/run";
-
-/// The program, built once.
-static PROBER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "prober",
-            "--bin",
-            "prober",
-        ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("run cargo build");
-    assert!(built.success(), "prober does not build");
-    let test = std::env::current_exe().expect("know this test's path");
-    // target/PROFILE/deps/cluster-HASH
-    test.ancestors()
-        .nth(2)
-        .expect("a test lies in target/PROFILE/deps")
-        .join("prober")
-});
 
 /// The agent's image, built once.
 static IMAGE: LazyLock<PathBuf> = LazyLock::new(|| {

@@ -21,7 +21,7 @@ pub(crate) static PROBER: LazyLock<PathBuf> = LazyLock::new(|| {
         .expect("run cargo build");
     assert!(built.success(), "prober does not build");
     let test = std::env::current_exe().expect("know this test's path");
-    // target/PROFILE/deps/lab-HASH
+    // target/PROFILE/deps/TEST-HASH
     test.ancestors()
         .nth(2)
         .expect("a test lies in target/PROFILE/deps")

@@ -12,9 +12,9 @@ use prober_core::run::RunSpec;
 use prober_core::topology::{NodeName, Role, Route};
 
 use crate::crd::{ConnectivityCheckSpec, NodeFacts};
-use crate::fleet::{Afterwards, Setting};
+use crate::fleet::{Afterwards, HEAD_START, Setting};
 use crate::manifest::{CheckRef, Families, Manifest, NodePorts, Privilege, run_name};
-use crate::posture::{HostNetwork, NodeFactsWish, Posture, Wish};
+use crate::posture::{NodeFactsWish, Posture, Wish};
 use crate::preflight::Shapes;
 use crate::site::{self, Site};
 
@@ -27,9 +27,6 @@ const GRACE: Duration = Duration::from_mins(2);
 
 /// When agents have failed to be placed.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// How much earlier than the run the fleet loses patience with a pod: it knows why, the run only that.
-const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Kernel probes per path and cycle: what applications would suffer.
 const KERNEL_PROBES: u32 = 3;
@@ -156,15 +153,6 @@ impl Ask<'_> {
     }
 
     fn routes(&self, posture: &Posture) -> impl Iterator<Item = Route> {
-        let hosts = posture.host_network;
-        self.all_routes().filter(move |route| match route {
-            Route::HostNetwork => hosts == HostNetwork::Allowed,
-            Route::PodIp
-            | Route::ClusterIp
-            | Route::ClusterIpAny
-            | Route::ProberLocal
-            | Route::Hairpin
-            | Route::NodePort => true,
-        })
+        self.all_routes().filter(|route| posture.admits(*route))
     }
 }

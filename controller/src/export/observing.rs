@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::iter::repeat_n;
 use std::time::Duration;
 
 use prober_core::evidence::PathEvidence;
@@ -48,7 +49,10 @@ fn handshakes(round: &Round<'_>) -> Vec<Sample> {
         for tally in evidence.tallies.values() {
             for (duration, count) in tally.rtt.iter() {
                 let sample = handshake(evidence, OutcomeKind::Established, cause, Some(duration));
-                samples.extend((0..count).map(|_| sample.clone()));
+                samples.extend(repeat_n(
+                    sample,
+                    usize::try_from(count).unwrap_or(usize::MAX),
+                ));
             }
             for outcome in OutcomeKind::ALL {
                 let timed = match outcome {
@@ -60,7 +64,10 @@ fn handshakes(round: &Round<'_>) -> Vec<Sample> {
                 };
                 let sample = handshake(evidence, outcome, cause, None);
                 let count = tally.outcomes.of(outcome).saturating_sub(timed);
-                samples.extend((0..count).map(|_| sample.clone()));
+                samples.extend(repeat_n(
+                    sample,
+                    usize::try_from(count).unwrap_or(usize::MAX),
+                ));
             }
         }
     }
@@ -151,12 +158,7 @@ fn failures(round: &Round<'_>) -> impl Iterator<Item = Sample> {
         });
     outages.filter_map(|outage| {
         let diagnosis = (round.report.diagnoses.iter()).find(|found| explains(found, outage))?;
-        let (path, probe) = round.report.exhibit(diagnosis)?;
-        let told = Told {
-            path,
-            probe,
-            diagnosis: Some(diagnosis),
-        };
+        let told = Told::by(round.report, diagnosis)?;
         let trace = Trace::of(told, seed(round.check, outage));
         Some(Sample::Failure(Box::new(trace)))
     })

@@ -58,6 +58,18 @@ pub struct Told<'a> {
     pub diagnosis: Option<&'a DiagnosisReport>,
 }
 
+impl<'a> Told<'a> {
+    /// The probe that a diagnosis shows; `None` where it shows none.
+    pub fn by(report: &'a Report, diagnosis: &'a DiagnosisReport) -> Option<Self> {
+        let (path, probe) = report.exhibit(diagnosis)?;
+        Some(Self {
+            path,
+            probe,
+            diagnosis: Some(diagnosis),
+        })
+    }
+}
+
 impl Trace {
     /// The trace of one probe. `seed` names it: the same seed gives the same ids, so that what is
     /// sent twice is kept once.
@@ -80,14 +92,7 @@ impl Trace {
     /// One trace for each diagnosis of a report that has a probe to show.
     pub fn of_report(report: &Report, seed: u64) -> Vec<Self> {
         let mut seeds = Random::new(seed);
-        let told = report.diagnoses.iter().filter_map(|diagnosis| {
-            let (path, probe) = report.exhibit(diagnosis)?;
-            Some(Told {
-                path,
-                probe,
-                diagnosis: Some(diagnosis),
-            })
-        });
+        let told = (report.diagnoses.iter()).filter_map(|found| Told::by(report, found));
         told.map(|told| Self::of(told, seeds.bits())).collect()
     }
 

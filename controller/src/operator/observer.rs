@@ -28,11 +28,3 @@ pub trait Observer: Send + Sync {
     /// A cycle has been judged.
     fn observe(&self, round: &Round<'_>);
 }
-
-/// Who tells nobody.
-#[derive(Clone, Copy, Debug)]
-pub struct Nobody;
-
-impl Observer for Nobody {
-    fn observe(&self, _: &Round<'_>) {}
-}

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use controller::connection::{Connection, Surroundings, connect};
-use controller::fleet::{Afterwards, ClusterFleet, Setting};
+use controller::fleet::{Afterwards, ClusterFleet, HEAD_START, Setting};
 use controller::manifest::{Families, Manifest, NodePorts, Privilege, run_name};
-use controller::posture::{HostNetwork, NodeFactsWish, Wish};
+use controller::posture::{NodeFactsWish, Wish};
 use controller::preflight::{Cleared, Intent, Shapes, preflight};
 use controller::runtime::Runtime;
 use controller::selection::NodeChoice;
@@ -30,9 +30,6 @@ use crate::show;
 /// How much longer than the run's timeout the cluster keeps what was placed, if nobody removes it: for the probes of a
 /// run whose pods were late, and for its leaving.
 const GRACE: Duration = Duration::from_secs(30);
-
-/// How much earlier than the run the fleet loses patience with a pod: it knows why, the run only that.
-const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Runs.
 pub(super) fn in_cluster(
@@ -126,15 +123,8 @@ fn spec(
     families: Vec<Family>,
     cleared: &Cleared,
 ) -> RunSpec {
-    let routes = Route::ALL.into_iter().filter(|route| match route {
-        Route::HostNetwork => cleared.posture.host_network == HostNetwork::Allowed,
-        Route::PodIp
-        | Route::ClusterIp
-        | Route::ClusterIpAny
-        | Route::ProberLocal
-        | Route::Hairpin
-        | Route::NodePort => true,
-    });
+    let posture = &cleared.posture;
+    let routes = (Route::ALL.into_iter()).filter(|route| posture.admits(*route));
     RunSpec {
         run: draft.run.clone(),
         pod_prefix: format!("{}-", draft.run),
@@ -146,7 +136,7 @@ fn spec(
         slots: MAX_SLOTS,
         routes: routes.collect(),
         families,
-        tier: cleared.posture.tier,
+        tier: posture.tier,
         kernel_probes: KERNEL_PROBES,
         raw_probes: args.probes,
         echo_bytes: ECHO_BYTES,

@@ -197,21 +197,23 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Whether a server is one of those that may answer.
+    pub(crate) fn is_behind(&self, unit: &Unit, server: &AgentId) -> bool {
+        let path = self.path(unit.path);
+        path.is_some_and(|path| {
+            (path.backends.iter()).any(|end| end.agent.as_ref() == Some(server))
+        })
+    }
+
     /// Whether a balanced path was late for an endpoint that is silent by its own ports as well: its next try was
     /// balanced anew.
     pub(crate) fn is_share_of_a_silent_endpoint(&self, unit: &Unit) -> bool {
-        let is_behind = |server: &AgentId| {
-            let path = self.path(unit.path);
-            path.is_some_and(|path| {
-                (path.backends.iter()).any(|end| end.agent.as_ref() == Some(server))
-            })
-        };
         self.is_balanced(unit)
             && self.fails(|other| {
                 other.family == unit.family
                     && other.symptom == Symptom::Silent
                     && !self.is_balanced(other)
-                    && other.server.as_ref().is_some_and(is_behind)
+                    && (other.server.as_ref()).is_some_and(|server| self.is_behind(unit, server))
             })
     }
 

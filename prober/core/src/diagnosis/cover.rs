@@ -79,13 +79,7 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
         }
         claimed.iter().any(|other| {
             let client = pod_wide || other.client.node == unit.client.node;
-            let behind = |server: &AgentId| {
-                case.path(unit.path).is_some_and(|path| {
-                    path.backends
-                        .iter()
-                        .any(|end| end.agent.as_ref() == Some(server))
-                })
-            };
+            let behind = |server: &AgentId| case.is_behind(unit, server);
             let server = match (&unit.server, &other.server) {
                 // Late, but met: the first tries may have been balanced to another endpoint.
                 (Some(_), Some(other)) if unit.symptom == Symptom::Lossy => behind(other),
