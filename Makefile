@@ -16,7 +16,7 @@ test: deps lint ## The whole test suite, the lab included (as root, or with user
 
 test-cluster: ## The tests on a real Kubernetes, made for them (as root; the first time builds it: ten minutes)
 	@scripts/deps cluster
-	cargo test --locked -p prober-tests --test cluster
+	cargo test --locked --workspace --test cluster
 
 check: lint ## The same without what needs a namespace
 	PROBER_SKIP_PRIVILEGED=1 cargo test --locked --workspace --no-fail-fast --exclude prober-lab --exclude prober-net
@@ -25,7 +25,7 @@ check: lint ## The same without what needs a namespace
 lint: ## Format, clippy, rustdoc, licences and bans, each crate by itself
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p prober-tests --test cluster -- -D warnings
+	cargo clippy --locked --workspace --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	scripts/alone
 	scripts/deny

@@ -4,21 +4,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The program, built once.
+/// The program, built once: along with a test of its own, since all tests of the workspace are built
+/// with the same features, and what is built alone is built anew from the first dependency on.
 pub(crate) static PROBER: LazyLock<PathBuf> = LazyLock::new(|| {
     let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            "prober",
-            "--bin",
-            "prober",
-        ])
+        .args(["test", "--quiet", "--locked", "--workspace", "--no-run"])
+        .args(["--test", "command_line"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
-        .expect("run cargo build");
+        .expect("run cargo test --no-run");
     assert!(built.success(), "prober does not build");
     let test = std::env::current_exe().expect("know this test's path");
     // target/PROFILE/deps/TEST-HASH

@@ -11,8 +11,8 @@ use prober_core::time::Timestamp;
 use prober_net::packet_socket::now;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
+use crate::alarm::Alarm;
 use crate::kernel::{Bound, Dialer, Talk};
 use crate::news::{News, NewsSender, Progress};
 use crate::order::Order;
@@ -79,8 +79,9 @@ impl Connects {
         let mut pacing = Pacing::new(&probes, start, start.as_nanos());
         let places = Arc::new(Semaphore::new(MOST_IN_FLIGHT));
         let mut under_way = JoinSet::new();
+        let alarm = Alarm::new();
         while let Some(due) = pacing.next_at() {
-            sleep(due.since(now())).await;
+            alarm.sleep(due.since(now())).await;
             if let Some(progress) = Progress::of_lateness(now().since(due)) {
                 self.tell(generation, progress);
             }

@@ -20,9 +20,14 @@ use prober_net::mute::MutedPort;
 
 use crate::news::{News, NewsSender, Progress};
 use crate::order::{Order, RawPlan};
+use owners::{Owned, Owners};
 
-/// How long results and what was witnessed wait to be told together: each telling wakes the main task.
-const GATHER: Duration = Duration::from_millis(250);
+/// Whose the source ports in flight are.
+mod owners;
+
+/// How long results and what was witnessed wait to be told together, and packets that nobody waits for to be looked at:
+/// each telling wakes the main task, each look this thread.
+pub(crate) const GATHER: Duration = Duration::from_millis(250);
 
 /// Whether the desk goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,15 @@ pub(crate) enum Duty {
     On,
     /// It was told to stop.
     Off,
+}
+
+/// How soon packets are to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attention {
+    /// As they come.
+    Prompt,
+    /// Together: each has its kernel's stamp, and none of them is waited for.
+    Later,
 }
 
 /// Whether packets to a loopback address count.
@@ -52,16 +66,6 @@ struct Round {
     waiting: VecDeque<usize>,
 }
 
-/// A probe in flight, besides what the flight knows of it.
-#[derive(Debug)]
-struct Owned {
-    generation: u32,
-    /// Its port, if the kernel is kept silent on it.
-    muted: Option<MutedPort>,
-    /// Why it was never sent, if so.
-    withdrawn: Option<String>,
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -72,7 +76,7 @@ pub(crate) struct Desk {
     loopback: Loopback,
     duty: Duty,
     rounds: Vec<Round>,
-    owned: BTreeMap<SocketAddr, Owned>,
+    owners: Owners,
     /// Whose ladders of a target are in flight, in order of their start.
     ladders: BTreeMap<(PathId, SocketAddr), VecDeque<(SocketAddr, u32)>>,
     /// Ports on which this agent answers.
@@ -100,7 +104,7 @@ impl Desk {
             loopback,
             duty: Duty::On,
             rounds: Vec::new(),
-            owned: BTreeMap::new(),
+            owners: Owners::default(),
             ladders: BTreeMap::new(),
             ports: BTreeSet::new(),
             has_new_ports: false,
@@ -125,15 +129,21 @@ impl Desk {
                     at,
                 } => {
                     self.flight.watch(path, src, dst, at, deadline);
-                    // What was watched there before is over by that.
-                    self.tell_results();
-                    self.own(src, generation, None);
+                    if self.owners.have(src) {
+                        // What was watched there before is over by that.
+                        self.tell_results();
+                    }
+                    let owned = Owned {
+                        generation,
+                        talks: false,
+                        muted: None,
+                        withdrawn: None,
+                    };
+                    self.owners.insert(src, owned);
                 }
                 Order::Close { src, exchange } => self.flight.close(src, exchange, now),
                 Order::Withdraw { src, why } => {
-                    if let Some(owned) = self.owned.get_mut(&src) {
-                        owned.withdrawn = Some(why);
-                    }
+                    self.owners.withdraw(src, why);
                     self.flight.close(src, Exchange::NotTried, now);
                 }
                 Order::Stop => self.duty = Duty::Off,
@@ -168,17 +178,8 @@ impl Desk {
         self.rounds.clear();
         self.flight.abandon();
         while self.flight.poll_result().is_some() {}
-        self.owned.clear();
+        self.owners.clear();
         self.ladders.clear();
-    }
-
-    fn own(&mut self, src: SocketAddr, generation: u32, muted: Option<MutedPort>) {
-        let owned = Owned {
-            generation,
-            muted,
-            withdrawn: None,
-        };
-        self.owned.insert(src, owned);
     }
 
     /// Starts what is due, and lets time pass for what is in flight.
@@ -215,7 +216,13 @@ impl Desk {
                     }
                     Method::Connect { .. } | Method::Syn => None,
                 };
-                self.own(src, round.generation, muted);
+                let owned = Owned {
+                    generation: round.generation,
+                    talks: needs_silence(&probe.method),
+                    muted,
+                    withdrawn: None,
+                };
+                self.owners.insert(src, owned);
             }
             Err(LaunchError::NoPort { .. }) => round.waiting.push_back(item),
             Err(error @ (LaunchError::NoAddress { .. } | LaunchError::NotCrafted { .. })) => {
@@ -260,9 +267,7 @@ impl Desk {
 
     /// A wait ended so much later than it should have: every plan under way had to wait.
     pub(crate) fn handle_lateness(&self, late: Duration) {
-        let generations: BTreeSet<u32> =
-            self.owned.values().map(|owned| owned.generation).collect();
-        for generation in generations {
+        for generation in self.owners.generations() {
             self.tell_lateness(generation, late);
         }
     }
@@ -278,15 +283,31 @@ impl Desk {
         self.flight.poll_transmit(out);
     }
 
+    /// How soon the next packets are to be looked at. A plan that has no more to send is waited for; while nothing is
+    /// under way the first packet is news.
+    pub(crate) fn attention(&self) -> Attention {
+        let more_is_due = !self.rounds.is_empty() && self.flight.in_flight() > 0;
+        if (more_is_due || self.tell_at.is_some()) && !self.owners.wait_for_answers() {
+            Attention::Later
+        } else {
+            Attention::Prompt
+        }
+    }
+
     /// When there is something to do again.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
-        let due = self
+        let launch = self
             .rounds
             .iter()
-            .filter_map(|round| round.pacing.next_at());
-        due.chain(self.flight.poll_timeout())
-            .chain(self.tell_at)
-            .chain(self.results_at)
+            .filter_map(|round| round.pacing.next_at())
+            .min();
+        // A launch that comes soon wakes for them as well.
+        let results = self
+            .results_at
+            .filter(|at| launch.is_none_or(|launch| launch > *at + GATHER));
+        [launch, self.flight.poll_timeout(), self.tell_at, results]
+            .into_iter()
+            .flatten()
             .min()
     }
 
@@ -313,7 +334,7 @@ impl Desk {
                 Finished::Ladder(ladder) => {
                     let begun = self.ladders.get_mut(&(ladder.path, ladder.target));
                     if let Some((src, generation)) = begun.and_then(VecDeque::pop_front) {
-                        self.owned.remove(&src);
+                        self.owners.remove(src);
                         self.tell(generation, Progress::Ladder(ladder));
                     }
                 }
@@ -322,11 +343,12 @@ impl Desk {
     }
 
     fn tell_result(&mut self, result: Box<ProbeResult>) {
-        let Some(owned) = self.owned.remove(&result.src) else {
+        let Some(owned) = self.owners.remove(result.src) else {
             return;
         };
         let Owned {
             generation,
+            talks: _,
             muted,
             withdrawn,
         } = owned;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod alarm;
 mod args;
 mod connects;
 mod desk;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use prober_core::engine::{Engine as _, Wake};
 use prober_core::family::Family;
 use prober_core::flight::FlightConfig;
+use prober_core::observation::Observation;
 use prober_core::wire::Segment;
 use prober_net::filter::{Interest, TooManyRanges};
 use prober_net::mute::{MuteError, MutedPort};
@@ -18,7 +19,7 @@ use prober_net::packet_socket::{
 };
 use prober_net::raw::{RawEngine, RawError};
 
-use crate::desk::{Desk, Duty, Loopback};
+use crate::desk::{Attention, Desk, Duty, GATHER, Loopback};
 use crate::kernel;
 use crate::news::{News, NewsSender};
 use crate::order::Order;
@@ -28,6 +29,9 @@ use crate::own::Own;
 pub(crate) const PORTS: RangeInclusive<u16> = 63000..=65535;
 /// The longest sleep: the ring's counters are read as often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Packets of one look after which the next are looked at as they come: the ring holds twice as many of the largest.
+const FLOOD: usize = 256;
 
 /// Packets cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +169,7 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut dropped = 0;
     let mut counted_at = engine.now();
+    let mut flooded = false;
     loop {
         let now = engine.now();
         desk.take_orders(now);
@@ -198,12 +203,24 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
         }
         let latest = now + LONGEST_SLEEP;
         let until = desk.poll_timeout().map_or(latest, |at| at.min(latest));
-        let wake = engine.recv(until, &mut |observation, payload| {
+        let mut seen = 0;
+        let attention = if flooded {
+            Attention::Prompt
+        } else {
+            desk.attention()
+        };
+        let mut sink = |observation: &Observation, payload: &[u8]| {
+            seen += 1;
             desk.observe(observation, payload);
-        })?;
+        };
+        let wake = match attention {
+            Attention::Prompt => engine.recv(until, &mut sink),
+            Attention::Later => engine.gather(until.min(now + GATHER), &mut sink),
+        }?;
+        flooded = seen > FLOOD;
         match wake {
-            Wake::Deadline => desk.handle_lateness(engine.now().since(until)),
-            Wake::Packets | Wake::Called => {}
+            Wake::Deadline | Wake::Packets => desk.handle_lateness(engine.now().since(until)),
+            Wake::Called => {}
         }
     }
 }

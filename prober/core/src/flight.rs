@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::cookie::Cookies;
 use crate::event::Ladder;
 use crate::family::Family;
-use crate::handshake::{Call, Goal, Handshake, Patience, Role};
+use crate::handshake::{Call, Goal, Handshake, Role};
 use crate::observation::{Direction, Exchange, Observation, Outcome, ProbeResult};
 use crate::plan::{Method, ProbePlan};
 use crate::time::Timestamp;
@@ -119,7 +119,7 @@ impl Flight {
             path: plan.path,
             src: SocketAddr::new(ip, port),
             dst: target,
-            patience: Patience::of_driver(Duration::from_millis(u64::from(plan.deadline_ms))),
+            deadline: Duration::from_millis(u64::from(plan.deadline_ms)),
         };
         let isn = self.next_isn(&call);
         let probe = match (goal, &plan.method) {
@@ -156,12 +156,11 @@ impl Flight {
         if let Some(slot) = self.ports.find(src) {
             self.land(slot);
         }
-        let patience = Patience::of_witness(deadline);
         let call = Call {
             path,
             src,
             dst,
-            patience,
+            deadline,
         };
         let mut handshake = Handshake::new(call, Role::Witness);
         handshake.start(now);

@@ -65,49 +65,18 @@ pub struct Call {
     pub src: SocketAddr,
     /// The address and port that are asked.
     pub dst: SocketAddr,
-    /// How long it waits for what.
-    pub patience: Patience,
-}
-
-/// How long a handshake waits for what.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For an answer to the first SYN; once established, again as long for the exchange.
+    /// How long an answer to the first SYN may take; once established, the exchange again as long.
     pub deadline: Duration,
-    /// For an answer before the driver sends its SYN again.
-    pub resend: Duration,
-    /// After an answer from another address: long enough to see one retransmission.
-    pub after_mismatch: Duration,
-    /// After an ICMP error: other answers may still overtake it.
-    pub after_unreachable: Duration,
-    /// For the other side's FIN when all is said.
-    pub farewell: Duration,
-    /// For packets to be recorded when the outcome is known.
-    pub linger: Duration,
 }
 
-impl Patience {
-    /// What a driver takes with this deadline.
-    pub const fn of_driver(deadline: Duration) -> Self {
-        Self {
-            deadline,
-            resend: Duration::from_secs(1),
-            after_mismatch: Duration::from_millis(1100),
-            after_unreachable: Duration::from_millis(100),
-            farewell: Duration::from_secs(1),
-            linger: Duration::from_millis(20),
-        }
-    }
-
-    /// What a witness takes with this deadline: it lingers longer, since its packets come
-    /// through a capture while the end of its connection is told at once.
-    pub const fn of_witness(deadline: Duration) -> Self {
-        Self {
-            linger: Duration::from_millis(100),
-            ..Self::of_driver(deadline)
-        }
-    }
-}
+/// Until a driver sends again what was not answered.
+const RESEND: Duration = Duration::from_secs(1);
+/// After an answer from another address: long enough to see one retransmission.
+const AFTER_MISMATCH: Duration = Duration::from_millis(1100);
+/// After an ICMP error: other answers may still overtake it.
+const AFTER_UNREACHABLE: Duration = Duration::from_millis(100);
+/// For the other side's FIN when all is said.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a handshake may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +92,17 @@ pub enum Role {
     },
     /// It sends nothing; the kernel does, or did.
     Witness,
+}
+
+impl Role {
+    /// How long packets are still recorded when the outcome is known: those of a witness come through a capture,
+    /// while the end of its connection is told at once.
+    const fn linger(self) -> Duration {
+        match self {
+            Self::Driver { .. } => Duration::from_millis(20),
+            Self::Witness => Duration::from_millis(100),
+        }
+    }
 }
 
 /// How far a driver goes.

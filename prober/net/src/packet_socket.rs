@@ -258,9 +258,23 @@ impl Capture {
     /// Sleeps until there are frames, until a point in time (on the clock that stamps frames), or until `waker` is
     /// used.
     pub fn wait(&self, until: Timestamp, waker: Option<&Waker>) -> Result<Ready, CaptureError> {
+        self.sleep(PollFlags::POLLIN, until, waker)
+    }
+
+    /// As [`Capture::wait`], whatever frames come meanwhile: they keep for as long as the ring has room.
+    pub fn rest(&self, until: Timestamp, waker: Option<&Waker>) -> Result<Ready, CaptureError> {
+        self.sleep(PollFlags::empty(), until, waker)
+    }
+
+    fn sleep(
+        &self,
+        awaited: PollFlags,
+        until: Timestamp,
+        waker: Option<&Waker>,
+    ) -> Result<Ready, CaptureError> {
         loop {
             let left = TimeSpec::from_duration(until.since(now()));
-            let mut polled = vec![PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            let mut polled = vec![PollFd::new(self.socket.as_fd(), awaited)];
             polled.extend(waker.map(|waker| PollFd::new(waker.as_fd(), PollFlags::POLLIN)));
             match nix::poll::ppoll(&mut polled, Some(left), None) {
                 Err(Errno::EINTR) => continue,

@@ -99,6 +99,21 @@ impl RawEngine {
         Ok(())
     }
 
+    /// As [`Engine::recv`], but packets do not end the wait: all that came until then are handed over together.
+    pub fn gather(
+        &mut self,
+        until: Timestamp,
+        sink: &mut dyn FnMut(&Observation, &[u8]),
+    ) -> Result<Wake, RawError> {
+        let ready = self.capture.rest(until, Some(&self.waker))?;
+        let seen = self.drain(sink);
+        Ok(match ready {
+            Ready::Woken => Wake::Called,
+            Ready::Frames | Ready::Deadline if seen > 0 => Wake::Packets,
+            Ready::Frames | Ready::Deadline => Wake::Deadline,
+        })
+    }
+
     fn drain(&mut self, sink: &mut dyn FnMut(&Observation, &[u8])) -> usize {
         let own = &self.own;
         let mut seen = 0;

@@ -34,6 +34,11 @@ impl Record {
         self.0.iter()
     }
 
+    /// The newest packet.
+    pub(super) fn last(&self) -> Option<&Observation> {
+        self.0.last()
+    }
+
     /// The packets.
     pub(super) fn into_observations(self) -> Vec<Observation> {
         self.0

@@ -47,7 +47,7 @@ fn call() -> Call {
         path: PathId(3),
         src: client(),
         dst: service(),
-        patience: Patience::of_driver(Duration::from_secs(3)),
+        deadline: Duration::from_secs(3),
     }
 }
 

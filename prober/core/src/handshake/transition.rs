@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::judge::{Answer, Event};
 use super::stream::{Progress, Stream};
-use super::{Goal, Handshake, Role, State};
+use super::{AFTER_MISMATCH, AFTER_UNREACHABLE, FAREWELL, Goal, Handshake, RESEND, Role, State};
 use crate::observation::{Direction, Outcome};
 use crate::time::{Timestamp, nanos};
 use crate::wire::{Seq, Tcp};
@@ -45,12 +45,12 @@ impl Handshake {
             (S::SynSent, E::Unreachable { by, reason }) => {
                 self.outcome = Outcome::Unreachable { by, reason };
                 self.resend_at = None;
-                self.shorten(self.call.patience.after_unreachable);
+                self.shorten(AFTER_UNREACHABLE);
                 S::Rejected
             }
             (state @ (S::SynSent | S::Misled), E::Resend) => {
                 self.syn_due = true;
-                self.resend_at = Some(self.now + self.call.patience.resend);
+                self.resend_at = Some(self.now + RESEND);
                 state
             }
             (S::SynSent, E::Deadline) => {
@@ -61,7 +61,7 @@ impl Handshake {
             }
             (S::Misled | S::Rejected, E::Deadline) => self.close(),
             (state @ (S::SynSent | S::Misled | S::Rejected), E::Released) => {
-                self.shorten(self.call.patience.linger);
+                self.shorten(self.role.linger());
                 state
             }
 
@@ -184,10 +184,10 @@ impl Handshake {
 
     fn begin(&mut self) -> State {
         self.started = self.now;
-        self.ends = self.now + self.call.patience.deadline;
+        self.ends = self.now + self.call.deadline;
         if self.goal().is_some() {
             self.syn_due = true;
-            self.resend_at = Some(self.now + self.call.patience.resend);
+            self.resend_at = Some(self.now + RESEND);
         }
         State::SynSent
     }
@@ -196,11 +196,7 @@ impl Handshake {
         // A witness whose capture lost the SYN learns its number from the answer.
         self.isn = self.isn.or(Some(Self::acknowledged(tcp)));
         self.server_isn = Some(tcp.seq);
-        let (first, answered) = self.syn_times(Some(tcp));
-        self.outcome = Outcome::Established {
-            rtt_ns: nanos(self.now.since(answered)),
-            connect_ns: nanos(self.now.since(first)),
-        };
+        self.outcome = self.established(Some(tcp));
         self.resend_at = None;
         self.syn_due = false;
         match (self.role, self.isn) {
@@ -214,7 +210,7 @@ impl Handshake {
             ) => {
                 let stream = Stream::open(self.call.src, self.call.dst, isn, mss, echo_bytes, tcp);
                 self.stream = Some(Box::new(stream));
-                self.ends = self.now + self.call.patience.deadline;
+                self.ends = self.now + self.call.deadline;
                 State::Open
             }
             (Role::Driver { .. }, _) => {
@@ -225,7 +221,7 @@ impl Handshake {
             (Role::Witness, _) if self.released => self.close(),
             (Role::Witness, _) => {
                 // The socket's own deadline comes first and is told by `set_exchange`.
-                self.ends = self.now + self.call.patience.deadline + self.call.patience.farewell;
+                self.ends = self.now + self.call.deadline + FAREWELL;
                 State::Open
             }
         }
@@ -233,12 +229,19 @@ impl Handshake {
 
     /// Established by an answer that the capture lost and the own kernel refused within microseconds.
     fn establish_unseen(&mut self) -> State {
-        let (first, answered) = self.syn_times(None);
-        self.outcome = Outcome::Established {
-            rtt_ns: nanos(self.now.since(answered)),
-            connect_ns: nanos(self.now.since(first)),
-        };
+        self.outcome = self.established(None);
         self.close()
+    }
+
+    /// Established by the packet that was recorded last: the end of its socket may have been told before its packets
+    /// were looked at, so the time that it was told is none to measure by.
+    fn established(&self, answer: Option<&Tcp>) -> Outcome {
+        let at = self.record.last().map_or(self.now, |seen| seen.at);
+        let (first, answered) = self.syn_times(answer);
+        Outcome::Established {
+            rtt_ns: nanos(at.since(answered)),
+            connect_ns: nanos(at.since(first)),
+        }
     }
 
     /// When the first SYN left, and the one that `answer` answers: the one whose timestamp it
@@ -279,11 +282,9 @@ impl Handshake {
     fn mislead(&mut self, from: SocketAddr, answer: Answer) -> State {
         self.outcome = Outcome::Mismatched { from };
         self.refuse(from, answer);
-        self.ends = self
-            .started_deadline()
-            .min(self.now + self.call.patience.after_mismatch);
+        self.ends = self.started_deadline().min(self.now + AFTER_MISMATCH);
         if self.goal().is_some() && self.resend_at.is_none() {
-            self.resend_at = Some(self.now + self.call.patience.resend);
+            self.resend_at = Some(self.now + RESEND);
         }
         State::Misled
     }
@@ -307,7 +308,7 @@ impl Handshake {
             }
             Progress::Settled => {
                 self.resend_at = stream.resend_at();
-                self.shorten(self.call.patience.farewell);
+                self.shorten(FAREWELL);
                 State::Open
             }
             Progress::Closed => self.close(),
@@ -315,7 +316,7 @@ impl Handshake {
     }
 
     fn started_deadline(&self) -> Timestamp {
-        self.started + self.call.patience.deadline
+        self.started + self.call.deadline
     }
 
     fn shorten(&mut self, left: Duration) {
@@ -325,7 +326,7 @@ impl Handshake {
     fn close(&mut self) -> State {
         self.syn_due = false;
         self.resend_at = None;
-        self.ends = self.now + self.call.patience.linger;
+        self.ends = self.now + self.role.linger();
         State::Closing
     }
 }

@@ -11,7 +11,7 @@ use super::local::undiminished;
 use crate::event::Witness;
 use crate::evidence::{Backend, Evidence, Matrix, PathEvidence, PathTally, Source};
 use crate::family::Family;
-use crate::handshake::{Call, Handshake, Patience, Role};
+use crate::handshake::{Call, Handshake, Role};
 use crate::observation::{Direction, EngineKind, Observation, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
@@ -85,7 +85,7 @@ fn shown(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
             path: PathId(0),
             src: flow.client,
             dst: flow.target,
-            patience: Patience::of_witness(DEADLINE),
+            deadline: DEADLINE,
         },
         Role::Witness,
     );

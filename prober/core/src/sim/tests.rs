@@ -10,7 +10,7 @@ use super::*;
 use crate::engine::drive;
 use crate::event::{Ladder, RungAnswer};
 use crate::flight::{Finished, Flight, FlightConfig};
-use crate::handshake::{Call, Handshake, Patience, Role};
+use crate::handshake::{Call, Handshake, Role};
 use crate::observation::{Echo, Exchange, Outcome, OutcomeKind, ProbeResult};
 use crate::plan::{Method, ProbePlan};
 use crate::topology::PathId;
@@ -160,7 +160,7 @@ fn a_witness_of_the_same_packets_says_the_same_and_sends_nothing() {
             path: driven.path,
             src: driven.src,
             dst: driven.dst,
-            patience: Patience::of_witness(Duration::from_secs(3)),
+            deadline: Duration::from_secs(3),
         };
         let mut witness = Handshake::new(call, Role::Witness);
         witness.start(driven.started);
