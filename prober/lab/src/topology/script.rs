@@ -119,7 +119,7 @@ ethtool -K {UPLINK} tso off gso off gro off tx-udp_tnl-segmentation off tx-udp_t
 /// A node's switches, ports, routes, tunnel neighbours and empty firewall, whatever they were before.
 pub fn node_settings(spec: &LabSpec, node: Node) -> String {
     let mut text = format!(
-        "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \\
+        "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0 \\
   net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.{UPLINK}.rp_filter=0 \\
   net.ipv4.conf.{BRIDGE}.rp_filter=0 net.ipv4.conf.{tunnel}.rp_filter=0 \\
   net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
@@ -178,7 +178,19 @@ route replace {cidr} via {next_hop} dev {device} onlink
             )]);
         }
     }
-    text += "END\n";
+    // The tunnel's own address is also the anycast address of all routers on the bridge's network (RFC 4291 2.6.1), and
+    // whichever the kernel learns last is the one it does not see: as anycast it would get no packet-too-big. On a node
+    // flanneld is there before the first pod's bridge is; here the addresses are made in the background.
+    text += &format!(
+        "END
+for i in $(seq 500); do
+  ip -6 route show table local dev {TUNNEL_V6} | grep -q '^local {network} ' && break
+  sleep 0.01
+done
+sysctl -qw net.ipv6.conf.all.forwarding=1
+",
+        network = node.pod_network(Family::Ipv6),
+    );
     for family in [Family::Ipv4, Family::Ipv6] {
         text.extend([format!(
             "{} <<'END'\n{}END\n",
