@@ -15,8 +15,9 @@ use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, PathId, Route};
 
 /// How long after the last agent has started its first probes the closer look at failing paths
-/// starts, even if some of those probes still wait for their deadline.
-pub(super) const SUSPICION: Duration = Duration::from_millis(1_500);
+/// starts, even if some of those probes still wait for their deadline. An answer from another address is an outcome
+/// after 1.1 s and is told half a second later at most: to be looked at it need not be asked for again.
+pub(super) const SUSPICION: Duration = Duration::from_millis(1_700);
 
 /// How long a plan may take to its agent.
 pub(super) const DELIVERY: Duration = Duration::from_secs(3);
