@@ -14,9 +14,9 @@ demo: ## Break the lab as the founding incident did, and see it named
 test: deps lint ## The whole test suite, the lab included (as root, or with user namespaces)
 	cargo test --locked --workspace --no-fail-fast
 
-test-cluster: ## The tests on a real Kubernetes, made for them (as root; the first time builds it: ten minutes)
+test-cluster: ## All tests on a real Kubernetes, made for them (as root; the first time builds it: ten minutes)
 	@scripts/deps cluster
-	cargo test --locked --workspace --test cluster
+	PROBER_WHOLE_CLUSTER=1 cargo test --locked --workspace --test cluster
 
 check: lint ## The same without what needs a namespace
 	PROBER_SKIP_PRIVILEGED=1 cargo test --locked --workspace --no-fail-fast --exclude prober-lab --exclude prober-net
@@ -25,7 +25,6 @@ check: lint ## The same without what needs a namespace
 lint: ## Format, clippy, rustdoc, licences and bans, each crate by itself
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --workspace --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
 	scripts/alone
 	scripts/deny
@@ -56,3 +55,4 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs a nightly toolchain and c
 
 deps: ## Install the Debian packages that the tests need
 	@scripts/deps test
+	@scripts/deps cluster
