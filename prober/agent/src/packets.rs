@@ -11,6 +11,7 @@ use prober_core::engine::{Engine as _, Wake};
 use prober_core::family::Family;
 use prober_core::flight::FlightConfig;
 use prober_core::observation::Observation;
+use prober_core::time::Timestamp;
 use prober_core::wire::Segment;
 use prober_net::filter::{Interest, TooManyRanges};
 use prober_net::mute::{MuteError, MutedPort};
@@ -30,8 +31,9 @@ pub(crate) const PORTS: RangeInclusive<u16> = 63000..=65535;
 /// The longest sleep: the ring's counters are read as often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// Packets of one look after which the next are looked at as they come: the ring holds twice as many of the largest.
-const FLOOD: usize = 256;
+/// Packets of a second that may be looked at late. The ring holds as many of the largest; a plan that asks for more has
+/// them looked at as they come.
+const CALM: usize = 256;
 
 /// Packets cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +160,36 @@ impl Packets {
     }
 }
 
+/// How many packets there are of late.
+#[derive(Debug)]
+struct Traffic {
+    since: Timestamp,
+    seen: usize,
+    is_calm: bool,
+}
+
+impl Traffic {
+    const fn from(since: Timestamp) -> Self {
+        Self {
+            since,
+            seen: 0,
+            is_calm: false,
+        }
+    }
+
+    /// Too many end the calm at once; a whole second of few begins it.
+    fn judge(&mut self, now: Timestamp) {
+        if self.seen > CALM {
+            *self = Self::from(now);
+        } else if now.since(self.since) >= Duration::from_secs(1) {
+            *self = Self {
+                is_calm: true,
+                ..Self::from(now)
+            };
+        }
+    }
+}
+
 /// Own ports of every engine, and the responder's.
 fn interest(responder: &[u16]) -> Result<Interest, TooManyRanges> {
     let mut ports = vec![kernel::PORTS, PORTS];
@@ -169,7 +201,7 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut dropped = 0;
     let mut counted_at = engine.now();
-    let mut flooded = false;
+    let mut traffic = Traffic::from(counted_at);
     loop {
         let now = engine.now();
         desk.take_orders(now);
@@ -203,21 +235,20 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
         }
         let latest = now + LONGEST_SLEEP;
         let until = desk.poll_timeout().map_or(latest, |at| at.min(latest));
-        let mut seen = 0;
-        let attention = if flooded {
-            Attention::Prompt
-        } else {
+        let attention = if traffic.is_calm {
             desk.attention()
+        } else {
+            Attention::Prompt
         };
         let mut sink = |observation: &Observation, payload: &[u8]| {
-            seen += 1;
+            traffic.seen += 1;
             desk.observe(observation, payload);
         };
         let wake = match attention {
             Attention::Prompt => engine.recv(until, &mut sink),
             Attention::Later => engine.gather(until.min(now + GATHER), &mut sink),
         }?;
-        flooded = seen > FLOOD;
+        traffic.judge(engine.now());
         match wake {
             Wake::Deadline | Wake::Packets => desk.handle_lateness(engine.now().since(until)),
             Wake::Called => {}
