@@ -9,6 +9,8 @@ use crate::observation::{Direction, Echo, Exchange, Outcome, ProbeResult};
 use crate::topology::{AgentId, PathId, Route};
 use crate::wire::Unreachable;
 
+/// Whether the way or a process held up a talk.
+mod talk;
 /// From probes to units.
 mod unit;
 

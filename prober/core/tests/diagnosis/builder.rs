@@ -74,6 +74,8 @@ pub(crate) enum Story {
     Stalled {
         received: u32,
     },
+    /// The banner comes, and what the client said is acknowledged and not echoed.
+    Slow,
     /// Another pod's banner.
     Banner(u8),
     /// The own SYN comes back to the own address, or on its way to another.
@@ -708,6 +710,24 @@ impl Scene {
                         received,
                     },
                 );
+                established(0)
+            }
+            Story::Slow => {
+                self.handshake(&mut client, &mut server, 0);
+                let mut said = self.sent(MS, TcpFlags::ACK, self.isn.add(1), SERVER_ISN.add(1));
+                let mut acknowledged = self.answer(2 * MS, TcpFlags::ACK, self.dst, self.hops());
+                if let (Body::Tcp(_, said), Body::Tcp(_, acknowledged)) =
+                    (&mut said.packet.body, &mut acknowledged.packet.body)
+                {
+                    said.payload_len = 1000;
+                    acknowledged.ack = self.isn.add(1001);
+                }
+                client.extend([said, acknowledged]);
+                let echo = Echo::Stalled {
+                    sent: 1000,
+                    received: 0,
+                };
+                exchange = self.greeting(&self.to, echo);
                 established(0)
             }
             Story::Mute { completed } => {

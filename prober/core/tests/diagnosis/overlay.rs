@@ -202,6 +202,13 @@ fn a_refusal_that_only_the_balanced_port_was_told_belongs_to_the_silence_of_its_
 }
 
 #[test]
+fn a_process_that_is_slow_to_echo_what_its_kernel_acknowledged_is_no_mtu_black_hole() {
+    let cross = |path: &Path| path.scope() == Scope::CrossNode;
+    let cluster = Cluster::new(2).tell(cross, Story::Slow);
+    assert_eq!(named(&cluster.matrix), [""; 0]);
+}
+
+#[test]
 fn handshakes_and_banners_that_pass_where_bulk_stalls_are_an_mtu_black_hole() {
     let cross = |path: &Path| path.scope() == Scope::CrossNode;
     let stalled = Story::Stalled { received: 0 };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::diagnosis::symptom::talk::is_all_acknowledged;
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, foreign, named_by_own_copy, symptom};
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::observation::{EngineKind, Exchange, Outcome, OutcomeKind, ProbeResult};
@@ -35,6 +36,10 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
         match symptom(matrix.source, evidence, &probe.client) {
             // A lost capture is no lost packet, where others on the same path were answered.
             Some(Symptom::Silent) if has_lost_packets && is_met => {}
+            // The way carried all of it; the server's process was slow to echo.
+            Some(Symptom::Stalled) if is_all_acknowledged(probe) => {
+                good.push((server, &probe.client));
+            }
             Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
             None => good.push((server, &probe.client)),
         }
