@@ -4,13 +4,17 @@
 //! nodes, spec -> candidates -> schedule -> pairs -> stand -> cycle -> report -> look -> judgement -> events, status
 //! ```
 //!
-//! Agents stand for one epoch. When it is over, or a node has joined, those of the next are placed beside them, and take
-//! over when they have probed once: nobody is without eyes meanwhile.
+//! Agents stand for one epoch. When it is over, or a node has joined, or other nodes wait for their turn, those of the next are
+//! placed beside them, and take over when they have probed once: nobody is without eyes meanwhile.
 
-use std::collections::BTreeSet;
+/// What it tells.
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::NodeCondition;
 use kube::ResourceExt as _;
 use prober_core::pairing::NodePair;
 use prober_core::time::Timestamp;
@@ -24,13 +28,12 @@ use super::observer::Round;
 use super::stand::{Cycle, Stand, Told, until};
 use super::sweep::sweep;
 use crate::canary::candidates::candidates;
-use crate::canary::epoch::{Ask, MAX_NODES};
-use crate::canary::events::notices;
-use crate::canary::judgement::{Judgement, Transition};
+use crate::canary::epoch::Ask;
+use crate::canary::judgement::{Judgement, Outage};
 use crate::canary::look::{Look, NodePath};
 use crate::canary::memory::recall;
 use crate::canary::schedule::Schedule;
-use crate::canary::status::{Circumstances, Readiness, status};
+use crate::canary::status::Readiness;
 use crate::clock::{steady, wall};
 use crate::crd::{ConnectivityCheck, ConnectivityCheckStatus};
 use crate::manifest::CheckRef;
@@ -52,6 +55,8 @@ struct Patrol {
     readiness: Readiness,
     /// What was told last.
     told: Option<ConnectivityCheckStatus>,
+    /// What nodes were told last.
+    marked: BTreeMap<NodeName, NodeCondition>,
     /// The agents that probe.
     stand: Option<Stand>,
     /// Whether they wait for the next round.
@@ -110,11 +115,14 @@ impl Patrol {
     ) -> Self {
         let spec = &check.spec;
         let memory = check.status.as_ref().map(recall).unwrap_or_default();
+        let mut schedule = Schedule::new(spec.budget(), spec.interval.duration(), world.nonce());
+        schedule.watch(memory.open.iter().filter_map(Outage::example));
         Self {
-            schedule: Schedule::new(spec.budget(), spec.interval.duration(), world.nonce()),
+            schedule,
             judgement: Judgement::resume(spec.confirm.into(), memory.open, memory.ended),
             readiness: Readiness::Starting,
             told: check.status.clone(),
+            marked: BTreeMap::new(),
             world,
             check,
             nodes,
@@ -142,6 +150,7 @@ impl Patrol {
         self.not_before = steady();
         if spec.paused {
             self.readiness = Readiness::Paused;
+            self.leave_nodes();
             for stand in self.stand.take().into_iter().chain(self.coming.take()) {
                 self.leaving.spawn(stand.end());
             }
@@ -160,9 +169,11 @@ impl Patrol {
         (self.schedule).see(&candidates(nodes, &self.check.spec), steady());
         let now: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         for left in before.difference(&now) {
+            self.world.observer.gone(left);
             let transitions = self.judgement.forget(left, wall());
             self.report(&transitions).await;
         }
+        self.unmark_nodes().await;
     }
 
     /// When there is something to do that nobody tells.
@@ -187,8 +198,16 @@ impl Patrol {
             return true;
         };
         let is_over = self.expiry().is_some_and(|at| at <= steady());
-        let mut seated = self.schedule.nodes().iter().take(MAX_NODES);
-        is_over || self.is_worn || seated.any(|node| !stand.nodes.contains(node))
+        is_over
+            || self.is_worn
+            || self.schedule.wants_to_sit(self.is_idle)
+            || !self.has_agents(stand)
+    }
+
+    /// Whether all who are to have agents have those of this stand.
+    fn has_agents(&self, stand: &Stand) -> bool {
+        let mut seated = self.schedule.seated();
+        seated.all(|node| stand.nodes.contains(node))
     }
 
     /// Places the agents of the next epoch.
@@ -214,7 +233,8 @@ impl Patrol {
                 return;
             }
         };
-        let seated = self.schedule.nodes().iter();
+        self.schedule.sit();
+        let seated = self.schedule.seated();
         let nodes = seated
             .filter_map(|node| self.nodes.get(node))
             .map(AsRef::as_ref);
@@ -253,16 +273,22 @@ impl Patrol {
     fn probe_if_due(&mut self) {
         let now = steady();
         let is_due = self.schedule.next_at().is_some_and(|at| at <= now);
-        let Some(stand) = self.stand.as_ref().filter(|_| self.is_idle && is_due) else {
+        if !self.is_idle || !is_due {
+            return;
+        }
+        let Some(mut stand) = self.stand.take() else {
             return;
         };
-        let pairs = if self.coming.is_some() {
-            self.schedule.repeat(now)
-        } else {
+        let pairs = if self.coming.is_none() && self.has_agents(&stand) {
             self.schedule.begin(now)
+        } else {
+            let mut pairs = stand.asked.clone();
+            self.schedule.repeat(&mut pairs, now);
+            pairs
         };
         self.is_idle = false;
         stand.again(pairs);
+        self.stand = Some(stand);
     }
 
     async fn hear(&mut self, run: &str, told: Told) {
@@ -278,9 +304,11 @@ impl Patrol {
                     let old = std::mem::replace(&mut self.stand, self.coming.take());
                     self.leaving.extend(old.map(Stand::end));
                     self.pause = FIRST_PAUSE;
+                    let seated = self.stand.as_ref().map(|stand| &stand.nodes);
+                    self.judgement.look_at(seated.unwrap_or(&BTreeSet::new()));
                 }
                 self.is_idle = true;
-                self.judge(&cycle).await;
+                self.judge(*cycle).await;
             }
             Told::Ended(why) => {
                 if is_coming {
@@ -295,15 +323,19 @@ impl Patrol {
         while self.leaving.try_join_next().is_some() {}
     }
 
-    async fn judge(&mut self, cycle: &Cycle) {
-        let Cycle { matrix, report } = cycle;
+    async fn judge(&mut self, mut cycle: Cycle) {
         self.readiness = Readiness::Probing;
-        let failed = report.agents.iter().filter(|agent| agent.failed.is_some());
-        let seated: BTreeSet<&NodeName> = self.schedule.nodes().iter().collect();
-        let missed: Vec<&str> = failed
-            .filter(|agent| seated.contains(&agent.node))
-            .map(|agent| agent.pod.as_str())
-            .collect();
+        // Who has left while it was probed is not told of again.
+        let known: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
+        cycle.keep(&known);
+        let mut look = Look::of(&cycle.report);
+        look.keep(&known);
+        let Cycle { matrix, report } = &cycle;
+        let failed = matrix
+            .agents
+            .iter()
+            .filter(|(_, known)| known.failed.is_some());
+        let missed: Vec<&str> = failed.map(|(agent, _)| agent.pod.as_str()).collect();
         if !missed.is_empty() && !self.is_worn {
             tracing::warn!(
                 check = self.check.name_any(),
@@ -314,9 +346,14 @@ impl Patrol {
             self.not_before = steady() + self.pause;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
-        let transitions = self.judgement.see(&Look::of(report), wall());
+        if let Some(stand) = &self.stand {
+            self.schedule.cover(&stand.asked, &look.measured());
+        }
+        let transitions = self.judgement.see(&look, wall());
         let suspects: Vec<NodePair> = self.judgement.suspected().map(NodePath::pair).collect();
         self.schedule.suspect(suspects, steady());
+        self.schedule
+            .watch(self.judgement.open().iter().filter_map(Outage::example));
         self.world.observer.observe(&Round {
             check: &self.check.name_any(),
             matrix,
@@ -326,49 +363,17 @@ impl Patrol {
             coverage: self.schedule.coverage(),
         });
         self.report(&transitions).await;
+        self.mark_nodes().await;
     }
 
-    /// Says aloud what has changed.
-    async fn report(&self, transitions: &[Transition]) {
-        for notice in transitions.iter().flat_map(notices) {
-            tracing::info!(
-                check = self.check.name_any(),
-                reason = notice.reason,
-                note = notice.note,
-                "transition"
-            );
-            let told = (self.world.teller).event(&self.check, &self.nodes, notice);
-            if let Err(error) = told.await {
-                tracing::warn!(%error, "an Event is lost");
-            }
-        }
-    }
-
-    /// Writes the status, if it says something else than before. What an earlier controller told holds until this one knows
-    /// better.
-    async fn tell(&mut self) {
-        if self.readiness == Readiness::Starting && self.told.is_some() {
-            return;
-        }
-        let before = self.told.as_ref().map(|told| told.conditions.as_slice());
-        let circumstances = Circumstances {
-            generation: self.check.metadata.generation,
-            readiness: &self.readiness,
-            before: before.unwrap_or_default(),
-            now: wall(),
-        };
-        let status = status(&self.judgement, &self.schedule, circumstances);
-        if self.told.as_ref() == Some(&status) {
-            return;
-        }
-        match self.world.teller.status(&self.check, &status).await {
-            Ok(()) => self.told = Some(status),
-            // The next round tells it.
-            Err(error) => tracing::warn!(%error, "the status is out of date"),
-        }
-    }
-
+    /// Removes all agents. Where the check has gone, nothing is told of its nodes any more; where the controller ends, its last
+    /// figures are still to be sent.
     async fn end(mut self) {
+        if !*self.world.stop.borrow() {
+            self.leave_nodes();
+            self.schedule.see(&[], steady());
+            self.unmark_nodes().await;
+        }
         for stand in self.stand.take().into_iter().chain(self.coming.take()) {
             self.leaving.spawn(stand.end());
         }

@@ -1,18 +1,19 @@
-//! What a check tells back: its status by server-side apply, and Events on transitions.
+//! What a check tells back: its status and conditions of nodes by server-side apply, and Events on transitions.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, ObjectReference};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Resource as _, ResourceExt as _};
-
+use prober_core::topology::NodeName;
 use serde_json::json;
 
 use super::nodes::Nodes;
 use crate::answer::AnswerError;
+use crate::canary::condition::SERVICE_CONNECTIVITY;
 use crate::canary::events::{About, Notice};
 use crate::connection::Connection;
 use crate::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
@@ -63,6 +64,44 @@ impl Teller {
         let params = PatchParams::apply(CONTROLLER).force();
         let request = api.patch_status(&name, &params, &patch);
         let task = format!("write the status of the ConnectivityCheck {name}");
+        (self.connection)
+            .ask_within(PATIENCE, &task, request)
+            .await
+            .map(drop)
+    }
+
+    /// Tells a node its condition. Only that field is written: whoever writes the node's other conditions is not met.
+    pub(super) async fn mark(
+        &self,
+        node: &NodeName,
+        condition: &NodeCondition,
+    ) -> Result<(), AnswerError> {
+        self.node_status(node, json!({"conditions": [condition]}))
+            .await
+    }
+
+    /// Takes the condition back: what its manager does not apply any more goes.
+    ///
+    /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>
+    pub(super) async fn unmark(&self, node: &NodeName) -> Result<(), AnswerError> {
+        self.node_status(node, json!({})).await
+    }
+
+    async fn node_status(
+        &self,
+        node: &NodeName,
+        status: serde_json::Value,
+    ) -> Result<(), AnswerError> {
+        let api: Api<Node> = Api::all(self.connection.client.clone());
+        let patch = Patch::Apply(json!({
+            "apiVersion": Node::api_version(&()),
+            "kind": Node::kind(&()),
+            "metadata": {"name": node.as_str()},
+            "status": status,
+        }));
+        let params = PatchParams::apply(CONTROLLER).force();
+        let request = api.patch_status(node.as_str(), &params, &patch);
+        let task = format!("write the condition {SERVICE_CONNECTIVITY} of the Node {node}");
         (self.connection)
             .ask_within(PATIENCE, &task, request)
             .await

@@ -24,6 +24,7 @@ fn schedule(skipped: usize) -> Schedule {
     let budget = Budget {
         peers: 3,
         pairs: NonZeroUsize::new(400).unwrap(),
+        seats: NonZeroUsize::new(64).unwrap(),
     };
     let mut schedule = Schedule::new(budget, Duration::from_secs(10), 1);
     let candidates: Vec<Candidate> = (0..skipped + 2)
@@ -34,7 +35,9 @@ fn schedule(skipped: usize) -> Schedule {
         })
         .collect();
     schedule.see(&candidates, at(0));
-    schedule.begin(at(0));
+    schedule.sit();
+    let pairs = schedule.begin(at(0));
+    schedule.cover(&pairs, &pairs);
     schedule
 }
 
