@@ -175,3 +175,6 @@ fn seed(check: &str, outage: &Outage) -> u64 {
     (&outage.blame.node, outage.blame.sureness()).hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;
