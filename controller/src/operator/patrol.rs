@@ -19,13 +19,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::World;
+use super::announcing::Announcements;
 use super::nodes::Nodes;
 use super::observer::Round;
 use super::stand::{Cycle, Stand, Told, until};
 use super::sweep::sweep;
 use crate::canary::candidates::candidates;
 use crate::canary::epoch::{Ask, MAX_NODES};
-use crate::canary::events::notices;
 use crate::canary::judgement::{Judgement, Transition};
 use crate::canary::look::{Look, NodePath};
 use crate::canary::memory::recall;
@@ -52,6 +52,9 @@ struct Patrol {
     readiness: Readiness,
     /// What was told last.
     told: Option<ConnectivityCheckStatus>,
+    /// Whether that is all there is to tell.
+    is_told: bool,
+    untold: Announcements,
     /// The agents that probe.
     stand: Option<Stand>,
     /// Whether they wait for the next round.
@@ -78,23 +81,24 @@ pub(super) async fn patrol(
     sweep(&world.connection, &check.name_any()).await;
     let (ear, mut heard) = mpsc::unbounded_channel();
     let mut patrol = Patrol::new(world, check, nodes.borrow_and_update().clone(), ear);
-    patrol.see_nodes().await;
+    patrol.see_nodes();
     loop {
         patrol.place_if_needed().await;
         patrol.tell().await;
+        patrol.announce().await;
         tokio::select! {
             changed = checks.changed() => match changed {
                 Ok(()) => {
                     let check = checks.borrow_and_update().clone();
-                    patrol.respec(check).await;
+                    patrol.respec(check);
                 }
                 Err(_) => break,
             },
             Ok(()) = nodes.changed() => {
                 patrol.nodes = nodes.borrow_and_update().clone();
-                patrol.see_nodes().await;
+                patrol.see_nodes();
             }
-            Some((run, told)) = heard.recv() => patrol.hear(&run, told).await,
+            Some((run, told)) = heard.recv() => patrol.hear(&run, told),
             () = until(patrol.next_at()) => patrol.probe_if_due(),
         }
     }
@@ -115,6 +119,8 @@ impl Patrol {
             judgement: Judgement::resume(spec.confirm.into(), memory.open, memory.ended),
             readiness: Readiness::Starting,
             told: check.status.clone(),
+            is_told: true,
+            untold: Announcements::default(),
             world,
             check,
             nodes,
@@ -130,7 +136,7 @@ impl Patrol {
     }
 
     /// Takes a changed spec; a changed status is our own.
-    async fn respec(&mut self, check: Arc<ConnectivityCheck>) {
+    fn respec(&mut self, check: Arc<ConnectivityCheck>) {
         let is_same = check.spec == self.check.spec;
         self.check = check;
         if is_same {
@@ -151,17 +157,17 @@ impl Patrol {
             }
             self.is_worn = true;
         }
-        self.see_nodes().await;
+        self.see_nodes();
     }
 
-    async fn see_nodes(&mut self) {
+    fn see_nodes(&mut self) {
         let before: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         let nodes = self.nodes.values().map(AsRef::as_ref);
         (self.schedule).see(&candidates(nodes, &self.check.spec), steady());
         let now: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         for left in before.difference(&now) {
             let transitions = self.judgement.forget(left, wall());
-            self.report(&transitions).await;
+            self.report(&transitions);
         }
     }
 
@@ -265,7 +271,7 @@ impl Patrol {
         stand.again(pairs);
     }
 
-    async fn hear(&mut self, run: &str, told: Told) {
+    fn hear(&mut self, run: &str, told: Told) {
         let is_of = |stand: &Option<Stand>| stand.as_ref().is_some_and(|stand| stand.run == run);
         let is_coming = is_of(&self.coming);
         if !is_coming && !is_of(&self.stand) {
@@ -280,7 +286,7 @@ impl Patrol {
                     self.pause = FIRST_PAUSE;
                 }
                 self.is_idle = true;
-                self.judge(&cycle).await;
+                self.judge(&cycle);
             }
             Told::Ended(why) => {
                 if is_coming {
@@ -295,7 +301,7 @@ impl Patrol {
         while self.leaving.try_join_next().is_some() {}
     }
 
-    async fn judge(&mut self, cycle: &Cycle) {
+    fn judge(&mut self, cycle: &Cycle) {
         let Cycle { matrix, report } = cycle;
         self.readiness = Readiness::Probing;
         let failed = report.agents.iter().filter(|agent| agent.failed.is_some());
@@ -325,22 +331,19 @@ impl Patrol {
             transitions: &transitions,
             coverage: self.schedule.coverage(),
         });
-        self.report(&transitions).await;
+        self.report(&transitions);
     }
 
-    /// Says aloud what has changed.
-    async fn report(&self, transitions: &[Transition]) {
-        for notice in transitions.iter().flat_map(notices) {
-            tracing::info!(
-                check = self.check.name_any(),
-                reason = notice.reason,
-                note = notice.note,
-                "transition"
-            );
-            let told = (self.world.teller).event(&self.check, &self.nodes, notice);
-            if let Err(error) = told.await {
-                tracing::warn!(%error, "an Event is lost");
-            }
+    /// Has said aloud what has changed.
+    fn report(&mut self, transitions: &[Transition]) {
+        (self.untold).take(&self.world, &self.check.name_any(), transitions);
+    }
+
+    /// Says it, once the status does.
+    async fn announce(&mut self) {
+        if self.is_told {
+            let (check, nodes) = (&self.check, &self.nodes);
+            self.untold.tell(&self.world, check, nodes).await;
         }
     }
 
@@ -348,6 +351,7 @@ impl Patrol {
     /// better.
     async fn tell(&mut self) {
         if self.readiness == Readiness::Starting && self.told.is_some() {
+            self.is_told = false;
             return;
         }
         let before = self.told.as_ref().map(|told| told.conditions.as_slice());
@@ -358,11 +362,15 @@ impl Patrol {
             now: wall(),
         };
         let status = status(&self.judgement, &self.schedule, circumstances);
-        if self.told.as_ref() == Some(&status) {
+        self.is_told = self.told.as_ref() == Some(&status);
+        if self.is_told {
             return;
         }
         match self.world.teller.status(&self.check, &status).await {
-            Ok(()) => self.told = Some(status),
+            Ok(()) => {
+                self.told = Some(status);
+                self.is_told = true;
+            }
             // The next round tells it.
             Err(error) => tracing::warn!(%error, "the status is out of date"),
         }
