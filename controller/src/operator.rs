@@ -5,6 +5,8 @@
 //! watch of checks, watch of nodes -> a patrol for each check -> agents, status, Events, observer
 //! ```
 
+/// Events on their way.
+mod announcing;
 /// Standing for election.
 mod campaign;
 /// The nodes of the cluster.

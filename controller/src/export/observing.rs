@@ -187,3 +187,6 @@ pub(super) fn seed(of: &impl Hash) -> u64 {
     of.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

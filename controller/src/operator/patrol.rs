@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::World;
+use super::announcing::Announcements;
 use super::nodes::Nodes;
 use super::observer::Round;
 use super::stand::{Cycle, Stand, Told, until};
@@ -55,6 +56,9 @@ struct Patrol {
     readiness: Readiness,
     /// What was told last.
     told: Option<ConnectivityCheckStatus>,
+    /// Whether that is all there is to tell.
+    is_told: bool,
+    untold: Announcements,
     /// What nodes were told last.
     marked: BTreeMap<NodeName, NodeCondition>,
     /// The agents that probe.
@@ -83,23 +87,26 @@ pub(super) async fn patrol(
     sweep(&world.connection, &check.name_any()).await;
     let (ear, mut heard) = mpsc::unbounded_channel();
     let mut patrol = Patrol::new(world, check, nodes.borrow_and_update().clone(), ear);
-    patrol.see_nodes().await;
+    patrol.see_nodes();
     loop {
         patrol.place_if_needed().await;
         patrol.tell().await;
+        patrol.announce().await;
+        patrol.unmark_nodes().await;
+        patrol.mark_nodes().await;
         tokio::select! {
             changed = checks.changed() => match changed {
                 Ok(()) => {
                     let check = checks.borrow_and_update().clone();
-                    patrol.respec(check).await;
+                    patrol.respec(check);
                 }
                 Err(_) => break,
             },
             Ok(()) = nodes.changed() => {
                 patrol.nodes = nodes.borrow_and_update().clone();
-                patrol.see_nodes().await;
+                patrol.see_nodes();
             }
-            Some((run, told)) = heard.recv() => patrol.hear(&run, told).await,
+            Some((run, told)) = heard.recv() => patrol.hear(&run, told),
             () = until(patrol.next_at()) => patrol.probe_if_due(),
         }
     }
@@ -123,6 +130,8 @@ impl Patrol {
             readiness: Readiness::Starting,
             told: check.status.clone(),
             marked: BTreeMap::new(),
+            is_told: true,
+            untold: Announcements::default(),
             world,
             check,
             nodes,
@@ -138,7 +147,7 @@ impl Patrol {
     }
 
     /// Takes a changed spec; a changed status is our own.
-    async fn respec(&mut self, check: Arc<ConnectivityCheck>) {
+    fn respec(&mut self, check: Arc<ConnectivityCheck>) {
         let is_same = check.spec == self.check.spec;
         self.check = check;
         if is_same {
@@ -160,10 +169,10 @@ impl Patrol {
             }
             self.is_worn = true;
         }
-        self.see_nodes().await;
+        self.see_nodes();
     }
 
-    async fn see_nodes(&mut self) {
+    fn see_nodes(&mut self) {
         let before: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         let nodes = self.nodes.values().map(AsRef::as_ref);
         (self.schedule).see(&candidates(nodes, &self.check.spec), steady());
@@ -171,9 +180,8 @@ impl Patrol {
         for left in before.difference(&now) {
             self.world.observer.gone(left);
             let transitions = self.judgement.forget(left, wall());
-            self.report(&transitions).await;
+            self.report(&transitions);
         }
-        self.unmark_nodes().await;
     }
 
     /// When there is something to do that nobody tells.
@@ -291,7 +299,7 @@ impl Patrol {
         self.stand = Some(stand);
     }
 
-    async fn hear(&mut self, run: &str, told: Told) {
+    fn hear(&mut self, run: &str, told: Told) {
         let is_of = |stand: &Option<Stand>| stand.as_ref().is_some_and(|stand| stand.run == run);
         let is_coming = is_of(&self.coming);
         if !is_coming && !is_of(&self.stand) {
@@ -308,7 +316,7 @@ impl Patrol {
                     self.judgement.look_at(seated.unwrap_or(&BTreeSet::new()));
                 }
                 self.is_idle = true;
-                self.judge(*cycle).await;
+                self.judge(*cycle);
             }
             Told::Ended(why) => {
                 if is_coming {
@@ -323,7 +331,7 @@ impl Patrol {
         while self.leaving.try_join_next().is_some() {}
     }
 
-    async fn judge(&mut self, mut cycle: Cycle) {
+    fn judge(&mut self, mut cycle: Cycle) {
         self.readiness = Readiness::Probing;
         // Who has left while it was probed is not told of again.
         let known: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
@@ -362,8 +370,7 @@ impl Patrol {
             transitions: &transitions,
             coverage: self.schedule.coverage(),
         });
-        self.report(&transitions).await;
-        self.mark_nodes().await;
+        self.report(&transitions);
     }
 
     /// Removes all agents. Where the check has gone, nothing is told of its nodes any more; where the controller ends, its last

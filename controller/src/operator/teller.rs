@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, ObjectReference};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Resource as _, ResourceExt as _};
 use prober_core::topology::NodeName;
 use serde_json::json;
 
+use super::announcing::Announcement;
 use super::nodes::Nodes;
 use crate::answer::AnswerError;
 use crate::canary::condition::SERVICE_CONNECTIVITY;
-use crate::canary::events::{About, Notice};
+use crate::canary::events::About;
+use crate::clock::micro;
 use crate::connection::Connection;
 use crate::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
 
@@ -108,18 +109,19 @@ impl Teller {
             .map(drop)
     }
 
-    /// Reports one Event.
+    /// Reports one Event; one that is there already was reported before, by a request whose answer was lost.
     pub(super) async fn event(
         &self,
         check: &ConnectivityCheck,
         nodes: &Nodes,
-        notice: Notice,
+        announcement: &Announcement,
     ) -> Result<(), AnswerError> {
+        let Announcement { notice, at, nonce } = announcement;
         let check = check.object_ref(&());
-        let (regarding, related) = match notice.about {
+        let (regarding, related) = match &notice.about {
             About::Check => (check, None),
             About::Node(node) => {
-                let known = nodes.get(&node);
+                let known = nodes.get(node);
                 let regarding = ObjectReference {
                     api_version: Some("v1".to_owned()),
                     kind: Some("Node".to_owned()),
@@ -130,17 +132,17 @@ impl Teller {
                 (regarding, Some(check))
             }
         };
-        let mut note = notice.note;
+        let mut note = notice.note.clone();
         note.truncate(note.floor_char_boundary(LONGEST_NOTE));
         let subject = regarding.name.clone().unwrap_or_default();
         let event = Event {
             metadata: ObjectMeta {
                 // Transitions are rare, and each is another: none is counted with one before.
-                generate_name: Some(format!("{subject}-")),
+                name: Some(format!("{subject}.{nonce:016x}")),
                 namespace: Some(NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
-            event_time: Some(MicroTime(jiff::Timestamp::now())),
+            event_time: Some(micro(*at)),
             type_: Some(notice.weight.as_str().to_owned()),
             reason: Some(notice.reason.to_owned()),
             note: Some(note),
@@ -154,9 +156,13 @@ impl Teller {
         let api: Api<Event> = Api::namespaced(self.connection.client.clone(), NAMESPACE);
         let task = format!("report the Event {}", notice.reason);
         let params = PostParams::default();
-        (self.connection)
-            .ask_within(PATIENCE, &task, api.create(&params, &event))
-            .await
-            .map(drop)
+        let request = async {
+            match api.create(&params, &event).await {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        (self.connection).ask_within(PATIENCE, &task, request).await
     }
 }

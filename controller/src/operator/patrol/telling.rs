@@ -1,4 +1,4 @@
-//! What a patrol tells: Events on transitions, the status, and conditions on nodes.
+//! What a patrol tells: the status, Events on transitions, and conditions on nodes.
 
 use std::collections::BTreeSet;
 
@@ -9,25 +9,21 @@ use prober_core::topology::NodeName;
 
 use super::Patrol;
 use crate::canary::condition;
-use crate::canary::events::notices;
 use crate::canary::judgement::Transition;
 use crate::canary::status::{Circumstances, Readiness, status};
 use crate::clock::wall;
 
 impl Patrol {
-    /// Says aloud what has changed.
-    pub(super) async fn report(&self, transitions: &[Transition]) {
-        for notice in transitions.iter().flat_map(notices) {
-            tracing::info!(
-                check = self.check.name_any(),
-                reason = notice.reason,
-                note = notice.note,
-                "transition"
-            );
-            let told = (self.world.teller).event(&self.check, &self.nodes, notice);
-            if let Err(error) = told.await {
-                tracing::warn!(%error, "an Event is lost");
-            }
+    /// Has said aloud what has changed.
+    pub(super) fn report(&mut self, transitions: &[Transition]) {
+        (self.untold).take(&self.world, &self.check.name_any(), transitions);
+    }
+
+    /// Says it, once the status does.
+    pub(super) async fn announce(&mut self) {
+        if self.is_told {
+            let (check, nodes) = (&self.check, &self.nodes);
+            self.untold.tell(&self.world, check, nodes).await;
         }
     }
 
@@ -35,6 +31,7 @@ impl Patrol {
     /// better.
     pub(super) async fn tell(&mut self) {
         if self.readiness == Readiness::Starting && self.told.is_some() {
+            self.is_told = false;
             return;
         }
         let before = self.told.as_ref().map(|told| told.conditions.as_slice());
@@ -45,11 +42,15 @@ impl Patrol {
             now: wall(),
         };
         let status = status(&self.judgement, &self.schedule, circumstances);
-        if self.told.as_ref() == Some(&status) {
+        self.is_told = self.told.as_ref() == Some(&status);
+        if self.is_told {
             return;
         }
         match self.world.teller.status(&self.check, &status).await {
-            Ok(()) => self.told = Some(status),
+            Ok(()) => {
+                self.told = Some(status);
+                self.is_told = true;
+            }
             // The next round tells it.
             Err(error) => tracing::warn!(%error, "the status is out of date"),
         }
