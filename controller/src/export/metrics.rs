@@ -194,7 +194,7 @@ impl Metrics {
         self.figures().dropped
     }
 
-    /// The share of pairs that were probed in this cycle, 0 to 1; of no pairs that is all.
+    /// The share of pairs that were probed within the last cycle, 0 to 1; of no pairs that is all.
     pub(super) fn covered(&self) -> Option<f64> {
         self.figures().covered()
     }

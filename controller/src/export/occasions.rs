@@ -140,3 +140,148 @@ fn trace(round: &Round<'_>, id: PathId, probe: &Evidence, now: Timestamp) -> Opt
     let seed = seed(&(round.check, &path.client.pod, now.as_nanos()));
     (path.health == Health::Healthy).then(|| Trace::of(told, seed))
 }
+
+#[cfg(test)]
+mod tests {
+    use prober_core::event::{EVENT_SCHEMA, Hello};
+    use prober_core::evidence::{AgentEvidence, Matrix, PathTally};
+    use prober_core::family::Family;
+    use prober_core::observation::{EngineKind, Exchange, ProbeResult, Tier};
+    use prober_core::report::{Completion, Meta, Report};
+    use prober_core::topology::{AgentId, Path};
+
+    use super::*;
+    use crate::canary::judgement::{Judgement, Rule};
+    use crate::canary::schedule::Coverage;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_nanos(millis * 1_000_000)
+    }
+
+    /// A client that was ready after 1 s and whose probe, begun after 3 s, had an answer 2 ms later, or none.
+    fn matrix(run: &str, outcome: Outcome) -> Matrix {
+        let client = AgentId::new("node-1", format!("{run}-client"));
+        let mut matrix = Matrix::default();
+        let hello = Hello {
+            schema: EVENT_SCHEMA.to_owned(),
+            agent: client.clone(),
+            version: String::new(),
+            tier: Tier::T1,
+            addresses: Vec::new(),
+            limits: Vec::new(),
+            at: at(1_000),
+        };
+        let agent = AgentEvidence {
+            hello: Some(hello),
+            heard: true,
+            ..AgentEvidence::default()
+        };
+        matrix.agents.insert(client.clone(), agent);
+        let target = "10.0.0.9:9000".parse().unwrap();
+        let probe = ProbeResult {
+            path: PathId(0),
+            engine: EngineKind::Kernel,
+            src: "10.1.0.2:40000".parse().unwrap(),
+            dst: target,
+            started: at(3_000),
+            isn: None,
+            server_isn: None,
+            outcome,
+            syns: 1,
+            exchange: Exchange::NotTried,
+            observations: Vec::new(),
+        };
+        let mut tally = PathTally::default();
+        tally.outcomes.count(probe.outcome.kind());
+        tally.first_syn_success = u64::from(probe.is_first_syn_success());
+        let evidence = PathEvidence {
+            path: Path {
+                client,
+                server: Some(AgentId::new("node-2", format!("{run}-server"))),
+                route: Route::ClusterIp,
+                family: Family::Ipv4,
+            },
+            target,
+            backends: Vec::new(),
+            asked: 1,
+            tallies: [(EngineKind::Kernel, tally)].into(),
+            probes: vec![Evidence {
+                client: probe,
+                server_agent: None,
+                server: None,
+            }],
+            ladder: None,
+            other_port: None,
+        };
+        matrix.paths.insert(PathId(0), evidence);
+        matrix
+    }
+
+    const ESTABLISHED: Outcome = Outcome::Established {
+        rtt_ns: 1_000_000,
+        connect_ns: 2_000_000,
+    };
+
+    fn told(occasions: &mut Occasions, matrix: &Matrix, now: Timestamp) -> (Vec<Duration>, usize) {
+        let meta = Meta {
+            version: String::new(),
+            command: Vec::new(),
+            started: at(0),
+            duration: Duration::ZERO,
+            completion: Completion::Complete,
+            notes: Vec::new(),
+        };
+        let samples = occasions.of(
+            &Round {
+                check: "default",
+                matrix,
+                report: &Report::new(matrix, &[], meta),
+                judgement: &Judgement::new(Rule::new(2, 3)),
+                transitions: &[],
+                coverage: Coverage {
+                    pairs: 1,
+                    total: 4,
+                    cycle: Duration::ZERO,
+                },
+            },
+            now,
+        );
+        let mut first = Vec::new();
+        let mut traces = 0;
+        for sample in samples {
+            match sample {
+                Sample::FirstConnectivity { duration, .. } => first.push(duration),
+                Sample::Failure(_) => traces += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        (first, traces)
+    }
+
+    #[test]
+    fn an_agent_is_connected_once_and_its_successor_once_more() {
+        let mut occasions = Occasions::default();
+        let silent = matrix("a", Outcome::Timeout);
+        assert_eq!(told(&mut occasions, &silent, at(4_000)), (vec![], 0));
+        let connected = matrix("a", ESTABLISHED);
+        let took = vec![Duration::from_millis(2_002)];
+        assert_eq!(told(&mut occasions, &connected, at(5_000)).0, took);
+        assert_eq!(told(&mut occasions, &connected, at(6_000)).0, []);
+        let successor = matrix("b", ESTABLISHED);
+        assert_eq!(told(&mut occasions, &successor, at(7_000)).0, took);
+    }
+
+    #[test]
+    fn a_node_has_one_healthy_trace_in_an_hour_and_a_new_one_when_it_comes_back() {
+        let mut occasions = Occasions::default();
+        let connected = matrix("a", ESTABLISHED);
+        assert_eq!(told(&mut occasions, &connected, at(5_000)).1, 1);
+        assert_eq!(told(&mut occasions, &connected, at(3_604_000)).1, 0);
+        assert_eq!(told(&mut occasions, &connected, at(3_605_000)).1, 1);
+        occasions.forget(&NodeName::new("node-1"));
+        assert_eq!(
+            told(&mut occasions, &connected, at(3_606_000)),
+            (vec![Duration::from_millis(2_002)], 1)
+        );
+    }
+}

@@ -200,7 +200,7 @@ fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result 
         let unit = Unit::Other("ratio".to_owned());
         let share = encoder.encode_descriptor(
             "prober_coverage",
-            "The share of pairs of nodes that were probed in the present cycle",
+            "The share of pairs of nodes that were probed within the last cycle",
             Some(&unit),
             MetricType::Gauge,
         )?;
