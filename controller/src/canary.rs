@@ -8,6 +8,8 @@
 
 /// Which nodes a check means.
 pub mod candidates;
+/// What a node is told about itself.
+pub mod condition;
 /// What is placed, for how long, to do what.
 pub mod epoch;
 /// What is said aloud.

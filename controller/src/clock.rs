@@ -1,8 +1,10 @@
 //! What time it is: by the wall, for what people read; and on a clock that nobody sets, for what waits.
 
-use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff;
+use nix::time::{ClockId, clock_gettime};
 use prober_core::time::{Timestamp, nanos};
 
 /// The time now, by the wall clock.
@@ -11,9 +13,29 @@ pub fn wall() -> Timestamp {
     Timestamp::from_nanos(nanos(since.unwrap_or_default()))
 }
 
-/// The time now on a clock of this process that never goes back; never zero.
+/// A time of the wall clock as the API writes it.
+pub fn micro(at: Timestamp) -> MicroTime {
+    let micros = i64::try_from(at.as_nanos() / 1_000).unwrap_or(i64::MAX);
+    MicroTime(jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX))
+}
+
+/// The time now since this machine started, on a clock that never goes back; never zero.
+///
+/// It goes on while the machine is suspended, as the Lease of others' does: who wakes with it knows how long that was.
 pub fn steady() -> Timestamp {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = START.get_or_init(Instant::now);
-    Timestamp::from_nanos(nanos(start.elapsed()).saturating_add(1))
+    let since = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .unwrap_or_else(|_| unreachable!("Linux has had this clock since 2.6.39"));
+    Timestamp::from_nanos(nanos(Duration::from(since)).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steady_clock_never_goes_back_and_is_never_zero() {
+        let times: Vec<Timestamp> = (0..1_000).map(|_| steady()).collect();
+        assert!(times.is_sorted());
+        assert!(times.first().is_some_and(|first| first.as_nanos() > 0));
+    }
 }

@@ -26,8 +26,12 @@ use prober_core::topology::Route;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::canary::epoch::MAX_NODES;
 pub use span::{Span, SpanError};
 pub use status::ConnectivityCheckStatus;
+
+/// The fewest pairs of a round: one of a node with itself, and one across nodes.
+const LEAST_PAIRS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// The group of the resource.
 pub const GROUP: &str = "prober.dev";
@@ -91,8 +95,9 @@ pub struct ConnectivityCheckSpec {
     #[serde(default = "default::interval")]
     pub interval: Span,
 
-    /// The most pairs of nodes that one round probes, whatever the size of the cluster; more nodes are probed in rotation.
-    #[schemars(range(min = 1, max = 20_000))]
+    /// The most pairs of nodes that one round probes, whatever the size of the cluster. All pairs come in rotation, and of more
+    /// than 64 nodes the agents as well: `status.coverage.cycle` says how long that takes.
+    #[schemars(range(min = 2, max = 20_000))]
     #[serde(default = "default::max_pairs")]
     pub max_pairs: i32,
 
@@ -156,7 +161,9 @@ pub struct ConnectivityCheckSpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Confirm {
-    /// This many failed looks at a path.
+    /// This many failed looks at a path. A round is one look, and is followed by another soon after where it failed. Where nothing
+    /// at all got through, what the round itself tries again at once is another look: 2 of them confirm such a failure in
+    /// one round.
     #[schemars(range(min = 1, max = 10))]
     #[serde(default = "default::failures")]
     pub failures: i32,
@@ -166,7 +173,8 @@ pub struct Confirm {
     pub of: i32,
 }
 
-/// Whether nodes carry the outcome.
+/// Whether nodes carry the outcome. Of the checks that mean a node one at most should want that: they would write the same
+/// condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeConditionSpec {
@@ -247,7 +255,8 @@ impl ConnectivityCheckSpec {
         let pairs = usize::try_from(self.max_pairs).unwrap_or_default();
         Budget {
             peers: usize::try_from(self.peers_per_node).unwrap_or_default(),
-            pairs: NonZeroUsize::new(pairs).unwrap_or(NonZeroUsize::MIN),
+            pairs: NonZeroUsize::new(pairs).map_or(LEAST_PAIRS, |pairs| pairs.max(LEAST_PAIRS)),
+            seats: MAX_NODES,
         }
     }
 }

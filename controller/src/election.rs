@@ -8,9 +8,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use prober_core::time::Timestamp;
+
+use crate::clock::micro;
 
 /// How long a Lease is respected that nobody renews.
 pub const DURATION: Duration = Duration::from_secs(15);
@@ -150,11 +151,6 @@ fn duration(lease: &Lease) -> Duration {
         .as_ref()
         .and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok())
         .map_or(DURATION, Duration::from_secs)
-}
-
-fn micro(at: Timestamp) -> MicroTime {
-    let micros = i64::try_from(at.as_nanos() / 1_000).unwrap_or(i64::MAX);
-    MicroTime(jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ mod instruments;
 /// The figures.
 pub mod metrics;
 mod observing;
+mod occasions;
+mod refusal;
 mod resources;
 /// What is told.
 pub mod sample;

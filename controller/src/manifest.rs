@@ -34,7 +34,7 @@ use crate::labels;
 pub use anchor::Anchor;
 pub use pod::PLAN_ANNOTATION;
 pub use reach::allowed;
-pub use service::{Addresses, BALANCED_PORT, SLOT_PORT, local_name};
+pub use service::{Addresses, BALANCED_PORT, MAX_SLOTS, SLOT_PORT, local_name};
 pub use slice::{Backend, is_balanced};
 
 /// Letters of a run's name: none that makes words, as in the names that Kubernetes generates

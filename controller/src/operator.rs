@@ -5,6 +5,8 @@
 //! watch of checks, watch of nodes -> a patrol for each check -> agents, status, Events, observer
 //! ```
 
+/// Events on their way.
+mod announcing;
 /// Standing for election.
 mod campaign;
 /// The nodes of the cluster.
@@ -58,6 +60,8 @@ struct World {
     image: String,
     teller: Teller,
     observer: Arc<dyn Observer>,
+    /// Whether the controller ends.
+    stop: watch::Receiver<bool>,
 }
 
 impl World {
@@ -100,6 +104,7 @@ pub async fn operate(
         connection,
         image: settings.image,
         observer: settings.observer,
+        stop: stop.clone(),
     });
     // The campaign outlasts the patrols: they need its permit to remove what they have placed.
     let (patrols_ended, end_campaign) = watch::channel(false);
@@ -189,6 +194,12 @@ impl Patrols {
             watcher::Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
                 self.known.retain(|name, _| listed.contains(name));
+                let mut checks = self.known.values().map(|(_, check)| check.borrow());
+                if !checks.any(|check| check.spec.node_condition.enabled) {
+                    let nodes = self.nodes.borrow().clone();
+                    let teller = self.world.teller.clone();
+                    self.tasks.spawn(sweep::sweep_conditions(teller, nodes));
+                }
             }
             watcher::Event::Apply(check) => self.apply(check),
             watcher::Event::Delete(check) => {

@@ -11,11 +11,14 @@
 //!     "p50 p99 joined" of the difference to a capture by tcpdump, nanoseconds
 //! bench agent TARGET PROGRAM DIR
 //!     "kib share probes" of an agent at ten probes a second
+//! bench plan NODES
+//!     how long the canary takes to plan a round of so many nodes; needs no network
 //! ```
 
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 mod agent;
+mod plan;
 mod rate;
 mod rtt;
 mod serve;
@@ -47,6 +50,12 @@ fn main() -> anyhow::Result<()> {
         ["agent", target, program, dir] => {
             let cost = agent::measure(target_of(target)?, program.as_ref(), dir.as_ref())?;
             println!("{cost}");
+        }
+        ["plan", nodes] => {
+            let nodes = nodes
+                .parse()
+                .with_context(|| format!("'{nodes}' is no number of nodes"))?;
+            println!("{}", plan::measure(nodes));
         }
         _ => anyhow::bail!("call it by scripts/bench: it wants the network that that makes"),
     }

@@ -1,12 +1,26 @@
-//! A canary on a real cluster, installed as an operator installs it.
+//! A canary on a real cluster, installed as an operator installs it: once for all of these tests, each of which leaves it
+//! as well as it was.
+
+#[path = "canary/backends.rs"]
+mod backends;
+#[path = "canary/controllers.rs"]
+mod controllers;
+#[path = "canary/endurance.rs"]
+mod endurance;
+#[path = "canary/founding.rs"]
+mod founding;
+#[path = "canary/membership.rs"]
+mod membership;
+#[path = "canary/rights.rs"]
+mod rights;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{self, Cluster, NFTABLES, wait_until};
+use crate::harness::{self, Cluster, USUAL, wait_until};
 
 /// Specs that are refused, and the sentence that says why.
 const REFUSED: &[(&str, &str)] = &[
@@ -27,28 +41,58 @@ const REFUSED: &[(&str, &str)] = &[
     ("{ipFamilies: [IPv5]}", "spec.ipFamilies"),
 ];
 
+/// Where all of it is but the Events.
+const NAMESPACE: &str = "prober-system";
+
+/// The canary that is installed.
+static SHARED: Mutex<Option<Arc<Canary>>> = Mutex::new(None);
+
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![harness::on(
-        NFTABLES,
-        "a canary finds a fault, tells its end, and leaves nothing",
-        |cluster| {
-            let canary = Canary::install(cluster)?;
-            canary.refuses()?;
-            canary.is_quiet_while_all_is_well()?;
-            canary.tells_the_founding_fault_and_its_end()?;
-            canary.survives_its_leader()?;
-            canary.leaves_nothing()
-        },
-    )]
+    let mut trials = vec![
+        trial("a canary refuses what it cannot do", Canary::refuses),
+        trial(
+            "a canary is quiet while all is well",
+            Canary::is_quiet_while_all_is_well,
+        ),
+    ];
+    trials.extend(founding::trials());
+    trials.extend(endurance::trials());
+    trials.extend(membership::trials());
+    trials.extend(rights::trials());
+    trials.push(trial(
+        "a canary that is removed leaves nothing, also with checks that are there",
+        Canary::leaves_nothing,
+    ));
+    trials
 }
 
-/// A canary, until it is dropped.
-struct Canary<'a> {
-    cluster: &'a Arc<Cluster>,
+/// A test of the canary, which is installed when the first of them comes.
+fn trial(name: &str, test: impl FnOnce(&Canary) -> Result<(), Failed> + Send + 'static) -> Trial {
+    harness::on(USUAL, name, |cluster| {
+        let canary = Canary::shared(cluster)?;
+        test(&canary)
+    })
 }
 
-impl<'a> Canary<'a> {
-    fn install(cluster: &'a Arc<Cluster>) -> Result<Self, Failed> {
+/// A canary, for as long as its cluster.
+struct Canary {
+    cluster: Arc<Cluster>,
+    /// Where its program lies, for those that run beside the cluster.
+    program: PathBuf,
+}
+
+impl Canary {
+    fn shared(cluster: &Arc<Cluster>) -> Result<Arc<Self>, Failed> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(canary) = &*shared {
+            return Ok(Arc::clone(canary));
+        }
+        let canary = Arc::new(Self::install(cluster)?);
+        *shared = Some(Arc::clone(&canary));
+        Ok(canary)
+    }
+
+    fn install(cluster: &Arc<Cluster>) -> Result<Self, Failed> {
         let checkout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
         let made = Command::new(checkout.join("scripts/image")).output()?;
         if !made.status.success() {
@@ -56,24 +100,69 @@ impl<'a> Canary<'a> {
         }
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| checkout.join("target"), PathBuf::from);
+        let folder = target.join("image");
         for image in ["prober-agent", "prober-controller"] {
-            cluster.import(&target.join(format!("image/{image}.tar")))?;
+            cluster.import(&folder.join(format!("{image}.tar")))?;
         }
-        let canary = Self { cluster };
-        cluster.kubectl(&["apply", "-k", &file("kustomize/default")])?;
+        let canary = Self {
+            cluster: Arc::clone(cluster),
+            program: controllers::unpacked(&folder)?,
+        };
+        canary.apply_deployment()?;
+        Ok(canary)
+    }
+
+    fn apply_deployment(&self) -> Result<(), Failed> {
+        let installed = file("kustomize/default");
+        self.cluster.kubectl(&["apply", "-k", &installed])?;
         let established = "--for=condition=Established";
         let crd = "crd/connectivitychecks.prober.dev";
-        cluster.kubectl(&["wait", established, "--timeout=60s", crd])?;
-        Ok(canary)
+        self.cluster
+            .kubectl(&["wait", established, "--timeout=60s", crd])?;
+        self.cluster.kubectl(&[
+            "rollout",
+            "status",
+            "deployment/prober-controller",
+            "-n",
+            NAMESPACE,
+            "--timeout=120s",
+        ])?;
+        Ok(())
+    }
+
+    /// How many of its pods run; those that are too many have gone when this returns.
+    fn scale(&self, replicas: u8) -> Result<(), Failed> {
+        let deployment = "deployment/prober-controller";
+        let wanted = format!("--replicas={replicas}");
+        self.cluster
+            .kubectl(&["scale", deployment, "-n", NAMESPACE, &wanted])?;
+        wait_until("the controllers are as many as asked", || {
+            Ok(self.pods()?.len() == usize::from(replicas))
+        })
+    }
+
+    /// The controllers' pods: name and address.
+    fn pods(&self) -> Result<Vec<(String, String)>, Failed> {
+        let pods = self.cluster.kubectl(&[
+            "get",
+            "pods",
+            "-n",
+            NAMESPACE,
+            "-l",
+            "app.kubernetes.io/name=prober-controller",
+            "-o",
+            "jsonpath={range .items[*]}{.metadata.name} {.status.podIP}{\"\\n\"}{end}",
+        ])?;
+        let pods = pods.lines().filter_map(|line| line.split_once(' '));
+        Ok(pods
+            .map(|(name, address)| (name.to_owned(), address.to_owned()))
+            .collect())
     }
 
     /// What no canary could do is refused, each with its sentence.
     fn refuses(&self) -> Result<(), Failed> {
         for (spec, sentence) in REFUSED {
-            let check = format!(
-                "{{apiVersion: prober.dev/v1alpha1, kind: ConnectivityCheck, metadata: {{name: bad}}, spec: {spec}}}"
-            );
-            match self.cluster.apply(&check) {
+            match self.check("bad", spec) {
                 Ok(()) => return Err(format!("{spec} was admitted").into()),
                 Err(refusal) => {
                     let said = refusal.message().unwrap_or_default();
@@ -89,101 +178,65 @@ impl<'a> Canary<'a> {
     fn is_quiet_while_all_is_well(&self) -> Result<(), Failed> {
         let example = file("examples/connectivitycheck.yaml");
         self.cluster.kubectl(&["apply", "-f", &example])?;
-        self.wait_for(
-            "the check is healthy",
-            &[("Healthy", "True"), ("Ready", "True")],
-        )?;
+        self.is_well("default")?;
         wait_until("every pair is covered", || {
-            Ok(self.ask("{.status.coverage.share}")? == "4/4")
+            Ok(self.ask("{.status.coverage.share}")? == "9/9")
         })?;
         let events = self.events()?;
+        self.cluster
+            .kubectl(&["delete", "cc", "default", "--wait=true"])?;
         if events.is_empty() {
             return Ok(());
         }
         Err(format!("something is told while nothing is wrong: {events}").into())
     }
 
-    fn tells_the_founding_fault_and_its_end(&self) -> Result<(), Failed> {
-        let fault = self.cluster.inject("bridge-netfilter-off", "node-1", "")?;
-        self.wait_for("the check fails", &[("Healthy", "False")])?;
-        let headline = self.ask("{.status.headline}")?;
-        let failing = self.ask("{.status.failing[*].node}")?;
-        if headline != "node-1: bridge-netfilter-off (proven)" || failing != "node-1" {
-            return Err(format!("it says '{headline}' of {failing}").into());
-        }
-        wait_until("the node has an Event", || {
-            Ok(self
-                .events()?
-                .contains("Node node-1 ConnectivityLost node-1: bridge-netfilter-off"))
-        })?;
-        fault.heal()?;
-        self.wait_for("the check is healthy again", &[("Healthy", "True")])?;
-        let end = self.ask("{.status.outages[0].end}")?;
-        let outages = self.ask("{.status.outages[*].cause}")?;
-        if end.is_empty() || outages != "bridge-netfilter-off" {
-            return Err(format!("outages {outages}, the first ended {end}").into());
-        }
-        wait_until("the end has an Event", || {
-            Ok(self.events()?.contains("ConnectivityRestored"))
-        })
+    /// Applies a check of this name.
+    fn check(&self, name: &str, spec: &str) -> Result<(), Failed> {
+        self.cluster.apply(&format!(
+            "{{apiVersion: prober.dev/v1alpha1, kind: ConnectivityCheck, metadata: {{name: {name}}}, spec: {spec}}}"
+        ))
     }
 
-    /// The leader is killed while a node is broken: the outage goes on, is told once, and no agent is left over.
-    fn survives_its_leader(&self) -> Result<(), Failed> {
-        let fault = self.cluster.inject("bridge-netfilter-off", "node-2", "")?;
-        self.wait_for("the check fails", &[("Healthy", "False")])?;
-        let since = self.ask("{.status.failing[0].since}")?;
-        let holder = self.holder()?;
-        let pod = holder.split('_').next().unwrap_or_default();
-        self.cluster.kubectl(&[
-            "delete",
-            "pod",
-            "-n",
-            "prober-system",
-            pod,
-            "--force",
-            "--grace-period=0",
-        ])?;
-        wait_until("another one leads", || {
-            let now = self.holder()?;
-            Ok(!now.is_empty() && now != holder)
-        })?;
-        wait_until("its agents are the only ones", || {
-            let jobs = self.jobs()?;
-            Ok(jobs.lines().count() == 1)
-        })?;
-        if self.ask("{.status.failing[0].since}")? != since {
-            return Err("the outage began anew".into());
+    /// Deletes checks, and waits until their agents have gone.
+    fn forget(&self, checks: &[&str]) -> Result<(), Failed> {
+        let delete = ["delete", "cc", "--ignore-not-found", "--wait=true"];
+        self.cluster.kubectl(&[&delete, checks].concat())?;
+        for check in checks {
+            self.has_no_agents_of(check)?;
         }
-        fault.heal()?;
-        self.wait_for("the check is healthy again", &[("Healthy", "True")])
+        Ok(())
     }
 
-    fn leaves_nothing(&self) -> Result<(), Failed> {
-        self.cluster
-            .kubectl(&["delete", "cc", "default", "--wait=true"])?;
+    fn has_no_agents_of(&self, check: &str) -> Result<(), Failed> {
         wait_until("no agent is left", || {
-            let left = (self.cluster).objects("app.kubernetes.io/name=prober-agent")?;
+            let left = self.cluster.objects(&format!("prober.dev/check={check}"))?;
             Ok(left.is_empty())
-        })?;
-        (self.cluster).kubectl(&["delete", "-k", &file("kustomize/default")])?;
-        wait_until("nothing is left", || {
-            let names = "namespaces,clusterroles,clusterrolebindings,crds";
-            let found = self.cluster.kubectl(&["get", names, "-o", "name"])?;
-            Ok(!found.contains("prober"))
         })
     }
 
-    /// One thing of the check.
-    fn ask(&self, path: &str) -> Result<String, Failed> {
-        (self.cluster).kubectl(&["get", "cc", "default", "-o", &format!("jsonpath={path}")])
+    fn is_well(&self, check: &str) -> Result<(), Failed> {
+        self.wait_for(
+            check,
+            "the check is healthy",
+            &[("Healthy", "True"), ("Ready", "True")],
+        )
     }
 
-    fn wait_for(&self, what: &str, conditions: &[(&str, &str)]) -> Result<(), Failed> {
+    /// One thing of the check `default`.
+    fn ask(&self, path: &str) -> Result<String, Failed> {
+        self.ask_of("default", path)
+    }
+
+    fn ask_of(&self, check: &str, path: &str) -> Result<String, Failed> {
+        (self.cluster).kubectl(&["get", "cc", check, "-o", &format!("jsonpath={path}")])
+    }
+
+    fn wait_for(&self, check: &str, what: &str, conditions: &[(&str, &str)]) -> Result<(), Failed> {
         wait_until(what, || {
             for (condition, word) in conditions {
                 let path = format!("{{.status.conditions[?(@.type==\"{condition}\")].status}}");
-                if self.ask(&path)? != *word {
+                if self.ask_of(check, &path)? != *word {
                     return Ok(false);
                 }
             }
@@ -199,30 +252,64 @@ impl<'a> Canary<'a> {
         (self.cluster).kubectl(&["get", kind, "-n", "default", "-o", &form])
     }
 
+    /// Forgets what earlier tests had told.
+    fn hush(&self) -> Result<(), Failed> {
+        let all = ["delete", "events.events.k8s.io", "-n", "default", "--all"];
+        self.cluster.kubectl(&all).map(drop)
+    }
+
+    /// How often something was told of something, such as `Node node-1 ConnectivityLost`.
+    fn told(&self, what: &str) -> Result<usize, Failed> {
+        let events = self.events()?;
+        Ok(events.lines().filter(|line| line.starts_with(what)).count())
+    }
+
     fn holder(&self) -> Result<String, Failed> {
         let path = "jsonpath={.spec.holderIdentity}";
         let lease = "lease/prober-controller";
-        (self.cluster).kubectl(&["get", lease, "-n", "prober-system", "-o", path])
+        (self.cluster).kubectl(&["get", lease, "-n", NAMESPACE, "-o", path])
     }
 
-    fn jobs(&self) -> Result<String, Failed> {
-        (self.cluster).kubectl(&["get", "jobs", "-n", "prober-system", "-o", "name"])
+    /// The time as the API server writes it: such times are in the order of their letters.
+    fn now(&self) -> Result<String, Failed> {
+        let mut date = self.cluster.command("date");
+        let said = date.args(["-u", "+%Y-%m-%dT%H:%M:%S.%6NZ"]).output()?;
+        Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
     }
-}
 
-impl Drop for Canary<'_> {
-    fn drop(&mut self) {
-        let installed = file("kustomize/default");
-        let left = [
-            "delete",
-            "-k",
-            &installed,
-            "--ignore-not-found",
-            "--wait=false",
-        ];
-        if let Err(failed) = self.cluster.kubectl(&left) {
-            eprintln!("the canary stays: {}", failed.message().unwrap_or_default());
-        }
+    /// The runs that agents of a check are of: one, unless agents are being replaced.
+    fn runs(&self, check: &str) -> Result<Vec<String>, Failed> {
+        let runs = self.cluster.kubectl(&[
+            "get",
+            "pods,jobs,services,endpointslices",
+            "-n",
+            NAMESPACE,
+            "-l",
+            &format!("prober.dev/check={check}"),
+            "-o",
+            "jsonpath={range .items[*]}{.metadata.labels.prober\\.dev/run}{\"\\n\"}{end}",
+        ])?;
+        let mut runs: Vec<String> = runs.lines().map(str::to_owned).collect();
+        runs.sort_unstable();
+        runs.dedup();
+        Ok(runs)
+    }
+
+    fn leaves_nothing(&self) -> Result<(), Failed> {
+        self.check("default", "{interval: 2s}")?;
+        self.is_well("default")?;
+        self.cluster
+            .kubectl(&["delete", "-k", &file("kustomize/default"), "--wait=true"])?;
+        // Whoever asks for one later has it installed anew.
+        *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        wait_until("nothing is left", || {
+            let names = "namespaces,clusterroles,clusterrolebindings,crds";
+            let found = self.cluster.kubectl(&["get", names, "-o", "name"])?;
+            let agents = (self.cluster).objects("app.kubernetes.io/name=prober-agent")?;
+            let roles = ["get", "roles,rolebindings,leases", "-A", "-o", "name"];
+            let roles = self.cluster.kubectl(&roles)?;
+            Ok(!found.contains("prober") && agents.is_empty() && !roles.contains("prober"))
+        })
     }
 }
 

@@ -188,6 +188,26 @@ impl Cluster {
         finished(self.script("node").args(arguments)).map(drop)
     }
 
+    /// `control-plane kill|pause|resume PROGRAM`.
+    pub(crate) fn control_plane(&self, arguments: &[&str]) -> Result<(), Failed> {
+        finished(self.script("control-plane").args(arguments)).map(drop)
+    }
+
+    /// What service accounts asked of the API server, one request a line.
+    pub(crate) fn audit(&self) -> Result<String, Failed> {
+        Ok(std::fs::read_to_string(
+            self.state().join("log/audit.jsonl"),
+        )?)
+    }
+
+    /// A kubeconfig for who has this token.
+    pub(crate) fn kubeconfig(&self, token: &str) -> Result<String, Failed> {
+        let admin = std::fs::read_to_string(self.state().join("kubeconfig/admin"))?;
+        let (before, rest) = admin.split_once("token: ").ok_or("no token")?;
+        let (_, after) = rest.split_once('}').ok_or("no end of the token")?;
+        Ok(format!("{before}token: {token}}}{after}"))
+    }
+
     /// Breaks a node until the answer is dropped. `aim` is a pod or a Service port, empty for most faults.
     pub(crate) fn inject(
         &self,

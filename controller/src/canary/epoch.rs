@@ -2,7 +2,7 @@
 //! admits.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
@@ -13,14 +13,13 @@ use prober_core::topology::{NodeName, Role, Route};
 
 use crate::crd::{ConnectivityCheckSpec, NodeFacts};
 use crate::fleet::{Afterwards, HEAD_START, Setting};
-use crate::manifest::{CheckRef, Families, Manifest, NodePorts, Privilege, run_name};
+use crate::manifest::{CheckRef, Families, MAX_SLOTS, Manifest, NodePorts, Privilege, run_name};
 use crate::posture::{NodeFactsWish, Posture, Wish};
 use crate::preflight::Shapes;
 use crate::site::{self, Site};
 
-/// Most nodes that an epoch has agents on: each has a slot of the test Service, and its first port must stay below that
-/// of the port that is balanced. More nodes are probed one epoch after the other.
-pub const MAX_NODES: usize = 64;
+/// Most nodes that an epoch has agents on: each has a slot of the test Service.
+pub const MAX_NODES: NonZeroUsize = NonZeroUsize::new(MAX_SLOTS as usize).unwrap();
 
 /// How much longer than its agents live the cluster keeps an epoch, if nobody removes it.
 const GRACE: Duration = Duration::from_mins(2);
@@ -83,7 +82,7 @@ impl Ask<'_> {
     ) -> (RunSpec, Setting) {
         let sites: BTreeMap<NodeName, Site> = (nodes.into_iter())
             .map(|node| (site::name(node), Site::of(node)))
-            .take(MAX_NODES)
+            .take(MAX_NODES.get())
             .collect();
         let names: Vec<NodeName> = sites.keys().cloned().collect();
         let slots = u16::try_from(names.len()).unwrap_or(u16::MAX);
@@ -97,7 +96,7 @@ impl Ask<'_> {
             // Which pairs are probed is told cycle by cycle.
             peers: 0,
             servers_per_node: NonZeroU8::MIN,
-            slots: MAX_NODES,
+            slots: MAX_NODES.get(),
             routes: self.routes(posture).collect(),
             families: self.families(),
             tier: posture.tier,

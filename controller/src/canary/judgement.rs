@@ -90,7 +90,7 @@ impl Judgement {
             match seen {
                 Seen::Healthy => verdict.history.add(State::Good, self.rule, now),
                 Seen::Failing => verdict.history.add(State::Bad, self.rule, now),
-                // It was looked at twice.
+                // It was looked at twice, as the spec's `confirm` says.
                 Seen::Dead => {
                     verdict.history.add(State::Bad, self.rule, now);
                     verdict.history.add(State::Bad, self.rule, now);
@@ -123,6 +123,21 @@ impl Judgement {
         self.paths
             .retain(|path, _| path.client != *node && path.server.as_ref() != Some(node));
         self.settle(now, Ending::NoLongerProbed)
+    }
+
+    /// Agents are on these nodes alone from now on: what is not looked at any more is forgotten, but for outages of which
+    /// nothing at all is looked at. Those stay as they were seen last.
+    pub fn look_at(&mut self, nodes: &BTreeSet<NodeName>) {
+        let is_seen = |path: &NodePath| path.is_between(nodes);
+        let unseen = (self.open.iter()).filter(|outage| !outage.paths.iter().any(is_seen));
+        let kept: BTreeSet<NodePath> = unseen.flat_map(|outage| outage.paths.clone()).collect();
+        (self.paths).retain(|path, _| is_seen(path) || kept.contains(path));
+        (self.voices).retain(|node, history| nodes.contains(node) || history.is_bad());
+        for outage in &mut self.open {
+            if outage.paths.iter().any(is_seen) {
+                outage.paths.retain(is_seen);
+            }
+        }
     }
 
     /// Paths that have failed and are neither confirmed nor cleared: to be looked at again at once.

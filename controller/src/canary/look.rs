@@ -97,6 +97,12 @@ impl NodePath {
         (self.client.clone(), server.clone())
     }
 
+    /// Whether all its ends are on these nodes.
+    pub fn is_between(&self, nodes: &BTreeSet<NodeName>) -> bool {
+        let mut ends = std::iter::once(&self.client).chain(&self.server);
+        ends.all(|end| nodes.contains(end))
+    }
+
     fn of(path: &PathReport) -> Option<Self> {
         Some(Self {
             client: path.client.node.clone()?,
@@ -151,6 +157,22 @@ impl Look {
             look.voices.clear();
         }
         look
+    }
+
+    /// Leaves out what is of other nodes.
+    pub fn keep(&mut self, nodes: &BTreeSet<NodeName>) {
+        self.paths.retain(|path, _| path.is_between(nodes));
+        self.voices.retain(|node, _| nodes.contains(node));
+    }
+
+    /// The pairs of which a probe had an outcome.
+    pub fn measured(&self) -> BTreeSet<NodePair> {
+        let has_outcome = |seen: &Seen| match seen {
+            Seen::Healthy | Seen::Failing | Seen::Dead | Seen::Inconclusive(Doubt::Starved) => true,
+            Seen::Inconclusive(Doubt::Unprobed) => false,
+        };
+        let paths = self.paths.iter().filter(|(_, seen)| has_outcome(seen));
+        paths.map(|(path, _)| path.pair()).collect()
     }
 }
 
@@ -237,6 +259,16 @@ mod tests {
         assert_eq!(silent(&[("node-1", false), ("node-2", true)]), ["node-1"]);
         assert_eq!(silent(&[("node-1", false), ("node-2", false)]), [""; 0]);
         assert_eq!(silent(&[("node-1", false)]), ["node-1"]);
+    }
+
+    #[test]
+    fn of_who_has_left_nothing_is_seen() {
+        let mut look = Look::of(&heard(&[("node-1", false), ("node-2", true)]));
+        look.keep(&[NodeName::new("node-2")].into());
+        assert_eq!(
+            look.voices,
+            [(NodeName::new("node-2"), Voice::Heard)].into()
+        );
     }
 
     #[test]

@@ -14,6 +14,9 @@ use prober_core::topology::NodeName;
 /// Rounds may begin earlier or later by this share of the interval, in thousandths.
 const SPREAD: u64 = 100;
 
+/// What placing agents on other nodes mostly takes.
+const PLACING: Duration = Duration::from_secs(10);
+
 /// A second look comes after this part of the interval.
 const SOON: u32 = 10;
 
@@ -55,11 +58,12 @@ impl fmt::Display for Skip {
 /// How much of what there is to probe was probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coverage {
-    /// Ordered pairs of nodes, each node with itself among them, that were probed since the cluster has its size.
+    /// Ordered pairs of nodes, each node with itself among them, whose probes had a result the last time that it was their
+    /// turn.
     pub pairs: usize,
     /// All that there are.
     pub total: usize,
-    /// How long it takes to probe all of them once.
+    /// How long it takes until each had its turn.
     pub cycle: Duration,
 }
 
@@ -73,8 +77,8 @@ pub struct Schedule {
     skipped: BTreeMap<NodeName, Skip>,
     /// Paths that have failed and are not confirmed: their pairs are looked at again at once.
     suspected: BTreeSet<NodePair>,
-    /// The pairs of the last round.
-    last: BTreeSet<NodePair>,
+    /// Pairs that are looked at in each round, since they are known to fail.
+    watched: BTreeSet<NodePair>,
     next: Option<Timestamp>,
 }
 
@@ -88,7 +92,7 @@ impl Schedule {
             random: Random::new(seed),
             skipped: BTreeMap::new(),
             suspected: BTreeSet::new(),
-            last: BTreeSet::new(),
+            watched: BTreeSet::new(),
             next: None,
         }
     }
@@ -97,6 +101,29 @@ impl Schedule {
     pub const fn respec(&mut self, budget: Budget, interval: Duration) {
         self.budget = budget;
         self.interval = interval;
+    }
+
+    /// Lets the nodes sit down that are to have agents: some of them where they are too many. Who has joined goes first, and
+    /// who is watched stays.
+    pub fn sit(&mut self) {
+        let ends = |(client, server): &NodePair| [client.clone(), server.clone()];
+        let watched: Vec<NodeName> = self.watched.iter().flat_map(ends).collect();
+        self.rotation.sit(self.budget, &watched);
+        let seated: BTreeSet<&NodeName> = self.rotation.seated().collect();
+        (self.suspected)
+            .retain(|(client, server)| seated.contains(client) && seated.contains(server));
+    }
+
+    /// The nodes that are to have agents.
+    pub fn seated(&self) -> impl Iterator<Item = &NodeName> {
+        self.rotation.seated()
+    }
+
+    /// Whether other nodes should sit down as soon as may be: somebody has joined; or, where the last round is judged, those
+    /// who sit have met and nothing is suspected.
+    pub fn wants_to_sit(&self, is_judged: bool) -> bool {
+        let is_through = is_judged && self.suspected.is_empty() && self.rotation.is_spent();
+        is_through || self.rotation.is_awaited()
     }
 
     /// Takes the nodes as they are now. A node that joins, or can be probed again, is probed at once: the next round
@@ -128,11 +155,7 @@ impl Schedule {
     /// Pairs that are to be looked at again soon, and before all others. A path that fails now and then does not
     /// make one round chase the other.
     pub fn suspect(&mut self, pairs: impl IntoIterator<Item = NodePair>, now: Timestamp) {
-        let nodes: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
-        let known = pairs
-            .into_iter()
-            .filter(|(client, server)| nodes.contains(client) && nodes.contains(server));
-        self.suspected.extend(known);
+        self.suspected.extend(self.those_seated(pairs));
         if !self.suspected.is_empty() {
             let soon = now + self.interval / SOON;
             self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
@@ -153,37 +176,62 @@ impl Schedule {
         {
             pairs.insert(pair);
         }
+        for pair in self.those_seated(self.watched.iter().cloned()) {
+            if pairs.len() < most.div_ceil(2) {
+                pairs.insert(pair);
+            }
+        }
         let room = most - pairs.len();
         pairs.extend(self.rotation.next_pairs(self.budget, room));
         self.next = Some(now + self.step());
-        self.last.clone_from(&pairs);
         pairs
     }
 
-    /// The pairs of the last round once more, as far as their nodes can still be probed: for a round on agents that are
-    /// about to be replaced, which takes no turn of the rotation.
-    pub fn repeat(&mut self, now: Timestamp) -> BTreeSet<NodePair> {
+    /// A round like the last on agents that are about to be replaced, which takes no turn of the rotation: `pairs` become
+    /// those that can still be probed.
+    pub fn repeat(&mut self, pairs: &mut BTreeSet<NodePair>, now: Timestamp) {
         let nodes: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
-        let are_seated =
-            |(client, server): &NodePair| nodes.contains(client) && nodes.contains(server);
-        self.last.retain(are_seated);
+        pairs.retain(|(client, server)| nodes.contains(client) && nodes.contains(server));
         self.suspected.clear();
         self.next = Some(now + self.step());
-        self.last.clone()
     }
 
-    /// The nodes that are probed.
+    /// Takes what came of a round: which pairs were asked, and which of them had a result.
+    pub fn cover(&mut self, asked: &BTreeSet<NodePair>, measured: &BTreeSet<NodePair>) {
+        self.rotation.see(asked, measured);
+    }
+
+    /// Pairs that are to be looked at in each round from now on, and no others.
+    pub fn watch(&mut self, pairs: impl IntoIterator<Item = NodePair>) {
+        self.watched = pairs.into_iter().collect();
+    }
+
+    fn those_seated(&self, pairs: impl IntoIterator<Item = NodePair>) -> Vec<NodePair> {
+        let seated: BTreeSet<&NodeName> = self.rotation.seated().collect();
+        let are_seated =
+            |(client, server): &NodePair| seated.contains(client) && seated.contains(server);
+        pairs.into_iter().filter(are_seated).collect()
+    }
+
+    /// The nodes that are probed, now or in their turn.
     pub fn nodes(&self) -> &[NodeName] {
         self.rotation.nodes()
     }
 
     /// How much of what there is to probe was probed.
     pub fn coverage(&self) -> Coverage {
-        let epochs = self.rotation.epochs(self.budget);
+        let times = |length: Duration, times: usize| {
+            length.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX))
+        };
+        let rounds = times(self.interval, self.rotation.rounds(self.budget));
+        let placings = match self.rotation.sittings(self.budget) {
+            0 | 1 => Duration::ZERO,
+            sittings => times(PLACING, sittings),
+        };
         Coverage {
             pairs: self.rotation.covered(),
-            total: self.rotation.total(),
-            cycle: (self.interval).saturating_mul(u32::try_from(epochs).unwrap_or(u32::MAX)),
+            total: self.rotation.total(self.budget),
+            cycle: rounds.saturating_add(placings),
         }
     }
 

@@ -170,7 +170,10 @@ fn number(count: usize) -> i64 {
 }
 
 fn whole_seconds(length: Duration) -> Span {
-    Span::from_secs(length.as_secs() + u64::from(length.subsec_nanos() > 0))
+    let seconds = length
+        .as_secs()
+        .saturating_add(u64::from(length.subsec_nanos() > 0));
+    Span::from_secs(seconds).min(Span::LONGEST)
 }
 
 /// Whole seconds, as the API keeps them.

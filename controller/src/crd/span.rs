@@ -26,6 +26,9 @@ pub struct Span(Duration);
 pub struct SpanError(String);
 
 impl Span {
+    /// The longest that can be written: a century.
+    pub const LONGEST: Self = Self::from_secs(999_999 * 3_600);
+
     /// That many seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))

@@ -46,13 +46,14 @@ pub struct ConnectivityCheckStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoverageStatus {
-    /// Ordered pairs of nodes, each node with itself among them, that were probed since the cluster has its size.
+    /// Ordered pairs of nodes, each node with itself among them, whose probes had a result the last time that it was their
+    /// turn: within the last cycle.
     pub pairs: i64,
     /// All that there are.
     pub total: i64,
     /// Both as one word, such as `6/6`.
     pub share: String,
-    /// How long it takes to probe all of them once.
+    /// How long it takes until each had its turn.
     pub cycle: Span,
 }
 

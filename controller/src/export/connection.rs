@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,6 +16,7 @@ use opentelemetry_otlp::{
     WithHttpConfig as _, WithTonicConfig as _,
 };
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::trace::SpanExporter as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -23,6 +25,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use super::refusal;
 use super::target::{Protocol, Target};
 
 /// How long one HTTP request may take at most; the library's own timeout is usually shorter.
@@ -33,8 +36,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) enum Connection {
     /// HTTP/2, many requests at once.
     Grpc(Channel),
-    /// HTTP, and the URL to post to.
-    Http(Arc<dyn HttpClient>, String),
+    /// HTTP.
+    Http {
+        client: Arc<dyn HttpClient>,
+        /// The URL to post to.
+        endpoint: String,
+        /// The status of the last answer; 0 where none came.
+        answered: Arc<AtomicU16>,
+    },
 }
 
 /// There is no way to a target.
@@ -78,11 +87,17 @@ impl Connection {
                     .https_or_http()
                     .enable_all_versions()
                     .build();
+                let answered = Arc::<AtomicU16>::default();
                 let client = OnRuntime {
                     client: Arc::new(HyperClient::new(connector, REQUEST_TIMEOUT, None)),
                     runtime: runtime.clone(),
+                    answered: Arc::clone(&answered),
                 };
-                Ok(Self::Http(Arc::new(client), target.endpoint.clone()))
+                Ok(Self::Http {
+                    client: Arc::new(client),
+                    endpoint: target.endpoint.clone(),
+                    answered,
+                })
             }
         }
     }
@@ -95,7 +110,9 @@ impl Connection {
                 .with_channel(channel.clone())
                 .with_retry_policy(RetryPolicy::disabled())
                 .build()?,
-            Self::Http(client, endpoint) => SpanExporter::builder()
+            Self::Http {
+                client, endpoint, ..
+            } => SpanExporter::builder()
                 .with_http()
                 .with_shared_http_client(Arc::clone(client))
                 .with_endpoint(endpoint)
@@ -106,6 +123,17 @@ impl Connection {
         Ok(exporter)
     }
 
+    /// Whether what was just not taken never will be.
+    pub(super) fn has_refused(&self, error: &OTelSdkError) -> bool {
+        match self {
+            Self::Grpc(_) => refusal::is_final_code(&error.to_string()),
+            Self::Http { answered, .. } => {
+                let status = answered.load(Ordering::Acquire);
+                refusal::is_final_status(Some(status).filter(|status| *status > 0))
+            }
+        }
+    }
+
     /// Sends metrics.
     pub(super) fn metrics(&self) -> Result<MetricExporter, ConnectionError> {
         Ok(match self {
@@ -113,7 +141,9 @@ impl Connection {
                 .with_tonic()
                 .with_channel(channel.clone())
                 .build()?,
-            Self::Http(client, endpoint) => MetricExporter::builder()
+            Self::Http {
+                client, endpoint, ..
+            } => MetricExporter::builder()
                 .with_http()
                 .with_shared_http_client(Arc::clone(client))
                 .with_endpoint(endpoint)
@@ -194,6 +224,7 @@ fn unreadable(path: &Path, why: &impl ToString) -> ConnectionError {
 struct OnRuntime {
     client: Arc<dyn HttpClient>,
     runtime: Handle,
+    answered: Arc<AtomicU16>,
 }
 
 impl HttpClient for OnRuntime {
@@ -205,10 +236,15 @@ impl HttpClient for OnRuntime {
         'own: 'sent,
         Self: 'sent,
     {
-        let client = Arc::clone(&self.client);
-        let sent = self
-            .runtime
-            .spawn(async move { client.send_bytes(request).await });
+        let (client, answered) = (Arc::clone(&self.client), Arc::clone(&self.answered));
+        let sent = self.runtime.spawn(async move {
+            answered.store(0, Ordering::Release);
+            let answer = client.send_bytes(request).await;
+            if let Ok(answer) = &answer {
+                answered.store(answer.status().as_u16(), Ordering::Release);
+            }
+            answer
+        });
         Box::pin(async move { sent.await? })
     }
 }

@@ -1,6 +1,6 @@
 //! The one that is told: counts at once, and has traces sent when they can be.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use super::connection::{Connection, ConnectionError};
 use super::instruments::Instruments;
 use super::metrics::{Kind, Metrics, Way};
+use super::occasions::Occasions;
 use super::resources::Resources;
 use super::sample::Sample;
 use super::sending::{Limits, Sending};
@@ -28,6 +29,7 @@ pub struct Exporter {
     metrics: Arc<Metrics>,
     instruments: Option<Instruments>,
     sending: Mutex<Option<Sending>>,
+    occasions: Mutex<Occasions>,
 }
 
 impl Exporter {
@@ -63,6 +65,7 @@ impl Exporter {
             metrics,
             instruments,
             sending: Mutex::new(sending),
+            occasions: Mutex::default(),
         })
     }
 
@@ -125,6 +128,13 @@ impl Exporter {
                 }
             }
         }
+    }
+
+    /// What was told already; a writer that panicked has told less.
+    pub(super) fn occasions(&self) -> MutexGuard<'_, Occasions> {
+        self.occasions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The figures, for a scraper.

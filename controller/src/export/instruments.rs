@@ -190,7 +190,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
     meter
         .f64_observable_gauge("prober.coverage")
         .with_unit("1")
-        .with_description("The share of pairs of nodes that were probed in the present cycle")
+        .with_description("The share of pairs of nodes that were probed within the last cycle")
         .with_callback(move |observer| {
             if let Some(covered) = table.covered() {
                 observer.observe(covered, &[]);

@@ -1,7 +1,7 @@
 //! What a controller sees in a cycle, as the samples that it tells.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::iter::repeat_n;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::sample::{AgentState, Sample};
 use super::trace::{Told, Trace};
 use crate::canary::judgement::{Outage, Transition, What};
 use crate::canary::look::NodePath;
+use crate::clock::wall;
 use crate::operator::observer::{Observer, Round};
 
 impl Observer for Exporter {
@@ -22,6 +23,15 @@ impl Observer for Exporter {
         for sample in samples(round) {
             self.record(sample);
         }
+        let occasions = self.occasions().of(round, wall());
+        for sample in occasions {
+            self.record(sample);
+        }
+    }
+
+    fn gone(&self, node: &NodeName) {
+        self.occasions().forget(node);
+        self.record(Sample::Gone { node: node.clone() });
     }
 }
 
@@ -159,7 +169,10 @@ fn failures(round: &Round<'_>) -> impl Iterator<Item = Sample> {
     outages.filter_map(|outage| {
         let diagnosis = (round.report.diagnoses.iter()).find(|found| explains(found, outage))?;
         let told = Told::by(round.report, diagnosis)?;
-        let trace = Trace::of(told, seed(round.check, outage));
+        let blame = (&outage.blame.node, outage.blame.sureness());
+        // The same outage under the same name gives the same trace, whoever tells it.
+        let seed = seed(&(round.check, outage.start, outage.blame.what.as_str(), blame));
+        let trace = Trace::of(told, seed);
         Some(Sample::Failure(Box::new(trace)))
     })
 }
@@ -168,10 +181,12 @@ fn explains(found: &DiagnosisReport, outage: &Outage) -> bool {
     outage.blame.what == What::Cause(found.cause) && outage.blame.node == found.node
 }
 
-/// The same outage under the same name gives the same trace, whoever tells it.
-fn seed(check: &str, outage: &Outage) -> u64 {
+/// The name of a trace: the same for the same thing.
+pub(super) fn seed(of: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (check, outage.start, outage.blame.what.as_str()).hash(&mut hasher);
-    (&outage.blame.node, outage.blame.sureness()).hash(&mut hasher);
+    of.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ pub enum Sample {
         /// The node.
         node: NodeName,
     },
-    /// How much of what there is to probe was probed in the present cycle.
+    /// How much of what there is to probe was probed within the last cycle.
     Coverage {
         /// Pairs of nodes that were probed.
         pairs: u64,

@@ -154,15 +154,20 @@ impl Dispatch {
         }
     }
 
-    /// Whether the spans were taken, at the first try or a later one before `until`.
+    /// Whether the spans were taken, at the first try or a later one before `until`. What was refused for good is not tried
+    /// again.
     async fn send(&self, teller: &Teller, spans: Vec<SpanData>, until: Instant) -> bool {
         let Ok(exporter) = self.connection.spans(&self.resources.of(teller)) else {
             return false;
         };
         let mut pause = self.limits.first_pause;
         while Instant::now() < until {
-            if exporter.export(spans.clone()).await.is_ok() {
+            let Err(error) = exporter.export(spans.clone()).await else {
                 return true;
+            };
+            if self.connection.has_refused(&error) {
+                tracing::warn!(%error, spans = spans.len(), "traces were refused for good, and are dropped");
+                return false;
             }
             sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
             pause = (pause * 2).min(self.limits.longest_pause);

@@ -15,6 +15,15 @@ pub const SLOT_PORT: u16 = 9000;
 /// The port of `any`, and of the same-node leg.
 pub const BALANCED_PORT: u16 = 9100;
 
+/// Most slots of a Service: their ports must stay below that of the port that is balanced, and each costs every node of the
+/// cluster a rule.
+pub const MAX_SLOTS: u16 = 64;
+
+const _: () = assert!(
+    SLOT_PORT + MAX_SLOTS <= BALANCED_PORT,
+    "a slot has the port that is balanced"
+);
+
 /// The name of the port that is balanced.
 pub(super) const ANY: &str = "any";
 

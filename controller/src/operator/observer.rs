@@ -2,6 +2,7 @@
 
 use prober_core::evidence::Matrix;
 use prober_core::report::Report;
+use prober_core::topology::NodeName;
 
 use crate::canary::judgement::{Judgement, Transition};
 use crate::canary::schedule::Coverage;
@@ -23,8 +24,11 @@ pub struct Round<'a> {
     pub coverage: Coverage,
 }
 
-/// Is told each cycle. Must return at once.
+/// Is told each cycle, and who leaves. Must return at once.
 pub trait Observer: Send + Sync {
     /// A cycle has been judged.
     fn observe(&self, round: &Round<'_>);
+
+    /// A node is not probed any more: it was deleted, is not meant any more, or cannot be probed.
+    fn gone(&self, node: &NodeName);
 }

@@ -4,13 +4,17 @@
 //! nodes, spec -> candidates -> schedule -> pairs -> stand -> cycle -> report -> look -> judgement -> events, status
 //! ```
 //!
-//! Agents stand for one epoch. When it is over, or a node has joined, those of the next are placed beside them, and take
-//! over when they have probed once: nobody is without eyes meanwhile.
+//! Agents stand for one epoch. When it is over, or a node has joined, or other nodes wait for their turn, those of the next are
+//! placed beside them, and take over when they have probed once: nobody is without eyes meanwhile.
 
-use std::collections::BTreeSet;
+/// What it tells.
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::NodeCondition;
 use kube::ResourceExt as _;
 use prober_core::pairing::NodePair;
 use prober_core::time::Timestamp;
@@ -19,18 +23,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::World;
+use super::announcing::Announcements;
 use super::nodes::Nodes;
 use super::observer::Round;
 use super::stand::{Cycle, Stand, Told, until};
 use super::sweep::sweep;
 use crate::canary::candidates::candidates;
-use crate::canary::epoch::{Ask, MAX_NODES};
-use crate::canary::events::notices;
-use crate::canary::judgement::{Judgement, Transition};
+use crate::canary::epoch::Ask;
+use crate::canary::judgement::{Judgement, Outage};
 use crate::canary::look::{Look, NodePath};
 use crate::canary::memory::recall;
 use crate::canary::schedule::Schedule;
-use crate::canary::status::{Circumstances, Readiness, status};
+use crate::canary::status::Readiness;
 use crate::clock::{steady, wall};
 use crate::crd::{ConnectivityCheck, ConnectivityCheckStatus};
 use crate::manifest::CheckRef;
@@ -52,6 +56,11 @@ struct Patrol {
     readiness: Readiness,
     /// What was told last.
     told: Option<ConnectivityCheckStatus>,
+    /// Whether that is all there is to tell.
+    is_told: bool,
+    untold: Announcements,
+    /// What nodes were told last.
+    marked: BTreeMap<NodeName, NodeCondition>,
     /// The agents that probe.
     stand: Option<Stand>,
     /// Whether they wait for the next round.
@@ -78,23 +87,26 @@ pub(super) async fn patrol(
     sweep(&world.connection, &check.name_any()).await;
     let (ear, mut heard) = mpsc::unbounded_channel();
     let mut patrol = Patrol::new(world, check, nodes.borrow_and_update().clone(), ear);
-    patrol.see_nodes().await;
+    patrol.see_nodes();
     loop {
         patrol.place_if_needed().await;
         patrol.tell().await;
+        patrol.announce().await;
+        patrol.unmark_nodes().await;
+        patrol.mark_nodes().await;
         tokio::select! {
             changed = checks.changed() => match changed {
                 Ok(()) => {
                     let check = checks.borrow_and_update().clone();
-                    patrol.respec(check).await;
+                    patrol.respec(check);
                 }
                 Err(_) => break,
             },
             Ok(()) = nodes.changed() => {
                 patrol.nodes = nodes.borrow_and_update().clone();
-                patrol.see_nodes().await;
+                patrol.see_nodes();
             }
-            Some((run, told)) = heard.recv() => patrol.hear(&run, told).await,
+            Some((run, told)) = heard.recv() => patrol.hear(&run, told),
             () = until(patrol.next_at()) => patrol.probe_if_due(),
         }
     }
@@ -110,11 +122,16 @@ impl Patrol {
     ) -> Self {
         let spec = &check.spec;
         let memory = check.status.as_ref().map(recall).unwrap_or_default();
+        let mut schedule = Schedule::new(spec.budget(), spec.interval.duration(), world.nonce());
+        schedule.watch(memory.open.iter().filter_map(Outage::example));
         Self {
-            schedule: Schedule::new(spec.budget(), spec.interval.duration(), world.nonce()),
+            schedule,
             judgement: Judgement::resume(spec.confirm.into(), memory.open, memory.ended),
             readiness: Readiness::Starting,
             told: check.status.clone(),
+            marked: BTreeMap::new(),
+            is_told: true,
+            untold: Announcements::default(),
             world,
             check,
             nodes,
@@ -130,7 +147,7 @@ impl Patrol {
     }
 
     /// Takes a changed spec; a changed status is our own.
-    async fn respec(&mut self, check: Arc<ConnectivityCheck>) {
+    fn respec(&mut self, check: Arc<ConnectivityCheck>) {
         let is_same = check.spec == self.check.spec;
         self.check = check;
         if is_same {
@@ -142,6 +159,7 @@ impl Patrol {
         self.not_before = steady();
         if spec.paused {
             self.readiness = Readiness::Paused;
+            self.leave_nodes();
             for stand in self.stand.take().into_iter().chain(self.coming.take()) {
                 self.leaving.spawn(stand.end());
             }
@@ -151,17 +169,18 @@ impl Patrol {
             }
             self.is_worn = true;
         }
-        self.see_nodes().await;
+        self.see_nodes();
     }
 
-    async fn see_nodes(&mut self) {
+    fn see_nodes(&mut self) {
         let before: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         let nodes = self.nodes.values().map(AsRef::as_ref);
         (self.schedule).see(&candidates(nodes, &self.check.spec), steady());
         let now: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         for left in before.difference(&now) {
+            self.world.observer.gone(left);
             let transitions = self.judgement.forget(left, wall());
-            self.report(&transitions).await;
+            self.report(&transitions);
         }
     }
 
@@ -187,8 +206,16 @@ impl Patrol {
             return true;
         };
         let is_over = self.expiry().is_some_and(|at| at <= steady());
-        let mut seated = self.schedule.nodes().iter().take(MAX_NODES);
-        is_over || self.is_worn || seated.any(|node| !stand.nodes.contains(node))
+        is_over
+            || self.is_worn
+            || self.schedule.wants_to_sit(self.is_idle)
+            || !self.has_agents(stand)
+    }
+
+    /// Whether all who are to have agents have those of this stand.
+    fn has_agents(&self, stand: &Stand) -> bool {
+        let mut seated = self.schedule.seated();
+        seated.all(|node| stand.nodes.contains(node))
     }
 
     /// Places the agents of the next epoch.
@@ -214,7 +241,8 @@ impl Patrol {
                 return;
             }
         };
-        let seated = self.schedule.nodes().iter();
+        self.schedule.sit();
+        let seated = self.schedule.seated();
         let nodes = seated
             .filter_map(|node| self.nodes.get(node))
             .map(AsRef::as_ref);
@@ -253,19 +281,25 @@ impl Patrol {
     fn probe_if_due(&mut self) {
         let now = steady();
         let is_due = self.schedule.next_at().is_some_and(|at| at <= now);
-        let Some(stand) = self.stand.as_ref().filter(|_| self.is_idle && is_due) else {
+        if !self.is_idle || !is_due {
+            return;
+        }
+        let Some(mut stand) = self.stand.take() else {
             return;
         };
-        let pairs = if self.coming.is_some() {
-            self.schedule.repeat(now)
-        } else {
+        let pairs = if self.coming.is_none() && self.has_agents(&stand) {
             self.schedule.begin(now)
+        } else {
+            let mut pairs = stand.asked.clone();
+            self.schedule.repeat(&mut pairs, now);
+            pairs
         };
         self.is_idle = false;
         stand.again(pairs);
+        self.stand = Some(stand);
     }
 
-    async fn hear(&mut self, run: &str, told: Told) {
+    fn hear(&mut self, run: &str, told: Told) {
         let is_of = |stand: &Option<Stand>| stand.as_ref().is_some_and(|stand| stand.run == run);
         let is_coming = is_of(&self.coming);
         if !is_coming && !is_of(&self.stand) {
@@ -278,9 +312,11 @@ impl Patrol {
                     let old = std::mem::replace(&mut self.stand, self.coming.take());
                     self.leaving.extend(old.map(Stand::end));
                     self.pause = FIRST_PAUSE;
+                    let seated = self.stand.as_ref().map(|stand| &stand.nodes);
+                    self.judgement.look_at(seated.unwrap_or(&BTreeSet::new()));
                 }
                 self.is_idle = true;
-                self.judge(&cycle).await;
+                self.judge(*cycle);
             }
             Told::Ended(why) => {
                 if is_coming {
@@ -295,15 +331,19 @@ impl Patrol {
         while self.leaving.try_join_next().is_some() {}
     }
 
-    async fn judge(&mut self, cycle: &Cycle) {
-        let Cycle { matrix, report } = cycle;
+    fn judge(&mut self, mut cycle: Cycle) {
         self.readiness = Readiness::Probing;
-        let failed = report.agents.iter().filter(|agent| agent.failed.is_some());
-        let seated: BTreeSet<&NodeName> = self.schedule.nodes().iter().collect();
-        let missed: Vec<&str> = failed
-            .filter(|agent| seated.contains(&agent.node))
-            .map(|agent| agent.pod.as_str())
-            .collect();
+        // Who has left while it was probed is not told of again.
+        let known: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
+        cycle.keep(&known);
+        let mut look = Look::of(&cycle.report);
+        look.keep(&known);
+        let Cycle { matrix, report } = &cycle;
+        let failed = matrix
+            .agents
+            .iter()
+            .filter(|(_, known)| known.failed.is_some());
+        let missed: Vec<&str> = failed.map(|(agent, _)| agent.pod.as_str()).collect();
         if !missed.is_empty() && !self.is_worn {
             tracing::warn!(
                 check = self.check.name_any(),
@@ -314,9 +354,14 @@ impl Patrol {
             self.not_before = steady() + self.pause;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
-        let transitions = self.judgement.see(&Look::of(report), wall());
+        if let Some(stand) = &self.stand {
+            self.schedule.cover(&stand.asked, &look.measured());
+        }
+        let transitions = self.judgement.see(&look, wall());
         let suspects: Vec<NodePair> = self.judgement.suspected().map(NodePath::pair).collect();
         self.schedule.suspect(suspects, steady());
+        self.schedule
+            .watch(self.judgement.open().iter().filter_map(Outage::example));
         self.world.observer.observe(&Round {
             check: &self.check.name_any(),
             matrix,
@@ -325,50 +370,17 @@ impl Patrol {
             transitions: &transitions,
             coverage: self.schedule.coverage(),
         });
-        self.report(&transitions).await;
+        self.report(&transitions);
     }
 
-    /// Says aloud what has changed.
-    async fn report(&self, transitions: &[Transition]) {
-        for notice in transitions.iter().flat_map(notices) {
-            tracing::info!(
-                check = self.check.name_any(),
-                reason = notice.reason,
-                note = notice.note,
-                "transition"
-            );
-            let told = (self.world.teller).event(&self.check, &self.nodes, notice);
-            if let Err(error) = told.await {
-                tracing::warn!(%error, "an Event is lost");
-            }
-        }
-    }
-
-    /// Writes the status, if it says something else than before. What an earlier controller told holds until this one knows
-    /// better.
-    async fn tell(&mut self) {
-        if self.readiness == Readiness::Starting && self.told.is_some() {
-            return;
-        }
-        let before = self.told.as_ref().map(|told| told.conditions.as_slice());
-        let circumstances = Circumstances {
-            generation: self.check.metadata.generation,
-            readiness: &self.readiness,
-            before: before.unwrap_or_default(),
-            now: wall(),
-        };
-        let status = status(&self.judgement, &self.schedule, circumstances);
-        if self.told.as_ref() == Some(&status) {
-            return;
-        }
-        match self.world.teller.status(&self.check, &status).await {
-            Ok(()) => self.told = Some(status),
-            // The next round tells it.
-            Err(error) => tracing::warn!(%error, "the status is out of date"),
-        }
-    }
-
+    /// Removes all agents. Where the check has gone, nothing is told of its nodes any more; where the controller ends, its last
+    /// figures are still to be sent.
     async fn end(mut self) {
+        if !*self.world.stop.borrow() {
+            self.leave_nodes();
+            self.schedule.see(&[], steady());
+            self.unmark_nodes().await;
+        }
         for stand in self.stand.take().into_iter().chain(self.coming.take()) {
             self.leaving.spawn(stand.end());
         }

@@ -26,6 +26,8 @@ pub(super) struct Stand {
     pub(super) nodes: BTreeSet<NodeName>,
     /// When they were placed.
     pub(super) since: Timestamp,
+    /// The pairs that they were asked to probe last.
+    pub(super) asked: BTreeSet<NodePair>,
     again: UnboundedSender<BTreeSet<NodePair>>,
     task: JoinHandle<()>,
 }
@@ -63,6 +65,17 @@ impl Cycle {
             report,
         }
     }
+
+    /// Leaves out of its figures what is of other nodes.
+    pub(super) fn keep(&mut self, nodes: &BTreeSet<NodeName>) {
+        let Matrix { paths, agents, .. } = &mut self.matrix;
+        agents.retain(|agent, _| nodes.contains(&agent.node));
+        paths.retain(|_, evidence| {
+            let server = evidence.path.server.as_ref();
+            let mut ends = std::iter::once(&evidence.path.client).chain(server);
+            ends.all(|end| nodes.contains(&end.node))
+        });
+    }
 }
 
 impl Stand {
@@ -78,7 +91,7 @@ impl Stand {
         let run = spec.run.clone();
         let nodes = spec.selected.iter().cloned().collect();
         let driver = Driver {
-            run: Run::standing(spec, pairs),
+            run: Run::standing(spec, pairs.clone()),
             name: run.clone(),
             began: wall(),
             told,
@@ -87,13 +100,15 @@ impl Stand {
             run,
             nodes,
             since: steady(),
+            asked: pairs,
             again,
             task: tokio::spawn(driver.drive(connection, setting, asked)),
         }
     }
 
     /// Probes these pairs, once it stands.
-    pub(super) fn again(&self, pairs: BTreeSet<NodePair>) {
+    pub(super) fn again(&mut self, pairs: BTreeSet<NodePair>) {
+        self.asked.clone_from(&pairs);
         // One that has ended has told so.
         drop(self.again.send(pairs));
     }

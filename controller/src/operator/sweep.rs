@@ -1,4 +1,4 @@
-//! What controllers that died have left: removed before anything is placed anew.
+//! What controllers that died have left: removed before anything is placed anew, or told.
 
 use std::time::Duration;
 
@@ -7,6 +7,9 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use tokio::time::sleep;
 
+use super::nodes::Nodes;
+use super::teller::Teller;
+use crate::canary::condition;
 use crate::connection::Connection;
 use crate::labels;
 
@@ -29,5 +32,17 @@ pub(super) async fn sweep(connection: &Connection, check: &str) {
             Err(error) => tracing::warn!(%error, "earlier agents are still there"),
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// Takes back the conditions of nodes, where no check wants any.
+pub(super) async fn sweep_conditions(teller: Teller, nodes: Nodes) {
+    let marked = nodes
+        .iter()
+        .filter(|(_, node)| condition::of(node).is_some());
+    for (node, _) in marked {
+        if let Err(error) = teller.unmark(node).await {
+            tracing::warn!(%error, "a condition that nobody keeps up is still there");
+        }
     }
 }

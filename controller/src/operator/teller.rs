@@ -1,19 +1,21 @@
-//! What a check tells back: its status by server-side apply, and Events on transitions.
+//! What a check tells back: its status and conditions of nodes by server-side apply, and Events on transitions.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, ObjectReference};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Resource as _, ResourceExt as _};
-
+use prober_core::topology::NodeName;
 use serde_json::json;
 
+use super::announcing::Announcement;
 use super::nodes::Nodes;
 use crate::answer::AnswerError;
-use crate::canary::events::{About, Notice};
+use crate::canary::condition::SERVICE_CONNECTIVITY;
+use crate::canary::events::About;
+use crate::clock::micro;
 use crate::connection::Connection;
 use crate::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
 
@@ -69,18 +71,57 @@ impl Teller {
             .map(drop)
     }
 
-    /// Reports one Event.
+    /// Tells a node its condition. Only that field is written: whoever writes the node's other conditions is not met.
+    pub(super) async fn mark(
+        &self,
+        node: &NodeName,
+        condition: &NodeCondition,
+    ) -> Result<(), AnswerError> {
+        self.node_status(node, json!({"conditions": [condition]}))
+            .await
+    }
+
+    /// Takes the condition back: what its manager does not apply any more goes.
+    ///
+    /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>
+    pub(super) async fn unmark(&self, node: &NodeName) -> Result<(), AnswerError> {
+        self.node_status(node, json!({})).await
+    }
+
+    async fn node_status(
+        &self,
+        node: &NodeName,
+        status: serde_json::Value,
+    ) -> Result<(), AnswerError> {
+        let api: Api<Node> = Api::all(self.connection.client.clone());
+        let patch = Patch::Apply(json!({
+            "apiVersion": Node::api_version(&()),
+            "kind": Node::kind(&()),
+            "metadata": {"name": node.as_str()},
+            "status": status,
+        }));
+        let params = PatchParams::apply(CONTROLLER).force();
+        let request = api.patch_status(node.as_str(), &params, &patch);
+        let task = format!("write the condition {SERVICE_CONNECTIVITY} of the Node {node}");
+        (self.connection)
+            .ask_within(PATIENCE, &task, request)
+            .await
+            .map(drop)
+    }
+
+    /// Reports one Event; one that is there already was reported before, by a request whose answer was lost.
     pub(super) async fn event(
         &self,
         check: &ConnectivityCheck,
         nodes: &Nodes,
-        notice: Notice,
+        announcement: &Announcement,
     ) -> Result<(), AnswerError> {
+        let Announcement { notice, at, nonce } = announcement;
         let check = check.object_ref(&());
-        let (regarding, related) = match notice.about {
+        let (regarding, related) = match &notice.about {
             About::Check => (check, None),
             About::Node(node) => {
-                let known = nodes.get(&node);
+                let known = nodes.get(node);
                 let regarding = ObjectReference {
                     api_version: Some("v1".to_owned()),
                     kind: Some("Node".to_owned()),
@@ -91,17 +132,17 @@ impl Teller {
                 (regarding, Some(check))
             }
         };
-        let mut note = notice.note;
+        let mut note = notice.note.clone();
         note.truncate(note.floor_char_boundary(LONGEST_NOTE));
         let subject = regarding.name.clone().unwrap_or_default();
         let event = Event {
             metadata: ObjectMeta {
                 // Transitions are rare, and each is another: none is counted with one before.
-                generate_name: Some(format!("{subject}-")),
+                name: Some(format!("{subject}.{nonce:016x}")),
                 namespace: Some(NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
-            event_time: Some(MicroTime(jiff::Timestamp::now())),
+            event_time: Some(micro(*at)),
             type_: Some(notice.weight.as_str().to_owned()),
             reason: Some(notice.reason.to_owned()),
             note: Some(note),
@@ -115,9 +156,13 @@ impl Teller {
         let api: Api<Event> = Api::namespaced(self.connection.client.clone(), NAMESPACE);
         let task = format!("report the Event {}", notice.reason);
         let params = PostParams::default();
-        (self.connection)
-            .ask_within(PATIENCE, &task, api.create(&params, &event))
-            .await
-            .map(drop)
+        let request = async {
+            match api.create(&params, &event).await {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        (self.connection).ask_within(PATIENCE, &task, request).await
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use prober_core::diagnosis::Confidence;
+use prober_core::pairing::NodePair;
 use prober_core::report::CauseName;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
@@ -152,6 +153,15 @@ impl Outage {
             before,
             outage: self.clone(),
         })
+    }
+
+    /// A pair whose probes tell whether it lasts; `None` where nothing is known of where it is.
+    pub fn example(&self) -> Option<NodePair> {
+        let own = |node: &NodeName| (node.clone(), node.clone());
+        match self.paths.first() {
+            Some(path) => Some(path.pair()),
+            None => self.blame.node.as_ref().map(own),
+        }
     }
 
     /// Whether a node has part in it: the node where it is; or, where it is on no single one, each end of its paths.

@@ -321,6 +321,52 @@ fn any_look() -> impl Strategy<Value = Look> {
     })
 }
 
+fn nodes(names: &[&str]) -> BTreeSet<NodeName> {
+    names.iter().map(|name| node(name)).collect()
+}
+
+#[test]
+fn an_outage_whose_node_has_no_agents_any_more_stays_as_it_was_seen_and_ends_when_it_is_seen_to() {
+    let mut judgement = Judgement::new(RULE);
+    judgement.see(&founding(Confidence::Proven), at(10));
+    judgement.see(&founding(Confidence::Proven), at(11));
+    judgement.look_at(&nodes(&["b", "c"]));
+    let elsewhere = look([(path("b", "c", Route::ClusterIp), Seen::Healthy)]);
+    for second in 20..30 {
+        assert_eq!(judgement.see(&elsewhere, at(second)), []);
+    }
+    assert_eq!(judgement.open().len(), 1);
+    let example = judgement.open()[0].example();
+    assert_eq!(example, Some((node("a"), node("a"))));
+    judgement.look_at(&nodes(&["a", "c"]));
+    judgement.see(&round(Seen::Healthy, vec![]), at(40));
+    judgement.see(&round(Seen::Healthy, vec![]), at(41));
+    assert!(judgement.open().is_empty());
+}
+
+#[test]
+fn an_outage_of_many_paths_ends_by_those_that_are_still_looked_at() {
+    let mut judgement = Judgement::new(RULE);
+    let broken = ["b", "c", "d"].map(|server| path("a", server, Route::PodIp));
+    let failing = Look {
+        findings: vec![finding(
+            Some(Cause::RouteMissing),
+            Confidence::Proven,
+            Some("a"),
+            &broken,
+        )],
+        ..look(broken.clone().map(|path| (path, Seen::Failing)))
+    };
+    judgement.see(&failing, at(10));
+    judgement.see(&failing, at(11));
+    assert_eq!(judgement.open()[0].paths.len(), 3);
+    judgement.look_at(&nodes(&["a", "b", "x"]));
+    let mended = look([(broken[0].clone(), Seen::Healthy)]);
+    judgement.see(&mended, at(20));
+    judgement.see(&mended, at(21));
+    assert!(judgement.open().is_empty());
+}
+
 proptest! {
     #[test]
     fn what_is_opened_is_closed_once_and_nothing_else_is(looks in proptest::collection::vec(any_look(), 1..40)) {

@@ -30,8 +30,18 @@ fn schedule(pairs: usize) -> Schedule {
     let budget = Budget {
         peers: 3,
         pairs: NonZeroUsize::new(pairs).unwrap(),
+        seats: NonZeroUsize::new(64).unwrap(),
     };
     Schedule::new(budget, INTERVAL, 7)
+}
+
+fn begin(schedule: &mut Schedule, seconds: u64) -> BTreeSet<NodePair> {
+    if schedule.seated().next().is_none() || schedule.wants_to_sit(true) {
+        schedule.sit();
+    }
+    let pairs = schedule.begin(at(seconds));
+    schedule.cover(&pairs, &pairs);
+    pairs
 }
 
 #[test]
@@ -46,7 +56,7 @@ fn the_first_round_begins_at_once_and_covers_a_small_cluster() {
     let mut schedule = schedule(400);
     schedule.see(&candidates(3), at(5));
     assert_eq!(schedule.next_at(), Some(at(5)));
-    assert_eq!(schedule.begin(at(5)).len(), 9);
+    assert_eq!(begin(&mut schedule, 5).len(), 9);
     let expected = Coverage {
         pairs: 9,
         total: 9,
@@ -59,10 +69,10 @@ fn the_first_round_begins_at_once_and_covers_a_small_cluster() {
 fn a_node_that_joins_does_not_wait_for_its_turn() {
     let mut schedule = schedule(400);
     schedule.see(&candidates(3), at(0));
-    schedule.begin(at(0));
+    begin(&mut schedule, 0);
     schedule.see(&candidates(4), at(1));
     assert_eq!(schedule.next_at(), Some(at(1)));
-    assert!(schedule.begin(at(1)).contains(&(node(3), node(3))));
+    assert!(begin(&mut schedule, 1).contains(&(node(3), node(3))));
 }
 
 #[test]
@@ -73,7 +83,7 @@ fn nodes_that_cannot_be_probed_are_skipped_and_said() {
     nodes[2].skipped = Some(Skip::NotReady);
     nodes[3].skipped = Some(Skip::Tainted("dedicated".to_owned()));
     schedule.see(&nodes, at(0));
-    assert_eq!(schedule.begin(at(0)), [(node(0), node(0))].into());
+    assert_eq!(begin(&mut schedule, 0), [(node(0), node(0))].into());
     let told: Vec<String> = schedule
         .skipped()
         .iter()
@@ -96,7 +106,7 @@ fn a_node_that_comes_back_is_probed_at_once() {
     let mut without = all.clone();
     without[2].skipped = Some(Skip::NotReady);
     schedule.see(&all, at(0));
-    schedule.begin(at(0));
+    begin(&mut schedule, 0);
     schedule.see(&without, at(1));
     assert_ne!(schedule.next_at(), Some(at(1)));
     schedule.see(&all, at(2));
@@ -108,12 +118,12 @@ fn suspects_are_looked_at_again_soon_and_once() {
     let mut schedule = schedule(4);
     schedule.see(&candidates(9), at(0));
     for _ in 0..9 {
-        schedule.begin(at(0));
+        begin(&mut schedule, 0);
     }
     let suspect = (node(8), node(2));
     schedule.suspect([suspect.clone()], at(3));
     assert_eq!(schedule.next_at(), Some(at(4)));
-    assert!(schedule.begin(at(4)).contains(&suspect));
+    assert!(begin(&mut schedule, 4).contains(&suspect));
     assert!(schedule.suspected.is_empty());
 }
 
@@ -121,10 +131,56 @@ fn suspects_are_looked_at_again_soon_and_once() {
 fn who_is_not_there_is_never_suspected() {
     let mut schedule = schedule(4);
     schedule.see(&candidates(2), at(0));
-    schedule.begin(at(0));
+    begin(&mut schedule, 0);
     schedule.suspect([(node(0), node(7))], at(1));
     assert!(schedule.suspected.is_empty());
     assert_ne!(schedule.next_at(), Some(at(2)));
+}
+
+#[test]
+fn those_who_sit_go_on_until_nothing_is_suspected_and_whoever_fails_keeps_a_seat() {
+    let mut schedule = schedule(400);
+    schedule.see(&candidates(1_000), at(0));
+    begin(&mut schedule, 0);
+    let before: Vec<NodeName> = schedule.seated().cloned().collect();
+    let failing = (before[0].clone(), before[1].clone());
+    while !schedule.wants_to_sit(true) {
+        schedule.begin(at(1));
+    }
+    assert!(!schedule.wants_to_sit(false));
+    schedule.suspect([failing.clone()], at(2));
+    assert!(!schedule.wants_to_sit(true));
+    schedule.watch([failing.clone()]);
+    assert!(schedule.begin(at(3)).contains(&failing));
+    assert!(schedule.wants_to_sit(true));
+    assert!(begin(&mut schedule, 4).contains(&failing));
+    let stayed: Vec<&NodeName> = schedule
+        .seated()
+        .filter(|node| before.contains(node))
+        .collect();
+    assert_eq!(stayed, [&failing.0, &failing.1]);
+}
+
+#[test]
+fn of_a_thousand_nodes_coverage_counts_what_was_probed_and_the_cycle_what_is_promised() {
+    let mut schedule = schedule(400);
+    schedule.see(&candidates(1_000), at(0));
+    let pairs = begin(&mut schedule, 0);
+    let coverage = schedule.coverage();
+    assert_eq!((coverage.pairs, coverage.total), (pairs.len(), 1_000_000));
+    // 42 benches of 24 nodes: 21 tables of 16 rounds, 840 of 8, and 10 s to place the agents of each.
+    let seconds = (21 * 16 + 840 * 8) * 10 + 861 * 10;
+    assert_eq!(coverage.cycle, Duration::from_secs(seconds));
+}
+
+#[test]
+fn a_round_without_results_covers_nothing() {
+    let mut schedule = schedule(400);
+    schedule.see(&candidates(3), at(0));
+    schedule.sit();
+    let pairs = schedule.begin(at(0));
+    schedule.cover(&pairs, &BTreeSet::new());
+    assert_eq!(schedule.coverage().pairs, 0);
 }
 
 proptest! {
@@ -133,7 +189,7 @@ proptest! {
         let mut schedule = schedule(9);
         schedule.random = Random::new(seed);
         schedule.see(&candidates(3), at(0));
-        schedule.begin(at(100));
+        begin(&mut schedule, 100);
         let step = schedule.next_at().unwrap().since(at(100));
         prop_assert!(step >= INTERVAL * 9 / 10 && step <= INTERVAL * 11 / 10, "{step:?}");
     }
@@ -144,7 +200,7 @@ proptest! {
         schedule.see(&candidates(n), at(0));
         for i in 0..4 {
             schedule.suspect((0..suspects).map(|j| (node(j % n), node((j * 3) % n))), at(i));
-            prop_assert!(schedule.begin(at(i)).len() <= most);
+            prop_assert!(begin(&mut schedule, i).len() <= most);
         }
     }
 }

@@ -24,6 +24,7 @@ fn schedule(skipped: usize) -> Schedule {
     let budget = Budget {
         peers: 3,
         pairs: NonZeroUsize::new(400).unwrap(),
+        seats: NonZeroUsize::new(64).unwrap(),
     };
     let mut schedule = Schedule::new(budget, Duration::from_secs(10), 1);
     let candidates: Vec<Candidate> = (0..skipped + 2)
@@ -34,7 +35,9 @@ fn schedule(skipped: usize) -> Schedule {
         })
         .collect();
     schedule.see(&candidates, at(0));
-    schedule.begin(at(0));
+    schedule.sit();
+    let pairs = schedule.begin(at(0));
+    schedule.cover(&pairs, &pairs);
     schedule
 }
 
@@ -195,4 +198,32 @@ fn a_check_that_does_not_probe_says_nothing_of_health() {
             ("Healthy", "Unknown", "NotProbed")
         ]
     );
+}
+
+#[test]
+fn a_cycle_of_centuries_is_told_as_the_longest_that_can_be_written() {
+    let budget = Budget {
+        peers: 1,
+        pairs: NonZeroUsize::new(2).unwrap(),
+        seats: NonZeroUsize::new(64).unwrap(),
+    };
+    let mut schedule = Schedule::new(budget, Duration::from_hours(1), 1);
+    let candidates: Vec<Candidate> = (0..5_000)
+        .map(|i| Candidate {
+            node: NodeName::new(format!("node-{i:04}")),
+            zone: String::new(),
+            skipped: None,
+        })
+        .collect();
+    schedule.see(&candidates, at(0));
+    let circumstances = Circumstances {
+        generation: None,
+        readiness: &Readiness::Probing,
+        before: &[],
+        now: at(0),
+    };
+    let told = status(&Judgement::new(Rule::new(2, 3)), &schedule, circumstances);
+    let cycle = told.coverage.unwrap().cycle;
+    assert_eq!(cycle.to_string(), "999999h");
+    assert_eq!(cycle.to_string().parse(), Ok(cycle));
 }

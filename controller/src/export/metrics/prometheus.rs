@@ -19,9 +19,9 @@ use crate::export::trace::network_type;
 /// How the figures are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
-    /// OpenMetrics text: classic histograms.
+    /// OpenMetrics text: classic histograms, coarser ones.
     Text,
-    /// Prometheus' protocol buffers: native histograms beside the classic ones.
+    /// Prometheus' protocol buffers: native histograms.
     Protobuf,
 }
 
@@ -49,7 +49,7 @@ impl Exposition {
 /// Writes all figures; fails only where a name is none.
 pub fn expose(metrics: &Arc<Metrics>, exposition: Exposition) -> Result<Vec<u8>, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Table(Arc::clone(metrics))));
+    registry.register_collector(Box::new(Table(Arc::clone(metrics), exposition)));
     match exposition {
         Exposition::Text => {
             let mut written = String::new();
@@ -63,21 +63,25 @@ pub fn expose(metrics: &Arc<Metrics>, exposition: Exposition) -> Result<Vec<u8>,
 }
 
 #[derive(Debug)]
-struct Table(Arc<Metrics>);
+struct Table(Arc<Metrics>, Exposition);
 
 impl Collector for Table {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         // Of one moment, and written when nobody waits for them any more.
         let figures = self.0.figures().clone();
-        durations(&figures, &mut encoder)?;
+        durations(&figures, self.1, &mut encoder)?;
         handshakes(&figures, &mut encoder)?;
         healths(&figures, &mut encoder)?;
-        first_connectivity(&figures, &mut encoder)?;
+        first_connectivity(&figures, self.1, &mut encoder)?;
         whole(&figures, &mut encoder)
     }
 }
 
-fn durations(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn durations(
+    figures: &Figures,
+    exposition: Exposition,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
     let mut family = encoder.encode_descriptor(
         "prober_handshake_duration",
         "How long handshakes took, from the first SYN to the answer",
@@ -85,13 +89,27 @@ fn durations(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
         MetricType::Histogram,
     )?;
     for (name, node) in &figures.nodes {
-        for (Kind { way, outcome }, histogram) in &node.durations {
-            let labels = [
-                &labels(name, *way)[..],
-                &[("prober_outcome", outcome.as_str())],
-            ]
-            .concat();
-            histogram.encode(family.encode_family(&labels.as_slice())?)?;
+        match exposition {
+            Exposition::Text => {
+                for ((scope, outcome), histogram) in &node.coarse {
+                    let labels = [
+                        ("k8s_node_name", name.as_str()),
+                        ("prober_peer_scope", scope.as_str()),
+                        ("prober_outcome", outcome.as_str()),
+                    ];
+                    histogram.encode(family.encode_family(&labels)?)?;
+                }
+            }
+            Exposition::Protobuf => {
+                for (Kind { way, outcome }, histogram) in &node.durations {
+                    let labels = [
+                        &labels(name, *way)[..],
+                        &[("prober_outcome", outcome.as_str())],
+                    ]
+                    .concat();
+                    histogram.encode(family.encode_family(&labels.as_slice())?)?;
+                }
+            }
         }
     }
     Ok(())
@@ -150,19 +168,31 @@ fn healths(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     Ok(())
 }
 
-fn first_connectivity(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn first_connectivity(
+    figures: &Figures,
+    exposition: Exposition,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
     let mut family = encoder.encode_descriptor(
         "prober_agent_first_connectivity_duration",
         "From the start of an agent to its first established handshake",
         Some(&Unit::Seconds),
         MetricType::Histogram,
     )?;
-    for (name, node) in &figures.nodes {
-        if let Some(histogram) = &node.first_connectivity {
-            histogram.encode(family.encode_family(&[("k8s_node_name", name.as_str())])?)?;
+    match exposition {
+        Exposition::Text => match &figures.first_connectivity {
+            Some(histogram) => histogram.encode(family),
+            None => Ok(()),
+        },
+        Exposition::Protobuf => {
+            for (name, node) in &figures.nodes {
+                if let Some(histogram) = &node.first_connectivity {
+                    histogram.encode(family.encode_family(&[("k8s_node_name", name.as_str())])?)?;
+                }
+            }
+            Ok(())
         }
     }
-    Ok(())
 }
 
 fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -170,7 +200,7 @@ fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result 
         let unit = Unit::Other("ratio".to_owned());
         let share = encoder.encode_descriptor(
             "prober_coverage",
-            "The share of pairs of nodes that were probed in the present cycle",
+            "The share of pairs of nodes that were probed within the last cycle",
             Some(&unit),
             MetricType::Gauge,
         )?;

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use super::*;
 
-const SCOPES: [Scope; 3] = [Scope::SameNode, Scope::CrossNode, Scope::Any];
-
 /// Where servers may stand, by route.
 fn ways() -> Vec<Way> {
     let mut ways = Vec::new();
@@ -94,6 +92,56 @@ fn a_healthy_node_costs_what_the_budget_says() {
     metrics.node(&node, true);
     metrics.first_connectivity(&node, Duration::from_secs(2));
     assert_eq!(metrics.series(), 47);
+    assert_eq!(lines(&Arc::new(metrics), &node), 51);
+}
+
+/// Lines of text that tell of a node.
+fn lines(metrics: &Arc<Metrics>, node: &NodeName) -> usize {
+    let text = String::from_utf8(expose(metrics, Exposition::Text).unwrap()).unwrap();
+    text.lines()
+        .filter(|line| line.contains(node.as_str()))
+        .count()
+}
+
+#[test]
+fn a_node_has_no_more_lines_of_text_than_the_budget_however_often_it_is_probed() {
+    let metrics = Arc::new(Metrics::default());
+    let node = NodeName::new("node-1");
+    storm(&metrics, &node, 1);
+    assert_eq!(lines(&metrics, &node), LINES_PER_NODE);
+    storm(&metrics, &node, 2);
+    assert_eq!(lines(&metrics, &node), LINES_PER_NODE);
+    metrics.gone(&node);
+    assert_eq!(lines(&metrics, &node), 0);
+}
+
+#[test]
+fn five_thousand_healthy_nodes_are_a_scrape_of_some_thirty_megabytes() {
+    let metrics = Arc::new(Metrics::default());
+    let node = NodeName::new("ip-10-0-100-100.eu-central-1.compute.internal");
+    let of_default = [
+        Route::PodIp,
+        Route::ClusterIp,
+        Route::ClusterIpAny,
+        Route::ProberLocal,
+        Route::Hairpin,
+    ];
+    for way in ways() {
+        if way.family == Family::Ipv4 && of_default.contains(&way.route) {
+            let outcome = OutcomeKind::Established;
+            metrics.handshake(
+                &node,
+                Kind { way, outcome },
+                None,
+                Some(Duration::from_micros(200)),
+            );
+            metrics.path(&node, way, true);
+        }
+    }
+    metrics.node(&node, true);
+    assert_eq!(lines(&metrics, &node), 36);
+    let size = expose(&metrics, Exposition::Text).unwrap().len();
+    assert!(size * 5_000 < 35_000_000, "{size} bytes");
 }
 
 #[test]

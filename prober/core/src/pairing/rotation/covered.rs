@@ -1,0 +1,103 @@
+//! Which ordered pairs gave a result the last time that it was their turn: a square of bits, one side a seat of the ring each.
+
+/// The square. Rows are as long as they need to be: of thousands of nodes most pairs wait for days.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Covered {
+    rows: Vec<Vec<u64>>,
+    count: usize,
+}
+
+impl Covered {
+    /// A seat is added at the end.
+    pub(super) fn push(&mut self) {
+        self.rows.push(Vec::new());
+    }
+
+    /// A seat is given to whoever sits last.
+    pub(super) fn swap_remove(&mut self, seat: usize) {
+        let last = self.rows.len().saturating_sub(1);
+        for other in 0..self.rows.len() {
+            let moved = self.get(other, last);
+            self.set(other, last, false);
+            self.set(other, seat, moved && seat != last);
+        }
+        if seat < self.rows.len() {
+            let left = self.rows.swap_remove(seat);
+            self.count -= ones(&left);
+        }
+    }
+
+    /// Notes how it went when it was this pair's turn.
+    pub(super) fn set(&mut self, client: usize, server: usize, gave_result: bool) {
+        if self.get(client, server) == gave_result {
+            return;
+        }
+        let Some(row) = self.rows.get_mut(client) else {
+            return;
+        };
+        let (word, bit) = (server / 64, 1 << (server % 64));
+        if row.len() <= word {
+            row.resize(word + 1, 0);
+        }
+        if let Some(word) = row.get_mut(word) {
+            *word ^= bit;
+        }
+        if gave_result {
+            self.count += 1;
+        } else {
+            self.count -= 1;
+        }
+    }
+
+    /// How many pairs gave a result.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn get(&self, client: usize, server: usize) -> bool {
+        let word = self.rows.get(client).and_then(|row| row.get(server / 64));
+        word.is_some_and(|word| word >> (server % 64) & 1 == 1)
+    }
+}
+
+fn ones(row: &[u64]) -> usize {
+    row.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whoever_leaves_takes_the_own_pairs_along_and_nobody_elses(
+            n in 1_usize..140,
+            pairs in proptest::collection::btree_set((0_usize..140, 0_usize..140), 0..60),
+            leaves in 0_usize..140,
+        ) {
+            let leaves = leaves % n;
+            let mut covered = Covered::default();
+            let mut names: Vec<usize> = (0..n).collect();
+            names.iter().for_each(|_| covered.push());
+            let pairs: BTreeSet<_> = pairs.into_iter().filter(|(a, b)| a.max(b) < &n).collect();
+            for (client, server) in &pairs {
+                covered.set(*client, *server, true);
+                covered.set(*client, *server, true);
+            }
+            prop_assert_eq!(covered.count(), pairs.len());
+            covered.swap_remove(leaves);
+            names.swap_remove(leaves);
+            for (i, client) in names.iter().enumerate() {
+                for (j, server) in names.iter().enumerate() {
+                    prop_assert_eq!(covered.get(i, j), pairs.contains(&(*client, *server)));
+                }
+            }
+            let left = pairs.iter().filter(|(a, b)| *a != leaves && *b != leaves).count();
+            prop_assert_eq!(covered.count(), left);
+        }
+    }
+}

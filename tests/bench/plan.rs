@@ -1,0 +1,70 @@
+//! How long it takes to plan a round of thousands of nodes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use prober_core::pairing::rotation::{Budget, Rotation};
+use prober_core::topology::NodeName;
+
+/// Zones that the nodes are in.
+const ZONES: usize = 3;
+
+/// What it took, at the longest of some rounds.
+#[derive(Debug)]
+pub(crate) struct Planning {
+    nodes: usize,
+    /// To take the nodes as they are, seat who is next, and pick the pairs of the first round.
+    first: Duration,
+    /// The same with every later round, a node joining or leaving each time.
+    later: Duration,
+}
+
+impl fmt::Display for Planning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |length: Duration| length.as_secs_f64() * 1e3;
+        write!(
+            f,
+            "{} nodes: first {:.1} ms, later {:.1} ms",
+            self.nodes,
+            millis(self.first),
+            millis(self.later)
+        )
+    }
+}
+
+/// Plans a hundred rounds with the default budget of a check.
+pub(crate) fn measure(nodes: NonZeroUsize) -> Planning {
+    let of = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+    let budget = Budget {
+        peers: 3,
+        pairs: of(400),
+        seats: of(64),
+    };
+    let all = (0..=nodes.get()).map(|number| {
+        let name = format!("ip-10-0-{}-{}.internal", number / 256, number % 256);
+        (NodeName::new(name), format!("zone-{}", number % ZONES))
+    });
+    let all: BTreeMap<NodeName, String> = all.collect();
+    let mut without_last = all.clone();
+    without_last.pop_last();
+    let mut rotation = Rotation::default();
+    let mut took = (0..100).map(|round: usize| {
+        let present = if round % 2 == 0 { &without_last } else { &all };
+        let begun = Instant::now();
+        rotation.seat(present);
+        if round == 0 || rotation.is_spent() || rotation.is_awaited() {
+            rotation.sit(budget, &[]);
+        }
+        let pairs = rotation.next_pairs(budget, usize::MAX);
+        rotation.see(&pairs, &pairs);
+        std::hint::black_box(rotation.rounds(budget));
+        begun.elapsed()
+    });
+    Planning {
+        nodes: nodes.get(),
+        first: took.next().unwrap_or_default(),
+        later: took.max().unwrap_or_default(),
+    }
+}

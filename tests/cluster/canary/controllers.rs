@@ -1,0 +1,253 @@
+//! Controllers that run beside the cluster, as its service account and each with a token of its own: what they ask of the
+//! API server is what a pod's would, signals reach them, and the API server's audit log tells them apart.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use libtest_mimic::Failed;
+
+use super::{Canary, NAMESPACE};
+use crate::harness::wait_until;
+
+/// The program out of the controller's image.
+pub(super) fn unpacked(folder: &Path) -> Result<PathBuf, Failed> {
+    let layer = Command::new("tar")
+        .args(["--extract", "--to-stdout", "layer.tar", "--file"])
+        .arg(folder.join("prober-controller.tar"))
+        .stderr(Stdio::inherit())
+        .output()?;
+    let archive = folder.join("controller-layer.tar");
+    fs::write(&archive, layer.stdout)?;
+    let unpacked = Command::new("tar")
+        .args(["--extract", "--file"])
+        .arg(&archive)
+        .arg("--directory")
+        .arg(folder)
+        .status()?;
+    fs::remove_file(archive)?;
+    if !unpacked.success() {
+        return Err("the controller's image has no program".into());
+    }
+    Ok(folder.join("prober-controller"))
+}
+
+/// One controller.
+pub(super) struct Controller<'a> {
+    canary: &'a Canary,
+    pub(super) name: String,
+    process: Child,
+    /// How the audit log calls its token.
+    credential: String,
+    /// Where it answers for its metrics.
+    pub(super) address: String,
+    _folder: tempfile::TempDir,
+    log: PathBuf,
+}
+
+/// A request, as the audit log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// When it came in, as the log writes it.
+    pub(super) at: String,
+    pub(super) verb: String,
+    pub(super) group: String,
+    /// With its subresource: `pods/log`.
+    pub(super) resource: String,
+    pub(super) namespace: String,
+    pub(super) code: u64,
+}
+
+impl Request {
+    pub(super) fn is_write(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+}
+
+impl Canary {
+    /// Starts one, with arguments and variables beside the usual ones.
+    pub(super) fn controller(
+        &self,
+        name: &str,
+        image: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Controller<'_>, Failed> {
+        let folder = tempfile::tempdir()?;
+        let token = self.token()?;
+        let credential = self.credential(&token)?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        fs::write(&kubeconfig, self.cluster.kubeconfig(&token)?)?;
+        let log = folder.path().join("log");
+        // Nothing else listens in that network.
+        static PORT: AtomicU16 = AtomicU16::new(9_100);
+        let address = format!("127.0.0.1:{}", PORT.fetch_add(1, Ordering::Relaxed));
+        let process = (self.cluster)
+            .command(&self.program)
+            .args(["--namespace", NAMESPACE, "--image", image])
+            .args(["--pod-name", name, "--metrics-address", &address])
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log)?)
+            .spawn()?;
+        Ok(Controller {
+            canary: self,
+            name: name.to_owned(),
+            process,
+            credential,
+            address,
+            _folder: folder,
+            log,
+        })
+    }
+
+    /// The usual one.
+    pub(super) fn plain(&self, name: &str) -> Result<Controller<'_>, Failed> {
+        self.controller(name, AGENT, &[])
+    }
+
+    /// A token of the controllers' service account.
+    pub(super) fn token(&self) -> Result<String, Failed> {
+        let account = ["create", "token", "prober-controller", "-n", NAMESPACE];
+        let token = self.cluster.kubectl(&account)?;
+        Ok(token.trim().to_owned())
+    }
+
+    fn credential(&self, token: &str) -> Result<String, Failed> {
+        let path =
+            "jsonpath={.status.userInfo.extra.authentication\\.kubernetes\\.io/credential-id[0]}";
+        let token = format!("--token={token}");
+        (self.cluster).kubectl(&[&token, "auth", "whoami", "-o", path])
+    }
+
+    /// Gives the Lease back for one that is dead, so that the next need not wait until it has run out.
+    pub(super) fn free_the_lease(&self) -> Result<(), Failed> {
+        let nobody = r#"{"spec": {"holderIdentity": ""}}"#;
+        let lease = "lease/prober-controller";
+        self.cluster
+            .kubectl(&[
+                "patch",
+                lease,
+                "-n",
+                NAMESPACE,
+                "--type=merge",
+                "-p",
+                nobody,
+            ])
+            .map(drop)
+    }
+}
+
+/// The agents' image.
+pub(super) const AGENT: &str = "prober.dev/prober-agent:0.1.0";
+
+impl Controller<'_> {
+    /// Waits until it leads.
+    pub(super) fn leads(&self) -> Result<(), Failed> {
+        wait_until(&format!("{} leads", self.name), || {
+            Ok(self
+                .canary
+                .holder()?
+                .starts_with(&format!("{}_", self.name)))
+        })
+        .map_err(|failed| self.explained(&failed))
+    }
+
+    /// A failure, with the end of what it wrote.
+    pub(super) fn explained(&self, failed: &Failed) -> Failed {
+        let log = self.log();
+        let end: Vec<&str> = log.lines().rev().take(30).collect();
+        let end: Vec<&str> = end.into_iter().rev().collect();
+        format!(
+            "{}\n{} wrote:\n{}",
+            failed.message().unwrap_or_default(),
+            self.name,
+            end.join("\n")
+        )
+        .into()
+    }
+
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(super) fn signal(&self, signal: &str) -> Result<(), Failed> {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status()?;
+        if sent.success() {
+            return Ok(());
+        }
+        Err(format!("{} takes no signal {signal}", self.name).into())
+    }
+
+    /// As SIGKILL does it: nothing is said to anybody.
+    pub(super) fn kill(&mut self) -> Result<(), Failed> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    pub(super) fn ends(&mut self) -> Result<(), Failed> {
+        let name = self.name.clone();
+        wait_until(&format!("{name} ends"), || {
+            Ok(self.process.try_wait()?.is_some())
+        })
+    }
+
+    /// Tells it to end, and waits.
+    pub(super) fn end(&mut self) -> Result<(), Failed> {
+        self.signal("-TERM")?;
+        self.ends()
+    }
+
+    /// What it occupies, in MiB.
+    pub(super) fn memory(&self) -> Result<u64, Failed> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        let kib: u64 = number.ok_or("no VmRSS")?.parse()?;
+        Ok(kib / 1024)
+    }
+
+    /// What it answers a scraper.
+    pub(super) fn metrics(&self) -> Result<String, Failed> {
+        let server = format!("--server=http://{}", self.address);
+        (self.canary.cluster).kubectl(&[&server, "get", "--raw", "/metrics"])
+    }
+
+    /// Its requests so far, as the API server wrote them down.
+    pub(super) fn requests(&self) -> Result<Vec<Request>, Failed> {
+        let log = self.canary.cluster.audit()?;
+        let mut requests = Vec::new();
+        for line in log.lines().filter(|line| line.contains(&self.credential)) {
+            // The last line may be half written.
+            let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else {
+                continue;
+            };
+            let of = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let object = &event["objectRef"];
+            let (resource, part) = (of(&object["resource"]), of(&object["subresource"]));
+            let slash = if part.is_empty() { "" } else { "/" };
+            requests.push(Request {
+                at: of(&event["requestReceivedTimestamp"]),
+                verb: of(&event["verb"]),
+                group: of(&object["apiGroup"]),
+                resource: format!("{resource}{slash}{part}"),
+                namespace: of(&object["namespace"]),
+                code: event["responseStatus"]["code"].as_u64().unwrap_or_default(),
+            });
+        }
+        Ok(requests)
+    }
+}
+
+impl Drop for Controller<'_> {
+    fn drop(&mut self) {
+        // A test that failed left it.
+        drop(self.kill());
+    }
+}

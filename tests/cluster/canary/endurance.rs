@@ -1,0 +1,286 @@
+//! What a canary outlives: its own death at any moment, a leader that sleeps, an API server that goes, a Collector that is away.
+
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use libtest_mimic::{Failed, Trial};
+use prober_core::random::Random;
+
+use super::backends::{Backends, COLLECTOR};
+use super::controllers::{AGENT, Controller};
+use super::{Canary, trial};
+use crate::harness::wait_until;
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "a canary that is killed twenty times loses no outage, tells none twice, and leaves no agent",
+            killed,
+        ),
+        trial(
+            "a leader that was frozen does nothing when it wakes",
+            frozen,
+        ),
+        trial(
+            "a leader that is deleted with its pod has a successor",
+            deleted,
+        ),
+        trial("a canary outlives its API server", api_server),
+        trial(
+            "a canary outlives its Collector, in bounded memory",
+            collector_away,
+        ),
+    ]
+}
+
+/// How often.
+const KILLS: u64 = 20;
+
+fn killed(canary: &Canary) -> Result<(), Failed> {
+    canary.scale(0)?;
+    canary.hush()?;
+    canary.check("default", "{interval: 2s}")?;
+    let mut controller = canary.plain("killed-0")?;
+    canary.is_well("default")?;
+    let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
+    fails_by_it(canary)?;
+    let since = canary.ask("{.status.failing[0].since}")?;
+
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    println!("moments by seed {seed}");
+    let mut random = Random::new(seed);
+    for turn in 1..=KILLS {
+        // A random moment is what this is about: placing, probing, telling, waiting.
+        sleep(Duration::from_millis(random.bits() % 7_000));
+        controller.kill()?;
+        canary.free_the_lease()?;
+        controller = canary.plain(&format!("killed-{turn}"))?;
+        controller.leads()?;
+        let now = canary.ask("{.status.failing[0].since}")?;
+        if now != since {
+            let lost = format!("after {turn} kills the outage is since '{now}', not '{since}'");
+            return Err(controller.explained(&lost.into()));
+        }
+    }
+    one_run_is_left(canary, &controller)?;
+    same_outage(canary, &since)?;
+    fault.heal()?;
+    canary.is_well("default")?;
+    let outages = canary.ask("{range .status.outages[*]}{.start} {.cause}{\"\\n\"}{end}")?;
+    if outages.trim() != format!("{since} bridge-netfilter-off") {
+        return Err(format!("outages are {outages}").into());
+    }
+    wait_until("the end is told once", || {
+        Ok(canary.told("Node node-1 ConnectivityRestored")? == 1)
+    })?;
+    controller.end()?;
+    wait_until("a controller that ends takes its agents along", || {
+        Ok(canary.runs("default")?.is_empty())
+    })?;
+    canary.forget(&["default"])?;
+    canary.scale(2)
+}
+
+/// Every object that is there belongs to one run.
+fn one_run_is_left(canary: &Canary, controller: &Controller<'_>) -> Result<(), Failed> {
+    // The first round of the last controller is over: nothing is on its way.
+    wait_until("agents of one run are left", || {
+        let ready = canary.ask("{.status.conditions[?(@.type==\"Ready\")].status}")?;
+        Ok(ready == "True" && canary.runs("default")?.len() == 1)
+    })
+    .map_err(|failed| controller.explained(&failed))
+}
+
+/// What was told of the outage since then was told once.
+fn same_outage(canary: &Canary, since: &str) -> Result<(), Failed> {
+    let now = canary.ask("{.status.failing[*].since}")?;
+    let events = canary.events()?;
+    let lost = canary.told("Node node-1 ConnectivityLost")?;
+    let restored = canary.told("Node node-1 ConnectivityRestored")?;
+    if now == since && (lost, restored) == (1, 0) {
+        return Ok(());
+    }
+    Err(format!("the outage is since '{now}', not '{since}', and these are told: {events}").into())
+}
+
+fn fails_by_it(canary: &Canary) -> Result<(), Failed> {
+    wait_until("the founding fault is told", || {
+        let headline = canary.ask("{.status.headline}")?;
+        Ok(headline == "node-1: bridge-netfilter-off (proven)"
+            && canary.told("Node node-1 ConnectivityLost")? == 1)
+    })
+}
+
+/// A leader sleeps for longer than its Lease, another takes over, the first one wakes: what it asks of the API server
+/// from then on changes nothing.
+fn frozen(canary: &Canary) -> Result<(), Failed> {
+    canary.scale(0)?;
+    canary.hush()?;
+    canary.check("default", "{interval: 1s, probeDeadline: 500ms}")?;
+    let mut sleeper = canary.plain("sleeper-0")?;
+    canary.is_well("default")?;
+    let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
+    fails_by_it(canary)?;
+    let since = canary.ask("{.status.failing[0].since}")?;
+    for turn in 1..=3 {
+        let heir = canary.plain(&format!("sleeper-{turn}"))?;
+        sleeper.signal("-STOP")?;
+        heir.leads()?;
+        wait_until("the heir has agents of its own", || {
+            Ok(heir
+                .metrics()?
+                .contains("prober_agents{prober_agent_state=\"running\"} "))
+        })?;
+        let woken = canary.now()?;
+        sleeper.signal("-CONT")?;
+        sleeper
+            .ends()
+            .map_err(|failed| sleeper.explained(&failed))?;
+        let log = sleeper.log();
+        if !log.contains("so another controller may act: this one ends") {
+            return Err(sleeper.explained(&"it does not say why it ended".into()));
+        }
+        let after = sleeper.requests()?.into_iter();
+        let acts: Vec<_> = after
+            .filter(|request| request.at > woken && request.is_write())
+            .collect();
+        if !acts.is_empty() {
+            return Err(sleeper.explained(&format!("it acted after {woken}: {acts:?}").into()));
+        }
+        sleeper = heir;
+    }
+    one_run_is_left(canary, &sleeper)?;
+    same_outage(canary, &since)?;
+    fault.heal()?;
+    canary.is_well("default")?;
+    sleeper.end()?;
+    canary.forget(&["default"])?;
+    canary.scale(2)
+}
+
+fn deleted(canary: &Canary) -> Result<(), Failed> {
+    canary.hush()?;
+    canary.check("default", "{interval: 2s}")?;
+    canary.is_well("default")?;
+    let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
+    fails_by_it(canary)?;
+    let since = canary.ask("{.status.failing[0].since}")?;
+    let holder = canary.holder()?;
+    let pod = holder.split('_').next().unwrap_or_default();
+    canary.cluster.kubectl(&[
+        "delete",
+        "pod",
+        "-n",
+        super::NAMESPACE,
+        pod,
+        "--force",
+        "--grace-period=0",
+    ])?;
+    wait_until("another one leads", || {
+        let now = canary.holder()?;
+        Ok(!now.is_empty() && now != holder)
+    })?;
+    wait_until("its agents are the only ones", || {
+        Ok(canary.runs("default")?.len() == 1)
+    })?;
+    same_outage(canary, &since)?;
+    fault.heal()?;
+    canary.is_well("default")?;
+    canary.forget(&["default"])
+}
+
+fn api_server(canary: &Canary) -> Result<(), Failed> {
+    canary.hush()?;
+    canary.check("default", "{interval: 2s}")?;
+    canary.is_well("default")?;
+    let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
+    fails_by_it(canary)?;
+    let since = canary.ask("{.status.failing[0].since}")?;
+
+    // It goes at once, and comes back at once.
+    canary.cluster.control_plane(&["kill", "apiserver"])?;
+    let answers = || Ok(canary.cluster.kubectl(&["get", "--raw", "/readyz"]).is_ok());
+    wait_until("the API server is back", answers)?;
+    wait_until("somebody leads", || {
+        Ok(!canary.holder()?.is_empty() && canary.runs("default")?.len() == 1)
+    })?;
+    same_outage(canary, &since)?;
+
+    // It hangs for longer than anybody may lead without it.
+    canary.cluster.control_plane(&["pause", "apiserver"])?;
+    sleep(Duration::from_secs(20));
+    canary.cluster.control_plane(&["resume", "apiserver"])?;
+    wait_until("the API server is back", answers)?;
+    let before = canary.ask("{.status.coverage}")?;
+    wait_until("agents of one run are left", || {
+        Ok(canary.runs("default")?.len() == 1)
+    })?;
+    same_outage(canary, &since).map_err(|failed| {
+        let said = failed.message().unwrap_or_default();
+        Failed::from(format!("{said} (coverage was {before})"))
+    })?;
+    // Whoever leads by now still sees, and tells.
+    fault.heal()?;
+    canary.is_well("default")?;
+    wait_until("the end is told once", || {
+        Ok(canary.told("Node node-1 ConnectivityRestored")? == 1)
+    })?;
+    canary.forget(&["default"])
+}
+
+/// Traces wait for a Collector that is away; nothing is dropped while there is room, and probing goes on.
+fn collector_away(canary: &Canary) -> Result<(), Failed> {
+    canary.scale(0)?;
+    canary.hush()?;
+    let mut backends = Backends::start(canary)?;
+    canary.check("default", "{interval: 2s}")?;
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+    ];
+    let mut controller = canary.controller("exporting", AGENT, &variables)?;
+    canary.is_well("default")?;
+    let before = controller.memory()?;
+    backends.stop_collector()?;
+    let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
+    fails_by_it(canary)?;
+    let rounds = established(&controller)?;
+    wait_until("probing goes on", || {
+        Ok(established(&controller)? > rounds + 200)
+    })?;
+    let meanwhile = controller.memory()?;
+    println!("memory: {before} MiB with a Collector, {meanwhile} MiB after a while without");
+    if meanwhile > before + 30 {
+        return Err(format!("it has grown from {before} MiB to {meanwhile} MiB").into());
+    }
+    backends.start_collector()?;
+    wait_until("the trace arrives after all", || {
+        Ok(!backends
+            .traces("bridge-netfilter-off", "node-1")?
+            .is_empty())
+    })
+    .map_err(|failed| controller.explained(&failed))?;
+    if !controller
+        .metrics()?
+        .contains("prober_export_dropped_total 0")
+    {
+        return Err("spans were dropped although there was room".into());
+    }
+    fault.heal()?;
+    canary.is_well("default")?;
+    controller.end()?;
+    canary.forget(&["default"])?;
+    canary.scale(2)
+}
+
+/// Handshakes that went well so far.
+fn established(controller: &Controller<'_>) -> Result<u64, Failed> {
+    let metrics = controller.metrics()?;
+    let counts = metrics.lines().filter(|line| {
+        line.starts_with("prober_handshakes_total{")
+            && line.contains("prober_outcome=\"established\"")
+    });
+    Ok(counts
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum())
+}

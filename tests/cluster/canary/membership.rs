@@ -1,0 +1,239 @@
+//! Nodes that leave, come back, or come back broken; checks that pause, stand beside each other, and renew their agents.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Failed, Trial};
+
+use super::controllers::Controller;
+use super::{Canary, trial};
+use crate::harness::wait_until;
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "a node that leaves is no outage, and one that joins is probed at once",
+            leave_and_join,
+        ),
+        trial(
+            "a node that boots without its switch is told of at once",
+            boots_broken,
+        ),
+        trial(
+            "a paused check probes nothing, and goes on where it was",
+            paused,
+        ),
+        trial("two checks at once leave each other alone", two_checks),
+        trial(
+            "agents are replaced at the end of their time, and nothing fails",
+            replaced,
+        ),
+    ]
+}
+
+const SPEC: &str = "{interval: 2s}";
+
+/// What a test of this file stands on: one controller beside the cluster, and a check.
+fn with_controller(
+    canary: &Canary,
+    test: impl FnOnce(&Controller<'_>) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    canary.scale(0)?;
+    canary.hush()?;
+    canary.check("default", SPEC)?;
+    let mut controller = canary.plain("single")?;
+    canary
+        .is_well("default")
+        .and_then(|()| test(&controller))
+        .map_err(|failed| controller.explained(&failed))?;
+    controller.end()?;
+    canary.forget(&["default"])?;
+    canary.scale(2)
+}
+
+fn nothing_was_told(canary: &Canary) -> Result<(), Failed> {
+    let events = canary.events()?;
+    if events.is_empty() {
+        return Ok(());
+    }
+    Err(format!("something was told: {events}").into())
+}
+
+/// Handshakes of clients on a node that went well, so far.
+fn established_from(controller: &Controller<'_>, node: &str) -> Result<u64, Failed> {
+    let metrics = controller.metrics()?;
+    let node = format!("k8s_node_name=\"{node}\"");
+    let counts = metrics.lines().filter(|line| {
+        line.starts_with("prober_handshakes_total{")
+            && line.contains(&node)
+            && line.contains("prober_outcome=\"established\"")
+    });
+    Ok(counts
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum())
+}
+
+/// Waits until a node has said since then that it is Ready: what it said before it went is not believed.
+fn is_ready(canary: &Canary, node: &str, since: &str) -> Result<(), Failed> {
+    let ready = "jsonpath={range .status.conditions[?(@.type==\"Ready\")]}{.status} {.lastHeartbeatTime}{end}";
+    wait_until(&format!("{node} is Ready"), || {
+        let node = ["get", "node", node, "--ignore-not-found", "-o", ready];
+        let said = canary.cluster.kubectl(&node)?;
+        Ok(said
+            .split_once(' ')
+            .is_some_and(|(is_ready, at)| is_ready == "True" && at > since))
+    })
+}
+
+/// How long a verdict may take after a node is Ready.
+const PROMPT: Duration = Duration::from_secs(15);
+
+fn prompt(what: &str, ready: Instant) {
+    let after = ready.elapsed();
+    let word = if after <= PROMPT { "within" } else { "BEYOND" };
+    println!("node Ready to {what}: {after:.1?} ({word} 15 s)");
+}
+
+fn leave_and_join(canary: &Canary) -> Result<(), Failed> {
+    with_controller(canary, |controller| {
+        let cluster = &canary.cluster;
+        wait_until("all pairs are covered", || {
+            Ok(canary.ask("{.status.coverage.share}")? == "9/9")
+        })?;
+        cluster.kubectl(&["cordon", "node-3"])?;
+        wait_until("it is skipped", || {
+            let skipped = canary.ask("{.status.skippedNodes[*].node}")?;
+            Ok(skipped == "node-3" && canary.ask("{.status.coverage.share}")? == "4/4")
+        })?;
+        println!(
+            "skipped: {}",
+            canary.ask("{.status.skippedNodes[*].reason}")?
+        );
+        cluster.kubectl(&["delete", "node", "node-3"])?;
+        cluster.node(&["stop", "node-3"])?;
+        wait_until("nothing is left of it", || {
+            Ok(canary
+                .ask("{.status.skippedNodes}")?
+                .trim_matches(['[', ']'])
+                .is_empty())
+        })?;
+        nothing_was_told(canary)?;
+
+        let before = established_from(controller, "node-3")?;
+        let boot = canary.now()?;
+        cluster.node(&["boot", "node-3"])?;
+        is_ready(canary, "node-3", &boot)?;
+        let ready = Instant::now();
+        wait_until("its verdict is exported", || {
+            Ok(established_from(controller, "node-3")? > before)
+        })?;
+        prompt("verdict on /metrics", ready);
+        wait_until("all pairs are covered", || {
+            Ok(canary.ask("{.status.coverage.share}")? == "9/9")
+        })?;
+        canary.is_well("default")?;
+        nothing_was_told(canary)
+    })
+}
+
+fn boots_broken(canary: &Canary) -> Result<(), Failed> {
+    with_controller(canary, |controller| {
+        let cluster = &canary.cluster;
+        cluster.node(&["stop", "node-2"])?;
+        let boot = canary.now()?;
+        cluster.node(&["boot", "node-2", "--without-bridge-netfilter"])?;
+        is_ready(canary, "node-2", &boot)?;
+        let ready = Instant::now();
+        let cause = "prober_handshakes_total{k8s_node_name=\"node-2\",prober_outcome=\"mismatched\",prober_cause=\"bridge-netfilter-off\"}";
+        wait_until("its cause is exported", || {
+            Ok(controller.metrics()?.contains(cause))
+        })?;
+        prompt("cause on /metrics", ready);
+        wait_until("its verdict is told", || {
+            let failing = canary.ask("{range .status.failing[*]}{.node} {.cause}{\"\\n\"}{end}")?;
+            Ok(failing.trim() == "node-2 bridge-netfilter-off")
+        })?;
+        prompt("status", ready);
+        cluster.on_node(
+            "node-2",
+            &[
+                "sysctl",
+                "-qw",
+                "net.bridge.bridge-nf-call-iptables=1",
+                "net.bridge.bridge-nf-call-ip6tables=1",
+            ],
+        )?;
+        canary.is_well("default")
+    })
+}
+
+fn paused(canary: &Canary) -> Result<(), Failed> {
+    with_controller(canary, |_| {
+        let covered = canary.ask("{.status.coverage.share}")?;
+        canary.check("default", "{interval: 2s, paused: true}")?;
+        canary.wait_for(
+            "default",
+            "it says that it is paused",
+            &[("Ready", "False"), ("Healthy", "Unknown")],
+        )?;
+        let reason = canary.ask("{.status.conditions[?(@.type==\"Ready\")].reason}")?;
+        if reason != "Paused" {
+            return Err(format!("it is not ready since {reason}; covered were {covered}").into());
+        }
+        canary.has_no_agents_of("default")?;
+        canary.check("default", SPEC)?;
+        canary.is_well("default")?;
+        nothing_was_told(canary)
+    })
+}
+
+fn two_checks(canary: &Canary) -> Result<(), Failed> {
+    with_controller(canary, |_| {
+        canary.check(
+            "other",
+            "{interval: 2s, nodeSelector: {kubernetes.io/hostname: node-1}, routes: [cluster-ip]}",
+        )?;
+        canary.is_well("other")?;
+        let share = canary.ask_of("other", "{.status.coverage.share}")?;
+        if share != "1/1" {
+            return Err(format!("it covers {share}").into());
+        }
+        let before = canary.runs("default")?;
+        let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
+        for check in ["default", "other"] {
+            canary.wait_for(check, "each tells the fault", &[("Healthy", "False")])?;
+        }
+        fault.heal()?;
+        for check in ["default", "other"] {
+            canary.is_well(check)?;
+        }
+        canary.forget(&["other"])?;
+        if canary.runs("default")? != before {
+            return Err("the agents of the first were touched".into());
+        }
+        canary.is_well("default")
+    })
+}
+
+fn replaced(canary: &Canary) -> Result<(), Failed> {
+    with_controller(canary, |_| {
+        canary.check("default", "{interval: 2s, agentLifetime: 1m}")?;
+        wait_until("agents are of one run", || {
+            Ok(canary.runs("default")?.len() == 1)
+        })?;
+        let mut known = canary.runs("default")?;
+        let mut replacements = 0;
+        wait_until("they were replaced twice", || {
+            let now = canary.runs("default")?;
+            if now.is_empty() {
+                return Err("nobody probes".into());
+            }
+            if now.len() == 1 && now != known {
+                replacements += 1;
+                known = now;
+            }
+            Ok(replacements == 2)
+        })?;
+        canary.is_well("default")?;
+        nothing_was_told(canary)
+    })
+}
