@@ -38,7 +38,6 @@ const KILLS: u64 = 20;
 
 fn killed(canary: &Canary) -> Result<(), Failed> {
     canary.scale(0)?;
-    canary.hush()?;
     canary.check("default", "{interval: 2s}")?;
     let mut controller = canary.plain("killed-0")?;
     canary.is_well("default")?;
@@ -77,8 +76,7 @@ fn killed(canary: &Canary) -> Result<(), Failed> {
     wait_until("a controller that ends takes its agents along", || {
         Ok(canary.runs("default")?.is_empty())
     })?;
-    canary.forget(&["default"])?;
-    canary.scale(2)
+    Ok(())
 }
 
 /// Every object that is there belongs to one run.
@@ -115,7 +113,6 @@ fn fails_by_it(canary: &Canary) -> Result<(), Failed> {
 /// from then on changes nothing.
 fn frozen(canary: &Canary) -> Result<(), Failed> {
     canary.scale(0)?;
-    canary.hush()?;
     canary.check("default", "{interval: 1s, probeDeadline: 500ms}")?;
     let mut sleeper = canary.plain("sleeper-0")?;
     canary.is_well("default")?;
@@ -154,12 +151,10 @@ fn frozen(canary: &Canary) -> Result<(), Failed> {
     fault.heal()?;
     canary.is_well("default")?;
     sleeper.end()?;
-    canary.forget(&["default"])?;
-    canary.scale(2)
+    Ok(())
 }
 
 fn deleted(canary: &Canary) -> Result<(), Failed> {
-    canary.hush()?;
     canary.check("default", "{interval: 2s}")?;
     canary.is_well("default")?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
@@ -185,12 +180,10 @@ fn deleted(canary: &Canary) -> Result<(), Failed> {
     })?;
     same_outage(canary, &since)?;
     fault.heal()?;
-    canary.is_well("default")?;
-    canary.forget(&["default"])
+    canary.is_well("default")
 }
 
 fn api_server(canary: &Canary) -> Result<(), Failed> {
-    canary.hush()?;
     canary.check("default", "{interval: 2s}")?;
     canary.is_well("default")?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
@@ -231,7 +224,6 @@ fn api_server(canary: &Canary) -> Result<(), Failed> {
 /// Traces wait for a Collector that is away; nothing is dropped while there is room, and probing goes on.
 fn collector_away(canary: &Canary) -> Result<(), Failed> {
     canary.scale(0)?;
-    canary.hush()?;
     let mut backends = Backends::start(canary)?;
     canary.check("default", "{interval: 2s}")?;
     let variables = [
@@ -269,8 +261,7 @@ fn collector_away(canary: &Canary) -> Result<(), Failed> {
     fault.heal()?;
     canary.is_well("default")?;
     controller.end()?;
-    canary.forget(&["default"])?;
-    canary.scale(2)
+    Ok(())
 }
 
 /// Handshakes that went well so far.
