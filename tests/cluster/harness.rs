@@ -88,6 +88,8 @@ pub(crate) fn on(
         let cluster = Cluster::shared(shape)?;
         test(&cluster).map_err(|failed| {
             let message = failed.message().unwrap_or("it failed");
+            // All failures are told at the end, which may be far.
+            eprintln!("{message}");
             Failed::from(format!("{message}\n\n{}", cluster.story()))
         })
     })

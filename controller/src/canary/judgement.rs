@@ -32,7 +32,7 @@ pub struct Judgement {
     voices: BTreeMap<NodeName, History>,
     open: Vec<Outage>,
     ended: Vec<Outage>,
-    /// How many looks are left in which what an earlier controller knew may be seen again.
+    /// How many looks are left in which what an earlier controller knew may be seen again. One that saw nothing is none.
     grace: u8,
 }
 
@@ -113,7 +113,10 @@ impl Judgement {
         for finding in &look.findings {
             self.blame(finding);
         }
-        self.grace = self.grace.saturating_sub(1);
+        let mut resumed = self.open.iter().filter(|outage| outage.is_resumed());
+        if resumed.all(|outage| look.settles(outage.blame.node.as_ref())) {
+            self.grace = self.grace.saturating_sub(1);
+        }
         self.settle(now, Ending::Recovered)
     }
 
@@ -206,7 +209,7 @@ impl Judgement {
             lasting.push(outage);
         }
         for mut outage in adrift {
-            if self.grace > 0 && outage.paths.is_empty() && outage.blame.what != What::AgentSilent {
+            if self.grace > 0 && outage.is_resumed() {
                 lasting.push(outage);
                 continue;
             }

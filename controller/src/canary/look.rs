@@ -114,6 +114,17 @@ impl NodePath {
 }
 
 impl Look {
+    /// Whether it says how a node does: one of its paths was looked at, and of none it is unclear. `None`: any node.
+    pub(super) fn settles(&self, node: Option<&NodeName>) -> bool {
+        let mut of_node = (self.paths.iter())
+            .filter(|(path, _)| {
+                node.is_none_or(|node| path.client == *node || path.server.as_ref() == Some(node))
+            })
+            .map(|(_, seen)| seen)
+            .peekable();
+        of_node.peek().is_some() && of_node.all(|seen| !matches!(seen, Seen::Inconclusive(_)))
+    }
+
     /// What a report says of its round.
     pub fn of(report: &Report) -> Self {
         let starved: BTreeSet<&str> = report

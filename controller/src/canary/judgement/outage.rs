@@ -164,6 +164,14 @@ impl Outage {
         }
     }
 
+    /// Whether it is known from an earlier controller alone, which told no paths.
+    pub(super) fn is_resumed(&self) -> bool {
+        match self.blame.what {
+            What::Cause(_) => self.paths.is_empty(),
+            What::AgentSilent => false,
+        }
+    }
+
     /// Whether a node has part in it: the node where it is; or, where it is on no single one, each end of its paths.
     pub fn touches(&self, node: &NodeName) -> bool {
         match &self.blame.node {

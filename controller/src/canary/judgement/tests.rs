@@ -271,6 +271,32 @@ fn a_controller_that_starts_again_neither_loses_nor_repeats_an_outage() {
 }
 
 #[test]
+fn what_an_earlier_controller_knew_ends_only_when_its_node_was_looked_at() {
+    let mut first = Judgement::new(RULE);
+    first.see(&founding(Confidence::Proven), at(10));
+    first.see(&founding(Confidence::Proven), at(11));
+    // A status tells no paths.
+    let mut known = first.open().to_vec();
+    for outage in &mut known {
+        outage.paths.clear();
+    }
+    let mut second = Judgement::resume(RULE, known, vec![]);
+    let unclear = round(Seen::Inconclusive(Doubt::Starved), vec![]);
+    for now in 20..40 {
+        assert_eq!(second.see(&unclear, at(now)), []);
+        assert_eq!(second.see(&Look::default(), at(now)), []);
+    }
+    let well = round(Seen::Healthy, vec![]);
+    let transitions: Vec<Transition> = (40..50)
+        .flat_map(|now| second.see(&well, at(now)))
+        .collect();
+    assert!(
+        matches!(transitions[..], [Transition::Closed(_)]),
+        "{transitions:?}"
+    );
+}
+
+#[test]
 fn a_class_of_paths_that_fails_everywhere_is_no_nodes_fault() {
     let nodes = ["a", "b", "c"];
     let failing: BTreeSet<NodePath> = nodes.map(|name| path(name, name, Route::ClusterIp)).into();
