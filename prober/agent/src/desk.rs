@@ -22,39 +22,16 @@ use crate::news::{News, NewsSender, Progress};
 use crate::order::{Order, RawPlan};
 use owners::{Owned, Owners};
 
+pub(crate) use manner::{Attention, Duty, Loopback};
+
+/// How a desk works.
+mod manner;
 /// Whose the source ports in flight are.
 mod owners;
 
 /// How long results and what was witnessed wait to be told together, and packets that nobody waits for to be looked at:
 /// each telling wakes the main task, each look this thread.
 pub(crate) const GATHER: Duration = Duration::from_millis(250);
-
-/// Whether the desk goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Duty {
-    /// It does.
-    On,
-    /// It was told to stop.
-    Off,
-}
-
-/// How soon packets are to be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attention {
-    /// As they come.
-    Prompt,
-    /// Together: each has its kernel's stamp, and none of them is waited for.
-    Later,
-}
-
-/// Whether packets to a loopback address count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loopback {
-    /// In a pod they say nothing about the network.
-    Ignored,
-    /// On a host they may be what was asked for.
-    Seen,
-}
 
 /// The crafted probes of one plan.
 #[derive(Debug)]

@@ -1,0 +1,28 @@
+//! How a desk works: whether it goes on, how soon it looks at packets, and which of them count.
+
+/// Whether the desk goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// It does.
+    On,
+    /// It was told to stop.
+    Off,
+}
+
+/// How soon packets are to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attention {
+    /// As they come.
+    Prompt,
+    /// Together: each has its kernel's stamp, and none of them is waited for.
+    Later,
+}
+
+/// Whether packets to a loopback address count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loopback {
+    /// In a pod they say nothing about the network.
+    Ignored,
+    /// On a host they may be what was asked for.
+    Seen,
+}
