@@ -33,10 +33,10 @@ impl Said {
             };
             match observation.direction {
                 Direction::Sent if tcp.payload_len > 0 => {
-                    said.until = later(said.until, tcp.seq.add(tcp.payload_len));
+                    said.until = Some(later(said.until, tcp.seq.add(tcp.payload_len)));
                 }
                 Direction::Received if tcp.flags.has(TcpFlags::ACK) => {
-                    said.acknowledged = later(said.acknowledged, tcp.ack);
+                    said.acknowledged = Some(later(said.acknowledged, tcp.ack));
                 }
                 Direction::Sent | Direction::Received | Direction::Overheard => {}
             }
@@ -53,6 +53,6 @@ impl Said {
     }
 }
 
-fn later(one: Option<Seq>, other: Seq) -> Option<Seq> {
-    Some(one.filter(|one| other.is_before(*one)).unwrap_or(other))
+fn later(one: Option<Seq>, other: Seq) -> Seq {
+    one.filter(|one| other.is_before(*one)).unwrap_or(other)
 }
