@@ -181,7 +181,7 @@ route replace {cidr} via {next_hop} dev {device} onlink
     // The tunnel's own address is also the anycast address of all routers on the bridge's network (RFC 4291 2.6.1), and
     // whichever the kernel learns last is the one it does not see: as anycast it would get no packet-too-big. On a node
     // flanneld is there before the first pod's bridge is; here the addresses are made in the background.
-    text += &format!(
+    text.extend([format!(
         "END
 for i in $(seq 500); do
   ip -6 route show table local dev {TUNNEL_V6} | grep -q '^local {network} ' && break
@@ -190,7 +190,7 @@ done
 sysctl -qw net.ipv6.conf.all.forwarding=1
 ",
         network = node.pod_network(Family::Ipv6),
-    );
+    )]);
     for family in [Family::Ipv4, Family::Ipv6] {
         text.extend([format!(
             "{} <<'END'\n{}END\n",
