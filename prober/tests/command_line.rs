@@ -2,6 +2,11 @@
 //!
 //! Whoever builds this test has the program itself, built with the features that all tests share.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a program that does not start fails its test"
+)]
+
 use std::process::{Command, Output};
 
 fn prober(arguments: &[&str]) -> Output {

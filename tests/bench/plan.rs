@@ -51,7 +51,11 @@ pub(crate) fn measure(nodes: NonZeroUsize) -> Planning {
     without_last.pop_last();
     let mut rotation = Rotation::default();
     let mut took = (0..100).map(|round: usize| {
-        let present = if round % 2 == 0 { &without_last } else { &all };
+        let present = if round.is_multiple_of(2) {
+            &without_last
+        } else {
+            &all
+        };
         let begun = Instant::now();
         rotation.seat(present);
         if round == 0 || rotation.is_spent() || rotation.is_awaited() {

@@ -33,30 +33,26 @@ pub(crate) fn essential() -> Vec<Trial> {
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    trials.push(on(
-        USUAL,
-        "a run of one family probes that family alone",
-        one_family,
-    ));
-    trials.push(on(USUAL, "a second Ctrl-C leaves it to the cluster", left));
-    trials.push(on(
-        USUAL,
-        "what a killed run leaves is gone by the deadline",
-        killed,
-    ));
-    trials.push(on(
-        USUAL,
-        "two runs at once do not see each other",
-        two_at_once,
-    ));
-    trials.push(on(USUAL, "kubectl runs the program as its plugin", plugin));
-    trials.push(on(
-        USUAL,
-        "a log that breaks is read again and nothing is lost",
-        resumed,
-    ));
-    trials
+    vec![
+        on(
+            USUAL,
+            "a run of one family probes that family alone",
+            one_family,
+        ),
+        on(USUAL, "a second Ctrl-C leaves it to the cluster", left),
+        on(
+            USUAL,
+            "what a killed run leaves is gone by the deadline",
+            killed,
+        ),
+        on(USUAL, "two runs at once do not see each other", two_at_once),
+        on(USUAL, "kubectl runs the program as its plugin", plugin),
+        on(
+            USUAL,
+            "a log that breaks is read again and nothing is lost",
+            resumed,
+        ),
+    ]
 }
 
 /// The fault of one family is named on its node, proven, and after the fix the same run is clean.

@@ -252,7 +252,12 @@ mod tests {
             match sample {
                 Sample::FirstConnectivity { duration, .. } => first.push(duration),
                 Sample::Failure(_) => traces += 1,
-                other => panic!("{other:?}"),
+                other @ (Sample::Handshake { .. }
+                | Sample::Path { .. }
+                | Sample::Node { .. }
+                | Sample::Gone { .. }
+                | Sample::Coverage { .. }
+                | Sample::Agents { .. }) => panic!("{other:?}"),
             }
         }
         (first, traces)

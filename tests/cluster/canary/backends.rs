@@ -150,7 +150,7 @@ impl<'a> Backends<'a> {
 
     /// The values that a query of Prometheus gives now.
     pub(super) fn query(&self, query: &str) -> Result<Vec<String>, Failed> {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = percent(query);
         let answer = self.get(PROMETHEUS, &format!("/api/v1/query?query={encoded}"))?;
         let result = answer["data"]["result"].as_array();
         Ok((result.into_iter().flatten())
@@ -161,7 +161,7 @@ impl<'a> Backends<'a> {
     /// The traces that Jaeger has of failures with this cause on that node.
     pub(super) fn traces(&self, cause: &str, node: &str) -> Result<Vec<Value>, Failed> {
         let tags = format!("{{\"prober.cause\":\"{cause}\",\"prober.cause.node\":\"{node}\"}}");
-        let encoded: String = tags.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = percent(&tags);
         let path = format!("/api/traces?service=prober-controller&limit=100&tags={encoded}");
         let answer = self.get(JAEGER, &path)?;
         Ok(answer["data"].as_array().cloned().unwrap_or_default())
@@ -225,4 +225,13 @@ impl Canary {
         ])?;
         wait_until("two pods are left", || Ok(self.pods()?.len() == 2))
     }
+}
+
+/// As a part of a URL (RFC 3986 2.1).
+fn percent(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        encoded.extend(["%".to_owned(), format!("{byte:02X}")]);
+    }
+    encoded
 }

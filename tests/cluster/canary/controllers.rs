@@ -59,6 +59,9 @@ pub(super) struct Request {
     pub(super) code: u64,
 }
 
+/// Where the next controller tells its figures: nothing else listens in that network.
+static PORT: AtomicU16 = AtomicU16::new(9_100);
+
 impl Request {
     pub(super) fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch")
@@ -79,8 +82,6 @@ impl Canary {
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, self.cluster.kubeconfig(&token)?)?;
         let log = folder.path().join("log");
-        // Nothing else listens in that network.
-        static PORT: AtomicU16 = AtomicU16::new(9_100);
         let address = format!("127.0.0.1:{}", PORT.fetch_add(1, Ordering::Relaxed));
         let process = (self.cluster)
             .command(&self.program)

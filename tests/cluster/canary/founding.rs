@@ -38,6 +38,9 @@ fn is_told_everywhere(canary: &Canary) -> Result<(), Failed> {
 /// How every figure is asked for in both ways: as scraped, and as it came through the Collector.
 const WAYS: [&str; 2] = [r#"job="scraped""#, r#"job="prober-controller""#];
 
+/// What is asked until it is so.
+type Question<'a> = &'a dyn Fn() -> Result<bool, Failed>;
+
 fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed> {
     let example = file("examples/connectivitycheck.yaml");
     canary.cluster.kubectl(&["apply", "-f", &example])?;
@@ -54,13 +57,13 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     let injected = start.elapsed();
     let mut seen = Vec::new();
-    let questions: [(&str, &dyn Fn() -> Result<bool, Failed>); 4] = [
+    let questions: [(&str, Question<'_>); 4] = [
         ("the cause by a scrape", &|| {
-            let count = format!(r#"prober_handshakes_total{{{},{cause}}} > 0"#, WAYS[0]);
+            let count = format!("prober_handshakes_total{{{},{cause}}} > 0", WAYS[0]);
             Ok(!backends.query(&count)?.is_empty())
         }),
         ("the cause by the Collector", &|| {
-            let count = format!(r#"prober_handshakes_total{{{},{cause}}} > 0"#, WAYS[1]);
+            let count = format!("prober_handshakes_total{{{},{cause}}} > 0", WAYS[1]);
             Ok(!backends.query(&count)?.is_empty())
         }),
         ("the trace in Jaeger", &|| {

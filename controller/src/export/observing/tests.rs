@@ -72,9 +72,11 @@ fn matrix(report: &Report) -> Matrix {
         };
         matrix.paths.insert(id, evidence);
     };
-    let mut fine = OutcomeCounts::default();
-    fine.established = 2;
-    measured(known.id, "node-1-server", known.outcomes.clone(), 1);
+    let fine = OutcomeCounts {
+        established: 2,
+        ..OutcomeCounts::default()
+    };
+    measured(known.id, "node-1-server", known.outcomes, 1);
     measured(ACROSS, "node-2-server", fine, 3);
     for agent in &report.agents {
         let evidence = AgentEvidence {

@@ -82,7 +82,9 @@ mod tests {
             let leaves = leaves % n;
             let mut covered = Covered::default();
             let mut names: Vec<usize> = (0..n).collect();
-            names.iter().for_each(|_| covered.push());
+            for _ in &names {
+                covered.push();
+            }
             let pairs: BTreeSet<_> = pairs.into_iter().filter(|(a, b)| a.max(b) < &n).collect();
             for (client, server) in &pairs {
                 covered.set(*client, *server, true);
