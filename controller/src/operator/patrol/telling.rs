@@ -106,7 +106,7 @@ impl Patrol {
             if self.nodes.contains_key(&node)
                 && let Err(error) = self.world.teller.unmark(&node).await
             {
-                // It is tried again when anything about nodes changes.
+                // The next round tries it again.
                 tracing::warn!(%error, "the conditions of nodes are out of date");
                 return;
             }
