@@ -1,7 +1,7 @@
 //! The nodes that have agents at the same time, and the pairs that they owe each other.
 //!
 //! All pairs across nodes stand in one row made of turns: in a turn no node asks or answers more than one other. A round takes
-//! the next stretch of that row, whole turns where it can: so no node has two pairs more than any other.
+//! the next stretch of that row, whole turns where it can: so where everybody sits no node has two pairs more than any other.
 
 use std::collections::BTreeSet;
 
