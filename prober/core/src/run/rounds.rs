@@ -325,16 +325,17 @@ fn longest(round: &[AgentProbes]) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The pods that a plan probes by their own addresses.
+/// Whom a plan probes by addresses that other nodes answer for: pods by their own, and nodes, whose rules come in their
+/// own time.
 fn greeted(plan: &Plan, matrix: &Matrix) -> Vec<SocketAddr> {
-    let is_direct = |probe: &&ProbePlan| {
-        let path = matrix.paths.get(&probe.path);
-        path.is_some_and(|path| path.path.route == Route::PodIp)
+    let is_greeted = |probe: &&ProbePlan| {
+        let route = matrix.paths.get(&probe.path).map(|path| path.path.route);
+        matches!(route, Some(Route::PodIp | Route::NodePort))
     };
     let targets = plan
         .probes
         .iter()
-        .filter(is_direct)
+        .filter(is_greeted)
         .map(|probe| probe.target);
     targets.collect::<BTreeSet<_>>().into_iter().collect()
 }
