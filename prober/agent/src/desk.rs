@@ -244,6 +244,10 @@ impl Desk {
 
     /// A wait ended so much later than it should have: every plan under way had to wait.
     pub(crate) fn handle_lateness(&self, late: Duration) {
+        // Nearly always it is none: then nobody needs to know which plans are under way.
+        if Progress::of_lateness(late).is_none() {
+            return;
+        }
         for generation in self.owners.generations() {
             self.tell_lateness(generation, late);
         }

@@ -248,9 +248,10 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
             Attention::Prompt => engine.recv(until, &mut sink),
             Attention::Later => engine.gather(until.min(now + GATHER), &mut sink),
         }?;
-        traffic.judge(engine.now());
+        let woken = engine.now();
+        traffic.judge(woken);
         match wake {
-            Wake::Deadline | Wake::Packets => desk.handle_lateness(engine.now().since(until)),
+            Wake::Deadline | Wake::Packets => desk.handle_lateness(woken.since(until)),
             Wake::Called => {}
         }
     }
