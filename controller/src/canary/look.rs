@@ -8,7 +8,8 @@ use prober_core::pairing::NodePair;
 use prober_core::report::{AgentReport, CauseName, Health, PathReport, Report};
 use prober_core::topology::{NodeName, Route, Scope};
 
-/// An agent that was late for its own timers by this much, milliseconds, cannot tell a lost packet from a lost turn.
+/// An agent that was late for its own timers by this much, milliseconds, cannot tell a lost packet from a lost turn. A packet
+/// that did come, from the wrong address or with bad news, it can.
 const STARVED_MS: u64 = 250;
 
 /// A path between nodes, whichever pods are its ends at the moment.
@@ -192,10 +193,14 @@ fn seen(path: &PathReport, starved: &BTreeSet<&str>) -> Seen {
         .into_iter()
         .filter_map(|end| end.pod.as_deref())
         .any(|pod| starved.contains(pod));
+    // An agent without its turns misses packets; it makes none up.
+    let is_told_wrong = path.outcomes.mismatched + path.outcomes.unreachable > 0;
     match path.health {
         Health::Healthy => Seen::Healthy,
         Health::NotProbed => Seen::Inconclusive(Doubt::Unprobed),
-        Health::Late | Health::Failing if is_starved => Seen::Inconclusive(Doubt::Starved),
+        Health::Late | Health::Failing if is_starved && !is_told_wrong => {
+            Seen::Inconclusive(Doubt::Starved)
+        }
         Health::Failing if path.outcomes.established == 0 && path.outcomes.total() > 1 => {
             Seen::Dead
         }

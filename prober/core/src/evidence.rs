@@ -1,5 +1,8 @@
 //! What a whole run knows: both ends of each probe, joined, and what nodes and agents say.
 
+/// Whether the way carried what was said.
+mod talk;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -8,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Hello, Ladder, OutcomeCounts, Witness};
 use crate::facts::{Counters, NodeFacts};
 use crate::latency::Latency;
-use crate::observation::{Echo, EngineKind, Exchange, OutcomeKind, ProbeResult, Tier};
+use crate::observation::{Banner, EngineKind, OutcomeKind, ProbeResult, Tier};
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
 /// Everything that a diagnosis may look at.
@@ -193,18 +196,15 @@ impl PathEvidence {
         let total = self.total();
         total.outcomes.total() > 0
             && total.first_syn_success == total.outcomes.total()
-            && self
-                .probes
-                .iter()
-                .all(|probe| match &probe.client.exchange {
-                    Exchange::NotTried => true,
-                    Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => false,
-                    Exchange::Greeted { banner, echo } => {
-                        !matches!(echo, Echo::Stalled { .. })
-                            && (self.path.server.as_ref())
-                                .is_none_or(|server| server.pod == banner.pod)
-                    }
-                })
+            && (self.probes.iter()).all(|probe| {
+                let banner = probe.client.exchange.banner();
+                probe.is_carried() && !banner.is_some_and(|banner| self.is_of_another(banner))
+            })
+    }
+
+    /// Whether a banner comes from another pod than the path's server.
+    pub fn is_of_another(&self, banner: &Banner) -> bool {
+        (self.path.server.as_ref()).is_some_and(|server| server.pod != banner.pod)
     }
 
     /// The outcome that says most about what is wrong; `None` where no probe has ended yet.

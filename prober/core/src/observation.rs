@@ -191,6 +191,16 @@ pub enum Exchange {
     },
 }
 
+impl Exchange {
+    /// The banner, where one came.
+    pub const fn banner(&self) -> Option<&Banner> {
+        match self {
+            Self::Greeted { banner, .. } => Some(banner),
+            Self::NotTried | Self::NoBanner | Self::Foreign | Self::Reset => None,
+        }
+    }
+}
+
 /// What came of the bulk echo that finds MTU black holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

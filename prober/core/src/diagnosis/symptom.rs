@@ -3,14 +3,12 @@
 
 use std::net::SocketAddr;
 
-use crate::evidence::{PathEvidence, Source};
+use crate::evidence::{Evidence, PathEvidence, Source};
 use crate::family::Family;
-use crate::observation::{Direction, Echo, Exchange, Outcome, ProbeResult};
+use crate::observation::{Direction, Exchange, Outcome, ProbeResult};
 use crate::topology::{AgentId, PathId, Route};
 use crate::wire::Unreachable;
 
-/// Whether the way or a process held up a talk.
-mod talk;
 /// From probes to units.
 mod unit;
 
@@ -176,12 +174,13 @@ pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
 pub(crate) fn symptom(
     source: Source,
     evidence: &PathEvidence,
-    probe: &ProbeResult,
+    told: &Evidence,
 ) -> Option<Symptom> {
+    let probe = &told.client;
     match probe.outcome {
         Outcome::Established { connect_ns, .. } => {
             let exchange = if source == Source::Run {
-                exchange_symptom(evidence, &probe.exchange)
+                exchange_symptom(evidence, told)
             } else {
                 None
             };
@@ -200,24 +199,15 @@ pub(crate) fn symptom(
     }
 }
 
-fn exchange_symptom(evidence: &PathEvidence, exchange: &Exchange) -> Option<Symptom> {
-    match exchange {
+fn exchange_symptom(evidence: &PathEvidence, told: &Evidence) -> Option<Symptom> {
+    match &told.client.exchange {
         Exchange::NotTried => None,
         Exchange::NoBanner => Some(Symptom::Mute),
         Exchange::Foreign => Some(Symptom::Impostor),
         Exchange::Reset => Some(Symptom::Broken),
-        Exchange::Greeted { banner, echo } => {
-            let other = evidence
-                .path
-                .server
-                .as_ref()
-                .is_some_and(|server| server.pod != banner.pod);
-            match echo {
-                Echo::Stalled { .. } if !other => Some(Symptom::Stalled),
-                Echo::NotTried | Echo::Complete { .. } | Echo::Stalled { .. } => {
-                    other.then_some(Symptom::Impostor)
-                }
-            }
+        Exchange::Greeted { banner, .. } if evidence.is_of_another(banner) => {
+            Some(Symptom::Impostor)
         }
+        Exchange::Greeted { .. } => told.is_stalled().then_some(Symptom::Stalled),
     }
 }

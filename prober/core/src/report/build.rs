@@ -15,7 +15,7 @@ use crate::event::OutcomeCounts;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence, Source};
 use crate::facts::{Counters, NodeFacts};
 use crate::latency::Latency;
-use crate::observation::{Echo, EngineKind, Exchange};
+use crate::observation::EngineKind;
 use crate::time::nanos;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
@@ -144,12 +144,7 @@ fn health(source: Source, evidence: &PathEvidence, explained: bool) -> Health {
 
 /// Whether a probe failed, was late, or came to nothing after its handshake.
 fn is_poor(probe: &Evidence) -> bool {
-    let exchanged = match &probe.client.exchange {
-        Exchange::NotTried => true,
-        Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => false,
-        Exchange::Greeted { echo, .. } => !matches!(echo, Echo::Stalled { .. }),
-    };
-    !(probe.client.is_first_syn_success() && exchanged)
+    !(probe.client.is_first_syn_success() && probe.is_carried())
 }
 
 /// The places of the probes to be told: those shown, and the first of those not quite healthy.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::diagnosis::symptom::talk::is_all_acknowledged;
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, foreign, named_by_own_copy, symptom};
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
-use crate::observation::{EngineKind, Exchange, Outcome, OutcomeKind, ProbeResult};
+use crate::observation::{EngineKind, Outcome, OutcomeKind, ProbeResult};
 use crate::topology::{AgentId, Path, PathId, Route, Scope};
 use crate::wire::Unreachable;
 
@@ -33,13 +32,9 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
             continue;
         }
         let server = server_of(matrix, evidence, probe);
-        match symptom(matrix.source, evidence, &probe.client) {
+        match symptom(matrix.source, evidence, probe) {
             // A lost capture is no lost packet, where others on the same path were answered.
             Some(Symptom::Silent) if has_lost_packets && is_met => {}
-            // The way carried all of it; the server's process was slow to echo.
-            Some(Symptom::Stalled) if is_all_acknowledged(probe) => {
-                good.push((server, &probe.client));
-            }
             Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
             None => good.push((server, &probe.client)),
         }
@@ -177,13 +172,10 @@ fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Opti
     if let Some(server) = &evidence.path.server {
         return Some(server.clone());
     }
-    let banner = match &probe.client.exchange {
-        Exchange::Greeted { banner, .. } => Some(AgentId {
-            node: banner.node.clone(),
-            pod: banner.pod.clone(),
-        }),
-        Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => None,
-    };
+    let banner = probe.client.exchange.banner().map(|banner| AgentId {
+        node: banner.node.clone(),
+        pod: banner.pod.clone(),
+    });
     // The packets in hand name the endpoint before a witness does: a tuple may be used twice.
     banner
         .or_else(|| backend_at(evidence, foreign(&probe.client)?.0))
@@ -214,7 +206,7 @@ fn never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
         .filter(|other| balanced(&other.path))
         .flat_map(|other| &other.probes);
     for probe in told {
-        if let Exchange::Greeted { banner, .. } = &probe.client.exchange {
+        if let Some(banner) = probe.client.exchange.banner() {
             *met.entry(banner.pod.as_str()).or_default() += 1;
         } else if let Some(agent) = &probe.server_agent
             && probe

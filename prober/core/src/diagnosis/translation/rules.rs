@@ -9,7 +9,6 @@ use crate::diagnosis::opinion::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::event::RungAnswer;
 use crate::family::Family;
-use crate::observation::Exchange;
 use crate::topology::{NodeName, Route};
 use crate::wire::Unreachable;
 
@@ -25,14 +24,10 @@ pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> O
     });
     let unit = case.at(&units).next()?;
     let expected = unit.server.clone()?;
-    let met = case
-        .probes(unit)
-        .find_map(|probe| match &probe.client.exchange {
-            Exchange::Greeted { banner, .. } => {
-                Some((banner.pod.clone(), banner.node.clone(), probe.client.dst))
-            }
-            Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => None,
-        });
+    let met = case.probes(unit).find_map(|probe| {
+        let banner = probe.client.exchange.banner()?;
+        Some((banner.pod.clone(), banner.node.clone(), probe.client.dst))
+    });
     let place = Place::node(node, family);
     let said = met.map(|(pod, at, asked)| {
         format!("{asked} leads to {expected} according to the API, but from {node} {pod} on {at} answered")
