@@ -87,7 +87,7 @@ pub struct ConnectivityCheckSpec {
     #[serde(default = "default::peers_per_node")]
     pub peers_per_node: i32,
 
-    /// From one round to the next. Rounds are spread around it, so that checks never march in step.
+    /// From one round to the next, at most: rounds begin up to a fifth earlier, so that checks never march in step.
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')")
             .message("interval must be between 1s and 1h")

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::collector::{Collector, attribute, until};
-use crate::samples::{tell, tell_of};
+use crate::samples::{CHECK, tell, tell_of};
 use crate::traces::{LIMITS, same, target};
 
 pub(crate) fn trials(program: &Path) -> Vec<Trial> {
@@ -101,7 +101,10 @@ fn gone(program: &Path) -> Result<(), Failed> {
         tell_of(&exporter, node);
     }
     for node in &old {
-        exporter.record(Sample::Gone { node: node.clone() });
+        exporter.record(Sample::Gone {
+            check: CHECK.into(),
+            node: node.clone(),
+        });
     }
     tell_of(&exporter, &NodeName::new("new"));
     runtime.block_on(exporter.flush(Duration::from_secs(30)));

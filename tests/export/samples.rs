@@ -11,6 +11,9 @@ use prober_core::observation::OutcomeKind;
 use prober_core::report::{CauseName, Report};
 use prober_core::topology::{NodeName, Route, Scope};
 
+/// The check that tells.
+pub(crate) const CHECK: &str = "default";
+
 /// The report of the founding incident, from the captures of both ends.
 pub(crate) fn report() -> Result<Report, String> {
     Report::parse(include_bytes!("founding-incident.json")).map_err(|error| error.to_string())
@@ -28,8 +31,13 @@ pub(crate) fn trace(seed: u64) -> Result<Trace, String> {
 /// Tells one of each figure.
 pub(crate) fn tell(exporter: &Exporter) {
     tell_of(exporter, &NodeName::new("node-1"));
-    exporter.record(Sample::Coverage { pairs: 3, total: 6 });
+    exporter.record(Sample::Coverage {
+        check: CHECK.into(),
+        pairs: 3,
+        total: 6,
+    });
     exporter.record(Sample::Agents {
+        check: CHECK.into(),
         state: AgentState::Running,
         count: 2,
     });
@@ -53,6 +61,7 @@ pub(crate) fn tell_of(exporter: &Exporter, node: &NodeName) {
     let cause = CauseName(Some(Cause::BridgeNetfilterOff));
     exporter.record(handshake(OutcomeKind::Mismatched, Some(cause), None));
     exporter.record(Sample::Path {
+        check: CHECK.into(),
         node: node.clone(),
         route: Route::ClusterIp,
         family: Family::Ipv4,
@@ -60,6 +69,7 @@ pub(crate) fn tell_of(exporter: &Exporter, node: &NodeName) {
         healthy: false,
     });
     exporter.record(Sample::Node {
+        check: CHECK.into(),
         node: node.clone(),
         healthy: false,
     });

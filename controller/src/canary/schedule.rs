@@ -11,8 +11,8 @@ use prober_core::random::Random;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
-/// Rounds may begin earlier or later by this share of the interval, in thousandths.
-const SPREAD: u64 = 100;
+/// Rounds may begin earlier by this share of the interval, in thousandths: an interval is a promise.
+const SPREAD: u64 = 200;
 
 /// What placing agents on other nodes mostly takes.
 const PLACING: Duration = Duration::from_secs(10);
@@ -240,12 +240,11 @@ impl Schedule {
         &self.skipped
     }
 
-    /// The interval, a little longer or shorter, so that nothing marches in step with anything.
+    /// The interval or a little less, so that nothing marches in step with anything.
     fn step(&mut self) -> Duration {
         let nanos = prober_core::time::nanos(self.interval);
-        let spread = nanos / 1000 * SPREAD;
-        let nanos = nanos - spread + self.random.below(2 * spread + 1);
-        Duration::from_nanos(nanos)
+        let early = self.random.below(nanos / 1000 * SPREAD + 1);
+        Duration::from_nanos(nanos - early)
     }
 }
 

@@ -93,6 +93,7 @@ impl Exporter {
                 }
             }
             Sample::Path {
+                check,
                 node,
                 route,
                 family,
@@ -104,17 +105,29 @@ impl Exporter {
                     scope,
                     family,
                 };
-                self.metrics.path(&node, way, healthy);
+                self.metrics.path(&check, &node, way, healthy);
             }
-            Sample::Node { node, healthy } => self.metrics.node(&node, healthy),
-            Sample::Gone { node } => {
-                let present = self.metrics.gone(&node);
+            Sample::Node {
+                check,
+                node,
+                healthy,
+            } => self.metrics.node(&check, &node, healthy),
+            Sample::Gone { check, node } => {
+                let present = self.metrics.gone(&check, &node);
                 if let Some(instruments) = &self.instruments {
                     instruments.gone(present);
                 }
             }
-            Sample::Coverage { pairs, total } => self.metrics.coverage(pairs, total),
-            Sample::Agents { state, count } => self.metrics.agents(state, count),
+            Sample::Coverage {
+                check,
+                pairs,
+                total,
+            } => self.metrics.coverage(&check, pairs, total),
+            Sample::Agents {
+                check,
+                state,
+                count,
+            } => self.metrics.agents(&check, state, count),
             Sample::FirstConnectivity { node, duration } => {
                 self.metrics.first_connectivity(&node, duration);
                 if let Some(instruments) = &self.instruments {

@@ -171,7 +171,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
         .u64_observable_gauge("prober.path.healthy")
         .with_description("Whether all paths of a kind from a node work: 1, or 0")
         .with_callback(move |observer| {
-            for (node, way, healthy) in table.ways() {
+            for ((node, way), healthy) in table.ways() {
                 observer.observe(u64::from(healthy), &attributes(&node, way));
             }
         })

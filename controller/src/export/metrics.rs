@@ -89,7 +89,7 @@ pub(super) struct Way {
     pub(super) family: Family,
 }
 
-/// What is known of one node.
+/// What has happened to one node, whichever check has seen it.
 #[derive(Clone, Debug, Default)]
 struct Node {
     /// Native ones.
@@ -97,10 +97,17 @@ struct Node {
     /// Classic ones.
     coarse: BTreeMap<(Scope, OutcomeKind), Histogram>,
     handshakes: BTreeMap<(OutcomeKind, Option<CauseName>), u64>,
-    paths: BTreeMap<Way, bool>,
-    healthy: Option<bool>,
     /// A native one.
     first_connectivity: Option<Histogram>,
+}
+
+/// How all stands that one check looks at.
+#[derive(Clone, Debug, Default)]
+struct Standing {
+    ways: BTreeMap<NodeName, BTreeMap<Way, bool>>,
+    nodes: BTreeMap<NodeName, bool>,
+    coverage: Option<(u64, u64)>,
+    agents: BTreeMap<AgentState, u64>,
 }
 
 /// Everything that is told.
@@ -109,8 +116,8 @@ struct Figures {
     nodes: BTreeMap<NodeName, Node>,
     /// A classic one of all nodes, of those that have gone as well.
     first_connectivity: Option<Histogram>,
-    coverage: Option<(u64, u64)>,
-    agents: BTreeMap<AgentState, u64>,
+    /// By the name of the check. What several look at is well when it is for all of them.
+    standings: BTreeMap<String, Standing>,
     dropped: u64,
 }
 
@@ -146,27 +153,40 @@ impl Metrics {
         }
     }
 
-    pub(super) fn path(&self, node: &NodeName, way: Way, healthy: bool) {
-        self.figures().of(node).paths.insert(way, healthy);
-    }
-
-    pub(super) fn node(&self, node: &NodeName, healthy: bool) {
-        self.figures().of(node).healthy = Some(healthy);
-    }
-
-    /// Forgets a node; says how many are left.
-    pub(super) fn gone(&self, node: &NodeName) -> usize {
+    pub(super) fn path(&self, check: &str, node: &NodeName, way: Way, healthy: bool) {
         let mut figures = self.figures();
-        figures.nodes.remove(node);
+        let ways = &mut figures.standing(check).ways;
+        ways.entry(node.clone()).or_default().insert(way, healthy);
+    }
+
+    pub(super) fn node(&self, check: &str, node: &NodeName, healthy: bool) {
+        let mut figures = self.figures();
+        figures.standing(check).nodes.insert(node.clone(), healthy);
+    }
+
+    /// A check looks at a node no more. One that none looks at is forgotten; says how many are left.
+    pub(super) fn gone(&self, check: &str, node: &NodeName) -> usize {
+        let mut figures = self.figures();
+        let standing = figures.standing(check);
+        standing.ways.remove(node);
+        standing.nodes.remove(node);
+        if standing.nodes.is_empty() {
+            figures.standings.remove(check);
+        }
+        let mut standings = figures.standings.values();
+        if !standings.any(|standing| standing.nodes.contains_key(node)) {
+            figures.nodes.remove(node);
+        }
         figures.nodes.len()
     }
 
-    pub(super) fn coverage(&self, pairs: u64, total: u64) {
-        self.figures().coverage = Some((pairs, total));
+    pub(super) fn coverage(&self, check: &str, pairs: u64, total: u64) {
+        self.figures().standing(check).coverage = Some((pairs, total));
     }
 
-    pub(super) fn agents(&self, state: AgentState, count: u64) {
-        self.figures().agents.insert(state, count);
+    pub(super) fn agents(&self, check: &str, state: AgentState, count: u64) {
+        let mut figures = self.figures();
+        figures.standing(check).agents.insert(state, count);
     }
 
     pub(super) fn first_connectivity(&self, node: &NodeName, duration: Duration) {
@@ -200,13 +220,8 @@ impl Metrics {
     }
 
     /// The agents by state.
-    pub(super) fn states(&self) -> Vec<(AgentState, u64)> {
-        let figures = self.figures();
-        figures
-            .agents
-            .iter()
-            .map(|(state, count)| (*state, *count))
-            .collect()
+    pub(super) fn states(&self) -> BTreeMap<AgentState, u64> {
+        self.figures().states()
     }
 
     /// The handshakes of the nodes, by what was seen and what explains it.
@@ -222,35 +237,26 @@ impl Metrics {
     }
 
     /// The nodes, and whether they are healthy.
-    pub(super) fn healths(&self) -> Vec<(NodeName, bool)> {
-        let figures = self.figures();
-        let healths = figures.nodes.iter();
-        healths
-            .filter_map(|(name, node)| Some((name.clone(), node.healthy?)))
-            .collect()
+    pub(super) fn healths(&self) -> BTreeMap<NodeName, bool> {
+        self.figures().healths()
     }
 
     /// The ways of the nodes, and whether they are healthy.
-    pub(super) fn ways(&self) -> Vec<(NodeName, Way, bool)> {
-        let figures = self.figures();
-        let ways = figures.nodes.iter();
-        ways.flat_map(|(name, node)| {
-            (node.paths.iter()).map(|(way, healthy)| (name.clone(), *way, *healthy))
-        })
-        .collect()
+    pub(super) fn ways(&self) -> BTreeMap<(NodeName, Way), bool> {
+        self.figures().ways()
     }
 
     /// How many series there are.
     #[cfg(test)]
     fn series(&self) -> usize {
+        let figures = self.figures();
         let of = |node: &Node| {
             node.durations.len()
                 + node.handshakes.len()
-                + node.paths.len()
-                + usize::from(node.healthy.is_some())
                 + usize::from(node.first_connectivity.is_some())
         };
-        self.figures().nodes.values().map(of).sum()
+        let counted: usize = figures.nodes.values().map(of).sum();
+        counted + figures.ways().len() + figures.healths().len()
     }
 }
 
@@ -259,16 +265,58 @@ impl Figures {
         self.nodes.entry(node.clone()).or_default()
     }
 
+    fn standing(&mut self, check: &str) -> &mut Standing {
+        self.standings.entry(check.to_owned()).or_default()
+    }
+
+    fn ways(&self) -> BTreeMap<(NodeName, Way), bool> {
+        let ways = self.standings.values().flat_map(|standing| &standing.ways);
+        all_well(ways.flat_map(|(node, ways)| {
+            (ways.iter()).map(|(way, healthy)| ((node.clone(), *way), *healthy))
+        }))
+    }
+
+    fn healths(&self) -> BTreeMap<NodeName, bool> {
+        let nodes = self.standings.values().flat_map(|standing| &standing.nodes);
+        all_well(nodes.map(|(node, healthy)| (node.clone(), *healthy)))
+    }
+
+    fn states(&self) -> BTreeMap<AgentState, u64> {
+        let mut sums = BTreeMap::new();
+        for (state, count) in self
+            .standings
+            .values()
+            .flat_map(|standing| &standing.agents)
+        {
+            *sums.entry(*state).or_default() += count;
+        }
+        sums
+    }
+
     #[expect(
         clippy::cast_precision_loss,
         reason = "a share of more than 2^52 pairs is exact enough"
     )]
     fn covered(&self) -> Option<f64> {
-        self.coverage.map(|(pairs, total)| match total {
+        let coverages = self
+            .standings
+            .values()
+            .filter_map(|standing| standing.coverage);
+        let sum = coverages.reduce(|(pairs, total), (more, of)| (pairs + more, total + of));
+        sum.map(|(pairs, total)| match total {
             0 => 1.0,
             total => pairs as f64 / total as f64,
         })
     }
+}
+
+/// What is told of a thing more than once is well when it is each time.
+fn all_well<K: Ord>(told: impl Iterator<Item = (K, bool)>) -> BTreeMap<K, bool> {
+    let mut all = BTreeMap::new();
+    for (of, healthy) in told {
+        *all.entry(of).or_insert(true) &= healthy;
+    }
+    all
 }
 
 fn native() -> Histogram {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::iter::repeat_n;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prober_core::evidence::PathEvidence;
@@ -29,22 +30,27 @@ impl Observer for Exporter {
         }
     }
 
-    fn gone(&self, node: &NodeName) {
-        self.occasions().forget(node);
-        self.record(Sample::Gone { node: node.clone() });
+    fn gone(&self, check: &str, node: &NodeName) {
+        self.occasions().forget(check, node);
+        self.record(Sample::Gone {
+            check: check.into(),
+            node: node.clone(),
+        });
     }
 }
 
 /// Everything that a cycle has to tell.
 fn samples(round: &Round<'_>) -> Vec<Sample> {
+    let check: Arc<str> = round.check.into();
     let mut samples = handshakes(round);
-    samples.extend(paths(round));
-    samples.extend(nodes(round));
+    samples.extend(paths(round, &check));
+    samples.extend(nodes(round, &check));
     samples.push(Sample::Coverage {
+        check: Arc::clone(&check),
         pairs: u64::try_from(round.coverage.pairs).unwrap_or(u64::MAX),
         total: u64::try_from(round.coverage.total).unwrap_or(u64::MAX),
     });
-    samples.extend(agents(round));
+    samples.extend(agents(round, &check));
     samples.extend(failures(round));
     samples
 }
@@ -102,7 +108,7 @@ fn handshake(
 }
 
 /// Paths of one kind from one node stand together.
-fn paths(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+fn paths(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     let kind = |path: &NodePath| (path.client.clone(), path.route, path.family, path.scope());
     let failing: BTreeSet<_> = (round.judgement.open().iter())
         .flat_map(|outage| outage.paths.iter().map(kind))
@@ -118,6 +124,7 @@ fn paths(round: &Round<'_>) -> impl Iterator<Item = Sample> {
         let healthy = !failing.contains(&kind);
         let (node, route, family, scope) = kind;
         Sample::Path {
+            check: Arc::clone(check),
             node,
             route,
             family,
@@ -127,7 +134,7 @@ fn paths(round: &Round<'_>) -> impl Iterator<Item = Sample> {
     })
 }
 
-fn nodes(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+fn nodes(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     let probed: BTreeSet<&NodeName> = round
         .matrix
         .agents
@@ -135,12 +142,13 @@ fn nodes(round: &Round<'_>) -> impl Iterator<Item = Sample> {
         .map(|agent| &agent.node)
         .collect();
     probed.into_iter().map(|node| Sample::Node {
+        check: Arc::clone(check),
         node: node.clone(),
         healthy: round.judgement.is_healthy(node),
     })
 }
 
-fn agents(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+fn agents(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     let states: Vec<AgentState> = (round.matrix.agents.values())
         .map(|agent| match (&agent.failed, agent.heard) {
             (Some(_), _) => AgentState::Failed,
@@ -151,6 +159,7 @@ fn agents(round: &Round<'_>) -> impl Iterator<Item = Sample> {
     AgentState::ALL.into_iter().map(move |state| {
         let count = states.iter().filter(|other| **other == state).count();
         Sample::Agents {
+            check: Arc::clone(check),
             state,
             count: u64::try_from(count).unwrap_or(u64::MAX),
         }

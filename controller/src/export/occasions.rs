@@ -22,7 +22,7 @@ const HOUR: Duration = Duration::from_hours(1);
 pub(super) struct Occasions {
     /// By node and check: the pod of the client that has reached somebody.
     connected: BTreeMap<(NodeName, String), String>,
-    /// When a healthy probe of a node was told last.
+    /// When a healthy probe of a node was told last, by whichever check.
     healthy: BTreeMap<NodeName, Timestamp>,
 }
 
@@ -34,10 +34,12 @@ impl Occasions {
         samples
     }
 
-    /// Nothing is told of a node any more; if it is again, from the start.
-    pub(super) fn forget(&mut self, node: &NodeName) {
-        self.connected.retain(|(known, _), _| known != node);
-        self.healthy.remove(node);
+    /// A check tells nothing of a node any more; if it does again, from the start.
+    pub(super) fn forget(&mut self, check: &str, node: &NodeName) {
+        self.connected.remove(&(node.clone(), check.to_owned()));
+        if !self.connected.keys().any(|(known, _)| known == node) {
+            self.healthy.remove(node);
+        }
     }
 
     fn first_connectivity(&mut self, round: &Round<'_>) -> Vec<Sample> {
@@ -283,7 +285,7 @@ mod tests {
         assert_eq!(told(&mut occasions, &connected, at(5_000)).1, 1);
         assert_eq!(told(&mut occasions, &connected, at(3_604_000)).1, 0);
         assert_eq!(told(&mut occasions, &connected, at(3_605_000)).1, 1);
-        occasions.forget(&NodeName::new("node-1"));
+        occasions.forget("default", &NodeName::new("node-1"));
         assert_eq!(
             told(&mut occasions, &connected, at(3_606_000)),
             (vec![Duration::from_millis(2_002)], 1)

@@ -1,5 +1,6 @@
 //! What a controller has to tell, one value a time: the whole of what the export knows of the rest of the house.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prober_core::family::Family;
@@ -31,6 +32,8 @@ pub enum Sample {
     },
     /// How all paths of that kind from `node` stand together: one broken path of them is enough.
     Path {
+        /// The check that says so.
+        check: Arc<str>,
         /// The clients' node.
         node: NodeName,
         /// How the servers are addressed.
@@ -44,18 +47,24 @@ pub enum Sample {
     },
     /// How a node stands.
     Node {
+        /// The check that says so.
+        check: Arc<str>,
         /// The node.
         node: NodeName,
         /// Whether no failure is confirmed there.
         healthy: bool,
     },
-    /// A node is no longer there: what was told of it ends.
+    /// A check looks at a node no more: what was told of it ends, once no other does.
     Gone {
+        /// The check that says so.
+        check: Arc<str>,
         /// The node.
         node: NodeName,
     },
     /// How much of what there is to probe was probed within the last cycle.
     Coverage {
+        /// The check that says so.
+        check: Arc<str>,
         /// Pairs of nodes that were probed.
         pairs: u64,
         /// Pairs of nodes that there are.
@@ -63,6 +72,8 @@ pub enum Sample {
     },
     /// How many agents are in a state.
     Agents {
+        /// The check that says so.
+        check: Arc<str>,
         /// The state.
         state: AgentState,
         /// How many.

@@ -9,6 +9,7 @@ use prober_core::time::Timestamp;
 
 use super::World;
 use super::nodes::Nodes;
+use crate::answer::AnswerError;
 use crate::canary::events::{Notice, notices};
 use crate::canary::judgement::Transition;
 use crate::clock::wall;
@@ -54,13 +55,16 @@ impl Announcements {
     }
 
     /// Tells them in their order; what could not be told waits for the next time.
-    pub(super) async fn tell(&mut self, world: &World, check: &ConnectivityCheck, nodes: &Nodes) {
+    pub(super) async fn tell(
+        &mut self,
+        world: &World,
+        check: &ConnectivityCheck,
+        nodes: &Nodes,
+    ) -> Result<(), AnswerError> {
         while let Some(next) = self.waiting.front() {
-            if let Err(error) = world.teller.event(check, nodes, next).await {
-                tracing::warn!(%error, "an Event has to wait");
-                return;
-            }
+            world.teller.event(check, nodes, next).await?;
             self.waiting.pop_front();
         }
+        Ok(())
     }
 }

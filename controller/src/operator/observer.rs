@@ -29,6 +29,6 @@ pub trait Observer: Send + Sync {
     /// A cycle has been judged.
     fn observe(&self, round: &Round<'_>);
 
-    /// A node is not probed any more: it was deleted, is not meant any more, or cannot be probed.
-    fn gone(&self, node: &NodeName);
+    /// A check probes a node no more: it was deleted, is not meant any more, or cannot be probed.
+    fn gone(&self, check: &str, node: &NodeName);
 }

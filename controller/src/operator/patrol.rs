@@ -56,9 +56,9 @@ struct Patrol {
     readiness: Readiness,
     /// What was told last.
     told: Option<ConnectivityCheckStatus>,
-    /// Whether that is all there is to tell.
-    is_told: bool,
     untold: Announcements,
+    /// Not before this is it tried again to tell something.
+    untold_until: Option<Timestamp>,
     /// What nodes were told last.
     marked: BTreeMap<NodeName, NodeCondition>,
     /// The agents that probe.
@@ -91,9 +91,6 @@ pub(super) async fn patrol(
     loop {
         patrol.place_if_needed().await;
         patrol.tell().await;
-        patrol.announce().await;
-        patrol.unmark_nodes().await;
-        patrol.mark_nodes().await;
         tokio::select! {
             changed = checks.changed() => match changed {
                 Ok(()) => {
@@ -130,8 +127,8 @@ impl Patrol {
             readiness: Readiness::Starting,
             told: check.status.clone(),
             marked: BTreeMap::new(),
-            is_told: true,
             untold: Announcements::default(),
+            untold_until: None,
             world,
             check,
             nodes,
@@ -178,7 +175,10 @@ impl Patrol {
         (self.schedule).see(&candidates(nodes, &self.check.spec), steady());
         let now: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         for left in before.difference(&now) {
-            self.world.observer.gone(left);
+            (self.world.observer).gone(&self.check.name_any(), left);
+            for stand in self.stand.iter().chain(&self.coming) {
+                stand.withdraw(left);
+            }
             let transitions = self.judgement.forget(left, wall());
             self.report(&transitions);
         }
@@ -188,7 +188,8 @@ impl Patrol {
     fn next_at(&self) -> Option<Timestamp> {
         let round = self.schedule.next_at().filter(|_| self.is_idle);
         let placing = Some(self.not_before).filter(|_| self.is_placing_needed());
-        [round, placing, self.expiry()].into_iter().flatten().min()
+        let all = [round, placing, self.expiry(), self.untold_until];
+        all.into_iter().flatten().min()
     }
 
     /// When the epoch of the agents that stand is over.
@@ -379,7 +380,9 @@ impl Patrol {
         if !*self.world.stop.borrow() {
             self.leave_nodes();
             self.schedule.see(&[], steady());
-            self.unmark_nodes().await;
+            if let Err(error) = self.unmark_nodes().await {
+                tracing::warn!(%error, "conditions of nodes stay behind");
+            }
         }
         for stand in self.stand.take().into_iter().chain(self.coming.take()) {
             self.leaving.spawn(stand.end());

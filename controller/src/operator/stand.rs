@@ -28,8 +28,17 @@ pub(super) struct Stand {
     pub(super) since: Timestamp,
     /// The pairs that they were asked to probe last.
     pub(super) asked: BTreeSet<NodePair>,
-    again: UnboundedSender<BTreeSet<NodePair>>,
+    orders: UnboundedSender<Order>,
     task: JoinHandle<()>,
+}
+
+/// What a stand is told.
+#[derive(Debug)]
+enum Order {
+    /// Probe these pairs.
+    Again(BTreeSet<NodePair>),
+    /// Lead nobody to this node any more.
+    Withdraw(NodeName),
 }
 
 /// What a stand tells.
@@ -87,7 +96,7 @@ impl Stand {
         pairs: BTreeSet<NodePair>,
         told: UnboundedSender<(String, Told)>,
     ) -> Self {
-        let (again, asked) = mpsc::unbounded_channel();
+        let (orders, ordered) = mpsc::unbounded_channel();
         let run = spec.run.clone();
         let nodes = spec.selected.iter().cloned().collect();
         let driver = Driver {
@@ -101,8 +110,8 @@ impl Stand {
             nodes,
             since: steady(),
             asked: pairs,
-            again,
-            task: tokio::spawn(driver.drive(connection, setting, asked)),
+            orders,
+            task: tokio::spawn(driver.drive(connection, setting, ordered)),
         }
     }
 
@@ -110,12 +119,18 @@ impl Stand {
     pub(super) fn again(&mut self, pairs: BTreeSet<NodePair>) {
         self.asked.clone_from(&pairs);
         // One that has ended has told so.
-        drop(self.again.send(pairs));
+        drop(self.orders.send(Order::Again(pairs)));
+    }
+
+    /// A node has left: whoever is not asked for it by name is not led there.
+    pub(super) fn withdraw(&self, node: &NodeName) {
+        // As above.
+        drop(self.orders.send(Order::Withdraw(node.clone())));
     }
 
     /// Removes all agents, and waits until they are gone.
     pub(super) async fn end(self) {
-        drop(self.again);
+        drop(self.orders);
         // That it panicked is told by whoever caught it.
         drop(self.task.await);
     }
@@ -134,7 +149,7 @@ impl Driver {
         mut self,
         connection: Connection,
         setting: Setting,
-        mut asked: UnboundedReceiver<BTreeSet<NodePair>>,
+        mut ordered: UnboundedReceiver<Order>,
     ) {
         let (commands, orders) = mpsc::unbounded_channel();
         let (tellers, mut events) = mpsc::unbounded_channel();
@@ -153,15 +168,17 @@ impl Driver {
                 event = events.recv() => {
                     self.run.handle(event.unwrap_or(FleetEvent::Removed), steady());
                 }
-                pairs = asked.recv(), if is_wanted => {
-                    if let Some(pairs) = pairs {
+                order = ordered.recv(), if is_wanted => match order {
+                    Some(Order::Again(pairs)) => {
                         self.began = wall();
                         self.run.again(pairs, steady());
-                    } else {
+                    }
+                    Some(Order::Withdraw(node)) => self.run.withdraw(&node),
+                    None => {
                         is_wanted = false;
                         self.run.handle(FleetEvent::Interrupted, steady());
                     }
-                }
+                },
                 () = until(self.run.poll_timeout().map(|(at, _)| at)) => {}
             }
             self.run.handle_timeout(steady());

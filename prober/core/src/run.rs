@@ -105,6 +105,8 @@ pub struct Run {
     untaken: Option<Timestamp>,
     addresses: BTreeMap<AgentId, Vec<IpAddr>>,
     endpoints: Endpoints,
+    /// Nodes whose servers balanced ports no more lead to.
+    withdrawn: BTreeSet<NodeName>,
     published: Option<Published>,
     collection: Collection,
     /// The last round that was sent to the agents.
@@ -138,6 +140,7 @@ impl Run {
             untaken: None,
             addresses: BTreeMap::new(),
             endpoints: Endpoints::default(),
+            withdrawn: BTreeSet::new(),
             published: None,
             collection: Collection::default(),
             round: Round::Listen,
@@ -334,9 +337,15 @@ impl Run {
             return;
         }
         self.endpoints = self.spec.endpoints(&self.addresses);
+        self.publish();
+        self.enter(Phase::Publishing, Some(self.patience(now)));
+    }
+
+    fn publish(&mut self) {
+        let withdrawn = &self.withdrawn;
+        (self.endpoints.any).retain(|server| !withdrawn.contains(&server.node));
         self.commands
             .push_back(FleetCommand::Publish(self.endpoints.clone()));
-        self.enter(Phase::Publishing, Some(self.patience(now)));
     }
 
     /// Who runs and does not listen soon never may; to see that is what probes are for.

@@ -19,6 +19,10 @@ pub(super) fn trials() -> Vec<Trial> {
             "a canary tells two faults apart at the same time",
             two_at_once,
         ),
+        trial(
+            "a node has the condition that was asked for, for as long as it is asked for",
+            marks_nodes,
+        ),
     ]
 }
 
@@ -215,5 +219,31 @@ fn two_at_once(canary: &Canary) -> Result<(), Failed> {
         Ok(canary.ask(causes)?.trim() == "node-2 route-missing")
     })?;
     second.heal()?;
+    canary.is_well("default")
+}
+
+fn marks_nodes(canary: &Canary) -> Result<(), Failed> {
+    let path =
+        r#"jsonpath={.status.conditions[?(@.type=="prober.dev/ServiceConnectivity")].status}"#;
+    let stand = |of_both: [&str; 2]| {
+        wait_until(
+            &format!("the conditions of two nodes are {of_both:?}"),
+            || {
+                let mut found = Vec::new();
+                for node in ["node-1", "node-2"] {
+                    found.push(canary.cluster.kubectl(&["get", "node", node, "-o", path])?);
+                }
+                Ok(found == of_both)
+            },
+        )
+    };
+    canary.check("default", "{interval: 3s, nodeCondition: {enabled: true}}")?;
+    stand(["True", "True"])?;
+    let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
+    stand(["False", "True"])?;
+    fault.heal()?;
+    stand(["True", "True"])?;
+    canary.check("default", "{interval: 3s}")?;
+    stand(["", ""])?;
     canary.is_well("default")
 }

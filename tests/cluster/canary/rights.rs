@@ -110,7 +110,7 @@ fn denied(canary: &Canary) -> Result<(), Failed> {
 type Right = (String, String, String, String);
 
 /// A controller does all that a canary can: it finds agents that do not start, dies, is succeeded by one that sweeps, has
-/// a fault to tell, replaces its agents, and ends.
+/// a fault to tell, of its node as well, replaces its agents, waits in vain for one whose kubelet hangs, and ends.
 fn used(canary: &Canary) -> Result<(), Failed> {
     canary.scale(0)?;
     let lease = [
@@ -132,6 +132,7 @@ fn used(canary: &Canary) -> Result<(), Failed> {
     first.kill()?;
     canary.free_the_lease()?;
     let mut second = canary.plain("with-image")?;
+    canary.check("default", "{interval: 2s, nodeCondition: {enabled: true}}")?;
     canary
         .is_well("default")
         .map_err(|failed| second.explained(&failed))?;
@@ -145,6 +146,15 @@ fn used(canary: &Canary) -> Result<(), Failed> {
         let now = canary.runs("default")?;
         Ok(now.len() == 1 && now != runs)
     })?;
+    canary.is_well("default")?;
+    canary.cluster.node(&["pause", "node-3"])?;
+    canary.check("default", "{interval: 2s, peersPerNode: 2}")?;
+    let asked = wait_until("it asks why an agent does not start", || {
+        let requests = second.requests()?;
+        Ok((requests.iter()).any(|request| request.resource == "events" && request.verb == "list"))
+    });
+    canary.cluster.node(&["resume", "node-3"])?;
+    asked.map_err(|failed| second.explained(&failed))?;
     second.end()?;
 
     let mut done = BTreeSet::<Right>::new();

@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Figures, Kind, Metrics, Node, Way};
+use super::{Figures, Kind, Metrics, Way};
 use crate::export::trace::network_type;
 
 /// How the figures are written.
@@ -142,10 +142,8 @@ fn healths(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
         None,
         MetricType::Gauge,
     )?;
-    for (name, node) in &figures.nodes {
-        for (way, healthy) in &node.paths {
-            gauge(family.encode_family(&labels(name, *way))?, *healthy)?;
-        }
+    for ((name, way), healthy) in figures.ways() {
+        gauge(family.encode_family(&labels(&name, way))?, healthy)?;
     }
     let mut family = encoder.encode_descriptor(
         "prober_node_healthy",
@@ -153,17 +151,9 @@ fn healths(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
         None,
         MetricType::Gauge,
     )?;
-    for (name, node) in &figures.nodes {
-        if let Node {
-            healthy: Some(healthy),
-            ..
-        } = node
-        {
-            gauge(
-                family.encode_family(&[("k8s_node_name", name.as_str())])?,
-                *healthy,
-            )?;
-        }
+    for (name, healthy) in figures.healths() {
+        let labels = [("k8s_node_name", name.as_str())];
+        gauge(family.encode_family(&labels)?, healthy)?;
     }
     Ok(())
 }
@@ -208,8 +198,8 @@ fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result 
     }
     let mut family =
         encoder.encode_descriptor("prober_agents", "Agents by state", None, MetricType::Gauge)?;
-    for (state, count) in &figures.agents {
-        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+    for (state, count) in figures.states() {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         let labels = [("prober_agent_state", state.as_str())];
         ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 
+const CHECK: &str = "default";
+
 /// Where servers may stand, by route.
 fn ways() -> Vec<Way> {
     let mut ways = Vec::new();
@@ -38,7 +40,7 @@ fn storm(metrics: &Metrics, node: &NodeName, times: usize) {
         .collect();
     for _ in 0..times {
         for way in ways() {
-            metrics.path(node, way, true);
+            metrics.path(CHECK, node, way, true);
             for outcome in OutcomeKind::ALL {
                 for cause in &causes {
                     let kind = Kind { way, outcome };
@@ -46,7 +48,7 @@ fn storm(metrics: &Metrics, node: &NodeName, times: usize) {
                 }
             }
         }
-        metrics.node(node, false);
+        metrics.node(CHECK, node, false);
         metrics.first_connectivity(node, Duration::from_secs(2));
     }
 }
@@ -73,8 +75,33 @@ fn a_node_that_is_gone_leaves_no_series() {
     let metrics = Metrics::default();
     let node = NodeName::new("node-1");
     storm(&metrics, &node, 1);
-    metrics.gone(&node);
+    metrics.gone(CHECK, &node);
     assert_eq!(metrics.series(), 0);
+}
+
+#[test]
+fn what_two_checks_look_at_is_well_when_it_is_for_both_and_stays_while_one_looks() {
+    let metrics = Metrics::default();
+    let node = NodeName::new("node-1");
+    let way = ways()[0];
+    for (check, healthy) in [("default", true), ("other", false)] {
+        metrics.node(check, &node, healthy);
+        metrics.path(check, &node, way, healthy);
+        metrics.agents(check, AgentState::Running, 2);
+    }
+    metrics.coverage("default", 1, 4);
+    metrics.coverage("other", 2, 4);
+    assert_eq!(metrics.healths(), [(node.clone(), false)].into());
+    assert_eq!(metrics.ways(), [((node.clone(), way), false)].into());
+    assert_eq!(metrics.states(), [(AgentState::Running, 4)].into());
+    assert_eq!(metrics.covered(), Some(3.0 / 8.0));
+    metrics.gone("other", &node);
+    assert_eq!(metrics.healths(), [(node.clone(), true)].into());
+    assert_eq!(metrics.states(), [(AgentState::Running, 2)].into());
+    assert_eq!(metrics.covered(), Some(0.25));
+    metrics.gone("default", &node);
+    assert_eq!(metrics.series(), 0);
+    assert_eq!(metrics.covered(), None);
 }
 
 #[test]
@@ -87,9 +114,9 @@ fn a_healthy_node_costs_what_the_budget_says() {
             outcome: OutcomeKind::Established,
         };
         metrics.handshake(&node, kind, None, Some(Duration::from_micros(200)));
-        metrics.path(&node, way, true);
+        metrics.path(CHECK, &node, way, true);
     }
-    metrics.node(&node, true);
+    metrics.node(CHECK, &node, true);
     metrics.first_connectivity(&node, Duration::from_secs(2));
     assert_eq!(metrics.series(), 47);
     assert_eq!(lines(&Arc::new(metrics), &node), 51);
@@ -111,7 +138,7 @@ fn a_node_has_no_more_lines_of_text_than_the_budget_however_often_it_is_probed()
     assert_eq!(lines(&metrics, &node), LINES_PER_NODE);
     storm(&metrics, &node, 2);
     assert_eq!(lines(&metrics, &node), LINES_PER_NODE);
-    metrics.gone(&node);
+    metrics.gone(CHECK, &node);
     assert_eq!(lines(&metrics, &node), 0);
 }
 
@@ -135,10 +162,10 @@ fn five_thousand_healthy_nodes_are_a_scrape_of_some_thirty_megabytes() {
                 None,
                 Some(Duration::from_micros(200)),
             );
-            metrics.path(&node, way, true);
+            metrics.path(CHECK, &node, way, true);
         }
     }
-    metrics.node(&node, true);
+    metrics.node(CHECK, &node, true);
     assert_eq!(lines(&metrics, &node), 36);
     let size = expose(&metrics, Exposition::Text).unwrap().len();
     assert!(size * 5_000 < 35_000_000, "{size} bytes");
@@ -168,10 +195,10 @@ fn a_scraper_of_text_reads_this() {
         Some(CauseName(Some(Cause::BridgeNetfilterOff))),
         None,
     );
-    metrics.path(&node, way, false);
-    metrics.node(&node, false);
-    metrics.coverage(3, 6);
-    metrics.agents(AgentState::Running, 2);
+    metrics.path(CHECK, &node, way, false);
+    metrics.node(CHECK, &node, false);
+    metrics.coverage(CHECK, 3, 6);
+    metrics.agents(CHECK, AgentState::Running, 2);
     metrics.first_connectivity(&node, Duration::from_secs(2));
     metrics.drop_spans(3);
     let text = expose(&metrics, Exposition::Text).unwrap();

@@ -168,7 +168,7 @@ fn paths(samples: &[Sample]) -> Vec<(Scope, bool)> {
 fn nodes(samples: &[Sample]) -> Vec<(&str, bool)> {
     let mut nodes = Vec::new();
     for sample in samples {
-        if let Sample::Node { node, healthy } = sample {
+        if let Sample::Node { node, healthy, .. } = sample {
             nodes.push((node.as_str(), *healthy));
         }
     }
@@ -214,7 +214,11 @@ fn the_founding_fault_fails_its_node_and_its_kind_of_path_and_nothing_else() {
     let whole = |sample: &&Sample| matches!(sample, Sample::Coverage { .. });
     assert_eq!(
         samples.iter().find(whole),
-        Some(&Sample::Coverage { pairs: 3, total: 4 })
+        Some(&Sample::Coverage {
+            check: "default".into(),
+            pairs: 3,
+            total: 4
+        })
     );
 }
 
@@ -311,7 +315,7 @@ fn agents_are_counted_by_how_they_stand() {
     let samples = Canary::new().told(&report);
     let mut states = Vec::new();
     for sample in &samples {
-        if let Sample::Agents { state, count } = sample {
+        if let Sample::Agents { state, count, .. } = sample {
             states.push((*state, *count));
         }
     }

@@ -1,6 +1,7 @@
 //! What a patrol tells: the status, Events on transitions, and conditions on nodes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff;
@@ -8,10 +9,14 @@ use kube::ResourceExt as _;
 use prober_core::topology::NodeName;
 
 use super::Patrol;
+use crate::answer::AnswerError;
 use crate::canary::condition;
 use crate::canary::judgement::Transition;
 use crate::canary::status::{Circumstances, Readiness, status};
-use crate::clock::wall;
+use crate::clock::{steady, wall};
+
+/// When it is tried again to tell what could not be told.
+const AGAIN: Duration = Duration::from_secs(2);
 
 impl Patrol {
     /// Has said aloud what has changed.
@@ -19,20 +24,33 @@ impl Patrol {
         (self.untold).take(&self.world, &self.check.name_any(), transitions);
     }
 
-    /// Says it, once the status does.
-    pub(super) async fn announce(&mut self) {
-        if self.is_told {
-            let (check, nodes) = (&self.check, &self.nodes);
-            self.untold.tell(&self.world, check, nodes).await;
+    /// Tells whatever has changed. What could not be told is tried again, and not at once.
+    pub(super) async fn tell(&mut self) {
+        if self.untold_until.is_some_and(|at| steady() < at) {
+            return;
+        }
+        self.untold_until = None;
+        if let Err(error) = self.tell_all().await {
+            tracing::warn!(check = self.check.name_any(), %error, "what has changed is told later");
+            self.untold_until = Some(steady() + AGAIN);
         }
     }
 
-    /// Writes the status, if it says something else than before. What an earlier controller told holds until this one knows
-    /// better.
-    pub(super) async fn tell(&mut self) {
+    async fn tell_all(&mut self) -> Result<(), AnswerError> {
+        // Nothing is said aloud before the status holds it.
+        if self.tell_status().await? {
+            let (check, nodes) = (&self.check, &self.nodes);
+            self.untold.tell(&self.world, check, nodes).await?;
+        }
+        self.unmark_nodes().await?;
+        self.mark_nodes().await
+    }
+
+    /// Writes the status, if it says something else than before, and says whether it is true now. What an earlier controller
+    /// told holds until this one knows better.
+    async fn tell_status(&mut self) -> Result<bool, AnswerError> {
         if self.readiness == Readiness::Starting && self.told.is_some() {
-            self.is_told = false;
-            return;
+            return Ok(false);
         }
         let before = self.told.as_ref().map(|told| told.conditions.as_slice());
         let circumstances = Circumstances {
@@ -42,24 +60,17 @@ impl Patrol {
             now: wall(),
         };
         let status = status(&self.judgement, &self.schedule, circumstances);
-        self.is_told = self.told.as_ref() == Some(&status);
-        if self.is_told {
-            return;
+        if self.told.as_ref() != Some(&status) {
+            self.world.teller.status(&self.check, &status).await?;
+            self.told = Some(status);
         }
-        match self.world.teller.status(&self.check, &status).await {
-            Ok(()) => {
-                self.told = Some(status);
-                self.is_told = true;
-            }
-            // The next round tells it.
-            Err(error) => tracing::warn!(%error, "the status is out of date"),
-        }
+        Ok(true)
     }
 
     /// Tells the nodes that were just looked at what is judged of them, where the check wants that.
-    pub(super) async fn mark_nodes(&mut self) {
+    async fn mark_nodes(&mut self) -> Result<(), AnswerError> {
         let Some(stand) = self.stand.as_ref().filter(|_| self.marks_nodes()) else {
-            return;
+            return Ok(());
         };
         let looked_at: Vec<NodeName> = (self.schedule.nodes().iter())
             .filter(|node| stand.nodes.contains(node))
@@ -75,17 +86,10 @@ impl Patrol {
                 self.marked.extend(before.map(|before| (node, before)));
                 continue;
             };
-            match self.world.teller.mark(&node, &now).await {
-                Ok(()) => {
-                    self.marked.insert(node, now);
-                }
-                // The next round tells it, and all others.
-                Err(error) => {
-                    tracing::warn!(%error, "the conditions of nodes are out of date");
-                    return;
-                }
-            }
+            self.world.teller.mark(&node, &now).await?;
+            self.marked.insert(node, now);
         }
+        Ok(())
     }
 
     fn marks_nodes(&self) -> bool {
@@ -93,7 +97,7 @@ impl Patrol {
     }
 
     /// Takes back what nodes were told, where the check wants it no more or does not look at them any more.
-    pub(super) async fn unmark_nodes(&mut self) {
+    pub(super) async fn unmark_nodes(&mut self) -> Result<(), AnswerError> {
         let keeps = self.marks_nodes();
         let probed = self.schedule.nodes().iter().filter(|_| keeps);
         let probed: BTreeSet<&NodeName> = probed.collect();
@@ -103,21 +107,18 @@ impl Patrol {
             .cloned()
             .collect();
         for node in stale {
-            if self.nodes.contains_key(&node)
-                && let Err(error) = self.world.teller.unmark(&node).await
-            {
-                // The next round tries it again.
-                tracing::warn!(%error, "the conditions of nodes are out of date");
-                return;
+            if self.nodes.contains_key(&node) {
+                self.world.teller.unmark(&node).await?;
             }
             self.marked.remove(&node);
         }
+        Ok(())
     }
 
     /// No node is probed any more.
     pub(super) fn leave_nodes(&self) {
         for node in self.schedule.nodes() {
-            self.world.observer.gone(node);
+            (self.world.observer).gone(&self.check.name_any(), node);
         }
     }
 }

@@ -171,11 +171,7 @@ pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
 }
 
 /// What is wrong with one probe; `None` where nothing is.
-pub(crate) fn symptom(
-    source: Source,
-    evidence: &PathEvidence,
-    told: &Evidence,
-) -> Option<Symptom> {
+pub(crate) fn symptom(source: Source, evidence: &PathEvidence, told: &Evidence) -> Option<Symptom> {
     let probe = &told.client;
     match probe.outcome {
         Outcome::Established { connect_ns, .. } => {

@@ -8,6 +8,7 @@ use super::{Finished, Phase, Round, Run, RunSpec};
 use crate::pairing::NodePair;
 use crate::report::Completion;
 use crate::time::Timestamp;
+use crate::topology::NodeName;
 
 /// Where the numbers of paths begin anew. Those of one cycle follow those of the last, so that what is told late of one
 /// is not taken for the other; and they stay below those of the probes of other ports.
@@ -94,6 +95,17 @@ impl Run {
         match self.lay_out() {
             Layout::Paths => self.look(Duration::ZERO, None, now),
             Layout::Empty => self.stand(),
+        }
+    }
+
+    /// The port that is balanced leads to this node's servers no more: the node is about to go, or has gone. Its other
+    /// ports are asked by nobody who is not told to.
+    pub fn withdraw(&mut self, node: &NodeName) {
+        let is_new = self.withdrawn.insert(node.clone());
+        let is_behind = self.endpoints.any.iter().any(|server| server.node == *node);
+        let is_leaving = matches!(self.phase, Phase::Removing | Phase::Ended);
+        if is_new && is_behind && !is_leaving {
+            self.publish();
         }
     }
 

@@ -2,12 +2,13 @@
 
 use super::*;
 
-/// Begins again with all pairs until so many cycles are told, then interrupts; `before` may break the fleet before a cycle.
+/// Begins again with all pairs until so many cycles are told, then interrupts; `before` may break the fleet before a cycle,
+/// or tell the run something.
 fn stand(
     mut fleet: ModelFleet,
     cycles: usize,
     limit: usize,
-    mut before: impl FnMut(usize, &mut ModelFleet),
+    mut before: impl FnMut(usize, &mut ModelFleet, &mut Run),
 ) -> (ModelFleet, Vec<Finished>) {
     let mut run = Run::standing(spec(2), spec(2).pairs());
     let mut now = Timestamp::from_nanos(1);
@@ -30,7 +31,7 @@ fn stand(
             told.extend(run.take_cycle());
             assert!(run.take_cycle().is_none());
             now = now + Duration::from_secs(10);
-            before(told.len(), &mut fleet);
+            before(told.len(), &mut fleet, &mut run);
             run.again(spec(2).pairs(), now);
         } else {
             let (at, _) = run.poll_timeout().expect("a run that waits has a timer");
@@ -43,7 +44,7 @@ fn stand(
 
 #[test]
 fn each_cycle_probes_every_path_again_on_the_same_agents() {
-    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |_, _| {});
+    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |_, _, _| {});
     assert_eq!(told.len(), 3);
     assert_eq!(fleet.history.len(), 6);
     assert!(fleet.placed.is_empty());
@@ -68,7 +69,7 @@ fn each_cycle_probes_every_path_again_on_the_same_agents() {
 
 #[test]
 fn a_fault_between_two_cycles_is_seen_in_the_second_and_gone_in_the_third() {
-    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet| {
+    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet, _| {
         fleet.dead_port = (cycle == 1).then_some(9_000);
     });
     let failing = |cycle: &Finished| {
@@ -109,9 +110,33 @@ fn a_fault_between_two_cycles_is_seen_in_the_second_and_gone_in_the_third() {
 }
 
 #[test]
+fn nobody_is_led_to_a_node_that_was_withdrawn() {
+    let left = NodeName::new("node-2");
+    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, _, run| {
+        if cycle == 1 {
+            run.withdraw(&left);
+            run.withdraw(&left);
+        }
+    });
+    let met = |cycle: &Finished| {
+        let paths = cycle.matrix.paths.values();
+        let balanced = paths.filter(|path| path.path.route == Route::ClusterIpAny);
+        let behind = balanced.flat_map(|path| path.backends.clone());
+        let nodes = behind.filter_map(|backend| Some(backend.agent?.node));
+        nodes.collect::<BTreeSet<_>>()
+    };
+    assert!(met(&told[0]).contains(&left));
+    for cycle in &told[1..] {
+        assert_eq!(met(cycle), [NodeName::new("node-1")].into());
+        assert_eq!(cycle.completion, Completion::Complete);
+    }
+    assert!(fleet.placed.is_empty());
+}
+
+#[test]
 fn an_agent_that_dies_takes_its_paths_along_and_no_others() {
     let dead = AgentId::new("node-2", "node-2-server");
-    let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet| {
+    let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet, _| {
         fleet.mortal = (cycle == 1).then(|| dead.clone());
     });
     let Completion::CouldNotRun { reason } = &told[1].completion else {
@@ -127,7 +152,7 @@ fn an_agent_that_dies_takes_its_paths_along_and_no_others() {
 #[test]
 fn an_agent_that_falls_silent_does_not_hold_a_cycle_up() {
     let silent = AgentId::new("node-2", "node-2-client");
-    let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet| {
+    let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet, _| {
         fleet.silent = (cycle == 1).then(|| silent.clone());
     });
     let heard = |cycle: &Finished| cycle.matrix.agents[&silent].heard;
@@ -200,7 +225,7 @@ proptest! {
             }),
             ..ModelFleet::default()
         };
-        let (fleet, _) = stand(fleet, cycles, limit, |_, _| {});
+        let (fleet, _) = stand(fleet, cycles, limit, |_, _, _| {});
         prop_assert!(fleet.placed.is_empty());
     }
 }
