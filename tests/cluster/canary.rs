@@ -13,6 +13,8 @@ mod founding;
 mod membership;
 #[path = "canary/rights.rs"]
 mod rights;
+#[path = "canary/scale.rs"]
+mod scale;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,6 +65,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         "a canary that is removed leaves nothing, also with checks that are there",
         Canary::leaves_nothing,
     ));
+    trials.extend(scale::trials());
     trials
 }
 

@@ -190,6 +190,11 @@ impl Cluster {
         finished(self.script("node").args(arguments)).map(drop)
     }
 
+    /// `fake-nodes N`.
+    pub(crate) fn fake_nodes(&self, count: usize) -> Result<(), Failed> {
+        finished(self.script("fake-nodes").arg(count.to_string())).map(drop)
+    }
+
     /// `control-plane kill|pause|resume PROGRAM`.
     pub(crate) fn control_plane(&self, arguments: &[&str]) -> Result<(), Failed> {
         finished(self.script("control-plane").args(arguments)).map(drop)

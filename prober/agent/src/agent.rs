@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use prober_core::event::Event;
 use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reading, SETTLING};
 use prober_core::topology::AgentId;
-use prober_net::facts::{read_counters, read_facts};
+use prober_net::facts::read_counters;
 use prober_net::packet_socket::now;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, Receiver};
@@ -21,11 +21,12 @@ use crate::desk::{Loopback, needs_silence};
 use crate::doorbell;
 use crate::kernel::Dialer;
 use crate::lines::{Lines, Written};
-use crate::news::{News, NewsReceiver, Progress};
+use crate::news::{News, NewsReceiver, NewsSender, Progress};
 use crate::order::{Order, RawPlan};
 use crate::own::Own;
 use crate::packets::{Opened, Packets};
 use crate::plan_file::{Notice, PlanFile};
+use crate::reading::{Read, read, read_later};
 use crate::responder::Responder;
 use crate::round::Round;
 use crate::settle;
@@ -63,6 +64,7 @@ struct Agent {
     /// Why crafted connections end after the handshake here, if so.
     half_open: Option<String>,
     capture: Option<Event>,
+    news: NewsSender,
     /// The run and generation of the last plan that was taken.
     taken: Option<(String, u32)>,
     /// The plans under way, by generation.
@@ -109,7 +111,7 @@ pub(crate) fn serve(
         .transpose()?
         .map(Rc::new);
     let dialer = Dialer::new(now().as_nanos());
-    let connects = Connects::new(dialer, news, packets.clone(), Greeting::Banner);
+    let connects = Connects::new(dialer, news.clone(), packets.clone(), Greeting::Banner);
     let agent = Agent {
         responder: Responder::new(orders.agent.clone()),
         orders,
@@ -118,6 +120,7 @@ pub(crate) fn serve(
         packets,
         half_open,
         capture: None,
+        news,
         taken: None,
         rounds: BTreeMap::new(),
         taken_at: Instant::now(),
@@ -242,7 +245,12 @@ impl Agent {
         self.lines.write(&Event::PlanAccepted { generation });
         match plan.facts {
             Reading::Skip => {}
-            Reading::Take => self.tell_facts().await,
+            Reading::Take => self.tell_read(read().await),
+            Reading::Twice { after_ms } => {
+                self.tell_read(read().await);
+                let after = Duration::from_millis(after_ms.into());
+                (self.probing).spawn_local(read_later(generation, after, self.news.clone()));
+            }
         }
         let mut round = Round::new(&plan, read_counters());
         let start = now();
@@ -275,13 +283,10 @@ impl Agent {
         self.finish_rounds();
     }
 
-    /// On a thread of its own: kube-proxy may take its time to say its mode, and probes of other plans must not wait.
-    async fn tell_facts(&mut self) {
-        match tokio::task::spawn_blocking(read_facts).await {
-            Ok(facts) => self.lines.write(&Event::Facts(Box::new(facts))),
-            Err(error) => self.notice(format!(
-                "the facts of this node were not read, their reader ended: {error}"
-            )),
+    fn tell_read(&mut self, read: Read) {
+        match read {
+            Ok(facts) => self.lines.write(&Event::Facts(facts)),
+            Err(why) => self.notice(why),
         }
     }
 
@@ -315,6 +320,12 @@ impl Agent {
     fn handle_news(&mut self, news: News) -> anyhow::Result<()> {
         match news {
             News::Round(generation, progress) => self.handle_progress(generation, progress),
+            News::Read(generation, read) => {
+                self.tell_read(read);
+                if let Some(round) = self.rounds.get_mut(&generation) {
+                    round.handle_ended(1);
+                }
+            }
             News::Witnessed(handshakes) => self.lines.write(&Event::Witnessed { handshakes }),
             News::Capture { received, dropped } => {
                 self.capture = Some(Event::Capture { received, dropped });

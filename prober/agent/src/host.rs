@@ -256,7 +256,7 @@ async fn tell(
                 outstanding -= 1;
                 sink(Event::Ladder(ladder));
             }
-            News::Round(_, Progress::Late(_)) | News::Witnessed(_) => {}
+            News::Round(_, Progress::Late(_)) | News::Read(..) | News::Witnessed(_) => {}
             News::Capture { received, dropped } => {
                 if dropped > 0 {
                     sink(Event::Capture { received, dropped });

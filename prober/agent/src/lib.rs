@@ -21,6 +21,7 @@ mod order;
 mod own;
 mod packets;
 mod plan_file;
+mod reading;
 mod responder;
 mod round;
 mod settle;

@@ -6,11 +6,15 @@ use prober_core::event::{Ladder, Witness};
 use prober_core::observation::ProbeResult;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use crate::reading::Read;
+
 /// Something that an engine has to tell.
 #[derive(Debug)]
 pub(crate) enum News {
     /// About a probe of the plan with this generation.
     Round(u32, Progress),
+    /// What the node says, read for the plan with this generation.
+    Read(u32, Read),
     /// What this end saw as a server.
     Witnessed(Vec<Witness>),
     /// How complete the packets are, since the start.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prober_core::event::Event;
 use prober_core::facts::Counters;
 use prober_core::observation::ProbeResult;
-use prober_core::plan::Plan;
+use prober_core::plan::{Plan, Reading};
 use prober_core::time::nanos;
 
 use crate::tally::Tallies;
@@ -22,8 +22,10 @@ pub(crate) struct Round {
 impl Round {
     /// A plan none of whose probes has an outcome yet; `before` are the counters at this moment.
     pub(crate) fn new(plan: &Plan, before: Counters) -> Self {
+        let probes: u64 = plan.probes.iter().map(|probe| u64::from(probe.count)).sum();
+        let is_read_later = matches!(plan.facts, Reading::Twice { .. });
         Self {
-            outstanding: plan.probes.iter().map(|probe| u64::from(probe.count)).sum(),
+            outstanding: probes + u64::from(is_read_later),
             before,
             tallies: Tallies::default(),
             starved: Duration::ZERO,
@@ -36,7 +38,7 @@ impl Round {
         self.tallies.count(result)
     }
 
-    /// So many probes end without an outcome of their own: ladders, and what could not be sent.
+    /// So many probes end without an outcome of their own: ladders, what could not be sent; and a later reading of the node.
     pub(crate) const fn handle_ended(&mut self, probes: u64) {
         self.outstanding = self.outstanding.saturating_sub(probes);
     }

@@ -66,6 +66,12 @@ pub enum Reading {
     Skip,
     /// Once, when it takes the plan and before it probes: one `Event::Facts`.
     Take,
+    /// When it takes the plan, and once more after a while: two of them, before `Event::Done`. What grew in between is known
+    /// without asking again.
+    Twice {
+        /// The while, milliseconds.
+        after_ms: u32,
+    },
 }
 
 /// How an agent answers others.

@@ -63,17 +63,10 @@ enum Round {
     FirstLook = 2,
     /// Look closer at the paths that fail.
     CloserLook = 3,
-    /// Tell what the node says when all is over.
-    LastReading = 4,
 }
 
 impl Round {
-    const ALL: [Self; 4] = [
-        Self::Listen,
-        Self::FirstLook,
-        Self::CloserLook,
-        Self::LastReading,
-    ];
+    const ALL: [Self; 3] = [Self::Listen, Self::FirstLook, Self::CloserLook];
 }
 
 /// A run; see the module's picture.
@@ -238,10 +231,7 @@ impl Run {
                 self.undone.clear();
                 self.suspect_or_linger(now);
             }
-            RunTimer::Linger => {
-                self.timer = Some((now + FACTS_PATIENCE, RunTimer::Patience));
-                self.end_if_read(now);
-            }
+            RunTimer::Linger => self.end(Completion::Complete, now),
         }
     }
 
@@ -291,6 +281,7 @@ impl Run {
             .or_default();
         let place = match self.phase {
             Phase::ReadingFacts | Phase::Placing | Phase::Publishing => &mut known.before,
+            Phase::Suspecting if known.during.is_some() => &mut known.after,
             Phase::Probing | Phase::Suspecting => &mut known.during,
             Phase::Lingering | Phase::Removing | Phase::Ended => &mut known.after,
             // Of a cycle that has been told.
@@ -304,7 +295,6 @@ impl Run {
     fn settle_facts(&mut self, node: &NodeName, now: Timestamp) {
         self.unread.remove(node);
         self.place_the_rest_if_read(now);
-        self.end_if_read(now);
     }
 
     fn place_the_rest_if_read(&mut self, now: Timestamp) {

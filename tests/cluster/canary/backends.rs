@@ -31,11 +31,11 @@ pub(super) struct Backends<'a> {
 fn part(name: &str) -> Result<PathBuf, Failed> {
     let deps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/deps");
     let output = Command::new(deps)
-        .args(["export", name])
+        .args(["tool", name])
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
-        return Err(format!("scripts/deps export {name} failed, as it says above").into());
+        return Err(format!("scripts/deps tool {name} failed, as it says above").into());
     }
     let folder = String::from_utf8_lossy(&output.stdout);
     Ok(Path::new(folder.trim()).join(name))

@@ -14,6 +14,9 @@ use crate::topology::NodeName;
 /// is not taken for the other; and they stay below those of the probes of other ports.
 const LAST_PATH: u32 = 500_000;
 
+/// Generations of plans in a cycle: one for each round.
+const PER_CYCLE: u32 = 3;
+
 /// What becomes of a run when everything is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -48,7 +51,7 @@ impl Cycle {
 
     /// The generation of this cycle's plans of a round.
     pub(super) const fn generation(&self, round: Round) -> u32 {
-        self.number * 4 + round as u32
+        self.number * PER_CYCLE + round as u32
     }
 
     /// The round of this cycle that a plan of this generation belongs to.
@@ -79,7 +82,7 @@ impl Run {
         let Some(number) = self.cycle.number.checked_add(1) else {
             return;
         };
-        if self.phase != Phase::Standing || number >= u32::MAX / 4 {
+        if self.phase != Phase::Standing || number >= u32::MAX / PER_CYCLE - 1 {
             return;
         }
         self.cycle = Cycle {

@@ -17,7 +17,7 @@ pub enum Phase {
     Probing,
     /// Looking closer at the paths that fail.
     Suspecting,
-    /// Waiting for the agents' last lines, and for what changed on the nodes.
+    /// Waiting for the agents' last lines.
     Lingering,
     /// Everything is measured; waiting to be told to begin again.
     Standing,

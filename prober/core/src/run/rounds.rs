@@ -25,6 +25,9 @@ pub(super) const DELIVERY: Duration = Duration::from_secs(3);
 /// How long agents have for their last lines after the last probe's outcome.
 const LINGER: Duration = Duration::from_millis(450);
 
+/// What probes that are answered mostly take, milliseconds.
+const SOON: u32 = 600;
+
 /// Whether there is anything to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
@@ -124,8 +127,9 @@ impl Run {
 
     /// Sends a plan to whoever has something to do. The servers of `reading` nodes count among
     /// them, since their counters are read with each plan, and the hosts of those nodes tell what
-    /// the nodes say; these go first, so that what follows is seen to grow.
+    /// the nodes say, twice; these go first, so that what follows is seen to grow.
     fn send_round(&mut self, round: Round, probes: Vec<AgentProbes>, reading: &BTreeSet<NodeName>) {
+        let growing = self.growing(&probes);
         self.round = round;
         let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
         let (hosts, others): (Vec<&AgentId>, Vec<&AgentId>) = self
@@ -145,7 +149,7 @@ impl Run {
                 known.heard = false;
             }
             let facts = if is_read && is_host {
-                Reading::Take
+                Reading::Twice { after_ms: growing }
             } else {
                 Reading::Skip
             };
@@ -237,29 +241,21 @@ impl Run {
             return;
         }
         self.enter(Phase::Lingering, Some((now + LINGER, RunTimer::Linger)));
-        if self.spec.tier < Tier::T2 {
-            return;
-        }
-        let hosts = |node: &&NodeName| self.addresses.contains_key(&self.spec.host_of(node));
-        self.unread = self.implicated.iter().filter(hosts).cloned().collect();
-        let hosts: Vec<_> = self
-            .unread
-            .iter()
-            .map(|node| self.spec.host_of(node))
-            .collect();
-        for host in hosts {
-            self.undone.insert((host.clone(), Round::LastReading));
-            let generation = self.cycle.generation(Round::LastReading);
-            let plan = (self.spec).plan(&host, generation, Reading::Take, Vec::new());
-            self.commands.push_back(FleetCommand::SendPlan(plan));
-        }
     }
 
-    /// Ends when the last lines are in, and what the nodes say.
-    pub(super) fn end_if_read(&mut self, now: Timestamp) {
-        let is_lingering = matches!(self.timer, Some((_, RunTimer::Linger)));
-        if self.phase == Phase::Lingering && self.unread.is_empty() && !is_lingering {
-            self.end(Completion::Complete, now);
+    /// From the first reading of a node to the second, milliseconds: as long as these probes mostly take. A ladder is soon
+    /// climbed; who asks again in vain waits for the deadline, and counters have grown long before.
+    fn growing(&self, probes: &[AgentProbes]) -> u32 {
+        let asks = |probe: &ProbePlan| match probe.method {
+            Method::Connect { .. } => probe.count > 1,
+            Method::Syn | Method::Exchange { .. } | Method::Ladder { .. } => false,
+        };
+        let in_vain = probes.iter().flat_map(|(_, probes)| probes).any(asks);
+        let deadline = u32::try_from(self.spec.deadline.as_millis()).unwrap_or(u32::MAX);
+        if in_vain {
+            deadline / 6 * 5
+        } else {
+            SOON.min(deadline)
         }
     }
 
@@ -283,6 +279,12 @@ impl Run {
         let paths = &matrix.paths;
         let implicated = implicated(suspects.keys().filter_map(|id| paths.get(id)));
         let probes = self.spec.closer_look(&suspects, paths, &self.addresses);
+        for node in &implicated {
+            // What an earlier reading told is not what grows from now on.
+            if let Some(known) = self.collection.matrix.nodes.get_mut(node) {
+                known.during = None;
+            }
+        }
         self.expect(&probes, now);
         self.send_round(Round::CloserLook, probes, &implicated);
         self.implicated = implicated;

@@ -75,9 +75,12 @@ impl Run {
                 );
                 self.end(Completion::CouldNotRun { reason }, now);
             }
-            Phase::Lingering => self.end(Completion::Complete, now),
             Phase::Removing => self.enter(Phase::Ended, None),
-            Phase::Probing | Phase::Suspecting | Phase::Standing | Phase::Ended => {}
+            Phase::Probing
+            | Phase::Suspecting
+            | Phase::Lingering
+            | Phase::Standing
+            | Phase::Ended => {}
         }
     }
 

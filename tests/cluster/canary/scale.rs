@@ -1,0 +1,96 @@
+//! A canary of a thousand nodes: it stays within its budget, and takes silence for what it is. The nodes are fake, and their
+//! agents never say a word.
+
+use std::collections::BTreeSet;
+use std::process::id;
+use std::sync::Arc;
+use std::time::Instant;
+
+use libtest_mimic::{Failed, Trial};
+
+use super::Canary;
+use crate::harness::{Cluster, Proxy, Shape, wait_until};
+
+const NODES: usize = 1_000;
+
+/// Agents stand on that many nodes at once, on each a client, a server and, where facts are read, a host.
+const SEATS: usize = 64;
+
+/// What a controller may occupy, MiB, at five thousand nodes.
+const MEMORY: u64 = 150;
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![Trial::test(
+        "canary: a canary of a thousand nodes stays within its budget",
+        thousand,
+    )]
+}
+
+fn thousand() -> Result<(), Failed> {
+    let shape = Shape {
+        nodes: 2,
+        proxy: Proxy::Iptables,
+    };
+    let cluster = Arc::new(Cluster::start(format!("test-scale-{}", id()), shape)?);
+    let canary = Canary::install(&cluster)?;
+    canary.scale(0)?;
+    cluster.fake_nodes(NODES)?;
+    canary.check(
+        "default",
+        "{interval: 10s, nodeFacts: Never, nodeSelector: {prober.dev/bench: fake}, tolerations: [{operator: Exists}]}",
+    )?;
+    let mut controller = canary.plain("scale")?;
+    let start = Instant::now();
+    let mut sittings: BTreeSet<BTreeSet<String>> = BTreeSet::new();
+    wait_until("agents stand on other nodes than at first", || {
+        let pods = canary.agents_by_node()?;
+        let nodes: BTreeSet<String> = pods.iter().map(|(node, _)| node.clone()).collect();
+        if nodes.len() > 2 * SEATS {
+            return Err(format!("agents are on {} nodes", nodes.len()).into());
+        }
+        if nodes.len() == SEATS {
+            sittings.insert(nodes);
+        }
+        Ok(sittings.len() >= 2)
+    })
+    .map_err(|failed| controller.explained(&failed))?;
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    let requests = controller.requests()?.len();
+    let memory = controller.memory()?;
+    println!(
+        "{NODES} nodes: {:.0} requests a minute, {memory} MiB",
+        f64::from(u32::try_from(requests)?) / minutes
+    );
+    if memory > MEMORY {
+        return Err(format!("it occupies {memory} MiB of {MEMORY}").into());
+    }
+    let total = canary.ask("{.status.coverage.total}")?;
+    println!("pairs of nodes in all: {total}");
+    let failing = canary.ask("{.status.failing[*].cause}")?;
+    let events = canary.events()?;
+    if !failing.is_empty() || !events.is_empty() {
+        return Err(format!("silence is told as {failing} {events}").into());
+    }
+    controller.end()?;
+    wait_until("no agent is left", || Ok(canary.agents_by_node()?.is_empty()))
+}
+
+impl Canary {
+    /// The nodes that agents are on, and the agents.
+    fn agents_by_node(&self) -> Result<Vec<(String, String)>, Failed> {
+        let pods = self.cluster.kubectl(&[
+            "get",
+            "pods",
+            "-A",
+            "-l",
+            "app.kubernetes.io/name=prober-agent",
+            "-o",
+            "jsonpath={range .items[*]}{.spec.nodeName} {.metadata.name}{\"\\n\"}{end}",
+        ])?;
+        let pods = pods.lines().filter_map(|line| line.split_once(' '));
+        let placed = pods.filter(|(node, _)| !node.is_empty());
+        Ok(placed
+            .map(|(node, pod)| (node.to_owned(), pod.to_owned()))
+            .collect())
+    }
+}
