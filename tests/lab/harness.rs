@@ -147,6 +147,10 @@ impl Report {
 
     /// Diagnoses and paths, for a person.
     pub(crate) fn summary(&self) -> String {
+        if self.paths.is_empty() {
+            // It could not run: why, is said there.
+            return self.text.clone();
+        }
         let diagnoses = self
             .diagnoses
             .iter()
