@@ -170,7 +170,14 @@ pub(crate) fn read(output: &Output) -> Result<Report, Failed> {
         .into());
     }
     if output.status.code() == Some(2) {
-        return Err(format!("could not run: {}\n{told}", whole["completion"]).into());
+        let silent: Vec<_> = (whole["paths"].as_array().into_iter().flatten())
+            .filter(|path| path["health"] == "not-probed")
+            .collect();
+        return Err(format!(
+            "could not run: {} {}; without an outcome: {silent:?}; {}; agents: {}\n{told}",
+            whole["completion"], whole["unprobed"], whole["notes"], whole["agents"]
+        )
+        .into());
     }
     Ok(serde_json::from_value(whole)?)
 }
