@@ -3,7 +3,7 @@
 # ip, iptables and their like live where a plain user's PATH does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help demo test test-cluster check lint lab cluster cluster-down image bench bench-cluster soak fuzz completions man deps
+.PHONY: help demo test test-cluster check lint lab cluster cluster-down image bench bench-cluster bench-scale soak fuzz completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -49,6 +49,9 @@ bench: ## Measure the figures of the README beside zmap and an epoll loop
 
 bench-cluster: ## Measure a run on a real Kubernetes, made for it (as root)
 	scripts/bench-cluster
+
+bench-scale: ## Measure a canary of 5,000 fake nodes (as root)
+	scripts/bench-scale
 
 soak: ## Watch a canary on a healthy Kubernetes say nothing, for SOAK minutes (30; as root)
 	scripts/soak $(SOAK)

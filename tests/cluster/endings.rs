@@ -11,6 +11,7 @@ use crate::harness::{Cluster, Proxy, Shape, wait_until};
 const SMALL: Shape = Shape {
     nodes: 1,
     proxy: Proxy::Iptables,
+    fakes: 0,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {

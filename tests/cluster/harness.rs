@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) struct Shape {
     pub(crate) nodes: u8,
     pub(crate) proxy: Proxy,
+    /// Nodes besides that only the API server knows.
+    pub(crate) fakes: u16,
 }
 
 /// What turns Services into rules.
@@ -41,12 +43,14 @@ impl Proxy {
 pub(crate) const USUAL: Shape = Shape {
     nodes: 3,
     proxy: Proxy::Iptables,
+    fakes: 0,
 };
 
 /// The other mode of kube-proxy, on two nodes.
 pub(crate) const NFTABLES: Shape = Shape {
     nodes: 2,
     proxy: Proxy::Nftables,
+    fakes: 0,
 };
 
 /// The clusters that are up, by what they look like.
@@ -126,6 +130,7 @@ impl Cluster {
         let mut up = Command::new(folder().join("bin/up"));
         up.args(["--name", &name, "--proxy", shape.proxy.mode()])
             .args(["--nodes", &shape.nodes.to_string()])
+            .args(["--fake-nodes", &shape.fakes.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut cluster = Self {
@@ -188,11 +193,6 @@ impl Cluster {
     /// `node stop|boot|pause|resume NODE`.
     pub(crate) fn node(&self, arguments: &[&str]) -> Result<(), Failed> {
         finished(self.script("node").args(arguments)).map(drop)
-    }
-
-    /// `fake-nodes N`.
-    pub(crate) fn fake_nodes(&self, count: usize) -> Result<(), Failed> {
-        finished(self.script("fake-nodes").arg(count.to_string())).map(drop)
     }
 
     /// `control-plane kill|pause|resume PROGRAM`.
