@@ -77,9 +77,7 @@ fn part(name: &str) -> Result<PathBuf, String> {
         .output()
         .map_err(|error| format!("{} does not start: {error}", deps.display()))?;
     if !output.status.success() {
-        return Err(format!(
-            "scripts/deps tool {name} failed, as it says above"
-        ));
+        return Err(format!("scripts/deps tool {name} failed, as it says above"));
     }
     let folder = String::from_utf8_lossy(&output.stdout);
     Ok(Path::new(folder.trim()).join(name))

@@ -74,7 +74,9 @@ fn very_many() -> Result<(), Failed> {
         return Err(format!("silence is told as {failing} {events}").into());
     }
     controller.end()?;
-    wait_until("no agent is left", || Ok(canary.agents_by_node()?.is_empty()))
+    wait_until("no agent is left", || {
+        Ok(canary.agents_by_node()?.is_empty())
+    })
 }
 
 impl Canary {
