@@ -144,10 +144,14 @@ impl AgentEvidence {
 impl NodeEvidence {
     /// The newest reading.
     pub fn latest(&self) -> Option<&NodeFacts> {
-        self.after
-            .as_ref()
-            .or(self.during.as_ref())
-            .or(self.before.as_ref())
+        self.readings().next()
+    }
+
+    /// Every reading, the newest first.
+    pub fn readings(&self) -> impl Iterator<Item = &NodeFacts> {
+        [&self.after, &self.during, &self.before]
+            .into_iter()
+            .flatten()
     }
 }
 

@@ -236,7 +236,7 @@ impl Run {
     }
 
     /// When waiting for a round ends. If all that is left to wait for never took its plan, it is
-    /// stopped or cut off from its plans: it costs no more than a silent probe does.
+    /// stopped or cut off from its plans: it costs no more than probes of it do.
     fn overdue(&self) -> Option<Timestamp> {
         let overdue = self.overdue?;
         let is_deaf = !self.undone.is_empty() && self.undone.is_disjoint(&self.taken);

@@ -2,7 +2,7 @@
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::opinion::Opinion;
-use crate::facts::SysctlState;
+use crate::facts::{NodeFacts, SysctlState};
 use crate::family::Family;
 use crate::topology::NodeName;
 
@@ -37,9 +37,26 @@ pub(crate) const fn bridge_sysctl(family: Family) -> &'static str {
     }
 }
 
-/// Whether bridged packets of a node meet netfilter; `None` where it was not read.
+/// Whether bridged packets of a node met netfilter while it was probed; `None` where it was not read.
 pub(crate) fn bridged_filtered(case: &Case<'_>, node: &NodeName, family: Family) -> Option<bool> {
-    let facts = case.facts(node)?;
+    if unfiltered(case, node, family).is_some() {
+        return Some(false);
+    }
+    is_filtered(case.facts(node)?, family)
+}
+
+/// The reading of a node that finds bridged packets unfiltered: one is enough, since somebody may mend it meanwhile.
+pub(crate) fn unfiltered<'a>(
+    case: &Case<'a>,
+    node: &NodeName,
+    family: Family,
+) -> Option<&'a NodeFacts> {
+    let known = case.matrix.nodes.get(node)?;
+    let mut readings = (known.readings()).filter(|facts| is_filtered(facts, family) == Some(false));
+    readings.next()
+}
+
+fn is_filtered(facts: &NodeFacts, family: Family) -> Option<bool> {
     let own_switch = facts.links.iter().flatten().any(|link| {
         link.bridge.is_some_and(|bridge| match family {
             Family::Ipv4 => bridge.nf_call_iptables == Some(true),

@@ -122,7 +122,8 @@ impl Run {
     fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
         let overdue = now + DELIVERY + longest(probes);
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
-        self.untaken = Some(now + self.spec.deadline);
+        // As long as whoever probes a stopped agent waits, for its handshake and for its banner.
+        self.untaken = Some(now + 2 * self.spec.deadline);
     }
 
     /// Sends a plan to whoever has something to do. The servers of `reading` nodes count among

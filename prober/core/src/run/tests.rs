@@ -203,17 +203,29 @@ fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matri
         if fleet.commands >= limit && !interrupted {
             interrupted = true;
             run.handle(FleetEvent::Interrupted, now);
-        } else if let Some(command) = run.poll_command() {
-            events.extend(fleet.obey(command));
-        } else if let Some(event) = events.pop_front() {
-            run.handle(event, now);
         } else {
-            let (at, _) = run.poll_timeout().expect("a run that waits has a timer");
-            now = at;
-            run.handle_timeout(now);
+            step(&mut run, &mut fleet, &mut events, &mut now);
         }
     }
     panic!("the run does not end: {:?}", run.phase());
+}
+
+/// The next thing happens: the fleet obeys, the run hears, or time passes.
+fn step(
+    run: &mut Run,
+    fleet: &mut ModelFleet,
+    events: &mut VecDeque<FleetEvent>,
+    now: &mut Timestamp,
+) {
+    if let Some(command) = run.poll_command() {
+        events.extend(fleet.obey(command));
+    } else if let Some(event) = events.pop_front() {
+        run.handle(event, *now);
+    } else {
+        let (at, _) = run.poll_timeout().expect("a run that waits has a timer");
+        *now = at;
+        run.handle_timeout(at);
+    }
 }
 
 #[test]
@@ -445,11 +457,11 @@ fn an_agent_that_never_reports_does_not_hold_up_the_run() {
     assert_eq!(ending, Completion::Complete);
     assert!(!matrix.agents[&silent].heard);
     // Two seconds for its first plan, as long as the next may travel, half a second for last lines:
-    // the rest is a probe's deadline and the time at which its paths were looked at again.
+    // the rest is what probes of it would take and the time at which its paths were looked at again.
     let most = Duration::from_secs(2)
         + DELIVERY
         + SUSPICION
-        + spec(2).deadline
+        + 2 * spec(2).deadline
         + Duration::from_millis(500);
     let took = fleet.ended.since(Timestamp::from_nanos(1));
     assert!(took <= most, "{took:?}");

@@ -67,6 +67,20 @@ fn the_founding_fault_is_proven_by_the_nodes_own_word() {
 }
 
 #[test]
+fn what_is_mended_while_it_is_probed_is_named_as_it_was() {
+    let mut cluster = founding(Cluster::dual(2), Family::Ipv4).facts(1, |facts| {
+        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
+    });
+    let known = cluster.matrix.nodes.get_mut(&node(1)).unwrap();
+    let after = known.after.as_mut().unwrap();
+    after.bridge_nf_call_iptables = Some(SysctlState::Value(1));
+    assert_eq!(
+        named(&cluster.matrix),
+        ["bridge-netfilter-off node-1 proven"]
+    );
+}
+
+#[test]
 fn without_node_facts_the_founding_fault_is_only_consistent_and_names_the_sysctl() {
     let cluster = founding(Cluster::new(2), Family::Ipv4).without_facts();
     assert_eq!(

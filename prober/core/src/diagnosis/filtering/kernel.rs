@@ -16,10 +16,8 @@ pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -
         return None;
     }
     let known = case.matrix.nodes.get(node)?;
-    let readings = [&known.during, &known.after, &known.before];
-    let (count, most) = readings
-        .into_iter()
-        .flatten()
+    let (count, most) = known
+        .readings()
         .filter_map(|facts| facts.conntrack_count.zip(facts.conntrack_max))
         .max_by_key(|(count, _)| *count)?;
     let dropped = case.grown(node, "ConntrackDrop");

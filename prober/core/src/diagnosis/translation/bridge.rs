@@ -7,7 +7,7 @@ use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::opinion::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::diagnosis::translation::reply::{is_unrestored, seen_at_ends};
-use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered};
+use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered, unfiltered};
 use crate::event::RungAnswer;
 use crate::evidence::Source;
 use crate::facts::SysctlState;
@@ -60,7 +60,8 @@ pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family)
             )];
         }
         Some(false) => {
-            let state = match case.facts(node).and_then(|facts| facts.bridge_nf(family)) {
+            let facts = unfiltered(case, node, family);
+            let state = match facts.and_then(|facts| facts.bridge_nf(family)) {
                 Some(SysctlState::Absent) => {
                     format!("{sysctl} does not exist on {node}: the module br_netfilter is not loaded")
                 }

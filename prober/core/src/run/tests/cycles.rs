@@ -23,20 +23,14 @@ fn stand(
         if !interrupted && (fleet.commands >= limit || told.len() >= cycles) {
             interrupted = true;
             run.handle(FleetEvent::Interrupted, now);
-        } else if let Some(command) = run.poll_command() {
-            events.extend(fleet.obey(command));
-        } else if let Some(event) = events.pop_front() {
-            run.handle(event, now);
-        } else if run.phase() == Phase::Standing {
+        } else if run.phase() == Phase::Standing && events.is_empty() {
             told.extend(run.take_cycle());
             assert!(run.take_cycle().is_none());
             now = now + Duration::from_secs(10);
             before(told.len(), &mut fleet, &mut run);
             run.again(spec(2).pairs(), now);
         } else {
-            let (at, _) = run.poll_timeout().expect("a run that waits has a timer");
-            now = at;
-            run.handle_timeout(now);
+            step(&mut run, &mut fleet, &mut events, &mut now);
         }
     }
     panic!("the run does not end: {:?}", run.phase());
