@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use prober_core::topology::NodeName;
 
-/// Taints of nodes that are not there: a pod that tolerates one waits for a kubelet that never comes.
+use crate::selection::{NodeSeen, Readiness};
+
+/// Taints of nodes that are not there: a pod that tolerates one waits for a kubelet that never comes. They outlast by some
+/// seconds that a node is Ready again.
 ///
 /// <https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions>
 const OF_DEAD_NODES: [&str; 5] = [
@@ -50,6 +53,7 @@ impl Site {
             .as_ref()
             .is_some_and(|annotations| annotations.contains_key(FLANNEL));
         let ranges = spec.pod_cidrs.unwrap_or_default();
+        let is_ready = NodeSeen::of(node).readiness == Readiness::Ready;
         Self {
             internal: internal(node),
             pods: if has_flannel && !ranges.is_empty() {
@@ -61,7 +65,7 @@ impl Site {
                 .taints
                 .unwrap_or_default()
                 .into_iter()
-                .filter(|taint| !OF_DEAD_NODES.contains(&taint.key.as_str()))
+                .filter(|taint| is_ready || !OF_DEAD_NODES.contains(&taint.key.as_str()))
                 .collect(),
         }
     }
@@ -114,6 +118,16 @@ mod tests {
         })));
         let keys: Vec<_> = site.taints.iter().map(|taint| taint.key.as_str()).collect();
         assert_eq!(keys, ["node.kubernetes.io/unschedulable", "dedicated"]);
+    }
+
+    #[test]
+    fn a_node_that_is_ready_again_is_not_dead_however_it_is_tainted() {
+        let site = Site::of(&node(json!({
+            "metadata": {"name": "node-1"},
+            "spec": {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}
+        })));
+        assert_eq!(site.taints.len(), 1);
     }
 
     #[test]
