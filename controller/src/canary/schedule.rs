@@ -187,10 +187,16 @@ impl Schedule {
         pairs
     }
 
-    /// A round like the last on agents that are about to be replaced, which takes no turn of the rotation: `pairs` become
-    /// those that can still be probed.
-    pub fn repeat(&mut self, pairs: &mut BTreeSet<NodePair>, now: Timestamp) {
-        let nodes: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
+    /// A round like the last on agents that are about to be replaced and `stand` on these nodes, which takes no turn of the
+    /// rotation: `pairs` become those that can still be probed.
+    pub fn repeat(
+        &mut self,
+        pairs: &mut BTreeSet<NodePair>,
+        stand: &BTreeSet<NodeName>,
+        now: Timestamp,
+    ) {
+        let nodes = (self.rotation.nodes().iter()).filter(|node| stand.contains(*node));
+        let nodes: BTreeSet<&NodeName> = nodes.collect();
         pairs.retain(|(client, server)| nodes.contains(client) && nodes.contains(server));
         self.suspected.clear();
         self.next = Some(now + self.step());

@@ -176,7 +176,7 @@ impl Patrol {
         let now: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         for left in before.difference(&now) {
             (self.world.observer).gone(&self.check.name_any(), left);
-            for stand in self.stand.iter().chain(&self.coming) {
+            for stand in self.stand.iter_mut().chain(&mut self.coming) {
                 stand.withdraw(left);
             }
             let transitions = self.judgement.forget(left, wall());
@@ -292,7 +292,7 @@ impl Patrol {
             self.schedule.begin(now)
         } else {
             let mut pairs = stand.asked.clone();
-            self.schedule.repeat(&mut pairs, now);
+            self.schedule.repeat(&mut pairs, &stand.nodes, now);
             pairs
         };
         self.is_idle = false;
@@ -334,8 +334,11 @@ impl Patrol {
 
     fn judge(&mut self, mut cycle: Cycle) {
         self.readiness = Readiness::Probing;
-        // Who has left while it was probed is not told of again.
-        let known: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
+        // Who has left while it was probed is not told of again; who is back has no agents yet.
+        let stands =
+            |node: &&NodeName| (self.stand.iter()).any(|stand| stand.nodes.contains(*node));
+        let known: BTreeSet<NodeName> =
+            (self.schedule.nodes().iter().filter(stands).cloned()).collect();
         cycle.keep(&known);
         let mut look = Look::of(&cycle.report);
         look.keep(&known);

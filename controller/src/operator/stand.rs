@@ -122,8 +122,9 @@ impl Stand {
         drop(self.orders.send(Order::Again(pairs)));
     }
 
-    /// A node has left: whoever is not asked for it by name is not led there.
-    pub(super) fn withdraw(&self, node: &NodeName) {
+    /// A node has left, and its agents are as good as gone, also if it comes back: nobody is led there any more.
+    pub(super) fn withdraw(&mut self, node: &NodeName) {
+        self.nodes.remove(node);
         // As above.
         drop(self.orders.send(Order::Withdraw(node.clone())));
     }
