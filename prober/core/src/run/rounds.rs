@@ -99,6 +99,8 @@ impl Run {
         now: Timestamp,
     ) {
         let probes = self.spec.first_look(&self.collection.matrix.paths);
+        // Whoever probes a stopped agent waits for its handshake and for its banner: so long may a plan be late.
+        self.untaken = Some(now + settling + 2 * self.spec.deadline);
         self.expect(&probes, now + settling);
         self.send_round(Round::FirstLook, probes, &BTreeSet::new());
         if let Some(services) = awaited {
@@ -122,8 +124,8 @@ impl Run {
     fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
         let overdue = now + DELIVERY + longest(probes);
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
-        // As long as whoever probes a stopped agent waits, for its handshake and for its banner.
-        self.untaken = Some(now + 2 * self.spec.deadline);
+        let untaken = now + self.spec.deadline;
+        self.untaken = Some(self.untaken.map_or(untaken, |at| at.max(untaken)));
     }
 
     /// Sends a plan to whoever has something to do. The servers of `reading` nodes count among
