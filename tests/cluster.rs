@@ -26,6 +26,8 @@ mod endings;
 mod faults;
 #[path = "cluster/harness.rs"]
 mod harness;
+#[path = "tools/part.rs"]
+mod part;
 #[path = "cluster/prober.rs"]
 mod prober;
 #[path = "lab/program.rs"]

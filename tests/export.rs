@@ -13,6 +13,8 @@ mod collector;
 mod keys;
 #[path = "export/metrics.rs"]
 mod metrics;
+#[path = "tools/part.rs"]
+mod part;
 #[path = "lab/program.rs"]
 mod program;
 #[path = "export/prometheus.rs"]
@@ -24,10 +26,11 @@ mod samples;
 #[path = "export/traces.rs"]
 mod traces;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use libtest_mimic::{Arguments, Trial};
+
+use part::part;
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -65,20 +68,4 @@ fn with_collector(program: &Path) -> Vec<Trial> {
         trials.extend(run::trials(program));
     }
     trials
-}
-
-/// The program of that name, built where it is not there yet.
-fn part(name: &str) -> Result<PathBuf, String> {
-    let deps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/deps");
-    // What it says goes to the terminal: the first time it takes minutes.
-    let output = Command::new(&deps)
-        .args(["tool", name])
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("{} does not start: {error}", deps.display()))?;
-    if !output.status.success() {
-        return Err(format!("scripts/deps tool {name} failed, as it says above"));
-    }
-    let folder = String::from_utf8_lossy(&output.stdout);
-    Ok(Path::new(folder.trim()).join(name))
 }

@@ -195,9 +195,7 @@ impl Schedule {
         stand: &BTreeSet<NodeName>,
         now: Timestamp,
     ) {
-        let nodes = (self.rotation.nodes().iter()).filter(|node| stand.contains(*node));
-        let nodes: BTreeSet<&NodeName> = nodes.collect();
-        pairs.retain(|(client, server)| nodes.contains(client) && nodes.contains(server));
+        pairs.retain(|(client, server)| stand.contains(client) && stand.contains(server));
         self.suspected.clear();
         self.next = Some(now + self.step());
     }

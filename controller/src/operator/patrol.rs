@@ -335,10 +335,7 @@ impl Patrol {
     fn judge(&mut self, mut cycle: Cycle) {
         self.readiness = Readiness::Probing;
         // Who has left while it was probed is not told of again; who is back has no agents yet.
-        let stands =
-            |node: &&NodeName| (self.stand.iter()).any(|stand| stand.nodes.contains(*node));
-        let known: BTreeSet<NodeName> =
-            (self.schedule.nodes().iter().filter(stands).cloned()).collect();
+        let known = (self.stand.as_ref()).map_or_else(BTreeSet::new, |stand| stand.nodes.clone());
         cycle.keep(&known);
         let mut look = Look::of(&cycle.report);
         look.keep(&known);

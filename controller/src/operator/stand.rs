@@ -22,7 +22,7 @@ use crate::fleet::{ClusterFleet, Setting};
 pub(super) struct Stand {
     /// The run's name.
     pub(super) run: String,
-    /// The nodes that they are on.
+    /// The nodes that they are on and that have not left since.
     pub(super) nodes: BTreeSet<NodeName>,
     /// When they were placed.
     pub(super) since: Timestamp,

@@ -127,7 +127,7 @@ pub struct NodeEvidence {
     pub before: Option<NodeFacts>,
     /// Just before the failing paths were probed again.
     pub during: Option<NodeFacts>,
-    /// After the last probe.
+    /// While they were, or after the last probe.
     pub after: Option<NodeFacts>,
     /// Why it could not be read.
     pub unread: Option<String>,

@@ -2,7 +2,6 @@
 //! the same Prometheus scraping. All of them are real and run in the control plane's network, which pods can reach.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Failed;
@@ -10,6 +9,7 @@ use serde_json::Value;
 
 use super::{Canary, NAMESPACE, file};
 use crate::harness::{Cluster, wait_until};
+use crate::part::part;
 
 /// Where the Collector is, as pods and the control plane see it.
 pub(super) const COLLECTOR: &str = "http://10.99.0.10:4318";
@@ -25,20 +25,6 @@ pub(super) struct Backends<'a> {
     jaeger: Child,
     prometheus: Child,
     folder: tempfile::TempDir,
-}
-
-/// Where programs are that were built for it.
-fn part(name: &str) -> Result<PathBuf, Failed> {
-    let deps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/deps");
-    let output = Command::new(deps)
-        .args(["tool", name])
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("scripts/deps tool {name} failed, as it says above").into());
-    }
-    let folder = String::from_utf8_lossy(&output.stdout);
-    Ok(Path::new(folder.trim()).join(name))
 }
 
 impl<'a> Backends<'a> {

@@ -72,11 +72,7 @@ impl Patrol {
         let Some(stand) = self.stand.as_ref().filter(|_| self.marks_nodes()) else {
             return Ok(());
         };
-        let looked_at: Vec<NodeName> = (self.schedule.nodes().iter())
-            .filter(|node| stand.nodes.contains(node))
-            .cloned()
-            .collect();
-        for node in looked_at {
+        for node in stand.nodes.clone() {
             let now = Time(jiff::Timestamp::now());
             let now = condition::condition(&self.judgement, &node, now);
             // What an earlier controller has told is told.

@@ -14,8 +14,8 @@ use crate::topology::NodeName;
 /// is not taken for the other; and they stay below those of the probes of other ports.
 const LAST_PATH: u32 = 500_000;
 
-/// Generations of plans in a cycle: one for each round.
-const PER_CYCLE: u32 = 3;
+/// Generations of plans in a cycle: one for each round, of which the first is 1.
+const PER_CYCLE: u32 = Round::CloserLook as u32;
 
 /// What becomes of a run when everything is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
