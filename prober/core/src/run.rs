@@ -12,6 +12,8 @@
 //!                    interrupted, failed, overdue; a healthy run needs no closer look
 //! ```
 //!
+//! Whoever only asks is placed last, with what it is to ask: who has just come hears of a plan late.
+//!
 //! A run that stands does not leave when everything is measured: it begins again when it is told to, until it is interrupted.
 
 mod collect;
@@ -39,6 +41,7 @@ use collect::Collection;
 use cycles::{Cycle, Purpose};
 pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published, Rules};
 pub use phase::{Finished, Phase, RunTimer};
+use rounds::LookTimes;
 pub use slices::{SliceEndpoint, Slices};
 pub use spec::{MAX_SLOTS, RunSpec};
 
@@ -86,6 +89,8 @@ pub struct Run {
     overdue: Option<Timestamp>,
     /// Agents that wait until the facts of their nodes are read.
     held_back: Vec<Placement>,
+    /// Agents that wait until there is something to ask.
+    askers: BTreeMap<AgentId, Role>,
     /// Answers that are still owed: facts of nodes.
     unread: BTreeSet<NodeName>,
     /// Answers that are still owed: agents to be placed.
@@ -96,6 +101,8 @@ pub struct Run {
     taken: BTreeSet<(AgentId, Round)>,
     /// Until when an agent has to take the plan of the last round.
     untaken: Option<Timestamp>,
+    /// How long the first look lasts, once everybody who asks is there.
+    first_look: LookTimes,
     addresses: BTreeMap<AgentId, Vec<IpAddr>>,
     endpoints: Endpoints,
     /// Nodes whose servers balanced ports no more lead to.
@@ -126,11 +133,13 @@ impl Run {
             up_by: Timestamp::default(),
             overdue: None,
             held_back: Vec::new(),
+            askers: BTreeMap::new(),
             unread: BTreeSet::new(),
             unplaced: BTreeSet::new(),
             undone: BTreeSet::new(),
             taken: BTreeSet::new(),
             untaken: None,
+            first_look: LookTimes::default(),
             addresses: BTreeMap::new(),
             endpoints: Endpoints::default(),
             withdrawn: BTreeSet::new(),
@@ -149,12 +158,17 @@ impl Run {
         if self.spec.tier >= Tier::T2 {
             self.unread = self.spec.selected.iter().cloned().collect();
         }
+        let (askers, others): (Vec<_>, Vec<_>) =
+            (self.spec.placements().into_iter()).partition(Placement::only_asks);
+        self.askers = (askers.into_iter())
+            .map(|asker| (asker.agent, asker.role))
+            .collect();
         let unread = &self.unread;
-        let (held_back, first) = self.spec.placements().into_iter().partition(|placement| {
+        let (held_back, first) = others.into_iter().partition(|placement| {
             placement.role != Role::Host && unread.contains(&placement.agent.node)
         });
         self.held_back = held_back;
-        self.place(first);
+        self.place(first, Round::Listen);
         self.up_by = now + self.spec.patience;
         // The other half is for those that wait for the reading.
         let read_by = now + self.spec.patience / 2;
@@ -195,6 +209,7 @@ impl Run {
         match event {
             FleetEvent::AgentReady { agent, addresses } => {
                 self.addresses.insert(agent.clone(), addresses);
+                self.forget_foreign_paths(&agent);
                 self.settle(&agent, now);
             }
             FleetEvent::AgentFailed { agent, reason } => self.handle_failed(&agent, reason, now),
@@ -255,14 +270,15 @@ impl Run {
         (at, RunTimer::Patience)
     }
 
-    fn place(&mut self, placements: Vec<Placement>) {
+    /// Has agents started, whose first plans are of this round.
+    fn place(&mut self, placements: Vec<Placement>, round: Round) {
         if placements.is_empty() {
             return;
         }
         for placement in &placements {
             let agent = &placement.agent;
             self.unplaced.insert(agent.clone());
-            self.undone.insert((agent.clone(), Round::Listen));
+            self.undone.insert((agent.clone(), round));
             self.collection
                 .matrix
                 .agents
@@ -302,7 +318,7 @@ impl Run {
             return;
         }
         let held_back = std::mem::take(&mut self.held_back);
-        self.place(held_back);
+        self.place(held_back, Round::Listen);
         self.enter(Phase::Placing, Some(self.patience(now)));
         self.publish_if_placed(now);
     }
@@ -317,6 +333,7 @@ impl Run {
         self.publish_if_placed(now);
         self.await_listeners(now);
         self.probe_if_ready(now);
+        self.await_first_look(now);
     }
 
     /// Publishes once every server is there that ever will be.

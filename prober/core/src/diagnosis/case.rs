@@ -15,7 +15,7 @@ use crate::topology::{AgentId, NodeName, Path, PathId, Route};
 /// Ladders, and what crossed between nodes.
 mod crossing;
 
-pub(crate) use crossing::{Crossing, rung, second_hop};
+pub(crate) use crossing::{Crossing, completes, rung, second_hop};
 
 /// An agent that was later than this for its own timers cannot vouch for lateness alone.
 pub(crate) const STARVED_NS: u64 = 200_000_000;

@@ -1,10 +1,10 @@
 //! What agents and nodes tell, gathered into the matrix of a run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::spec::OTHER_PORT;
 use super::witnessed::Witnessed;
-use crate::event::{Event, Tally, Witness};
+use crate::event::{Event, Hello, Tally, Witness};
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence};
 use crate::observation::{ProbeResult, Tier};
 use crate::plan::{Method, ProbePlan};
@@ -15,6 +15,8 @@ use crate::topology::{AgentId, PathId, Route};
 pub(super) struct Collection {
     pub(super) matrix: Matrix,
     witnessed: Witnessed,
+    /// Crafted probes that agents were asked for before it was known what they can.
+    presumed: BTreeMap<AgentId, Vec<(PathId, u64)>>,
 }
 
 impl Collection {
@@ -25,19 +27,38 @@ impl Collection {
             .agents
             .get(agent)
             .and_then(|known| known.hello.as_ref());
-        let is_raw = hello.is_none_or(|hello| hello.tier >= Tier::T1);
+        let tier = hello.map(|hello| hello.tier);
         for probe in probes {
-            let is_counted = match probe.method {
-                Method::Connect { .. } => true,
-                Method::Syn | Method::Exchange { .. } => is_raw,
-                Method::Ladder { .. } => false,
+            let Some(path) = self.matrix.paths.get_mut(&probe.path) else {
+                continue;
             };
-            if let Some(path) = self.matrix.paths.get_mut(&probe.path)
-                && is_counted
-            {
-                path.asked += u64::from(probe.count);
+            let count = u64::from(probe.count);
+            match (&probe.method, tier) {
+                (Method::Connect { .. }, _) => path.asked += count,
+                (Method::Syn | Method::Exchange { .. }, None) => {
+                    path.asked += count;
+                    let presumed = self.presumed.entry(agent.clone()).or_default();
+                    presumed.push((probe.path, count));
+                }
+                (Method::Syn | Method::Exchange { .. }, Some(tier)) if tier >= Tier::T1 => {
+                    path.asked += count;
+                }
+                (Method::Syn | Method::Exchange { .. } | Method::Ladder { .. }, _) => {}
             }
         }
+    }
+
+    /// An agent says what it can.
+    fn take_hello(&mut self, agent: &AgentId, hello: Hello) {
+        let presumed = self.presumed.remove(agent).unwrap_or_default();
+        if hello.tier < Tier::T1 {
+            for (path, count) in presumed {
+                if let Some(path) = self.matrix.paths.get_mut(&path) {
+                    path.asked = path.asked.saturating_sub(count);
+                }
+            }
+        }
+        self.matrix.agents.entry(agent.clone()).or_default().hello = Some(hello);
     }
 
     /// One for the next cycle on the same agents: it knows who they are, and nothing of what was measured.
@@ -64,16 +85,14 @@ impl Collection {
                 nodes: nodes.collect(),
                 ..Matrix::default()
             },
-            witnessed: Witnessed::default(),
+            ..Self::default()
         }
     }
 
     /// Takes one line of an agent; what only steers the run is not its business.
     pub(super) fn take(&mut self, agent: &AgentId, event: Event) {
         match event {
-            Event::Hello(hello) => {
-                self.matrix.agents.entry(agent.clone()).or_default().hello = Some(hello);
-            }
+            Event::Hello(hello) => self.take_hello(agent, hello),
             Event::Probe(probe) => self.take_probe(*probe),
             Event::Tally(tally) => self.take_tally(&tally),
             Event::Witnessed { handshakes } => {
@@ -155,6 +174,7 @@ impl Collection {
         let Self {
             mut matrix,
             witnessed,
+            presumed: _,
         } = self;
         set_aside_what_ended_early(&mut matrix);
         let Matrix { paths, agents, .. } = &mut matrix;

@@ -10,7 +10,7 @@ use crate::evidence::{AgentEvidence, Backend, PathEvidence};
 use crate::family::Family;
 use crate::pairing::NodePair;
 use crate::plan::RESPONDER_PORT;
-use crate::topology::{AgentId, Path, PathId, Route};
+use crate::topology::{AgentId, Path, PathId, Role, Route};
 
 impl RunSpec {
     /// Every path of these pairs, in the order in which people read them, whether it can be probed or not.
@@ -53,18 +53,7 @@ impl RunSpec {
     }
 
     /// Every path of a cycle that can be probed.
-    pub(super) fn paths(
-        &self,
-        cycle: &Cycle,
-        endpoints: &Endpoints,
-        published: &Published,
-        addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
-    ) -> BTreeMap<PathId, PathEvidence> {
-        let map = Map {
-            endpoints,
-            published,
-            addresses,
-        };
+    pub(super) fn paths(&self, cycle: &Cycle, map: &Map<'_>) -> BTreeMap<PathId, PathEvidence> {
         let wanted = self.wanted(&cycle.pairs).into_iter();
         let paths = wanted.filter_map(|path| map.path(path));
         (cycle.first_path..).map(PathId).zip(paths).collect()
@@ -100,17 +89,21 @@ pub(super) fn pick(addresses: Option<&Vec<IpAddr>>, family: Family) -> Option<Ip
 }
 
 /// Who is where, once everything is published.
-struct Map<'a> {
-    endpoints: &'a Endpoints,
-    published: &'a Published,
-    addresses: &'a BTreeMap<AgentId, Vec<IpAddr>>,
+pub(super) struct Map<'a> {
+    pub(super) endpoints: &'a Endpoints,
+    pub(super) published: &'a Published,
+    pub(super) addresses: &'a BTreeMap<AgentId, Vec<IpAddr>>,
+    /// Who is still to be placed, and may have addresses of any family.
+    pub(super) to_come: &'a BTreeMap<AgentId, Role>,
 }
 
 impl Map<'_> {
     /// A path with its target and backends, if its ends and its Service exist in its family.
     fn path(&self, path: Path) -> Option<PathEvidence> {
         let family = path.family;
-        pick(self.addresses.get(&path.client), family)?;
+        if !self.to_come.contains_key(&path.client) {
+            pick(self.addresses.get(&path.client), family)?;
+        }
         let of_family = |list: &[SocketAddr]| {
             list.iter()
                 .copied()

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::looks::AgentProbes;
-use super::{FleetCommand, Phase, Round, Rules, Run, RunTimer};
+use super::paths::Map;
+use super::{FleetCommand, Phase, Placement, Round, Rules, Run, RunTimer};
 use crate::event::Event;
 use crate::evidence::{Matrix, PathEvidence};
 use crate::observation::{OutcomeKind, Tier};
@@ -27,6 +28,15 @@ const LINGER: Duration = Duration::from_millis(450);
 
 /// What probes that are answered mostly take, milliseconds.
 const SOON: u32 = 600;
+
+/// How long the first look lasts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LookTimes {
+    /// What agents may wait for before it.
+    settling: Duration,
+    /// What its probes take at most.
+    longest: Duration,
+}
 
 /// Whether there is anything to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +91,13 @@ impl Run {
         let matrix = &mut self.collection.matrix;
         matrix.unprobed = self.spec.unprobed(&self.cycle, &matrix.agents);
         if let Some(published) = &self.published {
-            matrix.paths =
-                (self.spec).paths(&self.cycle, &self.endpoints, published, &self.addresses);
+            let map = Map {
+                endpoints: &self.endpoints,
+                published,
+                addresses: &self.addresses,
+                to_come: &self.askers,
+            };
+            matrix.paths = self.spec.paths(&self.cycle, &map);
         }
         if matrix.paths.is_empty() {
             Layout::Empty
@@ -99,23 +114,52 @@ impl Run {
         now: Timestamp,
     ) {
         let probes = self.spec.first_look(&self.collection.matrix.paths);
-        // Whoever probes a stopped agent waits for its handshake and for its banner: so long may a plan be late.
-        self.untaken = Some(now + settling + 2 * self.spec.deadline);
-        self.expect(&probes, now + settling);
+        self.first_look = LookTimes {
+            settling,
+            longest: longest(&probes),
+        };
         self.send_round(Round::FirstLook, probes, &BTreeSet::new());
         if let Some(services) = awaited {
             self.settle_first(&services);
         }
-        let suspicion = now + settling + DELIVERY + SUSPICION;
-        self.enter(Phase::Probing, Some((suspicion, RunTimer::Suspicion)));
+        self.enter(Phase::Probing, Some(self.patience(now)));
+        self.await_first_look(now);
     }
 
-    /// Lets the plans that are about to be sent wait for what has only just been made.
+    /// Once everybody who asks is there, the first look takes its time and no more.
+    pub(super) fn await_first_look(&mut self, now: Timestamp) {
+        if self.phase != Phase::Probing || !self.unplaced.is_empty() || self.overdue.is_some() {
+            return;
+        }
+        let LookTimes { settling, longest } = self.first_look;
+        // Whoever probes a stopped agent waits for its handshake and for its banner: so long may a plan be late.
+        self.untaken = Some(now + settling + 2 * self.spec.deadline);
+        self.overdue = Some(now + settling + DELIVERY + longest);
+        let is_taken = (self.taken.iter()).any(|(_, round)| *round == Round::FirstLook);
+        let delivery = if is_taken {
+            Duration::ZERO
+        } else {
+            settling + DELIVERY
+        };
+        self.timer = Some((now + delivery + SUSPICION, RunTimer::Suspicion));
+    }
+
+    /// Lets the plans that are about to be told wait for what has only just been made.
     fn settle_first(&mut self, services: &[SocketAddr]) {
+        let matrix = &self.collection.matrix;
+        let settle = |plan: &mut Plan| {
+            plan.awaits = services.to_vec();
+            plan.greets = greeted(plan, matrix);
+        };
         for command in &mut self.commands {
-            if let FleetCommand::SendPlan(plan) = command {
-                plan.awaits = services.to_vec();
-                plan.greets = greeted(plan, &self.collection.matrix);
+            match command {
+                FleetCommand::SendPlan(plan) => settle(plan),
+                FleetCommand::Place(placements) => {
+                    for placement in placements {
+                        settle(&mut placement.plan);
+                    }
+                }
+                FleetCommand::Publish(_) | FleetCommand::Remove => {}
             }
         }
     }
@@ -128,7 +172,7 @@ impl Run {
         self.untaken = Some(self.untaken.map_or(untaken, |at| at.max(untaken)));
     }
 
-    /// Sends a plan to whoever has something to do. The servers of `reading` nodes count among
+    /// Sends a plan to whoever has something to do, and starts those who only ask with theirs. The servers of `reading` nodes count among
     /// them, since their counters are read with each plan, and the hosts of those nodes tell what
     /// the nodes say, twice; these go first, so that what follows is seen to grow.
     fn send_round(&mut self, round: Round, probes: Vec<AgentProbes>, reading: &BTreeSet<NodeName>) {
@@ -161,6 +205,20 @@ impl Run {
                 .plan(agent, self.cycle.generation(round), facts, probes);
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
+        self.place_askers(round, &mut probes);
+    }
+
+    fn place_askers(&mut self, round: Round, probes: &mut BTreeMap<AgentId, Vec<ProbePlan>>) {
+        let askers = std::mem::take(&mut self.askers).into_iter();
+        let placements = askers.map(|(agent, role)| {
+            let probes = probes.remove(&agent).unwrap_or_default();
+            self.collection.ask(&agent, &probes);
+            let generation = self.cycle.generation(round);
+            let plan = self.spec.plan(&agent, generation, Reading::Skip, probes);
+            Placement { agent, role, plan }
+        });
+        let placements = placements.collect();
+        self.place(placements, round);
     }
 
     pub(super) fn handle_line(&mut self, agent: &AgentId, mut event: Event, now: Timestamp) {
@@ -184,6 +242,7 @@ impl Run {
             }
             Event::PlanAccepted { generation }
                 if self.phase == Phase::Probing
+                    && self.unplaced.is_empty()
                     && self.cycle.round(*generation) == Some(Round::FirstLook) =>
             {
                 self.timer = Some((now + SUSPICION, RunTimer::Suspicion));

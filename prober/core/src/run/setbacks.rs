@@ -2,6 +2,7 @@
 //!
 //! None of it is a network fault. What can still be measured is measured.
 
+use super::paths::pick;
 use super::{Phase, Run};
 use crate::observation::Tier;
 use crate::report::Completion;
@@ -13,6 +14,7 @@ impl Run {
         if matches!(self.phase, Phase::Removing | Phase::Ended) {
             return;
         }
+        let never_came = self.unplaced.contains(agent);
         let agents = &mut self.collection.matrix.agents;
         let known = agents.entry(agent.clone()).or_default();
         known.failed.get_or_insert_with(|| reason.clone());
@@ -28,13 +30,17 @@ impl Run {
         } else if self.spec.selected.contains(&agent.node) {
             let reason = format!("agent {agent} on {}: {reason}", agent.node);
             let reason = self.shortfall.get_or_insert(reason).clone();
-            let is_early = matches!(
-                self.phase,
-                Phase::ReadingFacts | Phase::Placing | Phase::Publishing
-            );
+            let is_early = never_came
+                || matches!(
+                    self.phase,
+                    Phase::ReadingFacts | Phase::Placing | Phase::Publishing
+                );
             if is_early && !self.can_probe_a_node_under_test() {
                 self.end(Completion::CouldNotRun { reason }, now);
             }
+        }
+        if never_came && self.phase == Phase::Probing {
+            self.forget_paths_of(agent);
         }
         self.settle(agent, now);
         if self.is_probing() && self.undone.is_empty() {
@@ -52,6 +58,20 @@ impl Run {
         })
     }
 
+    /// Who was to ask and could not be started asks nobody.
+    fn forget_paths_of(&mut self, agent: &AgentId) {
+        let matrix = &mut self.collection.matrix;
+        matrix.paths.retain(|_, path| path.path.client != *agent);
+        matrix.unprobed = self.spec.unprobed(&self.cycle, &matrix.agents);
+    }
+
+    /// Who has no address of a family asks nobody in it.
+    pub(super) fn forget_foreign_paths(&mut self, agent: &AgentId) {
+        let own = self.addresses.get(agent);
+        let paths = &mut self.collection.matrix.paths;
+        paths.retain(|_, path| path.path.client != *agent || pick(own, path.path.family).is_some());
+    }
+
     pub(super) fn lose_patience(&mut self, now: Timestamp) {
         match self.phase {
             // A node that says nothing of itself lowers the tier; it does not end the run.
@@ -63,7 +83,9 @@ impl Run {
                 self.place_the_rest_if_read(now);
             }
             Phase::Placing => self.give_up_on_the_unplaced(now),
-            Phase::Publishing if !self.unplaced.is_empty() => self.give_up_on_the_unplaced(now),
+            Phase::Publishing | Phase::Probing if !self.unplaced.is_empty() => {
+                self.give_up_on_the_unplaced(now);
+            }
             Phase::Publishing if self.published.is_some() => {
                 self.undone.clear();
                 self.probe_if_ready(now);

@@ -2,7 +2,7 @@
 
 mod cycles;
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU8;
 
 use proptest::prelude::*;
@@ -24,6 +24,12 @@ struct ModelFleet {
     commands: usize,
     /// What it was told to place, in order.
     history: Vec<AgentId>,
+    /// Who was placed with something to ask.
+    asked_at_once: BTreeSet<AgentId>,
+    /// Who sees no packets.
+    plain: BTreeSet<AgentId>,
+    /// Who has an address of the other family too; where anybody has, the Services do.
+    dual: BTreeSet<AgentId>,
     /// Cannot be started.
     broken: BTreeSet<AgentId>,
     /// Ends when it is to probe.
@@ -37,6 +43,8 @@ struct ModelFleet {
     /// When the run ended.
     ended: Timestamp,
 }
+
+const OTHER: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 fn address(agent: &AgentId) -> IpAddr {
     let node: u8 = agent
@@ -66,8 +74,12 @@ impl ModelFleet {
                         return vec![FleetEvent::AgentFailed { agent, reason }];
                     }
                     self.placed.insert(agent.clone());
+                    if !plan.probes.is_empty() {
+                        self.asked_at_once.insert(agent.clone());
+                    }
+                    let other = self.dual.contains(&agent).then_some(OTHER);
                     let ready = FleetEvent::AgentReady {
-                        addresses: vec![address(&agent)],
+                        addresses: [address(&agent)].into_iter().chain(other).collect(),
                         agent,
                     };
                     let mut events = self.run_plan(plan);
@@ -77,10 +89,15 @@ impl ModelFleet {
                 .collect(),
             FleetCommand::Publish(endpoints) => {
                 let vip = IpAddr::from([100, 67, 30, 133]);
+                let vips: Vec<_> = [vip]
+                    .into_iter()
+                    .chain((!self.dual.is_empty()).then_some(OTHER))
+                    .collect();
+                let at = |port| vips.iter().map(move |&ip| SocketAddr::new(ip, port));
                 vec![FleetEvent::Published(Published {
                     slots: (9_000..)
                         .take(endpoints.slots.len())
-                        .map(|port| vec![SocketAddr::new(vip, port)])
+                        .map(|port| at(port).collect())
                         .collect(),
                     any: vec![SocketAddr::new(vip, 80)],
                     local: vec![SocketAddr::from(([100, 67, 30, 134], 80))],
@@ -114,7 +131,11 @@ impl ModelFleet {
             schema: EVENT_SCHEMA.to_owned(),
             agent: plan.agent.clone(),
             version: "0".to_owned(),
-            tier: Tier::T1,
+            tier: if self.plain.contains(&plan.agent) {
+                Tier::T0
+            } else {
+                Tier::T1
+            },
             addresses: Vec::new(),
             limits: Vec::new(),
             at: Timestamp::default(),
@@ -336,13 +357,66 @@ fn facts_are_read_before_anything_else_is_placed_on_a_node_under_test_and_peers_
         let of_pod = |agent: &AgentId| agent.pod == pod;
         fleet.history.iter().position(of_pod).unwrap()
     };
-    for peer in ["node-1-client", "node-1-server", "node-3-client"] {
-        assert!(place(peer) < place("node-2-client"), "{:?}", fleet.history);
+    for first in ["node-1-server", "node-3-server", "node-2-host"] {
+        assert!(place(first) < place("node-2-server"), "{:?}", fleet.history);
     }
-    assert!(place("node-2-host") < place("node-2-client"));
     let read: Vec<_> = matrix.nodes.keys().map(NodeName::as_str).collect();
     assert_eq!(read, ["node-2"]);
     assert_eq!(fleet.readings.len(), 1);
+}
+
+#[test]
+fn whoever_only_asks_is_placed_last_and_with_what_it_is_to_ask() {
+    let (fleet, matrix, _) = play(ModelFleet::default(), only("node-2", 2), usize::MAX);
+    let (servers, askers) = fleet.history.split_at(3);
+    assert!(servers.iter().all(|agent| !agent.pod.ends_with("client")));
+    let pods: Vec<_> = askers.iter().map(|agent| agent.pod.as_str()).collect();
+    assert_eq!(pods, ["node-1-client", "node-1-host", "node-2-client"]);
+    assert_eq!(fleet.asked_at_once, askers.iter().cloned().collect());
+    assert_all_asked(&matrix);
+}
+
+#[test]
+fn a_client_that_sees_no_packets_is_not_taken_to_have_sent_any() {
+    let plain = AgentId::new("node-1", "node-1-client");
+    let fleet = ModelFleet {
+        plain: [plain.clone()].into(),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, _) = play(fleet, Run::new(spec(2)), usize::MAX);
+    for path in matrix.paths.values() {
+        let is_plain = path.path.client == plain;
+        let crafted = spec(2).probes_of(path.path.route) > u64::from(spec(2).kernel_probes);
+        assert!(!crafted || (path.asked < u64::from(spec(2).raw_probes) + 3) == is_plain);
+    }
+}
+
+#[test]
+fn a_client_without_an_address_of_a_family_has_no_paths_in_it() {
+    let server = |node: u8| AgentId::new(format!("node-{node}"), format!("node-{node}-server"));
+    let client = AgentId::new("node-1", "node-1-client");
+    let run = || {
+        Run::new(RunSpec {
+            families: vec![Family::Ipv4, Family::Ipv6],
+            ..spec(2)
+        })
+    };
+    let of_other = |matrix: &Matrix| {
+        let paths = matrix.paths.values();
+        paths
+            .filter(|path| path.path.family == Family::Ipv6 && path.path.client == client)
+            .count()
+    };
+    let mut dual: BTreeSet<_> = [server(1), server(2)].into();
+    let with = |dual: &BTreeSet<AgentId>| ModelFleet {
+        dual: dual.clone(),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, completion) = play(with(&dual), run(), usize::MAX);
+    assert_eq!((of_other(&matrix), completion), (0, Completion::Complete));
+    dual.insert(client.clone());
+    let (_, matrix, _) = play(with(&dual), run(), usize::MAX);
+    assert!(of_other(&matrix) >= 4);
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! Faults between nodes.
 
+use std::net::SocketAddr;
+
 use prober_core::event::RungAnswer;
 use prober_core::facts::RouteKind;
 use prober_core::family::Family;
 use prober_core::mac::Mac;
+use prober_core::plan::RESPONDER_PORT;
 use prober_core::topology::{Path, Route, Scope};
 use prober_core::wire::Unreachable;
 
-use super::builder::{CLUSTER_IP, Cluster, Story, client, gateway, node, server, vtep};
+use super::builder::{CLUSTER_IP, Cluster, Story, client, gateway, node, pod_ip, server, vtep};
 use super::named;
 
 const SILENT: RungAnswer = RungAnswer::Silent;
@@ -206,6 +209,29 @@ fn a_process_that_is_slow_to_echo_what_its_kernel_acknowledged_is_no_mtu_black_h
     let cross = |path: &Path| path.scope() == Scope::CrossNode;
     let cluster = Cluster::new(2).tell(cross, Story::Slow);
     assert_eq!(named(&cluster.matrix), [""; 0]);
+}
+
+#[test]
+fn a_talk_that_was_cut_off_by_what_stops_every_packet_is_no_mtu_black_hole() {
+    let same = |path: &Path| path.scope() == Scope::SameNode && path.route == Route::ClusterIp;
+    let stalled = Story::Stalled { received: 0 };
+    let exceeded = RungAnswer::TimeExceeded {
+        by: gateway(1, Family::Ipv4),
+        hop_limit: 64,
+    };
+    let syn_ack = |ip, port| RungAnswer::SynAck {
+        from: SocketAddr::new(ip, port),
+        hop_limit: 64,
+    };
+    let climbed = |answer| {
+        let cluster = Cluster::new(1).tell(same, stalled);
+        cluster.ladder(same, [exceeded, answer, answer, answer])
+    };
+    let cut = climbed(syn_ack(pod_ip(&server(1), Family::Ipv4), RESPONDER_PORT));
+    assert_eq!(named(&cut.matrix), ["unknown node-1 consistent"]);
+    // The slot of node-1.
+    let big = climbed(syn_ack(CLUSTER_IP, 8101));
+    assert_eq!(named(&big.matrix), ["mtu-black-hole - proven"]);
 }
 
 #[test]

@@ -107,6 +107,14 @@ pub(crate) fn second_hop(ladder: &Ladder) -> bool {
     })
 }
 
+/// Whether a SYN got its SYN+ACK from whom it asked, however many hops it was given.
+pub(crate) fn completes(ladder: &Ladder) -> bool {
+    ladder
+        .rungs
+        .iter()
+        .any(|rung| matches!(rung.answer, RungAnswer::SynAck { from, .. } if from == ladder.target))
+}
+
 /// The answer to one hop limit.
 pub(crate) fn rung(ladder: &Ladder, hop_limit: u8) -> Option<RungAnswer> {
     ladder

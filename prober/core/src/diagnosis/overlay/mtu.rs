@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnosis::case::Case;
+use crate::diagnosis::case::{Case, completes};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::opinion::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{Symptom, Unit};
@@ -11,7 +11,9 @@ use crate::observation::{Echo, Exchange};
 use crate::topology::NodeName;
 
 pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Opinion> {
-    let stalled = |unit: &Unit| unit.family == family && unit.symptom == Symptom::Stalled;
+    let stalled = |unit: &Unit| {
+        unit.family == family && unit.symptom == Symptom::Stalled && !is_cut_off(case, unit)
+    };
     let pairs: BTreeSet<(NodeName, NodeName)> = case
         .failing(stalled)
         .filter_map(|(_, unit)| {
@@ -89,6 +91,18 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Opinion> {
             ),
     );
     opinions
+}
+
+/// Whether even a SYN did not come through any more, when the path was looked at again: what broke while they talked stops
+/// packets of every size.
+fn is_cut_off(case: &Case<'_>, unit: &Unit) -> bool {
+    let Some(server) = &unit.server else {
+        return false;
+    };
+    let mut climbed = case
+        .ladders(&unit.client.node, &server.node, unit.family)
+        .peekable();
+    climbed.peek().is_some() && !climbed.any(completes)
 }
 
 fn how_far(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<String> {
