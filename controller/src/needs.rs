@@ -46,7 +46,7 @@ pub const RULES: [Rule; 7] = [
         extent: Extent::Namespace,
         group: "",
         resource: "pods",
-        verbs: &["create", "list", "patch", "watch"],
+        verbs: &["create", "deletecollection", "list", "patch", "watch"],
         why: "the agents, and their plans",
     },
     Rule {
@@ -67,7 +67,7 @@ pub const RULES: [Rule; 7] = [
         extent: Extent::Namespace,
         group: "discovery.k8s.io",
         resource: "endpointslices",
-        verbs: &["create", "patch"],
+        verbs: &["create", "deletecollection", "patch"],
         why: "what is behind the test Services",
     },
     Rule {

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use futures::future::join;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::runtime::wait::{await_condition, conditions};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::calls::Calls;
 use crate::answer::AnswerError;
+use crate::labels;
 use crate::manifest::Manifest;
 
 /// How long it may take until everything is gone.
@@ -41,6 +45,10 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
             ));
         }
     };
+    // A run is waited for. A canary's agents go in their own time, and it needs no right to delete a pod.
+    if manifest.check.is_none() {
+        hasten(calls, run).await;
+    }
     let gone = await_condition(jobs, run, conditions::is_deleted(&uid));
     match timeout(PATIENCE, gone).await {
         Ok(Ok(_)) => Ok(()),
@@ -52,6 +60,18 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
             PATIENCE.as_secs()
         )),
     }
+}
+
+/// Deletes what there is most of. The garbage collector does it too, at a pace of its own: three requests for each object, and
+/// forty a second (`--kube-api-qps` of the controller manager, doubled).
+async fn hasten(calls: &Calls, run: &str) {
+    let ours = ListParams::default().labels(&labels::selector(Some(run)));
+    let how = DeleteParams::default();
+    let (pods, slices): (Api<Pod>, Api<EndpointSlice>) = (calls.api(), calls.api());
+    let pods = calls.within("delete the agents", pods.delete_collection(&how, &ours));
+    let slices = calls.within("delete the slices", slices.delete_collection(&how, &ours));
+    // What this leaves the garbage collector takes.
+    drop(join(pods, slices).await);
 }
 
 /// Asks for the anchor's deletion and tells its uid; `None` if it is gone already.

@@ -12,7 +12,8 @@
 //!                    interrupted, failed, overdue; a healthy run needs no closer look
 //! ```
 //!
-//! Whoever only asks is placed last, with what it is to ask: who has just come hears of a plan late.
+//! Whoever only asks is placed last, with what it is to ask: who has just come hears of a plan late. On peers it may come
+//! while the nodes under test are being read.
 //!
 //! A run that stands does not leave when everything is measured: it begins again when it is told to, until it is interrupted.
 
@@ -158,8 +159,8 @@ impl Run {
         if self.spec.tier >= Tier::T2 {
             self.unread = self.spec.selected.iter().cloned().collect();
         }
-        let (askers, others): (Vec<_>, Vec<_>) =
-            (self.spec.placements().into_iter()).partition(Placement::only_asks);
+        let (askers, others): (Vec<_>, Vec<_>) = (self.spec.placements().into_iter())
+            .partition(|placement| self.spec.only_asks(&placement.agent));
         self.askers = (askers.into_iter())
             .map(|asker| (asker.agent, asker.role))
             .collect();
@@ -330,10 +331,32 @@ impl Run {
         if self.phase == Phase::ReadingFacts && !self.unread.iter().any(reads) {
             self.timer = Some((now + FACTS_PATIENCE, RunTimer::Patience));
         }
+        self.place_early_askers();
         self.publish_if_placed(now);
         self.await_listeners(now);
         self.probe_if_ready(now);
         self.await_first_look(now);
+    }
+
+    /// Starts those who ask from peers whose servers are there: while other nodes are read there is time.
+    fn place_early_askers(&mut self) {
+        if self.phase != Phase::ReadingFacts {
+            return;
+        }
+        let (spec, unplaced) = (&self.spec, &self.unplaced);
+        let is_early = |node: &NodeName| {
+            !spec.selected.contains(node)
+                && !(spec.servers_of(node)).any(|server| unplaced.contains(&server))
+        };
+        let (early, askers) = (std::mem::take(&mut self.askers).into_iter())
+            .partition(|(agent, _)| is_early(&agent.node));
+        self.askers = askers;
+        self.place_askers(early, Round::Listen, &mut BTreeMap::new());
+    }
+
+    /// Agents without which nothing can be asked.
+    fn awaited(&self) -> impl Iterator<Item = &AgentId> {
+        (self.unplaced.iter()).filter(|agent| !self.spec.only_asks(agent))
     }
 
     /// Publishes once every server is there that ever will be.
@@ -357,7 +380,8 @@ impl Run {
 
     /// Who runs and does not listen soon never may; to see that is what probes are for.
     fn await_listeners(&mut self, now: Timestamp) {
-        if self.phase == Phase::Publishing && self.published.is_some() && self.unplaced.is_empty() {
+        let is_waiting = self.awaited().next().is_some();
+        if self.phase == Phase::Publishing && self.published.is_some() && !is_waiting {
             self.timer = Some((now + LISTEN_PATIENCE, RunTimer::Patience));
         }
     }

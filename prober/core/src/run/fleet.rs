@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::slices::Slices;
 use crate::event::Event;
-use crate::plan::{Plan, Reading};
+use crate::plan::Plan;
 use crate::topology::{AgentId, Role};
 
 /// What a run asks of its fleet.
@@ -31,13 +31,6 @@ pub struct Placement {
     pub role: Role,
     /// Its first plan, which it is started with.
     pub plan: Plan,
-}
-
-impl Placement {
-    /// Whether nobody needs it before it asks: it serves nobody, and tells nothing of its node yet.
-    pub(super) fn only_asks(&self) -> bool {
-        self.role != Role::Server && self.plan.facts == Reading::Skip
-    }
 }
 
 /// Which agents are behind the test Services' ports.

@@ -10,7 +10,7 @@ use crate::evidence::{AgentEvidence, Backend, PathEvidence};
 use crate::family::Family;
 use crate::pairing::NodePair;
 use crate::plan::RESPONDER_PORT;
-use crate::topology::{AgentId, Path, PathId, Role, Route};
+use crate::topology::{AgentId, Path, PathId, Route};
 
 impl RunSpec {
     /// Every path of these pairs, in the order in which people read them, whether it can be probed or not.
@@ -93,15 +93,15 @@ pub(super) struct Map<'a> {
     pub(super) endpoints: &'a Endpoints,
     pub(super) published: &'a Published,
     pub(super) addresses: &'a BTreeMap<AgentId, Vec<IpAddr>>,
-    /// Who is still to be placed, and may have addresses of any family.
-    pub(super) to_come: &'a BTreeMap<AgentId, Role>,
+    /// Who has yet to come, and may have addresses of any family.
+    pub(super) to_come: BTreeSet<&'a AgentId>,
 }
 
 impl Map<'_> {
     /// A path with its target and backends, if its ends and its Service exist in its family.
     fn path(&self, path: Path) -> Option<PathEvidence> {
         let family = path.family;
-        if !self.to_come.contains_key(&path.client) {
+        if !self.to_come.contains(&path.client) {
             pick(self.addresses.get(&path.client), family)?;
         }
         let of_family = |list: &[SocketAddr]| {

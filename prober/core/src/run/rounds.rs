@@ -13,7 +13,7 @@ use crate::observation::{OutcomeKind, Tier};
 use crate::plan::{Method, Plan, ProbePlan, Reading, SETTLING};
 use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName, PathId, Route};
+use crate::topology::{AgentId, NodeName, PathId, Role, Route};
 
 /// How long after the last agent has started its first probes the closer look at failing paths
 /// starts, even if some of those probes still wait for their deadline. An answer from another address is an outcome
@@ -65,7 +65,10 @@ impl Run {
 
     /// Starts the first look, once the Services lead somewhere and everybody listens.
     pub(super) fn probe_if_ready(&mut self, now: Timestamp) {
-        if self.phase != Phase::Publishing || !(self.unplaced.is_empty() && self.undone.is_empty())
+        let is_awaited = |(agent, _): &(AgentId, Round)| !self.spec.only_asks(agent);
+        if self.phase != Phase::Publishing
+            || self.awaited().next().is_some()
+            || self.undone.iter().any(is_awaited)
         {
             return;
         }
@@ -95,7 +98,7 @@ impl Run {
                 endpoints: &self.endpoints,
                 published,
                 addresses: &self.addresses,
-                to_come: &self.askers,
+                to_come: self.askers.keys().chain(&self.unplaced).collect(),
             };
             matrix.paths = self.spec.paths(&self.cycle, &map);
         }
@@ -182,6 +185,7 @@ impl Run {
         let (hosts, others): (Vec<&AgentId>, Vec<&AgentId>) = self
             .addresses
             .keys()
+            .chain(&self.unplaced)
             .partition(|agent| self.spec.is_host(agent));
         for agent in hosts.into_iter().chain(others) {
             let probes = probes.remove(agent).unwrap_or_default();
@@ -205,12 +209,18 @@ impl Run {
                 .plan(agent, self.cycle.generation(round), facts, probes);
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
-        self.place_askers(round, &mut probes);
+        let askers = std::mem::take(&mut self.askers);
+        self.place_askers(askers, round, &mut probes);
     }
 
-    fn place_askers(&mut self, round: Round, probes: &mut BTreeMap<AgentId, Vec<ProbePlan>>) {
-        let askers = std::mem::take(&mut self.askers).into_iter();
-        let placements = askers.map(|(agent, role)| {
+    /// Has agents started with their probes.
+    pub(super) fn place_askers(
+        &mut self,
+        askers: BTreeMap<AgentId, Role>,
+        round: Round,
+        probes: &mut BTreeMap<AgentId, Vec<ProbePlan>>,
+    ) {
+        let placements = askers.into_iter().map(|(agent, role)| {
             let probes = probes.remove(&agent).unwrap_or_default();
             self.collection.ask(&agent, &probes);
             let generation = self.cycle.generation(round);
@@ -272,7 +282,8 @@ impl Run {
         let Some(round) = done.filter(|_| !is_late) else {
             return;
         };
-        self.undone.remove(&(agent.clone(), round));
+        // Whoever has done a plan owes no earlier one: it may never have seen it.
+        (self.undone).retain(|(waiting, owed)| waiting != agent || *owed > round);
         let owes = self.undone.iter().any(|(waiting, _)| waiting == agent);
         if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
             known.heard = !owes;
@@ -389,12 +400,15 @@ fn longest(round: &[AgentProbes]) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Whom a plan probes by addresses that other nodes answer for: pods by their own, and nodes, whose rules come in their
-/// own time.
+/// Whom a plan probes by addresses that others answer for: pods by their own, nodes, whose rules come in their own time, and
+/// what a node itself asks without a pod between.
 fn greeted(plan: &Plan, matrix: &Matrix) -> Vec<SocketAddr> {
     let is_greeted = |probe: &&ProbePlan| {
         let route = matrix.paths.get(&probe.path).map(|path| path.path.route);
-        matches!(route, Some(Route::PodIp | Route::NodePort))
+        matches!(
+            route,
+            Some(Route::PodIp | Route::NodePort | Route::HostNetwork)
+        )
     };
     let targets = plan
         .probes

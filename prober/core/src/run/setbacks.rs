@@ -83,12 +83,12 @@ impl Run {
                 self.place_the_rest_if_read(now);
             }
             Phase::Placing => self.give_up_on_the_unplaced(now),
+            Phase::Publishing if self.awaited().next().is_none() && self.published.is_some() => {
+                self.undone.retain(|(agent, _)| self.spec.only_asks(agent));
+                self.probe_if_ready(now);
+            }
             Phase::Publishing | Phase::Probing if !self.unplaced.is_empty() => {
                 self.give_up_on_the_unplaced(now);
-            }
-            Phase::Publishing if self.published.is_some() => {
-                self.undone.clear();
-                self.probe_if_ready(now);
             }
             Phase::Publishing => {
                 let reason = format!(

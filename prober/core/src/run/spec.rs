@@ -87,8 +87,7 @@ impl RunSpec {
     pub(super) fn placements(&self) -> Vec<Placement> {
         let mut placements = Vec::new();
         for node in self.placed_nodes() {
-            let is_read = self.tier >= Tier::T2 && self.selected.contains(&node);
-            let facts = if is_read {
+            let facts = if self.is_read_first(&node) {
                 Reading::Take
             } else {
                 Reading::Skip
@@ -177,6 +176,17 @@ impl RunSpec {
 
     pub(super) fn is_server(&self, agent: &AgentId) -> bool {
         self.servers_of(&agent.node).any(|server| server == *agent)
+    }
+
+    /// Whether a node tells what it says of itself before anything else.
+    fn is_read_first(&self, node: &NodeName) -> bool {
+        self.tier >= Tier::T2 && self.selected.contains(node)
+    }
+
+    /// Whether nobody needs an agent before it asks: it serves nobody, and tells nothing of its node at first.
+    pub(super) fn only_asks(&self, agent: &AgentId) -> bool {
+        let tells = self.is_host(agent) && self.is_read_first(&agent.node);
+        !self.is_server(agent) && !tells
     }
 
     fn agent(&self, node: &NodeName, role: &str) -> AgentId {

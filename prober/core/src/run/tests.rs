@@ -34,6 +34,8 @@ struct ModelFleet {
     broken: BTreeSet<AgentId>,
     /// Ends when it is to probe.
     mortal: Option<AgentId>,
+    /// Is up only when it has another plan than its first.
+    late: Option<AgentId>,
     /// Never says a word.
     silent: Option<AgentId>,
     /// Whoever asks this port gets no answer.
@@ -65,28 +67,35 @@ impl ModelFleet {
     fn obey(&mut self, command: FleetCommand) -> Vec<FleetEvent> {
         self.commands += 1;
         match command {
-            FleetCommand::Place(placements) => placements
-                .into_iter()
-                .flat_map(|Placement { agent, plan, .. }| {
-                    self.history.push(agent.clone());
-                    if self.broken.contains(&agent) {
-                        let reason = "no image".to_owned();
-                        return vec![FleetEvent::AgentFailed { agent, reason }];
-                    }
-                    self.placed.insert(agent.clone());
-                    if !plan.probes.is_empty() {
-                        self.asked_at_once.insert(agent.clone());
-                    }
-                    let other = self.dual.contains(&agent).then_some(OTHER);
-                    let ready = FleetEvent::AgentReady {
-                        addresses: [address(&agent)].into_iter().chain(other).collect(),
-                        agent,
-                    };
-                    let mut events = self.run_plan(plan);
-                    events.insert(0, ready);
-                    events
-                })
-                .collect(),
+            FleetCommand::Place(mut placements) => {
+                // Reading takes its time.
+                placements.sort_by_key(|placement| placement.plan.facts != Reading::Skip);
+                placements
+                    .into_iter()
+                    .flat_map(|Placement { agent, plan, .. }| {
+                        self.history.push(agent.clone());
+                        if self.broken.contains(&agent) {
+                            let reason = "no image".to_owned();
+                            return vec![FleetEvent::AgentFailed { agent, reason }];
+                        }
+                        self.placed.insert(agent.clone());
+                        if self.late.as_ref() == Some(&agent) {
+                            return Vec::new();
+                        }
+                        if !plan.probes.is_empty() {
+                            self.asked_at_once.insert(agent.clone());
+                        }
+                        let other = self.dual.contains(&agent).then_some(OTHER);
+                        let ready = FleetEvent::AgentReady {
+                            addresses: [address(&agent)].into_iter().chain(other).collect(),
+                            agent,
+                        };
+                        let mut events = self.run_plan(plan);
+                        events.insert(0, ready);
+                        events
+                    })
+                    .collect()
+            }
             FleetCommand::Publish(endpoints) => {
                 let vip = IpAddr::from([100, 67, 30, 133]);
                 let vips: Vec<_> = [vip]
@@ -109,7 +118,14 @@ impl ModelFleet {
                     rules: Rules::Written,
                 })]
             }
-            FleetCommand::SendPlan(plan) => self.run_plan(plan),
+            FleetCommand::SendPlan(plan) => {
+                let late = self.late.take_if(|agent| *agent == plan.agent);
+                let ready = late.map(|agent| FleetEvent::AgentReady {
+                    addresses: vec![address(&agent)],
+                    agent,
+                });
+                ready.into_iter().chain(self.run_plan(plan)).collect()
+            }
             FleetCommand::Remove => {
                 self.placed.clear();
                 vec![FleetEvent::Removed]
@@ -367,13 +383,49 @@ fn facts_are_read_before_anything_else_is_placed_on_a_node_under_test_and_peers_
 
 #[test]
 fn whoever_only_asks_is_placed_last_and_with_what_it_is_to_ask() {
-    let (fleet, matrix, _) = play(ModelFleet::default(), only("node-2", 2), usize::MAX);
-    let (servers, askers) = fleet.history.split_at(3);
-    assert!(servers.iter().all(|agent| !agent.pod.ends_with("client")));
-    let pods: Vec<_> = askers.iter().map(|agent| agent.pod.as_str()).collect();
-    assert_eq!(pods, ["node-1-client", "node-1-host", "node-2-client"]);
-    assert_eq!(fleet.asked_at_once, askers.iter().cloned().collect());
+    let (fleet, matrix, _) = play(ModelFleet::default(), Run::new(spec(2)), usize::MAX);
+    let pods: Vec<_> = fleet
+        .history
+        .iter()
+        .map(|agent| agent.pod.as_str())
+        .collect();
+    assert_eq!(pods[4..], ["node-1-client", "node-2-client"]);
+    assert_eq!(
+        fleet.asked_at_once,
+        fleet.history[4..].iter().cloned().collect()
+    );
     assert_all_asked(&matrix);
+}
+
+#[test]
+fn peers_ask_from_agents_that_came_while_the_node_under_test_was_read_or_are_on_their_way() {
+    for late in [None, Some(AgentId::new("node-1", "node-1-client"))] {
+        let fleet = ModelFleet {
+            late,
+            ..ModelFleet::default()
+        };
+        let (fleet, matrix, ending) = play(fleet, only("node-2", 2), usize::MAX);
+        assert_eq!(ending, Completion::Complete);
+        let pods: Vec<_> = fleet
+            .history
+            .iter()
+            .map(|agent| agent.pod.as_str())
+            .collect();
+        let early = ["node-1-client", "node-1-host"];
+        assert_eq!(
+            pods[2..],
+            [&early[..], &["node-2-server", "node-2-client"]].concat()
+        );
+        let at_once: Vec<_> = fleet
+            .asked_at_once
+            .iter()
+            .map(|agent| agent.pod.as_str())
+            .collect();
+        assert_eq!(at_once, ["node-2-client"]);
+        assert_all_asked(&matrix);
+        assert!(matrix.agents.values().all(|agent| agent.heard));
+        assert!(matrix.paths.values().all(|path| path.unfinished() == 0));
+    }
 }
 
 #[test]
