@@ -60,7 +60,7 @@ pub const RULES: [Rule; 7] = [
         extent: Extent::Namespace,
         group: "",
         resource: "services",
-        verbs: &["create", "patch"],
+        verbs: &["create", "deletecollection", "patch"],
         why: "the test Services",
     },
     Rule {

@@ -1,14 +1,17 @@
 //! Leaving: the anchor goes, all that it owns goes before it, and it is waited for.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::future::join;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::calls::Calls;
@@ -36,6 +39,12 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
         manifest.lifetime.as_secs()
     );
     let jobs: Api<Job> = calls.api();
+    // A run is waited for. A canary's agents go in their own time, and it needs no right to delete a pod.
+    let is_awaited = manifest.check.is_none();
+    if is_awaited {
+        let services = delete_all::<Service>(calls, run);
+        join(services, delete_all::<EndpointSlice>(calls, run)).await;
+    }
     let uid = match delete(calls, &jobs, run).await {
         Ok(Some(uid)) => uid,
         Ok(None) => return Ok(()),
@@ -45,9 +54,9 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
             ));
         }
     };
-    // A run is waited for. A canary's agents go in their own time, and it needs no right to delete a pod.
-    if manifest.check.is_none() {
-        hasten(calls, run).await;
+    if is_awaited {
+        // Last: to end them keeps their nodes busy.
+        delete_all::<Pod>(calls, run).await;
     }
     let gone = await_condition(jobs, run, conditions::is_deleted(&uid));
     match timeout(PATIENCE, gone).await {
@@ -62,16 +71,24 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
     }
 }
 
-/// Deletes what there is most of. The garbage collector does it too, at a pace of its own: three requests for each object, and
-/// forty a second (`--kube-api-qps` of the controller manager, doubled).
-async fn hasten(calls: &Calls, run: &str) {
+/// Deletes all of a kind. The garbage collector does it too, at a pace of its own: three requests for each object, and forty a
+/// second (`--kube-api-qps` of the controller manager, doubled). So what this leaves is gone as well, only later.
+async fn delete_all<K>(calls: &Calls, run: &str)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
     let ours = ListParams::default().labels(&labels::selector(Some(run)));
     let how = DeleteParams::default();
-    let (pods, slices): (Api<Pod>, Api<EndpointSlice>) = (calls.api(), calls.api());
-    let pods = calls.within("delete the agents", pods.delete_collection(&how, &ours));
-    let slices = calls.within("delete the slices", slices.delete_collection(&how, &ours));
-    // What this leaves the garbage collector takes.
-    drop(join(pods, slices).await);
+    let all: Api<K> = calls.api();
+    let task = format!("delete the {} of {run}", K::plural(&()));
+    drop(
+        calls
+            .within(&task, all.delete_collection(&how, &ours))
+            .await,
+    );
 }
 
 /// Asks for the anchor's deletion and tells its uid; `None` if it is gone already.
