@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Cluster, USUAL, on, wait_until};
-use crate::prober::{self, LABEL, Report, nothing_left};
+use crate::harness::{Cluster, USUAL, on};
+use crate::prober::{self, Report, nothing_left};
 
 /// A fault of the server on node-2, and what must be named there.
 const ROWS: &[(&str, &str)] = &[
@@ -63,18 +63,7 @@ fn broken(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let mut found = None;
-    wait_until("the pod to be broken runs", || {
-        let running =
-            "jsonpath={range .items[?(@.status.phase==\"Running\")]}{.metadata.name}{\"\\n\"}{end}";
-        let pods = cluster.kubectl(&["get", "pods", "-l", LABEL, "-o", running])?;
-        found = pods
-            .lines()
-            .find(|name| name.ends_with(pod))
-            .map(str::to_owned);
-        Ok(found.is_some())
-    })?;
-    let aim = format!("default/{}", found.unwrap_or_default());
+    let aim = format!("default/{}", prober::await_running(cluster, pod)?);
     let broken = cluster.inject(fault, "node-2", &aim)?;
     let report = prober::read(&run.wait_with_output()?);
     // What it broke of the pod is gone with the pod.

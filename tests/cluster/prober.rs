@@ -191,6 +191,32 @@ pub(crate) fn clean(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<String
     Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
 }
 
+/// Waits until a pod of a run runs whose name ends so, and tells its name. Clients of nodes under test come last.
+pub(crate) fn await_running(cluster: &Arc<Cluster>, end: &str) -> Result<String, Failed> {
+    let mut found = None;
+    wait_until(
+        &format!("a pod of the run runs that ends with {end}"),
+        || {
+            let running = [
+                "get",
+                "pods",
+                "-A",
+                "-l",
+                LABEL,
+                "--field-selector",
+                "status.phase=Running",
+                "-o",
+                "name",
+            ];
+            let pods = cluster.kubectl(&running)?;
+            let mut names = pods.lines().filter_map(|name| name.strip_prefix("pod/"));
+            found = names.find(|name| name.ends_with(end)).map(str::to_owned);
+            Ok(found.is_some())
+        },
+    )?;
+    Ok(found.unwrap_or_default())
+}
+
 /// Waits until no object of any run is there.
 pub(crate) fn nothing_left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let mut left = Vec::new();

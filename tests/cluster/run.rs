@@ -112,20 +112,7 @@ fn long(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Child, Failed> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    wait_until("the run has pods that run", || {
-        let running = [
-            "get",
-            "pods",
-            "-A",
-            "-l",
-            LABEL,
-            "--field-selector",
-            "status.phase=Running",
-            "-o",
-            "name",
-        ];
-        Ok(cluster.kubectl(&running)?.contains("-server"))
-    })?;
+    prober::await_running(cluster, "node-1-client")?;
     Ok(child)
 }
 
@@ -138,8 +125,8 @@ fn interrupted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 
 fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let mut run = long(cluster, &["--timeout", "10s"])?;
-    // Its pods cannot go while their kubelet hangs.
-    cluster.node(&["pause", "node-1"])?;
+    // The anchor cannot go while the garbage collector hangs.
+    cluster.control_plane(&["pause", "controllers"])?;
     let ended = signal(run.id(), "INT")
         .and_then(|()| {
             wait_until("the anchor is being deleted", || {
@@ -157,7 +144,7 @@ fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         })
         .and_then(|()| signal(run.id(), "INT"));
     let ended = ended.and_then(|()| Ok(run.wait()?));
-    cluster.node(&["resume", "node-1"])?;
+    cluster.control_plane(&["resume", "controllers"])?;
     ended?;
     nothing_left(cluster)
 }
@@ -211,20 +198,7 @@ fn resumed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    wait_until("the run's server runs", || {
-        let running = [
-            "get",
-            "pods",
-            "-A",
-            "-l",
-            LABEL,
-            "--field-selector",
-            "status.phase=Running",
-            "-o",
-            "name",
-        ];
-        Ok(cluster.kubectl(&running)?.contains("node-1-server"))
-    })?;
+    prober::await_running(cluster, "node-1-client")?;
     cluster.on_node("node-1", &["sh", "-c", "kill $(pidof kubelet)"])?;
     let output = run.wait_with_output()?;
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;

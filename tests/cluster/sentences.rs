@@ -435,15 +435,7 @@ fn interrupted(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    wait_until("the agents are at work", || {
-        let phases = "jsonpath={range .items[*]}{.status.phase} {end}";
-        let phases = cluster.kubectl(&["get", "pods", "-l", LABEL, "-o", phases])?;
-        Ok(phases
-            .split_whitespace()
-            .filter(|phase| *phase == "Running")
-            .count()
-            >= 4)
-    })?;
+    prober::await_running(cluster, "node-1-client")?;
     step_in()?;
     let output = child.wait_with_output()?;
     let said = format!(
