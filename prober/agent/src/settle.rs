@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The pause between two connections: rules come all at once.
-const PAUSE: Duration = Duration::from_millis(30);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks each of the Services until it answers, and each of the servers; which of the Services never did within [`SETTLING`].
 pub(crate) async fn settle(services: &[SocketAddr], servers: &[SocketAddr]) -> Vec<SocketAddr> {

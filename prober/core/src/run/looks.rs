@@ -31,7 +31,7 @@ impl RunSpec {
 
     /// The first look: every path, by both engines.
     pub(super) fn first_look(&self, paths: &BTreeMap<PathId, PathEvidence>) -> Vec<AgentProbes> {
-        // Two thousand a second from each agent: its own kernel and its neighbours' have other work.
+        // Three thousand a second from each agent: its own kernel and its neighbours' have other work.
         let mut paths_of: BTreeMap<&AgentId, u32> = BTreeMap::new();
         for evidence in paths.values() {
             *paths_of.entry(&evidence.path.client).or_default() += 1;
@@ -60,7 +60,7 @@ impl RunSpec {
             );
             if self.is_crafted(evidence.path.route) {
                 let paths = paths_of.get(&evidence.path.client).copied().unwrap_or(1);
-                add(Method::Syn, self.raw_probes, paths.div_ceil(2).max(2));
+                add(Method::Syn, self.raw_probes, paths.div_ceil(3).max(2));
             }
         }
         group(probes)
@@ -89,10 +89,10 @@ impl RunSpec {
                     self.probe(path, method, target, count, start_ms, interval_ms),
                 ));
             };
-            // A packet that is answered, if from the wrong address, is told by its first hops.
+            // A packet that is answered, if from the wrong address, is told by its first hop.
             let (unanswered, hop_limits) = match outcome {
                 Some(OutcomeKind::Timeout) | None => (true, vec![1, 2, 3, 64]),
-                Some(OutcomeKind::Mismatched) => (false, vec![1, 2]),
+                Some(OutcomeKind::Mismatched) => (false, vec![1]),
                 Some(OutcomeKind::Established | OutcomeKind::Reset | OutcomeKind::Unreachable) => {
                     (false, vec![1, 2, 3, 64])
                 }

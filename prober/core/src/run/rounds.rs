@@ -282,8 +282,9 @@ impl Run {
         let Some(round) = done.filter(|_| !is_late) else {
             return;
         };
-        // Whoever has done a plan owes no earlier one: it may never have seen it.
-        (self.undone).retain(|(waiting, owed)| waiting != agent || *owed > round);
+        // Whoever has done a later plan may never have seen the one that only had it listen.
+        let is_done = |owed: &Round| matches!(owed, Round::Listen) || *owed == round;
+        (self.undone).retain(|(waiting, owed)| waiting != agent || !is_done(owed));
         let owes = self.undone.iter().any(|(waiting, _)| waiting == agent);
         if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
             known.heard = !owes;

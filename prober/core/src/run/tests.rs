@@ -40,6 +40,11 @@ struct ModelFleet {
     silent: Option<AgentId>,
     /// Whoever asks this port gets no answer.
     dead_port: Option<u16>,
+    /// Ends its first look only after its closer look.
+    slow: Option<AgentId>,
+    /// What it has yet to tell: a second after its closer look.
+    untold: Vec<FleetEvent>,
+    is_closer: bool,
     /// Who took a reading, and with which plan.
     readings: Vec<(AgentId, u32)>,
     /// When the run ended.
@@ -189,13 +194,28 @@ impl ModelFleet {
             starved_ns: 0,
         });
         let agent = plan.agent;
-        lines
-            .into_iter()
-            .map(|event| FleetEvent::AgentLine {
-                agent: agent.clone(),
-                event,
-            })
-            .collect()
+        let events = lines.into_iter().map(|event| FleetEvent::AgentLine {
+            agent: agent.clone(),
+            event,
+        });
+        if self.slow.as_ref() != Some(&agent) {
+            return events.collect();
+        }
+        match plan.generation {
+            2 => {
+                self.untold = events.collect();
+                let taken = Event::PlanAccepted { generation: 2 };
+                let taken = FleetEvent::AgentLine {
+                    agent,
+                    event: taken,
+                };
+                vec![taken]
+            }
+            generation => {
+                self.is_closer = generation == 3;
+                events.collect()
+            }
+        }
     }
 }
 
@@ -260,8 +280,14 @@ fn step(
         run.handle(event, *now);
     } else {
         let (at, _) = run.poll_timeout().expect("a run that waits has a timer");
-        *now = at;
-        run.handle_timeout(at);
+        let second = *now + Duration::from_secs(1);
+        if fleet.is_closer && !fleet.untold.is_empty() && at > second {
+            *now = second;
+            events.extend(fleet.untold.drain(..));
+        } else {
+            *now = at;
+            run.handle_timeout(at);
+        }
     }
 }
 
@@ -548,6 +574,23 @@ fn a_fleet_that_cannot_go_on_ends_the_run_with_what_it_has() {
     assert_eq!(finished.completion, Completion::CouldNotRun { reason });
     assert_eq!(finished.notes, ["node-1 is cordoned"]);
     assert_eq!(finished.matrix.nodes.len(), 1);
+}
+
+#[test]
+fn an_agent_whose_first_look_outlasts_its_closer_look_is_waited_for() {
+    let slow = AgentId::new("node-1", "node-1-client");
+    let fleet = ModelFleet {
+        slow: Some(slow.clone()),
+        dead_port: Some(9_000),
+        ..ModelFleet::default()
+    };
+    let (_, matrix, completion) = play(fleet, Run::new(spec(2)), usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    let mut own = matrix
+        .paths
+        .values()
+        .filter(|path| path.path.client == slow);
+    assert!(own.all(|path| path.unfinished() == 0 && path.asked > 0));
 }
 
 #[test]
