@@ -23,8 +23,10 @@ mod fleet;
 mod looks;
 mod paths;
 mod phase;
+mod placing;
 mod rounds;
 mod setbacks;
+mod settling;
 mod slices;
 mod spec;
 mod witnessed;
@@ -271,24 +273,6 @@ impl Run {
         (at, RunTimer::Patience)
     }
 
-    /// Has agents started, whose first plans are of this round.
-    fn place(&mut self, placements: Vec<Placement>, round: Round) {
-        if placements.is_empty() {
-            return;
-        }
-        for placement in &placements {
-            let agent = &placement.agent;
-            self.unplaced.insert(agent.clone());
-            self.undone.insert((agent.clone(), round));
-            self.collection
-                .matrix
-                .agents
-                .entry(agent.clone())
-                .or_default();
-        }
-        self.commands.push_back(FleetCommand::Place(placements));
-    }
-
     fn handle_facts(&mut self, node: &NodeName, facts: NodeFacts, now: Timestamp) {
         let known = self
             .collection
@@ -314,16 +298,6 @@ impl Run {
         self.place_the_rest_if_read(now);
     }
 
-    fn place_the_rest_if_read(&mut self, now: Timestamp) {
-        if self.phase != Phase::ReadingFacts || !self.unread.is_empty() {
-            return;
-        }
-        let held_back = std::mem::take(&mut self.held_back);
-        self.place(held_back, Round::Listen);
-        self.enter(Phase::Placing, Some(self.patience(now)));
-        self.publish_if_placed(now);
-    }
-
     /// An agent has answered its placing, one way or the other.
     fn settle(&mut self, agent: &AgentId, now: Timestamp) {
         self.unplaced.remove(agent);
@@ -336,27 +310,6 @@ impl Run {
         self.await_listeners(now);
         self.probe_if_ready(now);
         self.await_first_look(now);
-    }
-
-    /// Starts those who ask from peers whose servers are there: while other nodes are read there is time.
-    fn place_early_askers(&mut self) {
-        if self.phase != Phase::ReadingFacts {
-            return;
-        }
-        let (spec, unplaced) = (&self.spec, &self.unplaced);
-        let is_early = |node: &NodeName| {
-            !spec.selected.contains(node)
-                && !(spec.servers_of(node)).any(|server| unplaced.contains(&server))
-        };
-        let (early, askers) = (std::mem::take(&mut self.askers).into_iter())
-            .partition(|(agent, _)| is_early(&agent.node));
-        self.askers = askers;
-        self.place_askers(early, Round::Listen, &mut BTreeMap::new());
-    }
-
-    /// Agents without which nothing can be asked.
-    fn awaited(&self) -> impl Iterator<Item = &AgentId> {
-        (self.unplaced.iter()).filter(|agent| !self.spec.only_asks(agent))
     }
 
     /// Publishes once every server is there that ever will be.

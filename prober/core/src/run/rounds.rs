@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::looks::AgentProbes;
 use super::paths::Map;
-use super::{FleetCommand, Phase, Placement, Round, Rules, Run, RunTimer};
+use super::{FleetCommand, Phase, Round, Rules, Run, RunTimer};
 use crate::event::Event;
-use crate::evidence::{Matrix, PathEvidence};
+use crate::evidence::PathEvidence;
 use crate::observation::{OutcomeKind, Tier};
-use crate::plan::{Method, Plan, ProbePlan, Reading, SETTLING};
+use crate::plan::{Method, ProbePlan, Reading, SETTLING};
 use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName, PathId, Role, Route};
+use crate::topology::{AgentId, NodeName, PathId};
 
 /// How long after the last agent has started its first probes the closer look at failing paths
 /// starts, even if some of those probes still wait for their deadline. An answer from another address is an outcome
@@ -147,26 +147,6 @@ impl Run {
         self.timer = Some((now + delivery + SUSPICION, RunTimer::Suspicion));
     }
 
-    /// Lets the plans that are about to be told wait for what has only just been made.
-    fn settle_first(&mut self, services: &[SocketAddr]) {
-        let matrix = &self.collection.matrix;
-        let settle = |plan: &mut Plan| {
-            plan.awaits = services.to_vec();
-            plan.greets = greeted(plan, matrix);
-        };
-        for command in &mut self.commands {
-            match command {
-                FleetCommand::SendPlan(plan) => settle(plan),
-                FleetCommand::Place(placements) => {
-                    for placement in placements {
-                        settle(&mut placement.plan);
-                    }
-                }
-                FleetCommand::Publish(_) | FleetCommand::Remove => {}
-            }
-        }
-    }
-
     /// Sets the time by which these probes have ended, if their agents live.
     fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
         let overdue = now + DELIVERY + longest(probes);
@@ -211,24 +191,6 @@ impl Run {
         }
         let askers = std::mem::take(&mut self.askers);
         self.place_askers(askers, round, &mut probes);
-    }
-
-    /// Has agents started with their probes.
-    pub(super) fn place_askers(
-        &mut self,
-        askers: BTreeMap<AgentId, Role>,
-        round: Round,
-        probes: &mut BTreeMap<AgentId, Vec<ProbePlan>>,
-    ) {
-        let placements = askers.into_iter().map(|(agent, role)| {
-            let probes = probes.remove(&agent).unwrap_or_default();
-            self.collection.ask(&agent, &probes);
-            let generation = self.cycle.generation(round);
-            let plan = self.spec.plan(&agent, generation, Reading::Skip, probes);
-            Placement { agent, role, plan }
-        });
-        let placements = placements.collect();
-        self.place(placements, round);
     }
 
     pub(super) fn handle_line(&mut self, agent: &AgentId, mut event: Event, now: Timestamp) {
@@ -399,22 +361,4 @@ fn longest(round: &[AgentProbes]) -> Duration {
         .max()
         .unwrap_or(0);
     Duration::from_millis(millis)
-}
-
-/// Whom a plan probes by addresses that others answer for: pods by their own, nodes, whose rules come in their own time, and
-/// what a node itself asks without a pod between.
-fn greeted(plan: &Plan, matrix: &Matrix) -> Vec<SocketAddr> {
-    let is_greeted = |probe: &&ProbePlan| {
-        let route = matrix.paths.get(&probe.path).map(|path| path.path.route);
-        matches!(
-            route,
-            Some(Route::PodIp | Route::NodePort | Route::HostNetwork)
-        )
-    };
-    let targets = plan
-        .probes
-        .iter()
-        .filter(is_greeted)
-        .map(|probe| probe.target);
-    targets.collect::<BTreeSet<_>>().into_iter().collect()
 }
