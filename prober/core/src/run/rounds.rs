@@ -137,7 +137,7 @@ impl Run {
         let LookTimes { settling, longest } = self.first_look;
         // Whoever probes a stopped agent waits for its handshake and for its banner: so long may a plan be late.
         self.untaken = Some(now + settling + 2 * self.spec.deadline);
-        self.overdue = Some(now + settling + DELIVERY + longest);
+        self.expect(longest, now + settling);
         let is_taken = (self.taken.iter()).any(|(_, round)| *round == Round::FirstLook);
         let delivery = if is_taken {
             Duration::ZERO
@@ -147,17 +147,18 @@ impl Run {
         self.timer = Some((now + delivery + SUSPICION, RunTimer::Suspicion));
     }
 
-    /// Sets the time by which these probes have ended, if their agents live.
-    fn expect(&mut self, probes: &[AgentProbes], now: Timestamp) {
-        let overdue = now + DELIVERY + longest(probes);
+    /// Sets the time by which probes that take so long have ended, if their agents live.
+    fn expect(&mut self, longest: Duration, now: Timestamp) {
+        let overdue = now + DELIVERY + longest;
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
         let untaken = now + self.spec.deadline;
         self.untaken = Some(self.untaken.map_or(untaken, |at| at.max(untaken)));
     }
 
-    /// Sends a plan to whoever has something to do, and starts those who only ask with theirs. The servers of `reading` nodes count among
-    /// them, since their counters are read with each plan, and the hosts of those nodes tell what
-    /// the nodes say, twice; these go first, so that what follows is seen to grow.
+    /// Sends a plan to whoever has something to do, and starts those who only ask with theirs. The
+    /// servers of `reading` nodes count among them, since their counters are read with each plan,
+    /// and the hosts of those nodes tell what the nodes say, twice; these go first, so that what
+    /// follows is seen to grow.
     fn send_round(&mut self, round: Round, probes: Vec<AgentProbes>, reading: &BTreeSet<NodeName>) {
         let growing = self.growing(&probes);
         self.round = round;
@@ -321,7 +322,7 @@ impl Run {
                 known.during = None;
             }
         }
-        self.expect(&probes, now);
+        self.expect(longest(&probes), now);
         self.send_round(Round::CloserLook, probes, &implicated);
         self.implicated = implicated;
         self.enter(Phase::Suspecting, None);
