@@ -7,7 +7,7 @@ use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
 use pnet_packet::ipv6::MutableIpv6Packet;
 use pnet_packet::tcp::{self, MutableTcpPacket};
 
-use super::tcp::option;
+use super::tcp::{option, partial};
 use super::{Checksum, Ip, Segment, Tcp, TcpOptions};
 
 /// Why a segment cannot be written.
@@ -118,6 +118,7 @@ pub(super) fn append_tcp(ip: &Ip, tcp: &Tcp, payload: &[u8], out: &mut Vec<u8>) 
     out.extend_from_slice(&[0; TCP_HEADER]);
     out.extend_from_slice(options.as_slice());
     out.extend_from_slice(payload);
+    let len = out.len() - start;
     let Some(mut fields) = out.get_mut(start..).and_then(MutableTcpPacket::new) else {
         return;
     };
@@ -137,8 +138,19 @@ pub(super) fn append_tcp(ip: &Ip, tcp: &Tcp, payload: &[u8], out: &mut Vec<u8>) 
     };
     fields.set_checksum(match tcp.checksum {
         Checksum::Valid | Checksum::Unknown => sum,
-        Checksum::Invalid => !sum,
+        Checksum::Invalid => wrong_sum(sum, partial(ip, len)),
     });
+}
+
+/// A checksum that is wrong, and is not that of a segment which a device was to complete.
+///
+/// Not `!right`: all ones and all zeroes are the same number (RFC 1071).
+const fn wrong_sum(right: u16, partial: u16) -> u16 {
+    if right ^ 1 == partial {
+        right ^ 2
+    } else {
+        right ^ 1
+    }
 }
 
 /// The options of a TCP header as bytes, padded to words.

@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::wire::arbitrary::{packet, packet_without_payload};
-    use crate::wire::{Checksum, Sums, parse_frame};
+    use crate::wire::{Checksum, Seq, Sums, TcpFlags, TcpOptions, parse_frame};
 
     proptest! {
         #[test]
@@ -301,6 +301,44 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_wrong_checksum_stays_wrong_where_the_right_one_is_zero() {
+        let packet = |checksum| Packet {
+            link: None,
+            body: Body::Tcp(
+                Ip {
+                    src: "250.193.130.120".parse().unwrap(),
+                    dst: "106.0.31.59".parse().unwrap(),
+                    hop_limit: 0,
+                    ident: 0,
+                },
+                Tcp {
+                    src_port: 44977,
+                    dst_port: 50080,
+                    seq: Seq(1_368_740_845),
+                    ack: Seq(1_711_627_113),
+                    flags: TcpFlags(252),
+                    window: 42121,
+                    options: TcpOptions {
+                        mss: None,
+                        window_scale: Some(152),
+                        sack_permitted: true,
+                        timestamps: None,
+                    },
+                    payload_len: 0,
+                    checksum,
+                },
+            ),
+        };
+        let field =
+            |packet: &Packet| rebuild(packet, LinkType::Raw).unwrap().bytes[36..38].to_vec();
+        let right = field(&packet(Checksum::Valid));
+        assert!(right == [0, 0] || right == [0xff, 0xff]);
+        let wrong = rebuild(&packet(Checksum::Invalid), LinkType::Raw).unwrap();
+        let parsed = parse_frame(LinkType::Raw, &wrong.bytes, Sums::Judge).unwrap();
+        assert_eq!(parsed.packet, packet(Checksum::Invalid));
     }
 
     #[test]

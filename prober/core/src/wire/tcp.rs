@@ -80,17 +80,21 @@ fn judge(carried: &Carried<'_>, told: u16, sums: Sums) -> Checksum {
     if sums == Sums::Trust || !whole {
         return Checksum::Unknown;
     }
-    let pseudo = pseudo_header(&carried.ip, carried.len);
     // The segment's own checksum is part of the sum, which must come out as minus zero.
-    if fold(pseudo + sum(carried.bytes)) == 0xffff {
+    if fold(pseudo_header(&carried.ip, carried.len) + sum(carried.bytes)) == 0xffff {
         return Checksum::Valid;
     }
-    // The sender's kernel puts the pseudo-header's sum there and leaves the rest to the device
-    // (CHECKSUM_PARTIAL, include/linux/skbuff.h): not corrupt, only not yet filled in.
-    if told == fold(pseudo) {
+    // Not corrupt, only not yet filled in.
+    if told == partial(&carried.ip, carried.len) {
         return Checksum::Unknown;
     }
     Checksum::Invalid
+}
+
+/// What the sender's kernel puts into the checksum of a segment of that length where it leaves the
+/// rest to the device (`CHECKSUM_PARTIAL`, include/linux/skbuff.h): the pseudo-header's sum.
+pub(super) fn partial(ip: &Ip, len: usize) -> u16 {
+    fold(pseudo_header(ip, len))
 }
 
 fn pseudo_header(ip: &Ip, len: usize) -> u64 {
