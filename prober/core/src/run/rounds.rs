@@ -80,13 +80,17 @@ impl Run {
             Rules::Underway => (SETTLING, Some(published.any.clone())),
         };
         if self.lay_out() == Layout::Empty {
-            let reason =
-                "no path can be probed: no pair of agents has addresses of the families asked for";
-            let reason = self.shortfall.take().unwrap_or_else(|| reason.to_owned());
-            self.end(Completion::CouldNotRun { reason }, now);
+            self.end_without_paths(now);
             return;
         }
         self.look(settling, awaited, now);
+    }
+
+    fn end_without_paths(&mut self, now: Timestamp) {
+        let reason =
+            "no path can be probed: no pair of agents has addresses of the families asked for";
+        let reason = self.shortfall.take().unwrap_or_else(|| reason.to_owned());
+        self.end(Completion::CouldNotRun { reason }, now);
     }
 
     /// The paths of this cycle, as the agents stand.
@@ -132,6 +136,11 @@ impl Run {
     /// Once everybody who asks is there, the first look takes its time and no more.
     pub(super) fn await_first_look(&mut self, now: Timestamp) {
         if self.phase != Phase::Probing || !self.unplaced.is_empty() || self.overdue.is_some() {
+            return;
+        }
+        // Who asks may turn out to have no address that anybody could be asked from.
+        if self.collection.matrix.paths.is_empty() {
+            self.end_without_paths(now);
             return;
         }
         let LookTimes { settling, longest } = self.first_look;

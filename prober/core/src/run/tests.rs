@@ -498,6 +498,26 @@ fn a_client_without_an_address_of_a_family_has_no_paths_in_it() {
 }
 
 #[test]
+fn a_run_none_of_whose_clients_has_an_address_of_a_family_that_is_asked_for_could_not_run() {
+    let server = |node: u8| AgentId::new(format!("node-{node}"), format!("node-{node}-server"));
+    let fleet = ModelFleet {
+        dual: [1, 2].map(server).into(),
+        ..ModelFleet::default()
+    };
+    let run = Run::new(RunSpec {
+        families: vec![Family::Ipv6],
+        routes: [Route::ClusterIp].into(),
+        ..spec(2)
+    });
+    let (_, matrix, completion) = play(fleet, run, usize::MAX);
+    assert_eq!(matrix.paths.len(), 0);
+    let Completion::CouldNotRun { reason } = completion else {
+        panic!("{completion:?}");
+    };
+    assert!(reason.contains("no path can be probed"), "{reason}");
+}
+
+#[test]
 fn a_host_that_cannot_be_placed_costs_the_facts_of_its_node_and_nothing_else() {
     let fleet = ModelFleet {
         broken: [AgentId::new("node-1", "node-1-host")].into(),
