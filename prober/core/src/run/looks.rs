@@ -39,7 +39,7 @@ impl RunSpec {
         let mut probes = Vec::new();
         for (at, (&path, evidence)) in (0_u32..).zip(paths) {
             let any = evidence.path.server.is_none();
-            let start_ms = at * 7 % 100;
+            let start_ms = at * 7 % 60;
             let mut add = |method, count, interval_ms| {
                 probes.push((
                     evidence.path.client.clone(),
@@ -56,7 +56,7 @@ impl RunSpec {
                     echo_bytes: self.echo_bytes,
                 },
                 connects,
-                600 / connects.max(1),
+                400 / connects.max(1),
             );
             if self.is_crafted(evidence.path.route) {
                 let paths = paths_of.get(&evidence.path.client).copied().unwrap_or(1);
