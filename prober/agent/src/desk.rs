@@ -20,10 +20,13 @@ use prober_net::mute::MutedPort;
 
 use crate::news::{News, NewsSender, Progress};
 use crate::order::{Order, RawPlan};
+use blindness::Blindness;
 use owners::{Owned, Owners};
 
-pub(crate) use manner::{Attention, Duty, Loopback};
+pub(crate) use manner::{Attention, Duty, Loopback, needs_silence};
 
+/// Whose answers the capture may have lost.
+mod blindness;
 /// How a desk works.
 mod manner;
 /// Whose the source ports in flight are.
@@ -32,6 +35,9 @@ mod owners;
 /// How long results and what was witnessed wait to be told together, and packets that nobody waits for to be looked at:
 /// each telling wakes the main task, each look this thread.
 pub(crate) const GATHER: Duration = Duration::from_millis(250);
+
+/// Most probes that start between two looks at the packets: who was kept waiting must not flood its own capture.
+const BURST: usize = 64;
 
 /// The crafted probes of one plan.
 #[derive(Debug)]
@@ -54,6 +60,7 @@ pub(crate) struct Desk {
     duty: Duty,
     rounds: Vec<Round>,
     owners: Owners,
+    blindness: Blindness,
     /// Whose ladders of a target are in flight, in order of their start.
     ladders: BTreeMap<(PathId, SocketAddr), VecDeque<(SocketAddr, u32)>>,
     /// Ports on which this agent answers.
@@ -82,6 +89,7 @@ impl Desk {
             duty: Duty::On,
             rounds: Vec::new(),
             owners: Owners::default(),
+            blindness: Blindness::default(),
             ladders: BTreeMap::new(),
             ports: BTreeSet::new(),
             has_new_ports: false,
@@ -110,13 +118,7 @@ impl Desk {
                         // What was watched there before is over by that.
                         self.tell_results();
                     }
-                    let owned = Owned {
-                        generation,
-                        talks: false,
-                        muted: None,
-                        withdrawn: None,
-                    };
-                    self.owners.insert(src, owned);
+                    self.owners.insert(src, Owned::of(generation));
                 }
                 Order::Close { src, exchange } => self.flight.close(src, exchange, now),
                 Order::Withdraw { src, why } => {
@@ -162,13 +164,16 @@ impl Desk {
     /// Starts what is due, and lets time pass for what is in flight.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
         let mut rounds = std::mem::take(&mut self.rounds);
+        let mut room = BURST;
         for round in &mut rounds {
             for item in std::mem::take(&mut round.waiting) {
                 self.launch(round, item, now);
             }
-            while let Some(due) = round.pacing.next_at()
+            while room > 0
+                && let Some(due) = round.pacing.next_at()
                 && let Some(item) = round.pacing.poll(&round.probes, now)
             {
+                room -= 1;
                 self.tell_lateness(round.generation, now.since(due));
                 self.launch(round, item, now);
             }
@@ -194,10 +199,9 @@ impl Desk {
                     Method::Connect { .. } | Method::Syn => None,
                 };
                 let owned = Owned {
-                    generation: round.generation,
                     talks: needs_silence(&probe.method),
                     muted,
-                    withdrawn: None,
+                    ..Owned::of(round.generation)
                 };
                 self.owners.insert(src, owned);
             }
@@ -292,6 +296,14 @@ impl Desk {
             .min()
     }
 
+    /// The capture says how complete its packets are. Before the results, so that who waits for the last of them knows.
+    pub(crate) fn handle_counts(&mut self, received: u64, dropped: u64, now: Timestamp) {
+        let has_lost = self.blindness.see(dropped, now);
+        if has_lost || self.has_results() {
+            self.send(News::Capture { received, dropped });
+        }
+    }
+
     /// Whether a result is ready to be told.
     pub(crate) fn has_results(&self) -> bool {
         self.flight.has_result()
@@ -337,6 +349,7 @@ impl Desk {
         drop(muted);
         let progress = match withdrawn {
             Some(why) => Progress::Unsent(1, why),
+            None if self.blindness.hides(&result) => Progress::Unsent(1, blindness::WHY.to_owned()),
             None => Progress::Result(result),
         };
         self.tell(generation, progress);
@@ -381,13 +394,5 @@ impl Desk {
     pub(crate) fn send(&self, news: News) {
         // A main task that has ended listens no more.
         drop(self.news.send(news));
-    }
-}
-
-/// Whether the kernel's RST would spoil the probe.
-pub(crate) const fn needs_silence(method: &Method) -> bool {
-    match method {
-        Method::Exchange { .. } | Method::Ladder { .. } => true,
-        Method::Connect { .. } | Method::Syn => false,
     }
 }

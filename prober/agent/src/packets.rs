@@ -199,7 +199,6 @@ fn interest(responder: &[u16]) -> Result<Interest, TooManyRanges> {
 
 fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
     let mut segments: Vec<Segment> = Vec::new();
-    let mut dropped = 0;
     let mut counted_at = engine.now();
     let mut traffic = Traffic::from(counted_at);
     loop {
@@ -219,14 +218,7 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
         if is_due || duty == Duty::Off {
             counted_at = now;
             let counts = engine.capture_counts()?;
-            // Before the results, so that who waits for the last of them knows how complete their packets are.
-            if desk.has_results() || counts.drops > dropped {
-                dropped = counts.drops;
-                desk.send(News::Capture {
-                    received: counts.packets - counts.drops,
-                    dropped,
-                });
-            }
+            desk.handle_counts(counts.packets - counts.drops, counts.drops, now);
             desk.tell_results();
         }
         desk.tell_witnessed(now);

@@ -1,5 +1,7 @@
 //! How a desk works: whether it goes on, how soon it looks at packets, and which of them count.
 
+use prober_core::plan::Method;
+
 /// Whether the desk goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duty {
@@ -25,4 +27,12 @@ pub(crate) enum Loopback {
     Ignored,
     /// On a host they may be what was asked for.
     Seen,
+}
+
+/// Whether the kernel's RST would spoil the probe.
+pub(crate) const fn needs_silence(method: &Method) -> bool {
+    match method {
+        Method::Exchange { .. } | Method::Ladder { .. } => true,
+        Method::Connect { .. } | Method::Syn => false,
+    }
 }

@@ -18,6 +18,18 @@ pub(super) struct Owned {
     pub(super) withdrawn: Option<String>,
 }
 
+impl Owned {
+    /// A probe of that plan that says nothing more when it is answered.
+    pub(super) const fn of(generation: u32) -> Self {
+        Self {
+            generation,
+            talks: false,
+            muted: None,
+            withdrawn: None,
+        }
+    }
+}
+
 /// All probes in flight, by their source.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
