@@ -10,6 +10,8 @@
 //! FleetEvent   <-  |<---- follower of each agent's log
 //! ```
 
+/// Who is to stand behind the Services.
+mod behind;
 /// Requests that answer or fail within a bound.
 mod calls;
 /// Who obeys the commands and sees the pods.

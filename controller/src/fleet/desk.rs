@@ -9,19 +9,20 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use prober_core::plan::Plan;
 use prober_core::run::{Endpoints, FleetCommand, FleetEvent, Placement};
-use prober_core::topology::AgentId;
+use prober_core::topology::{AgentId, Role};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::behind::Behind;
 use super::calls::Calls;
-use super::ground::{Behind, Ground};
+use super::ground::Ground;
 use super::leave::leave;
 use super::pulse::Pulse;
 use super::{Afterwards, Setting, follower, keeper};
+use crate::answer::AnswerError;
 use crate::connection::Connection;
 use crate::labels;
-use crate::manifest::Backend;
 use crate::standing::{Standing, standing, stuck};
 
 /// What the watch of pods gives.
@@ -105,8 +106,8 @@ impl Desk {
     async fn obey(&mut self, command: FleetCommand) {
         match command {
             FleetCommand::Place(placements) => {
-                if let Err(reason) = self.place(placements).await {
-                    self.tell(FleetEvent::Failed(reason));
+                if let Err(error) = self.place(placements).await {
+                    self.tell(FleetEvent::Failed(error.to_string()));
                 }
             }
             FleetCommand::Publish(endpoints) => {
@@ -121,16 +122,22 @@ impl Desk {
         }
     }
 
-    async fn place(&mut self, placements: Vec<Placement>) -> Result<(), String> {
-        if self.ground.is_none() {
-            let ground = Ground::lay(&self.calls, &self.setting).await;
-            self.ground = Some(ground.map_err(|error| error.to_string())?);
+    async fn place(&mut self, placements: Vec<Placement>) -> Result<(), AnswerError> {
+        let is_laid = self.ground.is_some();
+        if !is_laid {
+            self.ground = Some(Ground::lay(&self.calls, &self.setting).await?);
             self.pods = self.watch();
         }
+        let have_servers = (placements.iter()).any(|placement| placement.role == Role::Server);
         for placement in placements {
             self.start(placement);
         }
-        Ok(())
+        match &self.ground {
+            Some(ground) if is_laid && have_servers => {
+                ground.forewarn(&self.calls, &self.setting).await
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// A watch of this run's pods, which goes on by itself when it breaks.
@@ -184,12 +191,18 @@ impl Desk {
     }
 
     async fn publish(&mut self, endpoints: &Endpoints) -> FleetEvent {
-        let Some(ground) = &self.ground else {
+        let Some(ground) = &mut self.ground else {
             return FleetEvent::Failed(
                 "there is nothing to publish: no agent was placed".to_owned(),
             );
         };
-        let behind = match behind(&self.agents, &self.setting, endpoints) {
+        let agents = &self.agents;
+        // One whose pod does not run is an endpoint without addresses.
+        let addresses = |id: &AgentId| match agents.get(&id.pod).map(|agent| &agent.stage) {
+            Some(Stage::Running(addresses)) => addresses.clone(),
+            Some(Stage::Waiting(..) | Stage::Failed) | None => Vec::new(),
+        };
+        let behind = match Behind::of(endpoints, &self.setting, addresses) {
             Ok(behind) => behind,
             Err(reason) => return FleetEvent::Failed(reason),
         };
@@ -351,37 +364,6 @@ impl Desk {
     /// A run that has stopped listening has ended: nobody is left to tell.
     fn tell(&self, event: FleetEvent) {
         drop(self.events.send(event));
-    }
-}
-
-/// Who is to stand behind the Services.
-fn behind<'a>(
-    agents: &BTreeMap<String, Agent>,
-    setting: &'a Setting,
-    endpoints: &Endpoints,
-) -> Result<Behind<'a>, String> {
-    let all = |ids: &[AgentId]| ids.iter().map(|id| backend(agents, id)).collect();
-    let slot = |id: &AgentId| Ok((backend(agents, id), setting.site(&id.node)?));
-    Ok(Behind {
-        slots: endpoints
-            .slots
-            .iter()
-            .map(slot)
-            .collect::<Result<_, String>>()?,
-        any: all(&endpoints.any),
-        local: all(&endpoints.local),
-    })
-}
-
-/// An agent as an endpoint; one whose pod does not run is an endpoint without addresses.
-fn backend(agents: &BTreeMap<String, Agent>, id: &AgentId) -> Backend {
-    let addresses = match agents.get(&id.pod).map(|agent| &agent.stage) {
-        Some(Stage::Running(addresses)) => addresses.clone(),
-        Some(Stage::Waiting(..) | Stage::Failed) | None => Vec::new(),
-    };
-    Backend {
-        agent: id.clone(),
-        addresses,
     }
 }
 

@@ -7,10 +7,10 @@ use prober_core::family::Family;
 use prober_core::run::{Published, Rules};
 
 use super::Setting;
+use super::behind::Behind;
 use super::calls::Calls;
 use crate::answer::AnswerError;
 use crate::manifest::{Addresses, Anchor, BALANCED_PORT, Backend, SLOT_PORT, allowed, is_balanced};
-use crate::site::Site;
 
 /// The anchor and the Services of a run.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(super) struct Ground {
     pub(super) allowed: Vec<String>,
     service: Addresses,
     local: Addresses,
+    is_published: bool,
 }
 
 impl Ground {
@@ -39,22 +40,43 @@ impl Ground {
             allowed,
             service,
             local,
+            is_published: false,
         })
+    }
+
+    /// Lays the balanced port's slices without endpoints while servers are on their way. A kube-proxy writes its rules when
+    /// something changes, and then not again for a second (`minSyncPeriod`). Without a change beforehand the first slice to be
+    /// published would be that change, and all others would have to wait.
+    ///
+    /// <https://kubernetes.io/docs/reference/networking/virtual-ips/#minsyncperiod>
+    pub(super) async fn forewarn(
+        &self,
+        calls: &Calls,
+        setting: &Setting,
+    ) -> Result<(), AnswerError> {
+        if self.is_published {
+            return Ok(());
+        }
+        let slices = (setting.manifest).slices(&self.anchor, &self.families(), &[], &[], &[]);
+        let balanced = slices.iter().filter(|slice| is_balanced(slice));
+        try_join_all(balanced.map(|slice| calls.apply(slice))).await?;
+        Ok(())
+    }
+
+    fn families(&self) -> Vec<Family> {
+        let addresses = self.service.cluster_ips.iter();
+        addresses.map(|&ip| Family::of(ip)).collect()
     }
 
     /// Makes slot `k` lead to `slots[k].0`, the others where they say, and tells where they can be reached.
     pub(super) async fn publish(
-        &self,
+        &mut self,
         calls: &Calls,
         setting: &Setting,
         behind: &Behind<'_>,
     ) -> Result<Published, AnswerError> {
-        let families: Vec<Family> = self
-            .service
-            .cluster_ips
-            .iter()
-            .map(|&ip| Family::of(ip))
-            .collect();
+        self.is_published = true;
+        let families = self.families();
         let backends: Vec<Backend> = behind.slots.iter().map(|(slot, _)| slot.clone()).collect();
         let slices = setting.manifest.slices(
             &self.anchor,
@@ -95,14 +117,4 @@ impl Ground {
             rules: Rules::Underway,
         })
     }
-}
-
-/// Who is to stand behind the Services.
-pub(super) struct Behind<'a> {
-    /// Of each slot, and where it lives.
-    pub(super) slots: Vec<(Backend, &'a Site)>,
-    /// Of the port that is balanced.
-    pub(super) any: Vec<Backend>,
-    /// Of the same-node leg.
-    pub(super) local: Vec<Backend>,
 }
