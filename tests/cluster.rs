@@ -16,6 +16,8 @@ mod aimed;
 mod boxes;
 #[path = "cluster/bringup.rs"]
 mod bringup;
+#[path = "cluster/busy.rs"]
+mod busy;
 #[path = "cluster/canary.rs"]
 mod canary;
 #[path = "cluster/causes.rs"]

@@ -100,6 +100,15 @@ impl Report {
         Err(format!("no path of route {route} was probed by {family}").into())
     }
 
+    /// Fails where any path does.
+    pub(crate) fn fails_nowhere(&self) -> Result<(), Failed> {
+        let mut failing = self.paths.iter().filter(|path| path["health"] == "failing");
+        match failing.next() {
+            None => Ok(()),
+            Some(path) => Err(format!("a path fails, with no cause: {path}").into()),
+        }
+    }
+
     /// Fails unless paths of this family fail, and none of another.
     pub(crate) fn fails_only_on(&self, family: &str) -> Result<(), Failed> {
         let failing = || self.paths.iter().filter(|path| path["health"] == "failing");

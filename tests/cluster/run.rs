@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 
+use crate::busy::Busy;
 use crate::harness::{Cluster, NFTABLES, Shape, USUAL, on, wait_until};
 use crate::prober::{self, LABEL, nothing_left, signal};
 
@@ -52,6 +53,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a log that breaks is read again and nothing is lost",
             resumed,
         ),
+        on(
+            USUAL,
+            "where every processor is wanted nothing is named",
+            starved,
+        ),
     ]
 }
 
@@ -91,6 +97,18 @@ fn healthy(cluster: &Arc<Cluster>) -> Result<(), Failed> {
             report.probes(route, family)?;
         }
     }
+    left_nothing(cluster)
+}
+
+/// Agents that get too little of their processors are late and lose packets of their captures: no fault of the network.
+fn starved(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let busy = Busy::everywhere()?;
+    for _ in 0..3 {
+        let report = prober::report(cluster, &["--node", "node-1"])?;
+        report.names(&[])?;
+        report.fails_nowhere()?;
+    }
+    drop(busy);
     left_nothing(cluster)
 }
 
