@@ -7,8 +7,7 @@ use prober_core::topology::NodeName;
 
 use crate::selection::{NodeSeen, Readiness};
 
-/// Taints of nodes that are not there: a pod that tolerates one waits for a kubelet that never comes. They outlast by some
-/// seconds that a node is Ready again.
+/// Taints of nodes that are not there: a pod that tolerates one waits for a kubelet that never comes.
 ///
 /// <https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions>
 const OF_DEAD_NODES: [&str; 5] = [
@@ -18,6 +17,9 @@ const OF_DEAD_NODES: [&str; 5] = [
     "node.cloudprovider.kubernetes.io/uninitialized",
     "node.cloudprovider.kubernetes.io/shutdown",
 ];
+
+/// Those of them that outlast by some seconds that a node is Ready again, and in that time may follow each other.
+const OF_DEAD_NODES_OF_LATE: [&str; 2] = [OF_DEAD_NODES[0], OF_DEAD_NODES[1]];
 
 /// What flannel writes on the nodes that it serves, of whatever backend.
 const FLANNEL: &str = "flannel.alpha.coreos.com/backend-type";
@@ -53,7 +55,12 @@ impl Site {
             .as_ref()
             .is_some_and(|annotations| annotations.contains_key(FLANNEL));
         let ranges = spec.pod_cidrs.unwrap_or_default();
-        let is_ready = NodeSeen::of(node).readiness == Readiness::Ready;
+        let mut taints = spec.taints.unwrap_or_default();
+        if NodeSeen::of(node).readiness == Readiness::Ready {
+            add_late(&mut taints);
+        } else {
+            taints.retain(|taint| !OF_DEAD_NODES.contains(&taint.key.as_str()));
+        }
         Self {
             internal: internal(node),
             pods: if has_flannel && !ranges.is_empty() {
@@ -61,12 +68,22 @@ impl Site {
             } else {
                 PodRanges::Unknown
             },
-            taints: spec
-                .taints
-                .unwrap_or_default()
-                .into_iter()
-                .filter(|taint| is_ready || !OF_DEAD_NODES.contains(&taint.key.as_str()))
-                .collect(),
+            taints,
+        }
+    }
+}
+
+/// Adds what a node that is Ready may yet be tainted with. Where pods are ended for it they have time by themselves
+/// (`DefaultTolerationSeconds`).
+fn add_late(taints: &mut Vec<Taint>) {
+    let effect = "NoSchedule";
+    for key in OF_DEAD_NODES_OF_LATE {
+        if !(taints.iter()).any(|taint| taint.key == key && taint.effect == effect) {
+            taints.push(Taint {
+                key: key.to_owned(),
+                effect: effect.to_owned(),
+                ..Taint::default()
+            });
         }
     }
 }
@@ -124,10 +141,19 @@ mod tests {
     fn a_node_that_is_ready_again_is_not_dead_however_it_is_tainted() {
         let site = Site::of(&node(json!({
             "metadata": {"name": "node-1"},
-            "spec": {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]},
+            "spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}
         })));
-        assert_eq!(site.taints.len(), 1);
+        let mut keys: Vec<_> = site.taints.iter().map(|taint| taint.key.as_str()).collect();
+        keys.sort_unstable();
+        assert_eq!(
+            keys,
+            [
+                "node.kubernetes.io/not-ready",
+                "node.kubernetes.io/unreachable"
+            ],
+            "the one that may follow is tolerated as well"
+        );
     }
 
     #[test]

@@ -128,18 +128,14 @@ impl Flight {
                     .iter()
                     .map(|&hop_limit| (hop_limit, self.next_isn(&call)))
                     .collect();
-                let mut climb = Climb::new(call, isn, mss, &rungs, *tries);
-                climb.start(now);
-                Probe::Climb(Box::new(climb))
+                Probe::Climb(Box::new(Climb::new(call, isn, mss, &rungs, *tries)))
             }
             (goal, _) => {
                 let goal = goal.unwrap_or(Goal::HalfOpen);
-                let mut handshake = Handshake::new(call, Role::Driver { isn, mss, goal });
-                handshake.start(now);
-                Probe::Handshake(handshake)
+                Probe::Handshake(Handshake::new(call, Role::Driver { isn, mss, goal }))
             }
         };
-        self.board(call.src, probe);
+        self.board(call.src, probe, now);
         Ok(call.src)
     }
 
@@ -162,9 +158,11 @@ impl Flight {
             dst,
             deadline,
         };
-        let mut handshake = Handshake::new(call, Role::Witness);
-        handshake.start(now);
-        self.board(src, Probe::Handshake(handshake));
+        self.board(
+            src,
+            Probe::Handshake(Handshake::new(call, Role::Witness)),
+            now,
+        );
     }
 
     /// Tells what the kernel's socket on `src` got, now that it is closed. Packets that are still
@@ -181,7 +179,8 @@ impl Flight {
 
     /// Takes a packet with its captured payload.
     pub fn observe(&mut self, observation: &Observation, payload: &[u8]) {
-        let mut observation = *observation;
+        let received;
+        let mut observation = observation;
         let slot = match &observation.packet.body {
             Body::Tcp(ip, tcp) => {
                 // Whatever its direction: a SYN that was flooded or sent back has us as its source.
@@ -195,13 +194,17 @@ impl Flight {
                 let addressed = self.owner(dst);
                 if addressed.is_some() && observation.direction == Direction::Sent {
                     // The other end is on this host as well: what it sends over the loopback is received at once.
-                    observation.direction = Direction::Received;
+                    received = Observation {
+                        direction: Direction::Received,
+                        ..*observation
+                    };
+                    observation = &received;
                 }
                 addressed.or_else(|| self.owner(src))
             }
             Body::Icmp(_, icmp) => icmp.quoted.and_then(|quoted| self.owner(quoted.src)),
             Body::Resolution(_) => {
-                self.neighbours.push(&observation);
+                self.neighbours.push(observation);
                 None
             }
         };
@@ -209,8 +212,8 @@ impl Flight {
             return;
         };
         match self.probe(slot) {
-            Some(Probe::Handshake(handshake)) => handshake.observe(&observation, payload),
-            Some(Probe::Climb(climb)) => climb.observe(&observation),
+            Some(Probe::Handshake(handshake)) => handshake.observe(observation, payload),
+            Some(Probe::Climb(climb)) => climb.observe(observation),
             None => {}
         }
         self.settle(slot);
@@ -296,7 +299,8 @@ impl Flight {
         self.cookies.isn(call.src, call.dst, self.begun)
     }
 
-    fn board(&mut self, src: SocketAddr, probe: Probe) {
+    /// Gives a probe its slot, and starts it there.
+    fn board(&mut self, src: SocketAddr, probe: Probe, now: Timestamp) {
         let slot = if let Some(slot) = self.free.pop() {
             slot
         } else {
@@ -304,7 +308,10 @@ impl Flight {
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         };
         if let Some(place) = self.place(slot) {
-            *place = Some(probe);
+            match place.insert(probe) {
+                Probe::Handshake(handshake) => handshake.start(now),
+                Probe::Climb(climb) => climb.start(now),
+            }
         }
         self.ports.assign(src, slot);
         self.settle(slot);
@@ -355,23 +362,29 @@ impl Flight {
 
     /// Takes a probe out, done or not.
     fn land(&mut self, slot: u32) {
-        let Some(probe) = self.place(slot).and_then(Option::take) else {
+        let place = usize::try_from(slot)
+            .ok()
+            .and_then(|slot| self.slots.get_mut(slot));
+        let Some(place) = place else {
             return;
         };
-        self.ports.release(probe.src());
-        self.timers.disarm(slot);
-        self.free.push(slot);
-        let finished = match probe {
-            Probe::Handshake(mut handshake) => {
+        let (src, finished) = match place {
+            Some(Probe::Handshake(handshake)) => {
                 if !matches!(handshake.outcome(), Some(Outcome::Established { .. })) {
                     for resolution in self.neighbours.since(handshake.started()) {
                         handshake.note(resolution);
                     }
                 }
-                Finished::Probe(Box::new(handshake.finish()))
+                let result = Box::new(handshake.finish());
+                (result.src, Finished::Probe(result))
             }
-            Probe::Climb(climb) => Finished::Ladder(climb.finish()),
+            Some(Probe::Climb(climb)) => (climb.src(), Finished::Ladder(climb.finish())),
+            None => return,
         };
+        *place = None;
+        self.ports.release(src);
+        self.timers.disarm(slot);
+        self.free.push(slot);
         self.finished.push_back(finished);
     }
 }

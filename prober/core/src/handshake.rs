@@ -351,11 +351,13 @@ impl Handshake {
         self.expire();
     }
 
-    /// The result; of a handshake that is not done, as far as it came.
-    pub fn finish(mut self) -> ProbeResult {
-        if let Some(stream) = &self.stream {
-            self.exchange = stream.exchange();
-        }
+    /// The result, which takes the packets along; of a handshake that is not done, as far as it came.
+    pub fn finish(&mut self) -> ProbeResult {
+        let exchange = std::mem::replace(&mut self.exchange, Exchange::NotTried);
+        let exchange = match &self.stream {
+            Some(stream) => stream.exchange(),
+            None => exchange,
+        };
         ProbeResult {
             path: self.call.path,
             engine: match self.role {
@@ -373,8 +375,8 @@ impl Handshake {
             } else {
                 self.transmitted
             },
-            exchange: self.exchange,
-            observations: self.record.into_observations(),
+            exchange,
+            observations: std::mem::take(&mut self.record).into_observations(),
         }
     }
 }

@@ -144,11 +144,16 @@ impl<'a> Backends<'a> {
             .collect())
     }
 
-    /// The traces that Jaeger has of failures with this cause on that node.
-    pub(super) fn traces(&self, cause: &str, node: &str) -> Result<Vec<Value>, Failed> {
+    /// The traces that Jaeger has from this service of failures with this cause on that node.
+    pub(super) fn traces(
+        &self,
+        service: &str,
+        cause: &str,
+        node: &str,
+    ) -> Result<Vec<Value>, Failed> {
         let tags = format!("{{\"prober.cause\":\"{cause}\",\"prober.cause.node\":\"{node}\"}}");
         let encoded = percent(&tags);
-        let path = format!("/api/traces?service=prober-controller&limit=100&tags={encoded}");
+        let path = format!("/api/traces?service={service}&limit=100&tags={encoded}");
         let answer = self.get(JAEGER, &path)?;
         Ok(answer["data"].as_array().cloned().unwrap_or_default())
     }

@@ -249,7 +249,7 @@ fn collector_away(canary: &Canary) -> Result<(), Failed> {
     backends.start_collector()?;
     wait_until("the trace arrives after all", || {
         Ok(!backends
-            .traces("bridge-netfilter-off", "node-1")?
+            .traces("prober-controller", "bridge-netfilter-off", "node-1")?
             .is_empty())
     })
     .map_err(|failed| controller.explained(&failed))?;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use super::backends::Backends;
+use super::backends::{Backends, COLLECTOR};
 use super::{Canary, file, trial};
 use crate::harness::wait_until;
+use crate::prober;
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
@@ -72,7 +73,7 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
         }),
         ("the trace in Jaeger", &|| {
             Ok(!backends
-                .traces("bridge-netfilter-off", "node-1")?
+                .traces("prober-controller", "bridge-netfilter-off", "node-1")?
                 .is_empty())
         }),
         ("the status", &|| {
@@ -105,7 +106,7 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
                 && backends.query(&format!("count(prober_node_healthy{{{way}}} == 1)"))? == ["2"])
         })?;
     }
-    let traces = backends.traces("bridge-netfilter-off", "node-1")?;
+    let traces = backends.traces("prober-controller", "bridge-netfilter-off", "node-1")?;
     shows_both_ends(&traces)?;
     wait_until("node and check have an Event each", || {
         Ok(
@@ -113,6 +114,8 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
                 && canary.told("ConnectivityCheck default ConnectivityLost")? == 1,
         )
     })?;
+
+    run_tells_the_same(canary, backends)?;
 
     let start = Instant::now();
     fault.heal()?;
@@ -139,7 +142,7 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
     // Whatever was told of it is in the store by now, and nothing twice.
     let lost =
         canary.told("Node node-1 ConnectivityLost")? + canary.told("Node node-1 CauseChanged")?;
-    let traces = backends.traces("bridge-netfilter-off", "node-1")?;
+    let traces = backends.traces("prober-controller", "bridge-netfilter-off", "node-1")?;
     if traces.is_empty() || traces.len() > lost {
         return Err(format!("{} traces of {lost} transitions", traces.len()).into());
     }
@@ -150,6 +153,19 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
         return Ok(());
     }
     Err("spans were dropped".into())
+}
+
+/// Who runs the program against the same cluster has the same trace, in the same store.
+fn run_tells_the_same(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed> {
+    let output = prober::command_in(&canary.cluster)?
+        .args(["run", "--node", "node-1", "-o", "json"])
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+        .output()?;
+    prober::read(&output)?.names(&[("bridge-netfilter-off", "node-1")])?;
+    let traces = || backends.traces("prober", "bridge-netfilter-off", "node-1");
+    wait_until("the run's trace is in Jaeger", || Ok(!traces()?.is_empty()))?;
+    shows_both_ends(&traces()?)
 }
 
 /// One trace: a root and two handshakes, told by two agents of node-1, all of them errors.

@@ -203,12 +203,13 @@ impl Climb {
         self.state = State::Done;
     }
 
-    /// What the ladder met.
-    pub(super) fn finish(self) -> Ladder {
+    /// What the ladder met; it ends by that.
+    pub(super) fn finish(&mut self) -> Ladder {
+        let rungs = std::mem::take(&mut self.rungs);
         Ladder {
             path: self.call.path,
             target: self.call.dst,
-            rungs: self.rungs.into_iter().map(|asked| asked.rung).collect(),
+            rungs: rungs.into_iter().map(|asked| asked.rung).collect(),
         }
     }
 

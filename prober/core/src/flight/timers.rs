@@ -2,7 +2,10 @@
 
 use crate::time::Timestamp;
 
-/// A binary heap of wake-ups that knows where each slot stands in it, so that a slot has one
+/// How many stand below each: half as many steps as with two, and four lie side by side in memory.
+const BELOW: usize = 4;
+
+/// A heap of wake-ups that knows where each slot stands in it, so that a slot has one
 /// wake-up at most and none is left behind: a probe that is answered at once waits for a second
 /// first and for its linger then.
 ///
@@ -10,7 +13,7 @@ use crate::time::Timestamp;
 /// again.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// No entry is due before its parent, which stands at `(place - 1) / 2`.
+    /// No entry is due before its parent, which stands at `(place - 1) / BELOW`.
     heap: Vec<(Timestamp, u32)>,
     /// Where each slot stands.
     places: Vec<Option<u32>>,
@@ -78,7 +81,7 @@ impl Timers {
 
     /// Puts an entry at `place` or above it.
     fn rise(&mut self, mut place: usize, entry: (Timestamp, u32)) {
-        while let Some(above) = place.checked_sub(1).map(|below| below / 2)
+        while let Some(above) = place.checked_sub(1).map(|below| below / BELOW)
             && let Some(&parent) = self.heap.get(above)
             && entry < parent
         {
@@ -91,17 +94,15 @@ impl Timers {
     /// Makes room for an entry at `place` or below it, and says where.
     fn sink(&mut self, mut place: usize, entry: (Timestamp, u32)) -> usize {
         loop {
-            let left = 2 * place + 1;
-            let below = match (self.heap.get(left), self.heap.get(left + 1)) {
-                (Some(one), Some(other)) if other < one => left + 1,
-                (Some(_), _) => left,
-                (None, _) => return place,
-            };
-            match self.heap.get(below) {
-                Some(&child) if child < entry => self.put(place, child),
+            let children = (BELOW * place + 1..).take(BELOW);
+            let below = children.map_while(|at| Some((*self.heap.get(at)?, at)));
+            match below.min() {
+                Some((child, at)) if child < entry => {
+                    self.put(place, child);
+                    place = at;
+                }
                 Some(_) | None => return place,
             }
-            place = below;
         }
     }
 

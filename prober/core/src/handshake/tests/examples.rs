@@ -325,7 +325,7 @@ fn say(
 const BANNER: &[u8] =
     b"PROBER/1 nonce=00000000000000ff pod=server node=node-1 peer=100.96.1.10:40000\n";
 
-fn greeted(handshake: Handshake) -> Echo {
+fn greeted(mut handshake: Handshake) -> Echo {
     let result = handshake.finish();
     let Exchange::Greeted { banner, echo } = result.exchange else {
         panic!("{result:?}")
