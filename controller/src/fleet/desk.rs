@@ -88,7 +88,7 @@ impl Desk {
     pub(super) async fn serve(mut self, mut commands: UnboundedReceiver<FleetCommand>) {
         loop {
             let overdue = self.overdue();
-            let quiet = self.pulse.quiet(self.waiting().max());
+            let quiet = self.pulse.quiet(self.awaited());
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
@@ -303,6 +303,14 @@ impl Desk {
     fn overdue(&self) -> Option<Instant> {
         self.waiting().next()?;
         Some(self.began + self.setting.patience)
+    }
+
+    /// Since when something has been awaited of the API server. An agent of a run has news all the time, while a canary's may
+    /// have none for long.
+    fn awaited(&self) -> Option<Instant> {
+        let is_run = self.setting.manifest.check.is_none();
+        let news = (is_run && !self.agents.is_empty()).then_some(self.began);
+        self.waiting().chain(news).max()
     }
 
     /// Since when each pod that is on its way has been so.

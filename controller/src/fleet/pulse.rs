@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Failures of the watch that lie further apart have nothing to do with each other.
 const MEMORY: Duration = Duration::from_secs(20);
 
-/// How long the watch may be silent where something is awaited: an API server that hangs breaks no watch.
+/// How long the watch may be silent where something is awaited: an API server that hangs breaks no watch, and no log.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// What is known of the API server's life.

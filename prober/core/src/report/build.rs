@@ -99,7 +99,10 @@ fn verdict(
 ) -> Verdict {
     let has = |health| paths.iter().any(|path| path.health == health);
     let is_faulty = !diagnoses.is_empty() || has(Health::Failing);
-    let is_whole = !(paths.is_empty() || has(Health::NotProbed) || !matrix.unprobed.is_empty());
+    let is_whole = !(paths.is_empty()
+        || has(Health::NotProbed)
+        || !matrix.unprobed.is_empty()
+        || lacks_an_end(matrix));
     match completion {
         Completion::Interrupted | Completion::Complete if is_faulty => Verdict::Faulty,
         Completion::Complete if is_whole => Verdict::Healthy,
@@ -107,6 +110,15 @@ fn verdict(
             Verdict::Inconclusive
         }
     }
+}
+
+/// Whether somebody who asks never came to the end of it: what else it met is not known.
+fn lacks_an_end(matrix: &Matrix) -> bool {
+    let ended = |evidence: &PathEvidence| {
+        let client = matrix.agents.get(&evidence.path.client);
+        client.is_none_or(|client| client.heard)
+    };
+    matrix.source == Source::Run && !matrix.paths.values().all(ended)
 }
 
 fn unprobed(path: &Path, reason: &str) -> UnprobedReport {
