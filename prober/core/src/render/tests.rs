@@ -31,6 +31,18 @@ fn an_interrupted_run_says_so_and_calls_nothing_healthy() {
 }
 
 #[test]
+fn a_run_whose_client_never_came_to_its_end_calls_nothing_healthy() {
+    let mut matrix = incident::healthy_matrix();
+    for agent in matrix.agents.values_mut() {
+        agent.heard = false;
+    }
+    let report = Report::new(&matrix, &[], incident::meta("prober run --lab"));
+    assert_eq!(report.exit_status, 2);
+    let told = text::verdict(&report);
+    assert!(told.contains("not everybody who asked"), "{told}");
+}
+
+#[test]
 fn the_command_that_proves_the_mending_breaks_nothing_and_tells_in_the_usual_form() {
     let typed = "prober run --lab --fault=forward-drop -q -o json --pcapng /tmp/f --fault mtu@node-1 --nodes 3";
     let words: Vec<String> = typed.split(' ').map(str::to_owned).collect();

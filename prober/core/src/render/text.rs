@@ -66,6 +66,9 @@ pub fn verdict(report: &Report) -> String {
                 Completion::Complete if report.paths.is_empty() => {
                     "there was no path to judge".to_owned()
                 }
+                Completion::Complete if unprobed == 0 => {
+                    "no failure seen, but not everybody who asked came to the end of it".to_owned()
+                }
                 Completion::Complete => {
                     let meant = paths_of(report.paths.len() + report.unprobed.len());
                     format!("no failure seen, but {unprobed} of {meant} were not probed")
