@@ -31,6 +31,8 @@ mod blindness;
 mod manner;
 /// Whose the source ports in flight are.
 mod owners;
+#[cfg(test)]
+mod tests;
 
 /// How long results and what was witnessed wait to be told together, and packets that nobody waits for to be looked at:
 /// each telling wakes the main task, each look this thread.
