@@ -307,7 +307,7 @@ impl Flight {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         };
-        if let Some(place) = self.place(slot) {
+        if let Some(place) = place(&mut self.slots, slot) {
             match place.insert(probe) {
                 Probe::Handshake(handshake) => handshake.start(now),
                 Probe::Climb(climb) => climb.start(now),
@@ -324,20 +324,13 @@ impl Flight {
         (probe.src() == end).then_some(slot)
     }
 
-    fn place(&mut self, slot: u32) -> Option<&mut Option<Probe>> {
-        self.slots.get_mut(usize::try_from(slot).ok()?)
-    }
-
     fn probe(&mut self, slot: u32) -> Option<&mut Probe> {
-        self.place(slot)?.as_mut()
+        place(&mut self.slots, slot)?.as_mut()
     }
 
     /// After anything happened to a probe: takes what it sends, and its result or its next timer.
     fn settle(&mut self, slot: u32) {
-        let place = usize::try_from(slot)
-            .ok()
-            .and_then(|slot| self.slots.get_mut(slot));
-        let Some(Some(probe)) = place else {
+        let Some(Some(probe)) = place(&mut self.slots, slot) else {
             return;
         };
         let (done, next) = match probe {
@@ -362,10 +355,7 @@ impl Flight {
 
     /// Takes a probe out, done or not.
     fn land(&mut self, slot: u32) {
-        let place = usize::try_from(slot)
-            .ok()
-            .and_then(|slot| self.slots.get_mut(slot));
-        let Some(place) = place else {
+        let Some(place) = place(&mut self.slots, slot) else {
             return;
         };
         let (src, finished) = match place {
@@ -387,6 +377,10 @@ impl Flight {
         self.free.push(slot);
         self.finished.push_back(finished);
     }
+}
+
+fn place(slots: &mut [Option<Probe>], slot: u32) -> Option<&mut Option<Probe>> {
+    slots.get_mut(usize::try_from(slot).ok()?)
 }
 
 impl Probe {
