@@ -127,10 +127,8 @@ fn interrupted_early() -> Result<(), Failed> {
     let mark = mark("early");
     let before = traces(&mark);
     let run = start(Command::new(&*PROBER).args(["run", "--lab"]), &mark)?;
-    // The outer process hears signals once the inner one is started.
-    wait_until("the inner process runs", || {
-        traces(&mark).len() > before.len() + 2
-    })?;
+    // Long before there is an inner process that could be told.
+    wait_until("it hears SIGTERM", || hears_term(&run))?;
     signal(&run, "TERM")?;
     let output = run.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -178,6 +176,17 @@ fn signal(child: &Child, signal: &str) -> Result<(), Failed> {
     } else {
         Err(format!("kill -s {signal}: {sent}").into())
     }
+}
+
+/// Whether the process has a handler of its own for SIGTERM.
+fn hears_term(child: &Child) -> bool {
+    const SIGTERM: u64 = 1 << (15 - 1);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+    let caught = status.unwrap_or_default();
+    let caught = caught.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & SIGTERM != 0)
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), Failed> {

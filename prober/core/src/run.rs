@@ -29,6 +29,7 @@ mod setbacks;
 mod settling;
 mod slices;
 mod spec;
+mod suspicion;
 mod witnessed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

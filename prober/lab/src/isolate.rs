@@ -17,10 +17,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, PipeWriter, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -101,6 +101,9 @@ pub fn enter(
         hold_lifeline(on_interrupt)?;
         return Ok(Side::Inside);
     }
+    // From here on a signal waits in the pipe until the inner process hears it: nothing that was started is left alone.
+    let (lifeline, held) = io::pipe().map_err(IsolateError::Again)?;
+    pass_on_signals(held)?;
     check()?;
     let program = env::current_exe().map_err(IsolateError::Again)?;
     let mut command = unshare();
@@ -114,15 +117,12 @@ pub fn enter(
         .env(INSIDE, "1")
         .env(OWNER, nix::unistd::geteuid().to_string())
         .env("PATH", search_path())
-        .stdin(Stdio::piped())
-        .process_group(0)
+        .stdin(lifeline)
         .spawn()
         .map_err(|source| IsolateError::Start {
             program: "unshare",
             source,
         })?;
-    // `Child::wait` would close the pipe: it is the lifeline, and stays open until the inner process has ended.
-    pass_on_signals(child.stdin.take())?;
     let status = child.wait().map_err(IsolateError::Again)?;
     let code = status
         .code()
@@ -161,7 +161,8 @@ fn left_overs() -> MutexGuard<'static, Vec<PathBuf>> {
 
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
-    command.args([
+    // In a group of its own: Ctrl-C is for the outer process alone.
+    command.process_group(0).args([
         "--mount",
         "--net",
         "--pid",
@@ -203,8 +204,9 @@ fn private_run() -> Result<(), IsolateError> {
 }
 
 /// Holds the lifeline: the first signal is told down it, the second cuts it.
-fn pass_on_signals(mut lifeline: Option<ChildStdin>) -> Result<(), ctrlc::Error> {
+fn pass_on_signals(lifeline: PipeWriter) -> Result<(), ctrlc::Error> {
     let mut signals = 0;
+    let mut lifeline = Some(lifeline);
     ctrlc::set_handler(move || {
         signals += 1;
         let Some(held) = &mut lifeline else { return };

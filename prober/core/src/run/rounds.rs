@@ -1,4 +1,4 @@
-//! The rounds of a run: every path once, then a closer look at those that fail.
+//! The rounds of a run: what is sent to agents, and what they tell of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,12 +8,11 @@ use super::looks::AgentProbes;
 use super::paths::Map;
 use super::{FleetCommand, Phase, Round, Rules, Run, RunTimer};
 use crate::event::Event;
-use crate::evidence::PathEvidence;
-use crate::observation::{OutcomeKind, Tier};
+use crate::observation::Tier;
 use crate::plan::{Method, ProbePlan, Reading, SETTLING};
 use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName, PathId};
+use crate::topology::{AgentId, NodeName};
 
 /// How long after the last agent has started its first probes the closer look at failing paths
 /// starts, even if some of those probes still wait for their deadline. An answer from another address is an outcome
@@ -22,9 +21,6 @@ pub(super) const SUSPICION: Duration = Duration::from_millis(1_700);
 
 /// How long a plan may take to its agent.
 pub(super) const DELIVERY: Duration = Duration::from_secs(3);
-
-/// How long agents have for their last lines after the last probe's outcome.
-const LINGER: Duration = Duration::from_millis(450);
 
 /// What probes that are answered mostly take, milliseconds.
 const SOON: u32 = 600;
@@ -157,7 +153,7 @@ impl Run {
     }
 
     /// Sets the time by which probes that take so long have ended, if their agents live.
-    fn expect(&mut self, longest: Duration, now: Timestamp) {
+    pub(super) fn expect(&mut self, longest: Duration, now: Timestamp) {
         let overdue = now + DELIVERY + longest;
         self.overdue = Some(self.overdue.map_or(overdue, |at| at.max(overdue)));
         let untaken = now + self.spec.deadline;
@@ -168,7 +164,12 @@ impl Run {
     /// servers of `reading` nodes count among them, since their counters are read with each plan,
     /// and the hosts of those nodes tell what the nodes say, twice; these go first, so that what
     /// follows is seen to grow.
-    fn send_round(&mut self, round: Round, probes: Vec<AgentProbes>, reading: &BTreeSet<NodeName>) {
+    pub(super) fn send_round(
+        &mut self,
+        round: Round,
+        probes: Vec<AgentProbes>,
+        reading: &BTreeSet<NodeName>,
+    ) {
         let growing = self.growing(&probes);
         self.round = round;
         let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
@@ -266,27 +267,7 @@ impl Run {
             self.settle_facts(&agent.node, now);
         }
         self.probe_if_ready(now);
-        if self.is_probing() && self.undone.is_empty() {
-            self.suspect_or_linger(now);
-        }
-    }
-
-    pub(super) fn suspect_or_linger(&mut self, now: Timestamp) {
-        if self.phase == Phase::Probing {
-            self.suspect(now);
-        } else {
-            self.linger(now);
-        }
-    }
-
-    /// Waits for the last lines and readings; where no path failed, nobody needs them.
-    fn linger(&mut self, now: Timestamp) {
-        self.overdue = None;
-        if self.round == Round::FirstLook {
-            self.end(Completion::Complete, now);
-            return;
-        }
-        self.enter(Phase::Lingering, Some((now + LINGER, RunTimer::Linger)));
+        self.go_on_if_done(now);
     }
 
     /// From the first reading of a node to the second, milliseconds: as long as these probes mostly take. A ladder is soon
@@ -304,56 +285,10 @@ impl Run {
             SOON.min(deadline)
         }
     }
-
-    /// Starts the closer look at every path that fails or has not answered yet.
-    pub(super) fn suspect(&mut self, now: Timestamp) {
-        let matrix = &self.collection.matrix;
-        let suspects: BTreeMap<PathId, Option<OutcomeKind>> = matrix
-            .paths
-            .iter()
-            .filter(|(_, path)| !path.is_clean())
-            .map(|(&id, path)| (id, path.worst()))
-            .collect();
-        if suspects.is_empty() {
-            if self.undone.is_empty() {
-                self.linger(now);
-            } else {
-                self.timer = None;
-            }
-            return;
-        }
-        let paths = &matrix.paths;
-        let implicated = implicated(suspects.keys().filter_map(|id| paths.get(id)));
-        let probes = self.spec.closer_look(&suspects, paths, &self.addresses);
-        for node in &implicated {
-            // What an earlier reading told is not what grows from now on.
-            if let Some(known) = self.collection.matrix.nodes.get_mut(node) {
-                known.during = None;
-            }
-        }
-        self.expect(longest(&probes), now);
-        self.send_round(Round::CloserLook, probes, &implicated);
-        self.implicated = implicated;
-        self.enter(Phase::Suspecting, None);
-    }
-}
-
-/// The nodes at the ends of these paths. A balanced path tells of its client's, unless nothing
-/// else fails: which of its servers it met is told by paths that name one.
-fn implicated<'a>(paths: impl Iterator<Item = &'a PathEvidence> + Clone) -> BTreeSet<NodeName> {
-    let only_balanced = paths.clone().all(|path| path.path.server.is_none());
-    paths
-        .flat_map(|path| {
-            let servers = path.backends.iter().filter_map(|end| end.agent.as_ref());
-            let servers = servers.filter(|_| only_balanced || path.path.server.is_some());
-            std::iter::once(&path.path.client).chain(servers)
-        })
-        .map(|agent| agent.node.clone())
-        .collect()
 }
 
 /// The longest that these probes can take.
-fn longest(round: &[AgentProbes]) -> Duration {
+pub(super) fn longest(round: &[AgentProbes]) -> Duration {
     let millis = round
         .iter()
         .flat_map(|(_, probes)| probes)

@@ -45,6 +45,8 @@ struct ModelFleet {
     /// What it has yet to tell: a second after its closer look.
     untold: Vec<FleetEvent>,
     is_closer: bool,
+    /// Hear of no plan after that of the first look.
+    cut_off: BTreeSet<AgentId>,
     /// Who took a reading, and with which plan.
     readings: Vec<(AgentId, u32)>,
     /// When the run ended.
@@ -198,8 +200,14 @@ impl ModelFleet {
             agent: agent.clone(),
             event,
         });
-        if self.slow.as_ref() != Some(&agent) {
-            return events.collect();
+        let is_cut_off = plan.generation > 2 && self.cut_off.contains(&agent);
+        if is_cut_off || self.slow.as_ref() != Some(&agent) {
+            self.is_closer |= is_cut_off;
+            return if is_cut_off {
+                Vec::new()
+            } else {
+                events.collect()
+            };
         }
         match plan.generation {
             2 => {
@@ -611,6 +619,24 @@ fn an_agent_whose_first_look_outlasts_its_closer_look_is_waited_for() {
         .values()
         .filter(|path| path.path.client == slow);
     assert!(own.all(|path| path.unfinished() == 0 && path.asked > 0));
+}
+
+#[test]
+fn a_path_that_was_only_late_needs_no_closer_look() {
+    let slow = AgentId::new("node-1", "node-1-client");
+    let fleet = ModelFleet {
+        slow: Some(slow.clone()),
+        cut_off: [slow, AgentId::new("node-1", "node-1-server")].into(),
+        ..ModelFleet::default()
+    };
+    let (fleet, matrix, completion) = play(fleet, Run::new(spec(2)), usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    assert!(fleet.is_closer, "nothing was suspected");
+    assert!(matrix.agents.values().all(|agent| agent.heard));
+    assert!(matrix.paths.values().all(PathEvidence::is_clean));
+    let most = DELIVERY + SUSPICION + Duration::from_secs(1);
+    let took = fleet.ended.since(Timestamp::from_nanos(1));
+    assert!(took <= most, "{took:?}");
 }
 
 #[test]
