@@ -1,9 +1,9 @@
-//! Leaving: the anchor goes, all that it owns goes before it, and it is waited for.
+//! Leaving: all that the anchor owns goes, then the anchor itself; where something stays, it is waited for.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use futures::future::join;
+use futures::future::join3;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -28,7 +28,17 @@ const INSISTENCE: Duration = Duration::from_secs(6);
 /// The pause before it is.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Deletes the anchor in the foreground: it is gone only when all is that it owns. Fails with a sentence on what is left.
+/// Whether something of a kind may still be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// All is gone.
+    Nothing,
+    /// A finalizer of somebody's holds it, or nobody could say.
+    Perhaps,
+}
+
+/// Deletes all that the anchor owns, and then the anchor. What is not gone by then goes with the anchor, which is deleted in
+/// the foreground: it is gone only when all is that it owns. Fails with a sentence on what is left.
 ///
 /// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
 pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), String> {
@@ -38,14 +48,15 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
          when it is told to",
         manifest.lifetime.as_secs()
     );
-    let jobs: Api<Job> = calls.api();
     // A run is waited for. A canary's agents go in their own time, and it needs no right to delete a pod.
     let is_awaited = manifest.check.is_none();
-    if is_awaited {
-        let services = delete_all::<Service>(calls, run);
-        join(services, delete_all::<EndpointSlice>(calls, run)).await;
-    }
-    let uid = match delete(calls, &jobs, run).await {
+    let how = if is_awaited && delete_owned(calls, run).await == Left::Nothing {
+        DeleteParams::background()
+    } else {
+        DeleteParams::foreground()
+    };
+    let jobs: Api<Job> = calls.api();
+    let uid = match delete(calls, &jobs, run, &how).await {
         Ok(Some(uid)) => uid,
         Ok(None) => return Ok(()),
         Err(error) => {
@@ -54,10 +65,6 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
             ));
         }
     };
-    if is_awaited {
-        // Last: to end them keeps their nodes busy.
-        delete_all::<Pod>(calls, run).await;
-    }
     let gone = await_condition(jobs, run, conditions::is_deleted(&uid));
     match timeout(PATIENCE, gone).await {
         Ok(Ok(_)) => Ok(()),
@@ -71,9 +78,23 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
     }
 }
 
-/// Deletes all of a kind. The garbage collector does it too, at a pace of its own: three requests for each object, and forty a
-/// second (`--kube-api-qps` of the controller manager, doubled). So what this leaves is gone as well, only later.
-async fn delete_all<K>(calls: &Calls, run: &str)
+/// Deletes all that the anchor owns. The garbage collector does it too, at a pace of its own: three requests for each object,
+/// and forty a second (`--kube-api-qps` of the controller manager, doubled).
+async fn delete_owned(calls: &Calls, run: &str) -> Left {
+    let left = join3(
+        delete_all::<Service>(calls, run),
+        delete_all::<EndpointSlice>(calls, run),
+        delete_all::<Pod>(calls, run),
+    )
+    .await;
+    match left {
+        (Left::Nothing, Left::Nothing, Left::Nothing) => Left::Nothing,
+        (Left::Nothing | Left::Perhaps, _, _) => Left::Perhaps,
+    }
+}
+
+/// Deletes all of a kind, and asks once more, which finds what is still there.
+async fn delete_all<K>(calls: &Calls, run: &str) -> Left
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -84,21 +105,30 @@ where
     let how = DeleteParams::default();
     let all: Api<K> = calls.api();
     let task = format!("delete the {} of {run}", K::plural(&()));
-    drop(
-        calls
-            .within(&task, all.delete_collection(&how, &ours))
-            .await,
-    );
+    for _ in 0..2 {
+        let deleted = all.delete_collection(&how, &ours);
+        let found = calls.within(&task, deleted).await;
+        match found.ok().and_then(|found| found.left()) {
+            Some(found) if found.items.is_empty() => return Left::Nothing,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Left::Perhaps
 }
 
-/// Asks for the anchor's deletion and tells its uid; `None` if it is gone already.
-async fn delete(calls: &Calls, jobs: &Api<Job>, run: &str) -> Result<Option<String>, AnswerError> {
+/// Asks for the anchor's deletion and tells its uid if that takes time; `None` if it is gone already.
+async fn delete(
+    calls: &Calls,
+    jobs: &Api<Job>,
+    run: &str,
+    how: &DeleteParams,
+) -> Result<Option<String>, AnswerError> {
     let task = format!("delete the Job {run}");
     let until = Instant::now() + INSISTENCE;
     loop {
         let asked = calls.within(&task, async {
-            let params = DeleteParams::foreground();
-            match jobs.delete(run, &params).await {
+            match jobs.delete(run, how).await {
                 Ok(answer) => Ok(answer.left().and_then(|job| job.metadata.uid)),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
                 Err(error) => Err(error),

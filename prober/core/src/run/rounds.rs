@@ -173,11 +173,17 @@ impl Run {
         let growing = self.growing(&probes);
         self.round = round;
         let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
-        let (hosts, others): (Vec<&AgentId>, Vec<&AgentId>) = self
+        // A pod takes longer than a plan.
+        let askers = std::mem::take(&mut self.askers);
+        let standing: Vec<AgentId> = self
             .addresses
             .keys()
             .chain(&self.unplaced)
-            .partition(|agent| self.spec.is_host(agent));
+            .cloned()
+            .collect();
+        self.place_askers(askers, round, &mut probes);
+        let (hosts, others): (Vec<&AgentId>, Vec<&AgentId>) =
+            (standing.iter()).partition(|agent| self.spec.is_host(agent));
         for agent in hosts.into_iter().chain(others) {
             let probes = probes.remove(agent).unwrap_or_default();
             let is_host = self.spec.is_host(agent);
@@ -186,6 +192,7 @@ impl Run {
                 continue;
             }
             self.collection.ask(agent, &probes);
+            let missed = self.missed(agent);
             self.undone.insert((agent.clone(), round));
             if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
                 known.heard = false;
@@ -195,13 +202,25 @@ impl Run {
             } else {
                 Reading::Skip
             };
-            let plan = self
-                .spec
-                .plan(agent, self.cycle.generation(round), facts, probes);
+            let plan = self.spec.plan(
+                agent,
+                self.cycle.generation(round),
+                facts,
+                [missed, probes].concat(),
+            );
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
-        let askers = std::mem::take(&mut self.askers);
-        self.place_askers(askers, round, &mut probes);
+    }
+
+    /// What an agent owes of a first look whose plan it has not taken: the next plan is in its place.
+    fn missed(&self, agent: &AgentId) -> Vec<ProbePlan> {
+        let first = (agent.clone(), Round::FirstLook);
+        if !self.undone.contains(&first) || self.taken.contains(&first) {
+            return Vec::new();
+        }
+        let looks = self.spec.first_look(&self.collection.matrix.paths);
+        let own = looks.into_iter().filter(|(client, _)| client == agent);
+        own.flat_map(|(_, probes)| probes).collect()
     }
 
     pub(super) fn handle_line(&mut self, agent: &AgentId, mut event: Event, now: Timestamp) {
@@ -255,9 +274,12 @@ impl Run {
         let Some(round) = done.filter(|_| !is_late) else {
             return;
         };
-        // Whoever has done a later plan may never have seen the one that only had it listen.
-        let is_done = |owed: &Round| matches!(owed, Round::Listen) || *owed == round;
-        (self.undone).retain(|(waiting, owed)| waiting != agent || !is_done(owed));
+        // Whoever has done a later plan may never have seen an earlier one.
+        let taken = &self.taken;
+        let is_done = |owed: &(AgentId, Round)| {
+            owed.1 == Round::Listen || owed.1 == round || (owed.1 < round && !taken.contains(owed))
+        };
+        (self.undone).retain(|owed| owed.0 != *agent || !is_done(owed));
         let owes = self.undone.iter().any(|(waiting, _)| waiting == agent);
         if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
             known.heard = !owes;

@@ -20,11 +20,11 @@ impl Run {
         if !self.is_probing() {
             return;
         }
+        if self.is_disproved() {
+            self.drop_suspicion();
+        }
         if self.undone.is_empty() {
             self.suspect_or_linger(now);
-        } else if self.is_disproved() {
-            self.drop_suspicion();
-            self.end(Completion::Complete, now);
         }
     }
 
@@ -32,9 +32,11 @@ impl Run {
     /// nothing to look at more closely.
     fn is_disproved(&self) -> bool {
         let owes_more = |(_, round): &(_, Round)| *round != Round::CloserLook;
-        self.phase == Phase::Suspecting
-            && !self.undone.iter().any(owes_more)
-            && (self.collection.matrix.paths.values()).all(PathEvidence::is_clean)
+        self.phase == Phase::Suspecting && !self.undone.iter().any(owes_more) && self.is_clean()
+    }
+
+    fn is_clean(&self) -> bool {
+        (self.collection.matrix.paths.values()).all(PathEvidence::is_clean)
     }
 
     /// Wants no more of the closer look: who owes nothing else was heard to its end.
@@ -57,7 +59,7 @@ impl Run {
     /// Waits for the last lines and readings; where no path failed, nobody needs them.
     fn linger(&mut self, now: Timestamp) {
         self.overdue = None;
-        if self.round == Round::FirstLook {
+        if self.is_clean() {
             self.end(Completion::Complete, now);
             return;
         }

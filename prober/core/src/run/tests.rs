@@ -47,6 +47,8 @@ struct ModelFleet {
     is_closer: bool,
     /// Hear of no plan after that of the first look.
     cut_off: BTreeSet<AgentId>,
+    /// Hears of the plan of the first look only when there is another in its place.
+    overtaken: Option<AgentId>,
     /// Who took a reading, and with which plan.
     readings: Vec<(AgentId, u32)>,
     /// When the run ended.
@@ -141,7 +143,8 @@ impl ModelFleet {
     }
 
     fn run_plan(&mut self, plan: Plan) -> Vec<FleetEvent> {
-        if self.silent.as_ref() == Some(&plan.agent) {
+        let is_overtaken = plan.generation == 2 && self.overtaken.as_ref() == Some(&plan.agent);
+        if is_overtaken || self.silent.as_ref() == Some(&plan.agent) {
             return Vec::new();
         }
         if self.mortal.as_ref() == Some(&plan.agent) && !plan.probes.is_empty() {
@@ -637,6 +640,25 @@ fn a_path_that_was_only_late_needs_no_closer_look() {
     let most = DELIVERY + SUSPICION + Duration::from_secs(1);
     let took = fleet.ended.since(Timestamp::from_nanos(1));
     assert!(took <= most, "{took:?}");
+}
+
+#[test]
+fn a_plan_that_was_replaced_before_it_was_taken_is_in_the_next() {
+    let overtaken = AgentId::new("node-1", "node-1-server");
+    let fleet = ModelFleet {
+        overtaken: Some(overtaken.clone()),
+        ..ModelFleet::default()
+    };
+    let (fleet, matrix, completion) = play(fleet, Run::new(spec(2)), usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    let own = |path: &&PathEvidence| path.path.client == overtaken;
+    assert!(matrix.paths.values().filter(own).count() > 0);
+    for path in matrix.paths.values() {
+        let stands = (path.unfinished(), path.is_clean());
+        assert_eq!(stands, (0, true), "{:?}", path.path);
+    }
+    let took = fleet.ended.since(Timestamp::from_nanos(1));
+    assert!(took <= DELIVERY + SUSPICION, "{took:?}");
 }
 
 #[test]
