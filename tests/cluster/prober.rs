@@ -51,6 +51,7 @@ pub(crate) struct Diagnosis {
     pub(crate) cause: String,
     pub(crate) node: Option<String>,
     pub(crate) confidence: String,
+    evidence: serde_json::Value,
 }
 
 impl Report {
@@ -70,22 +71,28 @@ impl Report {
         if named.iter().all(is_expected) && expected.iter().all(is_named) {
             return Ok(());
         }
-        let paths: Vec<String> = self
-            .paths
-            .iter()
+        // Late ones as well: all of their probes are established.
+        let poor = self.paths.iter().filter(|path| path["health"] != "healthy");
+        let paths: Vec<String> = poor
             .map(|path| {
                 format!(
-                    "{} -> {} {} {} {}",
+                    "{} -> {} {} {} {} {}, first SYN {}",
                     path["client"]["pod"],
                     path["server"]["pod"],
                     path["route"],
                     path["family"],
-                    path["outcomes"]
+                    path["health"],
+                    path["outcomes"],
+                    path["first_syn_success"]
                 )
             })
             .collect();
+        let told: Vec<String> = (self.diagnoses.iter())
+            .map(|one| format!("{}: {}", one.cause, one.evidence))
+            .collect();
         Err(format!(
-            "named {named:?}, expected {expected:?}\n{}",
+            "named {named:?}, expected {expected:?}\n{}\n{}",
+            told.join("\n"),
             paths.join("\n")
         )
         .into())

@@ -143,8 +143,11 @@ fn interrupted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 
 fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let mut run = long(cluster, &["--timeout", "10s"])?;
-    // The anchor cannot go while the garbage collector hangs.
-    cluster.control_plane(&["pause", "controllers"])?;
+    // Nothing can go while somebody holds a pod.
+    let held = r#"{"metadata":{"finalizers":["prober.test/held"]}}"#;
+    let pod = prober::await_running(cluster, "node-1-client")?;
+    let patch = |what| cluster.kubectl(&["patch", "pod", &pod, "--type=merge", "-p", what]);
+    patch(held)?;
     let ended = signal(run.id(), "INT")
         .and_then(|()| {
             wait_until("the anchor is being deleted", || {
@@ -162,7 +165,7 @@ fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         })
         .and_then(|()| signal(run.id(), "INT"));
     let ended = ended.and_then(|()| Ok(run.wait()?));
-    cluster.control_plane(&["resume", "controllers"])?;
+    patch(r#"{"metadata":{"finalizers":null}}"#)?;
     ended?;
     nothing_left(cluster)
 }
@@ -212,7 +215,8 @@ fn plugin(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 fn resumed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let run = prober::command_in(cluster)?
         .args(["run", "--node", "node-1", "--peers", "1"])
-        .args(["--probes", "1000", "-o", "json"])
+        // Long enough for a kubelet to be back.
+        .args(["--probes", "2000", "-o", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;

@@ -121,7 +121,7 @@ impl Run {
             settling,
             longest: longest(&probes),
         };
-        self.send_round(Round::FirstLook, probes, &BTreeSet::new());
+        self.send_round(Round::FirstLook, probes, Vec::new(), &BTreeSet::new());
         if let Some(services) = awaited {
             self.settle_first(&services);
         }
@@ -163,16 +163,18 @@ impl Run {
     /// Sends a plan to whoever has something to do, and starts those who only ask with theirs. The
     /// servers of `reading` nodes count among them, since their counters are read with each plan,
     /// and the hosts of those nodes tell what the nodes say, twice; these go first, so that what
-    /// follows is seen to grow.
+    /// follows is seen to grow. What they `missed` is asked again.
     pub(super) fn send_round(
         &mut self,
         round: Round,
         probes: Vec<AgentProbes>,
+        missed: Vec<AgentProbes>,
         reading: &BTreeSet<NodeName>,
     ) {
         let growing = self.growing(&probes);
         self.round = round;
         let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
+        let mut missed: BTreeMap<_, _> = missed.into_iter().collect();
         // A pod takes longer than a plan.
         let askers = std::mem::take(&mut self.askers);
         let standing: Vec<AgentId> = self
@@ -192,7 +194,7 @@ impl Run {
                 continue;
             }
             self.collection.ask(agent, &probes);
-            let missed = self.missed(agent);
+            let missed = missed.remove(agent).unwrap_or_default();
             self.undone.insert((agent.clone(), round));
             if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
                 known.heard = false;
@@ -210,17 +212,6 @@ impl Run {
             );
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
-    }
-
-    /// What an agent owes of a first look whose plan it has not taken: the next plan is in its place.
-    fn missed(&self, agent: &AgentId) -> Vec<ProbePlan> {
-        let first = (agent.clone(), Round::FirstLook);
-        if !self.undone.contains(&first) || self.taken.contains(&first) {
-            return Vec::new();
-        }
-        let looks = self.spec.first_look(&self.collection.matrix.paths);
-        let own = looks.into_iter().filter(|(client, _)| client == agent);
-        own.flat_map(|(_, probes)| probes).collect()
     }
 
     pub(super) fn handle_line(&mut self, agent: &AgentId, mut event: Event, now: Timestamp) {

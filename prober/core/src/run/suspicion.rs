@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::looks::AgentProbes;
 use super::rounds::longest;
 use super::{Phase, Round, Run, RunTimer};
 use crate::evidence::PathEvidence;
@@ -92,10 +93,21 @@ impl Run {
                 known.during = None;
             }
         }
-        self.expect(longest(&probes), now);
-        self.send_round(Round::CloserLook, probes, &implicated);
+        let missed = self.missed();
+        self.expect(longest(&probes).max(longest(&missed)), now);
+        self.send_round(Round::CloserLook, probes, missed, &implicated);
         self.implicated = implicated;
         self.enter(Phase::Suspecting, None);
+    }
+
+    /// What was asked by plans of the first look that were not taken: the next is in their place.
+    fn missed(&self) -> Vec<AgentProbes> {
+        let mut looks = self.spec.first_look(&self.collection.matrix.paths);
+        looks.retain(|(agent, _)| {
+            let first = (agent.clone(), Round::FirstLook);
+            self.undone.contains(&first) && !self.taken.contains(&first)
+        });
+        looks
     }
 }
 
