@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use prober_core::family::Family;
 use prober_core::flight::pacing::Pacing;
 use prober_core::flight::{Finished, Flight, FlightConfig, LaunchError};
 use prober_core::observation::{Exchange, Observation, ProbeResult};
@@ -116,11 +115,7 @@ impl Desk {
                     at,
                 } => {
                     self.flight.watch(path, src, dst, at, deadline);
-                    if self.owners.have(src) {
-                        // What was watched there before is over by that.
-                        self.tell_results();
-                    }
-                    self.owners.insert(src, Owned::of(generation));
+                    self.own(src, Owned::of(generation));
                 }
                 Order::Close { src, exchange } => self.flight.close(src, exchange, now),
                 Order::Withdraw { src, why } => {
@@ -205,7 +200,7 @@ impl Desk {
                     muted,
                     ..Owned::of(round.generation)
                 };
-                self.owners.insert(src, owned);
+                self.own(src, owned);
             }
             Err(LaunchError::NoPort { .. }) => round.waiting.push_back(item),
             Err(error @ (LaunchError::NoAddress { .. } | LaunchError::NotCrafted { .. })) => {
@@ -215,17 +210,18 @@ impl Desk {
         }
     }
 
+    /// A source is another probe's from now on. What it was before is over, and may not be told yet.
+    fn own(&mut self, src: SocketAddr, owned: Owned) {
+        if self.owners.have(src) {
+            self.tell_results();
+        }
+        self.owners.insert(src, owned);
+    }
+
     /// Keeps the kernel silent on the port of a probe that has not yet sent anything.
     fn mute(&self, src: SocketAddr) -> Option<MutedPort> {
-        match MutedPort::reserve(Family::of(src.ip()), src.port()) {
-            Ok(Some(port)) => return Some(port),
-            Ok(None) => self.send(News::Trouble(format!(
-                "a crafted probe shares its port {} with another socket, whose kernel may reset it: see ss -tan",
-                src.port()
-            ))),
-            Err(error) => self.send(News::Trouble(error.to_string())),
-        }
-        None
+        let muted = manner::silence(src);
+        muted.map_err(|why| self.send(News::Trouble(why))).ok()
     }
 
     /// Takes a packet with its captured payload.

@@ -1,6 +1,10 @@
 //! How a desk works: whether it goes on, how soon it looks at packets, and which of them count.
 
+use std::net::SocketAddr;
+
+use prober_core::family::Family;
 use prober_core::plan::Method;
+use prober_net::mute::MutedPort;
 
 /// Whether the desk goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,5 +38,17 @@ pub(crate) const fn needs_silence(method: &Method) -> bool {
     match method {
         Method::Exchange { .. } | Method::Ladder { .. } => true,
         Method::Connect { .. } | Method::Syn => false,
+    }
+}
+
+/// Keeps the kernel silent on a port, or says why it may not be.
+pub(super) fn silence(src: SocketAddr) -> Result<MutedPort, String> {
+    match MutedPort::reserve(Family::of(src.ip()), src.port()) {
+        Ok(Some(port)) => Ok(port),
+        Ok(None) => Err(format!(
+            "a crafted probe shares its port {} with another socket, whose kernel may reset it: see ss -tan",
+            src.port()
+        )),
+        Err(error) => Err(error.to_string()),
     }
 }

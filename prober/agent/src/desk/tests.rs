@@ -1,30 +1,35 @@
 //! A desk without sockets.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::sync::mpsc;
 
+use prober_core::observation::Direction;
 use prober_core::plan::Method;
+use prober_core::wire::{Checksum, Ip, Packet, Seq, Tcp, TcpFlags, TcpOptions};
 
 use super::*;
+use crate::news::NewsReceiver;
 
-#[test]
-fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
+const START: Timestamp = Timestamp::from_nanos(1_000_000_000);
+
+/// A desk with these ports and so many probes to send, a millisecond apart; what it tells.
+fn desk(ports: RangeInclusive<u16>, count: u32) -> (Desk, NewsReceiver) {
     let (orders, received) = mpsc::channel();
-    let (news, _told) = tokio::sync::mpsc::unbounded_channel();
+    let (news, told) = tokio::sync::mpsc::unbounded_channel();
     let config = FlightConfig {
         key: [7; 16],
-        ports: 63000..=65535,
+        ports,
         v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         v6: None,
         mtu: 1500,
     };
     let mut desk = Desk::new(config, Loopback::Ignored, received, news);
-    let start = Timestamp::from_nanos(1_000_000_000);
     let probe = ProbePlan {
         path: PathId(0),
         method: Method::Syn,
         target: "192.0.2.2:80".parse().unwrap(),
-        count: 500,
+        count,
         start_ms: 0,
         interval_ms: 1,
         deadline_ms: 3000,
@@ -34,11 +39,70 @@ fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
             generation: 1,
             probes: vec![probe],
             ports: Vec::new(),
-            start,
+            start: START,
         }))
         .unwrap();
+    desk.take_orders(START);
+    (desk, told)
+}
+
+/// What a server answers to a SYN.
+fn answer(syn: &Segment, at: Timestamp) -> Observation {
+    let ip = Ip {
+        src: syn.dst.ip(),
+        dst: syn.src.ip(),
+        hop_limit: 64,
+        ident: 0,
+    };
+    let tcp = Tcp {
+        src_port: syn.dst.port(),
+        dst_port: syn.src.port(),
+        seq: Seq(1),
+        ack: syn.seq.add(1),
+        flags: TcpFlags::SYN_ACK,
+        window: 64_240,
+        options: TcpOptions::default(),
+        payload_len: 0,
+        checksum: Checksum::Unknown,
+    };
+    Observation {
+        at,
+        direction: Direction::Received,
+        packet: Packet {
+            link: None,
+            body: Body::Tcp(ip, tcp),
+        },
+    }
+}
+
+#[test]
+fn a_port_that_is_used_again_before_its_result_is_told_loses_none() {
+    const ALL: u32 = 40;
+    let (mut desk, mut told) = desk(63_000..=63_003, ALL);
+    let mut asked = 0;
+    for step in 0..1_000 {
+        let now = START + Duration::from_millis(step);
+        desk.handle_timeout(now);
+        let mut sent = Vec::new();
+        desk.poll_transmit(&mut sent);
+        for syn in sent.iter().filter(|one| one.flags == TcpFlags::SYN) {
+            asked += 1;
+            desk.observe(&answer(syn, now), &[]);
+        }
+    }
+    desk.tell_results();
+    let mut results = 0;
+    while let Ok(news) = told.try_recv() {
+        results += u32::from(matches!(news, News::Round(1, Progress::Result(_))));
+    }
+    assert_eq!((asked, results), (ALL, ALL));
+}
+
+#[test]
+fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
+    let (mut desk, _told) = desk(63_000..=65_535, 500);
     // As long as this would have taken it was not given a processor.
-    let late = start + Duration::from_secs(1);
+    let late = START + Duration::from_secs(1);
     let mut sent = Vec::new();
     for _ in 0..500_usize.div_ceil(BURST) {
         desk.take_orders(late);
