@@ -107,8 +107,10 @@ where
     let task = format!("delete the {} of {run}", K::plural(&()));
     for _ in 0..2 {
         let deleted = all.delete_collection(&how, &ours);
-        let found = calls.within(&task, deleted).await;
-        match found.ok().and_then(|found| found.left()) {
+        let Ok(found) = calls.within(&task, deleted).await else {
+            break;
+        };
+        match found.left() {
             Some(found) if found.items.is_empty() => return Left::Nothing,
             Some(_) => {}
             None => break,
