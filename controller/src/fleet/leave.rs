@@ -29,7 +29,7 @@ const INSISTENCE: Duration = Duration::from_secs(6);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether something of a kind may still be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Left {
     /// All is gone.
     Nothing,
@@ -81,16 +81,13 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
 /// Deletes all that the anchor owns. The garbage collector does it too, at a pace of its own: three requests for each object,
 /// and forty a second (`--kube-api-qps` of the controller manager, doubled).
 async fn delete_owned(calls: &Calls, run: &str) -> Left {
-    let left = join3(
+    let (services, slices, pods) = join3(
         delete_all::<Service>(calls, run),
         delete_all::<EndpointSlice>(calls, run),
         delete_all::<Pod>(calls, run),
     )
     .await;
-    match left {
-        (Left::Nothing, Left::Nothing, Left::Nothing) => Left::Nothing,
-        (Left::Nothing | Left::Perhaps, _, _) => Left::Perhaps,
-    }
+    services.max(slices).max(pods)
 }
 
 /// Deletes all of a kind, and asks once more, which finds what is still there.

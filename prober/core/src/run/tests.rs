@@ -203,14 +203,12 @@ impl ModelFleet {
             agent: agent.clone(),
             event,
         });
-        let is_cut_off = plan.generation > 2 && self.cut_off.contains(&agent);
-        if is_cut_off || self.slow.as_ref() != Some(&agent) {
-            self.is_closer |= is_cut_off;
-            return if is_cut_off {
-                Vec::new()
-            } else {
-                events.collect()
-            };
+        if plan.generation > 2 && self.cut_off.contains(&agent) {
+            self.is_closer = true;
+            return Vec::new();
+        }
+        if self.slow.as_ref() != Some(&agent) {
+            return events.collect();
         }
         match plan.generation {
             2 => {
