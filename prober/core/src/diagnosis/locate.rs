@@ -209,6 +209,23 @@ fn by_traffic(
             format!("{sender} counted {said} at {name}"),
         ));
     }
+    // Another node's packets may be among those that were sent; what the node itself sends there tells more.
+    let passes_itself = case.all_healthy().any(|evidence| {
+        let path = &evidence.path;
+        path.route == Route::HostNetwork
+            && path.family == unit.family
+            && path.client.node == *sender
+            && (path.server.as_ref()).is_some_and(|server| server.node == *receiver)
+    });
+    if passes_itself && received.rx_packets == 0 {
+        return Some(Death::new(
+            Spot::Node(sender.clone()),
+            way,
+            format!(
+                "what {sender} itself sends gets through {name} to pods of {receiver}, and nothing of its pods came there: {sender} drops what it forwards"
+            ),
+        ));
+    }
     if sent.tx_packets > 0 && received.rx_packets == 0 {
         return Some(Death::new(
             Spot::Tunnel(sender.clone(), receiver.clone()),

@@ -1,10 +1,13 @@
 //! Routes that do not stay among pods: they follow from a cause, bound it, or stay unknown.
 
+use prober_core::event::RungAnswer;
 use prober_core::evidence::Matrix;
-use prober_core::topology::{AgentId, PathId, Route};
+use prober_core::topology::{AgentId, Path, PathId, Route};
 
-use super::builder::{Cluster, Story, client, node, server};
+use super::builder::{CLUSTER_IP, Cluster, Story, client, node, server};
 use super::named;
+
+const SILENT: RungAnswer = RungAnswer::Silent;
 
 const REFUSES: Story = Story::Reset {
     hop_limit: 64,
@@ -36,7 +39,7 @@ fn with_beside(mut matrix: Matrix, from: u8, to: u8, route: Route) -> Matrix {
 
 /// A cluster in which node-1's server refuses everybody.
 fn refusing() -> Matrix {
-    let to_server = |path: &prober_core::topology::Path| path.server == Some(server(1));
+    let to_server = |path: &Path| path.server == Some(server(1));
     let cluster = Cluster::new(2);
     cluster
         .tell(to_server, REFUSES)
@@ -82,4 +85,51 @@ fn a_node_port_that_works_stands_in_the_evidence() {
         .flat_map(|diagnosis| &diagnosis.evidence)
         .any(|line| line.starts_with("well: ") && line.contains("node-port"));
     assert!(said, "{diagnoses:#?}");
+}
+
+#[test]
+fn a_node_whose_own_packets_pass_the_tunnel_drops_those_of_its_pods() {
+    let nothing_leaves =
+        |to| move |path: &Path| path.client == client(1) && path.server == Some(server(to));
+    let nothing_answers =
+        |from| move |path: &Path| path.client == client(from) && path.server == Some(server(1));
+    let mut cluster = Cluster::new(3);
+    for other in [2, 3] {
+        cluster = cluster
+            .tell(nothing_leaves(other), Story::Nothing)
+            .tell(nothing_answers(other), Story::ReplyLost)
+            .tell_any(
+                |path| path.client == client(1),
+                &server(other),
+                Story::Nothing,
+            )
+            .tell_any(
+                |path| path.client == client(other),
+                &server(1),
+                Story::ReplyLost,
+            );
+    }
+    // The ladder from node-3 met nothing, as where ICMP is rate-limited; what the tunnel sent was for node-2.
+    let exceeded = |hop_limit| RungAnswer::TimeExceeded {
+        by: CLUSTER_IP,
+        hop_limit,
+    };
+    let cluster = cluster
+        .ladder(
+            nothing_answers(2),
+            [exceeded(64), exceeded(63), SILENT, SILENT],
+        )
+        .ladder(nothing_leaves(2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(nothing_answers(3), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(nothing_leaves(3), [exceeded(64), SILENT, SILENT, SILENT])
+        .traffic(1, "flannel.1", 2, 9, 0)
+        .traffic(3, "flannel.1", 9, 0, 0);
+    let healthy = with_beside(Cluster::new(3).matrix, 1, 3, Route::HostNetwork);
+    let (_, well) = healthy.paths.last_key_value().unwrap();
+    let mut matrix = cluster.matrix;
+    let next = matrix.paths.len();
+    matrix
+        .paths
+        .insert(PathId(u32::try_from(next).unwrap()), well.clone());
+    assert_eq!(named(&matrix), ["forward-drop node-1 proven"]);
 }
