@@ -194,6 +194,7 @@ fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
         | Event::Ladder(_)
         | Event::Counters { .. }
         | Event::Done { .. }
+        | Event::Starved { .. }
         | Event::Facts(_) => {}
     }
 }

@@ -13,7 +13,7 @@ use prober_net::facts::read_counters;
 use prober_net::packet_socket::now;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, Receiver};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connects::{Connects, Errands, Greeting, talk_of};
@@ -26,11 +26,15 @@ use crate::order::{Order, RawPlan};
 use crate::own::Own;
 use crate::packets::{Opened, Packets};
 use crate::plan_file::{Notice, PlanFile};
-use crate::reading::{Read, read, read_later};
+use crate::pulse::beat;
+use crate::reading::{read, read_later};
 use crate::responder::Responder;
 use crate::round::Round;
 use crate::settle;
 use crate::signals::Signals;
+
+/// What it tells.
+mod telling;
 
 /// How often counts are told while a plan is young: a run decides by them what to look at more closely.
 const EAGER: Duration = Duration::from_millis(250);
@@ -71,6 +75,8 @@ struct Agent {
     rounds: BTreeMap<u32, Round>,
     /// When the last plan was taken.
     taken_at: Instant,
+    /// The longest that it was late for what it had to do, since that was told.
+    starved: Duration,
     /// The kernel probes under way.
     probing: JoinSet<()>,
     /// Notices that were given: nobody needs the same one a thousand times.
@@ -124,6 +130,7 @@ pub(crate) fn serve(
         taken: None,
         rounds: BTreeMap::new(),
         taken_at: Instant::now(),
+        starved: Duration::ZERO,
         probing: JoinSet::new(),
         noticed: BTreeSet::new(),
     };
@@ -141,6 +148,7 @@ impl Agent {
         let mut doorbell = doorbell::watch(self.orders.plan.path()).ok();
         let mut next_look = Instant::now();
         let mut next_tally = Instant::now();
+        spawn_local(beat(self.news.clone()));
         loop {
             tokio::select! {
                 () = signals.any() => break,
@@ -166,10 +174,10 @@ impl Agent {
                     let notice = if doorbell.is_some() { Notice::Rung } else { Notice::Unrung };
                     next_look = Instant::now() + self.orders.plan.pause(notice);
                 }
-                () = sleep_until(next_tally), if !self.rounds.is_empty() => {
+                () = sleep_until(next_tally), if self.has_counts() => {
                     self.tell_tallies();
-                    let is_young = self.taken_at.elapsed() < STEADY;
-                    next_tally = Instant::now() + if is_young { EAGER } else { STEADY };
+                    let is_eager = self.rounds.is_empty() || self.taken_at.elapsed() < STEADY;
+                    next_tally = Instant::now() + if is_eager { EAGER } else { STEADY };
                 }
             }
         }
@@ -283,13 +291,6 @@ impl Agent {
         self.finish_rounds();
     }
 
-    fn tell_read(&mut self, read: Read) {
-        match read {
-            Ok(facts) => self.lines.write(&Event::Facts(facts)),
-            Err(why) => self.notice(why),
-        }
-    }
-
     /// Ends what is under way: it belongs to a run that is over.
     async fn forget(&mut self) {
         self.tell_tallies();
@@ -330,6 +331,7 @@ impl Agent {
             News::Capture { received, dropped } => {
                 self.capture = Some(Event::Capture { received, dropped });
             }
+            News::Late(late) => self.starved = self.starved.max(late),
             News::Trouble(text) => self.notice(text),
             News::Failed(why) => anyhow::bail!("the packets thread has ended: {why}"),
         }
@@ -355,36 +357,6 @@ impl Agent {
                 round.handle_ended(probes);
                 self.notice(why);
             }
-            Progress::Late(late) => round.handle_lateness(late),
-        }
-    }
-
-    fn finish_rounds(&mut self) {
-        let done: Vec<u32> = self
-            .rounds
-            .iter()
-            .filter_map(|(generation, round)| round.is_done().then_some(*generation))
-            .collect();
-        for generation in done {
-            if let Some(round) = self.rounds.remove(&generation) {
-                let capture = self.capture.take();
-                for line in round.finish(generation, read_counters(), capture) {
-                    self.lines.write(&line);
-                }
-            }
-        }
-    }
-
-    fn tell_tallies(&mut self) {
-        let tallies = self.rounds.values_mut().flat_map(Round::tallies);
-        for line in tallies.chain(self.capture.take()) {
-            self.lines.write(&line);
-        }
-    }
-
-    fn notice(&mut self, text: String) {
-        if self.noticed.len() < 1000 && self.noticed.insert(text.clone()) {
-            self.lines.write(&Event::Notice { text });
         }
     }
 }

@@ -82,8 +82,8 @@ impl Connects {
         let alarm = Alarm::new();
         while let Some(due) = pacing.next_at() {
             alarm.sleep(due.since(now())).await;
-            if let Some(progress) = Progress::of_lateness(now().since(due)) {
-                self.tell(generation, progress);
+            if let Some(news) = News::of_lateness(now().since(due)) {
+                self.send(news);
             }
             while let Some(item) = pacing.poll(&probes, now()) {
                 let Some((probe, talk)) = probes
@@ -167,8 +167,12 @@ impl Connects {
     }
 
     fn tell(&self, generation: u32, progress: Progress) {
+        self.send(News::Round(generation, progress));
+    }
+
+    fn send(&self, news: News) {
         // An agent that has ended listens no more.
-        drop(self.news.send(News::Round(generation, progress)));
+        drop(self.news.send(news));
     }
 }
 

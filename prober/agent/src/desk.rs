@@ -171,7 +171,7 @@ impl Desk {
                 && let Some(item) = round.pacing.poll(&round.probes, now)
             {
                 room -= 1;
-                self.tell_lateness(round.generation, now.since(due));
+                self.handle_lateness(now.since(due));
                 self.launch(round, item, now);
             }
         }
@@ -244,20 +244,10 @@ impl Desk {
         }
     }
 
-    /// A wait ended so much later than it should have: every plan under way had to wait.
+    /// A wait ended so much later than it should have.
     pub(crate) fn handle_lateness(&self, late: Duration) {
-        // Nearly always it is none: then nobody needs to know which plans are under way.
-        if Progress::of_lateness(late).is_none() {
-            return;
-        }
-        for generation in self.owners.generations() {
-            self.tell_lateness(generation, late);
-        }
-    }
-
-    fn tell_lateness(&self, generation: u32, late: Duration) {
-        if let Some(progress) = Progress::of_lateness(late) {
-            self.tell(generation, progress);
+        if let Some(news) = News::of_lateness(late) {
+            self.send(news);
         }
     }
 

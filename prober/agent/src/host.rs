@@ -256,7 +256,7 @@ async fn tell(
                 outstanding -= 1;
                 sink(Event::Ladder(ladder));
             }
-            News::Round(_, Progress::Late(_)) | News::Read(..) | News::Witnessed(_) => {}
+            News::Late(_) | News::Read(..) | News::Witnessed(_) => {}
             News::Capture { received, dropped } => {
                 if dropped > 0 {
                     sink(Event::Capture { received, dropped });
@@ -301,6 +301,7 @@ mod tests {
             | Event::Counters { .. }
             | Event::Capture { .. }
             | Event::Done { .. }
+            | Event::Starved { .. }
             | Event::Facts(_)
             | Event::Notice { .. } => None,
         });

@@ -21,6 +21,7 @@ mod order;
 mod own;
 mod packets;
 mod plan_file;
+mod pulse;
 mod reading;
 mod responder;
 mod round;

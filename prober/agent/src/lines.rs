@@ -88,6 +88,7 @@ const fn is_one_of_many(event: &Event) -> bool {
         | Event::Counters { .. }
         | Event::Capture { .. }
         | Event::Done { .. }
+        | Event::Starved { .. }
         | Event::Facts(_)
         | Event::Notice { .. } => false,
     }

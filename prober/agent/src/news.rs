@@ -24,6 +24,8 @@ pub(crate) enum News {
         /// Packets that it lost.
         dropped: u64,
     },
+    /// The agent was late by so much for what it had to do.
+    Late(Duration),
     /// Something that a person should know.
     Trouble(String),
     /// The packets thread has ended, for that reason.
@@ -39,15 +41,13 @@ pub(crate) enum Progress {
     Ladder(Ladder),
     /// That many could not be sent, which says nothing about the network.
     Unsent(u64, String),
-    /// A timer of the agent was late.
-    Late(Duration),
 }
 
-/// The least lateness that is news: timers are always a little late, and each telling wakes the main task.
-const LEAST_LATENESS: Duration = Duration::from_millis(10);
+/// The least lateness that is news: timers are always a little late, and nobody judges by less.
+const LEAST_LATENESS: Duration = Duration::from_millis(100);
 
-impl Progress {
-    /// That a timer was so late, if that is news.
+impl News {
+    /// That something began so late, if that is news.
     pub(crate) fn of_lateness(late: Duration) -> Option<Self> {
         (late >= LEAST_LATENESS).then_some(Self::Late(late))
     }

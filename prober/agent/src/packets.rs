@@ -203,6 +203,8 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
     let mut traffic = Traffic::from(counted_at);
     loop {
         let now = engine.now();
+        // Whoever was kept waiting since the last look would else take what is in the ring for missing.
+        engine.look(&mut sink(desk, &mut traffic));
         desk.take_orders(now);
         if let Some(ports) = desk.take_new_ports() {
             engine.set_interest(interest(&ports)?)?;
@@ -232,13 +234,11 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
         } else {
             Attention::Prompt
         };
-        let mut sink = |observation: &Observation, payload: &[u8]| {
-            traffic.seen += 1;
-            desk.observe(observation, payload);
-        };
         let wake = match attention {
-            Attention::Prompt => engine.recv(until, &mut sink),
-            Attention::Later => engine.gather(until.min(now + GATHER), &mut sink),
+            Attention::Prompt => engine.recv(until, &mut sink(desk, &mut traffic)),
+            Attention::Later => {
+                engine.gather(until.min(now + GATHER), &mut sink(desk, &mut traffic))
+            }
         }?;
         let woken = engine.now();
         traffic.judge(woken);
@@ -246,5 +246,13 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
             Wake::Deadline | Wake::Packets => desk.handle_lateness(woken.since(until)),
             Wake::Called => {}
         }
+    }
+}
+
+/// Where packets go.
+fn sink(desk: &mut Desk, traffic: &mut Traffic) -> impl FnMut(&Observation, &[u8]) {
+    |observation, payload| {
+        traffic.seen += 1;
+        desk.observe(observation, payload);
     }
 }

@@ -1,12 +1,9 @@
 //! One plan on its way: which of its probes still lack an outcome, and what they came to so far.
 
-use std::time::Duration;
-
 use prober_core::event::Event;
 use prober_core::facts::Counters;
 use prober_core::observation::ProbeResult;
 use prober_core::plan::{Plan, Reading};
-use prober_core::time::nanos;
 
 use crate::tally::Tallies;
 
@@ -16,7 +13,6 @@ pub(crate) struct Round {
     outstanding: u64,
     before: Counters,
     tallies: Tallies,
-    starved: Duration,
 }
 
 impl Round {
@@ -28,7 +24,6 @@ impl Round {
             outstanding: probes + u64::from(is_read_later),
             before,
             tallies: Tallies::default(),
-            starved: Duration::ZERO,
         }
     }
 
@@ -41,11 +36,6 @@ impl Round {
     /// So many probes end without an outcome of their own: ladders, what could not be sent; and a later reading of the node.
     pub(crate) const fn handle_ended(&mut self, probes: u64) {
         self.outstanding = self.outstanding.saturating_sub(probes);
-    }
-
-    /// A timer of the agent was late by so much.
-    pub(crate) fn handle_lateness(&mut self, late: Duration) {
-        self.starved = self.starved.max(late);
     }
 
     /// Whether every probe has its outcome.
@@ -73,10 +63,7 @@ impl Round {
             after,
         });
         events.extend(capture);
-        events.push(Event::Done {
-            generation,
-            starved_ns: nanos(self.starved),
-        });
+        events.push(Event::Done { generation });
         events
     }
 }

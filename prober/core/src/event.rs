@@ -61,8 +61,11 @@ pub enum Event {
     Done {
         /// The plan's generation.
         generation: u32,
-        /// The longest that the agent was late for its own timers, nanoseconds.
-        starved_ns: u64,
+    },
+    /// The agent got too little of its processors. Before `done`; one that only answers says it at any time.
+    Starved {
+        /// The longest that it was late for what it had to do, since it last said so, nanoseconds.
+        late_ns: u64,
     },
     /// What a node says of itself (written by an agent in the node's own network that was told to
     /// read it).

@@ -1,5 +1,7 @@
 //! What a whole run knows: both ends of each probe, joined, and what nodes and agents say.
 
+/// What ended for want of a processor.
+mod starved;
 /// Whether the way carried what was said.
 mod talk;
 

@@ -106,7 +106,7 @@ impl RawEngine {
         sink: &mut dyn FnMut(&Observation, &[u8]),
     ) -> Result<Wake, RawError> {
         let ready = self.capture.rest(until, Some(&self.waker))?;
-        let seen = self.drain(sink);
+        let seen = self.look(sink);
         Ok(match ready {
             Ready::Woken => Wake::Called,
             Ready::Frames | Ready::Deadline if seen > 0 => Wake::Packets,
@@ -114,7 +114,8 @@ impl RawEngine {
         })
     }
 
-    fn drain(&mut self, sink: &mut dyn FnMut(&Observation, &[u8])) -> usize {
+    /// Hands over the packets that are there, without waiting for any, and says how many.
+    pub fn look(&mut self, sink: &mut dyn FnMut(&Observation, &[u8])) -> usize {
         let own = &self.own;
         let mut seen = 0;
         self.capture.drain(|frame| {
@@ -168,14 +169,14 @@ impl Engine for RawEngine {
         sink: &mut dyn FnMut(&Observation, &[u8]),
     ) -> Result<Wake, RawError> {
         loop {
-            if self.drain(sink) > 0 {
+            if self.look(sink) > 0 {
                 return Ok(Wake::Packets);
             }
             match self.capture.wait(until, Some(&self.waker))? {
                 // What came may be none of ours, and may go on coming.
                 Ready::Frames if now() < until => {}
                 Ready::Frames | Ready::Deadline => {
-                    let wake = if self.drain(sink) > 0 {
+                    let wake = if self.look(sink) > 0 {
                         Wake::Packets
                     } else {
                         Wake::Deadline

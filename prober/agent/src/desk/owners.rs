@@ -1,6 +1,6 @@
 //! Whose the source ports in flight are, and whether any of their probes waits for an answer to go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use prober_net::mute::MutedPort;
@@ -68,12 +68,6 @@ impl Owners {
     /// No source has an owner any more.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
-    }
-
-    /// The plans that have probes in flight.
-    pub(super) fn generations(&self) -> BTreeSet<u32> {
-        let owned = self.by_source.values();
-        owned.map(|owned| owned.generation).collect()
     }
 
     /// Whether a probe in flight waits for an answer to go on.

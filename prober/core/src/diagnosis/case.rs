@@ -20,10 +20,6 @@ pub(crate) use crossing::{Crossing, completes, rung, second_hop};
 /// An agent that was later than this for its own timers cannot vouch for lateness alone.
 pub(crate) const STARVED_NS: u64 = 200_000_000;
 
-/// An agent that was later than this cannot vouch for silence. Stamps are the kernel's, and the
-/// ring is read before a timeout is declared: less does not make repeated silence doubtful.
-pub(crate) const SILENCE_STARVED_NS: u64 = 2_000_000_000;
-
 /// The matrix, what is wrong in it, and what of that is not explained yet.
 pub(crate) struct Case<'a> {
     pub(crate) matrix: &'a Matrix,
@@ -148,9 +144,7 @@ impl<'a> Case<'a> {
             return false;
         };
         match unit.symptom {
-            Symptom::Silent | Symptom::Mute => {
-                agent.starved_ns > SILENCE_STARVED_NS || agent.is_deaf()
-            }
+            Symptom::Silent | Symptom::Mute => agent.is_starved() || agent.is_deaf(),
             Symptom::Lossy => {
                 let unsure = agent.starved_ns > STARVED_NS || agent.capture_dropped > 0;
                 unsure && !self.witnesses(unit).any(|witness| witness.syns > 0)

@@ -118,9 +118,9 @@ impl Collection {
                 known.capture_received = received;
                 known.capture_dropped = dropped;
             }
-            Event::Done { starved_ns, .. } => {
+            Event::Starved { late_ns } => {
                 let known = self.matrix.agents.entry(agent.clone()).or_default();
-                known.starved_ns = known.starved_ns.max(starved_ns);
+                known.starved_ns = known.starved_ns.max(late_ns);
             }
             Event::Notice { text } => {
                 self.matrix
@@ -138,7 +138,7 @@ impl Collection {
                     .notices
                     .push(reason);
             }
-            Event::PlanAccepted { .. } | Event::Facts(_) => {}
+            Event::PlanAccepted { .. } | Event::Done { .. } | Event::Facts(_) => {}
         }
     }
 
@@ -219,6 +219,7 @@ impl Collection {
                 }
             }
         }
+        matrix.set_aside_starved();
         matrix
     }
 }

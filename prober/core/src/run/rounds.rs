@@ -248,13 +248,17 @@ impl Run {
             | Event::Ladder(_)
             | Event::Counters { .. }
             | Event::Capture { .. }
+            | Event::Starved { .. }
             | Event::Facts(_)
             | Event::Notice { .. } => {}
         }
         // Whoever is being removed leaves others without an answer, and who wakes up only to be
-        // removed was not heard when it mattered.
+        // removed was not heard when it mattered, nor kept from its work but stopped.
         let is_late = self.phase == Phase::Removing;
-        let is_outcome = matches!(event, Event::Probe(_) | Event::Tally(_));
+        let is_outcome = matches!(
+            event,
+            Event::Probe(_) | Event::Tally(_) | Event::Starved { .. }
+        );
         // The node's counters are not the host's own.
         let is_foreign = is_host && matches!(event, Event::Counters { .. });
         if let Event::Facts(facts) = event {

@@ -196,7 +196,6 @@ impl ModelFleet {
         }));
         lines.push(Event::Done {
             generation: plan.generation,
-            starved_ns: 0,
         });
         let agent = plan.agent;
         let events = lines.into_iter().map(|event| FleetEvent::AgentLine {

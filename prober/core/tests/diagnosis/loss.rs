@@ -158,3 +158,45 @@ fn services_that_are_translated_inside_connect_are_no_fault() {
     }
     assert_eq!(named(&cluster.matrix), Vec::<String>::new());
 }
+
+#[test]
+fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network() {
+    let to_1 = |path: &Path| path.client == client(2) && path.server == Some(server(1));
+    let mute = |path: &Path| to_1(path) && path.route == Route::PodIp;
+    let stalled = |path: &Path| to_1(path) && path.route == Route::ClusterIp;
+    let mut matrix = Cluster::new(2)
+        .tell(mute, Story::Mute { completed: true })
+        .tell(stalled, Story::Stalled { received: 0 })
+        .matrix;
+    // One of many on a path that is answered.
+    let lost = |path: &Path| path.client == client(1) && path.server == Some(server(2));
+    let silent = Cluster::new(2).tell(lost, Story::Nothing).matrix;
+    for (id, evidence) in &mut matrix.paths {
+        if lost(&evidence.path) {
+            let tally = evidence.tallies.get_mut(&EngineKind::Kernel).unwrap();
+            tally.outcomes.timeout += 1;
+            evidence.probes.push(silent.paths[id].probes[0].clone());
+        }
+    }
+    assert_ne!(named(&matrix), Vec::<String>::new());
+    for agent in [server(1), client(1)] {
+        matrix.agents.get_mut(&agent).unwrap().starved_ns = 3_100_000_000;
+    }
+    matrix.set_aside_starved();
+    assert_eq!(named(&matrix), Vec::<String>::new());
+    for evidence in matrix.paths.values() {
+        assert!(evidence.is_clean(), "{:?}", evidence.path);
+    }
+    let told = &matrix.agents[&client(1)].notices;
+    assert!(told[0].contains("3100 ms"), "{told:?}");
+}
+
+#[test]
+fn a_path_on_which_nothing_was_answered_is_dead_however_late_its_client_was() {
+    let dead = |path: &Path| path.client == client(1) && path.scope() == Scope::CrossNode;
+    let mut matrix = Cluster::new(2).tell(dead, Story::Nothing).matrix;
+    let before = named(&matrix);
+    matrix.agents.get_mut(&client(1)).unwrap().starved_ns = 3_100_000_000;
+    matrix.set_aside_starved();
+    assert_eq!(named(&matrix), before);
+}

@@ -236,9 +236,7 @@ fn server_end(
 ) -> ServerEnd {
     let deaf = server
         .and_then(|server| matrix.agents.get(server))
-        .is_some_and(|agent| {
-            agent.is_deaf() || agent.starved_ns > crate::diagnosis::case::SILENCE_STARVED_NS
-        });
+        .is_some_and(|agent| agent.is_deaf() || agent.is_starved());
     let end = |probe: &Evidence| {
         let theirs = server.is_none()
             || probe.server_agent.is_none()
