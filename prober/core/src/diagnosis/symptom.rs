@@ -170,8 +170,13 @@ pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
     })
 }
 
-/// What is wrong with one probe; `None` where nothing is.
-pub(crate) fn symptom(source: Source, evidence: &PathEvidence, told: &Evidence) -> Option<Symptom> {
+/// What is wrong with one probe, whose client was late for its own timers by up to `starved_ns`; `None` where nothing is.
+pub(crate) fn symptom(
+    source: Source,
+    evidence: &PathEvidence,
+    told: &Evidence,
+    starved_ns: u64,
+) -> Option<Symptom> {
     let probe = &told.client;
     match probe.outcome {
         Outcome::Established { connect_ns, .. } => {
@@ -180,8 +185,10 @@ pub(crate) fn symptom(source: Source, evidence: &PathEvidence, told: &Evidence) 
             } else {
                 None
             };
-            // A connect that took most of a second is late, even where the SYNs were not counted.
-            let late = probe.syns > 1 || connect_ns >= 900_000_000;
+            // A connect that took most of a second is late, even where the SYNs were not counted. Without packets it was
+            // timed by the client, which may have looked late.
+            let own = if probe.isn.is_none() { starved_ns } else { 0 };
+            let late = probe.syns > 1 || connect_ns.saturating_sub(own) >= 900_000_000;
             exchange.or(late.then_some(Symptom::Lossy))
         }
         Outcome::Reset { .. } => Some(Symptom::Reset),

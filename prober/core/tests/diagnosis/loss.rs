@@ -1,7 +1,7 @@
 //! What passes now and then, and what cannot be judged.
 
 use prober_core::diagnosis::diagnose;
-use prober_core::observation::EngineKind;
+use prober_core::observation::{EngineKind, Outcome};
 use prober_core::topology::{Path, Route, Scope};
 
 use super::builder::{Cluster, Lost, Story, client, node, server};
@@ -199,4 +199,23 @@ fn a_path_on_which_nothing_was_answered_is_dead_however_late_its_client_was() {
     matrix.agents.get_mut(&client(1)).unwrap().starved_ns = 3_100_000_000;
     matrix.set_aside_starved();
     assert_eq!(named(&matrix), before);
+}
+
+#[test]
+fn a_connect_that_only_its_late_client_timed_is_not_called_late() {
+    let mut matrix = Cluster::new(2).without_packets().matrix;
+    let (_, evidence) = matrix.paths.first_key_value().unwrap();
+    let path = evidence.path.clone();
+    let slow = Outcome::Established {
+        rtt_ns: 1_000_000_000,
+        connect_ns: 1_000_000_000,
+    };
+    for evidence in matrix.paths.values_mut() {
+        if evidence.path == path {
+            evidence.probes[0].client.outcome = slow;
+        }
+    }
+    assert_ne!(named(&matrix), Vec::<String>::new());
+    matrix.agents.get_mut(&path.client).unwrap().starved_ns = u64::MAX;
+    assert_eq!(named(&matrix), Vec::<String>::new());
 }

@@ -23,16 +23,15 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
     let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
     let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
     let is_met = crate::diagnosis::case::counts(evidence).0.established > 0;
-    let has_lost_packets = matrix
-        .agents
-        .get(&evidence.path.client)
-        .is_some_and(|agent| agent.capture_dropped > 0);
+    let client = matrix.agents.get(&evidence.path.client);
+    let has_lost_packets = client.is_some_and(|agent| agent.capture_dropped > 0);
+    let starved_ns = client.map_or(0, |agent| agent.starved_ns);
     for (at, probe) in evidence.probes.iter().enumerate() {
         if is_socket_level && probe.client.engine == EngineKind::Raw {
             continue;
         }
         let server = server_of(matrix, evidence, probe);
-        match symptom(matrix.source, evidence, probe) {
+        match symptom(matrix.source, evidence, probe, starved_ns) {
             // A lost capture is no lost packet, where others on the same path were answered.
             Some(Symptom::Silent) if has_lost_packets && is_met => {}
             Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
