@@ -89,6 +89,7 @@ pub(crate) fn death(case: &Case<'_>, unit: &Unit) -> Death {
     same_node_too(case, unit, from, to, way)
         .or_else(|| by_return_ladder(case, unit, from, to, way))
         .or_else(|| by_traffic(case, unit, from, to, way))
+        .or_else(|| as_others(case, unit, from, to, way))
         .unwrap_or_else(|| {
             let (sender, receiver) = match way {
                 Way::There => (from, to),
@@ -244,6 +245,45 @@ fn by_traffic(
         ));
     }
     None
+}
+
+/// Where an end climbed no ladder, what ladders say of the other end and a third node: a node that drops what comes from one
+/// needs no second fault to drop what comes from two.
+fn as_others(
+    case: &Case<'_>,
+    unit: &Unit,
+    from: &NodeName,
+    to: &NodeName,
+    way: Way,
+) -> Option<Death> {
+    let climbed = |one, other| case.ladders(one, other, unit.family).next().is_some();
+    if climbed(from, to) && climbed(to, from) {
+        return None;
+    }
+    let alike = |other: &Unit| {
+        let shares_one_end = (other.client == unit.client) != (other.server == unit.server);
+        other.family == unit.family
+            && other.symptom == Symptom::Silent
+            && other.server_end == unit.server_end
+            && other.is_cross_node()
+            && shares_one_end
+    };
+    let dies_at = |other: &Unit| {
+        let (there, back) = (&other.client.node, &other.server.as_ref()?.node);
+        if case.ladders(there, back, unit.family).any(second_hop) {
+            return Some(back.clone());
+        }
+        match by_return_ladder(case, other, there, back, way)?.spot {
+            Spot::Node(node) => Some(node),
+            Spot::Tunnel(..) | Spot::Unclear | Spot::Elsewhere => None,
+        }
+    };
+    let node = case
+        .failing(alike)
+        .filter_map(|(_, other)| dies_at(other))
+        .find(|node| node == from || node == to)?;
+    let because = format!("the same packets of a third node die on {node}");
+    Some(Death::new(Spot::Node(node), way, because))
 }
 
 /// The tunnel of a family on a node, and what went through it while failing paths were probed.

@@ -123,6 +123,23 @@ fn the_servers_node_that_drops_is_named_by_the_second_router() {
 }
 
 #[test]
+fn a_node_that_drops_needs_no_second_fault_where_one_client_climbed_no_ladder() {
+    let cluster = Cluster::new(3)
+        .tell(
+            |path| path.server == Some(server(2)) && path.scope() == Scope::CrossNode,
+            Story::Nothing,
+        )
+        .tell(
+            |path| path.client == client(2) && path.scope() == Scope::CrossNode,
+            Story::ReplyLost,
+        )
+        .ladder(across(3, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .ladder(across(2, 1), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(across(2, 3), [exceeded(64), SILENT, SILENT, SILENT]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-2 proven"]);
+}
+
+#[test]
 fn one_pod_whose_neighbours_pass_has_a_policy() {
     let hit = |path: &Path| path.server == Some(server(1));
     let cluster = Cluster::new(2)
