@@ -255,11 +255,14 @@ impl Run {
     }
 
     /// When waiting for a round ends. If all that is left to wait for never took its plan, it is
-    /// stopped or cut off from its plans: it costs no more than probes of it do.
+    /// stopped or cut off from its plans: it costs no more than probes of it do. Whoever took the one before
+    /// lives; its next is on its way.
     fn overdue(&self) -> Option<Timestamp> {
         let overdue = self.overdue?;
         let is_deaf = !self.undone.is_empty() && self.undone.is_disjoint(&self.taken);
-        let untaken = self.untaken.filter(|_| is_deaf);
+        let mut left = self.undone.iter().map(|(agent, _)| agent);
+        let lives = left.any(|agent| self.taken.contains(&(agent.clone(), Round::FirstLook)));
+        let untaken = self.untaken.filter(|_| is_deaf && !lives);
         Some(untaken.map_or(overdue, |at| at.min(overdue)))
     }
 

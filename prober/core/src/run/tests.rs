@@ -42,7 +42,9 @@ struct ModelFleet {
     dead_port: Option<u16>,
     /// Ends its first look only after its closer look.
     slow: Option<AgentId>,
-    /// What it has yet to tell: a second after its closer look.
+    /// Gets the plan of its closer look seven seconds late.
+    held_up: Option<AgentId>,
+    /// What they have yet to tell: a second after the closer look, or those seven.
     untold: Vec<FleetEvent>,
     is_closer: bool,
     /// Hear of no plan after that of the first look.
@@ -206,6 +208,21 @@ impl ModelFleet {
             self.is_closer = true;
             return Vec::new();
         }
+        if self.held_up.as_ref() == Some(&agent) {
+            let accepted = FleetEvent::AgentLine {
+                agent: agent.clone(),
+                event: Event::PlanAccepted {
+                    generation: plan.generation,
+                },
+            };
+            let events = std::iter::once(accepted).chain(events).collect();
+            if plan.generation < 3 {
+                return events;
+            }
+            self.is_closer = true;
+            self.untold = events;
+            return Vec::new();
+        }
         if self.slow.as_ref() != Some(&agent) {
             return events.collect();
         }
@@ -288,9 +305,10 @@ fn step(
         run.handle(event, *now);
     } else {
         let (at, _) = run.poll_timeout().expect("a run that waits has a timer");
-        let second = *now + Duration::from_secs(1);
-        if fleet.is_closer && !fleet.untold.is_empty() && at > second {
-            *now = second;
+        let wait = if fleet.held_up.is_some() { 7 } else { 1 };
+        let then = *now + Duration::from_secs(wait);
+        if fleet.is_closer && !fleet.untold.is_empty() && at > then {
+            *now = then;
             events.extend(fleet.untold.drain(..));
         } else {
             *now = at;
@@ -619,6 +637,24 @@ fn an_agent_whose_first_look_outlasts_its_closer_look_is_waited_for() {
         .values()
         .filter(|path| path.path.client == slow);
     assert!(own.all(|path| path.unfinished() == 0 && path.asked > 0));
+}
+
+#[test]
+fn who_took_the_first_look_is_waited_for_where_its_next_plan_travels_long() {
+    let held_up = AgentId::new("node-1", "node-1-client");
+    let fleet = ModelFleet {
+        held_up: Some(held_up.clone()),
+        dead_port: Some(9_000),
+        ..ModelFleet::default()
+    };
+    let (fleet, matrix, completion) = play(fleet, Run::new(spec(2)), usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    assert!(fleet.is_closer);
+    assert!(matrix.agents[&held_up].heard);
+    let own = |path: &&PathEvidence| path.path.client == held_up && path.asked > 0;
+    for path in matrix.paths.values().filter(own) {
+        assert_eq!(path.unfinished(), 0, "{:?}", path.path);
+    }
 }
 
 #[test]
