@@ -137,26 +137,12 @@ impl<'a> Case<'a> {
             .flat_map(|witness| &witness.observations)
     }
 
-    /// Whether the unit's client cannot vouch for what it says: late for its own timers by more
-    /// than its probes wait for, or, where only some were lost, without the other end's word.
+    /// Whether a lossy unit has only the word of a client that cannot vouch for it: one that was late for its own
+    /// timers, or whose capture lost packets.
     pub(crate) fn is_inconclusive(&self, unit: &Unit) -> bool {
-        let Some(agent) = self.matrix.agents.get(&unit.client) else {
-            return false;
-        };
-        match unit.symptom {
-            Symptom::Silent | Symptom::Mute => agent.is_starved() || agent.is_deaf(),
-            Symptom::Lossy => {
-                let unsure = agent.starved_ns > STARVED_NS || agent.capture_dropped > 0;
-                unsure && !self.witnesses(unit).any(|witness| witness.syns > 0)
-            }
-            Symptom::ForeignSynAck
-            | Symptom::ForeignReset
-            | Symptom::Reset
-            | Symptom::Unreachable(_)
-            | Symptom::Stalled
-            | Symptom::Broken
-            | Symptom::Impostor => false,
-        }
+        let is_unsure = (self.matrix.agents.get(&unit.client))
+            .is_some_and(|agent| agent.starved_ns > STARVED_NS || agent.capture_dropped > 0);
+        is_unsure && !self.witnesses(unit).any(|witness| witness.syns > 0)
     }
 
     /// Every node with an agent, or that a path names.

@@ -75,18 +75,8 @@ pub(crate) fn death(case: &Case<'_>, unit: &Unit) -> Death {
         };
         return Death::new(Spot::Node(from.clone()), way, because);
     }
-    if case.ladders(from, to, unit.family).any(second_hop) {
-        let because = match way {
-            Way::There => format!(
-                "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops what it forwards"
-            ),
-            Way::Back => format!(
-                "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
-            ),
-        };
-        return Death::new(Spot::Node(to.clone()), way, because);
-    }
-    same_node_too(case, unit, from, to, way)
+    by_ladder(case, unit, from, to, way)
+        .or_else(|| same_node_too(case, unit, from, to, way))
         .or_else(|| by_return_ladder(case, unit, from, to, way))
         .or_else(|| by_traffic(case, unit, from, to, way))
         .or_else(|| as_others(case, unit, from, to, way))
@@ -111,6 +101,28 @@ pub(crate) fn death(case: &Case<'_>, unit: &Unit) -> Death {
                 ),
             }
         })
+}
+
+/// The ladder of the client: if it met the server's node, the tunnel is open both ways.
+fn by_ladder(
+    case: &Case<'_>,
+    unit: &Unit,
+    from: &NodeName,
+    to: &NodeName,
+    way: Way,
+) -> Option<Death> {
+    if !case.ladders(from, to, unit.family).any(second_hop) {
+        return None;
+    }
+    let because = match way {
+        Way::There => format!(
+            "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops what it forwards"
+        ),
+        Way::Back => format!(
+            "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
+        ),
+    };
+    Some(Death::new(Spot::Node(to.clone()), way, because))
 }
 
 /// A node whose own pods do not reach each other either, in the same way, needs no second fault.
@@ -270,10 +282,9 @@ fn as_others(
     };
     let dies_at = |other: &Unit| {
         let (there, back) = (&other.client.node, &other.server.as_ref()?.node);
-        if case.ladders(there, back, unit.family).any(second_hop) {
-            return Some(back.clone());
-        }
-        match by_return_ladder(case, other, there, back, way)?.spot {
+        let death = by_ladder(case, other, there, back, way)
+            .or_else(|| by_return_ladder(case, other, there, back, way))?;
+        match death.spot {
             Spot::Node(node) => Some(node),
             Spot::Tunnel(..) | Spot::Unclear | Spot::Elsewhere => None,
         }

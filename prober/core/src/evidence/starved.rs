@@ -36,16 +36,18 @@ impl Matrix {
             probes.retain(|probe| {
                 let server = path.server.as_ref().or(probe.server_agent.as_ref());
                 let mut ends = std::iter::once(&path.client).chain(server);
-                let Some(at) = ends.find_map(|end| starved.get(end)) else {
+                let is_unanswered = probe.client.outcome == Outcome::Timeout;
+                let met_silence = if is_unanswered {
+                    is_met
+                } else {
+                    probe.fell_silent()
+                };
+                let at = ends.find_map(|end| starved.get(end));
+                let Some(at) = at.filter(|_| met_silence) else {
                     return true;
                 };
-                let is_unanswered = probe.client.outcome == Outcome::Timeout;
-                if is_unanswered && is_met {
-                    if let Some(tally) = tallies.get_mut(&probe.client.engine) {
-                        tally.outcomes.timeout = tally.outcomes.timeout.saturating_sub(1);
-                    }
-                } else if is_unanswered || !probe.fell_silent() {
-                    return true;
+                if is_unanswered && let Some(tally) = tallies.get_mut(&probe.client.engine) {
+                    tally.outcomes.timeout = tally.outcomes.timeout.saturating_sub(1);
                 }
                 *aside.entry(at).or_default() += 1;
                 false

@@ -209,13 +209,8 @@ impl ModelFleet {
             return Vec::new();
         }
         if self.held_up.as_ref() == Some(&agent) {
-            let accepted = FleetEvent::AgentLine {
-                agent: agent.clone(),
-                event: Event::PlanAccepted {
-                    generation: plan.generation,
-                },
-            };
-            let events = std::iter::once(accepted).chain(events).collect();
+            let taken = taken(&agent, plan.generation);
+            let events = std::iter::once(taken).chain(events).collect();
             if plan.generation < 3 {
                 return events;
             }
@@ -229,18 +224,21 @@ impl ModelFleet {
         match plan.generation {
             2 => {
                 self.untold = events.collect();
-                let taken = Event::PlanAccepted { generation: 2 };
-                let taken = FleetEvent::AgentLine {
-                    agent,
-                    event: taken,
-                };
-                vec![taken]
+                vec![taken(&agent, 2)]
             }
             generation => {
                 self.is_closer = generation == 3;
                 events.collect()
             }
         }
+    }
+}
+
+/// An agent says that it took a plan.
+fn taken(agent: &AgentId, generation: u32) -> FleetEvent {
+    FleetEvent::AgentLine {
+        agent: agent.clone(),
+        event: Event::PlanAccepted { generation },
     }
 }
 

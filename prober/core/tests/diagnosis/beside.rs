@@ -1,13 +1,10 @@
 //! Routes that do not stay among pods: they follow from a cause, bound it, or stay unknown.
 
-use prober_core::event::RungAnswer;
-use prober_core::evidence::Matrix;
+use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::topology::{AgentId, Path, PathId, Route};
 
-use super::builder::{CLUSTER_IP, Cluster, Story, client, node, server};
+use super::builder::{Cluster, SILENT, Story, client, exceeded, node, server};
 use super::named;
-
-const SILENT: RungAnswer = RungAnswer::Silent;
 
 const REFUSES: Story = Story::Reset {
     hop_limit: 64,
@@ -32,8 +29,21 @@ fn with_beside(mut matrix: Matrix, from: u8, to: u8, route: Route) -> Matrix {
     if route == Route::HostNetwork {
         like.path.client = AgentId::new(node(from).as_str(), format!("{}-host", node(from)));
     }
+    add(&mut matrix, like);
+    matrix
+}
+
+/// Adds a path.
+fn add(matrix: &mut Matrix, evidence: PathEvidence) {
     let next = matrix.paths.keys().next_back().map_or(0, |id| id.0 + 1);
-    matrix.paths.insert(PathId(next), like);
+    matrix.paths.insert(PathId(next), evidence);
+}
+
+/// Adds the path that `with_beside` adds to a healthy cluster.
+fn with_healthy_beside(mut matrix: Matrix, from: u8, to: u8, route: Route) -> Matrix {
+    let healthy = with_beside(Cluster::new(3).matrix, from, to, route);
+    let (_, well) = healthy.paths.last_key_value().unwrap();
+    add(&mut matrix, well.clone());
     matrix
 }
 
@@ -64,21 +74,13 @@ fn where_nothing_but_a_node_port_fails_the_cause_is_unknown() {
     let mut refused = refused.unwrap();
     refused.path.route = Route::NodePort;
     let mut matrix = Cluster::new(2).matrix;
-    let next = matrix.paths.len();
-    matrix
-        .paths
-        .insert(PathId(u32::try_from(next).unwrap()), refused);
+    add(&mut matrix, refused);
     assert_eq!(named(&matrix), ["unknown node-2 consistent"]);
 }
 
 #[test]
 fn a_node_port_that_works_stands_in_the_evidence() {
-    let matrix = refusing();
-    let healthy = with_beside(Cluster::new(2).matrix, 2, 1, Route::NodePort);
-    let (_, well) = healthy.paths.last_key_value().unwrap();
-    let mut both = matrix;
-    let next = both.paths.keys().next_back().map_or(0, |id| id.0 + 1);
-    both.paths.insert(PathId(next), well.clone());
+    let both = with_healthy_beside(refusing(), 2, 1, Route::NodePort);
     let diagnoses = prober_core::diagnosis::diagnose(&both);
     let said = diagnoses
         .iter()
@@ -110,10 +112,6 @@ fn a_node_whose_own_packets_pass_the_tunnel_drops_those_of_its_pods() {
             );
     }
     // The ladder from node-3 met nothing, as where ICMP is rate-limited; what the tunnel sent was for node-2.
-    let exceeded = |hop_limit| RungAnswer::TimeExceeded {
-        by: CLUSTER_IP,
-        hop_limit,
-    };
     let cluster = cluster
         .ladder(
             nothing_answers(2),
@@ -124,12 +122,6 @@ fn a_node_whose_own_packets_pass_the_tunnel_drops_those_of_its_pods() {
         .ladder(nothing_leaves(3), [exceeded(64), SILENT, SILENT, SILENT])
         .traffic(1, "flannel.1", 2, 9, 0)
         .traffic(3, "flannel.1", 9, 0, 0);
-    let healthy = with_beside(Cluster::new(3).matrix, 1, 3, Route::HostNetwork);
-    let (_, well) = healthy.paths.last_key_value().unwrap();
-    let mut matrix = cluster.matrix;
-    let next = matrix.paths.len();
-    matrix
-        .paths
-        .insert(PathId(u32::try_from(next).unwrap()), well.clone());
+    let matrix = with_healthy_beside(cluster.matrix, 1, 3, Route::HostNetwork);
     assert_eq!(named(&matrix), ["forward-drop node-1 proven"]);
 }

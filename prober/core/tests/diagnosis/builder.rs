@@ -86,6 +86,17 @@ pub(crate) enum Story {
     Usurped,
 }
 
+/// A rung that nobody answered.
+pub(crate) const SILENT: RungAnswer = RungAnswer::Silent;
+
+/// A router at that distance, in the name of the ClusterIP.
+pub(crate) fn exceeded(hop_limit: u8) -> RungAnswer {
+    RungAnswer::TimeExceeded {
+        by: CLUSTER_IP,
+        hop_limit,
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
     Syn,

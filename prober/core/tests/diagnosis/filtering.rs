@@ -1,6 +1,5 @@
 //! Faults of filters, in each direction and place.
 
-use prober_core::event::RungAnswer;
 use prober_core::facts::SysctlState;
 use prober_core::family::Family;
 use prober_core::mac::Mac;
@@ -9,19 +8,10 @@ use prober_core::topology::{Path, Route, Scope};
 use prober_core::wire::Unreachable;
 
 use super::builder::{
-    CLUSTER_IP, Cluster, Story, bridge_mac, client, cluster_ip, gateway, node, server,
+    CLUSTER_IP, Cluster, SILENT, Story, bridge_mac, client, cluster_ip, exceeded, gateway, node,
+    server,
 };
 use super::named;
-
-const SILENT: RungAnswer = RungAnswer::Silent;
-
-/// A router at that distance, in the name of the ClusterIP.
-fn exceeded(hop_limit: u8) -> RungAnswer {
-    RungAnswer::TimeExceeded {
-        by: CLUSTER_IP,
-        hop_limit,
-    }
-}
 
 fn across(from: u8, to: u8) -> impl Fn(&Path) -> bool + Copy {
     move |path: &Path| {
@@ -104,9 +94,9 @@ fn a_node_that_drops_all_replies_is_named_from_both_sides() {
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }
 
-#[test]
-fn the_servers_node_that_drops_is_named_by_the_second_router() {
-    let cluster = Cluster::new(3)
+/// Node-2 of three drops what comes to its pods, and all have climbed their ladders but the client of node-1.
+fn dropping_at_2() -> Cluster {
+    Cluster::new(3)
         .tell(
             |path| path.server == Some(server(2)) && path.scope() == Scope::CrossNode,
             Story::Nothing,
@@ -115,28 +105,22 @@ fn the_servers_node_that_drops_is_named_by_the_second_router() {
             |path| path.client == client(2) && path.scope() == Scope::CrossNode,
             Story::ReplyLost,
         )
-        .ladder(across(1, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
         .ladder(across(3, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
         .ladder(across(2, 1), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(across(2, 3), [exceeded(64), SILENT, SILENT, SILENT]);
+        .ladder(across(2, 3), [exceeded(64), SILENT, SILENT, SILENT])
+}
+
+#[test]
+fn the_servers_node_that_drops_is_named_by_the_second_router() {
+    let cluster =
+        dropping_at_2().ladder(across(1, 2), [exceeded(64), exceeded(63), SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["forward-drop node-2 proven"]);
 }
 
 #[test]
 fn a_node_that_drops_needs_no_second_fault_where_one_client_climbed_no_ladder() {
-    let cluster = Cluster::new(3)
-        .tell(
-            |path| path.server == Some(server(2)) && path.scope() == Scope::CrossNode,
-            Story::Nothing,
-        )
-        .tell(
-            |path| path.client == client(2) && path.scope() == Scope::CrossNode,
-            Story::ReplyLost,
-        )
-        .ladder(across(3, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
-        .ladder(across(2, 1), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(across(2, 3), [exceeded(64), SILENT, SILENT, SILENT]);
-    assert_eq!(named(&cluster.matrix), ["forward-drop node-2 proven"]);
+    let matrix = dropping_at_2().matrix;
+    assert_eq!(named(&matrix), ["forward-drop node-2 proven"]);
 }
 
 #[test]

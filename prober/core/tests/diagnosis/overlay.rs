@@ -10,10 +10,10 @@ use prober_core::plan::RESPONDER_PORT;
 use prober_core::topology::{Path, Route, Scope};
 use prober_core::wire::Unreachable;
 
-use super::builder::{CLUSTER_IP, Cluster, Story, client, gateway, node, pod_ip, server, vtep};
+use super::builder::{
+    CLUSTER_IP, Cluster, SILENT, Story, client, gateway, node, pod_ip, server, vtep,
+};
 use super::named;
-
-const SILENT: RungAnswer = RungAnswer::Silent;
 
 fn across(from: u8, to: u8) -> impl Fn(&Path) -> bool + Copy {
     move |path: &Path| path.client == client(from) && path.server == Some(server(to))
