@@ -114,13 +114,11 @@ fn every_way_works(shape: Shape) -> Trial {
 
 /// Cuts the node's power, starts it, and waits until it is Ready. What it said of that before is not believed.
 fn reboot(cluster: &Cluster, node: &str, how: &[&str]) -> Result<(), Failed> {
-    let ready = "jsonpath={range .status.conditions[?(@.type==\"Ready\")]}{.status} {.lastHeartbeatTime}{end}";
-    let said = || cluster.kubectl(&["get", "node", node, "-o", ready]);
     cluster.node(&["stop", node])?;
-    let before = said()?;
+    let before = cluster.readiness(node)?;
     cluster.node(&[&["boot", node], how].concat())?;
     wait_until(&format!("{node} is Ready again"), || {
-        let now = said()?;
+        let now = cluster.readiness(node)?;
         Ok(now.starts_with("True ") && now != before)
     })
 }

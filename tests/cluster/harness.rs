@@ -165,6 +165,12 @@ impl Cluster {
         finished(self.command("kubectl").args(arguments))
     }
 
+    /// What a node says of its readiness and when it last said so: `True 2026-01-02T03:04:05Z`; nothing of one that is not there.
+    pub(crate) fn readiness(&self, node: &str) -> Result<String, Failed> {
+        let ready = "jsonpath={range .status.conditions[?(@.type==\"Ready\")]}{.status} {.lastHeartbeatTime}{end}";
+        self.kubectl(&["get", "node", node, "--ignore-not-found", "-o", ready])
+    }
+
     /// Applies YAML.
     pub(crate) fn apply(&self, manifest: &str) -> Result<(), Failed> {
         let mut kubectl = self.command("kubectl");

@@ -72,10 +72,8 @@ fn established_from(controller: &Controller<'_>, node: &str) -> Result<u64, Fail
 
 /// Waits until a node has said since then that it is Ready: what it said before it went is not believed.
 fn is_ready(canary: &Canary, node: &str, since: &str) -> Result<(), Failed> {
-    let ready = "jsonpath={range .status.conditions[?(@.type==\"Ready\")]}{.status} {.lastHeartbeatTime}{end}";
     wait_until(&format!("{node} is Ready"), || {
-        let node = ["get", "node", node, "--ignore-not-found", "-o", ready];
-        let said = canary.cluster.kubectl(&node)?;
+        let said = canary.cluster.readiness(node)?;
         Ok(said
             .split_once(' ')
             .is_some_and(|(is_ready, at)| is_ready == "True" && at > since))
