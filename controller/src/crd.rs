@@ -88,6 +88,7 @@ pub struct ConnectivityCheckSpec {
     pub peers_per_node: i32,
 
     /// From one round to the next, at most: rounds begin up to a fifth earlier, so that checks never march in step.
+    /// While all is well agents keep to it by themselves, and are read once a minute.
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')")
             .message("interval must be between 1s and 1h")
@@ -250,6 +251,12 @@ impl Default for ConnectivityCheckSpec {
 }
 
 impl ConnectivityCheckSpec {
+    /// Whether everybody who asks can ring when something happens, so that nobody has to be read all the time. A pod in its
+    /// node's own network has no port to ring by.
+    pub fn asks_by_bells(&self) -> bool {
+        !self.routes.contains(&RouteName::HostNetwork)
+    }
+
     /// How much one round may cost. What no API server admits is moved to the nearest that means something.
     pub fn budget(&self) -> Budget {
         let pairs = usize::try_from(self.max_pairs).unwrap_or_default();

@@ -16,6 +16,8 @@ mod behind;
 mod calls;
 /// Who obeys the commands and sees the pods.
 mod desk;
+/// All followers, who read or wait together.
+mod ears;
 /// What agents say, read from their pods' logs.
 mod follower;
 /// What everything else stands on: the anchor and the Services.

@@ -79,6 +79,12 @@ pub fn standing(pod: &Pod, node: &NodeName) -> Standing {
     Standing::Waiting(waits_for(&status, state.waiting.as_ref(), node))
 }
 
+/// Whether its readiness probe, where it has one, says that all is well.
+pub fn is_ready(pod: &Pod) -> bool {
+    let ready = (pod.status.as_ref()).and_then(|status| condition(status, "Ready"));
+    ready.is_some_and(|condition| condition.status == "True")
+}
+
 /// What is said of an agent whose pod was still on its way when patience ran out; `events` are those of the pod.
 pub fn stuck(waits_for: &str, seconds: u64, events: &[Event]) -> String {
     let warning = events

@@ -195,6 +195,7 @@ fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
         | Event::Counters { .. }
         | Event::Done { .. }
         | Event::Starved { .. }
+        | Event::Rang
         | Event::Facts(_) => {}
     }
 }

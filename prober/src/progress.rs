@@ -61,7 +61,7 @@ const fn words(phase: Phase) -> &'static str {
         Phase::ReadingFacts => "reading what the nodes say",
         Phase::Placing => "starting agents",
         Phase::Publishing => "publishing the test Services",
-        Phase::Probing => "probing",
+        Phase::Probing | Phase::Watching => "probing",
         Phase::Suspecting => "looking closer at what fails",
         Phase::Lingering => "waiting for the last lines",
         Phase::Standing => "waiting for the next round",

@@ -304,6 +304,7 @@ def agent_line():
     line("capture", event="capture", received=10, dropped=most)
     line("done", event="done", generation=1)
     line("starved", event="starved", late_ns=most)
+    line("rang", event="rang")
     line("notice", event="notice", text="")
     line("unknown-event", event="unheard-of")
     keep("agent_line", "not-json", "thread 'main' panicked at src/main.rs:1:1:")

@@ -177,6 +177,12 @@ impl Look {
         self.voices.retain(|node, _| nodes.contains(node));
     }
 
+    /// Whether every path is healthy and every agent was heard.
+    pub fn is_calm(&self) -> bool {
+        (self.paths.values()).all(|seen| *seen == Seen::Healthy)
+            && (self.voices.values()).all(|voice| *voice == Voice::Heard)
+    }
+
     /// The pairs of which a probe had an outcome.
     pub fn measured(&self) -> BTreeSet<NodePair> {
         let has_outcome = |seen: &Seen| match seen {

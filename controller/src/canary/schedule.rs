@@ -8,6 +8,7 @@ use std::time::Duration;
 use prober_core::pairing::NodePair;
 use prober_core::pairing::rotation::{Budget, Rotation};
 use prober_core::random::Random;
+use prober_core::run::Probing;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
@@ -19,6 +20,12 @@ const PLACING: Duration = Duration::from_secs(10);
 
 /// A second look comes after this part of the interval.
 const SOON: u32 = 10;
+
+/// While all is well agents are read once in so long.
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// Most pairs that the plan of a node may name, if it is for several rounds: an annotation is small.
+const PLANNED: usize = 32;
 
 /// What is known of a node before it is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +87,19 @@ pub struct Schedule {
     /// Pairs that are looked at in each round, since they are known to fail.
     watched: BTreeSet<NodePair>,
     next: Option<Timestamp>,
+    /// How many rounds in a row found nothing: the longer, the more of them are probed without being read.
+    calm: u32,
+    /// Until when the rounds last that are not read.
+    unread_until: Option<Timestamp>,
+}
+
+/// How rounds have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every pair had its turn.
+    Whole,
+    /// Something has happened before all had theirs.
+    CutShort,
 }
 
 impl Schedule {
@@ -94,6 +114,8 @@ impl Schedule {
             suspected: BTreeSet::new(),
             watched: BTreeSet::new(),
             next: None,
+            calm: 0,
+            unread_until: None,
         }
     }
 
@@ -185,6 +207,60 @@ impl Schedule {
         pairs.extend(self.rotation.next_pairs(self.budget, room));
         self.next = Some(now + self.step());
         pairs
+    }
+
+    /// The pairs of the rounds that begin now: while all is well several, whose agents are not read before the last is over.
+    pub fn begin_turns(&mut self, now: Timestamp) -> Probing {
+        let is_suspicious = !self.suspected.is_empty() || !self.watched.is_empty();
+        let nodes = self.rotation.seated().count();
+        let mut turns = vec![self.begin(now)];
+        let mut planned = turns.iter().map(BTreeSet::len).sum::<usize>();
+        while !is_suspicious && turns.len() < self.rounds_ahead() && !self.rotation.is_spent() {
+            let turn = self.begin(now);
+            if turns.last() != Some(&turn) {
+                planned += turn.len();
+            }
+            turns.push(turn);
+            if planned > nodes * PLANNED {
+                break;
+            }
+        }
+        match turns.pop() {
+            Some(only) if turns.is_empty() => Probing::Read(only),
+            last => {
+                turns.extend(last);
+                let each = self.interval;
+                let over = now + each * u32::try_from(turns.len()).unwrap_or(u32::MAX);
+                self.unread_until = Some(over);
+                Probing::Unread { turns, each }
+            }
+        }
+    }
+
+    /// How many rounds may be probed before anybody is read: twice as many each time that nothing was found.
+    fn rounds_ahead(&self) -> usize {
+        let most =
+            prober_core::time::nanos(WINDOW) / prober_core::time::nanos(self.interval).max(1);
+        let doubled = 1_u64.checked_shl(self.calm).unwrap_or(u64::MAX);
+        usize::try_from(doubled.min(most)).unwrap_or(usize::MAX)
+    }
+
+    /// Takes how the rounds ended that were begun last: where something was found, or before their time, each of the next
+    /// is read again. After some that were not read the next begins at once.
+    pub fn end_rounds(&mut self, is_calm: bool, now: Timestamp) -> Ended {
+        let until = self.unread_until.take();
+        let ended = match until {
+            Some(until) if now < until => Ended::CutShort,
+            Some(_) | None => Ended::Whole,
+        };
+        if until.is_some() {
+            self.next = Some(now);
+        }
+        self.calm = match ended {
+            Ended::Whole if is_calm => self.calm.saturating_add(1),
+            Ended::Whole | Ended::CutShort => 0,
+        };
+        ended
     }
 
     /// A round like the last on agents that are about to be replaced and `stand` on these nodes, which takes no turn of the

@@ -1,5 +1,8 @@
 //! Who obeys the commands of a run, and sees how its pods stand.
 
+/// What the watch of pods tells.
+mod watched;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -16,14 +19,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::behind::Behind;
 use super::calls::Calls;
+use super::ears::Ears;
 use super::ground::Ground;
 use super::leave::leave;
 use super::pulse::Pulse;
-use super::{Afterwards, Setting, follower, keeper};
+use super::{Afterwards, Setting, keeper};
 use crate::answer::AnswerError;
 use crate::connection::Connection;
 use crate::labels;
-use crate::standing::{Standing, standing, stuck};
+use crate::standing::stuck;
 
 /// What the watch of pods gives.
 type Seen = Result<watcher::Event<Pod>, watcher::Error>;
@@ -42,13 +46,15 @@ pub(super) struct Desk {
     /// By the names of their pods.
     agents: BTreeMap<String, Agent>,
     keepers: JoinSet<()>,
-    followers: JoinSet<()>,
+    ears: Ears,
 }
 
 struct Agent {
     id: AgentId,
     plans: UnboundedSender<Plan>,
     stage: Stage,
+    /// Whether its bell is still.
+    is_still: bool,
 }
 
 /// How far an agent's pod is.
@@ -80,7 +86,7 @@ impl Desk {
             pulse,
             agents: BTreeMap::new(),
             keepers: JoinSet::new(),
-            followers: JoinSet::new(),
+            ears: Ears::new(),
         }
     }
 
@@ -115,6 +121,8 @@ impl Desk {
                 self.tell(answer);
             }
             FleetCommand::SendPlan(plan) => self.send_plan(plan),
+            FleetCommand::Hush => self.hush(),
+            FleetCommand::Listen => self.ears.listen(true),
             FleetCommand::Remove => {
                 self.remove().await;
                 self.tell(FleetEvent::Removed);
@@ -173,7 +181,13 @@ impl Desk {
                     Stage::Waiting(Instant::now(), "the API server has not made it".to_owned());
                 let name = agent.pod.clone();
                 let id = agent;
-                self.agents.insert(name, Agent { id, plans, stage });
+                let agent = Agent {
+                    id,
+                    plans,
+                    stage,
+                    is_still: false,
+                };
+                self.agents.insert(name, agent);
             }
             Some(Err(reason)) => self.tell(FleetEvent::AgentFailed { agent, reason }),
             // Nothing is placed before the ground is laid.
@@ -209,86 +223,6 @@ impl Desk {
         match ground.publish(&self.calls, &self.setting, &behind).await {
             Ok(published) => FleetEvent::Published(published),
             Err(error) => FleetEvent::Failed(error.to_string()),
-        }
-    }
-
-    fn see(&mut self, seen: Seen) {
-        if seen.is_ok() {
-            self.pulse.beat();
-        }
-        match seen {
-            Ok(watcher::Event::Apply(pod)) => self.see_pod(&pod),
-            Ok(watcher::Event::Delete(pod)) => {
-                self.see_gone(pod.metadata.name.as_deref().unwrap_or_default());
-            }
-            Ok(watcher::Event::Init) => self.listed.clear(),
-            Ok(watcher::Event::InitApply(pod)) => {
-                self.listed.extend(pod.metadata.name.clone());
-                self.see_pod(&pod);
-            }
-            Ok(watcher::Event::InitDone) => self.see_unlisted(),
-            Err(error) => {
-                let given_up = self.pulse.fail(&error);
-                self.fail(given_up);
-            }
-        }
-    }
-
-    fn see_pod(&mut self, pod: &Pod) {
-        let Some(agent) = pod
-            .metadata
-            .name
-            .as_ref()
-            .and_then(|name| self.agents.get_mut(name))
-        else {
-            return;
-        };
-        match (standing(pod, &agent.id.node), &mut agent.stage) {
-            (Standing::Waiting(what), Stage::Waiting(_, waits_for)) => *waits_for = what,
-            (Standing::Running(now), Stage::Running(addresses)) => *addresses = now,
-            (Standing::Running(now), stage @ Stage::Waiting(..)) => {
-                *stage = Stage::Running(now);
-                let (calls, events) = (self.calls.clone(), self.events.clone());
-                self.followers
-                    .spawn(follower::follow(calls, agent.id.clone(), events));
-            }
-            (Standing::Failed(reason), stage @ (Stage::Waiting(..) | Stage::Running(_))) => {
-                *stage = Stage::Failed;
-                let agent = agent.id.clone();
-                self.tell(FleetEvent::AgentFailed { agent, reason });
-            }
-            (Standing::Waiting(_), Stage::Running(_) | Stage::Failed)
-            | (Standing::Running(_) | Standing::Failed(_), Stage::Failed) => {}
-        }
-    }
-
-    fn see_gone(&mut self, pod: &str) {
-        let Some(agent) = self.agents.get_mut(pod) else {
-            return;
-        };
-        match agent.stage {
-            Stage::Waiting(..) | Stage::Running(_) => {
-                agent.stage = Stage::Failed;
-                let agent = agent.id.clone();
-                let reason = "its pod was deleted by somebody while the run needed it".to_owned();
-                self.tell(FleetEvent::AgentFailed { agent, reason });
-            }
-            Stage::Failed => {}
-        }
-    }
-
-    /// After the watch began anew: who ran and is not in the list is gone.
-    fn see_unlisted(&mut self) {
-        let gone: Vec<String> = self
-            .agents
-            .iter()
-            .filter(|(name, agent)| {
-                matches!(agent.stage, Stage::Running(_)) && !self.listed.contains(*name)
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        for pod in gone {
-            self.see_gone(&pod);
         }
     }
 
@@ -366,7 +300,7 @@ impl Desk {
                 self.setting.manifest.run
             ))),
         }
-        self.followers.shutdown().await;
+        self.ears.close().await;
     }
 
     /// A run that has stopped listening has ended: nobody is left to tell.

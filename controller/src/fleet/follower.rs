@@ -1,5 +1,6 @@
-//! What an agent says, read from its pod's log for as long as the pod is there.
+//! What an agent says, read from its pod's log while it is to be read, for as long as the pod is there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncBufRead, AsyncBufReadExt as _};
@@ -10,6 +11,7 @@ use prober_core::event::Event;
 use prober_core::run::FleetEvent;
 use prober_core::topology::AgentId;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
 use super::calls::Calls;
@@ -24,29 +26,68 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a kubelet may refuse a log before its agent is given up.
 const PATIENCE: Duration = Duration::from_secs(6);
 
+/// Bytes that one request may read; what is beyond them is the next one's.
+const MOST_BYTES: i64 = 8 << 20;
+
+/// When a follower reads.
+pub(super) struct Ear {
+    /// Whether it does.
+    pub(super) listening: watch::Receiver<bool>,
+    /// Places for those who open a log.
+    pub(super) openings: Arc<Semaphore>,
+}
+
 /// Tells every line of an agent, until whoever started it ends it.
 ///
-/// The end of a stream is not the end of a pod (a kubelet that stops ends it too), so the log is read again, from its
-/// start, and what is known is skipped.
-pub(super) async fn follow(calls: Calls, agent: AgentId, events: UnboundedSender<FleetEvent>) {
+/// The end of a stream is not the end of a pod (a kubelet that stops ends it too), so the log is read again, from the last
+/// second that was read, and what is known is skipped.
+pub(super) async fn follow(
+    calls: Calls,
+    agent: AgentId,
+    mut ear: Ear,
+    events: UnboundedSender<FleetEvent>,
+) {
     let pods: Api<Pod> = calls.api();
-    let how = LogParams {
-        follow: true,
-        ..LogParams::default()
-    };
     let teller = Teller { agent, events };
     let mut resumption = Resumption::default();
     let mut pause = FIRST_PAUSE;
     let mut refused: Option<Instant> = None;
     loop {
+        if !*ear.listening.borrow_and_update() {
+            if ear
+                .listening
+                .wait_for(|listening| *listening)
+                .await
+                .is_err()
+            {
+                return;
+            }
+            (pause, refused) = (FIRST_PAUSE, None);
+        }
+        let how = LogParams {
+            follow: true,
+            timestamps: true,
+            since_time: resumption.since(),
+            limit_bytes: Some(MOST_BYTES),
+            ..LogParams::default()
+        };
         let task = format!("read the log of the Pod {}", teller.agent.pod);
-        match calls
-            .within(&task, pods.log_stream(&teller.agent.pod, &how))
-            .await
-        {
+        let opening = async {
+            // Closed never.
+            let _place = ear.openings.acquire().await;
+            calls
+                .within(&task, pods.log_stream(&teller.agent.pod, &how))
+                .await
+        };
+        match opening.await {
             Ok(stream) => {
                 refused = None;
-                if teller.read(std::pin::pin!(stream), &mut resumption).await > 0 {
+                let stream = std::pin::pin!(stream);
+                let told = tokio::select! {
+                    told = teller.read(stream, &mut resumption) => told,
+                    _ = ear.listening.wait_for(|listening| !*listening) => continue,
+                };
+                if told > 0 {
                     pause = FIRST_PAUSE;
                 }
             }

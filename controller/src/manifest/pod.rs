@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
     NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector,
-    Pod, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext,
-    Toleration, Volume, VolumeMount,
+    Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+    TCPSocketAction, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use prober_core::plan::Plan;
 use prober_core::topology::{AgentId, Role};
 
@@ -31,6 +32,9 @@ const PLAN_FOLDER: &str = "/etc/prober";
 
 /// Its name there.
 const PLAN_FILE: &str = "plan";
+
+/// The port of the bell of a canary's agent: open while nothing has happened.
+const BELL_PORT: u16 = 8082;
 
 /// Nobody, in every distribution.
 const NOBODY: i64 = 65_534;
@@ -97,6 +101,15 @@ impl Manifest {
             Role::Client | Role::Server => (privilege, None),
             Role::Host => (Privilege::None, Some(true)),
         };
+        let has_bell = match role {
+            Role::Client | Role::Server => self.check.is_some(),
+            // The node's ports are not ours.
+            Role::Host => false,
+        };
+        let mut container = self.container(agent, privilege, allowed);
+        if has_bell {
+            hang_bell(&mut container);
+        }
         Pod {
             metadata,
             spec: Some(PodSpec {
@@ -108,7 +121,7 @@ impl Manifest {
                 automount_service_account_token: Some(false),
                 enable_service_links: Some(false),
                 security_context: Some(shared_security()),
-                containers: vec![self.container(agent, privilege, allowed)],
+                containers: vec![container],
                 volumes: Some(vec![plan_volume()]),
                 ..PodSpec::default()
             }),
@@ -152,6 +165,21 @@ impl Manifest {
             ..Container::default()
         }
     }
+}
+
+/// Lets the agent ring, and its kubelet listen each second: who is not ready has rung.
+fn hang_bell(container: &mut Container) {
+    let args = container.args.get_or_insert_default();
+    args.extend(["--bell".to_owned(), BELL_PORT.to_string()]);
+    container.readiness_probe = Some(Probe {
+        tcp_socket: Some(TCPSocketAction {
+            port: IntOrString::Int(BELL_PORT.into()),
+            host: None,
+        }),
+        period_seconds: Some(1),
+        failure_threshold: Some(1),
+        ..Probe::default()
+    });
 }
 
 /// By the scheduler, which says what the node lacks, and not by `nodeName`, which lets the kubelet refuse.

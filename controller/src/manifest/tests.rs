@@ -93,6 +93,30 @@ fn a_client_keeps_the_right_to_packets_and_nothing_else() {
 }
 
 #[test]
+fn only_a_pod_of_a_canary_has_a_bell_and_its_kubelet_hears_it() {
+    let check = CheckRef {
+        name: "default".to_owned(),
+        uid: "c0ffee".to_owned(),
+    };
+    let of_a_canary = Manifest {
+        check: Some(check),
+        ..manifest(Privilege::Packets)
+    };
+    let of_a_run = manifest(Privilege::Packets);
+    let bell = |manifest: &Manifest, role| {
+        let pod = manifest.pod(&anchor(), &site(), role, &plan(role), &[]);
+        let container = pod.unwrap().spec.unwrap().containers.remove(0);
+        let listens = container.args.unwrap().contains(&"--bell".to_owned());
+        (listens, container.readiness_probe.is_some())
+    };
+    for role in [Role::Client, Role::Server] {
+        assert_eq!(bell(&of_a_canary, role), (true, true));
+        assert_eq!(bell(&of_a_run, role), (false, false));
+    }
+    assert_eq!(bell(&of_a_canary, Role::Host), (false, false));
+}
+
+#[test]
 fn a_host_agent_is_nobody_in_the_nodes_own_network() {
     insta::assert_yaml_snapshot!(pod(Privilege::Packets, Role::Host));
 }

@@ -7,6 +7,8 @@
 //! Agents stand for one epoch. When it is over, or a node has joined, or other nodes wait for their turn, those of the next are
 //! placed beside them, and take over when they have probed once: nobody is without eyes meanwhile.
 
+/// When and where agents are placed.
+mod placing;
 /// What it tells.
 mod telling;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::NodeCondition;
 use kube::ResourceExt as _;
 use prober_core::pairing::NodePair;
+use prober_core::run::Probing;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 use tokio::sync::{mpsc, watch};
@@ -29,16 +32,13 @@ use super::observer::Round;
 use super::stand::{Cycle, Stand, Told, until};
 use super::sweep::sweep;
 use crate::canary::candidates::candidates;
-use crate::canary::epoch::Ask;
 use crate::canary::judgement::{Judgement, Outage};
 use crate::canary::look::{Look, NodePath};
 use crate::canary::memory::recall;
-use crate::canary::schedule::Schedule;
+use crate::canary::schedule::{Ended, Schedule};
 use crate::canary::status::Readiness;
 use crate::clock::{steady, wall};
 use crate::crd::{ConnectivityCheck, ConnectivityCheckStatus};
-use crate::manifest::CheckRef;
-use crate::preflight::posture;
 
 /// The pause after agents could not be placed; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -192,93 +192,6 @@ impl Patrol {
         all.into_iter().flatten().min()
     }
 
-    /// When the epoch of the agents that stand is over.
-    fn expiry(&self) -> Option<Timestamp> {
-        let stand = self.stand.as_ref().filter(|_| self.coming.is_none())?;
-        let at = stand.since + self.check.spec.agent_lifetime.duration();
-        Some(at.max(self.not_before))
-    }
-
-    fn is_placing_needed(&self) -> bool {
-        if self.check.spec.paused || self.coming.is_some() || self.schedule.nodes().is_empty() {
-            return false;
-        }
-        let Some(stand) = &self.stand else {
-            return true;
-        };
-        let is_over = self.expiry().is_some_and(|at| at <= steady());
-        is_over
-            || self.is_worn
-            || self.schedule.wants_to_sit(self.is_idle)
-            || !self.has_agents(stand)
-    }
-
-    /// Whether all who are to have agents have those of this stand.
-    fn has_agents(&self, stand: &Stand) -> bool {
-        let mut seated = self.schedule.seated();
-        seated.all(|node| stand.nodes.contains(node))
-    }
-
-    /// Places the agents of the next epoch.
-    async fn place_if_needed(&mut self) {
-        if !self.is_placing_needed() || steady() < self.not_before {
-            return;
-        }
-        let world = Arc::clone(&self.world);
-        let check = Arc::clone(&self.check);
-        let ask = Ask {
-            check: CheckRef {
-                name: check.name_any(),
-                uid: check.uid().unwrap_or_default(),
-            },
-            spec: &check.spec,
-            namespace: &world.connection.namespace,
-            image: &world.image,
-        };
-        let posture = match posture(&world.connection, &ask.wish(), &ask.shapes()).await {
-            Ok(posture) => posture,
-            Err(error) => {
-                self.back_off(error.to_string());
-                return;
-            }
-        };
-        self.schedule.sit();
-        let seated = self.schedule.seated();
-        let nodes = seated
-            .filter_map(|node| self.nodes.get(node))
-            .map(AsRef::as_ref);
-        let (spec, setting) = ask.epoch(&posture, nodes, world.nonce());
-        tracing::info!(
-            check = ask.check.name,
-            run = spec.run,
-            nodes = spec.nodes.len(),
-            "placing agents"
-        );
-        let pairs = self.schedule.begin(steady());
-        self.is_worn = false;
-        self.coming = Some(Stand::begin(
-            world.connection.clone(),
-            setting,
-            spec,
-            pairs,
-            self.ear.clone(),
-        ));
-    }
-
-    /// Nothing is placed for a while.
-    fn back_off(&mut self, why: String) {
-        tracing::warn!(
-            check = self.check.name_any(),
-            why,
-            "agents could not be placed"
-        );
-        self.not_before = steady() + self.pause;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        if self.stand.is_none() {
-            self.readiness = Readiness::Stuck(why);
-        }
-    }
-
     fn probe_if_due(&mut self) {
         let now = steady();
         let is_due = self.schedule.next_at().is_some_and(|at| at <= now);
@@ -288,15 +201,17 @@ impl Patrol {
         let Some(mut stand) = self.stand.take() else {
             return;
         };
-        let pairs = if self.coming.is_none() && self.has_agents(&stand) {
-            self.schedule.begin(now)
-        } else {
+        let probing = if self.coming.is_some() || !self.has_agents(&stand) {
             let mut pairs = stand.asked.clone();
             self.schedule.repeat(&mut pairs, &stand.nodes, now);
-            pairs
+            Probing::Read(pairs)
+        } else if self.check.spec.asks_by_bells() {
+            self.schedule.begin_turns(now)
+        } else {
+            Probing::Read(self.schedule.begin(now))
         };
         self.is_idle = false;
-        stand.again(pairs);
+        stand.again(probing);
         self.stand = Some(stand);
     }
 
@@ -355,8 +270,15 @@ impl Patrol {
             self.not_before = steady() + self.pause;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
+        let ended = self.schedule.end_rounds(look.is_calm(), steady());
         if let Some(stand) = &self.stand {
-            self.schedule.cover(&stand.asked, &look.measured());
+            let measured = look.measured();
+            let asked = match ended {
+                Ended::Whole => &stand.asked,
+                // Whoever had no turn keeps what it had.
+                Ended::CutShort => &measured,
+            };
+            self.schedule.cover(asked, &measured);
         }
         let transitions = self.judgement.see(&look, wall());
         let suspects: Vec<NodePair> = self.judgement.suspected().map(NodePath::pair).collect();

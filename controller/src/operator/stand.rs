@@ -6,7 +6,7 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::Matrix;
 use prober_core::pairing::NodePair;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{Finished, FleetEvent, Phase, Run, RunSpec};
+use prober_core::run::{Finished, FleetEvent, Phase, Probing, Run, RunSpec};
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -35,8 +35,8 @@ pub(super) struct Stand {
 /// What a stand is told.
 #[derive(Debug)]
 enum Order {
-    /// Probe these pairs.
-    Again(BTreeSet<NodePair>),
+    /// Probe pairs.
+    Again(Probing),
     /// Lead nobody to this node any more.
     Withdraw(NodeName),
 }
@@ -116,10 +116,10 @@ impl Stand {
     }
 
     /// Probes these pairs, once it stands.
-    pub(super) fn again(&mut self, pairs: BTreeSet<NodePair>) {
-        self.asked.clone_from(&pairs);
+    pub(super) fn again(&mut self, probing: Probing) {
+        self.asked = probing.pairs();
         // One that has ended has told so.
-        drop(self.orders.send(Order::Again(pairs)));
+        drop(self.orders.send(Order::Again(probing)));
     }
 
     /// A node has left, and its agents are as good as gone, also if it comes back: nobody is led there any more.
@@ -170,11 +170,11 @@ impl Driver {
                     self.run.handle(event.unwrap_or(FleetEvent::Removed), steady());
                 }
                 order = ordered.recv(), if is_wanted => match order {
-                    Some(Order::Again(pairs)) => {
+                    Some(Order::Again(probing)) => {
                         self.began = wall();
-                        self.run.again(pairs, steady());
+                        self.run.again(&probing, steady());
                     }
-                    Some(Order::Withdraw(node)) => self.run.withdraw(&node),
+                    Some(Order::Withdraw(node)) => self.run.withdraw(&node, steady()),
                     None => {
                         is_wanted = false;
                         self.run.handle(FleetEvent::Interrupted, steady());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use prober_core::event::Event;
-use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reading, SETTLING};
+use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reader, Reading, SETTLING};
 use prober_core::topology::AgentId;
 use prober_net::facts::read_counters;
 use prober_net::packet_socket::now;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::bell::Bell;
 use crate::connects::{Connects, Errands, Greeting, talk_of};
 use crate::desk::{Loopback, needs_silence};
 use crate::doorbell;
@@ -32,6 +33,7 @@ use crate::responder::Responder;
 use crate::round::Round;
 use crate::settle;
 use crate::signals::Signals;
+use crate::tally::is_healthy;
 
 /// What it tells.
 mod telling;
@@ -40,6 +42,8 @@ mod telling;
 const EAGER: Duration = Duration::from_millis(250);
 /// How often afterwards: a canary's plans last.
 const STEADY: Duration = Duration::from_secs(5);
+/// How often while nobody reads them: what was counted since is what a ring may cost.
+const UNREAD: Duration = Duration::from_secs(20);
 /// How long an agent that ends waits for its reader to take the last lines.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -54,6 +58,8 @@ pub(crate) struct Orders {
     pub(crate) allowed: Allowed,
     /// The only run to take plans of.
     pub(crate) run: Option<String>,
+    /// The port of its bell.
+    pub(crate) bell: Option<u16>,
     /// Its own end.
     pub(crate) own: Own,
 }
@@ -65,6 +71,9 @@ struct Agent {
     responder: Responder,
     connects: Rc<Connects>,
     packets: Option<Rc<Packets>>,
+    bell: Bell,
+    /// Whether somebody reads its lines as they come.
+    reader: Reader,
     /// Why crafted connections end after the handshake here, if so.
     half_open: Option<String>,
     capture: Option<Event>,
@@ -120,6 +129,8 @@ pub(crate) fn serve(
     let connects = Connects::new(dialer, news.clone(), packets.clone(), Greeting::Banner);
     let agent = Agent {
         responder: Responder::new(orders.agent.clone()),
+        bell: Bell::new(orders.bell),
+        reader: Reader::Present,
         orders,
         lines,
         connects: Rc::new(connects),
@@ -169,15 +180,14 @@ impl Agent {
                 }
                 () = sleep_until(next_look) => {
                     if self.look().await == Look::Plan {
-                        next_tally = Instant::now() + EAGER;
+                        next_tally = Instant::now() + self.until_tally();
                     }
                     let notice = if doorbell.is_some() { Notice::Rung } else { Notice::Unrung };
                     next_look = Instant::now() + self.orders.plan.pause(notice);
                 }
                 () = sleep_until(next_tally), if self.has_counts() => {
                     self.tell_tallies();
-                    let is_eager = self.rounds.is_empty() || self.taken_at.elapsed() < STEADY;
-                    next_tally = Instant::now() + if is_eager { EAGER } else { STEADY };
+                    next_tally = Instant::now() + self.until_tally();
                 }
             }
         }
@@ -231,9 +241,12 @@ impl Agent {
     }
 
     async fn take(&mut self, plan: Plan) {
-        if self.taken.as_ref().is_some_and(|(run, _)| *run != plan.run) {
+        let is_of_another_run = self.taken.as_ref().is_some_and(|(run, _)| *run != plan.run);
+        if is_of_another_run || self.reader == Reader::Away {
             self.forget().await;
         }
+        self.reader = plan.reader;
+        self.still_bell().await;
         // A run that reads `plan-accepted` may rely on the listeners.
         for refused in self.responder.apply(&plan.responder, plan.nonce).await {
             self.notice(refused.to_string());
@@ -291,7 +304,7 @@ impl Agent {
         self.finish_rounds();
     }
 
-    /// Ends what is under way: it belongs to a run that is over.
+    /// Ends what is under way: it belongs to a run that is over, or was not read.
     async fn forget(&mut self) {
         self.tell_tallies();
         self.rounds.clear();
@@ -327,7 +340,10 @@ impl Agent {
                     round.handle_ended(1);
                 }
             }
-            News::Witnessed(handshakes) => self.lines.write(&Event::Witnessed { handshakes }),
+            News::Witnessed(handshakes) => match self.reader {
+                Reader::Present => self.lines.write(&Event::Witnessed { handshakes }),
+                Reader::Away => {}
+            },
             News::Capture { received, dropped } => {
                 self.capture = Some(Event::Capture { received, dropped });
             }
@@ -345,8 +361,12 @@ impl Agent {
         };
         match progress {
             Progress::Result(result) => {
+                let is_alarming = !is_healthy(&result);
                 if let Some(line) = round.handle_result(*result) {
                     self.lines.write(&line);
+                }
+                if is_alarming && self.reader == Reader::Away {
+                    self.ring();
                 }
             }
             Progress::Ladder(ladder) => {

@@ -54,8 +54,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
 
+    /// Listen on this port, e.g. 8082, for as long as nothing has happened that somebody who does not read the lines must
+    /// know: what a readiness probe asks
+    #[arg(long, value_name = "PORT")]
+    pub(crate) bell: Option<u16>,
+
     /// Write what this node says of itself as one line, and end
-    #[arg(long, conflicts_with_all = ["agent", "plan", "allow", "run"])]
+    #[arg(long, conflicts_with_all = ["agent", "plan", "allow", "run", "bell"])]
     pub(crate) facts: bool,
 }
 

@@ -302,6 +302,7 @@ mod tests {
             | Event::Capture { .. }
             | Event::Done { .. }
             | Event::Starved { .. }
+            | Event::Rang
             | Event::Facts(_)
             | Event::Notice { .. } => None,
         });

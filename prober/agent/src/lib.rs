@@ -9,6 +9,7 @@
 mod agent;
 mod alarm;
 mod args;
+mod bell;
 mod connects;
 mod desk;
 mod doorbell;
@@ -16,6 +17,7 @@ mod doorbell;
 pub mod host;
 mod kernel;
 mod lines;
+mod listening;
 mod news;
 mod order;
 mod own;

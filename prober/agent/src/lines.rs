@@ -89,6 +89,7 @@ const fn is_one_of_many(event: &Event) -> bool {
         | Event::Capture { .. }
         | Event::Done { .. }
         | Event::Starved { .. }
+        | Event::Rang
         | Event::Facts(_)
         | Event::Notice { .. } => false,
     }

@@ -15,11 +15,13 @@ use prober_core::family::Family;
 use prober_core::observation::Banner;
 use prober_core::plan::{Accept, ResponderPlan};
 use prober_core::topology::AgentId;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Socket, Type};
 use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::listening::{ListenError, bind, domain};
 
 /// Handshakes that the kernel may complete before they are accepted; `net.core.somaxconn` bounds it too.
 const BACKLOG: i32 = 4096;
@@ -33,17 +35,6 @@ const IDLE: Duration = Duration::from_secs(10);
 const MOST_ECHO: u64 = 1 << 20;
 /// Bytes echoed at once.
 const BUFFER: usize = 64 << 10;
-
-/// A port on which an agent cannot answer.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {family} port {port}: {source}; does another process of this pod use it (ss -ltnp)?"
-)]
-pub(crate) struct ListenError {
-    family: Family,
-    port: u16,
-    source: io::Error,
-}
 
 /// All listeners and connections of one agent.
 #[derive(Debug)]
@@ -143,50 +134,6 @@ impl Responder {
             Accept::Closed => {}
         }
         Ok(())
-    }
-}
-
-/// A listening socket; `None` where this host does not have the family.
-fn bind(family: Family, port: u16, backlog: i32) -> io::Result<Option<Socket>> {
-    let any = match family {
-        Family::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Family::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket = Socket::new(
-        domain(family),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    );
-    let socket = match socket {
-        Ok(socket) => socket,
-        Err(error) if is_no_family(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if family == Family::Ipv6 {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    match socket.bind(&SocketAddr::new(any, port).into()) {
-        Ok(()) => {}
-        Err(error) if is_no_family(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    socket.listen(backlog)?;
-    Ok(Some(socket))
-}
-
-fn is_no_family(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
-    matches!(
-        errno,
-        Some(nix::errno::Errno::EAFNOSUPPORT | nix::errno::Errno::EADDRNOTAVAIL)
-    )
-}
-
-const fn domain(family: Family) -> Domain {
-    match family {
-        Family::Ipv4 => Domain::IPV4,
-        Family::Ipv6 => Domain::IPV6,
     }
 }
 

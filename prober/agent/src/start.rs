@@ -63,6 +63,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         plan: PlanFile::new(plan),
         allowed: Allowed::new(args.allow),
         run: args.run,
+        bell: args.bell,
         own,
     };
     serve(&runtime, signals, orders, opened, (lines, written))

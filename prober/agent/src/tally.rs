@@ -65,7 +65,8 @@ impl Tallies {
     }
 }
 
-fn is_healthy(result: &ProbeResult) -> bool {
+/// Whether a probe got all that it asked for, at its first try.
+pub(crate) fn is_healthy(result: &ProbeResult) -> bool {
     let is_exchange_fine = match &result.exchange {
         Exchange::NotTried => true,
         Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => false,

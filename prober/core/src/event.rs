@@ -67,6 +67,8 @@ pub enum Event {
         /// The longest that it was late for what it had to do, since it last said so, nanoseconds.
         late_ns: u64,
     },
+    /// Nobody reads it, and something has happened: what it had to tell of it is told, and it rings.
+    Rang,
     /// What a node says of itself (written by an agent in the node's own network that was told to
     /// read it).
     Facts(Box<NodeFacts>),

@@ -55,6 +55,21 @@ pub struct Plan {
     pub greets: Vec<SocketAddr>,
     /// What it probes.
     pub probes: Vec<ProbePlan>,
+    /// Whether somebody reads what it writes meanwhile.
+    #[serde(default)]
+    pub reader: Reader,
+}
+
+/// Whether somebody reads what an agent writes while a plan is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reader {
+    /// As it comes.
+    #[default]
+    Present,
+    /// Not before the plan's probes have ended, or the agent rings because one of them failed or was late. It keeps what it
+    /// witnesses to itself, and the next plan takes this one's place at once.
+    Away,
 }
 
 /// Whether an agent reads the facts of the network namespace that it lives in.
@@ -261,6 +276,7 @@ impl Plan {
             awaits: Vec::new(),
             greets: Vec::new(),
             probes: Vec::new(),
+            reader: Reader::Present,
         }
     }
 

@@ -7,7 +7,9 @@
 //! ReadingFacts -> Placing -> Publishing -> Probing -> Suspecting -> Lingering -> Removing -> Ended
 //!      |             |           |          ^ |            |            |           ^
 //!      |             |           |          | +------------+-> Standing +           |
-//!      |             |           |          +--- again ---------+ |                 |
+//!      |             |           |          +---- again --------+ |  ^              |
+//!      |             |           |                    Watching <-+  |              |
+//!      |             |           |                        +----------+              |
 //!      +-------------+-----------+------------+------------+------+-----+-----------+
 //!                    interrupted, failed, overdue; a healthy run needs no closer look
 //! ```
@@ -30,6 +32,7 @@ mod settling;
 mod slices;
 mod spec;
 mod suspicion;
+mod unread;
 mod witnessed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,16 +41,19 @@ use std::time::Duration;
 
 use crate::facts::NodeFacts;
 use crate::observation::Tier;
+use crate::plan::Reader;
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Role};
 use collect::Collection;
+pub use cycles::Probing;
 use cycles::{Cycle, Purpose};
 pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published, Rules};
 pub use phase::{Finished, Phase, RunTimer};
 use rounds::LookTimes;
 pub use slices::{SliceEndpoint, Slices};
 pub use spec::{MAX_SLOTS, RunSpec};
+use unread::RINGER;
 
 /// How long a host that runs has to say something of its node.
 const FACTS_PATIENCE: Duration = Duration::from_secs(5);
@@ -115,6 +121,8 @@ pub struct Run {
     collection: Collection,
     /// The last round that was sent to the agents.
     round: Round,
+    /// Whether they were told that somebody reads them.
+    reader: Reader,
     /// The nodes at the ends of paths that fail.
     implicated: BTreeSet<NodeName>,
     /// Why not everything asked for can be measured.
@@ -150,6 +158,7 @@ impl Run {
             published: None,
             collection: Collection::default(),
             round: Round::Listen,
+            reader: Reader::Present,
             implicated: BTreeSet::new(),
             shortfall: None,
             completion: Completion::Complete,
@@ -223,6 +232,7 @@ impl Run {
                 self.probe_if_ready(now);
             }
             FleetEvent::AgentLine { agent, event } => self.handle_line(&agent, event, now),
+            FleetEvent::Rang { agent: _ } => self.cut_short(RINGER, now),
             FleetEvent::Note(text) => self.notes.push(text),
             FleetEvent::Failed(reason) if self.phase == Phase::Removing => self.notes.push(reason),
             FleetEvent::Failed(reason) => self.end(Completion::CouldNotRun { reason }, now),
@@ -250,6 +260,8 @@ impl Run {
                 self.undone.clear();
                 self.suspect_or_linger(now);
             }
+            RunTimer::Turns => self.read_again(now),
+            RunTimer::Rung => self.tell_what_there_is(),
             RunTimer::Linger => self.end(Completion::Complete, now),
         }
     }
@@ -290,7 +302,7 @@ impl Run {
             Phase::Probing | Phase::Suspecting => &mut known.during,
             Phase::Lingering | Phase::Removing | Phase::Ended => &mut known.after,
             // Of a cycle that has been told.
-            Phase::Standing => return,
+            Phase::Watching | Phase::Standing => return,
         };
         *place = Some(facts);
         self.settle_facts(node, now);

@@ -127,6 +127,7 @@ impl Fleet {
                     FleetEvent::AgentLine { .. }
                     | FleetEvent::AgentReady { .. }
                     | FleetEvent::Published(_)
+                    | FleetEvent::Rang { .. }
                     | FleetEvent::Note(_)
                     | FleetEvent::Failed(_)
                     | FleetEvent::Removed

@@ -183,7 +183,87 @@ fn a_round_without_results_covers_nothing() {
     assert_eq!(schedule.coverage().pairs, 0);
 }
 
+/// So many rounds without a finding.
+fn calm(schedule: &mut Schedule, rounds: usize) {
+    for _ in 0..rounds {
+        begin(schedule, 0);
+        assert_eq!(schedule.end_rounds(true, at(0)), Ended::Whole);
+    }
+}
+
+/// How many turns the rounds that begin now have; 1: they are read.
+fn turns(schedule: &mut Schedule, seconds: u64) -> usize {
+    match schedule.begin_turns(at(seconds)) {
+        Probing::Read(_) => 1,
+        Probing::Unread { turns, each } => {
+            assert_eq!(each, INTERVAL);
+            turns.len()
+        }
+    }
+}
+
+#[test]
+fn the_longer_all_is_well_the_longer_nobody_is_read_and_never_longer_than_a_minute() {
+    let mut schedule = schedule(400);
+    schedule.see(&candidates(3), at(0));
+    schedule.sit();
+    let mut now = 0;
+    let lengths = [(); 6].map(|()| {
+        let turns = turns(&mut schedule, now);
+        now += 10 * turns as u64;
+        assert_eq!(schedule.end_rounds(true, at(now)), Ended::Whole);
+        turns
+    });
+    assert_eq!(lengths, [1, 2, 4, 6, 6, 6]);
+    // The next begins at once.
+    assert_eq!(schedule.next_at(), Some(at(now)));
+}
+
+#[test]
+fn what_is_found_is_read_until_all_is_well_again() {
+    let mut schedule = schedule(400);
+    schedule.see(&candidates(3), at(0));
+    calm(&mut schedule, 3);
+    assert_eq!(turns(&mut schedule, 0), 6);
+    assert_eq!(schedule.end_rounds(false, at(12)), Ended::CutShort);
+    assert_eq!(schedule.next_at(), Some(at(12)));
+    let suspect = (node(1), node(2));
+    schedule.suspect([suspect.clone()], at(12));
+    assert_eq!(turns(&mut schedule, 12), 1);
+    assert_eq!(schedule.end_rounds(false, at(15)), Ended::Whole);
+    calm(&mut schedule, 3);
+    schedule.watch([suspect]);
+    assert_eq!(turns(&mut schedule, 20), 1, "while it is watched");
+    schedule.watch([]);
+    assert_eq!(turns(&mut schedule, 30), 6);
+}
+
+#[test]
+fn nothing_that_is_cut_short_is_calm() {
+    let mut schedule = schedule(400);
+    schedule.see(&candidates(3), at(0));
+    calm(&mut schedule, 3);
+    assert_eq!(turns(&mut schedule, 0), 6);
+    assert_eq!(schedule.end_rounds(true, at(1)), Ended::CutShort);
+    assert_eq!(turns(&mut schedule, 1), 1);
+}
+
 proptest! {
+    #[test]
+    fn turns_meet_everybody_as_rounds_do_and_fit_a_plan(n in 1_usize..64, most in 2_usize..400, rounds in 0_usize..4) {
+        let mut read = schedule(most);
+        read.see(&candidates(n), at(0));
+        calm(&mut read, rounds);
+        let mut unread = read.clone();
+        if let Probing::Unread { turns, .. } = unread.begin_turns(at(0)) {
+            prop_assert!(turns.len() <= 6);
+            let rounds: Vec<_> = turns.iter().map(|_| read.begin(at(0))).collect();
+            let named: usize = rounds.iter().map(BTreeSet::len).sum();
+            prop_assert_eq!(turns, rounds);
+            prop_assert!(named <= n * PLANNED + most || n <= 4, "{named}");
+        }
+    }
+
     #[test]
     fn a_round_comes_within_the_interval_and_not_much_earlier(seed in any::<u64>()) {
         let mut schedule = schedule(9);

@@ -1,10 +1,13 @@
 //! What the agent tells: the lines that are not told as they come.
 
+use std::time::Duration;
+
 use prober_core::event::Event;
+use prober_core::plan::Reader;
 use prober_core::time::nanos;
 use prober_net::facts::read_counters;
 
-use super::Agent;
+use super::{Agent, EAGER, STEADY, UNREAD};
 use crate::reading::Read;
 use crate::round::Round;
 
@@ -38,6 +41,30 @@ impl Agent {
     /// Whether there may be something for `tell_tallies` to tell.
     pub(super) fn has_counts(&self) -> bool {
         !self.rounds.is_empty() || !self.starved.is_zero()
+    }
+
+    /// How long counts wait to be told together.
+    pub(super) fn until_tally(&self) -> Duration {
+        match self.reader {
+            Reader::Away => UNREAD,
+            Reader::Present if self.rounds.is_empty() || self.taken_at.elapsed() < STEADY => EAGER,
+            Reader::Present => STEADY,
+        }
+    }
+
+    /// Has somebody read what was told until now.
+    pub(super) fn ring(&mut self) {
+        if self.bell.ring() {
+            self.tell_tallies();
+            self.lines.write(&Event::Rang);
+        }
+    }
+
+    /// Nothing has happened yet that must be known.
+    pub(super) async fn still_bell(&mut self) {
+        for refused in self.bell.still().await {
+            self.notice(refused.to_string());
+        }
     }
 
     pub(super) fn tell_tallies(&mut self) {

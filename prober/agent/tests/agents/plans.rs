@@ -1,12 +1,14 @@
 //! How an agent takes plans that come, change, and are wrong.
 
+use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prober_core::event::Event;
-use prober_core::plan::{Method, Plan, ProbePlan, Reading};
+use prober_core::plan::{Method, Plan, ProbePlan, Reader, Reading};
+use prober_core::topology::PathId;
 
-use crate::fixture::{Agent, B4, Namespace, PORT, probes, two};
+use crate::fixture::{A4, Agent, B4, Namespace, PORT, probes, two};
 
 const PLAIN: Method = Method::Connect { echo_bytes: 0 };
 
@@ -182,4 +184,99 @@ fn sigterm_ends_it_with_whole_lines_and_what_it_has() {
             .iter()
             .any(|event| matches!(event, Event::Done { .. }))
     );
+}
+
+/// The port of a bell.
+const BELL: u16 = 8082;
+
+/// Waits until a bell on an agent's address rings, or is still: as a kubelet asks.
+#[track_caller]
+fn wait_bell(from: &Namespace, address: &str, rings: bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut asks = from.command("bash");
+        let asked = asks.args(["-c", &format!("exec 3<>/dev/tcp/{address}/{BELL}")]);
+        let is_let_in = asked.stderr(Stdio::null()).status().unwrap().success();
+        if is_let_in != rings {
+            return;
+        }
+        assert!(Instant::now() < end, "it is let in: {is_let_in}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_agent_that_nobody_reads_rings_when_a_probe_fails_and_the_next_plan_takes_the_place_of_the_last()
+ {
+    let (a, b) = two();
+    let mut server = Agent::start(&b, "b", &[]);
+    server.answer();
+    let mut client = Agent::start(&a, "a", &["--bell", &BELL.to_string()]);
+    wait_bell(&b, A4, true);
+    let unread = |generation, probes| Plan {
+        reader: Reader::Away,
+        ..client.plan(generation, probes)
+    };
+    let (fine, more) = (
+        unread(1, vec![probes(1, PLAIN, B4, PORT, 3)]),
+        unread(2, vec![endless(), probes(2, PLAIN, B4, PORT + 7, 1)]),
+    );
+    client.give(&fine);
+    client.wait_done(1);
+    wait_bell(&b, A4, false);
+    client.give(&more);
+    wait_bell(&b, A4, true);
+    client.wait(|event| match event {
+        Event::Tally(tally) => (tally.path == PathId(2)).then_some(()),
+        _ => None,
+    });
+    client.give(&client.plan(3, vec![probes(3, PLAIN, B4, PORT, 1)]));
+    client.wait_done(3);
+    wait_bell(&b, A4, false);
+    // Somebody reads: what fails is told, and rings nothing.
+    client.give(&client.plan(4, vec![probes(4, PLAIN, B4, PORT + 7, 1)]));
+    client.wait_done(4);
+    wait_bell(&b, A4, false);
+    let (events, status) = client.terminate();
+    assert!(status.success());
+    let place = |wanted: fn(&Event) -> bool| events.iter().position(wanted);
+    let told = place(|event| matches!(event, Event::Tally(tally) if tally.path == PathId(2)));
+    assert!(told.is_some() && told < place(|event| matches!(event, Event::Rang)));
+    let ended = events.iter().filter_map(|event| match event {
+        Event::Done { generation } => Some(*generation),
+        _ => None,
+    });
+    assert_eq!(
+        ended.collect::<Vec<_>>(),
+        [1, 3, 4],
+        "the endless one has not ended"
+    );
+}
+
+#[test]
+fn an_agent_that_nobody_reads_keeps_what_it_witnesses_to_itself() {
+    let (a, b) = two();
+    let mut server = Agent::start(&b, "b", &[]);
+    server.give(&Plan {
+        reader: Reader::Away,
+        ..server.plan(1, Vec::new())
+    });
+    server.wait_done(1);
+    let mut client = Agent::start(&a, "a", &[]);
+    client.give(&client.plan(1, vec![probes(1, PLAIN, B4, PORT, 1)]));
+    client.wait_done(1);
+    // Nothing must happen, so there is nothing to wait for; it tells each 250 ms.
+    thread::sleep(Duration::from_millis(600));
+    server.give(&server.plan(2, Vec::new()));
+    server.wait_done(2);
+    client.give(&client.plan(2, vec![probes(1, PLAIN, B4, PORT, 1)]));
+    client.wait_done(2);
+    let isns = |event: &Event| match event {
+        Event::Witnessed { handshakes } => Some(handshakes.len()),
+        _ => None,
+    };
+    assert_eq!(server.wait(isns), 1);
+    let (events, _) = server.terminate();
+    let witnessed = events.iter().filter_map(isns).sum::<usize>();
+    assert_eq!(witnessed, 1, "{events:#?}");
 }

@@ -138,7 +138,7 @@ impl Collection {
                     .notices
                     .push(reason);
             }
-            Event::PlanAccepted { .. } | Event::Done { .. } | Event::Facts(_) => {}
+            Event::PlanAccepted { .. } | Event::Done { .. } | Event::Rang | Event::Facts(_) => {}
         }
     }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::rounds::Layout;
+use super::unread::READING;
 use super::{Finished, Phase, Round, Run, RunSpec};
 use crate::pairing::NodePair;
+use crate::plan::Reader;
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::NodeName;
@@ -26,6 +28,38 @@ pub(super) enum Purpose {
     Standing,
 }
 
+/// What a cycle probes, and whether its agents are read meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// These pairs of nodes, once. Agents are read as they speak.
+    Read(BTreeSet<NodePair>),
+    /// These pairs, then those, each for so long. Agents are read when all had their turn, or when one rings: then the cycle
+    /// ends with what it has.
+    Unread {
+        /// Pairs of nodes, in turns.
+        turns: Vec<BTreeSet<NodePair>>,
+        /// How long a turn is.
+        each: Duration,
+    },
+}
+
+impl Probing {
+    /// All pairs that it probes.
+    pub fn pairs(&self) -> BTreeSet<NodePair> {
+        match self {
+            Self::Read(pairs) => pairs.clone(),
+            Self::Unread { turns, .. } => turns.iter().flatten().cloned().collect(),
+        }
+    }
+
+    const fn reader(&self) -> Reader {
+        match self {
+            Self::Read(_) => Reader::Present,
+            Self::Unread { .. } => Reader::Away,
+        }
+    }
+}
+
 /// One time through all rounds.
 #[derive(Clone, Debug)]
 pub(super) struct Cycle {
@@ -33,6 +67,8 @@ pub(super) struct Cycle {
     number: u32,
     /// What is probed in it.
     pub(super) pairs: BTreeSet<NodePair>,
+    /// Whether its agents are read.
+    pub(super) reader: Reader,
     /// The number of its first path.
     pub(super) first_path: u32,
     /// That of the next cycle's, once this one has ended.
@@ -44,6 +80,7 @@ impl Cycle {
         Self {
             number: 0,
             pairs,
+            reader: Reader::Present,
             first_path: 0,
             next_path: 0,
         }
@@ -76,9 +113,9 @@ impl Run {
         self.measured.take()
     }
 
-    /// Probes these pairs of nodes, on the agents that stand. Pairs of nodes without agents say nothing. Does nothing
+    /// Probes pairs of nodes, on the agents that stand. Pairs of nodes without agents say nothing. Does nothing
     /// unless it stands, or when it has run out of generations after a thousand million cycles: it is to be replaced long before.
-    pub fn again(&mut self, pairs: BTreeSet<NodePair>, now: Timestamp) {
+    pub fn again(&mut self, probing: &Probing, now: Timestamp) {
         let Some(number) = self.cycle.number.checked_add(1) else {
             return;
         };
@@ -87,7 +124,8 @@ impl Run {
         }
         self.cycle = Cycle {
             number,
-            pairs,
+            pairs: probing.pairs(),
+            reader: probing.reader(),
             first_path: self.cycle.next_path,
             next_path: self.cycle.next_path,
         };
@@ -95,21 +133,25 @@ impl Run {
         self.undone.clear();
         self.taken.clear();
         self.implicated.clear();
-        match self.lay_out() {
-            Layout::Paths => self.look(Duration::ZERO, None, now),
-            Layout::Empty => self.stand(),
+        match (self.lay_out(), probing) {
+            (Layout::Paths, Probing::Read(_)) => self.look(Duration::ZERO, None, now),
+            (Layout::Paths, Probing::Unread { turns, each }) => {
+                self.look_unread(turns, *each, now);
+            }
+            (Layout::Empty, _) => self.stand(),
         }
     }
 
     /// The port that is balanced leads to this node's servers no more: the node is about to go, or has gone. Its other
     /// ports are asked by nobody who is not told to.
-    pub fn withdraw(&mut self, node: &NodeName) {
+    pub fn withdraw(&mut self, node: &NodeName, now: Timestamp) {
         let is_new = self.withdrawn.insert(node.clone());
         let is_behind = self.endpoints.any.iter().any(|server| server.node == *node);
         let is_leaving = matches!(self.phase, Phase::Removing | Phase::Ended);
         if is_new && is_behind && !is_leaving {
             self.publish();
         }
+        self.cut_short(READING, now);
     }
 
     /// Tells what the cycle measured, and waits to be told to begin again.

@@ -17,6 +17,10 @@ pub enum FleetCommand {
     Publish(Endpoints),
     /// Give an agent its next plan.
     SendPlan(Plan),
+    /// Read no agent until `Listen`; `Rang` tells of one that wants to be read.
+    Hush,
+    /// Read every agent again, from where it was left.
+    Listen,
     /// Remove everything that was placed. Answered by `Removed`.
     Remove,
 }
@@ -97,6 +101,11 @@ pub enum FleetEvent {
         agent: AgentId,
         /// What it says.
         event: Event,
+    },
+    /// An agent that nobody reads wants to be read, or does not say any more that it need not be.
+    Rang {
+        /// The agent.
+        agent: AgentId,
     },
     /// A sentence for the report's notes.
     Note(String),

@@ -1,14 +1,16 @@
 //! What agents probe, and how: every path first, then more of those that fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::paths::pick;
 use super::spec::{OTHER_PORT, RunSpec};
 use crate::evidence::PathEvidence;
 use crate::observation::{OutcomeKind, Tier};
+use crate::pairing::NodePair;
 use crate::plan::{Method, OTHER_RESPONDER_PORT, ProbePlan};
-use crate::topology::{AgentId, PathId, Route};
+use crate::topology::{AgentId, Path, PathId, Route};
 
 /// Most failing paths that are looked at more closely in one run.
 const MAX_SUSPECTS: usize = 48;
@@ -39,32 +41,62 @@ impl RunSpec {
         }
         let mut probes = Vec::new();
         for (at, (&path, evidence)) in (0_u32..).zip(paths) {
-            let any = evidence.path.server.is_none();
-            let start_ms = at * 7 % 60;
+            let client = &evidence.path.client;
             let mut add = |method, count, interval_ms| {
-                probes.push((
-                    evidence.path.client.clone(),
-                    self.probe(path, method, evidence.target, count, start_ms, interval_ms),
-                ));
+                let start_ms = stagger(at);
+                let probe = self.probe(path, method, evidence.target, count, start_ms, interval_ms);
+                probes.push((client.clone(), probe));
             };
-            let connects = if any {
-                self.kernel_probes * 4
-            } else {
-                self.kernel_probes
-            };
-            add(
-                Method::Connect {
-                    echo_bytes: self.echo_bytes,
-                },
-                connects,
-                400 / connects.max(1),
-            );
-            if self.is_crafted(evidence.path.route) {
-                let paths = paths_of.get(&evidence.path.client).copied().unwrap_or(1);
-                add(Method::Syn, self.raw_probes, paths.div_ceil(3).max(2));
+            let (connects, crafted) = self.counts(evidence);
+            add(self.connect(), connects, 400 / connects.max(1));
+            if crafted > 0 {
+                let paths = paths_of.get(client).copied().unwrap_or(1);
+                add(Method::Syn, crafted, paths.div_ceil(3).max(2));
             }
         }
         group(probes)
+    }
+
+    /// The same, but turn after turn: each path while its pair has its turn, at an even pace.
+    pub(super) fn look_in_turns(
+        &self,
+        paths: &BTreeMap<PathId, PathEvidence>,
+        turns: &[BTreeSet<NodePair>],
+        each: Duration,
+    ) -> Vec<AgentProbes> {
+        let each = u32::try_from(each.as_millis()).unwrap_or(u32::MAX);
+        let mut probes = Vec::new();
+        for (at, (&path, evidence)) in (0_u32..).zip(paths) {
+            let (connects, crafted) = self.counts(evidence);
+            for (first, length) in stretches(turns, |turn| has_turn(&evidence.path, turn)) {
+                let start_ms = first.saturating_mul(each).saturating_add(stagger(at));
+                let asks = [(self.connect(), connects), (Method::Syn, crafted)];
+                for (method, count) in asks.into_iter().filter(|(_, count)| *count > 0) {
+                    let all = count.saturating_mul(length);
+                    let probe =
+                        self.probe(path, method, evidence.target, all, start_ms, each / count);
+                    probes.push((evidence.path.client.clone(), probe));
+                }
+            }
+        }
+        group(probes)
+    }
+
+    /// How many connections a path is looked at by, and how many crafted handshakes.
+    fn counts(&self, evidence: &PathEvidence) -> (u32, u32) {
+        let connects = match evidence.path.server {
+            Some(_) => self.kernel_probes,
+            // Each of its servers should be met.
+            None => self.kernel_probes * 4,
+        };
+        let is_crafted = self.is_crafted(evidence.path.route);
+        (connects, if is_crafted { self.raw_probes } else { 0 })
+    }
+
+    const fn connect(&self) -> Method {
+        Method::Connect {
+            echo_bytes: self.echo_bytes,
+        }
     }
 
     /// The closer look at failing paths: the TTL ladder, the other port, and fresh failures
@@ -152,6 +184,38 @@ impl RunSpec {
     }
 }
 
+/// How long after its plan's start a path's first probe comes, milliseconds: not all at once.
+const fn stagger(at: u32) -> u32 {
+    at.wrapping_mul(7) % 60
+}
+
+/// Whether a path is probed in this turn: its pair is, or its client's node where the path is its client's own.
+fn has_turn(path: &Path, turn: &BTreeSet<NodePair>) -> bool {
+    let client = &path.client.node;
+    match (path.route, &path.server) {
+        (Route::PodIp | Route::ClusterIp | Route::NodePort | Route::HostNetwork, Some(server)) => {
+            turn.contains(&(client.clone(), server.node.clone()))
+        }
+        (Route::PodIp | Route::ClusterIp | Route::NodePort | Route::HostNetwork, None)
+        | (Route::ClusterIpAny | Route::ProberLocal | Route::Hairpin, _) => {
+            turn.iter().any(|(asker, _)| asker == client)
+        }
+    }
+}
+
+/// The turns that are so, as stretches: the first of each, and how many follow each other.
+fn stretches<T>(turns: &[T], is_so: impl Fn(&T) -> bool) -> Vec<(u32, u32)> {
+    let mut stretches: Vec<(u32, u32)> = Vec::new();
+    for (number, turn) in (0_u32..).zip(turns) {
+        match stretches.last_mut() {
+            _ if !is_so(turn) => {}
+            Some((first, length)) if *first + *length == number => *length += 1,
+            Some(_) | None => stretches.push((number, 1)),
+        }
+    }
+    stretches
+}
+
 /// Whether another suspect climbs the same stairs, to a server that is known. Nodes send one ICMP
 /// error a second to an address: ladders that tell nothing new would silence those that do.
 fn is_covered(
@@ -181,4 +245,27 @@ fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
         grouped.entry(agent).or_default().push(probe);
     }
     grouped.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn stretches_are_the_turns_and_never_touch(turns: Vec<bool>) {
+            let stretches = stretches(&turns, |turn| *turn);
+            let mut again = vec![false; turns.len()];
+            for &(first, length) in &stretches {
+                for turn in first..first + length {
+                    again[turn as usize] = true;
+                }
+            }
+            prop_assert_eq!(again, turns);
+            let mut both = stretches.iter().zip(stretches.iter().skip(1));
+            prop_assert!(both.all(|(one, next)| one.0 + one.1 < next.0));
+        }
+    }
 }

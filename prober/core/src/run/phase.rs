@@ -15,6 +15,8 @@ pub enum Phase {
     Publishing,
     /// Probing every path.
     Probing,
+    /// Probing turn after turn, while no agent is read.
+    Watching,
     /// Looking closer at the paths that fail.
     Suspecting,
     /// Waiting for the agents' last lines.
@@ -47,6 +49,10 @@ pub enum RunTimer {
     Suspicion,
     /// A round takes longer than its probes can.
     Overdue,
+    /// All turns of a round that nobody reads are over.
+    Turns,
+    /// Who rang was read.
+    Rung,
     /// The agents' last lines should be in.
     Linger,
 }

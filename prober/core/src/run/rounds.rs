@@ -9,7 +9,7 @@ use super::paths::Map;
 use super::{FleetCommand, Phase, Round, Rules, Run, RunTimer};
 use crate::event::Event;
 use crate::observation::Tier;
-use crate::plan::{Method, ProbePlan, Reading, SETTLING};
+use crate::plan::{Method, Plan, ProbePlan, Reading, SETTLING};
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName};
@@ -56,7 +56,10 @@ impl Run {
     }
 
     pub(super) const fn is_probing(&self) -> bool {
-        matches!(self.phase, Phase::Probing | Phase::Suspecting)
+        matches!(
+            self.phase,
+            Phase::Probing | Phase::Watching | Phase::Suspecting
+        )
     }
 
     /// Starts the first look, once the Services lead somewhere and everybody listens.
@@ -173,6 +176,9 @@ impl Run {
     ) {
         let growing = self.growing(&probes);
         self.round = round;
+        let reader = self.cycle.reader;
+        // Whoever has nothing to do hears of it all the same.
+        let is_news = std::mem::replace(&mut self.reader, reader) != reader;
         let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
         let mut missed: BTreeMap<_, _> = missed.into_iter().collect();
         // A pod takes longer than a plan.
@@ -190,7 +196,7 @@ impl Run {
             let probes = probes.remove(agent).unwrap_or_default();
             let is_host = self.spec.is_host(agent);
             let is_read = reading.contains(&agent.node) && !(is_host && self.spec.tier < Tier::T2);
-            if probes.is_empty() && !is_read {
+            if probes.is_empty() && !is_read && (is_host || !is_news) {
                 continue;
             }
             self.collection.ask(agent, &probes);
@@ -204,12 +210,10 @@ impl Run {
             } else {
                 Reading::Skip
             };
-            let plan = self.spec.plan(
-                agent,
-                self.cycle.generation(round),
-                facts,
-                [missed, probes].concat(),
-            );
+            let probes = [missed, probes].concat();
+            let generation = self.cycle.generation(round);
+            let plan = self.spec.plan(agent, generation, facts, probes);
+            let plan = Plan { reader, ..plan };
             self.commands.push_back(FleetCommand::SendPlan(plan));
         }
     }
@@ -240,6 +244,7 @@ impl Run {
             {
                 self.timer = Some((now + SUSPICION, RunTimer::Suspicion));
             }
+            Event::Rang => self.hear_the_end_of_it(now),
             Event::PlanAccepted { .. }
             | Event::Hello(_)
             | Event::Probe(_)

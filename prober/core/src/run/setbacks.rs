@@ -3,6 +3,7 @@
 //! None of it is a network fault. What can still be measured is measured.
 
 use super::paths::pick;
+use super::unread::READING;
 use super::{Phase, Run};
 use crate::observation::Tier;
 use crate::report::Completion;
@@ -46,6 +47,7 @@ impl Run {
         if self.is_probing() && self.undone.is_empty() {
             self.suspect_or_linger(now);
         }
+        self.cut_short(READING, now);
     }
 
     /// Whether some node under test still has, or may get, a client and a server.
@@ -99,6 +101,7 @@ impl Run {
             }
             Phase::Removing => self.enter(Phase::Ended, None),
             Phase::Probing
+            | Phase::Watching
             | Phase::Suspecting
             | Phase::Lingering
             | Phase::Standing

@@ -24,7 +24,10 @@ impl Run {
                         settle(&mut placement.plan);
                     }
                 }
-                FleetCommand::Publish(_) | FleetCommand::Remove => {}
+                FleetCommand::Publish(_)
+                | FleetCommand::Hush
+                | FleetCommand::Listen
+                | FleetCommand::Remove => {}
             }
         }
     }

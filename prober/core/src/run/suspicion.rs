@@ -40,8 +40,8 @@ impl Run {
         (self.collection.matrix.paths.values()).all(PathEvidence::is_clean)
     }
 
-    /// Wants no more of the closer look: who owes nothing else was heard to its end.
-    fn drop_suspicion(&mut self) {
+    /// Wants no more of what is owed: who owes nothing else was heard to its end.
+    pub(super) fn drop_suspicion(&mut self) {
         for (agent, _) in std::mem::take(&mut self.undone) {
             if let Some(known) = self.collection.matrix.agents.get_mut(&agent) {
                 known.heard = true;

@@ -14,7 +14,7 @@ use crate::evidence::{Matrix, PathEvidence};
 use crate::family::Family;
 use crate::latency::Latency;
 use crate::observation::EngineKind;
-use crate::plan::{Plan, Reading};
+use crate::plan::{Plan, Reader, Reading};
 use crate::topology::Route;
 
 /// A fleet that answers at once and remembers what is placed.
@@ -55,6 +55,17 @@ struct ModelFleet {
     readings: Vec<(AgentId, u32)>,
     /// When the run ended.
     ended: Timestamp,
+    /// In how many turns it is probed again, unread; 0: it is read.
+    turns: usize,
+    /// What was written and not read.
+    unread: Vec<FleetEvent>,
+    /// Who has failed to be answered meanwhile.
+    ringing: Option<AgentId>,
+    /// How often it was told to read nobody, and to read on.
+    hushed: usize,
+    listened: usize,
+    /// When each cycle was told.
+    told_at: Vec<Timestamp>,
 }
 
 const OTHER: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -137,6 +148,18 @@ impl ModelFleet {
                 });
                 ready.into_iter().chain(self.run_plan(plan)).collect()
             }
+            FleetCommand::Hush => {
+                self.hushed += 1;
+                let ringing = self.ringing.take();
+                ringing
+                    .map(|agent| FleetEvent::Rang { agent })
+                    .into_iter()
+                    .collect()
+            }
+            FleetCommand::Listen => {
+                self.listened += 1;
+                self.unread.drain(..).collect()
+            }
             FleetCommand::Remove => {
                 self.placed.clear();
                 vec![FleetEvent::Removed]
@@ -180,6 +203,9 @@ impl ModelFleet {
         lines.extend(plan.probes.iter().map(|probe| {
             let count = u64::from(probe.count);
             let (established, timeout) = if self.dead_port == Some(probe.target.port()) {
+                if plan.reader == Reader::Away {
+                    self.ringing = Some(plan.agent.clone());
+                }
                 (0, count)
             } else {
                 (count, 0)
@@ -204,6 +230,15 @@ impl ModelFleet {
             agent: agent.clone(),
             event,
         });
+        if plan.reader == Reader::Away {
+            self.unread.extend(events);
+            self.unread
+                .extend(self.ringing.iter().map(|agent| FleetEvent::AgentLine {
+                    agent: agent.clone(),
+                    event: Event::Rang,
+                }));
+            return Vec::new();
+        }
         if plan.generation > 2 && self.cut_off.contains(&agent) {
             self.is_closer = true;
             return Vec::new();

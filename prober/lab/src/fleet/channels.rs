@@ -89,6 +89,8 @@ fn obey(
                 });
             }
         }
+        // Whoever is read costs nothing here.
+        FleetCommand::Hush | FleetCommand::Listen => {}
         FleetCommand::Remove => {
             fleet.remove();
             tell(FleetEvent::Removed);

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How long a turn is.
+const EACH: Duration = Duration::from_secs(10);
+
 /// Begins again with all pairs until so many cycles are told, then interrupts; `before` may break the fleet before a cycle,
 /// or tell the run something.
 fn stand(
@@ -25,10 +28,19 @@ fn stand(
             run.handle(FleetEvent::Interrupted, now);
         } else if run.phase() == Phase::Standing && events.is_empty() {
             told.extend(run.take_cycle());
+            fleet.told_at.push(now);
             assert!(run.take_cycle().is_none());
             now = now + Duration::from_secs(10);
             before(told.len(), &mut fleet, &mut run);
-            run.again(spec(2).pairs(), now);
+            let pairs = spec(2).pairs();
+            let probing = match fleet.turns {
+                0 => Probing::Read(pairs),
+                turns => Probing::Unread {
+                    turns: vec![pairs; turns],
+                    each: EACH,
+                },
+            };
+            run.again(&probing, now);
         } else {
             step(&mut run, &mut fleet, &mut events, &mut now);
         }
@@ -108,8 +120,8 @@ fn nobody_is_led_to_a_node_that_was_withdrawn() {
     let left = NodeName::new("node-2");
     let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, _, run| {
         if cycle == 1 {
-            run.withdraw(&left);
-            run.withdraw(&left);
+            run.withdraw(&left, Timestamp::default());
+            run.withdraw(&left, Timestamp::default());
         }
     });
     let met = |cycle: &Finished| {
@@ -188,7 +200,7 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
                 .all(|path| path.total().outcomes.total() == path.asked),
             "{cycle}"
         );
-        run.again(spec(1).pairs(), now);
+        run.again(&Probing::Read(spec(1).pairs()), now);
         for event in kept.drain(..) {
             if matches!(
                 &event,
@@ -203,16 +215,145 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
     }
 }
 
+/// A fleet that is probed again in six turns, unread.
+fn unread() -> ModelFleet {
+    ModelFleet {
+        turns: 6,
+        ..ModelFleet::default()
+    }
+}
+
+/// How long a cycle took; the first begins when the one before was told and ten seconds had passed.
+fn took(fleet: &ModelFleet, cycle: usize) -> Duration {
+    fleet.told_at[cycle]
+        .since(fleet.told_at[cycle - 1])
+        .saturating_sub(Duration::from_secs(10))
+}
+
+#[test]
+fn rounds_that_nobody_reads_are_told_together_when_all_had_their_turn() {
+    let (fleet, told) = stand(unread(), 3, usize::MAX, |_, _, _| {});
+    let probes = |cycle: &Finished| {
+        let paths = cycle.matrix.paths.values();
+        paths.map(|path| path.total().outcomes.total()).sum::<u64>()
+    };
+    for cycle in &told {
+        assert_eq!(cycle.completion, Completion::Complete);
+        assert!(cycle.matrix.paths.values().all(PathEvidence::is_clean));
+        assert!(cycle.matrix.agents.values().all(|agent| agent.heard));
+        assert_all_asked(&cycle.matrix);
+    }
+    assert_eq!(probes(&told[1]), 6 * probes(&told[0]));
+    assert_eq!(took(&fleet, 1), 6 * EACH);
+    // The last was begun when the run was interrupted.
+    assert_eq!((fleet.hushed, fleet.listened), (3, 2));
+}
+
+#[test]
+fn who_rings_is_read_at_once_and_nobody_else_is_called_silent() {
+    let (fleet, told) = stand(unread(), 3, usize::MAX, |cycle, fleet, _| {
+        fleet.dead_port = (cycle == 1).then_some(9_000);
+    });
+    let paths = &told[1].matrix.paths;
+    assert!(!paths.values().all(PathEvidence::is_clean));
+    assert!(
+        took(&fleet, 1) < Duration::from_secs(1),
+        "{:?}",
+        took(&fleet, 1)
+    );
+    assert!(told[1].matrix.agents.values().all(|agent| agent.heard));
+    assert!(told[2].matrix.paths.values().all(PathEvidence::is_clean));
+}
+
+#[test]
+fn who_dies_or_leaves_while_nobody_is_read_ends_the_round() {
+    let dead = AgentId::new("node-2", "node-2-server");
+    let (fleet, told) = stand(unread(), 2, usize::MAX, |cycle, fleet, _| {
+        fleet.mortal = (cycle == 1).then(|| dead.clone());
+    });
+    assert!(took(&fleet, 1) < Duration::from_secs(1));
+    assert!(matches!(told[1].completion, Completion::CouldNotRun { .. }));
+}
+
+#[test]
+fn who_falls_silent_without_a_ring_is_missed_when_the_round_is_over() {
+    let silent = AgentId::new("node-2", "node-2-client");
+    let (fleet, told) = stand(unread(), 3, usize::MAX, |cycle, fleet, _| {
+        fleet.silent = (cycle == 1).then(|| silent.clone());
+    });
+    let heard = |cycle: &Finished| cycle.matrix.agents[&silent].heard;
+    assert_eq!(
+        told.iter().map(heard).collect::<Vec<_>>(),
+        [true, false, true]
+    );
+    assert!(took(&fleet, 1) > 6 * EACH && took(&fleet, 1) < 7 * EACH + EACH / 2);
+}
+
+#[test]
+fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_again() {
+    let without_hairpin = RunSpec {
+        routes: [Route::PodIp].into(),
+        tier: Tier::T1,
+        ..spec(2)
+    };
+    let pairs = without_hairpin.pairs();
+    let mut run = Run::standing(without_hairpin, pairs.clone());
+    let (mut fleet, mut events) = (ModelFleet::default(), VecDeque::new());
+    let mut now = Timestamp::from_nanos(1);
+    run.start(now);
+    let probings = [
+        Probing::Unread {
+            turns: vec![pairs.clone(); 2],
+            each: EACH,
+        },
+        Probing::Read(pairs.clone()),
+        Probing::Read(pairs),
+    ];
+    let told = probings.map(|probing| {
+        while run.phase() != Phase::Standing {
+            step(&mut run, &mut fleet, &mut events, &mut now);
+        }
+        run.again(&probing, now);
+        let mut told = BTreeMap::new();
+        while run.phase() != Phase::Standing {
+            if let Some(FleetCommand::SendPlan(plan)) = run.commands.front() {
+                told.insert(plan.agent.pod.clone(), plan.reader);
+            }
+            step(&mut run, &mut fleet, &mut events, &mut now);
+        }
+        told
+    });
+    let all = [
+        "node-1-client",
+        "node-1-server",
+        "node-2-client",
+        "node-2-server",
+    ];
+    let of_all = |reader| BTreeMap::from(all.map(|agent| (agent.to_owned(), reader)));
+    let clients =
+        ["node-1-client", "node-2-client"].map(|agent| (agent.to_owned(), Reader::Present));
+    assert_eq!(
+        told,
+        [
+            of_all(Reader::Away),
+            of_all(Reader::Present),
+            clients.into()
+        ]
+    );
+}
+
 proptest! {
     #[test]
     fn a_standing_run_stopped_at_any_command_leaves_nothing_placed(
         limit in 0_usize..120,
         cycles in 1_usize..5,
+        turns in 0_usize..3,
         dead_port in proptest::option::of(9_000_u16..9_004),
         silent in proptest::option::of((1_u8..3, 0_usize..3)),
     ) {
         let role = |at: usize| ["client", "server", "host"][at];
         let fleet = ModelFleet {
+            turns,
             dead_port,
             silent: silent.map(|(node, at)| {
                 AgentId::new(format!("node-{node}"), format!("node-{node}-{}", role(at)))

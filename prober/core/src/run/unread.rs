@@ -1,0 +1,66 @@
+//! A cycle that nobody reads until it is over or somebody rings: while all is well it costs the fleet one reading.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::rounds::DELIVERY;
+use super::{FleetCommand, Phase, Round, Run, RunTimer};
+use crate::pairing::NodePair;
+use crate::time::Timestamp;
+
+/// How long it takes to read what everybody has written, mostly.
+pub(super) const READING: Duration = Duration::from_millis(300);
+
+/// How long it may take to read what somebody who rings has to tell: one that was stopped has nothing.
+pub(super) const RINGER: Duration = Duration::from_secs(2);
+
+impl Run {
+    /// Starts a look that takes its turns, and reads nobody.
+    pub(super) fn look_unread(
+        &mut self,
+        turns: &[BTreeSet<NodePair>],
+        each: Duration,
+        now: Timestamp,
+    ) {
+        let probes = self
+            .spec
+            .look_in_turns(&self.collection.matrix.paths, turns, each);
+        self.send_round(Round::FirstLook, probes, Vec::new(), &BTreeSet::new());
+        self.commands.push_back(FleetCommand::Hush);
+        let turns = u32::try_from(turns.len()).unwrap_or(u32::MAX);
+        let over = now + each.saturating_mul(turns);
+        self.enter(Phase::Watching, Some((over, RunTimer::Turns)));
+    }
+
+    /// All had their turn: what they wrote is read, to its end.
+    pub(super) fn read_again(&mut self, now: Timestamp) {
+        self.commands.push_back(FleetCommand::Listen);
+        // A connection that stalls after its handshake uses the deadline twice.
+        let overdue = now + DELIVERY + 2 * self.spec.deadline;
+        self.overdue = Some(overdue);
+        self.untaken = Some(overdue);
+        self.timer = None;
+    }
+
+    /// Somebody rings, or has gone: what can be read within `patience` is all that there will be of this cycle.
+    pub(super) fn cut_short(&mut self, patience: Duration, now: Timestamp) {
+        let is_rung = matches!(self.timer, Some((_, RunTimer::Rung)));
+        if self.phase == Phase::Watching && !is_rung {
+            self.commands.push_back(FleetCommand::Listen);
+            self.timer = Some((now + patience, RunTimer::Rung));
+        }
+    }
+
+    /// Who rings has told why.
+    pub(super) fn hear_the_end_of_it(&mut self, now: Timestamp) {
+        if let (Phase::Watching, Some((at, RunTimer::Rung))) = (self.phase, &mut self.timer) {
+            *at = (*at).min(now + READING);
+        }
+    }
+
+    /// Who was not asked to come to an end is not silent.
+    pub(super) fn tell_what_there_is(&mut self) {
+        self.drop_suspicion();
+        self.stand();
+    }
+}
