@@ -11,6 +11,8 @@ mod endurance;
 mod founding;
 #[path = "canary/membership.rs"]
 mod membership;
+#[path = "canary/quiet.rs"]
+mod quiet;
 #[path = "canary/rights.rs"]
 mod rights;
 #[path = "canary/scale.rs"]
@@ -57,6 +59,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             Canary::is_quiet_while_all_is_well,
         ),
     ];
+    trials.extend(quiet::trials());
     trials.extend(founding::trials());
     trials.extend(endurance::trials());
     trials.extend(membership::trials());

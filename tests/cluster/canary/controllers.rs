@@ -56,6 +56,7 @@ pub(super) struct Request {
     /// With its subresource: `pods/log`.
     pub(super) resource: String,
     pub(super) namespace: String,
+    pub(super) name: String,
     pub(super) code: u64,
 }
 
@@ -63,6 +64,20 @@ pub(super) struct Request {
 static PORT: AtomicU16 = AtomicU16::new(9_100);
 
 impl Request {
+    /// Whether it is about one pod: what it says, or what it is to do.
+    pub(super) fn is_of_an_agent(&self) -> bool {
+        !self.name.is_empty() && matches!(self.resource.as_str(), "pods" | "pods/log")
+    }
+
+    /// When it came in: seconds of its day.
+    pub(super) fn seconds(&self) -> Option<f64> {
+        let (_, time) = self.at.split_once('T')?;
+        let parts = time.trim_end_matches('Z').split(':');
+        parts
+            .map(|part| part.parse::<f64>().ok())
+            .try_fold(0.0, |sum, part| Some(sum * 60.0 + part?))
+    }
+
     pub(super) fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch")
     }
@@ -239,6 +254,7 @@ impl Controller<'_> {
                 group: of(&object["apiGroup"]),
                 resource: format!("{resource}{slash}{part}"),
                 namespace: of(&object["namespace"]),
+                name: of(&object["name"]),
                 code: event["responseStatus"]["code"].as_u64().unwrap_or_default(),
             });
         }
