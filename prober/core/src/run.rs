@@ -53,7 +53,6 @@ pub use phase::{Finished, Phase, RunTimer};
 use rounds::LookTimes;
 pub use slices::{SliceEndpoint, Slices};
 pub use spec::{MAX_SLOTS, RunSpec};
-use unread::RINGER;
 
 /// How long a host that runs has to say something of its node.
 const FACTS_PATIENCE: Duration = Duration::from_secs(5);
@@ -232,7 +231,7 @@ impl Run {
                 self.probe_if_ready(now);
             }
             FleetEvent::AgentLine { agent, event } => self.handle_line(&agent, event, now),
-            FleetEvent::Rang { agent: _ } => self.cut_short(RINGER, now),
+            FleetEvent::Rang { agent: _ } => self.handle_ring(now),
             FleetEvent::Note(text) => self.notes.push(text),
             FleetEvent::Failed(reason) if self.phase == Phase::Removing => self.notes.push(reason),
             FleetEvent::Failed(reason) => self.end(Completion::CouldNotRun { reason }, now),

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::rounds::Layout;
-use super::unread::READING;
 use super::{Finished, Phase, Round, Run, RunSpec};
 use crate::pairing::NodePair;
 use crate::plan::Reader;
@@ -151,7 +150,7 @@ impl Run {
         if is_new && is_behind && !is_leaving {
             self.publish();
         }
-        self.cut_short(READING, now);
+        self.go_without(now);
     }
 
     /// Tells what the cycle measured, and waits to be told to begin again.

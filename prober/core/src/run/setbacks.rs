@@ -3,7 +3,6 @@
 //! None of it is a network fault. What can still be measured is measured.
 
 use super::paths::pick;
-use super::unread::READING;
 use super::{Phase, Run};
 use crate::observation::Tier;
 use crate::report::Completion;
@@ -47,7 +46,7 @@ impl Run {
         if self.is_probing() && self.undone.is_empty() {
             self.suspect_or_linger(now);
         }
-        self.cut_short(READING, now);
+        self.go_without(now);
     }
 
     /// Whether some node under test still has, or may get, a client and a server.

@@ -9,10 +9,10 @@ use crate::pairing::NodePair;
 use crate::time::Timestamp;
 
 /// How long it takes to read what everybody has written, mostly.
-pub(super) const READING: Duration = Duration::from_millis(300);
+const READING: Duration = Duration::from_millis(300);
 
 /// How long it may take to read what somebody who rings has to tell: one that was stopped has nothing.
-pub(super) const RINGER: Duration = Duration::from_secs(2);
+const RINGER: Duration = Duration::from_secs(2);
 
 impl Run {
     /// Starts a look that takes its turns, and reads nobody.
@@ -42,8 +42,18 @@ impl Run {
         self.timer = None;
     }
 
-    /// Somebody rings, or has gone: what can be read within `patience` is all that there will be of this cycle.
-    pub(super) fn cut_short(&mut self, patience: Duration, now: Timestamp) {
+    /// Somebody rings: what it tells by then ends the cycle.
+    pub(super) fn handle_ring(&mut self, now: Timestamp) {
+        self.cut_short(RINGER, now);
+    }
+
+    /// Somebody has gone who is probed, which the cycle was not begun for.
+    pub(super) fn go_without(&mut self, now: Timestamp) {
+        self.cut_short(READING, now);
+    }
+
+    /// What can be read within `patience` is all that there will be of this cycle, if nobody was read in it.
+    fn cut_short(&mut self, patience: Duration, now: Timestamp) {
         let is_rung = matches!(self.timer, Some((_, RunTimer::Rung)));
         if self.phase == Phase::Watching && !is_rung {
             self.commands.push_back(FleetCommand::Listen);
