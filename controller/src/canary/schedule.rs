@@ -212,29 +212,29 @@ impl Schedule {
     /// The pairs of the rounds that begin now: while all is well several, whose agents are not read before the last is over.
     pub fn begin_turns(&mut self, now: Timestamp) -> Probing {
         let is_suspicious = !self.suspected.is_empty() || !self.watched.is_empty();
-        let nodes = self.rotation.seated().count();
-        let mut turns = vec![self.begin(now)];
-        let mut planned = turns.iter().map(BTreeSet::len).sum::<usize>();
-        while !is_suspicious && turns.len() < self.rounds_ahead() && !self.rotation.is_spent() {
+        let ahead = if is_suspicious {
+            1
+        } else {
+            self.rounds_ahead()
+        };
+        let room = self.rotation.seated().count() * PLANNED;
+        let first = self.begin(now);
+        let mut planned = first.len();
+        let mut turns = vec![first];
+        while turns.len() < ahead && planned <= room && !self.rotation.is_spent() {
             let turn = self.begin(now);
             if turns.last() != Some(&turn) {
                 planned += turn.len();
             }
             turns.push(turn);
-            if planned > nodes * PLANNED {
-                break;
-            }
         }
-        match turns.pop() {
-            Some(only) if turns.is_empty() => Probing::Read(only),
-            last => {
-                turns.extend(last);
-                let each = self.interval;
-                let over = now + each * u32::try_from(turns.len()).unwrap_or(u32::MAX);
-                self.unread_until = Some(over);
-                Probing::Unread { turns, each }
-            }
+        if turns.len() == 1 {
+            return Probing::Read(turns.into_iter().flatten().collect());
         }
+        let each = self.interval;
+        let over = now + each * u32::try_from(turns.len()).unwrap_or(u32::MAX);
+        self.unread_until = Some(over);
+        Probing::Unread { turns, each }
     }
 
     /// How many rounds may be probed before anybody is read: twice as many each time that nothing was found.

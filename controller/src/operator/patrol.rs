@@ -43,9 +43,6 @@ use crate::crd::{ConnectivityCheck, ConnectivityCheckStatus};
 /// The pause after agents could not be placed; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-
 /// Everything of one check.
 struct Patrol {
     world: Arc<World>,
@@ -267,8 +264,7 @@ impl Patrol {
                 "agents have failed and are replaced"
             );
             self.is_worn = true;
-            self.not_before = steady() + self.pause;
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.rest();
         }
         let ended = self.schedule.end_rounds(look.is_calm(), steady());
         if let Some(stand) = &self.stand {

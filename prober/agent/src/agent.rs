@@ -361,11 +361,11 @@ impl Agent {
         };
         match progress {
             Progress::Result(result) => {
-                let is_alarming = !is_healthy(&result);
+                let is_alarming = self.reader == Reader::Away && !is_healthy(&result);
                 if let Some(line) = round.handle_result(*result) {
                     self.lines.write(&line);
                 }
-                if is_alarming && self.reader == Reader::Away {
+                if is_alarming {
                     self.ring();
                 }
             }

@@ -1,17 +1,21 @@
 //! When and where agents are placed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt as _;
 use prober_core::time::Timestamp;
 
 use super::super::stand::Stand;
-use super::{LONGEST_PAUSE, Patrol};
+use super::Patrol;
 use crate::canary::epoch::Ask;
 use crate::canary::status::Readiness;
 use crate::clock::steady;
 use crate::manifest::CheckRef;
 use crate::preflight::posture;
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 impl Patrol {
     /// When the epoch of the agents that stand is over.
@@ -87,15 +91,20 @@ impl Patrol {
         ));
     }
 
-    /// Nothing is placed for a while.
+    /// Nothing is placed for a while, each time for longer.
+    pub(super) fn rest(&mut self) {
+        self.not_before = steady() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Agents could not be placed, which is tried again later.
     pub(super) fn back_off(&mut self, why: String) {
         tracing::warn!(
             check = self.check.name_any(),
             why,
             "agents could not be placed"
         );
-        self.not_before = steady() + self.pause;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.rest();
         if self.stand.is_none() {
             self.readiness = Readiness::Stuck(why);
         }
