@@ -75,11 +75,19 @@ pub(crate) fn death(case: &Case<'_>, unit: &Unit) -> Death {
         };
         return Death::new(Spot::Node(from.clone()), way, because);
     }
-    by_ladder(case, unit, from, to, way)
-        .or_else(|| same_node_too(case, unit, from, to, way))
-        .or_else(|| by_return_ladder(case, unit, from, to, way))
-        .or_else(|| by_traffic(case, unit, from, to, way))
-        .or_else(|| as_others(case, unit, from, to, way))
+    let search = Search {
+        case,
+        unit,
+        from,
+        to,
+        way,
+    };
+    search
+        .by_ladder()
+        .or_else(|| search.same_node_too())
+        .or_else(|| search.by_return_ladder())
+        .or_else(|| search.by_traffic())
+        .or_else(|| search.as_others())
         .unwrap_or_else(|| {
             let (sender, receiver) = match way {
                 Way::There => (from, to),
@@ -103,198 +111,222 @@ pub(crate) fn death(case: &Case<'_>, unit: &Unit) -> Death {
         })
 }
 
-/// The ladder of the client: if it met the server's node, the tunnel is open both ways.
-fn by_ladder(
-    case: &Case<'_>,
-    unit: &Unit,
-    from: &NodeName,
-    to: &NodeName,
+/// The search for the place where packets between two nodes die.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    case: &'a Case<'a>,
+    unit: &'a Unit,
+    /// The client's node.
+    from: &'a NodeName,
+    /// The server's.
+    to: &'a NodeName,
     way: Way,
-) -> Option<Death> {
-    if !case.ladders(from, to, unit.family).any(second_hop) {
-        return None;
-    }
-    let because = match way {
-        Way::There => format!(
-            "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops what it forwards"
-        ),
-        Way::Back => format!(
-            "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
-        ),
-    };
-    Some(Death::new(Spot::Node(to.clone()), way, because))
 }
 
-/// A node whose own pods do not reach each other either, in the same way, needs no second fault.
-fn same_node_too(
-    case: &Case<'_>,
-    unit: &Unit,
-    from: &NodeName,
-    to: &NodeName,
-    way: Way,
-) -> Option<Death> {
-    let alike = |node: &NodeName| {
-        case.failing(|other| {
-            let same_pod = other.client == unit.client || other.server == unit.server;
-            other.family == unit.family
-                && other.symptom == Symptom::Silent
-                && other.route == Route::PodIp
-                && other.is_same_node()
-                && other.client.node == *node
-                && same_pod
-                && match way {
-                    Way::There => {
-                        matches!(other.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
-                    }
-                    Way::Back => {
-                        matches!(other.server_end, ServerEnd::SynAck | ServerEnd::SynAckReset)
-                    }
-                }
-        })
-        .next()
-        .is_some()
-    };
-    [from, to].into_iter().find(|node| alike(node)).map(|node| {
-        Death::new(
-            Spot::Node(node.clone()),
+impl Search<'_> {
+    /// The ladder of the client: if it met the server's node, the tunnel is open both ways.
+    fn by_ladder(&self) -> Option<Death> {
+        let Self {
+            case,
+            unit,
+            from,
+            to,
             way,
-            format!("packets between two pods of {node} die alike"),
-        )
-    })
-}
-
-/// The ladder from the other side: if it met the client's node, the tunnel is open both ways.
-fn by_return_ladder(
-    case: &Case<'_>,
-    unit: &Unit,
-    from: &NodeName,
-    to: &NodeName,
-    way: Way,
-) -> Option<Death> {
-    let climbed = case.ladders(from, to, unit.family).next().is_some();
-    let returned = case.ladders(to, from, unit.family).any(second_hop);
-    let open = case.crossed(from, to, unit.family) == Crossing::Seen
-        && case.crossed(to, from, unit.family) == Crossing::Seen;
-    if returned && climbed {
+        } = *self;
+        if !case.ladders(from, to, unit.family).any(second_hop) {
+            return None;
+        }
         let because = match way {
             Way::There => format!(
-                "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways, and one from {from} met nothing beyond {from}: {from} drops what it forwards"
+                "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops what it forwards"
             ),
             Way::Back => format!(
-                "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways: {from} drops what comes back to its pods"
+                "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
             ),
         };
-        return Some(Death::new(Spot::Node(from.clone()), way, because));
+        Some(Death::new(Spot::Node(to.clone()), way, because))
     }
-    // Both directions are in use by other pods: what dies here dies on a node.
-    if open && climbed && way == Way::There {
-        return Some(Death::new(
-            Spot::Node(from.clone()),
-            way,
-            format!(
-                "other packets pass the tunnel both ways, and a SYN with TTL 2 from {from} met nothing beyond it"
-            ),
-        ));
-    }
-    None
-}
 
-/// What the tunnel's ends counted while only failing paths were probed.
-fn by_traffic(
-    case: &Case<'_>,
-    unit: &Unit,
-    from: &NodeName,
-    to: &NodeName,
-    way: Way,
-) -> Option<Death> {
-    let (sender, receiver) = match way {
-        Way::There => (from, to),
-        Way::Back => (to, from),
-    };
-    let sent = tunnel_traffic(case, sender, unit.family)?;
-    let received = tunnel_traffic(case, receiver, unit.family)?;
-    let (name, sent) = sent;
-    let received = received.1;
-    if let Some(said) = refused(&sent) {
-        return Some(Death::new(
-            Spot::Tunnel(sender.clone(), receiver.clone()),
+    /// A node whose own pods do not reach each other either, in the same way, needs no second fault.
+    fn same_node_too(&self) -> Option<Death> {
+        let Self {
+            case,
+            unit,
+            from,
+            to,
             way,
-            format!("{sender} counted {said} at {name}"),
-        ));
+        } = *self;
+        let alike = |node: &NodeName| {
+            case.failing(|other| {
+                let same_pod = other.client == unit.client || other.server == unit.server;
+                other.family == unit.family
+                    && other.symptom == Symptom::Silent
+                    && other.route == Route::PodIp
+                    && other.is_same_node()
+                    && other.client.node == *node
+                    && same_pod
+                    && match way {
+                        Way::There => {
+                            matches!(other.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+                        }
+                        Way::Back => {
+                            matches!(other.server_end, ServerEnd::SynAck | ServerEnd::SynAckReset)
+                        }
+                    }
+            })
+            .next()
+            .is_some()
+        };
+        [from, to].into_iter().find(|node| alike(node)).map(|node| {
+            Death::new(
+                Spot::Node(node.clone()),
+                way,
+                format!("packets between two pods of {node} die alike"),
+            )
+        })
     }
-    // Another node's packets may be among those that were sent; what the node itself sends there tells more.
-    let passes_itself = case.all_healthy().any(|evidence| {
-        let path = &evidence.path;
-        path.route == Route::HostNetwork
-            && path.family == unit.family
-            && path.client.node == *sender
-            && (path.server.as_ref()).is_some_and(|server| server.node == *receiver)
-    });
-    if passes_itself && received.rx_packets == 0 {
-        return Some(Death::new(
-            Spot::Node(sender.clone()),
-            way,
-            format!(
-                "what {sender} itself sends gets through {name} to pods of {receiver}, and nothing of its pods came there: {sender} drops what it forwards"
-            ),
-        ));
-    }
-    if sent.tx_packets > 0 && received.rx_packets == 0 {
-        return Some(Death::new(
-            Spot::Tunnel(sender.clone(), receiver.clone()),
-            way,
-            format!(
-                "{name} sent {} packets on {sender} and received none on {receiver}",
-                sent.tx_packets
-            ),
-        ));
-    }
-    if sent.tx_packets == 0 {
-        return Some(Death::new(
-            Spot::Node(sender.clone()),
-            way,
-            format!("{name} sent nothing on {sender}: packets die before the tunnel"),
-        ));
-    }
-    None
-}
 
-/// Where an end climbed no ladder, what ladders say of the other end and a third node: a node that drops what comes from one
-/// needs no second fault to drop what comes from two.
-fn as_others(
-    case: &Case<'_>,
-    unit: &Unit,
-    from: &NodeName,
-    to: &NodeName,
-    way: Way,
-) -> Option<Death> {
-    let climbed = |one, other| case.ladders(one, other, unit.family).next().is_some();
-    if climbed(from, to) && climbed(to, from) {
-        return None;
-    }
-    let alike = |other: &Unit| {
-        let shares_one_end = (other.client == unit.client) != (other.server == unit.server);
-        other.family == unit.family
-            && other.symptom == Symptom::Silent
-            && other.server_end == unit.server_end
-            && other.is_cross_node()
-            && shares_one_end
-    };
-    let dies_at = |other: &Unit| {
-        let (there, back) = (&other.client.node, &other.server.as_ref()?.node);
-        let death = by_ladder(case, other, there, back, way)
-            .or_else(|| by_return_ladder(case, other, there, back, way))?;
-        match death.spot {
-            Spot::Node(node) => Some(node),
-            Spot::Tunnel(..) | Spot::Unclear | Spot::Elsewhere => None,
+    /// The ladder from the other side: if it met the client's node, the tunnel is open both ways.
+    fn by_return_ladder(&self) -> Option<Death> {
+        let Self {
+            case,
+            unit,
+            from,
+            to,
+            way,
+        } = *self;
+        let climbed = case.ladders(from, to, unit.family).next().is_some();
+        let returned = case.ladders(to, from, unit.family).any(second_hop);
+        let open = case.crossed(from, to, unit.family) == Crossing::Seen
+            && case.crossed(to, from, unit.family) == Crossing::Seen;
+        if returned && climbed {
+            let because = match way {
+                Way::There => format!(
+                    "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways, and one from {from} met nothing beyond {from}: {from} drops what it forwards"
+                ),
+                Way::Back => format!(
+                    "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways: {from} drops what comes back to its pods"
+                ),
+            };
+            return Some(Death::new(Spot::Node(from.clone()), way, because));
         }
-    };
-    let node = case
-        .failing(alike)
-        .filter_map(|(_, other)| dies_at(other))
-        .find(|node| node == from || node == to)?;
-    let because = format!("the same packets of a third node die on {node}");
-    Some(Death::new(Spot::Node(node), way, because))
+        // Both directions are in use by other pods: what dies here dies on a node.
+        if open && climbed && way == Way::There {
+            return Some(Death::new(
+                Spot::Node(from.clone()),
+                way,
+                format!(
+                    "other packets pass the tunnel both ways, and a SYN with TTL 2 from {from} met nothing beyond it"
+                ),
+            ));
+        }
+        None
+    }
+
+    /// What the tunnel's ends counted while only failing paths were probed.
+    fn by_traffic(&self) -> Option<Death> {
+        let Self {
+            case,
+            unit,
+            from,
+            to,
+            way,
+        } = *self;
+        let (sender, receiver) = match way {
+            Way::There => (from, to),
+            Way::Back => (to, from),
+        };
+        let sent = tunnel_traffic(case, sender, unit.family)?;
+        let received = tunnel_traffic(case, receiver, unit.family)?;
+        let (name, sent) = sent;
+        let received = received.1;
+        if let Some(said) = refused(&sent) {
+            return Some(Death::new(
+                Spot::Tunnel(sender.clone(), receiver.clone()),
+                way,
+                format!("{sender} counted {said} at {name}"),
+            ));
+        }
+        // Another node's packets may be among those that were sent; what the node itself sends there tells more.
+        let passes_itself = case.all_healthy().any(|evidence| {
+            let path = &evidence.path;
+            path.route == Route::HostNetwork
+                && path.family == unit.family
+                && path.client.node == *sender
+                && (path.server.as_ref()).is_some_and(|server| server.node == *receiver)
+        });
+        if passes_itself && received.rx_packets == 0 {
+            return Some(Death::new(
+                Spot::Node(sender.clone()),
+                way,
+                format!(
+                    "what {sender} itself sends gets through {name} to pods of {receiver}, and nothing of its pods came there: {sender} drops what it forwards"
+                ),
+            ));
+        }
+        if sent.tx_packets > 0 && received.rx_packets == 0 {
+            return Some(Death::new(
+                Spot::Tunnel(sender.clone(), receiver.clone()),
+                way,
+                format!(
+                    "{name} sent {} packets on {sender} and received none on {receiver}",
+                    sent.tx_packets
+                ),
+            ));
+        }
+        if sent.tx_packets == 0 {
+            return Some(Death::new(
+                Spot::Node(sender.clone()),
+                way,
+                format!("{name} sent nothing on {sender}: packets die before the tunnel"),
+            ));
+        }
+        None
+    }
+
+    /// Where an end climbed no ladder, what ladders say of the other end and a third node: a node that drops what comes from one
+    /// needs no second fault to drop what comes from two.
+    fn as_others(&self) -> Option<Death> {
+        let Self {
+            case,
+            unit,
+            from,
+            to,
+            way,
+        } = *self;
+        let climbed = |one, other| case.ladders(one, other, unit.family).next().is_some();
+        if climbed(from, to) && climbed(to, from) {
+            return None;
+        }
+        let alike = |other: &Unit| {
+            let shares_one_end = (other.client == unit.client) != (other.server == unit.server);
+            other.family == unit.family
+                && other.symptom == Symptom::Silent
+                && other.server_end == unit.server_end
+                && other.is_cross_node()
+                && shares_one_end
+        };
+        let dies_at = |other: &Unit| {
+            let (there, back) = (&other.client.node, &other.server.as_ref()?.node);
+            let search = Search {
+                unit: other,
+                from: there,
+                to: back,
+                ..*self
+            };
+            let death = (search.by_ladder()).or_else(|| search.by_return_ladder())?;
+            match death.spot {
+                Spot::Node(node) => Some(node),
+                Spot::Tunnel(..) | Spot::Unclear | Spot::Elsewhere => None,
+            }
+        };
+        let node = case
+            .failing(alike)
+            .filter_map(|(_, other)| dies_at(other))
+            .find(|node| node == from || node == to)?;
+        let because = format!("the same packets of a third node die on {node}");
+        Some(Death::new(Spot::Node(node), way, because))
+    }
 }
 
 /// The tunnel of a family on a node, and what went through it while failing paths were probed.
