@@ -274,14 +274,13 @@ impl Desk {
             .iter()
             .filter_map(|round| round.pacing.next_at())
             .min();
-        // A launch that comes soon wakes for them as well.
-        let results = self
-            .results_at
-            .filter(|at| launch.is_none_or(|launch| launch > *at + GATHER));
-        [launch, self.flight.poll_timeout(), self.tell_at, results]
+        // A launch that comes soon wakes for what can wait as well.
+        let patient = [self.results_at, self.flight.poll_timeout()]
             .into_iter()
             .flatten()
-            .min()
+            .filter(|at| launch.is_none_or(|launch| launch > *at + GATHER));
+        let urgent = [launch, self.flight.poll_urgent(), self.tell_at];
+        urgent.into_iter().flatten().chain(patient).min()
     }
 
     /// The capture says how complete its packets are. Before the results, so that who waits for the last of them knows.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Bytes of a plan that are read; ten times what the largest sensible plan has.
 const LONGEST: u64 = 16 << 20;
 /// Time between two looks where a doorbell rings: for what it may miss.
-const WATCHED: Duration = Duration::from_secs(1);
+const WATCHED: Duration = Duration::from_secs(5);
 /// Without one, while plans come and go: a run waits for its agents to notice.
 const LIVELY: Duration = Duration::from_millis(50);
 /// Without one, when nothing has changed for [`SETTLED`].

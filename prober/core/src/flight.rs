@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::cookie::Cookies;
 use crate::event::Ladder;
 use crate::family::Family;
-use crate::handshake::{Call, Goal, Handshake, Role};
+use crate::handshake::{Call, Goal, Handshake, Role, Timer};
 use crate::observation::{Direction, Exchange, Observation, Outcome, ProbeResult};
 use crate::plan::{Method, ProbePlan};
 use crate::time::Timestamp;
@@ -236,6 +236,12 @@ impl Flight {
         self.timers.next()
     }
 
+    /// As `poll_timeout`, without the probes that only linger: to end them later changes nothing but when their results
+    /// are ready, since what comes after their time is not recorded in any case.
+    pub fn poll_urgent(&self) -> Option<Timestamp> {
+        self.timers.next_urgent()
+    }
+
     /// Appends what is to be sent now.
     pub fn poll_transmit(&mut self, out: &mut Vec<Segment>) {
         out.append(&mut self.transmit);
@@ -336,20 +342,18 @@ impl Flight {
         let (done, next) = match probe {
             Probe::Handshake(handshake) => {
                 handshake.poll_transmit(&mut self.transmit);
-                (
-                    handshake.is_done(),
-                    handshake.poll_timeout().map(|(at, _)| at),
-                )
+                (handshake.is_done(), handshake.poll_timeout())
             }
             Probe::Climb(climb) => {
                 climb.poll_transmit(&mut self.transmit);
-                (climb.is_done(), climb.poll_timeout())
+                let next = climb.poll_timeout();
+                (climb.is_done(), next.map(|at| (at, Timer::Resend)))
             }
         };
         if done {
             self.land(slot);
-        } else if let Some(at) = next {
-            self.timers.arm(slot, at);
+        } else if let Some((at, timer)) = next {
+            self.timers.arm(slot, at, timer);
         }
     }
 

@@ -13,8 +13,8 @@ use crate::news::NewsReceiver;
 
 const START: Timestamp = Timestamp::from_nanos(1_000_000_000);
 
-/// A desk with these ports and so many probes to send, a millisecond apart; what it tells.
-fn desk(ports: RangeInclusive<u16>, count: u32) -> (Desk, NewsReceiver) {
+/// A desk with these ports and so many probes to send, so many milliseconds apart; what it tells.
+fn desk(ports: RangeInclusive<u16>, count: u32, interval_ms: u32) -> (Desk, NewsReceiver) {
     let (orders, received) = mpsc::channel();
     let (news, told) = tokio::sync::mpsc::unbounded_channel();
     let config = FlightConfig {
@@ -31,7 +31,7 @@ fn desk(ports: RangeInclusive<u16>, count: u32) -> (Desk, NewsReceiver) {
         target: "192.0.2.2:80".parse().unwrap(),
         count,
         start_ms: 0,
-        interval_ms: 1,
+        interval_ms,
         deadline_ms: 3000,
     };
     orders
@@ -78,7 +78,7 @@ fn answer(syn: &Segment, at: Timestamp) -> Observation {
 #[test]
 fn a_port_that_is_used_again_before_its_result_is_told_loses_none() {
     const ALL: u32 = 40;
-    let (mut desk, mut told) = desk(63_000..=63_003, ALL);
+    let (mut desk, mut told) = desk(63_000..=63_003, ALL, 1);
     let mut asked = 0;
     for step in 0..1_000 {
         let now = START + Duration::from_millis(step);
@@ -100,7 +100,7 @@ fn a_port_that_is_used_again_before_its_result_is_told_loses_none() {
 
 #[test]
 fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
-    let (mut desk, _told) = desk(63_000..=65_535, 500);
+    let (mut desk, _told) = desk(63_000..=65_535, 500, 1);
     // As long as this would have taken it was not given a processor.
     let late = START + Duration::from_secs(1);
     let mut sent = Vec::new();
@@ -112,4 +112,24 @@ fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
         assert!((1..=BURST).contains(&(sent.len() - before)));
     }
     assert_eq!(sent.len(), 500);
+}
+
+#[test]
+fn a_probe_that_only_lingers_waits_for_a_launch_that_comes_soon() {
+    let (mut desk, _told) = desk(63_000..=65_535, 2, 200);
+    let mut sent = Vec::new();
+    let mut now = START;
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        // The first is moved by the jitter as well.
+        now = desk.poll_timeout().unwrap().max(now);
+        desk.handle_timeout(now);
+        desk.poll_transmit(&mut sent);
+        let syn = sent.pop_if(|one| one.flags == TcpFlags::SYN).unwrap();
+        desk.observe(&answer(&syn, now), &[]);
+        waits.push(desk.poll_timeout().unwrap().since(now));
+    }
+    let linger = Duration::from_millis(20);
+    assert!(waits[0] > linger, "{waits:?}");
+    assert_eq!(waits[1], linger);
 }

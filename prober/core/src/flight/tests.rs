@@ -342,3 +342,24 @@ fn an_abandoned_flight_resets_what_it_opened_and_tells_how_far_it_came() {
     assert!(matches!(flight.poll_result(), Some(Finished::Ladder(_))));
     assert!(flight.is_idle());
 }
+
+#[test]
+fn a_probe_that_only_lingers_is_not_urgent() {
+    let mut flight = flight(40_000..=40_010);
+    flight.launch(START, &syn_plan()).unwrap();
+    let syn = transmitted(&mut flight).remove(0);
+    assert_eq!(flight.poll_urgent(), flight.poll_timeout());
+    flight.observe(&answer(service(), &syn, ms(1)), &[]);
+    assert_eq!(
+        (flight.poll_urgent(), flight.poll_timeout()),
+        (None, Some(ms(21)))
+    );
+    // Late as it is, what came after its time is not kept.
+    flight.observe(&answer(service(), &syn, ms(22)), &[]);
+    flight.handle_timeout(ms(250));
+    let Some(Finished::Probe(result)) = flight.poll_result() else {
+        panic!("it is over");
+    };
+    assert_eq!(result.observations.len(), 1);
+    assert!(flight.poll_timeout().is_none());
+}

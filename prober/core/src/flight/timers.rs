@@ -1,9 +1,58 @@
 //! Which probe is to be woken when.
 
+use crate::handshake::Timer;
 use crate::time::Timestamp;
 
 /// How many stand below each: half as many steps as with two, and four lie side by side in memory.
 const BELOW: usize = 4;
+
+/// When the probes are to be woken: those that something is still to come of, and apart from them those that only
+/// linger, whose end may wait.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    urgent: Heap,
+    lingering: Heap,
+}
+
+impl Timers {
+    /// Wakes the slot at `at`, or earlier.
+    pub(super) fn arm(&mut self, slot: u32, at: Timestamp, timer: Timer) {
+        match timer {
+            Timer::Linger => {
+                self.urgent.disarm(slot);
+                self.lingering.arm(slot, at);
+            }
+            Timer::Resend
+            | Timer::Deadline
+            | Timer::Mismatch
+            | Timer::Unreachable
+            | Timer::Exchange => self.urgent.arm(slot, at),
+        }
+    }
+
+    /// Forgets the slot.
+    pub(super) fn disarm(&mut self, slot: u32) {
+        self.urgent.disarm(slot);
+        self.lingering.disarm(slot);
+    }
+
+    /// A slot that is to be woken by now; it is not armed any more.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
+        (self.urgent.pop_due(now)).or_else(|| self.lingering.pop_due(now))
+    }
+
+    /// When the next slot may have to be woken.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        (self.urgent.next().into_iter())
+            .chain(self.lingering.next())
+            .min()
+    }
+
+    /// When the next may have to be that does not only linger.
+    pub(super) fn next_urgent(&self) -> Option<Timestamp> {
+        self.urgent.next()
+    }
+}
 
 /// A heap of wake-ups that knows where each slot stands in it, so that a slot has one
 /// wake-up at most and none is left behind: a probe that is answered at once waits for a second
@@ -12,16 +61,16 @@ const BELOW: usize = 4;
 /// Setting a later time costs nothing: the earlier wake-up comes, finds nothing due, and is set
 /// again.
 #[derive(Debug, Default)]
-pub(super) struct Timers {
+struct Heap {
     /// No entry is due before its parent, which stands at `(place - 1) / BELOW`.
     heap: Vec<(Timestamp, u32)>,
     /// Where each slot stands.
     places: Vec<Option<u32>>,
 }
 
-impl Timers {
+impl Heap {
     /// Wakes the slot at `at`, or earlier.
-    pub(super) fn arm(&mut self, slot: u32, at: Timestamp) {
+    fn arm(&mut self, slot: u32, at: Timestamp) {
         let index = index(slot);
         if index >= self.places.len() {
             self.places.resize(index.saturating_add(1), None);
@@ -37,14 +86,14 @@ impl Timers {
     }
 
     /// Forgets the slot.
-    pub(super) fn disarm(&mut self, slot: u32) {
+    fn disarm(&mut self, slot: u32) {
         if let Some(place) = self.place_of(slot) {
             self.remove(place);
         }
     }
 
     /// A slot that is to be woken by now; it is not armed any more.
-    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
+    fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
         let &(at, slot) = self.heap.first()?;
         if at > now {
             return None;
@@ -54,7 +103,7 @@ impl Timers {
     }
 
     /// When the next slot may have to be woken.
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    fn next(&self) -> Option<Timestamp> {
         self.heap.first().map(|(at, _)| *at)
     }
 
@@ -148,7 +197,7 @@ mod tests {
         fn every_slot_is_woken_once_at_the_earliest_time_that_it_was_armed_for(
             calls in prop::collection::vec(call(), 0..200),
         ) {
-            let mut timers = Timers::default();
+            let mut timers = Heap::default();
             let mut model: BTreeMap<u32, Timestamp> = BTreeMap::new();
             for call in calls {
                 match call {
