@@ -2,6 +2,8 @@
 //
 //   epoll_connect serve PORT                                    accepts, writes the banner that prober expects, closes
 //   epoll_connect connect ADDRESS PORT TOTAL INFLIGHT greeted|bare    prints "connections seconds"
+//   epoll_connect pace ADDRESS PORT RATE SECONDS                so many a second, greeted, one at a time; prints its share
+//                                                               of a core, percent
 //
 // `bare` ends each connection as soon as it stands, `greeted` when the banner is there. The client closes by RST, so that
 // no port is left in TIME_WAIT.
@@ -33,9 +35,9 @@ static void raise_limit(void) {
     check(setrlimit(RLIMIT_NOFILE, &limit), "setrlimit");
 }
 
-static double now(void) {
+static double now(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
@@ -77,18 +79,20 @@ static void launch(int epoll, const struct sockaddr_in *to, uint32_t events) {
     watch(epoll, fd, events);
 }
 
-static int connect_all(const char *host, int port, long total, long inflight, int greeted) {
+static struct sockaddr_in target(const char *host, int port) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     if (inet_pton(AF_INET, host, &to.sin_addr) != 1) {
         fprintf(stderr, "epoll_connect: %s is no IPv4 address\n", host);
-        return 2;
+        exit(2);
     }
+    return to;
+}
+
+static long connect_all(int epoll, struct sockaddr_in to, long total, long inflight, int greeted) {
     uint32_t events = greeted ? EPOLLIN : EPOLLOUT;
-    int epoll = epoll_create1(0);
     struct epoll_event ready[512];
     char buffer[256];
     long launched = 0, done = 0, failed = 0;
-    double start = now();
     while (done + failed < total) {
         while (launched < total && launched - done - failed < inflight) {
             launch(epoll, &to, events);
@@ -110,18 +114,37 @@ static int connect_all(const char *host, int port, long total, long inflight, in
                 failed++;
         }
     }
-    printf("%ld %.6f\n", done, now() - start);
     if (done < total)
         fprintf(stderr, "epoll_connect: %ld of %ld connections failed or never stood\n", total - done, total);
-    return 0;
+    return done;
+}
+
+static double pace(int epoll, struct sockaddr_in to, long rate, long seconds) {
+    struct timespec apart = {.tv_nsec = 1000000000 / (rate > 1 ? rate : 2)};
+    double start = now(CLOCK_MONOTONIC), spent = now(CLOCK_PROCESS_CPUTIME_ID);
+    for (long made = 0; made < rate * seconds; made++) {
+        nanosleep(&apart, NULL);
+        connect_all(epoll, to, 1, 1, 1);
+    }
+    return (now(CLOCK_PROCESS_CPUTIME_ID) - spent) / (now(CLOCK_MONOTONIC) - start) * 100;
 }
 
 int main(int argc, char **argv) {
     raise_limit();
     if (argc == 3 && strcmp(argv[1], "serve") == 0)
         serve(atoi(argv[2]));
-    if (argc == 7 && strcmp(argv[1], "connect") == 0)
-        return connect_all(argv[2], atoi(argv[3]), atol(argv[4]), atol(argv[5]), strcmp(argv[6], "greeted") == 0);
-    fprintf(stderr, "usage: epoll_connect serve PORT | connect ADDRESS PORT TOTAL INFLIGHT greeted|bare\n");
+    int epoll = epoll_create1(0);
+    check(epoll, "epoll_create1");
+    if (argc == 7 && strcmp(argv[1], "connect") == 0) {
+        double start = now(CLOCK_MONOTONIC);
+        long done = connect_all(epoll, target(argv[2], atoi(argv[3])), atol(argv[4]), atol(argv[5]), strcmp(argv[6], "greeted") == 0);
+        printf("%ld %.6f\n", done, now(CLOCK_MONOTONIC) - start);
+        return 0;
+    }
+    if (argc == 6 && strcmp(argv[1], "pace") == 0) {
+        printf("%.3f\n", pace(epoll, target(argv[2], atoi(argv[3])), atol(argv[4]), atol(argv[5])));
+        return 0;
+    }
+    fprintf(stderr, "usage: epoll_connect serve PORT | connect ADDRESS PORT TOTAL INFLIGHT greeted|bare | pace ADDRESS PORT RATE SECONDS\n");
     return 2;
 }
