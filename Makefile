@@ -50,7 +50,7 @@ bench: ## Measure the figures of the README beside zmap and an epoll loop
 bench-cluster: ## Measure a run on a real Kubernetes, made for it (as root)
 	scripts/bench-cluster
 
-bench-scale: ## Measure a canary of a thousand fake nodes (as root)
+bench-scale: ## Measure a canary of five thousand fake nodes (as root)
 	scripts/bench-scale
 
 soak: ## Watch a canary on a healthy Kubernetes say nothing, for SOAK minutes (30; as root)
