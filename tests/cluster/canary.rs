@@ -11,6 +11,8 @@ mod endurance;
 mod founding;
 #[path = "canary/membership.rs"]
 mod membership;
+#[path = "canary/policy.rs"]
+mod policy;
 #[path = "canary/quiet.rs"]
 mod quiet;
 #[path = "canary/rights.rs"]
@@ -68,6 +70,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         "a canary that is removed leaves nothing, also with checks that are there",
         Canary::leaves_nothing,
     ));
+    trials.extend(policy::trials());
     trials.extend(scale::trials());
     trials
 }

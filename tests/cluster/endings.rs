@@ -5,14 +5,10 @@ use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Cluster, Proxy, Shape, wait_until};
+use crate::harness::{Cluster, Shape, USUAL, wait_until};
 
 /// As small as it gets.
-const SMALL: Shape = Shape {
-    nodes: 1,
-    proxy: Proxy::Iptables,
-    fakes: 0,
-};
+const SMALL: Shape = Shape { nodes: 1, ..USUAL };
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

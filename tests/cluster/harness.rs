@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) struct Shape {
     pub(crate) nodes: u8,
     pub(crate) proxy: Proxy,
+    pub(crate) policies: Policies,
     /// Nodes besides that only the API server knows.
     pub(crate) fakes: u16,
 }
@@ -39,10 +40,38 @@ impl Proxy {
     }
 }
 
+/// What becomes of NetworkPolicies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Policies {
+    Ignored,
+    Enforced,
+}
+
+impl Policies {
+    /// The word of `bin/up`.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ignored => "ignored",
+            Self::Enforced => "enforced",
+        }
+    }
+}
+
+impl Shape {
+    /// One word for it, among those that tests share.
+    fn word(self) -> &'static str {
+        match self.policies {
+            Policies::Ignored => self.proxy.mode(),
+            Policies::Enforced => "policies",
+        }
+    }
+}
+
 /// Three nodes and kube-proxy's usual mode: what a test takes unless it needs something else.
 pub(crate) const USUAL: Shape = Shape {
     nodes: 3,
     proxy: Proxy::Iptables,
+    policies: Policies::Ignored,
     fakes: 0,
 };
 
@@ -50,7 +79,15 @@ pub(crate) const USUAL: Shape = Shape {
 pub(crate) const NFTABLES: Shape = Shape {
     nodes: 2,
     proxy: Proxy::Nftables,
+    policies: Policies::Ignored,
     fakes: 0,
+};
+
+/// Two nodes that do what NetworkPolicies say.
+pub(crate) const ENFORCED: Shape = Shape {
+    nodes: 2,
+    policies: Policies::Enforced,
+    ..USUAL
 };
 
 /// The clusters that are up, by what they look like.
@@ -87,7 +124,7 @@ pub(crate) fn on(
     name: impl Into<String>,
     test: impl FnOnce(&Arc<Cluster>) -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
-    let name = format!("{} ({})", name.into(), shape.proxy.mode());
+    let name = format!("{} ({})", name.into(), shape.word());
     Trial::test(name, move || {
         let cluster = Cluster::shared(shape)?;
         test(&cluster).map_err(|failed| {
@@ -119,7 +156,7 @@ impl Cluster {
         if let Some(cluster) = shared.get(&shape) {
             return Ok(Arc::clone(cluster));
         }
-        let name = format!("test-{}-{}", shape.proxy.mode(), std::process::id());
+        let name = format!("test-{}-{}", shape.word(), std::process::id());
         let cluster = Arc::new(Self::start(name, shape)?);
         shared.insert(shape, Arc::clone(&cluster));
         Ok(cluster)
@@ -130,6 +167,7 @@ impl Cluster {
         let mut up = Command::new(folder().join("bin/up"));
         up.args(["--name", &name, "--proxy", shape.proxy.mode()])
             .args(["--nodes", &shape.nodes.to_string()])
+            .args(["--policies", shape.policies.word()])
             .args(["--fake-nodes", &shape.fakes.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());

@@ -184,7 +184,7 @@ impl Drop for Backends<'_> {
 }
 
 /// Lets the control plane's network reach pods, as many clouds' networks do.
-fn reach_pods(cluster: &Cluster) -> Result<(), Failed> {
+pub(super) fn reach_pods(cluster: &Cluster) -> Result<(), Failed> {
     let path = "jsonpath={range .items[*]}{.spec.podCIDRs[0]} {.status.addresses[0].address}{\"\\n\"}{end}";
     let nodes = cluster.kubectl(&["get", "nodes", "-o", path])?;
     for (network, gateway) in nodes.lines().filter_map(|line| line.split_once(' ')) {
