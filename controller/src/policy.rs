@@ -21,15 +21,33 @@ impl Direction {
     }
 }
 
-/// A sentence about the policies of `namespace` that hold in a pod with these labels; `None` where none does.
+/// The policies that close a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// Their names.
+    pub policies: Vec<String>,
+    /// The directions that they close.
+    directions: Vec<Direction>,
+}
+
+impl Closing {
+    /// A sentence about them.
+    pub fn note(&self, namespace: &str) -> String {
+        let directions: Vec<_> = self.directions.iter().map(|one| one.as_str()).collect();
+        format!(
+            "NetworkPolicy {} in namespace {namespace} closes the agents' {} but for what is allowed: what it drops looks \
+             like a broken network; probe from a namespace without one (-n), or allow the agents' traffic",
+            self.policies.join(", "),
+            directions.join(" and "),
+        )
+    }
+}
+
+/// The policies that hold in a pod with these labels; `None` where none does.
 ///
 /// A pod that any policy selects is closed in the policy's directions, but for what some policy allows:
 /// <https://kubernetes.io/docs/concepts/services-networking/network-policies/#the-two-sorts-of-pod-isolation>
-pub fn note(
-    policies: &[NetworkPolicy],
-    namespace: &str,
-    labels: &BTreeMap<String, String>,
-) -> Option<String> {
+pub fn closing(policies: &[NetworkPolicy], labels: &BTreeMap<String, String>) -> Option<Closing> {
     let selecting: Vec<(&str, &NetworkPolicySpec)> = policies
         .iter()
         .filter_map(|policy| Some((policy.metadata.name.as_deref()?, policy.spec.as_ref()?)))
@@ -38,8 +56,8 @@ pub fn note(
             selector.is_none_or(|selector| selects(selector, labels))
         })
         .collect();
-    let mut closed = Vec::new();
-    let mut by = Vec::new();
+    let mut directions = Vec::new();
+    let mut names = Vec::new();
     for direction in [Direction::Ingress, Direction::Egress] {
         let closing: Vec<_> = selecting
             .iter()
@@ -48,20 +66,15 @@ pub fn note(
         if closing.is_empty() || closing.iter().any(|(_, spec)| opens_all(spec, direction)) {
             continue;
         }
-        closed.push(direction.as_str());
-        by.extend(closing.iter().map(|(name, _)| *name));
+        directions.push(direction);
+        names.extend(closing.iter().map(|(name, _)| (*name).to_owned()));
     }
-    if closed.is_empty() {
-        return None;
-    }
-    by.sort_unstable();
-    by.dedup();
-    Some(format!(
-        "NetworkPolicy {} in namespace {namespace} closes the agents' {} but for what is allowed: what it drops looks \
-         like a broken network; probe from a namespace without one (-n), or allow the agents' traffic",
-        by.join(", "),
-        closed.join(" and "),
-    ))
+    names.sort_unstable();
+    names.dedup();
+    (!directions.is_empty()).then_some(Closing {
+        policies: names,
+        directions,
+    })
 }
 
 fn closes(spec: &NetworkPolicySpec, direction: Direction) -> bool {
@@ -143,7 +156,8 @@ mod tests {
     }
 
     fn closed(specs: serde_json::Value) -> Option<String> {
-        let note = note(&policies(specs), "prod", &labels::of_run("prober-k3x9q2"))?;
+        let closing = closing(&policies(specs), &labels::of_run("prober-k3x9q2"))?;
+        let note = closing.note("prod");
         let (_, rest) = note.split_once("agents' ")?;
         rest.split_once(" but").map(|(way, _)| way.to_owned())
     }
@@ -198,7 +212,7 @@ mod tests {
             {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
         ]));
         insta::assert_snapshot!(
-            note(&policies, "prod", &labels::of_run("prober-k3x9q2")).expect("closed")
+            (closing(&policies, &labels::of_run("prober-k3x9q2")).expect("closed")).note("prod")
         );
     }
 }

@@ -62,6 +62,8 @@ pub struct Cleared {
     pub nodes: Vec<Node>,
     /// The evidence that can be had.
     pub posture: Posture,
+    /// The NetworkPolicies that close the agents.
+    pub policies: Vec<String>,
     /// Everything that the reader is to know of the run before its results, one sentence each.
     pub notes: Vec<String>,
 }
@@ -119,10 +121,12 @@ pub async fn preflight(
     let selection = select(&intent.choice, &seen, &found.names)?;
     let posture = posture?;
     let labels = labels::of_run(&intent.run);
-    let closed = policy::note(&policies, &connection.namespace, &labels);
+    let closing = policy::closing(&policies, &labels);
+    let closed = (closing.iter()).map(|closing| closing.note(&connection.namespace));
     let notes = posture.notes.iter().chain(&selection.notes).cloned();
     Ok(Cleared {
         notes: notes.chain(closed).collect(),
+        policies: closing.map_or_else(Vec::new, |closing| closing.policies),
         nodes: found.nodes,
         selection,
         posture,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Cluster, USUAL, on, wait_until};
+use crate::harness::{Cluster, ENFORCED, USUAL, on, wait_until};
 use crate::prober::{self, LABEL};
 
 /// Probes of a run that is to last until somebody has stepped in.
@@ -22,6 +22,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         on(USUAL, "a restricted namespace admits tier T0", restricted),
         on(USUAL, "a baseline namespace admits no node facts", baseline),
         on(USUAL, "a NetworkPolicy that closes is named", closed),
+        on(
+            ENFORCED,
+            "what an enforced NetworkPolicy holds up is its doing",
+            enforced,
+        ),
         on(
             USUAL,
             "a user without rights is told which, and what grants them",
@@ -246,17 +251,34 @@ fn baseline(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     says_and_leaves_nothing(cluster, &always, 2, &["node facts were required"])
 }
 
+/// For the namespace `closed`.
+const DEFAULT_DENY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+    metadata: {name: default-deny, namespace: closed}\nspec: {podSelector: {}, policyTypes: [Ingress, Egress]}\n";
+
 fn closed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let namespace = Namespace::new(cluster, "closed", "")?;
-    cluster.apply(
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: default-deny, namespace: closed}\n\
-         spec: {podSelector: {}, policyTypes: [Ingress, Egress]}\n",
-    )?;
+    cluster.apply(DEFAULT_DENY)?;
     let arguments = ["--node", "node-1", "-n", &namespace.name];
     // Flannel enforces none: the run is healthy all the same.
     let words =
         ["NetworkPolicy default-deny in namespace closed closes the agents' ingress and egress"];
     says_and_leaves_nothing(cluster, &arguments, 0, &words)
+}
+
+fn enforced(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let open = Namespace::new(cluster, "open", "")?;
+    says_and_leaves_nothing(cluster, &["--node", "node-1", "-n", &open.name], 0, &[])?;
+    let closed = Namespace::new(cluster, "closed", "")?;
+    cluster.apply(DEFAULT_DENY)?;
+    let report = prober::report(cluster, &["--node", "node-1", "-n", &closed.name])?;
+    report.names(&[("network-policy", "")])?;
+    if let Some(one) = (report.diagnoses.iter()).find(|one| one.node.is_some()) {
+        return Err(format!("it is no node's doing: {one:?}").into());
+    }
+    if report.confidences().any(|one| one != "consistent") {
+        return Err("nobody says that policies are enforced, and yet it is proven".into());
+    }
+    prober::nothing_left(cluster)
 }
 
 fn no_rights(cluster: &Arc<Cluster>) -> Result<(), Failed> {

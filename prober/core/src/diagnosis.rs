@@ -65,6 +65,8 @@ pub enum Segment {
     },
     /// In what the API says of the Service.
     Service,
+    /// In what the API says of the agents' namespace.
+    Namespace,
     /// It could not be told.
     Unknown,
 }

@@ -30,6 +30,9 @@ pub struct Matrix {
     pub agents: BTreeMap<AgentId, AgentEvidence>,
     /// Every node that an agent runs on.
     pub nodes: BTreeMap<NodeName, NodeEvidence>,
+    /// The NetworkPolicies that close the agents' pods, by what the API says. Whether anything enforces them it does
+    /// not say.
+    pub policies: Vec<String>,
 }
 
 /// Where evidence comes from.

@@ -73,6 +73,7 @@ pub(super) fn in_cluster(
         show::aside(&format!("{} requests to the API server", requests.made()));
     }
     finished.notes.splice(0..0, cleared.notes);
+    finished.matrix.policies = cleared.policies;
     tell(args, &finished, words, started)
 }
 

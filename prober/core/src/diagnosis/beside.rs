@@ -22,7 +22,7 @@ pub(crate) fn explained(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
         Segment::Pod { pod } => unit.client == *pod || unit.server.as_ref() == Some(pod),
         Segment::Node { node } => touches(unit, node),
         Segment::Between { from, to } => touches(unit, from) && touches(unit, to),
-        Segment::Service => unit
+        Segment::Service | Segment::Namespace => unit
             .server
             .as_ref()
             .is_some_and(|server| claimed.contains(server)),

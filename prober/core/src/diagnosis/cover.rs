@@ -1,11 +1,13 @@
 //! From opinions to diagnoses: the strongest opinion takes the units that it explains, then
-//! every rule looks again at what is left, so that one cause explains its knock-on symptoms.
+//! every rule looks again at what is left, so that one cause explains its knock-on symptoms. What the API says would
+//! close everything, and may well have, is told before them: it would look like a drop on every node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::beside;
 use super::case::Case;
 use super::catalogue::Cause;
+use super::filtering;
 use super::opinion::{Finding, Opinion, Proof};
 use super::symptom::{ServerEnd, Symptom, Unit};
 use super::{Confidence, Diagnosis, Exclusion, Segment, exhibit, remedy, unknown};
@@ -16,33 +18,43 @@ use crate::topology::{AgentId, Path, PathId, Route};
 /// Everything that explains the case, and one `unknown` for each kind of rest.
 pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>]) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = Vec::new();
+    for family in case.families() {
+        if let Some(closed) = filtering::closed(&case, family) {
+            accept(&mut case, &closed, &[], &mut found);
+        }
+    }
     loop {
         let opinions: Vec<Opinion> = rules
             .iter()
             .flat_map(|rule| rule(&case))
             .filter(|opinion| can_be_told(&case, opinion))
             .collect();
-        let Some(best) = opinions
+        let best = opinions
             .iter()
             .filter(|opinion| strength(&opinion.finding) > 0)
             .filter(|opinion| opinion.units.iter().any(|at| case.left.contains(at)))
             .max_by(|a, b| {
                 let by_name = (b.cause, &b.place).cmp(&(a.cause, &a.place));
                 rank(a).cmp(&rank(b)).then(by_name)
-            })
-        else {
+            });
+        let Some(best) = best else {
             case.left.append(&mut case.beside);
             found.extend(unknown::rest(&case, &opinions));
             break;
         };
-        let mut explained = best.units.clone();
-        explained.extend(knock_on(&case, best));
-        explained.extend(beside::explained(&case, best));
-        found.push(diagnosis(&case, best, &explained, &opinions));
-        case.left.retain(|at| !explained.contains(at));
-        case.beside.retain(|at| !explained.contains(at));
+        accept(&mut case, best, &opinions, &mut found);
     }
     merge(found)
+}
+
+/// Takes an opinion, with what follows from it, out of what is left to be explained.
+fn accept(case: &mut Case<'_>, best: &Opinion, opinions: &[Opinion], found: &mut Vec<Diagnosis>) {
+    let mut explained = best.units.clone();
+    explained.extend(knock_on(case, best));
+    explained.extend(beside::explained(case, best));
+    found.push(diagnosis(case, best, &explained, opinions));
+    case.left.retain(|at| !explained.contains(at));
+    case.beside.retain(|at| !explained.contains(at));
 }
 
 /// Whether evidence of this source can tell such a cause at all.
@@ -71,7 +83,10 @@ fn rank(opinion: &Opinion) -> (u8, usize) {
 /// a balanced port that leads to the same server, and its retries, which are balanced anew.
 fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
     let claimed: Vec<&Unit> = case.at(&best.units).collect();
-    let pod_wide = matches!(best.place.segment, Segment::Pod { .. } | Segment::Service);
+    let pod_wide = matches!(
+        best.place.segment,
+        Segment::Pod { .. } | Segment::Service | Segment::Namespace
+    );
     let mut found = rate_limited(case, &claimed);
     found.extend(case.places(|unit| {
         if !case.is_balanced(unit) || unit.family != best.place.family {

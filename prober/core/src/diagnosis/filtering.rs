@@ -10,8 +10,12 @@ use crate::topology::NodeName;
 mod blame;
 /// The kernel's own checks.
 mod kernel;
+/// NetworkPolicies that the API knows of.
+mod policy;
 /// Rules that drop or reject.
 mod rule;
+
+pub(crate) use policy::closed;
 
 /// What this family has to say.
 pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {

@@ -51,6 +51,15 @@ impl Place {
         }
     }
 
+    /// In what the API says of the agents' namespace.
+    pub(crate) fn namespace(family: Family) -> Self {
+        Self {
+            node: None,
+            segment: Segment::Namespace,
+            family,
+        }
+    }
+
     /// In what the API says of the Service.
     pub(crate) fn service(family: Family) -> Self {
         Self {

@@ -229,9 +229,11 @@ pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
 fn pod(place: &Place) -> String {
     match &place.segment {
         Segment::Pod { pod } => pod.pod.clone(),
-        Segment::Node { .. } | Segment::Between { .. } | Segment::Service | Segment::Unknown => {
-            "POD".to_owned()
-        }
+        Segment::Node { .. }
+        | Segment::Between { .. }
+        | Segment::Service
+        | Segment::Namespace
+        | Segment::Unknown => "POD".to_owned(),
     }
 }
 
@@ -296,6 +298,18 @@ fn bridge_netfilter(place: &Place) -> Vec<Remedy> {
 }
 
 fn filter(cause: Cause, place: &Place, tables: &str) -> Vec<Remedy> {
+    if place.segment == Segment::Namespace {
+        return vec![
+            step(
+                "Probe from a namespace whose policies let pods speak to each other.",
+                ["prober run --node NODE -n NAMESPACE"],
+            ),
+            step(
+                "If these pods are to be reached: see what the policies allow, and allow the clients.",
+                ["kubectl get networkpolicy -n NAMESPACE -o yaml"],
+            ),
+        ];
+    }
     let mut steps = vec![step(
         "Find the rule: the one whose counter grows while a probe fails; its place in the chain decides.",
         [

@@ -126,6 +126,7 @@ pub(super) fn place(segment: &Segment) -> String {
         Segment::Node { node } => format!("on {node}"),
         Segment::Between { from, to } => format!("from {from} to {to}"),
         Segment::Service => "in the Service".to_owned(),
+        Segment::Namespace => "in the agents' namespace".to_owned(),
         Segment::Unknown => String::new(),
     }
 }

@@ -246,6 +246,7 @@ pub(crate) fn healthy_matrix() -> Matrix {
         nodes: [("node-1", 1), ("node-2", 1)]
             .map(|(name, bridge_nf)| (NodeName::new(name), node(bridge_nf, 0)))
             .into(),
+        policies: Vec::new(),
     }
 }
 

@@ -45,6 +45,36 @@ fn a_node_that_forwards_nothing_has_a_forward_drop() {
 }
 
 #[test]
+fn policies_that_close_the_agents_are_it_where_nothing_passes_and_only_there() {
+    let policies = || vec!["default-deny".to_owned()];
+    let mut closed = Cluster::dual(2)
+        .tell(|_| true, Story::Nothing)
+        .tell_any(|_| true, &server(1), Story::Nothing)
+        .matrix;
+    let unaware = named(&closed);
+    assert!(
+        !unaware
+            .iter()
+            .any(|name| name.starts_with("network-policy"))
+    );
+    closed.policies = policies();
+    assert_eq!(named(&closed), ["network-policy - consistent"]);
+
+    let mut ignored = Cluster::new(2)
+        .tell(at_1, Story::Nothing)
+        .tell_any(|path| path.client == client(2), &server(1), Story::Nothing)
+        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .matrix;
+    ignored.policies = policies();
+    assert_eq!(named(&ignored), ["forward-drop node-1 proven"]);
+
+    let mut healthy = Cluster::dual(2).matrix;
+    healthy.policies = policies();
+    assert!(named(&healthy).is_empty());
+}
+
+#[test]
 fn a_drop_of_what_leaves_a_node_is_told_from_a_blocked_tunnel_by_both_ladders() {
     let cluster = Cluster::new(2)
         .tell(across(1, 2), Story::Nothing)
