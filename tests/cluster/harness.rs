@@ -57,16 +57,6 @@ impl Policies {
     }
 }
 
-impl Shape {
-    /// One word for it, among those that tests share.
-    fn word(self) -> &'static str {
-        match self.policies {
-            Policies::Ignored => self.proxy.mode(),
-            Policies::Enforced => "policies",
-        }
-    }
-}
-
 /// Three nodes and kube-proxy's usual mode: what a test takes unless it needs something else.
 pub(crate) const USUAL: Shape = Shape {
     nodes: 3,
@@ -83,7 +73,7 @@ pub(crate) const NFTABLES: Shape = Shape {
     fakes: 0,
 };
 
-/// Two nodes that do what NetworkPolicies say.
+/// Two nodes that do what NetworkPolicies say: for one test alone.
 pub(crate) const ENFORCED: Shape = Shape {
     nodes: 2,
     policies: Policies::Enforced,
@@ -124,7 +114,7 @@ pub(crate) fn on(
     name: impl Into<String>,
     test: impl FnOnce(&Arc<Cluster>) -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
-    let name = format!("{} ({})", name.into(), shape.word());
+    let name = format!("{} ({})", name.into(), shape.proxy.mode());
     Trial::test(name, move || {
         let cluster = Cluster::shared(shape)?;
         test(&cluster).map_err(|failed| {
@@ -156,7 +146,7 @@ impl Cluster {
         if let Some(cluster) = shared.get(&shape) {
             return Ok(Arc::clone(cluster));
         }
-        let name = format!("test-{}-{}", shape.word(), std::process::id());
+        let name = format!("test-{}-{}", shape.proxy.mode(), std::process::id());
         let cluster = Arc::new(Self::start(name, shape)?);
         shared.insert(shape, Arc::clone(&cluster));
         Ok(cluster)

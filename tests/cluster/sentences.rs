@@ -22,8 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on(USUAL, "a restricted namespace admits tier T0", restricted),
         on(USUAL, "a baseline namespace admits no node facts", baseline),
         on(USUAL, "a NetworkPolicy that closes is named", closed),
-        on(
-            ENFORCED,
+        Trial::test(
             "what an enforced NetworkPolicy holds up is its doing",
             enforced,
         ),
@@ -265,7 +264,9 @@ fn closed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     says_and_leaves_nothing(cluster, &arguments, 0, &words)
 }
 
-fn enforced(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+fn enforced() -> Result<(), Failed> {
+    let name = format!("test-enforced-{}", std::process::id());
+    let cluster = &Arc::new(Cluster::start(name, ENFORCED)?);
     let open = Namespace::new(cluster, "open", "")?;
     says_and_leaves_nothing(cluster, &["--node", "node-1", "-n", &open.name], 0, &[])?;
     let closed = Namespace::new(cluster, "closed", "")?;

@@ -1,12 +1,13 @@
 //! A canary behind its own NetworkPolicy, where something enforces it: all that it needs is open, and nothing else.
 
+use std::process::id;
 use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 
 use super::backends::{Backends, reach_pods};
 use super::{Canary, NAMESPACE, file};
-use crate::harness::{self, Cluster, ENFORCED, wait_until};
+use crate::harness::{Cluster, ENFORCED, wait_until};
 
 /// The API server.
 const NEEDED: &str = "10.99.0.10/6443";
@@ -14,16 +15,16 @@ const NEEDED: &str = "10.99.0.10/6443";
 const NOT_NEEDED: &str = "10.99.0.11/10250";
 
 pub(super) fn trials() -> Vec<Trial> {
-    vec![harness::on(
-        ENFORCED,
+    vec![Trial::test(
         "canary: a canary works behind its own NetworkPolicy",
         works_behind_it,
     )]
 }
 
-fn works_behind_it(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let canary = Canary::install(cluster)?;
-    reach_pods(cluster)?;
+fn works_behind_it() -> Result<(), Failed> {
+    let cluster = Arc::new(Cluster::start(format!("test-policy-{}", id()), ENFORCED)?);
+    let canary = Canary::install(&cluster)?;
+    reach_pods(&cluster)?;
     is_held_in(&canary)?;
     let backends = Backends::start(&canary)?;
     canary.tell_the_collector()?;
