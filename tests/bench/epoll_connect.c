@@ -120,7 +120,7 @@ static long connect_all(int epoll, struct sockaddr_in to, long total, long infli
 }
 
 static double pace(int epoll, struct sockaddr_in to, long rate, long seconds) {
-    struct timespec apart = {.tv_nsec = 1000000000 / (rate > 1 ? rate : 2)};
+    struct timespec apart = {.tv_sec = 1 / rate, .tv_nsec = 1000000000 / rate % 1000000000};
     double start = now(CLOCK_MONOTONIC), spent = now(CLOCK_PROCESS_CPUTIME_ID);
     for (long made = 0; made < rate * seconds; made++) {
         nanosleep(&apart, NULL);

@@ -88,27 +88,7 @@ pub(crate) fn death(case: &Case<'_>, unit: &Unit) -> Death {
         .or_else(|| search.by_return_ladder())
         .or_else(|| search.by_traffic())
         .or_else(|| search.as_others())
-        .unwrap_or_else(|| {
-            let (sender, receiver) = match way {
-                Way::There => (from, to),
-                Way::Back => (to, from),
-            };
-            match case.crossed(sender, receiver, unit.family) {
-                Crossing::Seen => Death::new(
-                    Spot::Unclear,
-                    way,
-                    format!("other packets get from {sender} to {receiver}"),
-                ),
-                Crossing::Never | Crossing::Unasked if unit.server_end == ServerEnd::Unheard => {
-                    Death::new(Spot::Unclear, way, "the server's end was not heard")
-                }
-                Crossing::Never | Crossing::Unasked => Death::new(
-                    Spot::Tunnel(sender.clone(), receiver.clone()),
-                    way,
-                    format!("no packet is known to have got from {sender} to {receiver}"),
-                ),
-            }
-        })
+        .unwrap_or_else(|| search.by_what_crossed())
 }
 
 /// The search for the place where packets between two nodes die.
@@ -124,16 +104,30 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// The nodes that what dies goes from and to.
+    fn ends(&self) -> (&NodeName, &NodeName) {
+        match self.way {
+            Way::There => (self.from, self.to),
+            Way::Back => (self.to, self.from),
+        }
+    }
+
+    /// Whether a ladder from one node met the other, or a filter behind it.
+    fn ladders_meet(&self, from: &NodeName, to: &NodeName) -> bool {
+        let mut ladders = self.case.ladders(from, to, self.unit.family);
+        ladders.any(second_hop)
+    }
+
+    /// Whether a ladder was climbed from one node to the other.
+    fn is_climbed(&self, from: &NodeName, to: &NodeName) -> bool {
+        let mut ladders = self.case.ladders(from, to, self.unit.family);
+        ladders.next().is_some()
+    }
+
     /// The ladder of the client: if it met the server's node, the tunnel is open both ways.
     fn by_ladder(&self) -> Option<Death> {
-        let Self {
-            case,
-            unit,
-            from,
-            to,
-            way,
-        } = *self;
-        if !case.ladders(from, to, unit.family).any(second_hop) {
+        let (to, way) = (self.to, self.way);
+        if !self.ladders_meet(self.from, to) {
             return None;
         }
         let because = match way {
@@ -149,56 +143,51 @@ impl Search<'_> {
 
     /// A node whose own pods do not reach each other either, in the same way, needs no second fault.
     fn same_node_too(&self) -> Option<Death> {
-        let Self {
-            case,
-            unit,
-            from,
-            to,
-            way,
-        } = *self;
+        let (unit, way) = (self.unit, self.way);
         let alike = |node: &NodeName| {
-            case.failing(|other| {
-                let same_pod = other.client == unit.client || other.server == unit.server;
-                other.family == unit.family
-                    && other.symptom == Symptom::Silent
-                    && other.route == Route::PodIp
-                    && other.is_same_node()
-                    && other.client.node == *node
-                    && same_pod
-                    && match way {
-                        Way::There => {
-                            matches!(other.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+            self.case
+                .failing(|other| {
+                    let same_pod = other.client == unit.client || other.server == unit.server;
+                    other.family == unit.family
+                        && other.symptom == Symptom::Silent
+                        && other.route == Route::PodIp
+                        && other.is_same_node()
+                        && other.client.node == *node
+                        && same_pod
+                        && match way {
+                            Way::There => {
+                                matches!(other.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+                            }
+                            Way::Back => {
+                                matches!(
+                                    other.server_end,
+                                    ServerEnd::SynAck | ServerEnd::SynAckReset
+                                )
+                            }
                         }
-                        Way::Back => {
-                            matches!(other.server_end, ServerEnd::SynAck | ServerEnd::SynAckReset)
-                        }
-                    }
-            })
-            .next()
-            .is_some()
+                })
+                .next()
+                .is_some()
         };
-        [from, to].into_iter().find(|node| alike(node)).map(|node| {
-            Death::new(
-                Spot::Node(node.clone()),
-                way,
-                format!("packets between two pods of {node} die alike"),
-            )
-        })
+        [self.from, self.to]
+            .into_iter()
+            .find(|node| alike(node))
+            .map(|node| {
+                Death::new(
+                    Spot::Node(node.clone()),
+                    way,
+                    format!("packets between two pods of {node} die alike"),
+                )
+            })
     }
 
     /// The ladder from the other side: if it met the client's node, the tunnel is open both ways.
     fn by_return_ladder(&self) -> Option<Death> {
-        let Self {
-            case,
-            unit,
-            from,
-            to,
-            way,
-        } = *self;
-        let climbed = case.ladders(from, to, unit.family).next().is_some();
-        let returned = case.ladders(to, from, unit.family).any(second_hop);
-        let open = case.crossed(from, to, unit.family) == Crossing::Seen
-            && case.crossed(to, from, unit.family) == Crossing::Seen;
+        let (from, to, way) = (self.from, self.to, self.way);
+        let climbed = self.is_climbed(from, to);
+        let returned = self.ladders_meet(to, from);
+        let crossed = |one, other| self.case.crossed(one, other, self.unit.family);
+        let open = crossed(from, to) == Crossing::Seen && crossed(to, from) == Crossing::Seen;
         if returned && climbed {
             let because = match way {
                 Way::There => format!(
@@ -225,17 +214,8 @@ impl Search<'_> {
 
     /// What the tunnel's ends counted while only failing paths were probed.
     fn by_traffic(&self) -> Option<Death> {
-        let Self {
-            case,
-            unit,
-            from,
-            to,
-            way,
-        } = *self;
-        let (sender, receiver) = match way {
-            Way::There => (from, to),
-            Way::Back => (to, from),
-        };
+        let (case, unit, way) = (self.case, self.unit, self.way);
+        let (sender, receiver) = self.ends();
         let sent = tunnel_traffic(case, sender, unit.family)?;
         let received = tunnel_traffic(case, receiver, unit.family)?;
         let (name, sent) = sent;
@@ -287,15 +267,8 @@ impl Search<'_> {
     /// Where an end climbed no ladder, what ladders say of the other end and a third node: a node that drops what comes from one
     /// needs no second fault to drop what comes from two.
     fn as_others(&self) -> Option<Death> {
-        let Self {
-            case,
-            unit,
-            from,
-            to,
-            way,
-        } = *self;
-        let climbed = |one, other| case.ladders(one, other, unit.family).next().is_some();
-        if climbed(from, to) && climbed(to, from) {
+        let (unit, from, to) = (self.unit, self.from, self.to);
+        if self.is_climbed(from, to) && self.is_climbed(to, from) {
             return None;
         }
         let alike = |other: &Unit| {
@@ -320,12 +293,34 @@ impl Search<'_> {
                 Spot::Tunnel(..) | Spot::Unclear | Spot::Elsewhere => None,
             }
         };
-        let node = case
+        let node = self
+            .case
             .failing(alike)
             .filter_map(|(_, other)| dies_at(other))
             .find(|node| node == from || node == to)?;
         let because = format!("the same packets of a third node die on {node}");
-        Some(Death::new(Spot::Node(node), way, because))
+        Some(Death::new(Spot::Node(node), self.way, because))
+    }
+
+    /// Whether anything at all gets from one node to the other, where nothing tells more.
+    fn by_what_crossed(&self) -> Death {
+        let (unit, way) = (self.unit, self.way);
+        let (sender, receiver) = self.ends();
+        match self.case.crossed(sender, receiver, unit.family) {
+            Crossing::Seen => Death::new(
+                Spot::Unclear,
+                way,
+                format!("other packets get from {sender} to {receiver}"),
+            ),
+            Crossing::Never | Crossing::Unasked if unit.server_end == ServerEnd::Unheard => {
+                Death::new(Spot::Unclear, way, "the server's end was not heard")
+            }
+            Crossing::Never | Crossing::Unasked => Death::new(
+                Spot::Tunnel(sender.clone(), receiver.clone()),
+                way,
+                format!("no packet is known to have got from {sender} to {receiver}"),
+            ),
+        }
     }
 }
 
