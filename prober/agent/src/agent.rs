@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use prober_core::event::Event;
+use prober_core::flight::pacing::Pace;
 use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reader, Reading, SETTLING};
 use prober_core::topology::AgentId;
 use prober_net::facts::read_counters;
@@ -14,8 +15,9 @@ use prober_net::packet_socket::now;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
+use crate::alarm::Alarm;
 use crate::bell::Bell;
 use crate::connects::{Connects, Errands, Greeting, talk_of};
 use crate::desk::{Loopback, needs_silence};
@@ -27,7 +29,7 @@ use crate::order::{Order, RawPlan};
 use crate::own::Own;
 use crate::packets::{Opened, Packets};
 use crate::plan_file::{Notice, PlanFile};
-use crate::pulse::beat;
+use crate::pulse::Pulse;
 use crate::reading::{read, read_later};
 use crate::responder::Responder;
 use crate::round::Round;
@@ -70,6 +72,7 @@ struct Agent {
     lines: Lines,
     responder: Responder,
     connects: Rc<Connects>,
+    pulse: Rc<Pulse>,
     packets: Option<Rc<Packets>>,
     bell: Bell,
     /// Whether somebody reads its lines as they come.
@@ -117,6 +120,8 @@ pub(crate) fn serve(
     opened: Option<Opened>,
     (lines, written): (Lines, Written),
 ) -> anyhow::Result<()> {
+    // Alarms are the runtime's.
+    let _within = runtime.enter();
     let (news, arriving) = mpsc::unbounded_channel();
     let half_open = opened
         .as_ref()
@@ -126,7 +131,14 @@ pub(crate) fn serve(
         .transpose()?
         .map(Rc::new);
     let dialer = Dialer::new(now().as_nanos());
-    let connects = Connects::new(dialer, news.clone(), packets.clone(), Greeting::Banner);
+    let pulse = Rc::new(Pulse::new(news.clone()));
+    let connects = Connects::new(
+        dialer,
+        news.clone(),
+        Rc::clone(&pulse),
+        packets.clone(),
+        Greeting::Banner,
+    );
     let agent = Agent {
         responder: Responder::new(orders.agent.clone()),
         bell: Bell::new(orders.bell),
@@ -134,6 +146,7 @@ pub(crate) fn serve(
         orders,
         lines,
         connects: Rc::new(connects),
+        pulse,
         packets,
         half_open,
         capture: None,
@@ -159,7 +172,9 @@ impl Agent {
         let mut doorbell = doorbell::watch(self.orders.plan.path()).ok();
         let mut next_look = Instant::now();
         let mut next_tally = Instant::now();
-        spawn_local(beat(self.news.clone()));
+        let (look, tally) = (Alarm::new(), Alarm::new());
+        let pulse = Rc::clone(&self.pulse);
+        spawn_local(async move { pulse.beat().await });
         loop {
             tokio::select! {
                 () = signals.any() => break,
@@ -178,14 +193,14 @@ impl Agent {
                     }
                     next_look = Instant::now();
                 }
-                () = sleep_until(next_look) => {
+                () = look.sleep_until(next_look) => {
                     if self.look().await == Look::Plan {
                         next_tally = Instant::now() + self.until_tally();
                     }
                     let notice = if doorbell.is_some() { Notice::Rung } else { Notice::Unrung };
                     next_look = Instant::now() + self.orders.plan.pause(notice);
                 }
-                () = sleep_until(next_tally), if self.has_counts() => {
+                () = tally.sleep_until(next_tally), if self.has_counts() => {
                     self.tell_tallies();
                     next_tally = Instant::now() + self.until_tally();
                 }
@@ -285,6 +300,7 @@ impl Agent {
                 probes: self.as_possible(raw),
                 ports: plan.responder.ports,
                 start,
+                pace: Pace::Beats,
             }));
         } else if !raw.is_empty() {
             let probes = raw.iter().map(|probe| u64::from(probe.count)).sum();
@@ -300,6 +316,7 @@ impl Agent {
                 generation,
                 probes: kernel,
                 start,
+                pace: Pace::Beats,
             }));
         self.finish_rounds();
     }

@@ -12,7 +12,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use tokio::net::unix::pipe::Receiver;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// A timer; see the module's documentation.
 #[derive(Debug)]
@@ -26,9 +26,23 @@ struct Timer {
 }
 
 impl Alarm {
-    /// An alarm that is not set. Where the kernel gives no timer, the runtime's has to do.
+    /// An alarm that is not set, to be made within the runtime. Where the kernel gives no timer, the runtime's has to do.
     pub(crate) fn new() -> Self {
         Self(Timer::open().ok())
+    }
+
+    /// Sleeps until then.
+    pub(crate) async fn sleep_until(&self, at: Instant) {
+        self.sleep(at.saturating_duration_since(Instant::now()))
+            .await;
+    }
+
+    /// Has who sleeps by it sleep for so long from now on; where the runtime's timer has to do, it wakes as it would have.
+    pub(crate) fn postpone(&self, time: Duration) {
+        if let Some(timer) = &self.0 {
+            // A timer that cannot be set again rings as it was set.
+            timer.set(time).ok();
+        }
     }
 
     /// Sleeps for so long.
@@ -54,9 +68,13 @@ impl Timer {
         Ok(Self { own, rings })
     }
 
-    async fn ring(&self, time: Duration) -> io::Result<()> {
+    fn set(&self, time: Duration) -> nix::Result<()> {
         let once = Expiration::OneShot(TimeSpec::from_duration(time));
-        self.own.set(once, TimerSetTimeFlags::empty())?;
+        self.own.set(once, TimerSetTimeFlags::empty())
+    }
+
+    async fn ring(&self, time: Duration) -> io::Result<()> {
+        self.set(time)?;
         loop {
             self.rings.readable().await?;
             match self.rings.try_read(&mut [0; 8]) {
@@ -69,8 +87,6 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[tokio::test]
@@ -86,5 +102,14 @@ mod tests {
             alarm.sleep(time).await;
             assert!(start.elapsed() >= time);
         }
+    }
+
+    #[tokio::test]
+    async fn who_sleeps_by_it_can_be_let_sleep_on() {
+        let alarm = Alarm::new();
+        let start = Instant::now();
+        let (time, more) = (Duration::from_millis(20), Duration::from_millis(60));
+        tokio::join!(alarm.sleep(time), async { alarm.postpone(more) });
+        assert!(start.elapsed() >= more);
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prober_core::flight::pacing::Pacing;
+use prober_core::flight::pacing::{Pace, Pacing};
 use prober_core::observation::{EngineKind, ProbeResult};
 use prober_core::plan::{Method, ProbePlan};
 use prober_core::time::Timestamp;
@@ -17,6 +17,7 @@ use crate::kernel::{Bound, Dialer, Talk};
 use crate::news::{News, NewsSender, Progress};
 use crate::order::Order;
 use crate::packets::Packets;
+use crate::pulse::Pulse;
 
 /// Connections of this engine at a time: half of its source ports.
 const MOST_IN_FLIGHT: usize = 1000;
@@ -26,6 +27,7 @@ const MOST_IN_FLIGHT: usize = 1000;
 pub(crate) struct Connects {
     dialer: Dialer,
     news: NewsSender,
+    pulse: Rc<Pulse>,
     /// Who sees their packets and tells their outcome; without it, connect() does.
     packets: Option<Rc<Packets>>,
     greeting: Greeting,
@@ -49,6 +51,8 @@ pub(crate) struct Errands {
     pub(crate) probes: Vec<ProbePlan>,
     /// From when on.
     pub(crate) start: Timestamp,
+    /// How strictly its times are kept.
+    pub(crate) pace: Pace,
 }
 
 impl Connects {
@@ -56,12 +60,14 @@ impl Connects {
     pub(crate) fn new(
         dialer: Dialer,
         news: NewsSender,
+        pulse: Rc<Pulse>,
         packets: Option<Rc<Packets>>,
         greeting: Greeting,
     ) -> Self {
         Self {
             dialer,
             news,
+            pulse,
             packets,
             greeting,
         }
@@ -75,16 +81,15 @@ impl Connects {
             generation,
             probes,
             start,
+            pace,
         } = errands;
-        let mut pacing = Pacing::new(&probes, start, start.as_nanos());
+        let mut pacing = Pacing::new(&probes, start, pace);
         let places = Arc::new(Semaphore::new(MOST_IN_FLIGHT));
         let mut under_way = JoinSet::new();
         let alarm = Alarm::new();
         while let Some(due) = pacing.next_at() {
             alarm.sleep(due.since(now())).await;
-            if let Some(news) = News::of_lateness(now().since(due)) {
-                self.send(news);
-            }
+            self.pulse.feel(now().since(due));
             while let Some(item) = pacing.poll(&probes, now()) {
                 let Some((probe, talk)) = probes
                     .get(item)
@@ -167,12 +172,8 @@ impl Connects {
     }
 
     fn tell(&self, generation: u32, progress: Progress) {
-        self.send(News::Round(generation, progress));
-    }
-
-    fn send(&self, news: News) {
         // An agent that has ended listens no more.
-        drop(self.news.send(news));
+        drop(self.news.send(News::Round(generation, progress)));
     }
 }
 

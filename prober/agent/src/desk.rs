@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use prober_core::flight::pacing::Pacing;
+use prober_core::flight::pacing::{Pace, Pacing};
 use prober_core::flight::{Finished, Flight, FlightConfig, LaunchError};
 use prober_core::observation::{Exchange, Observation, ProbeResult};
 use prober_core::plan::{Method, ProbePlan};
@@ -21,8 +21,10 @@ use crate::news::{News, NewsSender, Progress};
 use crate::order::{Order, RawPlan};
 use blindness::Blindness;
 use owners::{Owned, Owners};
+use waiting::GATHER;
 
 pub(crate) use manner::{Attention, Duty, Loopback, needs_silence};
+pub(crate) use waiting::PATIENCE;
 
 /// Whose answers the capture may have lost.
 mod blindness;
@@ -32,10 +34,8 @@ mod manner;
 mod owners;
 #[cfg(test)]
 mod tests;
-
-/// How long results and what was witnessed wait to be told together, and packets that nobody waits for to be looked at:
-/// each telling wakes the main task, each look this thread.
-pub(crate) const GATHER: Duration = Duration::from_millis(250);
+/// When a desk has something to do again.
+mod waiting;
 
 /// Most probes that start between two looks at the packets: who was kept waiting must not flood its own capture.
 const BURST: usize = 64;
@@ -46,6 +46,7 @@ struct Round {
     generation: u32,
     probes: Vec<ProbePlan>,
     pacing: Pacing,
+    pace: Pace,
     /// Probes that are due and found no free port.
     waiting: VecDeque<usize>,
 }
@@ -133,6 +134,7 @@ impl Desk {
             probes,
             ports,
             start,
+            pace,
         } = plan;
         let ports: BTreeSet<u16> = ports.into_iter().collect();
         if ports != self.ports {
@@ -140,10 +142,10 @@ impl Desk {
             self.ports = ports;
             self.has_new_ports = true;
         }
-        let seed = start.as_nanos();
         self.rounds.push(Round {
             generation,
-            pacing: Pacing::new(&probes, start, seed),
+            pacing: Pacing::new(&probes, start, pace),
+            pace,
             probes,
             waiting: VecDeque::new(),
         });
@@ -256,33 +258,6 @@ impl Desk {
         self.flight.poll_transmit(out);
     }
 
-    /// How soon the next packets are to be looked at. A plan that has no more to send is waited for; while nothing is
-    /// under way the first packet is news.
-    pub(crate) fn attention(&self) -> Attention {
-        let more_is_due = !self.rounds.is_empty() && self.flight.in_flight() > 0;
-        if (more_is_due || self.tell_at.is_some()) && !self.owners.wait_for_answers() {
-            Attention::Later
-        } else {
-            Attention::Prompt
-        }
-    }
-
-    /// When there is something to do again.
-    pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
-        let launch = self
-            .rounds
-            .iter()
-            .filter_map(|round| round.pacing.next_at())
-            .min();
-        // A launch that comes soon wakes for what can wait as well.
-        let patient = [self.results_at, self.flight.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .filter(|at| launch.is_none_or(|launch| launch > *at + GATHER));
-        let urgent = [launch, self.flight.poll_urgent(), self.tell_at];
-        urgent.into_iter().flatten().chain(patient).min()
-    }
-
     /// The capture says how complete its packets are. Before the results, so that who waits for the last of them knows.
     pub(crate) fn handle_counts(&mut self, received: u64, dropped: u64, now: Timestamp) {
         let has_lost = self.blindness.see(dropped, now);
@@ -294,15 +269,6 @@ impl Desk {
     /// Whether a result is ready to be told.
     pub(crate) fn has_results(&self) -> bool {
         self.flight.has_result()
-    }
-
-    /// Whether there are results that have waited long enough, or no others to wait for.
-    pub(crate) fn has_due_results(&mut self, now: Timestamp) -> bool {
-        if !self.has_results() {
-            return false;
-        }
-        let at = *self.results_at.get_or_insert(now + GATHER);
-        at <= now || (self.rounds.is_empty() && self.flight.in_flight() == 0)
     }
 
     /// Tells what has finished.

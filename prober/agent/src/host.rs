@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prober_core::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::facts::NodeFacts;
+use prober_core::flight::pacing::Pace;
 use prober_core::observation::Tier;
 use prober_core::plan::{Method, ProbePlan};
 use prober_core::topology::{AgentId, PathId};
@@ -25,6 +26,7 @@ use crate::news::{News, NewsReceiver, Progress};
 use crate::order::{Order, RawPlan};
 use crate::own::Own;
 use crate::packets::{Opened, PacketsError};
+use crate::pulse::Pulse;
 use crate::tally::Tallies;
 
 /// The only generation here.
@@ -190,6 +192,8 @@ fn probe_group(
         .enable_all()
         .build()
         .map_err(HostError::Loop)?;
+    // Alarms are the runtime's.
+    let _within = runtime.enter();
     let (news, arriving) = mpsc::unbounded_channel();
     let packets = opened
         .map(|opened| opened.start(own, Loopback::Seen, news.clone()))
@@ -197,7 +201,13 @@ fn probe_group(
         .map_err(|error| HostError::Packets(error.to_string()))?
         .map(Rc::new);
     let dialer = Dialer::new(now().as_nanos());
-    let connects = Rc::new(Connects::new(dialer, news, packets.clone(), Greeting::None));
+    let connects = Rc::new(Connects::new(
+        dialer,
+        news.clone(),
+        Rc::new(Pulse::new(news)),
+        packets.clone(),
+        Greeting::None,
+    ));
     let outstanding = probes.iter().map(|probe| u64::from(probe.count)).sum();
     let start = now();
     let (kernel, raw) = probes
@@ -210,12 +220,14 @@ fn probe_group(
                 probes: raw,
                 ports: Vec::new(),
                 start,
+                pace: Pace::Even,
             }));
         }
         let probing = tokio::task::spawn_local(connects.run(Errands {
             generation: GENERATION,
             probes: kernel,
             start,
+            pace: Pace::Even,
         }));
         let done = tokio::select! {
             done = tell(arriving, outstanding, tallies, sink) => done.map(|()| Ended::Complete),

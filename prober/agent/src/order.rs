@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use prober_core::flight::pacing::Pace;
 use prober_core::observation::Exchange;
 use prober_core::plan::ProbePlan;
 use prober_core::time::Timestamp;
@@ -59,4 +60,6 @@ pub(crate) struct RawPlan {
     pub(crate) ports: Vec<u16>,
     /// From when on.
     pub(crate) start: Timestamp,
+    /// How strictly its times are kept.
+    pub(crate) pace: Pace,
 }

@@ -20,7 +20,7 @@ use prober_net::packet_socket::{
 };
 use prober_net::raw::{RawEngine, RawError};
 
-use crate::desk::{Attention, Desk, Duty, GATHER, Loopback};
+use crate::desk::{Attention, Desk, Duty, Loopback, PATIENCE};
 use crate::kernel;
 use crate::news::{News, NewsSender};
 use crate::order::Order;
@@ -237,7 +237,7 @@ fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
         let wake = match attention {
             Attention::Prompt => engine.recv(until, &mut sink(desk, &mut traffic)),
             Attention::Later => {
-                engine.gather(until.min(now + GATHER), &mut sink(desk, &mut traffic))
+                engine.gather(until.min(now + PATIENCE), &mut sink(desk, &mut traffic))
             }
         }?;
         let woken = engine.now();

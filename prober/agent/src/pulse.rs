@@ -1,23 +1,86 @@
-//! Whether the main task gets its turns: an agent that only answers has no timer of its own to be late for.
+//! Whether the main task gets its turns, in time.
 
-use std::time::{Duration, Instant};
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::alarm::Alarm;
 use crate::news::{News, NewsSender};
 
-/// From one beat to the next.
+/// The longest without a turn that is meant to come at some time.
 const BEAT: Duration = Duration::from_millis(500);
 
-/// Tells of each beat that comes late, until nobody listens.
-pub(crate) async fn beat(news: NewsSender) {
-    let alarm = Alarm::new();
-    loop {
-        let due = Instant::now() + BEAT;
-        alarm.sleep(BEAT).await;
-        if let Some(late) = News::of_lateness(due.elapsed())
-            && news.send(late).is_err()
-        {
-            return;
+/// Tells how late the main task is for what it does at its time. An agent that has nothing to do at any time beats.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    alarm: Alarm,
+    due: Cell<Instant>,
+    news: NewsSender,
+}
+
+impl Pulse {
+    /// Tells it to `news`.
+    pub(crate) fn new(news: NewsSender) -> Self {
+        Self {
+            alarm: Alarm::new(),
+            due: Cell::new(Instant::now()),
+            news,
         }
+    }
+
+    /// There was a turn, so much later than it was meant to be. The next beat can wait.
+    pub(crate) fn feel(&self, late: Duration) {
+        if let Some(late) = News::of_lateness(late) {
+            // An agent that has ended listens no more.
+            drop(self.news.send(late));
+        }
+        self.due.set(Instant::now() + BEAT);
+        self.alarm.postpone(BEAT);
+    }
+
+    /// Beats for ever.
+    pub(crate) async fn beat(&self) {
+        loop {
+            self.alarm.sleep_until(self.due.get()).await;
+            self.feel(self.due.get().elapsed());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_turns_at_other_times_needs_no_beat_and_who_gets_none_is_told() {
+        let (news, mut told) = unbounded_channel();
+        let pulse = Pulse::new(news);
+        let all_is_well = timeout(2 * BEAT, async {
+            tokio::join!(pulse.beat(), async {
+                loop {
+                    tokio::time::sleep(BEAT / 5).await;
+                    pulse.feel(Duration::ZERO);
+                }
+            })
+        });
+        assert!(all_is_well.await.is_err());
+        assert!(told.try_recv().is_err());
+        let starved = async {
+            // Nobody else gets a turn meanwhile.
+            std::thread::sleep(2 * BEAT);
+            told.recv().await
+        };
+        let late = tokio::select! {
+            () = pulse.beat() => None,
+            late = starved => late,
+        };
+        assert!(
+            matches!(late, Some(News::Late(late)) if late >= BEAT / 2),
+            "{late:?}"
+        );
     }
 }

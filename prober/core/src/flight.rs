@@ -29,6 +29,8 @@ use neighbours::Neighbours;
 use ports::Ports;
 use timers::Timers;
 
+/// The beats that patient probes ride on.
+mod beats;
 /// The TTL ladder: one five-tuple asked with one hop limit after the other.
 mod climb;
 /// What a flight is told, and why it refuses a probe.

@@ -40,6 +40,7 @@ fn desk(ports: RangeInclusive<u16>, count: u32, interval_ms: u32) -> (Desk, News
             probes: vec![probe],
             ports: Vec::new(),
             start: START,
+            pace: Pace::Beats,
         }))
         .unwrap();
     desk.take_orders(START);
@@ -112,6 +113,39 @@ fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
         assert!((1..=BURST).contains(&(sent.len() - before)));
     }
     assert_eq!(sent.len(), 500);
+}
+
+#[test]
+fn on_beats_the_answer_is_looked_at_with_the_next_probe_and_told_at_once() {
+    let (mut desk, mut told) = desk(63_000..=65_535, 30, 200);
+    let (mut now, mut looks) = (START, 0);
+    let mut answers = Vec::new();
+    let mut results = 0;
+    while looks < 10 {
+        // What the packets thread does each time that it is woken.
+        for answer in answers.drain(..) {
+            desk.observe(&answer, &[]);
+        }
+        desk.handle_timeout(now);
+        let mut sent = Vec::new();
+        desk.poll_transmit(&mut sent);
+        let syns = sent.iter().filter(|one| one.flags == TcpFlags::SYN);
+        answers.extend(syns.map(|syn| answer(syn, now)));
+        if desk.has_due_results(now) {
+            desk.tell_results();
+        }
+        while let Ok(news) = told.try_recv() {
+            results += u32::from(matches!(news, News::Round(1, Progress::Result(_))));
+        }
+        looks += 1;
+        now = desk.poll_timeout().unwrap();
+    }
+    let passed = now.since(START).as_millis();
+    assert!(
+        (4_300..=5_700).contains(&passed),
+        "ten beats took {passed} ms"
+    );
+    assert!((15..=30).contains(&results), "{results} results");
 }
 
 #[test]

@@ -4,18 +4,31 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use super::beats::{BEAT, Beats, has_time};
 use crate::plan::ProbePlan;
 use crate::random::Random;
 use crate::time::{Timestamp, nanos};
+
+/// How strictly a timetable keeps to its times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Each probe has its own.
+    Even,
+    /// In a plan that is long and quiet, probes go together on beats: two a second, and the same ones for every
+    /// timetable with the same start.
+    Beats,
+}
 
 /// The timetable of a plan's probes.
 ///
 /// Probe `i` of an item is due `start_ms + i * interval_ms` after the plan's start, moved by up
 /// to a quarter of the interval to either side (the first only later). Items with an interval of
-/// 0 are due all at once.
+/// 0 are due all at once. One that rides on beats waits for the next.
 #[derive(Debug)]
 pub struct Pacing {
     start: Timestamp,
+    /// Where probes wait for each other.
+    beats: Option<Beats>,
     random: Random,
     /// The next of each item that has any left: when, which item, its number.
     next: BinaryHeap<Reverse<(Timestamp, usize, u32)>>,
@@ -23,10 +36,14 @@ pub struct Pacing {
 
 impl Pacing {
     /// The timetable of these items from `start` on.
-    pub fn new(probes: &[ProbePlan], start: Timestamp, seed: u64) -> Self {
+    pub fn new(probes: &[ProbePlan], start: Timestamp, pace: Pace) -> Self {
         let mut pacing = Self {
             start,
-            random: Random::new(seed),
+            beats: match pace {
+                Pace::Even => None,
+                Pace::Beats => Beats::of(probes, start),
+            },
+            random: Random::new(start.as_nanos()),
             next: BinaryHeap::new(),
         };
         for (item, probe) in probes.iter().enumerate() {
@@ -58,16 +75,23 @@ impl Pacing {
             return;
         }
         let interval = Duration::from_millis(u64::from(probe.interval_ms));
-        let due = self.start
+        let beats = self.beats.filter(|_| has_time(probe));
+        // A beat has its own jitter.
+        let free = match beats {
+            Some(_) => interval.saturating_sub(BEAT),
+            None => interval,
+        };
+        let even = self.start
             + Duration::from_millis(u64::from(probe.start_ms))
             + interval.saturating_mul(number);
         // A quarter earlier to a quarter later: the order of an item's probes stays.
         let earliest = match number {
-            0 => due.as_nanos(),
-            1.. => due.as_nanos().saturating_sub(nanos(interval) / 4),
+            0 => even.as_nanos(),
+            1.. => even.as_nanos().saturating_sub(nanos(free) / 4),
         };
-        let moved = self.random.below(nanos(interval) / 2);
-        let at = Timestamp::from_nanos(earliest.saturating_add(moved));
+        let moved = self.random.below(nanos(free) / 2);
+        let due = Timestamp::from_nanos(earliest.saturating_add(moved));
+        let at = beats.map_or(due, |beats| beats.after(due));
         self.next.push(Reverse((at, item, number)));
     }
 }
@@ -96,11 +120,11 @@ mod tests {
         #[test]
         fn every_probe_is_due_once_and_within_its_own_interval(
             counts in prop::collection::vec((0_u32..20, 0_u32..500, 0_u32..200), 1..6),
-            seed: u64,
+            start: u32,
         ) {
             let probes: Vec<ProbePlan> = counts.iter().map(|&(n, start, interval)| item(n, start, interval)).collect();
-            let start = Timestamp::from_nanos(1_000_000_000);
-            let mut pacing = Pacing::new(&probes, start, seed);
+            let start = Timestamp::from_nanos(u64::from(start));
+            let mut pacing = Pacing::new(&probes, start, Pace::Even);
             let mut done = vec![0_u32; probes.len()];
             let mut now = start;
             while let Some(at) = pacing.next_at() {
@@ -119,10 +143,46 @@ mod tests {
         }
     }
 
+    /// When the probes of these items are due.
+    fn times(probes: &[ProbePlan], pace: Pace) -> Vec<u64> {
+        let start = Timestamp::from_nanos(77_000_000_000);
+        let mut pacing = Pacing::new(probes, start, pace);
+        std::iter::from_fn(|| {
+            let at = pacing.next_at()?;
+            pacing.poll(probes, at)?;
+            Some(at.as_nanos())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn probes_of_a_long_and_quiet_plan_go_together_twice_a_second() {
+        // Of two engines, which know nothing of each other.
+        let one = times(&[item(50, 0, 200)], Pace::Beats);
+        let other = times(&[item(5, 30, 2_000), item(50, 100, 200)], Pace::Beats);
+        assert_eq!((one.len(), other.len()), (50, 55));
+        let mut beats: Vec<u64> = one.into_iter().chain(other).collect();
+        beats.sort_unstable();
+        beats.dedup();
+        assert!(beats.len() <= 22, "{} times in ten seconds", beats.len());
+    }
+
+    #[test]
+    fn who_is_waited_for_or_asks_often_or_is_told_to_keeps_its_times() {
+        let (short, busy, long) = (item(20, 0, 200), item(100, 0, 100), item(50, 0, 200));
+        for even in [short, busy] {
+            let even = [even];
+            assert_eq!(times(&even, Pace::Beats), times(&even, Pace::Even));
+        }
+        let mut apart = times(&[long], Pace::Even);
+        apart.dedup();
+        assert_eq!(apart.len(), 50);
+    }
+
     #[test]
     fn nothing_is_due_before_its_time() {
         let probes = [item(1, 10, 0)];
-        let mut pacing = Pacing::new(&probes, Timestamp::from_nanos(0), 1);
+        let mut pacing = Pacing::new(&probes, Timestamp::from_nanos(0), Pace::Beats);
         assert_eq!(pacing.poll(&probes, Timestamp::from_nanos(9_999_999)), None);
         assert_eq!(
             pacing.poll(&probes, Timestamp::from_nanos(10_000_000)),
