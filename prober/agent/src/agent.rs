@@ -21,7 +21,6 @@ use crate::alarm::Alarm;
 use crate::bell::Bell;
 use crate::connects::{Connects, Errands, Greeting, talk_of};
 use crate::desk::{Loopback, needs_silence};
-use crate::doorbell;
 use crate::kernel::Dialer;
 use crate::lines::{Lines, Written};
 use crate::news::{News, NewsReceiver, NewsSender, Progress};
@@ -29,6 +28,7 @@ use crate::order::{Order, RawPlan};
 use crate::own::Own;
 use crate::packets::{Opened, Packets};
 use crate::plan_file::{Notice, PlanFile};
+use crate::plan_watch;
 use crate::pulse::Pulse;
 use crate::reading::{read, read_later};
 use crate::responder::Responder;
@@ -104,10 +104,10 @@ enum Look {
     Plan,
 }
 
-/// The next ring; never, where there is no doorbell.
-async fn ring(doorbell: &mut Option<Receiver<()>>) -> Option<()> {
-    match doorbell {
-        Some(rings) => rings.recv().await,
+/// The next change; never, where nobody watches.
+async fn change(watch: &mut Option<Receiver<()>>) -> Option<()> {
+    match watch {
+        Some(changes) => changes.recv().await,
         None => std::future::pending().await,
     }
 }
@@ -169,7 +169,7 @@ impl Agent {
         mut written: Written,
     ) -> anyhow::Result<()> {
         // Where the folder cannot be watched, looking does as well.
-        let mut doorbell = doorbell::watch(self.orders.plan.path()).ok();
+        let mut watch = plan_watch::watch(self.orders.plan.path()).ok();
         let mut next_look = Instant::now();
         let mut next_tally = Instant::now();
         let (look, tally) = (Alarm::new(), Alarm::new());
@@ -187,9 +187,9 @@ impl Agent {
                     }
                     self.finish_rounds();
                 }
-                rung = ring(&mut doorbell) => {
-                    if rung.is_none() {
-                        doorbell = None;
+                changed = change(&mut watch) => {
+                    if changed.is_none() {
+                        watch = None;
                     }
                     next_look = Instant::now();
                 }
@@ -197,7 +197,7 @@ impl Agent {
                     if self.look().await == Look::Plan {
                         next_tally = Instant::now() + self.until_tally();
                     }
-                    let notice = if doorbell.is_some() { Notice::Rung } else { Notice::Unrung };
+                    let notice = if watch.is_some() { Notice::Told } else { Notice::Sought };
                     next_look = Instant::now() + self.orders.plan.pause(notice);
                 }
                 () = tally.sleep_until(next_tally), if self.has_counts() => {

@@ -12,7 +12,6 @@ mod args;
 mod bell;
 mod connects;
 mod desk;
-mod doorbell;
 /// Probes from this host, without an agent or a plan.
 pub mod host;
 mod kernel;
@@ -23,6 +22,7 @@ mod order;
 mod own;
 mod packets;
 mod plan_file;
+mod plan_watch;
 mod pulse;
 mod reading;
 mod responder;

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a plan that are read; ten times what the largest sensible plan has.
 const LONGEST: u64 = 16 << 20;
-/// Time between two looks where a doorbell rings: for what it may miss.
+/// Time between two looks where its folder is watched: for what that may miss.
 const WATCHED: Duration = Duration::from_secs(5);
-/// Without one, while plans come and go: a run waits for its agents to notice.
+/// Where it is not, while plans come and go: a run waits for its agents to notice.
 const LIVELY: Duration = Duration::from_millis(50);
-/// Without one, when nothing has changed for [`SETTLED`].
+/// Where it is not, when nothing has changed for [`SETTLED`].
 const CALM: Duration = Duration::from_millis(250);
 /// A file that has not changed for so long is looked at less often.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -35,10 +35,10 @@ pub(crate) struct PlanFile {
 /// How a change comes to notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// A doorbell rings.
-    Rung,
+    /// Its folder is watched.
+    Told,
     /// Only by looking.
-    Unrung,
+    Sought,
 }
 
 /// The plan's file could not be read.
@@ -79,9 +79,9 @@ impl PlanFile {
     /// How long to wait until the next look.
     pub(crate) fn pause(&self, notice: Notice) -> Duration {
         match notice {
-            Notice::Rung => WATCHED,
-            Notice::Unrung if self.changed.elapsed() < SETTLED => LIVELY,
-            Notice::Unrung => CALM,
+            Notice::Told => WATCHED,
+            Notice::Sought if self.changed.elapsed() < SETTLED => LIVELY,
+            Notice::Sought => CALM,
         }
     }
 

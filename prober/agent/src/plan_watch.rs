@@ -1,6 +1,6 @@
-//! Rings when something changes beside the plan's file, so that nobody has to look all the time.
+//! Tells when something changes beside the plan's file, so that nobody has to look all the time.
 //!
-//! It watches the folder, not the file: a file is replaced by rename, and in Kubernetes it is a link through another
+//! Watched is the folder, not the file: a file is replaced by rename, and in Kubernetes it is a link through another
 //! link of the same folder, which is swapped (inotify(7)).
 
 use std::io;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 /// No folder can be watched; looking now and then does as well, at a price.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DoorbellError {
+pub(crate) enum WatchError {
     /// The kernel refused.
     #[error("cannot watch the folder of the plan: {0}")]
     Inotify(#[from] nix::Error),
@@ -22,30 +22,30 @@ pub(crate) enum DoorbellError {
     Thread(#[from] io::Error),
 }
 
-/// Starts to watch the folder of `path`. Changes that are not yet heard of ring once; the end of the channel is the
+/// Starts to watch the folder of `path`. Changes that are not yet heard of are told once; the end of the channel is the
 /// end of the watch.
-pub(crate) fn watch(path: &Path) -> Result<Receiver<()>, DoorbellError> {
+pub(crate) fn watch(path: &Path) -> Result<Receiver<()>, WatchError> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         Some(_) | None => Path::new("."),
     };
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
-    let changes =
+    let kinds =
         AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
-    inotify.add_watch(folder, changes)?;
-    let (bell, rings) = channel(1);
+    inotify.add_watch(folder, kinds)?;
+    let (change, changes) = channel(1);
     thread::Builder::new()
-        .name("doorbell".to_owned())
+        .name("plan-watch".to_owned())
         .stack_size(64 << 10)
         .spawn(move || {
             while inotify.read_events().is_ok() {
-                match bell.try_send(()) {
+                match change.try_send(()) {
                     Ok(()) | Err(TrySendError::Full(())) => {}
                     Err(TrySendError::Closed(())) => return,
                 }
             }
         })?;
-    Ok(rings)
+    Ok(changes)
 }
 
 #[cfg(test)]
@@ -55,16 +55,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rename_into_the_folder_rings_and_a_file_that_is_written_does() {
+    fn a_rename_into_the_folder_is_told_and_a_file_that_is_written_is() {
         let dir = tempfile::tempdir().unwrap();
         let (new, plan) = (dir.path().join("new"), dir.path().join("plan"));
         let elsewhere = tempfile::tempdir().unwrap();
-        let mut rings = watch(&plan).unwrap();
+        let mut changes = watch(&plan).unwrap();
         fs::write(elsewhere.path().join("new"), "1").unwrap();
         fs::write(&new, "2").unwrap();
-        assert_eq!(rings.blocking_recv(), Some(()));
+        assert_eq!(changes.blocking_recv(), Some(()));
         fs::rename(&new, &plan).unwrap();
-        assert_eq!(rings.blocking_recv(), Some(()));
+        assert_eq!(changes.blocking_recv(), Some(()));
     }
 
     #[test]
