@@ -9,9 +9,9 @@ use controller::leftovers::{Kind, Leftover, Life};
 use controller::runtime::block_on;
 use serde_json::json;
 
-use crate::cli::ListForm;
 use crate::reach::ReachArgs;
 use crate::show;
+use crate::values::ListForm;
 
 /// Finds and removes what runs have left behind.
 #[derive(Debug, clap::Args)]

@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
+use clap::Command;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::show;
 
 /// Writes a script that completes commands in a shell.
@@ -19,28 +18,29 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Writes the script.
-pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
-    show::bytes(&script(args.shell))?;
+/// Writes the script that completes this command.
+pub(crate) fn completions(args: &CompletionsArgs, command: Command) -> anyhow::Result<ExitCode> {
+    show::bytes(&script(args.shell, command))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn script(shell: Shell) -> Vec<u8> {
+fn script(shell: Shell, mut command: Command) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "prober", &mut script);
+    clap_complete::generate(shell, &mut command, "prober", &mut script);
     script
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum as _;
+    use clap::{CommandFactory as _, ValueEnum as _};
 
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn every_shell_completes_the_flags_of_a_run_and_their_values() {
         for &shell in Shell::value_variants() {
-            let script = String::from_utf8(script(shell)).expect("text");
+            let script = String::from_utf8(script(shell, Cli::command())).expect("text");
             for word in ["node-facts", "require-tier", "kubeconfig", "all-namespaces"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }

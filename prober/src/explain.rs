@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::bail;
 use prober_core::diagnosis::catalogue::Cause;
 
-use crate::cli::ListForm;
 use crate::show;
+use crate::values::ListForm;
 
 /// Lists the causes, or tells all about one.
 #[derive(Debug, clap::Args)]

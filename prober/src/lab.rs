@@ -10,9 +10,9 @@ use prober_lab::control::{self, Reply, Request};
 use prober_lab::isolate::{self, Side};
 use prober_lab::{Fault, FaultAt, Fleet, Lab, LabSpec};
 
-use crate::cli::ListForm;
 use crate::run::agent_command;
 use crate::show;
+use crate::values::ListForm;
 
 /// Builds a small network of namespaces, and breaks it by hand.
 #[derive(Debug, clap::Args)]

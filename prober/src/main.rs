@@ -34,11 +34,13 @@ mod report;
 mod run;
 /// What is written to the terminal, or to whoever reads.
 mod show;
+/// Values on the command line that several commands take.
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command};
 
@@ -65,8 +67,8 @@ fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run_replay(&args, words),
         Command::Explain(args) => explain::explain(&args),
         Command::Report(args) => report::report(&args),
-        Command::Completions(args) => completions::completions(&args),
-        Command::Man(args) => man::man(&args),
+        Command::Completions(args) => completions::completions(&args, Cli::command()),
+        Command::Man(args) => man::man(&args, Cli::command()),
         Command::Agent(args) => Ok(agent::agent(args)),
     }
 }

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
+use clap::Command;
 
-use crate::cli::Cli;
 use crate::show;
 
 /// Writes the manual page.
@@ -18,15 +17,14 @@ pub(crate) struct ManArgs {
     command: Option<String>,
 }
 
-/// Writes the page.
-pub(crate) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
-    show::bytes(&page(args.command.as_deref())?)?;
+/// Writes the page of this command, or of one of its own.
+pub(crate) fn man(args: &ManArgs, all: Command) -> anyhow::Result<ExitCode> {
+    show::bytes(&page(args.command.as_deref(), all)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The page of a command, or of all.
-fn page(name: Option<&str>) -> anyhow::Result<Vec<u8>> {
-    let mut all = Cli::command();
+fn page(name: Option<&str>, mut all: Command) -> anyhow::Result<Vec<u8>> {
     all.build();
     let command = match name {
         None => all,
@@ -44,11 +42,14 @@ fn page(name: Option<&str>) -> anyhow::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn the_page_of_a_run_tells_of_each_flag_that_a_cluster_takes() {
-        let page = page(Some("run")).expect("a page");
+        let page = page(Some("run"), Cli::command()).expect("a page");
         let page = String::from_utf8(page).expect("text").replace('\\', "");
         for flag in [
             "--node",
@@ -74,6 +75,6 @@ mod tests {
 
     #[test]
     fn a_command_that_is_none_has_no_page() {
-        assert!(page(Some("rum")).is_err());
+        assert!(page(Some("rum"), Cli::command()).is_err());
     }
 }

@@ -17,8 +17,8 @@ use prober_core::observation::{EngineKind, Outcome, ProbeResult};
 use prober_core::report::{Completion, Report};
 use prober_core::topology::{AgentId, Path, PathId, Route};
 
-use crate::cli::{Form, duration};
 use crate::drive::now;
+use crate::values::{Form, duration};
 use crate::{run, show};
 
 /// Failing probes of one target that a report keeps.

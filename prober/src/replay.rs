@@ -10,8 +10,8 @@ use prober_core::diagnosis::diagnose;
 use prober_core::replay::replay;
 use prober_core::report::{Completion, Report};
 
-use crate::cli::Form;
 use crate::drive::now;
+use crate::values::Form;
 use crate::{pcapng, run, show};
 
 /// Diagnoses captures: of one end, or of both.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use prober_core::report::Report;
 
-use crate::cli::Form;
+use crate::values::Form;
 use crate::{pcapng, show};
 
 /// Shows a saved report; the exit status is the one of the run that wrote it.

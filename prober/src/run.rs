@@ -24,9 +24,9 @@ use prober_core::topology::{NodeName, Route};
 use prober_lab::isolate::{self, Side};
 use prober_lab::{Lab, LabFleet, LabSpec};
 
-use crate::cli::{Form, TierArg};
 use crate::drive::{drive, now};
 use crate::progress::{Progress, Verbosity};
+use crate::values::{Form, TierArg};
 use crate::{pcapng, show};
 
 use args::Place;

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use prober_core::render::{self, Text, Tone, html, json};
 use prober_core::report::Report;
 
-use crate::cli::Form;
+use crate::values::Form;
 
 /// A whole report on standard output.
 pub(crate) fn report(report: &Report, form: Form) -> anyhow::Result<()> {

@@ -10,8 +10,8 @@ use controller::selection::NodeChoice;
 use prober_core::observation::Tier;
 use prober_lab::FaultAt;
 
-use crate::cli::{Families, Form, TierArg, duration};
 use crate::reach::ReachArgs;
+use crate::values::{Families, Form, TierArg, duration};
 
 /// The image of this version's agent, as `make image` names it.
 pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("CARGO_PKG_VERSION"));
