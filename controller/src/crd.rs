@@ -26,7 +26,6 @@ use prober_core::topology::Route;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::canary::epoch::MAX_NODES;
 pub use span::{Span, SpanError};
 pub use status::ConnectivityCheckStatus;
 
@@ -257,13 +256,13 @@ impl ConnectivityCheckSpec {
         !self.routes.contains(&RouteName::HostNetwork)
     }
 
-    /// How much one round may cost. What no API server admits is moved to the nearest that means something.
-    pub fn budget(&self) -> Budget {
+    /// How much one round may cost, where so many nodes have agents at a time. What no API server admits is moved to the nearest that means something.
+    pub fn budget(&self, seats: NonZeroUsize) -> Budget {
         let pairs = usize::try_from(self.max_pairs).unwrap_or_default();
         Budget {
             peers: usize::try_from(self.peers_per_node).unwrap_or_default(),
             pairs: NonZeroUsize::new(pairs).map_or(LEAST_PAIRS, |pairs| pairs.max(LEAST_PAIRS)),
-            seats: MAX_NODES,
+            seats,
         }
     }
 }

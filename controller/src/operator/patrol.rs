@@ -32,6 +32,7 @@ use super::observer::Round;
 use super::stand::{Cycle, Stand, Told, until};
 use super::sweep::sweep;
 use crate::canary::candidates::candidates;
+use crate::canary::epoch::MAX_NODES;
 use crate::canary::judgement::{Judgement, Outage};
 use crate::canary::look::{Look, NodePath};
 use crate::canary::memory::recall;
@@ -116,7 +117,11 @@ impl Patrol {
     ) -> Self {
         let spec = &check.spec;
         let memory = check.status.as_ref().map(recall).unwrap_or_default();
-        let mut schedule = Schedule::new(spec.budget(), spec.interval.duration(), world.nonce());
+        let mut schedule = Schedule::new(
+            spec.budget(MAX_NODES),
+            spec.interval.duration(),
+            world.nonce(),
+        );
         schedule.watch(memory.open.iter().filter_map(Outage::example));
         Self {
             schedule,
@@ -148,7 +153,7 @@ impl Patrol {
             return;
         }
         let spec = &self.check.spec;
-        (self.schedule).respec(spec.budget(), spec.interval.duration());
+        (self.schedule).respec(spec.budget(MAX_NODES), spec.interval.duration());
         self.judgement.respec(spec.confirm.into());
         self.not_before = steady();
         if spec.paused {
