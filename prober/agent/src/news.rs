@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use prober_core::event::{Ladder, Witness};
+use prober_core::facts::NodeFacts;
 use prober_core::observation::ProbeResult;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-
-use crate::reading::Read;
 
 /// Something that an engine has to tell.
 #[derive(Debug)]
@@ -31,6 +30,9 @@ pub(crate) enum News {
     /// The packets thread has ended, for that reason.
     Failed(String),
 }
+
+/// What a node says, or why it was not read.
+pub(crate) type Read = Result<Box<NodeFacts>, String>;
 
 /// Something about the probes of one plan.
 #[derive(Debug)]

@@ -3,15 +3,11 @@
 
 use std::time::Duration;
 
-use prober_core::facts::NodeFacts;
 use prober_net::facts::read_facts;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use crate::news::{News, NewsSender};
-
-/// What a node says, or why it was not read.
-pub(crate) type Read = Result<Box<NodeFacts>, String>;
+use crate::news::{News, NewsSender, Read};
 
 /// Reads it now.
 pub(crate) async fn read() -> Read {

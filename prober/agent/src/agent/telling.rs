@@ -8,7 +8,7 @@ use prober_core::time::nanos;
 use prober_net::facts::read_counters;
 
 use super::{Agent, EAGER, STEADY, UNREAD};
-use crate::reading::Read;
+use crate::news::Read;
 use crate::round::Round;
 
 impl Agent {
