@@ -10,13 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::mac::Mac;
 
+pub use bytes::{ParseError, Sums};
 pub use craft::{CraftError, craft};
-pub use parse::{ParseError, Parsed, Sums, parse_frame};
+pub use parse::{Parsed, parse_frame};
 pub use rebuild::{Frame, rebuild};
 
 /// Packets for property tests.
 #[cfg(test)]
 pub(crate) mod arbitrary;
+/// What the readers of each header share.
+mod bytes;
 /// Segments into bytes.
 mod craft;
 /// ICMP and `ICMPv6` messages, read.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::rounds::Layout;
+use super::phase::Layout;
 use super::{Finished, Phase, Round, Run, RunSpec};
 use crate::pairing::NodePair;
 use crate::plan::Reader;

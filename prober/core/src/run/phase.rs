@@ -56,3 +56,12 @@ pub enum RunTimer {
     /// The agents' last lines should be in.
     Linger,
 }
+
+/// Whether there is anything to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// There is.
+    Paths,
+    /// No pair of agents can reach each other at all.
+    Empty,
+}

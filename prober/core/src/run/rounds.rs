@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::looks::AgentProbes;
 use super::paths::Map;
+use super::phase::Layout;
 use super::{FleetCommand, Phase, Round, Rules, Run, RunTimer};
 use crate::event::Event;
 use crate::observation::Tier;
@@ -32,15 +33,6 @@ pub(super) struct LookTimes {
     settling: Duration,
     /// What its probes take at most.
     longest: Duration,
-}
-
-/// Whether there is anything to probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// There is.
-    Paths,
-    /// No pair of agents can reach each other at all.
-    Empty,
 }
 
 impl Run {

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::bytes::{at, protocol, u16_at, u32_at};
 use super::ip::{self, Carried};
-use super::parse::{at, protocol, u16_at, u32_at};
 use super::{Icmp, IcmpKind, ParseError, Quoted, Seq, Unreachable};
 
 const CUT: ParseError = ParseError::Truncated("ICMP header");

@@ -9,9 +9,9 @@ use pnet_packet::icmp::{self, IcmpPacket};
 use pnet_packet::icmpv6::{self, Icmpv6Packet};
 use pnet_packet::ip::IpNextHeaderProtocols;
 
+use super::bytes::ethertype;
 use super::craft::{CraftError, append_ip, append_tcp, tcp_header_len};
 use super::neighbour::{ADVERTISEMENT, SOLICITATION, SOURCE_LINK_ADDRESS, TARGET_LINK_ADDRESS};
-use super::parse::ethertype;
 use super::{
     Body, Icmp, IcmpKind, Ip, Link, LinkType, Packet, Quoted, Resolution, ResolutionKind, Tcp,
 };

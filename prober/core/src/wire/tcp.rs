@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use pnet_packet::tcp::TcpPacket;
 
+use super::bytes::{protocol, u32_at};
 use super::ip::{Carried, Extent};
-use super::parse::{protocol, u32_at};
 use super::{Checksum, Ip, ParseError, Seq, Sums, Tcp, TcpFlags, TcpOptions};
 
 /// Option kinds (RFC 9293 3.2, RFC 7323, RFC 2018).

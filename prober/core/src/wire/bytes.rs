@@ -1,0 +1,68 @@
+//! What the readers of each header share: bytes at a place, the numbers of what is carried, and why there is no packet.
+
+/// Whether TCP checksums can be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sums {
+    /// The bytes are those of the wire.
+    Judge,
+    /// The kernel had yet to fill the checksum in (`TP_STATUS_CSUMNOTREADY`), or has checked it.
+    Trust,
+}
+
+/// Why a frame gives no packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The bytes end within a header.
+    #[error("the bytes end within the {0}: capture with a larger snap length")]
+    Truncated(&'static str),
+    /// A length field contradicts the header that it belongs to.
+    #[error("the lengths in the {0} contradict each other: the packet is malformed")]
+    Length(&'static str),
+    /// An IP header of another version than its frame says.
+    #[error("an IP header of version {0} where 4 or 6 was expected")]
+    Version(u8),
+    /// The frame carries neither IP nor ARP.
+    #[error("a frame of EtherType {0:#06x}, which is none of IPv4, IPv6 and ARP")]
+    EtherType(u16),
+    /// The packet carries neither TCP nor ICMP.
+    #[error("an IP packet of protocol {0}, which is none of TCP, ICMP and ICMPv6")]
+    Protocol(u8),
+    /// A fragment other than the first: it has no TCP header.
+    #[error("a later fragment of an IP packet, which has no TCP header")]
+    LaterFragment,
+    /// ARP for other hardware or protocols, or of another operation.
+    #[error("an ARP packet that neither asks for nor tells an Ethernet address of IPv4")]
+    Arp,
+}
+
+/// EtherTypes (IEEE 802 numbers, as listed by IANA).
+pub(super) mod ethertype {
+    pub(crate) const IPV4: u16 = 0x0800;
+    pub(crate) const ARP: u16 = 0x0806;
+    pub(crate) const VLAN: u16 = 0x8100;
+    pub(crate) const IPV6: u16 = 0x86dd;
+    pub(crate) const PROVIDER_VLAN: u16 = 0x88a8;
+    pub(crate) const OLD_PROVIDER_VLAN: u16 = 0x9100;
+}
+
+/// IP protocol numbers.
+pub(super) mod protocol {
+    pub(crate) const ICMP: u8 = 1;
+    pub(crate) const TCP: u8 = 6;
+    pub(crate) const ICMPV6: u8 = 58;
+}
+
+/// The bytes at a place; `None` where there are not so many.
+pub(super) fn at<const N: usize>(bytes: &[u8], place: usize) -> Option<[u8; N]> {
+    bytes.get(place..)?.first_chunk().copied()
+}
+
+/// The number at a place, big-endian.
+pub(super) fn u16_at(bytes: &[u8], place: usize) -> Option<u16> {
+    at(bytes, place).map(u16::from_be_bytes)
+}
+
+/// The number at a place, big-endian.
+pub(super) fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
+    at(bytes, place).map(u32::from_be_bytes)
+}
