@@ -256,7 +256,8 @@ impl ConnectivityCheckSpec {
         !self.routes.contains(&RouteName::HostNetwork)
     }
 
-    /// How much one round may cost, where so many nodes have agents at a time. What no API server admits is moved to the nearest that means something.
+    /// How much one round may cost, where at most `seats` nodes have agents at a time. What no API server admits is moved to
+    /// the nearest that means something.
     pub fn budget(&self, seats: NonZeroUsize) -> Budget {
         let pairs = usize::try_from(self.max_pairs).unwrap_or_default();
         Budget {

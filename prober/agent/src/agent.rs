@@ -14,7 +14,7 @@ use prober_net::facts::read_counters;
 use prober_net::packet_socket::now;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, Receiver};
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout};
 
 use crate::alarm::Alarm;
@@ -72,7 +72,6 @@ struct Agent {
     lines: Lines,
     responder: Responder,
     connects: Rc<Connects>,
-    pulse: Rc<Pulse>,
     packets: Option<Rc<Packets>>,
     bell: Bell,
     /// Whether somebody reads its lines as they come.
@@ -120,8 +119,6 @@ pub(crate) fn serve(
     opened: Option<Opened>,
     (lines, written): (Lines, Written),
 ) -> anyhow::Result<()> {
-    // Alarms are the runtime's.
-    let _within = runtime.enter();
     let (news, arriving) = mpsc::unbounded_channel();
     let half_open = opened
         .as_ref()
@@ -146,7 +143,6 @@ pub(crate) fn serve(
         orders,
         lines,
         connects: Rc::new(connects),
-        pulse,
         packets,
         half_open,
         capture: None,
@@ -158,7 +154,9 @@ pub(crate) fn serve(
         probing: JoinSet::new(),
         noticed: BTreeSet::new(),
     };
-    LocalSet::new().block_on(runtime, agent.run(signals, arriving, written))
+    let tasks = LocalSet::new();
+    tasks.spawn_local(async move { pulse.beat().await });
+    tasks.block_on(runtime, agent.run(signals, arriving, written))
 }
 
 impl Agent {
@@ -173,8 +171,6 @@ impl Agent {
         let mut next_look = Instant::now();
         let mut next_tally = Instant::now();
         let (look, tally) = (Alarm::new(), Alarm::new());
-        let pulse = Rc::clone(&self.pulse);
-        spawn_local(async move { pulse.beat().await });
         loop {
             tokio::select! {
                 () = signals.any() => break,

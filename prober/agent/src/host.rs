@@ -192,8 +192,6 @@ fn probe_group(
         .enable_all()
         .build()
         .map_err(HostError::Loop)?;
-    // Alarms are the runtime's.
-    let _within = runtime.enter();
     let (news, arriving) = mpsc::unbounded_channel();
     let packets = opened
         .map(|opened| opened.start(own, Loopback::Seen, news.clone()))

@@ -1,6 +1,6 @@
 //! Whether the main task gets its turns, in time.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,7 +14,8 @@ const BEAT: Duration = Duration::from_millis(500);
 /// Tells how late the main task is for what it does at its time. An agent that has nothing to do at any time beats.
 #[derive(Debug)]
 pub(crate) struct Pulse {
-    alarm: Alarm,
+    /// Of who beats, where somebody does.
+    alarm: OnceCell<Alarm>,
     due: Cell<Instant>,
     news: NewsSender,
 }
@@ -23,7 +24,7 @@ impl Pulse {
     /// Tells it to `news`.
     pub(crate) fn new(news: NewsSender) -> Self {
         Self {
-            alarm: Alarm::new(),
+            alarm: OnceCell::new(),
             due: Cell::new(Instant::now()),
             news,
         }
@@ -36,13 +37,16 @@ impl Pulse {
             drop(self.news.send(late));
         }
         self.due.set(Instant::now() + BEAT);
-        self.alarm.postpone(BEAT);
+        if let Some(alarm) = self.alarm.get() {
+            alarm.postpone(BEAT);
+        }
     }
 
     /// Beats for ever.
     pub(crate) async fn beat(&self) {
+        let alarm = self.alarm.get_or_init(Alarm::new);
         loop {
-            self.alarm.sleep_until(self.due.get()).await;
+            alarm.sleep_until(self.due.get()).await;
             self.feel(self.due.get().elapsed());
         }
     }

@@ -49,18 +49,25 @@ impl Desk {
         rounds.filter_map(|round| round.pacing.next_at()).min()
     }
 
+    /// How long results that are there now are to wait for others.
+    fn results_wait(&self, now: Timestamp) -> Duration {
+        let is_launching = || self.next_launch().is_some_and(|at| at <= now + GATHER);
+        match self.attention() {
+            // They have waited for this look.
+            Attention::Later if !is_launching() => Duration::ZERO,
+            Attention::Later | Attention::Prompt => GATHER,
+        }
+    }
+
     /// Whether there are results that have waited long enough, or no others to wait for.
     pub(crate) fn has_due_results(&mut self, now: Timestamp) -> bool {
         if !self.has_results() {
             return false;
         }
-        let is_launching = self.next_launch().is_some_and(|at| at <= now + GATHER);
-        let wait = match self.attention() {
-            // They have waited for this look.
-            Attention::Later if !is_launching => Duration::ZERO,
-            Attention::Later | Attention::Prompt => GATHER,
-        };
-        let at = *self.results_at.get_or_insert(now + wait);
+        let at = self
+            .results_at
+            .unwrap_or_else(|| now + self.results_wait(now));
+        self.results_at = Some(at);
         at <= now || (self.rounds.is_empty() && self.flight.in_flight() == 0)
     }
 }
