@@ -9,11 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use prober_core::capture::{Remarked, View, read, write_pcapng};
 use prober_core::diagnosis::catalogue::Cause;
 use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
-use prober_core::ladder::{Ladder, parse_ladder};
-use prober_core::observation::{Observation, Outcome};
+use prober_core::packet::capture::{Remarked, View, read, write_pcapng};
+use prober_core::packet::observation::Observation;
+use prober_core::packet::text::{Ladder, parse_ladder};
+use prober_core::probe::outcome::Outcome;
 use prober_core::replay::{Replay, replay, replay_files};
 use prober_core::time::Timestamp;
 use prober_core::topology::Route;

@@ -5,16 +5,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use prober_core::capture::{self, Remarked, View};
 use prober_core::diagnosis::diagnose;
-use prober_core::event::Event;
-use prober_core::observation::{Direction, Observation};
-use prober_core::plan::{Allowed, Plan, Prefix};
-use prober_core::time::Timestamp;
-use prober_core::topology::AgentId;
-use prober_core::wire::{
+use prober_core::packet::capture::{self, Remarked, View};
+use prober_core::packet::observation::{Direction, Observation};
+use prober_core::packet::{
     Body, Checksum, Ip, LinkType, Packet, Segment, Sums, Tcp, craft, parse_frame, rebuild,
 };
+use prober_core::plan::{Allowed, Plan, Prefix};
+use prober_core::probe::event::Event;
+use prober_core::time::Timestamp;
+use prober_core::topology::AgentId;
 
 /// What became of one case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

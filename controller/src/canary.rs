@@ -6,20 +6,26 @@
 //!                                                                                  \-> status
 //! ```
 
+/// The controller: leader election, and a worker for each check.
+pub mod controller;
+/// The custom resource ConnectivityCheck.
+pub mod crd;
 /// Which nodes a check means.
-pub mod candidates;
-/// What a node is told about itself.
-pub mod condition;
-/// What is placed, for how long, to do what.
-pub mod epoch;
+pub mod eligible_nodes;
 /// What is said aloud.
 pub mod events;
+/// What is placed, for how long, to do what.
+pub mod generation;
 /// What is failing, over time.
-pub mod judgement;
-/// One round as judgement sees it.
-pub mod look;
+pub mod health;
+/// Which replica holds the Lease.
+pub mod lease;
+/// What a node is told about itself.
+pub mod node_condition;
 /// What an earlier controller knew.
-pub mod memory;
+pub mod restored_outages;
+/// One round as judgement sees it.
+pub mod round_result;
 /// When which pairs are probed.
 pub mod schedule;
 /// What is told back.

@@ -1,56 +1,29 @@
-//! Where Kubernetes is spoken: a cluster as the fleet of a run, and what can be known before and instead of one.
+//! prober on Kubernetes: a cluster as the platform of a run, and the canary that probes it continuously.
+//!
+//! [`kubernetes`] reaches the API server and reads its objects. [`manifest`] builds every object of a run from plain
+//! data. A [`platform`] executes the commands of a run on a cluster: it places agents, delivers their plans and reads
+//! their logs. A [`one_shot`] run is checked before it starts (nodes, permissions, admission) and cleaned up after it.
+//! The [`canary`] keeps agents on the nodes that a ConnectivityCheck selects, probes them in rotation, and writes what
+//! it finds to the check's status, to Events and to node conditions. [`telemetry`] exports the same as metrics and
+//! traces.
 
-/// What an admission controller said to a pod that was tried.
-pub mod admission;
-/// What an API server's refusal or silence means.
-pub mod answer;
-/// A canary: probing that never ends, and what is made of it.
-pub mod canary;
-/// Leftovers, found and removed.
-pub mod clean;
-/// What time it is.
-pub mod clock;
-/// How the cluster is reached.
-pub mod connection;
-/// The custom resource that asks for a canary.
-pub mod crd;
-/// Which of several controllers acts.
-pub mod election;
-/// What is told to the observability that is there.
-pub mod export;
-/// A cluster as the fleet of a run.
-pub mod fleet;
-/// Rights in the words of Kubernetes, for whoever grants them.
-pub mod grant;
-/// The marks of everything that a run places.
-pub mod labels;
-/// What runs have left behind.
-pub mod leftovers;
-/// Every object of a run.
+/// The Kubernetes API: how it is reached, what its answers mean, and what its objects say.
+pub mod kubernetes;
+
+/// Every object of a run, built from plain data.
 pub mod manifest;
-/// Meshes, and how a pod stays out of them.
-pub mod mesh;
-/// What a run needs to be allowed.
-pub mod needs;
-/// The nodes of a cluster.
-pub mod nodes;
-/// The controller that keeps probing.
-pub mod operator;
-/// Whether requests may be made.
-pub mod permit;
-/// NetworkPolicies that hold the agents in.
-pub mod policy;
-/// What evidence a namespace admits.
-pub mod posture;
-/// What can be known before anything is placed.
-pub mod preflight;
-/// How often the API server is asked.
-pub mod requests;
-/// Waiting for answers, for those who have no runtime.
-pub mod runtime;
-/// Which nodes a run probes.
-pub mod selection;
-/// A node as a place for agents.
-pub mod site;
-/// How a pod stands.
-pub mod standing;
+
+/// A cluster as the platform of a run: commands in, events out.
+pub mod platform;
+
+/// Before and after a run: permissions, admission, node selection, and the removal of leftovers.
+pub mod one_shot;
+
+/// The canary: checks, schedules, health and status, and the controller that applies them.
+pub mod canary;
+
+/// Metrics and traces: OTLP and Prometheus.
+pub mod telemetry;
+
+/// The wall clock and the monotonic clock.
+pub mod clock;

@@ -11,31 +11,25 @@
 //! All of them are owned by the anchor, so that the garbage collector removes them with it: at once when the run is
 //! over, and after the deadline when nobody is left to remove anything.
 
-/// The Job that owns everything.
-mod anchor;
 /// The pods that agents run in.
 mod pod;
-/// Where the pods of a run may send packets.
-mod reach;
 /// The test Services.
 mod service;
-/// Which agents are behind the test Services.
-mod slice;
 
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource as _;
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 
-use crate::crd::ConnectivityCheck;
-use crate::labels;
+use crate::canary::crd::ConnectivityCheck;
+use crate::kubernetes::labels;
 
-pub use anchor::Anchor;
+pub use allowed_targets::allowed;
+pub use endpoint_slice::{Backend, is_balanced};
+pub use owner_job::Anchor;
 pub use pod::PLAN_ANNOTATION;
-pub use reach::allowed;
 pub use service::{Addresses, BALANCED_PORT, MAX_SLOTS, SLOT_PORT, local_name};
-pub use slice::{Backend, is_balanced};
 
 /// Letters of a run's name: none that makes words, as in the names that Kubernetes generates
 /// (k8s.io/apimachinery/pkg/util/rand).
@@ -166,5 +160,11 @@ const fn family_word(family: Family) -> &'static str {
     }
 }
 
+/// Where the pods of a run may send packets.
+mod allowed_targets;
+/// Which agents are behind the test Services.
+mod endpoint_slice;
+/// The Job that owns everything.
+mod owner_job;
 #[cfg(test)]
 mod tests;

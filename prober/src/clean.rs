@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use controller::clean::{Area, find, remove};
-use controller::connection::{Surroundings, connect};
-use controller::leftovers::{Kind, Leftover, Life};
-use controller::runtime::block_on;
+use controller::kubernetes::connection::{Surroundings, connect};
+use controller::kubernetes::runtime::block_on;
+use controller::one_shot::cleanup::{Area, find, remove};
+use controller::one_shot::leftovers::{Kind, Leftover, Life};
 use serde_json::json;
 
 use crate::reach::ReachArgs;
@@ -167,7 +167,7 @@ fn run_name(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use controller::leftovers::Thing;
+    use controller::one_shot::leftovers::Thing;
 
     use super::*;
     use crate::cli::{Cli, Command};

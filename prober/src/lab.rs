@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use prober_lab::control::{self, Reply, Request};
-use prober_lab::isolate::{self, Side};
+use prober_lab::isolation::{self, Side};
 use prober_lab::{Fault, FaultAt, Fleet, Lab, LabSpec};
 
 use crate::run::agent_command;
@@ -89,7 +89,7 @@ pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
-    match isolate::enter(None, || isolate::end(0))? {
+    match isolation::enter(None, || isolation::end(0))? {
         Side::Ended(status) => return Ok(status),
         Side::Inside => {}
     }

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use prober_core::capture::{Remarked, View, write_pcapng};
-use prober_core::observation::Observation;
-use prober_core::render::text;
-use prober_core::report::mark::{End, MarkKind};
+use prober_core::packet::capture::{Remarked, View, write_pcapng};
+use prober_core::packet::observation::Observation;
+use prober_core::report::annotation::{End, MarkKind};
+use prober_core::report::render::text;
 use prober_core::report::{PathReport, ProbeReport, Report};
 use prober_core::topology::PathId;
 

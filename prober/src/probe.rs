@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use prober_agent::host::{Ended, HostEngine, HostProbe, probe_from_here};
+use prober_agent::host_probe::{Ended, HostEngine, HostProbe, probe_from_here};
 use prober_core::diagnosis::diagnose;
-use prober_core::event::{Event, Tally};
 use prober_core::evidence::{AgentEvidence, Evidence, Matrix, PathEvidence, PathTally, Source};
-use prober_core::family::Family;
-use prober_core::observation::{EngineKind, Outcome, ProbeResult};
+use prober_core::packet::family::Family;
+use prober_core::probe::event::{Event, Tally};
+use prober_core::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use prober_core::report::{Completion, Report};
 use prober_core::topology::{AgentId, Path, PathId, Route};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use controller::connection::Reach;
+use controller::kubernetes::connection::Reach;
 
 /// Which cluster, as whom, and in which namespace.
 #[derive(Clone, Debug, Default, clap::Args)]

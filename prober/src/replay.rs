@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use prober_core::capture;
 use prober_core::diagnosis::diagnose;
+use prober_core::packet::capture;
 use prober_core::replay::replay;
 use prober_core::report::{Completion, Report};
 

@@ -16,12 +16,12 @@ use std::sync::mpsc;
 use anyhow::{Context as _, bail};
 use prober_core::diagnosis::diagnose;
 use prober_core::evidence::{Matrix, PathEvidence};
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 use prober_core::report::{Completion, Meta, Report};
 use prober_core::run::{Finished, FleetEvent, MAX_SLOTS, Run, RunSpec};
 use prober_core::time::Timestamp;
 use prober_core::topology::{NodeName, Route};
-use prober_lab::isolate::{self, Side};
+use prober_lab::isolation::{self, Side};
 use prober_lab::{Lab, LabFleet, LabSpec};
 
 use crate::drive::{drive, now};
@@ -75,7 +75,7 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     // A run that has stopped listening has ended: nobody is left to tell.
     let interrupt = move || drop(interrupted.send(FleetEvent::Interrupted));
     let handed = telemetry::Handed::prepare();
-    match isolate::enter(handed.path(), interrupt)? {
+    match isolation::enter(handed.path(), interrupt)? {
         Side::Ended(status) => {
             handed.send();
             return Ok(status);

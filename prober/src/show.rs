@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
-use prober_core::render::{self, Text, Tone, html, json};
 use prober_core::report::Report;
+use prober_core::report::render::{self, Text, Tone, html, json};
 
 use crate::values::Form;
 

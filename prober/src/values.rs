@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use prober_core::family::Family;
-use prober_core::observation::Tier;
+use prober_core::packet::family::Family;
+use prober_core::probe::tier::Tier;
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use prober_core::event::Event;
 use prober_core::plan::{Method, Plan, ProbePlan};
+use prober_core::probe::event::Event;
 use prober_core::topology::{AgentId, PathId};
 
 /// How long it is watched, after it has settled.

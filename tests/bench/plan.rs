@@ -5,7 +5,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use prober_core::pairing::rotation::{Budget, Rotation};
+use prober_core::plan::pairing::rotation::{Budget, Rotation};
 use prober_core::topology::NodeName;
 
 /// Zones that the nodes are in.

@@ -5,18 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use anyhow::Context as _;
-use prober_core::engine::Engine as _;
-use prober_core::family::Family;
-use prober_core::flight::{Finished, Flight, FlightConfig};
-use prober_core::observation::{Direction, Exchange, Outcome, ProbeResult};
+use prober_core::packet::Segment;
+use prober_core::packet::family::Family;
+use prober_core::packet::observation::Direction;
 use prober_core::plan::{Method, ProbePlan};
+use prober_core::probe::engine::Engine as _;
+use prober_core::probe::in_flight::{Finished, Flight, FlightConfig};
+use prober_core::probe::outcome::{Exchange, Outcome, ProbeResult};
 use prober_core::topology::PathId;
-use prober_core::wire::Segment;
 use prober_net::filter::Interest;
-use prober_net::mute::MutedPorts;
 use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape};
-use prober_net::raw::RawEngine;
-use prober_net::way::way_to;
+use prober_net::raw_engine::RawEngine;
+use prober_net::route_lookup::way_to;
+use prober_net::rst_suppression::MutedPorts;
 
 /// SYNs that wait for their answer at most. A core queues a thousand packets between two interfaces
 /// (`net.core.netdev_max_backlog`) and drops the next; each of these is there as a SYN or as the RST after it.

@@ -8,11 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use prober_core::capture;
-use prober_core::engine::Engine as _;
-use prober_core::flight::Finished;
-use prober_core::observation::{Outcome, ProbeResult};
+use prober_core::packet::capture;
 use prober_core::plan::{Method, ProbePlan};
+use prober_core::probe::engine::Engine as _;
+use prober_core::probe::in_flight::Finished;
+use prober_core::probe::outcome::{Outcome, ProbeResult};
 use prober_core::time::{Timestamp, nanos};
 use prober_core::topology::PathId;
 use prober_net::packet_socket::RingShape;

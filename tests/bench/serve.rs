@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prober_core::engine::Engine as _;
-use prober_core::family::Family;
-use prober_core::observation::Direction;
-use prober_core::sim::server::{Manner, Server};
+use prober_core::packet::family::Family;
+use prober_core::packet::observation::Direction;
+use prober_core::probe::engine::Engine as _;
+use prober_core::simulation::server::{Manner, Server};
 use prober_net::filter::Interest;
-use prober_net::mute::MutedPort;
 use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape};
-use prober_net::raw::RawEngine;
+use prober_net::raw_engine::RawEngine;
+use prober_net::rst_suppression::MutedPort;
 
 /// The longest sleep.
 const LONGEST: Duration = Duration::from_secs(1);

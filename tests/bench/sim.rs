@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prober_core::engine::{Engine as _, drive};
-use prober_core::flight::{Finished, Flight, FlightConfig};
 use prober_core::plan::ProbePlan;
-use prober_core::sim::Sim;
-use prober_core::sim::rule::{Reply, translate};
-use prober_core::sim::server::{Manner, Server};
+use prober_core::probe::engine::{Engine as _, drive};
+use prober_core::probe::in_flight::{Finished, Flight, FlightConfig};
+use prober_core::probe::server_trace::Witnesses;
+use prober_core::simulation::Sim;
+use prober_core::simulation::fault::{Reply, translate};
+use prober_core::simulation::server::{Manner, Server};
 use prober_core::topology::PathId;
-use prober_core::witness::Witnesses;
 
 use crate::rate::{Kind, Rate};
 

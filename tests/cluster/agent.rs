@@ -5,10 +5,11 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
-use prober_core::event::Event;
-use prober_core::facts::{NodeFacts, SysctlState};
-use prober_core::observation::{OutcomeKind, Tier};
+use prober_core::node_facts::{NodeFacts, SysctlState};
 use prober_core::plan::{Method, Plan, ProbePlan, RESPONDER_PORT, Reading};
+use prober_core::probe::event::Event;
+use prober_core::probe::outcome::OutcomeKind;
+use prober_core::probe::tier::Tier;
 use prober_core::topology::{AgentId, PathId};
 
 use crate::harness::{self, Cluster, USUAL, wait_until};

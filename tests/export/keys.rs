@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use controller::export::target::Identity;
+use controller::telemetry::otlp_endpoint::Identity;
 use libtest_mimic::Failed;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 

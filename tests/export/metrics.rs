@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use controller::export::sample::Sample;
-use controller::export::target::{Protocol, Signal};
-use controller::export::{Exporter, Targets};
+use controller::telemetry::otlp_endpoint::{Protocol, Signal};
+use controller::telemetry::sample::Sample;
+use controller::telemetry::{Exporter, Targets};
 use libtest_mimic::{Failed, Trial};
 use prober_core::topology::NodeName;
 use serde_json::Value;

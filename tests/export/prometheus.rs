@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use controller::export::serve::{Desk, Readiness};
-use controller::export::{Exporter, Limits, Targets};
+use controller::telemetry::http_server::{Desk, Readiness};
+use controller::telemetry::{Exporter, Limits, Targets};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use tokio::runtime::Runtime;

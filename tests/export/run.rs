@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use controller::export::target::Protocol;
+use controller::telemetry::otlp_endpoint::Protocol;
 use libtest_mimic::{Failed, Trial};
 use prober_core::report::Report;
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use controller::export::Exporter;
-use controller::export::sample::{AgentState, Sample};
-use controller::export::trace::Trace;
+use controller::telemetry::Exporter;
+use controller::telemetry::sample::{AgentState, Sample};
+use controller::telemetry::trace::Trace;
 use prober_core::diagnosis::catalogue::Cause;
-use prober_core::family::Family;
-use prober_core::observation::OutcomeKind;
+use prober_core::packet::family::Family;
+use prober_core::probe::outcome::OutcomeKind;
 use prober_core::report::{CauseName, Report};
 use prober_core::topology::{NodeName, Route, Scope};
 

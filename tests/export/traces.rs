@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use controller::export::sample::Sample;
-use controller::export::target::{Protocol, Signal, Target};
-use controller::export::{Exporter, Limits, Targets};
+use controller::telemetry::otlp_endpoint::{Protocol, Signal, Target};
+use controller::telemetry::sample::Sample;
+use controller::telemetry::{Exporter, Limits, Targets};
 use libtest_mimic::{Failed, Trial};
 use tokio::runtime::Runtime;
 

@@ -2,7 +2,7 @@
 
 use prober_core::topology::NodeName;
 
-use super::judgement::{Ending, Outage, Transition};
+use crate::canary::health::{Ending, Outage, Transition};
 
 /// One Event.
 #[derive(Clone, Debug, PartialEq, Eq)]

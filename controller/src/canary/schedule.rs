@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use prober_core::pairing::NodePair;
-use prober_core::pairing::rotation::{Budget, Rotation};
+use prober_core::plan::pairing::NodePair;
+use prober_core::plan::pairing::rotation::{Budget, Rotation};
 use prober_core::random::Random;
 use prober_core::run::Probing;
 use prober_core::time::Timestamp;

@@ -6,13 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 use prober_core::time::Timestamp;
 
-use super::judgement::{Judgement, Outage};
 use super::schedule::Schedule;
-use crate::crd::Span;
-use crate::crd::status::{
+use crate::canary::crd::Span;
+use crate::canary::crd::status::{
     ConnectivityCheckStatus, CoverageStatus, FailingStatus, MAX_FAILING, MAX_OUTAGES, MAX_SKIPPED,
     OutageStatus, SkippedStatus,
 };
+use crate::canary::health::{Judgement, Outage};
 
 /// The condition that says whether the check probes.
 pub const READY: &str = "Ready";

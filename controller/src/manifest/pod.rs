@@ -18,8 +18,8 @@ use prober_core::plan::Plan;
 use prober_core::topology::{AgentId, Role};
 
 use super::{Anchor, Manifest, Privilege};
-use crate::mesh::{Mark, opt_outs};
-use crate::site::Site;
+use crate::kubernetes::mesh::{Mark, opt_outs};
+use crate::kubernetes::node_info::Site;
 
 /// The annotation that an agent reads its plans from.
 pub const PLAN_ANNOTATION: &str = "prober.dev/plan";

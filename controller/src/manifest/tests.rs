@@ -7,7 +7,7 @@ use prober_core::topology::{AgentId, Role};
 use serde_json::json;
 
 use super::*;
-use crate::site::Site;
+use crate::kubernetes::node_info::Site;
 
 fn manifest(privilege: Privilege) -> Manifest {
     Manifest {

@@ -1,44 +1,44 @@
 //! The agent's main task: plans in, probes started, answers given, event lines out.
 
+/// What it tells.
+mod reporting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prober_core::event::Event;
-use prober_core::flight::pacing::Pace;
 use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reader, Reading, SETTLING};
+use prober_core::probe::event::Event;
+use prober_core::probe::in_flight::pacing::Pace;
 use prober_core::topology::AgentId;
-use prober_net::facts::read_counters;
+use prober_net::node_facts::read_counters;
 use prober_net::packet_socket::now;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout};
 
-use crate::alarm::Alarm;
-use crate::bell::Bell;
-use crate::connects::{Connects, Errands, Greeting, talk_of};
-use crate::desk::{Loopback, needs_silence};
-use crate::kernel::Dialer;
-use crate::lines::{Lines, Written};
-use crate::news::{News, NewsReceiver, NewsSender, Progress};
-use crate::order::{Order, RawPlan};
-use crate::own::Own;
-use crate::packets::{Opened, Packets};
+use crate::commands::{Order, RawPlan};
+use crate::connect_jobs::{Connects, Errands, Greeting, talk_of};
+use crate::event_writer::{Lines, Written};
+use crate::events::{News, NewsReceiver, NewsSender, Progress};
+use crate::kernel_engine::Dialer;
+use crate::local_addresses::Own;
+use crate::node_facts_reader::{read, read_later};
+use crate::packet_loop::{Loopback, needs_silence};
+use crate::packet_thread::{Opened, Packets};
 use crate::plan_file::{Notice, PlanFile};
+use crate::plan_progress::Round;
 use crate::plan_watch;
-use crate::pulse::Pulse;
-use crate::reading::{read, read_later};
+use crate::readiness_gate::Bell;
 use crate::responder::Responder;
-use crate::round::Round;
-use crate::settle;
 use crate::signals::Signals;
 use crate::tally::is_healthy;
-
-/// What it tells.
-mod telling;
+use crate::timers::lateness::Pulse;
+use crate::timers::sleep::Alarm;
+use crate::wait_for_services;
 
 /// How often counts are told while a plan is young: a run decides by them what to look at more closely.
 const EAGER: Duration = Duration::from_millis(250);
@@ -262,7 +262,7 @@ impl Agent {
         for refused in self.responder.apply(&plan.responder, plan.nonce).await {
             self.notice(refused.to_string());
         }
-        let silent = settle::settle(&plan.awaits, &plan.greets).await;
+        let silent = wait_for_services::settle(&plan.awaits, &plan.greets).await;
         if !silent.is_empty() {
             let silent: Vec<String> = silent.iter().map(ToString::to_string).collect();
             self.notice(format!(

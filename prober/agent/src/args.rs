@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
-use prober_core::observation::Tier;
 use prober_core::plan::Prefix;
+use prober_core::probe::tier::Tier;
 use prober_core::topology::AgentId;
 
 /// Probes and answers probes in the network namespace that it is started in: plans in by a file,

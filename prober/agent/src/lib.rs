@@ -2,35 +2,33 @@
 //!
 //! An agent reads its [plan](prober_core::plan::Plan) from a file that may be replaced at any time, probes
 //! and answers probes in the network namespace that it was started in, and writes one JSON line per
-//! [event](prober_core::event::Event) to its standard output. It has no other way in or out: nothing of
+//! [event](prober_core::probe::event::Event) to its standard output. It has no other way in or out: nothing of
 //! a run uses the data path under test, and an agent needs no credentials.
 #![forbid(unsafe_code)]
 
 mod agent;
-mod alarm;
 mod args;
-mod bell;
-mod connects;
-mod desk;
+mod commands;
+mod connect_jobs;
+mod event_writer;
+mod events;
 /// Probes from this host, without an agent or a plan.
-pub mod host;
-mod kernel;
-mod lines;
-mod listening;
-mod news;
-mod order;
-mod own;
-mod packets;
+pub mod host_probe;
+mod kernel_engine;
+mod listeners;
+mod local_addresses;
+mod node_facts_reader;
+mod packet_loop;
+mod packet_thread;
 mod plan_file;
+mod plan_progress;
 mod plan_watch;
-mod pulse;
-mod reading;
+mod readiness_gate;
 mod responder;
-mod round;
-mod settle;
 mod signals;
-mod start;
+mod startup;
 mod tally;
+mod wait_for_services;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -43,7 +41,7 @@ use clap::Parser as _;
 /// Ends with 0 after SIGTERM, SIGINT or `--facts`, and with 2 if it could not start.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match args::Args::try_parse_from(args) {
-        Ok(args) => start::start(args),
+        Ok(args) => startup::start(args),
         Err(error) => {
             // A closed terminal is no reason to fail.
             drop(error.print());
@@ -58,3 +56,5 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     }
 }
+/// Timers of the main task: sleeping, and measuring how late it wakes up.
+pub mod timers;

@@ -11,9 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use prober_core::family::Family;
-use prober_core::observation::Banner;
+use prober_core::packet::family::Family;
 use prober_core::plan::{Accept, ResponderPlan};
+use prober_core::probe::banner::Banner;
 use prober_core::topology::AgentId;
 use socket2::{Socket, Type};
 use tokio::io::ReadBuf;
@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::listening::{ListenError, bind, domain};
+use crate::listeners::{ListenError, bind, domain};
 
 /// Handshakes that the kernel may complete before they are accepted; `net.core.somaxconn` bounds it too.
 const BACKLOG: i32 = 4096;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use prober_core::event::{Event, OutcomeCounts, Tally};
-use prober_core::latency::Latency;
-use prober_core::mac::Mac;
-use prober_core::observation::{Direction, Echo, EngineKind, Exchange, Outcome, ProbeResult};
+use prober_core::packet::mac::Mac;
+use prober_core::packet::observation::Direction;
+use prober_core::probe::event::{Event, OutcomeCounts, Tally};
+use prober_core::probe::latency::Latency;
+use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, ProbeResult};
 use prober_core::topology::PathId;
 
 /// Lines about single probes that one path gets from one plan and engine; the rest is counted.
@@ -94,7 +95,8 @@ fn answerer(result: &ProbeResult) -> Answerer {
 
 #[cfg(test)]
 mod tests {
-    use prober_core::observation::{Banner, OutcomeKind};
+    use prober_core::probe::banner::Banner;
+    use prober_core::probe::outcome::OutcomeKind;
     use prober_core::time::Timestamp;
     use prober_core::topology::NodeName;
 

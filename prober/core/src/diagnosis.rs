@@ -1,34 +1,34 @@
 //! From evidence to causes: `diagnose` runs the rules over the whole matrix, never over one
 //! path alone, and says what is proven, what is only consistent, and what would decide.
 
-mod beside;
 mod case;
 /// The causes that can be named.
 pub mod catalogue;
-mod cover;
+mod drop_point;
 mod endpoint;
-mod exhibit;
 mod filtering;
-mod locate;
+mod hypothesis;
 mod loss;
-/// What a run itself has mended.
-pub mod mended;
-mod opinion;
+mod node_routes;
 mod overlay;
 /// What there is to know of a cause.
 pub mod page;
 mod remedy;
+mod sample;
+/// What a run itself has mended.
+pub mod self_healed;
+mod solver;
 mod symptom;
 mod translation;
 mod unknown;
 
-pub use exhibit::{End, odd_packet, odd_packets};
+pub use sample::{End, odd_packet, odd_packets};
 
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Matrix;
-use crate::family::Family;
-use crate::observation::Tier;
+use crate::packet::family::Family;
+use crate::probe::tier::Tier;
 use crate::topology::{AgentId, NodeName, PathId};
 use catalogue::Cause;
 
@@ -121,12 +121,12 @@ pub struct Remedy {
 /// Names what is broken: the causes that explain every failing path of the matrix, the surest
 /// first, and `unknown` for what none explains. A healthy matrix gives none.
 pub fn diagnose(matrix: &Matrix) -> Vec<Diagnosis> {
-    let rules: [fn(&case::Case<'_>) -> Vec<opinion::Opinion>; 5] = [
+    let rules: [fn(&case::Case<'_>) -> Vec<hypothesis::Opinion>; 5] = [
         translation::opinions,
         filtering::opinions,
         overlay::opinions,
         endpoint::opinions,
         loss::opinions,
     ];
-    cover::solve(case::Case::new(matrix), &rules)
+    solver::solve(case::Case::new(matrix), &rules)
 }

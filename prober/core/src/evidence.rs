@@ -1,19 +1,23 @@
 //! What a whole run knows: both ends of each probe, joined, and what nodes and agents say.
 
-/// What ended for want of a processor.
-mod starved;
 /// Whether the way carried what was said.
-mod talk;
+mod exchange;
+/// What ended for want of a processor.
+mod starvation;
+/// Confidence intervals of counted shares.
+pub mod statistics;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Hello, Ladder, OutcomeCounts, Witness};
-use crate::facts::{Counters, NodeFacts};
-use crate::latency::Latency;
-use crate::observation::{Banner, EngineKind, OutcomeKind, ProbeResult, Tier};
+use crate::node_facts::{Counters, NodeFacts};
+use crate::probe::banner::Banner;
+use crate::probe::event::{Hello, Ladder, OutcomeCounts, Witness};
+use crate::probe::latency::Latency;
+use crate::probe::outcome::{EngineKind, OutcomeKind, ProbeResult};
+use crate::probe::tier::Tier;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
 /// Everything that a diagnosis may look at.

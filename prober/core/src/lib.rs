@@ -1,59 +1,49 @@
-//! The pure floor of prober: packets, evidence, diagnosis; no I/O, no clock, no unsafe.
+//! The pure core of prober: no I/O, no clock, no async, no unsafe code.
+//!
+//! The modules follow the data. [`topology`] names nodes, agents and the paths between them. A [`plan`] says which of
+//! these paths an agent probes, and pairs nodes over time. A [`probe`] is one TCP handshake: the agent's state machines
+//! send and receive [`packet`]s and report events. [`node_facts`] are the settings and counters of a node. [`evidence`]
+//! joins the events of both ends of every path with the facts of their nodes. A [`diagnosis`] names the causes that
+//! explain the evidence, and a [`report`] presents them. A [`run`] drives all of this, from the placement of agents to
+//! its report; [`replay`] builds evidence from capture files instead, and a [`simulation`] replaces the network in tests.
+//! Points in [`time`] and [`random`] numbers are passed in.
 #![forbid(unsafe_code)]
 
-/// The responder's first line.
-pub mod banner;
-/// Capture files, read and written.
-pub mod capture;
-/// Initial sequence numbers that only a real answer knows.
-pub mod cookie;
+/// Nodes, agents, and the paths between them.
+pub mod topology;
+
+/// The probes that an agent is given, and the pairs of nodes that are probed.
+pub mod plan;
+
+/// Packets: parsed from bytes, crafted into bytes, as text, and in capture files.
+pub mod packet;
+
+/// Probes: the handshake, all probes in flight of one agent, and the events that an agent reports.
+pub mod probe;
+
+/// Settings, links, routes and counters of a node.
+pub mod node_facts;
+
+/// Everything that a diagnosis may use: probes, agents, nodes.
+pub mod evidence;
+
 /// From evidence to causes.
 pub mod diagnosis;
-/// The seam under which packets are really sent and received.
-pub mod engine;
-/// The lines that an agent writes.
-pub mod event;
-/// What a whole run knows.
-pub mod evidence;
-/// What a node says of itself.
-pub mod facts;
-/// IPv4 or IPv6.
-pub mod family;
-/// All probes in flight of one agent.
-pub mod flight;
-/// One probe as a state machine.
-pub mod handshake;
-/// Observations as text.
-pub mod ladder;
-/// Round-trip times of one path.
-pub mod latency;
-/// An Ethernet address.
-pub mod mac;
-/// What one end sees of a probe.
-pub mod observation;
-/// Which pairs of nodes are probed.
-pub mod pairing;
-/// What an agent is told to do.
-pub mod plan;
-/// Seeded numbers.
-pub mod random;
-/// A report as text, JSON and HTML.
-pub mod render;
+
+/// The result of a run as one document, and its renderings.
+pub mod report;
+
+/// A run as a state machine.
+pub mod run;
+
 /// Captures as evidence.
 pub mod replay;
-/// What a run found, as one document.
-pub mod report;
-/// A whole run as a machine.
-pub mod run;
-/// A network in memory.
-pub mod sim;
-/// Intervals for shares that were counted.
-pub mod statistics;
-/// Points in time as numbers of our own.
+
+/// A simulated network, for tests and benchmarks.
+pub mod simulation;
+
+/// Points in time.
 pub mod time;
-/// What can be probed.
-pub mod topology;
-/// Packets as meaning.
-pub mod wire;
-/// The server's end of handshakes.
-pub mod witness;
+
+/// Seeded random numbers.
+pub mod random;

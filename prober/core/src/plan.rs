@@ -1,5 +1,8 @@
 //! What an agent is told to do, and the refusal of targets that are none of its business.
 
+/// Which pairs of nodes are probed.
+pub mod pairing;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 

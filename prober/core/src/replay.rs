@@ -5,10 +5,10 @@
 //! no two clocks need agree. What a capture cannot decide is left out and told in
 //! `Replay::notes`: connections that began before it, SYNs whose deadline lies behind its end.
 //!
-//! [`Handshake`]: crate::handshake::Handshake
+//! [`Handshake`]: crate::probe::handshake::Handshake
 
-use crate::capture::{Capture, CaptureError, Captured};
 use crate::evidence::Matrix;
+use crate::packet::capture::{Capture, CaptureError, Captured};
 use crate::time::Timestamp;
 
 /// Packets of one observer into flows.
@@ -33,7 +33,7 @@ pub struct Replay {
 pub fn replay_files(files: &[&[u8]]) -> Result<Replay, CaptureError> {
     let captures = files
         .iter()
-        .map(|bytes| crate::capture::read(bytes))
+        .map(|bytes| crate::packet::capture::read(bytes))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(replay(&captures))
 }

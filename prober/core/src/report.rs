@@ -4,15 +4,17 @@
 //! its own JSON without loss, so that a saved report can be shown in any form later. The names
 //! of its fields are a contract (`deploy/schema/report.v1.json`).
 
+/// Which packets of a probe are odd, and why.
+pub mod annotation;
 /// From a matrix and its diagnoses to a report.
 mod build;
 /// The founding incident, for tests.
 #[cfg(test)]
 pub(crate) mod incident;
-/// Which packets of a probe are odd, and why.
-pub mod mark;
 /// What is told of one path.
 mod path;
+/// A report as text, JSON and HTML.
+pub mod render;
 /// Shares with their intervals, rounded to what was measured.
 pub mod share;
 
@@ -24,9 +26,10 @@ use serde::{Deserialize, Serialize};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::{Confidence, Exclusion, Remedy, Segment};
 use crate::evidence::Source;
-use crate::facts::{Counters, NodeFacts};
-use crate::family::Family;
-use crate::observation::{EngineKind, Tier};
+use crate::node_facts::{Counters, NodeFacts};
+use crate::packet::family::Family;
+use crate::probe::outcome::EngineKind;
+use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 use crate::topology::{NodeName, PathId};
 pub use path::{

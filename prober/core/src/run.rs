@@ -39,9 +39,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::facts::NodeFacts;
-use crate::observation::Tier;
+use crate::node_facts::NodeFacts;
 use crate::plan::Reader;
+use crate::probe::tier::Tier;
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Role};

@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prober_core::event::Event;
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 use prober_core::plan::Plan;
+use prober_core::probe::event::Event;
 use prober_core::run::FleetEvent;
 use prober_core::topology::AgentId;
 
-use crate::proxy::{cluster_cidr, cluster_ip, local_cluster_ip};
+use crate::kube_proxy::{cluster_cidr, cluster_ip, local_cluster_ip};
 use crate::topology::underlay_cidr;
 
 /// Where plans and the agents' complaints are; private, as all of `/run` is in a lab.

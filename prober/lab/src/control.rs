@@ -20,8 +20,8 @@ use prober_core::run::FleetEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::FaultAt;
-use crate::fleet::{Fleet, FleetError};
-use crate::isolate;
+use crate::isolation;
+use crate::platform::{Fleet, FleetError};
 use crate::topology::{Node, Pod};
 
 /// How long a client may take to say what it wants.
@@ -118,7 +118,7 @@ pub enum ControlError {
 pub fn socket_path() -> PathBuf {
     env::var_os("PROBER_LAB_SOCKET").map_or_else(
         || {
-            let uid = isolate::owner().unwrap_or_else(|| geteuid().as_raw());
+            let uid = isolation::owner().unwrap_or_else(|| geteuid().as_raw());
             PathBuf::from(format!("/tmp/prober-lab-{uid}.sock"))
         },
         PathBuf::from,
@@ -140,7 +140,7 @@ pub fn serve(
         source,
     };
     let listener = listen(&path)?;
-    isolate::remove_at_end(path.clone());
+    isolation::remove_at_end(path.clone());
     fleet.populate(&told)?;
     for at in faults {
         let node = at.node_in(fleet.lab().spec()).map_err(FleetError::from)?;
@@ -298,7 +298,7 @@ pub fn shell(place: &str, program: &[String]) -> Result<Command, ControlError> {
         .args([
             "--mount", "--net", "--pid", "--", "ip", "netns", "exec", place,
         ])
-        .env("PATH", isolate::search_path())
+        .env("PATH", isolation::search_path())
         .env("PROBER_LAB_PLACE", place);
     if program.is_empty() {
         command.arg(env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));

@@ -1,6 +1,6 @@
 //! Every way in which the lab can be broken: a name, what must then be named, and the steps that break it.
 //!
-//! A fault is data: [`Fault::steps`] is pure text for a given place, and [`crate::fleet::Fleet::inject`] carries it out.
+//! A fault is data: [`Fault::steps`] is pure text for a given place, and [`crate::platform::Fleet::inject`] carries it out.
 //! Filters hit both families; routes, reverse-path filters and switches hit IPv4 unless the name ends in `-v6`.
 
 use std::fmt;

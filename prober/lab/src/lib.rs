@@ -15,8 +15,8 @@
 //! | [`fleet`] | the lab as a fleet: what a run asks for, and what breaks it |
 //! | [`control`] | a lab that stays up, and how others reach it |
 //!
-//! A private lab for one run: [`isolate::enter`], then [`Lab::up`], then [`LabFleet::start`]. A lab that stays up:
-//! [`isolate::enter`], [`Lab::up`], [`Fleet::new`], [`control::serve`]; then [`control::request`] and [`control::shell`] from outside.
+//! A private lab for one run: [`isolation::enter`], then [`Lab::up`], then [`LabFleet::start`]. A lab that stays up:
+//! [`isolation::enter`], [`Lab::up`], [`Fleet::new`], [`control::serve`]; then [`control::request`] and [`control::shell`] from outside.
 #![forbid(unsafe_code)]
 
 /// The processes in the pods.
@@ -25,20 +25,20 @@ pub mod agents;
 pub mod control;
 /// Every way to break the lab.
 pub mod fault;
-/// The lab as a fleet.
-pub mod fleet;
 /// Moves the process into namespaces of its own.
-pub mod isolate;
+pub mod isolation;
+/// The rules of kube-proxy and flanneld.
+pub mod kube_proxy;
 /// Runs scripts and threads inside the lab's namespaces.
 pub mod namespace;
 /// A network that is up.
 pub mod network;
-/// The rules of kube-proxy and flanneld.
-pub mod proxy;
+/// The lab as a fleet.
+pub mod platform;
 /// Nodes, pods and addresses.
 pub mod topology;
 
 pub use fault::{Fault, FaultAt};
-pub use fleet::{Fleet, LabFleet};
 pub use network::{Lab, LabError};
+pub use platform::{Fleet, LabFleet};
 pub use topology::LabSpec;

@@ -1,15 +1,15 @@
 //! A lab that is up: its namespaces, and on each node a kube-proxy of few words.
 //!
 //! A kube-proxy here is a state: running, it writes what the EndpointSlices say whenever they change; stopped, its
-//! old rules stay in force. The namespaces need no owner: they are gone with the process (see `crate::isolate`).
+//! old rules stay in force. The namespaces need no owner: they are gone with the process (see `crate::isolation`).
 
 use std::collections::BTreeMap;
 
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 
-use crate::isolate;
+use crate::isolation;
+use crate::kube_proxy::{self, Endpoints};
 use crate::namespace::{self, CommandError};
-use crate::proxy::{self, Endpoints};
 use crate::topology::script::{self, restore};
 use crate::topology::{LabSpec, Node, UnknownPlace};
 
@@ -17,7 +17,7 @@ use crate::topology::{LabSpec, Node, UnknownPlace};
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// The process is not in namespaces of its own.
-    #[error("cannot make a lab outside its own namespaces: call isolate::enter first")]
+    #[error("cannot make a lab outside its own namespaces: call isolation::enter first")]
     NotIsolated,
     /// A command failed.
     #[error(transparent)]
@@ -54,7 +54,7 @@ pub struct Lab {
 impl Lab {
     /// Makes the network and writes the rules for Services that have no endpoints yet.
     pub fn up(spec: &LabSpec) -> Result<Self, LabError> {
-        if !isolate::is_inside() {
+        if !isolation::is_inside() {
             return Err(LabError::NotIsolated);
         }
         namespace::run_outside(&format!(
@@ -167,7 +167,7 @@ fn sync_script(node: Node, before: &Endpoints, now: &Endpoints) -> String {
             format!(
                 "{} --noflush <<'END'\n{}END\n",
                 restore(family),
-                proxy::sync(family, node, before, now)
+                kube_proxy::sync(family, node, before, now)
             )
         })
         .concat()

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::str::FromStr;
 
-use prober_core::family::Family;
-use prober_core::mac::Mac;
+use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
 
 /// The shell text that makes the topology real.
 pub mod script;

@@ -1,6 +1,6 @@
 //! From a captured frame to an observation: what it says, and which way it went.
-use prober_core::observation::{Direction, Observation};
-use prober_core::wire::{self, Packet, Sums, parse_frame};
+use prober_core::packet::observation::{Direction, Observation};
+use prober_core::packet::{self, Packet, Sums, parse_frame};
 
 use crate::filter::Interest;
 use crate::packet_socket::{Checksum, Frame, FrameKind, LinkType};
@@ -15,8 +15,8 @@ pub fn observe<'ring>(frame: &Frame<'ring>, own: &Interest) -> Option<(Observati
         Checksum::Complete => Sums::Judge,
     };
     let (link, bytes) = match frame.link_type {
-        LinkType::Ethernet => (wire::LinkType::Ethernet, frame.bytes),
-        LinkType::Raw | LinkType::Other(_) => (wire::LinkType::Raw, frame.packet()),
+        LinkType::Ethernet => (packet::LinkType::Ethernet, frame.bytes),
+        LinkType::Raw | LinkType::Other(_) => (packet::LinkType::Raw, frame.packet()),
     };
     let parsed = parse_frame(link, bytes, sums).ok()?;
     let direction = direction(frame.kind, &parsed.packet, own);

@@ -21,8 +21,8 @@ pub use frame::{Checksum, Frame, FrameKind, LinkType};
 pub use waker::Waker;
 
 use crate::filter::Interest;
-use crate::option;
 use crate::privilege::RefusedCapability;
+use crate::socket_option;
 use ring::Ring;
 
 /// Frames that are looked at before the caller gets to see its timers again.
@@ -185,7 +185,7 @@ impl Capture {
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None).map_err(refused)?;
         let failed = |attempted| move |source| CaptureError::Socket { attempted, source };
         let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
-        let set = |level, name, value| option::set(socket.as_fd(), level, name, value);
+        let set = |level, name, value| socket_option::set(socket.as_fd(), level, name, value);
         set(libc::SOL_PACKET, libc::PACKET_VERSION, version).map_err(failed("use TPACKET_V3"))?;
         // Stamps are taken when the packet comes in, not when it reaches this socket's ring.
         set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
@@ -302,12 +302,13 @@ impl Capture {
 
     /// What the kernel counted since the capture was opened.
     pub fn counts(&mut self) -> Result<CaptureCounts, CaptureError> {
-        let since_last = option::packet_statistics(self.socket.as_fd()).map_err(|source| {
-            CaptureError::Socket {
-                attempted: "read the ring's drop count",
-                source,
-            }
-        })?;
+        let since_last =
+            socket_option::packet_statistics(self.socket.as_fd()).map_err(|source| {
+                CaptureError::Socket {
+                    attempted: "read the ring's drop count",
+                    source,
+                }
+            })?;
         self.counts.packets += u64::from(since_last.tp_packets);
         self.counts.drops += u64::from(since_last.tp_drops);
         Ok(self.counts)

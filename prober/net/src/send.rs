@@ -8,11 +8,11 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::option;
 use crate::privilege::RefusedCapability;
+use crate::socket_option;
 
 /// Packets that one system call takes at most.
 const BATCH: usize = 64;
@@ -201,7 +201,7 @@ fn open(family: Family) -> Result<Option<Socket>, SendError> {
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    option::set(
+    socket_option::set(
         socket.as_fd(),
         libc::SOL_SOCKET,
         libc::SO_SNDBUF,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use controller::selection::NodeChoice;
-use prober_core::observation::Tier;
+use controller::one_shot::node_selection::NodeChoice;
+use prober_core::probe::tier::Tier;
 use prober_lab::FaultAt;
 
 use crate::reach::ReachArgs;

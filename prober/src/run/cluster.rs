@@ -9,16 +9,16 @@ use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use controller::connection::{Connection, Surroundings, connect};
-use controller::fleet::{Afterwards, ClusterFleet, HEAD_START, Setting};
+use controller::kubernetes::connection::{Connection, Surroundings, connect};
+use controller::kubernetes::node_info::{self, Site};
+use controller::kubernetes::runtime::Runtime;
 use controller::manifest::{Families, Manifest, NodePorts, Privilege, run_name};
-use controller::posture::{NodeFactsWish, Wish};
-use controller::preflight::{Cleared, Intent, Shapes, preflight};
-use controller::runtime::Runtime;
-use controller::selection::NodeChoice;
-use controller::site::{self, Site};
-use prober_core::family::Family;
-use prober_core::observation::Tier;
+use controller::one_shot::admission::{NodeFactsWish, Wish};
+use controller::one_shot::node_selection::NodeChoice;
+use controller::one_shot::preflight::{Cleared, Intent, Shapes, preflight};
+use controller::platform::{Afterwards, ClusterFleet, HEAD_START, Setting};
+use prober_core::packet::family::Family;
+use prober_core::probe::tier::Tier;
 use prober_core::run::{FleetEvent, MAX_SLOTS, Run, RunSpec};
 use prober_core::topology::{Role, Route};
 
@@ -161,7 +161,7 @@ fn setting(args: &RunArgs, draft: Manifest, spec: &RunSpec, cleared: &Cleared) -
         sites: cleared
             .nodes
             .iter()
-            .map(|node| (site::name(node), Site::of(node)))
+            .map(|node| (node_info::name(node), Site::of(node)))
             .collect(),
         patience: args.timeout.saturating_sub(HEAD_START),
         afterwards: if args.cluster.keep {

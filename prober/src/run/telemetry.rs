@@ -12,13 +12,13 @@ use std::process;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use controller::export::sample::Sample;
-use controller::export::target::{Signal, Target};
-use controller::export::trace::Trace;
-use controller::export::{Exporter, Limits, Targets};
-use controller::runtime::Runtime;
+use controller::kubernetes::runtime::Runtime;
+use controller::telemetry::otlp_endpoint::{Signal, Target};
+use controller::telemetry::sample::Sample;
+use controller::telemetry::trace::Trace;
+use controller::telemetry::{Exporter, Limits, Targets};
 use prober_core::report::Report;
-use prober_lab::isolate;
+use prober_lab::isolation;
 
 use crate::show;
 
@@ -33,9 +33,9 @@ pub(super) fn send(report: &Report) {
 }
 
 fn try_send(report: &Report) -> anyhow::Result<()> {
-    if isolate::is_inside() {
+    if isolation::is_inside() {
         // The network of the lab leads nowhere: whoever waits outside sends them.
-        return isolate::hand_over().map_or(Ok(()), |path| leave(report, &path));
+        return isolation::hand_over().map_or(Ok(()), |path| leave(report, &path));
     }
     let Some(target) = target()? else {
         return Ok(());
@@ -86,7 +86,7 @@ pub(super) struct Handed(Option<PathBuf>);
 impl Handed {
     /// Nothing, unless there is something to send and this process is the one outside.
     pub(super) fn prepare() -> Self {
-        if isolate::is_inside() {
+        if isolation::is_inside() {
             return Self(None);
         }
         match target() {

@@ -5,16 +5,16 @@ use std::num::NonZeroUsize;
 
 use prober_core::diagnosis::Confidence;
 use prober_core::diagnosis::catalogue::Cause;
-use prober_core::family::Family;
-use prober_core::pairing::rotation::Budget;
+use prober_core::packet::family::Family;
+use prober_core::plan::pairing::rotation::Budget;
 use prober_core::report::CauseName;
 use prober_core::topology::{NodeName, Route};
 use serde_json::json;
 
-use super::super::judgement::Rule;
-use super::super::look::{Finding, Look, NodePath, Seen};
 use super::super::schedule::{Candidate, Skip};
 use super::*;
+use crate::canary::health::Rule;
+use crate::canary::round_result::{Finding, Look, NodePath, Seen};
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_nanos(seconds * 1_000_000_000)

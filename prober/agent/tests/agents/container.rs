@@ -6,10 +6,11 @@ use std::process::ExitStatus;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prober_core::event::{Event, Hello};
-use prober_core::facts::SysctlState;
-use prober_core::observation::{OutcomeKind, Tier};
+use prober_core::node_facts::SysctlState;
 use prober_core::plan::{Method, Reading};
+use prober_core::probe::event::{Event, Hello};
+use prober_core::probe::outcome::OutcomeKind;
+use prober_core::probe::tier::Tier;
 
 use crate::fixture::{Agent, B4, Namespace, PORT, open_dir, probes, two};
 use crate::image;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prober_core::event::Event;
 use prober_core::plan::{Method, Plan, ProbePlan};
+use prober_core::probe::event::Event;
 use prober_core::topology::{AgentId, PathId};
 
 /// What a test waits for at most.

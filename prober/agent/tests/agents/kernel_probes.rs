@@ -1,8 +1,9 @@
 //! What an agent tells of the probes that its kernel makes.
 
-use prober_core::event::Event;
-use prober_core::observation::{Echo, EngineKind, Exchange, Outcome, ProbeResult, Tier};
 use prober_core::plan::Method;
+use prober_core::probe::event::Event;
+use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, ProbeResult};
+use prober_core::probe::tier::Tier;
 use prober_core::topology::PathId;
 
 use crate::fixture::{A4, A6, Agent, B4, B6, NONCE, PORT, probes, two};

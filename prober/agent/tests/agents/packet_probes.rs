@@ -1,8 +1,9 @@
 //! What an agent tells of its probes where it sees packets: by its kernel, and crafted.
 
-use prober_core::event::{Event, Ladder, RungAnswer};
-use prober_core::observation::{Echo, EngineKind, Exchange, Outcome, ProbeResult, Tier};
 use prober_core::plan::{Method, ProbePlan};
+use prober_core::probe::event::{Event, Ladder, RungAnswer};
+use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, ProbeResult};
+use prober_core::probe::tier::Tier;
 use prober_core::topology::PathId;
 
 use crate::fixture::{Agent, B4, B6, NONCE, Namespace, PORT, probes, two};
@@ -185,8 +186,9 @@ fn the_completeness_of_packets_is_told_before_a_plan_is_done() {
         place(|event| matches!(event, Event::Capture { received, dropped: 0 } if *received > 50));
     let counters = place(|event| match event {
         Event::Counters { before, after, .. } => {
-            let opens =
-                |counters: &prober_core::facts::Counters| counters.get("TcpActiveOpens").unwrap();
+            let opens = |counters: &prober_core::node_facts::Counters| {
+                counters.get("TcpActiveOpens").unwrap()
+            };
             opens(after) == opens(before) + 10
         }
         _ => false,

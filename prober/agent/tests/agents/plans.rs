@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prober_core::event::Event;
 use prober_core::plan::{Method, Plan, ProbePlan, Reader, Reading};
+use prober_core::probe::event::Event;
 use prober_core::topology::PathId;
 
 use crate::fixture::{A4, Agent, B4, Namespace, PORT, probes, two};

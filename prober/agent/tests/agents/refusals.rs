@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use prober_core::event::Event;
-use prober_core::observation::{Echo, EngineKind, Exchange, Outcome, Tier};
 use prober_core::plan::Method;
+use prober_core::probe::event::Event;
+use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome};
+use prober_core::probe::tier::Tier;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,

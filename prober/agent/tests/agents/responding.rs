@@ -3,8 +3,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
-use prober_core::event::Event;
 use prober_core::plan::Accept;
+use prober_core::probe::event::Event;
 
 use crate::fixture::{Agent, B4, PORT, two};
 

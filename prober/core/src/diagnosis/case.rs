@@ -1,21 +1,21 @@
 //! A case: the matrix with its failing units, and the questions that rules ask of it.
 
+/// Ladders, and what crossed between nodes.
+mod reachability;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::symptom::{self, ServerEnd, Symptom, Unit};
-use crate::event::{OutcomeCounts, Witness};
 use crate::evidence::{Evidence, Matrix, PathEvidence};
-use crate::facts::{Link, LinkCounters, NodeFacts};
-use crate::family::Family;
-use crate::mac::Mac;
-use crate::observation::{Direction, Observation};
+use crate::node_facts::{Link, LinkCounters, NodeFacts};
+use crate::packet::family::Family;
+use crate::packet::mac::Mac;
+use crate::packet::observation::{Direction, Observation};
+use crate::probe::event::{OutcomeCounts, Witness};
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
 
-/// Ladders, and what crossed between nodes.
-mod crossing;
-
-pub(crate) use crossing::{Crossing, completes, rung, second_hop};
+pub(crate) use reachability::{Crossing, completes, rung, second_hop};
 
 /// An agent that was later than this for its own timers cannot vouch for lateness alone.
 pub(crate) const STARVED_NS: u64 = 200_000_000;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::opinion::Opinion;
+use crate::diagnosis::hypothesis::Opinion;
 use crate::diagnosis::symptom::Unit;
-use crate::family::Family;
+use crate::packet::family::Family;
 use crate::topology::{AgentId, NodeName, Route};
 
 /// Two pods with one address.
@@ -89,11 +89,11 @@ pub(crate) fn served_nodes(
 pub(crate) fn untranslated_error(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
     case.probes(unit).find_map(|probe| {
         let by = match probe.client.outcome {
-            crate::observation::Outcome::Unreachable { by, .. } => by,
-            crate::observation::Outcome::Established { .. }
-            | crate::observation::Outcome::Reset { .. }
-            | crate::observation::Outcome::Mismatched { .. }
-            | crate::observation::Outcome::Timeout => return None,
+            crate::probe::outcome::Outcome::Unreachable { by, .. } => by,
+            crate::probe::outcome::Outcome::Established { .. }
+            | crate::probe::outcome::Outcome::Reset { .. }
+            | crate::probe::outcome::Outcome::Mismatched { .. }
+            | crate::probe::outcome::Outcome::Timeout => return None,
         };
         (by != probe.client.dst.ip()).then_some(by)
     })

@@ -1,13 +1,13 @@
 //! Rules for filters: chains, policies, REJECTs, and the kernel's own checks.
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::opinion::Opinion;
+use crate::diagnosis::hypothesis::Opinion;
 use crate::diagnosis::symptom::{Symptom, Unit};
-use crate::family::Family;
+use crate::packet::family::Family;
 use crate::topology::NodeName;
 
 /// One pod or port, or the whole chain.
-mod blame;
+mod filter_scope;
 /// The kernel's own checks.
 mod kernel;
 /// NetworkPolicies that the API knows of.

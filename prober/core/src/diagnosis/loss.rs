@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use super::case::{Case, counts};
 use super::catalogue::Cause;
-use super::opinion::{Opinion, Place, Proof};
 use super::symptom::{Symptom, Unit};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::evidence::Evidence;
-use crate::family::Family;
-use crate::observation::{Direction, Outcome, ProbeResult};
-use crate::statistics::wilson;
+use crate::evidence::statistics::wilson;
+use crate::packet::family::Family;
+use crate::packet::observation::Direction;
+use crate::probe::outcome::{Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::{NodeName, Route};
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::opinion::{Opinion, Place};
+use crate::diagnosis::hypothesis::{Opinion, Place};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
-use crate::facts::Link;
-use crate::family::Family;
+use crate::node_facts::Link;
+use crate::packet::family::Family;
 use crate::topology::NodeName;
 
 /// The size of packets.

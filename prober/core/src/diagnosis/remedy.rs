@@ -1,10 +1,10 @@
 //! What to do about a cause at a place: steps with commands that can be pasted.
 
 use super::catalogue::Cause;
-use super::opinion::Place;
 use super::translation::bridge_sysctl;
 use super::{Remedy, Segment};
-use crate::family::Family;
+use crate::diagnosis::hypothesis::Place;
+use crate::packet::family::Family;
 
 fn step<S: Into<String>>(summary: &str, commands: impl IntoIterator<Item = S>) -> Remedy {
     Remedy {

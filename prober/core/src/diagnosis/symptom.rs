@@ -1,18 +1,19 @@
 //! What is wrong with a path, in words that rules can ask for: one symptom a probe, and units of
 //! equal symptoms that a cause has to explain.
 
+/// From probes to units.
+mod failure_group;
+
 use std::net::SocketAddr;
 
 use crate::evidence::{Evidence, PathEvidence, Source};
-use crate::family::Family;
-use crate::observation::{Direction, Exchange, Outcome, ProbeResult};
+use crate::packet::Unreachable;
+use crate::packet::family::Family;
+use crate::packet::observation::Direction;
+use crate::probe::outcome::{Exchange, Outcome, ProbeResult};
 use crate::topology::{AgentId, PathId, Route};
-use crate::wire::Unreachable;
 
-/// From probes to units.
-mod unit;
-
-pub(crate) use unit::units;
+pub(crate) use failure_group::units;
 
 /// How one probe failed, as its client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,7 +163,7 @@ pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
         }
         if tcp.flags.is_syn_ack() {
             Some((from, Symptom::ForeignSynAck))
-        } else if tcp.flags.has(crate::wire::TcpFlags::RST) {
+        } else if tcp.flags.has(crate::packet::TcpFlags::RST) {
             Some((from, Symptom::ForeignReset))
         } else {
             None

@@ -1,9 +1,9 @@
 //! Rules for translation: a Service's address is translated on the way there and back, or not.
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::opinion::Opinion;
-use crate::facts::{NodeFacts, SysctlState};
-use crate::family::Family;
+use crate::diagnosis::hypothesis::Opinion;
+use crate::node_facts::{NodeFacts, SysctlState};
+use crate::packet::family::Family;
 use crate::topology::NodeName;
 
 /// The bridge that does not take packets to netfilter.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, STARVED_NS};
-use super::opinion::{Finding, Opinion};
 use super::symptom::{ServerEnd, Symptom};
-use super::{Confidence, Diagnosis, Exclusion, Segment, exhibit};
-use crate::observation::Tier;
+use super::{Confidence, Diagnosis, Exclusion, Segment, sample};
+use crate::diagnosis::hypothesis::{Finding, Opinion};
+use crate::probe::tier::Tier;
 use crate::topology::PathId;
 
 /// One diagnosis without a cause for each symptom that is left.
@@ -90,7 +90,7 @@ fn unknown(
         excluded,
         would_decide: would_decide(case, places),
         remedy: Vec::new(),
-        exhibit: exhibit::choose(case, places),
+        exhibit: sample::choose(case, places),
     }
 }
 

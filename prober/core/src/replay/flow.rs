@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::local::{End, Local};
-use crate::capture::Captured;
-use crate::mac::Mac;
-use crate::observation::{Direction, Observation};
+use crate::packet::capture::Captured;
+use crate::packet::mac::Mac;
+use crate::packet::observation::{Direction, Observation};
+use crate::packet::{Body, Checksum, Packet, Seq, TcpFlags};
 use crate::time::Timestamp;
-use crate::wire::{Body, Checksum, Packet, Seq, TcpFlags};
 
 /// Copies of one packet on several interfaces of a forwarding host follow within this time.
 const FORWARDED_WITHIN: Duration = Duration::from_millis(5);
@@ -266,7 +266,7 @@ fn same_segment(one: &Packet, other: &Packet) -> bool {
     let (Some((a, one)), Some((b, other))) = (one.tcp(), other.tcp()) else {
         return false;
     };
-    let one = crate::wire::Tcp {
+    let one = crate::packet::Tcp {
         checksum: other.checksum,
         ..*one
     };

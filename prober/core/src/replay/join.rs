@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::flow::Flow;
 use super::local::End;
-use crate::observation::{Direction, Observation};
+use crate::packet::observation::{Direction, Observation};
 
 /// One handshake, seen from its client's end and perhaps from its server's.
 #[derive(Debug)]

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::capture::Captured;
-use crate::mac::Mac;
-use crate::observation::Direction;
-use crate::wire::Link;
+use crate::packet::Link;
+use crate::packet::capture::Captured;
+use crate::packet::mac::Mac;
+use crate::packet::observation::Direction;
 
 /// Where an observer of a flow stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

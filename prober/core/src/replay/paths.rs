@@ -8,14 +8,15 @@ use super::Observer;
 use super::flow::Flow;
 use super::join::Joined;
 use super::local::undiminished;
-use crate::event::Witness;
 use crate::evidence::{Backend, Evidence, Matrix, PathEvidence, PathTally, Source};
-use crate::family::Family;
-use crate::handshake::{Call, Handshake, Role};
-use crate::observation::{Direction, EngineKind, Observation, Outcome, ProbeResult};
+use crate::packet::family::Family;
+use crate::packet::observation::{Direction, Observation};
+use crate::packet::{Body, TcpFlags};
+use crate::probe::event::Witness;
+use crate::probe::handshake::{Call, Handshake, Role};
+use crate::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
-use crate::wire::{Body, TcpFlags};
 
 /// How long an answer may take: three SYNs of every known schedule, and some.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::capture::{Remarked, View, write_pcapng};
 use crate::diagnosis::diagnose;
-use crate::ladder::parse_ladder;
-use crate::observation::{Direction, Observation, OutcomeKind};
+use crate::packet::capture::{Remarked, View, write_pcapng};
+use crate::packet::observation::{Direction, Observation};
+use crate::packet::text::parse_ladder;
+use crate::probe::outcome::OutcomeKind;
 use crate::topology::Scope;
 
 fn file(views: &[&str]) -> Vec<u8> {

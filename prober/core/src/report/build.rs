@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::mark::marks;
 use super::share::{interval, share, two_digits};
 use super::{
     AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse, Exhibit,
@@ -10,12 +9,13 @@ use super::{
     UnprobedReport, Verdict,
 };
 use crate::diagnosis::Diagnosis;
-use crate::diagnosis::mended::mended;
-use crate::event::OutcomeCounts;
+use crate::diagnosis::self_healed::mended;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence, Source};
-use crate::facts::{Counters, NodeFacts};
-use crate::latency::Latency;
-use crate::observation::EngineKind;
+use crate::node_facts::{Counters, NodeFacts};
+use crate::probe::event::OutcomeCounts;
+use crate::probe::latency::Latency;
+use crate::probe::outcome::EngineKind;
+use crate::report::annotation::marks;
 use crate::time::nanos;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 

@@ -7,20 +7,20 @@ use std::time::Duration;
 use super::{Completion, Meta, Report};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::{Confidence, Diagnosis, Exclusion, Remedy, Segment};
-use crate::event::{EVENT_SCHEMA, Hello, OutcomeCounts, Witness};
 use crate::evidence::{
     AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally, Source,
 };
-use crate::facts::{Counters, KubeProxyMode, NodeFacts, SysctlState};
-use crate::family::Family;
-use crate::latency::Latency;
-use crate::mac::Mac;
-use crate::observation::{
-    Direction, EngineKind, Exchange, Observation, Outcome, OutcomeKind, ProbeResult, Tier,
-};
+use crate::node_facts::{Counters, KubeProxyMode, NodeFacts, SysctlState};
+use crate::packet::family::Family;
+use crate::packet::mac::Mac;
+use crate::packet::observation::{Direction, Observation};
+use crate::packet::{Body, Checksum, Ip, Link, Packet, Seq, Tcp, TcpFlags, TcpOptions};
+use crate::probe::event::{EVENT_SCHEMA, Hello, OutcomeCounts, Witness};
+use crate::probe::latency::Latency;
+use crate::probe::outcome::{EngineKind, Exchange, Outcome, OutcomeKind, ProbeResult};
+use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
-use crate::wire::{Body, Checksum, Ip, Link, Packet, Seq, Tcp, TcpFlags, TcpOptions};
 
 const CLIENT: &str = "100.96.54.240:41234";
 const SERVICE: &str = "100.67.30.133:80";

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::mark::PacketMark;
-use crate::event::{Ladder, OutcomeCounts, Witness};
-use crate::family::Family;
-use crate::observation::{OutcomeKind, ProbeResult};
+use crate::packet::family::Family;
+use crate::probe::event::{Ladder, OutcomeCounts, Witness};
+use crate::probe::outcome::{OutcomeKind, ProbeResult};
+use crate::report::annotation::PacketMark;
 use crate::topology::{AgentId, NodeName, PathId, Route, Scope};
 
 /// How a path does.

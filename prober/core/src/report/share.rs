@@ -1,6 +1,6 @@
 //! Shares of counted things: with an interval, and with no digit that was not measured.
 
-use crate::statistics::wilson;
+use crate::evidence::statistics::wilson;
 
 /// `part` of `whole` as a share from 0 to 1; `None` of nothing.
 pub fn share(part: u64, whole: u64) -> Option<f64> {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::spec::OTHER_PORT;
 use super::witnessed::Witnessed;
-use crate::event::{Event, Hello, Tally, Witness};
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence};
-use crate::observation::{ProbeResult, Tier};
 use crate::plan::{Method, ProbePlan};
+use crate::probe::event::{Event, Hello, Tally, Witness};
+use crate::probe::outcome::ProbeResult;
+use crate::probe::tier::Tier;
 use crate::topology::{AgentId, PathId, Route};
 
 /// The matrix while it grows.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::phase::Layout;
 use super::{Finished, Phase, Round, Run, RunSpec};
-use crate::pairing::NodePair;
 use crate::plan::Reader;
+use crate::plan::pairing::NodePair;
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::NodeName;

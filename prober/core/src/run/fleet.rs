@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::slices::Slices;
-use crate::event::Event;
 use crate::plan::Plan;
+use crate::probe::event::Event;
 use crate::topology::{AgentId, Role};
 
 /// What a run asks of its fleet.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::paths::pick;
 use super::spec::{OTHER_PORT, RunSpec};
 use crate::evidence::PathEvidence;
-use crate::observation::{OutcomeKind, Tier};
-use crate::pairing::NodePair;
+use crate::plan::pairing::NodePair;
 use crate::plan::{Method, OTHER_RESPONDER_PORT, ProbePlan};
+use crate::probe::outcome::OutcomeKind;
+use crate::probe::tier::Tier;
 use crate::topology::{AgentId, Path, PathId, Route};
 
 /// Most failing paths that are looked at more closely in one run.

@@ -7,9 +7,9 @@ use super::cycles::Cycle;
 use super::spec::RunSpec;
 use super::{Endpoints, Published};
 use crate::evidence::{AgentEvidence, Backend, PathEvidence};
-use crate::family::Family;
-use crate::pairing::NodePair;
+use crate::packet::family::Family;
 use crate::plan::RESPONDER_PORT;
+use crate::plan::pairing::NodePair;
 use crate::topology::{AgentId, Path, PathId, Route};
 
 impl RunSpec {

@@ -4,7 +4,7 @@
 
 use super::paths::pick;
 use super::{Phase, Run};
-use crate::observation::Tier;
+use crate::probe::tier::Tier;
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::AgentId;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::evidence::Backend;
-use crate::family::Family;
+use crate::packet::family::Family;
 use crate::topology::{AgentId, NodeName, Path, Route};
 
 /// What the EndpointSlices of the test Services say.

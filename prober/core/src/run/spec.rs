@@ -6,10 +6,10 @@ use std::num::NonZeroU8;
 use std::time::Duration;
 
 use super::{Endpoints, Placement, Round};
-use crate::family::Family;
-use crate::observation::Tier;
-use crate::pairing::{NodePair, pairs};
+use crate::packet::family::Family;
+use crate::plan::pairing::{NodePair, pairs};
 use crate::plan::{OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT, Reading};
+use crate::probe::tier::Tier;
 use crate::topology::{AgentId, NodeName, Role, Route};
 
 /// Probes of a server pod's other port carry the path's number plus this.

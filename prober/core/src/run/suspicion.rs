@@ -7,7 +7,7 @@ use super::looks::AgentProbes;
 use super::rounds::longest;
 use super::{Phase, Round, Run, RunTimer};
 use crate::evidence::PathEvidence;
-use crate::observation::OutcomeKind;
+use crate::probe::outcome::OutcomeKind;
 use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{NodeName, PathId};

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 
 use super::rounds::{DELIVERY, SUSPICION};
 use super::*;
-use crate::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
 use crate::evidence::{Matrix, PathEvidence};
-use crate::family::Family;
-use crate::latency::Latency;
-use crate::observation::EngineKind;
+use crate::packet::family::Family;
 use crate::plan::{Plan, Reader, Reading};
+use crate::probe::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
+use crate::probe::latency::Latency;
+use crate::probe::outcome::EngineKind;
 use crate::topology::Route;
 
 /// A fleet that answers at once and remembers what is placed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::rounds::DELIVERY;
 use super::{FleetCommand, Phase, Round, Run, RunTimer};
-use crate::pairing::NodePair;
+use crate::plan::pairing::NodePair;
 use crate::time::Timestamp;
 
 /// How long it takes to read what everybody has written, mostly.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::event::Witness;
-use crate::observation::{Direction, Observation, ProbeResult};
+use crate::packet::Seq;
+use crate::packet::observation::{Direction, Observation};
+use crate::probe::event::Witness;
+use crate::probe::outcome::ProbeResult;
 use crate::topology::AgentId;
-use crate::wire::Seq;
 
 /// What each server's end saw: by the client's initial sequence number, the agent, and the peer
 /// that it saw, since of many thousand handshakes two may well share a number.
@@ -89,8 +90,8 @@ fn answer(probe: &ProbeResult, witness: &Witness) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Body;
     use crate::report::incident;
-    use crate::wire::Body;
 
     const ONE: &str = "100.96.54.247:8080";
 

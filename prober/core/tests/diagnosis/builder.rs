@@ -4,26 +4,26 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use prober_core::event::{EVENT_SCHEMA, Hello, Ladder, Rung, RungAnswer, Witness};
 use prober_core::evidence::{
     AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally,
 };
-use prober_core::facts::{
+use prober_core::node_facts::{
     Counters, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState, NodeFacts,
     Route as RouteFact, RouteKind, SysctlState, Vxlan,
 };
-use prober_core::family::Family;
-use prober_core::mac::Mac;
-use prober_core::observation::{
-    Banner, Direction, Echo, EngineKind, Exchange, Observation, Outcome, OutcomeKind, ProbeResult,
-    Tier,
-};
-use prober_core::time::Timestamp;
-use prober_core::topology::{AgentId, NodeName, Path, PathId, Route, Scope};
-use prober_core::wire::{
+use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
+use prober_core::packet::observation::{Direction, Observation};
+use prober_core::packet::{
     Body, Checksum, Icmp, IcmpKind, Ip, Link as Frame, Packet, Quoted, Seq, Tcp, TcpFlags,
     TcpOptions, Unreachable,
 };
+use prober_core::probe::banner::Banner;
+use prober_core::probe::event::{EVENT_SCHEMA, Hello, Ladder, Rung, RungAnswer, Witness};
+use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, OutcomeKind, ProbeResult};
+use prober_core::probe::tier::Tier;
+use prober_core::time::Timestamp;
+use prober_core::topology::{AgentId, NodeName, Path, PathId, Route, Scope};
 
 pub(crate) const MS: u64 = 1_000_000;
 

@@ -2,7 +2,7 @@
 
 use prober_core::diagnosis::{Segment, diagnose};
 use prober_core::evidence::Source;
-use prober_core::mac::Mac;
+use prober_core::packet::mac::Mac;
 use prober_core::topology::{Path, Route};
 
 use super::builder::{Cluster, Story, client, node, server};

@@ -1,11 +1,11 @@
 //! Faults of filters, in each direction and place.
 
-use prober_core::facts::SysctlState;
-use prober_core::family::Family;
-use prober_core::mac::Mac;
-use prober_core::observation::{EngineKind, Outcome, OutcomeKind};
+use prober_core::node_facts::SysctlState;
+use prober_core::packet::Unreachable;
+use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
+use prober_core::probe::outcome::{EngineKind, Outcome, OutcomeKind};
 use prober_core::topology::{Path, Route, Scope};
-use prober_core::wire::Unreachable;
 
 use super::builder::{
     CLUSTER_IP, Cluster, SILENT, Story, bridge_mac, client, cluster_ip, exceeded, gateway, node,

@@ -1,7 +1,7 @@
 //! What passes now and then, and what cannot be judged.
 
 use prober_core::diagnosis::diagnose;
-use prober_core::observation::{EngineKind, Outcome};
+use prober_core::probe::outcome::{EngineKind, Outcome};
 use prober_core::topology::{Path, Route, Scope};
 
 use super::builder::{Cluster, Lost, Story, client, node, server};

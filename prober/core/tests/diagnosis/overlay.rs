@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use prober_core::event::RungAnswer;
-use prober_core::facts::RouteKind;
-use prober_core::family::Family;
-use prober_core::mac::Mac;
+use prober_core::node_facts::RouteKind;
+use prober_core::packet::Unreachable;
+use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
 use prober_core::plan::RESPONDER_PORT;
+use prober_core::probe::event::RungAnswer;
 use prober_core::topology::{Path, Route, Scope};
-use prober_core::wire::Unreachable;
 
 use super::builder::{
     CLUSTER_IP, Cluster, SILENT, Story, client, gateway, node, pod_ip, server, vtep,

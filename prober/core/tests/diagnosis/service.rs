@@ -1,10 +1,10 @@
 //! Faults in what a Service leads to.
 
-use prober_core::event::RungAnswer;
-use prober_core::facts::SysctlState;
-use prober_core::family::Family;
+use prober_core::node_facts::SysctlState;
+use prober_core::packet::Unreachable;
+use prober_core::packet::family::Family;
+use prober_core::probe::event::RungAnswer;
 use prober_core::topology::{Path, Route, Scope};
-use prober_core::wire::Unreachable;
 
 use super::builder::{CLUSTER_IP, Cluster, Story, client, gateway, node, server};
 use super::named;

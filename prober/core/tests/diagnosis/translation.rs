@@ -1,13 +1,13 @@
 //! Faults of translation.
 
 use prober_core::diagnosis::{End, diagnose, odd_packet};
-use prober_core::event::RungAnswer;
-use prober_core::facts::SysctlState;
+use prober_core::node_facts::SysctlState;
+use prober_core::probe::event::RungAnswer;
 use prober_core::topology::{Path, Route, Scope};
 
 use super::builder::{Cluster, MS, Story, client, gateway, node, server};
 use super::named;
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 
 /// Same-node Services of node-1, as the founding fault breaks them.
 fn founding(cluster: Cluster, family: Family) -> Cluster {

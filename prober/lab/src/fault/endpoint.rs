@@ -1,7 +1,7 @@
 //! Faults of pods: dead, unplugged, doubled, deaf or frozen.
 
-use prober_core::family::Family;
-use prober_core::mac::Mac;
+use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
 use prober_core::plan::Accept;
 
 use super::{Site, SliceChange, Step};

@@ -1,6 +1,6 @@
 //! Faults that are rules of the node's firewall.
 
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 
 use super::{Site, Step};
 use crate::topology::script::{iptables, tunnel};

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use prober_core::family::Family;
-use prober_core::mac::Mac;
+use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
 
 use super::filter::both;
 use super::{Site, Step};

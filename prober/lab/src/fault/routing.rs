@@ -1,6 +1,6 @@
 //! Faults of routes, switches, bridge ports and packet sizes.
 
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 
 use super::{Site, Step};
 use crate::topology::script::UNDERLAY;

@@ -1,10 +1,10 @@
 //! Faults in what kube-proxy wrote, and in what it was told.
 
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 
 use super::filter::both;
 use super::{Site, SliceChange, Step};
-use crate::proxy::{self, BALANCED_PORT};
+use crate::kube_proxy::{self, BALANCED_PORT};
 use crate::topology::script::{iptables, restore};
 use crate::topology::server;
 
@@ -18,13 +18,13 @@ pub(super) fn reject(site: Site<'_>) -> Vec<Step> {
     let untranslated = both(|family| {
         format!(
             "-t nat -I KUBE-SERVICES 1 -d {} -p tcp -j RETURN",
-            proxy::cluster_ip(family)
+            kube_proxy::cluster_ip(family)
         )
     });
     let rejected = both(|family| {
         format!(
             "-I FORWARD 1 -d {} -p tcp -j REJECT --reject-with tcp-reset",
-            proxy::cluster_ip(family)
+            kube_proxy::cluster_ip(family)
         )
     });
     vec![Step::on(site.node, untranslated + &rejected)]
@@ -36,7 +36,7 @@ pub(super) fn balanced_to_server(site: Site<'_>) -> impl Fn(Family) -> String {
         format!(
             "-d {} -p tcp -m conntrack --ctstate DNAT --ctorigdst {} --ctorigdstport {BALANCED_PORT} --ctdir ORIGINAL",
             server(site.node).address(family),
-            proxy::cluster_ip(family)
+            kube_proxy::cluster_ip(family)
         )
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn jump_lost(site: Site<'_>) -> Vec<Step> {
 
 /// The chain of the slot of the node's server is empty.
 pub(super) fn chain_lost(site: Site<'_>) -> Vec<Step> {
-    let script = both(|_| format!("-t nat -F {}", proxy::slot_chain(site.slot)));
+    let script = both(|_| format!("-t nat -F {}", kube_proxy::slot_chain(site.slot)));
     vec![Step::on(site.node, script)]
 }
 
@@ -60,7 +60,7 @@ pub(super) fn chain_lost(site: Site<'_>) -> Vec<Step> {
 pub(super) fn left_to_sockets(site: Site<'_>) -> Vec<Step> {
     let script = [Family::Ipv4, Family::Ipv6]
         .map(|family| {
-            let rules = format!(" KUBE-SERVICES -d {}/", proxy::cluster_ip(family));
+            let rules = format!(" KUBE-SERVICES -d {}/", kube_proxy::cluster_ip(family));
             format!(
                 "{{ echo '*nat'; {} -t nat -S KUBE-SERVICES | sed -n 's,^-A{rules},-D{rules},p'; echo COMMIT; }} | {} --noflush\n",
                 iptables(family),
@@ -87,8 +87,8 @@ pub(super) fn masquerade_all(site: Site<'_>) -> Vec<Step> {
     let script = both(|family| {
         format!(
             "-t nat -I KUBE-SERVICES 1 -d {},{} -p tcp -j KUBE-MARK-MASQ",
-            proxy::cluster_ip(family),
-            proxy::local_cluster_ip(family)
+            kube_proxy::cluster_ip(family),
+            kube_proxy::local_cluster_ip(family)
         )
     });
     vec![Step::on(site.node, script)]

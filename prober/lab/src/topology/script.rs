@@ -4,11 +4,11 @@
 //! whole wanted state (routes, tunnel neighbours, ports, switches, firewall) and works on a node in any state.
 //! One script runs in each namespace, as one `sh -ec`.
 
-use prober_core::family::Family;
-use prober_core::mac::Mac;
+use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
 
 use super::{BRIDGE, LabSpec, Node, POD_MTU, Pod, TUNNEL_V4, TUNNEL_V6, UPLINK};
-use crate::proxy::jumps;
+use crate::kube_proxy::jumps;
 
 /// The namespace that joins the nodes.
 pub const UNDERLAY: &str = "underlay";

@@ -8,14 +8,14 @@ use std::sync::mpsc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober_lab::control::{self, ControlError, Reply, Request};
-use prober_lab::isolate::{self, Side};
+use prober_lab::isolation::{self, Side};
 use prober_lab::{Fleet, Lab, LabSpec};
 
 use crate::stand_in;
 
 /// What `prober lab up` does.
 pub(crate) fn up() -> ExitCode {
-    match isolate::enter(None, || isolate::end(0)).unwrap() {
+    match isolation::enter(None, || isolation::end(0)).unwrap() {
         Side::Ended(code) => code,
         Side::Inside => {
             let (events, told) = mpsc::channel();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober_lab::LabSpec;
-use prober_lab::isolate::{self, IsolateError, Side};
+use prober_lab::isolation::{self, IsolateError, Side};
 
 use crate::{Case, path};
 
@@ -38,10 +38,10 @@ pub(crate) const OUTSIDE: &[Case] = &[
 
 /// Runs the cases that need the outside.
 pub(crate) fn outside(arguments: &[String]) -> Result<(), IsolateError> {
-    if isolate::is_inside() {
+    if isolation::is_inside() {
         return Ok(());
     }
-    isolate::check()?;
+    isolation::check()?;
     let wanted: Vec<&String> = arguments
         .iter()
         .filter(|argument| !argument.starts_with('-'))
@@ -59,7 +59,7 @@ pub(crate) fn outside(arguments: &[String]) -> Result<(), IsolateError> {
 /// Holds a lab until it is killed or interrupted; with `hold 7`, ends with that status at once.
 pub(crate) fn hold() -> ExitCode {
     let (interrupts, interrupted) = mpsc::channel();
-    match isolate::enter(None, move || interrupts.send(()).unwrap()).unwrap() {
+    match isolation::enter(None, move || interrupts.send(()).unwrap()).unwrap() {
         Side::Ended(code) => code,
         Side::Inside => {
             let word = std::env::args().nth(2);

@@ -10,7 +10,7 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use prober_lab::isolate::{self, Side};
+use prober_lab::isolation::{self, Side};
 
 mod control;
 mod death;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match death::outside(&arguments).and_then(|()| isolate::enter(None, || {})) {
+    match death::outside(&arguments).and_then(|()| isolation::enter(None, || {})) {
         Ok(Side::Ended(code)) => code,
         Ok(Side::Inside) => run(&cases, &arguments),
         Err(error) if env::var_os("PROBER_SKIP_PRIVILEGED").is_some() => {

@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use prober_core::family::Family;
+use prober_core::packet::family::Family;
 use prober_lab::topology::{Pod, client, server};
-use prober_lab::{Fleet, Lab, LabSpec, namespace, proxy};
+use prober_lab::{Fleet, Lab, LabSpec, kube_proxy, namespace};
 
 use crate::{Case, stand_in};
 
@@ -41,8 +41,11 @@ pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
             let thread = namespace::spawn_inside(&from.name(), move || ask(to)).unwrap();
             asked.push((what, thread));
         };
-        let vip = |port| SocketAddr::new(proxy::cluster_ip(family), port);
-        let local = SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT);
+        let vip = |port| SocketAddr::new(kube_proxy::cluster_ip(family), port);
+        let local = SocketAddr::new(
+            kube_proxy::local_cluster_ip(family),
+            kube_proxy::BALANCED_PORT,
+        );
         for (slot, node) in (0..).zip(spec.nodes()) {
             for other in spec.nodes() {
                 let to = server(node).address(family);
@@ -51,9 +54,13 @@ pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
                     client(other),
                     SocketAddr::new(to, prober_core::plan::RESPONDER_PORT),
                 );
-                ask("cluster-ip", client(other), vip(proxy::SLOT_PORT + slot));
+                ask(
+                    "cluster-ip",
+                    client(other),
+                    vip(kube_proxy::SLOT_PORT + slot),
+                );
             }
-            ask("hairpin", server(node), vip(proxy::SLOT_PORT + slot));
+            ask("hairpin", server(node), vip(kube_proxy::SLOT_PORT + slot));
             ask("prober-local", client(node), local);
         }
     }
@@ -66,7 +73,10 @@ pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
 /// Asks the balanced port so many times, from node-1's client, one after the other.
 pub(crate) fn balanced(spec: &LabSpec, times: usize) -> Vec<Result<String, io::ErrorKind>> {
     let from = client(spec.nodes().next().unwrap());
-    let to = SocketAddr::new(proxy::cluster_ip(Family::Ipv4), proxy::BALANCED_PORT);
+    let to = SocketAddr::new(
+        kube_proxy::cluster_ip(Family::Ipv4),
+        kube_proxy::BALANCED_PORT,
+    );
     namespace::spawn_inside(&from.name(), move || (0..times).map(|_| ask(to)).collect())
         .unwrap()
         .join()
@@ -94,8 +104,11 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
                     Ok(format!("{server} {seen}")),
                 );
             };
-        let vip = |port| SocketAddr::new(proxy::cluster_ip(family), port);
-        let local = SocketAddr::new(proxy::local_cluster_ip(family), proxy::BALANCED_PORT);
+        let vip = |port| SocketAddr::new(kube_proxy::cluster_ip(family), port);
+        let local = SocketAddr::new(
+            kube_proxy::local_cluster_ip(family),
+            kube_proxy::BALANCED_PORT,
+        );
         for (slot, node) in (0..).zip(spec.nodes()) {
             let pod = server(node);
             for other in spec.nodes() {
@@ -105,7 +118,7 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
                 expect(
                     "cluster-ip",
                     client(other),
-                    vip(proxy::SLOT_PORT + slot),
+                    vip(kube_proxy::SLOT_PORT + slot),
                     pod,
                     seen,
                 );
@@ -114,7 +127,7 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
             expect(
                 "hairpin",
                 pod,
-                vip(proxy::SLOT_PORT + slot),
+                vip(kube_proxy::SLOT_PORT + slot),
                 pod,
                 node.gateway(family),
             );

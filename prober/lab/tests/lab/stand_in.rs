@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use prober_core::event::{EVENT_SCHEMA, Event, Hello};
-use prober_core::observation::Tier;
 use prober_core::plan::{Accept, Plan};
+use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
+use prober_core::probe::tier::Tier;
 use prober_core::time::Timestamp;
 use prober_core::topology::AgentId;
 

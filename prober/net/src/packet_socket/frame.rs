@@ -1,5 +1,5 @@
 //! One captured frame, as the ring holds it.
-use prober_core::mac::Mac;
+use prober_core::packet::mac::Mac;
 use prober_core::time::Timestamp;
 
 const ARPHRD_ETHER: u16 = libc::ARPHRD_ETHER;

@@ -14,7 +14,7 @@ use prober_core::time::Timestamp;
 
 use super::RingShape;
 use super::frame::{Checksum, Frame, FrameKind, LinkType};
-use crate::option;
+use crate::socket_option;
 
 /// The frame size that the kernel wants to be told. In version 3 frames take what they need; it only has to divide
 /// the block.
@@ -67,7 +67,7 @@ impl Ring {
             tp_sizeof_priv: 0,
             tp_feature_req_word: 0,
         };
-        option::set_ring(socket, &request)?;
+        socket_option::set_ring(socket, &request)?;
         let (block_size, blocks) = (block_size as usize, blocks as usize);
         let length = block_size
             .checked_mul(blocks)

@@ -2,7 +2,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use prober_core::facts::NodeFacts;
+use prober_core::node_facts::NodeFacts;
 use prober_net::filter::Interest;
 use prober_net::packet_socket::{
     Capture, CaptureError, CaptureOptions, Checksum, Filtered, Frame, FrameKind, Interfaces,
@@ -218,7 +218,7 @@ fn where_the_kernel_refuses_the_filter_the_capture_says_so_or_filters_itself() {
     let Some(alone) = Namespace::new() else {
         return;
     };
-    let facts: NodeFacts = alone.run(prober_net::facts::read_facts);
+    let facts: NodeFacts = alone.run(prober_net::node_facts::read_facts);
     println!("kernel {:?}", facts.kernel);
     // A program costs option memory, and this allows too little for any.
     alone.sysctl("net/core/optmem_max", "256");

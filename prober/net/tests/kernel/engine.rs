@@ -3,15 +3,15 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use prober_core::engine::{Engine, Wake};
-use prober_core::family::Family;
-use prober_core::observation::{Direction, Observation};
-use prober_core::wire::{Checksum, Segment, Seq, TcpFlags, TcpOptions};
+use prober_core::packet::family::Family;
+use prober_core::packet::observation::{Direction, Observation};
+use prober_core::packet::{Checksum, Segment, Seq, TcpFlags, TcpOptions};
+use prober_core::probe::engine::{Engine, Wake};
 use prober_net::filter::Interest;
-use prober_net::mute::MutedPort;
 use prober_net::packet_socket::Interfaces;
-use prober_net::raw::RawEngine;
-use prober_net::way::way_to;
+use prober_net::raw_engine::RawEngine;
+use prober_net::route_lookup::way_to;
+use prober_net::rst_suppression::MutedPort;
 
 use crate::capture::options;
 use crate::namespace::{Namespace, Pair, address};

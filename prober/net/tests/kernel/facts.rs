@@ -1,8 +1,10 @@
 //! Facts of namespaces that were made to have them.
-use prober_core::facts::{FdbOrigin, Lookup, NeighbourState, NodeFacts, RouteKind, SysctlState};
-use prober_core::family::Family;
-use prober_core::mac::Mac;
-use prober_net::facts::{read_counters, read_facts};
+use prober_core::node_facts::{
+    FdbOrigin, Lookup, NeighbourState, NodeFacts, RouteKind, SysctlState,
+};
+use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
+use prober_net::node_facts::{read_counters, read_facts};
 
 use crate::namespace::{Namespace, Pair, address};
 

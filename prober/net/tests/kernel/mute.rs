@@ -1,9 +1,9 @@
 //! A muted port keeps the kernel's RST away; an ordinary one does not.
 use std::net::{SocketAddr, TcpListener};
 
-use prober_core::family::Family;
-use prober_net::mute::{MutedPort, MutedPorts, Muting};
+use prober_core::packet::family::Family;
 use prober_net::packet_socket::FrameKind;
+use prober_net::rst_suppression::{MutedPort, MutedPorts, Muting};
 use prober_net::send::RawSender;
 
 use crate::capture::{await_frame, capture};

@@ -6,13 +6,13 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
 use crate::diagnosis::endpoint::to;
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
-use crate::family::Family;
-use crate::mac::Mac;
-use crate::observation::Direction;
+use crate::packet::family::Family;
+use crate::packet::mac::Mac;
+use crate::packet::observation::Direction;
+use crate::packet::{Body, ResolutionKind, TcpFlags};
 use crate::topology::{AgentId, Route};
-use crate::wire::{Body, ResolutionKind, TcpFlags};
 
 /// Another pod answers at the server's address.
 pub(crate) fn duplicate_server(

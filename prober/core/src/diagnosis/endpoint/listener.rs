@@ -8,12 +8,13 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
 use crate::diagnosis::endpoint::to;
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
-use crate::event::Witness;
 use crate::evidence::Source;
-use crate::family::Family;
-use crate::observation::{Direction, OutcomeKind};
+use crate::packet::family::Family;
+use crate::packet::observation::Direction;
+use crate::probe::event::Witness;
+use crate::probe::outcome::OutcomeKind;
 use crate::topology::{AgentId, Route};
 
 pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::symptom::{ServerEnd, Unit};
-use crate::observation::{Direction, Observation};
+use crate::packet::TcpFlags;
+use crate::packet::observation::{Direction, Observation};
 use crate::topology::NodeName;
-use crate::wire::TcpFlags;
 
 /// Who sent a RST.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::{direct_is_well, is_slot, list, served_nodes, untranslated_error};
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, named_by_own_copy};
-use crate::family::Family;
+use crate::packet::family::Family;
+use crate::packet::{Body, ResolutionKind, Unreachable};
 use crate::topology::{AgentId, NodeName, Route};
-use crate::wire::{Body, ResolutionKind, Unreachable};
 
 pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
     let refused = |unit: &Unit| match unit.symptom.unreachable() {

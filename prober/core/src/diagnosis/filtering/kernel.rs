@@ -3,12 +3,12 @@
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::filtering::{forward_sysctl, is_quiet, through};
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
-use crate::facts::SysctlState;
-use crate::family::Family;
+use crate::node_facts::SysctlState;
+use crate::packet::Unreachable;
+use crate::packet::family::Family;
 use crate::topology::{NodeName, Route, Scope};
-use crate::wire::Unreachable;
 
 pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
     let units = case.places(|unit| through(unit, node, family) && is_quiet(unit));

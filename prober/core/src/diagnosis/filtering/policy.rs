@@ -2,9 +2,9 @@
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Place};
+use crate::diagnosis::hypothesis::{Opinion, Place};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
-use crate::family::Family;
+use crate::packet::family::Family;
 use crate::topology::Route;
 
 /// What fails of a family, where the API says that policies close the agents and no SYN of it reaches another pod. That

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::drop_point::{Death, Spot, Way, death};
 use crate::diagnosis::endpoint::direct_is_well;
 use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
-use crate::diagnosis::filtering::blame::blame;
-use crate::diagnosis::locate::{Death, Spot, Way, death};
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::filtering::filter_scope::blame;
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
-use crate::family::Family;
-use crate::observation::Outcome;
+use crate::packet::Unreachable;
+use crate::packet::family::Family;
+use crate::probe::outcome::Outcome;
 use crate::topology::{NodeName, Route};
-use crate::wire::Unreachable;
 
 /// A rule that answers with RST: it comes from a node, or nobody's end sent it.
 pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::{Case, completes};
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{Symptom, Unit};
-use crate::family::Family;
-use crate::observation::{Echo, Exchange};
+use crate::packet::family::Family;
+use crate::probe::outcome::{Echo, Exchange};
 use crate::topology::NodeName;
 
 pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Opinion> {

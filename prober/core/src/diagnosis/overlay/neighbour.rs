@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Proof};
 use crate::diagnosis::overlay::route::at_once;
 use crate::diagnosis::overlay::{depends_on, on_the_way};
 use crate::diagnosis::symptom::Symptom;
-use crate::facts::{Link, Lookup, NodeFacts};
-use crate::family::Family;
+use crate::node_facts::{Link, Lookup, NodeFacts};
+use crate::packet::Unreachable;
+use crate::packet::family::Family;
 use crate::topology::NodeName;
-use crate::wire::Unreachable;
 
 pub(crate) fn stale_neighbour(
     case: &Case<'_>,

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Proof};
 use crate::diagnosis::overlay::{depends_on, on_the_way, tunnel_down};
 use crate::diagnosis::symptom::Unit;
-use crate::facts::{Lookup, RouteKind};
-use crate::family::Family;
+use crate::node_facts::{Lookup, RouteKind};
+use crate::packet::family::Family;
 use crate::topology::NodeName;
 
 pub(crate) fn route_missing(
@@ -124,7 +124,7 @@ fn refuses_route(case: &Case<'_>, unit: &Unit, node: &NodeName) -> bool {
     } else {
         case.server_packets(unit).any(|seen| {
             seen.packet.icmp().is_some_and(|(_, icmp)| {
-                matches!(icmp.kind, crate::wire::IcmpKind::Unreachable { .. })
+                matches!(icmp.kind, crate::packet::IcmpKind::Unreachable { .. })
             })
         })
     }

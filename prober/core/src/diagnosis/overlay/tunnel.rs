@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::locate::{Death, Spot, Way, death, refused, tunnel_traffic};
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::drop_point::{Death, Spot, Way, death, refused, tunnel_traffic};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::overlay::neighbour::believes;
 use crate::diagnosis::overlay::tunnel_down;
 use crate::diagnosis::symptom::{Symptom, Unit};
-use crate::family::Family;
+use crate::packet::family::Family;
 use crate::topology::NodeName;
 
 /// Silence between nodes that no node's own word explains.

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::{Case, rung};
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::diagnosis::translation::reply::{is_unrestored, seen_at_ends};
 use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered, unfiltered};
-use crate::event::RungAnswer;
 use crate::evidence::Source;
-use crate::facts::SysctlState;
-use crate::family::Family;
-use crate::observation::Direction;
+use crate::node_facts::SysctlState;
+use crate::packet::IcmpKind;
+use crate::packet::family::Family;
+use crate::packet::observation::Direction;
+use crate::probe::event::RungAnswer;
 use crate::topology::{NodeName, Route, Scope};
-use crate::wire::IcmpKind;
 
 pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
     let here = |unit: &Unit| unit.family == family && stays_on(case, unit, node);

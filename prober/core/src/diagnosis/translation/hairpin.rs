@@ -2,12 +2,12 @@
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{Symptom, Unit};
 use crate::evidence::Evidence;
-use crate::facts::Link;
-use crate::family::Family;
-use crate::observation::{Direction, Observation};
+use crate::node_facts::Link;
+use crate::packet::family::Family;
+use crate::packet::observation::{Direction, Observation};
 use crate::topology::{AgentId, Route};
 
 /// What this family has to say.

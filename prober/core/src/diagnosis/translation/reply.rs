@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{self, ServerEnd, Symptom, Unit};
 use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered};
 use crate::evidence::Source;
-use crate::family::Family;
-use crate::observation::{Direction, Observation};
+use crate::packet::family::Family;
+use crate::packet::observation::{Direction, Observation};
 use crate::topology::{NodeName, Route};
 
 /// Untranslated replies where the bridge is not to blame.
@@ -175,5 +175,5 @@ pub(crate) fn is_own_reset(seen: &Observation, to: SocketAddr) -> bool {
         && seen
             .packet
             .tcp()
-            .is_some_and(|(_, tcp)| tcp.flags.has(crate::wire::TcpFlags::RST))
+            .is_some_and(|(_, tcp)| tcp.flags.has(crate::packet::TcpFlags::RST))
 }

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use crate::diagnosis::case::{Case, rung};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::{direct_is_well, list, served_nodes, untranslated_error};
-use crate::diagnosis::opinion::{Opinion, Place, Proof};
+use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
-use crate::event::RungAnswer;
-use crate::family::Family;
+use crate::packet::Unreachable;
+use crate::packet::family::Family;
+use crate::probe::event::RungAnswer;
 use crate::topology::{NodeName, Route};
-use crate::wire::Unreachable;
 
 pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
     let units = case.places(|unit| {

@@ -1,0 +1,60 @@
+//! The nodes of the cluster as they are now, by one watch for all checks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use prober_core::topology::NodeName;
+use tokio::sync::watch;
+
+use crate::kubernetes::connection::Connection;
+use crate::kubernetes::node_info;
+
+/// Every node of the cluster.
+pub(super) type Nodes = Arc<BTreeMap<NodeName, Arc<Node>>>;
+
+/// Publishes the nodes whenever one has changed, once all are known; for ever.
+pub(super) async fn follow(connection: Connection, nodes: watch::Sender<Nodes>) {
+    let api: Api<Node> = Api::all(connection.client);
+    let seen = watcher(api, watcher::Config::default()).default_backoff();
+    publish(std::pin::pin!(seen), &nodes).await;
+}
+
+async fn publish(
+    mut seen: impl Stream<Item = Result<watcher::Event<Node>, watcher::Error>> + Unpin,
+    nodes: &watch::Sender<Nodes>,
+) {
+    let mut listed = BTreeMap::new();
+    while let Some(event) = seen.next().await {
+        match event {
+            Ok(watcher::Event::Init) => listed.clear(),
+            Ok(watcher::Event::InitApply(node)) => {
+                listed.insert(node_info::name(&node), Arc::new(lean(node)));
+            }
+            Ok(watcher::Event::InitDone) => {
+                nodes.send_replace(Arc::new(std::mem::take(&mut listed)));
+            }
+            Ok(watcher::Event::Apply(node)) => nodes.send_modify(|nodes| {
+                Arc::make_mut(nodes).insert(node_info::name(&node), Arc::new(lean(node)));
+            }),
+            Ok(watcher::Event::Delete(node)) => nodes.send_modify(|nodes| {
+                Arc::make_mut(nodes).remove(&node_info::name(&node));
+            }),
+            Err(error) => tracing::warn!(%error, "the watch of nodes broke, and is made anew"),
+        }
+    }
+}
+
+/// Without what nobody here reads and what is most of it: who wrote which field, and the node's images.
+fn lean(mut node: Node) -> Node {
+    node.metadata.managed_fields = None;
+    if let Some(status) = &mut node.status {
+        status.images = None;
+        status.volumes_attached = None;
+        status.volumes_in_use = None;
+    }
+    node
+}

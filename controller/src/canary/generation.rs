@@ -1,0 +1,157 @@
+//! An epoch of a check: what is placed on which nodes and for how long, decided from what the check asks and the namespace
+//! admits.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use prober_core::packet::family::Family;
+use prober_core::probe::tier::Tier;
+use prober_core::run::RunSpec;
+use prober_core::topology::{NodeName, Role, Route};
+
+use crate::canary::crd::{ConnectivityCheckSpec, NodeFacts};
+use crate::kubernetes::node_info::{self, Site};
+use crate::manifest::{CheckRef, Families, MAX_SLOTS, Manifest, NodePorts, Privilege, run_name};
+use crate::one_shot::admission::{NodeFactsWish, Posture, Wish};
+use crate::one_shot::preflight::Shapes;
+use crate::platform::{Afterwards, HEAD_START, Setting};
+
+/// Most nodes that an epoch has agents on: each has a slot of the test Service.
+pub const MAX_NODES: NonZeroUsize = NonZeroUsize::new(MAX_SLOTS as usize).unwrap();
+
+/// How much longer than its agents live the cluster keeps an epoch, if nobody removes it.
+const GRACE: Duration = Duration::from_mins(2);
+
+/// When agents have failed to be placed.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Kernel probes per path and cycle: what applications would suffer.
+const KERNEL_PROBES: u32 = 3;
+
+/// Crafted probes per path and cycle: enough to tell a lost packet from a lossy path over a few cycles.
+const RAW_PROBES: u32 = 6;
+
+/// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
+const ECHO_BYTES: u32 = 8_192;
+
+/// What every epoch of a check has in common.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// The check.
+    pub check: CheckRef,
+    /// What it asks.
+    pub spec: &'a ConnectivityCheckSpec,
+    /// Where agents are placed.
+    pub namespace: &'a str,
+    /// Their image.
+    pub image: &'a str,
+}
+
+impl Ask<'_> {
+    /// What evidence is wanted.
+    pub fn wish(&self) -> Wish {
+        Wish {
+            most: Tier::T2,
+            least: Tier::T0,
+            node_facts: match self.spec.node_facts {
+                NodeFacts::Auto => NodeFactsWish::Auto,
+                NodeFacts::Never => NodeFactsWish::Never,
+                NodeFacts::Always => NodeFactsWish::Always,
+            },
+        }
+    }
+
+    /// The pods that it would place, for the namespace to say what it admits.
+    pub fn shapes(&self) -> Shapes {
+        let draft = self.manifest(0, Tier::T0, 0);
+        Shapes {
+            capture: draft.trial(Role::Client, Privilege::Packets),
+            plain: draft.trial(Role::Client, Privilege::None),
+            host: draft.trial(Role::Host, Privilege::None),
+        }
+    }
+
+    /// An epoch on these nodes, as a run that stands and what its fleet is to be.
+    pub fn epoch<'n>(
+        &self,
+        posture: &Posture,
+        nodes: impl IntoIterator<Item = &'n Node>,
+        nonce: u64,
+    ) -> (RunSpec, Setting) {
+        let sites: BTreeMap<NodeName, Site> = (nodes.into_iter())
+            .map(|node| (node_info::name(node), Site::of(node)))
+            .take(MAX_NODES.get())
+            .collect();
+        let names: Vec<NodeName> = sites.keys().cloned().collect();
+        let slots = u16::try_from(names.len()).unwrap_or(u16::MAX);
+        let manifest = self.manifest(nonce, posture.tier, slots);
+        let spec = RunSpec {
+            run: manifest.run.clone(),
+            pod_prefix: format!("{}-", manifest.run),
+            nonce,
+            nodes: names.clone(),
+            selected: names,
+            // Which pairs are probed is told cycle by cycle.
+            peers: 0,
+            servers_per_node: NonZeroU8::MIN,
+            slots: MAX_NODES.get(),
+            routes: self.routes(posture).collect(),
+            families: self.families(),
+            tier: posture.tier,
+            kernel_probes: KERNEL_PROBES,
+            raw_probes: RAW_PROBES,
+            echo_bytes: ECHO_BYTES,
+            deadline: self.spec.probe_deadline.duration(),
+            patience: PATIENCE,
+        };
+        let setting = Setting {
+            manifest,
+            sites,
+            patience: PATIENCE.saturating_sub(HEAD_START),
+            afterwards: Afterwards::Remove,
+        };
+        (spec, setting)
+    }
+
+    fn manifest(&self, nonce: u64, tier: Tier, slots: u16) -> Manifest {
+        let families = self.families();
+        let asks_ports = self.all_routes().any(|route| route == Route::NodePort);
+        Manifest {
+            run: run_name(nonce),
+            namespace: self.namespace.to_owned(),
+            image: self.image.to_owned(),
+            lifetime: self.spec.agent_lifetime.duration() + GRACE,
+            privilege: if tier >= Tier::T1 {
+                Privilege::Packets
+            } else {
+                Privilege::None
+            },
+            families: match families[..] {
+                [only] => Families::Only(only),
+                _ => Families::Available,
+            },
+            slots,
+            node_ports: if asks_ports {
+                NodePorts::Asked
+            } else {
+                NodePorts::Unasked
+            },
+            check: Some(self.check.clone()),
+        }
+    }
+
+    fn families(&self) -> Vec<Family> {
+        let families = self.spec.ip_families.iter();
+        families.map(|&family| family.into()).collect()
+    }
+
+    fn all_routes(&self) -> impl Iterator<Item = Route> {
+        self.spec.routes.iter().map(|&route| route.into())
+    }
+
+    fn routes(&self, posture: &Posture) -> impl Iterator<Item = Route> {
+        self.all_routes().filter(|route| posture.admits(*route))
+    }
+}

@@ -1,0 +1,132 @@
+//! The rights of a run as YAML that whoever may grant them applies: exactly these, to exactly whom.
+
+use crate::one_shot::rbac::{Extent, RULES};
+
+/// The name of what is granted.
+const ROLE: &str = "prober-run";
+
+/// Whom rights are granted to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A user, by the name that the API server knows.
+    User(String),
+    /// A service account.
+    ServiceAccount {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Subject {
+    /// Who is known to the API server by `username`.
+    ///
+    /// <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens>
+    pub fn new(username: &str) -> Self {
+        let account = username
+            .strip_prefix("system:serviceaccount:")
+            .and_then(|rest| rest.split_once(':'));
+        match account {
+            Some((namespace, name)) => Self::ServiceAccount {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            },
+            None => Self::User(username.to_owned()),
+        }
+    }
+
+    fn yaml(&self) -> String {
+        match self {
+            Self::User(name) => format!(
+                "- kind: User\n  name: {}\n  apiGroup: rbac.authorization.k8s.io\n",
+                quoted(name)
+            ),
+            Self::ServiceAccount { namespace, name } => format!(
+                "- kind: ServiceAccount\n  name: {}\n  namespace: {}\n",
+                quoted(name),
+                quoted(namespace)
+            ),
+        }
+    }
+}
+
+/// The four objects that let `subject` run probes in `namespace`, as `kubectl apply -f -` takes them.
+///
+/// <https://kubernetes.io/docs/reference/access-authn-authz/rbac/>
+pub fn yaml(namespace: &str, subject: &Subject) -> String {
+    let cluster_role = format!("{ROLE}-{namespace}");
+    [
+        role("Role", ROLE, Some(namespace), Extent::Namespace),
+        binding("Role", ROLE, Some(namespace), subject),
+        role("ClusterRole", &cluster_role, None, Extent::Cluster),
+        binding("ClusterRole", &cluster_role, None, subject),
+    ]
+    .join("---\n")
+}
+
+fn head(kind: &str, name: &str, namespace: Option<&str>) -> String {
+    let namespace = namespace.map_or_else(String::new, |namespace| {
+        format!("  namespace: {}\n", quoted(namespace))
+    });
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: {}\n{namespace}",
+        quoted(name)
+    )
+}
+
+fn role(kind: &str, name: &str, namespace: Option<&str>, extent: Extent) -> String {
+    let rules: Vec<String> = RULES
+        .iter()
+        .filter(|rule| rule.extent == extent)
+        .map(|rule| {
+            format!(
+                "# {}\n- apiGroups: [{}]\n  resources: [{}]\n  verbs: [{}]\n",
+                rule.why,
+                quoted(rule.group),
+                rule.resource,
+                rule.verbs.join(", ")
+            )
+        })
+        .collect();
+    format!("{}rules:\n{}", head(kind, name, namespace), rules.concat())
+}
+
+fn binding(kind: &str, name: &str, namespace: Option<&str>, subject: &Subject) -> String {
+    format!(
+        "{}subjects:\n{}roleRef:\n  kind: {kind}\n  name: {}\n  apiGroup: rbac.authorization.k8s.io\n",
+        head(&format!("{kind}Binding"), name, namespace),
+        subject.yaml(),
+        quoted(name)
+    )
+}
+
+/// A string as YAML takes it whatever is in it: a JSON string is one.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_reads_like_this() {
+        insta::assert_snapshot!(yaml("prod", &Subject::new("jane@example.com")));
+    }
+
+    #[test]
+    fn a_service_account_is_granted_as_one() {
+        assert_eq!(
+            Subject::new("system:serviceaccount:ci:prober"),
+            Subject::ServiceAccount {
+                namespace: "ci".to_owned(),
+                name: "prober".to_owned()
+            }
+        );
+        assert_eq!(
+            Subject::new("system:admin"),
+            Subject::User("system:admin".to_owned())
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! What everything else of a run stands on: the anchor, the Services, and what follows from their addresses.
+
+use std::net::{IpAddr, SocketAddr};
+
+use futures::future::{try_join, try_join_all};
+use prober_core::packet::family::Family;
+use prober_core::run::{Published, Rules};
+
+use super::Setting;
+use crate::kubernetes::api_error::AnswerError;
+use crate::manifest::{Addresses, Anchor, BALANCED_PORT, Backend, SLOT_PORT, allowed, is_balanced};
+use crate::platform::api_calls::Calls;
+use crate::platform::service_endpoints::Behind;
+
+/// The anchor and the Services of a run.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) anchor: Anchor,
+    /// What agents may ask.
+    pub(super) allowed: Vec<String>,
+    service: Addresses,
+    local: Addresses,
+    is_published: bool,
+}
+
+impl Ground {
+    /// Lays it: the anchor first, since it owns all else.
+    pub(super) async fn lay(calls: &Calls, setting: &Setting) -> Result<Self, AnswerError> {
+        let manifest = &setting.manifest;
+        let job = calls.apply(&manifest.anchor()).await?;
+        let anchor =
+            Anchor::of(&job).ok_or_else(|| calls.unusable("create the anchor", "it has no uid"))?;
+        let services = (manifest.service(&anchor), manifest.local_service(&anchor));
+        let (service, local) = try_join(calls.apply(&services.0), calls.apply(&services.1)).await?;
+        let (service, local) = (Addresses::of(&service), Addresses::of(&local));
+        let addresses = service.cluster_ips.iter().chain(&local.cluster_ips);
+        let allowed = allowed(addresses.copied(), setting.sites.values());
+        Ok(Self {
+            anchor,
+            allowed,
+            service,
+            local,
+            is_published: false,
+        })
+    }
+
+    /// Lays the balanced port's slices without endpoints while servers are on their way. A kube-proxy writes its rules when
+    /// something changes, and then not again for a second (`minSyncPeriod`). Without a change beforehand the first slice to be
+    /// published would be that change, and all others would have to wait.
+    ///
+    /// <https://kubernetes.io/docs/reference/networking/virtual-ips/#minsyncperiod>
+    pub(super) async fn forewarn(
+        &self,
+        calls: &Calls,
+        setting: &Setting,
+    ) -> Result<(), AnswerError> {
+        if self.is_published {
+            return Ok(());
+        }
+        let slices = (setting.manifest).slices(&self.anchor, &self.families(), &[], &[], &[]);
+        let balanced = slices.iter().filter(|slice| is_balanced(slice));
+        try_join_all(balanced.map(|slice| calls.apply(slice))).await?;
+        Ok(())
+    }
+
+    fn families(&self) -> Vec<Family> {
+        let addresses = self.service.cluster_ips.iter();
+        addresses.map(|&ip| Family::of(ip)).collect()
+    }
+
+    /// Makes slot `k` lead to `slots[k].0`, the others where they say, and tells where they can be reached.
+    pub(super) async fn publish(
+        &mut self,
+        calls: &Calls,
+        setting: &Setting,
+        behind: &Behind<'_>,
+    ) -> Result<Published, AnswerError> {
+        self.is_published = true;
+        let families = self.families();
+        let backends: Vec<Backend> = behind.slots.iter().map(|(slot, _)| slot.clone()).collect();
+        let slices = setting.manifest.slices(
+            &self.anchor,
+            &families,
+            &backends,
+            &behind.any,
+            &behind.local,
+        );
+        // Proxies take slices in the order in which they were written: who reaches `any` reaches the others too.
+        let (any, others): (Vec<_>, Vec<_>) = slices.iter().partition(|slice| is_balanced(slice));
+        try_join_all(others.into_iter().map(|slice| calls.apply(slice))).await?;
+        try_join_all(any.into_iter().map(|slice| calls.apply(slice))).await?;
+        let at = |addresses: &[IpAddr], port| -> Vec<SocketAddr> {
+            addresses
+                .iter()
+                .map(|&ip| SocketAddr::new(ip, port))
+                .collect()
+        };
+        Ok(Published {
+            slots: (SLOT_PORT..)
+                .zip(&behind.slots)
+                .map(|(port, _)| at(&self.service.cluster_ips, port))
+                .collect(),
+            any: at(&self.service.cluster_ips, BALANCED_PORT),
+            local: at(&self.local.cluster_ips, BALANCED_PORT),
+            node_ports: behind
+                .slots
+                .iter()
+                .zip(&self.service.node_ports)
+                .map(|((_, site), &port)| {
+                    let of_family = |ip: &&IpAddr| families.contains(&Family::of(**ip));
+                    let internal: Vec<IpAddr> =
+                        site.internal.iter().filter(of_family).copied().collect();
+                    at(&internal, port)
+                })
+                .collect(),
+            slices: None,
+            rules: Rules::Underway,
+        })
+    }
+}

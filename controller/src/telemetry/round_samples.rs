@@ -1,0 +1,201 @@
+//! What a controller sees in a cycle, as the samples that it tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::iter::repeat_n;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prober_core::evidence::PathEvidence;
+use prober_core::probe::outcome::OutcomeKind;
+use prober_core::report::{CauseName, DiagnosisReport};
+use prober_core::topology::{NodeName, PathId};
+
+use super::Exporter;
+use super::sample::{AgentState, Sample};
+use super::trace::{Told, Trace};
+use crate::canary::controller::observer::{Observer, Round};
+use crate::canary::health::{Outage, Transition, What};
+use crate::canary::round_result::NodePath;
+use crate::clock::wall;
+
+impl Observer for Exporter {
+    fn observe(&self, round: &Round<'_>) {
+        for sample in samples(round) {
+            self.record(sample);
+        }
+        let occasions = self.occasions().of(round, wall());
+        for sample in occasions {
+            self.record(sample);
+        }
+    }
+
+    fn gone(&self, check: &str, node: &NodeName) {
+        self.occasions().forget(check, node);
+        self.record(Sample::Gone {
+            check: check.into(),
+            node: node.clone(),
+        });
+    }
+}
+
+/// Everything that a cycle has to tell.
+fn samples(round: &Round<'_>) -> Vec<Sample> {
+    let check: Arc<str> = round.check.into();
+    let mut samples = handshakes(round);
+    samples.extend(paths(round, &check));
+    samples.extend(nodes(round, &check));
+    samples.push(Sample::Coverage {
+        check: Arc::clone(&check),
+        pairs: u64::try_from(round.coverage.pairs).unwrap_or(u64::MAX),
+        total: u64::try_from(round.coverage.total).unwrap_or(u64::MAX),
+    });
+    samples.extend(agents(round, &check));
+    samples.extend(failures(round));
+    samples
+}
+
+fn handshakes(round: &Round<'_>) -> Vec<Sample> {
+    let causes: BTreeMap<PathId, CauseName> = (round.report.diagnoses.iter())
+        .flat_map(|diagnosis| diagnosis.paths.iter().map(|path| (*path, diagnosis.cause)))
+        .collect();
+    let mut samples = Vec::new();
+    for (id, evidence) in &round.matrix.paths {
+        let cause = causes.get(id).copied();
+        for tally in evidence.tallies.values() {
+            for (duration, count) in tally.rtt.iter() {
+                let sample = handshake(evidence, OutcomeKind::Established, cause, Some(duration));
+                samples.extend(repeat_n(
+                    sample,
+                    usize::try_from(count).unwrap_or(usize::MAX),
+                ));
+            }
+            for outcome in OutcomeKind::ALL {
+                let timed = match outcome {
+                    OutcomeKind::Established => tally.rtt.count(),
+                    OutcomeKind::Reset
+                    | OutcomeKind::Timeout
+                    | OutcomeKind::Unreachable
+                    | OutcomeKind::Mismatched => 0,
+                };
+                let sample = handshake(evidence, outcome, cause, None);
+                let count = tally.outcomes.of(outcome).saturating_sub(timed);
+                samples.extend(repeat_n(
+                    sample,
+                    usize::try_from(count).unwrap_or(usize::MAX),
+                ));
+            }
+        }
+    }
+    samples
+}
+
+fn handshake(
+    evidence: &PathEvidence,
+    outcome: OutcomeKind,
+    cause: Option<CauseName>,
+    duration: Option<Duration>,
+) -> Sample {
+    Sample::Handshake {
+        node: evidence.path.client.node.clone(),
+        peer_scope: evidence.path.scope(),
+        route: evidence.path.route,
+        family: evidence.path.family,
+        outcome,
+        cause: cause.filter(|_| outcome != OutcomeKind::Established),
+        duration,
+    }
+}
+
+/// Paths of one kind from one node stand together.
+fn paths(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
+    let kind = |path: &NodePath| (path.client.clone(), path.route, path.family, path.scope());
+    let failing: BTreeSet<_> = (round.judgement.open().iter())
+        .flat_map(|outage| outage.paths.iter().map(kind))
+        .collect();
+    let probed: BTreeSet<_> = (round.matrix.paths.values())
+        .map(|evidence| {
+            let path = &evidence.path;
+            let client = path.client.node.clone();
+            (client, path.route, path.family, path.scope())
+        })
+        .collect();
+    probed.into_iter().map(move |kind| {
+        let healthy = !failing.contains(&kind);
+        let (node, route, family, scope) = kind;
+        Sample::Path {
+            check: Arc::clone(check),
+            node,
+            route,
+            family,
+            scope,
+            healthy,
+        }
+    })
+}
+
+fn nodes(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
+    let probed: BTreeSet<&NodeName> = round
+        .matrix
+        .agents
+        .keys()
+        .map(|agent| &agent.node)
+        .collect();
+    probed.into_iter().map(|node| Sample::Node {
+        check: Arc::clone(check),
+        node: node.clone(),
+        healthy: round.judgement.is_healthy(node),
+    })
+}
+
+fn agents(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
+    let states: Vec<AgentState> = (round.matrix.agents.values())
+        .map(|agent| match (&agent.failed, agent.heard) {
+            (Some(_), _) => AgentState::Failed,
+            (None, true) => AgentState::Running,
+            (None, false) => AgentState::Silent,
+        })
+        .collect();
+    AgentState::ALL.into_iter().map(move |state| {
+        let count = states.iter().filter(|other| **other == state).count();
+        Sample::Agents {
+            check: Arc::clone(check),
+            state,
+            count: u64::try_from(count).unwrap_or(u64::MAX),
+        }
+    })
+}
+
+/// A trace of each failure that was confirmed or has changed, if this cycle saw a probe of it.
+fn failures(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+    let outages = round
+        .transitions
+        .iter()
+        .filter_map(|transition| match transition {
+            Transition::Opened(outage) | Transition::Changed { outage, .. } => Some(outage),
+            Transition::Closed(_) => None,
+        });
+    outages.filter_map(|outage| {
+        let diagnosis = (round.report.diagnoses.iter()).find(|found| explains(found, outage))?;
+        let told = Told::by(round.report, diagnosis)?;
+        let blame = (&outage.blame.node, outage.blame.sureness());
+        // The same outage under the same name gives the same trace, whoever tells it.
+        let seed = seed(&(round.check, outage.start, outage.blame.what.as_str(), blame));
+        let trace = Trace::of(told, seed);
+        Some(Sample::Failure(Box::new(trace)))
+    })
+}
+
+fn explains(found: &DiagnosisReport, outage: &Outage) -> bool {
+    outage.blame.what == What::Cause(found.cause) && outage.blame.node == found.node
+}
+
+/// The name of a trace: the same for the same thing.
+pub(super) fn seed(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! The founding incident as a canary's rounds: what is told when it is seen, while it lasts, and when it is over.
+
+use std::collections::BTreeMap;
+
+use opentelemetry::trace::Status;
+use prober_core::diagnosis::Confidence;
+use prober_core::evidence::{AgentEvidence, Matrix, PathTally};
+use prober_core::packet::family::Family;
+use prober_core::probe::event::OutcomeCounts;
+use prober_core::probe::outcome::EngineKind;
+use prober_core::report::{Health, Report};
+use prober_core::time::Timestamp;
+use prober_core::topology::{AgentId, Path, Route, Scope};
+
+use super::super::trace::{Span, Teller};
+use super::*;
+use crate::canary::health::{Judgement, Rule};
+use crate::canary::round_result::Look;
+use crate::canary::schedule::Coverage;
+
+/// A path that works, beside the broken one.
+const ACROSS: PathId = PathId(2);
+
+fn founding() -> Report {
+    Report::parse(include_bytes!(
+        "../../../../tests/export/founding-incident.json"
+    ))
+    .unwrap()
+}
+
+/// The same nodes when nothing is wrong.
+fn mended() -> Report {
+    let mut report = founding();
+    report.diagnoses.clear();
+    for path in &mut report.paths {
+        path.health = Health::Healthy;
+        path.outcomes = OutcomeCounts::default();
+        path.outcomes.established = 4;
+        path.probes.clear();
+    }
+    report
+}
+
+/// What was measured where that is reported: the report's own path, and one to the other node, which works.
+fn matrix(report: &Report) -> Matrix {
+    let mut matrix = Matrix::default();
+    let known = &report.paths[0];
+    let agent = |pod: &str| AgentId::new(pod[..6].to_owned(), pod.to_owned());
+    let mut measured = |id, server, outcomes: OutcomeCounts, millis: u64| {
+        let mut tally = PathTally {
+            outcomes,
+            ..PathTally::default()
+        };
+        for _ in 0..tally.outcomes.established {
+            tally.rtt.record(Duration::from_millis(millis));
+        }
+        let path = Path {
+            client: agent("node-1-client"),
+            server: Some(agent(server)),
+            route: Route::ClusterIp,
+            family: Family::Ipv4,
+        };
+        let evidence = PathEvidence {
+            path,
+            target: known.target,
+            backends: Vec::new(),
+            asked: tally.outcomes.total(),
+            tallies: BTreeMap::from([(EngineKind::Kernel, tally)]),
+            probes: Vec::new(),
+            ladder: None,
+            other_port: None,
+        };
+        matrix.paths.insert(id, evidence);
+    };
+    let fine = OutcomeCounts {
+        established: 2,
+        ..OutcomeCounts::default()
+    };
+    measured(known.id, "node-1-server", known.outcomes, 1);
+    measured(ACROSS, "node-2-server", fine, 3);
+    for agent in &report.agents {
+        let evidence = AgentEvidence {
+            heard: agent.heard,
+            failed: agent.failed.clone(),
+            ..AgentEvidence::default()
+        };
+        let id = AgentId::new(agent.node.as_str(), agent.pod.clone());
+        matrix.agents.insert(id, evidence);
+    }
+    matrix
+}
+
+/// A canary that is shown rounds.
+struct Canary {
+    judgement: Judgement,
+    seconds: u64,
+}
+
+impl Canary {
+    fn new() -> Self {
+        Self {
+            judgement: Judgement::new(Rule::new(2, 3)),
+            seconds: 0,
+        }
+    }
+
+    /// What is told of a round that gave this report.
+    fn told(&mut self, report: &Report) -> Vec<Sample> {
+        self.told_of(report, &matrix(report))
+    }
+
+    fn told_of(&mut self, report: &Report, matrix: &Matrix) -> Vec<Sample> {
+        self.seconds += 10;
+        let now = Timestamp::from_nanos(self.seconds * 1_000_000_000);
+        let transitions = self.judgement.see(&Look::of(report), now);
+        samples(&Round {
+            check: "default",
+            matrix,
+            report,
+            judgement: &self.judgement,
+            transitions: &transitions,
+            coverage: Coverage {
+                pairs: 3,
+                total: 4,
+                cycle: Duration::from_secs(20),
+            },
+        })
+    }
+}
+
+/// Handshakes by scope, outcome and cause, with how many of them have a duration.
+fn handshakes(samples: &[Sample]) -> BTreeMap<String, (usize, usize)> {
+    let mut counts = BTreeMap::new();
+    for sample in samples {
+        if let Sample::Handshake {
+            node,
+            peer_scope,
+            route,
+            family,
+            outcome,
+            cause,
+            duration,
+        } = sample
+        {
+            let cause = cause.map_or("-", |cause| cause.as_str());
+            let key = format!(
+                "{node} {peer_scope} {route} {family:?} {} {cause}",
+                outcome.as_str()
+            );
+            let (all, timed) = counts.entry(key).or_default();
+            *all += 1;
+            *timed += usize::from(duration.is_some());
+        }
+    }
+    counts
+}
+
+fn paths(samples: &[Sample]) -> Vec<(Scope, bool)> {
+    let mut paths = Vec::new();
+    for sample in samples {
+        if let Sample::Path { scope, healthy, .. } = sample {
+            paths.push((*scope, *healthy));
+        }
+    }
+    paths
+}
+
+fn nodes(samples: &[Sample]) -> Vec<(&str, bool)> {
+    let mut nodes = Vec::new();
+    for sample in samples {
+        if let Sample::Node { node, healthy, .. } = sample {
+            nodes.push((node.as_str(), *healthy));
+        }
+    }
+    nodes
+}
+
+fn traces(samples: &[Sample]) -> Vec<&Trace> {
+    let mut traces = Vec::new();
+    for sample in samples {
+        if let Sample::Failure(trace) = sample {
+            traces.push(trace.as_ref());
+        }
+    }
+    traces
+}
+
+#[test]
+fn a_round_with_the_founding_fault_counts_each_handshake_by_what_explains_it() {
+    let samples = Canary::new().told(&founding());
+    let counts = handshakes(&samples);
+    let expected = [
+        // A mismatched answer has no round trip.
+        (
+            "node-1 same-node cluster-ip Ipv4 mismatched bridge-netfilter-off".to_owned(),
+            (103, 0),
+        ),
+        (
+            "node-1 cross-node cluster-ip Ipv4 established -".to_owned(),
+            (2, 2),
+        ),
+    ];
+    assert_eq!(counts, BTreeMap::from(expected));
+}
+
+#[test]
+fn the_founding_fault_fails_its_node_and_its_kind_of_path_and_nothing_else() {
+    let samples = Canary::new().told(&founding());
+    assert_eq!(
+        paths(&samples),
+        [(Scope::SameNode, false), (Scope::CrossNode, true)]
+    );
+    assert_eq!(nodes(&samples), [("node-1", false), ("node-2", true)]);
+    let whole = |sample: &&Sample| matches!(sample, Sample::Coverage { .. });
+    assert_eq!(
+        samples.iter().find(whole),
+        Some(&Sample::Coverage {
+            check: "default".into(),
+            pairs: 3,
+            total: 4
+        })
+    );
+}
+
+#[test]
+fn an_outage_is_one_trace_of_both_ends_however_many_rounds_it_lasts() {
+    let mut canary = Canary::new();
+    let first = canary.told(&founding());
+    let told = traces(&first);
+    assert_eq!(told.len(), 1);
+    let spans: Vec<(&str, String)> = (told[0].spans().iter())
+        .map(|Span { teller, data }| {
+            let whose = match teller {
+                Teller::Prober => "prober".to_owned(),
+                Teller::Agent(agent) => agent.pod.clone(),
+            };
+            let expected = Status::error("bridge-netfilter-off (proven)");
+            assert_eq!(data.status, expected);
+            (data.name.as_ref(), whose)
+        })
+        .collect();
+    assert_eq!(
+        spans,
+        [
+            ("probe", "prober".to_owned()),
+            ("handshake", "node-1-client".to_owned()),
+            ("handshake", "node-1-server".to_owned()),
+        ]
+    );
+    for _ in 0..3 {
+        assert!(traces(&canary.told(&founding())).is_empty());
+    }
+}
+
+#[test]
+fn the_same_outage_has_the_same_trace_whoever_tells_it() {
+    let id = || traces(&Canary::new().told(&founding()))[0].id();
+    assert_eq!(id(), id());
+    let mut later = Canary::new();
+    later.seconds = 60;
+    assert_ne!(traces(&later.told(&founding()))[0].id(), id());
+}
+
+#[test]
+fn a_cause_that_becomes_surer_is_a_trace_of_its_own() {
+    let mut unsure = founding();
+    unsure.diagnoses[0].confidence = Confidence::Consistent;
+    let mut canary = Canary::new();
+    let first = traces(&canary.told(&unsure))[0].id();
+    let proven = canary.told(&founding());
+    assert_eq!(traces(&proven).len(), 1);
+    assert_ne!(traces(&proven)[0].id(), first);
+}
+
+#[test]
+fn when_the_outage_ends_all_of_it_is_healthy_again() {
+    let mut canary = Canary::new();
+    canary.told(&founding());
+    let mut rounds = 0;
+    let samples = loop {
+        let samples = canary.told(&mended());
+        rounds += 1;
+        if canary.judgement.open().is_empty() {
+            break samples;
+        }
+        // One good round does not end it.
+        assert_eq!(nodes(&samples)[0], ("node-1", false));
+        assert!(rounds < 3);
+    };
+    assert_eq!(nodes(&samples), [("node-1", true), ("node-2", true)]);
+    assert!(paths(&samples).iter().all(|(_, healthy)| *healthy));
+    assert!(traces(&samples).is_empty());
+    let counts = handshakes(&samples);
+    assert_eq!(
+        counts["node-1 same-node cluster-ip Ipv4 established -"],
+        (4, 4)
+    );
+}
+
+#[test]
+fn a_healthy_round_has_nothing_that_fails_and_no_cause() {
+    let samples = Canary::new().told(&mended());
+    assert!(nodes(&samples).iter().all(|(_, healthy)| *healthy));
+    assert!(paths(&samples).iter().all(|(_, healthy)| *healthy));
+    assert!(traces(&samples).is_empty());
+    assert!(handshakes(&samples).keys().all(|key| key.ends_with(" -")));
+}
+
+#[test]
+fn agents_are_counted_by_how_they_stand() {
+    let mut report = mended();
+    report.agents[0].heard = false;
+    report.agents[1].heard = false;
+    report.agents[1].failed = Some("its image is not there".to_owned());
+    let samples = Canary::new().told(&report);
+    let mut states = Vec::new();
+    for sample in &samples {
+        if let Sample::Agents { state, count, .. } = sample {
+            states.push((*state, *count));
+        }
+    }
+    assert_eq!(
+        states,
+        [
+            (AgentState::Pending, 0),
+            (AgentState::Running, 4),
+            (AgentState::Silent, 1),
+            (AgentState::Failed, 1),
+        ]
+    );
+}
+
+#[test]
+fn a_probe_that_was_late_is_established_and_has_no_cause() {
+    let report = founding();
+    let mut matrix = matrix(&report);
+    let tallies = matrix.paths.get_mut(&report.paths[0].id).unwrap();
+    let tally = tallies.tallies.get_mut(&EngineKind::Kernel).unwrap();
+    tally.outcomes.established = 3;
+    tally.rtt.record(Duration::from_secs(1));
+    let counts = handshakes(&Canary::new().told_of(&report, &matrix));
+    // One of the three has a round trip; the two others count all the same.
+    assert_eq!(
+        counts["node-1 same-node cluster-ip Ipv4 established -"],
+        (3, 1)
+    );
+}

@@ -1,0 +1,65 @@
+//! What the main task asks of the packets thread.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use prober_core::plan::ProbePlan;
+use prober_core::probe::in_flight::pacing::Pace;
+use prober_core::probe::outcome::Exchange;
+use prober_core::time::Timestamp;
+use prober_core::topology::PathId;
+
+/// What the main task asks of the packets thread.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Do the crafted probes of this plan beside what is under way, and witness on its ports instead of others.
+    Take(RawPlan),
+    /// End what is under way: it belongs to a run that is over.
+    Forget,
+    /// The kernel is about to connect.
+    Watch {
+        /// The plan's generation.
+        generation: u32,
+        /// The path that the probe belongs to.
+        path: PathId,
+        /// The source that it is bound to.
+        src: SocketAddr,
+        /// Whom it is going to ask.
+        dst: SocketAddr,
+        /// How long it waits.
+        deadline: Duration,
+        /// When.
+        at: Timestamp,
+    },
+    /// The kernel's connection from that source is over.
+    Close {
+        /// Its source.
+        src: SocketAddr,
+        /// What came of it after the handshake.
+        exchange: Exchange,
+    },
+    /// The kernel has sent nothing from that source, for that reason.
+    Withdraw {
+        /// Its source.
+        src: SocketAddr,
+        /// Why.
+        why: String,
+    },
+    /// Tell what is there, and end.
+    Stop,
+}
+
+/// What concerns the packets thread of a plan.
+#[derive(Debug)]
+pub(crate) struct RawPlan {
+    /// The plan's generation.
+    pub(crate) generation: u32,
+    /// The probes with crafted segments.
+    pub(crate) probes: Vec<ProbePlan>,
+    /// The ports on which this agent answers.
+    pub(crate) ports: Vec<u16>,
+    /// From when on.
+    pub(crate) start: Timestamp,
+    /// How strictly its times are kept.
+    pub(crate) pace: Pace,
+}

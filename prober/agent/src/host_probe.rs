@@ -1,0 +1,365 @@
+//! Probes from this host, without an agent or a plan: what `prober probe HOST:PORT` does.
+//!
+//! The targets are nobody of ours, so no banner is expected: a crafted probe ends with the answer to its SYN, a
+//! kernel's connection is closed as soon as it is established.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use prober_core::node_facts::NodeFacts;
+use prober_core::plan::{Method, ProbePlan};
+use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
+use prober_core::probe::in_flight::pacing::Pace;
+use prober_core::probe::tier::Tier;
+use prober_core::topology::{AgentId, PathId};
+use prober_net::node_facts::read_facts;
+use prober_net::packet_socket::{Interfaces, RingShape, now};
+use prober_net::route_lookup::{Way, WayError, way_to};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::commands::{Order, RawPlan};
+use crate::connect_jobs::{Connects, Errands, Greeting};
+use crate::events::{News, NewsReceiver, Progress};
+use crate::kernel_engine::Dialer;
+use crate::local_addresses::Own;
+use crate::packet_loop::Loopback;
+use crate::packet_thread::{Opened, PacketsError};
+use crate::tally::Tallies;
+use crate::timers::lateness::Pulse;
+
+/// The only generation here.
+const GENERATION: u32 = 1;
+
+/// How to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostProbe {
+    /// How many probes each target gets.
+    pub count: u32,
+    /// The time between two probes of a target.
+    pub interval: Duration,
+    /// The time after which a probe without an answer has failed.
+    pub deadline: Duration,
+    /// What sends them.
+    pub engine: HostEngine,
+}
+
+/// What sends the probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostEngine {
+    /// Crafted SYNs. Wants `CAP_NET_RAW`.
+    Raw,
+    /// connect(), judged by its packets where they can be had.
+    Kernel,
+    /// As [`HostEngine::Kernel`]: what an application suffers.
+    Auto,
+}
+
+/// How the probes from a host ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every probe has an outcome, or could not be sent.
+    Complete,
+    /// SIGINT (Ctrl-C) came first.
+    Interrupted,
+}
+
+/// Nothing could be probed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The kernel knows no way to a target.
+    #[error(transparent)]
+    Way(#[from] WayError),
+    /// Crafted packets were asked for and cannot be had.
+    #[error(
+        "cannot probe with crafted packets: {0}; or use --engine kernel, which needs no privilege"
+    )]
+    Packets(String),
+    /// The event loop could not be started.
+    #[error("cannot start the event loop: {0}; is the limit of open files (ulimit -n) reached?")]
+    Loop(#[source] std::io::Error),
+}
+
+/// Probes targets from this host: first a line on what can be seen, then one per probe, at last a tally per target,
+/// whose path is its place among the targets. Ctrl-C ends it early, with the tallies of what was seen.
+///
+/// Targets that are reached by the same interface are probed side by side, others one after the other: on a node the
+/// same packet passes several interfaces, and is to be seen once.
+pub fn probe_from_here(
+    targets: &[SocketAddr],
+    how: &HostProbe,
+    sink: &mut dyn FnMut(Event),
+) -> Result<Ended, HostError> {
+    let mut groups: Vec<(Way, Vec<ProbePlan>)> = Vec::new();
+    for (place, target) in (0..).zip(targets) {
+        let way = way_to(target.ip())?;
+        let probe = how.probe(PathId(place), *target);
+        match groups.iter_mut().find(|(known, _)| *known == way) {
+            Some((_, probes)) => probes.push(probe),
+            None => groups.push((way, vec![probe])),
+        }
+    }
+    let facts = read_facts();
+    let mut tallies = Tallies::default();
+    let mut ended = Ended::Complete;
+    for (place, (way, probes)) in groups.into_iter().enumerate() {
+        let opened = Opened::open(Interfaces::One(way.interface), RingShape::SMALL);
+        let opened = match (opened, how.engine) {
+            (Ok(opened), _) => Ok(opened),
+            (Err(error), HostEngine::Raw) => return Err(HostError::Packets(error.to_string())),
+            (Err(error), HostEngine::Kernel | HostEngine::Auto) => Err(error),
+        };
+        if place == 0 {
+            sink(hello(&facts, &opened));
+        }
+        ended = probe_group(&own(&facts, way), opened.ok(), probes, &mut tallies, sink)?;
+        if ended == Ended::Interrupted {
+            break;
+        }
+    }
+    tallies.take().into_iter().for_each(sink);
+    Ok(ended)
+}
+
+impl HostProbe {
+    fn probe(&self, path: PathId, target: SocketAddr) -> ProbePlan {
+        ProbePlan {
+            path,
+            method: match self.engine {
+                HostEngine::Raw => Method::Syn,
+                HostEngine::Kernel | HostEngine::Auto => Method::Connect { echo_bytes: 0 },
+            },
+            target,
+            count: self.count,
+            start_ms: 0,
+            interval_ms: millis(self.interval),
+            deadline_ms: millis(self.deadline),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn hello(facts: &NodeFacts, opened: &Result<Opened, PacketsError>) -> Event {
+    Event::Hello(Hello {
+        schema: EVENT_SCHEMA.to_owned(),
+        agent: AgentId::new("here", "here"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        tier: if opened.is_ok() { Tier::T1 } else { Tier::T0 },
+        addresses: Own::of(facts).addresses,
+        limits: match opened {
+            Ok(opened) => opened.refused_filter().into_iter().collect(),
+            Err(error) => vec![format!(
+                "tier T0, only what connect() says is known: {error}"
+            )],
+        },
+        at: now(),
+    })
+}
+
+/// The own end of packets that go this way.
+fn own(facts: &NodeFacts, way: Way) -> Own {
+    let mut own = Own {
+        v4: None,
+        v6: None,
+        ..Own::of(facts)
+    };
+    match way.source {
+        IpAddr::V4(v4) => own.v4 = Some(v4),
+        IpAddr::V6(v6) => own.v6 = Some(v6),
+    }
+    let mut links = facts.links.iter().flatten();
+    if let Some(mtu) = links
+        .find(|link| link.index == way.interface)
+        .and_then(|link| link.mtu)
+    {
+        own.mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    }
+    own
+}
+
+fn probe_group(
+    own: &Own,
+    opened: Option<Opened>,
+    probes: Vec<ProbePlan>,
+    tallies: &mut Tallies,
+    sink: &mut dyn FnMut(Event),
+) -> Result<Ended, HostError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(HostError::Loop)?;
+    let (news, arriving) = mpsc::unbounded_channel();
+    let packets = opened
+        .map(|opened| opened.start(own, Loopback::Seen, news.clone()))
+        .transpose()
+        .map_err(|error| HostError::Packets(error.to_string()))?
+        .map(Rc::new);
+    let dialer = Dialer::new(now().as_nanos());
+    let connects = Rc::new(Connects::new(
+        dialer,
+        news.clone(),
+        Rc::new(Pulse::new(news)),
+        packets.clone(),
+        Greeting::None,
+    ));
+    let outstanding = probes.iter().map(|probe| u64::from(probe.count)).sum();
+    let start = now();
+    let (kernel, raw) = probes
+        .into_iter()
+        .partition(|probe| matches!(probe.method, Method::Connect { .. }));
+    let done = LocalSet::new().block_on(&runtime, async {
+        if let Some(packets) = &packets {
+            packets.order_now(Order::Take(RawPlan {
+                generation: GENERATION,
+                probes: raw,
+                ports: Vec::new(),
+                start,
+                pace: Pace::Even,
+            }));
+        }
+        let probing = tokio::task::spawn_local(connects.run(Errands {
+            generation: GENERATION,
+            probes: kernel,
+            start,
+            pace: Pace::Even,
+        }));
+        let done = tokio::select! {
+            done = tell(arriving, outstanding, tallies, sink) => done.map(|()| Ended::Complete),
+            heard = tokio::signal::ctrl_c() => {
+                heard.map(|()| Ended::Interrupted).map_err(HostError::Loop)
+            }
+        };
+        probing.abort();
+        done
+    });
+    if let Some(packets) = packets {
+        packets.stop();
+    }
+    done
+}
+
+/// Tells results until there are so many.
+async fn tell(
+    mut arriving: NewsReceiver,
+    mut outstanding: u64,
+    tallies: &mut Tallies,
+    sink: &mut dyn FnMut(Event),
+) -> Result<(), HostError> {
+    while outstanding > 0
+        && let Some(news) = arriving.recv().await
+    {
+        match news {
+            News::Round(_, Progress::Result(result)) => {
+                outstanding -= 1;
+                drop(tallies.count((*result).clone()));
+                sink(Event::Probe(result));
+            }
+            News::Round(_, Progress::Unsent(probes, text)) => {
+                outstanding = outstanding.saturating_sub(probes);
+                sink(Event::Notice { text });
+            }
+            News::Round(_, Progress::Ladder(ladder)) => {
+                outstanding -= 1;
+                sink(Event::Ladder(ladder));
+            }
+            News::Late(_) | News::Read(..) | News::Witnessed(_) => {}
+            News::Capture { received, dropped } => {
+                if dropped > 0 {
+                    sink(Event::Capture { received, dropped });
+                }
+            }
+            News::Trouble(text) => sink(Event::Notice { text }),
+            News::Failed(why) => return Err(HostError::Packets(why)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use prober_core::probe::outcome::{EngineKind, Exchange, OutcomeKind, ProbeResult};
+
+    use super::*;
+
+    fn probed(
+        targets: &[SocketAddr],
+        engine: HostEngine,
+        count: u32,
+    ) -> (Vec<Event>, Vec<ProbeResult>) {
+        let how = HostProbe {
+            count,
+            interval: Duration::from_millis(10),
+            deadline: Duration::from_secs(1),
+            engine,
+        };
+        let mut events = Vec::new();
+        probe_from_here(targets, &how, &mut |event| events.push(event)).unwrap();
+        let results = events.iter().filter_map(|event| match event {
+            Event::Probe(result) => Some((**result).clone()),
+            Event::Hello(_)
+            | Event::PlanAccepted { .. }
+            | Event::PlanRefused { .. }
+            | Event::Tally(_)
+            | Event::Witnessed { .. }
+            | Event::Ladder(_)
+            | Event::Counters { .. }
+            | Event::Capture { .. }
+            | Event::Done { .. }
+            | Event::Starved { .. }
+            | Event::Rang
+            | Event::Facts(_)
+            | Event::Notice { .. } => None,
+        });
+        let results = results.collect();
+        (events, results)
+    }
+
+    /// A port of the loopback that is open, and one that is closed.
+    fn ends(address: &str) -> (TcpListener, [SocketAddr; 2]) {
+        let open = TcpListener::bind((address, 0)).unwrap();
+        let closed = TcpListener::bind((address, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let targets = [open.local_addr().unwrap(), closed];
+        (open, targets)
+    }
+
+    #[test]
+    fn open_and_closed_ports_of_this_host_are_told_apart_by_each_engine_and_family() {
+        for address in ["127.0.0.1", "::1"] {
+            let (_listener, targets) = ends(address);
+            for (engine, kind) in [
+                (HostEngine::Raw, EngineKind::Raw),
+                (HostEngine::Kernel, EngineKind::Kernel),
+                (HostEngine::Auto, EngineKind::Kernel),
+            ] {
+                let (events, results) = probed(&targets, engine, 5);
+                assert!(
+                    matches!(events.first(), Some(Event::Hello(hello)) if hello.tier == Tier::T1)
+                );
+                assert_eq!(results.len(), 10, "{address} {engine:?}: {events:#?}");
+                for result in results {
+                    let expected = match result.path {
+                        PathId(0) => OutcomeKind::Established,
+                        PathId(_) => OutcomeKind::Reset,
+                    };
+                    assert_eq!(result.outcome.kind(), expected, "{result:#?}");
+                    assert_eq!((result.engine, result.syns), (kind, 1));
+                    assert_eq!(result.exchange, Exchange::NotTried);
+                    assert!(result.isn.is_some());
+                }
+                let tallies = events
+                    .iter()
+                    .filter(|event| matches!(event, Event::Tally(_)));
+                assert_eq!(tallies.count(), 2);
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A desk without sockets.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::sync::mpsc;
+
+use prober_core::packet::observation::Direction;
+use prober_core::packet::{Checksum, Ip, Packet, Seq, Tcp, TcpFlags, TcpOptions};
+use prober_core::plan::Method;
+
+use super::*;
+use crate::events::NewsReceiver;
+
+const START: Timestamp = Timestamp::from_nanos(1_000_000_000);
+
+/// A desk with these ports and so many probes to send, so many milliseconds apart; what it tells.
+fn desk(ports: RangeInclusive<u16>, count: u32, interval_ms: u32) -> (Desk, NewsReceiver) {
+    let (orders, received) = mpsc::channel();
+    let (news, told) = tokio::sync::mpsc::unbounded_channel();
+    let config = FlightConfig {
+        key: [7; 16],
+        ports,
+        v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        v6: None,
+        mtu: 1500,
+    };
+    let mut desk = Desk::new(config, Loopback::Ignored, received, news);
+    let probe = ProbePlan {
+        path: PathId(0),
+        method: Method::Syn,
+        target: "192.0.2.2:80".parse().unwrap(),
+        count,
+        start_ms: 0,
+        interval_ms,
+        deadline_ms: 3000,
+    };
+    orders
+        .send(Order::Take(RawPlan {
+            generation: 1,
+            probes: vec![probe],
+            ports: Vec::new(),
+            start: START,
+            pace: Pace::Beats,
+        }))
+        .unwrap();
+    desk.take_orders(START);
+    (desk, told)
+}
+
+/// What a server answers to a SYN.
+fn answer(syn: &Segment, at: Timestamp) -> Observation {
+    let ip = Ip {
+        src: syn.dst.ip(),
+        dst: syn.src.ip(),
+        hop_limit: 64,
+        ident: 0,
+    };
+    let tcp = Tcp {
+        src_port: syn.dst.port(),
+        dst_port: syn.src.port(),
+        seq: Seq(1),
+        ack: syn.seq.add(1),
+        flags: TcpFlags::SYN_ACK,
+        window: 64_240,
+        options: TcpOptions::default(),
+        payload_len: 0,
+        checksum: Checksum::Unknown,
+    };
+    Observation {
+        at,
+        direction: Direction::Received,
+        packet: Packet {
+            link: None,
+            body: Body::Tcp(ip, tcp),
+        },
+    }
+}
+
+#[test]
+fn a_port_that_is_used_again_before_its_result_is_told_loses_none() {
+    const ALL: u32 = 40;
+    let (mut desk, mut told) = desk(63_000..=63_003, ALL, 1);
+    let mut asked = 0;
+    for step in 0..1_000 {
+        let now = START + Duration::from_millis(step);
+        desk.handle_timeout(now);
+        let mut sent = Vec::new();
+        desk.poll_transmit(&mut sent);
+        for syn in sent.iter().filter(|one| one.flags == TcpFlags::SYN) {
+            asked += 1;
+            desk.observe(&answer(syn, now), &[]);
+        }
+    }
+    desk.tell_results();
+    let mut results = 0;
+    while let Ok(news) = told.try_recv() {
+        results += u32::from(matches!(news, News::Round(1, Progress::Result(_))));
+    }
+    assert_eq!((asked, results), (ALL, ALL));
+}
+
+#[test]
+fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
+    let (mut desk, _told) = desk(63_000..=65_535, 500, 1);
+    // As long as this would have taken it was not given a processor.
+    let late = START + Duration::from_secs(1);
+    let mut sent = Vec::new();
+    for _ in 0..500_usize.div_ceil(BURST) {
+        desk.take_orders(late);
+        desk.handle_timeout(late);
+        let before = sent.len();
+        desk.poll_transmit(&mut sent);
+        assert!((1..=BURST).contains(&(sent.len() - before)));
+    }
+    assert_eq!(sent.len(), 500);
+}
+
+#[test]
+fn on_beats_the_answer_is_looked_at_with_the_next_probe_and_told_at_once() {
+    let (mut desk, mut told) = desk(63_000..=65_535, 30, 200);
+    let (mut now, mut looks) = (START, 0);
+    let mut answers = Vec::new();
+    let mut results = 0;
+    while looks < 10 {
+        // What the packets thread does each time that it is woken.
+        for answer in answers.drain(..) {
+            desk.observe(&answer, &[]);
+        }
+        desk.handle_timeout(now);
+        let mut sent = Vec::new();
+        desk.poll_transmit(&mut sent);
+        let syns = sent.iter().filter(|one| one.flags == TcpFlags::SYN);
+        answers.extend(syns.map(|syn| answer(syn, now)));
+        if desk.has_due_results(now) {
+            desk.tell_results();
+        }
+        while let Ok(news) = told.try_recv() {
+            results += u32::from(matches!(news, News::Round(1, Progress::Result(_))));
+        }
+        looks += 1;
+        now = desk.poll_timeout().unwrap();
+    }
+    let passed = now.since(START).as_millis();
+    assert!(
+        (4_300..=5_700).contains(&passed),
+        "ten beats took {passed} ms"
+    );
+    assert!((15..=30).contains(&results), "{results} results");
+}
+
+#[test]
+fn a_probe_that_only_lingers_waits_for_a_launch_that_comes_soon() {
+    let (mut desk, _told) = desk(63_000..=65_535, 2, 200);
+    let mut sent = Vec::new();
+    let mut now = START;
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        // The first is moved by the jitter as well.
+        now = desk.poll_timeout().unwrap().max(now);
+        desk.handle_timeout(now);
+        desk.poll_transmit(&mut sent);
+        let syn = sent.pop_if(|one| one.flags == TcpFlags::SYN).unwrap();
+        desk.observe(&answer(&syn, now), &[]);
+        waits.push(desk.poll_timeout().unwrap().since(now));
+    }
+    let linger = Duration::from_millis(20);
+    assert!(waits[0] > linger, "{waits:?}");
+    assert_eq!(waits[1], linger);
+}

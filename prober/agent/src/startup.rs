@@ -1,0 +1,105 @@
+//! From the command line to a running agent: signals caught, sockets opened, privileges away, then the first line.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use prober_core::plan::Allowed;
+use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
+use prober_core::probe::tier::Tier;
+use prober_net::node_facts::read_facts;
+use prober_net::packet_socket::{Interfaces, RingShape, now};
+use prober_net::privilege::drop_all;
+
+use crate::agent::{Orders, serve};
+use crate::args::Args;
+use crate::event_writer::Lines;
+use crate::local_addresses::Own;
+use crate::packet_thread::Opened;
+use crate::plan_file::PlanFile;
+use crate::signals::Signals;
+
+/// Starts what the arguments ask for, and returns when it has ended.
+pub(crate) fn start(args: Args) -> anyhow::Result<()> {
+    if args.facts {
+        return tell_facts();
+    }
+    let agent = args.agent.context("--agent NODE/POD is missing")?;
+    let plan = args.plan.context("--plan FILE is missing")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context(
+            "cannot start the agent's event loop; is the limit of open files (ulimit -n) reached?",
+        )?;
+    let signals = Signals::catch(&runtime).context("cannot catch SIGTERM and SIGINT")?;
+    raise_descriptor_limit().context("cannot raise the limit of open files to its hard bound")?;
+    let mut limits = Vec::new();
+    let opened = open(args.tier.wanted(), &mut limits);
+    // While there is one thread: capabilities belong to a thread.
+    let dropped = drop_all().context("cannot give up privileges")?;
+    if dropped.uid == 0 {
+        limits.push(format!(
+            "the uid could not be changed ({dropped}): harmless, since no capability is left"
+        ));
+    }
+    let own = Own::of(&read_facts());
+    let (mut lines, written) =
+        Lines::start(io::stdout()).context("cannot start the thread that writes event lines")?;
+    lines.write(&Event::Hello(Hello {
+        schema: EVENT_SCHEMA.to_owned(),
+        agent: agent.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        tier: match opened {
+            Some(_) => Tier::T1,
+            None => Tier::T0,
+        },
+        addresses: own.addresses.clone(),
+        limits,
+        at: now(),
+    }));
+    let orders = Orders {
+        agent,
+        plan: PlanFile::new(plan),
+        allowed: Allowed::new(args.allow),
+        run: args.run,
+        bell: args.bell,
+        own,
+    };
+    serve(&runtime, signals, orders, opened, (lines, written))
+}
+
+/// The sockets of tier T1, or why there are none.
+fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<Opened> {
+    match wanted {
+        Tier::T0 => {
+            limits.push(
+                "tier T0 was asked for (--tier T0): results of connect() and counters, no packets"
+                    .to_owned(),
+            );
+            None
+        }
+        Tier::T1 | Tier::T2 => match Opened::open(Interfaces::All, RingShape::SMALL) {
+            Ok(opened) => {
+                limits.extend(opened.refused_filter());
+                limits.extend(opened.unmuted.as_ref().map(ToString::to_string));
+                Some(opened)
+            }
+            Err(error) => {
+                limits.push(format!("tier T0, no packets are seen or crafted: {error}"));
+                None
+            }
+        },
+    }
+}
+
+fn tell_facts() -> anyhow::Result<()> {
+    let line = Event::Facts(Box::new(read_facts())).to_line();
+    writeln!(io::stdout(), "{line}").context("cannot write the node facts to standard output")
+}
+
+/// A responder under a flood needs more than the 1024 that shells are given.
+fn raise_descriptor_limit() -> nix::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(65536).max(soft), hard)
+}

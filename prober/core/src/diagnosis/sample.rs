@@ -1,0 +1,180 @@
+//! Which probe shows a diagnosis best, and which of its packets is the odd one.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::case::Case;
+use crate::evidence::Evidence;
+use crate::packet::observation::{Direction, Observation};
+use crate::packet::{Body, Checksum, IcmpKind, TcpFlags};
+use crate::topology::PathId;
+
+/// One end of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// Who started the handshake.
+    Client,
+    /// Who should have answered it.
+    Server,
+}
+
+/// The probe with the most to see: both ends, an odd packet, the most packets.
+pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathId, usize)> {
+    let worth = |id: PathId, at: usize| {
+        let probe = case.path(id)?.probes.get(at)?;
+        let server = probe
+            .server
+            .as_ref()
+            .map_or(0, |witness| witness.observations.len());
+        Some((
+            odd_packet(probe).is_some(),
+            server > 0,
+            probe.client.observations.len().min(40),
+        ))
+    };
+    let mut best = case.at(places).find_map(super::symptom::Unit::first)?;
+    for unit in case.at(places) {
+        for &at in &unit.probes {
+            if worth(unit.path, at) > worth(best.0, best.1) {
+                best = (unit.path, at);
+            }
+        }
+    }
+    Some(best)
+}
+
+/// The packet that should not be there, its place at that end, and why it is odd.
+///
+/// Where only something is missing (silence), no packet is odd.
+pub fn odd_packet(evidence: &Evidence) -> Option<(End, usize, String)> {
+    odd_packets(evidence).into_iter().next()
+}
+
+/// Every packet that should not be there, the client's end first, each end's in order.
+pub fn odd_packets(evidence: &Evidence) -> Vec<(End, usize, String)> {
+    let odd = |end, seen: &[Observation], why: fn(&Evidence, &Observation) -> Option<String>| {
+        let odd = seen
+            .iter()
+            .enumerate()
+            .filter_map(|(at, seen)| Some((end, at, why(evidence, seen)?)));
+        odd.collect::<Vec<_>>()
+    };
+    let mut all = odd(End::Client, &evidence.client.observations, odd_at_client);
+    if let Some(witness) = &evidence.server {
+        all.extend(odd(End::Server, &witness.observations, odd_at_server));
+    }
+    all
+}
+
+fn odd_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {
+    let probe = &evidence.client;
+    if seen.direction == Direction::Sent {
+        return None;
+    }
+    match seen.packet.body {
+        Body::Tcp(ip, tcp) => {
+            let from = seen.packet.tcp_src()?;
+            let to = seen.packet.tcp_dst()?;
+            if tcp.flags.is_syn() && Some(tcp.seq) == probe.isn {
+                return Some(if to.ip() == probe.src.ip() {
+                    format!(
+                        "the own SYN comes back, from {from} to {to}: its source was not translated"
+                    )
+                } else {
+                    format!(
+                        "the own SYN comes by on its way to {to}: the bridge floods it, nobody has that address"
+                    )
+                });
+            }
+            if seen.direction == Direction::Overheard || to != probe.src {
+                return None;
+            }
+            if from != probe.dst {
+                let what = if tcp.flags.has(TcpFlags::RST) {
+                    "a RST"
+                } else {
+                    "an answer"
+                };
+                return Some(format!(
+                    "{what} from {from}, but {} was asked: the translation was not undone (TTL {})",
+                    probe.dst, ip.hop_limit
+                ));
+            }
+            if tcp.checksum == Checksum::Invalid {
+                return Some("its checksum is wrong: the kernel drops it unseen".to_owned());
+            }
+            let sent = evidence
+                .server
+                .as_ref()
+                .is_none_or(|witness| witness.resets_sent > 0);
+            if tcp.flags.has(TcpFlags::RST) {
+                return Some(if sent {
+                    format!("the connection is refused (TTL {})", ip.hop_limit)
+                } else {
+                    format!("a RST that the server never sent (TTL {})", ip.hop_limit)
+                });
+            }
+            None
+        }
+        Body::Icmp(ip, icmp) => match icmp.kind {
+            IcmpKind::Unreachable { .. } => {
+                let inner = icmp.quoted.map_or_else(String::new, |quoted| {
+                    format!(", TTL of the quoted SYN {}", quoted.hop_limit)
+                });
+                let (kind, code) = icmp.type_code;
+                Some(format!(
+                    "ICMP {kind}/{code} unreachable from {} (TTL {}{inner})",
+                    ip.src, ip.hop_limit
+                ))
+            }
+            IcmpKind::PacketTooBig { mtu } => {
+                Some(format!("{} says that only {mtu} bytes pass", ip.src))
+            }
+            IcmpKind::Redirect { gateway } => Some(format!(
+                "{} redirects to {gateway}: it routes back out of the port the packet came in by",
+                ip.src
+            )),
+            IcmpKind::TimeExceeded | IcmpKind::Other => None,
+        },
+        Body::Resolution(_) => None,
+    }
+}
+
+fn odd_at_server(evidence: &Evidence, seen: &Observation) -> Option<String> {
+    if seen.direction != Direction::Received {
+        return None;
+    }
+    match seen.packet.body {
+        Body::Tcp(_, tcp) if tcp.flags.has(TcpFlags::RST) => {
+            let sent = evidence.client.observations.iter().any(|own| {
+                own.direction == Direction::Sent
+                    && own
+                        .packet
+                        .tcp()
+                        .is_some_and(|(_, tcp)| tcp.flags.has(TcpFlags::RST))
+            });
+            Some(if sent {
+                "the client's kernel refuses the SYN+ACK: no socket of it asked this address"
+                    .to_owned()
+            } else {
+                "a RST that the client never sent: somebody else has its address".to_owned()
+            })
+        }
+        Body::Icmp(ip, icmp) => match icmp.kind {
+            IcmpKind::Unreachable { .. } => {
+                let (kind, code) = icmp.type_code;
+                Some(format!(
+                    "ICMP {kind}/{code} from {}: the reply finds no way back",
+                    ip.src
+                ))
+            }
+            IcmpKind::Redirect { gateway } => {
+                Some(format!("{} redirects the reply to {gateway}", ip.src))
+            }
+            IcmpKind::PacketTooBig { .. } | IcmpKind::TimeExceeded | IcmpKind::Other => None,
+        },
+        Body::Tcp(..) | Body::Resolution(_) => None,
+    }
+}

@@ -1,0 +1,168 @@
+//! What a run itself has mended by its own arrival, and so cannot find broken any more.
+//!
+//! Starting a pod sets the node's forwarding and the bridge's address anew (the CNI plugin
+//! `bridge`, `ensureBridge` and `enableIPForward`, plugins/main/bridge/bridge.go and
+//! pkg/ip/ipforward_linux.go). The facts that were read before anything was placed tell.
+
+use crate::evidence::{Matrix, NodeEvidence};
+use crate::node_facts::{NodeFacts, SysctlState};
+use crate::packet::family::Family;
+use crate::topology::{NodeName, Scope};
+
+const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+/// One sentence for each thing that was broken before the run and is not any more.
+pub fn mended(matrix: &Matrix) -> Vec<String> {
+    let nodes = matrix.nodes.iter();
+    nodes
+        .flat_map(|(node, evidence)| {
+            FAMILIES.into_iter().flat_map(move |family| {
+                [
+                    forwarding(matrix, node, evidence, family),
+                    bridge_address(node, evidence, family),
+                ]
+            })
+        })
+        .flatten()
+        .collect()
+}
+
+fn forwarding(
+    matrix: &Matrix,
+    node: &NodeName,
+    evidence: &NodeEvidence,
+    family: Family,
+) -> Option<String> {
+    let off = Some(SysctlState::Value(0));
+    let before = evidence.before.as_ref()?;
+    if before.forwarding(family) != off {
+        return None;
+    }
+    let is_on = match later(evidence) {
+        Some(facts) => facts.forwarding(family) != off,
+        None => crosses(matrix, node, family),
+    };
+    let (name, cause) = match family {
+        Family::Ipv4 => ("net.ipv4.ip_forward", "IPv4"),
+        Family::Ipv6 => ("net.ipv6.conf.all.forwarding", "IPv6"),
+    };
+    is_on.then(|| {
+        format!(
+            "{name} was 0 on {node} before this run placed its pods, and is not any more: starting a pod sets it, so the run itself has mended what it came to look at. Until then {node} forwarded no {cause}; find what sets it to 0 (`prober explain ip-forward-off`)."
+        )
+    })
+}
+
+fn bridge_address(node: &NodeName, evidence: &NodeEvidence, family: Family) -> Option<String> {
+    let (before, after) = (evidence.before.as_ref()?, later(evidence)?);
+    let bridges = before.links.as_ref()?.iter();
+    let bridge = bridges
+        .filter(|link| link.kind.as_deref() == Some("bridge"))
+        .find(|link| {
+            has_address(before, &link.name, family) == Some(false)
+                && has_address(after, &link.name, family) == Some(true)
+        })?;
+    Some(format!(
+        "{} on {node} had no {family} address before this run placed its pods, and has one now: starting a pod gives it one, so the run itself has mended what it came to look at. Until then pods of {node} had no gateway.",
+        bridge.name
+    ))
+}
+
+/// Whether an interface has an address of the family that others can ask; `None` where the
+/// addresses were not read.
+fn has_address(facts: &NodeFacts, device: &str, family: Family) -> Option<bool> {
+    let addresses = facts.addresses.as_ref()?.iter();
+    let mut own = addresses.filter(|own| own.dev == device);
+    Some(own.any(|own| {
+        let address = own.prefix.address();
+        // Every interface that is up has a link-local one (fe80::/10, RFC 4291 2.5.6).
+        let is_link_local = match address {
+            std::net::IpAddr::V4(_) => false,
+            std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        Family::of(address) == family && !is_link_local
+    }))
+}
+
+/// A reading after pods were placed.
+fn later(evidence: &NodeEvidence) -> Option<&NodeFacts> {
+    evidence.after.as_ref().or(evidence.during.as_ref())
+}
+
+/// Whether a pod of the node reaches a pod of another node, or is reached by one: then it forwards.
+fn crosses(matrix: &Matrix, node: &NodeName, family: Family) -> bool {
+    matrix.paths.values().any(|evidence| {
+        let path = &evidence.path;
+        let here = path.client.node == *node
+            || (path.server.as_ref()).is_some_and(|server| server.node == *node);
+        here && path.family == family
+            && path.route.stays_among_pods()
+            && path.scope() == Scope::CrossNode
+            && evidence.total().outcomes.established > 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::incident::healthy_matrix;
+
+    fn forwards(value: i64) -> NodeFacts {
+        NodeFacts {
+            ip_forward: Some(SysctlState::Value(value)),
+            ..NodeFacts::default()
+        }
+    }
+
+    fn told(
+        before: impl Into<Option<NodeFacts>>,
+        after: impl Into<Option<NodeFacts>>,
+    ) -> Vec<String> {
+        let mut matrix = healthy_matrix();
+        let node = matrix.nodes.entry(NodeName::new("node-1")).or_default();
+        *node = NodeEvidence {
+            before: before.into(),
+            after: after.into(),
+            ..NodeEvidence::default()
+        };
+        mended(&matrix)
+    }
+
+    #[test]
+    fn forwarding_that_was_off_and_is_on_was_mended_by_the_run() {
+        let said = told(forwards(0), forwards(1));
+        assert!(
+            said[0].contains("net.ipv4.ip_forward was 0 on node-1"),
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn a_node_that_said_it_forwards_nothing_and_forwards_was_mended_by_the_run() {
+        assert_eq!(told(forwards(0), None).len(), 1);
+    }
+
+    #[test]
+    fn what_was_never_off_or_still_is_was_not_mended() {
+        assert!(told(forwards(1), forwards(1)).is_empty());
+        assert!(told(forwards(0), forwards(0)).is_empty());
+        assert!(told(None, forwards(1)).is_empty());
+    }
+
+    #[test]
+    fn a_bridge_that_got_its_address_meanwhile_was_mended_by_the_run() {
+        let bridge = |addresses: &str| -> NodeFacts {
+            let text = format!(
+                r#"{{"links":[{{"name":"cni0","index":5,"kind":"bridge","up":true,"carrier":true}}],"addresses":{addresses}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let with = bridge(r#"[{"dev":"cni0","prefix":"100.96.1.1/24"}]"#);
+        let said = told(bridge("[]"), with.clone());
+        assert!(
+            said[0].contains("cni0 on node-1 had no ipv4 address"),
+            "{said:?}"
+        );
+        assert!(told(with.clone(), with).is_empty());
+    }
+}

@@ -1,0 +1,323 @@
+//! From opinions to diagnoses: the strongest opinion takes the units that it explains, then
+//! every rule looks again at what is left, so that one cause explains its knock-on symptoms. What the API says would
+//! close everything, and may well have, is told before them: it would look like a drop on every node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::Case;
+use super::catalogue::Cause;
+use super::filtering;
+use super::symptom::{ServerEnd, Symptom, Unit};
+use super::{Confidence, Diagnosis, Exclusion, Segment, remedy, sample, unknown};
+use crate::diagnosis::hypothesis::{Finding, Opinion, Proof};
+use crate::diagnosis::node_routes;
+use crate::evidence::Source;
+use crate::probe::tier::Tier;
+use crate::topology::{AgentId, Path, PathId, Route};
+
+/// Everything that explains the case, and one `unknown` for each kind of rest.
+pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>]) -> Vec<Diagnosis> {
+    let mut found: Vec<Diagnosis> = Vec::new();
+    for family in case.families() {
+        if let Some(closed) = filtering::closed(&case, family) {
+            accept(&mut case, &closed, &[], &mut found);
+        }
+    }
+    loop {
+        let opinions: Vec<Opinion> = rules
+            .iter()
+            .flat_map(|rule| rule(&case))
+            .filter(|opinion| can_be_told(&case, opinion))
+            .collect();
+        let best = opinions
+            .iter()
+            .filter(|opinion| strength(&opinion.finding) > 0)
+            .filter(|opinion| opinion.units.iter().any(|at| case.left.contains(at)))
+            .max_by(|a, b| {
+                let by_name = (b.cause, &b.place).cmp(&(a.cause, &a.place));
+                rank(a).cmp(&rank(b)).then(by_name)
+            });
+        let Some(best) = best else {
+            case.left.append(&mut case.beside);
+            found.extend(unknown::rest(&case, &opinions));
+            break;
+        };
+        accept(&mut case, best, &opinions, &mut found);
+    }
+    merge(found)
+}
+
+/// Takes an opinion, with what follows from it, out of what is left to be explained.
+fn accept(case: &mut Case<'_>, best: &Opinion, opinions: &[Opinion], found: &mut Vec<Diagnosis>) {
+    let mut explained = best.units.clone();
+    explained.extend(knock_on(case, best));
+    explained.extend(node_routes::explained(case, best));
+    found.push(diagnosis(case, best, &explained, opinions));
+    case.left.retain(|at| !explained.contains(at));
+    case.beside.retain(|at| !explained.contains(at));
+}
+
+/// Whether evidence of this source can tell such a cause at all.
+fn can_be_told(case: &Case<'_>, opinion: &Opinion) -> bool {
+    match case.matrix.source {
+        Source::Run | Source::Host => true,
+        Source::Capture => opinion.cause.shows_in_packets(),
+    }
+}
+
+fn strength(finding: &Finding) -> u8 {
+    match finding {
+        Finding::Proves(Proof::Facts) => 3,
+        Finding::Proves(Proof::Packets) => 2,
+        Finding::Fits { .. } => 1,
+        Finding::Excludes { .. } => 0,
+    }
+}
+
+/// The stronger, then the one that explains more.
+fn rank(opinion: &Opinion) -> (u8, usize) {
+    (strength(&opinion.finding), opinion.units.len())
+}
+
+/// Symptoms that follow from an opinion without any packet of their own to prove it: the share of
+/// a balanced port that leads to the same server, and its retries, which are balanced anew.
+fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
+    let claimed: Vec<&Unit> = case.at(&best.units).collect();
+    let pod_wide = matches!(
+        best.place.segment,
+        Segment::Pod { .. } | Segment::Service | Segment::Namespace
+    );
+    let mut found = rate_limited(case, &claimed);
+    found.extend(case.places(|unit| {
+        if !case.is_balanced(unit) || unit.family != best.place.family {
+            return false;
+        }
+        claimed.iter().any(|other| {
+            let client = pod_wide || other.client.node == unit.client.node;
+            let behind = |server: &AgentId| case.is_behind(unit, server);
+            let server = match (&unit.server, &other.server) {
+                // Late, but met: the first tries may have been balanced to another endpoint.
+                (Some(_), Some(other)) if unit.symptom == Symptom::Lossy => behind(other),
+                (Some(unit), Some(other)) => unit == other,
+                (None, Some(other)) => behind(other),
+                (Some(_) | None, None) => pod_wide,
+            };
+            // ICMP is limited by its destination: which route is told of a refusal is chance.
+            let told = unit.symptom.is_no_way()
+                && other.symptom == Symptom::Silent
+                && unit.client == other.client;
+            let alike = unit.symptom == other.symptom
+                || told
+                || matches!(unit.symptom, Symptom::Lossy | Symptom::Silent);
+            client && server && alike
+        })
+    }));
+    found
+}
+
+/// Silence between two pods of whom one was told unreachable on another route: ICMP is limited
+/// by its destination, whatever the route.
+fn rate_limited(case: &Case<'_>, claimed: &[&Unit]) -> BTreeSet<usize> {
+    case.places(|unit| {
+        unit.symptom == Symptom::Silent
+            && unit.server.is_some()
+            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+            && claimed.iter().any(|other| {
+                matches!(other.symptom, Symptom::Unreachable(_))
+                    && other.family == unit.family
+                    && other.client == unit.client
+                    && other.server == unit.server
+                    && (other.route == Route::PodIp || other.route == unit.route)
+            })
+    })
+}
+
+fn diagnosis(
+    case: &Case<'_>,
+    best: &Opinion,
+    explained: &BTreeSet<usize>,
+    opinions: &[Opinion],
+) -> Diagnosis {
+    let (confidence, mut would_decide) = match &best.finding {
+        // It may be a part of the traffic, and says nothing of the nodes.
+        Finding::Proves(_) if case.matrix.source == Source::Capture => {
+            let run =
+                "what the nodes say of themselves, and probes of the other paths: `prober run`";
+            (Confidence::Consistent, vec![run.to_owned()])
+        }
+        Finding::Proves(_) => (Confidence::Proven, Vec::new()),
+        Finding::Fits { missing } => (Confidence::Consistent, missing.clone()),
+        Finding::Excludes { .. } => (Confidence::Consistent, Vec::new()),
+    };
+    let mut excluded = best.excluded.clone();
+    for other in opinions {
+        let about = other.units.intersection(&best.units).next().is_some();
+        if !about || other.cause == best.cause {
+            continue;
+        }
+        match &other.finding {
+            Finding::Excludes { because } => excluded.push(Exclusion {
+                cause: other.cause,
+                because: because.clone(),
+            }),
+            Finding::Fits { missing } if confidence == Confidence::Consistent => {
+                would_decide.push(format!(
+                    "{} would look the same{}",
+                    other.cause,
+                    missing
+                        .first()
+                        .map_or_else(String::new, |first| format!("; it is decided by: {first}"))
+                ));
+            }
+            Finding::Fits { .. } | Finding::Proves(_) => {}
+        }
+    }
+    excluded.sort_by_key(|exclusion| exclusion.cause);
+    excluded.dedup_by_key(|exclusion| exclusion.cause);
+    let mut seen = BTreeSet::new();
+    would_decide.retain(|observation| seen.insert(observation.clone()));
+    let paths: BTreeSet<PathId> = case.at(explained).map(|unit| unit.path).collect();
+    Diagnosis {
+        cause: Some(best.cause),
+        node: best.place.node.clone(),
+        segment: best.place.segment.clone(),
+        family: Some(best.place.family),
+        confidence,
+        tier: tier(case, best),
+        evidence: with_scope(case, &paths, best),
+        paths: paths.into_iter().collect(),
+        excluded,
+        would_decide,
+        remedy: remedy::remedy(best.cause, &best.place),
+        exhibit: sample::choose(case, &best.units),
+    }
+}
+
+/// The tier that an opinion really rests on.
+fn tier(case: &Case<'_>, best: &Opinion) -> Tier {
+    let packets = case
+        .at(&best.units)
+        .any(|unit| case.client_packets(unit).next().is_some());
+    let facts = best.finding == Finding::Proves(Proof::Facts)
+        && case
+            .matrix
+            .nodes
+            .values()
+            .any(|node| node.latest().is_some());
+    if facts {
+        Tier::T2
+    } else if packets {
+        Tier::T1.min(case.matrix.tier())
+    } else {
+        Tier::T0
+    }
+}
+
+/// The evidence, and the healthy neighbours that bound it.
+fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<String> {
+    let mut evidence = best.evidence.clone();
+    let named = |path: &Path| {
+        let server = path
+            .server
+            .as_ref()
+            .map_or("any", |server| server.pod.as_str());
+        format!(
+            "{} {} -> {} ({})",
+            path.route, path.client.pod, server, path.family
+        )
+    };
+    let all: Vec<String> = paths
+        .iter()
+        .filter_map(|&id| case.path(id))
+        .map(|path| named(&path.path))
+        .collect();
+    let shown = all.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+    let more = all.len().saturating_sub(4);
+    evidence.push(if more > 0 {
+        format!("fails: {shown} and {more} more")
+    } else {
+        format!("fails: {shown}")
+    });
+    let well: Vec<String> = case
+        .all_healthy()
+        .filter(|path| path.path.family == best.place.family)
+        .filter(|path| {
+            best.place.node.as_ref().is_none_or(|node| {
+                path.path.client.node == *node
+                    || path
+                        .path
+                        .server
+                        .as_ref()
+                        .is_some_and(|server| server.node == *node)
+            })
+        })
+        .map(|path| named(&path.path))
+        .collect();
+    if let Some(first) = well.first() {
+        let rest = well.len() - 1;
+        let shown = well.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+        evidence.push(if rest > 3 {
+            format!("well: {shown} and {} more", rest - 3)
+        } else if rest > 0 {
+            format!("well: {shown}")
+        } else {
+            format!("well: {first}")
+        });
+    }
+    evidence
+}
+
+/// One diagnosis where both families have the same cause at the same place.
+fn merge(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
+    let mut merged: BTreeMap<(u8, usize), Diagnosis> = BTreeMap::new();
+    let mut place: Vec<(Option<Cause>, Segment, (u8, usize))> = Vec::new();
+    for (at, next) in found.into_iter().enumerate() {
+        let known = place
+            .iter()
+            .find(|(cause, segment, _)| *cause == next.cause && *segment == next.segment)
+            .map(|(_, _, key)| *key);
+        if let Some(first) = known.and_then(|key| merged.get_mut(&key)) {
+            absorb(first, next);
+            continue;
+        }
+        let sure =
+            u8::from(next.confidence != Confidence::Proven) + 2 * u8::from(next.cause.is_none());
+        place.push((next.cause, next.segment.clone(), (sure, at)));
+        merged.insert((sure, at), next);
+    }
+    merged.into_values().collect()
+}
+
+fn absorb(first: &mut Diagnosis, next: Diagnosis) {
+    if first.family != next.family {
+        first.family = None;
+    }
+    first.confidence = first.confidence.min(next.confidence);
+    first.tier = first.tier.max(next.tier);
+    let paths: BTreeSet<PathId> = first.paths.iter().copied().chain(next.paths).collect();
+    first.paths = paths.into_iter().collect();
+    extend(&mut first.evidence, next.evidence);
+    extend(&mut first.would_decide, next.would_decide);
+    extend(&mut first.remedy, next.remedy);
+    for exclusion in next.excluded {
+        if first
+            .excluded
+            .iter()
+            .all(|known| known.cause != exclusion.cause)
+        {
+            first.excluded.push(exclusion);
+        }
+    }
+    if first.confidence == Confidence::Proven {
+        first.would_decide.clear();
+    }
+    first.exhibit = first.exhibit.or(next.exhibit);
+}
+
+fn extend<T: PartialEq>(list: &mut Vec<T>, more: Vec<T>) {
+    for item in more {
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+}

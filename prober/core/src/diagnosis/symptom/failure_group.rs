@@ -1,0 +1,277 @@
+//! From the probes of a path to its units: who was met, what is loss, what the server's end saw.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, foreign, named_by_own_copy, symptom};
+use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
+use crate::packet::Unreachable;
+use crate::probe::outcome::{EngineKind, Outcome, OutcomeKind, ProbeResult};
+use crate::topology::{AgentId, Path, PathId, Route, Scope};
+
+/// Every unit of the matrix that something must explain, in the order of paths.
+pub(crate) fn units(matrix: &Matrix) -> Vec<Unit> {
+    matrix
+        .paths
+        .iter()
+        .flat_map(|(&id, evidence)| of_path(matrix, id, evidence))
+        .collect()
+}
+
+fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
+    let is_socket_level = evidence.is_socket_level();
+    let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
+    let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
+    let is_met = crate::diagnosis::case::counts(evidence).0.established > 0;
+    let client = matrix.agents.get(&evidence.path.client);
+    let has_lost_packets = client.is_some_and(|agent| agent.capture_dropped > 0);
+    let starved_ns = client.map_or(0, |agent| agent.starved_ns);
+    for (at, probe) in evidence.probes.iter().enumerate() {
+        if is_socket_level && probe.client.engine == EngineKind::Raw {
+            continue;
+        }
+        let server = server_of(matrix, evidence, probe);
+        match symptom(matrix.source, evidence, probe, starved_ns) {
+            // A lost capture is no lost packet, where others on the same path were answered.
+            Some(Symptom::Silent) if has_lost_packets && is_met => {}
+            Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
+            None => good.push((server, &probe.client)),
+        }
+    }
+    hear_rate_limited(evidence, &mut groups);
+    soften(evidence, &mut groups, &good);
+    if groups.is_empty()
+        && evidence
+            .probes
+            .iter()
+            .all(|probe| probe.client.is_first_syn_success())
+    {
+        add_untold(evidence, &mut groups);
+    }
+    let mut units: Vec<Unit> = groups
+        .into_iter()
+        .map(|((symptom, server), probes)| Unit {
+            path: id,
+            client: evidence.path.client.clone(),
+            server_end: server_end(matrix, evidence, &probes, server.as_ref()),
+            server,
+            route: evidence.path.route,
+            family: evidence.path.family,
+            symptom,
+            probes,
+        })
+        .collect();
+    if matrix.source == Source::Capture {
+        // Somebody else's refused connection is no fault of the network.
+        units.retain(|unit| unit.symptom != Symptom::Reset && unit.symptom != Symptom::Broken);
+    }
+    units
+}
+
+/// Kernels limit how often they say unreachable (`icmp_ratelimit`, RFC 1812 4.3.2.8): beside
+/// probes that were told so, silent ones of the same path were refused as well.
+fn hear_rate_limited(
+    evidence: &PathEvidence,
+    groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
+) {
+    let Some(server) = &evidence.path.server else {
+        return;
+    };
+    let told = groups
+        .keys()
+        .find(|(symptom, _)| matches!(symptom, Symptom::Unreachable(_)))
+        .cloned();
+    if let Some(told) = told
+        && let Some(silent) = groups.remove(&(Symptom::Silent, Some(server.clone())))
+    {
+        let all = groups.entry(told).or_default();
+        all.extend(silent);
+        all.sort_unstable();
+    }
+}
+
+/// Silence on a path where the same engine also met answers is loss, not a wall.
+fn soften(
+    evidence: &PathEvidence,
+    groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
+    good: &[(Option<AgentId>, &ProbeResult)],
+) {
+    let silent: Vec<_> = groups
+        .keys()
+        .filter(|(symptom, _)| *symptom == Symptom::Silent)
+        .cloned()
+        .collect();
+    for key in silent {
+        let engines: Vec<_> = groups
+            .get(&key)
+            .into_iter()
+            .flatten()
+            .filter_map(|&at| evidence.probes.get(at))
+            .map(|probe| probe.client.engine)
+            .collect();
+        let same = |server: &Option<AgentId>| *server == key.1 || evidence.path.server.is_some();
+        let also_good = good
+            .iter()
+            .any(|(server, probe)| same(server) && engines.contains(&probe.engine));
+        let also_late = groups
+            .keys()
+            .any(|(symptom, server)| *symptom == Symptom::Lossy && same(server));
+        let tallied = evidence.path.scope() != Scope::Any
+            && engines.iter().any(|engine| {
+                evidence
+                    .tallies
+                    .get(engine)
+                    .is_some_and(|tally| tally.outcomes.established > 0)
+            });
+        let pinned_good = also_good || also_late || tallied;
+        if pinned_good
+            && (key.1.is_some() || evidence.path.server.is_some())
+            && let Some(probes) = groups.remove(&key)
+        {
+            let lossy = groups.entry((Symptom::Lossy, key.1)).or_default();
+            lossy.extend(probes);
+            lossy.sort_unstable();
+        }
+    }
+}
+
+/// Failures that were counted but not told in full (tier T0 may tell none).
+fn add_untold(
+    evidence: &PathEvidence,
+    groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
+) {
+    let (outcomes, first_syn_success) = crate::diagnosis::case::counts(evidence);
+    let symptom = |kind| match kind {
+        OutcomeKind::Established => Symptom::Lossy,
+        OutcomeKind::Reset => Symptom::Reset,
+        OutcomeKind::Timeout => Symptom::Silent,
+        OutcomeKind::Unreachable => Symptom::Unreachable(Unreachable::Other),
+        OutcomeKind::Mismatched => Symptom::ForeignSynAck,
+    };
+    for kind in OutcomeKind::ALL {
+        let failed = match kind {
+            OutcomeKind::Established => outcomes.established.saturating_sub(first_syn_success),
+            OutcomeKind::Reset
+            | OutcomeKind::Timeout
+            | OutcomeKind::Unreachable
+            | OutcomeKind::Mismatched => outcomes.of(kind),
+        };
+        if failed > 0 {
+            let lost = kind == OutcomeKind::Timeout
+                && outcomes.established > 0
+                && evidence.path.server.is_some();
+            let symptom = if lost { Symptom::Lossy } else { symptom(kind) };
+            groups.insert((symptom, evidence.path.server.clone()), Vec::new());
+        }
+    }
+}
+
+/// Which server a probe met, or should have met.
+fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Option<AgentId> {
+    if let Some(server) = &evidence.path.server {
+        return Some(server.clone());
+    }
+    let banner = probe.client.exchange.banner().map(|banner| AgentId {
+        node: banner.node.clone(),
+        pod: banner.pod.clone(),
+    });
+    // The packets in hand name the endpoint before a witness does: a tuple may be used twice.
+    banner
+        .or_else(|| backend_at(evidence, foreign(&probe.client)?.0))
+        .or_else(|| {
+            let seen = probe.server.as_ref().filter(|witness| witness.syns > 0);
+            seen.and(probe.server_agent.clone())
+        })
+        .or_else(|| backend_at(evidence, named_by_own_copy(&probe.client)?))
+        .or_else(|| never_met(matrix, evidence))
+}
+
+fn backend_at(evidence: &PathEvidence, address: SocketAddr) -> Option<AgentId> {
+    evidence
+        .backends
+        .iter()
+        .find(|backend| backend.address == address)
+        .and_then(|backend| backend.agent.clone())
+}
+
+/// The only endpoint of a balanced port that no probe ever met, where enough met the others.
+fn never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
+    let mut met: BTreeMap<&str, u32> = BTreeMap::new();
+    let balanced =
+        |path: &Path| path.route == Route::ClusterIpAny && path.family == evidence.path.family;
+    let told = matrix
+        .paths
+        .values()
+        .filter(|other| balanced(&other.path))
+        .flat_map(|other| &other.probes);
+    for probe in told {
+        if let Some(banner) = probe.client.exchange.banner() {
+            *met.entry(banner.pod.as_str()).or_default() += 1;
+        } else if let Some(agent) = &probe.server_agent
+            && probe
+                .server
+                .as_ref()
+                .is_some_and(|witness| witness.syns > 0)
+            && matches!(probe.client.outcome, Outcome::Established { .. })
+        {
+            *met.entry(agent.pod.as_str()).or_default() += 1;
+        }
+    }
+    let mut missing = evidence
+        .backends
+        .iter()
+        .filter_map(|backend| backend.agent.as_ref())
+        .filter(|agent| !met.contains_key(agent.pod.as_str()));
+    let only = missing.next()?;
+    (missing.next().is_none() && !met.is_empty()).then(|| only.clone())
+}
+
+/// The most that the server's end can tell of these probes.
+fn server_end(
+    matrix: &Matrix,
+    evidence: &PathEvidence,
+    probes: &[usize],
+    server: Option<&AgentId>,
+) -> ServerEnd {
+    let deaf = server
+        .and_then(|server| matrix.agents.get(server))
+        .is_some_and(|agent| agent.is_deaf() || agent.is_starved());
+    let end = |probe: &Evidence| {
+        let theirs = server.is_none()
+            || probe.server_agent.is_none()
+            || probe.server_agent.as_ref() == server;
+        let Some(witness) = probe.server.as_ref().filter(|_| theirs) else {
+            return ServerEnd::Unheard;
+        };
+        if witness.resets_sent > 0 && witness.syn_acks == 0 {
+            ServerEnd::ResetSent
+        } else if witness.acks > 0 {
+            ServerEnd::Completed
+        } else if witness.syn_acks > 0 && witness.resets_received > 0 && is_refused(&probe.client) {
+            ServerEnd::SynAckReset
+        } else if witness.syn_acks > 0 {
+            ServerEnd::SynAck
+        } else if witness.syns > 0 {
+            ServerEnd::SynOnly
+        } else if deaf {
+            ServerEnd::Unheard
+        } else {
+            ServerEnd::Nothing
+        }
+    };
+    probes
+        .iter()
+        .filter_map(|&at| evidence.probes.get(at))
+        .map(end)
+        .max()
+        .unwrap_or(ServerEnd::Unheard)
+}
+
+/// Whether a RST to the server can be an answer to its SYN+ACK: a raw probe closes whatever it
+/// began with a RST of its own, also what it never heard of again.
+fn is_refused(probe: &ProbeResult) -> bool {
+    match probe.engine {
+        EngineKind::Kernel => true,
+        EngineKind::Raw => foreign(probe).is_some(),
+    }
+}

@@ -1,0 +1,86 @@
+//! What ended for want of a processor: whoever was kept from its work for nearly as long as a probe waits says nothing of the
+//! network by its silence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{AgentEvidence, Evidence, Matrix, PathEvidence};
+use crate::probe::outcome::{Echo, Exchange, Outcome};
+use crate::topology::AgentId;
+
+/// Nearly as long as a probe waits. Stamps are the kernel's, and the ring is read before a timeout is declared: less does
+/// not make silence doubtful.
+const LONG_NS: u64 = 2_000_000_000;
+
+impl AgentEvidence {
+    /// Whether it cannot vouch for silence: neither for that of others nor for its own.
+    pub const fn is_starved(&self) -> bool {
+        self.starved_ns > LONG_NS
+    }
+}
+
+impl Matrix {
+    /// Takes out what met silence while an agent at one of its ends was starved: talks after a handshake, and probes
+    /// without an answer where others on the same path were answered. That agent's notices say how many.
+    pub fn set_aside_starved(&mut self) {
+        let starved = self.agents.iter().filter(|(_, known)| known.is_starved());
+        let starved: BTreeSet<AgentId> = starved.map(|(agent, _)| agent.clone()).collect();
+        let mut aside: BTreeMap<&AgentId, u32> = BTreeMap::new();
+        for evidence in self.paths.values_mut() {
+            let is_met = evidence.total().outcomes.established > 0;
+            let PathEvidence {
+                path,
+                probes,
+                tallies,
+                ..
+            } = evidence;
+            probes.retain(|probe| {
+                let server = path.server.as_ref().or(probe.server_agent.as_ref());
+                let mut ends = std::iter::once(&path.client).chain(server);
+                let is_unanswered = probe.client.outcome == Outcome::Timeout;
+                let met_silence = if is_unanswered {
+                    is_met
+                } else {
+                    probe.fell_silent()
+                };
+                let at = ends.find_map(|end| starved.get(end));
+                let Some(at) = at.filter(|_| met_silence) else {
+                    return true;
+                };
+                if is_unanswered && let Some(tally) = tallies.get_mut(&probe.client.engine) {
+                    tally.outcomes.timeout = tally.outcomes.timeout.saturating_sub(1);
+                }
+                *aside.entry(at).or_default() += 1;
+                false
+            });
+        }
+        for (agent, probes) in aside {
+            let Some(known) = self.agents.get_mut(agent) else {
+                continue;
+            };
+            known.notices.push(format!(
+                "it was late for its own timers by up to {} ms: {probes} probes of its paths that met silence count for nothing",
+                known.starved_ns / 1_000_000
+            ));
+        }
+    }
+}
+
+impl Evidence {
+    /// Whether nothing more came after a handshake, or after the banner.
+    fn fell_silent(&self) -> bool {
+        match &self.client.exchange {
+            Exchange::NoBanner => matches!(self.client.outcome, Outcome::Established { .. }),
+            Exchange::Greeted {
+                echo: Echo::Stalled { .. },
+                ..
+            } => true,
+            Exchange::NotTried
+            | Exchange::Foreign
+            | Exchange::Reset
+            | Exchange::Greeted {
+                echo: Echo::NotTried | Echo::Complete { .. },
+                ..
+            } => false,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Node facts: what a node, or a pod, says of its own network namespace.
+//!
+//! Plain data, read by `prober-net` and judged by the diagnosis. Nothing here is ever guessed: a field that could not
+//! be read is `None`, which is different from zero, from an empty list and from a file that does not exist. The facts
+//! of a pod's namespace say nothing of its node (a new namespace has defaults of its own), so the reader's place must
+//! be known from outside.
+pub mod counters;
+pub mod network;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use counters::Counters;
+pub use network::{
+    Address, BridgeOptions, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState,
+    Prefix, PrefixError, Route, RouteKind, Vxlan,
+};
+
+use crate::packet::family::Family;
+use crate::packet::mac::Mac;
+
+/// What a read of one sysctl file gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SysctlState {
+    /// The file does not exist: the module that owns it is not loaded (for `net/bridge`: `br_netfilter`).
+    Absent,
+    /// The file exists, but could not be read or is no number; `NodeFacts::unread` says why.
+    Unreadable,
+    /// The number that stands in the file.
+    Value(i64),
+}
+
+impl SysctlState {
+    /// The number, where there is one.
+    pub fn value(self) -> Option<i64> {
+        match self {
+            Self::Absent | Self::Unreadable => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
+/// How kube-proxy programs a node, as far as that can be seen without privileges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KubeProxyMode {
+    /// Chains of the iptables `nat` table.
+    Iptables,
+    /// IP virtual servers; recognised by its `kube-ipvs0` link.
+    Ipvs,
+    /// Tables of nftables.
+    Nftables,
+}
+
+/// Something that could not be read, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// The file, or the rtnetlink dump.
+    pub what: String,
+    /// What the kernel answered.
+    pub why: String,
+}
+
+/// The answer to a question about one object of a list that may not have been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// The list was not read: nothing is known.
+    Unread,
+    /// The list was read and the object is not in it.
+    Absent,
+    /// The object.
+    Found(T),
+}
+
+impl<T> Lookup<T> {
+    /// The object, if it is known to be there.
+    pub fn found(self) -> Option<T> {
+        match self {
+            Self::Unread | Self::Absent => None,
+            Self::Found(object) => Some(object),
+        }
+    }
+}
+
+/// What one network namespace says of itself at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeFacts {
+    /// The kernel's release, as `uname -r` prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// `net.bridge.bridge-nf-call-iptables`, of this namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_nf_call_iptables: Option<SysctlState>,
+    /// `net.bridge.bridge-nf-call-ip6tables`, of this namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_nf_call_ip6tables: Option<SysctlState>,
+    /// `net.ipv4.ip_forward`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_forward: Option<SysctlState>,
+    /// `net.ipv6.conf.all.forwarding`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip6_forward: Option<SysctlState>,
+    /// `net.ipv4.conf.IFACE.rp_filter` by interface, with `all` and `default`. The kernel uses the larger of `all` and
+    /// the interface's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rp_filter: Option<BTreeMap<String, SysctlState>>,
+    /// Tracked connections in this namespace (`nf_conntrack_count`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack_count: Option<u64>,
+    /// The most that may be tracked (`nf_conntrack_max`; one value for the machine).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack_max: Option<u64>,
+    /// The kernel's own counters, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters: Option<Counters>,
+    /// Interfaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub links: Option<Vec<Link>>,
+    /// Addresses on interfaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<Address>>,
+    /// Routes of both families, without those the kernel makes for its own addresses (table `local`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Vec<Route>>,
+    /// The neighbour tables: ARP and NDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<Vec<Neighbour>>,
+    /// The forwarding databases of bridges and vxlan links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fdb: Option<Vec<FdbEntry>>,
+    /// How kube-proxy programs the node; `None` where it cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kube_proxy: Option<KubeProxyMode>,
+    /// What was tried and could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Unread>,
+}
+
+impl NodeFacts {
+    /// Whether bridged packets of this family meet netfilter, as the sysctl of this namespace says.
+    pub fn bridge_nf(&self, family: Family) -> Option<SysctlState> {
+        match family {
+            Family::Ipv4 => self.bridge_nf_call_iptables,
+            Family::Ipv6 => self.bridge_nf_call_ip6tables,
+        }
+    }
+
+    /// Whether packets of this family are routed between interfaces.
+    pub fn forwarding(&self, family: Family) -> Option<SysctlState> {
+        match family {
+            Family::Ipv4 => self.ip_forward,
+            Family::Ipv6 => self.ip6_forward,
+        }
+    }
+
+    /// The `rp_filter` that is in force on an interface: the larger of its own and of `all`
+    /// (`IN_DEV_MAXCONF`, include/linux/inetdevice.h).
+    pub fn rp_filter_in_force(&self, interface: &str) -> Option<i64> {
+        let of = |name: &str| self.rp_filter.as_ref()?.get(name)?.value();
+        of(interface).zip(of("all")).map(|(own, all)| own.max(all))
+    }
+
+    /// One counter of the kernel, by its name in `/proc/net/snmp`, `netstat` or `snmp6` (see [`Counters`]).
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        self.counters.as_ref()?.get(name)
+    }
+
+    /// How much each counter grew between two reads of the same namespace.
+    pub fn delta(before: &Self, after: &Self) -> Option<Counters> {
+        Some(Counters::delta(
+            before.counters.as_ref()?,
+            after.counters.as_ref()?,
+        ))
+    }
+
+    /// The interface of this name.
+    pub fn link(&self, name: &str) -> Lookup<&Link> {
+        find(self.links.as_deref(), |link| link.name == name)
+    }
+
+    /// The routes of table `main` that match an address, the one that the kernel takes first: longest prefix, then
+    /// lowest metric. `None` where the routes were not read.
+    pub fn routes_to(&self, destination: IpAddr) -> Option<Vec<&Route>> {
+        let matches =
+            |route: &&Route| route.table == Route::MAIN && route.destination.contains(destination);
+        let mut routes: Vec<&Route> = self.routes.as_ref()?.iter().filter(matches).collect();
+        routes.sort_by_key(|route| (u8::MAX - route.destination.length(), route.metric));
+        Some(routes)
+    }
+
+    /// The neighbour entry for an address.
+    pub fn neighbour(&self, ip: IpAddr) -> Lookup<&Neighbour> {
+        find(self.neighbours.as_deref(), |neighbour| neighbour.ip == ip)
+    }
+
+    /// The forwarding entries for an Ethernet address. `None` where they were not read.
+    pub fn fdb(&self, mac: Mac) -> Option<Vec<&FdbEntry>> {
+        Some(
+            self.fdb
+                .as_ref()?
+                .iter()
+                .filter(|entry| entry.mac == mac)
+                .collect(),
+        )
+    }
+
+    /// The interface that has this address, if the addresses were read and one has.
+    pub fn address(&self, ip: IpAddr) -> Lookup<&Address> {
+        find(self.addresses.as_deref(), |address| {
+            address.prefix.address() == ip
+        })
+    }
+}
+
+fn find<T>(list: Option<&[T]>, wanted: impl Fn(&T) -> bool) -> Lookup<&T> {
+    match list {
+        None => Lookup::Unread,
+        Some(list) => list
+            .iter()
+            .find(|object| wanted(object))
+            .map_or(Lookup::Absent, Lookup::Found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(destination: &str, table: u32, metric: Option<u32>) -> Route {
+        let destination = destination.parse().unwrap();
+        Route {
+            destination,
+            kind: RouteKind::Unicast,
+            gateway: None,
+            dev: Some("eth0".to_owned()),
+            table,
+            metric,
+        }
+    }
+
+    #[test]
+    fn what_was_not_read_is_not_absent() {
+        let facts = NodeFacts::default();
+        assert_eq!(facts.bridge_nf(Family::Ipv4), None);
+        assert_eq!(facts.link("cni0"), Lookup::Unread);
+        assert_eq!(facts.routes_to("10.0.0.1".parse().unwrap()), None);
+        let read = NodeFacts {
+            links: Some(vec![]),
+            routes: Some(vec![]),
+            ..facts
+        };
+        assert_eq!(read.link("cni0"), Lookup::Absent);
+        assert_eq!(read.routes_to("10.0.0.1".parse().unwrap()), Some(vec![]));
+    }
+
+    #[test]
+    fn the_longest_prefix_comes_first_and_then_the_lowest_metric() {
+        let routes = [
+            route("0.0.0.0/0", 254, None),
+            route("10.1.0.0/16", 254, Some(20)),
+            route("10.1.0.0/16", 254, Some(10)),
+            route("10.1.2.3/32", 100, None),
+            route("10.1.2.0/24", 254, None),
+            route("10.1.3.0/24", 254, None),
+        ];
+        let facts = NodeFacts {
+            routes: Some(routes.to_vec()),
+            ..NodeFacts::default()
+        };
+        let found = facts.routes_to("10.1.2.3".parse().unwrap()).unwrap();
+        let order: Vec<_> = found
+            .iter()
+            .map(|route| (route.destination.to_string(), route.metric))
+            .collect();
+        let expected = [
+            ("10.1.2.0/24", None),
+            ("10.1.0.0/16", Some(10)),
+            ("10.1.0.0/16", Some(20)),
+            ("0.0.0.0/0", None),
+        ];
+        assert_eq!(
+            order,
+            expected.map(|(prefix, metric)| (prefix.to_owned(), metric))
+        );
+    }
+
+    #[test]
+    fn the_larger_rp_filter_is_in_force() {
+        let of = |all, eth0| {
+            let values = [
+                ("all".to_owned(), SysctlState::Value(all)),
+                ("eth0".to_owned(), SysctlState::Value(eth0)),
+            ];
+            NodeFacts {
+                rp_filter: Some(values.into()),
+                ..NodeFacts::default()
+            }
+            .rp_filter_in_force("eth0")
+        };
+        assert_eq!((of(0, 1), of(2, 1), of(0, 0)), (Some(1), Some(2), Some(0)));
+    }
+
+    #[test]
+    fn facts_survive_json_and_leave_out_what_was_not_read() {
+        let facts = NodeFacts {
+            bridge_nf_call_iptables: Some(SysctlState::Value(0)),
+            bridge_nf_call_ip6tables: Some(SysctlState::Absent),
+            routes: Some(vec![route("10.1.0.0/16", 254, None)]),
+            ..NodeFacts::default()
+        };
+        let text = serde_json::to_string(&facts).unwrap();
+        assert!(text.starts_with(r#"{"bridge_nf_call_iptables":{"value":0},"bridge_nf_call_ip6tables":"absent","routes":"#));
+        assert_eq!(serde_json::from_str::<NodeFacts>(&text).unwrap(), facts);
+        assert_eq!(
+            serde_json::from_str::<NodeFacts>("{}").unwrap(),
+            NodeFacts::default()
+        );
+    }
+}

@@ -1,0 +1,283 @@
+//! Captures: pcap and pcapng, byte slices in, packets out, and back.
+//!
+//! `read` gives what is whole of a file, however it was cut, and says in `Capture::notes` what
+//! is not there. The packets borrow the file's bytes: memory is bounded by the file's size.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::packet::observation::Direction;
+use crate::packet::{LinkType, Packet, ParseError, Sums, parse_frame};
+use crate::time::Timestamp;
+
+pub use write::{Remarked, View, WriteError, write_pcapng};
+
+/// Classic pcap files.
+mod pcap;
+/// pcapng files.
+mod pcapng;
+/// Observations into pcapng.
+mod write;
+
+/// A file of packets, read.
+#[derive(Clone, Debug, Default)]
+pub struct Capture<'a> {
+    /// The interfaces that packets were captured on.
+    pub interfaces: Vec<Interface>,
+    /// The packets that prober understands, in the order of the file.
+    pub packets: Vec<Captured<'a>>,
+    /// What was lost or left out, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Where packets were captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name; empty where the file does not say.
+    pub name: String,
+    /// Its first header; `None` for one that prober cannot read.
+    pub link: Option<LinkType>,
+}
+
+/// One captured packet.
+#[derive(Clone, Debug)]
+pub struct Captured<'a> {
+    /// Its place in [`Capture::interfaces`].
+    pub interface: usize,
+    /// When, on the capturing machine's clock.
+    pub at: Timestamp,
+    /// Which way it went, where the file says so.
+    pub direction: Option<Direction>,
+    /// What it says.
+    pub packet: Packet,
+    /// The frame as far as it was captured.
+    pub bytes: &'a [u8],
+    /// How long the frame was, bytes.
+    pub original_len: u32,
+    /// The first comment that the file has on it.
+    pub comment: Option<Cow<'a, str>>,
+}
+
+/// Why bytes are no capture.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CaptureError {
+    /// There are no bytes.
+    #[error("the file is empty: was the capture stopped before its first packet was written?")]
+    Empty,
+    /// The bytes end within the file's own header.
+    #[error("the file ends after {0} bytes, within its header: copy it again, or capture again")]
+    Cut(usize),
+    /// The bytes are something else.
+    #[error(
+        "this is no capture file but {0}: give a pcap or pcapng file, as written by 'tcpdump -w'"
+    )]
+    Foreign(&'static str),
+    /// The header has the right magic number and makes no sense beyond it.
+    #[error("the file's header is broken ({0}): copy it again, or capture again")]
+    Broken(String),
+    /// No interface has a link type that prober reads.
+    #[error(
+        "the capture is of link type {0}: prober reads Ethernet, Linux cooked v1 and v2, and raw IP; \
+         capture on another interface, or on 'any'"
+    )]
+    LinkType(u32),
+}
+
+/// Reads a capture of either kind.
+pub fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
+    let magic = match bytes.first_chunk::<4>() {
+        Some(magic) => u32::from_be_bytes(*magic),
+        None if bytes.is_empty() => return Err(CaptureError::Empty),
+        None => return Err(CaptureError::Foreign(kind_of(bytes))),
+    };
+    match magic {
+        // Microseconds and nanoseconds, either endianness.
+        0xa1b2_c3d4 | 0xd4c3_b2a1 | 0xa1b2_3c4d | 0x4d3c_b2a1 => pcap::read(bytes),
+        0x0a0d_0d0a => pcapng::read(bytes),
+        _ => Err(CaptureError::Foreign(kind_of(bytes))),
+    }
+}
+
+/// What a file that is no capture looks like.
+fn kind_of(bytes: &[u8]) -> &'static str {
+    const KINDS: &[(&[u8], &str)] = &[
+        (b"\x1f\x8b", "gzip data (unpack it with gunzip)"),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "Zstandard data (unpack it with unzstd)",
+        ),
+        (b"\xfd7zXZ", "xz data (unpack it with unxz)"),
+        (b"BZh", "bzip2 data (unpack it with bunzip2)"),
+        (b"PK\x03\x04", "a ZIP archive (unpack it)"),
+        (b"\x7fELF", "a program"),
+        (b"snoop\0", "a snoop capture (convert it with editcap)"),
+        (
+            b"GMBU",
+            "a Network Monitor capture (convert it with editcap)",
+        ),
+        (
+            b"RTSS",
+            "a Network Monitor capture (convert it with editcap)",
+        ),
+        (
+            b"\xa1\xb2\xcd\x34",
+            "a Kuznetzov pcap (convert it with editcap)",
+        ),
+        (
+            b"\x34\xcd\xb2\xa1",
+            "a Kuznetzov pcap (convert it with editcap)",
+        ),
+        (b"{", "JSON (prober report reads prober's own)"),
+    ];
+    let known = KINDS.iter().find(|(magic, _)| bytes.starts_with(magic));
+    let start = bytes.get(..bytes.len().min(256)).unwrap_or_default();
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    match known {
+        Some((_, kind)) => kind,
+        None if start.iter().all(is_text) => {
+            "text (tcpdump's printed output cannot be replayed: write with -w)"
+        }
+        None => "bytes of an unknown kind",
+    }
+}
+
+/// The link type of a number of the pcap registry.
+fn link_type(number: u32) -> Option<LinkType> {
+    // The upper half of the field tells of frame check sequences.
+    match number & 0xffff {
+        1 => Some(LinkType::Ethernet),
+        113 => Some(LinkType::LinuxSll),
+        276 => Some(LinkType::LinuxSll2),
+        12 | 14 | 101 | 228 | 229 => Some(LinkType::Raw),
+        _ => None,
+    }
+}
+
+/// A frame as a file has it.
+struct Record<'a> {
+    interface: usize,
+    at: Timestamp,
+    direction: Option<Direction>,
+    bytes: &'a [u8],
+    original_len: u32,
+    comment: Option<Cow<'a, str>>,
+}
+
+/// What a file gave so far.
+#[derive(Default)]
+struct Collector<'a> {
+    capture: Capture<'a>,
+    foreign_links: BTreeMap<u32, u64>,
+    other: u64,
+    malformed: u64,
+    cut: u64,
+    fragments: u64,
+}
+
+/// The largest frame whose checksum is judged, bytes: what is larger was put together from several
+/// by the receiving kernel, or has yet to be cut up by the device.
+const LARGEST_ON_THE_WIRE: usize = 1518;
+
+impl<'a> Collector<'a> {
+    fn interface(&mut self, name: String, link: u32) -> usize {
+        let read = link_type(link);
+        if read.is_none() {
+            self.foreign_links.entry(link).or_default();
+        }
+        self.capture.interfaces.push(Interface { name, link: read });
+        self.capture.interfaces.len() - 1
+    }
+
+    fn note(&mut self, text: String) {
+        self.capture.notes.push(text);
+    }
+
+    fn record(&mut self, record: Record<'a>) {
+        let Some(link) = self
+            .capture
+            .interfaces
+            .get(record.interface)
+            .and_then(|interface| interface.link)
+        else {
+            self.other += 1;
+            return;
+        };
+        let sums = if record.bytes.len() > LARGEST_ON_THE_WIRE {
+            Sums::Trust
+        } else {
+            Sums::Judge
+        };
+        match parse_frame(link, record.bytes, sums) {
+            Ok(parsed) => self.capture.packets.push(Captured {
+                interface: record.interface,
+                at: record.at,
+                direction: record.direction.or(cooked_direction(link, record.bytes)),
+                packet: parsed.packet,
+                bytes: record.bytes,
+                original_len: record.original_len,
+                comment: record.comment,
+            }),
+            Err(ParseError::EtherType(_) | ParseError::Protocol(_) | ParseError::Arp) => {
+                self.other += 1;
+            }
+            Err(ParseError::LaterFragment) => self.fragments += 1,
+            Err(ParseError::Truncated(_))
+                if (record.bytes.len() as u64) < record.original_len.into() =>
+            {
+                self.cut += 1;
+            }
+            Err(ParseError::Truncated(_) | ParseError::Length(_) | ParseError::Version(_)) => {
+                self.malformed += 1;
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Capture<'a>, CaptureError> {
+        let readable = |interface: &Interface| interface.link.is_some();
+        if let Some(link) = self.foreign_links.keys().next()
+            && !self.capture.interfaces.iter().any(readable)
+        {
+            return Err(CaptureError::LinkType(*link));
+        }
+        for (count, what) in [
+            (self.other, "neither TCP nor ICMP nor ARP: left out"),
+            (
+                self.fragments,
+                "later fragments, which have no TCP header: left out",
+            ),
+            (
+                self.cut,
+                "cut within their headers: capture with 'tcpdump -s 128' or more",
+            ),
+            (self.malformed, "malformed: left out"),
+        ] {
+            match count {
+                0 => {}
+                1 => self.note(format!("1 packet: {what}")),
+                more => self.note(format!("{more} packets: {what}")),
+            }
+        }
+        if self.capture.packets.is_empty() {
+            self.note("no packet of TCP, ICMP or ARP is in this capture".to_owned());
+        }
+        Ok(self.capture)
+    }
+}
+
+/// What a cooked header says of the direction (`PACKET_*` of linux/if_packet.h).
+fn cooked_direction(link: LinkType, bytes: &[u8]) -> Option<Direction> {
+    let packet_type = match link {
+        LinkType::LinuxSll => bytes.get(1)?,
+        LinkType::LinuxSll2 => bytes.get(10)?,
+        LinkType::Ethernet | LinkType::Raw => return None,
+    };
+    match packet_type {
+        0..=2 => Some(Direction::Received),
+        3 => Some(Direction::Overheard),
+        4 => Some(Direction::Sent),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

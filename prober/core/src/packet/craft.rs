@@ -1,0 +1,318 @@
+//! Segments into bytes: an IP header, a TCP header as Linux writes it, checksums filled in.
+
+use std::net::IpAddr;
+
+use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
+use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
+use pnet_packet::ipv6::MutableIpv6Packet;
+use pnet_packet::tcp::{self, MutableTcpPacket};
+
+use super::tcp::{option, partial};
+use super::{Checksum, Ip, Segment, Tcp, TcpOptions};
+
+/// Why a segment cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CraftError {
+    /// Source and destination are of different families.
+    #[error("cannot write a packet from {src} to {dst}: one is IPv4, the other IPv6")]
+    MixedFamilies {
+        /// Source.
+        src: IpAddr,
+        /// Destination.
+        dst: IpAddr,
+    },
+    /// More payload than an IP packet holds.
+    #[error("cannot write a packet of {0} bytes: 65535 is the most, send less at a time")]
+    TooLong(usize),
+    /// ARP, where only IP can be written.
+    #[error("cannot write an ARP packet without a link header: choose Ethernet or a cooked link")]
+    LinkLess,
+}
+
+/// A TCP header without options.
+const TCP_HEADER: usize = 20;
+
+/// Appends a segment's IP packet to `out`: IPv4 with don't-fragment set, or IPv6.
+///
+/// Nothing is allocated but what `out` lacks. After an error `out` is as it was.
+pub fn craft(segment: &Segment, out: &mut Vec<u8>) -> Result<(), CraftError> {
+    let ip = Ip {
+        src: segment.src.ip(),
+        dst: segment.dst.ip(),
+        hop_limit: segment.hop_limit,
+        ident: segment.ident,
+    };
+    let tcp_len = tcp_header_len(&segment.options) + segment.payload.len();
+    append_ip(&ip, IpNextHeaderProtocols::Tcp, tcp_len, out)?;
+    let tcp = Tcp {
+        src_port: segment.src.port(),
+        dst_port: segment.dst.port(),
+        seq: segment.seq,
+        ack: segment.ack,
+        flags: segment.flags,
+        window: segment.window,
+        options: segment.options,
+        payload_len: 0,
+        checksum: Checksum::Valid,
+    };
+    append_tcp(&ip, &tcp, &segment.payload, out);
+    Ok(())
+}
+
+/// How long a TCP header with these options is, padded.
+pub(super) fn tcp_header_len(options: &TcpOptions) -> usize {
+    TCP_HEADER + OptionBytes::of(options).len
+}
+
+/// Appends the header of an IP packet that carries `len` bytes.
+pub(super) fn append_ip(
+    ip: &Ip,
+    protocol: IpNextHeaderProtocol,
+    len: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), CraftError> {
+    let too_long = |_| CraftError::TooLong(len);
+    match (ip.src, ip.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let mut header = [0; 20];
+            let total = u16::try_from(header.len() + len).map_err(too_long)?;
+            if let Some(mut fields) = MutableIpv4Packet::new(&mut header) {
+                fields.set_version(4);
+                fields.set_header_length(5);
+                fields.set_total_length(total);
+                fields.set_identification(ip.ident);
+                fields.set_flags(Ipv4Flags::DontFragment);
+                fields.set_ttl(ip.hop_limit);
+                fields.set_next_level_protocol(protocol);
+                fields.set_source(src);
+                fields.set_destination(dst);
+                let sum = ipv4::checksum(&fields.to_immutable());
+                fields.set_checksum(sum);
+            }
+            out.extend_from_slice(&header);
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let mut header = [0; 40];
+            let len = u16::try_from(len).map_err(too_long)?;
+            if let Some(mut fields) = MutableIpv6Packet::new(&mut header) {
+                fields.set_version(6);
+                fields.set_payload_length(len);
+                fields.set_next_header(protocol);
+                fields.set_hop_limit(ip.hop_limit);
+                fields.set_source(src);
+                fields.set_destination(dst);
+            }
+            out.extend_from_slice(&header);
+        }
+        (src @ IpAddr::V4(_), dst @ IpAddr::V6(_)) | (src @ IpAddr::V6(_), dst @ IpAddr::V4(_)) => {
+            return Err(CraftError::MixedFamilies { src, dst });
+        }
+    }
+    Ok(())
+}
+
+/// Appends a TCP header and payload, with the checksum that is right for them.
+pub(super) fn append_tcp(ip: &Ip, tcp: &Tcp, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    let options = OptionBytes::of(&tcp.options);
+    out.extend_from_slice(&[0; TCP_HEADER]);
+    out.extend_from_slice(options.as_slice());
+    out.extend_from_slice(payload);
+    let len = out.len() - start;
+    let Some(mut fields) = out.get_mut(start..).and_then(MutableTcpPacket::new) else {
+        return;
+    };
+    fields.set_source(tcp.src_port);
+    fields.set_destination(tcp.dst_port);
+    fields.set_sequence(tcp.seq.0);
+    fields.set_acknowledgement(tcp.ack.0);
+    fields.set_data_offset(options.header_words());
+    fields.set_flags(tcp.flags.0);
+    fields.set_window(tcp.window);
+    let whole = fields.to_immutable();
+    let sum = match (ip.src, ip.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => tcp::ipv4_checksum(&whole, &src, &dst),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => tcp::ipv6_checksum(&whole, &src, &dst),
+        // `append_ip` refused these.
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return,
+    };
+    fields.set_checksum(match tcp.checksum {
+        Checksum::Valid | Checksum::Unknown => sum,
+        Checksum::Invalid => wrong_sum(sum, partial(ip, len)),
+    });
+}
+
+/// A checksum that is wrong, and is not that of a segment which a device was to complete.
+///
+/// Not `!right`: all ones and all zeroes are the same number (RFC 1071).
+const fn wrong_sum(right: u16, partial: u16) -> u16 {
+    if right ^ 1 == partial {
+        right ^ 2
+    } else {
+        right ^ 1
+    }
+}
+
+/// The options of a TCP header as bytes, padded to words.
+struct OptionBytes {
+    bytes: [u8; 40],
+    len: usize,
+}
+
+impl OptionBytes {
+    /// In the order in which Linux writes them (net/ipv4/tcp_output.c, tcp_options_write), so that
+    /// a crafted SYN looks like an ordinary one to whatever stands on its way.
+    fn of(options: &TcpOptions) -> Self {
+        const NOP: u8 = option::NO_OPERATION;
+        let mut out = Self {
+            bytes: [option::END; 40],
+            len: 0,
+        };
+        if let Some(mss) = options.mss {
+            let [high, low] = mss.to_be_bytes();
+            out.push(&[option::MSS, 4, high, low]);
+        }
+        match (options.sack_permitted, options.timestamps) {
+            (true, Some(_)) => out.push(&[option::SACK_PERMITTED, 2]),
+            (true, None) => out.push(&[NOP, NOP, option::SACK_PERMITTED, 2]),
+            (false, Some(_)) => out.push(&[NOP, NOP]),
+            (false, None) => {}
+        }
+        if let Some((value, echo)) = options.timestamps {
+            out.push(&[option::TIMESTAMPS, 10]);
+            out.push(&value.to_be_bytes());
+            out.push(&echo.to_be_bytes());
+        }
+        if let Some(shift) = options.window_scale {
+            out.push(&[NOP, option::WINDOW_SCALE, 3, shift]);
+        }
+        out
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        if let Some(place) = self.bytes.get_mut(self.len..end) {
+            place.copy_from_slice(bytes);
+            self.len = end;
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// The data offset: at most 15, since there are at most 40 bytes of options.
+    fn header_words(&self) -> u8 {
+        u8::try_from((TCP_HEADER + self.len) / 4).unwrap_or(15)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::arbitrary::segment;
+    use crate::packet::{Body, LinkType, Sums, parse_frame};
+
+    fn crafted(segment: &Segment) -> Vec<u8> {
+        let mut out = Vec::new();
+        craft(segment, &mut out).unwrap();
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_crafted_is_parsed_back(segment in segment()) {
+            let bytes = crafted(&segment);
+            let parsed = parse_frame(LinkType::Raw, &bytes, Sums::Judge).unwrap();
+            let ip = Ip {
+                src: segment.src.ip(),
+                dst: segment.dst.ip(),
+                hop_limit: segment.hop_limit,
+                ident: if segment.src.is_ipv4() { segment.ident } else { 0 },
+            };
+            let tcp = Tcp {
+                src_port: segment.src.port(),
+                dst_port: segment.dst.port(),
+                seq: segment.seq,
+                ack: segment.ack,
+                flags: segment.flags,
+                window: segment.window,
+                options: segment.options,
+                payload_len: u32::try_from(segment.payload.len()).unwrap(),
+                checksum: Checksum::Valid,
+            };
+            prop_assert_eq!(parsed.packet.body, Body::Tcp(ip, tcp));
+            prop_assert_eq!(parsed.payload, &segment.payload[..]);
+        }
+
+        #[test]
+        fn crafting_appends_and_leaves_the_rest_alone(
+            segment in segment(),
+            before in prop::collection::vec(any::<u8>(), 0..8),
+        ) {
+            let mut out = before.clone();
+            craft(&segment, &mut out).unwrap();
+            prop_assert_eq!(&out[..before.len()], &before[..]);
+            prop_assert_eq!(&out[before.len()..], &crafted(&segment)[..]);
+        }
+
+        #[test]
+        fn a_flipped_bit_of_the_segment_is_found_by_its_checksum(
+            segment in segment(),
+            place in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = crafted(&segment);
+            let start = if segment.src.is_ipv4() { 20 } else { 40 };
+            let bit = start * 8 + place.index((bytes.len() - start) * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(parsed) = parse_frame(LinkType::Raw, &bytes, Sums::Judge) {
+                let (_, tcp) = parsed.packet.tcp().unwrap();
+                prop_assert_ne!(tcp.checksum, Checksum::Valid);
+            }
+        }
+    }
+
+    fn syn() -> Segment {
+        Segment {
+            src: "10.0.0.1:40000".parse().unwrap(),
+            dst: "10.0.0.2:80".parse().unwrap(),
+            hop_limit: 64,
+            ident: 7,
+            seq: crate::packet::Seq(1),
+            ack: crate::packet::Seq(0),
+            flags: crate::packet::TcpFlags::SYN,
+            window: 64240,
+            options: TcpOptions::of_linux_syn(TcpOptions::ETHERNET_MSS, 1),
+            payload: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_syn_of_linux_has_sixty_bytes() {
+        assert_eq!(crafted(&syn()).len(), 60);
+    }
+
+    #[test]
+    fn mixed_families_are_refused_and_leave_nothing() {
+        let mut out = vec![1];
+        let mixed = Segment {
+            dst: "[fd00::1]:80".parse().unwrap(),
+            ..syn()
+        };
+        let error = craft(&mixed, &mut out).unwrap_err();
+        assert!(matches!(error, CraftError::MixedFamilies { .. }), "{error}");
+        assert_eq!(out, [1]);
+    }
+
+    #[test]
+    fn more_than_a_packet_holds_is_refused() {
+        let big = Segment {
+            payload: vec![0; 65_536],
+            ..syn()
+        };
+        let error = craft(&big, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, CraftError::TooLong(_)), "{error}");
+    }
+}

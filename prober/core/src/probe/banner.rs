@@ -1,0 +1,150 @@
+//! The responder's first line, written and read.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::topology::NodeName;
+
+/// What a responder says first: who it is and whom it sees.
+///
+/// One line of ASCII: `PROBER/1 nonce=<hex> pod=<name> node=<name> peer=<address:port>\n`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Banner {
+    /// The run's nonce.
+    pub nonce: u64,
+    /// The pod that answers.
+    pub pod: String,
+    /// The node it runs on.
+    pub node: NodeName,
+    /// The peer address that it sees: shows source NAT.
+    pub peer: SocketAddr,
+}
+
+/// Most bytes of a banner's line, the newline included: what does not end by then is no banner.
+pub const LONGEST_LINE: usize = 768;
+
+/// Why a line is no banner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BannerError {
+    /// It does not begin as ours do: somebody else answers there.
+    #[error("what answered is no responder of ours: its line does not begin with 'PROBER/1 '")]
+    Foreign,
+    /// It begins as ours, but a field is absent, out of order, or not of its form.
+    #[error(
+        "the banner's field '{0}' is absent or not of its form: is the responder of another release?"
+    )]
+    Field(&'static str),
+}
+
+impl Banner {
+    /// The line that a responder sends, with its newline.
+    pub fn to_line(&self) -> String {
+        format!(
+            "PROBER/1 nonce={:016x} pod={} node={} peer={}\n",
+            self.nonce, self.pod, self.node, self.peer
+        )
+    }
+
+    /// Reads a line, with or without its newline.
+    pub fn parse_line(line: &[u8]) -> Result<Self, BannerError> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = std::str::from_utf8(line).map_err(|_| BannerError::Foreign)?;
+        let mut fields = text
+            .strip_prefix("PROBER/1 ")
+            .ok_or(BannerError::Foreign)?
+            .split(' ');
+        let nonce = u64::from_str_radix(field(fields.next(), "nonce")?, 16)
+            .map_err(|_| BannerError::Field("nonce"))?;
+        let pod = field(fields.next(), "pod")?.to_owned();
+        let node = NodeName::new(field(fields.next(), "node")?);
+        let peer = SocketAddr::from_str(field(fields.next(), "peer")?)
+            .map_err(|_| BannerError::Field("peer"))?;
+        Ok(Self {
+            nonce,
+            pod,
+            node,
+            peer,
+        })
+    }
+}
+
+fn field<'a>(text: Option<&'a str>, name: &'static str) -> Result<&'a str, BannerError> {
+    text.and_then(|text| text.strip_prefix(name)?.strip_prefix('='))
+        .filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or(BannerError::Field(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn banner() -> Banner {
+        Banner {
+            nonce: 0xfeed,
+            pod: "server-node-1".to_owned(),
+            node: NodeName::new("node-1"),
+            peer: "100.96.1.10:40000".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_banner_is_one_line_of_ascii() {
+        assert_eq!(
+            banner().to_line(),
+            "PROBER/1 nonce=000000000000feed pod=server-node-1 node=node-1 peer=100.96.1.10:40000\n"
+        );
+    }
+
+    #[test]
+    fn what_somebody_else_answers_is_foreign() {
+        for line in [
+            &b"HTTP/1.1 400 Bad Request"[..],
+            b"",
+            b"\n",
+            b"SSH-2.0",
+            b"\xff\xfe",
+        ] {
+            assert_eq!(Banner::parse_line(line), Err(BannerError::Foreign));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_cut_names_the_field_that_is_missing() {
+        assert_eq!(
+            Banner::parse_line(b"PROBER/1 nonce=1 pod=a node=b"),
+            Err(BannerError::Field("peer"))
+        );
+        assert_eq!(
+            Banner::parse_line(b"PROBER/1 nonce=x pod=a node=b peer=1.2.3.4:5"),
+            Err(BannerError::Field("nonce"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(nonce: u64, pod in "[a-z0-9.-]{1,200}", node in "[a-z0-9.-]{1,200}", peer: SocketAddr) {
+            let mut peer = peer;
+            if let SocketAddr::V6(v6) = &mut peer {
+                v6.set_flowinfo(0);
+                v6.set_scope_id(0);
+            }
+            let banner = Banner { nonce, pod, node: NodeName::new(node), peer };
+            let line = banner.to_line();
+            prop_assert!(line.len() <= LONGEST_LINE);
+            prop_assert_eq!(Banner::parse_line(line.as_bytes()), Ok(banner));
+        }
+
+        #[test]
+        fn any_bytes_give_a_banner_or_an_error(bytes: Vec<u8>) {
+            prop_assert!(Banner::parse_line(&bytes).is_err());
+            let ours = [b"PROBER/1 ", &bytes[..]].concat();
+            if let Ok(banner) = Banner::parse_line(&ours) {
+                prop_assert!(Banner::parse_line(banner.to_line().as_bytes()).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The segments that a driver sends: as a Linux client's, but with its own numbers.
+
+use std::net::SocketAddr;
+
+use crate::packet::{Segment, Seq, TcpFlags, TcpOptions};
+use crate::time::Timestamp;
+
+/// The hop limit that Linux gives its packets (RFC 1700).
+pub(crate) const HOP_LIMIT: u8 = 64;
+
+/// The SYN that a Linux client sends from `src`, but with this number.
+pub(crate) fn syn(src: SocketAddr, dst: SocketAddr, isn: Seq, mss: u16, now: Timestamp) -> Segment {
+    Segment {
+        options: TcpOptions {
+            mss: Some(mss),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: Some((timestamps(now), 0)),
+        },
+        ..segment(src, dst, isn, TcpFlags::SYN)
+    }
+}
+
+/// A bare segment.
+pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, seq: Seq, flags: TcpFlags) -> Segment {
+    Segment {
+        src,
+        dst,
+        hop_limit: HOP_LIMIT,
+        // Any number will do, but the kernel fills in a zero by itself (raw(7)).
+        ident: ((seq.0 >> 16) as u16) | 1,
+        seq,
+        ack: Seq(0),
+        flags,
+        window: 64240,
+        options: TcpOptions::default(),
+        payload: Vec::new(),
+    }
+}
+
+/// The value of the timestamps option: milliseconds, as the kernel's (RFC 7323 4.1).
+pub(super) fn timestamps(now: Timestamp) -> u32 {
+    ((now.as_nanos() / 1_000_000) & 0xffff_ffff) as u32
+}

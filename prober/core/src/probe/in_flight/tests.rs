@@ -1,0 +1,366 @@
+//! Many probes at once: ports, demultiplexing, launching, giving up.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use super::*;
+use crate::packet::observation::Direction;
+use crate::packet::{
+    Checksum, Icmp, IcmpKind, Ip, Packet, Quoted, Resolution, ResolutionKind, Seq, Tcp, TcpFlags,
+    TcpOptions, Unreachable,
+};
+use crate::probe::outcome::OutcomeKind;
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(100, 96, 1, 10);
+const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
+
+fn service() -> SocketAddr {
+    SocketAddr::from(([100, 67, 30, 133], 80))
+}
+
+fn pod() -> SocketAddr {
+    SocketAddr::from(([100, 96, 1, 20], 8080))
+}
+
+fn flight(ports: RangeInclusive<u16>) -> Flight {
+    Flight::new(FlightConfig {
+        key: [9; 16],
+        ports,
+        v4: Some(CLIENT),
+        v6: None,
+        mtu: 1450,
+    })
+}
+
+fn syn_plan() -> ProbePlan {
+    ProbePlan {
+        path: PathId(5),
+        method: Method::Syn,
+        target: service(),
+        count: 1,
+        start_ms: 0,
+        interval_ms: 0,
+        deadline_ms: 3000,
+    }
+}
+
+fn ms(ms: u64) -> Timestamp {
+    START + Duration::from_millis(ms)
+}
+
+fn ip(src: IpAddr, dst: IpAddr) -> Ip {
+    Ip {
+        src,
+        dst,
+        hop_limit: 64,
+        ident: 1,
+    }
+}
+
+fn seen(at: Timestamp, direction: Direction, body: Body) -> Observation {
+    Observation {
+        at,
+        direction,
+        packet: Packet { link: None, body },
+    }
+}
+
+fn tcp(from: SocketAddr, to: SocketAddr, flags: TcpFlags, seq: Seq, ack: Seq) -> Body {
+    let tcp = Tcp {
+        src_port: from.port(),
+        dst_port: to.port(),
+        seq,
+        ack,
+        flags,
+        window: 64240,
+        options: TcpOptions::default(),
+        payload_len: 0,
+        checksum: Checksum::Unknown,
+    };
+    Body::Tcp(ip(from.ip(), to.ip()), tcp)
+}
+
+fn answer(from: SocketAddr, syn: &Segment, at: Timestamp) -> Observation {
+    let body = tcp(from, syn.src, TcpFlags::SYN_ACK, Seq(77), syn.seq.add(1));
+    seen(at, Direction::Received, body)
+}
+
+fn transmitted(flight: &mut Flight) -> Vec<Segment> {
+    let mut out = Vec::new();
+    flight.poll_transmit(&mut out);
+    out
+}
+
+fn run_out(flight: &mut Flight) -> Vec<ProbeResult> {
+    for _ in 0..10_000 {
+        let Some(at) = flight.poll_timeout() else {
+            break;
+        };
+        flight.handle_timeout(at);
+        transmitted(flight);
+    }
+    assert_eq!(flight.in_flight(), 0);
+    let mut results = Vec::new();
+    while let Some(finished) = flight.poll_result() {
+        match finished {
+            Finished::Probe(result) => results.push(*result),
+            Finished::Ladder(ladder) => panic!("{ladder:?}"),
+        }
+    }
+    assert!(flight.is_idle());
+    results
+}
+
+#[test]
+fn a_reset_that_the_kernel_has_sent_is_not_sent_again() {
+    let mut flight = flight(40_000..=40_003);
+    let mut syns = Vec::new();
+    for _ in 0..2 {
+        flight.launch(START, &syn_plan()).unwrap();
+        syns.append(&mut transmitted(&mut flight));
+    }
+    let by_kernel = |syn: &Segment, seq| {
+        let body = tcp(syn.src, syn.dst, TcpFlags::RST, seq, Seq(0));
+        seen(ms(1), Direction::Sent, body)
+    };
+    flight.observe(&answer(service(), &syns[0], ms(1)), &[]);
+    flight.observe(&by_kernel(&syns[0], syns[0].seq.add(1)), &[]);
+    assert_eq!(transmitted(&mut flight), []);
+    // One with another number resets nothing at the server, so ours is still needed.
+    flight.observe(&answer(service(), &syns[1], ms(1)), &[]);
+    flight.observe(&by_kernel(&syns[1], syns[1].seq), &[]);
+    let resets = transmitted(&mut flight);
+    assert_eq!(resets.len(), 1);
+    assert_eq!((resets[0].flags, resets[0].dst), (TcpFlags::RST, service()));
+    let results = run_out(&mut flight);
+    assert_eq!(results.len(), 2);
+    assert!(results.iter().all(ProbeResult::is_first_syn_success));
+}
+
+#[test]
+fn every_answer_finds_its_own_probe_whoever_sends_it() {
+    let mut flight = flight(20_000..=20_999);
+    for _ in 0..1000 {
+        flight.launch(START, &syn_plan()).unwrap();
+    }
+    let syns = transmitted(&mut flight);
+    assert_eq!(syns.len(), 1000);
+    for (n, syn) in syns.iter().enumerate().rev() {
+        let from = if n % 3 == 0 { pod() } else { service() };
+        flight.observe(&answer(from, syn, ms(1)), &[]);
+    }
+    let results = run_out(&mut flight);
+    assert_eq!(results.len(), 1000);
+    for result in results {
+        let n = usize::from(result.src.port() - 20_000);
+        assert_eq!(result.isn, Some(syns[n].seq));
+        let mismatched = result.outcome == Outcome::Mismatched { from: pod() };
+        assert_eq!(mismatched, n % 3 == 0, "{result:?}");
+    }
+}
+
+#[test]
+fn a_port_is_taken_while_it_flies_and_rests_as_long_as_possible() {
+    let mut flight = flight(20_000..=20_002);
+    let plan = syn_plan();
+    let first: Vec<u16> = (0..3)
+        .map(|_| flight.launch(START, &plan).unwrap().port())
+        .collect();
+    assert_eq!(first, [20_000, 20_001, 20_002]);
+    assert_eq!(
+        flight.launch(START, &plan),
+        Err(LaunchError::NoPort {
+            target: service(),
+            ports: 3
+        })
+    );
+    run_out(&mut flight);
+    assert_eq!(flight.launch(ms(5000), &plan).unwrap().port(), 20_000);
+    run_out(&mut flight);
+    assert_eq!(flight.launch(ms(9999), &plan).unwrap().port(), 20_001);
+}
+
+#[test]
+fn what_cannot_be_launched_says_why() {
+    let mut flight = flight(20_000..=20_002);
+    let mut plan = syn_plan();
+    plan.target = "[fd00:67::133]:80".parse().unwrap();
+    let error = flight.launch(START, &plan).unwrap_err();
+    assert!(error.to_string().contains("no ipv6 address"), "{error}");
+    let mut plan = syn_plan();
+    plan.method = Method::Connect { echo_bytes: 0 };
+    assert_eq!(
+        flight.launch(START, &plan),
+        Err(LaunchError::NotCrafted { target: service() })
+    );
+    assert!(flight.is_idle());
+}
+
+#[test]
+fn an_icmp_error_finds_its_probe_by_what_it_quotes() {
+    let mut flight = flight(20_000..=20_009);
+    flight.launch(START, &syn_plan()).unwrap();
+    flight.launch(START, &syn_plan()).unwrap();
+    let syns = transmitted(&mut flight);
+    let by = IpAddr::from([100, 96, 1, 1]);
+    let icmp = Icmp {
+        kind: IcmpKind::Unreachable {
+            reason: Unreachable::Host,
+        },
+        type_code: (3, 1),
+        quoted: Some(Quoted {
+            src: syns[1].src,
+            dst: service(),
+            hop_limit: 63,
+            seq: syns[1].seq,
+        }),
+    };
+    let body = Body::Icmp(ip(by, CLIENT.into()), icmp);
+    flight.observe(&seen(ms(1), Direction::Received, body), &[]);
+    let results = run_out(&mut flight);
+    let reason = Unreachable::Host;
+    assert_eq!(results[0].outcome, Outcome::Unreachable { by, reason });
+    assert_eq!(results[0].src, syns[1].src);
+    assert_eq!(results[1].outcome, Outcome::Timeout);
+}
+
+#[test]
+fn an_own_syn_that_was_flooded_or_sent_back_is_kept_with_its_probe() {
+    let mut flight = flight(20_000..=20_009);
+    flight.launch(START, &syn_plan()).unwrap();
+    let syn = transmitted(&mut flight).remove(0);
+    for direction in [Direction::Overheard, Direction::Received] {
+        let body = tcp(syn.src, pod(), TcpFlags::SYN, syn.seq, Seq(0));
+        flight.observe(&seen(ms(1), direction, body), &[]);
+    }
+    let result = run_out(&mut flight).remove(0);
+    assert_eq!(
+        (result.outcome, result.observations.len()),
+        (Outcome::Timeout, 2)
+    );
+}
+
+#[test]
+fn a_failing_probe_keeps_whom_the_neighbours_asked_for_and_a_healthy_one_does_not() {
+    let ask = Body::Resolution(Resolution {
+        kind: ResolutionKind::Request,
+        sender: IpAddr::from([100, 96, 1, 1]),
+        sender_mac: None,
+        target: pod().ip(),
+    });
+    for (answered, kept) in [(true, 1), (false, 12)] {
+        let mut flight = flight(20_000..=20_009);
+        flight.observe(&seen(ms(0), Direction::Received, ask), &[]);
+        flight.launch(ms(1), &syn_plan()).unwrap();
+        let syn = transmitted(&mut flight).remove(0);
+        for n in 0..500 {
+            flight.observe(&seen(ms(2 + n), Direction::Received, ask), &[]);
+        }
+        if answered {
+            flight.observe(&answer(service(), &syn, ms(600)), &[]);
+        }
+        let result = run_out(&mut flight).remove(0);
+        assert_eq!(result.observations.len(), kept);
+        assert!(
+            result
+                .observations
+                .is_sorted_by_key(|observation| observation.at)
+        );
+    }
+}
+
+#[test]
+fn a_watched_connection_is_told_by_its_packets_and_its_socket() {
+    let mut flight = flight(20_000..=20_009);
+    // Both families may have the same port at once.
+    let six: SocketAddr = "[fd00::10]:45000".parse().unwrap();
+    let four = SocketAddr::from((CLIENT, 45_000));
+    let deadline = Duration::from_secs(3);
+    flight.watch(
+        PathId(6),
+        six,
+        "[fd00::20]:80".parse().unwrap(),
+        START,
+        deadline,
+    );
+    flight.watch(PathId(4), four, service(), START, deadline);
+    let syn = tcp(four, service(), TcpFlags::SYN, Seq(5), Seq(0));
+    flight.observe(&seen(ms(0), Direction::Sent, syn), &[]);
+    let answer = tcp(service(), four, TcpFlags::SYN_ACK, Seq(9), Seq(6));
+    flight.observe(&seen(ms(1), Direction::Received, answer), &[]);
+    flight.close(four, Exchange::NoBanner, ms(50));
+    assert_eq!(transmitted(&mut flight), []);
+    let results = run_out(&mut flight);
+    let told: Vec<_> = results
+        .iter()
+        .map(|result| (result.path.0, result.exchange.clone(), result.syns))
+        .collect();
+    assert_eq!(
+        told,
+        [(4, Exchange::NoBanner, 1), (6, Exchange::NotTried, 0)]
+    );
+    // A late word about what is over is ignored.
+    flight.close(four, Exchange::NoBanner, ms(9000));
+    assert!(flight.is_idle());
+}
+
+#[test]
+fn what_a_server_on_this_host_sends_over_the_loopback_is_received() {
+    let mut flight = flight(20_000..=20_009);
+    let own: SocketAddr = "10.0.0.2:61000".parse().unwrap();
+    let server: SocketAddr = "10.0.0.2:8080".parse().unwrap();
+    flight.watch(PathId(4), own, service(), START, Duration::from_secs(1));
+    let syn = tcp(own, server, TcpFlags::SYN, Seq(5), Seq(0));
+    let answer = tcp(server, own, TcpFlags::SYN_ACK, Seq(9), Seq(6));
+    let ack = tcp(own, server, TcpFlags::ACK, Seq(6), Seq(10));
+    for (at, segment) in [(0, syn), (1, answer), (2, ack)] {
+        flight.observe(&seen(ms(at), Direction::Sent, segment), &[]);
+    }
+    flight.close(own, Exchange::NotTried, ms(50));
+    let results = run_out(&mut flight);
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0].outcome.kind(), OutcomeKind::Established);
+}
+
+#[test]
+fn an_abandoned_flight_resets_what_it_opened_and_tells_how_far_it_came() {
+    let mut flight = flight(20_000..=20_009);
+    let mut ladder = syn_plan();
+    ladder.method = Method::Ladder {
+        hop_limits: vec![1, 2],
+        tries: 3,
+    };
+    flight.launch(START, &syn_plan()).unwrap();
+    flight.launch(START, &ladder).unwrap();
+    transmitted(&mut flight);
+    flight.abandon();
+    let flags: Vec<TcpFlags> = transmitted(&mut flight)
+        .iter()
+        .map(|segment| segment.flags)
+        .collect();
+    assert_eq!(flags, [TcpFlags::RST, TcpFlags::RST]);
+    assert!(matches!(flight.poll_result(), Some(Finished::Probe(_))));
+    assert!(matches!(flight.poll_result(), Some(Finished::Ladder(_))));
+    assert!(flight.is_idle());
+}
+
+#[test]
+fn a_probe_that_only_lingers_is_not_urgent() {
+    let mut flight = flight(40_000..=40_010);
+    flight.launch(START, &syn_plan()).unwrap();
+    let syn = transmitted(&mut flight).remove(0);
+    assert_eq!(flight.poll_urgent(), flight.poll_timeout());
+    flight.observe(&answer(service(), &syn, ms(1)), &[]);
+    assert_eq!(
+        (flight.poll_urgent(), flight.poll_timeout()),
+        (None, Some(ms(21)))
+    );
+    // Late as it is, what came after its time is not kept.
+    flight.observe(&answer(service(), &syn, ms(22)), &[]);
+    flight.handle_timeout(ms(250));
+    let Some(Finished::Probe(result)) = flight.poll_result() else {
+        panic!("it is over");
+    };
+    assert_eq!(result.observations.len(), 1);
+    assert!(flight.poll_timeout().is_none());
+}

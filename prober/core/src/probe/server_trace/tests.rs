@@ -1,0 +1,177 @@
+//! What the server's end counts, tells and forgets.
+
+use super::*;
+use crate::packet::{Checksum, Ip, Packet, TcpOptions};
+
+fn local() -> SocketAddr {
+    SocketAddr::from(([100, 96, 1, 20], 8080))
+}
+
+fn peer(n: u32) -> SocketAddr {
+    let [_, a, b, c] = n.to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 40_000))
+}
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_nanos(1_000_000_000_000) + Duration::from_millis(ms)
+}
+
+fn seen(
+    ms: u64,
+    direction: Direction,
+    peer: SocketAddr,
+    flags: TcpFlags,
+    seq: u32,
+    ack: u32,
+) -> Observation {
+    let (src, dst) = match direction {
+        Direction::Sent => (local(), peer),
+        Direction::Received | Direction::Overheard => (peer, local()),
+    };
+    let ip = Ip {
+        src: src.ip(),
+        dst: dst.ip(),
+        hop_limit: 64,
+        ident: 1,
+    };
+    let tcp = Tcp {
+        src_port: src.port(),
+        dst_port: dst.port(),
+        seq: Seq(seq),
+        ack: Seq(ack),
+        flags,
+        window: 1,
+        options: TcpOptions::default(),
+        payload_len: 0,
+        checksum: Checksum::Unknown,
+    };
+    Observation {
+        at: at(ms),
+        direction,
+        packet: Packet {
+            link: None,
+            body: Body::Tcp(ip, tcp),
+        },
+    }
+}
+
+fn ordinary(witnesses: &mut Witnesses, ms: u64, peer: SocketAddr, isn: u32) {
+    for (direction, flags, seq, ack) in [
+        (Direction::Received, TcpFlags::SYN, isn, 0),
+        (Direction::Sent, TcpFlags::SYN_ACK, 900, isn + 1),
+        (Direction::Received, TcpFlags::ACK, isn + 1, 901),
+    ] {
+        witnesses.observe(&seen(ms, direction, peer, flags, seq, ack));
+    }
+}
+
+#[test]
+fn an_ordinary_handshake_is_told_once_and_what_follows_adds_up() {
+    let mut witnesses = Witnesses::new([8080]);
+    ordinary(&mut witnesses, 0, peer(1), 5);
+    let told = witnesses.flush(at(1));
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].isn, told[0].peer, told[0].local),
+        (Seq(5), peer(1), local())
+    );
+    assert_eq!((told[0].syns, told[0].syn_acks, told[0].acks), (1, 1, 1));
+    assert_eq!(told[0].observations.len(), 3);
+    assert_eq!(witnesses.flush(at(2)), []);
+    witnesses.observe(&seen(3, Direction::Received, peer(1), TcpFlags::RST, 6, 0));
+    let told = witnesses.flush(at(4));
+    assert_eq!((told[0].syns, told[0].resets_received), (0, 1));
+    assert_eq!(told[0].observations.len(), 1);
+}
+
+#[test]
+fn only_the_first_ordinary_ones_are_told_with_packets_and_every_unusual_one() {
+    let mut witnesses = Witnesses::new([8080]);
+    for n in 0..500 {
+        ordinary(&mut witnesses, 0, peer(n), n);
+    }
+    for n in 1000..1100 {
+        witnesses.observe(&seen(1, Direction::Received, peer(n), TcpFlags::SYN, n, 0));
+    }
+    let told = witnesses.flush(at(2));
+    assert_eq!(told.len(), 600);
+    let with_packets = |told: &[Witness], answered: u32| {
+        told.iter()
+            .filter(|one| one.syn_acks == answered && !one.observations.is_empty())
+            .count()
+    };
+    assert_eq!(with_packets(&told, 1), 64);
+    assert_eq!(with_packets(&told, 0), 100);
+    // One that was only counted turns out unusual: now its packets are told, from the first on.
+    let last = told.iter().rfind(|one| one.syn_acks == 1).unwrap();
+    assert!(last.observations.is_empty());
+    witnesses.observe(&seen(
+        3,
+        Direction::Received,
+        last.peer,
+        TcpFlags::RST,
+        1,
+        0,
+    ));
+    let again = witnesses.flush(at(4));
+    assert_eq!((again.len(), again[0].observations.len()), (1, 4));
+}
+
+#[test]
+fn a_new_number_on_the_same_ends_is_a_new_handshake() {
+    let mut witnesses = Witnesses::new([8080]);
+    ordinary(&mut witnesses, 0, peer(1), 5);
+    ordinary(&mut witnesses, 1, peer(1), 500);
+    let told: Vec<Seq> = witnesses.flush(at(2)).iter().map(|one| one.isn).collect();
+    assert_eq!(told, [Seq(5), Seq(500)]);
+}
+
+#[test]
+fn a_syn_that_the_capture_lost_is_known_by_its_answer() {
+    let mut witnesses = Witnesses::new([8080]);
+    witnesses.observe(&seen(0, Direction::Sent, peer(1), TcpFlags::SYN_ACK, 9, 6));
+    let told = witnesses.flush(at(1));
+    assert_eq!(
+        (told[0].isn, told[0].syns, told[0].syn_acks),
+        (Seq(5), 0, 1)
+    );
+}
+
+#[test]
+fn other_ports_and_overheard_frames_are_none_of_its_business() {
+    let mut witnesses = Witnesses::new([9999]);
+    ordinary(&mut witnesses, 0, peer(1), 5);
+    witnesses.listen([8080]);
+    witnesses.observe(&seen(0, Direction::Overheard, peer(1), TcpFlags::SYN, 5, 0));
+    assert_eq!(witnesses.flush(at(1)), []);
+}
+
+#[test]
+fn a_flood_is_bounded_and_what_was_forgotten_is_counted() {
+    let mut witnesses = Witnesses::new([8080]);
+    let flood = u32::try_from(HANDSHAKES).unwrap() + 1000;
+    for n in 0..flood {
+        witnesses.observe(&seen(0, Direction::Received, peer(n), TcpFlags::SYN, n, 0));
+    }
+    assert_eq!(witnesses.evicted(), 1000);
+    let told = witnesses.flush(at(1));
+    assert_eq!(told.len(), HANDSHAKES);
+    let packets: usize = told.iter().map(|one| one.observations.len()).sum();
+    assert_eq!(packets, UNUSUAL);
+    // All of one five-tuple, a new number each: as bounded.
+    for n in 0..3 * flood {
+        witnesses.observe(&seen(2, Direction::Received, peer(1), TcpFlags::SYN, n, 0));
+    }
+    assert!(witnesses.order.len() <= 2 * HANDSHAKES);
+    assert!(witnesses.flush(at(3)).len() <= HANDSHAKES + 1);
+    // Long after, nothing of it is left.
+    assert_eq!(witnesses.flush(at(60_000)), []);
+    assert_eq!(
+        (
+            witnesses.handshakes.len(),
+            witnesses.packets,
+            witnesses.order.len()
+        ),
+        (0, 0, 0)
+    );
+}

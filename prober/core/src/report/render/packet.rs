@@ -1,0 +1,133 @@
+//! Packets in words: what a ladder says of each, whatever it is drawn with.
+
+use std::net::SocketAddr;
+
+use crate::packet::observation::{Direction, Observation};
+use crate::packet::{Body, IcmpKind, ResolutionKind, Tcp, TcpFlags, Unreachable};
+use crate::report::annotation::{End, PacketMark};
+use crate::time::Timestamp;
+
+/// One packet in words.
+pub(super) struct Told {
+    /// Seconds since the first packet of the same end, on that end's clock.
+    pub at: String,
+    /// Which way it went, as an arrow.
+    pub arrow: &'static str,
+    /// From whom to whom.
+    pub addresses: String,
+    /// What it is: flags, or the words of an ICMP.
+    pub what: String,
+    /// Its sequence numbers and length.
+    pub numbers: String,
+    /// What is left of its TTL; empty where it has none.
+    pub ttl: String,
+}
+
+/// `seen` in words, its time counted from `start`.
+pub(super) fn told(seen: &Observation, start: Timestamp) -> Told {
+    let (addresses, what, numbers, ttl) = match &seen.packet.body {
+        Body::Tcp(ip, tcp) => (
+            format!(
+                "{} > {}",
+                SocketAddr::new(ip.src, tcp.src_port),
+                SocketAddr::new(ip.dst, tcp.dst_port)
+            ),
+            flags(tcp.flags),
+            numbers(tcp),
+            Some(ip.hop_limit),
+        ),
+        Body::Icmp(ip, icmp) => (
+            format!("{} > {}", ip.src, ip.dst),
+            match icmp.kind {
+                IcmpKind::Unreachable { reason } => format!("ICMP {}", because(reason)),
+                IcmpKind::TimeExceeded => "ICMP time exceeded".to_owned(),
+                IcmpKind::PacketTooBig { mtu } => format!("ICMP too big, mtu {mtu}"),
+                IcmpKind::Redirect { gateway } => format!("ICMP redirect to {gateway}"),
+                IcmpKind::Other => format!("ICMP {}/{}", icmp.type_code.0, icmp.type_code.1),
+            },
+            icmp.quoted
+                .map(|quoted| format!("about seq {}", quoted.seq.0))
+                .unwrap_or_default(),
+            Some(ip.hop_limit),
+        ),
+        Body::Resolution(question) => match (question.kind, question.sender_mac) {
+            (ResolutionKind::Request, _) => (
+                format!("{} asks", question.sender),
+                format!("who has {}?", question.target),
+                String::new(),
+                None,
+            ),
+            (ResolutionKind::Reply, mac) => (
+                format!("{} > {}", question.sender, question.target),
+                mac.map_or_else(|| "is here".to_owned(), |mac| format!("is at {mac}")),
+                String::new(),
+                None,
+            ),
+        },
+    };
+    Told {
+        at: seconds(seen.at, start),
+        arrow: match seen.direction {
+            Direction::Sent => "->",
+            Direction::Received => "<-",
+            Direction::Overheard => "..",
+        },
+        addresses,
+        what,
+        numbers,
+        ttl: ttl.map(|left| format!("ttl {left}")).unwrap_or_default(),
+    }
+}
+
+/// Seconds from `start`, to the microsecond.
+pub(super) fn seconds(at: Timestamp, start: Timestamp) -> String {
+    let micros = at.since(start).as_micros();
+    format!("+{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+fn flags(flags: TcpFlags) -> String {
+    let names: Vec<&str> = [
+        (TcpFlags::SYN, "SYN"),
+        (TcpFlags::FIN, "FIN"),
+        (TcpFlags::RST, "RST"),
+        (TcpFlags::PSH, "PSH"),
+        (TcpFlags::ACK, "ACK"),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| flags.has(*flag))
+    .map(|(_, name)| name)
+    .collect();
+    if names.is_empty() {
+        "no flags".to_owned()
+    } else {
+        names.join("+")
+    }
+}
+
+fn numbers(tcp: &Tcp) -> String {
+    let ack = tcp.flags.has(TcpFlags::ACK);
+    let parts = [
+        Some(format!("seq {}", tcp.seq.0)),
+        ack.then(|| format!("ack {}", tcp.ack.0)),
+        (tcp.payload_len > 0).then(|| format!("len {}", tcp.payload_len)),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(" ")
+}
+
+const fn because(reason: Unreachable) -> &'static str {
+    match reason {
+        Unreachable::Network => "no route to the network",
+        Unreachable::Host => "the host does not answer",
+        Unreachable::Port => "port unreachable",
+        Unreachable::Prohibited => "prohibited by a filter",
+        Unreachable::Other => "unreachable",
+    }
+}
+
+/// The mark of one packet of one end, if it has one.
+pub(super) fn mark_of(marks: &[PacketMark], end: End, packet: usize) -> Option<&PacketMark> {
+    marks
+        .iter()
+        .find(|mark| mark.end == end && mark.packet == packet)
+}

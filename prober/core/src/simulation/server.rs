@@ -1,0 +1,335 @@
+//! The server of a simulation: as little of TCP as answers a probe.
+//!
+//! It answers SYN+ACK, banner and echo, takes only what comes in order, and repeats each second
+//! what was not acknowledged.
+
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::packet::{Packet, Segment, Seq, Tcp, TcpFlags, TcpOptions};
+use crate::probe::banner::Banner;
+use crate::probe::handshake::segment;
+use crate::time::Timestamp;
+use crate::topology::NodeName;
+
+/// Until what was not acknowledged is sent again.
+const RESEND: Duration = Duration::from_secs(1);
+
+/// How often.
+const RESENDS: u8 = 5;
+
+/// Bytes of payload in one segment.
+const LARGEST: usize = 1400;
+
+/// Segments in flight.
+const FLIGHT: usize = 10;
+
+/// How a server behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It answers, greets and echoes.
+    Healthy,
+    /// Nothing listens: RST.
+    NotListening,
+    /// It answers by its kernel alone: no banner.
+    Frozen,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Connection {
+    client_isn: Seq,
+    isn: Seq,
+    /// In-order bytes received; the FIN counts as one.
+    received: u32,
+    is_acknowledged: bool,
+    client_closed: bool,
+    /// All that is to be said so far, from the banner on.
+    out: Vec<u8>,
+    acked: usize,
+    sent: usize,
+    resends: u8,
+    peer_time: Option<u32>,
+}
+
+/// The server; see the module's documentation.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    manner: Manner,
+    /// By the client's port, which nearly always decides, and its address.
+    connections: BTreeMap<(u16, IpAddr), Connection>,
+    /// Whom to look after when; in order, since every wait is equally long.
+    timers: VecDeque<(Timestamp, SocketAddr, Seq)>,
+    begun: u32,
+}
+
+impl Server {
+    /// A server at this address.
+    pub fn new(address: SocketAddr, manner: Manner) -> Self {
+        Self {
+            address,
+            manner,
+            connections: BTreeMap::new(),
+            timers: VecDeque::new(),
+            begun: 0,
+        }
+    }
+
+    /// Takes a packet that has arrived.
+    pub fn observe(
+        &mut self,
+        now: Timestamp,
+        packet: &Packet,
+        payload: &[u8],
+        out: &mut Vec<Segment>,
+    ) {
+        let Some((ip, tcp)) = packet.tcp() else {
+            return;
+        };
+        let peer = SocketAddr::new(ip.src, tcp.src_port);
+        if SocketAddr::new(ip.dst, tcp.dst_port) != self.address {
+            return;
+        }
+        if self.manner == Manner::NotListening {
+            self.refuse(peer, tcp, out);
+        } else if tcp.flags.is_syn() {
+            self.greet(now, peer, tcp, out);
+        } else if tcp.flags.has(TcpFlags::RST) {
+            // Only the very next number resets (RFC 5961 3.2).
+            if let Entry::Occupied(entry) = self.connections.entry(key(peer))
+                && entry.get().next_expected() == tcp.seq
+            {
+                entry.remove();
+            }
+        } else {
+            self.hear(now, peer, tcp, payload, out);
+        }
+    }
+
+    /// When `handle_timeout` is to be called.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.timers.front().map(|(at, ..)| *at)
+    }
+
+    /// Sends again what was not acknowledged for too long.
+    pub fn handle_timeout(&mut self, now: Timestamp, out: &mut Vec<Segment>) {
+        while let Some(&(at, peer, isn)) = self.timers.front() {
+            if at > now {
+                return;
+            }
+            self.timers.pop_front();
+            let Some(connection) = self.connections.get_mut(&key(peer)) else {
+                continue;
+            };
+            if connection.isn != isn || connection.is_quiet() {
+                continue;
+            }
+            connection.resends += 1;
+            if connection.resends > RESENDS {
+                self.connections.remove(&key(peer));
+                continue;
+            }
+            connection.sent = connection.acked;
+            if connection.is_acknowledged {
+                connection.say(self.address, peer, out);
+            } else {
+                out.push(connection.syn_ack(self.address, peer));
+            }
+            self.timers.push_back((now + RESEND, peer, isn));
+        }
+    }
+
+    fn refuse(&self, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<Segment>) {
+        if tcp.flags.is_syn() {
+            out.push(Segment {
+                ack: tcp.seq.add(1),
+                window: 0,
+                ident: 0,
+                ..segment(
+                    self.address,
+                    peer,
+                    Seq(0),
+                    TcpFlags::RST.with(TcpFlags::ACK),
+                )
+            });
+        }
+    }
+
+    fn greet(&mut self, now: Timestamp, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<Segment>) {
+        let entry = self.connections.entry(key(peer));
+        if let Entry::Occupied(entry) = &entry {
+            let connection = entry.get();
+            match (connection.client_isn == tcp.seq, connection.is_acknowledged) {
+                (true, true) => return,
+                (true, false) => {
+                    out.push(connection.syn_ack(self.address, peer));
+                    return;
+                }
+                (false, false) => {
+                    // Half-open under another number: a challenge (RFC 5961 4).
+                    out.push(connection.ack(self.address, peer));
+                    return;
+                }
+                // Closed long ago, on the other side.
+                (false, true) => {}
+            }
+        }
+        self.begun = self.begun.wrapping_add(1);
+        let connection = Connection {
+            client_isn: tcp.seq,
+            isn: Seq(self.begun.wrapping_mul(0x9e37_79b1)),
+            received: 0,
+            is_acknowledged: false,
+            client_closed: false,
+            out: Vec::new(),
+            acked: 0,
+            sent: 0,
+            resends: 0,
+            peer_time: tcp.options.timestamps.map(|(value, _)| value),
+        };
+        out.push(connection.syn_ack(self.address, peer));
+        self.timers.push_back((now + RESEND, peer, connection.isn));
+        entry.insert_entry(connection);
+    }
+
+    fn hear(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        tcp: &Tcp,
+        payload: &[u8],
+        out: &mut Vec<Segment>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&key(peer)) else {
+            out.push(segment(self.address, peer, tcp.ack, TcpFlags::RST));
+            return;
+        };
+        let was_quiet = connection.is_quiet();
+        if !connection.acknowledge(tcp) {
+            return;
+        }
+        if connection.received == 0 && connection.out.is_empty() && self.manner == Manner::Healthy {
+            let banner = Banner {
+                nonce: 1,
+                pod: "server".to_owned(),
+                node: NodeName::new("node-1"),
+                peer,
+            };
+            connection.out = banner.to_line().into_bytes();
+        }
+        let speaks = tcp.payload_len > 0 || tcp.flags.has(TcpFlags::FIN);
+        if tcp.seq == connection.next_expected() && !connection.client_closed {
+            connection.received += tcp.payload_len;
+            if self.manner == Manner::Healthy {
+                connection.out.extend_from_slice(payload);
+            }
+            if tcp.flags.has(TcpFlags::FIN) {
+                connection.client_closed = true;
+                connection.received += 1;
+            }
+        }
+        let before = out.len();
+        connection.say(self.address, peer, out);
+        if out.len() == before && speaks {
+            out.push(connection.ack(self.address, peer));
+        }
+        if connection.is_over() {
+            self.connections.remove(&key(peer));
+        } else if was_quiet && !connection.is_quiet() {
+            let isn = connection.isn;
+            self.timers.push_back((now + RESEND, peer, isn));
+        }
+    }
+}
+
+const fn key(peer: SocketAddr) -> (u16, IpAddr) {
+    (peer.port(), peer.ip())
+}
+
+impl Connection {
+    fn next_expected(&self) -> Seq {
+        self.client_isn.add(1).add(self.received)
+    }
+
+    /// All that will be said, the FIN included.
+    fn end(&self) -> usize {
+        self.out.len() + usize::from(self.client_closed)
+    }
+
+    /// Whether nothing waits to be acknowledged.
+    fn is_quiet(&self) -> bool {
+        self.is_acknowledged && self.acked >= self.sent
+    }
+
+    fn is_over(&self) -> bool {
+        self.client_closed && self.acked > self.out.len()
+    }
+
+    /// Takes the acknowledgement; `false` where it is of something that was never sent.
+    fn acknowledge(&mut self, tcp: &Tcp) -> bool {
+        let offset = tcp.ack.0.wrapping_sub(self.isn.add(1).0);
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        if !tcp.flags.has(TcpFlags::ACK) || offset > self.end() {
+            return false;
+        }
+        self.is_acknowledged = true;
+        if offset > self.acked {
+            self.acked = offset;
+            self.sent = self.sent.max(offset);
+            self.resends = 0;
+        }
+        if let Some((value, _)) = tcp.options.timestamps {
+            self.peer_time = Some(value);
+        }
+        true
+    }
+
+    /// Says what there is to say.
+    fn say(&mut self, from: SocketAddr, to: SocketAddr, out: &mut Vec<Segment>) {
+        while self.sent < self.end() && self.sent - self.acked < LARGEST * FLIGHT {
+            let until = self.out.len().min(self.sent + LARGEST);
+            let payload = self.out.get(self.sent..until).unwrap_or_default().to_vec();
+            let closes = until == self.out.len() && self.client_closed;
+            let mut segment = self.ack(from, to);
+            segment.seq = self.isn.add(1).add(u32::try_from(self.sent).unwrap_or(0));
+            segment.flags = if closes {
+                segment.flags.with(TcpFlags::FIN)
+            } else {
+                segment.flags.with(TcpFlags::PSH)
+            };
+            self.sent += payload.len() + usize::from(closes);
+            segment.payload = payload;
+            out.push(segment);
+        }
+    }
+
+    fn ack(&self, from: SocketAddr, to: SocketAddr) -> Segment {
+        let seq = self.isn.add(1).add(u32::try_from(self.sent).unwrap_or(0));
+        Segment {
+            ack: self.next_expected(),
+            options: TcpOptions {
+                timestamps: self.peer_time.map(|time| (1, time)),
+                ..TcpOptions::default()
+            },
+            ..segment(from, to, seq, TcpFlags::ACK)
+        }
+    }
+
+    fn syn_ack(&self, from: SocketAddr, to: SocketAddr) -> Segment {
+        let seq = self.isn;
+        Segment {
+            ack: self.client_isn.add(1),
+            options: TcpOptions {
+                mss: Some(1460),
+                window_scale: Some(7),
+                sack_permitted: true,
+                timestamps: self.peer_time.map(|time| (1, time)),
+            },
+            ident: 0,
+            ..segment(from, to, seq, TcpFlags::SYN_ACK)
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Two ends in the simulation: a flight against a server, with the network's faults between them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+
+use super::server::Manner;
+use super::*;
+use crate::plan::{Method, ProbePlan};
+use crate::probe::engine::drive;
+use crate::probe::event::{Ladder, RungAnswer};
+use crate::probe::handshake::{Call, Handshake, Role};
+use crate::probe::in_flight::{Finished, Flight, FlightConfig};
+use crate::probe::outcome::{Echo, Exchange, Outcome, OutcomeKind, ProbeResult};
+use crate::simulation::fault::{self, Reply};
+use crate::topology::PathId;
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(100, 96, 1, 10);
+
+fn service() -> SocketAddr {
+    SocketAddr::from(([100, 67, 30, 133], 80))
+}
+
+fn pod() -> SocketAddr {
+    SocketAddr::from(([100, 96, 1, 20], 8080))
+}
+
+fn gateway() -> IpAddr {
+    IpAddr::from([100, 96, 1, 1])
+}
+
+fn sim() -> Sim {
+    let server = Server::new(pod(), Manner::Healthy);
+    Sim::new(server, Duration::from_micros(100), 1)
+}
+
+fn sim_with(manner: Manner) -> Sim {
+    Sim::new(Server::new(pod(), manner), Duration::from_micros(100), 1)
+}
+
+fn flight() -> Flight {
+    Flight::new(FlightConfig {
+        key: [9; 16],
+        ports: 20_000..=29_999,
+        v4: Some(CLIENT),
+        v6: None,
+        mtu: 1450,
+    })
+}
+
+fn plan(target: SocketAddr, method: Method) -> ProbePlan {
+    ProbePlan {
+        path: PathId(5),
+        method,
+        target,
+        count: 1,
+        start_ms: 0,
+        interval_ms: 0,
+        deadline_ms: 3000,
+    }
+}
+
+/// Launches that many probes a millisecond apart and takes what comes out.
+fn fly(sim: &mut Sim, plan: &ProbePlan, count: u32) -> Vec<Finished> {
+    let mut flight = flight();
+    let mut witnesses = Witnesses::default();
+    let mut finished = Vec::new();
+    let mut left = count;
+    let mut next = sim.now();
+    for _ in 0..2_000_000 {
+        if left > 0 && sim.now() >= next {
+            flight.launch(next, plan).unwrap();
+            left -= 1;
+            next = next + Duration::from_millis(1);
+        }
+        let until = if left > 0 {
+            next
+        } else {
+            next + Duration::from_mins(10)
+        };
+        drive(&mut flight, &mut witnesses, sim, until).unwrap();
+        while let Some(result) = flight.poll_result() {
+            finished.push(result);
+        }
+        if left == 0 && flight.is_idle() {
+            return finished;
+        }
+    }
+    panic!("{} probes never end", flight.in_flight());
+}
+
+fn probes(sim: &mut Sim, plan: &ProbePlan, count: u32) -> Vec<ProbeResult> {
+    fly(sim, plan, count)
+        .into_iter()
+        .map(|finished| match finished {
+            Finished::Probe(result) => *result,
+            Finished::Ladder(ladder) => panic!("{ladder:?}"),
+        })
+        .collect()
+}
+
+fn one(sim: &mut Sim, method: Method) -> ProbeResult {
+    probes(sim, &plan(service(), method), 1).remove(0)
+}
+
+fn exchange(echo_bytes: u32) -> Method {
+    Method::Exchange { echo_bytes }
+}
+
+#[test]
+fn a_healthy_service_answers_every_first_syn() {
+    let mut sim = sim().with(fault::translate(service(), pod(), Reply::Translated));
+    let results = probes(&mut sim, &plan(service(), Method::Syn), 500);
+    assert_eq!(results.len(), 500);
+    assert!(results.iter().all(ProbeResult::is_first_syn_success));
+    let rtts: Vec<Outcome> = results.iter().map(|result| result.outcome).collect();
+    assert!(rtts.iter().all(|outcome| *outcome
+        == Outcome::Established {
+            rtt_ns: 200_000,
+            connect_ns: 200_000
+        }));
+}
+
+#[test]
+fn a_full_probe_brings_the_banner_and_the_echo() {
+    let mut sim = sim().with(fault::translate(service(), pod(), Reply::Translated));
+    let result = one(&mut sim, exchange(60_000));
+    let Exchange::Greeted { banner, echo } = result.exchange else {
+        panic!("{result:?}")
+    };
+    assert_eq!(banner.peer, result.src);
+    assert_eq!(echo, Echo::Complete { bytes: 60_000 });
+}
+
+#[test]
+fn the_founding_fault_is_mismatched_and_the_server_sees_the_reset() {
+    let mut sim = sim()
+        .with(fault::router(gateway()))
+        .with(fault::translate(service(), pod(), Reply::Untranslated))
+        .witnessed([8080]);
+    let result = one(&mut sim, Method::Syn);
+    assert_eq!(result.outcome, Outcome::Mismatched { from: pod() });
+    assert_eq!(result.syns, 2);
+    let now = sim.now();
+    let seen = sim.witnesses().unwrap().flush(now);
+    assert_eq!(seen.len(), 1);
+    assert_eq!(Some(seen[0].isn), result.isn, "the number joins both ends");
+    assert_eq!(
+        (seen[0].syns, seen[0].syn_acks, seen[0].resets_received),
+        (2, 2, 2)
+    );
+}
+
+#[test]
+fn a_witness_of_the_same_packets_says_the_same_and_sends_nothing() {
+    for reply in [Reply::Translated, Reply::Untranslated] {
+        let mut sim = sim().with(fault::translate(service(), pod(), reply));
+        let driven = one(&mut sim, Method::Syn);
+        let call = Call {
+            path: driven.path,
+            src: driven.src,
+            dst: driven.dst,
+            deadline: Duration::from_secs(3),
+        };
+        let mut witness = Handshake::new(call, Role::Witness);
+        witness.start(driven.started);
+        let mut out = Vec::new();
+        for observation in &driven.observations {
+            witness.observe(observation, &[]);
+            witness.poll_transmit(&mut out);
+        }
+        while let Some((at, _)) = witness.poll_timeout() {
+            witness.handle_timeout(at);
+            witness.poll_transmit(&mut out);
+        }
+        assert_eq!(out, []);
+        let witnessed = witness.finish();
+        assert_eq!(witnessed.outcome, driven.outcome);
+        assert_eq!(witnessed.syns, driven.syns);
+        assert_eq!(witnessed.isn, driven.isn);
+        assert_eq!(witnessed.server_isn, driven.server_isn);
+    }
+}
+
+#[test]
+fn one_lost_syn_costs_a_second_and_two_cost_two() {
+    for lost in 0..3 {
+        let mut sim = sim()
+            .with(fault::lose_first_syns(lost))
+            .with(fault::translate(service(), pod(), Reply::Translated));
+        let result = one(&mut sim, Method::Syn);
+        assert_eq!(result.syns, lost + 1);
+        assert_eq!(
+            result.outcome,
+            Outcome::Established {
+                rtt_ns: 200_000,
+                connect_ns: u64::from(lost) * 1_000_000_000 + 200_000
+            }
+        );
+    }
+}
+
+#[test]
+fn what_is_blocked_either_way_is_a_timeout_and_the_server_tells_which() {
+    for (way, arrived) in [(Way::There, 0), (Way::Back, 3)] {
+        let mut sim = sim().with(fault::block(way)).witnessed([8080]);
+        let result = probes(&mut sim, &plan(pod(), Method::Syn), 1).remove(0);
+        assert_eq!((result.outcome, result.syns), (Outcome::Timeout, 3));
+        let now = sim.now();
+        let seen = sim.witnesses().unwrap().flush(now);
+        assert_eq!(seen.iter().map(|one| one.syns).sum::<u32>(), arrived);
+    }
+}
+
+#[test]
+fn a_refusal_is_told_apart_by_who_refuses() {
+    let mut closed =
+        sim_with(Manner::NotListening).with(fault::translate(service(), pod(), Reply::Translated));
+    let result = one(&mut closed, Method::Syn);
+    assert_eq!(
+        result.outcome,
+        Outcome::Reset {
+            by: service().ip(),
+            hop_limit: 64
+        }
+    );
+    let mut rejected = sim().with(fault::reject(gateway()));
+    assert_eq!(
+        one(&mut rejected, Method::Syn).outcome.kind(),
+        OutcomeKind::Unreachable
+    );
+}
+
+#[test]
+fn a_frozen_server_is_established_without_a_banner() {
+    let mut sim =
+        sim_with(Manner::Frozen).with(fault::translate(service(), pod(), Reply::Translated));
+    let result = one(&mut sim, exchange(0));
+    assert!(result.is_first_syn_success());
+    assert_eq!(result.exchange, Exchange::NoBanner);
+}
+
+#[test]
+fn an_mtu_black_hole_lets_the_banner_through_and_stalls_the_echo() {
+    let mut sim = sim()
+        .with(fault::lose_larger_than(1000))
+        .with(fault::translate(service(), pod(), Reply::Translated));
+    let result = one(&mut sim, exchange(60_000));
+    let Exchange::Greeted {
+        echo: Echo::Stalled { received, .. },
+        ..
+    } = result.exchange
+    else {
+        panic!("{result:?}")
+    };
+    assert_eq!(received, 0);
+}
+
+fn climb(sim: &mut Sim) -> Ladder {
+    let method = Method::Ladder {
+        hop_limits: vec![1, 2, 3, 64],
+        tries: 3,
+    };
+    match fly(sim, &plan(service(), method), 1).remove(0) {
+        Finished::Ladder(ladder) => ladder,
+        Finished::Probe(result) => panic!("{result:?}"),
+    }
+}
+
+fn answers(ladder: &Ladder) -> Vec<RungAnswer> {
+    ladder.rungs.iter().map(|rung| rung.answer).collect()
+}
+
+#[test]
+fn a_ladder_tells_routed_from_bridged() {
+    let answered = |hop_limit| RungAnswer::SynAck {
+        from: service(),
+        hop_limit,
+    };
+    let mut bridged = sim().with(fault::translate(service(), pod(), Reply::Translated));
+    assert_eq!(answers(&climb(&mut bridged)), [answered(64); 4]);
+
+    let other: IpAddr = IpAddr::from([100, 96, 2, 0]);
+    let mut routed = sim()
+        .with(fault::translate(service(), pod(), Reply::Translated))
+        .with(fault::router(gateway()))
+        .with(fault::router(other));
+    let expired = |hop_limit| RungAnswer::TimeExceeded {
+        by: service().ip(),
+        hop_limit,
+    };
+    let started = routed.now();
+    let ladder = climb(&mut routed);
+    assert_eq!(
+        answers(&ladder),
+        [expired(64), expired(63), answered(62), answered(62)]
+    );
+    assert!(ladder.rungs.iter().all(|rung| rung.tries == 1));
+    assert!(routed.now().since(started) < Duration::from_secs(4));
+}
+
+#[test]
+fn a_ladder_of_the_founding_fault_names_the_pod_that_answers() {
+    let mut sim = sim().with(fault::router(gateway())).with(fault::translate(
+        service(),
+        pod(),
+        Reply::Untranslated,
+    ));
+    let answered = RungAnswer::SynAck {
+        from: pod(),
+        hop_limit: 63,
+    };
+    let ladder = climb(&mut sim);
+    assert_eq!(
+        ladder.rungs[0].answer,
+        RungAnswer::TimeExceeded {
+            by: gateway(),
+            hop_limit: 64
+        }
+    );
+    assert_eq!(answers(&ladder)[1..], [answered; 3]);
+}
+
+#[test]
+fn a_ladder_falls_silent_where_packets_die_and_each_silent_rung_was_tried_thrice() {
+    let mut sim = sim()
+        .with(fault::router(gateway()))
+        .with(fault::block(Way::There));
+    let started = sim.now();
+    let ladder = climb(&mut sim);
+    assert_eq!(
+        answers(&ladder),
+        [
+            RungAnswer::TimeExceeded {
+                by: gateway(),
+                hop_limit: 64
+            },
+            RungAnswer::Silent,
+            RungAnswer::Silent,
+            RungAnswer::Silent
+        ]
+    );
+    let tries: Vec<u8> = ladder.rungs.iter().map(|rung| rung.tries).collect();
+    assert_eq!(tries, [1, 3, 3, 3]);
+    assert!(sim.now().since(started) < Duration::from_secs(6));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn through_loss_delay_and_doubles_every_probe_ends_and_an_exchange_is_whole_or_told(
+        seed: u64,
+        loss in 0_u32..300_000,
+        double in 0_u32..300_000,
+        jitter_us in 1_u64..50_000,
+        echo_bytes in 0_u32..20_000,
+    ) {
+        let server = Server::new(pod(), Manner::Healthy);
+        let mut sim = Sim::new(server, Duration::from_micros(100), seed)
+            .with(fault::lose(loss))
+            .with(fault::double(double, Duration::from_millis(30)))
+            .with(fault::jitter(Duration::from_micros(jitter_us)))
+            .with(fault::translate(service(), pod(), Reply::Translated))
+            .witnessed([8080]);
+        let mut plan = plan(service(), exchange(echo_bytes));
+        plan.deadline_ms = 20_000;
+        let started = sim.now();
+        let results = probes(&mut sim, &plan, 20);
+        prop_assert_eq!(results.len(), 20);
+        prop_assert!(sim.now().since(started) < Duration::from_mins(1));
+        let now = sim.now();
+        let seen = sim.witnesses().unwrap().flush(now);
+        for result in &results {
+            let kind = result.outcome.kind();
+            prop_assert!(matches!(kind, OutcomeKind::Established | OutcomeKind::Timeout));
+            if let Outcome::Established { rtt_ns, connect_ns } = result.outcome {
+                prop_assert!(rtt_ns <= connect_ns);
+                prop_assert!(seen.iter().any(|one| Some(one.isn) == result.isn));
+            }
+            match &result.exchange {
+                Exchange::Greeted { banner, echo } => {
+                    prop_assert_eq!(banner.peer, result.src);
+                    match echo {
+                        Echo::NotTried => prop_assert_eq!(echo_bytes, 0),
+                        Echo::Complete { bytes } => prop_assert_eq!(*bytes, echo_bytes),
+                        Echo::Stalled { sent, received } => prop_assert!(received < &echo_bytes && sent <= &echo_bytes),
+                    }
+                }
+                Exchange::NotTried | Exchange::NoBanner | Exchange::Reset => prop_assert!(loss > 0),
+                Exchange::Foreign => prop_assert!(false, "a part of a banner passed for somebody else's: {:?}", result),
+            }
+        }
+        // At least half get through this.
+        if loss < 100_000 {
+            let good = results.iter().filter(|result| matches!(result.exchange, Exchange::Greeted { echo: Echo::Complete { .. } | Echo::NotTried, .. })).count();
+            prop_assert!(good >= 16, "only {} of 20 got through a loss of {} millionths", good, loss);
+        }
+    }
+
+    #[test]
+    fn a_reply_that_is_never_translated_is_never_established(seed: u64, loss in 0_u32..200_000) {
+        let server = Server::new(pod(), Manner::Healthy);
+        let mut sim = Sim::new(server, Duration::from_micros(100), seed)
+            .with(fault::lose(loss))
+            .with(fault::translate(service(), pod(), Reply::Untranslated));
+        for result in probes(&mut sim, &plan(service(), Method::Syn), 20) {
+            let kind = result.outcome.kind();
+            prop_assert!(matches!(kind, OutcomeKind::Mismatched | OutcomeKind::Timeout));
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! The rules that kube-proxy (iptables mode, Kubernetes 1.34) writes on one node for the test Services.
+//!
+//! `jumps::base` is a node on which kube-proxy and flanneld have just started; `sync` is one of kube-proxy's
+//! partial syncs: it rewrites the contents of its own chains and nothing else, so a lost jump stays lost
+//! and a stranger's rule stays where it is. Chain by chain after pkg/proxy/iptables/proxier.go; the names of
+//! the chains are kube-proxy's own hashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use prober_core::packet::family::Family;
+use prober_core::plan::RESPONDER_PORT;
+use sha2::{Digest as _, Sha256};
+
+use crate::topology::{CLUSTER_CIDR_V4, CLUSTER_CIDR_V6, Node, Pod};
+
+/// The chains and jumps that are there before any Service is.
+pub mod jumps;
+
+/// How many slots the test Service has, each a port of its own from 9000 on.
+pub const SLOTS: u8 = 16;
+/// The port of slot 0.
+pub const SLOT_PORT: u16 = 9000;
+/// The port that is balanced over a set of endpoints, and that of `prober-local`.
+pub const BALANCED_PORT: u16 = 80;
+/// The node port of slot 0; the other slots follow.
+pub const NODE_PORT: u16 = 30_900;
+/// The node port of the balanced port.
+const BALANCED_NODE_PORT: u16 = 30_880;
+
+/// The ClusterIP of the Service `prober`.
+pub fn cluster_ip(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => IpAddr::from([100, 67, 30, 133]),
+        Family::Ipv6 => IpAddr::from([0xfd00, 0x67, 0, 0, 0, 0, 0, 0x133]),
+    }
+}
+
+/// The ClusterIP of the Service `prober-local`.
+pub fn local_cluster_ip(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => IpAddr::from([100, 67, 30, 134]),
+        Family::Ipv6 => IpAddr::from([0xfd00, 0x67, 0, 0, 0, 0, 0, 0x134]),
+    }
+}
+
+/// One address pair that a Service leads to, and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The node that the EndpointSlice names.
+    pub node: Node,
+    /// The IPv4 address.
+    pub v4: IpAddr,
+    /// The IPv6 address.
+    pub v6: IpAddr,
+}
+
+impl Endpoint {
+    /// The endpoint that a pod is.
+    pub fn of(pod: Pod) -> Self {
+        Self {
+            node: pod.node,
+            v4: pod.address(Family::Ipv4),
+            v6: pod.address(Family::Ipv6),
+        }
+    }
+
+    /// An endpoint on this node behind which there is no pod.
+    pub fn dead(node: Node) -> Self {
+        Self {
+            node,
+            v4: node.vacant(Family::Ipv4),
+            v6: node.vacant(Family::Ipv6),
+        }
+    }
+
+    /// The address in a family.
+    pub fn address(self, family: Family) -> IpAddr {
+        match family {
+            Family::Ipv4 => self.v4,
+            Family::Ipv6 => self.v6,
+        }
+    }
+}
+
+/// What the EndpointSlices of the test Services say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Endpoints {
+    /// The endpoint of each slot; a slot that is not here has an empty slice.
+    pub slots: BTreeMap<u8, Endpoint>,
+    /// The endpoints behind the balanced port.
+    pub any: BTreeSet<Endpoint>,
+    /// The ready endpoints of `prober-local`.
+    pub local: BTreeSet<Endpoint>,
+}
+
+/// One Service port as kube-proxy sees it on one node.
+struct ServicePort {
+    /// `namespace/service:port`: the name that its chains are hashed from.
+    name: String,
+    ip: IpAddr,
+    number: u16,
+    /// The port on every node that leads here as well.
+    node_port: Option<u16>,
+    traffic: Traffic,
+    endpoints: Vec<IpAddr>,
+}
+
+/// The internalTrafficPolicy of a Service.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Traffic {
+    Cluster,
+    Local,
+}
+
+fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> {
+    let mut ports: Vec<ServicePort> = (0..SLOTS)
+        .map(|slot| ServicePort {
+            name: format!("prober/prober:slot-{slot}"),
+            ip: cluster_ip(family),
+            number: SLOT_PORT + u16::from(slot),
+            node_port: Some(NODE_PORT + u16::from(slot)),
+            traffic: Traffic::Cluster,
+            endpoints: endpoints
+                .slots
+                .get(&slot)
+                .map(|endpoint| endpoint.address(family))
+                .into_iter()
+                .collect(),
+        })
+        .collect();
+    ports.push(ServicePort {
+        name: "prober/prober:any".to_owned(),
+        ip: cluster_ip(family),
+        number: BALANCED_PORT,
+        node_port: Some(BALANCED_NODE_PORT),
+        traffic: Traffic::Cluster,
+        endpoints: endpoints
+            .any
+            .iter()
+            .map(|each| each.address(family))
+            .collect(),
+    });
+    ports.push(ServicePort {
+        name: "prober/prober-local:http".to_owned(),
+        ip: local_cluster_ip(family),
+        number: BALANCED_PORT,
+        node_port: None,
+        traffic: Traffic::Local,
+        endpoints: endpoints
+            .local
+            .iter()
+            .filter(|endpoint| endpoint.node == node)
+            .map(|each| each.address(family))
+            .collect(),
+    });
+    ports
+}
+
+/// The first sixteen letters of the base32 of a SHA-256: how kube-proxy makes chain names short enough for iptables.
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let bits = digest
+        .iter()
+        .take(10)
+        .fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
+    (0..16)
+        .rev()
+        .map(|letter| {
+            let value = u8::try_from(bits >> (5 * letter) & 31).unwrap_or(0);
+            char::from(if value < 26 {
+                b'A' + value
+            } else {
+                b'2' + value - 26
+            })
+        })
+        .collect()
+}
+
+/// The chain of a slot's Service port.
+pub fn slot_chain(slot: u8) -> String {
+    format!(
+        "KUBE-SVC-{}",
+        hash(&format!("prober/prober:slot-{slot}tcp"))
+    )
+}
+
+impl ServicePort {
+    fn chain(&self) -> String {
+        let kind = match self.traffic {
+            Traffic::Cluster => "SVC",
+            Traffic::Local => "SVL",
+        };
+        format!("KUBE-{kind}-{}", hash(&format!("{}tcp", self.name)))
+    }
+
+    /// The chain of what comes from outside the cluster.
+    fn external_chain(&self) -> String {
+        format!("KUBE-EXT-{}", hash(&format!("{}tcp", self.name)))
+    }
+
+    /// The rules that lead from the node's ports here (externalTrafficPolicy: Cluster).
+    fn node_port_rules(&self) -> Option<[String; 3]> {
+        let (name, number) = (&self.name, self.node_port?);
+        let external = self.external_chain();
+        Some([
+            format!(
+                "-A KUBE-NODEPORTS -m comment --comment {name} -m tcp -p tcp --dport {number} -j {external}"
+            ),
+            format!(
+                "-A {external} -m comment --comment \"masquerade traffic for {name} external destinations\" -j KUBE-MARK-MASQ"
+            ),
+            format!("-A {external} -j {}", self.chain()),
+        ])
+    }
+
+    /// The rules that refuse it for want of endpoints.
+    fn refusals(&self) -> Vec<String> {
+        let (comment, verdict) = match self.traffic {
+            Traffic::Cluster => ("has no endpoints", "REJECT"),
+            Traffic::Local => ("has no local endpoints", "DROP"),
+        };
+        let internal = format!(
+            "-A KUBE-SERVICES {} -j {verdict}",
+            self.destination(comment)
+        );
+        let external = self.node_port.map(|number| {
+            format!(
+                "-A KUBE-EXTERNAL-SERVICES -m comment --comment \"{} {comment}\" -m addrtype --dst-type LOCAL -m tcp -p tcp --dport {number} -j {verdict}",
+                self.name
+            )
+        });
+        std::iter::once(internal).chain(external).collect()
+    }
+
+    /// The rule's match on the ClusterIP and port, with the comment that it ends in.
+    fn destination(&self, comment: &str) -> String {
+        format!(
+            "-m comment --comment \"{} {comment}\" -m tcp -p tcp -d {} --dport {}",
+            self.name, self.ip, self.number
+        )
+    }
+}
+
+fn endpoint_chain(port: &ServicePort, target: &str) -> String {
+    format!("KUBE-SEP-{}", hash(&format!("{}tcp{target}", port.name)))
+}
+
+/// The pods' prefix of the family: what kube-proxy's `--cluster-cidr` is told.
+pub fn cluster_cidr(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => CLUSTER_CIDR_V4,
+        Family::Ipv6 => CLUSTER_CIDR_V6,
+    }
+}
+
+/// `ip:port`, with IPv6 in brackets.
+fn target(ip: IpAddr) -> String {
+    std::net::SocketAddr::new(ip, RESPONDER_PORT).to_string()
+}
+
+/// One sync of kube-proxy on a node: input for `iptables-restore --noflush`.
+///
+/// `before` is what this node's kube-proxy wrote last: chains that are no longer wanted are removed.
+pub fn sync(family: Family, node: Node, before: &Endpoints, now: &Endpoints) -> String {
+    let mut rejects = Vec::new();
+    let mut services = Vec::new();
+    let mut chains = BTreeSet::new();
+    let mut rules = Vec::new();
+    for port in ports(family, node, now) {
+        if port.endpoints.is_empty() {
+            rejects.extend(port.refusals());
+            continue;
+        }
+        let chain = port.chain();
+        services.push(format!(
+            "-A KUBE-SERVICES {} -j {chain}",
+            port.destination("cluster IP")
+        ));
+        rules.push(format!(
+            "-A {chain} {} ! -s {} -j KUBE-MARK-MASQ",
+            port.destination("cluster IP"),
+            cluster_cidr(family)
+        ));
+        let count = port.endpoints.len();
+        for (rank, ip) in port.endpoints.iter().enumerate() {
+            let target = target(*ip);
+            let endpoint = endpoint_chain(&port, &target);
+            let name = &port.name;
+            let choice = match count - rank {
+                1 => String::new(),
+                left => format!("-m statistic --mode random --probability {} ", share(left)),
+            };
+            rules.push(format!(
+                "-A {chain} -m comment --comment \"{name} -> {target}\" {choice}-j {endpoint}"
+            ));
+            rules.push(format!(
+                "-A {endpoint} -m comment --comment {name} -s {ip} -j KUBE-MARK-MASQ"
+            ));
+            rules.push(format!(
+                "-A {endpoint} -m comment --comment {name} -m tcp -p tcp -j DNAT --to-destination {target}"
+            ));
+            chains.insert(endpoint);
+        }
+        if let Some(external) = port.node_port_rules() {
+            rules.extend(external);
+            chains.insert(port.external_chain());
+        }
+        chains.insert(chain);
+    }
+    let stale: Vec<String> = chain_names(family, node, before)
+        .difference(&chains)
+        .cloned()
+        .collect();
+    let mut text = String::from(
+        "*filter
+:KUBE-SERVICES - [0:0]
+:KUBE-EXTERNAL-SERVICES - [0:0]
+:KUBE-FORWARD - [0:0]
+:KUBE-NODEPORTS - [0:0]
+:KUBE-PROXY-FIREWALL - [0:0]
+",
+    );
+    for rule in &rejects {
+        text.extend([format!("{rule}\n")]);
+    }
+    text += "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding rules\" -m mark --mark 0x4000/0x4000 -j ACCEPT
+-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding conntrack rule\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-NODEPORTS - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+";
+    for chain in chains.iter().chain(&stale) {
+        text.extend([format!(":{chain} - [0:0]\n")]);
+    }
+    text += "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully
+-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
+";
+    for rule in services.iter().chain(&rules) {
+        text.extend([format!("{rule}\n")]);
+    }
+    let except = match family {
+        Family::Ipv4 => "",
+        Family::Ipv6 => " ! -d ::1/128",
+    };
+    text.extend([format!(
+        "-A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in this chain\" -m addrtype --dst-type LOCAL{except} -j KUBE-NODEPORTS\n"
+    )]);
+    for chain in &stale {
+        text.extend([format!("-X {chain}\n")]);
+    }
+    text + "COMMIT\n"
+}
+
+/// One of so many, as kube-proxy prints it: ten digits.
+fn share(left: usize) -> String {
+    let billionths = 10_000_000_000_u64
+        .checked_div(left as u64)
+        .unwrap_or_default();
+    format!("0.{billionths:010}")
+}
+
+fn chain_names(family: Family, node: Node, endpoints: &Endpoints) -> BTreeSet<String> {
+    ports(family, node, endpoints)
+        .iter()
+        .filter(|port| !port.endpoints.is_empty())
+        .flat_map(|port| {
+            port.endpoints
+                .iter()
+                .map(|ip| endpoint_chain(port, &target(*ip)))
+                .chain([port.chain()])
+                .chain(port.node_port.map(|_| port.external_chain()))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{LabSpec, server};
+
+    fn two_nodes() -> Endpoints {
+        let servers: Vec<Endpoint> = LabSpec::default()
+            .nodes()
+            .map(|node| Endpoint::of(server(node)))
+            .collect();
+        Endpoints {
+            slots: (0..).zip(servers.iter().copied()).collect(),
+            any: servers.iter().copied().collect(),
+            local: servers.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn chain_names_are_those_of_a_real_cluster() {
+        assert_eq!(hash("default/kubernetes:httpstcp"), "NPX46M4PTMTKRN6Y");
+        assert_eq!(hash("kube-system/kube-dns:dns-tcptcp"), "ERIFXISQEP7F7OF4");
+    }
+
+    #[test]
+    fn a_sync_writes_the_rules_of_kube_proxy_for_ipv4() {
+        let text = sync(
+            Family::Ipv4,
+            Node::FIRST,
+            &Endpoints::default(),
+            &two_nodes(),
+        );
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_sync_writes_the_rules_of_kube_proxy_for_ipv6() {
+        let text = sync(
+            Family::Ipv6,
+            Node::FIRST,
+            &Endpoints::default(),
+            &two_nodes(),
+        );
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_node_without_a_ready_server_drops_what_is_for_its_own() {
+        let mut endpoints = two_nodes();
+        endpoints
+            .local
+            .retain(|endpoint| endpoint.node != Node::FIRST);
+        let text = sync(Family::Ipv4, Node::FIRST, &Endpoints::default(), &endpoints);
+        assert!(text.contains(
+            "has no local endpoints\" -m tcp -p tcp -d 100.67.30.134 --dport 80 -j DROP"
+        ));
+        assert!(!text.contains("KUBE-SVL-"));
+    }
+
+    #[test]
+    fn chains_that_are_no_longer_wanted_are_removed() {
+        let text = sync(
+            Family::Ipv4,
+            Node::FIRST,
+            &two_nodes(),
+            &Endpoints::default(),
+        );
+        // Of three ports the chains for inside and outside, and of the local one; and five endpoints.
+        assert_eq!(text.matches("\n-X KUBE-").count(), 12);
+        assert!(text.contains(&format!("\n-X {}\n", slot_chain(0))));
+    }
+
+    #[test]
+    fn three_endpoints_are_chosen_alike() {
+        assert_eq!(share(3), "0.3333333333");
+        assert_eq!(share(2), "0.5000000000");
+    }
+}

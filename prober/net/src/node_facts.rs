@@ -1,0 +1,117 @@
+//! Node facts, read from /proc and rtnetlink without any capability.
+//!
+//! Everything is of the network namespace of the *calling thread*: sysctls follow the thread by themselves, counters
+//! are read through `/proc/thread-self/net` (`/proc/net` would be the namespace of the process's first thread), and the
+//! netlink socket is opened here. What cannot be read is left out and listed with its reason.
+mod counters;
+mod kube_proxy;
+mod network;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs;
+use std::io;
+
+pub(crate) use network::route_address;
+use prober_core::node_facts::{Counters, NodeFacts, SysctlState, Unread};
+
+/// Reads all facts of the calling thread's network namespace.
+pub fn read_facts() -> NodeFacts {
+    let mut notes = Notes::default();
+    let links = notes.keep("rtnetlink links", network::links());
+    let names = links.as_deref().map(network::Names::of).unwrap_or_default();
+    NodeFacts {
+        kernel: nix::sys::utsname::uname()
+            .ok()
+            .and_then(|name| name.release().to_str().map(str::to_owned)),
+        bridge_nf_call_iptables: Some(notes.sysctl("net/bridge/bridge-nf-call-iptables")),
+        bridge_nf_call_ip6tables: Some(notes.sysctl("net/bridge/bridge-nf-call-ip6tables")),
+        ip_forward: Some(notes.sysctl("net/ipv4/ip_forward")),
+        ip6_forward: Some(notes.sysctl("net/ipv6/conf/all/forwarding")),
+        rp_filter: notes.rp_filter(),
+        conntrack_count: unsigned(notes.sysctl("net/netfilter/nf_conntrack_count")),
+        conntrack_max: unsigned(notes.sysctl("net/netfilter/nf_conntrack_max")),
+        counters: Some(notes.counters()),
+        addresses: notes.keep("rtnetlink addresses", network::addresses(&names)),
+        routes: notes.keep("rtnetlink routes", network::routes(&names)),
+        neighbours: notes.keep("rtnetlink neighbours", network::neighbours(&names)),
+        fdb: notes.keep("rtnetlink forwarding entries", network::fdb(&names)),
+        kube_proxy: kube_proxy::mode(links.as_deref()),
+        links,
+        unread: notes.unread,
+    }
+}
+
+/// Reads the counters alone: a few files, cheap enough for every round.
+pub fn read_counters() -> Counters {
+    Notes::default().counters()
+}
+
+fn unsigned(state: SysctlState) -> Option<u64> {
+    state.value().and_then(|value| value.try_into().ok())
+}
+
+/// What could not be read, collected while reading.
+#[derive(Default)]
+struct Notes {
+    unread: Vec<Unread>,
+}
+
+impl Notes {
+    fn note(&mut self, what: &str, why: impl Display) {
+        self.unread.push(Unread {
+            what: what.to_owned(),
+            why: why.to_string(),
+        });
+    }
+
+    fn keep<T, E: Display>(&mut self, what: &str, read: Result<T, E>) -> Option<T> {
+        read.map_err(|why| self.note(what, why)).ok()
+    }
+
+    fn sysctl(&mut self, name: &str) -> SysctlState {
+        let path = format!("/proc/sys/{name}");
+        match fs::read_to_string(&path).map(|text| text.trim().parse()) {
+            Ok(Ok(value)) => SysctlState::Value(value),
+            Ok(Err(why)) => {
+                self.note(&path, why);
+                SysctlState::Unreadable
+            }
+            Err(why) if why.kind() == io::ErrorKind::NotFound => SysctlState::Absent,
+            Err(why) => {
+                self.note(&path, why);
+                SysctlState::Unreadable
+            }
+        }
+    }
+
+    fn rp_filter(&mut self) -> Option<BTreeMap<String, SysctlState>> {
+        const PARENT: &str = "/proc/sys/net/ipv4/conf";
+        let entries = self.keep(PARENT, fs::read_dir(PARENT))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Some(
+            names
+                .map(|name| {
+                    (
+                        name.clone(),
+                        self.sysctl(&format!("net/ipv4/conf/{name}/rp_filter")),
+                    )
+                })
+                .collect(),
+        )
+    }
+
+    fn counters(&mut self) -> Counters {
+        let mut all = Counters::default();
+        for (file, parse) in counters::FILES {
+            let path = format!("/proc/thread-self/net/{file}");
+            match fs::read_to_string(&path) {
+                Ok(text) => all.0.append(&mut parse(&text).0),
+                // The module that counts is not loaded, or IPv6 is off: its names are missing, and rightly so.
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+                Err(why) => self.note(&path, why),
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,105 @@
+//! How kube-proxy programs this node, told without privileges.
+//!
+//! Its link `kube-ipvs0` gives IPVS away; otherwise kube-proxy says it itself at its metrics address, which is
+//! `127.0.0.1:10249` unless configured otherwise (`GET /proxyMode`). It is asked only if somebody listens there: a refused
+//! connection would count as a RST (`TcpOutRsts`) in the very counters that are read here. The chains themselves can be
+//! listed by root only.
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use prober_core::node_facts::{KubeProxyMode, Link};
+
+const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+const PATIENCE: Duration = Duration::from_millis(200);
+const LONGEST_ANSWER: u64 = 4096;
+
+/// The mode, where one of the two ways tells it.
+pub(super) fn mode(links: Option<&[Link]>) -> Option<KubeProxyMode> {
+    if links.is_some_and(|links| links.iter().any(|link| link.name == "kube-ipvs0")) {
+        return Some(KubeProxyMode::Ipvs);
+    }
+    let listens = ["tcp", "tcp6"].iter().any(|file| {
+        File::open(format!("/proc/thread-self/net/{file}")).is_ok_and(|sockets| {
+            BufReader::new(sockets)
+                .lines()
+                .map_while(Result::ok)
+                .any(|line| is_listener(&line))
+        })
+    });
+    if listens { parse(&ask()?) } else { None }
+}
+
+/// A line of `/proc/net/tcp`: `sl local_address rem_address st ...`, numbers in hexadecimal.
+fn is_listener(line: &str) -> bool {
+    let mut fields = line.split_whitespace();
+    let port = fields
+        .nth(1)
+        .and_then(|local| local.rsplit_once(':'))
+        .map(|(_, port)| port);
+    port == Some("2809") && fields.nth(1) == Some("0A")
+}
+
+fn ask() -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&METRICS, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    stream
+        .write_all(b"GET /proxyMode HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .ok()?;
+    let mut answer = String::new();
+    stream
+        .take(LONGEST_ANSWER)
+        .read_to_string(&mut answer)
+        .ok()?;
+    Some(answer)
+}
+
+/// The body must be exactly one of the modes: whoever else listens there is not believed.
+fn parse(answer: &str) -> Option<KubeProxyMode> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.lines().next()?.split(' ').nth(1)?;
+    match (status, body.trim()) {
+        ("200", "iptables") => Some(KubeProxyMode::Iptables),
+        ("200", "ipvs") => Some(KubeProxyMode::Ipvs),
+        ("200", "nftables") => Some(KubeProxyMode::Nftables),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_told_by_its_port_and_state() {
+        let line = |local: &str, state: &str| {
+            format!("   0: {local} 00000000:0000 {state} 00000000:00000000 00:0")
+        };
+        assert!(is_listener(&line("0100007F:2809", "0A")));
+        assert!(!is_listener(&line("0100007F:2809", "01")));
+        assert!(!is_listener(&line("0100007F:280A", "0A")));
+        assert!(!is_listener(
+            "  sl  local_address rem_address   st tx_queue rx_queue"
+        ));
+    }
+
+    #[test]
+    fn only_a_plain_answer_of_kube_proxy_is_believed() {
+        let answer = |status: &str, body: &str| {
+            format!("HTTP/1.0 {status} X\r\nContent-Type: text/plain\r\n\r\n{body}")
+        };
+        assert_eq!(
+            parse(&answer("200", "iptables")),
+            Some(KubeProxyMode::Iptables)
+        );
+        assert_eq!(
+            parse(&answer("200", "nftables\n")),
+            Some(KubeProxyMode::Nftables)
+        );
+        assert_eq!(parse(&answer("404", "iptables")), None);
+        assert_eq!(parse(&answer("200", "<html>iptables</html>")), None);
+        assert_eq!(parse("SSH-2.0-OpenSSH"), None);
+    }
+}

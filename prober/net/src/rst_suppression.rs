@@ -1,0 +1,237 @@
+//! Ports on which the kernel stays silent while we speak TCP by raw packets.
+//!
+//! The kernel knows no socket of ours for a raw SYN, so it answers the SYN+ACK with RST. A *listening* socket bound to
+//! the port keeps that away: the kernel finds it, and drops the segment before its state machine because
+//! `IP_MINTTL` 255 (IPv6: `IPV6_MINHOPCOUNT`) asks for more hops left than any routed or bridged packet has
+//! (`tcp_v4_rcv`, net/ipv4/tcp_ipv4.c). A listener matches every peer, so an answer from an address that nobody called is
+//! dropped too. A packet socket sees all of them first. Where the option is refused, a socket filter that keeps nothing
+//! does the same, but some kernels want `CAP_NET_ADMIN` for it.
+use std::ffi::c_int;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
+
+use prober_core::packet::family::Family;
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+
+use crate::socket_option;
+
+/// More hops left than a packet can have that another host sent with the usual 64 or 128.
+const NO_HOPS: c_int = 255;
+
+/// How a port is kept silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Muting {
+    /// By the least TTL or hop limit that the socket takes.
+    MinimumTtl,
+    /// By a socket filter that keeps nothing.
+    Filter,
+}
+
+/// No port could be muted.
+#[derive(Debug, thiserror::Error)]
+pub enum MuteError {
+    /// Both ways were refused.
+    #[error(
+        "cannot keep the kernel's RST away from port {port}: a minimum TTL was refused ({ttl}) and so was a socket \
+         filter ({filter}); only half-open probes (SYN, SYN+ACK) are possible here with raw packets: use the kernel \
+         engine for whole connections"
+    )]
+    HalfOpenOnly {
+        /// The port.
+        port: u16,
+        /// Why the minimum TTL was refused.
+        ttl: io::Error,
+        /// Why the filter was refused.
+        filter: io::Error,
+    },
+    /// Too few ports of the range are free.
+    #[error(
+        "cannot reserve {wanted} {family} ports between {first} and {last}: only {free} are free; \
+         give another range or ask for fewer"
+    )]
+    TooFew {
+        /// The family.
+        family: Family,
+        /// How many were asked for.
+        wanted: usize,
+        /// How many could be had.
+        free: usize,
+        /// First port of the range.
+        first: u16,
+        /// Last port of the range.
+        last: u16,
+    },
+    /// The kernel refused a socket for another reason.
+    #[error(
+        "cannot reserve {family} port {port}: {source}; is the limit of open files (ulimit -n) reached?"
+    )]
+    Socket {
+        /// The family.
+        family: Family,
+        /// The port.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A port of ours on which the kernel answers nothing, as long as this value lives.
+#[derive(Debug)]
+pub struct MutedPort {
+    socket: Socket,
+    port: u16,
+    muting: Muting,
+}
+
+impl MutedPort {
+    /// Reserves and mutes one port on all addresses of a family; port 0 lets the kernel choose. `Ok(None)`: the port is
+    /// in use.
+    pub fn reserve(family: Family, port: u16) -> Result<Option<Self>, MuteError> {
+        Self::reserve_by(family, port, &[Muting::MinimumTtl, Muting::Filter])
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How it is kept silent.
+    pub fn muting(&self) -> Muting {
+        self.muting
+    }
+
+    /// As [`MutedPort::reserve`], by the first of these ways that is not refused.
+    pub fn reserve_by(
+        family: Family,
+        port: u16,
+        ways: &[Muting],
+    ) -> Result<Option<Self>, MuteError> {
+        let failed = |source| MuteError::Socket {
+            family,
+            port,
+            source,
+        };
+        let (domain, any) = match family {
+            Family::Ipv4 => (Domain::IPV4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            Family::Ipv6 => (Domain::IPV6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        };
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+        if family == Family::Ipv6 {
+            socket.set_only_v6(true).map_err(failed)?;
+        }
+        // Connections of an earlier run that linger in TIME_WAIT do not keep the port.
+        socket.set_reuse_address(true).map_err(failed)?;
+        match socket.bind(&SocketAddr::new(any, port).into()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        }
+        let port = socket
+            .local_addr()
+            .map_err(failed)?
+            .as_socket()
+            .map_or(port, |address| address.port());
+        // Muted before it listens, so that no segment meets a listener that speaks.
+        let muting = mute(&socket, family, ways)
+            .map_err(|(ttl, filter)| MuteError::HalfOpenOnly { port, ttl, filter })?;
+        match socket.listen(1) {
+            Ok(()) => Ok(Some(Self {
+                socket,
+                port,
+                muting,
+            })),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+impl AsFd for MutedPort {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn mute(
+    socket: &Socket,
+    family: Family,
+    ways: &[Muting],
+) -> Result<Muting, (io::Error, io::Error)> {
+    let untried = || io::Error::new(io::ErrorKind::Unsupported, "not tried");
+    let (mut ttl, mut filter) = (untried(), untried());
+    for way in ways {
+        match way {
+            Muting::MinimumTtl => {
+                let (level, name) = match family {
+                    Family::Ipv4 => (libc::SOL_IP, libc::IP_MINTTL),
+                    Family::Ipv6 => (libc::SOL_IPV6, libc::IPV6_MINHOPCOUNT),
+                };
+                match socket_option::set(socket.as_fd(), level, name, NO_HOPS) {
+                    Ok(()) => return Ok(*way),
+                    Err(error) => ttl = error,
+                }
+            }
+            Muting::Filter => {
+                #[expect(clippy::cast_possible_truncation, reason = "opcodes are one byte")]
+                let keep_nothing = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+                match socket.attach_filter(&[keep_nothing]) {
+                    Ok(()) => return Ok(*way),
+                    Err(error) => filter = error,
+                }
+            }
+        }
+    }
+    Err((ttl, filter))
+}
+
+/// A set of muted ports, to send raw probes from.
+#[derive(Debug)]
+pub struct MutedPorts {
+    ports: Vec<MutedPort>,
+}
+
+impl MutedPorts {
+    /// Reserves `count` free ports of a range, each muted for every given family.
+    pub fn reserve(
+        families: &[Family],
+        range: RangeInclusive<u16>,
+        count: usize,
+    ) -> Result<Self, MuteError> {
+        let (first, last) = (*range.start(), *range.end());
+        let mut ports = Vec::with_capacity(count * families.len());
+        let mut found = 0;
+        for port in range {
+            if found == count {
+                break;
+            }
+            let mut reserved = Vec::with_capacity(families.len());
+            for family in families {
+                reserved.extend(MutedPort::reserve(*family, port)?);
+            }
+            if reserved.len() == families.len() {
+                ports.append(&mut reserved);
+                found += 1;
+            }
+        }
+        if found < count {
+            let family = families.first().copied().unwrap_or(Family::Ipv4);
+            return Err(MuteError::TooFew {
+                family,
+                wanted: count,
+                free: found,
+                first,
+                last,
+            });
+        }
+        Ok(Self { ports })
+    }
+
+    /// The ports, each once.
+    pub fn ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = self.ports.iter().map(MutedPort::port).collect();
+        ports.dedup();
+        ports
+    }
+}
