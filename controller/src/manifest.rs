@@ -4,7 +4,7 @@
 //! Job RUN              the anchor: a deadline, and no pod of its own
 //!  |- Service RUN        a port for each slot, and `any`; led by the slices below
 //!  |- Service RUN-local  internalTrafficPolicy: Local
-//!  |- EndpointSlices     per family one for each slot, one for `any`, one for RUN-local
+//!  |- EndpointSlices     per family one for each server behind RUN, and one for RUN-local
 //!  '- Pods               one for each agent
 //! ```
 //!
@@ -26,7 +26,7 @@ use crate::canary::crd::ConnectivityCheck;
 use crate::kubernetes::labels;
 
 pub use allowed_targets::allowed;
-pub use endpoint_slice::{Backend, is_balanced};
+pub use endpoint_slice::{Backend, Publication, Slot};
 pub use owner_job::Anchor;
 pub use pod::PLAN_ANNOTATION;
 pub use service::{Addresses, BALANCED_PORT, MAX_SLOTS, SLOT_PORT, local_name};

@@ -1,7 +1,10 @@
 //! Which agents are behind the test Services: EndpointSlices written by hand.
 //!
-//! A slice is of one family and is tied to a port by that port's name
-//! (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
+//! A slice is of one family, and its ports lead to the Service's ports of the same names
+//! (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>). A server of the Service RUN has one slice in
+//! each family, with all its ports: Cilium keeps a Service's backends by address and port, and of two slices that name the
+//! same address and port the later one replaces the port names of the other
+//! (<https://github.com/cilium/cilium/blob/main/pkg/loadbalancer/writer/writer.go>, `updateBackends`).
 
 use std::net::IpAddr;
 
@@ -15,22 +18,10 @@ use super::service::{ANY, slot_name};
 use super::{Anchor, Manifest, family_word, local_name};
 
 /// The label that ties a slice to its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The label that tells other controllers to keep their hands off.
 const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-
-/// Whether a slice is of the port that is balanced.
-pub fn is_balanced(slice: &EndpointSlice) -> bool {
-    let labels = slice.metadata.labels.as_ref();
-    let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
-    let run = labels.and_then(|labels| labels.get(crate::kubernetes::labels::RUN));
-    let ports = slice.ports.iter().flatten();
-    service == run
-        && ports
-            .into_iter()
-            .any(|port| port.name.as_deref() == Some(ANY))
-}
 
 /// One agent that answers behind a test Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,58 +32,122 @@ pub struct Backend {
     pub addresses: Vec<IpAddr>,
 }
 
+/// The server behind a slot of the Service RUN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The server.
+    pub backend: Backend,
+    /// Whether the port `any` leads to it as well.
+    pub is_balanced: bool,
+}
+
+/// Whether the slices of a run are written for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publication {
+    /// They are.
+    First,
+    /// They exist, and clients use them.
+    Update,
+}
+
 impl Manifest {
-    /// Every slice: slot `k` leads to `slots[k]`, the port that is balanced to `any`, the same-node leg to `local`.
-    pub fn slices(
+    /// The slices of both Services, in steps: those of a step are written when those of the step before have been.
+    ///
+    /// Proxies take slices in the order in which they are written. Agents take an answer from `any` to mean that the rules of
+    /// every port are there, so in a first publication no slice has `any` until each has its slot. An update takes no port away
+    /// that is to stay.
+    pub fn publication(
         &self,
         anchor: &Anchor,
         families: &[Family],
-        slots: &[Backend],
-        any: &[Backend],
+        slots: &[Slot],
         local: &[Backend],
-    ) -> Vec<EndpointSlice> {
-        let mut slices = Vec::new();
-        for &family in families {
-            for (slot, backend) in (0..).zip(slots) {
-                slices.push(self.slice(
-                    anchor,
-                    &self.run,
-                    &slot_name(slot),
-                    family,
-                    std::slice::from_ref(backend),
-                ));
+        publication: Publication,
+    ) -> Vec<Vec<EndpointSlice>> {
+        let local = self.local_slices(anchor, families, local);
+        let complete = self.slot_slices(anchor, families, slots);
+        match publication {
+            Publication::First => {
+                let unbalanced: Vec<Slot> = slots
+                    .iter()
+                    .map(|slot| Slot {
+                        backend: slot.backend.clone(),
+                        is_balanced: false,
+                    })
+                    .collect();
+                let mut first = self.slot_slices(anchor, families, &unbalanced);
+                first.extend(local);
+                vec![first, complete]
             }
-            slices.push(self.slice(anchor, &self.run, ANY, family, any));
-            slices.push(self.slice(anchor, &local_name(&self.run), ANY, family, local));
+            Publication::Update => vec![complete.into_iter().chain(local).collect()],
         }
-        slices
     }
 
+    /// The slices of the Service RUN: one for each slot in each family.
+    fn slot_slices(
+        &self,
+        anchor: &Anchor,
+        families: &[Family],
+        slots: &[Slot],
+    ) -> Vec<EndpointSlice> {
+        let numbered = (0..).zip(slots);
+        let each = |family| {
+            numbered.clone().map(move |(number, slot)| {
+                let name = slot_name(number);
+                let object = format!("{}-{name}", self.run);
+                let any = slot.is_balanced.then(|| ANY.to_owned());
+                let ports = std::iter::once(name).chain(any);
+                let backends = std::slice::from_ref(&slot.backend);
+                self.slice(anchor, &object, &self.run, ports, family, backends)
+            })
+        };
+        families.iter().copied().flat_map(each).collect()
+    }
+
+    /// The slices of the Service RUN-local: one in each family.
+    pub fn local_slices(
+        &self,
+        anchor: &Anchor,
+        families: &[Family],
+        local: &[Backend],
+    ) -> Vec<EndpointSlice> {
+        let service = local_name(&self.run);
+        let object = format!("{service}-{ANY}");
+        let ports = [ANY.to_owned()];
+        families
+            .iter()
+            .map(|&family| self.slice(anchor, &object, &service, ports.clone(), family, local))
+            .collect()
+    }
+
+    /// A slice of a Service in one family, in which these ports lead to these backends.
     fn slice(
         &self,
         anchor: &Anchor,
+        object: &str,
         service: &str,
-        port: &str,
+        ports: impl IntoIterator<Item = String>,
         family: Family,
         backends: &[Backend],
     ) -> EndpointSlice {
         let suffix = family_word(family).to_lowercase();
-        let mut metadata = self.meta(format!("{service}-{port}-{suffix}"), Some(anchor));
+        let mut metadata = self.meta(format!("{object}-{suffix}"), Some(anchor));
         let labels = metadata.labels.get_or_insert_default();
         labels.insert(SERVICE_NAME.to_owned(), service.to_owned());
         labels.insert(
             SLICE_MANAGED_BY.to_owned(),
             crate::kubernetes::labels::PROBER.to_owned(),
         );
+        let port = |name| EndpointPort {
+            name: Some(name),
+            port: Some(i32::from(RESPONDER_PORT)),
+            protocol: Some("TCP".to_owned()),
+            app_protocol: None,
+        };
         EndpointSlice {
             metadata,
             address_type: family_word(family).to_owned(),
-            ports: Some(vec![EndpointPort {
-                name: Some(port.to_owned()),
-                port: Some(i32::from(RESPONDER_PORT)),
-                protocol: Some("TCP".to_owned()),
-                app_protocol: None,
-            }]),
+            ports: Some(ports.into_iter().map(port).collect()),
             endpoints: backends
                 .iter()
                 .filter_map(|backend| self.endpoint(backend, family))

@@ -1,7 +1,10 @@
 //! The objects of a run as a person would read them, and what must hold of all of them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod, SecurityContext};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prober_core::plan::{PLAN_SCHEMA, Plan};
 use prober_core::topology::{AgentId, Role};
 use serde_json::json;
@@ -197,47 +200,203 @@ fn a_run_of_one_family_asks_for_services_of_one_family() {
     }
 }
 
+const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+fn slots(is_balanced: [bool; 2]) -> Vec<Slot> {
+    (backends().into_iter().zip(is_balanced))
+        .map(|(backend, is_balanced)| Slot {
+            backend,
+            is_balanced,
+        })
+        .collect()
+}
+
+/// A run's manifest and a canary's.
+fn of_a_run_and_of_a_canary() -> [Manifest; 2] {
+    let check = CheckRef {
+        name: "default".to_owned(),
+        uid: "c0ffee".to_owned(),
+    };
+    [None, Some(check)].map(|check| Manifest {
+        check,
+        ..manifest(Privilege::Packets)
+    })
+}
+
+/// The slices that the API server has, by name.
+type Stored = BTreeMap<String, EndpointSlice>;
+
+/// Writes the slices of a publication one by one and looks at what is stored after each.
+fn write(
+    stored: &mut Stored,
+    manifest: &Manifest,
+    is_balanced: [bool; 2],
+    publication: Publication,
+    look: impl Fn(&Stored),
+) {
+    let slots = slots(is_balanced);
+    let steps = manifest.publication(&anchor(), &BOTH, &slots, &backends(), publication);
+    for slice in steps.into_iter().flatten() {
+        stored.insert(slice.metadata.name.clone().unwrap(), slice);
+        look(stored);
+    }
+}
+
+/// The backends as Cilium keeps them: the port names of each Service, address and port. No two slices may name the same one.
+fn port_names(stored: &Stored) -> BTreeMap<(&str, &str, i32), Vec<&str>> {
+    let mut known = BTreeMap::new();
+    for slice in stored.values() {
+        let service =
+            slice.metadata.labels.as_ref().unwrap()[endpoint_slice::SERVICE_NAME].as_str();
+        let ports = slice.ports.as_ref().unwrap();
+        let names: Vec<_> = ports.iter().flat_map(|port| port.name.as_deref()).collect();
+        let numbers: BTreeSet<_> = ports.iter().flat_map(|port| port.port).collect();
+        for address in slice.endpoints.iter().flat_map(|one| &one.addresses) {
+            for &number in &numbers {
+                let key = (service, address.as_str(), number);
+                let other = known.insert(key, names.clone());
+                assert_eq!(other, None, "two slices name {key:?}");
+            }
+        }
+    }
+    known
+}
+
 #[test]
-fn each_slot_has_its_own_slice_in_each_family() {
-    let slices = manifest(Privilege::Packets).slices(
+fn a_server_has_one_slice_of_a_service_in_each_family() {
+    let steps = manifest(Privilege::Packets).publication(
         &anchor(),
-        &[Family::Ipv4, Family::Ipv6],
+        &BOTH,
+        &slots([true, false]),
         &backends(),
-        &backends(),
-        &backends(),
+        Publication::Update,
     );
-    assert_eq!(slices.len(), 2 * (2 + 2));
-    insta::assert_yaml_snapshot!(slices[..4]);
+    let slices = steps.concat();
+    assert_eq!(slices.len(), 2 * (2 + 1));
+    insta::assert_yaml_snapshot!([&slices[0], &slices[1], &slices[4]]);
+}
+
+#[test]
+fn all_ports_of_a_server_are_in_the_one_slice_that_names_its_address() {
+    for manifest in of_a_run_and_of_a_canary() {
+        for is_balanced in [[true, true], [true, false], [false, false]] {
+            let mut stored = Stored::new();
+            for publication in [Publication::First, Publication::Update] {
+                write(&mut stored, &manifest, is_balanced, publication, |stored| {
+                    port_names(stored);
+                });
+                let known = port_names(&stored);
+                assert_eq!(known.len(), 2 * 2 * 2);
+                let ports = ["slot-0", "slot-1"].into_iter().zip(is_balanced);
+                for (backend, (slot, is_balanced)) in backends().iter().zip(ports) {
+                    let names: Vec<_> = [slot]
+                        .into_iter()
+                        .chain(is_balanced.then_some("any"))
+                        .collect();
+                    for address in backend.addresses.iter().map(ToString::to_string) {
+                        assert_eq!(known[&("prober-k3x9q2", address.as_str(), 8080)], names);
+                        assert_eq!(
+                            known[&("prober-k3x9q2-local", address.as_str(), 8080)],
+                            ["any"]
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_leads_nowhere_until_every_slot_and_the_same_node_leg_lead_somewhere() {
+    for manifest in of_a_run_and_of_a_canary() {
+        write(
+            &mut Stored::new(),
+            &manifest,
+            [true, true],
+            Publication::First,
+            |stored| {
+                let known = port_names(stored);
+                let of_run = |key: &(&str, &str, i32)| key.0 == "prober-k3x9q2";
+                let is_balanced =
+                    (known.iter()).any(|(key, names)| of_run(key) && names.contains(&"any"));
+                assert!(!is_balanced || known.len() == 2 * 2 * 2, "{known:#?}");
+            },
+        );
+    }
+}
+
+#[test]
+fn a_server_that_leaves_any_keeps_its_slot_and_the_others_keep_both() {
+    for manifest in of_a_run_and_of_a_canary() {
+        let mut stored = Stored::new();
+        write(
+            &mut stored,
+            &manifest,
+            [true, true],
+            Publication::First,
+            |_| {},
+        );
+        let names = |stored: &Stored, address: &str| {
+            let known = port_names(stored);
+            let names = known[&("prober-k3x9q2", address, 8080)].clone();
+            names.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        write(
+            &mut stored,
+            &manifest,
+            [false, true],
+            Publication::Update,
+            |stored| {
+                assert_eq!(names(stored, "10.244.2.5"), ["slot-1", "any"]);
+                assert_eq!(names(stored, "10.244.1.5")[0], "slot-0");
+            },
+        );
+        for address in ["10.244.1.5", "fd00:10:244:1::5"] {
+            assert_eq!(names(&stored, address), ["slot-0"]);
+        }
+    }
 }
 
 #[test]
 fn a_server_without_an_address_of_a_family_is_in_no_slice_of_it() {
-    let only_v4 = backends().map(|backend| Backend {
+    let only_v4 = |backend: Backend| Backend {
         addresses: backend.addresses[..1].to_vec(),
         ..backend
-    });
-    let slices = manifest(Privilege::Packets).slices(
+    };
+    let slots: Vec<_> = (slots([true, true]).into_iter())
+        .map(|slot| Slot {
+            backend: only_v4(slot.backend),
+            ..slot
+        })
+        .collect();
+    let steps = manifest(Privilege::Packets).publication(
         &anchor(),
         &[Family::Ipv6],
-        &only_v4,
-        &only_v4,
-        &only_v4,
+        &slots,
+        &backends().map(only_v4),
+        Publication::First,
     );
-    assert!(slices.iter().all(|slice| slice.endpoints.is_empty()));
+    assert!(
+        steps
+            .concat()
+            .iter()
+            .all(|slice| slice.endpoints.is_empty())
+    );
 }
 
 #[test]
 fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
     let manifest = manifest(Privilege::Packets);
-    let slices = manifest.slices(
+    let steps = manifest.publication(
         &anchor(),
         &[Family::Ipv4],
+        &slots([true, true]),
         &backends(),
-        &backends(),
-        &backends(),
+        Publication::First,
     );
-    let metas = slices
+    let metas = steps
         .into_iter()
+        .flatten()
         .map(|slice| slice.metadata)
         .chain(
             [Role::Client, Role::Server, Role::Host]
@@ -269,6 +428,7 @@ fn names_and_labels_are_as_long_as_the_api_allows() {
         ..manifest(Privilege::Packets)
     };
     let servers = vec![backends()[0].clone(); 16];
+    let slots = vec![slots([true, true])[0].clone(); 16];
     // Names of Services are DNS labels (RFC 1035), those of ports at most 15 letters (RFC 6335).
     for service in [
         manifest.service(&anchor()),
@@ -279,7 +439,9 @@ fn names_and_labels_are_as_long_as_the_api_allows() {
             assert!(port.name.unwrap().len() <= 15);
         }
     }
-    for slice in manifest.slices(&anchor(), &[Family::Ipv6], &servers, &servers, &servers) {
+    let families = [Family::Ipv6];
+    let steps = manifest.publication(&anchor(), &families, &slots, &servers, Publication::First);
+    for slice in steps.concat() {
         assert!(slice.metadata.name.unwrap().len() <= 253);
         assert!(
             slice

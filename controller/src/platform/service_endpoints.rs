@@ -7,14 +7,12 @@ use prober_core::topology::AgentId;
 
 use super::Setting;
 use crate::kubernetes::node_info::Site;
-use crate::manifest::Backend;
+use crate::manifest::{Backend, Slot};
 
 /// Who is to stand behind the Services.
 pub(super) struct Behind<'a> {
     /// Of each slot, and where it lives.
-    pub(super) slots: Vec<(Backend, &'a Site)>,
-    /// Of the port that is balanced.
-    pub(super) any: Vec<Backend>,
+    pub(super) slots: Vec<(Slot, &'a Site)>,
     /// Of the same-node leg.
     pub(super) local: Vec<Backend>,
 }
@@ -30,13 +28,64 @@ impl<'a> Behind<'a> {
             agent: id.clone(),
             addresses: addresses(id),
         };
-        let slot = |id: &AgentId| Ok((backend(id), setting.site(&id.node)?));
+        let slot = |id: &AgentId| {
+            let slot = Slot {
+                backend: backend(id),
+                is_balanced: endpoints.any.contains(id),
+            };
+            Ok((slot, setting.site(&id.node)?))
+        };
         Ok(Self {
             slots: (endpoints.slots.iter())
                 .map(slot)
                 .collect::<Result<_, String>>()?,
-            any: endpoints.any.iter().map(backend).collect(),
             local: endpoints.local.iter().map(backend).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use prober_core::topology::NodeName;
+
+    use super::*;
+    use crate::manifest::{Families, Manifest, NodePorts, Privilege};
+    use crate::platform::Afterwards;
+
+    #[test]
+    fn a_server_that_any_does_not_lead_to_keeps_its_slot() {
+        let servers = ["node-1", "node-2"].map(|node| AgentId::new(node, format!("{node}-server")));
+        let sites =
+            BTreeMap::from(["node-1", "node-2"].map(|node| (NodeName::new(node), Site::default())));
+        let setting = Setting {
+            manifest: Manifest {
+                run: "prober-k3x9q2".to_owned(),
+                namespace: "probes".to_owned(),
+                image: "prober-agent".to_owned(),
+                lifetime: Duration::from_secs(90),
+                privilege: Privilege::None,
+                families: Families::Available,
+                slots: 2,
+                node_ports: NodePorts::Unasked,
+                check: None,
+            },
+            sites,
+            patience: Duration::from_secs(30),
+            afterwards: Afterwards::Remove,
+        };
+        let endpoints = Endpoints {
+            slots: servers.to_vec(),
+            any: servers[1..].to_vec(),
+            local: servers.to_vec(),
+        };
+        let behind = Behind::of(&endpoints, &setting, |_| Vec::new()).unwrap();
+        let slots: Vec<_> = (behind.slots.iter())
+            .map(|(slot, _)| (&slot.backend.agent, slot.is_balanced))
+            .collect();
+        assert_eq!(slots, [(&servers[0], false), (&servers[1], true)]);
+        assert_eq!(behind.local.len(), 2);
     }
 }

@@ -8,7 +8,7 @@ use prober_core::run::{Published, Rules};
 
 use super::Setting;
 use crate::kubernetes::api_error::AnswerError;
-use crate::manifest::{Addresses, Anchor, BALANCED_PORT, Backend, SLOT_PORT, allowed, is_balanced};
+use crate::manifest::{Addresses, Anchor, BALANCED_PORT, Publication, SLOT_PORT, Slot, allowed};
 use crate::platform::api_calls::Calls;
 use crate::platform::service_endpoints::Behind;
 
@@ -20,7 +20,7 @@ pub(super) struct Ground {
     pub(super) allowed: Vec<String>,
     service: Addresses,
     local: Addresses,
-    is_published: bool,
+    publication: Publication,
 }
 
 impl Ground {
@@ -40,11 +40,11 @@ impl Ground {
             allowed,
             service,
             local,
-            is_published: false,
+            publication: Publication::First,
         })
     }
 
-    /// Lays the balanced port's slices without endpoints while servers are on their way. A kube-proxy writes its rules when
+    /// Lays the slices of RUN-local without endpoints while servers are on their way. A kube-proxy writes its rules when
     /// something changes, and then not again for a second (`minSyncPeriod`). Without a change beforehand the first slice to be
     /// published would be that change, and all others would have to wait.
     ///
@@ -54,13 +54,14 @@ impl Ground {
         calls: &Calls,
         setting: &Setting,
     ) -> Result<(), AnswerError> {
-        if self.is_published {
-            return Ok(());
+        match self.publication {
+            Publication::First => {
+                let slices = (setting.manifest).local_slices(&self.anchor, &self.families(), &[]);
+                try_join_all(slices.iter().map(|slice| calls.apply(slice))).await?;
+                Ok(())
+            }
+            Publication::Update => Ok(()),
         }
-        let slices = (setting.manifest).slices(&self.anchor, &self.families(), &[], &[], &[]);
-        let balanced = slices.iter().filter(|slice| is_balanced(slice));
-        try_join_all(balanced.map(|slice| calls.apply(slice))).await?;
-        Ok(())
     }
 
     fn families(&self) -> Vec<Family> {
@@ -68,27 +69,27 @@ impl Ground {
         addresses.map(|&ip| Family::of(ip)).collect()
     }
 
-    /// Makes slot `k` lead to `slots[k].0`, the others where they say, and tells where they can be reached.
+    /// Makes slot `k` lead to `slots[k].0` and the same-node leg to `local`, and says where they can be reached.
     pub(super) async fn publish(
         &mut self,
         calls: &Calls,
         setting: &Setting,
         behind: &Behind<'_>,
     ) -> Result<Published, AnswerError> {
-        self.is_published = true;
         let families = self.families();
-        let backends: Vec<Backend> = behind.slots.iter().map(|(slot, _)| slot.clone()).collect();
-        let slices = setting.manifest.slices(
+        let slots: Vec<Slot> = behind.slots.iter().map(|(slot, _)| slot.clone()).collect();
+        let manifest = &setting.manifest;
+        let steps = manifest.publication(
             &self.anchor,
             &families,
-            &backends,
-            &behind.any,
+            &slots,
             &behind.local,
+            self.publication,
         );
-        // Proxies take slices in the order in which they were written: who reaches `any` reaches the others too.
-        let (any, others): (Vec<_>, Vec<_>) = slices.iter().partition(|slice| is_balanced(slice));
-        try_join_all(others.into_iter().map(|slice| calls.apply(slice))).await?;
-        try_join_all(any.into_iter().map(|slice| calls.apply(slice))).await?;
+        for slices in steps {
+            try_join_all(slices.iter().map(|slice| calls.apply(slice))).await?;
+        }
+        self.publication = Publication::Update;
         let at = |addresses: &[IpAddr], port| -> Vec<SocketAddr> {
             addresses
                 .iter()
