@@ -249,8 +249,11 @@ fn port_names(stored: &Stored) -> BTreeMap<(&str, &str, i32), Vec<&str>> {
         let service =
             slice.metadata.labels.as_ref().unwrap()[endpoint_slice::SERVICE_NAME].as_str();
         let ports = slice.ports.as_ref().unwrap();
-        let names: Vec<_> = ports.iter().flat_map(|port| port.name.as_deref()).collect();
-        let numbers: BTreeSet<_> = ports.iter().flat_map(|port| port.port).collect();
+        let names: Vec<_> = ports
+            .iter()
+            .filter_map(|port| port.name.as_deref())
+            .collect();
+        let numbers: BTreeSet<_> = ports.iter().filter_map(|port| port.port).collect();
         for address in slice.endpoints.iter().flat_map(|one| &one.addresses) {
             for &number in &numbers {
                 let key = (service, address.as_str(), number);
