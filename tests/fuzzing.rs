@@ -11,7 +11,7 @@ use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{
     Body, Checksum, Ip, LinkType, Packet, Segment, Sums, Tcp, craft, parse_frame, rebuild,
 };
-use prober_core::plan::{Allowed, Plan, Prefix};
+use prober_core::plan::{AllowedTargets, Plan, Prefix};
 use prober_core::probe::event::Event;
 use prober_core::time::Timestamp;
 use prober_core::topology::AgentId;
@@ -250,7 +250,7 @@ pub fn replay(data: &[u8]) -> Verdict {
 /// Where a plan that was taken asks for a foreign target, or is not the same plan when it is written and read again.
 pub fn plan(data: &[u8]) -> Verdict {
     let agent = AgentId::new("node-1", "client");
-    let allowed = Allowed::new(vec![prefix("100.64.0.0/10"), prefix("fd00::/8")]);
+    let allowed = AllowedTargets::new(vec![prefix("100.64.0.0/10"), prefix("fd00::/8")]);
     let Ok(plan) = Plan::parse(data, &agent, &allowed) else {
         return Verdict::Refused;
     };

@@ -4,10 +4,10 @@
 //! pods' logs, and how pods stand is watched: nothing of a run uses the data path under test, and nothing is polled.
 //!
 //! ```text
-//! FleetCommand -> desk -- keeper of each agent -> pod, plans
+//! PlatformCommand -> desk -- keeper of each agent -> pod, plans
 //!                  | \--- ground -> anchor, Services, EndpointSlices
 //!                  |<---- watch of the run's pods
-//! FleetEvent   <-  |<---- follower of each agent's log
+//! PlatformEvent   <-  |<---- follower of each agent's log
 //! ```
 
 /// One agent's pod and its plans.
@@ -37,7 +37,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use prober_core::run::{FleetCommand, FleetEvent};
+use prober_core::run::{PlatformCommand, PlatformEvent};
 use prober_core::topology::NodeName;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -81,11 +81,11 @@ pub enum Afterwards {
 
 /// A cluster as a fleet behind two channels.
 #[derive(Debug)]
-pub struct ClusterFleet {
+pub struct ClusterPlatform {
     thread: JoinHandle<()>,
 }
 
-impl ClusterFleet {
+impl ClusterPlatform {
     /// Obeys commands until their sender is gone; what was placed and not removed by then is removed.
     ///
     /// The requests are made on `runtime`, where the connection was made.
@@ -93,8 +93,8 @@ impl ClusterFleet {
         runtime: Handle,
         connection: Connection,
         setting: Setting,
-        commands: Receiver<FleetCommand>,
-        events: Sender<FleetEvent>,
+        commands: Receiver<PlatformCommand>,
+        events: Sender<PlatformEvent>,
     ) -> io::Result<Self> {
         let (orders, received) = mpsc::unbounded_channel();
         // From a channel that blocks to one that is awaited.
@@ -126,8 +126,8 @@ impl ClusterFleet {
     pub async fn serve(
         connection: Connection,
         setting: Setting,
-        commands: UnboundedReceiver<FleetCommand>,
-        events: UnboundedSender<FleetEvent>,
+        commands: UnboundedReceiver<PlatformCommand>,
+        events: UnboundedSender<PlatformEvent>,
     ) {
         Desk::new(connection, setting, events).serve(commands).await;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The wall clock, which also stamps packets.
 pub(crate) use controller::clock::wall as now;
-use prober_core::run::{Finished, FleetCommand, FleetEvent, Phase, Run};
+use prober_core::run::{Phase, PlatformCommand, PlatformEvent, Run, RunResult};
 
 /// How often a watcher is shown the run while nothing happens.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -13,10 +13,10 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Runs to the end. `watch` is shown the run after each step.
 pub(crate) fn drive(
     mut run: Run,
-    commands: &Sender<FleetCommand>,
-    events: &Receiver<FleetEvent>,
+    commands: &Sender<PlatformCommand>,
+    events: &Receiver<PlatformEvent>,
     mut watch: impl FnMut(&Run),
-) -> Finished {
+) -> RunResult {
     run.start(now());
     while run.phase() != Phase::Ended {
         step(&mut run, commands, events);
@@ -26,7 +26,7 @@ pub(crate) fn drive(
 }
 
 /// Obeys, waits for the fleet or the clock, and tells the run.
-fn step(run: &mut Run, commands: &Sender<FleetCommand>, events: &Receiver<FleetEvent>) {
+fn step(run: &mut Run, commands: &Sender<PlatformCommand>, events: &Receiver<PlatformEvent>) {
     while let Some(command) = run.poll_command() {
         if commands.send(command).is_err() {
             run.handle(gone(), now());
@@ -38,11 +38,11 @@ fn step(run: &mut Run, commands: &Sender<FleetCommand>, events: &Receiver<FleetE
     match events.recv_timeout(wait) {
         Ok(event) => run.handle(event, now()),
         Err(RecvTimeoutError::Timeout) => {}
-        Err(RecvTimeoutError::Disconnected) => run.handle(FleetEvent::Removed, now()),
+        Err(RecvTimeoutError::Disconnected) => run.handle(PlatformEvent::Removed, now()),
     }
     run.handle_timeout(now());
 }
 
-fn gone() -> FleetEvent {
-    FleetEvent::Failed("the fleet ended before the run did".to_owned())
+fn gone() -> PlatformEvent {
+    PlatformEvent::Failed("the fleet ended before the run did".to_owned())
 }

@@ -64,7 +64,7 @@ const fn words(phase: Phase) -> &'static str {
         Phase::Probing | Phase::Watching => "probing",
         Phase::Suspecting => "looking closer at what fails",
         Phase::Lingering => "waiting for the last lines",
-        Phase::Standing => "waiting for the next round",
+        Phase::Idle => "waiting for the next round",
         Phase::Removing => "removing everything",
         Phase::Ended => "done",
     }

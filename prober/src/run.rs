@@ -18,11 +18,11 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::packet::family::Family;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{Finished, FleetEvent, MAX_SLOTS, Run, RunSpec};
+use prober_core::run::{MAX_SLOTS, PlatformEvent, Run, RunResult, RunSpec};
 use prober_core::time::Timestamp;
 use prober_core::topology::{NodeName, Route};
 use prober_lab::isolation::{self, Side};
-use prober_lab::{Lab, LabFleet, LabSpec};
+use prober_lab::{Lab, LabPlatform, LabSpec};
 
 use crate::drive::{drive, now};
 use crate::progress::{Progress, Verbosity};
@@ -73,7 +73,7 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let (tellers, events) = mpsc::channel();
     let interrupted = tellers.clone();
     // A run that has stopped listening has ended: nobody is left to tell.
-    let interrupt = move || drop(interrupted.send(FleetEvent::Interrupted));
+    let interrupt = move || drop(interrupted.send(PlatformEvent::Interrupted));
     let handed = telemetry::Handed::prepare();
     match isolation::enter(handed.path(), interrupt)? {
         Side::Ended(status) => {
@@ -91,7 +91,7 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     if matches!(args.tier, TierArg::T0) {
         command.extend(["--tier".into(), "T0".into()]);
     }
-    let fleet = LabFleet::start(lab, &args.lab.faults, command, orders, tellers)
+    let fleet = LabPlatform::start(lab, &args.lab.faults, command, orders, tellers)
         .context("break the lab")?;
     let finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
@@ -167,11 +167,11 @@ pub(crate) fn meta(words: &[OsString], started: Timestamp, completion: Completio
 
 fn tell(
     args: &RunArgs,
-    finished: &Finished,
+    finished: &RunResult,
     words: &[OsString],
     started: Timestamp,
 ) -> anyhow::Result<ExitCode> {
-    let Finished {
+    let RunResult {
         matrix,
         completion,
         notes,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::{Failed, Trial};
 use prober_core::node_facts::{NodeFacts, SysctlState};
-use prober_core::plan::{Method, Plan, ProbePlan, RESPONDER_PORT, Reading};
+use prober_core::plan::{Method, NodeFactsReading, Plan, ProbePlan, RESPONDER_PORT};
 use prober_core::probe::event::Event;
 use prober_core::probe::outcome::OutcomeKind;
 use prober_core::probe::tier::Tier;
@@ -121,7 +121,7 @@ fn probe_across(place: &Place<'_>, kind: Kind) -> Result<Tier, Failed> {
 fn tell_facts(cluster: &Cluster) -> Result<(), Failed> {
     let place = Place::new(cluster, "agent-host", "privileged")?;
     let mut reads = plan("node-1", "host", 1);
-    reads.facts = Reading::Take;
+    reads.facts = NodeFactsReading::Take;
     reads.responder.ports.clear();
     place.start(Kind::Host, "node-1", "host", &reads)?;
     let healthy = facts(&place.wait("host", done(1))?);

@@ -250,7 +250,7 @@ def plan():
     written("foreign-target.json", probes=[probe("8.8.8.8:53")])
     written("mapped-target.json", probes=[probe("[::ffff:100.67.30.133]:80")])
     written("other-agent.json", agent={"node": "node-2", "pod": "client"})
-    written("unread.json", reader="away", probes=[probe()])
+    written("unattended.json", log_reading="unattended", probes=[probe()])
     written("other-schema.json", schema="prober.dev/plan/v9")
     written("too-many.json", probes=[probe(count=2**32 - 1)] * 3)
     written("negative-count.json", probes=[probe(count=-1)])

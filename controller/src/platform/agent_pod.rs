@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use prober_core::plan::Plan;
-use prober_core::run::FleetEvent;
+use prober_core::run::PlatformEvent;
 use prober_core::topology::AgentId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -14,11 +14,11 @@ pub(super) async fn keep(
     agent: AgentId,
     pod: Pod,
     mut plans: UnboundedReceiver<Plan>,
-    events: UnboundedSender<FleetEvent>,
+    events: UnboundedSender<PlatformEvent>,
 ) {
     let failed = |reason: String| {
         // A run that has stopped listening has ended: nobody is left to tell.
-        drop(events.send(FleetEvent::AgentFailed {
+        drop(events.send(PlatformEvent::AgentFailed {
             agent: agent.clone(),
             reason,
         }));

@@ -11,7 +11,7 @@ use futures::stream::{self, BoxStream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use prober_core::plan::Plan;
-use prober_core::run::{Endpoints, FleetCommand, FleetEvent, Placement};
+use prober_core::run::{Endpoints, Placement, PlatformCommand, PlatformEvent};
 use prober_core::topology::{AgentId, Role};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
@@ -36,7 +36,7 @@ type Seen = Result<watcher::Event<Pod>, watcher::Error>;
 pub(super) struct Desk {
     calls: Calls,
     setting: Setting,
-    events: UnboundedSender<FleetEvent>,
+    events: UnboundedSender<PlatformEvent>,
     began: Instant,
     ground: Option<Ground>,
     pods: BoxStream<'static, Seen>,
@@ -71,7 +71,7 @@ impl Desk {
     pub(super) fn new(
         connection: Connection,
         setting: Setting,
-        events: UnboundedSender<FleetEvent>,
+        events: UnboundedSender<PlatformEvent>,
     ) -> Self {
         let calls = Calls::new(connection);
         let pulse = Pulse::new(calls.clone());
@@ -91,7 +91,7 @@ impl Desk {
     }
 
     /// Obeys until the commands' sender is gone.
-    pub(super) async fn serve(mut self, mut commands: UnboundedReceiver<FleetCommand>) {
+    pub(super) async fn serve(mut self, mut commands: UnboundedReceiver<PlatformCommand>) {
         loop {
             let overdue = self.overdue();
             let quiet = self.pulse.quiet(self.awaited());
@@ -109,23 +109,23 @@ impl Desk {
         self.remove().await;
     }
 
-    async fn obey(&mut self, command: FleetCommand) {
+    async fn obey(&mut self, command: PlatformCommand) {
         match command {
-            FleetCommand::Place(placements) => {
+            PlatformCommand::Place(placements) => {
                 if let Err(error) = self.place(placements).await {
-                    self.tell(FleetEvent::Failed(error.to_string()));
+                    self.tell(PlatformEvent::Failed(error.to_string()));
                 }
             }
-            FleetCommand::Publish(endpoints) => {
+            PlatformCommand::Publish(endpoints) => {
                 let answer = self.publish(&endpoints).await;
                 self.tell(answer);
             }
-            FleetCommand::SendPlan(plan) => self.send_plan(plan),
-            FleetCommand::Hush => self.hush(),
-            FleetCommand::Listen => self.ears.listen(true),
-            FleetCommand::Remove => {
+            PlatformCommand::SendPlan(plan) => self.send_plan(plan),
+            PlatformCommand::PauseLogs => self.hush(),
+            PlatformCommand::ResumeLogs => self.ears.listen(true),
+            PlatformCommand::Remove => {
                 self.remove().await;
-                self.tell(FleetEvent::Removed);
+                self.tell(PlatformEvent::Removed);
             }
         }
     }
@@ -189,7 +189,7 @@ impl Desk {
                 };
                 self.agents.insert(name, agent);
             }
-            Some(Err(reason)) => self.tell(FleetEvent::AgentFailed { agent, reason }),
+            Some(Err(reason)) => self.tell(PlatformEvent::AgentFailed { agent, reason }),
             // Nothing is placed before the ground is laid.
             None => {}
         }
@@ -200,13 +200,13 @@ impl Desk {
         let agent = plan.agent.clone();
         if known.is_none_or(|agent| agent.plans.send(plan).is_err()) {
             let reason = "it has no pod to give a plan to".to_owned();
-            self.tell(FleetEvent::AgentFailed { agent, reason });
+            self.tell(PlatformEvent::AgentFailed { agent, reason });
         }
     }
 
-    async fn publish(&mut self, endpoints: &Endpoints) -> FleetEvent {
+    async fn publish(&mut self, endpoints: &Endpoints) -> PlatformEvent {
         let Some(ground) = &mut self.ground else {
-            return FleetEvent::Failed(
+            return PlatformEvent::Failed(
                 "there is nothing to publish: no agent was placed".to_owned(),
             );
         };
@@ -218,18 +218,18 @@ impl Desk {
         };
         let behind = match Behind::of(endpoints, &self.setting, addresses) {
             Ok(behind) => behind,
-            Err(reason) => return FleetEvent::Failed(reason),
+            Err(reason) => return PlatformEvent::Failed(reason),
         };
         match ground.publish(&self.calls, &self.setting, &behind).await {
-            Ok(published) => FleetEvent::Published(published),
-            Err(error) => FleetEvent::Failed(error.to_string()),
+            Ok(published) => PlatformEvent::Published(published),
+            Err(error) => PlatformEvent::Failed(error.to_string()),
         }
     }
 
     /// The run cannot go on, where there is a reason.
     fn fail(&self, reason: Option<String>) {
         if let Some(reason) = reason {
-            self.tell(FleetEvent::Failed(reason));
+            self.tell(PlatformEvent::Failed(reason));
         }
     }
 
@@ -273,7 +273,7 @@ impl Desk {
                 .await
                 .unwrap_or_default();
             let reason = stuck(&what, patience.as_secs(), &about);
-            self.tell(FleetEvent::AgentFailed { agent, reason });
+            self.tell(PlatformEvent::AgentFailed { agent, reason });
         }
     }
 
@@ -289,10 +289,10 @@ impl Desk {
         match self.setting.afterwards {
             Afterwards::Remove => {
                 if let Err(sentence) = leave(&self.calls, &self.setting.manifest).await {
-                    self.tell(FleetEvent::Note(sentence));
+                    self.tell(PlatformEvent::Note(sentence));
                 }
             }
-            Afterwards::Keep => self.tell(FleetEvent::Note(format!(
+            Afterwards::Keep => self.tell(PlatformEvent::Note(format!(
                 "everything is left in the namespace {} until the cluster removes it, {} s after the run began: \
                  `prober clean --run {}` removes it at once",
                 self.setting.manifest.namespace,
@@ -304,7 +304,7 @@ impl Desk {
     }
 
     /// A run that has stopped listening has ended: nobody is left to tell.
-    fn tell(&self, event: FleetEvent) {
+    fn tell(&self, event: PlatformEvent) {
         drop(self.events.send(event));
     }
 }

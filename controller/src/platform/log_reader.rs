@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
 use prober_core::probe::event::Event;
-use prober_core::run::FleetEvent;
+use prober_core::run::PlatformEvent;
 use prober_core::topology::AgentId;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
@@ -45,7 +45,7 @@ pub(super) async fn follow(
     calls: Calls,
     agent: AgentId,
     mut ear: Ear,
-    events: UnboundedSender<FleetEvent>,
+    events: UnboundedSender<PlatformEvent>,
 ) {
     let pods: Api<Pod> = calls.api();
     let teller = Teller { agent, events };
@@ -94,7 +94,7 @@ pub(super) async fn follow(
             Err(error) => {
                 let since = *refused.get_or_insert_with(Instant::now);
                 if since.elapsed() > PATIENCE {
-                    teller.tell(FleetEvent::AgentFailed {
+                    teller.tell(PlatformEvent::AgentFailed {
                         agent: teller.agent.clone(),
                         reason: format!(
                             "{error}; does the kubelet of {} run, and does the API server reach it?",
@@ -113,7 +113,7 @@ pub(super) async fn follow(
 /// Passes on what one agent says.
 struct Teller {
     agent: AgentId,
-    events: UnboundedSender<FleetEvent>,
+    events: UnboundedSender<PlatformEvent>,
 }
 
 impl Teller {
@@ -163,12 +163,12 @@ impl Teller {
 
     fn event(&self, event: Event) {
         if let Event::Hello(hello) = &event {
-            self.tell(FleetEvent::AgentReady {
+            self.tell(PlatformEvent::AgentReady {
                 agent: self.agent.clone(),
                 addresses: hello.addresses.clone(),
             });
         }
-        self.tell(FleetEvent::AgentLine {
+        self.tell(PlatformEvent::AgentLine {
             agent: self.agent.clone(),
             event,
         });
@@ -179,7 +179,7 @@ impl Teller {
     }
 
     /// A run that has stopped listening has ended: nobody is left to tell.
-    fn tell(&self, event: FleetEvent) {
+    fn tell(&self, event: PlatformEvent) {
         drop(self.events.send(event));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prober_core::run::FleetEvent;
+use prober_core::run::PlatformEvent;
 use prober_core::topology::AgentId;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
@@ -35,7 +35,7 @@ impl Ears {
         &mut self,
         calls: Calls,
         agent: AgentId,
-        events: UnboundedSender<FleetEvent>,
+        events: UnboundedSender<PlatformEvent>,
     ) {
         let ear = Ear {
             listening: self.listening.subscribe(),

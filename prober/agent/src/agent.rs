@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prober_core::plan::{Allowed, Method, Plan, ProbePlan, Reader, Reading, SETTLING};
+use prober_core::plan::{
+    AllowedTargets, LogReading, Method, NodeFactsReading, Plan, ProbePlan, SETTLING,
+};
 use prober_core::probe::event::Event;
 use prober_core::probe::in_flight::pacing::Pace;
 use prober_core::topology::AgentId;
@@ -57,7 +59,7 @@ pub(crate) struct Orders {
     /// Where its plans come from.
     pub(crate) plan: PlanFile,
     /// Whom it may ask.
-    pub(crate) allowed: Allowed,
+    pub(crate) allowed: AllowedTargets,
     /// The only run to take plans of.
     pub(crate) run: Option<String>,
     /// The port of its bell.
@@ -75,7 +77,7 @@ struct Agent {
     packets: Option<Rc<Packets>>,
     bell: Bell,
     /// Whether somebody reads its lines as they come.
-    reader: Reader,
+    log_reading: LogReading,
     /// Why crafted connections end after the handshake here, if so.
     half_open: Option<String>,
     capture: Option<Event>,
@@ -139,7 +141,7 @@ pub(crate) fn serve(
     let agent = Agent {
         responder: Responder::new(orders.agent.clone()),
         bell: Bell::new(orders.bell),
-        reader: Reader::Present,
+        log_reading: LogReading::Attended,
         orders,
         lines,
         connects: Rc::new(connects),
@@ -253,16 +255,16 @@ impl Agent {
 
     async fn take(&mut self, plan: Plan) {
         let is_of_another_run = self.taken.as_ref().is_some_and(|(run, _)| *run != plan.run);
-        if is_of_another_run || self.reader == Reader::Away {
+        if is_of_another_run || self.log_reading == LogReading::Unattended {
             self.forget().await;
         }
-        self.reader = plan.reader;
+        self.log_reading = plan.log_reading;
         self.still_bell().await;
         // A run that reads `plan-accepted` may rely on the listeners.
         for refused in self.responder.apply(&plan.responder, plan.nonce).await {
             self.notice(refused.to_string());
         }
-        let silent = wait_for_services::settle(&plan.awaits, &plan.greets).await;
+        let silent = wait_for_services::settle(&plan.wait_for_services, &plan.wait_for_pods).await;
         if !silent.is_empty() {
             let silent: Vec<String> = silent.iter().map(ToString::to_string).collect();
             self.notice(format!(
@@ -276,9 +278,9 @@ impl Agent {
         self.taken_at = Instant::now();
         self.lines.write(&Event::PlanAccepted { generation });
         match plan.facts {
-            Reading::Skip => {}
-            Reading::Take => self.tell_read(read().await),
-            Reading::Twice { after_ms } => {
+            NodeFactsReading::Skip => {}
+            NodeFactsReading::Take => self.tell_read(read().await),
+            NodeFactsReading::Twice { after_ms } => {
                 self.tell_read(read().await);
                 let after = Duration::from_millis(after_ms.into());
                 (self.probing).spawn_local(read_later(generation, after, self.news.clone()));
@@ -353,9 +355,9 @@ impl Agent {
                     round.handle_ended(1);
                 }
             }
-            News::Witnessed(handshakes) => match self.reader {
-                Reader::Present => self.lines.write(&Event::Witnessed { handshakes }),
-                Reader::Away => {}
+            News::Witnessed(handshakes) => match self.log_reading {
+                LogReading::Attended => self.lines.write(&Event::Witnessed { handshakes }),
+                LogReading::Unattended => {}
             },
             News::Capture { received, dropped } => {
                 self.capture = Some(Event::Capture { received, dropped });
@@ -374,7 +376,8 @@ impl Agent {
         };
         match progress {
             Progress::Result(result) => {
-                let is_alarming = self.reader == Reader::Away && !is_healthy(&result);
+                let is_alarming =
+                    self.log_reading == LogReading::Unattended && !is_healthy(&result);
                 if let Some(line) = round.handle_result(*result) {
                     self.lines.write(&line);
                 }

@@ -1,7 +1,7 @@
 //! One plan on its way: which of its probes still lack an outcome, and what they came to so far.
 
 use prober_core::node_facts::Counters;
-use prober_core::plan::{Plan, Reading};
+use prober_core::plan::{NodeFactsReading, Plan};
 use prober_core::probe::event::Event;
 use prober_core::probe::outcome::ProbeResult;
 
@@ -19,7 +19,7 @@ impl Round {
     /// A plan none of whose probes has an outcome yet; `before` are the counters at this moment.
     pub(crate) fn new(plan: &Plan, before: Counters) -> Self {
         let probes: u64 = plan.probes.iter().map(|probe| u64::from(probe.count)).sum();
-        let is_read_later = matches!(plan.facts, Reading::Twice { .. });
+        let is_read_later = matches!(plan.facts, NodeFactsReading::Twice { .. });
         Self {
             outstanding: probes + u64::from(is_read_later),
             before,

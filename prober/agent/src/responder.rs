@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prober_core::packet::family::Family;
-use prober_core::plan::{Accept, ResponderPlan};
+use prober_core::plan::{AcceptMode, ResponderPlan};
 use prober_core::probe::banner::Banner;
 use prober_core::topology::AgentId;
 use socket2::{Socket, Type};
@@ -110,28 +110,28 @@ impl Responder {
         failed
     }
 
-    fn listen(&mut self, accept: Accept, family: Family, port: u16) -> io::Result<()> {
+    fn listen(&mut self, accept: AcceptMode, family: Family, port: u16) -> io::Result<()> {
         let backlog = match accept {
-            Accept::Running => BACKLOG,
-            Accept::Paused => NO_BACKLOG,
-            Accept::Closed => return Ok(()),
+            AcceptMode::Running => BACKLOG,
+            AcceptMode::Paused => NO_BACKLOG,
+            AcceptMode::Closed => return Ok(()),
         };
         let Some(listener) = bind(family, port, backlog)? else {
             return Ok(());
         };
         match accept {
-            Accept::Running => {
+            AcceptMode::Running => {
                 let listener = TcpListener::from_std(listener.into())?;
                 let inner = Rc::clone(&self.inner);
                 self.listeners.spawn_local(accept_all(inner, listener));
             }
-            Accept::Paused => {
+            AcceptMode::Paused => {
                 let own = Socket::new(domain(family), Type::STREAM.nonblocking(), None)?;
                 // In progress is as good as done on loopback; without loopback the first probe takes the place.
                 drop(own.connect(&SocketAddr::new(loopback(family), port).into()));
                 self.stuck.push((listener, own));
             }
-            Accept::Closed => {}
+            AcceptMode::Closed => {}
         }
         Ok(())
     }

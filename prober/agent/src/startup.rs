@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use prober_core::plan::Allowed;
+use prober_core::plan::AllowedTargets;
 use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::probe::tier::Tier;
 use prober_net::node_facts::read_facts;
@@ -61,7 +61,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     let orders = Orders {
         agent,
         plan: PlanFile::new(plan),
-        allowed: Allowed::new(args.allow),
+        allowed: AllowedTargets::new(args.allow),
         run: args.run,
         bell: args.bell,
         own,

@@ -19,11 +19,11 @@ pub const RESPONDER_PORT: u16 = 8080;
 /// A second port of responders, that no Service leads to: tells a filtered port from a filtered pod.
 pub const OTHER_RESPONDER_PORT: u16 = 8081;
 
-/// How long an agent waits for the Services that its plan awaits: kube-proxy writes rules at most once a second
+/// How long an agent waits for the Services that its plan names: kube-proxy writes rules at most once a second
 /// (`minSyncPeriod`), and on a busy node later.
 pub const SETTLING: Duration = Duration::from_secs(4);
 
-/// How long an agent waits for the servers that its plan greets: a neighbour that has just come is asked for again after a
+/// How long an agent waits for the pods that its plan names: a neighbour that has just come is asked for again after a
 /// second (`retrans_time_ms`, RFC 4861 10).
 pub const GREETING: Duration = Duration::from_millis(1_500);
 
@@ -47,38 +47,38 @@ pub struct Plan {
     pub responder: ResponderPlan,
     /// Whether it first tells what its node says of itself.
     #[serde(default)]
-    pub facts: Reading,
+    pub facts: NodeFactsReading,
     /// Services of the run that are to answer before it probes, since their rules may still be on their way to this node:
     /// waited for up to [`SETTLING`], and then probed all the same.
     #[serde(default)]
-    pub awaits: Vec<SocketAddr>,
+    pub wait_for_services: Vec<SocketAddr>,
     /// Servers of the run that are to answer before it probes, since a pod that has just come may not be known to its
     /// neighbours yet: waited for up to [`GREETING`], and then probed all the same.
     #[serde(default)]
-    pub greets: Vec<SocketAddr>,
+    pub wait_for_pods: Vec<SocketAddr>,
     /// What it probes.
     pub probes: Vec<ProbePlan>,
-    /// Whether somebody reads what it writes meanwhile.
+    /// Whether its log is read while the plan is under way.
     #[serde(default)]
-    pub reader: Reader,
+    pub log_reading: LogReading,
 }
 
-/// Whether somebody reads what an agent writes while a plan is under way.
+/// Whether an agent's log is read while a plan is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reader {
-    /// As it comes.
+pub enum LogReading {
+    /// As it is written.
     #[default]
-    Present,
-    /// Not before the plan's probes have ended, or the agent rings because one of them failed or was late. It keeps what it
-    /// witnesses to itself, and the next plan takes this one's place at once.
-    Away,
+    Attended,
+    /// Not before the plan's probes have ended, or the agent raises an alert because one of them failed or was late. It does
+    /// not report what its responder saw, and the next plan replaces this one at once.
+    Unattended,
 }
 
 /// Whether an agent reads the facts of the network namespace that it lives in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reading {
+pub enum NodeFactsReading {
     /// It does not: the facts of a pod's namespace say nothing of its node.
     #[default]
     Skip,
@@ -98,13 +98,13 @@ pub struct ResponderPlan {
     /// Ports to listen on; the first is the one that Services lead to.
     pub ports: Vec<u16>,
     /// Whether connections are accepted.
-    pub accept: Accept,
+    pub accept: AcceptMode,
 }
 
 /// Whether a responder takes connections from its accept queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Accept {
+pub enum AcceptMode {
     /// As it should.
     Running,
     /// It leaves them in a queue of one (fault injection: `accept-queue-full`).
@@ -160,7 +160,7 @@ pub enum Method {
 
 /// The addresses that an agent may ask: fixed when it starts, so that no plan can widen it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allowed(Vec<Prefix>);
+pub struct AllowedTargets(Vec<Prefix>);
 
 /// An address prefix, such as `100.96.0.0/11`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +212,7 @@ impl Prefix {
     }
 }
 
-impl Allowed {
+impl AllowedTargets {
     /// Only addresses within these prefixes.
     pub fn new(prefixes: Vec<Prefix>) -> Self {
         Self(prefixes)
@@ -273,18 +273,22 @@ impl Plan {
             nonce,
             responder: ResponderPlan {
                 ports,
-                accept: Accept::Running,
+                accept: AcceptMode::Running,
             },
-            facts: Reading::Skip,
-            awaits: Vec::new(),
-            greets: Vec::new(),
+            facts: NodeFactsReading::Skip,
+            wait_for_services: Vec::new(),
+            wait_for_pods: Vec::new(),
             probes: Vec::new(),
-            reader: Reader::Present,
+            log_reading: LogReading::Attended,
         }
     }
 
     /// Reads a plan and checks it; what it gives may be trusted.
-    pub fn parse(text: &[u8], agent: &AgentId, allowed: &Allowed) -> Result<Self, PlanError> {
+    pub fn parse(
+        text: &[u8],
+        agent: &AgentId,
+        allowed: &AllowedTargets,
+    ) -> Result<Self, PlanError> {
         let plan: Self = serde_json::from_slice(text)?;
         if plan.schema != PLAN_SCHEMA {
             return Err(PlanError::Schema(plan.schema));
@@ -301,8 +305,8 @@ impl Plan {
         }
         let probed = plan.probes.iter().map(|probe| probe.target);
         if let Some(target) = probed
-            .chain(plan.awaits.iter().copied())
-            .chain(plan.greets.iter().copied())
+            .chain(plan.wait_for_services.iter().copied())
+            .chain(plan.wait_for_pods.iter().copied())
             .find(|target| !allowed.contains(target.ip()))
         {
             return Err(PlanError::ForeignTarget(target));

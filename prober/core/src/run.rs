@@ -1,7 +1,7 @@
 //! A whole run as a machine: fleet events in, fleet commands out, a report at the end.
 //!
-//! A fleet is where agents run: the lab, or a Kubernetes cluster. It obeys `FleetCommand`s
-//! and tells `FleetEvent`s, over two channels; `Run` knows neither threads nor clocks.
+//! A fleet is where agents run: the lab, or a Kubernetes cluster. It obeys `PlatformCommand`s
+//! and tells `PlatformEvent`s, over two channels; `Run` knows neither threads nor clocks.
 //!
 //! ```text
 //! ReadingFacts -> Placing -> Publishing -> Probing -> Suspecting -> Lingering -> Removing -> Ended
@@ -21,11 +21,11 @@
 
 mod collect;
 mod cycles;
-mod fleet;
 mod looks;
 mod paths;
 mod phase;
 mod placing;
+mod platform;
 mod rounds;
 mod setbacks;
 mod settling;
@@ -40,7 +40,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::node_facts::NodeFacts;
-use crate::plan::Reader;
+use crate::plan::LogReading;
 use crate::probe::tier::Tier;
 use crate::report::Completion;
 use crate::time::Timestamp;
@@ -48,8 +48,8 @@ use crate::topology::{AgentId, NodeName, Role};
 use collect::Collection;
 pub use cycles::Probing;
 use cycles::{Cycle, Purpose};
-pub use fleet::{Endpoints, FleetCommand, FleetEvent, Placement, Published, Rules};
-pub use phase::{Finished, Phase, RunTimer};
+pub use phase::{Phase, RunResult, RunTimer};
+pub use platform::{Endpoints, Placement, PlatformCommand, PlatformEvent, Published, Rules};
 use rounds::LookTimes;
 pub use slices::{SliceEndpoint, Slices};
 pub use spec::{MAX_SLOTS, RunSpec};
@@ -72,13 +72,13 @@ enum Round {
     /// Answer others.
     Listen = 1,
     /// Probe every path.
-    FirstLook = 2,
+    Initial = 2,
     /// Look closer at the paths that fail.
-    CloserLook = 3,
+    FollowUp = 3,
 }
 
 impl Round {
-    const ALL: [Self; 3] = [Self::Listen, Self::FirstLook, Self::CloserLook];
+    const ALL: [Self; 3] = [Self::Listen, Self::Initial, Self::FollowUp];
 }
 
 /// A run; see the module's picture.
@@ -89,9 +89,9 @@ pub struct Run {
     /// What is measured now.
     cycle: Cycle,
     /// What the last cycle measured, until it is taken.
-    measured: Option<Finished>,
+    measured: Option<RunResult>,
     phase: Phase,
-    commands: VecDeque<FleetCommand>,
+    commands: VecDeque<PlatformCommand>,
     timer: Option<(Timestamp, RunTimer)>,
     /// When patience with whatever is not up ends.
     up_by: Timestamp,
@@ -121,7 +121,7 @@ pub struct Run {
     /// The last round that was sent to the agents.
     round: Round,
     /// Whether they were told that somebody reads them.
-    reader: Reader,
+    log_reading: LogReading,
     /// The nodes at the ends of paths that fail.
     implicated: BTreeSet<NodeName>,
     /// Why not everything asked for can be measured.
@@ -157,7 +157,7 @@ impl Run {
             published: None,
             collection: Collection::default(),
             round: Round::Listen,
-            reader: Reader::Present,
+            log_reading: LogReading::Attended,
             implicated: BTreeSet::new(),
             shortfall: None,
             completion: Completion::Complete,
@@ -194,7 +194,7 @@ impl Run {
     }
 
     /// The next thing to ask of the fleet.
-    pub fn poll_command(&mut self) -> Option<FleetCommand> {
+    pub fn poll_command(&mut self) -> Option<PlatformCommand> {
         self.commands.pop_front()
     }
 
@@ -208,8 +208,8 @@ impl Run {
     }
 
     /// What was measured, and how the run ended; before its end, what there is so far.
-    pub fn finish(self) -> Finished {
-        Finished {
+    pub fn finish(self) -> RunResult {
+        RunResult {
             matrix: self.collection.join(),
             completion: self.completion,
             notes: self.notes,
@@ -217,30 +217,32 @@ impl Run {
     }
 
     /// Takes what the fleet tells.
-    pub fn handle(&mut self, event: FleetEvent, now: Timestamp) {
+    pub fn handle(&mut self, event: PlatformEvent, now: Timestamp) {
         match event {
-            FleetEvent::AgentReady { agent, addresses } => {
+            PlatformEvent::AgentReady { agent, addresses } => {
                 self.addresses.insert(agent.clone(), addresses);
                 self.forget_foreign_paths(&agent);
                 self.settle(&agent, now);
             }
-            FleetEvent::AgentFailed { agent, reason } => self.handle_failed(&agent, reason, now),
-            FleetEvent::Published(published) => {
+            PlatformEvent::AgentFailed { agent, reason } => self.handle_failed(&agent, reason, now),
+            PlatformEvent::Published(published) => {
                 self.published = Some(published);
                 self.await_listeners(now);
                 self.probe_if_ready(now);
             }
-            FleetEvent::AgentLine { agent, event } => self.handle_line(&agent, event, now),
-            FleetEvent::Rang { agent: _ } => self.handle_ring(now),
-            FleetEvent::Note(text) => self.notes.push(text),
-            FleetEvent::Failed(reason) if self.phase == Phase::Removing => self.notes.push(reason),
-            FleetEvent::Failed(reason) => self.end(Completion::CouldNotRun { reason }, now),
-            FleetEvent::Removed => {
+            PlatformEvent::AgentLine { agent, event } => self.handle_line(&agent, event, now),
+            PlatformEvent::Alert { agent: _ } => self.handle_ring(now),
+            PlatformEvent::Note(text) => self.notes.push(text),
+            PlatformEvent::Failed(reason) if self.phase == Phase::Removing => {
+                self.notes.push(reason)
+            }
+            PlatformEvent::Failed(reason) => self.end(Completion::CouldNotRun { reason }, now),
+            PlatformEvent::Removed => {
                 if self.phase == Phase::Removing {
                     self.enter(Phase::Ended, None);
                 }
             }
-            FleetEvent::Interrupted => self.end(Completion::Interrupted, now),
+            PlatformEvent::Interrupted => self.end(Completion::Interrupted, now),
         }
     }
 
@@ -272,7 +274,7 @@ impl Run {
         let overdue = self.overdue?;
         let is_deaf = !self.undone.is_empty() && self.undone.is_disjoint(&self.taken);
         let mut left = self.undone.iter().map(|(agent, _)| agent);
-        let lives = left.any(|agent| self.taken.contains(&(agent.clone(), Round::FirstLook)));
+        let lives = left.any(|agent| self.taken.contains(&(agent.clone(), Round::Initial)));
         let untaken = self.untaken.filter(|_| is_deaf && !lives);
         Some(untaken.map_or(overdue, |at| at.min(overdue)))
     }
@@ -301,7 +303,7 @@ impl Run {
             Phase::Probing | Phase::Suspecting => &mut known.during,
             Phase::Lingering | Phase::Removing | Phase::Ended => &mut known.after,
             // Of a cycle that has been told.
-            Phase::Watching | Phase::Standing => return,
+            Phase::Watching | Phase::Idle => return,
         };
         *place = Some(facts);
         self.settle_facts(node, now);
@@ -343,7 +345,7 @@ impl Run {
         let withdrawn = &self.withdrawn;
         (self.endpoints.any).retain(|server| !withdrawn.contains(&server.node));
         self.commands
-            .push_back(FleetCommand::Publish(self.endpoints.clone()));
+            .push_back(PlatformCommand::Publish(self.endpoints.clone()));
     }
 
     /// Who runs and does not listen soon never may; to see that is what probes are for.
@@ -359,7 +361,7 @@ impl Run {
         if matches!(self.phase, Phase::Removing | Phase::Ended) {
             return;
         }
-        if self.purpose == Purpose::Standing && completion == Completion::Complete {
+        if self.purpose == Purpose::Repeated && completion == Completion::Complete {
             self.stand();
             return;
         }
@@ -369,8 +371,8 @@ impl Run {
         };
         self.overdue = None;
         self.commands
-            .retain(|command| !matches!(command, FleetCommand::SendPlan(_)));
-        self.commands.push_back(FleetCommand::Remove);
+            .retain(|command| !matches!(command, PlatformCommand::SendPlan(_)));
+        self.commands.push_back(PlatformCommand::Remove);
         self.enter(
             Phase::Removing,
             Some((now + REMOVAL_PATIENCE, RunTimer::Patience)),

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use prober_core::packet::family::Family;
 use prober_core::plan::Plan;
 use prober_core::probe::event::Event;
-use prober_core::run::FleetEvent;
+use prober_core::run::PlatformEvent;
 use prober_core::topology::AgentId;
 
 use crate::kube_proxy::{cluster_cidr, cluster_ip, local_cluster_ip};
@@ -73,7 +73,7 @@ pub enum AgentError {
 #[derive(Debug)]
 pub struct Agents {
     command: Vec<OsString>,
-    events: Sender<FleetEvent>,
+    events: Sender<PlatformEvent>,
     running: BTreeMap<AgentId, Agent>,
 }
 
@@ -91,7 +91,7 @@ struct Agent {
 
 impl Agents {
     /// No agent yet; `command` starts one, given its flags after it.
-    pub fn new(command: Vec<OsString>, events: Sender<FleetEvent>) -> Self {
+    pub fn new(command: Vec<OsString>, events: Sender<PlatformEvent>) -> Self {
         Self {
             command,
             events,
@@ -260,7 +260,7 @@ impl Agent {
 /// Passes on what one agent says.
 struct Teller {
     agent: AgentId,
-    events: Sender<FleetEvent>,
+    events: Sender<PlatformEvent>,
     notice: Sender<()>,
     has_taken: Arc<AtomicBool>,
     leaving: Arc<AtomicBool>,
@@ -285,7 +285,7 @@ impl Teller {
             Ok(status) => status.to_string(),
             Err(error) => format!("it could not be awaited: {error}"),
         };
-        self.send(FleetEvent::AgentFailed {
+        self.send(PlatformEvent::AgentFailed {
             agent: self.agent.clone(),
             reason: format!("its process ended by itself ({how}): {last}"),
         });
@@ -299,13 +299,13 @@ impl Teller {
             },
         };
         if let Event::Hello(hello) = &event {
-            self.send(FleetEvent::AgentReady {
+            self.send(PlatformEvent::AgentReady {
                 agent: self.agent.clone(),
                 addresses: hello.addresses.clone(),
             });
         }
         let is_taken = matches!(event, Event::PlanAccepted { .. });
-        self.send(FleetEvent::AgentLine {
+        self.send(PlatformEvent::AgentLine {
             agent: self.agent.clone(),
             event,
         });
@@ -317,7 +317,7 @@ impl Teller {
     }
 
     /// A run that has stopped listening has ended: nobody is left to tell.
-    fn send(&self, event: FleetEvent) {
+    fn send(&self, event: PlatformEvent) {
         drop(self.events.send(event));
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
-use prober_core::run::FleetEvent;
+use prober_core::run::PlatformEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::FaultAt;
@@ -130,7 +130,7 @@ pub fn socket_path() -> PathBuf {
 /// `told` is the other end of the fleet's events.
 pub fn serve(
     mut fleet: Fleet,
-    told: Receiver<FleetEvent>,
+    told: Receiver<PlatformEvent>,
     faults: &[FaultAt],
     ready: impl FnOnce(&Reply),
 ) -> Result<(), ControlError> {

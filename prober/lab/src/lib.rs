@@ -15,7 +15,7 @@
 //! | [`fleet`] | the lab as a fleet: what a run asks for, and what breaks it |
 //! | [`control`] | a lab that stays up, and how others reach it |
 //!
-//! A private lab for one run: [`isolation::enter`], then [`Lab::up`], then [`LabFleet::start`]. A lab that stays up:
+//! A private lab for one run: [`isolation::enter`], then [`Lab::up`], then [`LabPlatform::start`]. A lab that stays up:
 //! [`isolation::enter`], [`Lab::up`], [`Fleet::new`], [`control::serve`]; then [`control::request`] and [`control::shell`] from outside.
 #![forbid(unsafe_code)]
 
@@ -40,5 +40,5 @@ pub mod topology;
 
 pub use fault::{Fault, FaultAt};
 pub use network::{Lab, LabError};
-pub use platform::{Fleet, LabFleet};
+pub use platform::{Fleet, LabPlatform};
 pub use topology::LabSpec;

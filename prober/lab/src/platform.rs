@@ -1,6 +1,6 @@
 //! The lab as a fleet: what a run asks for, done with namespaces and processes.
 //!
-//! [`LabFleet`] is the fleet behind two channels, on a thread of its own, as any fleet is; [`Fleet`] is the same without
+//! [`LabPlatform`] is the fleet behind two channels, on a thread of its own, as any fleet is; [`Fleet`] is the same without
 //! the channels, for whoever holds a lab by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use prober_core::plan::{Accept, OTHER_RESPONDER_PORT, Plan, RESPONDER_PORT};
+use prober_core::plan::{AcceptMode, OTHER_RESPONDER_PORT, Plan, RESPONDER_PORT};
 use prober_core::probe::event::Event;
-use prober_core::run::{self, FleetEvent, Placement};
+use prober_core::run::{self, Placement, PlatformEvent};
 use prober_core::topology::{AgentId, Role};
 
 use crate::agents::{AgentError, Agents};
@@ -27,7 +27,7 @@ mod channels;
 /// Where the test Services lead.
 mod publication;
 
-pub use channels::LabFleet;
+pub use channels::LabPlatform;
 
 /// How long the agents of a lab that is to stay up may be silent while they start.
 const AGENTS_PATIENCE: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ pub struct Fleet {
     /// What the last publication asked for, before any fault's change.
     asked: run::Endpoints,
     changes: Vec<SliceChange>,
-    accepts: BTreeMap<AgentId, Accept>,
+    accepts: BTreeMap<AgentId, AcceptMode>,
     frozen: Vec<AgentId>,
     plans: BTreeMap<AgentId, Plan>,
     faults: Vec<(Fault, Node)>,
@@ -74,7 +74,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// A fleet without agents; `command` starts one.
-    pub fn new(lab: Lab, command: Vec<OsString>, events: Sender<FleetEvent>) -> Self {
+    pub fn new(lab: Lab, command: Vec<OsString>, events: Sender<PlatformEvent>) -> Self {
         Self {
             lab,
             agents: Agents::new(command, events),
@@ -100,7 +100,7 @@ impl Fleet {
     /// Starts an agent in every pod, lets the servers answer, and publishes up to sixteen of them.
     ///
     /// `told` is the other end of the fleet's events; what it holds up to then is used up.
-    pub fn populate(&mut self, told: &Receiver<FleetEvent>) -> Result<(), FleetError> {
+    pub fn populate(&mut self, told: &Receiver<PlatformEvent>) -> Result<(), FleetError> {
         let spec = self.lab.spec().clone();
         let mut silent = BTreeSet::new();
         for pod in spec.pods() {
@@ -114,24 +114,24 @@ impl Fleet {
         }
         while !silent.is_empty() {
             match told.recv_timeout(AGENTS_PATIENCE) {
-                Ok(FleetEvent::AgentLine {
+                Ok(PlatformEvent::AgentLine {
                     agent,
                     event: Event::PlanAccepted { .. },
                 }) => {
                     silent.remove(&agent);
                 }
-                Ok(FleetEvent::AgentFailed { agent, reason }) => {
+                Ok(PlatformEvent::AgentFailed { agent, reason }) => {
                     return Err(FleetError::NotReady(format!("{agent}: {reason}")));
                 }
                 Ok(
-                    FleetEvent::AgentLine { .. }
-                    | FleetEvent::AgentReady { .. }
-                    | FleetEvent::Published(_)
-                    | FleetEvent::Rang { .. }
-                    | FleetEvent::Note(_)
-                    | FleetEvent::Failed(_)
-                    | FleetEvent::Removed
-                    | FleetEvent::Interrupted,
+                    PlatformEvent::AgentLine { .. }
+                    | PlatformEvent::AgentReady { .. }
+                    | PlatformEvent::Published(_)
+                    | PlatformEvent::Alert { .. }
+                    | PlatformEvent::Note(_)
+                    | PlatformEvent::Failed(_)
+                    | PlatformEvent::Removed
+                    | PlatformEvent::Interrupted,
                 ) => {}
                 Err(_) => {
                     let names: Vec<_> = silent.iter().map(|agent| agent.pod.as_str()).collect();
@@ -227,7 +227,7 @@ impl Fleet {
             self.agents.signal(&agent, Signal::SIGCONT)?;
         }
         for agent in std::mem::take(&mut self.accepts).into_keys() {
-            self.tell_again(&agent, Accept::Running)?;
+            self.tell_again(&agent, AcceptMode::Running)?;
         }
         for node in self.lab.spec().nodes() {
             let name = impostor_name(node);
@@ -271,7 +271,7 @@ impl Fleet {
     }
 
     /// Repeats an agent's last plan, without its probes, so that its responder changes.
-    fn tell_again(&mut self, agent: &AgentId, accept: Accept) -> Result<(), FleetError> {
+    fn tell_again(&mut self, agent: &AgentId, accept: AcceptMode) -> Result<(), FleetError> {
         if let Some(plan) = self.plans.get_mut(agent) {
             plan.generation += 1;
             plan.probes.clear();

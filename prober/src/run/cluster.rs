@@ -16,10 +16,10 @@ use controller::manifest::{Families, Manifest, NodePorts, Privilege, run_name};
 use controller::one_shot::admission::{NodeFactsWish, Wish};
 use controller::one_shot::node_selection::NodeChoice;
 use controller::one_shot::preflight::{Cleared, Intent, Shapes, preflight};
-use controller::platform::{Afterwards, ClusterFleet, HEAD_START, Setting};
+use controller::platform::{Afterwards, ClusterPlatform, HEAD_START, Setting};
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
-use prober_core::run::{FleetEvent, MAX_SLOTS, Run, RunSpec};
+use prober_core::run::{MAX_SLOTS, PlatformEvent, Run, RunSpec};
 use prober_core::topology::{Role, Route};
 
 use super::args::NodeFactsArg;
@@ -56,7 +56,7 @@ pub(super) fn in_cluster(
     let (commands, orders) = mpsc::channel();
     let (tellers, events) = mpsc::channel();
     let interrupts = Interrupts::catch(tellers.clone())?;
-    let fleet = ClusterFleet::start(runtime.handle(), connection, setting, orders, tellers)
+    let fleet = ClusterPlatform::start(runtime.handle(), connection, setting, orders, tellers)
         .context("start the thread that holds the cluster")?;
     let mut finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
@@ -176,13 +176,13 @@ fn setting(args: &RunArgs, draft: Manifest, spec: &RunSpec, cleared: &Cleared) -
 struct Interrupts(Arc<AtomicUsize>);
 
 impl Interrupts {
-    fn catch(tellers: Sender<FleetEvent>) -> anyhow::Result<Self> {
+    fn catch(tellers: Sender<PlatformEvent>) -> anyhow::Result<Self> {
         let counted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&counted);
         ctrlc::set_handler(move || {
             let event = match count.fetch_add(1, Ordering::AcqRel) {
-                0 => FleetEvent::Interrupted,
-                _ => FleetEvent::Removed,
+                0 => PlatformEvent::Interrupted,
+                _ => PlatformEvent::Removed,
             };
             // A run that has stopped listening has ended: nobody is left to tell.
             drop(tellers.send(event));

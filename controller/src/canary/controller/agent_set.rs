@@ -6,7 +6,7 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::Matrix;
 use prober_core::plan::pairing::NodePair;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{Finished, FleetEvent, Phase, Probing, Run, RunSpec};
+use prober_core::run::{Phase, PlatformEvent, Probing, Run, RunResult, RunSpec};
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::clock::{steady, wall};
 use crate::kubernetes::connection::Connection;
-use crate::platform::{ClusterFleet, Setting};
+use crate::platform::{ClusterPlatform, Setting};
 
 /// Agents that stand. Dropped, they are removed all the same; [`Stand::end`] waits for it.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(super) struct Cycle {
 
 impl Cycle {
     /// Made by the same code as the report of a run.
-    fn of(finished: Finished, began: Timestamp) -> Self {
+    fn of(finished: RunResult, began: Timestamp) -> Self {
         let meta = Meta {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: vec!["prober-controller".to_owned()],
@@ -154,7 +154,7 @@ impl Driver {
     ) {
         let (commands, orders) = mpsc::unbounded_channel();
         let (tellers, mut events) = mpsc::unbounded_channel();
-        let fleet = tokio::spawn(ClusterFleet::serve(connection, setting, orders, tellers));
+        let fleet = tokio::spawn(ClusterPlatform::serve(connection, setting, orders, tellers));
         let mut is_wanted = true;
         self.run.start(steady());
         while self.run.phase() != Phase::Ended {
@@ -167,7 +167,7 @@ impl Driver {
             }
             tokio::select! {
                 event = events.recv() => {
-                    self.run.handle(event.unwrap_or(FleetEvent::Removed), steady());
+                    self.run.handle(event.unwrap_or(PlatformEvent::Removed), steady());
                 }
                 order = ordered.recv(), if is_wanted => match order {
                     Some(Order::Again(probing)) => {
@@ -177,7 +177,7 @@ impl Driver {
                     Some(Order::Withdraw(node)) => self.run.withdraw(&node, steady()),
                     None => {
                         is_wanted = false;
-                        self.run.handle(FleetEvent::Interrupted, steady());
+                        self.run.handle(PlatformEvent::Interrupted, steady());
                     }
                 },
                 () = until(self.run.poll_timeout().map(|(at, _)| at)) => {}
@@ -193,7 +193,7 @@ impl Driver {
     }
 
     /// Diagnosing takes its time when much fails, and others want their turn.
-    async fn tell_cycle(&self, finished: Finished) {
+    async fn tell_cycle(&self, finished: RunResult) {
         let began = self.began;
         let told = match spawn_blocking(move || Cycle::of(finished, began)).await {
             Ok(cycle) => {

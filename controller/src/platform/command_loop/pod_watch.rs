@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
-use prober_core::run::FleetEvent;
+use prober_core::run::PlatformEvent;
 
 use super::{Agent, Desk, Seen, Stage};
 use crate::kubernetes::pod_status::{Standing, is_ready, standing};
@@ -51,7 +51,7 @@ impl Desk {
             (Standing::Failed(reason), stage @ (Stage::Waiting(..) | Stage::Running(_))) => {
                 *stage = Stage::Failed;
                 let agent = agent.id.clone();
-                self.tell(FleetEvent::AgentFailed { agent, reason });
+                self.tell(PlatformEvent::AgentFailed { agent, reason });
             }
             (Standing::Waiting(_), Stage::Running(_) | Stage::Failed)
             | (Standing::Running(_) | Standing::Failed(_), Stage::Failed) => {}
@@ -76,7 +76,7 @@ impl Desk {
         };
         for agent in self.agents.values().filter(rings) {
             let agent = agent.id.clone();
-            self.tell(FleetEvent::Rang { agent });
+            self.tell(PlatformEvent::Alert { agent });
         }
     }
 
@@ -89,7 +89,7 @@ impl Desk {
                 agent.stage = Stage::Failed;
                 let agent = agent.id.clone();
                 let reason = "its pod was deleted by somebody while the run needed it".to_owned();
-                self.tell(FleetEvent::AgentFailed { agent, reason });
+                self.tell(PlatformEvent::AgentFailed { agent, reason });
             }
             Stage::Failed => {}
         }

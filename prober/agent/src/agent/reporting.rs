@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prober_core::plan::Reader;
+use prober_core::plan::LogReading;
 use prober_core::probe::event::Event;
 use prober_core::time::nanos;
 use prober_net::node_facts::read_counters;
@@ -45,10 +45,12 @@ impl Agent {
 
     /// How long counts wait to be told together.
     pub(super) fn until_tally(&self) -> Duration {
-        match self.reader {
-            Reader::Away => UNREAD,
-            Reader::Present if self.rounds.is_empty() || self.taken_at.elapsed() < STEADY => EAGER,
-            Reader::Present => STEADY,
+        match self.log_reading {
+            LogReading::Unattended => UNREAD,
+            LogReading::Attended if self.rounds.is_empty() || self.taken_at.elapsed() < STEADY => {
+                EAGER
+            }
+            LogReading::Attended => STEADY,
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober_core::node_facts::SysctlState;
-use prober_core::plan::{Method, Reading};
+use prober_core::plan::{Method, NodeFactsReading};
 use prober_core::probe::event::{Event, Hello};
 use prober_core::probe::outcome::OutcomeKind;
 use prober_core::probe::tier::Tier;
@@ -215,7 +215,7 @@ fn a_host_agent_tells_all_of_its_node_without_a_privilege_before_it_probes_and_w
     for generation in [1, 2] {
         let probes = vec![probes(1, PLAIN, B4, PORT, 1)];
         let mut plan = host.agent.plan(generation, probes);
-        plan.facts = Reading::Take;
+        plan.facts = NodeFactsReading::Take;
         plan.responder.ports.clear();
         host.agent.give(&plan);
         host.agent.wait_done(generation);

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prober_core::plan::{Method, Plan, ProbePlan, Reader, Reading};
+use prober_core::plan::{LogReading, Method, NodeFactsReading, Plan, ProbePlan};
 use prober_core::probe::event::Event;
 use prober_core::topology::PathId;
 
@@ -79,7 +79,7 @@ fn each_plan_that_takes_a_reading_is_answered_by_one() {
     let mut agent = Agent::start(&namespace, "a", &["--tier", "T0"]);
     for generation in [1, 2] {
         let plan = Plan {
-            facts: Reading::Take,
+            facts: NodeFactsReading::Take,
             ..agent.plan(generation, Vec::new())
         };
         agent.give(&plan);
@@ -214,7 +214,7 @@ fn an_agent_that_nobody_reads_rings_when_a_probe_fails_and_the_next_plan_takes_t
     let mut client = Agent::start(&a, "a", &["--bell", &BELL.to_string()]);
     wait_bell(&b, A4, true);
     let unread = |generation, probes| Plan {
-        reader: Reader::Away,
+        log_reading: LogReading::Unattended,
         ..client.plan(generation, probes)
     };
     let (fine, more) = (
@@ -258,7 +258,7 @@ fn an_agent_that_nobody_reads_keeps_what_it_witnesses_to_itself() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &[]);
     server.give(&Plan {
-        reader: Reader::Away,
+        log_reading: LogReading::Unattended,
         ..server.plan(1, Vec::new())
     });
     server.wait_done(1);

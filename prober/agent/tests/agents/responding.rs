@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
-use prober_core::plan::Accept;
+use prober_core::plan::AcceptMode;
 use prober_core::probe::event::Event;
 
 use crate::fixture::{Agent, B4, PORT, two};
@@ -132,9 +132,9 @@ except Exception as error:
 ";
     assert_eq!(talk(&a, ask), "PROBER/1\n");
     for (generation, accept, expected) in [
-        (2, Accept::Closed, "ConnectionRefusedError\n"),
-        (3, Accept::Paused, "TimeoutError\n"),
-        (4, Accept::Running, "PROBER/1\n"),
+        (2, AcceptMode::Closed, "ConnectionRefusedError\n"),
+        (3, AcceptMode::Paused, "TimeoutError\n"),
+        (4, AcceptMode::Running, "PROBER/1\n"),
     ] {
         let mut plan = server.plan(generation, Vec::new());
         plan.responder.accept = accept;

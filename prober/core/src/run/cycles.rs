@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::phase::Layout;
-use super::{Finished, Phase, Round, Run, RunSpec};
-use crate::plan::Reader;
+use super::{Phase, Round, Run, RunResult, RunSpec};
+use crate::plan::LogReading;
 use crate::plan::pairing::NodePair;
 use crate::report::Completion;
 use crate::time::Timestamp;
@@ -16,7 +16,7 @@ use crate::topology::NodeName;
 const LAST_PATH: u32 = 500_000;
 
 /// Generations of plans in a cycle: one for each round, of which the first is 1.
-const PER_CYCLE: u32 = Round::CloserLook as u32;
+const PER_CYCLE: u32 = Round::FollowUp as u32;
 
 /// What becomes of a run when everything is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Purpose {
     /// It leaves.
     Once,
     /// It stands, and can begin again.
-    Standing,
+    Repeated,
 }
 
 /// What a cycle probes, and whether its agents are read meanwhile.
@@ -51,10 +51,10 @@ impl Probing {
         }
     }
 
-    const fn reader(&self) -> Reader {
+    const fn log_reading(&self) -> LogReading {
         match self {
-            Self::Read(_) => Reader::Present,
-            Self::Unread { .. } => Reader::Away,
+            Self::Read(_) => LogReading::Attended,
+            Self::Unread { .. } => LogReading::Unattended,
         }
     }
 }
@@ -67,7 +67,7 @@ pub(super) struct Cycle {
     /// What is probed in it.
     pub(super) pairs: BTreeSet<NodePair>,
     /// Whether its agents are read.
-    pub(super) reader: Reader,
+    pub(super) log_reading: LogReading,
     /// The number of its first path.
     pub(super) first_path: u32,
     /// That of the next cycle's, once this one has ended.
@@ -79,7 +79,7 @@ impl Cycle {
         Self {
             number: 0,
             pairs,
-            reader: Reader::Present,
+            log_reading: LogReading::Attended,
             first_path: 0,
             next_path: 0,
         }
@@ -101,14 +101,14 @@ impl Run {
     /// [`Run::again`]. It has agents on all nodes that its spec pairs, probed or not.
     pub fn standing(spec: RunSpec, pairs: BTreeSet<NodePair>) -> Self {
         Self {
-            purpose: Purpose::Standing,
+            purpose: Purpose::Repeated,
             cycle: Cycle::first(pairs),
             ..Self::new(spec)
         }
     }
 
     /// What a cycle measured, once it has ended; each is told once.
-    pub fn take_cycle(&mut self) -> Option<Finished> {
+    pub fn take_cycle(&mut self) -> Option<RunResult> {
         self.measured.take()
     }
 
@@ -118,13 +118,13 @@ impl Run {
         let Some(number) = self.cycle.number.checked_add(1) else {
             return;
         };
-        if self.phase != Phase::Standing || number >= u32::MAX / PER_CYCLE - 1 {
+        if self.phase != Phase::Idle || number >= u32::MAX / PER_CYCLE - 1 {
             return;
         }
         self.cycle = Cycle {
             number,
             pairs: probing.pairs(),
-            reader: probing.reader(),
+            log_reading: probing.log_reading(),
             first_path: self.cycle.next_path,
             next_path: self.cycle.next_path,
         };
@@ -160,7 +160,7 @@ impl Run {
         self.cycle.next_path = if next < LAST_PATH { next } else { 0 };
         let afresh = self.collection.afresh();
         let collection = std::mem::replace(&mut self.collection, afresh);
-        self.measured = Some(Finished {
+        self.measured = Some(RunResult {
             matrix: collection.join(),
             completion: match self.shortfall.take() {
                 Some(reason) => Completion::CouldNotRun { reason },
@@ -169,6 +169,6 @@ impl Run {
             notes: std::mem::take(&mut self.notes),
         });
         self.overdue = None;
-        self.enter(Phase::Standing, None);
+        self.enter(Phase::Idle, None);
     }
 }

@@ -22,7 +22,7 @@ pub enum Phase {
     /// Waiting for the agents' last lines.
     Lingering,
     /// Everything is measured; waiting to be told to begin again.
-    Standing,
+    Idle,
     /// Waiting until everything is removed.
     Removing,
     /// Over.
@@ -31,7 +31,7 @@ pub enum Phase {
 
 /// What a run has when it ends, or one that stands when its cycle does.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub struct RunResult {
     /// What was measured.
     pub matrix: Matrix,
     /// Whether that is all that was to be measured.

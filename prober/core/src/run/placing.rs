@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{FleetCommand, Phase, Placement, Round, Run};
-use crate::plan::{ProbePlan, Reading};
+use super::{Phase, Placement, PlatformCommand, Round, Run};
+use crate::plan::{NodeFactsReading, ProbePlan};
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Role};
 
@@ -23,7 +23,7 @@ impl Run {
                 .entry(agent.clone())
                 .or_default();
         }
-        self.commands.push_back(FleetCommand::Place(placements));
+        self.commands.push_back(PlatformCommand::Place(placements));
     }
 
     pub(super) fn place_the_rest_if_read(&mut self, now: Timestamp) {
@@ -68,7 +68,9 @@ impl Run {
             let probes = probes.remove(&agent).unwrap_or_default();
             self.collection.ask(&agent, &probes);
             let generation = self.cycle.generation(round);
-            let plan = self.spec.plan(&agent, generation, Reading::Skip, probes);
+            let plan = self
+                .spec
+                .plan(&agent, generation, NodeFactsReading::Skip, probes);
             Placement { agent, role, plan }
         });
         let placements = placements.collect();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::looks::AgentProbes;
 use super::paths::Map;
 use super::phase::Layout;
-use super::{FleetCommand, Phase, Round, Rules, Run, RunTimer};
-use crate::plan::{Method, Plan, ProbePlan, Reading, SETTLING};
+use super::{Phase, PlatformCommand, Round, Rules, Run, RunTimer};
+use crate::plan::{Method, NodeFactsReading, Plan, ProbePlan, SETTLING};
 use crate::probe::event::Event;
 use crate::probe::tier::Tier;
 use crate::report::Completion;
@@ -116,7 +116,7 @@ impl Run {
             settling,
             longest: longest(&probes),
         };
-        self.send_round(Round::FirstLook, probes, Vec::new(), &BTreeSet::new());
+        self.send_round(Round::Initial, probes, Vec::new(), &BTreeSet::new());
         if let Some(services) = awaited {
             self.settle_first(&services);
         }
@@ -138,7 +138,7 @@ impl Run {
         // Whoever probes a stopped agent waits for its handshake and for its banner: so long may a plan be late.
         self.untaken = Some(now + settling + 2 * self.spec.deadline);
         self.expect(longest, now + settling);
-        let is_taken = (self.taken.iter()).any(|(_, round)| *round == Round::FirstLook);
+        let is_taken = (self.taken.iter()).any(|(_, round)| *round == Round::Initial);
         let delivery = if is_taken {
             Duration::ZERO
         } else {
@@ -168,9 +168,9 @@ impl Run {
     ) {
         let growing = self.growing(&probes);
         self.round = round;
-        let reader = self.cycle.reader;
+        let log_reading = self.cycle.log_reading;
         // Whoever has nothing to do hears of it all the same.
-        let is_news = std::mem::replace(&mut self.reader, reader) != reader;
+        let is_news = std::mem::replace(&mut self.log_reading, log_reading) != log_reading;
         let mut probes: BTreeMap<_, _> = probes.into_iter().collect();
         let mut missed: BTreeMap<_, _> = missed.into_iter().collect();
         // A pod takes longer than a plan.
@@ -198,15 +198,18 @@ impl Run {
                 known.heard = false;
             }
             let facts = if is_read && is_host {
-                Reading::Twice { after_ms: growing }
+                NodeFactsReading::Twice { after_ms: growing }
             } else {
-                Reading::Skip
+                NodeFactsReading::Skip
             };
             let probes = [missed, probes].concat();
             let generation = self.cycle.generation(round);
             let plan = self.spec.plan(agent, generation, facts, probes);
-            let plan = Plan { reader, ..plan };
-            self.commands.push_back(FleetCommand::SendPlan(plan));
+            let plan = Plan {
+                log_reading,
+                ..plan
+            };
+            self.commands.push_back(PlatformCommand::SendPlan(plan));
         }
     }
 
@@ -232,7 +235,7 @@ impl Run {
             Event::PlanAccepted { generation }
                 if self.phase == Phase::Probing
                     && self.unplaced.is_empty()
-                    && self.cycle.round(*generation) == Some(Round::FirstLook) =>
+                    && self.cycle.round(*generation) == Some(Round::Initial) =>
             {
                 self.timer = Some((now + SUSPICION, RunTimer::Suspicion));
             }

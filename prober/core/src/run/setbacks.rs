@@ -103,7 +103,7 @@ impl Run {
             | Phase::Watching
             | Phase::Suspecting
             | Phase::Lingering
-            | Phase::Standing
+            | Phase::Idle
             | Phase::Ended => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{FleetCommand, Run};
+use super::{PlatformCommand, Run};
 use crate::evidence::Matrix;
 use crate::plan::{Plan, ProbePlan};
 use crate::topology::Route;
@@ -13,21 +13,21 @@ impl Run {
     pub(super) fn settle_first(&mut self, services: &[SocketAddr]) {
         let matrix = &self.collection.matrix;
         let settle = |plan: &mut Plan| {
-            plan.awaits = services.to_vec();
-            plan.greets = greeted(plan, matrix);
+            plan.wait_for_services = services.to_vec();
+            plan.wait_for_pods = greeted(plan, matrix);
         };
         for command in &mut self.commands {
             match command {
-                FleetCommand::SendPlan(plan) => settle(plan),
-                FleetCommand::Place(placements) => {
+                PlatformCommand::SendPlan(plan) => settle(plan),
+                PlatformCommand::Place(placements) => {
                     for placement in placements {
                         settle(&mut placement.plan);
                     }
                 }
-                FleetCommand::Publish(_)
-                | FleetCommand::Hush
-                | FleetCommand::Listen
-                | FleetCommand::Remove => {}
+                PlatformCommand::Publish(_)
+                | PlatformCommand::PauseLogs
+                | PlatformCommand::ResumeLogs
+                | PlatformCommand::Remove => {}
             }
         }
     }

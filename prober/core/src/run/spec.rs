@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Endpoints, Placement, Round};
 use crate::packet::family::Family;
 use crate::plan::pairing::{NodePair, pairs};
-use crate::plan::{OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT, Reading};
+use crate::plan::{NodeFactsReading, OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT};
 use crate::probe::tier::Tier;
 use crate::topology::{AgentId, NodeName, Role, Route};
 
@@ -88,15 +88,15 @@ impl RunSpec {
         let mut placements = Vec::new();
         for node in self.placed_nodes() {
             let facts = if self.is_read_first(&node) {
-                Reading::Take
+                NodeFactsReading::Take
             } else {
-                Reading::Skip
+                NodeFactsReading::Skip
             };
             let host = (self.host_of(&node), Role::Host, facts);
-            let client = (self.client_of(&node), Role::Client, Reading::Skip);
+            let client = (self.client_of(&node), Role::Client, NodeFactsReading::Skip);
             let servers = self
                 .servers_of(&node)
-                .map(|server| (server, Role::Server, Reading::Skip));
+                .map(|server| (server, Role::Server, NodeFactsReading::Skip));
             let agents = std::iter::once(host)
                 .filter(|_| self.has_hosts())
                 .chain([client])
@@ -132,7 +132,7 @@ impl RunSpec {
         &self,
         agent: &AgentId,
         generation: u32,
-        facts: Reading,
+        facts: NodeFactsReading,
         probes: Vec<ProbePlan>,
     ) -> Plan {
         // The node's ports are not ours.

@@ -32,7 +32,7 @@ impl Run {
     /// Whether everybody has ended its first look and every path has come out well: it was only late, and there is
     /// nothing to look at more closely.
     fn is_disproved(&self) -> bool {
-        let owes_more = |(_, round): &(_, Round)| *round != Round::CloserLook;
+        let owes_more = |(_, round): &(_, Round)| *round != Round::FollowUp;
         self.phase == Phase::Suspecting && !self.undone.iter().any(owes_more) && self.is_clean()
     }
 
@@ -95,7 +95,7 @@ impl Run {
         }
         let missed = self.missed();
         self.expect(longest(&probes).max(longest(&missed)), now);
-        self.send_round(Round::CloserLook, probes, missed, &implicated);
+        self.send_round(Round::FollowUp, probes, missed, &implicated);
         self.implicated = implicated;
         self.enter(Phase::Suspecting, None);
     }
@@ -104,7 +104,7 @@ impl Run {
     fn missed(&self) -> Vec<AgentProbes> {
         let mut looks = self.spec.first_look(&self.collection.matrix.paths);
         looks.retain(|(agent, _)| {
-            let first = (agent.clone(), Round::FirstLook);
+            let first = (agent.clone(), Round::Initial);
             self.undone.contains(&first) && !self.taken.contains(&first)
         });
         looks

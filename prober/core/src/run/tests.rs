@@ -11,7 +11,7 @@ use super::rounds::{DELIVERY, SUSPICION};
 use super::*;
 use crate::evidence::{Matrix, PathEvidence};
 use crate::packet::family::Family;
-use crate::plan::{Plan, Reader, Reading};
+use crate::plan::{LogReading, NodeFactsReading, Plan};
 use crate::probe::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::EngineKind;
@@ -45,7 +45,7 @@ struct ModelFleet {
     /// Gets the plan of its closer look seven seconds late.
     held_up: Option<AgentId>,
     /// What they have yet to tell: a second after the closer look, or those seven.
-    untold: Vec<FleetEvent>,
+    untold: Vec<PlatformEvent>,
     is_closer: bool,
     /// Hear of no plan after that of the first look.
     cut_off: BTreeSet<AgentId>,
@@ -58,7 +58,7 @@ struct ModelFleet {
     /// In how many turns it is probed again, unread; 0: it is read.
     turns: usize,
     /// What was written and not read.
-    unread: Vec<FleetEvent>,
+    unread: Vec<PlatformEvent>,
     /// Who has failed to be answered meanwhile.
     ringing: Option<AgentId>,
     /// How often it was told to read nobody, and to read on.
@@ -86,19 +86,19 @@ fn address(agent: &AgentId) -> IpAddr {
 }
 
 impl ModelFleet {
-    fn obey(&mut self, command: FleetCommand) -> Vec<FleetEvent> {
+    fn obey(&mut self, command: PlatformCommand) -> Vec<PlatformEvent> {
         self.commands += 1;
         match command {
-            FleetCommand::Place(mut placements) => {
+            PlatformCommand::Place(mut placements) => {
                 // Reading takes its time.
-                placements.sort_by_key(|placement| placement.plan.facts != Reading::Skip);
+                placements.sort_by_key(|placement| placement.plan.facts != NodeFactsReading::Skip);
                 placements
                     .into_iter()
                     .flat_map(|Placement { agent, plan, .. }| {
                         self.history.push(agent.clone());
                         if self.broken.contains(&agent) {
                             let reason = "no image".to_owned();
-                            return vec![FleetEvent::AgentFailed { agent, reason }];
+                            return vec![PlatformEvent::AgentFailed { agent, reason }];
                         }
                         self.placed.insert(agent.clone());
                         if self.late.as_ref() == Some(&agent) {
@@ -108,7 +108,7 @@ impl ModelFleet {
                             self.asked_at_once.insert(agent.clone());
                         }
                         let other = self.dual.contains(&agent).then_some(OTHER);
-                        let ready = FleetEvent::AgentReady {
+                        let ready = PlatformEvent::AgentReady {
                             addresses: [address(&agent)].into_iter().chain(other).collect(),
                             agent,
                         };
@@ -118,14 +118,14 @@ impl ModelFleet {
                     })
                     .collect()
             }
-            FleetCommand::Publish(endpoints) => {
+            PlatformCommand::Publish(endpoints) => {
                 let vip = IpAddr::from([100, 67, 30, 133]);
                 let vips: Vec<_> = [vip]
                     .into_iter()
                     .chain((!self.dual.is_empty()).then_some(OTHER))
                     .collect();
                 let at = |port| vips.iter().map(move |&ip| SocketAddr::new(ip, port));
-                vec![FleetEvent::Published(Published {
+                vec![PlatformEvent::Published(Published {
                     slots: (9_000..)
                         .take(endpoints.slots.len())
                         .map(|port| at(port).collect())
@@ -140,40 +140,40 @@ impl ModelFleet {
                     rules: Rules::Written,
                 })]
             }
-            FleetCommand::SendPlan(plan) => {
+            PlatformCommand::SendPlan(plan) => {
                 let late = self.late.take_if(|agent| *agent == plan.agent);
-                let ready = late.map(|agent| FleetEvent::AgentReady {
+                let ready = late.map(|agent| PlatformEvent::AgentReady {
                     addresses: vec![address(&agent)],
                     agent,
                 });
                 ready.into_iter().chain(self.run_plan(plan)).collect()
             }
-            FleetCommand::Hush => {
+            PlatformCommand::PauseLogs => {
                 self.hushed += 1;
                 let ringing = self.ringing.take();
                 ringing
-                    .map(|agent| FleetEvent::Rang { agent })
+                    .map(|agent| PlatformEvent::Alert { agent })
                     .into_iter()
                     .collect()
             }
-            FleetCommand::Listen => {
+            PlatformCommand::ResumeLogs => {
                 self.listened += 1;
                 self.unread.drain(..).collect()
             }
-            FleetCommand::Remove => {
+            PlatformCommand::Remove => {
                 self.placed.clear();
-                vec![FleetEvent::Removed]
+                vec![PlatformEvent::Removed]
             }
         }
     }
 
-    fn run_plan(&mut self, plan: Plan) -> Vec<FleetEvent> {
+    fn run_plan(&mut self, plan: Plan) -> Vec<PlatformEvent> {
         let is_overtaken = plan.generation == 2 && self.overtaken.as_ref() == Some(&plan.agent);
         if is_overtaken || self.silent.as_ref() == Some(&plan.agent) {
             return Vec::new();
         }
         if self.mortal.as_ref() == Some(&plan.agent) && !plan.probes.is_empty() {
-            return vec![FleetEvent::AgentFailed {
+            return vec![PlatformEvent::AgentFailed {
                 agent: plan.agent,
                 reason: "it was evicted".to_owned(),
             }];
@@ -192,9 +192,9 @@ impl ModelFleet {
             at: Timestamp::default(),
         })];
         let readings = match plan.facts {
-            Reading::Skip => 0,
-            Reading::Take => 1,
-            Reading::Twice { .. } => 2,
+            NodeFactsReading::Skip => 0,
+            NodeFactsReading::Take => 1,
+            NodeFactsReading::Twice { .. } => 2,
         };
         for _ in 0..readings {
             self.readings.push((plan.agent.clone(), plan.generation));
@@ -203,7 +203,7 @@ impl ModelFleet {
         lines.extend(plan.probes.iter().map(|probe| {
             let count = u64::from(probe.count);
             let (established, timeout) = if self.dead_port == Some(probe.target.port()) {
-                if plan.reader == Reader::Away {
+                if plan.log_reading == LogReading::Unattended {
                     self.ringing = Some(plan.agent.clone());
                 }
                 (0, count)
@@ -226,14 +226,14 @@ impl ModelFleet {
             generation: plan.generation,
         });
         let agent = plan.agent;
-        let events = lines.into_iter().map(|event| FleetEvent::AgentLine {
+        let events = lines.into_iter().map(|event| PlatformEvent::AgentLine {
             agent: agent.clone(),
             event,
         });
-        if plan.reader == Reader::Away {
+        if plan.log_reading == LogReading::Unattended {
             self.unread.extend(events);
             self.unread
-                .extend(self.ringing.iter().map(|agent| FleetEvent::AgentLine {
+                .extend(self.ringing.iter().map(|agent| PlatformEvent::AgentLine {
                     agent: agent.clone(),
                     event: Event::Rang,
                 }));
@@ -270,8 +270,8 @@ impl ModelFleet {
 }
 
 /// An agent says that it took a plan.
-fn taken(agent: &AgentId, generation: u32) -> FleetEvent {
-    FleetEvent::AgentLine {
+fn taken(agent: &AgentId, generation: u32) -> PlatformEvent {
+    PlatformEvent::AgentLine {
         agent: agent.clone(),
         event: Event::PlanAccepted { generation },
     }
@@ -310,14 +310,14 @@ fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matri
     for _ in 0..10_000 {
         if run.phase() == Phase::Ended {
             fleet.ended = now;
-            let Finished {
+            let RunResult {
                 matrix, completion, ..
             } = run.finish();
             return (fleet, matrix, completion);
         }
         if fleet.commands >= limit && !interrupted {
             interrupted = true;
-            run.handle(FleetEvent::Interrupted, now);
+            run.handle(PlatformEvent::Interrupted, now);
         } else {
             step(&mut run, &mut fleet, &mut events, &mut now);
         }
@@ -329,7 +329,7 @@ fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matri
 fn step(
     run: &mut Run,
     fleet: &mut ModelFleet,
-    events: &mut VecDeque<FleetEvent>,
+    events: &mut VecDeque<PlatformEvent>,
     now: &mut Timestamp,
 ) {
     if let Some(command) = run.poll_command() {
@@ -639,15 +639,15 @@ fn a_fleet_that_cannot_go_on_ends_the_run_with_what_it_has() {
     let agent = AgentId::new("node-1", "node-1-host");
     let now = Timestamp::from_nanos(2);
     run.handle(
-        FleetEvent::AgentLine {
+        PlatformEvent::AgentLine {
             agent,
             event: facts,
         },
         now,
     );
     let reason = "the API server is gone".to_owned();
-    run.handle(FleetEvent::Note("node-1 is cordoned".to_owned()), now);
-    run.handle(FleetEvent::Failed(reason.clone()), now);
+    run.handle(PlatformEvent::Note("node-1 is cordoned".to_owned()), now);
+    run.handle(PlatformEvent::Failed(reason.clone()), now);
     assert_eq!(run.phase(), Phase::Removing);
     let finished = run.finish();
     assert_eq!(finished.completion, Completion::CouldNotRun { reason });

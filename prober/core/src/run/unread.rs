@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::rounds::DELIVERY;
-use super::{FleetCommand, Phase, Round, Run, RunTimer};
+use super::{Phase, PlatformCommand, Round, Run, RunTimer};
 use crate::plan::pairing::NodePair;
 use crate::time::Timestamp;
 
@@ -25,8 +25,8 @@ impl Run {
         let probes = self
             .spec
             .look_in_turns(&self.collection.matrix.paths, turns, each);
-        self.send_round(Round::FirstLook, probes, Vec::new(), &BTreeSet::new());
-        self.commands.push_back(FleetCommand::Hush);
+        self.send_round(Round::Initial, probes, Vec::new(), &BTreeSet::new());
+        self.commands.push_back(PlatformCommand::PauseLogs);
         let turns = u32::try_from(turns.len()).unwrap_or(u32::MAX);
         let over = now + each.saturating_mul(turns);
         self.enter(Phase::Watching, Some((over, RunTimer::Turns)));
@@ -34,7 +34,7 @@ impl Run {
 
     /// All had their turn: what they wrote is read, to its end.
     pub(super) fn read_again(&mut self, now: Timestamp) {
-        self.commands.push_back(FleetCommand::Listen);
+        self.commands.push_back(PlatformCommand::ResumeLogs);
         // A connection that stalls after its handshake uses the deadline twice.
         let overdue = now + DELIVERY + 2 * self.spec.deadline;
         self.overdue = Some(overdue);
@@ -56,7 +56,7 @@ impl Run {
     fn cut_short(&mut self, patience: Duration, now: Timestamp) {
         let is_rung = matches!(self.timer, Some((_, RunTimer::Rung)));
         if self.phase == Phase::Watching && !is_rung {
-            self.commands.push_back(FleetCommand::Listen);
+            self.commands.push_back(PlatformCommand::ResumeLogs);
             self.timer = Some((now + patience, RunTimer::Rung));
         }
     }

@@ -2,19 +2,19 @@
 
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
-use prober_core::plan::Accept;
+use prober_core::plan::AcceptMode;
 
 use super::{Site, SliceChange, Step};
 use crate::topology::{BRIDGE, Node, Role, client, server};
 
 /// The server listens on no port.
 pub(super) fn not_listening(site: Site<'_>) -> Vec<Step> {
-    vec![Step::Accept(server(site.node), Accept::Closed)]
+    vec![Step::Accept(server(site.node), AcceptMode::Closed)]
 }
 
 /// The server leaves connections in its queue.
 pub(super) fn not_accepting(site: Site<'_>) -> Vec<Step> {
-    vec![Step::Accept(server(site.node), Accept::Paused)]
+    vec![Step::Accept(server(site.node), AcceptMode::Paused)]
 }
 
 /// The server's process is stopped.

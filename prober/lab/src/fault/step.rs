@@ -1,6 +1,6 @@
 //! One step of breaking the lab.
 
-use prober_core::plan::Accept;
+use prober_core::plan::AcceptMode;
 
 use crate::topology::{Node, Pod};
 
@@ -21,7 +21,7 @@ pub enum Step {
     /// Give a node the rules of endpoints that have moved since, and stop its kube-proxy.
     StaleRules(Node),
     /// Tell a server whether to accept connections.
-    Accept(Pod, Accept),
+    Accept(Pod, AcceptMode),
     /// Stop the process of a server (SIGSTOP) once it listens.
     Freeze(Pod),
 }

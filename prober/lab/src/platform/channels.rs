@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
-use prober_core::run::{Endpoints, FleetCommand, FleetEvent, Published};
+use prober_core::run::{Endpoints, PlatformCommand, PlatformEvent, Published};
 
 use super::{Fleet, FleetError};
 use crate::fault::{Fault, FaultAt, Phase};
@@ -13,11 +13,11 @@ use crate::topology::Node;
 
 /// A lab as a fleet behind two channels.
 #[derive(Debug)]
-pub struct LabFleet {
+pub struct LabPlatform {
     thread: JoinHandle<Fleet>,
 }
 
-impl LabFleet {
+impl LabPlatform {
     /// Breaks the lab as asked and obeys commands until their sender is gone; then ends every agent.
     ///
     /// Faults of [`Phase::BeforePlacing`] are in force when this returns, the others before the first `Published`.
@@ -25,8 +25,8 @@ impl LabFleet {
         lab: Lab,
         faults: &[FaultAt],
         agent_command: Vec<OsString>,
-        commands: Receiver<FleetCommand>,
-        events: Sender<FleetEvent>,
+        commands: Receiver<PlatformCommand>,
+        events: Sender<PlatformEvent>,
     ) -> Result<Self, FleetError> {
         let mut later = Vec::new();
         let mut fleet = Fleet::new(lab, agent_command, events.clone());
@@ -58,42 +58,42 @@ impl LabFleet {
 
 fn obey(
     fleet: &mut Fleet,
-    command: FleetCommand,
+    command: PlatformCommand,
     later: &mut Vec<(Fault, Node)>,
-    events: &Sender<FleetEvent>,
+    events: &Sender<PlatformEvent>,
 ) {
     // A run that has stopped listening has ended: nobody is left to tell.
     let tell = |event| drop(events.send(event));
     match command {
-        FleetCommand::Place(placements) => {
+        PlatformCommand::Place(placements) => {
             for placement in placements {
                 let agent = placement.agent.clone();
                 if let Err(error) = fleet.place(placement) {
-                    tell(FleetEvent::AgentFailed {
+                    tell(PlatformEvent::AgentFailed {
                         agent,
                         reason: error.to_string(),
                     });
                 }
             }
         }
-        FleetCommand::Publish(endpoints) => match publish(fleet, endpoints, later) {
-            Ok(published) => tell(FleetEvent::Published(published)),
-            Err(error) => tell(FleetEvent::Failed(error.to_string())),
+        PlatformCommand::Publish(endpoints) => match publish(fleet, endpoints, later) {
+            Ok(published) => tell(PlatformEvent::Published(published)),
+            Err(error) => tell(PlatformEvent::Failed(error.to_string())),
         },
-        FleetCommand::SendPlan(plan) => {
+        PlatformCommand::SendPlan(plan) => {
             let agent = plan.agent.clone();
             if let Err(error) = fleet.send_plan(plan) {
-                tell(FleetEvent::AgentFailed {
+                tell(PlatformEvent::AgentFailed {
                     agent,
                     reason: error.to_string(),
                 });
             }
         }
         // Whoever is read costs nothing here.
-        FleetCommand::Hush | FleetCommand::Listen => {}
-        FleetCommand::Remove => {
+        PlatformCommand::PauseLogs | PlatformCommand::ResumeLogs => {}
+        PlatformCommand::Remove => {
             fleet.remove();
-            tell(FleetEvent::Removed);
+            tell(PlatformEvent::Removed);
         }
     }
 }

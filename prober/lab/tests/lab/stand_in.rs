@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use prober_core::plan::{Accept, Plan};
+use prober_core::plan::{AcceptMode, Plan};
 use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::probe::tier::Tier;
 use prober_core::time::Timestamp;
@@ -74,7 +74,7 @@ struct Responder {
 
 impl Responder {
     /// `Paused` is treated as `Closed`: that its queue fills is the real agent's business.
-    fn obey(&mut self, accept: Accept, port: u16) {
+    fn obey(&mut self, accept: AcceptMode, port: u16) {
         if let Some((closing, port)) = self.listening.take() {
             closing.store(true, Ordering::Release);
             // The listener looks at the flag when somebody comes, and its end is the connection's.
@@ -83,14 +83,14 @@ impl Responder {
             last.read_to_end(&mut rest).unwrap();
         }
         match accept {
-            Accept::Running => {
+            AcceptMode::Running => {
                 let listener = TcpListener::bind(("::", port)).unwrap();
                 let closing = Arc::new(AtomicBool::new(false));
                 self.listening = Some((Arc::clone(&closing), port));
                 let pod = self.pod.clone();
                 thread::spawn(move || answer(&listener, &closing, &pod));
             }
-            Accept::Paused | Accept::Closed => {}
+            AcceptMode::Paused | AcceptMode::Closed => {}
         }
     }
 }

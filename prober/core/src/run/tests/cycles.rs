@@ -12,7 +12,7 @@ fn stand(
     cycles: usize,
     limit: usize,
     mut before: impl FnMut(usize, &mut ModelFleet, &mut Run),
-) -> (ModelFleet, Vec<Finished>) {
+) -> (ModelFleet, Vec<RunResult>) {
     let mut run = Run::standing(spec(2), spec(2).pairs());
     let mut now = Timestamp::from_nanos(1);
     let mut events = VecDeque::new();
@@ -25,8 +25,8 @@ fn stand(
         }
         if !interrupted && (fleet.commands >= limit || told.len() >= cycles) {
             interrupted = true;
-            run.handle(FleetEvent::Interrupted, now);
-        } else if run.phase() == Phase::Standing && events.is_empty() {
+            run.handle(PlatformEvent::Interrupted, now);
+        } else if run.phase() == Phase::Idle && events.is_empty() {
             told.extend(run.take_cycle());
             fleet.told_at.push(now);
             assert!(run.take_cycle().is_none());
@@ -78,7 +78,7 @@ fn a_fault_between_two_cycles_is_seen_in_the_second_and_gone_in_the_third() {
     let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet, _| {
         fleet.dead_port = (cycle == 1).then_some(9_000);
     });
-    let failing = |cycle: &Finished| {
+    let failing = |cycle: &RunResult| {
         let paths = cycle.matrix.paths.values();
         paths.filter(|path| !path.is_clean()).count()
     };
@@ -124,7 +124,7 @@ fn nobody_is_led_to_a_node_that_was_withdrawn() {
             run.withdraw(&left, Timestamp::default());
         }
     });
-    let met = |cycle: &Finished| {
+    let met = |cycle: &RunResult| {
         let paths = cycle.matrix.paths.values();
         let balanced = paths.filter(|path| path.path.route == Route::ClusterIpAny);
         let behind = balanced.flat_map(|path| path.backends.clone());
@@ -161,7 +161,7 @@ fn an_agent_that_falls_silent_does_not_hold_a_cycle_up() {
     let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet, _| {
         fleet.silent = (cycle == 1).then(|| silent.clone());
     });
-    let heard = |cycle: &Finished| cycle.matrix.agents[&silent].heard;
+    let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].heard;
     assert_eq!(
         told.iter().map(heard).collect::<Vec<_>>(),
         [true, false, true]
@@ -177,7 +177,7 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
     run.start(now);
     for cycle in 0..2 {
         let mut events = VecDeque::new();
-        while run.phase() != Phase::Standing {
+        while run.phase() != Phase::Idle {
             if let Some(command) = run.poll_command() {
                 let answers = fleet.obey(command);
                 if cycle == 0 {
@@ -204,7 +204,7 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
         for event in kept.drain(..) {
             if matches!(
                 &event,
-                FleetEvent::AgentLine {
+                PlatformEvent::AgentLine {
                     event: Event::Tally(_) | Event::Done { .. },
                     ..
                 }
@@ -233,7 +233,7 @@ fn took(fleet: &ModelFleet, cycle: usize) -> Duration {
 #[test]
 fn rounds_that_nobody_reads_are_told_together_when_all_had_their_turn() {
     let (fleet, told) = stand(unread(), 3, usize::MAX, |_, _, _| {});
-    let probes = |cycle: &Finished| {
+    let probes = |cycle: &RunResult| {
         let paths = cycle.matrix.paths.values();
         paths.map(|path| path.total().outcomes.total()).sum::<u64>()
     };
@@ -281,7 +281,7 @@ fn who_falls_silent_without_a_ring_is_missed_when_the_round_is_over() {
     let (fleet, told) = stand(unread(), 3, usize::MAX, |cycle, fleet, _| {
         fleet.silent = (cycle == 1).then(|| silent.clone());
     });
-    let heard = |cycle: &Finished| cycle.matrix.agents[&silent].heard;
+    let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].heard;
     assert_eq!(
         told.iter().map(heard).collect::<Vec<_>>(),
         [true, false, true]
@@ -310,14 +310,14 @@ fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_agai
         Probing::Read(pairs),
     ];
     let told = probings.map(|probing| {
-        while run.phase() != Phase::Standing {
+        while run.phase() != Phase::Idle {
             step(&mut run, &mut fleet, &mut events, &mut now);
         }
         run.again(&probing, now);
         let mut told = BTreeMap::new();
-        while run.phase() != Phase::Standing {
-            if let Some(FleetCommand::SendPlan(plan)) = run.commands.front() {
-                told.insert(plan.agent.pod.clone(), plan.reader);
+        while run.phase() != Phase::Idle {
+            if let Some(PlatformCommand::SendPlan(plan)) = run.commands.front() {
+                told.insert(plan.agent.pod.clone(), plan.log_reading);
             }
             step(&mut run, &mut fleet, &mut events, &mut now);
         }
@@ -331,12 +331,12 @@ fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_agai
     ];
     let of_all = |reader| BTreeMap::from(all.map(|agent| (agent.to_owned(), reader)));
     let clients =
-        ["node-1-client", "node-2-client"].map(|agent| (agent.to_owned(), Reader::Present));
+        ["node-1-client", "node-2-client"].map(|agent| (agent.to_owned(), LogReading::Attended));
     assert_eq!(
         told,
         [
-            of_all(Reader::Away),
-            of_all(Reader::Present),
+            of_all(LogReading::Unattended),
+            of_all(LogReading::Attended),
             clients.into()
         ]
     );

@@ -9,7 +9,7 @@ use crate::topology::{AgentId, Role};
 
 /// What a run asks of its fleet.
 #[derive(Clone, Debug, PartialEq)]
-pub enum FleetCommand {
+pub enum PlatformCommand {
     /// Start these agents, beside those that are there. Each is answered by `AgentReady` or
     /// `AgentFailed`.
     Place(Vec<Placement>),
@@ -17,10 +17,10 @@ pub enum FleetCommand {
     Publish(Endpoints),
     /// Give an agent its next plan.
     SendPlan(Plan),
-    /// Read no agent until `Listen`; `Rang` tells of one that wants to be read.
-    Hush,
-    /// Read every agent again, from where it was left.
-    Listen,
+    /// Read no agent's log until `ResumeLogs`; an agent with something to report meanwhile is an `Alert`.
+    PauseLogs,
+    /// Read every agent's log again, from where reading stopped.
+    ResumeLogs,
     /// Remove everything that was placed. Answered by `Removed`.
     Remove,
 }
@@ -78,7 +78,7 @@ pub enum Rules {
 
 /// What a fleet tells its run.
 #[derive(Clone, Debug, PartialEq)]
-pub enum FleetEvent {
+pub enum PlatformEvent {
     /// An agent runs and is addressed so.
     AgentReady {
         /// The agent.
@@ -102,8 +102,8 @@ pub enum FleetEvent {
         /// What it says.
         event: Event,
     },
-    /// An agent that nobody reads wants to be read, or does not say any more that it need not be.
-    Rang {
+    /// An agent whose log is not read has something to report, or is no longer ready, which may mean the same.
+    Alert {
         /// The agent.
         agent: AgentId,
     },
