@@ -6,6 +6,8 @@ pub mod html;
 mod packet;
 /// For a terminal, a ticket or an incident channel.
 pub mod text;
+/// Durations in units that fit.
+pub(crate) mod units;
 
 use std::fmt;
 

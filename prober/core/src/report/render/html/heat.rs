@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, html};
 
 use super::super::text::first_outcome;
+use super::super::units::micros;
 use crate::report::{End, Health, PathReport, Report};
 use crate::topology::Route;
 
@@ -94,8 +95,8 @@ fn cell(paths: Option<&Vec<&PathReport>>, (low, high): (f64, f64)) -> Markup {
                 "✕ "
                 (worst.map(|path| first_outcome(path)).unwrap_or_default())
             },
-            Some(Health::Late) => td class={ "works late " (deep) } style={ "--heat:" (format!("{heat:.2}")) } { (slowest) " late" },
-            Some(Health::Healthy) => td class={ "works " (deep) } style={ "--heat:" (format!("{heat:.2}")) } { (slowest) },
+            Some(Health::Late) => td class={ "works late " (deep) } style={ "--heat:" (format!("{heat:.2}")) } { (micros(slowest)) " late" },
+            Some(Health::Healthy) => td class={ "works " (deep) } style={ "--heat:" (format!("{heat:.2}")) } { (micros(slowest)) },
         }
     }
 }
