@@ -2,6 +2,8 @@
 
 /// One self-contained page.
 pub mod html;
+/// Names in natural order.
+mod natural;
 /// Packets in words.
 mod packet;
 /// For a terminal, a ticket or an incident channel.

@@ -1,68 +1,88 @@
 //! One self-contained page: no network, no script, dark and light, for screen, paper and readers.
 
-/// Round trips as maps of nodes.
+/// What one diagnosis explains, by route and place.
+mod fingerprint;
+/// Round trips between few nodes.
 mod heat;
 /// One probe as a drawing.
 mod ladder;
-/// Every path as a row.
+/// How each of many nodes does.
+mod nodes;
+/// How a state looks: symbol, word and colour.
+mod state;
+/// The paths as rows.
 mod table;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest as _, Sha256};
 
+use self::nodes::NodeOverview;
 use super::text;
-use crate::report::{DiagnosisReport, Report};
+use crate::report::{DiagnosisReport, Report, Verdict};
 
 /// All that the page looks like.
 const STYLE: &str = include_str!("html/page.css");
 
-/// Nothing but the page itself may be loaded.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+/// Notes that are shown unfolded.
+const NOTES: usize = 8;
+
+/// The page's Content-Security-Policy: it loads nothing, runs nothing, and its one style sheet is
+/// known by its hash, so that it also opens where inline styles are refused.
+fn policy() -> String {
+    let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+    format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'")
+}
 
 /// The page.
 pub fn report(report: &Report) -> String {
-    let title = format!("prober: {}", text::verdict(report));
-    let remarks = text::remarks(report);
+    let overview = NodeOverview::of(report);
+    let verdict = report.verdict.as_str();
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(policy());
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
+                meta name="color-scheme" content="light dark";
+                title { "prober: " (verdict) ", " (state::paths(report.paths.len())) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 header {
-                    span class={ "badge " (report.verdict.as_str()) } { (report.verdict.as_str().to_uppercase()) }
+                    span class={ "badge " (verdict) } {
+                        (match report.verdict {
+                            Verdict::Healthy => "✓ ",
+                            Verdict::Faulty => "✕ ",
+                            Verdict::Inconclusive => "? ",
+                        })
+                        (verdict.to_uppercase())
+                    }
                     h1 { (text::verdict(report)) }
                     p class="soft" { (text::circumstances(report)) }
+                    (counts(report, &overview))
                 }
                 main {
-                    @for diagnosis in &report.diagnoses {
-                        (told(report, diagnosis))
+                    @for (place, diagnosis) in report.diagnoses.iter().enumerate() {
+                        (explained(report, diagnosis, place + 1))
                     }
                     @if !report.diagnoses.is_empty() && !report.command.is_empty() {
                         h2 { "Proof" }
-                        p { "It is mended when this ends with exit status 0:" }
+                        p { "To confirm the fix (exits 0 when healthy):" }
                         pre class="command" { (text::proof(&report.command)) }
                     }
-                    h2 { "Round trips" }
-                    p class="soft" {
-                        "Median from SYN to SYN+ACK in microseconds, from the node of the row to the node of the column; "
-                        "a stronger colour is slower, ✕ fails, a dashed frame needed more than one SYN."
-                    }
-                    (heat::maps(report))
+                    (map(report, &overview))
                     h2 { "Paths" }
                     (table::paths(report))
-                    @if !remarks.is_empty() {
-                        h2 { "Notes" }
-                        ul { @for remark in &remarks { li { (remark) } } }
-                    }
+                    (notes(&text::remarks(report)))
                 }
                 footer {
-                    "Made by prober " (report.prober) " with "
-                    code { (super::shell(&report.command)) }
+                    "Made by prober " (report.prober)
+                    @if !report.command.is_empty() {
+                        " with " code { (super::shell(&report.command)) }
+                    }
                     ". This page loads nothing and runs nothing."
                 }
             }
@@ -71,20 +91,61 @@ pub fn report(report: &Report) -> String {
     .into_string()
 }
 
-fn told(report: &Report, diagnosis: &DiagnosisReport) -> Markup {
+/// How many nodes there are, and how many paths do how.
+fn counts(report: &Report, overview: &NodeOverview<'_>) -> Markup {
+    let nodes = overview.len();
+    html! {
+        ul class="counts" {
+            @if nodes > 0 {
+                li { (nodes) @if nodes == 1 { " node" } @else { " nodes" } }
+            }
+            @for (state, count) in state::counts(report) {
+                li class=(state.class) {
+                    span aria-hidden="true" { (state.symbol) " " }
+                    (state::paths(count)) " " (state.word)
+                }
+            }
+        }
+    }
+}
+
+/// A matrix for each route where few nodes are densely probed, one cell a node otherwise.
+fn map(report: &Report, overview: &NodeOverview<'_>) -> Markup {
+    let maps = heat::maps(report, overview);
+    html! {
+        @if let Some(maps) = maps {
+            h2 { "Round trips" }
+            p class="soft" {
+                "Median from SYN to SYN+ACK, from the node of the row to the node of the column. "
+                "A stronger colour is slower, ✕ fails, a dashed frame (◔) needed more than one SYN, ○ was not probed."
+            }
+            (maps)
+        } @else if overview.len() > 1 {
+            h2 { "Nodes" }
+            p class="soft" {
+                "Each node with its slowest median from SYN to SYN+ACK; a stronger colour is slower. "
+                "✕ fails, △ fails only where another node is at fault, ◔ needed more than one SYN, ○ was not probed."
+            }
+            (overview.grid())
+        }
+    }
+}
+
+fn explained(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Markup {
     html! {
         article {
-            h2 class="failing" { (text::title(report, diagnosis)) }
+            h2 class="failing" { span aria-hidden="true" { "✕ " } (text::title(report, diagnosis)) }
             p { (diagnosis.meaning) }
-            (list("Seen", &diagnosis.evidence))
+            (fingerprint::table(report, diagnosis, number))
+            (list("Evidence", &diagnosis.evidence))
             @if let Some((path, probe)) = report.exhibit(diagnosis) {
                 h3 { "Packets" }
-                (ladder::figure(path, probe))
+                (ladder::figure(path, probe, number))
             }
             (list("Ruled out", &diagnosis.excluded.iter().map(|exclusion| {
                 format!("{}: {}", exclusion.cause, exclusion.because)
             }).collect::<Vec<_>>()))
-            (list("Would decide", &diagnosis.would_decide))
+            (list("To confirm", &diagnosis.would_decide))
             @if !diagnosis.remedy.is_empty() {
                 h3 { "Remedy" }
                 @for remedy in &diagnosis.remedy {
@@ -105,4 +166,24 @@ fn list(heading: &str, items: &[String]) -> Markup {
             ul { @for item in items { li { (item) } } }
         }
     }
+}
+
+/// The notes; many of them are folded.
+fn notes(notes: &[String]) -> Markup {
+    let items = html! { ul { @for note in notes { li { (note) } } } };
+    html! {
+        @if !notes.is_empty() {
+            h2 { "Notes" }
+            @if notes.len() > NOTES {
+                details { summary { (notes.len()) " notes" } (items) }
+            } @else {
+                (items)
+            }
+        }
+    }
+}
+
+/// A table in a box of its own that scrolls, by keyboard too, where the screen is narrow.
+fn scrolled(name: &str, content: &Markup) -> Markup {
+    html! { section class="scroll" tabindex="0" aria-label=(name) { (content) } }
 }

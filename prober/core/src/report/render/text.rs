@@ -9,7 +9,7 @@ mod ladder;
 mod paths;
 
 pub(super) use ladder::{counted, summary, telling};
-pub(super) use paths::{first_outcome, lost, outcomes, percent, rtt};
+pub(super) use paths::{first_outcome, lost, outcomes, percent};
 
 use std::collections::BTreeMap;
 

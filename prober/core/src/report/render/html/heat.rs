@@ -1,111 +1,222 @@
-//! Round trips as maps: a grid of nodes for each route and family, darker where it takes longer.
+//! Round trips between few nodes: a matrix of nodes for each route and family, and one table for
+//! the routes on which a node has a single path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use super::super::text::first_outcome;
-use super::super::units::micros;
-use crate::report::{End, Health, PathReport, Report};
-use crate::topology::Route;
+use super::nodes::NodeOverview;
+use super::state::{self, Grouped, Range};
+use crate::packet::family::Family;
+use crate::report::render::units::micros;
+use crate::report::{Health, PathReport, Report};
+use crate::topology::{NodeName, Route, Scope};
 
-/// One grid: route and family, then client and server node.
-type Grid<'a> = BTreeMap<(String, String), Vec<&'a PathReport>>;
+/// Nodes up to which a matrix is readable.
+const NODES: usize = 12;
 
-/// All maps.
-pub(super) fn maps(report: &Report) -> Markup {
-    let mut grids: BTreeMap<(String, usize), Grid<'_>> = BTreeMap::new();
-    let routes: Vec<&str> = Route::ALL.iter().map(|route| route.as_str()).collect();
-    for path in &report.paths {
-        let place = routes
-            .iter()
-            .position(|route| *route == path.route.as_str())
-            .unwrap_or(routes.len());
-        let name = |end: &End| {
-            let node = end.node.as_ref().map(ToString::to_string);
-            node.or_else(|| end.pod.clone())
-                .unwrap_or_else(|| "any".to_owned())
-        };
-        grids
-            .entry((path.family.to_string(), place))
-            .or_default()
-            .entry((name(&path.client), name(&path.server)))
-            .or_default()
-            .push(path);
+/// Nodes up to which no map is folded.
+const UNFOLDED: usize = 4;
+
+/// One cell's place: client's node, and server's node or route.
+type Cells<'a> = Grouped<'a, (&'a NodeName, Column<'a>)>;
+
+/// What a column is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Column<'a> {
+    Server(&'a NodeName),
+    Route(usize),
+}
+
+/// One map: what it is of, its columns, its cells, and where a path was meant and not probed.
+struct Map<'a> {
+    name: String,
+    columns: Vec<Column<'a>>,
+    cells: Cells<'a>,
+    unprobed: BTreeSet<(&'a NodeName, Column<'a>)>,
+}
+
+/// All maps; `None` where there are too many nodes, or most cells would be empty.
+pub(super) fn maps(report: &Report, overview: &NodeOverview<'_>) -> Option<Markup> {
+    let nodes = overview.names();
+    if nodes.is_empty() || nodes.len() > NODES {
+        return None;
     }
-    let medians = || report.paths.iter().filter_map(|path| path.rtt_us.p50);
-    let low = medians().fold(f64::INFINITY, f64::min).max(1.0);
-    let high = medians().fold(1.0, f64::max);
-    html! {
+    let maps = gather(report, &nodes);
+    let cells: usize = maps.iter().map(|map| map.columns.len() * nodes.len()).sum();
+    let filled: usize = maps.iter().map(Map::filled).sum();
+    if filled == 0 || filled * 2 < cells {
+        return None;
+    }
+    let range = Range::of(report);
+    Some(html! {
         div class="maps" {
-            @for ((family, place), grid) in &grids {
-                (map(routes.get(*place).copied().unwrap_or_default(), family, grid, (low, high)))
+            @for map in &maps {
+                @if nodes.len() > UNFOLDED && map.is_healthy() {
+                    details { summary { (map.name) ": " (map.summary()) } (drawn(map, &nodes, range)) }
+                } @else {
+                    (drawn(map, &nodes, range))
+                }
             }
+        }
+    })
+}
+
+/// The maps of every family: routes between nodes first, each by itself, then the others together.
+fn gather<'a>(report: &'a Report, nodes: &[&'a NodeName]) -> Vec<Map<'a>> {
+    let across: BTreeSet<Route> = report
+        .paths
+        .iter()
+        .map(|path| (path.route, path.scope))
+        .chain(report.unprobed.iter().map(|path| (path.route, path.scope)))
+        .filter(|(_, scope)| *scope == Scope::CrossNode)
+        .map(|(route, _)| route)
+        .collect();
+    // The map that a path belongs to, and its column there.
+    let locate = |route: Route, server: Option<&'a NodeName>| match server {
+        Some(server) if across.contains(&route) => (state::order(route), Column::Server(server)),
+        Some(_) | None => (Route::ALL.len(), Column::Route(state::order(route))),
+    };
+    let mut maps: BTreeMap<(Family, usize), Map<'a>> = BTreeMap::new();
+    for path in &report.paths {
+        let Some(client) = &path.client.node else {
+            continue;
+        };
+        let (place, column) = locate(path.route, path.server.node.as_ref());
+        let map = maps
+            .entry((path.family, place))
+            .or_insert_with(|| Map::new(place, path.family));
+        map.cells.entry((client, column)).or_default().push(path);
+    }
+    for path in &report.unprobed {
+        let Some(client) = &path.client.node else {
+            continue;
+        };
+        let (place, column) = locate(path.route, path.server.node.as_ref());
+        let map = maps
+            .entry((path.family, place))
+            .or_insert_with(|| Map::new(place, path.family));
+        map.unprobed.insert((client, column));
+    }
+    for map in maps.values_mut() {
+        map.columns = columns(map, nodes);
+    }
+    maps.into_values().collect()
+}
+
+/// The columns that a map has: nodes in their order, routes in theirs.
+fn columns<'a>(map: &Map<'a>, nodes: &[&'a NodeName]) -> Vec<Column<'a>> {
+    let used: BTreeSet<Column<'a>> = map
+        .cells
+        .keys()
+        .chain(&map.unprobed)
+        .map(|(_, column)| *column)
+        .collect();
+    let servers = nodes.iter().map(|node| Column::Server(node));
+    servers
+        .chain((0..Route::ALL.len()).map(Column::Route))
+        .filter(|column| used.contains(column))
+        .collect()
+}
+
+impl Map<'_> {
+    fn new(place: usize, family: Family) -> Self {
+        let route = Route::ALL.get(place);
+        let name = route.map_or("from each node", |route| route.as_str());
+        Self {
+            name: format!("{name}, {family}"),
+            columns: Vec::new(),
+            cells: BTreeMap::new(),
+            unprobed: BTreeSet::new(),
+        }
+    }
+
+    fn filled(&self) -> usize {
+        let all: BTreeSet<_> = self.cells.keys().chain(&self.unprobed).collect();
+        all.len()
+    }
+
+    fn is_healthy(&self) -> bool {
+        let mut paths = self.cells.values().flatten();
+        self.unprobed.is_empty() && paths.all(|path| path.health == Health::Healthy)
+    }
+
+    /// What a folded map holds.
+    fn summary(&self) -> String {
+        let paths = || self.cells.values().flatten();
+        let medians = || paths().filter_map(|path| path.rtt_us.p50);
+        let low = medians().fold(f64::INFINITY, f64::min);
+        let high = medians().fold(0.0, f64::max);
+        let count = state::paths(paths().count());
+        if low < high {
+            format!("all {count} work, {} to {}", micros(low), micros(high))
+        } else {
+            format!("all {count} work")
         }
     }
 }
 
-fn map(route: &str, family: &str, grid: &Grid<'_>, range: (f64, f64)) -> Markup {
-    let clients: BTreeSet<&String> = grid.keys().map(|(client, _)| client).collect();
-    let servers: BTreeSet<&String> = grid.keys().map(|(_, server)| server).collect();
-    html! {
-        figure {
-            figcaption { (route) ", " (family) }
-            table class="heat" {
-                thead {
-                    tr {
-                        th scope="col" { "from \\ to" }
-                        @for server in &servers { th scope="col" { (server) } }
+fn drawn(map: &Map<'_>, nodes: &[&NodeName], range: Range) -> Markup {
+    let is_matrix = map
+        .columns
+        .iter()
+        .any(|column| matches!(column, Column::Server(_)));
+    let table = html! {
+        table class="heat" {
+            caption { (map.name) }
+            thead {
+                tr {
+                    th scope="col" { (if is_matrix { "from \\ to" } else { "from" }) }
+                    @for column in &map.columns {
+                        th scope="col" {
+                            (match column {
+                                Column::Server(node) => node.as_str(),
+                                Column::Route(route) => Route::ALL.get(*route).map_or("", |route| route.as_str()),
+                            })
+                        }
                     }
                 }
-                tbody {
-                    @for client in &clients {
-                        tr {
-                            th scope="row" { (client) }
-                            @for server in &servers {
-                                (cell(grid.get(&((*client).clone(), (*server).clone())), range))
-                            }
+            }
+            tbody {
+                @for client in nodes {
+                    tr {
+                        th scope="row" { (client) }
+                        @for column in &map.columns {
+                            (cell(map, (client, *column), range))
                         }
                     }
                 }
             }
         }
-    }
+    };
+    super::scrolled(&format!("Round trips of {}", map.name), &table)
 }
 
-/// The worst of these paths.
-fn cell(paths: Option<&Vec<&PathReport>>, (low, high): (f64, f64)) -> Markup {
-    let paths = paths.map(Vec::as_slice).unwrap_or_default();
-    let worst = paths.iter().max_by_key(|path| severity(path.health));
+/// The worst of a cell's paths.
+fn cell(map: &Map<'_>, place: (&NodeName, Column<'_>), range: Range) -> Markup {
+    let paths: &[&PathReport] = map.cells.get(&place).map_or(&[], Vec::as_slice);
+    let worst = paths.iter().max_by_key(|path| state::severity(path.health));
+    let Some(worst) = worst else {
+        return if map.unprobed.contains(&place) {
+            html! { td class="not-probed" { "○ not probed" } }
+        } else {
+            html! { td class="absent" {} }
+        };
+    };
     let slowest = paths
         .iter()
         .filter_map(|path| path.rtt_us.p50)
-        .fold(0.0, f64::max);
-    let heat = if high > low && slowest > 0.0 {
-        (slowest / low).ln() / (high / low).ln()
-    } else {
-        0.0
-    };
-    let deep = if heat > 0.6 { "deep" } else { "" };
-    html! {
-        @match worst.map(|path| path.health) {
-            None => td class="none" { "–" },
-            Some(Health::NotProbed) => td class="none" { "not probed" },
-            Some(Health::Failing) => td class="failing" {
-                "✕ "
-                (worst.map(|path| first_outcome(path)).unwrap_or_default())
-            },
-            Some(Health::Late) => td class={ "works late " (deep) } style={ "--heat:" (format!("{heat:.2}")) } { (micros(slowest)) " late" },
-            Some(Health::Healthy) => td class={ "works " (deep) } style={ "--heat:" (format!("{heat:.2}")) } { (micros(slowest)) },
-        }
-    }
-}
-
-const fn severity(health: Health) -> u8 {
-    match health {
-        Health::NotProbed => 0,
-        Health::Healthy => 1,
-        Health::Late => 2,
-        Health::Failing => 3,
+        .reduce(f64::max);
+    let heat = slowest.map_or("heat-0", |slowest| range.class(slowest));
+    let shown = slowest.map(micros);
+    match worst.health {
+        Health::NotProbed => html! { td class="not-probed" { "○ not probed" } },
+        Health::Failing => html! { td class="failing" { "✕ " (state::outcome(worst)) } },
+        Health::Late => html! {
+            td class={ "late " (heat) } { "◔ " (shown.unwrap_or_default()) " late" }
+        },
+        Health::Healthy => html! {
+            td class={ "works " (heat) } { (shown.unwrap_or_else(|| "✓ works".to_owned())) }
+        },
     }
 }

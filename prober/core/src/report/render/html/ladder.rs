@@ -1,12 +1,15 @@
 //! One probe as a drawing: client, node and server as lifelines, each packet as an arrow, and what
 //! one end sent and the other never saw as an arrow that ends in a cross.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::super::packet::{Told, mark_of, told};
 use super::super::text::{counted, summary, telling};
-use crate::packet::Body;
 use crate::packet::observation::{Direction, Observation};
+use crate::packet::{Body, TcpFlags};
+use crate::probe::event::Witness;
 use crate::report::annotation::{End, MarkKind, PacketMark};
 use crate::report::{PathReport, ProbeReport};
 use crate::time::Timestamp;
@@ -32,8 +35,14 @@ struct Row<'a> {
     server: Option<Seen<'a>>,
 }
 
-/// The drawing, and the same as text for those who cannot see it.
-pub(super) fn figure(path: &PathReport, probe: &ProbeReport) -> Markup {
+/// What stands below a packet.
+struct Note {
+    class: &'static str,
+    text: String,
+}
+
+/// The drawing; `number` tells the page's drawings apart.
+pub(super) fn figure(path: &PathReport, probe: &ProbeReport, number: usize) -> Markup {
     let all = rows(probe);
     let shown = all.get(..ROWS.min(all.len())).unwrap_or_default();
     let first = |end: fn(&Row<'_>) -> Option<Timestamp>| all.iter().find_map(end);
@@ -42,40 +51,47 @@ pub(super) fn figure(path: &PathReport, probe: &ProbeReport) -> Markup {
         first(|row| Some(row.server.as_ref()?.packet.at)),
     ]
     .map(Option::unwrap_or_default);
-    let mut said: Vec<&str> = Vec::new();
+    let ends = Ends::of(&all, probe);
+    let heads = Heads::numbered(number);
+    let mut said: BTreeSet<&str> = BTreeSet::new();
     let mut at = TOP + 24;
     let mut drawn = Vec::new();
-    for row in shown {
-        let notes: Vec<&PacketMark> = [&row.client, &row.server]
+    for (place, row) in shown.iter().enumerate() {
+        let marks = [&row.client, &row.server]
             .into_iter()
             .filter_map(|seen| seen.as_ref()?.mark)
-            .filter(|mark| {
-                let is_new = !said.contains(&mark.note.as_str());
-                said.push(&mark.note);
-                is_new
+            .filter(|mark| said.insert(&mark.note));
+        let mut notes: Vec<Note> = marks
+            .map(|mark| Note {
+                class: match mark.kind {
+                    MarkKind::Odd => "why",
+                    MarkKind::Follows => "then",
+                },
+                text: mark.note.clone(),
             })
             .collect();
-        drawn.push(draw(row, probe, at, starts, &notes));
+        notes.extend(ends.note(place));
+        drawn.push(draw(row, probe, at, starts, &notes, &heads));
         at += ROW + 18 * u32::try_from(notes.len()).unwrap_or(0);
     }
     let rest = all.len() - shown.len();
     let height = at + if rest > 0 { 30 } else { 10 };
     let (client, node, server) = names(path, probe);
     let unseen = match &probe.server {
-        None => Some("its end was not heard".to_owned()),
+        None => Some("no capture from this end".to_owned()),
         Some(witness) if witness.observations.is_empty() => Some(counted(witness)),
         Some(_) => None,
     };
     html! {
         p { (summary(path, probe)) }
-        div class="scroll" {
+        section class="scroll" tabindex="0" aria-label={ "Packets of diagnosis " (number) } {
             svg class="ladder" viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-label=(summary(path, probe)) {
                 defs {
-                    marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto-start-reverse" {
+                    marker id=(heads.plain) viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto-start-reverse" {
                         path d="M0 0L10 5L0 10z" class="head" {}
                     }
-                    marker id="odd-head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="11" markerHeight="11" markerUnits="userSpaceOnUse" orient="auto-start-reverse" {
-                        path d="M0 0L10 5L0 10z" style="fill:var(--bad)" {}
+                    marker id=(heads.odd) viewBox="0 0 10 10" refX="9" refY="5" markerWidth="11" markerHeight="11" markerUnits="userSpaceOnUse" orient="auto-start-reverse" {
+                        path d="M0 0L10 5L0 10z" class="head odd" {}
                     }
                 }
                 @for (x, name, what) in [(CLIENT, &client, "client"), (NODE, &node, "rules and routes"), (SERVER, &server, "server")] {
@@ -93,6 +109,96 @@ pub(super) fn figure(path: &PathReport, probe: &ProbeReport) -> Markup {
             }
         }
     }
+}
+
+/// The names of a drawing's arrow heads.
+struct Heads {
+    plain: String,
+    odd: String,
+}
+
+impl Heads {
+    fn numbered(number: usize) -> Self {
+        Self {
+            plain: format!("head-{number}"),
+            odd: format!("odd-head-{number}"),
+        }
+    }
+}
+
+/// Where the record of one end stops although the other goes on: a packet that is missing after
+/// that was not recorded, which is not the same as lost.
+#[derive(Default)]
+struct Ends {
+    /// The first row of packets that arrived at the server after the client's last.
+    client: Option<usize>,
+    /// The row of the server's last packet, and what is known of later ones.
+    server: Option<(usize, String)>,
+}
+
+impl Ends {
+    fn of(rows: &[Row<'_>], probe: &ProbeReport) -> Self {
+        let after_client = rows
+            .iter()
+            .rposition(|row| row.client.is_some())
+            .map(|last| last + 1);
+        let client = after_client.and_then(|start| {
+            let mut after = rows.iter().enumerate().skip(start);
+            let arrived = after.find(|(_, row)| {
+                row.server
+                    .as_ref()
+                    .is_some_and(|seen| is_tcp(seen, Direction::Received))
+            })?;
+            Some(arrived.0)
+        });
+        let last = rows.iter().rposition(|row| row.server.is_some());
+        let server = last.zip(probe.server.as_ref()).and_then(|(last, witness)| {
+            let goes_on = rows.iter().skip(last + 1).any(|row| {
+                row.client
+                    .as_ref()
+                    .is_some_and(|seen| is_tcp(seen, Direction::Sent))
+            });
+            if is_cut(witness) {
+                let counted = counted(witness);
+                Some((last, format!("the server's record ends here; it {counted}")))
+            } else {
+                let text = "the server's record has no packet after this".to_owned();
+                goes_on.then_some((last, text))
+            }
+        });
+        Self { client, server }
+    }
+
+    /// What is to be said below the row at `place`.
+    fn note(&self, place: usize) -> Option<Note> {
+        let client = self.client.filter(|first| *first == place).map(|_| {
+            "the client's record has ended before this: what it sent then is not in it".to_owned()
+        });
+        let server = self.server.as_ref().filter(|(last, _)| *last == place);
+        let text = client.or_else(|| server.map(|(_, text)| text.clone()))?;
+        Some(Note {
+            class: "then",
+            text,
+        })
+    }
+}
+
+fn is_tcp(seen: &Seen<'_>, direction: Direction) -> bool {
+    seen.packet.direction == direction && seen.packet.packet.tcp().is_some()
+}
+
+/// Whether a witness counted packets that it did not keep.
+fn is_cut(witness: &Witness) -> bool {
+    let kept = |direction, is_kind: fn(TcpFlags) -> bool| {
+        let seen = witness.observations.iter().filter(|seen| {
+            let tcp = seen.packet.tcp();
+            seen.direction == direction && tcp.is_some_and(|(_, tcp)| is_kind(tcp.flags))
+        });
+        u32::try_from(seen.count()).unwrap_or(u32::MAX)
+    };
+    witness.syns > kept(Direction::Received, TcpFlags::is_syn)
+        || witness.syn_acks > kept(Direction::Sent, TcpFlags::is_syn_ack)
+        || witness.resets_received > kept(Direction::Received, |flags| flags.has(TcpFlags::RST))
 }
 
 fn names(path: &PathReport, probe: &ProbeReport) -> (String, String, String) {
@@ -184,7 +290,8 @@ fn draw(
     probe: &ProbeReport,
     y: u32,
     [client_start, server_start]: [Timestamp; 2],
-    notes: &[&PacketMark],
+    notes: &[Note],
+    heads: &Heads,
 ) -> Markup {
     let is_odd = [&row.client, &row.server]
         .into_iter()
@@ -200,17 +307,17 @@ fn draw(
                 rect class="band" x="4" width=(WIDTH - 8) y=(y - 22) height=(ROW - 4 + 18 * u32::try_from(notes.len()).unwrap_or(0)) rx="4" {}
             }
             @if let Some(seen) = &row.client {
-                (half(seen, (CLIENT, NODE), y, client_start))
+                (half(seen, (CLIENT, NODE), y, client_start, heads))
                 text x="8" y=(y + 4) class="faint mono" { (told(seen.packet, client_start).at) }
                 @if row.server.is_none() && lost(seen) && marked_odd(seen) { (cross(NODE, y)) }
             }
             @if let Some(seen) = &row.server {
-                (half(seen, (SERVER, NODE), y, server_start))
+                (half(seen, (SERVER, NODE), y, server_start, heads))
                 text x=(WIDTH - 8) y=(y + 4) text-anchor="end" class="faint mono" { (told(seen.packet, server_start).at) }
                 @if row.client.is_none() && lost(seen) && marked_odd(seen) { (cross(NODE, y)) }
             }
             @for (place, note) in (0_u32..).zip(notes) {
-                text x=(NODE) y=(y + 34 + 18 * place) text-anchor="middle" class=(match note.kind { MarkKind::Odd => "why", MarkKind::Follows => "then" }) { (note.note) }
+                text x=(NODE) y=(y + 34 + 18 * place) text-anchor="middle" class=(note.class) { (note.text) }
             }
         }
     }
@@ -222,7 +329,13 @@ fn marked_odd(seen: &Seen<'_>) -> bool {
 }
 
 /// The arrow between one end and the node.
-fn half(seen: &Seen<'_>, (own, node): (u32, u32), y: u32, start: Timestamp) -> Markup {
+fn half(
+    seen: &Seen<'_>,
+    (own, node): (u32, u32),
+    y: u32,
+    start: Timestamp,
+    heads: &Heads,
+) -> Markup {
     let Told {
         addresses,
         what,
@@ -236,14 +349,11 @@ fn half(seen: &Seen<'_>, (own, node): (u32, u32), y: u32, start: Timestamp) -> M
         Direction::Received | Direction::Overheard => (node, own),
     };
     let middle = u32::midpoint(own, node);
-    let (head, odd) = if marked_odd(seen) {
-        ("url(#odd-head)", "odd")
-    } else {
-        ("url(#head)", "")
-    };
+    let is_odd = marked_odd(seen);
+    let head = if is_odd { &heads.odd } else { &heads.plain };
     html! {
-        text x=(middle) y=(y - 7) text-anchor="middle" class={ "what mono " (odd) } { (what) " " (numbers) " " (ttl) }
-        line class={ "arrow " (odd) } x1=(from) x2=(to) y1=(y) y2=(y) marker-end=(head) {}
+        text.what.mono.odd[is_odd] x=(middle) y=(y - 7) text-anchor="middle" { (what) " " (numbers) " " (ttl) }
+        line.arrow.odd[is_odd] x1=(from) x2=(to) y1=(y) y2=(y) marker-end={ "url(#" (head) ")" } {}
         text x=(middle) y=(y + 14) text-anchor="middle" class="faint mono" { (addresses) }
     }
 }

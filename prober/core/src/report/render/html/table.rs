@@ -1,55 +1,98 @@
-//! Every path as a row, failing ones first.
+//! The paths as rows, those that do not work first. Of many that work, one row for each route.
+
+use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::super::text::{lost, outcomes, percent, rtt};
-use crate::report::{End, Health, PathReport, Report};
+use super::super::text::{lost, outcomes, percent};
+use super::state;
+use crate::packet::family::Family;
+use crate::report::render::natural::natural;
+use crate::report::render::units::micros;
+use crate::report::{End, Health, PathReport, Report, RttReport};
+use crate::topology::{NodeName, Scope};
 
-/// The table.
+/// Working paths that have a row each; more of them are summed up by route.
+const WORKING: usize = 60;
+
+/// Rows of one health; more of them say nothing new, and a page stays small.
+const ROWS: usize = 100;
+
+/// The paths, and how many were left out.
 pub(super) fn paths(report: &Report) -> Markup {
-    let mut paths: Vec<&PathReport> = report.paths.iter().collect();
-    paths.sort_by_key(|path| match path.health {
-        Health::Failing => 0,
-        Health::Late => 1,
-        Health::NotProbed => 2,
-        Health::Healthy => 3,
-    });
+    let of = |health: Health| -> Vec<&PathReport> {
+        let paths = report.paths.iter().filter(|path| path.health == health);
+        let mut paths: Vec<&PathReport> = paths.collect();
+        paths.sort_by_cached_key(|path| {
+            let name = |end: &End| natural(end.node.as_ref().map_or("", NodeName::as_str));
+            (name(&path.client), name(&path.server))
+        });
+        paths
+    };
+    let working = of(Health::Healthy);
+    let is_summed = working.len() > WORKING;
+    let mut rows = Vec::new();
+    let mut omitted = 0;
+    for health in [Health::Failing, Health::Late, Health::NotProbed] {
+        let paths = of(health);
+        omitted += paths.len().saturating_sub(ROWS);
+        rows.extend(paths.into_iter().take(ROWS));
+    }
+    if !is_summed {
+        rows.extend(&working);
+    }
     html! {
-        div class="scroll" {
-            table {
-                thead {
-                    tr {
-                        @for name in ["", "client", "server", "route", "scope", "family", "target", "outcome", "lost", "first SYN", "p50/p99 µs"] {
-                            th scope="col" { (name) }
-                        }
+        @if !rows.is_empty() { (super::scrolled("Every path", &each(&rows, is_summed))) }
+        @if omitted > 0 {
+            p class="soft" { "And " (state::paths(omitted)) " more: the report's JSON has every one." }
+        }
+        @if is_summed { (super::scrolled("Working paths by route", &summed(&working))) }
+    }
+}
+
+fn each(rows: &[&PathReport], is_summed: bool) -> Markup {
+    let what = if is_summed {
+        "Paths that do not work"
+    } else {
+        "Every path"
+    };
+    html! {
+        table {
+            caption { (what) }
+            thead {
+                tr {
+                    @for name in ["state", "client", "server", "route", "scope", "family", "target", "outcome", "lost", "first SYN", "p50 / p99"] {
+                        th scope="col" { (name) }
                     }
                 }
-                tbody { @for path in paths { (row(path)) } }
             }
+            tbody { @for path in rows { (row(path)) } }
         }
     }
 }
 
 fn row(path: &PathReport) -> Markup {
-    let (class, word) = match path.health {
-        Health::Healthy => ("healthy", "ok"),
-        Health::Late => ("late", "late"),
-        Health::Failing => ("failing", "fails"),
-        Health::NotProbed => ("not-probed", "?"),
-    };
+    let state = state::of(path.health, true);
     html! {
-        tr class={ "is-" (class) } {
-            td class=(class) { (word) }
+        tr class={ "is-" (state.class) } {
+            td class=(state.class) { (state.symbol) " " (state.word) }
             td { (end(&path.client)) }
             td { (end(&path.server)) }
             td { (path.route) }
             td { (path.scope) }
             td { (path.family.to_string()) }
             td class="mono" { (path.target) }
-            td { (outcomes(path)) }
+            td {
+                @if path.health == Health::Failing && path.outcomes.total() == 0 {
+                    "no outcome"
+                    @if path.unfinished > 0 { ", unfinished " (path.unfinished) }
+                } @else {
+                    (outcomes(path))
+                }
+            }
             td class="number" { (lost(path)) }
             td class="number" { (path.first_syn_success.map_or_else(|| "–".to_owned(), percent)) }
-            td class="number" { (rtt(&path.rtt_us)) }
+            td class="number" { (round_trip(&path.rtt_us)) }
         }
     }
 }
@@ -59,5 +102,59 @@ fn end(end: &End) -> String {
         (_, Some(pod)) => pod.clone(),
         (Some(node), None) => node.to_string(),
         (None, None) => "any".to_owned(),
+    }
+}
+
+fn round_trip(rtt: &RttReport) -> String {
+    match (rtt.p50, rtt.p99) {
+        (Some(p50), Some(p99)) => format!("{} / {}", micros(p50), micros(p99)),
+        (Some(only), None) | (None, Some(only)) => micros(only),
+        (None, None) => "–".to_owned(),
+    }
+}
+
+/// One row for each route, scope and family.
+fn summed(working: &[&PathReport]) -> Markup {
+    let mut groups: BTreeMap<(usize, Scope, Family), Vec<&PathReport>> = BTreeMap::new();
+    for path in working {
+        let key = (state::order(path.route), path.scope, path.family);
+        groups.entry(key).or_default().push(path);
+    }
+    html! {
+        table {
+            caption { "Paths that work, by route" }
+            thead {
+                tr {
+                    @for name in ["state", "route", "scope", "family", "paths", "p50", "p99 at most"] {
+                        th scope="col" { (name) }
+                    }
+                }
+            }
+            tbody {
+                @for ((_, scope, family), paths) in &groups {
+                    tr {
+                        td class="works" { "✓ works" }
+                        td { (paths.first().map_or("", |path| path.route.as_str())) }
+                        td { (scope) }
+                        td { (family.to_string()) }
+                        td class="number" { (paths.len()) }
+                        td class="number" { (medians(paths)) }
+                        td class="number" {
+                            (paths.iter().filter_map(|path| path.rtt_us.p99).reduce(f64::max).map_or_else(|| "–".to_owned(), micros))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The medians of these paths, from the fastest to the slowest.
+fn medians(paths: &[&PathReport]) -> String {
+    let medians = || paths.iter().filter_map(|path| path.rtt_us.p50);
+    match (medians().reduce(f64::min), medians().reduce(f64::max)) {
+        (Some(low), Some(high)) if low < high => format!("{} to {}", micros(low), micros(high)),
+        (Some(one), _) => micros(one),
+        (None, _) => "–".to_owned(),
     }
 }

@@ -1,0 +1,228 @@
+//! How each node does: one cell a node, readable where a matrix is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maud::{Markup, html};
+
+use super::state::{self, Range};
+use crate::report::render::natural::natural;
+use crate::report::render::units::micros;
+use crate::report::{DiagnosisReport, End, Health, PathReport, Report};
+use crate::topology::{NodeName, PathId};
+
+/// How one node does, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum NodeState {
+    /// A diagnosis names it, or paths fail and no other node explains them.
+    Faulty,
+    /// Paths fail, each of them by the fault of another node.
+    Affected,
+    /// Some handshakes took more than one SYN.
+    Late,
+    /// No path of it was probed.
+    NotProbed,
+    /// All its paths work.
+    Works,
+}
+
+/// What the report says of one node.
+#[derive(Clone, Debug, Default)]
+struct Summary<'a> {
+    /// Causes that diagnoses name on it.
+    causes: BTreeSet<&'static str>,
+    /// Its failing paths that no other node explains.
+    fails: usize,
+    /// Its failing paths that another node explains.
+    affected: usize,
+    late: usize,
+    probed: usize,
+    /// The slowest median of the paths that it starts, microseconds.
+    slowest: Option<f64>,
+    kernel: Option<&'a str>,
+}
+
+impl Summary<'_> {
+    fn state(&self) -> NodeState {
+        if self.fails > 0 || !self.causes.is_empty() {
+            NodeState::Faulty
+        } else if self.affected > 0 {
+            NodeState::Affected
+        } else if self.late > 0 {
+            NodeState::Late
+        } else if self.probed == 0 {
+            NodeState::NotProbed
+        } else {
+            NodeState::Works
+        }
+    }
+}
+
+/// Every node of a report.
+pub(super) struct NodeOverview<'a> {
+    nodes: BTreeMap<&'a NodeName, Summary<'a>>,
+    range: Range,
+}
+
+impl<'a> NodeOverview<'a> {
+    /// The nodes of `report`, with what it says of each.
+    pub(super) fn of(report: &'a Report) -> Self {
+        let mut nodes: BTreeMap<&NodeName, Summary<'a>> = BTreeMap::new();
+        for node in &report.nodes {
+            let facts = node.facts.as_ref();
+            let kernel = facts.and_then(|facts| facts.kernel.as_deref());
+            nodes.entry(&node.node).or_default().kernel = kernel;
+        }
+        for agent in &report.agents {
+            nodes.entry(&agent.node).or_default();
+        }
+        for path in &report.unprobed {
+            for node in ends(&path.client, &path.server) {
+                nodes.entry(node).or_default();
+            }
+        }
+        let explained = explained(&report.diagnoses);
+        for path in &report.paths {
+            let by = explained.get(&path.id);
+            for node in ends(&path.client, &path.server) {
+                count(nodes.entry(node).or_default(), path, node, by);
+            }
+        }
+        for diagnosis in &report.diagnoses {
+            if let Some(node) = &diagnosis.node {
+                let causes = &mut nodes.entry(node).or_default().causes;
+                causes.insert(diagnosis.cause.as_str());
+            }
+        }
+        Self {
+            nodes,
+            range: Range::of(report),
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Their names, in natural order.
+    pub(super) fn names(&self) -> Vec<&'a NodeName> {
+        let mut names: Vec<_> = self.nodes.keys().copied().collect();
+        names.sort_by_key(|name| natural(name.as_str()));
+        names
+    }
+
+    /// One cell a node; grouped by kernel where there are several, the worst group first.
+    pub(super) fn grid(&self) -> Markup {
+        let mut groups: BTreeMap<Option<&str>, Vec<(&NodeName, &Summary<'_>)>> = BTreeMap::new();
+        for name in self.names() {
+            if let Some(summary) = self.nodes.get(name) {
+                groups
+                    .entry(summary.kernel)
+                    .or_default()
+                    .push((name, summary));
+            }
+        }
+        let is_grouped = groups.len() > 1;
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups.sort_by_key(|(_, nodes)| {
+            let faulty = faulty(nodes);
+            std::cmp::Reverse(faulty * 1_000 / nodes.len().max(1))
+        });
+        html! {
+            @for (kernel, nodes) in &groups {
+                @if is_grouped {
+                    h3 {
+                        @match kernel {
+                            Some(kernel) => { "Kernel " (kernel) }
+                            None => { "Kernel not known" }
+                        }
+                        ": " (faulty(nodes)) " of " (nodes.len()) " nodes fail"
+                    }
+                }
+                ul class="nodes" {
+                    @for (name, summary) in nodes { (cell(name, summary, self.range)) }
+                }
+            }
+        }
+    }
+}
+
+fn faulty(nodes: &[(&NodeName, &Summary<'_>)]) -> usize {
+    nodes
+        .iter()
+        .filter(|(_, summary)| summary.state() == NodeState::Faulty)
+        .count()
+}
+
+/// The two nodes of a path, or the one of it that is known.
+fn ends<'a>(client: &'a End, server: &'a End) -> BTreeSet<&'a NodeName> {
+    [&client.node, &server.node].into_iter().flatten().collect()
+}
+
+/// The nodes that diagnoses name for each path that they explain.
+fn explained(diagnoses: &[DiagnosisReport]) -> BTreeMap<PathId, BTreeSet<&NodeName>> {
+    let mut explained: BTreeMap<PathId, BTreeSet<&NodeName>> = BTreeMap::new();
+    for diagnosis in diagnoses {
+        for (path, node) in diagnosis.paths.iter().zip(diagnosis.node.iter().cycle()) {
+            explained.entry(*path).or_default().insert(node);
+        }
+    }
+    explained
+}
+
+fn count(
+    summary: &mut Summary<'_>,
+    path: &PathReport,
+    node: &NodeName,
+    explained: Option<&BTreeSet<&NodeName>>,
+) {
+    match path.health {
+        Health::Failing if explained.is_some_and(|by| !by.contains(node)) => summary.affected += 1,
+        Health::Failing => summary.fails += 1,
+        Health::Late => summary.late += 1,
+        Health::Healthy => {}
+        Health::NotProbed => return,
+    }
+    summary.probed += 1;
+    if path.client.node.as_ref() == Some(node) {
+        let median = path.rtt_us.p50;
+        summary.slowest = [summary.slowest, median]
+            .into_iter()
+            .flatten()
+            .reduce(f64::max);
+    }
+}
+
+fn cell(name: &NodeName, summary: &Summary<'_>, range: Range) -> Markup {
+    let failing = |count| match count {
+        1 => "1 path fails".to_owned(),
+        count => format!("{} fail", state::paths(count)),
+    };
+    let heat = summary
+        .slowest
+        .map_or("heat-0", |slowest| range.class(slowest));
+    let (class, text) = match summary.state() {
+        NodeState::Faulty if summary.causes.is_empty() => {
+            ("failing", format!("✕ {}", failing(summary.fails)))
+        }
+        NodeState::Faulty => {
+            let causes: Vec<&str> = summary.causes.iter().copied().collect();
+            ("failing", format!("✕ {}", causes.join(", ")))
+        }
+        NodeState::Affected => ("affected", format!("△ {}", failing(summary.affected))),
+        NodeState::Late => ("late", format!("◔ {} late", state::paths(summary.late))),
+        NodeState::NotProbed => ("not-probed", "○ not probed".to_owned()),
+        NodeState::Works => {
+            let slowest = summary.slowest.map(micros);
+            let works = slowest.map_or_else(|| "✓ works".to_owned(), |us| format!("✓ {us}"));
+            ("works", works)
+        }
+    };
+    let heat = match summary.state() {
+        NodeState::Works | NodeState::Late => heat,
+        NodeState::Faulty | NodeState::Affected | NodeState::NotProbed => "",
+    };
+    html! {
+        li class={ (class) " " (heat) } { strong { (name) } " " span { (text) } }
+    }
+}
