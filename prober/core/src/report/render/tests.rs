@@ -164,3 +164,41 @@ fn names_that_look_like_markup_stay_names() {
     report.notes.push("<script>alert(1)</script>".to_owned());
     assert!(!html::report(&report).contains("<script"));
 }
+
+#[test]
+fn what_was_not_probed_does_not_look_like_a_failure() {
+    let mut report = incident::healthy_report();
+    let path = &mut report.paths[0];
+    path.health = crate::report::Health::NotProbed;
+    path.outcomes = crate::probe::event::OutcomeCounts::default();
+    let page = html::report(&report);
+    assert!(page.contains(r#"<td class="not-probed">○ not probed</td>"#));
+    let (_, body) = page.split_once("</style>").unwrap();
+    assert!(!body.contains(r#"class="failing""#), "{body}");
+}
+
+#[test]
+fn a_failing_path_without_an_outcome_says_so() {
+    let mut report = incident::report();
+    let path = &mut report.paths[1];
+    path.outcomes = crate::probe::event::OutcomeCounts::default();
+    path.unfinished = 105;
+    let page = html::report(&report);
+    assert!(page.contains("<td class=\"failing\">✕ no outcome</td>"));
+    assert!(page.contains("no outcome, unfinished 105"));
+}
+
+#[test]
+fn a_drawing_says_where_the_record_of_one_end_stops() {
+    let report = |change: fn(&mut crate::report::ProbeReport)| {
+        let mut report = incident::report();
+        change(&mut report.paths[1].probes[0]);
+        html::report(&report)
+    };
+    let whole = report(|_| {});
+    assert!(!whole.contains("record"), "{whole}");
+    let client = report(|probe| probe.client.observations.truncate(3));
+    assert!(client.contains("the client's record has ended before this"));
+    let server = report(|probe| probe.server.as_mut().unwrap().observations.truncate(3));
+    assert!(server.contains("the server's record ends here; it counted 3 SYN in"));
+}

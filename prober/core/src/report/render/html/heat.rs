@@ -36,10 +36,10 @@ struct Map<'a> {
     unprobed: BTreeSet<(&'a NodeName, Column<'a>)>,
 }
 
-/// All maps; `None` where there are too many nodes, or most cells would be empty.
+/// All maps; `None` of a single node, of too many, or where most cells would be empty.
 pub(super) fn maps(report: &Report, overview: &NodeOverview<'_>) -> Option<Markup> {
     let nodes = overview.names();
-    if nodes.is_empty() || nodes.len() > NODES {
+    if nodes.len() < 2 || nodes.len() > NODES {
         return None;
     }
     let maps = gather(report, &nodes);
@@ -52,7 +52,7 @@ pub(super) fn maps(report: &Report, overview: &NodeOverview<'_>) -> Option<Marku
     Some(html! {
         div class="maps" {
             @for map in &maps {
-                @if nodes.len() > UNFOLDED && map.is_healthy() {
+                @if nodes.len() > UNFOLDED && map.is_quiet() {
                     details { summary { (map.name) ": " (map.summary()) } (drawn(map, &nodes, range)) }
                 } @else {
                     (drawn(map, &nodes, range))
@@ -136,22 +136,32 @@ impl Map<'_> {
         all.len()
     }
 
-    fn is_healthy(&self) -> bool {
+    /// Whether no path fails or is late.
+    fn is_quiet(&self) -> bool {
         let mut paths = self.cells.values().flatten();
-        self.unprobed.is_empty() && paths.all(|path| path.health == Health::Healthy)
+        paths.all(|path| match path.health {
+            Health::Healthy | Health::NotProbed => true,
+            Health::Failing | Health::Late => false,
+        })
     }
 
     /// What a folded map holds.
     fn summary(&self) -> String {
         let paths = || self.cells.values().flatten();
+        let working = paths().filter(|path| path.health == Health::Healthy);
+        let (all, working) = (paths().count() + self.unprobed.len(), working.count());
         let medians = || paths().filter_map(|path| path.rtt_us.p50);
-        let low = medians().fold(f64::INFINITY, f64::min);
-        let high = medians().fold(0.0, f64::max);
-        let count = state::paths(paths().count());
-        if low < high {
-            format!("all {count} work, {} to {}", micros(low), micros(high))
+        let works = if working == all {
+            format!("all {} work", state::paths(all))
         } else {
-            format!("all {count} work")
+            format!(
+                "{working} of {} work, the others are not probed",
+                state::paths(all)
+            )
+        };
+        match (medians().reduce(f64::min), medians().reduce(f64::max)) {
+            (Some(low), Some(high)) => format!("{works}, {} to {}", micros(low), micros(high)),
+            (None, _) | (_, None) => works,
         }
     }
 }
@@ -189,7 +199,7 @@ fn drawn(map: &Map<'_>, nodes: &[&NodeName], range: Range) -> Markup {
             }
         }
     };
-    super::scrolled(&format!("Round trips of {}", map.name), &table)
+    super::scrolled(&format!("Round trips, {}", map.name), &table)
 }
 
 /// The worst of a cell's paths.

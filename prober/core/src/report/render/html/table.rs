@@ -61,8 +61,11 @@ fn each(rows: &[&PathReport], is_summed: bool) -> Markup {
             caption { (what) }
             thead {
                 tr {
-                    @for name in ["state", "client", "server", "route", "scope", "family", "target", "outcome", "lost", "first SYN", "p50 / p99"] {
+                    @for name in ["state", "client", "server", "route", "scope", "family", "target", "outcome"] {
                         th scope="col" { (name) }
+                    }
+                    @for name in ["lost", "first SYN", "p50 / p99"] {
+                        th scope="col" class="number" { (name) }
                     }
                 }
             }
@@ -125,8 +128,11 @@ fn summed(working: &[&PathReport]) -> Markup {
             caption { "Paths that work, by route" }
             thead {
                 tr {
-                    @for name in ["state", "route", "scope", "family", "paths", "p50", "p99 at most"] {
+                    @for name in ["state", "route", "scope", "family"] {
                         th scope="col" { (name) }
+                    }
+                    @for name in ["paths", "p50", "p99 at most"] {
+                        th scope="col" class="number" { (name) }
                     }
                 }
             }
