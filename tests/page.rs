@@ -1,22 +1,61 @@
 //! HTML reports, opened in Chromium in light and dark, on a wide and a narrow screen: axe-core and html-validate find
 //! nothing, nothing overflows, and nothing is loaded. `PROBER_PAGES=FOLDER` keeps the pages, with a picture of each.
 
-#![expect(clippy::expect_used, reason = "a test that cannot look fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that cannot look fails, and says why it was left out"
+)]
 
-/// Reports of networks that are made up.
 #[path = "page/network.rs"]
 mod network;
 #[path = "tools/part.rs"]
-mod tools;
+mod part;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use libtest_mimic::{Arguments, Trial};
 use network::{Network, broken, healthy, replayed, sparse};
+use part::part;
 use prober_core::report::Report;
 use prober_core::report::render::html;
 use serde::Deserialize;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    let trials = match part("page") {
+        Ok(program) => trials(&program),
+        Err(why) if is_ci => vec![Trial::test("a browser is there", move || Err(why.into()))],
+        Err(why) => {
+            println!("left out: every test with a browser, since {why}");
+            Vec::new()
+        }
+    };
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trials(program: &Path) -> Vec<Trial> {
+    let trial = |name, test: fn(&Path)| {
+        let program = program.to_path_buf();
+        Trial::test(name, move || {
+            test(&program);
+            Ok(())
+        })
+    };
+    vec![
+        trial(
+            "pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen",
+            pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen,
+        ),
+        trial(
+            "what_judges_pages_finds_what_is_wrong",
+            what_judges_pages_finds_what_is_wrong,
+        ),
+    ]
+}
 
 /// What is wrong with a page.
 #[derive(Debug, Deserialize)]
@@ -61,9 +100,8 @@ fn reports() -> Vec<(&'static str, Report)> {
 }
 
 /// Everything that is wrong with these pages.
-fn findings(pages: &[PathBuf], shots: Option<&Path>) -> Vec<Finding> {
-    let program = tools::part("page").expect("what judges pages is built");
-    let mut command = Command::new(&program);
+fn findings(program: &Path, pages: &[PathBuf], shots: Option<&Path>) -> Vec<Finding> {
+    let mut command = Command::new(program);
     if let Some(folder) = shots {
         command.arg("--shots").arg(folder);
     }
@@ -76,8 +114,7 @@ fn findings(pages: &[PathBuf], shots: Option<&Path>) -> Vec<Finding> {
     serde_json::from_slice(&output.stdout).expect("it writes its findings as JSON")
 }
 
-#[test]
-fn pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen() {
+fn pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen(program: &Path) {
     let kept = std::env::var_os("PROBER_PAGES").map(PathBuf::from);
     let scratch = tempfile::tempdir().expect("make a folder");
     let folder = kept.as_deref().unwrap_or_else(|| scratch.path());
@@ -91,7 +128,7 @@ fn pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen() {
         fs::write(&path, page).expect("write a page");
         pages.push(path);
     }
-    let found: Vec<String> = findings(&pages, kept.as_deref())
+    let found: Vec<String> = findings(program, &pages, kept.as_deref())
         .iter()
         .map(|finding| {
             let Finding {
@@ -109,8 +146,7 @@ fn pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-#[test]
-fn what_judges_pages_finds_what_is_wrong() {
+fn what_judges_pages_finds_what_is_wrong(program: &Path) {
     let scratch = tempfile::tempdir().expect("make a folder");
     let path = scratch.path().join("wrong.html");
     let page = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>wrong</title>\
@@ -118,7 +154,7 @@ fn what_judges_pages_finds_what_is_wrong() {
         <body><h1>wrong</h1><p style=\"color:#eee\">inline</p><font color=\"#eeeeee\">pale</font><img src=\"http://127.0.0.1:9/x.png\">\
         <table width=\"3000\"><tr><th></th></tr></table></body></html>";
     fs::write(&path, page).expect("write a page");
-    let found = findings(&[path], None);
+    let found = findings(program, &[path], None);
     for rule in [
         "no-inline-style",
         "console",

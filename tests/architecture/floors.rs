@@ -28,12 +28,14 @@ const FLOORS: &[(&str, &[&str])] = &[
 
 /// All that the pure floor may be built from.
 const CORE: &[&str] = &[
+    "base64",
     "hdrhistogram",
     "maud",
     "pcap-file",
     "pnet_packet",
     "serde",
     "serde_json",
+    "sha2",
     "siphasher",
     "thiserror",
 ];

@@ -1,3 +1,5 @@
+//! Reports of networks that are made up: healthy, broken and sparse ones, of any number of nodes.
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -22,6 +22,8 @@ const ROW: u32 = 46;
 const CLIENT: u32 = 110;
 const NODE: u32 = 500;
 const SERVER: u32 = 890;
+/// Characters of a name that fit between the page's edge and the next lifeline's name.
+const NAME: usize = 24;
 
 /// A packet at one end, and what is to be said of it.
 struct Seen<'a> {
@@ -95,7 +97,7 @@ pub(super) fn figure(path: &PathReport, probe: &ProbeReport, number: usize) -> M
                     }
                 }
                 @for (x, name, what) in [(CLIENT, &client, "client"), (NODE, &node, "rules and routes"), (SERVER, &server, "server")] {
-                    text x=(x) y="24" text-anchor="middle" class="name" { (name) }
+                    text x=(x) y="24" text-anchor="middle" class="name" { (shortened(name, if x == NODE { 2 * NAME } else { NAME })) }
                     text x=(x) y="42" text-anchor="middle" class="faint" { (what) }
                     line class="life" x1=(x) x2=(x) y1="52" y2=(height - 8) {}
                 }
@@ -222,6 +224,17 @@ fn names(path: &PathReport, probe: &ProbeReport) -> (String, String, String) {
         (None, None) => "network".to_owned(),
     };
     (client, node, server)
+}
+
+/// A name of at most `most` characters; the middle of a longer one is left out.
+fn shortened(name: &str, most: usize) -> String {
+    let length = name.chars().count();
+    if length <= most {
+        return name.to_owned();
+    }
+    let head: String = name.chars().take(most / 2).collect();
+    let tail: String = name.chars().skip(length - most / 2 + 1).collect();
+    format!("{head}…{tail}")
 }
 
 /// Both ends in one order: a packet that both saw is one row, by its flags and sequence number.
