@@ -152,6 +152,7 @@ fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
             probes: Vec::new(),
             ladder: None,
             other_port: None,
+            socket_level: false,
         };
         (id, evidence)
     });
@@ -228,7 +229,14 @@ fn line(number: u64, result: &ProbeResult) -> String {
     let what = match result.outcome {
         Outcome::Established { rtt_ns, .. } => format!("established in {}", millis(rtt_ns)),
         Outcome::Reset { by, hop_limit } => format!("reset by {by}, TTL {hop_limit}"),
-        Outcome::Unreachable { by, reason } => format!("unreachable, says {by}: {reason:?}"),
+        Outcome::Unreachable {
+            by: Some(by),
+            reason,
+        } => format!("unreachable, says {by}: {reason:?}"),
+        Outcome::Unreachable { by: None, reason } => {
+            format!("unreachable, by the errno of connect(): {reason:?}")
+        }
+        Outcome::RefusedLocally { errno } => errno.sentence(),
         Outcome::Mismatched { from } => format!("mismatched: {from} answered instead"),
         Outcome::Timeout => "timeout".to_owned(),
     };

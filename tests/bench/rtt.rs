@@ -56,6 +56,7 @@ pub(crate) fn measure(target: SocketAddr, count: u32, path: &Path) -> anyhow::Re
             }
             Outcome::Reset { .. }
             | Outcome::Unreachable { .. }
+            | Outcome::RefusedLocally { .. }
             | Outcome::Mismatched { .. }
             | Outcome::Timeout => None,
         })

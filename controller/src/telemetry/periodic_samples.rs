@@ -120,6 +120,7 @@ fn connected_at(probe: &Evidence) -> Option<Timestamp> {
         }
         Outcome::Reset { .. }
         | Outcome::Unreachable { .. }
+        | Outcome::RefusedLocally { .. }
         | Outcome::Mismatched { .. }
         | Outcome::Timeout => None,
     }
@@ -215,6 +216,7 @@ mod tests {
             }],
             ladder: None,
             other_port: None,
+            socket_level: false,
         };
         matrix.paths.insert(PathId(0), evidence);
         matrix

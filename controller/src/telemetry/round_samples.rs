@@ -76,6 +76,7 @@ fn handshakes(round: &Round<'_>) -> Vec<Sample> {
                     OutcomeKind::Reset
                     | OutcomeKind::Timeout
                     | OutcomeKind::Unreachable
+                    | OutcomeKind::RefusedLocally
                     | OutcomeKind::Mismatched => 0,
                 };
                 let sample = handshake(evidence, outcome, cause, None);

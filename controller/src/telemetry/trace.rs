@@ -249,6 +249,7 @@ impl Told<'_> {
             Outcome::Established { connect_ns, .. } => start + Duration::from_nanos(connect_ns),
             Outcome::Reset { .. }
             | Outcome::Unreachable { .. }
+            | Outcome::RefusedLocally { .. }
             | Outcome::Mismatched { .. }
             | Outcome::Timeout => start,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prober_core::plan::ProbePlan;
 use prober_core::probe::in_flight::pacing::Pace;
-use prober_core::probe::outcome::Exchange;
+use prober_core::probe::outcome::{Errno, Exchange};
 use prober_core::time::Timestamp;
 use prober_core::topology::PathId;
 
@@ -38,7 +38,14 @@ pub(crate) enum Order {
         /// What came of it after the handshake.
         exchange: Exchange,
     },
-    /// The kernel has sent nothing from that source, for that reason.
+    /// The kernel refused to connect from that source at once, and sent no packet.
+    Refuse {
+        /// Its source.
+        src: SocketAddr,
+        /// What connect() returned.
+        errno: Errno,
+    },
+    /// The probe from that source could not be made, for that reason.
     Withdraw {
         /// Its source.
         src: SocketAddr,

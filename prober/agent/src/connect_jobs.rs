@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prober_core::plan::{Method, ProbePlan};
 use prober_core::probe::in_flight::pacing::{Pace, Pacing};
-use prober_core::probe::outcome::{EngineKind, ProbeResult};
+use prober_core::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use prober_core::time::Timestamp;
 use prober_net::packet_socket::now;
 use tokio::sync::Semaphore;
@@ -139,8 +139,17 @@ impl Connects {
         match (&self.packets, dialled) {
             (Some(packets), Ok(dialled)) => {
                 let is_heard = dialled.is_closed_by_a_segment();
-                let exchange = dialled.exchange;
-                let order = Order::Close { src, exchange };
+                let order = match dialled.outcome {
+                    Outcome::RefusedLocally { errno } => Order::Refuse { src, errno },
+                    Outcome::Established { .. }
+                    | Outcome::Reset { .. }
+                    | Outcome::Unreachable { .. }
+                    | Outcome::Mismatched { .. }
+                    | Outcome::Timeout => {
+                        let exchange = dialled.exchange;
+                        Order::Close { src, exchange }
+                    }
+                };
                 if is_heard {
                     packets.order(order);
                 } else {
@@ -162,7 +171,7 @@ impl Connects {
                     isn: None,
                     server_isn: None,
                     outcome: dialled.outcome,
-                    syns: dialled.retransmits + 1,
+                    syns: dialled.syns,
                     exchange: dialled.exchange,
                     observations: Vec::new(),
                 };

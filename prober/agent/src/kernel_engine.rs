@@ -81,8 +81,8 @@ pub(crate) struct Dialled {
     pub(crate) outcome: Outcome,
     /// What came of the connection afterwards.
     pub(crate) exchange: Exchange,
-    /// How often the kernel repeated its SYN.
-    pub(crate) retransmits: u32,
+    /// How many SYNs the kernel sent.
+    pub(crate) syns: u32,
 }
 
 /// A socket could not be had, which says nothing about the network.
@@ -163,7 +163,10 @@ impl Dialer {
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
                 return Err(failed(error));
             }
-            Err(error) => return Ok(Dialled::failed(outcome_of(&error, dst.ip()), 0)),
+            Err(error) => {
+                let errno = refusal_of(&error);
+                return Ok(Dialled::failed(Outcome::RefusedLocally { errno }, 0));
+            }
         }
         let stream = TcpStream::from_std(bound.socket.into()).map_err(failed)?;
         let connected = match timeout_at(started + patience, stream.writable()).await {
@@ -174,9 +177,9 @@ impl Dialer {
                 .map_err(failed)?
                 .map(|error| outcome_of(&error, dst.ip())),
         };
-        let retransmits = tcp_info::retransmits(stream.as_fd()).unwrap_or_default();
+        let syns = 1 + tcp_info::retransmits(stream.as_fd()).unwrap_or_default();
         if let Some(outcome) = connected {
-            return Ok(Dialled::failed(outcome, retransmits));
+            return Ok(Dialled::failed(outcome, syns));
         }
         let took = nanos(started.elapsed());
         let deadline = Instant::now() + patience.saturating_sub(MARGIN);
@@ -191,7 +194,7 @@ impl Dialer {
         Ok(Dialled {
             outcome,
             exchange,
-            retransmits,
+            syns,
         })
     }
 
@@ -267,16 +270,17 @@ impl Dialled {
             },
             Outcome::Reset { .. }
             | Outcome::Unreachable { .. }
+            | Outcome::RefusedLocally { .. }
             | Outcome::Mismatched { .. }
             | Outcome::Timeout => false,
         }
     }
 
-    const fn failed(outcome: Outcome, retransmits: u32) -> Self {
+    const fn failed(outcome: Outcome, syns: u32) -> Self {
         Self {
             outcome,
             exchange: Exchange::NotTried,
-            retransmits,
+            syns,
         }
     }
 }
@@ -322,9 +326,26 @@ fn source_towards(dst: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-/// What connect()'s errno says, which is little: a RST and an ICMP port-unreachable are the same.
+/// Why connect() failed at once. The kernel has sent nothing then: it looks for a route, and asks programs on connect(2) and
+/// security modules, before it sends a SYN; once that has left, a connect() that does not wait says `EINPROGRESS`
+/// (`tcp_v4_connect`, net/ipv4/tcp_ipv4.c).
+fn refusal_of(error: &io::Error) -> prober_core::probe::outcome::Errno {
+    use prober_core::probe::outcome::Errno as Refusal;
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EHOSTUNREACH) => Refusal::Ehostunreach,
+        Some(Errno::ENETUNREACH) => Refusal::Enetunreach,
+        Some(Errno::EACCES) => Refusal::Eacces,
+        Some(Errno::EPERM) => Refusal::Eperm,
+        Some(Errno::ECONNREFUSED) => Refusal::Econnrefused,
+        Some(Errno::EINVAL) => Refusal::Einval,
+        Some(_) | None => Refusal::Other,
+    }
+}
+
+/// What the errno of a connect() that has sent a SYN says, which is little: a RST and an ICMP port-unreachable are the same,
+/// and so are an ICMP host-unreachable and a neighbour that does not answer.
 fn outcome_of(error: &io::Error, target: IpAddr) -> Outcome {
-    let unreachable = |reason| Outcome::Unreachable { by: target, reason };
+    let unreachable = |reason| Outcome::Unreachable { by: None, reason };
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => Outcome::Reset {
             by: target,
@@ -334,5 +355,32 @@ fn outcome_of(error: &io::Error, target: IpAddr) -> Outcome {
         Some(Errno::ENETUNREACH) => unreachable(Unreachable::Network),
         Some(Errno::EACCES | Errno::EPERM) => unreachable(Unreachable::Prohibited),
         Some(_) | None => Outcome::Timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prober_core::probe::outcome::Errno as Refusal;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_the_kernel_refuses_at_once_has_sent_nothing() {
+        let dialer = Dialer::new(7);
+        // TCP has no way to a group (tcp_v4_connect, net/ipv4/tcp_ipv4.c).
+        let bound = dialer.bind("224.0.0.1:80".parse().unwrap()).unwrap();
+        let patience = Duration::from_secs(1);
+        let dialled = dialer.dial(bound, Talk::Nothing, patience).await.unwrap();
+        let errno = Refusal::Enetunreach;
+        assert_eq!(dialled.outcome, Outcome::RefusedLocally { errno });
+        assert_eq!(dialled.syns, 0);
+    }
+
+    #[test]
+    fn what_fails_after_a_syn_names_nobody_without_packets() {
+        let error = io::Error::from_raw_os_error(Errno::EHOSTUNREACH as i32);
+        let outcome = outcome_of(&error, "192.0.2.1".parse().unwrap());
+        let reason = Unreachable::Host;
+        assert_eq!(outcome, Outcome::Unreachable { by: None, reason });
     }
 }

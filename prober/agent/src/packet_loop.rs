@@ -120,6 +120,7 @@ impl Desk {
                     self.own(src, Owned::of(generation));
                 }
                 Order::Close { src, exchange } => self.flight.close(src, exchange, now),
+                Order::Refuse { src, errno } => self.flight.refuse_locally(src, errno, now),
                 Order::Withdraw { src, why } => {
                     self.owners.withdraw(src, why);
                     self.flight.close(src, Exchange::NotTried, now);

@@ -2,12 +2,14 @@
 
 /// Whether the way carried what was said.
 mod exchange;
+/// Services that are translated inside connect(2).
+mod socket_level;
 /// What ended for want of a processor.
 mod starvation;
 /// Confidence intervals of counted shares.
 pub mod statistics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,8 @@ pub struct Matrix {
     pub agents: BTreeMap<AgentId, AgentEvidence>,
     /// Every node that an agent runs on.
     pub nodes: BTreeMap<NodeName, NodeEvidence>,
+    /// The nodes whose pods have Services translated inside connect(2); see [`Matrix::learn_socket_level`].
+    pub socket_level: BTreeSet<NodeName>,
     /// The NetworkPolicies that close the agents' pods, by what the API says. Whether anything enforces them it does
     /// not say.
     pub policies: Vec<String>,
@@ -68,10 +72,13 @@ pub struct PathEvidence {
     pub tallies: BTreeMap<EngineKind, PathTally>,
     /// The probes that were told in full: all that failed or were late, and some healthy ones.
     pub probes: Vec<Evidence>,
-    /// The TTL ladder, where one was climbed.
+    /// The TTL ladder, where one was climbed. [`PathEvidence::believed_ladder`] says whether it counts.
     pub ladder: Option<Ladder>,
     /// What a probe of the server pod's other port met, where one was tried.
     pub other_port: Option<OutcomeKind>,
+    /// Whether connect() translates the target (socket-level load balancing), as [`Matrix::learn_socket_level`] found. Not a
+    /// fault: nothing translates crafted packets there, so the path is judged by `kernel` alone.
+    pub socket_level: bool,
 }
 
 /// One endpoint that may answer on a path.
@@ -187,29 +194,13 @@ impl PathEvidence {
         self.asked.saturating_sub(ended)
     }
 
-    /// Whether raw segments meet no translation here although connect() works: a Service that
-    /// is translated inside connect(2). Not a fault; the path is judged by `kernel` alone.
-    pub fn is_socket_level(&self) -> bool {
-        let all = |kind, engine| {
-            self.tallies.get(&engine).is_some_and(|tally: &PathTally| {
-                tally.outcomes.total() > 0 && tally.outcomes.of(kind) == tally.outcomes.total()
-            })
-        };
-        self.path.route.is_translated()
-            && all(OutcomeKind::Established, EngineKind::Kernel)
-            && self
-                .tallies
-                .get(&EngineKind::Raw)
-                .is_some_and(|raw| raw.outcomes.total() > 0 && raw.outcomes.established == 0)
-    }
-
     /// Whether every probe so far was established by its first SYN, and its exchange went well.
     /// A path without any outcome is not clean.
     pub fn is_clean(&self) -> bool {
         let total = self.total();
         total.outcomes.total() > 0
             && total.first_syn_success == total.outcomes.total()
-            && (self.probes.iter()).all(|probe| {
+            && self.believed().all(|(_, probe)| {
                 let banner = probe.client.exchange.banner();
                 probe.is_carried() && !banner.is_some_and(|banner| self.is_of_another(banner))
             })
@@ -227,6 +218,7 @@ impl PathEvidence {
             OutcomeKind::Mismatched,
             OutcomeKind::Timeout,
             OutcomeKind::Unreachable,
+            OutcomeKind::RefusedLocally,
             OutcomeKind::Reset,
             OutcomeKind::Established,
         ]
@@ -236,10 +228,8 @@ impl PathEvidence {
 
     /// The engines whose outcomes count.
     pub fn engines(&self) -> Vec<EngineKind> {
-        if self.is_socket_level() {
-            return vec![EngineKind::Kernel];
-        }
-        self.tallies.keys().copied().collect()
+        let all = self.tallies.keys().copied();
+        all.filter(|&engine| self.believes(engine)).collect()
     }
 }
 

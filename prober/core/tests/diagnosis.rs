@@ -19,6 +19,8 @@ mod loss;
 mod overlay;
 #[path = "diagnosis/service.rs"]
 mod service;
+#[path = "diagnosis/socket_level.rs"]
+mod socket_level;
 #[path = "diagnosis/translation.rs"]
 mod translation;
 

@@ -69,6 +69,7 @@ fn matrix(report: &Report) -> Matrix {
             probes: Vec::new(),
             ladder: None,
             other_port: None,
+            socket_level: false,
         };
         matrix.paths.insert(id, evidence);
     };

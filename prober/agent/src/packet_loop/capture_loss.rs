@@ -30,9 +30,10 @@ impl Blindness {
         let is_unanswered = match result.outcome {
             Outcome::Timeout => true,
             Outcome::Established { .. } => !result.is_first_syn_success(),
-            Outcome::Reset { .. } | Outcome::Unreachable { .. } | Outcome::Mismatched { .. } => {
-                false
-            }
+            Outcome::Reset { .. }
+            | Outcome::Unreachable { .. }
+            | Outcome::RefusedLocally { .. }
+            | Outcome::Mismatched { .. } => false,
         };
         result.engine == EngineKind::Raw
             && is_unanswered

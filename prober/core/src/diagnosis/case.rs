@@ -15,7 +15,7 @@ use crate::packet::observation::{Direction, Observation};
 use crate::probe::event::{OutcomeCounts, Witness};
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
 
-pub(crate) use reachability::{Crossing, completes, rung, second_hop};
+pub(crate) use reachability::{Crossing, completes, rung};
 
 /// An agent that was later than this for its own timers cannot vouch for lateness alone.
 pub(crate) const STARVED_NS: u64 = 200_000_000;

@@ -4,7 +4,7 @@
 //! Time exceeded is raised before the FORWARD chain (`ip_forward`, net/ipv4/ip_forward.c), so an
 //! answer of the second router proves the tunnel both ways, and a filter behind it.
 
-use super::case::{Case, Crossing, second_hop};
+use super::case::{Case, Crossing};
 use super::symptom::{ServerEnd, Symptom, Unit};
 use crate::node_facts::LinkCounters;
 use crate::packet::family::Family;
@@ -115,7 +115,7 @@ impl Search<'_> {
     /// Whether a ladder from one node met the other, or a filter behind it.
     fn ladders_meet(&self, from: &NodeName, to: &NodeName) -> bool {
         let mut ladders = self.case.ladders(from, to, self.unit.family);
-        ladders.any(second_hop)
+        ladders.any(|ladder| self.case.met_second_hop(from, ladder))
     }
 
     /// Whether a ladder was climbed from one node to the other.

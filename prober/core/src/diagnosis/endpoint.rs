@@ -89,13 +89,16 @@ pub(crate) fn served_nodes(
 pub(crate) fn untranslated_error(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
     case.probes(unit).find_map(|probe| {
         let by = match probe.client.outcome {
-            crate::probe::outcome::Outcome::Unreachable { by, .. } => by,
+            crate::probe::outcome::Outcome::Unreachable { by, .. } => by?,
             crate::probe::outcome::Outcome::Established { .. }
             | crate::probe::outcome::Outcome::Reset { .. }
+            | crate::probe::outcome::Outcome::RefusedLocally { .. }
             | crate::probe::outcome::Outcome::Mismatched { .. }
             | crate::probe::outcome::Outcome::Timeout => return None,
         };
-        (by != probe.client.dst.ip()).then_some(by)
+        // What connect() translated has a backend's address from the start, and no error tells of a rule.
+        let is_own = probe.client.translated_in_connect().is_none();
+        (is_own && by != probe.client.dst.ip()).then_some(by)
     })
 }
 

@@ -91,15 +91,16 @@ fn odd_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {
             if seen.direction == Direction::Overheard || to != probe.src {
                 return None;
             }
-            if from != probe.dst {
+            let asked = probe.peer();
+            if from != asked {
                 let what = if tcp.flags.has(TcpFlags::RST) {
                     "a RST"
                 } else {
                     "an answer"
                 };
                 return Some(format!(
-                    "{what} from {from}, but {} was asked: the translation was not undone (TTL {})",
-                    probe.dst, ip.hop_limit
+                    "{what} from {from}, but {asked} was asked: the translation was not undone (TTL {})",
+                    ip.hop_limit
                 ));
             }
             if tcp.checksum == Checksum::Invalid {

@@ -10,7 +10,7 @@ use crate::evidence::{Evidence, PathEvidence, Source};
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
-use crate::probe::outcome::{Exchange, Outcome, ProbeResult};
+use crate::probe::outcome::{Errno, Exchange, Outcome, ProbeResult};
 use crate::topology::{AgentId, PathId, Route};
 
 pub(crate) use failure_group::units;
@@ -24,8 +24,10 @@ pub(crate) enum Symptom {
     ForeignReset,
     /// A RST from the address that was asked.
     Reset,
-    /// An ICMP unreachable.
+    /// An ICMP unreachable, or connect()'s word for one.
     Unreachable(Unreachable),
+    /// The client's own kernel refused connect() and sent no packet.
+    RefusedLocally(Errno),
     /// No answer at all.
     Silent,
     /// Some probes of the same kind on the same path were lost or late, others were not.
@@ -56,6 +58,24 @@ impl Symptom {
             Self::ForeignSynAck
             | Self::ForeignReset
             | Self::Reset
+            | Self::RefusedLocally(_)
+            | Self::Silent
+            | Self::Lossy
+            | Self::Mute
+            | Self::Stalled
+            | Self::Broken
+            | Self::Impostor => None,
+        }
+    }
+
+    /// The errno of connect(), where the client's own kernel refused it.
+    pub(crate) const fn refused_locally(self) -> Option<Errno> {
+        match self {
+            Self::RefusedLocally(errno) => Some(errno),
+            Self::ForeignSynAck
+            | Self::ForeignReset
+            | Self::Reset
+            | Self::Unreachable(_)
             | Self::Silent
             | Self::Lossy
             | Self::Mute
@@ -66,8 +86,8 @@ impl Symptom {
     }
 
     /// In words, for sentences such as "3 probes ...".
-    pub(crate) const fn words(self) -> &'static str {
-        match self {
+    pub(crate) fn words(self) -> String {
+        let words = match self {
             Self::ForeignSynAck => "were answered by SYN+ACK from an address that was not asked",
             Self::ForeignReset => "were answered by RST from an address that was not asked",
             Self::Reset => "were refused by RST",
@@ -82,7 +102,9 @@ impl Symptom {
             Self::Stalled => "got the banner, but large packets never came through",
             Self::Broken => "were reset after the handshake",
             Self::Impostor => "were answered by another pod than the API names",
-        }
+            Self::RefusedLocally(errno) => return format!("never left: {}", errno.sentence()),
+        };
+        words.to_owned()
     }
 }
 
@@ -141,24 +163,29 @@ impl Unit {
     }
 }
 
-/// The destination of a translated copy of the own SYN that came by.
-pub(crate) fn named_by_own_copy(probe: &ProbeResult) -> Option<SocketAddr> {
-    probe.observations.iter().find_map(|seen| {
-        let (_, tcp) = seen.packet.tcp()?;
-        let copy =
-            seen.direction != Direction::Sent && tcp.flags.is_syn() && Some(tcp.seq) == probe.isn;
-        let to = seen.packet.tcp_dst()?;
-        (copy && to != probe.dst && to.ip() != probe.src.ip()).then_some(to)
-    })
+/// Where the own SYN went on to: connect() translated it, or a translated copy of it came by.
+pub(crate) fn led_to(probe: &ProbeResult) -> Option<SocketAddr> {
+    let copied = || {
+        probe.observations.iter().find_map(|seen| {
+            let (_, tcp) = seen.packet.tcp()?;
+            let copy = seen.direction != Direction::Sent
+                && tcp.flags.is_syn()
+                && Some(tcp.seq) == probe.isn;
+            let to = seen.packet.tcp_dst()?;
+            (copy && to != probe.dst && to.ip() != probe.src.ip()).then_some(to)
+        })
+    };
+    probe.translated_in_connect().or_else(copied)
 }
 
 /// The first TCP answer from an address that was not asked, and whether it is a RST.
 pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
+    let peer = probe.peer();
     probe.observations.iter().find_map(|seen| {
         let (_, tcp) = seen.packet.tcp()?;
         let from = seen.packet.tcp_src()?;
         let to_us = seen.packet.tcp_dst()? == probe.src;
-        if seen.direction != Direction::Received || !to_us || from == probe.dst {
+        if seen.direction != Direction::Received || !to_us || from == peer {
             return None;
         }
         if tcp.flags.is_syn_ack() {
@@ -194,8 +221,9 @@ pub(crate) fn symptom(
         }
         Outcome::Reset { .. } => Some(Symptom::Reset),
         // The client's own kernel: nobody answered its neighbour solicitations.
-        Outcome::Unreachable { by, .. } if by == probe.src.ip() => Some(Symptom::Silent),
+        Outcome::Unreachable { by, .. } if by == Some(probe.src.ip()) => Some(Symptom::Silent),
         Outcome::Unreachable { reason, .. } => Some(Symptom::Unreachable(reason)),
+        Outcome::RefusedLocally { errno } => Some(Symptom::RefusedLocally(errno)),
         Outcome::Mismatched { .. } => {
             Some(foreign(probe).map_or(Symptom::ForeignSynAck, |(_, symptom)| symptom))
         }

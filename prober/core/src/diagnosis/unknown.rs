@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, STARVED_NS};
-use super::symptom::{ServerEnd, Symptom};
+use super::symptom::{ServerEnd, Symptom, Unit};
 use super::{Confidence, Diagnosis, Exclusion, Segment, sample};
 use crate::diagnosis::hypothesis::{Finding, Opinion};
+use crate::packet::Unreachable;
+use crate::probe::outcome::{Errno, Outcome};
 use crate::probe::tier::Tier;
-use crate::topology::PathId;
+use crate::topology::{PathId, Route};
 
 /// One diagnosis without a cause for each symptom that is left.
 pub(crate) fn rest(case: &Case<'_>, opinions: &[Opinion]) -> Vec<Diagnosis> {
@@ -33,8 +35,9 @@ fn unknown(
         "{} probes on {} paths {}",
         case.count(places),
         paths.len(),
-        symptom.words()
+        words(case, symptom, places)
     )];
+    evidence.extend(unrouted(case, places));
     for unit in case.at(places).take(6) {
         let server = unit
             .server
@@ -46,7 +49,11 @@ fn unknown(
             unit.client.pod,
             server,
             unit.family,
-            server_end(unit.server_end)
+            if symptom.refused_locally().is_some() {
+                "nothing was sent"
+            } else {
+                server_end(unit.server_end)
+            }
         ));
     }
     for (agent, known) in &case.matrix.agents {
@@ -94,6 +101,46 @@ fn unknown(
     }
 }
 
+/// What the probes met. An ICMP error is said to have come only where one was seen.
+fn words(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String {
+    let mut outcomes = case
+        .at(places)
+        .flat_map(|unit| case.probes(unit))
+        .map(|probe| probe.client.outcome)
+        .peekable();
+    let is_unseen = outcomes.peek().is_some()
+        && outcomes.all(|outcome| matches!(outcome, Outcome::Unreachable { by: None, .. }));
+    let errno = match symptom.unreachable() {
+        Some(Unreachable::Host) => "EHOSTUNREACH",
+        Some(Unreachable::Network) => "ENETUNREACH",
+        Some(Unreachable::Prohibited) => "EACCES or EPERM",
+        Some(Unreachable::Port | Unreachable::Other) | None => return symptom.words(),
+    };
+    if is_unseen {
+        format!(
+            "failed with {errno} after a SYN; without packets nothing tells whether an ICMP error came"
+        )
+    } else {
+        symptom.words()
+    }
+}
+
+/// Nodes whose own pods' or processes' connect() found no route, as their routing tables say too.
+fn unrouted(case: &Case<'_>, places: &BTreeSet<usize>) -> BTreeSet<String> {
+    let of_unit = |unit: &Unit| {
+        let is_unrouted = unit.route == Route::HostNetwork
+            && unit.symptom == Symptom::RefusedLocally(Errno::Enetunreach);
+        let node = Some(&unit.client.node).filter(|_| is_unrouted)?;
+        let target = case.path(unit.path)?.target.ip();
+        let routes = case.facts(node)?.routes_to(target)?;
+        let has_none = routes.is_empty();
+        has_none.then(|| {
+            format!("{node} has no route that covers {target}, and a Service is translated only after a route was found")
+        })
+    };
+    case.at(places).filter_map(of_unit).collect()
+}
+
 const fn server_end(end: ServerEnd) -> &'static str {
     match end {
         ServerEnd::Unheard => "the server's end was not heard",
@@ -108,6 +155,19 @@ const fn server_end(end: ServerEnd) -> &'static str {
 
 fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
     let mut wanted = Vec::new();
+    if case
+        .at(places)
+        .all(|unit| unit.symptom.refused_locally().is_some())
+    {
+        let asks = case.at(places).filter_map(|unit| {
+            let target = case.path(unit.path)?.target.ip();
+            Some(format!(
+                "`ip route get {target}` where {} runs, on {}",
+                unit.client, unit.client.node
+            ))
+        });
+        return asks.collect::<BTreeSet<_>>().into_iter().take(6).collect();
+    }
     match case.matrix.tier() {
         Tier::T0 => wanted.push(
             "the packets of both ends: give the agents CAP_NET_RAW, or capture with `tcpdump -ni any` in both pods"

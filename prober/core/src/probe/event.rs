@@ -126,6 +126,9 @@ pub struct OutcomeCounts {
     pub timeout: u64,
     /// See [`OutcomeKind::Unreachable`].
     pub unreachable: u64,
+    /// See [`OutcomeKind::RefusedLocally`].
+    #[serde(default)]
+    pub refused_locally: u64,
     /// See [`OutcomeKind::Mismatched`].
     pub mismatched: u64,
 }
@@ -138,6 +141,7 @@ impl OutcomeCounts {
             OutcomeKind::Reset => self.reset += 1,
             OutcomeKind::Timeout => self.timeout += 1,
             OutcomeKind::Unreachable => self.unreachable += 1,
+            OutcomeKind::RefusedLocally => self.refused_locally += 1,
             OutcomeKind::Mismatched => self.mismatched += 1,
         }
     }
@@ -149,6 +153,7 @@ impl OutcomeCounts {
             OutcomeKind::Reset => self.reset,
             OutcomeKind::Timeout => self.timeout,
             OutcomeKind::Unreachable => self.unreachable,
+            OutcomeKind::RefusedLocally => self.refused_locally,
             OutcomeKind::Mismatched => self.mismatched,
         }
     }
@@ -159,6 +164,7 @@ impl OutcomeCounts {
             .saturating_add(self.reset)
             .saturating_add(self.timeout)
             .saturating_add(self.unreachable)
+            .saturating_add(self.refused_locally)
             .saturating_add(self.mismatched)
     }
 
@@ -168,6 +174,7 @@ impl OutcomeCounts {
         self.reset = self.reset.saturating_add(other.reset);
         self.timeout = self.timeout.saturating_add(other.timeout);
         self.unreachable = self.unreachable.saturating_add(other.unreachable);
+        self.refused_locally = self.refused_locally.saturating_add(other.refused_locally);
         self.mismatched = self.mismatched.saturating_add(other.mismatched);
     }
 }

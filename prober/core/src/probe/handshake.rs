@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Segment, Seq, TcpFlags};
-use crate::probe::outcome::{EngineKind, Exchange, Outcome, ProbeResult};
+use crate::probe::outcome::{EngineKind, Errno, Exchange, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::PathId;
 
@@ -251,6 +251,13 @@ impl Handshake {
         self.exchange = exchange;
         self.released = true;
         self.handle(Event::Released);
+    }
+
+    /// Tells a witness that connect() failed at once with this errno, and that its kernel sent no packet.
+    pub fn refuse_locally(&mut self, errno: Errno, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.released = true;
+        self.handle(Event::RefusedLocally(errno));
     }
 
     /// Lets what is due happen.

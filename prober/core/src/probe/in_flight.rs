@@ -19,7 +19,7 @@ use crate::plan::{Method, ProbePlan};
 use crate::probe::event::Ladder;
 use crate::probe::handshake::{Call, Goal, Handshake, Role, Timer};
 use crate::probe::isn::Cookies;
-use crate::probe::outcome::{Exchange, Outcome, ProbeResult};
+use crate::probe::outcome::{Errno, Exchange, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::PathId;
 
@@ -176,6 +176,17 @@ impl Flight {
         };
         if let Some(Probe::Handshake(handshake)) = self.probe(slot) {
             handshake.set_exchange(exchange, now);
+        }
+        self.settle(slot);
+    }
+
+    /// Tells that the kernel refused to connect from `src` at once, and sent no packet.
+    pub fn refuse_locally(&mut self, src: SocketAddr, errno: Errno, now: Timestamp) {
+        let Some(slot) = self.ports.find(src) else {
+            return;
+        };
+        if let Some(Probe::Handshake(handshake)) = self.probe(slot) {
+            handshake.refuse_locally(errno, now);
         }
         self.settle(slot);
     }

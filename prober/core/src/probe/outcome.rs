@@ -28,12 +28,18 @@ pub enum Outcome {
         /// What was left of its TTL.
         hop_limit: u8,
     },
-    /// An ICMP error that quotes the SYN.
+    /// An ICMP error that quotes the SYN; without packets, what connect() makes of one after a SYN has left.
     Unreachable {
-        /// The router or host that sent it.
-        by: IpAddr,
+        /// The router or host that sent it; `None` where no packet was seen.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<IpAddr>,
         /// Why.
         reason: Unreachable,
+    },
+    /// connect() failed at once: the client's own kernel refused it and sent no packet.
+    RefusedLocally {
+        /// What connect() returned.
+        errno: Errno,
     },
     /// No answer from the address that was asked, but one from another.
     Mismatched {
@@ -51,9 +57,56 @@ impl Outcome {
             Self::Established { .. } => OutcomeKind::Established,
             Self::Reset { .. } => OutcomeKind::Reset,
             Self::Unreachable { .. } => OutcomeKind::Unreachable,
+            Self::RefusedLocally { .. } => OutcomeKind::RefusedLocally,
             Self::Mismatched { .. } => OutcomeKind::Mismatched,
             Self::Timeout => OutcomeKind::Timeout,
         }
+    }
+}
+
+/// What connect() returned although it sent no packet (errno(3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Errno {
+    /// A route that says unreachable; or Cilium's, for a Service without backend.
+    Ehostunreach,
+    /// No route leads to the address.
+    Enetunreach,
+    /// A route that says prohibited, or a security module.
+    Eacces,
+    /// A program on connect(2), or a security module.
+    Eperm,
+    /// A program on connect(2) that gives this errno.
+    Econnrefused,
+    /// A route that is a blackhole.
+    Einval,
+    /// Any other.
+    Other,
+}
+
+impl Errno {
+    /// The name that errno(3) has for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ehostunreach => "EHOSTUNREACH",
+            Self::Enetunreach => "ENETUNREACH",
+            Self::Eacces => "EACCES",
+            Self::Eperm => "EPERM",
+            Self::Econnrefused => "ECONNREFUSED",
+            Self::Einval => "EINVAL",
+            Self::Other => "another errno",
+        }
+    }
+
+    /// What happened, as a sentence without its full stop.
+    pub fn sentence(self) -> String {
+        format!("connect() failed at once with {self}: the kernel sent no packet")
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -69,17 +122,20 @@ pub enum OutcomeKind {
     Timeout,
     /// See [`Outcome::Unreachable`].
     Unreachable,
+    /// See [`Outcome::RefusedLocally`].
+    RefusedLocally,
     /// See [`Outcome::Mismatched`].
     Mismatched,
 }
 
 impl OutcomeKind {
     /// Every outcome, in the report's order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Established,
         Self::Reset,
         Self::Timeout,
         Self::Unreachable,
+        Self::RefusedLocally,
         Self::Mismatched,
     ];
 
@@ -90,6 +146,7 @@ impl OutcomeKind {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
+            Self::RefusedLocally => "refused-locally",
             Self::Mismatched => "mismatched",
         }
     }
@@ -187,5 +244,30 @@ impl ProbeResult {
     /// Established by the first SYN: what is judged, since a retry hides a lost SYN.
     pub const fn is_first_syn_success(&self) -> bool {
         matches!(self.outcome, Outcome::Established { .. }) && self.syns <= 1
+    }
+
+    /// The destination of its first SYN, if that was seen leaving. Where a program on connect(2) translates (socket-level
+    /// load balancing), that is a backend's, not `dst`.
+    pub fn asked(&self) -> Option<SocketAddr> {
+        self.observations.iter().find_map(|seen| {
+            let (_, tcp) = seen.packet.tcp()?;
+            let is_own = seen.direction == Direction::Sent
+                && tcp.flags.is_syn()
+                && seen.packet.tcp_src() == Some(self.src);
+            is_own.then(|| seen.packet.tcp_dst()).flatten()
+        })
+    }
+
+    /// What connect() itself translated `dst` to, before any packet left.
+    pub fn translated_in_connect(&self) -> Option<SocketAddr> {
+        match self.engine {
+            EngineKind::Kernel => self.asked().filter(|asked| *asked != self.dst),
+            EngineKind::Raw => None,
+        }
+    }
+
+    /// Whose answer is the right one.
+    pub fn peer(&self) -> SocketAddr {
+        self.translated_in_connect().unwrap_or(self.dst)
     }
 }

@@ -129,6 +129,7 @@ impl Asked {
             Outcome::Established { .. }
             | Outcome::Reset { .. }
             | Outcome::Unreachable { .. }
+            | Outcome::RefusedLocally { .. }
             | Outcome::Timeout => joined.translated.unwrap_or(joined.client.target),
         };
         let direct = self.backends.entry(backend).or_default();
@@ -212,6 +213,7 @@ impl Asked {
             probes: self.probes,
             ladder: None,
             other_port: None,
+            socket_level: false,
         }
     }
 }

@@ -94,7 +94,7 @@ fn of_client(place: usize, seen: &Observation, probe: &Evidence) -> Option<(Mark
     }
     let (_, tcp) = seen.packet.tcp()?;
     let to = seen.packet.tcp_dst()?;
-    if tcp.flags.has(TcpFlags::RST) && to != probe.client.dst {
+    if tcp.flags.has(TcpFlags::RST) && to != probe.client.peer() {
         return Some((
             MarkKind::Follows,
             format!("the client's kernel knows no connection with {to} and resets it"),

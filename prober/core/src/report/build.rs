@@ -40,7 +40,7 @@ impl Report {
         let mut places = BTreeMap::new();
         let mut paths = Vec::new();
         for (id, evidence) in &matrix.paths {
-            let kept = keep(&evidence.probes, exhibits.get(id).unwrap_or(&none));
+            let kept = keep(evidence, exhibits.get(id).unwrap_or(&none));
             for (place, probe) in kept.iter().enumerate() {
                 places.insert((*id, *probe), place);
             }
@@ -160,10 +160,10 @@ fn is_poor(probe: &Evidence) -> bool {
 }
 
 /// The places of the probes to be told: those shown, and the first of those not quite healthy.
-fn keep(probes: &[Evidence], shown: &BTreeSet<usize>) -> Vec<usize> {
+fn keep(evidence: &PathEvidence, shown: &BTreeSet<usize>) -> Vec<usize> {
     let mut room = PROBES_PER_PATH;
     let mut kept = Vec::new();
-    for (place, probe) in probes.iter().enumerate() {
+    for (place, probe) in evidence.believed() {
         let is_wanted = is_poor(probe) && room > 0;
         if is_wanted {
             room -= 1;
@@ -179,7 +179,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
     let total = evidence.total();
     let whole = total.outcomes.total();
     let lost = unanswered(&total.outcomes);
-    let poor = evidence.probes.iter().filter(|probe| is_poor(probe));
+    let poor = evidence.believed().filter(|(_, probe)| is_poor(probe));
     let poor_kept = kept
         .iter()
         .filter_map(|place| evidence.probes.get(*place))
@@ -209,7 +209,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
         engine: engine(evidence),
         target: evidence.target,
         health,
-        socket_level: evidence.is_socket_level(),
+        socket_level: evidence.socket_level,
         outcomes: total.outcomes,
         unfinished: evidence.unfinished(),
         first_syn_success: share(total.first_syn_success, whole),
@@ -226,7 +226,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
                 ready: backend.ready,
             })
             .collect(),
-        ttl_ladder: evidence.ladder.clone(),
+        ttl_ladder: evidence.believed_ladder().cloned(),
         other_port: evidence.other_port,
         probes,
         probes_omitted: u64::try_from(omitted).unwrap_or(u64::MAX),

@@ -187,6 +187,7 @@ fn path(
         probes: Vec::new(),
         ladder: None,
         other_port: None,
+        socket_level: false,
     }
 }
 

@@ -62,7 +62,8 @@ impl Collection {
         self.matrix.agents.entry(agent.clone()).or_default().hello = Some(hello);
     }
 
-    /// One for the next cycle on the same agents: it knows who they are, and nothing of what was measured.
+    /// One for the next cycle on the same agents: it knows who they are and how
+    /// their nodes translate, and nothing of what was measured.
     pub(super) fn afresh(&self) -> Self {
         let agents = self.matrix.agents.iter().map(|(agent, known)| {
             let known = AgentEvidence {
@@ -84,6 +85,7 @@ impl Collection {
             matrix: Matrix {
                 agents: agents.collect(),
                 nodes: nodes.collect(),
+                socket_level: self.matrix.socket_level.clone(),
                 ..Matrix::default()
             },
             ..Self::default()
@@ -157,6 +159,7 @@ impl Collection {
                 server_agent: None,
                 server: None,
             });
+            self.matrix.learn_socket_level(id);
         }
     }
 

@@ -9,7 +9,7 @@ use super::spec::{OTHER_PORT, RunSpec};
 use crate::evidence::PathEvidence;
 use crate::plan::pairing::NodePair;
 use crate::plan::{Method, OTHER_RESPONDER_PORT, ProbePlan};
-use crate::probe::outcome::OutcomeKind;
+use crate::probe::outcome::{EngineKind, OutcomeKind};
 use crate::probe::tier::Tier;
 use crate::topology::{AgentId, Path, PathId, Route};
 
@@ -127,9 +127,12 @@ impl RunSpec {
             let (unanswered, hop_limits) = match outcome {
                 Some(OutcomeKind::Timeout) | None => (true, vec![1, 2, 3, 64]),
                 Some(OutcomeKind::Mismatched) => (false, vec![1]),
-                Some(OutcomeKind::Established | OutcomeKind::Reset | OutcomeKind::Unreachable) => {
-                    (false, vec![1, 2, 3, 64])
-                }
+                Some(
+                    OutcomeKind::Established
+                    | OutcomeKind::Reset
+                    | OutcomeKind::Unreachable
+                    | OutcomeKind::RefusedLocally,
+                ) => (false, vec![1, 2, 3, 64]),
             };
             if unanswered {
                 add(
@@ -140,7 +143,9 @@ impl RunSpec {
                     1_100,
                 );
             }
-            if self.is_crafted(evidence.path.route) && !is_covered(evidence, suspects, paths) {
+            let is_crafted =
+                self.is_crafted(evidence.path.route) && evidence.believes(EngineKind::Raw);
+            if is_crafted && !is_covered(evidence, suspects, paths) {
                 let ladder = Method::Ladder {
                     hop_limits,
                     tries: 3,

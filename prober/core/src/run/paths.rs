@@ -134,6 +134,7 @@ impl Map<'_> {
             probes: Vec::new(),
             ladder: None,
             other_port: None,
+            socket_level: false,
         })
     }
 

@@ -96,6 +96,7 @@ impl Run {
                 to_come: self.askers.keys().chain(&self.unplaced).collect(),
             };
             matrix.paths = self.spec.paths(&self.cycle, &map);
+            matrix.apply_socket_level();
         }
         if matrix.paths.is_empty() {
             Layout::Empty

@@ -20,7 +20,9 @@ use prober_core::packet::{
 };
 use prober_core::probe::banner::Banner;
 use prober_core::probe::event::{EVENT_SCHEMA, Hello, Ladder, Rung, RungAnswer, Witness};
-use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, OutcomeKind, ProbeResult};
+use prober_core::probe::outcome::{
+    Echo, EngineKind, Errno, Exchange, Outcome, OutcomeKind, ProbeResult,
+};
 use prober_core::probe::tier::Tier;
 use prober_core::time::Timestamp;
 use prober_core::topology::{AgentId, NodeName, Path, PathId, Route, Scope};
@@ -84,6 +86,8 @@ pub(crate) enum Story {
     },
     /// The server gets a RST that the client never sent.
     Usurped,
+    /// connect() fails at once; no packet is sent.
+    RefusedLocally(Errno),
 }
 
 /// A rung that nobody answered.
@@ -246,6 +250,7 @@ impl Cluster {
                 probes: Vec::new(),
                 ladder: None,
                 other_port: None,
+                socket_level: false,
             };
             cluster.matrix.paths.insert(id, evidence);
         }
@@ -484,6 +489,44 @@ impl Cluster {
         self
     }
 
+    /// Nodes whose pods have Services translated inside connect(2): the SYN asks the backend, and crafted SYNs, ten a path of
+    /// which one is told, ask the Service and meet nothing.
+    pub(crate) fn translated_in_connect(mut self, nodes: impl Fn(&NodeName) -> bool) -> Self {
+        let ids = self.ids(|path| path.route.is_translated() && nodes(&path.client.node));
+        for &id in &ids {
+            let evidence = self.matrix.paths.get_mut(&id).unwrap();
+            let service = evidence.target;
+            for probe in &mut evidence.probes {
+                let Some(witness) = &probe.server else {
+                    continue;
+                };
+                for seen in &mut probe.client.observations {
+                    translate(seen, service, witness.local);
+                }
+            }
+            let mut tally = PathTally::default();
+            tally.outcomes.timeout = 10;
+            evidence.tallies.insert(EngineKind::Raw, tally);
+            let path = evidence.path.clone();
+            let to = path.server.clone().unwrap_or_else(|| server(1));
+            self.isn += 1;
+            let scene = Scene {
+                src: SocketAddr::new(pod_ip(&path.client, path.family), 63_000),
+                dst: service,
+                path,
+                to,
+                isn: Seq(self.isn),
+            };
+            let mut crafted = scene.tell(id, Story::Nothing);
+            crafted.client.engine = EngineKind::Raw;
+            self.matrix.paths.get_mut(&id).unwrap().probes.push(crafted);
+        }
+        for id in ids {
+            self.matrix.learn_socket_level(id);
+        }
+        self
+    }
+
     /// Nobody may read the nodes.
     pub(crate) fn without_facts(mut self) -> Self {
         self.matrix.nodes.clear();
@@ -503,6 +546,9 @@ impl Cluster {
                 if let Outcome::Mismatched { .. } = probe.client.outcome {
                     probe.client.outcome = Outcome::Timeout;
                 }
+                if let Outcome::Unreachable { by, .. } = &mut probe.client.outcome {
+                    *by = None;
+                }
             }
         }
         let ids: Vec<PathId> = self.matrix.paths.keys().copied().collect();
@@ -513,6 +559,26 @@ impl Cluster {
             agent.hello.as_mut().unwrap().tier = Tier::T0;
         }
         self
+    }
+}
+
+/// Puts the backend in the place of the Service.
+fn translate(seen: &mut Observation, service: SocketAddr, backend: SocketAddr) {
+    match &mut seen.packet.body {
+        Body::Tcp(ip, tcp) => {
+            if (ip.dst, tcp.dst_port) == (service.ip(), service.port()) {
+                (ip.dst, tcp.dst_port) = (backend.ip(), backend.port());
+            }
+            if (ip.src, tcp.src_port) == (service.ip(), service.port()) {
+                (ip.src, tcp.src_port) = (backend.ip(), backend.port());
+            }
+        }
+        Body::Icmp(_, icmp) => {
+            if let Some(quoted) = icmp.quoted.as_mut().filter(|quoted| quoted.dst == service) {
+                quoted.dst = backend;
+            }
+        }
+        Body::Resolution(_) => {}
     }
 }
 
@@ -845,7 +911,10 @@ impl Scene {
             } => {
                 client.push(self.sent(0, TcpFlags::SYN, self.isn, Seq(0)));
                 client.push(self.icmp(after_ms * MS, by, reason, hop_limit, inner));
-                Outcome::Unreachable { by, reason }
+                Outcome::Unreachable {
+                    by: Some(by),
+                    reason,
+                }
             }
             Story::Late {
                 syns: sent,
@@ -868,6 +937,10 @@ impl Scene {
                 exchange = self.greeting(&self.to, Echo::Complete { bytes: 8192 });
                 established(last)
             }
+            Story::RefusedLocally(errno) => {
+                syns = 0;
+                Outcome::RefusedLocally { errno }
+            }
             Story::OwnSyn { to } => {
                 syns = 3;
                 for second in 0..3 {
@@ -888,6 +961,7 @@ impl Scene {
                 Outcome::Timeout
             }
         };
+        let is_sent = syns > 0;
         Evidence {
             client: ProbeResult {
                 path: id,
@@ -895,15 +969,15 @@ impl Scene {
                 src: self.src,
                 dst: self.dst,
                 started,
-                isn: Some(self.isn),
+                isn: is_sent.then_some(self.isn),
                 server_isn: None,
                 outcome,
                 syns,
                 exchange,
                 observations: client,
             },
-            server_agent: Some(self.to.clone()),
-            server: Some(self.witness(server)),
+            server_agent: is_sent.then(|| self.to.clone()),
+            server: is_sent.then(|| self.witness(server)),
         }
     }
 

@@ -379,7 +379,7 @@ fn a_clients_own_unanswered_solicitation_is_silence_and_no_word_of_a_router() {
         if path.path.route == Route::PodIp && path.path.scope() == Scope::SameNode {
             for probe in path.probes.iter_mut().filter(|probe| probe.client.syns > 1) {
                 probe.client.outcome = Outcome::Unreachable {
-                    by: probe.client.src.ip(),
+                    by: Some(probe.client.src.ip()),
                     reason: Unreachable::Host,
                 };
             }

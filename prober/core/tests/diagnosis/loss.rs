@@ -148,18 +148,6 @@ fn a_starved_client_cannot_vouch_for_silence() {
 }
 
 #[test]
-fn services_that_are_translated_inside_connect_are_no_fault() {
-    let mut cluster = Cluster::new(2);
-    for path in cluster.matrix.paths.values_mut() {
-        if path.path.route.is_translated() {
-            let raw = path.tallies.entry(EngineKind::Raw).or_default();
-            raw.outcomes.timeout = 20;
-        }
-    }
-    assert_eq!(named(&cluster.matrix), Vec::<String>::new());
-}
-
-#[test]
 fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network() {
     let to_1 = |path: &Path| path.client == client(2) && path.server == Some(server(1));
     let mute = |path: &Path| to_1(path) && path.route == Route::PodIp;

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use prober_core::node_facts::RouteKind;
+use prober_core::node_facts::{Address, Prefix, RouteKind};
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 use prober_core::plan::RESPONDER_PORT;
 use prober_core::probe::event::RungAnswer;
-use prober_core::topology::{Path, Route, Scope};
+use prober_core::topology::{AgentId, Path, Route, Scope};
 
 use super::builder::{
     CLUSTER_IP, Cluster, SILENT, Story, client, gateway, node, pod_ip, server, vtep,
@@ -54,6 +54,41 @@ fn a_tunnel_that_is_blocked_one_way_is_named_with_its_direction() {
         .traffic(1, "flannel.1", 9, 9, 9)
         .traffic(2, "flannel.1", 9, 0, 0);
     assert_eq!(named(&output.matrix), ["overlay-blocked node-1 proven"]);
+}
+
+/// An answer of node-1's own, from an address a hop behind its pods' (as `cilium_host`), to this TTL of three.
+fn by_node_1_itself(ttl: usize) -> [RungAnswer; 4] {
+    let mut rungs = [SILENT; 4];
+    rungs[ttl - 1] = RungAnswer::TimeExceeded {
+        by: gateway(1, Family::Ipv4),
+        hop_limit: 63,
+    };
+    rungs
+}
+
+#[test]
+fn what_was_sent_with_ttl_1_met_no_second_router_however_far_its_answer_has_come() {
+    let cluster = one_way(Cluster::new(2), 1, 2).ladder(across(1, 2), by_node_1_itself(1));
+    assert_eq!(named(&cluster.matrix), ["overlay-blocked node-2 proven"]);
+}
+
+#[test]
+fn an_answer_of_the_clients_own_node_is_none_of_a_second_router() {
+    let cluster = one_way(Cluster::new(2), 1, 2).ladder(across(1, 2), by_node_1_itself(2));
+    let by_facts = cluster.clone().facts(1, |facts| {
+        let own = Address {
+            prefix: Prefix::new(gateway(1, Family::Ipv4), 32).unwrap(),
+            dev: "cilium_host".to_owned(),
+        };
+        facts.addresses = Some(vec![own]);
+    });
+    assert_eq!(named(&by_facts.matrix), ["overlay-blocked node-2 proven"]);
+    let mut by_host = cluster;
+    let mut host = by_host.matrix.agents[&client(1)].clone();
+    host.hello.as_mut().unwrap().addresses = vec![gateway(1, Family::Ipv4)];
+    let agent = AgentId::new("node-1", "node-1-host");
+    by_host.matrix.agents.insert(agent, host);
+    assert_eq!(named(&by_host.matrix), ["overlay-blocked node-2 proven"]);
 }
 
 #[test]

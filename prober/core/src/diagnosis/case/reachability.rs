@@ -1,6 +1,9 @@
 //! What the TTL ladders of both directions say, and whether packets cross between two nodes.
 
+use std::net::IpAddr;
+
 use crate::diagnosis::case::{Case, counts};
+use crate::evidence::PathEvidence;
 use crate::packet::family::Family;
 use crate::probe::event::{Ladder, RungAnswer};
 use crate::probe::outcome::Outcome;
@@ -9,7 +12,7 @@ use crate::topology::{NodeName, PathId};
 impl<'a> Case<'a> {
     /// The TTL ladder of a path.
     pub(crate) fn ladder(&self, id: PathId) -> Option<&'a Ladder> {
-        self.path(id)?.ladder.as_ref()
+        self.path(id)?.believed_ladder()
     }
 
     /// Ladders between two nodes, whatever the route.
@@ -29,7 +32,38 @@ impl<'a> Case<'a> {
                         .as_ref()
                         .is_some_and(|server| server.node == *to)
             })
-            .filter_map(|evidence| evidence.ladder.as_ref())
+            .filter_map(PathEvidence::believed_ladder)
+    }
+
+    /// Whether the second router answered, or anything beyond it: the way to the other node and back is open. Time exceeded
+    /// is raised before the FORWARD chain (net/ipv4/ip_forward.c). What was sent with TTL 1 got no further than the client's
+    /// own node, however far away the answer seems to come from: Cilium's answers from `cilium_host`, a hop behind it.
+    pub(crate) fn met_second_hop(&self, from: &NodeName, ladder: &Ladder) -> bool {
+        ladder.rungs.iter().any(|rung| {
+            let distance = |hop_limit: u8| 64_u8.checked_sub(hop_limit);
+            let (by, is_beyond) = match rung.answer {
+                RungAnswer::Silent => return false,
+                RungAnswer::TimeExceeded { by, hop_limit }
+                | RungAnswer::Unreachable { by, hop_limit, .. } => {
+                    (by, distance(hop_limit) == Some(1))
+                }
+                RungAnswer::Reset { from, hop_limit } | RungAnswer::SynAck { from, hop_limit } => {
+                    (from.ip(), matches!(distance(hop_limit), Some(1 | 2)))
+                }
+            };
+            rung.hop_limit > 1 && is_beyond && !self.is_address_of(from, by)
+        })
+    }
+
+    /// Whether a node has this address, by its own word or by its agents'.
+    fn is_address_of(&self, node: &NodeName, address: IpAddr) -> bool {
+        let by_facts =
+            (self.facts(node)).is_some_and(|facts| facts.address(address).found().is_some());
+        let agents = self.matrix.agents.iter();
+        let mut hellos = agents
+            .filter(|(agent, _)| agent.node == *node)
+            .filter_map(|(_, known)| known.hello.as_ref());
+        by_facts || hellos.any(|hello| hello.addresses.contains(&address))
     }
 
     /// Whether a packet is known to have got from one node to the other.
@@ -46,14 +80,15 @@ impl<'a> Case<'a> {
                 continue;
             }
             asked = true;
-            for probe in &evidence.probes {
+            for (_, probe) in evidence.believed() {
                 let answered = match probe.client.outcome {
                     Outcome::Established { .. } => true,
                     // One or two routers away: not the client's own node.
                     Outcome::Reset { hop_limit, .. } => matches!(hop_limit, 62 | 63),
-                    Outcome::Unreachable { .. } | Outcome::Mismatched { .. } | Outcome::Timeout => {
-                        false
-                    }
+                    Outcome::Unreachable { .. }
+                    | Outcome::RefusedLocally { .. }
+                    | Outcome::Mismatched { .. }
+                    | Outcome::Timeout => false,
                 };
                 let arrived = probe
                     .server
@@ -66,9 +101,8 @@ impl<'a> Case<'a> {
             if counts(evidence).0.established > 0 {
                 return Crossing::Seen;
             }
-            if let Some(ladder) = &evidence.ladder
-                && second_hop(ladder)
-            {
+            let ladder = evidence.believed_ladder();
+            if ladder.is_some_and(|ladder| self.met_second_hop(&path.client.node, ladder)) {
                 return Crossing::Seen;
             }
         }
@@ -89,22 +123,6 @@ pub(crate) enum Crossing {
     Never,
     /// None was sent.
     Unasked,
-}
-
-/// Whether the second router answered, or anything beyond it: the way to the other node and back
-/// is open. Time exceeded is raised before the FORWARD chain (net/ipv4/ip_forward.c).
-pub(crate) fn second_hop(ladder: &Ladder) -> bool {
-    ladder.rungs.iter().any(|rung| {
-        let distance = |hop_limit: u8| 64_u8.checked_sub(hop_limit);
-        match rung.answer {
-            RungAnswer::Silent => false,
-            RungAnswer::TimeExceeded { hop_limit, .. }
-            | RungAnswer::Unreachable { hop_limit, .. } => distance(hop_limit) == Some(1),
-            RungAnswer::Reset { hop_limit, .. } | RungAnswer::SynAck { hop_limit, .. } => {
-                matches!(distance(hop_limit), Some(1 | 2))
-            }
-        }
-    })
 }
 
 /// Whether a SYN got its SYN+ACK from whom it asked, however many hops it was given.

@@ -29,6 +29,7 @@ pub(crate) fn duplicate_server(
                 Symptom::Impostor => unit.route == Route::PodIp,
                 Symptom::ForeignSynAck
                 | Symptom::Unreachable(_)
+                | Symptom::RefusedLocally(_)
                 | Symptom::Silent
                 | Symptom::Lossy
                 | Symptom::Mute

@@ -32,7 +32,10 @@ pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -
         let ports = other.map(|outcome| match outcome {
             OutcomeKind::Established => "another port of the same pod answers".to_owned(),
             OutcomeKind::Reset => "another port of the same pod refuses as well".to_owned(),
-            OutcomeKind::Timeout | OutcomeKind::Unreachable | OutcomeKind::Mismatched => {
+            OutcomeKind::Timeout
+            | OutcomeKind::Unreachable
+            | OutcomeKind::RefusedLocally
+            | OutcomeKind::Mismatched => {
                 format!("another port of the same pod gave {}", outcome.as_str())
             }
         });

@@ -7,9 +7,10 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::{direct_is_well, is_slot, list, served_nodes, untranslated_error};
 use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, named_by_own_copy};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, led_to};
 use crate::packet::family::Family;
 use crate::packet::{Body, ResolutionKind, Unreachable};
+use crate::probe::outcome::Errno;
 use crate::topology::{AgentId, NodeName, Route};
 
 pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
@@ -19,8 +20,17 @@ pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) ->
         Some(Unreachable::Network) => family == Family::Ipv6,
         Some(Unreachable::Host | Unreachable::Prohibited) | None => false,
     };
+    // A program on connect(2) that finds no backend refuses by EHOSTUNREACH; before Linux 5.15 it can only say EPERM.
+    let refused_in_connect = |unit: &Unit| {
+        let path = case.path(unit.path);
+        let errno = unit.symptom.refused_locally();
+        path.is_some_and(|path| path.socket_level)
+            && matches!(errno, Some(Errno::Ehostunreach | Errno::Eperm))
+    };
     let units = case.places(|unit| {
-        is_slot(unit, server, family) && refused(unit) && direct_is_well(case, unit)
+        is_slot(unit, server, family)
+            && (refused(unit) || refused_in_connect(unit))
+            && direct_is_well(case, unit)
     });
     if units.is_empty() {
         return None;
@@ -38,11 +48,15 @@ pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) ->
         .at(&units)
         .find_map(|unit| case.path(unit.path))
         .map(|path| path.target)?;
+    let at_connect = (case.at(&units)).find_map(|unit| unit.symptom.refused_locally());
+    let at_connect = at_connect.map(Errno::sentence);
     let opinion = if let Some(path) = empty {
-        Opinion::proves(Cause::NoEndpoints, place, units, Proof::Facts).because(format!(
-            "the EndpointSlice behind {} names no ready endpoint",
-            path.target
-        ))
+        Opinion::proves(Cause::NoEndpoints, place, units, Proof::Facts)
+            .because(format!(
+                "the EndpointSlice behind {} names no ready endpoint",
+                path.target
+            ))
+            .because_all(at_connect)
     } else if let (Some(by), true) = (by, elsewhere.is_empty()) {
         Opinion::proves(Cause::NoEndpoints, place, units, Proof::Packets).because(format!(
             "{asked} is refused by ICMP from {by}, the node itself, without translation, and on every node that asked"
@@ -50,6 +64,7 @@ pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) ->
     } else if elsewhere.is_empty() {
         Opinion::fits(Cause::NoEndpoints, place, units)
             .because(format!("{asked} is refused on every node that asked"))
+            .because_all(at_connect)
             .decided_by("`kubectl get endpointslices` of the Service")
     } else {
         return Some(Opinion::excludes(
@@ -81,7 +96,10 @@ pub(crate) fn no_local_endpoint(
         unit.family == family
             && unit.route == Route::ProberLocal
             && unit.client.node == *node
-            && matches!(unit.symptom, Symptom::Silent | Symptom::Unreachable(_))
+            && matches!(
+                unit.symptom,
+                Symptom::Silent | Symptom::Unreachable(_) | Symptom::RefusedLocally(_)
+            )
     });
     let path = case.at(&units).find_map(|unit| case.path(unit.path))?;
     let place = Place::node(node, family);
@@ -223,7 +241,7 @@ fn led_astray(
 fn dead_address(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
     let copied = case
         .probes(unit)
-        .find_map(|probe| named_by_own_copy(&probe.client))
+        .find_map(|probe| led_to(&probe.client))
         .map(|address| address.ip())
         .filter(|address| !is_known(case, *address));
     copied.or_else(|| {

@@ -40,6 +40,7 @@ fn is_held_up(unit: &Unit) -> bool {
         | Symptom::Reset
         | Symptom::ForeignReset => true,
         Symptom::ForeignSynAck
+        | Symptom::RefusedLocally(_)
         | Symptom::Mute
         | Symptom::Stalled
         | Symptom::Broken

@@ -87,9 +87,10 @@ pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Opti
         Some(Unreachable::Port) => {
             !unit.route.is_translated() || {
                 case.probes(unit).any(|probe| match probe.client.outcome {
-                    Outcome::Unreachable { by, .. } => by == probe.client.dst.ip(),
+                    Outcome::Unreachable { by, .. } => by == Some(probe.client.peer().ip()),
                     Outcome::Established { .. }
                     | Outcome::Reset { .. }
+                    | Outcome::RefusedLocally { .. }
                     | Outcome::Mismatched { .. }
                     | Outcome::Timeout => false,
                 })

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, foreign, named_by_own_copy, symptom};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, foreign, led_to, symptom};
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::packet::Unreachable;
-use crate::probe::outcome::{EngineKind, Outcome, OutcomeKind, ProbeResult};
+use crate::probe::outcome::{EngineKind, Errno, Outcome, OutcomeKind, ProbeResult};
 use crate::topology::{AgentId, Path, PathId, Route, Scope};
 
 /// Every unit of the matrix that something must explain, in the order of paths.
@@ -19,17 +19,13 @@ pub(crate) fn units(matrix: &Matrix) -> Vec<Unit> {
 }
 
 fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
-    let is_socket_level = evidence.is_socket_level();
     let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
     let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
     let is_met = crate::diagnosis::case::counts(evidence).0.established > 0;
     let client = matrix.agents.get(&evidence.path.client);
     let has_lost_packets = client.is_some_and(|agent| agent.capture_dropped > 0);
     let starved_ns = client.map_or(0, |agent| agent.starved_ns);
-    for (at, probe) in evidence.probes.iter().enumerate() {
-        if is_socket_level && probe.client.engine == EngineKind::Raw {
-            continue;
-        }
+    for (at, probe) in evidence.believed() {
         let server = server_of(matrix, evidence, probe);
         match symptom(matrix.source, evidence, probe, starved_ns) {
             // A lost capture is no lost packet, where others on the same path were answered.
@@ -41,10 +37,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
     hear_rate_limited(evidence, &mut groups);
     soften(evidence, &mut groups, &good);
     if groups.is_empty()
-        && evidence
-            .probes
-            .iter()
-            .all(|probe| probe.client.is_first_syn_success())
+        && (evidence.believed()).all(|(_, probe)| probe.client.is_first_syn_success())
     {
         add_untold(evidence, &mut groups);
     }
@@ -146,6 +139,7 @@ fn add_untold(
         OutcomeKind::Reset => Symptom::Reset,
         OutcomeKind::Timeout => Symptom::Silent,
         OutcomeKind::Unreachable => Symptom::Unreachable(Unreachable::Other),
+        OutcomeKind::RefusedLocally => Symptom::RefusedLocally(Errno::Other),
         OutcomeKind::Mismatched => Symptom::ForeignSynAck,
     };
     for kind in OutcomeKind::ALL {
@@ -154,6 +148,7 @@ fn add_untold(
             OutcomeKind::Reset
             | OutcomeKind::Timeout
             | OutcomeKind::Unreachable
+            | OutcomeKind::RefusedLocally
             | OutcomeKind::Mismatched => outcomes.of(kind),
         };
         if failed > 0 {
@@ -182,7 +177,7 @@ fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Opti
             let seen = probe.server.as_ref().filter(|witness| witness.syns > 0);
             seen.and(probe.server_agent.clone())
         })
-        .or_else(|| backend_at(evidence, named_by_own_copy(&probe.client)?))
+        .or_else(|| backend_at(evidence, led_to(&probe.client)?))
         .or_else(|| never_met(matrix, evidence))
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family)
                 Symptom::ForeignReset => unit.server_end == ServerEnd::ResetSent,
                 Symptom::Reset
                 | Symptom::Unreachable(_)
+                | Symptom::RefusedLocally(_)
                 | Symptom::Silent
                 | Symptom::Lossy
                 | Symptom::Mute

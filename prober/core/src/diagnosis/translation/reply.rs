@@ -54,6 +54,7 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
                 Symptom::ForeignReset | Symptom::ForeignSynAck => unit.route == Route::Hairpin,
                 Symptom::Reset
                 | Symptom::Unreachable(_)
+                | Symptom::RefusedLocally(_)
                 | Symptom::Lossy
                 | Symptom::Stalled
                 | Symptom::Impostor => false,

@@ -1,12 +1,13 @@
 //! A node's rules for the Service: stale, or missing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::diagnosis::case::{Case, rung};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::{direct_is_well, list, served_nodes, untranslated_error};
 use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::evidence::PathEvidence;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::probe::event::RungAnswer;
@@ -79,6 +80,7 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
         path.family == family && path.client.node == *node && path.route.is_translated()
     });
     let by = case.at(&units).find_map(|unit| untranslated(case, unit));
+    let untouched = (case.at(&units)).find_map(|unit| untranslated_in_connect(case, unit));
     let what = if all {
         "no Service port"
     } else {
@@ -88,6 +90,10 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
     let opinion = if let Some(by) = by {
         Opinion::proves(Cause::ServiceRulesMissing, place, units, Proof::Packets)
             .because(format!("a SYN with TTL 1 to the ClusterIP met time exceeded from {by}, not from the ClusterIP: no rule translated it"))
+            .because(scope)
+    } else if let Some(asked) = untouched {
+        Opinion::proves(Cause::ServiceRulesMissing, place, units, Proof::Packets)
+            .because(format!("connect() sent its SYN to {asked} itself, although {node} translates Services inside connect(2): it knew no backend, nor the Service"))
             .because(scope)
     } else {
         let both =
@@ -124,6 +130,15 @@ pub(crate) fn untranslated(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
         | RungAnswer::Reset { .. }
         | RungAnswer::Unreachable { .. } => None,
     }
+}
+
+/// The Service's address, where connect() left it in its SYN on a node that translates Services inside connect(2).
+fn untranslated_in_connect(case: &Case<'_>, unit: &Unit) -> Option<SocketAddr> {
+    // Without a ready endpoint there is nothing to translate to.
+    let is_ready = |path: &&PathEvidence| path.backends.iter().any(|backend| backend.ready);
+    let path = (case.path(unit.path)).filter(|path| path.socket_level && is_ready(path))?;
+    let mut asked = case.probes(unit).filter_map(|probe| probe.client.asked());
+    asked.find(|asked| *asked == path.target)
 }
 
 pub(crate) fn translated(case: &Case<'_>, unit: &Unit) -> bool {

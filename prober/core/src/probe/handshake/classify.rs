@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, Checksum, Icmp, IcmpKind, Ip, Seq, Tcp, TcpFlags, Unreachable};
+use crate::probe::outcome::Errno;
 
 /// What can happen to a handshake.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub(super) enum Event<'a> {
     Deadline,
     /// The socket beside it is closed.
     Released,
+    /// The own kernel refused connect() and sent no packet.
+    RefusedLocally(Errno),
 }
 
 /// How another address answered.

@@ -44,6 +44,7 @@ impl Handshake {
                 self.close()
             }
             (S::SynSent, E::Unreachable { by, reason }) => {
+                let by = Some(by);
                 self.outcome = Outcome::Unreachable { by, reason };
                 self.resend_at = None;
                 self.shorten(AFTER_UNREACHABLE);
@@ -64,6 +65,11 @@ impl Handshake {
             (state @ (S::SynSent | S::Misled | S::Rejected), E::Released) => {
                 self.shorten(self.role.linger());
                 state
+            }
+
+            (S::SynSent, E::RefusedLocally(errno)) if self.seen == 0 => {
+                self.outcome = Outcome::RefusedLocally { errno };
+                self.close()
             }
 
             (S::Open, E::OwnSyn(isn)) => {
@@ -114,7 +120,7 @@ impl Handshake {
                 | S::Open
                 | S::Closing
                 | S::Done),
-                E::Refusal,
+                E::Refusal | E::RefusedLocally(_),
             )
             | (
                 state @ S::Idle,

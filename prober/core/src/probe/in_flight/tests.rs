@@ -219,7 +219,13 @@ fn an_icmp_error_finds_its_probe_by_what_it_quotes() {
     flight.observe(&seen(ms(1), Direction::Received, body), &[]);
     let results = run_out(&mut flight);
     let reason = Unreachable::Host;
-    assert_eq!(results[0].outcome, Outcome::Unreachable { by, reason });
+    assert_eq!(
+        results[0].outcome,
+        Outcome::Unreachable {
+            by: Some(by),
+            reason
+        }
+    );
     assert_eq!(results[0].src, syns[1].src);
     assert_eq!(results[1].outcome, Outcome::Timeout);
 }
@@ -363,4 +369,16 @@ fn a_probe_that_only_lingers_is_not_urgent() {
     };
     assert_eq!(result.observations.len(), 1);
     assert!(flight.poll_timeout().is_none());
+}
+
+#[test]
+fn what_the_kernel_refuses_at_once_is_no_timeout_and_sent_nothing() {
+    let mut flight = flight(40_000..=40_003);
+    let src = SocketAddr::new(CLIENT.into(), 61_000);
+    flight.watch(PathId(5), src, service(), START, Duration::from_secs(3));
+    flight.refuse_locally(src, Errno::Ehostunreach, ms(1));
+    let results = run_out(&mut flight);
+    let errno = Errno::Ehostunreach;
+    assert_eq!(results[0].outcome, Outcome::RefusedLocally { errno });
+    assert_eq!((results[0].syns, results[0].observations.len()), (0, 0));
 }

@@ -221,7 +221,7 @@ fn an_icmp_error_waits_a_moment_for_an_answer_and_one_about_another_syn_does_not
     assert_eq!(
         handshake.finish().outcome,
         Outcome::Unreachable {
-            by: gateway(),
+            by: Some(gateway()),
             reason: Unreachable::Port
         }
     );

@@ -248,6 +248,7 @@ proptest! {
                     .chain(fed.iter().filter_map(|seen| seen.packet.tcp_dst()))
                     .any(|address| address.ip() == by && asked(&fed, is_driver, address))
             ),
+            Outcome::RefusedLocally { .. } => prop_assert!(!is_driver),
             Outcome::Unreachable { .. } | Outcome::Timeout => {}
         }
     }

@@ -69,7 +69,7 @@ fn the_table_of_transitions_is_this() {
         SERVER_ISN.add(1),
         Seq(0),
     );
-    let table: [(&str, Apply, [State; 7]); 11] = [
+    let table: [(&str, Apply, [State; 7]); 12] = [
         (
             "own SYN",
             Box::new(|handshake| handshake.observe(&sent(ms(2), own_syn()), &[])),
@@ -124,6 +124,11 @@ fn the_table_of_transitions_is_this() {
             "its socket is closed",
             Box::new(|handshake| handshake.set_exchange(Exchange::NotTried, ms(2))),
             [Idle, SynSent, Misled, Rejected, Closing, Closing, Done],
+        ),
+        (
+            "its own kernel refuses connect()",
+            Box::new(|handshake| handshake.refuse_locally(Errno::Ehostunreach, ms(2))),
+            [Idle, Closing, Misled, Rejected, Open, Closing, Done],
         ),
     ];
     for (event, apply, expected) in table {

@@ -5,7 +5,7 @@ use super::super::{Text, Tone};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, ResolutionKind};
 use crate::probe::event::Witness;
-use crate::probe::outcome::Exchange;
+use crate::probe::outcome::{Exchange, Outcome};
 use crate::report::annotation::{End, MarkKind, PacketMark};
 use crate::report::{PathReport, ProbeReport};
 
@@ -23,7 +23,13 @@ pub(super) fn ladder(text: &mut Text, path: &PathReport, probe: &ProbeReport) {
         (None, None) => "the client".to_owned(),
     };
     let seen = &probe.client.observations;
-    if seen.is_empty() {
+    if let Outcome::RefusedLocally { .. } = probe.client.outcome {
+        text.wrapped(
+            Tone::Plain,
+            "  ",
+            &format!("{client} (client) sent nothing"),
+        );
+    } else if seen.is_empty() {
         text.wrapped(
             Tone::Plain,
             "  ",
@@ -58,14 +64,21 @@ pub(in crate::report::render) fn summary(path: &PathReport, probe: &ProbeReport)
         Exchange::Foreign => ", then a foreign banner",
         Exchange::Reset => ", then a reset",
     };
+    let came_of_it = match client.outcome {
+        Outcome::RefusedLocally { errno } => errno.sentence(),
+        Outcome::Established { .. }
+        | Outcome::Reset { .. }
+        | Outcome::Unreachable { .. }
+        | Outcome::Mismatched { .. }
+        | Outcome::Timeout => format!(
+            "{} after {} {syns}{after}",
+            client.outcome.kind().as_str(),
+            client.syns
+        ),
+    };
     format!(
-        "One probe of {}, {}: {} asks {}, {} after {} {syns}{after}",
-        path.route,
-        path.scope,
-        client.src,
-        client.dst,
-        client.outcome.kind().as_str(),
-        client.syns
+        "One probe of {}, {}: {} asks {}, {came_of_it}",
+        path.route, path.scope, client.src, client.dst
     )
 }
 

@@ -12,10 +12,11 @@ use crate::topology::NodeName;
 const WHOLE_PAIRS: usize = 12;
 
 /// Outcomes, most telling first.
-const TELLING: [OutcomeKind; 5] = [
+const TELLING: [OutcomeKind; 6] = [
     OutcomeKind::Mismatched,
     OutcomeKind::Timeout,
     OutcomeKind::Unreachable,
+    OutcomeKind::RefusedLocally,
     OutcomeKind::Reset,
     OutcomeKind::Established,
 ];

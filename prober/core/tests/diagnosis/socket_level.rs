@@ -1,0 +1,279 @@
+//! Services that are translated inside connect(2), as Cilium does: nothing translates crafted packets there.
+
+use prober_core::diagnosis::diagnose;
+use prober_core::evidence::Matrix;
+use prober_core::packet::Unreachable;
+use prober_core::packet::family::Family;
+use prober_core::probe::outcome::{EngineKind, Errno, Outcome};
+use prober_core::topology::{AgentId, Path, PathId, Route, Scope};
+
+use super::builder::{
+    Cluster, Lost, SILENT, Story, client, exceeded, gateway, node, pod_ip, server,
+};
+use super::named;
+
+fn slot_of(n: u8) -> impl Fn(&Path) -> bool + Copy {
+    move |path: &Path| {
+        path.server == Some(server(n)) && matches!(path.route, Route::ClusterIp | Route::Hairpin)
+    }
+}
+
+/// The path by the Service from the client of node-1 to the server of node-2.
+fn through_service(path: &Path) -> bool {
+    path.client == client(1) && path.server == Some(server(2)) && path.route == Route::ClusterIp
+}
+
+fn everywhere(_: &prober_core::topology::NodeName) -> bool {
+    true
+}
+
+/// What all diagnoses say.
+fn said(matrix: &Matrix) -> String {
+    let diagnoses = diagnose(matrix);
+    let sentences = diagnoses.iter().flat_map(|found| &found.evidence);
+    sentences.cloned().collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_healthy_cluster_names_nothing_and_every_path_by_the_service_says_so() {
+    let cluster = Cluster::dual(2).translated_in_connect(everywhere);
+    assert_eq!(named(&cluster.matrix), Vec::<String>::new());
+    for evidence in cluster.matrix.paths.values() {
+        let is_service = evidence.path.route != Route::PodIp;
+        assert_eq!(evidence.socket_level, is_service, "{:?}", evidence.path);
+        assert!(evidence.is_clean(), "{:?}", evidence.path);
+        let expected = [EngineKind::Kernel];
+        assert!(!is_service || evidence.engines() == expected);
+    }
+}
+
+#[test]
+fn it_is_a_property_of_the_node_and_no_word_on_another() {
+    let cluster = Cluster::new(2).translated_in_connect(|at| *at == node(1));
+    for evidence in cluster.matrix.paths.values() {
+        let path = &evidence.path;
+        let expected = path.client.node == node(1) && path.route != Route::PodIp;
+        assert_eq!(evidence.socket_level, expected, "{path:?}");
+    }
+}
+
+#[test]
+fn crafted_packets_that_fail_where_connect_asks_the_service_itself_do_count() {
+    let mut cluster = Cluster::new(2);
+    let ids: Vec<PathId> = cluster.matrix.paths.keys().copied().collect();
+    for id in ids {
+        cluster.matrix.learn_socket_level(id);
+    }
+    assert!(cluster.matrix.socket_level.is_empty());
+}
+
+#[test]
+fn a_server_that_does_not_listen_is_named_alone() {
+    let refuses = Story::Reset {
+        hop_limit: 63,
+        mac: None,
+        sent: true,
+    };
+    let cluster = Cluster::new(2)
+        .tell(|path| path.server == Some(server(2)), refuses)
+        .tell_any(|_| true, &server(2), refuses)
+        .translated_in_connect(everywhere);
+    assert_eq!(named(&cluster.matrix), ["not-listening node-2 proven"]);
+}
+
+#[test]
+fn one_lost_syn_is_one_lost_syn() {
+    let mut cluster = Cluster::new(2);
+    let late = Story::Late {
+        syns: 2,
+        lost: Lost::Syn,
+        started_ms: 0,
+    };
+    let told = cluster.clone().tell(through_service, late).matrix;
+    let (id, late) = told
+        .paths
+        .iter()
+        .find(|(_, evidence)| through_service(&evidence.path))
+        .unwrap();
+    let evidence = cluster.matrix.paths.get_mut(id).unwrap();
+    evidence.probes[0] = late.probes[0].clone();
+    let tally = evidence.tallies.get_mut(&EngineKind::Kernel).unwrap();
+    tally.first_syn_success = 1;
+    let cluster = cluster.translated_in_connect(everywhere);
+    let said = said(&cluster.matrix);
+    assert!(said.contains("1 of 2 first SYNs"), "{said}");
+}
+
+#[test]
+fn a_port_without_backend_is_refused_inside_connect_and_has_no_endpoints() {
+    let refused = Story::RefusedLocally(Errno::Ehostunreach);
+    let mut cluster = Cluster::new(2)
+        .tell(slot_of(2), refused)
+        .translated_in_connect(everywhere);
+    let by_packets = named(&cluster.matrix);
+    assert_eq!(by_packets, ["no-endpoints - consistent"]);
+    for evidence in cluster.matrix.paths.values_mut() {
+        if slot_of(2)(&evidence.path) {
+            evidence.backends[0].ready = false;
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["no-endpoints - proven"]);
+    let said = said(&cluster.matrix);
+    let sentence = "connect() failed at once with EHOSTUNREACH: the kernel sent no packet";
+    assert!(said.contains(sentence), "{said}");
+}
+
+#[test]
+fn where_every_connect_is_refused_a_crafted_syn_that_leaves_shows_where() {
+    let refused = Story::RefusedLocally(Errno::Ehostunreach);
+    let is_service = |path: &Path| path.route != Route::PodIp;
+    let cluster = Cluster::new(2)
+        .tell(is_service, refused)
+        .translated_in_connect(everywhere);
+    assert_eq!(cluster.matrix.socket_level.len(), 2);
+    let unrouted = Story::RefusedLocally(Errno::Enetunreach);
+    let cluster = Cluster::new(2)
+        .tell(is_service, unrouted)
+        .translated_in_connect(everywhere);
+    assert!(cluster.matrix.socket_level.is_empty());
+}
+
+#[test]
+fn a_service_that_a_node_has_forgotten_is_seen_by_the_syn_of_connect() {
+    let mut cluster = Cluster::new(2)
+        .tell(through_service, Story::Nothing)
+        .ladder(through_service, [exceeded(64), SILENT, SILENT, SILENT]);
+    let untouched = cluster.matrix.clone();
+    cluster = cluster.translated_in_connect(everywhere);
+    for (id, evidence) in &mut cluster.matrix.paths {
+        if through_service(&evidence.path) {
+            let crafted = evidence.probes.pop().unwrap();
+            evidence.probes.clone_from(&untouched.paths[id].probes);
+            evidence.probes.push(crafted);
+            assert!(evidence.believed_ladder().is_none());
+        }
+    }
+    assert_eq!(
+        named(&cluster.matrix),
+        ["service-rules-missing node-1 proven"]
+    );
+}
+
+#[test]
+fn an_error_of_a_router_behind_the_translation_is_no_word_of_missing_rules() {
+    let prohibited = Story::Icmp {
+        by: gateway(2, Family::Ipv4),
+        reason: Unreachable::Port,
+        hop_limit: 63,
+        inner: 63,
+        after_ms: 0,
+    };
+    let cluster = Cluster::new(2)
+        .tell(through_service, prohibited)
+        .translated_in_connect(everywhere);
+    let names = named(&cluster.matrix);
+    let rules = names.iter().any(|name| name.contains("rules-missing"));
+    assert!(!rules, "{names:?}");
+}
+
+#[test]
+fn a_backend_that_no_pod_has_shows_in_the_syn_of_connect() {
+    let mut cluster = Cluster::new(2)
+        .tell(slot_of(2), Story::Nothing)
+        .translated_in_connect(everywhere);
+    let dead = "100.96.2.99".parse().unwrap();
+    for evidence in cluster.matrix.paths.values_mut() {
+        if slot_of(2)(&evidence.path) {
+            for probe in &mut evidence.probes {
+                if probe.client.engine == EngineKind::Kernel {
+                    for seen in &mut probe.client.observations {
+                        if let prober_core::packet::Body::Tcp(ip, _) = &mut seen.packet.body {
+                            ip.dst = dead;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["stale-endpoint - proven"]);
+    let said = said(&cluster.matrix);
+    assert!(said.contains("the SYN went on to 100.96.2.99"), "{said}");
+}
+
+/// A host that asks by the Service and is refused at once.
+fn with_host(mut matrix: Matrix, errno: Errno) -> Matrix {
+    let mut told = Cluster::new(2)
+        .tell(through_service, Story::RefusedLocally(errno))
+        .matrix
+        .paths
+        .into_values()
+        .find(|evidence| through_service(&evidence.path))
+        .unwrap();
+    told.path.route = Route::HostNetwork;
+    told.path.client = AgentId::new("node-1", "node-1-host");
+    assert_eq!(told.path.scope(), Scope::CrossNode);
+    let next = matrix.paths.keys().next_back().map_or(0, |id| id.0 + 1);
+    matrix.paths.insert(PathId(next), told);
+    matrix
+}
+
+#[test]
+fn a_host_without_a_route_to_the_services_met_no_icmp() {
+    let cluster = Cluster::new(2).facts(1, |facts| {
+        let routes = facts.routes.as_mut().unwrap();
+        routes.retain(|route| route.destination.length() > 0);
+    });
+    let matrix = with_host(cluster.matrix, Errno::Enetunreach);
+    assert_eq!(named(&matrix), ["unknown node-1 consistent"]);
+    let said = said(&matrix);
+    assert!(!said.contains("ICMP"), "{said}");
+    for sentence in [
+        "connect() failed at once with ENETUNREACH: the kernel sent no packet",
+        "node-1 has no route that covers 100.67.30.133",
+    ] {
+        assert!(said.contains(sentence), "{said}");
+    }
+}
+
+#[test]
+fn without_packets_an_errno_is_not_told_as_an_icmp() {
+    let mut matrix = with_host(Cluster::new(2).matrix, Errno::Ehostunreach);
+    let (_, evidence) = matrix.paths.iter_mut().next_back().unwrap();
+    for probe in &mut evidence.probes {
+        probe.client.syns = 1;
+        probe.client.outcome = Outcome::Unreachable {
+            by: None,
+            reason: Unreachable::Host,
+        };
+    }
+    let said = said(&matrix);
+    assert!(
+        said.contains("failed with EHOSTUNREACH after a SYN"),
+        "{said}"
+    );
+    assert!(!said.contains("met ICMP"), "{said}");
+}
+
+#[test]
+fn the_backends_answer_is_the_right_one_and_nothing_is_odd_about_it() {
+    let refuses = Story::Reset {
+        hop_limit: 63,
+        mac: None,
+        sent: true,
+    };
+    let cluster = Cluster::new(2)
+        .tell(through_service, refuses)
+        .translated_in_connect(everywhere);
+    let evidence = cluster.matrix.paths.values();
+    let evidence = evidence
+        .filter(|evidence| through_service(&evidence.path))
+        .next()
+        .unwrap();
+    let probe = &evidence.probes[0];
+    assert_eq!(probe.client.peer().ip(), pod_ip(&server(2), Family::Ipv4));
+    let odd = prober_core::diagnosis::odd_packets(probe);
+    assert!(
+        odd.iter().all(|(.., why)| !why.contains("not undone")),
+        "{odd:?}"
+    );
+}
