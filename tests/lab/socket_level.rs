@@ -1,7 +1,8 @@
 //! Socket-level load balancing made for real: a BPF program translates the Service inside connect(2).
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use libtest_mimic::{Failed, Trial};
 
@@ -9,19 +10,27 @@ use crate::harness::Report;
 use crate::program::PROBER;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    if let Some(missing) = missing() {
-        let name = "a Service that is translated inside connect(2) is no fault";
-        let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-        if is_ci {
-            return vec![Trial::test(name, move || Err(missing.into()))];
+    let all: [(&str, fn() -> Result<(), Failed>); 2] = [
+        (
+            "a Service that is translated inside connect(2) is no fault",
+            no_fault,
+        ),
+        (
+            "a server that does not listen is named alone where connect(2) translates",
+            closed_server,
+        ),
+    ];
+    let missing = missing();
+    let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    let trials = all.into_iter().filter_map(|(name, trial)| match missing {
+        None => Some(Trial::test(name, trial)),
+        Some(missing) if is_ci => Some(Trial::test(name, move || Err(missing.into()))),
+        Some(missing) => {
+            println!("left out: {name}: {missing}");
+            None
         }
-        println!("left out: {name}: {missing}");
-        return Vec::new();
-    }
-    vec![Trial::test(
-        "a Service that is translated inside connect(2) is no fault",
-        no_fault,
-    )]
+    });
+    trials.collect()
 }
 
 /// What this machine lacks to attach a BPF program to a cgroup.
@@ -54,7 +63,8 @@ fn is_root() -> bool {
     uids.is_some_and(|uids| uids.split_whitespace().nth(1) == Some("0"))
 }
 
-fn no_fault() -> Result<(), Failed> {
+/// A run of a lab without rules for the Service, which connect(2) translates instead.
+fn run(more: &[&str]) -> Result<Output, Failed> {
     let folder = tempfile::tempdir()?;
     let output = Command::new("unshare")
         .arg("--mount")
@@ -62,9 +72,25 @@ fn no_fault() -> Result<(), Failed> {
         .arg(folder.path())
         .arg(&*PROBER)
         .args("run --lab --family ipv4 --fault socket-level-services -o json".split(' '))
+        .args(more)
         .output()?;
+    Ok(output)
+}
+
+fn closed_server() -> Result<(), Failed> {
+    let report = Report::read(&run(&["--fault", "not-listening"])?)?;
+    report.names_only(&BTreeSet::from(["not-listening".to_owned()]))?;
+    if report.socket_level {
+        Ok(())
+    } else {
+        Err("the run does not say so".into())
+    }
+}
+
+fn no_fault() -> Result<(), Failed> {
+    let output = run(&[])?;
     let report = Report::read(&output)?;
-    report.names_only(&std::collections::BTreeSet::new())?;
+    report.names_only(&BTreeSet::new())?;
     if !report.socket_level {
         return Err("the run does not say so".into());
     }

@@ -2,7 +2,7 @@
 
 use prober_core::plan::Method;
 use prober_core::probe::event::Event;
-use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, ProbeResult};
+use prober_core::probe::outcome::{Echo, EngineKind, Errno, Exchange, Outcome, ProbeResult};
 use prober_core::probe::tier::Tier;
 use prober_core::topology::PathId;
 
@@ -103,4 +103,19 @@ fn without_packets_a_closed_port_resets_and_silence_times_out_after_retransmits(
         result.outcome,
         Outcome::Reset { hop_limit: 0, .. }
     ));
+}
+
+#[test]
+fn what_the_own_kernel_refuses_at_once_is_told_by_its_errno_with_packets_and_without() {
+    let (a, _b) = two();
+    a.ip("route add unreachable 10.77.0.66/32");
+    for tier in ["T0", "T1"] {
+        let mut client = Agent::start(&a, "a", &["--tier", tier]);
+        client.give(&client.plan(1, vec![probes(1, PLAIN, "10.77.0.66", PORT, 1)]));
+        client.wait_done(1);
+        let result = first_of(&client.events, 1);
+        let errno = Errno::Ehostunreach;
+        assert_eq!(result.outcome, Outcome::RefusedLocally { errno }, "{tier}");
+        assert_eq!((result.syns, result.observations.len()), (0, 0), "{tier}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The founding incident and a healthy network as matrices, for tests of what is told of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -248,6 +248,7 @@ pub(crate) fn healthy_matrix() -> Matrix {
             .map(|(name, bridge_nf)| (NodeName::new(name), node(bridge_nf, 0)))
             .into(),
         policies: Vec::new(),
+        socket_level: BTreeSet::new(),
     }
 }
 

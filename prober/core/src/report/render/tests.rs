@@ -1,6 +1,7 @@
 //! What people read of a report, as snapshots.
 
 use super::*;
+use crate::probe::outcome::{Errno, Outcome};
 use crate::report::{Completion, incident};
 
 #[test]
@@ -51,7 +52,12 @@ fn the_command_that_proves_the_mending_breaks_nothing_and_tells_in_the_usual_for
 
 #[test]
 fn no_line_but_a_command_is_wider_than_a_terminal() {
-    for report in [incident::report(), incident::healthy_report()] {
+    let mut refused = incident::report();
+    let mut paths = refused.paths.iter_mut();
+    let path = paths.find(|path| !path.probes.is_empty()).unwrap();
+    let errno = Errno::Ehostunreach;
+    path.probes[0].client.outcome = Outcome::RefusedLocally { errno };
+    for report in [incident::report(), incident::healthy_report(), refused] {
         let shown = text::report(&report);
         let long: Vec<String> = shown
             .to_string()
