@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::{Body, Segment, Seq, TcpFlags};
 use crate::plan::{Method, ProbePlan};
 use crate::probe::event::Ladder;
 use crate::probe::handshake::{Call, Goal, Handshake, Role, Timer};
 use crate::probe::isn::Cookies;
-use crate::probe::outcome::{Errno, Exchange, Outcome, ProbeResult};
+use crate::probe::outcome::{Outcome, ProbeResult};
 use crate::time::Timestamp;
-use crate::topology::PathId;
+
+use crate::packet::{Body, Segment, Seq, TcpFlags};
 
 pub use config::{FlightConfig, LaunchError};
 
@@ -46,6 +46,8 @@ mod timers;
 mod ttl_probe;
 /// The beats that patient probes ride on.
 mod wakeup_coalescing;
+/// Connections of the kernel's own.
+mod watch;
 
 /// What came out of a flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,55 +142,6 @@ impl Flight {
         };
         self.board(call.src, probe, now);
         Ok(call.src)
-    }
-
-    /// Watches a connection that the kernel is about to begin from `src`. A probe that was
-    /// watched there before is over by that: one port, one connection.
-    pub fn watch(
-        &mut self,
-        path: PathId,
-        src: SocketAddr,
-        dst: SocketAddr,
-        now: Timestamp,
-        deadline: Duration,
-    ) {
-        if let Some(slot) = self.ports.find(src) {
-            self.land(slot);
-        }
-        let call = Call {
-            path,
-            src,
-            dst,
-            deadline,
-        };
-        self.board(
-            src,
-            Probe::Handshake(Handshake::new(call, Role::Witness)),
-            now,
-        );
-    }
-
-    /// Tells what the kernel's socket on `src` got, now that it is closed. Packets that are still
-    /// on their way through the capture are awaited for a moment.
-    pub fn close(&mut self, src: SocketAddr, exchange: Exchange, now: Timestamp) {
-        let Some(slot) = self.ports.find(src) else {
-            return;
-        };
-        if let Some(Probe::Handshake(handshake)) = self.probe(slot) {
-            handshake.set_exchange(exchange, now);
-        }
-        self.settle(slot);
-    }
-
-    /// Tells that the kernel refused to connect from `src` at once, and sent no packet.
-    pub fn refuse_locally(&mut self, src: SocketAddr, errno: Errno, now: Timestamp) {
-        let Some(slot) = self.ports.find(src) else {
-            return;
-        };
-        if let Some(Probe::Handshake(handshake)) = self.probe(slot) {
-            handshake.refuse_locally(errno, now);
-        }
-        self.settle(slot);
     }
 
     /// Takes a packet with its captured payload.

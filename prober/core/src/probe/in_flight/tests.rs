@@ -9,7 +9,8 @@ use crate::packet::{
     Checksum, Icmp, IcmpKind, Ip, Packet, Quoted, Resolution, ResolutionKind, Seq, Tcp, TcpFlags,
     TcpOptions, Unreachable,
 };
-use crate::probe::outcome::OutcomeKind;
+use crate::probe::outcome::{Errno, Exchange, OutcomeKind};
+use crate::topology::PathId;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(100, 96, 1, 10);
 const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);

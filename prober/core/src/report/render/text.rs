@@ -282,7 +282,7 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
     }
     if report.socket_level {
         remarks.push(
-            "Socket-level load balancing: connect() reaches the Service, crafted packets meet no translation. This is no fault; these paths are judged by the kernel engine alone.".to_owned(),
+            "Socket-level load balancing: connect() itself translates a Service's address, and nothing translates crafted packets. This is no fault; these paths are judged by the kernel engine alone.".to_owned(),
         );
     }
     remarks.extend(report.notes.iter().cloned());
