@@ -331,7 +331,11 @@ impl Flight {
         };
         let (src, finished) = match place {
             Some(Probe::Handshake(handshake)) => {
-                if !matches!(handshake.outcome(), Some(Outcome::Established { .. })) {
+                let needs_no_neighbour = matches!(
+                    handshake.outcome(),
+                    Some(Outcome::Established { .. } | Outcome::RefusedLocally { .. })
+                );
+                if !needs_no_neighbour {
                     for resolution in self.neighbours.since(handshake.started()) {
                         handshake.note(resolution);
                     }
