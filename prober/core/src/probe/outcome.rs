@@ -1,10 +1,11 @@
 //! What a client sees of one probe: its outcome, the exchange after the handshake, and its packets.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::packet::observation::Observation;
+use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Seq, Unreachable};
 use crate::probe::banner::Banner;
 use crate::time::Timestamp;
