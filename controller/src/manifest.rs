@@ -15,6 +15,8 @@
 mod pod;
 /// The test Services.
 mod service;
+/// Where, how long, and whether they stay.
+pub mod setting;
 
 use std::time::Duration;
 

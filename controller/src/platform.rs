@@ -31,53 +31,17 @@ mod service_endpoints;
 /// The objects that all agents of a run share.
 mod shared_objects;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use prober_core::run::{PlatformCommand, PlatformEvent};
-use prober_core::topology::NodeName;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::kubernetes::connection::Connection;
-use crate::kubernetes::node_info::Site;
-use crate::manifest::Manifest;
+use crate::manifest::setting::Setting;
 use command_loop::Desk;
-
-/// How much earlier than its run a fleet loses patience with a pod: it knows why, the run only that.
-pub const HEAD_START: Duration = Duration::from_secs(1);
-
-/// What a cluster is to be for a run.
-#[derive(Debug)]
-pub struct Setting {
-    /// The objects that it places.
-    pub manifest: Manifest,
-    /// Every node that agents may be placed on.
-    pub sites: BTreeMap<NodeName, Site>,
-    /// How long pods may be on their way, counted from the start.
-    pub patience: Duration,
-    /// What becomes of it all when the run is over.
-    pub afterwards: Afterwards,
-}
-
-impl Setting {
-    fn site(&self, node: &NodeName) -> Result<&Site, String> {
-        let found = self.sites.get(node);
-        found.ok_or_else(|| format!("{node} is none of the nodes that this run may use"))
-    }
-}
-
-/// What becomes of what was placed when the run is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Afterwards {
-    /// It is removed, and the run ends when it is gone.
-    Remove,
-    /// It stays, to be looked at, until the anchor's deadline.
-    Keep,
-}
 
 /// A cluster as a fleet behind two channels.
 #[derive(Debug)]

@@ -18,9 +18,9 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::packet::family::Family;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{MAX_SLOTS, PlatformEvent, Run, RunResult, RunSpec};
+use prober_core::run::{PlatformEvent, Run, RunResult, RunSpec};
 use prober_core::time::Timestamp;
-use prober_core::topology::{NodeName, Route};
+use prober_core::topology::NodeName;
 use prober_lab::isolation::{self, Side};
 use prober_lab::{Lab, LabPlatform, LabSpec};
 
@@ -31,12 +31,6 @@ use crate::{pcapng, show};
 
 use args::Place;
 pub(crate) use args::RunArgs;
-
-/// Kernel probes per path: what an application would suffer.
-const KERNEL_PROBES: u32 = 3;
-
-/// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
-const ECHO_BYTES: u32 = 8_192;
 
 /// Runs.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
@@ -124,24 +118,12 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
         selected.clone_from(&nodes);
     }
     let nonce = RandomState::new().hash_one(now());
-    Ok(RunSpec {
-        run: format!("lab-{:08x}", nonce >> 32),
-        pod_prefix: String::new(),
-        nonce,
-        nodes,
-        selected,
-        peers: args.peers,
-        servers_per_node: args.servers,
-        slots: MAX_SLOTS,
-        routes: Route::ALL.into(),
-        families: args.family.list(&[Family::Ipv4]),
-        tier: args.most_evidence()?,
-        kernel_probes: KERNEL_PROBES,
-        raw_probes: args.probes,
-        echo_bytes: ECHO_BYTES,
-        deadline: args.probe_deadline,
-        patience: args.timeout,
-    })
+    let mut spec = args.spec(format!("lab-{:08x}", nonce >> 32), nonce, nodes);
+    spec.pod_prefix.clear();
+    spec.selected = selected;
+    spec.families = args.family.list(&[Family::Ipv4]);
+    spec.tier = args.most_evidence()?;
+    Ok(spec)
 }
 
 /// What the evidence itself does not know.

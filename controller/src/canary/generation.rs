@@ -2,21 +2,20 @@
 //! admits.
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU8, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
 use prober_core::run::RunSpec;
-use prober_core::topology::{NodeName, Role, Route};
+use prober_core::topology::{NodeName, Route};
 
 use crate::canary::crd::{ConnectivityCheckSpec, NodeFacts};
 use crate::kubernetes::node_info::{self, Site};
+use crate::manifest::setting::{Afterwards, HEAD_START, Setting};
 use crate::manifest::{CheckRef, Families, MAX_SLOTS, Manifest, NodePorts, Privilege, run_name};
-use crate::one_shot::admission::{NodeFactsWish, Posture, Wish};
-use crate::one_shot::preflight::Shapes;
-use crate::platform::{Afterwards, HEAD_START, Setting};
+use crate::one_shot::admission::{NodeFactsWish, Posture, Shapes, Wish};
 
 /// Most nodes that an epoch has agents on: each has a slot of the test Service.
 pub const MAX_NODES: NonZeroUsize = NonZeroUsize::new(MAX_SLOTS as usize).unwrap();
@@ -27,14 +26,8 @@ const GRACE: Duration = Duration::from_mins(2);
 /// When agents have failed to be placed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Kernel probes per path and cycle: what applications would suffer.
-const KERNEL_PROBES: u32 = 3;
-
 /// Crafted probes per path and cycle: enough to tell a lost packet from a lossy path over a few cycles.
 const RAW_PROBES: u32 = 6;
-
-/// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
-const ECHO_BYTES: u32 = 8_192;
 
 /// What every epoch of a check has in common.
 #[derive(Clone, Debug)]
@@ -65,12 +58,7 @@ impl Ask<'_> {
 
     /// The pods that it would place, for the namespace to say what it admits.
     pub fn shapes(&self) -> Shapes {
-        let draft = self.manifest(0, Tier::T0, 0);
-        Shapes {
-            capture: draft.trial(Role::Client, Privilege::Packets),
-            plain: draft.trial(Role::Client, Privilege::None),
-            host: draft.trial(Role::Host, Privilege::None),
-        }
+        Shapes::of(&self.manifest(0, Tier::T0, 0))
     }
 
     /// An epoch on these nodes, as a run that stands and what its fleet is to be.
@@ -88,23 +76,16 @@ impl Ask<'_> {
         let slots = u16::try_from(names.len()).unwrap_or(u16::MAX);
         let manifest = self.manifest(nonce, posture.tier, slots);
         let spec = RunSpec {
-            run: manifest.run.clone(),
-            pod_prefix: format!("{}-", manifest.run),
-            nonce,
-            nodes: names.clone(),
-            selected: names,
             // Which pairs are probed is told cycle by cycle.
             peers: 0,
-            servers_per_node: NonZeroU8::MIN,
             slots: MAX_NODES.get(),
             routes: self.routes(posture).collect(),
             families: self.families(),
             tier: posture.tier,
-            kernel_probes: KERNEL_PROBES,
             raw_probes: RAW_PROBES,
-            echo_bytes: ECHO_BYTES,
             deadline: self.spec.probe_deadline.duration(),
             patience: PATIENCE,
+            ..RunSpec::new(manifest.run.clone(), nonce, names)
         };
         let setting = Setting {
             manifest,

@@ -3,10 +3,12 @@
 /// What an admission controller said to a pod that was tried.
 pub mod refusal;
 
+use k8s_openapi::api::core::v1::Pod;
 use prober_core::probe::tier::Tier;
-use prober_core::topology::Route;
+use prober_core::topology::{Role, Route};
 use thiserror::Error;
 
+use crate::manifest::{Manifest, Privilege};
 use crate::one_shot::admission::refusal::Refusal;
 
 /// Whether nodes are to be asked what they say of themselves, by a pod in the node's own network.
@@ -42,6 +44,28 @@ impl Wish {
         match self.node_facts {
             NodeFactsWish::Never => false,
             NodeFactsWish::Auto | NodeFactsWish::Always => self.most >= Tier::T2,
+        }
+    }
+}
+
+/// One pod of each kind that a run places.
+#[derive(Clone, Debug)]
+pub struct Shapes {
+    /// With NET_RAW.
+    pub capture: Pod,
+    /// Without any capability.
+    pub plain: Pod,
+    /// Without any capability, in the node's own network.
+    pub host: Pod,
+}
+
+impl Shapes {
+    /// The pods of a run, as an admission chain would see them.
+    pub fn of(manifest: &Manifest) -> Self {
+        Self {
+            capture: manifest.trial(Role::Client, Privilege::Packets),
+            plain: manifest.trial(Role::Client, Privilege::None),
+            host: manifest.trial(Role::Host, Privilege::None),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::kubernetes::labels::{self, PROBER};
 use crate::kubernetes::network_policy;
 use crate::kubernetes::nodes;
 use crate::one_shot::admission::refusal::Refusal;
-use crate::one_shot::admission::{Answers, Posture, PostureError, Tried, Wish, decide};
+use crate::one_shot::admission::{Answers, Posture, PostureError, Shapes, Tried, Wish, decide};
 use crate::one_shot::node_selection::{NodeChoice, NodeSeen, Selection, SelectionError, select};
 use crate::one_shot::rbac::grant::{self, Subject};
 use crate::one_shot::rbac::{Missing, Need, needs};
@@ -40,17 +40,6 @@ pub struct Intent {
     pub wish: Wish,
     /// The pods that it would place.
     pub shapes: Shapes,
-}
-
-/// One pod of each kind that a run places.
-#[derive(Clone, Debug)]
-pub struct Shapes {
-    /// With NET_RAW.
-    pub capture: Pod,
-    /// Without any capability.
-    pub plain: Pod,
-    /// Without any capability, in the node's own network.
-    pub host: Pod,
 }
 
 /// A run that may start.

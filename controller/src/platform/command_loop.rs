@@ -17,11 +17,12 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Afterwards, Setting, agent_pod};
+use super::agent_pod;
 use crate::kubernetes::api_error::AnswerError;
 use crate::kubernetes::connection::Connection;
 use crate::kubernetes::labels;
 use crate::kubernetes::pod_status::stuck;
+use crate::manifest::setting::{Afterwards, Setting};
 use crate::platform::api_calls::Calls;
 use crate::platform::apiserver_health::Pulse;
 use crate::platform::log_readers::Ears;

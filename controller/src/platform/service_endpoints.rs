@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use prober_core::run::Endpoints;
 use prober_core::topology::AgentId;
 
-use super::Setting;
 use crate::kubernetes::node_info::Site;
+use crate::manifest::setting::Setting;
 use crate::manifest::{Backend, Slot};
 
 /// Who is to stand behind the Services.
@@ -52,8 +52,8 @@ mod tests {
     use prober_core::topology::NodeName;
 
     use super::*;
+    use crate::manifest::setting::Afterwards;
     use crate::manifest::{Families, Manifest, NodePorts, Privilege};
-    use crate::platform::Afterwards;
 
     #[test]
     fn a_server_that_any_does_not_lead_to_keeps_its_slot() {

@@ -6,8 +6,8 @@ use futures::future::{try_join, try_join_all};
 use prober_core::packet::family::Family;
 use prober_core::run::{Published, Rules};
 
-use super::Setting;
 use crate::kubernetes::api_error::AnswerError;
+use crate::manifest::setting::Setting;
 use crate::manifest::{Addresses, Anchor, BALANCED_PORT, Publication, SLOT_PORT, Slot, allowed};
 use crate::platform::api_calls::Calls;
 use crate::platform::service_endpoints::Behind;

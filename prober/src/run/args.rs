@@ -8,6 +8,8 @@ use anyhow::bail;
 use clap::ValueEnum;
 use controller::one_shot::node_selection::NodeChoice;
 use prober_core::probe::tier::Tier;
+use prober_core::run::RunSpec;
+use prober_core::topology::NodeName;
 use prober_lab::FaultAt;
 
 use crate::reach::ReachArgs;
@@ -180,6 +182,18 @@ impl RunArgs {
         Ok(Place::Cluster(NodeChoice::Named(
             self.selected.iter().cloned().collect(),
         )))
+    }
+
+    /// The run that these arguments describe on `nodes`, of which all are under test.
+    pub(crate) fn spec(&self, run: String, nonce: u64, nodes: Vec<NodeName>) -> RunSpec {
+        RunSpec {
+            peers: self.peers,
+            servers_per_node: self.servers,
+            raw_probes: self.probes,
+            deadline: self.probe_deadline,
+            patience: self.timeout,
+            ..RunSpec::new(run, nonce, nodes)
+        }
     }
 
     /// The most evidence that this run may gather. Fails where that is less than it requires.

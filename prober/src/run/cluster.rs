@@ -12,18 +12,18 @@ use anyhow::Context as _;
 use controller::kubernetes::connection::{Connection, Surroundings, connect};
 use controller::kubernetes::node_info::{self, Site};
 use controller::kubernetes::runtime::Runtime;
+use controller::manifest::setting::{Afterwards, HEAD_START, Setting};
 use controller::manifest::{Families, Manifest, NodePorts, Privilege, run_name};
-use controller::one_shot::admission::{NodeFactsWish, Wish};
+use controller::one_shot::admission::{NodeFactsWish, Shapes, Wish};
 use controller::one_shot::node_selection::NodeChoice;
-use controller::one_shot::preflight::{Cleared, Intent, Shapes, preflight};
-use controller::platform::{Afterwards, ClusterPlatform, HEAD_START, Setting};
+use controller::one_shot::preflight::{Cleared, Intent, preflight};
+use controller::platform::ClusterPlatform;
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
-use prober_core::run::{MAX_SLOTS, PlatformEvent, Run, RunSpec};
-use prober_core::topology::{Role, Route};
+use prober_core::run::{PlatformEvent, Run, RunSpec};
 
 use super::args::NodeFactsArg;
-use super::{ECHO_BYTES, KERNEL_PROBES, RunArgs, progress, tell};
+use super::{RunArgs, progress, tell};
 use crate::drive::{drive, now};
 use crate::show;
 
@@ -109,11 +109,7 @@ fn intent(args: &RunArgs, choice: NodeChoice, draft: &Manifest) -> anyhow::Resul
                 NodeFactsArg::Always => NodeFactsWish::Always,
             },
         },
-        shapes: Shapes {
-            capture: draft.trial(Role::Client, Privilege::Packets),
-            plain: draft.trial(Role::Client, Privilege::None),
-            host: draft.trial(Role::Host, Privilege::None),
-        },
+        shapes: Shapes::of(draft),
     })
 }
 
@@ -125,25 +121,12 @@ fn spec(
     cleared: &Cleared,
 ) -> RunSpec {
     let posture = &cleared.posture;
-    let routes = (Route::ALL.into_iter()).filter(|route| posture.admits(*route));
-    RunSpec {
-        run: draft.run.clone(),
-        pod_prefix: format!("{}-", draft.run),
-        nonce,
-        nodes: cleared.selection.nodes.clone(),
-        selected: cleared.selection.selected.clone(),
-        peers: args.peers,
-        servers_per_node: args.servers,
-        slots: MAX_SLOTS,
-        routes: routes.collect(),
-        families,
-        tier: posture.tier,
-        kernel_probes: KERNEL_PROBES,
-        raw_probes: args.probes,
-        echo_bytes: ECHO_BYTES,
-        deadline: args.probe_deadline,
-        patience: args.timeout,
-    }
+    let mut spec = args.spec(draft.run.clone(), nonce, cleared.selection.nodes.clone());
+    spec.selected.clone_from(&cleared.selection.selected);
+    spec.routes.retain(|route| posture.admits(*route));
+    spec.families = families;
+    spec.tier = posture.tier;
+    spec
 }
 
 fn setting(args: &RunArgs, draft: Manifest, spec: &RunSpec, cleared: &Cleared) -> Setting {

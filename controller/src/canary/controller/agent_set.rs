@@ -15,7 +15,8 @@ use tokio::time::sleep;
 
 use crate::clock::{steady, wall};
 use crate::kubernetes::connection::Connection;
-use crate::platform::{ClusterPlatform, Setting};
+use crate::manifest::setting::Setting;
+use crate::platform::ClusterPlatform;
 
 /// Agents that stand. Dropped, they are removed all the same; [`Stand::end`] waits for it.
 #[derive(Debug)]

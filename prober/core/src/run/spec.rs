@@ -18,6 +18,12 @@ pub(super) const OTHER_PORT: u32 = 1_000_000;
 /// Most slots of the test Service of a run that is made once: each costs the cluster a slice for each family.
 pub const MAX_SLOTS: usize = 16;
 
+/// Kernel probes per path: what an application experiences.
+const KERNEL_PROBES: u32 = 3;
+
+/// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
+const ECHO_BYTES: u32 = 8_192;
+
 /// What a run is to do.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
@@ -57,6 +63,29 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// A run on all of `nodes`, each paired with three others: every route over IPv4, all evidence, and pods named after
+    /// the run.
+    pub fn new(run: String, nonce: u64, nodes: Vec<NodeName>) -> Self {
+        Self {
+            pod_prefix: format!("{run}-"),
+            run,
+            nonce,
+            selected: nodes.clone(),
+            nodes,
+            peers: 3,
+            servers_per_node: NonZeroU8::MIN,
+            slots: MAX_SLOTS,
+            routes: Route::ALL.into(),
+            families: vec![Family::Ipv4],
+            tier: Tier::T2,
+            kernel_probes: KERNEL_PROBES,
+            raw_probes: 100,
+            echo_bytes: ECHO_BYTES,
+            deadline: Duration::from_secs(3),
+            patience: Duration::from_mins(1),
+        }
+    }
+
     /// The pairs that the nodes under test make, with themselves and with their peers.
     pub fn pairs(&self) -> BTreeSet<NodePair> {
         pairs(&self.nodes, &self.selected, self.peers, 0)
