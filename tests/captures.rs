@@ -13,7 +13,7 @@ use prober_core::diagnosis::catalogue::Cause;
 use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
 use prober_core::packet::capture::{Remarked, View, read, write_pcapng};
 use prober_core::packet::observation::Observation;
-use prober_core::packet::text::{Ladder, parse_ladder};
+use prober_core::packet::text::{PacketText, parse_packet_text};
 use prober_core::probe::outcome::Outcome;
 use prober_core::replay::{Replay, replay, replay_files};
 use prober_core::time::Timestamp;
@@ -55,7 +55,7 @@ struct Seen {
 
 fn seen(path: &Path, skew: Duration) -> Seen {
     let text = fs::read_to_string(path).expect("read a ladder");
-    let mut observations = parse_ladder(&text).expect("the ladder is well-formed");
+    let mut observations = parse_packet_text(&text).expect("the ladder is well-formed");
     for observation in &mut observations {
         let since_start = observation.at.since(Timestamp::default());
         observation.at = START + skew + since_start;
@@ -167,8 +167,8 @@ fn every_capture_reads_back_as_its_ladders() {
                 })
                 .collect();
             assert_eq!(
-                Ladder(&read).to_string(),
-                Ladder(&view.observations).to_string()
+                PacketText(&read).to_string(),
+                PacketText(&view.observations).to_string()
             );
         }
     }

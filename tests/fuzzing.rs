@@ -9,7 +9,7 @@ use prober_core::diagnosis::diagnose;
 use prober_core::packet::capture::{self, Remarked, View};
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{
-    Body, Checksum, Ip, LinkType, Packet, Segment, Sums, Tcp, craft, parse_frame, rebuild,
+    Body, Checksum, Ip, LinkType, Packet, Sums, Tcp, TcpSegment, craft, parse_frame, rebuild,
 };
 use prober_core::plan::{AllowedTargets, Plan, Prefix};
 use prober_core::probe::event::Event;
@@ -131,7 +131,7 @@ fn unsummed(packet: &Packet) -> Packet {
 
 /// Crafts the segment that was parsed, and parses it: all but what a cut frame could not tell must be the same.
 fn craft_again(ip: &Ip, tcp: &Tcp, payload: &[u8]) {
-    let segment = Segment {
+    let segment = TcpSegment {
         src: SocketAddr::new(ip.src, tcp.src_port),
         dst: SocketAddr::new(ip.dst, tcp.dst_port),
         hop_limit: ip.hop_limit,

@@ -150,7 +150,7 @@ fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
             asked: u64::from(count),
             tallies: BTreeMap::new(),
             probes: Vec::new(),
-            ladder: None,
+            ttl_probe: None,
             other_port: None,
             socket_level: false,
         };
@@ -191,12 +191,12 @@ fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
         Event::Notice { text } => notes.push(text),
         Event::PlanAccepted { .. }
         | Event::PlanRefused { .. }
-        | Event::Witnessed { .. }
-        | Event::Ladder(_)
+        | Event::ServerTrace { .. }
+        | Event::TtlProbe(_)
         | Event::Counters { .. }
         | Event::Done { .. }
         | Event::Starved { .. }
-        | Event::Rang
+        | Event::Alert
         | Event::Facts(_) => {}
     }
 }

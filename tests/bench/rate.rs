@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use anyhow::Context as _;
-use prober_core::packet::Segment;
+use prober_core::packet::TcpSegment;
 use prober_core::packet::family::Family;
 use prober_core::packet::observation::Direction;
 use prober_core::plan::{Method, ProbePlan};
 use prober_core::probe::engine::Engine as _;
-use prober_core::probe::in_flight::{Finished, Flight, FlightConfig};
+use prober_core::probe::in_flight::{InFlight, InFlightConfig, ProbeOutput};
 use prober_core::probe::outcome::{Exchange, Outcome, ProbeResult};
 use prober_core::topology::PathId;
 use prober_net::filter::Interest;
@@ -92,7 +92,7 @@ pub(crate) fn open(
     target: SocketAddr,
     ports: RangeInclusive<u16>,
     ring: RingShape,
-) -> anyhow::Result<(RawEngine, Flight)> {
+) -> anyhow::Result<(RawEngine, InFlight)> {
     let way = way_to(target.ip())?;
     let IpAddr::V4(own) = way.source else {
         anyhow::bail!("{target} is not asked from an IPv4 address");
@@ -103,7 +103,7 @@ pub(crate) fn open(
         ring,
         on_refused_filter: OnRefusedFilter::Fail,
     })?;
-    let flight = Flight::new(FlightConfig {
+    let flight = InFlight::new(InFlightConfig {
         key: [7; 16],
         ports,
         v4: Some(own),
@@ -134,7 +134,7 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
         deadline_ms: 3000,
     };
     let mut rate = Rate::default();
-    let mut segments: Vec<Segment> = Vec::new();
+    let mut segments: Vec<TcpSegment> = Vec::new();
     let (mut asked, mut heard, mut finished) = (0, 0, 0);
     let start = engine.now();
     let mut end = start;
@@ -152,7 +152,7 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
         flight.poll_transmit(&mut segments);
         engine.send(&segments)?;
         segments.clear();
-        while let Some(Finished::Probe(result)) = flight.poll_result() {
+        while let Some(ProbeOutput::Probe(result)) = flight.poll_result() {
             finished += 1;
             if kind.is_answered(&result) && result.is_first_syn_success() {
                 rate.answered += 1;

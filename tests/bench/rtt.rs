@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use prober_core::packet::capture;
 use prober_core::plan::{Method, ProbePlan};
 use prober_core::probe::engine::Engine as _;
-use prober_core::probe::in_flight::Finished;
+use prober_core::probe::in_flight::ProbeOutput;
 use prober_core::probe::outcome::{Outcome, ProbeResult};
 use prober_core::time::{Timestamp, nanos};
 use prober_core::topology::PathId;
@@ -134,8 +134,8 @@ fn probe(target: SocketAddr, count: u32) -> anyhow::Result<Vec<ProbeResult>> {
         engine.send(&segments)?;
         while let Some(finished) = flight.poll_result() {
             match finished {
-                Finished::Probe(result) => results.push(*result),
-                Finished::Ladder(_) => {}
+                ProbeOutput::Probe(result) => results.push(*result),
+                ProbeOutput::TtlProbe(_) => {}
             }
         }
         let until = flight.poll_timeout().map_or(due, |at| at.min(due));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use prober_core::plan::ProbePlan;
 use prober_core::probe::engine::{Engine as _, drive};
-use prober_core::probe::in_flight::{Finished, Flight, FlightConfig};
-use prober_core::probe::server_trace::Witnesses;
+use prober_core::probe::in_flight::{InFlight, InFlightConfig, ProbeOutput};
+use prober_core::probe::server_trace::ServerTraces;
 use prober_core::simulation::Sim;
 use prober_core::simulation::fault::{Reply, translate};
 use prober_core::simulation::server::{Manner, Server};
@@ -32,7 +32,7 @@ pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
         pod,
         Reply::Translated,
     ));
-    let mut flight = Flight::new(FlightConfig {
+    let mut flight = InFlight::new(InFlightConfig {
         key: [7; 16],
         ports: 1024..=65_535,
         v4: Some(Ipv4Addr::new(100, 96, 1, 10)),
@@ -48,7 +48,7 @@ pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
         interval_ms: 0,
         deadline_ms: 1000,
     };
-    let mut witnesses = Witnesses::default();
+    let mut witnesses = ServerTraces::default();
     let (mut asked, mut finished, mut answered) = (0, 0, 0);
     let mut next = sim.now();
     let start = time_on_core()?;
@@ -66,7 +66,7 @@ pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
             next + Duration::from_mins(1)
         };
         drive(&mut flight, &mut witnesses, &mut sim, until)?;
-        while let Some(Finished::Probe(result)) = flight.poll_result() {
+        while let Some(ProbeOutput::Probe(result)) = flight.poll_result() {
             finished += 1;
             answered += u32::from(kind.is_answered(&result) && result.is_first_syn_success());
         }

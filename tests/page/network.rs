@@ -128,7 +128,7 @@ fn path(
             count: 20,
         },
         backends: Vec::new(),
-        ttl_ladder: None,
+        ttl_probe: None,
         other_port: None,
         probes: Vec::new(),
         probes_omitted: 0,

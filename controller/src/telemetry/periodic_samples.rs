@@ -214,7 +214,7 @@ mod tests {
                 server_agent: None,
                 server: None,
             }],
-            ladder: None,
+            ttl_probe: None,
             other_port: None,
             socket_level: false,
         };

@@ -298,7 +298,7 @@ impl Agent {
                 probes: self.as_possible(raw),
                 ports: plan.responder.ports,
                 start,
-                pace: Pace::Beats,
+                pace: Pace::WakeupCoalescing,
             }));
         } else if !raw.is_empty() {
             let probes = raw.iter().map(|probe| u64::from(probe.count)).sum();
@@ -314,7 +314,7 @@ impl Agent {
                 generation,
                 probes: kernel,
                 start,
-                pace: Pace::Beats,
+                pace: Pace::WakeupCoalescing,
             }));
         self.finish_rounds();
     }
@@ -340,7 +340,7 @@ impl Agent {
         for probe in &mut probes {
             match probe.method {
                 Method::Exchange { .. } => probe.method = Method::Syn,
-                Method::Connect { .. } | Method::Syn | Method::Ladder { .. } => {}
+                Method::Connect { .. } | Method::Syn | Method::TtlProbe { .. } => {}
             }
         }
         probes
@@ -355,8 +355,8 @@ impl Agent {
                     round.handle_ended(1);
                 }
             }
-            News::Witnessed(handshakes) => match self.log_reading {
-                LogReading::Attended => self.lines.write(&Event::Witnessed { handshakes }),
+            News::ServerTrace(handshakes) => match self.log_reading {
+                LogReading::Attended => self.lines.write(&Event::ServerTrace { handshakes }),
                 LogReading::Unattended => {}
             },
             News::Capture { received, dropped } => {
@@ -385,9 +385,9 @@ impl Agent {
                     self.ring();
                 }
             }
-            Progress::Ladder(ladder) => {
+            Progress::TtlProbe(ladder) => {
                 round.handle_ended(1);
-                self.lines.write(&Event::Ladder(ladder));
+                self.lines.write(&Event::TtlProbe(ladder));
             }
             Progress::Unsent(probes, why) => {
                 round.handle_ended(probes);

@@ -190,6 +190,6 @@ impl Connects {
 pub(crate) const fn talk_of(probe: &ProbePlan) -> Option<Talk> {
     match probe.method {
         Method::Connect { echo_bytes } => Some(Talk::Banner { echo_bytes }),
-        Method::Syn | Method::Exchange { .. } | Method::Ladder { .. } => None,
+        Method::Syn | Method::Exchange { .. } | Method::TtlProbe { .. } => None,
     }
 }

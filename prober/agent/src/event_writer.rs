@@ -79,17 +79,17 @@ impl Lines {
 /// Whether a run can do without the line, given the counts.
 const fn is_one_of_many(event: &Event) -> bool {
     match event {
-        Event::Probe(_) | Event::Witnessed { .. } => true,
+        Event::Probe(_) | Event::ServerTrace { .. } => true,
         Event::Hello(_)
         | Event::PlanAccepted { .. }
         | Event::PlanRefused { .. }
         | Event::Tally(_)
-        | Event::Ladder(_)
+        | Event::TtlProbe(_)
         | Event::Counters { .. }
         | Event::Capture { .. }
         | Event::Done { .. }
         | Event::Starved { .. }
-        | Event::Rang
+        | Event::Alert
         | Event::Facts(_)
         | Event::Notice { .. } => false,
     }
@@ -157,7 +157,7 @@ mod tests {
     fn a_reader_that_is_stuck_costs_packets_and_not_tallies() {
         let (reader, writer) = io::pipe().unwrap();
         let (mut lines, _written) = Lines::start(writer).unwrap();
-        let witnessed = Event::Witnessed {
+        let witnessed = Event::ServerTrace {
             handshakes: Vec::new(),
         };
         let long = "x".repeat(MOST_WAITING);

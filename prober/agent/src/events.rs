@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prober_core::node_facts::NodeFacts;
-use prober_core::probe::event::{Ladder, Witness};
+use prober_core::probe::event::{ServerTrace, TtlProbe};
 use prober_core::probe::outcome::ProbeResult;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -15,7 +15,7 @@ pub(crate) enum News {
     /// What the node says, read for the plan with this generation.
     Read(u32, Read),
     /// What this end saw as a server.
-    Witnessed(Vec<Witness>),
+    ServerTrace(Vec<ServerTrace>),
     /// How complete the packets are, since the start.
     Capture {
         /// Packets that the ring gave.
@@ -40,7 +40,7 @@ pub(crate) enum Progress {
     /// One has its outcome.
     Result(Box<ProbeResult>),
     /// A ladder has ended.
-    Ladder(Ladder),
+    TtlProbe(TtlProbe),
     /// That many could not be sent, which says nothing about the network.
     Unsent(u64, String),
 }

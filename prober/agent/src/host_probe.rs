@@ -262,11 +262,11 @@ async fn tell(
                 outstanding = outstanding.saturating_sub(probes);
                 sink(Event::Notice { text });
             }
-            News::Round(_, Progress::Ladder(ladder)) => {
+            News::Round(_, Progress::TtlProbe(ladder)) => {
                 outstanding -= 1;
-                sink(Event::Ladder(ladder));
+                sink(Event::TtlProbe(ladder));
             }
-            News::Late(_) | News::Read(..) | News::Witnessed(_) => {}
+            News::Late(_) | News::Read(..) | News::ServerTrace(_) => {}
             News::Capture { received, dropped } => {
                 if dropped > 0 {
                     sink(Event::Capture { received, dropped });
@@ -306,13 +306,13 @@ mod tests {
             | Event::PlanAccepted { .. }
             | Event::PlanRefused { .. }
             | Event::Tally(_)
-            | Event::Witnessed { .. }
-            | Event::Ladder(_)
+            | Event::ServerTrace { .. }
+            | Event::TtlProbe(_)
             | Event::Counters { .. }
             | Event::Capture { .. }
             | Event::Done { .. }
             | Event::Starved { .. }
-            | Event::Rang
+            | Event::Alert
             | Event::Facts(_)
             | Event::Notice { .. } => None,
         });

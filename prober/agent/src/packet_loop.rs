@@ -8,12 +8,12 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use prober_core::packet::observation::Observation;
-use prober_core::packet::{Body, Segment};
+use prober_core::packet::{Body, TcpSegment};
 use prober_core::plan::{Method, ProbePlan};
 use prober_core::probe::in_flight::pacing::{Pace, Pacing};
-use prober_core::probe::in_flight::{Finished, Flight, FlightConfig, LaunchError};
+use prober_core::probe::in_flight::{InFlight, InFlightConfig, LaunchError, ProbeOutput};
 use prober_core::probe::outcome::{Exchange, ProbeResult};
-use prober_core::probe::server_trace::Witnesses;
+use prober_core::probe::server_trace::ServerTraces;
 use prober_core::time::Timestamp;
 use prober_core::topology::PathId;
 use prober_net::rst_suppression::MutedPort;
@@ -57,8 +57,8 @@ struct Round {
 pub(crate) struct Desk {
     orders: Receiver<Order>,
     news: NewsSender,
-    flight: Flight,
-    witnesses: Witnesses,
+    flight: InFlight,
+    witnesses: ServerTraces,
     loopback: Loopback,
     duty: Duty,
     rounds: Vec<Round>,
@@ -78,7 +78,7 @@ pub(crate) struct Desk {
 impl Desk {
     /// A desk without work.
     pub(crate) fn new(
-        config: FlightConfig,
+        config: InFlightConfig,
         loopback: Loopback,
         orders: Receiver<Order>,
         news: NewsSender,
@@ -86,8 +86,8 @@ impl Desk {
         Self {
             orders,
             news,
-            flight: Flight::new(config),
-            witnesses: Witnesses::default(),
+            flight: InFlight::new(config),
+            witnesses: ServerTraces::default(),
             loopback,
             duty: Duty::On,
             rounds: Vec::new(),
@@ -192,7 +192,7 @@ impl Desk {
             Ok(src) => {
                 let muted = match probe.method {
                     Method::Exchange { .. } => self.mute(src),
-                    Method::Ladder { .. } => {
+                    Method::TtlProbe { .. } => {
                         let ladders = self.ladders.entry((probe.path, probe.target)).or_default();
                         ladders.push_back((src, round.generation));
                         self.mute(src)
@@ -256,7 +256,7 @@ impl Desk {
     }
 
     /// Appends what is to be sent now.
-    pub(crate) fn poll_transmit(&mut self, out: &mut Vec<Segment>) {
+    pub(crate) fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
         self.flight.poll_transmit(out);
     }
 
@@ -278,12 +278,12 @@ impl Desk {
         self.results_at = None;
         while let Some(finished) = self.flight.poll_result() {
             match finished {
-                Finished::Probe(result) => self.tell_result(result),
-                Finished::Ladder(ladder) => {
+                ProbeOutput::Probe(result) => self.tell_result(result),
+                ProbeOutput::TtlProbe(ladder) => {
                     let begun = self.ladders.get_mut(&(ladder.path, ladder.target));
                     if let Some((src, generation)) = begun.and_then(VecDeque::pop_front) {
                         self.owners.remove(src);
-                        self.tell(generation, Progress::Ladder(ladder));
+                        self.tell(generation, Progress::TtlProbe(ladder));
                     }
                 }
             }
@@ -321,7 +321,7 @@ impl Desk {
             self.tell_at = None;
             let handshakes = self.witnesses.flush(now);
             if !handshakes.is_empty() {
-                self.send(News::Witnessed(handshakes));
+                self.send(News::ServerTrace(handshakes));
             }
         }
     }

@@ -7,11 +7,11 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use prober_core::packet::Segment;
+use prober_core::packet::TcpSegment;
 use prober_core::packet::family::Family;
 use prober_core::packet::observation::Observation;
 use prober_core::probe::engine::{Engine as _, Wake};
-use prober_core::probe::in_flight::FlightConfig;
+use prober_core::probe::in_flight::InFlightConfig;
 use prober_core::time::Timestamp;
 use prober_net::filter::{Interest, TooManyRanges};
 use prober_net::packet_socket::{
@@ -111,7 +111,7 @@ impl Opened {
     ) -> Result<Packets, PacketsError> {
         let (orders, receiver) = mpsc::channel();
         let waker = self.engine.waker();
-        let config = FlightConfig {
+        let config = InFlightConfig {
             key: self.key,
             ports: PORTS,
             v4: own.v4,
@@ -198,7 +198,7 @@ fn interest(responder: &[u16]) -> Result<Interest, TooManyRanges> {
 }
 
 fn work(engine: &mut RawEngine, desk: &mut Desk) -> Result<(), PacketsError> {
-    let mut segments: Vec<Segment> = Vec::new();
+    let mut segments: Vec<TcpSegment> = Vec::new();
     let mut counted_at = engine.now();
     let mut traffic = Traffic::from(counted_at);
     loop {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::node_facts::{Counters, NodeFacts};
 use crate::probe::banner::Banner;
-use crate::probe::event::{Hello, Ladder, OutcomeCounts, Witness};
+use crate::probe::event::{Hello, OutcomeCounts, ServerTrace, TtlProbe};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::{EngineKind, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
@@ -73,7 +73,7 @@ pub struct PathEvidence {
     /// The probes that were told in full: all that failed or were late, and some healthy ones.
     pub probes: Vec<Evidence>,
     /// The TTL ladder, where one was climbed. [`PathEvidence::believed_ladder`] says whether it counts.
-    pub ladder: Option<Ladder>,
+    pub ttl_probe: Option<TtlProbe>,
     /// What a probe of the server pod's other port met, where one was tried.
     pub other_port: Option<OutcomeKind>,
     /// Whether connect() translates the target (socket-level load balancing), as [`Matrix::learn_socket_level`] found. Not a
@@ -112,7 +112,7 @@ pub struct Evidence {
     pub server_agent: Option<AgentId>,
     /// What the server's end saw. `None`: not heard (no capture there, or no report).
     /// A witness without any packet: it was listening and saw nothing.
-    pub server: Option<Witness>,
+    pub server: Option<ServerTrace>,
 }
 
 /// What is known of an agent.

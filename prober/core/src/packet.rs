@@ -65,7 +65,7 @@ impl Seq {
 
 /// The Ethernet header's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct EthernetAddresses {
     /// Who put the frame on the wire.
     pub src: Mac,
     /// Whom it is meant for; absent in cooked captures.
@@ -302,7 +302,7 @@ pub enum Body {
 pub struct Packet {
     /// The Ethernet addresses, where the link has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub link: Option<Link>,
+    pub link: Option<EthernetAddresses>,
     /// What it is.
     pub body: Body,
 }
@@ -343,7 +343,7 @@ impl Packet {
 
 /// A TCP segment to be sent: what [`craft`] turns into bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub struct TcpSegment {
     /// From where.
     pub src: SocketAddr,
     /// To where; of the same family as `src`.

@@ -150,7 +150,7 @@ pub enum Method {
     },
     /// A crafted SYN with hop limit 64 that pins the backend, then the same five-tuple with
     /// each of these hop limits, each up to `tries` times over a second apart.
-    Ladder {
+    TtlProbe {
         /// Hop limits, ascending.
         hop_limits: Vec<u8>,
         /// How often a silent rung is tried.

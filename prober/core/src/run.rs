@@ -262,7 +262,7 @@ impl Run {
                 self.suspect_or_linger(now);
             }
             RunTimer::Turns => self.read_again(now),
-            RunTimer::Rung => self.tell_what_there_is(),
+            RunTimer::TtlStep => self.tell_what_there_is(),
             RunTimer::Linger => self.end(Completion::Complete, now),
         }
     }

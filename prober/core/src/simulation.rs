@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::{Body, Checksum, Ip, Packet, Segment, Tcp};
+use crate::packet::{Body, Checksum, Ip, Packet, Tcp, TcpSegment};
 use crate::probe::engine::{Engine, Wake};
-use crate::probe::server_trace::Witnesses;
+use crate::probe::server_trace::ServerTraces;
 use crate::random::Random;
 use crate::time::Timestamp;
 
@@ -73,12 +73,12 @@ pub struct Sim {
     rules: Vec<Rule>,
     server: Server,
     /// The server's end of what happens, where it is wanted.
-    witnesses: Option<Witnesses>,
+    witnesses: Option<ServerTraces>,
     /// Copies of what the client has just sent, as its capture sees them.
     copies: Vec<(Observation, Vec<u8>)>,
     /// Packets under way, the next to arrive first. Nearly all take equally long, and go to the end.
     flying: VecDeque<Flying>,
-    replies: Vec<Segment>,
+    replies: Vec<TcpSegment>,
 }
 
 impl std::fmt::Debug for Sim {
@@ -117,12 +117,12 @@ impl Sim {
     /// With the server's end of every handshake kept.
     #[must_use]
     pub fn witnessed(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
-        self.witnesses = Some(Witnesses::new(ports));
+        self.witnesses = Some(ServerTraces::new(ports));
         self
     }
 
     /// What the server's end saw, where it was to be kept.
-    pub fn witnesses(&mut self) -> Option<&mut Witnesses> {
+    pub fn witnesses(&mut self) -> Option<&mut ServerTraces> {
         self.witnesses.as_mut()
     }
 
@@ -233,7 +233,7 @@ impl Engine for Sim {
         self.now
     }
 
-    fn send(&mut self, segments: &[Segment]) -> Result<(), Infallible> {
+    fn send(&mut self, segments: &[TcpSegment]) -> Result<(), Infallible> {
         for segment in segments {
             let copy = observation(self.now, Direction::Sent, packet(segment));
             self.copies.push((copy, segment.payload.clone()));
@@ -286,7 +286,7 @@ fn observation(at: Timestamp, direction: Direction, packet: Packet) -> Observati
 }
 
 /// The packet that a segment is on the wire.
-pub fn packet(segment: &Segment) -> Packet {
+pub fn packet(segment: &TcpSegment) -> Packet {
     let ip = Ip {
         src: segment.src.ip(),
         dst: segment.dst.ip(),

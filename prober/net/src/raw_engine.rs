@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use prober_core::packet::observation::Observation;
-use prober_core::packet::{CraftError, Segment, craft};
+use prober_core::packet::{CraftError, TcpSegment, craft};
 use prober_core::probe::engine::{Engine, Wake};
 use prober_core::time::Timestamp;
 
@@ -135,7 +135,7 @@ impl Engine for RawEngine {
         now()
     }
 
-    fn send(&mut self, segments: &[Segment]) -> Result<(), RawError> {
+    fn send(&mut self, segments: &[TcpSegment]) -> Result<(), RawError> {
         self.bytes.clear();
         self.ends.clear();
         for segment in segments {

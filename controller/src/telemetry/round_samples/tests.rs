@@ -67,7 +67,7 @@ fn matrix(report: &Report) -> Matrix {
             asked: tally.outcomes.total(),
             tallies: BTreeMap::from([(EngineKind::Kernel, tally)]),
             probes: Vec::new(),
-            ladder: None,
+            ttl_probe: None,
             other_port: None,
             socket_level: false,
         };

@@ -58,7 +58,7 @@ impl Agent {
     pub(super) fn ring(&mut self) {
         if self.bell.ring() {
             self.tell_tallies();
-            self.lines.write(&Event::Rang);
+            self.lines.write(&Event::Alert);
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) enum Loopback {
 /// Whether the kernel's RST would spoil the probe.
 pub(crate) const fn needs_silence(method: &Method) -> bool {
     match method {
-        Method::Exchange { .. } | Method::Ladder { .. } => true,
+        Method::Exchange { .. } | Method::TtlProbe { .. } => true,
         Method::Connect { .. } | Method::Syn => false,
     }
 }

@@ -17,7 +17,7 @@ const START: Timestamp = Timestamp::from_nanos(1_000_000_000);
 fn desk(ports: RangeInclusive<u16>, count: u32, interval_ms: u32) -> (Desk, NewsReceiver) {
     let (orders, received) = mpsc::channel();
     let (news, told) = tokio::sync::mpsc::unbounded_channel();
-    let config = FlightConfig {
+    let config = InFlightConfig {
         key: [7; 16],
         ports,
         v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
@@ -40,7 +40,7 @@ fn desk(ports: RangeInclusive<u16>, count: u32, interval_ms: u32) -> (Desk, News
             probes: vec![probe],
             ports: Vec::new(),
             start: START,
-            pace: Pace::Beats,
+            pace: Pace::WakeupCoalescing,
         }))
         .unwrap();
     desk.take_orders(START);
@@ -48,7 +48,7 @@ fn desk(ports: RangeInclusive<u16>, count: u32, interval_ms: u32) -> (Desk, News
 }
 
 /// What a server answers to a SYN.
-fn answer(syn: &Segment, at: Timestamp) -> Observation {
+fn answer(syn: &TcpSegment, at: Timestamp) -> Observation {
     let ip = Ip {
         src: syn.dst.ip(),
         dst: syn.src.ip(),

@@ -19,7 +19,7 @@ impl Desk {
     /// How soon the next packets are to be looked at. A plan that has no more to send is waited for; while nothing is
     /// under way the first packet is news.
     pub(crate) fn attention(&self) -> Attention {
-        let is_patient = |round: &Round| round.pace == Pace::Beats;
+        let is_patient = |round: &Round| round.pace == Pace::WakeupCoalescing;
         let more_is_due = self.rounds.iter().any(is_patient) && self.flight.in_flight() > 0;
         if (more_is_due || self.tell_at.is_some()) && !self.owners.wait_for_answers() {
             Attention::Later

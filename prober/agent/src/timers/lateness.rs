@@ -42,7 +42,7 @@ impl Pulse {
         }
     }
 
-    /// Beats for ever.
+    /// WakeupCoalescing for ever.
     pub(crate) async fn beat(&self) {
         let alarm = self.alarm.get_or_init(Alarm::new);
         loop {

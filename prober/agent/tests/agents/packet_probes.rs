@@ -1,7 +1,7 @@
 //! What an agent tells of its probes where it sees packets: by its kernel, and crafted.
 
 use prober_core::plan::{Method, ProbePlan};
-use prober_core::probe::event::{Event, Ladder, RungAnswer};
+use prober_core::probe::event::{Event, TtlProbe, TtlStepAnswer};
 use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, ProbeResult};
 use prober_core::probe::tier::Tier;
 use prober_core::topology::PathId;
@@ -126,16 +126,16 @@ fn a_closed_port_is_a_reset_of_the_server_for_each_engine() {
 
 #[test]
 fn a_ladder_tells_each_rung() {
-    let ladder = Method::Ladder {
+    let ladder = Method::TtlProbe {
         hop_limits: vec![1, 2],
         tries: 2,
     };
     let (client, ..) = after(vec![probes(1, ladder, B4, PORT, 1)]);
-    let found: Vec<&Ladder> = client
+    let found: Vec<&TtlProbe> = client
         .events
         .iter()
         .filter_map(|event| match event {
-            Event::Ladder(ladder) => Some(ladder),
+            Event::TtlProbe(ladder) => Some(ladder),
             _ => None,
         })
         .collect();
@@ -143,9 +143,9 @@ fn a_ladder_tells_each_rung() {
         panic!("{:#?}", client.events)
     };
     assert_eq!(ladder.path, PathId(1));
-    for rung in &ladder.rungs {
+    for rung in &ladder.steps {
         assert!(
-            matches!(rung.answer, RungAnswer::SynAck { from, .. } if from.ip().to_string() == B4),
+            matches!(rung.answer, TtlStepAnswer::SynAck { from, .. } if from.ip().to_string() == B4),
             "the two ends are one link apart: {rung:?}"
         );
     }
@@ -160,7 +160,7 @@ fn the_server_witnesses_the_handshakes_that_the_client_had() {
     for path in [1, 2] {
         let result = first_of(&client.events, path);
         let seen = server.wait(|event| match event {
-            Event::Witnessed { handshakes } => handshakes
+            Event::ServerTrace { handshakes } => handshakes
                 .iter()
                 .find(|witness| Some(witness.isn) == result.isn)
                 .cloned(),

@@ -241,7 +241,7 @@ fn an_agent_that_nobody_reads_rings_when_a_probe_fails_and_the_next_plan_takes_t
     assert!(status.success());
     let place = |wanted: fn(&Event) -> bool| events.iter().position(wanted);
     let told = place(|event| matches!(event, Event::Tally(tally) if tally.path == PathId(2)));
-    assert!(told.is_some() && told < place(|event| matches!(event, Event::Rang)));
+    assert!(told.is_some() && told < place(|event| matches!(event, Event::Alert)));
     let ended = events.iter().filter_map(|event| match event {
         Event::Done { generation } => Some(*generation),
         _ => None,
@@ -272,7 +272,7 @@ fn an_agent_that_nobody_reads_keeps_what_it_witnesses_to_itself() {
     client.give(&client.plan(2, vec![probes(1, PLAIN, B4, PORT, 1)]));
     client.wait_done(2);
     let isns = |event: &Event| match event {
-        Event::Witnessed { handshakes } => Some(handshakes.len()),
+        Event::ServerTrace { handshakes } => Some(handshakes.len()),
         _ => None,
     };
     assert_eq!(server.wait(isns), 1);

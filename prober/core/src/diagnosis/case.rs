@@ -12,7 +12,7 @@ use crate::node_facts::{Link, LinkCounters, NodeFacts};
 use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 use crate::packet::observation::{Direction, Observation};
-use crate::probe::event::{OutcomeCounts, Witness};
+use crate::probe::event::{OutcomeCounts, ServerTrace};
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
 
 pub(crate) use reachability::{Crossing, completes, rung};
@@ -121,7 +121,7 @@ impl<'a> Case<'a> {
     }
 
     /// What the server's end saw of a unit.
-    pub(crate) fn witnesses(&self, unit: &Unit) -> impl Iterator<Item = &'a Witness> {
+    pub(crate) fn witnesses(&self, unit: &Unit) -> impl Iterator<Item = &'a ServerTrace> {
         self.probes(unit).filter_map(|probe| probe.server.as_ref())
     }
 

@@ -2,7 +2,7 @@
 //! translates a crafted one.
 
 use super::{Evidence, Matrix, PathEvidence, Source};
-use crate::probe::event::Ladder;
+use crate::probe::event::TtlProbe;
 use crate::probe::outcome::{EngineKind, Errno, Outcome, ProbeResult};
 use crate::topology::{Path, PathId, Route};
 
@@ -58,8 +58,8 @@ impl PathEvidence {
     }
 
     /// The TTL ladder, where it says something of the path: its packets are crafted.
-    pub fn believed_ladder(&self) -> Option<&Ladder> {
-        (self.ladder.as_ref()).filter(|_| self.believes(EngineKind::Raw))
+    pub fn believed_ladder(&self) -> Option<&TtlProbe> {
+        (self.ttl_probe.as_ref()).filter(|_| self.believes(EngineKind::Raw))
     }
 }
 

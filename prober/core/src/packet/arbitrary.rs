@@ -35,7 +35,7 @@ pub(crate) fn tcp_options() -> impl Strategy<Value = TcpOptions> {
         )
 }
 
-pub(crate) fn segment() -> impl Strategy<Value = Segment> {
+pub(crate) fn segment() -> impl Strategy<Value = TcpSegment> {
     (
         (addresses(), any::<(u16, u16)>()),
         any::<(u8, u16, u32, u32)>(),
@@ -51,7 +51,7 @@ pub(crate) fn segment() -> impl Strategy<Value = Segment> {
                 options,
                 payload,
             )| {
-                Segment {
+                TcpSegment {
                     src: SocketAddr::new(src, src_port),
                     dst: SocketAddr::new(dst, dst_port),
                     hop_limit,
@@ -178,15 +178,17 @@ fn resolution() -> impl Strategy<Value = Body> {
     )
 }
 
-fn link() -> impl Strategy<Value = Option<Link>> {
-    prop::option::of((mac(), prop::option::of(mac())).prop_map(|(src, dst)| Link { src, dst }))
+fn link() -> impl Strategy<Value = Option<EthernetAddresses>> {
+    prop::option::of(
+        (mac(), prop::option::of(mac())).prop_map(|(src, dst)| EthernetAddresses { src, dst }),
+    )
 }
 
 fn with_body(body: impl Strategy<Value = Body>) -> impl Strategy<Value = Packet> {
     (link(), mac(), body).prop_map(|(link, src, body)| Packet {
         // Every ARP packet has an Ethernet sender.
         link: match body {
-            Body::Resolution(_) => Some(link.unwrap_or(Link { src, dst: None })),
+            Body::Resolution(_) => Some(link.unwrap_or(EthernetAddresses { src, dst: None })),
             Body::Tcp(..) | Body::Icmp(..) => link,
         },
         body,

@@ -8,7 +8,7 @@ use pnet_packet::ipv6::MutableIpv6Packet;
 use pnet_packet::tcp::{self, MutableTcpPacket};
 
 use super::tcp::{option, partial};
-use super::{Checksum, Ip, Segment, Tcp, TcpOptions};
+use super::{Checksum, Ip, Tcp, TcpOptions, TcpSegment};
 
 /// Why a segment cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,7 @@ const TCP_HEADER: usize = 20;
 /// Appends a segment's IP packet to `out`: IPv4 with don't-fragment set, or IPv6.
 ///
 /// Nothing is allocated but what `out` lacks. After an error `out` is as it was.
-pub fn craft(segment: &Segment, out: &mut Vec<u8>) -> Result<(), CraftError> {
+pub fn craft(segment: &TcpSegment, out: &mut Vec<u8>) -> Result<(), CraftError> {
     let ip = Ip {
         src: segment.src.ip(),
         dst: segment.dst.ip(),
@@ -215,7 +215,7 @@ mod tests {
     use crate::packet::arbitrary::segment;
     use crate::packet::{Body, LinkType, Sums, parse_frame};
 
-    fn crafted(segment: &Segment) -> Vec<u8> {
+    fn crafted(segment: &TcpSegment) -> Vec<u8> {
         let mut out = Vec::new();
         craft(segment, &mut out).unwrap();
         out
@@ -274,8 +274,8 @@ mod tests {
         }
     }
 
-    fn syn() -> Segment {
-        Segment {
+    fn syn() -> TcpSegment {
+        TcpSegment {
             src: "10.0.0.1:40000".parse().unwrap(),
             dst: "10.0.0.2:80".parse().unwrap(),
             hop_limit: 64,
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn mixed_families_are_refused_and_leave_nothing() {
         let mut out = vec![1];
-        let mixed = Segment {
+        let mixed = TcpSegment {
             dst: "[fd00::1]:80".parse().unwrap(),
             ..syn()
         };
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn more_than_a_packet_holds_is_refused() {
-        let big = Segment {
+        let big = TcpSegment {
             payload: vec![0; 65_536],
             ..syn()
         };

@@ -4,7 +4,7 @@
 //! payload is what is there. What contradicts itself is an error, never a guess.
 
 use super::bytes::{ParseError, Sums, at, ethertype, protocol, u16_at};
-use super::{Body, Icmp, Link, LinkType, Packet, icmp, ip, neighbour, tcp};
+use super::{Body, EthernetAddresses, Icmp, LinkType, Packet, icmp, ip, neighbour, tcp};
 use crate::packet::mac::Mac;
 
 /// A frame, read.
@@ -31,12 +31,12 @@ pub fn parse_frame(link: LinkType, bytes: &[u8], sums: Sums) -> Result<Parsed<'_
     })
 }
 
-type LinkHeader<'a> = (Option<Link>, u16, &'a [u8]);
+type LinkHeader<'a> = (Option<EthernetAddresses>, u16, &'a [u8]);
 
 fn ethernet(bytes: &[u8]) -> Result<LinkHeader<'_>, ParseError> {
     let cut = ParseError::Truncated("Ethernet header");
     let rest = bytes.get(14..).ok_or(cut)?;
-    let link = Link {
+    let link = EthernetAddresses {
         src: Mac(at(bytes, 6).ok_or(cut)?),
         dst: Some(Mac(at(bytes, 0).ok_or(cut)?)),
     };
@@ -65,7 +65,7 @@ fn cooked(
 ) -> Result<LinkHeader<'_>, ParseError> {
     let cut = ParseError::Truncated("Linux cooked header");
     let rest = bytes.get(header_len..).ok_or(cut)?;
-    let link = Link {
+    let link = EthernetAddresses {
         src: Mac(address.ok_or(cut)?),
         dst: None,
     };

@@ -13,7 +13,8 @@ use super::bytes::ethertype;
 use super::craft::{CraftError, append_ip, append_tcp, tcp_header_len};
 use super::neighbour::{ADVERTISEMENT, SOLICITATION, SOURCE_LINK_ADDRESS, TARGET_LINK_ADDRESS};
 use super::{
-    Body, Icmp, IcmpKind, Ip, Link, LinkType, Packet, Quoted, Resolution, ResolutionKind, Tcp,
+    Body, EthernetAddresses, Icmp, IcmpKind, Ip, LinkType, Packet, Quoted, Resolution,
+    ResolutionKind, Tcp,
 };
 use crate::packet::mac::Mac;
 
@@ -30,8 +31,8 @@ impl LinkType {
     /// The link type that keeps all that a packet says of its link.
     pub const fn of(packet: &Packet) -> Self {
         match packet.link {
-            Some(Link { dst: Some(_), .. }) => Self::Ethernet,
-            Some(Link { dst: None, .. }) => Self::LinuxSll,
+            Some(EthernetAddresses { dst: Some(_), .. }) => Self::Ethernet,
+            Some(EthernetAddresses { dst: None, .. }) => Self::LinuxSll,
             None => Self::Raw,
         }
     }
@@ -87,7 +88,7 @@ const fn ether_type_of(address: IpAddr) -> u16 {
     }
 }
 
-fn link_header(told: Option<Link>, link: LinkType, ether_type: u16) -> Vec<u8> {
+fn link_header(told: Option<EthernetAddresses>, link: LinkType, ether_type: u16) -> Vec<u8> {
     let nobody = Mac([0; 6]);
     let src = told.map_or(nobody, |link| link.src);
     let dst = told.and_then(|link| link.dst).unwrap_or(nobody);

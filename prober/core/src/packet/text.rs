@@ -21,12 +21,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{
-    Body, Checksum, Icmp, IcmpKind, Ip, Link, Packet, Quoted, Resolution, ResolutionKind, Seq, Tcp,
-    TcpFlags, TcpOptions, Unreachable,
+    Body, Checksum, EthernetAddresses, Icmp, IcmpKind, Ip, Packet, Quoted, Resolution,
+    ResolutionKind, Seq, Tcp, TcpFlags, TcpOptions, Unreachable,
 };
 use crate::time::nanos;
 
-pub use parse::{LadderError, parse_ladder};
+pub use parse::{PacketTextError, parse_packet_text};
 
 /// Text into observations.
 mod parse;
@@ -41,9 +41,9 @@ const NAMED_WITHIN: u32 = 100_000_000;
 
 /// Observations that print as text.
 #[derive(Clone, Copy, Debug)]
-pub struct Ladder<'a>(pub &'a [Observation]);
+pub struct PacketText<'a>(pub &'a [Observation]);
 
-impl fmt::Display for Ladder<'_> {
+impl fmt::Display for PacketText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = Names::of(self.0);
         for (name, seq) in &names.0 {
@@ -123,7 +123,7 @@ impl fmt::Display for Line<'_> {
             Body::Icmp(ip, message) => write_icmp(f, ip, message, names)?,
             Body::Resolution(resolution) => write_resolution(f, resolution)?,
         }
-        if let Some(Link { src, dst }) = packet.link {
+        if let Some(EthernetAddresses { src, dst }) = packet.link {
             write!(f, " smac {src}")?;
             if let Some(dst) = dst {
                 write!(f, " dmac {dst}")?;
@@ -281,15 +281,15 @@ mod tests {
         fn what_is_printed_is_parsed_back(
             observations in prop::collection::vec(observation(), 0..8),
         ) {
-            let text = Ladder(&observations).to_string();
+            let text = PacketText(&observations).to_string();
             let start = observations.iter().map(|seen| seen.at).min().unwrap_or_default();
             let expected: Vec<_> = observations.iter().map(|seen| told(*seen, start)).collect();
-            prop_assert_eq!(parse_ladder(&text).unwrap(), expected, "{}", text);
+            prop_assert_eq!(parse_packet_text(&text).unwrap(), expected, "{}", text);
         }
 
         #[test]
         fn any_text_gives_observations_or_an_error(text in "[ -~\n]{0,120}") {
-            if let Ok(observations) = parse_ladder(&text) {
+            if let Ok(observations) = parse_packet_text(&text) {
                 prop_assert!(observations.len() <= text.lines().count());
             }
         }
@@ -313,8 +313,8 @@ S2 = 0x20f00000
 
     #[test]
     fn the_text_of_a_ladder_is_stable() {
-        let observations = parse_ladder(INCIDENT).unwrap();
-        assert_eq!(Ladder(&observations).to_string(), INCIDENT);
+        let observations = parse_packet_text(INCIDENT).unwrap();
+        assert_eq!(PacketText(&observations).to_string(), INCIDENT);
     }
 
     #[test]
@@ -324,7 +324,7 @@ S2 = 0x20f00000
             0 > 10.0.0.1:1 > 10.0.0.2:2 [S] seq 5
             1.5 < ICMP port unreachable from 10.0.0.2 to 10.0.0.1
         ";
-        let observations = parse_ladder(text).unwrap();
+        let observations = parse_packet_text(text).unwrap();
         let (ip, tcp) = observations[0].packet.tcp().unwrap();
         assert_eq!((ip.hop_limit, tcp.window, tcp.seq), (64, 0, Seq(5)));
         let (_, icmp) = observations[1].packet.icmp().unwrap();
@@ -357,7 +357,7 @@ S2 = 0x20f00000
                 "line 1: '[fd00::1]:2' where an address of the same family is expected",
             ),
         ] {
-            let error = parse_ladder(text).unwrap_err().to_string();
+            let error = parse_packet_text(text).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
         }
     }

@@ -1,9 +1,9 @@
 //! The seam under which packets are really sent and received, and the loop above it.
 
-use crate::packet::Segment;
+use crate::packet::TcpSegment;
 use crate::packet::observation::Observation;
-use crate::probe::in_flight::Flight;
-use crate::probe::server_trace::Witnesses;
+use crate::probe::in_flight::InFlight;
+use crate::probe::server_trace::ServerTraces;
 use crate::time::Timestamp;
 
 /// Why [`Engine::recv`] returned.
@@ -26,7 +26,7 @@ pub trait Engine {
     fn now(&self) -> Timestamp;
 
     /// Sends these segments, in order; what the kernel refuses for a moment is not an error.
-    fn send(&mut self, segments: &[Segment]) -> Result<(), Self::Error>;
+    fn send(&mut self, segments: &[TcpSegment]) -> Result<(), Self::Error>;
 
     /// Waits for packets until `until`, and hands each with its captured payload to `sink`.
     fn recv(
@@ -40,8 +40,8 @@ pub trait Engine {
 ///
 /// Every packet is also shown to `witnesses`. The clock is read once a turn.
 pub fn drive<E: Engine>(
-    flight: &mut Flight,
-    witnesses: &mut Witnesses,
+    flight: &mut InFlight,
+    witnesses: &mut ServerTraces,
     engine: &mut E,
     until: Timestamp,
 ) -> Result<Wake, E::Error> {

@@ -37,12 +37,12 @@ pub enum Event {
     /// Counts of one path since the last tally.
     Tally(Tally),
     /// What this end saw as a server, since the last such line.
-    Witnessed {
+    ServerTrace {
         /// One entry a handshake; several for one handshake add up.
-        handshakes: Vec<Witness>,
+        handshakes: Vec<ServerTrace>,
     },
     /// What a TTL ladder met.
-    Ladder(Ladder),
+    TtlProbe(TtlProbe),
     /// The own network namespace's counters around the probes of one plan.
     Counters {
         /// The plan's generation.
@@ -70,7 +70,7 @@ pub enum Event {
         late_ns: u64,
     },
     /// Nobody reads it, and something has happened: what it had to tell of it is told, and it rings.
-    Rang,
+    Alert,
     /// What a node says of itself (written by an agent in the node's own network that was told to
     /// read it).
     Facts(Box<NodeFacts>),
@@ -181,7 +181,7 @@ impl OutcomeCounts {
 
 /// What a server's end saw of one handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Witness {
+pub struct ServerTrace {
     /// The client's initial sequence number.
     pub isn: Seq,
     /// The client's address as it arrived here.
@@ -202,7 +202,7 @@ pub struct Witness {
     pub observations: Vec<Observation>,
 }
 
-impl Witness {
+impl ServerTrace {
     /// The witness of an end that listens and has seen nothing yet.
     pub const fn of_nothing(isn: Seq, peer: SocketAddr, local: SocketAddr) -> Self {
         Self {
@@ -221,30 +221,30 @@ impl Witness {
 
 /// What a TTL ladder met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ladder {
+pub struct TtlProbe {
     /// The path.
     pub path: PathId,
     /// Whom it asked.
     pub target: SocketAddr,
     /// One entry a hop limit, ascending.
-    pub rungs: Vec<Rung>,
+    pub steps: Vec<TtlStep>,
 }
 
 /// What one hop limit of a TTL ladder met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rung {
+pub struct TtlStep {
     /// The SYN's hop limit.
     pub hop_limit: u8,
     /// How often it was sent.
     pub tries: u8,
     /// The first answer to it.
-    pub answer: RungAnswer,
+    pub answer: TtlStepAnswer,
 }
 
 /// The answer to one rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum RungAnswer {
+pub enum TtlStepAnswer {
     /// Nothing, however often it was tried.
     Silent,
     /// The hop limit was used up at a router.

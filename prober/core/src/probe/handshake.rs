@@ -1,15 +1,15 @@
 //! One probe as a state machine that neither reads a clock nor knows a socket.
 //!
 //! Fed with time and with what one end sees, it says what to send, until when it waits, and what
-//! came of it. It has two roles: the `Role::Driver` sends crafted segments; the
-//! `Role::Witness` sends nothing and is only shown what the kernel, or a capture, did. Both
+//! came of it. It has two roles: the `HandshakeRole::Driver` sends crafted segments; the
+//! `HandshakeRole::Observer` sends nothing and is only shown what the kernel, or a capture, did. Both
 //! classify by the same code, and only by packets, never by an errno.
 //!
 //! ```text
 //!                       Idle
 //!                         | start: the driver sends SYN, and again each `resend`
 //!                         v
-//!   RST (acceptable)   SynSent ------- SYN+ACK or RST from another address ------> Misled
+//!   RST (acceptable)   SynSent ------- SYN+ACK or RST from another address ------> WrongSource
 //!  +-------------------   |  \                                                   (1.1 s more)
 //!  |                      |   ICMP unreachable that quotes the SYN -> Rejected        |
 //!  |                      |                                          (0.1 s more)     |
@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::{Segment, Seq, TcpFlags};
+use crate::packet::{Seq, TcpFlags, TcpSegment};
 use crate::probe::outcome::{EngineKind, Errno, Exchange, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::PathId;
@@ -59,7 +59,7 @@ pub(crate) use segments::{HOP_LIMIT, segment, syn};
 
 /// Who asks whom, and how patiently.
 #[derive(Clone, Copy, Debug)]
-pub struct Call {
+pub struct HandshakeConfig {
     /// The path that the probe belongs to.
     pub path: PathId,
     /// The client's address and port.
@@ -81,7 +81,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a handshake may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum HandshakeRole {
     /// It sends crafted segments.
     Driver {
         /// Its initial sequence number.
@@ -92,16 +92,16 @@ pub enum Role {
         goal: Goal,
     },
     /// It sends nothing; the kernel does, or did.
-    Witness,
+    Observer,
 }
 
-impl Role {
+impl HandshakeRole {
     /// How long packets are still recorded when the outcome is known: those of a witness come through a capture,
     /// while the end of its connection is told at once.
     const fn linger(self) -> Duration {
         match self {
             Self::Driver { .. } => Duration::from_millis(20),
-            Self::Witness => Duration::from_millis(100),
+            Self::Observer => Duration::from_millis(100),
         }
     }
 }
@@ -140,7 +140,7 @@ pub enum Timer {
 enum State {
     Idle,
     SynSent,
-    Misled,
+    WrongSource,
     Rejected,
     Open,
     Closing,
@@ -150,8 +150,8 @@ enum State {
 /// One handshake; see the module's documentation.
 #[derive(Debug)]
 pub struct Handshake {
-    call: Call,
-    role: Role,
+    call: HandshakeConfig,
+    role: HandshakeRole,
     state: State,
     /// The latest time that it was told.
     now: Timestamp,
@@ -181,10 +181,10 @@ pub struct Handshake {
 
 impl Handshake {
     /// A handshake that has not begun.
-    pub fn new(call: Call, role: Role) -> Self {
+    pub fn new(call: HandshakeConfig, role: HandshakeRole) -> Self {
         let isn = match role {
-            Role::Driver { isn, .. } => Some(isn),
-            Role::Witness => None,
+            HandshakeRole::Driver { isn, .. } => Some(isn),
+            HandshakeRole::Observer => None,
         };
         Self {
             call,
@@ -223,9 +223,13 @@ impl Handshake {
         self.handle_timeout(observation.at);
         match self.state {
             State::Idle | State::Done => {}
-            State::SynSent | State::Misled | State::Rejected | State::Open | State::Closing => {
+            State::SynSent
+            | State::WrongSource
+            | State::Rejected
+            | State::Open
+            | State::Closing => {
                 self.record.push(observation);
-                if self.role == Role::Witness && self.isn.is_none() {
+                if self.role == HandshakeRole::Observer && self.isn.is_none() {
                     self.asked = self.asked_by(observation).unwrap_or(self.asked);
                 }
                 let view = View {
@@ -283,7 +287,7 @@ impl Handshake {
         let timer = match self.state {
             State::Idle | State::Done => return None,
             State::SynSent => Timer::Deadline,
-            State::Misled => Timer::Mismatch,
+            State::WrongSource => Timer::Mismatch,
             State::Rejected => Timer::Unreachable,
             State::Open => Timer::Exchange,
             State::Closing => Timer::Linger,
@@ -295,8 +299,8 @@ impl Handshake {
     }
 
     /// Appends what is to be sent now.
-    pub fn poll_transmit(&mut self, out: &mut Vec<Segment>) {
-        let (Role::Driver { mss, .. }, Some(isn)) = (self.role, self.isn) else {
+    pub fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
+        let (HandshakeRole::Driver { mss, .. }, Some(isn)) = (self.role, self.isn) else {
             return;
         };
         if self.syn_due {
@@ -324,7 +328,7 @@ impl Handshake {
     /// What the client saw, once nothing can change it.
     pub fn outcome(&self) -> Option<Outcome> {
         match self.state {
-            State::Idle | State::SynSent | State::Misled | State::Rejected => None,
+            State::Idle | State::SynSent | State::WrongSource | State::Rejected => None,
             State::Open | State::Closing | State::Done => Some(self.outcome),
         }
     }
@@ -369,8 +373,8 @@ impl Handshake {
         ProbeResult {
             path: self.call.path,
             engine: match self.role {
-                Role::Driver { .. } => EngineKind::Raw,
-                Role::Witness => EngineKind::Kernel,
+                HandshakeRole::Driver { .. } => EngineKind::Raw,
+                HandshakeRole::Observer => EngineKind::Kernel,
             },
             src: self.call.src,
             dst: self.call.dst,

@@ -15,20 +15,20 @@ use std::time::Duration;
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
 use crate::plan::{Method, ProbePlan};
-use crate::probe::event::Ladder;
-use crate::probe::handshake::{Call, Goal, Handshake, Role, Timer};
-use crate::probe::isn::Cookies;
+use crate::probe::event::TtlProbe;
+use crate::probe::handshake::{Goal, Handshake, HandshakeConfig, HandshakeRole, Timer};
+use crate::probe::isn::IsnGenerator;
 use crate::probe::outcome::{Outcome, ProbeResult};
 use crate::time::Timestamp;
 
-use crate::packet::{Body, Segment, Seq, TcpFlags};
+use crate::packet::{Body, Seq, TcpFlags, TcpSegment};
 
-pub use config::{FlightConfig, LaunchError};
+pub use config::{InFlightConfig, LaunchError};
 
 use neighbours::Neighbours;
 use ports::Ports;
 use timers::Timers;
-use ttl_probe::Climb;
+use ttl_probe::ActiveTtlProbe;
 
 /// What a flight is told, and why it refuses a probe.
 mod config;
@@ -51,11 +51,11 @@ mod watch;
 
 /// What came out of a flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finished {
+pub enum ProbeOutput {
     /// A handshake.
     Probe(Box<ProbeResult>),
     /// A TTL ladder.
-    Ladder(Ladder),
+    TtlProbe(TtlProbe),
 }
 
 /// One of the probes in flight.
@@ -66,14 +66,14 @@ pub enum Finished {
 )]
 enum Probe {
     Handshake(Handshake),
-    Climb(Box<Climb>),
+    ActiveTtlProbe(Box<ActiveTtlProbe>),
 }
 
 /// All probes in flight; see the module's documentation.
 #[derive(Debug)]
-pub struct Flight {
-    config: FlightConfig,
-    cookies: Cookies,
+pub struct InFlight {
+    config: InFlightConfig,
+    cookies: IsnGenerator,
     /// Handshakes that were begun, the rungs of ladders included.
     begun: u64,
     slots: Vec<Option<Probe>>,
@@ -81,15 +81,15 @@ pub struct Flight {
     ports: Ports,
     timers: Timers,
     neighbours: Neighbours,
-    transmit: Vec<Segment>,
-    finished: VecDeque<Finished>,
+    transmit: Vec<TcpSegment>,
+    finished: VecDeque<ProbeOutput>,
 }
 
-impl Flight {
+impl InFlight {
     /// A flight without probes.
-    pub fn new(config: FlightConfig) -> Self {
+    pub fn new(config: InFlightConfig) -> Self {
         Self {
-            cookies: Cookies::new(config.key),
+            cookies: IsnGenerator::new(config.key),
             ports: Ports::new(config.ports.clone()),
             config,
             begun: 0,
@@ -111,7 +111,7 @@ impl Flight {
             Method::Exchange { echo_bytes } => Some(Goal::Exchange {
                 echo_bytes: *echo_bytes,
             }),
-            Method::Ladder { .. } => None,
+            Method::TtlProbe { .. } => None,
         };
         let (ip, mss) = self.own_end(target)?;
         let Some(port) = self.ports.take(target) else {
@@ -120,7 +120,7 @@ impl Flight {
                 ports: self.config.ports.len(),
             });
         };
-        let call = Call {
+        let call = HandshakeConfig {
             path: plan.path,
             src: SocketAddr::new(ip, port),
             dst: target,
@@ -128,16 +128,21 @@ impl Flight {
         };
         let isn = self.next_isn(&call);
         let probe = match (goal, &plan.method) {
-            (None, Method::Ladder { hop_limits, tries }) => {
+            (None, Method::TtlProbe { hop_limits, tries }) => {
                 let rungs: Vec<_> = hop_limits
                     .iter()
                     .map(|&hop_limit| (hop_limit, self.next_isn(&call)))
                     .collect();
-                Probe::Climb(Box::new(Climb::new(call, isn, mss, &rungs, *tries)))
+                Probe::ActiveTtlProbe(Box::new(ActiveTtlProbe::new(
+                    call, isn, mss, &rungs, *tries,
+                )))
             }
             (goal, _) => {
                 let goal = goal.unwrap_or(Goal::HalfOpen);
-                Probe::Handshake(Handshake::new(call, Role::Driver { isn, mss, goal }))
+                Probe::Handshake(Handshake::new(
+                    call,
+                    HandshakeRole::Driver { isn, mss, goal },
+                ))
             }
         };
         self.board(call.src, probe, now);
@@ -180,7 +185,7 @@ impl Flight {
         };
         match self.probe(slot) {
             Some(Probe::Handshake(handshake)) => handshake.observe(observation, payload),
-            Some(Probe::Climb(climb)) => climb.observe(observation),
+            Some(Probe::ActiveTtlProbe(climb)) => climb.observe(observation),
             None => {}
         }
         self.settle(slot);
@@ -191,7 +196,7 @@ impl Flight {
         while let Some(slot) = self.timers.pop_due(now) {
             match self.probe(slot) {
                 Some(Probe::Handshake(handshake)) => handshake.handle_timeout(now),
-                Some(Probe::Climb(climb)) => climb.handle_timeout(now),
+                Some(Probe::ActiveTtlProbe(climb)) => climb.handle_timeout(now),
                 None => {}
             }
             self.settle(slot);
@@ -210,12 +215,12 @@ impl Flight {
     }
 
     /// Appends what is to be sent now.
-    pub fn poll_transmit(&mut self, out: &mut Vec<Segment>) {
+    pub fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
         out.append(&mut self.transmit);
     }
 
     /// The next result, if one is ready.
-    pub fn poll_result(&mut self) -> Option<Finished> {
+    pub fn poll_result(&mut self) -> Option<ProbeOutput> {
         self.finished.pop_front()
     }
 
@@ -239,7 +244,7 @@ impl Flight {
         for slot in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
             match self.probe(slot) {
                 Some(Probe::Handshake(handshake)) => handshake.abandon(),
-                Some(Probe::Climb(climb)) => climb.abandon(),
+                Some(Probe::ActiveTtlProbe(climb)) => climb.abandon(),
                 None => {}
             }
             self.settle(slot);
@@ -267,7 +272,7 @@ impl Flight {
         Ok((ip, self.config.mtu.saturating_sub(headers)))
     }
 
-    fn next_isn(&mut self, call: &Call) -> Seq {
+    fn next_isn(&mut self, call: &HandshakeConfig) -> Seq {
         self.begun += 1;
         self.cookies.isn(call.src, call.dst, self.begun)
     }
@@ -283,7 +288,7 @@ impl Flight {
         if let Some(place) = place(&mut self.slots, slot) {
             match place.insert(probe) {
                 Probe::Handshake(handshake) => handshake.start(now),
-                Probe::Climb(climb) => climb.start(now),
+                Probe::ActiveTtlProbe(climb) => climb.start(now),
             }
         }
         self.ports.assign(src, slot);
@@ -311,7 +316,7 @@ impl Flight {
                 handshake.poll_transmit(&mut self.transmit);
                 (handshake.is_done(), handshake.poll_timeout())
             }
-            Probe::Climb(climb) => {
+            Probe::ActiveTtlProbe(climb) => {
                 climb.poll_transmit(&mut self.transmit);
                 let next = climb.poll_timeout();
                 (climb.is_done(), next.map(|at| (at, Timer::Resend)))
@@ -341,9 +346,11 @@ impl Flight {
                     }
                 }
                 let result = Box::new(handshake.finish());
-                (result.src, Finished::Probe(result))
+                (result.src, ProbeOutput::Probe(result))
             }
-            Some(Probe::Climb(climb)) => (climb.src(), Finished::Ladder(climb.finish())),
+            Some(Probe::ActiveTtlProbe(climb)) => {
+                (climb.src(), ProbeOutput::TtlProbe(climb.finish()))
+            }
             None => return,
         };
         *place = None;
@@ -362,7 +369,7 @@ impl Probe {
     fn src(&self) -> SocketAddr {
         match self {
             Self::Handshake(handshake) => handshake.src(),
-            Self::Climb(climb) => climb.src(),
+            Self::ActiveTtlProbe(climb) => climb.src(),
         }
     }
 }

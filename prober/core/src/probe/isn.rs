@@ -14,19 +14,19 @@ use crate::packet::Seq;
 /// An answer acknowledges it; so a packet left over from an earlier probe of the same five-tuple,
 /// or a forged one, passes for an answer once in four thousand million times.
 #[derive(Clone)]
-pub struct Cookies {
+pub struct IsnGenerator {
     keyed: SipHasher13,
 }
 
-impl fmt::Debug for Cookies {
+impl fmt::Debug for IsnGenerator {
     /// Never shows the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cookies").finish_non_exhaustive()
+        f.debug_struct("IsnGenerator").finish_non_exhaustive()
     }
 }
 
-impl Cookies {
-    /// Cookies under this key, which should come from the kernel's random numbers.
+impl IsnGenerator {
+    /// IsnGenerator under this key, which should come from the kernel's random numbers.
     pub fn new(key: [u8; 16]) -> Self {
         Self {
             keyed: SipHasher13::new_with_key(&key),
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_same_handshake_has_the_same_number_and_every_other_another() {
-        let cookies = Cookies::new([7; 16]);
+        let cookies = IsnGenerator::new([7; 16]);
         let (a, b) = (end("100.96.1.10:40000"), end("100.67.30.133:80"));
         assert_eq!(cookies.isn(a, b, 1), cookies.isn(a, b, 1));
         let all: BTreeSet<u32> = [
@@ -70,7 +70,7 @@ mod tests {
             cookies.isn(b, a, 1),
             cookies.isn(end("100.96.1.10:40001"), b, 1),
             cookies.isn(end("[fd00::1]:40000"), end("[fd00::2]:80"), 1),
-            Cookies::new([8; 16]).isn(a, b, 1),
+            IsnGenerator::new([8; 16]).isn(a, b, 1),
         ]
         .iter()
         .map(|seq| seq.0)
@@ -80,6 +80,9 @@ mod tests {
 
     #[test]
     fn the_key_is_not_shown() {
-        assert_eq!(format!("{:?}", Cookies::new([7; 16])), "Cookies { .. }");
+        assert_eq!(
+            format!("{:?}", IsnGenerator::new([7; 16])),
+            "IsnGenerator { .. }"
+        );
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, Icmp, Seq, Tcp, TcpFlags};
-use crate::probe::event::Witness;
+use crate::probe::event::ServerTrace;
 use crate::time::Timestamp;
 
 #[cfg(test)]
@@ -37,7 +37,7 @@ type Ends = (SocketAddr, SocketAddr);
 #[derive(Debug)]
 struct Entry {
     /// What was seen since the last flush; its packets since they were last told.
-    fresh: Witness,
+    fresh: ServerTrace,
     /// What was seen altogether.
     syns: u32,
     syn_acks: u32,
@@ -49,7 +49,7 @@ struct Entry {
 
 /// What this end sees as a server; see the module's documentation.
 #[derive(Debug, Default)]
-pub struct Witnesses {
+pub struct ServerTraces {
     ports: BTreeSet<u16>,
     handshakes: BTreeMap<Ends, Entry>,
     /// Whose handshakes began when, oldest first.
@@ -60,7 +60,7 @@ pub struct Witnesses {
     evicted: u64,
 }
 
-impl Witnesses {
+impl ServerTraces {
     /// Watches these ports.
     pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
         Self {
@@ -96,7 +96,7 @@ impl Witnesses {
 
     /// What was seen since the last flush. Packets are told of unusual handshakes (several SYNs,
     /// no single SYN+ACK, a RST, an ICMP error) and of the first ordinary ones.
-    pub fn flush(&mut self, now: Timestamp) -> Vec<Witness> {
+    pub fn flush(&mut self, now: Timestamp) -> Vec<ServerTrace> {
         let (mut ordinary, mut unusual) = (ORDINARY, UNUSUAL);
         let mut told = Vec::new();
         let mut replaced = std::mem::take(&mut self.replaced);
@@ -109,10 +109,10 @@ impl Witnesses {
             } else {
                 &mut ordinary
             };
-            let Witness {
+            let ServerTrace {
                 isn, peer, local, ..
             } = entry.fresh;
-            let next = Witness::of_nothing(isn, peer, local);
+            let next = ServerTrace::of_nothing(isn, peer, local);
             let mut fresh = std::mem::replace(&mut entry.fresh, next);
             if *room > 0 && !fresh.observations.is_empty() {
                 *room -= 1;
@@ -205,7 +205,7 @@ impl Witnesses {
             self.prune();
         }
         let (peer, local) = ends;
-        let fresh = Witness::of_nothing(isn, peer, local);
+        let fresh = ServerTrace::of_nothing(isn, peer, local);
         self.order.push_back((ends, isn));
         self.handshakes.insert(
             ends,
@@ -270,7 +270,7 @@ impl Entry {
     }
 }
 
-fn is_empty(witness: &Witness) -> bool {
+fn is_empty(witness: &ServerTrace) -> bool {
     witness.syns == 0
         && witness.syn_acks == 0
         && witness.acks == 0

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::packet::Link;
+use crate::packet::EthernetAddresses;
 use crate::packet::capture::Captured;
 use crate::packet::mac::Mac;
 use crate::packet::observation::Direction;
@@ -93,7 +93,7 @@ pub(super) const fn undiminished(hop_limit: u8) -> bool {
 }
 
 /// The two addresses of a frame that one host sent to one other; loopback has none.
-fn unicast(link: Link) -> Option<(Mac, Mac)> {
+fn unicast(link: EthernetAddresses) -> Option<(Mac, Mac)> {
     let dst = link.dst?;
     let group = dst.0.first().is_some_and(|first| first & 1 == 1);
     (!group && link.src.0 != [0; 6]).then_some((link.src, dst))

@@ -12,8 +12,8 @@ use crate::evidence::{Backend, Evidence, Matrix, PathEvidence, PathTally, Source
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, TcpFlags};
-use crate::probe::event::Witness;
-use crate::probe::handshake::{Call, Handshake, Role};
+use crate::probe::event::ServerTrace;
+use crate::probe::handshake::{Handshake, HandshakeConfig, HandshakeRole};
 use crate::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Path, PathId, Route};
@@ -82,13 +82,13 @@ pub(super) fn matrix(
 /// Shows a flow to a witness; `None` where the capture ends before its outcome is certain.
 fn shown(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
     let mut witness = Handshake::new(
-        Call {
+        HandshakeConfig {
             path: PathId(0),
             src: flow.client,
             dst: flow.target,
             deadline: DEADLINE,
         },
-        Role::Witness,
+        HandshakeRole::Observer,
     );
     witness.start(flow.started);
     for seen in &flow.packets {
@@ -211,7 +211,7 @@ impl Asked {
             asked: 0,
             tallies: BTreeMap::from([(EngineKind::Kernel, tally)]),
             probes: self.probes,
-            ladder: None,
+            ttl_probe: None,
             other_port: None,
             socket_level: false,
         }
@@ -247,8 +247,8 @@ fn is_direct(answer: &Observation, all: &[Observation]) -> bool {
 }
 
 /// What the server's end saw.
-fn witnessed(flow: &Flow) -> Witness {
-    let mut witness = Witness {
+fn witnessed(flow: &Flow) -> ServerTrace {
+    let mut witness = ServerTrace {
         isn: flow.isn,
         peer: flow.client,
         local: flow.target,
@@ -299,12 +299,12 @@ impl Listening {
     }
 
     /// The empty witness of a handshake that never came to a server that was watching.
-    fn saw_nothing(&self, joined: &Joined) -> Option<Witness> {
+    fn saw_nothing(&self, joined: &Joined) -> Option<ServerTrace> {
         let local = joined.translated.unwrap_or(joined.client.target);
         let (from, to) = self.0.get(&(joined.observer, local.ip()))?;
         let at = joined.client.started;
         (*from < at && at < *to)
-            .then(|| Witness::of_nothing(joined.client.isn, joined.client.client, local))
+            .then(|| ServerTrace::of_nothing(joined.client.isn, joined.client.client, local))
     }
 }
 

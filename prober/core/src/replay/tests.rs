@@ -6,14 +6,14 @@ use super::*;
 use crate::diagnosis::diagnose;
 use crate::packet::capture::{Remarked, View, write_pcapng};
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::text::parse_ladder;
+use crate::packet::text::parse_packet_text;
 use crate::probe::outcome::OutcomeKind;
 use crate::topology::Scope;
 
 fn file(views: &[&str]) -> Vec<u8> {
     let views: Vec<Vec<Observation>> = views
         .iter()
-        .map(|text| parse_ladder(text).unwrap())
+        .map(|text| parse_packet_text(text).unwrap())
         .collect();
     let views: Vec<View<'_>> = views
         .iter()
@@ -197,7 +197,7 @@ proptest! {
     fn packets_in_any_order_and_direction_never_make_an_answer_of_another_address_a_success(
         order in prop::collection::vec((0..8_usize, 0..3_u8), 0..24),
     ) {
-        let observations = parse_ladder(BUSY).unwrap();
+        let observations = parse_packet_text(BUSY).unwrap();
         let mixed: Vec<Observation> = (0..)
             .zip(order)
             .map(|(at, (which, direction))| Observation {

@@ -14,8 +14,10 @@ use crate::node_facts::{Counters, KubeProxyMode, NodeFacts, SysctlState};
 use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::{Body, Checksum, Ip, Link, Packet, Seq, Tcp, TcpFlags, TcpOptions};
-use crate::probe::event::{EVENT_SCHEMA, Hello, OutcomeCounts, Witness};
+use crate::packet::{
+    Body, Checksum, EthernetAddresses, Ip, Packet, Seq, Tcp, TcpFlags, TcpOptions,
+};
+use crate::probe::event::{EVENT_SCHEMA, Hello, OutcomeCounts, ServerTrace};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::{EngineKind, Exchange, Outcome, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
@@ -64,7 +66,7 @@ fn seen(
         at: Timestamp::from_nanos(START + micros * 1_000),
         direction,
         packet: Packet {
-            link: Some(Link {
+            link: Some(EthernetAddresses {
                 src: mac(src_mac),
                 dst: Some(mac(dst_mac)),
             }),
@@ -113,7 +115,7 @@ pub(crate) fn probe() -> Evidence {
             observations: at_client,
         },
         server_agent: Some(AgentId::new("node-1", "server-1")),
-        server: Some(Witness {
+        server: Some(ServerTrace {
             isn: CLIENT_ISN,
             peer: at(CLIENT),
             local: at(BACKEND),
@@ -185,7 +187,7 @@ fn path(
             .map(|engine| (engine, tally(OutcomeKind::Established, 10, median_us)))
             .into(),
         probes: Vec::new(),
-        ladder: None,
+        ttl_probe: None,
         other_port: None,
         socket_level: false,
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::packet::family::Family;
-use crate::probe::event::{Ladder, OutcomeCounts, Witness};
+use crate::probe::event::{OutcomeCounts, ServerTrace, TtlProbe};
 use crate::probe::outcome::{OutcomeKind, ProbeResult};
 use crate::report::annotation::PacketMark;
 use crate::topology::{AgentId, NodeName, PathId, Route, Scope};
@@ -76,7 +76,7 @@ pub struct PathReport {
     /// The endpoints that may answer, as the API says.
     pub backends: Vec<BackendReport>,
     /// The TTL ladder, where one was climbed.
-    pub ttl_ladder: Option<Ladder>,
+    pub ttl_probe: Option<TtlProbe>,
     /// What a probe of the server pod's other port met, where one was tried.
     pub other_port: Option<OutcomeKind>,
     /// Probes in full: failing and late ones, and those that a diagnosis shows.
@@ -143,7 +143,7 @@ pub struct ProbeReport {
     /// Whose end `server` is.
     pub server_agent: Option<AgentId>,
     /// What the server's end saw. `None`: not heard; a witness without packets: saw nothing.
-    pub server: Option<Witness>,
+    pub server: Option<ServerTrace>,
     /// What is to be said of single packets.
     pub marks: Vec<PacketMark>,
 }

@@ -6,7 +6,7 @@ use super::spec::OTHER_PORT;
 use super::witnessed::Witnessed;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence};
 use crate::plan::{Method, ProbePlan};
-use crate::probe::event::{Event, Hello, Tally, Witness};
+use crate::probe::event::{Event, Hello, ServerTrace, Tally};
 use crate::probe::outcome::ProbeResult;
 use crate::probe::tier::Tier;
 use crate::topology::{AgentId, PathId, Route};
@@ -44,7 +44,7 @@ impl Collection {
                 (Method::Syn | Method::Exchange { .. }, Some(tier)) if tier >= Tier::T1 => {
                     path.asked += count;
                 }
-                (Method::Syn | Method::Exchange { .. } | Method::Ladder { .. }, _) => {}
+                (Method::Syn | Method::Exchange { .. } | Method::TtlProbe { .. }, _) => {}
             }
         }
     }
@@ -98,14 +98,14 @@ impl Collection {
             Event::Hello(hello) => self.take_hello(agent, hello),
             Event::Probe(probe) => self.take_probe(*probe),
             Event::Tally(tally) => self.take_tally(&tally),
-            Event::Witnessed { handshakes } => {
+            Event::ServerTrace { handshakes } => {
                 for witness in handshakes {
                     self.witnessed.take(agent, witness);
                 }
             }
-            Event::Ladder(ladder) => {
+            Event::TtlProbe(ladder) => {
                 if let Some(path) = self.matrix.paths.get_mut(&ladder.path) {
-                    path.ladder = Some(ladder);
+                    path.ttl_probe = Some(ladder);
                 }
             }
             Event::Counters { before, after, .. } => {
@@ -141,7 +141,7 @@ impl Collection {
                     .notices
                     .push(reason);
             }
-            Event::PlanAccepted { .. } | Event::Done { .. } | Event::Rang | Event::Facts(_) => {}
+            Event::PlanAccepted { .. } | Event::Done { .. } | Event::Alert | Event::Facts(_) => {}
         }
     }
 
@@ -211,7 +211,7 @@ impl Collection {
                     evidence.server_agent = Some(agent.clone());
                     evidence.server = Some(witness.clone());
                 } else if !expected.is_empty() && expected.iter().all(listened) {
-                    evidence.server = Some(Witness::of_nothing(
+                    evidence.server = Some(ServerTrace::of_nothing(
                         isn,
                         evidence.client.src,
                         evidence.client.dst,

@@ -146,7 +146,7 @@ impl RunSpec {
             let is_crafted =
                 self.is_crafted(evidence.path.route) && evidence.believes(EngineKind::Raw);
             if is_crafted && !is_covered(evidence, suspects, paths) {
-                let ladder = Method::Ladder {
+                let ladder = Method::TtlProbe {
                     hop_limits,
                     tries: 3,
                 };

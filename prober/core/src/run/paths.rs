@@ -132,7 +132,7 @@ impl Map<'_> {
             asked: 0,
             tallies: BTreeMap::new(),
             probes: Vec::new(),
-            ladder: None,
+            ttl_probe: None,
             other_port: None,
             socket_level: false,
         })

@@ -52,7 +52,7 @@ pub enum RunTimer {
     /// All turns of a round that nobody reads are over.
     Turns,
     /// Who rang was read.
-    Rung,
+    TtlStep,
     /// The agents' last lines should be in.
     Linger,
 }

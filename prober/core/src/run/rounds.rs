@@ -240,13 +240,13 @@ impl Run {
             {
                 self.timer = Some((now + SUSPICION, RunTimer::Suspicion));
             }
-            Event::Rang => self.hear_the_end_of_it(now),
+            Event::Alert => self.hear_the_end_of_it(now),
             Event::PlanAccepted { .. }
             | Event::Hello(_)
             | Event::Probe(_)
             | Event::Tally(_)
-            | Event::Witnessed { .. }
-            | Event::Ladder(_)
+            | Event::ServerTrace { .. }
+            | Event::TtlProbe(_)
             | Event::Counters { .. }
             | Event::Capture { .. }
             | Event::Starved { .. }
@@ -293,7 +293,7 @@ impl Run {
     fn growing(&self, probes: &[AgentProbes]) -> u32 {
         let asks = |probe: &ProbePlan| match probe.method {
             Method::Connect { .. } => probe.count > 1,
-            Method::Syn | Method::Exchange { .. } | Method::Ladder { .. } => false,
+            Method::Syn | Method::Exchange { .. } | Method::TtlProbe { .. } => false,
         };
         let in_vain = probes.iter().flat_map(|(_, probes)| probes).any(asks);
         let deadline = u32::try_from(self.spec.deadline.as_millis()).unwrap_or(u32::MAX);
@@ -312,7 +312,7 @@ pub(super) fn longest(round: &[AgentProbes]) -> Duration {
         .flat_map(|(_, probes)| probes)
         .map(|probe| {
             let tries = match &probe.method {
-                Method::Ladder { tries, .. } => u64::from(*tries) * 1_300,
+                Method::TtlProbe { tries, .. } => u64::from(*tries) * 1_300,
                 Method::Connect { .. } | Method::Syn | Method::Exchange { .. } => 0,
             };
             u64::from(probe.start_ms)

@@ -235,7 +235,7 @@ impl ModelFleet {
             self.unread
                 .extend(self.ringing.iter().map(|agent| PlatformEvent::AgentLine {
                     agent: agent.clone(),
-                    event: Event::Rang,
+                    event: Event::Alert,
                 }));
             return Vec::new();
         }

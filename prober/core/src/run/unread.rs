@@ -54,16 +54,16 @@ impl Run {
 
     /// What can be read within `patience` is all that there will be of this cycle, if nobody was read in it.
     fn cut_short(&mut self, patience: Duration, now: Timestamp) {
-        let is_rung = matches!(self.timer, Some((_, RunTimer::Rung)));
+        let is_rung = matches!(self.timer, Some((_, RunTimer::TtlStep)));
         if self.phase == Phase::Watching && !is_rung {
             self.commands.push_back(PlatformCommand::ResumeLogs);
-            self.timer = Some((now + patience, RunTimer::Rung));
+            self.timer = Some((now + patience, RunTimer::TtlStep));
         }
     }
 
     /// Who rings has told why.
     pub(super) fn hear_the_end_of_it(&mut self, now: Timestamp) {
-        if let (Phase::Watching, Some((at, RunTimer::Rung))) = (self.phase, &mut self.timer) {
+        if let (Phase::Watching, Some((at, RunTimer::TtlStep))) = (self.phase, &mut self.timer) {
             *at = (*at).min(now + READING);
         }
     }

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::packet::Seq;
 use crate::packet::observation::{Direction, Observation};
-use crate::probe::event::Witness;
+use crate::probe::event::ServerTrace;
 use crate::probe::outcome::ProbeResult;
 use crate::topology::AgentId;
 
 /// What each server's end saw: by the client's initial sequence number, the agent, and the peer
 /// that it saw, since of many thousand handshakes two may well share a number.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Witnessed(BTreeMap<(u32, AgentId, SocketAddr), Witness>);
+pub(super) struct Witnessed(BTreeMap<(u32, AgentId, SocketAddr), ServerTrace>);
 
 /// Whether the answer that the client got is one that this end sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ enum Answer {
 
 impl Witnessed {
     /// Takes what an agent tells; several tellings of one handshake add up.
-    pub(super) fn take(&mut self, agent: &AgentId, witness: Witness) {
+    pub(super) fn take(&mut self, agent: &AgentId, witness: ServerTrace) {
         let key = (witness.isn.0, agent.clone(), witness.peer);
         let Some(sum) = self.0.get_mut(&key) else {
             self.0.insert(key, witness);
@@ -50,7 +50,7 @@ impl Witnessed {
         isn: Seq,
         expected: &BTreeSet<&AgentId>,
         may_serve: impl Fn(&AgentId) -> bool,
-    ) -> Option<(&AgentId, &Witness)> {
+    ) -> Option<(&AgentId, &ServerTrace)> {
         let lowest = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         self.0
             .range((isn.0, AgentId::new("", ""), lowest)..)
@@ -66,7 +66,7 @@ impl Witnessed {
     }
 }
 
-fn answer(probe: &ProbeResult, witness: &Witness) -> Answer {
+fn answer(probe: &ProbeResult, witness: &ServerTrace) -> Answer {
     let numbers = |seen: &[Observation], direction| -> BTreeSet<u32> {
         seen.iter()
             .filter(|seen| seen.direction == direction)
@@ -96,13 +96,13 @@ mod tests {
     const ONE: &str = "100.96.54.247:8080";
 
     /// A probe whose client got the answer of `server-1`, and what that server's end saw.
-    fn answered() -> (ProbeResult, Witness) {
+    fn answered() -> (ProbeResult, ServerTrace) {
         let probe = incident::probe();
         (probe.client, probe.server.unwrap())
     }
 
     fn of(
-        told: &[(&AgentId, &Witness)],
+        told: &[(&AgentId, &ServerTrace)],
         probe: &ProbeResult,
         expected: &[&AgentId],
     ) -> Option<(AgentId, u32)> {

@@ -8,7 +8,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::packet::{Packet, Segment, Seq, Tcp, TcpFlags, TcpOptions};
+use crate::packet::{Packet, Seq, Tcp, TcpFlags, TcpOptions, TcpSegment};
 use crate::probe::banner::Banner;
 use crate::probe::handshake::segment;
 use crate::time::Timestamp;
@@ -84,7 +84,7 @@ impl Server {
         now: Timestamp,
         packet: &Packet,
         payload: &[u8],
-        out: &mut Vec<Segment>,
+        out: &mut Vec<TcpSegment>,
     ) {
         let Some((ip, tcp)) = packet.tcp() else {
             return;
@@ -115,7 +115,7 @@ impl Server {
     }
 
     /// Sends again what was not acknowledged for too long.
-    pub fn handle_timeout(&mut self, now: Timestamp, out: &mut Vec<Segment>) {
+    pub fn handle_timeout(&mut self, now: Timestamp, out: &mut Vec<TcpSegment>) {
         while let Some(&(at, peer, isn)) = self.timers.front() {
             if at > now {
                 return;
@@ -142,9 +142,9 @@ impl Server {
         }
     }
 
-    fn refuse(&self, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<Segment>) {
+    fn refuse(&self, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<TcpSegment>) {
         if tcp.flags.is_syn() {
-            out.push(Segment {
+            out.push(TcpSegment {
                 ack: tcp.seq.add(1),
                 window: 0,
                 ident: 0,
@@ -158,7 +158,7 @@ impl Server {
         }
     }
 
-    fn greet(&mut self, now: Timestamp, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<Segment>) {
+    fn greet(&mut self, now: Timestamp, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<TcpSegment>) {
         let entry = self.connections.entry(key(peer));
         if let Entry::Occupied(entry) = &entry {
             let connection = entry.get();
@@ -201,7 +201,7 @@ impl Server {
         peer: SocketAddr,
         tcp: &Tcp,
         payload: &[u8],
-        out: &mut Vec<Segment>,
+        out: &mut Vec<TcpSegment>,
     ) {
         let Some(connection) = self.connections.get_mut(&key(peer)) else {
             out.push(segment(self.address, peer, tcp.ack, TcpFlags::RST));
@@ -288,7 +288,7 @@ impl Connection {
     }
 
     /// Says what there is to say.
-    fn say(&mut self, from: SocketAddr, to: SocketAddr, out: &mut Vec<Segment>) {
+    fn say(&mut self, from: SocketAddr, to: SocketAddr, out: &mut Vec<TcpSegment>) {
         while self.sent < self.end() && self.sent - self.acked < LARGEST * FLIGHT {
             let until = self.out.len().min(self.sent + LARGEST);
             let payload = self.out.get(self.sent..until).unwrap_or_default().to_vec();
@@ -306,9 +306,9 @@ impl Connection {
         }
     }
 
-    fn ack(&self, from: SocketAddr, to: SocketAddr) -> Segment {
+    fn ack(&self, from: SocketAddr, to: SocketAddr) -> TcpSegment {
         let seq = self.isn.add(1).add(u32::try_from(self.sent).unwrap_or(0));
-        Segment {
+        TcpSegment {
             ack: self.next_expected(),
             options: TcpOptions {
                 timestamps: self.peer_time.map(|time| (1, time)),
@@ -318,9 +318,9 @@ impl Connection {
         }
     }
 
-    fn syn_ack(&self, from: SocketAddr, to: SocketAddr) -> Segment {
+    fn syn_ack(&self, from: SocketAddr, to: SocketAddr) -> TcpSegment {
         let seq = self.isn;
-        Segment {
+        TcpSegment {
             ack: self.client_isn.add(1),
             options: TcpOptions {
                 mss: Some(1460),

@@ -8,9 +8,9 @@ use super::server::Manner;
 use super::*;
 use crate::plan::{Method, ProbePlan};
 use crate::probe::engine::drive;
-use crate::probe::event::{Ladder, RungAnswer};
-use crate::probe::handshake::{Call, Handshake, Role};
-use crate::probe::in_flight::{Finished, Flight, FlightConfig};
+use crate::probe::event::{TtlProbe, TtlStepAnswer};
+use crate::probe::handshake::{Handshake, HandshakeConfig, HandshakeRole};
+use crate::probe::in_flight::{InFlight, InFlightConfig, ProbeOutput};
 use crate::probe::outcome::{Echo, Exchange, Outcome, OutcomeKind, ProbeResult};
 use crate::simulation::fault::{self, Reply};
 use crate::topology::PathId;
@@ -38,8 +38,8 @@ fn sim_with(manner: Manner) -> Sim {
     Sim::new(Server::new(pod(), manner), Duration::from_micros(100), 1)
 }
 
-fn flight() -> Flight {
-    Flight::new(FlightConfig {
+fn flight() -> InFlight {
+    InFlight::new(InFlightConfig {
         key: [9; 16],
         ports: 20_000..=29_999,
         v4: Some(CLIENT),
@@ -61,9 +61,9 @@ fn plan(target: SocketAddr, method: Method) -> ProbePlan {
 }
 
 /// Launches that many probes a millisecond apart and takes what comes out.
-fn fly(sim: &mut Sim, plan: &ProbePlan, count: u32) -> Vec<Finished> {
+fn fly(sim: &mut Sim, plan: &ProbePlan, count: u32) -> Vec<ProbeOutput> {
     let mut flight = flight();
-    let mut witnesses = Witnesses::default();
+    let mut witnesses = ServerTraces::default();
     let mut finished = Vec::new();
     let mut left = count;
     let mut next = sim.now();
@@ -93,8 +93,8 @@ fn probes(sim: &mut Sim, plan: &ProbePlan, count: u32) -> Vec<ProbeResult> {
     fly(sim, plan, count)
         .into_iter()
         .map(|finished| match finished {
-            Finished::Probe(result) => *result,
-            Finished::Ladder(ladder) => panic!("{ladder:?}"),
+            ProbeOutput::Probe(result) => *result,
+            ProbeOutput::TtlProbe(ladder) => panic!("{ladder:?}"),
         })
         .collect()
 }
@@ -156,13 +156,13 @@ fn a_witness_of_the_same_packets_says_the_same_and_sends_nothing() {
     for reply in [Reply::Translated, Reply::Untranslated] {
         let mut sim = sim().with(fault::translate(service(), pod(), reply));
         let driven = one(&mut sim, Method::Syn);
-        let call = Call {
+        let call = HandshakeConfig {
             path: driven.path,
             src: driven.src,
             dst: driven.dst,
             deadline: Duration::from_secs(3),
         };
-        let mut witness = Handshake::new(call, Role::Witness);
+        let mut witness = Handshake::new(call, HandshakeRole::Observer);
         witness.start(driven.started);
         let mut out = Vec::new();
         for observation in &driven.observations {
@@ -256,24 +256,24 @@ fn an_mtu_black_hole_lets_the_banner_through_and_stalls_the_echo() {
     assert_eq!(received, 0);
 }
 
-fn climb(sim: &mut Sim) -> Ladder {
-    let method = Method::Ladder {
+fn climb(sim: &mut Sim) -> TtlProbe {
+    let method = Method::TtlProbe {
         hop_limits: vec![1, 2, 3, 64],
         tries: 3,
     };
     match fly(sim, &plan(service(), method), 1).remove(0) {
-        Finished::Ladder(ladder) => ladder,
-        Finished::Probe(result) => panic!("{result:?}"),
+        ProbeOutput::TtlProbe(ladder) => ladder,
+        ProbeOutput::Probe(result) => panic!("{result:?}"),
     }
 }
 
-fn answers(ladder: &Ladder) -> Vec<RungAnswer> {
-    ladder.rungs.iter().map(|rung| rung.answer).collect()
+fn answers(ladder: &TtlProbe) -> Vec<TtlStepAnswer> {
+    ladder.steps.iter().map(|rung| rung.answer).collect()
 }
 
 #[test]
 fn a_ladder_tells_routed_from_bridged() {
-    let answered = |hop_limit| RungAnswer::SynAck {
+    let answered = |hop_limit| TtlStepAnswer::SynAck {
         from: service(),
         hop_limit,
     };
@@ -285,7 +285,7 @@ fn a_ladder_tells_routed_from_bridged() {
         .with(fault::translate(service(), pod(), Reply::Translated))
         .with(fault::router(gateway()))
         .with(fault::router(other));
-    let expired = |hop_limit| RungAnswer::TimeExceeded {
+    let expired = |hop_limit| TtlStepAnswer::TimeExceeded {
         by: service().ip(),
         hop_limit,
     };
@@ -295,7 +295,7 @@ fn a_ladder_tells_routed_from_bridged() {
         answers(&ladder),
         [expired(64), expired(63), answered(62), answered(62)]
     );
-    assert!(ladder.rungs.iter().all(|rung| rung.tries == 1));
+    assert!(ladder.steps.iter().all(|rung| rung.tries == 1));
     assert!(routed.now().since(started) < Duration::from_secs(4));
 }
 
@@ -306,14 +306,14 @@ fn a_ladder_of_the_founding_fault_names_the_pod_that_answers() {
         pod(),
         Reply::Untranslated,
     ));
-    let answered = RungAnswer::SynAck {
+    let answered = TtlStepAnswer::SynAck {
         from: pod(),
         hop_limit: 63,
     };
     let ladder = climb(&mut sim);
     assert_eq!(
-        ladder.rungs[0].answer,
-        RungAnswer::TimeExceeded {
+        ladder.steps[0].answer,
+        TtlStepAnswer::TimeExceeded {
             by: gateway(),
             hop_limit: 64
         }
@@ -331,16 +331,16 @@ fn a_ladder_falls_silent_where_packets_die_and_each_silent_rung_was_tried_thrice
     assert_eq!(
         answers(&ladder),
         [
-            RungAnswer::TimeExceeded {
+            TtlStepAnswer::TimeExceeded {
                 by: gateway(),
                 hop_limit: 64
             },
-            RungAnswer::Silent,
-            RungAnswer::Silent,
-            RungAnswer::Silent
+            TtlStepAnswer::Silent,
+            TtlStepAnswer::Silent,
+            TtlStepAnswer::Silent
         ]
     );
-    let tries: Vec<u8> = ladder.rungs.iter().map(|rung| rung.tries).collect();
+    let tries: Vec<u8> = ladder.steps.iter().map(|rung| rung.tries).collect();
     assert_eq!(tries, [1, 3, 3, 3]);
     assert!(sim.now().since(started) < Duration::from_secs(6));
 }

@@ -15,11 +15,13 @@ use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{
-    Body, Checksum, Icmp, IcmpKind, Ip, Link as Frame, Packet, Quoted, Seq, Tcp, TcpFlags,
-    TcpOptions, Unreachable,
+    Body, Checksum, EthernetAddresses as Frame, Icmp, IcmpKind, Ip, Packet, Quoted, Seq, Tcp,
+    TcpFlags, TcpOptions, Unreachable,
 };
 use prober_core::probe::banner::Banner;
-use prober_core::probe::event::{EVENT_SCHEMA, Hello, Ladder, Rung, RungAnswer, Witness};
+use prober_core::probe::event::{
+    EVENT_SCHEMA, Hello, ServerTrace, TtlProbe, TtlStep, TtlStepAnswer,
+};
 use prober_core::probe::outcome::{
     Echo, EngineKind, Errno, Exchange, Outcome, OutcomeKind, ProbeResult,
 };
@@ -91,11 +93,11 @@ pub(crate) enum Story {
 }
 
 /// A rung that nobody answered.
-pub(crate) const SILENT: RungAnswer = RungAnswer::Silent;
+pub(crate) const SILENT: TtlStepAnswer = TtlStepAnswer::Silent;
 
 /// A router at that distance, in the name of the ClusterIP.
-pub(crate) fn exceeded(hop_limit: u8) -> RungAnswer {
-    RungAnswer::TimeExceeded {
+pub(crate) fn exceeded(hop_limit: u8) -> TtlStepAnswer {
+    TtlStepAnswer::TimeExceeded {
         by: CLUSTER_IP,
         hop_limit,
     }
@@ -248,7 +250,7 @@ impl Cluster {
                 asked: 0,
                 tallies: BTreeMap::new(),
                 probes: Vec::new(),
-                ladder: None,
+                ttl_probe: None,
                 other_port: None,
                 socket_level: false,
             };
@@ -395,23 +397,23 @@ impl Cluster {
     pub(crate) fn ladder(
         mut self,
         wanted: impl Fn(&Path) -> bool,
-        answers: [RungAnswer; 4],
+        answers: [TtlStepAnswer; 4],
     ) -> Self {
         for id in self.ids(wanted) {
             let path = self.matrix.paths.get_mut(&id).unwrap();
             let rungs = [1, 2, 3, 64]
                 .into_iter()
                 .zip(answers)
-                .map(|(hop_limit, answer)| Rung {
+                .map(|(hop_limit, answer)| TtlStep {
                     hop_limit,
                     tries: 3,
                     answer,
                 })
                 .collect();
-            path.ladder = Some(Ladder {
+            path.ttl_probe = Some(TtlProbe {
                 path: id,
                 target: path.target,
-                rungs,
+                steps: rungs,
             });
         }
         self
@@ -536,7 +538,7 @@ impl Cluster {
     /// Agents without CAP_NET_RAW: outcomes and counters only.
     pub(crate) fn without_packets(mut self) -> Self {
         for path in self.matrix.paths.values_mut() {
-            path.ladder = None;
+            path.ttl_probe = None;
             for probe in &mut path.probes {
                 probe.client.observations.clear();
                 probe.client.isn = None;
@@ -1174,7 +1176,7 @@ impl Scene {
         }
     }
 
-    fn witness(&self, observations: Vec<Observation>) -> Witness {
+    fn witness(&self, observations: Vec<Observation>) -> ServerTrace {
         let count = |direction, flags: fn(TcpFlags) -> bool| {
             let seen = |one: &&Observation| {
                 one.direction == direction
@@ -1182,7 +1184,7 @@ impl Scene {
             };
             u32::try_from(observations.iter().filter(seen).count()).unwrap()
         };
-        Witness {
+        ServerTrace {
             isn: self.isn,
             peer: self.src,
             local: SocketAddr::new(pod_ip(&self.to, self.path.family), 8080),

@@ -7,7 +7,7 @@ use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 use prober_core::plan::RESPONDER_PORT;
-use prober_core::probe::event::RungAnswer;
+use prober_core::probe::event::TtlStepAnswer;
 use prober_core::topology::{AgentId, Path, Route, Scope};
 
 use super::builder::{
@@ -21,7 +21,7 @@ fn across(from: u8, to: u8) -> impl Fn(&Path) -> bool + Copy {
 
 /// Nothing gets from one node to the other; the way back is open.
 fn one_way(cluster: Cluster, from: u8, to: u8) -> Cluster {
-    let exceeded = RungAnswer::TimeExceeded {
+    let exceeded = TtlStepAnswer::TimeExceeded {
         by: CLUSTER_IP,
         hop_limit: 64,
     };
@@ -57,9 +57,9 @@ fn a_tunnel_that_is_blocked_one_way_is_named_with_its_direction() {
 }
 
 /// An answer of node-1's own, from an address a hop behind its pods' (as `cilium_host`), to this TTL of three.
-fn by_node_1_itself(ttl: usize) -> [RungAnswer; 4] {
+fn by_node_1_itself(ttl: usize) -> [TtlStepAnswer; 4] {
     let mut rungs = [SILENT; 4];
-    rungs[ttl - 1] = RungAnswer::TimeExceeded {
+    rungs[ttl - 1] = TtlStepAnswer::TimeExceeded {
         by: gateway(1, Family::Ipv4),
         hop_limit: 63,
     };
@@ -250,11 +250,11 @@ fn a_process_that_is_slow_to_echo_what_its_kernel_acknowledged_is_no_mtu_black_h
 fn a_talk_that_was_cut_off_by_what_stops_every_packet_is_no_mtu_black_hole() {
     let same = |path: &Path| path.scope() == Scope::SameNode && path.route == Route::ClusterIp;
     let stalled = Story::Stalled { received: 0 };
-    let exceeded = RungAnswer::TimeExceeded {
+    let exceeded = TtlStepAnswer::TimeExceeded {
         by: gateway(1, Family::Ipv4),
         hop_limit: 64,
     };
-    let syn_ack = |ip, port| RungAnswer::SynAck {
+    let syn_ack = |ip, port| TtlStepAnswer::SynAck {
         from: SocketAddr::new(ip, port),
         hop_limit: 64,
     };

@@ -3,7 +3,7 @@
 use prober_core::node_facts::SysctlState;
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
-use prober_core::probe::event::RungAnswer;
+use prober_core::probe::event::TtlStepAnswer;
 use prober_core::topology::{Path, Route, Scope};
 
 use super::builder::{CLUSTER_IP, Cluster, Story, client, gateway, node, server};
@@ -101,11 +101,11 @@ fn an_old_backend_that_answers_one_node_only_shows_stale_rules() {
 #[test]
 fn a_lost_jump_silences_every_service_of_one_node_and_the_gateway_answers_ttl_1() {
     let own = |path: &Path| path.client.node == node(1) && path.route.is_translated();
-    let exceeded = RungAnswer::TimeExceeded {
+    let exceeded = TtlStepAnswer::TimeExceeded {
         by: gateway(1, Family::Ipv4),
         hop_limit: 64,
     };
-    let silent = RungAnswer::Silent;
+    let silent = TtlStepAnswer::Silent;
     let cluster = Cluster::new(2).tell(own, Story::Nothing);
     assert_eq!(
         named(&cluster.matrix),
@@ -121,11 +121,11 @@ fn a_lost_jump_silences_every_service_of_one_node_and_the_gateway_answers_ttl_1(
 #[test]
 fn a_lost_chain_silences_one_port_from_one_node() {
     let own = |path: &Path| slot_of(1)(path) && path.client.node == node(1);
-    let exceeded = RungAnswer::TimeExceeded {
+    let exceeded = TtlStepAnswer::TimeExceeded {
         by: gateway(1, Family::Ipv4),
         hop_limit: 64,
     };
-    let silent = RungAnswer::Silent;
+    let silent = TtlStepAnswer::Silent;
     let cluster = Cluster::new(2)
         .tell(own, Story::Nothing)
         .ladder(own, [exceeded, silent, silent, silent]);

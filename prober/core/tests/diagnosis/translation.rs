@@ -2,7 +2,7 @@
 
 use prober_core::diagnosis::{End, diagnose, odd_packet};
 use prober_core::node_facts::SysctlState;
-use prober_core::probe::event::RungAnswer;
+use prober_core::probe::event::TtlStepAnswer;
 use prober_core::topology::{Path, Route, Scope};
 
 use super::builder::{Cluster, MS, Story, client, gateway, node, server};
@@ -21,11 +21,11 @@ fn founding(cluster: Cluster, family: Family) -> Cluster {
             && path.family == family
             && matches!(path.route, Route::ClusterIp | Route::ProberLocal)
     };
-    let exceeded = RungAnswer::TimeExceeded {
+    let exceeded = TtlStepAnswer::TimeExceeded {
         by: gateway(1, family),
         hop_limit: 64,
     };
-    let answer = RungAnswer::SynAck {
+    let answer = TtlStepAnswer::SynAck {
         from: "100.96.1.20:8080".parse().unwrap(),
         hop_limit: 64,
     };

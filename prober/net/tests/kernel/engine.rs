@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prober_core::packet::family::Family;
 use prober_core::packet::observation::{Direction, Observation};
-use prober_core::packet::{Checksum, Segment, Seq, TcpFlags, TcpOptions};
+use prober_core::packet::{Checksum, Seq, TcpFlags, TcpOptions, TcpSegment};
 use prober_core::probe::engine::{Engine, Wake};
 use prober_net::filter::Interest;
 use prober_net::packet_socket::Interfaces;
@@ -23,8 +23,8 @@ fn segment(
     seq: u32,
     ack: u32,
     payload: &[u8],
-) -> Segment {
-    Segment {
+) -> TcpSegment {
+    TcpSegment {
         src,
         dst,
         hop_limit: 64,

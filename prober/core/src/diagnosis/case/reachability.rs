@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use crate::diagnosis::case::{Case, counts};
 use crate::evidence::PathEvidence;
 use crate::packet::family::Family;
-use crate::probe::event::{Ladder, RungAnswer};
+use crate::probe::event::{TtlProbe, TtlStepAnswer};
 use crate::probe::outcome::Outcome;
 use crate::topology::{NodeName, PathId};
 
 impl<'a> Case<'a> {
     /// The TTL ladder of a path.
-    pub(crate) fn ladder(&self, id: PathId) -> Option<&'a Ladder> {
+    pub(crate) fn ladder(&self, id: PathId) -> Option<&'a TtlProbe> {
         self.path(id)?.believed_ladder()
     }
 
@@ -21,7 +21,7 @@ impl<'a> Case<'a> {
         from: &'s NodeName,
         to: &'s NodeName,
         family: Family,
-    ) -> impl Iterator<Item = &'a Ladder> + 's {
+    ) -> impl Iterator<Item = &'a TtlProbe> + 's {
         self.paths()
             .filter(move |evidence| {
                 let path = &evidence.path;
@@ -38,16 +38,17 @@ impl<'a> Case<'a> {
     /// Whether the second router answered, or anything beyond it: the way to the other node and back is open. Time exceeded
     /// is raised before the FORWARD chain (net/ipv4/ip_forward.c). What was sent with TTL 1 got no further than the client's
     /// own node, however far away the answer seems to come from: Cilium's answers from `cilium_host`, a hop behind it.
-    pub(crate) fn met_second_hop(&self, from: &NodeName, ladder: &Ladder) -> bool {
-        ladder.rungs.iter().any(|rung| {
+    pub(crate) fn met_second_hop(&self, from: &NodeName, ladder: &TtlProbe) -> bool {
+        ladder.steps.iter().any(|rung| {
             let distance = |hop_limit: u8| 64_u8.checked_sub(hop_limit);
             let (by, is_beyond) = match rung.answer {
-                RungAnswer::Silent => return false,
-                RungAnswer::TimeExceeded { by, hop_limit }
-                | RungAnswer::Unreachable { by, hop_limit, .. } => {
+                TtlStepAnswer::Silent => return false,
+                TtlStepAnswer::TimeExceeded { by, hop_limit }
+                | TtlStepAnswer::Unreachable { by, hop_limit, .. } => {
                     (by, distance(hop_limit) == Some(1))
                 }
-                RungAnswer::Reset { from, hop_limit } | RungAnswer::SynAck { from, hop_limit } => {
+                TtlStepAnswer::Reset { from, hop_limit }
+                | TtlStepAnswer::SynAck { from, hop_limit } => {
                     (from.ip(), matches!(distance(hop_limit), Some(1 | 2)))
                 }
             };
@@ -126,17 +127,16 @@ pub(crate) enum Crossing {
 }
 
 /// Whether a SYN got its SYN+ACK from whom it asked, however many hops it was given.
-pub(crate) fn completes(ladder: &Ladder) -> bool {
-    ladder
-        .rungs
-        .iter()
-        .any(|rung| matches!(rung.answer, RungAnswer::SynAck { from, .. } if from == ladder.target))
+pub(crate) fn completes(ladder: &TtlProbe) -> bool {
+    ladder.steps.iter().any(
+        |rung| matches!(rung.answer, TtlStepAnswer::SynAck { from, .. } if from == ladder.target),
+    )
 }
 
 /// The answer to one hop limit.
-pub(crate) fn rung(ladder: &Ladder, hop_limit: u8) -> Option<RungAnswer> {
+pub(crate) fn rung(ladder: &TtlProbe, hop_limit: u8) -> Option<TtlStepAnswer> {
     ladder
-        .rungs
+        .steps
         .iter()
         .find(|rung| rung.hop_limit == hop_limit)
         .map(|rung| rung.answer)

@@ -13,7 +13,7 @@ use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::evidence::Source;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
-use crate::probe::event::Witness;
+use crate::probe::event::ServerTrace;
 use crate::probe::outcome::OutcomeKind;
 use crate::topology::{AgentId, Route};
 
@@ -185,7 +185,7 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
 
 /// Whether a server's end sent data while its client waited. A process that is woken to be removed
 /// still greets whoever has long gone.
-fn spoke(witness: &Witness) -> bool {
+fn spoke(witness: &ServerTrace) -> bool {
     let first = witness.observations.first().map(|seen| seen.at);
     witness.observations.iter().any(|seen| {
         let tcp = seen.packet.tcp();

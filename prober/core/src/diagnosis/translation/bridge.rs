@@ -13,7 +13,7 @@ use crate::node_facts::SysctlState;
 use crate::packet::IcmpKind;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
-use crate::probe::event::RungAnswer;
+use crate::probe::event::TtlStepAnswer;
 use crate::topology::{NodeName, Route, Scope};
 
 pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
@@ -185,13 +185,13 @@ pub(crate) fn ladder_reads_setting(case: &Case<'_>, units: &BTreeSet<usize>) -> 
     case.at(units)
         .filter(|unit| unit.is_same_node())
         .find_map(|unit| match rung(case.ladder(unit.path)?, 1)? {
-            RungAnswer::TimeExceeded { by, .. } => Some(format!(
+            TtlStepAnswer::TimeExceeded { by, .. } => Some(format!(
                 "a SYN with TTL 1 to the Service of a pod on the same node met time exceeded from {by}: it is routed, not translated on the bridge"
             )),
-            RungAnswer::Silent
-            | RungAnswer::SynAck { .. }
-            | RungAnswer::Reset { .. }
-            | RungAnswer::Unreachable { .. } => None,
+            TtlStepAnswer::Silent
+            | TtlStepAnswer::SynAck { .. }
+            | TtlStepAnswer::Reset { .. }
+            | TtlStepAnswer::Unreachable { .. } => None,
         })
 }
 

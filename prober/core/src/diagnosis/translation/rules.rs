@@ -10,7 +10,7 @@ use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::evidence::PathEvidence;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
-use crate::probe::event::RungAnswer;
+use crate::probe::event::TtlStepAnswer;
 use crate::topology::{NodeName, Route};
 
 pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
@@ -124,11 +124,11 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
 pub(crate) fn untranslated(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
     let ladder = case.ladder(unit.path)?;
     match rung(ladder, 1)? {
-        RungAnswer::TimeExceeded { by, .. } => (by != ladder.target.ip()).then_some(by),
-        RungAnswer::Silent
-        | RungAnswer::SynAck { .. }
-        | RungAnswer::Reset { .. }
-        | RungAnswer::Unreachable { .. } => None,
+        TtlStepAnswer::TimeExceeded { by, .. } => (by != ladder.target.ip()).then_some(by),
+        TtlStepAnswer::Silent
+        | TtlStepAnswer::SynAck { .. }
+        | TtlStepAnswer::Reset { .. }
+        | TtlStepAnswer::Unreachable { .. } => None,
     }
 }
 
@@ -143,12 +143,12 @@ fn untranslated_in_connect(case: &Case<'_>, unit: &Unit) -> Option<SocketAddr> {
 
 pub(crate) fn translated(case: &Case<'_>, unit: &Unit) -> bool {
     case.ladder(unit.path).is_some_and(|ladder| {
-        ladder.rungs.iter().any(|rung| match rung.answer {
-            RungAnswer::TimeExceeded { by, .. } => by == ladder.target.ip(),
-            RungAnswer::Silent
-            | RungAnswer::SynAck { .. }
-            | RungAnswer::Reset { .. }
-            | RungAnswer::Unreachable { .. } => false,
+        ladder.steps.iter().any(|rung| match rung.answer {
+            TtlStepAnswer::TimeExceeded { by, .. } => by == ladder.target.ip(),
+            TtlStepAnswer::Silent
+            | TtlStepAnswer::SynAck { .. }
+            | TtlStepAnswer::Reset { .. }
+            | TtlStepAnswer::Unreachable { .. } => false,
         })
     })
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::packet::observation::Observation;
 use crate::packet::rebuild;
-use crate::packet::text::parse_ladder;
+use crate::packet::text::parse_packet_text;
 
 const INCIDENT: &str = "
     0.000 > 10.0.0.1:41000 > 10.96.0.9:80 [S] seq 0x10000000 win 64240 ttl 64 smac 02:00:00:00:00:01 dmac 02:00:00:00:00:fe
@@ -29,7 +29,7 @@ fn view<'a>(name: &str, observations: &'a [Observation]) -> View<'a> {
 }
 
 fn written() -> (Vec<Observation>, Vec<u8>) {
-    let observations = parse_ladder(INCIDENT).unwrap();
+    let observations = parse_packet_text(INCIDENT).unwrap();
     let bytes = write_pcapng(&[view("node-1/client eth0", &observations)]).unwrap();
     (observations, bytes)
 }
@@ -71,7 +71,7 @@ fn what_is_written_is_read_back_with_directions_and_names() {
 
 #[test]
 fn two_ends_are_two_interfaces_and_merge_by_time() {
-    let observations = parse_ladder(INCIDENT).unwrap();
+    let observations = parse_packet_text(INCIDENT).unwrap();
     let (left, right) = observations.split_at(2);
     let bytes = write_pcapng(&[view("right", right), view("left", left)]).unwrap();
     let capture = read(&bytes).unwrap();
@@ -81,7 +81,7 @@ fn two_ends_are_two_interfaces_and_merge_by_time() {
 
 #[test]
 fn packets_that_know_their_link_in_part_are_written_cooked() {
-    let observations = parse_ladder(
+    let observations = parse_packet_text(
         "0 > 10.0.0.1:1 > 10.0.0.2:2 [S] seq 5 smac 02:00:00:00:00:01
          1 ~ 10.0.0.3:1 > 10.0.0.2:2 [S] seq 5",
     )
@@ -133,7 +133,7 @@ fn classic(
 }
 
 fn frames(link: LinkType) -> Vec<Vec<u8>> {
-    parse_ladder(INCIDENT)
+    parse_packet_text(INCIDENT)
         .unwrap()
         .iter()
         .filter_map(|seen| rebuild(&seen.packet, link).ok())

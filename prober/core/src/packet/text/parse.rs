@@ -10,8 +10,8 @@ use crate::packet::text::token::{
     flags, milliseconds, number_of, options, type_code, usual_type_code,
 };
 use crate::packet::{
-    Body, Checksum, Icmp, IcmpKind, Ip, Link, Packet, Quoted, Resolution, ResolutionKind, Seq, Tcp,
-    TcpOptions, Unreachable,
+    Body, Checksum, EthernetAddresses, Icmp, IcmpKind, Ip, Packet, Quoted, Resolution,
+    ResolutionKind, Seq, Tcp, TcpOptions, Unreachable,
 };
 
 /// A line that is no packet of a ladder.
@@ -21,7 +21,7 @@ use crate::packet::{
      '0.041 < 10.0.0.2:80 > 10.0.0.1:41000 [S.] seq 7 ack 6 win 65160 ttl 64'",
     .found.as_ref().map_or("it ends".to_owned(), |found| format!("'{found}'"))
 )]
-pub struct LadderError {
+pub struct PacketTextError {
     /// Its number, from 1.
     line: usize,
     /// The word that does not fit; `None` at the end of the line.
@@ -31,7 +31,7 @@ pub struct LadderError {
 }
 
 /// Reads a ladder; blank lines and what follows a `#` are left out.
-pub fn parse_ladder(text: &str) -> Result<Vec<Observation>, LadderError> {
+pub fn parse_packet_text(text: &str) -> Result<Vec<Observation>, PacketTextError> {
     let mut names = BTreeMap::new();
     let mut observations = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -45,7 +45,7 @@ pub fn parse_ladder(text: &str) -> Result<Vec<Observation>, LadderError> {
         match words.all.as_slice() {
             [] => {}
             [name, "=", value] => {
-                let seq = number_of(value).ok_or_else(|| LadderError {
+                let seq = number_of(value).ok_or_else(|| PacketTextError {
                     line: number + 1,
                     found: Some((*value).to_owned()),
                     expected: "a sequence number",
@@ -73,8 +73,8 @@ impl<'a> Words<'a> {
             .map(|word| word.strip_suffix(',').unwrap_or(word))
     }
 
-    fn refuse(&self, expected: &'static str) -> LadderError {
-        LadderError {
+    fn refuse(&self, expected: &'static str) -> PacketTextError {
+        PacketTextError {
             line: self.line,
             found: self.peek().map(str::to_owned),
             expected,
@@ -86,7 +86,7 @@ impl<'a> Words<'a> {
         &mut self,
         expected: &'static str,
         read: impl FnOnce(&'a str) -> Option<T>,
-    ) -> Result<T, LadderError> {
+    ) -> Result<T, PacketTextError> {
         let value = self
             .peek()
             .and_then(read)
@@ -95,11 +95,11 @@ impl<'a> Words<'a> {
         Ok(value)
     }
 
-    fn parse<T: FromStr>(&mut self, expected: &'static str) -> Result<T, LadderError> {
+    fn parse<T: FromStr>(&mut self, expected: &'static str) -> Result<T, PacketTextError> {
         self.take(expected, |word| word.parse().ok())
     }
 
-    fn word(&mut self, wanted: &'static str) -> Result<(), LadderError> {
+    fn word(&mut self, wanted: &'static str) -> Result<(), PacketTextError> {
         self.take(wanted, |word| (word == wanted).then_some(()))
     }
 
@@ -114,7 +114,7 @@ impl<'a> Words<'a> {
         same.then(|| self.next += count)
     }
 
-    fn observation(&mut self) -> Result<Observation, LadderError> {
+    fn observation(&mut self) -> Result<Observation, PacketTextError> {
         let at = self.take("milliseconds", milliseconds)?;
         let direction = self.take("one of > < ~", |word| match word {
             ">" => Some(Direction::Sent),
@@ -141,14 +141,14 @@ impl<'a> Words<'a> {
     }
 
     /// Two addresses of one family.
-    fn pair(&mut self, between: &'static str) -> Result<(IpAddr, IpAddr), LadderError> {
+    fn pair(&mut self, between: &'static str) -> Result<(IpAddr, IpAddr), PacketTextError> {
         let src: IpAddr = self.parse("an IP address")?;
         self.word(between)?;
         let dst = self.same_family(src)?;
         Ok((src, dst))
     }
 
-    fn same_family(&mut self, as_this: IpAddr) -> Result<IpAddr, LadderError> {
+    fn same_family(&mut self, as_this: IpAddr) -> Result<IpAddr, PacketTextError> {
         self.take("an address of the same family", |word| {
             let address: IpAddr = word.parse().ok()?;
             (address.is_ipv4() == as_this.is_ipv4()).then_some(address)
@@ -156,7 +156,7 @@ impl<'a> Words<'a> {
     }
 
     /// `10.0.0.1:41000 > 10.0.0.2:80`.
-    fn ends(&mut self) -> Result<(SocketAddr, SocketAddr), LadderError> {
+    fn ends(&mut self) -> Result<(SocketAddr, SocketAddr), PacketTextError> {
         let src: SocketAddr = self.parse("an address with a port, ICMP, ARP or ND")?;
         self.word(">")?;
         let dst = self.take("an address of the same family", |word| {
@@ -166,7 +166,7 @@ impl<'a> Words<'a> {
         Ok((src, dst))
     }
 
-    fn seq(&mut self) -> Result<Seq, LadderError> {
+    fn seq(&mut self) -> Result<Seq, PacketTextError> {
         let names = self.names;
         self.take(
             "a sequence number or a name that was defined before",
@@ -178,7 +178,7 @@ impl<'a> Words<'a> {
         )
     }
 
-    fn tcp(&mut self) -> Result<Body, LadderError> {
+    fn tcp(&mut self) -> Result<Body, PacketTextError> {
         let (src, dst) = self.ends()?;
         let flags = self.take("TCP flags such as [S.]", flags)?;
         let ip = Ip {
@@ -201,7 +201,7 @@ impl<'a> Words<'a> {
         Ok(Body::Tcp(ip, tcp))
     }
 
-    fn icmp(&mut self) -> Result<Body, LadderError> {
+    fn icmp(&mut self) -> Result<Body, PacketTextError> {
         let kind = self.icmp_kind()?;
         let told = self.peek().and_then(type_code).inspect(|_| self.next += 1);
         self.word("from")?;
@@ -220,7 +220,7 @@ impl<'a> Words<'a> {
         Ok(Body::Icmp(ip, icmp))
     }
 
-    fn icmp_kind(&mut self) -> Result<IcmpKind, LadderError> {
+    fn icmp_kind(&mut self) -> Result<IcmpKind, PacketTextError> {
         for reason in [
             Unreachable::Network,
             Unreachable::Host,
@@ -247,7 +247,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn resolution(&mut self) -> Result<Body, LadderError> {
+    fn resolution(&mut self) -> Result<Body, PacketTextError> {
         let (kind, (target, sender)) = if self.follows("who-has").is_some() {
             (ResolutionKind::Request, self.pair("tell")?)
         } else {
@@ -266,10 +266,10 @@ impl<'a> Words<'a> {
         }))
     }
 
-    fn attribute(&mut self, packet: &mut Packet) -> Result<(), LadderError> {
+    fn attribute(&mut self, packet: &mut Packet) -> Result<(), PacketTextError> {
         if self.follows("smac").is_some() {
             let src = self.parse("an Ethernet address")?;
-            packet.link = Some(Link { src, dst: None });
+            packet.link = Some(EthernetAddresses { src, dst: None });
             return Ok(());
         }
         if let (Some(link), Some(())) = (&mut packet.link, self.follows("dmac")) {
@@ -315,7 +315,7 @@ impl<'a> Words<'a> {
         self
     }
 
-    fn ip_attribute(&mut self, ip: &mut Ip) -> Result<(), LadderError> {
+    fn ip_attribute(&mut self, ip: &mut Ip) -> Result<(), PacketTextError> {
         if self.follows("ttl").is_some() {
             ip.hop_limit = self.parse("a TTL of at most 255")?;
         } else if self.follows("id").is_some() {
@@ -326,7 +326,7 @@ impl<'a> Words<'a> {
         Ok(())
     }
 
-    fn quoted(&mut self) -> Result<Quoted, LadderError> {
+    fn quoted(&mut self) -> Result<Quoted, PacketTextError> {
         let (src, dst) = self.ends()?;
         let seq = match self.follows("seq") {
             Some(()) => self.seq()?,

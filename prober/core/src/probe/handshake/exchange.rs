@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::segments::{segment, timestamps};
-use crate::packet::{Segment, Seq, Tcp, TcpFlags, TcpOptions};
+use crate::packet::{Seq, Tcp, TcpFlags, TcpOptions, TcpSegment};
 use crate::probe::banner::Banner;
 use crate::probe::banner::LONGEST_LINE;
 use crate::probe::outcome::{Echo, Exchange};
@@ -190,7 +190,7 @@ impl Stream {
     }
 
     /// Appends what the connection has to send.
-    pub(super) fn poll_transmit(&mut self, now: Timestamp, out: &mut Vec<Segment>) {
+    pub(super) fn poll_transmit(&mut self, now: Timestamp, out: &mut Vec<TcpSegment>) {
         if self.was_reset {
             return;
         }
@@ -324,8 +324,8 @@ impl Stream {
         matches!(self.phase, Phase::Farewell(_))
     }
 
-    fn segment(&self, seq: Seq, flags: TcpFlags, payload: Vec<u8>, now: Timestamp) -> Segment {
-        Segment {
+    fn segment(&self, seq: Seq, flags: TcpFlags, payload: Vec<u8>, now: Timestamp) -> TcpSegment {
+        TcpSegment {
             seq,
             ack: self.next_expected(),
             options: TcpOptions {

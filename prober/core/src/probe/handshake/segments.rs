@@ -2,15 +2,21 @@
 
 use std::net::SocketAddr;
 
-use crate::packet::{Segment, Seq, TcpFlags, TcpOptions};
+use crate::packet::{Seq, TcpFlags, TcpOptions, TcpSegment};
 use crate::time::Timestamp;
 
 /// The hop limit that Linux gives its packets (RFC 1700).
 pub(crate) const HOP_LIMIT: u8 = 64;
 
 /// The SYN that a Linux client sends from `src`, but with this number.
-pub(crate) fn syn(src: SocketAddr, dst: SocketAddr, isn: Seq, mss: u16, now: Timestamp) -> Segment {
-    Segment {
+pub(crate) fn syn(
+    src: SocketAddr,
+    dst: SocketAddr,
+    isn: Seq,
+    mss: u16,
+    now: Timestamp,
+) -> TcpSegment {
+    TcpSegment {
         options: TcpOptions {
             mss: Some(mss),
             window_scale: Some(7),
@@ -22,8 +28,8 @@ pub(crate) fn syn(src: SocketAddr, dst: SocketAddr, isn: Seq, mss: u16, now: Tim
 }
 
 /// A bare segment.
-pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, seq: Seq, flags: TcpFlags) -> Segment {
-    Segment {
+pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, seq: Seq, flags: TcpFlags) -> TcpSegment {
+    TcpSegment {
         src,
         dst,
         hop_limit: HOP_LIMIT,

@@ -43,8 +43,8 @@ fn gateway() -> IpAddr {
     "100.96.1.1".parse().unwrap()
 }
 
-fn call() -> Call {
-    Call {
+fn call() -> HandshakeConfig {
+    HandshakeConfig {
         path: PathId(3),
         src: client(),
         dst: service(),
@@ -53,7 +53,7 @@ fn call() -> Call {
 }
 
 fn driver(goal: Goal) -> Handshake {
-    let role = Role::Driver {
+    let role = HandshakeRole::Driver {
         isn: ISN,
         mss: 1410,
         goal,
@@ -64,7 +64,7 @@ fn driver(goal: Goal) -> Handshake {
 }
 
 fn witness() -> Handshake {
-    let mut handshake = Handshake::new(call(), Role::Witness);
+    let mut handshake = Handshake::new(call(), HandshakeRole::Observer);
     handshake.start(START);
     handshake
 }
@@ -160,7 +160,7 @@ fn received(at: Timestamp, body: Body) -> Observation {
     seen(at, Direction::Received, body)
 }
 
-fn transmitted(handshake: &mut Handshake) -> Vec<Segment> {
+fn transmitted(handshake: &mut Handshake) -> Vec<TcpSegment> {
     let mut out = Vec::new();
     handshake.poll_transmit(&mut out);
     out

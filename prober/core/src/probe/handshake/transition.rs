@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{AFTER_MISMATCH, AFTER_UNREACHABLE, FAREWELL, Goal, Handshake, RESEND, Role, State};
+use super::{
+    AFTER_MISMATCH, AFTER_UNREACHABLE, FAREWELL, Goal, Handshake, HandshakeRole, RESEND, State,
+};
 use crate::packet::observation::Direction;
 use crate::packet::{Seq, Tcp};
 use crate::probe::handshake::classify::{Answer, Event};
@@ -24,22 +26,22 @@ impl Handshake {
         self.state = match (self.state, event) {
             (S::Idle, E::Start) => self.begin(),
 
-            (state @ (S::SynSent | S::Misled | S::Rejected), E::OwnSyn(isn)) => {
+            (state @ (S::SynSent | S::WrongSource | S::Rejected), E::OwnSyn(isn)) => {
                 self.isn = Some(isn);
                 self.seen += 1;
                 state
             }
-            (S::SynSent | S::Misled | S::Rejected, E::SynAck(tcp)) => self.establish(&tcp),
-            (S::SynSent | S::Misled | S::Rejected, E::Refusal) if self.goal().is_some() => {
+            (S::SynSent | S::WrongSource | S::Rejected, E::SynAck(tcp)) => self.establish(&tcp),
+            (S::SynSent | S::WrongSource | S::Rejected, E::Refusal) if self.goal().is_some() => {
                 self.establish_unseen()
             }
             // An answer from the wrong address outweighs an error: somebody is there.
             (S::SynSent | S::Rejected, E::Foreign(from, answer)) => self.mislead(from, answer),
-            (S::Misled, E::Foreign(from, answer)) => {
+            (S::WrongSource, E::Foreign(from, answer)) => {
                 self.refuse(from, answer);
-                S::Misled
+                S::WrongSource
             }
-            (S::SynSent | S::Misled | S::Rejected, E::Reset { by, hop_limit }) => {
+            (S::SynSent | S::WrongSource | S::Rejected, E::Reset { by, hop_limit }) => {
                 self.outcome = Outcome::Reset { by, hop_limit };
                 self.close()
             }
@@ -50,7 +52,7 @@ impl Handshake {
                 self.shorten(AFTER_UNREACHABLE);
                 S::Rejected
             }
-            (state @ (S::SynSent | S::Misled), E::Resend) => {
+            (state @ (S::SynSent | S::WrongSource), E::Resend) => {
                 self.syn_due = true;
                 self.resend_at = Some(self.now + RESEND);
                 state
@@ -61,8 +63,8 @@ impl Handshake {
                 self.reset_due = Some(self.call.dst);
                 self.close()
             }
-            (S::Misled | S::Rejected, E::Deadline) => self.close(),
-            (state @ (S::SynSent | S::Misled | S::Rejected), E::Released) => {
+            (S::WrongSource | S::Rejected, E::Deadline) => self.close(),
+            (state @ (S::SynSent | S::WrongSource | S::Rejected), E::Released) => {
                 self.shorten(self.role.linger());
                 state
             }
@@ -115,7 +117,7 @@ impl Handshake {
             (
                 state @ (S::Idle
                 | S::SynSent
-                | S::Misled
+                | S::WrongSource
                 | S::Rejected
                 | S::Open
                 | S::Closing
@@ -136,7 +138,10 @@ impl Handshake {
                 | E::Released,
             )
             | (state @ S::SynSent, E::Start | E::Segment(..) | E::Noise)
-            | (state @ S::Misled, E::Start | E::Unreachable { .. } | E::Segment(..) | E::Noise)
+            | (
+                state @ S::WrongSource,
+                E::Start | E::Unreachable { .. } | E::Segment(..) | E::Noise,
+            )
             | (
                 state @ S::Rejected,
                 E::Start | E::Unreachable { .. } | E::Segment(..) | E::Noise | E::Resend,
@@ -175,7 +180,7 @@ impl Handshake {
     /// Ends it now, as its deadline would.
     pub(super) fn expire(&mut self) {
         match self.state {
-            State::SynSent | State::Misled | State::Rejected | State::Open => {
+            State::SynSent | State::WrongSource | State::Rejected | State::Open => {
                 self.handle(Event::Deadline);
             }
             State::Idle | State::Closing | State::Done => {}
@@ -184,8 +189,8 @@ impl Handshake {
 
     fn goal(&self) -> Option<Goal> {
         match self.role {
-            Role::Driver { goal, .. } => Some(goal),
-            Role::Witness => None,
+            HandshakeRole::Driver { goal, .. } => Some(goal),
+            HandshakeRole::Observer => None,
         }
     }
 
@@ -208,7 +213,7 @@ impl Handshake {
         self.syn_due = false;
         match (self.role, self.isn) {
             (
-                Role::Driver {
+                HandshakeRole::Driver {
                     mss,
                     goal: Goal::Exchange { echo_bytes },
                     ..
@@ -220,13 +225,13 @@ impl Handshake {
                 self.ends = self.now + self.call.deadline;
                 State::Open
             }
-            (Role::Driver { .. }, _) => {
+            (HandshakeRole::Driver { .. }, _) => {
                 self.reset_due = Some(self.call.dst);
                 self.close()
             }
             // Its socket was faster than its packets.
-            (Role::Witness, _) if self.released => self.close(),
-            (Role::Witness, _) => {
+            (HandshakeRole::Observer, _) if self.released => self.close(),
+            (HandshakeRole::Observer, _) => {
                 // The socket's own deadline comes first and is told by `set_exchange`.
                 self.ends = self.now + self.call.deadline + FAREWELL;
                 State::Open
@@ -293,7 +298,7 @@ impl Handshake {
         if self.goal().is_some() && self.resend_at.is_none() {
             self.resend_at = Some(self.now + RESEND);
         }
-        State::Misled
+        State::WrongSource
     }
 
     /// Does as a kernel does with a connection that it never asked for.

@@ -7,7 +7,7 @@ use crate::packet::family::Family;
 
 /// What a flight needs to know.
 #[derive(Clone, Debug)]
-pub struct FlightConfig {
+pub struct InFlightConfig {
     /// The secret of its sequence numbers; from the kernel's random numbers.
     pub key: [u8; 16],
     /// The source ports of crafted probes: nothing else in this namespace may use them, and full
@@ -42,7 +42,7 @@ pub enum LaunchError {
         /// The family that is missing.
         family: Family,
     },
-    /// The kernel is to connect; see `Flight::watch`.
+    /// The kernel is to connect; see `InFlight::watch`.
     #[error(
         "a probe of {target} by the kernel's connect() is not launched here: connect, and let the flight watch"
     )]

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::plan::ProbePlan;
-use crate::probe::in_flight::wakeup_coalescing::{BEAT, Beats, has_time};
+use crate::probe::in_flight::wakeup_coalescing::{BEAT, WakeupCoalescing, has_time};
 use crate::random::Random;
 use crate::time::{Timestamp, nanos};
 
@@ -16,7 +16,7 @@ pub enum Pace {
     Even,
     /// In a plan that is long and quiet, probes go together on beats: two a second, and the same ones for every
     /// timetable with the same start.
-    Beats,
+    WakeupCoalescing,
 }
 
 /// The timetable of a plan's probes.
@@ -28,7 +28,7 @@ pub enum Pace {
 pub struct Pacing {
     start: Timestamp,
     /// Where probes wait for each other.
-    beats: Option<Beats>,
+    beats: Option<WakeupCoalescing>,
     random: Random,
     /// The next of each item that has any left: when, which item, its number.
     next: BinaryHeap<Reverse<(Timestamp, usize, u32)>>,
@@ -41,7 +41,7 @@ impl Pacing {
             start,
             beats: match pace {
                 Pace::Even => None,
-                Pace::Beats => Beats::of(probes, start),
+                Pace::WakeupCoalescing => WakeupCoalescing::of(probes, start),
             },
             random: Random::new(start.as_nanos()),
             next: BinaryHeap::new(),
@@ -158,8 +158,11 @@ mod tests {
     #[test]
     fn probes_of_a_long_and_quiet_plan_go_together_twice_a_second() {
         // Of two engines, which know nothing of each other.
-        let one = times(&[item(50, 0, 200)], Pace::Beats);
-        let other = times(&[item(5, 30, 2_000), item(50, 100, 200)], Pace::Beats);
+        let one = times(&[item(50, 0, 200)], Pace::WakeupCoalescing);
+        let other = times(
+            &[item(5, 30, 2_000), item(50, 100, 200)],
+            Pace::WakeupCoalescing,
+        );
         assert_eq!((one.len(), other.len()), (50, 55));
         let mut beats: Vec<u64> = one.into_iter().chain(other).collect();
         beats.sort_unstable();
@@ -172,7 +175,10 @@ mod tests {
         let (short, busy, long) = (item(20, 0, 200), item(100, 0, 100), item(50, 0, 200));
         for even in [short, busy] {
             let even = [even];
-            assert_eq!(times(&even, Pace::Beats), times(&even, Pace::Even));
+            assert_eq!(
+                times(&even, Pace::WakeupCoalescing),
+                times(&even, Pace::Even)
+            );
         }
         let mut apart = times(&[long], Pace::Even);
         apart.dedup();
@@ -182,7 +188,7 @@ mod tests {
     #[test]
     fn nothing_is_due_before_its_time() {
         let probes = [item(1, 10, 0)];
-        let mut pacing = Pacing::new(&probes, Timestamp::from_nanos(0), Pace::Beats);
+        let mut pacing = Pacing::new(&probes, Timestamp::from_nanos(0), Pace::WakeupCoalescing);
         assert_eq!(pacing.poll(&probes, Timestamp::from_nanos(9_999_999)), None);
         assert_eq!(
             pacing.poll(&probes, Timestamp::from_nanos(10_000_000)),

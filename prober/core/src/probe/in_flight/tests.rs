@@ -23,8 +23,8 @@ fn pod() -> SocketAddr {
     SocketAddr::from(([100, 96, 1, 20], 8080))
 }
 
-fn flight(ports: RangeInclusive<u16>) -> Flight {
-    Flight::new(FlightConfig {
+fn flight(ports: RangeInclusive<u16>) -> InFlight {
+    InFlight::new(InFlightConfig {
         key: [9; 16],
         ports,
         v4: Some(CLIENT),
@@ -81,18 +81,18 @@ fn tcp(from: SocketAddr, to: SocketAddr, flags: TcpFlags, seq: Seq, ack: Seq) ->
     Body::Tcp(ip(from.ip(), to.ip()), tcp)
 }
 
-fn answer(from: SocketAddr, syn: &Segment, at: Timestamp) -> Observation {
+fn answer(from: SocketAddr, syn: &TcpSegment, at: Timestamp) -> Observation {
     let body = tcp(from, syn.src, TcpFlags::SYN_ACK, Seq(77), syn.seq.add(1));
     seen(at, Direction::Received, body)
 }
 
-fn transmitted(flight: &mut Flight) -> Vec<Segment> {
+fn transmitted(flight: &mut InFlight) -> Vec<TcpSegment> {
     let mut out = Vec::new();
     flight.poll_transmit(&mut out);
     out
 }
 
-fn run_out(flight: &mut Flight) -> Vec<ProbeResult> {
+fn run_out(flight: &mut InFlight) -> Vec<ProbeResult> {
     for _ in 0..10_000 {
         let Some(at) = flight.poll_timeout() else {
             break;
@@ -104,8 +104,8 @@ fn run_out(flight: &mut Flight) -> Vec<ProbeResult> {
     let mut results = Vec::new();
     while let Some(finished) = flight.poll_result() {
         match finished {
-            Finished::Probe(result) => results.push(*result),
-            Finished::Ladder(ladder) => panic!("{ladder:?}"),
+            ProbeOutput::Probe(result) => results.push(*result),
+            ProbeOutput::TtlProbe(ladder) => panic!("{ladder:?}"),
         }
     }
     assert!(flight.is_idle());
@@ -120,7 +120,7 @@ fn a_reset_that_the_kernel_has_sent_is_not_sent_again() {
         flight.launch(START, &syn_plan()).unwrap();
         syns.append(&mut transmitted(&mut flight));
     }
-    let by_kernel = |syn: &Segment, seq| {
+    let by_kernel = |syn: &TcpSegment, seq| {
         let body = tcp(syn.src, syn.dst, TcpFlags::RST, seq, Seq(0));
         seen(ms(1), Direction::Sent, body)
     };
@@ -333,7 +333,7 @@ fn what_a_server_on_this_host_sends_over_the_loopback_is_received() {
 fn an_abandoned_flight_resets_what_it_opened_and_tells_how_far_it_came() {
     let mut flight = flight(20_000..=20_009);
     let mut ladder = syn_plan();
-    ladder.method = Method::Ladder {
+    ladder.method = Method::TtlProbe {
         hop_limits: vec![1, 2],
         tries: 3,
     };
@@ -346,8 +346,11 @@ fn an_abandoned_flight_resets_what_it_opened_and_tells_how_far_it_came() {
         .map(|segment| segment.flags)
         .collect();
     assert_eq!(flags, [TcpFlags::RST, TcpFlags::RST]);
-    assert!(matches!(flight.poll_result(), Some(Finished::Probe(_))));
-    assert!(matches!(flight.poll_result(), Some(Finished::Ladder(_))));
+    assert!(matches!(flight.poll_result(), Some(ProbeOutput::Probe(_))));
+    assert!(matches!(
+        flight.poll_result(),
+        Some(ProbeOutput::TtlProbe(_))
+    ));
     assert!(flight.is_idle());
 }
 
@@ -365,7 +368,7 @@ fn a_probe_that_only_lingers_is_not_urgent() {
     // Late as it is, what came after its time is not kept.
     flight.observe(&answer(service(), &syn, ms(22)), &[]);
     flight.handle_timeout(ms(250));
-    let Some(Finished::Probe(result)) = flight.poll_result() else {
+    let Some(ProbeOutput::Probe(result)) = flight.poll_result() else {
         panic!("it is over");
     };
     assert_eq!(result.observations.len(), 1);

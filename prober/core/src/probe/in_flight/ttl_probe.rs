@@ -16,9 +16,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::{Body, IcmpKind, Ip, Segment, Seq, Tcp, TcpFlags};
-use crate::probe::event::{Ladder, Rung, RungAnswer};
-use crate::probe::handshake::{Call, HOP_LIMIT, segment, syn};
+use crate::packet::{Body, IcmpKind, Ip, Seq, Tcp, TcpFlags, TcpSegment};
+use crate::probe::event::{TtlProbe, TtlStep, TtlStepAnswer};
+use crate::probe::handshake::{HOP_LIMIT, HandshakeConfig, segment, syn};
 use crate::time::Timestamp;
 
 /// How long the first SYN may go unanswered, and until a silent rung is tried again.
@@ -44,15 +44,15 @@ enum State {
 
 #[derive(Debug)]
 struct Asked {
-    rung: Rung,
+    rung: TtlStep,
     isn: Seq,
     sent_at: Option<Timestamp>,
 }
 
 /// One ladder being climbed.
 #[derive(Debug)]
-pub(super) struct Climb {
-    call: Call,
+pub(super) struct ActiveTtlProbe {
+    call: HandshakeConfig,
     mss: u16,
     isn: Seq,
     tries: u8,
@@ -68,16 +68,22 @@ pub(super) struct Climb {
     due: Vec<(u8, Seq)>,
 }
 
-impl Climb {
+impl ActiveTtlProbe {
     /// A ladder with these hop limits, and a number of its own for each.
-    pub(super) fn new(call: Call, isn: Seq, mss: u16, rungs: &[(u8, Seq)], tries: u8) -> Self {
+    pub(super) fn new(
+        call: HandshakeConfig,
+        isn: Seq,
+        mss: u16,
+        rungs: &[(u8, Seq)],
+        tries: u8,
+    ) -> Self {
         let rungs = rungs
             .iter()
             .map(|&(hop_limit, isn)| Asked {
-                rung: Rung {
+                rung: TtlStep {
                     hop_limit,
                     tries: 0,
-                    answer: RungAnswer::Silent,
+                    answer: TtlStepAnswer::Silent,
                 },
                 isn,
                 sent_at: None,
@@ -123,8 +129,8 @@ impl Climb {
                 };
                 let (by, hop_limit) = (ip.src, ip.hop_limit);
                 let answer = match icmp.kind {
-                    IcmpKind::TimeExceeded => RungAnswer::TimeExceeded { by, hop_limit },
-                    IcmpKind::Unreachable { reason } => RungAnswer::Unreachable {
+                    IcmpKind::TimeExceeded => TtlStepAnswer::TimeExceeded { by, hop_limit },
+                    IcmpKind::Unreachable { reason } => TtlStepAnswer::Unreachable {
                         by,
                         reason,
                         hop_limit,
@@ -178,10 +184,10 @@ impl Climb {
         }
     }
 
-    pub(super) fn poll_transmit(&mut self, out: &mut Vec<Segment>) {
+    pub(super) fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
         let (src, dst) = (self.call.src, self.call.dst);
         for (hop_limit, isn) in self.due.drain(..) {
-            out.push(Segment {
+            out.push(TcpSegment {
                 hop_limit,
                 ..syn(src, dst, isn, self.mss, self.now)
             });
@@ -204,12 +210,12 @@ impl Climb {
     }
 
     /// What the ladder met; it ends by that.
-    pub(super) fn finish(&mut self) -> Ladder {
+    pub(super) fn finish(&mut self) -> TtlProbe {
         let rungs = std::mem::take(&mut self.rungs);
-        Ladder {
+        TtlProbe {
             path: self.call.path,
             target: self.call.dst,
-            rungs: rungs.into_iter().map(|asked| asked.rung).collect(),
+            steps: rungs.into_iter().map(|asked| asked.rung).collect(),
         }
     }
 
@@ -231,10 +237,10 @@ impl Climb {
                     rung.isn = self.isn;
                 }
             } else {
-                self.answer(asked, RungAnswer::SynAck { from, hop_limit });
+                self.answer(asked, TtlStepAnswer::SynAck { from, hop_limit });
             }
         } else if tcp.flags.has(TcpFlags::RST) {
-            self.answer(asked, RungAnswer::Reset { from, hop_limit });
+            self.answer(asked, TtlStepAnswer::Reset { from, hop_limit });
         }
     }
 
@@ -247,7 +253,7 @@ impl Climb {
     }
 
     /// Gives the first answer to the rung that was sent last under this number.
-    fn answer(&mut self, isn: Seq, answer: RungAnswer) {
+    fn answer(&mut self, isn: Seq, answer: TtlStepAnswer) {
         if isn == self.isn && self.state == State::Pinning {
             // Refused: nothing to pin, and nothing to wait for.
             self.next_at = self.now;
@@ -264,7 +270,7 @@ impl Climb {
             return;
         };
         let prompt = !shared || now.since(sent_at) <= PROMPT;
-        if rung.answer == RungAnswer::Silent && prompt {
+        if rung.answer == TtlStepAnswer::Silent && prompt {
             rung.answer = answer;
         }
     }
@@ -275,7 +281,7 @@ impl Climb {
             .iter()
             .enumerate()
             .filter(|(_, asked)| {
-                asked.rung.answer == RungAnswer::Silent && asked.rung.tries < self.tries
+                asked.rung.answer == TtlStepAnswer::Silent && asked.rung.tries < self.tries
             })
             .min_by_key(|(_, asked)| asked.rung.tries)
             .map(|(index, asked)| {
@@ -288,7 +294,7 @@ impl Climb {
     fn quiet_at(&self) -> Timestamp {
         self.rungs
             .iter()
-            .filter(|asked| asked.rung.answer == RungAnswer::Silent)
+            .filter(|asked| asked.rung.answer == TtlStepAnswer::Silent)
             .filter_map(|asked| asked.sent_at)
             .max()
             .map_or(self.now, |sent| sent + SILENCE)

@@ -19,11 +19,11 @@ const MOST_RIDERS: u128 = 4;
 
 /// An even beat with jitter, so that agents do not go in step: the same for all who count from the same start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Beats {
+pub(super) struct WakeupCoalescing {
     start: Timestamp,
 }
 
-impl Beats {
+impl WakeupCoalescing {
     /// The beats of a plan that starts then, if few enough of its probes would ride on one.
     pub(super) fn of(probes: &[ProbePlan], start: Timestamp) -> Option<Self> {
         let riders = probes.iter().filter(|probe| has_time(probe));
@@ -32,7 +32,7 @@ impl Beats {
         (a_day.sum::<u128>() <= MOST_RIDERS * beats_a_day).then_some(Self { start })
     }
 
-    /// The beat that a probe which is due then rides on: the first that is meant to be no earlier. Beats come up to an
+    /// The beat that a probe which is due then rides on: the first that is meant to be no earlier. WakeupCoalescing come up to an
     /// eighth earlier or later than they are meant to.
     pub(super) fn after(self, due: Timestamp) -> Timestamp {
         let number = nanos(due.since(self.start)).div_ceil(nanos(BEAT));
@@ -60,7 +60,7 @@ mod tests {
         #[test]
         fn the_next_beat_is_soon_and_the_same_for_all(start: u32, ms in 0_u64..1_000_000, more in 0_u64..2_000) {
             let start = Timestamp::from_nanos(u64::from(start) * 1_000_003);
-            let (beats, others) = (Beats { start }, Beats { start });
+            let (beats, others) = (WakeupCoalescing { start }, WakeupCoalescing { start });
             let due = start + Duration::from_millis(ms);
             let at = beats.after(due);
             prop_assert!(at >= start);

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Flight, Probe};
-use crate::probe::handshake::{Call, Handshake, Role};
+use super::{InFlight, Probe};
+use crate::probe::handshake::{Handshake, HandshakeConfig, HandshakeRole};
 use crate::probe::outcome::{Errno, Exchange};
 use crate::time::Timestamp;
 use crate::topology::PathId;
 
-impl Flight {
+impl InFlight {
     /// Watches a connection that the kernel is about to begin from `src`. A probe that was
     /// watched there before is over by that: one port, one connection.
     pub fn watch(
@@ -23,7 +23,7 @@ impl Flight {
         if let Some(slot) = self.ports.find(src) {
             self.land(slot);
         }
-        let call = Call {
+        let call = HandshakeConfig {
             path,
             src,
             dst,
@@ -31,7 +31,7 @@ impl Flight {
         };
         self.board(
             src,
-            Probe::Handshake(Handshake::new(call, Role::Witness)),
+            Probe::Handshake(Handshake::new(call, HandshakeRole::Observer)),
             now,
         );
     }

@@ -55,7 +55,7 @@ fn seen(
     }
 }
 
-fn ordinary(witnesses: &mut Witnesses, ms: u64, peer: SocketAddr, isn: u32) {
+fn ordinary(witnesses: &mut ServerTraces, ms: u64, peer: SocketAddr, isn: u32) {
     for (direction, flags, seq, ack) in [
         (Direction::Received, TcpFlags::SYN, isn, 0),
         (Direction::Sent, TcpFlags::SYN_ACK, 900, isn + 1),
@@ -67,7 +67,7 @@ fn ordinary(witnesses: &mut Witnesses, ms: u64, peer: SocketAddr, isn: u32) {
 
 #[test]
 fn an_ordinary_handshake_is_told_once_and_what_follows_adds_up() {
-    let mut witnesses = Witnesses::new([8080]);
+    let mut witnesses = ServerTraces::new([8080]);
     ordinary(&mut witnesses, 0, peer(1), 5);
     let told = witnesses.flush(at(1));
     assert_eq!(told.len(), 1);
@@ -86,7 +86,7 @@ fn an_ordinary_handshake_is_told_once_and_what_follows_adds_up() {
 
 #[test]
 fn only_the_first_ordinary_ones_are_told_with_packets_and_every_unusual_one() {
-    let mut witnesses = Witnesses::new([8080]);
+    let mut witnesses = ServerTraces::new([8080]);
     for n in 0..500 {
         ordinary(&mut witnesses, 0, peer(n), n);
     }
@@ -95,7 +95,7 @@ fn only_the_first_ordinary_ones_are_told_with_packets_and_every_unusual_one() {
     }
     let told = witnesses.flush(at(2));
     assert_eq!(told.len(), 600);
-    let with_packets = |told: &[Witness], answered: u32| {
+    let with_packets = |told: &[ServerTrace], answered: u32| {
         told.iter()
             .filter(|one| one.syn_acks == answered && !one.observations.is_empty())
             .count()
@@ -119,7 +119,7 @@ fn only_the_first_ordinary_ones_are_told_with_packets_and_every_unusual_one() {
 
 #[test]
 fn a_new_number_on_the_same_ends_is_a_new_handshake() {
-    let mut witnesses = Witnesses::new([8080]);
+    let mut witnesses = ServerTraces::new([8080]);
     ordinary(&mut witnesses, 0, peer(1), 5);
     ordinary(&mut witnesses, 1, peer(1), 500);
     let told: Vec<Seq> = witnesses.flush(at(2)).iter().map(|one| one.isn).collect();
@@ -128,7 +128,7 @@ fn a_new_number_on_the_same_ends_is_a_new_handshake() {
 
 #[test]
 fn a_syn_that_the_capture_lost_is_known_by_its_answer() {
-    let mut witnesses = Witnesses::new([8080]);
+    let mut witnesses = ServerTraces::new([8080]);
     witnesses.observe(&seen(0, Direction::Sent, peer(1), TcpFlags::SYN_ACK, 9, 6));
     let told = witnesses.flush(at(1));
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_syn_that_the_capture_lost_is_known_by_its_answer() {
 
 #[test]
 fn other_ports_and_overheard_frames_are_none_of_its_business() {
-    let mut witnesses = Witnesses::new([9999]);
+    let mut witnesses = ServerTraces::new([9999]);
     ordinary(&mut witnesses, 0, peer(1), 5);
     witnesses.listen([8080]);
     witnesses.observe(&seen(0, Direction::Overheard, peer(1), TcpFlags::SYN, 5, 0));
@@ -148,7 +148,7 @@ fn other_ports_and_overheard_frames_are_none_of_its_business() {
 
 #[test]
 fn a_flood_is_bounded_and_what_was_forgotten_is_counted() {
-    let mut witnesses = Witnesses::new([8080]);
+    let mut witnesses = ServerTraces::new([8080]);
     let flood = u32::try_from(HANDSHAKES).unwrap() + 1000;
     for n in 0..flood {
         witnesses.observe(&seen(0, Direction::Received, peer(n), TcpFlags::SYN, n, 0));

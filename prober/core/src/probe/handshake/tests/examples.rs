@@ -303,7 +303,7 @@ fn say(
     offset: u32,
     flags: TcpFlags,
     bytes: &[u8],
-) -> Vec<Segment> {
+) -> Vec<TcpSegment> {
     let ack = handshake
         .stream
         .as_ref()

@@ -122,8 +122,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn role() -> impl Strategy<Value = Role> {
-    let driver = |goal| Role::Driver {
+fn role() -> impl Strategy<Value = HandshakeRole> {
+    let driver = |goal| HandshakeRole::Driver {
         isn: ISN,
         mss: 1410,
         goal,
@@ -131,7 +131,7 @@ fn role() -> impl Strategy<Value = Role> {
     prop_oneof![
         Just(driver(Goal::HalfOpen)),
         (0_u32..5000).prop_map(move |echo_bytes| driver(Goal::Exchange { echo_bytes })),
-        Just(Role::Witness),
+        Just(HandshakeRole::Observer),
     ]
 }
 
@@ -180,7 +180,7 @@ proptest! {
         role in role(),
         ops in prop::collection::vec(op(), 0..80),
     ) {
-        let is_driver = role != Role::Witness;
+        let is_driver = role != HandshakeRole::Observer;
         let mut handshake = Handshake::new(call(), role);
         handshake.start(START);
         let mut now = START;

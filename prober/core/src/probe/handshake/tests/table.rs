@@ -1,9 +1,9 @@
 //! Every state and every event.
 
 use super::*;
-use State::{Closing, Done, Idle, Misled, Open, Rejected, SynSent};
+use State::{Closing, Done, Idle, Open, Rejected, SynSent, WrongSource};
 
-const STATES: [State; 7] = [Idle, SynSent, Misled, Rejected, Open, Closing, Done];
+const STATES: [State; 7] = [Idle, SynSent, WrongSource, Rejected, Open, Closing, Done];
 
 type Apply = Box<dyn Fn(&mut Handshake)>;
 
@@ -11,7 +11,7 @@ type Apply = Box<dyn Fn(&mut Handshake)>;
 fn at(state: State) -> Handshake {
     let mut handshake = Handshake::new(
         call(),
-        Role::Driver {
+        HandshakeRole::Driver {
             isn: ISN,
             mss: 1410,
             goal: Goal::Exchange { echo_bytes: 0 },
@@ -22,7 +22,7 @@ fn at(state: State) -> Handshake {
     }
     match state {
         Idle | SynSent => {}
-        Misled => handshake.observe(&received(ms(1), syn_ack_from(pod())), &[]),
+        WrongSource => handshake.observe(&received(ms(1), syn_ack_from(pod())), &[]),
         Rejected => handshake.observe(&received(ms(1), unreachable(ISN)), &[]),
         Open => handshake.observe(&received(ms(1), syn_ack_from(service())), &[]),
         Closing | Done => handshake.observe(&received(ms(1), reset_from(service())), &[]),
@@ -73,7 +73,7 @@ fn the_table_of_transitions_is_this() {
         (
             "own SYN",
             Box::new(|handshake| handshake.observe(&sent(ms(2), own_syn()), &[])),
-            [Idle, SynSent, Misled, Rejected, Open, Closing, Done],
+            [Idle, SynSent, WrongSource, Rejected, Open, Closing, Done],
         ),
         (
             "the own kernel's RST to the address that was asked",
@@ -88,12 +88,28 @@ fn the_table_of_transitions_is_this() {
         (
             "SYN+ACK of another address",
             Box::new(packet(syn_ack_from(pod()))),
-            [Idle, Misled, Misled, Misled, Open, Closing, Done],
+            [
+                Idle,
+                WrongSource,
+                WrongSource,
+                WrongSource,
+                Open,
+                Closing,
+                Done,
+            ],
         ),
         (
             "RST of another address",
             Box::new(packet(reset_from(pod()))),
-            [Idle, Misled, Misled, Misled, Open, Closing, Done],
+            [
+                Idle,
+                WrongSource,
+                WrongSource,
+                WrongSource,
+                Open,
+                Closing,
+                Done,
+            ],
         ),
         (
             "RST that acknowledges the SYN",
@@ -103,32 +119,32 @@ fn the_table_of_transitions_is_this() {
         (
             "RST with the next number",
             Box::new(packet(reset_of_open)),
-            [Idle, SynSent, Misled, Rejected, Closing, Closing, Done],
+            [Idle, SynSent, WrongSource, Rejected, Closing, Closing, Done],
         ),
         (
             "ICMP unreachable",
             Box::new(packet(unreachable(ISN))),
-            [Idle, Rejected, Misled, Rejected, Open, Closing, Done],
+            [Idle, Rejected, WrongSource, Rejected, Open, Closing, Done],
         ),
         (
             "data",
             Box::new(packet(data)),
-            [Idle, SynSent, Misled, Rejected, Open, Closing, Done],
+            [Idle, SynSent, WrongSource, Rejected, Open, Closing, Done],
         ),
         (
             "a second",
             Box::new(|handshake| handshake.handle_timeout(ms(1010))),
-            [Idle, SynSent, Misled, Closing, Open, Done, Done],
+            [Idle, SynSent, WrongSource, Closing, Open, Done, Done],
         ),
         (
             "its socket is closed",
             Box::new(|handshake| handshake.set_exchange(Exchange::NotTried, ms(2))),
-            [Idle, SynSent, Misled, Rejected, Closing, Closing, Done],
+            [Idle, SynSent, WrongSource, Rejected, Closing, Closing, Done],
         ),
         (
             "its own kernel refuses connect()",
             Box::new(|handshake| handshake.refuse_locally(Errno::Ehostunreach, ms(2))),
-            [Idle, Closing, Misled, Rejected, Open, Closing, Done],
+            [Idle, Closing, WrongSource, Rejected, Open, Closing, Done],
         ),
     ];
     for (event, apply, expected) in table {

@@ -9,7 +9,7 @@ use super::super::packet::{Told, mark_of, told};
 use super::super::text::{counted, summary, telling};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, TcpFlags};
-use crate::probe::event::Witness;
+use crate::probe::event::ServerTrace;
 use crate::report::annotation::{End, MarkKind, PacketMark};
 use crate::report::{PathReport, ProbeReport};
 use crate::time::Timestamp;
@@ -190,7 +190,7 @@ fn is_tcp(seen: &Seen<'_>, direction: Direction) -> bool {
 }
 
 /// Whether a witness counted packets that it did not keep.
-fn is_cut(witness: &Witness) -> bool {
+fn is_cut(witness: &ServerTrace) -> bool {
     let kept = |direction, is_kind: fn(TcpFlags) -> bool| {
         let seen = witness.observations.iter().filter(|seen| {
             let tcp = seen.packet.tcp();

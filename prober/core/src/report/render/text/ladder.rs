@@ -4,7 +4,7 @@ use super::super::packet::{Told, mark_of, seconds, told};
 use super::super::{Text, Tone};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, ResolutionKind};
-use crate::probe::event::Witness;
+use crate::probe::event::ServerTrace;
 use crate::probe::outcome::{Exchange, Outcome};
 use crate::report::annotation::{End, MarkKind, PacketMark};
 use crate::report::{PathReport, ProbeReport};
@@ -83,7 +83,7 @@ pub(in crate::report::render) fn summary(path: &PathReport, probe: &ProbeReport)
 }
 
 /// What a witness without packets says.
-pub(in crate::report::render) fn counted(witness: &Witness) -> String {
+pub(in crate::report::render) fn counted(witness: &ServerTrace) -> String {
     if witness.syns == 0 {
         return "listened and saw nothing of it".to_owned();
     }
