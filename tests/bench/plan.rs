@@ -40,7 +40,7 @@ pub(crate) fn measure(nodes: NonZeroUsize) -> Planning {
     let budget = Budget {
         peers: 3,
         pairs: of(400),
-        seats: of(64),
+        nodes: of(64),
     };
     let all = (0..=nodes.get()).map(|number| {
         let name = format!("ip-10-0-{}-{}.internal", number / 256, number % 256);
@@ -57,12 +57,12 @@ pub(crate) fn measure(nodes: NonZeroUsize) -> Planning {
             &all
         };
         let begun = Instant::now();
-        rotation.seat(present);
-        if round == 0 || rotation.is_spent() || rotation.is_awaited() {
-            rotation.sit(budget, &[]);
+        rotation.set_nodes(present);
+        if round == 0 || rotation.is_batch_done() || rotation.is_new_node_waiting() {
+            rotation.assign(budget, &[]);
         }
         let pairs = rotation.next_pairs(budget, usize::MAX);
-        rotation.see(&pairs, &pairs);
+        rotation.record(&pairs, &pairs);
         std::hint::black_box(rotation.rounds(budget));
         begun.elapsed()
     });

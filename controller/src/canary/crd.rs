@@ -263,7 +263,7 @@ impl ConnectivityCheckSpec {
         Budget {
             peers: usize::try_from(self.peers_per_node).unwrap_or_default(),
             pairs: NonZeroUsize::new(pairs).map_or(LEAST_PAIRS, |pairs| pairs.max(LEAST_PAIRS)),
-            seats,
+            nodes: seats,
         }
     }
 }

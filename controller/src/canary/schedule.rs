@@ -8,7 +8,7 @@ use std::time::Duration;
 use prober_core::plan::pairing::NodePair;
 use prober_core::plan::pairing::rotation::{Budget, Rotation};
 use prober_core::random::Random;
-use prober_core::run::Probing;
+use prober_core::run::CycleSpec;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
@@ -130,22 +130,22 @@ impl Schedule {
     pub fn sit(&mut self) {
         let ends = |(client, server): &NodePair| [client.clone(), server.clone()];
         let watched: Vec<NodeName> = self.watched.iter().flat_map(ends).collect();
-        self.rotation.sit(self.budget, &watched);
-        let seated: BTreeSet<&NodeName> = self.rotation.seated().collect();
+        self.rotation.assign(self.budget, &watched);
+        let seated: BTreeSet<&NodeName> = self.rotation.assigned().collect();
         (self.suspected)
             .retain(|(client, server)| seated.contains(client) && seated.contains(server));
     }
 
     /// The nodes that are to have agents.
     pub fn seated(&self) -> impl Iterator<Item = &NodeName> {
-        self.rotation.seated()
+        self.rotation.assigned()
     }
 
     /// Whether other nodes should sit down as soon as may be: somebody has joined; or, where the last round is judged, those
     /// who sit have met and nothing is suspected.
     pub fn wants_to_sit(&self, is_judged: bool) -> bool {
-        let is_through = is_judged && self.suspected.is_empty() && self.rotation.is_spent();
-        is_through || self.rotation.is_awaited()
+        let is_through = is_judged && self.suspected.is_empty() && self.rotation.is_batch_done();
+        is_through || self.rotation.is_new_node_waiting()
     }
 
     /// Takes the nodes as they are now. A node that joins, or can be probed again, is probed at once: the next round
@@ -165,7 +165,7 @@ impl Schedule {
         }
         let seated: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
         let has_joined = seats.keys().any(|node| !seated.contains(node));
-        self.rotation.seat(&seats);
+        self.rotation.set_nodes(&seats);
         self.skipped = skipped;
         self.suspected
             .retain(|(client, server)| seats.contains_key(client) && seats.contains_key(server));
@@ -210,18 +210,18 @@ impl Schedule {
     }
 
     /// The pairs of the rounds that begin now: while all is well several, whose agents are not read before the last is over.
-    pub fn begin_turns(&mut self, now: Timestamp) -> Probing {
+    pub fn begin_turns(&mut self, now: Timestamp) -> CycleSpec {
         let is_suspicious = !self.suspected.is_empty() || !self.watched.is_empty();
         let ahead = if is_suspicious {
             1
         } else {
             self.rounds_ahead()
         };
-        let room = self.rotation.seated().count() * PLANNED;
+        let room = self.rotation.assigned().count() * PLANNED;
         let first = self.begin(now);
         let mut planned = first.len();
         let mut turns = vec![first];
-        while turns.len() < ahead && planned <= room && !self.rotation.is_spent() {
+        while turns.len() < ahead && planned <= room && !self.rotation.is_batch_done() {
             let turn = self.begin(now);
             if turns.last() != Some(&turn) {
                 planned += turn.len();
@@ -229,12 +229,15 @@ impl Schedule {
             turns.push(turn);
         }
         if turns.len() == 1 {
-            return Probing::Read(turns.into_iter().flatten().collect());
+            return CycleSpec::Attended(turns.into_iter().flatten().collect());
         }
         let each = self.interval;
         let over = now + each * u32::try_from(turns.len()).unwrap_or(u32::MAX);
         self.unread_until = Some(over);
-        Probing::Unread { turns, each }
+        CycleSpec::Unattended {
+            periods: turns,
+            period: each,
+        }
     }
 
     /// How many rounds may be probed before anybody is read: twice as many each time that nothing was found.
@@ -278,7 +281,7 @@ impl Schedule {
 
     /// Takes what came of a round: which pairs were asked, and which of them had a result.
     pub fn cover(&mut self, asked: &BTreeSet<NodePair>, measured: &BTreeSet<NodePair>) {
-        self.rotation.see(asked, measured);
+        self.rotation.record(asked, measured);
     }
 
     /// Pairs that are to be looked at in each round from now on, and no others.
@@ -287,7 +290,7 @@ impl Schedule {
     }
 
     fn those_seated(&self, pairs: impl IntoIterator<Item = NodePair>) -> Vec<NodePair> {
-        let seated: BTreeSet<&NodeName> = self.rotation.seated().collect();
+        let seated: BTreeSet<&NodeName> = self.rotation.assigned().collect();
         let are_seated =
             |(client, server): &NodePair| seated.contains(client) && seated.contains(server);
         pairs.into_iter().filter(are_seated).collect()
@@ -304,13 +307,13 @@ impl Schedule {
             length.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX))
         };
         let rounds = times(self.interval, self.rotation.rounds(self.budget));
-        let placings = match self.rotation.sittings(self.budget) {
+        let placings = match self.rotation.batches(self.budget) {
             0 | 1 => Duration::ZERO,
             sittings => times(PLACING, sittings),
         };
         Coverage {
-            pairs: self.rotation.covered(),
-            total: self.rotation.total(self.budget),
+            pairs: self.rotation.covered_pairs(),
+            total: self.rotation.total_pairs(self.budget),
             cycle: rounds.saturating_add(placings),
         }
     }

@@ -46,12 +46,12 @@ use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Role};
 use collect::Collection;
-pub use cycles::Probing;
+pub use cycles::CycleSpec;
 use cycles::{Cycle, Purpose};
 pub use phase::{Phase, RunResult, RunTimer};
 pub use platform::{Endpoints, Placement, PlatformCommand, PlatformEvent, Published, Rules};
 use rounds::LookTimes;
-pub use slices::{SliceEndpoint, Slices};
+pub use slices::{EndpointSlices, SliceEndpoint};
 pub use spec::{MAX_SLOTS, RunSpec};
 
 /// How long a host that runs has to say something of its node.

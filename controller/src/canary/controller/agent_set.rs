@@ -6,7 +6,7 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::Matrix;
 use prober_core::plan::pairing::NodePair;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{Phase, PlatformEvent, Probing, Run, RunResult, RunSpec};
+use prober_core::run::{CycleSpec, Phase, PlatformEvent, Run, RunResult, RunSpec};
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -37,7 +37,7 @@ pub(super) struct Stand {
 #[derive(Debug)]
 enum Order {
     /// Probe pairs.
-    Again(Probing),
+    Again(CycleSpec),
     /// Lead nobody to this node any more.
     Withdraw(NodeName),
 }
@@ -101,7 +101,7 @@ impl Stand {
         let run = spec.run.clone();
         let nodes = spec.selected.iter().cloned().collect();
         let driver = Driver {
-            run: Run::standing(spec, pairs.clone()),
+            run: Run::repeated(spec, pairs.clone()),
             name: run.clone(),
             began: wall(),
             told,
@@ -117,7 +117,7 @@ impl Stand {
     }
 
     /// Probes these pairs, once it stands.
-    pub(super) fn again(&mut self, probing: Probing) {
+    pub(super) fn again(&mut self, probing: CycleSpec) {
         self.asked = probing.pairs();
         // One that has ended has told so.
         drop(self.orders.send(Order::Again(probing)));
@@ -163,7 +163,7 @@ impl Driver {
                 // A fleet that is gone tells so by the end of its events.
                 drop(commands.send(command));
             }
-            if let Some(finished) = self.run.take_cycle() {
+            if let Some(finished) = self.run.take_cycle_result() {
                 self.tell_cycle(finished).await;
             }
             tokio::select! {
@@ -173,7 +173,7 @@ impl Driver {
                 order = ordered.recv(), if is_wanted => match order {
                     Some(Order::Again(probing)) => {
                         self.began = wall();
-                        self.run.again(&probing, steady());
+                        self.run.start_cycle(&probing, steady());
                     }
                     Some(Order::Withdraw(node)) => self.run.withdraw(&node, steady()),
                     None => {

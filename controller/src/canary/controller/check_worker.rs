@@ -19,7 +19,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::NodeCondition;
 use kube::ResourceExt as _;
 use prober_core::plan::pairing::NodePair;
-use prober_core::run::Probing;
+use prober_core::run::CycleSpec;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 use tokio::sync::{mpsc, watch};
@@ -206,11 +206,11 @@ impl Patrol {
         let probing = if self.coming.is_some() || !self.has_agents(&stand) {
             let mut pairs = stand.asked.clone();
             self.schedule.repeat(&mut pairs, &stand.nodes, now);
-            Probing::Read(pairs)
+            CycleSpec::Attended(pairs)
         } else if self.check.spec.asks_by_bells() {
             self.schedule.begin_turns(now)
         } else {
-            Probing::Read(self.schedule.begin(now))
+            CycleSpec::Attended(self.schedule.begin(now))
         };
         self.is_idle = false;
         stand.again(probing);

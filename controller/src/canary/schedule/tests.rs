@@ -30,7 +30,7 @@ fn schedule(pairs: usize) -> Schedule {
     let budget = Budget {
         peers: 3,
         pairs: NonZeroUsize::new(pairs).unwrap(),
-        seats: NonZeroUsize::new(64).unwrap(),
+        nodes: NonZeroUsize::new(64).unwrap(),
     };
     Schedule::new(budget, INTERVAL, 7)
 }
@@ -194,8 +194,11 @@ fn calm(schedule: &mut Schedule, rounds: usize) {
 /// How many turns the rounds that begin now have; 1: they are read.
 fn turns(schedule: &mut Schedule, seconds: u64) -> usize {
     match schedule.begin_turns(at(seconds)) {
-        Probing::Read(_) => 1,
-        Probing::Unread { turns, each } => {
+        CycleSpec::Attended(_) => 1,
+        CycleSpec::Unattended {
+            periods: turns,
+            period: each,
+        } => {
             assert_eq!(each, INTERVAL);
             turns.len()
         }
@@ -255,11 +258,11 @@ proptest! {
         read.see(&candidates(n), at(0));
         calm(&mut read, rounds);
         let mut unread = read.clone();
-        if let Probing::Unread { turns, .. } = unread.begin_turns(at(0)) {
-            prop_assert!(turns.len() <= 6);
-            let rounds: Vec<_> = turns.iter().map(|_| read.begin(at(0))).collect();
+        if let CycleSpec::Unattended { periods, .. } = unread.begin_turns(at(0)) {
+            prop_assert!(periods.len() <= 6);
+            let rounds: Vec<_> = periods.iter().map(|_| read.begin(at(0))).collect();
             let named: usize = rounds.iter().map(BTreeSet::len).sum();
-            prop_assert_eq!(turns, rounds);
+            prop_assert_eq!(periods, rounds);
             prop_assert!(named <= n * PLANNED + most || n <= 4, "{named}");
         }
     }

@@ -24,7 +24,7 @@ fn schedule(skipped: usize) -> Schedule {
     let budget = Budget {
         peers: 3,
         pairs: NonZeroUsize::new(400).unwrap(),
-        seats: NonZeroUsize::new(64).unwrap(),
+        nodes: NonZeroUsize::new(64).unwrap(),
     };
     let mut schedule = Schedule::new(budget, Duration::from_secs(10), 1);
     let candidates: Vec<Candidate> = (0..skipped + 2)
@@ -205,7 +205,7 @@ fn a_cycle_of_centuries_is_told_as_the_longest_that_can_be_written() {
     let budget = Budget {
         peers: 1,
         pairs: NonZeroUsize::new(2).unwrap(),
-        seats: NonZeroUsize::new(64).unwrap(),
+        nodes: NonZeroUsize::new(64).unwrap(),
     };
     let mut schedule = Schedule::new(budget, Duration::from_hours(1), 1);
     let candidates: Vec<Candidate> = (0..5_000)

@@ -1,6 +1,6 @@
-//! Which pairs of nodes are probed: a pure function of the nodes, the selection and the epoch.
+//! Which pairs of nodes are probed: a pure function of the nodes, the selection and the round.
 
-/// Pairs for ever.
+/// The pairs of round after round, for a canary.
 pub mod rotation;
 
 use std::collections::BTreeSet;
@@ -10,39 +10,39 @@ use crate::topology::NodeName;
 /// An ordered pair of nodes: the client's and the server's.
 pub type NodePair = (NodeName, NodeName);
 
-/// The pairs of one epoch: each selected node with itself, and in both directions with `peers`
-/// others, which rotate with the epoch so that in time everybody meets everybody.
+/// The pairs of one round: each selected node with itself, and in both directions with `peers` others. These rotate with the
+/// round, so that in time every pair is probed.
 ///
-/// The nodes are taken in the order of their names, so the choice depends on nothing else.
+/// The nodes are taken in the order of their names: the choice depends on nothing else.
 pub fn pairs(
     nodes: &[NodeName],
     selected: &[NodeName],
     peers: usize,
-    epoch: usize,
+    round: usize,
 ) -> BTreeSet<NodePair> {
     let ring: Vec<&NodeName> = nodes.iter().collect::<BTreeSet<_>>().into_iter().collect();
     let mut pairs = BTreeSet::new();
     for node in selected {
         pairs.insert((node.clone(), node.clone()));
-        let Some(place) = ring.iter().position(|other| *other == node) else {
+        let Some(position) = ring.iter().position(|other| *other == node) else {
             continue;
         };
         let others: Vec<&NodeName> = ring
             .iter()
             .cycle()
-            .skip(place + 1)
+            .skip(position + 1)
             .take(ring.len() - 1)
             .copied()
             .collect();
-        let turn = if others.is_empty() {
+        let first = if others.is_empty() {
             0
         } else {
-            epoch * peers % others.len()
+            round * peers % others.len()
         };
         for peer in others
             .iter()
             .cycle()
-            .skip(turn)
+            .skip(first)
             .take(peers.min(others.len()))
         {
             pairs.insert((node.clone(), (*peer).clone()));
@@ -65,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn one_node_meets_only_itself() {
+    fn one_node_is_paired_only_with_itself() {
         assert_eq!(pairs(&nodes(1), &nodes(1), 3, 7).len(), 1);
     }
 
     #[test]
-    fn a_selected_node_meets_its_peers_in_both_directions() {
+    fn a_selected_node_is_paired_with_its_peers_in_both_directions() {
         let all = nodes(5);
         let chosen = pairs(&all, &all[1..2], 2, 0);
         assert_eq!(chosen.len(), 1 + 2 * 2);
@@ -80,18 +80,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_ordered_pair_is_met_within_a_known_number_of_epochs(n in 1_usize..12, k in 1_usize..5) {
+        fn every_ordered_pair_comes_within_a_known_number_of_rounds(n in 1_usize..12, k in 1_usize..5) {
             let all = nodes(n);
-            let epochs = n.div_ceil(k) * k;
-            let met: BTreeSet<_> = (0..epochs).flat_map(|epoch| pairs(&all, &all, k, epoch)).collect();
-            prop_assert_eq!(met.len(), n * n);
+            let rounds = n.div_ceil(k) * k;
+            let paired: BTreeSet<_> = (0..rounds).flat_map(|round| pairs(&all, &all, k, round)).collect();
+            prop_assert_eq!(paired.len(), n * n);
         }
 
         #[test]
-        fn the_order_in_which_nodes_are_named_changes_nothing(n in 1_usize..9, epoch in 0_usize..9) {
+        fn the_order_in_which_nodes_are_named_changes_nothing(n in 1_usize..9, round in 0_usize..9) {
             let all = nodes(n);
             let reversed: Vec<_> = all.iter().rev().cloned().collect();
-            prop_assert_eq!(pairs(&all, &all, 2, epoch), pairs(&reversed, &reversed, 2, epoch));
+            prop_assert_eq!(pairs(&all, &all, 2, round), pairs(&reversed, &reversed, 2, round));
         }
     }
 }

@@ -29,32 +29,32 @@ pub(super) enum Purpose {
 
 /// What a cycle probes, and whether its agents are read meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probing {
+pub enum CycleSpec {
     /// These pairs of nodes, once. Agents are read as they speak.
-    Read(BTreeSet<NodePair>),
+    Attended(BTreeSet<NodePair>),
     /// These pairs, then those, each for so long. Agents are read when all had their turn, or when one rings: then the cycle
     /// ends with what it has.
-    Unread {
+    Unattended {
         /// Pairs of nodes, in turns.
-        turns: Vec<BTreeSet<NodePair>>,
+        periods: Vec<BTreeSet<NodePair>>,
         /// How long a turn is.
-        each: Duration,
+        period: Duration,
     },
 }
 
-impl Probing {
+impl CycleSpec {
     /// All pairs that it probes.
     pub fn pairs(&self) -> BTreeSet<NodePair> {
         match self {
-            Self::Read(pairs) => pairs.clone(),
-            Self::Unread { turns, .. } => turns.iter().flatten().cloned().collect(),
+            Self::Attended(pairs) => pairs.clone(),
+            Self::Unattended { periods: turns, .. } => turns.iter().flatten().cloned().collect(),
         }
     }
 
     const fn log_reading(&self) -> LogReading {
         match self {
-            Self::Read(_) => LogReading::Attended,
-            Self::Unread { .. } => LogReading::Unattended,
+            Self::Attended(_) => LogReading::Attended,
+            Self::Unattended { .. } => LogReading::Unattended,
         }
     }
 }
@@ -99,7 +99,7 @@ impl Cycle {
 impl Run {
     /// A run that has not started, that probes these pairs of nodes first, and that stands when they are measured: see
     /// [`Run::again`]. It has agents on all nodes that its spec pairs, probed or not.
-    pub fn standing(spec: RunSpec, pairs: BTreeSet<NodePair>) -> Self {
+    pub fn repeated(spec: RunSpec, pairs: BTreeSet<NodePair>) -> Self {
         Self {
             purpose: Purpose::Repeated,
             cycle: Cycle::first(pairs),
@@ -108,13 +108,13 @@ impl Run {
     }
 
     /// What a cycle measured, once it has ended; each is told once.
-    pub fn take_cycle(&mut self) -> Option<RunResult> {
+    pub fn take_cycle_result(&mut self) -> Option<RunResult> {
         self.measured.take()
     }
 
     /// Probes pairs of nodes, on the agents that stand. Pairs of nodes without agents say nothing. Does nothing
     /// unless it stands, or when it has run out of generations after a thousand million cycles: it is to be replaced long before.
-    pub fn again(&mut self, probing: &Probing, now: Timestamp) {
+    pub fn start_cycle(&mut self, probing: &CycleSpec, now: Timestamp) {
         let Some(number) = self.cycle.number.checked_add(1) else {
             return;
         };
@@ -133,8 +133,14 @@ impl Run {
         self.taken.clear();
         self.implicated.clear();
         match (self.lay_out(), probing) {
-            (Layout::Paths, Probing::Read(_)) => self.look(Duration::ZERO, None, now),
-            (Layout::Paths, Probing::Unread { turns, each }) => {
+            (Layout::Paths, CycleSpec::Attended(_)) => self.look(Duration::ZERO, None, now),
+            (
+                Layout::Paths,
+                CycleSpec::Unattended {
+                    periods: turns,
+                    period: each,
+                },
+            ) => {
                 self.look_unread(turns, *each, now);
             }
             (Layout::Empty, _) => self.stand(),

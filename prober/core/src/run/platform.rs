@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::slices::Slices;
+use super::slices::EndpointSlices;
 use crate::plan::Plan;
 use crate::probe::event::Event;
 use crate::topology::{AgentId, Role};
@@ -61,7 +61,7 @@ pub struct Published {
     /// there is none.
     pub node_ports: Vec<Vec<SocketAddr>>,
     /// What their EndpointSlices say; `None`: not read, and taken for what was asked.
-    pub slices: Option<Slices>,
+    pub slices: Option<EndpointSlices>,
     /// Whether the nodes know of it.
     pub rules: Rules,
 }

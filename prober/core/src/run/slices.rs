@@ -9,7 +9,7 @@ use crate::topology::{AgentId, NodeName, Path, Route};
 
 /// What the EndpointSlices of the test Services say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slices {
+pub struct EndpointSlices {
     /// The endpoints of slot `k`, of every family.
     pub slots: Vec<Vec<SliceEndpoint>>,
     /// Those of the port `any`.
@@ -29,7 +29,7 @@ pub struct SliceEndpoint {
     pub ready: bool,
 }
 
-impl Slices {
+impl EndpointSlices {
     /// What they say of who may answer on a path that asks this slot, if any; `None` for a route past every
     /// Service. Whose address no agent has is none of the live pods.
     pub(super) fn behind(
@@ -77,7 +77,7 @@ mod tests {
     fn a_backend_is_whoever_has_the_address_that_the_slice_names() {
         let server = AgentId::new("node-1", "node-1-server");
         let addresses = BTreeMap::from([(server.clone(), vec!["100.96.1.20".parse().unwrap()])]);
-        let slices = Slices {
+        let slices = EndpointSlices {
             slots: vec![
                 vec![
                     endpoint("100.96.1.20:8080", "node-1", true),

@@ -35,7 +35,7 @@ impl Fleet {
     }
 
     /// What the EndpointSlices say by now, every fault's change included.
-    fn slices(&self) -> run::Slices {
+    fn slices(&self) -> run::EndpointSlices {
         let said = self.lab.slices();
         let both = |endpoint: &Endpoint, ready| {
             FAMILIES.map(|family| run::SliceEndpoint {
@@ -51,7 +51,7 @@ impl Fleet {
         let asked = self.asked.local.iter();
         let asked = asked.filter_map(|agent| self.lab.spec().pod(&agent.pod).ok());
         let local = asked.map(Endpoint::of);
-        run::Slices {
+        run::EndpointSlices {
             slots: slots.collect(),
             any: said.any.iter().flat_map(|one| both(one, true)).collect(),
             local: local

@@ -1,83 +1,84 @@
-//! Pairs for ever: a ring of nodes in which everybody meets everybody within a known number of rounds.
+//! The rotation: the pairs of round after round, such that every ordered pair is probed within a known number of rounds.
 //!
-//! Agents stand on so many nodes at once as a budget says: on all of them where they are no more, else on one sitting of them
-//! after the other. Within a sitting each round takes the next pairs of its row.
+//! A budget says how many nodes may have agents at once. Where there are no more nodes, all are in one batch; else one batch
+//! of nodes follows the other. Each round takes the next pairs of the batch's schedule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 use super::NodePair;
 use crate::topology::NodeName;
-use batch::{Row, Sitting, rounds};
-use covered_pairs::Covered;
-use partition::{Acquaintance, Benches};
+use batch::{Batch, PairSchedule, rounds};
+use covered_pairs::CoveredPairs;
+use partition::{Coverage, Partition};
 
 /// How much probing may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Other nodes that each node asks in a round.
+    /// Other nodes that each node probes in a round.
     pub peers: usize,
-    /// Pairs of a round, of all nodes together.
+    /// Most pairs of a round, of all nodes together.
     pub pairs: NonZeroUsize,
-    /// Nodes that agents are on at once.
-    pub seats: NonZeroUsize,
+    /// Most nodes that have agents at once.
+    pub nodes: NonZeroUsize,
 }
 
 impl Budget {
-    /// Seats for those who do not wait for their turn: who has joined, and who is watched.
-    const fn guests(self) -> usize {
-        self.seats.get() / 4
+    /// Agent slots for priority nodes, which do not wait for their batch: those that are new, and those that are watched.
+    const fn priority_slots(self) -> usize {
+        self.nodes.get() / 4
     }
 
-    const fn cut(self, nodes: usize) -> Benches {
-        Benches::cut(nodes, self.seats.get() - self.guests())
+    /// How `nodes` nodes are cut, where they are more than may have agents at once.
+    const fn partition(self, nodes: usize) -> Partition {
+        Partition::new(nodes, self.nodes.get() - self.priority_slots())
     }
 
-    /// Whom nodes meet, if they meet any other at all.
-    const fn of(self, acquaint: Acquaintance) -> Acquaintance {
+    /// The same coverage, if nodes probe any other at all.
+    const fn coverage(self, coverage: Coverage) -> Coverage {
         if self.peers == 0 {
-            Acquaintance::Nobody
+            Coverage::SelfOnly
         } else {
-            acquaint
+            coverage
         }
     }
 }
 
-/// Where the rotation stands.
+/// The state of the rotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
-    /// Who has which place.
+    /// All nodes, by position.
     ring: Vec<NodeName>,
-    places: BTreeMap<NodeName, usize>,
-    covered: Covered,
-    sitting: Sitting,
-    /// Which nodes those are.
+    positions: BTreeMap<NodeName, usize>,
+    covered: CoveredPairs,
+    batch: Batch,
+    /// Which nodes the batch holds.
     extent: Extent,
-    guests: Vec<NodeName>,
-    /// The number of the table that sits, or did last.
-    table: usize,
-    /// Who has joined and was not probed since.
-    joined: BTreeSet<NodeName>,
+    priority_nodes: Vec<NodeName>,
+    /// The number of the pair of parts that has agents, or had them last.
+    partition_pair: usize,
+    /// Nodes that have joined and were not probed since.
+    new_nodes: BTreeSet<NodeName>,
 }
 
-/// Which nodes sit.
+/// Which nodes a batch holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Extent {
-    /// None yet, or none but guests.
+    /// None: only priority nodes have agents, if any node has.
     #[default]
-    Guests,
+    PriorityNodes,
     /// All.
-    Everybody,
-    /// Those of one table.
-    Table,
+    All,
+    /// Those of two parts.
+    PartitionPair,
 }
 
 impl Rotation {
-    /// Takes the nodes, whose zones are told with them. Who stays keeps the place in the ring; who leaves gives it to whoever is
-    /// last, so that nobody else moves; who joins is probed in the next round.
+    /// Sets the nodes, by name with their zones. A node that stays keeps its position in the ring; the position of one that
+    /// leaves goes to the node of the last position, so that no other moves; a node that joins is probed in the next round.
     ///
-    /// The first time the zones alternate, so that neighbours are of different zones.
-    pub fn seat(&mut self, nodes: &BTreeMap<NodeName, String>) {
+    /// The first time, zones alternate, so that neighbours are of different zones.
+    pub fn set_nodes(&mut self, nodes: &BTreeMap<NodeName, String>) {
         let is_first = self.ring.is_empty();
         let mut at = 0;
         while let Some(node) = self.ring.get(at) {
@@ -87,175 +88,179 @@ impl Rotation {
             }
             let left = self.ring.swap_remove(at);
             self.covered.swap_remove(at);
-            self.joined.remove(&left);
-            self.places.remove(&left);
+            self.new_nodes.remove(&left);
+            self.positions.remove(&left);
             if let Some(moved) = self.ring.get(at) {
-                self.places.insert(moved.clone(), at);
+                self.positions.insert(moved.clone(), at);
             }
         }
         for node in alternating(nodes) {
-            if !self.places.contains_key(&node) {
-                self.places.insert(node.clone(), self.ring.len());
+            if !self.positions.contains_key(&node) {
+                self.positions.insert(node.clone(), self.ring.len());
                 self.covered.push();
                 if !is_first {
-                    self.joined.insert(node.clone());
+                    self.new_nodes.insert(node.clone());
                 }
                 self.ring.push(node);
             }
         }
     }
 
-    /// Everybody.
+    /// All nodes, by position.
     pub fn nodes(&self) -> &[NodeName] {
         &self.ring
     }
 
-    /// Lets nodes sit down, never more than the budget has seats: all of them; or who has joined, who is `watched`, and the
-    /// table that is not through, or the next one.
-    pub fn sit(&mut self, budget: Budget, watched: &[NodeName]) {
+    /// Chooses the nodes that are to have agents, never more than the budget allows: all of them; or those that have joined,
+    /// those that are `watched`, and the pair of parts that is not done, or else the next one.
+    pub fn assign(&mut self, budget: Budget, watched: &[NodeName]) {
         let nodes = self.ring.len();
-        self.guests.clear();
-        if nodes <= budget.seats.get() {
-            self.extent = Extent::Everybody;
-            let row = Row::of(nodes, 0, budget.of(Acquaintance::Everybody));
-            let sitting = Sitting::of(self.ring.clone(), row);
-            self.sitting = sitting.following(&self.sitting);
+        self.priority_nodes.clear();
+        if nodes <= budget.nodes.get() {
+            self.extent = Extent::All;
+            let schedule = PairSchedule::of(nodes, 0, budget.coverage(Coverage::All));
+            self.batch = Batch::of(self.ring.clone(), schedule).resuming(&self.batch);
             return;
         }
-        if self.joined.len() > budget.guests() {
-            self.extent = Extent::Guests;
-            self.sitting = Sitting::default();
-            self.guests = self
-                .joined
+        if self.new_nodes.len() > budget.priority_slots() {
+            self.extent = Extent::PriorityNodes;
+            self.batch = Batch::default();
+            self.priority_nodes = self
+                .new_nodes
                 .iter()
-                .take(budget.seats.get())
+                .take(budget.nodes.get())
                 .cloned()
                 .collect();
             return;
         }
-        let cut = budget.cut(nodes);
-        if self.is_spent() && self.extent == Extent::Table {
-            self.table = (self.table + 1).checked_rem(cut.tables()).unwrap_or(0);
+        let partition = budget.partition(nodes);
+        if self.is_batch_done() && self.extent == Extent::PartitionPair {
+            self.partition_pair = (self.partition_pair + 1)
+                .checked_rem(partition.pairs())
+                .unwrap_or(0);
         }
-        let table = cut.table(self.table);
-        let of = |bench: &std::ops::Range<usize>| self.ring.get(bench.clone()).unwrap_or_default();
-        let seated: Vec<NodeName> = [of(&table.left), of(&table.right)].concat();
-        let acquaint = budget.of(table.acquaint);
-        let row = Row::of(table.left.len(), table.right.len(), acquaint);
-        if self.extent != Extent::Table || !self.sitting.is_of(&seated, &row) {
-            self.sitting = Sitting::of(seated, row);
+        let pair = partition.pair(self.partition_pair);
+        let part = |part: &std::ops::Range<usize>| self.ring.get(part.clone()).unwrap_or_default();
+        let nodes: Vec<NodeName> = [part(&pair.left), part(&pair.right)].concat();
+        let coverage = budget.coverage(pair.coverage);
+        let schedule = PairSchedule::of(pair.left.len(), pair.right.len(), coverage);
+        if self.extent != Extent::PartitionPair || !self.batch.is_same(&nodes, &schedule) {
+            self.batch = Batch::of(nodes, schedule);
         }
-        self.extent = Extent::Table;
-        for node in self.joined.iter().chain(watched) {
-            let sits = self.sitting.nodes().contains(node) || self.guests.contains(node);
-            if self.guests.len() < budget.guests() && !sits && self.places.contains_key(node) {
-                self.guests.push(node.clone());
+        self.extent = Extent::PartitionPair;
+        for node in self.new_nodes.iter().chain(watched) {
+            let is_assigned =
+                self.batch.nodes().contains(node) || self.priority_nodes.contains(node);
+            if self.priority_nodes.len() < budget.priority_slots()
+                && !is_assigned
+                && self.positions.contains_key(node)
+            {
+                self.priority_nodes.push(node.clone());
             }
         }
-        // A table owes its guests nothing: they meet some of it as one who joins does.
-        self.joined.extend(self.guests.iter().cloned());
+        // The schedule has no pairs of priority nodes: they get pairs with nodes of the batch as a new node does.
+        self.new_nodes.extend(self.priority_nodes.iter().cloned());
     }
 
-    /// Whoever sits: the nodes that are to have agents.
-    pub fn seated(&self) -> impl Iterator<Item = &NodeName> {
-        let all = self.sitting.nodes().iter().chain(&self.guests);
-        all.filter(|node| self.places.contains_key(*node))
+    /// The nodes that are to have agents.
+    pub fn assigned(&self) -> impl Iterator<Item = &NodeName> {
+        let all = self.batch.nodes().iter().chain(&self.priority_nodes);
+        all.filter(|node| self.positions.contains_key(*node))
     }
 
-    /// Whether somebody has joined who has no seat.
-    pub fn is_awaited(&self) -> bool {
-        let seated: BTreeSet<&NodeName> = self.seated().collect();
-        self.joined.iter().any(|node| !seated.contains(node))
+    /// Whether a node has joined that is to have no agent yet.
+    pub fn is_new_node_waiting(&self) -> bool {
+        let assigned: BTreeSet<&NodeName> = self.assigned().collect();
+        self.new_nodes.iter().any(|node| !assigned.contains(node))
     }
 
-    /// Whether those who sit have met, and others wait.
-    pub const fn is_spent(&self) -> bool {
+    /// Whether all pairs of the batch were taken, and other nodes wait.
+    pub const fn is_batch_done(&self) -> bool {
         match self.extent {
-            Extent::Everybody => false,
-            Extent::Guests | Extent::Table => self.sitting.is_spent(),
+            Extent::All => false,
+            Extent::PriorityNodes | Extent::PartitionPair => self.batch.is_done(),
         }
     }
 
-    /// How many ordered pairs there are to be probed, each node with itself among them.
-    pub const fn total(&self, budget: Budget) -> usize {
-        match budget.of(Acquaintance::Everybody) {
-            Acquaintance::Everybody | Acquaintance::Opposite => self.ring.len() * self.ring.len(),
-            Acquaintance::Nobody => self.ring.len(),
+    /// How many ordered pairs are to be probed, each node with itself among them.
+    pub const fn total_pairs(&self, budget: Budget) -> usize {
+        match budget.coverage(Coverage::All) {
+            Coverage::All | Coverage::Across => self.ring.len() * self.ring.len(),
+            Coverage::SelfOnly => self.ring.len(),
         }
     }
 
-    /// How many of them gave a result the last time that it was their turn.
-    pub const fn covered(&self) -> usize {
+    /// How many of them gave a result when they were probed last.
+    pub const fn covered_pairs(&self) -> usize {
         self.covered.count()
     }
 
-    /// How many rounds it takes until every pair was probed, if nobody joins or leaves and nobody is suspected.
+    /// How many rounds it takes until every pair was probed, if no node joins or leaves and none is watched.
     pub fn rounds(&self, budget: Budget) -> usize {
         let nodes = self.ring.len();
-        let everybody = budget.of(Acquaintance::Everybody);
-        if nodes <= budget.seats.get() {
-            return rounds(nodes, 0, everybody, budget);
+        let all = budget.coverage(Coverage::All);
+        if nodes <= budget.nodes.get() {
+            return rounds(nodes, 0, all, budget);
         }
-        let cut = budget.cut(nodes);
-        let tables: Vec<_> = (0..cut.round()).map(|number| cut.table(number)).collect();
-        let benches = tables.iter().flat_map(|table| [&table.left, &table.right]);
-        let sizes: BTreeSet<usize> = benches.map(ExactSizeIterator::len).collect();
-        // Benches are of two sizes at most.
-        let longest = |acquaint| {
-            let opposite = |left| {
+        let partition = budget.partition(nodes);
+        let pass: Vec<_> = (0..partition.pairs_per_pass())
+            .map(|number| partition.pair(number))
+            .collect();
+        let parts = pass.iter().flat_map(|pair| [&pair.left, &pair.right]);
+        // Two at most.
+        let sizes: BTreeSet<usize> = parts.map(ExactSizeIterator::len).collect();
+        let longest = |coverage| {
+            let with = |left| {
                 sizes
                     .iter()
-                    .map(move |right| rounds(left, *right, acquaint, budget))
+                    .map(move |right| rounds(left, *right, coverage, budget))
             };
-            sizes
-                .iter()
-                .flat_map(|left| opposite(*left))
-                .max()
-                .unwrap_or(0)
+            sizes.iter().flat_map(|left| with(*left)).max().unwrap_or(0)
         };
-        let later = cut.tables() - cut.round();
-        cut.round() * longest(everybody) + later * longest(budget.of(Acquaintance::Opposite))
+        let later = partition.pairs() - partition.pairs_per_pass();
+        partition.pairs_per_pass() * longest(all)
+            + later * longest(budget.coverage(Coverage::Across))
     }
 
-    /// How often other nodes sit down meanwhile; one where everybody has a seat.
-    pub fn sittings(&self, budget: Budget) -> usize {
+    /// How many batches these rounds are of; one where all nodes may have agents at once.
+    pub fn batches(&self, budget: Budget) -> usize {
         let nodes = self.ring.len();
-        if nodes <= budget.seats.get() {
+        if nodes <= budget.nodes.get() {
             1
         } else {
-            budget.cut(nodes).tables()
+            budget.partition(nodes).pairs()
         }
     }
 
-    /// The pairs of the next round of those who sit, never more than the budget nor than there is room: first those
-    /// who have joined, with themselves and their first peers in both directions; then the stretch whose turn it is. What
-    /// finds no room comes next time.
+    /// The pairs of the next round, never more than the budget allows nor than `room`: first those of new nodes, with
+    /// themselves and their first peers in both directions; then the next stretch of the batch's schedule. Pairs that find no
+    /// room come in a later round.
     pub fn next_pairs(&mut self, budget: Budget, room: usize) -> BTreeSet<NodePair> {
         let most = budget.pairs.get().min(room);
         let mut pairs = BTreeSet::new();
-        let seated: Vec<NodeName> = self.seated().cloned().collect();
-        for node in &seated {
-            if !self.joined.contains(node) {
+        let assigned: Vec<NodeName> = self.assigned().cloned().collect();
+        for node in &assigned {
+            if !self.new_nodes.contains(node) {
                 continue;
             }
-            let wanted = first_pairs(&seated, node, budget.peers);
+            let wanted = first_pairs(&assigned, node, budget.peers);
             if pairs.len() + wanted.len() > most && !pairs.is_empty() {
                 continue;
             }
-            self.joined.remove(node);
+            self.new_nodes.remove(node);
             pairs.extend(wanted.into_iter().take(most - pairs.len()));
         }
-        self.sitting.take(budget, most, &mut pairs);
-        let is_there = |node: &NodeName| self.places.contains_key(node);
-        pairs.retain(|(client, server)| is_there(client) && is_there(server));
+        self.batch.take(budget, most, &mut pairs);
+        let is_present = |node: &NodeName| self.positions.contains_key(node);
+        pairs.retain(|(client, server)| is_present(client) && is_present(server));
         pairs
     }
 
-    /// Takes what came of a round: which pairs were asked, and which of them gave a result.
-    pub fn see(&mut self, asked: &BTreeSet<NodePair>, measured: &BTreeSet<NodePair>) {
-        for pair in asked {
-            let places = (self.places.get(&pair.0), self.places.get(&pair.1));
-            if let (Some(client), Some(server)) = places {
+    /// Records the result of a round: which pairs were probed, and which of them gave a result.
+    pub fn record(&mut self, probed: &BTreeSet<NodePair>, measured: &BTreeSet<NodePair>) {
+        for pair in probed {
+            let positions = (self.positions.get(&pair.0), self.positions.get(&pair.1));
+            if let (Some(client), Some(server)) = positions {
                 (self.covered).set(*client, *server, measured.contains(pair));
             }
         }
@@ -265,10 +270,10 @@ impl Rotation {
 /// A node with itself, and with its first peers among these in both directions.
 fn first_pairs(among: &[NodeName], node: &NodeName, peers: usize) -> Vec<NodePair> {
     let mut pairs = vec![(node.clone(), node.clone())];
-    let Some(place) = among.iter().position(|other| other == node) else {
+    let Some(position) = among.iter().position(|other| other == node) else {
         return pairs;
     };
-    let others = among.iter().cycle().skip(place + 1);
+    let others = among.iter().cycle().skip(position + 1);
     for peer in others.take(peers.min(among.len() - 1)) {
         pairs.push((node.clone(), peer.clone()));
         pairs.push((peer.clone(), node.clone()));
@@ -276,24 +281,24 @@ fn first_pairs(among: &[NodeName], node: &NodeName, peers: usize) -> Vec<NodePai
     pairs
 }
 
-/// One node of each zone in turn, by name.
+/// One node of each zone after the other, by name.
 fn alternating(nodes: &BTreeMap<NodeName, String>) -> Vec<NodeName> {
     let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut turns: Vec<(usize, &str, &NodeName)> = Vec::new();
+    let mut order: Vec<(usize, &str, &NodeName)> = Vec::new();
     for (node, zone) in nodes {
-        let turn = zones.entry(zone).or_default();
-        turns.push((*turn, zone, node));
-        *turn += 1;
+        let number = zones.entry(zone).or_default();
+        order.push((*number, zone, node));
+        *number += 1;
     }
-    turns.sort();
-    turns.into_iter().map(|(_, _, node)| node.clone()).collect()
+    order.sort();
+    order.into_iter().map(|(_, _, node)| node.clone()).collect()
 }
 
-/// Those who sit together, and whom they owe a look.
+/// The nodes that have agents at the same time, and the schedule of their pairs.
 mod batch;
-/// What was covered.
+/// Which pairs gave a result.
 mod covered_pairs;
-/// Who sits together where not everybody can.
+/// Which nodes have agents together where not all can.
 mod partition;
 #[cfg(test)]
 mod tests;

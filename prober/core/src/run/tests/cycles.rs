@@ -13,7 +13,7 @@ fn stand(
     limit: usize,
     mut before: impl FnMut(usize, &mut ModelFleet, &mut Run),
 ) -> (ModelFleet, Vec<RunResult>) {
-    let mut run = Run::standing(spec(2), spec(2).pairs());
+    let mut run = Run::repeated(spec(2), spec(2).pairs());
     let mut now = Timestamp::from_nanos(1);
     let mut events = VecDeque::new();
     let mut told = Vec::new();
@@ -27,20 +27,20 @@ fn stand(
             interrupted = true;
             run.handle(PlatformEvent::Interrupted, now);
         } else if run.phase() == Phase::Idle && events.is_empty() {
-            told.extend(run.take_cycle());
+            told.extend(run.take_cycle_result());
             fleet.told_at.push(now);
-            assert!(run.take_cycle().is_none());
+            assert!(run.take_cycle_result().is_none());
             now = now + Duration::from_secs(10);
             before(told.len(), &mut fleet, &mut run);
             let pairs = spec(2).pairs();
             let probing = match fleet.turns {
-                0 => Probing::Read(pairs),
-                turns => Probing::Unread {
-                    turns: vec![pairs; turns],
-                    each: EACH,
+                0 => CycleSpec::Attended(pairs),
+                turns => CycleSpec::Unattended {
+                    periods: vec![pairs; turns],
+                    period: EACH,
                 },
             };
-            run.again(&probing, now);
+            run.start_cycle(&probing, now);
         } else {
             step(&mut run, &mut fleet, &mut events, &mut now);
         }
@@ -170,7 +170,7 @@ fn an_agent_that_falls_silent_does_not_hold_a_cycle_up() {
 
 #[test]
 fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
-    let mut run = Run::standing(spec(1), spec(1).pairs());
+    let mut run = Run::repeated(spec(1), spec(1).pairs());
     let mut now = Timestamp::from_nanos(1);
     let mut fleet = ModelFleet::default();
     let mut kept = Vec::new();
@@ -192,7 +192,7 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
                 run.handle_timeout(now);
             }
         }
-        let told = run.take_cycle().unwrap();
+        let told = run.take_cycle_result().unwrap();
         assert!(
             told.matrix
                 .paths
@@ -200,7 +200,7 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
                 .all(|path| path.total().outcomes.total() == path.asked),
             "{cycle}"
         );
-        run.again(&Probing::Read(spec(1).pairs()), now);
+        run.start_cycle(&CycleSpec::Attended(spec(1).pairs()), now);
         for event in kept.drain(..) {
             if matches!(
                 &event,
@@ -297,23 +297,23 @@ fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_agai
         ..spec(2)
     };
     let pairs = without_hairpin.pairs();
-    let mut run = Run::standing(without_hairpin, pairs.clone());
+    let mut run = Run::repeated(without_hairpin, pairs.clone());
     let (mut fleet, mut events) = (ModelFleet::default(), VecDeque::new());
     let mut now = Timestamp::from_nanos(1);
     run.start(now);
     let probings = [
-        Probing::Unread {
-            turns: vec![pairs.clone(); 2],
-            each: EACH,
+        CycleSpec::Unattended {
+            periods: vec![pairs.clone(); 2],
+            period: EACH,
         },
-        Probing::Read(pairs.clone()),
-        Probing::Read(pairs),
+        CycleSpec::Attended(pairs.clone()),
+        CycleSpec::Attended(pairs),
     ];
     let told = probings.map(|probing| {
         while run.phase() != Phase::Idle {
             step(&mut run, &mut fleet, &mut events, &mut now);
         }
-        run.again(&probing, now);
+        run.start_cycle(&probing, now);
         let mut told = BTreeMap::new();
         while run.phase() != Phase::Idle {
             if let Some(PlatformCommand::SendPlan(plan)) = run.commands.front() {

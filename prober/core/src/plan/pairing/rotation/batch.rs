@@ -1,52 +1,53 @@
-//! The nodes that have agents at the same time, and the pairs that they owe each other.
+//! A batch: the nodes that have agents at the same time, and the schedule of the pairs that are to be probed among them.
 //!
-//! All pairs across nodes stand in one row made of turns: in a turn no node asks or answers more than one other. A round takes
-//! the next stretch of that row, whole turns where it can: so where everybody sits no node has two pairs more than any other.
+//! The schedule lists all pairs across nodes as a sequence of matchings: in a matching each node is the client of one pair at
+//! most, and the server of one. A round takes the next stretch of the schedule, whole matchings where it can: where the batch
+//! holds all nodes, no node has two pairs more than any other.
 
 use std::collections::BTreeSet;
 
+use super::partition::Coverage;
 use super::{Budget, NodePair};
-use crate::plan::pairing::rotation::partition::Acquaintance;
 use crate::topology::NodeName;
 
-/// A client and a server, by their places in the sitting.
-type Places = (usize, usize);
+/// A client and a server, by their positions in the batch.
+type Positions = (usize, usize);
 
 /// Nodes that have agents at the same time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sitting {
+pub(super) struct Batch {
     nodes: Vec<NodeName>,
-    row: Row,
-    /// The next place of the row.
-    cross: usize,
-    /// The next node that asks itself.
-    own: usize,
-    /// How much of both was taken: of each node with itself, and of the row.
+    schedule: PairSchedule,
+    /// The index in the schedule of the next pair.
+    next_cross: usize,
+    /// The index of the next node to be probed from itself.
+    next_self: usize,
+    /// How many pairs were taken: of nodes with themselves, and of the schedule.
     taken: (usize, usize),
 }
 
-/// Pairs across nodes.
+/// The pairs across nodes, in the order in which they are probed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Row {
-    pairs: Vec<Places>,
-    /// How many pairs a turn has.
-    turn: usize,
+pub(super) struct PairSchedule {
+    pairs: Vec<Positions>,
+    /// How many pairs a matching has.
+    matching: usize,
 }
 
-impl Row {
-    /// Everybody and everybody else: a turn for each distance in the ring.
+impl PairSchedule {
+    /// Every node with every other: a matching for each distance in the ring.
     fn ring(nodes: usize) -> Self {
-        let turn = |distance: usize| (0..nodes).map(move |at| (at, (at + distance) % nodes));
+        let matching = |distance: usize| (0..nodes).map(move |at| (at, (at + distance) % nodes));
         Self {
-            pairs: (1..nodes).flat_map(turn).collect(),
-            turn: nodes,
+            pairs: (1..nodes).flat_map(matching).collect(),
+            matching: nodes,
         }
     }
 
-    /// Two benches, the one before the other: everybody and everybody opposite.
+    /// Every node of one part with every node of the other; the left part comes first in the batch.
     fn between(left: usize, right: usize) -> Self {
         let (most, least) = (left.max(right), left.min(right));
-        let turn = |distance: usize| {
+        let matching = |distance: usize| {
             (0..most).flat_map(move |at| {
                 let (one, other) = (at, (at + distance) % most);
                 let meet = one < left && other < right;
@@ -55,52 +56,57 @@ impl Row {
             })
         };
         Self {
-            pairs: (0..most).flat_map(turn).collect(),
-            turn: 2 * least,
+            pairs: (0..most).flat_map(matching).collect(),
+            matching: 2 * least,
         }
     }
 
-    pub(super) fn of(left: usize, right: usize, acquaint: Acquaintance) -> Self {
-        match acquaint {
-            Acquaintance::Everybody => Self::ring(left + right),
-            Acquaintance::Opposite => Self::between(left, right),
-            Acquaintance::Nobody => Self::default(),
+    /// The schedule of two parts of these sizes.
+    pub(super) fn of(left: usize, right: usize, coverage: Coverage) -> Self {
+        match coverage {
+            Coverage::All => Self::ring(left + right),
+            Coverage::Across => Self::between(left, right),
+            Coverage::SelfOnly => Self::default(),
         }
     }
 
-    /// Its pairs, and those of a turn, without making it.
-    const fn size(left: usize, right: usize, acquaint: Acquaintance) -> (usize, usize) {
+    /// How many pairs a schedule has, and how many a matching of it, without making it.
+    const fn size(left: usize, right: usize, coverage: Coverage) -> (usize, usize) {
         let nodes = left + right;
-        match acquaint {
-            Acquaintance::Everybody => (nodes * nodes.saturating_sub(1), nodes),
-            Acquaintance::Opposite if left < right => (2 * left * right, 2 * left),
-            Acquaintance::Opposite => (2 * left * right, 2 * right),
-            Acquaintance::Nobody => (0, 0),
+        match coverage {
+            Coverage::All => (nodes * nodes.saturating_sub(1), nodes),
+            Coverage::Across if left < right => (2 * left * right, 2 * left),
+            Coverage::Across => (2 * left * right, 2 * right),
+            Coverage::SelfOnly => (0, 0),
         }
     }
 }
 
-impl Sitting {
-    /// Nodes that have just sat down.
-    pub(super) const fn of(nodes: Vec<NodeName>, row: Row) -> Self {
+impl Batch {
+    /// A batch none of whose pairs were taken.
+    pub(super) const fn of(nodes: Vec<NodeName>, schedule: PairSchedule) -> Self {
         Self {
             nodes,
-            row,
-            cross: 0,
-            own: 0,
+            schedule,
+            next_cross: 0,
+            next_self: 0,
             taken: (0, 0),
         }
     }
 
-    /// The same, where `before` was interrupted: a cluster that never rests gets through its row all the same.
-    pub(super) fn following(self, before: &Self) -> Self {
-        if before.is_of(&self.nodes, &self.row) {
+    /// This batch, which goes on at the matching where `before` was interrupted: so a cluster whose nodes keep changing gets
+    /// through its schedule all the same.
+    pub(super) fn resuming(self, before: &Self) -> Self {
+        if before.is_same(&self.nodes, &self.schedule) {
             return before.clone();
         }
-        let turns = before.cross.checked_div(before.row.turn).unwrap_or(0);
-        let cross = turns * self.row.turn;
+        let matchings = before
+            .next_cross
+            .checked_div(before.schedule.matching)
+            .unwrap_or(0);
+        let cross = matchings * self.schedule.matching;
         Self {
-            cross: if cross < self.row.pairs.len() {
+            next_cross: if cross < self.schedule.pairs.len() {
                 cross
             } else {
                 0
@@ -109,53 +115,58 @@ impl Sitting {
         }
     }
 
-    /// Whether it is this one.
-    pub(super) fn is_of(&self, nodes: &[NodeName], row: &Row) -> bool {
-        self.nodes == nodes && self.row == *row
+    /// Whether it has these nodes and this schedule.
+    pub(super) fn is_same(&self, nodes: &[NodeName], schedule: &PairSchedule) -> bool {
+        self.nodes == nodes && self.schedule == *schedule
     }
 
+    /// Its nodes, by position.
     pub(super) fn nodes(&self) -> &[NodeName] {
         &self.nodes
     }
 
-    /// Whether it has nothing left that it owes.
-    pub(super) const fn is_spent(&self) -> bool {
-        self.taken.0 >= self.nodes.len() && self.taken.1 >= self.row.pairs.len()
+    /// Whether all of its pairs were taken once.
+    pub(super) const fn is_done(&self) -> bool {
+        self.taken.0 >= self.nodes.len() && self.taken.1 >= self.schedule.pairs.len()
     }
 
-    /// Adds pairs of the next round until there are `most`.
+    /// Adds the pairs of its next round to `pairs` until these are `most`.
     pub(super) fn take(&mut self, budget: Budget, most: usize, pairs: &mut BTreeSet<NodePair>) {
-        let (own, cross) = shares(self.nodes.len(), self.row.turn, budget);
+        let (own, cross) = shares(self.nodes.len(), self.schedule.matching, budget);
         for _ in 0..own {
             if pairs.len() >= most {
                 return;
             }
-            if let Some(node) = self.nodes.get(self.own) {
+            if let Some(node) = self.nodes.get(self.next_self) {
                 pairs.insert((node.clone(), node.clone()));
             }
-            self.own = next(self.own, self.nodes.len());
+            self.next_self = next(self.next_self, self.nodes.len());
             self.taken.0 += 1;
         }
-        for _ in 0..self.to_whole_turns(cross).min(self.row.pairs.len()) {
+        for _ in 0..self.whole_matchings(cross).min(self.schedule.pairs.len()) {
             if pairs.len() >= most {
                 return;
             }
-            pairs.extend(self.pair_at(self.cross));
-            self.cross = next(self.cross, self.row.pairs.len());
+            pairs.extend(self.pair_at(self.next_cross));
+            self.next_cross = next(self.next_cross, self.schedule.pairs.len());
             self.taken.1 += 1;
         }
     }
 
-    /// Whole turns end where a turn ends, also when the last stretch found no room in the middle of one.
-    fn to_whole_turns(&self, cross: usize) -> usize {
-        if cross < self.row.turn {
+    /// Shortens whole matchings so that they end where a matching ends, also where the round before stopped within one.
+    fn whole_matchings(&self, cross: usize) -> usize {
+        if cross < self.schedule.matching {
             return cross;
         }
-        cross - self.cross.checked_rem(self.row.turn).unwrap_or(0)
+        cross
+            - self
+                .next_cross
+                .checked_rem(self.schedule.matching)
+                .unwrap_or(0)
     }
 
-    fn pair_at(&self, place: usize) -> Option<NodePair> {
-        let (client, server) = *self.row.pairs.get(place)?;
+    fn pair_at(&self, index: usize) -> Option<NodePair> {
+        let (client, server) = *self.schedule.pairs.get(index)?;
         Some((
             self.nodes.get(client)?.clone(),
             self.nodes.get(server)?.clone(),
@@ -163,36 +174,36 @@ impl Sitting {
     }
 }
 
-/// How many rounds it takes until the nodes of two benches have nothing left that they owe.
-pub(super) fn rounds(left: usize, right: usize, acquaint: Acquaintance, budget: Budget) -> usize {
-    let (row, turn) = Row::size(left, right, acquaint);
-    let (own, cross) = shares(left + right, turn, budget);
-    let turns = |all: usize, each: usize| if each == 0 { 0 } else { all.div_ceil(each) };
-    turns(left + right, own).max(turns(row, cross))
+/// How many rounds it takes until all pairs of two parts of these sizes were taken.
+pub(super) fn rounds(left: usize, right: usize, coverage: Coverage, budget: Budget) -> usize {
+    let (pairs, matching) = PairSchedule::size(left, right, coverage);
+    let (own, cross) = shares(left + right, matching, budget);
+    let rounds = |all: usize, each: usize| if each == 0 { 0 } else { all.div_ceil(each) };
+    rounds(left + right, own).max(rounds(pairs, cross))
 }
 
-/// How many nodes ask themselves in a round, and how many pairs across nodes it has.
+/// How many nodes a round probes from themselves, and how many pairs across nodes it has.
 ///
-/// All nodes and all their peers where that is paid for. Where not, up to half goes to the nodes themselves; and the rest
-/// is whole turns, or less than one.
-fn shares(nodes: usize, turn: usize, budget: Budget) -> (usize, usize) {
+/// All nodes and all their peers where the budget allows it. Where not, up to half of it goes to pairs of a node with itself,
+/// and the rest to whole matchings, or to less than one.
+fn shares(nodes: usize, matching: usize, budget: Budget) -> (usize, usize) {
     let most = budget.pairs.get();
-    if budget.peers.min(turn) == 0 {
+    if budget.peers.min(matching) == 0 {
         return (nodes.min(most), 0);
     }
     let own = nodes.min(most.div_ceil(2));
-    let left = (most - own).min(turn * budget.peers);
-    let cross = if left >= turn {
-        left - left % turn
+    let left = (most - own).min(matching * budget.peers);
+    let cross = if left >= matching {
+        left - left % matching
     } else {
         left
     };
     (own, cross)
 }
 
-/// The next of `of` places in a circle.
-const fn next(place: usize, of: usize) -> usize {
-    if place + 1 >= of { 0 } else { place + 1 }
+/// The index after this one, which wraps at `len`.
+const fn next(index: usize, len: usize) -> usize {
+    if index + 1 >= len { 0 } else { index + 1 }
 }
 
 #[cfg(test)]
@@ -203,26 +214,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_has_every_pair_once_and_in_a_turn_everybody_asks_and_answers_once_at_most(
-            left in 0_usize..34, right in 0_usize..34, everybody in any::<bool>(),
+        fn a_schedule_has_every_pair_once_and_a_matching_each_client_and_server_once_at_most(
+            left in 0_usize..34, right in 0_usize..34, all in any::<bool>(),
         ) {
-            let acquaint = if everybody { Acquaintance::Everybody } else { Acquaintance::Opposite };
-            let size = Row::size(left, right, acquaint);
-            let row = Row::of(left, right, acquaint);
-            let met: BTreeSet<Places> = row.pairs.iter().copied().collect();
-            prop_assert_eq!((met.len(), row.turn), size);
-            prop_assert_eq!(met.len(), row.pairs.len());
-            let wanted = match acquaint {
-                Acquaintance::Everybody => (left + right) * (left + right).saturating_sub(1),
-                Acquaintance::Opposite => 2 * left * right,
-                Acquaintance::Nobody => 0,
+            let coverage = if all { Coverage::All } else { Coverage::Across };
+            let size = PairSchedule::size(left, right, coverage);
+            let schedule = PairSchedule::of(left, right, coverage);
+            let listed: BTreeSet<Positions> = schedule.pairs.iter().copied().collect();
+            prop_assert_eq!((listed.len(), schedule.matching), size);
+            prop_assert_eq!(listed.len(), schedule.pairs.len());
+            let wanted = match coverage {
+                Coverage::All => (left + right) * (left + right).saturating_sub(1),
+                Coverage::Across => 2 * left * right,
+                Coverage::SelfOnly => 0,
             };
-            prop_assert_eq!(met.len(), wanted);
-            for turn in row.pairs.chunks(row.turn.max(1)) {
-                let clients: BTreeSet<usize> = turn.iter().map(|pair| pair.0).collect();
-                let servers: BTreeSet<usize> = turn.iter().map(|pair| pair.1).collect();
-                prop_assert_eq!(clients.len(), turn.len());
-                prop_assert_eq!(servers.len(), turn.len());
+            prop_assert_eq!(listed.len(), wanted);
+            for matching in schedule.pairs.chunks(schedule.matching.max(1)) {
+                let clients: BTreeSet<usize> = matching.iter().map(|pair| pair.0).collect();
+                let servers: BTreeSet<usize> = matching.iter().map(|pair| pair.1).collect();
+                prop_assert_eq!(clients.len(), matching.len());
+                prop_assert_eq!(servers.len(), matching.len());
             }
         }
     }

@@ -1,33 +1,34 @@
-//! Which ordered pairs gave a result the last time that it was their turn: a square of bits, one side a seat of the ring each.
+//! Which ordered pairs of nodes gave a result when they were probed last: a bit matrix, indexed by positions in the ring.
 
-/// The square. Rows are as long as they need to be: of thousands of nodes most pairs wait for days.
+/// The bit matrix: a row for each client, a bit for each server. Rows grow as bits are set: of thousands of nodes, most pairs
+/// wait for days.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Covered {
+pub(super) struct CoveredPairs {
     rows: Vec<Vec<u64>>,
     count: usize,
 }
 
-impl Covered {
-    /// A seat is added at the end.
+impl CoveredPairs {
+    /// Adds a position at the end.
     pub(super) fn push(&mut self) {
         self.rows.push(Vec::new());
     }
 
-    /// A seat is given to whoever sits last.
-    pub(super) fn swap_remove(&mut self, seat: usize) {
+    /// Removes a position, which the node of the last position takes.
+    pub(super) fn swap_remove(&mut self, position: usize) {
         let last = self.rows.len().saturating_sub(1);
         for other in 0..self.rows.len() {
             let moved = self.get(other, last);
             self.set(other, last, false);
-            self.set(other, seat, moved && seat != last);
+            self.set(other, position, moved && position != last);
         }
-        if seat < self.rows.len() {
-            let left = self.rows.swap_remove(seat);
+        if position < self.rows.len() {
+            let left = self.rows.swap_remove(position);
             self.count -= ones(&left);
         }
     }
 
-    /// Notes how it went when it was this pair's turn.
+    /// Records whether a pair gave a result.
     pub(super) fn set(&mut self, client: usize, server: usize, gave_result: bool) {
         if self.get(client, server) == gave_result {
             return;
@@ -54,6 +55,7 @@ impl Covered {
         self.count
     }
 
+    /// Whether a pair gave a result.
     pub(super) fn get(&self, client: usize, server: usize) -> bool {
         let word = self.rows.get(client).and_then(|row| row.get(server / 64));
         word.is_some_and(|word| word >> (server % 64) & 1 == 1)
@@ -74,13 +76,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_leaves_takes_the_own_pairs_along_and_nobody_elses(
+        fn removing_a_position_removes_its_own_pairs_and_no_others(
             n in 1_usize..140,
             pairs in proptest::collection::btree_set((0_usize..140, 0_usize..140), 0..60),
-            leaves in 0_usize..140,
+            removed in 0_usize..140,
         ) {
-            let leaves = leaves % n;
-            let mut covered = Covered::default();
+            let removed = removed % n;
+            let mut covered = CoveredPairs::default();
             let mut names: Vec<usize> = (0..n).collect();
             for _ in &names {
                 covered.push();
@@ -91,14 +93,14 @@ mod tests {
                 covered.set(*client, *server, true);
             }
             prop_assert_eq!(covered.count(), pairs.len());
-            covered.swap_remove(leaves);
-            names.swap_remove(leaves);
+            covered.swap_remove(removed);
+            names.swap_remove(removed);
             for (i, client) in names.iter().enumerate() {
                 for (j, server) in names.iter().enumerate() {
                     prop_assert_eq!(covered.get(i, j), pairs.contains(&(*client, *server)));
                 }
             }
-            let left = pairs.iter().filter(|(a, b)| *a != leaves && *b != leaves).count();
+            let left = pairs.iter().filter(|(a, b)| *a != removed && *b != removed).count();
             prop_assert_eq!(covered.count(), left);
         }
     }

@@ -1,91 +1,90 @@
-//! Whose agents stand at the same time where there are more nodes than agents may be on: the ring is cut into benches, and
-//! any two of them sit together once, as in a tournament.
+//! The partition of the nodes where there are more than may have agents at once: the ring is cut into parts, and any two parts
+//! have agents together once, as teams meet in a round-robin tournament.
 //!
-//! All benches have sat once before any sits again: so every node's path to itself is looked at long before everybody has met
-//! everybody.
+//! Every part has agents once before any has them again: so every node's path to itself is probed long before all pairs are.
 
 use std::ops::Range;
 
-/// How a ring is cut.
+/// How the ring of nodes is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Benches {
+pub(super) struct Partition {
     nodes: usize,
-    /// How many benches, an even number.
-    benches: usize,
+    /// How many parts, an even number.
+    parts: usize,
 }
 
-/// Two benches that sit together.
+/// Two parts that have agents together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Table {
-    /// The seats of the one.
+pub(super) struct PartitionPair {
+    /// Positions in the ring of the nodes of one part.
     pub(super) left: Range<usize>,
-    /// And of the other.
+    /// Positions in the ring of the nodes of the other.
     pub(super) right: Range<usize>,
-    /// Whether this is when those of one bench meet each other.
-    pub(super) acquaint: Acquaintance,
+    /// Which of their pairs are probed.
+    pub(super) coverage: Coverage,
 }
 
-/// Whom the nodes of a bench meet.
+/// Which pairs of two parts are probed, besides each node with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acquaintance {
-    /// The other bench, and each other.
-    Everybody,
-    /// The other bench.
-    Opposite,
-    /// Themselves.
-    Nobody,
+pub(super) enum Coverage {
+    /// Those across the two parts and those within each.
+    All,
+    /// Those across the two parts.
+    Across,
+    /// None.
+    SelfOnly,
 }
 
-impl Benches {
-    /// Cuts a ring so that two benches have at most so many nodes, at least two.
-    pub(super) const fn cut(nodes: usize, of_two: usize) -> Self {
-        let half = if of_two < 2 { 1 } else { of_two / 2 };
+impl Partition {
+    /// Cuts a ring of `nodes` so that two parts have `slots` nodes at most, or two where `slots` is less.
+    pub(super) const fn new(nodes: usize, slots: usize) -> Self {
+        let half = if slots < 2 { 1 } else { slots / 2 };
         Self {
             nodes,
-            benches: nodes.div_ceil(half).next_multiple_of(2),
+            parts: nodes.div_ceil(half).next_multiple_of(2),
         }
     }
 
-    /// How many tables it takes until everybody has met everybody.
-    pub(super) const fn tables(self) -> usize {
-        self.benches / 2 * self.benches.saturating_sub(1)
+    /// How many pairs of parts there are, after which every pair of nodes had agents together.
+    pub(super) const fn pairs(self) -> usize {
+        self.parts / 2 * self.parts.saturating_sub(1)
     }
 
-    /// How many tables it takes until everybody has sat once.
-    pub(super) const fn round(self) -> usize {
-        self.benches / 2
+    /// How many pairs of parts come before every node had agents once.
+    pub(super) const fn pairs_per_pass(self) -> usize {
+        self.parts / 2
     }
 
-    /// The table of a number, which goes on from the start after the last.
+    /// The pair of parts of this number; after the last comes the first again.
     ///
-    /// One bench stays where it is and the others move on by one each round: the circle method
+    /// One part keeps its place and the others move by one with each pass: the circle method
     /// (<https://en.wikipedia.org/wiki/Round-robin_tournament#Circle_method>).
-    pub(super) fn table(self, number: usize) -> Table {
-        let circle = self.benches.saturating_sub(1);
-        let number = number.checked_rem(self.tables()).unwrap_or(0);
-        let round = number.checked_div(self.round()).unwrap_or(0);
-        let place = number.checked_rem(self.round()).unwrap_or(0);
-        let moved = |by: usize| (round + by).checked_rem(circle).unwrap_or(0);
+    pub(super) fn pair(self, number: usize) -> PartitionPair {
+        let circle = self.parts.saturating_sub(1);
+        let number = number.checked_rem(self.pairs()).unwrap_or(0);
+        let pass = number.checked_div(self.pairs_per_pass()).unwrap_or(0);
+        let place = number.checked_rem(self.pairs_per_pass()).unwrap_or(0);
+        let moved = |by: usize| (pass + by).checked_rem(circle).unwrap_or(0);
         let (left, right) = if place == 0 {
             (circle, moved(0))
         } else {
             (moved(place), moved(circle - place))
         };
-        Table {
-            left: self.bench(left),
-            right: self.bench(right),
-            // In the last round: that takes longer, and in the first everybody waits to be seen at all.
-            acquaint: if round + 1 == circle {
-                Acquaintance::Everybody
+        PartitionPair {
+            left: self.part(left),
+            right: self.part(right),
+            // Pairs within parts take longer and come in the last pass: in the first, all nodes wait for their first probe.
+            coverage: if pass + 1 == circle {
+                Coverage::All
             } else {
-                Acquaintance::Opposite
+                Coverage::Across
             },
         }
     }
 
-    /// Benches differ by one node at most.
-    fn bench(self, number: usize) -> Range<usize> {
-        let edge = |number: usize| (number * self.nodes).checked_div(self.benches).unwrap_or(0);
+    /// The positions of the nodes of a part. Parts differ by one node at most.
+    fn part(self, number: usize) -> Range<usize> {
+        let edge = |number: usize| (number * self.nodes).checked_div(self.parts).unwrap_or(0);
         edge(number)..edge(number + 1)
     }
 }
@@ -100,28 +99,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_two_benches_sit_together_once_and_all_have_sat_before_any_sits_again(
-            nodes in 1_usize..5_000, of_two in 2_usize..64,
+        fn any_two_parts_have_agents_together_once_and_each_once_before_any_again(
+            nodes in 1_usize..5_000, slots in 2_usize..64,
         ) {
-            let of_two = of_two.max(nodes / 100);
-            let cut = Benches::cut(nodes, of_two);
-            let mut met = BTreeMap::new();
-            for number in 0..cut.tables() {
-                let Table { left, right, .. } = cut.table(number);
-                prop_assert!(left.len() + right.len() <= of_two);
+            let slots = slots.max(nodes / 100);
+            let partition = Partition::new(nodes, slots);
+            let mut times = BTreeMap::new();
+            for number in 0..partition.pairs() {
+                let PartitionPair { left, right, .. } = partition.pair(number);
+                prop_assert!(left.len() + right.len() <= slots);
                 let two = (left.start.min(right.start), left.end.max(right.end), left.len().min(right.len()));
                 if left.len().min(right.len()) > 0 {
-                    *met.entry(two).or_insert(0) += 1;
+                    *times.entry(two).or_insert(0) += 1;
                 }
             }
-            prop_assert!(met.values().all(|times| *times == 1));
-            let sat: BTreeSet<usize> = (0..cut.round())
+            prop_assert!(times.values().all(|count| *count == 1));
+            let assigned: BTreeSet<usize> = (0..partition.pairs_per_pass())
                 .flat_map(|number| {
-                    let Table { left, right, .. } = cut.table(number);
+                    let PartitionPair { left, right, .. } = partition.pair(number);
                     left.chain(right)
                 })
                 .collect();
-            prop_assert_eq!(sat.len(), nodes);
+            prop_assert_eq!(assigned.len(), nodes);
         }
     }
 }
