@@ -14,7 +14,7 @@ use clap::{Parser, ValueEnum};
 use controller::canary::controller::observer::Observer;
 use controller::canary::controller::{Doing, Settings, operate};
 use controller::clock::wall;
-use controller::kubernetes::connection::{Reach, Surroundings, connect};
+use controller::kubernetes::kubeconfig::{ConnectOptions, KubeconfigEnv, connect};
 use controller::kubernetes::runtime::Runtime;
 use controller::telemetry::http_server::{Desk, Readiness, Standing};
 use controller::telemetry::otlp_endpoint::{Signal, Target};
@@ -111,17 +111,17 @@ fn run(args: Args) -> anyhow::Result<()> {
     let runtime = Runtime::start().context("start what talks to the cluster")?;
     let ended = runtime.block_on(control(args));
     // What still runs has nobody to work for.
-    runtime.abandon();
+    runtime.shutdown_background();
     ended
 }
 
 async fn control(args: Args) -> anyhow::Result<()> {
-    let reach = Reach {
+    let reach = ConnectOptions {
         kubeconfig: args.kubeconfig,
         context: None,
         namespace: args.namespace,
     };
-    let connection = connect(&reach, &Surroundings::here()).await?;
+    let connection = connect(&reach, &KubeconfigEnv::current()).await?;
     let desk = Desk::open(args.metrics_address).await.with_context(|| {
         format!(
             "listen on {}: give another --metrics-address",

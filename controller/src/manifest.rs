@@ -11,12 +11,12 @@
 //! All of them are owned by the anchor, so that the garbage collector removes them with it: at once when the run is
 //! over, and after the deadline when nobody is left to remove anything.
 
+/// Where, how long, and whether they stay.
+pub mod platform_config;
 /// The pods that agents run in.
 mod pod;
 /// The test Services.
 mod service;
-/// Where, how long, and whether they stay.
-pub mod setting;
 
 use std::time::Duration;
 
@@ -27,15 +27,15 @@ use prober_core::packet::family::Family;
 use crate::canary::crd::ConnectivityCheck;
 use crate::kubernetes::labels;
 
-pub use allowed_targets::allowed;
+pub use allowed_targets::allowed_targets;
 pub use endpoint_slice::{Backend, Publication, Slot};
-pub use owner_job::Anchor;
+pub use owner_job::OwnerJob;
 pub use pod::PLAN_ANNOTATION;
-pub use service::{Addresses, BALANCED_PORT, MAX_SLOTS, SLOT_PORT, local_name};
+pub use service::{BALANCED_PORT, MAX_SLOTS, SLOT_PORT, ServiceAddresses, local_service_name};
 
 /// Letters of a run's name: none that makes words, as in the names that Kubernetes generates
 /// (k8s.io/apimachinery/pkg/util/rand).
-const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+const NAME_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// What the objects of one run have in common.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct Manifest {
     /// What agents may do in the pods of clients and servers.
     pub privilege: Privilege,
     /// The families that the test Services are to have.
-    pub families: Families,
+    pub families: IpFamilies,
     /// How many servers there will be at most: each has a slot.
     pub slots: u16,
     /// Whether slots have a port on every node as well.
@@ -73,14 +73,14 @@ pub struct CheckRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
     /// See and send packets: uid 0 with `CAP_NET_RAW` alone, as Pod Security `baseline` admits it.
-    Packets,
+    NetRaw,
     /// Nothing but sockets, as Pod Security `restricted` asks: evidence of tier T0.
-    None,
+    Unprivileged,
 }
 
 /// The families that the test Services are to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Families {
+pub enum IpFamilies {
     /// Those that the cluster has.
     Available,
     /// This one.
@@ -91,9 +91,9 @@ pub enum Families {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodePorts {
     /// They have (`type: NodePort`).
-    Asked,
+    Enabled,
     /// They have not (`type: ClusterIP`).
-    Unasked,
+    Disabled,
 }
 
 /// The name of a run, out of its nonce: `prober-` and six letters.
@@ -102,7 +102,7 @@ pub fn run_name(nonce: u64) -> String {
     let mut rest = nonce;
     for _ in 0..6 {
         let letter = usize::try_from(rest % 27).unwrap_or_default();
-        name.extend(LETTERS.get(letter).copied().map(char::from));
+        name.extend(NAME_ALPHABET.get(letter).copied().map(char::from));
         rest /= 27;
     }
     name
@@ -110,8 +110,8 @@ pub fn run_name(nonce: u64) -> String {
 
 impl Manifest {
     /// What every object says of itself.
-    fn meta(&self, name: String, anchor: Option<&Anchor>) -> ObjectMeta {
-        let mut labels = labels::of_run(&self.run);
+    fn metadata(&self, name: String, anchor: Option<&OwnerJob>) -> ObjectMeta {
+        let mut labels = labels::run_labels(&self.run);
         if let Some(check) = &self.check {
             labels.insert(labels::CHECK.to_owned(), check.name.clone());
         }
@@ -120,14 +120,14 @@ impl Manifest {
             namespace: Some(self.namespace.clone()),
             labels: Some(labels),
             owner_references: match anchor {
-                Some(anchor) => Some(self.owned_by(anchor)),
-                None => self.check.as_ref().map(CheckRef::owns),
+                Some(anchor) => Some(self.owner_references(anchor)),
+                None => self.check.as_ref().map(CheckRef::owner_references),
             },
             ..ObjectMeta::default()
         }
     }
 
-    fn owned_by(&self, anchor: &Anchor) -> Vec<OwnerReference> {
+    fn owner_references(&self, anchor: &OwnerJob) -> Vec<OwnerReference> {
         vec![OwnerReference {
             api_version: "batch/v1".to_owned(),
             kind: "Job".to_owned(),
@@ -141,7 +141,7 @@ impl Manifest {
 }
 
 impl CheckRef {
-    fn owns(&self) -> Vec<OwnerReference> {
+    fn owner_references(&self) -> Vec<OwnerReference> {
         vec![OwnerReference {
             api_version: ConnectivityCheck::api_version(&()).into_owned(),
             kind: ConnectivityCheck::kind(&()).into_owned(),
@@ -155,7 +155,7 @@ impl CheckRef {
 }
 
 /// As Services and EndpointSlices write it.
-const fn family_word(family: Family) -> &'static str {
+const fn ip_family_name(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "IPv4",
         Family::Ipv6 => "IPv6",

@@ -12,7 +12,7 @@
 
 /// One agent's pod and its plans.
 mod agent_pod;
-/// Requests that answer or fail within a bound.
+/// RequestCount that answer or fail within a bound.
 mod api_calls;
 /// Whether the API server answers.
 mod apiserver_health;
@@ -39,9 +39,9 @@ use prober_core::run::{PlatformCommand, PlatformEvent};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::kubernetes::connection::Connection;
-use crate::manifest::setting::Setting;
-use command_loop::Desk;
+use crate::kubernetes::api_client::ApiClient;
+use crate::manifest::platform_config::PlatformConfig;
+use command_loop::CommandLoop;
 
 /// A cluster as a fleet behind two channels.
 #[derive(Debug)]
@@ -55,8 +55,8 @@ impl ClusterPlatform {
     /// The requests are made on `runtime`, where the connection was made.
     pub fn start(
         runtime: Handle,
-        connection: Connection,
-        setting: Setting,
+        connection: ApiClient,
+        setting: PlatformConfig,
         commands: Receiver<PlatformCommand>,
         events: Sender<PlatformEvent>,
     ) -> io::Result<Self> {
@@ -88,12 +88,14 @@ impl ClusterPlatform {
 
     /// As [`Self::start`], for who has a runtime: ends when the commands' sender is gone and everything is removed.
     pub async fn serve(
-        connection: Connection,
-        setting: Setting,
+        connection: ApiClient,
+        setting: PlatformConfig,
         commands: UnboundedReceiver<PlatformCommand>,
         events: UnboundedSender<PlatformEvent>,
     ) {
-        Desk::new(connection, setting, events).serve(commands).await;
+        CommandLoop::new(connection, setting, events)
+            .serve(commands)
+            .await;
     }
 
     /// Waits until the commands' sender is gone and everything is removed.

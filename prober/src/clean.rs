@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use controller::kubernetes::connection::{Surroundings, connect};
+use controller::kubernetes::kubeconfig::{KubeconfigEnv, connect};
 use controller::kubernetes::runtime::block_on;
-use controller::one_shot::cleanup::{Area, find, remove};
-use controller::one_shot::leftovers::{Kind, Leftover, Life};
+use controller::one_shot::cleanup::{SearchScope, find, remove};
+use controller::one_shot::leftovers::{Leftover, ObjectKind, RunState};
 use serde_json::json;
 
 use crate::reach::ReachArgs;
@@ -66,11 +66,11 @@ pub(crate) fn clean(args: &CleanArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn find_and_remove(args: &CleanArgs) -> anyhow::Result<Vec<(Leftover, Fate)>> {
-    let connection = connect(&args.reach.reach(), &Surroundings::here()).await?;
+    let connection = connect(&args.reach.reach(), &KubeconfigEnv::current()).await?;
     let area = if args.all_namespaces {
-        Area::AllNamespaces
+        SearchScope::AllNamespaces
     } else {
-        Area::Namespace
+        SearchScope::Namespace
     };
     let mut done = Vec::new();
     for leftover in find(&connection, area, args.run.as_deref()).await? {
@@ -84,10 +84,12 @@ async fn find_and_remove(args: &CleanArgs) -> anyhow::Result<Vec<(Leftover, Fate
 }
 
 fn fate(args: &CleanArgs, leftover: &Leftover) -> Fate {
-    match leftover.life {
-        Life::Alive if args.run.is_none() => Fate::LeftAlone,
-        Life::Alive | Life::Over | Life::Orphaned if args.dry_run => Fate::WouldBeRemoved,
-        Life::Alive | Life::Over | Life::Orphaned => Fate::Removed,
+    match leftover.state {
+        RunState::Active if args.run.is_none() => Fate::LeftAlone,
+        RunState::Active | RunState::Finished | RunState::Orphaned if args.dry_run => {
+            Fate::WouldBeRemoved
+        }
+        RunState::Active | RunState::Finished | RunState::Orphaned => Fate::Removed,
     }
 }
 
@@ -115,9 +117,14 @@ fn text(done: &[(Leftover, Fate)]) -> String {
 
 /// `1 Job, 4 Pods, 2 Services`
 fn things(leftover: &Leftover) -> String {
-    let kinds = [Kind::Job, Kind::Pod, Kind::Service, Kind::EndpointSlice];
+    let kinds = [
+        ObjectKind::Job,
+        ObjectKind::Pod,
+        ObjectKind::Service,
+        ObjectKind::EndpointSlice,
+    ];
     let counted = kinds.iter().filter_map(|kind| {
-        let things = leftover.things.iter();
+        let things = leftover.objects.iter();
         match things.filter(|thing| thing.kind == *kind).count() {
             0 => None,
             1 => Some(format!("1 {kind}")),
@@ -131,14 +138,14 @@ fn document(done: &[(Leftover, Fate)]) -> serde_json::Value {
     let runs: Vec<_> = done
         .iter()
         .map(|(leftover, fate)| {
-            let objects = leftover.things.iter();
+            let objects = leftover.objects.iter();
             let objects = objects
                 .map(|thing| json!({"kind": thing.kind.as_str(), "name": thing.name}))
                 .collect::<Vec<_>>();
             json!({
                 "namespace": leftover.namespace,
                 "run": leftover.run,
-                "state": leftover.life.as_str(),
+                "state": leftover.state.as_str(),
                 "fate": match fate {
                     Fate::Removed => "removed",
                     Fate::WouldBeRemoved => "would-be-removed",
@@ -167,7 +174,7 @@ fn run_name(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use controller::one_shot::leftovers::Thing;
+    use controller::one_shot::leftovers::LeftoverObject;
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -183,8 +190,8 @@ mod tests {
         args
     }
 
-    fn leftover(run: &str, life: Life) -> Leftover {
-        let thing = |kind, name: &str| Thing {
+    fn leftover(run: &str, life: RunState) -> Leftover {
+        let thing = |kind, name: &str| LeftoverObject {
             kind,
             name: name.to_owned(),
             uid: String::new(),
@@ -193,11 +200,11 @@ mod tests {
         Leftover {
             namespace: "prod".to_owned(),
             run: run.to_owned(),
-            life,
-            things: vec![
-                thing(Kind::Job, run),
-                thing(Kind::Pod, "a"),
-                thing(Kind::Pod, "b"),
+            state: life,
+            objects: vec![
+                thing(ObjectKind::Job, run),
+                thing(ObjectKind::Pod, "a"),
+                thing(ObjectKind::Pod, "b"),
             ],
         }
     }
@@ -205,17 +212,21 @@ mod tests {
     #[test]
     fn a_run_that_is_alive_is_left_alone_unless_it_is_named() {
         for (words, life, expected) in [
-            ([].as_slice(), Life::Alive, Fate::LeftAlone),
-            (&["--dry-run"], Life::Alive, Fate::LeftAlone),
-            (&["--run", "prober-a"], Life::Alive, Fate::Removed),
+            ([].as_slice(), RunState::Active, Fate::LeftAlone),
+            (&["--dry-run"], RunState::Active, Fate::LeftAlone),
+            (&["--run", "prober-a"], RunState::Active, Fate::Removed),
             (
                 &["--run", "prober-a", "--dry-run"],
-                Life::Alive,
+                RunState::Active,
                 Fate::WouldBeRemoved,
             ),
-            (&[], Life::Over, Fate::Removed),
-            (&[], Life::Orphaned, Fate::Removed),
-            (&["-A", "--dry-run"], Life::Orphaned, Fate::WouldBeRemoved),
+            (&[], RunState::Finished, Fate::Removed),
+            (&[], RunState::Orphaned, Fate::Removed),
+            (
+                &["-A", "--dry-run"],
+                RunState::Orphaned,
+                Fate::WouldBeRemoved,
+            ),
         ] {
             let found = fate(&args(words), &leftover("prober-a", life));
             assert_eq!(found, expected, "{words:?} {life:?}");
@@ -225,9 +236,12 @@ mod tests {
     #[test]
     fn what_is_said_reads_like_this() {
         let done = [
-            (leftover("prober-a", Life::Over), Fate::Removed),
-            (leftover("prober-b", Life::Orphaned), Fate::WouldBeRemoved),
-            (leftover("prober-c", Life::Alive), Fate::LeftAlone),
+            (leftover("prober-a", RunState::Finished), Fate::Removed),
+            (
+                leftover("prober-b", RunState::Orphaned),
+                Fate::WouldBeRemoved,
+            ),
+            (leftover("prober-c", RunState::Active), Fate::LeftAlone),
         ];
         let json = serde_json::to_string_pretty(&document(&done)).expect("JSON");
         insta::assert_snapshot!(format!("{}{}\n{json}", text(&done), text(&[])));

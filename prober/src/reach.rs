@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use controller::kubernetes::connection::Reach;
+use controller::kubernetes::kubeconfig::ConnectOptions;
 
 /// Which cluster, as whom, and in which namespace.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -24,8 +24,8 @@ pub(crate) struct ReachArgs {
 
 impl ReachArgs {
     /// As the controller takes it.
-    pub(crate) fn reach(&self) -> Reach {
-        Reach {
+    pub(crate) fn reach(&self) -> ConnectOptions {
+        ConnectOptions {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
             namespace: self.namespace.clone(),

@@ -34,8 +34,8 @@ use tokio::task::JoinSet;
 
 use crate::canary::crd::ConnectivityCheck;
 use crate::clock::wall;
-use crate::kubernetes::connection::Connection;
-use crate::kubernetes::fencing_token::Permit;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::fencing_token::FencingToken;
 use leader_election::Campaign;
 pub use leader_election::{LEASE, Lost};
 use node_watch::Nodes;
@@ -45,7 +45,7 @@ use status_writer::Teller;
 /// What a controller is started with.
 pub struct Settings {
     /// The cluster, and the namespace that agents and the Lease live in.
-    pub connection: Connection,
+    pub connection: ApiClient,
     /// The agents' image.
     pub image: String,
     /// Who this is: another for every process.
@@ -56,7 +56,7 @@ pub struct Settings {
 
 /// What every patrol works with.
 struct World {
-    connection: Connection,
+    connection: ApiClient,
     image: String,
     teller: Teller,
     observer: Arc<dyn Observer>,
@@ -88,15 +88,15 @@ pub async fn operate(
     doing: watch::Sender<Doing>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Lost> {
-    let permit = Permit::expired();
+    let permit = FencingToken::expired();
     let (leads, leading) = watch::channel(false);
     let mut campaign = Campaign::new(
         settings.connection.clone(),
         settings.identity.clone(),
         permit.clone(),
     );
-    let connection = Connection {
-        permit,
+    let connection = ApiClient {
+        fencing_token: permit,
         ..settings.connection
     };
     let world = Arc::new(World {
@@ -144,7 +144,7 @@ async fn work(
         _ = stop.wait_for(|stop| *stop) => return,
     }
     doing.send_replace(Doing::Leading);
-    let api: Api<ConnectivityCheck> = Api::all(world.connection.client.clone());
+    let api: Api<ConnectivityCheck> = Api::all(world.connection.kube.clone());
     let seen = watcher(api, watcher::Config::default()).default_backoff();
     let mut seen = std::pin::pin!(seen);
     let mut patrols = Patrols {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 use super::schedule::{Candidate, Skip};
 use crate::canary::crd::ConnectivityCheckSpec;
 use crate::kubernetes::node_info;
-use crate::one_shot::node_selection::{Cordon, NodeSeen, Readiness};
+use crate::kubernetes::node_summary::{Cordon, NodeReadiness, NodeSummary};
 
 /// The label that names a node's zone.
 ///
@@ -24,7 +24,7 @@ pub fn candidates<'a>(
         .into_iter()
         .filter(|node| is_meant(node, spec))
         .map(|node| Candidate {
-            node: node_info::name(node),
+            node: node_info::node_name(node),
             zone: label(node, ZONE).unwrap_or_default().to_owned(),
             skipped: skip(node, spec),
         })
@@ -32,7 +32,7 @@ pub fn candidates<'a>(
 }
 
 fn is_meant(node: &Node, spec: &ConnectivityCheckSpec) -> bool {
-    let system = NodeSeen::of(node).system;
+    let system = NodeSummary::from_node(node).operating_system;
     let has_labels = spec
         .node_selector
         .iter()
@@ -49,11 +49,11 @@ fn skip(node: &Node, spec: &ConnectivityCheckSpec) -> Option<Skip> {
     if node.metadata.deletion_timestamp.is_some() {
         return Some(Skip::Deleted);
     }
-    let seen = NodeSeen::of(node);
+    let seen = NodeSummary::from_node(node);
     match (seen.readiness, seen.cordon) {
-        (Readiness::NotReady { .. }, Cordon::Open | Cordon::Cordoned) => Some(Skip::NotReady),
-        (Readiness::Ready, Cordon::Cordoned) => Some(Skip::Cordoned),
-        (Readiness::Ready, Cordon::Open) => {
+        (NodeReadiness::NotReady { .. }, Cordon::Open | Cordon::Cordoned) => Some(Skip::NotReady),
+        (NodeReadiness::Ready, Cordon::Cordoned) => Some(Skip::Cordoned),
+        (NodeReadiness::Ready, Cordon::Open) => {
             let taints = node.spec.as_ref()?.taints.as_ref()?;
             taints
                 .iter()

@@ -12,10 +12,10 @@ use prober_core::run::RunSpec;
 use prober_core::topology::{NodeName, Route};
 
 use crate::canary::crd::{ConnectivityCheckSpec, NodeFacts};
-use crate::kubernetes::node_info::{self, Site};
-use crate::manifest::setting::{Afterwards, HEAD_START, Setting};
-use crate::manifest::{CheckRef, Families, MAX_SLOTS, Manifest, NodePorts, Privilege, run_name};
-use crate::one_shot::admission::{NodeFactsWish, Posture, Shapes, Wish};
+use crate::kubernetes::node_info::{self, NodeInfo};
+use crate::manifest::platform_config::{Cleanup, PlatformConfig, STARTUP_TIMEOUT_MARGIN};
+use crate::manifest::{CheckRef, IpFamilies, MAX_SLOTS, Manifest, NodePorts, Privilege, run_name};
+use crate::one_shot::admission::{Admission, DryRunPods, EvidenceRequest, NodeFactsMode};
 
 /// Most nodes that an epoch has agents on: each has a slot of the test Service.
 pub const MAX_NODES: NonZeroUsize = NonZeroUsize::new(MAX_SLOTS as usize).unwrap();
@@ -44,32 +44,32 @@ pub struct Ask<'a> {
 
 impl Ask<'_> {
     /// What evidence is wanted.
-    pub fn wish(&self) -> Wish {
-        Wish {
-            most: Tier::T2,
-            least: Tier::T0,
+    pub fn wish(&self) -> EvidenceRequest {
+        EvidenceRequest {
+            max_tier: Tier::T2,
+            min_tier: Tier::T0,
             node_facts: match self.spec.node_facts {
-                NodeFacts::Auto => NodeFactsWish::Auto,
-                NodeFacts::Never => NodeFactsWish::Never,
-                NodeFacts::Always => NodeFactsWish::Always,
+                NodeFacts::Auto => NodeFactsMode::Auto,
+                NodeFacts::Never => NodeFactsMode::Never,
+                NodeFacts::Always => NodeFactsMode::Always,
             },
         }
     }
 
     /// The pods that it would place, for the namespace to say what it admits.
-    pub fn shapes(&self) -> Shapes {
-        Shapes::of(&self.manifest(0, Tier::T0, 0))
+    pub fn shapes(&self) -> DryRunPods {
+        DryRunPods::new(&self.manifest(0, Tier::T0, 0))
     }
 
     /// An epoch on these nodes, as a run that stands and what its fleet is to be.
     pub fn epoch<'n>(
         &self,
-        posture: &Posture,
+        posture: &Admission,
         nodes: impl IntoIterator<Item = &'n Node>,
         nonce: u64,
-    ) -> (RunSpec, Setting) {
-        let sites: BTreeMap<NodeName, Site> = (nodes.into_iter())
-            .map(|node| (node_info::name(node), Site::of(node)))
+    ) -> (RunSpec, PlatformConfig) {
+        let sites: BTreeMap<NodeName, NodeInfo> = (nodes.into_iter())
+            .map(|node| (node_info::node_name(node), NodeInfo::from_node(node)))
             .take(MAX_NODES.get())
             .collect();
         let names: Vec<NodeName> = sites.keys().cloned().collect();
@@ -87,11 +87,11 @@ impl Ask<'_> {
             patience: PATIENCE,
             ..RunSpec::new(manifest.run.clone(), nonce, names)
         };
-        let setting = Setting {
+        let setting = PlatformConfig {
             manifest,
-            sites,
-            patience: PATIENCE.saturating_sub(HEAD_START),
-            afterwards: Afterwards::Remove,
+            nodes: sites,
+            startup_timeout: PATIENCE.saturating_sub(STARTUP_TIMEOUT_MARGIN),
+            cleanup: Cleanup::Remove,
         };
         (spec, setting)
     }
@@ -105,19 +105,19 @@ impl Ask<'_> {
             image: self.image.to_owned(),
             lifetime: self.spec.agent_lifetime.duration() + GRACE,
             privilege: if tier >= Tier::T1 {
-                Privilege::Packets
+                Privilege::NetRaw
             } else {
-                Privilege::None
+                Privilege::Unprivileged
             },
             families: match families[..] {
-                [only] => Families::Only(only),
-                _ => Families::Available,
+                [only] => IpFamilies::Only(only),
+                _ => IpFamilies::Available,
             },
             slots,
             node_ports: if asks_ports {
-                NodePorts::Asked
+                NodePorts::Enabled
             } else {
-                NodePorts::Unasked
+                NodePorts::Disabled
             },
             check: Some(self.check.clone()),
         }
@@ -132,7 +132,7 @@ impl Ask<'_> {
         self.spec.routes.iter().map(|&route| route.into())
     }
 
-    fn routes(&self, posture: &Posture) -> impl Iterator<Item = Route> {
+    fn routes(&self, posture: &Admission) -> impl Iterator<Item = Route> {
         self.all_routes().filter(|route| posture.admits(*route))
     }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// Why an API server did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum AnswerError {
+pub enum ApiError {
     /// No answer came.
     #[error(
         "the API server {server} could not be reached to {task}: {cause}; see that its address and certificate in the kubeconfig are \
@@ -23,7 +23,7 @@ pub enum AnswerError {
     #[error(
         "cannot log in to the API server {server}: {cause}; see that `kubectl get nodes` works with the same kubeconfig"
     )]
-    Login {
+    Credentials {
         /// Its address.
         server: String,
         /// What went wrong.
@@ -33,7 +33,7 @@ pub enum AnswerError {
     #[error(
         "the API server {server} does not know who is asking (401 {cause}): log in again, then `kubectl auth whoami` shows as whom"
     )]
-    Unknown {
+    Unauthorized {
         /// Its address.
         server: String,
         /// Its words.
@@ -62,7 +62,7 @@ pub enum AnswerError {
     #[error(
         "the API server {server} gave an answer that cannot be used when it was asked to {task}: {cause}"
     )]
-    Unusable {
+    InvalidResponse {
         /// Its address.
         server: String,
         /// What was asked.
@@ -72,14 +72,14 @@ pub enum AnswerError {
     },
 }
 
-impl AnswerError {
+impl ApiError {
     /// What `error` means when `server` was asked to do `task` ("list nodes").
     pub fn new(server: &str, task: &str, error: &kube::Error) -> Self {
         let (server, task) = (server.to_owned(), task.to_owned());
         if let kube::Error::Api(status) = error {
             let cause = status.message.clone();
             return match status.code {
-                401 => Self::Unknown { server, cause },
+                401 => Self::Unauthorized { server, cause },
                 _ => Self::Refused {
                     server,
                     task,
@@ -87,9 +87,9 @@ impl AnswerError {
                 },
             };
         }
-        let cause = innermost(error);
-        if is_login(error) {
-            Self::Login { server, cause }
+        let cause = root_cause(error);
+        if is_credentials_error(error) {
+            Self::Credentials { server, cause }
         } else if matches!(
             error,
             kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_)
@@ -100,7 +100,7 @@ impl AnswerError {
                 cause,
             }
         } else {
-            Self::Unusable {
+            Self::InvalidResponse {
                 server,
                 task,
                 cause,
@@ -110,7 +110,7 @@ impl AnswerError {
 }
 
 /// Whether the client never got as far as asking. Middleware hands its errors on in a box.
-fn is_login(error: &kube::Error) -> bool {
+fn is_credentials_error(error: &kube::Error) -> bool {
     let error = if let kube::Error::Service(inner) = error {
         inner.downcast_ref::<kube::Error>()
     } else {
@@ -120,7 +120,7 @@ fn is_login(error: &kube::Error) -> bool {
 }
 
 /// The words of the innermost error, which is the one that happened; the others only pass it on.
-fn innermost(error: &kube::Error) -> String {
+fn root_cause(error: &kube::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -139,12 +139,12 @@ mod tests {
     const SERVER: &str = "https://10.99.0.1:6443";
 
     fn said(error: &kube::Error) -> String {
-        AnswerError::new(SERVER, "list nodes", error).to_string()
+        ApiError::new(SERVER, "list nodes", error).to_string()
     }
 
     #[test]
     fn each_error_says_who_was_asked_for_what_and_what_to_do() {
-        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "Connection refused");
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "ApiClient refused");
         let status = |code, message: &str| {
             let mut status = Status::failure(message, "");
             status.code = code;

@@ -9,29 +9,29 @@ use crate::clock::steady;
 
 /// Asked before each request. Clones are of one mind.
 #[derive(Clone, Debug, Default)]
-pub struct Permit {
+pub struct FencingToken {
     /// Until when, on [`steady`]; `None`: always.
-    until: Option<Arc<AtomicU64>>,
+    valid_until: Option<Arc<AtomicU64>>,
 }
 
-impl Permit {
+impl FencingToken {
     /// One that has run out, until it is extended.
     pub fn expired() -> Self {
         Self {
-            until: Some(Arc::default()),
+            valid_until: Some(Arc::default()),
         }
     }
 
     /// Holds until then. One that holds always is not changed.
     pub fn extend(&self, until: Timestamp) {
-        if let Some(known) = &self.until {
+        if let Some(known) = &self.valid_until {
             known.store(until.as_nanos(), Ordering::Release);
         }
     }
 
     /// Whether it holds now.
-    pub fn holds(&self) -> bool {
-        (self.until.as_ref())
+    pub fn is_valid(&self) -> bool {
+        (self.valid_until.as_ref())
             .is_none_or(|until| steady().as_nanos() < until.load(Ordering::Acquire))
     }
 }
@@ -44,13 +44,13 @@ mod tests {
 
     #[test]
     fn a_permit_holds_until_its_time_and_all_clones_with_it() {
-        let permit = Permit::expired();
+        let permit = FencingToken::expired();
         let clone = permit.clone();
-        assert!(!clone.holds());
+        assert!(!clone.is_valid());
         permit.extend(steady() + Duration::from_mins(1));
-        assert!(clone.holds());
+        assert!(clone.is_valid());
         permit.extend(steady());
-        assert!(!clone.holds());
-        assert!(Permit::default().holds());
+        assert!(!clone.is_valid());
+        assert!(FencingToken::default().is_valid());
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 pub const NAME: &str = "app.kubernetes.io/name";
 
 /// Its value on everything that a run places.
-pub const AGENT: &str = "prober-agent";
+pub const AGENT_NAME: &str = "prober-agent";
 
 /// The label that names who made a thing.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -21,26 +21,26 @@ pub const RUN: &str = "prober.dev/run";
 pub const CHECK: &str = "prober.dev/check";
 
 /// All labels of a run's objects.
-pub fn of_run(run: &str) -> BTreeMap<String, String> {
-    [(NAME, AGENT), (MANAGED_BY, PROBER), (RUN, run)]
+pub fn run_labels(run: &str) -> BTreeMap<String, String> {
+    [(NAME, AGENT_NAME), (MANAGED_BY, PROBER), (RUN, run)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }
 
 /// Selects what was placed for a check.
-pub fn of_check(check: &str) -> String {
-    format!("{NAME}={AGENT},{MANAGED_BY}={PROBER},{CHECK}={check}")
+pub fn check_selector(check: &str) -> String {
+    format!("{NAME}={AGENT_NAME},{MANAGED_BY}={PROBER},{CHECK}={check}")
 }
 
 /// Selects the objects of one run, or of any.
 ///
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>
-pub fn selector(run: Option<&str>) -> String {
+pub fn run_selector(run: Option<&str>) -> String {
     let run = match run {
         Some(run) => format!("{RUN}={run}"),
         None => RUN.to_owned(),
     };
-    format!("{NAME}={AGENT},{MANAGED_BY}={PROBER},{run}")
+    format!("{NAME}={AGENT_NAME},{MANAGED_BY}={PROBER},{run}")
 }
 
 #[cfg(test)]
@@ -49,16 +49,16 @@ mod tests {
 
     #[test]
     fn a_run_is_selected_by_the_labels_that_it_carries() {
-        let all: Vec<String> = of_run("prober-k3x9q2")
+        let all: Vec<String> = run_labels("prober-k3x9q2")
             .iter()
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
-        let mut selected: Vec<String> = selector(Some("prober-k3x9q2"))
+        let mut selected: Vec<String> = run_selector(Some("prober-k3x9q2"))
             .split(',')
             .map(str::to_owned)
             .collect();
         selected.sort();
         assert_eq!(selected, all);
-        assert!(selector(None).ends_with(",prober.dev/run"));
+        assert!(run_selector(None).ends_with(",prober.dev/run"));
     }
 }

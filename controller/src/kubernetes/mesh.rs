@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Where a mesh looks for the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum MetadataField {
     /// Among the pod's labels.
     Label,
     /// Among the pod's annotations.
@@ -17,7 +17,7 @@ pub struct OptOut {
     /// The mesh.
     pub mesh: &'static str,
     /// Where it looks.
-    pub mark: Mark,
+    pub field: MetadataField,
     /// The key.
     pub key: &'static str,
     /// The value that says no.
@@ -38,47 +38,72 @@ pub struct OptOut {
 ///
 /// Cilium's mesh has no proxy in the pod, and Dapr puts one only where it is asked to.
 pub const OPT_OUTS: [OptOut; 9] = [
-    OptOut::new("Istio", Mark::Label, "sidecar.istio.io/inject", "false"),
     OptOut::new(
         "Istio",
-        Mark::Annotation,
+        MetadataField::Label,
         "sidecar.istio.io/inject",
         "false",
     ),
-    OptOut::new("Istio", Mark::Label, "istio.io/dataplane-mode", "none"),
-    OptOut::new("Linkerd", Mark::Annotation, "linkerd.io/inject", "disabled"),
-    OptOut::new("Kuma", Mark::Label, "kuma.io/sidecar-injection", "disabled"),
+    OptOut::new(
+        "Istio",
+        MetadataField::Annotation,
+        "sidecar.istio.io/inject",
+        "false",
+    ),
+    OptOut::new(
+        "Istio",
+        MetadataField::Label,
+        "istio.io/dataplane-mode",
+        "none",
+    ),
+    OptOut::new(
+        "Linkerd",
+        MetadataField::Annotation,
+        "linkerd.io/inject",
+        "disabled",
+    ),
     OptOut::new(
         "Kuma",
-        Mark::Annotation,
+        MetadataField::Label,
+        "kuma.io/sidecar-injection",
+        "disabled",
+    ),
+    OptOut::new(
+        "Kuma",
+        MetadataField::Annotation,
         "kuma.io/sidecar-injection",
         "disabled",
     ),
     OptOut::new(
         "Consul",
-        Mark::Annotation,
+        MetadataField::Annotation,
         "consul.hashicorp.com/connect-inject",
         "false",
     ),
     OptOut::new(
         "Open Service Mesh",
-        Mark::Annotation,
+        MetadataField::Annotation,
         "openservicemesh.io/sidecar-injection",
         "disabled",
     ),
     OptOut::new(
         "AWS App Mesh",
-        Mark::Annotation,
+        MetadataField::Annotation,
         "appmesh.k8s.aws/sidecarInjectorWebhook",
         "disabled",
     ),
 ];
 
 impl OptOut {
-    const fn new(mesh: &'static str, mark: Mark, key: &'static str, value: &'static str) -> Self {
+    const fn new(
+        mesh: &'static str,
+        mark: MetadataField,
+        key: &'static str,
+        value: &'static str,
+    ) -> Self {
         Self {
             mesh,
-            mark,
+            field: mark,
             key,
             value,
         }
@@ -86,10 +111,10 @@ impl OptOut {
 }
 
 /// The labels, or the annotations, that keep a pod out of every mesh.
-pub fn opt_outs(mark: Mark) -> BTreeMap<String, String> {
+pub fn opt_outs(mark: MetadataField) -> BTreeMap<String, String> {
     OPT_OUTS
         .iter()
-        .filter(|way| way.mark == mark)
+        .filter(|way| way.field == mark)
         .map(|way| (way.key.to_owned(), way.value.to_owned()))
         .collect()
 }
@@ -101,7 +126,7 @@ mod tests {
     #[test]
     fn every_way_out_reaches_the_pod() {
         assert_eq!(
-            opt_outs(Mark::Label).len() + opt_outs(Mark::Annotation).len(),
+            opt_outs(MetadataField::Label).len() + opt_outs(MetadataField::Annotation).len(),
             OPT_OUTS.len()
         );
     }

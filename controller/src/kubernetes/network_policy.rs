@@ -7,12 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 /// The way of a packet, seen from the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+enum PolicyType {
     Ingress,
     Egress,
 }
 
-impl Direction {
+impl PolicyType {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ingress => "ingress",
@@ -23,17 +23,17 @@ impl Direction {
 
 /// The policies that close a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closing {
+pub struct Isolation {
     /// Their names.
     pub policies: Vec<String>,
     /// The directions that they close.
-    directions: Vec<Direction>,
+    policy_types: Vec<PolicyType>,
 }
 
-impl Closing {
+impl Isolation {
     /// A sentence about them.
     pub fn note(&self, namespace: &str) -> String {
-        let directions: Vec<_> = self.directions.iter().map(|one| one.as_str()).collect();
+        let directions: Vec<_> = self.policy_types.iter().map(|one| one.as_str()).collect();
         format!(
             "NetworkPolicy {} in namespace {namespace} closes the agents' {} but for what is allowed: what it drops looks \
              like a broken network; probe from a namespace without one (-n), or allow the agents' traffic",
@@ -47,7 +47,10 @@ impl Closing {
 ///
 /// A pod that any policy selects is closed in the policy's directions, but for what some policy allows:
 /// <https://kubernetes.io/docs/concepts/services-networking/network-policies/#the-two-sorts-of-pod-isolation>
-pub fn closing(policies: &[NetworkPolicy], labels: &BTreeMap<String, String>) -> Option<Closing> {
+pub fn isolation(
+    policies: &[NetworkPolicy],
+    labels: &BTreeMap<String, String>,
+) -> Option<Isolation> {
     let selecting: Vec<(&str, &NetworkPolicySpec)> = policies
         .iter()
         .filter_map(|policy| Some((policy.metadata.name.as_deref()?, policy.spec.as_ref()?)))
@@ -58,45 +61,49 @@ pub fn closing(policies: &[NetworkPolicy], labels: &BTreeMap<String, String>) ->
         .collect();
     let mut directions = Vec::new();
     let mut names = Vec::new();
-    for direction in [Direction::Ingress, Direction::Egress] {
-        let closing: Vec<_> = selecting
+    for direction in [PolicyType::Ingress, PolicyType::Egress] {
+        let isolating: Vec<_> = selecting
             .iter()
-            .filter(|(_, spec)| closes(spec, direction))
+            .filter(|(_, spec)| isolates(spec, direction))
             .collect();
-        if closing.is_empty() || closing.iter().any(|(_, spec)| opens_all(spec, direction)) {
+        if isolating.is_empty()
+            || isolating
+                .iter()
+                .any(|(_, spec)| allows_all(spec, direction))
+        {
             continue;
         }
         directions.push(direction);
-        names.extend(closing.iter().map(|(name, _)| (*name).to_owned()));
+        names.extend(isolating.iter().map(|(name, _)| (*name).to_owned()));
     }
     names.sort_unstable();
     names.dedup();
-    (!directions.is_empty()).then_some(Closing {
+    (!directions.is_empty()).then_some(Isolation {
         policies: names,
-        directions,
+        policy_types: directions,
     })
 }
 
-fn closes(spec: &NetworkPolicySpec, direction: Direction) -> bool {
+fn isolates(spec: &NetworkPolicySpec, direction: PolicyType) -> bool {
     match (&spec.policy_types, direction) {
-        (Some(types), Direction::Ingress) => types.iter().any(|one| one == "Ingress"),
-        (Some(types), Direction::Egress) => types.iter().any(|one| one == "Egress"),
-        (None, Direction::Ingress) => true,
-        (None, Direction::Egress) => spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
+        (Some(types), PolicyType::Ingress) => types.iter().any(|one| one == "Ingress"),
+        (Some(types), PolicyType::Egress) => types.iter().any(|one| one == "Egress"),
+        (None, PolicyType::Ingress) => true,
+        (None, PolicyType::Egress) => spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
     }
 }
 
 /// Whether one rule names neither peers nor ports: it allows all.
-fn opens_all(spec: &NetworkPolicySpec, direction: Direction) -> bool {
+fn allows_all(spec: &NetworkPolicySpec, direction: PolicyType) -> bool {
     let is_empty = |peers: usize, ports: usize| peers == 0 && ports == 0;
     match direction {
-        Direction::Ingress => spec.ingress.iter().flatten().any(|rule| {
+        PolicyType::Ingress => spec.ingress.iter().flatten().any(|rule| {
             is_empty(
                 rule.from.as_ref().map_or(0, Vec::len),
                 rule.ports.as_ref().map_or(0, Vec::len),
             )
         }),
-        Direction::Egress => spec.egress.iter().flatten().any(|rule| {
+        PolicyType::Egress => spec.egress.iter().flatten().any(|rule| {
             is_empty(
                 rule.to.as_ref().map_or(0, Vec::len),
                 rule.ports.as_ref().map_or(0, Vec::len),
@@ -116,11 +123,14 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
         .match_expressions
         .iter()
         .flatten()
-        .all(|expression| holds(expression, labels));
+        .all(|expression| matches_requirement(expression, labels));
     equal && fulfilled
 }
 
-fn holds(expression: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
+fn matches_requirement(
+    expression: &LabelSelectorRequirement,
+    labels: &BTreeMap<String, String>,
+) -> bool {
     let value = labels.get(&expression.key);
     let is_listed = value.is_some_and(|value| {
         let mut values = expression.values.iter().flatten();
@@ -156,8 +166,8 @@ mod tests {
     }
 
     fn closed(specs: serde_json::Value) -> Option<String> {
-        let closing = closing(&policies(specs), &labels::of_run("prober-k3x9q2"))?;
-        let note = closing.note("prod");
+        let isolating = isolation(&policies(specs), &labels::run_labels("prober-k3x9q2"))?;
+        let note = isolating.note("prod");
         let (_, rest) = note.split_once("agents' ")?;
         rest.split_once(" but").map(|(way, _)| way.to_owned())
     }
@@ -212,7 +222,8 @@ mod tests {
             {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
         ]));
         insta::assert_snapshot!(
-            (closing(&policies, &labels::of_run("prober-k3x9q2")).expect("closed")).note("prod")
+            (isolation(&policies, &labels::run_labels("prober-k3x9q2")).expect("closed"))
+                .note("prod")
         );
     }
 }

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use prober_core::topology::NodeName;
 
-use crate::one_shot::node_selection::{NodeSeen, Readiness};
+use crate::kubernetes::node_summary::{NodeReadiness, NodeSummary};
 
 /// Taints of nodes that are not there: a pod that tolerates one waits for a kubelet that never comes.
 ///
 /// <https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions>
-const OF_DEAD_NODES: [&str; 5] = [
+const NOT_READY_TAINTS: [&str; 5] = [
     "node.kubernetes.io/not-ready",
     "node.kubernetes.io/unreachable",
     "node.kubernetes.io/out-of-service",
@@ -19,35 +19,35 @@ const OF_DEAD_NODES: [&str; 5] = [
 ];
 
 /// Those of them that outlast by some seconds that a node is Ready again, and in that time may follow each other.
-const OF_DEAD_NODES_OF_LATE: [&str; 2] = [OF_DEAD_NODES[0], OF_DEAD_NODES[1]];
+const LINGERING_TAINTS: [&str; 2] = [NOT_READY_TAINTS[0], NOT_READY_TAINTS[1]];
 
 /// What flannel writes on the nodes that it serves, of whatever backend.
 const FLANNEL: &str = "flannel.alpha.coreos.com/backend-type";
 
 /// A node as a place for agents.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Site {
+pub struct NodeInfo {
     /// Its addresses of type `InternalIP`, one per family.
-    pub internal: Vec<IpAddr>,
+    pub internal_ips: Vec<IpAddr>,
     /// Where its pods' addresses come from.
-    pub pods: PodRanges,
+    pub pod_cidrs: PodCidrs,
     /// What keeps other pods away and must not keep agents away.
     pub taints: Vec<Taint>,
 }
 
 /// Where the addresses of a node's pods come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum PodRanges {
+pub enum PodCidrs {
     /// Out of these prefixes, for sure: the network plugin takes its addresses from the node's `podCIDRs`.
-    Exactly(Vec<String>),
+    Known(Vec<String>),
     /// Out of these or others: plugins that keep ranges of their own leave `podCIDRs` empty, or ignore them.
     #[default]
     Unknown,
 }
 
-impl Site {
+impl NodeInfo {
     /// Reads what the API says of a node.
-    pub fn of(node: &Node) -> Self {
+    pub fn from_node(node: &Node) -> Self {
         let spec = node.spec.clone().unwrap_or_default();
         let has_flannel = node
             .metadata
@@ -56,17 +56,17 @@ impl Site {
             .is_some_and(|annotations| annotations.contains_key(FLANNEL));
         let ranges = spec.pod_cidrs.unwrap_or_default();
         let mut taints = spec.taints.unwrap_or_default();
-        if NodeSeen::of(node).readiness == Readiness::Ready {
-            add_late(&mut taints);
+        if NodeSummary::from_node(node).readiness == NodeReadiness::Ready {
+            add_lingering_taints(&mut taints);
         } else {
-            taints.retain(|taint| !OF_DEAD_NODES.contains(&taint.key.as_str()));
+            taints.retain(|taint| !NOT_READY_TAINTS.contains(&taint.key.as_str()));
         }
         Self {
-            internal: internal(node),
-            pods: if has_flannel && !ranges.is_empty() {
-                PodRanges::Exactly(ranges)
+            internal_ips: internal_ips(node),
+            pod_cidrs: if has_flannel && !ranges.is_empty() {
+                PodCidrs::Known(ranges)
             } else {
-                PodRanges::Unknown
+                PodCidrs::Unknown
             },
             taints,
         }
@@ -75,9 +75,9 @@ impl Site {
 
 /// Adds what a node that is Ready may yet be tainted with. Where pods are ended for it they have time by themselves
 /// (`DefaultTolerationSeconds`).
-fn add_late(taints: &mut Vec<Taint>) {
+fn add_lingering_taints(taints: &mut Vec<Taint>) {
     let effect = "NoSchedule";
-    for key in OF_DEAD_NODES_OF_LATE {
+    for key in LINGERING_TAINTS {
         if !(taints.iter()).any(|taint| taint.key == key && taint.effect == effect) {
             taints.push(Taint {
                 key: key.to_owned(),
@@ -89,12 +89,12 @@ fn add_late(taints: &mut Vec<Taint>) {
 }
 
 /// The name of a node of the API.
-pub fn name(node: &Node) -> NodeName {
+pub fn node_name(node: &Node) -> NodeName {
     NodeName::new(node.metadata.name.clone().unwrap_or_default())
 }
 
-/// Addresses of type `InternalIP`, the first of each family.
-fn internal(node: &Node) -> Vec<IpAddr> {
+/// ServiceAddresses of type `InternalIP`, the first of each family.
+fn internal_ips(node: &Node) -> Vec<IpAddr> {
     let all = node
         .status
         .iter()
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn taints_of_dead_nodes_are_not_tolerated_and_all_others_are() {
-        let site = Site::of(&node(json!({
+        let site = NodeInfo::from_node(&node(json!({
             "metadata": {"name": "node-1"},
             "spec": {"taints": [
                 {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"},
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_ready_again_is_not_dead_however_it_is_tainted() {
-        let site = Site::of(&node(json!({
+        let site = NodeInfo::from_node(&node(json!({
             "metadata": {"name": "node-1"},
             "spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -159,24 +159,24 @@ mod tests {
     #[test]
     fn pod_ranges_are_believed_where_the_plugin_keeps_to_them() {
         let with = |annotations: serde_json::Value, ranges: &[&str]| {
-            Site::of(&node(json!({
+            NodeInfo::from_node(&node(json!({
                 "metadata": {"name": "node-1", "annotations": annotations},
                 "spec": {"podCIDRs": ranges}
             })))
-            .pods
+            .pod_cidrs
         };
         let flannel = json!({"flannel.alpha.coreos.com/backend-type": "vxlan"});
         assert_eq!(
             with(flannel.clone(), &["10.244.1.0/24"]),
-            PodRanges::Exactly(vec!["10.244.1.0/24".to_owned()])
+            PodCidrs::Known(vec!["10.244.1.0/24".to_owned()])
         );
-        assert_eq!(with(flannel, &[]), PodRanges::Unknown);
-        assert_eq!(with(json!({}), &["10.244.1.0/24"]), PodRanges::Unknown);
+        assert_eq!(with(flannel, &[]), PodCidrs::Unknown);
+        assert_eq!(with(json!({}), &["10.244.1.0/24"]), PodCidrs::Unknown);
     }
 
     #[test]
     fn a_node_has_one_internal_address_of_each_family() {
-        let site = Site::of(&node(json!({
+        let site = NodeInfo::from_node(&node(json!({
             "metadata": {"name": "node-1"},
             "status": {"addresses": [
                 {"type": "Hostname", "address": "node-1"},
@@ -187,6 +187,6 @@ mod tests {
             ]}
         })));
         let expected: Vec<IpAddr> = ["10.0.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into();
-        assert_eq!(site.internal, expected);
+        assert_eq!(site.internal_ips, expected);
     }
 }

@@ -1,50 +1,65 @@
-//! The nodes of a cluster, asked for by as few requests as the question allows.
+//! Lists the nodes of a cluster, with as few requests as the choice of nodes allows.
+
+use std::collections::BTreeSet;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::ListParams;
 
-use crate::kubernetes::api_error::AnswerError;
-use crate::kubernetes::connection::Connection;
-use crate::one_shot::node_selection::NodeChoice;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
 
-/// Nodes of one answer.
-const PAGE: u32 = 500;
+/// Nodes in one page of a list.
+const PAGE_SIZE: u32 = 500;
 
-/// Nodes that peers are taken from: more would cost the more, the larger the cluster, and find nothing else.
-const CANDIDATES: u32 = 50;
+/// Nodes from which peers are chosen. A longer list costs more in a larger cluster and adds no information.
+const PEER_CANDIDATES: u32 = 50;
 
-/// What was found.
+/// The nodes that the user chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChoice {
+    /// Every node of the cluster.
+    All,
+    /// The nodes of these names.
+    Named(BTreeSet<String>),
+}
+
+/// The nodes that a search returned.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// The nodes that were asked for, and those that may be their peers, in the order of their names.
+pub struct FoundNodes {
+    /// The chosen nodes that exist, and candidates for their peers, sorted by name.
     pub nodes: Vec<Node>,
-    /// The names of all nodes, where one that was asked for is not there; else empty.
+    /// The names of all nodes if a chosen node does not exist; else empty.
     pub names: Vec<String>,
 }
 
-/// Looks for the nodes of `choice` and, where `peers` are wanted, for others.
+/// Reads the nodes of `choice` and, unless `peers` is 0, candidates for their peers.
+///
+/// # Errors
+///
+/// If the API server fails or refuses one of the requests.
 pub async fn find(
-    connection: &Connection,
+    client: &ApiClient,
     choice: &NodeChoice,
     peers: usize,
-) -> Result<Found, AnswerError> {
-    let api = Api::<Node>::all(connection.client.clone());
+) -> Result<FoundNodes, ApiError> {
+    let api = Api::<Node>::all(client.kube.clone());
     let named = match choice {
         NodeChoice::All => {
-            return Ok(Found {
-                nodes: every(connection, &api).await?,
+            return Ok(FoundNodes {
+                nodes: list_nodes(client, &api).await?,
                 names: Vec::new(),
             });
         }
         NodeChoice::Named(named) => named,
     };
-    let wanted = try_join_all(named.iter().map(|name| one(connection, &api, name)));
-    let (wanted, others) = futures::try_join!(wanted, candidates(connection, &api, peers))?;
-    let mut nodes: Vec<Node> = wanted.into_iter().flatten().collect();
+    let chosen = try_join_all(named.iter().map(|name| get_node(client, &api, name)));
+    let (chosen, candidates) =
+        futures::try_join!(chosen, list_peer_candidates(client, &api, peers))?;
+    let mut nodes: Vec<Node> = chosen.into_iter().flatten().collect();
     let is_complete = nodes.len() == named.len();
-    nodes.extend(others.into_iter().filter(|node| {
+    nodes.extend(candidates.into_iter().filter(|node| {
         let name = node.metadata.name.as_deref();
         name.is_some_and(|name| !named.contains(name))
     }));
@@ -52,38 +67,38 @@ pub async fn find(
     let names = if is_complete {
         Vec::new()
     } else {
-        names(connection, &api).await?
+        list_node_names(client, &api).await?
     };
-    Ok(Found { nodes, names })
+    Ok(FoundNodes { nodes, names })
 }
 
-async fn one(
-    connection: &Connection,
+async fn get_node(
+    client: &ApiClient,
     api: &Api<Node>,
     name: &str,
-) -> Result<Option<Node>, AnswerError> {
+) -> Result<Option<Node>, ApiError> {
     let task = format!("get node {name}");
-    connection.ask(&task, api.get_opt(name)).await
+    client.request(&task, api.get_opt(name)).await
 }
 
-async fn candidates(
-    connection: &Connection,
+async fn list_peer_candidates(
+    client: &ApiClient,
     api: &Api<Node>,
     peers: usize,
-) -> Result<Vec<Node>, AnswerError> {
+) -> Result<Vec<Node>, ApiError> {
     if peers == 0 {
         return Ok(Vec::new());
     }
-    let page = ListParams::default().limit(CANDIDATES);
-    let list = connection.ask("list nodes", api.list(&page)).await?;
+    let page = ListParams::default().limit(PEER_CANDIDATES);
+    let list = client.request("list nodes", api.list(&page)).await?;
     Ok(list.items)
 }
 
-async fn every(connection: &Connection, api: &Api<Node>) -> Result<Vec<Node>, AnswerError> {
+async fn list_nodes(client: &ApiClient, api: &Api<Node>) -> Result<Vec<Node>, ApiError> {
     let mut nodes = Vec::new();
-    let mut page = ListParams::default().limit(PAGE);
+    let mut page = ListParams::default().limit(PAGE_SIZE);
     loop {
-        let list = connection.ask("list nodes", api.list(&page)).await?;
+        let list = client.request("list nodes", api.list(&page)).await?;
         nodes.extend(list.items);
         match list.metadata.continue_ {
             Some(token) if !token.is_empty() => page = page.continue_token(&token),
@@ -92,12 +107,12 @@ async fn every(connection: &Connection, api: &Api<Node>) -> Result<Vec<Node>, An
     }
 }
 
-async fn names(connection: &Connection, api: &Api<Node>) -> Result<Vec<String>, AnswerError> {
+async fn list_node_names(client: &ApiClient, api: &Api<Node>) -> Result<Vec<String>, ApiError> {
     let mut names = Vec::new();
-    let mut page = ListParams::default().limit(PAGE);
+    let mut page = ListParams::default().limit(PAGE_SIZE);
     loop {
-        let list = connection
-            .ask("list nodes", api.list_metadata(&page))
+        let list = client
+            .request("list nodes", api.list_metadata(&page))
             .await?;
         names.extend(list.items.into_iter().filter_map(|node| node.metadata.name));
         match list.metadata.continue_ {

@@ -13,7 +13,7 @@ use prober_core::topology::NodeName;
 
 /// How a pod stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum PodState {
     /// On its way; what it waits for, as the end of a sentence.
     Waiting(String),
     /// Its container runs, and the pod has these addresses.
@@ -26,14 +26,14 @@ pub enum Standing {
 ///
 /// pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go, pkg/kubelet/container/sync_result.go
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Blockage {
+enum StartFailure {
     /// No image.
     Image,
     /// The runtime refuses to make or start it.
     Runtime,
 }
 
-impl Blockage {
+impl StartFailure {
     fn of(reason: &str) -> Option<Self> {
         match reason {
             "ErrImagePull"
@@ -56,10 +56,10 @@ impl Blockage {
 }
 
 /// How the pod of an agent on `node` stands.
-pub fn standing(pod: &Pod, node: &NodeName) -> Standing {
+pub fn pod_state(pod: &Pod, node: &NodeName) -> PodState {
     let status = pod.status.clone().unwrap_or_default();
-    if let Some(reason) = deleted(pod, &status) {
-        return Standing::Failed(reason);
+    if let Some(reason) = deletion_reason(pod, &status) {
+        return PodState::Failed(reason);
     }
     let state = status
         .container_statuses
@@ -67,16 +67,16 @@ pub fn standing(pod: &Pod, node: &NodeName) -> Standing {
         .flatten()
         .find_map(|container| container.state.clone())
         .unwrap_or_default();
-    if let Some(reason) = ended(&status, &state, node)
-        .or_else(|| unschedulable(&status, node))
-        .or_else(|| blocked(state.waiting.as_ref(), pod, node))
+    if let Some(reason) = termination_reason(&status, &state, node)
+        .or_else(|| unschedulable_reason(&status, node))
+        .or_else(|| start_failure_reason(state.waiting.as_ref(), pod, node))
     {
-        return Standing::Failed(reason);
+        return PodState::Failed(reason);
     }
     if state.running.is_some() {
-        return Standing::Running(addresses(&status));
+        return PodState::Running(pod_ips(&status));
     }
-    Standing::Waiting(waits_for(&status, state.waiting.as_ref(), node))
+    PodState::Waiting(pending_reason(&status, state.waiting.as_ref(), node))
 }
 
 /// Whether its readiness probe, where it has one, says that all is well.
@@ -86,7 +86,7 @@ pub fn is_ready(pod: &Pod) -> bool {
 }
 
 /// What is said of an agent whose pod was still on its way when patience ran out; `events` are those of the pod.
-pub fn stuck(waits_for: &str, seconds: u64, events: &[Event]) -> String {
+pub fn startup_timeout_reason(waits_for: &str, seconds: u64, events: &[Event]) -> String {
     let warning = events
         .iter()
         .filter(|event| event.type_.as_deref() == Some("Warning"))
@@ -101,20 +101,20 @@ pub fn stuck(waits_for: &str, seconds: u64, events: &[Event]) -> String {
         Some(event) => format!(
             "not running after {seconds} s: {waits_for}; {}: {}",
             event.reason.as_deref().unwrap_or("an event says"),
-            said(event.message.as_ref())
+            message_or_default(event.message.as_ref())
         ),
         None => format!("not running after {seconds} s: {waits_for}"),
     }
 }
 
-fn deleted(pod: &Pod, status: &PodStatus) -> Option<String> {
+fn deletion_reason(pod: &Pod, status: &PodStatus) -> Option<String> {
     pod.metadata.deletion_timestamp.as_ref()?;
     // Who ends a pod on purpose says so first: drains, preemption, taints.
     let why = condition(status, "DisruptionTarget").and_then(|condition| {
         Some(format!(
             "{}: {}",
             condition.reason.as_ref()?,
-            said(condition.message.as_ref())
+            message_or_default(condition.message.as_ref())
         ))
     });
     Some(match why {
@@ -124,32 +124,36 @@ fn deleted(pod: &Pod, status: &PodStatus) -> Option<String> {
 }
 
 /// Why it has ended, if it has.
-fn ended(status: &PodStatus, state: &ContainerState, node: &NodeName) -> Option<String> {
+fn termination_reason(
+    status: &PodStatus,
+    state: &ContainerState,
+    node: &NodeName,
+) -> Option<String> {
     let has_ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
     match (status.reason.as_deref(), &state.terminated) {
         (Some("Evicted"), _) if has_ended => Some(format!(
             "it was evicted from {node}: {}",
-            said(status.message.as_ref())
+            message_or_default(status.message.as_ref())
         )),
         // pkg/kubelet/lifecycle/predicate.go: OutOfcpu, OutOfmemory, OutOfpods
         (Some(reason), _) if has_ended && reason.starts_with("OutOf") => Some(format!(
             "the kubelet of {node} has no room for it ({reason}): {}",
-            said(status.message.as_ref())
+            message_or_default(status.message.as_ref())
         )),
         (Some(reason), None) if has_ended => Some(format!(
             "the kubelet of {node} ended it ({reason}): {}",
-            said(status.message.as_ref())
+            message_or_default(status.message.as_ref())
         )),
-        (_, Some(terminated)) => Some(terminated_sentence(terminated)),
+        (_, Some(terminated)) => Some(container_termination_reason(terminated)),
         (None, None) if has_ended => Some(format!(
             "its pod on {node} has ended and nothing says why: {}",
-            said(status.message.as_ref())
+            message_or_default(status.message.as_ref())
         )),
         (_, None) => None,
     }
 }
 
-fn terminated_sentence(terminated: &ContainerStateTerminated) -> String {
+fn container_termination_reason(terminated: &ContainerStateTerminated) -> String {
     let code = terminated.exit_code;
     let last = terminated
         .message
@@ -168,38 +172,42 @@ fn terminated_sentence(terminated: &ContainerStateTerminated) -> String {
     }
 }
 
-fn unschedulable(status: &PodStatus, node: &NodeName) -> Option<String> {
+fn unschedulable_reason(status: &PodStatus, node: &NodeName) -> Option<String> {
     let condition = condition(status, "PodScheduled")?;
     (condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")).then(
         || {
             format!(
                 "the scheduler cannot place it on {node}: {}",
-                said(condition.message.as_ref())
+                message_or_default(condition.message.as_ref())
             )
         },
     )
 }
 
-fn blocked(waiting: Option<&ContainerStateWaiting>, pod: &Pod, node: &NodeName) -> Option<String> {
+fn start_failure_reason(
+    waiting: Option<&ContainerStateWaiting>,
+    pod: &Pod,
+    node: &NodeName,
+) -> Option<String> {
     let reason = waiting?.reason.as_deref()?;
-    let message = said(waiting?.message.as_ref());
+    let message = message_or_default(waiting?.message.as_ref());
     let image = pod
         .spec
         .as_ref()
         .and_then(|spec| spec.containers.first()?.image.clone())
         .unwrap_or_default();
-    Blockage::of(reason).map(|blockage| match blockage {
-        Blockage::Image => format!(
+    StartFailure::of(reason).map(|blockage| match blockage {
+        StartFailure::Image => format!(
             "{node} cannot get the image {image} ({reason}): {message}; --image names another, `make image` makes \
              one to import on the node"
         ),
-        Blockage::Runtime => {
+        StartFailure::Runtime => {
             format!("the container runtime of {node} cannot start it ({reason}): {message}")
         }
     })
 }
 
-fn waits_for(
+fn pending_reason(
     status: &PodStatus,
     waiting: Option<&ContainerStateWaiting>,
     node: &NodeName,
@@ -210,7 +218,7 @@ fn waits_for(
         (Some(condition), _) if condition.status != "True" => format!(
             "it waits to be scheduled on {node} ({}): {}",
             condition.reason.as_deref().unwrap_or("no reason given"),
-            said(condition.message.as_ref())
+            message_or_default(condition.message.as_ref())
         ),
         (Some(_), None) => format!("the kubelet of {node} has not begun with it: is it running?"),
         (Some(_), Some(waiting)) => format!(
@@ -220,7 +228,7 @@ fn waits_for(
     }
 }
 
-fn addresses(status: &PodStatus) -> Vec<IpAddr> {
+fn pod_ips(status: &PodStatus) -> Vec<IpAddr> {
     status
         .pod_ips
         .iter()
@@ -238,7 +246,7 @@ fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a PodCondition> 
 }
 
 /// Someone's words as the end of our sentence.
-fn said(message: Option<&String>) -> &str {
+fn message_or_default(message: Option<&String>) -> &str {
     message.map_or("no message", |text| text.trim().trim_end_matches('.'))
 }
 
@@ -252,16 +260,16 @@ mod tests {
         clippy::needless_pass_by_value,
         reason = "JSON is written where it is passed"
     )]
-    fn of(status: Value) -> Standing {
+    fn of(status: Value) -> PodState {
         of_pod(json!({
             "spec": {"containers": [{"name": "agent", "image": "prober.dev/prober-agent:0.1.0"}]},
             "status": status
         }))
     }
 
-    fn of_pod(pod: Value) -> Standing {
+    fn of_pod(pod: Value) -> PodState {
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        standing(&pod, &NodeName::new("node-1"))
+        pod_state(&pod, &NodeName::new("node-1"))
     }
 
     #[expect(
@@ -298,8 +306,8 @@ mod tests {
         ]
         .into_iter()
         .map(|status| match of(status) {
-            Standing::Failed(sentence) => sentence,
-            other @ (Standing::Waiting(_) | Standing::Running(_)) => {
+            PodState::Failed(sentence) => sentence,
+            other @ (PodState::Waiting(_) | PodState::Running(_)) => {
                 panic!("{other:?} is no failure")
             },
         })
@@ -317,14 +325,14 @@ mod tests {
         };
         assert_eq!(
             deleted(json!([])),
-            Standing::Failed("its pod was deleted by somebody while the run needed it".to_owned())
+            PodState::Failed("its pod was deleted by somebody while the run needed it".to_owned())
         );
         assert_eq!(
             deleted(json!([{
                 "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
                 "message": "Eviction API: evicting"
             }])),
-            Standing::Failed(
+            PodState::Failed(
                 "its pod was deleted while the run needed it (EvictionByEvictionAPI: Eviction API: evicting)"
                     .to_owned()
             )
@@ -342,8 +350,8 @@ mod tests {
         ]
         .into_iter()
         .map(|status| match of(status) {
-            Standing::Waiting(what) => what,
-            other @ (Standing::Running(_) | Standing::Failed(_)) => panic!("{other:?} does not wait"),
+            PodState::Waiting(what) => what,
+            other @ (PodState::Running(_) | PodState::Failed(_)) => panic!("{other:?} does not wait"),
         })
         .collect();
         insta::assert_snapshot!(waits.join("\n"));
@@ -355,7 +363,7 @@ mod tests {
         status["phase"] = json!("Running");
         status["podIPs"] = json!([{"ip": "10.244.1.7"}, {"ip": "fd00:10:244:1::7"}]);
         let expected = ["10.244.1.7", "fd00:10:244:1::7"].map(|ip| ip.parse().unwrap());
-        assert_eq!(of(status), Standing::Running(expected.into()));
+        assert_eq!(of(status), PodState::Running(expected.into()));
     }
 
     #[test]
@@ -370,7 +378,7 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(
-            stuck(
+            startup_timeout_reason(
                 "the kubelet of node-1 is still at it (ContainerCreating)",
                 30,
                 &events
@@ -379,7 +387,7 @@ mod tests {
              FailedCreatePodSandBox: plugin type=\"flannel\" failed (add): no such file"
         );
         assert_eq!(
-            stuck("it waits", 30, &[]),
+            startup_timeout_reason("it waits", 30, &[]),
             "not running after 30 s: it waits"
         );
     }

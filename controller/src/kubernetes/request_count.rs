@@ -9,11 +9,11 @@ use tower::util::MapRequestLayer;
 
 /// A counter that all of a client's requests go by.
 #[derive(Clone, Debug, Default)]
-pub struct Requests(Arc<AtomicU64>);
+pub struct RequestCount(Arc<AtomicU64>);
 
-impl Requests {
+impl RequestCount {
     /// How many there were so far; a watch or a followed log is one, until it has to be made anew.
-    pub fn made(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 

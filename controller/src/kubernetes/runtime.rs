@@ -30,7 +30,7 @@ impl Runtime {
     }
 
     /// Ends it without waiting for what still runs.
-    pub fn abandon(self) {
+    pub fn shutdown_background(self) {
         self.0.shutdown_background();
     }
 }

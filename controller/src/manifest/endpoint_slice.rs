@@ -14,14 +14,14 @@ use prober_core::packet::family::Family;
 use prober_core::plan::RESPONDER_PORT;
 use prober_core::topology::AgentId;
 
-use super::service::{ANY, slot_name};
-use super::{Anchor, Manifest, family_word, local_name};
+use super::service::{BALANCED_PORT_NAME, slot_port_name};
+use super::{Manifest, OwnerJob, ip_family_name, local_service_name};
 
 /// The label that ties a slice to its Service.
-pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// The label that tells other controllers to keep their hands off.
-const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// One agent that answers behind a test Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Manifest {
     /// that is to stay.
     pub fn publication(
         &self,
-        anchor: &Anchor,
+        anchor: &OwnerJob,
         families: &[Family],
         slots: &[Slot],
         local: &[Backend],
@@ -86,16 +86,16 @@ impl Manifest {
     /// The slices of the Service RUN: one for each slot in each family.
     fn slot_slices(
         &self,
-        anchor: &Anchor,
+        anchor: &OwnerJob,
         families: &[Family],
         slots: &[Slot],
     ) -> Vec<EndpointSlice> {
         let numbered = (0..).zip(slots);
         let each = |family| {
             numbered.clone().map(move |(number, slot)| {
-                let name = slot_name(number);
+                let name = slot_port_name(number);
                 let object = format!("{}-{name}", self.run);
-                let any = slot.is_balanced.then(|| ANY.to_owned());
+                let any = slot.is_balanced.then(|| BALANCED_PORT_NAME.to_owned());
                 let ports = std::iter::once(name).chain(any);
                 let backends = std::slice::from_ref(&slot.backend);
                 self.slice(anchor, &object, &self.run, ports, family, backends)
@@ -107,13 +107,13 @@ impl Manifest {
     /// The slices of the Service RUN-local: one in each family.
     pub fn local_slices(
         &self,
-        anchor: &Anchor,
+        anchor: &OwnerJob,
         families: &[Family],
         local: &[Backend],
     ) -> Vec<EndpointSlice> {
-        let service = local_name(&self.run);
-        let object = format!("{service}-{ANY}");
-        let ports = [ANY.to_owned()];
+        let service = local_service_name(&self.run);
+        let object = format!("{service}-{BALANCED_PORT_NAME}");
+        let ports = [BALANCED_PORT_NAME.to_owned()];
         families
             .iter()
             .map(|&family| self.slice(anchor, &object, &service, ports.clone(), family, local))
@@ -123,19 +123,19 @@ impl Manifest {
     /// A slice of a Service in one family, in which these ports lead to these backends.
     fn slice(
         &self,
-        anchor: &Anchor,
+        anchor: &OwnerJob,
         object: &str,
         service: &str,
         ports: impl IntoIterator<Item = String>,
         family: Family,
         backends: &[Backend],
     ) -> EndpointSlice {
-        let suffix = family_word(family).to_lowercase();
-        let mut metadata = self.meta(format!("{object}-{suffix}"), Some(anchor));
+        let suffix = ip_family_name(family).to_lowercase();
+        let mut metadata = self.metadata(format!("{object}-{suffix}"), Some(anchor));
         let labels = metadata.labels.get_or_insert_default();
-        labels.insert(SERVICE_NAME.to_owned(), service.to_owned());
+        labels.insert(SERVICE_NAME_LABEL.to_owned(), service.to_owned());
         labels.insert(
-            SLICE_MANAGED_BY.to_owned(),
+            SLICE_MANAGED_BY_LABEL.to_owned(),
             crate::kubernetes::labels::PROBER.to_owned(),
         );
         let port = |name| EndpointPort {
@@ -146,7 +146,7 @@ impl Manifest {
         };
         EndpointSlice {
             metadata,
-            address_type: family_word(family).to_owned(),
+            address_type: ip_family_name(family).to_owned(),
             ports: Some(ports.into_iter().map(port).collect()),
             endpoints: backends
                 .iter()

@@ -15,13 +15,13 @@ use crate::kubernetes::labels;
 
 /// The anchor as the API server made it: only what is owned by it can be placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Anchor {
+pub struct OwnerJob {
     uid: String,
 }
 
-impl Anchor {
+impl OwnerJob {
     /// The anchor in an API server's answer; `None` if that has no uid yet.
-    pub fn of(job: &Job) -> Option<Self> {
+    pub fn from_job(job: &Job) -> Option<Self> {
         let uid = job.metadata.uid.clone()?;
         Some(Self { uid })
     }
@@ -34,9 +34,9 @@ impl Anchor {
 
 impl Manifest {
     /// The Job that owns everything.
-    pub fn anchor(&self) -> Job {
+    pub fn owner_job(&self) -> Job {
         Job {
-            metadata: self.meta(self.run.clone(), None),
+            metadata: self.metadata(self.run.clone(), None),
             spec: Some(JobSpec {
                 parallelism: Some(0),
                 completions: Some(1),
@@ -56,18 +56,18 @@ impl Manifest {
     fn unused_template(&self) -> PodTemplateSpec {
         PodTemplateSpec {
             metadata: Some(ObjectMeta {
-                labels: Some(labels::of_run(&self.run)),
+                labels: Some(labels::run_labels(&self.run)),
                 ..ObjectMeta::default()
             }),
             spec: Some(PodSpec {
                 restart_policy: Some("Never".to_owned()),
                 automount_service_account_token: Some(false),
-                security_context: Some(pod::shared_security()),
+                security_context: Some(pod::pod_security_context()),
                 containers: vec![Container {
                     name: pod::CONTAINER.to_owned(),
                     image: Some(self.image.clone()),
                     resources: Some(pod::resources()),
-                    security_context: Some(pod::unprivileged()),
+                    security_context: Some(pod::unprivileged_context()),
                     ..Container::default()
                 }],
                 ..PodSpec::default()

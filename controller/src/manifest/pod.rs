@@ -17,9 +17,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use prober_core::plan::Plan;
 use prober_core::topology::{AgentId, Role};
 
-use super::{Anchor, Manifest, Privilege};
-use crate::kubernetes::mesh::{Mark, opt_outs};
-use crate::kubernetes::node_info::Site;
+use super::{Manifest, OwnerJob, Privilege};
+use crate::kubernetes::mesh::{MetadataField, opt_outs};
+use crate::kubernetes::node_info::NodeInfo;
 
 /// The annotation that an agent reads its plans from.
 pub const PLAN_ANNOTATION: &str = "prober.dev/plan";
@@ -28,7 +28,7 @@ pub const PLAN_ANNOTATION: &str = "prober.dev/plan";
 pub(super) const CONTAINER: &str = "agent";
 
 /// Where the annotation is a file.
-const PLAN_FOLDER: &str = "/etc/prober";
+const PLAN_MOUNT_PATH: &str = "/etc/prober";
 
 /// Its name there.
 const PLAN_FILE: &str = "plan";
@@ -37,11 +37,11 @@ const PLAN_FILE: &str = "plan";
 const BELL_PORT: u16 = 8082;
 
 /// Nobody, in every distribution.
-const NOBODY: i64 = 65_534;
+const NOBODY_UID: i64 = 65_534;
 
 /// What a container runtime gives to uid 0, without `NET_RAW`, and without the two that an agent gives up its uid by
 /// (containerd: pkg/oci/spec.go `defaultUnixCaps`; CRI-O and Docker give a subset of it).
-const RUNTIME_DEFAULTS: [&str; 11] = [
+const DROPPED_DEFAULT_CAPABILITIES: [&str; 11] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
@@ -59,47 +59,47 @@ impl Manifest {
     /// The pod of an agent, which starts with its first plan and may ask only addresses within `allowed`.
     pub fn pod(
         &self,
-        anchor: &Anchor,
-        site: &Site,
+        anchor: &OwnerJob,
+        site: &NodeInfo,
         role: Role,
         plan: &Plan,
         allowed: &[String],
     ) -> Result<Pod, serde_json::Error> {
-        let mut pod = self.bare_pod(&plan.agent, role, self.privilege, allowed);
-        pod.metadata.owner_references = Some(self.owned_by(anchor));
+        let mut pod = self.pod_without_plan(&plan.agent, role, self.privilege, allowed);
+        pod.metadata.owner_references = Some(self.owner_references(anchor));
         pod.metadata
             .annotations
             .get_or_insert_default()
             .insert(PLAN_ANNOTATION.to_owned(), serde_json::to_string(plan)?);
         if let Some(spec) = &mut pod.spec {
-            spec.affinity = Some(only_on(plan.agent.node.as_str()));
+            spec.affinity = Some(node_affinity(plan.agent.node.as_str()));
             spec.tolerations = Some(tolerations(site));
         }
         Ok(pod)
     }
 
     /// A pod of that role and privilege as an admission chain would see it: to be tried, never to be made.
-    pub fn trial(&self, role: Role, privilege: Privilege) -> Pod {
+    pub fn dry_run_pod(&self, role: Role, privilege: Privilege) -> Pod {
         let agent = AgentId::new("node", format!("{}-trial", self.run));
-        self.bare_pod(&agent, role, privilege, &[])
+        self.pod_without_plan(&agent, role, privilege, &[])
     }
 
-    fn bare_pod(
+    fn pod_without_plan(
         &self,
         agent: &AgentId,
         role: Role,
         privilege: Privilege,
         allowed: &[String],
     ) -> Pod {
-        let mut metadata = self.meta(agent.pod.clone(), None);
+        let mut metadata = self.metadata(agent.pod.clone(), None);
         metadata
             .labels
             .get_or_insert_default()
-            .extend(opt_outs(Mark::Label));
-        metadata.annotations = Some(opt_outs(Mark::Annotation));
+            .extend(opt_outs(MetadataField::Label));
+        metadata.annotations = Some(opt_outs(MetadataField::Annotation));
         let (privilege, host_network) = match role {
             Role::Client | Role::Server => (privilege, None),
-            Role::Host => (Privilege::None, Some(true)),
+            Role::Host => (Privilege::Unprivileged, Some(true)),
         };
         let has_bell = match role {
             Role::Client | Role::Server => self.check.is_some(),
@@ -120,7 +120,7 @@ impl Manifest {
                 termination_grace_period_seconds: Some(0),
                 automount_service_account_token: Some(false),
                 enable_service_links: Some(false),
-                security_context: Some(shared_security()),
+                security_context: Some(pod_security_context()),
                 containers: vec![container],
                 volumes: Some(vec![plan_volume()]),
                 ..PodSpec::default()
@@ -134,14 +134,14 @@ impl Manifest {
             "--agent".to_owned(),
             format!("{}/{}", agent.node, agent.pod),
             "--plan".to_owned(),
-            format!("{PLAN_FOLDER}/{PLAN_FILE}"),
+            format!("{PLAN_MOUNT_PATH}/{PLAN_FILE}"),
             "--run".to_owned(),
             self.run.clone(),
         ];
         for prefix in allowed {
             args.extend(["--allow".to_owned(), prefix.clone()]);
         }
-        if privilege == Privilege::None {
+        if privilege == Privilege::Unprivileged {
             args.extend(["--tier".to_owned(), "T0".to_owned()]);
         }
         Container {
@@ -151,14 +151,14 @@ impl Manifest {
             args: Some(args),
             resources: Some(resources()),
             security_context: Some(match privilege {
-                Privilege::Packets => with_packets(),
-                Privilege::None => unprivileged(),
+                Privilege::NetRaw => net_raw_context(),
+                Privilege::Unprivileged => unprivileged_context(),
             }),
             // Why an agent ended is told by what it said last.
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
             volume_mounts: Some(vec![VolumeMount {
                 name: PLAN_FILE.to_owned(),
-                mount_path: PLAN_FOLDER.to_owned(),
+                mount_path: PLAN_MOUNT_PATH.to_owned(),
                 read_only: Some(true),
                 ..VolumeMount::default()
             }]),
@@ -183,7 +183,7 @@ fn hang_bell(container: &mut Container) {
 }
 
 /// By the scheduler, which says what the node lacks, and not by `nodeName`, which lets the kubelet refuse.
-fn only_on(node: &str) -> Affinity {
+fn node_affinity(node: &str) -> Affinity {
     let is_it = NodeSelectorRequirement {
         key: "metadata.name".to_owned(),
         operator: "In".to_owned(),
@@ -203,7 +203,7 @@ fn only_on(node: &str) -> Affinity {
     }
 }
 
-fn tolerations(site: &Site) -> Vec<Toleration> {
+fn tolerations(site: &NodeInfo) -> Vec<Toleration> {
     site.taints
         .iter()
         .map(|taint| Toleration {
@@ -250,7 +250,7 @@ pub(super) fn resources() -> ResourceRequirements {
 }
 
 /// What every pod of a run has.
-pub(super) fn shared_security() -> PodSecurityContext {
+pub(super) fn pod_security_context() -> PodSecurityContext {
     PodSecurityContext {
         seccomp_profile: Some(SeccompProfile {
             type_: "RuntimeDefault".to_owned(),
@@ -261,24 +261,24 @@ pub(super) fn shared_security() -> PodSecurityContext {
 }
 
 /// Nobody, with nothing.
-pub(super) fn unprivileged() -> SecurityContext {
+pub(super) fn unprivileged_context() -> SecurityContext {
     SecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(NOBODY),
-        run_as_group: Some(NOBODY),
-        ..locked(&["ALL"])
+        run_as_user: Some(NOBODY_UID),
+        run_as_group: Some(NOBODY_UID),
+        ..restricted_context(&["ALL"])
     }
 }
 
 /// Uid 0, which alone can keep a capability without an ambient set, and `NET_RAW`.
-fn with_packets() -> SecurityContext {
+fn net_raw_context() -> SecurityContext {
     SecurityContext {
         run_as_user: Some(0),
-        ..locked(&RUNTIME_DEFAULTS)
+        ..restricted_context(&DROPPED_DEFAULT_CAPABILITIES)
     }
 }
 
-fn locked(dropped: &[&str]) -> SecurityContext {
+fn restricted_context(dropped: &[&str]) -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),

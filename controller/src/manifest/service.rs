@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use prober_core::plan::RESPONDER_PORT;
 
-use super::{Anchor, Families, Manifest, NodePorts, family_word};
+use super::{IpFamilies, Manifest, NodePorts, OwnerJob, ip_family_name};
 
 /// The port of slot 0; slot `k` has this plus `k`.
 pub const SLOT_PORT: u16 = 9000;
@@ -25,31 +25,35 @@ const _: () = assert!(
 );
 
 /// The name of the port that is balanced.
-pub(super) const ANY: &str = "any";
+pub(super) const BALANCED_PORT_NAME: &str = "any";
 
 /// The name of the Service that leads to servers of the client's own node.
-pub fn local_name(run: &str) -> String {
+pub fn local_service_name(run: &str) -> String {
     format!("{run}-local")
 }
 
 /// The name of a slot's port, which links it to its EndpointSlices.
-pub(super) fn slot_name(slot: u16) -> String {
+pub(super) fn slot_port_name(slot: u16) -> String {
     format!("slot-{slot}")
 }
 
 impl Manifest {
     /// The Service with the slots and `any`.
-    pub fn service(&self, anchor: &Anchor) -> Service {
-        let slots = (0..self.slots).map(|slot| port(slot_name(slot), SLOT_PORT + slot));
+    pub fn service(&self, anchor: &OwnerJob) -> Service {
+        let slots = (0..self.slots).map(|slot| port(slot_port_name(slot), SLOT_PORT + slot));
         let kind = match self.node_ports {
-            NodePorts::Asked => "NodePort",
-            NodePorts::Unasked => "ClusterIP",
+            NodePorts::Enabled => "NodePort",
+            NodePorts::Disabled => "ClusterIP",
         };
         Service {
-            metadata: self.meta(self.run.clone(), Some(anchor)),
+            metadata: self.metadata(self.run.clone(), Some(anchor)),
             spec: Some(ServiceSpec {
                 type_: Some(kind.to_owned()),
-                ports: Some(slots.chain([port(ANY.to_owned(), BALANCED_PORT)]).collect()),
+                ports: Some(
+                    slots
+                        .chain([port(BALANCED_PORT_NAME.to_owned(), BALANCED_PORT)])
+                        .collect(),
+                ),
                 ..self.service_spec()
             }),
             status: None,
@@ -59,13 +63,13 @@ impl Manifest {
     /// The Service that leads to servers of the client's own node.
     ///
     /// <https://kubernetes.io/docs/concepts/services-networking/service-traffic-policy/>
-    pub fn local_service(&self, anchor: &Anchor) -> Service {
+    pub fn local_service(&self, anchor: &OwnerJob) -> Service {
         Service {
-            metadata: self.meta(local_name(&self.run), Some(anchor)),
+            metadata: self.metadata(local_service_name(&self.run), Some(anchor)),
             spec: Some(ServiceSpec {
                 type_: Some("ClusterIP".to_owned()),
                 internal_traffic_policy: Some("Local".to_owned()),
-                ports: Some(vec![port(ANY.to_owned(), BALANCED_PORT)]),
+                ports: Some(vec![port(BALANCED_PORT_NAME.to_owned(), BALANCED_PORT)]),
                 ..self.service_spec()
             }),
             status: None,
@@ -74,8 +78,10 @@ impl Manifest {
 
     fn service_spec(&self) -> ServiceSpec {
         let (policy, families) = match self.families {
-            Families::Available => ("PreferDualStack", None),
-            Families::Only(family) => ("SingleStack", Some(vec![family_word(family).to_owned()])),
+            IpFamilies::Available => ("PreferDualStack", None),
+            IpFamilies::Only(family) => {
+                ("SingleStack", Some(vec![ip_family_name(family).to_owned()]))
+            }
         };
         ServiceSpec {
             ip_family_policy: Some(policy.to_owned()),
@@ -99,16 +105,16 @@ fn port(name: String, port: u16) -> ServicePort {
 
 /// Where a Service can be reached, as the API server answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Addresses {
+pub struct ServiceAddresses {
     /// Its ClusterIPs, one per family.
     pub cluster_ips: Vec<IpAddr>,
     /// The node port of each slot, in the order of the slots; empty where none were asked for.
     pub node_ports: Vec<u16>,
 }
 
-impl Addresses {
+impl ServiceAddresses {
     /// Reads the API server's answer.
-    pub fn of(service: &Service) -> Self {
+    pub fn from_service(service: &Service) -> Self {
         let Some(spec) = &service.spec else {
             return Self::default();
         };
@@ -127,7 +133,7 @@ impl Addresses {
                 .filter_map(|address| address.parse().ok())
                 .collect(),
             node_ports: (0..)
-                .map_while(|slot| node_port(&slot_name(slot)))
+                .map_while(|slot| node_port(&slot_port_name(slot)))
                 .collect(),
         }
     }

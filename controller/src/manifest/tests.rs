@@ -10,7 +10,7 @@ use prober_core::topology::{AgentId, Role};
 use serde_json::json;
 
 use super::*;
-use crate::kubernetes::node_info::Site;
+use crate::kubernetes::node_info::NodeInfo;
 
 fn manifest(privilege: Privilege) -> Manifest {
     Manifest {
@@ -19,22 +19,22 @@ fn manifest(privilege: Privilege) -> Manifest {
         image: "prober.dev/prober-agent:0.1.0".to_owned(),
         lifetime: Duration::from_secs(90),
         privilege,
-        families: Families::Available,
+        families: IpFamilies::Available,
         slots: 2,
-        node_ports: NodePorts::Asked,
+        node_ports: NodePorts::Enabled,
         check: None,
     }
 }
 
-fn anchor() -> Anchor {
+fn anchor() -> OwnerJob {
     let job: Job = serde_json::from_value(json!({
         "metadata": {"name": "prober-k3x9q2", "uid": "6f2c2f1a-3f0e-4a53-a3a5-0d5c2a6c7a11"}
     }))
     .unwrap();
-    Anchor::of(&job).unwrap()
+    OwnerJob::from_job(&job).unwrap()
 }
 
-fn site() -> Site {
+fn site() -> NodeInfo {
     let node: Node = serde_json::from_value(json!({
         "metadata": {"name": "node-1", "annotations": {"flannel.alpha.coreos.com/backend-type": "vxlan"}},
         "spec": {
@@ -44,7 +44,7 @@ fn site() -> Site {
         "status": {"addresses": [{"type": "InternalIP", "address": "10.99.0.11"}]}
     }))
     .unwrap();
-    Site::of(&node)
+    NodeInfo::from_node(&node)
 }
 
 fn plan(role: Role) -> Plan {
@@ -63,7 +63,7 @@ fn plan(role: Role) -> Plan {
 
 fn pod(privilege: Privilege, role: Role) -> Pod {
     let services = ["10.96.0.7", "fd00:10:96::7"].map(|ip| ip.parse().unwrap());
-    let allowed = allowed(services, [&site()]);
+    let allowed = allowed_targets(services, [&site()]);
     manifest(privilege)
         .pod(&anchor(), &site(), role, &plan(role), &allowed)
         .unwrap()
@@ -87,12 +87,12 @@ fn backends() -> [Backend; 2] {
 
 #[test]
 fn the_anchor_owns_and_expires() {
-    insta::assert_yaml_snapshot!(manifest(Privilege::Packets).anchor());
+    insta::assert_yaml_snapshot!(manifest(Privilege::NetRaw).owner_job());
 }
 
 #[test]
 fn a_client_keeps_the_right_to_packets_and_nothing_else() {
-    insta::assert_yaml_snapshot!(pod(Privilege::Packets, Role::Client));
+    insta::assert_yaml_snapshot!(pod(Privilege::NetRaw, Role::Client));
 }
 
 #[test]
@@ -103,9 +103,9 @@ fn only_a_pod_of_a_canary_has_a_bell_and_its_kubelet_hears_it() {
     };
     let of_a_canary = Manifest {
         check: Some(check),
-        ..manifest(Privilege::Packets)
+        ..manifest(Privilege::NetRaw)
     };
-    let of_a_run = manifest(Privilege::Packets);
+    let of_a_run = manifest(Privilege::NetRaw);
     let bell = |manifest: &Manifest, role| {
         let pod = manifest.pod(&anchor(), &site(), role, &plan(role), &[]);
         let container = pod.unwrap().spec.unwrap().containers.remove(0);
@@ -121,13 +121,13 @@ fn only_a_pod_of_a_canary_has_a_bell_and_its_kubelet_hears_it() {
 
 #[test]
 fn a_host_agent_is_nobody_in_the_nodes_own_network() {
-    insta::assert_yaml_snapshot!(pod(Privilege::Packets, Role::Host));
+    insta::assert_yaml_snapshot!(pod(Privilege::NetRaw, Role::Host));
 }
 
 #[test]
 fn where_packets_are_refused_every_agent_is_nobody() {
     for role in [Role::Client, Role::Server, Role::Host] {
-        let pod = pod(Privilege::None, role);
+        let pod = pod(Privilege::Unprivileged, role);
         let found = security(&pod);
         assert_eq!(found.run_as_user, Some(65_534));
         assert_eq!(found.run_as_non_root, Some(true));
@@ -143,9 +143,9 @@ fn where_packets_are_refused_every_agent_is_nobody() {
 
 #[test]
 fn a_pod_that_is_only_tried_asks_for_the_same_as_one_that_is_made() {
-    for privilege in [Privilege::Packets, Privilege::None] {
+    for privilege in [Privilege::NetRaw, Privilege::Unprivileged] {
         for role in [Role::Client, Role::Host] {
-            let tried = manifest(privilege).trial(role, privilege);
+            let tried = manifest(privilege).dry_run_pod(role, privilege);
             let made = pod(privilege, role);
             assert_eq!(security(&tried), security(&made));
             assert_eq!(tried.metadata.labels, made.metadata.labels);
@@ -159,7 +159,7 @@ fn a_pod_that_is_only_tried_asks_for_the_same_as_one_that_is_made() {
 
 #[test]
 fn no_pod_adds_a_capability_or_may_gain_privileges_or_writes_to_its_root() {
-    for privilege in [Privilege::Packets, Privilege::None] {
+    for privilege in [Privilege::NetRaw, Privilege::Unprivileged] {
         for role in [Role::Client, Role::Server, Role::Host] {
             let pod = pod(privilege, role);
             let found = security(&pod);
@@ -175,7 +175,7 @@ fn no_pod_adds_a_capability_or_may_gain_privileges_or_writes_to_its_root() {
 
 #[test]
 fn the_services_have_a_port_for_each_slot_and_one_that_is_balanced() {
-    let manifest = manifest(Privilege::Packets);
+    let manifest = manifest(Privilege::NetRaw);
     insta::assert_yaml_snapshot!([
         manifest.service(&anchor()),
         manifest.local_service(&anchor())
@@ -185,9 +185,9 @@ fn the_services_have_a_port_for_each_slot_and_one_that_is_balanced() {
 #[test]
 fn a_run_of_one_family_asks_for_services_of_one_family() {
     let manifest = Manifest {
-        families: Families::Only(Family::Ipv6),
-        node_ports: NodePorts::Unasked,
-        ..manifest(Privilege::Packets)
+        families: IpFamilies::Only(Family::Ipv6),
+        node_ports: NodePorts::Disabled,
+        ..manifest(Privilege::NetRaw)
     };
     for service in [
         manifest.service(&anchor()),
@@ -219,7 +219,7 @@ fn of_a_run_and_of_a_canary() -> [Manifest; 2] {
     };
     [None, Some(check)].map(|check| Manifest {
         check,
-        ..manifest(Privilege::Packets)
+        ..manifest(Privilege::NetRaw)
     })
 }
 
@@ -247,7 +247,7 @@ fn port_names(stored: &Stored) -> BTreeMap<(&str, &str, i32), Vec<&str>> {
     let mut known = BTreeMap::new();
     for slice in stored.values() {
         let service =
-            slice.metadata.labels.as_ref().unwrap()[endpoint_slice::SERVICE_NAME].as_str();
+            slice.metadata.labels.as_ref().unwrap()[endpoint_slice::SERVICE_NAME_LABEL].as_str();
         let ports = slice.ports.as_ref().unwrap();
         let names: Vec<_> = ports
             .iter()
@@ -267,7 +267,7 @@ fn port_names(stored: &Stored) -> BTreeMap<(&str, &str, i32), Vec<&str>> {
 
 #[test]
 fn a_server_has_one_slice_of_a_service_in_each_family() {
-    let steps = manifest(Privilege::Packets).publication(
+    let steps = manifest(Privilege::NetRaw).publication(
         &anchor(),
         &BOTH,
         &slots([true, false]),
@@ -372,7 +372,7 @@ fn a_server_without_an_address_of_a_family_is_in_no_slice_of_it() {
             ..slot
         })
         .collect();
-    let steps = manifest(Privilege::Packets).publication(
+    let steps = manifest(Privilege::NetRaw).publication(
         &anchor(),
         &[Family::Ipv6],
         &slots,
@@ -389,7 +389,7 @@ fn a_server_without_an_address_of_a_family_is_in_no_slice_of_it() {
 
 #[test]
 fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
-    let manifest = manifest(Privilege::Packets);
+    let manifest = manifest(Privilege::NetRaw);
     let steps = manifest.publication(
         &anchor(),
         &[Family::Ipv4],
@@ -403,7 +403,7 @@ fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
         .map(|slice| slice.metadata)
         .chain(
             [Role::Client, Role::Server, Role::Host]
-                .map(|role| pod(Privilege::Packets, role).metadata),
+                .map(|role| pod(Privilege::NetRaw, role).metadata),
         )
         .chain([
             manifest.service(&anchor()).metadata,
@@ -411,7 +411,7 @@ fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
         ]);
     for meta in metas {
         let labels = meta.labels.unwrap();
-        for (key, value) in labels::of_run(&manifest.run) {
+        for (key, value) in labels::run_labels(&manifest.run) {
             assert_eq!(labels.get(&key), Some(&value), "{:?}", meta.name);
         }
         let owner = &meta.owner_references.unwrap()[0];
@@ -428,7 +428,7 @@ fn names_and_labels_are_as_long_as_the_api_allows() {
     let manifest = Manifest {
         run: run_name(u64::MAX),
         slots: 16,
-        ..manifest(Privilege::Packets)
+        ..manifest(Privilege::NetRaw)
     };
     let servers = vec![backends()[0].clone(); 16];
     let slots = vec![slots([true, true])[0].clone(); 16];
@@ -467,7 +467,7 @@ fn the_names_of_runs_differ_as_their_nonces_do() {
 #[test]
 fn agents_may_ask_private_addresses_only_where_the_cluster_does_not_say_which_are_its_pods() {
     let service = "203.0.113.7".parse().unwrap();
-    let exact = allowed([service], [&site()]);
+    let exact = allowed_targets([service], [&site()]);
     assert_eq!(
         exact,
         [
@@ -477,7 +477,7 @@ fn agents_may_ask_private_addresses_only_where_the_cluster_does_not_say_which_ar
             "fd00:10:244:1::/64"
         ]
     );
-    let unknown = allowed([service], [&site(), &Site::default()]);
+    let unknown = allowed_targets([service], [&site(), &NodeInfo::default()]);
     assert!(unknown.contains(&"100.64.0.0/10".to_owned()));
     assert!(
         unknown

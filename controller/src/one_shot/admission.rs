@@ -1,7 +1,7 @@
 //! What evidence a namespace admits: decided from what its admission chain says to the pods that a run would place.
 
 /// What an admission controller said to a pod that was tried.
-pub mod refusal;
+pub mod rejection;
 
 use k8s_openapi::api::core::v1::Pod;
 use prober_core::probe::tier::Tier;
@@ -9,11 +9,11 @@ use prober_core::topology::{Role, Route};
 use thiserror::Error;
 
 use crate::manifest::{Manifest, Privilege};
-use crate::one_shot::admission::refusal::Refusal;
+use crate::one_shot::admission::rejection::PodRejection;
 
 /// Whether nodes are to be asked what they say of themselves, by a pod in the node's own network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeFactsWish {
+pub enum NodeFactsMode {
     /// Where the namespace allows it.
     Auto,
     /// Never.
@@ -24,69 +24,69 @@ pub enum NodeFactsWish {
 
 /// What a run wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct EvidenceRequest {
     /// The most evidence that it gathers.
-    pub most: Tier,
+    pub max_tier: Tier,
     /// The least that it is content with.
-    pub least: Tier,
+    pub min_tier: Tier,
     /// Whether it asks nodes.
-    pub node_facts: NodeFactsWish,
+    pub node_facts: NodeFactsMode,
 }
 
-impl Wish {
+impl EvidenceRequest {
     /// Whether a pod that sees packets is to be tried.
-    pub fn captures(&self) -> bool {
-        self.most >= Tier::T1
+    pub fn needs_capture(&self) -> bool {
+        self.max_tier >= Tier::T1
     }
 
     /// Whether a pod in a node's own network is to be tried.
-    pub fn asks_nodes(&self) -> bool {
+    pub fn needs_host_network(&self) -> bool {
         match self.node_facts {
-            NodeFactsWish::Never => false,
-            NodeFactsWish::Auto | NodeFactsWish::Always => self.most >= Tier::T2,
+            NodeFactsMode::Never => false,
+            NodeFactsMode::Auto | NodeFactsMode::Always => self.max_tier >= Tier::T2,
         }
     }
 }
 
 /// One pod of each kind that a run places.
 #[derive(Clone, Debug)]
-pub struct Shapes {
+pub struct DryRunPods {
     /// With NET_RAW.
     pub capture: Pod,
     /// Without any capability.
-    pub plain: Pod,
+    pub unprivileged: Pod,
     /// Without any capability, in the node's own network.
     pub host: Pod,
 }
 
-impl Shapes {
+impl DryRunPods {
     /// The pods of a run, as an admission chain would see them.
-    pub fn of(manifest: &Manifest) -> Self {
+    pub fn new(manifest: &Manifest) -> Self {
         Self {
-            capture: manifest.trial(Role::Client, Privilege::Packets),
-            plain: manifest.trial(Role::Client, Privilege::None),
-            host: manifest.trial(Role::Host, Privilege::None),
+            capture: manifest.dry_run_pod(Role::Client, Privilege::NetRaw),
+            unprivileged: manifest.dry_run_pod(Role::Client, Privilege::Unprivileged),
+            host: manifest.dry_run_pod(Role::Host, Privilege::Unprivileged),
         }
     }
 }
 
 /// What was said to a pod that was tried.
-pub type Tried = Result<(), Refusal>;
+pub type DryRunResult = Result<(), PodRejection>;
 
 /// What was said to each pod that a run would place; `None` where it was not tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answers {
+pub struct DryRunResults {
     /// To a pod with NET_RAW.
-    pub capture: Option<Tried>,
+    pub capture: Option<DryRunResult>,
     /// To a pod without any capability.
-    pub plain: Option<Tried>,
+    pub unprivileged: Option<DryRunResult>,
     /// To a pod without any capability in the node's own network.
-    pub host: Option<Tried>,
+    pub host: Option<DryRunResult>,
 }
 
 /// What a run may do in its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Posture {
+pub struct Admission {
     /// The evidence that can be had.
     pub tier: Tier,
     /// Whether a pod may be in the node's own network.
@@ -95,7 +95,7 @@ pub struct Posture {
     pub notes: Vec<String>,
 }
 
-impl Posture {
+impl Admission {
     /// Whether a route can be probed with what is admitted.
     pub const fn admits(&self, route: Route) -> bool {
         match route {
@@ -116,25 +116,25 @@ pub enum HostNetwork {
     /// It may: node facts are read, and the route host-network is probed.
     Allowed,
     /// It may not, or is not wanted.
-    Refused,
+    Disallowed,
 }
 
 /// Why a run does not start.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum PostureError {
+pub enum AdmissionError {
     /// No pod of a run is admitted.
     #[error(
-        "a probe pod is not admitted in namespace {namespace}, so nothing was probed: {refusal}"
+        "a probe pod is not admitted in namespace {namespace}, so nothing was probed: {rejection}"
     )]
-    NoPod {
+    PodRejected {
         /// The namespace.
         namespace: String,
         /// What the API server says.
-        refusal: Refusal,
+        rejection: PodRejection,
     },
     /// The evidence that was required cannot be had.
     #[error(
-        "evidence of tier {least} was required, and namespace {namespace} admits {tier} only: {refusal}; take a \
+        "evidence of tier {least} was required, and namespace {namespace} admits {tier} only: {rejection}; take a \
          namespace that admits more (-n), or do without --require-tier"
     )]
     BelowRequired {
@@ -145,79 +145,83 @@ pub enum PostureError {
         /// What can be had.
         tier: Tier,
         /// What the API server says to the pod that would have more.
-        refusal: Refusal,
+        rejection: PodRejection,
     },
     /// Nodes were to be asked, and cannot be.
     #[error(
         "node facts were required (--node-facts always), and namespace {namespace} admits no pod in the node's \
-         network: {refusal}; take a namespace that does (-n), or leave it at --node-facts auto"
+         network: {rejection}; take a namespace that does (-n), or leave it at --node-facts auto"
     )]
     NoNodeFacts {
         /// The namespace.
         namespace: String,
         /// What the API server says.
-        refusal: Refusal,
+        rejection: PodRejection,
     },
 }
 
 /// Decides. Whatever lowers the evidence is either told in a note, or, where more was required, the reason not to start.
 ///
-/// No word about [`Answers::plain`] counts as one that admits it: the run finds out.
-pub fn decide(namespace: &str, wish: &Wish, answers: Answers) -> Result<Posture, PostureError> {
+/// No word about [`DryRunResults::plain`] counts as one that admits it: the run finds out.
+pub fn evaluate(
+    namespace: &str,
+    wish: &EvidenceRequest,
+    answers: DryRunResults,
+) -> Result<Admission, AdmissionError> {
     let namespace = || namespace.to_owned();
     let mut notes = Vec::new();
     let mut lowered = None;
-    if let Some(Err(refusal)) = answers.capture {
-        if let Some(Err(refusal)) = answers.plain {
-            return Err(PostureError::NoPod {
+    if let Some(Err(rejection)) = answers.capture {
+        if let Some(Err(rejection)) = answers.unprivileged {
+            return Err(AdmissionError::PodRejected {
                 namespace: namespace(),
-                refusal,
+                rejection,
             });
         }
         notes.push(format!(
-            "tier T0: no agent sees packets, because {refusal}; only what connect() says and what counters count is \
+            "tier T0: no agent sees packets, because {rejection}; only what connect() says and what counters count is \
              known, and no cause can be proven by it; a namespace that enforces Pod Security baseline or less admits \
              T1 (-n)"
         ));
-        lowered = Some((Tier::T0, refusal));
-    } else if let Some(Err(refusal)) = answers.plain {
-        return Err(PostureError::NoPod {
+        lowered = Some((Tier::T0, rejection));
+    } else if let Some(Err(rejection)) = answers.unprivileged {
+        return Err(AdmissionError::PodRejected {
             namespace: namespace(),
-            refusal,
+            rejection,
         });
     }
-    let mut host_network = HostNetwork::Refused;
+    let mut host_network = HostNetwork::Disallowed;
     match answers.host {
         Some(Ok(())) => host_network = HostNetwork::Allowed,
         None => {}
-        Some(Err(refusal)) => {
+        Some(Err(rejection)) => {
             match wish.node_facts {
-                NodeFactsWish::Always => {
-                    return Err(PostureError::NoNodeFacts {
+                NodeFactsMode::Always => {
+                    return Err(AdmissionError::NoNodeFacts {
                         namespace: namespace(),
-                        refusal,
+                        rejection,
                     });
                 }
-                NodeFactsWish::Auto | NodeFactsWish::Never => notes.push(format!(
-                    "no node facts: no pod is admitted in the node's own network, because {refusal}; causes that only \
+                NodeFactsMode::Auto | NodeFactsMode::Never => notes.push(format!(
+                    "no node facts: no pod is admitted in the node's own network, because {rejection}; causes that only \
                      a node's own word proves are at most consistent with the evidence"
                 )),
             }
-            lowered.get_or_insert((Tier::T1, refusal));
+            lowered.get_or_insert((Tier::T1, rejection));
         }
     }
     let tier = match &lowered {
-        Some((tier, _)) => wish.most.min(*tier),
-        None => wish.most,
+        Some((tier, _)) => wish.max_tier.min(*tier),
+        None => wish.max_tier,
     };
     match lowered {
-        Some((_, refusal)) if tier < wish.least => Err(PostureError::BelowRequired {
+        Some((_, rejection)) if tier < wish.min_tier => Err(AdmissionError::BelowRequired {
             namespace: namespace(),
-            least: wish.least,
+            least: wish.min_tier,
             tier,
-            refusal,
+            rejection,
         }),
-        Some(_) | None => Ok(Posture {
+        Some(_) | None => Ok(Admission {
             tier,
             host_network,
             notes,
@@ -229,45 +233,45 @@ pub fn decide(namespace: &str, wish: &Wish, answers: Answers) -> Result<Posture,
 mod tests {
     use super::*;
 
-    fn security(level: &str, violations: &str) -> Refusal {
-        Refusal::PodSecurity {
+    fn security(level: &str, violations: &str) -> PodRejection {
+        PodRejection::PodSecurity {
             level: level.to_owned(),
             violations: violations.to_owned(),
         }
     }
 
-    fn quota() -> Refusal {
-        Refusal::Quota {
+    fn quota() -> PodRejection {
+        PodRejection::Quota {
             words: "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2"
                 .to_owned(),
         }
     }
 
-    fn wish(least: Tier, node_facts: NodeFactsWish) -> Wish {
-        Wish {
-            most: Tier::T2,
-            least,
+    fn wish(least: Tier, node_facts: NodeFactsMode) -> EvidenceRequest {
+        EvidenceRequest {
+            max_tier: Tier::T2,
+            min_tier: least,
             node_facts,
         }
     }
 
     /// What the namespaces of the three Pod Security standards say.
-    fn answers(level: &str) -> Answers {
+    fn answers(level: &str) -> DryRunResults {
         let host = security(level, "host namespaces (hostNetwork=true)");
         match level {
-            "privileged" => Answers {
+            "privileged" => DryRunResults {
                 capture: Some(Ok(())),
-                plain: None,
+                unprivileged: None,
                 host: Some(Ok(())),
             },
-            "baseline" => Answers {
+            "baseline" => DryRunResults {
                 capture: Some(Ok(())),
-                plain: None,
+                unprivileged: None,
                 host: Some(Err(host)),
             },
-            "restricted" => Answers {
+            "restricted" => DryRunResults {
                 capture: Some(Err(security(level, "runAsUser=0"))),
-                plain: Some(Ok(())),
+                unprivileged: Some(Ok(())),
                 host: Some(Err(host)),
             },
             other => panic!("{other} is no standard"),
@@ -278,10 +282,10 @@ mod tests {
     fn each_standard_admits_a_tier_and_what_it_takes_is_told() {
         for (level, tier, host_network, notes) in [
             ("privileged", Tier::T2, HostNetwork::Allowed, 0),
-            ("baseline", Tier::T1, HostNetwork::Refused, 1),
-            ("restricted", Tier::T0, HostNetwork::Refused, 2),
+            ("baseline", Tier::T1, HostNetwork::Disallowed, 1),
+            ("restricted", Tier::T0, HostNetwork::Disallowed, 2),
         ] {
-            let posture = decide("prod", &wish(Tier::T0, NodeFactsWish::Auto), answers(level))
+            let posture = evaluate("prod", &wish(Tier::T0, NodeFactsMode::Auto), answers(level))
                 .expect("a run is possible");
             assert_eq!(posture.tier, tier, "{level}");
             assert_eq!(posture.host_network, host_network, "{level}");
@@ -292,56 +296,59 @@ mod tests {
     #[test]
     fn less_than_what_is_required_does_not_start() {
         let refused =
-            |level, least, facts| decide("prod", &wish(least, facts), answers(level)).is_err();
-        assert!(refused("restricted", Tier::T1, NodeFactsWish::Auto));
-        assert!(!refused("baseline", Tier::T1, NodeFactsWish::Auto));
-        assert!(refused("baseline", Tier::T2, NodeFactsWish::Auto));
-        assert!(refused("baseline", Tier::T0, NodeFactsWish::Always));
-        assert!(!refused("privileged", Tier::T2, NodeFactsWish::Always));
+            |level, least, facts| evaluate("prod", &wish(least, facts), answers(level)).is_err();
+        assert!(refused("restricted", Tier::T1, NodeFactsMode::Auto));
+        assert!(!refused("baseline", Tier::T1, NodeFactsMode::Auto));
+        assert!(refused("baseline", Tier::T2, NodeFactsMode::Auto));
+        assert!(refused("baseline", Tier::T0, NodeFactsMode::Always));
+        assert!(!refused("privileged", Tier::T2, NodeFactsMode::Always));
     }
 
     #[test]
     fn a_pod_that_is_refused_for_another_reason_is_no_question_of_tiers() {
-        let answers = Answers {
+        let answers = DryRunResults {
             capture: Some(Err(quota())),
-            plain: Some(Err(quota())),
+            unprivileged: Some(Err(quota())),
             host: Some(Err(quota())),
         };
-        let error = decide("prod", &wish(Tier::T0, NodeFactsWish::Auto), answers).unwrap_err();
-        assert!(matches!(error, PostureError::NoPod { .. }), "{error}");
+        let error = evaluate("prod", &wish(Tier::T0, NodeFactsMode::Auto), answers).unwrap_err();
+        assert!(
+            matches!(error, AdmissionError::PodRejected { .. }),
+            "{error}"
+        );
     }
 
     #[test]
     fn what_a_wish_leaves_out_lowers_the_tier_without_a_word() {
-        let wish = Wish {
-            most: Tier::T1,
-            least: Tier::T1,
-            node_facts: NodeFactsWish::Never,
+        let wish = EvidenceRequest {
+            max_tier: Tier::T1,
+            min_tier: Tier::T1,
+            node_facts: NodeFactsMode::Never,
         };
-        assert!(wish.captures() && !wish.asks_nodes());
-        let answers = Answers {
+        assert!(wish.needs_capture() && !wish.needs_host_network());
+        let answers = DryRunResults {
             capture: Some(Ok(())),
-            plain: None,
+            unprivileged: None,
             host: None,
         };
-        let posture = decide("prod", &wish, answers).expect("a run is possible");
+        let posture = evaluate("prod", &wish, answers).expect("a run is possible");
         assert_eq!((posture.tier, posture.notes.len()), (Tier::T1, 0));
     }
 
     #[test]
     fn what_is_said_reads_like_this() {
-        let auto = wish(Tier::T0, NodeFactsWish::Auto);
-        let mut said = decide("prod", &auto, answers("restricted"))
+        let auto = wish(Tier::T0, NodeFactsMode::Auto);
+        let mut said = evaluate("prod", &auto, answers("restricted"))
             .expect("a run is possible")
             .notes;
-        let mut fails = |wish: &Wish, answers: Answers| {
-            said.push(decide("prod", wish, answers).unwrap_err().to_string());
+        let mut fails = |wish: &EvidenceRequest, answers: DryRunResults| {
+            said.push(evaluate("prod", wish, answers).unwrap_err().to_string());
         };
-        fails(&wish(Tier::T1, NodeFactsWish::Auto), answers("restricted"));
-        fails(&wish(Tier::T0, NodeFactsWish::Always), answers("baseline"));
-        let none = Answers {
+        fails(&wish(Tier::T1, NodeFactsMode::Auto), answers("restricted"));
+        fails(&wish(Tier::T0, NodeFactsMode::Always), answers("baseline"));
+        let none = DryRunResults {
             capture: Some(Err(quota())),
-            plain: Some(Err(quota())),
+            unprivileged: Some(Err(quota())),
             host: None,
         };
         fails(&auto, none);

@@ -17,17 +17,17 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::kubernetes::api_error::AnswerError;
-use crate::kubernetes::connection::Connection;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels;
-use crate::one_shot::leftovers::{Kind, Leftover, Thing, sort};
+use crate::one_shot::leftovers::{Leftover, LeftoverObject, ObjectKind, group_by_run};
 
 /// How long things may take to be gone: a pod is given half a minute to end where nobody says otherwise.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where leftovers are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Area {
+pub enum SearchScope {
     /// In the connection's namespace.
     Namespace,
     /// In all.
@@ -36,93 +36,99 @@ pub enum Area {
 
 /// Why something may still be there.
 #[derive(Debug, Error)]
-pub enum CleanError {
+pub enum CleanupError {
     /// The API server does not answer, or not to us.
     #[error(transparent)]
-    Answer(#[from] AnswerError),
+    Api(#[from] ApiError),
     /// The removal was accepted and does not come to an end.
     #[error(
         "{} of run {run} in namespace {namespace} were told to go and are still there after {} s: is the kubelet of \
          their node alive? `kubectl -n {namespace} get pods -o wide -l prober.dev/run={run}` shows it",
-        names(.things), PATIENCE.as_secs()
+        names(.objects), PATIENCE.as_secs()
     )]
-    StillThere {
+    Timeout {
         /// Where.
         namespace: String,
         /// The run.
         run: String,
         /// What is still there.
-        things: Vec<Thing>,
+        objects: Vec<LeftoverObject>,
     },
 }
 
 /// What is left of `run`, or of all runs.
 pub async fn find(
-    connection: &Connection,
-    area: Area,
+    connection: &ApiClient,
+    area: SearchScope,
     run: Option<&str>,
-) -> Result<Vec<Leftover>, CleanError> {
-    let selector = ListParams::default().labels(&labels::selector(run));
+) -> Result<Vec<Leftover>, CleanupError> {
+    let selector = ListParams::default().labels(&labels::run_selector(run));
     let (jobs, pods, services, slices) = futures::try_join!(
         list::<Job>(connection, area, &selector, "list jobs"),
-        metadata::<Pod>(connection, area, &selector, Kind::Pod, "list pods"),
-        metadata::<Service>(connection, area, &selector, Kind::Service, "list services"),
+        metadata::<Pod>(connection, area, &selector, ObjectKind::Pod, "list pods"),
+        metadata::<Service>(
+            connection,
+            area,
+            &selector,
+            ObjectKind::Service,
+            "list services"
+        ),
         metadata::<EndpointSlice>(
             connection,
             area,
             &selector,
-            Kind::EndpointSlice,
+            ObjectKind::EndpointSlice,
             "list endpointslices"
         ),
     )?;
-    Ok(sort(&jobs, &[pods, services, slices].concat()))
+    Ok(group_by_run(&jobs, &[pods, services, slices].concat()))
 }
 
 /// Removes a run, and waits until it is gone.
 ///
 /// The anchor is deleted in the foreground, so that it is gone only when all that it owns is:
 /// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
-pub async fn remove(connection: &Connection, leftover: &Leftover) -> Result<(), CleanError> {
-    let targets: Vec<&Thing> = leftover
-        .anchor()
+pub async fn remove(connection: &ApiClient, leftover: &Leftover) -> Result<(), CleanupError> {
+    let targets: Vec<&LeftoverObject> = leftover
+        .owner_job()
         .into_iter()
-        .chain(leftover.strays())
+        .chain(leftover.unowned())
         .collect();
     let gone = try_join_all(
         targets
             .iter()
-            .map(|thing| remove_thing(connection, &leftover.namespace, thing)),
+            .map(|thing| remove_object(connection, &leftover.namespace, thing)),
     );
     if let Ok(done) = tokio::time::timeout(PATIENCE, gone).await {
         return done.map(drop);
     }
-    let remaining = find(connection, Area::Namespace, Some(&leftover.run)).await?;
-    Err(CleanError::StillThere {
+    let remaining = find(connection, SearchScope::Namespace, Some(&leftover.run)).await?;
+    Err(CleanupError::Timeout {
         namespace: leftover.namespace.clone(),
         run: leftover.run.clone(),
-        things: remaining
+        objects: remaining
             .into_iter()
-            .flat_map(|leftover| leftover.things)
+            .flat_map(|leftover| leftover.objects)
             .collect(),
     })
 }
 
-fn api<K>(connection: &Connection, area: Area) -> Api<K>
+fn api<K>(connection: &ApiClient, area: SearchScope) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
     match area {
-        Area::Namespace => Api::namespaced(connection.client.clone(), &connection.namespace),
-        Area::AllNamespaces => Api::all(connection.client.clone()),
+        SearchScope::Namespace => Api::namespaced(connection.kube.clone(), &connection.namespace),
+        SearchScope::AllNamespaces => Api::all(connection.kube.clone()),
     }
 }
 
 async fn list<K>(
-    connection: &Connection,
-    area: Area,
+    connection: &ApiClient,
+    area: SearchScope,
     selector: &ListParams,
     task: &str,
-) -> Result<Vec<K>, AnswerError>
+) -> Result<Vec<K>, ApiError>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -130,17 +136,17 @@ where
         + DeserializeOwned,
 {
     let api = api::<K>(connection, area);
-    let listed = connection.ask(task, api.list(selector)).await?;
+    let listed = connection.request(task, api.list(selector)).await?;
     Ok(listed.items)
 }
 
 async fn metadata<K>(
-    connection: &Connection,
-    area: Area,
+    connection: &ApiClient,
+    area: SearchScope,
     selector: &ListParams,
-    kind: Kind,
+    kind: ObjectKind,
     task: &str,
-) -> Result<Vec<(Kind, ObjectMeta)>, AnswerError>
+) -> Result<Vec<(ObjectKind, ObjectMeta)>, ApiError>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -148,7 +154,9 @@ where
         + DeserializeOwned,
 {
     let api = api::<K>(connection, area);
-    let listed = connection.ask(task, api.list_metadata(selector)).await?;
+    let listed = connection
+        .request(task, api.list_metadata(selector))
+        .await?;
     Ok(listed
         .items
         .into_iter()
@@ -156,35 +164,37 @@ where
         .collect())
 }
 
-async fn remove_thing(
-    connection: &Connection,
+async fn remove_object(
+    connection: &ApiClient,
     namespace: &str,
-    thing: &Thing,
-) -> Result<(), CleanError> {
-    let client = connection.client.clone();
+    thing: &LeftoverObject,
+) -> Result<(), CleanupError> {
+    let client = connection.kube.clone();
     let removed = match thing.kind {
-        Kind::Job => delete(Api::<Job>::namespaced(client, namespace), thing).await,
-        Kind::Pod => delete(Api::<Pod>::namespaced(client, namespace), thing).await,
-        Kind::Service => delete(Api::<Service>::namespaced(client, namespace), thing).await,
-        Kind::EndpointSlice => {
+        ObjectKind::Job => delete(Api::<Job>::namespaced(client, namespace), thing).await,
+        ObjectKind::Pod => delete(Api::<Pod>::namespaced(client, namespace), thing).await,
+        ObjectKind::Service => delete(Api::<Service>::namespaced(client, namespace), thing).await,
+        ObjectKind::EndpointSlice => {
             delete(Api::<EndpointSlice>::namespaced(client, namespace), thing).await
         }
     };
     removed.map_err(|error| {
         let task = format!("remove {} {namespace}/{}", thing.kind, thing.name);
-        CleanError::Answer(connection.explain(&task, &error))
+        CleanupError::Api(connection.explain_error(&task, &error))
     })
 }
 
 /// Deletes exactly this object, not one that has its name by now, and waits until it is gone.
-async fn delete<K>(api: Api<K>, thing: &Thing) -> Result<(), kube::Error>
+async fn delete<K>(api: Api<K>, thing: &LeftoverObject) -> Result<(), kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let how = DeleteParams {
         propagation_policy: Some(match thing.kind {
-            Kind::Job => PropagationPolicy::Foreground,
-            Kind::Pod | Kind::Service | Kind::EndpointSlice => PropagationPolicy::Background,
+            ObjectKind::Job => PropagationPolicy::Foreground,
+            ObjectKind::Pod | ObjectKind::Service | ObjectKind::EndpointSlice => {
+                PropagationPolicy::Background
+            }
         }),
         preconditions: Some(Preconditions {
             uid: Some(thing.uid.clone()),
@@ -218,7 +228,7 @@ fn request_error(error: watcher::Error) -> kube::Error {
     }
 }
 
-fn names(things: &[Thing]) -> String {
+fn names(things: &[LeftoverObject]) -> String {
     let names: Vec<String> = things
         .iter()
         .map(|thing| format!("{} {}", thing.kind, thing.name))

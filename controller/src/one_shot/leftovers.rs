@@ -10,7 +10,7 @@ use crate::kubernetes::labels::RUN;
 
 /// The kinds of things that a run places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ObjectKind {
     /// The anchor.
     Job,
     /// The agents.
@@ -21,7 +21,7 @@ pub enum Kind {
     EndpointSlice,
 }
 
-impl Kind {
+impl ObjectKind {
     /// Its name in Kubernetes.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -41,9 +41,9 @@ impl fmt::Display for Kind {
 
 /// One object of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Thing {
+pub struct LeftoverObject {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// Its name.
     pub name: String,
     /// Which of all that have had this name.
@@ -54,21 +54,21 @@ pub struct Thing {
 
 /// Whether somebody still wants what a run placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum RunState {
     /// Its anchor is active: it may be at work, or was kept.
-    Alive,
+    Active,
     /// Its anchor has ended, or is being removed.
-    Over,
+    Finished,
     /// Its anchor is gone, and something is still there.
     Orphaned,
 }
 
-impl Life {
+impl RunState {
     /// The name used in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Alive => "alive",
-            Self::Over => "over",
+            Self::Active => "alive",
+            Self::Finished => "over",
             Self::Orphaned => "orphaned",
         }
     }
@@ -82,34 +82,38 @@ pub struct Leftover {
     /// The run's name.
     pub run: String,
     /// Whether somebody still wants it.
-    pub life: Life,
+    pub state: RunState,
     /// Its objects, the anchor first.
-    pub things: Vec<Thing>,
+    pub objects: Vec<LeftoverObject>,
 }
 
 impl Leftover {
     /// Its anchor.
-    pub fn anchor(&self) -> Option<&Thing> {
-        self.things.iter().find(|thing| thing.kind == Kind::Job)
+    pub fn owner_job(&self) -> Option<&LeftoverObject> {
+        self.objects
+            .iter()
+            .find(|thing| thing.kind == ObjectKind::Job)
     }
 
     /// What does not go with the anchor by itself.
-    pub fn strays(&self) -> impl Iterator<Item = &Thing> {
-        let anchor = self.anchor();
-        self.things.iter().filter(move |thing| {
-            thing.kind != Kind::Job
+    pub fn unowned(&self) -> impl Iterator<Item = &LeftoverObject> {
+        let anchor = self.owner_job();
+        self.objects.iter().filter(move |thing| {
+            thing.kind != ObjectKind::Job
                 && !anchor.is_some_and(|anchor| thing.owners.contains(&anchor.uid))
         })
     }
 }
 
 /// Sorts objects into runs, in the order of namespaces and names. What carries no run's label is nobody's.
-pub fn sort(jobs: &[Job], others: &[(Kind, ObjectMeta)]) -> Vec<Leftover> {
+pub fn group_by_run(jobs: &[Job], others: &[(ObjectKind, ObjectMeta)]) -> Vec<Leftover> {
     let mut runs: BTreeMap<(String, String), Leftover> = BTreeMap::new();
-    let jobs = jobs.iter().map(|job| (Kind::Job, &job.metadata, life(job)));
+    let jobs = jobs
+        .iter()
+        .map(|job| (ObjectKind::Job, &job.metadata, run_state(job)));
     let others = others
         .iter()
-        .map(|(kind, meta)| (*kind, meta, Life::Orphaned));
+        .map(|(kind, meta)| (*kind, meta, RunState::Orphaned));
     for (kind, meta, life) in jobs.chain(others) {
         let run = meta.labels.as_ref().and_then(|labels| labels.get(RUN));
         let (Some(run), Some(namespace), Some(name)) = (run, &meta.namespace, &meta.name) else {
@@ -120,10 +124,10 @@ pub fn sort(jobs: &[Job], others: &[(Kind, ObjectMeta)]) -> Vec<Leftover> {
             .or_insert_with(|| Leftover {
                 namespace: namespace.clone(),
                 run: run.clone(),
-                life,
-                things: Vec::new(),
+                state: life,
+                objects: Vec::new(),
             });
-        entry.things.push(Thing {
+        entry.objects.push(LeftoverObject {
             kind,
             name: name.clone(),
             uid: meta.uid.clone().unwrap_or_default(),
@@ -137,13 +141,13 @@ pub fn sort(jobs: &[Job], others: &[(Kind, ObjectMeta)]) -> Vec<Leftover> {
     }
     let mut runs: Vec<Leftover> = runs.into_values().collect();
     for run in &mut runs {
-        run.things.sort();
+        run.objects.sort();
     }
     runs
 }
 
 /// <https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions>
-fn life(job: &Job) -> Life {
+fn run_state(job: &Job) -> RunState {
     let conditions = job
         .status
         .as_ref()
@@ -152,9 +156,9 @@ fn life(job: &Job) -> Life {
         matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True"
     });
     if has_ended || job.metadata.deletion_timestamp.is_some() {
-        Life::Over
+        RunState::Finished
     } else {
-        Life::Alive
+        RunState::Active
     }
 }
 
@@ -189,7 +193,7 @@ mod tests {
         })
     }
 
-    fn thing(kind: Kind, run: &str, name: &str, owners: &[&str]) -> (Kind, ObjectMeta) {
+    fn thing(kind: ObjectKind, run: &str, name: &str, owners: &[&str]) -> (ObjectKind, ObjectMeta) {
         let meta = serde_json::from_value(meta(run, name, owners)).expect("metadata");
         (kind, meta)
     }
@@ -198,27 +202,32 @@ mod tests {
     fn a_run_lives_as_long_as_its_anchor_is_active() {
         let ended = |kind: &str, status: &str| serde_json::json!({"conditions": [{"type": kind, "status": status}]});
         for (status, expected) in [
-            (serde_json::json!({}), Life::Alive),
-            (serde_json::json!({"active": 1}), Life::Alive),
-            (ended("Failed", "True"), Life::Over),
-            (ended("Complete", "True"), Life::Over),
-            (ended("Complete", "False"), Life::Alive),
-            (ended("Suspended", "True"), Life::Alive),
+            (serde_json::json!({}), RunState::Active),
+            (serde_json::json!({"active": 1}), RunState::Active),
+            (ended("Failed", "True"), RunState::Finished),
+            (ended("Complete", "True"), RunState::Finished),
+            (ended("Complete", "False"), RunState::Active),
+            (ended("Suspended", "True"), RunState::Active),
         ] {
-            let found = sort(&[job("prober-a", status.clone())], &[]);
-            assert_eq!(found[0].life, expected, "{status}");
+            let found = group_by_run(&[job("prober-a", status.clone())], &[]);
+            assert_eq!(found[0].state, expected, "{status}");
         }
     }
 
     #[test]
     fn what_has_no_anchor_is_an_orphan_and_what_the_anchor_does_not_own_is_a_stray() {
-        let found = sort(
+        let found = group_by_run(
             &[job("prober-b", serde_json::json!({}))],
             &[
-                thing(Kind::Service, "prober-b", "prober-b", &["prober-b"]),
-                thing(Kind::Pod, "prober-b", "prober-b-node-1-client", &["other"]),
+                thing(ObjectKind::Service, "prober-b", "prober-b", &["prober-b"]),
                 thing(
-                    Kind::Pod,
+                    ObjectKind::Pod,
+                    "prober-b",
+                    "prober-b-node-1-client",
+                    &["other"],
+                ),
+                thing(
+                    ObjectKind::Pod,
                     "prober-a",
                     "prober-a-node-1-client",
                     &["prober-a"],
@@ -227,26 +236,29 @@ mod tests {
         );
         let lives: Vec<_> = found
             .iter()
-            .map(|run| (run.run.as_str(), run.life))
+            .map(|run| (run.run.as_str(), run.state))
             .collect();
         assert_eq!(
             lives,
-            [("prober-a", Life::Orphaned), ("prober-b", Life::Alive)]
+            [
+                ("prober-a", RunState::Orphaned),
+                ("prober-b", RunState::Active)
+            ]
         );
         let strays = |run: &Leftover| {
-            run.strays()
+            run.unowned()
                 .map(|thing| thing.name.clone())
                 .collect::<Vec<_>>()
         };
         assert_eq!(strays(&found[0]), ["prober-a-node-1-client"]);
         assert_eq!(strays(&found[1]), ["prober-b-node-1-client"]);
-        assert_eq!(found[1].things[0].kind, Kind::Job);
+        assert_eq!(found[1].objects[0].kind, ObjectKind::Job);
     }
 
     #[test]
     fn what_carries_no_run_is_nobodys() {
-        let mut nameless = thing(Kind::Pod, "x", "a-pod", &[]);
+        let mut nameless = thing(ObjectKind::Pod, "x", "a-pod", &[]);
         nameless.1.labels = None;
-        assert_eq!(sort(&[], &[nameless]), []);
+        assert_eq!(group_by_run(&[], &[nameless]), []);
     }
 }

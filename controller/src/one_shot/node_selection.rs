@@ -1,351 +1,233 @@
-//! Which nodes a run probes, and which are left out and why: decided from what the API server says of each.
+//! Selects the nodes of a run, and explains why others are left out, from the state of each node.
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Node, Taint};
 use prober_core::topology::NodeName;
 use thiserror::Error;
 
-/// Names of one list that a sentence holds; the rest is counted.
-const NAMED: usize = 5;
+use crate::kubernetes::nearest_name::{nearest, suggestion};
+use crate::kubernetes::node_summary::{NodeReadiness, NodeSummary};
+use crate::kubernetes::nodes::NodeChoice;
 
-/// The nodes that were asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodeChoice {
-    /// Every node of the cluster.
-    All,
-    /// These.
-    Named(BTreeSet<String>),
-}
-
-/// What a selection needs to know of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeSeen {
-    /// Its name.
-    pub name: String,
-    /// Its condition `Ready`.
-    pub readiness: Readiness,
-    /// Whether it is cordoned.
-    pub cordon: Cordon,
-    /// Its taints but those that say again what is known: `key=value:effect`, as kubectl writes them.
-    pub taints: Vec<String>,
-    /// Its operating system, `linux` or `windows`; empty where it has not said.
-    pub system: String,
-}
-
-/// Whether a node's kubelet says that it is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// It says so.
-    Ready,
-    /// It says that it is not, or has fallen silent.
-    NotReady {
-        /// In the words of the node or of the node controller.
-        why: String,
-    },
-}
-
-/// Whether a node takes new pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cordon {
-    /// It does.
-    Open,
-    /// `kubectl cordon` was said: only pods that tolerate it are placed there.
-    Cordoned,
-}
+/// Names that a note lists before it counts the rest.
+const MAX_LISTED: usize = 5;
 
 /// The nodes of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection {
+pub struct NodeSelection {
     /// The nodes under test.
     pub selected: Vec<NodeName>,
-    /// Every node that agents may be placed on: those under test and those that may be their peers.
+    /// The nodes that agents may be placed on: those under test and their possible peers.
     pub nodes: Vec<NodeName>,
-    /// What the reader is to know of it, one sentence each.
+    /// Notes for the reader of the report, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Why no run can be made of the nodes that were asked for: one reason for each node.
+/// No run is possible with the chosen nodes: one problem for each node.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{}", join(.0))]
+#[error("{}", one_per_line(.0))]
 pub struct SelectionError(pub Vec<NodeProblem>);
 
 /// Why a node cannot be probed. None of these is a fault of the network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NodeProblem {
-    /// There is no such node.
-    #[error("there is no node {name:?} in this cluster{}: `kubectl get nodes` lists them", meant(.nearest.as_deref()))]
-    Missing {
+    /// The node does not exist.
+    #[error("there is no node {name:?} in this cluster{}: `kubectl get nodes` lists them", suggestion(.nearest.as_deref()))]
+    NotFound {
         /// The name that was given.
         name: String,
-        /// The one that may have been meant.
+        /// The most similar existing name.
         nearest: Option<String>,
     },
     /// The node is not ready.
     #[error(
-        "node {name} is NotReady ({why}): nothing can be started there, so nothing was probed; see `kubectl describe \
+        "node {name} is NotReady ({why}): no pod can start there, so nothing was probed; see `kubectl describe \
          node {name}`"
     )]
     NotReady {
         /// The node.
         name: String,
-        /// In its own words.
+        /// The message of its condition `Ready`.
         why: String,
     },
-    /// Agents are Linux programs.
+    /// The node does not run Linux, as agents need it.
     #[error("node {name} runs {system}: the agent runs on Linux only")]
-    OtherSystem {
+    UnsupportedOs {
         /// The node.
         name: String,
-        /// What it runs.
+        /// Its operating system.
         system: String,
     },
-    /// The cluster has no node that could be probed.
+    /// No node of the cluster is ready.
     #[error("the cluster has no node that is Ready: `kubectl get nodes` shows them")]
     NoneReady,
 }
 
-impl NodeSeen {
-    /// What `node` says of itself.
-    pub fn of(node: &Node) -> Self {
-        let spec = node.spec.as_ref();
-        let status = node.status.as_ref();
-        let ready = status
-            .and_then(|status| status.conditions.as_ref())
-            .and_then(|conditions| conditions.iter().find(|one| one.type_ == "Ready"));
-        let readiness = match ready {
-            Some(condition) if condition.status == "True" => Readiness::Ready,
-            Some(condition) => Readiness::NotReady {
-                why: condition
-                    .message
-                    .clone()
-                    .or_else(|| condition.reason.clone())
-                    .unwrap_or_else(|| format!("Ready={}", condition.status))
-                    .trim_end_matches('.')
-                    .to_owned(),
-            },
-            None => Readiness::NotReady {
-                why: "its kubelet has not said anything yet".to_owned(),
-            },
-        };
-        let cordon = match spec.and_then(|spec| spec.unschedulable) {
-            Some(true) => Cordon::Cordoned,
-            Some(false) | None => Cordon::Open,
-        };
-        Self {
-            name: node.metadata.name.clone().unwrap_or_default(),
-            readiness,
-            cordon,
-            taints: spec
-                .and_then(|spec| spec.taints.as_ref())
-                .into_iter()
-                .flatten()
-                .filter(|taint| keeps_off(taint))
-                .map(taint_text)
-                .collect(),
-            system: status
-                .and_then(|status| status.node_info.as_ref())
-                .map(|info| info.operating_system.clone())
-                .unwrap_or_default(),
-        }
-    }
-
-    /// What keeps pods off it that do not tolerate it: a reason not to take it as a peer unasked.
-    fn reserve(&self) -> Option<String> {
-        let cordoned = match self.cordon {
-            Cordon::Open => None,
-            Cordon::Cordoned => Some("cordoned".to_owned()),
-        };
-        let words: Vec<String> = cordoned
-            .into_iter()
-            .chain(self.taints.iter().map(|taint| format!("tainted {taint}")))
-            .collect();
-        (!words.is_empty()).then(|| words.join(", "))
-    }
-
-    fn problem(&self) -> Option<NodeProblem> {
-        if !self.system.is_empty() && self.system != "linux" {
-            return Some(NodeProblem::OtherSystem {
-                name: self.name.clone(),
-                system: self.system.clone(),
+impl NodeProblem {
+    /// The reason why `node` cannot be probed, if there is one.
+    fn of(node: &NodeSummary) -> Option<Self> {
+        if !node.operating_system.is_empty() && node.operating_system != "linux" {
+            return Some(Self::UnsupportedOs {
+                name: node.name.clone(),
+                system: node.operating_system.clone(),
             });
         }
-        match &self.readiness {
-            Readiness::Ready => None,
-            Readiness::NotReady { why } => Some(NodeProblem::NotReady {
-                name: self.name.clone(),
+        match &node.readiness {
+            NodeReadiness::Ready => None,
+            NodeReadiness::NotReady { why } => Some(Self::NotReady {
+                name: node.name.clone(),
                 why: why.clone(),
             }),
         }
     }
-}
 
-/// Whether a taint keeps pods off, and is not the shadow of a condition that is told anyway.
-///
-/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#node-kubernetes-io-not-ready>
-fn keeps_off(taint: &Taint) -> bool {
-    let is_shadow = matches!(
-        taint.key.as_str(),
-        "node.kubernetes.io/not-ready"
-            | "node.kubernetes.io/unreachable"
-            | "node.kubernetes.io/unschedulable"
-    );
-    taint.effect != "PreferNoSchedule" && !is_shadow
-}
-
-fn taint_text(taint: &Taint) -> String {
-    let value = taint.value.as_deref().unwrap_or_default();
-    let equals = if value.is_empty() { "" } else { "=" };
-    format!("{}{equals}{value}:{}", taint.key, taint.effect)
-}
-
-/// Chooses from `seen`, which holds the nodes that were named, as far as there are such, and those that could be their
-/// peers. `names` are all the cluster's nodes where a name was not found, else empty: only to guess what was meant.
-///
-/// Named nodes are probed also when they are cordoned or tainted, and it is said. Unasked, no agent goes to such a node
-/// as a peer while there are others. Where all nodes are probed, one that cannot be is left out, and it is said.
-pub fn select(
-    choice: &NodeChoice,
-    seen: &[NodeSeen],
-    names: &[String],
-) -> Result<Selection, SelectionError> {
-    match choice {
-        NodeChoice::All => every(seen),
-        NodeChoice::Named(wanted) => named(wanted, seen, names),
+    /// The problem in a few words, for a list of nodes.
+    fn short(&self) -> String {
+        match self {
+            Self::NotFound { .. } => "not found".to_owned(),
+            Self::NotReady { why, .. } => format!("NotReady: {why}"),
+            Self::UnsupportedOs { system, .. } => format!("runs {system}"),
+            Self::NoneReady => "none is Ready".to_owned(),
+        }
     }
 }
 
-fn every(seen: &[NodeSeen]) -> Result<Selection, SelectionError> {
-    let usable: Vec<&NodeSeen> = seen
+/// Selects the nodes of a run from `nodes`: the chosen nodes that exist, and candidates for their peers. `names` are the
+/// names of all nodes of the cluster if a chosen node does not exist, else empty; they serve only to suggest a name.
+///
+/// A named node is probed even if it is cordoned or tainted, with a note. As a peer such a node is used only if there is no
+/// other. With [`NodeChoice::All`] a node that cannot be probed is left out, with a note.
+///
+/// # Errors
+///
+/// If a named node cannot be probed, or no node of the cluster can.
+pub fn select(
+    choice: &NodeChoice,
+    nodes: &[NodeSummary],
+    names: &[String],
+) -> Result<NodeSelection, SelectionError> {
+    match choice {
+        NodeChoice::All => select_all(nodes),
+        NodeChoice::Named(chosen) => select_named(chosen, nodes, names),
+    }
+}
+
+fn select_all(nodes: &[NodeSummary]) -> Result<NodeSelection, SelectionError> {
+    let usable: Vec<&NodeSummary> = nodes
         .iter()
-        .filter(|node| node.problem().is_none())
+        .filter(|node| NodeProblem::of(node).is_none())
         .collect();
     if usable.is_empty() {
         return Err(SelectionError(vec![NodeProblem::NoneReady]));
     }
-    let mut notes = reserves(&usable);
-    let left_out: Vec<String> = seen
+    let mut notes = restriction_notes(&usable);
+    let left_out: Vec<String> = nodes
         .iter()
-        .filter_map(|node| Some(format!("{} ({})", node.name, short(&node.problem()?))))
+        .filter_map(|node| {
+            let problem = NodeProblem::of(node)?;
+            Some(format!("{} ({})", node.name, problem.short()))
+        })
         .collect();
     if !left_out.is_empty() {
-        notes.push(format!("not probed: {}", several(&left_out)));
+        notes.push(format!("not probed: {}", abbreviated_list(&left_out)));
     }
-    let nodes: Vec<NodeName> = usable.iter().map(|node| name_of(node)).collect();
-    Ok(Selection {
+    let nodes: Vec<NodeName> = usable.iter().map(|node| node_name(node)).collect();
+    Ok(NodeSelection {
         selected: nodes.clone(),
         nodes,
         notes,
     })
 }
 
-fn named(
-    wanted: &BTreeSet<String>,
-    seen: &[NodeSeen],
-    names: &[String],
-) -> Result<Selection, SelectionError> {
-    let mut chosen = Vec::new();
+fn select_named(
+    names: &BTreeSet<String>,
+    nodes: &[NodeSummary],
+    existing_names: &[String],
+) -> Result<NodeSelection, SelectionError> {
+    let mut selected = Vec::new();
     let mut problems = Vec::new();
-    for name in wanted {
-        match seen.iter().find(|node| node.name == *name) {
-            None => problems.push(NodeProblem::Missing {
+    for name in names {
+        match nodes.iter().find(|node| node.name == *name) {
+            None => problems.push(NodeProblem::NotFound {
                 name: name.clone(),
-                nearest: nearest(name, names.iter().map(String::as_str)),
+                nearest: nearest(name, existing_names.iter().map(String::as_str)),
             }),
-            Some(node) => match node.problem() {
+            Some(node) => match NodeProblem::of(node) {
                 Some(problem) => problems.push(problem),
-                None => chosen.push(node),
+                None => selected.push(node),
             },
         }
     }
     if !problems.is_empty() {
         return Err(SelectionError(problems));
     }
-    let mut notes = reserves(&chosen);
-    let others: Vec<&NodeSeen> = seen
+    let mut notes = restriction_notes(&selected);
+    let others: Vec<&NodeSummary> = nodes
         .iter()
-        .filter(|node| !wanted.contains(&node.name) && node.problem().is_none())
+        .filter(|node| !names.contains(&node.name) && NodeProblem::of(node).is_none())
         .collect();
-    let free: Vec<&NodeSeen> = others
+    let unrestricted: Vec<&NodeSummary> = others
         .iter()
         .copied()
-        .filter(|node| node.reserve().is_none())
+        .filter(|node| node.scheduling_restriction().is_none())
         .collect();
-    let peers = if free.is_empty() { others } else { free };
-    if peers.is_empty() && chosen.len() == 1 {
+    let peers = if unrestricted.is_empty() {
+        others
+    } else {
+        unrestricted
+    };
+    if peers.is_empty() && selected.len() == 1 {
         notes.push(
             "no other node is Ready: only paths within the node were probed, none between nodes"
                 .to_owned(),
         );
     }
-    Ok(Selection {
-        selected: chosen.iter().map(|node| name_of(node)).collect(),
-        nodes: chosen
+    Ok(NodeSelection {
+        selected: selected.iter().map(|node| node_name(node)).collect(),
+        nodes: selected
             .iter()
             .chain(&peers)
-            .map(|node| name_of(node))
+            .map(|node| node_name(node))
             .collect(),
         notes,
     })
 }
 
-/// One sentence for each node that ordinary pods are kept off.
-fn reserves(nodes: &[&NodeSeen]) -> Vec<String> {
+/// One sentence for each node that is cordoned or tainted.
+fn restriction_notes(nodes: &[&NodeSummary]) -> Vec<String> {
     nodes
         .iter()
         .filter_map(|node| {
             Some(format!(
-                "{} is {}: probed all the same, its agents tolerate that",
+                "{} is {}: probed nevertheless, its agents tolerate that",
                 node.name,
-                node.reserve()?
+                node.scheduling_restriction()?
             ))
         })
         .collect()
 }
 
-fn short(problem: &NodeProblem) -> String {
-    match problem {
-        NodeProblem::Missing { .. } => "missing".to_owned(),
-        NodeProblem::NotReady { why, .. } => format!("NotReady: {why}"),
-        NodeProblem::OtherSystem { system, .. } => format!("runs {system}"),
-        NodeProblem::NoneReady => "none is Ready".to_owned(),
-    }
-}
-
-fn several(items: &[String]) -> String {
+/// The first [`MAX_LISTED`] items and the number of the rest.
+fn abbreviated_list(items: &[String]) -> String {
     let shown = items
         .iter()
-        .take(NAMED)
+        .take(MAX_LISTED)
         .cloned()
         .collect::<Vec<_>>()
         .join(", ");
-    match items.len().saturating_sub(NAMED) {
+    match items.len().saturating_sub(MAX_LISTED) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
 }
 
-fn name_of(node: &NodeSeen) -> NodeName {
+fn node_name(node: &NodeSummary) -> NodeName {
     NodeName::new(node.name.as_str())
 }
 
-fn join(problems: &[NodeProblem]) -> String {
-    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    words.join("\n")
-}
-
-/// What a sentence says of a wrong name behind it.
-pub(crate) fn meant(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
-}
-
-/// The name of `names` that may have been meant by `wrong`, if one is near enough.
-pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    let near = |name: &str| strsim::normalized_damerau_levenshtein(wrong, name);
-    names
-        .filter(|name| near(name) >= 0.6 || (wrong.len() >= 4 && name.starts_with(wrong)))
-        .max_by(|one, other| near(one).total_cmp(&near(other)).then(other.cmp(one)))
-        .map(str::to_owned)
+fn one_per_line(problems: &[NodeProblem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -356,9 +238,9 @@ mod tests {
         clippy::needless_pass_by_value,
         reason = "JSON is written where it is passed"
     )]
-    fn node(name: &str, spec: serde_json::Value, ready: &str) -> NodeSeen {
+    fn node(name: &str, spec: serde_json::Value, ready: &str) -> NodeSummary {
         let message = "Kubelet stopped posting node status.";
-        NodeSeen::of(
+        NodeSummary::from_node(
             &serde_json::from_value(serde_json::json!({
                 "metadata": {"name": name},
                 "spec": spec,
@@ -373,11 +255,11 @@ mod tests {
         )
     }
 
-    fn ready(name: &str) -> NodeSeen {
+    fn ready(name: &str) -> NodeSummary {
         node(name, serde_json::json!({}), "True")
     }
 
-    fn cordoned(name: &str) -> NodeSeen {
+    fn cordoned(name: &str) -> NodeSummary {
         let taint =
             serde_json::json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
         node(
@@ -387,12 +269,12 @@ mod tests {
         )
     }
 
-    fn tainted(name: &str) -> NodeSeen {
+    fn tainted(name: &str) -> NodeSummary {
         let taint = serde_json::json!({"key": "dedicated", "value": "gpu", "effect": "NoSchedule"});
         node(name, serde_json::json!({"taints": [taint]}), "True")
     }
 
-    fn dead(name: &str) -> NodeSeen {
+    fn unreachable(name: &str) -> NodeSummary {
         let taint =
             serde_json::json!({"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"});
         node(name, serde_json::json!({"taints": [taint]}), "Unknown")
@@ -407,68 +289,65 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_ready_and_ordinary_as_long_as_there_are_such() {
-        let seen = [
+    fn restricted_nodes_are_peers_only_if_there_are_no_others() {
+        let nodes = [
             ready("a"),
             cordoned("b"),
-            dead("c"),
+            unreachable("c"),
             tainted("d"),
             ready("e"),
         ];
-        let chosen = select(&choice(&["a"]), &seen, &[]).expect("a can be probed");
-        assert_eq!(names(&chosen.selected), ["a"]);
-        assert_eq!(names(&chosen.nodes), ["a", "e"]);
-        assert_eq!(chosen.notes, Vec::<String>::new());
+        let selection = select(&choice(&["a"]), &nodes, &[]).expect("a can be probed");
+        assert_eq!(names(&selection.selected), ["a"]);
+        assert_eq!(names(&selection.nodes), ["a", "e"]);
+        assert_eq!(selection.notes, Vec::<String>::new());
 
-        let chosen = select(&choice(&["a"]), &seen[..4], &[]).expect("a can be probed");
-        assert_eq!(names(&chosen.nodes), ["a", "b", "d"]);
+        let selection = select(&choice(&["a"]), &nodes[..4], &[]).expect("a can be probed");
+        assert_eq!(names(&selection.nodes), ["a", "b", "d"]);
     }
 
     #[test]
-    fn a_node_that_was_named_is_probed_whatever_keeps_other_pods_off() {
-        let seen = [ready("a"), cordoned("b"), tainted("d")];
-        let chosen = select(&choice(&["b", "d"]), &seen, &[]).expect("both can be probed");
-        assert_eq!(names(&chosen.selected), ["b", "d"]);
-        assert_eq!(names(&chosen.nodes), ["b", "d", "a"]);
-        insta::assert_snapshot!(chosen.notes.join("\n"));
+    fn a_named_node_is_probed_despite_cordon_and_taints() {
+        let nodes = [ready("a"), cordoned("b"), tainted("d")];
+        let selection = select(&choice(&["b", "d"]), &nodes, &[]).expect("both can be probed");
+        assert_eq!(names(&selection.selected), ["b", "d"]);
+        assert_eq!(names(&selection.nodes), ["b", "d", "a"]);
+        insta::assert_snapshot!(selection.notes.join("\n"));
     }
 
     #[test]
-    fn all_means_all_that_can_be_probed_and_the_others_are_named() {
-        let seen = [ready("a"), cordoned("b"), dead("c")];
-        let chosen = select(&NodeChoice::All, &seen, &[]).expect("two can be probed");
-        assert_eq!(names(&chosen.selected), ["a", "b"]);
-        assert_eq!(chosen.selected, chosen.nodes);
-        assert!(chosen.notes.iter().any(|note| note.contains("c (NotReady")));
+    fn all_selects_every_usable_node_and_notes_the_others() {
+        let nodes = [ready("a"), cordoned("b"), unreachable("c")];
+        let selection = select(&NodeChoice::All, &nodes, &[]).expect("two can be probed");
+        assert_eq!(names(&selection.selected), ["a", "b"]);
+        assert_eq!(selection.selected, selection.nodes);
+        assert!(
+            selection
+                .notes
+                .iter()
+                .any(|note| note.contains("c (NotReady"))
+        );
         assert_eq!(
-            select(&NodeChoice::All, &[dead("c")], &[]),
+            select(&NodeChoice::All, &[unreachable("c")], &[]),
             Err(SelectionError(vec![NodeProblem::NoneReady]))
         );
     }
 
     #[test]
-    fn a_node_alone_is_probed_within_and_it_is_said() {
-        let chosen = select(&choice(&["a"]), &[ready("a"), dead("c")], &[]).expect("one node");
-        assert_eq!(names(&chosen.nodes), ["a"]);
-        assert_eq!(chosen.notes.len(), 1);
+    fn a_single_node_is_probed_alone_with_a_note() {
+        let selection =
+            select(&choice(&["a"]), &[ready("a"), unreachable("c")], &[]).expect("one node");
+        assert_eq!(names(&selection.nodes), ["a"]);
+        assert_eq!(selection.notes.len(), 1);
     }
 
     #[test]
-    fn every_node_that_cannot_be_probed_is_told_with_its_reason() {
+    fn each_unusable_node_is_reported_with_its_reason() {
         let mut windows = ready("w");
-        windows.system = "windows".to_owned();
+        windows.operating_system = "windows".to_owned();
         let all = ["ip-10-0-3-17", "ip-10-0-4-1"].map(str::to_owned);
-        let wanted = choice(&["ip-10-0-3-71", "c", "w", "elsewhere"]);
-        let error = select(&wanted, &[dead("c"), windows], &all).unwrap_err();
+        let choice = choice(&["ip-10-0-3-71", "c", "w", "elsewhere"]);
+        let error = select(&choice, &[unreachable("c"), windows], &all).unwrap_err();
         insta::assert_snapshot!(error.to_string());
-    }
-
-    #[test]
-    fn what_is_meant_is_guessed_only_where_it_is_near() {
-        let guess = |wrong| nearest(wrong, ["node-1", "node-2", "control-plane"].into_iter());
-        assert_eq!(guess("nod-2").as_deref(), Some("node-2"));
-        assert_eq!(guess("node").as_deref(), Some("node-1"));
-        assert_eq!(guess("control").as_deref(), Some("control-plane"));
-        assert_eq!(guess("gpu"), None);
     }
 }

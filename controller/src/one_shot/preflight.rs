@@ -10,49 +10,52 @@ use kube::api::{ListParams, PostParams};
 use kube::core::Status;
 use thiserror::Error;
 
-use crate::kubernetes::api_error::AnswerError;
-use crate::kubernetes::connection::Connection;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels::{self, PROBER};
 use crate::kubernetes::network_policy;
-use crate::kubernetes::nodes;
-use crate::one_shot::admission::refusal::Refusal;
-use crate::one_shot::admission::{Answers, Posture, PostureError, Shapes, Tried, Wish, decide};
-use crate::one_shot::node_selection::{NodeChoice, NodeSeen, Selection, SelectionError, select};
-use crate::one_shot::rbac::grant::{self, Subject};
-use crate::one_shot::rbac::{Missing, Need, needs};
+use crate::kubernetes::node_summary::NodeSummary;
+use crate::kubernetes::nodes::{self, NodeChoice};
+use crate::one_shot::admission::rejection::PodRejection;
+use crate::one_shot::admission::{
+    Admission, AdmissionError, DryRunPods, DryRunResult, DryRunResults, EvidenceRequest, evaluate,
+};
+use crate::one_shot::node_selection::{NodeSelection, SelectionError, select};
+use crate::one_shot::rbac::role_bindings::{self, Subject};
+use crate::one_shot::rbac::{MissingPermissions, Permission, required_permissions};
 
 /// Questions that are open at a time: each has a connection of its own, and a connection costs more than a question.
-const AT_ONCE: usize = 6;
+const MAX_CONCURRENT_REVIEWS: usize = 6;
 
 /// The question for a right.
-const ASK_RIGHTS: &str = "say what is allowed (SelfSubjectAccessReview)";
+const REVIEW_TASK: &str = "say what is allowed (SelfSubjectAccessReview)";
 
 /// What a run is going to do, as far as its cluster can object.
 #[derive(Clone, Debug)]
-pub struct Intent {
+pub struct PreflightRequest {
     /// The run's name.
     pub run: String,
     /// The nodes under test.
-    pub choice: NodeChoice,
+    pub node_choice: NodeChoice,
     /// How many other nodes each of them is paired with.
     pub peers: usize,
     /// What it wants to see.
-    pub wish: Wish,
+    pub evidence: EvidenceRequest,
     /// The pods that it would place.
-    pub shapes: Shapes,
+    pub dry_run_pods: DryRunPods,
 }
 
 /// A run that may start.
 #[derive(Clone, Debug)]
-pub struct Cleared {
+pub struct PreflightResult {
     /// The nodes under test, and those that may be their peers.
-    pub selection: Selection,
+    pub selection: NodeSelection,
     /// What the API server says of each of them.
     pub nodes: Vec<Node>,
     /// The evidence that can be had.
-    pub posture: Posture,
+    pub admission: Admission,
     /// The NetworkPolicies that close the agents.
-    pub policies: Vec<String>,
+    pub network_policies: Vec<String>,
     /// Everything that the reader is to know of the run before its results, one sentence each.
     pub notes: Vec<String>,
 }
@@ -62,14 +65,14 @@ pub struct Cleared {
 pub enum PreflightError {
     /// The API server does not answer, or not to us.
     #[error(transparent)]
-    Answer(#[from] AnswerError),
+    Api(#[from] ApiError),
     /// Rights are missing.
     #[error(
-        "{server}: {who} may not do all that a run in namespace {namespace} does, so nothing was placed. Missing:\n\
+        "{server}: {who} may not do all that a run in namespace {namespace} does, so nothing was placed. MissingPermissions:\n\
          {missing}\
          This grants exactly what a run needs, to be applied by whoever may (`kubectl apply -f -`):\n\n{yaml}"
     )]
-    Rights {
+    MissingPermissions {
         /// The API server.
         server: String,
         /// Who asked.
@@ -77,7 +80,7 @@ pub enum PreflightError {
         /// Where.
         namespace: String,
         /// The rights that are missing.
-        missing: Missing,
+        missing: MissingPermissions,
         /// What grants them.
         yaml: String,
     },
@@ -86,121 +89,132 @@ pub enum PreflightError {
     Nodes(#[from] SelectionError),
     /// The namespace does not admit the pods.
     #[error(transparent)]
-    Posture(#[from] PostureError),
+    Admission(#[from] AdmissionError),
 }
 
 /// Asks everything at once, and decides.
 pub async fn preflight(
-    connection: &Connection,
-    intent: &Intent,
-) -> Result<Cleared, PreflightError> {
+    connection: &ApiClient,
+    intent: &PreflightRequest,
+) -> Result<PreflightResult, PreflightError> {
     let (missing, found, policies, posture) = futures::join!(
-        missing(connection),
-        nodes::find(connection, &intent.choice, intent.peers),
-        policies(connection),
-        posture(connection, &intent.wish, &intent.shapes),
+        missing_permissions(connection),
+        nodes::find(connection, &intent.node_choice, intent.peers),
+        list_network_policies(connection),
+        check_admission(connection, &intent.evidence, &intent.dry_run_pods),
     );
     // Whoever lacks a right is refused elsewhere as well: the whole list is the better answer.
     let missing = missing?;
     if !missing.is_empty() {
-        return Err(denied(connection, missing).await);
+        return Err(missing_permissions_error(connection, missing).await);
     }
     let found = found?;
-    let seen: Vec<NodeSeen> = found.nodes.iter().map(NodeSeen::of).collect();
-    let selection = select(&intent.choice, &seen, &found.names)?;
-    let posture = posture?;
-    let labels = labels::of_run(&intent.run);
-    let closing = network_policy::closing(&policies, &labels);
+    let seen: Vec<NodeSummary> = found.nodes.iter().map(NodeSummary::from_node).collect();
+    let selection = select(&intent.node_choice, &seen, &found.names)?;
+    let admission = posture?;
+    let labels = labels::run_labels(&intent.run);
+    let closing = network_policy::isolation(&policies, &labels);
     let closed = (closing.iter()).map(|closing| closing.note(&connection.namespace));
-    let notes = posture.notes.iter().chain(&selection.notes).cloned();
-    Ok(Cleared {
+    let notes = admission.notes.iter().chain(&selection.notes).cloned();
+    Ok(PreflightResult {
         notes: notes.chain(closed).collect(),
-        policies: closing.map_or_else(Vec::new, |closing| closing.policies),
+        network_policies: closing.map_or_else(Vec::new, |closing| closing.policies),
         nodes: found.nodes,
         selection,
-        posture,
+        admission,
     })
 }
 
 /// What evidence the namespace admits, asked for pods of these shapes and nothing else.
-pub async fn posture(
-    connection: &Connection,
-    wish: &Wish,
-    shapes: &Shapes,
-) -> Result<Posture, PreflightError> {
+pub async fn check_admission(
+    connection: &ApiClient,
+    wish: &EvidenceRequest,
+    shapes: &DryRunPods,
+) -> Result<Admission, PreflightError> {
     let (capture, host) = futures::join!(
-        tried(connection, wish.captures().then_some(&shapes.capture)),
-        tried(connection, wish.asks_nodes().then_some(&shapes.host)),
+        dry_run(connection, wish.needs_capture().then_some(&shapes.capture)),
+        dry_run(
+            connection,
+            wish.needs_host_network().then_some(&shapes.host)
+        ),
     );
     let capture = capture?;
     let plain = match &capture {
         Some(Ok(())) => None,
-        Some(Err(_)) | None => Some(&shapes.plain),
+        Some(Err(_)) | None => Some(&shapes.unprivileged),
     };
-    let answers = Answers {
-        plain: tried(connection, plain).await?,
+    let answers = DryRunResults {
+        unprivileged: dry_run(connection, plain).await?,
         capture,
         host: host?,
     };
-    Ok(decide(&connection.namespace, wish, answers)?)
+    Ok(evaluate(&connection.namespace, wish, answers)?)
 }
 
 /// The rights that are missing.
-async fn missing(connection: &Connection) -> Result<Vec<Need>, AnswerError> {
-    let api = Api::all(connection.client.clone());
+async fn missing_permissions(connection: &ApiClient) -> Result<Vec<Permission>, ApiError> {
+    let api = Api::all(connection.kube.clone());
     let post = PostParams::default();
-    let answers: Vec<(Need, bool)> = futures::stream::iter(needs())
+    let answers: Vec<(Permission, bool)> = futures::stream::iter(required_permissions())
         .map(|need| {
             let (api, post) = (&api, &post);
             async move {
                 let review = need.review(&connection.namespace);
                 let answer = api.create(post, &review);
-                let answer = connection.ask(ASK_RIGHTS, answer).await?;
+                let answer = connection.request(REVIEW_TASK, answer).await?;
                 Ok((need, answer.status.is_some_and(|status| status.allowed)))
             }
         })
-        .buffered(AT_ONCE)
+        .buffered(MAX_CONCURRENT_REVIEWS)
         .try_collect()
         .await?;
     let missing = answers.into_iter().filter(|(_, allowed)| !allowed);
     Ok(missing.map(|(need, _)| need).collect())
 }
 
-async fn denied(connection: &Connection, missing: Vec<Need>) -> PreflightError {
+async fn missing_permissions_error(
+    connection: &ApiClient,
+    missing: Vec<Permission>,
+) -> PreflightError {
     let who = username(connection).await;
     let subject = Subject::new(who.as_deref().unwrap_or("REPLACE-WITH-YOUR-USER"));
-    PreflightError::Rights {
+    PreflightError::MissingPermissions {
         server: connection.server.clone(),
         who: who.unwrap_or_else(|| "this user".to_owned()),
         namespace: connection.namespace.clone(),
-        missing: Missing(missing),
-        yaml: grant::yaml(&connection.namespace, &subject),
+        missing: MissingPermissions(missing),
+        yaml: role_bindings::yaml(&connection.namespace, &subject),
     }
 }
 
 /// Who asks; clusters older than 1.28 do not say.
-async fn username(connection: &Connection) -> Option<String> {
-    let api = Api::<SelfSubjectReview>::all(connection.client.clone());
+async fn username(connection: &ApiClient) -> Option<String> {
+    let api = Api::<SelfSubjectReview>::all(connection.kube.clone());
     let (post, review) = (PostParams::default(), SelfSubjectReview::default());
-    let answer = connection.ask("say who asks", api.create(&post, &review));
+    let answer = connection.request("say who asks", api.create(&post, &review));
     answer.await.ok()?.status?.user_info?.username
 }
 
 /// The NetworkPolicies of the namespace. Whoever may not list them runs without the warning.
-async fn policies(connection: &Connection) -> Vec<NetworkPolicy> {
-    let api = Api::namespaced(connection.client.clone(), &connection.namespace);
+async fn list_network_policies(connection: &ApiClient) -> Vec<NetworkPolicy> {
+    let api = Api::namespaced(connection.kube.clone(), &connection.namespace);
     let all = ListParams::default();
-    let list = connection.ask("list networkpolicies", api.list(&all)).await;
+    let list = connection
+        .request("list networkpolicies", api.list(&all))
+        .await;
     list.map(|list| list.items).unwrap_or_default()
 }
 
 /// What the admission chain says to a pod, if it is to be tried. Nothing is stored:
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run>
-async fn tried(connection: &Connection, pod: Option<&Pod>) -> Result<Option<Tried>, AnswerError> {
+async fn dry_run(
+    connection: &ApiClient,
+    pod: Option<&Pod>,
+) -> Result<Option<DryRunResult>, ApiError> {
     let Some(pod) = pod else {
         return Ok(None);
     };
-    let api = Api::<Pod>::namespaced(connection.client.clone(), &connection.namespace);
+    let api = Api::<Pod>::namespaced(connection.kube.clone(), &connection.namespace);
     let dry = PostParams {
         dry_run: true,
         field_manager: Some(PROBER.to_owned()),
@@ -208,17 +222,19 @@ async fn tried(connection: &Connection, pod: Option<&Pod>) -> Result<Option<Trie
     let attempt = async {
         match api.create(&dry, pod).await {
             Ok(_) => Ok(Ok(())),
-            Err(kube::Error::Api(status)) if is_refusal(&status) => Ok(Err(status)),
+            Err(kube::Error::Api(status)) if is_pod_rejection(&status) => Ok(Err(status)),
             Err(error) => Err(error),
         }
     };
-    let tried = connection.ask("try a probe pod (dry run)", attempt).await?;
+    let tried = connection
+        .request("try a probe pod (dry run)", attempt)
+        .await?;
     Ok(Some(tried.map_err(|status| {
-        Refusal::new(&connection.namespace, &status)
+        PodRejection::from_status(&connection.namespace, &status)
     })))
 }
 
 /// Whether it is the pod that is refused, not who asks, and not because the server is in trouble.
-fn is_refusal(status: &Status) -> bool {
+fn is_pod_rejection(status: &Status) -> bool {
     status.code != 401 && status.code != 429 && (400..500).contains(&status.code)
 }

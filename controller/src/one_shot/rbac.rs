@@ -1,7 +1,7 @@
 //! What a run needs to be allowed, as the table that both the question before it and the grant are made of.
 
 /// Rights in the words of Kubernetes, for whoever grants them.
-pub mod grant;
+pub mod role_bindings;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use k8s_openapi::api::authorization::v1::{
 
 /// Where a right holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Extent {
+pub enum PermissionScope {
     /// In the run's namespace.
     Namespace,
     /// In the whole cluster: nodes are in no namespace.
@@ -21,9 +21,9 @@ pub enum Extent {
 
 /// Rights to one kind of thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct PolicyRule {
     /// Where.
-    pub extent: Extent,
+    pub scope: PermissionScope,
     /// The API group; empty for the core.
     pub group: &'static str,
     /// The resource, with its subresource behind a slash.
@@ -37,51 +37,51 @@ pub struct Rule {
 /// Everything that a run does. Server-side apply wants `patch`, and `create` for what is not there yet.
 ///
 /// <https://kubernetes.io/docs/reference/access-authn-authz/authorization/#request-verb-mapping>
-pub const RULES: [Rule; 7] = [
-    Rule {
-        extent: Extent::Namespace,
+pub const REQUIRED_RULES: [PolicyRule; 7] = [
+    PolicyRule {
+        scope: PermissionScope::Namespace,
         group: "batch",
         resource: "jobs",
         verbs: &["create", "delete", "list", "patch", "watch"],
         why: "the anchor, which owns everything else",
     },
-    Rule {
-        extent: Extent::Namespace,
+    PolicyRule {
+        scope: PermissionScope::Namespace,
         group: "",
         resource: "pods",
         verbs: &["create", "deletecollection", "list", "patch", "watch"],
         why: "the agents, and their plans",
     },
-    Rule {
-        extent: Extent::Namespace,
+    PolicyRule {
+        scope: PermissionScope::Namespace,
         group: "",
         resource: "pods/log",
         verbs: &["get"],
         why: "what the agents saw",
     },
-    Rule {
-        extent: Extent::Namespace,
+    PolicyRule {
+        scope: PermissionScope::Namespace,
         group: "",
         resource: "services",
         verbs: &["create", "deletecollection", "patch"],
         why: "the test Services",
     },
-    Rule {
-        extent: Extent::Namespace,
+    PolicyRule {
+        scope: PermissionScope::Namespace,
         group: "discovery.k8s.io",
         resource: "endpointslices",
         verbs: &["create", "deletecollection", "patch"],
         why: "what is behind the test Services",
     },
-    Rule {
-        extent: Extent::Namespace,
+    PolicyRule {
+        scope: PermissionScope::Namespace,
         group: "",
         resource: "events",
         verbs: &["list"],
         why: "why a pod does not start",
     },
-    Rule {
-        extent: Extent::Cluster,
+    PolicyRule {
+        scope: PermissionScope::Cluster,
         group: "",
         resource: "nodes",
         verbs: &["get", "list"],
@@ -91,9 +91,9 @@ pub const RULES: [Rule; 7] = [
 
 /// One right: one verb on one kind of thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
+pub struct Permission {
     /// Where.
-    pub extent: Extent,
+    pub scope: PermissionScope,
     /// The API group; empty for the core.
     pub group: &'static str,
     /// The resource, with its subresource behind a slash.
@@ -103,10 +103,10 @@ pub struct Need {
 }
 
 /// Every right that a run needs.
-pub fn needs() -> impl Iterator<Item = Need> {
-    RULES.iter().flat_map(|rule| {
-        rule.verbs.iter().map(|verb| Need {
-            extent: rule.extent,
+pub fn required_permissions() -> impl Iterator<Item = Permission> {
+    REQUIRED_RULES.iter().flat_map(|rule| {
+        rule.verbs.iter().map(|verb| Permission {
+            scope: rule.scope,
             group: rule.group,
             resource: rule.resource,
             verb,
@@ -114,7 +114,7 @@ pub fn needs() -> impl Iterator<Item = Need> {
     })
 }
 
-impl Need {
+impl Permission {
     /// The question whether whoever asks has this right in `namespace`.
     pub fn review(&self, namespace: &str) -> SelfSubjectAccessReview {
         let (resource, subresource) = match self.resource.split_once('/') {
@@ -125,9 +125,9 @@ impl Need {
             spec: SelfSubjectAccessReviewSpec {
                 resource_attributes: Some(ResourceAttributes {
                     group: Some(self.group.to_owned()),
-                    namespace: match self.extent {
-                        Extent::Namespace => Some(namespace.to_owned()),
-                        Extent::Cluster => None,
+                    namespace: match self.scope {
+                        PermissionScope::Namespace => Some(namespace.to_owned()),
+                        PermissionScope::Cluster => None,
                     },
                     resource: Some(resource.to_owned()),
                     subresource,
@@ -143,22 +143,22 @@ impl Need {
 
 /// The rights that are missing, one line for each kind of thing: `create, patch jobs.batch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing(pub Vec<Need>);
+pub struct MissingPermissions(pub Vec<Permission>);
 
-impl fmt::Display for Missing {
+impl fmt::Display for MissingPermissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut verbs: BTreeMap<(Extent, &str, &str), Vec<&str>> = BTreeMap::new();
+        let mut verbs: BTreeMap<(PermissionScope, &str, &str), Vec<&str>> = BTreeMap::new();
         for need in &self.0 {
             verbs
-                .entry((need.extent, need.resource, need.group))
+                .entry((need.scope, need.resource, need.group))
                 .or_default()
                 .push(need.verb);
         }
         for ((extent, resource, group), verbs) in verbs {
             let dot = if group.is_empty() { "" } else { "." };
             let place = match extent {
-                Extent::Namespace => "",
-                Extent::Cluster => " (of the whole cluster)",
+                PermissionScope::Namespace => "",
+                PermissionScope::Cluster => " (of the whole cluster)",
             };
             writeln!(f, "  {} {resource}{dot}{group}{place}", verbs.join(", "))?;
         }
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_subresource_is_asked_for_as_such_and_nodes_in_no_namespace() {
         let asked = |resource: &str| {
-            needs()
+            required_permissions()
                 .find(|need| need.resource == resource)
                 .and_then(|need| need.review("prod").spec.resource_attributes)
                 .expect("the run needs it")
@@ -188,10 +188,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told_by_kind() {
-        let missing = needs()
+        let missing = required_permissions()
             .filter(|need| matches!(need.resource, "jobs" | "pods/log" | "nodes"))
             .filter(|need| need.verb != "watch")
             .collect();
-        insta::assert_snapshot!(Missing(missing).to_string());
+        insta::assert_snapshot!(MissingPermissions(missing).to_string());
     }
 }

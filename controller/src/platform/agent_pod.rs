@@ -6,11 +6,11 @@ use prober_core::run::PlatformEvent;
 use prober_core::topology::AgentId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::platform::api_calls::Calls;
+use crate::platform::api_calls::ApiCalls;
 
 /// Makes the pod, then writes each plan that comes, until their sender is gone.
 pub(super) async fn keep(
-    calls: Calls,
+    calls: ApiCalls,
     agent: AgentId,
     pod: Pod,
     mut plans: UnboundedReceiver<Plan>,

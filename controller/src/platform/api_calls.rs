@@ -1,4 +1,4 @@
-//! Requests to the API server, each of which answers or fails within a bound, with what it was for in its error.
+//! RequestCount to the API server, each of which answers or fails within a bound, with what it was for in its error.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::kubernetes::api_error::AnswerError;
-use crate::kubernetes::connection::Connection;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels::PROBER;
 use crate::manifest::PLAN_ANNOTATION;
 
 /// How long an API server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the requests of one run.
 #[derive(Clone)]
-pub(super) struct Calls {
-    connection: Connection,
+pub(super) struct ApiCalls {
+    connection: ApiClient,
 }
 
-impl Calls {
-    pub(super) fn new(connection: Connection) -> Self {
+impl ApiCalls {
+    pub(super) fn new(connection: ApiClient) -> Self {
         Self { connection }
     }
 
@@ -35,13 +35,13 @@ impl Calls {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.connection.client.clone(), &self.connection.namespace)
+        Api::namespaced(self.connection.kube.clone(), &self.connection.namespace)
     }
 
     /// Makes an object as it is written: applied again, it changes nothing.
     ///
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
-    pub(super) async fn apply<K>(&self, object: &K) -> Result<K, AnswerError>
+    pub(super) async fn apply<K>(&self, object: &K) -> Result<K, ApiError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -53,19 +53,19 @@ impl Calls {
         let task = format!("create the {} {name}", K::kind(&()));
         let api = self.api::<K>();
         let params = PatchParams::apply(PROBER);
-        self.within(&task, api.patch(&name, &params, &Patch::Apply(object)))
+        self.request(&task, api.patch(&name, &params, &Patch::Apply(object)))
             .await
     }
 
     /// Writes an agent's plan where its pod reads it.
-    pub(super) async fn write_plan(&self, pod: &str, plan: &str) -> Result<(), AnswerError> {
+    pub(super) async fn write_plan(&self, pod: &str, plan: &str) -> Result<(), ApiError> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {PLAN_ANNOTATION: plan}}}));
         let params = PatchParams {
             field_manager: Some(PROBER.to_owned()),
             ..PatchParams::default()
         };
         let pods: Api<Pod> = self.api();
-        self.within(
+        self.request(
             &format!("write the plan of the Pod {pod}"),
             pods.patch(pod, &params, &patch),
         )
@@ -74,12 +74,12 @@ impl Calls {
     }
 
     /// What was said about a pod, which is asked only when it is stuck.
-    pub(super) async fn events_about(&self, pod: &str) -> Result<Vec<Event>, AnswerError> {
+    pub(super) async fn events_about(&self, pod: &str) -> Result<Vec<Event>, ApiError> {
         let about = ListParams::default().fields(&format!(
             "involvedObject.kind=Pod,involvedObject.name={pod}"
         ));
         let events: Api<Event> = self.api();
-        self.within(
+        self.request(
             &format!("list the events of the Pod {pod}"),
             events.list(&about),
         )
@@ -88,15 +88,15 @@ impl Calls {
     }
 
     /// Whether the API server answers at all.
-    pub(super) async fn knock(&self) -> Result<(), AnswerError> {
-        let version = self.connection.client.apiserver_version();
-        let answer = self.within("ask whether it is there", version).await;
+    pub(super) async fn check_liveness(&self) -> Result<(), ApiError> {
+        let version = self.connection.kube.apiserver_version();
+        let answer = self.request("ask whether it is there", version).await;
         answer.map(drop)
     }
 
     /// What an answer is that lacks what it must have.
-    pub(super) fn unusable(&self, task: &str, cause: &str) -> AnswerError {
-        AnswerError::Unusable {
+    pub(super) fn invalid_response(&self, task: &str, cause: &str) -> ApiError {
+        ApiError::InvalidResponse {
             server: self.connection.server.clone(),
             task: task.to_owned(),
             cause: cause.to_owned(),
@@ -104,11 +104,12 @@ impl Calls {
     }
 
     /// The answer to a request, or why there is none.
-    pub(super) fn within<T>(
+    pub(super) fn request<T>(
         &self,
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
-    ) -> impl Future<Output = Result<T, AnswerError>> {
-        self.connection.ask_within(PATIENCE, task, request)
+    ) -> impl Future<Output = Result<T, ApiError>> {
+        self.connection
+            .request_within(REQUEST_TIMEOUT, task, request)
     }
 }

@@ -6,8 +6,8 @@ use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::kubernetes::api_error::AnswerError;
-use crate::platform::api_calls::Calls;
+use crate::kubernetes::api_error::ApiError;
+use crate::platform::api_calls::ApiCalls;
 
 /// How long the watch may fail before the API server is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,17 +19,17 @@ const MEMORY: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_secs(5);
 
 /// What is known of the API server's life.
-pub(super) struct Pulse {
-    calls: Calls,
+pub(super) struct ApiServerHealth {
+    calls: ApiCalls,
     heard: Instant,
     /// The first and the last of the watch's failures in a row.
     failing: Option<(Instant, Instant)>,
     /// The question whether it is there, while it is open.
-    question: JoinSet<Result<(), AnswerError>>,
+    question: JoinSet<Result<(), ApiError>>,
 }
 
-impl Pulse {
-    pub(super) fn new(calls: Calls) -> Self {
+impl ApiServerHealth {
+    pub(super) fn new(calls: ApiCalls) -> Self {
         Self {
             calls,
             heard: Instant::now(),
@@ -66,7 +66,8 @@ impl Pulse {
     /// Asks it.
     pub(super) fn ask(&mut self) {
         let calls = self.calls.clone();
-        self.question.spawn(async move { calls.knock().await });
+        self.question
+            .spawn(async move { calls.check_liveness().await });
     }
 
     /// Waits for the answer to the open question, for ever where there is none. Why the API server is given up, if it is.
@@ -76,7 +77,7 @@ impl Pulse {
         };
         self.heard = Instant::now();
         match answer {
-            Ok(Err(error @ AnswerError::Unreachable { .. })) => Some(error.to_string()),
+            Ok(Err(error @ ApiError::Unreachable { .. })) => Some(error.to_string()),
             Ok(Ok(()) | Err(_)) | Err(_) => None,
         }
     }

@@ -18,36 +18,36 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::agent_pod;
-use crate::kubernetes::api_error::AnswerError;
-use crate::kubernetes::connection::Connection;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels;
-use crate::kubernetes::pod_status::stuck;
-use crate::manifest::setting::{Afterwards, Setting};
-use crate::platform::api_calls::Calls;
-use crate::platform::apiserver_health::Pulse;
-use crate::platform::log_readers::Ears;
+use crate::kubernetes::pod_status::startup_timeout_reason;
+use crate::manifest::platform_config::{Cleanup, PlatformConfig};
+use crate::platform::api_calls::ApiCalls;
+use crate::platform::apiserver_health::ApiServerHealth;
+use crate::platform::log_readers::LogReaders;
 use crate::platform::removal::leave;
-use crate::platform::service_endpoints::Behind;
-use crate::platform::shared_objects::Ground;
+use crate::platform::service_endpoints::ServiceEndpoints;
+use crate::platform::shared_objects::SharedObjects;
 
 /// What the watch of pods gives.
 type Seen = Result<watcher::Event<Pod>, watcher::Error>;
 
 /// Who obeys.
-pub(super) struct Desk {
-    calls: Calls,
-    setting: Setting,
+pub(super) struct CommandLoop {
+    calls: ApiCalls,
+    setting: PlatformConfig,
     events: UnboundedSender<PlatformEvent>,
     began: Instant,
-    ground: Option<Ground>,
+    ground: Option<SharedObjects>,
     pods: BoxStream<'static, Seen>,
     /// Pods of the list that is being read, after the watch began anew.
     listed: BTreeSet<String>,
-    pulse: Pulse,
+    pulse: ApiServerHealth,
     /// By the names of their pods.
     agents: BTreeMap<String, Agent>,
     keepers: JoinSet<()>,
-    ears: Ears,
+    ears: LogReaders,
 }
 
 struct Agent {
@@ -68,14 +68,14 @@ enum Stage {
     Failed,
 }
 
-impl Desk {
+impl CommandLoop {
     pub(super) fn new(
-        connection: Connection,
-        setting: Setting,
+        connection: ApiClient,
+        setting: PlatformConfig,
         events: UnboundedSender<PlatformEvent>,
     ) -> Self {
-        let calls = Calls::new(connection);
-        let pulse = Pulse::new(calls.clone());
+        let calls = ApiCalls::new(connection);
+        let pulse = ApiServerHealth::new(calls.clone());
         Self {
             calls,
             setting,
@@ -87,7 +87,7 @@ impl Desk {
             pulse,
             agents: BTreeMap::new(),
             keepers: JoinSet::new(),
-            ears: Ears::new(),
+            ears: LogReaders::new(),
         }
     }
 
@@ -131,10 +131,10 @@ impl Desk {
         }
     }
 
-    async fn place(&mut self, placements: Vec<Placement>) -> Result<(), AnswerError> {
+    async fn place(&mut self, placements: Vec<Placement>) -> Result<(), ApiError> {
         let is_laid = self.ground.is_some();
         if !is_laid {
-            self.ground = Some(Ground::lay(&self.calls, &self.setting).await?);
+            self.ground = Some(SharedObjects::lay(&self.calls, &self.setting).await?);
             self.pods = self.watch();
         }
         let have_servers = (placements.iter()).any(|placement| placement.role == Role::Server);
@@ -151,7 +151,7 @@ impl Desk {
 
     /// A watch of this run's pods, which goes on by itself when it breaks.
     fn watch(&self) -> BoxStream<'static, Seen> {
-        let ours = labels::selector(Some(&self.setting.manifest.run));
+        let ours = labels::run_selector(Some(&self.setting.manifest.run));
         let config = watcher::Config::default().labels(&ours).any_semantic();
         watcher(self.calls.api::<Pod>(), config)
             .default_backoff()
@@ -161,7 +161,7 @@ impl Desk {
     fn start(&mut self, placement: Placement) {
         let Placement { agent, role, plan } = placement;
         let made = self.ground.as_ref().map(|ground| {
-            let site = self.setting.site(&agent.node)?;
+            let site = self.setting.node_info(&agent.node)?;
             self.setting
                 .manifest
                 .pod(&ground.anchor, site, role, &plan, &ground.allowed)
@@ -217,7 +217,7 @@ impl Desk {
             Some(Stage::Running(addresses)) => addresses.clone(),
             Some(Stage::Waiting(..) | Stage::Failed) | None => Vec::new(),
         };
-        let behind = match Behind::of(endpoints, &self.setting, addresses) {
+        let behind = match ServiceEndpoints::of(endpoints, &self.setting, addresses) {
             Ok(behind) => behind,
             Err(reason) => return PlatformEvent::Failed(reason),
         };
@@ -237,7 +237,7 @@ impl Desk {
     /// When patience with pods that are on their way ends.
     fn overdue(&self) -> Option<Instant> {
         self.waiting().next()?;
-        Some(self.began + self.setting.patience)
+        Some(self.began + self.setting.startup_timeout)
     }
 
     /// Since when something has been awaited of the API server. An agent of a run has news all the time, while a canary's may
@@ -258,7 +258,7 @@ impl Desk {
 
     /// Fails every agent whose pod is still on its way.
     async fn give_up(&mut self) {
-        let patience = self.setting.patience;
+        let patience = self.setting.startup_timeout;
         let mut late = Vec::new();
         for agent in self.agents.values_mut() {
             if let Stage::Waiting(_, what) = &agent.stage {
@@ -273,7 +273,7 @@ impl Desk {
                 .events_about(&agent.pod)
                 .await
                 .unwrap_or_default();
-            let reason = stuck(&what, patience.as_secs(), &about);
+            let reason = startup_timeout_reason(&what, patience.as_secs(), &about);
             self.tell(PlatformEvent::AgentFailed { agent, reason });
         }
     }
@@ -287,13 +287,13 @@ impl Desk {
         // Without a sender of plans a keeper ends; what it has begun is done first, so that nothing is made later.
         self.agents.clear();
         while self.keepers.join_next().await.is_some() {}
-        match self.setting.afterwards {
-            Afterwards::Remove => {
+        match self.setting.cleanup {
+            Cleanup::Remove => {
                 if let Err(sentence) = leave(&self.calls, &self.setting.manifest).await {
                     self.tell(PlatformEvent::Note(sentence));
                 }
             }
-            Afterwards::Keep => self.tell(PlatformEvent::Note(format!(
+            Cleanup::Keep => self.tell(PlatformEvent::Note(format!(
                 "everything is left in the namespace {} until the cluster removes it, {} s after the run began: \
                  `prober clean --run {}` removes it at once",
                 self.setting.manifest.namespace,

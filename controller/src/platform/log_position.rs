@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 
 /// How far a log was taken.
 #[derive(Debug, Default)]
-pub(super) struct Resumption {
+pub(super) struct LogPosition {
     last: Option<Last>,
     /// While what was taken is skipped: how many lines of the last time that were.
     skipped: Option<usize>,
@@ -36,7 +36,7 @@ pub(super) enum Line<'a> {
     Partial,
 }
 
-impl Resumption {
+impl LogPosition {
     /// From when on the log is to be read; `None`: from its start. A kubelet is told seconds.
     pub(super) fn since(&self) -> Option<Timestamp> {
         let second = self.last?.at.as_second();
@@ -119,7 +119,7 @@ mod tests {
 
     /// Reads `log` up to each of `cuts` in turn, and then whole.
     fn read(log: &[(Timestamp, String)], cuts: &[(usize, usize)]) -> Vec<String> {
-        let mut resumption = Resumption::default();
+        let mut resumption = LogPosition::default();
         let mut told = Vec::new();
         let whole = (log.len(), usize::MAX);
         for (lines, bytes) in cuts.iter().copied().chain([whole]) {
@@ -152,7 +152,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_line(bytes: Vec<u8>) {
-            let mut resumption = Resumption::default();
+            let mut resumption = LogPosition::default();
             resumption.take(&bytes);
             resumption.restart();
             resumption.take(&bytes);
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_log_without_the_line_that_was_taken_last_was_rotated() {
-        let mut resumption = Resumption::default();
+        let mut resumption = LogPosition::default();
         let lines = ["one", "two", "three", "four"].map(|said| (said.to_owned(), 10));
         let log = log(&lines);
         let [one, two, three, four] = [0, 1, 2, 3].map(|line: usize| log[line].1.as_bytes());
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_loses_nothing_of_a_stream() {
-        let mut resumption = Resumption::default();
+        let mut resumption = LogPosition::default();
         let early = b"2026-11-26T20:00:00Z early\n";
         let late = b"2026-11-26T22:00:00+01:00 late\n";
         assert_eq!(resumption.take(late), Line::New(b"late"));

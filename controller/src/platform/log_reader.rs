@@ -14,8 +14,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::platform::api_calls::Calls;
-use crate::platform::log_position::{Line, Resumption};
+use crate::platform::api_calls::ApiCalls;
+use crate::platform::log_position::{Line, LogPosition};
 
 /// The first pause before a log that broke is read again; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(6);
 const MOST_BYTES: i64 = 8 << 20;
 
 /// When a follower reads.
-pub(super) struct Ear {
+pub(super) struct ReadControl {
     /// Whether it does.
     pub(super) listening: watch::Receiver<bool>,
     /// Places for those who open a log.
@@ -42,14 +42,14 @@ pub(super) struct Ear {
 /// The end of a stream is not the end of a pod (a kubelet that stops ends it too), so the log is read again, from the last
 /// second that was read, and what is known is skipped.
 pub(super) async fn follow(
-    calls: Calls,
+    calls: ApiCalls,
     agent: AgentId,
-    mut ear: Ear,
+    mut ear: ReadControl,
     events: UnboundedSender<PlatformEvent>,
 ) {
     let pods: Api<Pod> = calls.api();
-    let teller = Teller { agent, events };
-    let mut resumption = Resumption::default();
+    let teller = LogReader { agent, events };
+    let mut resumption = LogPosition::default();
     let mut pause = FIRST_PAUSE;
     let mut refused: Option<Instant> = None;
     loop {
@@ -76,7 +76,7 @@ pub(super) async fn follow(
             // Closed never.
             let _place = ear.openings.acquire().await;
             calls
-                .within(&task, pods.log_stream(&teller.agent.pod, &how))
+                .request(&task, pods.log_stream(&teller.agent.pod, &how))
                 .await
         };
         match opening.await {
@@ -111,17 +111,17 @@ pub(super) async fn follow(
 }
 
 /// Passes on what one agent says.
-struct Teller {
+struct LogReader {
     agent: AgentId,
     events: UnboundedSender<PlatformEvent>,
 }
 
-impl Teller {
+impl LogReader {
     /// Tells the new lines of a stream until it ends, and how many there were.
     async fn read(
         &self,
         mut stream: impl AsyncBufRead + Unpin,
-        resumption: &mut Resumption,
+        resumption: &mut LogPosition,
     ) -> usize {
         resumption.restart();
         let mut told = 0;

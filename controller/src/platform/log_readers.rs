@@ -8,20 +8,20 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::platform::api_calls::Calls;
-use crate::platform::log_reader::{Ear, follow};
+use crate::platform::api_calls::ApiCalls;
+use crate::platform::log_reader::{ReadControl, follow};
 
 /// Logs that are opened at a time: the API server asks a kubelet for each.
 const OPENINGS: usize = 16;
 
 /// See the module's documentation.
-pub(super) struct Ears {
+pub(super) struct LogReaders {
     listening: watch::Sender<bool>,
     openings: Arc<Semaphore>,
     followers: JoinSet<()>,
 }
 
-impl Ears {
+impl LogReaders {
     pub(super) fn new() -> Self {
         Self {
             listening: watch::Sender::new(true),
@@ -33,11 +33,11 @@ impl Ears {
     /// Reads this agent with all others.
     pub(super) fn follow(
         &mut self,
-        calls: Calls,
+        calls: ApiCalls,
         agent: AgentId,
         events: UnboundedSender<PlatformEvent>,
     ) {
-        let ear = Ear {
+        let ear = ReadControl {
             listening: self.listening.subscribe(),
             openings: Arc::clone(&self.openings),
         };

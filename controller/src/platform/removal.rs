@@ -14,10 +14,10 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::kubernetes::api_error::AnswerError;
+use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels;
 use crate::manifest::Manifest;
-use crate::platform::api_calls::Calls;
+use crate::platform::api_calls::ApiCalls;
 
 /// How long it may take until everything is gone.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -41,7 +41,7 @@ enum Left {
 /// the foreground: it is gone only when all is that it owns. Fails with a sentence on what is left.
 ///
 /// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
-pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), String> {
+pub(super) async fn leave(calls: &ApiCalls, manifest: &Manifest) -> Result<(), String> {
     let Manifest { run, namespace, .. } = manifest;
     let by_itself = format!(
         "the cluster removes it by itself at most {} s after the run began, and `prober clean -n {namespace} --run {run}` \
@@ -80,7 +80,7 @@ pub(super) async fn leave(calls: &Calls, manifest: &Manifest) -> Result<(), Stri
 
 /// Deletes all that the anchor owns. The garbage collector does it too, at a pace of its own: three requests for each object,
 /// and forty a second (`--kube-api-qps` of the controller manager, doubled).
-async fn delete_owned(calls: &Calls, run: &str) -> Left {
+async fn delete_owned(calls: &ApiCalls, run: &str) -> Left {
     let (services, slices, pods) = join3(
         delete_all::<Service>(calls, run),
         delete_all::<EndpointSlice>(calls, run),
@@ -91,20 +91,20 @@ async fn delete_owned(calls: &Calls, run: &str) -> Left {
 }
 
 /// Deletes all of a kind, and asks once more, which finds what is still there.
-async fn delete_all<K>(calls: &Calls, run: &str) -> Left
+async fn delete_all<K>(calls: &ApiCalls, run: &str) -> Left
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
         + Debug
         + DeserializeOwned,
 {
-    let ours = ListParams::default().labels(&labels::selector(Some(run)));
+    let ours = ListParams::default().labels(&labels::run_selector(Some(run)));
     let how = DeleteParams::default();
     let all: Api<K> = calls.api();
     let task = format!("delete the {} of {run}", K::plural(&()));
     for _ in 0..2 {
         let deleted = all.delete_collection(&how, &ours);
-        let Ok(found) = calls.within(&task, deleted).await else {
+        let Ok(found) = calls.request(&task, deleted).await else {
             break;
         };
         match found.left() {
@@ -118,15 +118,15 @@ where
 
 /// Asks for the anchor's deletion and tells its uid if that takes time; `None` if it is gone already.
 async fn delete(
-    calls: &Calls,
+    calls: &ApiCalls,
     jobs: &Api<Job>,
     run: &str,
     how: &DeleteParams,
-) -> Result<Option<String>, AnswerError> {
+) -> Result<Option<String>, ApiError> {
     let task = format!("delete the Job {run}");
     let until = Instant::now() + INSISTENCE;
     loop {
-        let asked = calls.within(&task, async {
+        let asked = calls.request(&task, async {
             match jobs.delete(run, how).await {
                 Ok(answer) => Ok(answer.left().and_then(|job| job.metadata.uid)),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
@@ -135,7 +135,7 @@ async fn delete(
         });
         match asked.await {
             Ok(uid) => return Ok(uid),
-            Err(AnswerError::Unreachable { .. }) if Instant::now() < until => sleep(PAUSE).await,
+            Err(ApiError::Unreachable { .. }) if Instant::now() < until => sleep(PAUSE).await,
             Err(error) => return Err(error),
         }
     }

@@ -5,23 +5,23 @@ use std::net::IpAddr;
 use prober_core::run::Endpoints;
 use prober_core::topology::AgentId;
 
-use crate::kubernetes::node_info::Site;
-use crate::manifest::setting::Setting;
+use crate::kubernetes::node_info::NodeInfo;
+use crate::manifest::platform_config::PlatformConfig;
 use crate::manifest::{Backend, Slot};
 
 /// Who is to stand behind the Services.
-pub(super) struct Behind<'a> {
+pub(super) struct ServiceEndpoints<'a> {
     /// Of each slot, and where it lives.
-    pub(super) slots: Vec<(Slot, &'a Site)>,
+    pub(super) slots: Vec<(Slot, &'a NodeInfo)>,
     /// Of the same-node leg.
     pub(super) local: Vec<Backend>,
 }
 
-impl<'a> Behind<'a> {
+impl<'a> ServiceEndpoints<'a> {
     /// These agents, at the addresses that they have now. Fails with a sentence where one lives on no node of the run.
     pub(super) fn of(
         endpoints: &Endpoints,
-        setting: &'a Setting,
+        setting: &'a PlatformConfig,
         addresses: impl Fn(&AgentId) -> Vec<IpAddr>,
     ) -> Result<Self, String> {
         let backend = |id: &AgentId| Backend {
@@ -33,7 +33,7 @@ impl<'a> Behind<'a> {
                 backend: backend(id),
                 is_balanced: endpoints.any.contains(id),
             };
-            Ok((slot, setting.site(&id.node)?))
+            Ok((slot, setting.node_info(&id.node)?))
         };
         Ok(Self {
             slots: (endpoints.slots.iter())
@@ -52,36 +52,37 @@ mod tests {
     use prober_core::topology::NodeName;
 
     use super::*;
-    use crate::manifest::setting::Afterwards;
-    use crate::manifest::{Families, Manifest, NodePorts, Privilege};
+    use crate::manifest::platform_config::Cleanup;
+    use crate::manifest::{IpFamilies, Manifest, NodePorts, Privilege};
 
     #[test]
     fn a_server_that_any_does_not_lead_to_keeps_its_slot() {
         let servers = ["node-1", "node-2"].map(|node| AgentId::new(node, format!("{node}-server")));
-        let sites =
-            BTreeMap::from(["node-1", "node-2"].map(|node| (NodeName::new(node), Site::default())));
-        let setting = Setting {
+        let sites = BTreeMap::from(
+            ["node-1", "node-2"].map(|node| (NodeName::new(node), NodeInfo::default())),
+        );
+        let setting = PlatformConfig {
             manifest: Manifest {
                 run: "prober-k3x9q2".to_owned(),
                 namespace: "probes".to_owned(),
                 image: "prober-agent".to_owned(),
                 lifetime: Duration::from_secs(90),
-                privilege: Privilege::None,
-                families: Families::Available,
+                privilege: Privilege::Unprivileged,
+                families: IpFamilies::Available,
                 slots: 2,
-                node_ports: NodePorts::Unasked,
+                node_ports: NodePorts::Disabled,
                 check: None,
             },
-            sites,
-            patience: Duration::from_secs(30),
-            afterwards: Afterwards::Remove,
+            nodes: sites,
+            startup_timeout: Duration::from_secs(30),
+            cleanup: Cleanup::Remove,
         };
         let endpoints = Endpoints {
             slots: servers.to_vec(),
             any: servers[1..].to_vec(),
             local: servers.to_vec(),
         };
-        let behind = Behind::of(&endpoints, &setting, |_| Vec::new()).unwrap();
+        let behind = ServiceEndpoints::of(&endpoints, &setting, |_| Vec::new()).unwrap();
         let slots: Vec<_> = (behind.slots.iter())
             .map(|(slot, _)| (&slot.backend.agent, slot.is_balanced))
             .collect();

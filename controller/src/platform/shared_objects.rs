@@ -6,35 +6,40 @@ use futures::future::{try_join, try_join_all};
 use prober_core::packet::family::Family;
 use prober_core::run::{Published, Rules};
 
-use crate::kubernetes::api_error::AnswerError;
-use crate::manifest::setting::Setting;
-use crate::manifest::{Addresses, Anchor, BALANCED_PORT, Publication, SLOT_PORT, Slot, allowed};
-use crate::platform::api_calls::Calls;
-use crate::platform::service_endpoints::Behind;
+use crate::kubernetes::api_error::ApiError;
+use crate::manifest::platform_config::PlatformConfig;
+use crate::manifest::{
+    BALANCED_PORT, OwnerJob, Publication, SLOT_PORT, ServiceAddresses, Slot, allowed_targets,
+};
+use crate::platform::api_calls::ApiCalls;
+use crate::platform::service_endpoints::ServiceEndpoints;
 
 /// The anchor and the Services of a run.
 #[derive(Debug)]
-pub(super) struct Ground {
-    pub(super) anchor: Anchor,
+pub(super) struct SharedObjects {
+    pub(super) anchor: OwnerJob,
     /// What agents may ask.
     pub(super) allowed: Vec<String>,
-    service: Addresses,
-    local: Addresses,
+    service: ServiceAddresses,
+    local: ServiceAddresses,
     publication: Publication,
 }
 
-impl Ground {
+impl SharedObjects {
     /// Lays it: the anchor first, since it owns all else.
-    pub(super) async fn lay(calls: &Calls, setting: &Setting) -> Result<Self, AnswerError> {
+    pub(super) async fn lay(calls: &ApiCalls, setting: &PlatformConfig) -> Result<Self, ApiError> {
         let manifest = &setting.manifest;
-        let job = calls.apply(&manifest.anchor()).await?;
-        let anchor =
-            Anchor::of(&job).ok_or_else(|| calls.unusable("create the anchor", "it has no uid"))?;
+        let job = calls.apply(&manifest.owner_job()).await?;
+        let anchor = OwnerJob::from_job(&job)
+            .ok_or_else(|| calls.invalid_response("create the anchor", "it has no uid"))?;
         let services = (manifest.service(&anchor), manifest.local_service(&anchor));
         let (service, local) = try_join(calls.apply(&services.0), calls.apply(&services.1)).await?;
-        let (service, local) = (Addresses::of(&service), Addresses::of(&local));
+        let (service, local) = (
+            ServiceAddresses::from_service(&service),
+            ServiceAddresses::from_service(&local),
+        );
         let addresses = service.cluster_ips.iter().chain(&local.cluster_ips);
-        let allowed = allowed(addresses.copied(), setting.sites.values());
+        let allowed = allowed_targets(addresses.copied(), setting.nodes.values());
         Ok(Self {
             anchor,
             allowed,
@@ -51,9 +56,9 @@ impl Ground {
     /// <https://kubernetes.io/docs/reference/networking/virtual-ips/#minsyncperiod>
     pub(super) async fn forewarn(
         &self,
-        calls: &Calls,
-        setting: &Setting,
-    ) -> Result<(), AnswerError> {
+        calls: &ApiCalls,
+        setting: &PlatformConfig,
+    ) -> Result<(), ApiError> {
         match self.publication {
             Publication::First => {
                 let slices = (setting.manifest).local_slices(&self.anchor, &self.families(), &[]);
@@ -72,10 +77,10 @@ impl Ground {
     /// Makes slot `k` lead to `slots[k].0` and the same-node leg to `local`, and says where they can be reached.
     pub(super) async fn publish(
         &mut self,
-        calls: &Calls,
-        setting: &Setting,
-        behind: &Behind<'_>,
-    ) -> Result<Published, AnswerError> {
+        calls: &ApiCalls,
+        setting: &PlatformConfig,
+        behind: &ServiceEndpoints<'_>,
+    ) -> Result<Published, ApiError> {
         let families = self.families();
         let slots: Vec<Slot> = behind.slots.iter().map(|(slot, _)| slot.clone()).collect();
         let manifest = &setting.manifest;
@@ -109,8 +114,12 @@ impl Ground {
                 .zip(&self.service.node_ports)
                 .map(|((_, site), &port)| {
                     let of_family = |ip: &&IpAddr| families.contains(&Family::of(**ip));
-                    let internal: Vec<IpAddr> =
-                        site.internal.iter().filter(of_family).copied().collect();
+                    let internal: Vec<IpAddr> = site
+                        .internal_ips
+                        .iter()
+                        .filter(of_family)
+                        .copied()
+                        .collect();
                     at(&internal, port)
                 })
                 .collect(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use controller::one_shot::node_selection::NodeChoice;
+use controller::kubernetes::nodes::NodeChoice;
 use prober_core::probe::tier::Tier;
 use prober_core::run::RunSpec;
 use prober_core::topology::NodeName;

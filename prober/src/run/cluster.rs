@@ -9,14 +9,15 @@ use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use controller::kubernetes::connection::{Connection, Surroundings, connect};
-use controller::kubernetes::node_info::{self, Site};
+use controller::kubernetes::api_client::ApiClient;
+use controller::kubernetes::kubeconfig::{KubeconfigEnv, connect};
+use controller::kubernetes::node_info::{self, NodeInfo};
+use controller::kubernetes::nodes::NodeChoice;
 use controller::kubernetes::runtime::Runtime;
-use controller::manifest::setting::{Afterwards, HEAD_START, Setting};
-use controller::manifest::{Families, Manifest, NodePorts, Privilege, run_name};
-use controller::one_shot::admission::{NodeFactsWish, Shapes, Wish};
-use controller::one_shot::node_selection::NodeChoice;
-use controller::one_shot::preflight::{Cleared, Intent, preflight};
+use controller::manifest::platform_config::{Cleanup, PlatformConfig, STARTUP_TIMEOUT_MARGIN};
+use controller::manifest::{IpFamilies, Manifest, NodePorts, Privilege, run_name};
+use controller::one_shot::admission::{DryRunPods, EvidenceRequest, NodeFactsMode};
+use controller::one_shot::preflight::{PreflightRequest, PreflightResult, preflight};
 use controller::platform::ClusterPlatform;
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
@@ -42,7 +43,7 @@ pub(super) fn in_cluster(
     progress.say("asking the cluster");
     let runtime = Runtime::start().context("start what talks to the cluster")?;
     let reach = args.cluster.reach.reach();
-    let connection = runtime.block_on(connect(&reach, &Surroundings::here()))?;
+    let connection = runtime.block_on(connect(&reach, &KubeconfigEnv::current()))?;
     let nonce = RandomState::new().hash_one(started);
     let families = args.family.list(&[Family::Ipv4, Family::Ipv6]);
     let draft = draft(args, &connection, nonce, &families);
@@ -52,7 +53,7 @@ pub(super) fn in_cluster(
     let setting = setting(args, draft, &spec, &cleared);
 
     let run = setting.manifest.run.clone();
-    let requests = connection.requests.clone();
+    let requests = connection.request_count.clone();
     let (commands, orders) = mpsc::channel();
     let (tellers, events) = mpsc::channel();
     let interrupts = Interrupts::catch(tellers.clone())?;
@@ -65,51 +66,55 @@ pub(super) fn in_cluster(
         finished.notes.push(format!(
             "left before everything was removed: the cluster does it, and `prober clean --run {run}` at once"
         ));
-        runtime.abandon();
+        runtime.shutdown_background();
     } else {
         fleet.join();
     }
     if args.cluster.count_requests {
-        show::aside(&format!("{} requests to the API server", requests.made()));
+        show::aside(&format!("{} requests to the API server", requests.total()));
     }
     finished.notes.splice(0..0, cleared.notes);
-    finished.matrix.policies = cleared.policies;
+    finished.matrix.policies = cleared.network_policies;
     tell(args, &finished, words, started)
 }
 
 /// What is placed, as far as it is known before the cluster was asked.
-fn draft(args: &RunArgs, connection: &Connection, nonce: u64, families: &[Family]) -> Manifest {
+fn draft(args: &RunArgs, connection: &ApiClient, nonce: u64, families: &[Family]) -> Manifest {
     Manifest {
         run: run_name(nonce),
         namespace: connection.namespace.clone(),
         image: args.cluster.image.clone(),
         lifetime: args.timeout + GRACE,
-        privilege: Privilege::Packets,
+        privilege: Privilege::NetRaw,
         families: match families {
-            [only] => Families::Only(*only),
-            _ => Families::Available,
+            [only] => IpFamilies::Only(*only),
+            _ => IpFamilies::Available,
         },
         slots: 0,
-        node_ports: NodePorts::Asked,
+        node_ports: NodePorts::Enabled,
         check: None,
     }
 }
 
-fn intent(args: &RunArgs, choice: NodeChoice, draft: &Manifest) -> anyhow::Result<Intent> {
-    Ok(Intent {
+fn intent(
+    args: &RunArgs,
+    choice: NodeChoice,
+    draft: &Manifest,
+) -> anyhow::Result<PreflightRequest> {
+    Ok(PreflightRequest {
         run: draft.run.clone(),
-        choice,
+        node_choice: choice,
         peers: args.peers,
-        wish: Wish {
-            most: args.most_evidence()?,
-            least: args.require_tier.map_or(Tier::T0, Tier::from),
+        evidence: EvidenceRequest {
+            max_tier: args.most_evidence()?,
+            min_tier: args.require_tier.map_or(Tier::T0, Tier::from),
             node_facts: match args.cluster.node_facts {
-                NodeFactsArg::Auto => NodeFactsWish::Auto,
-                NodeFactsArg::Never => NodeFactsWish::Never,
-                NodeFactsArg::Always => NodeFactsWish::Always,
+                NodeFactsArg::Auto => NodeFactsMode::Auto,
+                NodeFactsArg::Never => NodeFactsMode::Never,
+                NodeFactsArg::Always => NodeFactsMode::Always,
             },
         },
-        shapes: Shapes::of(draft),
+        dry_run_pods: DryRunPods::new(draft),
     })
 }
 
@@ -118,39 +123,44 @@ fn spec(
     draft: &Manifest,
     nonce: u64,
     families: Vec<Family>,
-    cleared: &Cleared,
+    cleared: &PreflightResult,
 ) -> RunSpec {
-    let posture = &cleared.posture;
+    let admission = &cleared.admission;
     let mut spec = args.spec(draft.run.clone(), nonce, cleared.selection.nodes.clone());
     spec.selected.clone_from(&cleared.selection.selected);
-    spec.routes.retain(|route| posture.admits(*route));
+    spec.routes.retain(|route| admission.admits(*route));
     spec.families = families;
-    spec.tier = posture.tier;
+    spec.tier = admission.tier;
     spec
 }
 
-fn setting(args: &RunArgs, draft: Manifest, spec: &RunSpec, cleared: &Cleared) -> Setting {
+fn setting(
+    args: &RunArgs,
+    draft: Manifest,
+    spec: &RunSpec,
+    cleared: &PreflightResult,
+) -> PlatformConfig {
     let servers = spec.placed_nodes().len() * usize::from(spec.servers_per_node.get());
-    Setting {
+    PlatformConfig {
         manifest: Manifest {
             privilege: if spec.tier >= Tier::T1 {
-                Privilege::Packets
+                Privilege::NetRaw
             } else {
-                Privilege::None
+                Privilege::Unprivileged
             },
             slots: u16::try_from(servers.min(spec.slots)).unwrap_or_default(),
             ..draft
         },
-        sites: cleared
+        nodes: cleared
             .nodes
             .iter()
-            .map(|node| (node_info::name(node), Site::of(node)))
+            .map(|node| (node_info::node_name(node), NodeInfo::from_node(node)))
             .collect(),
-        patience: args.timeout.saturating_sub(HEAD_START),
-        afterwards: if args.cluster.keep {
-            Afterwards::Keep
+        startup_timeout: args.timeout.saturating_sub(STARTUP_TIMEOUT_MARGIN),
+        cleanup: if args.cluster.keep {
+            Cleanup::Keep
         } else {
-            Afterwards::Remove
+            Cleanup::Remove
         },
     }
 }

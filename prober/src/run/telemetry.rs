@@ -55,7 +55,7 @@ fn try_send(report: &Report) -> anyhow::Result<()> {
         exporter.record(Sample::Failure(Box::new(trace)));
     }
     runtime.block_on(exporter.flush(PATIENCE));
-    runtime.abandon();
+    runtime.shutdown_background();
     let dropped = exporter.metrics().dropped();
     anyhow::ensure!(
         dropped == 0,

@@ -14,8 +14,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::clock::{steady, wall};
-use crate::kubernetes::connection::Connection;
-use crate::manifest::setting::Setting;
+use crate::kubernetes::api_client::ApiClient;
+use crate::manifest::platform_config::PlatformConfig;
 use crate::platform::ClusterPlatform;
 
 /// Agents that stand. Dropped, they are removed all the same; [`Stand::end`] waits for it.
@@ -91,8 +91,8 @@ impl Cycle {
 impl Stand {
     /// Places agents and probes `pairs`; each thing it tells goes to `told` with the run's name.
     pub(super) fn begin(
-        connection: Connection,
-        setting: Setting,
+        connection: ApiClient,
+        setting: PlatformConfig,
         spec: RunSpec,
         pairs: BTreeSet<NodePair>,
         told: UnboundedSender<(String, Told)>,
@@ -149,8 +149,8 @@ struct Driver {
 impl Driver {
     async fn drive(
         mut self,
-        connection: Connection,
-        setting: Setting,
+        connection: ApiClient,
+        setting: PlatformConfig,
         mut ordered: UnboundedReceiver<Order>,
     ) {
         let (commands, orders) = mpsc::unbounded_channel();

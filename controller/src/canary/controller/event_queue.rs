@@ -13,7 +13,7 @@ use crate::canary::crd::ConnectivityCheck;
 use crate::canary::events::{Notice, notices};
 use crate::canary::health::Transition;
 use crate::clock::wall;
-use crate::kubernetes::api_error::AnswerError;
+use crate::kubernetes::api_error::ApiError;
 
 /// Events that wait at most; the oldest is lost where an API server stays away for longer.
 const MOST: usize = 256;
@@ -60,7 +60,7 @@ impl Announcements {
         world: &World,
         check: &ConnectivityCheck,
         nodes: &Nodes,
-    ) -> Result<(), AnswerError> {
+    ) -> Result<(), ApiError> {
         while let Some(next) = self.waiting.front() {
             world.teller.event(check, nodes, next).await?;
             self.waiting.pop_front();

@@ -11,9 +11,9 @@ use tokio::time::sleep;
 
 use crate::canary::lease::{DEADLINE, Election, PERIOD, Step};
 use crate::clock::{steady, wall};
-use crate::kubernetes::api_error::AnswerError;
-use crate::kubernetes::connection::Connection;
-use crate::kubernetes::fencing_token::Permit;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
+use crate::kubernetes::fencing_token::FencingToken;
 use crate::kubernetes::labels::PROBER;
 
 /// The Lease's name.
@@ -33,19 +33,19 @@ pub struct Lost {
     /// Where the Lease is.
     namespace: String,
     /// The last thing that went wrong.
-    cause: Option<AnswerError>,
+    cause: Option<ApiError>,
 }
 
 /// One candidate.
 pub(super) struct Campaign {
-    connection: Connection,
+    connection: ApiClient,
     election: Election,
-    permit: Permit,
+    permit: FencingToken,
 }
 
 impl Campaign {
     /// Asks by `connection`, which needs no permit; `permit` holds while it leads.
-    pub(super) fn new(connection: Connection, identity: String, permit: Permit) -> Self {
+    pub(super) fn new(connection: ApiClient, identity: String, permit: FencingToken) -> Self {
         Self {
             connection,
             election: Election::new(identity),
@@ -82,7 +82,7 @@ impl Campaign {
         }
     }
 
-    async fn step(&mut self) -> Result<(), AnswerError> {
+    async fn step(&mut self) -> Result<(), ApiError> {
         let begun = steady();
         let lease = self.read().await?;
         let api = self.api();
@@ -110,7 +110,7 @@ impl Campaign {
     }
 
     /// Gives the Lease back, so that nobody waits for it to run out.
-    pub(super) async fn resign(&mut self) -> Result<(), AnswerError> {
+    pub(super) async fn resign(&mut self) -> Result<(), ApiError> {
         let lease = self.read().await?;
         let released = lease.and_then(|lease| self.election.release(&lease));
         if let Some(lease) = released {
@@ -124,14 +124,14 @@ impl Campaign {
     }
 
     fn api(&self) -> Api<Lease> {
-        Api::namespaced(self.connection.client.clone(), &self.connection.namespace)
+        Api::namespaced(self.connection.kube.clone(), &self.connection.namespace)
     }
 
-    async fn read(&self) -> Result<Option<Lease>, AnswerError> {
+    async fn read(&self) -> Result<Option<Lease>, ApiError> {
         let task = format!("read the Lease {LEASE}");
         let api = self.api();
         self.connection
-            .ask_within(PATIENCE, &task, api.get_opt(LEASE))
+            .request_within(PATIENCE, &task, api.get_opt(LEASE))
             .await
     }
 
@@ -140,7 +140,7 @@ impl Campaign {
         &self,
         task: &str,
         request: impl Future<Output = kube::Result<Lease>>,
-    ) -> Result<bool, AnswerError> {
+    ) -> Result<bool, ApiError> {
         let request = async {
             match request.await {
                 Ok(_) => Ok(true),
@@ -148,6 +148,8 @@ impl Campaign {
                 Err(error) => Err(error),
             }
         };
-        self.connection.ask_within(PATIENCE, task, request).await
+        self.connection
+            .request_within(PATIENCE, task, request)
+            .await
     }
 }

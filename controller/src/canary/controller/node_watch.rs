@@ -10,15 +10,15 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use prober_core::topology::NodeName;
 use tokio::sync::watch;
 
-use crate::kubernetes::connection::Connection;
+use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::node_info;
 
 /// Every node of the cluster.
 pub(super) type Nodes = Arc<BTreeMap<NodeName, Arc<Node>>>;
 
 /// Publishes the nodes whenever one has changed, once all are known; for ever.
-pub(super) async fn follow(connection: Connection, nodes: watch::Sender<Nodes>) {
-    let api: Api<Node> = Api::all(connection.client);
+pub(super) async fn follow(connection: ApiClient, nodes: watch::Sender<Nodes>) {
+    let api: Api<Node> = Api::all(connection.kube);
     let seen = watcher(api, watcher::Config::default()).default_backoff();
     publish(std::pin::pin!(seen), &nodes).await;
 }
@@ -32,16 +32,16 @@ async fn publish(
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
             Ok(watcher::Event::InitApply(node)) => {
-                listed.insert(node_info::name(&node), Arc::new(lean(node)));
+                listed.insert(node_info::node_name(&node), Arc::new(lean(node)));
             }
             Ok(watcher::Event::InitDone) => {
                 nodes.send_replace(Arc::new(std::mem::take(&mut listed)));
             }
             Ok(watcher::Event::Apply(node)) => nodes.send_modify(|nodes| {
-                Arc::make_mut(nodes).insert(node_info::name(&node), Arc::new(lean(node)));
+                Arc::make_mut(nodes).insert(node_info::node_name(&node), Arc::new(lean(node)));
             }),
             Ok(watcher::Event::Delete(node)) => nodes.send_modify(|nodes| {
-                Arc::make_mut(nodes).remove(&node_info::name(&node));
+                Arc::make_mut(nodes).remove(&node_info::node_name(&node));
             }),
             Err(error) => tracing::warn!(%error, "the watch of nodes broke, and is made anew"),
         }

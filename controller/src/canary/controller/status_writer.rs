@@ -16,8 +16,8 @@ use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
 use crate::canary::events::About;
 use crate::canary::node_condition::SERVICE_CONNECTIVITY;
 use crate::clock::micro;
-use crate::kubernetes::api_error::AnswerError;
-use crate::kubernetes::connection::Connection;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
 
 /// Who wrote the status, and who reports the Events.
 const CONTROLLER: &str = "prober-controller";
@@ -35,13 +35,13 @@ const LONGEST_NOTE: usize = 1_024;
 /// Tells.
 #[derive(Clone)]
 pub(super) struct Teller {
-    connection: Connection,
+    connection: ApiClient,
     /// Which controller this is.
     identity: String,
 }
 
 impl Teller {
-    pub(super) fn new(connection: Connection, identity: String) -> Self {
+    pub(super) fn new(connection: ApiClient, identity: String) -> Self {
         Self {
             connection,
             identity,
@@ -53,9 +53,9 @@ impl Teller {
         &self,
         check: &ConnectivityCheck,
         status: &ConnectivityCheckStatus,
-    ) -> Result<(), AnswerError> {
+    ) -> Result<(), ApiError> {
         let name = check.name_any();
-        let api: Api<ConnectivityCheck> = Api::all(self.connection.client.clone());
+        let api: Api<ConnectivityCheck> = Api::all(self.connection.kube.clone());
         let patch = Patch::Apply(json!({
             "apiVersion": ConnectivityCheck::api_version(&()),
             "kind": ConnectivityCheck::kind(&()),
@@ -66,7 +66,7 @@ impl Teller {
         let request = api.patch_status(&name, &params, &patch);
         let task = format!("write the status of the ConnectivityCheck {name}");
         (self.connection)
-            .ask_within(PATIENCE, &task, request)
+            .request_within(PATIENCE, &task, request)
             .await
             .map(drop)
     }
@@ -76,7 +76,7 @@ impl Teller {
         &self,
         node: &NodeName,
         condition: &NodeCondition,
-    ) -> Result<(), AnswerError> {
+    ) -> Result<(), ApiError> {
         self.node_status(node, json!({"conditions": [condition]}))
             .await
     }
@@ -84,7 +84,7 @@ impl Teller {
     /// Takes the condition back: what its manager does not apply any more goes.
     ///
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>
-    pub(super) async fn unmark(&self, node: &NodeName) -> Result<(), AnswerError> {
+    pub(super) async fn unmark(&self, node: &NodeName) -> Result<(), ApiError> {
         self.node_status(node, json!({})).await
     }
 
@@ -92,8 +92,8 @@ impl Teller {
         &self,
         node: &NodeName,
         status: serde_json::Value,
-    ) -> Result<(), AnswerError> {
-        let api: Api<Node> = Api::all(self.connection.client.clone());
+    ) -> Result<(), ApiError> {
+        let api: Api<Node> = Api::all(self.connection.kube.clone());
         let patch = Patch::Apply(json!({
             "apiVersion": Node::api_version(&()),
             "kind": Node::kind(&()),
@@ -104,7 +104,7 @@ impl Teller {
         let request = api.patch_status(node.as_str(), &params, &patch);
         let task = format!("write the condition {SERVICE_CONNECTIVITY} of the Node {node}");
         (self.connection)
-            .ask_within(PATIENCE, &task, request)
+            .request_within(PATIENCE, &task, request)
             .await
             .map(drop)
     }
@@ -115,7 +115,7 @@ impl Teller {
         check: &ConnectivityCheck,
         nodes: &Nodes,
         announcement: &Announcement,
-    ) -> Result<(), AnswerError> {
+    ) -> Result<(), ApiError> {
         let Announcement { notice, at, nonce } = announcement;
         let check = check.object_ref(&());
         let (regarding, related) = match &notice.about {
@@ -153,7 +153,7 @@ impl Teller {
             reporting_instance: Some(self.identity.clone()),
             ..Event::default()
         };
-        let api: Api<Event> = Api::namespaced(self.connection.client.clone(), NAMESPACE);
+        let api: Api<Event> = Api::namespaced(self.connection.kube.clone(), NAMESPACE);
         let task = format!("report the Event {}", notice.reason);
         let params = PostParams::default();
         let request = async {
@@ -163,6 +163,8 @@ impl Teller {
                 Err(error) => Err(error),
             }
         };
-        (self.connection).ask_within(PATIENCE, &task, request).await
+        (self.connection)
+            .request_within(PATIENCE, &task, request)
+            .await
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::canary::controller::node_watch::Nodes;
 use crate::canary::controller::status_writer::Teller;
 use crate::canary::node_condition;
-use crate::kubernetes::connection::Connection;
+use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::labels;
 
 /// The pause before an API server that failed is asked again.
@@ -20,14 +20,14 @@ const PAUSE: Duration = Duration::from_secs(2);
 const TRIES: usize = 5;
 
 /// Deletes every anchor that was placed for a check; the garbage collector takes what they own.
-pub(super) async fn sweep(connection: &Connection, check: &str) {
-    let api: Api<Job> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let ours = ListParams::default().labels(&labels::of_check(check));
+pub(super) async fn sweep(connection: &ApiClient, check: &str) {
+    let api: Api<Job> = Api::namespaced(connection.kube.clone(), &connection.namespace);
+    let ours = ListParams::default().labels(&labels::check_selector(check));
     let task = format!("delete what earlier controllers placed for the ConnectivityCheck {check}");
     for _ in 0..TRIES {
         let params = DeleteParams::background();
         let request = api.delete_collection(&params, &ours);
-        match connection.ask(&task, request).await {
+        match connection.request(&task, request).await {
             Ok(_) => return,
             Err(error) => tracing::warn!(%error, "earlier agents are still there"),
         }

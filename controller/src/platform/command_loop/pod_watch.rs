@@ -4,10 +4,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
 use prober_core::run::PlatformEvent;
 
-use super::{Agent, Desk, Seen, Stage};
-use crate::kubernetes::pod_status::{Standing, is_ready, standing};
+use super::{Agent, CommandLoop, Seen, Stage};
+use crate::kubernetes::pod_status::{PodState, is_ready, pod_state};
 
-impl Desk {
+impl CommandLoop {
     pub(super) fn see(&mut self, seen: Seen) {
         if seen.is_ok() {
             self.pulse.beat();
@@ -40,21 +40,21 @@ impl Desk {
             return;
         };
         agent.is_still = is_ready(pod);
-        match (standing(pod, &agent.id.node), &mut agent.stage) {
-            (Standing::Waiting(what), Stage::Waiting(_, waits_for)) => *waits_for = what,
-            (Standing::Running(now), Stage::Running(addresses)) => *addresses = now,
-            (Standing::Running(now), stage @ Stage::Waiting(..)) => {
+        match (pod_state(pod, &agent.id.node), &mut agent.stage) {
+            (PodState::Waiting(what), Stage::Waiting(_, waits_for)) => *waits_for = what,
+            (PodState::Running(now), Stage::Running(addresses)) => *addresses = now,
+            (PodState::Running(now), stage @ Stage::Waiting(..)) => {
                 *stage = Stage::Running(now);
                 let (calls, events) = (self.calls.clone(), self.events.clone());
                 self.ears.follow(calls, agent.id.clone(), events);
             }
-            (Standing::Failed(reason), stage @ (Stage::Waiting(..) | Stage::Running(_))) => {
+            (PodState::Failed(reason), stage @ (Stage::Waiting(..) | Stage::Running(_))) => {
                 *stage = Stage::Failed;
                 let agent = agent.id.clone();
                 self.tell(PlatformEvent::AgentFailed { agent, reason });
             }
-            (Standing::Waiting(_), Stage::Running(_) | Stage::Failed)
-            | (Standing::Running(_) | Standing::Failed(_), Stage::Failed) => {}
+            (PodState::Waiting(_), Stage::Running(_) | Stage::Failed)
+            | (PodState::Running(_) | PodState::Failed(_), Stage::Failed) => {}
         }
         self.hear_bells();
     }

@@ -12,7 +12,7 @@ use crate::canary::generation::Ask;
 use crate::canary::status::Readiness;
 use crate::clock::steady;
 use crate::manifest::CheckRef;
-use crate::one_shot::preflight::posture;
+use crate::one_shot::preflight::check_admission;
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
@@ -61,7 +61,7 @@ impl Patrol {
             namespace: &world.connection.namespace,
             image: &world.image,
         };
-        let posture = match posture(&world.connection, &ask.wish(), &ask.shapes()).await {
+        let posture = match check_admission(&world.connection, &ask.wish(), &ask.shapes()).await {
             Ok(posture) => posture,
             Err(error) => {
                 self.back_off(error.to_string());

@@ -13,7 +13,7 @@ use crate::canary::health::Transition;
 use crate::canary::node_condition;
 use crate::canary::status::{Circumstances, Readiness, status};
 use crate::clock::{steady, wall};
-use crate::kubernetes::api_error::AnswerError;
+use crate::kubernetes::api_error::ApiError;
 
 /// When it is tried again to tell what could not be told.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl Patrol {
         }
     }
 
-    async fn tell_all(&mut self) -> Result<(), AnswerError> {
+    async fn tell_all(&mut self) -> Result<(), ApiError> {
         // Nothing is said aloud before the status holds it.
         if self.tell_status().await? {
             let (check, nodes) = (&self.check, &self.nodes);
@@ -48,7 +48,7 @@ impl Patrol {
 
     /// Writes the status, if it says something else than before, and says whether it is true now. What an earlier controller
     /// told holds until this one knows better.
-    async fn tell_status(&mut self) -> Result<bool, AnswerError> {
+    async fn tell_status(&mut self) -> Result<bool, ApiError> {
         if self.readiness == Readiness::Starting && self.told.is_some() {
             return Ok(false);
         }
@@ -68,7 +68,7 @@ impl Patrol {
     }
 
     /// Tells the nodes that were just looked at what is judged of them, where the check wants that.
-    async fn mark_nodes(&mut self) -> Result<(), AnswerError> {
+    async fn mark_nodes(&mut self) -> Result<(), ApiError> {
         let Some(stand) = self.stand.as_ref().filter(|_| self.marks_nodes()) else {
             return Ok(());
         };
@@ -93,7 +93,7 @@ impl Patrol {
     }
 
     /// Takes back what nodes were told, where the check wants it no more or does not look at them any more.
-    pub(super) async fn unmark_nodes(&mut self) -> Result<(), AnswerError> {
+    pub(super) async fn unmark_nodes(&mut self) -> Result<(), ApiError> {
         let keeps = self.marks_nodes();
         let probed = self.schedule.nodes().iter().filter(|_| keeps);
         let probed: BTreeSet<&NodeName> = probed.collect();

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// Why a pod is not admitted. The words in each are the API server's own.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum PodRejection {
     /// Pod Security admission: <https://kubernetes.io/docs/concepts/security/pod-security-admission/>
     #[error("the namespace enforces Pod Security {level}: {violations}")]
     PodSecurity {
@@ -37,7 +37,7 @@ pub enum Refusal {
     },
     /// The user may not create pods here.
     #[error("{words}")]
-    NotAllowed {
+    Forbidden {
         /// Who may not do what.
         words: String,
     },
@@ -45,13 +45,13 @@ pub enum Refusal {
     #[error(
         "there is no namespace {name:?}: `kubectl get namespaces` lists them, -n names another"
     )]
-    NoNamespace {
+    NamespaceNotFound {
         /// Its name.
         name: String,
     },
     /// The namespace is being deleted.
     #[error("the namespace is being deleted: wait, or name another with -n")]
-    Terminating,
+    NamespaceTerminating,
     /// Anything else, for instance a `LimitRange`.
     #[error("{words}")]
     Other {
@@ -60,9 +60,9 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl PodRejection {
     /// Reads a refusal of an attempt to create a pod in `namespace`.
-    pub fn new(namespace: &str, status: &Status) -> Self {
+    pub fn from_status(namespace: &str, status: &Status) -> Self {
         let said = status.message.as_str();
         // `pods "NAME" is forbidden: WORDS`
         let (is_forbidden, words) = match said.split_once(" is forbidden: ") {
@@ -71,7 +71,7 @@ impl Refusal {
         };
         let owned = |words: &str| words.trim().to_owned();
         if status.code == 404 && said.starts_with("namespaces ") {
-            return Self::NoNamespace {
+            return Self::NamespaceNotFound {
                 name: namespace.to_owned(),
             };
         }
@@ -98,10 +98,10 @@ impl Refusal {
             };
         }
         if words.contains("because it is being terminated") {
-            return Self::Terminating;
+            return Self::NamespaceTerminating;
         }
         if is_forbidden && words.starts_with("User ") && words.contains(" cannot ") {
-            return Self::NotAllowed {
+            return Self::Forbidden {
                 words: owned(words),
             };
         }
@@ -124,15 +124,15 @@ fn pod_security(words: &str) -> Option<(&str, &str)> {
 mod tests {
     use super::*;
 
-    fn read(code: u16, message: &str) -> Refusal {
+    fn read(code: u16, message: &str) -> PodRejection {
         let mut status = Status::failure(message, "");
         status.code = code;
-        Refusal::new("prod", &status)
+        PodRejection::from_status("prod", &status)
     }
 
     #[test]
     fn a_refusal_is_known_by_its_words() {
-        let other = |words: &str| Refusal::Other {
+        let other = |words: &str| PodRejection::Other {
             words: words.to_owned(),
         };
         for (code, message, expected) in [
@@ -141,7 +141,7 @@ mod tests {
                 "pods \"p\" is forbidden: violates PodSecurity \"restricted:latest\": unrestricted capabilities \
                  (container \"agent\" must set securityContext.capabilities.drop=[\"ALL\"]), runAsUser=0 (container \
                  \"agent\" must not set runAsUser=0)",
-                Refusal::PodSecurity {
+                PodRejection::PodSecurity {
                     level: "restricted".to_owned(),
                     violations: "unrestricted capabilities (container \"agent\" must set \
                                  securityContext.capabilities.drop=[\"ALL\"]), runAsUser=0 (container \"agent\" must \
@@ -152,7 +152,7 @@ mod tests {
             (
                 403,
                 "pods \"p\" is forbidden: violates PodSecurity \"baseline:v1.33\": host namespaces (hostNetwork=true)",
-                Refusal::PodSecurity {
+                PodRejection::PodSecurity {
                     level: "baseline".to_owned(),
                     violations: "host namespaces (hostNetwork=true)".to_owned(),
                 },
@@ -160,21 +160,21 @@ mod tests {
             (
                 403,
                 "pods \"p\" is forbidden: exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2",
-                Refusal::Quota {
+                PodRejection::Quota {
                     words: "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2".to_owned(),
                 },
             ),
             (
                 403,
                 "pods \"p\" is forbidden: failed quota: few: must specify limits.cpu for: agent",
-                Refusal::Quota {
+                PodRejection::Quota {
                     words: "failed quota: few: must specify limits.cpu for: agent".to_owned(),
                 },
             ),
             (
                 400,
                 "admission webhook \"validate.kyverno.svc-fail\" denied the request: registry not allowed",
-                Refusal::Policy {
+                PodRejection::Policy {
                     words: "admission webhook \"validate.kyverno.svc-fail\" denied the request: registry not allowed"
                         .to_owned(),
                 },
@@ -182,7 +182,7 @@ mod tests {
             (
                 422,
                 "pods \"p\" is forbidden: ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no",
-                Refusal::Policy {
+                PodRejection::Policy {
                     words: "ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no".to_owned(),
                 },
             ),
@@ -190,7 +190,7 @@ mod tests {
                 403,
                 "pods is forbidden: User \"jane\" cannot create resource \"pods\" in API group \"\" in the namespace \
                  \"prod\"",
-                Refusal::NotAllowed {
+                PodRejection::Forbidden {
                     words: "User \"jane\" cannot create resource \"pods\" in API group \"\" in the namespace \"prod\""
                         .to_owned(),
                 },
@@ -198,12 +198,12 @@ mod tests {
             (
                 403,
                 "pods \"p\" is forbidden: unable to create new content in namespace prod because it is being terminated",
-                Refusal::Terminating,
+                PodRejection::NamespaceTerminating,
             ),
             (
                 404,
                 "namespaces \"prod\" not found",
-                Refusal::NoNamespace {
+                PodRejection::NamespaceNotFound {
                     name: "prod".to_owned(),
                 },
             ),
@@ -211,7 +211,7 @@ mod tests {
                 403,
                 "pods \"p\" is forbidden: unable to validate against any security context constraint: [provider \
                  \"anyuid\": Forbidden: not usable by user or serviceaccount]",
-                Refusal::SecurityContext {
+                PodRejection::SecurityContext {
                     words: "[provider \"anyuid\": Forbidden: not usable by user or serviceaccount]".to_owned(),
                 },
             ),

@@ -1,6 +1,6 @@
 //! The rights of a run as YAML that whoever may grant them applies: exactly these, to exactly whom.
 
-use crate::one_shot::rbac::{Extent, RULES};
+use crate::one_shot::rbac::{PermissionScope, REQUIRED_RULES};
 
 /// The name of what is granted.
 const ROLE: &str = "prober-run";
@@ -57,9 +57,9 @@ impl Subject {
 pub fn yaml(namespace: &str, subject: &Subject) -> String {
     let cluster_role = format!("{ROLE}-{namespace}");
     [
-        role("Role", ROLE, Some(namespace), Extent::Namespace),
+        role("Role", ROLE, Some(namespace), PermissionScope::Namespace),
         binding("Role", ROLE, Some(namespace), subject),
-        role("ClusterRole", &cluster_role, None, Extent::Cluster),
+        role("ClusterRole", &cluster_role, None, PermissionScope::Cluster),
         binding("ClusterRole", &cluster_role, None, subject),
     ]
     .join("---\n")
@@ -75,10 +75,10 @@ fn head(kind: &str, name: &str, namespace: Option<&str>) -> String {
     )
 }
 
-fn role(kind: &str, name: &str, namespace: Option<&str>, extent: Extent) -> String {
-    let rules: Vec<String> = RULES
+fn role(kind: &str, name: &str, namespace: Option<&str>, extent: PermissionScope) -> String {
+    let rules: Vec<String> = REQUIRED_RULES
         .iter()
-        .filter(|rule| rule.extent == extent)
+        .filter(|rule| rule.scope == extent)
         .map(|rule| {
             format!(
                 "# {}\n- apiGroups: [{}]\n  resources: [{}]\n  verbs: [{}]\n",

@@ -4,25 +4,23 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube::Config;
 use kube::client::ClientBuilder;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
 use thiserror::Error;
 
-use crate::kubernetes::api_error::AnswerError;
-use crate::kubernetes::fencing_token::Permit;
-use crate::kubernetes::request_count::Requests;
-use crate::one_shot::node_selection::{meant, nearest};
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
+use crate::kubernetes::fencing_token::FencingToken;
+use crate::kubernetes::nearest_name::{nearest, suggestion};
+use crate::kubernetes::request_count::RequestCount;
 
 /// How long an API server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an API server may take to answer: its admission webhooks have ten seconds each unless told otherwise.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// Which cluster is meant, as whom, and in which namespace. What is `None` is what kubectl takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
+pub struct ConnectOptions {
     /// The kubeconfig, instead of those that the environment names.
     pub kubeconfig: Option<PathBuf>,
     /// The context, instead of the current one.
@@ -33,73 +31,19 @@ pub struct Reach {
 
 /// What the environment says of kubeconfigs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct KubeconfigEnv {
     /// `KUBECONFIG`: files, separated by colons.
     pub kubeconfig: Option<OsString>,
     /// `HOME`.
     pub home: Option<PathBuf>,
 }
 
-impl Surroundings {
+impl KubeconfigEnv {
     /// Those of this process.
-    pub fn here() -> Self {
+    pub fn current() -> Self {
         Self {
             kubeconfig: std::env::var_os("KUBECONFIG"),
             home: std::env::home_dir(),
-        }
-    }
-}
-
-/// A cluster that can be asked. No request has been made yet.
-#[derive(Clone)]
-pub struct Connection {
-    /// Asks it.
-    pub client: Client,
-    /// Where everything is placed.
-    pub namespace: String,
-    /// The API server's address, for messages.
-    pub server: String,
-    /// How often it was asked.
-    pub requests: Requests,
-    /// Whether it may be asked.
-    pub permit: Permit,
-}
-
-impl Connection {
-    /// What `error` means when the API server was asked to do `task` ("list nodes").
-    pub fn explain(&self, task: &str, error: &kube::Error) -> AnswerError {
-        AnswerError::new(&self.server, task, error)
-    }
-
-    /// The answer to a request that was made to do `task`, or why there is none. A server that has stopped, or a
-    /// network that swallows, would otherwise be waited for without end.
-    pub fn ask<T>(
-        &self,
-        task: &str,
-        request: impl Future<Output = kube::Result<T>>,
-    ) -> impl Future<Output = Result<T, AnswerError>> {
-        self.ask_within(ANSWER_TIMEOUT, task, request)
-    }
-
-    /// As [`Self::ask`], for who can wait no longer than `patience`.
-    pub async fn ask_within<T>(
-        &self,
-        patience: Duration,
-        task: &str,
-        request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, AnswerError> {
-        if !self.permit.holds() {
-            return Err(AnswerError::NotLeading {
-                task: task.to_owned(),
-            });
-        }
-        match tokio::time::timeout(patience, request).await {
-            Ok(answer) => answer.map_err(|error| self.explain(task, &error)),
-            Err(_) => Err(AnswerError::Unreachable {
-                server: self.server.clone(),
-                task: task.to_owned(),
-                cause: format!("no answer for {} s", patience.as_secs()),
-            }),
         }
     }
 }
@@ -111,9 +55,9 @@ pub enum ConnectError {
     #[error(
         "there is no kubeconfig (looked for {}), and this is no pod with a service account: give --kubeconfig FILE or \
          set KUBECONFIG",
-        list(.tried)
+        path_list(.tried)
     )]
-    Nothing {
+    NoKubeconfig {
         /// The files that were looked for.
         tried: Vec<PathBuf>,
     },
@@ -136,7 +80,7 @@ pub enum ConnectError {
     /// No context is chosen.
     #[error(
         "the kubeconfig {} has no current context (it has {}): give --context NAME, or `kubectl config use-context NAME`",
-        list(.paths), all(.known)
+        path_list(.paths), context_list(.known)
     )]
     NoCurrentContext {
         /// The files.
@@ -145,8 +89,8 @@ pub enum ConnectError {
         known: Vec<String>,
     },
     /// The chosen context does not exist.
-    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", list(.paths), meant(.nearest.as_deref()), all(.known))]
-    NoContext {
+    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", path_list(.paths), suggestion(.nearest.as_deref()), context_list(.known))]
+    UnknownContext {
         /// The files.
         paths: Vec<PathBuf>,
         /// The context that was asked for.
@@ -157,8 +101,8 @@ pub enum ConnectError {
         known: Vec<String>,
     },
     /// The context's cluster or user cannot be used.
-    #[error("the kubeconfig {} cannot be used: {cause}; `kubectl config view` shows it", list(.paths))]
-    Incomplete {
+    #[error("the kubeconfig {} cannot be used: {cause}; `kubectl config view` shows it", path_list(.paths))]
+    InvalidContext {
         /// The files.
         paths: Vec<PathBuf>,
         /// What is missing or wrong.
@@ -171,16 +115,16 @@ pub enum ConnectError {
     InCluster(#[source] InClusterError),
     /// The client cannot be made of what the kubeconfig says.
     #[error(transparent)]
-    Client(AnswerError),
+    Client(ApiError),
 }
 
 /// The way to a cluster. It is not asked anything yet.
 ///
 /// Needs a tokio runtime around it.
 pub async fn connect(
-    reach: &Reach,
-    surroundings: &Surroundings,
-) -> Result<Connection, ConnectError> {
+    reach: &ConnectOptions,
+    surroundings: &KubeconfigEnv,
+) -> Result<ApiClient, ConnectError> {
     let (config, context) = config(reach, surroundings).await?;
     let server = config
         .cluster_url
@@ -188,32 +132,32 @@ pub async fn connect(
         .trim_end_matches('/')
         .to_owned();
     let namespace = reach.namespace.clone().unwrap_or(context);
-    let requests = Requests::default();
+    let requests = RequestCount::default();
     let client = ClientBuilder::try_from(config)
-        .map_err(|error| ConnectError::Client(AnswerError::new(&server, "be its client", &error)))?
+        .map_err(|error| ConnectError::Client(ApiError::new(&server, "be its client", &error)))?
         .with_layer(&requests.layer())
         .build();
-    Ok(Connection {
-        client,
+    Ok(ApiClient {
+        kube: client,
         namespace,
         server,
-        requests,
-        permit: Permit::default(),
+        request_count: requests,
+        fencing_token: FencingToken::default(),
     })
 }
 
 /// What the client is made of, and the context's namespace.
 async fn config(
-    reach: &Reach,
-    surroundings: &Surroundings,
+    reach: &ConnectOptions,
+    surroundings: &KubeconfigEnv,
 ) -> Result<(Config, String), ConnectError> {
-    let paths = candidates(reach, surroundings);
-    let mut config = match read(reach, &paths)? {
-        Some(kubeconfig) => of_kubeconfig(kubeconfig, reach, &paths).await?,
+    let paths = kubeconfig_paths(reach, surroundings);
+    let mut config = match read_merged(reach, &paths)? {
+        Some(kubeconfig) => select_context(kubeconfig, reach, &paths).await?,
         None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
             Config::incluster().map_err(ConnectError::InCluster)?
         }
-        None => return Err(ConnectError::Nothing { tried: paths }),
+        None => return Err(ConnectError::NoKubeconfig { tried: paths }),
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let namespace = config.default_namespace.clone();
@@ -223,7 +167,7 @@ async fn config(
 /// The files that kubectl would merge, in its order.
 ///
 /// <https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/>
-fn candidates(reach: &Reach, surroundings: &Surroundings) -> Vec<PathBuf> {
+fn kubeconfig_paths(reach: &ConnectOptions, surroundings: &KubeconfigEnv) -> Vec<PathBuf> {
     if let Some(path) = &reach.kubeconfig {
         return vec![path.clone()];
     }
@@ -241,7 +185,10 @@ fn candidates(reach: &Reach, surroundings: &Surroundings) -> Vec<PathBuf> {
 }
 
 /// The files, merged; `None` where none of them exists. One that was named by its flag must.
-fn read(reach: &Reach, paths: &[PathBuf]) -> Result<Option<Kubeconfig>, ConnectError> {
+fn read_merged(
+    reach: &ConnectOptions,
+    paths: &[PathBuf],
+) -> Result<Option<Kubeconfig>, ConnectError> {
     let mut merged = None;
     for path in paths {
         let one = match Kubeconfig::read_from(path) {
@@ -271,9 +218,9 @@ fn malformed(path: &Path, cause: KubeconfigError) -> ConnectError {
     }
 }
 
-async fn of_kubeconfig(
+async fn select_context(
     kubeconfig: Kubeconfig,
-    reach: &Reach,
+    reach: &ConnectOptions,
     paths: &[PathBuf],
 ) -> Result<Config, ConnectError> {
     let paths = paths.to_vec();
@@ -291,7 +238,7 @@ async fn of_kubeconfig(
         return Err(ConnectError::NoCurrentContext { paths, known });
     };
     if !known.contains(&name) {
-        return Err(ConnectError::NoContext {
+        return Err(ConnectError::UnknownContext {
             paths,
             nearest: nearest(&name, known.iter().map(String::as_str)),
             name,
@@ -304,10 +251,10 @@ async fn of_kubeconfig(
     };
     Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .map_err(|cause| ConnectError::Incomplete { paths, cause })
+        .map_err(|cause| ConnectError::InvalidContext { paths, cause })
 }
 
-fn list(paths: &[PathBuf]) -> String {
+fn path_list(paths: &[PathBuf]) -> String {
     let paths: Vec<String> = paths
         .iter()
         .map(|path| path.display().to_string())
@@ -318,7 +265,7 @@ fn list(paths: &[PathBuf]) -> String {
     paths.join(", ")
 }
 
-fn all(names: &[String]) -> String {
+fn context_list(names: &[String]) -> String {
     if names.is_empty() {
         return "no context at all".to_owned();
     }
@@ -358,15 +305,15 @@ contexts:
             self.0.path().join(name)
         }
 
-        fn named(&self, name: &str) -> Reach {
-            Reach {
+        fn named(&self, name: &str) -> ConnectOptions {
+            ConnectOptions {
                 kubeconfig: Some(self.path(name)),
-                ..Reach::default()
+                ..ConnectOptions::default()
             }
         }
 
         /// What is said, without the folder's name.
-        fn said(&self, reach: &Reach, surroundings: &Surroundings) -> String {
+        fn said(&self, reach: &ConnectOptions, surroundings: &KubeconfigEnv) -> String {
             let folder = format!("{}/", self.0.path().display());
             match connected(reach, surroundings) {
                 Ok(found) => format!("{} in {}", found.server, found.namespace),
@@ -375,12 +322,15 @@ contexts:
         }
     }
 
-    fn connected(reach: &Reach, around: &Surroundings) -> Result<Connection, ConnectError> {
+    fn connected(
+        reach: &ConnectOptions,
+        around: &KubeconfigEnv,
+    ) -> Result<ApiClient, ConnectError> {
         block_on(connect(reach, around)).expect("a runtime")
     }
 
     #[test]
-    fn each_way_of_not_finding_a_cluster_is_told_with_the_file_and_the_cure() {
+    fn each_connect_error_names_the_file_and_the_remedy() {
         let current = format!("{KUBECONFIG}current-context: staging\n");
         let files = Files::new(&[
             ("good", &current),
@@ -388,12 +338,12 @@ contexts:
             ("empty", ""),
             ("notes", "- buy milk\n"),
         ]);
-        let alone = Surroundings::default();
-        let with = |name: &str, context: &str| Reach {
+        let alone = KubeconfigEnv::default();
+        let with = |name: &str, context: &str| ConnectOptions {
             context: Some(context.to_owned()),
             ..files.named(name)
         };
-        let none = Surroundings {
+        let none = KubeconfigEnv {
             home: Some(files.path("home")),
             kubeconfig: None,
         };
@@ -401,7 +351,7 @@ contexts:
             [
                 files.said(&files.named("good"), &alone),
                 files.said(&files.named("missing"), &alone),
-                files.said(&Reach::default(), &none),
+                files.said(&ConnectOptions::default(), &none),
                 files.said(&files.named("without"), &alone),
                 files.said(&files.named("empty"), &alone),
                 files.said(&files.named("notes"), &alone),
@@ -419,16 +369,16 @@ contexts:
             ("second", KUBECONFIG),
         ]);
         let names = ["first", "gone", "second"].map(|name| files.path(name));
-        let surroundings = Surroundings {
+        let surroundings = KubeconfigEnv {
             kubeconfig: Some(std::env::join_paths(names).expect("no colon in a name")),
             home: None,
         };
-        let named = Reach {
+        let named = ConnectOptions {
             namespace: Some("other".to_owned()),
-            ..Reach::default()
+            ..ConnectOptions::default()
         };
         assert_eq!(
-            files.said(&Reach::default(), &surroundings),
+            files.said(&ConnectOptions::default(), &surroundings),
             "https://10.99.0.1:6443 in prod"
         );
         assert_eq!(
