@@ -1,32 +1,34 @@
-//! A canary: probing that never ends, and what is made of it. Pure: time and chance are arguments, and nothing here
-//! knows a client; what Kubernetes is asked and told is decided here and done elsewhere.
+//! The canary: continuous probing of the nodes that a ConnectivityCheck selects.
+//!
+//! Everything outside of [`controller`] is pure: time and random numbers are arguments, and nothing there sends a request.
+//! The controller sends what is decided here.
 //!
 //! ```text
-//! nodes -> schedule -> pairs of the next round -> (agents) -> report -> look -> judgement -> transitions -> events
-//!                                                                                  \-> status
+//! nodes -> schedule -> pairs of a round -> agents -> report -> round result -> health -> transitions -> Events
+//!                                                                                 \-> status, node conditions
 //! ```
 
+/// What an agent set consists of, built from a check's spec.
+pub mod agent_set_template;
 /// The controller: leader election, and a worker for each check.
 pub mod controller;
 /// The custom resource ConnectivityCheck.
 pub mod crd;
-/// Which nodes a check means.
+/// The nodes that a check selects, and which of them are skipped.
 pub mod eligible_nodes;
-/// What is said aloud.
+/// The Kubernetes Events of a transition.
 pub mod events;
-/// What is placed, for how long, to do what.
-pub mod generation;
-/// What is failing, over time.
+/// Which failures are confirmed: K of N results per path, grouped into outages.
 pub mod health;
-/// Which replica holds the Lease.
+/// The rules by which replicas acquire, renew and release the Lease.
 pub mod lease;
-/// What a node is told about itself.
+/// The condition `prober.dev/ServiceConnectivity` of a node.
 pub mod node_condition;
-/// What an earlier controller knew.
+/// The outages that a check's status holds, for a controller that starts.
 pub mod restored_outages;
-/// One round as judgement sees it.
+/// The results of one round, per path and per agent.
 pub mod round_result;
-/// When which pairs are probed.
+/// Which pairs of nodes the next round probes, and when it begins.
 pub mod schedule;
-/// What is told back.
+/// The status of a check.
 pub mod status;

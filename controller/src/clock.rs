@@ -1,4 +1,4 @@
-//! What time it is: by the wall, for what people read; and on a clock that nobody sets, for what waits.
+//! The wall clock, for times that people read; and the monotonic clock, for deadlines.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use k8s_openapi::jiff;
 use nix::time::{ClockId, clock_gettime};
 use prober_core::time::{Timestamp, nanos};
 
-/// The time now, by the wall clock.
+/// The current time of the wall clock.
 pub fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp::from_nanos(nanos(since.unwrap_or_default()))
@@ -19,9 +19,10 @@ pub fn micro(at: Timestamp) -> MicroTime {
     MicroTime(jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX))
 }
 
-/// The time now since this machine started, on a clock that never goes back; never zero.
+/// The time since the machine booted, on a clock that never goes back; never zero.
 ///
-/// It goes on while the machine is suspended, as the Lease of others' does: who wakes with it knows how long that was.
+/// It continues while the machine is suspended, as the Lease's duration does: after a suspension, deadlines have
+/// passed.
 pub fn steady() -> Timestamp {
     let since = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .unwrap_or_else(|_| unreachable!("Linux has had this clock since 2.6.39"));

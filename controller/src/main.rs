@@ -1,4 +1,4 @@
-//! The program `prober-controller`: keeps probing a cluster as its ConnectivityChecks ask.
+//! The program `prober-controller`: continuously probes a cluster as its ConnectivityChecks specify.
 
 use std::env;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,20 +11,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
-use controller::canary::controller::observer::Observer;
-use controller::canary::controller::{Doing, Settings, operate};
+use controller::canary::controller::observer::RoundObserver;
+use controller::canary::controller::{self as canary_controller, ControllerState, Settings};
 use controller::clock::wall;
 use controller::kubernetes::kubeconfig::{ConnectOptions, KubeconfigEnv, connect};
 use controller::kubernetes::runtime::Runtime;
-use controller::telemetry::http_server::{Desk, Readiness, Standing};
-use controller::telemetry::otlp_endpoint::{Signal, Target};
-use controller::telemetry::{Exporter, Limits, Targets};
+use controller::telemetry::http_server::{HttpServer, ReadinessProbe, ReadyState};
+use controller::telemetry::otlp_endpoint::{OtlpEndpoint, Signal};
+use controller::telemetry::{Exporter, Limits, OtlpEndpoints};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-/// Keeps probing a cluster through its Services, as its ConnectivityChecks ask, and says which nodes fail and why
+/// Continuously probes a cluster through its Services, as its ConnectivityChecks specify, and reports which nodes fail
+/// and why
 #[derive(Debug, Parser)]
 #[command(name = "prober-controller", version, max_term_width = 100)]
 struct Args {
@@ -36,7 +37,7 @@ struct Args {
     #[arg(long, env = "PROBER_IMAGE", value_name = "REFERENCE")]
     image: String,
 
-    /// Where /metrics, /healthz and /readyz are asked for
+    /// The address that serves /metrics, /healthz and /readyz
     #[arg(
         long,
         env = "PROBER_METRICS_ADDRESS",
@@ -45,7 +46,7 @@ struct Args {
     )]
     metrics_address: SocketAddr,
 
-    /// How it writes its own log, to standard error; RUST_LOG says how much
+    /// The format of its log on standard error; RUST_LOG sets the level
     #[arg(
         long,
         env = "PROBER_LOG_FORMAT",
@@ -58,7 +59,7 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// What the Lease calls this controller's pod [default: the host's name]
+    /// The name of this controller in the Lease [default: the host's name]
     #[arg(
         long,
         env = "POD_NAME",
@@ -68,18 +69,18 @@ struct Args {
     pod_name: String,
 }
 
-/// What this program is called in telemetry.
+/// The service name in telemetry.
 const NAME: &str = "prober-controller";
 
-/// How long telemetry that is left may take to be sent at the end.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the shutdown waits for telemetry to be sent.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -108,26 +109,28 @@ fn log(format: LogFormat) {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
-    let runtime = Runtime::start().context("start what talks to the cluster")?;
+    let runtime = Runtime::start().context("start the runtime for requests")?;
     let ended = runtime.block_on(control(args));
-    // What still runs has nobody to work for.
+    // Tasks that still run are of no use any more.
     runtime.shutdown_background();
     ended
 }
 
 async fn control(args: Args) -> anyhow::Result<()> {
-    let reach = ConnectOptions {
+    let options = ConnectOptions {
         kubeconfig: args.kubeconfig,
         context: None,
         namespace: args.namespace,
     };
-    let connection = connect(&reach, &KubeconfigEnv::current()).await?;
-    let desk = Desk::open(args.metrics_address).await.with_context(|| {
-        format!(
-            "listen on {}: give another --metrics-address",
-            args.metrics_address
-        )
-    })?;
+    let connection = connect(&options, &KubeconfigEnv::current()).await?;
+    let http_server = HttpServer::bind(args.metrics_address)
+        .await
+        .with_context(|| {
+            format!(
+                "listen on {}: give another --metrics-address",
+                args.metrics_address
+            )
+        })?;
     let exporter = Arc::new(exporter()?);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -136,16 +139,16 @@ async fn control(args: Args) -> anyhow::Result<()> {
         image = args.image,
         "starting"
     );
-    let (doing, done) = watch::channel(Doing::Starting);
-    let standing: Standing = Arc::new(move || match *done.borrow() {
-        Doing::Starting => Readiness::NotReady {
-            reason: "the API server has not said which nodes there are".to_owned(),
+    let (doing, done) = watch::channel(ControllerState::Starting);
+    let readiness: ReadinessProbe = Arc::new(move || match *done.borrow() {
+        ControllerState::Starting => ReadyState::NotReady {
+            reason: "the nodes of the cluster were not listed yet".to_owned(),
         },
-        // One that waits for the lead would take over at once.
-        Doing::Waiting | Doing::Leading => Readiness::Ready,
+        // A standby can take over at any time.
+        ControllerState::Standby | ControllerState::Leading => ReadyState::Ready,
     });
     let metrics = Arc::clone(exporter.metrics());
-    let served = tokio::spawn(desk.answer(metrics, standing, std::future::pending()));
+    let served = tokio::spawn(http_server.serve(metrics, readiness, std::future::pending()));
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
@@ -154,7 +157,7 @@ async fn control(args: Args) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("ending: agents are removed first");
+        tracing::info!("shutting down: removing agents");
         stop.send_replace(true);
     });
     let settings = Settings {
@@ -165,21 +168,21 @@ async fn control(args: Args) -> anyhow::Result<()> {
             args.pod_name,
             RandomState::new().hash_one(wall())
         ),
-        observer: Arc::clone(&exporter) as Arc<dyn Observer>,
+        observer: Arc::clone(&exporter) as Arc<dyn RoundObserver>,
     };
-    let ended = operate(settings, doing, stopped).await;
+    let ended = canary_controller::run(settings, doing, stopped).await;
     served.abort();
-    exporter.flush(FAREWELL).await;
+    exporter.flush(FLUSH_TIMEOUT).await;
     Ok(ended?)
 }
 
-/// Telemetry goes where OpenTelemetry's variables say; /metrics answers whoever asks.
+/// OpenTelemetry's environment variables say where telemetry is sent; /metrics is always served.
 fn exporter() -> anyhow::Result<Exporter> {
-    let read = |signal| Target::read(signal, |name| env::var(name).ok());
-    let targets = Targets {
+    let read = |signal| OtlpEndpoint::read(signal, |name| env::var(name).ok());
+    let targets = OtlpEndpoints {
         traces: read(Signal::Traces)?,
         metrics: read(Signal::Metrics)?,
     };
     let started = Exporter::start(NAME, &targets, Limits::default(), &Handle::current());
-    started.context("start what sends telemetry")
+    started.context("start the telemetry exporter")
 }

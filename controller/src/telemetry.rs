@@ -1,24 +1,24 @@
-//! What a controller tells the observability that is there: metrics and traces, without ever waiting for them.
+//! Metrics and traces of a controller or of a run, sent without ever blocking it.
 
 mod channel;
 mod exporter;
-/// What is asked over HTTP.
+/// The HTTP endpoints `/metrics`, `/healthz` and `/readyz`.
 pub mod http_server;
-/// The figures.
+/// The metrics.
 pub mod metrics;
-/// Where telemetry goes.
+/// Where telemetry is sent.
 pub mod otlp_endpoint;
 mod otlp_metrics;
 mod periodic_samples;
 mod resources;
 mod retryable;
 mod round_samples;
-/// What is told.
+/// The input of the exporter.
 pub mod sample;
-/// A probe as a trace.
+/// The trace of a probe.
 pub mod trace;
 mod trace_queue;
 
-pub use channel::ConnectionError;
-pub use exporter::{Exporter, Targets};
+pub use channel::OtlpChannelError;
+pub use exporter::{Exporter, OtlpEndpoints};
 pub use trace_queue::Limits;

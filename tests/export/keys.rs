@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use controller::telemetry::otlp_endpoint::Identity;
+use controller::telemetry::otlp_endpoint::ClientIdentity;
 use libtest_mimic::Failed;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
@@ -12,9 +12,9 @@ pub(crate) struct Keys {
     /// Who vouches for both.
     pub(crate) authority: PathBuf,
     /// What a server on 127.0.0.1 shows.
-    pub(crate) server: Identity,
+    pub(crate) server: ClientIdentity,
     /// What a client shows.
-    pub(crate) client: Identity,
+    pub(crate) client: ClientIdentity,
     _folder: tempfile::TempDir,
 }
 
@@ -41,10 +41,10 @@ fn vouched_for(
     issuer: &CertifiedIssuer<'_, KeyPair>,
     folder: &Path,
     name: &str,
-) -> Result<Identity, Failed> {
+) -> Result<ClientIdentity, Failed> {
     let own = KeyPair::generate()?;
     let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&own, issuer)?;
-    let identity = Identity {
+    let identity = ClientIdentity {
         certificate: folder.join(format!("{name}.pem")),
         key: folder.join(format!("{name}.key")),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use controller::telemetry::otlp_endpoint::{Protocol, Signal};
 use controller::telemetry::sample::Sample;
-use controller::telemetry::{Exporter, Targets};
+use controller::telemetry::{Exporter, OtlpEndpoints};
 use libtest_mimic::{Failed, Trial};
 use prober_core::topology::NodeName;
 use serde_json::Value;
@@ -35,7 +35,7 @@ fn arrive(program: &Path, protocol: Protocol) -> Result<(), Failed> {
     let mut collector = Collector::new(program)?;
     collector.start()?;
     let runtime = Runtime::new()?;
-    let targets = Targets {
+    let targets = OtlpEndpoints {
         traces: None,
         metrics: Some(target(&collector, Signal::Metrics, protocol)),
     };
@@ -89,7 +89,7 @@ fn gone(program: &Path) -> Result<(), Failed> {
     let mut collector = Collector::new(program)?;
     collector.start()?;
     let runtime = Runtime::new()?;
-    let targets = Targets {
+    let targets = OtlpEndpoints {
         traces: None,
         metrics: Some(target(&collector, Signal::Metrics, Protocol::Grpc)),
     };
@@ -101,7 +101,7 @@ fn gone(program: &Path) -> Result<(), Failed> {
         tell_of(&exporter, node);
     }
     for node in &old {
-        exporter.record(Sample::Gone {
+        exporter.record(Sample::NodeRemoved {
             check: CHECK.into(),
             node: node.clone(),
         });

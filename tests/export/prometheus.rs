@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use controller::telemetry::http_server::{Desk, Readiness};
-use controller::telemetry::{Exporter, Limits, Targets};
+use controller::telemetry::http_server::{HttpServer, ReadyState};
+use controller::telemetry::{Exporter, Limits, OtlpEndpoints};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -58,7 +58,7 @@ struct Scraped {
 impl Scraped {
     fn start(program: &Path, how: &str) -> Result<Self, Failed> {
         let runtime = Runtime::new()?;
-        let targets = Targets::default();
+        let targets = OtlpEndpoints::default();
         let exporter = Exporter::start(
             "prober-controller",
             &targets,
@@ -67,11 +67,11 @@ impl Scraped {
         )?;
         tell(&exporter);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let desk = runtime.block_on(Desk::open(any))?;
-        let target = desk.address()?;
+        let server = runtime.block_on(HttpServer::bind(any))?;
+        let target = server.address()?;
         let metrics = Arc::clone(exporter.metrics());
-        let ready = Arc::new(|| Readiness::Ready);
-        runtime.spawn(desk.answer(metrics, ready, std::future::pending()));
+        let ready = Arc::new(|| ReadyState::Ready);
+        runtime.spawn(server.serve(metrics, ready, std::future::pending()));
         same(&status(target, "/healthz")?, &200)?;
         same(&status(target, "/readyz")?, &200)?;
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use controller::telemetry::otlp_endpoint::{Protocol, Signal, Target};
+use controller::telemetry::otlp_endpoint::{OtlpEndpoint, Protocol, Signal};
 use controller::telemetry::sample::Sample;
-use controller::telemetry::{Exporter, Limits, Targets};
+use controller::telemetry::{Exporter, Limits, OtlpEndpoints};
 use libtest_mimic::{Failed, Trial};
 use tokio::runtime::Runtime;
 
@@ -41,12 +41,12 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
 }
 
 /// Where `signal` goes.
-pub(crate) fn target(collector: &Collector, signal: Signal, protocol: Protocol) -> Target {
+pub(crate) fn target(collector: &Collector, signal: Signal, protocol: Protocol) -> OtlpEndpoint {
     let path = match signal {
         Signal::Traces => "/v1/traces",
         Signal::Metrics => "/v1/metrics",
     };
-    Target {
+    OtlpEndpoint {
         signal,
         protocol,
         endpoint: match protocol {
@@ -58,8 +58,8 @@ pub(crate) fn target(collector: &Collector, signal: Signal, protocol: Protocol) 
     }
 }
 
-fn traces_to(collector: &Collector, protocol: Protocol) -> Targets {
-    Targets {
+fn traces_to(collector: &Collector, protocol: Protocol) -> OtlpEndpoints {
+    OtlpEndpoints {
         traces: Some(target(collector, Signal::Traces, protocol)),
         metrics: None,
     }
@@ -69,7 +69,7 @@ pub(crate) const LIMITS: Limits = Limits {
     queue: 8,
     first_pause: Duration::from_millis(20),
     longest_pause: Duration::from_millis(200),
-    patience: Duration::from_mins(1),
+    retry_timeout: Duration::from_mins(1),
 };
 
 fn arrives(program: &Path, protocol: Protocol) -> Result<(), Failed> {
@@ -80,7 +80,7 @@ fn arrives(program: &Path, protocol: Protocol) -> Result<(), Failed> {
     let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
     let sent = trace(1)?;
     let id = sent.id();
-    exporter.record(Sample::Failure(Box::new(sent)));
+    exporter.record(Sample::Trace(Box::new(sent)));
     runtime.block_on(exporter.flush(Duration::from_secs(30)));
     let got = until("three spans arrive", || {
         let got = collector.spans();
@@ -147,7 +147,7 @@ fn outage(program: &Path) -> Result<(), Failed> {
     for seed in 0..told {
         let trace = trace(seed)?;
         spans += trace.spans().len();
-        exporter.record(Sample::Failure(Box::new(trace)));
+        exporter.record(Sample::Trace(Box::new(trace)));
     }
     let while_down = exporter.metrics().dropped();
     if while_down == 0 {
@@ -177,7 +177,7 @@ fn away(program: &Path) -> Result<(), Failed> {
         for seed in 0..20 {
             let trace = trace(seed)?;
             spans += trace.spans().len();
-            exporter.record(Sample::Failure(Box::new(trace)));
+            exporter.record(Sample::Trace(Box::new(trace)));
         }
         runtime.block_on(exporter.flush(Duration::from_millis(300)));
         same(&usize::try_from(exporter.metrics().dropped())?, &spans)?;
@@ -196,12 +196,12 @@ fn stranger(program: &Path) -> Result<(), Failed> {
         target.endpoint = target.endpoint.replace("http://", "https://");
         target.authority = Some(keys.authority.clone());
         target.identity = Some(keys.client.clone());
-        let targets = Targets {
+        let targets = OtlpEndpoints {
             traces: Some(target),
             metrics: None,
         };
         let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
-        exporter.record(Sample::Failure(Box::new(trace(1)?)));
+        exporter.record(Sample::Trace(Box::new(trace(1)?)));
         runtime.block_on(exporter.flush(Duration::from_secs(1)));
         same(&exporter.metrics().dropped(), &3)?;
     }

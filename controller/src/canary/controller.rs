@@ -1,26 +1,26 @@
-//! The controller that keeps probing: of several one leads, and keeps a patrol for each check.
+//! The controller: of several replicas one leads, and runs a worker for each check.
 //!
 //! ```text
-//! campaign -- permit --> every request that changes anything
-//! watch of checks, watch of nodes -> a patrol for each check -> agents, status, Events, observer
+//! leader election -- fencing token --> every request that changes anything
+//! watch of checks, watch of nodes -> a worker for each check -> agents, status, Events, observer
 //! ```
 
-/// The agents of a check for a while.
+/// The agents that are placed together, and the run that drives them.
 mod agent_set;
-/// One check.
+/// The worker of one check.
 mod check_worker;
-/// Events on their way.
+/// The Events that are to be created.
 mod event_queue;
-/// Standing for election.
+/// Acquires, renews and releases the Lease.
 mod leader_election;
-/// The nodes of the cluster.
+/// Deletes what earlier controllers left behind.
+mod leftovers;
+/// Watches the nodes of the cluster.
 mod node_watch;
-/// Who is told what is seen.
+/// The interface to metrics and traces.
 pub mod observer;
-/// Status and Events.
+/// Writes status, node conditions and Events.
 mod status_writer;
-/// What dead controllers left.
-mod sweep;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -36,119 +36,121 @@ use crate::canary::crd::ConnectivityCheck;
 use crate::clock::wall;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::fencing_token::FencingToken;
-use leader_election::Campaign;
+use leader_election::LeaderElection;
 pub use leader_election::{LEASE, Lost};
 use node_watch::Nodes;
-use observer::Observer;
-use status_writer::Teller;
+use observer::RoundObserver;
+use status_writer::StatusWriter;
 
-/// What a controller is started with.
+/// The configuration of a controller.
 pub struct Settings {
-    /// The cluster, and the namespace that agents and the Lease live in.
+    /// The cluster, and the namespace of the agents and of the Lease.
     pub connection: ApiClient,
     /// The agents' image.
     pub image: String,
-    /// Who this is: another for every process.
+    /// The identity of this process in the Lease; unique per process.
     pub identity: String,
-    /// Who is told what is seen.
-    pub observer: Arc<dyn Observer>,
+    /// Receives the results of every round.
+    pub observer: Arc<dyn RoundObserver>,
 }
 
-/// What every patrol works with.
-struct World {
+/// What all check workers share.
+struct Context {
     connection: ApiClient,
     image: String,
-    teller: Teller,
-    observer: Arc<dyn Observer>,
-    /// Whether the controller ends.
+    status_writer: StatusWriter,
+    observer: Arc<dyn RoundObserver>,
+    /// True once the controller shuts down.
     stop: watch::Receiver<bool>,
 }
 
-impl World {
-    /// A number that nobody has had before.
+impl Context {
+    /// A random number.
     fn nonce(&self) -> u64 {
         RandomState::new().hash_one((wall(), &self.image))
     }
 }
 
-/// How a controller is doing.
+/// The state of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
-    /// It has not heard from the API server yet.
+pub enum ControllerState {
+    /// It has not listed the nodes yet.
     Starting,
-    /// Another one leads, or nobody yet.
-    Waiting,
-    /// It leads.
+    /// It waits for the Lease.
+    Standby,
+    /// It holds the Lease.
     Leading,
 }
 
-/// Runs until `stop` says so, then removes all agents and gives the Lease back; or until the lead is lost.
-pub async fn operate(
+/// Runs until `stop` is true, then removes all agents and releases the Lease.
+///
+/// Fails once the Lease is lost.
+pub async fn run(
     settings: Settings,
-    doing: watch::Sender<Doing>,
+    state: watch::Sender<ControllerState>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Lost> {
-    let permit = FencingToken::expired();
+    let fencing_token = FencingToken::expired();
     let (leads, leading) = watch::channel(false);
-    let mut campaign = Campaign::new(
+    let mut election = LeaderElection::new(
         settings.connection.clone(),
         settings.identity.clone(),
-        permit.clone(),
+        fencing_token.clone(),
     );
     let connection = ApiClient {
-        fencing_token: permit,
+        fencing_token,
         ..settings.connection
     };
-    let world = Arc::new(World {
-        teller: Teller::new(connection.clone(), settings.identity),
+    let context = Arc::new(Context {
+        status_writer: StatusWriter::new(connection.clone(), settings.identity),
         connection,
         image: settings.image,
         observer: settings.observer,
         stop: stop.clone(),
     });
-    // The campaign outlasts the patrols: they need its permit to remove what they have placed.
-    let (patrols_ended, end_campaign) = watch::channel(false);
+    // The election outlasts the workers: they need its fencing token to remove their agents.
+    let (workers_ended, end_election) = watch::channel(false);
     let work = async move {
-        work(world, leading, doing, &mut stop).await;
-        patrols_ended.send_replace(true);
+        work(context, leading, state, &mut stop).await;
+        workers_ended.send_replace(true);
     };
     let work = tokio::spawn(work);
-    let campaigned = campaign.run(&leads, end_campaign).await;
-    if campaigned.is_err() {
+    let ended = election.run(&leads, end_election).await;
+    if ended.is_err() {
         work.abort();
-        return campaigned;
+        return ended;
     }
-    if let Err(error) = campaign.resign().await {
-        tracing::warn!(%error, "the next controller has to wait until the Lease runs out");
+    if let Err(error) = election.release().await {
+        tracing::warn!(%error, "the Lease was not released: the next controller waits until it expires");
     }
     Ok(())
 }
 
-/// Waits for the lead, then keeps the patrols until `stop` says so, and until they have ended.
+/// Waits for the Lease, then runs the workers until `stop` is true and all of them have ended.
 async fn work(
-    world: Arc<World>,
+    context: Arc<Context>,
     mut leading: watch::Receiver<bool>,
-    doing: watch::Sender<Doing>,
+    state: watch::Sender<ControllerState>,
     stop: &mut watch::Receiver<bool>,
 ) {
     let (publish, mut nodes) = watch::channel(Nodes::default());
     let mut followers = JoinSet::new();
-    followers.spawn(node_watch::follow(world.connection.clone(), publish));
+    followers.spawn(node_watch::follow(context.connection.clone(), publish));
     tokio::select! {
         _ = nodes.wait_for(|nodes| !nodes.is_empty()) => {}
         _ = stop.wait_for(|stop| *stop) => return,
     }
-    doing.send_replace(Doing::Waiting);
+    state.send_replace(ControllerState::Standby);
     tokio::select! {
         _ = leading.wait_for(|leading| *leading) => {}
         _ = stop.wait_for(|stop| *stop) => return,
     }
-    doing.send_replace(Doing::Leading);
-    let api: Api<ConnectivityCheck> = Api::all(world.connection.kube.clone());
-    let seen = watcher(api, watcher::Config::default()).default_backoff();
-    let mut seen = std::pin::pin!(seen);
-    let mut patrols = Patrols {
-        world,
+    state.send_replace(ControllerState::Leading);
+    let api: Api<ConnectivityCheck> = Api::all(context.connection.kube.clone());
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let mut events = std::pin::pin!(events);
+    let mut workers = CheckWorkers {
+        context,
         nodes,
         known: BTreeMap::new(),
         listed: Vec::new(),
@@ -156,35 +158,35 @@ async fn work(
     };
     loop {
         tokio::select! {
-            Some(event) = seen.next() => match event {
-                Ok(event) => patrols.see(event),
-                Err(error) => tracing::warn!(%error, "the watch of ConnectivityChecks broke, and is made anew"),
+            Some(event) = events.next() => match event {
+                Ok(event) => workers.handle(event),
+                Err(error) => tracing::warn!(%error, "the watch of ConnectivityChecks failed, and is restarted"),
             },
-            Some(ended) = patrols.tasks.join_next() => {
+            Some(ended) = workers.tasks.join_next() => {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "a patrol has broken down");
+                    tracing::error!(%error, "the worker of a check has panicked");
                 }
             }
             _ = stop.wait_for(|stop| *stop) => break,
         }
     }
-    patrols.known.clear();
-    while patrols.tasks.join_next().await.is_some() {}
+    workers.known.clear();
+    while workers.tasks.join_next().await.is_some() {}
 }
 
-/// A patrol for each check.
-struct Patrols {
-    world: Arc<World>,
+/// The workers, one for each check.
+struct CheckWorkers {
+    context: Arc<Context>,
     nodes: watch::Receiver<Nodes>,
-    /// By the check's name: its uid, and the way to tell of its changes. A patrol ends when that is gone.
+    /// By the check's name: its uid, and the channel for its changes. A worker ends when its channel closes.
     known: BTreeMap<String, (String, watch::Sender<Arc<ConnectivityCheck>>)>,
-    /// Checks of the list that is being read, after the watch began anew.
+    /// The checks of the list in progress, after the watch was restarted.
     listed: Vec<String>,
     tasks: JoinSet<()>,
 }
 
-impl Patrols {
-    fn see(&mut self, event: watcher::Event<ConnectivityCheck>) {
+impl CheckWorkers {
+    fn handle(&mut self, event: watcher::Event<ConnectivityCheck>) {
         match event {
             watcher::Event::Init => self.listed.clear(),
             watcher::Event::InitApply(check) => {
@@ -197,8 +199,9 @@ impl Patrols {
                 let mut checks = self.known.values().map(|(_, check)| check.borrow());
                 if !checks.any(|check| check.spec.node_condition.enabled) {
                     let nodes = self.nodes.borrow().clone();
-                    let teller = self.world.teller.clone();
-                    self.tasks.spawn(sweep::sweep_conditions(teller, nodes));
+                    let status_writer = self.context.status_writer.clone();
+                    self.tasks
+                        .spawn(leftovers::clear_conditions(status_writer, nodes));
                 }
             }
             watcher::Event::Apply(check) => self.apply(check),
@@ -219,13 +222,13 @@ impl Patrols {
             Some((known, changed)) if *known == uid => {
                 changed.send_replace(check);
             }
-            // One that was deleted and made anew is another one.
+            // A check that is deleted and created again has a new uid, and gets a new worker.
             Some(_) | None => {
                 let (changed, changes) = watch::channel(check);
                 self.known.insert(name, (uid, changed));
-                let patrol =
-                    check_worker::patrol(Arc::clone(&self.world), changes, self.nodes.clone());
-                self.tasks.spawn(patrol);
+                let worker =
+                    check_worker::run(Arc::clone(&self.context), changes, self.nodes.clone());
+                self.tasks.spawn(worker);
             }
         }
     }

@@ -1,18 +1,18 @@
-//! The custom resource that asks for a canary: what may be asked, its defaults and its limits, and what is told back.
+//! The custom resource ConnectivityCheck: its fields, defaults and limits.
 //!
-//! The schema that a cluster checks specs with is generated from these types (`deploy/kustomize/crd`), so what was
-//! admitted parses, and what parses was admitted.
+//! The CustomResourceDefinition (`deploy/kustomize/crd`) is generated from these types, so the API server admits
+//! exactly the specs that they parse.
 #![expect(
     unreachable_pub,
     clippy::duplicated_attributes,
-    reason = "KubeSchema copies public structs into functions, where nobody reaches them; and several columns are strings"
+    reason = "KubeSchema copies public structs into functions, which are not reachable; and several columns are strings"
 )]
 
-/// What is meant where nothing is said.
-mod default;
-/// Lengths of time as people write them.
-mod span;
-/// What is told back.
+/// Default values.
+mod defaults;
+/// Durations as text, such as `10s`.
+mod go_duration;
+/// The status.
 pub mod status;
 
 use std::collections::BTreeMap;
@@ -26,16 +26,16 @@ use prober_core::topology::Route;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use span::{Span, SpanError};
+pub use go_duration::{GoDuration, GoDurationError};
 pub use status::ConnectivityCheckStatus;
 
 /// The fewest pairs of a round: one of a node with itself, and one across nodes.
 const LEAST_PAIRS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
-/// The group of the resource.
+/// The API group.
 pub const GROUP: &str = "prober.dev";
 
-/// What is to be probed for ever, and how often. Every field has a default: `spec: {}` is a whole check.
+/// What is probed, and how often. Every field has a default: `spec: {}` is a complete check.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "prober.dev",
@@ -71,34 +71,35 @@ pub const GROUP: &str = "prober.dev";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectivityCheckSpec {
-    /// Only nodes with all of these labels are probed; empty means every node.
+    /// Only nodes with all of these labels are probed; empty selects every node.
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Taints of nodes that are probed nevertheless. Nodes with other taints that keep pods away are skipped, and named in
-    /// the status.
+    /// Taints that the check tolerates. Nodes with other taints of the effect NoSchedule or NoExecute are skipped, and
+    /// listed in the status.
     #[schemars(length(max = 32))]
     #[serde(default)]
     pub tolerations: Vec<Toleration>,
 
-    /// How many other nodes each node asks in a round; they rotate, so that in time everybody asks everybody.
+    /// How many other nodes each node probes in a round. They rotate, so that in time every node probes every other.
     #[schemars(range(min = 0, max = 16))]
-    #[serde(default = "default::peers_per_node")]
+    #[serde(default = "defaults::peers_per_node")]
     pub peers_per_node: i32,
 
-    /// From one round to the next, at most: rounds begin up to a fifth earlier, so that checks never march in step.
-    /// While all is well agents keep to it by themselves, and are read once a minute.
+    /// The longest time from one round to the next: rounds begin up to a fifth earlier, so that checks do not
+    /// synchronise. While no failure is found, agents repeat their rounds by themselves and their results are read once
+    /// a minute.
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')")
             .message("interval must be between 1s and 1h")
     )]
-    #[serde(default = "default::interval")]
-    pub interval: Span,
+    #[serde(default = "defaults::interval")]
+    pub interval: GoDuration,
 
-    /// The most pairs of nodes that one round probes, whatever the size of the cluster. All pairs come in rotation, and of more
-    /// than 64 nodes the agents as well: `status.coverage.cycle` says how long that takes.
+    /// The most pairs of nodes that one round probes, whatever the size of the cluster. Pairs rotate; in clusters of
+    /// more than 64 nodes the agents do, too: `status.coverage.cycle` is the duration of a full rotation.
     #[schemars(range(min = 2, max = 20_000))]
-    #[serde(default = "default::max_pairs")]
+    #[serde(default = "defaults::max_pairs")]
     pub max_pairs: i32,
 
     /// The IP families to probe, as far as the cluster has them.
@@ -107,7 +108,7 @@ pub struct ConnectivityCheckSpec {
         merge_strategy = ListMerge::Set
     )]
     #[schemars(length(max = 2))]
-    #[serde(default = "default::ip_families")]
+    #[serde(default = "defaults::ip_families")]
     pub ip_families: Vec<IpFamily>,
 
     /// How servers are addressed.
@@ -116,39 +117,40 @@ pub struct ConnectivityCheckSpec {
         merge_strategy = ListMerge::Set
     )]
     #[schemars(length(max = 7))]
-    #[serde(default = "default::routes")]
+    #[serde(default = "defaults::routes")]
     pub routes: Vec<RouteName>,
 
-    /// When a probe without an answer has failed.
+    /// How long a probe waits for an answer before it has failed.
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('1m')")
             .message("probeDeadline must be between 100ms and 1m")
     )]
-    #[serde(default = "default::probe_deadline")]
-    pub probe_deadline: Span,
+    #[serde(default = "defaults::probe_deadline")]
+    pub probe_deadline: GoDuration,
 
-    /// How many failures make a failure: one lost packet wakes nobody.
+    /// How many failed rounds confirm a failure, so that one lost packet is no outage.
     #[serde(default)]
     pub confirm: Confirm,
 
-    /// After this an agent is replaced by a fresh one, whose pod proves that the network plugin still adds pods.
+    /// How long an agent lives until a new one replaces it. Each new pod proves that the network plugin still adds
+    /// pods.
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')")
             .message("agentLifetime must be between 1m and 168h")
     )]
-    #[serde(default = "default::agent_lifetime")]
-    pub agent_lifetime: Span,
+    #[serde(default = "defaults::agent_lifetime")]
+    pub agent_lifetime: GoDuration,
 
-    /// Whether nodes are asked what they say of themselves, by an agent in their own network. Without it, causes are
+    /// Whether an agent in each node's host network reads the node's settings and counters. Without them, causes are
     /// `consistent` where they could be `proven`.
     #[serde(default)]
     pub node_facts: NodeFacts,
 
-    /// A condition of the check's own on every node that it probes.
+    /// The condition that the check writes on every node that it probes.
     #[serde(default)]
     pub node_condition: NodeConditionSpec,
 
-    /// Probes nothing and keeps what was found; agents are removed.
+    /// Stops probing and removes the agents; the status keeps what was found.
     #[serde(default)]
     pub paused: bool,
 }
@@ -161,28 +163,29 @@ pub struct ConnectivityCheckSpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Confirm {
-    /// This many failed looks at a path. A round is one look, and is followed by another soon after where it failed. Where nothing
-    /// at all got through, what the round itself tries again at once is another look: 2 of them confirm such a failure in
-    /// one round.
+    /// The number of failed results of a path that confirm a failure. A round is one result; after a failure the next
+    /// round follows soon. A round in which no probe of a path succeeds, neither at first nor when it is repeated,
+    /// counts as two.
     #[schemars(range(min = 1, max = 10))]
-    #[serde(default = "default::failures")]
+    #[serde(default = "defaults::failures")]
     pub failures: i32,
-    /// Out of this many last ones.
+    /// The number of latest results that are considered.
     #[schemars(range(min = 1, max = 10))]
-    #[serde(default = "default::of")]
+    #[serde(default = "defaults::of")]
     pub of: i32,
 }
 
-/// Whether nodes carry the outcome. Of the checks that mean a node one at most should want that: they would write the same
+/// The condition on nodes. At most one of the checks that select a node should enable it: they would write the same
 /// condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeConditionSpec {
-    /// Sets the condition `prober.dev/ServiceConnectivity` on nodes, which a cluster can turn into a taint.
+    /// Whether the check writes the condition `prober.dev/ServiceConnectivity`, from which a cluster can derive a
+    /// taint.
     pub enabled: bool,
 }
 
-/// Whether nodes are asked what they say of themselves.
+/// Whether an agent in the host network reads a node's settings and counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NodeFacts {
     /// Where the namespace admits such a pod.
@@ -190,11 +193,11 @@ pub enum NodeFacts {
     Auto,
     /// Never.
     Never,
-    /// Always: where the namespace does not admit it, the check is not ready.
+    /// Always: where the namespace does not admit such a pod, the check is not ready.
     Always,
 }
 
-/// An IP family, as Services write it.
+/// An IP family, as Services name it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -207,7 +210,7 @@ pub enum IpFamily {
     Ipv6,
 }
 
-/// A route, as reports write it.
+/// How a server is addressed, as reports name it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -234,14 +237,14 @@ impl Default for ConnectivityCheckSpec {
         Self {
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
-            peers_per_node: default::peers_per_node(),
-            interval: default::interval(),
-            max_pairs: default::max_pairs(),
-            ip_families: default::ip_families(),
-            routes: default::routes(),
-            probe_deadline: default::probe_deadline(),
+            peers_per_node: defaults::peers_per_node(),
+            interval: defaults::interval(),
+            max_pairs: defaults::max_pairs(),
+            ip_families: defaults::ip_families(),
+            routes: defaults::routes(),
+            probe_deadline: defaults::probe_deadline(),
             confirm: Confirm::default(),
-            agent_lifetime: default::agent_lifetime(),
+            agent_lifetime: defaults::agent_lifetime(),
             node_facts: NodeFacts::default(),
             node_condition: NodeConditionSpec::default(),
             paused: false,
@@ -250,20 +253,20 @@ impl Default for ConnectivityCheckSpec {
 }
 
 impl ConnectivityCheckSpec {
-    /// Whether everybody who asks can ring when something happens, so that nobody has to be read all the time. A pod in its
-    /// node's own network has no port to ring by.
-    pub fn asks_by_bells(&self) -> bool {
+    /// Whether every probing agent can alert, so that its log need not be followed: an agent in the host network has no
+    /// readiness gate to alert by.
+    pub fn can_alert(&self) -> bool {
         !self.routes.contains(&RouteName::HostNetwork)
     }
 
-    /// How much one round may cost, where at most `seats` nodes have agents at a time. What no API server admits is moved to
-    /// the nearest that means something.
-    pub fn budget(&self, seats: NonZeroUsize) -> Budget {
+    /// The limits of one round, where at most `nodes` nodes have agents at a time. Values that the API server would not
+    /// admit become the nearest valid ones.
+    pub fn budget(&self, nodes: NonZeroUsize) -> Budget {
         let pairs = usize::try_from(self.max_pairs).unwrap_or_default();
         Budget {
             peers: usize::try_from(self.peers_per_node).unwrap_or_default(),
             pairs: NonZeroUsize::new(pairs).map_or(LEAST_PAIRS, |pairs| pairs.max(LEAST_PAIRS)),
-            nodes: seats,
+            nodes,
         }
     }
 }
@@ -271,8 +274,8 @@ impl ConnectivityCheckSpec {
 impl Default for Confirm {
     fn default() -> Self {
         Self {
-            failures: default::failures(),
-            of: default::of(),
+            failures: defaults::failures(),
+            of: defaults::of(),
         }
     }
 }

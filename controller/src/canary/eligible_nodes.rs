@@ -1,71 +1,73 @@
-//! Which nodes a check means, and which of them cannot be probed now: decided from what the API server says of each.
+//! The nodes that a check selects, and why some of them are skipped: decided from their Node objects.
 
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 
-use super::schedule::{Candidate, Skip};
+use super::schedule::{SelectedNode, SkipReason};
 use crate::canary::crd::ConnectivityCheckSpec;
 use crate::kubernetes::node_info;
 use crate::kubernetes::node_summary::{Cordon, NodeReadiness, NodeSummary};
 
 /// The label that names a node's zone.
 ///
-/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#topologykubernetesiozone>
+/// <https:
+///
+/// kubernetes.io/docs/reference/labels-annotations-taints/#topologykubernetesiozone>
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// Taints of this prefix say again what a node's conditions and its cordon say.
-const OF_KUBERNETES: &str = "node.kubernetes.io/";
+/// Taints with this prefix repeat what a node's conditions and `spec.unschedulable` say.
+const KUBERNETES_PREFIX: &str = "node.kubernetes.io/";
 
-/// The nodes that the spec means. Nodes of other systems than Linux are never meant: no agent runs there.
-pub fn candidates<'a>(
+/// The nodes that the spec selects. Nodes whose operating system is not Linux are never selected: no agent runs there.
+pub fn selected_nodes<'a>(
     nodes: impl IntoIterator<Item = &'a Node>,
     spec: &ConnectivityCheckSpec,
-) -> Vec<Candidate> {
+) -> Vec<SelectedNode> {
     nodes
         .into_iter()
-        .filter(|node| is_meant(node, spec))
-        .map(|node| Candidate {
-            node: node_info::node_name(node),
+        .filter(|node| is_selected(node, spec))
+        .map(|node| SelectedNode {
+            name: node_info::node_name(node),
             zone: label(node, ZONE).unwrap_or_default().to_owned(),
             skipped: skip(node, spec),
         })
         .collect()
 }
 
-fn is_meant(node: &Node, spec: &ConnectivityCheckSpec) -> bool {
-    let system = NodeSummary::from_node(node).operating_system;
+fn is_selected(node: &Node, spec: &ConnectivityCheckSpec) -> bool {
+    let operating_system = NodeSummary::from_node(node).operating_system;
     let has_labels = spec
         .node_selector
         .iter()
         .all(|(key, value)| label(node, key) == Some(value));
-    has_labels && (system.is_empty() || system == "linux")
+    has_labels && (operating_system.is_empty() || operating_system == "linux")
 }
 
 fn label<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
     node.metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-/// Why the node is not probed now; what explains most comes first.
-fn skip(node: &Node, spec: &ConnectivityCheckSpec) -> Option<Skip> {
+/// Why the node is not probed now; the reason that implies the others comes first.
+fn skip(node: &Node, spec: &ConnectivityCheckSpec) -> Option<SkipReason> {
     if node.metadata.deletion_timestamp.is_some() {
-        return Some(Skip::Deleted);
+        return Some(SkipReason::Deleted);
     }
-    let seen = NodeSummary::from_node(node);
-    match (seen.readiness, seen.cordon) {
-        (NodeReadiness::NotReady { .. }, Cordon::Open | Cordon::Cordoned) => Some(Skip::NotReady),
-        (NodeReadiness::Ready, Cordon::Cordoned) => Some(Skip::Cordoned),
+    let status = NodeSummary::from_node(node);
+    match (status.readiness, status.cordon) {
+        (NodeReadiness::NotReady { .. }, Cordon::Open | Cordon::Cordoned) => Some(SkipReason::NotReady),
+        (NodeReadiness::Ready, Cordon::Cordoned) => Some(SkipReason::Cordoned),
         (NodeReadiness::Ready, Cordon::Open) => {
             let taints = node.spec.as_ref()?.taints.as_ref()?;
             taints
                 .iter()
-                .find(|taint| keeps_away(taint, &spec.tolerations))
-                .map(|taint| Skip::Tainted(taint.key.clone()))
+                .find(|taint| is_repelling(taint, &spec.tolerations))
+                .map(|taint| SkipReason::Tainted(taint.key.clone()))
         }
     }
 }
 
-fn keeps_away(taint: &Taint, tolerations: &[Toleration]) -> bool {
+fn is_repelling(taint: &Taint, tolerations: &[Toleration]) -> bool {
     let is_hard = taint.effect != "PreferNoSchedule";
-    let is_known = taint.key.starts_with(OF_KUBERNETES);
+    let is_known = taint.key.starts_with(KUBERNETES_PREFIX);
     is_hard
         && !is_known
         && !tolerations
@@ -113,17 +115,17 @@ mod tests {
         }
     }
 
-    fn skipped(rest: serde_json::Value, spec: serde_json::Value) -> Option<Skip> {
+    fn skipped(rest: serde_json::Value, spec: serde_json::Value) -> Option<SkipReason> {
         let spec = serde_json::from_value(spec).unwrap();
-        let [candidate] = &candidates([&node("node-1", rest)], &spec)[..] else {
+        let [selected] = &selected_nodes([&node("node-1", rest)], &spec)[..] else {
             panic!("one node is meant");
         };
-        candidate.skipped.clone()
+        selected.skipped.clone()
     }
 
     #[test]
     fn a_ready_node_is_probed_in_its_zone() {
-        let found = candidates(
+        let found = selected_nodes(
             [&node("node-1", json!({}))],
             &ConnectivityCheckSpec::default(),
         );
@@ -132,33 +134,33 @@ mod tests {
     }
 
     #[test]
-    fn only_nodes_with_all_labels_are_meant() {
+    fn only_nodes_with_all_labels_are_selected() {
         let spec =
             |pool: &str| serde_json::from_value(json!({"nodeSelector": {"pool": pool}})).unwrap();
         assert_eq!(
-            candidates([&node("node-1", json!({}))], &spec("a")).len(),
+            selected_nodes([&node("node-1", json!({}))], &spec("a")).len(),
             1
         );
         assert_eq!(
-            candidates([&node("node-1", json!({}))], &spec("b")).len(),
+            selected_nodes([&node("node-1", json!({}))], &spec("b")).len(),
             0
         );
     }
 
     #[test]
-    fn nodes_that_kubernetes_gives_nothing_to_are_skipped() {
+    fn unschedulable_nodes_are_skipped() {
         let cordoned = json!({"spec": {"unschedulable": true}});
-        assert_eq!(skipped(cordoned, json!({})), Some(Skip::Cordoned));
+        assert_eq!(skipped(cordoned, json!({})), Some(SkipReason::Cordoned));
         let silent = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
-        assert_eq!(skipped(silent, json!({})), Some(Skip::NotReady));
+        assert_eq!(skipped(silent, json!({})), Some(SkipReason::NotReady));
         let deleted = json!({"metadata": {"deletionTimestamp": "2026-11-24T10:00:00Z"}});
-        assert_eq!(skipped(deleted, json!({})), Some(Skip::Deleted));
+        assert_eq!(skipped(deleted, json!({})), Some(SkipReason::Deleted));
     }
 
     #[test]
-    fn a_taint_keeps_a_check_away_until_it_is_tolerated() {
+    fn a_tainted_node_is_skipped_unless_the_check_tolerates_it() {
         let tainted = || json!({"spec": {"taints": [{"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}]}});
-        let kept = Some(Skip::Tainted("dedicated".to_owned()));
+        let kept = Some(SkipReason::Tainted("dedicated".to_owned()));
         for (tolerations, expected) in [
             (json!([]), kept.clone()),
             (json!([{"operator": "Exists"}]), None),

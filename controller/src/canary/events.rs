@@ -1,44 +1,44 @@
-//! What is said aloud: Events on transitions, on the check and on the node, and none while nothing changes.
+//! The Kubernetes Events of a transition, on the check and on the node; none while nothing changes.
 
 use prober_core::topology::NodeName;
 
-use crate::canary::health::{Ending, Outage, Transition};
+use crate::canary::health::{EndReason, Outage, Transition};
 
 /// One Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// What it is about.
-    pub about: About,
-    /// Whether somebody has to do something.
-    pub weight: Weight,
-    /// Why, as one word.
+pub struct CheckEvent {
+    /// The object that it regards.
+    pub regarding: Regarding,
+    /// Its type.
+    pub event_type: EventType,
+    /// The reason, in CamelCase.
     pub reason: &'static str,
-    /// What was done, as one word.
+    /// The action, in CamelCase.
     pub action: &'static str,
-    /// What happened, as a sentence.
+    /// The note: one sentence.
     pub note: String,
 }
 
-/// What an Event is about.
+/// The object that an Event regards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum About {
+pub enum Regarding {
     /// The check.
     Check,
     /// A node.
     Node(NodeName),
 }
 
-/// Whether somebody has to do something.
+/// The type of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    /// No: it is good to know.
+pub enum EventType {
+    /// Nothing needs to be done.
     Normal,
-    /// Yes.
+    /// A failure that needs attention.
     Warning,
 }
 
-impl Weight {
-    /// The API's word for it.
+impl EventType {
+    /// The name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "Normal",
@@ -47,30 +47,30 @@ impl Weight {
     }
 }
 
-/// The Events of a transition: one on the check, and one on the node where there is a single one.
-pub fn notices(transition: &Transition) -> Vec<Notice> {
-    let (outage, weight, reason, note) = match transition {
+/// The Events of a transition: one on the check, and one on the node where a single node is affected.
+pub fn events_of(transition: &Transition) -> Vec<CheckEvent> {
+    let (outage, event_type, reason, note) = match transition {
         Transition::Opened(outage) => (
             outage,
-            Weight::Warning,
+            EventType::Warning,
             "ConnectivityLost",
             format!("{outage}: {}", extent(outage)),
         ),
         Transition::Changed { before, outage } => (
             outage,
-            Weight::Warning,
+            EventType::Warning,
             "CauseChanged",
             format!("{outage}, before: {before}"),
         ),
-        Transition::Closed(outage) => (outage, Weight::Normal, closing(outage), closed(outage)),
+        Transition::Closed(outage) => (outage, EventType::Normal, closing(outage), closed(outage)),
     };
-    let node = outage.blame.node.clone().map(About::Node);
-    [About::Check]
+    let node = outage.explanation.node.clone().map(Regarding::Node);
+    [Regarding::Check]
         .into_iter()
         .chain(node)
-        .map(|about| Notice {
-            about,
-            weight,
+        .map(|regarding| CheckEvent {
+            regarding,
+            event_type,
             reason,
             action: "Probe",
             note: note.clone(),
@@ -78,11 +78,11 @@ pub fn notices(transition: &Transition) -> Vec<Notice> {
         .collect()
 }
 
-/// How much fails, and what to read next.
+/// How many paths fail, and what to read next.
 fn extent(outage: &Outage) -> String {
-    let cause = outage.blame.what.as_str();
+    let cause = outage.explanation.kind.as_str();
     match (outage.paths.len(), &outage.place) {
-        (0, _) | (_, None) => "its agent runs and says nothing".to_owned(),
+        (0, _) | (_, None) => "its agent runs and does not report".to_owned(),
         (1, Some(place)) => format!("1 path fails ({place}); see `prober explain {cause}`"),
         (paths, Some(place)) => {
             format!("{paths} paths fail ({place}); see `prober explain {cause}`")
@@ -92,21 +92,21 @@ fn extent(outage: &Outage) -> String {
 
 const fn closing(outage: &Outage) -> &'static str {
     match outage.end {
-        Some((_, Ending::NoLongerProbed)) => "NoLongerProbed",
-        Some((_, Ending::Recovered)) | None => "ConnectivityRestored",
+        Some((_, EndReason::NoLongerProbed)) => "NoLongerProbed",
+        Some((_, EndReason::Recovered)) | None => "ConnectivityRestored",
     }
 }
 
 fn closed(outage: &Outage) -> String {
     match outage.end {
-        Some((at, Ending::Recovered)) => {
+        Some((at, EndReason::Recovered)) => {
             format!(
                 "{outage}: works again after {} s",
                 at.since(outage.start).as_secs()
             )
         }
-        Some((at, Ending::NoLongerProbed)) => format!(
-            "{outage}: is not probed any more, {} s after it began; whether it was mended is not known",
+        Some((at, EndReason::NoLongerProbed)) => format!(
+            "{outage}: is not probed any more, {} s after it began; whether it has recovered is not known",
             at.since(outage.start).as_secs()
         ),
         None => outage.to_string(),

@@ -1,12 +1,12 @@
-//! What is failing, over time: K of N looks make a failure and K good ones in a row end it, failures become outages, and
-//! an outage whose cause changes is the same outage.
+//! Which paths and agents fail over time. K of the last N results confirm a failure, K successful results in a row end
+//! it; confirmed failures with one explanation are one outage, also when the explanation changes.
 
-/// K of N looks at one thing.
+/// Locates unexplained failures by counting paths.
+mod fault_location;
+/// The last N results of one path or agent.
 mod history;
-/// What is said of an outage.
+/// Outages and their explanations.
 mod outage;
-/// Whose fault it is, by counting.
-mod voting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,127 +15,129 @@ use prober_core::report::CauseName;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
-use crate::canary::round_result::{Finding, Look, NodePath, Seen, Voice};
-pub use history::Rule;
-use history::{History, State};
-pub use outage::{Blame, Ending, Outage, Transition, What};
-pub use voting::{Cleared, Place, vote};
+use crate::canary::round_result::{Finding, Liveness, NodePath, PathState, RoundResult};
+pub use fault_location::{Place, WorkingPlaces, locate};
+pub use history::ConfirmationRule;
+use history::{History, Verdict};
+pub use outage::{EndReason, Explanation, FailureKind, Outage, Transition};
 
-/// Ended outages that are remembered.
+/// The number of ended outages that are kept.
 const REMEMBERED: usize = 20;
 
-/// What is failing.
+/// The results of the last rounds per path and agent, and the outages that follow from them.
 #[derive(Clone, Debug)]
-pub struct Judgement {
-    rule: Rule,
-    paths: BTreeMap<NodePath, Verdict>,
-    voices: BTreeMap<NodeName, History>,
+pub struct HealthTracker {
+    rule: ConfirmationRule,
+    paths: BTreeMap<NodePath, TrackedPath>,
+    agents: BTreeMap<NodeName, History>,
     open: Vec<Outage>,
     ended: Vec<Outage>,
-    /// How many looks are left in which what an earlier controller knew may be seen again. One that saw nothing is none.
-    grace: u8,
+    /// In how many more conclusive results an outage of an earlier controller may reappear before it ends.
+    restored_grace: u8,
 }
 
-/// One path, as it is judged.
+/// The results of one path.
 #[derive(Clone, Debug, Default)]
-struct Verdict {
+struct TrackedPath {
     history: History,
     /// What explains its failure.
-    blame: Option<Blame>,
-    /// Another explanation, and how many looks in a row gave it.
-    contender: Option<(Blame, u8)>,
+    explanation: Option<Explanation>,
+    /// Another explanation, and how many results in a row gave it.
+    alternative: Option<(Explanation, u8)>,
 }
 
-impl Judgement {
-    /// Nothing is known yet.
-    pub const fn new(rule: Rule) -> Self {
+impl HealthTracker {
+    /// A tracker without results.
+    pub const fn new(rule: ConfirmationRule) -> Self {
         Self {
             rule,
             paths: BTreeMap::new(),
-            voices: BTreeMap::new(),
+            agents: BTreeMap::new(),
             open: Vec::new(),
             ended: Vec::new(),
-            grace: 0,
+            restored_grace: 0,
         }
     }
 
-    /// What an earlier controller knew of outages that last: none of them is lost, and none is told twice.
-    pub fn resume(rule: Rule, open: Vec<Outage>, ended: Vec<Outage>) -> Self {
-        let mut judgement = Self::new(rule);
+    /// Restores the outages of an earlier controller, so that none is lost and none is reported again.
+    pub fn resume(rule: ConfirmationRule, open: Vec<Outage>, ended: Vec<Outage>) -> Self {
+        let mut health = Self::new(rule);
         for outage in &open {
             for path in &outage.paths {
-                let verdict = judgement.paths.entry(path.clone()).or_default();
-                verdict.history = History::confirmed(outage.start);
-                verdict.blame = Some(outage.blame.clone());
+                let tracked = health.paths.entry(path.clone()).or_default();
+                tracked.history = History::confirmed(outage.start);
+                tracked.explanation = Some(outage.explanation.clone());
             }
-            if let (What::AgentSilent, Some(node)) = (outage.blame.what, &outage.blame.node) {
-                (judgement.voices).insert(node.clone(), History::confirmed(outage.start));
+            if let (FailureKind::AgentSilent, Some(node)) =
+                (outage.explanation.kind, &outage.explanation.node)
+            {
+                (health.agents).insert(node.clone(), History::confirmed(outage.start));
             }
         }
-        judgement.open = open;
-        judgement.ended = ended;
-        judgement.grace = rule.of();
-        judgement
+        health.open = open;
+        health.ended = ended;
+        health.restored_grace = rule.of();
+        health
     }
 
-    /// Takes a changed rule, which holds from the next look on.
-    pub const fn respec(&mut self, rule: Rule) {
+    /// Sets the rule, which applies from the next result on.
+    pub const fn set_rule(&mut self, rule: ConfirmationRule) {
         self.rule = rule;
     }
 
-    /// Takes a round, and says what has changed.
-    pub fn see(&mut self, look: &Look, now: Timestamp) -> Vec<Transition> {
-        for (path, seen) in &look.paths {
-            let verdict = self.paths.entry(path.clone()).or_default();
-            match seen {
-                Seen::Healthy => verdict.history.add(State::Good, self.rule, now),
-                Seen::Failing => verdict.history.add(State::Bad, self.rule, now),
-                // It was looked at twice, as the spec's `confirm` says.
-                Seen::Dead => {
-                    verdict.history.add(State::Bad, self.rule, now);
-                    verdict.history.add(State::Bad, self.rule, now);
+    /// Adds the results of a round, and returns what has changed.
+    pub fn update(&mut self, result: &RoundResult, now: Timestamp) -> Vec<Transition> {
+        for (path, state) in &result.paths {
+            let tracked = self.paths.entry(path.clone()).or_default();
+            match state {
+                PathState::Healthy => tracked.history.add(Verdict::Good, self.rule, now),
+                PathState::Failing => tracked.history.add(Verdict::Bad, self.rule, now),
+                // The path was probed twice in this round, see `confirm` in the spec.
+                PathState::Dead => {
+                    tracked.history.add(Verdict::Bad, self.rule, now);
+                    tracked.history.add(Verdict::Bad, self.rule, now);
                 }
-                Seen::Inconclusive(_) => {}
+                PathState::Inconclusive(_) => {}
             }
-            if !verdict.history.is_bad() && verdict.history.is_calm() {
-                verdict.blame = None;
-                verdict.contender = None;
+            if !tracked.history.is_failing() && tracked.history.is_clean() {
+                tracked.explanation = None;
+                tracked.alternative = None;
             }
         }
-        for (node, voice) in &look.voices {
-            let history = self.voices.entry(node.clone()).or_default();
-            let state = match voice {
-                Voice::Heard => State::Good,
-                Voice::Silent => State::Bad,
+        for (node, liveness) in &result.liveness {
+            let history = self.agents.entry(node.clone()).or_default();
+            let state = match liveness {
+                Liveness::Reporting => Verdict::Good,
+                Liveness::Silent => Verdict::Bad,
             };
             history.add(state, self.rule, now);
         }
-        for finding in &look.findings {
-            self.blame(finding);
+        for finding in &result.findings {
+            self.apply_finding(finding);
         }
-        let mut resumed = self.open.iter().filter(|outage| outage.is_resumed());
-        if resumed.all(|outage| look.settles(outage.blame.node.as_ref())) {
-            self.grace = self.grace.saturating_sub(1);
+        let mut resumed = self.open.iter().filter(|outage| outage.is_restored());
+        if resumed.all(|outage| result.is_conclusive_for(outage.explanation.node.as_ref())) {
+            self.restored_grace = self.restored_grace.saturating_sub(1);
         }
-        self.settle(now, Ending::Recovered)
+        self.update_outages(now, EndReason::Recovered)
     }
 
-    /// A node is not probed any more: what was said of its paths ends.
-    pub fn forget(&mut self, node: &NodeName, now: Timestamp) -> Vec<Transition> {
-        self.voices.remove(node);
+    /// Removes a node that is not probed any more: the outages of its paths end.
+    pub fn remove_node(&mut self, node: &NodeName, now: Timestamp) -> Vec<Transition> {
+        self.agents.remove(node);
         self.paths
             .retain(|path, _| path.client != *node && path.server.as_ref() != Some(node));
-        self.settle(now, Ending::NoLongerProbed)
+        self.update_outages(now, EndReason::NoLongerProbed)
     }
 
-    /// Agents are on these nodes alone from now on: what is not looked at any more is forgotten, but for outages of which
-    /// nothing at all is looked at. Those stay as they were seen last.
-    pub fn look_at(&mut self, nodes: &BTreeSet<NodeName>) {
+    /// Drops the history of paths that the agents on these nodes do not probe. An outage stays unchanged if none of its
+    /// paths is probed any more.
+    pub fn retain_nodes(&mut self, nodes: &BTreeSet<NodeName>) {
         let is_seen = |path: &NodePath| path.is_between(nodes);
         let unseen = (self.open.iter()).filter(|outage| !outage.paths.iter().any(is_seen));
         let kept: BTreeSet<NodePath> = unseen.flat_map(|outage| outage.paths.clone()).collect();
         (self.paths).retain(|path, _| is_seen(path) || kept.contains(path));
-        (self.voices).retain(|node, history| nodes.contains(node) || history.is_bad());
+        (self.agents).retain(|node, history| nodes.contains(node) || history.is_failing());
         for outage in &mut self.open {
             if outage.paths.iter().any(is_seen) {
                 outage.paths.retain(is_seen);
@@ -143,64 +145,66 @@ impl Judgement {
         }
     }
 
-    /// Paths that have failed and are neither confirmed nor cleared: to be looked at again at once.
+    /// The paths that have failed and are neither confirmed nor recovered: the next round probes them first.
     pub fn suspected(&self) -> impl Iterator<Item = &NodePath> {
         self.paths
             .iter()
-            .filter(|(_, verdict)| verdict.history.is_suspected())
+            .filter(|(_, tracked)| tracked.history.is_suspected())
             .map(|(path, _)| path)
     }
 
-    /// What fails now.
+    /// The outages that last.
     pub fn open(&self) -> &[Outage] {
         &self.open
     }
 
-    /// What failed, the newest first.
+    /// The outages that have ended, the newest first.
     pub fn ended(&self) -> &[Outage] {
         &self.ended
     }
 
-    /// Whether no failure is confirmed where this node has part in it.
+    /// Whether no confirmed failure involves this node.
     pub fn is_healthy(&self, node: &NodeName) -> bool {
-        !self.open.iter().any(|outage| outage.touches(node))
+        !self.open.iter().any(|outage| outage.involves(node))
     }
 
-    /// Remembers what explains the paths of a finding. A better explanation replaces a worse one at once; one that is
-    /// no better must be given by as many looks in a row as make a failure.
-    fn blame(&mut self, finding: &Finding) {
-        let blame = Blame {
-            what: What::Cause(finding.cause),
+    /// Applies an explanation to the paths of a finding. A better one replaces a worse one at once; one that is no
+    /// better must be found as many times in a row as confirm a failure.
+    fn apply_finding(&mut self, finding: &Finding) {
+        let explanation = Explanation {
+            kind: FailureKind::Cause(finding.cause),
             confidence: finding.confidence,
             node: finding.node.clone(),
         };
         for path in &finding.paths {
-            if let Some(verdict) = self.paths.get_mut(path) {
-                verdict.consider(&blame, self.rule);
+            if let Some(tracked) = self.paths.get_mut(path) {
+                tracked.consider(&explanation, self.rule);
             }
         }
     }
 
-    /// From what is confirmed to outages.
-    fn settle(&mut self, now: Timestamp, ending: Ending) -> Vec<Transition> {
+    /// Updates the outages to the confirmed failures, and returns the transitions.
+    fn update_outages(&mut self, now: Timestamp, ending: EndReason) -> Vec<Transition> {
         let mut groups = self.groups();
         let mut transitions = Vec::new();
         let mut lasting = Vec::new();
-        let mut adrift = Vec::new();
+        let mut unmatched = Vec::new();
         for mut outage in std::mem::take(&mut self.open) {
             match groups.remove(&outage.key()) {
                 Some(group) => {
-                    transitions.extend(outage.go_on(group));
+                    transitions.extend(outage.update(group));
                     lasting.push(outage);
                 }
-                None => adrift.push(outage),
+                None => unmatched.push(outage),
             }
         }
         for group in groups.into_values() {
-            let same = adrift.iter().position(|outage| outage.is_of(&group));
+            let same = unmatched
+                .iter()
+                .position(|outage| outage.shares_paths_with(&group));
             let outage = if let Some(place) = same {
-                let mut outage = adrift.remove(place);
-                transitions.extend(outage.go_on(group));
+                let mut outage = unmatched.remove(place);
+                transitions.extend(outage.update(group));
                 outage
             } else {
                 transitions.push(Transition::Opened(group.clone()));
@@ -208,8 +212,8 @@ impl Judgement {
             };
             lasting.push(outage);
         }
-        for mut outage in adrift {
-            if self.grace > 0 && outage.is_resumed() {
+        for mut outage in unmatched {
+            if self.restored_grace > 0 && outage.is_restored() {
                 lasting.push(outage);
                 continue;
             }
@@ -223,17 +227,17 @@ impl Judgement {
         transitions
     }
 
-    /// What is confirmed, by what and where it is.
-    fn groups(&self) -> BTreeMap<(What, Option<NodeName>), Outage> {
-        let mut groups: BTreeMap<(What, Option<NodeName>), Outage> = BTreeMap::new();
+    /// The confirmed failures, grouped by kind and node.
+    fn groups(&self) -> BTreeMap<(FailureKind, Option<NodeName>), Outage> {
+        let mut groups: BTreeMap<(FailureKind, Option<NodeName>), Outage> = BTreeMap::new();
         let mut unexplained = BTreeSet::new();
-        for (path, verdict) in &self.paths {
-            let Some(since) = verdict.history.bad_since() else {
+        for (path, tracked) in &self.paths {
+            let Some(since) = tracked.history.failing_since() else {
                 continue;
             };
-            match &verdict.blame {
-                Some(blame) if blame.node.is_some() => {
-                    gather(&mut groups, blame, path, since);
+            match &tracked.explanation {
+                Some(explanation) if explanation.node.is_some() => {
+                    add_to_group(&mut groups, explanation, path, since);
                 }
                 Some(_) | None => {
                     unexplained.insert(path.clone());
@@ -241,35 +245,35 @@ impl Judgement {
             }
         }
         let working = (self.paths.iter())
-            .filter(|(_, verdict)| !verdict.history.is_bad())
+            .filter(|(_, tracked)| !tracked.history.is_failing())
             .map(|(path, _)| path);
-        let cleared = Cleared::by(working);
-        for (place, paths) in vote(&unexplained, &cleared) {
+        let cleared = WorkingPlaces::of(working);
+        for (place, paths) in locate(&unexplained, &cleared) {
             for path in &paths {
-                let Some(verdict) = self.paths.get(path) else {
+                let Some(tracked) = self.paths.get(path) else {
                     continue;
                 };
-                let blame = verdict.blame.clone().unwrap_or(Blame {
-                    what: What::Cause(CauseName(None)),
+                let explanation = tracked.explanation.clone().unwrap_or(Explanation {
+                    kind: FailureKind::Cause(CauseName(None)),
                     confidence: Confidence::Consistent,
                     node: None,
                 });
-                let blame = Blame {
+                let explanation = Explanation {
                     node: place.node().cloned(),
-                    ..blame
+                    ..explanation
                 };
-                let since = verdict.history.bad_since().unwrap_or_default();
-                gather(&mut groups, &blame, path, since);
+                let since = tracked.history.failing_since().unwrap_or_default();
+                add_to_group(&mut groups, &explanation, path, since);
             }
         }
-        for (node, history) in &self.voices {
-            if let Some(since) = history.bad_since() {
-                let outage = Outage::silent(node, since);
+        for (node, history) in &self.agents {
+            if let Some(since) = history.failing_since() {
+                let outage = Outage::agent_silent(node, since);
                 groups.insert(outage.key(), outage);
             }
         }
         for group in groups.values_mut() {
-            group.place = vote(&group.paths, &cleared)
+            group.place = locate(&group.paths, &cleared)
                 .into_iter()
                 .next()
                 .map(|(place, _)| place);
@@ -278,43 +282,43 @@ impl Judgement {
     }
 }
 
-fn gather(
-    groups: &mut BTreeMap<(What, Option<NodeName>), Outage>,
-    blame: &Blame,
+fn add_to_group(
+    groups: &mut BTreeMap<(FailureKind, Option<NodeName>), Outage>,
+    explanation: &Explanation,
     path: &NodePath,
     since: Timestamp,
 ) {
     let group = groups
-        .entry((blame.what, blame.node.clone()))
-        .or_insert_with(|| Outage::new(blame.clone(), since));
+        .entry((explanation.kind, explanation.node.clone()))
+        .or_insert_with(|| Outage::new(explanation.clone(), since));
     group.paths.insert(path.clone());
     group.start = group.start.min(since);
-    // The surer word is the smaller one.
-    group.blame.confidence = group.blame.confidence.min(blame.confidence);
+    // `Proven` is less than `Consistent`.
+    group.explanation.confidence = group.explanation.confidence.min(explanation.confidence);
 }
 
-impl Verdict {
-    fn consider(&mut self, new: &Blame, rule: Rule) {
-        let Some(old) = &self.blame else {
-            self.blame = Some(new.clone());
+impl TrackedPath {
+    fn consider(&mut self, new: &Explanation, rule: ConfirmationRule) {
+        let Some(old) = &self.explanation else {
+            self.explanation = Some(new.clone());
             return;
         };
         if old.is_same(new) {
             if new.rank() > old.rank() {
-                self.blame = Some(new.clone());
+                self.explanation = Some(new.clone());
             }
-            self.contender = None;
+            self.alternative = None;
             return;
         }
-        let times = match self.contender.take() {
-            Some((contender, times)) if contender.is_same(new) => times.saturating_add(1),
+        let times = match self.alternative.take() {
+            Some((alternative, times)) if alternative.is_same(new) => times.saturating_add(1),
             Some(_) | None => 1,
         };
         let is_named = new.rank() > 0;
         if new.rank() > old.rank() || (is_named && times >= rule.failures()) {
-            self.blame = Some(new.clone());
+            self.explanation = Some(new.clone());
         } else {
-            self.contender = Some((new.clone(), times));
+            self.alternative = Some((new.clone(), times));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Which of several controllers acts: the one that holds a Lease, and knows that it still does.
+//! Leader election: which of several controllers holds the Lease, and until when it may act.
 //!
-//! As client-go's `tools/leaderelection`: a Lease is taken over when nobody has changed it for its whole duration *as
-//! seen from here*, so that no two clocks need to agree; and every change carries the version that was read, so that of two
-//! that take it at once one is refused (HTTP 409). A leader stops by itself before anybody else can begin: one that was
-//! frozen finds, when it wakes, that its time is over.
+//! As client-go's `tools/leaderelection`: a controller takes a Lease over when no change of it was observed for its
+//! whole duration *on the local clock*, so clocks need not agree; every write carries the resourceVersion that was
+//! read, so that of two concurrent writes one is refused (HTTP 409). A leader stops before another can begin: after a
+//! suspension it finds its own deadline passed.
 
 use std::time::Duration;
 
@@ -13,39 +13,39 @@ use prober_core::time::Timestamp;
 
 use crate::clock::micro;
 
-/// How long a Lease is respected that nobody renews.
+/// How long a Lease is valid after its last renewal.
 pub const DURATION: Duration = Duration::from_secs(15);
 
-/// How long a leader acts without having renewed it.
+/// How long a leader acts after its last renewal.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How often a leader renews it, and the others look.
+/// How often a leader renews the Lease, and the others read it.
 pub const PERIOD: Duration = Duration::from_secs(2);
 
-/// One controller's part in the election. Its times are of one clock that never goes back and does not stop.
+/// The claim of one controller to the Lease. Its times are of a clock that neither goes back nor stops.
 #[derive(Clone, Debug)]
-pub struct Election {
-    /// Who this is: different for every process, not only for every pod.
+pub struct LeaseClaim {
+    /// The identity of this process; unique per process, not only per pod.
     identity: String,
-    /// The version that was last seen of the Lease, and when it was first seen.
+    /// The resourceVersion of the Lease that was read last, and when it was first read.
     seen: Option<(String, Timestamp)>,
-    /// When the request was begun that last renewed the Lease for us.
+    /// When the request began that last renewed the Lease for this controller.
     renewed: Option<Timestamp>,
 }
 
-/// What to do with the Lease.
+/// The next request for the Lease.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Create it, if it is not there by then.
+pub enum LeaseAction {
+    /// Create it, unless it exists by then.
     Create(Box<Lease>),
-    /// Replace it, if it is still of the version that was read.
+    /// Replace it, if its resourceVersion is still the one that was read.
     Replace(Box<Lease>),
-    /// Somebody else acts: look again later.
+    /// None: another controller holds it.
     Wait,
 }
 
-impl Election {
-    /// A part that holds nothing.
+impl LeaseClaim {
+    /// A claim that does not hold the Lease.
     pub const fn new(identity: String) -> Self {
         Self {
             identity,
@@ -54,16 +54,16 @@ impl Election {
         }
     }
 
-    /// What to do about the Lease as it was just read; `wall` is what is written into it, for people.
-    pub fn step(
+    /// What to do about the Lease as it was just read. `wall` is the time that is written into it, for people.
+    pub fn next_action(
         &mut self,
         name: &str,
         lease: Option<&Lease>,
         now: Timestamp,
         wall: Timestamp,
-    ) -> Step {
+    ) -> LeaseAction {
         let Some(lease) = lease else {
-            return Step::Create(Box::new(self.written(None, name, wall)));
+            return LeaseAction::Create(Box::new(self.written(None, name, wall)));
         };
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         let since = match &self.seen {
@@ -74,25 +74,26 @@ impl Election {
         let holder = holder(lease);
         if holder == Some(&self.identity) || holder.is_none() || now.since(since) >= duration(lease)
         {
-            return Step::Replace(Box::new(self.written(Some(lease), name, wall)));
+            return LeaseAction::Replace(Box::new(self.written(Some(lease), name, wall)));
         }
         self.renewed = None;
-        Step::Wait
+        LeaseAction::Wait
     }
 
-    /// The Lease was written: it is ours since `begun`, when the request was begun. Where it was not, nothing is to be
-    /// told: who was leader stays so until the deadline.
-    pub const fn won(&mut self, begun: Timestamp) {
+    /// Records that the Lease was written: it is held since `begun`, when the request began. A request that fails
+    /// changes nothing: a leader stays leader until its deadline.
+    pub const fn acquired(&mut self, begun: Timestamp) {
         self.renewed = Some(begun);
     }
 
-    /// Whether this controller may act now. To be asked before every act, not once.
-    pub fn leads(&self, now: Timestamp) -> bool {
+    /// Whether this controller may act now: to be checked before every request.
+    pub fn is_held(&self, now: Timestamp) -> bool {
         self.renewed
             .is_some_and(|renewed| now.since(renewed) < DEADLINE)
     }
 
-    /// Acts no more. The Lease as it is given back by the leader, so that nobody waits; `None` for all others.
+    /// Gives up the claim. Returns the Lease without its holder if this controller held it, so that the next one need
+    /// not wait.
     pub fn release(&mut self, lease: &Lease) -> Option<Lease> {
         self.renewed = None;
         if holder(lease) != Some(&self.identity) {
@@ -110,7 +111,7 @@ impl Election {
             .and_then(|lease| lease.spec.clone())
             .unwrap_or_default();
         let is_ours = before.and_then(holder) == Some(&self.identity);
-        let turns = spec.lease_transitions.unwrap_or_default();
+        let transitions = spec.lease_transitions.unwrap_or_default();
         Lease {
             metadata: before.map_or_else(
                 || ObjectMeta {
@@ -130,8 +131,8 @@ impl Election {
                 renew_time: Some(micro(wall)),
                 lease_transitions: Some(match (before, is_ours) {
                     (None, _) => 0,
-                    (Some(_), true) => turns,
-                    (Some(_), false) => turns.saturating_add(1),
+                    (Some(_), true) => transitions,
+                    (Some(_), false) => transitions.saturating_add(1),
                 }),
                 ..LeaseSpec::default()
             }),
@@ -144,7 +145,7 @@ fn holder(lease: &Lease) -> Option<&String> {
     Some(holder).filter(|holder| !holder.is_empty())
 }
 
-/// How long the Lease's holder asks to be respected.
+/// The duration that the Lease's holder wrote.
 fn duration(lease: &Lease) -> Duration {
     lease
         .spec

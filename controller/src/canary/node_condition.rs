@@ -1,22 +1,19 @@
-//! What a node is told about itself: a condition of the prober's own, which a cluster can turn into a taint.
+//! The condition `prober.dev/ServiceConnectivity` of a node, from which a cluster can derive a taint.
 //!
-//! Its words change only when what is judged does, so that an API server hears of it on transitions and no more often.
+//! Its reason and message change only on transitions, so it is written only then.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prober_core::topology::NodeName;
 
-use crate::canary::health::{Judgement, Outage, What};
+use crate::canary::health::{FailureKind, HealthTracker, Outage};
 
-/// Its type.
+/// The type of the condition.
 pub const SERVICE_CONNECTIVITY: &str = "prober.dev/ServiceConnectivity";
 
-/// The condition of a node that was looked at. `Unknown` where its agents are silent: nobody can say.
-pub fn condition(judgement: &Judgement, node: &NodeName, now: Time) -> NodeCondition {
-    let mut touching = judgement
-        .open()
-        .iter()
-        .filter(|outage| outage.touches(node));
+/// The condition of a node that was probed; `Unknown` where its agents are silent.
+pub fn condition(health: &HealthTracker, node: &NodeName, now: Time) -> NodeCondition {
+    let mut touching = health.open().iter().filter(|outage| outage.involves(node));
     let (status, reason, message) = match touching.next() {
         None => (
             "True",
@@ -24,11 +21,11 @@ pub fn condition(judgement: &Judgement, node: &NodeName, now: Time) -> NodeCondi
             "no failure is confirmed on this node".to_owned(),
         ),
         Some(outage) => {
-            let status = match outage.blame.what {
-                What::Cause(_) => "False",
-                What::AgentSilent => "Unknown",
+            let status = match outage.explanation.kind {
+                FailureKind::Cause(_) => "False",
+                FailureKind::AgentSilent => "Unknown",
             };
-            let word = outage.blame.what.as_str();
+            let word = outage.explanation.kind.as_str();
             (status, camel(word), message(outage, touching.count()))
         }
     };
@@ -42,13 +39,13 @@ pub fn condition(judgement: &Judgement, node: &NodeName, now: Time) -> NodeCondi
     }
 }
 
-/// What a node was told.
+/// The condition that a Node object has.
 pub fn of(node: &Node) -> Option<&NodeCondition> {
     let mut conditions = node.status.as_ref()?.conditions.iter().flatten();
     conditions.find(|condition| condition.type_ == SERVICE_CONNECTIVITY)
 }
 
-/// A condition that says what `before` said since then; `None` if nothing has changed.
+/// `now` with the transition time of `before` if the status is the same; `None` if nothing has changed.
 pub fn changed(before: Option<&NodeCondition>, mut now: NodeCondition) -> Option<NodeCondition> {
     let Some(before) = before else {
         return Some(now);
@@ -63,19 +60,19 @@ pub fn changed(before: Option<&NodeCondition>, mut now: NodeCondition) -> Option
 }
 
 fn message(outage: &Outage, more: usize) -> String {
-    let word = outage.blame.what.as_str();
+    let word = outage.explanation.kind.as_str();
     let more = match more {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
-    let next = match outage.blame.what {
-        What::Cause(_) => format!("see `prober explain {word}`"),
-        What::AgentSilent => "its agent runs and says nothing".to_owned(),
+    let next = match outage.explanation.kind {
+        FailureKind::Cause(_) => format!("see `prober explain {word}`"),
+        FailureKind::AgentSilent => "its agent runs and does not report".to_owned(),
     };
     format!("{outage}{more}: {next}")
 }
 
-/// The API's way to write one word made of several.
+/// A slug in CamelCase, as the API writes reasons.
 fn camel(word: &str) -> String {
     let parts = word.split('-').map(|part| {
         let mut letters = part.chars();
@@ -96,15 +93,15 @@ mod tests {
     use prober_core::topology::Route;
 
     use super::*;
-    use crate::canary::health::Rule;
-    use crate::canary::round_result::{Finding, Look, NodePath, Seen, Voice};
+    use crate::canary::health::ConfirmationRule;
+    use crate::canary::round_result::{Finding, Liveness, NodePath, PathState, RoundResult};
 
     fn at(seconds: i64) -> Time {
         Time(Instant::from_second(seconds).unwrap())
     }
 
-    /// What is judged after two looks at a node's path to itself, and at whether its agent speaks.
-    fn judged(seen: Seen, voice: Voice, confidence: Confidence) -> Judgement {
+    /// The health after two results of a node's path to itself and of the liveness of its agent.
+    fn health_after(seen: PathState, liveness: Liveness, confidence: Confidence) -> HealthTracker {
         let node = NodeName::new("node-1");
         let path = NodePath {
             client: node.clone(),
@@ -118,53 +115,53 @@ mod tests {
             node: Some(node.clone()),
             paths: [path.clone()].into(),
         };
-        let look = Look {
+        let result = RoundResult {
             paths: [(path, seen)].into(),
-            findings: Vec::from_iter((seen == Seen::Failing).then_some(finding)),
-            voices: [(node, voice)].into(),
+            findings: Vec::from_iter((seen == PathState::Failing).then_some(finding)),
+            liveness: [(node, liveness)].into(),
         };
-        let mut judgement = Judgement::new(Rule::new(2, 3));
+        let mut health = HealthTracker::new(ConfirmationRule::new(2, 3));
         for second in [1, 2] {
-            judgement.see(&look, Timestamp::from_nanos(second * 1_000_000_000));
+            health.update(&result, Timestamp::from_nanos(second * 1_000_000_000));
         }
-        judgement
+        health
     }
 
-    fn told(judgement: &Judgement, node: &str) -> String {
-        let told = condition(judgement, &NodeName::new(node), at(0));
+    fn described(health: &HealthTracker, node: &str) -> String {
+        let condition = condition(health, &NodeName::new(node), at(0));
         let word = |text: Option<String>| text.unwrap_or_default();
         format!(
             "{} {}: {}",
-            told.status,
-            word(told.reason),
-            word(told.message)
+            condition.status,
+            word(condition.reason),
+            word(condition.message)
         )
     }
 
     #[test]
-    fn a_node_is_told_what_is_judged_of_it_and_how_sure_that_is() {
-        let failing = judged(Seen::Failing, Voice::Heard, Confidence::Proven);
+    fn the_condition_states_cause_and_confidence() {
+        let failing = health_after(PathState::Failing, Liveness::Reporting, Confidence::Proven);
         assert_eq!(
-            told(&failing, "node-1"),
+            described(&failing, "node-1"),
             "False BridgeNetfilterOff: node-1: bridge-netfilter-off (proven): see `prober explain bridge-netfilter-off`"
         );
         let healthy = "True NoFailure: no failure is confirmed on this node";
-        assert_eq!(told(&failing, "node-2"), healthy);
-        let fine = judged(Seen::Healthy, Voice::Heard, Confidence::Proven);
-        assert_eq!(told(&fine, "node-1"), healthy);
-        let silent = judged(Seen::Healthy, Voice::Silent, Confidence::Proven);
+        assert_eq!(described(&failing, "node-2"), healthy);
+        let fine = health_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
+        assert_eq!(described(&fine, "node-1"), healthy);
+        let silent = health_after(PathState::Healthy, Liveness::Silent, Confidence::Proven);
         assert_eq!(
-            told(&silent, "node-1"),
-            "Unknown AgentSilent: node-1: agent-silent (proven): its agent runs and says nothing"
+            described(&silent, "node-1"),
+            "Unknown AgentSilent: node-1: agent-silent (proven): its agent runs and does not report"
         );
     }
 
     #[test]
-    fn what_has_not_changed_is_not_told_and_its_time_holds_while_its_status_does() {
+    fn an_unchanged_condition_is_not_written_and_keeps_its_transition_time() {
         let node = NodeName::new("node-1");
         let of = |confidence, second| {
             condition(
-                &judged(Seen::Failing, Voice::Heard, confidence),
+                &health_after(PathState::Failing, Liveness::Reporting, confidence),
                 &node,
                 at(second),
             )
@@ -173,8 +170,8 @@ mod tests {
         assert_eq!(changed(Some(&first), of(Confidence::Consistent, 2)), None);
         let proven = changed(Some(&first), of(Confidence::Proven, 3)).unwrap();
         assert_eq!(proven.last_transition_time, Some(at(1)));
-        let fine = judged(Seen::Healthy, Voice::Heard, Confidence::Proven);
-        let mended = changed(Some(&proven), condition(&fine, &node, at(4))).unwrap();
-        assert_eq!(mended.last_transition_time, Some(at(4)));
+        let fine = health_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
+        let recovered = changed(Some(&proven), condition(&fine, &node, at(4))).unwrap();
+        assert_eq!(recovered.last_transition_time, Some(at(4)));
     }
 }

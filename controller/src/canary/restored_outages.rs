@@ -1,4 +1,4 @@
-//! What an earlier controller knew of outages, read back from the status that it told.
+//! The outages of an earlier controller, read from the status that it wrote.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prober_core::diagnosis::Confidence;
@@ -7,19 +7,20 @@ use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
 use crate::canary::crd::ConnectivityCheckStatus;
-use crate::canary::health::{Blame, Ending, Outage, What};
+use crate::canary::health::{EndReason, Explanation, FailureKind, Outage};
 
-/// What was remembered.
+/// The outages in a status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Outages that lasted.
+pub struct RestoredOutages {
+    /// Outages that last.
     pub open: Vec<Outage>,
-    /// Outages that had ended, the newest first.
+    /// Outages that have ended, the newest first.
     pub ended: Vec<Outage>,
 }
 
-/// What a status remembers. Its causes that this program does not know are left out: a newer one has told them.
-pub fn recall(status: &ConnectivityCheckStatus) -> Memory {
+/// Reads the outages of a status. Causes that this version does not know are left out: a newer version has written
+/// them.
+pub fn restore(status: &ConnectivityCheckStatus) -> RestoredOutages {
     let open = status.failing.iter().filter_map(|failing| {
         let confidence = match failing.confidence.as_str() {
             "proven" => Confidence::Proven,
@@ -32,31 +33,36 @@ pub fn recall(status: &ConnectivityCheckStatus) -> Memory {
             &failing.since,
         )
     });
-    let ended = status.outages.iter().filter_map(|told| {
-        let end = told.end.as_ref()?;
+    let ended = status.outages.iter().filter_map(|outage| {
+        let end = outage.end.as_ref()?;
         let confidence = Confidence::Consistent;
-        let mut outage = outage(&told.cause, told.node.as_deref(), confidence, &told.start)?;
-        outage.end = Some((timestamp(end), Ending::Recovered));
-        Some(outage)
+        let mut restored = self::outage(
+            &outage.cause,
+            outage.node.as_deref(),
+            confidence,
+            &outage.start,
+        )?;
+        restored.end = Some((timestamp(end), EndReason::Recovered));
+        Some(restored)
     });
-    Memory {
+    RestoredOutages {
         open: open.collect(),
         ended: ended.collect(),
     }
 }
 
 fn outage(cause: &str, node: Option<&str>, confidence: Confidence, start: &Time) -> Option<Outage> {
-    let what = if cause == What::AgentSilent.as_str() {
-        What::AgentSilent
+    let kind = if cause == FailureKind::AgentSilent.as_str() {
+        FailureKind::AgentSilent
     } else {
-        What::Cause(CauseName::try_from(cause.to_owned()).ok()?)
+        FailureKind::Cause(CauseName::try_from(cause.to_owned()).ok()?)
     };
-    let blame = Blame {
-        what,
+    let explanation = Explanation {
+        kind,
         confidence,
         node: node.map(NodeName::new),
     };
-    Some(Outage::new(blame, timestamp(start)))
+    Some(Outage::new(explanation, timestamp(start)))
 }
 
 fn timestamp(time: &Time) -> Timestamp {
@@ -70,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_told_is_what_is_remembered() {
+    fn the_outages_of_a_status_are_restored() {
         let status = serde_json::from_value(json!({
             "failing": [
                 {"node": "node-1", "cause": "bridge-netfilter-off", "confidence": "proven", "paths": 3, "place": "within node-1",
@@ -83,8 +89,8 @@ mod tests {
                 {"start": "2026-11-24T09:00:00Z", "end": "2026-11-24T09:05:00Z", "cause": "unknown"}
             ]
         }));
-        let memory = recall(&status.unwrap());
-        let words: Vec<String> = memory.open.iter().map(ToString::to_string).collect();
+        let restored = restore(&status.unwrap());
+        let words: Vec<String> = restored.open.iter().map(ToString::to_string).collect();
         assert_eq!(
             words,
             [
@@ -92,8 +98,8 @@ mod tests {
                 "node-2: agent-silent (proven)"
             ]
         );
-        let [ended] = &memory.ended[..] else {
-            panic!("{memory:?}")
+        let [ended] = &restored.ended[..] else {
+            panic!("{restored:?}")
         };
         let (end, _) = ended.end.unwrap();
         assert_eq!(end.since(ended.start).as_secs(), 300);

@@ -1,4 +1,5 @@
-//! One round as judgement sees it: each path healthy, failing, or neither, and what the one-shot's diagnosis found.
+//! The results of one round: the state of each path, the liveness of each node's agents, and the findings of the
+//! diagnosis.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +9,16 @@ use prober_core::plan::pairing::NodePair;
 use prober_core::report::{AgentReport, CauseName, Health, PathReport, Report};
 use prober_core::topology::{NodeName, Route, Scope};
 
-/// An agent that was late for its own timers by this much, milliseconds, cannot tell a lost packet from a lost turn. A packet
-/// that did come, from the wrong address or with bad news, it can.
+/// Milliseconds. An agent whose timers were late by this much cannot distinguish a lost packet from one that it missed.
+/// It can trust an answer that arrived, such as a SYN+ACK from the wrong address or an ICMP error.
 const STARVED_MS: u64 = 250;
 
-/// A path between nodes, whichever pods are its ends at the moment.
+/// A path between nodes, regardless of the pods at its ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodePath {
-    /// Whose client asks.
+    /// The client's node.
     pub client: NodeName,
-    /// Whose server should answer; `None` where the Service picks.
+    /// The server's node; `None` where the Service chooses it.
     pub server: Option<NodeName>,
     /// How the server is addressed.
     pub route: Route,
@@ -25,64 +26,63 @@ pub struct NodePath {
     pub family: Family,
 }
 
-/// How a path did in one round.
+/// The state of a path in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// Every probe was established by its first SYN.
+pub enum PathState {
+    /// The first SYN of every probe was answered.
     Healthy,
-    /// A probe failed or was late, and others got through.
+    /// A probe failed or was late, and others succeeded.
     Failing,
-    /// No probe got through: none of the first look, and none of the closer look that followed at once.
+    /// No probe succeeded, neither at first nor in the follow-up probes of the same round.
     Dead,
-    /// Nothing can be concluded.
-    Inconclusive(Doubt),
+    /// The round does not say.
+    Inconclusive(InconclusiveReason),
 }
 
-/// Why nothing can be concluded.
+/// Why a round does not say how a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
-    /// An agent at one of the ends did not get its turns of the processor.
+pub enum InconclusiveReason {
+    /// An agent at one of its ends was not scheduled in time.
     Starved,
     /// No probe has an outcome.
-    Unprobed,
+    NotProbed,
 }
 
-/// What was heard of an agent.
+/// Whether an agent reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
-    /// It reported to its end.
-    Heard,
-    /// It ran and fell silent.
+pub enum Liveness {
+    /// Its results were complete.
+    Reporting,
+    /// It runs, and its results are missing.
     Silent,
 }
 
-/// What a diagnosis found.
+/// A cause that the diagnosis found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The cause, or that it has no name.
     pub cause: CauseName,
-    /// How sure it is.
+    /// How certain it is.
     pub confidence: Confidence,
-    /// The node where it is.
+    /// The affected node.
     pub node: Option<NodeName>,
     /// The paths that it explains.
     pub paths: BTreeSet<NodePath>,
 }
 
-/// One round.
+/// The results of one round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct RoundResult {
     /// Every path that was to be probed.
-    pub paths: BTreeMap<NodePath, Seen>,
-    /// What is broken.
+    pub paths: BTreeMap<NodePath, PathState>,
+    /// What the diagnosis found.
     pub findings: Vec<Finding>,
-    /// The nodes with agents that should have reported. Several agents of a node are one voice: one that is silent is
-    /// heard of.
-    pub voices: BTreeMap<NodeName, Voice>,
+    /// The nodes whose agents should have reported. A node with several agents is silent if one of them is.
+    pub liveness: BTreeMap<NodeName, Liveness>,
 }
 
 impl NodePath {
-    /// Where its two ends stand relative to each other.
+    /// Where the two ends are relative to each other.
     pub fn scope(&self) -> Scope {
         match &self.server {
             None if self.route == Route::ProberLocal => Scope::SameNode,
@@ -92,7 +92,7 @@ impl NodePath {
         }
     }
 
-    /// The pair of nodes that probes it; a path without a known server is its client's own.
+    /// The pair of nodes that probes it; a path whose server is not known belongs to its client's own pair.
     pub fn pair(&self) -> NodePair {
         let server = self.server.as_ref().unwrap_or(&self.client);
         (self.client.clone(), server.clone())
@@ -114,35 +114,37 @@ impl NodePath {
     }
 }
 
-impl Look {
-    /// Whether it says how a node does: one of its paths was looked at, and of none it is unclear. `None`: any node.
-    pub(super) fn settles(&self, node: Option<&NodeName>) -> bool {
+impl RoundResult {
+    /// Whether the round says how a node is: at least one of its paths was probed, and none is inconclusive. `None`
+    /// means any node.
+    pub(super) fn is_conclusive_for(&self, node: Option<&NodeName>) -> bool {
         let mut of_node = (self.paths.iter())
             .filter(|(path, _)| {
                 node.is_none_or(|node| path.client == *node || path.server.as_ref() == Some(node))
             })
-            .map(|(_, seen)| seen)
+            .map(|(_, state)| state)
             .peekable();
-        of_node.peek().is_some() && of_node.all(|seen| !matches!(seen, Seen::Inconclusive(_)))
+        of_node.peek().is_some()
+            && of_node.all(|state| !matches!(state, PathState::Inconclusive(_)))
     }
 
-    /// What a report says of its round.
-    pub fn of(report: &Report) -> Self {
+    /// The results in a report.
+    pub fn from_report(report: &Report) -> Self {
         let starved: BTreeSet<&str> = report
             .agents
             .iter()
             .filter(|agent| agent.starved_ms >= STARVED_MS)
             .map(|agent| agent.pod.as_str())
             .collect();
-        let mut look = Self::default();
+        let mut result = Self::default();
         for path in &report.paths {
             if let Some(of) = NodePath::of(path) {
-                let seen = seen(path, &starved);
-                let known = look.paths.entry(of).or_insert(seen);
-                *known = worse(*known, seen);
+                let state = path_state(path, &starved);
+                let known = result.paths.entry(of).or_insert(state);
+                *known = worse(*known, state);
             }
         }
-        look.findings = report
+        result.findings = report
             .diagnoses
             .iter()
             .map(|diagnosis| Finding {
@@ -157,78 +159,91 @@ impl Look {
             })
             .collect();
         for agent in &report.agents {
-            if let Some(voice) = voice(agent) {
-                let known = look.voices.entry(agent.node.clone()).or_insert(voice);
-                if voice == Voice::Silent {
-                    *known = voice;
+            if let Some(liveness) = liveness(agent) {
+                let known = result
+                    .liveness
+                    .entry(agent.node.clone())
+                    .or_insert(liveness);
+                if liveness == Liveness::Silent {
+                    *known = liveness;
                 }
             }
         }
-        // Where nobody at all was heard, it is the way to them that fails: the API server's, not theirs.
-        if look.voices.len() > 1 && look.voices.values().all(|voice| *voice == Voice::Silent) {
-            look.voices.clear();
+        // Where all agents are silent, the API server fails to deliver their logs.
+        if result.liveness.len() > 1
+            && result
+                .liveness
+                .values()
+                .all(|liveness| *liveness == Liveness::Silent)
+        {
+            result.liveness.clear();
         }
-        look
+        result
     }
 
-    /// Leaves out what is of other nodes.
-    pub fn keep(&mut self, nodes: &BTreeSet<NodeName>) {
+    /// Removes the results of other nodes.
+    pub fn retain_nodes(&mut self, nodes: &BTreeSet<NodeName>) {
         self.paths.retain(|path, _| path.is_between(nodes));
-        self.voices.retain(|node, _| nodes.contains(node));
+        self.liveness.retain(|node, _| nodes.contains(node));
     }
 
-    /// Whether every path is healthy and every agent was heard.
-    pub fn is_calm(&self) -> bool {
-        (self.paths.values()).all(|seen| *seen == Seen::Healthy)
-            && (self.voices.values()).all(|voice| *voice == Voice::Heard)
+    /// Whether every path is healthy and every agent reports.
+    pub fn is_healthy(&self) -> bool {
+        (self.paths.values()).all(|state| *state == PathState::Healthy)
+            && (self.liveness.values()).all(|liveness| *liveness == Liveness::Reporting)
     }
 
     /// The pairs of which a probe had an outcome.
-    pub fn measured(&self) -> BTreeSet<NodePair> {
-        let has_outcome = |seen: &Seen| match seen {
-            Seen::Healthy | Seen::Failing | Seen::Dead | Seen::Inconclusive(Doubt::Starved) => true,
-            Seen::Inconclusive(Doubt::Unprobed) => false,
+    pub fn measured_pairs(&self) -> BTreeSet<NodePair> {
+        let has_outcome = |state: &PathState| match state {
+            PathState::Healthy
+            | PathState::Failing
+            | PathState::Dead
+            | PathState::Inconclusive(InconclusiveReason::Starved) => true,
+            PathState::Inconclusive(InconclusiveReason::NotProbed) => false,
         };
-        let paths = self.paths.iter().filter(|(_, seen)| has_outcome(seen));
+        let paths = self.paths.iter().filter(|(_, state)| has_outcome(state));
         paths.map(|(path, _)| path.pair()).collect()
     }
 }
 
-fn seen(path: &PathReport, starved: &BTreeSet<&str>) -> Seen {
+fn path_state(path: &PathReport, starved: &BTreeSet<&str>) -> PathState {
     let is_starved = [&path.client, &path.server]
         .into_iter()
         .filter_map(|end| end.pod.as_deref())
         .any(|pod| starved.contains(pod));
-    // An agent without its turns misses packets; it makes none up.
-    let is_told_wrong = path.outcomes.mismatched + path.outcomes.unreachable > 0;
+    // An agent that is not scheduled in time misses packets, but receives none that were not sent.
+    let has_wrong_answer = path.outcomes.mismatched + path.outcomes.unreachable > 0;
     match path.health {
-        Health::Healthy => Seen::Healthy,
-        Health::NotProbed => Seen::Inconclusive(Doubt::Unprobed),
-        Health::Late | Health::Failing if is_starved && !is_told_wrong => {
-            Seen::Inconclusive(Doubt::Starved)
+        Health::Healthy => PathState::Healthy,
+        Health::NotProbed => PathState::Inconclusive(InconclusiveReason::NotProbed),
+        Health::Late | Health::Failing if is_starved && !has_wrong_answer => {
+            PathState::Inconclusive(InconclusiveReason::Starved)
         }
         Health::Failing if path.outcomes.established == 0 && path.outcomes.total() > 1 => {
-            Seen::Dead
+            PathState::Dead
         }
-        Health::Late | Health::Failing => Seen::Failing,
+        Health::Late | Health::Failing => PathState::Failing,
     }
 }
 
-/// Of two paths between the same nodes, what says more.
-const fn worse(one: Seen, other: Seen) -> Seen {
+/// The more significant of two states of the same path.
+const fn worse(one: PathState, other: PathState) -> PathState {
     match (one, other) {
-        (Seen::Dead, Seen::Dead) => Seen::Dead,
-        (Seen::Failing | Seen::Dead, _) | (_, Seen::Failing | Seen::Dead) => Seen::Failing,
-        (Seen::Healthy, _) | (_, Seen::Healthy) => Seen::Healthy,
-        (Seen::Inconclusive(_), Seen::Inconclusive(_)) => one,
+        (PathState::Dead, PathState::Dead) => PathState::Dead,
+        (PathState::Failing | PathState::Dead, _) | (_, PathState::Failing | PathState::Dead) => {
+            PathState::Failing
+        }
+        (PathState::Healthy, _) | (_, PathState::Healthy) => PathState::Healthy,
+        (PathState::Inconclusive(_), PathState::Inconclusive(_)) => one,
     }
 }
 
-/// An agent that could not be started is no voice at all: Kubernetes says why, and the network did not do it.
-const fn voice(agent: &AgentReport) -> Option<Voice> {
+/// `None` for an agent that could not be started: Kubernetes says why, and the network is not the cause.
+const fn liveness(agent: &AgentReport) -> Option<Liveness> {
     match (agent.heard, &agent.failed) {
-        (true, _) => Some(Voice::Heard),
-        (false, None) => Some(Voice::Silent),
+        (true, _) => Some(Liveness::Reporting),
+        (false, None) => Some(Liveness::Silent),
         (false, Some(_)) => None,
     }
 }
@@ -245,8 +260,8 @@ mod tests {
 
     use super::*;
 
-    /// A report of agents, of which each was heard or not.
-    fn heard(agents: &[(&str, bool)]) -> Report {
+    /// A report of agents, each of which reports or is silent.
+    fn report(agents: &[(&str, bool)]) -> Report {
         let mut matrix = Matrix::default();
         for (node, heard) in agents {
             let known = AgentEvidence {
@@ -269,13 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_silent_while_another_is_heard() {
+    fn an_agent_is_silent_only_while_another_reports() {
         let silent = |agents: &[(&str, bool)]| {
-            let look = Look::of(&heard(agents));
-            let silent = look
-                .voices
+            let result = RoundResult::from_report(&report(agents));
+            let silent = result
+                .liveness
                 .into_iter()
-                .filter(|(_, voice)| *voice == Voice::Silent);
+                .filter(|(_, liveness)| *liveness == Liveness::Silent);
             silent.map(|(node, _)| node.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(silent(&[("node-1", false), ("node-2", true)]), ["node-1"]);
@@ -284,20 +299,23 @@ mod tests {
     }
 
     #[test]
-    fn of_who_has_left_nothing_is_seen() {
-        let mut look = Look::of(&heard(&[("node-1", false), ("node-2", true)]));
-        look.keep(&[NodeName::new("node-2")].into());
+    fn results_of_other_nodes_are_removed() {
+        let mut result = RoundResult::from_report(&report(&[("node-1", false), ("node-2", true)]));
+        result.retain_nodes(&[NodeName::new("node-2")].into());
         assert_eq!(
-            look.voices,
-            [(NodeName::new("node-2"), Voice::Heard)].into()
+            result.liveness,
+            [(NodeName::new("node-2"), Liveness::Reporting)].into()
         );
     }
 
     #[test]
-    fn a_failure_says_more_than_health_and_health_more_than_nothing() {
-        let doubt = Seen::Inconclusive(Doubt::Unprobed);
-        assert_eq!(worse(Seen::Healthy, Seen::Failing), Seen::Failing);
-        assert_eq!(worse(doubt, Seen::Healthy), Seen::Healthy);
+    fn of_two_states_failing_precedes_healthy_and_healthy_inconclusive() {
+        let doubt = PathState::Inconclusive(InconclusiveReason::NotProbed);
+        assert_eq!(
+            worse(PathState::Healthy, PathState::Failing),
+            PathState::Failing
+        );
+        assert_eq!(worse(doubt, PathState::Healthy), PathState::Healthy);
         assert_eq!(worse(doubt, doubt), doubt);
     }
 }

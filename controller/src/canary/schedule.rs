@@ -1,5 +1,5 @@
-//! When which pairs are probed: the rotation of the core, with the nodes that can be probed, suspicion first, and jitter
-//! that comes as an argument.
+//! Which pairs of nodes the next round probes, and when it begins: suspected pairs first, then those of lasting
+//! outages, then the rotation over all pairs. The seed of its jitter is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,46 +12,46 @@ use prober_core::run::CycleSpec;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
-/// Rounds may begin earlier by this share of the interval, in thousandths: an interval is a promise.
-const SPREAD: u64 = 200;
+/// Rounds begin earlier by up to this part of the interval, in thousandths; never later.
+const JITTER: u64 = 200;
 
-/// What placing agents on other nodes mostly takes.
-const PLACING: Duration = Duration::from_secs(10);
+/// The usual time to place agents on other nodes.
+const PLACEMENT_TIME: Duration = Duration::from_secs(10);
 
-/// A second look comes after this part of the interval.
-const SOON: u32 = 10;
+/// A suspected pair is probed again after the interval divided by this.
+const FOLLOW_UP_PART: u32 = 10;
 
-/// While all is well agents are read once in so long.
-const WINDOW: Duration = Duration::from_mins(1);
+/// How often agents are read while no failure is found.
+const READ_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Most pairs that the plan of a node may name, if it is for several rounds: an annotation is small.
-const PLANNED: usize = 32;
+/// The most pairs per node in a plan of several rounds: a plan is an annotation, whose size is limited.
+const MAX_PLANNED_PAIRS: usize = 32;
 
-/// What is known of a node before it is probed.
+/// A node that the check selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct SelectedNode {
     /// Its name.
-    pub node: NodeName,
+    pub name: NodeName,
     /// Its zone; empty where it has none.
     pub zone: String,
-    /// Why it is not probed; `None` where it is.
-    pub skipped: Option<Skip>,
+    /// Why it is skipped; `None` where it is probed.
+    pub skipped: Option<SkipReason>,
 }
 
-/// Why a node is not probed. None of this is a fault of the network.
+/// Why a node is skipped. None of these is a fault of the network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Skip {
+pub enum SkipReason {
     /// It is cordoned.
     Cordoned,
-    /// Its kubelet does not answer, or says that it is not ready.
+    /// Its kubelet does not answer, or reports that it is not ready.
     NotReady,
     /// It is being deleted.
     Deleted,
-    /// A taint that the check does not tolerate keeps pods away.
+    /// It has a taint that the check does not tolerate.
     Tainted(String),
 }
 
-impl fmt::Display for Skip {
+impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cordoned => f.write_str("it is cordoned"),
@@ -62,48 +62,48 @@ impl fmt::Display for Skip {
     }
 }
 
-/// How much of what there is to probe was probed.
+/// How many of all pairs were probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coverage {
-    /// Ordered pairs of nodes, each node with itself among them, whose probes had a result the last time that it was their
-    /// turn.
+    /// Ordered pairs of nodes, including each node with itself, whose probes had a result in the last round that
+    /// included them.
     pub pairs: usize,
-    /// All that there are.
+    /// All pairs.
     pub total: usize,
-    /// How long it takes until each had its turn.
+    /// The duration of a full rotation over all pairs.
     pub cycle: Duration,
 }
 
-/// When which pairs are probed.
+/// The schedule of a check.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     rotation: Rotation,
     budget: Budget,
     interval: Duration,
     random: Random,
-    skipped: BTreeMap<NodeName, Skip>,
-    /// Paths that have failed and are not confirmed: their pairs are looked at again at once.
+    skipped: BTreeMap<NodeName, SkipReason>,
+    /// The pairs of paths that have failed and are not confirmed: the next round probes them first.
     suspected: BTreeSet<NodePair>,
-    /// Pairs that are looked at in each round, since they are known to fail.
+    /// The pairs of lasting outages, which every round probes.
     watched: BTreeSet<NodePair>,
     next: Option<Timestamp>,
-    /// How many rounds in a row found nothing: the longer, the more of them are probed without being read.
-    calm: u32,
-    /// Until when the rounds last that are not read.
-    unread_until: Option<Timestamp>,
+    /// How many rounds in a row found no failure: the more, the more rounds are probed before the agents are read.
+    healthy_rounds: u32,
+    /// When the rounds end that are not read meanwhile.
+    unattended_until: Option<Timestamp>,
 }
 
-/// How rounds have ended.
+/// How a sequence of rounds has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Every pair had its turn.
-    Whole,
-    /// Something has happened before all had theirs.
+pub enum RoundsEnd {
+    /// Every pair was probed.
+    Complete,
+    /// An alert ended it early.
     CutShort,
 }
 
 impl Schedule {
-    /// A schedule that has not begun. `seed` names its jitter.
+    /// A schedule without nodes. `seed` is that of its jitter.
     pub fn new(budget: Budget, interval: Duration, seed: u64) -> Self {
         Self {
             rotation: Rotation::default(),
@@ -114,20 +114,20 @@ impl Schedule {
             suspected: BTreeSet::new(),
             watched: BTreeSet::new(),
             next: None,
-            calm: 0,
-            unread_until: None,
+            healthy_rounds: 0,
+            unattended_until: None,
         }
     }
 
-    /// Takes a changed spec; what was probed stays probed.
-    pub const fn respec(&mut self, budget: Budget, interval: Duration) {
+    /// Sets the limits; the coverage so far is kept.
+    pub const fn set_budget(&mut self, budget: Budget, interval: Duration) {
         self.budget = budget;
         self.interval = interval;
     }
 
-    /// Lets the nodes sit down that are to have agents: some of them where they are too many. Who has joined goes first, and
-    /// who is watched stays.
-    pub fn sit(&mut self) {
+    /// Assigns agents to nodes, or to some of them where there are too many: new nodes first; nodes of watched pairs
+    /// keep their agents.
+    pub fn assign_nodes(&mut self) {
         let ends = |(client, server): &NodePair| [client.clone(), server.clone()];
         let watched: Vec<NodeName> = self.watched.iter().flat_map(ends).collect();
         self.rotation.assign(self.budget, &watched);
@@ -136,50 +136,49 @@ impl Schedule {
             .retain(|(client, server)| seated.contains(client) && seated.contains(server));
     }
 
-    /// The nodes that are to have agents.
-    pub fn seated(&self) -> impl Iterator<Item = &NodeName> {
+    /// The nodes that are assigned agents.
+    pub fn assigned_nodes(&self) -> impl Iterator<Item = &NodeName> {
         self.rotation.assigned()
     }
 
-    /// Whether other nodes should sit down as soon as may be: somebody has joined; or, where the last round is judged, those
-    /// who sit have met and nothing is suspected.
-    pub fn wants_to_sit(&self, is_judged: bool) -> bool {
+    /// Whether agents should move to other nodes: a node has joined; or, where the last round was evaluated, all pairs
+    /// of the assigned nodes were probed and none is suspected.
+    pub fn needs_reassignment(&self, is_judged: bool) -> bool {
         let is_through = is_judged && self.suspected.is_empty() && self.rotation.is_batch_done();
         is_through || self.rotation.is_new_node_waiting()
     }
 
-    /// Takes the nodes as they are now. A node that joins, or can be probed again, is probed at once: the next round
-    /// does not wait for its time.
-    pub fn see(&mut self, candidates: &[Candidate], now: Timestamp) {
-        let mut seats = BTreeMap::new();
+    /// Sets the nodes of the check. If a node joins or can be probed again, the next round begins at once.
+    pub fn set_nodes(&mut self, nodes: &[SelectedNode], now: Timestamp) {
+        let mut probed = BTreeMap::new();
         let mut skipped = BTreeMap::new();
-        for candidate in candidates {
-            match &candidate.skipped {
+        for node in nodes {
+            match &node.skipped {
                 Some(why) => {
-                    skipped.insert(candidate.node.clone(), why.clone());
+                    skipped.insert(node.name.clone(), why.clone());
                 }
                 None => {
-                    seats.insert(candidate.node.clone(), candidate.zone.clone());
+                    probed.insert(node.name.clone(), node.zone.clone());
                 }
             }
         }
         let seated: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
-        let has_joined = seats.keys().any(|node| !seated.contains(node));
-        self.rotation.set_nodes(&seats);
+        let has_joined = probed.keys().any(|node| !seated.contains(node));
+        self.rotation.set_nodes(&probed);
         self.skipped = skipped;
         self.suspected
-            .retain(|(client, server)| seats.contains_key(client) && seats.contains_key(server));
+            .retain(|(client, server)| probed.contains_key(client) && probed.contains_key(server));
         if has_joined {
             self.next = Some(now);
         }
     }
 
-    /// Pairs that are to be looked at again soon, and before all others. A path that fails now and then does not
-    /// make one round chase the other.
+    /// Adds pairs for the next round, which begins soon. A path that keeps failing does not make rounds follow each
+    /// other without a pause.
     pub fn suspect(&mut self, pairs: impl IntoIterator<Item = NodePair>, now: Timestamp) {
-        self.suspected.extend(self.those_seated(pairs));
+        self.suspected.extend(self.assigned_only(pairs));
         if !self.suspected.is_empty() {
-            let soon = now + self.interval / SOON;
+            let soon = now + self.interval / FOLLOW_UP_PART;
             self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
         }
     }
@@ -189,8 +188,8 @@ impl Schedule {
         self.next.filter(|_| !self.rotation.nodes().is_empty())
     }
 
-    /// The pairs of the round that begins now, never more than the budget: suspects first.
-    pub fn begin(&mut self, now: Timestamp) -> BTreeSet<NodePair> {
+    /// Begins a round and returns its pairs, within the budget; suspected pairs first.
+    pub fn begin_round(&mut self, now: Timestamp) -> BTreeSet<NodePair> {
         let most = self.budget.pairs.get();
         let mut pairs: BTreeSet<NodePair> = BTreeSet::new();
         while pairs.len() < most
@@ -198,110 +197,110 @@ impl Schedule {
         {
             pairs.insert(pair);
         }
-        for pair in self.those_seated(self.watched.iter().cloned()) {
+        for pair in self.assigned_only(self.watched.iter().cloned()) {
             if pairs.len() < most.div_ceil(2) {
                 pairs.insert(pair);
             }
         }
         let room = most - pairs.len();
         pairs.extend(self.rotation.next_pairs(self.budget, room));
-        self.next = Some(now + self.step());
+        self.next = Some(now + self.jittered_interval());
         pairs
     }
 
-    /// The pairs of the rounds that begin now: while all is well several, whose agents are not read before the last is over.
-    pub fn begin_turns(&mut self, now: Timestamp) -> CycleSpec {
+    /// Begins rounds and returns their pairs: several while no failure is found, whose agents are not read before the
+    /// last one is over.
+    pub fn begin_rounds(&mut self, now: Timestamp) -> CycleSpec {
         let is_suspicious = !self.suspected.is_empty() || !self.watched.is_empty();
         let ahead = if is_suspicious {
             1
         } else {
             self.rounds_ahead()
         };
-        let room = self.rotation.assigned().count() * PLANNED;
-        let first = self.begin(now);
+        let room = self.rotation.assigned().count() * MAX_PLANNED_PAIRS;
+        let first = self.begin_round(now);
         let mut planned = first.len();
-        let mut turns = vec![first];
-        while turns.len() < ahead && planned <= room && !self.rotation.is_batch_done() {
-            let turn = self.begin(now);
-            if turns.last() != Some(&turn) {
-                planned += turn.len();
+        let mut rounds = vec![first];
+        while rounds.len() < ahead && planned <= room && !self.rotation.is_batch_done() {
+            let round = self.begin_round(now);
+            if rounds.last() != Some(&round) {
+                planned += round.len();
             }
-            turns.push(turn);
+            rounds.push(round);
         }
-        if turns.len() == 1 {
-            return CycleSpec::Attended(turns.into_iter().flatten().collect());
+        if rounds.len() == 1 {
+            return CycleSpec::Attended(rounds.into_iter().flatten().collect());
         }
-        let each = self.interval;
-        let over = now + each * u32::try_from(turns.len()).unwrap_or(u32::MAX);
-        self.unread_until = Some(over);
+        let over = now + self.interval * u32::try_from(rounds.len()).unwrap_or(u32::MAX);
+        self.unattended_until = Some(over);
         CycleSpec::Unattended {
-            periods: turns,
-            period: each,
+            periods: rounds,
+            period: self.interval,
         }
     }
 
-    /// How many rounds may be probed before anybody is read: twice as many each time that nothing was found.
+    /// How many rounds are probed before the agents are read: twice as many after each sequence without a failure.
     fn rounds_ahead(&self) -> usize {
-        let most =
-            prober_core::time::nanos(WINDOW) / prober_core::time::nanos(self.interval).max(1);
-        let doubled = 1_u64.checked_shl(self.calm).unwrap_or(u64::MAX);
+        let most = prober_core::time::nanos(READ_INTERVAL)
+            / prober_core::time::nanos(self.interval).max(1);
+        let doubled = 1_u64.checked_shl(self.healthy_rounds).unwrap_or(u64::MAX);
         usize::try_from(doubled.min(most)).unwrap_or(usize::MAX)
     }
 
-    /// Takes how the rounds ended that were begun last: where something was found, or before their time, each of the next
-    /// is read again. After some that were not read the next begins at once.
-    pub fn end_rounds(&mut self, is_calm: bool, now: Timestamp) -> Ended {
-        let until = self.unread_until.take();
+    /// Ends the rounds that were begun last. After a failure or an alert every round is read again; after rounds that
+    /// were not read the next one begins at once.
+    pub fn end_rounds(&mut self, is_healthy: bool, now: Timestamp) -> RoundsEnd {
+        let until = self.unattended_until.take();
         let ended = match until {
-            Some(until) if now < until => Ended::CutShort,
-            Some(_) | None => Ended::Whole,
+            Some(until) if now < until => RoundsEnd::CutShort,
+            Some(_) | None => RoundsEnd::Complete,
         };
         if until.is_some() {
             self.next = Some(now);
         }
-        self.calm = match ended {
-            Ended::Whole if is_calm => self.calm.saturating_add(1),
-            Ended::Whole | Ended::CutShort => 0,
+        self.healthy_rounds = match ended {
+            RoundsEnd::Complete if is_healthy => self.healthy_rounds.saturating_add(1),
+            RoundsEnd::Complete | RoundsEnd::CutShort => 0,
         };
         ended
     }
 
-    /// A round like the last on agents that are about to be replaced and `stand` on these nodes, which takes no turn of the
-    /// rotation: `pairs` become those that can still be probed.
-    pub fn repeat(
+    /// Begins a round of the same pairs as the last, as far as their nodes are `available`, on agents that are about to
+    /// be replaced. The rotation does not advance.
+    pub fn repeat_round(
         &mut self,
         pairs: &mut BTreeSet<NodePair>,
-        stand: &BTreeSet<NodeName>,
+        available: &BTreeSet<NodeName>,
         now: Timestamp,
     ) {
-        pairs.retain(|(client, server)| stand.contains(client) && stand.contains(server));
+        pairs.retain(|(client, server)| available.contains(client) && available.contains(server));
         self.suspected.clear();
-        self.next = Some(now + self.step());
+        self.next = Some(now + self.jittered_interval());
     }
 
-    /// Takes what came of a round: which pairs were asked, and which of them had a result.
-    pub fn cover(&mut self, asked: &BTreeSet<NodePair>, measured: &BTreeSet<NodePair>) {
+    /// Records the results of a round: the pairs that were requested, and those that had a result.
+    pub fn record_results(&mut self, asked: &BTreeSet<NodePair>, measured: &BTreeSet<NodePair>) {
         self.rotation.record(asked, measured);
     }
 
-    /// Pairs that are to be looked at in each round from now on, and no others.
-    pub fn watch(&mut self, pairs: impl IntoIterator<Item = NodePair>) {
+    /// Sets the pairs that every round probes.
+    pub fn set_watched(&mut self, pairs: impl IntoIterator<Item = NodePair>) {
         self.watched = pairs.into_iter().collect();
     }
 
-    fn those_seated(&self, pairs: impl IntoIterator<Item = NodePair>) -> Vec<NodePair> {
+    fn assigned_only(&self, pairs: impl IntoIterator<Item = NodePair>) -> Vec<NodePair> {
         let seated: BTreeSet<&NodeName> = self.rotation.assigned().collect();
-        let are_seated =
+        let are_assigned =
             |(client, server): &NodePair| seated.contains(client) && seated.contains(server);
-        pairs.into_iter().filter(are_seated).collect()
+        pairs.into_iter().filter(are_assigned).collect()
     }
 
-    /// The nodes that are probed, now or in their turn.
+    /// The nodes that are probed, now or later in the rotation.
     pub fn nodes(&self) -> &[NodeName] {
         self.rotation.nodes()
     }
 
-    /// How much of what there is to probe was probed.
+    /// How many of all pairs were probed.
     pub fn coverage(&self) -> Coverage {
         let times = |length: Duration, times: usize| {
             length.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX))
@@ -309,7 +308,7 @@ impl Schedule {
         let rounds = times(self.interval, self.rotation.rounds(self.budget));
         let placings = match self.rotation.batches(self.budget) {
             0 | 1 => Duration::ZERO,
-            sittings => times(PLACING, sittings),
+            batches => times(PLACEMENT_TIME, batches),
         };
         Coverage {
             pairs: self.rotation.covered_pairs(),
@@ -318,15 +317,15 @@ impl Schedule {
         }
     }
 
-    /// The nodes that are not probed, and why.
-    pub const fn skipped(&self) -> &BTreeMap<NodeName, Skip> {
+    /// The nodes that are skipped, and why.
+    pub const fn skipped(&self) -> &BTreeMap<NodeName, SkipReason> {
         &self.skipped
     }
 
-    /// The interval or a little less, so that nothing marches in step with anything.
-    fn step(&mut self) -> Duration {
+    /// The interval or a little less, so that checks do not synchronise.
+    fn jittered_interval(&mut self) -> Duration {
         let nanos = prober_core::time::nanos(self.interval);
-        let early = self.random.below(nanos / 1000 * SPREAD + 1);
+        let early = self.random.below(nanos / 1000 * JITTER + 1);
         Duration::from_nanos(nanos - early)
     }
 }

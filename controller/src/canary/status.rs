@@ -1,4 +1,4 @@
-//! What a check tells back, out of what is judged: bounded, and the same words as long as nothing changes.
+//! The status of a check, built from its health and its schedule: bounded in size, and unchanged while nothing changes.
 
 use std::time::Duration;
 
@@ -7,64 +7,64 @@ use k8s_openapi::jiff;
 use prober_core::time::Timestamp;
 
 use super::schedule::Schedule;
-use crate::canary::crd::Span;
+use crate::canary::crd::GoDuration;
 use crate::canary::crd::status::{
     ConnectivityCheckStatus, CoverageStatus, FailingStatus, MAX_FAILING, MAX_OUTAGES, MAX_SKIPPED,
     OutageStatus, SkippedStatus,
 };
-use crate::canary::health::{Judgement, Outage};
+use crate::canary::health::{HealthTracker, Outage};
 
-/// The condition that says whether the check probes.
+/// The type of the condition that says whether the check probes.
 pub const READY: &str = "Ready";
 
-/// The condition that says whether all is well.
+/// The type of the condition that says whether no failure is confirmed.
 pub const HEALTHY: &str = "Healthy";
 
-/// How far a check is in doing what it was asked.
+/// The phase of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
+pub enum CheckPhase {
     /// It probes.
     Probing,
-    /// It was told to pause.
+    /// `spec.paused` is set.
     Paused,
     /// Its first round has not ended.
     Starting,
     /// It cannot probe, and why.
-    Stuck(String),
+    Blocked(String),
 }
 
-/// What is told besides what was judged.
+/// What the status depends on besides health and schedule.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances<'a> {
-    /// The spec's generation.
+pub struct StatusContext<'a> {
+    /// `metadata.generation` of the check.
     pub generation: Option<i64>,
-    /// How far it is.
-    pub readiness: &'a Readiness,
-    /// The conditions that were told before: their times hold while their word does.
+    /// Its phase.
+    pub phase: &'a CheckPhase,
+    /// The conditions of the status before: a condition keeps its transition time while its status is the same.
     pub before: &'a [Condition],
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// What is told.
+/// Builds the status.
 pub fn status(
-    judgement: &Judgement,
+    health: &HealthTracker,
     schedule: &Schedule,
-    circumstances: Circumstances<'_>,
+    context: StatusContext<'_>,
 ) -> ConnectivityCheckStatus {
     let coverage = schedule.coverage();
-    let outages = judgement.open().iter().chain(judgement.ended());
+    let outages = health.open().iter().chain(health.ended());
     ConnectivityCheckStatus {
-        conditions: vec![ready(circumstances), healthy(judgement, circumstances)],
-        observed_generation: circumstances.generation,
-        headline: headline(judgement.open()),
+        conditions: vec![ready(context), healthy(health, context)],
+        observed_generation: context.generation,
+        headline: headline(health.open()),
         coverage: Some(CoverageStatus {
             pairs: number(coverage.pairs),
             total: number(coverage.total),
             share: format!("{}/{}", coverage.pairs, coverage.total),
             cycle: whole_seconds(coverage.cycle),
         }),
-        failing: judgement
+        failing: health
             .open()
             .iter()
             .take(MAX_FAILING)
@@ -83,7 +83,7 @@ pub fn status(
     }
 }
 
-/// One outage in a few words, and how many more there are.
+/// The first outage in a few words, and how many more there are.
 pub fn headline(open: &[Outage]) -> String {
     let Some(first) = open.first() else {
         return String::new();
@@ -95,29 +95,33 @@ pub fn headline(open: &[Outage]) -> String {
     format!("{first}{more}")
 }
 
-fn ready(circumstances: Circumstances<'_>) -> Condition {
-    let (word, reason, message) = match circumstances.readiness {
-        Readiness::Probing => ("True", "Probing", "rounds are probed as asked".to_owned()),
-        Readiness::Starting => (
+fn ready(context: StatusContext<'_>) -> Condition {
+    let (word, reason, message) = match context.phase {
+        CheckPhase::Probing => (
+            "True",
+            "Probing",
+            "rounds are probed as specified".to_owned(),
+        ),
+        CheckPhase::Starting => (
             "False",
             "Starting",
             "the first round has not ended".to_owned(),
         ),
-        Readiness::Paused => ("False", "Paused", "spec.paused is set".to_owned()),
-        Readiness::Stuck(why) => ("False", "CannotProbe", why.clone()),
+        CheckPhase::Paused => ("False", "Paused", "spec.paused is set".to_owned()),
+        CheckPhase::Blocked(why) => ("False", "CannotProbe", why.clone()),
     };
-    condition(READY, word, reason, message, circumstances)
+    condition(READY, word, reason, message, context)
 }
 
-fn healthy(judgement: &Judgement, circumstances: Circumstances<'_>) -> Condition {
-    let (word, reason, message) = match (judgement.open(), circumstances.readiness) {
+fn healthy(health: &HealthTracker, context: StatusContext<'_>) -> Condition {
+    let (word, reason, message) = match (health.open(), context.phase) {
         (open @ [_, ..], _) => ("False", "PathsFailing", headline(open)),
-        ([], Readiness::Probing) => ("True", "NoFailure", "no failure is confirmed".to_owned()),
-        ([], Readiness::Paused | Readiness::Starting | Readiness::Stuck(_)) => {
+        ([], CheckPhase::Probing) => ("True", "NoFailure", "no failure is confirmed".to_owned()),
+        ([], CheckPhase::Paused | CheckPhase::Starting | CheckPhase::Blocked(_)) => {
             ("Unknown", "NotProbed", "nothing is being probed".to_owned())
         }
     };
-    condition(HEALTHY, word, reason, message, circumstances)
+    condition(HEALTHY, word, reason, message, context)
 }
 
 fn condition(
@@ -125,9 +129,9 @@ fn condition(
     word: &str,
     reason: &str,
     message: String,
-    circumstances: Circumstances<'_>,
+    context: StatusContext<'_>,
 ) -> Condition {
-    let before = circumstances
+    let before = context
         .before
         .iter()
         .find(|before| before.type_ == kind && before.status == word);
@@ -136,9 +140,9 @@ fn condition(
         status: word.to_owned(),
         reason: reason.to_owned(),
         message,
-        observed_generation: circumstances.generation,
+        observed_generation: context.generation,
         last_transition_time: before.map_or_else(
-            || time(circumstances.now),
+            || time(context.now),
             |before| before.last_transition_time.clone(),
         ),
     }
@@ -147,9 +151,9 @@ fn condition(
 fn failing(outage: &Outage) -> FailingStatus {
     let place = outage.place.as_ref().map(ToString::to_string);
     FailingStatus {
-        node: outage.blame.node.as_ref().map(ToString::to_string),
-        cause: outage.blame.what.as_str().to_owned(),
-        confidence: outage.blame.sureness().to_owned(),
+        node: outage.explanation.node.as_ref().map(ToString::to_string),
+        cause: outage.explanation.kind.as_str().to_owned(),
+        confidence: outage.explanation.sureness().to_owned(),
         paths: number(outage.paths.len()),
         place: place.unwrap_or_default(),
         since: time(outage.start),
@@ -160,8 +164,8 @@ fn outage(outage: &Outage) -> OutageStatus {
     OutageStatus {
         start: time(outage.start),
         end: outage.end.map(|(at, _)| time(at)),
-        cause: outage.blame.what.as_str().to_owned(),
-        node: outage.blame.node.as_ref().map(ToString::to_string),
+        cause: outage.explanation.kind.as_str().to_owned(),
+        node: outage.explanation.node.as_ref().map(ToString::to_string),
     }
 }
 
@@ -169,14 +173,14 @@ fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn whole_seconds(length: Duration) -> Span {
+fn whole_seconds(length: Duration) -> GoDuration {
     let seconds = length
         .as_secs()
         .saturating_add(u64::from(length.subsec_nanos() > 0));
-    Span::from_secs(seconds).min(Span::LONGEST)
+    GoDuration::from_secs(seconds).min(GoDuration::LONGEST)
 }
 
-/// Whole seconds, as the API keeps them.
+/// Whole seconds, as the API stores them.
 fn time(at: Timestamp) -> Time {
     let seconds = i64::try_from(at.as_nanos() / 1_000_000_000).unwrap_or(i64::MAX);
     Time(jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX))

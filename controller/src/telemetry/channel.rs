@@ -1,4 +1,4 @@
-//! A way to a target, over which all exporters of one signal send: one connection, TLS where the URL says so.
+//! The connection to an OTLP endpoint, which all exporters of one signal share; with TLS if the URL says so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,31 +25,31 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use crate::telemetry::otlp_endpoint::{Protocol, Target};
+use crate::telemetry::otlp_endpoint::{OtlpEndpoint, Protocol};
 use crate::telemetry::retryable;
 
-/// How long one HTTP request may take at most; the library's own timeout is usually shorter.
+/// The timeout of one HTTP request; the library's own is usually shorter.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A way to a target. Nothing is connected until something is sent.
+/// The connection to an OTLP endpoint. It connects when it first sends.
 #[derive(Debug)]
-pub(super) enum Connection {
-    /// HTTP/2, many requests at once.
+pub(super) enum OtlpChannel {
+    /// gRPC over one HTTP/2 connection.
     Grpc(Channel),
     /// HTTP.
     Http {
         client: Arc<dyn HttpClient>,
-        /// The URL to post to.
+        /// The URL of the signal.
         endpoint: String,
-        /// The status of the last answer; 0 where none came.
+        /// The status of the last response; 0 if there was none.
         answered: Arc<AtomicU16>,
     },
 }
 
-/// There is no way to a target.
+/// An OTLP endpoint cannot be used.
 #[derive(Debug, Error)]
-pub enum ConnectionError {
-    /// The URL is none.
+pub enum OtlpChannelError {
+    /// The URL is invalid.
     #[error("cannot send telemetry to '{endpoint}': {source}; see OTEL_EXPORTER_OTLP_ENDPOINT")]
     Endpoint {
         /// The URL.
@@ -57,7 +57,7 @@ pub enum ConnectionError {
         /// Why.
         source: tonic::transport::Error,
     },
-    /// A file of keys cannot be read.
+    /// A certificate or key cannot be read.
     #[error("cannot read {path}, which OTEL_EXPORTER_OTLP_* names for TLS: {why}")]
     Unreadable {
         /// The file.
@@ -65,17 +65,17 @@ pub enum ConnectionError {
         /// Why.
         why: String,
     },
-    /// What the files hold does not do for TLS.
+    /// The certificates or keys do not work for TLS.
     #[error("cannot speak TLS with what OTEL_EXPORTER_OTLP_* names: {0}")]
     Tls(#[from] rustls::Error),
-    /// The library refuses what the variables say.
+    /// The library rejects the configuration.
     #[error("cannot send telemetry: {0}")]
     Exporter(#[from] ExporterBuildError),
 }
 
-impl Connection {
-    /// A way to `target`, kept by `runtime`.
-    pub(super) fn new(target: &Target, runtime: &Handle) -> Result<Self, ConnectionError> {
+impl OtlpChannel {
+    /// A connection to `target`, driven by `runtime`.
+    pub(super) fn new(target: &OtlpEndpoint, runtime: &Handle) -> Result<Self, OtlpChannelError> {
         match target.protocol {
             Protocol::Grpc => {
                 let _inside = runtime.enter();
@@ -102,8 +102,8 @@ impl Connection {
         }
     }
 
-    /// Sends spans as `resource`, each time once: whoever sends again knows better when.
-    pub(super) fn spans(&self, resource: &Resource) -> Result<SpanExporter, ConnectionError> {
+    /// An exporter of spans with this resource. It does not retry: the trace queue does.
+    pub(super) fn spans(&self, resource: &Resource) -> Result<SpanExporter, OtlpChannelError> {
         let mut exporter = match self {
             Self::Grpc(channel) => SpanExporter::builder()
                 .with_tonic()
@@ -123,7 +123,7 @@ impl Connection {
         Ok(exporter)
     }
 
-    /// Whether what was just not taken never will be.
+    /// Whether the request that has just failed must not be repeated.
     pub(super) fn has_refused(&self, error: &OTelSdkError) -> bool {
         match self {
             Self::Grpc(_) => retryable::is_final_code(&error.to_string()),
@@ -134,8 +134,8 @@ impl Connection {
         }
     }
 
-    /// Sends metrics.
-    pub(super) fn metrics(&self) -> Result<MetricExporter, ConnectionError> {
+    /// An exporter of metrics.
+    pub(super) fn metrics(&self) -> Result<MetricExporter, OtlpChannelError> {
         Ok(match self {
             Self::Grpc(channel) => MetricExporter::builder()
                 .with_tonic()
@@ -152,8 +152,8 @@ impl Connection {
     }
 }
 
-fn channel(target: &Target) -> Result<Channel, ConnectionError> {
-    let refused = |source| ConnectionError::Endpoint {
+fn channel(target: &OtlpEndpoint) -> Result<Channel, OtlpChannelError> {
+    let refused = |source| OtlpChannelError::Endpoint {
         endpoint: target.endpoint.clone(),
         source,
     };
@@ -173,7 +173,7 @@ fn channel(target: &Target) -> Result<Channel, ConnectionError> {
     Ok(endpoint.connect_lazy())
 }
 
-fn client_config(target: &Target) -> Result<ClientConfig, ConnectionError> {
+fn client_config(target: &OtlpEndpoint) -> Result<ClientConfig, OtlpChannelError> {
     let config = ClientConfig::builder();
     let trusting = match &target.authority {
         Some(path) => {
@@ -183,11 +183,11 @@ fn client_config(target: &Target) -> Result<ClientConfig, ConnectionError> {
             }
             config.with_root_certificates(roots)
         }
-        // What is not encrypted needs no authority, and an image without any must still send.
+        // Without TLS no authority is needed, and an image without certificates must be able to send.
         None if !target.is_encrypted() => config.with_root_certificates(RootCertStore::empty()),
         None => config
             .with_native_roots()
-            .map_err(|error| ConnectionError::Unreadable {
+            .map_err(|error| OtlpChannelError::Unreadable {
                 path: "the system's certificates".into(),
                 why: error.to_string(),
             })?,
@@ -202,24 +202,24 @@ fn client_config(target: &Target) -> Result<ClientConfig, ConnectionError> {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectionError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OtlpChannelError> {
     CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, _>>()
         .map_err(|error| unreadable(path, &error))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ConnectionError> {
+fn read(path: &Path) -> Result<Vec<u8>, OtlpChannelError> {
     fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
-fn unreadable(path: &Path, why: &impl ToString) -> ConnectionError {
-    ConnectionError::Unreadable {
+fn unreadable(path: &Path, why: &impl ToString) -> OtlpChannelError {
+    OtlpChannelError::Unreadable {
         path: path.to_owned(),
         why: why.to_string(),
     }
 }
 
-/// Sends on a runtime, whoever asks: metrics are sent from a thread that has none.
+/// Sends requests on a runtime: the thread that sends metrics has none.
 #[derive(Debug)]
 struct OnRuntime {
     client: Arc<dyn HttpClient>,

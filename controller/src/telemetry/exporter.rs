@@ -1,58 +1,58 @@
-//! The one that is told: counts at once, and has traces sent when they can be.
+//! The exporter: counts samples at once, and queues traces.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::metrics::{Kind, Metrics, Way};
+use super::metrics::{HandshakeClass, Metrics, PathClass};
 use super::resources::Resources;
 use super::sample::Sample;
-use crate::telemetry::channel::{Connection, ConnectionError};
-use crate::telemetry::otlp_endpoint::Target;
-use crate::telemetry::otlp_metrics::Instruments;
-use crate::telemetry::periodic_samples::Occasions;
-use crate::telemetry::trace_queue::{Limits, Sending};
+use crate::telemetry::channel::{OtlpChannel, OtlpChannelError};
+use crate::telemetry::otlp_endpoint::OtlpEndpoint;
+use crate::telemetry::otlp_metrics::OtlpMetrics;
+use crate::telemetry::periodic_samples::PeriodicSamples;
+use crate::telemetry::trace_queue::{Limits, TraceQueue};
 
-/// Where everything goes that is not asked for by a scraper.
+/// Where telemetry is pushed, beside `/metrics`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Targets {
-    /// Where spans go; `None`: nowhere, and none is kept.
-    pub traces: Option<Target>,
-    /// Where metrics go; `None`: to scrapers alone.
-    pub metrics: Option<Target>,
+pub struct OtlpEndpoints {
+    /// Where spans are sent; `None` drops them.
+    pub traces: Option<OtlpEndpoint>,
+    /// Where metrics are sent; `None` leaves them to scrapers.
+    pub metrics: Option<OtlpEndpoint>,
 }
 
-/// Takes samples and never makes anybody wait.
+/// Takes samples without ever blocking.
 #[derive(Debug)]
 pub struct Exporter {
     metrics: Arc<Metrics>,
-    instruments: Option<Instruments>,
-    sending: Mutex<Option<Sending>>,
-    occasions: Mutex<Occasions>,
+    instruments: Option<OtlpMetrics>,
+    trace_queue: Mutex<Option<TraceQueue>>,
+    periodic: Mutex<PeriodicSamples>,
 }
 
 impl Exporter {
-    /// Starts what sends on `runtime`, which must have a worker of its own. `service` is the name of this program,
-    /// unless `OTEL_SERVICE_NAME` gives another.
+    /// Starts the exporter on `runtime`, which needs a worker thread. `service` is the service name, unless
+    /// `OTEL_SERVICE_NAME` is set.
     pub fn start(
         service: &'static str,
-        targets: &Targets,
+        targets: &OtlpEndpoints,
         limits: Limits,
         runtime: &Handle,
-    ) -> Result<Self, ConnectionError> {
+    ) -> Result<Self, OtlpChannelError> {
         let metrics = Arc::new(Metrics::default());
         let resources = Resources::new(service);
         let instruments = (targets.metrics.as_ref())
             .map(|target| {
-                let connection = Connection::new(target, runtime)?;
-                Instruments::new(connection, resources.prober().clone(), &metrics, runtime)
+                let connection = OtlpChannel::new(target, runtime)?;
+                OtlpMetrics::new(connection, resources.prober().clone(), &metrics, runtime)
             })
             .transpose()?;
-        let sending = (targets.traces.as_ref())
+        let trace_queue = (targets.traces.as_ref())
             .map(|target| {
-                let connection = Connection::new(target, runtime)?;
-                Ok::<_, ConnectionError>(Sending::start(
+                let connection = OtlpChannel::new(target, runtime)?;
+                Ok::<_, OtlpChannelError>(TraceQueue::start(
                     connection,
                     resources,
                     limits,
@@ -64,12 +64,13 @@ impl Exporter {
         Ok(Self {
             metrics,
             instruments,
-            sending: Mutex::new(sending),
-            occasions: Mutex::default(),
+            trace_queue: Mutex::new(trace_queue),
+            periodic: Mutex::default(),
         })
     }
 
-    /// Takes one sample: counted at once, sent later, dropped and counted as dropped where there is no room.
+    /// Takes one sample: counts it at once and sends it later. A trace is dropped, and counted as dropped, if the queue
+    /// is full.
     pub fn record(&self, sample: Sample) {
         match sample {
             Sample::Handshake {
@@ -81,12 +82,12 @@ impl Exporter {
                 cause,
                 duration,
             } => {
-                let way = Way {
+                let path = PathClass {
                     route,
                     scope: peer_scope,
                     family,
                 };
-                let kind = Kind { way, outcome };
+                let kind = HandshakeClass { path, outcome };
                 self.metrics.handshake(&node, kind, cause, duration);
                 if let Some((instruments, duration)) = self.instruments.as_ref().zip(duration) {
                     instruments.handshake(&node, kind, duration);
@@ -100,22 +101,22 @@ impl Exporter {
                 scope,
                 healthy,
             } => {
-                let way = Way {
+                let path = PathClass {
                     route,
                     scope,
                     family,
                 };
-                self.metrics.path(&check, &node, way, healthy);
+                self.metrics.path(&check, &node, path, healthy);
             }
             Sample::Node {
                 check,
                 node,
                 healthy,
             } => self.metrics.node(&check, &node, healthy),
-            Sample::Gone { check, node } => {
-                let present = self.metrics.gone(&check, &node);
+            Sample::NodeRemoved { check, node } => {
+                let present = self.metrics.remove_node(&check, &node);
                 if let Some(instruments) = &self.instruments {
-                    instruments.gone(present);
+                    instruments.remove_node(present);
                 }
             }
             Sample::Coverage {
@@ -134,39 +135,40 @@ impl Exporter {
                     instruments.first_connectivity(&node, duration);
                 }
             }
-            Sample::Failure(trace) => {
-                let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(sending) = &*sending {
-                    sending.take(*trace);
+            Sample::Trace(trace) => {
+                let trace_queue = self
+                    .trace_queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if let Some(trace_queue) = &*trace_queue {
+                    trace_queue.push(*trace);
                 }
             }
         }
     }
 
-    /// What was told already; a writer that panicked has told less.
-    pub(super) fn occasions(&self) -> MutexGuard<'_, Occasions> {
-        self.occasions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The periodic samples. A writer that panicked leaves valid state.
+    pub(super) fn periodic(&self) -> MutexGuard<'_, PeriodicSamples> {
+        self.periodic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The figures, for a scraper.
+    /// The metrics, for a scraper.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// Sends what is left, for `within` at most, half of which the metrics may take: they tell what was dropped. What
-    /// is told afterwards is counted in the metrics alone.
+    /// Sends what is left within the time `within`, of which the metrics get half: they count the dropped spans. Later
+    /// samples appear only at `/metrics`.
     pub async fn flush(&self, within: Duration) {
         let share = match &self.instruments {
             Some(_) => within / 2,
             None => within,
         };
-        let sending = (self.sending.lock())
+        let trace_queue = (self.trace_queue.lock())
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(sending) = sending {
-            sending.finish(share).await;
+        if let Some(trace_queue) = trace_queue {
+            trace_queue.finish(share).await;
         }
         if let Some(instruments) = &self.instruments {
             instruments.finish(share).await;

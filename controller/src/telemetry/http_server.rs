@@ -1,4 +1,4 @@
-//! What a controller is asked over HTTP: `/metrics`, and how it stands: `/healthz` and `/readyz`.
+//! The HTTP server of a controller: `/metrics`, `/healthz` and `/readyz`.
 
 use std::error::Error;
 use std::io;
@@ -16,52 +16,52 @@ use tokio::task::spawn_blocking;
 
 use super::metrics::{Exposition, Metrics, expose};
 
-/// Whether a controller can do its work.
+/// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// It can.
+pub enum ReadyState {
+    /// It is ready.
     Ready,
-    /// Not yet, or no more.
+    /// It is not ready.
     NotReady {
         /// Why, as a sentence.
         reason: String,
     },
 }
 
-/// An address to be asked at.
+/// A listening server.
 #[derive(Debug)]
-pub struct Desk {
+pub struct HttpServer {
     listener: TcpListener,
 }
 
-/// Tells how a controller stands.
-pub type Standing = Arc<dyn Fn() -> Readiness + Send + Sync>;
+/// Returns the readiness at the time of a request.
+pub type ReadinessProbe = Arc<dyn Fn() -> ReadyState + Send + Sync>;
 
-impl Desk {
+impl HttpServer {
     /// Listens on `address`; port 0 takes a free one.
-    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until `ended` is.
-    pub async fn answer(
+    /// Serves until `ended` completes.
+    pub async fn serve(
         self,
         metrics: Arc<Metrics>,
-        standing: Standing,
+        readiness: ReadinessProbe,
         ended: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         let router = Router::new()
             .route("/metrics", get(scrape))
             .with_state(metrics)
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready).with_state(standing));
+            .route("/readyz", get(ready).with_state(readiness));
         axum::serve(self.listener, router)
             .with_graceful_shutdown(ended)
             .await
@@ -71,7 +71,7 @@ impl Desk {
 async fn scrape(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
-    // Of thousands of nodes it takes a while, and others have work here.
+    // Writing the metrics of thousands of nodes takes long, so it runs on a thread that may block.
     let written = spawn_blocking(move || expose(&metrics, exposition)).await;
     let failed =
         |error: &dyn Error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response();
@@ -82,9 +82,9 @@ async fn scrape(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> Resp
     }
 }
 
-async fn ready(State(standing): State<Standing>) -> (StatusCode, String) {
-    match standing() {
-        Readiness::Ready => (StatusCode::OK, "ok\n".to_owned()),
-        Readiness::NotReady { reason } => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+async fn ready(State(readiness): State<ReadinessProbe>) -> (StatusCode, String) {
+    match readiness() {
+        ReadyState::Ready => (StatusCode::OK, "ok\n".to_owned()),
+        ReadyState::NotReady { reason } => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

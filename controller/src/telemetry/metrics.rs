@@ -1,19 +1,20 @@
-//! The metrics: one table that every sample goes into, and whose figures are read in two ways.
+//! The metrics: one table of all samples, which is read as OTLP and by Prometheus.
 //!
 //! # Budget
 //!
-//! Series grow with nodes, never with pairs: a node has the same however many peers it has, and none any more once it is
-//! gone. A scraper of text cannot have a histogram whole and gets nine lines for one: so text has one for each place where
-//! servers stand, and not for each route and family; and one of first connectivity, of all nodes together.
+//! The number of series grows with nodes, never with pairs: a node has the same series however many peers it has, and none
+//! once it is removed. In the text format a histogram is nine lines, so the text has one histogram for each scope, not for
+//! each access path and family, and one histogram of first connectivity for all nodes together.
 //!
 //! | a node | series | lines of text |
 //! | --- | --- | --- |
-//! | whose network works, probed on every way in both families | 47: 22 durations, 22 paths, one count, itself, its first connectivity | 51: 27 of durations, 22 paths, one count, itself |
-//! | that has seen every outcome with every cause on every way | `SERIES_PER_NODE`, which is less than `BUDGET` | `LINES_PER_NODE`, which is less than `BUDGET_OF_LINES` |
+//! | that is healthy, probed on every path in both families | 47: 22 durations, 22 paths, one count, itself, its first connectivity | 51: 27 of durations, 22 paths, one count, itself |
+//! | with every outcome and every cause on every path | `SERIES_PER_NODE`, which is less than `BUDGET` | `LINES_PER_NODE`, which is less than `BUDGET_OF_LINES` |
 //!
-//! With the routes of a default check and one family 5,000 nodes are 36 lines each: 180,000 samples, some 30 MB a scrape.
+//! With the access paths of a default check and one family, 5,000 nodes have 36 lines each: 180,000 samples, about 30 MB a
+//! scrape.
 
-/// The table in the words of Prometheus.
+/// The table in the formats of Prometheus.
 mod prometheus;
 
 use std::collections::BTreeMap;
@@ -30,40 +31,39 @@ use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 use super::sample::AgentState;
 pub use prometheus::{Exposition, expose};
 
-/// Pairs of a route and where the server may stand on it: two each, but one for those routes whose server is given by
-/// the route.
-const WAYS: usize = 2 * Route::ALL.len() - 3;
+/// The pairs of an access path and a scope: two for each, except for those three that have only one scope.
+const PATH_CLASSES: usize = 2 * Route::ALL.len() - 3;
 
-/// Paths of a node: its ways, in both families.
-const PATHS: usize = 2 * WAYS;
+/// The path classes of a node, in both families.
+const PATHS: usize = 2 * PATH_CLASSES;
 
-/// The most series (a histogram is one) that a node can have: durations by outcome, paths, itself, its first
-/// connectivity, and counts by outcome and cause, `unknown` and none included.
+/// The most series (a histogram is one) of a node: durations by outcome, paths, the node itself, its first
+/// connectivity, and counts by outcome and cause, including `unknown` and none.
 pub const SERIES_PER_NODE: usize =
     PATHS * OutcomeKind::ALL.len() + PATHS + 2 + OutcomeKind::ALL.len() * (Cause::ALL.len() + 2);
 
-/// The series that a node may cost. An outcome or cause too many does not compile: raise this, or tell less.
+/// The limit of series per node. The build fails if new outcomes or causes exceed it.
 pub const BUDGET: usize = 320;
 
 const _: () = assert!(SERIES_PER_NODE < BUDGET, "a node has too many series");
 
-/// The bounds of classic histograms, seconds: a handshake takes some 0.1 ms within a zone and some 1 ms across, and the
-/// kernel repeats a lost SYN after 1 s, 3 s and 7 s. Each is a line of text for each node, scope and outcome.
+/// The bounds of classic histograms, seconds: a handshake takes about 0.1 ms within a zone and 1 ms across zones, and
+/// the kernel repeats a lost SYN after 1 s, 3 s and 7 s. Each bound is a line of text per node, scope and outcome.
 const SECONDS: [f64; 6] = [0.000_5, 0.005, 0.1, 1.5, 3.5, 7.5];
 
-/// Where servers stand.
+/// The scopes of a path.
 const SCOPES: [Scope; 3] = [Scope::SameNode, Scope::CrossNode, Scope::Any];
 
-/// The lines of a classic histogram: its bounds, the one that has all, count and sum.
+/// The lines of a classic histogram: its bounds, `+Inf`, count and sum.
 const LINES: usize = SECONDS.len() + 3;
 
-/// The most lines of text that a node can have.
+/// The most lines of text of a node.
 pub const LINES_PER_NODE: usize = SCOPES.len() * OutcomeKind::ALL.len() * LINES
     + PATHS
     + 1
     + OutcomeKind::ALL.len() * (Cause::ALL.len() + 2);
 
-/// The lines of text that a node may cost.
+/// The limit of lines of text per node.
 pub const BUDGET_OF_LINES: usize = 350;
 
 const _: () = assert!(
@@ -71,163 +71,170 @@ const _: () = assert!(
     "a node has too many lines"
 );
 
-/// The buckets that a native histogram may have; beyond that it becomes coarser.
+/// The most buckets of a native histogram; with more values it becomes coarser.
 const NATIVE_BUCKETS: usize = 40;
 
-/// What tells one histogram of a node's handshakes from another.
+/// The key of a histogram of a node's handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kind {
-    pub(super) way: Way,
+pub(super) struct HandshakeClass {
+    pub(super) path: PathClass,
     pub(super) outcome: OutcomeKind,
 }
 
-/// All paths from a node that are alike.
+/// The paths from a node with the same access path, scope and family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Way {
+pub(super) struct PathClass {
     pub(super) route: Route,
     pub(super) scope: Scope,
     pub(super) family: Family,
 }
 
-/// What has happened to one node, whichever check has seen it.
+/// The handshakes of one node, from all checks.
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// Native ones.
-    durations: BTreeMap<Kind, Histogram>,
-    /// Classic ones.
-    coarse: BTreeMap<(Scope, OutcomeKind), Histogram>,
+    /// Native histograms.
+    durations: BTreeMap<HandshakeClass, Histogram>,
+    /// Classic histograms.
+    classic_durations: BTreeMap<(Scope, OutcomeKind), Histogram>,
     handshakes: BTreeMap<(OutcomeKind, Option<CauseName>), u64>,
-    /// A native one.
+    /// A native histogram.
     first_connectivity: Option<Histogram>,
 }
 
-/// How all stands that one check looks at.
+/// The current state of what one check probes.
 #[derive(Clone, Debug, Default)]
-struct Standing {
-    ways: BTreeMap<NodeName, BTreeMap<Way, bool>>,
+struct CheckMetrics {
+    paths: BTreeMap<NodeName, BTreeMap<PathClass, bool>>,
     nodes: BTreeMap<NodeName, bool>,
     coverage: Option<(u64, u64)>,
     agents: BTreeMap<AgentState, u64>,
 }
 
-/// Everything that is told.
+/// All metrics.
 #[derive(Clone, Debug, Default)]
-struct Figures {
+struct MetricTable {
     nodes: BTreeMap<NodeName, Node>,
-    /// A classic one of all nodes, of those that have gone as well.
+    /// A classic histogram of all nodes, including those that were removed.
     first_connectivity: Option<Histogram>,
-    /// By the name of the check. What several look at is well when it is for all of them.
-    standings: BTreeMap<String, Standing>,
+    /// By the check's name. What several checks probe is healthy if it is for all of them.
+    checks: BTreeMap<String, CheckMetrics>,
     dropped: u64,
 }
 
-/// The table. Whoever writes waits for another writer or for a copy to be made, never for what is done with the copy.
+/// The table of all metrics. Writers wait for other writers and for copies, but not for a scrape.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    figures: Mutex<Figures>,
+    table: Mutex<MetricTable>,
 }
 
 impl Metrics {
-    /// A writer that panicked left whole numbers behind.
-    fn figures(&self) -> MutexGuard<'_, Figures> {
-        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A writer that panicked leaves whole numbers.
+    fn table(&self) -> MutexGuard<'_, MetricTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn handshake(
         &self,
         node: &NodeName,
-        kind: Kind,
+        kind: HandshakeClass,
         cause: Option<CauseName>,
         duration: Option<Duration>,
     ) {
-        let mut figures = self.figures();
-        let node = figures.of(node);
+        let mut table = self.table();
+        let node = table.node_mut(node);
         *node.handshakes.entry((kind.outcome, cause)).or_default() += 1;
         if let Some(duration) = duration {
             let seconds = duration.as_secs_f64();
-            let coarse = (kind.way.scope, kind.outcome);
-            let classic = node.coarse.entry(coarse).or_insert_with(classic);
+            let classic_durations = (kind.path.scope, kind.outcome);
+            let classic = node
+                .classic_durations
+                .entry(classic_durations)
+                .or_insert_with(classic);
             classic.observe(seconds);
             let native = node.durations.entry(kind).or_insert_with(native);
             native.observe(seconds);
         }
     }
 
-    pub(super) fn path(&self, check: &str, node: &NodeName, way: Way, healthy: bool) {
-        let mut figures = self.figures();
-        let ways = &mut figures.standing(check).ways;
-        ways.entry(node.clone()).or_default().insert(way, healthy);
+    pub(super) fn path(&self, check: &str, node: &NodeName, path: PathClass, healthy: bool) {
+        let mut table = self.table();
+        let paths = &mut table.check_metrics(check).paths;
+        paths.entry(node.clone()).or_default().insert(path, healthy);
     }
 
     pub(super) fn node(&self, check: &str, node: &NodeName, healthy: bool) {
-        let mut figures = self.figures();
-        figures.standing(check).nodes.insert(node.clone(), healthy);
+        let mut table = self.table();
+        table
+            .check_metrics(check)
+            .nodes
+            .insert(node.clone(), healthy);
     }
 
-    /// A check looks at a node no more. One that none looks at is forgotten; says how many are left.
-    pub(super) fn gone(&self, check: &str, node: &NodeName) -> usize {
-        let mut figures = self.figures();
-        let standing = figures.standing(check);
-        standing.ways.remove(node);
-        standing.nodes.remove(node);
-        if standing.nodes.is_empty() {
-            figures.standings.remove(check);
+    /// Removes a node of a check, and its metrics if no other check probes it. Returns the number of nodes that are
+    /// left.
+    pub(super) fn remove_node(&self, check: &str, node: &NodeName) -> usize {
+        let mut table = self.table();
+        let check_metrics = table.check_metrics(check);
+        check_metrics.paths.remove(node);
+        check_metrics.nodes.remove(node);
+        if check_metrics.nodes.is_empty() {
+            table.checks.remove(check);
         }
-        let mut standings = figures.standings.values();
-        if !standings.any(|standing| standing.nodes.contains_key(node)) {
-            figures.nodes.remove(node);
+        let mut checks = table.checks.values();
+        if !checks.any(|check_metrics| check_metrics.nodes.contains_key(node)) {
+            table.nodes.remove(node);
         }
-        figures.nodes.len()
+        table.nodes.len()
     }
 
     pub(super) fn coverage(&self, check: &str, pairs: u64, total: u64) {
-        self.figures().standing(check).coverage = Some((pairs, total));
+        self.table().check_metrics(check).coverage = Some((pairs, total));
     }
 
     pub(super) fn agents(&self, check: &str, state: AgentState, count: u64) {
-        let mut figures = self.figures();
-        figures.standing(check).agents.insert(state, count);
+        let mut table = self.table();
+        table.check_metrics(check).agents.insert(state, count);
     }
 
     pub(super) fn first_connectivity(&self, node: &NodeName, duration: Duration) {
-        let mut figures = self.figures();
+        let mut table = self.table();
         let seconds = duration.as_secs_f64();
-        let of_all = figures.first_connectivity.get_or_insert_with(classic);
+        let of_all = table.first_connectivity.get_or_insert_with(classic);
         of_all.observe(seconds);
-        let own = figures
-            .of(node)
+        let own = table
+            .node_mut(node)
             .first_connectivity
             .get_or_insert_with(native);
         own.observe(seconds);
     }
 
-    /// Counts spans that were dropped.
+    /// Counts dropped spans.
     pub(super) fn drop_spans(&self, spans: usize) {
-        let mut figures = self.figures();
-        figures.dropped = figures
+        let mut table = self.table();
+        table.dropped = table
             .dropped
             .saturating_add(spans.try_into().unwrap_or(u64::MAX));
     }
 
-    /// Spans that were dropped so far.
+    /// The number of dropped spans.
     pub fn dropped(&self) -> u64 {
-        self.figures().dropped
+        self.table().dropped
     }
 
-    /// The share of pairs that were probed within the last cycle, 0 to 1; of no pairs that is all.
+    /// The share of pairs that were probed within the last cycle, 0 to 1; 1 if there are no pairs.
     pub(super) fn covered(&self) -> Option<f64> {
-        self.figures().covered()
+        self.table().covered()
     }
 
-    /// The agents by state.
+    /// The number of agents in each state.
     pub(super) fn states(&self) -> BTreeMap<AgentState, u64> {
-        self.figures().states()
+        self.table().states()
     }
 
-    /// The handshakes of the nodes, by what was seen and what explains it.
+    /// The number of handshakes of each node, by outcome and cause.
     pub(super) fn handshakes(&self) -> Vec<(NodeName, OutcomeKind, Option<CauseName>, u64)> {
-        let figures = self.figures();
-        let counts = figures.nodes.iter();
+        let table = self.table();
+        let counts = table.nodes.iter();
         counts
             .flat_map(|(name, node)| {
                 (node.handshakes.iter())
@@ -238,55 +245,61 @@ impl Metrics {
 
     /// The nodes, and whether they are healthy.
     pub(super) fn healths(&self) -> BTreeMap<NodeName, bool> {
-        self.figures().healths()
+        self.table().healths()
     }
 
-    /// The ways of the nodes, and whether they are healthy.
-    pub(super) fn ways(&self) -> BTreeMap<(NodeName, Way), bool> {
-        self.figures().ways()
+    /// The path classes of the nodes, and whether they are healthy.
+    pub(super) fn paths(&self) -> BTreeMap<(NodeName, PathClass), bool> {
+        self.table().paths()
     }
 
-    /// How many series there are.
+    /// The number of series.
     #[cfg(test)]
     fn series(&self) -> usize {
-        let figures = self.figures();
+        let table = self.table();
         let of = |node: &Node| {
             node.durations.len()
                 + node.handshakes.len()
                 + usize::from(node.first_connectivity.is_some())
         };
-        let counted: usize = figures.nodes.values().map(of).sum();
-        counted + figures.ways().len() + figures.healths().len()
+        let counted: usize = table.nodes.values().map(of).sum();
+        counted + table.paths().len() + table.healths().len()
     }
 }
 
-impl Figures {
-    fn of(&mut self, node: &NodeName) -> &mut Node {
+impl MetricTable {
+    fn node_mut(&mut self, node: &NodeName) -> &mut Node {
         self.nodes.entry(node.clone()).or_default()
     }
 
-    fn standing(&mut self, check: &str) -> &mut Standing {
-        self.standings.entry(check.to_owned()).or_default()
+    fn check_metrics(&mut self, check: &str) -> &mut CheckMetrics {
+        self.checks.entry(check.to_owned()).or_default()
     }
 
-    fn ways(&self) -> BTreeMap<(NodeName, Way), bool> {
-        let ways = self.standings.values().flat_map(|standing| &standing.ways);
-        all_well(ways.flat_map(|(node, ways)| {
-            (ways.iter()).map(|(way, healthy)| ((node.clone(), *way), *healthy))
+    fn paths(&self) -> BTreeMap<(NodeName, PathClass), bool> {
+        let paths = self
+            .checks
+            .values()
+            .flat_map(|check_metrics| &check_metrics.paths);
+        all_healthy(paths.flat_map(|(node, paths)| {
+            (paths.iter()).map(|(path, healthy)| ((node.clone(), *path), *healthy))
         }))
     }
 
     fn healths(&self) -> BTreeMap<NodeName, bool> {
-        let nodes = self.standings.values().flat_map(|standing| &standing.nodes);
-        all_well(nodes.map(|(node, healthy)| (node.clone(), *healthy)))
+        let nodes = self
+            .checks
+            .values()
+            .flat_map(|check_metrics| &check_metrics.nodes);
+        all_healthy(nodes.map(|(node, healthy)| (node.clone(), *healthy)))
     }
 
     fn states(&self) -> BTreeMap<AgentState, u64> {
         let mut sums = BTreeMap::new();
         for (state, count) in self
-            .standings
+            .checks
             .values()
-            .flat_map(|standing| &standing.agents)
+            .flat_map(|check_metrics| &check_metrics.agents)
         {
             *sums.entry(*state).or_default() += count;
         }
@@ -299,9 +312,9 @@ impl Figures {
     )]
     fn covered(&self) -> Option<f64> {
         let coverages = self
-            .standings
+            .checks
             .values()
-            .filter_map(|standing| standing.coverage);
+            .filter_map(|check_metrics| check_metrics.coverage);
         let sum = coverages.reduce(|(pairs, total), (more, of)| (pairs + more, total + of));
         sum.map(|(pairs, total)| match total {
             0 => 1.0,
@@ -310,10 +323,10 @@ impl Figures {
     }
 }
 
-/// What is told of a thing more than once is well when it is each time.
-fn all_well<K: Ord>(told: impl Iterator<Item = (K, bool)>) -> BTreeMap<K, bool> {
+/// What several checks report is healthy if it is for all of them.
+fn all_healthy<K: Ord>(states: impl Iterator<Item = (K, bool)>) -> BTreeMap<K, bool> {
     let mut all = BTreeMap::new();
-    for (of, healthy) in told {
+    for (of, healthy) in states {
         *all.entry(of).or_insert(true) &= healthy;
     }
     all

@@ -1,14 +1,14 @@
-//! Where telemetry goes, as OpenTelemetry's standard variables say.
+//! Where telemetry is sent, from OpenTelemetry's standard environment variables.
 //!
-//! Each is looked up for its signal first (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`), then for all
-//! (`OTEL_EXPORTER_OTLP_ENDPOINT`). `OTEL_SDK_DISABLED=true` forbids both signals, `OTEL_TRACES_EXPORTER=none` one of
-//! them. Headers, compression and timeout are read by the library that sends.
+//! The variable of the signal (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) precedes the general one
+//! (`OTEL_EXPORTER_OTLP_ENDPOINT`). `OTEL_SDK_DISABLED=true` disables both signals, `OTEL_TRACES_EXPORTER=none` one of
+//! them. The library that sends reads headers, compression and timeout.
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// What is sent.
+/// The signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Spans.
@@ -17,46 +17,46 @@ pub enum Signal {
     Metrics,
 }
 
-/// How it is sent.
+/// The OTLP protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// `grpc`.
     Grpc,
-    /// `http/protobuf`, which is what OpenTelemetry's specification takes where nothing is said.
+    /// `http/protobuf`, the default of OpenTelemetry's specification.
     Http,
 }
 
-/// Where one signal goes.
+/// The endpoint of one signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// What goes there.
+pub struct OtlpEndpoint {
+    /// The signal.
     pub signal: Signal,
-    /// How.
+    /// The protocol.
     pub protocol: Protocol,
-    /// The URL; of HTTP with its path.
+    /// The URL; for HTTP with its path.
     pub endpoint: String,
-    /// The authority that vouches for the other side, in PEM; `None`: the system's.
+    /// The certificate authority of the server, a PEM file; `None` is the system's.
     pub authority: Option<PathBuf>,
-    /// What this side shows of itself.
-    pub identity: Option<Identity>,
+    /// The client certificate.
+    pub identity: Option<ClientIdentity>,
 }
 
-/// What a client shows of itself, in PEM.
+/// A client certificate, in PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its certificates.
+pub struct ClientIdentity {
+    /// The certificate chain.
     pub certificate: PathBuf,
-    /// The key to the first of them.
+    /// The key of its first certificate.
     pub key: PathBuf,
 }
 
-/// The variables say something that cannot be.
+/// The environment variables are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum TargetError {
-    /// A protocol that is not spoken here.
+pub enum OtlpEndpointError {
+    /// The protocol is not supported.
     #[error("OTEL_EXPORTER_OTLP_PROTOCOL says '{0}': prober speaks grpc and http/protobuf")]
     Protocol(String),
-    /// Half an identity.
+    /// A certificate without its key, or a key without its certificate.
     #[error(
         "a client certificate needs its key: set both OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY"
     )]
@@ -79,23 +79,24 @@ impl Signal {
     }
 }
 
-impl Target {
-    /// Reads the variables that `look_up` knows; `None` where they name no endpoint, or forbid all of it.
+impl OtlpEndpoint {
+    /// Reads the variables through `look_up`; `None` where no endpoint is set, or the signal is disabled.
     pub fn read(
         signal: Signal,
         look_up: impl Fn(&str) -> Option<String>,
-    ) -> Result<Option<Self>, TargetError> {
-        let said = |name: &str| look_up(name).filter(|value| !value.is_empty());
+    ) -> Result<Option<Self>, OtlpEndpointError> {
+        let variable = |name: &str| look_up(name).filter(|value| !value.is_empty());
         let own = |what: &str| {
-            said(&format!(
+            variable(&format!(
                 "OTEL_EXPORTER_OTLP_{}_{what}",
                 signal.in_variables()
             ))
         };
-        let either = |what: &str| own(what).or_else(|| said(&format!("OTEL_EXPORTER_OTLP_{what}")));
+        let either =
+            |what: &str| own(what).or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{what}")));
         let is_true = |value: String| value.eq_ignore_ascii_case("true");
-        let exporter = said(&format!("OTEL_{}_EXPORTER", signal.in_variables()));
-        if said("OTEL_SDK_DISABLED").is_some_and(is_true)
+        let exporter = variable(&format!("OTEL_{}_EXPORTER", signal.in_variables()));
+        if variable("OTEL_SDK_DISABLED").is_some_and(is_true)
             || exporter.is_some_and(|exporter| exporter == "none")
             || either("ENDPOINT").is_none()
         {
@@ -104,10 +105,10 @@ impl Target {
         let protocol = match either("PROTOCOL").as_deref() {
             Some("grpc") => Protocol::Grpc,
             Some("http/protobuf") | None => Protocol::Http,
-            Some(other) => return Err(TargetError::Protocol(other.to_owned())),
+            Some(other) => return Err(OtlpEndpointError::Protocol(other.to_owned())),
         };
         let shared = || {
-            let base = said("OTEL_EXPORTER_OTLP_ENDPOINT")?;
+            let base = variable("OTEL_EXPORTER_OTLP_ENDPOINT")?;
             Some(match protocol {
                 Protocol::Grpc => base,
                 Protocol::Http => format!("{}{}", base.trim_end_matches('/'), signal.path()),
@@ -124,12 +125,12 @@ impl Target {
             format!("https://{endpoint}")
         };
         let identity = match (either("CLIENT_CERTIFICATE"), either("CLIENT_KEY")) {
-            (Some(certificate), Some(key)) => Some(Identity {
+            (Some(certificate), Some(key)) => Some(ClientIdentity {
                 certificate: certificate.into(),
                 key: key.into(),
             }),
             (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => return Err(TargetError::Identity),
+            (Some(_), None) | (None, Some(_)) => return Err(OtlpEndpointError::Identity),
         };
         Ok(Some(Self {
             signal,
@@ -140,7 +141,7 @@ impl Target {
         }))
     }
 
-    /// Whether TLS is spoken.
+    /// Whether the endpoint uses TLS.
     pub fn is_encrypted(&self) -> bool {
         self.endpoint.starts_with("https://")
     }
@@ -152,9 +153,12 @@ mod tests {
 
     use super::*;
 
-    fn read(signal: Signal, variables: &[(&str, &str)]) -> Result<Option<Target>, TargetError> {
+    fn read(
+        signal: Signal,
+        variables: &[(&str, &str)],
+    ) -> Result<Option<OtlpEndpoint>, OtlpEndpointError> {
         let known: BTreeMap<&str, &str> = variables.iter().copied().collect();
-        Target::read(signal, |name| {
+        OtlpEndpoint::read(signal, |name| {
             known.get(name).map(|value| (*value).to_owned())
         })
     }
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_where_no_endpoint_is_named_or_all_is_forbidden() {
+    fn nothing_is_sent_without_an_endpoint_or_if_disabled() {
         assert_eq!(read(Signal::Traces, &[]), Ok(None));
         assert_eq!(
             read(Signal::Traces, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]),
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_harms_nobody_who_names_no_endpoint() {
+    fn invalid_variables_are_ignored_without_an_endpoint() {
         let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
         assert_eq!(read(Signal::Traces, &[json]), Ok(None));
     }
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_without_a_scheme_is_encrypted_unless_told_otherwise() {
+    fn an_endpoint_without_a_scheme_uses_tls_unless_insecure_is_set() {
         let bare = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317");
         assert_eq!(endpoint(Signal::Traces, &[bare]), "https://collector:4317");
         let open = ("OTEL_EXPORTER_OTLP_INSECURE", "TRUE");
@@ -222,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_a_sentence() {
+    fn invalid_variables_are_refused_with_a_sentence() {
         let there = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector");
         let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
         assert_eq!(
@@ -234,7 +238,7 @@ mod tests {
         let half = ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem");
         assert_eq!(
             read(Signal::Traces, &[there, half]),
-            Err(TargetError::Identity)
+            Err(OtlpEndpointError::Identity)
         );
     }
 }

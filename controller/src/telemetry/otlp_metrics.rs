@@ -1,8 +1,8 @@
-//! The metrics as OpenTelemetry has them, sent once a minute (or as `OTEL_METRIC_EXPORT_INTERVAL` says).
+//! The metrics as OpenTelemetry instruments, sent once a minute (or at `OTEL_METRIC_EXPORT_INTERVAL`).
 //!
-//! The library forgets what is observed once nobody observes it any more, so whatever can be is read from the table. It
-//! never forgets a histogram: those have a provider of their own, which is replaced by a new one as soon as more nodes
-//! have gone than are there. So there are never more than twice the histograms of the nodes that are there.
+//! The library drops a series that is no longer observed, so counters and gauges are observed from the table. It never
+//! drops a histogram: histograms have a meter provider of their own, which is replaced once more nodes were removed than
+//! are present. So there are at most twice as many histograms as the present nodes have.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,99 +18,100 @@ use prober_core::probe::outcome::OutcomeKind;
 use prober_core::topology::NodeName;
 use tokio::runtime::Handle;
 
-use super::metrics::{Kind, Metrics, Way};
+use super::metrics::{HandshakeClass, Metrics, PathClass};
 use super::trace::network_type;
-use crate::telemetry::channel::{Connection, ConnectionError};
+use crate::telemetry::channel::{OtlpChannel, OtlpChannelError};
 
-/// The most series of one metric: what a thousand nodes can have at their worst, five thousand as they mostly are.
-/// Beyond, the library puts all into one that says so.
-const MOST_SERIES: usize = 200_000;
+/// The most series of one metric: those of 1,000 nodes at their worst, or of 5,000 usual ones. The library merges
+/// further ones into one that says so.
+const MAX_SERIES: usize = 200_000;
 
-/// The buckets of a histogram; with more the durations would be finer, and a thousand nodes dearer.
+/// The most buckets of a histogram; more would be more precise, and use more memory per node.
 const BUCKETS: u32 = 40;
 
-/// Nodes that may go before anything is replaced for it.
-const SPARED: usize = 16;
+/// The number of removed nodes from which histograms are replaced.
+const MIN_REMOVED_NODES: usize = 16;
 
-/// What is told as OTLP.
+/// The metrics that are pushed by OTLP.
 #[derive(Debug)]
-pub(super) struct Instruments {
-    providers: Providers,
+pub(super) struct OtlpMetrics {
+    providers: MeterProviders,
     observed: SdkMeterProvider,
-    durations: Mutex<Durations>,
+    durations: Mutex<Histograms>,
 }
 
-/// Where providers come from.
+/// Creates meter providers.
 #[derive(Debug)]
-struct Providers {
-    connection: Connection,
+struct MeterProviders {
+    connection: OtlpChannel,
     resource: Resource,
     runtime: Handle,
 }
 
-/// The histograms, and how many nodes have gone since the first of their values.
+/// The histograms, and the number of nodes that were removed since they were created.
 #[derive(Debug)]
-struct Durations {
+struct Histograms {
     provider: SdkMeterProvider,
     handshakes: Histogram<f64>,
     first_connectivity: Histogram<f64>,
-    gone: usize,
+    removed: usize,
 }
 
-impl Instruments {
+impl OtlpMetrics {
     pub(super) fn new(
-        connection: Connection,
+        connection: OtlpChannel,
         resource: Resource,
         metrics: &Arc<Metrics>,
         runtime: &Handle,
-    ) -> Result<Self, ConnectionError> {
-        let providers = Providers {
+    ) -> Result<Self, OtlpChannelError> {
+        let providers = MeterProviders {
             connection,
             resource,
             runtime: runtime.clone(),
         };
-        let observed = providers.another()?;
+        let observed = providers.create()?;
         observe(&observed.meter("prober"), metrics);
         Ok(Self {
             observed,
-            durations: Mutex::new(Durations::new(providers.another()?)),
+            durations: Mutex::new(Histograms::new(providers.create()?)),
             providers,
         })
     }
 
-    /// A writer that panicked left whole histograms behind.
-    fn durations(&self) -> MutexGuard<'_, Durations> {
+    /// A writer that panicked leaves whole histograms.
+    fn durations(&self) -> MutexGuard<'_, Histograms> {
         self.durations
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn handshake(&self, node: &NodeName, kind: Kind, duration: Duration) {
-        let mut attributes = attributes(node, kind.way).to_vec();
+    pub(super) fn handshake(&self, node: &NodeName, kind: HandshakeClass, duration: Duration) {
+        let mut attributes = attributes(node, kind.path).to_vec();
         attributes.push(outcome(kind.outcome));
         (self.durations().handshakes).record(duration.as_secs_f64(), &attributes);
     }
 
     pub(super) fn first_connectivity(&self, node: &NodeName, duration: Duration) {
-        (self.durations().first_connectivity).record(duration.as_secs_f64(), &[of(node)]);
+        (self.durations().first_connectivity)
+            .record(duration.as_secs_f64(), &[node_attribute(node)]);
     }
 
-    /// A node has gone, and `present` are left.
-    pub(super) fn gone(&self, present: usize) {
+    /// Counts a removed node; `present` nodes are left.
+    pub(super) fn remove_node(&self, present: usize) {
         let mut durations = self.durations();
-        durations.gone += 1;
-        if durations.gone <= present.max(SPARED) {
+        durations.removed += 1;
+        if durations.removed <= present.max(MIN_REMOVED_NODES) {
             return;
         }
-        // What worked at the start works again; otherwise the next node that goes asks anew.
-        if let Ok(provider) = self.providers.another() {
-            let old = std::mem::replace(&mut *durations, Durations::new(provider));
-            // It sends what it has, and that may take a while.
+        // The same configuration has worked before; if it fails, the next removal tries again.
+        if let Ok(provider) = self.providers.create() {
+            let old = std::mem::replace(&mut *durations, Histograms::new(provider));
+            // It sends what it has, which may take long.
             (self.providers.runtime).spawn_blocking(move || drop(old.provider.shutdown()));
         }
     }
 
-    /// Sends what is left, for `within` at most. What could not be sent, the library has told its log.
+    /// Sends what is left within the time `within`; the library logs what it could not send.
     pub(super) async fn finish(&self, within: Duration) {
         let ending = [self.observed.clone(), self.durations().provider.clone()];
         let ends = ending.map(|provider| {
@@ -121,8 +122,8 @@ impl Instruments {
     }
 }
 
-impl Providers {
-    fn another(&self) -> Result<SdkMeterProvider, ConnectionError> {
+impl MeterProviders {
+    fn create(&self) -> Result<SdkMeterProvider, OtlpChannelError> {
         Ok(SdkMeterProvider::builder()
             .with_periodic_exporter(self.connection.metrics()?)
             .with_resource(self.resource.clone())
@@ -131,7 +132,7 @@ impl Providers {
     }
 }
 
-impl Durations {
+impl Histograms {
     fn new(provider: SdkMeterProvider) -> Self {
         let meter = provider.meter("prober");
         Self {
@@ -146,12 +147,12 @@ impl Durations {
                 .with_description("From the start of an agent to its first established handshake")
                 .build(),
             provider,
-            gone: 0,
+            removed: 0,
         }
     }
 }
 
-/// Registers what is read from the table.
+/// Registers the metrics that are read from the table.
 fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
     let table = Arc::clone(metrics);
     meter
@@ -160,7 +161,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
         .with_description("Handshakes that ended, by what the client saw and what explains it")
         .with_callback(move |observer| {
             for (node, seen, cause, count) in table.handshakes() {
-                let mut attributes = vec![of(&node), outcome(seen)];
+                let mut attributes = vec![node_attribute(&node), outcome(seen)];
                 attributes.extend(cause.map(|cause| KeyValue::new("prober.cause", cause.as_str())));
                 observer.observe(count, &attributes);
             }
@@ -171,8 +172,8 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
         .u64_observable_gauge("prober.path.healthy")
         .with_description("Whether all paths of a kind from a node work: 1, or 0")
         .with_callback(move |observer| {
-            for ((node, way), healthy) in table.ways() {
-                observer.observe(u64::from(healthy), &attributes(&node, way));
+            for ((node, path), healthy) in table.paths() {
+                observer.observe(u64::from(healthy), &attributes(&node, path));
             }
         })
         .build();
@@ -182,7 +183,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
         .with_description("Whether no failure is confirmed on a node: 1, or 0")
         .with_callback(move |observer| {
             for (node, healthy) in table.healths() {
-                observer.observe(u64::from(healthy), &[of(&node)]);
+                observer.observe(u64::from(healthy), &[node_attribute(&node)]);
             }
         })
         .build();
@@ -221,7 +222,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
 }
 
 fn stream(instrument: &Instrument) -> Option<Stream> {
-    let stream = Stream::builder().with_cardinality_limit(MOST_SERIES);
+    let stream = Stream::builder().with_cardinality_limit(MAX_SERIES);
     let stream = if instrument.kind() == InstrumentKind::Histogram {
         stream.with_aggregation(Aggregation::Base2ExponentialHistogram {
             max_size: BUCKETS,
@@ -234,7 +235,7 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
     stream.build().ok()
 }
 
-fn of(node: &NodeName) -> KeyValue {
+fn node_attribute(node: &NodeName) -> KeyValue {
     KeyValue::new("k8s.node.name", node.to_string())
 }
 
@@ -242,11 +243,11 @@ fn outcome(outcome: OutcomeKind) -> KeyValue {
     KeyValue::new("prober.outcome", outcome.as_str())
 }
 
-fn attributes(node: &NodeName, way: Way) -> [KeyValue; 4] {
+fn attributes(node: &NodeName, path: PathClass) -> [KeyValue; 4] {
     [
-        of(node),
-        KeyValue::new("prober.route", way.route.as_str()),
-        KeyValue::new("prober.peer_scope", way.scope.as_str()),
-        KeyValue::new("network.type", network_type(way.family)),
+        node_attribute(node),
+        KeyValue::new("prober.route", path.route.as_str()),
+        KeyValue::new("prober.peer_scope", path.scope.as_str()),
+        KeyValue::new("network.type", network_type(path.family)),
     ]
 }

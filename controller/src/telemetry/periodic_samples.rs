@@ -1,4 +1,5 @@
-//! What is told now and then: how long a new agent took to reach anybody, once; and of each node a healthy probe, once an hour.
+//! Samples that are taken rarely: the time until a new agent's first connectivity, once; and a healthy trace of each
+//! node, once an hour.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,31 +11,31 @@ use prober_core::time::Timestamp;
 use prober_core::topology::{NodeName, PathId, Route};
 
 use super::sample::Sample;
-use super::trace::{Told, Trace};
-use crate::canary::controller::observer::Round;
+use super::trace::{Trace, TraceSource};
+use crate::canary::controller::observer::CheckRound;
 use crate::telemetry::round_samples::seed;
 
-/// From one healthy trace of a node to the next.
-const HOUR: Duration = Duration::from_hours(1);
+/// The pause between two healthy traces of a node.
+const HEALTHY_TRACE_INTERVAL: Duration = Duration::from_hours(1);
 
-/// What was told already.
+/// What was sampled already.
 #[derive(Debug, Default)]
-pub(super) struct Occasions {
-    /// By node and check: the pod of the client that has reached somebody.
+pub(super) struct PeriodicSamples {
+    /// By node and check: the client pod whose first connectivity was sampled.
     connected: BTreeMap<(NodeName, String), String>,
-    /// When a healthy probe of a node was told last, by whichever check.
+    /// By node: when a healthy trace was sampled last, for any check.
     healthy: BTreeMap<NodeName, Timestamp>,
 }
 
-impl Occasions {
-    /// What a round is the occasion to tell.
-    pub(super) fn of(&mut self, round: &Round<'_>, now: Timestamp) -> Vec<Sample> {
+impl PeriodicSamples {
+    /// The periodic samples that a round provides.
+    pub(super) fn of(&mut self, round: &CheckRound<'_>, now: Timestamp) -> Vec<Sample> {
         let mut samples = self.first_connectivity(round);
         samples.extend(self.healthy(round, now));
         samples
     }
 
-    /// A check tells nothing of a node any more; if it does again, from the start.
+    /// Forgets a node that a check no longer probes.
     pub(super) fn forget(&mut self, check: &str, node: &NodeName) {
         self.connected.remove(&(node.clone(), check.to_owned()));
         if !self.connected.keys().any(|(known, _)| known == node) {
@@ -42,9 +43,14 @@ impl Occasions {
         }
     }
 
-    fn first_connectivity(&mut self, round: &Round<'_>) -> Vec<Sample> {
+    fn first_connectivity(&mut self, round: &CheckRound<'_>) -> Vec<Sample> {
         let mut first: BTreeMap<_, Timestamp> = BTreeMap::new();
-        for evidence in round.matrix.paths.values().filter(|path| is_clients(path)) {
+        for evidence in round
+            .matrix
+            .paths
+            .values()
+            .filter(|path| is_from_client_agent(path))
+        {
             let connected = evidence.probes.iter().filter_map(connected_at);
             if let Some(at) = connected.min() {
                 let known = first.entry(&evidence.path.client).or_insert(at);
@@ -69,27 +75,28 @@ impl Occasions {
         samples
     }
 
-    fn healthy(&mut self, round: &Round<'_>, now: Timestamp) -> Vec<Sample> {
+    fn healthy(&mut self, round: &CheckRound<'_>, now: Timestamp) -> Vec<Sample> {
         let mut samples = Vec::new();
         for (id, evidence) in &round.matrix.paths {
             let node = &evidence.path.client.node;
-            let is_due = (self.healthy.get(node)).is_none_or(|last| now.since(*last) >= HOUR);
+            let is_due = (self.healthy.get(node))
+                .is_none_or(|last| now.since(*last) >= HEALTHY_TRACE_INTERVAL);
             let probe = evidence
                 .probes
                 .iter()
                 .find(|probe| probe.client.is_first_syn_success());
-            let due = probe.filter(|_| is_due && is_telling(evidence));
+            let due = probe.filter(|_| is_due && has_translation(evidence));
             if let Some(trace) = due.and_then(|probe| trace(round, *id, probe, now)) {
                 self.healthy.insert(node.clone(), now);
-                samples.push(Sample::Failure(Box::new(trace)));
+                samples.push(Sample::Trace(Box::new(trace)));
             }
         }
         samples
     }
 }
 
-/// Whether it is the client of a node that asks: not its host, and not its server.
-const fn is_clients(evidence: &PathEvidence) -> bool {
+/// Whether the node's client agent probes it, and neither its host agent nor its server.
+const fn is_from_client_agent(evidence: &PathEvidence) -> bool {
     match evidence.path.route {
         Route::PodIp
         | Route::ClusterIp
@@ -100,8 +107,8 @@ const fn is_clients(evidence: &PathEvidence) -> bool {
     }
 }
 
-/// Whether a trace of it has two ends and a translation to show.
-const fn is_telling(evidence: &PathEvidence) -> bool {
+/// Whether a trace of it shows two ends and an address translation.
+const fn has_translation(evidence: &PathEvidence) -> bool {
     match evidence.path.route {
         Route::ClusterIp => true,
         Route::PodIp
@@ -126,8 +133,8 @@ fn connected_at(probe: &Evidence) -> Option<Timestamp> {
     }
 }
 
-/// The trace of a probe with which all is well, on a path with which all is well.
-fn trace(round: &Round<'_>, id: PathId, probe: &Evidence, now: Timestamp) -> Option<Trace> {
+/// The trace of a successful probe, if its path is healthy.
+fn trace(round: &CheckRound<'_>, id: PathId, probe: &Evidence, now: Timestamp) -> Option<Trace> {
     let path = round.report.path(id)?;
     let probe = ProbeReport {
         client: probe.client.clone(),
@@ -135,13 +142,13 @@ fn trace(round: &Round<'_>, id: PathId, probe: &Evidence, now: Timestamp) -> Opt
         server: probe.server.clone(),
         marks: Vec::new(),
     };
-    let told = Told {
+    let source = TraceSource {
         path,
         probe: &probe,
         diagnosis: None,
     };
     let seed = seed(&(round.check, &path.client.pod, now.as_nanos()));
-    (path.health == Health::Healthy).then(|| Trace::of(told, seed))
+    (path.health == Health::Healthy).then(|| Trace::of(source, seed))
 }
 
 #[cfg(test)]
@@ -155,14 +162,14 @@ mod tests {
     use prober_core::topology::{AgentId, Path};
 
     use super::*;
-    use crate::canary::health::{Judgement, Rule};
+    use crate::canary::health::{ConfirmationRule, HealthTracker};
     use crate::canary::schedule::Coverage;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_nanos(millis * 1_000_000)
     }
 
-    /// A client that was ready after 1 s and whose probe, begun after 3 s, had an answer 2 ms later, or none.
+    /// A client that was ready after 1 s and sent a probe after 3 s, which was answered 2 ms later, or not at all.
     fn matrix(run: &str, outcome: Outcome) -> Matrix {
         let client = AgentId::new("node-1", format!("{run}-client"));
         let mut matrix = Matrix::default();
@@ -227,7 +234,11 @@ mod tests {
         connect_ns: 2_000_000,
     };
 
-    fn told(occasions: &mut Occasions, matrix: &Matrix, now: Timestamp) -> (Vec<Duration>, usize) {
+    fn take(
+        periodic: &mut PeriodicSamples,
+        matrix: &Matrix,
+        now: Timestamp,
+    ) -> (Vec<Duration>, usize) {
         let meta = Meta {
             version: String::new(),
             command: Vec::new(),
@@ -236,12 +247,12 @@ mod tests {
             completion: Completion::Complete,
             notes: Vec::new(),
         };
-        let samples = occasions.of(
-            &Round {
+        let samples = periodic.of(
+            &CheckRound {
                 check: "default",
                 matrix,
                 report: &Report::new(matrix, &[], meta),
-                judgement: &Judgement::new(Rule::new(2, 3)),
+                health: &HealthTracker::new(ConfirmationRule::new(2, 3)),
                 transitions: &[],
                 coverage: Coverage {
                     pairs: 1,
@@ -256,11 +267,11 @@ mod tests {
         for sample in samples {
             match sample {
                 Sample::FirstConnectivity { duration, .. } => first.push(duration),
-                Sample::Failure(_) => traces += 1,
+                Sample::Trace(_) => traces += 1,
                 other @ (Sample::Handshake { .. }
                 | Sample::Path { .. }
                 | Sample::Node { .. }
-                | Sample::Gone { .. }
+                | Sample::NodeRemoved { .. }
                 | Sample::Coverage { .. }
                 | Sample::Agents { .. }) => panic!("{other:?}"),
             }
@@ -269,28 +280,28 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_connected_once_and_its_successor_once_more() {
-        let mut occasions = Occasions::default();
+    fn first_connectivity_is_sampled_once_per_agent() {
+        let mut periodic = PeriodicSamples::default();
         let silent = matrix("a", Outcome::Timeout);
-        assert_eq!(told(&mut occasions, &silent, at(4_000)), (vec![], 0));
+        assert_eq!(take(&mut periodic, &silent, at(4_000)), (vec![], 0));
         let connected = matrix("a", ESTABLISHED);
         let took = vec![Duration::from_millis(2_002)];
-        assert_eq!(told(&mut occasions, &connected, at(5_000)).0, took);
-        assert!(told(&mut occasions, &connected, at(6_000)).0.is_empty());
+        assert_eq!(take(&mut periodic, &connected, at(5_000)).0, took);
+        assert!(take(&mut periodic, &connected, at(6_000)).0.is_empty());
         let successor = matrix("b", ESTABLISHED);
-        assert_eq!(told(&mut occasions, &successor, at(7_000)).0, took);
+        assert_eq!(take(&mut periodic, &successor, at(7_000)).0, took);
     }
 
     #[test]
-    fn a_node_has_one_healthy_trace_in_an_hour_and_a_new_one_when_it_comes_back() {
-        let mut occasions = Occasions::default();
+    fn a_node_has_one_healthy_trace_an_hour_and_one_when_it_returns() {
+        let mut periodic = PeriodicSamples::default();
         let connected = matrix("a", ESTABLISHED);
-        assert_eq!(told(&mut occasions, &connected, at(5_000)).1, 1);
-        assert_eq!(told(&mut occasions, &connected, at(3_604_000)).1, 0);
-        assert_eq!(told(&mut occasions, &connected, at(3_605_000)).1, 1);
-        occasions.forget("default", &NodeName::new("node-1"));
+        assert_eq!(take(&mut periodic, &connected, at(5_000)).1, 1);
+        assert_eq!(take(&mut periodic, &connected, at(3_604_000)).1, 0);
+        assert_eq!(take(&mut periodic, &connected, at(3_605_000)).1, 1);
+        periodic.forget("default", &NodeName::new("node-1"));
         assert_eq!(
-            told(&mut occasions, &connected, at(3_606_000)),
+            take(&mut periodic, &connected, at(3_606_000)),
             (vec![Duration::from_millis(2_002)], 1)
         );
     }

@@ -1,20 +1,20 @@
-//! Who tells: this program, and the agents in whose name it tells what they saw.
+//! The OpenTelemetry resources: this program, and the agents whose observations it sends.
 
 use std::env;
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 
-use super::trace::Teller;
+use super::trace::SpanSource;
 
-/// The resources of one program. Each carries what `OTEL_RESOURCE_ATTRIBUTES` says, such as the cluster's name.
+/// The resources of one program. Each has the attributes of `OTEL_RESOURCE_ATTRIBUTES`, such as the cluster's name.
 #[derive(Clone, Debug)]
 pub(super) struct Resources {
     prober: Resource,
 }
 
 impl Resources {
-    /// `service` is the name of the program, unless `OTEL_SERVICE_NAME` gives another.
+    /// `service` is the service name, unless `OTEL_SERVICE_NAME` is set.
     pub(super) fn new(service: &'static str) -> Self {
         let mut builder = Resource::builder();
         if env::var_os("OTEL_SERVICE_NAME").is_none() {
@@ -29,10 +29,10 @@ impl Resources {
         &self.prober
     }
 
-    pub(super) fn of(&self, teller: &Teller) -> Resource {
-        match teller {
-            Teller::Prober => self.prober.clone(),
-            Teller::Agent(agent) => Resource::builder()
+    pub(super) fn of_source(&self, source: &SpanSource) -> Resource {
+        match source {
+            SpanSource::Prober => self.prober.clone(),
+            SpanSource::Agent(agent) => Resource::builder()
                 .with_service_name("prober-agent")
                 .with_attributes([
                     version(),

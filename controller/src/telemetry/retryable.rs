@@ -1,16 +1,18 @@
-//! Whether who refused telemetry may take it later.
+//! Whether a failed export may be retried.
 //!
-//! <https://opentelemetry.io/docs/specs/otlp/#failures>: all that is not named there as retryable is refused for good.
+//! <https:
+//!
+//! opentelemetry.io/docs/specs/otlp/#failures>: errors that are not listed there as retryable are final.
 
-/// By the status of an HTTP answer; `None` where none came.
+/// By the status of an HTTP response; `None` if there was none.
 pub(super) const fn is_final_status(status: Option<u16>) -> bool {
     !matches!(status, None | Some(429 | 502 | 503 | 504))
 }
 
-/// By what the library says of a gRPC call: its code in words, and what went wrong on the way to it where no server has said that
-/// code. A server that is exhausted may say that it recovers, but the library does not pass that on: it is asked again.
-pub(super) fn is_final_code(said: &str) -> bool {
-    let code = said.rsplit_once("gRPC code: ").map(|(_, code)| code);
+/// By the library's error text of a gRPC call, which ends with the code's name, or describes a transport error.
+/// `ResourceExhausted` may be final, but the library does not pass on the `RetryInfo` that would say so: it is retried.
+pub(super) fn is_final_code(message: &str) -> bool {
+    let code = message.rsplit_once("gRPC code: ").map(|(_, code)| code);
     matches!(
         code,
         Some(
@@ -32,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_specification_calls_retryable_is_tried_again_and_nothing_else() {
+    fn only_errors_that_the_specification_calls_retryable_are_retried() {
         for status in [429, 502, 503, 504] {
             assert!(!is_final_status(Some(status)), "{status}");
         }
@@ -40,7 +42,7 @@ mod tests {
             assert!(is_final_status(Some(status)), "{status}");
         }
         assert!(!is_final_status(None));
-        let said = |code: &str| {
+        let message = |code: &str| {
             format!("Operation failed: TonicTracesClient export failed with gRPC code: {code}")
         };
         for code in [
@@ -52,7 +54,7 @@ mod tests {
             "DataLoss",
             "ResourceExhausted",
         ] {
-            assert!(!is_final_code(&said(code)), "{code}");
+            assert!(!is_final_code(&message(code)), "{code}");
         }
         for code in [
             "Unauthenticated",
@@ -60,9 +62,9 @@ mod tests {
             "Unimplemented",
             "Internal",
         ] {
-            assert!(is_final_code(&said(code)), "{code}");
+            assert!(is_final_code(&message(code)), "{code}");
         }
-        assert!(!is_final_code(&said(
+        assert!(!is_final_code(&message(
             "Unknown: transport error: broken pipe"
         )));
     }

@@ -1,4 +1,4 @@
-//! What a controller sees in a cycle, as the samples that it tells.
+//! The samples of a round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -13,34 +13,34 @@ use prober_core::topology::{NodeName, PathId};
 
 use super::Exporter;
 use super::sample::{AgentState, Sample};
-use super::trace::{Told, Trace};
-use crate::canary::controller::observer::{Observer, Round};
-use crate::canary::health::{Outage, Transition, What};
+use super::trace::{Trace, TraceSource};
+use crate::canary::controller::observer::{CheckRound, RoundObserver};
+use crate::canary::health::{FailureKind, Outage, Transition};
 use crate::canary::round_result::NodePath;
 use crate::clock::wall;
 
-impl Observer for Exporter {
-    fn observe(&self, round: &Round<'_>) {
+impl RoundObserver for Exporter {
+    fn observe(&self, round: &CheckRound<'_>) {
         for sample in samples(round) {
             self.record(sample);
         }
-        let occasions = self.occasions().of(round, wall());
-        for sample in occasions {
+        let periodic = self.periodic().of(round, wall());
+        for sample in periodic {
             self.record(sample);
         }
     }
 
-    fn gone(&self, check: &str, node: &NodeName) {
-        self.occasions().forget(check, node);
-        self.record(Sample::Gone {
+    fn node_removed(&self, check: &str, node: &NodeName) {
+        self.periodic().forget(check, node);
+        self.record(Sample::NodeRemoved {
             check: check.into(),
             node: node.clone(),
         });
     }
 }
 
-/// Everything that a cycle has to tell.
-fn samples(round: &Round<'_>) -> Vec<Sample> {
+/// All samples of a round.
+fn samples(round: &CheckRound<'_>) -> Vec<Sample> {
     let check: Arc<str> = round.check.into();
     let mut samples = handshakes(round);
     samples.extend(paths(round, &check));
@@ -55,7 +55,7 @@ fn samples(round: &Round<'_>) -> Vec<Sample> {
     samples
 }
 
-fn handshakes(round: &Round<'_>) -> Vec<Sample> {
+fn handshakes(round: &CheckRound<'_>) -> Vec<Sample> {
     let causes: BTreeMap<PathId, CauseName> = (round.report.diagnoses.iter())
         .flat_map(|diagnosis| diagnosis.paths.iter().map(|path| (*path, diagnosis.cause)))
         .collect();
@@ -108,10 +108,10 @@ fn handshake(
     }
 }
 
-/// Paths of one kind from one node stand together.
-fn paths(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
+/// Paths of one class from one node are one sample.
+fn paths(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     let kind = |path: &NodePath| (path.client.clone(), path.route, path.family, path.scope());
-    let failing: BTreeSet<_> = (round.judgement.open().iter())
+    let failing: BTreeSet<_> = (round.health.open().iter())
         .flat_map(|outage| outage.paths.iter().map(kind))
         .collect();
     let probed: BTreeSet<_> = (round.matrix.paths.values())
@@ -135,7 +135,7 @@ fn paths(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     })
 }
 
-fn nodes(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
+fn nodes(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     let probed: BTreeSet<&NodeName> = round
         .matrix
         .agents
@@ -145,11 +145,11 @@ fn nodes(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     probed.into_iter().map(|node| Sample::Node {
         check: Arc::clone(check),
         node: node.clone(),
-        healthy: round.judgement.is_healthy(node),
+        healthy: round.health.is_healthy(node),
     })
 }
 
-fn agents(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
+fn agents(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     let states: Vec<AgentState> = (round.matrix.agents.values())
         .map(|agent| match (&agent.failed, agent.heard) {
             (Some(_), _) => AgentState::Failed,
@@ -167,8 +167,8 @@ fn agents(round: &Round<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     })
 }
 
-/// A trace of each failure that was confirmed or has changed, if this cycle saw a probe of it.
-fn failures(round: &Round<'_>) -> impl Iterator<Item = Sample> {
+/// A trace for each failure that was confirmed or has changed, if this round has a probe of it.
+fn failures(round: &CheckRound<'_>) -> impl Iterator<Item = Sample> {
     let outages = round
         .transitions
         .iter()
@@ -178,20 +178,26 @@ fn failures(round: &Round<'_>) -> impl Iterator<Item = Sample> {
         });
     outages.filter_map(|outage| {
         let diagnosis = (round.report.diagnoses.iter()).find(|found| explains(found, outage))?;
-        let told = Told::by(round.report, diagnosis)?;
-        let blame = (&outage.blame.node, outage.blame.sureness());
-        // The same outage under the same name gives the same trace, whoever tells it.
-        let seed = seed(&(round.check, outage.start, outage.blame.what.as_str(), blame));
-        let trace = Trace::of(told, seed);
-        Some(Sample::Failure(Box::new(trace)))
+        let source = TraceSource::by(round.report, diagnosis)?;
+        let explanation = (&outage.explanation.node, outage.explanation.sureness());
+        // The same outage with the same explanation has the same trace id, also after a restart.
+        let seed = seed(&(
+            round.check,
+            outage.start,
+            outage.explanation.kind.as_str(),
+            explanation,
+        ));
+        let trace = Trace::of(source, seed);
+        Some(Sample::Trace(Box::new(trace)))
     })
 }
 
 fn explains(found: &DiagnosisReport, outage: &Outage) -> bool {
-    outage.blame.what == What::Cause(found.cause) && outage.blame.node == found.node
+    outage.explanation.kind == FailureKind::Cause(found.cause)
+        && outage.explanation.node == found.node
 }
 
-/// The name of a trace: the same for the same thing.
+/// The seed of a trace's ids.
 pub(super) fn seed(of: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What a controller has to tell, one value a time: the whole of what the export knows of the rest of the house.
+//! Samples: the interface between the exporter and the rest of the program.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +10,29 @@ use prober_core::topology::{NodeName, Route, Scope};
 
 use super::trace::Trace;
 
-/// One thing to tell.
+/// One sample.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
     /// A probe of a client on `node` has ended.
     Handshake {
         /// The client's node.
         node: NodeName,
-        /// Where the server stands.
+        /// Where the server is relative to the client.
         peer_scope: Scope,
         /// How the server was addressed.
         route: Route,
         /// The IP family.
         family: Family,
-        /// What the client saw.
+        /// What the client observed.
         outcome: OutcomeKind,
-        /// What explains it, once something does; `None` for what needs no explanation.
+        /// What explains it, once it is diagnosed; `None` for what needs no explanation.
         cause: Option<CauseName>,
-        /// From the first SYN to the answer; `None` where none came.
+        /// From the first SYN to the answer; `None` if there was none.
         duration: Option<Duration>,
     },
-    /// How all paths of that kind from `node` stand together: one broken path of them is enough.
+    /// The state of all paths of one class from `node`.
     Path {
-        /// The check that says so.
+        /// The check that reports it.
         check: Arc<str>,
         /// The clients' node.
         node: NodeName,
@@ -40,43 +40,43 @@ pub enum Sample {
         route: Route,
         /// The IP family.
         family: Family,
-        /// Where the servers stand.
+        /// Where the servers are relative to the clients.
         scope: Scope,
         /// Whether all of them work.
         healthy: bool,
     },
-    /// How a node stands.
+    /// The state of a node.
     Node {
-        /// The check that says so.
+        /// The check that reports it.
         check: Arc<str>,
         /// The node.
         node: NodeName,
-        /// Whether no failure is confirmed there.
+        /// Whether no confirmed failure involves it.
         healthy: bool,
     },
-    /// A check looks at a node no more: what was told of it ends, once no other does.
-    Gone {
-        /// The check that says so.
+    /// A check no longer probes a node, whose metrics end if no other check does.
+    NodeRemoved {
+        /// The check.
         check: Arc<str>,
         /// The node.
         node: NodeName,
     },
-    /// How much of what there is to probe was probed within the last cycle.
+    /// How many of all pairs were probed within the last cycle.
     Coverage {
-        /// The check that says so.
+        /// The check that reports it.
         check: Arc<str>,
         /// Pairs of nodes that were probed.
         pairs: u64,
-        /// Pairs of nodes that there are.
+        /// All pairs of nodes.
         total: u64,
     },
-    /// How many agents are in a state.
+    /// The number of agents in a state.
     Agents {
-        /// The check that says so.
+        /// The check that reports it.
         check: Arc<str>,
         /// The state.
         state: AgentState,
-        /// How many.
+        /// The number.
         count: u64,
     },
     /// A new agent had its first established handshake.
@@ -86,18 +86,18 @@ pub enum Sample {
         /// From its start until then.
         duration: Duration,
     },
-    /// A failure was confirmed or has changed; or a healthy probe that stands for the others.
-    Failure(Box<Trace>),
+    /// The trace of a failure that was confirmed or has changed, or of a healthy probe.
+    Trace(Box<Trace>),
 }
 
-/// How an agent stands.
+/// The state of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AgentState {
-    /// Its pod was made and does not run yet.
+    /// Its pod exists and does not run yet.
     Pending,
     /// It probes.
     Running,
-    /// It runs and says nothing.
+    /// It runs and does not report.
     Silent,
     /// It could not be started, or ended too early.
     Failed,

@@ -1,8 +1,8 @@
-//! A probe as a trace: what its two ends saw, each by itself, joined under one root.
+//! A probe as a trace: the observations of both of its ends under one root.
 //!
-//! The root `probe` is the prober's own; under it are a `handshake` of the client's agent and a
-//! `handshake` of the server's, every packet an event. The names are those of OpenTelemetry's
-//! semantic conventions where there is one, else under `prober.`.
+//! The root `probe` is recorded by this program; below it are a `handshake` of the client's agent and a `handshake` of the
+//! server's, with every packet as a span event. Names are those of OpenTelemetry's semantic conventions where there is
+//! one, else below `prober.`.
 
 /// A packet as an event of a span.
 mod packet;
@@ -30,27 +30,27 @@ pub struct Trace {
     spans: Vec<Span>,
 }
 
-/// One span, and who tells it.
+/// One span, and the source that recorded it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Whose resource it belongs to.
-    pub teller: Teller,
+    /// Its resource.
+    pub source: SpanSource,
     /// The span.
     pub data: SpanData,
 }
 
-/// Who tells a span.
+/// The source of a span.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Teller {
-    /// The program that joins the ends.
+pub enum SpanSource {
+    /// The program that joins both ends.
     Prober,
-    /// One end.
+    /// The agent at one end.
     Agent(AgentId),
 }
 
-/// What a trace is made from.
+/// The probe from which a trace is built.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct TraceSource<'a> {
     /// The path that was probed.
     pub path: &'a PathReport,
     /// The probe.
@@ -59,8 +59,8 @@ pub struct Told<'a> {
     pub diagnosis: Option<&'a DiagnosisReport>,
 }
 
-impl<'a> Told<'a> {
-    /// The probe that a diagnosis shows; `None` where it shows none.
+impl<'a> TraceSource<'a> {
+    /// The probe that a diagnosis presents; `None` if it presents none.
     pub fn by(report: &'a Report, diagnosis: &'a DiagnosisReport) -> Option<Self> {
         let (path, probe) = report.exhibit(diagnosis)?;
         Some(Self {
@@ -72,9 +72,9 @@ impl<'a> Told<'a> {
 }
 
 impl Trace {
-    /// The trace of one probe. `seed` names it: the same seed gives the same ids, so that what is
-    /// sent twice is kept once.
-    pub fn of(told: Told<'_>, seed: u64) -> Self {
+    /// The trace of one probe. The same `seed` gives the same ids, so that a trace store keeps a trace that is sent
+    /// twice once.
+    pub fn of(source: TraceSource<'_>, seed: u64) -> Self {
         let mut ids = Random::new(seed);
         let trace = TraceId::from_bytes(
             (u128::from(ids.bits()) << 64 | u128::from(ids.bits().max(1))).to_be_bytes(),
@@ -85,29 +85,31 @@ impl Trace {
         };
         let (root, client, server) = (context(), context(), context());
         let parent = root.span_id();
-        let mut spans = vec![told.root(root), told.client(client, parent)];
-        spans.extend(told.server(server, parent));
+        let mut spans = vec![source.root(root), source.client(client, parent)];
+        spans.extend(source.server(server, parent));
         Self { spans }
     }
 
-    /// One trace for each diagnosis of a report that has a probe to show.
+    /// One trace for each diagnosis of a report that presents a probe.
     pub fn of_report(report: &Report, seed: u64) -> Vec<Self> {
         let mut seeds = Random::new(seed);
-        let told = (report.diagnoses.iter()).filter_map(|found| Told::by(report, found));
-        told.map(|told| Self::of(told, seeds.bits())).collect()
+        let source = (report.diagnoses.iter()).filter_map(|found| TraceSource::by(report, found));
+        source
+            .map(|source| Self::of(source, seeds.bits()))
+            .collect()
     }
 
-    /// The root first.
+    /// The spans; the root first.
     pub fn spans(&self) -> &[Span] {
         &self.spans
     }
 
-    /// The spans alone.
+    /// The spans; the root first.
     pub fn into_spans(self) -> Vec<Span> {
         self.spans
     }
 
-    /// Its id, as a trace store is asked for it: 32 hexadecimal digits.
+    /// The trace id: 32 hexadecimal digits.
     pub fn id(&self) -> String {
         (self.spans.first())
             .map(|root| root.data.span_context.trace_id().to_string())
@@ -115,7 +117,7 @@ impl Trace {
     }
 }
 
-impl Told<'_> {
+impl TraceSource<'_> {
     fn root(&self, context: SpanContext) -> Span {
         let mut attributes = self.path();
         if let Some(diagnosis) = self.diagnosis {
@@ -123,7 +125,7 @@ impl Told<'_> {
         }
         let (start, end) = self.client_times();
         Span {
-            teller: Teller::Prober,
+            source: SpanSource::Prober,
             data: SpanData {
                 status: self.status(),
                 attributes,
@@ -150,7 +152,7 @@ impl Told<'_> {
         }
         let end = &self.path.client;
         Span {
-            teller: Teller::Agent(AgentId::new(
+            source: SpanSource::Agent(AgentId::new(
                 end.node.as_ref().map_or("", |node| node.as_str()),
                 end.pod.clone().unwrap_or_default(),
             )),
@@ -169,12 +171,12 @@ impl Told<'_> {
         }
     }
 
-    /// `None` where the server's end was not heard.
+    /// `None` where the server's agent did not report.
     fn server(&self, context: SpanContext, parent: SpanId) -> Option<Span> {
         let agent = self.probe.server_agent.as_ref()?;
         let witness = self.probe.server.as_ref()?;
         let seen = &witness.observations;
-        // An end that saw nothing has no times of its own.
+        // An end that observed nothing has no times of its own.
         let times = (seen.first().zip(seen.last()))
             .map_or_else(|| self.client_times(), |(first, last)| (first.at, last.at));
         let attributes = vec![
@@ -187,7 +189,7 @@ impl Told<'_> {
             KeyValue::new("prober.syn_acks", i64::from(witness.syn_acks)),
         ];
         Some(Span {
-            teller: Teller::Agent(agent.clone()),
+            source: SpanSource::Agent(agent.clone()),
             data: SpanData {
                 status: self.status(),
                 attributes,
@@ -241,7 +243,7 @@ impl Told<'_> {
         }
     }
 
-    /// From its first SYN to its answer; without one, to the last packet that was seen.
+    /// From its first SYN to its answer; without one, to the last observed packet.
     fn client_times(&self) -> (Timestamp, Timestamp) {
         let probe = &self.probe.client;
         let start = probe.started;
@@ -284,7 +286,7 @@ fn span(
     }
 }
 
-/// What the diagnosis says.
+/// The attributes of a diagnosis.
 fn explanation(diagnosis: &DiagnosisReport) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("error.type", diagnosis.cause.as_str()),
@@ -295,7 +297,7 @@ fn explanation(diagnosis: &DiagnosisReport) -> Vec<KeyValue> {
         KeyValue::new("prober.evidence", list(diagnosis.evidence.iter().cloned())),
         KeyValue::new("prober.remedy", list(diagnosis.remedy.iter().map(step))),
     ];
-    // Where it is broken, which may be another node than those of the two ends.
+    // The affected node may be neither of the two ends.
     if let Some(node) = &diagnosis.node {
         attributes.push(KeyValue::new("prober.cause.node", node.to_string()));
     }

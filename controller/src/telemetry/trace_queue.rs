@@ -1,4 +1,4 @@
-//! Traces on their way: a bounded queue, batches, retries with growing pauses, and a count of what was given up.
+//! The queue of traces: bounded, sent in batches, retried with growing pauses; dropped spans are counted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::metrics::Metrics;
 use super::resources::Resources;
-use super::trace::{Teller, Trace};
-use crate::telemetry::channel::Connection;
+use super::trace::{SpanSource, Trace};
+use crate::telemetry::channel::OtlpChannel;
 
-/// Traces that are sent together at most.
+/// The most traces of a batch.
 const BATCH: usize = 64;
 
-/// How much is kept, and for how long it is tried.
+/// The limits of the queue and of its retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Traces that wait at most, beside the batch that is being sent. A trace of a lost handshake takes some 10 KiB.
+    /// The most traces that wait, beside the batch that is being sent. A trace of a lost handshake takes about 10 KiB.
     pub queue: usize,
-    /// The pause after the first failure; each further one is twice as long.
+    /// The pause after the first failure; each further failure doubles it.
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
-    /// How long a batch is tried before it is dropped.
-    pub patience: Duration,
+    /// How long a batch is retried before it is dropped.
+    pub retry_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -38,126 +38,126 @@ impl Default for Limits {
             queue: 1_024,
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(30),
-            patience: Duration::from_mins(5),
+            retry_timeout: Duration::from_mins(5),
         }
     }
 }
 
-/// The queue, and the task that empties it.
+/// The queue, and the task that sends its traces.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(super) struct TraceQueue {
     queue: Sender<Trace>,
     task: JoinHandle<()>,
-    books: Books,
+    counter: SpanCounter,
 }
 
-/// What became of the spans.
+/// Counts spans.
 #[derive(Clone, Debug)]
-struct Books {
-    /// Taken, and neither sent nor dropped yet.
-    open: Arc<AtomicUsize>,
+struct SpanCounter {
+    /// Spans in the queue, or being sent.
+    pending: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
-impl Books {
-    fn open(&self, spans: usize) {
-        self.open.fetch_add(spans, Ordering::AcqRel);
+impl SpanCounter {
+    fn queued(&self, spans: usize) {
+        self.pending.fetch_add(spans, Ordering::AcqRel);
     }
 
     fn sent(&self, spans: usize) {
-        self.open.fetch_sub(spans, Ordering::AcqRel);
+        self.pending.fetch_sub(spans, Ordering::AcqRel);
     }
 
     fn dropped(&self, spans: usize) {
-        self.open.fetch_sub(spans, Ordering::AcqRel);
+        self.pending.fetch_sub(spans, Ordering::AcqRel);
         self.metrics.drop_spans(spans);
     }
 }
 
-impl Sending {
+impl TraceQueue {
     pub(super) fn start(
-        connection: Connection,
+        connection: OtlpChannel,
         resources: Resources,
         limits: Limits,
         metrics: Arc<Metrics>,
         runtime: &Handle,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(limits.queue.max(1));
-        let books = Books {
-            open: Arc::default(),
+        let counter = SpanCounter {
+            pending: Arc::default(),
             metrics,
         };
-        let sender = Dispatch {
+        let sender = SpanSender {
             connection,
             resources,
             limits,
-            books: books.clone(),
+            counter: counter.clone(),
         };
         Self {
             queue,
             task: runtime.spawn(sender.run(waiting)),
-            books,
+            counter,
         }
     }
 
-    /// Queues a trace, or drops it where there is no room.
-    pub(super) fn take(&self, trace: Trace) {
+    /// Queues a trace, or drops it if the queue is full.
+    pub(super) fn push(&self, trace: Trace) {
         let spans = trace.spans().len();
-        self.books.open(spans);
+        self.counter.queued(spans);
         if self.queue.try_send(trace).is_err() {
-            self.books.dropped(spans);
+            self.counter.dropped(spans);
         }
     }
 
-    /// Sends what waits, for `within` at most.
+    /// Sends what waits, within the time `within`.
     pub(super) async fn finish(self, within: Duration) {
         let Self {
             queue,
             mut task,
-            books,
+            counter,
         } = self;
         drop(queue);
         if timeout(within, &mut task).await.is_err() {
             task.abort();
-            // Aborted or ended just now: after this it counts nothing any more.
+            // It was aborted or has just ended: from here on it counts nothing.
             drop(task.await);
         }
-        books.dropped(books.open.load(Ordering::Acquire));
+        counter.dropped(counter.pending.load(Ordering::Acquire));
     }
 }
 
-struct Dispatch {
-    connection: Connection,
+struct SpanSender {
+    connection: OtlpChannel,
     resources: Resources,
     limits: Limits,
-    books: Books,
+    counter: SpanCounter,
 }
 
-impl Dispatch {
+impl SpanSender {
     async fn run(self, mut waiting: Receiver<Trace>) {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
             // A request has the spans of one resource.
-            let mut requests = BTreeMap::<Teller, Vec<SpanData>>::new();
+            let mut requests = BTreeMap::<SpanSource, Vec<SpanData>>::new();
             for span in batch.drain(..).flat_map(Trace::into_spans) {
-                requests.entry(span.teller).or_default().push(span.data);
+                requests.entry(span.source).or_default().push(span.data);
             }
-            let until = Instant::now() + self.limits.patience;
-            for (teller, spans) in requests {
+            let until = Instant::now() + self.limits.retry_timeout;
+            for (source, spans) in requests {
                 let count = spans.len();
-                if self.send(&teller, spans, until).await {
-                    self.books.sent(count);
+                if self.send(&source, spans, until).await {
+                    self.counter.sent(count);
                 } else {
-                    self.books.dropped(count);
+                    self.counter.dropped(count);
                 }
             }
         }
     }
 
-    /// Whether the spans were taken, at the first try or a later one before `until`. What was refused for good is not tried
-    /// again.
-    async fn send(&self, teller: &Teller, spans: Vec<SpanData>, until: Instant) -> bool {
-        let Ok(exporter) = self.connection.spans(&self.resources.of(teller)) else {
+    /// Whether the spans were accepted, at the first attempt or a later one before `until`. Final errors are not
+    /// retried.
+    async fn send(&self, source: &SpanSource, spans: Vec<SpanData>, until: Instant) -> bool {
+        let Ok(exporter) = self.connection.spans(&self.resources.of_source(source)) else {
             return false;
         };
         let mut pause = self.limits.first_pause;

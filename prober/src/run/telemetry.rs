@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use controller::kubernetes::runtime::Runtime;
-use controller::telemetry::otlp_endpoint::{Signal, Target};
+use controller::telemetry::otlp_endpoint::{OtlpEndpoint, Signal};
 use controller::telemetry::sample::Sample;
 use controller::telemetry::trace::Trace;
-use controller::telemetry::{Exporter, Limits, Targets};
+use controller::telemetry::{Exporter, Limits, OtlpEndpoints};
 use prober_core::report::Report;
 use prober_lab::isolation;
 
@@ -46,13 +46,13 @@ fn try_send(report: &Report) -> anyhow::Result<()> {
     }
     let runtime = Runtime::start().context("start what sends them")?;
     let endpoint = target.endpoint.clone();
-    let targets = Targets {
+    let targets = OtlpEndpoints {
         traces: Some(target),
         metrics: None,
     };
     let exporter = Exporter::start("prober", &targets, Limits::default(), &runtime.handle())?;
     for trace in traces {
-        exporter.record(Sample::Failure(Box::new(trace)));
+        exporter.record(Sample::Trace(Box::new(trace)));
     }
     runtime.block_on(exporter.flush(PATIENCE));
     runtime.shutdown_background();
@@ -65,8 +65,10 @@ fn try_send(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn target() -> anyhow::Result<Option<Target>> {
-    Ok(Target::read(Signal::Traces, |name| env::var(name).ok())?)
+fn target() -> anyhow::Result<Option<OtlpEndpoint>> {
+    Ok(OtlpEndpoint::read(Signal::Traces, |name| {
+        env::var(name).ok()
+    })?)
 }
 
 fn leave(report: &Report, path: &Path) -> anyhow::Result<()> {

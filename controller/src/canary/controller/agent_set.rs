@@ -1,4 +1,4 @@
-//! The agents of one check for a while: a run that stands, driven against its fleet.
+//! The agents of a check that are placed together: a run, and the task that drives it.
 
 use std::collections::BTreeSet;
 
@@ -18,48 +18,49 @@ use crate::kubernetes::api_client::ApiClient;
 use crate::manifest::platform_config::PlatformConfig;
 use crate::platform::ClusterPlatform;
 
-/// Agents that stand. Dropped, they are removed all the same; [`Stand::end`] waits for it.
+/// Agents that probe until they are replaced. Dropping it removes them; [`AgentSet::terminate`] also waits for the
+/// removal.
 #[derive(Debug)]
-pub(super) struct Stand {
+pub(super) struct AgentSet {
     /// The run's name.
     pub(super) run: String,
-    /// The nodes that they are on and that have not left since.
+    /// The nodes with agents, without those that have left since.
     pub(super) nodes: BTreeSet<NodeName>,
-    /// When they were placed.
+    /// When the placement began.
     pub(super) since: Timestamp,
-    /// The pairs that they were asked to probe last.
-    pub(super) asked: BTreeSet<NodePair>,
-    orders: UnboundedSender<Order>,
+    /// The pairs of the current or last round.
+    pub(super) requested: BTreeSet<NodePair>,
+    commands: UnboundedSender<AgentSetCommand>,
     task: JoinHandle<()>,
 }
 
-/// What a stand is told.
+/// A command to an agent set.
 #[derive(Debug)]
-enum Order {
-    /// Probe pairs.
-    Again(CycleSpec),
-    /// Lead nobody to this node any more.
-    Withdraw(NodeName),
+enum AgentSetCommand {
+    /// Probe these pairs.
+    Probe(CycleSpec),
+    /// Send no more probes to this node.
+    RemoveNode(NodeName),
 }
 
-/// What a stand tells.
+/// An event of an agent set.
 #[derive(Debug)]
-pub(super) enum Told {
-    /// What a cycle measured.
-    Cycle(Box<Cycle>),
-    /// It could not be placed, or could not go on: why, as a sentence.
+pub(super) enum AgentSetEvent {
+    /// The report of a round, or of several that were read together.
+    Round(Box<RoundReport>),
+    /// The placement failed, or the run ended: one sentence.
     Ended(String),
 }
 
-/// What a cycle measured, and what that amounts to.
+/// What the rounds since the last report measured, and their diagnosis.
 #[derive(Debug)]
-pub(super) struct Cycle {
+pub(super) struct RoundReport {
     pub(super) matrix: Matrix,
     pub(super) report: Report,
 }
 
-impl Cycle {
-    /// Made by the same code as the report of a run.
+impl RoundReport {
+    /// Diagnoses the result of a run as `prober run` does.
     fn of(finished: RunResult, began: Timestamp) -> Self {
         let meta = Meta {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -76,8 +77,8 @@ impl Cycle {
         }
     }
 
-    /// Leaves out of its figures what is of other nodes.
-    pub(super) fn keep(&mut self, nodes: &BTreeSet<NodeName>) {
+    /// Removes the measurements of other nodes.
+    pub(super) fn retain_nodes(&mut self, nodes: &BTreeSet<NodeName>) {
         let Matrix { paths, agents, .. } = &mut self.matrix;
         agents.retain(|agent, _| nodes.contains(&agent.node));
         paths.retain(|_, evidence| {
@@ -88,52 +89,56 @@ impl Cycle {
     }
 }
 
-impl Stand {
-    /// Places agents and probes `pairs`; each thing it tells goes to `told` with the run's name.
-    pub(super) fn begin(
+impl AgentSet {
+    /// Places agents and probes `pairs`. The events go to `events`, with the run's name.
+    pub(super) fn place(
         connection: ApiClient,
-        setting: PlatformConfig,
+        config: PlatformConfig,
         spec: RunSpec,
         pairs: BTreeSet<NodePair>,
-        told: UnboundedSender<(String, Told)>,
+        events: UnboundedSender<(String, AgentSetEvent)>,
     ) -> Self {
-        let (orders, ordered) = mpsc::unbounded_channel();
+        let (commands, received) = mpsc::unbounded_channel();
         let run = spec.run.clone();
         let nodes = spec.selected.iter().cloned().collect();
         let driver = Driver {
             run: Run::repeated(spec, pairs.clone()),
             name: run.clone(),
             began: wall(),
-            told,
+            events,
         };
         Self {
             run,
             nodes,
             since: steady(),
-            asked: pairs,
-            orders,
-            task: tokio::spawn(driver.drive(connection, setting, ordered)),
+            requested: pairs,
+            commands,
+            task: tokio::spawn(driver.drive(connection, config, received)),
         }
     }
 
-    /// Probes these pairs, once it stands.
-    pub(super) fn again(&mut self, probing: CycleSpec) {
-        self.asked = probing.pairs();
-        // One that has ended has told so.
-        drop(self.orders.send(Order::Again(probing)));
+    /// Probes these pairs as soon as the agents are idle.
+    pub(super) fn probe(&mut self, probing: CycleSpec) {
+        self.requested = probing.pairs();
+        // An agent set that has ended has sent its event.
+        drop(self.commands.send(AgentSetCommand::Probe(probing)));
     }
 
-    /// A node has left, and its agents are as good as gone, also if it comes back: nobody is led there any more.
-    pub(super) fn withdraw(&mut self, node: &NodeName) {
+    /// Removes a node that has left. Its agents are lost, also if the node returns: no other agent probes them any
+    /// more.
+    pub(super) fn remove_node(&mut self, node: &NodeName) {
         self.nodes.remove(node);
         // As above.
-        drop(self.orders.send(Order::Withdraw(node.clone())));
+        drop(
+            self.commands
+                .send(AgentSetCommand::RemoveNode(node.clone())),
+        );
     }
 
     /// Removes all agents, and waits until they are gone.
-    pub(super) async fn end(self) {
-        drop(self.orders);
-        // That it panicked is told by whoever caught it.
+    pub(super) async fn terminate(self) {
+        drop(self.commands);
+        // The panic hook has reported a panic.
         drop(self.task.await);
     }
 }
@@ -141,41 +146,46 @@ impl Stand {
 struct Driver {
     run: Run,
     name: String,
-    /// When the present cycle began.
+    /// When the current round began.
     began: Timestamp,
-    told: UnboundedSender<(String, Told)>,
+    events: UnboundedSender<(String, AgentSetEvent)>,
 }
 
 impl Driver {
     async fn drive(
         mut self,
         connection: ApiClient,
-        setting: PlatformConfig,
-        mut ordered: UnboundedReceiver<Order>,
+        config: PlatformConfig,
+        mut received: UnboundedReceiver<AgentSetCommand>,
     ) {
-        let (commands, orders) = mpsc::unbounded_channel();
-        let (tellers, mut events) = mpsc::unbounded_channel();
-        let fleet = tokio::spawn(ClusterPlatform::serve(connection, setting, orders, tellers));
+        let (commands, platform_commands) = mpsc::unbounded_channel();
+        let (event_sender, mut events) = mpsc::unbounded_channel();
+        let platform = tokio::spawn(ClusterPlatform::serve(
+            connection,
+            config,
+            platform_commands,
+            event_sender,
+        ));
         let mut is_wanted = true;
         self.run.start(steady());
         while self.run.phase() != Phase::Ended {
             while let Some(command) = self.run.poll_command() {
-                // A fleet that is gone tells so by the end of its events.
+                // A platform that has ended closes its events.
                 drop(commands.send(command));
             }
             if let Some(finished) = self.run.take_cycle_result() {
-                self.tell_cycle(finished).await;
+                self.send_report(finished).await;
             }
             tokio::select! {
                 event = events.recv() => {
                     self.run.handle(event.unwrap_or(PlatformEvent::Removed), steady());
                 }
-                order = ordered.recv(), if is_wanted => match order {
-                    Some(Order::Again(probing)) => {
+                command = received.recv(), if is_wanted => match command {
+                    Some(AgentSetCommand::Probe(probing)) => {
                         self.began = wall();
                         self.run.start_cycle(&probing, steady());
                     }
-                    Some(Order::Withdraw(node)) => self.run.withdraw(&node, steady()),
+                    Some(AgentSetCommand::RemoveNode(node)) => self.run.withdraw(&node, steady()),
                     None => {
                         is_wanted = false;
                         self.run.handle(PlatformEvent::Interrupted, steady());
@@ -186,30 +196,30 @@ impl Driver {
             self.run.handle_timeout(steady());
         }
         drop(commands);
-        drop(fleet.await);
+        drop(platform.await);
         let finished = self.run.finish();
         if let Completion::CouldNotRun { reason } = finished.completion {
-            drop(self.told.send((self.name, Told::Ended(reason))));
+            drop(self.events.send((self.name, AgentSetEvent::Ended(reason))));
         }
     }
 
-    /// Diagnosing takes its time when much fails, and others want their turn.
-    async fn tell_cycle(&self, finished: RunResult) {
+    /// Diagnosing many failures takes long, so it runs on a thread that may block.
+    async fn send_report(&self, finished: RunResult) {
         let began = self.began;
-        let told = match spawn_blocking(move || Cycle::of(finished, began)).await {
+        let events = match spawn_blocking(move || RoundReport::of(finished, began)).await {
             Ok(cycle) => {
                 let (paths, took_ms) = (cycle.report.paths.len(), cycle.report.duration_ms);
                 tracing::debug!(run = self.name, paths, took_ms, "a cycle has ended");
-                Told::Cycle(Box::new(cycle))
+                AgentSetEvent::Round(Box::new(cycle))
             }
-            Err(error) => Told::Ended(format!("a cycle could not be diagnosed: {error}")),
+            Err(error) => AgentSetEvent::Ended(format!("a cycle could not be diagnosed: {error}")),
         };
-        // Whoever does not listen any more wants no more of it.
-        drop(self.told.send((self.name.clone(), told)));
+        // The receiver is gone during a shutdown.
+        drop(self.events.send((self.name.clone(), events)));
     }
 }
 
-/// Waits for a time of the steady clock that may never come.
+/// Waits until `at` on the steady clock; `None` is never.
 pub(super) async fn until(at: Option<Timestamp>) {
     match at {
         Some(at) => sleep(at.since(steady())).await,

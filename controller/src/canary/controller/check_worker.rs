@@ -1,15 +1,15 @@
-//! One check, for as long as it is there: its agents, its rounds, and what is made of them.
+//! The worker of one check: it places the check's agents, schedules their rounds, evaluates the results, and reports them.
 //!
 //! ```text
-//! nodes, spec -> candidates -> schedule -> pairs -> stand -> cycle -> report -> look -> judgement -> events, status
+//! nodes, spec -> selected nodes -> schedule -> pairs -> agent set -> report -> round result -> health -> Events, status
 //! ```
 //!
-//! Agents stand for one epoch. When it is over, or a node has joined, or other nodes wait for their turn, those of the next are
-//! placed beside them, and take over when they have probed once: nobody is without eyes meanwhile.
+//! An agent set lives for the check's `agentLifetime`, or until a node joins or other nodes are next in the rotation. Its
+//! successor is placed beside it and takes over after its first round, so probing never pauses.
 
 /// When and where agents are placed.
 mod placement;
-/// What it tells.
+/// Status, Events and node conditions.
 mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,172 +25,177 @@ use prober_core::topology::NodeName;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::World;
-use super::observer::Round;
-use super::sweep::sweep;
-use crate::canary::controller::agent_set::{Cycle, Stand, Told, until};
-use crate::canary::controller::event_queue::Announcements;
+use super::Context;
+use super::leftovers::delete_agents;
+use super::observer::CheckRound;
+use crate::canary::agent_set_template::MAX_NODES;
+use crate::canary::controller::agent_set::{AgentSet, AgentSetEvent, RoundReport, until};
+use crate::canary::controller::event_queue::EventQueue;
 use crate::canary::controller::node_watch::Nodes;
 use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus};
-use crate::canary::eligible_nodes::candidates;
-use crate::canary::generation::MAX_NODES;
-use crate::canary::health::{Judgement, Outage};
-use crate::canary::restored_outages::recall;
-use crate::canary::round_result::{Look, NodePath};
-use crate::canary::schedule::{Ended, Schedule};
-use crate::canary::status::Readiness;
+use crate::canary::eligible_nodes::selected_nodes;
+use crate::canary::health::{HealthTracker, Outage};
+use crate::canary::restored_outages::restore;
+use crate::canary::round_result::{NodePath, RoundResult};
+use crate::canary::schedule::{RoundsEnd, Schedule};
+use crate::canary::status::CheckPhase;
 use crate::clock::{steady, wall};
 
-/// The pause after agents could not be placed; each further one is twice as long.
+/// The pause after the first failed placement; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Everything of one check.
-struct Patrol {
-    world: Arc<World>,
+/// The state of a check's worker.
+struct CheckWorker {
+    context: Arc<Context>,
     check: Arc<ConnectivityCheck>,
     nodes: Nodes,
     schedule: Schedule,
-    judgement: Judgement,
-    readiness: Readiness,
-    /// What was told last.
-    told: Option<ConnectivityCheckStatus>,
-    untold: Announcements,
-    /// Not before this is it tried again to tell something.
-    untold_until: Option<Timestamp>,
-    /// What nodes were told last.
-    marked: BTreeMap<NodeName, NodeCondition>,
+    health: HealthTracker,
+    phase: CheckPhase,
+    /// The status that was written last.
+    written_status: Option<ConnectivityCheckStatus>,
+    event_queue: EventQueue,
+    /// When writing is tried again after a failure.
+    report_not_before: Option<Timestamp>,
+    /// The conditions that were written last.
+    written_conditions: BTreeMap<NodeName, NodeCondition>,
     /// The agents that probe.
-    stand: Option<Stand>,
+    active: Option<AgentSet>,
     /// Whether they wait for the next round.
     is_idle: bool,
-    /// Whether they are to be replaced as soon as may be: the spec has changed, or some have failed.
-    is_worn: bool,
-    /// The agents that take over from them.
-    coming: Option<Stand>,
-    /// Not before this are agents placed.
-    not_before: Timestamp,
-    pause: Duration,
-    leaving: JoinSet<()>,
-    ear: mpsc::UnboundedSender<(String, Told)>,
+    /// Whether they must be replaced: the spec has changed, or some have failed.
+    must_replace: bool,
+    /// The agents that replace them once they have probed.
+    successor: Option<AgentSet>,
+    /// When agents may be placed again.
+    placement_not_before: Timestamp,
+    placement_backoff: Duration,
+    terminating: JoinSet<()>,
+    agent_set_events: mpsc::UnboundedSender<(String, AgentSetEvent)>,
 }
 
-/// Keeps a check until it is gone, or the controller ends: then all of its agents are removed.
-pub(super) async fn patrol(
-    world: Arc<World>,
+/// Runs until the check is deleted or the controller stops, then removes the check's agents.
+pub(super) async fn run(
+    context: Arc<Context>,
     mut checks: watch::Receiver<Arc<ConnectivityCheck>>,
     mut nodes: watch::Receiver<Nodes>,
 ) {
     let check = checks.borrow_and_update().clone();
-    // What an earlier controller placed for it is nobody's now.
-    sweep(&world.connection, &check.name_any()).await;
-    let (ear, mut heard) = mpsc::unbounded_channel();
-    let mut patrol = Patrol::new(world, check, nodes.borrow_and_update().clone(), ear);
-    patrol.see_nodes();
+    // The agents of an earlier controller have no owner any more.
+    delete_agents(&context.connection, &check.name_any()).await;
+    let (agent_set_events, mut event_receiver) = mpsc::unbounded_channel();
+    let mut worker = CheckWorker::new(
+        context,
+        check,
+        nodes.borrow_and_update().clone(),
+        agent_set_events,
+    );
+    worker.update_nodes();
     loop {
-        patrol.place_if_needed().await;
-        patrol.tell().await;
+        worker.place_if_needed().await;
+        worker.write_reports().await;
         tokio::select! {
             changed = checks.changed() => match changed {
                 Ok(()) => {
                     let check = checks.borrow_and_update().clone();
-                    patrol.respec(check);
+                    worker.update_check(check);
                 }
                 Err(_) => break,
             },
             Ok(()) = nodes.changed() => {
-                patrol.nodes = nodes.borrow_and_update().clone();
-                patrol.see_nodes();
+                worker.nodes = nodes.borrow_and_update().clone();
+                worker.update_nodes();
             }
-            Some((run, told)) = heard.recv() => patrol.hear(&run, told),
-            () = until(patrol.next_at()) => patrol.probe_if_due(),
+            Some((run, event)) = event_receiver.recv() => worker.handle_event(&run, event),
+            () = until(worker.next_at()) => worker.probe_if_due(),
         }
     }
-    patrol.end().await;
+    worker.shut_down().await;
 }
 
-impl Patrol {
+impl CheckWorker {
     fn new(
-        world: Arc<World>,
+        context: Arc<Context>,
         check: Arc<ConnectivityCheck>,
         nodes: Nodes,
-        ear: mpsc::UnboundedSender<(String, Told)>,
+        agent_set_events: mpsc::UnboundedSender<(String, AgentSetEvent)>,
     ) -> Self {
         let spec = &check.spec;
-        let memory = check.status.as_ref().map(recall).unwrap_or_default();
+        let restored = check.status.as_ref().map(restore).unwrap_or_default();
         let mut schedule = Schedule::new(
             spec.budget(MAX_NODES),
             spec.interval.duration(),
-            world.nonce(),
+            context.nonce(),
         );
-        schedule.watch(memory.open.iter().filter_map(Outage::example));
+        schedule.set_watched(restored.open.iter().filter_map(Outage::example_pair));
         Self {
             schedule,
-            judgement: Judgement::resume(spec.confirm.into(), memory.open, memory.ended),
-            readiness: Readiness::Starting,
-            told: check.status.clone(),
-            marked: BTreeMap::new(),
-            untold: Announcements::default(),
-            untold_until: None,
-            world,
+            health: HealthTracker::resume(spec.confirm.into(), restored.open, restored.ended),
+            phase: CheckPhase::Starting,
+            written_status: check.status.clone(),
+            written_conditions: BTreeMap::new(),
+            event_queue: EventQueue::default(),
+            report_not_before: None,
+            context,
             check,
             nodes,
-            stand: None,
+            active: None,
             is_idle: false,
-            is_worn: false,
-            coming: None,
-            not_before: steady(),
-            pause: FIRST_PAUSE,
-            leaving: JoinSet::new(),
-            ear,
+            must_replace: false,
+            successor: None,
+            placement_not_before: steady(),
+            placement_backoff: FIRST_PAUSE,
+            terminating: JoinSet::new(),
+            agent_set_events,
         }
     }
 
-    /// Takes a changed spec; a changed status is our own.
-    fn respec(&mut self, check: Arc<ConnectivityCheck>) {
+    /// Applies a changed spec. A changed status is the worker's own write.
+    fn update_check(&mut self, check: Arc<ConnectivityCheck>) {
         let is_same = check.spec == self.check.spec;
         self.check = check;
         if is_same {
             return;
         }
         let spec = &self.check.spec;
-        (self.schedule).respec(spec.budget(MAX_NODES), spec.interval.duration());
-        self.judgement.respec(spec.confirm.into());
-        self.not_before = steady();
+        (self.schedule).set_budget(spec.budget(MAX_NODES), spec.interval.duration());
+        self.health.set_rule(spec.confirm.into());
+        self.placement_not_before = steady();
         if spec.paused {
-            self.readiness = Readiness::Paused;
-            self.leave_nodes();
-            for stand in self.stand.take().into_iter().chain(self.coming.take()) {
-                self.leaving.spawn(stand.end());
+            self.phase = CheckPhase::Paused;
+            self.stop_observing_nodes();
+            for agent_set in self.active.take().into_iter().chain(self.successor.take()) {
+                self.terminating.spawn(agent_set.terminate());
             }
         } else {
-            if self.readiness == Readiness::Paused {
-                self.readiness = Readiness::Starting;
+            if self.phase == CheckPhase::Paused {
+                self.phase = CheckPhase::Starting;
             }
-            self.is_worn = true;
+            self.must_replace = true;
         }
-        self.see_nodes();
+        self.update_nodes();
     }
 
-    fn see_nodes(&mut self) {
+    fn update_nodes(&mut self) {
         let before: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         let nodes = self.nodes.values().map(AsRef::as_ref);
-        (self.schedule).see(&candidates(nodes, &self.check.spec), steady());
+        (self.schedule).set_nodes(&selected_nodes(nodes, &self.check.spec), steady());
         let now: BTreeSet<NodeName> = self.schedule.nodes().iter().cloned().collect();
         for left in before.difference(&now) {
-            (self.world.observer).gone(&self.check.name_any(), left);
-            for stand in self.stand.iter_mut().chain(&mut self.coming) {
-                stand.withdraw(left);
+            (self.context.observer).node_removed(&self.check.name_any(), left);
+            for agent_set in self.active.iter_mut().chain(&mut self.successor) {
+                agent_set.remove_node(left);
             }
-            let transitions = self.judgement.forget(left, wall());
-            self.report(&transitions);
+            let transitions = self.health.remove_node(left, wall());
+            self.queue_events(&transitions);
         }
     }
 
-    /// When there is something to do that nobody tells.
+    /// When the next timer expires.
     fn next_at(&self) -> Option<Timestamp> {
         let round = self.schedule.next_at().filter(|_| self.is_idle);
-        let placing = Some(self.not_before).filter(|_| self.is_placing_needed());
-        let all = [round, placing, self.expiry(), self.untold_until];
+        let placing = Some(self.placement_not_before).filter(|_| self.needs_placement());
+        let all = [round, placing, self.expires_at(), self.report_not_before];
         all.into_iter().flatten().min()
     }
 
@@ -200,116 +205,122 @@ impl Patrol {
         if !self.is_idle || !is_due {
             return;
         }
-        let Some(mut stand) = self.stand.take() else {
+        let Some(mut agent_set) = self.active.take() else {
             return;
         };
-        let probing = if self.coming.is_some() || !self.has_agents(&stand) {
-            let mut pairs = stand.asked.clone();
-            self.schedule.repeat(&mut pairs, &stand.nodes, now);
+        let probing = if self.successor.is_some() || !self.covers_assigned_nodes(&agent_set) {
+            let mut pairs = agent_set.requested.clone();
+            self.schedule
+                .repeat_round(&mut pairs, &agent_set.nodes, now);
             CycleSpec::Attended(pairs)
-        } else if self.check.spec.asks_by_bells() {
-            self.schedule.begin_turns(now)
+        } else if self.check.spec.can_alert() {
+            self.schedule.begin_rounds(now)
         } else {
-            CycleSpec::Attended(self.schedule.begin(now))
+            CycleSpec::Attended(self.schedule.begin_round(now))
         };
         self.is_idle = false;
-        stand.again(probing);
-        self.stand = Some(stand);
+        agent_set.probe(probing);
+        self.active = Some(agent_set);
     }
 
-    fn hear(&mut self, run: &str, told: Told) {
-        let is_of = |stand: &Option<Stand>| stand.as_ref().is_some_and(|stand| stand.run == run);
-        let is_coming = is_of(&self.coming);
-        if !is_coming && !is_of(&self.stand) {
-            // It is leaving.
+    fn handle_event(&mut self, run: &str, event: AgentSetEvent) {
+        let is_of = |agent_set: &Option<AgentSet>| {
+            agent_set
+                .as_ref()
+                .is_some_and(|agent_set| agent_set.run == run)
+        };
+        let is_successor = is_of(&self.successor);
+        if !is_successor && !is_of(&self.active) {
+            // It is terminating.
             return;
         }
-        match told {
-            Told::Cycle(cycle) => {
-                if is_coming {
-                    let old = std::mem::replace(&mut self.stand, self.coming.take());
-                    self.leaving.extend(old.map(Stand::end));
-                    self.pause = FIRST_PAUSE;
-                    let seated = self.stand.as_ref().map(|stand| &stand.nodes);
-                    self.judgement.look_at(seated.unwrap_or(&BTreeSet::new()));
+        match event {
+            AgentSetEvent::Round(report) => {
+                if is_successor {
+                    let old = std::mem::replace(&mut self.active, self.successor.take());
+                    self.terminating.extend(old.map(AgentSet::terminate));
+                    self.placement_backoff = FIRST_PAUSE;
+                    let nodes = self.active.as_ref().map(|agent_set| &agent_set.nodes);
+                    self.health.retain_nodes(nodes.unwrap_or(&BTreeSet::new()));
                 }
                 self.is_idle = true;
-                self.judge(*cycle);
+                self.evaluate(*report);
             }
-            Told::Ended(why) => {
-                if is_coming {
-                    self.coming = None;
+            AgentSetEvent::Ended(why) => {
+                if is_successor {
+                    self.successor = None;
                 } else {
-                    self.stand = None;
+                    self.active = None;
                     self.is_idle = false;
                 }
-                self.back_off(why);
+                self.placement_failed(why);
             }
         }
-        while self.leaving.try_join_next().is_some() {}
+        while self.terminating.try_join_next().is_some() {}
     }
 
-    fn judge(&mut self, mut cycle: Cycle) {
-        self.readiness = Readiness::Probing;
-        // Who has left while it was probed is not told of again; who is back has no agents yet.
-        let known = (self.stand.as_ref()).map_or_else(BTreeSet::new, |stand| stand.nodes.clone());
-        cycle.keep(&known);
-        let mut look = Look::of(&cycle.report);
-        look.keep(&known);
-        let Cycle { matrix, report } = &cycle;
+    fn evaluate(&mut self, mut round: RoundReport) {
+        self.phase = CheckPhase::Probing;
+        // A node that left during the round is not reported again; one that has returned has no agents yet.
+        let known =
+            (self.active.as_ref()).map_or_else(BTreeSet::new, |agent_set| agent_set.nodes.clone());
+        round.retain_nodes(&known);
+        let mut result = RoundResult::from_report(&round.report);
+        result.retain_nodes(&known);
+        let RoundReport { matrix, report } = &round;
         let failed = matrix
             .agents
             .iter()
             .filter(|(_, known)| known.failed.is_some());
-        let missed: Vec<&str> = failed.map(|(agent, _)| agent.pod.as_str()).collect();
-        if !missed.is_empty() && !self.is_worn {
+        let failed_agents: Vec<&str> = failed.map(|(agent, _)| agent.pod.as_str()).collect();
+        if !failed_agents.is_empty() && !self.must_replace {
             tracing::warn!(
                 check = self.check.name_any(),
-                ?missed,
+                ?failed_agents,
                 "agents have failed and are replaced"
             );
-            self.is_worn = true;
-            self.rest();
+            self.must_replace = true;
+            self.extend_backoff();
         }
-        let ended = self.schedule.end_rounds(look.is_calm(), steady());
-        if let Some(stand) = &self.stand {
-            let measured = look.measured();
-            let asked = match ended {
-                Ended::Whole => &stand.asked,
-                // Whoever had no turn keeps what it had.
-                Ended::CutShort => &measured,
+        let ended = self.schedule.end_rounds(result.is_healthy(), steady());
+        if let Some(agent_set) = &self.active {
+            let measured = result.measured_pairs();
+            let requested = match ended {
+                RoundsEnd::Complete => &agent_set.requested,
+                // Pairs that were not probed keep their last result.
+                RoundsEnd::CutShort => &measured,
             };
-            self.schedule.cover(asked, &measured);
+            self.schedule.record_results(requested, &measured);
         }
-        let transitions = self.judgement.see(&look, wall());
-        let suspects: Vec<NodePair> = self.judgement.suspected().map(NodePath::pair).collect();
+        let transitions = self.health.update(&result, wall());
+        let suspects: Vec<NodePair> = self.health.suspected().map(NodePath::pair).collect();
         self.schedule.suspect(suspects, steady());
         self.schedule
-            .watch(self.judgement.open().iter().filter_map(Outage::example));
-        self.world.observer.observe(&Round {
+            .set_watched(self.health.open().iter().filter_map(Outage::example_pair));
+        self.context.observer.observe(&CheckRound {
             check: &self.check.name_any(),
             matrix,
             report,
-            judgement: &self.judgement,
+            health: &self.health,
             transitions: &transitions,
             coverage: self.schedule.coverage(),
         });
-        self.report(&transitions);
+        self.queue_events(&transitions);
     }
 
-    /// Removes all agents. Where the check has gone, nothing is told of its nodes any more; where the controller ends, its last
-    /// figures are still to be sent.
-    async fn end(mut self) {
-        if !*self.world.stop.borrow() {
-            self.leave_nodes();
-            self.schedule.see(&[], steady());
-            if let Err(error) = self.unmark_nodes().await {
-                tracing::warn!(%error, "conditions of nodes stay behind");
+    /// Removes all agents. If the check is deleted, its nodes are removed from telemetry; if the controller stops, the
+    /// last metrics are still sent.
+    async fn shut_down(mut self) {
+        if !*self.context.stop.borrow() {
+            self.stop_observing_nodes();
+            self.schedule.set_nodes(&[], steady());
+            if let Err(error) = self.clear_node_conditions().await {
+                tracing::warn!(%error, "conditions of nodes were not cleared");
             }
         }
-        for stand in self.stand.take().into_iter().chain(self.coming.take()) {
-            self.leaving.spawn(stand.end());
+        for agent_set in self.active.take().into_iter().chain(self.successor.take()) {
+            self.terminating.spawn(agent_set.terminate());
         }
-        while self.leaving.join_next().await.is_some() {}
+        while self.terminating.join_next().await.is_some() {}
     }
 }

@@ -1,68 +1,71 @@
-//! Events on their way: each is told once, and not before the status holds what it is about.
+//! The Events that are to be created: each is created once, after the status that it refers to is written.
 //!
-//! A controller that dies in between leaves a status that is right and an Event too few, never one too many: its successor
-//! goes on from the status.
+//! A controller that dies in between leaves a correct status and omits an Event, but never repeats one: its successor
+//! continues from the status.
 
 use std::collections::VecDeque;
 
 use prober_core::time::Timestamp;
 
-use super::World;
+use super::Context;
 use crate::canary::controller::node_watch::Nodes;
 use crate::canary::crd::ConnectivityCheck;
-use crate::canary::events::{Notice, notices};
+use crate::canary::events::{CheckEvent, events_of};
 use crate::canary::health::Transition;
 use crate::clock::wall;
 use crate::kubernetes::api_error::ApiError;
 
-/// Events that wait at most; the oldest is lost where an API server stays away for longer.
-const MOST: usize = 256;
+/// The most Events that wait; beyond that the oldest is dropped, while the API server is not reachable.
+const MAX_PENDING: usize = 256;
 
-/// One Event to be.
+/// An Event that is to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Announcement {
-    pub(super) notice: Notice,
+pub(super) struct PendingEvent {
+    pub(super) event: CheckEvent,
     /// When it happened.
     pub(super) at: Timestamp,
-    /// What tells it from all others, however often it is tried.
+    /// The suffix of its name: the same for each attempt, and unique among Events.
     pub(super) nonce: u64,
 }
 
-/// All that wait.
+/// The Events that wait, in order.
 #[derive(Debug, Default)]
-pub(super) struct Announcements {
-    waiting: VecDeque<Announcement>,
+pub(super) struct EventQueue {
+    waiting: VecDeque<PendingEvent>,
 }
 
-impl Announcements {
-    /// Takes what has changed.
-    pub(super) fn take(&mut self, world: &World, check: &str, transitions: &[Transition]) {
-        for notice in transitions.iter().flat_map(notices) {
-            let (reason, note) = (notice.reason, &notice.note);
+impl EventQueue {
+    /// Adds the Events of these transitions.
+    pub(super) fn push(&mut self, context: &Context, check: &str, transitions: &[Transition]) {
+        for event in transitions.iter().flat_map(events_of) {
+            let (reason, note) = (event.reason, &event.note);
             tracing::info!(check, reason, note, "transition");
-            self.waiting.push_back(Announcement {
-                notice,
+            self.waiting.push_back(PendingEvent {
+                event,
                 at: wall(),
-                nonce: world.nonce(),
+                nonce: context.nonce(),
             });
         }
-        while self.waiting.len() > MOST {
+        while self.waiting.len() > MAX_PENDING {
             if let Some(lost) = self.waiting.pop_front() {
-                let (reason, note) = (lost.notice.reason, lost.notice.note);
+                let (reason, note) = (lost.event.reason, lost.event.note);
                 tracing::warn!(check, reason, note, "an Event is lost");
             }
         }
     }
 
-    /// Tells them in their order; what could not be told waits for the next time.
-    pub(super) async fn tell(
+    /// Creates the Events in order; those that fail stay in the queue.
+    pub(super) async fn send(
         &mut self,
-        world: &World,
+        context: &Context,
         check: &ConnectivityCheck,
         nodes: &Nodes,
     ) -> Result<(), ApiError> {
         while let Some(next) = self.waiting.front() {
-            world.teller.event(check, nodes, next).await?;
+            context
+                .status_writer
+                .create_event(check, nodes, next)
+                .await?;
             self.waiting.pop_front();
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Standing for election for as long as the controller runs: the Lease is read, taken and renewed.
+//! Leader election: the loop that acquires, renews and releases the Lease.
 
 use std::time::Duration;
 
@@ -9,62 +9,62 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::canary::lease::{DEADLINE, Election, PERIOD, Step};
+use crate::canary::lease::{DEADLINE, LeaseAction, LeaseClaim, PERIOD};
 use crate::clock::{steady, wall};
-use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
+use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::fencing_token::FencingToken;
 use crate::kubernetes::labels::PROBER;
 
 /// The Lease's name.
 pub const LEASE: &str = "prober-controller";
 
-/// How long a request for the Lease may take: several fit before its holder has to stop.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The timeout of a request for the Lease: several fit into the deadline of a leader.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// It led, and does not any more.
+/// The Lease was not renewed in time.
 #[derive(Debug, Error)]
 #[error(
-    "the Lease {LEASE} in namespace {namespace} was not renewed for {} s, so another controller may act: this one ends, to \
-     begin anew; see that it reaches the API server{}",
+    "the Lease {LEASE} in namespace {namespace} was not renewed for {} s, so another controller may lead: this one ends and restarts; \
+     check that it reaches the API server{}",
     DEADLINE.as_secs(), .cause.as_ref().map(|cause| format!(" ({cause})")).unwrap_or_default()
 )]
 pub struct Lost {
-    /// Where the Lease is.
+    /// The namespace of the Lease.
     namespace: String,
-    /// The last thing that went wrong.
+    /// The last error.
     cause: Option<ApiError>,
 }
 
-/// One candidate.
-pub(super) struct Campaign {
+/// The election loop of one controller.
+pub(super) struct LeaderElection {
     connection: ApiClient,
-    election: Election,
-    permit: FencingToken,
+    claim: LeaseClaim,
+    fencing_token: FencingToken,
 }
 
-impl Campaign {
-    /// Asks by `connection`, which needs no permit; `permit` holds while it leads.
-    pub(super) fn new(connection: ApiClient, identity: String, permit: FencingToken) -> Self {
+impl LeaderElection {
+    /// `connection` needs no fencing token; `fencing_token` is extended while this controller leads.
+    pub(super) fn new(connection: ApiClient, identity: String, fencing_token: FencingToken) -> Self {
         Self {
             connection,
-            election: Election::new(identity),
-            permit,
+            claim: LeaseClaim::new(identity),
+            fencing_token,
         }
     }
 
-    /// Runs until the lead is lost, or `stop` comes; then the Lease is not given back yet.
+    /// Runs until the Lease is lost or `stop` is true. It does not release the Lease.
     pub(super) async fn run(
         &mut self,
         leads: &watch::Sender<bool>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Lost> {
         loop {
-            let cause = self.step().await.err();
+            let cause = self.try_acquire().await.err();
             if let Some(error) = &cause {
                 tracing::warn!(%error, "the Lease was not renewed");
             }
-            let is_leading = self.election.leads(steady());
+            let is_leading = self.claim.is_held(steady());
             let has_led = leads.send_replace(is_leading);
             if has_led && !is_leading {
                 return Err(Lost {
@@ -82,7 +82,7 @@ impl Campaign {
         }
     }
 
-    async fn step(&mut self) -> Result<(), ApiError> {
+    async fn try_acquire(&mut self) -> Result<(), ApiError> {
         let begun = steady();
         let lease = self.read().await?;
         let api = self.api();
@@ -90,33 +90,33 @@ impl Campaign {
             field_manager: Some(PROBER.to_owned()),
             ..PostParams::default()
         };
-        let written = match self.election.step(LEASE, lease.as_ref(), begun, wall()) {
-            Step::Create(lease) => {
+        let written = match self.claim.next_action(LEASE, lease.as_ref(), begun, wall()) {
+            LeaseAction::Create(lease) => {
                 let task = format!("create the Lease {LEASE}");
                 self.written(&task, api.create(&params, &lease)).await?
             }
-            Step::Replace(lease) => {
+            LeaseAction::Replace(lease) => {
                 let task = format!("renew the Lease {LEASE}");
                 self.written(&task, api.replace(LEASE, &params, &lease))
                     .await?
             }
-            Step::Wait => false,
+            LeaseAction::Wait => false,
         };
         if written {
-            self.election.won(begun);
-            self.permit.extend(begun + DEADLINE);
+            self.claim.acquired(begun);
+            self.fencing_token.extend(begun + DEADLINE);
         }
         Ok(())
     }
 
-    /// Gives the Lease back, so that nobody waits for it to run out.
-    pub(super) async fn resign(&mut self) -> Result<(), ApiError> {
+    /// Releases the Lease, so that the next controller need not wait until it expires.
+    pub(super) async fn release(&mut self) -> Result<(), ApiError> {
         let lease = self.read().await?;
-        let released = lease.and_then(|lease| self.election.release(&lease));
+        let released = lease.and_then(|lease| self.claim.release(&lease));
         if let Some(lease) = released {
             let api = self.api();
             let params = PostParams::default();
-            let task = format!("give back the Lease {LEASE}");
+            let task = format!("release the Lease {LEASE}");
             self.written(&task, api.replace(LEASE, &params, &lease))
                 .await?;
         }
@@ -131,11 +131,11 @@ impl Campaign {
         let task = format!("read the Lease {LEASE}");
         let api = self.api();
         self.connection
-            .request_within(PATIENCE, &task, api.get_opt(LEASE))
+            .request_within(REQUEST_TIMEOUT, &task, api.get_opt(LEASE))
             .await
     }
 
-    /// Whether it was written; a conflict says that somebody else was first.
+    /// Whether the Lease was written; false on a conflict, where another controller was first.
     async fn written(
         &self,
         task: &str,
@@ -149,7 +149,7 @@ impl Campaign {
             }
         };
         self.connection
-            .request_within(PATIENCE, task, request)
+            .request_within(REQUEST_TIMEOUT, task, request)
             .await
     }
 }

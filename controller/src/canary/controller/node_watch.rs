@@ -1,4 +1,4 @@
-//! The nodes of the cluster as they are now, by one watch for all checks.
+//! The nodes of the cluster, from one watch that all checks share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,40 +16,40 @@ use crate::kubernetes::node_info;
 /// Every node of the cluster.
 pub(super) type Nodes = Arc<BTreeMap<NodeName, Arc<Node>>>;
 
-/// Publishes the nodes whenever one has changed, once all are known; for ever.
+/// Publishes the nodes after each change, beginning with the complete list; never ends.
 pub(super) async fn follow(connection: ApiClient, nodes: watch::Sender<Nodes>) {
     let api: Api<Node> = Api::all(connection.kube);
-    let seen = watcher(api, watcher::Config::default()).default_backoff();
-    publish(std::pin::pin!(seen), &nodes).await;
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    publish(std::pin::pin!(events), &nodes).await;
 }
 
 async fn publish(
-    mut seen: impl Stream<Item = Result<watcher::Event<Node>, watcher::Error>> + Unpin,
+    mut events: impl Stream<Item = Result<watcher::Event<Node>, watcher::Error>> + Unpin,
     nodes: &watch::Sender<Nodes>,
 ) {
     let mut listed = BTreeMap::new();
-    while let Some(event) = seen.next().await {
+    while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
             Ok(watcher::Event::InitApply(node)) => {
-                listed.insert(node_info::node_name(&node), Arc::new(lean(node)));
+                listed.insert(node_info::node_name(&node), Arc::new(trimmed(node)));
             }
             Ok(watcher::Event::InitDone) => {
                 nodes.send_replace(Arc::new(std::mem::take(&mut listed)));
             }
             Ok(watcher::Event::Apply(node)) => nodes.send_modify(|nodes| {
-                Arc::make_mut(nodes).insert(node_info::node_name(&node), Arc::new(lean(node)));
+                Arc::make_mut(nodes).insert(node_info::node_name(&node), Arc::new(trimmed(node)));
             }),
             Ok(watcher::Event::Delete(node)) => nodes.send_modify(|nodes| {
                 Arc::make_mut(nodes).remove(&node_info::node_name(&node));
             }),
-            Err(error) => tracing::warn!(%error, "the watch of nodes broke, and is made anew"),
+            Err(error) => tracing::warn!(%error, "the watch of nodes failed, and is restarted"),
         }
     }
 }
 
-/// Without what nobody here reads and what is most of it: who wrote which field, and the node's images.
-fn lean(mut node: Node) -> Node {
+/// Removes the largest fields that no check reads: managed fields, images and volumes.
+fn trimmed(mut node: Node) -> Node {
     node.metadata.managed_fields = None;
     if let Some(status) = &mut node.status {
         status.images = None;

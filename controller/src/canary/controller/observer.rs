@@ -1,34 +1,34 @@
-//! Who is told what the controller sees, for metrics and traces. Nothing here waits for telemetry.
+//! The interface between the controller and telemetry, which never blocks the controller.
 
 use prober_core::evidence::Matrix;
 use prober_core::report::Report;
 use prober_core::topology::NodeName;
 
-use crate::canary::health::{Judgement, Transition};
+use crate::canary::health::{HealthTracker, Transition};
 use crate::canary::schedule::Coverage;
 
-/// One cycle of one check.
+/// The results of a round of one check.
 #[derive(Clone, Copy, Debug)]
-pub struct Round<'a> {
+pub struct CheckRound<'a> {
     /// The check's name.
     pub check: &'a str,
-    /// What was measured.
+    /// The measurements.
     pub matrix: &'a Matrix,
-    /// What is made of it.
+    /// Their diagnosis.
     pub report: &'a Report,
-    /// What fails over time.
-    pub judgement: &'a Judgement,
-    /// What has changed by this cycle.
+    /// The health of all paths and agents.
+    pub health: &'a HealthTracker,
+    /// What this round has changed.
     pub transitions: &'a [Transition],
-    /// How much was probed of what there is.
+    /// How many of all pairs were probed.
     pub coverage: Coverage,
 }
 
-/// Is told each cycle, and who leaves. Must return at once.
-pub trait Observer: Send + Sync {
-    /// A cycle has been judged.
-    fn observe(&self, round: &Round<'_>);
+/// Receives the results of each round. Its methods must return at once.
+pub trait RoundObserver: Send + Sync {
+    /// A round was evaluated.
+    fn observe(&self, round: &CheckRound<'_>);
 
-    /// A check probes a node no more: it was deleted, is not meant any more, or cannot be probed.
-    fn gone(&self, check: &str, node: &NodeName);
+    /// A check no longer probes a node: it was deleted, is no longer selected, or is skipped.
+    fn node_removed(&self, check: &str, node: &NodeName);
 }

@@ -1,4 +1,4 @@
-//! What a check tells back: its status and conditions of nodes by server-side apply, and Events on transitions.
+//! Writes the status of checks and the conditions of nodes by server-side apply, and creates Events.
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use prober_core::topology::NodeName;
 use serde_json::json;
 
-use crate::canary::controller::event_queue::Announcement;
+use crate::canary::controller::event_queue::PendingEvent;
 use crate::canary::controller::node_watch::Nodes;
 use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
-use crate::canary::events::About;
+use crate::canary::events::Regarding;
 use crate::canary::node_condition::SERVICE_CONNECTIVITY;
 use crate::clock::micro;
-use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
+use crate::kubernetes::api_client::ApiClient;
 
-/// Who wrote the status, and who reports the Events.
+/// The field manager of the status, and the reporting controller of the Events.
 const CONTROLLER: &str = "prober-controller";
 
-/// How long an API server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where Events about things are kept that are in no namespace.
+/// The namespace of Events about objects that have no namespace.
 const NAMESPACE: &str = "default";
 
-/// The longest note that the API takes, bytes
+/// The longest note of an Event, bytes
 /// (<https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>).
 const LONGEST_NOTE: usize = 1_024;
 
-/// Tells.
+/// Sends the requests that write results to the API server.
 #[derive(Clone)]
-pub(super) struct Teller {
+pub(super) struct StatusWriter {
     connection: ApiClient,
-    /// Which controller this is.
+    /// The identity of this controller.
     identity: String,
 }
 
-impl Teller {
+impl StatusWriter {
     pub(super) fn new(connection: ApiClient, identity: String) -> Self {
         Self {
             connection,
@@ -48,8 +48,8 @@ impl Teller {
         }
     }
 
-    /// Writes the status, the whole of it.
-    pub(super) async fn status(
+    /// Writes the whole status.
+    pub(super) async fn write_status(
         &self,
         check: &ConnectivityCheck,
         status: &ConnectivityCheckStatus,
@@ -66,29 +66,31 @@ impl Teller {
         let request = api.patch_status(&name, &params, &patch);
         let task = format!("write the status of the ConnectivityCheck {name}");
         (self.connection)
-            .request_within(PATIENCE, &task, request)
+            .request_within(REQUEST_TIMEOUT, &task, request)
             .await
             .map(drop)
     }
 
-    /// Tells a node its condition. Only that field is written: whoever writes the node's other conditions is not met.
-    pub(super) async fn mark(
+    /// Writes a node's condition, and no other field: server-side apply leaves conditions of other managers alone.
+    pub(super) async fn write_condition(
         &self,
         node: &NodeName,
         condition: &NodeCondition,
     ) -> Result<(), ApiError> {
-        self.node_status(node, json!({"conditions": [condition]}))
+        self.patch_node_status(node, json!({"conditions": [condition]}))
             .await
     }
 
-    /// Takes the condition back: what its manager does not apply any more goes.
+    /// Clears the condition: server-side apply removes fields that their manager does not apply any more.
     ///
-    /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>
-    pub(super) async fn unmark(&self, node: &NodeName) -> Result<(), ApiError> {
-        self.node_status(node, json!({})).await
+    /// <https:
+    ///
+    /// kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>
+    pub(super) async fn clear_condition(&self, node: &NodeName) -> Result<(), ApiError> {
+        self.patch_node_status(node, json!({})).await
     }
 
-    async fn node_status(
+    async fn patch_node_status(
         &self,
         node: &NodeName,
         status: serde_json::Value,
@@ -104,23 +106,27 @@ impl Teller {
         let request = api.patch_status(node.as_str(), &params, &patch);
         let task = format!("write the condition {SERVICE_CONNECTIVITY} of the Node {node}");
         (self.connection)
-            .request_within(PATIENCE, &task, request)
+            .request_within(REQUEST_TIMEOUT, &task, request)
             .await
             .map(drop)
     }
 
-    /// Reports one Event; one that is there already was reported before, by a request whose answer was lost.
-    pub(super) async fn event(
+    /// Creates one Event. One that exists already was created by an earlier request whose response was lost.
+    pub(super) async fn create_event(
         &self,
         check: &ConnectivityCheck,
         nodes: &Nodes,
-        announcement: &Announcement,
+        pending: &PendingEvent,
     ) -> Result<(), ApiError> {
-        let Announcement { notice, at, nonce } = announcement;
+        let PendingEvent {
+            event: content,
+            at,
+            nonce,
+        } = pending;
         let check = check.object_ref(&());
-        let (regarding, related) = match &notice.about {
-            About::Check => (check, None),
-            About::Node(node) => {
+        let (regarding, related) = match &content.regarding {
+            Regarding::Check => (check, None),
+            Regarding::Node(node) => {
                 let known = nodes.get(node);
                 let regarding = ObjectReference {
                     api_version: Some("v1".to_owned()),
@@ -132,21 +138,21 @@ impl Teller {
                 (regarding, Some(check))
             }
         };
-        let mut note = notice.note.clone();
+        let mut note = content.note.clone();
         note.truncate(note.floor_char_boundary(LONGEST_NOTE));
         let subject = regarding.name.clone().unwrap_or_default();
         let event = Event {
             metadata: ObjectMeta {
-                // Transitions are rare, and each is another: none is counted with one before.
+                // Transitions are rare, and each is a new Event: none is counted into a series.
                 name: Some(format!("{subject}.{nonce:016x}")),
                 namespace: Some(NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
             event_time: Some(micro(*at)),
-            type_: Some(notice.weight.as_str().to_owned()),
-            reason: Some(notice.reason.to_owned()),
+            type_: Some(content.event_type.as_str().to_owned()),
+            reason: Some(content.reason.to_owned()),
             note: Some(note),
-            action: Some(notice.action.to_owned()),
+            action: Some(content.action.to_owned()),
             regarding: Some(regarding),
             related,
             reporting_controller: Some(format!("{GROUP}/{CONTROLLER}")),
@@ -154,7 +160,7 @@ impl Teller {
             ..Event::default()
         };
         let api: Api<Event> = Api::namespaced(self.connection.kube.clone(), NAMESPACE);
-        let task = format!("report the Event {}", notice.reason);
+        let task = format!("report the Event {}", content.reason);
         let params = PostParams::default();
         let request = async {
             match api.create(&params, &event).await {
@@ -164,7 +170,7 @@ impl Teller {
             }
         };
         (self.connection)
-            .request_within(PATIENCE, &task, request)
+            .request_within(REQUEST_TIMEOUT, &task, request)
             .await
     }
 }

@@ -1,78 +1,78 @@
-//! What a check tells back: conditions, what fails and since when, what was wrong before, and what is not probed.
+//! The status of a ConnectivityCheck: conditions, failures and outages, and the nodes that are skipped.
 //!
-//! Every list has a bound, so that the worst day of the largest cluster still fits into one small object.
+//! Every list is bounded, so that the status of the largest cluster in its worst state is a small object.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::GoDuration;
 
-/// Failures that are listed; the headline counts the others.
+/// The most failures in the list; the headline counts the others.
 pub const MAX_FAILING: usize = 20;
 
-/// Outages that are remembered, the newest first.
+/// The most outages in the list, the newest first.
 pub const MAX_OUTAGES: usize = 20;
 
-/// Nodes that are listed as skipped.
+/// The most skipped nodes in the list.
 pub const MAX_SKIPPED: usize = 50;
 
-/// What a check tells back.
+/// The status of a check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConnectivityCheckStatus {
-    /// `Ready`: it probes as asked. `Healthy`: no failure is confirmed.
+    /// `Ready`: it probes as specified. `Healthy`: no failure is confirmed.
     pub conditions: Vec<Condition>,
-    /// The generation of the spec that all of this is about.
+    /// The `metadata.generation` that the status refers to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What fails, in one line; empty where nothing does.
+    /// The failures in one line; empty if there is none.
     pub headline: String,
-    /// How much of what there is to probe was probed.
+    /// How many of all pairs were probed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<CoverageStatus>,
-    /// What fails now: at most 20, by node.
+    /// The failures that last: at most 20, by node.
     #[schemars(length(max = 20))]
     pub failing: Vec<FailingStatus>,
-    /// What failed: at most 20, the newest first. One without an end lasts.
+    /// The last outages: at most 20, the newest first. One that lasts has no end.
     #[schemars(length(max = 20))]
     pub outages: Vec<OutageStatus>,
-    /// Nodes that are not probed, and why: at most 50.
+    /// The nodes that are skipped, and why: at most 50.
     #[schemars(length(max = 50))]
     pub skipped_nodes: Vec<SkippedStatus>,
 }
 
-/// How much of what there is to probe was probed.
+/// How many of all pairs were probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoverageStatus {
-    /// Ordered pairs of nodes, each node with itself among them, whose probes had a result the last time that it was their
-    /// turn: within the last cycle.
+    /// Ordered pairs of nodes, including each node with itself, whose probes had a result in the last round that
+    /// included them: within the last cycle.
     pub pairs: i64,
-    /// All that there are.
+    /// All pairs.
     pub total: i64,
-    /// Both as one word, such as `6/6`.
+    /// Both numbers, such as `6/6`.
     pub share: String,
-    /// How long it takes until each had its turn.
-    pub cycle: Span,
+    /// The duration of a full rotation over all pairs.
+    pub cycle: GoDuration,
 }
 
 /// One failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailingStatus {
-    /// The node where it is; absent where it is on no single one.
+    /// The affected node; absent where no single node is affected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// Its cause, as `prober explain` names it; `unknown`; or `agent-silent`.
     pub cause: String,
     /// `proven` or `consistent`.
     pub confidence: String,
-    /// How many paths it breaks.
+    /// The number of failing paths.
     pub paths: i64,
-    /// Which kind of paths, and whose: in words.
+    /// What the failing paths have in common, in words.
     pub place: String,
-    /// Since when.
+    /// When it began.
     pub since: Time,
 }
 
@@ -85,14 +85,14 @@ pub struct OutageStatus {
     /// When it ended; absent while it lasts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<Time>,
-    /// What its cause was, at the last.
+    /// Its last known cause.
     pub cause: String,
-    /// The node where it was; absent where it was on no single one.
+    /// The affected node; absent where no single node is affected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
 }
 
-/// A node that is not probed.
+/// A node that is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SkippedStatus {

@@ -1,11 +1,11 @@
-//! What is in the repository is what the types say, and what the types say is what was promised.
+//! The generated definition and the example match the types.
 
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
 use super::*;
 
-/// Where the generated definition lies.
+/// The generated definition.
 const FILE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../deploy/kustomize/crd/connectivitychecks.yaml"
@@ -27,7 +27,7 @@ fn definition() -> String {
 }
 
 #[test]
-fn the_definition_in_the_repository_is_the_one_of_the_code() {
+fn the_definition_in_the_repository_matches_the_types() {
     let written = std::fs::read_to_string(FILE).unwrap_or_default();
     let generated = definition();
     if std::env::var_os("PROBER_WRITE_CRD").is_some() {
@@ -41,11 +41,11 @@ fn the_definition_in_the_repository_is_the_one_of_the_code() {
 }
 
 #[test]
-fn an_empty_spec_is_a_whole_check() {
+fn an_empty_spec_is_complete() {
     let spec: ConnectivityCheckSpec = serde_json::from_value(json!({})).unwrap();
     assert_eq!(spec, ConnectivityCheckSpec::default());
     assert_eq!(spec.peers_per_node, 3);
-    assert_eq!(spec.interval, Span::from_secs(10));
+    assert_eq!(spec.interval, GoDuration::from_secs(10));
 }
 
 #[test]
@@ -77,16 +77,16 @@ fn every_field_of_the_spec_has_its_default_in_the_schema() {
 }
 
 #[test]
-fn every_rule_says_in_words_what_is_wrong() {
+fn every_rule_has_a_message() {
     let text = schema().to_string();
     let count = |field: &str| text.matches(&format!("\"{field}\":")).count();
     assert_eq!(count("rule"), 8);
-    // Conditions have a field of that name too.
+    // The schema of a condition has a field of this name.
     assert_eq!(count("message"), 8 + 1);
 }
 
 #[test]
-fn people_see_the_columns_that_were_promised() {
+fn kubectl_get_prints_these_columns() {
     let crd = schema();
     let columns = crd["spec"]["versions"][0]["additionalPrinterColumns"]
         .as_array()
@@ -100,7 +100,7 @@ fn people_see_the_columns_that_were_promised() {
 }
 
 #[test]
-fn no_number_has_a_format_that_an_api_server_warns_of() {
+fn no_number_has_a_format_that_the_api_server_warns_about() {
     let text = schema().to_string();
     assert!(!text.contains("uint"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The last N looks at one thing. K bad ones of them make it bad; K good ones in a row make it good again.
+//! The last N verdicts about one path or agent. K bad ones confirm a failure; K good ones in a row end it.
 
 use std::collections::VecDeque;
 
@@ -8,47 +8,47 @@ use crate::canary::crd::Confirm;
 
 /// K of N, both at least 1, K at most N.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct ConfirmationRule {
     failures: u8,
     of: u8,
 }
 
-/// One look.
+/// The verdict of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum Verdict {
     Good,
     Bad,
 }
 
-/// The last looks.
+/// The last verdicts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
-    /// The newest last.
-    looks: VecDeque<(State, Timestamp)>,
-    /// Since when it is confirmed to be bad.
-    bad_since: Option<Timestamp>,
+    /// In order, the newest last.
+    verdicts: VecDeque<(Verdict, Timestamp)>,
+    /// When a confirmed failure began.
+    failing_since: Option<Timestamp>,
 }
 
-impl Rule {
-    /// `failures` of the last `of` looks; what makes no sense is moved to the nearest that does.
+impl ConfirmationRule {
+    /// `failures` of the last `of` verdicts confirm a failure. Values that make no sense become the nearest that do.
     pub const fn new(failures: u8, of: u8) -> Self {
         let failures = if failures == 0 { 1 } else { failures };
         let of = if of < failures { failures } else { of };
         Self { failures, of }
     }
 
-    /// How many.
+    /// K.
     pub const fn failures(self) -> u8 {
         self.failures
     }
 
-    /// Of how many.
+    /// N.
     pub const fn of(self) -> u8 {
         self.of
     }
 }
 
-impl From<Confirm> for Rule {
+impl From<Confirm> for ConfirmationRule {
     fn from(confirm: Confirm) -> Self {
         let count = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
         Self::new(count(confirm.failures), count(confirm.of))
@@ -56,56 +56,64 @@ impl From<Confirm> for Rule {
 }
 
 impl History {
-    /// Bad, as somebody else has confirmed.
+    /// A failure that another controller has confirmed.
     pub(super) fn confirmed(since: Timestamp) -> Self {
         Self {
-            looks: [(State::Bad, since)].into(),
-            bad_since: Some(since),
+            verdicts: [(Verdict::Bad, since)].into(),
+            failing_since: Some(since),
         }
     }
 
-    pub(super) fn add(&mut self, state: State, rule: Rule, now: Timestamp) {
-        self.looks.push_back((state, now));
-        while self.looks.len() > usize::from(rule.of) {
-            self.looks.pop_front();
+    pub(super) fn add(&mut self, state: Verdict, rule: ConfirmationRule, now: Timestamp) {
+        self.verdicts.push_back((state, now));
+        while self.verdicts.len() > usize::from(rule.of) {
+            self.verdicts.pop_front();
         }
         let needed = usize::from(rule.failures);
-        if self.is_bad() {
-            let last = self.looks.iter().rev();
-            let good = last.take_while(|(state, _)| *state == State::Good).count();
+        if self.is_failing() {
+            let last = self.verdicts.iter().rev();
+            let good = last
+                .take_while(|(state, _)| *state == Verdict::Good)
+                .count();
             if good >= needed {
-                self.bad_since = None;
-                self.looks.clear();
-                self.looks.push_back((State::Good, now));
+                self.failing_since = None;
+                self.verdicts.clear();
+                self.verdicts.push_back((Verdict::Good, now));
             }
         } else {
-            let mut bad = self.looks.iter().filter(|(state, _)| *state == State::Bad);
+            let mut bad = self
+                .verdicts
+                .iter()
+                .filter(|(state, _)| *state == Verdict::Bad);
             if bad.clone().count() >= needed {
-                self.bad_since = bad.next().map(|(_, at)| *at);
+                self.failing_since = bad.next().map(|(_, at)| *at);
             }
         }
     }
 
-    /// Whether it is confirmed to be bad.
-    pub(super) const fn is_bad(&self) -> bool {
-        self.bad_since.is_some()
+    /// Whether a failure is confirmed.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failing_since.is_some()
     }
 
-    /// Since when it is confirmed to be bad: the first bad look of those that confirmed it.
-    pub(super) const fn bad_since(&self) -> Option<Timestamp> {
-        self.bad_since
+    /// When a confirmed failure began: the first bad verdict of those that confirmed it.
+    pub(super) const fn failing_since(&self) -> Option<Timestamp> {
+        self.failing_since
     }
 
-    /// Whether none of the last looks was bad.
-    pub(super) fn is_calm(&self) -> bool {
-        !self.looks.iter().any(|(state, _)| *state == State::Bad)
+    /// Whether none of the last verdicts is bad.
+    pub(super) fn is_clean(&self) -> bool {
+        !self
+            .verdicts
+            .iter()
+            .any(|(state, _)| *state == Verdict::Bad)
     }
 
-    /// Whether the last look was bad and is not confirmed, or good and does not end it yet: another one would decide.
+    /// Whether the next verdict may decide: the last was bad without confirming a failure, or good without ending it.
     pub(super) fn is_suspected(&self) -> bool {
-        match self.looks.back() {
-            Some((State::Bad, _)) => !self.is_bad(),
-            Some((State::Good, _)) => self.is_bad(),
+        match self.verdicts.back() {
+            Some((Verdict::Bad, _)) => !self.is_failing(),
+            Some((Verdict::Good, _)) => self.is_failing(),
             None => false,
         }
     }

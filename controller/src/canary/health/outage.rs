@@ -1,4 +1,4 @@
-//! What is broken from one time to another, and what is said of it.
+//! Outages: confirmed failures from their beginning to their end, and their explanations.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,71 +9,71 @@ use prober_core::report::CauseName;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
-use super::voting::Place;
+use super::fault_location::Place;
 use crate::canary::round_result::NodePath;
 
-/// What is wrong.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum FailureKind {
     /// A cause of the catalogue, or one without a name.
     Cause(CauseName),
-    /// An agent that should have reported and did not.
+    /// An agent that runs and does not report.
     AgentSilent,
 }
 
-/// What explains a failure.
+/// The explanation of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blame {
-    /// What is wrong.
-    pub what: What,
-    /// How sure that is.
+pub struct Explanation {
+    /// The kind.
+    pub kind: FailureKind,
+    /// How certain it is.
     pub confidence: Confidence,
-    /// The node where it is; `None` where it is on no single one.
+    /// The affected node; `None` where no single node is affected.
     pub node: Option<NodeName>,
 }
 
 /// One outage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// What explains it, as of now.
-    pub blame: Blame,
-    /// Whose fault it is by counting which paths fail; `None` where no path does.
+    /// Its current explanation.
+    pub explanation: Explanation,
+    /// What its failing paths have in common; `None` if no path fails.
     pub place: Option<Place>,
     /// The paths that fail.
     pub paths: BTreeSet<NodePath>,
-    /// When the first look at it failed.
+    /// The time of the first failed result.
     pub start: Timestamp,
-    /// When it ended, and how.
-    pub end: Option<(Timestamp, Ending)>,
+    /// When it ended, and why.
+    pub end: Option<(Timestamp, EndReason)>,
 }
 
-/// How an outage ends.
+/// Why an outage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum EndReason {
     /// Its paths work again.
     Recovered,
-    /// Its node left, or is not probed any more.
+    /// Its node left or is skipped.
     NoLongerProbed,
 }
 
-/// A change that is worth telling.
+/// A change that is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// A failure was confirmed.
     Opened(Outage),
-    /// What explains it has changed.
+    /// Its explanation has changed.
     Changed {
-        /// What was said before.
-        before: Blame,
-        /// The outage, as it is now.
+        /// The explanation before.
+        before: Explanation,
+        /// The outage, with its new explanation.
         outage: Outage,
     },
     /// It ended.
     Closed(Outage),
 }
 
-impl What {
-    /// Its name in status, events and metrics.
+impl FailureKind {
+    /// The slug in status, Events and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cause(cause) => cause.as_str(),
@@ -82,22 +82,22 @@ impl What {
     }
 }
 
-impl Blame {
-    /// Whether both say the same, however sure they are.
+impl Explanation {
+    /// Whether both have the same kind and node, regardless of the confidence.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.what == other.what && self.node == other.node
+        self.kind == other.kind && self.node == other.node
     }
 
-    /// How good an explanation it is.
+    /// The quality of the explanation.
     pub(super) const fn rank(&self) -> u8 {
-        match (self.what, self.confidence) {
-            (What::Cause(CauseName(None)), _) => 0,
-            (What::Cause(_) | What::AgentSilent, Confidence::Consistent) => 1,
-            (What::Cause(_) | What::AgentSilent, Confidence::Proven) => 2,
+        match (self.kind, self.confidence) {
+            (FailureKind::Cause(CauseName(None)), _) => 0,
+            (FailureKind::Cause(_) | FailureKind::AgentSilent, Confidence::Consistent) => 1,
+            (FailureKind::Cause(_) | FailureKind::AgentSilent, Confidence::Proven) => 2,
         }
     }
 
-    /// The word for how sure it is.
+    /// The word for the confidence.
     pub const fn sureness(&self) -> &'static str {
         match self.confidence {
             Confidence::Proven => "proven",
@@ -107,10 +107,10 @@ impl Blame {
 }
 
 impl Outage {
-    /// One that has begun, and of which nothing else is known.
-    pub const fn new(blame: Blame, start: Timestamp) -> Self {
+    /// A new outage without paths.
+    pub const fn new(explanation: Explanation, start: Timestamp) -> Self {
         Self {
-            blame,
+            explanation,
             place: None,
             paths: BTreeSet::new(),
             start,
@@ -118,63 +118,63 @@ impl Outage {
         }
     }
 
-    /// An agent's silence is seen, not concluded.
-    pub(super) fn silent(node: &NodeName, start: Timestamp) -> Self {
-        let blame = Blame {
-            what: What::AgentSilent,
+    /// The outage of a silent agent. Silence is observed, so it is proven.
+    pub(super) fn agent_silent(node: &NodeName, start: Timestamp) -> Self {
+        let explanation = Explanation {
+            kind: FailureKind::AgentSilent,
             confidence: Confidence::Proven,
             node: Some(node.clone()),
         };
-        Self::new(blame, start)
+        Self::new(explanation, start)
     }
 
-    /// What tells it from others that last at the same time.
-    pub(super) fn key(&self) -> (What, Option<NodeName>) {
-        (self.blame.what, self.blame.node.clone())
+    /// The key that distinguishes it from other outages at the same time.
+    pub(super) fn key(&self) -> (FailureKind, Option<NodeName>) {
+        (self.explanation.kind, self.explanation.node.clone())
     }
 
-    /// Whether this is what `now` is, under another name.
-    pub(super) fn is_of(&self, now: &Self) -> bool {
-        !self.paths.is_disjoint(&now.paths)
+    /// Whether `current` is the same outage with another explanation.
+    pub(super) fn shares_paths_with(&self, current: &Self) -> bool {
+        !self.paths.is_disjoint(&current.paths)
     }
 
-    /// Takes what is known now; when it began is known already, and a proof stays one.
-    pub(super) fn go_on(&mut self, now: Self) -> Option<Transition> {
-        let before = self.blame.clone();
-        let same = before.is_same(&now.blame);
-        self.paths = now.paths;
-        self.place = now.place;
-        self.blame = if same && before.rank() > now.blame.rank() {
+    /// Applies the current paths and explanation; keeps the start, and a proof once found.
+    pub(super) fn update(&mut self, current: Self) -> Option<Transition> {
+        let before = self.explanation.clone();
+        let same = before.is_same(&current.explanation);
+        self.paths = current.paths;
+        self.place = current.place;
+        self.explanation = if same && before.rank() > current.explanation.rank() {
             before.clone()
         } else {
-            now.blame
+            current.explanation
         };
-        (self.blame != before).then(|| Transition::Changed {
+        (self.explanation != before).then(|| Transition::Changed {
             before,
             outage: self.clone(),
         })
     }
 
-    /// A pair whose probes tell whether it lasts; `None` where nothing is known of where it is.
-    pub fn example(&self) -> Option<NodePair> {
+    /// A pair whose probes show whether it lasts; `None` if neither its paths nor its node are known.
+    pub fn example_pair(&self) -> Option<NodePair> {
         let own = |node: &NodeName| (node.clone(), node.clone());
         match self.paths.first() {
             Some(path) => Some(path.pair()),
-            None => self.blame.node.as_ref().map(own),
+            None => self.explanation.node.as_ref().map(own),
         }
     }
 
-    /// Whether it is known from an earlier controller alone, which told no paths.
-    pub(super) fn is_resumed(&self) -> bool {
-        match self.blame.what {
-            What::Cause(_) => self.paths.is_empty(),
-            What::AgentSilent => false,
+    /// Whether it is known only from the status of an earlier controller, which holds no paths.
+    pub(super) fn is_restored(&self) -> bool {
+        match self.explanation.kind {
+            FailureKind::Cause(_) => self.paths.is_empty(),
+            FailureKind::AgentSilent => false,
         }
     }
 
-    /// Whether a node has part in it: the node where it is; or, where it is on no single one, each end of its paths.
-    pub fn touches(&self, node: &NodeName) -> bool {
-        match &self.blame.node {
+    /// Whether it involves a node: the affected node; or, where no single node is affected, each end of its paths.
+    pub fn involves(&self, node: &NodeName) -> bool {
+        match &self.explanation.node {
             Some(blamed) => blamed == node,
             None => (self.paths.iter())
                 .any(|path| path.client == *node || path.server.as_ref() == Some(node)),
@@ -183,20 +183,20 @@ impl Outage {
 }
 
 impl fmt::Display for Outage {
-    /// In a few words: `node-1: bridge-netfilter-off (proven)`.
+    /// In short: `node-1: bridge-netfilter-off (proven)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.blame.node, &self.place) {
-            (None, Some(place)) => write!(f, "{place}: {}", self.blame),
-            (Some(_), _) | (None, None) => self.blame.fmt(f),
+        match (&self.explanation.node, &self.place) {
+            (None, Some(place)) => write!(f, "{place}: {}", self.explanation),
+            (Some(_), _) | (None, None) => self.explanation.fmt(f),
         }
     }
 }
 
-impl fmt::Display for Blame {
+impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(node) = &self.node {
             write!(f, "{node}: ")?;
         }
-        write!(f, "{} ({})", self.what.as_str(), self.sureness())
+        write!(f, "{} ({})", self.kind.as_str(), self.sureness())
     }
 }

@@ -1,15 +1,15 @@
-//! One lost packet wakes nobody, a fault is told once, and its end as well.
+//! One lost packet confirms nothing, and an outage is reported once when it begins and once when it ends.
 
 use prober_core::diagnosis::catalogue::Cause;
 use prober_core::packet::family::Family;
 use prober_core::topology::{Route, Scope};
 use proptest::prelude::*;
 
-use super::super::events::{About, notices};
+use super::super::events::{Regarding, events_of};
 use super::*;
-use crate::canary::round_result::Doubt;
+use crate::canary::round_result::InconclusiveReason;
 
-const RULE: Rule = Rule::new(2, 3);
+const RULE: ConfirmationRule = ConfirmationRule::new(2, 3);
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_nanos(seconds * 1_000_000_000)
@@ -28,10 +28,10 @@ fn path(client: &str, server: &str, route: Route) -> NodePath {
     }
 }
 
-fn look(paths: impl IntoIterator<Item = (NodePath, Seen)>) -> Look {
-    Look {
+fn result(paths: impl IntoIterator<Item = (NodePath, PathState)>) -> RoundResult {
+    RoundResult {
         paths: paths.into_iter().collect(),
-        ..Look::default()
+        ..RoundResult::default()
     }
 }
 
@@ -49,100 +49,109 @@ fn finding(
     }
 }
 
-/// Node a and node b through a Service; the same-node path of `a` as given, with what explains it.
-fn round(same_node: Seen, findings: Vec<Finding>) -> Look {
-    Look {
+/// The round of nodes a and b; the state of `a`'s path to itself and its findings are given.
+fn round(same_node: PathState, findings: Vec<Finding>) -> RoundResult {
+    RoundResult {
         findings,
-        ..look([
+        ..result([
             (path("a", "a", Route::ClusterIp), same_node),
-            (path("a", "a", Route::PodIp), Seen::Healthy),
-            (path("a", "b", Route::ClusterIp), Seen::Healthy),
-            (path("b", "a", Route::ClusterIp), Seen::Healthy),
-            (path("b", "b", Route::ClusterIp), Seen::Healthy),
+            (path("a", "a", Route::PodIp), PathState::Healthy),
+            (path("a", "b", Route::ClusterIp), PathState::Healthy),
+            (path("b", "a", Route::ClusterIp), PathState::Healthy),
+            (path("b", "b", Route::ClusterIp), PathState::Healthy),
         ])
     }
 }
 
-fn founding(confidence: Confidence) -> Look {
+fn founding(confidence: Confidence) -> RoundResult {
     let broken = [path("a", "a", Route::ClusterIp)];
     let cause = Some(Cause::BridgeNetfilterOff);
     round(
-        Seen::Failing,
+        PathState::Failing,
         vec![finding(cause, confidence, Some("a"), &broken)],
     )
 }
 
-fn told(transitions: &[Transition]) -> Vec<String> {
+fn reported(transitions: &[Transition]) -> Vec<String> {
     transitions
         .iter()
-        .flat_map(notices)
-        .map(|notice| {
-            let about = match notice.about {
-                About::Check => "check".to_owned(),
-                About::Node(node) => node.to_string(),
+        .flat_map(events_of)
+        .map(|event| {
+            let regarding = match event.regarding {
+                Regarding::Check => "check".to_owned(),
+                Regarding::Node(node) => node.to_string(),
             };
-            format!("{about}: {} {}", notice.reason, notice.note)
+            format!("{regarding}: {} {}", event.reason, event.note)
         })
         .collect()
 }
 
 #[test]
-fn health_says_nothing() {
-    let mut judgement = Judgement::new(RULE);
+fn healthy_rounds_cause_no_transition() {
+    let mut health = HealthTracker::new(RULE);
     for second in 0..50 {
-        assert_eq!(judgement.see(&round(Seen::Healthy, vec![]), at(second)), []);
+        assert_eq!(
+            health.update(&round(PathState::Healthy, vec![]), at(second)),
+            []
+        );
     }
-    assert!(judgement.is_healthy(&node("a")));
+    assert!(health.is_healthy(&node("a")));
 }
 
 #[test]
-fn one_failure_is_a_suspicion_and_the_second_a_finding() {
-    let mut judgement = Judgement::new(RULE);
-    assert_eq!(judgement.see(&founding(Confidence::Proven), at(10)), []);
-    assert_eq!(judgement.suspected().count(), 1);
-    let transitions = judgement.see(&founding(Confidence::Proven), at(11));
-    insta::assert_snapshot!(told(&transitions).join("\n"), @r"
+fn the_first_failure_is_suspected_and_the_second_confirmed() {
+    let mut health = HealthTracker::new(RULE);
+    assert_eq!(health.update(&founding(Confidence::Proven), at(10)), []);
+    assert_eq!(health.suspected().count(), 1);
+    let transitions = health.update(&founding(Confidence::Proven), at(11));
+    insta::assert_snapshot!(reported(&transitions).join("\n"), @r"
     check: ConnectivityLost a: bridge-netfilter-off (proven): 1 path fails (within a); see `prober explain bridge-netfilter-off`
     a: ConnectivityLost a: bridge-netfilter-off (proven): 1 path fails (within a); see `prober explain bridge-netfilter-off`
     ");
-    assert_eq!(judgement.open()[0].start, at(10));
-    assert_eq!(judgement.suspected().count(), 0);
-    assert!(!judgement.is_healthy(&node("a")));
-    assert!(judgement.is_healthy(&node("b")));
+    assert_eq!(health.open()[0].start, at(10));
+    assert_eq!(health.suspected().count(), 0);
+    assert!(!health.is_healthy(&node("a")));
+    assert!(health.is_healthy(&node("b")));
 }
 
 #[test]
-fn an_outage_is_told_once_and_its_end_once() {
-    let mut judgement = Judgement::new(RULE);
-    judgement.see(&founding(Confidence::Proven), at(10));
-    judgement.see(&founding(Confidence::Proven), at(11));
+fn an_outage_is_reported_once_and_its_end_once() {
+    let mut health = HealthTracker::new(RULE);
+    health.update(&founding(Confidence::Proven), at(10));
+    health.update(&founding(Confidence::Proven), at(11));
     for second in 20..30 {
-        assert_eq!(judgement.see(&founding(Confidence::Proven), at(second)), []);
+        assert_eq!(health.update(&founding(Confidence::Proven), at(second)), []);
     }
-    assert_eq!(judgement.see(&round(Seen::Healthy, vec![]), at(40)), []);
-    let transitions = judgement.see(&round(Seen::Healthy, vec![]), at(41));
-    insta::assert_snapshot!(told(&transitions).join("\n"), @r"
+    assert_eq!(
+        health.update(&round(PathState::Healthy, vec![]), at(40)),
+        []
+    );
+    let transitions = health.update(&round(PathState::Healthy, vec![]), at(41));
+    insta::assert_snapshot!(reported(&transitions).join("\n"), @r"
     check: ConnectivityRestored a: bridge-netfilter-off (proven): works again after 31 s
     a: ConnectivityRestored a: bridge-netfilter-off (proven): works again after 31 s
     ");
-    assert!(judgement.open().is_empty());
-    assert_eq!(judgement.ended().len(), 1);
-    assert_eq!(judgement.see(&round(Seen::Healthy, vec![]), at(50)), []);
+    assert!(health.open().is_empty());
+    assert_eq!(health.ended().len(), 1);
+    assert_eq!(
+        health.update(&round(PathState::Healthy, vec![]), at(50)),
+        []
+    );
 }
 
 #[test]
-fn a_cause_that_becomes_proven_is_a_change_and_a_proof_that_is_missing_once_is_none() {
-    let mut judgement = Judgement::new(RULE);
-    judgement.see(&founding(Confidence::Consistent), at(10));
-    judgement.see(&founding(Confidence::Consistent), at(11));
-    let transitions = judgement.see(&founding(Confidence::Proven), at(20));
+fn a_proof_changes_the_outage_and_its_absence_in_one_round_does_not() {
+    let mut health = HealthTracker::new(RULE);
+    health.update(&founding(Confidence::Consistent), at(10));
+    health.update(&founding(Confidence::Consistent), at(11));
+    let transitions = health.update(&founding(Confidence::Proven), at(20));
     assert!(
         matches!(transitions[..], [Transition::Changed { .. }]),
         "{transitions:?}"
     );
-    assert_eq!(judgement.see(&founding(Confidence::Consistent), at(30)), []);
-    assert_eq!(judgement.open().len(), 1);
-    assert_eq!(judgement.open()[0].start, at(10));
+    assert_eq!(health.update(&founding(Confidence::Consistent), at(30)), []);
+    assert_eq!(health.open().len(), 1);
+    assert_eq!(health.open()[0].start, at(10));
 }
 
 #[test]
@@ -155,115 +164,118 @@ fn a_cause_that_changes_is_the_same_outage() {
             Some("a"),
             &broken,
         );
-        round(Seen::Failing, vec![found])
+        round(PathState::Failing, vec![found])
     };
-    let mut judgement = Judgement::new(RULE);
-    judgement.see(&founding(Confidence::Proven), at(10));
-    judgement.see(&founding(Confidence::Proven), at(11));
-    assert_eq!(judgement.see(&other(), at(20)), []);
-    let transitions = judgement.see(&other(), at(21));
+    let mut health = HealthTracker::new(RULE);
+    health.update(&founding(Confidence::Proven), at(10));
+    health.update(&founding(Confidence::Proven), at(11));
+    assert_eq!(health.update(&other(), at(20)), []);
+    let transitions = health.update(&other(), at(21));
     assert_eq!(
-        told(&transitions)[0],
+        reported(&transitions)[0],
         "check: CauseChanged a: forward-drop (proven), before: a: bridge-netfilter-off (proven)"
     );
-    assert_eq!(judgement.open().len(), 1);
-    assert_eq!(judgement.open()[0].start, at(10));
-    assert!(judgement.ended().is_empty());
+    assert_eq!(health.open().len(), 1);
+    assert_eq!(health.open()[0].start, at(10));
+    assert!(health.ended().is_empty());
 }
 
 #[test]
 fn a_second_fault_is_an_outage_of_its_own() {
     let second = path("b", "a", Route::ClusterIp);
     let mut both = founding(Confidence::Proven);
-    both.paths.insert(second.clone(), Seen::Failing);
+    both.paths.insert(second.clone(), PathState::Failing);
     both.findings.push(finding(
         Some(Cause::RouteMissing),
         Confidence::Proven,
         Some("b"),
         &[second],
     ));
-    let mut judgement = Judgement::new(RULE);
-    judgement.see(&founding(Confidence::Proven), at(10));
-    judgement.see(&founding(Confidence::Proven), at(11));
-    judgement.see(&both, at(20));
-    let transitions = judgement.see(&both, at(21));
+    let mut health = HealthTracker::new(RULE);
+    health.update(&founding(Confidence::Proven), at(10));
+    health.update(&founding(Confidence::Proven), at(11));
+    health.update(&both, at(20));
+    let transitions = health.update(&both, at(21));
     assert!(
         matches!(transitions[..], [Transition::Opened(_)]),
         "{transitions:?}"
     );
-    assert_eq!(judgement.open().len(), 2);
+    assert_eq!(health.open().len(), 2);
 }
 
 #[test]
-fn an_agent_that_was_starved_concludes_nothing() {
-    let mut judgement = Judgement::new(RULE);
+fn the_results_of_a_starved_agent_are_inconclusive() {
+    let mut health = HealthTracker::new(RULE);
     for second in 0..20 {
-        let starved = round(Seen::Inconclusive(Doubt::Starved), vec![]);
-        assert_eq!(judgement.see(&starved, at(second)), []);
+        let starved = round(PathState::Inconclusive(InconclusiveReason::Starved), vec![]);
+        assert_eq!(health.update(&starved, at(second)), []);
     }
-    assert_eq!(judgement.suspected().count(), 0);
+    assert_eq!(health.suspected().count(), 0);
 }
 
 #[test]
-fn an_agent_that_falls_silent_is_a_finding_of_its_own() {
-    let voice = |voice| Look {
-        voices: [(node("a"), voice)].into(),
-        ..Look::default()
+fn a_silent_agent_is_an_outage() {
+    let liveness = |liveness| RoundResult {
+        liveness: [(node("a"), liveness)].into(),
+        ..RoundResult::default()
     };
-    let mut judgement = Judgement::new(RULE);
-    judgement.see(&voice(Voice::Heard), at(0));
-    assert_eq!(judgement.see(&voice(Voice::Silent), at(10)), []);
-    let transitions = judgement.see(&voice(Voice::Silent), at(20));
+    let mut health = HealthTracker::new(RULE);
+    health.update(&liveness(Liveness::Reporting), at(0));
+    assert_eq!(health.update(&liveness(Liveness::Silent), at(10)), []);
+    let transitions = health.update(&liveness(Liveness::Silent), at(20));
     assert_eq!(
-        told(&transitions)[1],
-        "a: ConnectivityLost a: agent-silent (proven): its agent runs and says nothing"
+        reported(&transitions)[1],
+        "a: ConnectivityLost a: agent-silent (proven): its agent runs and does not report"
     );
-    judgement.see(&voice(Voice::Heard), at(30));
-    assert_eq!(judgement.see(&voice(Voice::Heard), at(40)).len(), 1);
+    health.update(&liveness(Liveness::Reporting), at(30));
+    assert_eq!(
+        health.update(&liveness(Liveness::Reporting), at(40)).len(),
+        1
+    );
 }
 
 #[test]
-fn what_has_no_name_is_unknown_where_the_votes_put_it() {
-    let failing = look([
-        (path("a", "b", Route::PodIp), Seen::Failing),
-        (path("c", "b", Route::PodIp), Seen::Failing),
-        (path("b", "a", Route::PodIp), Seen::Healthy),
-        (path("a", "c", Route::PodIp), Seen::Healthy),
-        (path("b", "b", Route::PodIp), Seen::Healthy),
+fn a_failure_without_a_cause_is_unknown_at_the_counted_place() {
+    let failing = result([
+        (path("a", "b", Route::PodIp), PathState::Failing),
+        (path("c", "b", Route::PodIp), PathState::Failing),
+        (path("b", "a", Route::PodIp), PathState::Healthy),
+        (path("a", "c", Route::PodIp), PathState::Healthy),
+        (path("b", "b", Route::PodIp), PathState::Healthy),
     ]);
-    let mut judgement = Judgement::new(RULE);
-    judgement.see(&failing, at(0));
-    judgement.see(&failing, at(1));
-    let [outage] = judgement.open() else {
-        panic!("{:?}", judgement.open());
+    let mut health = HealthTracker::new(RULE);
+    health.update(&failing, at(0));
+    health.update(&failing, at(1));
+    let [outage] = health.open() else {
+        panic!("{:?}", health.open());
     };
-    assert_eq!(outage.blame.what, What::Cause(CauseName(None)));
+    assert_eq!(outage.explanation.kind, FailureKind::Cause(CauseName(None)));
     assert_eq!(outage.place, Some(Place::Target(node("b"))));
 }
 
 #[test]
-fn a_node_that_leaves_takes_its_outage_along_and_nobody_calls_it_mended() {
-    let mut judgement = Judgement::new(RULE);
-    judgement.see(&founding(Confidence::Proven), at(10));
-    judgement.see(&founding(Confidence::Proven), at(11));
-    let transitions = judgement.forget(&node("a"), at(30));
+fn the_outage_of_a_removed_node_ends_as_no_longer_probed() {
+    let mut health = HealthTracker::new(RULE);
+    health.update(&founding(Confidence::Proven), at(10));
+    health.update(&founding(Confidence::Proven), at(11));
+    let transitions = health.remove_node(&node("a"), at(30));
     assert!(
-        told(&transitions)[0].contains("NoLongerProbed"),
+        reported(&transitions)[0].contains("NoLongerProbed"),
         "{transitions:?}"
     );
-    assert!(judgement.open().is_empty());
+    assert!(health.open().is_empty());
 }
 
 #[test]
-fn a_controller_that_starts_again_neither_loses_nor_repeats_an_outage() {
-    let mut first = Judgement::new(RULE);
-    first.see(&founding(Confidence::Proven), at(10));
-    first.see(&founding(Confidence::Proven), at(11));
-    let mut second = Judgement::resume(RULE, first.open().to_vec(), vec![]);
-    assert_eq!(second.see(&founding(Confidence::Proven), at(20)), []);
+fn a_restarted_controller_neither_loses_nor_repeats_an_outage() {
+    let mut first = HealthTracker::new(RULE);
+    first.update(&founding(Confidence::Proven), at(10));
+    first.update(&founding(Confidence::Proven), at(11));
+    let mut second = HealthTracker::resume(RULE, first.open().to_vec(), vec![]);
+    assert_eq!(second.update(&founding(Confidence::Proven), at(20)), []);
     assert_eq!(second.open(), first.open());
-    second.see(&round(Seen::Healthy, vec![]), at(30));
-    let transitions = second.see(&round(Seen::Healthy, vec![]), at(31));
+    second.update(&round(PathState::Healthy, vec![]), at(30));
+    let transitions = second.update(&round(PathState::Healthy, vec![]), at(31));
     assert!(
         matches!(transitions[..], [Transition::Closed(_)]),
         "{transitions:?}"
@@ -271,24 +283,24 @@ fn a_controller_that_starts_again_neither_loses_nor_repeats_an_outage() {
 }
 
 #[test]
-fn what_an_earlier_controller_knew_ends_only_when_its_node_was_looked_at() {
-    let mut first = Judgement::new(RULE);
-    first.see(&founding(Confidence::Proven), at(10));
-    first.see(&founding(Confidence::Proven), at(11));
-    // A status tells no paths.
+fn a_restored_outage_ends_only_after_conclusive_results_of_its_node() {
+    let mut first = HealthTracker::new(RULE);
+    first.update(&founding(Confidence::Proven), at(10));
+    first.update(&founding(Confidence::Proven), at(11));
+    // A status holds no paths.
     let mut known = first.open().to_vec();
     for outage in &mut known {
         outage.paths.clear();
     }
-    let mut second = Judgement::resume(RULE, known, vec![]);
-    let unclear = round(Seen::Inconclusive(Doubt::Starved), vec![]);
+    let mut second = HealthTracker::resume(RULE, known, vec![]);
+    let unclear = round(PathState::Inconclusive(InconclusiveReason::Starved), vec![]);
     for now in 20..40 {
-        assert_eq!(second.see(&unclear, at(now)), []);
-        assert_eq!(second.see(&Look::default(), at(now)), []);
+        assert_eq!(second.update(&unclear, at(now)), []);
+        assert_eq!(second.update(&RoundResult::default(), at(now)), []);
     }
-    let well = round(Seen::Healthy, vec![]);
+    let well = round(PathState::Healthy, vec![]);
     let transitions: Vec<Transition> = (40..50)
-        .flat_map(|now| second.see(&well, at(now)))
+        .flat_map(|now| second.update(&well, at(now)))
         .collect();
     assert!(
         matches!(transitions[..], [Transition::Closed(_)]),
@@ -297,52 +309,52 @@ fn what_an_earlier_controller_knew_ends_only_when_its_node_was_looked_at() {
 }
 
 #[test]
-fn a_class_of_paths_that_fails_everywhere_is_no_nodes_fault() {
+fn a_class_of_paths_that_fails_on_every_node_is_located_as_a_class() {
     let nodes = ["a", "b", "c"];
     let failing: BTreeSet<NodePath> = nodes.map(|name| path(name, name, Route::ClusterIp)).into();
     let healthy: BTreeSet<NodePath> = [path("a", "b", Route::ClusterIp)].into();
     assert_eq!(
-        vote(&failing, &Cleared::by(&healthy)),
+        locate(&failing, &WorkingPlaces::of(&healthy)),
         [(Place::Class(Route::ClusterIp, Scope::SameNode), failing)]
     );
 }
 
-fn any_seen() -> impl Strategy<Value = Seen> {
+fn any_state() -> impl Strategy<Value = PathState> {
     prop_oneof![
-        3 => Just(Seen::Healthy),
-        3 => Just(Seen::Failing),
-        1 => Just(Seen::Inconclusive(Doubt::Starved)),
-        1 => Just(Seen::Inconclusive(Doubt::Unprobed)),
+        3 => Just(PathState::Healthy),
+        3 => Just(PathState::Failing),
+        1 => Just(PathState::Inconclusive(InconclusiveReason::Starved)),
+        1 => Just(PathState::Inconclusive(InconclusiveReason::NotProbed)),
     ]
 }
 
-fn any_look() -> impl Strategy<Value = Look> {
+fn any_result() -> impl Strategy<Value = RoundResult> {
     let causes = prop_oneof![
         Just(None),
         Just(Some(Cause::ForwardDrop)),
         Just(Some(Cause::PacketLoss))
     ];
-    let sureness = prop_oneof![Just(Confidence::Proven), Just(Confidence::Consistent)];
+    let confidence = prop_oneof![Just(Confidence::Proven), Just(Confidence::Consistent)];
     let on = prop_oneof![Just(None), Just(Some("a")), Just(Some("b"))];
-    let found = proptest::collection::vec((causes, sureness, on), 0..3);
-    (proptest::collection::vec(any_seen(), 9), found).prop_map(|(seen, found)| {
+    let found = proptest::collection::vec((causes, confidence, on), 0..3);
+    (proptest::collection::vec(any_state(), 9), found).prop_map(|(seen, found)| {
         let names = ["a", "b", "c"];
         let all = names
             .iter()
             .flat_map(|one| names.map(|other| path(one, other, Route::ClusterIp)));
-        let paths: BTreeMap<NodePath, Seen> = all.zip(seen).collect();
+        let paths: BTreeMap<NodePath, PathState> = all.zip(seen).collect();
         let broken: Vec<NodePath> = (paths.iter())
-            .filter(|(_, seen)| **seen == Seen::Failing)
+            .filter(|(_, seen)| **seen == PathState::Failing)
             .map(|(path, _)| path.clone())
             .collect();
         let findings = found
             .into_iter()
-            .map(|(cause, sureness, on)| finding(cause, sureness, on, &broken))
+            .map(|(cause, confidence, on)| finding(cause, confidence, on, &broken))
             .collect();
-        Look {
+        RoundResult {
             paths,
             findings,
-            voices: BTreeMap::new(),
+            liveness: BTreeMap::new(),
         }
     })
 }
@@ -352,79 +364,79 @@ fn nodes(names: &[&str]) -> BTreeSet<NodeName> {
 }
 
 #[test]
-fn an_outage_whose_node_has_no_agents_any_more_stays_as_it_was_seen_and_ends_when_it_is_seen_to() {
-    let mut judgement = Judgement::new(RULE);
-    judgement.see(&founding(Confidence::Proven), at(10));
-    judgement.see(&founding(Confidence::Proven), at(11));
-    judgement.look_at(&nodes(&["b", "c"]));
-    let elsewhere = look([(path("b", "c", Route::ClusterIp), Seen::Healthy)]);
+fn an_outage_stays_while_its_node_has_no_agents_and_ends_once_it_has() {
+    let mut health = HealthTracker::new(RULE);
+    health.update(&founding(Confidence::Proven), at(10));
+    health.update(&founding(Confidence::Proven), at(11));
+    health.retain_nodes(&nodes(&["b", "c"]));
+    let elsewhere = result([(path("b", "c", Route::ClusterIp), PathState::Healthy)]);
     for second in 20..30 {
-        assert_eq!(judgement.see(&elsewhere, at(second)), []);
+        assert_eq!(health.update(&elsewhere, at(second)), []);
     }
-    assert_eq!(judgement.open().len(), 1);
-    let example = judgement.open()[0].example();
-    assert_eq!(example, Some((node("a"), node("a"))));
-    judgement.look_at(&nodes(&["a", "c"]));
-    judgement.see(&round(Seen::Healthy, vec![]), at(40));
-    judgement.see(&round(Seen::Healthy, vec![]), at(41));
-    assert!(judgement.open().is_empty());
+    assert_eq!(health.open().len(), 1);
+    let example_pair = health.open()[0].example_pair();
+    assert_eq!(example_pair, Some((node("a"), node("a"))));
+    health.retain_nodes(&nodes(&["a", "c"]));
+    health.update(&round(PathState::Healthy, vec![]), at(40));
+    health.update(&round(PathState::Healthy, vec![]), at(41));
+    assert!(health.open().is_empty());
 }
 
 #[test]
-fn an_outage_of_many_paths_ends_by_those_that_are_still_looked_at() {
-    let mut judgement = Judgement::new(RULE);
+fn an_outage_ends_by_those_of_its_paths_that_are_still_probed() {
+    let mut health = HealthTracker::new(RULE);
     let broken = ["b", "c", "d"].map(|server| path("a", server, Route::PodIp));
-    let failing = Look {
+    let failing = RoundResult {
         findings: vec![finding(
             Some(Cause::RouteMissing),
             Confidence::Proven,
             Some("a"),
             &broken,
         )],
-        ..look(broken.clone().map(|path| (path, Seen::Failing)))
+        ..result(broken.clone().map(|path| (path, PathState::Failing)))
     };
-    judgement.see(&failing, at(10));
-    judgement.see(&failing, at(11));
-    assert_eq!(judgement.open()[0].paths.len(), 3);
-    judgement.look_at(&nodes(&["a", "b", "x"]));
-    let mended = look([(broken[0].clone(), Seen::Healthy)]);
-    judgement.see(&mended, at(20));
-    judgement.see(&mended, at(21));
-    assert!(judgement.open().is_empty());
+    health.update(&failing, at(10));
+    health.update(&failing, at(11));
+    assert_eq!(health.open()[0].paths.len(), 3);
+    health.retain_nodes(&nodes(&["a", "b", "x"]));
+    let recovered = result([(broken[0].clone(), PathState::Healthy)]);
+    health.update(&recovered, at(20));
+    health.update(&recovered, at(21));
+    assert!(health.open().is_empty());
 }
 
 proptest! {
     #[test]
-    fn what_is_opened_is_closed_once_and_nothing_else_is(looks in proptest::collection::vec(any_look(), 1..40)) {
-        let mut judgement = Judgement::new(RULE);
+    fn every_opened_outage_is_closed_at_most_once(results in proptest::collection::vec(any_result(), 1..40)) {
+        let mut health = HealthTracker::new(RULE);
         let mut open = 0_usize;
-        for (second, look) in (0..).zip(&looks) {
-            for transition in judgement.see(look, at(second)) {
+        for (second, result) in (0..).zip(&results) {
+            for transition in health.update(result, at(second)) {
                 match transition {
                     Transition::Opened(_) => open += 1,
                     Transition::Closed(outage) => {
                         prop_assert!(outage.end.is_some());
                         open -= 1;
                     }
-                    Transition::Changed { before, outage } => prop_assert_ne!(before, outage.blame),
+                    Transition::Changed { before, outage } => prop_assert_ne!(before, outage.explanation),
                 }
             }
-            prop_assert_eq!(open, judgement.open().len());
-            let keys: BTreeSet<_> = judgement.open().iter().map(Outage::key).collect();
+            prop_assert_eq!(open, health.open().len());
+            let keys: BTreeSet<_> = health.open().iter().map(Outage::key).collect();
             prop_assert_eq!(keys.len(), open, "two outages have one name");
-            let broken: usize = judgement.open().iter().map(|outage| outage.paths.len()).sum();
-            let confirmed = judgement.paths.values().filter(|verdict| verdict.history.is_bad()).count();
+            let broken: usize = health.open().iter().map(|outage| outage.paths.len()).sum();
+            let confirmed = health.paths.values().filter(|tracked| tracked.history.is_failing()).count();
             prop_assert_eq!(broken, confirmed, "each confirmed path is in one outage");
         }
     }
 
     #[test]
-    fn each_failing_path_is_at_one_place_and_no_place_has_a_path_that_works(look in any_look()) {
-        let of = |wanted: Seen| -> BTreeSet<NodePath> {
-            look.paths.iter().filter(|(_, seen)| **seen == wanted).map(|(path, _)| path.clone()).collect()
+    fn each_failing_path_is_at_exactly_one_place(result in any_result()) {
+        let of = |wanted: PathState| -> BTreeSet<NodePath> {
+            result.paths.iter().filter(|(_, seen)| **seen == wanted).map(|(path, _)| path.clone()).collect()
         };
-        let failing = of(Seen::Failing);
-        let places = vote(&failing, &Cleared::by(&of(Seen::Healthy)));
+        let failing = of(PathState::Failing);
+        let places = locate(&failing, &WorkingPlaces::of(&of(PathState::Healthy)));
         let count: usize = places.iter().map(|(_, paths)| paths.len()).sum();
         prop_assert_eq!(count, failing.len());
     }

@@ -1,4 +1,4 @@
-//! Never two leaders, whatever freezes, and always one in the end.
+//! There are never two leaders, whichever process is suspended, and there is one in the end.
 
 use proptest::prelude::*;
 
@@ -16,13 +16,13 @@ struct Server {
 }
 
 impl Server {
-    /// Obeys a step; whether it was accepted.
-    fn obey(&mut self, step: Step) -> bool {
+    /// Applies an action; returns whether it was accepted.
+    fn apply(&mut self, step: LeaseAction) -> bool {
         let mut lease = match step {
-            Step::Wait => return false,
-            Step::Create(_) if self.lease.is_some() => return false,
-            Step::Create(lease) => *lease,
-            Step::Replace(lease) => {
+            LeaseAction::Wait => return false,
+            LeaseAction::Create(_) if self.lease.is_some() => return false,
+            LeaseAction::Create(lease) => *lease,
+            LeaseAction::Replace(lease) => {
                 let current = self
                     .lease
                     .as_ref()
@@ -39,111 +39,111 @@ impl Server {
         true
     }
 
-    /// A whole turn of one candidate.
-    fn turn(&mut self, candidate: &mut Election, now: Timestamp) {
-        let step = candidate.step("prober", self.lease.as_ref(), now, now);
-        if self.obey(step) {
-            candidate.won(now);
+    /// One attempt of a candidate.
+    fn attempt(&mut self, candidate: &mut LeaseClaim, now: Timestamp) {
+        let step = candidate.next_action("prober", self.lease.as_ref(), now, now);
+        if self.apply(step) {
+            candidate.acquired(now);
         }
     }
 }
 
-fn two() -> [Election; 2] {
-    ["one", "two"].map(|name| Election::new(name.to_owned()))
+fn two() -> [LeaseClaim; 2] {
+    ["one", "two"].map(|name| LeaseClaim::new(name.to_owned()))
 }
 
 #[test]
-fn the_first_one_leads_and_the_second_waits() {
+fn the_first_controller_leads_and_the_second_waits() {
     let mut server = Server::default();
     let [mut one, mut two] = two();
-    server.turn(&mut one, at(0));
-    server.turn(&mut two, at(0));
-    assert!(one.leads(at(1)));
-    assert!(!two.leads(at(1)));
+    server.attempt(&mut one, at(0));
+    server.attempt(&mut two, at(0));
+    assert!(one.is_held(at(1)));
+    assert!(!two.is_held(at(1)));
 }
 
 #[test]
-fn a_leader_that_died_is_followed_after_the_leases_duration() {
+fn a_dead_leader_is_succeeded_after_the_lease_duration() {
     let mut server = Server::default();
     let [mut one, mut two] = two();
-    server.turn(&mut one, at(0));
-    server.turn(&mut two, at(1));
-    server.turn(&mut two, at(15));
-    assert!(!two.leads(at(15)));
-    server.turn(&mut two, at(16));
-    assert!(two.leads(at(16)));
-    let turns = server.lease.and_then(|lease| lease.spec?.lease_transitions);
-    assert_eq!(turns, Some(1));
+    server.attempt(&mut one, at(0));
+    server.attempt(&mut two, at(1));
+    server.attempt(&mut two, at(15));
+    assert!(!two.is_held(at(15)));
+    server.attempt(&mut two, at(16));
+    assert!(two.is_held(at(16)));
+    let attempts = server.lease.and_then(|lease| lease.spec?.lease_transitions);
+    assert_eq!(attempts, Some(1));
 }
 
 #[test]
-fn a_leader_that_was_frozen_does_not_act_when_it_wakes() {
+fn a_suspended_leader_does_not_act_when_it_resumes() {
     let mut server = Server::default();
     let [mut one, mut two] = two();
-    server.turn(&mut one, at(0));
-    server.turn(&mut two, at(1));
-    server.turn(&mut two, at(17));
-    assert!(!one.leads(at(20)));
-    server.turn(&mut one, at(20));
-    assert!(!one.leads(at(20)));
-    assert!(two.leads(at(20)));
+    server.attempt(&mut one, at(0));
+    server.attempt(&mut two, at(1));
+    server.attempt(&mut two, at(17));
+    assert!(!one.is_held(at(20)));
+    server.attempt(&mut one, at(20));
+    assert!(!one.is_held(at(20)));
+    assert!(two.is_held(at(20)));
 }
 
 #[test]
-fn of_two_that_take_over_at_once_one_is_refused() {
+fn of_two_concurrent_takeovers_one_is_refused() {
     let mut server = Server::default();
     let [mut one, mut two] = two();
-    server.turn(&mut Election::new("dead".to_owned()), at(0));
-    server.turn(&mut one, at(1));
-    server.turn(&mut two, at(1));
+    server.attempt(&mut LeaseClaim::new("dead".to_owned()), at(0));
+    server.attempt(&mut one, at(1));
+    server.attempt(&mut two, at(1));
     let read = server.lease.clone();
-    let first = one.step("prober", read.as_ref(), at(20), at(20));
-    let second = two.step("prober", read.as_ref(), at(20), at(20));
-    assert!(server.obey(first));
-    assert!(!server.obey(second));
+    let first = one.next_action("prober", read.as_ref(), at(20), at(20));
+    let second = two.next_action("prober", read.as_ref(), at(20), at(20));
+    assert!(server.apply(first));
+    assert!(!server.apply(second));
 }
 
 #[test]
-fn a_leader_that_leaves_gives_the_lease_back() {
+fn a_leader_that_stops_releases_the_lease() {
     let mut server = Server::default();
     let [mut one, mut two] = two();
-    server.turn(&mut one, at(0));
+    server.attempt(&mut one, at(0));
     let lease = server.lease.clone().unwrap();
     assert_eq!(two.release(&lease), None);
     let given = one.release(&lease).unwrap();
-    assert!(!one.leads(at(0)));
-    assert!(server.obey(Step::Replace(Box::new(given))));
-    server.turn(&mut two, at(1));
-    assert!(two.leads(at(1)));
+    assert!(!one.is_held(at(0)));
+    assert!(server.apply(LeaseAction::Replace(Box::new(given))));
+    server.attempt(&mut two, at(1));
+    assert!(two.is_held(at(1)));
 }
 
 proptest! {
-    /// Candidates whose clocks differ, that take their turns or are frozen between reading and writing.
+    /// Candidates with different clocks, each of which may be suspended between reading and writing.
     #[test]
     fn there_are_never_two_leaders(
-        turns in proptest::collection::vec((0_usize..3, 0_u64..9, 0_u64..20), 1..80)
+        attempts in proptest::collection::vec((0_usize..3, 0_u64..9, 0_u64..20), 1..80)
     ) {
         let mut server = Server::default();
-        let mut candidates: Vec<Election> = (0..3).map(|i| Election::new(format!("candidate-{i}"))).collect();
-        let clock = |who: usize, now: u64| at(1_000 * (who as u64 + 1) + now);
+        let mut candidates: Vec<LeaseClaim> = (0..3).map(|i| LeaseClaim::new(format!("candidate-{i}"))).collect();
+        let clock = |candidate: usize, now: u64| at(1_000 * (candidate as u64 + 1) + now);
         let mut now = 0;
-        let mut pending: Vec<(usize, u64, u64, Step)> = Vec::new();
-        for (who, wait, frozen) in turns {
+        let mut pending: Vec<(usize, u64, u64, LeaseAction)> = Vec::new();
+        for (candidate, wait, suspended) in attempts {
             now += wait;
-            let begun = clock(who, now);
-            let step = candidates[who].step("prober", server.lease.as_ref(), begun, at(now));
-            pending.push((who, now, now + frozen, step));
+            let begun = clock(candidate, now);
+            let step = candidates[candidate].next_action("prober", server.lease.as_ref(), begun, at(now));
+            pending.push((candidate, now, now + suspended, step));
             pending.sort_by_key(|(_, _, due, _)| *due);
-            while let Some((who, begun, due, step)) = pending.first().cloned() {
+            while let Some((candidate, begun, due, step)) = pending.first().cloned() {
                 if due > now + wait {
                     break;
                 }
                 pending.remove(0);
-                if server.obey(step) {
-                    candidates[who].won(clock(who, begun));
+                if server.apply(step) {
+                    candidates[candidate].acquired(clock(candidate, begun));
                 }
             }
-            let leaders = (0..3).filter(|who| candidates[*who].leads(clock(*who, now))).count();
+            let leaders = (0..3).filter(|candidate| candidates[*candidate].is_held(clock(*candidate, now))).count();
             prop_assert!(leaders <= 1, "{leaders} leaders");
         }
     }

@@ -1,4 +1,4 @@
-//! What is told is bounded, and its times hold while its words do.
+//! The status is bounded, and its conditions keep their times while their status is the same.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -11,10 +11,10 @@ use prober_core::report::CauseName;
 use prober_core::topology::{NodeName, Route};
 use serde_json::json;
 
-use super::super::schedule::{Candidate, Skip};
+use super::super::schedule::{SelectedNode, SkipReason};
 use super::*;
-use crate::canary::health::Rule;
-use crate::canary::round_result::{Finding, Look, NodePath, Seen};
+use crate::canary::health::ConfirmationRule;
+use crate::canary::round_result::{Finding, NodePath, PathState, RoundResult};
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_nanos(seconds * 1_000_000_000)
@@ -27,22 +27,22 @@ fn schedule(skipped: usize) -> Schedule {
         nodes: NonZeroUsize::new(64).unwrap(),
     };
     let mut schedule = Schedule::new(budget, Duration::from_secs(10), 1);
-    let candidates: Vec<Candidate> = (0..skipped + 2)
-        .map(|i| Candidate {
-            node: NodeName::new(format!("node-{i:04}")),
+    let selected_nodes: Vec<SelectedNode> = (0..skipped + 2)
+        .map(|i| SelectedNode {
+            name: NodeName::new(format!("node-{i:04}")),
             zone: String::new(),
-            skipped: (i >= 2).then_some(Skip::Cordoned),
+            skipped: (i >= 2).then_some(SkipReason::Cordoned),
         })
         .collect();
-    schedule.see(&candidates, at(0));
-    schedule.sit();
-    let pairs = schedule.begin(at(0));
-    schedule.cover(&pairs, &pairs);
+    schedule.set_nodes(&selected_nodes, at(0));
+    schedule.assign_nodes();
+    let pairs = schedule.begin_round(at(0));
+    schedule.record_results(&pairs, &pairs);
     schedule
 }
 
-/// The founding fault on each of so many nodes.
-fn look(nodes: usize, seen: Seen) -> Look {
+/// The founding fault on each of these nodes.
+fn result(nodes: usize, seen: PathState) -> RoundResult {
     let paths = (0..nodes).map(|i| {
         let name = NodeName::new(format!("node-{i:04}"));
         NodePath {
@@ -52,10 +52,10 @@ fn look(nodes: usize, seen: Seen) -> Look {
             family: Family::Ipv4,
         }
     });
-    let paths: BTreeMap<NodePath, Seen> = paths.map(|path| (path, seen)).collect();
+    let paths: BTreeMap<NodePath, PathState> = paths.map(|path| (path, seen)).collect();
     let findings = paths
         .keys()
-        .filter(|_| seen == Seen::Failing)
+        .filter(|_| seen == PathState::Failing)
         .map(|path| Finding {
             cause: CauseName(Some(Cause::BridgeNetfilterOff)),
             confidence: Confidence::Proven,
@@ -63,38 +63,38 @@ fn look(nodes: usize, seen: Seen) -> Look {
             paths: [path.clone()].into(),
         })
         .collect();
-    Look {
+    RoundResult {
         paths,
         findings,
-        voices: BTreeMap::new(),
+        liveness: BTreeMap::new(),
     }
 }
 
-fn failing(nodes: usize) -> Judgement {
-    let mut judgement = Judgement::new(Rule::new(2, 3));
-    judgement.see(&look(nodes, Seen::Failing), at(100));
-    judgement.see(&look(nodes, Seen::Failing), at(101));
-    judgement
+fn failing(nodes: usize) -> HealthTracker {
+    let mut health = HealthTracker::new(ConfirmationRule::new(2, 3));
+    health.update(&result(nodes, PathState::Failing), at(100));
+    health.update(&result(nodes, PathState::Failing), at(101));
+    health
 }
 
-fn told(
-    judgement: &Judgement,
+fn build(
+    health: &HealthTracker,
     schedule: &Schedule,
     before: &[Condition],
     now: u64,
 ) -> ConnectivityCheckStatus {
-    let circumstances = Circumstances {
+    let context = StatusContext {
         generation: Some(4),
-        readiness: &Readiness::Probing,
+        phase: &CheckPhase::Probing,
         before,
         now: at(now),
     };
-    status(judgement, schedule, circumstances)
+    status(health, schedule, context)
 }
 
 #[test]
-fn the_founding_fault_is_told_as_people_read_it() {
-    let status = told(&failing(1), &schedule(1), &[], 102);
+fn the_status_of_the_founding_fault() {
+    let status = build(&failing(1), &schedule(1), &[], 102);
     let failing = "node-0000: bridge-netfilter-off (proven)";
     let expected = json!({
         "conditions": [
@@ -102,7 +102,7 @@ fn the_founding_fault_is_told_as_people_read_it() {
                 "type": "Ready",
                 "status": "True",
                 "reason": "Probing",
-                "message": "rounds are probed as asked",
+                "message": "rounds are probed as specified",
                 "observedGeneration": 4,
                 "lastTransitionTime": "1970-01-01T00:01:42Z"
             },
@@ -137,11 +137,11 @@ fn the_founding_fault_is_told_as_people_read_it() {
 }
 
 #[test]
-fn the_worst_day_of_a_large_cluster_fits_into_a_small_object() {
-    let mut judgement = failing(5000);
-    judgement.see(&look(2000, Seen::Healthy), at(200));
-    judgement.see(&look(2000, Seen::Healthy), at(201));
-    let status = told(&judgement, &schedule(3000), &[], 202);
+fn the_status_of_a_large_failing_cluster_is_small() {
+    let mut health = failing(5000);
+    health.update(&result(2000, PathState::Healthy), at(200));
+    health.update(&result(2000, PathState::Healthy), at(201));
+    let status = build(&health, &schedule(3000), &[], 202);
     assert_eq!(status.failing.len(), MAX_FAILING);
     assert_eq!(status.outages.len(), MAX_OUTAGES);
     assert_eq!(status.skipped_nodes.len(), MAX_SKIPPED);
@@ -155,30 +155,30 @@ fn the_worst_day_of_a_large_cluster_fits_into_a_small_object() {
 }
 
 #[test]
-fn a_condition_keeps_its_time_while_it_keeps_its_word() {
+fn a_condition_keeps_its_transition_time_while_its_status_is_the_same() {
     let schedule = schedule(0);
-    let judgement = Judgement::new(Rule::new(2, 3));
-    let first = told(&judgement, &schedule, &[], 10);
-    let second = told(&judgement, &schedule, &first.conditions, 20);
+    let health = HealthTracker::new(ConfirmationRule::new(2, 3));
+    let first = build(&health, &schedule, &[], 10);
+    let second = build(&health, &schedule, &first.conditions, 20);
     assert_eq!(first, second);
-    let third = told(&failing(1), &schedule, &second.conditions, 102);
+    let third = build(&failing(1), &schedule, &second.conditions, 102);
     assert_eq!(third.conditions[0], second.conditions[0]);
     assert_eq!(third.conditions[1].status, "False");
     assert_eq!(third.conditions[1].last_transition_time, time(at(102)));
 }
 
 #[test]
-fn a_check_that_does_not_probe_says_nothing_of_health() {
-    let circumstances = Circumstances {
+fn the_health_of_a_paused_check_is_unknown() {
+    let context = StatusContext {
         generation: None,
-        readiness: &Readiness::Paused,
+        phase: &CheckPhase::Paused,
         before: &[],
         now: at(5),
     };
     let status = status(
-        &Judgement::new(Rule::new(2, 3)),
+        &HealthTracker::new(ConfirmationRule::new(2, 3)),
         &schedule(0),
-        circumstances,
+        context,
     );
     let words: Vec<_> = status
         .conditions
@@ -201,29 +201,33 @@ fn a_check_that_does_not_probe_says_nothing_of_health() {
 }
 
 #[test]
-fn a_cycle_of_centuries_is_told_as_the_longest_that_can_be_written() {
+fn a_cycle_of_centuries_is_written_as_the_longest_duration() {
     let budget = Budget {
         peers: 1,
         pairs: NonZeroUsize::new(2).unwrap(),
         nodes: NonZeroUsize::new(64).unwrap(),
     };
     let mut schedule = Schedule::new(budget, Duration::from_hours(1), 1);
-    let candidates: Vec<Candidate> = (0..5_000)
-        .map(|i| Candidate {
-            node: NodeName::new(format!("node-{i:04}")),
+    let selected_nodes: Vec<SelectedNode> = (0..5_000)
+        .map(|i| SelectedNode {
+            name: NodeName::new(format!("node-{i:04}")),
             zone: String::new(),
             skipped: None,
         })
         .collect();
-    schedule.see(&candidates, at(0));
-    let circumstances = Circumstances {
+    schedule.set_nodes(&selected_nodes, at(0));
+    let context = StatusContext {
         generation: None,
-        readiness: &Readiness::Probing,
+        phase: &CheckPhase::Probing,
         before: &[],
         now: at(0),
     };
-    let told = status(&Judgement::new(Rule::new(2, 3)), &schedule, circumstances);
-    let cycle = told.coverage.unwrap().cycle;
+    let built = status(
+        &HealthTracker::new(ConfirmationRule::new(2, 3)),
+        &schedule,
+        context,
+    );
+    let cycle = built.coverage.unwrap().cycle;
     assert_eq!(cycle.to_string(), "999999h");
     assert_eq!(cycle.to_string().parse(), Ok(cycle));
 }

@@ -1,4 +1,4 @@
-//! The table in the words of Prometheus: OpenTelemetry's names with underscores, units and `_total` at their ends.
+//! The table in the formats of Prometheus: OpenTelemetry's names with underscores, units and `_total` at their ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Figures, Kind, Metrics, Way};
+use super::{HandshakeClass, MetricTable, Metrics, PathClass};
 use crate::telemetry::trace::network_type;
 
-/// How the figures are written.
+/// The format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
-    /// OpenMetrics text: classic histograms, coarser ones.
+    /// OpenMetrics text, with classic histograms.
     Text,
-    /// Prometheus' protocol buffers: native histograms.
+    /// Prometheus' protocol buffers, with native histograms.
     Protobuf,
 }
 
 impl Exposition {
-    /// What a scraper takes, by its `Accept` header: protocol buffers if it names them.
+    /// The format for an `Accept` header: protocol buffers if it names them.
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/vnd.google.protobuf") {
             Self::Protobuf
@@ -35,7 +35,7 @@ impl Exposition {
         }
     }
 
-    /// The `Content-Type` of what is written.
+    /// The `Content-Type` of the format.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -46,10 +46,10 @@ impl Exposition {
     }
 }
 
-/// Writes all figures; fails only where a name is none.
+/// Writes all metrics; fails only on an invalid name.
 pub fn expose(metrics: &Arc<Metrics>, exposition: Exposition) -> Result<Vec<u8>, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Table(Arc::clone(metrics), exposition)));
+    registry.register_collector(Box::new(TableCollector(Arc::clone(metrics), exposition)));
     match exposition {
         Exposition::Text => {
             let mut written = String::new();
@@ -63,22 +63,22 @@ pub fn expose(metrics: &Arc<Metrics>, exposition: Exposition) -> Result<Vec<u8>,
 }
 
 #[derive(Debug)]
-struct Table(Arc<Metrics>, Exposition);
+struct TableCollector(Arc<Metrics>, Exposition);
 
-impl Collector for Table {
+impl Collector for TableCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // Of one moment, and written when nobody waits for them any more.
-        let figures = self.0.figures().clone();
-        durations(&figures, self.1, &mut encoder)?;
-        handshakes(&figures, &mut encoder)?;
-        healths(&figures, &mut encoder)?;
-        first_connectivity(&figures, self.1, &mut encoder)?;
-        whole(&figures, &mut encoder)
+        // A copy of one moment, so that writers do not wait for the encoding.
+        let table = self.0.table().clone();
+        durations(&table, self.1, &mut encoder)?;
+        handshakes(&table, &mut encoder)?;
+        healths(&table, &mut encoder)?;
+        first_connectivity(&table, self.1, &mut encoder)?;
+        totals(&table, &mut encoder)
     }
 }
 
 fn durations(
-    figures: &Figures,
+    table: &MetricTable,
     exposition: Exposition,
     encoder: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
@@ -88,10 +88,10 @@ fn durations(
         Some(&Unit::Seconds),
         MetricType::Histogram,
     )?;
-    for (name, node) in &figures.nodes {
+    for (name, node) in &table.nodes {
         match exposition {
             Exposition::Text => {
-                for ((scope, outcome), histogram) in &node.coarse {
+                for ((scope, outcome), histogram) in &node.classic_durations {
                     let labels = [
                         ("k8s_node_name", name.as_str()),
                         ("prober_peer_scope", scope.as_str()),
@@ -101,9 +101,9 @@ fn durations(
                 }
             }
             Exposition::Protobuf => {
-                for (Kind { way, outcome }, histogram) in &node.durations {
+                for (HandshakeClass { path, outcome }, histogram) in &node.durations {
                     let labels = [
-                        &labels(name, *way)[..],
+                        &labels(name, *path)[..],
                         &[("prober_outcome", outcome.as_str())],
                     ]
                     .concat();
@@ -115,14 +115,14 @@ fn durations(
     Ok(())
 }
 
-fn handshakes(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn handshakes(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let mut family = encoder.encode_descriptor(
         "prober_handshakes",
         "Handshakes that ended, by what the client saw and what explains it",
         None,
         MetricType::Counter,
     )?;
-    for (name, node) in &figures.nodes {
+    for (name, node) in &table.nodes {
         for ((outcome, cause), count) in &node.handshakes {
             let labels = [
                 ("k8s_node_name", name.as_str()),
@@ -135,15 +135,15 @@ fn handshakes(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Re
     Ok(())
 }
 
-fn healths(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn healths(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let mut family = encoder.encode_descriptor(
         "prober_path_healthy",
         "Whether all paths of a kind from a node work: 1, or 0",
         None,
         MetricType::Gauge,
     )?;
-    for ((name, way), healthy) in figures.ways() {
-        gauge(family.encode_family(&labels(&name, way))?, healthy)?;
+    for ((name, path), healthy) in table.paths() {
+        gauge(family.encode_family(&labels(&name, path))?, healthy)?;
     }
     let mut family = encoder.encode_descriptor(
         "prober_node_healthy",
@@ -151,7 +151,7 @@ fn healths(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
         None,
         MetricType::Gauge,
     )?;
-    for (name, healthy) in figures.healths() {
+    for (name, healthy) in table.healths() {
         let labels = [("k8s_node_name", name.as_str())];
         gauge(family.encode_family(&labels)?, healthy)?;
     }
@@ -159,7 +159,7 @@ fn healths(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
 }
 
 fn first_connectivity(
-    figures: &Figures,
+    table: &MetricTable,
     exposition: Exposition,
     encoder: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
@@ -170,12 +170,12 @@ fn first_connectivity(
         MetricType::Histogram,
     )?;
     match exposition {
-        Exposition::Text => match &figures.first_connectivity {
+        Exposition::Text => match &table.first_connectivity {
             Some(histogram) => histogram.encode(family),
             None => Ok(()),
         },
         Exposition::Protobuf => {
-            for (name, node) in &figures.nodes {
+            for (name, node) in &table.nodes {
                 if let Some(histogram) = &node.first_connectivity {
                     histogram.encode(family.encode_family(&[("k8s_node_name", name.as_str())])?)?;
                 }
@@ -185,8 +185,8 @@ fn first_connectivity(
     }
 }
 
-fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    if let Some(covered) = figures.covered() {
+fn totals(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    if let Some(covered) = table.covered() {
         let unit = Unit::Other("ratio".to_owned());
         let share = encoder.encode_descriptor(
             "prober_coverage",
@@ -198,7 +198,7 @@ fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result 
     }
     let mut family =
         encoder.encode_descriptor("prober_agents", "Agents by state", None, MetricType::Gauge)?;
-    for (state, count) in figures.states() {
+    for (state, count) in table.states() {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let labels = [("prober_agent_state", state.as_str())];
         ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
@@ -209,18 +209,18 @@ fn whole(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result 
         None,
         MetricType::Counter,
     )?;
-    ConstCounter::new(figures.dropped).encode(dropped)
+    ConstCounter::new(table.dropped).encode(dropped)
 }
 
 fn gauge(encoder: MetricEncoder<'_>, healthy: bool) -> fmt::Result {
     ConstGauge::new(i64::from(healthy)).encode(encoder)
 }
 
-fn labels(node: &NodeName, way: Way) -> [(&'static str, &str); 4] {
+fn labels(node: &NodeName, path: PathClass) -> [(&'static str, &str); 4] {
     [
         ("k8s_node_name", node.as_str()),
-        ("prober_route", way.route.as_str()),
-        ("prober_peer_scope", way.scope.as_str()),
-        ("network_type", network_type(way.family)),
+        ("prober_route", path.route.as_str()),
+        ("prober_peer_scope", path.scope.as_str()),
+        ("network_type", network_type(path.family)),
     ]
 }

@@ -1,4 +1,4 @@
-//! The budget, and what a scraper reads.
+//! The limits of series and lines, and the text that a scraper reads.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use super::*;
 
 const CHECK: &str = "default";
 
-/// Where servers may stand, by route.
-fn ways() -> Vec<Way> {
-    let mut ways = Vec::new();
+/// Every class of paths.
+fn paths() -> Vec<PathClass> {
+    let mut paths = Vec::new();
     for route in Route::ALL {
         for scope in SCOPES {
             let is_there = match route {
@@ -20,7 +20,7 @@ fn ways() -> Vec<Way> {
             };
             if is_there {
                 for family in [Family::Ipv4, Family::Ipv6] {
-                    ways.push(Way {
+                    paths.push(PathClass {
                         route,
                         scope,
                         family,
@@ -29,21 +29,21 @@ fn ways() -> Vec<Way> {
             }
         }
     }
-    ways
+    paths
 }
 
-/// Everything that can happen to a node happens, `times` times.
+/// A node with every outcome and cause on every path, `times` times.
 fn storm(metrics: &Metrics, node: &NodeName, times: usize) {
     let causes: Vec<Option<CauseName>> = std::iter::once(None)
         .chain([Some(CauseName(None))])
         .chain(Cause::ALL.iter().map(|cause| Some(CauseName(Some(*cause)))))
         .collect();
     for _ in 0..times {
-        for way in ways() {
-            metrics.path(CHECK, node, way, true);
+        for path in paths() {
+            metrics.path(CHECK, node, path, true);
             for outcome in OutcomeKind::ALL {
                 for cause in &causes {
-                    let kind = Kind { way, outcome };
+                    let kind = HandshakeClass { path, outcome };
                     metrics.handshake(node, kind, *cause, Some(Duration::from_millis(3)));
                 }
             }
@@ -71,50 +71,50 @@ fn a_node_has_no_more_series_than_the_budget_however_often_it_is_probed() {
 }
 
 #[test]
-fn a_node_that_is_gone_leaves_no_series() {
+fn a_removed_node_has_no_series() {
     let metrics = Metrics::default();
     let node = NodeName::new("node-1");
     storm(&metrics, &node, 1);
-    metrics.gone(CHECK, &node);
+    metrics.remove_node(CHECK, &node);
     assert_eq!(metrics.series(), 0);
 }
 
 #[test]
-fn what_two_checks_look_at_is_well_when_it_is_for_both_and_stays_while_one_looks() {
+fn a_node_is_healthy_if_all_checks_say_so_and_stays_while_one_probes_it() {
     let metrics = Metrics::default();
     let node = NodeName::new("node-1");
-    let way = ways()[0];
+    let path = paths()[0];
     for (check, healthy) in [("default", true), ("other", false)] {
         metrics.node(check, &node, healthy);
-        metrics.path(check, &node, way, healthy);
+        metrics.path(check, &node, path, healthy);
         metrics.agents(check, AgentState::Running, 2);
     }
     metrics.coverage("default", 1, 4);
     metrics.coverage("other", 2, 4);
     assert_eq!(metrics.healths(), [(node.clone(), false)].into());
-    assert_eq!(metrics.ways(), [((node.clone(), way), false)].into());
+    assert_eq!(metrics.paths(), [((node.clone(), path), false)].into());
     assert_eq!(metrics.states(), [(AgentState::Running, 4)].into());
     assert_eq!(metrics.covered(), Some(3.0 / 8.0));
-    metrics.gone("other", &node);
+    metrics.remove_node("other", &node);
     assert_eq!(metrics.healths(), [(node.clone(), true)].into());
     assert_eq!(metrics.states(), [(AgentState::Running, 2)].into());
     assert_eq!(metrics.covered(), Some(0.25));
-    metrics.gone("default", &node);
+    metrics.remove_node("default", &node);
     assert_eq!(metrics.series(), 0);
     assert_eq!(metrics.covered(), None);
 }
 
 #[test]
-fn a_healthy_node_costs_what_the_budget_says() {
+fn a_healthy_node_has_the_documented_number_of_series() {
     let metrics = Metrics::default();
     let node = NodeName::new("node-1");
-    for way in ways() {
-        let kind = Kind {
-            way,
+    for path in paths() {
+        let kind = HandshakeClass {
+            path,
             outcome: OutcomeKind::Established,
         };
         metrics.handshake(&node, kind, None, Some(Duration::from_micros(200)));
-        metrics.path(CHECK, &node, way, true);
+        metrics.path(CHECK, &node, path, true);
     }
     metrics.node(CHECK, &node, true);
     metrics.first_connectivity(&node, Duration::from_secs(2));
@@ -122,7 +122,7 @@ fn a_healthy_node_costs_what_the_budget_says() {
     assert_eq!(lines(&Arc::new(metrics), &node), 51);
 }
 
-/// Lines of text that tell of a node.
+/// Lines of text about a node.
 fn lines(metrics: &Arc<Metrics>, node: &NodeName) -> usize {
     let text = String::from_utf8(expose(metrics, Exposition::Text).unwrap()).unwrap();
     text.lines()
@@ -138,7 +138,7 @@ fn a_node_has_no_more_lines_of_text_than_the_budget_however_often_it_is_probed()
     assert_eq!(lines(&metrics, &node), LINES_PER_NODE);
     storm(&metrics, &node, 2);
     assert_eq!(lines(&metrics, &node), LINES_PER_NODE);
-    metrics.gone(CHECK, &node);
+    metrics.remove_node(CHECK, &node);
     assert_eq!(lines(&metrics, &node), 0);
 }
 
@@ -153,16 +153,16 @@ fn five_thousand_healthy_nodes_are_a_scrape_of_some_thirty_megabytes() {
         Route::ProberLocal,
         Route::Hairpin,
     ];
-    for way in ways() {
-        if way.family == Family::Ipv4 && of_default.contains(&way.route) {
+    for path in paths() {
+        if path.family == Family::Ipv4 && of_default.contains(&path.route) {
             let outcome = OutcomeKind::Established;
             metrics.handshake(
                 &node,
-                Kind { way, outcome },
+                HandshakeClass { path, outcome },
                 None,
                 Some(Duration::from_micros(200)),
             );
-            metrics.path(CHECK, &node, way, true);
+            metrics.path(CHECK, &node, path, true);
         }
     }
     metrics.node(CHECK, &node, true);
@@ -172,21 +172,21 @@ fn five_thousand_healthy_nodes_are_a_scrape_of_some_thirty_megabytes() {
 }
 
 #[test]
-fn a_scraper_of_text_reads_this() {
+fn the_text_exposition() {
     let metrics = Arc::new(Metrics::default());
     let node = NodeName::new("node \"1\"");
-    let way = Way {
+    let path = PathClass {
         route: Route::ClusterIp,
         scope: Scope::SameNode,
         family: Family::Ipv4,
     };
-    let established = Kind {
-        way,
+    let established = HandshakeClass {
+        path,
         outcome: OutcomeKind::Established,
     };
     metrics.handshake(&node, established, None, Some(Duration::from_micros(300)));
-    let mismatched = Kind {
-        way,
+    let mismatched = HandshakeClass {
+        path,
         outcome: OutcomeKind::Mismatched,
     };
     metrics.handshake(
@@ -195,7 +195,7 @@ fn a_scraper_of_text_reads_this() {
         Some(CauseName(Some(Cause::BridgeNetfilterOff))),
         None,
     );
-    metrics.path(CHECK, &node, way, false);
+    metrics.path(CHECK, &node, path, false);
     metrics.node(CHECK, &node, false);
     metrics.coverage(CHECK, 3, 6);
     metrics.agents(CHECK, AgentState::Running, 2);
@@ -207,7 +207,7 @@ fn a_scraper_of_text_reads_this() {
 }
 
 #[test]
-fn protocol_buffers_are_written_only_for_those_who_ask_for_them() {
+fn protocol_buffers_are_written_only_if_accepted() {
     let prometheus = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5";
     assert_eq!(Exposition::accepted(prometheus), Exposition::Protobuf);
     assert_eq!(Exposition::accepted("text/plain"), Exposition::Text);

@@ -1,4 +1,4 @@
-//! The founding incident as a canary's rounds: what is told when it is seen, while it lasts, and when it is over.
+//! The founding incident as rounds of a canary: the samples when it begins, while it lasts, and when it ends.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use prober_core::report::{Health, Report};
 use prober_core::time::Timestamp;
 use prober_core::topology::{AgentId, Path, Route, Scope};
 
-use super::super::trace::{Span, Teller};
+use super::super::trace::{Span, SpanSource};
 use super::*;
-use crate::canary::health::{Judgement, Rule};
-use crate::canary::round_result::Look;
+use crate::canary::health::{ConfirmationRule, HealthTracker};
+use crate::canary::round_result::RoundResult;
 use crate::canary::schedule::Coverage;
 
-/// A path that works, beside the broken one.
+/// A working path beside the failing one.
 const ACROSS: PathId = PathId(2);
 
 fn founding() -> Report {
@@ -28,8 +28,8 @@ fn founding() -> Report {
     .unwrap()
 }
 
-/// The same nodes when nothing is wrong.
-fn mended() -> Report {
+/// The same nodes without a fault.
+fn healthy() -> Report {
     let mut report = founding();
     report.diagnoses.clear();
     for path in &mut report.paths {
@@ -41,7 +41,7 @@ fn mended() -> Report {
     report
 }
 
-/// What was measured where that is reported: the report's own path, and one to the other node, which works.
+/// The measurements of this report: its own path, and a working one to the other node.
 fn matrix(report: &Report) -> Matrix {
     let mut matrix = Matrix::default();
     let known = &report.paths[0];
@@ -91,34 +91,34 @@ fn matrix(report: &Report) -> Matrix {
     matrix
 }
 
-/// A canary that is shown rounds.
+/// A canary that receives rounds.
 struct Canary {
-    judgement: Judgement,
+    health: HealthTracker,
     seconds: u64,
 }
 
 impl Canary {
     fn new() -> Self {
         Self {
-            judgement: Judgement::new(Rule::new(2, 3)),
+            health: HealthTracker::new(ConfirmationRule::new(2, 3)),
             seconds: 0,
         }
     }
 
-    /// What is told of a round that gave this report.
-    fn told(&mut self, report: &Report) -> Vec<Sample> {
-        self.told_of(report, &matrix(report))
+    /// The samples of a round with this report.
+    fn samples(&mut self, report: &Report) -> Vec<Sample> {
+        self.samples_with(report, &matrix(report))
     }
 
-    fn told_of(&mut self, report: &Report, matrix: &Matrix) -> Vec<Sample> {
+    fn samples_with(&mut self, report: &Report, matrix: &Matrix) -> Vec<Sample> {
         self.seconds += 10;
         let now = Timestamp::from_nanos(self.seconds * 1_000_000_000);
-        let transitions = self.judgement.see(&Look::of(report), now);
-        samples(&Round {
+        let transitions = self.health.update(&RoundResult::from_report(report), now);
+        samples(&CheckRound {
             check: "default",
             matrix,
             report,
-            judgement: &self.judgement,
+            health: &self.health,
             transitions: &transitions,
             coverage: Coverage {
                 pairs: 3,
@@ -129,7 +129,7 @@ impl Canary {
     }
 }
 
-/// Handshakes by scope, outcome and cause, with how many of them have a duration.
+/// Handshakes by scope, outcome and cause, and how many of them have a duration.
 fn handshakes(samples: &[Sample]) -> BTreeMap<String, (usize, usize)> {
     let mut counts = BTreeMap::new();
     for sample in samples {
@@ -179,7 +179,7 @@ fn nodes(samples: &[Sample]) -> Vec<(&str, bool)> {
 fn traces(samples: &[Sample]) -> Vec<&Trace> {
     let mut traces = Vec::new();
     for sample in samples {
-        if let Sample::Failure(trace) = sample {
+        if let Sample::Trace(trace) = sample {
             traces.push(trace.as_ref());
         }
     }
@@ -187,8 +187,8 @@ fn traces(samples: &[Sample]) -> Vec<&Trace> {
 }
 
 #[test]
-fn a_round_with_the_founding_fault_counts_each_handshake_by_what_explains_it() {
-    let samples = Canary::new().told(&founding());
+fn handshakes_are_counted_by_their_cause() {
+    let samples = Canary::new().samples(&founding());
     let counts = handshakes(&samples);
     let expected = [
         // A mismatched answer has no round trip.
@@ -206,7 +206,7 @@ fn a_round_with_the_founding_fault_counts_each_handshake_by_what_explains_it() {
 
 #[test]
 fn the_founding_fault_fails_its_node_and_its_kind_of_path_and_nothing_else() {
-    let samples = Canary::new().told(&founding());
+    let samples = Canary::new().samples(&founding());
     assert_eq!(
         paths(&samples),
         [(Scope::SameNode, false), (Scope::CrossNode, true)]
@@ -226,14 +226,14 @@ fn the_founding_fault_fails_its_node_and_its_kind_of_path_and_nothing_else() {
 #[test]
 fn an_outage_is_one_trace_of_both_ends_however_many_rounds_it_lasts() {
     let mut canary = Canary::new();
-    let first = canary.told(&founding());
-    let told = traces(&first);
-    assert_eq!(told.len(), 1);
-    let spans: Vec<(&str, String)> = (told[0].spans().iter())
-        .map(|Span { teller, data }| {
-            let whose = match teller {
-                Teller::Prober => "prober".to_owned(),
-                Teller::Agent(agent) => agent.pod.clone(),
+    let first = canary.samples(&founding());
+    let samples = traces(&first);
+    assert_eq!(samples.len(), 1);
+    let spans: Vec<(&str, String)> = (samples[0].spans().iter())
+        .map(|Span { source, data }| {
+            let whose = match source {
+                SpanSource::Prober => "prober".to_owned(),
+                SpanSource::Agent(agent) => agent.pod.clone(),
             };
             let expected = Status::error("bridge-netfilter-off (proven)");
             assert_eq!(data.status, expected);
@@ -249,17 +249,17 @@ fn an_outage_is_one_trace_of_both_ends_however_many_rounds_it_lasts() {
         ]
     );
     for _ in 0..3 {
-        assert!(traces(&canary.told(&founding())).is_empty());
+        assert!(traces(&canary.samples(&founding())).is_empty());
     }
 }
 
 #[test]
-fn the_same_outage_has_the_same_trace_whoever_tells_it() {
-    let id = || traces(&Canary::new().told(&founding()))[0].id();
+fn the_same_outage_has_the_same_trace_after_a_restart() {
+    let id = || traces(&Canary::new().samples(&founding()))[0].id();
     assert_eq!(id(), id());
     let mut later = Canary::new();
     later.seconds = 60;
-    assert_ne!(traces(&later.told(&founding()))[0].id(), id());
+    assert_ne!(traces(&later.samples(&founding()))[0].id(), id());
 }
 
 #[test]
@@ -267,8 +267,8 @@ fn a_cause_that_becomes_surer_is_a_trace_of_its_own() {
     let mut unsure = founding();
     unsure.diagnoses[0].confidence = Confidence::Consistent;
     let mut canary = Canary::new();
-    let first = traces(&canary.told(&unsure))[0].id();
-    let proven = canary.told(&founding());
+    let first = traces(&canary.samples(&unsure))[0].id();
+    let proven = canary.samples(&founding());
     assert_eq!(traces(&proven).len(), 1);
     assert_ne!(traces(&proven)[0].id(), first);
 }
@@ -276,15 +276,15 @@ fn a_cause_that_becomes_surer_is_a_trace_of_its_own() {
 #[test]
 fn when_the_outage_ends_all_of_it_is_healthy_again() {
     let mut canary = Canary::new();
-    canary.told(&founding());
+    canary.samples(&founding());
     let mut rounds = 0;
     let samples = loop {
-        let samples = canary.told(&mended());
+        let samples = canary.samples(&healthy());
         rounds += 1;
-        if canary.judgement.open().is_empty() {
+        if canary.health.open().is_empty() {
             break samples;
         }
-        // One good round does not end it.
+        // One healthy round does not end it.
         assert_eq!(nodes(&samples)[0], ("node-1", false));
         assert!(rounds < 3);
     };
@@ -300,7 +300,7 @@ fn when_the_outage_ends_all_of_it_is_healthy_again() {
 
 #[test]
 fn a_healthy_round_has_nothing_that_fails_and_no_cause() {
-    let samples = Canary::new().told(&mended());
+    let samples = Canary::new().samples(&healthy());
     assert!(nodes(&samples).iter().all(|(_, healthy)| *healthy));
     assert!(paths(&samples).iter().all(|(_, healthy)| *healthy));
     assert!(traces(&samples).is_empty());
@@ -308,12 +308,12 @@ fn a_healthy_round_has_nothing_that_fails_and_no_cause() {
 }
 
 #[test]
-fn agents_are_counted_by_how_they_stand() {
-    let mut report = mended();
+fn agents_are_counted_by_state() {
+    let mut report = healthy();
     report.agents[0].heard = false;
     report.agents[1].heard = false;
     report.agents[1].failed = Some("its image is not there".to_owned());
-    let samples = Canary::new().told(&report);
+    let samples = Canary::new().samples(&report);
     let mut states = Vec::new();
     for sample in &samples {
         if let Sample::Agents { state, count, .. } = sample {
@@ -339,8 +339,8 @@ fn a_probe_that_was_late_is_established_and_has_no_cause() {
     let tally = tallies.tallies.get_mut(&EngineKind::Kernel).unwrap();
     tally.outcomes.established = 3;
     tally.rtt.record(Duration::from_secs(1));
-    let counts = handshakes(&Canary::new().told_of(&report, &matrix));
-    // One of the three has a round trip; the two others count all the same.
+    let counts = handshakes(&Canary::new().samples_with(&report, &matrix));
+    // One of the three has a round trip; the others are counted nevertheless.
     assert_eq!(
         counts["node-1 same-node cluster-ip Ipv4 established -"],
         (3, 1)

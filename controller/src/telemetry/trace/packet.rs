@@ -1,4 +1,4 @@
-//! A packet as an event of a span: what it is, which way it went, and what is odd about it.
+//! A packet as a span event: its kind, its direction, and its annotation.
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::Event;

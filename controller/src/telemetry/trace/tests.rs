@@ -1,4 +1,4 @@
-//! The founding incident as a trace, and what becomes of a trace where less is known.
+//! The founding incident as a trace, and traces with less evidence.
 
 use std::fmt::Write as _;
 
@@ -11,10 +11,10 @@ fn report() -> Report {
     .unwrap()
 }
 
-/// The spans as people read them.
+/// The spans as text.
 fn written(trace: &Trace) -> String {
     let mut text = String::new();
-    for Span { teller, data } in trace.spans() {
+    for Span { source, data } in trace.spans() {
         let parent = if data.parent_span_id == SpanId::INVALID {
             "root"
         } else {
@@ -22,7 +22,7 @@ fn written(trace: &Trace) -> String {
         };
         writeln!(
             text,
-            "{parent} {} {:?} by {teller:?}",
+            "{parent} {} {:?} by {source:?}",
             data.name, data.span_kind
         )
         .unwrap();
@@ -41,7 +41,7 @@ fn written(trace: &Trace) -> String {
 }
 
 #[test]
-fn the_trace_of_the_founding_incident_reads_like_this() {
+fn the_trace_of_the_founding_incident() {
     let traces = Trace::of_report(&report(), 1);
     assert_eq!(traces.len(), 1);
     insta::assert_snapshot!(written(&traces[0]));
@@ -63,7 +63,7 @@ fn a_seed_names_a_trace_and_all_of_its_spans() {
 }
 
 #[test]
-fn an_end_that_was_not_heard_has_no_span() {
+fn an_end_that_did_not_report_has_no_span() {
     let mut report = report();
     for path in &mut report.paths {
         for probe in &mut path.probes {
@@ -78,7 +78,7 @@ fn an_end_that_was_not_heard_has_no_span() {
 fn a_failure_without_a_name_is_an_error_and_a_healthy_probe_is_none() {
     let mut report = report();
     let path = &mut report.paths[0];
-    let unnamed = Told {
+    let unnamed = TraceSource {
         path,
         probe: &path.probes[0],
         diagnosis: None,
@@ -90,7 +90,7 @@ fn a_failure_without_a_name_is_an_error_and_a_healthy_probe_is_none() {
         rtt_ns: 1_000,
         connect_ns: 2_000,
     };
-    let healthy = Told {
+    let healthy = TraceSource {
         path,
         probe: &path.probes[0],
         diagnosis: None,

@@ -6,107 +6,108 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use prober_core::time::Timestamp;
 
-use super::Patrol;
-use crate::canary::controller::agent_set::Stand;
-use crate::canary::generation::Ask;
-use crate::canary::status::Readiness;
+use super::CheckWorker;
+use crate::canary::agent_set_template::AgentSetTemplate;
+use crate::canary::controller::agent_set::AgentSet;
+use crate::canary::status::CheckPhase;
 use crate::clock::steady;
 use crate::manifest::CheckRef;
 use crate::one_shot::preflight::check_admission;
 
-/// The longest pause.
+/// The longest pause between failed placements.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-impl Patrol {
-    /// When the epoch of the agents that stand is over.
-    pub(super) fn expiry(&self) -> Option<Timestamp> {
-        let stand = self.stand.as_ref().filter(|_| self.coming.is_none())?;
-        let at = stand.since + self.check.spec.agent_lifetime.duration();
-        Some(at.max(self.not_before))
+impl CheckWorker {
+    /// When the lifetime of the active agents ends.
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        let agent_set = self.active.as_ref().filter(|_| self.successor.is_none())?;
+        let at = agent_set.since + self.check.spec.agent_lifetime.duration();
+        Some(at.max(self.placement_not_before))
     }
 
-    pub(super) fn is_placing_needed(&self) -> bool {
-        if self.check.spec.paused || self.coming.is_some() || self.schedule.nodes().is_empty() {
+    pub(super) fn needs_placement(&self) -> bool {
+        if self.check.spec.paused || self.successor.is_some() || self.schedule.nodes().is_empty() {
             return false;
         }
-        let Some(stand) = &self.stand else {
+        let Some(agent_set) = &self.active else {
             return true;
         };
-        let is_over = self.expiry().is_some_and(|at| at <= steady());
+        let is_over = self.expires_at().is_some_and(|at| at <= steady());
         is_over
-            || self.is_worn
-            || self.schedule.wants_to_sit(self.is_idle)
-            || !self.has_agents(stand)
+            || self.must_replace
+            || self.schedule.needs_reassignment(self.is_idle)
+            || !self.covers_assigned_nodes(agent_set)
     }
 
-    /// Whether all who are to have agents have those of this stand.
-    pub(super) fn has_agents(&self, stand: &Stand) -> bool {
-        let mut seated = self.schedule.seated();
-        seated.all(|node| stand.nodes.contains(node))
+    /// Whether this agent set has agents on all assigned nodes.
+    pub(super) fn covers_assigned_nodes(&self, agent_set: &AgentSet) -> bool {
+        let mut seated = self.schedule.assigned_nodes();
+        seated.all(|node| agent_set.nodes.contains(node))
     }
 
-    /// Places the agents of the next epoch.
+    /// Places the next agent set, if it is due.
     pub(super) async fn place_if_needed(&mut self) {
-        if !self.is_placing_needed() || steady() < self.not_before {
+        if !self.needs_placement() || steady() < self.placement_not_before {
             return;
         }
-        let world = Arc::clone(&self.world);
+        let context = Arc::clone(&self.context);
         let check = Arc::clone(&self.check);
-        let ask = Ask {
+        let template = AgentSetTemplate {
             check: CheckRef {
                 name: check.name_any(),
                 uid: check.uid().unwrap_or_default(),
             },
             spec: &check.spec,
-            namespace: &world.connection.namespace,
-            image: &world.image,
+            namespace: &context.connection.namespace,
+            image: &context.image,
         };
-        let posture = match check_admission(&world.connection, &ask.wish(), &ask.shapes()).await {
-            Ok(posture) => posture,
+        let admission = match check_admission(&context.connection, &template.evidence_request(), &template.dry_run_pods()).await
+        {
+            Ok(admission) => admission,
             Err(error) => {
-                self.back_off(error.to_string());
+                self.placement_failed(error.to_string());
                 return;
             }
         };
-        self.schedule.sit();
-        let seated = self.schedule.seated();
+        self.schedule.assign_nodes();
+        let seated = self.schedule.assigned_nodes();
         let nodes = seated
             .filter_map(|node| self.nodes.get(node))
             .map(AsRef::as_ref);
-        let (spec, setting) = ask.epoch(&posture, nodes, world.nonce());
+        let (spec, config) = template.build(&admission, nodes, context.nonce());
         tracing::info!(
-            check = ask.check.name,
+            check = template.check.name,
             run = spec.run,
             nodes = spec.nodes.len(),
             "placing agents"
         );
-        let pairs = self.schedule.begin(steady());
-        self.is_worn = false;
-        self.coming = Some(Stand::begin(
-            world.connection.clone(),
-            setting,
+        let pairs = self.schedule.begin_round(steady());
+        self.must_replace = false;
+        self.successor = Some(AgentSet::place(
+            context.connection.clone(),
+            config,
             spec,
             pairs,
-            self.ear.clone(),
+            self.agent_set_events.clone(),
         ));
     }
 
-    /// Nothing is placed for a while, each time for longer.
-    pub(super) fn rest(&mut self) {
-        self.not_before = steady() + self.pause;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    /// Delays the next placement, each time twice as long.
+    pub(super) fn extend_backoff(&mut self) {
+        self.placement_not_before = steady() + self.placement_backoff;
+        self.placement_backoff = (self.placement_backoff * 2).min(LONGEST_PAUSE);
     }
 
-    /// Agents could not be placed, which is tried again later.
-    pub(super) fn back_off(&mut self, why: String) {
+    /// Records that agents could not be placed; the placement is tried again later.
+    pub(super) fn placement_failed(&mut self, why: String) {
         tracing::warn!(
             check = self.check.name_any(),
             why,
             "agents could not be placed"
         );
-        self.rest();
-        if self.stand.is_none() {
-            self.readiness = Readiness::Stuck(why);
+        self.extend_backoff();
+        if self.active.is_none() {
+            self.phase = CheckPhase::Blocked(why);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! An epoch of a check: what is placed on which nodes and for how long, decided from what the check asks and the namespace
-//! admits.
+//! An agent set of a check: which agents are placed, on which nodes and for how long, derived from the check's spec and
+//! from what the namespace admits.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -17,34 +17,34 @@ use crate::manifest::platform_config::{Cleanup, PlatformConfig, STARTUP_TIMEOUT_
 use crate::manifest::{CheckRef, IpFamilies, MAX_SLOTS, Manifest, NodePorts, Privilege, run_name};
 use crate::one_shot::admission::{Admission, DryRunPods, EvidenceRequest, NodeFactsMode};
 
-/// Most nodes that an epoch has agents on: each has a slot of the test Service.
+/// The most nodes of one agent set: each has a slot of the test Service.
 pub const MAX_NODES: NonZeroUsize = NonZeroUsize::new(MAX_SLOTS as usize).unwrap();
 
-/// How much longer than its agents live the cluster keeps an epoch, if nobody removes it.
+/// How much longer than its agents' lifetime the cluster keeps an agent set that no controller removes.
 const GRACE: Duration = Duration::from_mins(2);
 
-/// When agents have failed to be placed.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long the placement of agents may take.
+const PLACEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Crafted probes per path and cycle: enough to tell a lost packet from a lossy path over a few cycles.
+/// Crafted probes per path and round: enough to distinguish a lost packet from a lossy path within a few rounds.
 const RAW_PROBES: u32 = 6;
 
-/// What every epoch of a check has in common.
+/// What all agent sets of a check have in common.
 #[derive(Clone, Debug)]
-pub struct Ask<'a> {
+pub struct AgentSetTemplate<'a> {
     /// The check.
     pub check: CheckRef,
-    /// What it asks.
+    /// Its spec.
     pub spec: &'a ConnectivityCheckSpec,
-    /// Where agents are placed.
+    /// The namespace of the agents.
     pub namespace: &'a str,
-    /// Their image.
+    /// The agents' image.
     pub image: &'a str,
 }
 
-impl Ask<'_> {
-    /// What evidence is wanted.
-    pub fn wish(&self) -> EvidenceRequest {
+impl AgentSetTemplate<'_> {
+    /// The evidence that the check wants.
+    pub fn evidence_request(&self) -> EvidenceRequest {
         EvidenceRequest {
             max_tier: Tier::T2,
             min_tier: Tier::T0,
@@ -56,49 +56,49 @@ impl Ask<'_> {
         }
     }
 
-    /// The pods that it would place, for the namespace to say what it admits.
-    pub fn shapes(&self) -> DryRunPods {
+    /// The pods that the check places, for a dry run against the namespace's admission.
+    pub fn dry_run_pods(&self) -> DryRunPods {
         DryRunPods::new(&self.manifest(0, Tier::T0, 0))
     }
 
-    /// An epoch on these nodes, as a run that stands and what its fleet is to be.
-    pub fn epoch<'n>(
+    /// An agent set on these nodes: the run that drives it, and what the platform places for it.
+    pub fn build<'n>(
         &self,
-        posture: &Admission,
+        admission: &Admission,
         nodes: impl IntoIterator<Item = &'n Node>,
         nonce: u64,
     ) -> (RunSpec, PlatformConfig) {
-        let sites: BTreeMap<NodeName, NodeInfo> = (nodes.into_iter())
+        let nodes: BTreeMap<NodeName, NodeInfo> = (nodes.into_iter())
             .map(|node| (node_info::node_name(node), NodeInfo::from_node(node)))
             .take(MAX_NODES.get())
             .collect();
-        let names: Vec<NodeName> = sites.keys().cloned().collect();
+        let names: Vec<NodeName> = nodes.keys().cloned().collect();
         let slots = u16::try_from(names.len()).unwrap_or(u16::MAX);
-        let manifest = self.manifest(nonce, posture.tier, slots);
+        let manifest = self.manifest(nonce, admission.tier, slots);
         let spec = RunSpec {
-            // Which pairs are probed is told cycle by cycle.
+            // The schedule chooses the pairs round by round.
             peers: 0,
             slots: MAX_NODES.get(),
-            routes: self.routes(posture).collect(),
+            routes: self.routes(admission).collect(),
             families: self.families(),
-            tier: posture.tier,
+            tier: admission.tier,
             raw_probes: RAW_PROBES,
             deadline: self.spec.probe_deadline.duration(),
-            patience: PATIENCE,
+            patience: PLACEMENT_TIMEOUT,
             ..RunSpec::new(manifest.run.clone(), nonce, names)
         };
-        let setting = PlatformConfig {
+        let config = PlatformConfig {
             manifest,
-            nodes: sites,
-            startup_timeout: PATIENCE.saturating_sub(STARTUP_TIMEOUT_MARGIN),
+            nodes,
+            startup_timeout: PLACEMENT_TIMEOUT.saturating_sub(STARTUP_TIMEOUT_MARGIN),
             cleanup: Cleanup::Remove,
         };
-        (spec, setting)
+        (spec, config)
     }
 
     fn manifest(&self, nonce: u64, tier: Tier, slots: u16) -> Manifest {
         let families = self.families();
-        let asks_ports = self.all_routes().any(|route| route == Route::NodePort);
+        let uses_node_ports = self.all_routes().any(|route| route == Route::NodePort);
         Manifest {
             run: run_name(nonce),
             namespace: self.namespace.to_owned(),
@@ -114,7 +114,7 @@ impl Ask<'_> {
                 _ => IpFamilies::Available,
             },
             slots,
-            node_ports: if asks_ports {
+            node_ports: if uses_node_ports {
                 NodePorts::Enabled
             } else {
                 NodePorts::Disabled
@@ -132,7 +132,7 @@ impl Ask<'_> {
         self.spec.routes.iter().map(|&route| route.into())
     }
 
-    fn routes(&self, posture: &Admission) -> impl Iterator<Item = Route> {
-        self.all_routes().filter(|route| posture.admits(*route))
+    fn routes(&self, admission: &Admission) -> impl Iterator<Item = Route> {
+        self.all_routes().filter(|route| admission.admits(*route))
     }
 }

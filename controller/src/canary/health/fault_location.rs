@@ -1,4 +1,4 @@
-//! Whose fault it is, by counting: the fewest places that account for all paths that fail and for none that works.
+//! Locates failures by counting: the fewest places that cover all failing paths and no working one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,15 +15,15 @@ pub enum Place {
     Pair(NodeName, NodeName),
     /// Within a node.
     Within(NodeName),
-    /// Everything that a node asks.
+    /// All paths from a node.
     Source(NodeName),
-    /// Everything that is asked of a node.
+    /// All paths to a node.
     Target(NodeName),
-    /// Everything with one end on a node.
+    /// All paths from or to a node.
     Node(NodeName),
     /// A class of paths, on every node.
     Class(Route, Scope),
-    /// No single thing.
+    /// Nothing.
     Everywhere,
 }
 
@@ -38,7 +38,7 @@ impl Place {
         }
     }
 
-    /// Every place that a path is of.
+    /// Every place that covers the path.
     fn of(path: &NodePath) -> Vec<Self> {
         let mut places = vec![
             Self::Source(path.client.clone()),
@@ -63,8 +63,8 @@ impl fmt::Display for Place {
         match self {
             Self::Pair(from, to) => write!(f, "from {from} to {to}"),
             Self::Within(node) => write!(f, "within {node}"),
-            Self::Source(node) => write!(f, "what {node} asks"),
-            Self::Target(node) => write!(f, "what is asked of {node}"),
+            Self::Source(node) => write!(f, "all paths from {node}"),
+            Self::Target(node) => write!(f, "all paths to {node}"),
             Self::Node(node) => write!(f, "from and to {node}"),
             Self::Class(route, scope) => write!(f, "{route}, {scope}, on every node"),
             Self::Everywhere => f.write_str("on several nodes"),
@@ -72,13 +72,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// Places with a path that works, route by route and family by family, so that one Service's fault is no node's.
+/// Places with a working path, by access path and family: a fault of one Service does not clear the node for another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cleared(BTreeSet<(Route, Family, Place)>);
+pub struct WorkingPlaces(BTreeSet<(Route, Family, Place)>);
 
-impl Cleared {
-    /// The places of these paths, which work.
-    pub fn by<'a>(healthy: impl IntoIterator<Item = &'a NodePath>) -> Self {
+impl WorkingPlaces {
+    /// The places of these working paths.
+    pub fn of<'a>(healthy: impl IntoIterator<Item = &'a NodePath>) -> Self {
         let places = healthy.into_iter().flat_map(|path| {
             let places = Place::of(path).into_iter();
             places.map(|place| (path.route, path.family, place))
@@ -92,31 +92,35 @@ impl Cleared {
     }
 }
 
-/// The places of paths that fail, most paths first, each path at one of them.
+/// The places of failing paths, those with most paths first; each path is at one of them.
 ///
-/// A place that is cleared for a route of theirs, in its family, is ruled out. What no place explains is `Everywhere`.
-pub fn vote(failing: &BTreeSet<NodePath>, cleared: &Cleared) -> Vec<(Place, BTreeSet<NodePath>)> {
+/// A place with a working path of the same access path and family is excluded. Paths that no place covers are at
+/// `Everywhere`.
+pub fn locate(
+    failing: &BTreeSet<NodePath>,
+    working: &WorkingPlaces,
+) -> Vec<(Place, BTreeSet<NodePath>)> {
     let kinds: BTreeSet<(Route, Family)> = (failing.iter())
         .map(|path| (path.route, path.family))
         .collect();
     let mut left = failing.clone();
     let mut places = Vec::new();
     while !left.is_empty() {
-        let mut votes: BTreeMap<Place, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<Place, usize> = BTreeMap::new();
         for place in left.iter().flat_map(Place::of) {
-            if !cleared.contains(&place, &kinds) {
-                *votes.entry(place).or_default() += 1;
+            if !working.contains(&place, &kinds) {
+                *counts.entry(place).or_default() += 1;
             }
         }
-        // The most votes; of as many, the narrowest place.
-        let winner = votes
+        // The place with most paths; among equals, the narrowest.
+        let winner = counts
             .into_iter()
             .fold(None, |best, (place, count)| match best {
                 Some((_, most)) if most >= count => best,
                 Some(_) | None => Some((place, count)),
             });
         let place = winner.map_or(Place::Everywhere, |(place, _)| place);
-        let of_it: BTreeSet<NodePath> = if place == Place::Everywhere {
+        let covered: BTreeSet<NodePath> = if place == Place::Everywhere {
             left.clone()
         } else {
             (left
@@ -125,8 +129,8 @@ pub fn vote(failing: &BTreeSet<NodePath>, cleared: &Cleared) -> Vec<(Place, BTre
                 .cloned())
             .collect()
         };
-        left.retain(|path| !of_it.contains(path));
-        places.push((place, of_it));
+        left.retain(|path| !covered.contains(path));
+        places.push((place, covered));
     }
     places
 }

@@ -1,13 +1,13 @@
-//! What is meant where nothing is said: one function a field, since the schema of a cluster has its defaults field by field.
+//! The default values, one function per field: the schema of a CustomResourceDefinition has a default per field.
 
-use super::{IpFamily, RouteName, Span};
+use super::{GoDuration, IpFamily, RouteName};
 
 pub(super) const fn peers_per_node() -> i32 {
     3
 }
 
-pub(super) const fn interval() -> Span {
-    Span::from_secs(10)
+pub(super) const fn interval() -> GoDuration {
+    GoDuration::from_secs(10)
 }
 
 pub(super) const fn max_pairs() -> i32 {
@@ -18,7 +18,7 @@ pub(super) fn ip_families() -> Vec<IpFamily> {
     vec![IpFamily::Ipv4, IpFamily::Ipv6]
 }
 
-/// The routes that ask nothing of a cluster: no port on every node, no pod in a node's own network.
+/// The paths that need neither a port on every node nor a pod in the host network.
 pub(super) fn routes() -> Vec<RouteName> {
     vec![
         RouteName::PodIp,
@@ -29,12 +29,12 @@ pub(super) fn routes() -> Vec<RouteName> {
     ]
 }
 
-pub(super) const fn probe_deadline() -> Span {
-    Span::from_secs(1)
+pub(super) const fn probe_deadline() -> GoDuration {
+    GoDuration::from_secs(1)
 }
 
-pub(super) const fn agent_lifetime() -> Span {
-    Span::from_secs(3_600)
+pub(super) const fn agent_lifetime() -> GoDuration {
+    GoDuration::from_secs(3_600)
 }
 
 pub(super) const fn failures() -> i32 {

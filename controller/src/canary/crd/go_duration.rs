@@ -1,5 +1,5 @@
-//! A length of time as people write it: `10s`, `1m30s`, `500ms`. What Go's `time.ParseDuration` reads the same way, so
-//! that the rules of a cluster can compare it, and without what nobody means: signs, fractions, nanoseconds.
+//! Durations as text, such as `10s`, `1m30s` and `500ms`: the subset of Go's `time.ParseDuration` without signs,
+//! fractions and nanoseconds, so that the CEL rules of the schema can compare them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,32 +9,33 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The units, longest first, with their milliseconds.
+/// The units and their milliseconds, longest first.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// The same as a pattern: at least one unit, each at most once, longest first, and no number too large for a `Span`.
+/// The pattern of the schema: at least one unit, each at most once, longest first, and no number too large for a
+/// `GoDuration`.
 const PATTERN: &str = "^([0-9]{1,6}h([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?|[0-9]{1,6}m([0-9]{1,6}s)?([0-9]{1,6}ms)?|[0-9]{1,6}s([0-9]{1,6}ms)?|[0-9]{1,6}ms)$";
 
-/// A length of time.
+/// A duration of whole milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Span(Duration);
+pub struct GoDuration(Duration);
 
-/// Text that is no length of time.
+/// Text that is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no length of time such as 10s, 1m30s or 500ms")]
-pub struct SpanError(String);
+pub struct GoDurationError(String);
 
-impl Span {
-    /// The longest that can be written: a century.
+impl GoDuration {
+    /// The longest that can be written: 114 years.
     pub const LONGEST: Self = Self::from_secs(999_999 * 3_600);
 
-    /// That many seconds.
+    /// A duration of whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// The nearest that can be written: whole milliseconds, rounded down.
+    /// The duration, rounded down to whole milliseconds.
     pub const fn of(length: Duration) -> Self {
         Self(Duration::new(
             length.as_secs(),
@@ -42,17 +43,17 @@ impl Span {
         ))
     }
 
-    /// How long it is.
+    /// The duration.
     pub const fn duration(self) -> Duration {
         self.0
     }
 }
 
-impl FromStr for Span {
-    type Err = SpanError;
+impl FromStr for GoDuration {
+    type Err = GoDurationError;
 
-    fn from_str(text: &str) -> Result<Self, SpanError> {
-        let bad = || SpanError(text.chars().take(40).collect());
+    fn from_str(text: &str) -> Result<Self, GoDurationError> {
+        let bad = || GoDurationError(text.chars().take(40).collect());
         let mut rest = text;
         let mut millis = 0_u64;
         for (unit, worth) in UNITS {
@@ -78,21 +79,21 @@ impl FromStr for Span {
     }
 }
 
-impl TryFrom<String> for Span {
-    type Error = SpanError;
+impl TryFrom<String> for GoDuration {
+    type Error = GoDurationError;
 
-    fn try_from(text: String) -> Result<Self, SpanError> {
+    fn try_from(text: String) -> Result<Self, GoDurationError> {
         text.parse()
     }
 }
 
-impl From<Span> for String {
-    fn from(span: Span) -> Self {
+impl From<GoDuration> for String {
+    fn from(span: GoDuration) -> Self {
         span.to_string()
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for GoDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         if rest == 0 {
@@ -109,9 +110,9 @@ impl fmt::Display for Span {
     }
 }
 
-impl JsonSchema for Span {
+impl JsonSchema for GoDuration {
     fn schema_name() -> Cow<'static, str> {
-        "Span".into()
+        "GoDuration".into()
     }
 
     fn inline_schema() -> bool {
@@ -130,8 +131,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_write_is_read() {
-        let read = |text: &str| text.parse::<Span>().unwrap().duration();
+    fn durations_are_parsed() {
+        let read = |text: &str| text.parse::<GoDuration>().unwrap().duration();
         assert_eq!(read("10s"), Duration::from_secs(10));
         assert_eq!(read("1m30s"), Duration::from_secs(90));
         assert_eq!(read("500ms"), Duration::from_millis(500));
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_means_is_refused() {
+    fn other_text_is_refused() {
         for text in [
             "",
             "10",
@@ -154,8 +155,8 @@ mod tests {
             "1\u{661}s",
         ] {
             assert_eq!(
-                text.parse::<Span>(),
-                Err(SpanError(text.to_owned())),
+                text.parse::<GoDuration>(),
+                Err(GoDurationError(text.to_owned())),
                 "{text}"
             );
         }
@@ -163,14 +164,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_as_the_same(millis in 0_u64..3_000_000_000) {
-            let span = Span::of(Duration::from_millis(millis));
-            prop_assert_eq!(span.to_string().parse::<Span>(), Ok(span));
+        fn a_formatted_duration_parses_to_itself(millis in 0_u64..3_000_000_000) {
+            let span = GoDuration::of(Duration::from_millis(millis));
+            prop_assert_eq!(span.to_string().parse::<GoDuration>(), Ok(span));
         }
 
         #[test]
-        fn no_text_is_a_panic(text in "[0-9hms]{0,12}|\\PC{0,12}") {
-            drop(text.parse::<Span>());
+        fn no_text_panics(text in "[0-9hms]{0,12}|\\PC{0,12}") {
+            drop(text.parse::<GoDuration>());
         }
     }
 }
