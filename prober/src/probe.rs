@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use prober_agent::host_probe::{Ended, HostEngine, HostProbe, probe_from_here};
+use prober_agent::host_probe::{HostEngine, HostProbe, HostProbeEnd, probe_from_host};
 use prober_core::diagnosis::diagnose;
 use prober_core::evidence::{AgentEvidence, Evidence, Matrix, PathEvidence, PathTally, Source};
 use prober_core::packet::family::Family;
@@ -95,7 +95,7 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
     let mut notes = Vec::new();
     let mut told = Ok(());
     let mut number = 0;
-    let ended = probe_from_here(&targets, &how, &mut |event| {
+    let ended = probe_from_host(&targets, &how, &mut |event| {
         if let Event::Probe(result) = &event
             && args.output == Form::Text
             && told.is_ok()
@@ -107,8 +107,8 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
     })?;
     told?;
     let completion = match ended {
-        Ended::Complete => Completion::Complete,
-        Ended::Interrupted => Completion::Interrupted,
+        HostProbeEnd::Complete => Completion::Complete,
+        HostProbeEnd::Interrupted => Completion::Interrupted,
     };
     let mut meta = run::meta(words, started, completion);
     meta.notes = notes;

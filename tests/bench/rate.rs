@@ -13,11 +13,11 @@ use prober_core::probe::engine::Engine as _;
 use prober_core::probe::in_flight::{InFlight, InFlightConfig, ProbeOutput};
 use prober_core::probe::outcome::{Exchange, Outcome, ProbeResult};
 use prober_core::topology::PathId;
-use prober_net::filter::Interest;
+use prober_net::packet_socket::filter::CaptureFilter;
 use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape};
 use prober_net::raw_engine::RawEngine;
-use prober_net::route_lookup::way_to;
-use prober_net::rst_suppression::MutedPorts;
+use prober_net::route_lookup::look_up_route;
+use prober_net::rst_suppression::SuppressedPorts;
 
 /// SYNs that wait for their answer at most. A core queues a thousand packets between two interfaces
 /// (`net.core.netdev_max_backlog`) and drops the next; each of these is there as a SYN or as the RST after it.
@@ -93,13 +93,13 @@ pub(crate) fn open(
     ports: RangeInclusive<u16>,
     ring: RingShape,
 ) -> anyhow::Result<(RawEngine, InFlight)> {
-    let way = way_to(target.ip())?;
+    let way = look_up_route(target.ip())?;
     let IpAddr::V4(own) = way.source else {
         anyhow::bail!("{target} is not asked from an IPv4 address");
     };
     let engine = RawEngine::open(CaptureOptions {
         interfaces: Interfaces::One(way.interface),
-        interest: Interest::in_ports(vec![ports.clone()])?,
+        filter: CaptureFilter::in_ports(vec![ports.clone()])?,
         ring,
         on_refused_filter: OnRefusedFilter::Fail,
     })?;
@@ -120,7 +120,7 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
     let _muted = match kind {
         Kind::HalfOpen => None,
         Kind::Exchange => Some(
-            MutedPorts::reserve(&[Family::Ipv4], ports.clone(), ports.len())
+            SuppressedPorts::reserve(&[Family::Ipv4], ports.clone(), ports.len())
                 .context("raise ulimit -n")?,
         ),
     };

@@ -9,21 +9,21 @@ use prober_core::packet::family::Family;
 use prober_core::packet::observation::Direction;
 use prober_core::probe::engine::Engine as _;
 use prober_core::simulation::server::{Manner, Server};
-use prober_net::filter::Interest;
+use prober_net::packet_socket::filter::CaptureFilter;
 use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape};
 use prober_net::raw_engine::RawEngine;
-use prober_net::rst_suppression::MutedPort;
+use prober_net::rst_suppression::SuppressedPort;
 
 /// The longest sleep.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// Greets whoever connects to `at`, until it is ended.
 pub(crate) fn serve(at: SocketAddr) -> anyhow::Result<()> {
-    let _muted = MutedPort::reserve(Family::of(at.ip()), at.port())?
+    let _muted = SuppressedPort::reserve(Family::of(at.ip()), at.port())?
         .with_context(|| format!("port {} is in use", at.port()))?;
     let mut engine = RawEngine::open(CaptureOptions {
         interfaces: Interfaces::All,
-        interest: Interest::in_ports(vec![at.port()..=at.port()])?,
+        filter: CaptureFilter::in_ports(vec![at.port()..=at.port()])?,
         ring: RingShape::LARGE,
         on_refused_filter: OnRefusedFilter::Fail,
     })?;

@@ -33,8 +33,8 @@ const PLAN_MOUNT_PATH: &str = "/etc/prober";
 /// Its name there.
 const PLAN_FILE: &str = "plan";
 
-/// The port of the bell of a canary's agent: open while nothing has happened.
-const BELL_PORT: u16 = 8082;
+/// The readiness port of an agent of a canary: open while no probe has failed.
+const READINESS_PORT: u16 = 8082;
 
 /// Nobody, in every distribution.
 const NOBODY_UID: i64 = 65_534;
@@ -170,10 +170,10 @@ impl Manifest {
 /// Lets the agent ring, and its kubelet listen each second: who is not ready has rung.
 fn hang_bell(container: &mut Container) {
     let args = container.args.get_or_insert_default();
-    args.extend(["--bell".to_owned(), BELL_PORT.to_string()]);
+    args.extend(["--readiness-port".to_owned(), READINESS_PORT.to_string()]);
     container.readiness_probe = Some(Probe {
         tcp_socket: Some(TCPSocketAction {
-            port: IntOrString::Int(BELL_PORT.into()),
+            port: IntOrString::Int(READINESS_PORT.into()),
             host: None,
         }),
         period_seconds: Some(1),

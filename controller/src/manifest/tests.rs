@@ -96,7 +96,7 @@ fn a_client_keeps_the_right_to_packets_and_nothing_else() {
 }
 
 #[test]
-fn only_a_pod_of_a_canary_has_a_bell_and_its_kubelet_hears_it() {
+fn only_a_pod_of_a_canary_has_a_readiness_port_and_a_readiness_probe() {
     let check = CheckRef {
         name: "default".to_owned(),
         uid: "c0ffee".to_owned(),
@@ -106,17 +106,20 @@ fn only_a_pod_of_a_canary_has_a_bell_and_its_kubelet_hears_it() {
         ..manifest(Privilege::NetRaw)
     };
     let of_a_run = manifest(Privilege::NetRaw);
-    let bell = |manifest: &Manifest, role| {
+    let readiness = |manifest: &Manifest, role| {
         let pod = manifest.pod(&anchor(), &site(), role, &plan(role), &[]);
         let container = pod.unwrap().spec.unwrap().containers.remove(0);
-        let listens = container.args.unwrap().contains(&"--bell".to_owned());
+        let listens = container
+            .args
+            .unwrap()
+            .contains(&"--readiness-port".to_owned());
         (listens, container.readiness_probe.is_some())
     };
     for role in [Role::Client, Role::Server] {
-        assert_eq!(bell(&of_a_canary, role), (true, true));
-        assert_eq!(bell(&of_a_run, role), (false, false));
+        assert_eq!(readiness(&of_a_canary, role), (true, true));
+        assert_eq!(readiness(&of_a_run, role), (false, false));
     }
-    assert_eq!(bell(&of_a_canary, Role::Host), (false, false));
+    assert_eq!(readiness(&of_a_canary, Role::Host), (false, false));
 }
 
 #[test]

@@ -15,19 +15,19 @@ use prober_core::probe::tier::Tier;
 use prober_core::topology::{AgentId, PathId};
 use prober_net::node_facts::read_facts;
 use prober_net::packet_socket::{Interfaces, RingShape, now};
-use prober_net::route_lookup::{Way, WayError, way_to};
+use prober_net::route_lookup::{ResolvedRoute, RouteLookupError, look_up_route};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::commands::{Order, RawPlan};
-use crate::connect_jobs::{Connects, Errands, Greeting};
-use crate::events::{News, NewsReceiver, Progress};
-use crate::kernel_engine::Dialer;
-use crate::local_addresses::Own;
-use crate::packet_loop::Loopback;
-use crate::packet_thread::{Opened, PacketsError};
-use crate::tally::Tallies;
-use crate::timers::lateness::Pulse;
+use crate::engine::commands::{PacketCommand, RawPlan};
+use crate::engine::connect_jobs::{ConnectJobs, ConnectRunner, Servers};
+use crate::engine::events::{EngineEvent, EngineEventReceiver, ProbeEvent};
+use crate::engine::kernel::Connector;
+use crate::engine::packet_loop::LoopbackMode;
+use crate::engine::packet_thread::{PacketSockets, PacketThreadError};
+use crate::event_lines::tally::Tallies;
+use crate::startup::local_addresses::LocalAddresses;
+use crate::timers::lateness::LatenessMonitor;
 
 /// The only generation here.
 const GENERATION: u32 = 1;
@@ -58,7 +58,7 @@ pub enum HostEngine {
 
 /// How the probes from a host ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum HostProbeEnd {
     /// Every probe has an outcome, or could not be sent.
     Complete,
     /// SIGINT (Ctrl-C) came first.
@@ -67,15 +67,15 @@ pub enum Ended {
 
 /// Nothing could be probed.
 #[derive(Debug, thiserror::Error)]
-pub enum HostError {
+pub enum HostProbeError {
     /// The kernel knows no way to a target.
     #[error(transparent)]
-    Way(#[from] WayError),
+    ResolvedRoute(#[from] RouteLookupError),
     /// Crafted packets were asked for and cannot be had.
     #[error(
         "cannot probe with crafted packets: {0}; or use --engine kernel, which needs no privilege"
     )]
-    Packets(String),
+    PacketThread(String),
     /// The event loop could not be started.
     #[error("cannot start the event loop: {0}; is the limit of open files (ulimit -n) reached?")]
     Loop(#[source] std::io::Error),
@@ -86,14 +86,14 @@ pub enum HostError {
 ///
 /// Targets that are reached by the same interface are probed side by side, others one after the other: on a node the
 /// same packet passes several interfaces, and is to be seen once.
-pub fn probe_from_here(
+pub fn probe_from_host(
     targets: &[SocketAddr],
     how: &HostProbe,
     sink: &mut dyn FnMut(Event),
-) -> Result<Ended, HostError> {
-    let mut groups: Vec<(Way, Vec<ProbePlan>)> = Vec::new();
+) -> Result<HostProbeEnd, HostProbeError> {
+    let mut groups: Vec<(ResolvedRoute, Vec<ProbePlan>)> = Vec::new();
     for (place, target) in (0..).zip(targets) {
-        let way = way_to(target.ip())?;
+        let way = look_up_route(target.ip())?;
         let probe = how.probe(PathId(place), *target);
         match groups.iter_mut().find(|(known, _)| *known == way) {
             Some((_, probes)) => probes.push(probe),
@@ -102,19 +102,21 @@ pub fn probe_from_here(
     }
     let facts = read_facts();
     let mut tallies = Tallies::default();
-    let mut ended = Ended::Complete;
+    let mut ended = HostProbeEnd::Complete;
     for (place, (way, probes)) in groups.into_iter().enumerate() {
-        let opened = Opened::open(Interfaces::One(way.interface), RingShape::SMALL);
+        let opened = PacketSockets::open(Interfaces::One(way.interface), RingShape::SMALL);
         let opened = match (opened, how.engine) {
             (Ok(opened), _) => Ok(opened),
-            (Err(error), HostEngine::Raw) => return Err(HostError::Packets(error.to_string())),
+            (Err(error), HostEngine::Raw) => {
+                return Err(HostProbeError::PacketThread(error.to_string()));
+            }
             (Err(error), HostEngine::Kernel | HostEngine::Auto) => Err(error),
         };
         if place == 0 {
             sink(hello(&facts, &opened));
         }
         ended = probe_group(&own(&facts, way), opened.ok(), probes, &mut tallies, sink)?;
-        if ended == Ended::Interrupted {
+        if ended == HostProbeEnd::Interrupted {
             break;
         }
     }
@@ -143,13 +145,13 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn hello(facts: &NodeFacts, opened: &Result<Opened, PacketsError>) -> Event {
+fn hello(facts: &NodeFacts, opened: &Result<PacketSockets, PacketThreadError>) -> Event {
     Event::Hello(Hello {
         schema: EVENT_SCHEMA.to_owned(),
         agent: AgentId::new("here", "here"),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tier: if opened.is_ok() { Tier::T1 } else { Tier::T0 },
-        addresses: Own::of(facts).addresses,
+        addresses: LocalAddresses::of(facts).addresses,
         limits: match opened {
             Ok(opened) => opened.refused_filter().into_iter().collect(),
             Err(error) => vec![format!(
@@ -161,11 +163,11 @@ fn hello(facts: &NodeFacts, opened: &Result<Opened, PacketsError>) -> Event {
 }
 
 /// The own end of packets that go this way.
-fn own(facts: &NodeFacts, way: Way) -> Own {
-    let mut own = Own {
+fn own(facts: &NodeFacts, way: ResolvedRoute) -> LocalAddresses {
+    let mut own = LocalAddresses {
         v4: None,
         v6: None,
-        ..Own::of(facts)
+        ..LocalAddresses::of(facts)
     };
     match way.source {
         IpAddr::V4(v4) => own.v4 = Some(v4),
@@ -182,29 +184,29 @@ fn own(facts: &NodeFacts, way: Way) -> Own {
 }
 
 fn probe_group(
-    own: &Own,
-    opened: Option<Opened>,
+    own: &LocalAddresses,
+    opened: Option<PacketSockets>,
     probes: Vec<ProbePlan>,
     tallies: &mut Tallies,
     sink: &mut dyn FnMut(Event),
-) -> Result<Ended, HostError> {
+) -> Result<HostProbeEnd, HostProbeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(HostError::Loop)?;
-    let (news, arriving) = mpsc::unbounded_channel();
+        .map_err(HostProbeError::Loop)?;
+    let (events, arriving) = mpsc::unbounded_channel();
     let packets = opened
-        .map(|opened| opened.start(own, Loopback::Seen, news.clone()))
+        .map(|opened| opened.start(own, LoopbackMode::Capture, events.clone()))
         .transpose()
-        .map_err(|error| HostError::Packets(error.to_string()))?
+        .map_err(|error| HostProbeError::PacketThread(error.to_string()))?
         .map(Rc::new);
-    let dialer = Dialer::new(now().as_nanos());
-    let connects = Rc::new(Connects::new(
-        dialer,
-        news.clone(),
-        Rc::new(Pulse::new(news)),
+    let connector = Connector::new(now().as_nanos());
+    let connects = Rc::new(ConnectRunner::new(
+        connector,
+        events.clone(),
+        Rc::new(LatenessMonitor::new(events)),
         packets.clone(),
-        Greeting::None,
+        Servers::Foreign,
     ));
     let outstanding = probes.iter().map(|probe| u64::from(probe.count)).sum();
     let start = now();
@@ -213,7 +215,7 @@ fn probe_group(
         .partition(|probe| matches!(probe.method, Method::Connect { .. }));
     let done = LocalSet::new().block_on(&runtime, async {
         if let Some(packets) = &packets {
-            packets.order_now(Order::Take(RawPlan {
+            packets.send_now(PacketCommand::StartPlan(RawPlan {
                 generation: GENERATION,
                 probes: raw,
                 ports: Vec::new(),
@@ -221,16 +223,16 @@ fn probe_group(
                 pace: Pace::Even,
             }));
         }
-        let probing = tokio::task::spawn_local(connects.run(Errands {
+        let probing = tokio::task::spawn_local(connects.run(ConnectJobs {
             generation: GENERATION,
             probes: kernel,
             start,
             pace: Pace::Even,
         }));
         let done = tokio::select! {
-            done = tell(arriving, outstanding, tallies, sink) => done.map(|()| Ended::Complete),
+            done = tell(arriving, outstanding, tallies, sink) => done.map(|()| HostProbeEnd::Complete),
             heard = tokio::signal::ctrl_c() => {
-                heard.map(|()| Ended::Interrupted).map_err(HostError::Loop)
+                heard.map(|()| HostProbeEnd::Interrupted).map_err(HostProbeError::Loop)
             }
         };
         probing.abort();
@@ -244,36 +246,36 @@ fn probe_group(
 
 /// Tells results until there are so many.
 async fn tell(
-    mut arriving: NewsReceiver,
+    mut arriving: EngineEventReceiver,
     mut outstanding: u64,
     tallies: &mut Tallies,
     sink: &mut dyn FnMut(Event),
-) -> Result<(), HostError> {
+) -> Result<(), HostProbeError> {
     while outstanding > 0
-        && let Some(news) = arriving.recv().await
+        && let Some(events) = arriving.recv().await
     {
-        match news {
-            News::Round(_, Progress::Result(result)) => {
+        match events {
+            EngineEvent::Probe(_, ProbeEvent::Result(result)) => {
                 outstanding -= 1;
                 drop(tallies.count((*result).clone()));
                 sink(Event::Probe(result));
             }
-            News::Round(_, Progress::Unsent(probes, text)) => {
+            EngineEvent::Probe(_, ProbeEvent::Unsent(probes, text)) => {
                 outstanding = outstanding.saturating_sub(probes);
                 sink(Event::Notice { text });
             }
-            News::Round(_, Progress::TtlProbe(ladder)) => {
+            EngineEvent::Probe(_, ProbeEvent::TtlProbe(ttl_probe)) => {
                 outstanding -= 1;
-                sink(Event::TtlProbe(ladder));
+                sink(Event::TtlProbe(ttl_probe));
             }
-            News::Late(_) | News::Read(..) | News::ServerTrace(_) => {}
-            News::Capture { received, dropped } => {
+            EngineEvent::Late(_) | EngineEvent::NodeFacts(..) | EngineEvent::ServerTrace(_) => {}
+            EngineEvent::Capture { received, dropped } => {
                 if dropped > 0 {
                     sink(Event::Capture { received, dropped });
                 }
             }
-            News::Trouble(text) => sink(Event::Notice { text }),
-            News::Failed(why) => return Err(HostError::Packets(why)),
+            EngineEvent::Notice(text) => sink(Event::Notice { text }),
+            EngineEvent::PacketThreadFailed(why) => return Err(HostProbeError::PacketThread(why)),
         }
     }
     Ok(())
@@ -299,7 +301,7 @@ mod tests {
             engine,
         };
         let mut events = Vec::new();
-        probe_from_here(targets, &how, &mut |event| events.push(event)).unwrap();
+        probe_from_host(targets, &how, &mut |event| events.push(event)).unwrap();
         let results = events.iter().filter_map(|event| match event {
             Event::Probe(result) => Some((**result).clone()),
             Event::Hello(_)

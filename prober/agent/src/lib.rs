@@ -1,34 +1,44 @@
-//! What runs in a probe pod: engines and responder, plans in, event lines out.
+//! The agent: what runs in a probe pod. Plans in by a file, event lines out on standard output.
 //!
-//! An agent reads its [plan](prober_core::plan::Plan) from a file that may be replaced at any time, probes
-//! and answers probes in the network namespace that it was started in, and writes one JSON line per
-//! [event](prober_core::probe::event::Event) to its standard output. It has no other way in or out: nothing of
-//! a run uses the data path under test, and an agent needs no credentials.
+//! The modules follow the data. `startup` reads the command line, opens the packet sockets, drops all privileges and
+//! writes the first line. Then the `main_task` takes over: it reads each `plan` as its file changes, starts the
+//! plan's listeners in the `responder` and hands its probes to the two kinds of `engine`, the kernel's connect() and
+//! the packet thread. Their results come back to the main task, which counts them and writes `event_lines`. Where
+//! nothing reads these lines as they come, the `readiness_gate` reports by a closed port that a probe has failed.
+//! `timers` wake the main task and measure how late it wakes up. [`host_probe`] uses the same engines without an agent
+//! or a plan, for `prober probe`.
+//!
+//! An agent works in the network namespace that it is started in, and has no other input or output than the plan file and
+//! standard output: a run depends on nothing of the data path under test, and an agent needs no credentials. The plan is a
+//! [`Plan`](prober_core::plan::Plan), a line an [`Event`](prober_core::probe::event::Event).
 #![forbid(unsafe_code)]
 
-mod agent;
-mod args;
-mod commands;
-mod connect_jobs;
-mod event_writer;
-mod events;
+/// From the command line to a running agent.
+mod startup;
+
+/// The event loop that takes plans, starts probes and writes lines.
+mod main_task;
+
+/// Plans in: the file that they come from, and what is waited for before their first probe.
+mod plan;
+
+/// What sends probes and receives their answers.
+mod engine;
+
+/// The server that answers the probes of other agents.
+mod responder;
+
+/// Event lines out: which probes are worth a line, and writing them.
+mod event_lines;
+
+/// The port that is open while nothing has happened that must be read.
+mod readiness_gate;
+
+/// Timers of the main task: sleeping, and measuring how late it wakes up.
+mod timers;
+
 /// Probes from this host, without an agent or a plan.
 pub mod host_probe;
-mod kernel_engine;
-mod listeners;
-mod local_addresses;
-mod node_facts_reader;
-mod packet_loop;
-mod packet_thread;
-mod plan_file;
-mod plan_progress;
-mod plan_watch;
-mod readiness_gate;
-mod responder;
-mod signals;
-mod startup;
-mod tally;
-mod wait_for_services;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -40,7 +50,7 @@ use clap::Parser as _;
 ///
 /// Ends with 0 after SIGTERM, SIGINT or `--facts`, and with 2 if it could not start.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let done = match args::Args::try_parse_from(args) {
+    let done = match startup::args::Args::try_parse_from(args) {
         Ok(args) => startup::start(args),
         Err(error) => {
             // A closed terminal is no reason to fail.
@@ -56,5 +66,3 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     }
 }
-/// Timers of the main task: sleeping, and measuring how late it wakes up.
-pub mod timers;

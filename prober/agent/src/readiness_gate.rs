@@ -10,49 +10,49 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::listeners::{ListenError, bind};
+use crate::responder::listeners::{ListenError, bind};
 
 /// Who asks and is not let in waits in a queue of two.
 const BACKLOG: i32 = 1;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub(crate) struct ReadinessGate {
     /// `None`: nobody would hear it.
     port: Option<u16>,
-    is_ringing: bool,
-    doors: JoinSet<()>,
+    is_closed: bool,
+    acceptors: JoinSet<()>,
 }
 
-impl Bell {
-    /// A bell that rings until it is told to be still.
+impl ReadinessGate {
+    /// A readiness_gate that rings until it is told to be still.
     pub(crate) fn new(port: Option<u16>) -> Self {
         Self {
             port,
-            is_ringing: true,
-            doors: JoinSet::new(),
+            is_closed: true,
+            acceptors: JoinSet::new(),
         }
     }
 
     /// Rings until it is told to be still; whether it was still before.
-    pub(crate) fn ring(&mut self) -> bool {
-        self.doors.abort_all();
-        !std::mem::replace(&mut self.is_ringing, true)
+    pub(crate) fn close(&mut self) -> bool {
+        self.acceptors.abort_all();
+        !std::mem::replace(&mut self.is_closed, true)
     }
 
     /// Is still. Where its port cannot be had it rings on; those are returned.
     ///
     /// To be called within a `LocalSet`.
-    pub(crate) async fn still(&mut self) -> Vec<ListenError> {
-        if !std::mem::replace(&mut self.is_ringing, false) {
+    pub(crate) async fn open(&mut self) -> Vec<ListenError> {
+        if !std::mem::replace(&mut self.is_closed, false) {
             return Vec::new();
         }
         let Some(port) = self.port else {
             return Vec::new();
         };
         // Those that were aborted must be gone before the same port can be bound again.
-        self.doors.shutdown().await;
-        let open = |family| {
+        self.acceptors.shutdown().await;
+        let listen = |family| {
             let listener = bind(family, port, BACKLOG).and_then(|listener| {
                 listener
                     .map(|listener| TcpListener::from_std(listener.into()))
@@ -65,10 +65,10 @@ impl Bell {
             })
         };
         let mut refused = Vec::new();
-        for opened in [Family::Ipv4, Family::Ipv6].map(open) {
+        for opened in [Family::Ipv4, Family::Ipv6].map(listen) {
             match opened {
                 Ok(Some(listener)) => {
-                    self.doors.spawn_local(let_in(listener));
+                    self.acceptors.spawn_local(accept_all(listener));
                 }
                 Ok(None) => {}
                 Err(error) => refused.push(error),
@@ -79,7 +79,7 @@ impl Bell {
 }
 
 /// Nobody wants more than to be let in.
-async fn let_in(listener: TcpListener) {
+async fn accept_all(listener: TcpListener) {
     loop {
         if listener.accept().await.is_err() {
             // Out of descriptors or memory: others run before the next try.

@@ -4,6 +4,8 @@
 //! one gives way to a new one, and bytes that a peer does not take stay in the kernel: they are peeked
 //! into one buffer for all connections, written, and only then consumed.
 
+pub(crate) mod listeners;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
@@ -21,18 +23,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::listeners::{ListenError, bind, domain};
+use crate::responder::listeners::{ListenError, bind, domain};
 
 /// Handshakes that the kernel may complete before they are accepted; `net.core.somaxconn` bounds it too.
 const BACKLOG: i32 = 4096;
 /// A queue of one, which this responder fills itself: every probe then meets a full queue.
 const NO_BACKLOG: i32 = 0;
 /// Connections at a time.
-const MOST_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 1024;
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// Bytes that one connection gets echoed.
-const MOST_ECHO: u64 = 1 << 20;
+const MAX_ECHO: u64 = 1 << 20;
 /// Bytes echoed at once.
 const BUFFER: usize = 64 << 10;
 
@@ -159,7 +161,7 @@ async fn accept_all(inner: Rc<Inner>, listener: TcpListener) {
 impl Inner {
     fn take(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let mut connections = self.connections.borrow_mut();
-        if connections.open.len() >= MOST_CONNECTIONS {
+        if connections.open.len() >= MAX_CONNECTIONS {
             connections.evict();
         }
         let number = connections.next;
@@ -195,7 +197,7 @@ impl Inner {
             }
         }
         let mut echoed = 0;
-        while echoed < MOST_ECHO {
+        while echoed < MAX_ECHO {
             let moved = match timeout(IDLE, self.arrived(stream)).await?? {
                 0 => return Ok(()),
                 waiting => self.echo(stream, waiting)?,

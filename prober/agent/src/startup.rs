@@ -1,5 +1,9 @@
 //! From the command line to a running agent: signals caught, sockets opened, privileges away, then the first line.
 
+pub(crate) mod args;
+pub(crate) mod local_addresses;
+pub(crate) mod signals;
+
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
@@ -7,22 +11,22 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prober_core::plan::AllowedTargets;
 use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::probe::tier::Tier;
+use prober_net::drop_capabilities::drop_capabilities;
 use prober_net::node_facts::read_facts;
 use prober_net::packet_socket::{Interfaces, RingShape, now};
-use prober_net::privilege::drop_all;
 
-use crate::agent::{Orders, serve};
-use crate::args::Args;
-use crate::event_writer::Lines;
-use crate::local_addresses::Own;
-use crate::packet_thread::Opened;
-use crate::plan_file::PlanFile;
-use crate::signals::Signals;
+use crate::engine::packet_thread::PacketSockets;
+use crate::event_lines::writer::EventWriter;
+use crate::main_task::{AgentConfig, serve};
+use crate::plan::file::PlanFile;
+use crate::startup::args::Args;
+use crate::startup::local_addresses::LocalAddresses;
+use crate::startup::signals::Signals;
 
 /// Starts what the arguments ask for, and returns when it has ended.
 pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     if args.facts {
-        return tell_facts();
+        return write_facts();
     }
     let agent = args.agent.context("--agent NODE/POD is missing")?;
     let plan = args.plan.context("--plan FILE is missing")?;
@@ -37,15 +41,15 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     let mut limits = Vec::new();
     let opened = open(args.tier.wanted(), &mut limits);
     // While there is one thread: capabilities belong to a thread.
-    let dropped = drop_all().context("cannot give up privileges")?;
+    let dropped = drop_capabilities().context("cannot give up privileges")?;
     if dropped.uid == 0 {
         limits.push(format!(
             "the uid could not be changed ({dropped}): harmless, since no capability is left"
         ));
     }
-    let own = Own::of(&read_facts());
-    let (mut lines, written) =
-        Lines::start(io::stdout()).context("cannot start the thread that writes event lines")?;
+    let own = LocalAddresses::of(&read_facts());
+    let (mut lines, written) = EventWriter::start(io::stdout())
+        .context("cannot start the thread that writes event lines")?;
     lines.write(&Event::Hello(Hello {
         schema: EVENT_SCHEMA.to_owned(),
         agent: agent.clone(),
@@ -58,19 +62,19 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         limits,
         at: now(),
     }));
-    let orders = Orders {
+    let config = AgentConfig {
         agent,
         plan: PlanFile::new(plan),
         allowed: AllowedTargets::new(args.allow),
         run: args.run,
-        bell: args.bell,
+        readiness_port: args.readiness_port,
         own,
     };
-    serve(&runtime, signals, orders, opened, (lines, written))
+    serve(&runtime, signals, config, opened, (lines, written))
 }
 
 /// The sockets of tier T1, or why there are none.
-fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<Opened> {
+fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<PacketSockets> {
     match wanted {
         Tier::T0 => {
             limits.push(
@@ -79,10 +83,10 @@ fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<Opened> {
             );
             None
         }
-        Tier::T1 | Tier::T2 => match Opened::open(Interfaces::All, RingShape::SMALL) {
+        Tier::T1 | Tier::T2 => match PacketSockets::open(Interfaces::All, RingShape::SMALL) {
             Ok(opened) => {
                 limits.extend(opened.refused_filter());
-                limits.extend(opened.unmuted.as_ref().map(ToString::to_string));
+                limits.extend(opened.suppression_error.as_ref().map(ToString::to_string));
                 Some(opened)
             }
             Err(error) => {
@@ -93,7 +97,7 @@ fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<Opened> {
     }
 }
 
-fn tell_facts() -> anyhow::Result<()> {
+fn write_facts() -> anyhow::Result<()> {
     let line = Event::Facts(Box::new(read_facts())).to_line();
     writeln!(io::stdout(), "{line}").context("cannot write the node facts to standard output")
 }

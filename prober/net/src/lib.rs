@@ -1,28 +1,38 @@
-//! Linux sockets for prober: rings, raw senders, muted ports, node facts, privileges.
+//! What prober needs of the Linux kernel: packet sockets, raw sockets, node facts, and giving up privileges.
 //!
-//! The only crate with unsafe code. Each module is one thing that the kernel is asked for; what is seen and sent is
-//! plain bytes, what they mean is the core's business.
+//! The modules follow a packet. The [`raw_engine`] sends crafted segments by a raw socket and receives by a
+//! [`packet_socket`], which captures the packets of both directions. [`rst_suppression`] keeps the kernel from answering
+//! RST to segments of connections that it does not know, and [`route_lookup`] says with which source address and by which
+//! interface the kernel sends to a destination. [`tcp_info`] reads what the kernel knows of its own connections, for tiers
+//! without packets, and [`node_facts`] reads the settings and counters of a node. When all sockets are open,
+//! [`drop_capabilities`] gives up every privilege of the process; [`missing_capability`] is the error of a socket that
+//! needed one.
+//!
+//! This is the only crate with unsafe code. PacketThread are plain bytes here; `prober-core` parses and crafts them.
 
-/// What a capture lets through, as a program for the kernel and as a predicate.
-pub mod filter;
-/// A captured frame as an observation.
-pub mod observe;
-/// Captures: packets of both directions with the kernel's stamps.
+/// The raw engine: sends crafted segments and captures the answers.
+pub mod raw_engine;
+
+/// Packet sockets: capture of both directions with the kernel's timestamps.
 pub mod packet_socket;
-/// What this thread may do, and how it gives that up.
-pub mod privilege;
-/// Complete IP packets, sent in batches.
-pub mod send;
+
+/// Keeps the kernel from answering RST on ports that crafted segments use.
+pub mod rst_suppression;
+
+/// The route that the kernel takes to a destination.
+pub mod route_lookup;
+
 /// What the kernel knows of one of its TCP connections.
 pub mod tcp_info;
 
 /// Node facts, read from /proc and rtnetlink.
 pub mod node_facts;
-/// The raw engine: crafted segments out, a capture in.
-pub mod raw_engine;
-/// The route that the kernel takes to a destination.
-pub mod route_lookup;
-/// Keeps the kernel from answering RST on ports that crafted segments use.
-pub mod rst_suppression;
+
+/// Gives up every capability of this thread, and proves it.
+pub mod drop_capabilities;
+
+/// The error of a system call that lacks a capability.
+pub mod missing_capability;
+
 mod rtnetlink;
 mod socket_option;

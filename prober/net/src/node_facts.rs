@@ -17,34 +17,37 @@ use prober_core::node_facts::{Counters, NodeFacts, SysctlState, Unread};
 
 /// Reads all facts of the calling thread's network namespace.
 pub fn read_facts() -> NodeFacts {
-    let mut notes = Notes::default();
-    let links = notes.keep("rtnetlink links", network::links());
-    let names = links.as_deref().map(network::Names::of).unwrap_or_default();
+    let mut reader = FactReader::default();
+    let links = reader.keep("rtnetlink links", network::links());
+    let names = links
+        .as_deref()
+        .map(network::LinkNames::of)
+        .unwrap_or_default();
     NodeFacts {
         kernel: nix::sys::utsname::uname()
             .ok()
             .and_then(|name| name.release().to_str().map(str::to_owned)),
-        bridge_nf_call_iptables: Some(notes.sysctl("net/bridge/bridge-nf-call-iptables")),
-        bridge_nf_call_ip6tables: Some(notes.sysctl("net/bridge/bridge-nf-call-ip6tables")),
-        ip_forward: Some(notes.sysctl("net/ipv4/ip_forward")),
-        ip6_forward: Some(notes.sysctl("net/ipv6/conf/all/forwarding")),
-        rp_filter: notes.rp_filter(),
-        conntrack_count: unsigned(notes.sysctl("net/netfilter/nf_conntrack_count")),
-        conntrack_max: unsigned(notes.sysctl("net/netfilter/nf_conntrack_max")),
-        counters: Some(notes.counters()),
-        addresses: notes.keep("rtnetlink addresses", network::addresses(&names)),
-        routes: notes.keep("rtnetlink routes", network::routes(&names)),
-        neighbours: notes.keep("rtnetlink neighbours", network::neighbours(&names)),
-        fdb: notes.keep("rtnetlink forwarding entries", network::fdb(&names)),
+        bridge_nf_call_iptables: Some(reader.sysctl("net/bridge/bridge-nf-call-iptables")),
+        bridge_nf_call_ip6tables: Some(reader.sysctl("net/bridge/bridge-nf-call-ip6tables")),
+        ip_forward: Some(reader.sysctl("net/ipv4/ip_forward")),
+        ip6_forward: Some(reader.sysctl("net/ipv6/conf/all/forwarding")),
+        rp_filter: reader.rp_filter(),
+        conntrack_count: unsigned(reader.sysctl("net/netfilter/nf_conntrack_count")),
+        conntrack_max: unsigned(reader.sysctl("net/netfilter/nf_conntrack_max")),
+        counters: Some(reader.counters()),
+        addresses: reader.keep("rtnetlink addresses", network::addresses(&names)),
+        routes: reader.keep("rtnetlink routes", network::routes(&names)),
+        neighbours: reader.keep("rtnetlink neighbours", network::neighbours(&names)),
+        fdb: reader.keep("rtnetlink forwarding entries", network::fdb(&names)),
         kube_proxy: kube_proxy::mode(links.as_deref()),
         links,
-        unread: notes.unread,
+        unread: reader.unread,
     }
 }
 
 /// Reads the counters alone: a few files, cheap enough for every round.
 pub fn read_counters() -> Counters {
-    Notes::default().counters()
+    FactReader::default().counters()
 }
 
 fn unsigned(state: SysctlState) -> Option<u64> {
@@ -53,11 +56,11 @@ fn unsigned(state: SysctlState) -> Option<u64> {
 
 /// What could not be read, collected while reading.
 #[derive(Default)]
-struct Notes {
+struct FactReader {
     unread: Vec<Unread>,
 }
 
-impl Notes {
+impl FactReader {
     fn note(&mut self, what: &str, why: impl Display) {
         self.unread.push(Unread {
             what: what.to_owned(),

@@ -3,6 +3,8 @@
 //! An `AF_PACKET` socket with a `TPACKET_V3` ring (packet(7), linux/Documentation/networking/packet_mmap.rst). It is opened
 //! with protocol 0, given its ring and its filter, and only then bound, so that nothing unfiltered lands in it.
 //! Outgoing packets are seen as well: their stamps are taken a microsecond or two before the driver's.
+/// What a capture lets through, as a program for the kernel and as a predicate.
+pub mod filter;
 mod frame;
 mod ring;
 mod waker;
@@ -20,13 +22,13 @@ use socket2::{Domain, Socket, Type};
 pub use frame::{Checksum, Frame, FrameKind, LinkType};
 pub use waker::Waker;
 
-use crate::filter::Interest;
-use crate::privilege::RefusedCapability;
+use crate::missing_capability::MissingCapability;
+use crate::packet_socket::filter::CaptureFilter;
 use crate::socket_option;
 use ring::Ring;
 
 /// Frames that are looked at before the caller gets to see its timers again.
-const MOST_AT_ONCE: usize = 4096;
+const MAX_FRAMES_PER_DRAIN: usize = 4096;
 
 /// Where a capture listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub enum OnRefusedFilter {
     /// Report it as an error.
     Fail,
     /// Take every packet and filter here: correct, but under load the ring fills sooner.
-    FilterHere,
+    FilterInUserspace,
 }
 
 /// The ring's shape.
@@ -81,7 +83,7 @@ pub struct CaptureOptions {
     /// Where.
     pub interfaces: Interfaces,
     /// What.
-    pub interest: Interest,
+    pub filter: CaptureFilter,
     /// With how much memory.
     pub ring: RingShape,
     /// And without a filter, if need be?
@@ -93,7 +95,7 @@ pub struct CaptureOptions {
 pub enum CaptureError {
     /// A capability is missing.
     #[error(transparent)]
-    Refused(#[from] RefusedCapability),
+    Refused(#[from] MissingCapability),
     /// The kernel refused the filter program.
     #[error(
         "cannot attach a filter to the packet socket: {0}; \
@@ -142,7 +144,7 @@ pub struct CaptureCounts {
     pub drops: u64,
 }
 
-/// Why [`Capture::wait`] returned.
+/// Why [`PacketSocket::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
     /// There may be frames.
@@ -155,30 +157,30 @@ pub enum Ready {
 
 /// A running capture in the network namespace that it was opened in.
 #[derive(Debug)]
-pub struct Capture {
+pub struct PacketSocket {
     // Declared before the socket: the ring is unmapped first.
     ring: Ring,
     socket: Socket,
-    interest: Interest,
-    filtered: Filtered,
+    filter: CaptureFilter,
+    filtered: FilteredBy,
     counts: CaptureCounts,
 }
 
 /// Who keeps uninteresting packets out.
 #[derive(Debug)]
-pub enum Filtered {
+pub enum FilteredBy {
     /// The kernel, before they cost anything.
-    ByKernel,
+    Kernel,
     /// We, after they took their place in the ring: the kernel refused, and said so.
-    Here(io::Error),
+    Userspace(io::Error),
 }
 
-impl Capture {
+impl PacketSocket {
     /// Starts to capture. Wants `CAP_NET_RAW`.
     pub fn open(options: CaptureOptions) -> Result<Self, CaptureError> {
         let CaptureOptions {
             interfaces,
-            interest,
+            filter,
             ring: shape,
             on_refused_filter,
         } = options;
@@ -201,33 +203,33 @@ impl Capture {
             }
         };
         let ring = Ring::open(socket.as_fd(), shape).map_err(ring_failed)?;
-        let filtered = attach(&socket, &interest, on_refused_filter)?;
+        let filtered = attach(&socket, &filter, on_refused_filter)?;
         bind(&socket, interfaces).map_err(|source| CaptureError::Bind { interfaces, source })?;
         Ok(Self {
             ring,
             socket,
-            interest,
+            filter,
             filtered,
             counts: CaptureCounts::default(),
         })
     }
 
     /// Who keeps uninteresting packets out.
-    pub fn filtered(&self) -> &Filtered {
+    pub fn filtered(&self) -> &FilteredBy {
         &self.filtered
     }
 
     /// Changes what is captured, for the packets that come from now on.
-    pub fn set_interest(&mut self, interest: Interest) -> Result<(), CaptureError> {
+    pub fn set_filter(&mut self, filter: CaptureFilter) -> Result<(), CaptureError> {
         match &self.filtered {
-            Filtered::ByKernel => {
+            FilteredBy::Kernel => {
                 self.socket
-                    .attach_filter(&interest.program())
+                    .attach_filter(&filter.program())
                     .map_err(CaptureError::Filter)?;
             }
-            Filtered::Here(_) => {}
+            FilteredBy::Userspace(_) => {}
         }
-        self.interest = interest;
+        self.filter = filter;
         Ok(())
     }
 
@@ -236,16 +238,16 @@ impl Capture {
     /// the kernel shows twice, is given once, as [`FrameKind::Loopback`].
     pub fn drain(&mut self, mut sink: impl FnMut(&Frame<'_>)) -> usize {
         let mut frames = 0;
-        for _ in 0..MOST_AT_ONCE {
+        for _ in 0..MAX_FRAMES_PER_DRAIN {
             let Some(frame) = self.ring.next_frame() else {
                 break;
             };
-            if frame.is_second_sight() {
+            if frame.is_loopback_duplicate() {
                 continue;
             }
             let wanted = match &self.filtered {
-                Filtered::ByKernel => true,
-                Filtered::Here(_) => self.interest.accepts(frame.ethertype, frame.packet()),
+                FilteredBy::Kernel => true,
+                FilteredBy::Userspace(_) => self.filter.accepts(frame.ethertype, frame.packet()),
             };
             if wanted {
                 frames += 1;
@@ -261,8 +263,12 @@ impl Capture {
         self.sleep(PollFlags::POLLIN, until, waker)
     }
 
-    /// As [`Capture::wait`], whatever frames come meanwhile: they keep for as long as the ring has room.
-    pub fn rest(&self, until: Timestamp, waker: Option<&Waker>) -> Result<Ready, CaptureError> {
+    /// As [`PacketSocket::wait`], whatever frames come meanwhile: they keep for as long as the ring has room.
+    pub fn wait_for_deadline(
+        &self,
+        until: Timestamp,
+        waker: Option<&Waker>,
+    ) -> Result<Ready, CaptureError> {
         self.sleep(PollFlags::empty(), until, waker)
     }
 
@@ -320,7 +326,7 @@ impl Capture {
     }
 }
 
-impl AsFd for Capture {
+impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -337,7 +343,7 @@ pub fn now() -> Timestamp {
 fn refused(source: io::Error) -> CaptureError {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
-            RefusedCapability::net_raw("open a packet socket", source).into()
+            MissingCapability::net_raw("open a packet socket", source).into()
         }
         _ => CaptureError::Socket {
             attempted: "open a packet socket",
@@ -348,13 +354,13 @@ fn refused(source: io::Error) -> CaptureError {
 
 fn attach(
     socket: &Socket,
-    interest: &Interest,
+    filter: &CaptureFilter,
     otherwise: OnRefusedFilter,
-) -> Result<Filtered, CaptureError> {
-    match (socket.attach_filter(&interest.program()), otherwise) {
-        (Ok(()), _) => Ok(Filtered::ByKernel),
+) -> Result<FilteredBy, CaptureError> {
+    match (socket.attach_filter(&filter.program()), otherwise) {
+        (Ok(()), _) => Ok(FilteredBy::Kernel),
         (Err(source), OnRefusedFilter::Fail) => Err(CaptureError::Filter(source)),
-        (Err(source), OnRefusedFilter::FilterHere) => Ok(Filtered::Here(source)),
+        (Err(source), OnRefusedFilter::FilterInUserspace) => Ok(FilteredBy::Userspace(source)),
     }
 }
 

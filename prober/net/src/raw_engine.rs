@@ -1,6 +1,11 @@
 //! The raw engine: crafted segments out, a capture in.
 //!
 //! The thin shell between the core's machines and the kernel. It keeps no state of any probe.
+/// A captured frame as an observation.
+pub mod observe;
+/// Complete IP packets, sent in batches.
+pub mod send;
+
 use std::io;
 use std::time::Duration;
 
@@ -9,24 +14,24 @@ use prober_core::packet::{CraftError, TcpSegment, craft};
 use prober_core::probe::engine::{Engine, Wake};
 use prober_core::time::Timestamp;
 
-use crate::filter::Interest;
-use crate::observe::observe;
+use crate::packet_socket::filter::CaptureFilter;
 use crate::packet_socket::{
-    Capture, CaptureCounts, CaptureError, CaptureOptions, Filtered, Ready, Waker, now,
+    CaptureCounts, CaptureError, CaptureOptions, FilteredBy, PacketSocket, Ready, Waker, now,
 };
-use crate::send::{RawSender, SendCounts, SendError, SendFailure};
+use crate::raw_engine::observe::observe;
+use crate::raw_engine::send::{RawSender, SendCounts, SendError, SendFailure};
 
 /// How often a packet that met a full queue is tried again, and how long apart: ten milliseconds in all, well below
 /// what a peer would take for a loss.
-const TRIES: usize = 100;
-const PAUSE: Duration = Duration::from_micros(100);
+const MAX_SEND_TRIES: usize = 100;
+const SEND_RETRY_PAUSE: Duration = Duration::from_micros(100);
 
 /// The raw engine could not be opened, or cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub enum RawError {
+pub enum RawEngineError {
     /// The capture failed.
     #[error(transparent)]
-    Capture(#[from] CaptureError),
+    PacketSocket(#[from] CaptureError),
     /// The sender could not be opened.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -45,10 +50,10 @@ pub enum RawError {
 /// The ports must be muted ([`crate::rst_suppression`]) for anything beyond the SYN+ACK.
 #[derive(Debug)]
 pub struct RawEngine {
-    capture: Capture,
+    capture: PacketSocket,
     sender: RawSender,
     waker: Waker,
-    own: Interest,
+    own: CaptureFilter,
     /// Packets of one batch, one behind the other, and where each ends; kept for their memory.
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -56,11 +61,11 @@ pub struct RawEngine {
 
 impl RawEngine {
     /// Opens the capture and the sender. Wants `CAP_NET_RAW`.
-    pub fn open(options: CaptureOptions) -> Result<Self, RawError> {
-        let own = options.interest.clone();
-        let capture = Capture::open(options)?;
+    pub fn open(options: CaptureOptions) -> Result<Self, RawEngineError> {
+        let own = options.filter.clone();
+        let capture = PacketSocket::open(options)?;
         let sender = RawSender::open()?;
-        let waker = Waker::new().map_err(RawError::Waker)?;
+        let waker = Waker::new().map_err(RawEngineError::Waker)?;
         Ok(Self {
             capture,
             sender,
@@ -77,7 +82,7 @@ impl RawEngine {
     }
 
     /// Who keeps uninteresting packets out of the capture.
-    pub fn filtered(&self) -> &Filtered {
+    pub fn filtered(&self) -> &FilteredBy {
         self.capture.filtered()
     }
 
@@ -88,25 +93,25 @@ impl RawEngine {
     }
 
     /// What the kernel says of the capture.
-    pub fn capture_counts(&mut self) -> Result<CaptureCounts, RawError> {
+    pub fn capture_counts(&mut self) -> Result<CaptureCounts, RawEngineError> {
         Ok(self.capture.counts()?)
     }
 
     /// Sees the packets of other ports from now on.
-    pub fn set_interest(&mut self, interest: Interest) -> Result<(), RawError> {
-        self.capture.set_interest(interest.clone())?;
-        self.own = interest;
+    pub fn set_filter(&mut self, filter: CaptureFilter) -> Result<(), RawEngineError> {
+        self.capture.set_filter(filter.clone())?;
+        self.own = filter;
         Ok(())
     }
 
     /// As [`Engine::recv`], but packets do not end the wait: all that came until then are handed over together.
-    pub fn gather(
+    pub fn recv_batch(
         &mut self,
         until: Timestamp,
         sink: &mut dyn FnMut(&Observation, &[u8]),
-    ) -> Result<Wake, RawError> {
-        let ready = self.capture.rest(until, Some(&self.waker))?;
-        let seen = self.look(sink);
+    ) -> Result<Wake, RawEngineError> {
+        let ready = self.capture.wait_for_deadline(until, Some(&self.waker))?;
+        let seen = self.drain(sink);
         Ok(match ready {
             Ready::Woken => Wake::Called,
             Ready::Frames | Ready::Deadline if seen > 0 => Wake::Packets,
@@ -115,7 +120,7 @@ impl RawEngine {
     }
 
     /// Hands over the packets that are there, without waiting for any, and says how many.
-    pub fn look(&mut self, sink: &mut dyn FnMut(&Observation, &[u8])) -> usize {
+    pub fn drain(&mut self, sink: &mut dyn FnMut(&Observation, &[u8])) -> usize {
         let own = &self.own;
         let mut seen = 0;
         self.capture.drain(|frame| {
@@ -129,13 +134,13 @@ impl RawEngine {
 }
 
 impl Engine for RawEngine {
-    type Error = RawError;
+    type Error = RawEngineError;
 
     fn now(&self) -> Timestamp {
         now()
     }
 
-    fn send(&mut self, segments: &[TcpSegment]) -> Result<(), RawError> {
+    fn send(&mut self, segments: &[TcpSegment]) -> Result<(), RawEngineError> {
         self.bytes.clear();
         self.ends.clear();
         for segment in segments {
@@ -147,7 +152,7 @@ impl Engine for RawEngine {
             .zip(&self.ends)
             .filter_map(|(start, end)| self.bytes.get(start..*end))
             .collect();
-        for _ in 0..TRIES {
+        for _ in 0..MAX_SEND_TRIES {
             let unsent = self.sender.send(&packets);
             let again = unsent
                 .iter()
@@ -158,7 +163,7 @@ impl Engine for RawEngine {
             if packets.is_empty() {
                 break;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(SEND_RETRY_PAUSE);
         }
         Ok(())
     }
@@ -167,16 +172,16 @@ impl Engine for RawEngine {
         &mut self,
         until: Timestamp,
         sink: &mut dyn FnMut(&Observation, &[u8]),
-    ) -> Result<Wake, RawError> {
+    ) -> Result<Wake, RawEngineError> {
         loop {
-            if self.look(sink) > 0 {
+            if self.drain(sink) > 0 {
                 return Ok(Wake::Packets);
             }
             match self.capture.wait(until, Some(&self.waker))? {
                 // What came may be none of ours, and may go on coming.
                 Ready::Frames if now() < until => {}
                 Ready::Frames | Ready::Deadline => {
-                    let wake = if self.look(sink) > 0 {
+                    let wake = if self.drain(sink) > 0 {
                         Wake::Packets
                     } else {
                         Wake::Deadline

@@ -1,4 +1,4 @@
-//! The way that the kernel would take to a destination: from which address, by which interface.
+//! The route that the kernel would take to a destination: from which address, by which interface.
 //!
 //! A raw probe needs both: its source address, and, on a node, where the same packet passes several interfaces (a pod's
 //! veth, the bridge, the uplink), the one interface on which to capture it once.
@@ -8,22 +8,22 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use crate::rtnetlink::RtnetlinkError;
-use crate::rtnetlink::ask;
+use crate::rtnetlink::request;
 
 /// What `ip route get` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct ResolvedRoute {
     /// The address of ours that packets leave with.
     pub source: IpAddr,
     /// The index of the interface that they leave by; the loopback for an address of our own.
     pub interface: u32,
 }
 
-/// The kernel knows no way.
+/// The kernel knows no route.
 #[derive(Debug, thiserror::Error)]
-pub enum WayError {
+pub enum RouteLookupError {
     /// It says why.
-    #[error("cannot find a way to {destination}: {source}; see `ip route get {destination}`")]
+    #[error("cannot find a route to {destination}: {source}; see `ip route get {destination}`")]
     Kernel {
         /// Where to.
         destination: IpAddr,
@@ -32,7 +32,7 @@ pub enum WayError {
     },
     /// Its answer lacks the address or the interface.
     #[error(
-        "cannot find a way to {destination}: the route has no source address; see `ip route get {destination}`"
+        "cannot find a route to {destination}: the route has no source address; see `ip route get {destination}`"
     )]
     Incomplete {
         /// Where to.
@@ -41,7 +41,7 @@ pub enum WayError {
 }
 
 /// Asks the routes and rules of the calling thread's network namespace. Sends nothing, wants no capability.
-pub fn way_to(destination: IpAddr) -> Result<Way, WayError> {
+pub fn look_up_route(destination: IpAddr) -> Result<ResolvedRoute, RouteLookupError> {
     let mut question = RouteMessage::default();
     (
         question.header.address_family,
@@ -53,11 +53,12 @@ pub fn way_to(destination: IpAddr) -> Result<Way, WayError> {
     question
         .attributes
         .push(RouteAttribute::Destination(destination.into()));
-    let answer =
-        ask(RouteNetlinkMessage::GetRoute(question)).map_err(|source| WayError::Kernel {
+    let answer = request(RouteNetlinkMessage::GetRoute(question)).map_err(|source| {
+        RouteLookupError::Kernel {
             destination,
             source,
-        })?;
+        }
+    })?;
     let (mut source, mut interface) = (None, None);
     if let Some(RouteNetlinkMessage::NewRoute(route)) = answer {
         for attribute in &route.attributes {
@@ -68,8 +69,8 @@ pub fn way_to(destination: IpAddr) -> Result<Way, WayError> {
             }
         }
     }
-    let way = source
+    let route = source
         .zip(interface)
-        .map(|(source, interface)| Way { source, interface });
-    way.ok_or(WayError::Incomplete { destination })
+        .map(|(source, interface)| ResolvedRoute { source, interface });
+    route.ok_or(RouteLookupError::Incomplete { destination })
 }

@@ -18,21 +18,21 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use crate::socket_option;
 
 /// More hops left than a packet can have that another host sent with the usual 64 or 128.
-const NO_HOPS: c_int = 255;
+const UNREACHABLE_TTL: c_int = 255;
 
 /// How a port is kept silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Muting {
+pub enum SuppressionMethod {
     /// By the least TTL or hop limit that the socket takes.
     MinimumTtl,
     /// By a socket filter that keeps nothing.
     Filter,
 }
 
-/// No port could be muted.
+/// No port could be suppressed.
 #[derive(Debug, thiserror::Error)]
-pub enum MuteError {
-    /// Both ways were refused.
+pub enum SuppressionError {
+    /// Both methods were refused.
     #[error(
         "cannot keep the kernel's RST away from port {port}: a minimum TTL was refused ({ttl}) and so was a socket \
          filter ({filter}); only half-open probes (SYN, SYN+ACK) are possible here with raw packets: use the kernel \
@@ -79,17 +79,21 @@ pub enum MuteError {
 
 /// A port of ours on which the kernel answers nothing, as long as this value lives.
 #[derive(Debug)]
-pub struct MutedPort {
+pub struct SuppressedPort {
     socket: Socket,
     port: u16,
-    muting: Muting,
+    method: SuppressionMethod,
 }
 
-impl MutedPort {
+impl SuppressedPort {
     /// Reserves and mutes one port on all addresses of a family; port 0 lets the kernel choose. `Ok(None)`: the port is
     /// in use.
-    pub fn reserve(family: Family, port: u16) -> Result<Option<Self>, MuteError> {
-        Self::reserve_by(family, port, &[Muting::MinimumTtl, Muting::Filter])
+    pub fn reserve(family: Family, port: u16) -> Result<Option<Self>, SuppressionError> {
+        Self::reserve_by(
+            family,
+            port,
+            &[SuppressionMethod::MinimumTtl, SuppressionMethod::Filter],
+        )
     }
 
     /// The port.
@@ -98,17 +102,17 @@ impl MutedPort {
     }
 
     /// How it is kept silent.
-    pub fn muting(&self) -> Muting {
-        self.muting
+    pub fn method(&self) -> SuppressionMethod {
+        self.method
     }
 
-    /// As [`MutedPort::reserve`], by the first of these ways that is not refused.
+    /// As [`SuppressedPort::reserve`], by the first of these methods that is not refused.
     pub fn reserve_by(
         family: Family,
         port: u16,
-        ways: &[Muting],
-    ) -> Result<Option<Self>, MuteError> {
-        let failed = |source| MuteError::Socket {
+        methods: &[SuppressionMethod],
+    ) -> Result<Option<Self>, SuppressionError> {
+        let failed = |source| SuppressionError::Socket {
             family,
             port,
             source,
@@ -134,13 +138,13 @@ impl MutedPort {
             .as_socket()
             .map_or(port, |address| address.port());
         // Muted before it listens, so that no segment meets a listener that speaks.
-        let muting = mute(&socket, family, ways)
-            .map_err(|(ttl, filter)| MuteError::HalfOpenOnly { port, ttl, filter })?;
+        let method = suppress(&socket, family, methods)
+            .map_err(|(ttl, filter)| SuppressionError::HalfOpenOnly { port, ttl, filter })?;
         match socket.listen(1) {
             Ok(()) => Ok(Some(Self {
                 socket,
                 port,
-                muting,
+                method,
             })),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
             Err(error) => Err(failed(error)),
@@ -148,36 +152,36 @@ impl MutedPort {
     }
 }
 
-impl AsFd for MutedPort {
+impl AsFd for SuppressedPort {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-fn mute(
+fn suppress(
     socket: &Socket,
     family: Family,
-    ways: &[Muting],
-) -> Result<Muting, (io::Error, io::Error)> {
+    methods: &[SuppressionMethod],
+) -> Result<SuppressionMethod, (io::Error, io::Error)> {
     let untried = || io::Error::new(io::ErrorKind::Unsupported, "not tried");
     let (mut ttl, mut filter) = (untried(), untried());
-    for way in ways {
-        match way {
-            Muting::MinimumTtl => {
+    for method in methods {
+        match method {
+            SuppressionMethod::MinimumTtl => {
                 let (level, name) = match family {
                     Family::Ipv4 => (libc::SOL_IP, libc::IP_MINTTL),
                     Family::Ipv6 => (libc::SOL_IPV6, libc::IPV6_MINHOPCOUNT),
                 };
-                match socket_option::set(socket.as_fd(), level, name, NO_HOPS) {
-                    Ok(()) => return Ok(*way),
+                match socket_option::set(socket.as_fd(), level, name, UNREACHABLE_TTL) {
+                    Ok(()) => return Ok(*method),
                     Err(error) => ttl = error,
                 }
             }
-            Muting::Filter => {
+            SuppressionMethod::Filter => {
                 #[expect(clippy::cast_possible_truncation, reason = "opcodes are one byte")]
                 let keep_nothing = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
                 match socket.attach_filter(&[keep_nothing]) {
-                    Ok(()) => return Ok(*way),
+                    Ok(()) => return Ok(*method),
                     Err(error) => filter = error,
                 }
             }
@@ -186,19 +190,19 @@ fn mute(
     Err((ttl, filter))
 }
 
-/// A set of muted ports, to send raw probes from.
+/// A set of suppressed ports, to send raw probes from.
 #[derive(Debug)]
-pub struct MutedPorts {
-    ports: Vec<MutedPort>,
+pub struct SuppressedPorts {
+    ports: Vec<SuppressedPort>,
 }
 
-impl MutedPorts {
-    /// Reserves `count` free ports of a range, each muted for every given family.
+impl SuppressedPorts {
+    /// Reserves `count` free ports of a range, each suppressed for every given family.
     pub fn reserve(
         families: &[Family],
         range: RangeInclusive<u16>,
         count: usize,
-    ) -> Result<Self, MuteError> {
+    ) -> Result<Self, SuppressionError> {
         let (first, last) = (*range.start(), *range.end());
         let mut ports = Vec::with_capacity(count * families.len());
         let mut found = 0;
@@ -208,7 +212,7 @@ impl MutedPorts {
             }
             let mut reserved = Vec::with_capacity(families.len());
             for family in families {
-                reserved.extend(MutedPort::reserve(*family, port)?);
+                reserved.extend(SuppressedPort::reserve(*family, port)?);
             }
             if reserved.len() == families.len() {
                 ports.append(&mut reserved);
@@ -217,7 +221,7 @@ impl MutedPorts {
         }
         if found < count {
             let family = families.first().copied().unwrap_or(Family::Ipv4);
-            return Err(MuteError::TooFew {
+            return Err(SuppressionError::TooFew {
                 family,
                 wanted: count,
                 free: found,
@@ -230,7 +234,7 @@ impl MutedPorts {
 
     /// The ports, each once.
     pub fn ports(&self) -> Vec<u16> {
-        let mut ports: Vec<u16> = self.ports.iter().map(MutedPort::port).collect();
+        let mut ports: Vec<u16> = self.ports.iter().map(SuppressedPort::port).collect();
         ports.dedup();
         ports
     }

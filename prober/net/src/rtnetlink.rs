@@ -36,7 +36,7 @@ pub(crate) fn dump(
 }
 
 /// Asks for one object.
-pub(crate) fn ask(
+pub(crate) fn request(
     question: RouteNetlinkMessage,
 ) -> Result<Option<RouteNetlinkMessage>, RtnetlinkError> {
     let mut answer = None;

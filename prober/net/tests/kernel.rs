@@ -18,19 +18,19 @@
 
 #[path = "kernel/capture.rs"]
 mod capture;
+#[path = "kernel/drop_capabilities.rs"]
+mod drop_capabilities;
 #[path = "kernel/engine.rs"]
 mod engine;
 #[path = "kernel/facts.rs"]
 mod facts;
 #[path = "kernel/filter.rs"]
 mod filter;
-#[path = "kernel/mute.rs"]
-mod mute;
 #[path = "kernel/namespace.rs"]
 mod namespace;
 #[path = "kernel/packets.rs"]
 mod packets;
-#[path = "kernel/privilege.rs"]
-mod privilege;
+#[path = "kernel/rst_suppression.rs"]
+mod rst_suppression;
 #[path = "kernel/send.rs"]
 mod send;

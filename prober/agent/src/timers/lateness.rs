@@ -5,49 +5,49 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::events::{News, NewsSender};
-use crate::timers::sleep::Alarm;
+use crate::engine::events::{EngineEvent, EngineEventSender};
+use crate::timers::sleep::SleepTimer;
 
 /// The longest without a turn that is meant to come at some time.
-const BEAT: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Tells how late the main task is for what it does at its time. An agent that has nothing to do at any time beats.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct LatenessMonitor {
     /// Of who beats, where somebody does.
-    alarm: OnceCell<Alarm>,
+    timer: OnceCell<SleepTimer>,
     due: Cell<Instant>,
-    news: NewsSender,
+    events: EngineEventSender,
 }
 
-impl Pulse {
-    /// Tells it to `news`.
-    pub(crate) fn new(news: NewsSender) -> Self {
+impl LatenessMonitor {
+    /// Tells it to `events`.
+    pub(crate) fn new(events: EngineEventSender) -> Self {
         Self {
-            alarm: OnceCell::new(),
+            timer: OnceCell::new(),
             due: Cell::new(Instant::now()),
-            news,
+            events,
         }
     }
 
     /// There was a turn, so much later than it was meant to be. The next beat can wait.
-    pub(crate) fn feel(&self, late: Duration) {
-        if let Some(late) = News::of_lateness(late) {
+    pub(crate) fn record(&self, late: Duration) {
+        if let Some(late) = EngineEvent::if_late(late) {
             // An agent that has ended listens no more.
-            drop(self.news.send(late));
+            drop(self.events.send(late));
         }
-        self.due.set(Instant::now() + BEAT);
-        if let Some(alarm) = self.alarm.get() {
-            alarm.postpone(BEAT);
+        self.due.set(Instant::now() + INTERVAL);
+        if let Some(timer) = self.timer.get() {
+            timer.postpone(INTERVAL);
         }
     }
 
     /// WakeupCoalescing for ever.
-    pub(crate) async fn beat(&self) {
-        let alarm = self.alarm.get_or_init(Alarm::new);
+    pub(crate) async fn run(&self) {
+        let timer = self.timer.get_or_init(SleepTimer::new);
         loop {
-            alarm.sleep_until(self.due.get()).await;
-            self.feel(self.due.get().elapsed());
+            timer.sleep_until(self.due.get()).await;
+            self.record(self.due.get().elapsed());
         }
     }
 }
@@ -61,13 +61,13 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_turns_at_other_times_needs_no_beat_and_who_gets_none_is_told() {
-        let (news, mut told) = unbounded_channel();
-        let pulse = Pulse::new(news);
-        let all_is_well = timeout(2 * BEAT, async {
-            tokio::join!(pulse.beat(), async {
+        let (events, mut told) = unbounded_channel();
+        let lateness = LatenessMonitor::new(events);
+        let all_is_well = timeout(2 * INTERVAL, async {
+            tokio::join!(lateness.run(), async {
                 loop {
-                    tokio::time::sleep(BEAT / 5).await;
-                    pulse.feel(Duration::ZERO);
+                    tokio::time::sleep(INTERVAL / 5).await;
+                    lateness.record(Duration::ZERO);
                 }
             })
         });
@@ -75,15 +75,15 @@ mod tests {
         assert!(told.try_recv().is_err());
         let starved = async {
             // Nobody else gets a turn meanwhile.
-            std::thread::sleep(2 * BEAT);
+            std::thread::sleep(2 * INTERVAL);
             told.recv().await
         };
         let late = tokio::select! {
-            () = pulse.beat() => None,
+            () = lateness.run() => None,
             late = starved => late,
         };
         assert!(
-            matches!(late, Some(News::Late(late)) if late >= BEAT / 2),
+            matches!(late, Some(EngineEvent::Late(late)) if late >= INTERVAL / 2),
             "{late:?}"
         );
     }

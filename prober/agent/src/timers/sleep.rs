@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 /// A timer; see the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Alarm(Option<Timer>);
+pub(crate) struct SleepTimer(Option<Timer>);
 
 /// A timer of the kernel, and the same as something to be read from (timerfd_create(2)).
 #[derive(Debug)]
@@ -25,8 +25,8 @@ struct Timer {
     rings: Receiver,
 }
 
-impl Alarm {
-    /// An alarm that is not set, to be made within the runtime. Where the kernel gives no timer, the runtime's has to do.
+impl SleepTimer {
+    /// An timer that is not set, to be made within the runtime. Where the kernel gives no timer, the runtime's has to do.
     pub(crate) fn new() -> Self {
         Self(Timer::open().ok())
     }
@@ -91,25 +91,25 @@ mod tests {
 
     #[tokio::test]
     async fn it_rings_each_time_that_it_is_set_and_not_before() {
-        let alarm = Alarm::new();
-        assert!(alarm.0.is_some());
+        let timer = SleepTimer::new();
+        assert!(timer.0.is_some());
         for time in [
             Duration::from_millis(5),
             Duration::ZERO,
             Duration::from_millis(90),
         ] {
             let start = Instant::now();
-            alarm.sleep(time).await;
+            timer.sleep(time).await;
             assert!(start.elapsed() >= time);
         }
     }
 
     #[tokio::test]
     async fn who_sleeps_by_it_can_be_let_sleep_on() {
-        let alarm = Alarm::new();
+        let timer = SleepTimer::new();
         let start = Instant::now();
         let (time, more) = (Duration::from_millis(20), Duration::from_millis(60));
-        tokio::join!(alarm.sleep(time), async { alarm.postpone(more) });
+        tokio::join!(timer.sleep(time), async { timer.postpone(more) });
         assert!(start.elapsed() >= more);
     }
 }

@@ -17,7 +17,7 @@ use crate::image;
 
 const PLAIN: Method = Method::Connect { echo_bytes: 0 };
 /// The bound of what an agent keeps in memory, KiB.
-const MOST_RESIDENT: u64 = 10 << 10;
+const MAX_RESIDENT: u64 = 10 << 10;
 /// SIGTERM's bit in the masks of /proc/PID/status.
 const SIGTERM_BIT: u64 = 1 << 14;
 
@@ -179,7 +179,7 @@ fn pods_of_both_kinds_probe_each_other_within_their_bound_of_memory() {
         assert_eq!(established, count, "{:#?}", client.agent.events);
         for pod in [&client, &server] {
             let resident = pod.resident_kib();
-            assert!(resident <= MOST_RESIDENT, "{resident} KiB");
+            assert!(resident <= MAX_RESIDENT, "{resident} KiB");
         }
     }
 }

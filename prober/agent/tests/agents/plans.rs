@@ -186,16 +186,19 @@ fn sigterm_ends_it_with_whole_lines_and_what_it_has() {
     );
 }
 
-/// The port of a bell.
-const BELL: u16 = 8082;
+/// The port of a readiness_gate.
+const READINESS_PORT: u16 = 8082;
 
-/// Waits until a bell on an agent's address rings, or is still: as a kubelet asks.
+/// Waits until a readiness_gate on an agent's address rings, or is still: as a kubelet asks.
 #[track_caller]
-fn wait_bell(from: &Namespace, address: &str, rings: bool) {
+fn wait_readiness(from: &Namespace, address: &str, rings: bool) {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let mut asks = from.command("bash");
-        let asked = asks.args(["-c", &format!("exec 3<>/dev/tcp/{address}/{BELL}")]);
+        let asked = asks.args([
+            "-c",
+            &format!("exec 3<>/dev/tcp/{address}/{READINESS_PORT}"),
+        ]);
         let is_let_in = asked.stderr(Stdio::null()).status().unwrap().success();
         if is_let_in != rings {
             return;
@@ -211,8 +214,8 @@ fn an_agent_that_nobody_reads_rings_when_a_probe_fails_and_the_next_plan_takes_t
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &[]);
     server.answer();
-    let mut client = Agent::start(&a, "a", &["--bell", &BELL.to_string()]);
-    wait_bell(&b, A4, true);
+    let mut client = Agent::start(&a, "a", &["--readiness-port", &READINESS_PORT.to_string()]);
+    wait_readiness(&b, A4, true);
     let unread = |generation, probes| Plan {
         log_reading: LogReading::Unattended,
         ..client.plan(generation, probes)
@@ -223,20 +226,20 @@ fn an_agent_that_nobody_reads_rings_when_a_probe_fails_and_the_next_plan_takes_t
     );
     client.give(&fine);
     client.wait_done(1);
-    wait_bell(&b, A4, false);
+    wait_readiness(&b, A4, false);
     client.give(&more);
-    wait_bell(&b, A4, true);
+    wait_readiness(&b, A4, true);
     client.wait(|event| match event {
         Event::Tally(tally) => (tally.path == PathId(2)).then_some(()),
         _ => None,
     });
     client.give(&client.plan(3, vec![probes(3, PLAIN, B4, PORT, 1)]));
     client.wait_done(3);
-    wait_bell(&b, A4, false);
+    wait_readiness(&b, A4, false);
     // Somebody reads: what fails is told, and rings nothing.
     client.give(&client.plan(4, vec![probes(4, PLAIN, B4, PORT + 7, 1)]));
     client.wait_done(4);
-    wait_bell(&b, A4, false);
+    wait_readiness(&b, A4, false);
     let (events, status) = client.terminate();
     assert!(status.success());
     let place = |wanted: fn(&Event) -> bool| events.iter().position(wanted);

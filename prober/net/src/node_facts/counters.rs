@@ -13,7 +13,7 @@ pub(super) const FILES: [(&str, Parse); 4] = [
 ];
 
 /// The counters that some cause moves or that tell its neighbours apart.
-const USEFUL: [&str; 62] = [
+const KEPT: [&str; 62] = [
     "IpInReceives",
     "IpInHdrErrors",
     "IpInAddrErrors",
@@ -79,7 +79,7 @@ const USEFUL: [&str; 62] = [
 ];
 
 fn keep(name: String, value: &str) -> Option<(String, u64)> {
-    USEFUL.contains(&name.as_str()).then_some(())?;
+    KEPT.contains(&name.as_str()).then_some(())?;
     // Some fields are signed (`TcpMaxConn -1`); none of the useful ones is ever negative.
     Some((name, value.parse().ok()?))
 }

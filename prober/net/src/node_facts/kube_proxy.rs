@@ -12,8 +12,8 @@ use std::time::Duration;
 use prober_core::node_facts::{KubeProxyMode, Link};
 
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
-const PATIENCE: Duration = Duration::from_millis(200);
-const LONGEST_ANSWER: u64 = 4096;
+const TIMEOUT: Duration = Duration::from_millis(200);
+const MAX_RESPONSE: u64 = 4096;
 
 /// The mode, where one of the two ways tells it.
 pub(super) fn mode(links: Option<&[Link]>) -> Option<KubeProxyMode> {
@@ -28,7 +28,11 @@ pub(super) fn mode(links: Option<&[Link]>) -> Option<KubeProxyMode> {
                 .any(|line| is_listener(&line))
         })
     });
-    if listens { parse(&ask()?) } else { None }
+    if listens {
+        parse(&get_proxy_mode()?)
+    } else {
+        None
+    }
 }
 
 /// A line of `/proc/net/tcp`: `sl local_address rem_address st ...`, numbers in hexadecimal.
@@ -41,18 +45,15 @@ fn is_listener(line: &str) -> bool {
     port == Some("2809") && fields.nth(1) == Some("0A")
 }
 
-fn ask() -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&METRICS, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+fn get_proxy_mode() -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&METRICS, TIMEOUT).ok()?;
+    stream.set_read_timeout(Some(TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(TIMEOUT)).ok()?;
     stream
         .write_all(b"GET /proxyMode HTTP/1.0\r\nHost: localhost\r\n\r\n")
         .ok()?;
     let mut answer = String::new();
-    stream
-        .take(LONGEST_ANSWER)
-        .read_to_string(&mut answer)
-        .ok()?;
+    stream.take(MAX_RESPONSE).read_to_string(&mut answer).ok()?;
     Some(answer)
 }
 

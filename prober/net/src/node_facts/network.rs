@@ -14,11 +14,11 @@ pub(crate) use decode::route_address;
 
 use crate::rtnetlink::{RtnetlinkError, dump};
 
-/// Names of interfaces by index.
+/// LinkNames of interfaces by index.
 #[derive(Debug, Default)]
-pub(super) struct Names(BTreeMap<u32, String>);
+pub(super) struct LinkNames(BTreeMap<u32, String>);
 
-impl Names {
+impl LinkNames {
     /// The names of these links.
     pub(super) fn of(links: &[Link]) -> Self {
         Self(
@@ -49,7 +49,7 @@ pub(super) fn links() -> Result<Vec<Link>, RtnetlinkError> {
             }
         },
     )?;
-    let names = Names(
+    let names = LinkNames(
         messages
             .iter()
             .map(|message| (message.header.index, decode::link_name(message)))
@@ -62,7 +62,7 @@ pub(super) fn links() -> Result<Vec<Link>, RtnetlinkError> {
 }
 
 /// All addresses.
-pub(super) fn addresses(names: &Names) -> Result<Vec<Address>, RtnetlinkError> {
+pub(super) fn addresses(names: &LinkNames) -> Result<Vec<Address>, RtnetlinkError> {
     let mut all = Vec::new();
     dump(
         RouteNetlinkMessage::GetAddress(AddressMessage::default()),
@@ -76,7 +76,7 @@ pub(super) fn addresses(names: &Names) -> Result<Vec<Address>, RtnetlinkError> {
 }
 
 /// The routes of all tables but `local`.
-pub(super) fn routes(names: &Names) -> Result<Vec<Route>, RtnetlinkError> {
+pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, RtnetlinkError> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut question = RouteMessage::default();
@@ -91,7 +91,7 @@ pub(super) fn routes(names: &Names) -> Result<Vec<Route>, RtnetlinkError> {
 }
 
 /// ARP and NDP entries.
-pub(super) fn neighbours(names: &Names) -> Result<Vec<Neighbour>, RtnetlinkError> {
+pub(super) fn neighbours(names: &LinkNames) -> Result<Vec<Neighbour>, RtnetlinkError> {
     let mut all = Vec::new();
     dump(
         RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
@@ -105,7 +105,7 @@ pub(super) fn neighbours(names: &Names) -> Result<Vec<Neighbour>, RtnetlinkError
 }
 
 /// Forwarding entries of bridges and vxlan links.
-pub(super) fn fdb(names: &Names) -> Result<Vec<FdbEntry>, RtnetlinkError> {
+pub(super) fn fdb(names: &LinkNames) -> Result<Vec<FdbEntry>, RtnetlinkError> {
     let mut all = Vec::new();
     let mut question = NeighbourMessage::default();
     question.header.family = AddressFamily::Bridge;

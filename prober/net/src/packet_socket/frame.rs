@@ -12,7 +12,7 @@ pub enum FrameKind {
     /// This host sent it.
     Outgoing,
     /// It is addressed to this host.
-    ToUs,
+    ToHost,
     /// It is addressed to another host and came by: flooded by a bridge.
     OtherHost,
     /// It is for everybody.
@@ -92,7 +92,7 @@ impl<'ring> Frame<'ring> {
     }
 
     /// The kernel shows a packet on the loopback interface when it leaves and again when it arrives, a moment later.
-    pub(super) fn is_second_sight(&self) -> bool {
+    pub(super) fn is_loopback_duplicate(&self) -> bool {
         self.hardware == ARPHRD_LOOPBACK && self.kind != FrameKind::Loopback
     }
 }
@@ -114,7 +114,7 @@ impl FrameKind {
         match (packet_type, hardware) {
             (libc::PACKET_OUTGOING, ARPHRD_LOOPBACK) => Self::Loopback,
             (libc::PACKET_OUTGOING, _) => Self::Outgoing,
-            (libc::PACKET_HOST, _) => Self::ToUs,
+            (libc::PACKET_HOST, _) => Self::ToHost,
             (libc::PACKET_BROADCAST, _) => Self::Broadcast,
             (libc::PACKET_MULTICAST, _) => Self::Multicast,
             (_, _) => Self::OtherHost,

@@ -139,7 +139,7 @@ impl Ring {
         unsafe { self.block().add(AT).cast().as_ref() }
     }
 
-    /// Takes the current block if it is ours. The acquiring load orders it before all reads of the block.
+    /// Takes the current block if it is ours. The acquiring load config it before all reads of the block.
     #[expect(unsafe_code, reason = "reads the mapping")]
     fn take_block(&self) -> Option<OpenBlock> {
         if self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
@@ -153,7 +153,7 @@ impl Ring {
         })
     }
 
-    /// The releasing store orders all reads of the block before it.
+    /// The releasing store config all reads of the block before it.
     fn give_block_back(&mut self) {
         self.status()
             .store(libc::TP_STATUS_KERNEL, Ordering::Release);

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
-/// Wakes a thread in [`super::Capture::wait`], from any other thread. Clones wake the same one (eventfd(2)).
+/// Wakes a thread in [`super::PacketSocket::wait`], from any other thread. Clones wake the same one (eventfd(2)).
 #[derive(Debug, Clone)]
 pub struct Waker(Arc<File>);
 

@@ -3,12 +3,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use prober_core::node_facts::NodeFacts;
-use prober_net::filter::Interest;
+use prober_net::packet_socket::filter::CaptureFilter;
 use prober_net::packet_socket::{
-    Capture, CaptureError, CaptureOptions, Checksum, Filtered, Frame, FrameKind, Interfaces,
-    LinkType, OnRefusedFilter, Ready, RingShape, Waker, now,
+    CaptureError, CaptureOptions, Checksum, FilteredBy, Frame, FrameKind, Interfaces, LinkType,
+    OnRefusedFilter, PacketSocket, Ready, RingShape, Waker, now,
 };
-use prober_net::send::RawSender;
+use prober_net::raw_engine::send::RawSender;
 
 use crate::namespace::{Namespace, Pair, address};
 use crate::packets::{SYN, SYN_ACK, Tcp, tcp};
@@ -16,20 +16,20 @@ use crate::packets::{SYN, SYN_ACK, Tcp, tcp};
 pub(crate) fn options(interfaces: Interfaces, port: u16) -> CaptureOptions {
     CaptureOptions {
         interfaces,
-        interest: Interest::in_ports(vec![port..=port]).unwrap(),
+        filter: CaptureFilter::in_ports(vec![port..=port]).unwrap(),
         ring: RingShape::SMALL,
         on_refused_filter: OnRefusedFilter::Fail,
     }
 }
 
 /// Opens a capture in a namespace, on all its interfaces.
-pub(crate) fn capture(namespace: &Namespace, port: u16) -> Capture {
-    namespace.run(move || Capture::open(options(Interfaces::All, port)).unwrap())
+pub(crate) fn capture(namespace: &Namespace, port: u16) -> PacketSocket {
+    namespace.run(move || PacketSocket::open(options(Interfaces::All, port)).unwrap())
 }
 
 /// Hands frames to `wanted` until it answers; five seconds at most.
 pub(crate) fn await_frame<T>(
-    capture: &mut Capture,
+    capture: &mut PacketSocket,
     mut wanted: impl FnMut(&Frame<'_>) -> Option<T>,
 ) -> Option<T> {
     let deadline = now() + Duration::from_secs(5);
@@ -47,7 +47,7 @@ pub(crate) fn await_frame<T>(
 }
 
 /// Waits for a TCP packet with these flags.
-pub(crate) fn await_tcp(capture: &mut Capture, flags: u8) -> Option<(Tcp, FrameKind)> {
+pub(crate) fn await_tcp(capture: &mut PacketSocket, flags: u8) -> Option<(Tcp, FrameKind)> {
     await_frame(capture, |frame| {
         let tcp = Tcp::read(frame.packet())?;
         (tcp.flags == flags).then_some((tcp, frame.kind))
@@ -69,7 +69,7 @@ fn a_handshake_over_a_veth_is_seen_at_both_ends_with_kernel_stamps_and_direction
         let index = pair.client.index("eth0");
         let mut at_client = pair
             .client
-            .run(move || Capture::open(options(Interfaces::One(index), 40001)).unwrap());
+            .run(move || PacketSocket::open(options(Interfaces::One(index), 40001)).unwrap());
         let mut at_server = capture(&pair.server, 40001);
         let _listener = pair.server.run(move || TcpListener::bind(to).unwrap());
         let mut sender = pair.client.run(|| RawSender::open().unwrap());
@@ -98,7 +98,7 @@ fn a_handshake_over_a_veth_is_seen_at_both_ends_with_kernel_stamps_and_direction
         assert_eq!(syn, Some(()));
         let arrived = await_frame(&mut at_server, |frame| {
             let tcp = Tcp::read(frame.packet())?;
-            assert_eq!((tcp.flags, frame.kind), (SYN, FrameKind::ToUs));
+            assert_eq!((tcp.flags, frame.kind), (SYN, FrameKind::ToHost));
             stamps.push(frame.at);
             Some(())
         });
@@ -132,7 +132,7 @@ fn the_answer_is_seen_with_its_macs_and_a_partial_checksum() {
         answer,
         Some((
             8,
-            FrameKind::ToUs,
+            FrameKind::ToHost,
             Checksum::Partial,
             Pair::SERVER_MAC.to_owned()
         ))
@@ -171,7 +171,7 @@ fn packets_that_find_the_ring_full_are_counted() {
             blocks: 2,
             block_timeout: Duration::from_millis(1),
         };
-        Capture::open(CaptureOptions {
+        PacketSocket::open(CaptureOptions {
             ring,
             ..options(Interfaces::All, 40004)
         })
@@ -224,9 +224,9 @@ fn where_the_kernel_refuses_the_filter_the_capture_says_so_or_filters_itself() {
     alone.sysctl("net/core/optmem_max", "256");
     let many = || (0..500).map(|port| port * 100..=port * 100).collect();
     let refused = alone.run(move || {
-        let interest = Interest::in_ports(many()).unwrap();
-        Capture::open(CaptureOptions {
-            interest,
+        let filter = CaptureFilter::in_ports(many()).unwrap();
+        PacketSocket::open(CaptureOptions {
+            filter,
             ..options(Interfaces::All, 1)
         })
         .err()
@@ -236,16 +236,16 @@ fn where_the_kernel_refuses_the_filter_the_capture_says_so_or_filters_itself() {
     };
     println!("refused: {why}");
     let mut here = alone.run(move || {
-        let interest = Interest::in_ports(many()).unwrap();
-        let on_refused_filter = OnRefusedFilter::FilterHere;
-        Capture::open(CaptureOptions {
-            interest,
+        let filter = CaptureFilter::in_ports(many()).unwrap();
+        let on_refused_filter = OnRefusedFilter::FilterInUserspace;
+        PacketSocket::open(CaptureOptions {
+            filter,
             on_refused_filter,
             ..options(Interfaces::All, 1)
         })
         .unwrap()
     });
-    assert!(matches!(here.filtered(), Filtered::Here(_)));
+    assert!(matches!(here.filtered(), FilteredBy::Userspace(_)));
     let mut sender = alone.run(|| RawSender::open().unwrap());
     let from = |port| SocketAddr::new(address("127.0.0.1"), port);
     sender.send(&[

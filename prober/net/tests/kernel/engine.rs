@@ -7,11 +7,11 @@ use prober_core::packet::family::Family;
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{Checksum, Seq, TcpFlags, TcpOptions, TcpSegment};
 use prober_core::probe::engine::{Engine, Wake};
-use prober_net::filter::Interest;
 use prober_net::packet_socket::Interfaces;
+use prober_net::packet_socket::filter::CaptureFilter;
 use prober_net::raw_engine::RawEngine;
-use prober_net::route_lookup::way_to;
-use prober_net::rst_suppression::MutedPort;
+use prober_net::route_lookup::look_up_route;
+use prober_net::rst_suppression::SuppressedPort;
 
 use crate::capture::options;
 use crate::namespace::{Namespace, Pair, address};
@@ -72,8 +72,11 @@ fn a_whole_raw_connection_delivers_its_data_to_a_real_server() {
         let listener = pair.server.run(move || TcpListener::bind(to).unwrap());
         let muted = pair
             .client
-            .run(move || MutedPort::reserve(family, 0).unwrap().unwrap());
-        let source = pair.client.run(move || way_to(to.ip()).unwrap()).source;
+            .run(move || SuppressedPort::reserve(family, 0).unwrap().unwrap());
+        let source = pair
+            .client
+            .run(move || look_up_route(to.ip()).unwrap())
+            .source;
         assert_eq!(source, address(client));
         let from = SocketAddr::new(source, muted.port());
         let mut engine = engine(&pair.client, muted.port());
@@ -170,7 +173,7 @@ fn the_ports_that_are_seen_can_be_changed() {
     let at = |port| SocketAddr::new(address("127.0.0.1"), port);
     let mut engine = engine(&alone, 44003);
     engine
-        .set_interest(Interest::in_ports(vec![44004..=44004]).unwrap())
+        .set_filter(CaptureFilter::in_ports(vec![44004..=44004]).unwrap())
         .unwrap();
     engine
         .send(&[
@@ -185,7 +188,7 @@ fn the_ports_that_are_seen_can_be_changed() {
 fn the_way_to_a_destination_is_told_by_its_address_and_interface() {
     let Some(pair) = Pair::new() else { return };
     pair.client.ip("route add blackhole 10.99.3.0/24");
-    let way = |to: &'static str| pair.client.run(move || way_to(address(to)));
+    let way = |to: &'static str| pair.client.run(move || look_up_route(address(to)));
     let eth0 = pair.client.index("eth0");
     for (to, source) in [(Pair::SERVER, Pair::CLIENT), (Pair::SERVER6, Pair::CLIENT6)] {
         let found = way(to).unwrap();

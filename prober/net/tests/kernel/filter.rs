@@ -2,9 +2,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use prober_net::filter::Interest;
-use prober_net::packet_socket::{Capture, CaptureOptions, FrameKind, Interfaces, Ready, now};
-use prober_net::send::RawSender;
+use prober_net::packet_socket::filter::CaptureFilter;
+use prober_net::packet_socket::{CaptureOptions, FrameKind, Interfaces, PacketSocket, Ready, now};
+use prober_net::raw_engine::send::RawSender;
 
 use crate::capture::options;
 use crate::namespace::{Pair, address};
@@ -83,11 +83,11 @@ fn cases() -> Vec<(Vec<u8>, bool)> {
 #[test]
 fn the_kernel_and_the_predicate_let_through_our_ports_icmp_and_nothing_else() {
     let Some(pair) = Pair::new() else { return };
-    let interest = Interest::in_ports(vec![1000..=1999, 3000..=3000]).unwrap();
-    let given = interest.clone();
+    let filter = CaptureFilter::in_ports(vec![1000..=1999, 3000..=3000]).unwrap();
+    let given = filter.clone();
     let mut capture = pair.client.run(move || {
-        Capture::open(CaptureOptions {
-            interest: given,
+        PacketSocket::open(CaptureOptions {
+            filter: given,
             ..options(Interfaces::All, 1)
         })
         .unwrap()
@@ -125,7 +125,7 @@ fn the_kernel_and_the_predicate_let_through_our_ports_icmp_and_nothing_else() {
     for (number, (packet, wanted)) in cases.iter().enumerate() {
         let ethertype = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
         assert_eq!(
-            interest.accepts(ethertype, packet),
+            filter.accepts(ethertype, packet),
             *wanted,
             "packet {number}"
         );

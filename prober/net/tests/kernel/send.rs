@@ -1,7 +1,7 @@
 //! What the kernel does not take is told packet by packet.
 use std::net::SocketAddr;
 
-use prober_net::send::{RawSender, SendFailure, Unsent};
+use prober_net::raw_engine::send::{RawSender, SendFailure, Unsent};
 
 use crate::namespace::{Pair, address};
 use crate::packets::{SYN, ip, tcp};

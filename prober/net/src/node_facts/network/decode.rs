@@ -23,7 +23,7 @@ use prober_core::node_facts::{
 };
 use prober_core::packet::mac::Mac;
 
-use super::Names;
+use super::LinkNames;
 
 /// The table of the kernel's own addresses (`RT_TABLE_LOCAL`).
 const TABLE_LOCAL: u32 = 255;
@@ -39,7 +39,7 @@ pub(super) fn link_name(message: &LinkMessage) -> String {
     name.unwrap_or_else(|| format!("if{}", message.header.index))
 }
 
-pub(super) fn link(message: &LinkMessage, names: &Names) -> Link {
+pub(super) fn link(message: &LinkMessage, names: &LinkNames) -> Link {
     let mut link = Link {
         name: link_name(message),
         index: message.header.index,
@@ -79,7 +79,7 @@ pub(super) fn link(message: &LinkMessage, names: &Names) -> Link {
     link
 }
 
-fn link_info(link: &mut Link, info: &LinkInfo, names: &Names) {
+fn link_info(link: &mut Link, info: &LinkInfo, names: &LinkNames) {
     if let LinkInfo::Kind(kind) = info {
         link.kind = Some(kind.to_string());
     } else if let LinkInfo::PortData(InfoPortData::BridgePort(options)) = info {
@@ -122,7 +122,7 @@ fn link_info(link: &mut Link, info: &LinkInfo, names: &Names) {
 }
 
 /// `IFA_LOCAL` is the interface's own address; without it (IPv6) `IFA_ADDRESS` is.
-pub(super) fn address(message: &AddressMessage, names: &Names) -> Option<Address> {
+pub(super) fn address(message: &AddressMessage, names: &LinkNames) -> Option<Address> {
     let (mut own, mut other) = (None, None);
     for attribute in &message.attributes {
         if let AddressAttribute::Local(address) = attribute {
@@ -139,7 +139,7 @@ pub(super) fn address(message: &AddressMessage, names: &Names) -> Option<Address
 }
 
 /// One route for each next hop; none for the kernel's own addresses.
-pub(super) fn routes(message: &RouteMessage, names: &Names) -> Vec<Route> {
+pub(super) fn routes(message: &RouteMessage, names: &LinkNames) -> Vec<Route> {
     let any = match message.header.address_family {
         AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -223,7 +223,7 @@ fn route_kind(kind: RouteType) -> RouteKind {
 }
 
 /// An entry of the neighbour table; none for multicast and loopback, which need no neighbour.
-pub(super) fn neighbour(message: &NeighbourMessage, names: &Names) -> Option<Neighbour> {
+pub(super) fn neighbour(message: &NeighbourMessage, names: &LinkNames) -> Option<Neighbour> {
     let state = match message.header.state {
         State::Incomplete => NeighbourState::Incomplete,
         State::Reachable => NeighbourState::Reachable,
@@ -235,7 +235,7 @@ pub(super) fn neighbour(message: &NeighbourMessage, names: &Names) -> Option<Nei
         State::None => NeighbourState::None,
         _ => return None,
     };
-    let parts = Parts::of(message);
+    let parts = NeighbourParts::of(message);
     Some(Neighbour {
         ip: parts.ip?,
         mac: parts.mac,
@@ -245,13 +245,13 @@ pub(super) fn neighbour(message: &NeighbourMessage, names: &Names) -> Option<Nei
 }
 
 /// A forwarding entry; none for multicast, which every interface has.
-pub(super) fn fdb_entry(message: &NeighbourMessage, names: &Names) -> Option<FdbEntry> {
+pub(super) fn fdb_entry(message: &NeighbourMessage, names: &LinkNames) -> Option<FdbEntry> {
     let origin = match message.header.state {
         State::Permanent => FdbOrigin::Permanent,
         State::Noarp => FdbOrigin::Static,
         _ => FdbOrigin::Learned,
     };
-    let parts = Parts::of(message);
+    let parts = NeighbourParts::of(message);
     let mac = parts.mac.filter(|mac| mac.0[0] & 1 == 0)?;
     Some(FdbEntry {
         mac,
@@ -262,12 +262,12 @@ pub(super) fn fdb_entry(message: &NeighbourMessage, names: &Names) -> Option<Fdb
 }
 
 /// The two attributes that matter.
-struct Parts {
+struct NeighbourParts {
     ip: Option<IpAddr>,
     mac: Option<Mac>,
 }
 
-impl Parts {
+impl NeighbourParts {
     fn of(message: &NeighbourMessage) -> Self {
         let mut parts = Self {
             ip: None,

@@ -1,0 +1,365 @@
+//! What the packets thread works on between two waits: the probes in flight, and what this end witnesses.
+//!
+//! It takes config and packets, and knows no socket but the ports that it keeps silent.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use prober_core::packet::observation::Observation;
+use prober_core::packet::{Body, TcpSegment};
+use prober_core::plan::{Method, ProbePlan};
+use prober_core::probe::in_flight::pacing::{Pace, Pacing};
+use prober_core::probe::in_flight::{InFlight, InFlightConfig, LaunchError, ProbeOutput};
+use prober_core::probe::outcome::{Exchange, ProbeResult};
+use prober_core::probe::server_trace::ServerTraces;
+use prober_core::time::Timestamp;
+use prober_core::topology::PathId;
+use prober_net::rst_suppression::SuppressedPort;
+
+use crate::engine::commands::{PacketCommand, RawPlan};
+use crate::engine::events::{EngineEvent, EngineEventSender, ProbeEvent};
+use capture_loss::CaptureLoss;
+use probe_contexts::{ProbeContext, ProbeContexts};
+use wakeups::REPORT_DELAY;
+
+pub(crate) use modes::{LoopState, LoopbackMode, ReadMode, needs_rst_suppression};
+pub(crate) use wakeups::MAX_BATCH_WAIT;
+
+/// Whose answers the capture may have lost.
+mod capture_loss;
+/// How a packet_loop works.
+mod modes;
+/// Whose the source ports in flight are.
+mod probe_contexts;
+#[cfg(test)]
+mod tests;
+/// When a packet_loop has something to do again.
+mod wakeups;
+
+/// Most probes that start between two wakeups at the packets: who was kept waiting must not flood its own capture.
+const MAX_LAUNCHES: usize = 64;
+
+/// The crafted probes of one plan.
+#[derive(Debug)]
+struct PlanLaunches {
+    generation: u32,
+    probes: Vec<ProbePlan>,
+    pacing: Pacing,
+    pace: Pace,
+    /// Probes that are due and found no free port.
+    waiting: VecDeque<usize>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct PacketLoop {
+    commands: Receiver<PacketCommand>,
+    events: EngineEventSender,
+    flight: InFlight,
+    witnesses: ServerTraces,
+    loopback: LoopbackMode,
+    state: LoopState,
+    plans: Vec<PlanLaunches>,
+    contexts: ProbeContexts,
+    capture_loss: CaptureLoss,
+    /// Whose ttl_probes of a target are in flight, in order of their start.
+    ttl_probes: BTreeMap<(PathId, SocketAddr), VecDeque<(SocketAddr, u32)>>,
+    /// Ports on which this agent answers.
+    ports: BTreeSet<u16>,
+    has_new_ports: bool,
+    /// When what was witnessed is to be events, if anything was.
+    traces_due_at: Option<Timestamp>,
+    /// When results are to be events, if there are any.
+    results_due_at: Option<Timestamp>,
+}
+
+impl PacketLoop {
+    /// A packet_loop without work.
+    pub(crate) fn new(
+        config: InFlightConfig,
+        loopback: LoopbackMode,
+        commands: Receiver<PacketCommand>,
+        events: EngineEventSender,
+    ) -> Self {
+        Self {
+            commands,
+            events,
+            flight: InFlight::new(config),
+            witnesses: ServerTraces::default(),
+            loopback,
+            state: LoopState::Running,
+            plans: Vec::new(),
+            contexts: ProbeContexts::default(),
+            capture_loss: CaptureLoss::default(),
+            ttl_probes: BTreeMap::new(),
+            ports: BTreeSet::new(),
+            has_new_ports: false,
+            traces_due_at: None,
+            results_due_at: None,
+        }
+    }
+
+    /// Does what was ordered until now. An order that was given before a packet left is done before that packet is
+    /// looked at, so this comes before each of them.
+    pub(crate) fn handle_commands(&mut self, now: Timestamp) {
+        while let Ok(order) = self.commands.try_recv() {
+            match order {
+                PacketCommand::StartPlan(plan) => self.start_plan(plan),
+                PacketCommand::Abandon => self.abandon(),
+                PacketCommand::WatchConnect {
+                    generation,
+                    path,
+                    src,
+                    dst,
+                    deadline,
+                    at,
+                } => {
+                    self.flight.watch(path, src, dst, at, deadline);
+                    self.track(src, ProbeContext::of(generation));
+                }
+                PacketCommand::ConnectEnded { src, exchange } => {
+                    self.flight.close(src, exchange, now)
+                }
+                PacketCommand::ConnectRefused { src, errno } => {
+                    self.flight.refuse_locally(src, errno, now)
+                }
+                PacketCommand::NotSent { src, why } => {
+                    self.contexts.mark_not_sent(src, why);
+                    self.flight.close(src, Exchange::NotTried, now);
+                }
+                PacketCommand::Stop => self.state = LoopState::Stopping,
+            }
+        }
+    }
+
+    fn start_plan(&mut self, plan: RawPlan) {
+        let RawPlan {
+            generation,
+            probes,
+            ports,
+            start,
+            pace,
+        } = plan;
+        let ports: BTreeSet<u16> = ports.into_iter().collect();
+        if ports != self.ports {
+            self.witnesses.listen(ports.iter().copied());
+            self.ports = ports;
+            self.has_new_ports = true;
+        }
+        self.plans.push(PlanLaunches {
+            generation,
+            pacing: Pacing::new(&probes, start, pace),
+            pace,
+            probes,
+            waiting: VecDeque::new(),
+        });
+    }
+
+    /// Ends what is in flight; it has no outcome.
+    fn abandon(&mut self) {
+        self.plans.clear();
+        self.flight.abandon();
+        while self.flight.poll_result().is_some() {}
+        self.contexts.clear();
+        self.ttl_probes.clear();
+    }
+
+    /// Starts what is due, and lets time pass for what is in flight.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        let mut plans = std::mem::take(&mut self.plans);
+        let mut room = MAX_LAUNCHES;
+        for plan in &mut plans {
+            for item in std::mem::take(&mut plan.waiting) {
+                self.launch(plan, item, now);
+            }
+            while room > 0
+                && let Some(due) = plan.pacing.next_at()
+                && let Some(item) = plan.pacing.poll(&plan.probes, now)
+            {
+                room -= 1;
+                self.handle_lateness(now.since(due));
+                self.launch(plan, item, now);
+            }
+        }
+        plans.retain(|plan| plan.pacing.next_at().is_some() || !plan.waiting.is_empty());
+        self.plans = plans;
+        self.flight.handle_timeout(now);
+    }
+
+    fn launch(&mut self, plan: &mut PlanLaunches, item: usize, now: Timestamp) {
+        let Some(probe) = plan.probes.get(item) else {
+            return;
+        };
+        match self.flight.launch(now, probe) {
+            Ok(src) => {
+                let suppressed = match probe.method {
+                    Method::Exchange { .. } => self.suppress_rst(src),
+                    Method::TtlProbe { .. } => {
+                        let ttl_probes = self
+                            .ttl_probes
+                            .entry((probe.path, probe.target))
+                            .or_default();
+                        ttl_probes.push_back((src, plan.generation));
+                        self.suppress_rst(src)
+                    }
+                    Method::Connect { .. } | Method::Syn => None,
+                };
+                let context = ProbeContext {
+                    exchanges: needs_rst_suppression(&probe.method),
+                    suppressed,
+                    ..ProbeContext::of(plan.generation)
+                };
+                self.track(src, context);
+            }
+            Err(LaunchError::NoPort { .. }) => plan.waiting.push_back(item),
+            Err(error @ (LaunchError::NoAddress { .. } | LaunchError::NotCrafted { .. })) => {
+                let why = error.to_string();
+                self.report(plan.generation, ProbeEvent::Unsent(1, why));
+            }
+        }
+    }
+
+    /// A source is another probe's from now on. What it was before is over, and may not be events yet.
+    fn track(&mut self, src: SocketAddr, context: ProbeContext) {
+        if self.contexts.contains(src) {
+            self.report_results();
+        }
+        self.contexts.insert(src, context);
+    }
+
+    /// Keeps the kernel silent on the port of a probe that has not yet sent anything.
+    fn suppress_rst(&self, src: SocketAddr) -> Option<SuppressedPort> {
+        let suppressed = modes::suppress_rst(src);
+        suppressed
+            .map_err(|why| self.send(EngineEvent::Notice(why)))
+            .ok()
+    }
+
+    /// Takes a packet with its captured payload.
+    pub(crate) fn observe(&mut self, observation: &Observation, payload: &[u8]) {
+        self.handle_commands(observation.at);
+        let is_of_a_server = match &observation.packet.body {
+            Body::Tcp(ip, _) if ip.dst.is_loopback() && self.loopback == LoopbackMode::Ignore => {
+                return;
+            }
+            Body::Tcp(_, tcp) => {
+                self.ports.contains(&tcp.src_port) || self.ports.contains(&tcp.dst_port)
+            }
+            Body::Icmp(..) => true,
+            Body::Resolution(_) => false,
+        };
+        self.flight.observe(observation, payload);
+        if is_of_a_server {
+            self.witnesses.observe(observation);
+            self.traces_due_at
+                .get_or_insert(observation.at + REPORT_DELAY);
+        }
+    }
+
+    /// A wait ended so much later than it should have.
+    pub(crate) fn handle_lateness(&self, late: Duration) {
+        if let Some(event) = EngineEvent::if_late(late) {
+            self.send(event);
+        }
+    }
+
+    /// Appends what is to be sent now.
+    pub(crate) fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
+        self.flight.poll_transmit(out);
+    }
+
+    /// The capture says how complete its packets are. Before the results, so that who waits for the last of them knows.
+    pub(crate) fn handle_capture_counts(&mut self, received: u64, dropped: u64, now: Timestamp) {
+        let has_new_loss = self.capture_loss.update(dropped, now);
+        if has_new_loss || self.has_results() {
+            self.send(EngineEvent::Capture { received, dropped });
+        }
+    }
+
+    /// Whether a result is ready to be events.
+    pub(crate) fn has_results(&self) -> bool {
+        self.flight.has_result()
+    }
+
+    /// Tells what has finished.
+    pub(crate) fn report_results(&mut self) {
+        self.results_due_at = None;
+        while let Some(finished) = self.flight.poll_result() {
+            match finished {
+                ProbeOutput::Probe(result) => self.report_result(result),
+                ProbeOutput::TtlProbe(ttl_probe) => {
+                    let begun = self.ttl_probes.get_mut(&(ttl_probe.path, ttl_probe.target));
+                    if let Some((src, generation)) = begun.and_then(VecDeque::pop_front) {
+                        self.contexts.remove(src);
+                        self.report(generation, ProbeEvent::TtlProbe(ttl_probe));
+                    }
+                }
+            }
+        }
+    }
+
+    fn report_result(&mut self, result: Box<ProbeResult>) {
+        let Some(context) = self.contexts.remove(result.src) else {
+            return;
+        };
+        let ProbeContext {
+            generation,
+            exchanges: _,
+            suppressed,
+            not_sent,
+        } = context;
+        // From here on the kernel may answer on that port again.
+        drop(suppressed);
+        let progress = match not_sent {
+            Some(why) => ProbeEvent::Unsent(1, why),
+            None if self.capture_loss.hides(&result) => {
+                ProbeEvent::Unsent(1, capture_loss::NOTICE.to_owned())
+            }
+            None => ProbeEvent::Result(result),
+        };
+        self.report(generation, progress);
+    }
+
+    /// Tells what was witnessed, if it has waited long enough or there is no later.
+    pub(crate) fn report_server_traces(&mut self, now: Timestamp) {
+        let is_due = self
+            .traces_due_at
+            .is_some_and(|at| at <= now || self.state == LoopState::Stopping);
+        if is_due {
+            self.traces_due_at = None;
+            let handshakes = self.witnesses.flush(now);
+            if !handshakes.is_empty() {
+                self.send(EngineEvent::ServerTrace(handshakes));
+            }
+        }
+    }
+
+    /// The responder's ports, if they are new since the last call.
+    pub(crate) fn take_new_ports(&mut self) -> Option<Vec<u16>> {
+        std::mem::take(&mut self.has_new_ports).then(|| self.ports.iter().copied().collect())
+    }
+
+    /// Whether it goes on; where not, what is in flight ends without an outcome.
+    pub(crate) fn state(&mut self) -> LoopState {
+        match self.state {
+            LoopState::Running => {}
+            LoopState::Stopping => {
+                self.report_results();
+                self.abandon();
+            }
+        }
+        self.state
+    }
+
+    fn report(&self, generation: u32, progress: ProbeEvent) {
+        self.send(EngineEvent::Probe(generation, progress));
+    }
+
+    /// Tells the main task.
+    pub(crate) fn send(&self, event: EngineEvent) {
+        // A main task that has ended listens no more.
+        drop(self.events.send(event));
+    }
+}

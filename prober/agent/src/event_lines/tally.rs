@@ -1,0 +1,161 @@
+//! Counts of every path, and which single probes are worth a line.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use prober_core::packet::mac::Mac;
+use prober_core::packet::observation::Direction;
+use prober_core::probe::event::{Event, OutcomeCounts, Tally};
+use prober_core::probe::latency::Latency;
+use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, ProbeResult};
+use prober_core::topology::PathId;
+
+/// EventWriter about single probes that one path gets from one plan and engine; the rest is counted.
+const MAX_LINES: u32 = 200;
+
+/// Counts of one plan's paths, by engine.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies(BTreeMap<(PathId, EngineKind), Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    outcomes: OutcomeCounts,
+    first_syn_success: u64,
+    rtt: Latency,
+    lines: u32,
+    answerers: BTreeSet<Answerer>,
+}
+
+/// Who answered a healthy probe, as far as its packets and its banner tell.
+type Answerer = (Option<String>, Option<Mac>, Option<u8>);
+
+impl Tallies {
+    /// Counts one probe, and returns its line if it is worth one: where it failed, was late or odd, and
+    /// where it is the first healthy one that this answerer answered.
+    pub(crate) fn count(&mut self, result: ProbeResult) -> Option<Event> {
+        let counts = self.0.entry((result.path, result.engine)).or_default();
+        counts.outcomes.count(result.outcome.kind());
+        counts.first_syn_success += u64::from(result.is_first_syn_success());
+        if let Outcome::Established { rtt_ns, .. } = result.outcome {
+            counts.rtt.record(Duration::from_nanos(rtt_ns));
+        }
+        if counts.lines >= MAX_LINES {
+            return None;
+        }
+        let is_told = !is_healthy(&result) || counts.answerers.insert(answerer(&result));
+        counts.lines += u32::from(is_told);
+        is_told.then(|| Event::Probe(Box::new(result)))
+    }
+
+    /// What was counted since the last call, one line a path and engine that has events.
+    pub(crate) fn take(&mut self) -> Vec<Event> {
+        let events = self
+            .0
+            .iter_mut()
+            .filter(|(_, counts)| counts.outcomes.total() > 0);
+        events
+            .map(|((path, engine), counts)| {
+                Event::Tally(Tally {
+                    path: *path,
+                    engine: *engine,
+                    outcomes: std::mem::take(&mut counts.outcomes),
+                    first_syn_success: std::mem::take(&mut counts.first_syn_success),
+                    rtt: std::mem::take(&mut counts.rtt),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Whether a probe got all that it asked for, at its first try.
+pub(crate) fn is_healthy(result: &ProbeResult) -> bool {
+    let is_exchange_fine = match &result.exchange {
+        Exchange::NotTried => true,
+        Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => false,
+        Exchange::Greeted { echo, .. } => match echo {
+            Echo::NotTried | Echo::Complete { .. } => true,
+            Echo::Stalled { .. } => false,
+        },
+    };
+    result.is_first_syn_success() && is_exchange_fine
+}
+
+fn answerer(result: &ProbeResult) -> Answerer {
+    let pod = match &result.exchange {
+        Exchange::Greeted { banner, .. } => Some(banner.pod.clone()),
+        Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => None,
+    };
+    let syn_ack = result.observations.iter().find_map(|seen| {
+        let (ip, tcp) = seen.packet.tcp()?;
+        let is_answer = seen.direction == Direction::Received && tcp.flags.is_syn_ack();
+        is_answer.then_some((seen.packet.link.map(|link| link.src), ip.hop_limit))
+    });
+    let (mac, hop_limit) = syn_ack.unzip();
+    (pod, mac.flatten(), hop_limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use prober_core::probe::banner::Banner;
+    use prober_core::probe::outcome::OutcomeKind;
+    use prober_core::time::Timestamp;
+    use prober_core::topology::NodeName;
+
+    use super::*;
+
+    fn probe(outcome: Outcome, syns: u32, pod: &str) -> ProbeResult {
+        let src = "192.0.2.1:61000".parse().unwrap();
+        ProbeResult {
+            path: PathId(1),
+            engine: EngineKind::Kernel,
+            src,
+            dst: "192.0.2.2:80".parse().unwrap(),
+            started: Timestamp::default(),
+            isn: None,
+            server_isn: None,
+            outcome,
+            syns,
+            exchange: Exchange::Greeted {
+                banner: Banner {
+                    nonce: 1,
+                    pod: pod.to_owned(),
+                    node: NodeName::new("n"),
+                    peer: src,
+                },
+                echo: Echo::NotTried,
+            },
+            observations: Vec::new(),
+        }
+    }
+
+    const FINE: Outcome = Outcome::Established {
+        rtt_ns: 1000,
+        connect_ns: 1000,
+    };
+
+    #[test]
+    fn the_first_healthy_probe_of_each_answerer_gets_a_line_and_every_late_one() {
+        let mut tallies = Tallies::default();
+        assert!(tallies.count(probe(FINE, 1, "a")).is_some());
+        assert!(tallies.count(probe(FINE, 1, "a")).is_none());
+        assert!(tallies.count(probe(FINE, 1, "b")).is_some());
+        assert!(tallies.count(probe(FINE, 2, "a")).is_some());
+        assert!(tallies.count(probe(FINE, 2, "a")).is_some());
+    }
+
+    #[test]
+    fn lines_are_bounded_and_counts_are_complete() {
+        let mut tallies = Tallies::default();
+        let lines = (0..1000)
+            .filter_map(|_| tallies.count(probe(Outcome::Timeout, 3, "a")))
+            .count();
+        assert_eq!(lines, 200);
+        let told = tallies.take();
+        let [Event::Tally(tally)] = told.as_slice() else {
+            panic!("one path, one tally: {told:?}")
+        };
+        assert_eq!(tally.outcomes.of(OutcomeKind::Timeout), 1000);
+        assert_eq!(tally.first_syn_success, 0);
+        assert!(tallies.take().is_empty(), "nothing is told twice");
+    }
+}

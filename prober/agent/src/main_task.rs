@@ -1,0 +1,413 @@
+//! The agent's main task: plans in, probes started, answers given, event lines out.
+
+pub(crate) mod node_facts_reader;
+/// What it tells.
+mod reporting;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prober_core::plan::{
+    AllowedTargets, LogReading, Method, NodeFactsReading, Plan, ProbePlan, SETTLING,
+};
+use prober_core::probe::event::Event;
+use prober_core::probe::in_flight::pacing::Pace;
+use prober_core::topology::AgentId;
+use prober_net::node_facts::read_counters;
+use prober_net::packet_socket::now;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{self, Receiver};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, timeout};
+
+use crate::engine::commands::{PacketCommand, RawPlan};
+use crate::engine::connect_jobs::{ConnectJobs, ConnectRunner, Servers, after_connect};
+use crate::engine::events::{EngineEvent, EngineEventReceiver, EngineEventSender, ProbeEvent};
+use crate::engine::kernel::Connector;
+use crate::engine::packet_loop::{LoopbackMode, needs_rst_suppression};
+use crate::engine::packet_thread::{PacketSockets, PacketThread};
+use crate::event_lines::tally::is_healthy;
+use crate::event_lines::writer::{EventWriter, WriterEnd};
+use crate::main_task::node_facts_reader::{read, read_later};
+use crate::plan::file::{ChangeDetection, PlanFile};
+use crate::plan::progress::PlanProgress;
+use crate::plan::wait_for_services;
+use crate::plan::watch;
+use crate::readiness_gate::ReadinessGate;
+use crate::responder::Responder;
+use crate::startup::local_addresses::LocalAddresses;
+use crate::startup::signals::Signals;
+use crate::timers::lateness::LatenessMonitor;
+use crate::timers::sleep::SleepTimer;
+
+/// How often counts are told while a plan is young: a run decides by them what to look at more closely.
+const TALLY_INTERVAL_YOUNG: Duration = Duration::from_millis(250);
+/// How often afterwards: a canary's plans last.
+const TALLY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often while nobody reads them: what was counted since is what a ring may cost.
+const TALLY_INTERVAL_UNATTENDED: Duration = Duration::from_secs(20);
+/// How long an agent that ends waits for its reader to take the last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What an agent is told when it starts.
+#[derive(Debug)]
+pub(crate) struct AgentConfig {
+    /// Who it is.
+    pub(crate) agent: AgentId,
+    /// Where its plans come from.
+    pub(crate) plan: PlanFile,
+    /// Whom it may ask.
+    pub(crate) allowed: AllowedTargets,
+    /// The only run to take plans of.
+    pub(crate) run: Option<String>,
+    /// The port of its readiness_gate.
+    pub(crate) readiness_port: Option<u16>,
+    /// Its own end.
+    pub(crate) own: LocalAddresses,
+}
+
+#[derive(Debug)]
+struct MainTask {
+    config: AgentConfig,
+    writer: EventWriter,
+    responder: Responder,
+    connects: Rc<ConnectRunner>,
+    packets: Option<Rc<PacketThread>>,
+    readiness_gate: ReadinessGate,
+    /// Whether somebody reads its lines as they come.
+    log_reading: LogReading,
+    /// Why crafted connections end after the handshake here, if so.
+    half_open: Option<String>,
+    capture: Option<Event>,
+    events: EngineEventSender,
+    /// The run and generation of the last plan that was accepted.
+    accepted: Option<(String, u32)>,
+    /// The plans under way, by generation.
+    plans: BTreeMap<u32, PlanProgress>,
+    /// When the last plan was accepted.
+    accepted_at: Instant,
+    /// The longest that it was late for what it had to do, since that was told.
+    max_lateness: Duration,
+    /// The kernel probes under way.
+    connect_tasks: JoinSet<()>,
+    /// Notices that were given: nobody needs the same one a thousand times.
+    noticed: BTreeSet<String>,
+}
+
+/// What a look at the plan's file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PlanCheck {
+    /// Nothing new, or nothing to be done.
+    Unchanged,
+    /// A plan that was accepted.
+    Accepted,
+}
+
+/// The next change; never, where nobody watches.
+async fn next_change(watch: &mut Option<Receiver<()>>) -> Option<()> {
+    match watch {
+        Some(changes) => changes.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Serves until a signal comes or nobody reads its lines any more.
+pub(crate) fn serve(
+    runtime: &Runtime,
+    signals: Signals,
+    config: AgentConfig,
+    opened: Option<PacketSockets>,
+    (writer, writer_end): (EventWriter, WriterEnd),
+) -> anyhow::Result<()> {
+    let (events, received) = mpsc::unbounded_channel();
+    let half_open = opened
+        .as_ref()
+        .and_then(|opened| opened.suppression_error.as_ref().map(ToString::to_string));
+    let packets = opened
+        .map(|opened| opened.start(&config.own, LoopbackMode::Ignore, events.clone()))
+        .transpose()?
+        .map(Rc::new);
+    let connector = Connector::new(now().as_nanos());
+    let lateness = Rc::new(LatenessMonitor::new(events.clone()));
+    let connects = ConnectRunner::new(
+        connector,
+        events.clone(),
+        Rc::clone(&lateness),
+        packets.clone(),
+        Servers::Responders,
+    );
+    let main_task = MainTask {
+        responder: Responder::new(config.agent.clone()),
+        readiness_gate: ReadinessGate::new(config.readiness_port),
+        log_reading: LogReading::Attended,
+        config,
+        writer,
+        connects: Rc::new(connects),
+        packets,
+        half_open,
+        capture: None,
+        events,
+        accepted: None,
+        plans: BTreeMap::new(),
+        accepted_at: Instant::now(),
+        max_lateness: Duration::ZERO,
+        connect_tasks: JoinSet::new(),
+        noticed: BTreeSet::new(),
+    };
+    let tasks = LocalSet::new();
+    tasks.spawn_local(async move { lateness.run().await });
+    tasks.block_on(runtime, main_task.run(signals, received, writer_end))
+}
+
+impl MainTask {
+    async fn run(
+        mut self,
+        mut signals: Signals,
+        mut received: EngineEventReceiver,
+        mut writer_end: WriterEnd,
+    ) -> anyhow::Result<()> {
+        // Where the folder cannot be watched, looking does as well.
+        let mut watch = watch::watch(self.config.plan.path()).ok();
+        let mut next_check = Instant::now();
+        let mut next_tally = Instant::now();
+        let (check, tally) = (SleepTimer::new(), SleepTimer::new());
+        loop {
+            tokio::select! {
+                () = signals.any() => break,
+                // Nobody reads: there is nothing left to do, and nobody to tell.
+                _ = &mut writer_end => return Ok(()),
+                Some(events) = received.recv() => {
+                    self.handle_engine_event(events)?;
+                    while let Ok(events) = received.try_recv() {
+                        self.handle_engine_event(events)?;
+                    }
+                    self.finish_plans();
+                }
+                changed = next_change(&mut watch) => {
+                    if changed.is_none() {
+                        watch = None;
+                    }
+                    next_check = Instant::now();
+                }
+                () = check.sleep_until(next_check) => {
+                    if self.check_plan().await == PlanCheck::Accepted {
+                        next_tally = Instant::now() + self.tally_interval();
+                    }
+                    let detection = if watch.is_some() { ChangeDetection::Watched } else { ChangeDetection::Polled };
+                    next_check = Instant::now() + self.config.plan.poll_interval(detection);
+                }
+                () = tally.sleep_until(next_tally), if self.has_counts() => {
+                    self.write_tallies();
+                    next_tally = Instant::now() + self.tally_interval();
+                }
+            }
+        }
+        self.connect_tasks.shutdown().await;
+        if let Some(packets) = &self.packets {
+            packets.stop();
+        }
+        while let Ok(events) = received.try_recv() {
+            self.handle_engine_event(events)?;
+        }
+        self.write_tallies();
+        drop(self.writer);
+        match timeout(FLUSH_TIMEOUT, writer_end).await {
+            Ok(Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).context("cannot write event lines to standard output")
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn check_plan(&mut self) -> PlanCheck {
+        let config = &mut self.config;
+        let plan = match config.plan.read_if_changed() {
+            Ok(None) => return PlanCheck::Unchanged,
+            Ok(Some(text)) => {
+                Plan::parse(text, &config.agent, &config.allowed).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let plan = plan.and_then(|plan| match &config.run {
+            Some(run) if plan.run != *run => Err(format!(
+                "the plan is of run '{}', this agent was started for run '{run}': is the plan's file an old one?",
+                plan.run
+            )),
+            Some(_) | None => Ok(plan),
+        });
+        match plan {
+            Err(reason) => self.writer.write(&Event::PlanRefused { reason }),
+            Ok(plan) if self.is_accepted(&plan) => {}
+            Ok(plan) => {
+                self.accept(plan).await;
+                return PlanCheck::Accepted;
+            }
+        }
+        PlanCheck::Unchanged
+    }
+
+    fn is_accepted(&self, plan: &Plan) -> bool {
+        let accepted = self.accepted.as_ref();
+        accepted.is_some_and(|(run, generation)| *run == plan.run && *generation >= plan.generation)
+    }
+
+    async fn accept(&mut self, plan: Plan) {
+        let is_of_another_run = self
+            .accepted
+            .as_ref()
+            .is_some_and(|(run, _)| *run != plan.run);
+        if is_of_another_run || self.log_reading == LogReading::Unattended {
+            self.abandon().await;
+        }
+        self.log_reading = plan.log_reading;
+        self.open_readiness_gate().await;
+        // A run that reads `plan-accepted` may rely on the listeners.
+        for refused in self.responder.apply(&plan.responder, plan.nonce).await {
+            self.notice(refused.to_string());
+        }
+        let unanswered =
+            wait_for_services::wait_until_reachable(&plan.wait_for_services, &plan.wait_for_pods)
+                .await;
+        if !unanswered.is_empty() {
+            let unanswered: Vec<String> = unanswered.iter().map(ToString::to_string).collect();
+            self.notice(format!(
+                "no answer from {} for {} s before its first probe",
+                unanswered.join(" and "),
+                SETTLING.as_secs()
+            ));
+        }
+        let generation = plan.generation;
+        self.accepted = Some((plan.run.clone(), generation));
+        self.accepted_at = Instant::now();
+        self.writer.write(&Event::PlanAccepted { generation });
+        match plan.facts {
+            NodeFactsReading::Skip => {}
+            NodeFactsReading::Take => self.report_facts(read().await),
+            NodeFactsReading::Twice { after_ms } => {
+                self.report_facts(read().await);
+                let after = Duration::from_millis(after_ms.into());
+                (self.connect_tasks).spawn_local(read_later(
+                    generation,
+                    after,
+                    self.events.clone(),
+                ));
+            }
+        }
+        let mut progress = PlanProgress::new(&plan, read_counters());
+        let start = now();
+        let (kernel, raw): (Vec<_>, Vec<_>) = plan
+            .probes
+            .into_iter()
+            .partition(|probe| after_connect(probe).is_some());
+        if let Some(packets) = self.packets.clone() {
+            packets.send_now(PacketCommand::StartPlan(RawPlan {
+                generation,
+                probes: self.without_exchanges(raw),
+                ports: plan.responder.ports,
+                start,
+                pace: Pace::WakeupCoalescing,
+            }));
+        } else if !raw.is_empty() {
+            let probes = raw.iter().map(|probe| u64::from(probe.count)).sum();
+            progress.end_without_result(probes);
+            self.notice(format!(
+                "{probes} probes with crafted packets were not sent: this agent is of tier T0 (see the limits of its \
+                 first line)"
+            ));
+        }
+        self.plans.insert(generation, progress);
+        self.connect_tasks
+            .spawn_local(Rc::clone(&self.connects).run(ConnectJobs {
+                generation,
+                probes: kernel,
+                start,
+                pace: Pace::WakeupCoalescing,
+            }));
+        self.finish_plans();
+    }
+
+    /// Ends what is under way: it belongs to a run that is over, or was not read.
+    async fn abandon(&mut self) {
+        self.write_tallies();
+        self.plans.clear();
+        self.connect_tasks.shutdown().await;
+        if let Some(packets) = &self.packets {
+            packets.send(PacketCommand::Abandon);
+        }
+    }
+
+    /// Where the kernel cannot be kept unanswered, crafted connections end after the handshake.
+    fn without_exchanges(&mut self, mut probes: Vec<ProbePlan>) -> Vec<ProbePlan> {
+        let Some(why) = self.half_open.clone() else {
+            return probes;
+        };
+        if probes
+            .iter()
+            .any(|probe| needs_rst_suppression(&probe.method))
+        {
+            self.notice(why);
+        }
+        for probe in &mut probes {
+            match probe.method {
+                Method::Exchange { .. } => probe.method = Method::Syn,
+                Method::Connect { .. } | Method::Syn | Method::TtlProbe { .. } => {}
+            }
+        }
+        probes
+    }
+
+    fn handle_engine_event(&mut self, events: EngineEvent) -> anyhow::Result<()> {
+        match events {
+            EngineEvent::Probe(generation, event) => self.handle_probe_event(generation, event),
+            EngineEvent::NodeFacts(generation, read) => {
+                self.report_facts(read);
+                if let Some(progress) = self.plans.get_mut(&generation) {
+                    progress.end_without_result(1);
+                }
+            }
+            EngineEvent::ServerTrace(handshakes) => match self.log_reading {
+                LogReading::Attended => self.writer.write(&Event::ServerTrace { handshakes }),
+                LogReading::Unattended => {}
+            },
+            EngineEvent::Capture { received, dropped } => {
+                self.capture = Some(Event::Capture { received, dropped });
+            }
+            EngineEvent::Late(late) => self.max_lateness = self.max_lateness.max(late),
+            EngineEvent::Notice(text) => self.notice(text),
+            EngineEvent::PacketThreadFailed(why) => {
+                anyhow::bail!("the packets thread has ended: {why}")
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_probe_event(&mut self, generation: u32, event: ProbeEvent) {
+        // Leftovers of a run that is over.
+        let Some(progress) = self.plans.get_mut(&generation) else {
+            return;
+        };
+        match event {
+            ProbeEvent::Result(result) => {
+                let needs_alert =
+                    self.log_reading == LogReading::Unattended && !is_healthy(&result);
+                if let Some(line) = progress.handle_result(*result) {
+                    self.writer.write(&line);
+                }
+                if needs_alert {
+                    self.alert();
+                }
+            }
+            ProbeEvent::TtlProbe(ttl_probe) => {
+                progress.end_without_result(1);
+                self.writer.write(&Event::TtlProbe(ttl_probe));
+            }
+            ProbeEvent::Unsent(probes, why) => {
+                progress.end_without_result(probes);
+                self.notice(why);
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the agent tells: the lines that are not told as they come.
+
+use std::time::Duration;
+
+use prober_core::plan::LogReading;
+use prober_core::probe::event::Event;
+use prober_core::time::nanos;
+use prober_net::node_facts::read_counters;
+
+use super::{MainTask, TALLY_INTERVAL, TALLY_INTERVAL_UNATTENDED, TALLY_INTERVAL_YOUNG};
+use crate::engine::events::FactsResult;
+use crate::plan::progress::PlanProgress;
+
+impl MainTask {
+    pub(super) fn report_facts(&mut self, read: FactsResult) {
+        match read {
+            Ok(facts) => self.writer.write(&Event::Facts(facts)),
+            Err(why) => self.notice(why),
+        }
+    }
+
+    pub(super) fn finish_plans(&mut self) {
+        let done: Vec<u32> = self
+            .plans
+            .iter()
+            .filter_map(|(generation, progress)| progress.is_done().then_some(*generation))
+            .collect();
+        if !done.is_empty() {
+            self.write_starvation();
+        }
+        for generation in done {
+            if let Some(progress) = self.plans.remove(&generation) {
+                let capture = self.capture.take();
+                for line in progress.finish(generation, read_counters(), capture) {
+                    self.writer.write(&line);
+                }
+            }
+        }
+    }
+
+    /// Whether there may be something for `write_tallies` to tell.
+    pub(super) fn has_counts(&self) -> bool {
+        !self.plans.is_empty() || !self.max_lateness.is_zero()
+    }
+
+    /// How long counts wait to be told together.
+    pub(super) fn tally_interval(&self) -> Duration {
+        match self.log_reading {
+            LogReading::Unattended => TALLY_INTERVAL_UNATTENDED,
+            LogReading::Attended
+                if self.plans.is_empty() || self.accepted_at.elapsed() < TALLY_INTERVAL =>
+            {
+                TALLY_INTERVAL_YOUNG
+            }
+            LogReading::Attended => TALLY_INTERVAL,
+        }
+    }
+
+    /// Has somebody read what was told until now.
+    pub(super) fn alert(&mut self) {
+        if self.readiness_gate.close() {
+            self.write_tallies();
+            self.writer.write(&Event::Alert);
+        }
+    }
+
+    /// Nothing has happened yet that must be known.
+    pub(super) async fn open_readiness_gate(&mut self) {
+        for refused in self.readiness_gate.open().await {
+            self.notice(refused.to_string());
+        }
+    }
+
+    pub(super) fn write_tallies(&mut self) {
+        self.write_starvation();
+        let tallies = self.plans.values_mut().flat_map(PlanProgress::tallies);
+        for line in tallies.chain(self.capture.take()) {
+            self.writer.write(&line);
+        }
+    }
+
+    fn write_starvation(&mut self) {
+        let late = std::mem::take(&mut self.max_lateness);
+        if !late.is_zero() {
+            let late_ns = nanos(late);
+            self.writer.write(&Event::Starved { late_ns });
+        }
+    }
+
+    pub(super) fn notice(&mut self, text: String) {
+        if self.noticed.len() < 1000 && self.noticed.insert(text.clone()) {
+            self.writer.write(&Event::Notice { text });
+        }
+    }
+}

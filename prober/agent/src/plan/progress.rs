@@ -1,0 +1,69 @@
+//! One plan on its way: which of its probes still lack an outcome, and what they came to so far.
+
+use prober_core::node_facts::Counters;
+use prober_core::plan::{NodeFactsReading, Plan};
+use prober_core::probe::event::Event;
+use prober_core::probe::outcome::ProbeResult;
+
+use crate::event_lines::tally::Tallies;
+
+/// The progress of one plan.
+#[derive(Debug)]
+pub(crate) struct PlanProgress {
+    outstanding: u64,
+    before: Counters,
+    tallies: Tallies,
+}
+
+impl PlanProgress {
+    /// A plan none of whose probes has an outcome yet; `before` are the counters at this moment.
+    pub(crate) fn new(plan: &Plan, before: Counters) -> Self {
+        let probes: u64 = plan.probes.iter().map(|probe| u64::from(probe.count)).sum();
+        let is_read_later = matches!(plan.facts, NodeFactsReading::Twice { .. });
+        Self {
+            outstanding: probes + u64::from(is_read_later),
+            before,
+            tallies: Tallies::default(),
+        }
+    }
+
+    /// A probe has its outcome; its line, if it is worth one.
+    pub(crate) fn handle_result(&mut self, result: ProbeResult) -> Option<Event> {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.tallies.count(result)
+    }
+
+    /// So many probes end without an outcome of their own: ttl_probes, what could not be sent; and a later reading of the node.
+    pub(crate) const fn end_without_result(&mut self, probes: u64) {
+        self.outstanding = self.outstanding.saturating_sub(probes);
+    }
+
+    /// Whether every probe has its outcome.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.outstanding == 0
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn tallies(&mut self) -> Vec<Event> {
+        self.tallies.take()
+    }
+
+    /// The last lines of a plan that is done; `after` are the counters at this moment, `capture` tells how complete
+    /// its packets are.
+    pub(crate) fn finish(
+        mut self,
+        generation: u32,
+        after: Counters,
+        capture: Option<Event>,
+    ) -> Vec<Event> {
+        let mut events = self.tallies();
+        events.push(Event::Counters {
+            generation,
+            before: self.before,
+            after,
+        });
+        events.extend(capture);
+        events.push(Event::Done { generation });
+        events
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line of an agent.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+use prober_core::plan::Prefix;
+use prober_core::probe::tier::Tier;
+use prober_core::topology::AgentId;
+
+/// Probes and answers probes in the network namespace that it is started in: plans in by a file,
+/// one JSON line an event out on standard output.
+#[derive(Debug, Parser)]
+#[command(
+    name = "prober-agent",
+    version,
+    after_help = "Examples:\n  \
+        prober-agent --agent node-1/client-1 --plan /etc/prober/plan --allow 100.96.0.0/11 --allow 100.64.0.0/13\n  \
+        prober-agent --agent node-1/client-1 --plan plan.json --allow fd00::/8 --tier T0\n  \
+        prober-agent --facts\n\n\
+        It runs until SIGTERM or SIGINT, then tells what it has and ends with status 0. It ends with 2 if it \
+        could not start. Without CAP_NET_RAW it goes on in tier T0 and says so in its first line."
+)]
+pub(crate) struct Args {
+    /// Who this agent is, e.g. node-1/client-1; a plan for another one is refused
+    #[arg(
+        long,
+        value_name = "NODE/POD",
+        value_parser = agent_id,
+        required_unless_present = "facts"
+    )]
+    pub(crate) agent: Option<AgentId>,
+
+    /// The file to read plans from, e.g. /etc/prober/plan; it may be replaced at any time, and need not exist yet
+    #[arg(long, value_name = "FILE", required_unless_present = "facts")]
+    pub(crate) plan: Option<PathBuf>,
+
+    /// Addresses that plans may ask, e.g. 100.96.0.0/11; may be given several times. Without it, none
+    #[arg(long, value_name = "PREFIX", value_parser = Prefix::from_str)]
+    pub(crate) allow: Vec<Prefix>,
+
+    /// The most evidence to go for, e.g. T0: connect() results and counters only; T1: also packets
+    /// (wants CAP_NET_RAW); T2: the same in an agent
+    #[arg(
+        long,
+        value_name = "TIER",
+        value_enum,
+        default_value = "T1",
+        env = "PROBER_TIER"
+    )]
+    pub(crate) tier: TierArg,
+
+    /// The only run to take plans of, e.g. r7f3a; without it, any
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+
+    /// Listen on this port, e.g. 8082, for as long as nothing has happened that somebody who does not read the lines must
+    /// know: what a readiness probe asks
+    #[arg(long, value_name = "PORT")]
+    pub(crate) readiness_port: Option<u16>,
+
+    /// Write what this node says of itself as one line, and end
+    #[arg(long, conflicts_with_all = ["agent", "plan", "allow", "run", "readiness_port"])]
+    pub(crate) facts: bool,
+}
+
+/// A tier as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TierArg {
+    /// Results of connect() and counters.
+    #[value(name = "T0")]
+    T0,
+    /// Also packets.
+    #[value(name = "T1")]
+    T1,
+    /// As T1: node facts are read by another agent.
+    #[value(name = "T2")]
+    T2,
+}
+
+impl TierArg {
+    /// What this agent goes for: node facts are another agent's business.
+    pub(crate) const fn wanted(self) -> Tier {
+        match self {
+            Self::T0 => Tier::T0,
+            Self::T1 | Self::T2 => Tier::T1,
+        }
+    }
+}
+
+/// Text that names no agent.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' names no agent: write the node, a slash and the pod, such as node-1/client-1")]
+pub(crate) struct AgentIdError(String);
+
+fn agent_id(text: &str) -> Result<AgentId, AgentIdError> {
+    match text.split_once('/') {
+        Some((node, pod)) if is_word(node) && is_word(pod) => Ok(AgentId::new(node, pod)),
+        Some(_) | None => Err(AgentIdError(text.to_owned())),
+    }
+}
+
+/// Names go into the banner, whose words end at blanks.
+fn is_word(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_agent_is_a_node_a_slash_and_a_pod() {
+        assert_eq!(agent_id("n1/p1").unwrap(), AgentId::new("n1", "p1"));
+        for bad in ["", "n1", "n1/", "/p1", "n1/p1/x", "n1/p 1", "n\n/p"] {
+            let refused = agent_id(bad).unwrap_err().to_string();
+            assert!(refused.contains("node-1/client-1"), "{bad}: {refused}");
+        }
+    }
+
+    #[test]
+    fn facts_want_neither_agent_nor_plan_and_nothing_else_goes_without_them() {
+        assert!(Args::try_parse_from(["prober-agent", "--facts"]).is_ok());
+        assert!(Args::try_parse_from(["prober-agent"]).is_err());
+        assert!(Args::try_parse_from(["prober-agent", "--agent", "n/p"]).is_err());
+    }
+}

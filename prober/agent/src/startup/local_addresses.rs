@@ -1,0 +1,56 @@
+//! What an agent knows of its own end: addresses and MTU.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use prober_core::node_facts::NodeFacts;
+
+/// The MTU that is assumed where the kernel does not tell: every IPv6 link has it (RFC 8200 5).
+const MIN_MTU: u16 = 1280;
+
+/// The own end of every probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LocalAddresses {
+    /// All addresses that others can ask, those of one interface together.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The IPv4 source of crafted probes.
+    pub(crate) v4: Option<Ipv4Addr>,
+    /// The IPv6 source of crafted probes.
+    pub(crate) v6: Option<Ipv6Addr>,
+    /// The smallest MTU of the interfaces that have them, bytes.
+    pub(crate) mtu: u16,
+}
+
+impl LocalAddresses {
+    /// What the facts say of it.
+    pub(crate) fn of(facts: &NodeFacts) -> Self {
+        let all = facts.addresses.as_deref().unwrap_or_default();
+        let asked = || all.iter().filter(|own| is_reachable(own.prefix.address()));
+        let addresses: Vec<IpAddr> = asked().map(|own| own.prefix.address()).collect();
+        let links = facts.links.as_deref().unwrap_or_default();
+        let mtu = links
+            .iter()
+            .filter(|link| asked().any(|own| own.dev == link.name))
+            .filter_map(|link| u16::try_from(link.mtu?).ok())
+            .min();
+        Self {
+            v4: addresses.iter().find_map(|address| match address {
+                IpAddr::V4(v4) => Some(*v4),
+                IpAddr::V6(_) => None,
+            }),
+            v6: addresses.iter().find_map(|address| match address {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(v6) => Some(*v6),
+            }),
+            addresses,
+            mtu: mtu.unwrap_or(MIN_MTU),
+        }
+    }
+}
+
+/// Whether others can ask an address.
+const fn is_reachable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    }
+}

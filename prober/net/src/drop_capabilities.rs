@@ -1,0 +1,191 @@
+//! What this thread may do, and how it gives that up for good.
+//!
+//! Sockets are opened first; then `drop_capabilities` takes every capability and the uid away and proves that they are gone.
+//! Capabilities belong to a *thread*: call it before any other thread is started, or the others keep theirs.
+use std::fmt;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid};
+use socket2::{Domain, Socket, Type};
+
+/// The uid and gid to become: `nobody`, the kernel's overflow id.
+const OVERFLOW_ID: u32 = 65534;
+
+/// What the calling thread may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Privileges {
+    /// The effective uid.
+    pub uid: u32,
+    /// Whether `CAP_NET_RAW` is effective. Necessary for packets, but not sufficient: it must also be of the user
+    /// namespace that owns the network namespace.
+    pub net_raw: bool,
+    /// Whether `CAP_NET_ADMIN` is effective.
+    pub net_admin: bool,
+}
+
+/// Privileges could not be read or given up.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeError {
+    /// The kernel did not tell or did not change a capability set.
+    #[error("cannot {attempted} of this thread: {source}; is /proc mounted?")]
+    Capabilities {
+        /// What was tried.
+        attempted: &'static str,
+        /// What the kernel said.
+        source: caps::errors::CapsError,
+    },
+    /// A system call failed that cannot be refused for lack of privilege.
+    #[error(
+        "cannot {attempted}: {source}; refusing to go on with privileges that were to be dropped"
+    )]
+    Kernel {
+        /// What was tried.
+        attempted: &'static str,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// Everything was dropped, and yet something privileged worked.
+    #[error("privileges were dropped, and yet this thread can still {what}: refusing to go on")]
+    StillPrivileged {
+        /// What worked.
+        what: &'static str,
+    },
+}
+
+/// What is left after [`drop_capabilities`]: read back from the kernel, not assumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// The uid. 0 where this thread may not change it, or where the user namespace does not map 65534.
+    pub uid: u32,
+    /// The gid, likewise.
+    pub gid: u32,
+    /// Capabilities in any of the permitted, effective, inheritable and ambient sets: none.
+    pub caps: Vec<Capability>,
+    /// Whether execve(2) can still grant privileges: `true` says that it cannot.
+    pub no_new_privs: bool,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let caps = self.caps.len();
+        write!(
+            out,
+            "uid {}, gid {}, {caps} capabilities, no_new_privs {}",
+            self.uid, self.gid, self.no_new_privs
+        )
+    }
+}
+
+/// Tells what the calling thread may do.
+pub fn current() -> Result<Privileges, PrivilegeError> {
+    let effective = read(CapSet::Effective)?;
+    Ok(Privileges {
+        uid: Uid::effective().as_raw(),
+        net_raw: effective.contains(&Capability::CAP_NET_RAW),
+        net_admin: effective.contains(&Capability::CAP_NET_ADMIN),
+    })
+}
+
+/// Gives up every capability of the calling thread, and root, and proves it.
+///
+/// Sockets that are open stay usable. To be called while the process has one thread only. Uid and gid become 65534
+/// where the kernel allows it; a container that has kept nothing but `CAP_NET_RAW`, or a user namespace that maps only
+/// root, stays uid 0 without a single capability, and the answer says so.
+pub fn drop_capabilities() -> Result<Dropped, PrivilegeError> {
+    drop_bounding_set()?;
+    become_overflow_user()?;
+    for (set, attempted) in [
+        (CapSet::Ambient, "clear the ambient capabilities"),
+        (CapSet::Inheritable, "clear the inheritable capabilities"),
+        (CapSet::Effective, "clear the effective capabilities"),
+        (CapSet::Permitted, "clear the permitted capabilities"),
+    ] {
+        caps::clear(None, set)
+            .map_err(|source| PrivilegeError::Capabilities { attempted, source })?;
+    }
+    nix::sys::prctl::set_no_new_privs().map_err(|source| PrivilegeError::Kernel {
+        attempted: "set no_new_privs",
+        source,
+    })?;
+    prove()
+}
+
+/// Without `CAP_SETPCAP` the bounding set stays; `no_new_privs` makes that harmless.
+fn drop_bounding_set() -> Result<(), PrivilegeError> {
+    if read(CapSet::Effective)?.contains(&Capability::CAP_SETPCAP) {
+        let attempted = "clear the bounding set";
+        // Only what this kernel knows: asking an old one about a new capability is an error.
+        let mut known: Vec<Capability> =
+            caps::runtime::thread_all_supported().into_iter().collect();
+        known.sort_by_key(Capability::index);
+        for capability in known {
+            caps::drop(None, CapSet::Bounding, capability)
+                .map_err(|source| PrivilegeError::Capabilities { attempted, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Groups first, then gid, then uid: in another order the right to do the rest is gone.
+fn become_overflow_user() -> Result<(), PrivilegeError> {
+    let (uid, gid) = (Uid::from_raw(OVERFLOW_ID), Gid::from_raw(OVERFLOW_ID));
+    allowed_or_stays("drop supplementary groups", nix::unistd::setgroups(&[]))?;
+    allowed_or_stays("change the gid", nix::unistd::setresgid(gid, gid, gid))?;
+    allowed_or_stays("change the uid", nix::unistd::setresuid(uid, uid, uid))
+}
+
+/// EPERM: no right to change it. EINVAL: the user namespace does not map it. Either way it stays, and is reported.
+fn allowed_or_stays(attempted: &'static str, done: nix::Result<()>) -> Result<(), PrivilegeError> {
+    match done {
+        Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => Ok(()),
+        Err(source) => Err(PrivilegeError::Kernel { attempted, source }),
+    }
+}
+
+fn prove() -> Result<Dropped, PrivilegeError> {
+    let still = |what| Err(PrivilegeError::StillPrivileged { what });
+    let mut left = CapsHashSet::new();
+    for set in [
+        CapSet::Permitted,
+        CapSet::Effective,
+        CapSet::Inheritable,
+        CapSet::Ambient,
+    ] {
+        left.extend(read(set)?);
+    }
+    if !left.is_empty() {
+        return still("use capabilities");
+    }
+    if caps::raise(None, CapSet::Permitted, Capability::CAP_NET_RAW).is_ok() {
+        return still("raise CAP_NET_RAW again");
+    }
+    let uid = Uid::effective();
+    if !uid.is_root() && nix::unistd::setuid(Uid::from_raw(0)).is_ok() {
+        return still("become uid 0 again");
+    }
+    if Socket::new(Domain::PACKET, Type::RAW, None).is_ok() {
+        return still("open a packet socket");
+    }
+    let no_new_privs =
+        nix::sys::prctl::get_no_new_privs().map_err(|source| PrivilegeError::Kernel {
+            attempted: "read no_new_privs",
+            source,
+        })?;
+    if !no_new_privs {
+        return still("gain privileges by execve");
+    }
+    Ok(Dropped {
+        uid: uid.as_raw(),
+        gid: Gid::effective().as_raw(),
+        caps: Vec::new(),
+        no_new_privs,
+    })
+}
+
+fn read(set: CapSet) -> Result<CapsHashSet, PrivilegeError> {
+    caps::read(None, set).map_err(|source| PrivilegeError::Capabilities {
+        attempted: "read the capabilities",
+        source,
+    })
+}

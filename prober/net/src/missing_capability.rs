@@ -1,0 +1,37 @@
+//! The error of a system call that lacks a capability.
+use std::io;
+
+use caps::Capability;
+
+/// A capability that was needed for something and is not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot {attempted}: {source}; {capability} is missing in the user namespace that owns this network namespace. \
+     Run as root, or give it to the program (sudo setcap {setcap}+ep PROGRAM), or in Kubernetes leave it in \
+     securityContext.capabilities and start as uid 0"
+)]
+pub struct MissingCapability {
+    /// What was tried, after "cannot".
+    pub attempted: &'static str,
+    /// The capability, as `CAP_NET_RAW`.
+    pub capability: Capability,
+    setcap: String,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+impl MissingCapability {
+    /// `CAP_NET_RAW` is missing.
+    pub fn net_raw(attempted: &'static str, source: io::Error) -> Self {
+        Self::new(attempted, Capability::CAP_NET_RAW, source)
+    }
+
+    fn new(attempted: &'static str, capability: Capability, source: io::Error) -> Self {
+        Self {
+            attempted,
+            capability,
+            setcap: capability.to_string().to_lowercase(),
+            source,
+        }
+    }
+}
