@@ -53,7 +53,9 @@ fn skip(node: &Node, spec: &ConnectivityCheckSpec) -> Option<SkipReason> {
     }
     let status = NodeSummary::from_node(node);
     match (status.readiness, status.cordon) {
-        (NodeReadiness::NotReady { .. }, Cordon::Open | Cordon::Cordoned) => Some(SkipReason::NotReady),
+        (NodeReadiness::NotReady { .. }, Cordon::Open | Cordon::Cordoned) => {
+            Some(SkipReason::NotReady)
+        }
         (NodeReadiness::Ready, Cordon::Cordoned) => Some(SkipReason::Cordoned),
         (NodeReadiness::Ready, Cordon::Open) => {
             let taints = node.spec.as_ref()?.taints.as_ref()?;

@@ -1,7 +1,7 @@
-//! Probes from this host, without an agent or a plan: what `prober probe HOST:PORT` does.
+//! Probes from this host, without an agent or a plan, for `prober probe HOST:PORT`.
 //!
-//! The targets are nobody of ours, so no banner is expected: a crafted probe ends with the answer to its SYN, a
-//! kernel's connection is closed as soon as it is established.
+//! The targets are any servers, which send no banner: a crafted probe ends with the answer to its SYN, and a connection of
+//! the kernel is closed as soon as it is established.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -29,7 +29,7 @@ use crate::event_lines::tally::Tallies;
 use crate::startup::local_addresses::LocalAddresses;
 use crate::timers::lateness::LatenessMonitor;
 
-/// The only generation here.
+/// The generation of the only plan.
 const GENERATION: u32 = 1;
 
 /// How to probe.
@@ -41,18 +41,18 @@ pub struct HostProbe {
     pub interval: Duration,
     /// The time after which a probe without an answer has failed.
     pub deadline: Duration,
-    /// What sends them.
+    /// The engine that sends them.
     pub engine: HostEngine,
 }
 
-/// What sends the probes.
+/// The engine that sends the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostEngine {
-    /// Crafted SYNs. Wants `CAP_NET_RAW`.
+    /// Crafted SYNs. Needs `CAP_NET_RAW`.
     Raw,
-    /// connect(), judged by its packets where they can be had.
+    /// connect(); its packets are captured where that is allowed.
     Kernel,
-    /// As [`HostEngine::Kernel`]: what an application suffers.
+    /// As [`HostEngine::Kernel`], which does what an application does.
     Auto,
 }
 
@@ -65,13 +65,13 @@ pub enum HostProbeEnd {
     Interrupted,
 }
 
-/// Nothing could be probed.
+/// The targets cannot be probed.
 #[derive(Debug, thiserror::Error)]
 pub enum HostProbeError {
-    /// The kernel knows no way to a target.
+    /// The kernel has no route to a target.
     #[error(transparent)]
     ResolvedRoute(#[from] RouteLookupError),
-    /// Crafted packets were asked for and cannot be had.
+    /// Crafted probes were requested and cannot be sent.
     #[error(
         "cannot probe with crafted packets: {0}; or use --engine kernel, which needs no privilege"
     )]
@@ -81,11 +81,12 @@ pub enum HostProbeError {
     Loop(#[source] std::io::Error),
 }
 
-/// Probes targets from this host: first a line on what can be seen, then one per probe, at last a tally per target,
-/// whose path is its place among the targets. Ctrl-C ends it early, with the tallies of what was seen.
+/// Probes targets from this host. The first event is a `hello`, which lists what cannot be seen; each probe is an event,
+/// and the last events are a tally for each target. The path of a target is its index in `targets`. Ctrl-C ends the probes
+/// early, with the tallies so far.
 ///
-/// Targets that are reached by the same interface are probed side by side, others one after the other: on a node the
-/// same packet passes several interfaces, and is to be seen once.
+/// Targets behind the same interface are probed at the same time, others one after the other: on a node the same packet
+/// passes several interfaces, and must be captured only once.
 pub fn probe_from_host(
     targets: &[SocketAddr],
     how: &HostProbe,
@@ -93,18 +94,18 @@ pub fn probe_from_host(
 ) -> Result<HostProbeEnd, HostProbeError> {
     let mut groups: Vec<(ResolvedRoute, Vec<ProbePlan>)> = Vec::new();
     for (place, target) in (0..).zip(targets) {
-        let way = look_up_route(target.ip())?;
+        let route = look_up_route(target.ip())?;
         let probe = how.probe(PathId(place), *target);
-        match groups.iter_mut().find(|(known, _)| *known == way) {
+        match groups.iter_mut().find(|(known, _)| *known == route) {
             Some((_, probes)) => probes.push(probe),
-            None => groups.push((way, vec![probe])),
+            None => groups.push((route, vec![probe])),
         }
     }
     let facts = read_facts();
     let mut tallies = Tallies::default();
     let mut ended = HostProbeEnd::Complete;
-    for (place, (way, probes)) in groups.into_iter().enumerate() {
-        let opened = PacketSockets::open(Interfaces::One(way.interface), RingShape::SMALL);
+    for (place, (route, probes)) in groups.into_iter().enumerate() {
+        let opened = PacketSockets::open(Interfaces::One(route.interface), RingShape::SMALL);
         let opened = match (opened, how.engine) {
             (Ok(opened), _) => Ok(opened),
             (Err(error), HostEngine::Raw) => {
@@ -115,7 +116,13 @@ pub fn probe_from_host(
         if place == 0 {
             sink(hello(&facts, &opened));
         }
-        ended = probe_group(&own(&facts, way), opened.ok(), probes, &mut tallies, sink)?;
+        ended = probe_group(
+            &local_addresses(&facts, route),
+            opened.ok(),
+            probes,
+            &mut tallies,
+            sink,
+        )?;
         if ended == HostProbeEnd::Interrupted {
             break;
         }
@@ -155,36 +162,36 @@ fn hello(facts: &NodeFacts, opened: &Result<PacketSockets, PacketThreadError>) -
         limits: match opened {
             Ok(opened) => opened.refused_filter().into_iter().collect(),
             Err(error) => vec![format!(
-                "tier T0, only what connect() says is known: {error}"
+                "tier T0, only the results of connect() are known: {error}"
             )],
         },
         at: now(),
     })
 }
 
-/// The own end of packets that go this way.
-fn own(facts: &NodeFacts, way: ResolvedRoute) -> LocalAddresses {
-    let mut own = LocalAddresses {
+/// The source address and the MTU of packets that take this route.
+fn local_addresses(facts: &NodeFacts, route: ResolvedRoute) -> LocalAddresses {
+    let mut local = LocalAddresses {
         v4: None,
         v6: None,
         ..LocalAddresses::of(facts)
     };
-    match way.source {
-        IpAddr::V4(v4) => own.v4 = Some(v4),
-        IpAddr::V6(v6) => own.v6 = Some(v6),
+    match route.source {
+        IpAddr::V4(v4) => local.v4 = Some(v4),
+        IpAddr::V6(v6) => local.v6 = Some(v6),
     }
     let mut links = facts.links.iter().flatten();
     if let Some(mtu) = links
-        .find(|link| link.index == way.interface)
+        .find(|link| link.index == route.interface)
         .and_then(|link| link.mtu)
     {
-        own.mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        local.mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
     }
-    own
+    local
 }
 
 fn probe_group(
-    own: &LocalAddresses,
+    local: &LocalAddresses,
     opened: Option<PacketSockets>,
     probes: Vec<ProbePlan>,
     tallies: &mut Tallies,
@@ -194,9 +201,9 @@ fn probe_group(
         .enable_all()
         .build()
         .map_err(HostProbeError::Loop)?;
-    let (events, arriving) = mpsc::unbounded_channel();
+    let (events, received) = mpsc::unbounded_channel();
     let packets = opened
-        .map(|opened| opened.start(own, LoopbackMode::Capture, events.clone()))
+        .map(|opened| opened.start(local, LoopbackMode::Capture, events.clone()))
         .transpose()
         .map_err(|error| HostProbeError::PacketThread(error.to_string()))?
         .map(Rc::new);
@@ -230,9 +237,9 @@ fn probe_group(
             pace: Pace::Even,
         }));
         let done = tokio::select! {
-            done = tell(arriving, outstanding, tallies, sink) => done.map(|()| HostProbeEnd::Complete),
-            heard = tokio::signal::ctrl_c() => {
-                heard.map(|()| HostProbeEnd::Interrupted).map_err(HostProbeError::Loop)
+            done = report(received, outstanding, tallies, sink) => done.map(|()| HostProbeEnd::Complete),
+            signal = tokio::signal::ctrl_c() => {
+                signal.map(|()| HostProbeEnd::Interrupted).map_err(HostProbeError::Loop)
             }
         };
         probing.abort();
@@ -244,17 +251,17 @@ fn probe_group(
     done
 }
 
-/// Tells results until there are so many.
-async fn tell(
-    mut arriving: EngineEventReceiver,
+/// Reports results until none is outstanding.
+async fn report(
+    mut received: EngineEventReceiver,
     mut outstanding: u64,
     tallies: &mut Tallies,
     sink: &mut dyn FnMut(Event),
 ) -> Result<(), HostProbeError> {
     while outstanding > 0
-        && let Some(events) = arriving.recv().await
+        && let Some(event) = received.recv().await
     {
-        match events {
+        match event {
             EngineEvent::Probe(_, ProbeEvent::Result(result)) => {
                 outstanding -= 1;
                 drop(tallies.count((*result).clone()));
@@ -323,7 +330,7 @@ mod tests {
     }
 
     /// A port of the loopback that is open, and one that is closed.
-    fn ends(address: &str) -> (TcpListener, [SocketAddr; 2]) {
+    fn open_and_closed(address: &str) -> (TcpListener, [SocketAddr; 2]) {
         let open = TcpListener::bind((address, 0)).unwrap();
         let closed = TcpListener::bind((address, 0))
             .unwrap()
@@ -334,9 +341,9 @@ mod tests {
     }
 
     #[test]
-    fn open_and_closed_ports_of_this_host_are_told_apart_by_each_engine_and_family() {
+    fn each_engine_distinguishes_open_and_closed_ports_of_this_host_in_each_family() {
         for address in ["127.0.0.1", "::1"] {
-            let (_listener, targets) = ends(address);
+            let (_listener, targets) = open_and_closed(address);
             for (engine, kind) in [
                 (HostEngine::Raw, EngineKind::Raw),
                 (HostEngine::Kernel, EngineKind::Kernel),

@@ -1,7 +1,7 @@
-//! The agent's main task: plans in, probes started, answers given, event lines out.
+//! The main task of an agent: an event loop that takes plans, starts probes and writes event lines.
 
 pub(crate) mod node_facts_reader;
-/// What it tells.
+/// The lines that are written at intervals or at the end of a plan.
 mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ use crate::engine::packet_loop::{LoopbackMode, needs_rst_suppression};
 use crate::engine::packet_thread::{PacketSockets, PacketThread};
 use crate::event_lines::tally::is_healthy;
 use crate::event_lines::writer::{EventWriter, WriterEnd};
-use crate::main_task::node_facts_reader::{read, read_later};
+use crate::main_task::node_facts_reader::{read_node_facts, read_node_facts_later};
 use crate::plan::file::{ChangeDetection, PlanFile};
 use crate::plan::progress::PlanProgress;
 use crate::plan::wait_for_services;
@@ -43,30 +43,30 @@ use crate::startup::signals::Signals;
 use crate::timers::lateness::LatenessMonitor;
 use crate::timers::sleep::SleepTimer;
 
-/// How often counts are told while a plan is young: a run decides by them what to look at more closely.
+/// The interval of tallies in the first seconds of a plan: by them a run decides which paths to probe again.
 const TALLY_INTERVAL_YOUNG: Duration = Duration::from_millis(250);
-/// How often afterwards: a canary's plans last.
+/// The interval of tallies afterwards: the plans of a canary last.
 const TALLY_INTERVAL: Duration = Duration::from_secs(5);
-/// How often while nobody reads them: what was counted since is what a ring may cost.
+/// The interval of tallies while nothing reads the log: an alert writes all that was counted since the last tally.
 const TALLY_INTERVAL_UNATTENDED: Duration = Duration::from_secs(20);
-/// How long an agent that ends waits for its reader to take the last lines.
+/// The time that an agent which ends gives the reader of its output to take the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What an agent is told when it starts.
+/// The configuration of an agent, from its command line and its network namespace.
 #[derive(Debug)]
 pub(crate) struct AgentConfig {
-    /// Who it is.
+    /// The node and pod of this agent.
     pub(crate) agent: AgentId,
-    /// Where its plans come from.
+    /// The file that plans come from.
     pub(crate) plan: PlanFile,
-    /// Whom it may ask.
+    /// The addresses that plans may probe.
     pub(crate) allowed: AllowedTargets,
-    /// The only run to take plans of.
+    /// The only run whose plans are accepted; `None` accepts any.
     pub(crate) run: Option<String>,
-    /// The port of its readiness_gate.
+    /// The port of the readiness gate.
     pub(crate) readiness_port: Option<u16>,
-    /// Its own end.
-    pub(crate) own: LocalAddresses,
+    /// The addresses and the MTU of this end.
+    pub(crate) local: LocalAddresses,
 }
 
 #[derive(Debug)]
@@ -77,9 +77,9 @@ struct MainTask {
     connects: Rc<ConnectRunner>,
     packets: Option<Rc<PacketThread>>,
     readiness_gate: ReadinessGate,
-    /// Whether somebody reads its lines as they come.
+    /// Whether a reader follows the log while the plan lasts.
     log_reading: LogReading,
-    /// Why crafted connections end after the handshake here, if so.
+    /// The reason why crafted connections end after the handshake in this agent, if they do.
     half_open: Option<String>,
     capture: Option<Event>,
     events: EngineEventSender,
@@ -89,24 +89,24 @@ struct MainTask {
     plans: BTreeMap<u32, PlanProgress>,
     /// When the last plan was accepted.
     accepted_at: Instant,
-    /// The longest that it was late for what it had to do, since that was told.
+    /// The longest delay of anything timed since the last `starved` line.
     max_lateness: Duration,
     /// The kernel probes under way.
     connect_tasks: JoinSet<()>,
-    /// Notices that were given: nobody needs the same one a thousand times.
+    /// Notices that were written: each text is written once.
     noticed: BTreeSet<String>,
 }
 
-/// What a look at the plan's file found.
+/// The result of reading the plan's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PlanCheck {
-    /// Nothing new, or nothing to be done.
+    /// The file has not changed, or its plan is not accepted.
     Unchanged,
-    /// A plan that was accepted.
+    /// A plan was accepted.
     Accepted,
 }
 
-/// The next change; never, where nobody watches.
+/// Waits for the next change of the plan's folder; for ever, where the folder is not watched.
 async fn next_change(watch: &mut Option<Receiver<()>>) -> Option<()> {
     match watch {
         Some(changes) => changes.recv().await,
@@ -114,7 +114,7 @@ async fn next_change(watch: &mut Option<Receiver<()>>) -> Option<()> {
     }
 }
 
-/// Serves until a signal comes or nobody reads its lines any more.
+/// Runs the agent until SIGTERM, SIGINT or the end of the reader of its output.
 pub(crate) fn serve(
     runtime: &Runtime,
     signals: Signals,
@@ -127,7 +127,7 @@ pub(crate) fn serve(
         .as_ref()
         .and_then(|opened| opened.suppression_error.as_ref().map(ToString::to_string));
     let packets = opened
-        .map(|opened| opened.start(&config.own, LoopbackMode::Ignore, events.clone()))
+        .map(|opened| opened.start(&config.local, LoopbackMode::Ignore, events.clone()))
         .transpose()?
         .map(Rc::new);
     let connector = Connector::new(now().as_nanos());
@@ -169,7 +169,7 @@ impl MainTask {
         mut received: EngineEventReceiver,
         mut writer_end: WriterEnd,
     ) -> anyhow::Result<()> {
-        // Where the folder cannot be watched, looking does as well.
+        // Where the folder cannot be watched, the file is polled more often.
         let mut watch = watch::watch(self.config.plan.path()).ok();
         let mut next_check = Instant::now();
         let mut next_tally = Instant::now();
@@ -177,12 +177,12 @@ impl MainTask {
         loop {
             tokio::select! {
                 () = signals.any() => break,
-                // Nobody reads: there is nothing left to do, and nobody to tell.
+                // The reader of the output is gone, so there is nothing left to do.
                 _ = &mut writer_end => return Ok(()),
-                Some(events) = received.recv() => {
-                    self.handle_engine_event(events)?;
-                    while let Ok(events) = received.try_recv() {
-                        self.handle_engine_event(events)?;
+                Some(event) = received.recv() => {
+                    self.handle_engine_event(event)?;
+                    while let Ok(event) = received.try_recv() {
+                        self.handle_engine_event(event)?;
                     }
                     self.finish_plans();
                 }
@@ -209,8 +209,8 @@ impl MainTask {
         if let Some(packets) = &self.packets {
             packets.stop();
         }
-        while let Ok(events) = received.try_recv() {
-            self.handle_engine_event(events)?;
+        while let Ok(event) = received.try_recv() {
+            self.handle_engine_event(event)?;
         }
         self.write_tallies();
         drop(self.writer);
@@ -285,11 +285,11 @@ impl MainTask {
         self.writer.write(&Event::PlanAccepted { generation });
         match plan.facts {
             NodeFactsReading::Skip => {}
-            NodeFactsReading::Take => self.report_facts(read().await),
+            NodeFactsReading::Take => self.report_facts(read_node_facts().await),
             NodeFactsReading::Twice { after_ms } => {
-                self.report_facts(read().await);
+                self.report_facts(read_node_facts().await);
                 let after = Duration::from_millis(after_ms.into());
-                (self.connect_tasks).spawn_local(read_later(
+                (self.connect_tasks).spawn_local(read_node_facts_later(
                     generation,
                     after,
                     self.events.clone(),
@@ -329,7 +329,7 @@ impl MainTask {
         self.finish_plans();
     }
 
-    /// Ends what is under way: it belongs to a run that is over, or was not read.
+    /// Ends all plans under way: their run is over, or their log was not read.
     async fn abandon(&mut self) {
         self.write_tallies();
         self.plans.clear();
@@ -339,7 +339,7 @@ impl MainTask {
         }
     }
 
-    /// Where the kernel cannot be kept unanswered, crafted connections end after the handshake.
+    /// Replaces connections with banner and echo by half-open probes where RST cannot be suppressed.
     fn without_exchanges(&mut self, mut probes: Vec<ProbePlan>) -> Vec<ProbePlan> {
         let Some(why) = self.half_open.clone() else {
             return probes;
@@ -359,8 +359,8 @@ impl MainTask {
         probes
     }
 
-    fn handle_engine_event(&mut self, events: EngineEvent) -> anyhow::Result<()> {
-        match events {
+    fn handle_engine_event(&mut self, event: EngineEvent) -> anyhow::Result<()> {
+        match event {
             EngineEvent::Probe(generation, event) => self.handle_probe_event(generation, event),
             EngineEvent::NodeFacts(generation, read) => {
                 self.report_facts(read);
@@ -378,14 +378,14 @@ impl MainTask {
             EngineEvent::Late(late) => self.max_lateness = self.max_lateness.max(late),
             EngineEvent::Notice(text) => self.notice(text),
             EngineEvent::PacketThreadFailed(why) => {
-                anyhow::bail!("the packets thread has ended: {why}")
+                anyhow::bail!("the packet thread has ended: {why}")
             }
         }
         Ok(())
     }
 
     fn handle_probe_event(&mut self, generation: u32, event: ProbeEvent) {
-        // Leftovers of a run that is over.
+        // An event of a run that is over.
         let Some(progress) = self.plans.get_mut(&generation) else {
             return;
         };

@@ -1,7 +1,7 @@
-//! What tells that an agent wants to be read, to whoever does not read it: a port that is open while nothing has happened.
+//! The readiness gate: a port that is open while nothing in the log of this agent needs to be read.
 //!
-//! A kubelet's readiness probe asks it, and Kubernetes tells everybody who watches the pod. An agent that is stopped soon lets
-//! nobody in any more, which rings as well.
+//! A kubelet connects to it as a readiness probe, and whatever watches the pod learns by its condition that the log needs
+//! to be read. The port of an agent that has ended is closed, too.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use tokio::time::sleep;
 
 use crate::responder::listeners::{ListenError, bind};
 
-/// Who asks and is not let in waits in a queue of two.
+/// The kernel completes two connections before they are accepted.
 const BACKLOG: i32 = 1;
 
-/// See the module's documentation.
+/// The listeners of the readiness port.
 #[derive(Debug)]
 pub(crate) struct ReadinessGate {
-    /// `None`: nobody would hear it.
+    /// `None`: no readiness probe was configured.
     port: Option<u16>,
     is_closed: bool,
     acceptors: JoinSet<()>,
 }
 
 impl ReadinessGate {
-    /// A readiness_gate that rings until it is told to be still.
+    /// A closed gate.
     pub(crate) fn new(port: Option<u16>) -> Self {
         Self {
             port,
@@ -34,15 +34,15 @@ impl ReadinessGate {
         }
     }
 
-    /// Rings until it is told to be still; whether it was still before.
+    /// Closes the gate; returns whether it was open.
     pub(crate) fn close(&mut self) -> bool {
         self.acceptors.abort_all();
         !std::mem::replace(&mut self.is_closed, true)
     }
 
-    /// Is still. Where its port cannot be had it rings on; those are returned.
+    /// Opens the gate. Where its port cannot be bound it stays closed, and the errors are returned.
     ///
-    /// To be called within a `LocalSet`.
+    /// Must be called within a `LocalSet`.
     pub(crate) async fn open(&mut self) -> Vec<ListenError> {
         if !std::mem::replace(&mut self.is_closed, false) {
             return Vec::new();
@@ -50,7 +50,7 @@ impl ReadinessGate {
         let Some(port) = self.port else {
             return Vec::new();
         };
-        // Those that were aborted must be gone before the same port can be bound again.
+        // The same port can be bound again only when the old listeners are gone.
         self.acceptors.shutdown().await;
         let listen = |family| {
             let listener = bind(family, port, BACKLOG).and_then(|listener| {
@@ -78,11 +78,11 @@ impl ReadinessGate {
     }
 }
 
-/// Nobody wants more than to be let in.
+/// Accepts connections and closes them at once.
 async fn accept_all(listener: TcpListener) {
     loop {
         if listener.accept().await.is_err() {
-            // Out of descriptors or memory: others run before the next try.
+            // Out of descriptors or memory: other tasks run before the next attempt.
             sleep(Duration::from_millis(10)).await;
         }
     }

@@ -1,8 +1,8 @@
-//! Answers probes: says who it is and whom it sees, then echoes until the peer closes.
+//! The server that answers probes: it sends its identity and the peer's address, then echoes until the peer closes.
 //!
-//! Built to survive floods and slow or hostile peers: so many connections at a time, the longest idle
-//! one gives way to a new one, and bytes that a peer does not take stay in the kernel: they are peeked
-//! into one buffer for all connections, written, and only then consumed.
+//! It survives floods and slow or hostile peers. The number of connections is bounded, and a new one evicts the one that
+//! was idle for longest. Bytes that a peer does not read stay in the kernel: they are peeked into one buffer for all
+//! connections, written, and consumed only then.
 
 pub(crate) mod listeners;
 
@@ -25,17 +25,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::responder::listeners::{ListenError, bind, domain};
 
-/// Handshakes that the kernel may complete before they are accepted; `net.core.somaxconn` bounds it too.
+/// Connections that the kernel completes before they are accepted; `net.core.somaxconn` is another bound.
 const BACKLOG: i32 = 4096;
-/// A queue of one, which this responder fills itself: every probe then meets a full queue.
+/// A queue of one, which the responder fills itself, so that every probe meets a full queue.
 const NO_BACKLOG: i32 = 0;
-/// Connections at a time.
+/// Connections at the same time.
 const MAX_CONNECTIONS: usize = 1024;
-/// A connection on which nothing moves for so long is closed.
+/// A connection without traffic for so long is closed.
 const IDLE: Duration = Duration::from_secs(10);
-/// Bytes that one connection gets echoed.
+/// Bytes that are echoed on one connection.
 const MAX_ECHO: u64 = 1 << 20;
-/// Bytes echoed at once.
+/// Bytes that are echoed at once.
 const BUFFER: usize = 64 << 10;
 
 /// All listeners and connections of one agent.
@@ -44,7 +44,7 @@ pub(crate) struct Responder {
     inner: Rc<Inner>,
     plan: Option<ResponderPlan>,
     listeners: JoinSet<()>,
-    /// Listeners whose queue is full for ever, with what fills it.
+    /// Listeners with a full accept queue, each with the connection that fills it.
     stuck: Vec<(Socket, Socket)>,
 }
 
@@ -56,7 +56,7 @@ struct Inner {
     connections: RefCell<Connections>,
 }
 
-/// The connections that are open, by number.
+/// The open connections, by number.
 #[derive(Debug, Default)]
 struct Connections {
     next: u64,
@@ -70,7 +70,7 @@ struct Connection {
 }
 
 impl Responder {
-    /// A responder that listens nowhere yet.
+    /// A responder without listeners.
     pub(crate) fn new(agent: AgentId) -> Self {
         Self {
             inner: Rc::new(Inner {
@@ -85,15 +85,15 @@ impl Responder {
         }
     }
 
-    /// Answers as planned from now on; what is open stays open. Ports that cannot be had are returned.
+    /// Listens as the plan says; open connections stay open. Returns the ports that cannot be bound.
     ///
-    /// To be called within a `LocalSet`.
+    /// Must be called within a `LocalSet`.
     pub(crate) async fn apply(&mut self, plan: &ResponderPlan, nonce: u64) -> Vec<ListenError> {
         self.inner.nonce.set(nonce);
         if self.plan.as_ref() == Some(plan) {
             return Vec::new();
         }
-        // The old listeners must be gone before the same ports can be bound again.
+        // The same ports can be bound again only when the old listeners are gone.
         self.listeners.shutdown().await;
         self.stuck.clear();
         self.plan = Some(plan.clone());
@@ -128,10 +128,10 @@ impl Responder {
                 self.listeners.spawn_local(accept_all(inner, listener));
             }
             AcceptMode::Paused => {
-                let own = Socket::new(domain(family), Type::STREAM.nonblocking(), None)?;
-                // In progress is as good as done on loopback; without loopback the first probe takes the place.
-                drop(own.connect(&SocketAddr::new(loopback(family), port).into()));
-                self.stuck.push((listener, own));
+                let client = Socket::new(domain(family), Type::STREAM.nonblocking(), None)?;
+                // A connection in progress completes on loopback; without loopback the first probe fills the queue.
+                drop(client.connect(&SocketAddr::new(loopback(family), port).into()));
+                self.stuck.push((listener, client));
             }
             AcceptMode::Closed => {}
         }
@@ -149,9 +149,9 @@ const fn loopback(family: Family) -> IpAddr {
 async fn accept_all(inner: Rc<Inner>, listener: TcpListener) {
     loop {
         if let Ok((stream, peer)) = listener.accept().await {
-            inner.take(stream, peer);
+            inner.accept(stream, peer);
         } else {
-            // Out of descriptors or memory: give one back, and let others run before the next try.
+            // Out of descriptors or memory: free one, and let other tasks run before the next attempt.
             inner.connections.borrow_mut().evict();
             sleep(Duration::from_millis(10)).await;
         }
@@ -159,7 +159,7 @@ async fn accept_all(inner: Rc<Inner>, listener: TcpListener) {
 }
 
 impl Inner {
-    fn take(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn accept(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let mut connections = self.connections.borrow_mut();
         if connections.open.len() >= MAX_CONNECTIONS {
             connections.evict();
@@ -168,8 +168,8 @@ impl Inner {
         connections.next += 1;
         let inner = Rc::clone(self);
         let task = tokio::task::spawn_local(async move {
-            // A peer that breaks off is nobody's error.
-            drop(inner.talk(&stream, peer, number).await);
+            // A peer may end its connection at any time.
+            drop(inner.serve(&stream, peer, number).await);
             inner.connections.borrow_mut().open.remove(&number);
         });
         let connection = Connection {
@@ -179,7 +179,7 @@ impl Inner {
         connections.open.insert(number, connection);
     }
 
-    async fn talk(&self, stream: &TcpStream, peer: SocketAddr, number: u64) -> io::Result<()> {
+    async fn serve(&self, stream: &TcpStream, peer: SocketAddr, number: u64) -> io::Result<()> {
         let banner = Banner {
             nonce: self.nonce.get(),
             pod: self.agent.pod.clone(),
@@ -212,7 +212,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits until there is something to echo, peeks it into the buffer, and says how much; 0 at the end.
+    /// Waits until there are bytes to echo, peeks them into the buffer, and returns how many; 0 at the end.
     async fn arrived(&self, stream: &TcpStream) -> io::Result<usize> {
         std::future::poll_fn(|context| {
             let mut buffer = self.buffer.borrow_mut();
@@ -221,7 +221,7 @@ impl Inner {
         .await
     }
 
-    /// Writes what was peeked just now, and consumes as much as the kernel took.
+    /// Writes the bytes that were peeked, and consumes as many as the kernel took.
     fn echo(&self, stream: &TcpStream, peeked: usize) -> io::Result<usize> {
         let mut buffer = self.buffer.borrow_mut();
         let written = match stream.try_write(buffer.get(..peeked).unwrap_or_default()) {
@@ -240,7 +240,7 @@ impl Connections {
         }
     }
 
-    /// Ends the connection that has been idle for longest.
+    /// Closes the connection that has been idle for longest.
     fn evict(&mut self) {
         let oldest = self
             .open

@@ -1,4 +1,4 @@
-//! From the command line to a running agent: signals caught, sockets opened, privileges away, then the first line.
+//! Starts an agent: catches signals, opens sockets, drops privileges, writes the first line, runs the main task.
 
 pub(crate) mod args;
 pub(crate) mod local_addresses;
@@ -23,7 +23,7 @@ use crate::startup::args::Args;
 use crate::startup::local_addresses::LocalAddresses;
 use crate::startup::signals::Signals;
 
-/// Starts what the arguments ask for, and returns when it has ended.
+/// Starts what the arguments request, and returns when it has ended.
 pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     if args.facts {
         return write_facts();
@@ -40,17 +40,17 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     raise_descriptor_limit().context("cannot raise the limit of open files to its hard bound")?;
     let mut limits = Vec::new();
     let opened = open(args.tier.wanted(), &mut limits);
-    // While there is one thread: capabilities belong to a thread.
+    // Capabilities belong to a thread, so they are dropped while there is only one.
     let dropped = drop_capabilities().context("cannot give up privileges")?;
     if dropped.uid == 0 {
         limits.push(format!(
             "the uid could not be changed ({dropped}): harmless, since no capability is left"
         ));
     }
-    let own = LocalAddresses::of(&read_facts());
-    let (mut lines, written) = EventWriter::start(io::stdout())
+    let local = LocalAddresses::of(&read_facts());
+    let (mut writer, writer_end) = EventWriter::start(io::stdout())
         .context("cannot start the thread that writes event lines")?;
-    lines.write(&Event::Hello(Hello {
+    writer.write(&Event::Hello(Hello {
         schema: EVENT_SCHEMA.to_owned(),
         agent: agent.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -58,7 +58,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
             Some(_) => Tier::T1,
             None => Tier::T0,
         },
-        addresses: own.addresses.clone(),
+        addresses: local.addresses.clone(),
         limits,
         at: now(),
     }));
@@ -68,17 +68,17 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         allowed: AllowedTargets::new(args.allow),
         run: args.run,
         readiness_port: args.readiness_port,
-        own,
+        local,
     };
-    serve(&runtime, signals, config, opened, (lines, written))
+    serve(&runtime, signals, config, opened, (writer, writer_end))
 }
 
-/// The sockets of tier T1, or why there are none.
+/// Opens the sockets of tier T1; where they cannot be opened, adds the reason to `limits`.
 fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<PacketSockets> {
     match wanted {
         Tier::T0 => {
             limits.push(
-                "tier T0 was asked for (--tier T0): results of connect() and counters, no packets"
+                "tier T0 was requested (--tier T0): results of connect() and counters, no packets"
                     .to_owned(),
             );
             None
@@ -90,7 +90,9 @@ fn open(wanted: Tier, limits: &mut Vec<String>) -> Option<PacketSockets> {
                 Some(opened)
             }
             Err(error) => {
-                limits.push(format!("tier T0, no packets are seen or crafted: {error}"));
+                limits.push(format!(
+                    "tier T0, no packets are captured or crafted: {error}"
+                ));
                 None
             }
         },
@@ -102,7 +104,7 @@ fn write_facts() -> anyhow::Result<()> {
     writeln!(io::stdout(), "{line}").context("cannot write the node facts to standard output")
 }
 
-/// A responder under a flood needs more than the 1024 that shells are given.
+/// Raises the limit of open files: a responder under a flood needs more than the usual 1024.
 fn raise_descriptor_limit() -> nix::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65536).max(soft), hard)

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 
 use crate::canary::lease::{DEADLINE, LeaseAction, LeaseClaim, PERIOD};
 use crate::clock::{steady, wall};
-use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::fencing_token::FencingToken;
 use crate::kubernetes::labels::PROBER;
 
@@ -45,7 +45,11 @@ pub(super) struct LeaderElection {
 
 impl LeaderElection {
     /// `connection` needs no fencing token; `fencing_token` is extended while this controller leads.
-    pub(super) fn new(connection: ApiClient, identity: String, fencing_token: FencingToken) -> Self {
+    pub(super) fn new(
+        connection: ApiClient,
+        identity: String,
+        fencing_token: FencingToken,
+    ) -> Self {
         Self {
             connection,
             claim: LeaseClaim::new(identity),

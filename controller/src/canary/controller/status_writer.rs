@@ -16,8 +16,8 @@ use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
 use crate::canary::events::Regarding;
 use crate::canary::node_condition::SERVICE_CONNECTIVITY;
 use crate::clock::micro;
-use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::api_error::ApiError;
 
 /// The field manager of the status, and the reporting controller of the Events.
 const CONTROLLER: &str = "prober-controller";

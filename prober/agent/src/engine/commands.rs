@@ -1,4 +1,4 @@
-//! What the main task asks of the packets thread.
+//! Commands of the main task to the packet thread.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,64 +9,64 @@ use prober_core::probe::outcome::{Errno, Exchange};
 use prober_core::time::Timestamp;
 use prober_core::topology::PathId;
 
-/// What the main task asks of the packets thread.
+/// A command to the packet thread.
 #[derive(Debug)]
 pub(crate) enum PacketCommand {
-    /// Do the crafted probes of this plan beside what is under way, and witness on its ports instead of others.
+    /// Start the crafted probes of a plan beside those under way, and trace the handshakes at its ports instead of others.
     StartPlan(RawPlan),
-    /// End what is under way: it belongs to a run that is over.
+    /// End all probes under way without an outcome.
     Abandon,
-    /// The kernel is about to connect.
+    /// The kernel is about to connect: watch the packets of this connection.
     WatchConnect {
         /// The plan's generation.
         generation: u32,
         /// The path that the probe belongs to.
         path: PathId,
-        /// The source that it is bound to.
+        /// The bound source of the connection.
         src: SocketAddr,
-        /// Whom it is going to ask.
+        /// The target.
         dst: SocketAddr,
-        /// How long it waits.
+        /// The time that the handshake may take.
         deadline: Duration,
-        /// When.
+        /// When connect() is called.
         at: Timestamp,
     },
-    /// The kernel's connection from that source is over.
+    /// A connection of the kernel has ended.
     ConnectEnded {
         /// Its source.
         src: SocketAddr,
         /// What came of it after the handshake.
         exchange: Exchange,
     },
-    /// The kernel refused to connect from that source at once, and sent no packet.
+    /// The kernel refused connect() at once, and sent no packet.
     ConnectRefused {
         /// Its source.
         src: SocketAddr,
-        /// What connect() returned.
+        /// The error of connect().
         errno: Errno,
     },
-    /// The probe from that source could not be made, for that reason.
+    /// No probe was sent from a source that is watched.
     NotSent {
         /// Its source.
         src: SocketAddr,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// Tell what is there, and end.
+    /// Report all results, and end.
     Stop,
 }
 
-/// What concerns the packets thread of a plan.
+/// The part of a plan that the packet thread carries out.
 #[derive(Debug)]
 pub(crate) struct RawPlan {
     /// The plan's generation.
     pub(crate) generation: u32,
-    /// The probes with crafted segments.
+    /// The crafted probes.
     pub(crate) probes: Vec<ProbePlan>,
-    /// The ports on which this agent answers.
+    /// The ports of the responder.
     pub(crate) ports: Vec<u16>,
-    /// From when on.
+    /// The time that the plan counts from.
     pub(crate) start: Timestamp,
-    /// How strictly its times are kept.
+    /// How exactly the times of the plan are kept.
     pub(crate) pace: Pace,
 }

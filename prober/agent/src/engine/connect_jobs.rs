@@ -1,4 +1,4 @@
-//! The kernel probes of one plan, each at its time.
+//! Makes the connections of the kernel engine, each when it is due.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,26 +19,26 @@ use crate::engine::packet_thread::PacketThread;
 use crate::timers::lateness::LatenessMonitor;
 use crate::timers::sleep::SleepTimer;
 
-/// Connections of this engine at a time: half of its source ports.
+/// Connections at the same time: half of the source ports.
 const MAX_IN_FLIGHT: usize = 1000;
 
-/// Makes the connections that plans ask for.
+/// Makes the connections of plans.
 #[derive(Debug)]
 pub(crate) struct ConnectRunner {
     connector: Connector,
     events: EngineEventSender,
     lateness: Rc<LatenessMonitor>,
-    /// Who sees their packets and tells their outcome; without it, connect() does.
+    /// Captures the packets of the connections and reports their outcomes; without it, the result of connect() is reported.
     packets: Option<Rc<PacketThread>>,
     servers: Servers,
 }
 
-/// Whether targets greet.
+/// What the targets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Servers {
-    /// They are responders of ours.
+    /// Responders of this program, which send a banner.
     Responders,
-    /// They are anybody: connections are closed at once.
+    /// Any servers: a connection is closed as soon as it is established.
     Foreign,
 }
 
@@ -47,16 +47,16 @@ pub(crate) enum Servers {
 pub(crate) struct ConnectJobs {
     /// The plan's generation.
     pub(crate) generation: u32,
-    /// Its probes that [`after_connect`] knows.
+    /// The probes for which [`after_connect`] returns something.
     pub(crate) probes: Vec<ProbePlan>,
-    /// From when on.
+    /// The time that the plan counts from.
     pub(crate) start: Timestamp,
-    /// How strictly its times are kept.
+    /// How exactly the times of the plan are kept.
     pub(crate) pace: Pace,
 }
 
 impl ConnectRunner {
-    /// Tells results to `events`, or has `packets` do so.
+    /// Reports results to `events`, or lets `packets` report them.
     pub(crate) fn new(
         connector: Connector,
         events: EngineEventSender,
@@ -73,16 +73,16 @@ impl ConnectRunner {
         }
     }
 
-    /// Makes all connections of a plan; those under way end with this future.
+    /// Makes all connections of a plan; dropping the future ends those under way.
     ///
-    /// To be run within a `LocalSet`.
-    pub(crate) async fn run(self: Rc<Self>, errands: ConnectJobs) {
+    /// Must be run within a `LocalSet`.
+    pub(crate) async fn run(self: Rc<Self>, jobs: ConnectJobs) {
         let ConnectJobs {
             generation,
             probes,
             start,
             pace,
-        } = errands;
+        } = jobs;
         let mut pacing = Pacing::new(&probes, start, pace);
         let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let mut under_way = JoinSet::new();
@@ -97,7 +97,7 @@ impl ConnectRunner {
                 else {
                     continue;
                 };
-                // Closed never: the semaphore lives as long as this future.
+                // The semaphore is never closed: it lives as long as this future.
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                     return;
                 };
@@ -105,9 +105,9 @@ impl ConnectRunner {
                     Servers::Responders => after,
                     Servers::Foreign => AfterConnect::Close,
                 };
-                let own = Rc::clone(&self);
+                let runner = Rc::clone(&self);
                 under_way.spawn_local(async move {
-                    own.probe(generation, &probe, after).await;
+                    runner.probe(generation, &probe, after).await;
                     drop(place);
                 });
                 while under_way.try_join_next().is_some() {}
@@ -117,7 +117,7 @@ impl ConnectRunner {
     }
 
     async fn probe(&self, generation: u32, probe: &ProbePlan, after: AfterConnect) {
-        let unsent = |error: String| self.tell(generation, ProbeEvent::Unsent(1, error));
+        let unsent = |error: String| self.report(generation, ProbeEvent::Unsent(1, error));
         let deadline = Duration::from_millis(probe.deadline_ms.into());
         let bound = match self.connector.bind(probe.target) {
             Ok(bound) => bound,
@@ -138,8 +138,8 @@ impl ConnectRunner {
         let connected = self.connector.connect(bound, after, deadline).await;
         match (&self.packets, connected) {
             (Some(packets), Ok(connected)) => {
-                let is_heard = connected.is_closed_by_a_segment();
-                let order = match connected.outcome {
+                let wakes_the_thread = connected.is_closed_by_a_segment();
+                let command = match connected.outcome {
                     Outcome::RefusedLocally { errno } => {
                         PacketCommand::ConnectRefused { src, errno }
                     }
@@ -152,10 +152,10 @@ impl ConnectRunner {
                         PacketCommand::ConnectEnded { src, exchange }
                     }
                 };
-                if is_heard {
-                    packets.send(order);
+                if wakes_the_thread {
+                    packets.send(command);
                 } else {
-                    packets.send_now(order);
+                    packets.send_now(command);
                 }
             }
             (Some(packets), Err(error)) => packets.send_now(PacketCommand::NotSent {
@@ -177,18 +177,18 @@ impl ConnectRunner {
                     exchange: connected.exchange,
                     observations: Vec::new(),
                 };
-                self.tell(generation, ProbeEvent::Result(Box::new(result)));
+                self.report(generation, ProbeEvent::Result(Box::new(result)));
             }
         }
     }
 
-    fn tell(&self, generation: u32, progress: ProbeEvent) {
-        // An agent that has ended listens no more.
-        drop(self.events.send(EngineEvent::Probe(generation, progress)));
+    fn report(&self, generation: u32, event: ProbeEvent) {
+        // Without a receiver the agent has ended.
+        drop(self.events.send(EngineEvent::Probe(generation, event)));
     }
 }
 
-/// What the kernel engine does for a probe; `None` where it is not its business.
+/// What the kernel engine does on an established connection of a probe; `None` for crafted probes.
 pub(crate) const fn after_connect(probe: &ProbePlan) -> Option<AfterConnect> {
     match probe.method {
         Method::Connect { echo_bytes } => Some(AfterConnect::Exchange { echo_bytes }),

@@ -1,4 +1,4 @@
-//! What the engines tell the agent's main task.
+//! Events of the engines, for the main task.
 
 use std::time::Duration;
 
@@ -7,55 +7,55 @@ use prober_core::probe::event::{ServerTrace, TtlProbe};
 use prober_core::probe::outcome::ProbeResult;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-/// Something that an engine has to tell.
+/// An event of an engine.
 #[derive(Debug)]
 pub(crate) enum EngineEvent {
     /// About a probe of the plan with this generation.
     Probe(u32, ProbeEvent),
-    /// What the node says, read for the plan with this generation.
+    /// The facts of the node, read for the plan with this generation.
     NodeFacts(u32, FactsResult),
-    /// What this end saw as a server.
+    /// What this end saw of handshakes as a server.
     ServerTrace(Vec<ServerTrace>),
-    /// How complete the packets are, since the start.
+    /// Counts of the capture since its start.
     Capture {
-        /// Packets that the ring gave.
+        /// Packets that were captured.
         received: u64,
-        /// Packets that it lost.
+        /// Packets that the capture lost.
         dropped: u64,
     },
-    /// The agent was late by so much for what it had to do.
+    /// The agent woke up so much later than something was due.
     Late(Duration),
-    /// Something that a person should know.
+    /// A text for the reader of the log.
     Notice(String),
-    /// The packets thread has ended, for that reason.
+    /// The packet thread has ended, for this reason.
     PacketThreadFailed(String),
 }
 
-/// What a node says, or why it was not read.
+/// The facts of a node, or why they were not read.
 pub(crate) type FactsResult = Result<Box<NodeFacts>, String>;
 
-/// Something about the probes of one plan.
+/// An event about the probes of one plan.
 #[derive(Debug)]
 pub(crate) enum ProbeEvent {
-    /// One has its outcome.
+    /// A probe has its outcome.
     Result(Box<ProbeResult>),
-    /// A ttl_probe has ended.
+    /// A TTL probe has ended.
     TtlProbe(TtlProbe),
-    /// That many could not be sent, which says nothing about the network.
+    /// So many probes were not sent, for this reason; that says nothing about the network.
     Unsent(u64, String),
 }
 
-/// The least lateness that is events: timers are always a little late, and nobody judges by less.
+/// The least lateness that is reported: timers are always a little late.
 const MIN_LATENESS: Duration = Duration::from_millis(100);
 
 impl EngineEvent {
-    /// That something began so late, if that is events.
+    /// An event, if something was late enough to be reported.
     pub(crate) fn if_late(late: Duration) -> Option<Self> {
         (late >= MIN_LATENESS).then_some(Self::Late(late))
     }
 }
 
-/// Where events go in.
+/// The sender of events.
 pub(crate) type EngineEventSender = UnboundedSender<EngineEvent>;
-/// Where events come out.
+/// The receiver of events.
 pub(crate) type EngineEventReceiver = UnboundedReceiver<EngineEvent>;

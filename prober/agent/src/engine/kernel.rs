@@ -1,7 +1,7 @@
-//! The kernel engine: an ordinary connect(), the banner, a bulk echo; what an application suffers.
+//! The kernel engine: connect(), the banner and an echo, as an application would use them.
 //!
-//! The source port is bound first, so that the packets of the connection can be told before the first of
-//! them leaves. What came of connect() is the outcome only where packets cannot be had (tier T0).
+//! The source port is bound first, so that the packets of the connection can be recognised before the first one is sent.
+//! The result of connect() is the outcome only where packets cannot be captured (tier T0).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -22,17 +22,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// Source ports of kernel probes: outside the range that Linux gives to others (32768 to 60999).
+/// Source ports of kernel probes: outside the default of `net.ipv4.ip_local_port_range` (32768 to 60999).
 pub(crate) const CONNECT_PORTS: RangeInclusive<u16> = 61000..=62999;
-/// Ports tried for one probe before those in TIME_WAIT are taken as well, and again after that.
+/// Ports that are tried for one probe without those in TIME_WAIT, and then again with them.
 const MAX_PORTS_TRIED: u32 = 64;
-/// An exchange ends by so much before the deadline: who watches its packets is told in time.
+/// An exchange ends so much before the deadline, so that its end is known to the packet thread in time.
 const EXCHANGE_MARGIN: Duration = Duration::from_millis(50);
-/// One period of what is sent to be echoed (see [`pattern`]).
+/// The period of the bytes that are echoed (see [`pattern`]).
 const PATTERN_PERIOD: usize = 251;
-/// Bytes that are handed to the kernel at once.
+/// Bytes that are written at once.
 const CHUNK: usize = PATTERN_PERIOD * 64;
-/// What is sent to be echoed.
+/// The bytes that are sent to be echoed.
 static PATTERN: [u8; CHUNK] = chunk();
 
 const fn chunk() -> [u8; CHUNK] {
@@ -45,39 +45,39 @@ const fn chunk() -> [u8; CHUNK] {
     bytes
 }
 
-/// What to do on a connection once it is established.
+/// What to do on an established connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterConnect {
-    /// Close it: the target is nobody of ours.
+    /// Close it: the target is any server.
     Close,
-    /// Read the banner and have that many bytes echoed.
+    /// Read the banner and have bytes echoed.
     Exchange {
-        /// Bytes to be echoed.
+        /// How many bytes.
         echo_bytes: u32,
     },
 }
 
-/// Makes connections; one for all of an agent's kernel probes.
+/// Makes the connections of all kernel probes of an agent.
 #[derive(Debug)]
 pub(crate) struct Connector {
     next: Cell<u16>,
     buffer: RefCell<Vec<u8>>,
 }
 
-/// A socket that is bound and has sent nothing yet.
+/// A socket that is bound and has sent nothing.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
     socket: Socket,
     /// The source that connect() is going to use.
     pub(crate) src: SocketAddr,
-    /// Whom it is to ask.
+    /// The target.
     pub(crate) dst: SocketAddr,
 }
 
-/// What came of one connection.
+/// The result of one connection.
 #[derive(Debug)]
 pub(crate) struct Connected {
-    /// What connect() said.
+    /// The result of connect().
     pub(crate) outcome: Outcome,
     /// What came of the connection afterwards.
     pub(crate) exchange: Exchange,
@@ -85,7 +85,7 @@ pub(crate) struct Connected {
     pub(crate) syns: u32,
 }
 
-/// A socket could not be had, which says nothing about the network.
+/// No socket could be used; that says nothing about the network.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no probe was sent: cannot take a source port of {}-{} towards {dst}: {source}; is the limit of open files \
@@ -98,7 +98,7 @@ pub(crate) struct ConnectError {
 }
 
 impl Connector {
-    /// Starts at a port of the block that `seed` chooses: agents of one network namespace seldom meet.
+    /// Starts at the port that `seed` selects, so that agents of one network namespace seldom try the same ports.
     pub(crate) fn new(seed: u64) -> Self {
         let ports = u64::from(CONNECT_PORTS.end() - CONNECT_PORTS.start()) + 1;
         let offset = u16::try_from(seed % ports).unwrap_or_default();
@@ -108,7 +108,7 @@ impl Connector {
         }
     }
 
-    /// Binds a free port of the block: one that nothing of the last minute lingers on, if such a one is near.
+    /// Binds a free source port; one in TIME_WAIT only if many others are in use.
     pub(crate) fn bind(&self, dst: SocketAddr) -> Result<BoundSocket, ConnectError> {
         let failed = |source| ConnectError { dst, source };
         let any = unspecified(dst);
@@ -121,7 +121,7 @@ impl Connector {
         let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
         for tried in 0..2 * MAX_PORTS_TRIED {
             if tried == MAX_PORTS_TRIED {
-                // With this option a port in TIME_WAIT can be bound; towards another target it also connects.
+                // With SO_REUSEADDR a port in TIME_WAIT can be bound; a connection to another target succeeds from it.
                 socket.set_reuse_address(true).map_err(failed)?;
             }
             let port = self.next_port();
@@ -147,7 +147,7 @@ impl Connector {
         port
     }
 
-    /// ConnectRunner, talks and closes. `timeout` is how long the handshake may take, and again the after.
+    /// Connects, exchanges and closes. The handshake may take `timeout`, and so may the exchange.
     pub(crate) async fn connect(
         &self,
         bound: BoundSocket,
@@ -260,7 +260,7 @@ impl Connector {
 }
 
 impl Connected {
-    /// Whether closing it sent a FIN or a RST: whoever watches its packets is woken by that one.
+    /// Whether closing the connection sent a FIN or a RST, by which the packet thread wakes up.
     pub(crate) const fn is_closed_by_a_segment(&self) -> bool {
         match self.outcome {
             Outcome::Established { .. } => match self.exchange {
@@ -287,7 +287,7 @@ impl Connected {
     }
 }
 
-/// The part of the pattern that follows byte `at` of `total`.
+/// The bytes of the pattern from byte `at` of `total` on.
 fn piece(at: u32, total: u32) -> &'static [u8] {
     let start = at as usize % PATTERN_PERIOD;
     let end = CHUNK.min(start + (total - at) as usize);
@@ -298,7 +298,7 @@ fn count(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// The first line, or what came of it before the other side closed.
+/// The first line, or the bytes that came before the other end closed.
 async fn read_line(stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut byte = [0; 128];
@@ -321,15 +321,15 @@ const fn unspecified(like: SocketAddr) -> IpAddr {
     }
 }
 
-/// The address that the routing table puts into packets to `dst`; connecting UDP sends nothing.
+/// The source address that the kernel uses for packets to `dst`; connecting a UDP socket sends nothing.
 fn source_towards(dst: SocketAddr) -> io::Result<IpAddr> {
     let socket = UdpSocket::bind(SocketAddr::new(unspecified(dst), 0))?;
     socket.connect(dst)?;
     Ok(socket.local_addr()?.ip())
 }
 
-/// Why connect() failed at once. The kernel has sent nothing then: it looks for a route, and asks programs on connect(2) and
-/// security modules, before it sends a SYN; once that has left, a connect() that does not wait says `EINPROGRESS`
+/// The errno of a connect() that failed at once. The kernel has sent nothing then: it looks up a route, and runs programs
+/// on connect(2) and security modules, before it sends a SYN; after that, a non-blocking connect() returns `EINPROGRESS`
 /// (`tcp_v4_connect`, net/ipv4/tcp_ipv4.c).
 fn refusal_of(error: &io::Error) -> prober_core::probe::outcome::Errno {
     use prober_core::probe::outcome::Errno as Refusal;
@@ -344,8 +344,8 @@ fn refusal_of(error: &io::Error) -> prober_core::probe::outcome::Errno {
     }
 }
 
-/// What the errno of a connect() that has sent a SYN says, which is little: a RST and an ICMP port-unreachable are the same,
-/// and so are an ICMP host-unreachable and a neighbour that does not answer.
+/// The outcome by the errno of a connect() that has sent a SYN. It distinguishes little: a RST and an ICMP port-unreachable
+/// are the same, and so are an ICMP host-unreachable and a neighbour that does not answer.
 fn outcome_of(error: &io::Error, target: IpAddr) -> Outcome {
     let unreachable = |reason| Outcome::Unreachable { by: None, reason };
     match error.raw_os_error().map(Errno::from_raw) {
@@ -367,9 +367,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn what_the_kernel_refuses_at_once_has_sent_nothing() {
+    async fn a_connect_that_the_kernel_refuses_at_once_has_sent_nothing() {
         let connector = Connector::new(7);
-        // TCP has no way to a group (tcp_v4_connect, net/ipv4/tcp_ipv4.c).
+        // TCP cannot connect to a multicast address (tcp_v4_connect, net/ipv4/tcp_ipv4.c).
         let bound = connector.bind("224.0.0.1:80".parse().unwrap()).unwrap();
         let timeout = Duration::from_secs(1);
         let connected = connector
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_after_a_syn_names_nobody_without_packets() {
+    fn an_errno_after_a_syn_has_no_source_without_packets() {
         let error = io::Error::from_raw_os_error(Errno::EHOSTUNREACH as i32);
         let outcome = outcome_of(&error, "192.0.2.1".parse().unwrap());
         let reason = Unreachable::Host;

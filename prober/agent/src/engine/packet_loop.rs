@@ -1,6 +1,6 @@
-//! What the packets thread works on between two waits: the probes in flight, and what this end witnesses.
+//! The packet loop: the probes in flight and the server traces of an agent, as a state machine without sockets.
 //!
-//! It takes config and packets, and knows no socket but the ports that it keeps silent.
+//! It handles commands, packets and timeouts. The only sockets that it holds are those that suppress RST on source ports.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -27,21 +27,21 @@ use wakeups::REPORT_DELAY;
 pub(crate) use modes::{LoopState, LoopbackMode, ReadMode, needs_rst_suppression};
 pub(crate) use wakeups::MAX_BATCH_WAIT;
 
-/// Whose answers the capture may have lost.
+/// Which probes may be unanswered because the capture lost packets.
 mod capture_loss;
-/// How a packet_loop works.
+/// Modes: whether the loop goes on, how soon it reads packets, and whether loopback counts.
 mod modes;
-/// Whose the source ports in flight are.
+/// What the loop knows of each probe in flight beside its handshake.
 mod probe_contexts;
 #[cfg(test)]
 mod tests;
-/// When a packet_loop has something to do again.
+/// When the loop has something to do, and what can wait to be done together.
 mod wakeups;
 
-/// Most probes that start between two wakeups at the packets: who was kept waiting must not flood its own capture.
+/// Probes that start between two reads of the capture: a late thread must not overflow its own capture.
 const MAX_LAUNCHES: usize = 64;
 
-/// The crafted probes of one plan.
+/// The crafted probes of one plan, and when they are due.
 #[derive(Debug)]
 struct PlanLaunches {
     generation: u32,
@@ -52,7 +52,7 @@ struct PlanLaunches {
     waiting: VecDeque<usize>,
 }
 
-/// See the module's documentation.
+/// The state of the packet thread between two waits.
 #[derive(Debug)]
 pub(crate) struct PacketLoop {
     commands: Receiver<PacketCommand>,
@@ -64,19 +64,19 @@ pub(crate) struct PacketLoop {
     plans: Vec<PlanLaunches>,
     contexts: ProbeContexts,
     capture_loss: CaptureLoss,
-    /// Whose ttl_probes of a target are in flight, in order of their start.
+    /// The TTL probes in flight of each path and target: sources and generations, in order of their start.
     ttl_probes: BTreeMap<(PathId, SocketAddr), VecDeque<(SocketAddr, u32)>>,
-    /// Ports on which this agent answers.
+    /// The ports of the responder.
     ports: BTreeSet<u16>,
     has_new_ports: bool,
-    /// When what was witnessed is to be events, if anything was.
+    /// When server traces are due to be reported, if there are any.
     traces_due_at: Option<Timestamp>,
-    /// When results are to be events, if there are any.
+    /// When results are due to be reported, if there are any.
     results_due_at: Option<Timestamp>,
 }
 
 impl PacketLoop {
-    /// A packet_loop without work.
+    /// A loop without work.
     pub(crate) fn new(
         config: InFlightConfig,
         loopback: LoopbackMode,
@@ -101,11 +101,11 @@ impl PacketLoop {
         }
     }
 
-    /// Does what was ordered until now. An order that was given before a packet left is done before that packet is
-    /// looked at, so this comes before each of them.
+    /// Carries out all commands so far. A command that was sent before a packet must be carried out before that packet is
+    /// handled, so this is called before each of them.
     pub(crate) fn handle_commands(&mut self, now: Timestamp) {
-        while let Ok(order) = self.commands.try_recv() {
-            match order {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
                 PacketCommand::StartPlan(plan) => self.start_plan(plan),
                 PacketCommand::Abandon => self.abandon(),
                 PacketCommand::WatchConnect {
@@ -157,7 +157,7 @@ impl PacketLoop {
         });
     }
 
-    /// Ends what is in flight; it has no outcome.
+    /// Ends all probes in flight without an outcome.
     fn abandon(&mut self) {
         self.plans.clear();
         self.flight.abandon();
@@ -166,7 +166,7 @@ impl PacketLoop {
         self.ttl_probes.clear();
     }
 
-    /// Starts what is due, and lets time pass for what is in flight.
+    /// Starts what is due, and lets time pass for the probes in flight.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
         let mut plans = std::mem::take(&mut self.plans);
         let mut room = MAX_LAUNCHES;
@@ -221,7 +221,7 @@ impl PacketLoop {
         }
     }
 
-    /// A source is another probe's from now on. What it was before is over, and may not be events yet.
+    /// A source belongs to a new probe. The result of its last probe may not be reported yet.
     fn track(&mut self, src: SocketAddr, context: ProbeContext) {
         if self.contexts.contains(src) {
             self.report_results();
@@ -229,7 +229,7 @@ impl PacketLoop {
         self.contexts.insert(src, context);
     }
 
-    /// Keeps the kernel silent on the port of a probe that has not yet sent anything.
+    /// Suppresses RST on the port of a probe that has sent nothing yet.
     fn suppress_rst(&self, src: SocketAddr) -> Option<SuppressedPort> {
         let suppressed = modes::suppress_rst(src);
         suppressed
@@ -237,7 +237,7 @@ impl PacketLoop {
             .ok()
     }
 
-    /// Takes a packet with its captured payload.
+    /// Handles a packet with its captured payload.
     pub(crate) fn observe(&mut self, observation: &Observation, payload: &[u8]) {
         self.handle_commands(observation.at);
         let is_of_a_server = match &observation.packet.body {
@@ -258,19 +258,19 @@ impl PacketLoop {
         }
     }
 
-    /// A wait ended so much later than it should have.
+    /// Reports that a wait or a launch was late.
     pub(crate) fn handle_lateness(&self, late: Duration) {
         if let Some(event) = EngineEvent::if_late(late) {
             self.send(event);
         }
     }
 
-    /// Appends what is to be sent now.
+    /// Appends the segments that are to be sent now.
     pub(crate) fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
         self.flight.poll_transmit(out);
     }
 
-    /// The capture says how complete its packets are. Before the results, so that who waits for the last of them knows.
+    /// Handles the counts of the capture; they are reported before the results that they may explain.
     pub(crate) fn handle_capture_counts(&mut self, received: u64, dropped: u64, now: Timestamp) {
         let has_new_loss = self.capture_loss.update(dropped, now);
         if has_new_loss || self.has_results() {
@@ -278,12 +278,12 @@ impl PacketLoop {
         }
     }
 
-    /// Whether a result is ready to be events.
+    /// Whether there is a result to report.
     pub(crate) fn has_results(&self) -> bool {
         self.flight.has_result()
     }
 
-    /// Tells what has finished.
+    /// Reports the results of all probes that have ended.
     pub(crate) fn report_results(&mut self) {
         self.results_due_at = None;
         while let Some(finished) = self.flight.poll_result() {
@@ -312,17 +312,17 @@ impl PacketLoop {
         } = context;
         // From here on the kernel may answer on that port again.
         drop(suppressed);
-        let progress = match not_sent {
+        let event = match not_sent {
             Some(why) => ProbeEvent::Unsent(1, why),
             None if self.capture_loss.hides(&result) => {
                 ProbeEvent::Unsent(1, capture_loss::NOTICE.to_owned())
             }
             None => ProbeEvent::Result(result),
         };
-        self.report(generation, progress);
+        self.report(generation, event);
     }
 
-    /// Tells what was witnessed, if it has waited long enough or there is no later.
+    /// Reports the server traces, if they are due or the loop is stopping.
     pub(crate) fn report_server_traces(&mut self, now: Timestamp) {
         let is_due = self
             .traces_due_at
@@ -336,12 +336,12 @@ impl PacketLoop {
         }
     }
 
-    /// The responder's ports, if they are new since the last call.
+    /// The ports of the responder, if they have changed since the last call.
     pub(crate) fn take_new_ports(&mut self) -> Option<Vec<u16>> {
         std::mem::take(&mut self.has_new_ports).then(|| self.ports.iter().copied().collect())
     }
 
-    /// Whether it goes on; where not, what is in flight ends without an outcome.
+    /// Whether the loop goes on; where not, the probes in flight end without an outcome.
     pub(crate) fn state(&mut self) -> LoopState {
         match self.state {
             LoopState::Running => {}
@@ -353,13 +353,13 @@ impl PacketLoop {
         self.state
     }
 
-    fn report(&self, generation: u32, progress: ProbeEvent) {
-        self.send(EngineEvent::Probe(generation, progress));
+    fn report(&self, generation: u32, event: ProbeEvent) {
+        self.send(EngineEvent::Probe(generation, event));
     }
 
-    /// Tells the main task.
+    /// Reports an event to the main task.
     pub(crate) fn send(&self, event: EngineEvent) {
-        // A main task that has ended listens no more.
+        // Without a receiver the main task has ended.
         drop(self.events.send(event));
     }
 }

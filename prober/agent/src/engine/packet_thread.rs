@@ -1,4 +1,4 @@
-//! The packets thread: one loop over the capture, the probes in flight and the main task's config.
+//! The packet thread: reads the capture, runs the packet loop, sends crafted segments, and carries out commands.
 
 use std::cell::RefCell;
 use std::io::{self, Read as _};
@@ -28,17 +28,17 @@ use crate::startup::local_addresses::LocalAddresses;
 
 /// Source ports of crafted probes.
 pub(crate) const CRAFTED_PORTS: RangeInclusive<u16> = 63000..=65535;
-/// The longest sleep: the ring's counters are read as often.
+/// The longest sleep; the counts of the capture are read as often.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 
-/// PacketThread of a second that may be looked at late. The ring holds as many of the largest; a plan that asks for more has
-/// them looked at as they come.
+/// Packets of a second that may be read in batches. The ring holds as many of the largest size; with more of them, packets
+/// are read as they arrive.
 const LIGHT_TRAFFIC: usize = 256;
 
-/// PacketThread cannot be had.
+/// The packet thread cannot work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PacketThreadError {
-    /// A socket was refused.
+    /// A socket cannot be opened or used.
     #[error(transparent)]
     Raw(#[from] RawEngineError),
     /// A plan names too many ports.
@@ -54,16 +54,16 @@ pub(crate) enum PacketThreadError {
     Thread(#[source] io::Error),
 }
 
-/// The sockets, opened while the privileges are still there.
+/// The sockets of the packet thread, opened before privileges are dropped.
 #[derive(Debug)]
 pub(crate) struct PacketSockets {
     engine: RawEngine,
     key: [u8; 16],
-    /// Why ports cannot be kept silent here, if so.
+    /// The reason why RST cannot be suppressed here, if so.
     pub(crate) suppression_error: Option<SuppressionError>,
 }
 
-/// The packets thread, as the main task knows it.
+/// The handle of a running packet thread.
 #[derive(Debug)]
 pub(crate) struct PacketThread {
     commands: Sender<PacketCommand>,
@@ -72,7 +72,7 @@ pub(crate) struct PacketThread {
 }
 
 impl PacketSockets {
-    /// Opens capture and sender. Wants `CAP_NET_RAW`.
+    /// Opens the capture and the sender. Needs `CAP_NET_RAW`.
     pub(crate) fn open(interfaces: Interfaces, ring: RingShape) -> Result<Self, PacketThreadError> {
         let engine = RawEngine::open(CaptureOptions {
             interfaces,
@@ -91,7 +91,7 @@ impl PacketSockets {
         })
     }
 
-    /// What it means that the kernel refused the capture's filter, if it did.
+    /// A limit to report, if the kernel refused the capture's filter.
     pub(crate) fn refused_filter(&self) -> Option<String> {
         match self.engine.filtered() {
             FilteredBy::Kernel => None,
@@ -102,7 +102,7 @@ impl PacketSockets {
         }
     }
 
-    /// Starts the thread, which tells its events to `events`.
+    /// Starts the thread, which reports to `events`.
     pub(crate) fn start(
         self,
         local: &LocalAddresses,
@@ -138,29 +138,29 @@ impl PacketSockets {
 }
 
 impl PacketThread {
-    /// Gives an order, which is done before any packet is looked at that comes later.
-    pub(crate) fn send(&self, order: PacketCommand) {
-        // A thread that has failed has said so.
-        drop(self.commands.send(order));
+    /// Sends a command, which is carried out before any packet that arrives later is handled.
+    pub(crate) fn send(&self, command: PacketCommand) {
+        // A thread that has failed has reported it.
+        drop(self.commands.send(command));
     }
 
-    /// As [`PacketThread::order`], for one that cannot wait for the next packet or timer.
-    pub(crate) fn send_now(&self, order: PacketCommand) {
-        self.send(order);
+    /// As [`PacketThread::send`], for a command that cannot wait for the next packet or timer.
+    pub(crate) fn send_now(&self, command: PacketCommand) {
+        self.send(command);
         self.waker.wake();
     }
 
-    /// Ends the thread; all it had to tell is told when this returns.
+    /// Ends the thread; all its events are reported when this returns.
     pub(crate) fn stop(&self) {
         self.send_now(PacketCommand::Stop);
         if let Some(thread) = self.thread.borrow_mut().take() {
-            // A thread that has panicked has told nothing, and there is nothing to add.
+            // A thread that has panicked has no more events.
             drop(thread.join());
         }
     }
 }
 
-/// How many packets there are of late.
+/// The rate of packets.
 #[derive(Debug)]
 struct Traffic {
     since: Timestamp,
@@ -177,7 +177,7 @@ impl Traffic {
         }
     }
 
-    /// Too many end the calm at once; a whole second of few begins it.
+    /// More than [`LIGHT_TRAFFIC`] packets end light traffic at once; a whole second with fewer begins it.
     fn update(&mut self, now: Timestamp) {
         if self.seen > LIGHT_TRAFFIC {
             *self = Self::from(now);
@@ -190,7 +190,7 @@ impl Traffic {
     }
 }
 
-/// LocalAddresses ports of every engine, and the responder's.
+/// The filter of the capture: the source ports of both engines, and the ports of the responder.
 fn filter(responder: &[u16]) -> Result<CaptureFilter, TooManyRanges> {
     let mut ports = vec![kernel::CONNECT_PORTS, CRAFTED_PORTS];
     ports.extend(responder.iter().map(|port| *port..=*port));
@@ -206,7 +206,7 @@ fn run_packet_loop(
     let mut traffic = Traffic::from(counted_at);
     loop {
         let now = engine.now();
-        // Whoever was kept waiting since the last look would else take what is in the ring for missing.
+        // Packets that arrived while this thread was not scheduled come first: else their probes would be timeouts.
         engine.drain(&mut sink(packet_loop, &mut traffic));
         packet_loop.handle_commands(now);
         if let Some(ports) = packet_loop.take_new_ports() {
@@ -255,7 +255,7 @@ fn run_packet_loop(
     }
 }
 
-/// Where packets go.
+/// Hands packets to the loop, and counts them.
 fn sink(packet_loop: &mut PacketLoop, traffic: &mut Traffic) -> impl FnMut(&Observation, &[u8]) {
     |observation, payload| {
         traffic.seen += 1;

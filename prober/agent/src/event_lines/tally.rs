@@ -1,4 +1,4 @@
-//! Counts of every path, and which single probes are worth a line.
+//! Tallies of every path, and which single probes are worth a line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,28 +10,28 @@ use prober_core::probe::latency::Latency;
 use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, ProbeResult};
 use prober_core::topology::PathId;
 
-/// EventWriter about single probes that one path gets from one plan and engine; the rest is counted.
+/// Lines about single probes of one path, plan and engine; further probes are only counted.
 const MAX_LINES: u32 = 200;
 
-/// Counts of one plan's paths, by engine.
+/// Tallies of the paths of one plan, by engine.
 #[derive(Debug, Default)]
-pub(crate) struct Tallies(BTreeMap<(PathId, EngineKind), Counts>);
+pub(crate) struct Tallies(BTreeMap<(PathId, EngineKind), PathCounts>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct PathCounts {
     outcomes: OutcomeCounts,
     first_syn_success: u64,
     rtt: Latency,
     lines: u32,
-    answerers: BTreeSet<Answerer>,
+    servers: BTreeSet<ServerIdentity>,
 }
 
-/// Who answered a healthy probe, as far as its packets and its banner tell.
-type Answerer = (Option<String>, Option<Mac>, Option<u8>);
+/// What identifies the server that answered a healthy probe: the pod of its banner, its MAC, the hop limit of its SYN+ACK.
+type ServerIdentity = (Option<String>, Option<Mac>, Option<u8>);
 
 impl Tallies {
-    /// Counts one probe, and returns its line if it is worth one: where it failed, was late or odd, and
-    /// where it is the first healthy one that this answerer answered.
+    /// PathCounts one probe, and returns its line if it is worth one: if it failed, was late or odd, or if it is the first
+    /// healthy one that this server answered.
     pub(crate) fn count(&mut self, result: ProbeResult) -> Option<Event> {
         let counts = self.0.entry((result.path, result.engine)).or_default();
         counts.outcomes.count(result.outcome.kind());
@@ -42,18 +42,18 @@ impl Tallies {
         if counts.lines >= MAX_LINES {
             return None;
         }
-        let is_told = !is_healthy(&result) || counts.answerers.insert(answerer(&result));
-        counts.lines += u32::from(is_told);
-        is_told.then(|| Event::Probe(Box::new(result)))
+        let has_line = !is_healthy(&result) || counts.servers.insert(server_identity(&result));
+        counts.lines += u32::from(has_line);
+        has_line.then(|| Event::Probe(Box::new(result)))
     }
 
-    /// What was counted since the last call, one line a path and engine that has events.
+    /// Takes what was counted since the last call: one line for each path and engine with new probes.
     pub(crate) fn take(&mut self) -> Vec<Event> {
-        let events = self
+        let counted = self
             .0
             .iter_mut()
             .filter(|(_, counts)| counts.outcomes.total() > 0);
-        events
+        counted
             .map(|((path, engine), counts)| {
                 Event::Tally(Tally {
                     path: *path,
@@ -67,7 +67,7 @@ impl Tallies {
     }
 }
 
-/// Whether a probe got all that it asked for, at its first try.
+/// Whether a probe got its answer to its first SYN, and all that it requested afterwards.
 pub(crate) fn is_healthy(result: &ProbeResult) -> bool {
     let is_exchange_fine = match &result.exchange {
         Exchange::NotTried => true,
@@ -80,7 +80,7 @@ pub(crate) fn is_healthy(result: &ProbeResult) -> bool {
     result.is_first_syn_success() && is_exchange_fine
 }
 
-fn answerer(result: &ProbeResult) -> Answerer {
+fn server_identity(result: &ProbeResult) -> ServerIdentity {
     let pod = match &result.exchange {
         Exchange::Greeted { banner, .. } => Some(banner.pod.clone()),
         Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => None,
@@ -134,7 +134,7 @@ mod tests {
     };
 
     #[test]
-    fn the_first_healthy_probe_of_each_answerer_gets_a_line_and_every_late_one() {
+    fn the_first_healthy_probe_of_each_server_gets_a_line_and_every_late_one() {
         let mut tallies = Tallies::default();
         assert!(tallies.count(probe(FINE, 1, "a")).is_some());
         assert!(tallies.count(probe(FINE, 1, "a")).is_none());
@@ -150,12 +150,12 @@ mod tests {
             .filter_map(|_| tallies.count(probe(Outcome::Timeout, 3, "a")))
             .count();
         assert_eq!(lines, 200);
-        let told = tallies.take();
-        let [Event::Tally(tally)] = told.as_slice() else {
-            panic!("one path, one tally: {told:?}")
+        let events = tallies.take();
+        let [Event::Tally(tally)] = events.as_slice() else {
+            panic!("one path, one tally: {events:?}")
         };
         assert_eq!(tally.outcomes.of(OutcomeKind::Timeout), 1000);
         assert_eq!(tally.first_syn_success, 0);
-        assert!(tallies.take().is_empty(), "nothing is told twice");
+        assert!(tallies.take().is_empty(), "each probe is counted once");
     }
 }

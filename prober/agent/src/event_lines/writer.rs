@@ -1,8 +1,8 @@
-//! Events to standard output, one whole line each, by a thread of their own.
+//! Writes events to standard output in a thread of its own, one whole line each.
 //!
-//! A reader that is slow must not make probes late, so nobody waits for it: what it has not yet
-//! taken is queued up to a bound. Beyond that, single probes and packets are dropped and counted;
-//! tallies and what a run waits for never are.
+//! A slow reader must not make probes late, so the agent never waits for it: lines are queued up to a bound. Beyond the
+//! bound, lines about single probes and server traces are dropped and counted; tallies and lines that a run waits for are
+//! never dropped.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,52 +13,52 @@ use std::thread;
 use prober_core::probe::event::Event;
 use tokio::sync::oneshot;
 
-/// Bytes that may wait for the reader.
+/// The bound of the queue, bytes.
 const MAX_QUEUED: usize = 4 << 20;
 
-/// The end at which events go in.
+/// The sender's end of the queue.
 #[derive(Debug)]
 pub(crate) struct EventWriter {
     queue: Sender<String>,
-    waiting: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
     dropped: u64,
 }
 
-/// Tells when writing has ended: by a reader that is gone, or because [`EventWriter`] was dropped and all is written.
+/// Completes when the thread ends: the reader is gone, or [`EventWriter`] was dropped and all lines are written.
 pub(crate) type WriterEnd = oneshot::Receiver<io::Result<()>>;
 
 impl EventWriter {
     /// Starts the thread that writes to `out`.
     pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<(Self, WriterEnd)> {
         let (queue, lines) = mpsc::channel();
-        let (ended, written) = oneshot::channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&waiting);
+        let (ended, writer_end) = oneshot::channel();
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&queued_bytes);
         thread::Builder::new()
             .name("lines".to_owned())
             .stack_size(64 << 10)
             .spawn(move || {
-                // Nobody listens any more once the agent has stopped waiting for a reader that is stuck.
+                // The receiver is gone if the agent no longer waits for a reader that is stuck.
                 drop(ended.send(write_all(&lines, &counted, out)));
             })?;
         let lines = Self {
             queue,
-            waiting,
+            queued_bytes,
             dropped: 0,
         };
-        Ok((lines, written))
+        Ok((lines, writer_end))
     }
 
-    /// Writes one event as soon as the reader takes it.
+    /// Queues one event.
     pub(crate) fn write(&mut self, event: &Event) {
-        let is_full = self.waiting.load(Ordering::Relaxed) > MAX_QUEUED;
+        let is_full = self.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED;
         if is_full && is_droppable(event) {
             self.dropped += 1;
             return;
         }
         if !is_full && self.dropped > 0 {
             let text = format!(
-                "{} lines about single probes or packets were dropped because nobody read them in time: the counts \
+                "{} lines about single probes or server traces were dropped because its reader did not take them in time: the counts \
                  are complete, the packets are not",
                 std::mem::take(&mut self.dropped)
             );
@@ -70,13 +70,13 @@ impl EventWriter {
     fn push(&self, event: &Event) {
         let mut line = event.to_line();
         line.push('\n');
-        self.waiting.fetch_add(line.len(), Ordering::Relaxed);
-        // A reader that is gone is told by `WriterEnd`.
+        self.queued_bytes.fetch_add(line.len(), Ordering::Relaxed);
+        // If the thread has ended, `WriterEnd` has completed.
         drop(self.queue.send(line));
     }
 }
 
-/// Whether a run can do without the line, given the counts.
+/// Whether a run can do without the line, since tallies count it.
 const fn is_droppable(event: &Event) -> bool {
     match event {
         Event::Probe(_) | Event::ServerTrace { .. } => true,
@@ -95,10 +95,10 @@ const fn is_droppable(event: &Event) -> bool {
     }
 }
 
-/// Writes until all senders are gone; what is there together goes out together.
+/// Writes until the queue is closed; lines that are queued together are written together.
 fn write_all(
     lines: &Receiver<String>,
-    waiting: &AtomicUsize,
+    queued_bytes: &AtomicUsize,
     mut out: impl Write,
 ) -> io::Result<()> {
     while let Ok(line) = lines.recv() {
@@ -110,7 +110,7 @@ fn write_all(
         }
         out.write_all(batch.as_bytes())?;
         out.flush()?;
-        waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        queued_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
     }
     Ok(())
 }
@@ -126,15 +126,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_the_end_comes_out_in_order_and_whole() {
+    fn lines_that_were_queued_before_the_end_are_written_in_order_and_whole() {
         let (reader, writer) = io::pipe().unwrap();
-        let (mut lines, written) = EventWriter::start(writer).unwrap();
+        let (mut writer, writer_end) = EventWriter::start(writer).unwrap();
         for n in 0..1000 {
-            lines.write(&notice(&n.to_string()));
+            writer.write(&notice(&n.to_string()));
         }
-        drop(lines);
+        drop(writer);
         let text = io::read_to_string(reader).unwrap();
-        written.blocking_recv().unwrap().unwrap();
+        writer_end.blocking_recv().unwrap().unwrap();
         let read: Vec<Event> = text
             .lines()
             .map(|line| Event::parse(line).unwrap())
@@ -144,30 +144,30 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_told() {
+    fn a_reader_that_is_gone_ends_the_writer_with_an_error() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let (mut lines, written) = EventWriter::start(writer).unwrap();
-        lines.write(&notice("anybody?"));
-        let error = written.blocking_recv().unwrap().unwrap_err();
+        let (mut writer, writer_end) = EventWriter::start(writer).unwrap();
+        writer.write(&notice("lost"));
+        let error = writer_end.blocking_recv().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
-    fn a_reader_that_is_stuck_costs_packets_and_not_tallies() {
+    fn a_reader_that_is_stuck_costs_server_traces_and_no_notices() {
         let (reader, writer) = io::pipe().unwrap();
-        let (mut lines, _written) = EventWriter::start(writer).unwrap();
-        let witnessed = Event::ServerTrace {
+        let (mut writer, _written) = EventWriter::start(writer).unwrap();
+        let traces = Event::ServerTrace {
             handshakes: Vec::new(),
         };
         let long = "x".repeat(MAX_QUEUED);
         // More than the pipe holds: the thread is stuck in its first write.
-        lines.write(&notice(&long));
-        lines.write(&notice(&long));
-        lines.write(&witnessed);
-        lines.write(&notice("still here"));
-        assert_eq!(lines.dropped, 1);
-        drop(lines);
+        writer.write(&notice(&long));
+        writer.write(&notice(&long));
+        writer.write(&traces);
+        writer.write(&notice("still here"));
+        assert_eq!(writer.dropped, 1);
+        drop(writer);
         let text = io::read_to_string(reader).unwrap();
         assert_eq!(text.lines().count(), 3);
         assert!(text.ends_with("still here\"}\n"));

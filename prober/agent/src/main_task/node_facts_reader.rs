@@ -1,5 +1,4 @@
-//! Reading what the node says of itself, on a thread of its own: kube-proxy may take its time to say its mode, and probes
-//! must not wait for it.
+//! Reads the facts of the node in a blocking thread: kube-proxy may answer slowly, and probes must not wait for it.
 
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use tokio::time::sleep;
 
 use crate::engine::events::{EngineEvent, EngineEventSender, FactsResult};
 
-/// Reads it now.
-pub(crate) async fn read() -> FactsResult {
+/// Reads the facts now.
+pub(crate) async fn read_node_facts() -> FactsResult {
     (spawn_blocking(read_facts).await)
         .map(Box::new)
         .map_err(|error| {
@@ -18,9 +17,13 @@ pub(crate) async fn read() -> FactsResult {
         })
 }
 
-/// Reads it after a while, for the plan with this generation.
-pub(crate) async fn read_later(generation: u32, after: Duration, events: EngineEventSender) {
+/// Reads the facts after a delay, for the plan with this generation.
+pub(crate) async fn read_node_facts_later(
+    generation: u32,
+    after: Duration,
+    events: EngineEventSender,
+) {
     sleep(after).await;
-    // Who does not listen any more has ended.
-    drop(events.send(EngineEvent::NodeFacts(generation, read().await)));
+    // Without a receiver the agent has ended.
+    drop(events.send(EngineEvent::NodeFacts(generation, read_node_facts().await)));
 }

@@ -1,4 +1,4 @@
-//! What the agent tells: the lines that are not told as they come.
+//! The lines that the main task writes at intervals, on an alert, or at the end of a plan.
 
 use std::time::Duration;
 
@@ -38,12 +38,12 @@ impl MainTask {
         }
     }
 
-    /// Whether there may be something for `write_tallies` to tell.
+    /// Whether `write_tallies` may have something to write.
     pub(super) fn has_counts(&self) -> bool {
         !self.plans.is_empty() || !self.max_lateness.is_zero()
     }
 
-    /// How long counts wait to be told together.
+    /// The time from one tally of each path to the next.
     pub(super) fn tally_interval(&self) -> Duration {
         match self.log_reading {
             LogReading::Unattended => TALLY_INTERVAL_UNATTENDED,
@@ -56,7 +56,7 @@ impl MainTask {
         }
     }
 
-    /// Has somebody read what was told until now.
+    /// Requests that the log is read: closes the readiness gate, and writes the tallies and an alert.
     pub(super) fn alert(&mut self) {
         if self.readiness_gate.close() {
             self.write_tallies();
@@ -64,7 +64,7 @@ impl MainTask {
         }
     }
 
-    /// Nothing has happened yet that must be known.
+    /// Opens the readiness gate; a port that cannot be bound is reported by a notice.
     pub(super) async fn open_readiness_gate(&mut self) {
         for refused in self.readiness_gate.open().await {
             self.notice(refused.to_string());

@@ -1,7 +1,7 @@
-//! The plan's file, which may be replaced at any time: by rename, or by the swap of a symbolic link.
+//! The plan's file, which may be replaced at any time by rename or by the swap of a symbolic link.
 //!
-//! It is opened anew by its path each time, as Kubernetes projects volumes through a link to a
-//! directory that is swapped. An empty or absent file is no plan yet, not a bad one.
+//! It is opened by its path each time, since Kubernetes projects a volume through a link to a directory that it swaps. An
+//! empty or absent file means that there is no plan yet.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -9,18 +9,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Bytes of a plan that are read; ten times what the largest sensible plan has.
+/// The longest plan that is read, bytes; ten times the largest sensible plan.
 const MAX_BYTES: u64 = 16 << 20;
-/// Time between two looks where its folder is watched: for what that may miss.
+/// The time between two checks of the file where its folder is watched, for changes that the watch misses.
 const POLL_BESIDE_WATCH: Duration = Duration::from_secs(5);
-/// Where it is not, while plans come and go: a run waits for its agents to notice.
+/// The time between two checks without a watch, soon after a change: a run waits until its agents accept their plans.
 const POLL_SOON_AFTER_CHANGE: Duration = Duration::from_millis(50);
-/// Where it is not, when nothing has changed for [`SOON`].
+/// The time between two checks without a watch, when nothing has changed for [`RECENT`].
 const POLL: Duration = Duration::from_millis(250);
-/// A file that has not changed for so long is looked at less often.
-const SOON: Duration = Duration::from_secs(30);
+/// For so long after a change the file is checked often.
+const RECENT: Duration = Duration::from_secs(30);
 
-/// What tells one state of a file from another without reading it.
+/// Device, inode, size and modification time: they differ between two versions of a file.
 type Stamp = (u64, u64, u64, i64, i64);
 
 /// The file that plans come from.
@@ -29,30 +29,31 @@ pub(crate) struct PlanFile {
     path: PathBuf,
     last_stamp: Option<Stamp>,
     text: Vec<u8>,
+    /// When `last_stamp` changed.
     changed: Instant,
 }
 
-/// How a change comes to notice.
+/// How a change of the file is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChangeDetection {
-    /// Its folder is watched.
+    /// By inotify on its folder.
     Watched,
-    /// Only by looking.
+    /// By checking the file at intervals.
     Polled,
 }
 
-/// The plan's file could not be read.
+/// The plan's file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanFileError {
-    /// The kernel refused.
+    /// A system call failed.
     #[error("cannot read the plan {path}: {source}; may this agent's uid read it?")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// Nobody needs such a plan.
+    /// The file is longer than any sensible plan.
     #[error("the plan {path} has over {MAX_BYTES} bytes: split the run")]
     TooLong {
         /// The file.
@@ -61,7 +62,7 @@ pub(crate) enum PlanFileError {
 }
 
 impl PlanFile {
-    /// Watches a path; the file need not exist.
+    /// Reads plans from a path; the file need not exist.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -71,21 +72,21 @@ impl PlanFile {
         }
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How long to wait until the next look.
+    /// The time until the next check.
     pub(crate) fn poll_interval(&self, detection: ChangeDetection) -> Duration {
         match detection {
             ChangeDetection::Watched => POLL_BESIDE_WATCH,
-            ChangeDetection::Polled if self.changed.elapsed() < SOON => POLL_SOON_AFTER_CHANGE,
+            ChangeDetection::Polled if self.changed.elapsed() < RECENT => POLL_SOON_AFTER_CHANGE,
             ChangeDetection::Polled => POLL,
         }
     }
 
-    /// The file's text if it differs from what was last told; an error is told once a change.
+    /// Reads the file if it has changed since the last call; `None` if its text is the same. Each error is returned once.
     pub(crate) fn read_if_changed(&mut self) -> Result<Option<&[u8]>, PlanFileError> {
         let stamp = fs::metadata(&self.path).ok().map(|meta| {
             (
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_file_is_no_plan_and_its_arrival_is_told_once() {
+    fn an_absent_file_is_no_plan_and_a_new_one_is_read_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plan");
         let mut file = PlanFile::new(path.clone());
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_file_is_told_and_the_same_text_again_is_not() {
+    fn a_renamed_file_is_read_and_the_same_text_is_not_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plan");
         let mut file = PlanFile::new(path.clone());
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_swap_of_a_link_is_seen() {
+    fn the_swap_of_a_link_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         for (at, text) in [("v1", "one"), ("v2", "two")] {
             fs::create_dir(dir.path().join(at)).unwrap();

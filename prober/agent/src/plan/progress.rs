@@ -1,4 +1,4 @@
-//! One plan on its way: which of its probes still lack an outcome, and what they came to so far.
+//! The progress of one plan: how many of its probes have no outcome yet, and the tallies so far.
 
 use prober_core::node_facts::Counters;
 use prober_core::plan::{NodeFactsReading, Plan};
@@ -10,13 +10,15 @@ use crate::event_lines::tally::Tallies;
 /// The progress of one plan.
 #[derive(Debug)]
 pub(crate) struct PlanProgress {
+    /// Probes without an outcome, plus the second reading of the node facts, if the plan has one.
     outstanding: u64,
+    /// The counters of the namespace at the start of the plan.
     before: Counters,
     tallies: Tallies,
 }
 
 impl PlanProgress {
-    /// A plan none of whose probes has an outcome yet; `before` are the counters at this moment.
+    /// Starts a plan; `before` are the counters at this moment.
     pub(crate) fn new(plan: &Plan, before: Counters) -> Self {
         let probes: u64 = plan.probes.iter().map(|probe| u64::from(probe.count)).sum();
         let is_read_later = matches!(plan.facts, NodeFactsReading::Twice { .. });
@@ -27,13 +29,13 @@ impl PlanProgress {
         }
     }
 
-    /// A probe has its outcome; its line, if it is worth one.
+    /// Counts the outcome of a probe, and returns its line if it is worth one.
     pub(crate) fn handle_result(&mut self, result: ProbeResult) -> Option<Event> {
         self.outstanding = self.outstanding.saturating_sub(1);
         self.tallies.count(result)
     }
 
-    /// So many probes end without an outcome of their own: ttl_probes, what could not be sent; and a later reading of the node.
+    /// Counts `probes` that end without an outcome (TTL probes, probes that were not sent), or the second reading of the facts.
     pub(crate) const fn end_without_result(&mut self, probes: u64) {
         self.outstanding = self.outstanding.saturating_sub(probes);
     }
@@ -43,13 +45,13 @@ impl PlanProgress {
         self.outstanding == 0
     }
 
-    /// What was counted since the last call.
+    /// Takes the tallies since the last call.
     pub(crate) fn tallies(&mut self) -> Vec<Event> {
         self.tallies.take()
     }
 
-    /// The last lines of a plan that is done; `after` are the counters at this moment, `capture` tells how complete
-    /// its packets are.
+    /// The last lines of a plan that is done. `after` are the counters at this moment, `capture` says how many packets the
+    /// capture lost.
     pub(crate) fn finish(
         mut self,
         generation: u32,

@@ -1,9 +1,10 @@
-//! Waits until Services lead somewhere and servers can be reached: the rules of a Service that has just been made may reach
-//! a node later than the plan that asks it, a pod that has just come may be unknown to its neighbours, and what is then
-//! refused or unanswered is no fault.
+//! Waits, before the first probe of a plan, until its Services and servers accept connections.
 //!
-//! Any connection that is established says so, whoever connects. The waiting has an end, since what never connects is what
-//! probes are for.
+//! The rules of a new Service may reach a node later than the plan that probes it, and a new pod may be unknown to its
+//! neighbours. A connection that is refused or unanswered because of that is no fault.
+//!
+//! Any established connection ends the wait, whichever server accepts it. The wait is bounded: what never accepts a
+//! connection is what the probes are to find.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,13 +13,14 @@ use prober_core::plan::{GREETING, SETTLING};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long one connection may take: the next may be led to another server.
+/// The time that one connection may take: the next one may reach another server.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The pause between two connections: rules come all at once.
+/// The pause between two connections.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Asks each of the Services until it connects, and each of the servers; which of the Services never did within [`SETTLING`].
+/// Connects to each of the Services and servers until it succeeds. Returns the Services to which no connection was
+/// established within [`SETTLING`].
 pub(crate) async fn wait_until_reachable(
     services: &[SocketAddr],
     servers: &[SocketAddr],
@@ -26,13 +28,13 @@ pub(crate) async fn wait_until_reachable(
     let now = Instant::now();
     let (unanswered, _) = tokio::join!(
         unanswered(services, now + SETTLING),
-        // A server that is unanswered is what the probes find.
+        // A server without an answer is left to the probes.
         unanswered(servers, now + GREETING)
     );
     unanswered
 }
 
-/// Which of the targets do not answer until then; all are attempts at once.
+/// Connects to all targets at once, and returns those to which no connection is established until then.
 async fn unanswered(targets: &[SocketAddr], until: Instant) -> Vec<SocketAddr> {
     let attempts: Vec<_> = targets
         .iter()
@@ -66,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_comes_late_is_waited_for_and_who_never_comes_is_told() {
+    async fn a_late_listener_is_waited_for_and_a_missing_one_is_returned() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
         drop(listener);

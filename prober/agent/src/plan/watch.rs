@@ -1,7 +1,7 @@
-//! Tells when something changes beside the plan's file, so that nobody has to look all the time.
+//! Watches the folder of the plan's file for changes (inotify(7)), so that the file need not be polled often.
 //!
-//! Watched is the folder, not the file: a file is replaced by rename, and in Kubernetes it is a link through another
-//! link of the same folder, which is swapped (inotify(7)).
+//! The folder is watched instead of the file, since a file is replaced by rename, and in Kubernetes it is a link through
+//! another link of the same folder, which is swapped.
 
 use std::io;
 use std::path::Path;
@@ -11,19 +11,21 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, channel};
 
-/// No folder can be watched; looking now and then does as well, at a price.
+/// The folder cannot be watched; the file is polled instead.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
-    /// The kernel refused.
-    #[error("cannot watch the folder of the plan: {0}")]
+    /// A system call failed.
+    #[error("cannot watch the folder of the plan by inotify: {0}; the file is polled instead")]
     Inotify(#[from] nix::Error),
-    /// The thread was refused.
-    #[error("cannot start the thread that watches the folder of the plan: {0}")]
+    /// No thread can be started.
+    #[error(
+        "cannot start the thread that watches the folder of the plan: {0}; the file is polled instead"
+    )]
     Thread(#[from] io::Error),
 }
 
-/// Starts to watch the folder of `path`. Changes that are not yet heard of are told once; the end of the channel is the
-/// end of the watch.
+/// Watches the folder of `path`. A message says that there were changes since the last one; the channel ends with the
+/// watch.
 pub(crate) fn watch(path: &Path) -> Result<Receiver<()>, WatchError> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rename_into_the_folder_is_told_and_a_file_that_is_written_is() {
+    fn a_rename_into_the_folder_is_a_change_and_so_is_a_written_file() {
         let dir = tempfile::tempdir().unwrap();
         let (new, plan) = (dir.path().join("new"), dir.path().join("plan"));
         let elsewhere = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Ports of an agent that others can reach.
+//! Listening sockets of an agent.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use prober_core::packet::family::Family;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// A port on which an agent cannot answer.
+/// A port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen on {family} port {port}: {source}; does another process of this pod use it (ss -ltnp)?"
@@ -17,7 +17,7 @@ pub(crate) struct ListenError {
     pub(crate) source: io::Error,
 }
 
-/// A listening socket; `None` where this host does not have the family.
+/// A listening socket on all addresses of a family; `None` where this host does not have the family.
 pub(crate) fn bind(family: Family, port: u16, backlog: i32) -> io::Result<Option<Socket>> {
     let any = match family {
         Family::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -8,8 +8,8 @@ use prober_core::plan::Prefix;
 use prober_core::probe::tier::Tier;
 use prober_core::topology::AgentId;
 
-/// Probes and answers probes in the network namespace that it is started in: plans in by a file,
-/// one JSON line an event out on standard output.
+/// Probes, and answers probes, in the network namespace that it is started in. Plans come in by a
+/// file, events go out as JSON lines on standard output.
 #[derive(Debug, Parser)]
 #[command(
     name = "prober-agent",
@@ -18,11 +18,11 @@ use prober_core::topology::AgentId;
         prober-agent --agent node-1/client-1 --plan /etc/prober/plan --allow 100.96.0.0/11 --allow 100.64.0.0/13\n  \
         prober-agent --agent node-1/client-1 --plan plan.json --allow fd00::/8 --tier T0\n  \
         prober-agent --facts\n\n\
-        It runs until SIGTERM or SIGINT, then tells what it has and ends with status 0. It ends with 2 if it \
-        could not start. Without CAP_NET_RAW it goes on in tier T0 and says so in its first line."
+        It runs until SIGTERM or SIGINT, then writes the counts that it has and ends with status 0. It ends with 2 if it \
+        cannot start. Without CAP_NET_RAW it works in tier T0, and its first line says so."
 )]
 pub(crate) struct Args {
-    /// Who this agent is, e.g. node-1/client-1; a plan for another one is refused
+    /// Node and pod of this agent, e.g. node-1/client-1; it refuses plans for another agent
     #[arg(
         long,
         value_name = "NODE/POD",
@@ -31,16 +31,16 @@ pub(crate) struct Args {
     )]
     pub(crate) agent: Option<AgentId>,
 
-    /// The file to read plans from, e.g. /etc/prober/plan; it may be replaced at any time, and need not exist yet
+    /// Read plans from this file, e.g. /etc/prober/plan; it may be replaced at any time, and need not exist yet
     #[arg(long, value_name = "FILE", required_unless_present = "facts")]
     pub(crate) plan: Option<PathBuf>,
 
-    /// Addresses that plans may ask, e.g. 100.96.0.0/11; may be given several times. Without it, none
+    /// Addresses that plans may probe, e.g. 100.96.0.0/11; may be repeated. Without it, a plan with probes is refused
     #[arg(long, value_name = "PREFIX", value_parser = Prefix::from_str)]
     pub(crate) allow: Vec<Prefix>,
 
-    /// The most evidence to go for, e.g. T0: connect() results and counters only; T1: also packets
-    /// (wants CAP_NET_RAW); T2: the same in an agent
+    /// The best evidence to collect: T0, results of connect() and counters; T1, also packets (needs
+    /// CAP_NET_RAW); T2, as T1, since another agent reads the facts of the node
     #[arg(
         long,
         value_name = "TIER",
@@ -50,21 +50,20 @@ pub(crate) struct Args {
     )]
     pub(crate) tier: TierArg,
 
-    /// The only run to take plans of, e.g. r7f3a; without it, any
+    /// Accept plans of this run only, e.g. r7f3a; without it, of any
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
 
-    /// Listen on this port, e.g. 8082, for as long as nothing has happened that somebody who does not read the lines must
-    /// know: what a readiness probe asks
+    /// Port for a readiness probe, e.g. 8082: open while nothing in the log needs to be read, see "log_reading" of a plan
     #[arg(long, value_name = "PORT")]
     pub(crate) readiness_port: Option<u16>,
 
-    /// Write what this node says of itself as one line, and end
+    /// Write the facts of this node as one line, and end
     #[arg(long, conflicts_with_all = ["agent", "plan", "allow", "run", "readiness_port"])]
     pub(crate) facts: bool,
 }
 
-/// A tier as typed.
+/// A tier, as given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TierArg {
     /// Results of connect() and counters.
@@ -73,13 +72,13 @@ pub(crate) enum TierArg {
     /// Also packets.
     #[value(name = "T1")]
     T1,
-    /// As T1: node facts are read by another agent.
+    /// As T1: another agent reads the facts of the node.
     #[value(name = "T2")]
     T2,
 }
 
 impl TierArg {
-    /// What this agent goes for: node facts are another agent's business.
+    /// The tier that this agent works in: T2 adds node facts, which another agent reads.
     pub(crate) const fn wanted(self) -> Tier {
         match self {
             Self::T0 => Tier::T0,
@@ -88,7 +87,7 @@ impl TierArg {
     }
 }
 
-/// Text that names no agent.
+/// A text that names no agent.
 #[derive(Debug, thiserror::Error)]
 #[error("'{0}' names no agent: write the node, a slash and the pod, such as node-1/client-1")]
 pub(crate) struct AgentIdError(String);
@@ -100,7 +99,7 @@ fn agent_id(text: &str) -> Result<AgentId, AgentIdError> {
     }
 }
 
-/// Names go into the banner, whose words end at blanks.
+/// Whether a name fits into the banner, which separates its words by blanks.
 fn is_word(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control())
 }
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_want_neither_agent_nor_plan_and_nothing_else_goes_without_them() {
+    fn facts_need_neither_agent_nor_plan_and_everything_else_needs_both() {
         assert!(Args::try_parse_from(["prober-agent", "--facts"]).is_ok());
         assert!(Args::try_parse_from(["prober-agent"]).is_err());
         assert!(Args::try_parse_from(["prober-agent", "--agent", "n/p"]).is_err());

@@ -1,35 +1,38 @@
-//! What an agent knows of its own end: addresses and MTU.
+//! The addresses and the MTU of this end of all probes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use prober_core::node_facts::NodeFacts;
 
-/// The MTU that is assumed where the kernel does not tell: every IPv6 link has it (RFC 8200 5).
+/// The MTU where the kernel reports none, bytes: every IPv6 link has it (RFC 8200, section 5).
 const MIN_MTU: u16 = 1280;
 
-/// The own end of every probe.
+/// The addresses and the MTU of this end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LocalAddresses {
-    /// All addresses that others can ask, those of one interface together.
+    /// All addresses that other hosts can reach, grouped by interface.
     pub(crate) addresses: Vec<IpAddr>,
     /// The IPv4 source of crafted probes.
     pub(crate) v4: Option<Ipv4Addr>,
     /// The IPv6 source of crafted probes.
     pub(crate) v6: Option<Ipv6Addr>,
-    /// The smallest MTU of the interfaces that have them, bytes.
+    /// The smallest MTU of the interfaces with these addresses, bytes.
     pub(crate) mtu: u16,
 }
 
 impl LocalAddresses {
-    /// What the facts say of it.
+    /// Takes the addresses from the facts of a network namespace.
     pub(crate) fn of(facts: &NodeFacts) -> Self {
         let all = facts.addresses.as_deref().unwrap_or_default();
-        let asked = || all.iter().filter(|own| is_reachable(own.prefix.address()));
-        let addresses: Vec<IpAddr> = asked().map(|own| own.prefix.address()).collect();
+        let reachable = || {
+            all.iter()
+                .filter(|entry| is_reachable(entry.prefix.address()))
+        };
+        let addresses: Vec<IpAddr> = reachable().map(|entry| entry.prefix.address()).collect();
         let links = facts.links.as_deref().unwrap_or_default();
         let mtu = links
             .iter()
-            .filter(|link| asked().any(|own| own.dev == link.name))
+            .filter(|link| reachable().any(|entry| entry.dev == link.name))
             .filter_map(|link| u16::try_from(link.mtu?).ok())
             .min();
         Self {
@@ -47,7 +50,7 @@ impl LocalAddresses {
     }
 }
 
-/// Whether others can ask an address.
+/// Whether other hosts can reach an address: it is neither loopback nor link-local.
 const fn is_reachable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),

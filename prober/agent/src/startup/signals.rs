@@ -1,15 +1,15 @@
-//! The signals that end an agent, caught from its first moment on.
+//! The signals that end an agent, caught before it does anything else.
 //!
 //! The first process of a container is the init of its PID namespace, and the kernel drops every signal that such a
-//! process has no handler for, SIGTERM too (pid_namespaces(7)): the kubelet would wait out the whole grace period and
-//! then kill it. So the handlers are installed before anything else is done, and what comes early is kept.
+//! process has no handler for, SIGTERM included (pid_namespaces(7)). Without handlers the kubelet would wait for the whole
+//! grace period and then kill the agent. A signal that arrives during the start is kept.
 
 use std::io;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT.
+/// Handlers of SIGTERM and SIGINT.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -17,7 +17,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Catches them from now on, to be waited for in this event loop.
+    /// Installs the handlers, for waits in this event loop.
     pub(crate) fn catch(runtime: &Runtime) -> io::Result<Self> {
         let _within = runtime.enter();
         Ok(Self {
@@ -26,7 +26,7 @@ impl Signals {
         })
     }
 
-    /// Waits for one of them; those that came since the last wait count.
+    /// Waits for a signal; one that has arrived since the last wait ends it at once.
     pub(crate) async fn any(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -1,4 +1,4 @@
-//! Whether the main task gets its turns, in time.
+//! How late the main task wakes up.
 
 use std::cell::{Cell, OnceCell};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use tokio::time::Instant;
 use crate::engine::events::{EngineEvent, EngineEventSender};
 use crate::timers::sleep::SleepTimer;
 
-/// The longest without a turn that is meant to come at some time.
+/// The time between two measurements of an agent without other timers.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Tells how late the main task is for what it does at its time. An agent that has nothing to do at any time beats.
+/// Reports how late the main task wakes up for what is due. It wakes up by itself where nothing else is due.
 #[derive(Debug)]
 pub(crate) struct LatenessMonitor {
-    /// Of who beats, where somebody does.
+    /// The timer of [`LatenessMonitor::run`], while that runs.
     timer: OnceCell<SleepTimer>,
     due: Cell<Instant>,
     events: EngineEventSender,
 }
 
 impl LatenessMonitor {
-    /// Tells it to `events`.
+    /// Reports to `events`.
     pub(crate) fn new(events: EngineEventSender) -> Self {
         Self {
             timer: OnceCell::new(),
@@ -30,10 +30,10 @@ impl LatenessMonitor {
         }
     }
 
-    /// There was a turn, so much later than it was meant to be. The next beat can wait.
+    /// The main task woke up, so much later than it was due. The next measurement can wait.
     pub(crate) fn record(&self, late: Duration) {
         if let Some(late) = EngineEvent::if_late(late) {
-            // An agent that has ended listens no more.
+            // Without a receiver the agent has ended.
             drop(self.events.send(late));
         }
         self.due.set(Instant::now() + INTERVAL);
@@ -42,7 +42,7 @@ impl LatenessMonitor {
         }
     }
 
-    /// WakeupCoalescing for ever.
+    /// Measures for ever.
     pub(crate) async fn run(&self) {
         let timer = self.timer.get_or_init(SleepTimer::new);
         loop {
@@ -60,8 +60,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_has_turns_at_other_times_needs_no_beat_and_who_gets_none_is_told() {
-        let (events, mut told) = unbounded_channel();
+    async fn a_task_that_is_on_time_is_not_reported_and_one_that_is_blocked_is() {
+        let (events, mut reports) = unbounded_channel();
         let lateness = LatenessMonitor::new(events);
         let all_is_well = timeout(2 * INTERVAL, async {
             tokio::join!(lateness.run(), async {
@@ -72,11 +72,11 @@ mod tests {
             })
         });
         assert!(all_is_well.await.is_err());
-        assert!(told.try_recv().is_err());
+        assert!(reports.try_recv().is_err());
         let starved = async {
-            // Nobody else gets a turn meanwhile.
+            // Blocks the only thread.
             std::thread::sleep(2 * INTERVAL);
-            told.recv().await
+            reports.recv().await
         };
         let late = tokio::select! {
             () = lateness.run() => None,

@@ -1,7 +1,8 @@
-//! Sleeps for the main task at the price of one wake-up.
+//! Sleeps of the main task that cost one wake-up each.
 //!
-//! The runtime's own timers lie in a wheel whose coarse slots are sorted into finer ones when their time comes near: a
-//! sleep of some hundred milliseconds wakes the thread two or three times. An agent that mostly sleeps is made of that.
+//! The runtime keeps its timers in a wheel whose coarse slots are sorted into finer ones shortly before they are due: a
+//! sleep of some hundred milliseconds wakes the thread two or three times. An agent mostly sleeps, so it uses a timer of
+//! the kernel.
 
 use std::fs::File;
 use std::io;
@@ -14,70 +15,70 @@ use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep};
 
-/// A timer; see the module's documentation.
+/// A timer of the kernel, or of the runtime where the kernel gives none.
 #[derive(Debug)]
-pub(crate) struct SleepTimer(Option<Timer>);
+pub(crate) struct SleepTimer(Option<KernelTimer>);
 
-/// A timer of the kernel, and the same as something to be read from (timerfd_create(2)).
+/// A timer of the kernel (timerfd_create(2)), and the same descriptor as something to read from.
 #[derive(Debug)]
-struct Timer {
-    own: TimerFd,
-    rings: Receiver,
+struct KernelTimer {
+    fd: TimerFd,
+    expirations: Receiver,
 }
 
 impl SleepTimer {
-    /// An timer that is not set, to be made within the runtime. Where the kernel gives no timer, the runtime's has to do.
+    /// A timer that is not set. Must be called within the runtime.
     pub(crate) fn new() -> Self {
-        Self(Timer::open().ok())
+        Self(KernelTimer::open().ok())
     }
 
-    /// Sleeps until then.
+    /// Sleeps until a point in time.
     pub(crate) async fn sleep_until(&self, at: Instant) {
         self.sleep(at.saturating_duration_since(Instant::now()))
             .await;
     }
 
-    /// Has who sleeps by it sleep for so long from now on; where the runtime's timer has to do, it wakes as it would have.
+    /// Makes the sleep that is going on last for so long from now on. A timer of the runtime ends as it was set.
     pub(crate) fn postpone(&self, time: Duration) {
         if let Some(timer) = &self.0 {
-            // A timer that cannot be set again rings as it was set.
+            // A timer that cannot be set again expires as it was set.
             timer.set(time).ok();
         }
     }
 
-    /// Sleeps for so long.
+    /// Sleeps for a time.
     pub(crate) async fn sleep(&self, time: Duration) {
-        let rung = match &self.0 {
-            // A timer that is set to nothing never rings.
-            Some(timer) if !time.is_zero() => timer.ring(time).await,
+        let slept = match &self.0 {
+            // A timer that is set to zero never expires.
+            Some(timer) if !time.is_zero() => timer.expire(time).await,
             Some(_) | None => Err(io::ErrorKind::Unsupported.into()),
         };
-        if rung.is_err() {
+        if slept.is_err() {
             sleep(time).await;
         }
     }
 }
 
-impl Timer {
+impl KernelTimer {
     fn open() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let own = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        // It is no pipe, but read like one.
-        let file = File::from(own.as_fd().try_clone_to_owned()?);
-        let rings = Receiver::from_file_unchecked(file)?;
-        Ok(Self { own, rings })
+        let fd = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        // It is no pipe, but it is read like one.
+        let file = File::from(fd.as_fd().try_clone_to_owned()?);
+        let expirations = Receiver::from_file_unchecked(file)?;
+        Ok(Self { fd, expirations })
     }
 
     fn set(&self, time: Duration) -> nix::Result<()> {
         let once = Expiration::OneShot(TimeSpec::from_duration(time));
-        self.own.set(once, TimerSetTimeFlags::empty())
+        self.fd.set(once, TimerSetTimeFlags::empty())
     }
 
-    async fn ring(&self, time: Duration) -> io::Result<()> {
+    async fn expire(&self, time: Duration) -> io::Result<()> {
         self.set(time)?;
         loop {
-            self.rings.readable().await?;
-            match self.rings.try_read(&mut [0; 8]) {
+            self.expirations.readable().await?;
+            match self.expirations.try_read(&mut [0; 8]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read.map(drop),
             }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_rings_each_time_that_it_is_set_and_not_before() {
+    async fn it_expires_each_time_that_it_is_set_and_not_before() {
         let timer = SleepTimer::new();
         assert!(timer.0.is_some());
         for time in [
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_sleeps_by_it_can_be_let_sleep_on() {
+    async fn a_sleep_can_be_postponed() {
         let timer = SleepTimer::new();
         let start = Instant::now();
         let (time, more) = (Duration::from_millis(20), Duration::from_millis(60));

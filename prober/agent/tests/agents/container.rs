@@ -141,7 +141,7 @@ fn in_a_restricted_pod_it_says_that_no_packet_is_seen_and_why() {
     assert_eq!(hello.tier, Tier::T0);
     let limits = hello.limits.join("; ");
     assert!(
-        limits.contains("tier T0, no packets are seen or crafted")
+        limits.contains("tier T0, no packets are captured or crafted")
             && limits.contains("CAP_NET_RAW is missing"),
         "{limits}"
     );

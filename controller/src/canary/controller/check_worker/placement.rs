@@ -61,7 +61,12 @@ impl CheckWorker {
             namespace: &context.connection.namespace,
             image: &context.image,
         };
-        let admission = match check_admission(&context.connection, &template.evidence_request(), &template.dry_run_pods()).await
+        let admission = match check_admission(
+            &context.connection,
+            &template.evidence_request(),
+            &template.dry_run_pods(),
+        )
+        .await
         {
             Ok(admission) => admission,
             Err(error) => {

@@ -1,13 +1,13 @@
-//! Whose answers the capture may have lost: a lost capture is never mistaken for a lost packet.
+//! Which probes may be unanswered because the capture lost packets: a loss of the capture is no loss of the network.
 
 use prober_core::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use prober_core::time::Timestamp;
 
-/// What is said of probes that may have been answered.
+/// The reason that is reported for probes whose answers may be lost.
 pub(super) const NOTICE: &str = "the capture lost packets, since this agent got too little of its processors: crafted probes \
     that were on their way and saw no answer count for nothing";
 
-/// When the capture lost packets.
+/// The losses of the capture so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CaptureLoss {
     dropped: u64,
@@ -15,7 +15,7 @@ pub(super) struct CaptureLoss {
 }
 
 impl CaptureLoss {
-    /// So many packets were lost since the start; whether that is more than before.
+    /// Takes the number of packets lost since the start; returns whether there are new ones.
     pub(super) const fn update(&mut self, dropped: u64, now: Timestamp) -> bool {
         let has_new_loss = dropped > self.dropped;
         if has_new_loss {
@@ -25,7 +25,7 @@ impl CaptureLoss {
         has_new_loss
     }
 
-    /// Whether an answer to this probe may have come and was lost. A kernel needs no capture to be answered.
+    /// Whether the capture may have lost the answer to a probe. The kernel gets its answers without a capture.
     pub(super) fn hides(self, result: &ProbeResult) -> bool {
         let is_unanswered = match result.outcome {
             Outcome::Timeout => true,
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_crafted_probe_that_saw_no_answer_and_started_before_the_loss_is_hidden() {
+    fn only_a_crafted_probe_without_an_answer_that_started_before_the_loss_is_hidden() {
         let answered = Outcome::Established {
             rtt_ns: 1,
             connect_ns: 1,

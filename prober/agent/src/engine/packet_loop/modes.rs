@@ -1,4 +1,4 @@
-//! How a packet_loop works: whether it goes on, how soon it wakeups at packets, and which of them count.
+//! Modes of the packet loop: whether it goes on, how soon it reads packets, and whether loopback counts.
 
 use std::net::SocketAddr;
 
@@ -6,34 +6,34 @@ use prober_core::packet::family::Family;
 use prober_core::plan::Method;
 use prober_net::rst_suppression::SuppressedPort;
 
-/// Whether the packet_loop goes on.
+/// Whether the loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoopState {
-    /// It does.
+    /// It goes on.
     Running,
-    /// It was events to stop.
+    /// It ends as soon as it has reported all results.
     Stopping,
 }
 
-/// How soon packets are to be looked at.
+/// How soon packets are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadMode {
-    /// As they come.
+    /// As they arrive.
     Prompt,
-    /// Together: each has its kernel's stamp, and none of them is waited for.
+    /// Together: each has a timestamp of the kernel, and no probe needs them to go on.
     Batched,
 }
 
-/// Whether packets to a loopback address count.
+/// Whether packets to loopback addresses are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoopbackMode {
-    /// In a pod they say nothing about the network.
+    /// They are ignored: in a pod they say nothing about the network.
     Ignore,
-    /// On a host they may be what was sent_syns for.
+    /// They are handled: a target of this host may be probed.
     Capture,
 }
 
-/// Whether the kernel's RST would spoil the probe.
+/// Whether a RST of the kernel would break the probe.
 pub(crate) const fn needs_rst_suppression(method: &Method) -> bool {
     match method {
         Method::Exchange { .. } | Method::TtlProbe { .. } => true,
@@ -41,12 +41,12 @@ pub(crate) const fn needs_rst_suppression(method: &Method) -> bool {
     }
 }
 
-/// Keeps the kernel silent on a port, or says why it may not be.
+/// Suppresses RST on a source port; the error is a text for the reader of the log.
 pub(super) fn suppress_rst(src: SocketAddr) -> Result<SuppressedPort, String> {
     match SuppressedPort::reserve(Family::of(src.ip()), src.port()) {
         Ok(Some(port)) => Ok(port),
         Ok(None) => Err(format!(
-            "a crafted probe shares its port {} with another socket, whose kernel may reset it: see ss -tan",
+            "a crafted probe shares its port {} with another socket, so the kernel may send a RST: see ss -tan",
             src.port()
         )),
         Err(error) => Err(error.to_string()),

@@ -1,25 +1,25 @@
-//! Whose the source ports in flight are, and whether any of their probes waits for an answer to go on.
+//! What the packet loop knows of each probe in flight beside its handshake, by source.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use prober_net::rst_suppression::SuppressedPort;
 
-/// A probe in flight, besides what the flight knows of it.
+/// A probe in flight, beside its handshake.
 #[derive(Debug)]
 pub(super) struct ProbeContext {
-    /// The plan that it is of.
+    /// The generation of its plan.
     pub(super) generation: u32,
-    /// Whether it says something more when it is answered.
+    /// Whether it goes on after the handshake, so that its packets must be read at once.
     pub(super) exchanges: bool,
-    /// Its port, if the kernel is kept silent on it.
+    /// Suppresses RST on its port.
     pub(super) suppressed: Option<SuppressedPort>,
-    /// Why it was never sent, if so.
+    /// The reason why it was not sent, if so.
     pub(super) not_sent: Option<String>,
 }
 
 impl ProbeContext {
-    /// A probe of that plan that says nothing more when it is answered.
+    /// A probe of this plan that ends with its handshake.
     pub(super) const fn of(generation: u32) -> Self {
         Self {
             generation,
@@ -34,43 +34,43 @@ impl ProbeContext {
 #[derive(Debug, Default)]
 pub(super) struct ProbeContexts {
     by_source: BTreeMap<SocketAddr, ProbeContext>,
-    /// Those that talk.
+    /// The number of those that go on after the handshake.
     exchanging: usize,
 }
 
 impl ProbeContexts {
-    /// A source has an owner from now on, and its last one no more.
+    /// A source belongs to a new probe.
     pub(super) fn insert(&mut self, src: SocketAddr, context: ProbeContext) {
         self.exchanging += usize::from(context.exchanges);
         let before = self.by_source.insert(src, context);
         self.uncount(before.as_ref());
     }
 
-    /// Whether a source has an owner.
+    /// Whether a source belongs to a probe.
     pub(super) fn contains(&self, src: SocketAddr) -> bool {
         self.by_source.contains_key(&src)
     }
 
-    /// A source has no owner any more.
+    /// Removes the probe of a source.
     pub(super) fn remove(&mut self, src: SocketAddr) -> Option<ProbeContext> {
         let context = self.by_source.remove(&src);
         self.uncount(context.as_ref());
         context
     }
 
-    /// Nothing of that source was sent, for that reason.
+    /// The probe of this source was not sent, for this reason.
     pub(super) fn mark_not_sent(&mut self, src: SocketAddr, why: String) {
         if let Some(context) = self.by_source.get_mut(&src) {
             context.not_sent = Some(why);
         }
     }
 
-    /// No source has an owner any more.
+    /// Removes all probes.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether a probe in flight waits for an answer to go on.
+    /// Whether any probe goes on after its handshake.
     pub(super) const fn has_exchanges(&self) -> bool {
         self.exchanging > 0
     }

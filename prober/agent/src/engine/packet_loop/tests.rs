@@ -1,4 +1,4 @@
-//! A packet_loop without sockets.
+//! The packet loop without sockets.
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -13,7 +13,7 @@ use crate::engine::events::EngineEventReceiver;
 
 const START: Timestamp = Timestamp::from_nanos(1_000_000_000);
 
-/// A packet_loop with these ports and so many probes to send, so many milliseconds apart; what it tells.
+/// A packet loop with these source ports and so many SYN probes, so many milliseconds apart; and its events.
 fn packet_loop(
     ports: RangeInclusive<u16>,
     count: u32,
@@ -51,7 +51,7 @@ fn packet_loop(
     (packet_loop, events)
 }
 
-/// What a server answers to a SYN.
+/// The SYN+ACK of a server.
 fn answer(syn: &TcpSegment, at: Timestamp) -> Observation {
     let ip = Ip {
         src: syn.dst.ip(),
@@ -81,7 +81,7 @@ fn answer(syn: &TcpSegment, at: Timestamp) -> Observation {
 }
 
 #[test]
-fn a_port_that_is_used_again_before_its_result_is_told_loses_none() {
+fn a_port_that_is_used_again_before_its_result_is_reported_loses_none() {
     const ALL: u32 = 40;
     let (mut packet_loop, mut events) = packet_loop(63_000..=63_003, ALL, 1);
     let mut sent_syns = 0;
@@ -107,9 +107,9 @@ fn a_port_that_is_used_again_before_its_result_is_told_loses_none() {
 }
 
 #[test]
-fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
+fn a_late_thread_sends_a_few_probes_at_a_time_and_all_in_the_end() {
     let (mut packet_loop, _events) = packet_loop(63_000..=65_535, 500, 1);
-    // As long as this would have taken it was not given a processor.
+    // The thread was not scheduled for longer than the plan lasts.
     let late = START + Duration::from_secs(1);
     let mut sent = Vec::new();
     for _ in 0..500_usize.div_ceil(MAX_LAUNCHES) {
@@ -123,13 +123,13 @@ fn who_was_kept_waiting_sends_a_few_at_a_time_and_all_in_the_end() {
 }
 
 #[test]
-fn on_beats_the_answer_is_looked_at_with_the_next_probe_and_told_at_once() {
+fn coalesced_answers_are_read_with_the_next_probe_and_reported_at_once() {
     let (mut packet_loop, mut events) = packet_loop(63_000..=65_535, 30, 200);
     let (mut now, mut wakeups) = (START, 0);
     let mut answers = Vec::new();
     let mut results = 0;
     while wakeups < 10 {
-        // What the packets thread does each time that it is woken.
+        // What the packet thread does each time that it wakes up.
         for answer in answers.drain(..) {
             packet_loop.observe(&answer, &[]);
         }
@@ -153,7 +153,7 @@ fn on_beats_the_answer_is_looked_at_with_the_next_probe_and_told_at_once() {
     let passed = now.since(START).as_millis();
     assert!(
         (4_300..=5_700).contains(&passed),
-        "ten beats took {passed} ms"
+        "ten wake-ups took {passed} ms"
     );
     assert!((15..=30).contains(&results), "{results} results");
 }
@@ -165,7 +165,7 @@ fn a_probe_that_only_lingers_waits_for_a_launch_that_comes_soon() {
     let mut now = START;
     let mut waits = Vec::new();
     for _ in 0..2 {
-        // The first is moved by the jitter as well.
+        // The jitter moves the first one, too.
         now = packet_loop.poll_timeout().unwrap().max(now);
         packet_loop.handle_timeout(now);
         packet_loop.poll_transmit(&mut sent);

@@ -1,5 +1,5 @@
-//! When a packet_loop has something to do again, and what can wait to be done together: each look wakes the packets thread, each
-//! telling the main task.
+//! When the packet loop has something to do, and what can wait to be done together: each read of packets wakes up the
+//! packet thread, each report the main task.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use prober_core::time::Timestamp;
 
 use super::{PacketLoop, PlanLaunches, ReadMode};
 
-/// How long results and what was witnessed wait to be events together.
+/// The time that results and server traces wait to be reported together.
 pub(super) const REPORT_DELAY: Duration = Duration::from_millis(250);
 
-/// How long packets that nobody waits for, and probes that only linger, wait for the next launch: from one beat of a quiet
-/// plan to the next.
+/// The time that packets which no probe needs to go on, and probes that only linger, wait for the next launch: the longest
+/// time between two launches of a plan with coalesced wake-ups.
 pub(crate) const MAX_BATCH_WAIT: Duration = Duration::from_millis(650);
 
 impl PacketLoop {
-    /// How soon the next packets are to be looked at. A plan that has no more to send is waited for; while nothing is
-    /// under way the first packet is events.
+    /// How soon the next packets are to be read. They can wait for the next launch of a plan; where nothing is under way they
+    /// are read at once.
     pub(crate) fn read_mode(&self) -> ReadMode {
         let is_coalescing = |plan: &PlanLaunches| plan.pace == Pace::WakeupCoalescing;
         let is_waiting_for_launch =
@@ -30,10 +30,10 @@ impl PacketLoop {
         }
     }
 
-    /// When there is something to do again.
+    /// The next time that something is due.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         let launch = self.next_launch();
-        // A launch that comes soon wakes for what can wait as well.
+        // A launch that is due soon wakes up for what can wait, too.
         let unless_soon = |at: Timestamp, soon| launch.is_none_or(|launch| launch > at + soon);
         let tolerance = match self.read_mode() {
             ReadMode::Prompt => REPORT_DELAY,
@@ -51,20 +51,20 @@ impl PacketLoop {
         plans.filter_map(|plan| plan.pacing.next_at()).min()
     }
 
-    /// How long results that are there now are to wait for others.
+    /// The time that results wait for others.
     fn results_wait(&self, now: Timestamp) -> Duration {
         let is_launching = || {
             self.next_launch()
                 .is_some_and(|at| at <= now + REPORT_DELAY)
         };
         match self.read_mode() {
-            // They have waited for this look.
+            // They have waited for this wake-up.
             ReadMode::Batched if !is_launching() => Duration::ZERO,
             ReadMode::Batched | ReadMode::Prompt => REPORT_DELAY,
         }
     }
 
-    /// Whether there are results that have waited long enough, or no others to wait for.
+    /// Whether results have waited long enough, or there are no others to wait for.
     pub(crate) fn has_due_results(&mut self, now: Timestamp) -> bool {
         if !self.has_results() {
             return false;
