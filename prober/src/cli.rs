@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{agent, clean, completions, explain, lab, man, probe, replay, report, run};
+#[cfg(feature = "cluster")]
+use crate::clean;
+use crate::{agent, completions, explain, lab, man, probe, replay, report, run};
 
 /// Finds by packets why a Kubernetes Service half-works: names the cause and the node, shows the
 /// packets that prove it from both ends, and says how to mend it
@@ -32,6 +34,7 @@ pub(crate) enum Command {
     /// Probe every path and say what is broken
     Run(run::RunArgs),
     /// Remove what runs have left behind in a cluster
+    #[cfg(feature = "cluster")]
     Clean(clean::CleanArgs),
     /// Build a small network out of namespaces, and break it by hand
     Lab(lab::LabArgs),

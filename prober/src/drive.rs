@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 /// The wall clock, which also stamps packets.
-pub(crate) use controller::clock::wall as now;
+pub(crate) use prober_agent::host_probe::now;
 use prober_core::run::{Phase, PlatformCommand, PlatformEvent, Run, RunResult};
 
 /// How often a watcher is shown the run while nothing happens.

@@ -2,9 +2,18 @@
 //!
 //! 0 healthy, 1 a path fails, 2 could not run; a reader that goes away is no error.
 
+#![cfg_attr(
+    not(feature = "cluster"),
+    expect(
+        dead_code,
+        reason = "a build for the lab takes the flags of a cluster and reads none of them"
+    )
+)]
+
 /// Runs as an agent.
 mod agent;
 /// Leftovers of runs in a cluster.
+#[cfg(feature = "cluster")]
 mod clean;
 /// The words of the command line.
 mod cli;
@@ -61,6 +70,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args, words),
+        #[cfg(feature = "cluster")]
         Command::Clean(args) => clean::clean(&args),
         Command::Lab(args) => lab::lab(args),
         Command::Probe(args) => probe::probe(&args, words),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "cluster")]
 use controller::kubernetes::kubeconfig::ConnectOptions;
 
 /// Which cluster, as whom, and in which namespace.
@@ -22,6 +23,7 @@ pub(crate) struct ReachArgs {
     pub(crate) namespace: Option<String>,
 }
 
+#[cfg(feature = "cluster")]
 impl ReachArgs {
     /// As the controller takes it.
     pub(crate) fn reach(&self) -> ConnectOptions {

@@ -3,8 +3,13 @@
 /// What can be typed.
 mod args;
 /// On a cluster.
+#[cfg(feature = "cluster")]
 mod cluster;
+/// Replaces `cluster` and `telemetry` in a build without the feature `cluster`.
+#[cfg(not(feature = "cluster"))]
+mod lab_only;
 /// What is sent to the observability that is there.
+#[cfg(feature = "cluster")]
 mod telemetry;
 
 use std::ffi::OsString;
@@ -31,6 +36,8 @@ use crate::{pcapng, show};
 
 use args::Place;
 pub(crate) use args::RunArgs;
+#[cfg(not(feature = "cluster"))]
+use lab_only::{cluster, telemetry};
 
 /// Runs.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use controller::kubernetes::nodes::NodeChoice;
 use prober_core::probe::tier::Tier;
 use prober_core::run::RunSpec;
 use prober_core::topology::NodeName;
 use prober_lab::FaultAt;
 
+use super::cluster::NodeChoice;
 use crate::reach::ReachArgs;
 use crate::values::{Families, Form, TierArg, duration};
 

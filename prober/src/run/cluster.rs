@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use controller::kubernetes::api_client::ApiClient;
 use controller::kubernetes::kubeconfig::{KubeconfigEnv, connect};
 use controller::kubernetes::node_info::{self, NodeInfo};
-use controller::kubernetes::nodes::NodeChoice;
+pub(super) use controller::kubernetes::nodes::NodeChoice;
 use controller::kubernetes::runtime::Runtime;
 use controller::manifest::platform_config::{Cleanup, PlatformConfig, STARTUP_TIMEOUT_MARGIN};
 use controller::manifest::{IpFamilies, Manifest, NodePorts, Privilege, run_name};

@@ -1,0 +1,70 @@
+//! What a build without the feature `cluster` has in place of `cluster` and `telemetry`.
+
+/// A run on a cluster is refused.
+pub(super) mod cluster {
+    use std::collections::BTreeSet;
+    use std::ffi::OsString;
+    use std::process::ExitCode;
+
+    use anyhow::bail;
+
+    use crate::run::RunArgs;
+
+    /// The nodes that were asked for.
+    #[derive(Debug)]
+    pub(crate) enum NodeChoice {
+        /// Every node of the cluster.
+        All,
+        /// These.
+        Named(BTreeSet<String>),
+    }
+
+    /// Refuses.
+    pub(in crate::run) fn in_cluster(
+        _args: &RunArgs,
+        _choice: NodeChoice,
+        _words: &[OsString],
+    ) -> anyhow::Result<ExitCode> {
+        bail!(
+            "this program was built for the lab alone: give --lab, or build it with `cargo build -p prober` \
+             to probe a cluster"
+        )
+    }
+}
+
+/// Nothing is sent.
+pub(super) mod telemetry {
+    use std::path::Path;
+
+    use prober_core::report::Report;
+
+    /// Does nothing.
+    pub(in crate::run) const fn send(_report: &Report) {}
+
+    /// No report waits to be sent.
+    #[derive(Debug)]
+    pub(in crate::run) struct Handed;
+
+    impl Handed {
+        /// Prepares nothing.
+        pub(in crate::run) const fn prepare() -> Self {
+            Self
+        }
+
+        /// No path.
+        #[expect(
+            clippy::unused_self,
+            reason = "the signature is that of a build with the feature `cluster`"
+        )]
+        pub(in crate::run) const fn path(&self) -> Option<&Path> {
+            None
+        }
+
+        /// Does nothing.
+        #[expect(
+            clippy::unused_self,
+            reason = "the signature is that of a build with the feature `cluster`"
+        )]
+        pub(in crate::run) const fn send(&self) {}
+    }
+}
