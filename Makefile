@@ -3,15 +3,23 @@
 # ip, iptables and their like live where a plain user's PATH does not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-.PHONY: help demo test test-cluster check lint lab cluster cluster-down image bench bench-cluster bench-scale soak fuzz completions man deps
+# Names the step that follows, and about how long it takes on two idle cores with empty caches; later runs take a fraction.
+step = @printf '\n==> %s\n' '$(strip $(1))'
+
+.PHONY: help demo demo-cost test test-cluster check lint alone parts lab cluster cluster-down image bench bench-cluster bench-scale soak fuzz completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-demo: ## Break the lab as the founding incident did, and see it named
+demo: ## Break the lab as the founding incident did, and see it named (a minute)
 	@scripts/demo
 
-test: deps lint ## The whole test suite, the lab included (as root, or with user namespaces)
+demo-cost: ## Measure what the demo costs to build from nothing; fail above five CPU minutes
+	$(call step, what the demo costs to build from nothing: 1 minute)
+	scripts/demo-cost
+
+test: deps lint demo-cost parts ## The whole test suite, the lab included (as root, or with user namespaces)
+	$(call step, build and run all tests: 25 minutes)
 	cargo test --locked --workspace --no-fail-fast
 
 test-cluster: ## All tests on a real Kubernetes, made for them (as root; the first time builds it: ten minutes)
@@ -19,20 +27,32 @@ test-cluster: ## All tests on a real Kubernetes, made for them (as root; the fir
 	PROBER_WHOLE_CLUSTER=1 cargo test --locked --workspace --test cluster
 
 check: lint ## The same without what needs a namespace
+	$(call step, build and run the tests that need no namespace: 8 minutes)
 	PROBER_SKIP_PRIVILEGED=1 cargo test --locked --workspace --no-fail-fast --exclude prober-lab --exclude prober-net
 	cargo test --locked --no-fail-fast -p prober-lab -p prober-net --lib
 
-lint: ## Format, clippy, rustdoc, licences and bans, each crate by itself
+lint: ## Format, clippy, rustdoc, licences and bans
+	$(call step, format: 1 second)
 	cargo fmt --all --check
+	$(call step, clippy of the whole workspace: 4 minutes)
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(call step, clippy of the program without Kubernetes: 1 minute)
+	cargo clippy --locked -p prober --no-default-features -- -D warnings
+	$(call step, rustdoc: 1 minute)
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
-	scripts/alone
+	$(call step, licences and bans: 3 minutes to build cargo-deny)
 	scripts/deny
+
+alone: ## Check each crate by itself, after a change of a manifest (twenty minutes: dependencies are checked once for each)
+	scripts/alone
+
+parts: ## Build what the tests need from upstream's Go modules
+	$(call step, Kubernetes and the OpenTelemetry Collector and Prometheus by Go: 15 minutes)
+	@scripts/parts
 
 lab: ## Keep a healthy lab up in this terminal, to break by hand
 	@scripts/deps demo
-	cargo build --locked -p prober -p prober-agent
-	cargo run --locked --quiet -p prober -- lab up
+	@program=$$(scripts/lab-program) && exec "$$program" lab up
 
 image: ## Make target/image/prober-agent.tar and prober-controller.tar, and print the reference that --image wants (ARCH=aarch64)
 	@scripts/image $(ARCH)

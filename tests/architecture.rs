@@ -77,6 +77,43 @@ fn every_crate_names_only_what_is_below_it() {
     assert_none(&floors::violations(&workspace().packages));
 }
 
+/// What the program is built from for the lab alone.
+fn lab_only_crates() -> Vec<String> {
+    let cargo = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--package", "prober"])
+        .args(["--no-default-features", "--edges", "normal,build"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .expect("run cargo tree");
+    let errors = String::from_utf8_lossy(&cargo.stderr);
+    assert!(cargo.status.success(), "cargo tree: {errors}");
+    String::from_utf8_lossy(&cargo.stdout)
+        .lines()
+        .filter_map(|line| line.split(' ').next().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn the_program_for_the_lab_is_built_without_kubernetes_telemetry_and_tls() {
+    let crates = lab_only_crates();
+    assert!(crates.contains(&"prober-lab".to_owned()), "{crates:?}");
+    let heavy = [
+        "controller",
+        "kube",
+        "k8s-openapi",
+        "opentelemetry",
+        "prost",
+        "tonic",
+        "hyper",
+        "rustls",
+        "ring",
+    ];
+    for name in heavy {
+        assert!(!crates.iter().any(|found| found == name), "{name}");
+    }
+}
+
 #[test]
 fn every_module_of_the_core_imports_only_what_its_row_allows() {
     let core: Vec<Source> = files()

@@ -27,3 +27,6 @@ pub mod telemetry;
 
 /// The wall clock and the monotonic clock.
 pub mod clock;
+
+/// Pauses between retries: exponential, with jitter.
+mod backoff;

@@ -173,7 +173,7 @@ pub(crate) fn read(output: &Output) -> Result<Report, Failed> {
     if let Some(error) = SCHEMA.iter_errors(&whole).next() {
         return Err(format!(
             "{} is not what the schema says: {error}",
-            error.instance_path
+            error.instance_path()
         )
         .into());
     }

@@ -112,7 +112,7 @@ impl Report {
         let whole: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| error.to_string())?;
         if let Some(error) = SCHEMA.iter_errors(&whole).next() {
-            let place = &error.instance_path;
+            let place = error.instance_path();
             return Err(format!("{place} is not what the schema says: {error}"));
         }
         report.status = output.status.code().unwrap_or(-1);

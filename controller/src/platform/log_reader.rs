@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
+use crate::backoff::Backoff;
 use crate::platform::api_calls::ApiCalls;
 use crate::platform::log_position::{Line, LogPosition};
 
@@ -50,7 +51,7 @@ pub(super) async fn follow(
     let pods: Api<Pod> = calls.api();
     let teller = LogReader { agent, events };
     let mut resumption = LogPosition::default();
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut refused: Option<Instant> = None;
     loop {
         if !*ear.listening.borrow_and_update() {
@@ -62,7 +63,8 @@ pub(super) async fn follow(
             {
                 return;
             }
-            (pause, refused) = (FIRST_PAUSE, None);
+            backoff.reset();
+            refused = None;
         }
         let how = LogParams {
             follow: true,
@@ -88,7 +90,7 @@ pub(super) async fn follow(
                     _ = ear.listening.wait_for(|listening| !*listening) => continue,
                 };
                 if told > 0 {
-                    pause = FIRST_PAUSE;
+                    backoff.reset();
                 }
             }
             Err(error) => {
@@ -105,8 +107,7 @@ pub(super) async fn follow(
                 }
             }
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(backoff.pause()).await;
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::metrics::Metrics;
 use super::resources::Resources;
 use super::trace::{SpanSource, Trace};
+use crate::backoff::Backoff;
 use crate::telemetry::channel::OtlpChannel;
 
 /// The most traces of a batch.
@@ -160,7 +161,7 @@ impl SpanSender {
         let Ok(exporter) = self.connection.spans(&self.resources.of_source(source)) else {
             return false;
         };
-        let mut pause = self.limits.first_pause;
+        let mut backoff = Backoff::new(self.limits.first_pause, self.limits.longest_pause);
         while Instant::now() < until {
             let Err(error) = exporter.export(spans.clone()).await else {
                 return true;
@@ -169,8 +170,8 @@ impl SpanSender {
                 tracing::warn!(%error, spans = spans.len(), "traces were refused for good, and are dropped");
                 return false;
             }
-            sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
-            pause = (pause * 2).min(self.limits.longest_pause);
+            let left = until.saturating_duration_since(Instant::now());
+            sleep(backoff.pause().min(left)).await;
         }
         false
     }

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use super::Context;
 use super::leftovers::delete_agents;
 use super::observer::CheckRound;
+use crate::backoff::Backoff;
 use crate::canary::agent_set_template::MAX_NODES;
 use crate::canary::controller::agent_set::{AgentSet, AgentSetEvent, RoundReport, until};
 use crate::canary::controller::event_queue::EventQueue;
@@ -43,6 +44,9 @@ use crate::clock::{steady, wall};
 
 /// The pause after the first failed placement; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause between failed placements.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// The state of a check's worker.
 struct CheckWorker {
@@ -69,7 +73,7 @@ struct CheckWorker {
     successor: Option<AgentSet>,
     /// When agents may be placed again.
     placement_not_before: Timestamp,
-    placement_backoff: Duration,
+    placement_backoff: Backoff,
     terminating: JoinSet<()>,
     agent_set_events: mpsc::UnboundedSender<(String, AgentSetEvent)>,
 }
@@ -144,7 +148,7 @@ impl CheckWorker {
             must_replace: false,
             successor: None,
             placement_not_before: steady(),
-            placement_backoff: FIRST_PAUSE,
+            placement_backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             terminating: JoinSet::new(),
             agent_set_events,
         }
@@ -239,7 +243,7 @@ impl CheckWorker {
                 if is_successor {
                     let old = std::mem::replace(&mut self.active, self.successor.take());
                     self.terminating.extend(old.map(AgentSet::terminate));
-                    self.placement_backoff = FIRST_PAUSE;
+                    self.placement_backoff.reset();
                     let nodes = self.active.as_ref().map(|agent_set| &agent_set.nodes);
                     self.health.retain_nodes(nodes.unwrap_or(&BTreeSet::new()));
                 }

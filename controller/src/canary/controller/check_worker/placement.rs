@@ -1,7 +1,6 @@
 //! When and where agents are placed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::ResourceExt as _;
 use prober_core::time::Timestamp;
@@ -13,9 +12,6 @@ use crate::canary::status::CheckPhase;
 use crate::clock::steady;
 use crate::manifest::CheckRef;
 use crate::one_shot::preflight::check_admission;
-
-/// The longest pause between failed placements.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 impl CheckWorker {
     /// When the lifetime of the active agents ends.
@@ -99,8 +95,7 @@ impl CheckWorker {
 
     /// Delays the next placement, each time twice as long.
     pub(super) fn extend_backoff(&mut self) {
-        self.placement_not_before = steady() + self.placement_backoff;
-        self.placement_backoff = (self.placement_backoff * 2).min(LONGEST_PAUSE);
+        self.placement_not_before = steady() + self.placement_backoff.pause();
     }
 
     /// Records that agents could not be placed; the placement is tried again later.

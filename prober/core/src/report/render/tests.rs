@@ -110,7 +110,7 @@ fn the_json_is_what_the_published_schema_says_and_nothing_more() {
         let value = serde_json::to_value(&report).unwrap();
         let errors: Vec<String> = validator
             .iter_errors(&value)
-            .map(|error| format!("{}: {error}", error.instance_path))
+            .map(|error| format!("{}: {error}", error.instance_path()))
             .collect();
         assert!(errors.is_empty(), "{errors:#?}");
     }
