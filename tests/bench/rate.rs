@@ -93,12 +93,12 @@ pub(crate) fn open(
     ports: RangeInclusive<u16>,
     ring: RingShape,
 ) -> anyhow::Result<(RawEngine, InFlight)> {
-    let way = look_up_route(target.ip())?;
-    let IpAddr::V4(own) = way.source else {
+    let route = look_up_route(target.ip())?;
+    let IpAddr::V4(own) = route.source else {
         anyhow::bail!("{target} is not asked from an IPv4 address");
     };
     let engine = RawEngine::open(CaptureOptions {
-        interfaces: Interfaces::One(way.interface),
+        interfaces: Interfaces::One(route.interface),
         filter: CaptureFilter::in_ports(vec![ports.clone()])?,
         ring,
         on_refused_filter: OnRefusedFilter::Fail,
@@ -117,7 +117,7 @@ pub(crate) fn open(
 pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Result<Rate> {
     let ports = kind.ports();
     let (mut engine, mut flight) = open(target, ports.clone(), RingShape::LARGE)?;
-    let _muted = match kind {
+    let _suppressed = match kind {
         Kind::HalfOpen => None,
         Kind::Exchange => Some(
             SuppressedPorts::reserve(&[Family::Ipv4], ports.clone(), ports.len())

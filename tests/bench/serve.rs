@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// Greets whoever connects to `at`, until it is ended.
 pub(crate) fn serve(at: SocketAddr) -> anyhow::Result<()> {
-    let _muted = SuppressedPort::reserve(Family::of(at.ip()), at.port())?
+    let _suppressed = SuppressedPort::reserve(Family::of(at.ip()), at.port())?
         .with_context(|| format!("port {} is in use", at.port()))?;
     let mut engine = RawEngine::open(CaptureOptions {
         interfaces: Interfaces::All,

@@ -71,12 +71,12 @@ pub enum HostProbeEnd {
 pub enum HostProbeError {
     /// The kernel has no route to a target.
     #[error(transparent)]
-    ResolvedRoute(#[from] RouteLookupError),
+    Route(#[from] RouteLookupError),
     /// Crafted probes were requested and cannot be sent.
     #[error(
         "cannot probe with crafted packets: {0}; or use --engine kernel, which needs no privilege"
     )]
-    PacketThread(String),
+    CraftedPackets(String),
     /// The event loop could not be started.
     #[error("cannot start the event loop: {0}; is the limit of open files (ulimit -n) reached?")]
     Loop(#[source] std::io::Error),
@@ -110,7 +110,7 @@ pub fn probe_from_host(
         let opened = match (opened, how.engine) {
             (Ok(opened), _) => Ok(opened),
             (Err(error), HostEngine::Raw) => {
-                return Err(HostProbeError::PacketThread(error.to_string()));
+                return Err(HostProbeError::CraftedPackets(error.to_string()));
             }
             (Err(error), HostEngine::Kernel | HostEngine::Auto) => Err(error),
         };
@@ -206,7 +206,7 @@ fn probe_group(
     let packets = opened
         .map(|opened| opened.start(local, LoopbackMode::Capture, events.clone()))
         .transpose()
-        .map_err(|error| HostProbeError::PacketThread(error.to_string()))?
+        .map_err(|error| HostProbeError::CraftedPackets(error.to_string()))?
         .map(Rc::new);
     let connector = Connector::new(now().as_nanos());
     let connects = Rc::new(ConnectRunner::new(
@@ -283,7 +283,9 @@ async fn report(
                 }
             }
             EngineEvent::Notice(text) => sink(Event::Notice { text }),
-            EngineEvent::PacketThreadFailed(why) => return Err(HostProbeError::PacketThread(why)),
+            EngineEvent::PacketThreadFailed(why) => {
+                return Err(HostProbeError::CraftedPackets(why));
+            }
         }
     }
     Ok(())

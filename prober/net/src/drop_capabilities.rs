@@ -1,7 +1,7 @@
-//! What this thread may do, and how it gives that up for good.
+//! Gives up every capability of this thread, and root, for good.
 //!
-//! Sockets are opened first; then `drop_capabilities` takes every capability and the uid away and proves that they are gone.
-//! Capabilities belong to a *thread*: call it before any other thread is started, or the others keep theirs.
+//! Sockets are opened first; then [`drop_capabilities`] clears every capability set, changes the uid, and proves that nothing
+//! is left. Capabilities belong to a *thread*: it must run before any other thread is started.
 use std::fmt;
 
 use caps::{CapSet, Capability, CapsHashSet};
@@ -9,51 +9,51 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 use socket2::{Domain, Socket, Type};
 
-/// The uid and gid to become: `nobody`, the kernel's overflow id.
+/// The uid and gid to change to: the kernel's overflow id, on most systems the user `nobody`.
 const OVERFLOW_ID: u32 = 65534;
 
-/// What the calling thread may do.
+/// The privileges of the calling thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Privileges {
     /// The effective uid.
     pub uid: u32,
-    /// Whether `CAP_NET_RAW` is effective. Necessary for packets, but not sufficient: it must also be of the user
-    /// namespace that owns the network namespace.
+    /// Whether `CAP_NET_RAW` is effective. Necessary for packets, but not sufficient: the capability must also hold in the
+    /// user namespace that owns the network namespace.
     pub net_raw: bool,
     /// Whether `CAP_NET_ADMIN` is effective.
     pub net_admin: bool,
 }
 
-/// Privileges could not be read or given up.
+/// Privileges cannot be read or given up.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// The kernel did not tell or did not change a capability set.
+    /// A capability set cannot be read or changed.
     #[error("cannot {attempted} of this thread: {source}; is /proc mounted?")]
     Capabilities {
-        /// What was tried.
+        /// What was tried, after "cannot".
         attempted: &'static str,
-        /// What the kernel said.
+        /// The error of the system call.
         source: caps::errors::CapsError,
     },
-    /// A system call failed that cannot be refused for lack of privilege.
+    /// A system call failed for another reason than missing privileges.
     #[error(
         "cannot {attempted}: {source}; refusing to go on with privileges that were to be dropped"
     )]
     Kernel {
-        /// What was tried.
+        /// What was tried, after "cannot".
         attempted: &'static str,
-        /// What the kernel said.
+        /// The error of the system call.
         source: Errno,
     },
-    /// Everything was dropped, and yet something privileged worked.
+    /// Everything was dropped, and yet a privileged operation succeeded.
     #[error("privileges were dropped, and yet this thread can still {what}: refusing to go on")]
     StillPrivileged {
-        /// What worked.
+        /// The operation.
         what: &'static str,
     },
 }
 
-/// What is left after [`drop_capabilities`]: read back from the kernel, not assumed.
+/// The privileges after [`drop_capabilities`], as read back from the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
     /// The uid. 0 where this thread may not change it, or where the user namespace does not map 65534.
@@ -77,7 +77,7 @@ impl fmt::Display for Dropped {
     }
 }
 
-/// Tells what the calling thread may do.
+/// Reads the privileges of the calling thread.
 pub fn current() -> Result<Privileges, PrivilegeError> {
     let effective = read(CapSet::Effective)?;
     Ok(Privileges {
@@ -89,9 +89,9 @@ pub fn current() -> Result<Privileges, PrivilegeError> {
 
 /// Gives up every capability of the calling thread, and root, and proves it.
 ///
-/// Sockets that are open stay usable. To be called while the process has one thread only. Uid and gid become 65534
-/// where the kernel allows it; a container that has kept nothing but `CAP_NET_RAW`, or a user namespace that maps only
-/// root, stays uid 0 without a single capability, and the answer says so.
+/// Open sockets stay usable. Must be called while the process has only one thread. Uid and gid become 65534 where the
+/// kernel allows it; in a container with no other capability than `CAP_NET_RAW`, or in a user namespace that maps only
+/// root, they stay 0 without a single capability, as the returned value says.
 pub fn drop_capabilities() -> Result<Dropped, PrivilegeError> {
     drop_bounding_set()?;
     become_overflow_user()?;
@@ -115,7 +115,7 @@ pub fn drop_capabilities() -> Result<Dropped, PrivilegeError> {
 fn drop_bounding_set() -> Result<(), PrivilegeError> {
     if read(CapSet::Effective)?.contains(&Capability::CAP_SETPCAP) {
         let attempted = "clear the bounding set";
-        // Only what this kernel knows: asking an old one about a new capability is an error.
+        // Only capabilities that this kernel knows: others are an error.
         let mut known: Vec<Capability> =
             caps::runtime::thread_all_supported().into_iter().collect();
         known.sort_by_key(Capability::index);
@@ -127,7 +127,7 @@ fn drop_bounding_set() -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// Groups first, then gid, then uid: in another order the right to do the rest is gone.
+/// Groups first, then gid, then uid: in another order the capability to change the rest is gone.
 fn become_overflow_user() -> Result<(), PrivilegeError> {
     let (uid, gid) = (Uid::from_raw(OVERFLOW_ID), Gid::from_raw(OVERFLOW_ID));
     allowed_or_stays("drop supplementary groups", nix::unistd::setgroups(&[]))?;
@@ -135,7 +135,7 @@ fn become_overflow_user() -> Result<(), PrivilegeError> {
     allowed_or_stays("change the uid", nix::unistd::setresuid(uid, uid, uid))
 }
 
-/// EPERM: no right to change it. EINVAL: the user namespace does not map it. Either way it stays, and is reported.
+/// EPERM: no right to change it. EINVAL: the user namespace does not map it. Either way it stays, which is reported.
 fn allowed_or_stays(attempted: &'static str, done: nix::Result<()>) -> Result<(), PrivilegeError> {
     match done {
         Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => Ok(()),

@@ -3,7 +3,7 @@ use std::io;
 
 use caps::Capability;
 
-/// A capability that was needed for something and is not there.
+/// A system call was refused because a capability is missing.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot {attempted}: {source}; {capability} is missing in the user namespace that owns this network namespace. \
@@ -13,10 +13,10 @@ use caps::Capability;
 pub struct MissingCapability {
     /// What was tried, after "cannot".
     pub attempted: &'static str,
-    /// The capability, as `CAP_NET_RAW`.
+    /// The missing capability.
     pub capability: Capability,
     setcap: String,
-    /// What the kernel said.
+    /// The error of the system call.
     pub source: io::Error,
 }
 

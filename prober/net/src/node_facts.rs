@@ -1,8 +1,8 @@
-//! Node facts, read from /proc and rtnetlink without any capability.
+//! Reads node facts from /proc and rtnetlink, without any capability.
 //!
-//! Everything is of the network namespace of the *calling thread*: sysctls follow the thread by themselves, counters
-//! are read through `/proc/thread-self/net` (`/proc/net` would be the namespace of the process's first thread), and the
-//! netlink socket is opened here. What cannot be read is left out and listed with its reason.
+//! All of them are of the network namespace of the *calling thread*: sysctls follow the thread, counters are read from
+//! `/proc/thread-self/net` (`/proc/net` is the namespace of the process's first thread), and the netlink socket is opened in
+//! this thread. What cannot be read is left out, and listed with its reason.
 mod counters;
 mod kube_proxy;
 mod network;
@@ -45,7 +45,7 @@ pub fn read_facts() -> NodeFacts {
     }
 }
 
-/// Reads the counters alone: a few files, cheap enough for every round.
+/// Reads only the counters: a few files, cheap enough for every plan.
 pub fn read_counters() -> Counters {
     FactReader::default().counters()
 }
@@ -54,7 +54,7 @@ fn unsigned(state: SysctlState) -> Option<u64> {
     state.value().and_then(|value| value.try_into().ok())
 }
 
-/// What could not be read, collected while reading.
+/// Reads facts, and collects what cannot be read.
 #[derive(Default)]
 struct FactReader {
     unread: Vec<Unread>,
@@ -110,7 +110,7 @@ impl FactReader {
             let path = format!("/proc/thread-self/net/{file}");
             match fs::read_to_string(&path) {
                 Ok(text) => all.0.append(&mut parse(&text).0),
-                // The module that counts is not loaded, or IPv6 is off: its names are missing, and rightly so.
+                // The module that counts is not loaded, or IPv6 is off: there are no such counters.
                 Err(why) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(why) => self.note(&path, why),
             }

@@ -1,9 +1,10 @@
-//! A capture: every packet of interest on one interface or on all, with the kernel's stamps, both ways.
+//! A packet socket: captures the packets of one interface or of all, in both directions, with the kernel's timestamps.
 //!
-//! An `AF_PACKET` socket with a `TPACKET_V3` ring (packet(7), linux/Documentation/networking/packet_mmap.rst). It is opened
-//! with protocol 0, given its ring and its filter, and only then bound, so that nothing unfiltered lands in it.
-//! Outgoing packets are seen as well: their stamps are taken a microsecond or two before the driver's.
-/// What a capture lets through, as a program for the kernel and as a predicate.
+//! It is an `AF_PACKET` socket with a `TPACKET_V3` ring (packet(7), linux/Documentation/networking/packet_mmap.rst). It is
+//! opened with protocol 0, given its ring and its filter, and bound only then, so that it never captures an unfiltered
+//! packet. Outgoing packets are captured, too: their timestamps are taken a microsecond or two before the driver's.
+
+/// Which packets are captured, as a program for the kernel and as a predicate.
 pub mod filter;
 mod frame;
 mod ring;
@@ -19,7 +20,7 @@ use nix::sys::time::TimeSpec;
 use prober_core::time::Timestamp;
 use socket2::{Domain, Socket, Type};
 
-pub use frame::{Checksum, Frame, FrameKind, LinkType};
+pub use frame::{ChecksumStatus, Frame, FrameKind, LinkHeader};
 pub use waker::Waker;
 
 use crate::missing_capability::MissingCapability;
@@ -27,16 +28,16 @@ use crate::packet_socket::filter::CaptureFilter;
 use crate::socket_option;
 use ring::Ring;
 
-/// Frames that are looked at before the caller gets to see its timers again.
+/// Frames that one call of [`PacketSocket::drain`] hands over at most, so that the caller can serve its timers.
 const MAX_FRAMES_PER_DRAIN: usize = 4096;
 
-/// Where a capture listens.
+/// The interfaces of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interfaces {
-    /// On all interfaces of the network namespace: right for a pod. On a node a packet passes several (a pod's veth,
-    /// the bridge, the uplink) and is seen on each.
+    /// All interfaces of the network namespace: right for a pod. On a node a packet passes several (a pod's veth, the
+    /// bridge, the uplink) and is captured on each.
     All,
-    /// On the interface with this index.
+    /// The interface with this index.
     One(u32),
 }
 
@@ -45,31 +46,31 @@ pub enum Interfaces {
 pub enum OnRefusedFilter {
     /// Report it as an error.
     Fail,
-    /// Take every packet and filter here: correct, but under load the ring fills sooner.
+    /// Capture every packet and filter it in this program: correct, but under load the ring fills sooner.
     FilterInUserspace,
 }
 
-/// The ring's shape.
+/// The shape of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingShape {
-    /// Bytes of a block; a multiple of the page size. A packet must fit into one.
+    /// The size of a block, bytes; a multiple of the page size. A packet must fit into one.
     pub block_size: u32,
-    /// How many blocks.
+    /// The number of blocks.
     pub blocks: u32,
-    /// How long a packet waits at most in a block that is not full. At least a millisecond.
+    /// The longest time that a packet waits in a block that is not full; at least a millisecond.
     pub block_timeout: Duration,
 }
 
 impl RingShape {
-    /// Two MiB: for an agent of some ten probes a second, which a block's end wakes once for all packets of a
-    /// handshake. Blocks are handed over in time however empty they are, so it is their number that carries a
-    /// starved reader: through a second.
+    /// Two MiB, for an agent of some ten probes a second: the end of a block wakes it once for all packets of a
+    /// handshake. The kernel hands a block over after its timeout even if it is nearly empty, so the number of blocks
+    /// decides how long a reader without a processor loses nothing: a second.
     pub const SMALL: Self = Self {
         block_size: 1 << 13,
         blocks: 256,
         block_timeout: Duration::from_millis(4),
     };
-    /// 32 MiB: for a hundred thousand probes a second.
+    /// 32 MiB, for a hundred thousand probes a second.
     pub const LARGE: Self = Self {
         block_size: 1 << 18,
         blocks: 128,
@@ -77,20 +78,20 @@ impl RingShape {
     };
 }
 
-/// How to capture.
+/// Options of a capture.
 #[derive(Debug, Clone)]
 pub struct CaptureOptions {
-    /// Where.
+    /// The interfaces.
     pub interfaces: Interfaces,
-    /// What.
+    /// The packets.
     pub filter: CaptureFilter,
-    /// With how much memory.
+    /// The memory.
     pub ring: RingShape,
-    /// And without a filter, if need be?
+    /// What to do without a filter.
     pub on_refused_filter: OnRefusedFilter,
 }
 
-/// A capture could not be opened or read.
+/// Packets cannot be captured.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// A capability is missing.
@@ -102,45 +103,45 @@ pub enum CaptureError {
          capture without it (filtering in userspace) if the traffic here is light"
     )]
     Filter(#[source] io::Error),
-    /// The kernel did not give the ring.
+    /// The kernel refused the ring.
     #[error(
         "cannot get a packet ring of {blocks} blocks of {block_size} bytes: {source}; ask for a smaller one"
     )]
     Ring {
-        /// How many blocks.
+        /// The number of blocks.
         blocks: u32,
-        /// Bytes of each.
+        /// The size of a block, bytes.
         block_size: u32,
-        /// What the kernel said.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// The socket could not be bound to its interface.
+    /// The socket cannot be bound to its interface.
     #[error(
         "cannot capture on {interfaces:?}: {source}; does the interface exist in this network namespace?"
     )]
     Bind {
-        /// Where.
+        /// The interfaces.
         interfaces: Interfaces,
-        /// What the kernel said.
+        /// The error of the system call.
         source: io::Error,
     },
     /// Another system call failed.
     #[error("cannot {attempted}: {source}; open the capture anew")]
     Socket {
-        /// What was tried.
+        /// What was tried, after "cannot".
         attempted: &'static str,
-        /// What the kernel said.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
-/// What the kernel says of a capture so far.
+/// The kernel's counts of a capture since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CaptureCounts {
-    /// Packets that passed the filter, dropped ones included; those on loopback count twice.
+    /// Packets that passed the filter, including dropped ones; on loopback each packet counts twice.
     pub packets: u64,
-    /// Packets that passed the filter and found the ring full. If this grew, a packet that is missing from the
-    /// capture may have been there.
+    /// Packets that passed the filter and found the ring full. If this grew, the capture may lack a packet that was on the
+    /// interface.
     pub drops: u64,
 }
 
@@ -149,7 +150,7 @@ pub struct CaptureCounts {
 pub enum Ready {
     /// There may be frames.
     Frames,
-    /// The time is over.
+    /// The point in time is reached.
     Deadline,
     /// The waker was used.
     Woken,
@@ -158,7 +159,7 @@ pub enum Ready {
 /// A running capture in the network namespace that it was opened in.
 #[derive(Debug)]
 pub struct PacketSocket {
-    // Declared before the socket: the ring is unmapped first.
+    // Declared before the socket, so that the ring is unmapped first.
     ring: Ring,
     socket: Socket,
     filter: CaptureFilter,
@@ -166,17 +167,17 @@ pub struct PacketSocket {
     counts: CaptureCounts,
 }
 
-/// Who keeps uninteresting packets out.
+/// What filters the packets.
 #[derive(Debug)]
 pub enum FilteredBy {
     /// The kernel, before they cost anything.
     Kernel,
-    /// We, after they took their place in the ring: the kernel refused, and said so.
+    /// This program, since the kernel refused the filter for this reason; each packet takes its place in the ring.
     Userspace(io::Error),
 }
 
 impl PacketSocket {
-    /// Starts to capture. Wants `CAP_NET_RAW`.
+    /// Opens a capture. Needs `CAP_NET_RAW`.
     pub fn open(options: CaptureOptions) -> Result<Self, CaptureError> {
         let CaptureOptions {
             interfaces,
@@ -189,9 +190,9 @@ impl PacketSocket {
         let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
         let set = |level, name, value| socket_option::set(socket.as_fd(), level, name, value);
         set(libc::SOL_PACKET, libc::PACKET_VERSION, version).map_err(failed("use TPACKET_V3"))?;
-        // Stamps are taken when the packet comes in, not when it reaches this socket's ring.
+        // Timestamps are taken when the packet arrives, not when it reaches the ring of this socket.
         set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
-            .map_err(failed("ask for kernel timestamps"))?;
+            .map_err(failed("request kernel timestamps"))?;
         let ring_failed = |source| {
             let RingShape {
                 blocks, block_size, ..
@@ -214,12 +215,12 @@ impl PacketSocket {
         })
     }
 
-    /// Who keeps uninteresting packets out.
+    /// What filters the packets.
     pub fn filtered(&self) -> &FilteredBy {
         &self.filtered
     }
 
-    /// Changes what is captured, for the packets that come from now on.
+    /// Replaces the filter, for packets that arrive from now on.
     pub fn set_filter(&mut self, filter: CaptureFilter) -> Result<(), CaptureError> {
         match &self.filtered {
             FilteredBy::Kernel => {
@@ -233,9 +234,9 @@ impl PacketSocket {
         Ok(())
     }
 
-    /// Hands over the frames that are in the ring now, in order of arrival, and says how many: at most some
-    /// thousands, so that a flood does not keep the caller from its timers. A packet on the loopback interface, which
-    /// the kernel shows twice, is given once, as [`FrameKind::Loopback`].
+    /// Hands over the frames that are in the ring, in order of arrival, and returns how many: some thousands at most, so
+    /// that a flood does not keep the caller from its timers. The kernel captures a packet on the loopback interface
+    /// twice; it is handed over once, as [`FrameKind::Loopback`].
     pub fn drain(&mut self, mut sink: impl FnMut(&Frame<'_>)) -> usize {
         let mut frames = 0;
         for _ in 0..MAX_FRAMES_PER_DRAIN {
@@ -257,13 +258,12 @@ impl PacketSocket {
         frames
     }
 
-    /// Sleeps until there are frames, until a point in time (on the clock that stamps frames), or until `waker` is
-    /// used.
+    /// Sleeps until there are frames, until a point in time (on the clock of the timestamps), or until `waker` is used.
     pub fn wait(&self, until: Timestamp, waker: Option<&Waker>) -> Result<Ready, CaptureError> {
         self.sleep(PollFlags::POLLIN, until, waker)
     }
 
-    /// As [`PacketSocket::wait`], whatever frames come meanwhile: they keep for as long as the ring has room.
+    /// As [`PacketSocket::wait`], but frames do not end the wait; they are kept while the ring has room.
     pub fn wait_for_deadline(
         &self,
         until: Timestamp,
@@ -306,7 +306,7 @@ impl PacketSocket {
         }
     }
 
-    /// What the kernel counted since the capture was opened.
+    /// The counts since the capture was opened.
     pub fn counts(&mut self) -> Result<CaptureCounts, CaptureError> {
         let since_last =
             socket_option::packet_statistics(self.socket.as_fd()).map_err(|source| {
@@ -320,7 +320,7 @@ impl PacketSocket {
         Ok(self.counts)
     }
 
-    /// Packets that the ring had no room for since the capture was opened.
+    /// Packets that found the ring full since the capture was opened.
     pub fn drops(&mut self) -> Result<u64, CaptureError> {
         Ok(self.counts()?.drops)
     }
@@ -332,7 +332,7 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// The time on the clock that stamps frames (`CLOCK_REALTIME`).
+/// The time on the clock of the timestamps (`CLOCK_REALTIME`).
 pub fn now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,6 +1,7 @@
-//! The raw engine: crafted segments out, a capture in.
+//! The raw engine: sends crafted segments, and captures the packets of its ports.
 //!
-//! The thin shell between the core's machines and the kernel. It keeps no state of any probe.
+//! It connects the state machines of `prober-core` with the kernel, and keeps no state of any probe.
+
 /// A captured frame as an observation.
 pub mod observe;
 /// Complete IP packets, sent in batches.
@@ -21,46 +22,46 @@ use crate::packet_socket::{
 use crate::raw_engine::observe::observe;
 use crate::raw_engine::send::{RawSender, SendCounts, SendError, SendFailure};
 
-/// How often a packet that met a full queue is tried again, and how long apart: ten milliseconds in all, well below
-/// what a peer would take for a loss.
+/// How often a packet that found a full queue is sent again, and the pause between two attempts: ten milliseconds in all,
+/// well below the time after which a peer would assume a loss.
 const MAX_SEND_TRIES: usize = 100;
 const SEND_RETRY_PAUSE: Duration = Duration::from_micros(100);
 
-/// The raw engine could not be opened, or cannot go on.
+/// The raw engine cannot be opened, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RawEngineError {
     /// The capture failed.
     #[error(transparent)]
     PacketSocket(#[from] CaptureError),
-    /// The sender could not be opened.
+    /// The sender cannot be opened.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// A segment makes no packet.
+    /// A segment cannot be crafted into a packet.
     #[error(transparent)]
     Craft(#[from] CraftError),
-    /// The waker could not be made.
+    /// The waker cannot be made.
     #[error(
         "cannot make an eventfd to wake the engine by: {0}; is the limit of open files (ulimit -n) reached?"
     )]
     Waker(#[source] io::Error),
 }
 
-/// Sends crafted segments and sees every packet of its ports, in the network namespace that it was opened in.
+/// Sends crafted segments and captures the packets of its ports, in the network namespace that it was opened in.
 ///
-/// The ports must be muted ([`crate::rst_suppression`]) for anything beyond the SYN+ACK.
+/// For anything after the SYN+ACK, RST must be suppressed on these ports ([`crate::rst_suppression`]).
 #[derive(Debug)]
 pub struct RawEngine {
     capture: PacketSocket,
     sender: RawSender,
     waker: Waker,
     own: CaptureFilter,
-    /// Packets of one batch, one behind the other, and where each ends; kept for their memory.
+    /// The packets of one batch in sequence, and where each ends; kept to reuse the memory.
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl RawEngine {
-    /// Opens the capture and the sender. Wants `CAP_NET_RAW`.
+    /// Opens the capture and the sender. Needs `CAP_NET_RAW`.
     pub fn open(options: CaptureOptions) -> Result<Self, RawEngineError> {
         let own = options.filter.clone();
         let capture = PacketSocket::open(options)?;
@@ -76,35 +77,35 @@ impl RawEngine {
         })
     }
 
-    /// Something that ends [`Engine::recv`] from another thread.
+    /// A handle that ends [`Engine::recv`] from another thread.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// Who keeps uninteresting packets out of the capture.
+    /// What filters the packets of the capture.
     pub fn filtered(&self) -> &FilteredBy {
         self.capture.filtered()
     }
 
-    /// What became of the packets that were sent. A packet that the kernel refused for good (a firewall, no route)
-    /// is counted here and nowhere else: to the probe it is a packet that was never answered.
+    /// Counts of the packets that were sent. A packet that the kernel refused for good (a firewall, no route) is counted
+    /// only here: for its probe it is a packet without an answer.
     pub fn send_counts(&self) -> &SendCounts {
         self.sender.counts()
     }
 
-    /// What the kernel says of the capture.
+    /// The kernel's counts of the capture.
     pub fn capture_counts(&mut self) -> Result<CaptureCounts, RawEngineError> {
         Ok(self.capture.counts()?)
     }
 
-    /// Sees the packets of other ports from now on.
+    /// Captures the packets of other ports from now on.
     pub fn set_filter(&mut self, filter: CaptureFilter) -> Result<(), RawEngineError> {
         self.capture.set_filter(filter.clone())?;
         self.own = filter;
         Ok(())
     }
 
-    /// As [`Engine::recv`], but packets do not end the wait: all that came until then are handed over together.
+    /// As [`Engine::recv`], but packets do not end the wait: all that arrive until then are handed over together.
     pub fn recv_batch(
         &mut self,
         until: Timestamp,
@@ -119,7 +120,7 @@ impl RawEngine {
         })
     }
 
-    /// Hands over the packets that are there, without waiting for any, and says how many.
+    /// Hands over the packets that have arrived, without waiting, and returns how many.
     pub fn drain(&mut self, sink: &mut dyn FnMut(&Observation, &[u8])) -> usize {
         let own = &self.own;
         let mut seen = 0;
@@ -178,7 +179,7 @@ impl Engine for RawEngine {
                 return Ok(Wake::Packets);
             }
             match self.capture.wait(until, Some(&self.waker))? {
-                // What came may be none of ours, and may go on coming.
+                // The frames may be none that the core parses, and more of them may keep arriving.
                 Ready::Frames if now() < until => {}
                 Ready::Frames | Ready::Deadline => {
                     let wake = if self.drain(sink) > 0 {

@@ -1,64 +1,63 @@
-//! The route that the kernel would take to a destination: from which address, by which interface.
+//! The route that the kernel takes to a destination: the source address and the interface.
 //!
-//! A raw probe needs both: its source address, and, on a node, where the same packet passes several interfaces (a pod's
-//! veth, the bridge, the uplink), the one interface on which to capture it once.
+//! A crafted probe needs both: its source address, and the one interface on which to capture it, since on a node the same
+//! packet passes several (a pod's veth, the bridge, the uplink).
 use std::net::IpAddr;
 
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use crate::rtnetlink::RtnetlinkError;
-use crate::rtnetlink::request;
+use crate::rtnetlink::get;
 
-/// What `ip route get` says.
+/// A route as `ip route get` prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResolvedRoute {
-    /// The address of ours that packets leave with.
+    /// The source address of packets.
     pub source: IpAddr,
-    /// The index of the interface that they leave by; the loopback for an address of our own.
+    /// The index of the interface that they leave by; the loopback for an address of this host.
     pub interface: u32,
 }
 
-/// The kernel knows no route.
+/// There is no route.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteLookupError {
-    /// It says why.
+    /// The kernel refused the lookup.
     #[error("cannot find a route to {destination}: {source}; see `ip route get {destination}`")]
     Kernel {
-        /// Where to.
+        /// The destination.
         destination: IpAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: RtnetlinkError,
     },
-    /// Its answer lacks the address or the interface.
+    /// The kernel's answer lacks the address or the interface.
     #[error(
         "cannot find a route to {destination}: the route has no source address; see `ip route get {destination}`"
     )]
     Incomplete {
-        /// Where to.
+        /// The destination.
         destination: IpAddr,
     },
 }
 
-/// Asks the routes and rules of the calling thread's network namespace. Sends nothing, wants no capability.
+/// Looks up a route in the network namespace of the calling thread. Sends nothing, and needs no capability.
 pub fn look_up_route(destination: IpAddr) -> Result<ResolvedRoute, RouteLookupError> {
-    let mut question = RouteMessage::default();
+    let mut request = RouteMessage::default();
     (
-        question.header.address_family,
-        question.header.destination_prefix_length,
+        request.header.address_family,
+        request.header.destination_prefix_length,
     ) = match destination {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
         IpAddr::V6(_) => (AddressFamily::Inet6, 128),
     };
-    question
+    request
         .attributes
         .push(RouteAttribute::Destination(destination.into()));
-    let answer = request(RouteNetlinkMessage::GetRoute(question)).map_err(|source| {
-        RouteLookupError::Kernel {
+    let answer =
+        get(RouteNetlinkMessage::GetRoute(request)).map_err(|source| RouteLookupError::Kernel {
             destination,
             source,
-        }
-    })?;
+        })?;
     let (mut source, mut interface) = (None, None);
     if let Some(RouteNetlinkMessage::NewRoute(route)) = answer {
         for attribute in &route.attributes {

@@ -1,11 +1,11 @@
-//! Ports on which the kernel stays silent while we speak TCP by raw packets.
+//! Keeps the kernel from answering RST on ports from which crafted segments are sent.
 //!
-//! The kernel knows no socket of ours for a raw SYN, so it answers the SYN+ACK with RST. A *listening* socket bound to
-//! the port keeps that away: the kernel finds it, and drops the segment before its state machine because
-//! `IP_MINTTL` 255 (IPv6: `IPV6_MINHOPCOUNT`) asks for more hops left than any routed or bridged packet has
-//! (`tcp_v4_rcv`, net/ipv4/tcp_ipv4.c). A listener matches every peer, so an answer from an address that nobody called is
-//! dropped too. A packet socket sees all of them first. Where the option is refused, a socket filter that keeps nothing
-//! does the same, but some kernels want `CAP_NET_ADMIN` for it.
+//! The kernel has no connection for a crafted SYN, so it answers the SYN+ACK with RST. A *listening* socket bound to the
+//! port prevents that: the kernel finds it, and drops the segment before its state machine, because `IP_MINTTL` 255 (IPv6:
+//! `IPV6_MINHOPCOUNT`) requires a higher TTL than any routed or bridged packet has (`tcp_v4_rcv`, net/ipv4/tcp_ipv4.c). A
+//! listener matches every peer, so an answer from a wrong address is dropped, too. A packet socket captures all of them
+//! before that. Where the option is refused, a socket filter that accepts nothing does the same, but some kernels require
+//! `CAP_NET_ADMIN` for it.
 use std::ffi::c_int;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,19 +17,19 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::socket_option;
 
-/// More hops left than a packet can have that another host sent with the usual 64 or 128.
+/// A TTL that no packet has which another host sent with the usual 64 or 128.
 const UNREACHABLE_TTL: c_int = 255;
 
-/// How a port is kept silent.
+/// How RST is suppressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SuppressionMethod {
-    /// By the least TTL or hop limit that the socket takes.
+    /// By a minimum TTL or hop limit of the socket.
     MinimumTtl,
-    /// By a socket filter that keeps nothing.
+    /// By a socket filter that accepts nothing.
     Filter,
 }
 
-/// No port could be suppressed.
+/// RST cannot be suppressed.
 #[derive(Debug, thiserror::Error)]
 pub enum SuppressionError {
     /// Both methods were refused.
@@ -54,13 +54,13 @@ pub enum SuppressionError {
     TooFew {
         /// The family.
         family: Family,
-        /// How many were asked for.
+        /// How many were requested.
         wanted: usize,
-        /// How many could be had.
+        /// How many are free.
         free: usize,
-        /// First port of the range.
+        /// The first port of the range.
         first: u16,
-        /// Last port of the range.
+        /// The last port of the range.
         last: u16,
     },
     /// The kernel refused a socket for another reason.
@@ -72,12 +72,12 @@ pub enum SuppressionError {
         family: Family,
         /// The port.
         port: u16,
-        /// What the kernel said.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
-/// A port of ours on which the kernel answers nothing, as long as this value lives.
+/// A reserved port on which the kernel answers nothing, as long as this value lives.
 #[derive(Debug)]
 pub struct SuppressedPort {
     socket: Socket,
@@ -86,8 +86,8 @@ pub struct SuppressedPort {
 }
 
 impl SuppressedPort {
-    /// Reserves and mutes one port on all addresses of a family; port 0 lets the kernel choose. `Ok(None)`: the port is
-    /// in use.
+    /// Reserves one port on all addresses of a family, and suppresses RST on it; port 0 lets the kernel select one.
+    /// `Ok(None)`: the port is in use.
     pub fn reserve(family: Family, port: u16) -> Result<Option<Self>, SuppressionError> {
         Self::reserve_by(
             family,
@@ -101,7 +101,7 @@ impl SuppressedPort {
         self.port
     }
 
-    /// How it is kept silent.
+    /// How RST is suppressed.
     pub fn method(&self) -> SuppressionMethod {
         self.method
     }
@@ -125,7 +125,7 @@ impl SuppressedPort {
         if family == Family::Ipv6 {
             socket.set_only_v6(true).map_err(failed)?;
         }
-        // Connections of an earlier run that linger in TIME_WAIT do not keep the port.
+        // The port is free even if connections of an earlier run are in TIME_WAIT.
         socket.set_reuse_address(true).map_err(failed)?;
         match socket.bind(&SocketAddr::new(any, port).into()) {
             Ok(()) => {}
@@ -137,7 +137,7 @@ impl SuppressedPort {
             .map_err(failed)?
             .as_socket()
             .map_or(port, |address| address.port());
-        // Muted before it listens, so that no segment meets a listener that speaks.
+        // RST is suppressed before the socket listens, so that no segment is answered in between.
         let method = suppress(&socket, family, methods)
             .map_err(|(ttl, filter)| SuppressionError::HalfOpenOnly { port, ttl, filter })?;
         match socket.listen(1) {
@@ -190,14 +190,14 @@ fn suppress(
     Err((ttl, filter))
 }
 
-/// A set of suppressed ports, to send raw probes from.
+/// A set of reserved ports on which RST is suppressed.
 #[derive(Debug)]
 pub struct SuppressedPorts {
     ports: Vec<SuppressedPort>,
 }
 
 impl SuppressedPorts {
-    /// Reserves `count` free ports of a range, each suppressed for every given family.
+    /// Reserves `count` free ports of a range, each for every given family.
     pub fn reserve(
         families: &[Family],
         range: RangeInclusive<u16>,

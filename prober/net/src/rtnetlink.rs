@@ -1,4 +1,4 @@
-//! One question to rtnetlink, and the objects that answer it (rtnetlink(7)).
+//! A request to rtnetlink, and the objects that answer it (rtnetlink(7)).
 use std::io;
 use std::ops::ControlFlow;
 
@@ -9,38 +9,38 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-/// The kernel's answer could not be had or read.
+/// A request to rtnetlink failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RtnetlinkError {
     /// A system call failed.
     #[error("the netlink socket failed: {0}")]
     Socket(#[from] io::Error),
-    /// The kernel refused the question.
-    #[error("the kernel refused: {0}")]
+    /// The kernel refused the request.
+    #[error("the kernel refused the request: {0}")]
     Refused(io::Error),
     /// The kernel's answer is no netlink message.
-    #[error("the kernel's answer makes no sense: {0}")]
+    #[error("the kernel's answer cannot be decoded: {0}")]
     Decode(#[from] netlink_packet_core::DecodeError),
 }
 
-/// Asks for a list and hands each object of it to `each`. An object that this version of the decoder does not
-/// understand is an error: half a list must not pass for a whole one.
+/// Requests a list and hands each object of it to `each`. An object that this version of the decoder does not
+/// understand is an error, so that half a list is never taken for a whole one.
 pub(crate) fn dump(
-    question: RouteNetlinkMessage,
+    request: RouteNetlinkMessage,
     mut each: impl FnMut(RouteNetlinkMessage),
 ) -> Result<(), RtnetlinkError> {
-    exchange(question, NLM_F_REQUEST | NLM_F_DUMP, |object| {
+    exchange(request, NLM_F_REQUEST | NLM_F_DUMP, |object| {
         each(object);
         ControlFlow::Continue(())
     })
 }
 
-/// Asks for one object.
-pub(crate) fn request(
-    question: RouteNetlinkMessage,
+/// Requests one object.
+pub(crate) fn get(
+    request: RouteNetlinkMessage,
 ) -> Result<Option<RouteNetlinkMessage>, RtnetlinkError> {
     let mut answer = None;
-    exchange(question, NLM_F_REQUEST, |object| {
+    exchange(request, NLM_F_REQUEST, |object| {
         answer = Some(object);
         ControlFlow::Break(())
     })?;
@@ -48,19 +48,19 @@ pub(crate) fn request(
 }
 
 fn exchange(
-    question: RouteNetlinkMessage,
+    request: RouteNetlinkMessage,
     flags: u16,
     mut each: impl FnMut(RouteNetlinkMessage) -> ControlFlow<()>,
 ) -> Result<(), RtnetlinkError> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let mut request = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(question));
-    request.header.flags = flags;
-    request.header.sequence_number = 1;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
+    message.header.flags = flags;
+    message.header.sequence_number = 1;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
     loop {
         let (answer, _) = socket.recv_from_full()?;

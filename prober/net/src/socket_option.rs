@@ -4,7 +4,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Sets an option that is a number (setsockopt(2)).
+/// Sets an option with a number as its value (setsockopt(2)).
 pub(crate) fn set(
     socket: BorrowedFd<'_>,
     level: c_int,
@@ -14,7 +14,7 @@ pub(crate) fn set(
     set_value(socket, level, name, &value)
 }
 
-/// Gives a packet socket its ring (`PACKET_RX_RING`).
+/// Requests the ring of a packet socket (`PACKET_RX_RING`).
 pub(crate) fn set_ring(socket: BorrowedFd<'_>, ring: &libc::tpacket_req3) -> io::Result<()> {
     set_value(socket, libc::SOL_PACKET, libc::PACKET_RX_RING, ring)
 }

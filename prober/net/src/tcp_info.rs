@@ -1,10 +1,10 @@
-//! What the kernel knows of one of its TCP connections (`TCP_INFO`, tcp(7)): all that tier T0 has.
+//! What the kernel knows of one of its TCP connections (`TCP_INFO`, tcp(7)), for tier T0, which captures no packets.
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// How many segments the kernel has sent again on this connection, SYNs included; also before it is established, and
-/// after it failed.
+/// How many segments the kernel has sent again on this connection, including SYNs. Also available before the connection is
+/// established and after it has failed.
 #[expect(unsafe_code, reason = "the kernel writes the value through a pointer")]
 pub fn retransmits(socket: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: `tcp_info` is plain integers, for which all zeroes is a value.
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_on_loopback_repeats_nothing_and_no_connection_is_an_error() {
+    fn a_connection_on_loopback_has_no_retransmits_and_no_connection_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert_eq!(retransmits(stream.as_fd()).unwrap(), 0);

@@ -1,11 +1,11 @@
 //! The sockets against a real kernel: network namespaces that this process makes and that end with its threads.
 //!
-//! They want root, or a user namespace where this process is root. Where that is missing they fail, unless
+//! They need root, or a user namespace where this process is root. Where that is missing they fail, unless
 //! `PROBER_SKIP_PRIVILEGED=1` is set by hand.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot set its scene fails"
+    reason = "a test without its environment fails"
 )]
 #![expect(
     clippy::print_stdout,

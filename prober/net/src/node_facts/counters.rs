@@ -12,7 +12,7 @@ pub(super) const FILES: [(&str, Parse); 4] = [
     ("stat/nf_conntrack", conntrack),
 ];
 
-/// The counters that some cause moves or that tell its neighbours apart.
+/// The counters that are kept: those that some cause moves, or that distinguish similar causes.
 const KEPT: [&str; 62] = [
     "IpInReceives",
     "IpInHdrErrors",
@@ -80,7 +80,7 @@ const KEPT: [&str; 62] = [
 
 fn keep(name: String, value: &str) -> Option<(String, u64)> {
     KEPT.contains(&name.as_str()).then_some(())?;
-    // Some fields are signed (`TcpMaxConn -1`); none of the useful ones is ever negative.
+    // Some fields are signed (`TcpMaxConn -1`); none of the kept ones is ever negative.
     Some((name, value.parse().ok()?))
 }
 
@@ -113,8 +113,8 @@ fn one_a_line(text: &str) -> Counters {
         .collect()
 }
 
-/// `stat/nf_conntrack`: a line of names, then a line of hexadecimal values a processor. All columns but the first are
-/// counters; the first is the table's fill, the same on each line.
+/// `stat/nf_conntrack`: a line of names, then a line of hexadecimal values for each processor. All columns but the first
+/// are counters; the first is the number of entries of the table, the same on each line.
 fn conntrack(text: &str) -> Counters {
     let mut lines = text.lines();
     let names: Vec<String> = lines

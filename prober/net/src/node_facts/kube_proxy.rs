@@ -1,9 +1,8 @@
-//! How kube-proxy programs this node, told without privileges.
+//! The mode of kube-proxy, read without privileges.
 //!
-//! Its link `kube-ipvs0` gives IPVS away; otherwise kube-proxy says it itself at its metrics address, which is
-//! `127.0.0.1:10249` unless configured otherwise (`GET /proxyMode`). It is asked only if somebody listens there: a refused
-//! connection would count as a RST (`TcpOutRsts`) in the very counters that are read here. The chains themselves can be
-//! listed by root only.
+//! A link `kube-ipvs0` means IPVS. Otherwise kube-proxy reports its mode at its metrics address, which is `127.0.0.1:10249`
+//! unless configured otherwise (`GET /proxyMode`). The request is sent only if there is a listener: a refused connection
+//! would count as a RST (`TcpOutRsts`) in the counters that are read here. Only root can list the chains themselves.
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -15,7 +14,7 @@ const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 const TIMEOUT: Duration = Duration::from_millis(200);
 const MAX_RESPONSE: u64 = 4096;
 
-/// The mode, where one of the two ways tells it.
+/// The mode, where the link or the metrics address reveals it.
 pub(super) fn mode(links: Option<&[Link]>) -> Option<KubeProxyMode> {
     if links.is_some_and(|links| links.iter().any(|link| link.name == "kube-ipvs0")) {
         return Some(KubeProxyMode::Ipvs);
@@ -57,7 +56,7 @@ fn get_proxy_mode() -> Option<String> {
     Some(answer)
 }
 
-/// The body must be exactly one of the modes: whoever else listens there is not believed.
+/// Parses the response. The body must be exactly one of the modes, since another program may listen at that address.
 fn parse(answer: &str) -> Option<KubeProxyMode> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.lines().next()?.split(' ').nth(1)?;

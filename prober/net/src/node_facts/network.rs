@@ -79,9 +79,9 @@ pub(super) fn addresses(names: &LinkNames) -> Result<Vec<Address>, RtnetlinkErro
 pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, RtnetlinkError> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut question = RouteMessage::default();
-        question.header.address_family = family;
-        dump(RouteNetlinkMessage::GetRoute(question), |object| {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        dump(RouteNetlinkMessage::GetRoute(request), |object| {
             if let RouteNetlinkMessage::NewRoute(message) = object {
                 all.extend(decode::routes(&message, names));
             }
@@ -107,9 +107,9 @@ pub(super) fn neighbours(names: &LinkNames) -> Result<Vec<Neighbour>, RtnetlinkE
 /// Forwarding entries of bridges and vxlan links.
 pub(super) fn fdb(names: &LinkNames) -> Result<Vec<FdbEntry>, RtnetlinkError> {
     let mut all = Vec::new();
-    let mut question = NeighbourMessage::default();
-    question.header.family = AddressFamily::Bridge;
-    dump(RouteNetlinkMessage::GetNeighbour(question), |object| {
+    let mut request = NeighbourMessage::default();
+    request.header.family = AddressFamily::Bridge;
+    dump(RouteNetlinkMessage::GetNeighbour(request), |object| {
         if let RouteNetlinkMessage::NewNeighbour(message) = object {
             all.extend(decode::fdb_entry(&message, names));
         }

@@ -1,14 +1,14 @@
-//! What a capture lets through: TCP of our own ports, ICMP, ICMPv6 with neighbour discovery, and ARP.
+//! The filter of a capture: TCP of the given ports, ICMP, ICMPv6 with neighbour discovery, and ARP.
 //!
-//! Never by the peer's address: the answer that comes from an address nobody called is the one that matters. The same
-//! interest is a classic BPF program for the kernel and a predicate for where the kernel refuses the program; both
-//! look at the packet from its network header on, so they do not depend on the kind of link.
+//! It never filters by the peer's address, since an answer from a wrong address is evidence. The same filter is a classic BPF
+//! program for the kernel, and a predicate for where the kernel refuses the program. Both read the packet from its network
+//! header on, so they do not depend on the kind of link.
 use std::ops::RangeInclusive;
 
 use socket2::SockFilter;
 
-/// How many bytes of a packet are kept: headers, a banner, and a whole frame of an Ethernet; no more
-/// of a segment that the kernel has yet to cut into frames.
+/// Bytes of a packet that are captured: headers, a banner, and a whole Ethernet frame. Segments that the kernel has yet to
+/// split into frames (GSO) are cut.
 const SNAPLEN: u32 = 4096;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -21,35 +21,35 @@ const ICMPV6: u8 = 58;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 const IPV6_HEADER: u8 = 40;
 
-/// Where the program finds the ethertype (`SKF_AD_OFF + SKF_AD_PROTOCOL`, include/uapi/linux/filter.h).
+/// The offset of the ethertype (`SKF_AD_OFF + SKF_AD_PROTOCOL`, include/uapi/linux/filter.h).
 const AT_PROTOCOL: u32 = 0xffff_f000;
-/// Where the program finds the network header (`SKF_NET_OFF`).
+/// The offset of the network header (`SKF_NET_OFF`).
 const AT_NETWORK: u32 = 0xfff0_0000;
 
-/// Instructions that one port range costs, of the 4096 (`BPF_MAXINSNS`) that a program may have.
+/// Instructions for one port range, of the 4096 (`BPF_MAXINSNS`) of a program.
 const INSTRUCTIONS_PER_RANGE: usize = 6;
 const FIXED_INSTRUCTIONS: usize = 32;
 
-/// The packets that a capture is about.
+/// Which packets are captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaptureFilter {
     ports: Vec<RangeInclusive<u16>>,
 }
 
-/// More port ranges than a program of the kernel's largest size can hold.
+/// More port ranges than fit into a program.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot filter for {given} ranges of ports: at most {most} fit into one program; merge neighbouring ports into ranges"
 )]
 pub struct TooManyRanges {
-    /// How many were given.
+    /// The number of ranges.
     pub given: usize,
     /// How many fit.
     pub most: usize,
 }
 
 impl CaptureFilter {
-    /// How many port ranges fit into one program.
+    /// The number of port ranges that fit into one program.
     pub const MAX_RANGES: usize = (4096 - FIXED_INSTRUCTIONS) / INSTRUCTIONS_PER_RANGE;
 
     /// TCP whose source or destination port lies in one of these ranges, and all ARP and ICMP of both families.
@@ -68,7 +68,7 @@ impl CaptureFilter {
         self.ports.iter().any(|range| range.contains(&port))
     }
 
-    /// Whether a packet is of filter: its ethertype, and its bytes from the network header on.
+    /// Whether a packet is captured, by its ethertype and its bytes from the network header on.
     pub fn accepts(&self, ethertype: u16, packet: &[u8]) -> bool {
         match ethertype {
             ETHERTYPE_ARP => true,
@@ -113,7 +113,7 @@ impl CaptureFilter {
         program.reject_unless_equal(TCP.into());
         program.load_half(AT_NETWORK + 6);
         program.reject_if_any_bit(FRAGMENT_OFFSET.into());
-        // X becomes the length of the header; then to the ports, over what IPv6 does to come there.
+        // X becomes the length of the header; then the program continues at the ports, after the code for IPv6.
         program.load_header_length(AT_NETWORK);
         program.jump_over(8);
         program.reject_unless_equal(ETHERTYPE_IPV6.into());
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_interest_fits_into_the_kernels_largest_program() {
+    fn the_largest_filter_fits_into_the_kernels_largest_program() {
         let ports = (0..=u16::MAX)
             .map(|port| port..=port)
             .take(CaptureFilter::MAX_RANGES)
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_cut_anywhere_are_judged_without_panic() {
+    fn packets_cut_anywhere_are_filtered_without_panic() {
         let filter = CaptureFilter::in_ports(vec![0..=u16::MAX]).unwrap();
         for ethertype in [ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP, 0x1234] {
             for length in 0..64 {

@@ -1,8 +1,8 @@
-//! The ring of blocks that the kernel writes frames into and we read them from (`TPACKET_V3`).
+//! The ring of blocks that the kernel writes frames into and this program reads them from (`TPACKET_V3`).
 //!
-//! Kernel and program hand blocks to each other by one status word: the kernel sets `TP_STATUS_USER` when a block is
-//! full or its time is over, and we set `TP_STATUS_KERNEL` when we have read it. A block holds frames one after the
-//! other, each with its header, its address (`sockaddr_ll`) and its bytes.
+//! A status word hands each block over: the kernel sets `TP_STATUS_USER` when the block is full or its timeout is over, and
+//! this program sets `TP_STATUS_KERNEL` when it has read the block. A block holds frames one after the other, each with its
+//! header, its address (`sockaddr_ll`) and its bytes.
 use std::io;
 use std::mem::{align_of, offset_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,17 +13,16 @@ use libc::{sockaddr_ll, tpacket_block_desc, tpacket_hdr_v1, tpacket3_hdr};
 use prober_core::time::Timestamp;
 
 use super::RingShape;
-use super::frame::{Checksum, Frame, FrameKind, LinkType};
+use super::frame::{ChecksumStatus, Frame, FrameKind, LinkHeader};
 use crate::socket_option;
 
-/// The frame size that the kernel wants to be told. In version 3 frames take what they need; it only has to divide
-/// the block.
+/// The frame size that the kernel requires. In version 3 frames have any size; this one only has to divide the block.
 const FRAME_SIZE: u32 = 2048;
-/// The address stands behind the header (`TPACKET_ALIGN(sizeof(struct tpacket3_hdr))`).
+/// The offset of the address behind the header (`TPACKET_ALIGN(sizeof(struct tpacket3_hdr))`).
 const ADDRESS: usize = size_of::<tpacket3_hdr>().next_multiple_of(libc::TPACKET_ALIGNMENT);
 const HEAD: usize = ADDRESS + size_of::<sockaddr_ll>();
 
-/// The mapped ring, and the place that is read next.
+/// The mapped ring, and the block that is read next.
 #[derive(Debug)]
 pub(super) struct Ring {
     base: NonNull<u8>,
@@ -36,9 +35,9 @@ pub(super) struct Ring {
 /// How far the current block has been read.
 #[derive(Debug, Clone, Copy)]
 struct OpenBlock {
-    /// Frames that are left.
+    /// Frames that are not yet read.
     frames: u32,
-    /// Where the next one begins, from the block's start.
+    /// The offset of the next one in the block.
     next: usize,
 }
 
@@ -47,7 +46,7 @@ struct OpenBlock {
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// Asks for the ring and maps it.
+    /// Requests the ring and maps it.
     #[expect(unsafe_code, reason = "mmap(2)")]
     pub(super) fn open(socket: BorrowedFd<'_>, shape: RingShape) -> io::Result<Self> {
         let RingShape {
@@ -73,7 +72,7 @@ impl Ring {
             .checked_mul(blocks)
             .ok_or(io::ErrorKind::InvalidInput)?;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        // SAFETY: a new mapping at an address that the kernel selects overlaps no memory of this program.
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -97,8 +96,8 @@ impl Ring {
         })
     }
 
-    /// The next frame, if the kernel has handed one over. The frame before it is given back to the kernel with its
-    /// block, so it cannot be kept.
+    /// The next frame, if the kernel has handed one over. The frame before it is returned to the kernel with its block, so
+    /// it cannot be kept.
     pub(super) fn next_frame(&mut self) -> Option<Frame<'_>> {
         loop {
             match self.open {
@@ -139,13 +138,13 @@ impl Ring {
         unsafe { self.block().add(AT).cast().as_ref() }
     }
 
-    /// Takes the current block if it is ours. The acquiring load config it before all reads of the block.
+    /// Takes the current block if the kernel has handed it over. The acquiring load orders it before all reads of the block.
     #[expect(unsafe_code, reason = "reads the mapping")]
     fn take_block(&self) -> Option<OpenBlock> {
         if self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
             return None;
         }
-        // SAFETY: the descriptor begins the block, which is ours now; all of it is plain integers.
+        // SAFETY: the descriptor begins the block, which the kernel has handed over; all of it is plain integers.
         let header = unsafe { self.block().cast::<tpacket_block_desc>().read().hdr.bh1 };
         Some(OpenBlock {
             frames: header.num_pkts,
@@ -153,7 +152,7 @@ impl Ring {
         })
     }
 
-    /// The releasing store config all reads of the block before it.
+    /// Returns the current block to the kernel. The releasing store orders all reads of the block before it.
     fn give_block_back(&mut self) {
         self.status()
             .store(libc::TP_STATUS_KERNEL, Ordering::Release);
@@ -161,14 +160,14 @@ impl Ring {
         self.open = None;
     }
 
-    /// The frame at an offset of the current block, and how far behind it the next one begins.
+    /// The frame at an offset of the current block, and the distance to the next one.
     #[expect(unsafe_code, reason = "reads the mapping")]
     fn frame_at(&self, at: usize) -> Option<(Frame<'static>, usize)> {
         if at.checked_add(HEAD)? > self.block_size {
             return None;
         }
-        // SAFETY: header and address lie in the block, which is ours; both are plain integers, read without regard to
-        // alignment.
+        // SAFETY: header and address lie in the block, which the kernel has handed over; both are plain integers, read
+        // without regard to alignment.
         let (header, address) = unsafe {
             let start = self.block().add(at);
             (
@@ -180,8 +179,8 @@ impl Ring {
         if at.checked_add(link)?.checked_add(length)? > self.block_size {
             return None;
         }
-        // SAFETY: the bytes lie in the block, which stays ours until `give_block_back`; that needs `&mut self`, and
-        // `next_frame` ties the frame's lifetime to its own `&mut self`.
+        // SAFETY: the bytes lie in the block, which the kernel does not write until `give_block_back`; that needs `&mut
+        // self`, and `next_frame` ties the frame's lifetime to its own `&mut self`.
         let bytes =
             unsafe { std::slice::from_raw_parts(self.block().add(at + link).as_ptr(), length) };
         let network = usize::from(header.tp_net).saturating_sub(link);
@@ -191,12 +190,12 @@ impl Ring {
             at: Timestamp::from_nanos(nanos),
             kind: FrameKind::of(address.sll_pkttype, address.sll_hatype),
             interface: address.sll_ifindex.cast_unsigned(),
-            link_type: LinkType::of(address.sll_hatype, network),
+            link_header: LinkHeader::of(address.sll_hatype, network),
             ethertype: u16::from_be(address.sll_protocol),
             checksum: if partial {
-                Checksum::Partial
+                ChecksumStatus::Partial
             } else {
-                Checksum::Complete
+                ChecksumStatus::Complete
             },
             wire_length: header.tp_len,
             bytes,

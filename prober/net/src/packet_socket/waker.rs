@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
-/// Wakes a thread in [`super::PacketSocket::wait`], from any other thread. Clones wake the same one (eventfd(2)).
+/// Ends [`super::PacketSocket::wait`] from any other thread. Clones end the same wait (eventfd(2)).
 #[derive(Debug, Clone)]
 pub struct Waker(Arc<File>);
 
@@ -17,21 +17,21 @@ impl Waker {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel just opened it for us.
+        // SAFETY: the kernel has just opened it, and nothing else owns it.
         Ok(Self(Arc::new(File::from(unsafe {
             OwnedFd::from_raw_fd(fd)
         }))))
     }
 
-    /// Ends the wait that is going on, or the next one.
+    /// Ends the wait that is under way, or the next one.
     pub fn wake(&self) {
-        // It fails only where the counter is at its end, and then the waker has been used already.
+        // It fails only where the counter is at its end, and then the waker was used already.
         drop((&*self.0).write(&1_u64.to_ne_bytes()));
     }
 
-    /// Forgets that it was used.
+    /// Makes the waker unused again.
     pub(super) fn clear(&self) {
-        // Nothing to read means that somebody else has cleared it.
+        // Nothing to read means that it is unused.
         drop((&*self.0).read(&mut [0; 8]));
     }
 }

@@ -1,25 +1,25 @@
-//! From a captured frame to an observation: what it says, and which way it went.
+//! Turns a captured frame into an observation: its packet, and its direction.
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{self, Packet, Sums, parse_frame};
 
 use crate::packet_socket::filter::CaptureFilter;
-use crate::packet_socket::{Checksum, Frame, FrameKind, LinkType};
+use crate::packet_socket::{ChecksumStatus, Frame, FrameKind, LinkHeader};
 
-/// Reads a frame; `None` for what is no packet that a prober understands.
+/// Parses a frame; `None` for a packet of another protocol.
 ///
-/// `own` holds this end's own ports: on loopback, where a packet is sent and received at once, they tell which of the
-/// two it was for us.
+/// `own` holds the ports of this end. On loopback, where a packet is sent and received at once, they decide which of the
+/// two it is.
 pub fn observe<'ring>(
     frame: &Frame<'ring>,
     own: &CaptureFilter,
 ) -> Option<(Observation, &'ring [u8])> {
     let sums = match frame.checksum {
-        Checksum::Partial => Sums::Trust,
-        Checksum::Complete => Sums::Judge,
+        ChecksumStatus::Partial => Sums::Trust,
+        ChecksumStatus::Complete => Sums::Judge,
     };
-    let (link, bytes) = match frame.link_type {
-        LinkType::Ethernet => (packet::LinkType::Ethernet, frame.bytes),
-        LinkType::Raw | LinkType::Other(_) => (packet::LinkType::Raw, frame.packet()),
+    let (link, bytes) = match frame.link_header {
+        LinkHeader::Ethernet => (packet::LinkType::Ethernet, frame.bytes),
+        LinkHeader::None | LinkHeader::Other(_) => (packet::LinkType::Raw, frame.packet()),
     };
     let parsed = parse_frame(link, bytes, sums).ok()?;
     let direction = direction(frame.kind, &parsed.packet, own);

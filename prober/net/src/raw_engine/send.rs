@@ -1,7 +1,7 @@
-//! Complete IPv4 and IPv6 packets, sent in batches by sendmmsg(2).
+//! Sends complete IPv4 and IPv6 packets in batches by sendmmsg(2).
 //!
-//! The sockets have protocol `IPPROTO_RAW`: they take the IP header from us (raw(7)) and receive nothing. A raw TCP
-//! socket used only for sending would receive a copy of all TCP of the namespace until its buffer is full.
+//! The sockets have protocol `IPPROTO_RAW`: they take the IP header from this program (raw(7)) and receive nothing. A raw
+//! TCP socket used only for sending would receive a copy of all TCP of the namespace until its buffer is full.
 use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::io;
@@ -14,9 +14,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::missing_capability::MissingCapability;
 use crate::socket_option;
 
-/// Packets that one system call takes at most.
+/// Packets of one system call at most.
 const BATCH: usize = 64;
-/// Bytes that may wait in a socket's send queue; a batch of full-size packets fits.
+/// The bound of a socket's send queue, bytes; a batch of full-size packets fits.
 const SEND_BUFFER: c_int = 1 << 20;
 
 /// Why the kernel did not take a packet.
@@ -30,7 +30,7 @@ pub enum SendFailure {
     Forbidden,
     /// The send queue or the device's queue is full (ENOBUFS, EAGAIN): try again a little later.
     QueueFull,
-    /// The routing table says that the host cannot be reached (EHOSTUNREACH).
+    /// The routing table has the host as unreachable (EHOSTUNREACH).
     HostUnreachable,
     /// No route (ENETUNREACH).
     NetworkUnreachable,
@@ -56,33 +56,35 @@ impl SendFailure {
 /// A packet that was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unsent {
-    /// Its place in the batch.
+    /// Its index in the batch.
     pub index: usize,
-    /// Why.
+    /// The reason.
     pub why: SendFailure,
 }
 
-/// What became of all packets so far.
+/// Counts of all packets since the sender was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SendCounts {
     /// Packets that the kernel took.
     pub sent: u64,
-    /// Packets that it did not take, by reason. One that met a full queue and was tried again counts each time.
+    /// Packets that it did not take, by reason. A packet that found a full queue counts at each attempt.
     pub unsent: BTreeMap<SendFailure, u64>,
 }
 
-/// A sender could not be opened.
+/// A sender cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// A capability is missing.
     #[error(transparent)]
     Refused(#[from] MissingCapability),
     /// The kernel refused for another reason.
-    #[error("cannot open a raw socket for {family} packets: {source}")]
+    #[error(
+        "cannot open a raw socket for {family} packets: {source}; is the limit of open files (ulimit -n) reached?"
+    )]
     Open {
         /// The family.
         family: Family,
-        /// What the kernel said.
+        /// The error of the system call.
         source: io::Error,
     },
 }
@@ -96,9 +98,7 @@ pub struct RawSender {
 }
 
 impl RawSender {
-    /// Opens a socket for each family that this kernel has.
-    ///
-    /// Wants `CAP_NET_RAW`.
+    /// Opens a socket for each family that this kernel has. Needs `CAP_NET_RAW`.
     pub fn open() -> Result<Self, SendError> {
         Ok(Self {
             ipv4: open(Family::Ipv4)?,
@@ -107,13 +107,12 @@ impl RawSender {
         })
     }
 
-    /// What became of all packets so far.
+    /// Counts of all packets so far.
     pub fn counts(&self) -> &SendCounts {
         &self.counts
     }
 
-    /// Sends packets in order, each with its IP header. Those that the kernel did not take are returned; the others
-    /// were sent.
+    /// Sends packets in order, each with its IP header. Returns those that the kernel did not take.
     pub fn send<P: AsRef<[u8]>>(&mut self, packets: &[P]) -> Vec<Unsent> {
         let mut unsent = Vec::new();
         let mut start = 0;
@@ -142,7 +141,7 @@ impl RawSender {
                 }
             };
             match taken {
-                // sendmmsg stops before the first packet that it cannot send; the next call tells that one's errno.
+                // sendmmsg stops before the first packet that it cannot send; the next call returns its errno.
                 Ok(taken) => {
                     self.counts.sent += taken as u64;
                     start += taken.max(1);
@@ -158,7 +157,7 @@ impl RawSender {
     }
 }
 
-/// The family of a packet that has a whole header.
+/// The family of a packet with a whole header.
 fn family_of(packet: &[u8]) -> Option<Family> {
     match packet.first()? >> 4 {
         4 if packet.len() >= 20 => Some(Family::Ipv4),
@@ -211,7 +210,7 @@ fn open(family: Family) -> Result<Option<Socket>, SendError> {
     Ok(Some(socket))
 }
 
-/// Hands one batch to the kernel and returns how many packets it took; at least one, or the errno of the first.
+/// Sends one batch, and returns how many packets the kernel took; at least one, or the errno of the first.
 #[expect(
     unsafe_code,
     reason = "sendmmsg reads headers, addresses and packets through pointers"

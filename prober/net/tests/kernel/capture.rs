@@ -5,8 +5,8 @@ use std::time::Duration;
 use prober_core::node_facts::NodeFacts;
 use prober_net::packet_socket::filter::CaptureFilter;
 use prober_net::packet_socket::{
-    CaptureError, CaptureOptions, Checksum, FilteredBy, Frame, FrameKind, Interfaces, LinkType,
-    OnRefusedFilter, PacketSocket, Ready, RingShape, Waker, now,
+    CaptureError, CaptureOptions, ChecksumStatus, FilteredBy, Frame, FrameKind, Interfaces,
+    LinkHeader, OnRefusedFilter, PacketSocket, Ready, RingShape, Waker, now,
 };
 use prober_net::raw_engine::send::RawSender;
 
@@ -27,7 +27,7 @@ pub(crate) fn capture(namespace: &Namespace, port: u16) -> PacketSocket {
     namespace.run(move || PacketSocket::open(options(Interfaces::All, port)).unwrap())
 }
 
-/// Hands frames to `wanted` until it answers; five seconds at most.
+/// Hands frames to `wanted` until it returns something; five seconds at most.
 pub(crate) fn await_frame<T>(
     capture: &mut PacketSocket,
     mut wanted: impl FnMut(&Frame<'_>) -> Option<T>,
@@ -62,7 +62,7 @@ fn sockets(client: &str, server: &str, port: u16) -> (SocketAddr, SocketAddr) {
 }
 
 #[test]
-fn a_handshake_over_a_veth_is_seen_at_both_ends_with_kernel_stamps_and_directions() {
+fn a_handshake_over_a_veth_is_captured_at_both_ends_with_kernel_timestamps_and_directions() {
     let Some(pair) = Pair::new() else { return };
     for (client, server) in [(Pair::CLIENT, Pair::SERVER), (Pair::CLIENT6, Pair::SERVER6)] {
         let (from, to) = sockets(client, server, 40001);
@@ -86,10 +86,10 @@ fn a_handshake_over_a_veth_is_seen_at_both_ends_with_kernel_stamps_and_direction
             );
             assert_eq!(frame.kind, FrameKind::Outgoing);
             assert_eq!(
-                (frame.link_type, frame.interface),
-                (LinkType::Ethernet, index)
+                (frame.link_header, frame.interface),
+                (LinkHeader::Ethernet, index)
             );
-            assert_eq!(frame.checksum, Checksum::Complete, "we summed it");
+            assert_eq!(frame.checksum, ChecksumStatus::Complete, "we summed it");
             assert_eq!(frame.source().unwrap().to_string(), Pair::CLIENT_MAC);
             assert_eq!(frame.destination().unwrap().to_string(), Pair::SERVER_MAC);
             stamps.push(frame.at);
@@ -103,7 +103,7 @@ fn a_handshake_over_a_veth_is_seen_at_both_ends_with_kernel_stamps_and_direction
             Some(())
         });
         assert_eq!(arrived, Some(()));
-        // Both ends are one machine here, so their stamps may be compared.
+        // Both ends are on one machine, so their timestamps can be compared.
         assert!(
             before <= stamps[0] && stamps[0] <= stamps[1] && stamps[1] <= now(),
             "{before} {stamps:?}"
@@ -112,7 +112,7 @@ fn a_handshake_over_a_veth_is_seen_at_both_ends_with_kernel_stamps_and_direction
 }
 
 #[test]
-fn the_answer_is_seen_with_its_macs_and_a_partial_checksum() {
+fn the_answer_is_captured_with_its_macs_and_a_partial_checksum() {
     let Some(pair) = Pair::new() else { return };
     let (from, to) = sockets(Pair::CLIENT, Pair::SERVER, 40002);
     let mut at_client = capture(&pair.client, 40002);
@@ -133,21 +133,21 @@ fn the_answer_is_seen_with_its_macs_and_a_partial_checksum() {
         Some((
             8,
             FrameKind::ToHost,
-            Checksum::Partial,
+            ChecksumStatus::Partial,
             Pair::SERVER_MAC.to_owned()
         ))
     );
 }
 
 #[test]
-fn a_packet_on_loopback_is_given_once() {
+fn a_packet_on_loopback_is_handed_over_once() {
     let Some(alone) = Namespace::new() else {
         return;
     };
     let (from, to) = sockets("127.0.0.1", "127.0.0.1", 40003);
     let mut seen = capture(&alone, 40003);
     let mut sender = alone.run(|| RawSender::open().unwrap());
-    // Nobody listens: our SYN, and the kernel's RST, which must be the second packet.
+    // There is no listener: the SYN of the test, and the kernel's RST, which must be the second packet.
     sender.send(&[tcp(from, to, SYN, 7)]);
     let mut packets = Vec::new();
     let reset = await_frame(&mut seen, |frame| {
@@ -185,7 +185,7 @@ fn packets_that_find_the_ring_full_are_counted() {
         read += small.drain(|_| ()) as u64;
         let counts = small.counts().unwrap();
         assert!(counts.drops > 0, "1000 packets do not fit into 8 KiB");
-        // The kernel hands the last block over when its time is up; nothing else is missing then.
+        // The kernel hands the last block over after its timeout; nothing else is missing then.
         if read + counts.drops == counts.packets {
             assert!(counts.packets >= 1000);
             break;
@@ -209,18 +209,18 @@ fn a_wait_ends_by_its_deadline_or_by_its_waker() {
     std::thread::spawn(move || other.wake());
     assert_eq!(seen.wait(far, Some(&waker)).unwrap(), Ready::Woken);
     assert!(now() < far);
-    // Used up: it does not end the next wait.
+    // It was used once, so it does not end the next wait.
     assert_eq!(seen.wait(now(), Some(&waker)).unwrap(), Ready::Deadline);
 }
 
 #[test]
-fn where_the_kernel_refuses_the_filter_the_capture_says_so_or_filters_itself() {
+fn where_the_kernel_refuses_the_filter_the_capture_fails_or_filters_in_userspace() {
     let Some(alone) = Namespace::new() else {
         return;
     };
     let facts: NodeFacts = alone.run(prober_net::node_facts::read_facts);
     println!("kernel {:?}", facts.kernel);
-    // A program costs option memory, and this allows too little for any.
+    // A program needs option memory, and this limit is too small for any.
     alone.sysctl("net/core/optmem_max", "256");
     let many = || (0..500).map(|port| port * 100..=port * 100).collect();
     let refused = alone.run(move || {
@@ -256,6 +256,6 @@ fn where_the_kernel_refuses_the_filter_the_capture_says_so_or_filters_itself() {
     assert_eq!(
         (first.0.source, first.0.sequence),
         (40000, 2),
-        "the foreign packet is left out"
+        "the packet of another port is left out"
     );
 }

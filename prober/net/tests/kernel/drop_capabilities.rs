@@ -1,4 +1,4 @@
-//! Privileges are dropped, and stay dropped. Each case is a process of its own: this binary, told to run one test.
+//! Privileges are dropped, and stay dropped. Each case is a process of its own, which runs one test of this binary.
 use std::process::Command;
 
 use prober_net::drop_capabilities::{current, drop_capabilities};
@@ -19,8 +19,8 @@ fn open_capture() -> Result<PacketSocket, prober_net::packet_socket::CaptureErro
     })
 }
 
-/// Runs `role` of this binary below a wrapper such as `unshare -Urn`, and gives what it printed. `None` where it is
-/// allowed to skip.
+/// Runs `role` of this binary below a wrapper such as `unshare -Urn`, and returns what it printed; `None` where the test may be
+/// skipped.
 fn run(wrapper: &str, role: &str) -> Option<String> {
     let this = std::env::current_exe().unwrap();
     let mut words = wrapper.split_whitespace();
@@ -46,7 +46,7 @@ fn run(wrapper: &str, role: &str) -> Option<String> {
     Some(text)
 }
 
-/// What the child processes do; on its own it does nothing.
+/// The work of the child processes; without a role it does nothing.
 #[test]
 fn role() {
     let Ok(role) = std::env::var(ROLE) else {
@@ -60,10 +60,10 @@ fn role() {
             let dropped = drop_capabilities().unwrap();
             println!("net_raw {} -> {dropped}", before.net_raw);
             assert!(!current().unwrap().net_raw);
-            // What was open stays usable.
+            // Open sockets stay usable.
             capture.drain(|_| ());
             sender.send(&[vec![0_u8]]);
-            // Nothing of it comes back, not by a program that root starts either.
+            // No capability comes back, not by a program that root starts either.
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             for line in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
                 assert!(
@@ -89,7 +89,7 @@ fn role() {
 }
 
 #[test]
-fn root_becomes_nobody_without_capabilities() {
+fn root_becomes_the_overflow_user_without_capabilities() {
     let Some(text) = run("env", "drop") else {
         return;
     };

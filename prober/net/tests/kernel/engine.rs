@@ -38,7 +38,7 @@ fn segment(
     }
 }
 
-/// Receives until `count` TCP packets were seen, and gives them.
+/// Receives until `count` TCP packets were captured, and returns them.
 fn receive(engine: &mut RawEngine, count: usize) -> Vec<Observation> {
     let until = engine.now() + Duration::from_secs(5);
     let mut seen = Vec::new();
@@ -70,7 +70,7 @@ fn a_whole_raw_connection_delivers_its_data_to_a_real_server() {
     ] {
         let to = SocketAddr::new(address(server), 8080);
         let listener = pair.server.run(move || TcpListener::bind(to).unwrap());
-        let muted = pair
+        let suppressed = pair
             .client
             .run(move || SuppressedPort::reserve(family, 0).unwrap().unwrap());
         let source = pair
@@ -78,8 +78,8 @@ fn a_whole_raw_connection_delivers_its_data_to_a_real_server() {
             .run(move || look_up_route(to.ip()).unwrap())
             .source;
         assert_eq!(source, address(client));
-        let from = SocketAddr::new(source, muted.port());
-        let mut engine = engine(&pair.client, muted.port());
+        let from = SocketAddr::new(source, suppressed.port());
+        let mut engine = engine(&pair.client, suppressed.port());
 
         engine
             .send(&[segment(from, to, TcpFlags::SYN, 100, 0, b"")])
@@ -128,7 +128,7 @@ fn a_whole_raw_connection_delivers_its_data_to_a_real_server() {
 }
 
 #[test]
-fn on_loopback_each_packet_has_the_direction_of_the_end_that_looks() {
+fn on_loopback_each_packet_has_the_direction_of_the_end_that_captures_it() {
     let Some(alone) = Namespace::new() else {
         return;
     };
@@ -166,7 +166,7 @@ fn receiving_ends_by_its_deadline_and_by_its_waker() {
 }
 
 #[test]
-fn the_ports_that_are_seen_can_be_changed() {
+fn the_ports_that_are_captured_can_be_changed() {
     let Some(alone) = Namespace::new() else {
         return;
     };
@@ -185,22 +185,22 @@ fn the_ports_that_are_seen_can_be_changed() {
 }
 
 #[test]
-fn the_way_to_a_destination_is_told_by_its_address_and_interface() {
+fn the_route_to_a_destination_has_its_source_address_and_interface() {
     let Some(pair) = Pair::new() else { return };
     pair.client.ip("route add blackhole 10.99.3.0/24");
-    let way = |to: &'static str| pair.client.run(move || look_up_route(address(to)));
+    let route = |to: &'static str| pair.client.run(move || look_up_route(address(to)));
     let eth0 = pair.client.index("eth0");
     for (to, source) in [(Pair::SERVER, Pair::CLIENT), (Pair::SERVER6, Pair::CLIENT6)] {
-        let found = way(to).unwrap();
+        let found = route(to).unwrap();
         assert_eq!((found.source, found.interface), (address(source), eth0));
     }
-    let own = way(Pair::CLIENT).unwrap();
+    let own = route(Pair::CLIENT).unwrap();
     assert_eq!(
         (own.source, own.interface),
         (address(Pair::CLIENT), pair.client.index("lo"))
     );
     for nowhere in ["192.0.2.1", "10.99.3.1"] {
-        let error = way(nowhere).unwrap_err().to_string();
+        let error = route(nowhere).unwrap_err().to_string();
         assert!(
             error.contains(&format!("ip route get {nowhere}")),
             "{error}"

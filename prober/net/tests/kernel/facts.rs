@@ -1,4 +1,4 @@
-//! Facts of namespaces that were made to have them.
+//! Node facts of namespaces with known settings.
 use prober_core::node_facts::{
     FdbOrigin, Lookup, NeighbourState, NodeFacts, RouteKind, SysctlState,
 };
@@ -14,13 +14,13 @@ fn facts(namespace: &Namespace) -> NodeFacts {
     facts
 }
 
-/// Whether this machine has the module whose switch is read.
+/// Whether this machine has the module whose sysctl is read.
 fn has_bridge_netfilter() -> bool {
     std::path::Path::new("/proc/sys/net/bridge").exists()
 }
 
 #[test]
-fn the_bridge_netfilter_switch_is_that_of_the_namespace_which_asks() {
+fn the_bridge_netfilter_sysctl_is_that_of_the_calling_threads_namespace() {
     let (Some(off), Some(on)) = (Namespace::new(), Namespace::new()) else {
         return;
     };
@@ -35,11 +35,11 @@ fn the_bridge_netfilter_switch_is_that_of_the_namespace_which_asks() {
 }
 
 #[test]
-fn without_the_module_the_switch_is_absent_which_is_not_zero() {
+fn without_the_module_the_sysctl_is_absent_which_is_not_zero() {
     let Some(without) = Namespace::new() else {
         return;
     };
-    // An empty folder over the module's own, seen by this thread alone, stands for a module that is not loaded.
+    // An empty folder over the module's own, mounted for this thread alone, is like a module that is not loaded.
     without.run(|| {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS)
             .unwrap();
@@ -58,7 +58,7 @@ fn without_the_module_the_switch_is_absent_which_is_not_zero() {
     );
 }
 
-/// A node as flannel and the bridge plugin make it, with some odd routes.
+/// A node with the links of flannel and the bridge plugin, and with some odd routes.
 fn flannel_node() -> Option<NodeFacts> {
     let node = Namespace::new()?;
     for line in [
@@ -204,11 +204,11 @@ fn routes_neighbours_forwarding_entries_and_sysctls_are_read() {
 }
 
 #[test]
-fn counters_grow_in_the_namespace_where_it_happened_and_nowhere_else() {
+fn counters_grow_in_the_namespace_of_the_event_and_in_no_other() {
     let Some(pair) = Pair::new() else { return };
     let read = || (pair.client.run(read_facts), pair.server.run(read_facts));
     let (client, server) = read();
-    // Nobody listens: the server's kernel answers RST.
+    // There is no listener: the server's kernel answers RST.
     let refused = pair.client.run(|| {
         std::net::TcpStream::connect((Pair::SERVER, 9))
             .unwrap_err()
@@ -229,7 +229,7 @@ fn counters_grow_in_the_namespace_where_it_happened_and_nowhere_else() {
 }
 
 #[test]
-fn the_counters_that_a_diagnosis_leans_on_exist() {
+fn the_counters_that_a_diagnosis_uses_exist() {
     let Some(alone) = Namespace::new() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The kernel's filter and the predicate judge alike.
+//! The kernel's filter and the predicate accept the same packets.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn fragment(mut packet: Vec<u8>, offset: u16) -> Vec<u8> {
     packet
 }
 
-/// Packets, and whether ports 1000 to 1999 and 3000 want them.
+/// Packets, and whether a filter of ports 1000 to 1999 and 3000 accepts them.
 fn cases() -> Vec<(Vec<u8>, bool)> {
     let (v4, peer4) = (address(Pair::CLIENT), address(Pair::SERVER));
     let (v6, peer6) = (address(Pair::CLIENT6), address(Pair::SERVER6));
@@ -81,7 +81,7 @@ fn cases() -> Vec<(Vec<u8>, bool)> {
 }
 
 #[test]
-fn the_kernel_and_the_predicate_let_through_our_ports_icmp_and_nothing_else() {
+fn the_kernel_and_the_predicate_accept_the_given_ports_and_icmp_and_nothing_else() {
     let Some(pair) = Pair::new() else { return };
     let filter = CaptureFilter::in_ports(vec![1000..=1999, 3000..=3000]).unwrap();
     let given = filter.clone();
@@ -120,7 +120,7 @@ fn the_kernel_and_the_predicate_let_through_our_ports_icmp_and_nothing_else() {
         }
     }
     assert_eq!(seen, expected);
-    assert!(arp > 0, "address resolution is seen");
+    assert!(arp > 0, "ARP is captured");
 
     for (number, (packet, wanted)) in cases.iter().enumerate() {
         let ethertype = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };

@@ -1,4 +1,4 @@
-//! Network namespaces without names: each is a thread, and is gone when the thread ends.
+//! Network namespaces without names: each belongs to a thread, and ends with it.
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// A new one with its loopback up; `None` where it is allowed to skip the test.
+    /// A new one with its loopback up; `None` where the test may be skipped.
     pub(crate) fn new() -> Option<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (opened, result) = mpsc::channel();
@@ -51,7 +51,7 @@ impl Namespace {
         }
     }
 
-    /// Does something in the namespace.
+    /// Runs a function in the namespace.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
         self.jobs
@@ -114,10 +114,10 @@ impl Pair {
     pub(crate) const CLIENT_MAC: &str = "02:00:00:00:00:01";
     pub(crate) const SERVER_MAC: &str = "02:00:00:00:00:02";
 
-    /// Both ends, addressed and up.
+    /// Both namespaces, with addresses and links up.
     pub(crate) fn new() -> Option<Self> {
         let (client, server) = (Namespace::new()?, Namespace::new()?);
-        // No duplicate address detection: the addresses can be used at once.
+        // Without duplicate address detection the addresses can be used at once.
         for namespace in [&client, &server] {
             namespace.sysctl("net/ipv6/conf/default/accept_dad", "0");
         }
@@ -137,7 +137,7 @@ impl Pair {
     }
 }
 
-/// An address out of its text.
+/// Parses an address.
 pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Packets made by hand, byte by byte, so that the sockets are tested by nothing of ours.
+//! Packets made byte by byte, so that the sockets are tested without the code under test.
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const SYN: u8 = 0x02;
@@ -19,7 +19,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
-/// An IP packet with a correct header; the transport's own checksum is the caller's.
+/// An IP packet with a correct header; the caller computes the checksum of the transport.
 pub(crate) fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -73,7 +73,7 @@ pub(crate) fn tcp(from: SocketAddr, to: SocketAddr, flags: u8, sequence: u32) ->
     ip(from.ip(), to.ip(), 6, &segment)
 }
 
-/// What a test asks of a TCP packet.
+/// The fields of a TCP packet that tests compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tcp {
     pub(crate) source: u16,

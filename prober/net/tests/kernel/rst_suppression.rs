@@ -1,4 +1,4 @@
-//! A suppressed port keeps the kernel's RST away; an ordinary one does not.
+//! A port with RST suppression keeps the kernel's RST away; an ordinary one does not.
 use std::net::{SocketAddr, TcpListener};
 
 use prober_core::packet::family::Family;
@@ -10,8 +10,8 @@ use crate::capture::{await_frame, capture};
 use crate::namespace::{Namespace, Pair, address};
 use crate::packets::{RST, SYN, SYN_ACK, Tcp, tcp};
 
-/// Sends a raw SYN to a listening server and tells whether the client's kernel answers the SYN+ACK with RST. One of two
-/// things happens: the RST, or, since the server heard neither ACK nor RST, its SYN+ACK again after a second.
+/// Sends a crafted SYN to a listening server and returns whether the client's kernel answers the SYN+ACK with RST. Either the
+/// RST comes, or, since the server received neither ACK nor RST, its SYN+ACK again after a second.
 fn kernel_resets(pair: &Pair, client: &str, server: &str, port: u16) -> bool {
     let (from, to) = (
         SocketAddr::new(address(client), port),
@@ -35,14 +35,14 @@ fn kernel_resets(pair: &Pair, client: &str, server: &str, port: u16) -> bool {
 }
 
 #[test]
-fn without_a_muted_port_the_kernel_resets_a_raw_handshake() {
+fn without_suppression_the_kernel_resets_a_crafted_handshake() {
     let Some(pair) = Pair::new() else { return };
     assert!(kernel_resets(&pair, Pair::CLIENT, Pair::SERVER, 41001));
     assert!(kernel_resets(&pair, Pair::CLIENT6, Pair::SERVER6, 41002));
 }
 
 #[test]
-fn with_a_muted_port_it_does_not_by_either_way_in_either_family() {
+fn with_suppression_it_does_not_by_either_method_in_either_family() {
     let Some(pair) = Pair::new() else { return };
     for method in [SuppressionMethod::MinimumTtl, SuppressionMethod::Filter] {
         for (family, client, server) in [
@@ -85,7 +85,7 @@ fn ports_in_use_are_left_out_and_too_few_are_an_error() {
 }
 
 #[test]
-fn where_no_way_is_left_the_error_says_that_only_half_open_probes_are_possible() {
+fn without_any_method_the_error_says_that_only_half_open_probes_are_possible() {
     let Some(alone) = Namespace::new() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! What the kernel does not take is told packet by packet.
+//! What the kernel does not take is returned packet by packet.
 use std::net::SocketAddr;
 
 use prober_net::raw_engine::send::{RawSender, SendFailure, Unsent};
@@ -7,7 +7,7 @@ use crate::namespace::{Pair, address};
 use crate::packets::{SYN, ip, tcp};
 
 #[test]
-fn each_packet_that_is_not_taken_is_told_with_its_reason_and_the_others_are_sent() {
+fn each_packet_that_is_not_taken_is_returned_with_its_reason_and_the_others_are_sent() {
     let Some(pair) = Pair::new() else { return };
     for route in [
         "unreachable 10.99.1.0/24",
@@ -63,7 +63,7 @@ fn a_batch_larger_than_one_system_call_is_sent_whole() {
 }
 
 #[test]
-fn a_packet_that_a_firewall_forbids_is_told() {
+fn a_packet_that_a_firewall_forbids_is_returned() {
     let Some(pair) = Pair::new() else { return };
     pair.client
         .command("iptables", "-w -A OUTPUT -p tcp --dport 81 -j DROP");
