@@ -1,6 +1,6 @@
-//! The captures of `captures/` are what the ladders of `ladders/` say, and are replayed to the right causes.
+//! The captures of `captures/` are what the packet texts of `packet_texts/` say, and are replayed to the right causes.
 //!
-//! A case is a folder of `ladders/` with one file for each observer. `PROBER_REGENERATE=1` writes the captures anew.
+//! A case is a folder of `packet_texts/` with one file for each observer. `PROBER_REGENERATE=1` writes the captures anew.
 
 #![expect(clippy::expect_used, reason = "a test that cannot look fails")]
 
@@ -130,7 +130,7 @@ fn causes(replay: &Replay) -> Vec<(String, Confidence)> {
 #[test]
 fn every_capture_is_what_its_ladders_say() {
     let regenerate = std::env::var_os("PROBER_REGENERATE").is_some();
-    let cases = sorted(&folder("ladders"));
+    let cases = sorted(&folder("packet_texts"));
     assert!(cases.len() >= 5, "only {} cases", cases.len());
     for case in cases {
         let path = folder("captures").join(format!("{}.pcapng", name(&case)));
@@ -149,7 +149,7 @@ fn every_capture_is_what_its_ladders_say() {
 
 #[test]
 fn every_capture_reads_back_as_its_ladders() {
-    for case in sorted(&folder("ladders")) {
+    for case in sorted(&folder("packet_texts")) {
         let views = views(&case);
         let bytes = written(&views);
         let capture = read(&bytes).expect("what was written is read");
@@ -304,7 +304,7 @@ fn the_founding_incident_is_one_handshake_of_both_ends_whatever_their_clocks() {
 
 #[test]
 fn two_files_say_what_one_file_with_two_interfaces_says() {
-    let views = views(&folder("ladders/founding-incident-both-ends"));
+    let views = views(&folder("packet_texts/founding-incident-both-ends"));
     let (client, server) = views.split_at(1);
     let (client, server) = (written(client), written(server));
     let apart = replay_files(&[&server, &client]).expect("both are captures");
@@ -317,7 +317,7 @@ fn two_files_say_what_one_file_with_two_interfaces_says() {
 
 #[test]
 fn the_server_end_alone_is_not_judged_and_that_is_said() {
-    let views = views(&folder("ladders/founding-incident-both-ends"));
+    let views = views(&folder("packet_texts/founding-incident-both-ends"));
     let bytes = written(&views[1..]);
     let replay = replay_files(&[&bytes]).expect("it is a capture");
     assert!(causes(&replay).is_empty());
@@ -330,7 +330,7 @@ fn the_server_end_alone_is_not_judged_and_that_is_said() {
 
 #[test]
 fn a_file_that_does_not_tell_directions_is_understood_by_its_addresses() {
-    for case in sorted(&folder("ladders")) {
+    for case in sorted(&folder("packet_texts")) {
         let bytes = written(&views(&case));
         let mut capture = read(&bytes).expect("what was written is read");
         let told = replay(&[capture.clone()]);

@@ -5,13 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use prober_core::diagnosis::diagnose;
 use prober_core::packet::capture::{self, Remarked, View};
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{
     Body, Checksum, Ip, LinkType, Packet, Sums, Tcp, TcpSegment, craft, parse_frame, rebuild,
 };
-use prober_core::plan::{AllowedTargets, Plan, Prefix};
+use prober_core::plan::{AllowedTargets, Plan};
 use prober_core::probe::event::Event;
 use prober_core::time::Timestamp;
 use prober_core::topology::AgentId;
@@ -308,7 +309,7 @@ pub fn agent_line(data: &[u8]) -> Verdict {
     Verdict::Understood
 }
 
-fn prefix(text: &str) -> Prefix {
+fn prefix(text: &str) -> IpNet {
     text.parse()
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }

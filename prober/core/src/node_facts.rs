@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use counters::Counters;
 pub use network::{
     Address, BridgeOptions, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState,
-    Prefix, PrefixError, Route, RouteKind, Vxlan,
+    Route, RouteKind, Vxlan,
 };
 
 use crate::packet::family::Family;
@@ -186,9 +186,9 @@ impl NodeFacts {
     /// lowest metric. `None` where the routes were not read.
     pub fn routes_to(&self, destination: IpAddr) -> Option<Vec<&Route>> {
         let matches =
-            |route: &&Route| route.table == Route::MAIN && route.destination.contains(destination);
+            |route: &&Route| route.table == Route::MAIN && route.destination.contains(&destination);
         let mut routes: Vec<&Route> = self.routes.as_ref()?.iter().filter(matches).collect();
-        routes.sort_by_key(|route| (u8::MAX - route.destination.length(), route.metric));
+        routes.sort_by_key(|route| (u8::MAX - route.destination.prefix_len(), route.metric));
         Some(routes)
     }
 
@@ -211,7 +211,7 @@ impl NodeFacts {
     /// The interface that has this address, if the addresses were read and one has.
     pub fn address(&self, ip: IpAddr) -> Lookup<&Address> {
         find(self.addresses.as_deref(), |address| {
-            address.prefix.address() == ip
+            address.prefix.addr() == ip
         })
     }
 }

@@ -6,6 +6,7 @@ pub mod pairing;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::topology::{AgentId, PathId};
@@ -160,67 +161,17 @@ pub enum Method {
 
 /// The addresses that an agent may ask: fixed when it starts, so that no plan can widen it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedTargets(Vec<Prefix>);
-
-/// An address prefix, such as `100.96.0.0/11`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    address: IpAddr,
-    length: u8,
-}
-
-impl std::str::FromStr for Prefix {
-    type Err = PlanError;
-
-    fn from_str(text: &str) -> Result<Self, PlanError> {
-        let bad = || PlanError::Prefix(text.to_owned());
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let length = match length {
-            Some(length) => length.parse().map_err(|_| bad())?,
-            None => most,
-        };
-        if length > most {
-            return Err(bad());
-        }
-        Ok(Self { address, length })
-    }
-}
-
-impl Prefix {
-    /// Whether an address lies in the prefix.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address) {
-            (IpAddr::V4(net), IpAddr::V4(host)) => {
-                let mask = u32::MAX
-                    .checked_shl(32 - u32::from(self.length))
-                    .unwrap_or(0);
-                (net.to_bits() ^ host.to_bits()) & mask == 0
-            }
-            (IpAddr::V6(net), IpAddr::V6(host)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.length))
-                    .unwrap_or(0);
-                (net.to_bits() ^ host.to_bits()) & mask == 0
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
+pub struct AllowedTargets(Vec<IpNet>);
 
 impl AllowedTargets {
     /// Only addresses within these prefixes.
-    pub fn new(prefixes: Vec<Prefix>) -> Self {
+    pub fn new(prefixes: Vec<IpNet>) -> Self {
         Self(prefixes)
     }
 
     /// Whether an address may be asked.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|prefix| prefix.contains(address))
+        self.0.iter().any(|prefix| prefix.contains(&address))
     }
 }
 
@@ -251,9 +202,6 @@ pub enum PlanError {
     /// It asks for more probes than one agent does.
     #[error("the plan asks for {0} probes, {MAX_PROBES} is the most")]
     TooMany(u64),
-    /// Text that is no address prefix.
-    #[error("'{0}' is no address prefix such as 10.244.0.0/16 or fd00::/64")]
-    Prefix(String),
 }
 
 impl Plan {

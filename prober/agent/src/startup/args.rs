@@ -1,10 +1,10 @@
 //! The command line of an agent.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
-use prober_core::plan::Prefix;
+use ipnet::IpNet;
 use prober_core::probe::tier::Tier;
 use prober_core::topology::AgentId;
 
@@ -36,8 +36,8 @@ pub(crate) struct Args {
     pub(crate) plan: Option<PathBuf>,
 
     /// Addresses that plans may probe, e.g. 100.96.0.0/11; may be repeated. Without it, a plan with probes is refused
-    #[arg(long, value_name = "PREFIX", value_parser = Prefix::from_str)]
-    pub(crate) allow: Vec<Prefix>,
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub(crate) allow: Vec<IpNet>,
 
     /// The best evidence to collect: T0, results of connect() and counters; T1, also packets (needs
     /// CAP_NET_RAW); T2, as T1, since another agent reads the facts of the node
@@ -87,6 +87,18 @@ impl TierArg {
     }
 }
 
+/// A text that is neither a network prefix nor an address.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is no address prefix such as 10.244.0.0/16 or fd00::/64")]
+pub(crate) struct PrefixError(String);
+
+/// A network prefix; an address alone is the prefix of that address only.
+fn prefix(text: &str) -> Result<IpNet, PrefixError> {
+    text.parse()
+        .or_else(|_| text.parse().map(|address: IpAddr| address.into()))
+        .map_err(|_| PrefixError(text.to_owned()))
+}
+
 /// A text that names no agent.
 #[derive(Debug, thiserror::Error)]
 #[error("'{0}' names no agent: write the node, a slash and the pod, such as node-1/client-1")]
@@ -113,6 +125,23 @@ mod tests {
     #[test]
     fn the_flags_are_well_formed() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_allowed_prefix_may_be_a_single_address() {
+        let parsed = |text| prefix(text).map(|prefix| prefix.to_string()).ok();
+        for (text, expected) in [
+            ("10.244.0.0/16", Some("10.244.0.0/16")),
+            ("fd00::/8", Some("fd00::/8")),
+            ("10.0.0.1", Some("10.0.0.1/32")),
+            ("fd00::1", Some("fd00::1/128")),
+            ("10.0.0.0/33", None),
+            ("fd00::/129", None),
+            ("/8", None),
+            ("x", None),
+        ] {
+            assert_eq!(parsed(text).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -24,11 +24,8 @@ impl LocalAddresses {
     /// Takes the addresses from the facts of a network namespace.
     pub(crate) fn of(facts: &NodeFacts) -> Self {
         let all = facts.addresses.as_deref().unwrap_or_default();
-        let reachable = || {
-            all.iter()
-                .filter(|entry| is_reachable(entry.prefix.address()))
-        };
-        let addresses: Vec<IpAddr> = reachable().map(|entry| entry.prefix.address()).collect();
+        let reachable = || all.iter().filter(|entry| is_reachable(entry.prefix.addr()));
+        let addresses: Vec<IpAddr> = reachable().map(|entry| entry.prefix.addr()).collect();
         let links = facts.links.as_deref().unwrap_or_default();
         let mtu = links
             .iter()

@@ -74,7 +74,7 @@ fn has_address(facts: &NodeFacts, device: &str, family: Family) -> Option<bool> 
     let addresses = facts.addresses.as_ref()?.iter();
     let mut own = addresses.filter(|own| own.dev == device);
     Some(own.any(|own| {
-        let address = own.prefix.address();
+        let address = own.prefix.addr();
         // Every interface that is up has a link-local one (fe80::/10, RFC 4291 2.5.6).
         let is_link_local = match address {
             std::net::IpAddr::V4(_) => false,

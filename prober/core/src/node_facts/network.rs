@@ -1,102 +1,10 @@
 //! The objects of a network namespace that rtnetlink lists: links, addresses, routes, neighbours, forwarding entries.
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::packet::mac::Mac;
-
-/// An address and how many of its leading bits count, written `10.0.0.1/24`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Prefix {
-    address: IpAddr,
-    length: u8,
-}
-
-/// A text or a length that makes no prefix.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "cannot read {text:?} as an address with a prefix length: write it as in 10.0.0.0/8 or fd00::/64"
-)]
-pub struct PrefixError {
-    text: String,
-}
-
-impl Prefix {
-    /// A prefix; the length is at most 32 for IPv4 and 128 for IPv6.
-    pub fn new(address: IpAddr, length: u8) -> Result<Self, PrefixError> {
-        let longest = match address {
-            IpAddr::V4(_) => 32,
-            IpAddr::V6(_) => 128,
-        };
-        if length > longest {
-            return Err(PrefixError {
-                text: format!("{address}/{length}"),
-            });
-        }
-        Ok(Self { address, length })
-    }
-
-    /// The address, with its host bits where it has any.
-    pub fn address(self) -> IpAddr {
-        self.address
-    }
-
-    /// How many leading bits count.
-    pub fn length(self) -> u8 {
-        self.length
-    }
-
-    /// Whether an address lies in the prefix. An address of the other family never does.
-    pub fn contains(self, ip: IpAddr) -> bool {
-        match (self.address, ip) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                let differing = own.to_bits() ^ other.to_bits();
-                differing.leading_zeros() >= u32::from(self.length)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                let differing = own.to_bits() ^ other.to_bits();
-                differing.leading_zeros() >= u32::from(self.length)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.address, self.length)
-    }
-}
-
-impl FromStr for Prefix {
-    type Err = PrefixError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || PrefixError {
-            text: text.to_owned(),
-        };
-        let (address, length) = text.split_once('/').ok_or_else(refused)?;
-        let address = address.parse().map_err(|_| refused())?;
-        Self::new(address, length.parse().map_err(|_| refused())?)
-    }
-}
-
-impl TryFrom<String> for Prefix {
-    type Error = PrefixError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Prefix> for String {
-    fn from(prefix: Prefix) -> Self {
-        prefix.to_string()
-    }
-}
 
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +96,7 @@ pub struct Vxlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The address with the length of its network.
-    pub prefix: Prefix,
+    pub prefix: IpNet,
     /// The interface.
     pub dev: String,
 }
@@ -215,7 +123,7 @@ pub enum RouteKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Where to; length 0 is the default route.
-    pub destination: Prefix,
+    pub destination: IpNet,
     /// What becomes of the packet.
     pub kind: RouteKind,
     /// The next router.
@@ -298,48 +206,4 @@ pub struct FdbEntry {
     pub destination: Option<IpAddr>,
     /// Where the entry comes from.
     pub origin: FdbOrigin,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn prefix(text: &str) -> Prefix {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_prefix_holds_the_addresses_whose_leading_bits_are_its_own() {
-        for (text, inside, outside) in [
-            ("10.1.0.0/16", "10.1.255.255", "10.2.0.0"),
-            ("10.1.2.3/32", "10.1.2.3", "10.1.2.2"),
-            ("0.0.0.0/0", "255.0.0.1", "::"),
-            ("fd00::/8", "fdff::1", "fe00::1"),
-            ("::/0", "fd00::1", "10.0.0.1"),
-        ] {
-            assert!(
-                prefix(text).contains(inside.parse().unwrap()),
-                "{inside} in {text}"
-            );
-            assert!(
-                !prefix(text).contains(outside.parse().unwrap()),
-                "{outside} not in {text}"
-            );
-        }
-    }
-
-    #[test]
-    fn texts_that_are_no_prefix_are_refused() {
-        for text in [
-            "",
-            "10.0.0.1",
-            "10.0.0.0/33",
-            "fd00::/129",
-            "/8",
-            "10.0.0.0/-1",
-            "x/8",
-        ] {
-            assert!(text.parse::<Prefix>().is_err(), "{text}");
-        }
-    }
 }

@@ -323,10 +323,8 @@ impl Connection {
         TcpSegment {
             ack: self.client_isn.add(1),
             options: TcpOptions {
-                mss: Some(1460),
-                window_scale: Some(7),
-                sack_permitted: true,
                 timestamps: self.peer_time.map(|time| (1, time)),
+                ..TcpOptions::of_linux_syn(TcpOptions::ETHERNET_MSS, 1)
             },
             ident: 0,
             ..segment(from, to, seq, TcpFlags::SYN_ACK)

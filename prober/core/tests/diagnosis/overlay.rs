@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use prober_core::node_facts::{Address, Prefix, RouteKind};
+use prober_core::node_facts::{Address, RouteKind};
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -77,7 +77,7 @@ fn an_answer_of_the_clients_own_node_is_none_of_a_second_router() {
     let cluster = one_way(Cluster::new(2), 1, 2).ladder(across(1, 2), by_node_1_itself(2));
     let by_facts = cluster.clone().facts(1, |facts| {
         let own = Address {
-            prefix: Prefix::new(gateway(1, Family::Ipv4), 32).unwrap(),
+            prefix: ipnet::IpNet::new(gateway(1, Family::Ipv4), 32).unwrap(),
             dev: "cilium_host".to_owned(),
         };
         facts.addresses = Some(vec![own]);
@@ -159,7 +159,7 @@ fn a_wrong_mac_or_host_of_the_peers_tunnel_end_is_stale() {
 fn a_lost_route_is_read_from_the_node_and_explains_both_directions() {
     let cluster = one_way(Cluster::new(2), 1, 2).facts(1, |facts| {
         facts.routes.as_mut().unwrap().retain(|route| {
-            route.destination.length() == 0 || route.dev.as_deref() != Some("flannel.1")
+            route.destination.prefix_len() == 0 || route.dev.as_deref() != Some("flannel.1")
         });
     });
     assert_eq!(named(&cluster.matrix), ["route-missing node-1 proven"]);

@@ -221,7 +221,7 @@ fn with_host(mut matrix: Matrix, errno: Errno) -> Matrix {
 fn a_host_without_a_route_to_the_services_met_no_icmp() {
     let cluster = Cluster::new(2).facts(1, |facts| {
         let routes = facts.routes.as_mut().unwrap();
-        routes.retain(|route| route.destination.length() > 0);
+        routes.retain(|route| route.destination.prefix_len() > 0);
     });
     let matrix = with_host(cluster.matrix, Errno::Enetunreach);
     assert_eq!(named(&matrix), ["unknown node-1 consistent"]);

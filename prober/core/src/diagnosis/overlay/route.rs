@@ -74,7 +74,7 @@ fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) ->
         RouteKind::Throw => return Some(name("is left to other tables")),
         RouteKind::Unicast | RouteKind::Other(_) => {}
     }
-    if route.destination.length() == 0 && tunnels_exist(case) {
+    if route.destination.prefix_len() == 0 && tunnels_exist(case) {
         let via = route
             .gateway
             .map_or_else(String::new, |gateway| format!(" via {gateway}"));

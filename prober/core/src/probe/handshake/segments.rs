@@ -17,12 +17,7 @@ pub(crate) fn syn(
     now: Timestamp,
 ) -> TcpSegment {
     TcpSegment {
-        options: TcpOptions {
-            mss: Some(mss),
-            window_scale: Some(7),
-            sack_permitted: true,
-            timestamps: Some((timestamps(now), 0)),
-        },
+        options: TcpOptions::of_linux_syn(mss, timestamps(now)),
         ..segment(src, dst, isn, TcpFlags::SYN)
     }
 }

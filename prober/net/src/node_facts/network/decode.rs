@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
@@ -19,7 +20,7 @@ use netlink_packet_route::route::{
 };
 use prober_core::node_facts::{
     Address, BridgeOptions, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState,
-    Prefix, Route, RouteKind, Vxlan,
+    Route, RouteKind, Vxlan,
 };
 use prober_core::packet::mac::Mac;
 
@@ -131,7 +132,7 @@ pub(super) fn address(message: &AddressMessage, names: &LinkNames) -> Option<Add
             other = Some(*address);
         }
     }
-    let prefix = Prefix::new(own.or(other)?, message.header.prefix_len).ok()?;
+    let prefix = IpNet::new(own.or(other)?, message.header.prefix_len).ok()?;
     Some(Address {
         prefix,
         dev: names.get(message.header.index),
@@ -168,7 +169,7 @@ pub(super) fn routes(message: &RouteMessage, names: &LinkNames) -> Vec<Route> {
     if table == TABLE_LOCAL {
         return Vec::new();
     }
-    let Ok(destination) = Prefix::new(destination, message.header.destination_prefix_length) else {
+    let Ok(destination) = IpNet::new(destination, message.header.destination_prefix_length) else {
         return Vec::new();
     };
     if next_hops.is_empty() {
