@@ -34,7 +34,7 @@ fn step(run: &mut Run, commands: &Sender<PlatformCommand>, events: &Receiver<Pla
     }
     let wait = run
         .poll_timeout()
-        .map_or(GLANCE, |(at, _)| at.since(now()).min(GLANCE));
+        .map_or(GLANCE, |at| at.since(now()).min(GLANCE));
     match events.recv_timeout(wait) {
         Ok(event) => run.handle(event, now()),
         Err(RecvTimeoutError::Timeout) => {}

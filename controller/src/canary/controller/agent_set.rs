@@ -191,7 +191,7 @@ impl Driver {
                         self.run.handle(PlatformEvent::Interrupted, steady());
                     }
                 },
-                () = until(self.run.poll_timeout().map(|(at, _)| at)) => {}
+                () = until(self.run.poll_timeout()) => {}
             }
             self.run.handle_timeout(steady());
         }

@@ -1,9 +1,9 @@
-//! The paths of a run: who asks whom, by which route, at which address.
+//! The paths of a run: from which client to which server, by which route, at which address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::cycles::Cycle;
+use super::cycle::Cycle;
 use super::spec::RunSpec;
 use super::{Endpoints, Published};
 use crate::evidence::{AgentEvidence, Backend, PathEvidence};
@@ -13,7 +13,7 @@ use crate::plan::pairing::NodePair;
 use crate::topology::{AgentId, Path, PathId, Route};
 
 impl RunSpec {
-    /// Every path of these pairs, in the order in which people read them, whether it can be probed or not.
+    /// Every path of these pairs, in the order of a report, whether it can be probed or not.
     fn wanted(&self, pairs: &BTreeSet<NodePair>) -> Vec<Path> {
         let mut paths = Vec::new();
         for &family in &self.families {
@@ -33,12 +33,12 @@ impl RunSpec {
                     add(&client, Some(&server), Route::PodIp);
                     add(&client, Some(&server), Route::ClusterIp);
                 }
-                // Which of a node's servers answers makes no difference to these.
+                // To these it makes no difference which of a node's servers answers.
                 let first = self.server_of(server_node, 1);
                 add(&client, Some(&first), Route::NodePort);
                 add(&host, Some(&first), Route::HostNetwork);
             }
-            for node in self.askers(pairs) {
+            for node in self.client_nodes(pairs) {
                 let client = self.client_of(&node);
                 let servers: Vec<_> = self.servers_of(&node).collect();
                 let only = servers.first().filter(|_| servers.len() == 1);
@@ -88,12 +88,12 @@ pub(super) fn pick(addresses: Option<&Vec<IpAddr>>, family: Family) -> Option<Ip
         .find(|address| Family::of(*address) == family)
 }
 
-/// Who is where, once everything is published.
+/// The addresses that paths lead to, once everything is published.
 pub(super) struct Map<'a> {
     pub(super) endpoints: &'a Endpoints,
     pub(super) published: &'a Published,
     pub(super) addresses: &'a BTreeMap<AgentId, Vec<IpAddr>>,
-    /// Who has yet to come, and may have addresses of any family.
+    /// Agents that do not run yet, and may have addresses of any family.
     pub(super) to_come: BTreeSet<&'a AgentId>,
 }
 
@@ -138,15 +138,15 @@ impl Map<'_> {
         })
     }
 
-    /// Who may answer: what the slices say, or who was meant to where they were not read; `None`
-    /// where nobody is there in the path's family.
+    /// The servers that may answer: those of the slices, or those that are meant to where slices were not read; `None` where there is
+    /// none in the path's family.
     fn backends(&self, path: &Path) -> Option<Vec<Backend>> {
         let slot_of = |server| self.endpoints.slots.iter().position(|slot| slot == server);
         let slot = path.server.as_ref().and_then(slot_of);
         let slices = self.published.slices.as_ref();
-        let said = slices.and_then(|said| said.behind(path, slot, self.addresses));
-        if said.is_some() {
-            return said;
+        let listed = slices.and_then(|slices| slices.backends(path, slot, self.addresses));
+        if listed.is_some() {
+            return listed;
         }
         let backend = |agent: &AgentId| {
             let address = pick(self.addresses.get(agent), path.family)?;
@@ -160,7 +160,7 @@ impl Map<'_> {
         (!meant.is_empty()).then_some(meant)
     }
 
-    /// The agents that were meant to answer on a path.
+    /// The agents that are meant to answer on a path.
     fn meant<'a>(&'a self, path: &'a Path) -> Vec<&'a AgentId> {
         let endpoints = match path.route {
             Route::ProberLocal => &self.endpoints.local,

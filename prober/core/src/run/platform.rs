@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::slices::EndpointSlices;
+use super::endpoint_slices::EndpointSlices;
 use crate::plan::Plan;
 use crate::probe::event::Event;
 use crate::topology::{AgentId, Role};

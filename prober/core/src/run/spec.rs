@@ -1,11 +1,12 @@
-//! What a run is to do, the agents that it needs for that, and their plans.
+//! The specification of a run, the agents that it needs, and their plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::time::Duration;
 
-use super::{Endpoints, Placement, Round};
+use super::cycle::Round;
+use super::{Endpoints, Placement};
 use crate::packet::family::Family;
 use crate::plan::pairing::{NodePair, pairs};
 use crate::plan::{NodeFactsReading, OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT};
@@ -24,14 +25,14 @@ const KERNEL_PROBES: u32 = 3;
 /// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
 
-/// What a run is to do.
+/// What a run measures, and with how many probes.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
     /// The run's name, which marks everything that it places.
     pub run: String,
-    /// What the names of its pods begin with; may be empty where nobody else has pods.
+    /// What the names of its pods begin with; may be empty where there are no other pods.
     pub pod_prefix: String,
-    /// What banners must carry.
+    /// The nonce that banners must carry.
     pub nonce: u64,
     /// Every node that could be probed.
     pub nodes: Vec<NodeName>,
@@ -93,11 +94,11 @@ impl RunSpec {
 
     /// The nodes on which agents are placed: those under test first, then their peers.
     pub fn placed_nodes(&self) -> Vec<NodeName> {
-        self.askers(&self.pairs())
+        self.client_nodes(&self.pairs())
     }
 
-    /// The nodes whose clients ask somebody: those under test first, then their peers.
-    pub(super) fn askers(&self, pairs: &BTreeSet<NodePair>) -> Vec<NodeName> {
+    /// The nodes whose clients probe: those under test first, then their peers.
+    pub(super) fn client_nodes(&self, pairs: &BTreeSet<NodePair>) -> Vec<NodeName> {
         let all: BTreeSet<_> = pairs.iter().map(|(client, _)| client.clone()).collect();
         let (mut nodes, peers): (Vec<_>, Vec<_>) = all
             .into_iter()
@@ -106,13 +107,13 @@ impl RunSpec {
         nodes
     }
 
-    /// Whether each node gets a host: to tell what the node says, or to ask as the node does.
+    /// Whether each node gets a host agent: to read the node's facts, or to probe as the node itself does.
     fn has_hosts(&self) -> bool {
         self.tier >= Tier::T2 || self.routes.contains(&Route::HostNetwork)
     }
 
-    /// Every agent of the run with its first plan. The hosts of nodes under test tell at once what
-    /// these say; those of peers only once a path to or from there fails.
+    /// Every agent of the run with its first plan. The hosts of nodes under test read the facts of these at once; those of peers
+    /// only once a path to or from there fails.
     pub(super) fn placements(&self) -> Vec<Placement> {
         let mut placements = Vec::new();
         for node in self.placed_nodes() {
@@ -139,8 +140,8 @@ impl RunSpec {
         placements
     }
 
-    /// Who stands behind the Services, without agents that could not be started. Every node's
-    /// first server comes before any node's second: slots are few.
+    /// The endpoints of the test Services, without servers that could not be started. Every node's first server comes before any
+    /// node's second: slots are few.
     pub(super) fn endpoints(&self, addresses: &BTreeMap<AgentId, Vec<IpAddr>>) -> Endpoints {
         let nodes = self.placed_nodes();
         let servers: Vec<_> = (1..=self.servers_per_node.get())
@@ -164,7 +165,7 @@ impl RunSpec {
         facts: NodeFactsReading,
         probes: Vec<ProbePlan>,
     ) -> Plan {
-        // The node's ports are not ours.
+        // Responders do not take the node's own ports.
         let ports = if self.is_host(agent) {
             Vec::new()
         } else {
@@ -177,21 +178,22 @@ impl RunSpec {
         }
     }
 
-    /// The client of a node.
+    /// The client agent of a node.
     pub(super) fn client_of(&self, node: &NodeName) -> AgentId {
         self.agent(node, "client")
     }
 
-    /// The host of a node.
+    /// The host agent of a node.
     pub(super) fn host_of(&self, node: &NodeName) -> AgentId {
         self.agent(node, "host")
     }
 
-    /// The servers of a node.
+    /// The server agents of a node.
     pub(super) fn servers_of(&self, node: &NodeName) -> impl Iterator<Item = AgentId> {
         (1..=self.servers_per_node.get()).map(|number| self.server_of(node, number))
     }
 
+    /// A server agent of a node, counted from 1.
     pub(super) fn server_of(&self, node: &NodeName, number: u8) -> AgentId {
         match number {
             0 | 1 => self.agent(node, "server"),
@@ -207,15 +209,15 @@ impl RunSpec {
         self.servers_of(&agent.node).any(|server| server == *agent)
     }
 
-    /// Whether a node tells what it says of itself before anything else.
+    /// Whether the facts of a node are read before its other agents start.
     fn is_read_first(&self, node: &NodeName) -> bool {
         self.tier >= Tier::T2 && self.selected.contains(node)
     }
 
-    /// Whether nobody needs an agent before it asks: it serves nobody, and tells nothing of its node at first.
-    pub(super) fn only_asks(&self, agent: &AgentId) -> bool {
-        let tells = self.is_host(agent) && self.is_read_first(&agent.node);
-        !self.is_server(agent) && !tells
+    /// Whether an agent is needed for nothing before it probes: it serves no path, and reads no facts at first.
+    pub(super) fn only_probes(&self, agent: &AgentId) -> bool {
+        let reads = self.is_host(agent) && self.is_read_first(&agent.node);
+        !self.is_server(agent) && !reads
     }
 
     fn agent(&self, node: &NodeName, role: &str) -> AgentId {

@@ -2,12 +2,14 @@
 
 mod cycles;
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU8;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::rounds::{DELIVERY, SUSPICION};
+use super::actions::{DELIVERY, FOLLOW_UP_AFTER};
 use super::*;
 use crate::evidence::{Matrix, PathEvidence};
 use crate::packet::family::Family;
@@ -15,7 +17,8 @@ use crate::plan::{LogReading, NodeFactsReading, Plan};
 use crate::probe::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::EngineKind;
-use crate::topology::Route;
+use crate::probe::tier::Tier;
+use crate::topology::{AgentId, Route};
 
 /// A fleet that answers at once and remembers what is placed.
 #[derive(Default)]
@@ -337,7 +340,7 @@ fn step(
     } else if let Some(event) = events.pop_front() {
         run.handle(event, *now);
     } else {
-        let (at, _) = run.poll_timeout().expect("a run that waits has a timer");
+        let at = run.poll_timeout().expect("a run that waits has a timer");
         let wait = if fleet.held_up.is_some() { 7 } else { 1 };
         let then = *now + Duration::from_secs(wait);
         if fleet.is_closer && !fleet.untold.is_empty() && at > then {
@@ -703,7 +706,7 @@ fn a_path_that_was_only_late_needs_no_closer_look() {
     assert!(fleet.is_closer, "nothing was suspected");
     assert!(matrix.agents.values().all(|agent| agent.heard));
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
-    let most = DELIVERY + SUSPICION + Duration::from_secs(1);
+    let most = DELIVERY + FOLLOW_UP_AFTER + Duration::from_secs(1);
     let took = fleet.ended.since(Timestamp::from_nanos(1));
     assert!(took <= most, "{took:?}");
 }
@@ -724,7 +727,7 @@ fn a_plan_that_was_replaced_before_it_was_taken_is_in_the_next() {
         assert_eq!(stands, (0, true), "{:?}", path.path);
     }
     let took = fleet.ended.since(Timestamp::from_nanos(1));
-    assert!(took <= DELIVERY + SUSPICION, "{took:?}");
+    assert!(took <= DELIVERY + FOLLOW_UP_AFTER, "{took:?}");
 }
 
 #[test]
@@ -763,7 +766,7 @@ fn an_agent_that_never_reports_does_not_hold_up_the_run() {
     // the rest is what probes of it would take and the time at which its paths were looked at again.
     let most = Duration::from_secs(2)
         + DELIVERY
-        + SUSPICION
+        + FOLLOW_UP_AFTER
         + 2 * spec(2).deadline
         + Duration::from_millis(500);
     let took = fleet.ended.since(Timestamp::from_nanos(1));

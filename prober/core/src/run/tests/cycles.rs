@@ -187,7 +187,7 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
             } else if let Some(event) = events.pop_front() {
                 run.handle(event, now);
             } else {
-                let (at, _) = run.poll_timeout().unwrap();
+                let at = run.poll_timeout().unwrap();
                 now = at;
                 run.handle_timeout(now);
             }
@@ -316,7 +316,7 @@ fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_agai
         run.start_cycle(&probing, now);
         let mut told = BTreeMap::new();
         while run.phase() != Phase::Idle {
-            if let Some(PlatformCommand::SendPlan(plan)) = run.commands.front() {
+            if let Some(PlatformCommand::SendPlan(plan)) = run.context.commands.front() {
                 told.insert(plan.agent.pod.clone(), plan.log_reading);
             }
             step(&mut run, &mut fleet, &mut events, &mut now);

@@ -1,4 +1,4 @@
-//! What the API says of the test Services' endpoints, whatever a run has asked for.
+//! The EndpointSlices of the test Services as the API has them, whatever the run has requested.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use crate::evidence::Backend;
 use crate::packet::family::Family;
 use crate::topology::{AgentId, NodeName, Path, Route};
 
-/// What the EndpointSlices of the test Services say.
+/// The endpoints of the test Services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSlices {
     /// The endpoints of slot `k`, of every family.
@@ -30,9 +30,9 @@ pub struct SliceEndpoint {
 }
 
 impl EndpointSlices {
-    /// What they say of who may answer on a path that asks this slot, if any; `None` for a route past every
-    /// Service. Whose address no agent has is none of the live pods.
-    pub(super) fn behind(
+    /// The backends of a path to this slot, if it leads to one; `None` for a route past every Service. An address that no agent
+    /// has belongs to no pod that runs.
+    pub(super) fn backends(
         &self,
         path: &Path,
         slot: Option<usize>,
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_is_whoever_has_the_address_that_the_slice_names() {
+    fn a_backend_is_the_agent_with_the_address_that_the_slice_names() {
         let server = AgentId::new("node-1", "node-1-server");
         let addresses = BTreeMap::from([(server.clone(), vec!["100.96.1.20".parse().unwrap()])]);
         let slices = EndpointSlices {
@@ -92,14 +92,14 @@ mod tests {
                 endpoint("100.96.2.20:8080", "node-2", true),
             ],
         };
-        let behind = |route, slot| {
+        let backends = |route, slot| {
             let path = Path {
                 client: AgentId::new("node-1", "node-1-client"),
                 server: Some(server.clone()),
                 route,
                 family: Family::Ipv4,
             };
-            slices.behind(&path, slot, &addresses).map(|all| {
+            slices.backends(&path, slot, &addresses).map(|all| {
                 all.into_iter()
                     .map(|one| (one.address.to_string(), one.agent.is_some(), one.ready))
                     .collect::<Vec<_>>()
@@ -108,10 +108,10 @@ mod tests {
         let live = ("100.96.1.20:8080".to_owned(), true, true);
         let dead = ("100.96.1.99:8080".to_owned(), false, true);
         let unready = ("100.96.1.20:8080".to_owned(), true, false);
-        assert_eq!(behind(Route::ClusterIp, Some(0)), Some(vec![live]));
-        assert_eq!(behind(Route::Hairpin, Some(1)), Some(vec![dead]));
-        assert_eq!(behind(Route::ClusterIp, Some(2)), Some(Vec::new()));
-        assert_eq!(behind(Route::ProberLocal, None), Some(vec![unready]));
-        assert_eq!(behind(Route::PodIp, None), None);
+        assert_eq!(backends(Route::ClusterIp, Some(0)), Some(vec![live]));
+        assert_eq!(backends(Route::Hairpin, Some(1)), Some(vec![dead]));
+        assert_eq!(backends(Route::ClusterIp, Some(2)), Some(Vec::new()));
+        assert_eq!(backends(Route::ProberLocal, None), Some(vec![unready]));
+        assert_eq!(backends(Route::PodIp, None), None);
     }
 }

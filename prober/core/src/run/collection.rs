@@ -1,9 +1,9 @@
-//! What agents and nodes tell, gathered into the matrix of a run.
+//! What agents and nodes report, collected into the evidence of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::server_traces::ServerTraces;
 use super::spec::OTHER_PORT;
-use super::witnessed::Witnessed;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence};
 use crate::plan::{Method, ProbePlan};
 use crate::probe::event::{Event, Hello, ServerTrace, Tally};
@@ -11,18 +11,18 @@ use crate::probe::outcome::ProbeResult;
 use crate::probe::tier::Tier;
 use crate::topology::{AgentId, PathId, Route};
 
-/// The matrix while it grows.
+/// The evidence while it grows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collection {
     pub(super) matrix: Matrix,
-    witnessed: Witnessed,
-    /// Crafted probes that agents were asked for before it was known what they can.
+    server_traces: ServerTraces,
+    /// Crafted probes in the plans of agents that had not reported their tiers.
     presumed: BTreeMap<AgentId, Vec<(PathId, u64)>>,
 }
 
 impl Collection {
-    /// Counts what an agent is about to be asked for. One without raw sockets sends no crafted packets.
-    pub(super) fn ask(&mut self, agent: &AgentId, probes: &[ProbePlan]) {
+    /// Counts the probes that an agent is about to send. One without raw sockets sends no crafted packets.
+    pub(super) fn expect_probes(&mut self, agent: &AgentId, probes: &[ProbePlan]) {
         let hello = self
             .matrix
             .agents
@@ -49,7 +49,7 @@ impl Collection {
         }
     }
 
-    /// An agent says what it can.
+    /// An agent reports its tier, among others.
     fn take_hello(&mut self, agent: &AgentId, hello: Hello) {
         let presumed = self.presumed.remove(agent).unwrap_or_default();
         if hello.tier < Tier::T1 {
@@ -62,9 +62,9 @@ impl Collection {
         self.matrix.agents.entry(agent.clone()).or_default().hello = Some(hello);
     }
 
-    /// One for the next cycle on the same agents: it knows who they are and how
-    /// their nodes translate, and nothing of what was measured.
-    pub(super) fn afresh(&self) -> Self {
+    /// One for the next cycle on the same agents: with what is known of them and how their nodes translate, and nothing that was
+    /// measured.
+    pub(super) fn next_cycle(&self) -> Self {
         let agents = self.matrix.agents.iter().map(|(agent, known)| {
             let known = AgentEvidence {
                 hello: known.hello.clone(),
@@ -92,24 +92,24 @@ impl Collection {
         }
     }
 
-    /// Takes one line of an agent; what only steers the run is not its business.
+    /// Adds one line of an agent; lines that only steer the run add nothing.
     pub(super) fn take(&mut self, agent: &AgentId, event: Event) {
         match event {
             Event::Hello(hello) => self.take_hello(agent, hello),
             Event::Probe(probe) => self.take_probe(*probe),
             Event::Tally(tally) => self.take_tally(&tally),
             Event::ServerTrace { handshakes } => {
-                for witness in handshakes {
-                    self.witnessed.take(agent, witness);
+                for trace in handshakes {
+                    self.server_traces.add(agent, trace);
                 }
             }
-            Event::TtlProbe(ladder) => {
-                if let Some(path) = self.matrix.paths.get_mut(&ladder.path) {
-                    path.ttl_probe = Some(ladder);
+            Event::TtlProbe(ttl_probe) => {
+                if let Some(path) = self.matrix.paths.get_mut(&ttl_probe.path) {
+                    path.ttl_probe = Some(ttl_probe);
                 }
             }
             Event::Counters { before, after, .. } => {
-                // An agent that only answers has short rounds: what counts is what grew since its first.
+                // An agent that only answers has short rounds: counters count from its first.
                 let known = self.matrix.agents.entry(agent.clone()).or_default();
                 known.counters = match known.counters.take() {
                     Some((first, _)) => Some((first, after)),
@@ -173,16 +173,16 @@ impl Collection {
         sum.rtt.add(&tally.rtt);
     }
 
-    /// The matrix with both ends of each probe joined by the client's ISN.
+    /// The evidence, with both ends of each probe joined by the client's initial sequence number.
     pub(super) fn join(self) -> Matrix {
         let Self {
             mut matrix,
-            witnessed,
+            server_traces,
             presumed: _,
         } = self;
-        set_aside_what_ended_early(&mut matrix);
+        set_aside_failed_agents(&mut matrix);
         let Matrix { paths, agents, .. } = &mut matrix;
-        let listened = |agent: &&AgentId| {
+        let captured = |agent: &&AgentId| {
             agents.get(*agent).is_some_and(|known| {
                 known.heard
                     && !known.is_deaf()
@@ -206,11 +206,11 @@ impl Collection {
                 let may_serve = |agent: &AgentId| {
                     path.path.route == Route::Hairpin || *agent != path.path.client
                 };
-                let seen = witnessed.of(&evidence.client, isn, &expected, may_serve);
-                if let Some((agent, witness)) = seen {
+                let seen = server_traces.of(&evidence.client, isn, &expected, may_serve);
+                if let Some((agent, trace)) = seen {
                     evidence.server_agent = Some(agent.clone());
-                    evidence.server = Some(witness.clone());
-                } else if !expected.is_empty() && expected.iter().all(listened) {
+                    evidence.server = Some(trace.clone());
+                } else if !expected.is_empty() && expected.iter().all(captured) {
                     evidence.server = Some(ServerTrace::of_nothing(
                         isn,
                         evidence.client.src,
@@ -228,9 +228,9 @@ impl Collection {
     }
 }
 
-/// Takes failing paths away whose client, or one of whose servers, ended too early: that says
-/// nothing of the network.
-fn set_aside_what_ended_early(matrix: &mut Matrix) {
+/// Moves failing paths whose client, or one of whose servers, ended too early to those that were not probed: that is no fault of
+/// the network.
+fn set_aside_failed_agents(matrix: &mut Matrix) {
     let Matrix {
         paths,
         agents,

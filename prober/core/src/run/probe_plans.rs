@@ -1,4 +1,4 @@
-//! What agents probe, and how: every path first, then more of those that fail.
+//! The probes in agents' plans: of every path in the initial round, more of those that fail in the follow-up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -13,11 +13,11 @@ use crate::probe::outcome::{EngineKind, OutcomeKind};
 use crate::probe::tier::Tier;
 use crate::topology::{AgentId, Path, PathId, Route};
 
-/// Most failing paths that are looked at more closely in one run.
+/// Most paths of one follow-up.
 const MAX_SUSPECTS: usize = 48;
 
 impl RunSpec {
-    /// How many probes a path of this route gets at first, by each engine's count.
+    /// How many probes a path of this route gets in the initial round, of both engines.
     pub(super) fn probes_of(&self, route: Route) -> u64 {
         u64::from(self.kernel_probes)
             + if self.is_crafted(route) {
@@ -27,15 +27,18 @@ impl RunSpec {
             }
     }
 
-    /// Whether crafted packets are sent on a route: not by hosts, which have no capability.
+    /// Whether crafted packets are sent on a route: hosts have no capability to send them.
     fn is_crafted(&self, route: Route) -> bool {
         self.tier >= Tier::T1 && route != Route::HostNetwork
     }
 
-    /// The first look: every path, by both engines.
-    pub(super) fn first_look(&self, paths: &BTreeMap<PathId, PathEvidence>) -> Vec<AgentProbes> {
-        // Three thousand a second from each agent: its own kernel and its neighbours' have other work. Of five thousand a
-        // second some were lost where every processor was wanted.
+    /// The probes of the initial round: every path, by both engines.
+    pub(super) fn initial_probes(
+        &self,
+        paths: &BTreeMap<PathId, PathEvidence>,
+    ) -> Vec<AgentProbes> {
+        // Three thousand a second from each agent: its own kernel and its neighbours' have other work. Where all processors were
+        // busy, some of five thousand a second were lost.
         let mut paths_of: BTreeMap<&AgentId, u32> = BTreeMap::new();
         for evidence in paths.values() {
             *paths_of.entry(&evidence.path.client).or_default() += 1;
@@ -58,24 +61,30 @@ impl RunSpec {
         group(probes)
     }
 
-    /// The same, but turn after turn: each path while its pair has its turn, at an even pace.
-    pub(super) fn look_in_turns(
+    /// The probes of an unattended round: each path at an even pace during the periods that have its pair.
+    pub(super) fn periodic_probes(
         &self,
         paths: &BTreeMap<PathId, PathEvidence>,
-        turns: &[BTreeSet<NodePair>],
-        each: Duration,
+        periods: &[BTreeSet<NodePair>],
+        period: Duration,
     ) -> Vec<AgentProbes> {
-        let each = u32::try_from(each.as_millis()).unwrap_or(u32::MAX);
+        let period_ms = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
         let mut probes = Vec::new();
         for (at, (&path, evidence)) in (0_u32..).zip(paths) {
             let (connects, crafted) = self.counts(evidence);
-            for (first, length) in stretches(turns, |turn| has_turn(&evidence.path, turn)) {
-                let start_ms = first.saturating_mul(each).saturating_add(stagger(at));
-                let asks = [(self.connect(), connects), (Method::Syn, crafted)];
-                for (method, count) in asks.into_iter().filter(|(_, count)| *count > 0) {
+            for (first, length) in stretches(periods, |pairs| is_probed_in(&evidence.path, pairs)) {
+                let start_ms = first.saturating_mul(period_ms).saturating_add(stagger(at));
+                let probes_of = [(self.connect(), connects), (Method::Syn, crafted)];
+                for (method, count) in probes_of.into_iter().filter(|(_, count)| *count > 0) {
                     let all = count.saturating_mul(length);
-                    let probe =
-                        self.probe(path, method, evidence.target, all, start_ms, each / count);
+                    let probe = self.probe(
+                        path,
+                        method,
+                        evidence.target,
+                        all,
+                        start_ms,
+                        period_ms / count,
+                    );
                     probes.push((evidence.path.client.clone(), probe));
                 }
             }
@@ -83,11 +92,11 @@ impl RunSpec {
         group(probes)
     }
 
-    /// How many connections a path is looked at by, and how many crafted handshakes.
+    /// How many connections a path is probed by, and how many crafted handshakes.
     fn counts(&self, evidence: &PathEvidence) -> (u32, u32) {
         let connects = match evidence.path.server {
             Some(_) => self.kernel_probes,
-            // Each of its servers should be met.
+            // Each of its servers should answer once.
             None => self.kernel_probes * 4,
         };
         let is_crafted = self.is_crafted(evidence.path.route);
@@ -100,22 +109,22 @@ impl RunSpec {
         }
     }
 
-    /// The closer look at failing paths: the TTL ladder, the other port, and fresh failures
-    /// between two readings of the node facts.
-    pub(super) fn closer_look(
+    /// The probes of the follow-up: TTL probes of the paths that fail, the other port of their servers, and new failures between two
+    /// readings of the nodes' facts.
+    pub(super) fn follow_up_probes(
         &self,
         suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
         paths: &BTreeMap<PathId, PathEvidence>,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> Vec<AgentProbes> {
         let mut probes = Vec::new();
-        // No rule asks more of the other routes than whether they work.
-        let telling = suspects.iter().filter_map(|(path, outcome)| {
+        // Of the other routes, no diagnosis needs more than whether they work.
+        let probed = suspects.iter().filter_map(|(path, outcome)| {
             let evidence = paths.get(path)?;
-            let is_telling = evidence.path.route.stays_among_pods();
-            is_telling.then_some((*path, outcome, evidence))
+            let stays_among_pods = evidence.path.route.stays_among_pods();
+            stays_among_pods.then_some((*path, outcome, evidence))
         });
-        for (at, (path, outcome, evidence)) in (0_u32..).zip(telling.take(MAX_SUSPECTS)) {
+        for (at, (path, outcome, evidence)) in (0_u32..).zip(probed.take(MAX_SUSPECTS)) {
             let start_ms = at * 11 % 150;
             let mut add = |path, method, target, count, interval_ms| {
                 probes.push((
@@ -123,7 +132,7 @@ impl RunSpec {
                     self.probe(path, method, target, count, start_ms, interval_ms),
                 ));
             };
-            // A packet that is answered, if from the wrong address, is told by its first hop.
+            // Of a packet that is answered from the wrong address, the first hop says enough.
             let (unanswered, hop_limits) = match outcome {
                 Some(OutcomeKind::Timeout) | None => (true, vec![1, 2, 3, 64]),
                 Some(OutcomeKind::Mismatched) => (false, vec![1]),
@@ -145,12 +154,12 @@ impl RunSpec {
             }
             let is_crafted =
                 self.is_crafted(evidence.path.route) && evidence.believes(EngineKind::Raw);
-            if is_crafted && !is_covered(evidence, suspects, paths) {
-                let ladder = Method::TtlProbe {
+            if is_crafted && !is_redundant(evidence, suspects, paths) {
+                let ttl_probe = Method::TtlProbe {
                     hop_limits,
                     tries: 3,
                 };
-                add(path, ladder, evidence.target, 1, 0);
+                add(path, ttl_probe, evidence.target, 1, 0);
             }
             let server = evidence
                 .path
@@ -195,26 +204,26 @@ const fn stagger(at: u32) -> u32 {
     at.wrapping_mul(7) % 60
 }
 
-/// Whether a path is probed in this turn: its pair is, or its client's node where the path is its client's own.
-fn has_turn(path: &Path, turn: &BTreeSet<NodePair>) -> bool {
+/// Whether a path is probed with these pairs: its own is among them, or any of its client's node where the path has no other end.
+fn is_probed_in(path: &Path, pairs: &BTreeSet<NodePair>) -> bool {
     let client = &path.client.node;
     match (path.route, &path.server) {
         (Route::PodIp | Route::ClusterIp | Route::NodePort | Route::HostNetwork, Some(server)) => {
-            turn.contains(&(client.clone(), server.node.clone()))
+            pairs.contains(&(client.clone(), server.node.clone()))
         }
         (Route::PodIp | Route::ClusterIp | Route::NodePort | Route::HostNetwork, None)
         | (Route::ClusterIpAny | Route::ProberLocal | Route::Hairpin, _) => {
-            turn.iter().any(|(asker, _)| asker == client)
+            pairs.iter().any(|(node, _)| node == client)
         }
     }
 }
 
-/// The turns that are so, as stretches: the first of each, and how many follow each other.
-fn stretches<T>(turns: &[T], is_so: impl Fn(&T) -> bool) -> Vec<(u32, u32)> {
+/// The stretches of consecutive items for which `is_so` holds: the index of the first of each, and how many there are.
+fn stretches<T>(items: &[T], is_so: impl Fn(&T) -> bool) -> Vec<(u32, u32)> {
     let mut stretches: Vec<(u32, u32)> = Vec::new();
-    for (number, turn) in (0_u32..).zip(turns) {
+    for (number, item) in (0_u32..).zip(items) {
         match stretches.last_mut() {
-            _ if !is_so(turn) => {}
+            _ if !is_so(item) => {}
             Some((first, length)) if *first + *length == number => *length += 1,
             Some(_) | None => stretches.push((number, 1)),
         }
@@ -222,9 +231,9 @@ fn stretches<T>(turns: &[T], is_so: impl Fn(&T) -> bool) -> Vec<(u32, u32)> {
     stretches
 }
 
-/// Whether another suspect climbs the same stairs, to a server that is known. Nodes send one ICMP
-/// error a second to an address: ladders that tell nothing new would silence those that do.
-fn is_covered(
+/// Whether another path of the follow-up has the same hops, to a server that is known. A node sends one ICMP error a second to an
+/// address: TTL probes that show nothing new would silence those that do.
+fn is_redundant(
     evidence: &PathEvidence,
     suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
     paths: &BTreeMap<PathId, PathEvidence>,
@@ -245,12 +254,34 @@ fn is_covered(
 /// The probes of one agent.
 pub(super) type AgentProbes = (AgentId, Vec<ProbePlan>);
 
+/// Probes by agent.
 fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
     let mut grouped: BTreeMap<AgentId, Vec<ProbePlan>> = BTreeMap::new();
     for (agent, probe) in probes {
         grouped.entry(agent).or_default().push(probe);
     }
     grouped.into_iter().collect()
+}
+
+/// The longest that any of these probes can take.
+pub(super) fn longest_of(round: &[AgentProbes]) -> Duration {
+    let millis = round
+        .iter()
+        .flat_map(|(_, probes)| probes)
+        .map(|probe| {
+            let tries = match &probe.method {
+                Method::TtlProbe { tries, .. } => u64::from(*tries) * 1_300,
+                Method::Connect { .. } | Method::Syn | Method::Exchange { .. } => 0,
+            };
+            u64::from(probe.start_ms)
+                + u64::from(probe.count) * u64::from(probe.interval_ms)
+                // A connection that stalls after its handshake uses the deadline twice.
+                + 2 * u64::from(probe.deadline_ms)
+                + tries
+        })
+        .max()
+        .unwrap_or(0);
+    Duration::from_millis(millis)
 }
 
 #[cfg(test)]
@@ -261,15 +292,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stretches_are_the_turns_and_never_touch(turns: Vec<bool>) {
-            let stretches = stretches(&turns, |turn| *turn);
-            let mut again = vec![false; turns.len()];
+        fn stretches_are_the_items_and_never_touch(items: Vec<bool>) {
+            let stretches = stretches(&items, |item| *item);
+            let mut again = vec![false; items.len()];
             for &(first, length) in &stretches {
-                for turn in first..first + length {
-                    again[turn as usize] = true;
+                for item in first..first + length {
+                    again[item as usize] = true;
                 }
             }
-            prop_assert_eq!(again, turns);
+            prop_assert_eq!(again, items);
             let mut both = stretches.iter().zip(stretches.iter().skip(1));
             prop_assert!(both.all(|(one, next)| one.0 + one.1 < next.0));
         }

@@ -1,0 +1,521 @@
+//! What the transitions of a run do: each takes the data of a state and returns the next state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::context::{Context, Layout, RoundPlans};
+use super::cycle::{CycleSpec, Purpose, Round};
+use super::follow_up::{implicated, suspects};
+use super::probe_plans::longest_of;
+use super::readiness::wait_for_readiness;
+use super::state::{
+    ProbeOnly, Probing, ReadingFacts, RoundDeadlines, Starting, State, Unattended, Waiting,
+};
+use super::{PlatformCommand, Rules, RunResult};
+use crate::plan::SETTLING;
+use crate::plan::pairing::NodePair;
+use crate::probe::tier::Tier;
+use crate::report::Completion;
+use crate::time::Timestamp;
+use crate::topology::{AgentId, NodeName, Role};
+
+/// How long a host that runs may take to report the facts of its node.
+const FACTS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an agent may take to accept its first plan, once the Services lead to it.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The least that the platform may take to publish, however late agents were.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the platform may take to remove everything.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long after the last agent has started its first probes the follow-up starts, even if some of those probes still wait for
+/// their deadline. An answer from another address is an outcome after 1.1 s and is reported half a second later at most: the
+/// follow-up need not wait for its own.
+pub(super) const FOLLOW_UP_AFTER: Duration = Duration::from_millis(1_700);
+
+/// How long a plan may take to its agent.
+pub(super) const DELIVERY: Duration = Duration::from_secs(3);
+
+/// How long agents have for their last lines after the last probe's outcome.
+const LINGER: Duration = Duration::from_millis(450);
+
+/// How long it mostly takes to read what all agents have written.
+pub(super) const READING: Duration = Duration::from_millis(300);
+
+/// How long it may take to read what an agent that raised an alert has to report: one that was stopped has nothing.
+pub(super) const ALERT_READING: Duration = Duration::from_secs(2);
+
+impl Context {
+    /// Places the agents of all nodes but those that wait for facts or for something to probe.
+    pub(super) fn start(&mut self) -> State {
+        let nodes: BTreeSet<NodeName> = if self.spec.tier >= Tier::T2 {
+            self.spec.selected.iter().cloned().collect()
+        } else {
+            BTreeSet::new()
+        };
+        let (probe_only, others): (Vec<_>, Vec<_>) = (self.spec.placements().into_iter())
+            .partition(|placement| self.spec.only_probes(&placement.agent));
+        let probe_only = (probe_only.into_iter())
+            .map(|placement| (placement.agent, placement.role))
+            .collect();
+        let (held_back, first) = others.into_iter().partition(|placement| {
+            placement.role != Role::Host && nodes.contains(&placement.agent.node)
+        });
+        self.place(first, Round::Listen);
+        self.ready_by = self.now + self.spec.patience;
+        self.read_or_place(ReadingFacts {
+            // The other half is for agents that wait for the facts.
+            until: self.now + self.spec.patience / 2,
+            nodes,
+            held_back,
+            probe_only,
+        })
+    }
+
+    /// When the platform has taken too long for what it has to do now.
+    fn patience(&self) -> Timestamp {
+        self.ready_by.max(self.now + PUBLISH_PATIENCE)
+    }
+
+    /// Goes on reading; or places the agents that waited, if no facts are missing.
+    fn read_or_place(&mut self, reading: ReadingFacts) -> State {
+        if !reading.nodes.is_empty() {
+            return State::ReadingFacts(reading);
+        }
+        self.place(reading.held_back, Round::Listen);
+        self.publish_if_placed(Waiting {
+            until: self.patience(),
+            probe_only: reading.probe_only,
+        })
+    }
+
+    /// An agent runs or has failed: facts are due once all hosts run, and on peers whose servers run there is time to start the
+    /// agents that only probe.
+    pub(super) fn keep_reading(&mut self, mut reading: ReadingFacts) -> State {
+        let starting = &self.agents.starting;
+        let is_host_starting = |node: &NodeName| starting.contains(&self.spec.host_of(node));
+        if !reading.nodes.iter().any(is_host_starting) {
+            reading.until = self.now + FACTS_PATIENCE;
+        }
+        let is_early = |node: &NodeName| {
+            !self.spec.selected.contains(node)
+                && !(self.spec.servers_of(node)).any(|server| starting.contains(&server))
+        };
+        let (early, probe_only) =
+            (reading.probe_only.into_iter()).partition(|(agent, _)| is_early(&agent.node));
+        reading.probe_only = probe_only;
+        self.place_with_probes(early, Round::Listen, &mut BTreeMap::new());
+        State::ReadingFacts(reading)
+    }
+
+    /// The facts of a node are known, or never will be.
+    pub(super) fn end_reading_of(&mut self, mut reading: ReadingFacts, node: &NodeName) -> State {
+        reading.nodes.remove(node);
+        self.read_or_place(reading)
+    }
+
+    pub(super) fn fail_while_reading(
+        &mut self,
+        reading: ReadingFacts,
+        agent: &AgentId,
+        reason: String,
+    ) -> State {
+        if let Some(reason) = self.fail(agent, reason).fatal {
+            return self.remove(Completion::CouldNotRun { reason });
+        }
+        let mut reading = reading;
+        if self.spec.is_host(agent) {
+            reading.nodes.remove(&agent.node);
+        }
+        if reading.nodes.is_empty() {
+            self.read_or_place(reading)
+        } else {
+            self.keep_reading(reading)
+        }
+    }
+
+    /// Goes on without the facts that are missing: that lowers the tier of their nodes, and does not end the run.
+    pub(super) fn give_up_reading(&mut self, mut reading: ReadingFacts) -> State {
+        for node in std::mem::take(&mut reading.nodes) {
+            self.node(&node).unread = Some("it did not answer in time".to_owned());
+        }
+        self.read_or_place(reading)
+    }
+
+    /// Publishes once all servers run, apart from those that failed.
+    pub(super) fn publish_if_placed(&mut self, waiting: Waiting) -> State {
+        let mut starting = self.agents.starting.iter();
+        if starting.any(|agent| self.spec.is_server(agent)) {
+            return State::Placing(waiting);
+        }
+        self.endpoints = self.spec.endpoints(&self.agents.addresses);
+        self.publish();
+        State::Publishing(Waiting {
+            until: self.patience(),
+            probe_only: waiting.probe_only,
+        })
+    }
+
+    /// Gives agents that run a last while to listen, once the Services lead to them. One that does not listen then may never
+    /// do so, which probes will show.
+    pub(super) fn await_listeners(&mut self, mut waiting: Waiting) -> State {
+        if self.awaits_only_listeners() {
+            waiting.until = self.now + LISTEN_PATIENCE;
+        }
+        self.probe_if_ready(waiting)
+    }
+
+    /// Whether the Services are published and all agents that are probed run.
+    pub(super) fn awaits_only_listeners(&self) -> bool {
+        self.published.is_some() && !self.is_starting_what_is_probed()
+    }
+
+    /// Probes although not all agents have accepted their first plans.
+    pub(super) fn probe_without_listeners(&mut self, waiting: Waiting) -> State {
+        let spec = &self.spec;
+        self.agents.wait_only_for(|agent| spec.only_probes(agent));
+        self.probe_if_ready(waiting)
+    }
+
+    /// Starts the initial round, once the Services are published and all agents that are probed listen.
+    pub(super) fn probe_if_ready(&mut self, waiting: Waiting) -> State {
+        let is_open = |(agent, _): &(AgentId, Round)| !self.spec.only_probes(agent);
+        let is_waiting = self.agents.unfinished().any(is_open);
+        let (Some(published), false, false) = (
+            &self.published,
+            is_waiting,
+            self.is_starting_what_is_probed(),
+        ) else {
+            return State::Publishing(waiting);
+        };
+        let (readiness, services) = match published.rules {
+            Rules::Written => (Duration::ZERO, None),
+            Rules::Underway => (SETTLING, Some(published.any.clone())),
+        };
+        match self.lay_out(&waiting.probe_only) {
+            Layout::Paths => self.probe(waiting.probe_only, readiness, services.as_deref()),
+            Layout::Empty => self.end_without_paths(),
+        }
+    }
+
+    pub(super) fn give_up_publishing(&mut self) -> State {
+        let reason = format!(
+            "the test Services were not published within {} s",
+            self.spec.patience.as_secs()
+        );
+        self.remove(Completion::CouldNotRun { reason })
+    }
+
+    fn end_without_paths(&mut self) -> State {
+        let reason =
+            "no path can be probed: no pair of agents has addresses of the families asked for";
+        let reason = self.shortfall.take().unwrap_or_else(|| reason.to_owned());
+        self.remove(Completion::CouldNotRun { reason })
+    }
+
+    /// Starts the initial round: every path. Plans wait for `services` first, if any, for up to `readiness`.
+    fn probe(
+        &mut self,
+        probe_only: ProbeOnly,
+        readiness: Duration,
+        services: Option<&[SocketAddr]>,
+    ) -> State {
+        let probes = self.spec.initial_probes(&self.collection.matrix.paths);
+        let longest = longest_of(&probes);
+        let plans = RoundPlans {
+            probes,
+            probe_only,
+            ..RoundPlans::default()
+        };
+        self.send_plans(Round::Initial, plans);
+        if let Some(services) = services {
+            wait_for_readiness(&mut self.commands, services, &self.collection.matrix);
+        }
+        self.run_if_started(Starting {
+            until: self.patience(),
+            readiness,
+            longest,
+        })
+    }
+
+    /// Sets the deadlines of the initial round, once all agents run that probe.
+    pub(super) fn run_if_started(&mut self, starting: Starting) -> State {
+        if !self.agents.starting.is_empty() {
+            return State::Probing(Probing::Starting(starting));
+        }
+        // Those that were still to come may have no address of any family that is probed.
+        if self.collection.matrix.paths.is_empty() {
+            return self.end_without_paths();
+        }
+        let Starting {
+            readiness, longest, ..
+        } = starting;
+        let ready = self.now + readiness;
+        let delivery = if self.agents.has_accepted(Round::Initial) {
+            Duration::ZERO
+        } else {
+            readiness + DELIVERY
+        };
+        State::Probing(Probing::Running {
+            follow_up_at: Some(self.now + delivery + FOLLOW_UP_AFTER),
+            deadlines: RoundDeadlines {
+                outcomes: ready + DELIVERY + longest,
+                // An agent that probes a stopped one waits for its handshake and for its banner: so late may a plan be.
+                acceptance: ready + 2 * self.spec.deadline,
+            },
+        })
+    }
+
+    /// An agent has only now started its probes.
+    pub(super) fn postpone_follow_up(&self, deadlines: RoundDeadlines) -> State {
+        State::Probing(Probing::Running {
+            follow_up_at: Some(self.now + FOLLOW_UP_AFTER),
+            deadlines,
+        })
+    }
+
+    pub(super) fn fail_while_probing(
+        &mut self,
+        probing: Probing,
+        agent: &AgentId,
+        reason: String,
+    ) -> State {
+        let failure = self.fail(agent, reason);
+        if failure.was_starting {
+            if let Some(reason) = failure.fatal {
+                return self.remove(Completion::CouldNotRun { reason });
+            }
+            self.forget_paths_of(agent);
+        }
+        let state = match probing {
+            Probing::Starting(starting) => self.run_if_started(starting),
+            Probing::Running { .. } => State::Probing(probing),
+        };
+        if let State::Probing(probing) = state {
+            self.follow_up_if_finished(probing)
+        } else {
+            state
+        }
+    }
+
+    /// Starts the follow-up once all agents have finished the initial round.
+    pub(super) fn follow_up_if_finished(&mut self, probing: Probing) -> State {
+        if self.agents.have_finished() {
+            self.follow_up(probing)
+        } else {
+            State::Probing(probing)
+        }
+    }
+
+    /// Starts the follow-up on every path that has failed or has not answered yet.
+    pub(super) fn follow_up(&mut self, probing: Probing) -> State {
+        let paths = &self.collection.matrix.paths;
+        let suspects = suspects(paths);
+        if suspects.is_empty() {
+            return self.wait_or_linger(probing);
+        }
+        let implicated = implicated(suspects.keys().filter_map(|id| paths.get(id)));
+        let addresses = &self.agents.addresses;
+        let probes = self.spec.follow_up_probes(&suspects, paths, addresses);
+        let mut missed = self.spec.initial_probes(paths);
+        missed.retain(|(agent, _)| self.agents.has_missed_initial(agent));
+        for node in &implicated {
+            // An earlier reading does not show what grows from now on.
+            if let Some(known) = self.collection.matrix.nodes.get_mut(node) {
+                known.during = None;
+            }
+        }
+        let longest = longest_of(&probes).max(longest_of(&missed));
+        let mut deadlines = RoundDeadlines {
+            outcomes: self.now + DELIVERY + longest,
+            acceptance: self.now + self.spec.deadline,
+        };
+        if let Probing::Running {
+            deadlines: initial, ..
+        } = probing
+        {
+            deadlines.outcomes = deadlines.outcomes.max(initial.outcomes);
+            deadlines.acceptance = deadlines.acceptance.max(initial.acceptance);
+        }
+        let plans = RoundPlans {
+            probes,
+            missed,
+            reading: implicated,
+            probe_only: ProbeOnly::new(),
+        };
+        self.send_plans(Round::FollowUp, plans);
+        State::FollowUp(deadlines)
+    }
+
+    /// No path is suspected: waits for what the round still lacks, if anything.
+    fn wait_or_linger(&mut self, probing: Probing) -> State {
+        if self.agents.have_finished() {
+            return self.linger();
+        }
+        State::Probing(match probing {
+            Probing::Running { deadlines, .. } => Probing::Running {
+                follow_up_at: None,
+                deadlines,
+            },
+            Probing::Starting(starting) => Probing::Starting(starting),
+        })
+    }
+
+    /// Ends the follow-up where all agents have finished their earlier rounds and every path has come out well: answers were only
+    /// late.
+    pub(super) fn end_follow_up_if_needless(&mut self) {
+        let is_earlier = |(_, round): &(AgentId, Round)| *round != Round::FollowUp;
+        if !self.agents.unfinished().any(is_earlier) && self.is_clean() {
+            self.mark_reported();
+        }
+    }
+
+    /// Does not wait for unfinished rounds any longer: their agents have reported all that is wanted.
+    pub(super) fn mark_reported(&mut self) {
+        for (agent, _) in self.agents.take_unfinished() {
+            if let Some(known) = self.collection.matrix.agents.get_mut(&agent) {
+                known.heard = true;
+            }
+        }
+    }
+
+    /// Lingers once all agents have finished the round of this state.
+    pub(super) fn linger_if_finished(&mut self, state: State) -> State {
+        if self.agents.have_finished() {
+            self.linger()
+        } else {
+            state
+        }
+    }
+
+    /// Waits for the last lines and facts, which are needed only where a path has failed.
+    pub(super) fn linger(&mut self) -> State {
+        if self.is_clean() {
+            self.complete()
+        } else {
+            State::Lingering {
+                until: self.now + LINGER,
+            }
+        }
+    }
+
+    /// Everything is measured.
+    pub(super) fn complete(&mut self) -> State {
+        match self.purpose {
+            Purpose::Once => self.remove(Completion::Complete),
+            Purpose::Repeated => self.finish_cycle(),
+        }
+    }
+
+    /// Begins the next cycle, if there are generations left for its plans.
+    pub(super) fn start_cycle(&mut self, spec: &CycleSpec, next_path: u32) -> State {
+        let Some(cycle) = self.cycle.next(spec, next_path) else {
+            return State::Idle { next_path };
+        };
+        self.cycle = cycle;
+        self.cycle_result = None;
+        self.agents.begin_cycle();
+        match (self.lay_out(&ProbeOnly::new()), spec) {
+            (Layout::Paths, CycleSpec::Attended(_)) => {
+                self.probe(ProbeOnly::new(), Duration::ZERO, None)
+            }
+            (Layout::Paths, CycleSpec::Unattended { periods, period }) => {
+                self.probe_unattended(periods, *period)
+            }
+            (Layout::Empty, CycleSpec::Attended(_) | CycleSpec::Unattended { .. }) => {
+                self.finish_cycle()
+            }
+        }
+    }
+
+    /// Keeps what the cycle measured, and waits for the next.
+    pub(super) fn finish_cycle(&mut self) -> State {
+        let last = self.collection.matrix.paths.keys().next_back();
+        let next_path = self.cycle.next_path(last.map(|path| path.0));
+        let next = self.collection.next_cycle();
+        let collection = std::mem::replace(&mut self.collection, next);
+        self.cycle_result = Some(RunResult {
+            matrix: collection.join(),
+            completion: match self.shortfall.take() {
+                Some(reason) => Completion::CouldNotRun { reason },
+                None => Completion::Complete,
+            },
+            notes: std::mem::take(&mut self.notes),
+        });
+        State::Idle { next_path }
+    }
+
+    /// Starts a round of several periods, and pauses the reading of logs: while all is well it costs the platform one reading.
+    fn probe_unattended(&mut self, periods: &[BTreeSet<NodePair>], period: Duration) -> State {
+        let paths = &self.collection.matrix.paths;
+        let plans = RoundPlans {
+            probes: self.spec.periodic_probes(paths, periods, period),
+            ..RoundPlans::default()
+        };
+        self.send_plans(Round::Initial, plans);
+        self.commands.push_back(PlatformCommand::PauseLogs);
+        let periods = u32::try_from(periods.len()).unwrap_or(u32::MAX);
+        State::Unattended(Unattended::Probing {
+            until: self.now + period.saturating_mul(periods),
+        })
+    }
+
+    /// All periods have ended: reads what agents wrote, to the end of the round.
+    pub(super) fn read_to_the_end(&mut self) -> State {
+        self.commands.push_back(PlatformCommand::ResumeLogs);
+        // A connection that stalls after its handshake uses the deadline twice.
+        let end = self.now + DELIVERY + 2 * self.spec.deadline;
+        State::Unattended(Unattended::Reading(RoundDeadlines {
+            outcomes: end,
+            acceptance: end,
+        }))
+    }
+
+    pub(super) fn fail_while_unattended(
+        &mut self,
+        unattended: Unattended,
+        agent: &AgentId,
+        reason: String,
+    ) -> State {
+        if let Some(reason) = self.fail(agent, reason).fatal_at_start() {
+            self.remove(Completion::CouldNotRun { reason })
+        } else if self.agents.have_finished() {
+            self.linger()
+        } else {
+            self.cut_short(unattended, READING)
+        }
+    }
+
+    /// Ends the cycle with what is read within `patience`.
+    pub(super) fn cut_short(&mut self, unattended: Unattended, patience: Duration) -> State {
+        let deadlines = match unattended {
+            Unattended::Probing { .. } => None,
+            Unattended::Reading(deadlines) => Some(deadlines),
+            Unattended::CutShort { .. } => return State::Unattended(unattended),
+        };
+        self.commands.push_back(PlatformCommand::ResumeLogs);
+        State::Unattended(Unattended::CutShort {
+            until: self.now + patience,
+            deadlines,
+        })
+    }
+
+    /// Removes everything, from every state the same way.
+    pub(super) fn remove(&mut self, completion: Completion) -> State {
+        let completion = match (completion, self.shortfall.take()) {
+            (Completion::Complete, Some(reason)) => Completion::CouldNotRun { reason },
+            (completion, _) => completion,
+        };
+        self.commands
+            .retain(|command| !matches!(command, PlatformCommand::SendPlan(_)));
+        self.commands.push_back(PlatformCommand::Remove);
+        State::Removing {
+            until: self.now + REMOVAL_PATIENCE,
+            completion,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The lines of agents: what each means for the run, besides what it adds to the evidence.
+
+use super::Run;
+use super::state::State;
+use super::transition::Event as RunEvent;
+use crate::probe::event::Event;
+use crate::topology::AgentId;
+
+impl Run {
+    pub(super) fn handle_line(&mut self, agent: &AgentId, mut event: Event) {
+        let context = &mut self.context;
+        let is_host = context.spec.is_host(agent);
+        // A host is meant to see no packets.
+        if is_host && let Event::Hello(hello) = &mut event {
+            hello.limits.clear();
+        }
+        let mut finished = None;
+        match &event {
+            Event::PlanAccepted { generation } => {
+                if let Some(round) = context.cycle.round(*generation) {
+                    context.agents.accept(agent, round);
+                    self.apply(RunEvent::PlanAccepted(round));
+                }
+            }
+            Event::PlanRefused { reason, .. } => {
+                finished = Some(self.state.round());
+                let reason = format!("agent {agent} refused its plan: {reason}");
+                context.shortfall.get_or_insert(reason);
+            }
+            Event::Done { generation, .. } => finished = context.cycle.round(*generation),
+            Event::Alert => self.apply(RunEvent::AlertReported),
+            Event::Hello(_)
+            | Event::Probe(_)
+            | Event::Tally(_)
+            | Event::ServerTrace { .. }
+            | Event::TtlProbe(_)
+            | Event::Counters { .. }
+            | Event::Capture { .. }
+            | Event::Starved { .. }
+            | Event::Facts(_)
+            | Event::Notice { .. } => {}
+        }
+        // An agent that is being removed leaves probes of others without an answer; one that runs on only to be removed was
+        // stopped before, and not short of processor time.
+        let is_late = matches!(self.state, State::Removing { .. });
+        let is_outcome = matches!(
+            event,
+            Event::Probe(_) | Event::Tally(_) | Event::Starved { .. }
+        );
+        // The counters of a host's namespace are the node's, not its own.
+        let is_foreign = is_host && matches!(event, Event::Counters { .. });
+        if let Event::Facts(facts) = event {
+            let node = &agent.node;
+            self.apply(RunEvent::Facts { node, facts });
+        } else if !(is_late && is_outcome || is_foreign) {
+            self.context.collection.take(agent, event);
+        }
+        if let Some(round) = finished.filter(|_| !is_late) {
+            let has_others = self.context.agents.finish(agent, round);
+            if let Some(known) = self.context.collection.matrix.agents.get_mut(agent) {
+                known.heard = !has_others;
+            }
+            self.apply(RunEvent::RoundFinished { agent });
+        }
+    }
+}

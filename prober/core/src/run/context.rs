@@ -1,0 +1,311 @@
+//! What a run knows and does in every state: its specification, its agents, its Services, its evidence, and the commands that
+//! wait for the platform.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::agents::Agents;
+use super::collection::Collection;
+use super::cycle::{Cycle, Purpose, Round};
+use super::paths::{Map, pick};
+use super::probe_plans::AgentProbes;
+use super::state::ProbeOnly;
+use super::{Endpoints, Placement, PlatformCommand, Published, RunResult, RunSpec};
+use crate::evidence::{NodeEvidence, PathEvidence};
+use crate::plan::pairing::NodePair;
+use crate::plan::{LogReading, Method, NodeFactsReading, Plan, ProbePlan};
+use crate::probe::tier::Tier;
+use crate::time::Timestamp;
+use crate::topology::{AgentId, NodeName};
+
+/// How long probes mostly take that are answered, milliseconds.
+const MOSTLY_ANSWERED_MS: u32 = 600;
+
+/// Whether there is anything to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// There is.
+    Paths,
+    /// No pair of agents can reach each other at all.
+    Empty,
+}
+
+/// What the failure of an agent means for the run.
+pub(super) struct Failure {
+    /// Whether the agent was being started.
+    pub(super) was_starting: bool,
+    /// Why the run cannot measure anything, if no node under test can be probed any more.
+    pub(super) fatal: Option<String>,
+}
+
+impl Failure {
+    /// The same for a run that has begun to probe: it goes on where an agent has run.
+    pub(super) fn fatal_at_start(self) -> Option<String> {
+        self.fatal.filter(|_| self.was_starting)
+    }
+}
+
+/// The plans of a round.
+#[derive(Default)]
+pub(super) struct RoundPlans {
+    /// What agents probe.
+    pub(super) probes: Vec<AgentProbes>,
+    /// Probes of an earlier round that its agents never accepted: they come first.
+    pub(super) missed: Vec<AgentProbes>,
+    /// Nodes whose facts and counters are read.
+    pub(super) reading: BTreeSet<NodeName>,
+    /// Agents that start with their plans.
+    pub(super) probe_only: ProbeOnly,
+}
+
+/// What is common to all states.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) spec: RunSpec,
+    pub(super) purpose: Purpose,
+    /// The time of the event that is handled.
+    pub(super) now: Timestamp,
+    /// What is measured now.
+    pub(super) cycle: Cycle,
+    /// What the last cycle measured, until it is taken.
+    pub(super) cycle_result: Option<RunResult>,
+    /// Commands that the platform has not taken yet.
+    pub(super) commands: VecDeque<PlatformCommand>,
+    /// When the run no longer waits for what is not ready.
+    pub(super) ready_by: Timestamp,
+    pub(super) agents: Agents,
+    pub(super) endpoints: Endpoints,
+    /// Nodes whose servers get no more balanced connections.
+    withdrawn: BTreeSet<NodeName>,
+    pub(super) published: Option<Published>,
+    pub(super) collection: Collection,
+    /// What agents were last sent about their logs.
+    log_reading: LogReading,
+    /// Why not everything can be measured.
+    pub(super) shortfall: Option<String>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Context {
+    pub(super) fn new(spec: RunSpec, purpose: Purpose, pairs: BTreeSet<NodePair>) -> Self {
+        Self {
+            spec,
+            purpose,
+            now: Timestamp::default(),
+            cycle: Cycle::first(pairs),
+            cycle_result: None,
+            commands: VecDeque::new(),
+            ready_by: Timestamp::default(),
+            agents: Agents::default(),
+            endpoints: Endpoints::default(),
+            withdrawn: BTreeSet::new(),
+            published: None,
+            collection: Collection::default(),
+            log_reading: LogReading::Attended,
+            shortfall: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// The evidence about a node.
+    pub(super) fn node(&mut self, node: &NodeName) -> &mut NodeEvidence {
+        let nodes = &mut self.collection.matrix.nodes;
+        nodes.entry(node.clone()).or_default()
+    }
+
+    /// Whether no path has failed.
+    pub(super) fn is_clean(&self) -> bool {
+        (self.collection.matrix.paths.values()).all(PathEvidence::is_clean)
+    }
+
+    /// Agents without which nothing can be probed, and which are still being started.
+    pub(super) fn is_starting_what_is_probed(&self) -> bool {
+        let mut starting = self.agents.starting.iter();
+        starting.any(|agent| !self.spec.only_probes(agent))
+    }
+
+    /// Records that an agent failed, which is no fault of the network: what can still be measured is measured.
+    pub(super) fn fail(&mut self, agent: &AgentId, reason: String) -> Failure {
+        let was_starting = self.agents.fail(agent);
+        let known = self.collection.matrix.agents.entry(agent.clone());
+        let known = known.or_default();
+        known.failed.get_or_insert_with(|| reason.clone());
+        let mut fatal = None;
+        if self.spec.is_host(agent) {
+            if self.spec.tier >= Tier::T2 {
+                self.node(&agent.node).unread.get_or_insert(reason);
+            }
+        } else if self.spec.selected.contains(&agent.node) {
+            let reason = format!("agent {agent} on {}: {reason}", agent.node);
+            let reason = self.shortfall.get_or_insert(reason).clone();
+            fatal = (!self.can_probe_a_node_under_test()).then_some(reason);
+        }
+        Failure {
+            was_starting,
+            fatal,
+        }
+    }
+
+    /// Whether a node under test still has, or may get, a client and a server.
+    fn can_probe_a_node_under_test(&self) -> bool {
+        let agents = &self.collection.matrix.agents;
+        let lives = |agent: &AgentId| agents.get(agent).is_none_or(|known| known.failed.is_none());
+        self.spec.selected.iter().any(|node| {
+            lives(&self.spec.client_of(node))
+                && self.spec.servers_of(node).any(|agent| lives(&agent))
+        })
+    }
+
+    /// Removes the paths of a client that could not be started.
+    pub(super) fn forget_paths_of(&mut self, agent: &AgentId) {
+        let matrix = &mut self.collection.matrix;
+        matrix.paths.retain(|_, path| path.path.client != *agent);
+        self.list_unprobed();
+    }
+
+    /// Removes the paths of a client in families that it has no address of.
+    pub(super) fn forget_foreign_paths(&mut self, agent: &AgentId) {
+        let own = self.agents.addresses.get(agent);
+        let paths = &mut self.collection.matrix.paths;
+        paths.retain(|_, path| path.path.client != *agent || pick(own, path.path.family).is_some());
+    }
+
+    fn list_unprobed(&mut self) {
+        let matrix = &mut self.collection.matrix;
+        matrix.unprobed = self.spec.unprobed(&self.cycle, &matrix.agents);
+    }
+
+    /// Makes the paths of this cycle from the agents that there are and those that are `probe_only`.
+    pub(super) fn lay_out(&mut self, probe_only: &ProbeOnly) -> Layout {
+        self.list_unprobed();
+        if let Some(published) = &self.published {
+            let map = Map {
+                endpoints: &self.endpoints,
+                published,
+                addresses: &self.agents.addresses,
+                to_come: probe_only.keys().chain(&self.agents.starting).collect(),
+            };
+            let matrix = &mut self.collection.matrix;
+            matrix.paths = self.spec.paths(&self.cycle, &map);
+            matrix.apply_socket_level();
+        }
+        if self.collection.matrix.paths.is_empty() {
+            Layout::Empty
+        } else {
+            Layout::Paths
+        }
+    }
+
+    /// Has the test Services lead to their endpoints.
+    pub(super) fn publish(&mut self) {
+        let withdrawn = &self.withdrawn;
+        (self.endpoints.any).retain(|server| !withdrawn.contains(&server.node));
+        self.commands
+            .push_back(PlatformCommand::Publish(self.endpoints.clone()));
+    }
+
+    /// Takes a node's servers out of the balanced port: the node is about to leave, or has left. Its other ports get no
+    /// connections but those of probes.
+    pub(super) fn withdraw(&mut self, node: &NodeName) {
+        let is_new = self.withdrawn.insert(node.clone());
+        if is_new && self.endpoints.any.iter().any(|server| server.node == *node) {
+            self.publish();
+        }
+    }
+
+    /// Starts agents, whose first plans are for this round.
+    pub(super) fn place(&mut self, placements: Vec<Placement>, round: Round) {
+        if placements.is_empty() {
+            return;
+        }
+        for placement in &placements {
+            self.agents.start(&placement.agent, round);
+            let agents = &mut self.collection.matrix.agents;
+            agents.entry(placement.agent.clone()).or_default();
+        }
+        self.commands.push_back(PlatformCommand::Place(placements));
+    }
+
+    /// Starts agents with their probes.
+    pub(super) fn place_with_probes(
+        &mut self,
+        agents: ProbeOnly,
+        round: Round,
+        probes: &mut BTreeMap<AgentId, Vec<ProbePlan>>,
+    ) {
+        let placements = agents.into_iter().map(|(agent, role)| {
+            let probes = probes.remove(&agent).unwrap_or_default();
+            self.collection.expect_probes(&agent, &probes);
+            let generation = self.cycle.generation(round);
+            let facts = NodeFactsReading::Skip;
+            let plan = self.spec.plan(&agent, generation, facts, probes);
+            Placement { agent, role, plan }
+        });
+        let placements = placements.collect();
+        self.place(placements, round);
+    }
+
+    /// Sends the plans of a round to the agents that have something to do in it.
+    ///
+    /// Servers on nodes that are read have: their counters come with each plan. The hosts of these nodes read the node's facts
+    /// twice; their plans go first, so that what the others cause grows between the two.
+    pub(super) fn send_plans(&mut self, round: Round, plans: RoundPlans) {
+        let after_ms = self.between_readings(&plans.probes);
+        let log_reading = self.cycle.log_reading;
+        // Also agents without anything to do learn whether their logs are read.
+        let is_changed = std::mem::replace(&mut self.log_reading, log_reading) != log_reading;
+        let mut probes: BTreeMap<_, _> = plans.probes.into_iter().collect();
+        let mut missed: BTreeMap<_, _> = plans.missed.into_iter().collect();
+        let placed = self.agents.placed();
+        // A pod takes longer than a plan.
+        self.place_with_probes(plans.probe_only, round, &mut probes);
+        let (hosts, others): (Vec<&AgentId>, Vec<&AgentId>) =
+            (placed.iter()).partition(|agent| self.spec.is_host(agent));
+        for agent in hosts.into_iter().chain(others) {
+            let probes = probes.remove(agent).unwrap_or_default();
+            let is_host = self.spec.is_host(agent);
+            let is_read =
+                plans.reading.contains(&agent.node) && !(is_host && self.spec.tier < Tier::T2);
+            if probes.is_empty() && !is_read && (is_host || !is_changed) {
+                continue;
+            }
+            self.collection.expect_probes(agent, &probes);
+            let missed = missed.remove(agent).unwrap_or_default();
+            self.agents.assign(agent, round);
+            if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
+                known.heard = false;
+            }
+            let facts = if is_read && is_host {
+                NodeFactsReading::Twice { after_ms }
+            } else {
+                NodeFactsReading::Skip
+            };
+            let generation = self.cycle.generation(round);
+            let plan = Plan {
+                log_reading,
+                ..self
+                    .spec
+                    .plan(agent, generation, facts, [missed, probes].concat())
+            };
+            self.commands.push_back(PlatformCommand::SendPlan(plan));
+        }
+    }
+
+    /// From the first reading of a node to the second, milliseconds: as long as these probes mostly take. TTL probes end soon;
+    /// connections that are repeated in vain take their deadline, and counters have grown long before.
+    fn between_readings(&self, probes: &[AgentProbes]) -> u32 {
+        let is_repeated = |probe: &ProbePlan| match probe.method {
+            Method::Connect { .. } => probe.count > 1,
+            Method::Syn | Method::Exchange { .. } | Method::TtlProbe { .. } => false,
+        };
+        let is_in_vain = probes
+            .iter()
+            .flat_map(|(_, probes)| probes)
+            .any(is_repeated);
+        let deadline = u32::try_from(self.spec.deadline.as_millis()).unwrap_or(u32::MAX);
+        if is_in_vain {
+            deadline / 6 * 5
+        } else {
+            MOSTLY_ANSWERED_MS.min(deadline)
+        }
+    }
+}

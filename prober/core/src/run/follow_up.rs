@@ -1,0 +1,34 @@
+//! Which paths a follow-up is about, and which nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::evidence::PathEvidence;
+use crate::probe::outcome::OutcomeKind;
+use crate::topology::{NodeName, PathId};
+
+/// The paths that have failed or have not answered yet, with their worst outcomes.
+pub(super) fn suspects(
+    paths: &BTreeMap<PathId, PathEvidence>,
+) -> BTreeMap<PathId, Option<OutcomeKind>> {
+    paths
+        .iter()
+        .filter(|(_, path)| !path.is_clean())
+        .map(|(&id, path)| (id, path.worst()))
+        .collect()
+}
+
+/// The nodes at the ends of these paths. A balanced path counts only for its client's node, unless nothing else fails: paths
+/// that name a server show which of its servers fails.
+pub(super) fn implicated<'a>(
+    paths: impl Iterator<Item = &'a PathEvidence> + Clone,
+) -> BTreeSet<NodeName> {
+    let only_balanced = paths.clone().all(|path| path.path.server.is_none());
+    paths
+        .flat_map(|path| {
+            let servers = path.backends.iter().filter_map(|end| end.agent.as_ref());
+            let servers = servers.filter(|_| only_balanced || path.path.server.is_some());
+            std::iter::once(&path.path.client).chain(servers)
+        })
+        .map(|agent| agent.node.clone())
+        .collect()
+}
