@@ -121,7 +121,7 @@ fn probe_across(place: &Place<'_>, kind: Kind) -> Result<Tier, Failed> {
 fn tell_facts(cluster: &Cluster) -> Result<(), Failed> {
     let place = Place::new(cluster, "agent-host", "privileged")?;
     let mut reads = plan("node-1", "host", 1);
-    reads.facts = NodeFactsReading::Take;
+    reads.facts = NodeFactsReading::Once;
     reads.responder.ports.clear();
     place.start(Kind::Host, "node-1", "host", &reads)?;
     let healthy = facts(&place.wait("host", done(1))?);

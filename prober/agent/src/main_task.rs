@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prober_core::plan::{LogReading, Method, NodeFactsReading, Plan, ProbePlan, SETTLING};
+use prober_core::plan::{LogReading, Method, NodeFactsReading, Plan, ProbePlan, SERVICES_PATIENCE};
 use prober_core::probe::event::Event;
 use prober_core::probe::in_flight::pacing::Pace;
 use prober_net::node_facts::read_counters;
@@ -256,7 +256,7 @@ impl MainTask {
             self.notice(format!(
                 "no answer from {} for {} s before its first probe",
                 unanswered.join(" and "),
-                SETTLING.as_secs()
+                SERVICES_PATIENCE.as_secs()
             ));
         }
         let generation = plan.generation;
@@ -265,7 +265,7 @@ impl MainTask {
         self.writer.write(&Event::PlanAccepted { generation });
         match plan.facts {
             NodeFactsReading::Skip => {}
-            NodeFactsReading::Take => self.report_facts(read_node_facts().await),
+            NodeFactsReading::Once => self.report_facts(read_node_facts().await),
             NodeFactsReading::Twice { after_ms } => {
                 self.report_facts(read_node_facts().await);
                 let after = Duration::from_millis(after_ms.into());

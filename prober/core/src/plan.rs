@@ -1,4 +1,4 @@
-//! What an agent is told to do, and the refusal of targets that are none of its business.
+//! Plans: what an agent probes and how it answers, and the refusal of targets that it was not started for.
 
 /// Which pairs of nodes are probed.
 pub mod pairing;
@@ -17,44 +17,44 @@ pub const PLAN_SCHEMA: &str = "prober.dev/plan/v1";
 /// The port of responders that the test Services lead to.
 pub const RESPONDER_PORT: u16 = 8080;
 
-/// A second port of responders, that no Service leads to: tells a filtered port from a filtered pod.
+/// A second port of responders, that no Service leads to: by it a filtered port differs from a filtered pod.
 pub const OTHER_RESPONDER_PORT: u16 = 8081;
 
 /// How long an agent waits for the Services that its plan names: kube-proxy writes rules at most once a second
 /// (`minSyncPeriod`), and on a busy node later.
-pub const SETTLING: Duration = Duration::from_secs(4);
+pub const SERVICES_PATIENCE: Duration = Duration::from_secs(4);
 
-/// How long an agent waits for the pods that its plan names: a neighbour that has just come is asked for again after a
-/// second (`retrans_time_ms`, RFC 4861 10).
-pub const GREETING: Duration = Duration::from_millis(1_500);
+/// How long an agent waits for the pods that its plan names: the solicitation of a new neighbour is repeated after a second
+/// (`retrans_time_ms`, RFC 4861 10).
+pub const PODS_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Most probes in one plan: what one agent can have in flight and report.
 pub const MAX_PROBES: u32 = 200_000;
 
-/// What one agent is to do until the next plan.
+/// What one agent does until its next plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Always [`PLAN_SCHEMA`].
     pub schema: String,
     /// The run that it belongs to.
     pub run: String,
-    /// Grows with each plan of a run; an agent ignores what it has already done.
+    /// Grows with each plan of a run; an agent ignores a generation that it has accepted before.
     pub generation: u32,
     /// The agent it is for.
     pub agent: AgentId,
     /// The run's nonce, which banners carry.
     pub nonce: u64,
-    /// How the agent answers others.
+    /// How the agent answers other agents.
     pub responder: ResponderPlan,
-    /// Whether it first tells what its node says of itself.
+    /// Whether it reads the facts of its node.
     #[serde(default)]
     pub facts: NodeFactsReading,
-    /// Services of the run that are to answer before it probes, since their rules may still be on their way to this node:
-    /// waited for up to [`SETTLING`], and then probed all the same.
+    /// Services of the run that are to answer before it probes, since their rules may not be written on this node yet: waited for
+    /// up to [`SERVICES_PATIENCE`], and then probed all the same.
     #[serde(default)]
     pub wait_for_services: Vec<SocketAddr>,
-    /// Servers of the run that are to answer before it probes, since a pod that has just come may not be known to its
-    /// neighbours yet: waited for up to [`GREETING`], and then probed all the same.
+    /// Servers of the run that are to answer before it probes, since a new pod may not be known to its neighbours yet: waited for
+    /// up to [`PODS_PATIENCE`], and then probed all the same.
     #[serde(default)]
     pub wait_for_pods: Vec<SocketAddr>,
     /// What it probes.
@@ -83,17 +83,17 @@ pub enum NodeFactsReading {
     /// It does not: the facts of a pod's namespace say nothing of its node.
     #[default]
     Skip,
-    /// Once, when it takes the plan and before it probes: one `Event::Facts`.
-    Take,
-    /// When it takes the plan, and once more after a while: two of them, before `Event::Done`. What grew in between is known
-    /// without asking again.
+    /// Once, when it accepts the plan and before it probes: one `Event::Facts`.
+    Once,
+    /// When it accepts the plan, and once more after a while: two `Event::Facts`, before `Event::Done`. They show which counters
+    /// have grown.
     Twice {
-        /// The while, milliseconds.
+        /// From the first to the second, milliseconds.
         after_ms: u32,
     },
 }
 
-/// How an agent answers others.
+/// How an agent answers other agents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponderPlan {
     /// Ports to listen on; the first is the one that Services lead to.
@@ -102,13 +102,13 @@ pub struct ResponderPlan {
     pub accept: AcceptMode,
 }
 
-/// Whether a responder takes connections from its accept queue.
+/// Whether a responder accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AcceptMode {
-    /// As it should.
+    /// It does.
     Running,
-    /// It leaves them in a queue of one (fault injection: `accept-queue-full`).
+    /// It leaves them in an accept queue of one (fault injection: `accept-queue-full`).
     Paused,
     /// It listens on no port (fault injection: `not-listening`).
     Closed,
@@ -119,9 +119,9 @@ pub enum AcceptMode {
 pub struct ProbePlan {
     /// The path that they belong to.
     pub path: PathId,
-    /// How they are done.
+    /// How they are sent.
     pub method: Method,
-    /// Whom they ask.
+    /// Where they are sent to.
     pub target: SocketAddr,
     /// How many.
     pub count: u32,
@@ -133,7 +133,7 @@ pub struct ProbePlan {
     pub deadline_ms: u32,
 }
 
-/// How a probe is done.
+/// How a probe is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Method {
@@ -154,12 +154,12 @@ pub enum Method {
     TtlProbe {
         /// Hop limits, ascending.
         hop_limits: Vec<u8>,
-        /// How often a silent rung is tried.
+        /// How often a hop limit is tried that gets no answer.
         tries: u8,
     },
 }
 
-/// The addresses that an agent may ask: fixed when it starts, so that no plan can widen it.
+/// The addresses that an agent may probe: fixed when it starts, so that no plan can add to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedTargets(Vec<IpNet>);
 
@@ -169,7 +169,7 @@ impl AllowedTargets {
         Self(prefixes)
     }
 
-    /// Whether an address may be asked.
+    /// Whether an address may be probed.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|prefix| prefix.contains(&address))
     }
@@ -189,18 +189,20 @@ pub enum PlanError {
     /// It is for another agent.
     #[error("the plan is for {plan}, this agent is {agent}")]
     Agent {
-        /// Whom it names.
+        /// The agent that it names.
         plan: AgentId,
-        /// Who read it.
+        /// The agent that read it.
         agent: AgentId,
     },
     /// It names a target outside the run.
     #[error(
-        "the plan asks to probe {0}, which lies outside what this agent was started for: nothing was sent"
+        "the plan names the target {0}, which this agent was not started for: nothing was sent; start the agent with an `--allow` that covers it"
     )]
     ForeignTarget(SocketAddr),
-    /// It asks for more probes than one agent does.
-    #[error("the plan asks for {0} probes, {MAX_PROBES} is the most")]
+    /// It has more probes than one agent can send.
+    #[error(
+        "the plan has {0} probes, of which {MAX_PROBES} is the most; give fewer paths or lower counts"
+    )]
     TooMany(u64),
 }
 
@@ -231,7 +233,11 @@ impl Plan {
         }
     }
 
-    /// Reads a plan and checks it; what it gives may be trusted.
+    /// Parses a plan and checks it: its schema, its agent, its targets and its number of probes.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`], if it does not parse or fails a check.
     pub fn parse(
         text: &[u8],
         agent: &AgentId,

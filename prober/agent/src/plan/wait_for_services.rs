@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use prober_core::plan::{GREETING, SETTLING};
+use prober_core::plan::{PODS_PATIENCE, SERVICES_PATIENCE};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,16 +20,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connects to each of the Services and servers until it succeeds. Returns the Services to which no connection was
-/// established within [`SETTLING`].
+/// established within [`SERVICES_PATIENCE`].
 pub(crate) async fn wait_until_reachable(
     services: &[SocketAddr],
     servers: &[SocketAddr],
 ) -> Vec<SocketAddr> {
     let now = Instant::now();
     let (unanswered, _) = tokio::join!(
-        unanswered(services, now + SETTLING),
+        unanswered(services, now + SERVICES_PATIENCE),
         // A server without an answer is left to the probes.
-        unanswered(servers, now + GREETING)
+        unanswered(servers, now + PODS_PATIENCE)
     );
     unanswered
 }

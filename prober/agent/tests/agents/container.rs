@@ -215,7 +215,7 @@ fn a_host_agent_tells_all_of_its_node_without_a_privilege_before_it_probes_and_w
     for generation in [1, 2] {
         let probes = vec![probes(1, PLAIN, B4, PORT, 1)];
         let mut plan = host.agent.plan(generation, probes);
-        plan.facts = NodeFactsReading::Take;
+        plan.facts = NodeFactsReading::Once;
         plan.responder.ports.clear();
         host.agent.give(&plan);
         host.agent.wait_done(generation);

@@ -79,7 +79,7 @@ fn each_plan_that_takes_a_reading_is_answered_by_one() {
     let mut agent = Agent::start(&namespace, "a", &["--tier", "T0"]);
     for generation in [1, 2] {
         let plan = Plan {
-            facts: NodeFactsReading::Take,
+            facts: NodeFactsReading::Once,
             ..agent.plan(generation, Vec::new())
         };
         agent.give(&plan);

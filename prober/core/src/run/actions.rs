@@ -1,4 +1,7 @@
 //! What the transitions of a run do: each takes the data of a state and returns the next state.
+//!
+//! The file is longer than others since these are the arms of one table and hand each other its states: parts of it would not stand
+//! alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,7 +16,7 @@ use super::state::{
     ProbeOnly, Probing, ReadingFacts, RoundDeadlines, Starting, State, Unattended, Waiting,
 };
 use super::{PlatformCommand, Rules, RunResult};
-use crate::plan::SETTLING;
+use crate::plan::SERVICES_PATIENCE;
 use crate::plan::pairing::NodePair;
 use crate::probe::tier::Tier;
 use crate::report::Completion;
@@ -194,7 +197,7 @@ impl Context {
         };
         let (readiness, services) = match published.rules {
             Rules::Written => (Duration::ZERO, None),
-            Rules::Underway => (SETTLING, Some(published.any.clone())),
+            Rules::Underway => (SERVICES_PATIENCE, Some(published.any.clone())),
         };
         match self.lay_out(&waiting.probe_only) {
             Layout::Paths => self.probe(waiting.probe_only, readiness, services.as_deref()),

@@ -1,4 +1,4 @@
-//! What a run and its fleet say to each other, over two channels.
+//! The commands of a run to its platform, and the platform's events.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,11 +7,10 @@ use crate::plan::Plan;
 use crate::probe::event::Event;
 use crate::topology::{AgentId, Role};
 
-/// What a run asks of its fleet.
+/// A command to the platform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PlatformCommand {
-    /// Start these agents, beside those that are there. Each is answered by `AgentReady` or
-    /// `AgentFailed`.
+    /// Start these agents, in addition to those that run. Each is answered by `AgentReady` or `AgentFailed`.
     Place(Vec<Placement>),
     /// Make the test Services lead to these agents. Answered by `Published` or `Failed`.
     Publish(Endpoints),
@@ -30,8 +29,7 @@ pub enum PlatformCommand {
 pub struct Placement {
     /// Its name and node.
     pub agent: AgentId,
-    /// What it is there for. A fleet that cannot place a host says `AgentFailed` of it, which
-    /// never ends a run.
+    /// Its role. A platform that cannot place a host agent reports `AgentFailed` for it, which never ends a run.
     pub role: Role,
     /// Its first plan, which it is started with.
     pub plan: Plan,
@@ -60,9 +58,9 @@ pub struct Published {
     /// Slot `k`'s node port at the address of its server's node, one per family; empty where
     /// there is none.
     pub node_ports: Vec<Vec<SocketAddr>>,
-    /// What their EndpointSlices say; `None`: not read, and taken for what was asked.
+    /// What their EndpointSlices hold; `None`: not read, and taken for what was requested.
     pub slices: Option<EndpointSlices>,
-    /// Whether the nodes know of it.
+    /// Whether the nodes' rules are written.
     pub rules: Rules,
 }
 
@@ -72,14 +70,14 @@ pub enum Rules {
     /// They do, as far as they ever will.
     #[default]
     Written,
-    /// Whoever writes them has been told, and may not have done it. Those of `any` are told last.
+    /// The component that writes them has been notified, and may not have written them. Those of `any` are notified last.
     Underway,
 }
 
-/// What a fleet tells its run.
+/// What a platform reports to its run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PlatformEvent {
-    /// An agent runs and is addressed so.
+    /// An agent runs.
     AgentReady {
         /// The agent.
         agent: AgentId,
@@ -95,11 +93,11 @@ pub enum PlatformEvent {
     },
     /// The test Services lead where they should.
     Published(Published),
-    /// A line of an agent. What a node says of itself comes as a host's `Event::Facts`.
+    /// A line of an agent. The facts of a node are a host agent's `Event::Facts`.
     AgentLine {
         /// The agent.
         agent: AgentId,
-        /// What it says.
+        /// The event that the line holds.
         event: Event,
     },
     /// An agent whose log is not read has something to report, or is no longer ready, which may mean the same.
@@ -109,11 +107,10 @@ pub enum PlatformEvent {
     },
     /// A sentence for the report's notes.
     Note(String),
-    /// The fleet cannot go on: why, as a sentence without its full stop. The run ends with what
-    /// was measured until then.
+    /// The platform cannot go on: why, as a sentence without its full stop. The run ends with what was measured until then.
     Failed(String),
     /// Everything is removed.
     Removed,
-    /// The user wants it to end.
+    /// The user ends the run.
     Interrupted,
 }

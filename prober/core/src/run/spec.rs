@@ -118,7 +118,7 @@ impl RunSpec {
         let mut placements = Vec::new();
         for node in self.placed_nodes() {
             let facts = if self.is_read_first(&node) {
-                NodeFactsReading::Take
+                NodeFactsReading::Once
             } else {
                 NodeFactsReading::Skip
             };

@@ -196,7 +196,7 @@ impl ModelFleet {
         })];
         let readings = match plan.facts {
             NodeFactsReading::Skip => 0,
-            NodeFactsReading::Take => 1,
+            NodeFactsReading::Once => 1,
             NodeFactsReading::Twice { .. } => 2,
         };
         for _ in 0..readings {

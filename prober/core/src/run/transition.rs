@@ -1,4 +1,6 @@
 //! What happens in which state: one exhaustive match. The arms' work is in `actions`.
+//!
+//! The file is longer than others since the compiler sees a case that is missing only where all are in one match.
 
 use super::Run;
 use super::actions::{ALERT_READING, READING};
