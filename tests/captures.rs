@@ -17,7 +17,7 @@ use prober_core::packet::text::{PacketText, parse_packet_text};
 use prober_core::probe::outcome::Outcome;
 use prober_core::replay::{Replay, replay, replay_files};
 use prober_core::time::Timestamp;
-use prober_core::topology::Route;
+use prober_core::topology::AccessPath;
 use prober_lab::fault::Fault;
 
 /// 2026-01-01 00:00:00 UTC.
@@ -182,7 +182,7 @@ fn the_founding_incident_is_named_from_the_clients_end_alone_but_not_called_prov
         [("bridge-netfilter-off".to_owned(), Confidence::Consistent)]
     );
     let path = replay.matrix.paths.values().next().expect("one path");
-    assert_eq!(path.path.route, Route::ClusterIp);
+    assert_eq!(path.path.access_path, AccessPath::ClusterIp);
     assert!(matches!(
         path.probes[0].client.outcome,
         Outcome::Mismatched { from } if from.to_string() == "100.96.54.247:80"
@@ -199,7 +199,7 @@ fn its_twin_in_ipv6_is_named_alike() {
         [("bridge-netfilter-off".to_owned(), Confidence::Consistent)]
     );
     let path = replay.matrix.paths.values().next().expect("one path");
-    assert_eq!(path.path.route, Route::ClusterIp);
+    assert_eq!(path.path.access_path, AccessPath::ClusterIp);
     assert!(matches!(
         path.probes[0].client.outcome,
         Outcome::Mismatched { from } if from.to_string() == "[fd00:96:54::f7]:80"

@@ -105,7 +105,10 @@ fn introduction(report: &Report, path: &PathReport, probe: &ProbeReport) -> Stri
     } else {
         titles.join("; ")
     };
-    format!("prober: {} {}, {outcome}: {said}", path.route, path.scope)
+    format!(
+        "prober: {} {}, {outcome}: {said}",
+        path.access_path, path.scope
+    )
 }
 
 fn explains(paths: &[PathId], path: PathId) -> bool {

@@ -15,7 +15,7 @@ use prober_core::packet::family::Family;
 use prober_core::probe::event::{Event, Tally};
 use prober_core::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use prober_core::report::{Completion, Report};
-use prober_core::topology::{AgentId, Path, PathId, Route};
+use prober_core::topology::{AccessPath, AgentId, Path, PathId};
 
 use crate::drive::now;
 use crate::values::{Form, duration};
@@ -142,7 +142,7 @@ fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
             path: Path {
                 client: here(),
                 server: None,
-                route: Route::PodIp,
+                access_path: AccessPath::PodIp,
                 family: Family::of(target.ip()),
             },
             target: *target,

@@ -20,15 +20,15 @@ endpoints: [{addresses: [192.0.2.1], conditions: {ready: true}}]
 ";
 
 /// One way from a client to a server: a word that says which, as `cluster-ip node-2 ipv4`.
-pub(crate) type Route = String;
+pub(crate) type PathName = String;
 
-/// How connects ended, by route: the name of who greeted, or `timeout`, `refused`, `unreachable`, `silent`.
-pub(crate) type Matrix = BTreeMap<Route, String>;
+/// How connects ended, by access path: the name of who greeted, or `timeout`, `refused`, `unreachable`, `silent`.
+pub(crate) type Matrix = BTreeMap<PathName, String>;
 
 /// The pods, and where they are reached.
 pub(crate) struct Boxes {
     /// What each server's pod, its Service, and the Service that stays on a node are called by, in both families.
-    targets: BTreeMap<Route, String>,
+    targets: BTreeMap<PathName, String>,
 }
 
 impl Boxes {
@@ -88,7 +88,7 @@ impl Boxes {
             last = match self.failures(cluster, node) {
                 Ok(failures) => failures
                     .iter()
-                    .map(|(route, outcome)| format!("{route} {outcome}"))
+                    .map(|(path, outcome)| format!("{path} {outcome}"))
                     .collect(),
                 Err(failed) => vec![failed.message().unwrap_or_default().to_owned()],
             };
@@ -106,9 +106,9 @@ impl Boxes {
         let own = self
             .targets
             .iter()
-            .filter(|(route, _)| route.starts_with(&own));
+            .filter(|(path, _)| path.starts_with(&own));
         let hairpin = own
-            .map(|(route, address)| (route.replace("cluster-ip", "hairpin"), address.clone()))
+            .map(|(path, address)| (path.replace("cluster-ip", "hairpin"), address.clone()))
             .collect();
         let (client, server) = (format!("client-{node}"), format!("server-{node}"));
         let (matrix, itself) = std::thread::scope(|scope| {
@@ -123,8 +123,8 @@ impl Boxes {
     /// What is not as on a healthy cluster, from a node.
     pub(crate) fn failures(&self, cluster: &Cluster, node: &str) -> Result<Matrix, Failed> {
         let mut matrix = self.matrix(cluster, node)?;
-        matrix.retain(|route, outcome| {
-            let named = route.split(' ').nth(1).unwrap_or_default();
+        matrix.retain(|path, outcome| {
+            let named = path.split(' ').nth(1).unwrap_or_default();
             let server = if named == "local" { node } else { named };
             *outcome != format!("server-{server}")
         });
@@ -134,7 +134,7 @@ impl Boxes {
     fn ask(
         cluster: &Cluster,
         pod: &str,
-        targets: &BTreeMap<Route, String>,
+        targets: &BTreeMap<PathName, String>,
     ) -> Result<Matrix, Failed> {
         let mut connect = vec!["exec", "-n", NAMESPACE, pod, "--", "/box", "connect"];
         connect.extend(targets.values().map(String::as_str));

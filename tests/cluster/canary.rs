@@ -41,8 +41,8 @@ const REFUSED: &[(&str, &str)] = &[
         "confirm.failures must not be more than confirm.of: it could never be reached",
     ),
     (
-        "{routes: []}",
-        "routes must name at least one route, such as cluster-ip",
+        "{accessPaths: []}",
+        "accessPaths must name at least one access path, such as cluster-ip",
     ),
     ("{ipFamilies: [IPv5]}", "spec.ipFamilies"),
 ];

@@ -79,7 +79,7 @@ impl Report {
                     "{} -> {} {} {} {} {}, first SYN {}",
                     path["client"]["pod"],
                     path["server"]["pod"],
-                    path["route"],
+                    path["access_path"],
                     path["family"],
                     path["health"],
                     path["outcomes"],
@@ -98,13 +98,15 @@ impl Report {
         .into())
     }
 
-    /// Fails unless this route was probed in this family.
-    pub(crate) fn probes(&self, route: &str, family: &str) -> Result<(), Failed> {
-        let is_it = |path: &serde_json::Value| path["route"] == route && path["family"] == family;
+    /// Fails unless this access path was probed in this family.
+    pub(crate) fn probes(&self, access_path: &str, family: &str) -> Result<(), Failed> {
+        let is_it = |path: &serde_json::Value| {
+            path["access_path"] == access_path && path["family"] == family
+        };
         if self.paths.iter().any(is_it) {
             return Ok(());
         }
-        Err(format!("no path of route {route} was probed by {family}").into())
+        Err(format!("no path by {access_path} was probed by {family}").into())
     }
 
     /// Fails where any path does.
@@ -130,7 +132,7 @@ impl Report {
     pub(crate) fn failing_servers(&self) -> impl Iterator<Item = Option<&str>> {
         let paths = self.paths.iter();
         paths
-            .filter(|path| path["health"] == "failing" && path["route"] == "cluster-ip")
+            .filter(|path| path["health"] == "failing" && path["access_path"] == "cluster-ip")
             .map(|path| path["server"]["pod"].as_str())
     }
 

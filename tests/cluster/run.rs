@@ -85,16 +85,16 @@ fn healthy(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let report = prober::report(cluster, &["--all"])?;
     report.names(&[])?;
     for family in ["ipv4", "ipv6"] {
-        for route in [
+        for access_path in [
             "pod-ip",
             "cluster-ip",
             "cluster-ip-any",
-            "prober-local",
+            "cluster-ip-local",
             "hairpin",
             "node-port",
             "host-network",
         ] {
-            report.probes(route, family)?;
+            report.probes(access_path, family)?;
         }
     }
     left_nothing(cluster)

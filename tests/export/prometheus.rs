@@ -112,7 +112,7 @@ impl Scraped {
             "1",
         )?;
         self.has(
-            r#"prober_path_healthy{prober_route="cluster-ip",network_type="ipv4"}"#,
+            r#"prober_path_healthy{prober_access_path="cluster-ip",network_type="ipv4"}"#,
             "0",
         )?;
         self.has(r#"prober_node_healthy{k8s_node_name="node-1"}"#, "0")?;

@@ -9,7 +9,7 @@ use prober_core::diagnosis::catalogue::Cause;
 use prober_core::packet::family::Family;
 use prober_core::probe::outcome::OutcomeKind;
 use prober_core::report::{CauseName, Report};
-use prober_core::topology::{NodeName, Route, Scope};
+use prober_core::topology::{AccessPath, NodeName, Scope};
 
 /// The check that tells.
 pub(crate) const CHECK: &str = "default";
@@ -48,7 +48,7 @@ pub(crate) fn tell_of(exporter: &Exporter, node: &NodeName) {
     let handshake = |outcome, cause, duration| Sample::Handshake {
         node: node.clone(),
         peer_scope: Scope::SameNode,
-        route: Route::ClusterIp,
+        access_path: AccessPath::ClusterIp,
         family: Family::Ipv4,
         outcome,
         cause,
@@ -63,7 +63,7 @@ pub(crate) fn tell_of(exporter: &Exporter, node: &NodeName) {
     exporter.record(Sample::Path {
         check: CHECK.into(),
         node: node.clone(),
-        route: Route::ClusterIp,
+        access_path: AccessPath::ClusterIp,
         family: Family::Ipv4,
         scope: Scope::SameNode,
         healthy: false,

@@ -160,7 +160,7 @@ impl Report {
                 "{} -> {} {} {} {}",
                 path["client"]["pod"],
                 path["server"]["pod"],
-                path["route"],
+                path["access_path"],
                 path["family"],
                 path["outcomes"]
             )

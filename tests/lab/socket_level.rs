@@ -100,7 +100,7 @@ fn no_fault() -> Result<(), Failed> {
         .filter(|path| path["target"].to_string().contains("100.67.30.133"));
     for path in translated.clone() {
         // Hosts connect and craft nothing: on their paths there is nothing to differ.
-        let differs = path["route"] == "host-network" || path["socket_level"] == true;
+        let differs = path["access_path"] == "host-network" || path["socket_level"] == true;
         if path["engine"] != "kernel" || !differs {
             return Err(format!("{}, {}: {path}", path["engine"], path["socket_level"]).into());
         }

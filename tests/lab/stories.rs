@@ -153,7 +153,7 @@ fn one_of_twelve() -> Result<(), Failed> {
     let failing = report
         .paths
         .iter()
-        .filter(|path| path["health"] == "failing" && path["route"] == "cluster-ip");
+        .filter(|path| path["health"] == "failing" && path["access_path"] == "cluster-ip");
     for path in failing {
         if path["server"]["pod"] != "node-2-server" {
             return Err(format!("{path:#}").into());
@@ -165,12 +165,13 @@ fn one_of_twelve() -> Result<(), Failed> {
 fn every_route() -> Result<(), Failed> {
     let report = Lab::run(&["--family", "dual", "--probes", "10"])?;
     report.names_only(&BTreeSet::new())?;
-    for (route, paths) in [("node-port", 8), ("host-network", 8)] {
-        let works =
-            |path: &&serde_json::Value| path["route"] == route && path["health"] == "healthy";
+    for (access_path, paths) in [("node-port", 8), ("host-network", 8)] {
+        let works = |path: &&serde_json::Value| {
+            path["access_path"] == access_path && path["health"] == "healthy"
+        };
         let count = report.paths.iter().filter(works).count();
         if count != paths {
-            return Err(format!("{count} paths by {route} work, {paths} should").into());
+            return Err(format!("{count} paths by {access_path} work, {paths} should").into());
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use prober_core::diagnosis::catalogue::Cause;
-use prober_core::diagnosis::{Confidence, Exclusion, Remedy, Segment, diagnose};
+use prober_core::diagnosis::{Confidence, Exclusion, PathSegment, Remedy, diagnose};
 use prober_core::evidence::Source;
 use prober_core::node_facts::NodeFacts;
 use prober_core::packet::family::Family;
@@ -15,11 +15,11 @@ use prober_core::probe::outcome::EngineKind;
 use prober_core::probe::tier::Tier;
 use prober_core::replay::replay_files;
 use prober_core::report::{
-    CauseName, Completion, DiagnosisReport, End, EngineUse, Exhibit, Health, Meta, NodeReport,
-    PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport, UnprobedReport, Verdict,
+    CauseName, Completion, DiagnosisReport, End, EngineUse, Health, Meta, NodeReport, PathReport,
+    ProbeReport, REPORT_SCHEMA, Report, RttReport, SampleProbe, UnprobedReport, Verdict,
 };
 use prober_core::time::Timestamp;
-use prober_core::topology::{NodeName, PathId, Route, Scope};
+use prober_core::topology::{AccessPath, NodeName, PathId, Scope};
 
 /// A network that is made up.
 pub(crate) struct Network {
@@ -52,9 +52,14 @@ impl Network {
     /// Every path of these families, each of them healthy.
     fn paths(&self, families: &[Family]) -> Vec<PathReport> {
         let mut paths = Vec::new();
-        let mut add = |client: End, server: End, route, scope, family, p50| {
+        let mut add = |client: End, server: End, access_path, scope, family, p50| {
             let id = PathId(u32::try_from(paths.len()).expect("few paths"));
-            paths.push(path(id, (client, server), (route, scope, family), p50));
+            paths.push(path(
+                id,
+                (client, server),
+                (access_path, scope, family),
+                p50,
+            ));
         };
         for family in families.iter().copied() {
             for from in 1..=self.nodes {
@@ -65,17 +70,28 @@ impl Network {
                     } else {
                         (Scope::CrossNode, 81.0 + f64::from(from * to % 7) * 400.0)
                     };
-                    for route in [Route::PodIp, Route::ClusterIp, Route::NodePort] {
+                    for access_path in [
+                        AccessPath::PodIp,
+                        AccessPath::ClusterIp,
+                        AccessPath::NodePort,
+                    ] {
                         let server = self.end(to, "server");
-                        add(client(), server, route, scope, family, p50);
+                        add(client(), server, access_path, scope, family, p50);
                     }
                 }
                 let (any, own) = (End::default(), self.end(from, "server"));
-                add(client(), any, Route::ClusterIpAny, Scope::Any, family, 64.0);
+                add(
+                    client(),
+                    any,
+                    AccessPath::ClusterIpAny,
+                    Scope::Any,
+                    family,
+                    64.0,
+                );
                 add(
                     own.clone(),
                     own,
-                    Route::Hairpin,
+                    AccessPath::Hairpin,
                     Scope::SameNode,
                     family,
                     43.0,
@@ -97,7 +113,7 @@ fn outcomes(established: u64, mismatched: u64) -> OutcomeCounts {
 fn path(
     id: PathId,
     (client, server): (End, End),
-    (route, scope, family): (Route, Scope, Family),
+    (access_path, scope, family): (AccessPath, Scope, Family),
     p50: f64,
 ) -> PathReport {
     let target: SocketAddr = match family {
@@ -110,7 +126,7 @@ fn path(
         id,
         client,
         server,
-        route,
+        access_path,
         scope,
         family,
         engine: Some(EngineUse::Both),
@@ -207,8 +223,8 @@ pub(crate) fn broken(network: &Network) -> Report {
     for path in &mut paths {
         let is_bad = path.client.node.as_ref() == Some(&bad) && path.family == Family::Ipv4;
         let (same, any) = (
-            path.route == Route::ClusterIp && path.scope == Scope::SameNode,
-            path.route == Route::ClusterIpAny,
+            path.access_path == AccessPath::ClusterIp && path.scope == Scope::SameNode,
+            path.access_path == AccessPath::ClusterIpAny,
         );
         if is_bad && (same || any) {
             path.health = Health::Failing;
@@ -224,18 +240,18 @@ pub(crate) fn broken(network: &Network) -> Report {
             explained.push(path.id);
         }
     }
-    let of = |paths: &[PathReport], route, family| {
-        let found = |path: &PathReport| path.route == route && path.family == family;
+    let of = |paths: &[PathReport], access_path, family| {
+        let found = |path: &PathReport| path.access_path == access_path && path.family == family;
         paths.iter().position(found).expect("there is such a path")
     };
-    let late = of(&paths, Route::PodIp, Family::Ipv4);
+    let late = of(&paths, AccessPath::PodIp, Family::Ipv4);
     paths[late].health = Health::Late;
     paths[late].rtt_us.p50 = Some(160_000.0);
-    for (route, health) in [
-        (Route::PodIp, Health::NotProbed),
-        (Route::NodePort, Health::Failing),
+    for (access_path, health) in [
+        (AccessPath::PodIp, Health::NotProbed),
+        (AccessPath::NodePort, Health::Failing),
     ] {
-        let place = of(&paths, route, Family::Ipv6);
+        let place = of(&paths, access_path, Family::Ipv6);
         let path = &mut paths[place];
         path.health = health;
         path.outcomes = outcomes(0, 0);
@@ -243,15 +259,15 @@ pub(crate) fn broken(network: &Network) -> Report {
         (path.loss, path.loss_interval, path.first_syn_success) = (None, None, None);
         path.rtt_us = RttReport::default();
     }
-    let exhibit = paths.iter().find(|path| !path.probes.is_empty());
-    let exhibit = exhibit.map(|path| Exhibit {
+    let sample = paths.iter().find(|path| !path.probes.is_empty());
+    let sample = sample.map(|path| SampleProbe {
         path: path.id,
         probe: 0,
     });
     let unprobed = (1..=network.nodes).map(|node| UnprobedReport {
         client: network.end(node, "client"),
         server: network.end(1, "server"),
-        route: Route::HostNetwork,
+        access_path: AccessPath::HostNetwork,
         scope: if node == 1 {
             Scope::SameNode
         } else {
@@ -266,8 +282,8 @@ pub(crate) fn broken(network: &Network) -> Report {
     report.exit_status = 1;
     report.unprobed = unprobed;
     report.diagnoses = vec![
-        diagnosis(Cause::BridgeNetfilterOff, Some(bad), explained, exhibit),
-        diagnosis(Cause::MtuBlackHole, None, Vec::new(), exhibit),
+        diagnosis(Cause::BridgeNetfilterOff, Some(bad), explained, sample),
+        diagnosis(Cause::MtuBlackHole, None, Vec::new(), sample),
     ];
     report
 }
@@ -276,14 +292,14 @@ fn diagnosis(
     cause: Cause,
     node: Option<NodeName>,
     paths: Vec<PathId>,
-    exhibit: Option<Exhibit>,
+    sample: Option<SampleProbe>,
 ) -> DiagnosisReport {
     DiagnosisReport {
         cause: CauseName(Some(cause)),
         meaning: cause.meaning().to_owned(),
         segment: node
             .clone()
-            .map_or(Segment::Unknown, |node| Segment::Node { node }),
+            .map_or(PathSegment::Unknown, |node| PathSegment::Node { node }),
         node,
         family: Some(Family::Ipv4),
         confidence: Confidence::Proven,
@@ -301,7 +317,7 @@ fn diagnosis(
                 "printf 'net.bridge.bridge-nf-call-iptables = 1\\n' > /etc/sysctl.d/99-a-file-with-a-long-name-bridge-nf.conf".to_owned(),
             ],
         }],
-        exhibit,
+        sample,
     }
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
 use prober_core::run::RunSpec;
-use prober_core::topology::{NodeName, Route};
+use prober_core::topology::{AccessPath, NodeName};
 
 use crate::canary::crd::{ConnectivityCheckSpec, NodeFacts};
 use crate::kubernetes::node_info::{self, NodeInfo};
@@ -79,7 +79,7 @@ impl AgentSetTemplate<'_> {
             // The schedule chooses the pairs round by round.
             peers: 0,
             slots: MAX_NODES.get(),
-            routes: self.routes(admission).collect(),
+            access_paths: self.access_paths(admission).collect(),
             families: self.families(),
             tier: admission.tier,
             raw_probes: RAW_PROBES,
@@ -98,7 +98,9 @@ impl AgentSetTemplate<'_> {
 
     fn manifest(&self, nonce: u64, tier: Tier, slots: u16) -> Manifest {
         let families = self.families();
-        let uses_node_ports = self.all_routes().any(|route| route == Route::NodePort);
+        let uses_node_ports = self
+            .all_access_paths()
+            .any(|access_path| access_path == AccessPath::NodePort);
         Manifest {
             run: run_name(nonce),
             namespace: self.namespace.to_owned(),
@@ -128,11 +130,15 @@ impl AgentSetTemplate<'_> {
         families.map(|&family| family.into()).collect()
     }
 
-    fn all_routes(&self) -> impl Iterator<Item = Route> {
-        self.spec.routes.iter().map(|&route| route.into())
+    fn all_access_paths(&self) -> impl Iterator<Item = AccessPath> {
+        self.spec
+            .access_paths
+            .iter()
+            .map(|&access_path| access_path.into())
     }
 
-    fn routes(&self, admission: &Admission) -> impl Iterator<Item = Route> {
-        self.all_routes().filter(|route| admission.admits(*route))
+    fn access_paths(&self, admission: &Admission) -> impl Iterator<Item = AccessPath> {
+        self.all_access_paths()
+            .filter(|access_path| admission.admits(*access_path))
     }
 }

@@ -22,7 +22,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use kube::{CustomResource, KubeSchema};
 use prober_core::packet::family::Family;
 use prober_core::plan::pairing::rotation::Budget;
-use prober_core::topology::Route;
+use prober_core::topology::AccessPath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -113,12 +113,12 @@ pub struct ConnectivityCheckSpec {
 
     /// How servers are addressed.
     #[x_kube(
-        validation = Rule::new("self.size() > 0").message("routes must name at least one route, such as cluster-ip"),
+        validation = Rule::new("self.size() > 0").message("accessPaths must name at least one access path, such as cluster-ip"),
         merge_strategy = ListMerge::Set
     )]
     #[schemars(length(max = 7))]
-    #[serde(default = "defaults::routes")]
-    pub routes: Vec<RouteName>,
+    #[serde(default = "defaults::access_paths")]
+    pub access_paths: Vec<AccessPathName>,
 
     /// How long a probe waits for an answer before it has failed.
     #[x_kube(
@@ -215,20 +215,20 @@ pub enum IpFamily {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum RouteName {
-    /// See [`Route::PodIp`].
+pub enum AccessPathName {
+    /// See [`AccessPath::PodIp`].
     PodIp,
-    /// See [`Route::ClusterIp`].
+    /// See [`AccessPath::ClusterIp`].
     ClusterIp,
-    /// See [`Route::ClusterIpAny`].
+    /// See [`AccessPath::ClusterIpAny`].
     ClusterIpAny,
-    /// See [`Route::ProberLocal`].
-    ProberLocal,
-    /// See [`Route::Hairpin`].
+    /// See [`AccessPath::ClusterIpLocal`].
+    ClusterIpLocal,
+    /// See [`AccessPath::Hairpin`].
     Hairpin,
-    /// See [`Route::NodePort`].
+    /// See [`AccessPath::NodePort`].
     NodePort,
-    /// See [`Route::HostNetwork`].
+    /// See [`AccessPath::HostNetwork`].
     HostNetwork,
 }
 
@@ -241,7 +241,7 @@ impl Default for ConnectivityCheckSpec {
             interval: defaults::interval(),
             max_pairs: defaults::max_pairs(),
             ip_families: defaults::ip_families(),
-            routes: defaults::routes(),
+            access_paths: defaults::access_paths(),
             probe_deadline: defaults::probe_deadline(),
             confirm: Confirm::default(),
             agent_lifetime: defaults::agent_lifetime(),
@@ -256,7 +256,7 @@ impl ConnectivityCheckSpec {
     /// Whether every probing agent can alert, so that its log need not be followed: an agent in the host network has no
     /// readiness gate to alert by.
     pub fn can_alert(&self) -> bool {
-        !self.routes.contains(&RouteName::HostNetwork)
+        !self.access_paths.contains(&AccessPathName::HostNetwork)
     }
 
     /// The limits of one round, where at most `nodes` nodes have agents at a time. Values that the API server would not
@@ -289,16 +289,16 @@ impl From<IpFamily> for Family {
     }
 }
 
-impl From<RouteName> for Route {
-    fn from(route: RouteName) -> Self {
-        match route {
-            RouteName::PodIp => Self::PodIp,
-            RouteName::ClusterIp => Self::ClusterIp,
-            RouteName::ClusterIpAny => Self::ClusterIpAny,
-            RouteName::ProberLocal => Self::ProberLocal,
-            RouteName::Hairpin => Self::Hairpin,
-            RouteName::NodePort => Self::NodePort,
-            RouteName::HostNetwork => Self::HostNetwork,
+impl From<AccessPathName> for AccessPath {
+    fn from(access_path: AccessPathName) -> Self {
+        match access_path {
+            AccessPathName::PodIp => Self::PodIp,
+            AccessPathName::ClusterIp => Self::ClusterIp,
+            AccessPathName::ClusterIpAny => Self::ClusterIpAny,
+            AccessPathName::ClusterIpLocal => Self::ClusterIpLocal,
+            AccessPathName::Hairpin => Self::Hairpin,
+            AccessPathName::NodePort => Self::NodePort,
+            AccessPathName::HostNetwork => Self::HostNetwork,
         }
     }
 }

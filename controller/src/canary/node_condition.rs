@@ -90,7 +90,7 @@ mod tests {
     use prober_core::packet::family::Family;
     use prober_core::report::CauseName;
     use prober_core::time::Timestamp;
-    use prober_core::topology::Route;
+    use prober_core::topology::AccessPath;
 
     use super::*;
     use crate::canary::health::ConfirmationRule;
@@ -106,7 +106,7 @@ mod tests {
         let path = NodePath {
             client: node.clone(),
             server: Some(node.clone()),
-            route: Route::ClusterIp,
+            access_path: AccessPath::ClusterIp,
             family: Family::Ipv4,
         };
         let finding = Finding {

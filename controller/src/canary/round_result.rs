@@ -7,7 +7,7 @@ use prober_core::diagnosis::Confidence;
 use prober_core::packet::family::Family;
 use prober_core::plan::pairing::NodePair;
 use prober_core::report::{AgentReport, CauseName, Health, PathReport, Report};
-use prober_core::topology::{NodeName, Route, Scope};
+use prober_core::topology::{AccessPath, NodeName, Scope};
 
 /// Milliseconds. An agent whose timers were late by this much cannot distinguish a lost packet from one that it missed.
 /// It can trust an answer that arrived, such as a SYN+ACK from the wrong address or an ICMP error.
@@ -21,7 +21,7 @@ pub struct NodePath {
     /// The server's node; `None` where the Service chooses it.
     pub server: Option<NodeName>,
     /// How the server is addressed.
-    pub route: Route,
+    pub access_path: AccessPath,
     /// The IP family.
     pub family: Family,
 }
@@ -85,7 +85,7 @@ impl NodePath {
     /// Where the two ends are relative to each other.
     pub fn scope(&self) -> Scope {
         match &self.server {
-            None if self.route == Route::ProberLocal => Scope::SameNode,
+            None if self.access_path == AccessPath::ClusterIpLocal => Scope::SameNode,
             None => Scope::Any,
             Some(server) if *server == self.client => Scope::SameNode,
             Some(_) => Scope::CrossNode,
@@ -108,7 +108,7 @@ impl NodePath {
         Some(Self {
             client: path.client.node.clone()?,
             server: path.server.node.clone(),
-            route: path.route,
+            access_path: path.access_path,
             family: path.family,
         })
     }

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use prober_core::plan::Plan;
-use prober_core::topology::{AgentId, Role};
+use prober_core::topology::{AgentId, AgentRole};
 
 use super::{Manifest, OwnerJob, Privilege};
 use crate::kubernetes::mesh::{MetadataField, opt_outs};
@@ -61,7 +61,7 @@ impl Manifest {
         &self,
         anchor: &OwnerJob,
         site: &NodeInfo,
-        role: Role,
+        role: AgentRole,
         plan: &Plan,
         allowed: &[String],
     ) -> Result<Pod, serde_json::Error> {
@@ -79,7 +79,7 @@ impl Manifest {
     }
 
     /// A pod of that role and privilege as an admission chain would see it: to be tried, never to be made.
-    pub fn dry_run_pod(&self, role: Role, privilege: Privilege) -> Pod {
+    pub fn dry_run_pod(&self, role: AgentRole, privilege: Privilege) -> Pod {
         let agent = AgentId::new("node", format!("{}-trial", self.run));
         self.pod_without_plan(&agent, role, privilege, &[])
     }
@@ -87,7 +87,7 @@ impl Manifest {
     fn pod_without_plan(
         &self,
         agent: &AgentId,
-        role: Role,
+        role: AgentRole,
         privilege: Privilege,
         allowed: &[String],
     ) -> Pod {
@@ -98,13 +98,13 @@ impl Manifest {
             .extend(opt_outs(MetadataField::Label));
         metadata.annotations = Some(opt_outs(MetadataField::Annotation));
         let (privilege, host_network) = match role {
-            Role::Client | Role::Server => (privilege, None),
-            Role::Host => (Privilege::Unprivileged, Some(true)),
+            AgentRole::Client | AgentRole::Server => (privilege, None),
+            AgentRole::Host => (Privilege::Unprivileged, Some(true)),
         };
         let has_bell = match role {
-            Role::Client | Role::Server => self.check.is_some(),
+            AgentRole::Client | AgentRole::Server => self.check.is_some(),
             // The node's ports are not ours.
-            Role::Host => false,
+            AgentRole::Host => false,
         };
         let mut container = self.container(agent, privilege, allowed);
         if has_bell {

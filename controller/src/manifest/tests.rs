@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod, SecurityContext};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prober_core::plan::{PLAN_SCHEMA, Plan};
-use prober_core::topology::{AgentId, Role};
+use prober_core::topology::{AgentId, AgentRole};
 use serde_json::json;
 
 use super::*;
@@ -47,7 +47,7 @@ fn site() -> NodeInfo {
     NodeInfo::from_node(&node)
 }
 
-fn plan(role: Role) -> Plan {
+fn plan(role: AgentRole) -> Plan {
     let pod = format!("prober-k3x9q2-node-1-{role:?}").to_lowercase();
     serde_json::from_value(json!({
         "schema": PLAN_SCHEMA,
@@ -61,7 +61,7 @@ fn plan(role: Role) -> Plan {
     .unwrap()
 }
 
-fn pod(privilege: Privilege, role: Role) -> Pod {
+fn pod(privilege: Privilege, role: AgentRole) -> Pod {
     let services = ["10.96.0.7", "fd00:10:96::7"].map(|ip| ip.parse().unwrap());
     let allowed = allowed_targets(services, [&site()]);
     manifest(privilege)
@@ -92,7 +92,7 @@ fn the_anchor_owns_and_expires() {
 
 #[test]
 fn a_client_keeps_the_right_to_packets_and_nothing_else() {
-    insta::assert_yaml_snapshot!(pod(Privilege::NetRaw, Role::Client));
+    insta::assert_yaml_snapshot!(pod(Privilege::NetRaw, AgentRole::Client));
 }
 
 #[test]
@@ -115,21 +115,21 @@ fn only_a_pod_of_a_canary_has_a_readiness_port_and_a_readiness_probe() {
             .contains(&"--readiness-port".to_owned());
         (listens, container.readiness_probe.is_some())
     };
-    for role in [Role::Client, Role::Server] {
+    for role in [AgentRole::Client, AgentRole::Server] {
         assert_eq!(readiness(&of_a_canary, role), (true, true));
         assert_eq!(readiness(&of_a_run, role), (false, false));
     }
-    assert_eq!(readiness(&of_a_canary, Role::Host), (false, false));
+    assert_eq!(readiness(&of_a_canary, AgentRole::Host), (false, false));
 }
 
 #[test]
 fn a_host_agent_is_nobody_in_the_nodes_own_network() {
-    insta::assert_yaml_snapshot!(pod(Privilege::NetRaw, Role::Host));
+    insta::assert_yaml_snapshot!(pod(Privilege::NetRaw, AgentRole::Host));
 }
 
 #[test]
 fn where_packets_are_refused_every_agent_is_nobody() {
-    for role in [Role::Client, Role::Server, Role::Host] {
+    for role in [AgentRole::Client, AgentRole::Server, AgentRole::Host] {
         let pod = pod(Privilege::Unprivileged, role);
         let found = security(&pod);
         assert_eq!(found.run_as_user, Some(65_534));
@@ -147,7 +147,7 @@ fn where_packets_are_refused_every_agent_is_nobody() {
 #[test]
 fn a_pod_that_is_only_tried_asks_for_the_same_as_one_that_is_made() {
     for privilege in [Privilege::NetRaw, Privilege::Unprivileged] {
-        for role in [Role::Client, Role::Host] {
+        for role in [AgentRole::Client, AgentRole::Host] {
             let tried = manifest(privilege).dry_run_pod(role, privilege);
             let made = pod(privilege, role);
             assert_eq!(security(&tried), security(&made));
@@ -163,7 +163,7 @@ fn a_pod_that_is_only_tried_asks_for_the_same_as_one_that_is_made() {
 #[test]
 fn no_pod_adds_a_capability_or_may_gain_privileges_or_writes_to_its_root() {
     for privilege in [Privilege::NetRaw, Privilege::Unprivileged] {
-        for role in [Role::Client, Role::Server, Role::Host] {
+        for role in [AgentRole::Client, AgentRole::Server, AgentRole::Host] {
             let pod = pod(privilege, role);
             let found = security(&pod);
             assert_eq!(found.capabilities.unwrap().add, None);
@@ -171,7 +171,7 @@ fn no_pod_adds_a_capability_or_may_gain_privileges_or_writes_to_its_root() {
             assert_eq!(found.read_only_root_filesystem, Some(true));
             let spec = pod.spec.unwrap();
             assert_eq!(spec.automount_service_account_token, Some(false));
-            assert_eq!(spec.host_network, (role == Role::Host).then_some(true));
+            assert_eq!(spec.host_network, (role == AgentRole::Host).then_some(true));
         }
     }
 }
@@ -405,7 +405,7 @@ fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
         .flatten()
         .map(|slice| slice.metadata)
         .chain(
-            [Role::Client, Role::Server, Role::Host]
+            [AgentRole::Client, AgentRole::Server, AgentRole::Host]
                 .map(|role| pod(Privilege::NetRaw, role).metadata),
         )
         .chain([

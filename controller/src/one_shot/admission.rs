@@ -5,7 +5,7 @@ pub mod rejection;
 
 use k8s_openapi::api::core::v1::Pod;
 use prober_core::probe::tier::Tier;
-use prober_core::topology::{Role, Route};
+use prober_core::topology::{AccessPath, AgentRole};
 use thiserror::Error;
 
 use crate::manifest::{Manifest, Privilege};
@@ -63,9 +63,9 @@ impl DryRunPods {
     /// The pods of a run, as an admission chain would see them.
     pub fn new(manifest: &Manifest) -> Self {
         Self {
-            capture: manifest.dry_run_pod(Role::Client, Privilege::NetRaw),
-            unprivileged: manifest.dry_run_pod(Role::Client, Privilege::Unprivileged),
-            host: manifest.dry_run_pod(Role::Host, Privilege::Unprivileged),
+            capture: manifest.dry_run_pod(AgentRole::Client, Privilege::NetRaw),
+            unprivileged: manifest.dry_run_pod(AgentRole::Client, Privilege::Unprivileged),
+            host: manifest.dry_run_pod(AgentRole::Host, Privilege::Unprivileged),
         }
     }
 }
@@ -96,16 +96,16 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Whether a route can be probed with what is admitted.
-    pub const fn admits(&self, route: Route) -> bool {
-        match route {
-            Route::HostNetwork => matches!(self.host_network, HostNetwork::Allowed),
-            Route::PodIp
-            | Route::ClusterIp
-            | Route::ClusterIpAny
-            | Route::ProberLocal
-            | Route::Hairpin
-            | Route::NodePort => true,
+    /// Whether an access path can be probed with what is admitted.
+    pub const fn admits(&self, access_path: AccessPath) -> bool {
+        match access_path {
+            AccessPath::HostNetwork => matches!(self.host_network, HostNetwork::Allowed),
+            AccessPath::PodIp
+            | AccessPath::ClusterIp
+            | AccessPath::ClusterIpAny
+            | AccessPath::ClusterIpLocal
+            | AccessPath::Hairpin
+            | AccessPath::NodePort => true,
         }
     }
 }
@@ -113,7 +113,7 @@ impl Admission {
 /// Whether a pod may be in the node's own network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostNetwork {
-    /// It may: node facts are read, and the route host-network is probed.
+    /// It may: node facts are read, and the access path host-network is probed.
     Allowed,
     /// It may not, or is not wanted.
     Disallowed,

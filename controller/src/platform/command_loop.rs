@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use prober_core::plan::Plan;
 use prober_core::run::{Endpoints, Placement, PlatformCommand, PlatformEvent};
-use prober_core::topology::{AgentId, Role};
+use prober_core::topology::{AgentId, AgentRole};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -137,7 +137,7 @@ impl CommandLoop {
             self.ground = Some(SharedObjects::lay(&self.calls, &self.setting).await?);
             self.pods = self.watch();
         }
-        let have_servers = (placements.iter()).any(|placement| placement.role == Role::Server);
+        let have_servers = (placements.iter()).any(|placement| placement.role == AgentRole::Server);
         for placement in placements {
             self.start(placement);
         }

@@ -76,14 +76,14 @@ impl Exporter {
             Sample::Handshake {
                 node,
                 peer_scope,
-                route,
+                access_path,
                 family,
                 outcome,
                 cause,
                 duration,
             } => {
                 let path = PathClass {
-                    route,
+                    access_path,
                     scope: peer_scope,
                     family,
                 };
@@ -96,13 +96,13 @@ impl Exporter {
             Sample::Path {
                 check,
                 node,
-                route,
+                access_path,
                 family,
                 scope,
                 healthy,
             } => {
                 let path = PathClass {
-                    route,
+                    access_path,
                     scope,
                     family,
                 };

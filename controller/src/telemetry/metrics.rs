@@ -25,14 +25,14 @@ use prober_core::diagnosis::catalogue::Cause;
 use prober_core::packet::family::Family;
 use prober_core::probe::outcome::OutcomeKind;
 use prober_core::report::CauseName;
-use prober_core::topology::{NodeName, Route, Scope};
+use prober_core::topology::{AccessPath, NodeName, Scope};
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
 use super::sample::AgentState;
 pub use prometheus::{Exposition, expose};
 
 /// The pairs of an access path and a scope: two for each, except for those three that have only one scope.
-const PATH_CLASSES: usize = 2 * Route::ALL.len() - 3;
+const PATH_CLASSES: usize = 2 * AccessPath::ALL.len() - 3;
 
 /// The path classes of a node, in both families.
 const PATHS: usize = 2 * PATH_CLASSES;
@@ -84,7 +84,7 @@ pub(super) struct HandshakeClass {
 /// The paths from a node with the same access path, scope and family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PathClass {
-    pub(super) route: Route,
+    pub(super) access_path: AccessPath,
     pub(super) scope: Scope,
     pub(super) family: Family,
 }

@@ -246,7 +246,7 @@ fn outcome(outcome: OutcomeKind) -> KeyValue {
 fn attributes(node: &NodeName, path: PathClass) -> [KeyValue; 4] {
     [
         node_attribute(node),
-        KeyValue::new("prober.route", path.route.as_str()),
+        KeyValue::new("prober.access_path", path.access_path.as_str()),
         KeyValue::new("prober.peer_scope", path.scope.as_str()),
         KeyValue::new("network.type", network_type(path.family)),
     ]

@@ -8,7 +8,7 @@ use prober_core::evidence::{Evidence, PathEvidence};
 use prober_core::probe::outcome::Outcome;
 use prober_core::report::{Health, ProbeReport};
 use prober_core::time::Timestamp;
-use prober_core::topology::{NodeName, PathId, Route};
+use prober_core::topology::{AccessPath, NodeName, PathId};
 
 use super::sample::Sample;
 use super::trace::{Trace, TraceSource};
@@ -97,26 +97,26 @@ impl PeriodicSamples {
 
 /// Whether the node's client agent probes it, and neither its host agent nor its server.
 const fn is_from_client_agent(evidence: &PathEvidence) -> bool {
-    match evidence.path.route {
-        Route::PodIp
-        | Route::ClusterIp
-        | Route::ClusterIpAny
-        | Route::ProberLocal
-        | Route::NodePort => true,
-        Route::Hairpin | Route::HostNetwork => false,
+    match evidence.path.access_path {
+        AccessPath::PodIp
+        | AccessPath::ClusterIp
+        | AccessPath::ClusterIpAny
+        | AccessPath::ClusterIpLocal
+        | AccessPath::NodePort => true,
+        AccessPath::Hairpin | AccessPath::HostNetwork => false,
     }
 }
 
 /// Whether a trace of it shows two ends and an address translation.
 const fn has_translation(evidence: &PathEvidence) -> bool {
-    match evidence.path.route {
-        Route::ClusterIp => true,
-        Route::PodIp
-        | Route::ClusterIpAny
-        | Route::ProberLocal
-        | Route::NodePort
-        | Route::Hairpin
-        | Route::HostNetwork => false,
+    match evidence.path.access_path {
+        AccessPath::ClusterIp => true,
+        AccessPath::PodIp
+        | AccessPath::ClusterIpAny
+        | AccessPath::ClusterIpLocal
+        | AccessPath::NodePort
+        | AccessPath::Hairpin
+        | AccessPath::HostNetwork => false,
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
             path: Path {
                 client,
                 server: Some(AgentId::new("node-2", format!("{run}-server"))),
-                route: Route::ClusterIp,
+                access_path: AccessPath::ClusterIp,
                 family: Family::Ipv4,
             },
             target,

@@ -100,7 +100,7 @@ fn handshake(
     Sample::Handshake {
         node: evidence.path.client.node.clone(),
         peer_scope: evidence.path.scope(),
-        route: evidence.path.route,
+        access_path: evidence.path.access_path,
         family: evidence.path.family,
         outcome,
         cause: cause.filter(|_| outcome != OutcomeKind::Established),
@@ -110,7 +110,14 @@ fn handshake(
 
 /// Paths of one class from one node are one sample.
 fn paths(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
-    let kind = |path: &NodePath| (path.client.clone(), path.route, path.family, path.scope());
+    let kind = |path: &NodePath| {
+        (
+            path.client.clone(),
+            path.access_path,
+            path.family,
+            path.scope(),
+        )
+    };
     let failing: BTreeSet<_> = (round.health.open().iter())
         .flat_map(|outage| outage.paths.iter().map(kind))
         .collect();
@@ -118,16 +125,16 @@ fn paths(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sampl
         .map(|evidence| {
             let path = &evidence.path;
             let client = path.client.node.clone();
-            (client, path.route, path.family, path.scope())
+            (client, path.access_path, path.family, path.scope())
         })
         .collect();
     probed.into_iter().map(move |kind| {
         let healthy = !failing.contains(&kind);
-        let (node, route, family, scope) = kind;
+        let (node, access_path, family, scope) = kind;
         Sample::Path {
             check: Arc::clone(check),
             node,
-            route,
+            access_path,
             family,
             scope,
             healthy,

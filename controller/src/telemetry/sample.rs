@@ -6,7 +6,7 @@ use std::time::Duration;
 use prober_core::packet::family::Family;
 use prober_core::probe::outcome::OutcomeKind;
 use prober_core::report::CauseName;
-use prober_core::topology::{NodeName, Route, Scope};
+use prober_core::topology::{AccessPath, NodeName, Scope};
 
 use super::trace::Trace;
 
@@ -20,7 +20,7 @@ pub enum Sample {
         /// Where the server is relative to the client.
         peer_scope: Scope,
         /// How the server was addressed.
-        route: Route,
+        access_path: AccessPath,
         /// The IP family.
         family: Family,
         /// What the client observed.
@@ -37,7 +37,7 @@ pub enum Sample {
         /// The clients' node.
         node: NodeName,
         /// How the servers are addressed.
-        route: Route,
+        access_path: AccessPath,
         /// The IP family.
         family: Family,
         /// Where the servers are relative to the clients.

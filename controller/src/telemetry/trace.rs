@@ -62,7 +62,7 @@ pub struct TraceSource<'a> {
 impl<'a> TraceSource<'a> {
     /// The probe that a diagnosis presents; `None` if it presents none.
     pub fn by(report: &'a Report, diagnosis: &'a DiagnosisReport) -> Option<Self> {
-        let (path, probe) = report.exhibit(diagnosis)?;
+        let (path, probe) = report.sample(diagnosis)?;
         Some(Self {
             path,
             probe,
@@ -208,7 +208,7 @@ impl TraceSource<'_> {
             KeyValue::new("client.port", i64::from(probe.src.port())),
             KeyValue::new("server.address", probe.dst.ip().to_string()),
             KeyValue::new("server.port", i64::from(probe.dst.port())),
-            KeyValue::new("prober.route", path.route.as_str()),
+            KeyValue::new("prober.access_path", path.access_path.as_str()),
             KeyValue::new("prober.peer_scope", path.scope.as_str()),
             KeyValue::new("prober.outcome", probe.outcome.kind().as_str()),
         ]

@@ -45,7 +45,7 @@ pub enum Confidence {
 /// The stretch of the way where something is broken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Segment {
+pub enum PathSegment {
     /// In a pod.
     Pod {
         /// The agent in that pod.
@@ -79,7 +79,7 @@ pub struct Diagnosis {
     /// The node where it is, as far as that can be told.
     pub node: Option<NodeName>,
     /// The stretch of the way where it is.
-    pub segment: Segment,
+    pub segment: PathSegment,
     /// The family that suffers; `None` for both.
     pub family: Option<Family>,
     /// How sure it is.
@@ -97,7 +97,7 @@ pub struct Diagnosis {
     /// What to do.
     pub remedy: Vec<Remedy>,
     /// The probe to show: its path and its place among that path's probes.
-    pub exhibit: Option<(PathId, usize)>,
+    pub sample: Option<(PathId, usize)>,
 }
 
 /// A cause that the evidence rules out.

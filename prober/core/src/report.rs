@@ -24,7 +24,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::{Confidence, Exclusion, Remedy, Segment};
+use crate::diagnosis::{Confidence, Exclusion, PathSegment, Remedy};
 use crate::evidence::Source;
 use crate::node_facts::{Counters, NodeFacts};
 use crate::packet::family::Family;
@@ -187,7 +187,7 @@ pub struct DiagnosisReport {
     /// The node where it is.
     pub node: Option<NodeName>,
     /// The stretch of the way where it is.
-    pub segment: Segment,
+    pub segment: PathSegment,
     /// The family that suffers; `None` for both.
     pub family: Option<Family>,
     /// How sure it is.
@@ -205,12 +205,12 @@ pub struct DiagnosisReport {
     /// What to do.
     pub remedy: Vec<Remedy>,
     /// The probe that shows it best.
-    pub exhibit: Option<Exhibit>,
+    pub sample: Option<SampleProbe>,
 }
 
 /// Which of the report's probes is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exhibit {
+pub struct SampleProbe {
     /// Its path.
     pub path: PathId,
     /// Its place among [`PathReport::probes`].
@@ -288,9 +288,9 @@ impl Report {
     }
 
     /// The path and the probe that a diagnosis shows.
-    pub fn exhibit(&self, diagnosis: &DiagnosisReport) -> Option<(&PathReport, &ProbeReport)> {
-        let exhibit = diagnosis.exhibit?;
-        let path = self.path(exhibit.path)?;
-        path.probes.get(exhibit.probe).map(|probe| (path, probe))
+    pub fn sample(&self, diagnosis: &DiagnosisReport) -> Option<(&PathReport, &ProbeReport)> {
+        let sample = diagnosis.sample?;
+        let path = self.path(sample.path)?;
+        path.probes.get(sample.probe).map(|probe| (path, probe))
     }
 }

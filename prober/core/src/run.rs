@@ -114,7 +114,9 @@ impl Run {
             .map(|path| path.total().outcomes.total())
             .sum();
         let spec = &self.context.spec;
-        let all = paths.map(|path| spec.probes_of(path.path.route)).sum();
+        let all = paths
+            .map(|path| spec.probes_of(path.path.access_path))
+            .sum();
         (done, all)
     }
 

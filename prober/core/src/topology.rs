@@ -57,7 +57,7 @@ impl fmt::Display for AgentId {
 /// What an agent is there for; every role runs the same binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Role {
+pub enum AgentRole {
     /// Starts probes.
     Client,
     /// Answers them, and probes itself through the Service (hairpin).
@@ -82,7 +82,7 @@ pub enum Scope {
 /// How the client addresses the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Route {
+pub enum AccessPath {
     /// The server pod's own address.
     PodIp,
     /// The test Service's slot that is pinned to this server.
@@ -90,7 +90,7 @@ pub enum Route {
     /// The test Service's port that is balanced over all servers.
     ClusterIpAny,
     /// The test Service with `internalTrafficPolicy: Local`.
-    ProberLocal,
+    ClusterIpLocal,
     /// The server pod's own slot, from the server pod itself.
     Hairpin,
     /// The slot's node port, at the address of the server's node.
@@ -99,13 +99,13 @@ pub enum Route {
     HostNetwork,
 }
 
-impl Route {
-    /// Every route, in the order in which people read them.
+impl AccessPath {
+    /// Every access path, in the order in which people read them.
     pub const ALL: [Self; 7] = [
         Self::PodIp,
         Self::ClusterIp,
         Self::ClusterIpAny,
-        Self::ProberLocal,
+        Self::ClusterIpLocal,
         Self::Hairpin,
         Self::NodePort,
         Self::HostNetwork,
@@ -117,21 +117,21 @@ impl Route {
             Self::PodIp => false,
             Self::ClusterIp
             | Self::ClusterIpAny
-            | Self::ProberLocal
+            | Self::ClusterIpLocal
             | Self::Hairpin
             | Self::NodePort
             | Self::HostNetwork => true,
         }
     }
 
-    /// Whether packets go from pod to pod by the pods' own network alone. The other routes meet
+    /// Whether packets go from pod to pod by the pods' own network alone. The other access paths meet
     /// the nodes' addresses, and other rules, on their way.
     pub const fn stays_among_pods(self) -> bool {
         match self {
             Self::PodIp
             | Self::ClusterIp
             | Self::ClusterIpAny
-            | Self::ProberLocal
+            | Self::ClusterIpLocal
             | Self::Hairpin => true,
             Self::NodePort | Self::HostNetwork => false,
         }
@@ -143,7 +143,7 @@ impl Route {
             Self::PodIp => "pod-ip",
             Self::ClusterIp => "cluster-ip",
             Self::ClusterIpAny => "cluster-ip-any",
-            Self::ProberLocal => "prober-local",
+            Self::ClusterIpLocal => "cluster-ip-local",
             Self::Hairpin => "hairpin",
             Self::NodePort => "node-port",
             Self::HostNetwork => "host-network",
@@ -162,7 +162,7 @@ impl Scope {
     }
 }
 
-impl fmt::Display for Route {
+impl fmt::Display for AccessPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -174,7 +174,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The unit that is healthy or failing: a pair of agents, a route and a family.
+/// The unit that is healthy or failing: a pair of agents, an access path and a family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Path {
     /// Who starts the handshake.
@@ -182,7 +182,7 @@ pub struct Path {
     /// Who should answer; `None` where the Service picks (`cluster-ip-any`).
     pub server: Option<AgentId>,
     /// How the client addresses the server.
-    pub route: Route,
+    pub access_path: AccessPath,
     /// The IP family.
     pub family: Family,
 }
@@ -191,7 +191,7 @@ impl Path {
     /// Same node, cross node, or whichever the Service picks.
     pub fn scope(&self) -> Scope {
         match &self.server {
-            None if self.route == Route::ProberLocal => Scope::SameNode,
+            None if self.access_path == AccessPath::ClusterIpLocal => Scope::SameNode,
             None => Scope::Any,
             Some(server) if server.node == self.client.node => Scope::SameNode,
             Some(_) => Scope::CrossNode,

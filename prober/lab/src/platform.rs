@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use prober_core::plan::{AcceptMode, OTHER_RESPONDER_PORT, Plan, RESPONDER_PORT};
 use prober_core::probe::event::Event;
 use prober_core::run::{self, Placement, PlatformEvent};
-use prober_core::topology::{AgentId, Role};
+use prober_core::topology::{AgentId, AgentRole};
 
 use crate::agents::{AgentError, Agents};
 use crate::fault::{Fault, Site, SliceChange, Step, impostor_name};
@@ -108,7 +108,7 @@ impl Fleet {
             self.place(Placement {
                 plan: responder_plan(&agent),
                 agent: agent.clone(),
-                role: Role::Server,
+                role: AgentRole::Server,
             })?;
             silent.insert(agent);
         }
@@ -160,11 +160,11 @@ impl Fleet {
         self.send_plan(plan)?;
         let spec = self.lab.spec();
         match role {
-            Role::Client | Role::Server => {
+            AgentRole::Client | AgentRole::Server => {
                 let pod = spec.pod(&agent.pod)?.name();
                 self.agents.start(&agent, namespace::command(&pod))?;
             }
-            Role::Host => {
+            AgentRole::Host => {
                 let node = spec.node(agent.node.as_str())?.name();
                 let mut command = namespace::command_with_sys(&node);
                 command.env(TIER_VARIABLE, "T0");

@@ -128,7 +128,8 @@ fn spec(
     let admission = &cleared.admission;
     let mut spec = args.spec(draft.run.clone(), nonce, cleared.selection.nodes.clone());
     spec.selected.clone_from(&cleared.selection.selected);
-    spec.routes.retain(|route| admission.admits(*route));
+    spec.access_paths
+        .retain(|access_path| admission.admits(*access_path));
     spec.families = families;
     spec.tier = admission.tier;
     spec

@@ -186,7 +186,7 @@ fn two_checks(canary: &Canary) -> Result<(), Failed> {
     with_controller(canary, |_| {
         canary.check(
             "other",
-            "{interval: 2s, nodeSelector: {kubernetes.io/hostname: node-1}, routes: [cluster-ip]}",
+            "{interval: 2s, nodeSelector: {kubernetes.io/hostname: node-1}, accessPaths: [cluster-ip]}",
         )?;
         canary.is_well("other")?;
         let share = canary.ask_of("other", "{.status.coverage.share}")?;

@@ -1,6 +1,6 @@
 //! The default values, one function per field: the schema of a CustomResourceDefinition has a default per field.
 
-use super::{GoDuration, IpFamily, RouteName};
+use super::{AccessPathName, GoDuration, IpFamily};
 
 pub(super) const fn peers_per_node() -> i32 {
     3
@@ -19,13 +19,13 @@ pub(super) fn ip_families() -> Vec<IpFamily> {
 }
 
 /// The paths that need neither a port on every node nor a pod in the host network.
-pub(super) fn routes() -> Vec<RouteName> {
+pub(super) fn access_paths() -> Vec<AccessPathName> {
     vec![
-        RouteName::PodIp,
-        RouteName::ClusterIp,
-        RouteName::ClusterIpAny,
-        RouteName::ProberLocal,
-        RouteName::Hairpin,
+        AccessPathName::PodIp,
+        AccessPathName::ClusterIp,
+        AccessPathName::ClusterIpAny,
+        AccessPathName::ClusterIpLocal,
+        AccessPathName::Hairpin,
     ]
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use prober_core::packet::family::Family;
-use prober_core::topology::{NodeName, Route, Scope};
+use prober_core::topology::{AccessPath, NodeName, Scope};
 
 use crate::canary::round_result::NodePath;
 
@@ -22,7 +22,7 @@ pub enum Place {
     /// All paths from or to a node.
     Node(NodeName),
     /// A class of paths, on every node.
-    Class(Route, Scope),
+    Class(AccessPath, Scope),
     /// Nothing.
     Everywhere,
 }
@@ -43,7 +43,7 @@ impl Place {
         let mut places = vec![
             Self::Source(path.client.clone()),
             Self::Node(path.client.clone()),
-            Self::Class(path.route, path.scope()),
+            Self::Class(path.access_path, path.scope()),
         ];
         match (path.scope(), &path.server) {
             (Scope::SameNode, _) => places.push(Self::Within(path.client.clone())),
@@ -66,7 +66,7 @@ impl fmt::Display for Place {
             Self::Source(node) => write!(f, "all paths from {node}"),
             Self::Target(node) => write!(f, "all paths to {node}"),
             Self::Node(node) => write!(f, "from and to {node}"),
-            Self::Class(route, scope) => write!(f, "{route}, {scope}, on every node"),
+            Self::Class(access_path, scope) => write!(f, "{access_path}, {scope}, on every node"),
             Self::Everywhere => f.write_str("on several nodes"),
         }
     }
@@ -74,21 +74,21 @@ impl fmt::Display for Place {
 
 /// Places with a working path, by access path and family: a fault of one Service does not clear the node for another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WorkingPlaces(BTreeSet<(Route, Family, Place)>);
+pub struct WorkingPlaces(BTreeSet<(AccessPath, Family, Place)>);
 
 impl WorkingPlaces {
     /// The places of these working paths.
     pub fn of<'a>(healthy: impl IntoIterator<Item = &'a NodePath>) -> Self {
         let places = healthy.into_iter().flat_map(|path| {
             let places = Place::of(path).into_iter();
-            places.map(|place| (path.route, path.family, place))
+            places.map(|place| (path.access_path, path.family, place))
         });
         Self(places.collect())
     }
 
-    fn contains(&self, place: &Place, kinds: &BTreeSet<(Route, Family)>) -> bool {
+    fn contains(&self, place: &Place, kinds: &BTreeSet<(AccessPath, Family)>) -> bool {
         let mut kinds = kinds.iter();
-        kinds.any(|(route, family)| self.0.contains(&(*route, *family, place.clone())))
+        kinds.any(|(access_path, family)| self.0.contains(&(*access_path, *family, place.clone())))
     }
 }
 
@@ -100,8 +100,8 @@ pub fn locate(
     failing: &BTreeSet<NodePath>,
     working: &WorkingPlaces,
 ) -> Vec<(Place, BTreeSet<NodePath>)> {
-    let kinds: BTreeSet<(Route, Family)> = (failing.iter())
-        .map(|path| (path.route, path.family))
+    let kinds: BTreeSet<(AccessPath, Family)> = (failing.iter())
+        .map(|path| (path.access_path, path.family))
         .collect();
     let mut left = failing.clone();
     let mut places = Vec::new();

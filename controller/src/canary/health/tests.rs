@@ -2,7 +2,7 @@
 
 use prober_core::diagnosis::catalogue::Cause;
 use prober_core::packet::family::Family;
-use prober_core::topology::{Route, Scope};
+use prober_core::topology::{AccessPath, Scope};
 use proptest::prelude::*;
 
 use super::super::events::{Regarding, events_of};
@@ -19,11 +19,11 @@ fn node(name: &str) -> NodeName {
     NodeName::new(name)
 }
 
-fn path(client: &str, server: &str, route: Route) -> NodePath {
+fn path(client: &str, server: &str, access_path: AccessPath) -> NodePath {
     NodePath {
         client: node(client),
         server: Some(node(server)),
-        route,
+        access_path,
         family: Family::Ipv4,
     }
 }
@@ -54,17 +54,17 @@ fn round(same_node: PathState, findings: Vec<Finding>) -> RoundResult {
     RoundResult {
         findings,
         ..result([
-            (path("a", "a", Route::ClusterIp), same_node),
-            (path("a", "a", Route::PodIp), PathState::Healthy),
-            (path("a", "b", Route::ClusterIp), PathState::Healthy),
-            (path("b", "a", Route::ClusterIp), PathState::Healthy),
-            (path("b", "b", Route::ClusterIp), PathState::Healthy),
+            (path("a", "a", AccessPath::ClusterIp), same_node),
+            (path("a", "a", AccessPath::PodIp), PathState::Healthy),
+            (path("a", "b", AccessPath::ClusterIp), PathState::Healthy),
+            (path("b", "a", AccessPath::ClusterIp), PathState::Healthy),
+            (path("b", "b", AccessPath::ClusterIp), PathState::Healthy),
         ])
     }
 }
 
 fn founding(confidence: Confidence) -> RoundResult {
-    let broken = [path("a", "a", Route::ClusterIp)];
+    let broken = [path("a", "a", AccessPath::ClusterIp)];
     let cause = Some(Cause::BridgeNetfilterOff);
     round(
         PathState::Failing,
@@ -156,7 +156,7 @@ fn a_proof_changes_the_outage_and_its_absence_in_one_round_does_not() {
 
 #[test]
 fn a_cause_that_changes_is_the_same_outage() {
-    let broken = [path("a", "a", Route::ClusterIp)];
+    let broken = [path("a", "a", AccessPath::ClusterIp)];
     let other = || {
         let found = finding(
             Some(Cause::ForwardDrop),
@@ -182,7 +182,7 @@ fn a_cause_that_changes_is_the_same_outage() {
 
 #[test]
 fn a_second_fault_is_an_outage_of_its_own() {
-    let second = path("b", "a", Route::ClusterIp);
+    let second = path("b", "a", AccessPath::ClusterIp);
     let mut both = founding(Confidence::Proven);
     both.paths.insert(second.clone(), PathState::Failing);
     both.findings.push(finding(
@@ -237,11 +237,11 @@ fn a_silent_agent_is_an_outage() {
 #[test]
 fn a_failure_without_a_cause_is_unknown_at_the_counted_place() {
     let failing = result([
-        (path("a", "b", Route::PodIp), PathState::Failing),
-        (path("c", "b", Route::PodIp), PathState::Failing),
-        (path("b", "a", Route::PodIp), PathState::Healthy),
-        (path("a", "c", Route::PodIp), PathState::Healthy),
-        (path("b", "b", Route::PodIp), PathState::Healthy),
+        (path("a", "b", AccessPath::PodIp), PathState::Failing),
+        (path("c", "b", AccessPath::PodIp), PathState::Failing),
+        (path("b", "a", AccessPath::PodIp), PathState::Healthy),
+        (path("a", "c", AccessPath::PodIp), PathState::Healthy),
+        (path("b", "b", AccessPath::PodIp), PathState::Healthy),
     ]);
     let mut health = HealthTracker::new(RULE);
     health.update(&failing, at(0));
@@ -311,11 +311,16 @@ fn a_restored_outage_ends_only_after_conclusive_results_of_its_node() {
 #[test]
 fn a_class_of_paths_that_fails_on_every_node_is_located_as_a_class() {
     let nodes = ["a", "b", "c"];
-    let failing: BTreeSet<NodePath> = nodes.map(|name| path(name, name, Route::ClusterIp)).into();
-    let healthy: BTreeSet<NodePath> = [path("a", "b", Route::ClusterIp)].into();
+    let failing: BTreeSet<NodePath> = nodes
+        .map(|name| path(name, name, AccessPath::ClusterIp))
+        .into();
+    let healthy: BTreeSet<NodePath> = [path("a", "b", AccessPath::ClusterIp)].into();
     assert_eq!(
         locate(&failing, &WorkingPlaces::of(&healthy)),
-        [(Place::Class(Route::ClusterIp, Scope::SameNode), failing)]
+        [(
+            Place::Class(AccessPath::ClusterIp, Scope::SameNode),
+            failing
+        )]
     );
 }
 
@@ -341,7 +346,7 @@ fn any_result() -> impl Strategy<Value = RoundResult> {
         let names = ["a", "b", "c"];
         let all = names
             .iter()
-            .flat_map(|one| names.map(|other| path(one, other, Route::ClusterIp)));
+            .flat_map(|one| names.map(|other| path(one, other, AccessPath::ClusterIp)));
         let paths: BTreeMap<NodePath, PathState> = all.zip(seen).collect();
         let broken: Vec<NodePath> = (paths.iter())
             .filter(|(_, seen)| **seen == PathState::Failing)
@@ -369,7 +374,7 @@ fn an_outage_stays_while_its_node_has_no_agents_and_ends_once_it_has() {
     health.update(&founding(Confidence::Proven), at(10));
     health.update(&founding(Confidence::Proven), at(11));
     health.retain_nodes(&nodes(&["b", "c"]));
-    let elsewhere = result([(path("b", "c", Route::ClusterIp), PathState::Healthy)]);
+    let elsewhere = result([(path("b", "c", AccessPath::ClusterIp), PathState::Healthy)]);
     for second in 20..30 {
         assert_eq!(health.update(&elsewhere, at(second)), []);
     }
@@ -385,7 +390,7 @@ fn an_outage_stays_while_its_node_has_no_agents_and_ends_once_it_has() {
 #[test]
 fn an_outage_ends_by_those_of_its_paths_that_are_still_probed() {
     let mut health = HealthTracker::new(RULE);
-    let broken = ["b", "c", "d"].map(|server| path("a", server, Route::PodIp));
+    let broken = ["b", "c", "d"].map(|server| path("a", server, AccessPath::PodIp));
     let failing = RoundResult {
         findings: vec![finding(
             Some(Cause::RouteMissing),

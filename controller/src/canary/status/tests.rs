@@ -8,7 +8,7 @@ use prober_core::diagnosis::catalogue::Cause;
 use prober_core::packet::family::Family;
 use prober_core::plan::pairing::rotation::Budget;
 use prober_core::report::CauseName;
-use prober_core::topology::{NodeName, Route};
+use prober_core::topology::{AccessPath, NodeName};
 use serde_json::json;
 
 use super::super::schedule::{SelectedNode, SkipReason};
@@ -48,7 +48,7 @@ fn result(nodes: usize, seen: PathState) -> RoundResult {
         NodePath {
             client: name.clone(),
             server: Some(name),
-            route: Route::ClusterIp,
+            access_path: AccessPath::ClusterIp,
             family: Family::Ipv4,
         }
     });

@@ -219,7 +219,7 @@ fn gauge(encoder: MetricEncoder<'_>, healthy: bool) -> fmt::Result {
 fn labels(node: &NodeName, path: PathClass) -> [(&'static str, &str); 4] {
     [
         ("k8s_node_name", node.as_str()),
-        ("prober_route", path.route.as_str()),
+        ("prober_access_path", path.access_path.as_str()),
         ("prober_peer_scope", path.scope.as_str()),
         ("network_type", network_type(path.family)),
     ]

@@ -9,19 +9,20 @@ const CHECK: &str = "default";
 /// Every class of paths.
 fn paths() -> Vec<PathClass> {
     let mut paths = Vec::new();
-    for route in Route::ALL {
+    for access_path in AccessPath::ALL {
         for scope in SCOPES {
-            let is_there = match route {
-                Route::ClusterIpAny => scope == Scope::Any,
-                Route::ProberLocal | Route::Hairpin => scope == Scope::SameNode,
-                Route::PodIp | Route::ClusterIp | Route::NodePort | Route::HostNetwork => {
-                    scope != Scope::Any
-                }
+            let is_there = match access_path {
+                AccessPath::ClusterIpAny => scope == Scope::Any,
+                AccessPath::ClusterIpLocal | AccessPath::Hairpin => scope == Scope::SameNode,
+                AccessPath::PodIp
+                | AccessPath::ClusterIp
+                | AccessPath::NodePort
+                | AccessPath::HostNetwork => scope != Scope::Any,
             };
             if is_there {
                 for family in [Family::Ipv4, Family::Ipv6] {
                     paths.push(PathClass {
-                        route,
+                        access_path,
                         scope,
                         family,
                     });
@@ -147,14 +148,14 @@ fn five_thousand_healthy_nodes_are_a_scrape_of_some_thirty_megabytes() {
     let metrics = Arc::new(Metrics::default());
     let node = NodeName::new("ip-10-0-100-100.eu-central-1.compute.internal");
     let of_default = [
-        Route::PodIp,
-        Route::ClusterIp,
-        Route::ClusterIpAny,
-        Route::ProberLocal,
-        Route::Hairpin,
+        AccessPath::PodIp,
+        AccessPath::ClusterIp,
+        AccessPath::ClusterIpAny,
+        AccessPath::ClusterIpLocal,
+        AccessPath::Hairpin,
     ];
     for path in paths() {
-        if path.family == Family::Ipv4 && of_default.contains(&path.route) {
+        if path.family == Family::Ipv4 && of_default.contains(&path.access_path) {
             let outcome = OutcomeKind::Established;
             metrics.handshake(
                 &node,
@@ -176,7 +177,7 @@ fn the_text_exposition() {
     let metrics = Arc::new(Metrics::default());
     let node = NodeName::new("node \"1\"");
     let path = PathClass {
-        route: Route::ClusterIp,
+        access_path: AccessPath::ClusterIp,
         scope: Scope::SameNode,
         family: Family::Ipv4,
     };

@@ -10,7 +10,7 @@ use prober_core::probe::event::OutcomeCounts;
 use prober_core::probe::outcome::EngineKind;
 use prober_core::report::{Health, Report};
 use prober_core::time::Timestamp;
-use prober_core::topology::{AgentId, Path, Route, Scope};
+use prober_core::topology::{AccessPath, AgentId, Path, Scope};
 
 use super::super::trace::{Span, SpanSource};
 use super::*;
@@ -57,7 +57,7 @@ fn matrix(report: &Report) -> Matrix {
         let path = Path {
             client: agent("node-1-client"),
             server: Some(agent(server)),
-            route: Route::ClusterIp,
+            access_path: AccessPath::ClusterIp,
             family: Family::Ipv4,
         };
         let evidence = PathEvidence {
@@ -136,7 +136,7 @@ fn handshakes(samples: &[Sample]) -> BTreeMap<String, (usize, usize)> {
         if let Sample::Handshake {
             node,
             peer_scope,
-            route,
+            access_path,
             family,
             outcome,
             cause,
@@ -145,7 +145,7 @@ fn handshakes(samples: &[Sample]) -> BTreeMap<String, (usize, usize)> {
         {
             let cause = cause.map_or("-", |cause| cause.as_str());
             let key = format!(
-                "{node} {peer_scope} {route} {family:?} {} {cause}",
+                "{node} {peer_scope} {access_path} {family:?} {} {cause}",
                 outcome.as_str()
             );
             let (all, timed) = counts.entry(key).or_default();

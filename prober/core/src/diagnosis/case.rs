@@ -13,7 +13,7 @@ use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 use crate::packet::observation::{Direction, Observation};
 use crate::probe::event::{OutcomeCounts, ServerTrace};
-use crate::topology::{AgentId, NodeName, Path, PathId, Route};
+use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
 pub(crate) use reachability::{Crossing, completes, rung};
 
@@ -37,7 +37,7 @@ impl<'a> Case<'a> {
         let units = symptom::units(matrix);
         let (left, beside) = (0..units.len()).partition(|&at| {
             let unit: Option<&Unit> = units.get(at);
-            unit.is_some_and(|unit| unit.route.stays_among_pods())
+            unit.is_some_and(|unit| unit.access_path.stays_among_pods())
         });
         let troubled: BTreeSet<PathId> = units.iter().map(|unit| unit.path).collect();
         let well = matrix
@@ -60,7 +60,7 @@ impl<'a> Case<'a> {
     /// The paths that rules ask about.
     fn paths(&self) -> impl Iterator<Item = &'a PathEvidence> {
         let all = self.matrix.paths.values();
-        all.filter(|evidence| evidence.path.route.stays_among_pods())
+        all.filter(|evidence| evidence.path.access_path.stays_among_pods())
     }
 
     /// The unexplained units that satisfy a condition, with their places.
@@ -94,14 +94,14 @@ impl<'a> Case<'a> {
         let mut among_pods = self
             .units
             .iter()
-            .filter(|unit| unit.route.stays_among_pods());
+            .filter(|unit| unit.access_path.stays_among_pods());
         among_pods.any(wanted)
     }
 
     /// Paths that were probed and have no unit.
     pub(crate) fn healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
         self.all_healthy()
-            .filter(|evidence| evidence.path.route.stays_among_pods())
+            .filter(|evidence| evidence.path.access_path.stays_among_pods())
     }
 
     /// The same of every route.
@@ -164,16 +164,16 @@ impl<'a> Case<'a> {
 
     /// Whether several servers may answer. A node's own port has but one where the node has.
     pub(crate) fn is_balanced(&self, unit: &Unit) -> bool {
-        match unit.route {
-            Route::ClusterIpAny => true,
-            Route::ProberLocal => self
+        match unit.access_path {
+            AccessPath::ClusterIpAny => true,
+            AccessPath::ClusterIpLocal => self
                 .path(unit.path)
                 .is_some_and(|path| path.backends.len() > 1),
-            Route::PodIp
-            | Route::ClusterIp
-            | Route::Hairpin
-            | Route::NodePort
-            | Route::HostNetwork => false,
+            AccessPath::PodIp
+            | AccessPath::ClusterIp
+            | AccessPath::Hairpin
+            | AccessPath::NodePort
+            | AccessPath::HostNetwork => false,
         }
     }
 
@@ -248,7 +248,8 @@ impl<'a> Case<'a> {
         let asked = || {
             self.matrix.paths.values().find_map(|evidence| {
                 let path = &evidence.path;
-                let direct = path.route == Route::PodIp && path.server.as_ref() == Some(agent);
+                let direct =
+                    path.access_path == AccessPath::PodIp && path.server.as_ref() == Some(agent);
                 (direct && path.family == family).then(|| evidence.target.ip())
             })
         };
@@ -315,7 +316,7 @@ impl<'a> Case<'a> {
             self.matrix
                 .paths
                 .values()
-                .filter(|path| path.path.client == *client && path.path.route.is_translated())
+                .filter(|path| path.path.client == *client && path.path.access_path.is_translated())
                 .flat_map(|path| &path.probes)
                 .flat_map(|probe| &probe.client.observations)
                 .filter(|seen| seen.direction == Direction::Sent)

@@ -8,7 +8,7 @@ use super::case::{Case, Crossing};
 use super::symptom::{ServerEnd, Symptom, Unit};
 use crate::node_facts::LinkCounters;
 use crate::packet::family::Family;
-use crate::topology::{NodeName, Route};
+use crate::topology::{AccessPath, NodeName};
 
 /// Which packets are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,7 +150,7 @@ impl Search<'_> {
                     let same_pod = other.client == unit.client || other.server == unit.server;
                     other.family == unit.family
                         && other.symptom == Symptom::Silent
-                        && other.route == Route::PodIp
+                        && other.access_path == AccessPath::PodIp
                         && other.is_same_node()
                         && other.client.node == *node
                         && same_pod
@@ -230,7 +230,7 @@ impl Search<'_> {
         // Another node's packets may be among those that were sent; what the node itself sends there tells more.
         let passes_itself = case.all_healthy().any(|evidence| {
             let path = &evidence.path;
-            path.route == Route::HostNetwork
+            path.access_path == AccessPath::HostNetwork
                 && path.family == unit.family
                 && path.client.node == *sender
                 && (path.server.as_ref()).is_some_and(|server| server.node == *receiver)

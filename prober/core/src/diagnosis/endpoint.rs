@@ -7,7 +7,7 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Opinion;
 use crate::diagnosis::symptom::Unit;
 use crate::packet::family::Family;
-use crate::topology::{AgentId, NodeName, Route};
+use crate::topology::{AccessPath, AgentId, NodeName};
 
 /// Two pods with one address.
 mod duplicate;
@@ -49,7 +49,10 @@ pub(crate) fn servers(case: &Case<'_>, family: Family) -> BTreeSet<AgentId> {
 /// The Service port that leads to this server alone.
 pub(crate) fn is_slot(unit: &Unit, server: &AgentId, family: Family) -> bool {
     unit.family == family
-        && matches!(unit.route, Route::ClusterIp | Route::Hairpin)
+        && matches!(
+            unit.access_path,
+            AccessPath::ClusterIp | AccessPath::Hairpin
+        )
         && unit.server.as_ref() == Some(server)
 }
 
@@ -59,9 +62,9 @@ pub(crate) fn to(unit: &Unit, server: &AgentId, family: Family) -> bool {
 
 /// Whether the same client reaches the same server by its own address.
 pub(crate) fn direct_is_well(case: &Case<'_>, unit: &Unit) -> bool {
-    unit.route == Route::Hairpin
+    unit.access_path == AccessPath::Hairpin
         || case.passes(|path| {
-            path.route == Route::PodIp
+            path.access_path == AccessPath::PodIp
                 && path.family == unit.family
                 && path.client == unit.client
                 && path.server == unit.server
@@ -77,7 +80,7 @@ pub(crate) fn served_nodes(
     case.healthy()
         .filter(|evidence| {
             let path = &evidence.path;
-            path.route == Route::ClusterIp
+            path.access_path == AccessPath::ClusterIp
                 && path.family == family
                 && path.server.as_ref() == Some(server)
         })

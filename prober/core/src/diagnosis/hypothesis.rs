@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::catalogue::Cause;
-use super::{Exclusion, Segment};
+use super::{Exclusion, PathSegment};
 use crate::packet::family::Family;
 use crate::topology::{AgentId, NodeName};
 
@@ -11,7 +11,7 @@ use crate::topology::{AgentId, NodeName};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) node: Option<NodeName>,
-    pub(crate) segment: Segment,
+    pub(crate) segment: PathSegment,
     pub(crate) family: Family,
 }
 
@@ -20,7 +20,7 @@ impl Place {
     pub(crate) fn node(node: &NodeName, family: Family) -> Self {
         Self {
             node: Some(node.clone()),
-            segment: Segment::Node { node: node.clone() },
+            segment: PathSegment::Node { node: node.clone() },
             family,
         }
     }
@@ -29,7 +29,7 @@ impl Place {
     pub(crate) fn pod(pod: &AgentId, family: Family) -> Self {
         Self {
             node: Some(pod.node.clone()),
-            segment: Segment::Pod { pod: pod.clone() },
+            segment: PathSegment::Pod { pod: pod.clone() },
             family,
         }
     }
@@ -43,7 +43,7 @@ impl Place {
     ) -> Self {
         Self {
             node: at.cloned(),
-            segment: Segment::Between {
+            segment: PathSegment::Between {
                 from: from.clone(),
                 to: to.clone(),
             },
@@ -55,7 +55,7 @@ impl Place {
     pub(crate) fn namespace(family: Family) -> Self {
         Self {
             node: None,
-            segment: Segment::Namespace,
+            segment: PathSegment::Namespace,
             family,
         }
     }
@@ -64,7 +64,7 @@ impl Place {
     pub(crate) fn service(family: Family) -> Self {
         Self {
             node: None,
-            segment: Segment::Service,
+            segment: PathSegment::Service,
             family,
         }
     }

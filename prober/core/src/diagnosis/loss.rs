@@ -12,7 +12,7 @@ use crate::packet::family::Family;
 use crate::packet::observation::Direction;
 use crate::probe::outcome::{Outcome, ProbeResult};
 use crate::time::Timestamp;
-use crate::topology::{NodeName, Route};
+use crate::topology::{AccessPath, NodeName};
 
 /// What this family has to say.
 pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
@@ -173,7 +173,7 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Opinion> {
     let lossy = case.places(|unit| is_lossy(case, unit, family));
     let direct = case
         .at(&lossy)
-        .any(|unit| unit.route != Route::ClusterIpAny);
+        .any(|unit| unit.access_path != AccessPath::ClusterIpAny);
     if lossy.is_empty() {
         return Vec::new();
     }
@@ -217,7 +217,9 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Opinion> {
                     .any(|other| other.path == unit.path || unit.server.is_none())
         }));
     }
-    let untranslated = case.at(&units).any(|unit| unit.route == Route::PodIp);
+    let untranslated = case
+        .at(&units)
+        .any(|unit| unit.access_path == AccessPath::PodIp);
     // A full connection table lets one in many through as well.
     let table = place
         .node
@@ -260,7 +262,7 @@ fn between(case: &Case<'_>, units: &BTreeSet<usize>, family: Family) -> Place {
         }
         None => Place {
             node: None,
-            segment: super::Segment::Unknown,
+            segment: super::PathSegment::Unknown,
             family,
         },
     }

@@ -2,7 +2,7 @@
 
 use super::catalogue::Cause;
 use super::translation::bridge_sysctl;
-use super::{Remedy, Segment};
+use super::{PathSegment, Remedy};
 use crate::diagnosis::hypothesis::Place;
 use crate::packet::family::Family;
 
@@ -228,12 +228,12 @@ pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
 
 fn pod(place: &Place) -> String {
     match &place.segment {
-        Segment::Pod { pod } => pod.pod.clone(),
-        Segment::Node { .. }
-        | Segment::Between { .. }
-        | Segment::Service
-        | Segment::Namespace
-        | Segment::Unknown => "POD".to_owned(),
+        PathSegment::Pod { pod } => pod.pod.clone(),
+        PathSegment::Node { .. }
+        | PathSegment::Between { .. }
+        | PathSegment::Service
+        | PathSegment::Namespace
+        | PathSegment::Unknown => "POD".to_owned(),
     }
 }
 
@@ -298,7 +298,7 @@ fn bridge_netfilter(place: &Place) -> Vec<Remedy> {
 }
 
 fn filter(cause: Cause, place: &Place, tables: &str) -> Vec<Remedy> {
-    if place.segment == Segment::Namespace {
+    if place.segment == PathSegment::Namespace {
         return vec![
             step(
                 "Probe from a namespace whose policies let pods speak to each other.",

@@ -96,7 +96,7 @@ fn crosses(matrix: &Matrix, node: &NodeName, family: Family) -> bool {
         let here = path.client.node == *node
             || (path.server.as_ref()).is_some_and(|server| server.node == *node);
         here && path.family == family
-            && path.route.stays_among_pods()
+            && path.access_path.stays_among_pods()
             && path.scope() == Scope::CrossNode
             && evidence.total().outcomes.established > 0
     })

@@ -8,12 +8,12 @@ use super::case::Case;
 use super::catalogue::Cause;
 use super::filtering;
 use super::symptom::{ServerEnd, Symptom, Unit};
-use super::{Confidence, Diagnosis, Exclusion, Segment, remedy, sample, unknown};
+use super::{Confidence, Diagnosis, Exclusion, PathSegment, remedy, sample, unknown};
 use crate::diagnosis::hypothesis::{Finding, Opinion, Proof};
 use crate::diagnosis::node_routes;
 use crate::evidence::Source;
 use crate::probe::tier::Tier;
-use crate::topology::{AgentId, Path, PathId, Route};
+use crate::topology::{AccessPath, AgentId, Path, PathId};
 
 /// Everything that explains the case, and one `unknown` for each kind of rest.
 pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>]) -> Vec<Diagnosis> {
@@ -85,7 +85,7 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
     let claimed: Vec<&Unit> = case.at(&best.units).collect();
     let pod_wide = matches!(
         best.place.segment,
-        Segment::Pod { .. } | Segment::Service | Segment::Namespace
+        PathSegment::Pod { .. } | PathSegment::Service | PathSegment::Namespace
     );
     let mut found = rate_limited(case, &claimed);
     found.extend(case.places(|unit| {
@@ -127,7 +127,8 @@ fn rate_limited(case: &Case<'_>, claimed: &[&Unit]) -> BTreeSet<usize> {
                     && other.family == unit.family
                     && other.client == unit.client
                     && other.server == unit.server
-                    && (other.route == Route::PodIp || other.route == unit.route)
+                    && (other.access_path == AccessPath::PodIp
+                        || other.access_path == unit.access_path)
             })
     })
 }
@@ -189,7 +190,7 @@ fn diagnosis(
         excluded,
         would_decide,
         remedy: remedy::remedy(best.cause, &best.place),
-        exhibit: sample::choose(case, &best.units),
+        sample: sample::choose(case, &best.units),
     }
 }
 
@@ -223,7 +224,7 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<
             .map_or("any", |server| server.pod.as_str());
         format!(
             "{} {} -> {} ({})",
-            path.route, path.client.pod, server, path.family
+            path.access_path, path.client.pod, server, path.family
         )
     };
     let all: Vec<String> = paths
@@ -270,7 +271,7 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<
 /// One diagnosis where both families have the same cause at the same place.
 fn merge(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
     let mut merged: BTreeMap<(u8, usize), Diagnosis> = BTreeMap::new();
-    let mut place: Vec<(Option<Cause>, Segment, (u8, usize))> = Vec::new();
+    let mut place: Vec<(Option<Cause>, PathSegment, (u8, usize))> = Vec::new();
     for (at, next) in found.into_iter().enumerate() {
         let known = place
             .iter()
@@ -311,7 +312,7 @@ fn absorb(first: &mut Diagnosis, next: Diagnosis) {
     if first.confidence == Confidence::Proven {
         first.would_decide.clear();
     }
-    first.exhibit = first.exhibit.or(next.exhibit);
+    first.sample = first.sample.or(next.sample);
 }
 
 fn extend<T: PartialEq>(list: &mut Vec<T>, more: Vec<T>) {

@@ -11,7 +11,7 @@ use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
 use crate::probe::outcome::{Errno, Exchange, Outcome, ProbeResult};
-use crate::topology::{AgentId, PathId, Route};
+use crate::topology::{AccessPath, AgentId, PathId};
 
 pub(crate) use failure_group::units;
 
@@ -134,7 +134,7 @@ pub(crate) struct Unit {
     pub(crate) client: AgentId,
     /// The server that was met, or that should have been.
     pub(crate) server: Option<AgentId>,
-    pub(crate) route: Route,
+    pub(crate) access_path: AccessPath,
     pub(crate) family: Family,
     pub(crate) symptom: Symptom,
     /// Their places in the path's `probes`.

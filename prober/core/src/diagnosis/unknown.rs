@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, STARVED_NS};
 use super::symptom::{ServerEnd, Symptom, Unit};
-use super::{Confidence, Diagnosis, Exclusion, Segment, sample};
+use super::{Confidence, Diagnosis, Exclusion, PathSegment, sample};
 use crate::diagnosis::hypothesis::{Finding, Opinion};
 use crate::packet::Unreachable;
 use crate::probe::outcome::{Errno, Outcome};
 use crate::probe::tier::Tier;
-use crate::topology::{PathId, Route};
+use crate::topology::{AccessPath, PathId};
 
 /// One diagnosis without a cause for each symptom that is left.
 pub(crate) fn rest(case: &Case<'_>, opinions: &[Opinion]) -> Vec<Diagnosis> {
@@ -45,7 +45,7 @@ fn unknown(
             .map_or("any", |server| server.pod.as_str());
         evidence.push(format!(
             "{} {} -> {} ({}): {}",
-            unit.route,
+            unit.access_path,
             unit.client.pod,
             server,
             unit.family,
@@ -84,7 +84,7 @@ fn unknown(
     Diagnosis {
         cause: None,
         node: only(case.at(places).map(|unit| unit.client.node.clone())),
-        segment: Segment::Unknown,
+        segment: PathSegment::Unknown,
         family: if families.len() == 1 {
             families.into_iter().next()
         } else {
@@ -97,7 +97,7 @@ fn unknown(
         excluded,
         would_decide: would_decide(case, places),
         remedy: Vec::new(),
-        exhibit: sample::choose(case, places),
+        sample: sample::choose(case, places),
     }
 }
 
@@ -128,7 +128,7 @@ fn words(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String 
 /// Nodes whose own pods' or processes' connect() found no route, as their routing tables say too.
 fn unrouted(case: &Case<'_>, places: &BTreeSet<usize>) -> BTreeSet<String> {
     let of_unit = |unit: &Unit| {
-        let is_unrouted = unit.route == Route::HostNetwork
+        let is_unrouted = unit.access_path == AccessPath::HostNetwork
             && unit.symptom == Symptom::RefusedLocally(Errno::Enetunreach);
         let node = Some(&unit.client.node).filter(|_| is_unrouted)?;
         let target = case.path(unit.path)?.target.ip();

@@ -4,7 +4,7 @@
 use super::{Evidence, Matrix, PathEvidence, Source};
 use crate::probe::event::TtlProbe;
 use crate::probe::outcome::{EngineKind, Errno, Outcome, ProbeResult};
-use crate::topology::{Path, PathId, Route};
+use crate::topology::{AccessPath, Path, PathId};
 
 impl Matrix {
     /// Decides by the probes of a path whether its client's node translates Services inside connect(2). It does where a SYN
@@ -65,13 +65,13 @@ impl PathEvidence {
 
 /// Whether the client is in a pod, and asks a Service.
 const fn is_from_pod_to_service(path: &Path) -> bool {
-    match path.route {
-        Route::PodIp | Route::HostNetwork => false,
-        Route::ClusterIp
-        | Route::ClusterIpAny
-        | Route::ProberLocal
-        | Route::Hairpin
-        | Route::NodePort => true,
+    match path.access_path {
+        AccessPath::PodIp | AccessPath::HostNetwork => false,
+        AccessPath::ClusterIp
+        | AccessPath::ClusterIpAny
+        | AccessPath::ClusterIpLocal
+        | AccessPath::Hairpin
+        | AccessPath::NodePort => true,
     }
 }
 

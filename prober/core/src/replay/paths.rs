@@ -16,7 +16,7 @@ use crate::probe::event::ServerTrace;
 use crate::probe::handshake::{Handshake, HandshakeConfig, HandshakeRole};
 use crate::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName, Path, PathId, Route};
+use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
 /// How long an answer may take: three SYNs of every known schedule, and some.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -199,10 +199,10 @@ impl Asked {
             path: Path {
                 client: client_agent,
                 server,
-                route: if translated {
-                    Route::ClusterIp
+                access_path: if translated {
+                    AccessPath::ClusterIp
                 } else {
-                    Route::PodIp
+                    AccessPath::PodIp
                 },
                 family: Family::of(client),
             },

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::share::{interval, share, two_digits};
 use super::{
-    AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse, Exhibit,
-    Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport,
+    AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse, Health,
+    Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport, SampleProbe,
     UnprobedReport, Verdict,
 };
 use crate::diagnosis::Diagnosis;
@@ -33,7 +33,7 @@ impl Report {
             .flat_map(|diagnosis| diagnosis.paths.iter().copied())
             .collect();
         let mut exhibits: BTreeMap<PathId, BTreeSet<usize>> = BTreeMap::new();
-        for (path, probe) in diagnoses.iter().filter_map(|diagnosis| diagnosis.exhibit) {
+        for (path, probe) in diagnoses.iter().filter_map(|diagnosis| diagnosis.sample) {
             exhibits.entry(path).or_default().insert(probe);
         }
         let none = BTreeSet::new();
@@ -125,7 +125,7 @@ fn unprobed(path: &Path, reason: &str) -> UnprobedReport {
     UnprobedReport {
         client: End::from(&path.client),
         server: path.server.as_ref().map_or_else(End::default, End::from),
-        route: path.route,
+        access_path: path.access_path,
         scope: path.scope(),
         family: path.family,
         reason: reason.to_owned(),
@@ -203,7 +203,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
             .server
             .as_ref()
             .map_or_else(End::default, End::from),
-        route: evidence.path.route,
+        access_path: evidence.path.access_path,
         scope: evidence.path.scope(),
         family: evidence.path.family,
         engine: engine(evidence),
@@ -276,7 +276,7 @@ fn told(diagnosis: &Diagnosis, places: &BTreeMap<(PathId, usize), usize>) -> Dia
         excluded,
         would_decide,
         remedy,
-        exhibit,
+        sample,
     } = diagnosis.clone();
     DiagnosisReport {
         cause: CauseName(cause),
@@ -291,9 +291,9 @@ fn told(diagnosis: &Diagnosis, places: &BTreeMap<(PathId, usize), usize>) -> Dia
         excluded,
         would_decide,
         remedy,
-        exhibit: exhibit.and_then(|(path, probe)| {
+        sample: sample.and_then(|(path, probe)| {
             let probe = *places.get(&(path, probe))?;
-            Some(Exhibit { path, probe })
+            Some(SampleProbe { path, probe })
         }),
     }
 }

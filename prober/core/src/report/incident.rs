@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Completion, Meta, Report};
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::{Confidence, Diagnosis, Exclusion, Remedy, Segment};
+use crate::diagnosis::{Confidence, Diagnosis, Exclusion, PathSegment, Remedy};
 use crate::evidence::{
     AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally, Source,
 };
@@ -22,7 +22,7 @@ use crate::probe::latency::Latency;
 use crate::probe::outcome::{EngineKind, Exchange, Outcome, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName, Path, PathId, Route};
+use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
 const CLIENT: &str = "100.96.54.240:41234";
 const SERVICE: &str = "100.67.30.133:80";
@@ -148,7 +148,7 @@ fn tally(outcome: OutcomeKind, count: u64, median_us: u64) -> PathTally {
 fn path(
     client: (&str, &str),
     server: Option<(&str, &str)>,
-    route: Route,
+    access_path: AccessPath,
     median_us: u64,
 ) -> PathEvidence {
     let agent = |(node, pod)| AgentId::new(node, pod);
@@ -159,18 +159,18 @@ fn path(
             _ => CLIENT,
         })
     };
-    let target = match (route, server) {
-        (Route::PodIp, Some((_, pod))) => address(pod),
-        (Route::PodIp, None) | (Route::ClusterIpAny, _) => at("100.67.30.133:8000"),
-        (Route::ClusterIp | Route::Hairpin | Route::HostNetwork, _) => at(SERVICE),
-        (Route::NodePort, _) => at("172.20.0.11:30080"),
-        (Route::ProberLocal, _) => at("100.67.30.134:80"),
+    let target = match (access_path, server) {
+        (AccessPath::PodIp, Some((_, pod))) => address(pod),
+        (AccessPath::PodIp, None) | (AccessPath::ClusterIpAny, _) => at("100.67.30.133:8000"),
+        (AccessPath::ClusterIp | AccessPath::Hairpin | AccessPath::HostNetwork, _) => at(SERVICE),
+        (AccessPath::NodePort, _) => at("172.20.0.11:30080"),
+        (AccessPath::ClusterIpLocal, _) => at("100.67.30.134:80"),
     };
     PathEvidence {
         path: Path {
             client: agent(client),
             server: server.map(agent),
-            route,
+            access_path,
             family: Family::Ipv4,
         },
         target,
@@ -204,17 +204,22 @@ pub(crate) fn healthy_matrix() -> Matrix {
             let there = format!("node-{other}");
             let server = format!("server-{other}");
             let median = if node == other { 38 } else { 92 };
-            for route in [Route::PodIp, Route::ClusterIp] {
+            for access_path in [AccessPath::PodIp, AccessPath::ClusterIp] {
                 paths.push(path(
                     (&here, &client),
                     Some((&there, &server)),
-                    route,
+                    access_path,
                     median,
                 ));
             }
         }
-        paths.push(path((&here, &client), None, Route::ClusterIpAny, 71));
-        paths.push(path((&here, &own), Some((&here, &own)), Route::Hairpin, 44));
+        paths.push(path((&here, &client), None, AccessPath::ClusterIpAny, 71));
+        paths.push(path(
+            (&here, &own),
+            Some((&here, &own)),
+            AccessPath::Hairpin,
+            44,
+        ));
     }
     let agent = |(node, pod, address): (&str, &str, &str)| {
         let id = AgentId::new(node, pod);
@@ -306,7 +311,7 @@ pub(crate) fn incident_diagnosis() -> Diagnosis {
     Diagnosis {
         cause: Some(Cause::BridgeNetfilterOff),
         node: Some(NodeName::new("node-1")),
-        segment: Segment::Node {
+        segment: PathSegment::Node {
             node: NodeName::new("node-1"),
         },
         family: Some(Family::Ipv4),
@@ -342,7 +347,7 @@ pub(crate) fn incident_diagnosis() -> Diagnosis {
                 commands: lasting.lines().map(str::to_owned).collect(),
             },
         ],
-        exhibit: Some((PathId(1), 0)),
+        sample: Some((PathId(1), 0)),
     }
 }
 

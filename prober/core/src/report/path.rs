@@ -8,7 +8,7 @@ use crate::packet::family::Family;
 use crate::probe::event::{OutcomeCounts, ServerTrace, TtlProbe};
 use crate::probe::outcome::{OutcomeKind, ProbeResult};
 use crate::report::annotation::PacketMark;
-use crate::topology::{AgentId, NodeName, PathId, Route, Scope};
+use crate::topology::{AccessPath, AgentId, NodeName, PathId, Scope};
 
 /// How a path does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub struct PathReport {
     /// Who should answer; both names `None` where the Service picks.
     pub server: End,
     /// How the client addresses the server.
-    pub route: Route,
+    pub access_path: AccessPath,
     /// Where the two ends stand relative to each other.
     pub scope: Scope,
     /// The IP family.
@@ -93,7 +93,7 @@ pub struct UnprobedReport {
     /// Who should have answered; both names `None` where the Service picks.
     pub server: End,
     /// How the client would have addressed the server.
-    pub route: Route,
+    pub access_path: AccessPath,
     /// Where the two ends stand relative to each other.
     pub scope: Scope,
     /// The IP family.

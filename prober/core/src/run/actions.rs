@@ -21,7 +21,7 @@ use crate::plan::pairing::NodePair;
 use crate::probe::tier::Tier;
 use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName, Role};
+use crate::topology::{AgentId, AgentRole, NodeName};
 
 /// How long a host that runs may take to report the facts of its node.
 const FACTS_PATIENCE: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ impl Context {
             .map(|placement| (placement.agent, placement.role))
             .collect();
         let (held_back, first) = others.into_iter().partition(|placement| {
-            placement.role != Role::Host && nodes.contains(&placement.agent.node)
+            placement.role != AgentRole::Host && nodes.contains(&placement.agent.node)
         });
         self.place(first, Round::Listen);
         self.ready_by = self.now + self.spec.patience;

@@ -9,7 +9,7 @@ use crate::plan::{Method, ProbePlan};
 use crate::probe::event::{Event, Hello, ServerTrace, Tally};
 use crate::probe::outcome::ProbeResult;
 use crate::probe::tier::Tier;
-use crate::topology::{AgentId, PathId, Route};
+use crate::topology::{AccessPath, AgentId, PathId};
 
 /// The evidence while it grows.
 #[derive(Clone, Debug, Default)]
@@ -204,7 +204,7 @@ impl Collection {
                 };
                 // A client that gets its own SYN back is no server of it; a hairpin's is.
                 let may_serve = |agent: &AgentId| {
-                    path.path.route == Route::Hairpin || *agent != path.path.client
+                    path.path.access_path == AccessPath::Hairpin || *agent != path.path.client
                 };
                 let seen = server_traces.of(&evidence.client, isn, &expected, may_serve);
                 if let Some((agent, trace)) = seen {

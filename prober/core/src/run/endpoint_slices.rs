@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::evidence::Backend;
 use crate::packet::family::Family;
-use crate::topology::{AgentId, NodeName, Path, Route};
+use crate::topology::{AccessPath, AgentId, NodeName, Path};
 
 /// The endpoints of the test Services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct SliceEndpoint {
 }
 
 impl EndpointSlices {
-    /// The backends of a path to this slot, if it leads to one; `None` for a route past every Service. An address that no agent
+    /// The backends of a path to this slot, if it leads to one; `None` for an access path past every Service. An address that no agent
     /// has belongs to no pod that runs.
     pub(super) fn backends(
         &self,
@@ -38,13 +38,14 @@ impl EndpointSlices {
         slot: Option<usize>,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> Option<Vec<Backend>> {
-        let (listed, stays) = match path.route {
-            Route::PodIp => return None,
-            Route::ClusterIp | Route::Hairpin | Route::NodePort | Route::HostNetwork => {
-                (self.slots.get(slot?)?, false)
-            }
-            Route::ClusterIpAny => (&self.any, false),
-            Route::ProberLocal => (&self.local, true),
+        let (listed, stays) = match path.access_path {
+            AccessPath::PodIp => return None,
+            AccessPath::ClusterIp
+            | AccessPath::Hairpin
+            | AccessPath::NodePort
+            | AccessPath::HostNetwork => (self.slots.get(slot?)?, false),
+            AccessPath::ClusterIpAny => (&self.any, false),
+            AccessPath::ClusterIpLocal => (&self.local, true),
         };
         let may_answer = |endpoint: &&SliceEndpoint| {
             Family::of(endpoint.address.ip()) == path.family
@@ -92,11 +93,11 @@ mod tests {
                 endpoint("100.96.2.20:8080", "node-2", true),
             ],
         };
-        let backends = |route, slot| {
+        let backends = |access_path, slot| {
             let path = Path {
                 client: AgentId::new("node-1", "node-1-client"),
                 server: Some(server.clone()),
-                route,
+                access_path,
                 family: Family::Ipv4,
             };
             slices.backends(&path, slot, &addresses).map(|all| {
@@ -108,10 +109,13 @@ mod tests {
         let live = ("100.96.1.20:8080".to_owned(), true, true);
         let dead = ("100.96.1.99:8080".to_owned(), false, true);
         let unready = ("100.96.1.20:8080".to_owned(), true, false);
-        assert_eq!(backends(Route::ClusterIp, Some(0)), Some(vec![live]));
-        assert_eq!(backends(Route::Hairpin, Some(1)), Some(vec![dead]));
-        assert_eq!(backends(Route::ClusterIp, Some(2)), Some(Vec::new()));
-        assert_eq!(backends(Route::ProberLocal, None), Some(vec![unready]));
-        assert_eq!(backends(Route::PodIp, None), None);
+        assert_eq!(backends(AccessPath::ClusterIp, Some(0)), Some(vec![live]));
+        assert_eq!(backends(AccessPath::Hairpin, Some(1)), Some(vec![dead]));
+        assert_eq!(backends(AccessPath::ClusterIp, Some(2)), Some(Vec::new()));
+        assert_eq!(
+            backends(AccessPath::ClusterIpLocal, None),
+            Some(vec![unready])
+        );
+        assert_eq!(backends(AccessPath::PodIp, None), None);
     }
 }

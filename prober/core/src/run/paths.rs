@@ -1,4 +1,4 @@
-//! The paths of a run: from which client to which server, by which route, at which address.
+//! The paths of a run: from which client to which server, by which access path, at which address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -10,19 +10,19 @@ use crate::evidence::{AgentEvidence, Backend, PathEvidence};
 use crate::packet::family::Family;
 use crate::plan::RESPONDER_PORT;
 use crate::plan::pairing::NodePair;
-use crate::topology::{AgentId, Path, PathId, Route};
+use crate::topology::{AccessPath, AgentId, Path, PathId};
 
 impl RunSpec {
     /// Every path of these pairs, in the order of a report, whether it can be probed or not.
     fn wanted(&self, pairs: &BTreeSet<NodePair>) -> Vec<Path> {
         let mut paths = Vec::new();
         for &family in &self.families {
-            let mut add = |client: &AgentId, server: Option<&AgentId>, route| {
-                if self.routes.contains(&route) {
+            let mut add = |client: &AgentId, server: Option<&AgentId>, access_path| {
+                if self.access_paths.contains(&access_path) {
                     paths.push(Path {
                         client: client.clone(),
                         server: server.cloned(),
-                        route,
+                        access_path,
                         family,
                     });
                 }
@@ -30,22 +30,22 @@ impl RunSpec {
             for (client_node, server_node) in pairs {
                 let (client, host) = (self.client_of(client_node), self.host_of(client_node));
                 for server in self.servers_of(server_node) {
-                    add(&client, Some(&server), Route::PodIp);
-                    add(&client, Some(&server), Route::ClusterIp);
+                    add(&client, Some(&server), AccessPath::PodIp);
+                    add(&client, Some(&server), AccessPath::ClusterIp);
                 }
                 // To these it makes no difference which of a node's servers answers.
                 let first = self.server_of(server_node, 1);
-                add(&client, Some(&first), Route::NodePort);
-                add(&host, Some(&first), Route::HostNetwork);
+                add(&client, Some(&first), AccessPath::NodePort);
+                add(&host, Some(&first), AccessPath::HostNetwork);
             }
             for node in self.client_nodes(pairs) {
                 let client = self.client_of(&node);
                 let servers: Vec<_> = self.servers_of(&node).collect();
                 let only = servers.first().filter(|_| servers.len() == 1);
-                add(&client, only, Route::ProberLocal);
-                add(&client, None, Route::ClusterIpAny);
+                add(&client, only, AccessPath::ClusterIpLocal);
+                add(&client, None, AccessPath::ClusterIpAny);
                 for server in &servers {
-                    add(server, Some(server), Route::Hairpin);
+                    add(server, Some(server), AccessPath::Hairpin);
                 }
             }
         }
@@ -114,16 +114,16 @@ impl Map<'_> {
             let slots = &self.endpoints.slots;
             slots.iter().position(|slot| Some(slot) == server)
         };
-        let target = match path.route {
-            Route::PodIp => {
+        let target = match path.access_path {
+            AccessPath::PodIp => {
                 SocketAddr::new(pick(self.addresses.get(server?), family)?, RESPONDER_PORT)
             }
-            Route::ClusterIp | Route::Hairpin | Route::HostNetwork => {
+            AccessPath::ClusterIp | AccessPath::Hairpin | AccessPath::HostNetwork => {
                 of_family(self.published.slots.get(slot()?)?)?
             }
-            Route::NodePort => of_family(self.published.node_ports.get(slot()?)?)?,
-            Route::ClusterIpAny => of_family(&self.published.any)?,
-            Route::ProberLocal => of_family(&self.published.local)?,
+            AccessPath::NodePort => of_family(self.published.node_ports.get(slot()?)?)?,
+            AccessPath::ClusterIpAny => of_family(&self.published.any)?,
+            AccessPath::ClusterIpLocal => of_family(&self.published.local)?,
         };
         Some(PathEvidence {
             backends: self.backends(&path)?,
@@ -162,16 +162,16 @@ impl Map<'_> {
 
     /// The agents that are meant to answer on a path.
     fn meant<'a>(&'a self, path: &'a Path) -> Vec<&'a AgentId> {
-        let endpoints = match path.route {
-            Route::ProberLocal => &self.endpoints.local,
-            Route::PodIp
-            | Route::ClusterIp
-            | Route::ClusterIpAny
-            | Route::Hairpin
-            | Route::NodePort
-            | Route::HostNetwork => &self.endpoints.any,
+        let endpoints = match path.access_path {
+            AccessPath::ClusterIpLocal => &self.endpoints.local,
+            AccessPath::PodIp
+            | AccessPath::ClusterIp
+            | AccessPath::ClusterIpAny
+            | AccessPath::Hairpin
+            | AccessPath::NodePort
+            | AccessPath::HostNetwork => &self.endpoints.any,
         };
-        let is_local = path.route == Route::ProberLocal;
+        let is_local = path.access_path == AccessPath::ClusterIpLocal;
         match &path.server {
             Some(server) => vec![server],
             None => endpoints

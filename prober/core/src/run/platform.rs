@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::endpoint_slices::EndpointSlices;
 use crate::plan::Plan;
 use crate::probe::event::Event;
-use crate::topology::{AgentId, Role};
+use crate::topology::{AgentId, AgentRole};
 
 /// A command to the platform.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Placement {
     /// Its name and node.
     pub agent: AgentId,
     /// Its role. A platform that cannot place a host agent reports `AgentFailed` for it, which never ends a run.
-    pub role: Role,
+    pub role: AgentRole,
     /// Its first plan, which it is started with.
     pub plan: Plan,
 }

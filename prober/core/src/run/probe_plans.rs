@@ -11,25 +11,25 @@ use crate::plan::pairing::NodePair;
 use crate::plan::{Method, OTHER_RESPONDER_PORT, ProbePlan};
 use crate::probe::outcome::{EngineKind, OutcomeKind};
 use crate::probe::tier::Tier;
-use crate::topology::{AgentId, Path, PathId, Route};
+use crate::topology::{AccessPath, AgentId, Path, PathId};
 
 /// Most paths of one follow-up.
 const MAX_SUSPECTS: usize = 48;
 
 impl RunSpec {
-    /// How many probes a path of this route gets in the initial round, of both engines.
-    pub(super) fn probes_of(&self, route: Route) -> u64 {
+    /// How many probes a path of this access path gets in the initial round, of both engines.
+    pub(super) fn probes_of(&self, access_path: AccessPath) -> u64 {
         u64::from(self.kernel_probes)
-            + if self.is_crafted(route) {
+            + if self.is_crafted(access_path) {
                 u64::from(self.raw_probes)
             } else {
                 0
             }
     }
 
-    /// Whether crafted packets are sent on a route: hosts have no capability to send them.
-    fn is_crafted(&self, route: Route) -> bool {
-        self.tier >= Tier::T1 && route != Route::HostNetwork
+    /// Whether crafted packets are sent on an access path: hosts have no capability to send them.
+    fn is_crafted(&self, access_path: AccessPath) -> bool {
+        self.tier >= Tier::T1 && access_path != AccessPath::HostNetwork
     }
 
     /// The probes of the initial round: every path, by both engines.
@@ -99,7 +99,7 @@ impl RunSpec {
             // Each of its servers should answer once.
             None => self.kernel_probes * 4,
         };
-        let is_crafted = self.is_crafted(evidence.path.route);
+        let is_crafted = self.is_crafted(evidence.path.access_path);
         (connects, if is_crafted { self.raw_probes } else { 0 })
     }
 
@@ -118,10 +118,10 @@ impl RunSpec {
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> Vec<AgentProbes> {
         let mut probes = Vec::new();
-        // Of the other routes, no diagnosis needs more than whether they work.
+        // Of the other access paths, no diagnosis needs more than whether they work.
         let probed = suspects.iter().filter_map(|(path, outcome)| {
             let evidence = paths.get(path)?;
-            let stays_among_pods = evidence.path.route.stays_among_pods();
+            let stays_among_pods = evidence.path.access_path.stays_among_pods();
             stays_among_pods.then_some((*path, outcome, evidence))
         });
         for (at, (path, outcome, evidence)) in (0_u32..).zip(probed.take(MAX_SUSPECTS)) {
@@ -153,7 +153,7 @@ impl RunSpec {
                 );
             }
             let is_crafted =
-                self.is_crafted(evidence.path.route) && evidence.believes(EngineKind::Raw);
+                self.is_crafted(evidence.path.access_path) && evidence.believes(EngineKind::Raw);
             if is_crafted && !is_redundant(evidence, suspects, paths) {
                 let ttl_probe = Method::TtlProbe {
                     hop_limits,
@@ -167,7 +167,7 @@ impl RunSpec {
                 .as_ref()
                 .and_then(|server| addresses.get(server));
             if let Some(address) = pick(server, evidence.path.family)
-                && evidence.path.route != Route::Hairpin
+                && evidence.path.access_path != AccessPath::Hairpin
             {
                 let other = SocketAddr::new(address, OTHER_RESPONDER_PORT);
                 let method = Method::Connect { echo_bytes: 0 };
@@ -207,12 +207,22 @@ const fn stagger(at: u32) -> u32 {
 /// Whether a path is probed with these pairs: its own is among them, or any of its client's node where the path has no other end.
 fn is_probed_in(path: &Path, pairs: &BTreeSet<NodePair>) -> bool {
     let client = &path.client.node;
-    match (path.route, &path.server) {
-        (Route::PodIp | Route::ClusterIp | Route::NodePort | Route::HostNetwork, Some(server)) => {
-            pairs.contains(&(client.clone(), server.node.clone()))
-        }
-        (Route::PodIp | Route::ClusterIp | Route::NodePort | Route::HostNetwork, None)
-        | (Route::ClusterIpAny | Route::ProberLocal | Route::Hairpin, _) => {
+    match (path.access_path, &path.server) {
+        (
+            AccessPath::PodIp
+            | AccessPath::ClusterIp
+            | AccessPath::NodePort
+            | AccessPath::HostNetwork,
+            Some(server),
+        ) => pairs.contains(&(client.clone(), server.node.clone())),
+        (
+            AccessPath::PodIp
+            | AccessPath::ClusterIp
+            | AccessPath::NodePort
+            | AccessPath::HostNetwork,
+            None,
+        )
+        | (AccessPath::ClusterIpAny | AccessPath::ClusterIpLocal | AccessPath::Hairpin, _) => {
             pairs.iter().any(|(node, _)| node == client)
         }
     }
@@ -238,12 +248,12 @@ fn is_redundant(
     suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
     paths: &BTreeMap<PathId, PathEvidence>,
 ) -> bool {
-    match evidence.path.route {
-        Route::PodIp | Route::ClusterIp | Route::Hairpin => false,
-        Route::NodePort | Route::HostNetwork => true,
-        Route::ClusterIpAny | Route::ProberLocal => {
+    match evidence.path.access_path {
+        AccessPath::PodIp | AccessPath::ClusterIp | AccessPath::Hairpin => false,
+        AccessPath::NodePort | AccessPath::HostNetwork => true,
+        AccessPath::ClusterIpAny | AccessPath::ClusterIpLocal => {
             suspects.keys().filter_map(|id| paths.get(id)).any(|other| {
-                other.path.route == Route::ClusterIp
+                other.path.access_path == AccessPath::ClusterIp
                     && other.path.client == evidence.path.client
                     && other.path.family == evidence.path.family
             })

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::PlatformCommand;
 use crate::evidence::Matrix;
 use crate::plan::{Plan, ProbePlan};
-use crate::topology::Route;
+use crate::topology::AccessPath;
 
 /// Has the plans among these commands wait for `services`, and for the pods that they probe.
 pub(super) fn wait_for_readiness(
@@ -38,10 +38,13 @@ pub(super) fn wait_for_readiness(
 /// own time, and what a node probes without a pod between.
 fn pods(plan: &Plan, matrix: &Matrix) -> Vec<SocketAddr> {
     let is_waited_for = |probe: &&ProbePlan| {
-        let route = matrix.paths.get(&probe.path).map(|path| path.path.route);
+        let access_path = matrix
+            .paths
+            .get(&probe.path)
+            .map(|path| path.path.access_path);
         matches!(
-            route,
-            Some(Route::PodIp | Route::NodePort | Route::HostNetwork)
+            access_path,
+            Some(AccessPath::PodIp | AccessPath::NodePort | AccessPath::HostNetwork)
         )
     };
     let probes = plan.probes.iter().filter(is_waited_for);

@@ -11,7 +11,7 @@ use crate::packet::family::Family;
 use crate::plan::pairing::{NodePair, pairs};
 use crate::plan::{NodeFactsReading, OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT};
 use crate::probe::tier::Tier;
-use crate::topology::{AgentId, NodeName, Role, Route};
+use crate::topology::{AccessPath, AgentId, AgentRole, NodeName};
 
 /// Probes of a server pod's other port carry the path's number plus this.
 pub(super) const OTHER_PORT: u32 = 1_000_000;
@@ -45,8 +45,8 @@ pub struct RunSpec {
     pub servers_per_node: NonZeroU8,
     /// Most servers that get a slot of the test Service.
     pub slots: usize,
-    /// The routes to probe.
-    pub routes: BTreeSet<Route>,
+    /// The access paths to probe.
+    pub access_paths: BTreeSet<AccessPath>,
     /// The families to probe.
     pub families: Vec<Family>,
     /// The most evidence to gather.
@@ -64,7 +64,7 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    /// A run on all of `nodes`, each paired with three others: every route over IPv4, all evidence, and pods named after
+    /// A run on all of `nodes`, each paired with three others: every access path over IPv4, all evidence, and pods named after
     /// the run.
     pub fn new(run: String, nonce: u64, nodes: Vec<NodeName>) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl RunSpec {
             peers: 3,
             servers_per_node: NonZeroU8::MIN,
             slots: MAX_SLOTS,
-            routes: Route::ALL.into(),
+            access_paths: AccessPath::ALL.into(),
             families: vec![Family::Ipv4],
             tier: Tier::T2,
             kernel_probes: KERNEL_PROBES,
@@ -109,7 +109,7 @@ impl RunSpec {
 
     /// Whether each node gets a host agent: to read the node's facts, or to probe as the node itself does.
     fn has_hosts(&self) -> bool {
-        self.tier >= Tier::T2 || self.routes.contains(&Route::HostNetwork)
+        self.tier >= Tier::T2 || self.access_paths.contains(&AccessPath::HostNetwork)
     }
 
     /// Every agent of the run with its first plan. The hosts of nodes under test read the facts of these at once; those of peers
@@ -122,11 +122,15 @@ impl RunSpec {
             } else {
                 NodeFactsReading::Skip
             };
-            let host = (self.host_of(&node), Role::Host, facts);
-            let client = (self.client_of(&node), Role::Client, NodeFactsReading::Skip);
+            let host = (self.host_of(&node), AgentRole::Host, facts);
+            let client = (
+                self.client_of(&node),
+                AgentRole::Client,
+                NodeFactsReading::Skip,
+            );
             let servers = self
                 .servers_of(&node)
-                .map(|server| (server, Role::Server, NodeFactsReading::Skip));
+                .map(|server| (server, AgentRole::Server, NodeFactsReading::Skip));
             let agents = std::iter::once(host)
                 .filter(|_| self.has_hosts())
                 .chain([client])

@@ -7,7 +7,7 @@ use super::Placement;
 use super::cycle::Round;
 use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, NodeName, Role};
+use crate::topology::{AgentId, AgentRole, NodeName};
 
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub(super) enum State {
 
 /// Agents that only probe: they start once there is something to probe, with their first probes. A plan takes long to an agent
 /// that has just started.
-pub(super) type ProbeOnly = BTreeMap<AgentId, Role>;
+pub(super) type ProbeOnly = BTreeMap<AgentId, AgentRole>;
 
 /// Which facts are missing, and which agents wait for them.
 #[derive(Debug)]

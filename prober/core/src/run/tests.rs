@@ -18,7 +18,7 @@ use crate::probe::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
-use crate::topology::{AgentId, Route};
+use crate::topology::{AccessPath, AgentId};
 
 /// A fleet that answers at once and remembers what is placed.
 #[derive(Default)]
@@ -293,7 +293,7 @@ fn spec(nodes: usize) -> RunSpec {
         peers: 3,
         servers_per_node: NonZeroU8::MIN,
         slots: MAX_SLOTS,
-        routes: Route::ALL.into(),
+        access_paths: AccessPath::ALL.into(),
         families: vec![Family::Ipv4],
         tier: Tier::T2,
         kernel_probes: 3,
@@ -386,7 +386,7 @@ fn probes_without_an_outcome_at_an_interruption_are_counted() {
 
 fn assert_all_asked(matrix: &Matrix) {
     for path in matrix.paths.values() {
-        let least = spec(2).probes_of(path.path.route);
+        let least = spec(2).probes_of(path.path.access_path);
         assert!(path.asked >= least && least > 0, "{:?}", path.path);
     }
 }
@@ -526,7 +526,7 @@ fn a_client_that_sees_no_packets_is_not_taken_to_have_sent_any() {
     let (_, matrix, _) = play(fleet, Run::new(spec(2)), usize::MAX);
     for path in matrix.paths.values() {
         let is_plain = path.path.client == plain;
-        let crafted = spec(2).probes_of(path.path.route) > u64::from(spec(2).kernel_probes);
+        let crafted = spec(2).probes_of(path.path.access_path) > u64::from(spec(2).kernel_probes);
         assert!(!crafted || (path.asked < u64::from(spec(2).raw_probes) + 3) == is_plain);
     }
 }
@@ -568,7 +568,7 @@ fn a_run_none_of_whose_clients_has_an_address_of_a_family_that_is_asked_for_coul
     };
     let run = Run::new(RunSpec {
         families: vec![Family::Ipv6],
-        routes: [Route::ClusterIp].into(),
+        access_paths: [AccessPath::ClusterIp].into(),
         ..spec(2)
     });
     let (_, matrix, completion) = play(fleet, run, usize::MAX);
@@ -601,7 +601,7 @@ fn nodes_at_the_ends_of_failing_paths_are_read_again_and_others_are_not() {
         ..ModelFleet::default()
     };
     let run = Run::new(RunSpec {
-        routes: [Route::Hairpin].into(),
+        access_paths: [AccessPath::Hairpin].into(),
         ..spec(3)
     });
     let (fleet, matrix, completion) = play(fleet, run, usize::MAX);
@@ -738,17 +738,19 @@ fn several_servers_a_node_share_the_slots_and_each_is_asked() {
     });
     let (_, matrix, completion) = play(ModelFleet::default(), run, usize::MAX);
     assert_eq!(completion, Completion::Complete);
-    let count = |route| {
+    let count = |access_path| {
         let paths = matrix.paths.values();
-        paths.filter(|path| path.path.route == route).count()
+        paths
+            .filter(|path| path.path.access_path == access_path)
+            .count()
     };
-    assert_eq!(count(Route::ClusterIp), 9 * 4);
-    assert_eq!(count(Route::Hairpin), 3 * 4);
-    assert_eq!(count(Route::HostNetwork), 9);
+    assert_eq!(count(AccessPath::ClusterIp), 9 * 4);
+    assert_eq!(count(AccessPath::Hairpin), 3 * 4);
+    assert_eq!(count(AccessPath::HostNetwork), 9);
     let local = matrix
         .paths
         .values()
-        .find(|path| path.path.route == Route::ProberLocal);
+        .find(|path| path.path.access_path == AccessPath::ClusterIpLocal);
     assert_eq!(local.map(|path| path.backends.len()), Some(4));
 }
 

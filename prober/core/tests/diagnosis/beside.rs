@@ -1,7 +1,7 @@
-//! Routes that do not stay among pods: they follow from a cause, bound it, or stay unknown.
+//! Access paths that do not stay among pods: they follow from a cause, bound it, or stay unknown.
 
 use prober_core::evidence::{Matrix, PathEvidence};
-use prober_core::topology::{AgentId, Path, PathId, Route};
+use prober_core::topology::{AccessPath, AgentId, Path, PathId};
 
 use super::builder::{Cluster, SILENT, Story, client, exceeded, node, server};
 use super::named;
@@ -12,8 +12,8 @@ const REFUSES: Story = Story::Reset {
     sent: true,
 };
 
-/// Adds a path like the one by `cluster-ip` from `from` to `to`, by another route.
-fn with_beside(mut matrix: Matrix, from: u8, to: u8, route: Route) -> Matrix {
+/// Adds a path like the one by `cluster-ip` from `from` to `to`, by another access path.
+fn with_beside(mut matrix: Matrix, from: u8, to: u8, access_path: AccessPath) -> Matrix {
     let mut like = matrix
         .paths
         .values()
@@ -21,12 +21,12 @@ fn with_beside(mut matrix: Matrix, from: u8, to: u8, route: Route) -> Matrix {
             let path = &evidence.path;
             path.client == client(from)
                 && path.server == Some(server(to))
-                && path.route == Route::ClusterIp
+                && path.access_path == AccessPath::ClusterIp
         })
         .unwrap()
         .clone();
-    like.path.route = route;
-    if route == Route::HostNetwork {
+    like.path.access_path = access_path;
+    if access_path == AccessPath::HostNetwork {
         like.path.client = AgentId::new(node(from).as_str(), format!("{}-host", node(from)));
     }
     add(&mut matrix, like);
@@ -40,8 +40,8 @@ fn add(matrix: &mut Matrix, evidence: PathEvidence) {
 }
 
 /// Adds the path that `with_beside` adds to a healthy cluster.
-fn with_healthy_beside(mut matrix: Matrix, from: u8, to: u8, route: Route) -> Matrix {
-    let healthy = with_beside(Cluster::new(3).matrix, from, to, route);
+fn with_healthy_beside(mut matrix: Matrix, from: u8, to: u8, access_path: AccessPath) -> Matrix {
+    let healthy = with_beside(Cluster::new(3).matrix, from, to, access_path);
     let (_, well) = healthy.paths.last_key_value().unwrap();
     add(&mut matrix, well.clone());
     matrix
@@ -60,8 +60,8 @@ fn refusing() -> Matrix {
 #[test]
 fn a_failing_node_port_and_a_failing_host_follow_from_the_cause_at_their_end() {
     let alone = named(&refusing());
-    let matrix = with_beside(refusing(), 2, 1, Route::NodePort);
-    let matrix = with_beside(matrix, 1, 1, Route::HostNetwork);
+    let matrix = with_beside(refusing(), 2, 1, AccessPath::NodePort);
+    let matrix = with_beside(matrix, 1, 1, AccessPath::HostNetwork);
     assert_eq!(alone, ["not-listening node-1 proven"]);
     assert_eq!(named(&matrix), alone);
 }
@@ -69,10 +69,10 @@ fn a_failing_node_port_and_a_failing_host_follow_from_the_cause_at_their_end() {
 #[test]
 fn where_nothing_but_a_node_port_fails_the_cause_is_unknown() {
     let refused = refusing().paths.into_values().find(|evidence| {
-        evidence.path.route == Route::ClusterIp && evidence.path.client == client(2)
+        evidence.path.access_path == AccessPath::ClusterIp && evidence.path.client == client(2)
     });
     let mut refused = refused.unwrap();
-    refused.path.route = Route::NodePort;
+    refused.path.access_path = AccessPath::NodePort;
     let mut matrix = Cluster::new(2).matrix;
     add(&mut matrix, refused);
     assert_eq!(named(&matrix), ["unknown node-2 consistent"]);
@@ -80,7 +80,7 @@ fn where_nothing_but_a_node_port_fails_the_cause_is_unknown() {
 
 #[test]
 fn a_node_port_that_works_stands_in_the_evidence() {
-    let both = with_healthy_beside(refusing(), 2, 1, Route::NodePort);
+    let both = with_healthy_beside(refusing(), 2, 1, AccessPath::NodePort);
     let diagnoses = prober_core::diagnosis::diagnose(&both);
     let said = diagnoses
         .iter()
@@ -122,6 +122,6 @@ fn a_node_whose_own_packets_pass_the_tunnel_drops_those_of_its_pods() {
         .ladder(nothing_leaves(3), [exceeded(64), SILENT, SILENT, SILENT])
         .traffic(1, "flannel.1", 2, 9, 0)
         .traffic(3, "flannel.1", 9, 0, 0);
-    let matrix = with_healthy_beside(cluster.matrix, 1, 3, Route::HostNetwork);
+    let matrix = with_healthy_beside(cluster.matrix, 1, 3, AccessPath::HostNetwork);
     assert_eq!(named(&matrix), ["forward-drop node-1 proven"]);
 }

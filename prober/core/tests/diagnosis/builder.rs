@@ -27,7 +27,7 @@ use prober_core::probe::outcome::{
 };
 use prober_core::probe::tier::Tier;
 use prober_core::time::Timestamp;
-use prober_core::topology::{AgentId, NodeName, Path, PathId, Route, Scope};
+use prober_core::topology::{AccessPath, AgentId, NodeName, Path, PathId, Scope};
 
 pub(crate) const MS: u64 = 1_000_000;
 
@@ -218,19 +218,24 @@ impl Cluster {
         for &family in families {
             for c in 1..=nodes {
                 for s in 1..=nodes {
-                    paths.push((client(c), Some(server(s)), Route::PodIp, family));
-                    paths.push((client(c), Some(server(s)), Route::ClusterIp, family));
+                    paths.push((client(c), Some(server(s)), AccessPath::PodIp, family));
+                    paths.push((client(c), Some(server(s)), AccessPath::ClusterIp, family));
                 }
-                paths.push((client(c), Some(server(c)), Route::ProberLocal, family));
-                paths.push((server(c), Some(server(c)), Route::Hairpin, family));
-                paths.push((client(c), None, Route::ClusterIpAny, family));
+                paths.push((
+                    client(c),
+                    Some(server(c)),
+                    AccessPath::ClusterIpLocal,
+                    family,
+                ));
+                paths.push((server(c), Some(server(c)), AccessPath::Hairpin, family));
+                paths.push((client(c), None, AccessPath::ClusterIpAny, family));
             }
         }
-        for (id, (client, to, route, family)) in (0..).map(PathId).zip(paths) {
+        for (id, (client, to, access_path, family)) in (0..).map(PathId).zip(paths) {
             let path = Path {
                 client,
                 server: to,
-                route,
+                access_path,
                 family,
             };
             let backends = (1..=nodes)
@@ -326,7 +331,7 @@ impl Cluster {
         to: &AgentId,
         story: Story,
     ) -> Self {
-        for id in self.ids(|path| path.route == Route::ClusterIpAny && from(path)) {
+        for id in self.ids(|path| path.access_path == AccessPath::ClusterIpAny && from(path)) {
             let ends = self.ends(id);
             let evidence = self.matrix.paths.get_mut(&id).unwrap();
             let mut kept = std::mem::take(&mut evidence.probes);
@@ -494,7 +499,7 @@ impl Cluster {
     /// Nodes whose pods have Services translated inside connect(2): the SYN asks the backend, and crafted SYNs, ten a path of
     /// which one is told, ask the Service and meet nothing.
     pub(crate) fn translated_in_connect(mut self, nodes: impl Fn(&NodeName) -> bool) -> Self {
-        let ids = self.ids(|path| path.route.is_translated() && nodes(&path.client.node));
+        let ids = self.ids(|path| path.access_path.is_translated() && nodes(&path.client.node));
         for &id in &ids {
             let evidence = self.matrix.paths.get_mut(&id).unwrap();
             let service = evidence.target;
@@ -587,12 +592,12 @@ fn translate(seen: &mut Observation, service: SocketAddr, backend: SocketAddr) {
 /// Whom a path asks.
 fn target(path: &Path) -> SocketAddr {
     let slot = |agent: &AgentId| 8100 + u16::from(number(&agent.node));
-    match (path.route, &path.server) {
-        (Route::PodIp, Some(server)) => SocketAddr::new(pod_ip(server, path.family), 8080),
-        (Route::ClusterIp | Route::Hairpin, Some(server)) => {
+    match (path.access_path, &path.server) {
+        (AccessPath::PodIp, Some(server)) => SocketAddr::new(pod_ip(server, path.family), 8080),
+        (AccessPath::ClusterIp | AccessPath::Hairpin, Some(server)) => {
             SocketAddr::new(cluster_ip(path.family), slot(server))
         }
-        (Route::ProberLocal, _) => SocketAddr::new(cluster_ip(path.family), 9000),
+        (AccessPath::ClusterIpLocal, _) => SocketAddr::new(cluster_ip(path.family), 9000),
         _ => SocketAddr::new(cluster_ip(path.family), 80),
     }
 }
@@ -1026,7 +1031,7 @@ impl Scene {
     }
 
     fn next_hop(&self) -> Mac {
-        if self.path.route == Route::PodIp && self.path.scope() == Scope::SameNode {
+        if self.path.access_path == AccessPath::PodIp && self.path.scope() == Scope::SameNode {
             pod_mac(&self.to)
         } else {
             self.router()
@@ -1095,7 +1100,7 @@ impl Scene {
 
     /// The client as the server sees it: a pod that reaches itself is masqueraded.
     fn seen_as(&self) -> SocketAddr {
-        if self.path.route == Route::Hairpin {
+        if self.path.access_path == AccessPath::Hairpin {
             let ip = gateway(number(&self.path.client.node), self.path.family);
             SocketAddr::new(ip, 61_000)
         } else {

@@ -1,9 +1,9 @@
 //! Faults of the backend itself.
 
-use prober_core::diagnosis::{Segment, diagnose};
+use prober_core::diagnosis::{PathSegment, diagnose};
 use prober_core::evidence::Source;
 use prober_core::packet::mac::Mac;
-use prober_core::topology::{Path, Route};
+use prober_core::topology::{AccessPath, Path};
 
 use super::builder::{Cluster, Story, client, node, server};
 use super::named;
@@ -45,7 +45,7 @@ fn one_bad_endpoint_of_ten_behind_a_balanced_port_is_pinned() {
         cluster
             .matrix
             .paths
-            .retain(|_, path| path.path.route == Route::ClusterIpAny);
+            .retain(|_, path| path.path.access_path == AccessPath::ClusterIpAny);
         let cluster = cluster.without_facts();
         let found = diagnose(&cluster.matrix);
         assert_eq!(found.len(), 1, "{found:?}");
@@ -96,7 +96,7 @@ fn a_stopped_process_completes_handshakes_and_says_nothing() {
         }
     }
     unheard.matrix.agents.get_mut(&server(1)).unwrap().heard = false;
-    let hairpin = |path: &Path| path.route == Route::Hairpin && path.client == server(1);
+    let hairpin = |path: &Path| path.access_path == AccessPath::Hairpin && path.client == server(1);
     for path in unheard
         .matrix
         .paths
@@ -127,12 +127,12 @@ fn a_stranger_that_refuses_has_the_servers_address() {
         );
     // The pod's own address is known from an earlier packet of its own.
     cluster = cluster.tell(
-        |path| path.route == Route::Hairpin && path.client == server(1),
+        |path| path.access_path == AccessPath::Hairpin && path.client == server(1),
         Story::Healthy,
     );
     assert_eq!(named(&cluster.matrix), ["duplicate-ip node-1 proven"]);
     let found = diagnose(&cluster.matrix);
-    assert_eq!(found[0].segment, Segment::Pod { pod: server(1) });
+    assert_eq!(found[0].segment, PathSegment::Pod { pod: server(1) });
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn from_one_host_alone_a_refusal_is_only_consistent_with_a_closed_port() {
     cluster
         .matrix
         .paths
-        .retain(|_, path| path.path.route == Route::PodIp);
+        .retain(|_, path| path.path.access_path == AccessPath::PodIp);
     for path in cluster.matrix.paths.values_mut() {
         path.path.server = None;
         path.backends.clear();

@@ -5,7 +5,7 @@ use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 use prober_core::probe::outcome::{EngineKind, Outcome, OutcomeKind};
-use prober_core::topology::{Path, Route, Scope};
+use prober_core::topology::{AccessPath, Path, Scope};
 
 use super::builder::{
     CLUSTER_IP, Cluster, SILENT, Story, bridge_mac, client, cluster_ip, exceeded, gateway, node,
@@ -17,7 +17,7 @@ fn across(from: u8, to: u8) -> impl Fn(&Path) -> bool + Copy {
     move |path: &Path| {
         path.client == client(from)
             && path.server == Some(server(to))
-            && path.route != Route::Hairpin
+            && path.access_path != AccessPath::Hairpin
     }
 }
 
@@ -197,11 +197,11 @@ fn a_rst_that_the_server_never_sent_is_a_rule_that_rejects() {
     };
     let cluster = Cluster::new(2)
         .tell(
-            |path| across(1, 1)(path) && path.route == Route::PodIp,
+            |path| across(1, 1)(path) && path.access_path == AccessPath::PodIp,
             forged,
         )
         .tell(
-            |path| across(1, 1)(path) && path.route != Route::PodIp,
+            |path| across(1, 1)(path) && path.access_path != AccessPath::PodIp,
             Story::ForeignReset { sent: false },
         )
         .tell(
@@ -225,8 +225,8 @@ fn a_service_that_its_node_rejects_by_rst_is_told_by_the_routers_address() {
     let cluster = Cluster::new(2).tell(
         |path| {
             path.client.node == node(1)
-                && path.route.is_translated()
-                && path.route != Route::ProberLocal
+                && path.access_path.is_translated()
+                && path.access_path != AccessPath::ClusterIpLocal
         },
         router,
     );
@@ -264,7 +264,7 @@ fn a_rejected_syn_that_is_balanced_anew_is_late_and_no_packet_loss() {
 #[test]
 fn ip_forward_off_leaves_only_pods_that_need_no_router() {
     let hit = |path: &Path| {
-        at_1(path) && !(path.route == Route::PodIp && path.scope() == Scope::SameNode)
+        at_1(path) && !(path.access_path == AccessPath::PodIp && path.scope() == Scope::SameNode)
     };
     let broken = Cluster::new(2).tell(hit, Story::Nothing);
     let told = broken
@@ -317,7 +317,7 @@ fn two_faults_at_once_are_both_named() {
     // bridge-nf off hides a closed port behind timeouts on its own node.
     let cluster = Cluster::new(2)
         .tell(
-            |path| path.server == Some(server(1)) && path.route == Route::PodIp,
+            |path| path.server == Some(server(1)) && path.access_path == AccessPath::PodIp,
             Story::Reset {
                 hop_limit: 64,
                 mac: None,
@@ -325,7 +325,10 @@ fn two_faults_at_once_are_both_named() {
             },
         )
         .tell(
-            |path| across(2, 1)(path) || path.route == Route::Hairpin && path.client == server(1),
+            |path| {
+                across(2, 1)(path)
+                    || path.access_path == AccessPath::Hairpin && path.client == server(1)
+            },
             Story::Reset {
                 hop_limit: 62,
                 mac: None,
@@ -333,7 +336,7 @@ fn two_faults_at_once_are_both_named() {
             },
         )
         .tell(
-            |path| across(1, 1)(path) && path.route != Route::PodIp,
+            |path| across(1, 1)(path) && path.access_path != AccessPath::PodIp,
             Story::ForeignReset { sent: true },
         )
         .facts(1, |facts| {
@@ -362,7 +365,7 @@ fn silence_beside_a_rate_limited_refusal_of_the_same_pair_is_no_second_fault() {
     let cluster = Cluster::new(2)
         .tell(|path| path.server == Some(server(1)), Story::Nothing)
         .tell(
-            |path| across(1, 1)(path) && path.route == Route::PodIp,
+            |path| across(1, 1)(path) && path.access_path == AccessPath::PodIp,
             refused,
         )
         .tell_any(|_| true, &server(1), Story::Nothing)
@@ -376,7 +379,7 @@ fn a_clients_own_unanswered_solicitation_is_silence_and_no_word_of_a_router() {
         .tell(at_1, Story::Nothing)
         .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
     for path in cluster.matrix.paths.values_mut() {
-        if path.path.route == Route::PodIp && path.path.scope() == Scope::SameNode {
+        if path.path.access_path == AccessPath::PodIp && path.path.scope() == Scope::SameNode {
             for probe in path.probes.iter_mut().filter(|probe| probe.client.syns > 1) {
                 probe.client.outcome = Outcome::Unreachable {
                     by: Some(probe.client.src.ip()),

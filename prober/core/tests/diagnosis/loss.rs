@@ -2,7 +2,7 @@
 
 use prober_core::diagnosis::diagnose;
 use prober_core::probe::outcome::{EngineKind, Outcome};
-use prober_core::topology::{Path, Route, Scope};
+use prober_core::topology::{AccessPath, Path, Scope};
 
 use super::builder::{Cluster, Lost, Story, client, node, server};
 use super::named;
@@ -74,7 +74,9 @@ fn one_late_connect_is_a_finding_that_says_how_little_it_knows() {
     };
     let mut cluster = Cluster::new(2).tell(
         |path| {
-            path.client == client(1) && path.server == Some(server(2)) && path.route == Route::PodIp
+            path.client == client(1)
+                && path.server == Some(server(2))
+                && path.access_path == AccessPath::PodIp
         },
         late,
     );
@@ -150,8 +152,8 @@ fn a_starved_client_cannot_vouch_for_silence() {
 #[test]
 fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network() {
     let to_1 = |path: &Path| path.client == client(2) && path.server == Some(server(1));
-    let mute = |path: &Path| to_1(path) && path.route == Route::PodIp;
-    let stalled = |path: &Path| to_1(path) && path.route == Route::ClusterIp;
+    let mute = |path: &Path| to_1(path) && path.access_path == AccessPath::PodIp;
+    let stalled = |path: &Path| to_1(path) && path.access_path == AccessPath::ClusterIp;
     let mut matrix = Cluster::new(2)
         .tell(mute, Story::Mute { completed: true })
         .tell(stalled, Story::Stalled { received: 0 })

@@ -8,7 +8,7 @@ use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 use prober_core::plan::RESPONDER_PORT;
 use prober_core::probe::event::TtlStepAnswer;
-use prober_core::topology::{AgentId, Path, Route, Scope};
+use prober_core::topology::{AccessPath, AgentId, Path, Scope};
 
 use super::builder::{
     CLUSTER_IP, Cluster, SILENT, Story, client, gateway, node, pod_ip, server, vtep,
@@ -203,11 +203,11 @@ fn an_unreachable_at_once_from_the_own_node_is_a_missing_route_without_facts_too
     };
     let cluster = Cluster::new(2)
         .tell(
-            |path| across(1, 2)(path) && path.route == Route::PodIp,
+            |path| across(1, 2)(path) && path.access_path == AccessPath::PodIp,
             story(gateway(1, Family::Ipv4)),
         )
         .tell(
-            |path| across(1, 2)(path) && path.route == Route::ClusterIp,
+            |path| across(1, 2)(path) && path.access_path == AccessPath::ClusterIp,
             story(CLUSTER_IP),
         )
         .tell(across(2, 1), Story::ReplyLost)
@@ -248,7 +248,8 @@ fn a_process_that_is_slow_to_echo_what_its_kernel_acknowledged_is_no_mtu_black_h
 
 #[test]
 fn a_talk_that_was_cut_off_by_what_stops_every_packet_is_no_mtu_black_hole() {
-    let same = |path: &Path| path.scope() == Scope::SameNode && path.route == Route::ClusterIp;
+    let same =
+        |path: &Path| path.scope() == Scope::SameNode && path.access_path == AccessPath::ClusterIp;
     let stalled = Story::Stalled { received: 0 };
     let exceeded = TtlStepAnswer::TimeExceeded {
         by: gateway(1, Family::Ipv4),

@@ -4,14 +4,18 @@ use prober_core::node_facts::SysctlState;
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::probe::event::TtlStepAnswer;
-use prober_core::topology::{Path, Route, Scope};
+use prober_core::topology::{AccessPath, Path, Scope};
 
 use super::builder::{CLUSTER_IP, Cluster, Story, client, gateway, node, server};
 use super::named;
 
 fn slot_of(n: u8) -> impl Fn(&Path) -> bool + Copy {
     move |path: &Path| {
-        path.server == Some(server(n)) && matches!(path.route, Route::ClusterIp | Route::Hairpin)
+        path.server == Some(server(n))
+            && matches!(
+                path.access_path,
+                AccessPath::ClusterIp | AccessPath::Hairpin
+            )
     }
 }
 
@@ -90,7 +94,7 @@ fn an_old_backend_that_answers_one_node_only_shows_stale_rules() {
     let cluster = Cluster::new(2).tell(
         |path| {
             path.client == client(1)
-                && path.route == Route::ClusterIp
+                && path.access_path == AccessPath::ClusterIp
                 && path.server == Some(server(1))
         },
         Story::Banner(2),
@@ -100,7 +104,7 @@ fn an_old_backend_that_answers_one_node_only_shows_stale_rules() {
 
 #[test]
 fn a_lost_jump_silences_every_service_of_one_node_and_the_gateway_answers_ttl_1() {
-    let own = |path: &Path| path.client.node == node(1) && path.route.is_translated();
+    let own = |path: &Path| path.client.node == node(1) && path.access_path.is_translated();
     let exceeded = TtlStepAnswer::TimeExceeded {
         by: gateway(1, Family::Ipv4),
         hop_limit: 64,
@@ -137,7 +141,8 @@ fn a_lost_chain_silences_one_port_from_one_node() {
 
 #[test]
 fn a_port_that_stays_on_a_node_without_a_ready_endpoint_is_no_fault_of_the_network() {
-    let own = |path: &Path| path.client.node == node(1) && path.route == Route::ProberLocal;
+    let own =
+        |path: &Path| path.client.node == node(1) && path.access_path == AccessPath::ClusterIpLocal;
     let mut cluster = Cluster::new(2).tell(own, Story::Nothing);
     for path in cluster.matrix.paths.values_mut() {
         for backend in &mut path.backends {
@@ -169,7 +174,7 @@ fn a_port_of_the_bridge_that_is_down_cuts_its_pod_off() {
 
 #[test]
 fn hairpin_mode_off_fails_one_pods_way_to_itself() {
-    let own = |path: &Path| path.route == Route::Hairpin && path.client == server(1);
+    let own = |path: &Path| path.access_path == AccessPath::Hairpin && path.client == server(1);
     let cluster = Cluster::new(2).tell(own, Story::Nothing).facts(1, |facts| {
         let links = facts.links.as_mut().unwrap();
         links
@@ -198,7 +203,7 @@ fn hairpin_mode_off_is_harmless_where_every_hairpin_path_is_well() {
 
 #[test]
 fn the_own_syn_delivered_to_its_sender_is_a_missing_masquerade() {
-    let own = |path: &Path| path.route == Route::Hairpin && path.client.node == node(1);
+    let own = |path: &Path| path.access_path == AccessPath::Hairpin && path.client.node == node(1);
     let cluster = Cluster::new(2).tell(own, Story::OwnSyn { to: None });
     assert_eq!(named(&cluster.matrix), ["missing-masquerade node-1 proven"]);
     assert_eq!(

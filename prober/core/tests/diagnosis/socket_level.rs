@@ -5,7 +5,7 @@ use prober_core::evidence::Matrix;
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::probe::outcome::{EngineKind, Errno, Outcome};
-use prober_core::topology::{AgentId, Path, PathId, Route, Scope};
+use prober_core::topology::{AccessPath, AgentId, Path, PathId, Scope};
 
 use super::builder::{
     Cluster, Lost, SILENT, Story, client, exceeded, gateway, node, pod_ip, server,
@@ -14,13 +14,19 @@ use super::named;
 
 fn slot_of(n: u8) -> impl Fn(&Path) -> bool + Copy {
     move |path: &Path| {
-        path.server == Some(server(n)) && matches!(path.route, Route::ClusterIp | Route::Hairpin)
+        path.server == Some(server(n))
+            && matches!(
+                path.access_path,
+                AccessPath::ClusterIp | AccessPath::Hairpin
+            )
     }
 }
 
 /// The path by the Service from the client of node-1 to the server of node-2.
 fn through_service(path: &Path) -> bool {
-    path.client == client(1) && path.server == Some(server(2)) && path.route == Route::ClusterIp
+    path.client == client(1)
+        && path.server == Some(server(2))
+        && path.access_path == AccessPath::ClusterIp
 }
 
 fn everywhere(_: &prober_core::topology::NodeName) -> bool {
@@ -39,7 +45,7 @@ fn a_healthy_cluster_names_nothing_and_every_path_by_the_service_says_so() {
     let cluster = Cluster::dual(2).translated_in_connect(everywhere);
     assert_eq!(named(&cluster.matrix), Vec::<String>::new());
     for evidence in cluster.matrix.paths.values() {
-        let is_service = evidence.path.route != Route::PodIp;
+        let is_service = evidence.path.access_path != AccessPath::PodIp;
         assert_eq!(evidence.socket_level, is_service, "{:?}", evidence.path);
         assert!(evidence.is_clean(), "{:?}", evidence.path);
         let expected = [EngineKind::Kernel];
@@ -52,7 +58,7 @@ fn it_is_a_property_of_the_node_and_no_word_on_another() {
     let cluster = Cluster::new(2).translated_in_connect(|at| *at == node(1));
     for evidence in cluster.matrix.paths.values() {
         let path = &evidence.path;
-        let expected = path.client.node == node(1) && path.route != Route::PodIp;
+        let expected = path.client.node == node(1) && path.access_path != AccessPath::PodIp;
         assert_eq!(evidence.socket_level, expected, "{path:?}");
     }
 }
@@ -126,7 +132,7 @@ fn a_port_without_backend_is_refused_inside_connect_and_has_no_endpoints() {
 #[test]
 fn where_every_connect_is_refused_a_crafted_syn_that_leaves_shows_where() {
     let refused = Story::RefusedLocally(Errno::Ehostunreach);
-    let is_service = |path: &Path| path.route != Route::PodIp;
+    let is_service = |path: &Path| path.access_path != AccessPath::PodIp;
     let cluster = Cluster::new(2)
         .tell(is_service, refused)
         .translated_in_connect(everywhere);
@@ -209,7 +215,7 @@ fn with_host(mut matrix: Matrix, errno: Errno) -> Matrix {
         .into_values()
         .find(|evidence| through_service(&evidence.path))
         .unwrap();
-    told.path.route = Route::HostNetwork;
+    told.path.access_path = AccessPath::HostNetwork;
     told.path.client = AgentId::new("node-1", "node-1-host");
     assert_eq!(told.path.scope(), Scope::CrossNode);
     let next = matrix.paths.keys().next_back().map_or(0, |id| id.0 + 1);

@@ -3,7 +3,7 @@
 use prober_core::diagnosis::{End, diagnose, odd_packet};
 use prober_core::node_facts::SysctlState;
 use prober_core::probe::event::TtlStepAnswer;
-use prober_core::topology::{Path, Route, Scope};
+use prober_core::topology::{AccessPath, Path, Scope};
 
 use super::builder::{Cluster, MS, Story, client, gateway, node, server};
 use super::named;
@@ -19,7 +19,10 @@ fn founding(cluster: Cluster, family: Family) -> Cluster {
         path.client.node == node(1)
             && path.scope() == Scope::SameNode
             && path.family == family
-            && matches!(path.route, Route::ClusterIp | Route::ProberLocal)
+            && matches!(
+                path.access_path,
+                AccessPath::ClusterIp | AccessPath::ClusterIpLocal
+            )
     };
     let exceeded = TtlStepAnswer::TimeExceeded {
         by: gateway(1, family),
@@ -125,7 +128,7 @@ fn the_odd_packet_of_the_founding_fault_is_the_answer_from_the_wrong_address() {
         facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
     });
     let found = diagnose(&cluster.matrix);
-    let (path, at) = found[0].exhibit.unwrap();
+    let (path, at) = found[0].sample.unwrap();
     let (end, packet, why) = odd_packet(&cluster.matrix.paths[&path].probes[at]).unwrap();
     assert_eq!((end, packet), (End::Client, 1));
     assert!(why.contains("100.96.1.20:8080"), "{why}");
@@ -140,11 +143,11 @@ fn replies_that_are_never_tracked_are_no_fault_of_the_bridge() {
     };
     let cluster = Cluster::new(2)
         .tell(
-            |path| path.client.node == node(1) && path.route == Route::ClusterIp,
+            |path| path.client.node == node(1) && path.access_path == AccessPath::ClusterIp,
             story,
         )
         .tell(
-            |path| path.client == client(1) && path.route == Route::PodIp,
+            |path| path.client == client(1) && path.access_path == AccessPath::PodIp,
             Story::Mute { completed: false },
         )
         .grows(1, "ConntrackInvalid", 6);
@@ -183,6 +186,6 @@ fn every_cause_that_is_named_comes_with_a_remedy_and_an_exhibit() {
     let cluster = founding(Cluster::new(2), Family::Ipv4);
     for diagnosis in diagnose(&cluster.matrix) {
         assert!(!diagnosis.remedy.is_empty(), "{diagnosis:?}");
-        assert!(diagnosis.exhibit.is_some(), "{diagnosis:?}");
+        assert!(diagnosis.sample.is_some(), "{diagnosis:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The healthy data path: every route, both families, with the kernel's own connect().
+//! The healthy data path: every access path, both families, with the kernel's own connect().
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -29,10 +29,10 @@ pub(crate) fn fleet(spec: &LabSpec) -> Fleet {
     fleet
 }
 
-/// What every route answers: the server's name and the client that it saw, or why not.
+/// What every access path answers: the server's name and the client that it saw, or why not.
 pub(crate) type Matrix = BTreeMap<String, Result<String, io::ErrorKind>>;
 
-/// Asks on every route at once.
+/// Asks on every access path at once.
 pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
     let mut asked = Vec::new();
     for family in [Family::Ipv4, Family::Ipv6] {
@@ -61,7 +61,7 @@ pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
                 );
             }
             ask("hairpin", server(node), vip(kube_proxy::SLOT_PORT + slot));
-            ask("prober-local", client(node), local);
+            ask("cluster-ip-local", client(node), local);
         }
     }
     asked
@@ -132,7 +132,7 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
                 node.gateway(family),
             );
             expect(
-                "prober-local",
+                "cluster-ip-local",
                 client(node),
                 local,
                 pod,

@@ -12,7 +12,7 @@ use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 use crate::packet::observation::Direction;
 use crate::packet::{Body, ResolutionKind, TcpFlags};
-use crate::topology::{AgentId, Route};
+use crate::topology::{AccessPath, AgentId};
 
 /// Another pod answers at the server's address.
 pub(crate) fn duplicate_server(
@@ -26,7 +26,7 @@ pub(crate) fn duplicate_server(
                 Symptom::Reset | Symptom::ForeignReset => {
                     resetter(case, unit) == Resetter::Stranger
                 }
-                Symptom::Impostor => unit.route == Route::PodIp,
+                Symptom::Impostor => unit.access_path == AccessPath::PodIp,
                 Symptom::ForeignSynAck
                 | Symptom::Unreachable(_)
                 | Symptom::RefusedLocally(_)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::diagnosis::Segment;
+use crate::diagnosis::PathSegment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
@@ -15,7 +15,7 @@ use crate::packet::family::Family;
 use crate::packet::observation::Direction;
 use crate::probe::event::ServerTrace;
 use crate::probe::outcome::OutcomeKind;
-use crate::topology::{AgentId, Route};
+use crate::topology::{AccessPath, AgentId};
 
 pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
     let refused = |unit: &Unit| {
@@ -71,7 +71,7 @@ pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Opinion> {
     let ttl = seen.map_or_else(String::new, |(ip, _)| format!(" with TTL {}", ip.hop_limit));
     let place = Place {
         node: None,
-        segment: Segment::Unknown,
+        segment: PathSegment::Unknown,
         family,
     };
     Some(
@@ -150,7 +150,7 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
         return None;
     }
     let completed = case.best_server_end(&mute) == ServerEnd::Completed;
-    let routes: BTreeSet<Route> = case.at(&mute).map(|unit| unit.route).collect();
+    let access_paths: BTreeSet<AccessPath> = case.at(&mute).map(|unit| unit.access_path).collect();
     let mut opinion = if completed || unheard {
         Opinion::proves(
             Cause::EndpointFrozen,
@@ -165,7 +165,7 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
     };
     opinion = opinion.because(format!(
         "{server}'s kernel completes handshakes on {} routes, and no banner ever follows",
-        routes.len()
+        access_paths.len()
     ));
     if completed {
         opinion =

@@ -11,7 +11,7 @@ use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, led_to};
 use crate::packet::family::Family;
 use crate::packet::{Body, ResolutionKind, Unreachable};
 use crate::probe::outcome::Errno;
-use crate::topology::{AgentId, NodeName, Route};
+use crate::topology::{AccessPath, AgentId, NodeName};
 
 pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
     let refused = |unit: &Unit| match unit.symptom.unreachable() {
@@ -94,7 +94,7 @@ pub(crate) fn no_local_endpoint(
 ) -> Option<Opinion> {
     let units = case.places(|unit| {
         unit.family == family
-            && unit.route == Route::ProberLocal
+            && unit.access_path == AccessPath::ClusterIpLocal
             && unit.client.node == *node
             && matches!(
                 unit.symptom,
@@ -332,7 +332,11 @@ fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinio
             && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
     });
     let reached = case.passes(|path| path.family == family && path.server.as_ref() == Some(server));
-    if reached || !case.at(&units).any(|unit| unit.route == Route::PodIp) {
+    if reached
+        || !case
+            .at(&units)
+            .any(|unit| unit.access_path == AccessPath::PodIp)
+    {
         return None;
     }
     let facts = case.facts(&server.node);

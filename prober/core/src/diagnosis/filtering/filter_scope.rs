@@ -10,7 +10,7 @@ use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
 use crate::diagnosis::symptom::{ServerEnd, Unit};
 use crate::packet::family::Family;
 use crate::probe::outcome::OutcomeKind;
-use crate::topology::{AgentId, NodeName, Path, Route, Scope};
+use crate::topology::{AccessPath, AgentId, NodeName, Path, Scope};
 
 /// One pod or port, or the node's FORWARD: who is hit, and who passes beside it.
 pub(crate) fn blame(
@@ -23,7 +23,7 @@ pub(crate) fn blame(
     let forward_only = ways.values().all(|way| *way == Way::There);
     let port = case
         .at(&units)
-        .filter(|unit| unit.route == Route::PodIp)
+        .filter(|unit| unit.access_path == AccessPath::PodIp)
         .find(|unit| {
             case.path(unit.path).and_then(|path| path.other_port) == Some(OutcomeKind::Established)
         })
@@ -103,7 +103,7 @@ fn common_pod(
                 .is_some_and(|server| server.node == *node);
         path.family == family
             && here
-            && !(path.route == Route::PodIp && path.scope() == Scope::SameNode)
+            && !(path.access_path == AccessPath::PodIp && path.scope() == Scope::SameNode)
     };
     common.into_iter().find_map(|pod| {
         let as_client = case.at(units).any(|unit| unit.client == pod);
@@ -123,7 +123,7 @@ fn common_pod(
             .map_or("any", |server| server.pod.as_str());
         Some((
             pod,
-            format!("{} {} -> {server}", path.route, path.client.pod),
+            format!("{} {} -> {server}", path.access_path, path.client.pod),
         ))
     })
 }

@@ -8,7 +8,7 @@ use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::node_facts::SysctlState;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
-use crate::topology::{NodeName, Route, Scope};
+use crate::topology::{AccessPath, NodeName, Scope};
 
 pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
     let units = case.places(|unit| through(unit, node, family) && is_quiet(unit));
@@ -46,7 +46,7 @@ pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -
 
 pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
     let routed = |unit: &Unit| match family {
-        Family::Ipv4 => !(unit.route == Route::PodIp && unit.is_same_node()),
+        Family::Ipv4 => !(unit.access_path == AccessPath::PodIp && unit.is_same_node()),
         // A Service of a pod on the same node is translated on the bridge, which needs no routing.
         Family::Ipv6 => !unit.is_same_node(),
     };
@@ -65,7 +65,7 @@ pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -
     let (sysctl, counter) = forward_sysctl(family);
     let place = Place::node(node, family);
     let direct = case.passes(|path| {
-        path.route == Route::PodIp
+        path.access_path == AccessPath::PodIp
             && path.family == family
             && path.client.node == *node
             && path.scope() == Scope::SameNode
@@ -98,7 +98,7 @@ pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -
                             .server
                             .as_ref()
                             .is_some_and(|server| server.node == *node))
-                    && !(path.route == Route::PodIp && path.scope() == Scope::SameNode)
+                    && !(path.access_path == AccessPath::PodIp && path.scope() == Scope::SameNode)
             });
             (direct && everything && family == Family::Ipv4).then(|| {
                 Opinion::fits(Cause::IpForwardOff, place, units)

@@ -5,7 +5,7 @@ use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Opinion, Place};
 use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::packet::family::Family;
-use crate::topology::Route;
+use crate::topology::AccessPath;
 
 /// What fails of a family, where the API says that policies close the agents and no SYN of it reaches another pod. That
 /// something enforces them shows in nothing but this: node after node dropping everything would look the same.
@@ -15,7 +15,8 @@ pub(crate) fn closed(case: &Case<'_>, family: Family) -> Option<Opinion> {
         return None;
     }
     // A pod always reaches itself (Kubernetes, "Network Policies"), though not every enforcer lets it.
-    let passes = case.passes(|path| path.family == family && path.route != Route::Hairpin);
+    let passes =
+        case.passes(|path| path.family == family && path.access_path != AccessPath::Hairpin);
     let arrives = case.fails(|unit| unit.family == family && !is_held_up(unit));
     if passes || arrives {
         return None;

@@ -13,7 +13,7 @@ use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::probe::outcome::Outcome;
-use crate::topology::{NodeName, Route};
+use crate::topology::{AccessPath, NodeName};
 
 /// A rule that answers with RST: it comes from a node, or nobody's end sent it.
 pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
@@ -55,21 +55,22 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
         );
     if case
         .at(&units)
-        .all(|unit| unit.route == Route::ClusterIpAny)
+        .all(|unit| unit.access_path == AccessPath::ClusterIpAny)
     {
         opinion = opinion.because("only what was balanced to one endpoint is rejected; a rejected SYN is balanced anew when it is sent again");
     }
     // What the same rule hides: tries that were balanced anew, or whose RST nobody could use.
     let hidden = case.places(|unit| {
         unit.family == family
-            && (unit.route == Route::ClusterIpAny || unit.route == Route::Hairpin)
+            && (unit.access_path == AccessPath::ClusterIpAny
+                || unit.access_path == AccessPath::Hairpin)
             && matches!(
                 unit.symptom,
                 Symptom::Lossy | Symptom::Silent | Symptom::Reset | Symptom::ForeignReset
             )
             && case
                 .at(&units)
-                .any(|known| known.route == unit.route || known.server == unit.server)
+                .any(|known| known.access_path == unit.access_path || known.server == unit.server)
             && matches!(
                 unit.server_end,
                 ServerEnd::Nothing | ServerEnd::Unheard | ServerEnd::SynAck | ServerEnd::Completed
@@ -85,7 +86,7 @@ pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Opti
     let by_rule = |unit: &Unit| match unit.symptom.unreachable() {
         Some(Unreachable::Prohibited) => true,
         Some(Unreachable::Port) => {
-            !unit.route.is_translated() || {
+            !unit.access_path.is_translated() || {
                 case.probes(unit).any(|probe| match probe.client.outcome {
                     Outcome::Unreachable { by, .. } => by == Some(probe.client.peer().ip()),
                     Outcome::Established { .. }
@@ -133,8 +134,8 @@ pub(crate) fn dropped(case: &Case<'_>, node: &NodeName, family: Family) -> Optio
     let located: Vec<(usize, Death)> = case
         .failing(|unit| {
             // What passes untranslated meets the same chain: then it is the Service that fails.
-            let service_only = unit.route.is_translated()
-                && unit.route != Route::Hairpin
+            let service_only = unit.access_path.is_translated()
+                && unit.access_path != AccessPath::Hairpin
                 && direct_is_well(case, unit);
             unit.family == family && unit.symptom == Symptom::Silent && !service_only
         })
@@ -144,9 +145,10 @@ pub(crate) fn dropped(case: &Case<'_>, node: &NodeName, family: Family) -> Optio
     let units: BTreeSet<usize> = located.iter().map(|(at, _)| *at).collect();
     let unit = case.at(&units).next()?;
     if unit.is_same_node()
-        && case
-            .at(&units)
-            .all(|unit| unit.route == Route::Hairpin || unit.route == Route::ProberLocal)
+        && case.at(&units).all(|unit| {
+            unit.access_path == AccessPath::Hairpin
+                || unit.access_path == AccessPath::ClusterIpLocal
+        })
     {
         return None;
     }

@@ -7,7 +7,7 @@ use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, foreign, led_to, sympt
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::packet::Unreachable;
 use crate::probe::outcome::{EngineKind, Errno, Outcome, OutcomeKind, ProbeResult};
-use crate::topology::{AgentId, Path, PathId, Route, Scope};
+use crate::topology::{AccessPath, AgentId, Path, PathId, Scope};
 
 /// Every unit of the matrix that something must explain, in the order of paths.
 pub(crate) fn units(matrix: &Matrix) -> Vec<Unit> {
@@ -48,7 +48,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
             client: evidence.path.client.clone(),
             server_end: server_end(matrix, evidence, &probes, server.as_ref()),
             server,
-            route: evidence.path.route,
+            access_path: evidence.path.access_path,
             family: evidence.path.family,
             symptom,
             probes,
@@ -192,8 +192,9 @@ fn backend_at(evidence: &PathEvidence, address: SocketAddr) -> Option<AgentId> {
 /// The only endpoint of a balanced port that no probe ever met, where enough met the others.
 fn never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
     let mut met: BTreeMap<&str, u32> = BTreeMap::new();
-    let balanced =
-        |path: &Path| path.route == Route::ClusterIpAny && path.family == evidence.path.family;
+    let balanced = |path: &Path| {
+        path.access_path == AccessPath::ClusterIpAny && path.family == evidence.path.family
+    };
     let told = matrix
         .paths
         .values()

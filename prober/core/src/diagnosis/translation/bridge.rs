@@ -14,7 +14,7 @@ use crate::packet::IcmpKind;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
 use crate::probe::event::TtlStepAnswer;
-use crate::topology::{NodeName, Route, Scope};
+use crate::topology::{AccessPath, NodeName, Scope};
 
 pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
     let here = |unit: &Unit| unit.family == family && stays_on(case, unit, node);
@@ -106,8 +106,8 @@ pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family)
 pub(crate) fn stays_on(case: &Case<'_>, unit: &Unit, node: &NodeName) -> bool {
     unit.client.node == *node
         // What this host asks may be anything: an answer from elsewhere shows that it was translated.
-        && (unit.route.is_translated() || case.matrix.source == Source::Host)
-        && unit.route != Route::Hairpin
+        && (unit.access_path.is_translated() || case.matrix.source == Source::Host)
+        && unit.access_path != AccessPath::Hairpin
         && !unit.is_cross_node()
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn fingerprint(case: &Case<'_>, node: &NodeName, family: Family) -> B
             && case.client_packets(unit).next().is_none()
     });
     let direct = case.passes(|path| {
-        path.route == Route::PodIp
+        path.access_path == AccessPath::PodIp
             && path.family == family
             && path.client.node == *node
             && path
@@ -229,15 +229,15 @@ pub(crate) fn bounds(
     node: &NodeName,
     family: Family,
 ) -> Opinion {
-    let ok = |route: Route, scope: Scope| {
+    let ok = |access_path: AccessPath, scope: Scope| {
         case.passes(|path| {
-            path.route == route
+            path.access_path == access_path
                 && path.family == family
                 && path.client.node == *node
                 && path.scope() == scope
         })
     };
-    if ok(Route::PodIp, Scope::SameNode) {
+    if ok(AccessPath::PodIp, Scope::SameNode) {
         opinion = opinion
             .not(
                 Cause::NotListening,
@@ -245,7 +245,7 @@ pub(crate) fn bounds(
             )
             .not(Cause::ForwardDrop, "both ends saw packets of the other");
     }
-    if ok(Route::ClusterIp, Scope::CrossNode) {
+    if ok(AccessPath::ClusterIp, Scope::CrossNode) {
         opinion = opinion
             .not(
                 Cause::ReplyBypassesNat,
@@ -256,7 +256,7 @@ pub(crate) fn bounds(
                 "the node translates Services of pods on other nodes",
             );
     }
-    if ok(Route::Hairpin, Scope::SameNode) {
+    if ok(AccessPath::Hairpin, Scope::SameNode) {
         opinion = opinion.not(
             Cause::HairpinOff,
             "the server pod reaches itself through its Service",

@@ -8,13 +8,13 @@ use crate::evidence::Evidence;
 use crate::node_facts::Link;
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
-use crate::topology::{AgentId, Route};
+use crate::topology::{AccessPath, AgentId};
 
 /// What this family has to say.
 pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
     // IPv4 refuses packets from the own address; IPv6 takes them, and the pod answers itself.
     let silent = |unit: &Unit| {
-        unit.route == Route::Hairpin
+        unit.access_path == AccessPath::Hairpin
             && matches!(unit.symptom, Symptom::Silent | Symptom::ForeignSynAck)
     };
     let pods: Vec<(usize, AgentId, Family)> = case

@@ -11,13 +11,15 @@ use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered};
 use crate::evidence::Source;
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
-use crate::topology::{NodeName, Route};
+use crate::topology::{AccessPath, NodeName};
 
 /// Untranslated replies where the bridge is not to blame.
 pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
     let here = |unit: &Unit| unit.family == family && unit.client.node == *node;
     let foreign = case.places(|unit| {
-        here(unit) && unit.symptom == Symptom::ForeignSynAck && unit.route != Route::Hairpin
+        here(unit)
+            && unit.symptom == Symptom::ForeignSynAck
+            && unit.access_path != AccessPath::Hairpin
     });
     if foreign.is_empty() {
         return Vec::new();
@@ -49,9 +51,11 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
             && match unit.symptom {
                 Symptom::Mute | Symptom::Broken => unit.server_end != ServerEnd::Completed,
                 Symptom::Silent => {
-                    unit.route == Route::Hairpin && unit.server_end != ServerEnd::Nothing
+                    unit.access_path == AccessPath::Hairpin && unit.server_end != ServerEnd::Nothing
                 }
-                Symptom::ForeignReset | Symptom::ForeignSynAck => unit.route == Route::Hairpin,
+                Symptom::ForeignReset | Symptom::ForeignSynAck => {
+                    unit.access_path == AccessPath::Hairpin
+                }
                 Symptom::Reset
                 | Symptom::Unreachable(_)
                 | Symptom::RefusedLocally(_)
@@ -103,7 +107,7 @@ pub(crate) fn is_unrestored(unit: &Unit) -> bool {
 pub(crate) fn seen_at_ends(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
     let Some(unit) = case
         .at(units)
-        .max_by_key(|unit| (unit.server_end, unit.route == Route::ClusterIp))
+        .max_by_key(|unit| (unit.server_end, unit.access_path == AccessPath::ClusterIp))
     else {
         return Vec::new();
     };

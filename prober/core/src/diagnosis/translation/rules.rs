@@ -11,7 +11,7 @@ use crate::evidence::PathEvidence;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::probe::event::TtlStepAnswer;
-use crate::topology::{NodeName, Route};
+use crate::topology::{AccessPath, NodeName};
 
 pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
     let units = case.places(|unit| {
@@ -19,8 +19,8 @@ pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> O
             && unit.symptom == Symptom::Impostor
             && unit.client.node == *node
             && matches!(
-                unit.route,
-                Route::ClusterIp | Route::Hairpin | Route::ProberLocal
+                unit.access_path,
+                AccessPath::ClusterIp | AccessPath::Hairpin | AccessPath::ClusterIpLocal
             )
     });
     let unit = case.at(&units).next()?;
@@ -50,7 +50,7 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
     let lost = |unit: &Unit| {
         unit.family == family
             && unit.client.node == *node
-            && unit.route.is_translated()
+            && unit.access_path.is_translated()
             && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
             && !translated(case, unit)
             && match unit.symptom.unreachable() {
@@ -71,13 +71,15 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
     };
     let units = case.places(lost);
     // The port that stays on the node, or a pod's way to itself, fail alone for reasons of their own.
-    let telling = case.at(&units).any(|unit| unit.route == Route::ClusterIp);
+    let telling = case
+        .at(&units)
+        .any(|unit| unit.access_path == AccessPath::ClusterIp);
     if !telling {
         return None;
     }
     let place = Place::node(node, family);
     let all = !case.passes(|path| {
-        path.family == family && path.client.node == *node && path.route.is_translated()
+        path.family == family && path.client.node == *node && path.access_path.is_translated()
     });
     let by = case.at(&units).find_map(|unit| untranslated(case, unit));
     let untouched = (case.at(&units)).find_map(|unit| untranslated_in_connect(case, unit));

@@ -1,6 +1,6 @@
 //! One self-contained page: no network, no script, dark and light, for screen, paper and readers.
 
-/// What one diagnosis explains, by route and place.
+/// What one diagnosis explains, by access path and place.
 mod fingerprint;
 /// Round trips between few nodes.
 mod heat;
@@ -109,7 +109,7 @@ fn counts(report: &Report, overview: &NodeOverview<'_>) -> Markup {
     }
 }
 
-/// A matrix for each route where few nodes are densely probed, one cell a node otherwise.
+/// A matrix for each access path where few nodes are densely probed, one cell a node otherwise.
 fn map(report: &Report, overview: &NodeOverview<'_>) -> Markup {
     let maps = heat::maps(report, overview);
     html! {
@@ -138,7 +138,7 @@ fn explained(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Mar
             p { (diagnosis.meaning) }
             (fingerprint::table(report, diagnosis, number))
             (list("Evidence", &diagnosis.evidence))
-            @if let Some((path, probe)) = report.exhibit(diagnosis) {
+            @if let Some((path, probe)) = report.sample(diagnosis) {
                 h3 { "Packets" }
                 (ladder::figure(path, probe, number))
             }

@@ -14,7 +14,7 @@ pub(super) use paths::{first_outcome, lost, outcomes, percent};
 use std::collections::BTreeMap;
 
 use super::{Text, Tone, shell};
-use crate::diagnosis::{Confidence, Segment};
+use crate::diagnosis::{Confidence, PathSegment};
 use crate::evidence::Source;
 use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
@@ -121,14 +121,14 @@ pub fn title(report: &Report, diagnosis: &DiagnosisReport) -> String {
 }
 
 /// Where on the way.
-pub(super) fn place(segment: &Segment) -> String {
+pub(super) fn place(segment: &PathSegment) -> String {
     match segment {
-        Segment::Pod { pod } => format!("in pod {} on {}", pod.pod, pod.node),
-        Segment::Node { node } => format!("on {node}"),
-        Segment::Between { from, to } => format!("from {from} to {to}"),
-        Segment::Service => "in the Service".to_owned(),
-        Segment::Namespace => "in the agents' namespace".to_owned(),
-        Segment::Unknown => String::new(),
+        PathSegment::Pod { pod } => format!("in pod {} on {}", pod.pod, pod.node),
+        PathSegment::Node { node } => format!("on {node}"),
+        PathSegment::Between { from, to } => format!("from {from} to {to}"),
+        PathSegment::Service => "in the Service".to_owned(),
+        PathSegment::Namespace => "in the agents' namespace".to_owned(),
+        PathSegment::Unknown => String::new(),
     }
 }
 
@@ -209,7 +209,7 @@ fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
     text.put(tone, title(report, diagnosis)).end();
     text.wrapped(Tone::Plain, "", &diagnosis.meaning);
     list(text, "Seen", diagnosis.evidence.iter().map(String::as_str));
-    if let Some((path, probe)) = report.exhibit(diagnosis) {
+    if let Some((path, probe)) = report.sample(diagnosis) {
         ladder::ladder(text, path, probe);
     }
     let excluded: Vec<String> = diagnosis

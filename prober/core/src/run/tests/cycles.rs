@@ -126,7 +126,7 @@ fn nobody_is_led_to_a_node_that_was_withdrawn() {
     });
     let met = |cycle: &RunResult| {
         let paths = cycle.matrix.paths.values();
-        let balanced = paths.filter(|path| path.path.route == Route::ClusterIpAny);
+        let balanced = paths.filter(|path| path.path.access_path == AccessPath::ClusterIpAny);
         let behind = balanced.flat_map(|path| path.backends.clone());
         let nodes = behind.filter_map(|backend| Some(backend.agent?.node));
         nodes.collect::<BTreeSet<_>>()
@@ -292,7 +292,7 @@ fn who_falls_silent_without_a_ring_is_missed_when_the_round_is_over() {
 #[test]
 fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_again() {
     let without_hairpin = RunSpec {
-        routes: [Route::PodIp].into(),
+        access_paths: [AccessPath::PodIp].into(),
         tier: Tier::T1,
         ..spec(2)
     };

@@ -1,4 +1,4 @@
-//! The fingerprint of a diagnosis: which routes fail in which place, and which work there. A cause
+//! The fingerprint of a diagnosis: which access paths fail in which place, and which work there. A cause
 //! is read from the pattern at a glance.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::state;
 use crate::packet::family::Family;
 use crate::report::{DiagnosisReport, Health, PathReport, Report, UnprobedReport};
-use crate::topology::{NodeName, PathId, Route, Scope};
+use crate::topology::{AccessPath, NodeName, PathId, Scope};
 
 /// Where a path runs, seen from the node of the diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ impl Tally {
     }
 }
 
-/// One row for each route and family, one column for each place.
+/// One row for each access path and family, one column for each place.
 #[derive(Default)]
 struct Fingerprint {
     cells: BTreeMap<(Family, usize, Place), Tally>,
@@ -58,13 +58,17 @@ impl Fingerprint {
         let mut cells: BTreeMap<_, Tally> = BTreeMap::new();
         for path in &report.paths {
             let PathReport {
-                route,
+                access_path,
                 scope,
                 family,
                 ..
             } = path;
             let ends = [path.client.node.as_ref(), path.server.node.as_ref()];
-            let key = (*family, state::order(*route), place(*scope, ends, node));
+            let key = (
+                *family,
+                state::order(*access_path),
+                place(*scope, ends, node),
+            );
             let is_explained = explained.contains(&path.id);
             cells.entry(key).or_default().add(path.health, is_explained);
         }
@@ -72,13 +76,17 @@ impl Fingerprint {
             let UnprobedReport {
                 client,
                 server,
-                route,
+                access_path,
                 scope,
                 family,
                 reason: _,
             } = path;
             let ends = [client.node.as_ref(), server.node.as_ref()];
-            let key = (*family, state::order(*route), place(*scope, ends, node));
+            let key = (
+                *family,
+                state::order(*access_path),
+                place(*scope, ends, node),
+            );
             cells.entry(key).or_default().add(Health::NotProbed, false);
         }
         Self { cells }
@@ -90,7 +98,8 @@ impl Fingerprint {
 
     fn rows(&self) -> BTreeSet<(Family, usize)> {
         let keys = self.cells.keys();
-        keys.map(|(family, route, _)| (*family, *route)).collect()
+        keys.map(|(family, access_path, _)| (*family, *access_path))
+            .collect()
     }
 }
 
@@ -134,19 +143,19 @@ pub(super) fn table(report: &Report, diagnosis: &DiagnosisReport, number: usize)
             caption { "What fails where: diagnosis " (number) }
             thead {
                 tr {
-                    th scope="col" { "route" }
+                    th scope="col" { "access path" }
                     @for place in &places { th scope="col" { (heading(*place, node)) } }
                 }
             }
             tbody {
-                @for (family, route) in &rows {
+                @for (family, access_path) in &rows {
                     tr {
                         th scope="row" {
-                            (Route::ALL.get(*route).map_or("", |route| route.as_str()))
+                            (AccessPath::ALL.get(*access_path).map_or("", |access_path| access_path.as_str()))
                             @if families.len() > 1 { ", " (family.to_string()) }
                         }
                         @for place in &places {
-                            (cell(fingerprint.cells.get(&(*family, *route, *place))))
+                            (cell(fingerprint.cells.get(&(*family, *access_path, *place))))
                         }
                     }
                 }
@@ -165,7 +174,7 @@ fn cell(tally: Option<&Tally>) -> Markup {
         not_probed,
     }) = tally.copied()
     else {
-        // The route has no such path.
+        // The access path has no such path.
         return html! { td class="absent" {} };
     };
     let whole = fails + others + late + works + not_probed;

@@ -1,5 +1,5 @@
-//! Round trips between few nodes: a matrix of nodes for each route and family, and one table for
-//! the routes on which a node has a single path.
+//! Round trips between few nodes: a matrix of nodes for each access path and family, and one table for
+//! the access paths on which a node has a single path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::state::{self, Grouped, Range};
 use crate::packet::family::Family;
 use crate::report::render::units::micros;
 use crate::report::{Health, PathReport, Report};
-use crate::topology::{NodeName, Route, Scope};
+use crate::topology::{AccessPath, NodeName, Scope};
 
 /// Nodes up to which a matrix is readable.
 const NODES: usize = 12;
@@ -18,14 +18,14 @@ const NODES: usize = 12;
 /// Nodes up to which no map is folded.
 const UNFOLDED: usize = 4;
 
-/// One cell's place: client's node, and server's node or route.
+/// One cell's place: client's node, and server's node or access path.
 type Cells<'a> = Grouped<'a, (&'a NodeName, Column<'a>)>;
 
 /// What a column is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Column<'a> {
     Server(&'a NodeName),
-    Route(usize),
+    AccessPath(usize),
 }
 
 /// One map: what it is of, its columns, its cells, and where a path was meant and not probed.
@@ -62,27 +62,37 @@ pub(super) fn maps(report: &Report, overview: &NodeOverview<'_>) -> Option<Marku
     })
 }
 
-/// The maps of every family: routes between nodes first, each by itself, then the others together.
+/// The maps of every family: access paths between nodes first, each by itself, then the others together.
 fn gather<'a>(report: &'a Report, nodes: &[&'a NodeName]) -> Vec<Map<'a>> {
-    let across: BTreeSet<Route> = report
+    let across: BTreeSet<AccessPath> = report
         .paths
         .iter()
-        .map(|path| (path.route, path.scope))
-        .chain(report.unprobed.iter().map(|path| (path.route, path.scope)))
+        .map(|path| (path.access_path, path.scope))
+        .chain(
+            report
+                .unprobed
+                .iter()
+                .map(|path| (path.access_path, path.scope)),
+        )
         .filter(|(_, scope)| *scope == Scope::CrossNode)
-        .map(|(route, _)| route)
+        .map(|(access_path, _)| access_path)
         .collect();
     // The map that a path belongs to, and its column there.
-    let locate = |route: Route, server: Option<&'a NodeName>| match server {
-        Some(server) if across.contains(&route) => (state::order(route), Column::Server(server)),
-        Some(_) | None => (Route::ALL.len(), Column::Route(state::order(route))),
+    let locate = |access_path: AccessPath, server: Option<&'a NodeName>| match server {
+        Some(server) if across.contains(&access_path) => {
+            (state::order(access_path), Column::Server(server))
+        }
+        Some(_) | None => (
+            AccessPath::ALL.len(),
+            Column::AccessPath(state::order(access_path)),
+        ),
     };
     let mut maps: BTreeMap<(Family, usize), Map<'a>> = BTreeMap::new();
     for path in &report.paths {
         let Some(client) = &path.client.node else {
             continue;
         };
-        let (place, column) = locate(path.route, path.server.node.as_ref());
+        let (place, column) = locate(path.access_path, path.server.node.as_ref());
         let map = maps
             .entry((path.family, place))
             .or_insert_with(|| Map::new(place, path.family));
@@ -92,7 +102,7 @@ fn gather<'a>(report: &'a Report, nodes: &[&'a NodeName]) -> Vec<Map<'a>> {
         let Some(client) = &path.client.node else {
             continue;
         };
-        let (place, column) = locate(path.route, path.server.node.as_ref());
+        let (place, column) = locate(path.access_path, path.server.node.as_ref());
         let map = maps
             .entry((path.family, place))
             .or_insert_with(|| Map::new(place, path.family));
@@ -104,7 +114,7 @@ fn gather<'a>(report: &'a Report, nodes: &[&'a NodeName]) -> Vec<Map<'a>> {
     maps.into_values().collect()
 }
 
-/// The columns that a map has: nodes in their order, routes in theirs.
+/// The columns that a map has: nodes in their order, access paths in theirs.
 fn columns<'a>(map: &Map<'a>, nodes: &[&'a NodeName]) -> Vec<Column<'a>> {
     let used: BTreeSet<Column<'a>> = map
         .cells
@@ -114,15 +124,15 @@ fn columns<'a>(map: &Map<'a>, nodes: &[&'a NodeName]) -> Vec<Column<'a>> {
         .collect();
     let servers = nodes.iter().map(|node| Column::Server(node));
     servers
-        .chain((0..Route::ALL.len()).map(Column::Route))
+        .chain((0..AccessPath::ALL.len()).map(Column::AccessPath))
         .filter(|column| used.contains(column))
         .collect()
 }
 
 impl Map<'_> {
     fn new(place: usize, family: Family) -> Self {
-        let route = Route::ALL.get(place);
-        let name = route.map_or("from each node", |route| route.as_str());
+        let access_path = AccessPath::ALL.get(place);
+        let name = access_path.map_or("from each node", |access_path| access_path.as_str());
         Self {
             name: format!("{name}, {family}"),
             columns: Vec::new(),
@@ -181,7 +191,7 @@ fn drawn(map: &Map<'_>, nodes: &[&NodeName], range: Range) -> Markup {
                         th scope="col" {
                             (match column {
                                 Column::Server(node) => node.as_str(),
-                                Column::Route(route) => Route::ALL.get(*route).map_or("", |route| route.as_str()),
+                                Column::AccessPath(access_path) => AccessPath::ALL.get(*access_path).map_or("", |access_path| access_path.as_str()),
                             })
                         }
                     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::report::{Health, PathReport, Report};
-use crate::topology::Route;
+use crate::topology::AccessPath;
 
 /// A state's class in the style sheet, its symbol, and its word after a number of paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +87,11 @@ pub(super) fn outcome(path: &PathReport) -> String {
     "no outcome".to_owned()
 }
 
-/// The place of a route in the order in which people read them.
-pub(super) fn order(route: Route) -> usize {
-    let mut all = Route::ALL.iter();
-    all.position(|one| *one == route)
-        .unwrap_or(Route::ALL.len())
+/// The place of an access path in the order in which people read them.
+pub(super) fn order(access_path: AccessPath) -> usize {
+    let mut all = AccessPath::ALL.iter();
+    all.position(|one| *one == access_path)
+        .unwrap_or(AccessPath::ALL.len())
 }
 
 /// The lowest and the highest median of the report, from which colours are measured.

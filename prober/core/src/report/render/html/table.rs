@@ -1,4 +1,4 @@
-//! The paths as rows, those that do not work first. Of many that work, one row for each route.
+//! The paths as rows, those that do not work first. Of many that work, one row for each access path.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::report::render::units::micros;
 use crate::report::{End, Health, PathReport, Report, RttReport};
 use crate::topology::{NodeName, Scope};
 
-/// Working paths that have a row each; more of them are summed up by route.
+/// Working paths that have a row each; more of them are summed up by access path.
 const WORKING: usize = 60;
 
 /// Rows of one health; more of them say nothing new, and a page stays small.
@@ -46,7 +46,7 @@ pub(super) fn paths(report: &Report) -> Markup {
         @if omitted > 0 {
             p class="soft" { "And " (state::paths(omitted)) " more: the report's JSON has every one." }
         }
-        @if is_summed { (super::scrolled("Working paths by route", &summed(&working))) }
+        @if is_summed { (super::scrolled("Working paths by access path", &summed(&working))) }
     }
 }
 
@@ -61,7 +61,7 @@ fn each(rows: &[&PathReport], is_summed: bool) -> Markup {
             caption { (what) }
             thead {
                 tr {
-                    @for name in ["state", "client", "server", "route", "scope", "family", "target", "outcome"] {
+                    @for name in ["state", "client", "server", "access path", "scope", "family", "target", "outcome"] {
                         th scope="col" { (name) }
                     }
                     @for name in ["lost", "first SYN", "p50 / p99"] {
@@ -81,7 +81,7 @@ fn row(path: &PathReport) -> Markup {
             td class=(state.class) { (state.symbol) " " (state.word) }
             td { (end(&path.client)) }
             td { (end(&path.server)) }
-            td { (path.route) }
+            td { (path.access_path) }
             td { (path.scope) }
             td { (path.family.to_string()) }
             td class="mono" { (path.target) }
@@ -116,19 +116,19 @@ fn round_trip(rtt: &RttReport) -> String {
     }
 }
 
-/// One row for each route, scope and family.
+/// One row for each access path, scope and family.
 fn summed(working: &[&PathReport]) -> Markup {
     let mut groups: BTreeMap<(usize, Scope, Family), Vec<&PathReport>> = BTreeMap::new();
     for path in working {
-        let key = (state::order(path.route), path.scope, path.family);
+        let key = (state::order(path.access_path), path.scope, path.family);
         groups.entry(key).or_default().push(path);
     }
     html! {
         table {
-            caption { "Paths that work, by route" }
+            caption { "Paths that work, by access path" }
             thead {
                 tr {
-                    @for name in ["state", "route", "scope", "family"] {
+                    @for name in ["state", "access path", "scope", "family"] {
                         th scope="col" { (name) }
                     }
                     @for name in ["paths", "p50", "p99 at most"] {
@@ -140,7 +140,7 @@ fn summed(working: &[&PathReport]) -> Markup {
                 @for ((_, scope, family), paths) in &groups {
                     tr {
                         td class="works" { "✓ works" }
-                        td { (paths.first().map_or("", |path| path.route.as_str())) }
+                        td { (paths.first().map_or("", |path| path.access_path.as_str())) }
                         td { (scope) }
                         td { (family.to_string()) }
                         td class="number" { (paths.len()) }

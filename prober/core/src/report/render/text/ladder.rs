@@ -78,7 +78,7 @@ pub(in crate::report::render) fn summary(path: &PathReport, probe: &ProbeReport)
     };
     format!(
         "One probe of {}, {}: {} asks {}, {came_of_it}",
-        path.route, path.scope, client.src, client.dst
+        path.access_path, path.scope, client.src, client.dst
     )
 }
 
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn an_end_that_was_not_heard_is_not_an_end_that_saw_nothing() {
         let report = incident::report();
-        let (path, probe) = report.exhibit(&report.diagnoses[0]).unwrap();
+        let (path, probe) = report.sample(&report.diagnoses[0]).unwrap();
         let told = |probe: &ProbeReport| {
             let mut text = Text::new();
             ladder(&mut text, path, probe);

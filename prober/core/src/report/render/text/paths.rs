@@ -78,15 +78,15 @@ fn pairs(text: &mut Text, report: &Report) {
             room -= 1;
         }
         if !has_columns {
-            let names = format!("{:<14} {:<11} {:<6}", "route", "scope", "family");
+            let names = format!("{:<16} {:<11} {:<6}", "access path", "scope", "family");
             columns(text, &names, widths);
             has_columns = true;
         }
         text.put(Tone::Heading, pair).end();
         for path in paths {
             let what = format!(
-                "{:<14} {:<11} {:<6}",
-                path.route,
+                "{:<16} {:<11} {:<6}",
+                path.access_path,
                 path.scope,
                 path.family.to_string()
             );
