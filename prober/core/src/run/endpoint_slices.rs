@@ -30,8 +30,8 @@ pub struct SliceEndpoint {
 }
 
 impl EndpointSlices {
-    /// The backends of a path to this slot, if it leads to one; `None` for an access path past every Service. An address that no agent
-    /// has belongs to no pod that runs.
+    /// The backends of a path to this slot, if it leads to one; `None` for an access path past every Service. An address
+    /// that no agent has belongs to no pod that runs.
     pub(super) fn backends(
         &self,
         path: &Path,
