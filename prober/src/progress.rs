@@ -58,13 +58,13 @@ impl Progress {
 
 const fn words(phase: Phase) -> &'static str {
     match phase {
-        Phase::ReadingFacts => "reading what the nodes say",
+        Phase::ReadingFacts => "reading the facts of the nodes",
         Phase::Placing => "starting agents",
         Phase::Publishing => "publishing the test Services",
         Phase::Probing | Phase::Unattended => "probing",
         Phase::FollowUp => "probing what fails once more",
         Phase::Lingering => "waiting for the last lines",
-        Phase::Idle => "waiting for the next round",
+        Phase::Idle => "waiting for the next cycle",
         Phase::Removing => "removing everything",
         Phase::Ended => "done",
     }

@@ -89,13 +89,13 @@ fn killed() -> Result<(), Failed> {
     wait_until("the lab is gone", || traces(&mark).len() == before.len())
 }
 
-/// Interrupts a run while it looks closer at what fails, which it does once it has seen that.
+/// Interrupts a run in its follow-up of what fails.
 fn interrupted() -> Result<(), Failed> {
     let mark = mark("interrupted");
     let before = traces(&mark);
     let arguments = "run --lab -o json --fault not-listening@node-1 --probes 1000";
     let run = start(Command::new(&*PROBER).args(arguments.split(' ')), &mark)?;
-    wait_until("a closer look is taken", || {
+    wait_until("the follow-up has started", || {
         marked(&mark).iter().any(|process| {
             let plan = process.join("root/run/prober/node-1-client.plan");
             std::fs::read_to_string(plan).is_ok_and(|plan| plan.contains("\"generation\":3"))

@@ -138,7 +138,7 @@ mod tests {
             let met = of(&reported, &probe, &expected);
             assert_eq!(met, Some((one.clone(), 3)));
         }
-        // Without packets in hand, who is meant to answer counts.
+        // Without packets, the server that is meant to answer counts.
         other.observations.clear();
         let met = of(&[(&two, &other)], &probe, &[&two]);
         assert_eq!(met, Some((two, 3)));

@@ -1,4 +1,4 @@
-//! A run against a model of a fleet: it always ends, and nothing stays placed.
+//! A run against a model of a platform: it always ends, and nothing stays placed.
 
 mod cycles;
 
@@ -20,55 +20,55 @@ use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId};
 
-/// A fleet that answers at once and remembers what is placed.
+/// A platform that answers at once and records what is placed.
 #[derive(Default)]
-struct ModelFleet {
+struct ModelPlatform {
     placed: BTreeSet<AgentId>,
     commands: usize,
-    /// What it was told to place, in order.
+    /// The agents that were placed, in order.
     history: Vec<AgentId>,
-    /// Who was placed with something to ask.
-    asked_at_once: BTreeSet<AgentId>,
-    /// Who sees no packets.
+    /// Agents that were placed with probes.
+    placed_with_probes: BTreeSet<AgentId>,
+    /// Agents without raw sockets.
     plain: BTreeSet<AgentId>,
-    /// Who has an address of the other family too; where anybody has, the Services do.
+    /// Agents with an address of the other family too; where there are any, the Services have one.
     dual: BTreeSet<AgentId>,
-    /// Cannot be started.
+    /// Agents that cannot be started.
     broken: BTreeSet<AgentId>,
-    /// Ends when it is to probe.
-    mortal: Option<AgentId>,
-    /// Is up only when it has another plan than its first.
+    /// Fails when it gets probes.
+    failing: Option<AgentId>,
+    /// Runs only when it gets another plan than its first.
     late: Option<AgentId>,
-    /// Never says a word.
+    /// Writes no line.
     silent: Option<AgentId>,
-    /// Whoever asks this port gets no answer.
+    /// Probes of this port get no answer.
     dead_port: Option<u16>,
-    /// Ends its first look only after its closer look.
+    /// Finishes its initial round only after its follow-up.
     slow: Option<AgentId>,
-    /// Gets the plan of its closer look seven seconds late.
-    held_up: Option<AgentId>,
-    /// What they have yet to tell: a second after the closer look, or those seven.
-    untold: Vec<PlatformEvent>,
-    is_closer: bool,
-    /// Hear of no plan after that of the first look.
+    /// Gets the plan of its follow-up seven seconds late.
+    delayed: Option<AgentId>,
+    /// Lines that these have yet to write: a second after the follow-up, or those seven.
+    unwritten: Vec<PlatformEvent>,
+    has_follow_up: bool,
+    /// Agents that get no plan after that of the initial round.
     cut_off: BTreeSet<AgentId>,
-    /// Hears of the plan of the first look only when there is another in its place.
+    /// Gets the plan of the initial round only when another has replaced it.
     overtaken: Option<AgentId>,
-    /// Who took a reading, and with which plan.
+    /// Agents that read facts, and the generation of the plan.
     readings: Vec<(AgentId, u32)>,
     /// When the run ended.
     ended: Timestamp,
-    /// In how many turns it is probed again, unread; 0: it is read.
-    turns: usize,
-    /// What was written and not read.
-    unread: Vec<PlatformEvent>,
-    /// Who has failed to be answered meanwhile.
-    ringing: Option<AgentId>,
-    /// How often it was told to read nobody, and to read on.
-    hushed: usize,
-    listened: usize,
-    /// When each cycle was told.
-    told_at: Vec<Timestamp>,
+    /// How many periods a cycle has whose logs are not read; 0: they are read.
+    periods: usize,
+    /// Lines that were written and not read.
+    unread_lines: Vec<PlatformEvent>,
+    /// The agent whose probe has failed meanwhile.
+    alerting: Option<AgentId>,
+    /// How often the reading of logs was paused and resumed.
+    pauses: usize,
+    resumes: usize,
+    /// When each cycle had its result.
+    finished_at: Vec<Timestamp>,
 }
 
 const OTHER: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -88,8 +88,8 @@ fn address(agent: &AgentId) -> IpAddr {
     IpAddr::from([100, 96, node, host])
 }
 
-impl ModelFleet {
-    fn obey(&mut self, command: PlatformCommand) -> Vec<PlatformEvent> {
+impl ModelPlatform {
+    fn handle(&mut self, command: PlatformCommand) -> Vec<PlatformEvent> {
         self.commands += 1;
         match command {
             PlatformCommand::Place(mut placements) => {
@@ -108,7 +108,7 @@ impl ModelFleet {
                             return Vec::new();
                         }
                         if !plan.probes.is_empty() {
-                            self.asked_at_once.insert(agent.clone());
+                            self.placed_with_probes.insert(agent.clone());
                         }
                         let other = self.dual.contains(&agent).then_some(OTHER);
                         let ready = PlatformEvent::AgentReady {
@@ -152,16 +152,16 @@ impl ModelFleet {
                 ready.into_iter().chain(self.run_plan(plan)).collect()
             }
             PlatformCommand::PauseLogs => {
-                self.hushed += 1;
-                let ringing = self.ringing.take();
-                ringing
+                self.pauses += 1;
+                let alerting = self.alerting.take();
+                alerting
                     .map(|agent| PlatformEvent::Alert { agent })
                     .into_iter()
                     .collect()
             }
             PlatformCommand::ResumeLogs => {
-                self.listened += 1;
-                self.unread.drain(..).collect()
+                self.resumes += 1;
+                self.unread_lines.drain(..).collect()
             }
             PlatformCommand::Remove => {
                 self.placed.clear();
@@ -175,7 +175,7 @@ impl ModelFleet {
         if is_overtaken || self.silent.as_ref() == Some(&plan.agent) {
             return Vec::new();
         }
-        if self.mortal.as_ref() == Some(&plan.agent) && !plan.probes.is_empty() {
+        if self.failing.as_ref() == Some(&plan.agent) && !plan.probes.is_empty() {
             return vec![PlatformEvent::AgentFailed {
                 agent: plan.agent,
                 reason: "it was evicted".to_owned(),
@@ -207,7 +207,7 @@ impl ModelFleet {
             let count = u64::from(probe.count);
             let (established, timeout) = if self.dead_port == Some(probe.target.port()) {
                 if plan.log_reading == LogReading::Unattended {
-                    self.ringing = Some(plan.agent.clone());
+                    self.alerting = Some(plan.agent.clone());
                 }
                 (0, count)
             } else {
@@ -234,26 +234,26 @@ impl ModelFleet {
             event,
         });
         if plan.log_reading == LogReading::Unattended {
-            self.unread.extend(events);
-            self.unread
-                .extend(self.ringing.iter().map(|agent| PlatformEvent::AgentLine {
+            self.unread_lines.extend(events);
+            self.unread_lines
+                .extend(self.alerting.iter().map(|agent| PlatformEvent::AgentLine {
                     agent: agent.clone(),
                     event: Event::Alert,
                 }));
             return Vec::new();
         }
         if plan.generation > 2 && self.cut_off.contains(&agent) {
-            self.is_closer = true;
+            self.has_follow_up = true;
             return Vec::new();
         }
-        if self.held_up.as_ref() == Some(&agent) {
-            let taken = taken(&agent, plan.generation);
-            let events = std::iter::once(taken).chain(events).collect();
+        if self.delayed.as_ref() == Some(&agent) {
+            let accepted = accepted(&agent, plan.generation);
+            let events = std::iter::once(accepted).chain(events).collect();
             if plan.generation < 3 {
                 return events;
             }
-            self.is_closer = true;
-            self.untold = events;
+            self.has_follow_up = true;
+            self.unwritten = events;
             return Vec::new();
         }
         if self.slow.as_ref() != Some(&agent) {
@@ -261,19 +261,19 @@ impl ModelFleet {
         }
         match plan.generation {
             2 => {
-                self.untold = events.collect();
-                vec![taken(&agent, 2)]
+                self.unwritten = events.collect();
+                vec![accepted(&agent, 2)]
             }
             generation => {
-                self.is_closer = generation == 3;
+                self.has_follow_up = generation == 3;
                 events.collect()
             }
         }
     }
 }
 
-/// An agent says that it took a plan.
-fn taken(agent: &AgentId, generation: u32) -> PlatformEvent {
+/// The line of an agent that has accepted a plan.
+fn accepted(agent: &AgentId, generation: u32) -> PlatformEvent {
     PlatformEvent::AgentLine {
         agent: agent.clone(),
         event: Event::PlanAccepted { generation },
@@ -305,47 +305,51 @@ fn spec(nodes: usize) -> RunSpec {
 }
 
 /// Runs to the end; after `limit` commands the user interrupts.
-fn play(mut fleet: ModelFleet, mut run: Run, limit: usize) -> (ModelFleet, Matrix, Completion) {
+fn play(
+    mut platform: ModelPlatform,
+    mut run: Run,
+    limit: usize,
+) -> (ModelPlatform, Matrix, Completion) {
     let mut now = Timestamp::from_nanos(1);
     let mut events = VecDeque::new();
     let mut interrupted = false;
     run.start(now);
     for _ in 0..10_000 {
         if run.phase() == Phase::Ended {
-            fleet.ended = now;
+            platform.ended = now;
             let RunResult {
                 matrix, completion, ..
             } = run.finish();
-            return (fleet, matrix, completion);
+            return (platform, matrix, completion);
         }
-        if fleet.commands >= limit && !interrupted {
+        if platform.commands >= limit && !interrupted {
             interrupted = true;
             run.handle(PlatformEvent::Interrupted, now);
         } else {
-            step(&mut run, &mut fleet, &mut events, &mut now);
+            step(&mut run, &mut platform, &mut events, &mut now);
         }
     }
     panic!("the run does not end: {:?}", run.phase());
 }
 
-/// The next thing happens: the fleet obeys, the run hears, or time passes.
+/// The next step: the platform handles a command, the run an event, or time passes.
 fn step(
     run: &mut Run,
-    fleet: &mut ModelFleet,
+    platform: &mut ModelPlatform,
     events: &mut VecDeque<PlatformEvent>,
     now: &mut Timestamp,
 ) {
     if let Some(command) = run.poll_command() {
-        events.extend(fleet.obey(command));
+        events.extend(platform.handle(command));
     } else if let Some(event) = events.pop_front() {
         run.handle(event, *now);
     } else {
         let at = run.poll_timeout().expect("a run that waits has a timer");
-        let wait = if fleet.held_up.is_some() { 7 } else { 1 };
+        let wait = if platform.delayed.is_some() { 7 } else { 1 };
         let then = *now + Duration::from_secs(wait);
-        if fleet.is_closer && !fleet.untold.is_empty() && at > then {
+        if platform.has_follow_up && !platform.unwritten.is_empty() && at > then {
             *now = then;
-            events.extend(fleet.untold.drain(..));
+            events.extend(platform.unwritten.drain(..));
         } else {
             *now = at;
             run.handle_timeout(at);
@@ -354,28 +358,28 @@ fn step(
 }
 
 #[test]
-fn a_healthy_fleet_is_probed_once_and_left_empty() {
-    let (fleet, matrix, ending) = play(ModelFleet::default(), Run::new(spec(2)), usize::MAX);
+fn a_healthy_platform_is_probed_once_and_left_empty() {
+    let (platform, matrix, ending) = play(ModelPlatform::default(), Run::new(spec(2)), usize::MAX);
     assert_eq!(ending, Completion::Complete);
-    assert!(fleet.placed.is_empty());
+    assert!(platform.placed.is_empty());
     // Two directions across, two on the same node, each by pod-ip and cluster-ip; and per node
     // prober-local, any and hairpin; and each pair by node-port and host-network.
     assert_eq!(matrix.paths.len(), 4 * 4 + 2 * 3);
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
     assert!(matrix.agents.values().all(|agent| agent.heard));
     assert!(matrix.paths.values().all(|path| path.unfinished() == 0));
-    assert_all_asked(&matrix);
+    assert_all_probed(&matrix);
 }
 
 #[test]
 fn probes_without_an_outcome_at_an_interruption_are_counted() {
-    // At the first command after which there is something to be asked.
+    // At the first command after which there are paths.
     let (_, matrix, ending) = (0..40)
-        .map(|limit| play(ModelFleet::default(), Run::new(spec(2)), limit))
+        .map(|limit| play(ModelPlatform::default(), Run::new(spec(2)), limit))
         .find(|(_, matrix, _)| !matrix.paths.is_empty())
         .unwrap();
     assert_eq!(ending, Completion::Interrupted);
-    assert_all_asked(&matrix);
+    assert_all_probed(&matrix);
     assert!(
         matrix
             .paths
@@ -384,7 +388,7 @@ fn probes_without_an_outcome_at_an_interruption_are_counted() {
     );
 }
 
-fn assert_all_asked(matrix: &Matrix) {
+fn assert_all_probed(matrix: &Matrix) {
     for path in matrix.paths.values() {
         let least = spec(2).probes_of(path.path.access_path);
         assert!(path.asked >= least && least > 0, "{:?}", path.path);
@@ -394,11 +398,11 @@ fn assert_all_asked(matrix: &Matrix) {
 #[test]
 fn an_agent_that_cannot_start_on_a_node_under_test_ends_the_run_with_its_reason() {
     let broken = AgentId::new("node-2", "node-2-client");
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         broken: [broken].into(),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (fleet, _, ending) = play(fleet, only("node-2", 2), usize::MAX);
+    let (platform, _, ending) = play(platform, only("node-2", 2), usize::MAX);
     let Completion::CouldNotRun { reason } = ending else {
         panic!("{ending:?}")
     };
@@ -406,17 +410,17 @@ fn an_agent_that_cannot_start_on_a_node_under_test_ends_the_run_with_its_reason(
         reason.contains("node-2-client") && reason.contains("no image"),
         "{reason}"
     );
-    assert!(fleet.placed.is_empty());
+    assert!(platform.placed.is_empty());
 }
 
 #[test]
 fn a_peer_that_cannot_start_leaves_its_paths_unprobed_with_the_reason() {
     let broken = AgentId::new("node-2", "node-2-server");
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         broken: [broken.clone()].into(),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (_, matrix, ending) = play(fleet, only("node-1", 3), usize::MAX);
+    let (_, matrix, ending) = play(platform, only("node-1", 3), usize::MAX);
     assert_eq!(ending, Completion::Complete);
     assert!(
         matrix
@@ -444,57 +448,61 @@ fn only(node: &str, nodes: usize) -> Run {
 }
 
 #[test]
-fn one_of_several_nodes_under_test_that_cannot_be_probed_is_told_after_the_others_are() {
-    let fleet = ModelFleet {
+fn a_node_under_test_that_cannot_be_probed_is_reported_after_the_others_are_probed() {
+    let platform = ModelPlatform {
         broken: [AgentId::new("node-2", "node-2-client")].into(),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (_, matrix, completion) = play(fleet, Run::new(spec(3)), usize::MAX);
+    let (_, matrix, completion) = play(platform, Run::new(spec(3)), usize::MAX);
     assert!(matches!(completion, Completion::CouldNotRun { .. }));
     assert!(matrix.paths.len() > 20 && matrix.paths.values().all(PathEvidence::is_clean));
 }
 
 #[test]
-fn facts_are_read_before_anything_else_is_placed_on_a_node_under_test_and_peers_do_not_wait() {
-    let (fleet, matrix, _) = play(ModelFleet::default(), only("node-2", 3), usize::MAX);
+fn facts_are_read_before_other_agents_are_placed_on_a_node_under_test_and_peers_do_not_wait() {
+    let (platform, matrix, _) = play(ModelPlatform::default(), only("node-2", 3), usize::MAX);
     let place = |pod: &str| {
         let of_pod = |agent: &AgentId| agent.pod == pod;
-        fleet.history.iter().position(of_pod).unwrap()
+        platform.history.iter().position(of_pod).unwrap()
     };
     for first in ["node-1-server", "node-3-server", "node-2-host"] {
-        assert!(place(first) < place("node-2-server"), "{:?}", fleet.history);
+        assert!(
+            place(first) < place("node-2-server"),
+            "{:?}",
+            platform.history
+        );
     }
     let read: Vec<_> = matrix.nodes.keys().map(NodeName::as_str).collect();
     assert_eq!(read, ["node-2"]);
-    assert_eq!(fleet.readings.len(), 1);
+    assert_eq!(platform.readings.len(), 1);
 }
 
 #[test]
-fn whoever_only_asks_is_placed_last_and_with_what_it_is_to_ask() {
-    let (fleet, matrix, _) = play(ModelFleet::default(), Run::new(spec(2)), usize::MAX);
-    let pods: Vec<_> = fleet
+fn agents_that_only_probe_are_placed_last_and_with_their_probes() {
+    let (platform, matrix, _) = play(ModelPlatform::default(), Run::new(spec(2)), usize::MAX);
+    let pods: Vec<_> = platform
         .history
         .iter()
         .map(|agent| agent.pod.as_str())
         .collect();
     assert_eq!(pods[4..], ["node-1-client", "node-2-client"]);
     assert_eq!(
-        fleet.asked_at_once,
-        fleet.history[4..].iter().cloned().collect()
+        platform.placed_with_probes,
+        platform.history[4..].iter().cloned().collect()
     );
-    assert_all_asked(&matrix);
+    assert_all_probed(&matrix);
 }
 
 #[test]
-fn peers_ask_from_agents_that_came_while_the_node_under_test_was_read_or_are_on_their_way() {
+fn peers_probe_from_agents_that_started_while_facts_were_read_or_are_starting() {
     for late in [None, Some(AgentId::new("node-1", "node-1-client"))] {
-        let fleet = ModelFleet {
+        let platform = ModelPlatform {
             late,
-            ..ModelFleet::default()
+            ..ModelPlatform::default()
         };
-        let (fleet, matrix, ending) = play(fleet, only("node-2", 2), usize::MAX);
+        let (platform, matrix, ending) = play(platform, only("node-2", 2), usize::MAX);
         assert_eq!(ending, Completion::Complete);
-        let pods: Vec<_> = fleet
+        let pods: Vec<_> = platform
             .history
             .iter()
             .map(|agent| agent.pod.as_str())
@@ -504,13 +512,13 @@ fn peers_ask_from_agents_that_came_while_the_node_under_test_was_read_or_are_on_
             pods[2..],
             [&early[..], &["node-2-server", "node-2-client"]].concat()
         );
-        let at_once: Vec<_> = fleet
-            .asked_at_once
+        let at_once: Vec<_> = platform
+            .placed_with_probes
             .iter()
             .map(|agent| agent.pod.as_str())
             .collect();
         assert_eq!(at_once, ["node-2-client"]);
-        assert_all_asked(&matrix);
+        assert_all_probed(&matrix);
         assert!(matrix.agents.values().all(|agent| agent.heard));
         assert!(matrix.paths.values().all(|path| path.unfinished() == 0));
     }
@@ -519,11 +527,11 @@ fn peers_ask_from_agents_that_came_while_the_node_under_test_was_read_or_are_on_
 #[test]
 fn a_client_that_sees_no_packets_is_not_taken_to_have_sent_any() {
     let plain = AgentId::new("node-1", "node-1-client");
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         plain: [plain.clone()].into(),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (_, matrix, _) = play(fleet, Run::new(spec(2)), usize::MAX);
+    let (_, matrix, _) = play(platform, Run::new(spec(2)), usize::MAX);
     for path in matrix.paths.values() {
         let is_plain = path.path.client == plain;
         let crafted = spec(2).probes_of(path.path.access_path) > u64::from(spec(2).kernel_probes);
@@ -548,9 +556,9 @@ fn a_client_without_an_address_of_a_family_has_no_paths_in_it() {
             .count()
     };
     let mut dual: BTreeSet<_> = [server(1), server(2)].into();
-    let with = |dual: &BTreeSet<AgentId>| ModelFleet {
+    let with = |dual: &BTreeSet<AgentId>| ModelPlatform {
         dual: dual.clone(),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
     let (_, matrix, completion) = play(with(&dual), run(), usize::MAX);
     assert_eq!((of_other(&matrix), completion), (0, Completion::Complete));
@@ -560,18 +568,18 @@ fn a_client_without_an_address_of_a_family_has_no_paths_in_it() {
 }
 
 #[test]
-fn a_run_none_of_whose_clients_has_an_address_of_a_family_that_is_asked_for_could_not_run() {
+fn a_run_without_a_client_of_a_wanted_family_could_not_run() {
     let server = |node: u8| AgentId::new(format!("node-{node}"), format!("node-{node}-server"));
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         dual: [1, 2].map(server).into(),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
     let run = Run::new(RunSpec {
         families: vec![Family::Ipv6],
         access_paths: [AccessPath::ClusterIp].into(),
         ..spec(2)
     });
-    let (_, matrix, completion) = play(fleet, run, usize::MAX);
+    let (_, matrix, completion) = play(platform, run, usize::MAX);
     assert_eq!(matrix.paths.len(), 0);
     let Completion::CouldNotRun { reason } = completion else {
         panic!("{completion:?}");
@@ -581,11 +589,11 @@ fn a_run_none_of_whose_clients_has_an_address_of_a_family_that_is_asked_for_coul
 
 #[test]
 fn a_host_that_cannot_be_placed_costs_the_facts_of_its_node_and_nothing_else() {
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         broken: [AgentId::new("node-1", "node-1-host")].into(),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (_, matrix, completion) = play(fleet, only("node-1", 2), usize::MAX);
+    let (_, matrix, completion) = play(platform, only("node-1", 2), usize::MAX);
     assert_eq!(completion, Completion::Complete);
     let unread = matrix.nodes[&NodeName::new("node-1")].unread.as_deref();
     assert_eq!(unread, Some("no image"));
@@ -594,19 +602,19 @@ fn a_host_that_cannot_be_placed_costs_the_facts_of_its_node_and_nothing_else() {
 }
 
 #[test]
-fn nodes_at_the_ends_of_failing_paths_are_read_again_and_others_are_not() {
-    let fleet = ModelFleet {
+fn facts_are_read_again_at_the_ends_of_failing_paths_and_nowhere_else() {
+    let platform = ModelPlatform {
         // Slot 1 is that of node-2.
         dead_port: Some(9_001),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
     let run = Run::new(RunSpec {
         access_paths: [AccessPath::Hairpin].into(),
         ..spec(3)
     });
-    let (fleet, matrix, completion) = play(fleet, run, usize::MAX);
+    let (platform, matrix, completion) = play(platform, run, usize::MAX);
     assert_eq!(completion, Completion::Complete);
-    let again: Vec<_> = fleet
+    let again: Vec<_> = platform
         .readings
         .iter()
         .filter(|(_, generation)| *generation > 1)
@@ -618,24 +626,24 @@ fn nodes_at_the_ends_of_failing_paths_are_read_again_and_others_are_not() {
 }
 
 #[test]
-fn an_agent_that_ends_in_mid_run_takes_its_paths_along_and_no_others() {
-    let mortal = AgentId::new("node-1", "node-1-client");
-    let fleet = ModelFleet {
-        mortal: Some(mortal.clone()),
-        ..ModelFleet::default()
+fn an_agent_that_ends_in_mid_run_makes_its_paths_unprobed_and_no_others() {
+    let failing = AgentId::new("node-1", "node-1-client");
+    let platform = ModelPlatform {
+        failing: Some(failing.clone()),
+        ..ModelPlatform::default()
     };
-    let (_, matrix, completion) = play(fleet, only("node-1", 2), usize::MAX);
+    let (_, matrix, completion) = play(platform, only("node-1", 2), usize::MAX);
     let Completion::CouldNotRun { reason } = completion else {
         panic!("{completion:?}")
     };
     assert!(reason.contains("it was evicted"), "{reason}");
-    assert!(matrix.unprobed.keys().all(|path| path.client == mortal));
+    assert!(matrix.unprobed.keys().all(|path| path.client == failing));
     assert!(!matrix.unprobed.is_empty() && !matrix.paths.is_empty());
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
 }
 
 #[test]
-fn a_fleet_that_cannot_go_on_ends_the_run_with_what_it_has() {
+fn a_platform_that_cannot_go_on_ends_the_run_with_what_it_has() {
     let mut run = Run::new(spec(2));
     run.start(Timestamp::from_nanos(1));
     let facts = Event::Facts(Box::default());
@@ -659,14 +667,14 @@ fn a_fleet_that_cannot_go_on_ends_the_run_with_what_it_has() {
 }
 
 #[test]
-fn an_agent_whose_first_look_outlasts_its_closer_look_is_waited_for() {
+fn an_agent_whose_initial_round_outlasts_its_follow_up_is_waited_for() {
     let slow = AgentId::new("node-1", "node-1-client");
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         slow: Some(slow.clone()),
         dead_port: Some(9_000),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (_, matrix, completion) = play(fleet, Run::new(spec(2)), usize::MAX);
+    let (_, matrix, completion) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(completion, Completion::Complete);
     let mut own = matrix
         .paths
@@ -676,67 +684,67 @@ fn an_agent_whose_first_look_outlasts_its_closer_look_is_waited_for() {
 }
 
 #[test]
-fn who_took_the_first_look_is_waited_for_where_its_next_plan_travels_long() {
-    let held_up = AgentId::new("node-1", "node-1-client");
-    let fleet = ModelFleet {
-        held_up: Some(held_up.clone()),
+fn an_agent_that_accepted_the_initial_plan_is_waited_for_where_its_next_plan_is_late() {
+    let delayed = AgentId::new("node-1", "node-1-client");
+    let platform = ModelPlatform {
+        delayed: Some(delayed.clone()),
         dead_port: Some(9_000),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (fleet, matrix, completion) = play(fleet, Run::new(spec(2)), usize::MAX);
+    let (platform, matrix, completion) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(completion, Completion::Complete);
-    assert!(fleet.is_closer);
-    assert!(matrix.agents[&held_up].heard);
-    let own = |path: &&PathEvidence| path.path.client == held_up && path.asked > 0;
+    assert!(platform.has_follow_up);
+    assert!(matrix.agents[&delayed].heard);
+    let own = |path: &&PathEvidence| path.path.client == delayed && path.asked > 0;
     for path in matrix.paths.values().filter(own) {
         assert_eq!(path.unfinished(), 0, "{:?}", path.path);
     }
 }
 
 #[test]
-fn a_path_that_was_only_late_needs_no_closer_look() {
+fn a_path_that_was_only_late_needs_no_follow_up() {
     let slow = AgentId::new("node-1", "node-1-client");
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         slow: Some(slow.clone()),
         cut_off: [slow, AgentId::new("node-1", "node-1-server")].into(),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (fleet, matrix, completion) = play(fleet, Run::new(spec(2)), usize::MAX);
+    let (platform, matrix, completion) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(completion, Completion::Complete);
-    assert!(fleet.is_closer, "nothing was suspected");
+    assert!(platform.has_follow_up, "no follow-up has started");
     assert!(matrix.agents.values().all(|agent| agent.heard));
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
     let most = DELIVERY + FOLLOW_UP_AFTER + Duration::from_secs(1);
-    let took = fleet.ended.since(Timestamp::from_nanos(1));
+    let took = platform.ended.since(Timestamp::from_nanos(1));
     assert!(took <= most, "{took:?}");
 }
 
 #[test]
 fn a_plan_that_was_replaced_before_it_was_taken_is_in_the_next() {
     let overtaken = AgentId::new("node-1", "node-1-server");
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         overtaken: Some(overtaken.clone()),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (fleet, matrix, completion) = play(fleet, Run::new(spec(2)), usize::MAX);
+    let (platform, matrix, completion) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(completion, Completion::Complete);
     let own = |path: &&PathEvidence| path.path.client == overtaken;
     assert!(matrix.paths.values().filter(own).count() > 0);
     for path in matrix.paths.values() {
-        let stands = (path.unfinished(), path.is_clean());
-        assert_eq!(stands, (0, true), "{:?}", path.path);
+        let state = (path.unfinished(), path.is_clean());
+        assert_eq!(state, (0, true), "{:?}", path.path);
     }
-    let took = fleet.ended.since(Timestamp::from_nanos(1));
+    let took = platform.ended.since(Timestamp::from_nanos(1));
     assert!(took <= DELIVERY + FOLLOW_UP_AFTER, "{took:?}");
 }
 
 #[test]
-fn several_servers_a_node_share_the_slots_and_each_is_asked() {
+fn several_servers_a_node_share_the_slots_and_each_is_probed() {
     let run = Run::new(RunSpec {
         servers_per_node: NonZeroU8::new(4).unwrap(),
         ..spec(3)
     });
-    let (_, matrix, completion) = play(ModelFleet::default(), run, usize::MAX);
+    let (_, matrix, completion) = play(ModelPlatform::default(), run, usize::MAX);
     assert_eq!(completion, Completion::Complete);
     let count = |access_path| {
         let paths = matrix.paths.values();
@@ -755,23 +763,23 @@ fn several_servers_a_node_share_the_slots_and_each_is_asked() {
 }
 
 #[test]
-fn an_agent_that_never_reports_does_not_hold_up_the_run() {
+fn an_agent_that_never_reports_does_not_delay_the_run() {
     let silent = AgentId::new("node-2", "node-2-client");
-    let fleet = ModelFleet {
+    let platform = ModelPlatform {
         silent: Some(silent.clone()),
-        ..ModelFleet::default()
+        ..ModelPlatform::default()
     };
-    let (fleet, matrix, ending) = play(fleet, Run::new(spec(2)), usize::MAX);
+    let (platform, matrix, ending) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(ending, Completion::Complete);
     assert!(!matrix.agents[&silent].heard);
-    // Two seconds for its first plan, as long as the next may travel, half a second for last lines:
-    // the rest is what probes of it would take and the time at which its paths were looked at again.
+    // Two seconds for its first plan, as long as the next may take to it, half a second for last lines: the rest is what probes of
+    // it would take, and when the follow-up of its paths starts.
     let most = Duration::from_secs(2)
         + DELIVERY
         + FOLLOW_UP_AFTER
         + 2 * spec(2).deadline
         + Duration::from_millis(500);
-    let took = fleet.ended.since(Timestamp::from_nanos(1));
+    let took = platform.ended.since(Timestamp::from_nanos(1));
     assert!(took <= most, "{took:?}");
 }
 
@@ -784,15 +792,15 @@ proptest! {
         dead_port in proptest::option::of(9_000_u16..9_004),
     ) {
         let role = |at: usize| ["client", "server", "host"][at];
-        let fleet = ModelFleet {
+        let platform = ModelPlatform {
             broken: broken
                 .into_iter()
                 .map(|(node, at)| AgentId::new(format!("node-{node}"), format!("node-{node}-{}", role(at))))
                 .collect(),
             dead_port,
-            ..ModelFleet::default()
+            ..ModelPlatform::default()
         };
-        let (fleet, ..) = play(fleet, Run::new(spec(nodes)), limit);
-        prop_assert!(fleet.placed.is_empty());
+        let (platform, ..) = play(platform, Run::new(spec(nodes)), limit);
+        prop_assert!(platform.placed.is_empty());
     }
 }

@@ -1,48 +1,47 @@
-//! A run that stands, against the same model of a fleet: each cycle is told once and whole, and nothing stays placed.
+//! A repeated run against the same model of a platform: each cycle has one whole result, and nothing stays placed.
 
 use super::*;
 
-/// How long a turn is.
-const EACH: Duration = Duration::from_secs(10);
+/// How long a period is.
+const PERIOD: Duration = Duration::from_secs(10);
 
-/// Begins again with all pairs until so many cycles are told, then interrupts; `before` may break the fleet before a cycle,
-/// or tell the run something.
-fn stand(
-    mut fleet: ModelFleet,
+/// Runs so many cycles of all pairs, then interrupts; before each cycle, `before` may change the platform or call the run.
+fn run_cycles(
+    mut platform: ModelPlatform,
     cycles: usize,
     limit: usize,
-    mut before: impl FnMut(usize, &mut ModelFleet, &mut Run),
-) -> (ModelFleet, Vec<RunResult>) {
+    mut before: impl FnMut(usize, &mut ModelPlatform, &mut Run),
+) -> (ModelPlatform, Vec<RunResult>) {
     let mut run = Run::repeated(spec(2), spec(2).pairs());
     let mut now = Timestamp::from_nanos(1);
     let mut events = VecDeque::new();
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     let mut interrupted = false;
     run.start(now);
     for _ in 0..10_000 {
         if run.phase() == Phase::Ended {
-            return (fleet, told);
+            return (platform, results);
         }
-        if !interrupted && (fleet.commands >= limit || told.len() >= cycles) {
+        if !interrupted && (platform.commands >= limit || results.len() >= cycles) {
             interrupted = true;
             run.handle(PlatformEvent::Interrupted, now);
         } else if run.phase() == Phase::Idle && events.is_empty() {
-            told.extend(run.take_cycle_result());
-            fleet.told_at.push(now);
+            results.extend(run.take_cycle_result());
+            platform.finished_at.push(now);
             assert!(run.take_cycle_result().is_none());
             now = now + Duration::from_secs(10);
-            before(told.len(), &mut fleet, &mut run);
+            before(results.len(), &mut platform, &mut run);
             let pairs = spec(2).pairs();
-            let probing = match fleet.turns {
+            let probing = match platform.periods {
                 0 => CycleSpec::Attended(pairs),
-                turns => CycleSpec::Unattended {
-                    periods: vec![pairs; turns],
-                    period: EACH,
+                count => CycleSpec::Unattended {
+                    periods: vec![pairs; count],
+                    period: PERIOD,
                 },
             };
             run.start_cycle(&probing, now);
         } else {
-            step(&mut run, &mut fleet, &mut events, &mut now);
+            step(&mut run, &mut platform, &mut events, &mut now);
         }
     }
     panic!("the run does not end: {:?}", run.phase());
@@ -50,12 +49,12 @@ fn stand(
 
 #[test]
 fn each_cycle_probes_every_path_again_on_the_same_agents() {
-    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |_, _, _| {});
-    assert_eq!(told.len(), 3);
-    assert_eq!(fleet.history.len(), 6);
-    assert!(fleet.placed.is_empty());
+    let (platform, results) = run_cycles(ModelPlatform::default(), 3, usize::MAX, |_, _, _| {});
+    assert_eq!(results.len(), 3);
+    assert_eq!(platform.history.len(), 6);
+    assert!(platform.placed.is_empty());
     let mut numbers = BTreeSet::new();
-    for cycle in &told {
+    for cycle in &results {
         assert_eq!(cycle.completion, Completion::Complete);
         assert_eq!(cycle.matrix.paths.len(), 4 * 4 + 2 * 3);
         assert!(cycle.matrix.paths.values().all(PathEvidence::is_clean));
@@ -67,119 +66,135 @@ fn each_cycle_probes_every_path_again_on_the_same_agents() {
                 .all(|path| path.unfinished() == 0)
         );
         assert!(cycle.matrix.agents.values().all(|agent| agent.heard));
-        assert_all_asked(&cycle.matrix);
+        assert_all_probed(&cycle.matrix);
         numbers.extend(cycle.matrix.paths.keys().copied());
     }
     assert_eq!(numbers.len(), 3 * (4 * 4 + 2 * 3));
 }
 
 #[test]
-fn a_fault_between_two_cycles_is_seen_in_the_second_and_gone_in_the_third() {
-    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet, _| {
-        fleet.dead_port = (cycle == 1).then_some(9_000);
-    });
+fn a_fault_between_two_cycles_is_found_in_the_second_and_gone_in_the_third() {
+    let (platform, results) = run_cycles(
+        ModelPlatform::default(),
+        3,
+        usize::MAX,
+        |cycle, platform, _| {
+            platform.dead_port = (cycle == 1).then_some(9_000);
+        },
+    );
     let failing = |cycle: &RunResult| {
         let paths = cycle.matrix.paths.values();
         paths.filter(|path| !path.is_clean()).count()
     };
-    assert_eq!(told.iter().map(failing).collect::<Vec<_>>(), [0, 5, 0]);
-    // Nodes are asked when something fails, and what they say is of that cycle alone.
+    assert_eq!(results.iter().map(failing).collect::<Vec<_>>(), [0, 5, 0]);
+    // Facts are read when a path fails, and belong to that cycle alone.
     assert!(
-        told[0]
+        results[0]
             .matrix
             .nodes
             .values()
             .all(|node| node.before.is_some())
     );
     assert!(
-        told[1]
+        results[1]
             .matrix
             .nodes
             .values()
             .all(|node| node.before.is_none())
     );
     assert!(
-        told[1]
+        results[1]
             .matrix
             .nodes
             .values()
             .any(|node| node.during.is_some())
     );
     assert!(
-        told[2]
+        results[2]
             .matrix
             .nodes
             .values()
             .all(|node| node.during.is_none())
     );
-    assert!(fleet.placed.is_empty());
+    assert!(platform.placed.is_empty());
 }
 
 #[test]
-fn nobody_is_led_to_a_node_that_was_withdrawn() {
+fn no_balanced_path_leads_to_a_withdrawn_node() {
     let left = NodeName::new("node-2");
-    let (fleet, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, _, run| {
-        if cycle == 1 {
-            run.withdraw(&left, Timestamp::default());
-            run.withdraw(&left, Timestamp::default());
-        }
-    });
-    let met = |cycle: &RunResult| {
+    let (platform, results) =
+        run_cycles(ModelPlatform::default(), 3, usize::MAX, |cycle, _, run| {
+            if cycle == 1 {
+                run.withdraw(&left, Timestamp::default());
+                run.withdraw(&left, Timestamp::default());
+            }
+        });
+    let backends = |cycle: &RunResult| {
         let paths = cycle.matrix.paths.values();
         let balanced = paths.filter(|path| path.path.access_path == AccessPath::ClusterIpAny);
         let behind = balanced.flat_map(|path| path.backends.clone());
         let nodes = behind.filter_map(|backend| Some(backend.agent?.node));
         nodes.collect::<BTreeSet<_>>()
     };
-    assert!(met(&told[0]).contains(&left));
-    for cycle in &told[1..] {
-        assert_eq!(met(cycle), [NodeName::new("node-1")].into());
+    assert!(backends(&results[0]).contains(&left));
+    for cycle in &results[1..] {
+        assert_eq!(backends(cycle), [NodeName::new("node-1")].into());
         assert_eq!(cycle.completion, Completion::Complete);
     }
-    assert!(fleet.placed.is_empty());
+    assert!(platform.placed.is_empty());
 }
 
 #[test]
-fn an_agent_that_dies_takes_its_paths_along_and_no_others() {
+fn an_agent_that_fails_in_a_cycle_makes_its_paths_unprobed_and_no_others() {
     let dead = AgentId::new("node-2", "node-2-server");
-    let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet, _| {
-        fleet.mortal = (cycle == 1).then(|| dead.clone());
-    });
-    let Completion::CouldNotRun { reason } = &told[1].completion else {
-        panic!("{:?}", told[1].completion)
+    let (_, results) = run_cycles(
+        ModelPlatform::default(),
+        3,
+        usize::MAX,
+        |cycle, platform, _| {
+            platform.failing = (cycle == 1).then(|| dead.clone());
+        },
+    );
+    let Completion::CouldNotRun { reason } = &results[1].completion else {
+        panic!("{:?}", results[1].completion)
     };
     assert!(reason.contains("it was evicted"), "{reason}");
-    let matrix = &told[2].matrix;
+    let matrix = &results[2].matrix;
     let mut servers = matrix.paths.values().map(|path| &path.path.server);
     assert!(servers.all(|server| server.as_ref() != Some(&dead)));
     assert!(!matrix.paths.is_empty() && !matrix.unprobed.is_empty());
 }
 
 #[test]
-fn an_agent_that_falls_silent_does_not_hold_a_cycle_up() {
+fn an_agent_that_falls_silent_does_not_delay_a_cycle() {
     let silent = AgentId::new("node-2", "node-2-client");
-    let (_, told) = stand(ModelFleet::default(), 3, usize::MAX, |cycle, fleet, _| {
-        fleet.silent = (cycle == 1).then(|| silent.clone());
-    });
+    let (_, results) = run_cycles(
+        ModelPlatform::default(),
+        3,
+        usize::MAX,
+        |cycle, platform, _| {
+            platform.silent = (cycle == 1).then(|| silent.clone());
+        },
+    );
     let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].heard;
     assert_eq!(
-        told.iter().map(heard).collect::<Vec<_>>(),
+        results.iter().map(heard).collect::<Vec<_>>(),
         [true, false, true]
     );
 }
 
 #[test]
-fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
+fn late_lines_of_an_earlier_cycle_do_not_count_in_this_one() {
     let mut run = Run::repeated(spec(1), spec(1).pairs());
     let mut now = Timestamp::from_nanos(1);
-    let mut fleet = ModelFleet::default();
+    let mut platform = ModelPlatform::default();
     let mut kept = Vec::new();
     run.start(now);
     for cycle in 0..2 {
         let mut events = VecDeque::new();
         while run.phase() != Phase::Idle {
             if let Some(command) = run.poll_command() {
-                let answers = fleet.obey(command);
+                let answers = platform.handle(command);
                 if cycle == 0 {
                     kept.extend(answers.clone());
                 }
@@ -192,9 +207,10 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
                 run.handle_timeout(now);
             }
         }
-        let told = run.take_cycle_result().unwrap();
+        let results = run.take_cycle_result().unwrap();
         assert!(
-            told.matrix
+            results
+                .matrix
                 .paths
                 .values()
                 .all(|path| path.total().outcomes.total() == path.asked),
@@ -215,82 +231,85 @@ fn what_a_late_agent_tells_of_an_earlier_cycle_is_not_taken_for_this_ones() {
     }
 }
 
-/// A fleet that is probed again in six turns, unread.
-fn unread() -> ModelFleet {
-    ModelFleet {
-        turns: 6,
-        ..ModelFleet::default()
+/// A platform whose cycles have six periods, unattended.
+fn unattended() -> ModelPlatform {
+    ModelPlatform {
+        periods: 6,
+        ..ModelPlatform::default()
     }
 }
 
-/// How long a cycle took; the first begins when the one before was told and ten seconds had passed.
-fn took(fleet: &ModelFleet, cycle: usize) -> Duration {
-    fleet.told_at[cycle]
-        .since(fleet.told_at[cycle - 1])
+/// How long a cycle took; it begins ten seconds after the result of the one before.
+fn took(platform: &ModelPlatform, cycle: usize) -> Duration {
+    platform.finished_at[cycle]
+        .since(platform.finished_at[cycle - 1])
         .saturating_sub(Duration::from_secs(10))
 }
 
 #[test]
-fn rounds_that_nobody_reads_are_told_together_when_all_had_their_turn() {
-    let (fleet, told) = stand(unread(), 3, usize::MAX, |_, _, _| {});
+fn unattended_periods_have_one_result_when_all_have_ended() {
+    let (platform, results) = run_cycles(unattended(), 3, usize::MAX, |_, _, _| {});
     let probes = |cycle: &RunResult| {
         let paths = cycle.matrix.paths.values();
         paths.map(|path| path.total().outcomes.total()).sum::<u64>()
     };
-    for cycle in &told {
+    for cycle in &results {
         assert_eq!(cycle.completion, Completion::Complete);
         assert!(cycle.matrix.paths.values().all(PathEvidence::is_clean));
         assert!(cycle.matrix.agents.values().all(|agent| agent.heard));
-        assert_all_asked(&cycle.matrix);
+        assert_all_probed(&cycle.matrix);
     }
-    assert_eq!(probes(&told[1]), 6 * probes(&told[0]));
-    assert_eq!(took(&fleet, 1), 6 * EACH);
-    // The last was begun when the run was interrupted.
-    assert_eq!((fleet.hushed, fleet.listened), (3, 2));
+    assert_eq!(probes(&results[1]), 6 * probes(&results[0]));
+    assert_eq!(took(&platform, 1), 6 * PERIOD);
+    // The last had begun when the run was interrupted.
+    assert_eq!((platform.pauses, platform.resumes), (3, 2));
 }
 
 #[test]
-fn who_rings_is_read_at_once_and_nobody_else_is_called_silent() {
-    let (fleet, told) = stand(unread(), 3, usize::MAX, |cycle, fleet, _| {
-        fleet.dead_port = (cycle == 1).then_some(9_000);
+fn an_alert_is_read_at_once_and_other_agents_do_not_count_as_silent() {
+    let (platform, results) = run_cycles(unattended(), 3, usize::MAX, |cycle, platform, _| {
+        platform.dead_port = (cycle == 1).then_some(9_000);
     });
-    let paths = &told[1].matrix.paths;
+    let paths = &results[1].matrix.paths;
     assert!(!paths.values().all(PathEvidence::is_clean));
     assert!(
-        took(&fleet, 1) < Duration::from_secs(1),
+        took(&platform, 1) < Duration::from_secs(1),
         "{:?}",
-        took(&fleet, 1)
+        took(&platform, 1)
     );
-    assert!(told[1].matrix.agents.values().all(|agent| agent.heard));
-    assert!(told[2].matrix.paths.values().all(PathEvidence::is_clean));
+    assert!(results[1].matrix.agents.values().all(|agent| agent.heard));
+    assert!(results[2].matrix.paths.values().all(PathEvidence::is_clean));
 }
 
 #[test]
-fn who_dies_or_leaves_while_nobody_is_read_ends_the_round() {
+fn an_agent_that_fails_ends_an_unattended_round() {
     let dead = AgentId::new("node-2", "node-2-server");
-    let (fleet, told) = stand(unread(), 2, usize::MAX, |cycle, fleet, _| {
-        fleet.mortal = (cycle == 1).then(|| dead.clone());
+    let (platform, results) = run_cycles(unattended(), 2, usize::MAX, |cycle, platform, _| {
+        platform.failing = (cycle == 1).then(|| dead.clone());
     });
-    assert!(took(&fleet, 1) < Duration::from_secs(1));
-    assert!(matches!(told[1].completion, Completion::CouldNotRun { .. }));
+    assert!(took(&platform, 1) < Duration::from_secs(1));
+    assert!(matches!(
+        results[1].completion,
+        Completion::CouldNotRun { .. }
+    ));
 }
 
 #[test]
-fn who_falls_silent_without_a_ring_is_missed_when_the_round_is_over() {
+fn an_agent_that_falls_silent_without_an_alert_is_missed_at_the_end_of_the_round() {
     let silent = AgentId::new("node-2", "node-2-client");
-    let (fleet, told) = stand(unread(), 3, usize::MAX, |cycle, fleet, _| {
-        fleet.silent = (cycle == 1).then(|| silent.clone());
+    let (platform, results) = run_cycles(unattended(), 3, usize::MAX, |cycle, platform, _| {
+        platform.silent = (cycle == 1).then(|| silent.clone());
     });
     let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].heard;
     assert_eq!(
-        told.iter().map(heard).collect::<Vec<_>>(),
+        results.iter().map(heard).collect::<Vec<_>>(),
         [true, false, true]
     );
-    assert!(took(&fleet, 1) > 6 * EACH && took(&fleet, 1) < 7 * EACH + EACH / 2);
+    assert!(took(&platform, 1) > 6 * PERIOD && took(&platform, 1) < 7 * PERIOD + PERIOD / 2);
 }
 
 #[test]
-fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_again() {
+fn agents_without_probes_learn_when_reading_of_logs_is_paused_and_resumed() {
     let without_hairpin = RunSpec {
         access_paths: [AccessPath::PodIp].into(),
         tier: Tier::T1,
@@ -298,30 +317,30 @@ fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_agai
     };
     let pairs = without_hairpin.pairs();
     let mut run = Run::repeated(without_hairpin, pairs.clone());
-    let (mut fleet, mut events) = (ModelFleet::default(), VecDeque::new());
+    let (mut platform, mut events) = (ModelPlatform::default(), VecDeque::new());
     let mut now = Timestamp::from_nanos(1);
     run.start(now);
     let probings = [
         CycleSpec::Unattended {
             periods: vec![pairs.clone(); 2],
-            period: EACH,
+            period: PERIOD,
         },
         CycleSpec::Attended(pairs.clone()),
         CycleSpec::Attended(pairs),
     ];
-    let told = probings.map(|probing| {
+    let results = probings.map(|probing| {
         while run.phase() != Phase::Idle {
-            step(&mut run, &mut fleet, &mut events, &mut now);
+            step(&mut run, &mut platform, &mut events, &mut now);
         }
         run.start_cycle(&probing, now);
-        let mut told = BTreeMap::new();
+        let mut results = BTreeMap::new();
         while run.phase() != Phase::Idle {
             if let Some(PlatformCommand::SendPlan(plan)) = run.context.commands.front() {
-                told.insert(plan.agent.pod.clone(), plan.log_reading);
+                results.insert(plan.agent.pod.clone(), plan.log_reading);
             }
-            step(&mut run, &mut fleet, &mut events, &mut now);
+            step(&mut run, &mut platform, &mut events, &mut now);
         }
-        told
+        results
     });
     let all = [
         "node-1-client",
@@ -333,7 +352,7 @@ fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_agai
     let clients =
         ["node-1-client", "node-2-client"].map(|agent| (agent.to_owned(), LogReading::Attended));
     assert_eq!(
-        told,
+        results,
         [
             of_all(LogReading::Unattended),
             of_all(LogReading::Attended),
@@ -344,23 +363,23 @@ fn whoever_has_nothing_to_do_hears_that_nobody_reads_and_that_somebody_does_agai
 
 proptest! {
     #[test]
-    fn a_standing_run_stopped_at_any_command_leaves_nothing_placed(
+    fn a_repeated_run_stopped_at_any_command_leaves_nothing_placed(
         limit in 0_usize..120,
         cycles in 1_usize..5,
-        turns in 0_usize..3,
+        periods in 0_usize..3,
         dead_port in proptest::option::of(9_000_u16..9_004),
         silent in proptest::option::of((1_u8..3, 0_usize..3)),
     ) {
         let role = |at: usize| ["client", "server", "host"][at];
-        let fleet = ModelFleet {
-            turns,
+        let platform = ModelPlatform {
+            periods,
             dead_port,
             silent: silent.map(|(node, at)| {
                 AgentId::new(format!("node-{node}"), format!("node-{node}-{}", role(at)))
             }),
-            ..ModelFleet::default()
+            ..ModelPlatform::default()
         };
-        let (fleet, _) = stand(fleet, cycles, limit, |_, _, _| {});
-        prop_assert!(fleet.placed.is_empty());
+        let (platform, _) = run_cycles(platform, cycles, limit, |_, _, _| {});
+        prop_assert!(platform.placed.is_empty());
     }
 }
