@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prober_core::diagnosis::catalogue::Cause;
 use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
-use prober_core::packet::capture::{Remarked, View, read, write_pcapng};
+use prober_core::packet::capture::{CommentedPacket, InterfacePackets, read, write_pcapng};
 use prober_core::packet::observation::Observation;
 use prober_core::packet::text::{PacketText, parse_packet_text};
 use prober_core::probe::outcome::Outcome;
@@ -47,13 +47,13 @@ fn name(path: &Path) -> String {
 }
 
 /// One observer's ladder: who it is, what it saw, and the comments at the ends of its lines.
-struct Seen {
+struct ObserverPackets {
     interface: String,
     observations: Vec<Observation>,
     comments: Vec<String>,
 }
 
-fn seen(path: &Path, skew: Duration) -> Seen {
+fn read_packet_text(path: &Path, skew: Duration) -> ObserverPackets {
     let text = fs::read_to_string(path).expect("read a ladder");
     let mut observations = parse_packet_text(&text).expect("the ladder is well-formed");
     for observation in &mut observations {
@@ -74,37 +74,37 @@ fn seen(path: &Path, skew: Duration) -> Seen {
     let (_, interface) = text
         .split_once("interface: ")
         .expect("the ladder names its interface");
-    Seen {
+    ObserverPackets {
         interface: interface.lines().next().unwrap_or_default().to_owned(),
         observations,
         comments,
     }
 }
 
-fn views(case: &Path) -> Vec<Seen> {
+fn observers(case: &Path) -> Vec<ObserverPackets> {
     (0..)
         .zip(sorted(case))
-        .map(|(number, path)| seen(&path, SKEW * number))
+        .map(|(number, path)| read_packet_text(&path, SKEW * number))
         .collect()
 }
 
-fn written(views: &[Seen]) -> Vec<u8> {
-    let views: Vec<View<'_>> = views
+fn written(observers: &[ObserverPackets]) -> Vec<u8> {
+    let observers: Vec<InterfacePackets<'_>> = observers
         .iter()
-        .map(|seen| View {
-            interface: seen.interface.clone(),
-            packets: seen
+        .map(|read_packet_text| InterfacePackets {
+            interface: read_packet_text.interface.clone(),
+            packets: read_packet_text
                 .observations
                 .iter()
-                .zip(&seen.comments)
-                .map(|(observation, comment)| Remarked {
+                .zip(&read_packet_text.comments)
+                .map(|(observation, comment)| CommentedPacket {
                     observation,
                     comment: comment.into(),
                 })
                 .collect(),
         })
         .collect();
-    write_pcapng(&views).expect("every packet of a ladder can be written")
+    write_pcapng(&observers).expect("every packet of a ladder can be written")
 }
 
 fn case(name: &str) -> Replay {
@@ -134,7 +134,7 @@ fn every_capture_is_what_its_ladders_say() {
     assert!(cases.len() >= 5, "only {} cases", cases.len());
     for case in cases {
         let path = folder("captures").join(format!("{}.pcapng", name(&case)));
-        let bytes = written(&views(&case));
+        let bytes = written(&observers(&case));
         if regenerate {
             fs::write(&path, &bytes).expect("write a capture");
         }
@@ -150,12 +150,12 @@ fn every_capture_is_what_its_ladders_say() {
 #[test]
 fn every_capture_reads_back_as_its_ladders() {
     for case in sorted(&folder("packet_texts")) {
-        let views = views(&case);
-        let bytes = written(&views);
+        let observers = observers(&case);
+        let bytes = written(&observers);
         let capture = read(&bytes).expect("what was written is read");
         assert!(capture.notes.is_empty(), "{:?}", capture.notes);
-        for (number, view) in views.iter().enumerate() {
-            assert_eq!(capture.interfaces[number].name, view.interface);
+        for (number, observer) in observers.iter().enumerate() {
+            assert_eq!(capture.interfaces[number].name, observer.interface);
             let read: Vec<Observation> = capture
                 .packets
                 .iter()
@@ -168,7 +168,7 @@ fn every_capture_reads_back_as_its_ladders() {
                 .collect();
             assert_eq!(
                 PacketText(&read).to_string(),
-                PacketText(&view.observations).to_string()
+                PacketText(&observer.observations).to_string()
             );
         }
     }
@@ -291,21 +291,25 @@ fn the_founding_incident_is_one_handshake_of_both_ends_whatever_their_clocks() {
     assert_eq!(replay.matrix.paths.len(), 1);
     let path = replay.matrix.paths.values().next().expect("one path");
     assert_eq!(path.probes.len(), 1);
-    let witness = path.probes[0]
+    let server_trace = path.probes[0]
         .server
         .as_ref()
         .expect("both ends are joined");
     assert_eq!(
-        (witness.syns, witness.syn_acks, witness.resets_received),
+        (
+            server_trace.syns,
+            server_trace.syn_acks,
+            server_trace.resets_received
+        ),
         (2, 2, 2)
     );
-    assert_eq!(witness.local.to_string(), "100.96.54.247:80");
+    assert_eq!(server_trace.local.to_string(), "100.96.54.247:80");
 }
 
 #[test]
 fn two_files_say_what_one_file_with_two_interfaces_says() {
-    let views = views(&folder("packet_texts/founding-incident-both-ends"));
-    let (client, server) = views.split_at(1);
+    let observers = observers(&folder("packet_texts/founding-incident-both-ends"));
+    let (client, server) = observers.split_at(1);
     let (client, server) = (written(client), written(server));
     let apart = replay_files(&[&server, &client]).expect("both are captures");
     let together = case("founding-incident-both-ends");
@@ -317,8 +321,8 @@ fn two_files_say_what_one_file_with_two_interfaces_says() {
 
 #[test]
 fn the_server_end_alone_is_not_judged_and_that_is_said() {
-    let views = views(&folder("packet_texts/founding-incident-both-ends"));
-    let bytes = written(&views[1..]);
+    let observers = observers(&folder("packet_texts/founding-incident-both-ends"));
+    let bytes = written(&observers[1..]);
     let replay = replay_files(&[&bytes]).expect("it is a capture");
     assert!(causes(&replay).is_empty());
     assert!(
@@ -331,15 +335,15 @@ fn the_server_end_alone_is_not_judged_and_that_is_said() {
 #[test]
 fn a_file_that_does_not_tell_directions_is_understood_by_its_addresses() {
     for case in sorted(&folder("packet_texts")) {
-        let bytes = written(&views(&case));
+        let bytes = written(&observers(&case));
         let mut capture = read(&bytes).expect("what was written is read");
-        let told = replay(&[capture.clone()]);
+        let recorded = replay(&[capture.clone()]);
         for packet in &mut capture.packets {
             packet.direction = None;
         }
         let guessed = replay(&[capture]);
-        assert_eq!(causes(&guessed), causes(&told), "{}", name(&case));
-        assert_eq!(guessed.notes, told.notes, "{}", name(&case));
+        assert_eq!(causes(&guessed), causes(&recorded), "{}", name(&case));
+        assert_eq!(guessed.notes, recorded.notes, "{}", name(&case));
     }
 }
 

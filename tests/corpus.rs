@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use prober_tests::fuzzing::{TARGETS, Target, Verdict};
+use prober_tests::fuzzing::{CaseResult, FuzzTarget, TARGETS};
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -28,23 +28,23 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 fn replay(name: &str) {
-    let Target { run, .. } = TARGETS
+    let FuzzTarget { run, .. } = TARGETS
         .iter()
         .find(|target| target.name == name)
         .expect("the target exists");
     let folder = here("corpora").join(name);
-    let (mut understood, mut refused) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     for case in names(&folder) {
         // Shown only if the case panics.
         println!("replaying tests/corpora/{name}/{case}");
         match run(&fs::read(folder.join(&case)).expect("read a case that was just listed")) {
-            Verdict::Understood => understood += 1,
-            Verdict::Refused => refused += 1,
+            CaseResult::Accepted => accepted += 1,
+            CaseResult::Rejected => rejected += 1,
         }
     }
     assert!(
-        understood >= 3 && refused >= 3,
-        "{name}: {understood} cases were understood and {refused} refused"
+        accepted >= 3 && rejected >= 3,
+        "{name}: {accepted} cases were understood and {rejected} refused"
     );
 }
 

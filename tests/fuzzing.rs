@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use prober_core::diagnosis::diagnose;
-use prober_core::packet::capture::{self, Remarked, View};
+use prober_core::packet::capture::{self, CommentedPacket, InterfacePackets};
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{
-    Body, Checksum, Ip, LinkType, Packet, Sums, Tcp, TcpSegment, craft, parse_frame, rebuild,
+    Body, Checksum, ChecksumMode, Ip, LinkType, Packet, Tcp, TcpSegment, craft, parse_frame,
+    rebuild,
 };
 use prober_core::plan::{AllowedTargets, Plan};
 use prober_core::probe::event::Event;
@@ -19,37 +20,37 @@ use prober_core::topology::AgentId;
 
 /// What became of one case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CaseResult {
     /// It was understood, and kept the promises.
-    Understood,
+    Accepted,
     /// It was refused by a typed error.
-    Refused,
+    Rejected,
 }
 
 /// One thing to fuzz.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub struct FuzzTarget {
     /// Its name: of the file in `fuzz/fuzz_targets`, and of the folder in `tests/corpora`.
     pub name: &'static str,
     /// Runs one case.
-    pub run: fn(&[u8]) -> Verdict,
+    pub run: fn(&[u8]) -> CaseResult,
 }
 
 /// All of them.
-pub const TARGETS: &[Target] = &[
-    Target {
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "wire",
         run: wire,
     },
-    Target {
+    FuzzTarget {
         name: "replay",
         run: replay,
     },
-    Target {
+    FuzzTarget {
         name: "plan",
         run: plan,
     },
-    Target {
+    FuzzTarget {
         name: "agent_line",
         run: agent_line,
     },
@@ -61,9 +62,9 @@ pub const TARGETS: &[Target] = &[
 /// # Panics
 ///
 /// Where the packet is not the same when it is written as JSON, or crafted, and read again.
-pub fn wire(data: &[u8]) -> Verdict {
+pub fn wire(data: &[u8]) -> CaseResult {
     let Some((link, frame)) = data.split_first() else {
-        return Verdict::Refused;
+        return CaseResult::Rejected;
     };
     let link = match link {
         0 => LinkType::Ethernet,
@@ -71,15 +72,15 @@ pub fn wire(data: &[u8]) -> Verdict {
         2 => LinkType::LinuxSll2,
         _ => LinkType::Raw,
     };
-    let parsed = match parse_frame(link, frame, Sums::Judge) {
+    let parsed = match parse_frame(link, frame, ChecksumMode::Verify) {
         Ok(parsed) => parsed,
         Err(error) => {
             assert_eq!(
-                parse_frame(link, frame, Sums::Trust),
+                parse_frame(link, frame, ChecksumMode::Trust),
                 Err(error),
                 "checksums decide what is a packet"
             );
-            return Verdict::Refused;
+            return CaseResult::Rejected;
         }
     };
     assert!(
@@ -99,7 +100,7 @@ pub fn wire(data: &[u8]) -> Verdict {
         );
         craft_again(ip, tcp, parsed.payload);
     }
-    Verdict::Understood
+    CaseResult::Accepted
 }
 
 /// Writes the packet as a capture does, and parses it: all but the checksum of a payload that is not kept must be the
@@ -110,7 +111,7 @@ fn rebuild_again(packet: &Packet) {
     let Ok(frame) = rebuild(packet, link) else {
         return;
     };
-    let again = parse_frame(link, &frame.bytes, Sums::Trust)
+    let again = parse_frame(link, &frame.bytes, ChecksumMode::Trust)
         .unwrap_or_else(|error| panic!("{packet:?}: {error}"));
     assert_eq!(unsummed(packet), unsummed(&again.packet));
 }
@@ -153,7 +154,7 @@ fn craft_again(ip: &Ip, tcp: &Tcp, payload: &[u8]) {
         );
         return;
     }
-    let again = parse_frame(LinkType::Raw, &bytes, Sums::Judge)
+    let again = parse_frame(LinkType::Raw, &bytes, ChecksumMode::Verify)
         .unwrap_or_else(|error| panic!("{segment:?}: {error}"));
     let payload_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let tcp = Tcp {
@@ -178,9 +179,9 @@ fn craft_again(ip: &Ip, tcp: &Tcp, payload: &[u8]) {
 ///
 /// Where a packet is of no interface, or is lost or changed on the way through another capture, or where a diagnosis
 /// names a path that there is not.
-pub fn replay(data: &[u8]) -> Verdict {
+pub fn replay(data: &[u8]) -> CaseResult {
     let Ok(capture) = capture::read(data) else {
-        return Verdict::Refused;
+        return CaseResult::Rejected;
     };
     let matrix = prober_core::replay::replay(std::slice::from_ref(&capture)).matrix;
     for diagnosis in diagnose(&matrix) {
@@ -211,37 +212,37 @@ pub fn replay(data: &[u8]) -> Verdict {
             packet: captured.packet,
         });
     }
-    let remarked = |observation| Remarked {
+    let commented = |observation| CommentedPacket {
         observation,
         comment: "fuzzed".into(),
     };
-    let views: Vec<View<'_>> = seen
+    let views: Vec<InterfacePackets<'_>> = seen
         .iter()
-        .map(|packets| View {
+        .map(|packets| InterfacePackets {
             interface: "eth0".to_owned(),
-            packets: packets.iter().map(remarked).collect(),
+            packets: packets.iter().map(commented).collect(),
         })
         .collect();
     let Ok(written) = capture::write_pcapng(&views) else {
-        return Verdict::Understood;
+        return CaseResult::Accepted;
     };
     let again =
         capture::read(&written).unwrap_or_else(|error| panic!("read what was written: {error}"));
-    let told = |at: Timestamp, packet: &Packet| format!("{at:?} {:?}", unsummed(packet));
+    let summary = |at: Timestamp, packet: &Packet| format!("{at:?} {:?}", unsummed(packet));
     let mut before: Vec<String> = seen
         .iter()
         .flatten()
-        .map(|seen| told(seen.at, &seen.packet))
+        .map(|seen| summary(seen.at, &seen.packet))
         .collect();
     let mut after: Vec<String> = again
         .packets
         .iter()
-        .map(|read| told(read.at, &read.packet))
+        .map(|read| summary(read.at, &read.packet))
         .collect();
     before.sort();
     after.sort();
     assert_eq!(before, after);
-    Verdict::Understood
+    CaseResult::Accepted
 }
 
 /// A plan, as whoever can write an agent's plan file may write it: refused, or obeyed as it was written.
@@ -249,11 +250,11 @@ pub fn replay(data: &[u8]) -> Verdict {
 /// # Panics
 ///
 /// Where a plan that was taken asks for a foreign target, or is not the same plan when it is written and read again.
-pub fn plan(data: &[u8]) -> Verdict {
+pub fn plan(data: &[u8]) -> CaseResult {
     let agent = AgentId::new("node-1", "client");
     let allowed = AllowedTargets::new(vec![prefix("100.64.0.0/10"), prefix("fd00::/8")]);
     let Ok(plan) = Plan::parse(data, &agent, &allowed) else {
-        return Verdict::Refused;
+        return CaseResult::Rejected;
     };
     for probe in &plan.probes {
         let asked = match probe.target.ip() {
@@ -270,7 +271,7 @@ pub fn plan(data: &[u8]) -> Verdict {
     let again = Plan::parse(&written, &agent, &allowed)
         .unwrap_or_else(|error| panic!("read {plan:?} again: {error}"));
     assert_eq!(plan, again);
-    Verdict::Understood
+    CaseResult::Accepted
 }
 
 /// A line that came through an agent's log: refused, or understood so that writing it again tells the same.
@@ -278,9 +279,9 @@ pub fn plan(data: &[u8]) -> Verdict {
 /// # Panics
 ///
 /// Where a line that was understood is another one when it is written and read again.
-pub fn agent_line(data: &[u8]) -> Verdict {
+pub fn agent_line(data: &[u8]) -> CaseResult {
     let Ok(text) = std::str::from_utf8(data) else {
-        return Verdict::Refused;
+        return CaseResult::Rejected;
     };
     let event = match Event::parse(text) {
         Ok(event) => event,
@@ -289,7 +290,7 @@ pub fn agent_line(data: &[u8]) -> Verdict {
                 error.to_string().len() < 2_000,
                 "a message repeats the whole line"
             );
-            return Verdict::Refused;
+            return CaseResult::Rejected;
         }
     };
     if let Event::Tally(tally) = &event {
@@ -306,7 +307,7 @@ pub fn agent_line(data: &[u8]) -> Verdict {
     assert!(!line.contains('\n'), "an event takes more than one line");
     let again = Event::parse(&line).unwrap_or_else(|error| panic!("read {line} again: {error}"));
     assert_eq!(line, again.to_line());
-    Verdict::Understood
+    CaseResult::Accepted
 }
 
 fn prefix(text: &str) -> IpNet {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use prober_core::packet::capture::{Remarked, View, write_pcapng};
+use prober_core::packet::capture::{CommentedPacket, InterfacePackets, write_pcapng};
 use prober_core::packet::observation::Observation;
 use prober_core::report::annotation::{End, MarkKind};
 use prober_core::report::render::text;
@@ -13,7 +13,7 @@ use prober_core::topology::PathId;
 
 /// The capture, one interface for each agent.
 pub(crate) fn capture(report: &Report) -> anyhow::Result<Vec<u8>> {
-    let mut ends: BTreeMap<String, Vec<Remarked<'_>>> = BTreeMap::new();
+    let mut ends: BTreeMap<String, Vec<CommentedPacket<'_>>> = BTreeMap::new();
     for path in &report.paths {
         for probe in &path.probes {
             let client = name(
@@ -43,9 +43,9 @@ pub(crate) fn capture(report: &Report) -> anyhow::Result<Vec<u8>> {
             }
         }
     }
-    let views: Vec<View<'_>> = ends
+    let views: Vec<InterfacePackets<'_>> = ends
         .into_iter()
-        .map(|(interface, packets)| View { interface, packets })
+        .map(|(interface, packets)| InterfacePackets { interface, packets })
         .collect();
     write_pcapng(&views).context("write the failing probes as pcapng")
 }
@@ -66,7 +66,7 @@ fn remarked<'a>(
     probe: &ProbeReport,
     end: End,
     seen: &'a [Observation],
-) -> Vec<Remarked<'a>> {
+) -> Vec<CommentedPacket<'a>> {
     let mut packets = Vec::new();
     for (place, observation) in seen.iter().enumerate() {
         let mut said = Vec::new();
@@ -84,7 +84,7 @@ fn remarked<'a>(
             });
         }
         let comment = said.join("\n");
-        packets.push(Remarked {
+        packets.push(CommentedPacket {
             observation,
             comment: Cow::Owned(comment),
         });

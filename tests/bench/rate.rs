@@ -57,7 +57,9 @@ impl Kind {
         let established = matches!(result.outcome, Outcome::Established { .. });
         match self {
             Self::HalfOpen => established,
-            Self::Exchange => established && matches!(result.exchange, Exchange::Greeted { .. }),
+            Self::Exchange => {
+                established && matches!(result.exchange, Exchange::BannerReceived { .. })
+            }
         }
     }
 }
@@ -152,7 +154,7 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
         flight.poll_transmit(&mut segments);
         engine.send(&segments)?;
         segments.clear();
-        while let Some(ProbeOutput::Probe(result)) = flight.poll_result() {
+        while let Some(ProbeOutput::Probe(result)) = flight.poll_output() {
             finished += 1;
             if kind.is_answered(&result) && result.is_first_syn_success() {
                 rate.answered += 1;

@@ -132,7 +132,7 @@ fn probe(target: SocketAddr, count: u32) -> anyhow::Result<Vec<ProbeResult>> {
         let mut segments = Vec::new();
         flight.poll_transmit(&mut segments);
         engine.send(&segments)?;
-        while let Some(finished) = flight.poll_result() {
+        while let Some(finished) = flight.poll_output() {
             match finished {
                 ProbeOutput::Probe(result) => results.push(*result),
                 ProbeOutput::TtlProbe(_) => {}

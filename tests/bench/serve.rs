@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use prober_core::packet::family::Family;
 use prober_core::packet::observation::Direction;
 use prober_core::probe::engine::Engine as _;
-use prober_core::simulation::server::{Manner, Server};
+use prober_core::simulation::server::{Server, ServerBehaviour};
 use prober_net::packet_socket::filter::CaptureFilter;
 use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, RingShape};
 use prober_net::raw_engine::RawEngine;
@@ -27,7 +27,7 @@ pub(crate) fn serve(at: SocketAddr) -> anyhow::Result<()> {
         ring: RingShape::LARGE,
         on_refused_filter: OnRefusedFilter::Fail,
     })?;
-    let mut server = Server::new(at, Manner::Healthy);
+    let mut server = Server::new(at, ServerBehaviour::Healthy);
     let mut replies = Vec::new();
     loop {
         let now = engine.now();

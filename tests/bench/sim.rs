@@ -9,9 +9,9 @@ use prober_core::plan::ProbePlan;
 use prober_core::probe::engine::{Engine as _, drive};
 use prober_core::probe::in_flight::{InFlight, InFlightConfig, ProbeOutput};
 use prober_core::probe::server_trace::ServerTraces;
-use prober_core::simulation::Sim;
-use prober_core::simulation::fault::{Reply, translate};
-use prober_core::simulation::server::{Manner, Server};
+use prober_core::simulation::SimulatedNetwork;
+use prober_core::simulation::fault::{ReplyTranslation, translate};
+use prober_core::simulation::server::{Server, ServerBehaviour};
 use prober_core::topology::PathId;
 
 use crate::rate::{Kind, Rate};
@@ -26,13 +26,13 @@ const APART: Duration = Duration::from_micros(640);
 pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
     let service = SocketAddr::from(([100, 67, 30, 133], 80));
     let pod = SocketAddr::from(([100, 96, 1, 20], 8080));
-    let server = Server::new(pod, Manner::Healthy);
-    let mut sim = Sim::new(server, Duration::from_micros(50), 1).with(translate(
+    let server = Server::new(pod, ServerBehaviour::Healthy);
+    let mut sim = SimulatedNetwork::new(server, Duration::from_micros(50), 1).with(translate(
         service,
         pod,
-        Reply::Translated,
+        ReplyTranslation::Applied,
     ));
-    let mut flight = InFlight::new(InFlightConfig {
+    let mut in_flight = InFlight::new(InFlightConfig {
         key: [7; 16],
         ports: 1024..=65_535,
         v4: Some(Ipv4Addr::new(100, 96, 1, 10)),
@@ -48,14 +48,14 @@ pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
         interval_ms: 0,
         deadline_ms: 1000,
     };
-    let mut witnesses = ServerTraces::default();
-    let (mut asked, mut finished, mut answered) = (0, 0, 0);
+    let mut server_traces = ServerTraces::default();
+    let (mut asked, mut outputs, mut answered) = (0, 0, 0);
     let mut next = sim.now();
     let start = time_on_core()?;
-    while finished < count {
+    while outputs < count {
         if asked < count && sim.now() >= next {
             for _ in 0..BURST.min(count - asked) {
-                flight.launch(next, &plan)?;
+                in_flight.launch(next, &plan)?;
                 asked += 1;
             }
             next = next + APART;
@@ -65,9 +65,9 @@ pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
         } else {
             next + Duration::from_mins(1)
         };
-        drive(&mut flight, &mut witnesses, &mut sim, until)?;
-        while let Some(ProbeOutput::Probe(result)) = flight.poll_result() {
-            finished += 1;
+        drive(&mut in_flight, &mut server_traces, &mut sim, until)?;
+        while let Some(ProbeOutput::Probe(result)) = in_flight.poll_output() {
+            outputs += 1;
             answered += u32::from(kind.is_answered(&result) && result.is_first_syn_success());
         }
     }

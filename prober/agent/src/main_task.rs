@@ -288,7 +288,7 @@ impl MainTask {
                 probes: self.without_exchanges(raw),
                 ports: plan.responder.ports,
                 start,
-                pace: Pace::WakeupCoalescing,
+                pace: Pace::Coalesced,
             }));
         } else if !raw.is_empty() {
             let probes = raw.iter().map(|probe| u64::from(probe.count)).sum();
@@ -304,7 +304,7 @@ impl MainTask {
                 generation,
                 probes: kernel,
                 start,
-                pace: Pace::WakeupCoalescing,
+                pace: Pace::Coalesced,
             }));
         self.finish_plans();
     }

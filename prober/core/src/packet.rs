@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::packet::mac::Mac;
 
-pub use bytes::{ParseError, Sums};
+pub use bytes::{ChecksumMode, ParseError};
 pub use craft::{CraftError, craft};
-pub use parse::{Parsed, parse_frame};
-pub use rebuild::{Frame, rebuild};
+pub use parse::{ParsedFrame, parse_frame};
+pub use rebuild::{RebuiltFrame, rebuild};
 
 /// Packets for property tests.
 #[cfg(test)]

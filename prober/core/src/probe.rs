@@ -4,19 +4,19 @@
 pub mod banner;
 /// The interface through which an agent sends and receives packets.
 pub mod engine;
-/// The lines that an agent writes.
+/// The event lines that an agent writes.
 pub mod event;
 /// One probe as a state machine.
 pub mod handshake;
 /// All probes in flight of one agent.
 pub mod in_flight;
-/// Initial sequence numbers that only a genuine answer can acknowledge.
+/// Initial sequence numbers under a secret key.
 pub mod isn;
 /// Round-trip times of one path.
 pub mod latency;
-/// What a client sees of one probe.
+/// The result of one probe at its client's end.
 pub mod outcome;
-/// What the server's end sees of each handshake.
+/// Handshakes as the server's end observes them.
 pub mod server_trace;
 /// The tier of evidence.
 pub mod tier;

@@ -8,17 +8,17 @@
 //! [`Handshake`]: crate::probe::handshake::Handshake
 
 use crate::evidence::Matrix;
-use crate::packet::capture::{Capture, CaptureError, Captured};
+use crate::packet::capture::{Capture, CaptureError, CapturedPacket};
 use crate::time::Timestamp;
 
 /// Packets of one observer into flows.
 mod flow;
 /// Flows of several observers into handshakes.
 mod join;
-/// Where an observer stands.
-mod local;
 /// Handshakes into evidence of paths.
 mod paths;
+/// Where an observer stands.
+mod position;
 
 /// What captures tell.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +71,7 @@ pub fn replay(captures: &[Capture<'_>]) -> Replay {
 /// One interface of one file: where packets were seen.
 struct Observer<'a> {
     /// Its packets, in the order of their stamps.
-    packets: Vec<&'a Captured<'a>>,
+    packets: Vec<&'a CapturedPacket<'a>>,
     /// The last stamp of its file: how long it is known to have watched.
     until: Timestamp,
 }

@@ -27,18 +27,18 @@ mod tests;
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Toward {
     /// From the client to the server.
-    There,
+    Server,
     /// From the server to the client.
-    Back,
+    Client,
 }
 
 /// A packet under way.
 #[derive(Clone, Debug)]
-pub struct Flying {
+pub struct PacketInTransit {
     /// Which way it goes.
-    pub way: Way,
+    pub toward: Toward,
     /// When it arrives.
     pub at: Timestamp,
     /// What it is by now.
@@ -49,22 +49,22 @@ pub struct Flying {
 
 /// What a rule makes of a packet.
 #[derive(Clone, Debug)]
-pub enum Fate {
+pub enum Effect {
     /// It goes on.
-    Passes,
+    Pass,
     /// It is gone.
-    Lost,
+    Drop,
     /// It goes on, and a copy of it that much later.
-    Doubled(Duration),
+    Duplicate(Duration),
     /// It is gone, and this is sent back to where it came from.
-    Answered(Packet),
+    Answer(Packet),
 }
 
 /// Something on the way; see [`rule`] for some.
-pub type Rule = Box<dyn FnMut(&mut Flying, &mut Random) -> Fate + Send>;
+pub type Rule = Box<dyn FnMut(&mut PacketInTransit, &mut Random) -> Effect + Send>;
 
 /// The network; see the module's documentation.
-pub struct Sim {
+pub struct SimulatedNetwork {
     now: Timestamp,
     random: Random,
     /// How long a packet takes one way, before the rules.
@@ -73,24 +73,24 @@ pub struct Sim {
     rules: Vec<Rule>,
     server: Server,
     /// The server's end of what happens, where it is wanted.
-    witnesses: Option<ServerTraces>,
+    server_traces: Option<ServerTraces>,
     /// Copies of what the client has just sent, as its capture sees them.
     copies: Vec<(Observation, Vec<u8>)>,
     /// Packets under way, the next to arrive first. Nearly all take equally long, and go to the end.
-    flying: VecDeque<Flying>,
+    in_transit: VecDeque<PacketInTransit>,
     replies: Vec<TcpSegment>,
 }
 
-impl std::fmt::Debug for Sim {
+impl std::fmt::Debug for SimulatedNetwork {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sim")
             .field("now", &self.now)
-            .field("flying", &self.flying.len())
+            .field("flying", &self.in_transit.len())
             .finish_non_exhaustive()
     }
 }
 
-impl Sim {
+impl SimulatedNetwork {
     /// A network without rules before this server, a packet taking `latency` each way.
     pub fn new(server: Server, latency: Duration, seed: u64) -> Self {
         Self {
@@ -100,9 +100,9 @@ impl Sim {
             latency,
             rules: Vec::new(),
             server,
-            witnesses: None,
+            server_traces: None,
             copies: Vec::new(),
-            flying: VecDeque::new(),
+            in_transit: VecDeque::new(),
             replies: Vec::new(),
         }
     }
@@ -116,51 +116,51 @@ impl Sim {
 
     /// With the server's end of every handshake kept.
     #[must_use]
-    pub fn witnessed(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
-        self.witnesses = Some(ServerTraces::new(ports));
+    pub fn with_server_traces(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
+        self.server_traces = Some(ServerTraces::new(ports));
         self
     }
 
     /// What the server's end saw, where it was to be kept.
-    pub fn witnesses(&mut self) -> Option<&mut ServerTraces> {
-        self.witnesses.as_mut()
+    pub fn server_traces(&mut self) -> Option<&mut ServerTraces> {
+        self.server_traces.as_mut()
     }
 
     /// Sends a packet on its way from rule `from` on.
-    fn travel(&mut self, mut flying: Flying, from: usize) {
+    fn forward(&mut self, mut in_transit: PacketInTransit, from: usize) {
         let mut next = from;
         loop {
-            let index = match flying.way {
-                Way::There => next,
-                Way::Back => next.wrapping_sub(1),
+            let index = match in_transit.toward {
+                Toward::Server => next,
+                Toward::Client => next.wrapping_sub(1),
             };
             let Some(rule) = self.rules.get_mut(index) else {
-                self.post(flying);
+                self.enqueue(in_transit);
                 return;
             };
-            let after = match flying.way {
-                Way::There => next + 1,
-                Way::Back => index,
+            let after = match in_transit.toward {
+                Toward::Server => next + 1,
+                Toward::Client => index,
             };
-            match rule(&mut flying, &mut self.random) {
-                Fate::Passes => next = after,
-                Fate::Lost => return,
-                Fate::Doubled(later) => {
-                    let mut copy = flying.clone();
+            match rule(&mut in_transit, &mut self.random) {
+                Effect::Pass => next = after,
+                Effect::Drop => return,
+                Effect::Duplicate(later) => {
+                    let mut copy = in_transit.clone();
                     copy.at = copy.at + later;
-                    self.travel(copy, after);
+                    self.forward(copy, after);
                     next = after;
                 }
-                Fate::Answered(packet) => {
-                    let (way, from) = match flying.way {
-                        Way::There => (Way::Back, index),
-                        Way::Back => (Way::There, next),
+                Effect::Answer(packet) => {
+                    let (toward, from) = match in_transit.toward {
+                        Toward::Server => (Toward::Client, index),
+                        Toward::Client => (Toward::Server, next),
                     };
-                    flying = Flying {
-                        way,
+                    in_transit = PacketInTransit {
+                        toward,
                         packet,
                         payload: Vec::new(),
-                        ..flying
+                        ..in_transit
                     };
                     next = from;
                 }
@@ -168,47 +168,51 @@ impl Sim {
         }
     }
 
-    fn post(&mut self, flying: Flying) {
+    fn enqueue(&mut self, in_transit: PacketInTransit) {
         let later = self
-            .flying
+            .in_transit
             .iter()
             .rev()
-            .take_while(|other| other.at > flying.at);
-        self.flying
-            .insert(self.flying.len() - later.count(), flying);
+            .take_while(|other| other.at > in_transit.at);
+        self.in_transit
+            .insert(self.in_transit.len() - later.count(), in_transit);
     }
 
     /// The server's turn: with what has arrived, or because it is time.
-    fn serve(&mut self, arrived: Option<&Flying>) {
+    fn run_server(&mut self, arrived: Option<&PacketInTransit>) {
         let mut replies = std::mem::take(&mut self.replies);
         match arrived {
-            Some(flying) => {
-                self.witness(Direction::Received, flying.packet);
-                self.server
-                    .observe(self.now, &flying.packet, &flying.payload, &mut replies);
+            Some(in_transit) => {
+                self.record(Direction::Received, in_transit.packet);
+                self.server.observe(
+                    self.now,
+                    &in_transit.packet,
+                    &in_transit.payload,
+                    &mut replies,
+                );
             }
             None => self.server.handle_timeout(self.now, &mut replies),
         }
         for segment in replies.drain(..) {
-            let flying = self.depart(Way::Back, packet(&segment), segment.payload);
-            self.witness(Direction::Sent, flying.packet);
-            self.travel(flying, self.rules.len());
+            let in_transit = self.sent_now(Toward::Client, packet(&segment), segment.payload);
+            self.record(Direction::Sent, in_transit.packet);
+            self.forward(in_transit, self.rules.len());
         }
         self.replies = replies;
     }
 
-    fn depart(&self, way: Way, packet: Packet, payload: Vec<u8>) -> Flying {
-        Flying {
-            way,
+    fn sent_now(&self, toward: Toward, packet: Packet, payload: Vec<u8>) -> PacketInTransit {
+        PacketInTransit {
+            toward,
             at: self.now + self.latency,
             packet,
             payload,
         }
     }
 
-    fn witness(&mut self, direction: Direction, packet: Packet) {
-        if let Some(witnesses) = &mut self.witnesses {
-            witnesses.observe(&Observation {
+    fn record(&mut self, direction: Direction, packet: Packet) {
+        if let Some(server_traces) = &mut self.server_traces {
+            server_traces.observe(&Observation {
                 at: self.now,
                 direction,
                 packet,
@@ -218,7 +222,7 @@ impl Sim {
 
     /// When something happens next.
     fn next_at(&self) -> Option<Timestamp> {
-        let arrival = self.flying.front().map(|flying| flying.at);
+        let arrival = self.in_transit.front().map(|in_transit| in_transit.at);
         match (arrival, self.server.poll_timeout()) {
             (Some(arrival), Some(timer)) => Some(arrival.min(timer)),
             (arrival, timer) => arrival.or(timer),
@@ -226,7 +230,7 @@ impl Sim {
     }
 }
 
-impl Engine for Sim {
+impl Engine for SimulatedNetwork {
     type Error = Infallible;
 
     fn now(&self) -> Timestamp {
@@ -237,8 +241,8 @@ impl Engine for Sim {
         for segment in segments {
             let copy = observation(self.now, Direction::Sent, packet(segment));
             self.copies.push((copy, segment.payload.clone()));
-            let flying = self.depart(Way::There, copy.packet, segment.payload.clone());
-            self.travel(flying, 0);
+            let in_transit = self.sent_now(Toward::Server, copy.packet, segment.payload.clone());
+            self.forward(in_transit, 0);
         }
         Ok(())
     }
@@ -248,27 +252,27 @@ impl Engine for Sim {
         until: Timestamp,
         sink: &mut dyn FnMut(&Observation, &[u8]),
     ) -> Result<Wake, Infallible> {
-        let mut heard = false;
+        let mut delivered = false;
         for (copy, payload) in self.copies.drain(..) {
             sink(&copy, &payload);
-            heard = true;
+            delivered = true;
         }
-        while !heard {
+        while !delivered {
             let Some(at) = self.next_at().filter(|at| *at <= until) else {
                 self.now = self.now.max(until);
                 return Ok(Wake::Deadline);
             };
             self.now = self.now.max(at);
             if self.server.poll_timeout().is_some_and(|at| at <= self.now) {
-                self.serve(None);
+                self.run_server(None);
             }
-            while let Some(flying) = self.flying.pop_front_if(|next| next.at <= self.now) {
-                match flying.way {
-                    Way::There => self.serve(Some(&flying)),
-                    Way::Back => {
-                        let seen = observation(self.now, Direction::Received, flying.packet);
-                        sink(&seen, &flying.payload);
-                        heard = true;
+            while let Some(in_transit) = self.in_transit.pop_front_if(|next| next.at <= self.now) {
+                match in_transit.toward {
+                    Toward::Server => self.run_server(Some(&in_transit)),
+                    Toward::Client => {
+                        let seen = observation(self.now, Direction::Received, in_transit.packet);
+                        sink(&seen, &in_transit.payload);
+                        delivered = true;
                     }
                 }
             }

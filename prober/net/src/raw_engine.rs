@@ -114,7 +114,7 @@ impl RawEngine {
         let ready = self.capture.wait_for_deadline(until, Some(&self.waker))?;
         let seen = self.drain(sink);
         Ok(match ready {
-            Ready::Woken => Wake::Called,
+            Ready::Woken => Wake::Interrupted,
             Ready::Frames | Ready::Deadline if seen > 0 => Wake::Packets,
             Ready::Frames | Ready::Deadline => Wake::Deadline,
         })
@@ -189,7 +189,7 @@ impl Engine for RawEngine {
                     };
                     return Ok(wake);
                 }
-                Ready::Woken => return Ok(Wake::Called),
+                Ready::Woken => return Ok(Wake::Interrupted),
             }
         }
     }

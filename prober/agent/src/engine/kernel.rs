@@ -207,14 +207,14 @@ impl Connector {
             Ok(Ok(line)) => line,
         };
         let Ok(banner) = Banner::parse_line(&line) else {
-            return Exchange::Foreign;
+            return Exchange::InvalidBanner;
         };
         let echo = if echo_bytes == 0 {
             Echo::NotTried
         } else {
             self.echo(stream, echo_bytes, deadline).await
         };
-        Exchange::Greeted { banner, echo }
+        Exchange::BannerReceived { banner, echo }
     }
 
     /// Sends and receives at the same time, since neither end holds more than its buffers.
@@ -266,8 +266,8 @@ impl Connected {
             Outcome::Established { .. } => match self.exchange {
                 Exchange::NotTried
                 | Exchange::NoBanner
-                | Exchange::Foreign
-                | Exchange::Greeted { .. } => true,
+                | Exchange::InvalidBanner
+                | Exchange::BannerReceived { .. } => true,
                 Exchange::Reset => false,
             },
             Outcome::Reset { .. }

@@ -58,7 +58,7 @@ pub(crate) struct PacketLoop {
     commands: Receiver<PacketCommand>,
     events: EngineEventSender,
     flight: InFlight,
-    witnesses: ServerTraces,
+    server_traces: ServerTraces,
     loopback: LoopbackMode,
     state: LoopState,
     plans: Vec<PlanLaunches>,
@@ -87,7 +87,7 @@ impl PacketLoop {
             commands,
             events,
             flight: InFlight::new(config),
-            witnesses: ServerTraces::default(),
+            server_traces: ServerTraces::default(),
             loopback,
             state: LoopState::Running,
             plans: Vec::new(),
@@ -144,7 +144,7 @@ impl PacketLoop {
         } = plan;
         let ports: BTreeSet<u16> = ports.into_iter().collect();
         if ports != self.ports {
-            self.witnesses.listen(ports.iter().copied());
+            self.server_traces.set_ports(ports.iter().copied());
             self.ports = ports;
             self.has_new_ports = true;
         }
@@ -161,7 +161,7 @@ impl PacketLoop {
     fn abandon(&mut self) {
         self.plans.clear();
         self.flight.abandon();
-        while self.flight.poll_result().is_some() {}
+        while self.flight.poll_output().is_some() {}
         self.contexts.clear();
         self.ttl_probes.clear();
     }
@@ -252,7 +252,7 @@ impl PacketLoop {
         };
         self.flight.observe(observation, payload);
         if is_of_a_server {
-            self.witnesses.observe(observation);
+            self.server_traces.observe(observation);
             self.traces_due_at
                 .get_or_insert(observation.at + REPORT_DELAY);
         }
@@ -280,13 +280,13 @@ impl PacketLoop {
 
     /// Whether there is a result to report.
     pub(crate) fn has_results(&self) -> bool {
-        self.flight.has_result()
+        self.flight.has_output()
     }
 
     /// Reports the results of all probes that have ended.
     pub(crate) fn report_results(&mut self) {
         self.results_due_at = None;
-        while let Some(finished) = self.flight.poll_result() {
+        while let Some(finished) = self.flight.poll_output() {
             match finished {
                 ProbeOutput::Probe(result) => self.report_result(result),
                 ProbeOutput::TtlProbe(ttl_probe) => {
@@ -329,7 +329,7 @@ impl PacketLoop {
             .is_some_and(|at| at <= now || self.state == LoopState::Stopping);
         if is_due {
             self.traces_due_at = None;
-            let handshakes = self.witnesses.flush(now);
+            let handshakes = self.server_traces.flush(now);
             if !handshakes.is_empty() {
                 self.send(EngineEvent::ServerTrace(handshakes));
             }

@@ -250,7 +250,7 @@ fn run_packet_loop(
         traffic.update(woken);
         match wake {
             Wake::Deadline | Wake::Packets => packet_loop.handle_lateness(woken.since(until)),
-            Wake::Called => {}
+            Wake::Interrupted => {}
         }
     }
 }

@@ -71,8 +71,8 @@ impl Tallies {
 pub(crate) fn is_healthy(result: &ProbeResult) -> bool {
     let is_exchange_fine = match &result.exchange {
         Exchange::NotTried => true,
-        Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => false,
-        Exchange::Greeted { echo, .. } => match echo {
+        Exchange::NoBanner | Exchange::InvalidBanner | Exchange::Reset => false,
+        Exchange::BannerReceived { echo, .. } => match echo {
             Echo::NotTried | Echo::Complete { .. } => true,
             Echo::Stalled { .. } => false,
         },
@@ -82,8 +82,8 @@ pub(crate) fn is_healthy(result: &ProbeResult) -> bool {
 
 fn server_identity(result: &ProbeResult) -> ServerIdentity {
     let pod = match &result.exchange {
-        Exchange::Greeted { banner, .. } => Some(banner.pod.clone()),
-        Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => None,
+        Exchange::BannerReceived { banner, .. } => Some(banner.pod.clone()),
+        Exchange::NotTried | Exchange::NoBanner | Exchange::InvalidBanner | Exchange::Reset => None,
     };
     let syn_ack = result.observations.iter().find_map(|seen| {
         let (ip, tcp) = seen.packet.tcp()?;
@@ -115,7 +115,7 @@ mod tests {
             server_isn: None,
             outcome,
             syns,
-            exchange: Exchange::Greeted {
+            exchange: Exchange::BannerReceived {
                 banner: Banner {
                     nonce: 1,
                     pod: pod.to_owned(),

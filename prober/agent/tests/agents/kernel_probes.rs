@@ -46,7 +46,7 @@ fn without_packets_a_connection_is_timed_greeted_and_echoed_in_both_families() {
         );
         assert_eq!(result.src.ip().to_string(), own);
         assert_eq!(result.dst.ip().to_string(), asked);
-        let Exchange::Greeted { banner, echo: seen } = result.exchange else {
+        let Exchange::BannerReceived { banner, echo: seen } = result.exchange else {
             panic!("{:?}", result.exchange)
         };
         assert_eq!(

@@ -34,7 +34,7 @@ fn after(plan: Vec<ProbePlan>) -> (Agent, Agent, (Namespace, Namespace)) {
 }
 
 pub(crate) fn greeted(result: &ProbeResult, expected: Echo) {
-    let Exchange::Greeted { banner, echo } = &result.exchange else {
+    let Exchange::BannerReceived { banner, echo } = &result.exchange else {
         panic!("{result:#?}")
     };
     assert_eq!((banner.nonce, banner.pod.as_str()), (NONCE, "b"));

@@ -235,11 +235,11 @@ fn exchange_symptom(evidence: &PathEvidence, told: &Evidence) -> Option<Symptom>
     match &told.client.exchange {
         Exchange::NotTried => None,
         Exchange::NoBanner => Some(Symptom::Mute),
-        Exchange::Foreign => Some(Symptom::Impostor),
+        Exchange::InvalidBanner => Some(Symptom::Impostor),
         Exchange::Reset => Some(Symptom::Broken),
-        Exchange::Greeted { banner, .. } if evidence.is_of_another(banner) => {
+        Exchange::BannerReceived { banner, .. } if evidence.is_of_another(banner) => {
             Some(Symptom::Impostor)
         }
-        Exchange::Greeted { .. } => told.is_stalled().then_some(Symptom::Stalled),
+        Exchange::BannerReceived { .. } => told.is_stalled().then_some(Symptom::Stalled),
     }
 }

@@ -10,23 +10,23 @@ impl Evidence {
     pub fn is_carried(&self) -> bool {
         match &self.client.exchange {
             Exchange::NotTried => true,
-            Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => false,
-            Exchange::Greeted { .. } => !self.is_stalled(),
+            Exchange::NoBanner | Exchange::InvalidBanner | Exchange::Reset => false,
+            Exchange::BannerReceived { .. } => !self.is_stalled(),
         }
     }
 
     /// Whether the echo stayed away, and not because the server's process was slow to send it.
     pub fn is_stalled(&self) -> bool {
         match &self.client.exchange {
-            Exchange::Greeted {
+            Exchange::BannerReceived {
                 echo: Echo::Stalled { .. },
                 ..
             } => !self.is_all_acknowledged(),
             Exchange::NotTried
             | Exchange::NoBanner
-            | Exchange::Foreign
+            | Exchange::InvalidBanner
             | Exchange::Reset
-            | Exchange::Greeted { .. } => false,
+            | Exchange::BannerReceived { .. } => false,
         }
     }
 

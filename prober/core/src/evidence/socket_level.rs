@@ -95,5 +95,5 @@ fn is_refused_inside(evidence: &PathEvidence) -> bool {
             == Outcome::RefusedLocally {
                 errno: Errno::Ehostunreach,
             }
-    }) && any(|probe| probe.engine == EngineKind::Raw && probe.asked() == Some(probe.dst))
+    }) && any(|probe| probe.engine == EngineKind::Raw && probe.syn_destination() == Some(probe.dst))
 }

@@ -70,14 +70,14 @@ impl Evidence {
     fn fell_silent(&self) -> bool {
         match &self.client.exchange {
             Exchange::NoBanner => matches!(self.client.outcome, Outcome::Established { .. }),
-            Exchange::Greeted {
+            Exchange::BannerReceived {
                 echo: Echo::Stalled { .. },
                 ..
             } => true,
             Exchange::NotTried
-            | Exchange::Foreign
+            | Exchange::InvalidBanner
             | Exchange::Reset
-            | Exchange::Greeted {
+            | Exchange::BannerReceived {
                 echo: Echo::NotTried | Echo::Complete { .. },
                 ..
             } => false,

@@ -2,9 +2,9 @@
 
 /// Whether TCP checksums can be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sums {
+pub enum ChecksumMode {
     /// The bytes are those of the wire.
-    Judge,
+    Verify,
     /// The kernel had yet to fill the checksum in (`TP_STATUS_CSUMNOTREADY`), or has checked it.
     Trust,
 }

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::packet::observation::Direction;
-use crate::packet::{LinkType, Packet, ParseError, Sums, parse_frame};
+use crate::packet::{ChecksumMode, LinkType, Packet, ParseError, parse_frame};
 use crate::time::Timestamp;
 
-pub use write::{Remarked, View, WriteError, write_pcapng};
+pub use write::{CommentedPacket, InterfacePackets, WriteError, write_pcapng};
 
 /// Classic pcap files.
 mod pcap;
@@ -25,7 +25,7 @@ pub struct Capture<'a> {
     /// The interfaces that packets were captured on.
     pub interfaces: Vec<Interface>,
     /// The packets that prober understands, in the order of the file.
-    pub packets: Vec<Captured<'a>>,
+    pub packets: Vec<CapturedPacket<'a>>,
     /// What was lost or left out, one sentence each.
     pub notes: Vec<String>,
 }
@@ -41,7 +41,7 @@ pub struct Interface {
 
 /// One captured packet.
 #[derive(Clone, Debug)]
-pub struct Captured<'a> {
+pub struct CapturedPacket<'a> {
     /// Its place in [`Capture::interfaces`].
     pub interface: usize,
     /// When, on the capturing machine's clock.
@@ -71,7 +71,7 @@ pub enum CaptureError {
     #[error(
         "this is no capture file but {0}: give a pcap or pcapng file, as written by 'tcpdump -w'"
     )]
-    Foreign(&'static str),
+    NotACapture(&'static str),
     /// The header has the right magic number and makes no sense beyond it.
     #[error("the file's header is broken ({0}): copy it again, or capture again")]
     Broken(String),
@@ -88,13 +88,13 @@ pub fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
     let magic = match bytes.first_chunk::<4>() {
         Some(magic) => u32::from_be_bytes(*magic),
         None if bytes.is_empty() => return Err(CaptureError::Empty),
-        None => return Err(CaptureError::Foreign(kind_of(bytes))),
+        None => return Err(CaptureError::NotACapture(kind_of(bytes))),
     };
     match magic {
         // Microseconds and nanoseconds, either endianness.
         0xa1b2_c3d4 | 0xd4c3_b2a1 | 0xa1b2_3c4d | 0x4d3c_b2a1 => pcap::read(bytes),
         0x0a0d_0d0a => pcapng::read(bytes),
-        _ => Err(CaptureError::Foreign(kind_of(bytes))),
+        _ => Err(CaptureError::NotACapture(kind_of(bytes))),
     }
 }
 
@@ -154,7 +154,7 @@ fn link_type(number: u32) -> Option<LinkType> {
 }
 
 /// A frame as a file has it.
-struct Record<'a> {
+struct RawRecord<'a> {
     interface: usize,
     at: Timestamp,
     direction: Option<Direction>,
@@ -165,7 +165,7 @@ struct Record<'a> {
 
 /// What a file gave so far.
 #[derive(Default)]
-struct Collector<'a> {
+struct CaptureBuilder<'a> {
     capture: Capture<'a>,
     foreign_links: BTreeMap<u32, u64>,
     other: u64,
@@ -178,7 +178,7 @@ struct Collector<'a> {
 /// by the receiving kernel, or has yet to be cut up by the device.
 const LARGEST_ON_THE_WIRE: usize = 1518;
 
-impl<'a> Collector<'a> {
+impl<'a> CaptureBuilder<'a> {
     fn interface(&mut self, name: String, link: u32) -> usize {
         let read = link_type(link);
         if read.is_none() {
@@ -192,7 +192,7 @@ impl<'a> Collector<'a> {
         self.capture.notes.push(text);
     }
 
-    fn record(&mut self, record: Record<'a>) {
+    fn record(&mut self, record: RawRecord<'a>) {
         let Some(link) = self
             .capture
             .interfaces
@@ -203,12 +203,12 @@ impl<'a> Collector<'a> {
             return;
         };
         let sums = if record.bytes.len() > LARGEST_ON_THE_WIRE {
-            Sums::Trust
+            ChecksumMode::Trust
         } else {
-            Sums::Judge
+            ChecksumMode::Verify
         };
         match parse_frame(link, record.bytes, sums) {
-            Ok(parsed) => self.capture.packets.push(Captured {
+            Ok(parsed) => self.capture.packets.push(CapturedPacket {
                 interface: record.interface,
                 at: record.at,
                 direction: record.direction.or(cooked_direction(link, record.bytes)),

@@ -26,7 +26,7 @@ pub enum CraftError {
     TooLong(usize),
     /// ARP, where only IP can be written.
     #[error("cannot write an ARP packet without a link header: choose Ethernet or a cooked link")]
-    LinkLess,
+    ArpWithoutLink,
 }
 
 /// A TCP header without options.
@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::packet::arbitrary::segment;
-    use crate::packet::{Body, LinkType, Sums, parse_frame};
+    use crate::packet::{Body, ChecksumMode, LinkType, parse_frame};
 
     fn crafted(segment: &TcpSegment) -> Vec<u8> {
         let mut out = Vec::new();
@@ -225,7 +225,7 @@ mod tests {
         #[test]
         fn what_is_crafted_is_parsed_back(segment in segment()) {
             let bytes = crafted(&segment);
-            let parsed = parse_frame(LinkType::Raw, &bytes, Sums::Judge).unwrap();
+            let parsed = parse_frame(LinkType::Raw, &bytes, ChecksumMode::Verify).unwrap();
             let ip = Ip {
                 src: segment.src.ip(),
                 dst: segment.dst.ip(),
@@ -267,7 +267,7 @@ mod tests {
             let start = if segment.src.is_ipv4() { 20 } else { 40 };
             let bit = start * 8 + place.index((bytes.len() - start) * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            if let Ok(parsed) = parse_frame(LinkType::Raw, &bytes, Sums::Judge) {
+            if let Ok(parsed) = parse_frame(LinkType::Raw, &bytes, ChecksumMode::Verify) {
                 let (_, tcp) = parsed.packet.tcp().unwrap();
                 prop_assert_ne!(tcp.checksum, Checksum::Valid);
             }

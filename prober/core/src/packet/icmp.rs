@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::bytes::{at, protocol, u16_at, u32_at};
-use super::ip::{self, Carried};
+use super::ip::{self, IpPayload};
 use super::{Icmp, IcmpKind, ParseError, Quoted, Seq, Unreachable};
 
 const CUT: ParseError = ParseError::Truncated("ICMP header");
@@ -100,7 +100,7 @@ fn quoted_v6(bytes: &[u8]) -> Option<Quoted> {
 }
 
 /// Ports and sequence number are the first eight bytes of TCP: all that RFC 792 promises.
-fn quoted(inner: &Carried<'_>) -> Option<Quoted> {
+fn quoted(inner: &IpPayload<'_>) -> Option<Quoted> {
     if inner.protocol != protocol::TCP {
         return None;
     }

@@ -9,7 +9,7 @@ use super::{Ip, ParseError};
 
 /// What an IP header carries.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Carried<'a> {
+pub(super) struct IpPayload<'a> {
     /// The header.
     pub(super) ip: Ip,
     /// The protocol behind it and its extension headers.
@@ -32,7 +32,7 @@ pub(super) enum Extent {
 }
 
 /// Reads an IPv4 packet (RFC 791 3.1).
-pub(super) fn parse_v4(bytes: &[u8]) -> Result<Carried<'_>, ParseError> {
+pub(super) fn parse_v4(bytes: &[u8]) -> Result<IpPayload<'_>, ParseError> {
     let header = Ipv4Packet::new(bytes).ok_or(ParseError::Truncated("IPv4 header"))?;
     if header.get_version() != 4 {
         return Err(ParseError::Version(header.get_version()));
@@ -41,7 +41,7 @@ pub(super) fn parse_v4(bytes: &[u8]) -> Result<Carried<'_>, ParseError> {
     // A length of zero is what offloaded sends look like before the device cuts them up.
     let total_len = match usize::from(header.get_total_length()) {
         0 => bytes.len(),
-        told => told,
+        stated => stated,
     };
     if header_len < 20 || header_len > total_len {
         return Err(ParseError::Length("IPv4 header"));
@@ -57,13 +57,13 @@ pub(super) fn parse_v4(bytes: &[u8]) -> Result<Carried<'_>, ParseError> {
         ident: header.get_identification(),
     };
     let end = total_len.min(bytes.len());
-    let carried = bytes
+    let payload_of_ip = bytes
         .get(header_len..end)
         .ok_or(ParseError::Truncated("IPv4 header"))?;
-    Ok(Carried {
+    Ok(IpPayload {
         ip,
         protocol: header.get_next_level_protocol().0,
-        bytes: carried,
+        bytes: payload_of_ip,
         len: total_len - header_len,
         extent: if more_fragments {
             Extent::Partial
@@ -74,7 +74,7 @@ pub(super) fn parse_v4(bytes: &[u8]) -> Result<Carried<'_>, ParseError> {
 }
 
 /// Reads an IPv6 packet with its extension headers (RFC 8200 3 and 4).
-pub(super) fn parse_v6(bytes: &[u8]) -> Result<Carried<'_>, ParseError> {
+pub(super) fn parse_v6(bytes: &[u8]) -> Result<IpPayload<'_>, ParseError> {
     let header = Ipv6Packet::new(bytes).ok_or(ParseError::Truncated("IPv6 header"))?;
     if header.get_version() != 6 {
         return Err(ParseError::Version(header.get_version()));
@@ -89,47 +89,47 @@ pub(super) fn parse_v6(bytes: &[u8]) -> Result<Carried<'_>, ParseError> {
     // A length of zero is a jumbogram (RFC 2675), which the kernel makes of offloaded sends.
     let len = match usize::from(header.get_payload_length()) {
         0 => rest.len(),
-        told => told,
+        stated => stated,
     };
-    let carried = Carried {
+    let payload_of_ip = IpPayload {
         ip,
         protocol: header.get_next_header().0,
         bytes: rest.get(..len).unwrap_or(rest),
         len,
         extent: Extent::Whole,
     };
-    without_extensions(carried)
+    without_extensions(payload_of_ip)
 }
 
-fn without_extensions(mut carried: Carried<'_>) -> Result<Carried<'_>, ParseError> {
+fn without_extensions(mut payload_of_ip: IpPayload<'_>) -> Result<IpPayload<'_>, ParseError> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
     const AUTHENTICATION: u8 = 51;
     const DESTINATION: u8 = 60;
     loop {
-        let length_of = match carried.protocol {
+        let length_of = match payload_of_ip.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION => |length: u8| (usize::from(length) + 1) * 8,
             FRAGMENT => |_| 8,
             AUTHENTICATION => |length: u8| (usize::from(length) + 2) * 4,
-            _ => return Ok(carried),
+            _ => return Ok(payload_of_ip),
         };
         let cut = ParseError::Truncated("IPv6 extension headers");
-        let &[next, length, high, low] = carried.bytes.first_chunk::<4>().ok_or(cut)?;
+        let &[next, length, high, low] = payload_of_ip.bytes.first_chunk::<4>().ok_or(cut)?;
         let step = length_of(length);
-        if step > carried.len {
+        if step > payload_of_ip.len {
             return Err(ParseError::Length("IPv6 extension headers"));
         }
         let fragment = u16::from_be_bytes([high, low]);
-        match carried.protocol {
+        match payload_of_ip.protocol {
             FRAGMENT if fragment >> 3 != 0 => return Err(ParseError::LaterFragment),
-            FRAGMENT if fragment & 1 != 0 => carried.extent = Extent::Partial,
+            FRAGMENT if fragment & 1 != 0 => payload_of_ip.extent = Extent::Partial,
             // The fourth byte of a routing header counts the segments left.
-            ROUTING if low != 0 => carried.extent = Extent::Partial,
+            ROUTING if low != 0 => payload_of_ip.extent = Extent::Partial,
             _ => {}
         }
-        carried.bytes = carried.bytes.get(step..).ok_or(cut)?;
-        carried.len -= step;
-        carried.protocol = next;
+        payload_of_ip.bytes = payload_of_ip.bytes.get(step..).ok_or(cut)?;
+        payload_of_ip.len -= step;
+        payload_of_ip.protocol = next;
     }
 }

@@ -3,13 +3,13 @@
 //! A frame may be cut at the end by a capture's snap length: lengths come from the headers, the
 //! payload is what is there. What contradicts itself is an error, never a guess.
 
-use super::bytes::{ParseError, Sums, at, ethertype, protocol, u16_at};
+use super::bytes::{ChecksumMode, ParseError, at, ethertype, protocol, u16_at};
 use super::{Body, EthernetAddresses, Icmp, LinkType, Packet, icmp, ip, neighbour, tcp};
 use crate::packet::mac::Mac;
 
 /// A frame, read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parsed<'a> {
+pub struct ParsedFrame<'a> {
     /// What it says.
     pub packet: Packet,
     /// The TCP payload as far as it was captured; empty for everything else.
@@ -17,7 +17,11 @@ pub struct Parsed<'a> {
 }
 
 /// Reads one captured frame.
-pub fn parse_frame(link: LinkType, bytes: &[u8], sums: Sums) -> Result<Parsed<'_>, ParseError> {
+pub fn parse_frame(
+    link: LinkType,
+    bytes: &[u8],
+    sums: ChecksumMode,
+) -> Result<ParsedFrame<'_>, ParseError> {
     let (link, ether_type, rest) = match link {
         LinkType::Ethernet => ethernet(bytes)?,
         LinkType::LinuxSll => cooked_v1(bytes)?,
@@ -25,7 +29,7 @@ pub fn parse_frame(link: LinkType, bytes: &[u8], sums: Sums) -> Result<Parsed<'_
         LinkType::Raw => (None, raw_ether_type(bytes)?, bytes),
     };
     let (body, payload) = network(ether_type, rest, sums)?;
-    Ok(Parsed {
+    Ok(ParsedFrame {
         packet: Packet { link, body },
         payload,
     })
@@ -94,24 +98,24 @@ fn without_vlan_tags(mut ether_type: u16, mut rest: &[u8]) -> Result<(u16, &[u8]
     Ok((ether_type, rest))
 }
 
-fn network(ether_type: u16, bytes: &[u8], sums: Sums) -> Result<(Body, &[u8]), ParseError> {
-    let carried = match ether_type {
+fn network(ether_type: u16, bytes: &[u8], sums: ChecksumMode) -> Result<(Body, &[u8]), ParseError> {
+    let payload_of_ip = match ether_type {
         ethertype::IPV4 => ip::parse_v4(bytes)?,
         ethertype::IPV6 => ip::parse_v6(bytes)?,
         ethertype::ARP => return Ok((Body::Resolution(neighbour::parse_arp(bytes)?), &[])),
         other => return Err(ParseError::EtherType(other)),
     };
-    let icmp = |message: Icmp| (Body::Icmp(carried.ip, message), &[][..]);
-    match (carried.protocol, ether_type) {
+    let icmp = |message: Icmp| (Body::Icmp(payload_of_ip.ip, message), &[][..]);
+    match (payload_of_ip.protocol, ether_type) {
         (protocol::TCP, _) => {
-            let (segment, payload) = tcp::parse(&carried, sums)?;
-            Ok((Body::Tcp(carried.ip, segment), payload))
+            let (segment, payload) = tcp::parse(&payload_of_ip, sums)?;
+            Ok((Body::Tcp(payload_of_ip.ip, segment), payload))
         }
-        (protocol::ICMP, ethertype::IPV4) => icmp::parse_v4(carried.bytes).map(icmp),
+        (protocol::ICMP, ethertype::IPV4) => icmp::parse_v4(payload_of_ip.bytes).map(icmp),
         (protocol::ICMPV6, ethertype::IPV6) => {
-            match neighbour::parse_discovery(carried.ip.src, carried.bytes)? {
+            match neighbour::parse_discovery(payload_of_ip.ip.src, payload_of_ip.bytes)? {
                 Some(resolution) => Ok((Body::Resolution(resolution), &[])),
-                None => icmp::parse_v6(carried.bytes).map(icmp),
+                None => icmp::parse_v6(payload_of_ip.bytes).map(icmp),
             }
         }
         (other, _) => Err(ParseError::Protocol(other)),
@@ -134,7 +138,7 @@ mod tests {
     ];
 
     /// What no packet may say, however it was made.
-    fn is_sense(bytes: &[u8], parsed: &Parsed<'_>) -> bool {
+    fn is_sense(bytes: &[u8], parsed: &ParsedFrame<'_>) -> bool {
         let Some((ip, tcp)) = parsed.packet.tcp() else {
             return parsed.payload.is_empty();
         };
@@ -149,7 +153,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..200),
         ) {
             for link in LINKS {
-                if let Ok(parsed) = parse_frame(link, &bytes, Sums::Judge) {
+                if let Ok(parsed) = parse_frame(link, &bytes, ChecksumMode::Verify) {
                     prop_assert!(is_sense(&bytes, &parsed));
                 }
             }
@@ -166,7 +170,7 @@ mod tests {
                 let bit = flip.index(bytes.len() * 8);
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
-            if let Ok(parsed) = parse_frame(link, &bytes, Sums::Judge) {
+            if let Ok(parsed) = parse_frame(link, &bytes, ChecksumMode::Verify) {
                 prop_assert!(is_sense(&bytes, &parsed));
             }
         }
@@ -178,9 +182,9 @@ mod tests {
         ) {
             let link = LinkType::of(&packet);
             let bytes = rebuild(&packet, link).unwrap().bytes;
-            let whole = parse_frame(link, &bytes, Sums::Trust).unwrap().packet;
-            let cut = parse_frame(link, &bytes[..cut.index(bytes.len())], Sums::Trust);
-            let Ok(Parsed { packet: mut left, .. }) = cut else {
+            let whole = parse_frame(link, &bytes, ChecksumMode::Trust).unwrap().packet;
+            let cut = parse_frame(link, &bytes[..cut.index(bytes.len())], ChecksumMode::Trust);
+            let Ok(ParsedFrame { packet: mut left, .. }) = cut else {
                 return Ok(());
             };
             match (&mut left.body, whole.body) {
@@ -216,7 +220,7 @@ mod tests {
     #[test]
     fn a_syn_of_linux_on_loopback_is_read() {
         let bytes = hex(SYN_ON_LO);
-        let parsed = parse_frame(LinkType::Ethernet, &bytes, Sums::Judge).unwrap();
+        let parsed = parse_frame(LinkType::Ethernet, &bytes, ChecksumMode::Verify).unwrap();
         let (ip, tcp) = parsed.packet.tcp().unwrap();
         assert_eq!(ip.hop_limit, 64);
         assert!(tcp.flags.is_syn());
@@ -229,7 +233,7 @@ mod tests {
     #[test]
     fn a_checksum_that_the_device_was_to_fill_in_is_not_called_corrupt() {
         let bytes = hex(SYN_ON_LO);
-        let parsed = parse_frame(LinkType::Ethernet, &bytes, Sums::Judge).unwrap();
+        let parsed = parse_frame(LinkType::Ethernet, &bytes, ChecksumMode::Verify).unwrap();
         let (_, tcp) = parsed.packet.tcp().unwrap();
         assert_eq!(tcp.checksum, Checksum::Unknown);
     }

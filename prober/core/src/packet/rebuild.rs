@@ -20,7 +20,7 @@ use crate::packet::mac::Mac;
 
 /// A frame that says what a packet says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct RebuiltFrame {
     /// The frame without what was not kept.
     pub bytes: Vec<u8>,
     /// How long the whole frame was.
@@ -41,7 +41,7 @@ impl LinkType {
 /// Writes a packet as a frame of that link type.
 ///
 /// A cooked frame is told as one that came in: its first two bytes say otherwise where needed.
-pub fn rebuild(packet: &Packet, link: LinkType) -> Result<Frame, CraftError> {
+pub fn rebuild(packet: &Packet, link: LinkType) -> Result<RebuiltFrame, CraftError> {
     let mut network = Vec::with_capacity(128);
     let mut cut = 0;
     let ether_type = match &packet.body {
@@ -56,7 +56,7 @@ pub fn rebuild(packet: &Packet, link: LinkType) -> Result<Frame, CraftError> {
         }
         Body::Resolution(resolution) => match (resolution.sender, resolution.target) {
             (IpAddr::V4(_), IpAddr::V4(_)) if link == LinkType::Raw => {
-                return Err(CraftError::LinkLess);
+                return Err(CraftError::ArpWithoutLink);
             }
             (IpAddr::V4(sender), IpAddr::V4(target)) => {
                 append_arp(resolution, sender, target, &mut network);
@@ -75,7 +75,7 @@ pub fn rebuild(packet: &Packet, link: LinkType) -> Result<Frame, CraftError> {
     let mut bytes = link_header(packet.link, link, ether_type);
     bytes.extend_from_slice(&network);
     let kept = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    Ok(Frame {
+    Ok(RebuiltFrame {
         bytes,
         original_len: kept.saturating_add(cut),
     })
@@ -88,11 +88,11 @@ const fn ether_type_of(address: IpAddr) -> u16 {
     }
 }
 
-fn link_header(told: Option<EthernetAddresses>, link: LinkType, ether_type: u16) -> Vec<u8> {
-    let nobody = Mac([0; 6]);
-    let src = told.map_or(nobody, |link| link.src);
-    let dst = told.and_then(|link| link.dst).unwrap_or(nobody);
-    let address_len = if told.is_some() { 6 } else { 0 };
+fn link_header(stated: Option<EthernetAddresses>, link: LinkType, ether_type: u16) -> Vec<u8> {
+    let unknown = Mac([0; 6]);
+    let src = stated.map_or(unknown, |link| link.src);
+    let dst = stated.and_then(|link| link.dst).unwrap_or(unknown);
+    let address_len = if stated.is_some() { 6 } else { 0 };
     let mut out = Vec::new();
     match link {
         LinkType::Ethernet => {
@@ -254,13 +254,13 @@ mod tests {
 
     use super::*;
     use crate::packet::arbitrary::{packet, packet_without_payload};
-    use crate::packet::{Checksum, Seq, Sums, TcpFlags, TcpOptions, parse_frame};
+    use crate::packet::{Checksum, ChecksumMode, Seq, TcpFlags, TcpOptions, parse_frame};
 
     proptest! {
         #[test]
         fn what_is_rebuilt_is_parsed_back(packet in packet_without_payload()) {
             let frame = rebuild(&packet, LinkType::of(&packet)).unwrap();
-            let parsed = parse_frame(LinkType::of(&packet), &frame.bytes, Sums::Judge).unwrap();
+            let parsed = parse_frame(LinkType::of(&packet), &frame.bytes, ChecksumMode::Verify).unwrap();
             prop_assert_eq!(parsed.packet, packet);
             prop_assert_eq!(frame.bytes.len(), frame.original_len as usize);
         }
@@ -268,12 +268,12 @@ mod tests {
         #[test]
         fn a_payload_is_told_but_not_written(packet in packet()) {
             let frame = rebuild(&packet, LinkType::of(&packet)).unwrap();
-            let parsed = parse_frame(LinkType::of(&packet), &frame.bytes, Sums::Trust).unwrap();
-            let mut told = packet;
-            if let Body::Tcp(_, tcp) = &mut told.body {
+            let parsed = parse_frame(LinkType::of(&packet), &frame.bytes, ChecksumMode::Trust).unwrap();
+            let mut stated = packet;
+            if let Body::Tcp(_, tcp) = &mut stated.body {
                 tcp.checksum = Checksum::Unknown;
             }
-            prop_assert_eq!(parsed.packet, told);
+            prop_assert_eq!(parsed.packet, stated);
             prop_assert!(parsed.payload.is_empty());
         }
 
@@ -289,7 +289,7 @@ mod tests {
                     prop_assert!(link == LinkType::Raw && packet.tcp().is_none());
                     continue;
                 };
-                let parsed = parse_frame(link, &frame.bytes, Sums::Trust).unwrap().packet;
+                let parsed = parse_frame(link, &frame.bytes, ChecksumMode::Trust).unwrap().packet;
                 match (&parsed.body, &packet.body) {
                     (Body::Tcp(ip, _), Body::Tcp(was, _)) => prop_assert_eq!(ip, was),
                     (now, was) => prop_assert_eq!(now, was),
@@ -338,7 +338,7 @@ mod tests {
         let right = field(&packet(Checksum::Valid));
         assert!(right == [0, 0] || right == [0xff, 0xff]);
         let wrong = rebuild(&packet(Checksum::Invalid), LinkType::Raw).unwrap();
-        let parsed = parse_frame(LinkType::Raw, &wrong.bytes, Sums::Judge).unwrap();
+        let parsed = parse_frame(LinkType::Raw, &wrong.bytes, ChecksumMode::Verify).unwrap();
         assert_eq!(parsed.packet, packet(Checksum::Invalid));
     }
 
@@ -353,6 +353,9 @@ mod tests {
                 target: "10.0.0.2".parse().unwrap(),
             }),
         };
-        assert_eq!(rebuild(&asked, LinkType::Raw), Err(CraftError::LinkLess));
+        assert_eq!(
+            rebuild(&asked, LinkType::Raw),
+            Err(CraftError::ArpWithoutLink)
+        );
     }
 }

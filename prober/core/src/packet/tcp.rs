@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use pnet_packet::tcp::TcpPacket;
 
 use super::bytes::{protocol, u32_at};
-use super::ip::{Carried, Extent};
-use super::{Checksum, Ip, ParseError, Seq, Sums, Tcp, TcpFlags, TcpOptions};
+use super::ip::{Extent, IpPayload};
+use super::{Checksum, ChecksumMode, Ip, ParseError, Seq, Tcp, TcpFlags, TcpOptions};
 
 /// Option kinds (RFC 9293 3.2, RFC 7323, RFC 2018).
 pub(super) mod option {
@@ -19,15 +19,18 @@ pub(super) mod option {
 }
 
 /// Reads a segment; gives its header and its payload as far as it was captured.
-pub(super) fn parse<'a>(carried: &Carried<'a>, sums: Sums) -> Result<(Tcp, &'a [u8]), ParseError> {
-    let bytes = carried.bytes;
+pub(super) fn parse<'a>(
+    payload_of_ip: &IpPayload<'a>,
+    sums: ChecksumMode,
+) -> Result<(Tcp, &'a [u8]), ParseError> {
+    let bytes = payload_of_ip.bytes;
     let header = TcpPacket::new(bytes).ok_or(ParseError::Truncated("TCP header"))?;
     let header_len = usize::from(header.get_data_offset()) * 4;
-    if header_len < 20 || header_len > carried.len {
+    if header_len < 20 || header_len > payload_of_ip.len {
         return Err(ParseError::Length("TCP header"));
     }
     let options = bytes.get(20..header_len.min(bytes.len()));
-    let payload_len = u32::try_from(carried.len - header_len);
+    let payload_len = u32::try_from(payload_of_ip.len - header_len);
     let tcp = Tcp {
         src_port: header.get_source(),
         dst_port: header.get_destination(),
@@ -37,7 +40,7 @@ pub(super) fn parse<'a>(carried: &Carried<'a>, sums: Sums) -> Result<(Tcp, &'a [
         window: header.get_window(),
         options: parse_options(options.unwrap_or_default()),
         payload_len: payload_len.map_err(|_| ParseError::Length("TCP header"))?,
-        checksum: judge(carried, header.get_checksum(), sums),
+        checksum: verify_checksum(payload_of_ip, header.get_checksum(), sums),
     };
     Ok((tcp, bytes.get(header_len..).unwrap_or_default()))
 }
@@ -75,17 +78,20 @@ fn parse_options(mut bytes: &[u8]) -> TcpOptions {
     }
 }
 
-fn judge(carried: &Carried<'_>, told: u16, sums: Sums) -> Checksum {
-    let whole = carried.extent == Extent::Whole && carried.bytes.len() == carried.len;
-    if sums == Sums::Trust || !whole {
+fn verify_checksum(payload_of_ip: &IpPayload<'_>, stated: u16, sums: ChecksumMode) -> Checksum {
+    let whole =
+        payload_of_ip.extent == Extent::Whole && payload_of_ip.bytes.len() == payload_of_ip.len;
+    if sums == ChecksumMode::Trust || !whole {
         return Checksum::Unknown;
     }
     // The segment's own checksum is part of the sum, which must come out as minus zero.
-    if fold(pseudo_header(&carried.ip, carried.len) + sum(carried.bytes)) == 0xffff {
+    if fold(pseudo_header(&payload_of_ip.ip, payload_of_ip.len) + sum(payload_of_ip.bytes))
+        == 0xffff
+    {
         return Checksum::Valid;
     }
     // Not corrupt, only not yet filled in.
-    if told == partial(&carried.ip, carried.len) {
+    if stated == partial(&payload_of_ip.ip, payload_of_ip.len) {
         return Checksum::Unknown;
     }
     Checksum::Invalid

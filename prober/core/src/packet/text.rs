@@ -45,7 +45,7 @@ pub struct PacketText<'a>(pub &'a [Observation]);
 
 impl fmt::Display for PacketText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = Names::of(self.0);
+        let names = IsnNames::of(self.0);
         for (name, seq) in &names.0 {
             writeln!(f, "{name} = {:#010x}", seq.0)?;
         }
@@ -63,16 +63,16 @@ impl fmt::Display for PacketText<'_> {
                 Direction::Received => '<',
                 Direction::Overheard => '~',
             };
-            writeln!(f, " {arrow} {}", Line(&seen.packet, &names))?;
+            writeln!(f, " {arrow} {}", PacketLine(&seen.packet, &names))?;
         }
         Ok(())
     }
 }
 
 /// The initial sequence numbers of a ladder by name: `C`, `C2`... of SYNs, `S`, `S2`... of SYN+ACKs.
-struct Names(Vec<(String, Seq)>);
+struct IsnNames(Vec<(String, Seq)>);
 
-impl Names {
+impl IsnNames {
     fn of(observations: &[Observation]) -> Self {
         let mut names = Vec::new();
         let (mut clients, mut servers) = (0, 0);
@@ -113,9 +113,9 @@ impl Names {
 }
 
 /// One packet, without time and direction.
-struct Line<'a>(&'a Packet, &'a Names);
+struct PacketLine<'a>(&'a Packet, &'a IsnNames);
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for PacketLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(packet, names) = self;
         match &packet.body {
@@ -133,7 +133,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-fn write_tcp(f: &mut fmt::Formatter<'_>, ip: &Ip, tcp: &Tcp, names: &Names) -> fmt::Result {
+fn write_tcp(f: &mut fmt::Formatter<'_>, ip: &Ip, tcp: &Tcp, names: &IsnNames) -> fmt::Result {
     let src = SocketAddr::new(ip.src, tcp.src_port);
     let dst = SocketAddr::new(ip.dst, tcp.dst_port);
     write!(f, "{src} > {dst} [")?;
@@ -170,7 +170,7 @@ fn write_ident(f: &mut fmt::Formatter<'_>, ip: &Ip) -> fmt::Result {
 }
 
 fn write_options(f: &mut fmt::Formatter<'_>, options: &TcpOptions) -> fmt::Result {
-    let told = [
+    let stated = [
         options.mss.map(|mss| format!("mss={mss}")),
         options.sack_permitted.then(|| "sackOK".to_owned()),
         options
@@ -178,14 +178,19 @@ fn write_options(f: &mut fmt::Formatter<'_>, options: &TcpOptions) -> fmt::Resul
             .map(|(value, echo)| format!("TS={value}/{echo}")),
         options.window_scale.map(|shift| format!("wscale={shift}")),
     ];
-    let told: Vec<String> = told.into_iter().flatten().collect();
-    if told.is_empty() {
+    let stated: Vec<String> = stated.into_iter().flatten().collect();
+    if stated.is_empty() {
         return Ok(());
     }
-    write!(f, " options {}", told.join(","))
+    write!(f, " options {}", stated.join(","))
 }
 
-fn write_icmp(f: &mut fmt::Formatter<'_>, ip: &Ip, message: &Icmp, names: &Names) -> fmt::Result {
+fn write_icmp(
+    f: &mut fmt::Formatter<'_>,
+    ip: &Ip,
+    message: &Icmp,
+    names: &IsnNames,
+) -> fmt::Result {
     let (icmp_type, code) = message.type_code;
     f.write_str("ICMP ")?;
     match message.kind {
@@ -266,7 +271,7 @@ mod tests {
     }
 
     /// What a ladder tells of an observation.
-    fn told(mut seen: Observation, start: Timestamp) -> Observation {
+    fn stated(mut seen: Observation, start: Timestamp) -> Observation {
         seen.at = Timestamp::from_nanos(nanos(seen.at.since(start)));
         if let Body::Tcp(_, tcp) = &mut seen.packet.body
             && tcp.checksum == Checksum::Valid
@@ -283,7 +288,7 @@ mod tests {
         ) {
             let text = PacketText(&observations).to_string();
             let start = observations.iter().map(|seen| seen.at).min().unwrap_or_default();
-            let expected: Vec<_> = observations.iter().map(|seen| told(*seen, start)).collect();
+            let expected: Vec<_> = observations.iter().map(|seen| stated(*seen, start)).collect();
             prop_assert_eq!(parse_packet_text(&text).unwrap(), expected, "{}", text);
         }
 

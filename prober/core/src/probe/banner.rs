@@ -1,4 +1,4 @@
-//! The responder's first line, written and read.
+//! The responder's first line: formatting and parsing.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::topology::NodeName;
 
-/// What a responder says first: who it is and whom it sees.
+/// The first line of a responder: its identity, and the address of its client.
 ///
 /// One line of ASCII: `PROBER/1 nonce=<hex> pod=<name> node=<name> peer=<address:port>\n`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,22 +18,22 @@ pub struct Banner {
     pub pod: String,
     /// The node it runs on.
     pub node: NodeName,
-    /// The peer address that it sees: shows source NAT.
+    /// The address of the client as the responder sees it. It differs from the real one under source NAT.
     pub peer: SocketAddr,
 }
 
-/// Most bytes of a banner's line, the newline included: what does not end by then is no banner.
+/// Maximum length of a banner line in bytes, including the newline.
 pub const LONGEST_LINE: usize = 768;
 
-/// Why a line is no banner.
+/// Why a line does not parse as a banner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BannerError {
-    /// It does not begin as ours do: somebody else answers there.
-    #[error("what answered is no responder of ours: its line does not begin with 'PROBER/1 '")]
-    Foreign,
-    /// It begins as ours, but a field is absent, out of order, or not of its form.
+    /// It does not begin with `PROBER/1 `: another server answers at this address.
+    #[error("the answer is not from a prober responder: its line does not begin with 'PROBER/1 '")]
+    NotABanner,
+    /// A field is missing, out of order, or malformed.
     #[error(
-        "the banner's field '{0}' is absent or not of its form: is the responder of another release?"
+        "the banner's field '{0}' is missing or malformed: is the responder of another release?"
     )]
     Field(&'static str),
 }
@@ -47,13 +47,13 @@ impl Banner {
         )
     }
 
-    /// Reads a line, with or without its newline.
+    /// Parses a line, with or without its newline.
     pub fn parse_line(line: &[u8]) -> Result<Self, BannerError> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let text = std::str::from_utf8(line).map_err(|_| BannerError::Foreign)?;
+        let text = std::str::from_utf8(line).map_err(|_| BannerError::NotABanner)?;
         let mut fields = text
             .strip_prefix("PROBER/1 ")
-            .ok_or(BannerError::Foreign)?
+            .ok_or(BannerError::NotABanner)?
             .split(' ');
         let nonce = u64::from_str_radix(field(fields.next(), "nonce")?, 16)
             .map_err(|_| BannerError::Field("nonce"))?;
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_answers_is_foreign() {
+    fn the_line_of_another_server_is_not_a_banner() {
         for line in [
             &b"HTTP/1.1 400 Bad Request"[..],
             b"",
@@ -108,12 +108,12 @@ mod tests {
             b"SSH-2.0",
             b"\xff\xfe",
         ] {
-            assert_eq!(Banner::parse_line(line), Err(BannerError::Foreign));
+            assert_eq!(Banner::parse_line(line), Err(BannerError::NotABanner));
         }
     }
 
     #[test]
-    fn a_line_that_is_cut_names_the_field_that_is_missing() {
+    fn the_error_names_the_missing_field() {
         assert_eq!(
             Banner::parse_line(b"PROBER/1 nonce=1 pod=a node=b"),
             Err(BannerError::Field("peer"))
@@ -126,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(nonce: u64, pod in "[a-z0-9.-]{1,200}", node in "[a-z0-9.-]{1,200}", peer: SocketAddr) {
+        fn a_banner_survives_formatting_and_parsing(nonce: u64, pod in "[a-z0-9.-]{1,200}", node in "[a-z0-9.-]{1,200}", peer: SocketAddr) {
             let mut peer = peer;
             if let SocketAddr::V6(v6) = &mut peer {
                 v6.set_flowinfo(0);

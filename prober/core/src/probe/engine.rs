@@ -1,4 +1,4 @@
-//! The seam under which packets are really sent and received, and the loop above it.
+//! The interface through which packets are sent and received, and the loop that drives probes through it.
 
 use crate::packet::TcpSegment;
 use crate::packet::observation::Observation;
@@ -9,26 +9,26 @@ use crate::time::Timestamp;
 /// Why [`Engine::recv`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// At least one packet was handed over.
+    /// At least one packet was passed to the sink.
     Packets,
-    /// The time is `until`.
+    /// `until` has come.
     Deadline,
-    /// Somebody else wants the thread's attention.
-    Called,
+    /// Another thread interrupted the wait.
+    Interrupted,
 }
 
-/// Something that sends segments and sees packets: a raw socket, or a simulation.
+/// Sends segments and receives packets: a raw socket, or a simulated network.
 pub trait Engine {
-    /// What can go wrong for good.
+    /// A failure after which the engine cannot go on.
     type Error: std::error::Error;
 
-    /// The time on the clock that also stamps observations.
+    /// The current time, on the clock that also stamps observations.
     fn now(&self) -> Timestamp;
 
-    /// Sends these segments, in order; what the kernel refuses for a moment is not an error.
+    /// Sends these segments in order. A temporary refusal by the kernel is not an error.
     fn send(&mut self, segments: &[TcpSegment]) -> Result<(), Self::Error>;
 
-    /// Waits for packets until `until`, and hands each with its captured payload to `sink`.
+    /// Waits for packets until `until`, and passes each with its captured payload to `sink`.
     fn recv(
         &mut self,
         until: Timestamp,
@@ -36,43 +36,43 @@ pub trait Engine {
     ) -> Result<Wake, Self::Error>;
 }
 
-/// Lets a flight fly until `until`, until it has a result, or until somebody calls.
+/// Drives the probes in flight until `until`, until one has an output, or until the engine is interrupted.
 ///
-/// Every packet is also shown to `witnesses`. The clock is read once a turn.
+/// `server_traces` observes every packet, too. Each iteration reads the clock once.
 pub fn drive<E: Engine>(
-    flight: &mut InFlight,
-    witnesses: &mut ServerTraces,
+    in_flight: &mut InFlight,
+    server_traces: &mut ServerTraces,
     engine: &mut E,
     until: Timestamp,
 ) -> Result<Wake, E::Error> {
     let mut segments = Vec::new();
-    let mut called = false;
+    let mut interrupted = false;
     loop {
         let now = engine.now();
-        flight.handle_timeout(now);
-        flight.poll_transmit(&mut segments);
+        in_flight.handle_timeout(now);
+        in_flight.poll_transmit(&mut segments);
         if !segments.is_empty() {
             engine.send(&segments)?;
             segments.clear();
         }
-        if called {
-            return Ok(Wake::Called);
+        if interrupted {
+            return Ok(Wake::Interrupted);
         }
-        if flight.has_result() {
+        if in_flight.has_output() {
             return Ok(Wake::Packets);
         }
         if now >= until {
             return Ok(Wake::Deadline);
         }
-        let wait = flight.poll_timeout().map_or(until, |at| at.min(until));
+        let wait = in_flight.poll_timeout().map_or(until, |at| at.min(until));
         let wake = engine.recv(wait, &mut |observation, payload| {
-            flight.observe(observation, payload);
-            witnesses.observe(observation);
+            in_flight.observe(observation, payload);
+            server_traces.observe(observation);
         })?;
         match wake {
             Wake::Packets | Wake::Deadline => {}
-            // What the packets beside the call ask for is still sent.
-            Wake::Called => called = true,
+            // Answers to the packets that came with the interrupt are still sent.
+            Wake::Interrupted => interrupted = true,
         }
     }
 }

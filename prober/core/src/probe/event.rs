@@ -1,4 +1,4 @@
-//! The lines that an agent writes: one JSON object each, versioned by the first.
+//! The event lines that an agent writes: one JSON object each. The first line carries the version of the schema.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,16 +13,16 @@ use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, PathId};
 
-/// The version of the lines, told by the first.
+/// The version of the event lines; the first line carries it.
 pub const EVENT_SCHEMA: &str = "prober.dev/agent/v1";
 
 /// One line of an agent's standard output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// The first line: who speaks and what it can do.
+    /// The first line: the name and the abilities of the agent.
     Hello(Hello),
-    /// A plan was taken; its probes start now.
+    /// A plan was accepted; its probes start now.
     PlanAccepted {
         /// The plan's generation.
         generation: u32,
@@ -32,18 +32,18 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A probe that failed, was late, or stands for the healthy ones.
+    /// A probe that failed or was late, or a sample of the healthy ones.
     Probe(Box<ProbeResult>),
     /// Counts of one path since the last tally.
     Tally(Tally),
-    /// What this end saw as a server, since the last such line.
+    /// Handshakes that this agent observed as a server since the last such line.
     ServerTrace {
-        /// One entry a handshake; several for one handshake add up.
+        /// One entry per handshake. The counts of several entries of one handshake add up.
         handshakes: Vec<ServerTrace>,
     },
-    /// What a TTL ladder met.
+    /// The answers to a TTL probe.
     TtlProbe(TtlProbe),
-    /// The own network namespace's counters around the probes of one plan.
+    /// Counters of the agent's network namespace before and after the probes of one plan.
     Counters {
         /// The plan's generation.
         generation: u32,
@@ -52,11 +52,11 @@ pub enum Event {
         /// After its last.
         after: Counters,
     },
-    /// How complete the packets of this end are, since the start.
+    /// How complete the packet capture is, counted since the start of the agent.
     Capture {
-        /// Packets that the ring gave.
+        /// Packets that the capture delivered.
         received: u64,
-        /// Packets that it lost: a lost capture is not a lost packet.
+        /// Packets that the capture lost. They were not lost on the network.
         dropped: u64,
     },
     /// Every probe of a plan has an outcome.
@@ -64,24 +64,23 @@ pub enum Event {
         /// The plan's generation.
         generation: u32,
     },
-    /// The agent got too little of its processors. Before `done`; one that only answers says it at any time.
+    /// The agent did not get enough processor time. Comes before `done`; an agent without probes reports it at any time.
     Starved {
-        /// The longest that it was late for what it had to do, since it last said so, nanoseconds.
+        /// The longest delay of a timer since the last such line, nanoseconds.
         late_ns: u64,
     },
-    /// Nobody reads it, and something has happened: what it had to tell of it is told, and it rings.
+    /// Comes after a failed or late probe of an unattended plan: the lines before it describe the failure, and the log needs to be read now.
     Alert,
-    /// What a node says of itself (written by an agent in the node's own network that was told to
-    /// read it).
+    /// Facts of a node, read by an agent in the node's own network namespace where its plan requests them.
     Facts(Box<NodeFacts>),
-    /// Something that a person should know.
+    /// A message for people.
     Notice {
-        /// In words.
+        /// The message.
         text: String,
     },
 }
 
-/// Who an agent is and what it can do.
+/// The name and the abilities of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Always [`EVENT_SCHEMA`].
@@ -90,11 +89,11 @@ pub struct Hello {
     pub agent: AgentId,
     /// The version of its program.
     pub version: String,
-    /// The evidence that it can have.
+    /// The tier of evidence that it can collect.
     pub tier: Tier,
     /// Its addresses, without loopback and link-local ones.
     pub addresses: Vec<IpAddr>,
-    /// What it could not have, and why, in words; one entry each.
+    /// What it cannot collect, and why; one sentence per entry.
     pub limits: Vec<String>,
     /// When it was ready.
     pub at: Timestamp,
@@ -107,15 +106,15 @@ pub struct Tally {
     pub path: PathId,
     /// What sent the probes.
     pub engine: EngineKind,
-    /// How many had which outcome.
+    /// Number of probes by outcome.
     pub outcomes: OutcomeCounts,
-    /// How many were established by their first SYN.
+    /// Number of probes that their first SYN established.
     pub first_syn_success: u64,
-    /// Round trips of the established ones.
+    /// Round-trip times of the established ones.
     pub rtt: Latency,
 }
 
-/// How many probes had which outcome.
+/// Number of probes by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeCounts {
     /// See [`OutcomeKind::Established`].
@@ -134,7 +133,7 @@ pub struct OutcomeCounts {
 }
 
 impl OutcomeCounts {
-    /// Counts one.
+    /// Counts one probe.
     pub const fn count(&mut self, kind: OutcomeKind) {
         match kind {
             OutcomeKind::Established => self.established += 1,
@@ -146,7 +145,7 @@ impl OutcomeCounts {
         }
     }
 
-    /// How many had that outcome.
+    /// Number of probes with this outcome.
     pub const fn of(&self, kind: OutcomeKind) -> u64 {
         match kind {
             OutcomeKind::Established => self.established,
@@ -158,7 +157,7 @@ impl OutcomeCounts {
         }
     }
 
-    /// All of them; the most there is where a line claims more.
+    /// Number of all probes; saturates.
     pub const fn total(&self) -> u64 {
         self.established
             .saturating_add(self.reset)
@@ -179,14 +178,14 @@ impl OutcomeCounts {
     }
 }
 
-/// What a server's end saw of one handshake.
+/// One handshake as the server's end observed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerTrace {
     /// The client's initial sequence number.
     pub isn: Seq,
     /// The client's address as it arrived here.
     pub peer: SocketAddr,
-    /// The own address that it asked.
+    /// The server's address and port that the SYN arrived at.
     pub local: SocketAddr,
     /// SYNs that arrived.
     pub syns: u32,
@@ -198,13 +197,13 @@ pub struct ServerTrace {
     pub resets_received: u32,
     /// RSTs that left.
     pub resets_sent: u32,
-    /// The packets; empty where one ordinary handshake of many was only counted.
+    /// The packets; empty where an ordinary handshake is only counted.
     pub observations: Vec<Observation>,
 }
 
 impl ServerTrace {
-    /// The witness of an end that listens and has seen nothing yet.
-    pub const fn of_nothing(isn: Seq, peer: SocketAddr, local: SocketAddr) -> Self {
+    /// The trace of a server that has not observed any packet of this handshake.
+    pub const fn empty(isn: Seq, peer: SocketAddr, local: SocketAddr) -> Self {
         Self {
             isn,
             peer,
@@ -219,53 +218,53 @@ impl ServerTrace {
     }
 }
 
-/// What a TTL ladder met.
+/// The answers to a TTL probe: SYNs of one five-tuple with rising hop limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TtlProbe {
     /// The path.
     pub path: PathId,
-    /// Whom it asked.
+    /// The address and port that the SYNs were sent to.
     pub target: SocketAddr,
-    /// One entry a hop limit, ascending.
+    /// One entry per hop limit, ascending.
     pub steps: Vec<TtlStep>,
 }
 
-/// What one hop limit of a TTL ladder met.
+/// The answer to one hop limit of a TTL probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TtlStep {
     /// The SYN's hop limit.
     pub hop_limit: u8,
-    /// How often it was sent.
+    /// How many times the SYN was sent.
     pub tries: u8,
     /// The first answer to it.
     pub answer: TtlStepAnswer,
 }
 
-/// The answer to one rung.
+/// How one step of a TTL probe was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum TtlStepAnswer {
-    /// Nothing, however often it was tried.
+    /// No answer to any of the SYNs.
     Silent,
-    /// The hop limit was used up at a router.
+    /// A router reports that the hop limit is used up.
     TimeExceeded {
-        /// The ICMP's source: the router, or the `ClusterIP` where a translation took place.
+        /// The source of the ICMP message: the router, or the `ClusterIP` where NAT rewrote it.
         by: IpAddr,
-        /// What was left of the ICMP's own hop limit: how far away that router is.
+        /// The hop limit that the ICMP message arrived with; it shows the distance of the router.
         hop_limit: u8,
     },
-    /// A SYN+ACK, whatever its source.
+    /// A SYN+ACK from any source.
     SynAck {
         /// Its source.
         from: SocketAddr,
-        /// What was left of its hop limit.
+        /// The hop limit that it arrived with.
         hop_limit: u8,
     },
     /// A RST.
     Reset {
         /// Its source.
         from: SocketAddr,
-        /// What was left of its hop limit.
+        /// The hop limit that it arrived with.
         hop_limit: u8,
     },
     /// An ICMP unreachable.
@@ -274,23 +273,23 @@ pub enum TtlStepAnswer {
         by: IpAddr,
         /// Why.
         reason: Unreachable,
-        /// What was left of its own hop limit.
+        /// The hop limit that it arrived with.
         hop_limit: u8,
     },
 }
 
-/// A line that is no event.
+/// A line that does not parse as an event.
 #[derive(Debug, thiserror::Error)]
 #[error("a line of an agent does not parse: {why}: {line}")]
 pub struct EventError {
-    /// Why; cut, since serde's words repeat what was not expected, however long it is.
+    /// The error of serde, shortened: it may quote input of any length.
     why: String,
-    /// Its beginning.
+    /// The start of the line.
     line: String,
 }
 
 impl Event {
-    /// Reads one line.
+    /// Parses one line.
     pub fn parse(line: &str) -> Result<Self, EventError> {
         serde_json::from_str(line).map_err(|error| EventError {
             why: error.to_string().chars().take(160).collect(),

@@ -1,9 +1,9 @@
-//! One probe as a state machine that neither reads a clock nor knows a socket.
+//! One probe as a state machine without clock and sockets.
 //!
-//! Fed with time and with what one end sees, it says what to send, until when it waits, and what
-//! came of it. It has two roles: the `HandshakeRole::Driver` sends crafted segments; the
-//! `HandshakeRole::Observer` sends nothing and is only shown what the kernel, or a capture, did. Both
-//! classify by the same code, and only by packets, never by an errno.
+//! Its input is time and the packets that one end observes. Its output is the segments to send, the time until which
+//! it waits, and the result. It has two roles: a `HandshakeRole::Driver` sends crafted segments; a
+//! `HandshakeRole::Observer` sends nothing and only observes the packets of the kernel, or of a capture. Both classify
+//! packets by the same code.
 //!
 //! ```text
 //!                       Idle
@@ -13,20 +13,20 @@
 //!  +-------------------   |  \                                                   (1.1 s more)
 //!  |                      |   ICMP unreachable that quotes the SYN -> Rejected        |
 //!  |                      |                                          (0.1 s more)     |
-//!  |     SYN+ACK from the address that was asked, in any of the three                 |
+//!  |     SYN+ACK from the target, in any of the three                              |
 //!  |                      |                                                           |
-//!  |   half-open: RST     |  full: ACK, banner, echo, FIN; a witness: until released   |
+//!  |   half-open: RST     |  full: ACK, banner, echo, FIN; observer: until socket close|
 //!  |          +-----------+----------> Open                                           |
-//!  |          v                         | all said, RST, released or late             |
+//!  |          v                         | FIN, RST, socket close or deadline          |
 //!  +----> Closing <---------------------+                                             |
 //!             ^  <----------------------------- deadline ------------------------------+
-//!             | `linger`: what still comes is recorded and changes nothing
+//!             | `linger`: later packets are recorded and change nothing
 //!             v
 //!           Done
 //! ```
 //!
-//! Call `start` once; then `observe` for each packet and `handle_timeout` when `poll_timeout` says
-//! so; after each call take what `poll_transmit` gives. When `is_done`, `finish` gives the result.
+//! Call `start` once, then `observe` for each packet and `handle_timeout` at the time of `poll_timeout`. After each
+//! call, send the segments of `poll_transmit`. Once `is_done`, `finish` returns the result.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,67 +37,67 @@ use crate::probe::outcome::{EngineKind, Errno, Exchange, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::PathId;
 
-use classify::{Event, View};
+use classify::{Classifier, HandshakeEvent};
 use exchange::Stream;
-use packet_record::Record;
+use packet_log::PacketLog;
 
 /// What a packet means to a handshake.
 mod classify;
 /// The driver's connection after the handshake.
 mod exchange;
-/// The packets that a result carries.
-mod packet_record;
+/// The recorded packets of a probe.
+mod packet_log;
 /// The segments that a driver sends.
 mod segments;
 #[cfg(test)]
 mod tests;
-/// What happens in which state.
+/// The transition table.
 mod transition;
 
 pub use exchange::pattern;
 pub(crate) use segments::{HOP_LIMIT, segment, syn};
 
-/// Who asks whom, and how patiently.
+/// The two ends of a handshake, and its deadline.
 #[derive(Clone, Copy, Debug)]
 pub struct HandshakeConfig {
     /// The path that the probe belongs to.
     pub path: PathId,
     /// The client's address and port.
     pub src: SocketAddr,
-    /// The address and port that are asked.
+    /// The address and port of the target.
     pub dst: SocketAddr,
-    /// How long an answer to the first SYN may take; once established, the exchange again as long.
+    /// Maximum time from the first SYN to its answer, and again from there to the end of the exchange.
     pub deadline: Duration,
 }
 
-/// Until a driver sends again what was not answered.
+/// Time after which a driver repeats an unanswered segment.
 const RESEND: Duration = Duration::from_secs(1);
-/// After an answer from another address: long enough to see one retransmission.
-const AFTER_MISMATCH: Duration = Duration::from_millis(1100);
-/// After an ICMP error: other answers may still overtake it.
+/// Waiting time after an answer from another address: long enough to observe one retransmission.
+const AFTER_WRONG_SOURCE: Duration = Duration::from_millis(1100);
+/// Waiting time after an ICMP error: other answers may arrive after it.
 const AFTER_UNREACHABLE: Duration = Duration::from_millis(100);
-/// For the other side's FIN when all is said.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Waiting time for the server's FIN at the end of the exchange.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a handshake may do.
+/// Whether a handshake sends packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeRole {
     /// It sends crafted segments.
     Driver {
         /// Its initial sequence number.
         isn: Seq,
-        /// The largest segment that it can receive, and sends, bytes of TCP payload and options.
+        /// The maximum segment size that it announces and sends, bytes of TCP payload and options.
         mss: u16,
-        /// How far it goes.
+        /// Where it ends.
         goal: Goal,
     },
-    /// It sends nothing; the kernel does, or did.
+    /// It sends nothing; the kernel does, or did when the capture was taken.
     Observer,
 }
 
 impl HandshakeRole {
-    /// How long packets are still recorded when the outcome is known: those of a witness come through a capture,
-    /// while the end of its connection is told at once.
+    /// How long packets are recorded after the outcome is known. An observer waits longer: its packets come through a
+    /// capture, later than the end of its connection is reported.
     const fn linger(self) -> Duration {
         match self {
             Self::Driver { .. } => Duration::from_millis(20),
@@ -106,36 +106,36 @@ impl HandshakeRole {
     }
 }
 
-/// How far a driver goes.
+/// Where a driver ends its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// To the answer.
+    /// At the answer to its SYN.
     HalfOpen,
-    /// To the banner, an echo of that many bytes (0: none), and FIN.
+    /// After the banner, an echo of that many bytes (0: none), and FIN.
     Exchange {
-        /// Bytes to be echoed.
+        /// Bytes to echo.
         echo_bytes: u32,
     },
 }
 
-/// What a handshake is waiting for.
+/// What a handshake waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// The segment that was not answered is sent again.
+    /// An unanswered segment is due for retransmission.
     Resend,
-    /// No answer: it has failed.
+    /// No answer: the probe fails.
     Deadline,
-    /// Only another address has answered.
-    Mismatch,
-    /// Only an ICMP error has come.
+    /// Only another address answered.
+    WrongSource,
+    /// Only an ICMP error arrived.
     Unreachable,
-    /// The exchange has stalled, or its farewell is not answered.
+    /// The exchange stalls, or its FIN is not answered.
     Exchange,
-    /// Enough was recorded.
+    /// Recording ends.
     Linger,
 }
 
-/// See the diagram above.
+/// The states of the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
@@ -147,79 +147,79 @@ enum State {
     Done,
 }
 
-/// One handshake; see the module's documentation.
+/// One handshake, driven or observed.
 #[derive(Debug)]
 pub struct Handshake {
-    call: HandshakeConfig,
+    config: HandshakeConfig,
     role: HandshakeRole,
     state: State,
-    /// The latest time that it was told.
+    /// The latest time of its input.
     now: Timestamp,
     started: Timestamp,
-    /// When the state ends by itself.
-    ends: Timestamp,
+    /// When the deadline of the current state is.
+    ends_at: Timestamp,
     resend_at: Option<Timestamp>,
     isn: Option<Seq>,
     server_isn: Option<Seq>,
-    /// Whom its SYN asks on the wire: a witness's kernel may translate the target within connect(2).
-    asked: SocketAddr,
-    /// Whether a witness's connection is closed, whatever its packets have yet to tell.
-    released: bool,
-    /// SYNs that were handed out by `poll_transmit`, and when the first and the last were.
-    transmitted: u32,
+    /// The destination of its SYN on the wire: an observer's kernel may translate the target within connect(2).
+    syn_destination: SocketAddr,
+    /// Whether an observer's socket is closed; packets may still arrive through the capture.
+    socket_closed: bool,
+    /// Number of SYNs that `poll_transmit` returned, and the times of the first and the last.
+    syns_transmitted: u32,
     first_transmitted: Timestamp,
     last_transmitted: Timestamp,
-    /// SYNs that were seen leaving.
-    seen: u32,
+    /// Number of SYNs in the capture.
+    syns_seen: u32,
     outcome: Outcome,
     exchange: Exchange,
     stream: Option<Box<Stream>>,
     syn_due: bool,
     reset_due: Option<SocketAddr>,
-    record: Record,
+    packets: PacketLog,
 }
 
 impl Handshake {
-    /// A handshake that has not begun.
-    pub fn new(call: HandshakeConfig, role: HandshakeRole) -> Self {
+    /// A handshake that has not started.
+    pub fn new(config: HandshakeConfig, role: HandshakeRole) -> Self {
         let isn = match role {
             HandshakeRole::Driver { isn, .. } => Some(isn),
             HandshakeRole::Observer => None,
         };
         Self {
-            call,
+            config,
             role,
             state: State::Idle,
             now: Timestamp::default(),
             started: Timestamp::default(),
-            ends: Timestamp::default(),
+            ends_at: Timestamp::default(),
             resend_at: None,
             isn,
             server_isn: None,
-            asked: call.dst,
-            released: false,
-            transmitted: 0,
+            syn_destination: config.dst,
+            socket_closed: false,
+            syns_transmitted: 0,
             first_transmitted: Timestamp::default(),
             last_transmitted: Timestamp::default(),
-            seen: 0,
+            syns_seen: 0,
             outcome: Outcome::Timeout,
             exchange: Exchange::NotTried,
             stream: None,
             syn_due: false,
             reset_due: None,
-            record: Record::default(),
+            packets: PacketLog::default(),
         }
     }
 
-    /// Begins.
+    /// Starts the handshake.
     pub fn start(&mut self, now: Timestamp) {
         self.now = now;
-        self.handle(Event::Start);
+        self.handle(HandshakeEvent::Start);
     }
 
-    /// Takes a packet of this probe, with the payload as far as it was captured.
+    /// Processes a packet of this probe, with the captured part of its payload.
     pub fn observe(&mut self, observation: &Observation, payload: &[u8]) {
-        // An answer that came after the deadline is late, also where the clock was read later still.
+        // An answer after the deadline is late, also where the caller has not handled the deadline yet.
         self.handle_timeout(observation.at);
         match self.state {
             State::Idle | State::Done => {}
@@ -228,43 +228,45 @@ impl Handshake {
             | State::Rejected
             | State::Open
             | State::Closing => {
-                self.record.push(observation);
+                self.packets.push(observation);
                 if self.role == HandshakeRole::Observer && self.isn.is_none() {
-                    self.asked = self.asked_by(observation).unwrap_or(self.asked);
+                    self.syn_destination = self
+                        .own_syn_destination(observation)
+                        .unwrap_or(self.syn_destination);
                 }
-                let view = View {
-                    src: self.call.src,
-                    dst: self.asked,
+                let classifier = Classifier {
+                    src: self.config.src,
+                    dst: self.syn_destination,
                     isn: self.isn,
                     server_isn: self.server_isn,
                     next_expected: self.stream.as_ref().map(|stream| stream.next_expected()),
                 };
-                self.handle(view.judge(observation, payload));
+                self.handle(classifier.classify(observation, payload));
             }
         }
     }
 
-    /// Keeps a packet that belongs to the time of this probe but is none of its own.
+    /// Records a packet of the same time that is not part of this probe, such as a neighbour resolution.
     pub fn note(&mut self, observation: &Observation) {
-        self.record.insert(observation);
+        self.packets.insert(observation);
     }
 
-    /// Tells a witness what its socket got; the connection is closed by now.
-    pub fn set_exchange(&mut self, exchange: Exchange, now: Timestamp) {
+    /// Reports to an observer that its socket is closed, and what it received.
+    pub fn socket_closed(&mut self, exchange: Exchange, now: Timestamp) {
         self.now = self.now.max(now);
         self.exchange = exchange;
-        self.released = true;
-        self.handle(Event::Released);
+        self.socket_closed = true;
+        self.handle(HandshakeEvent::SocketClosed);
     }
 
-    /// Tells a witness that connect() failed at once with this errno, and that its kernel sent no packet.
+    /// Reports to an observer that connect() failed at once with this errno, without a packet.
     pub fn refuse_locally(&mut self, errno: Errno, now: Timestamp) {
         self.now = self.now.max(now);
-        self.released = true;
-        self.handle(Event::RefusedLocally(errno));
+        self.socket_closed = true;
+        self.handle(HandshakeEvent::RefusedLocally(errno));
     }
 
-    /// Lets what is due happen.
+    /// Handles the timers that are due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         while let Some((at, timer)) = self.poll_timeout() {
@@ -272,45 +274,45 @@ impl Handshake {
                 break;
             }
             match timer {
-                Timer::Resend => self.handle(Event::Resend),
+                Timer::Resend => self.handle(HandshakeEvent::Resend),
                 Timer::Deadline
-                | Timer::Mismatch
+                | Timer::WrongSource
                 | Timer::Unreachable
                 | Timer::Exchange
-                | Timer::Linger => self.handle(Event::Deadline),
+                | Timer::Linger => self.handle(HandshakeEvent::Deadline),
             }
         }
     }
 
-    /// When `handle_timeout` is to be called, and what for; `None` before the start and when done.
+    /// When to call `handle_timeout`, and for what; `None` before the start and when done.
     pub fn poll_timeout(&self) -> Option<(Timestamp, Timer)> {
         let timer = match self.state {
             State::Idle | State::Done => return None,
             State::SynSent => Timer::Deadline,
-            State::WrongSource => Timer::Mismatch,
+            State::WrongSource => Timer::WrongSource,
             State::Rejected => Timer::Unreachable,
             State::Open => Timer::Exchange,
             State::Closing => Timer::Linger,
         };
         match self.resend_at {
-            Some(at) if at < self.ends => Some((at, Timer::Resend)),
-            Some(_) | None => Some((self.ends, timer)),
+            Some(at) if at < self.ends_at => Some((at, Timer::Resend)),
+            Some(_) | None => Some((self.ends_at, timer)),
         }
     }
 
-    /// Appends what is to be sent now.
+    /// Appends the segments to send now.
     pub fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
         let (HandshakeRole::Driver { mss, .. }, Some(isn)) = (self.role, self.isn) else {
             return;
         };
         if self.syn_due {
             self.syn_due = false;
-            if self.transmitted == 0 {
+            if self.syns_transmitted == 0 {
                 self.first_transmitted = self.now;
             }
             self.last_transmitted = self.now;
-            self.transmitted += 1;
-            out.push(syn(self.call.src, self.call.dst, isn, mss, self.now));
+            self.syns_transmitted += 1;
+            out.push(syn(self.config.src, self.config.dst, isn, mss, self.now));
         }
         let mut next = isn.add(1);
         if let Some(stream) = &mut self.stream {
@@ -321,11 +323,11 @@ impl Handshake {
             }
         }
         if let Some(dst) = self.reset_due.take() {
-            out.push(segment(self.call.src, dst, next, TcpFlags::RST));
+            out.push(segment(self.config.src, dst, next, TcpFlags::RST));
         }
     }
 
-    /// What the client saw, once nothing can change it.
+    /// The outcome, once it is final.
     pub fn outcome(&self) -> Option<Outcome> {
         match self.state {
             State::Idle | State::SynSent | State::WrongSource | State::Rejected => None,
@@ -333,24 +335,24 @@ impl Handshake {
         }
     }
 
-    /// Whom the kernel asks, if this is its SYN. Where a program on connect(2) translates the address
-    /// (socket-level load balancing), that is not the target.
-    fn asked_by(&self, observation: &Observation) -> Option<SocketAddr> {
+    /// The destination of this packet if it is the own SYN. Under socket-level load balancing, where an eBPF program on
+    /// connect(2) translates the address, it is not the target.
+    fn own_syn_destination(&self, observation: &Observation) -> Option<SocketAddr> {
         let (_, tcp) = observation.packet.tcp()?;
         let is_own = observation.direction == Direction::Sent
             && tcp.flags.is_syn()
-            && observation.packet.tcp_src() == Some(self.call.src);
+            && observation.packet.tcp_src() == Some(self.config.src);
         is_own.then(|| observation.packet.tcp_dst()).flatten()
     }
 
-    /// Whether all is over.
+    /// Whether the handshake is over.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
     /// The client's address and port.
     pub const fn src(&self) -> SocketAddr {
-        self.call.src
+        self.config.src
     }
 
     /// When it started.
@@ -358,12 +360,12 @@ impl Handshake {
         self.started
     }
 
-    /// Stops waiting: what was opened is reset, and the outcome is what was seen so far.
+    /// Ends the handshake now: resets an open connection and keeps the outcome so far.
     pub fn abandon(&mut self) {
         self.expire();
     }
 
-    /// The result, which takes the packets along; of a handshake that is not done, as far as it came.
+    /// The result, with the recorded packets; of a handshake that is not done, the result so far.
     pub fn finish(&mut self) -> ProbeResult {
         let exchange = std::mem::replace(&mut self.exchange, Exchange::NotTried);
         let exchange = match &self.stream {
@@ -371,24 +373,24 @@ impl Handshake {
             None => exchange,
         };
         ProbeResult {
-            path: self.call.path,
+            path: self.config.path,
             engine: match self.role {
                 HandshakeRole::Driver { .. } => EngineKind::Raw,
                 HandshakeRole::Observer => EngineKind::Kernel,
             },
-            src: self.call.src,
-            dst: self.call.dst,
+            src: self.config.src,
+            dst: self.config.dst,
             started: self.started,
             isn: self.isn,
             server_isn: self.server_isn,
             outcome: self.outcome,
-            syns: if self.seen > 0 {
-                self.seen
+            syns: if self.syns_seen > 0 {
+                self.syns_seen
             } else {
-                self.transmitted
+                self.syns_transmitted
             },
             exchange,
-            observations: std::mem::take(&mut self.record).into_observations(),
+            observations: std::mem::take(&mut self.packets).into_observations(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Initial sequence numbers that only a real answer can know.
+//! Initial sequence numbers under a secret key: only an answer to the SYN can acknowledge them.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -11,8 +11,8 @@ use crate::packet::Seq;
 /// Makes each probe's initial sequence number: SipHash-1-3 under a secret key over the addresses,
 /// the ports and a number that never repeats (compare RFC 6528 section 3).
 ///
-/// An answer acknowledges it; so a packet left over from an earlier probe of the same five-tuple,
-/// or a forged one, passes for an answer once in four thousand million times.
+/// An answer acknowledges this number. A forged packet, or one of an earlier probe with the same five-tuple, has the
+/// right number with a probability of 1 in 2^32.
 #[derive(Clone)]
 pub struct IsnGenerator {
     keyed: SipHasher13,
@@ -26,14 +26,14 @@ impl fmt::Debug for IsnGenerator {
 }
 
 impl IsnGenerator {
-    /// IsnGenerator under this key, which should come from the kernel's random numbers.
+    /// A generator with this secret key, which must come from the kernel's random numbers.
     pub fn new(key: [u8; 16]) -> Self {
         Self {
             keyed: SipHasher13::new_with_key(&key),
         }
     }
 
-    /// The initial sequence number of the `nth` handshake, from `src` to `dst`.
+    /// The initial sequence number of the `nth` handshake of the agent, from `src` to `dst`.
     pub fn isn(&self, src: SocketAddr, dst: SocketAddr, nth: u64) -> Seq {
         let mut hasher = self.keyed;
         for end in [src, dst] {
@@ -60,16 +60,16 @@ mod tests {
     }
 
     #[test]
-    fn the_same_handshake_has_the_same_number_and_every_other_another() {
-        let cookies = IsnGenerator::new([7; 16]);
+    fn every_handshake_has_its_own_number() {
+        let generator = IsnGenerator::new([7; 16]);
         let (a, b) = (end("100.96.1.10:40000"), end("100.67.30.133:80"));
-        assert_eq!(cookies.isn(a, b, 1), cookies.isn(a, b, 1));
+        assert_eq!(generator.isn(a, b, 1), generator.isn(a, b, 1));
         let all: BTreeSet<u32> = [
-            cookies.isn(a, b, 1),
-            cookies.isn(a, b, 2),
-            cookies.isn(b, a, 1),
-            cookies.isn(end("100.96.1.10:40001"), b, 1),
-            cookies.isn(end("[fd00::1]:40000"), end("[fd00::2]:80"), 1),
+            generator.isn(a, b, 1),
+            generator.isn(a, b, 2),
+            generator.isn(b, a, 1),
+            generator.isn(end("100.96.1.10:40001"), b, 1),
+            generator.isn(end("[fd00::1]:40000"), end("[fd00::2]:80"), 1),
             IsnGenerator::new([8; 16]).isn(a, b, 1),
         ]
         .iter()

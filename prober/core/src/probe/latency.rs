@@ -1,4 +1,4 @@
-//! Round-trip times of one path as an HDR histogram that travels in event lines.
+//! Round-trip times of one path as an HDR histogram that event lines can carry.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::time::nanos;
 
-/// Longest round trip that is told apart, nanoseconds (60 s); longer ones count as this.
+/// Maximum recorded round-trip time, nanoseconds (60 s); longer ones count as this one.
 const CEILING_NS: u64 = 60_000_000_000;
 
 /// A histogram of durations: nanoseconds, two significant digits, up to 60 s.
@@ -49,7 +49,7 @@ impl Latency {
         self.0.len()
     }
 
-    /// The duration that a share `quantile` (0 to 1) of all does not exceed; `None` when empty.
+    /// The quantile of the recorded durations, from 0 to 1; `None` when empty.
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
         (!self.0.is_empty()).then(|| Duration::from_nanos(self.0.value_at_quantile(quantile)))
     }
@@ -57,14 +57,14 @@ impl Latency {
     /// Each recorded duration with its count, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (Duration, u32)> + '_ {
         self.0.iter_recorded().map(|value| {
-            // The topmost bucket reaches beyond what a reader takes.
+            // The highest bucket reaches beyond the maximum that parsing accepts.
             let nanos = value.value_iterated_to().min(CEILING_NS);
             (Duration::from_nanos(nanos), value.count_at_value())
         })
     }
 
-    /// Records one value many times, up to what its bucket holds: past that the histogram's
-    /// total would go on growing, and quantiles of a total that no bucket backs are nonsense.
+    /// Records one value many times, as far as its bucket can count. Beyond that only the histogram's total would
+    /// grow, and its quantiles would be wrong.
     fn record_n(&mut self, nanos: u64, count: u32) {
         let room = u32::MAX - self.0.count_at(nanos);
         self.0.saturating_record_n(nanos, count.min(room));

@@ -1,4 +1,4 @@
-//! What a client sees of one probe: its outcome, the exchange after the handshake, and its packets.
+//! The result of one probe at its client's end: outcome, exchange after the handshake, and packets.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,48 +11,48 @@ use crate::probe::banner::Banner;
 use crate::time::Timestamp;
 use crate::topology::PathId;
 
-/// What the client saw of one handshake; no causes, which are the diagnosis's business.
+/// How one handshake ended for its client. The diagnosis names the causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The address that was asked answered SYN+ACK.
+    /// The target answered SYN+ACK.
     Established {
-        /// From the SYN that was answered to its SYN+ACK, nanoseconds.
+        /// Time from the SYN that the SYN+ACK answers to the SYN+ACK, nanoseconds.
         rtt_ns: u64,
-        /// From the first SYN to the SYN+ACK, nanoseconds.
+        /// Time from the first SYN to the SYN+ACK, nanoseconds.
         connect_ns: u64,
     },
-    /// An acceptable RST from the address that was asked (RFC 9293 3.10.7.3).
+    /// The target answered with an acceptable RST (RFC 9293 3.10.7.3).
     Reset {
-        /// Who is in its source field.
+        /// Its source address.
         by: IpAddr,
-        /// What was left of its TTL.
+        /// The hop limit that it arrived with.
         hop_limit: u8,
     },
-    /// An ICMP error that quotes the SYN; without packets, what connect() makes of one after a SYN has left.
+    /// An ICMP error that quotes the SYN; without packet capture, the errno that connect() makes of such an error.
     Unreachable {
-        /// The router or host that sent it; `None` where no packet was seen.
+        /// The router or host that sent it; `None` without packet capture.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<IpAddr>,
         /// Why.
         reason: Unreachable,
     },
-    /// connect() failed at once: the client's own kernel refused it and sent no packet.
+    /// connect() failed at once: the client's own kernel refused it and did not send a packet.
     RefusedLocally {
         /// What connect() returned.
         errno: Errno,
     },
-    /// No answer from the address that was asked, but one from another.
+    /// The target did not answer, but another address answered its SYN.
     Mismatched {
-        /// Who answered instead.
+        /// The address and port that answered.
         from: SocketAddr,
     },
-    /// Nothing came before the deadline.
+    /// No answer before the deadline.
     Timeout,
 }
 
 impl Outcome {
-    /// The outcome's name alone.
+    /// The outcome without its details.
     pub const fn kind(&self) -> OutcomeKind {
         match self {
             Self::Established { .. } => OutcomeKind::Established,
@@ -65,28 +65,28 @@ impl Outcome {
     }
 }
 
-/// What connect() returned although it sent no packet (errno(3)).
+/// The errno of a connect() that sent no packet (errno(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Errno {
-    /// A route that says unreachable; or Cilium's, for a Service without backend.
+    /// An unreachable route; or Cilium, for a Service without backend.
     Ehostunreach,
     /// No route leads to the address.
     Enetunreach,
-    /// A route that says prohibited, or a security module.
+    /// A prohibit route, or a security module.
     Eacces,
-    /// A program on connect(2), or a security module.
+    /// An eBPF program on connect(2), or a security module.
     Eperm,
-    /// A program on connect(2) that gives this errno.
+    /// An eBPF program on connect(2) that returns this errno.
     Econnrefused,
-    /// A route that is a blackhole.
+    /// A blackhole route.
     Einval,
     /// Any other.
     Other,
 }
 
 impl Errno {
-    /// The name that errno(3) has for it.
+    /// The name in errno(3).
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ehostunreach => "EHOSTUNREACH",
@@ -99,7 +99,7 @@ impl Errno {
         }
     }
 
-    /// What happened, as a sentence without its full stop.
+    /// A sentence that describes the failure, without its full stop.
     pub fn sentence(self) -> String {
         format!("connect() failed at once with {self}: the kernel sent no packet")
     }
@@ -157,13 +157,13 @@ impl OutcomeKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
-    /// The kernel's own connect(): what an application suffers.
+    /// The kernel's connect(), as an application uses it.
     Kernel,
     /// Crafted segments on a raw socket.
     Raw,
 }
 
-/// What came of an established connection.
+/// How the connection went on after the handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Exchange {
@@ -171,15 +171,15 @@ pub enum Exchange {
     NotTried,
     /// No banner before the deadline.
     NoBanner,
-    /// The other side answered something that is no banner of ours.
-    Foreign,
+    /// The server sent something other than a prober banner.
+    InvalidBanner,
     /// The connection was reset after the handshake.
     Reset,
-    /// The banner came.
-    Greeted {
-        /// Who answered.
+    /// The server sent its banner.
+    BannerReceived {
+        /// The banner, which names the server.
         banner: Banner,
-        /// What came of the bulk echo.
+        /// How the bulk echo ended.
         echo: Echo,
     },
 }
@@ -188,68 +188,68 @@ impl Exchange {
     /// The banner, where one came.
     pub const fn banner(&self) -> Option<&Banner> {
         match self {
-            Self::Greeted { banner, .. } => Some(banner),
-            Self::NotTried | Self::NoBanner | Self::Foreign | Self::Reset => None,
+            Self::BannerReceived { banner, .. } => Some(banner),
+            Self::NotTried | Self::NoBanner | Self::InvalidBanner | Self::Reset => None,
         }
     }
 }
 
-/// What came of the bulk echo that finds MTU black holes.
+/// How the bulk echo ended, which detects MTU black holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Echo {
-    /// No bytes were to be echoed.
+    /// The plan requests no echo.
     NotTried,
-    /// All of them came back.
+    /// All bytes came back.
     Complete {
-        /// How many.
+        /// Number of bytes.
         bytes: u32,
     },
-    /// Not all of them came back before the deadline.
+    /// Not all bytes came back before the deadline.
     Stalled {
-        /// How many were handed to the kernel.
+        /// Number of bytes handed to the kernel.
         sent: u32,
-        /// How many came back.
+        /// Number of bytes that came back.
         received: u32,
     },
 }
 
-/// One probe as its client saw it.
+/// One probe as its client observed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeResult {
     /// The path it belongs to.
     pub path: PathId,
-    /// What sent it.
+    /// How it was sent.
     pub engine: EngineKind,
     /// The client's address and port.
     pub src: SocketAddr,
-    /// The address and port that were asked.
+    /// The address and port of the target.
     pub dst: SocketAddr,
     /// When it started.
     pub started: Timestamp,
-    /// The client's initial sequence number: names the probe at both ends. `None` in tier T0.
+    /// The client's initial sequence number: identifies the probe at both ends. `None` in tier T0.
     pub isn: Option<Seq>,
-    /// The server's initial sequence number, once it was seen.
+    /// The server's initial sequence number, where its SYN+ACK was observed.
     pub server_isn: Option<Seq>,
-    /// What the client saw.
+    /// How the handshake ended.
     pub outcome: Outcome,
-    /// How many SYNs were sent.
+    /// Number of SYNs sent.
     pub syns: u32,
-    /// What came of the connection afterwards.
+    /// How the connection went on after the handshake.
     pub exchange: Exchange,
-    /// Every packet of it that the client's end saw, in order.
+    /// The packets of the probe that the client's end observed, in order.
     pub observations: Vec<Observation>,
 }
 
 impl ProbeResult {
-    /// Established by the first SYN: what is judged, since a retry hides a lost SYN.
+    /// Whether the first SYN established the connection. The diagnosis uses this, since a retry hides a lost SYN.
     pub const fn is_first_syn_success(&self) -> bool {
         matches!(self.outcome, Outcome::Established { .. }) && self.syns <= 1
     }
 
-    /// The destination of its first SYN, if that was seen leaving. Where a program on connect(2) translates (socket-level
-    /// load balancing), that is a backend's, not `dst`.
-    pub fn asked(&self) -> Option<SocketAddr> {
+    /// The destination of its first SYN, if the capture has it. Under socket-level load balancing, where an eBPF program
+    /// on connect(2) translates the address, this is a backend and not `dst`.
+    pub fn syn_destination(&self) -> Option<SocketAddr> {
         self.observations.iter().find_map(|seen| {
             let (_, tcp) = seen.packet.tcp()?;
             let is_own = seen.direction == Direction::Sent
@@ -259,15 +259,17 @@ impl ProbeResult {
         })
     }
 
-    /// What connect() itself translated `dst` to, before any packet left.
+    /// The address that socket-level load balancing translated `dst` to within connect().
     pub fn translated_in_connect(&self) -> Option<SocketAddr> {
         match self.engine {
-            EngineKind::Kernel => self.asked().filter(|asked| *asked != self.dst),
+            EngineKind::Kernel => self
+                .syn_destination()
+                .filter(|syn_destination| *syn_destination != self.dst),
             EngineKind::Raw => None,
         }
     }
 
-    /// Whose answer is the right one.
+    /// The address and port that the right answer comes from.
     pub fn peer(&self) -> SocketAddr {
         self.translated_in_connect().unwrap_or(self.dst)
     }

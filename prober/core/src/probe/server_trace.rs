@@ -1,8 +1,8 @@
-//! The server's end: what arrived at the responder's ports and what left them, per handshake.
+//! Handshakes as the server's end observes them: packets that arrive at the responder's ports and leave them.
 //!
-//! A handshake is named by the client's address as it arrived and by its initial sequence number,
-//! which survives every translation. Reports are increments: what is told in several adds up.
-//! Everything is bounded, since a flood of SYNs is one of the things that may arrive.
+//! A handshake is identified by the client's address as it arrives and by its initial sequence number, which NAT does not
+//! change. Reports are increments: the counts of several reports add up. All memory is bounded, since a SYN flood may
+//! arrive.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -16,52 +16,52 @@ use crate::time::Timestamp;
 #[cfg(test)]
 mod tests;
 
-/// Handshakes that are remembered; beyond, the oldest is forgotten and counted.
-const HANDSHAKES: usize = 32_768;
+/// Maximum number of handshakes kept. Beyond it the oldest is evicted and counted.
+const MAX_HANDSHAKES: usize = 32_768;
 
-/// Packets kept of one handshake, and of all.
-const PACKETS_EACH: usize = 24;
-const PACKETS: usize = 32_768;
+/// Maximum number of packets kept of one handshake, and of all.
+const MAX_PACKETS_EACH: usize = 24;
+const MAX_PACKETS: usize = 32_768;
 
-/// Ordinary handshakes told with their packets in one flush, and unusual ones.
-const ORDINARY: usize = 64;
-const UNUSUAL: usize = 1024;
+/// Maximum number of handshakes that one flush reports with their packets: ordinary ones, and unusual ones.
+const MAX_ORDINARY: usize = 64;
+const MAX_UNUSUAL: usize = 1024;
 
-/// A handshake in which nothing happened for so long is over: longer than the pauses between a
-/// server's repeated SYN+ACKs (1, 2, 4, 8 s).
-const OVER: Duration = Duration::from_secs(10);
+/// A handshake without packets for so long has ended: longer than the pauses between a server's repeated SYN+ACKs
+/// (1, 2, 4, 8 s).
+const ENDED_AFTER: Duration = Duration::from_secs(10);
 
-/// A client's end and the own end that it asked.
-type Ends = (SocketAddr, SocketAddr);
+/// The address and port of the client, and those of the server.
+type AddressPair = (SocketAddr, SocketAddr);
 
 #[derive(Debug)]
 struct Entry {
-    /// What was seen since the last flush; its packets since they were last told.
-    fresh: ServerTrace,
-    /// What was seen altogether.
+    /// What the next flush reports: counts since the last flush, packets since they were last reported.
+    unreported: ServerTrace,
+    /// Counts since the start of the handshake.
     syns: u32,
     syn_acks: u32,
     resets: u32,
-    /// Whether an ICMP error came back.
+    /// ICMP errors that came back.
     errors: u32,
     last: Timestamp,
 }
 
-/// What this end sees as a server; see the module's documentation.
+/// The handshakes that arrive at a set of ports, with bounded memory.
 #[derive(Debug, Default)]
 pub struct ServerTraces {
     ports: BTreeSet<u16>,
-    handshakes: BTreeMap<Ends, Entry>,
-    /// Whose handshakes began when, oldest first.
-    order: VecDeque<(Ends, Seq)>,
-    /// Handshakes whose five-tuple was taken by a new one.
-    replaced: Vec<Entry>,
+    handshakes: BTreeMap<AddressPair, Entry>,
+    /// The handshakes in the order in which they began, oldest first.
+    order: VecDeque<(AddressPair, Seq)>,
+    /// Unreported handshakes whose five-tuple a new handshake uses.
+    superseded: Vec<Entry>,
     packets: usize,
     evicted: u64,
 }
 
 impl ServerTraces {
-    /// Watches these ports.
+    /// Observes these ports.
     pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
         Self {
             ports: ports.into_iter().collect(),
@@ -69,39 +69,41 @@ impl ServerTraces {
         }
     }
 
-    /// Watches these ports from now on, and forgets nothing.
-    pub fn listen(&mut self, ports: impl IntoIterator<Item = u16>) {
+    /// Observes these ports from now on. Handshakes of other ports stay until they are reported.
+    pub fn set_ports(&mut self, ports: impl IntoIterator<Item = u16>) {
         self.ports = ports.into_iter().collect();
     }
 
-    /// Takes a packet; what is not of the ports is ignored.
+    /// Processes a packet; packets of other ports are ignored.
     pub fn observe(&mut self, observation: &Observation) {
         match (observation.direction, &observation.packet.body) {
             (Direction::Received, Body::Tcp(ip, tcp)) if self.ports.contains(&tcp.dst_port) => {
                 let peer = SocketAddr::new(ip.src, tcp.src_port);
                 let local = SocketAddr::new(ip.dst, tcp.dst_port);
-                self.arrived((peer, local), tcp, observation);
+                self.observe_received((peer, local), tcp, observation);
             }
             (Direction::Sent, Body::Tcp(ip, tcp)) if self.ports.contains(&tcp.src_port) => {
                 let peer = SocketAddr::new(ip.dst, tcp.dst_port);
                 let local = SocketAddr::new(ip.src, tcp.src_port);
-                self.left((peer, local), tcp, observation);
+                self.observe_sent((peer, local), tcp, observation);
             }
-            (Direction::Received, Body::Icmp(_, icmp)) => self.bounced(icmp, observation),
+            (Direction::Received, Body::Icmp(_, icmp)) => {
+                self.observe_icmp_error(icmp, observation)
+            }
             (Direction::Received | Direction::Sent, Body::Tcp(..) | Body::Resolution(_))
             | (Direction::Sent, Body::Icmp(..))
             | (Direction::Overheard, Body::Tcp(..) | Body::Icmp(..) | Body::Resolution(_)) => {}
         }
     }
 
-    /// What was seen since the last flush. Packets are told of unusual handshakes (several SYNs,
-    /// no single SYN+ACK, a RST, an ICMP error) and of the first ordinary ones.
+    /// Reports what was observed since the last flush. Unusual handshakes (several SYNs, none or several SYN+ACKs, a RST, an
+    /// ICMP error) and the first ordinary ones come with their packets.
     pub fn flush(&mut self, now: Timestamp) -> Vec<ServerTrace> {
-        let (mut ordinary, mut unusual) = (ORDINARY, UNUSUAL);
-        let mut told = Vec::new();
-        let mut replaced = std::mem::take(&mut self.replaced);
-        for entry in replaced.iter_mut().chain(self.handshakes.values_mut()) {
-            if is_empty(&entry.fresh) {
+        let (mut ordinary, mut unusual) = (MAX_ORDINARY, MAX_UNUSUAL);
+        let mut reported = Vec::new();
+        let mut superseded = std::mem::take(&mut self.superseded);
+        for entry in superseded.iter_mut().chain(self.handshakes.values_mut()) {
+            if is_empty(&entry.unreported) {
                 continue;
             }
             let room = if entry.is_unusual() {
@@ -111,106 +113,106 @@ impl ServerTraces {
             };
             let ServerTrace {
                 isn, peer, local, ..
-            } = entry.fresh;
-            let next = ServerTrace::of_nothing(isn, peer, local);
-            let mut fresh = std::mem::replace(&mut entry.fresh, next);
-            if *room > 0 && !fresh.observations.is_empty() {
+            } = entry.unreported;
+            let next = ServerTrace::empty(isn, peer, local);
+            let mut unreported = std::mem::replace(&mut entry.unreported, next);
+            if *room > 0 && !unreported.observations.is_empty() {
                 *room -= 1;
             } else {
-                // They may still be told, should it become unusual.
-                entry.fresh.observations = std::mem::take(&mut fresh.observations);
+                // A later flush reports them if the handshake becomes unusual.
+                entry.unreported.observations = std::mem::take(&mut unreported.observations);
             }
-            told.push(fresh);
+            reported.push(unreported);
         }
         self.handshakes
-            .retain(|_, entry| now.since(entry.last) < OVER);
+            .retain(|_, entry| now.since(entry.last) < ENDED_AFTER);
         self.packets = self
             .handshakes
             .values()
-            .map(|entry| entry.fresh.observations.len())
+            .map(|entry| entry.unreported.observations.len())
             .sum();
-        self.prune();
-        told
+        self.prune_order();
+        reported
     }
 
-    /// Handshakes that were forgotten before they were told, because there were too many.
+    /// Number of handshakes that were evicted before they were reported, because there were too many.
     pub const fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    fn arrived(&mut self, ends: Ends, tcp: &Tcp, observation: &Observation) {
+    fn observe_received(&mut self, pair: AddressPair, tcp: &Tcp, observation: &Observation) {
         if tcp.flags.is_syn() {
-            self.open(ends, tcp.seq, observation.at);
+            self.open(pair, tcp.seq, observation.at);
         }
-        self.note(ends, observation, |entry| {
+        self.record(pair, observation, |entry| {
             if tcp.flags.is_syn() {
                 entry.syns += 1;
-                entry.fresh.syns += 1;
+                entry.unreported.syns += 1;
             } else if tcp.flags.has(TcpFlags::RST) {
                 entry.resets += 1;
-                entry.fresh.resets_received += 1;
+                entry.unreported.resets_received += 1;
             } else {
-                entry.fresh.acks += 1;
+                entry.unreported.acks += 1;
             }
         });
     }
 
-    fn left(&mut self, ends: Ends, tcp: &Tcp, observation: &Observation) {
+    fn observe_sent(&mut self, pair: AddressPair, tcp: &Tcp, observation: &Observation) {
         if tcp.flags.is_syn_ack() {
-            // Whose SYN the capture lost is known by what answers it.
-            self.open(ends, tcp.ack.add(u32::MAX), observation.at);
+            // Where the capture lost the SYN, the SYN+ACK acknowledges its number.
+            self.open(pair, tcp.ack.add(u32::MAX), observation.at);
         }
-        self.note(ends, observation, |entry| {
+        self.record(pair, observation, |entry| {
             if tcp.flags.is_syn_ack() {
                 entry.syn_acks += 1;
-                entry.fresh.syn_acks += 1;
+                entry.unreported.syn_acks += 1;
             } else if tcp.flags.has(TcpFlags::RST) {
                 entry.resets += 1;
-                entry.fresh.resets_sent += 1;
+                entry.unreported.resets_sent += 1;
             }
         });
     }
 
-    fn bounced(&mut self, icmp: &Icmp, observation: &Observation) {
+    fn observe_icmp_error(&mut self, icmp: &Icmp, observation: &Observation) {
         let Some(quoted) = icmp.quoted else {
             return;
         };
         if self.ports.contains(&quoted.src.port()) {
-            self.note((quoted.dst, quoted.src), observation, |entry| {
+            self.record((quoted.dst, quoted.src), observation, |entry| {
                 entry.errors += 1;
             });
         }
     }
 
-    /// Makes sure that the handshake of this number is the one that these ends have.
-    fn open(&mut self, ends: Ends, isn: Seq, at: Timestamp) {
-        match self.handshakes.get(&ends) {
-            Some(entry) if entry.fresh.isn == isn => return,
+    /// Makes the handshake of this number the current one of this address pair.
+    fn open(&mut self, pair: AddressPair, isn: Seq, at: Timestamp) {
+        match self.handshakes.get(&pair) {
+            Some(entry) if entry.unreported.isn == isn => return,
             Some(_) => {
-                if let Some(old) = self.handshakes.remove(&ends) {
-                    if self.replaced.len() < HANDSHAKES {
-                        self.replaced.push(old);
+                if let Some(old) = self.handshakes.remove(&pair) {
+                    if self.superseded.len() < MAX_HANDSHAKES {
+                        self.superseded.push(old);
                     } else {
                         self.forget(&old);
                     }
                 }
             }
             None => {
-                if self.handshakes.len() >= HANDSHAKES {
+                if self.handshakes.len() >= MAX_HANDSHAKES {
                     self.evict();
                 }
             }
         }
-        if self.order.len() >= 2 * HANDSHAKES {
-            self.prune();
+        if self.order.len() >= 2 * MAX_HANDSHAKES {
+            self.prune_order();
         }
-        let (peer, local) = ends;
-        let fresh = ServerTrace::of_nothing(isn, peer, local);
-        self.order.push_back((ends, isn));
+        let (peer, local) = pair;
+        let unreported = ServerTrace::empty(isn, peer, local);
+        self.order.push_back((pair, isn));
         self.handshakes.insert(
-            ends,
+            pair,
             Entry {
-                fresh,
+                unreported,
                 syns: 0,
                 syn_acks: 0,
                 resets: 0,
@@ -220,23 +222,23 @@ impl ServerTraces {
         );
     }
 
-    /// Takes those out of the order that are no more.
-    fn prune(&mut self) {
+    /// Removes handshakes from the order that are no longer kept.
+    fn prune_order(&mut self) {
         let handshakes = &self.handshakes;
-        self.order.retain(|(ends, isn)| {
+        self.order.retain(|(pair, isn)| {
             handshakes
-                .get(ends)
-                .is_some_and(|entry| entry.fresh.isn == *isn)
+                .get(pair)
+                .is_some_and(|entry| entry.unreported.isn == *isn)
         });
     }
 
     fn evict(&mut self) {
-        while let Some((ends, isn)) = self.order.pop_front() {
+        while let Some((pair, isn)) = self.order.pop_front() {
             if self
                 .handshakes
-                .get(&ends)
-                .is_some_and(|entry| entry.fresh.isn == isn)
-                && let Some(old) = self.handshakes.remove(&ends)
+                .get(&pair)
+                .is_some_and(|entry| entry.unreported.isn == isn)
+                && let Some(old) = self.handshakes.remove(&pair)
             {
                 self.forget(&old);
                 return;
@@ -245,20 +247,25 @@ impl ServerTraces {
     }
 
     fn forget(&mut self, old: &Entry) {
-        self.packets -= old.fresh.observations.len();
-        if !is_empty(&old.fresh) {
+        self.packets -= old.unreported.observations.len();
+        if !is_empty(&old.unreported) {
             self.evicted += 1;
         }
     }
 
-    fn note(&mut self, ends: Ends, observation: &Observation, count: impl FnOnce(&mut Entry)) {
-        let Some(entry) = self.handshakes.get_mut(&ends) else {
+    fn record(
+        &mut self,
+        pair: AddressPair,
+        observation: &Observation,
+        count: impl FnOnce(&mut Entry),
+    ) {
+        let Some(entry) = self.handshakes.get_mut(&pair) else {
             return;
         };
         entry.last = observation.at;
         count(entry);
-        if entry.fresh.observations.len() < PACKETS_EACH && self.packets < PACKETS {
-            entry.fresh.observations.push(*observation);
+        if entry.unreported.observations.len() < MAX_PACKETS_EACH && self.packets < MAX_PACKETS {
+            entry.unreported.observations.push(*observation);
             self.packets += 1;
         }
     }
@@ -270,10 +277,10 @@ impl Entry {
     }
 }
 
-fn is_empty(witness: &ServerTrace) -> bool {
-    witness.syns == 0
-        && witness.syn_acks == 0
-        && witness.acks == 0
-        && witness.resets_received == 0
-        && witness.resets_sent == 0
+fn is_empty(trace: &ServerTrace) -> bool {
+    trace.syns == 0
+        && trace.syn_acks == 0
+        && trace.acks == 0
+        && trace.resets_received == 0
+        && trace.resets_sent == 0
 }

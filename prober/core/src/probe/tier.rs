@@ -1,17 +1,17 @@
-//! The tier of evidence: how much an agent and a run can see.
+//! The tier of evidence: how much an agent and a run can observe.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What evidence can be had: the tier is always told.
+/// How much evidence can be collected. Every report states its tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Tier {
     /// No capability: results of connect() and counters.
     T0,
     /// `CAP_NET_RAW`: the packets of both ends.
     T1,
-    /// Also what the nodes say of themselves.
+    /// Also the facts of the nodes.
     T2,
 }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::local::{End, Local};
-use crate::packet::capture::Captured;
+use super::position::{CapturingHost, ObserverPosition};
+use crate::packet::capture::CapturedPacket;
 use crate::packet::mac::Mac;
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, Checksum, Packet, Seq, TcpFlags};
@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 const FORWARDED_WITHIN: Duration = Duration::from_millis(5);
 
 /// The most packets of one flow that are kept: a handshake and what follows it.
-const MOST: usize = 64;
+const MAX_PACKETS: usize = 64;
 
 /// One handshake as one observer saw it.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Flow {
     /// The number of its SYN.
     pub(super) isn: Seq,
     /// Where the observer stands.
-    pub(super) end: End,
+    pub(super) position: ObserverPosition,
     /// The hop limit of its first SYN.
     pub(super) hop_limit: u8,
     /// When its first SYN was seen.
@@ -51,34 +51,34 @@ pub(super) struct Flows {
 }
 
 /// Sorts an observer's packets, given in the order of their stamps.
-pub(super) fn flows(packets: &[&Captured<'_>]) -> Flows {
-    let mut sorter = Sorter {
-        local: Local::of(packets),
+pub(super) fn flows(packets: &[&CapturedPacket<'_>]) -> Flows {
+    let mut builder = FlowBuilder {
+        local: CapturingHost::of(packets),
         flows: Vec::new(),
         by_pair: BTreeMap::new(),
         by_number: BTreeMap::new(),
-        strays: BTreeSet::new(),
+        without_syn: BTreeSet::new(),
     };
     for captured in packets {
-        sorter.take(captured);
+        builder.take(captured);
     }
     Flows {
-        flows: sorter.flows,
-        unstarted: sorter.strays.len(),
+        flows: builder.flows,
+        unstarted: builder.without_syn.len(),
     }
 }
 
 /// The flows so far, and how a packet finds its own: the newest of its addresses, or of its number.
-struct Sorter {
-    local: Local,
+struct FlowBuilder {
+    local: CapturingHost,
     flows: Vec<Flow>,
     by_pair: BTreeMap<(SocketAddr, SocketAddr), usize>,
     by_number: BTreeMap<(SocketAddr, u32), usize>,
-    strays: BTreeSet<(SocketAddr, SocketAddr)>,
+    without_syn: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
-impl Sorter {
-    fn take(&mut self, captured: &Captured<'_>) {
+impl FlowBuilder {
+    fn take(&mut self, captured: &CapturedPacket<'_>) {
         match &captured.packet.body {
             Body::Tcp(ip, tcp) => {
                 let src = SocketAddr::new(ip.src, tcp.src_port);
@@ -89,7 +89,7 @@ impl Sorter {
                 } else if let Some(place) = self.find(src, dst, tcp.flags, tcp.seq, tcp.ack) {
                     self.push(place, captured);
                 } else if !tcp.flags.has(TcpFlags::RST) {
-                    self.strays.insert((src.min(dst), src.max(dst)));
+                    self.without_syn.insert((src.min(dst), src.max(dst)));
                 }
             }
             Body::Icmp(_, message) => {
@@ -131,7 +131,7 @@ impl Sorter {
 
     fn flow_of_syn(
         &mut self,
-        captured: &Captured<'_>,
+        captured: &CapturedPacket<'_>,
         client: SocketAddr,
         target: SocketAddr,
         isn: Seq,
@@ -145,25 +145,25 @@ impl Sorter {
         // The same number from the same port to another address: what a translating host makes of
         // the SYN that it forwards, so that neither copy is an end's.
         let twin = self.by_number.get(&(client, isn.0)).copied();
-        let end = match twin.and_then(|twin| self.flows.get_mut(twin)) {
+        let position = match twin.and_then(|twin| self.flows.get_mut(twin)) {
             Some(twin) if is_copy(twin, captured) => {
-                twin.end = End::Between;
-                End::Between
+                twin.position = ObserverPosition::InTransit;
+                ObserverPosition::InTransit
             }
-            Some(_) | None => self.local.end(captured),
+            Some(_) | None => self.local.position(captured),
         };
         let link = captured.packet.link;
-        let own = match end {
-            End::Client => link.map(|link| link.src),
-            End::Server => link.and_then(|link| link.dst),
-            End::Between => None,
+        let own = match position {
+            ObserverPosition::Client => link.map(|link| link.src),
+            ObserverPosition::Server => link.and_then(|link| link.dst),
+            ObserverPosition::InTransit => None,
         };
         let place = self.flows.len();
         self.flows.push(Flow {
             client,
             target,
             isn,
-            end,
+            position,
             hop_limit: captured.packet.tcp().map_or(0, |(ip, _)| ip.hop_limit),
             started: captured.at,
             packets: Vec::new(),
@@ -175,7 +175,7 @@ impl Sorter {
         place
     }
 
-    fn push(&mut self, place: usize, captured: &Captured<'_>) {
+    fn push(&mut self, place: usize, captured: &CapturedPacket<'_>) {
         if let Some(flow) = self.flows.get_mut(place) {
             flow.push(captured);
         }
@@ -183,18 +183,21 @@ impl Sorter {
 }
 
 /// Whether a SYN is what forwarding made of this flow's: seen at once, on its way out.
-fn is_copy(flow: &Flow, syn: &Captured<'_>) -> bool {
+fn is_copy(flow: &Flow, syn: &CapturedPacket<'_>) -> bool {
     let fewer_hops = syn
         .packet
         .tcp()
         .is_some_and(|(ip, _)| ip.hop_limit <= flow.hop_limit);
     let at_once = syn.at.since(flow.started) <= FORWARDED_WITHIN;
-    fewer_hops && at_once && flow.end != End::Client && syn.direction == Some(Direction::Sent)
+    fewer_hops
+        && at_once
+        && flow.position != ObserverPosition::Client
+        && syn.direction == Some(Direction::Sent)
 }
 
 impl Flow {
-    fn push(&mut self, captured: &Captured<'_>) {
-        if self.packets.len() >= MOST || self.is_forwarded_copy(captured) {
+    fn push(&mut self, captured: &CapturedPacket<'_>) {
+        if self.packets.len() >= MAX_PACKETS || self.is_forwarded_copy(captured) {
             return;
         }
         let direction = self.direction(captured);
@@ -210,7 +213,7 @@ impl Flow {
         });
     }
 
-    fn direction(&self, captured: &Captured<'_>) -> Direction {
+    fn direction(&self, captured: &CapturedPacket<'_>) -> Direction {
         let link = captured.packet.link;
         if let (Some(own), Some(link)) = (self.own, link)
             && let Some(dst) = link.dst
@@ -224,30 +227,35 @@ impl Flow {
                 Direction::Overheard
             };
         }
-        if self.end != End::Between
-            && let Some(told) = captured.direction
+        if self.position != ObserverPosition::InTransit
+            && let Some(recorded) = captured.direction
         {
-            return told;
+            return recorded;
         }
         let from_client = match &captured.packet.body {
             Body::Tcp(..) => captured.packet.tcp_src() == Some(self.client),
             Body::Icmp(..) | Body::Resolution(_) => false,
         };
-        match (self.end, from_client) {
-            (End::Client | End::Between, true) | (End::Server, false) => Direction::Sent,
-            (End::Client | End::Between, false) | (End::Server, true) => Direction::Received,
+        match (self.position, from_client) {
+            (ObserverPosition::Client | ObserverPosition::InTransit, true)
+            | (ObserverPosition::Server, false) => Direction::Sent,
+            (ObserverPosition::Client | ObserverPosition::InTransit, false)
+            | (ObserverPosition::Server, true) => Direction::Received,
         }
     }
 
     /// On a forwarding host ("any") a packet comes by once for each interface.
-    fn is_forwarded_copy(&mut self, captured: &Captured<'_>) -> bool {
+    fn is_forwarded_copy(&mut self, captured: &CapturedPacket<'_>) -> bool {
         let copied = captured.direction.is_some()
             && self.packets.iter().rev().take(4).any(|kept| {
                 captured.at.since(kept.at) <= FORWARDED_WITHIN
                     && same_segment(&kept.packet, &captured.packet)
             });
-        if copied && self.end == End::Server && captured.direction == Some(Direction::Sent) {
-            self.end = End::Between;
+        if copied
+            && self.position == ObserverPosition::Server
+            && captured.direction == Some(Direction::Sent)
+        {
+            self.position = ObserverPosition::InTransit;
             self.own = None;
             for kept in &mut self.packets {
                 kept.direction = match kept.direction {
@@ -257,7 +265,7 @@ impl Flow {
                 };
             }
         }
-        copied && self.end == End::Between
+        copied && self.position == ObserverPosition::InTransit
     }
 }
 

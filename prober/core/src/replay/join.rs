@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::flow::Flow;
-use super::local::End;
+use super::position::ObserverPosition;
 use crate::packet::observation::{Direction, Observation};
 
 /// One handshake, seen from its client's end and perhaps from its server's.
 #[derive(Debug)]
-pub(super) struct Joined {
+pub(super) struct JoinedHandshake {
     /// Who saw the client's end.
     pub(super) observer: usize,
     /// As the client's end, or what is nearest to it, saw it.
@@ -24,7 +24,7 @@ pub(super) struct Joined {
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     /// In the order of observers and SYNs.
-    pub(super) handshakes: Vec<Joined>,
+    pub(super) handshakes: Vec<JoinedHandshake>,
     /// How many only their server's end shows.
     pub(super) server_only: usize,
 }
@@ -52,21 +52,29 @@ pub(super) fn join(flows: Vec<(usize, Flow)>) -> Handshakes {
 fn join_one_number(mut views: Vec<(usize, Flow)>, joined: &mut Handshakes) {
     // Nearest to the client first; hop limits only ever fall.
     views.sort_by_key(|(observer, flow)| {
-        (flow.end, u8::MAX - flow.hop_limit, *observer, flow.started)
+        (
+            flow.position,
+            u8::MAX - flow.hop_limit,
+            *observer,
+            flow.started,
+        )
     });
     let first = joined.handshakes.len();
-    let clients = views.iter().filter(|(_, flow)| flow.end == End::Client);
+    let clients = views
+        .iter()
+        .filter(|(_, flow)| flow.position == ObserverPosition::Client);
     let is_scan = clients.count() > 1;
     for (observer, flow) in views {
         let seeds = joined.handshakes.get_mut(first..).unwrap_or_default();
         let mut fitting = seeds.iter_mut().filter(|seed| {
-            flow.end != End::Client && (!is_scan || seed.client.client.port() == flow.client.port())
+            flow.position != ObserverPosition::Client
+                && (!is_scan || seed.client.client.port() == flow.client.port())
         });
         match (fitting.next(), fitting.next()) {
             (Some(only), None) => only.add(observer, flow),
             (Some(_), Some(_)) => {}
-            (None, _) if flow.end == End::Server => joined.server_only += 1,
-            (None, _) => joined.handshakes.push(Joined {
+            (None, _) if flow.position == ObserverPosition::Server => joined.server_only += 1,
+            (None, _) => joined.handshakes.push(JoinedHandshake {
                 observer,
                 client: flow,
                 server: None,
@@ -76,17 +84,20 @@ fn join_one_number(mut views: Vec<(usize, Flow)>, joined: &mut Handshakes) {
     }
 }
 
-impl Joined {
+impl JoinedHandshake {
     /// Adds what is seen further on.
     fn add(&mut self, observer: usize, flow: Flow) {
         if flow.target != self.client.target {
             self.translated = Some(flow.target);
         }
-        match flow.end {
-            End::Server if self.server.is_none() => self.server = Some(flow),
+        match flow.position {
+            ObserverPosition::Server if self.server.is_none() => self.server = Some(flow),
             // The bridge floods a frame to all of its ports while it does not know the right one:
             // the client's end then sees what became of its own SYN.
-            End::Between if observer == self.observer && self.client.end == End::Client => {
+            ObserverPosition::InTransit
+                if observer == self.observer
+                    && self.client.position == ObserverPosition::Client =>
+            {
                 let overheard = flow.packets.into_iter().map(|seen| Observation {
                     direction: Direction::Overheard,
                     ..seen
@@ -94,7 +105,7 @@ impl Joined {
                 self.client.packets.extend(overheard);
                 self.client.packets.sort_by_key(|seen| seen.at);
             }
-            End::Server | End::Between | End::Client => {}
+            ObserverPosition::Server | ObserverPosition::InTransit | ObserverPosition::Client => {}
         }
     }
 }

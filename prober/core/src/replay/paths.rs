@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Observer;
 use super::flow::Flow;
-use super::join::Joined;
-use super::local::undiminished;
+use super::join::JoinedHandshake;
+use super::position::undiminished;
 use crate::evidence::{Backend, Evidence, Matrix, PathEvidence, PathTally, Source};
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
@@ -22,17 +22,17 @@ use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// How many healthy connections of one path are told in full.
-const HEALTHY_TOLD: usize = 8;
+const MAX_HEALTHY: usize = 8;
 
 /// How many failing connections of one path are told in full.
-const FAILING_TOLD: usize = 500;
+const MAX_FAILING: usize = 500;
 
 /// A client that failed on so many ports of one host, and succeeded on none of them, is looking for open ports.
-const SCANNED_PORTS: usize = 10;
+const SCAN_MIN_PORTS: usize = 10;
 
 /// What is between one client address and one address and port that it asked.
 #[derive(Debug, Default)]
-struct Asked {
+struct PathProbes {
     probes: Vec<Evidence>,
     /// Who really answered or was asked after translation, and whether its answers came without a
     /// router between; `None` where none came.
@@ -42,46 +42,48 @@ struct Asked {
 /// Makes the matrix; notes what could not be decided.
 pub(super) fn matrix(
     observers: &[Observer<'_>],
-    handshakes: Vec<Joined>,
+    handshakes: Vec<JoinedHandshake>,
     notes: &mut Vec<String>,
 ) -> Matrix {
-    let listening = Listening::of(&handshakes);
-    let mut asked: BTreeMap<(IpAddr, SocketAddr), Asked> = BTreeMap::new();
+    let coverage = ServerCoverage::of(&handshakes);
+    let mut probes_by_path: BTreeMap<(IpAddr, SocketAddr), PathProbes> = BTreeMap::new();
     let mut undecided = 0;
     for joined in handshakes {
         let Some(observer) = observers.get(joined.observer) else {
             continue;
         };
-        let Some(client) = shown(&joined.client, observer) else {
+        let Some(client) = replay_handshake(&joined.client, observer) else {
             undecided += 1;
             continue;
         };
         let key = (joined.client.client.ip(), joined.client.target);
-        asked
+        probes_by_path
             .entry(key)
             .or_default()
-            .add(&joined, client, &listening);
+            .add(&joined, client, &coverage);
     }
     if undecided > 0 {
         notes.push(format!(
             "connections that were unanswered when the capture ended: {undecided}, not judged, since an answer may have come"
         ));
     }
-    leave_out_scans(&mut asked, notes);
+    leave_out_scans(&mut probes_by_path, notes);
     let mut matrix = Matrix {
         source: Source::Capture,
         ..Matrix::default()
     };
-    for (number, ((client, target), asked)) in (0..).zip(asked) {
+    for (number, ((client, target), probes_by_path)) in (0..).zip(probes_by_path) {
         let id = PathId(number);
-        matrix.paths.insert(id, asked.finish(id, client, target));
+        matrix
+            .paths
+            .insert(id, probes_by_path.finish(id, client, target));
     }
     matrix
 }
 
 /// Shows a flow to a witness; `None` where the capture ends before its outcome is certain.
-fn shown(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
-    let mut witness = Handshake::new(
+fn replay_handshake(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
+    let mut handshake = Handshake::new(
         HandshakeConfig {
             path: PathId(0),
             src: flow.client,
@@ -90,9 +92,9 @@ fn shown(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
         },
         HandshakeRole::Observer,
     );
-    witness.start(flow.started);
+    handshake.start(flow.started);
     for seen in &flow.packets {
-        witness.observe(seen, &[]);
+        handshake.observe(seen, &[]);
     }
     let ends = flow.started + DEADLINE;
     let start = observer
@@ -105,20 +107,20 @@ fn shown(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
         .take_while(|captured| captured.at <= ends)
         .filter(|captured| matches!(captured.packet.body, Body::Resolution(_)));
     for captured in resolutions.take(16) {
-        witness.note(&Observation {
+        handshake.note(&Observation {
             at: captured.at,
             direction: captured.direction.unwrap_or(Direction::Overheard),
             packet: captured.packet,
         });
     }
-    witness.handle_timeout(observer.until);
-    let result = witness.finish();
+    handshake.handle_timeout(observer.until);
+    let result = handshake.finish();
     let silent = result.outcome == Outcome::Timeout;
     (!silent || observer.until >= ends).then_some(result)
 }
 
-impl Asked {
-    fn add(&mut self, joined: &Joined, client: ProbeResult, listening: &Listening) {
+impl PathProbes {
+    fn add(&mut self, joined: &JoinedHandshake, client: ProbeResult, coverage: &ServerCoverage) {
         let answer = client.observations.iter().find(|seen| {
             let answers = |flags: TcpFlags| flags.is_syn_ack() || flags.has(TcpFlags::RST);
             seen.direction == Direction::Received
@@ -137,8 +139,8 @@ impl Asked {
             *direct = Some(direct.unwrap_or(true) && is_direct(seen, &client.observations));
         }
         let server = match &joined.server {
-            Some(flow) => Some(witnessed(flow)),
-            None => listening.saw_nothing(joined),
+            Some(flow) => Some(server_trace(flow)),
+            None => coverage.empty_trace(joined),
         };
         self.probes.push(Evidence {
             client,
@@ -188,9 +190,9 @@ impl Asked {
         let (mut healthy, mut failing) = (0, 0);
         self.probes.retain(|probe| {
             let (count, most) = if probe.client.is_first_syn_success() {
-                (&mut healthy, HEALTHY_TOLD)
+                (&mut healthy, MAX_HEALTHY)
             } else {
-                (&mut failing, FAILING_TOLD)
+                (&mut failing, MAX_FAILING)
             };
             *count += 1;
             *count <= most
@@ -232,11 +234,11 @@ fn is_direct(answer: &Observation, all: &[Observation]) -> bool {
     let Some((ip, tcp)) = answer.packet.tcp() else {
         return false;
     };
-    let asked = all.iter().find_map(|seen| {
+    let probes_by_path = all.iter().find_map(|seen| {
         let (sent, _) = seen.packet.tcp()?;
         (seen.direction == Direction::Sent).then_some((sent.dst, seen.packet.link?.dst?))
     });
-    let from_router = match (asked, answer.packet.link) {
+    let from_router = match (probes_by_path, answer.packet.link) {
         // The host that was asked itself may well be the next hop.
         (Some((dst, router)), Some(link)) => {
             link.src == router && (dst != ip.src || tcp.flags.has(TcpFlags::RST))
@@ -247,8 +249,8 @@ fn is_direct(answer: &Observation, all: &[Observation]) -> bool {
 }
 
 /// What the server's end saw.
-fn witnessed(flow: &Flow) -> ServerTrace {
-    let mut witness = ServerTrace {
+fn server_trace(flow: &Flow) -> ServerTrace {
+    let mut handshake = ServerTrace {
         isn: flow.isn,
         peer: flow.client,
         local: flow.target,
@@ -265,15 +267,15 @@ fn witnessed(flow: &Flow) -> ServerTrace {
         };
         let reset = tcp.flags.has(TcpFlags::RST);
         match seen.direction {
-            Direction::Received if reset => witness.resets_received += 1,
-            Direction::Received if tcp.flags.is_syn() => witness.syns += 1,
-            Direction::Received => witness.acks += 1,
-            Direction::Sent if reset => witness.resets_sent += 1,
-            Direction::Sent if tcp.flags.is_syn_ack() => witness.syn_acks += 1,
+            Direction::Received if reset => handshake.resets_received += 1,
+            Direction::Received if tcp.flags.is_syn() => handshake.syns += 1,
+            Direction::Received => handshake.acks += 1,
+            Direction::Sent if reset => handshake.resets_sent += 1,
+            Direction::Sent if tcp.flags.is_syn_ack() => handshake.syn_acks += 1,
             Direction::Sent | Direction::Overheard => {}
         }
     }
-    witness
+    handshake
 }
 
 /// When servers were known to be watching, on the clock of each client's observer.
@@ -281,10 +283,10 @@ fn witnessed(flow: &Flow) -> ServerTrace {
 /// A server's capture that has no SYN says something only between two handshakes that both ends
 /// saw: else it may not have run yet, or no more.
 #[derive(Debug, Default)]
-struct Listening(BTreeMap<(usize, IpAddr), (Timestamp, Timestamp)>);
+struct ServerCoverage(BTreeMap<(usize, IpAddr), (Timestamp, Timestamp)>);
 
-impl Listening {
-    fn of(handshakes: &[Joined]) -> Self {
+impl ServerCoverage {
+    fn of(handshakes: &[JoinedHandshake]) -> Self {
         let mut spans = BTreeMap::new();
         for joined in handshakes {
             if let Some(server) = &joined.server {
@@ -299,34 +301,37 @@ impl Listening {
     }
 
     /// The empty witness of a handshake that never came to a server that was watching.
-    fn saw_nothing(&self, joined: &Joined) -> Option<ServerTrace> {
+    fn empty_trace(&self, joined: &JoinedHandshake) -> Option<ServerTrace> {
         let local = joined.translated.unwrap_or(joined.client.target);
         let (from, to) = self.0.get(&(joined.observer, local.ip()))?;
         let at = joined.client.started;
         (*from < at && at < *to)
-            .then(|| ServerTrace::of_nothing(joined.client.isn, joined.client.client, local))
+            .then(|| ServerTrace::empty(joined.client.isn, joined.client.client, local))
     }
 }
 
 /// Leaves out what a client met on many ports of one host that it never reached one of.
-fn leave_out_scans(asked: &mut BTreeMap<(IpAddr, SocketAddr), Asked>, notes: &mut Vec<String>) {
-    let fails = |asked: &Asked| {
+fn leave_out_scans(
+    probes_by_path: &mut BTreeMap<(IpAddr, SocketAddr), PathProbes>,
+    notes: &mut Vec<String>,
+) {
+    let fails = |probes_by_path: &PathProbes| {
         let established =
             |probe: &Evidence| matches!(probe.client.outcome, Outcome::Established { .. });
-        !asked.probes.iter().any(established)
+        !probes_by_path.probes.iter().any(established)
     };
     let mut failed: BTreeMap<(IpAddr, IpAddr), usize> = BTreeMap::new();
-    for ((client, target), asked) in asked.iter() {
-        if fails(asked) {
+    for ((client, target), probes_by_path) in probes_by_path.iter() {
+        if fails(probes_by_path) {
             *failed.entry((*client, target.ip())).or_default() += 1;
         }
     }
     for ((client, host), ports) in failed {
-        if ports < SCANNED_PORTS {
+        if ports < SCAN_MIN_PORTS {
             continue;
         }
-        asked.retain(|(from, target), asked| {
-            (*from, target.ip()) != (client, host) || !fails(asked)
+        probes_by_path.retain(|(from, target), probes_by_path| {
+            (*from, target.ip()) != (client, host) || !fails(probes_by_path)
         });
         notes.push(format!(
             "{client} asked {ports} ports of {host} in vain: a scan, not judged"

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::diagnosis::diagnose;
-use crate::packet::capture::{Remarked, View, write_pcapng};
+use crate::packet::capture::{CommentedPacket, InterfacePackets, write_pcapng};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::text::parse_packet_text;
 use crate::probe::outcome::OutcomeKind;
@@ -15,13 +15,13 @@ fn file(views: &[&str]) -> Vec<u8> {
         .iter()
         .map(|text| parse_packet_text(text).unwrap())
         .collect();
-    let views: Vec<View<'_>> = views
+    let views: Vec<InterfacePackets<'_>> = views
         .iter()
-        .map(|observations| View {
+        .map(|observations| InterfacePackets {
             interface: "eth0".to_owned(),
             packets: observations
                 .iter()
-                .map(|observation| Remarked {
+                .map(|observation| CommentedPacket {
                     observation,
                     comment: "".into(),
                 })
@@ -139,7 +139,7 @@ fn a_server_that_was_watching_and_saw_nothing_is_told_apart_from_one_that_was_no
     let syns: Vec<_> = path
         .probes
         .iter()
-        .map(|probe| probe.server.as_ref().map(|witness| witness.syns))
+        .map(|probe| probe.server.as_ref().map(|handshake| handshake.syns))
         .collect();
     assert_eq!(syns, [Some(1), Some(0), Some(1)]);
 
@@ -187,8 +187,8 @@ proptest! {
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         if let Ok(replay) = replay_files(&[&bytes]) {
-            let told: usize = replay.matrix.paths.values().map(|path| path.probes.len()).sum();
-            prop_assert!(told <= 16);
+            let recorded: usize = replay.matrix.paths.values().map(|path| path.probes.len()).sum();
+            prop_assert!(recorded <= 16);
             diagnose(&replay.matrix);
         }
     }
@@ -212,9 +212,9 @@ proptest! {
             .collect();
         let packets = mixed
             .iter()
-            .map(|observation| Remarked { observation, comment: "".into() })
+            .map(|observation| CommentedPacket { observation, comment: "".into() })
             .collect();
-        let bytes = write_pcapng(&[View { interface: String::new(), packets }]).unwrap();
+        let bytes = write_pcapng(&[InterfacePackets { interface: String::new(), packets }]).unwrap();
         let replay = replay_files(&[&bytes]).unwrap();
         for probe in replay.matrix.paths.values().flat_map(|path| &path.probes) {
             if probe.client.src.port() == 41000 {

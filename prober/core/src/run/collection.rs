@@ -211,7 +211,7 @@ impl Collection {
                     evidence.server_agent = Some(agent.clone());
                     evidence.server = Some(trace.clone());
                 } else if !expected.is_empty() && expected.iter().all(captured) {
-                    evidence.server = Some(ServerTrace::of_nothing(
+                    evidence.server = Some(ServerTrace::empty(
                         isn,
                         evidence.client.src,
                         evidence.client.dst,

@@ -3,53 +3,55 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Fate, Flying, Rule, Way};
+use super::{Effect, PacketInTransit, Rule, Toward};
 use crate::packet::{Body, Icmp, IcmpKind, Ip, Packet, Quoted, TcpFlags, Unreachable};
 use crate::time::nanos;
 
 /// Whether the way back of a translation is translated as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum ReplyTranslation {
     /// As it should be.
-    Translated,
+    Applied,
     /// It never meets the translation: a bridge that does not call iptables.
-    Untranslated,
+    Missing,
 }
 
 /// A Service: packets to `service` go to `pod`, and back.
-pub fn translate(service: SocketAddr, pod: SocketAddr, reply: Reply) -> Rule {
-    Box::new(move |flying, _| {
-        match (flying.way, reply) {
-            (Way::There, _) => replace_destination(&mut flying.packet, service, pod),
-            (Way::Back, Reply::Translated) => replace_source(&mut flying.packet, pod, service),
-            (Way::Back, Reply::Untranslated) => {}
+pub fn translate(service: SocketAddr, pod: SocketAddr, reply: ReplyTranslation) -> Rule {
+    Box::new(move |in_transit, _| {
+        match (in_transit.toward, reply) {
+            (Toward::Server, _) => replace_destination(&mut in_transit.packet, service, pod),
+            (Toward::Client, ReplyTranslation::Applied) => {
+                replace_source(&mut in_transit.packet, pod, service)
+            }
+            (Toward::Client, ReplyTranslation::Missing) => {}
         }
-        Fate::Passes
+        Effect::Pass
     })
 }
 
 /// A router: it takes one of the hop limit, and says so when none is left.
 pub fn router(address: IpAddr) -> Rule {
-    Box::new(move |flying, _| {
-        let (Body::Tcp(ip, _) | Body::Icmp(ip, _)) = &mut flying.packet.body else {
-            return Fate::Passes;
+    Box::new(move |in_transit, _| {
+        let (Body::Tcp(ip, _) | Body::Icmp(ip, _)) = &mut in_transit.packet.body else {
+            return Effect::Pass;
         };
         if ip.hop_limit <= 1 {
-            return answer(flying, address, IcmpKind::TimeExceeded, (11, 0));
+            return answer(in_transit, address, IcmpKind::TimeExceeded, (11, 0));
         }
         ip.hop_limit -= 1;
-        Fate::Passes
+        Effect::Pass
     })
 }
 
 /// A REJECT rule: what goes to the server is refused by an ICMP error.
 pub fn reject(by: IpAddr) -> Rule {
-    Box::new(move |flying, _| match flying.way {
-        Way::There => {
+    Box::new(move |in_transit, _| match in_transit.toward {
+        Toward::Server => {
             let reason = Unreachable::Port;
-            answer(flying, by, IcmpKind::Unreachable { reason }, (3, 3))
+            answer(in_transit, by, IcmpKind::Unreachable { reason }, (3, 3))
         }
-        Way::Back => Fate::Passes,
+        Toward::Client => Effect::Pass,
     })
 }
 
@@ -57,20 +59,20 @@ pub fn reject(by: IpAddr) -> Rule {
 pub fn lose(millionths: u32) -> Rule {
     Box::new(move |_, random| {
         if random.happens(millionths) {
-            Fate::Lost
+            Effect::Drop
         } else {
-            Fate::Passes
+            Effect::Pass
         }
     })
 }
 
 /// Loses every packet that goes this way.
-pub fn block(way: Way) -> Rule {
-    Box::new(move |flying, _| {
-        if flying.way == way {
-            Fate::Lost
+pub fn block(toward: Toward) -> Rule {
+    Box::new(move |in_transit, _| {
+        if in_transit.toward == toward {
+            Effect::Drop
         } else {
-            Fate::Passes
+            Effect::Pass
         }
     })
 }
@@ -78,45 +80,45 @@ pub fn block(way: Way) -> Rule {
 /// Loses the first SYNs, so many in all.
 pub fn lose_first_syns(count: u32) -> Rule {
     let mut left = count;
-    Box::new(move |flying, _| {
-        let is_syn = flying
+    Box::new(move |in_transit, _| {
+        let is_syn = in_transit
             .packet
             .tcp()
             .is_some_and(|(_, tcp)| tcp.flags.is_syn());
         if is_syn && left > 0 {
             left -= 1;
-            return Fate::Lost;
+            return Effect::Drop;
         }
-        Fate::Passes
+        Effect::Pass
     })
 }
 
 /// Loses packets that carry more payload than that: an MTU that nobody tells of.
 pub fn lose_larger_than(payload: u32) -> Rule {
-    Box::new(move |flying, _| {
-        let larger = flying
+    Box::new(move |in_transit, _| {
+        let larger = in_transit
             .packet
             .tcp()
             .is_some_and(|(_, tcp)| tcp.payload_len > payload);
-        if larger { Fate::Lost } else { Fate::Passes }
+        if larger { Effect::Drop } else { Effect::Pass }
     })
 }
 
 /// Delays each packet by up to that much: packets overtake each other.
 pub fn jitter(most: Duration) -> Rule {
-    Box::new(move |flying, random| {
-        flying.at = flying.at + Duration::from_nanos(random.below(nanos(most)));
-        Fate::Passes
+    Box::new(move |in_transit, random| {
+        in_transit.at = in_transit.at + Duration::from_nanos(random.below(nanos(most)));
+        Effect::Pass
     })
 }
 
 /// Doubles so many millionths of all packets; the copy comes up to `later` afterwards.
-pub fn double(millionths: u32, later: Duration) -> Rule {
+pub fn duplicate(millionths: u32, later: Duration) -> Rule {
     Box::new(move |_, random| {
         if random.happens(millionths) {
-            Fate::Doubled(Duration::from_nanos(random.below(nanos(later))))
+            Effect::Duplicate(Duration::from_nanos(random.below(nanos(later))))
         } else {
-            Fate::Passes
+            Effect::Pass
         }
     })
 }
@@ -153,13 +155,13 @@ fn replace_source(packet: &mut Packet, from: SocketAddr, to: SocketAddr) {
 }
 
 /// An ICMP error about this packet; about a RST or another ICMP none is sent.
-fn answer(flying: &Flying, by: IpAddr, kind: IcmpKind, type_code: (u8, u8)) -> Fate {
-    let Some((ip, tcp)) = flying
+fn answer(in_transit: &PacketInTransit, by: IpAddr, kind: IcmpKind, type_code: (u8, u8)) -> Effect {
+    let Some((ip, tcp)) = in_transit
         .packet
         .tcp()
         .filter(|(_, tcp)| !tcp.flags.has(TcpFlags::RST))
     else {
-        return Fate::Lost;
+        return Effect::Drop;
     };
     let icmp = Icmp {
         kind,
@@ -177,7 +179,7 @@ fn answer(flying: &Flying, by: IpAddr, kind: IcmpKind, type_code: (u8, u8)) -> F
         hop_limit: 64,
         ident: 0,
     };
-    Fate::Answered(Packet {
+    Effect::Answer(Packet {
         link: None,
         body: Body::Icmp(back, icmp),
     })

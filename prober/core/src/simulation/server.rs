@@ -18,17 +18,17 @@ use crate::topology::NodeName;
 const RESEND: Duration = Duration::from_secs(1);
 
 /// How often.
-const RESENDS: u8 = 5;
+const MAX_RESENDS: u8 = 5;
 
 /// Bytes of payload in one segment.
-const LARGEST: usize = 1400;
+const MAX_PAYLOAD: usize = 1400;
 
 /// Segments in flight.
-const FLIGHT: usize = 10;
+const MAX_SEGMENTS_IN_FLIGHT: usize = 10;
 
 /// How a server behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum ServerBehaviour {
     /// It answers, greets and echoes.
     Healthy,
     /// Nothing listens: RST.
@@ -39,7 +39,7 @@ pub enum Manner {
 
 /// One connection.
 #[derive(Debug)]
-struct Connection {
+struct ServerConnection {
     client_isn: Seq,
     isn: Seq,
     /// In-order bytes received; the FIN counts as one.
@@ -51,30 +51,30 @@ struct Connection {
     acked: usize,
     sent: usize,
     resends: u8,
-    peer_time: Option<u32>,
+    peer_timestamp: Option<u32>,
 }
 
 /// The server; see the module's documentation.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    manner: Manner,
+    behaviour: ServerBehaviour,
     /// By the client's port, which nearly always decides, and its address.
-    connections: BTreeMap<(u16, IpAddr), Connection>,
+    connections: BTreeMap<(u16, IpAddr), ServerConnection>,
     /// Whom to look after when; in order, since every wait is equally long.
     timers: VecDeque<(Timestamp, SocketAddr, Seq)>,
-    begun: u32,
+    connections_started: u32,
 }
 
 impl Server {
     /// A server at this address.
-    pub fn new(address: SocketAddr, manner: Manner) -> Self {
+    pub fn new(address: SocketAddr, behaviour: ServerBehaviour) -> Self {
         Self {
             address,
-            manner,
+            behaviour,
             connections: BTreeMap::new(),
             timers: VecDeque::new(),
-            begun: 0,
+            connections_started: 0,
         }
     }
 
@@ -93,10 +93,10 @@ impl Server {
         if SocketAddr::new(ip.dst, tcp.dst_port) != self.address {
             return;
         }
-        if self.manner == Manner::NotListening {
-            self.refuse(peer, tcp, out);
+        if self.behaviour == ServerBehaviour::NotListening {
+            self.send_reset(peer, tcp, out);
         } else if tcp.flags.is_syn() {
-            self.greet(now, peer, tcp, out);
+            self.accept_syn(now, peer, tcp, out);
         } else if tcp.flags.has(TcpFlags::RST) {
             // Only the very next number resets (RFC 5961 3.2).
             if let Entry::Occupied(entry) = self.connections.entry(key(peer))
@@ -105,7 +105,7 @@ impl Server {
                 entry.remove();
             }
         } else {
-            self.hear(now, peer, tcp, payload, out);
+            self.receive(now, peer, tcp, payload, out);
         }
     }
 
@@ -124,17 +124,17 @@ impl Server {
             let Some(connection) = self.connections.get_mut(&key(peer)) else {
                 continue;
             };
-            if connection.isn != isn || connection.is_quiet() {
+            if connection.isn != isn || connection.is_fully_acknowledged() {
                 continue;
             }
             connection.resends += 1;
-            if connection.resends > RESENDS {
+            if connection.resends > MAX_RESENDS {
                 self.connections.remove(&key(peer));
                 continue;
             }
             connection.sent = connection.acked;
             if connection.is_acknowledged {
-                connection.say(self.address, peer, out);
+                connection.transmit(self.address, peer, out);
             } else {
                 out.push(connection.syn_ack(self.address, peer));
             }
@@ -142,7 +142,7 @@ impl Server {
         }
     }
 
-    fn refuse(&self, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<TcpSegment>) {
+    fn send_reset(&self, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<TcpSegment>) {
         if tcp.flags.is_syn() {
             out.push(TcpSegment {
                 ack: tcp.seq.add(1),
@@ -158,7 +158,13 @@ impl Server {
         }
     }
 
-    fn greet(&mut self, now: Timestamp, peer: SocketAddr, tcp: &Tcp, out: &mut Vec<TcpSegment>) {
+    fn accept_syn(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        tcp: &Tcp,
+        out: &mut Vec<TcpSegment>,
+    ) {
         let entry = self.connections.entry(key(peer));
         if let Entry::Occupied(entry) = &entry {
             let connection = entry.get();
@@ -177,10 +183,10 @@ impl Server {
                 (false, true) => {}
             }
         }
-        self.begun = self.begun.wrapping_add(1);
-        let connection = Connection {
+        self.connections_started = self.connections_started.wrapping_add(1);
+        let connection = ServerConnection {
             client_isn: tcp.seq,
-            isn: Seq(self.begun.wrapping_mul(0x9e37_79b1)),
+            isn: Seq(self.connections_started.wrapping_mul(0x9e37_79b1)),
             received: 0,
             is_acknowledged: false,
             client_closed: false,
@@ -188,14 +194,14 @@ impl Server {
             acked: 0,
             sent: 0,
             resends: 0,
-            peer_time: tcp.options.timestamps.map(|(value, _)| value),
+            peer_timestamp: tcp.options.timestamps.map(|(value, _)| value),
         };
         out.push(connection.syn_ack(self.address, peer));
         self.timers.push_back((now + RESEND, peer, connection.isn));
         entry.insert_entry(connection);
     }
 
-    fn hear(
+    fn receive(
         &mut self,
         now: Timestamp,
         peer: SocketAddr,
@@ -207,11 +213,14 @@ impl Server {
             out.push(segment(self.address, peer, tcp.ack, TcpFlags::RST));
             return;
         };
-        let was_quiet = connection.is_quiet();
+        let was_fully_acknowledged = connection.is_fully_acknowledged();
         if !connection.acknowledge(tcp) {
             return;
         }
-        if connection.received == 0 && connection.out.is_empty() && self.manner == Manner::Healthy {
+        if connection.received == 0
+            && connection.out.is_empty()
+            && self.behaviour == ServerBehaviour::Healthy
+        {
             let banner = Banner {
                 nonce: 1,
                 pod: "server".to_owned(),
@@ -220,10 +229,10 @@ impl Server {
             };
             connection.out = banner.to_line().into_bytes();
         }
-        let speaks = tcp.payload_len > 0 || tcp.flags.has(TcpFlags::FIN);
+        let has_content = tcp.payload_len > 0 || tcp.flags.has(TcpFlags::FIN);
         if tcp.seq == connection.next_expected() && !connection.client_closed {
             connection.received += tcp.payload_len;
-            if self.manner == Manner::Healthy {
+            if self.behaviour == ServerBehaviour::Healthy {
                 connection.out.extend_from_slice(payload);
             }
             if tcp.flags.has(TcpFlags::FIN) {
@@ -232,13 +241,13 @@ impl Server {
             }
         }
         let before = out.len();
-        connection.say(self.address, peer, out);
-        if out.len() == before && speaks {
+        connection.transmit(self.address, peer, out);
+        if out.len() == before && has_content {
             out.push(connection.ack(self.address, peer));
         }
         if connection.is_over() {
             self.connections.remove(&key(peer));
-        } else if was_quiet && !connection.is_quiet() {
+        } else if was_fully_acknowledged && !connection.is_fully_acknowledged() {
             let isn = connection.isn;
             self.timers.push_back((now + RESEND, peer, isn));
         }
@@ -249,7 +258,7 @@ const fn key(peer: SocketAddr) -> (u16, IpAddr) {
     (peer.port(), peer.ip())
 }
 
-impl Connection {
+impl ServerConnection {
     fn next_expected(&self) -> Seq {
         self.client_isn.add(1).add(self.received)
     }
@@ -260,7 +269,7 @@ impl Connection {
     }
 
     /// Whether nothing waits to be acknowledged.
-    fn is_quiet(&self) -> bool {
+    fn is_fully_acknowledged(&self) -> bool {
         self.is_acknowledged && self.acked >= self.sent
     }
 
@@ -282,15 +291,17 @@ impl Connection {
             self.resends = 0;
         }
         if let Some((value, _)) = tcp.options.timestamps {
-            self.peer_time = Some(value);
+            self.peer_timestamp = Some(value);
         }
         true
     }
 
     /// Says what there is to say.
-    fn say(&mut self, from: SocketAddr, to: SocketAddr, out: &mut Vec<TcpSegment>) {
-        while self.sent < self.end() && self.sent - self.acked < LARGEST * FLIGHT {
-            let until = self.out.len().min(self.sent + LARGEST);
+    fn transmit(&mut self, from: SocketAddr, to: SocketAddr, out: &mut Vec<TcpSegment>) {
+        while self.sent < self.end()
+            && self.sent - self.acked < MAX_PAYLOAD * MAX_SEGMENTS_IN_FLIGHT
+        {
+            let until = self.out.len().min(self.sent + MAX_PAYLOAD);
             let payload = self.out.get(self.sent..until).unwrap_or_default().to_vec();
             let closes = until == self.out.len() && self.client_closed;
             let mut segment = self.ack(from, to);
@@ -311,7 +322,7 @@ impl Connection {
         TcpSegment {
             ack: self.next_expected(),
             options: TcpOptions {
-                timestamps: self.peer_time.map(|time| (1, time)),
+                timestamps: self.peer_timestamp.map(|time| (1, time)),
                 ..TcpOptions::default()
             },
             ..segment(from, to, seq, TcpFlags::ACK)
@@ -323,7 +334,7 @@ impl Connection {
         TcpSegment {
             ack: self.client_isn.add(1),
             options: TcpOptions {
-                timestamps: self.peer_time.map(|time| (1, time)),
+                timestamps: self.peer_timestamp.map(|time| (1, time)),
                 ..TcpOptions::of_linux_syn(TcpOptions::ETHERNET_MSS, 1)
             },
             ident: 0,

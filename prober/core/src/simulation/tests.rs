@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
-use super::server::Manner;
+use super::server::ServerBehaviour;
 use super::*;
 use crate::plan::{Method, ProbePlan};
 use crate::probe::engine::drive;
@@ -12,7 +12,7 @@ use crate::probe::event::{TtlProbe, TtlStepAnswer};
 use crate::probe::handshake::{Handshake, HandshakeConfig, HandshakeRole};
 use crate::probe::in_flight::{InFlight, InFlightConfig, ProbeOutput};
 use crate::probe::outcome::{Echo, Exchange, Outcome, OutcomeKind, ProbeResult};
-use crate::simulation::fault::{self, Reply};
+use crate::simulation::fault::{self, ReplyTranslation};
 use crate::topology::PathId;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(100, 96, 1, 10);
@@ -29,16 +29,16 @@ fn gateway() -> IpAddr {
     IpAddr::from([100, 96, 1, 1])
 }
 
-fn sim() -> Sim {
-    let server = Server::new(pod(), Manner::Healthy);
-    Sim::new(server, Duration::from_micros(100), 1)
+fn sim() -> SimulatedNetwork {
+    let server = Server::new(pod(), ServerBehaviour::Healthy);
+    SimulatedNetwork::new(server, Duration::from_micros(100), 1)
 }
 
-fn sim_with(manner: Manner) -> Sim {
-    Sim::new(Server::new(pod(), manner), Duration::from_micros(100), 1)
+fn sim_with(behaviour: ServerBehaviour) -> SimulatedNetwork {
+    SimulatedNetwork::new(Server::new(pod(), behaviour), Duration::from_micros(100), 1)
 }
 
-fn flight() -> InFlight {
+fn in_flight() -> InFlight {
     InFlight::new(InFlightConfig {
         key: [9; 16],
         ports: 20_000..=29_999,
@@ -61,15 +61,15 @@ fn plan(target: SocketAddr, method: Method) -> ProbePlan {
 }
 
 /// Launches that many probes a millisecond apart and takes what comes out.
-fn fly(sim: &mut Sim, plan: &ProbePlan, count: u32) -> Vec<ProbeOutput> {
-    let mut flight = flight();
-    let mut witnesses = ServerTraces::default();
-    let mut finished = Vec::new();
+fn run_probes(sim: &mut SimulatedNetwork, plan: &ProbePlan, count: u32) -> Vec<ProbeOutput> {
+    let mut in_flight = in_flight();
+    let mut server_traces = ServerTraces::default();
+    let mut outputs = Vec::new();
     let mut left = count;
     let mut next = sim.now();
     for _ in 0..2_000_000 {
         if left > 0 && sim.now() >= next {
-            flight.launch(next, plan).unwrap();
+            in_flight.launch(next, plan).unwrap();
             left -= 1;
             next = next + Duration::from_millis(1);
         }
@@ -78,28 +78,28 @@ fn fly(sim: &mut Sim, plan: &ProbePlan, count: u32) -> Vec<ProbeOutput> {
         } else {
             next + Duration::from_mins(10)
         };
-        drive(&mut flight, &mut witnesses, sim, until).unwrap();
-        while let Some(result) = flight.poll_result() {
-            finished.push(result);
+        drive(&mut in_flight, &mut server_traces, sim, until).unwrap();
+        while let Some(result) = in_flight.poll_output() {
+            outputs.push(result);
         }
-        if left == 0 && flight.is_idle() {
-            return finished;
+        if left == 0 && in_flight.is_idle() {
+            return outputs;
         }
     }
-    panic!("{} probes never end", flight.in_flight());
+    panic!("{} probes never end", in_flight.in_flight());
 }
 
-fn probes(sim: &mut Sim, plan: &ProbePlan, count: u32) -> Vec<ProbeResult> {
-    fly(sim, plan, count)
+fn probes(sim: &mut SimulatedNetwork, plan: &ProbePlan, count: u32) -> Vec<ProbeResult> {
+    run_probes(sim, plan, count)
         .into_iter()
-        .map(|finished| match finished {
+        .map(|outputs| match outputs {
             ProbeOutput::Probe(result) => *result,
-            ProbeOutput::TtlProbe(ladder) => panic!("{ladder:?}"),
+            ProbeOutput::TtlProbe(ttl_probe) => panic!("{ttl_probe:?}"),
         })
         .collect()
 }
 
-fn one(sim: &mut Sim, method: Method) -> ProbeResult {
+fn one(sim: &mut SimulatedNetwork, method: Method) -> ProbeResult {
     probes(sim, &plan(service(), method), 1).remove(0)
 }
 
@@ -109,7 +109,11 @@ fn exchange(echo_bytes: u32) -> Method {
 
 #[test]
 fn a_healthy_service_answers_every_first_syn() {
-    let mut sim = sim().with(fault::translate(service(), pod(), Reply::Translated));
+    let mut sim = sim().with(fault::translate(
+        service(),
+        pod(),
+        ReplyTranslation::Applied,
+    ));
     let results = probes(&mut sim, &plan(service(), Method::Syn), 500);
     assert_eq!(results.len(), 500);
     assert!(results.iter().all(ProbeResult::is_first_syn_success));
@@ -123,9 +127,13 @@ fn a_healthy_service_answers_every_first_syn() {
 
 #[test]
 fn a_full_probe_brings_the_banner_and_the_echo() {
-    let mut sim = sim().with(fault::translate(service(), pod(), Reply::Translated));
+    let mut sim = sim().with(fault::translate(
+        service(),
+        pod(),
+        ReplyTranslation::Applied,
+    ));
     let result = one(&mut sim, exchange(60_000));
-    let Exchange::Greeted { banner, echo } = result.exchange else {
+    let Exchange::BannerReceived { banner, echo } = result.exchange else {
         panic!("{result:?}")
     };
     assert_eq!(banner.peer, result.src);
@@ -136,13 +144,17 @@ fn a_full_probe_brings_the_banner_and_the_echo() {
 fn the_founding_fault_is_mismatched_and_the_server_sees_the_reset() {
     let mut sim = sim()
         .with(fault::router(gateway()))
-        .with(fault::translate(service(), pod(), Reply::Untranslated))
-        .witnessed([8080]);
+        .with(fault::translate(
+            service(),
+            pod(),
+            ReplyTranslation::Missing,
+        ))
+        .with_server_traces([8080]);
     let result = one(&mut sim, Method::Syn);
     assert_eq!(result.outcome, Outcome::Mismatched { from: pod() });
     assert_eq!(result.syns, 2);
     let now = sim.now();
-    let seen = sim.witnesses().unwrap().flush(now);
+    let seen = sim.server_traces().unwrap().flush(now);
     assert_eq!(seen.len(), 1);
     assert_eq!(Some(seen[0].isn), result.isn, "the number joins both ends");
     assert_eq!(
@@ -153,32 +165,32 @@ fn the_founding_fault_is_mismatched_and_the_server_sees_the_reset() {
 
 #[test]
 fn a_witness_of_the_same_packets_says_the_same_and_sends_nothing() {
-    for reply in [Reply::Translated, Reply::Untranslated] {
+    for reply in [ReplyTranslation::Applied, ReplyTranslation::Missing] {
         let mut sim = sim().with(fault::translate(service(), pod(), reply));
         let driven = one(&mut sim, Method::Syn);
-        let call = HandshakeConfig {
+        let config = HandshakeConfig {
             path: driven.path,
             src: driven.src,
             dst: driven.dst,
             deadline: Duration::from_secs(3),
         };
-        let mut witness = Handshake::new(call, HandshakeRole::Observer);
-        witness.start(driven.started);
+        let mut trace = Handshake::new(config, HandshakeRole::Observer);
+        trace.start(driven.started);
         let mut out = Vec::new();
         for observation in &driven.observations {
-            witness.observe(observation, &[]);
-            witness.poll_transmit(&mut out);
+            trace.observe(observation, &[]);
+            trace.poll_transmit(&mut out);
         }
-        while let Some((at, _)) = witness.poll_timeout() {
-            witness.handle_timeout(at);
-            witness.poll_transmit(&mut out);
+        while let Some((at, _)) = trace.poll_timeout() {
+            trace.handle_timeout(at);
+            trace.poll_transmit(&mut out);
         }
         assert_eq!(out, []);
-        let witnessed = witness.finish();
-        assert_eq!(witnessed.outcome, driven.outcome);
-        assert_eq!(witnessed.syns, driven.syns);
-        assert_eq!(witnessed.isn, driven.isn);
-        assert_eq!(witnessed.server_isn, driven.server_isn);
+        let with_server_traces = trace.finish();
+        assert_eq!(with_server_traces.outcome, driven.outcome);
+        assert_eq!(with_server_traces.syns, driven.syns);
+        assert_eq!(with_server_traces.isn, driven.isn);
+        assert_eq!(with_server_traces.server_isn, driven.server_isn);
     }
 }
 
@@ -187,7 +199,11 @@ fn one_lost_syn_costs_a_second_and_two_cost_two() {
     for lost in 0..3 {
         let mut sim = sim()
             .with(fault::lose_first_syns(lost))
-            .with(fault::translate(service(), pod(), Reply::Translated));
+            .with(fault::translate(
+                service(),
+                pod(),
+                ReplyTranslation::Applied,
+            ));
         let result = one(&mut sim, Method::Syn);
         assert_eq!(result.syns, lost + 1);
         assert_eq!(
@@ -202,20 +218,23 @@ fn one_lost_syn_costs_a_second_and_two_cost_two() {
 
 #[test]
 fn what_is_blocked_either_way_is_a_timeout_and_the_server_tells_which() {
-    for (way, arrived) in [(Way::There, 0), (Way::Back, 3)] {
-        let mut sim = sim().with(fault::block(way)).witnessed([8080]);
+    for (toward, arrived) in [(Toward::Server, 0), (Toward::Client, 3)] {
+        let mut sim = sim().with(fault::block(toward)).with_server_traces([8080]);
         let result = probes(&mut sim, &plan(pod(), Method::Syn), 1).remove(0);
         assert_eq!((result.outcome, result.syns), (Outcome::Timeout, 3));
         let now = sim.now();
-        let seen = sim.witnesses().unwrap().flush(now);
+        let seen = sim.server_traces().unwrap().flush(now);
         assert_eq!(seen.iter().map(|one| one.syns).sum::<u32>(), arrived);
     }
 }
 
 #[test]
 fn a_refusal_is_told_apart_by_who_refuses() {
-    let mut closed =
-        sim_with(Manner::NotListening).with(fault::translate(service(), pod(), Reply::Translated));
+    let mut closed = sim_with(ServerBehaviour::NotListening).with(fault::translate(
+        service(),
+        pod(),
+        ReplyTranslation::Applied,
+    ));
     let result = one(&mut closed, Method::Syn);
     assert_eq!(
         result.outcome,
@@ -233,8 +252,11 @@ fn a_refusal_is_told_apart_by_who_refuses() {
 
 #[test]
 fn a_frozen_server_is_established_without_a_banner() {
-    let mut sim =
-        sim_with(Manner::Frozen).with(fault::translate(service(), pod(), Reply::Translated));
+    let mut sim = sim_with(ServerBehaviour::Frozen).with(fault::translate(
+        service(),
+        pod(),
+        ReplyTranslation::Applied,
+    ));
     let result = one(&mut sim, exchange(0));
     assert!(result.is_first_syn_success());
     assert_eq!(result.exchange, Exchange::NoBanner);
@@ -244,9 +266,13 @@ fn a_frozen_server_is_established_without_a_banner() {
 fn an_mtu_black_hole_lets_the_banner_through_and_stalls_the_echo() {
     let mut sim = sim()
         .with(fault::lose_larger_than(1000))
-        .with(fault::translate(service(), pod(), Reply::Translated));
+        .with(fault::translate(
+            service(),
+            pod(),
+            ReplyTranslation::Applied,
+        ));
     let result = one(&mut sim, exchange(60_000));
-    let Exchange::Greeted {
+    let Exchange::BannerReceived {
         echo: Echo::Stalled { received, .. },
         ..
     } = result.exchange
@@ -256,19 +282,19 @@ fn an_mtu_black_hole_lets_the_banner_through_and_stalls_the_echo() {
     assert_eq!(received, 0);
 }
 
-fn climb(sim: &mut Sim) -> TtlProbe {
+fn climb(sim: &mut SimulatedNetwork) -> TtlProbe {
     let method = Method::TtlProbe {
         hop_limits: vec![1, 2, 3, 64],
         tries: 3,
     };
-    match fly(sim, &plan(service(), method), 1).remove(0) {
-        ProbeOutput::TtlProbe(ladder) => ladder,
+    match run_probes(sim, &plan(service(), method), 1).remove(0) {
+        ProbeOutput::TtlProbe(ttl_probe) => ttl_probe,
         ProbeOutput::Probe(result) => panic!("{result:?}"),
     }
 }
 
-fn answers(ladder: &TtlProbe) -> Vec<TtlStepAnswer> {
-    ladder.steps.iter().map(|rung| rung.answer).collect()
+fn answers(ttl_probe: &TtlProbe) -> Vec<TtlStepAnswer> {
+    ttl_probe.steps.iter().map(|rung| rung.answer).collect()
 }
 
 #[test]
@@ -277,12 +303,20 @@ fn a_ladder_tells_routed_from_bridged() {
         from: service(),
         hop_limit,
     };
-    let mut bridged = sim().with(fault::translate(service(), pod(), Reply::Translated));
+    let mut bridged = sim().with(fault::translate(
+        service(),
+        pod(),
+        ReplyTranslation::Applied,
+    ));
     assert_eq!(answers(&climb(&mut bridged)), [answered(64); 4]);
 
     let other: IpAddr = IpAddr::from([100, 96, 2, 0]);
     let mut routed = sim()
-        .with(fault::translate(service(), pod(), Reply::Translated))
+        .with(fault::translate(
+            service(),
+            pod(),
+            ReplyTranslation::Applied,
+        ))
         .with(fault::router(gateway()))
         .with(fault::router(other));
     let expired = |hop_limit| TtlStepAnswer::TimeExceeded {
@@ -290,12 +324,12 @@ fn a_ladder_tells_routed_from_bridged() {
         hop_limit,
     };
     let started = routed.now();
-    let ladder = climb(&mut routed);
+    let ttl_probe = climb(&mut routed);
     assert_eq!(
-        answers(&ladder),
+        answers(&ttl_probe),
         [expired(64), expired(63), answered(62), answered(62)]
     );
-    assert!(ladder.steps.iter().all(|rung| rung.tries == 1));
+    assert!(ttl_probe.steps.iter().all(|rung| rung.tries == 1));
     assert!(routed.now().since(started) < Duration::from_secs(4));
 }
 
@@ -304,32 +338,32 @@ fn a_ladder_of_the_founding_fault_names_the_pod_that_answers() {
     let mut sim = sim().with(fault::router(gateway())).with(fault::translate(
         service(),
         pod(),
-        Reply::Untranslated,
+        ReplyTranslation::Missing,
     ));
     let answered = TtlStepAnswer::SynAck {
         from: pod(),
         hop_limit: 63,
     };
-    let ladder = climb(&mut sim);
+    let ttl_probe = climb(&mut sim);
     assert_eq!(
-        ladder.steps[0].answer,
+        ttl_probe.steps[0].answer,
         TtlStepAnswer::TimeExceeded {
             by: gateway(),
             hop_limit: 64
         }
     );
-    assert_eq!(answers(&ladder)[1..], [answered; 3]);
+    assert_eq!(answers(&ttl_probe)[1..], [answered; 3]);
 }
 
 #[test]
 fn a_ladder_falls_silent_where_packets_die_and_each_silent_rung_was_tried_thrice() {
     let mut sim = sim()
         .with(fault::router(gateway()))
-        .with(fault::block(Way::There));
+        .with(fault::block(Toward::Server));
     let started = sim.now();
-    let ladder = climb(&mut sim);
+    let ttl_probe = climb(&mut sim);
     assert_eq!(
-        answers(&ladder),
+        answers(&ttl_probe),
         [
             TtlStepAnswer::TimeExceeded {
                 by: gateway(),
@@ -340,7 +374,7 @@ fn a_ladder_falls_silent_where_packets_die_and_each_silent_rung_was_tried_thrice
             TtlStepAnswer::Silent
         ]
     );
-    let tries: Vec<u8> = ladder.steps.iter().map(|rung| rung.tries).collect();
+    let tries: Vec<u8> = ttl_probe.steps.iter().map(|rung| rung.tries).collect();
     assert_eq!(tries, [1, 3, 3, 3]);
     assert!(sim.now().since(started) < Duration::from_secs(6));
 }
@@ -352,17 +386,17 @@ proptest! {
     fn through_loss_delay_and_doubles_every_probe_ends_and_an_exchange_is_whole_or_told(
         seed: u64,
         loss in 0_u32..300_000,
-        double in 0_u32..300_000,
+        duplicate in 0_u32..300_000,
         jitter_us in 1_u64..50_000,
         echo_bytes in 0_u32..20_000,
     ) {
-        let server = Server::new(pod(), Manner::Healthy);
-        let mut sim = Sim::new(server, Duration::from_micros(100), seed)
+        let server = Server::new(pod(), ServerBehaviour::Healthy);
+        let mut sim = SimulatedNetwork::new(server, Duration::from_micros(100), seed)
             .with(fault::lose(loss))
-            .with(fault::double(double, Duration::from_millis(30)))
+            .with(fault::duplicate(duplicate, Duration::from_millis(30)))
             .with(fault::jitter(Duration::from_micros(jitter_us)))
-            .with(fault::translate(service(), pod(), Reply::Translated))
-            .witnessed([8080]);
+            .with(fault::translate(service(), pod(), ReplyTranslation::Applied))
+            .with_server_traces([8080]);
         let mut plan = plan(service(), exchange(echo_bytes));
         plan.deadline_ms = 20_000;
         let started = sim.now();
@@ -370,7 +404,7 @@ proptest! {
         prop_assert_eq!(results.len(), 20);
         prop_assert!(sim.now().since(started) < Duration::from_mins(1));
         let now = sim.now();
-        let seen = sim.witnesses().unwrap().flush(now);
+        let seen = sim.server_traces().unwrap().flush(now);
         for result in &results {
             let kind = result.outcome.kind();
             prop_assert!(matches!(kind, OutcomeKind::Established | OutcomeKind::Timeout));
@@ -379,7 +413,7 @@ proptest! {
                 prop_assert!(seen.iter().any(|one| Some(one.isn) == result.isn));
             }
             match &result.exchange {
-                Exchange::Greeted { banner, echo } => {
+                Exchange::BannerReceived { banner, echo } => {
                     prop_assert_eq!(banner.peer, result.src);
                     match echo {
                         Echo::NotTried => prop_assert_eq!(echo_bytes, 0),
@@ -388,22 +422,22 @@ proptest! {
                     }
                 }
                 Exchange::NotTried | Exchange::NoBanner | Exchange::Reset => prop_assert!(loss > 0),
-                Exchange::Foreign => prop_assert!(false, "a part of a banner passed for somebody else's: {:?}", result),
+                Exchange::InvalidBanner => prop_assert!(false, "a part of a banner passed for somebody else's: {:?}", result),
             }
         }
         // At least half get through this.
         if loss < 100_000 {
-            let good = results.iter().filter(|result| matches!(result.exchange, Exchange::Greeted { echo: Echo::Complete { .. } | Echo::NotTried, .. })).count();
+            let good = results.iter().filter(|result| matches!(result.exchange, Exchange::BannerReceived { echo: Echo::Complete { .. } | Echo::NotTried, .. })).count();
             prop_assert!(good >= 16, "only {} of 20 got through a loss of {} millionths", good, loss);
         }
     }
 
     #[test]
     fn a_reply_that_is_never_translated_is_never_established(seed: u64, loss in 0_u32..200_000) {
-        let server = Server::new(pod(), Manner::Healthy);
-        let mut sim = Sim::new(server, Duration::from_micros(100), seed)
+        let server = Server::new(pod(), ServerBehaviour::Healthy);
+        let mut sim = SimulatedNetwork::new(server, Duration::from_micros(100), seed)
             .with(fault::lose(loss))
-            .with(fault::translate(service(), pod(), Reply::Untranslated));
+            .with(fault::translate(service(), pod(), ReplyTranslation::Missing));
         for result in probes(&mut sim, &plan(service(), Method::Syn), 20) {
             let kind = result.outcome.kind();
             prop_assert!(matches!(kind, OutcomeKind::Mismatched | OutcomeKind::Timeout));

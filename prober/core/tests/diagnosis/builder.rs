@@ -336,10 +336,11 @@ impl Cluster {
             let evidence = self.matrix.paths.get_mut(&id).unwrap();
             let mut kept = std::mem::take(&mut evidence.probes);
             kept.retain(|probe| match &probe.client.exchange {
-                Exchange::Greeted { banner, .. } => banner.pod != to.pod,
-                Exchange::NotTried | Exchange::NoBanner | Exchange::Foreign | Exchange::Reset => {
-                    probe.server_agent.as_ref() != Some(to)
-                }
+                Exchange::BannerReceived { banner, .. } => banner.pod != to.pod,
+                Exchange::NotTried
+                | Exchange::NoBanner
+                | Exchange::InvalidBanner
+                | Exchange::Reset => probe.server_agent.as_ref() != Some(to),
             });
             evidence.probes = kept;
             evidence.tallies.clear();
@@ -989,7 +990,7 @@ impl Scene {
     }
 
     fn greeting(&self, by: &AgentId, echo: Echo) -> Exchange {
-        Exchange::Greeted {
+        Exchange::BannerReceived {
             banner: Banner {
                 nonce: 1,
                 pod: by.pod.clone(),

@@ -1,6 +1,6 @@
 //! Turns a captured frame into an observation: its packet, and its direction.
 use prober_core::packet::observation::{Direction, Observation};
-use prober_core::packet::{self, Packet, Sums, parse_frame};
+use prober_core::packet::{self, ChecksumMode, Packet, parse_frame};
 
 use crate::packet_socket::filter::CaptureFilter;
 use crate::packet_socket::{ChecksumStatus, Frame, FrameKind, LinkHeader};
@@ -14,8 +14,8 @@ pub fn observe<'ring>(
     own: &CaptureFilter,
 ) -> Option<(Observation, &'ring [u8])> {
     let sums = match frame.checksum {
-        ChecksumStatus::Partial => Sums::Trust,
-        ChecksumStatus::Complete => Sums::Judge,
+        ChecksumStatus::Partial => ChecksumMode::Trust,
+        ChecksumStatus::Complete => ChecksumMode::Verify,
     };
     let (link, bytes) = match frame.link_header {
         LinkHeader::Ethernet => (packet::LinkType::Ethernet, frame.bytes),

@@ -162,7 +162,7 @@ fn receiving_ends_by_its_deadline_and_by_its_waker() {
     assert_eq!(engine.recv(until, &mut |_, _| ()).unwrap(), Wake::Deadline);
     engine.waker().wake();
     let far = engine.now() + Duration::from_mins(1);
-    assert_eq!(engine.recv(far, &mut |_, _| ()).unwrap(), Wake::Called);
+    assert_eq!(engine.recv(far, &mut |_, _| ()).unwrap(), Wake::Interrupted);
 }
 
 #[test]

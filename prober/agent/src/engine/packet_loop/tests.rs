@@ -44,7 +44,7 @@ fn packet_loop(
             probes: vec![probe],
             ports: Vec::new(),
             start: START,
-            pace: Pace::WakeupCoalescing,
+            pace: Pace::Coalesced,
         }))
         .unwrap();
     packet_loop.handle_commands(START);

@@ -19,7 +19,7 @@ impl PacketLoop {
     /// How soon the next packets are to be read. They can wait for the next launch of a plan; where nothing is under way they
     /// are read at once.
     pub(crate) fn read_mode(&self) -> ReadMode {
-        let is_coalescing = |plan: &PlanLaunches| plan.pace == Pace::WakeupCoalescing;
+        let is_coalescing = |plan: &PlanLaunches| plan.pace == Pace::Coalesced;
         let is_waiting_for_launch =
             self.plans.iter().any(is_coalescing) && self.flight.in_flight() > 0;
         if (is_waiting_for_launch || self.traces_due_at.is_some()) && !self.contexts.has_exchanges()

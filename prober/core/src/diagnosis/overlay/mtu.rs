@@ -109,16 +109,16 @@ fn how_far(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<String> {
     case.at(units)
         .flat_map(|unit| case.probes(unit))
         .find_map(|probe| match probe.client.exchange {
-            Exchange::Greeted {
+            Exchange::BannerReceived {
                 echo: Echo::Stalled { sent, received },
                 ..
             } => Some(format!(
                 "of {sent} bytes handed over, {received} came back before the deadline"
             )),
-            Exchange::Greeted { .. }
+            Exchange::BannerReceived { .. }
             | Exchange::NotTried
             | Exchange::NoBanner
-            | Exchange::Foreign
+            | Exchange::InvalidBanner
             | Exchange::Reset => None,
         })
 }

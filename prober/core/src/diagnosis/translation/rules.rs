@@ -139,7 +139,9 @@ fn untranslated_in_connect(case: &Case<'_>, unit: &Unit) -> Option<SocketAddr> {
     // Without a ready endpoint there is nothing to translate to.
     let is_ready = |path: &&PathEvidence| path.backends.iter().any(|backend| backend.ready);
     let path = (case.path(unit.path)).filter(|path| path.socket_level && is_ready(path))?;
-    let mut asked = case.probes(unit).filter_map(|probe| probe.client.asked());
+    let mut asked = case
+        .probes(unit)
+        .filter_map(|probe| probe.client.syn_destination());
     asked.find(|asked| *asked == path.target)
 }
 

@@ -4,18 +4,18 @@ use std::borrow::Cow;
 
 use pcap_file::pcap::{PcapParser, PcapTsResolution, RawPcapPacket};
 
-use super::{Capture, CaptureError, Collector, Record};
+use super::{Capture, CaptureBuilder, CaptureError, RawRecord};
 use crate::time::Timestamp;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
     let (mut rest, parser) = PcapParser::new(bytes).map_err(|_| CaptureError::Cut(bytes.len()))?;
     let header = parser.header();
-    let mut collector = Collector::default();
-    let interface = collector.interface(String::new(), u32::from(header.datalink));
+    let mut builder = CaptureBuilder::default();
+    let interface = builder.interface(String::new(), u32::from(header.datalink));
     while !rest.is_empty() {
         // The length is the only field that can be wrong here: it reaches beyond the end.
         let Ok((after, packet)) = parser.next_raw_packet(rest) else {
-            collector.note(format!(
+            builder.note(format!(
                 "the file ends within a packet: its last {} bytes are lost",
                 rest.len()
             ));
@@ -36,7 +36,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
             PcapTsResolution::MicroSecond => u64::from(ts_frac) * 1_000,
             PcapTsResolution::NanoSecond => u64::from(ts_frac),
         };
-        collector.record(Record {
+        builder.record(RawRecord {
             interface,
             at: Timestamp::from_nanos(u64::from(ts_sec) * 1_000_000_000 + fraction),
             direction: None,
@@ -45,5 +45,5 @@ pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
             comment: None,
         });
     }
-    collector.finish()
+    builder.finish()
 }

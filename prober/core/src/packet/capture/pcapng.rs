@@ -11,7 +11,7 @@ use pcap_file::pcapng::blocks::{
 };
 use pcap_file::pcapng::{Block, PcapNgParseError, PcapNgParser, PcapNgState};
 
-use super::{Capture, CaptureError, Collector, Record};
+use super::{Capture, CaptureBuilder, CaptureError, RawRecord};
 use crate::packet::observation::Direction;
 use crate::time::{Timestamp, nanos};
 
@@ -23,7 +23,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
             CaptureError::Broken(error.to_string())
         }
     })?;
-    let mut collector = Collector::default();
+    let mut builder = CaptureBuilder::default();
     // Interfaces are numbered within a section; a file may have several, one after the other.
     let mut first_interface = 0;
     let (mut unstamped, mut broken) = (0_u64, 0_u64);
@@ -31,32 +31,32 @@ pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
         let (after, block) = match parser.next_raw_block(rest) {
             Ok(next) => next,
             Err(error) => {
-                collector.note(lost(bytes.len(), rest.len(), &error));
+                builder.note(lost(bytes.len(), rest.len(), &error));
                 break;
             }
         };
         rest = after;
         match block.type_ {
-            SECTION_HEADER_BLOCK => first_interface = collector.capture.interfaces.len(),
-            INTERFACE_DESCRIPTION_BLOCK => add_interface(parser.state(), &mut collector),
+            SECTION_HEADER_BLOCK => first_interface = builder.capture.interfaces.len(),
+            INTERFACE_DESCRIPTION_BLOCK => add_interface(parser.state(), &mut builder),
             // These have no time, so that nothing can be said of them.
             SIMPLE_PACKET_BLOCK | PACKET_BLOCK => unstamped += 1,
             ENHANCED_PACKET_BLOCK => match block.try_into_block(parser.state()) {
-                Ok(Block::EnhancedPacket(packet)) => add(packet, first_interface, &mut collector),
+                Ok(Block::EnhancedPacket(packet)) => add(packet, first_interface, &mut builder),
                 Ok(_) | Err(_) => broken += 1,
             },
             _ => {}
         }
     }
     if unstamped > 0 {
-        collector.note(format!(
+        builder.note(format!(
             "{unstamped} packets in blocks without a time of their own or of an obsolete kind: left out"
         ));
     }
     if broken > 0 {
-        collector.note(format!("{broken} packet blocks are broken: left out"));
+        builder.note(format!("{broken} packet blocks are broken: left out"));
     }
-    collector.finish()
+    builder.finish()
 }
 
 const fn is_incomplete(error: &PcapNgParseError) -> bool {
@@ -73,7 +73,7 @@ fn lost(all: usize, left: usize, error: &PcapNgParseError) -> String {
     )
 }
 
-fn add_interface(state: &PcapNgState, collector: &mut Collector<'_>) {
+fn add_interface(state: &PcapNgState, builder: &mut CaptureBuilder<'_>) {
     if let Some(interface) = state.interfaces().last() {
         let name = interface.options.iter().find_map(|option| {
             if let InterfaceDescriptionOption::IfName(name) = option {
@@ -82,11 +82,15 @@ fn add_interface(state: &PcapNgState, collector: &mut Collector<'_>) {
                 None
             }
         });
-        collector.interface(name.unwrap_or_default(), u32::from(interface.linktype));
+        builder.interface(name.unwrap_or_default(), u32::from(interface.linktype));
     }
 }
 
-fn add<'a>(packet: EnhancedPacketBlock<'a>, first_interface: usize, collector: &mut Collector<'a>) {
+fn add<'a>(
+    packet: EnhancedPacketBlock<'a>,
+    first_interface: usize,
+    builder: &mut CaptureBuilder<'a>,
+) {
     let EnhancedPacketBlock {
         interface_id,
         timestamp,
@@ -105,7 +109,7 @@ fn add<'a>(packet: EnhancedPacketBlock<'a>, first_interface: usize, collector: &
             comment.get_or_insert(text);
         }
     }
-    collector.record(Record {
+    builder.record(RawRecord {
         interface: first_interface + interface_id as usize,
         at: Timestamp::from_nanos(nanos(timestamp)),
         direction,

@@ -15,12 +15,12 @@ const INCIDENT: &str = "
     2.000 < ICMP time exceeded from 10.0.0.254 to 10.0.0.1, quotes 10.0.0.1:41000 > 10.96.0.9:80 seq 0x10000000 ttl 1 smac 02:00:00:00:00:fe dmac 02:00:00:00:00:01
 ";
 
-fn view<'a>(name: &str, observations: &'a [Observation]) -> View<'a> {
-    View {
+fn view<'a>(name: &str, observations: &'a [Observation]) -> InterfacePackets<'a> {
+    InterfacePackets {
         interface: name.to_owned(),
         packets: observations
             .iter()
-            .map(|observation| Remarked {
+            .map(|observation| CommentedPacket {
                 observation,
                 comment: "seen".into(),
             })
@@ -238,7 +238,7 @@ fn what_is_whole_of_a_cut_file_is_kept_and_the_rest_is_told() {
 
 #[test]
 fn foreign_files_are_told_by_what_they_look_like() {
-    for (bytes, told) in [
+    for (bytes, stated) in [
         (&b"\x1f\x8b\x08\0\0\0"[..], "gzip"),
         (
             b"12:00:00.1 IP 10.0.0.1.1 > 10.0.0.2.2: Flags [S]\n",
@@ -250,7 +250,7 @@ fn foreign_files_are_told_by_what_they_look_like() {
         (b"ab", "text"),
     ] {
         let error = read(bytes).unwrap_err().to_string();
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(stated), "{error}");
     }
     assert_eq!(read(b"").unwrap_err(), CaptureError::Empty);
     assert_eq!(

@@ -17,16 +17,16 @@ use crate::packet::{CraftError, LinkType, rebuild};
 
 /// What one observer saw.
 #[derive(Clone, Debug)]
-pub struct View<'a> {
+pub struct InterfacePackets<'a> {
     /// The observer, as its interface is called, such as `node-1/node-1-client eth0`.
     pub interface: String,
     /// What it saw, in order.
-    pub packets: Vec<Remarked<'a>>,
+    pub packets: Vec<CommentedPacket<'a>>,
 }
 
 /// A packet and what there is to say of it.
 #[derive(Clone, Debug)]
-pub struct Remarked<'a> {
+pub struct CommentedPacket<'a> {
     /// The packet.
     pub observation: &'a Observation,
     /// A comment; empty for none.
@@ -52,7 +52,7 @@ pub enum WriteError {
 /// Writes a pcapng file with one interface an observer, packets in the order of their stamps.
 ///
 /// The frames are rebuilt from what was observed: headers as they were, no payload.
-pub fn write_pcapng(views: &[View<'_>]) -> Result<Vec<u8>, WriteError> {
+pub fn write_pcapng(views: &[InterfacePackets<'_>]) -> Result<Vec<u8>, WriteError> {
     let section = SectionHeaderBlock {
         endianness: Endianness::Little,
         major_version: 1,
@@ -88,7 +88,7 @@ pub fn write_pcapng(views: &[View<'_>]) -> Result<Vec<u8>, WriteError> {
 }
 
 /// The one link type that keeps most of what a view's packets say of their link.
-fn link_of(view: &View<'_>) -> LinkType {
+fn link_of(view: &InterfacePackets<'_>) -> LinkType {
     let mut links = view
         .packets
         .iter()
@@ -112,12 +112,12 @@ const fn data_link(link: LinkType) -> DataLink {
 
 fn block<'a>(
     number: usize,
-    view: &View<'_>,
+    view: &InterfacePackets<'_>,
     link: LinkType,
-    Remarked {
+    CommentedPacket {
         observation,
         comment,
-    }: &'a Remarked<'_>,
+    }: &'a CommentedPacket<'_>,
 ) -> Result<EnhancedPacketBlock<'a>, WriteError> {
     let mut frame = rebuild(&observation.packet, link).map_err(|source| WriteError::Packet {
         interface: view.interface.clone(),

@@ -203,7 +203,7 @@ impl<'a> Words<'a> {
 
     fn icmp(&mut self) -> Result<Body, PacketTextError> {
         let kind = self.icmp_kind()?;
-        let told = self.peek().and_then(type_code).inspect(|_| self.next += 1);
+        let stated = self.peek().and_then(type_code).inspect(|_| self.next += 1);
         self.word("from")?;
         let (src, dst) = self.pair("to")?;
         let ip = Ip {
@@ -214,7 +214,7 @@ impl<'a> Words<'a> {
         };
         let icmp = Icmp {
             kind,
-            type_code: told.unwrap_or_else(|| usual_type_code(kind, src)),
+            type_code: stated.unwrap_or_else(|| usual_type_code(kind, src)),
             quoted: None,
         };
         Ok(Body::Icmp(ip, icmp))

@@ -1,4 +1,4 @@
-//! What a packet means to a handshake: the rules of RFC 9293 and RFC 5961, without any state.
+//! Classification of packets by the rules of RFC 9293 and RFC 5961, without state.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,47 +6,47 @@ use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, Checksum, Icmp, IcmpKind, Ip, Seq, Tcp, TcpFlags, Unreachable};
 use crate::probe::outcome::Errno;
 
-/// What can happen to a handshake.
+/// An input of the state machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Event<'a> {
-    /// It begins.
+pub(super) enum HandshakeEvent<'a> {
+    /// The handshake starts.
     Start,
-    /// Its SYN was seen leaving.
+    /// Its SYN is in the capture.
     OwnSyn(Seq),
-    /// The own kernel refuses an answer of the address that was asked: the capture lost that answer.
-    Refusal,
-    /// The address that was asked answers its SYN.
+    /// The own kernel resets an answer of the target: the capture lost that answer.
+    OwnReset,
+    /// The target answers its SYN.
     SynAck(Tcp),
     /// Another address answers its SYN.
-    Foreign(SocketAddr, Answer),
-    /// An acceptable RST from the address that was asked.
+    WrongSource(SocketAddr, Answer),
+    /// An acceptable RST from the target.
     Reset { by: IpAddr, hop_limit: u8 },
     /// An ICMP error about its segments.
     Unreachable { by: IpAddr, reason: Unreachable },
-    /// Any other segment from the address that was asked.
+    /// Any other segment from the target.
     Segment(Tcp, &'a [u8]),
     /// A packet that is recorded and changes nothing.
-    Noise,
-    /// It is time to send again.
+    Ignored,
+    /// A retransmission is due.
     Resend,
-    /// It is time to stop waiting.
+    /// The deadline of the state has come.
     Deadline,
-    /// The socket beside it is closed.
-    Released,
-    /// The own kernel refused connect() and sent no packet.
+    /// The observed kernel's socket is closed.
+    SocketClosed,
+    /// The own kernel refused connect() without a packet.
     RefusedLocally(Errno),
 }
 
-/// How another address answered.
+/// The kind of answer from another address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     SynAck,
     Reset,
 }
 
-/// What a handshake knows that decides what a packet means.
+/// The state of a handshake that the classification depends on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct View {
+pub(super) struct Classifier {
     pub(super) src: SocketAddr,
     pub(super) dst: SocketAddr,
     pub(super) isn: Option<Seq>,
@@ -55,95 +55,99 @@ pub(super) struct View {
     pub(super) next_expected: Option<Seq>,
 }
 
-impl View {
-    /// What the packet means.
-    pub(super) fn judge<'a>(&self, observation: &Observation, payload: &'a [u8]) -> Event<'a> {
+impl Classifier {
+    /// Classifies a packet.
+    pub(super) fn classify<'a>(
+        &self,
+        observation: &Observation,
+        payload: &'a [u8],
+    ) -> HandshakeEvent<'a> {
         match (observation.direction, &observation.packet.body) {
-            (Direction::Sent, Body::Tcp(ip, tcp)) => self.judge_sent(ip, tcp),
-            (Direction::Received, Body::Tcp(ip, tcp)) => self.judge_segment(ip, tcp, payload),
-            (Direction::Received, Body::Icmp(ip, icmp)) => self.judge_icmp(ip, icmp),
+            (Direction::Sent, Body::Tcp(ip, tcp)) => self.classify_sent(ip, tcp),
+            (Direction::Received, Body::Tcp(ip, tcp)) => self.classify_segment(ip, tcp, payload),
+            (Direction::Received, Body::Icmp(ip, icmp)) => self.classify_icmp(ip, icmp),
             (Direction::Sent | Direction::Received, Body::Icmp(..) | Body::Resolution(_))
             | (Direction::Overheard, Body::Tcp(..) | Body::Icmp(..) | Body::Resolution(_)) => {
-                Event::Noise
+                HandshakeEvent::Ignored
             }
         }
     }
 
-    fn judge_sent<'a>(&self, ip: &Ip, tcp: &Tcp) -> Event<'a> {
+    fn classify_sent<'a>(&self, ip: &Ip, tcp: &Tcp) -> HandshakeEvent<'a> {
         let ours = SocketAddr::new(ip.src, tcp.src_port) == self.src
             && SocketAddr::new(ip.dst, tcp.dst_port) == self.dst;
         if ours && tcp.flags.is_syn() && self.isn.is_none_or(|isn| isn == tcp.seq) {
-            Event::OwnSyn(tcp.seq)
+            HandshakeEvent::OwnSyn(tcp.seq)
         } else if ours
             && tcp.flags == TcpFlags::RST
             && self.isn.is_some_and(|isn| tcp.seq == isn.add(1))
         {
-            // Its number is the one that the answer acknowledged (RFC 9293 3.10.7.1).
-            Event::Refusal
+            // It has the number that the answer acknowledged (RFC 9293 3.10.7.1).
+            HandshakeEvent::OwnReset
         } else {
-            Event::Noise
+            HandshakeEvent::Ignored
         }
     }
 
-    fn judge_segment<'a>(&self, ip: &Ip, tcp: &Tcp, payload: &'a [u8]) -> Event<'a> {
-        // The receiver's kernel drops what its checksum does not fit (net/ipv4/tcp_ipv4.c).
+    fn classify_segment<'a>(&self, ip: &Ip, tcp: &Tcp, payload: &'a [u8]) -> HandshakeEvent<'a> {
+        // The receiver's kernel drops segments with a wrong checksum (net/ipv4/tcp_ipv4.c).
         if tcp.checksum == Checksum::Invalid || SocketAddr::new(ip.dst, tcp.dst_port) != self.src {
-            return Event::Noise;
+            return HandshakeEvent::Ignored;
         }
         let from = SocketAddr::new(ip.src, tcp.src_port);
         if from != self.dst {
-            return self.judge_foreign(from, tcp);
+            return self.classify_from_wrong_source(from, tcp);
         }
         if tcp.flags.is_syn_ack() {
-            return self.judge_syn_ack(tcp);
+            return self.classify_syn_ack(tcp);
         }
         if tcp.flags.has(TcpFlags::RST) {
             let acceptable = match self.next_expected {
-                // Established: only the very next number resets; anything else in the window
+                // Established: only the next expected number resets; any other in the window
                 // could be forged (RFC 5961 3.2).
                 Some(next) => tcp.seq == next,
                 None => self.acknowledges_syn(tcp),
             };
             return if acceptable {
-                Event::Reset {
+                HandshakeEvent::Reset {
                     by: ip.src,
                     hop_limit: ip.hop_limit,
                 }
             } else {
-                Event::Noise
+                HandshakeEvent::Ignored
             };
         }
         if tcp.flags.has(TcpFlags::SYN) {
-            // Its own SYN that came back, or a simultaneous open that nobody here wants.
-            return Event::Noise;
+            // Its own SYN that came back, or a simultaneous open, which probes do not use.
+            return HandshakeEvent::Ignored;
         }
-        Event::Segment(*tcp, payload)
+        HandshakeEvent::Segment(*tcp, payload)
     }
 
-    /// Another address is believed only where it knows the number that the SYN carried.
-    fn judge_foreign<'a>(&self, from: SocketAddr, tcp: &Tcp) -> Event<'a> {
+    /// An answer from another address counts only if it acknowledges the number of the SYN.
+    fn classify_from_wrong_source<'a>(&self, from: SocketAddr, tcp: &Tcp) -> HandshakeEvent<'a> {
         if !self.acknowledges_syn(tcp) {
-            Event::Noise
+            HandshakeEvent::Ignored
         } else if tcp.flags.is_syn_ack() {
-            Event::Foreign(from, Answer::SynAck)
+            HandshakeEvent::WrongSource(from, Answer::SynAck)
         } else if tcp.flags.has(TcpFlags::RST) {
-            Event::Foreign(from, Answer::Reset)
+            HandshakeEvent::WrongSource(from, Answer::Reset)
         } else {
-            Event::Noise
+            HandshakeEvent::Ignored
         }
     }
 
-    fn judge_syn_ack<'a>(&self, tcp: &Tcp) -> Event<'a> {
+    fn classify_syn_ack<'a>(&self, tcp: &Tcp) -> HandshakeEvent<'a> {
         let acceptable = match self.isn {
             Some(_) => self.acknowledges_syn(tcp),
-            // A witness whose capture lost the SYN: its kernel would not have the port open else.
+            // The capture of an observer lost the SYN; its kernel has the port open.
             None => true,
         };
-        // Once established, another initial number is another connection (RFC 5961 4.2).
+        // Once established, another initial number belongs to another connection (RFC 5961 4.2).
         if acceptable && self.server_isn.is_none_or(|isn| isn == tcp.seq) {
-            Event::SynAck(*tcp)
+            HandshakeEvent::SynAck(*tcp)
         } else {
-            Event::Noise
+            HandshakeEvent::Ignored
         }
     }
 
@@ -153,20 +157,20 @@ impl View {
         tcp.flags.has(TcpFlags::ACK) && self.isn.is_some_and(|isn| tcp.ack == isn.add(1))
     }
 
-    /// An ICMP error counts where it quotes this SYN: addresses, ports and number (RFC 5927 4.1).
-    fn judge_icmp<'a>(&self, ip: &Ip, icmp: &Icmp) -> Event<'a> {
+    /// An ICMP error counts if it quotes this SYN: addresses, ports and number (RFC 5927 4.1).
+    fn classify_icmp<'a>(&self, ip: &Ip, icmp: &Icmp) -> HandshakeEvent<'a> {
         let about_us = icmp.quoted.is_some_and(|quoted| {
             quoted.src == self.src && quoted.dst == self.dst && Some(quoted.seq) == self.isn
         });
         match icmp.kind {
             IcmpKind::Unreachable { reason } if about_us => {
-                Event::Unreachable { by: ip.src, reason }
+                HandshakeEvent::Unreachable { by: ip.src, reason }
             }
             IcmpKind::Unreachable { .. }
             | IcmpKind::TimeExceeded
             | IcmpKind::PacketTooBig { .. }
             | IcmpKind::Redirect { .. }
-            | IcmpKind::Other => Event::Noise,
+            | IcmpKind::Other => HandshakeEvent::Ignored,
         }
     }
 }

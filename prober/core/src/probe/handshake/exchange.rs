@@ -1,8 +1,7 @@
-//! The driver's connection after the handshake: ACK, banner, echo, FIN.
+//! The connection of a driver after the handshake: ACK, banner, echo, FIN.
 //!
-//! As little of TCP as a probe needs: it takes bytes only in order and acknowledges at once;
-//! it sends as much as the other side's window and ten segments allow; what is not acknowledged
-//! is sent again from there.
+//! The part of TCP that a probe needs: it accepts bytes only in order and acknowledges at once, sends as much as the
+//! server's window and ten segments allow, and retransmits from the first unacknowledged byte.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,70 +13,70 @@ use crate::probe::banner::LONGEST_LINE;
 use crate::probe::outcome::{Echo, Exchange};
 use crate::time::Timestamp;
 
-/// Until what was not acknowledged is sent again the first time; doubled each time after.
+/// Time until the first retransmission; doubles each time.
 const FIRST_RESEND: Duration = Duration::from_millis(300);
 
-/// The longest between two attempts.
+/// Maximum time between two retransmissions.
 const LONGEST_RESEND: Duration = Duration::from_millis(1200);
 
-/// Segments in flight (RFC 6928).
-const FLIGHT: u32 = 10;
+/// Maximum number of segments in flight (RFC 6928).
+const MAX_SEGMENTS_IN_FLIGHT: u32 = 10;
 
 /// Bytes that the timestamps option takes in each segment.
 const TIMESTAMPS_LEN: u32 = 12;
 
-/// The byte of a bulk echo at an offset.
+/// The byte of a bulk echo at this offset.
 pub const fn pattern(offset: u32) -> u8 {
-    // 251 is prime: no segment looks like its neighbour.
+    // 251 is prime: successive segments differ.
     (offset % 251) as u8
 }
 
-/// How far a connection has come.
+/// Progress of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// Something is still to be said.
+pub(super) enum StreamProgress {
+    /// More bytes are expected or due to be sent.
     Running,
-    /// All is said; the other side's FIN is awaited.
-    Settled,
-    /// Both sides have closed.
+    /// The exchange is complete; the server's FIN is awaited.
+    Finished,
+    /// Both sides closed the connection.
     Closed,
 }
 
-/// What is being waited for.
+/// What the driver waits for.
 #[derive(Debug)]
-enum Phase {
-    /// The banner's line, of which this has come.
-    Greeting(Vec<u8>),
+enum StreamPhase {
+    /// The line of the banner; holds the bytes received so far.
+    Banner(Vec<u8>),
     /// The echo.
-    Echoing(Banner),
-    /// The other side's FIN; this is what came of the connection.
-    Farewell(Exchange),
+    Echo(Banner),
+    /// The server's FIN; holds the result of the exchange.
+    Closing(Exchange),
 }
 
 #[derive(Debug)]
 pub(super) struct Stream {
     src: SocketAddr,
     dst: SocketAddr,
-    /// Number of the first byte of each direction.
+    /// Sequence number of the first byte of each direction.
     send_base: Seq,
     receive_base: Seq,
-    /// Bytes of payload in one segment.
-    largest: u32,
+    /// Maximum payload of one segment, bytes.
+    max_payload: u32,
     echo_bytes: u32,
     window_scale: u8,
     window: u32,
-    /// The other side's newest timestamp, where it sends any.
-    peer_time: Option<u32>,
-    phase: Phase,
-    /// Offsets of the own bytes: acknowledged, sent, most ever sent. The FIN counts as one.
+    /// The newest timestamp of the server, where it sends any.
+    peer_timestamp: Option<u32>,
+    phase: StreamPhase,
+    /// Offsets of sent bytes: acknowledged, next to send, highest ever sent. The FIN counts as one.
     acked: u32,
     sent: u32,
-    most: u32,
-    /// In-order bytes received, of which these are echo; and whether the FIN was among them.
+    highest_sent: u32,
+    /// In-order bytes received, echo bytes among them, and whether the FIN was received.
     received: u32,
     echoed: u32,
     peer_closed: bool,
-    /// Own bytes in all, known once nothing more is to be said.
+    /// Number of all bytes to send, known once the exchange is complete.
     total: u32,
     was_reset: bool,
     ack_due: bool,
@@ -95,7 +94,7 @@ impl Stream {
         echo_bytes: u32,
         answer: &Tcp,
     ) -> Self {
-        // Without the option 536 is assumed, or 1220 for IPv6 (RFC 9293 3.7.1).
+        // The default without the option is 536, or 1220 for IPv6 (RFC 9293 3.7.1).
         let default = if dst.is_ipv4() { 536 } else { 1220 };
         let options = answer.options;
         let room = u32::from(mss.min(options.mss.unwrap_or(default)));
@@ -104,18 +103,18 @@ impl Stream {
             dst,
             send_base: isn.add(1),
             receive_base: answer.seq.add(1),
-            largest: room
+            max_payload: room
                 .saturating_sub(options.timestamps.map_or(0, |_| TIMESTAMPS_LEN))
                 .max(1),
             echo_bytes,
-            // Larger shifts count as 14 (RFC 7323 2.3).
+            // A larger shift counts as 14 (RFC 7323 2.3).
             window_scale: options.window_scale.unwrap_or(0).min(14),
             window: u32::from(answer.window),
-            peer_time: options.timestamps.map(|(value, _)| value),
-            phase: Phase::Greeting(Vec::new()),
+            peer_timestamp: options.timestamps.map(|(value, _)| value),
+            phase: StreamPhase::Banner(Vec::new()),
             acked: 0,
             sent: 0,
-            most: 0,
+            highest_sent: 0,
             received: 0,
             echoed: 0,
             peer_closed: false,
@@ -127,29 +126,29 @@ impl Stream {
         }
     }
 
-    /// The next number that the other side should send.
+    /// The next sequence number expected from the server.
     pub(super) fn next_expected(&self) -> Seq {
         self.receive_base
             .add(self.received)
             .add(u32::from(self.peer_closed))
     }
 
-    /// The next number that the own side will send.
+    /// The next sequence number to send.
     pub(super) fn next_to_send(&self) -> Seq {
-        self.send_base.add(self.most)
+        self.send_base.add(self.highest_sent)
     }
 
     pub(super) fn resend_at(&self) -> Option<Timestamp> {
         self.resend_at
     }
 
-    /// Takes a segment that is no RST.
-    pub(super) fn hear(&mut self, tcp: &Tcp, payload: &[u8]) -> Progress {
+    /// Processes a segment without RST.
+    pub(super) fn receive(&mut self, tcp: &Tcp, payload: &[u8]) -> StreamProgress {
         if let Some((value, _)) = tcp.options.timestamps {
-            self.peer_time = Some(value);
+            self.peer_timestamp = Some(value);
         }
         if tcp.flags.has(TcpFlags::SYN) {
-            // Its SYN+ACK again: the ACK was lost.
+            // A repeated SYN+ACK: the ACK was lost.
             self.ack_due = true;
             return self.progress();
         }
@@ -160,7 +159,7 @@ impl Stream {
         if tcp.payload_len > 0 || closes {
             self.ack_due = true;
         }
-        // How far the segment begins before what is awaited: a repetition brings what follows it.
+        // Bytes of the segment that are already received: a retransmission may carry new bytes, too.
         let known = self.next_expected().0.wrapping_sub(tcp.seq.0);
         if known <= tcp.payload_len && !self.peer_closed {
             let fresh = tcp.payload_len - known;
@@ -168,43 +167,46 @@ impl Stream {
             self.take(payload.get(from..).unwrap_or_default(), fresh);
             if closes {
                 self.peer_closed = true;
-                // It says no more: what has come is all.
-                self.settle(self.exchange());
+                // The server sends no more bytes: the exchange ends with those received.
+                self.finish(self.exchange());
             }
         }
         self.progress()
     }
 
-    /// The connection was reset by the other side.
+    /// The server reset the connection.
     pub(super) fn reset(&mut self) {
-        self.settle(Exchange::Reset);
+        self.finish(Exchange::Reset);
         self.was_reset = true;
         self.resend_at = None;
     }
 
-    /// Goes back to what was not acknowledged.
+    /// Retransmits from the first unacknowledged byte.
     pub(super) fn resend(&mut self, now: Timestamp) {
         self.sent = self.acked;
         self.resend_after = (self.resend_after * 2).min(LONGEST_RESEND);
         self.resend_at = Some(now + self.resend_after);
     }
 
-    /// Appends what the connection has to send.
+    /// Appends the segments that are due.
     pub(super) fn poll_transmit(&mut self, now: Timestamp, out: &mut Vec<TcpSegment>) {
         if self.was_reset {
             return;
         }
         let bytes = match &self.phase {
-            Phase::Greeting(_) => 0,
-            Phase::Echoing(_) => self.echo_bytes,
-            Phase::Farewell(_) => self.total,
+            StreamPhase::Banner(_) => 0,
+            StreamPhase::Echo(_) => self.echo_bytes,
+            StreamPhase::Closing(_) => self.total,
         };
-        let end = bytes + u32::from(self.is_leaving());
-        let room = self.window.min(self.largest * FLIGHT).max(1);
+        let end = bytes + u32::from(self.is_closing());
+        let room = self
+            .window
+            .min(self.max_payload * MAX_SEGMENTS_IN_FLIGHT)
+            .max(1);
         while self.sent < end && self.sent - self.acked < room {
             let len = bytes
                 .saturating_sub(self.sent)
-                .min(self.largest)
+                .min(self.max_payload)
                 .min(room - (self.sent - self.acked));
             let mut flags = TcpFlags::ACK;
             if len > 0 {
@@ -219,7 +221,7 @@ impl Stream {
             self.sent += len + u32::from(closes);
             self.ack_due = false;
         }
-        self.most = self.most.max(self.sent);
+        self.highest_sent = self.highest_sent.max(self.sent);
         if self.ack_due {
             self.ack_due = false;
             out.push(self.segment(self.next_to_send(), TcpFlags::ACK, Vec::new(), now));
@@ -231,25 +233,25 @@ impl Stream {
         }
     }
 
-    /// What came of the connection so far.
+    /// The result of the exchange so far.
     pub(super) fn exchange(&self) -> Exchange {
         match &self.phase {
-            Phase::Greeting(line) if line.is_empty() => Exchange::NoBanner,
-            Phase::Greeting(_) => Exchange::Foreign,
-            Phase::Echoing(banner) => Exchange::Greeted {
+            StreamPhase::Banner(line) if line.is_empty() => Exchange::NoBanner,
+            StreamPhase::Banner(_) => Exchange::InvalidBanner,
+            StreamPhase::Echo(banner) => Exchange::BannerReceived {
                 banner: banner.clone(),
                 echo: Echo::Stalled {
-                    sent: self.most.min(self.echo_bytes),
+                    sent: self.highest_sent.min(self.echo_bytes),
                     received: self.echoed,
                 },
             },
-            Phase::Farewell(exchange) => exchange.clone(),
+            StreamPhase::Closing(exchange) => exchange.clone(),
         }
     }
 
     fn acknowledge(&mut self, tcp: &Tcp) {
         let offset = tcp.ack.0.wrapping_sub(self.send_base.0);
-        if offset > self.most {
+        if offset > self.highest_sent {
             return;
         }
         self.window = u32::from(tcp.window) << self.window_scale;
@@ -261,33 +263,33 @@ impl Stream {
         }
     }
 
-    /// Takes `len` new bytes in order, of which `bytes` were captured.
+    /// Accepts `len` new bytes in order, of which `bytes` were captured.
     fn take(&mut self, bytes: &[u8], len: u32) {
         self.received = self.received.wrapping_add(len);
         match &mut self.phase {
-            Phase::Greeting(line) => {
+            StreamPhase::Banner(line) => {
                 let held = line.len();
                 line.extend(bytes.iter().take(LONGEST_LINE));
                 let Some(end) = line.iter().position(|&byte| byte == b'\n') else {
                     if line.len() >= LONGEST_LINE {
-                        self.settle(Exchange::Foreign);
+                        self.finish(Exchange::InvalidBanner);
                     }
                     return;
                 };
                 let of_line = u32::try_from(end + 1 - held).unwrap_or(u32::MAX);
                 match Banner::parse_line(line.get(..end).unwrap_or_default()) {
-                    Err(_) => self.settle(Exchange::Foreign),
-                    Ok(banner) => self.phase = Phase::Echoing(banner),
+                    Err(_) => self.finish(Exchange::InvalidBanner),
+                    Ok(banner) => self.phase = StreamPhase::Echo(banner),
                 }
                 self.count_echo(len.saturating_sub(of_line));
             }
-            Phase::Echoing(_) => self.count_echo(len),
-            Phase::Farewell(_) => {}
+            StreamPhase::Echo(_) => self.count_echo(len),
+            StreamPhase::Closing(_) => {}
         }
     }
 
     fn count_echo(&mut self, len: u32) {
-        let Phase::Echoing(banner) = &self.phase else {
+        let StreamPhase::Echo(banner) = &self.phase else {
             return;
         };
         self.echoed = self.echoed.saturating_add(len).min(self.echo_bytes);
@@ -297,31 +299,33 @@ impl Stream {
                 bytes => Echo::Complete { bytes },
             };
             let banner = banner.clone();
-            self.settle(Exchange::Greeted { banner, echo });
+            self.finish(Exchange::BannerReceived { banner, echo });
         }
     }
 
-    /// Nothing more is to be said; the first to say so decides what came of it.
-    fn settle(&mut self, exchange: Exchange) {
+    /// Completes the exchange; the first result stays.
+    fn finish(&mut self, exchange: Exchange) {
         match &self.phase {
-            Phase::Greeting(_) | Phase::Echoing(_) => {
-                self.phase = Phase::Farewell(exchange);
-                self.total = self.most;
+            StreamPhase::Banner(_) | StreamPhase::Echo(_) => {
+                self.phase = StreamPhase::Closing(exchange);
+                self.total = self.highest_sent;
             }
-            Phase::Farewell(_) => {}
+            StreamPhase::Closing(_) => {}
         }
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&self) -> StreamProgress {
         match &self.phase {
-            Phase::Greeting(_) | Phase::Echoing(_) => Progress::Running,
-            Phase::Farewell(_) if self.peer_closed && self.acked > self.total => Progress::Closed,
-            Phase::Farewell(_) => Progress::Settled,
+            StreamPhase::Banner(_) | StreamPhase::Echo(_) => StreamProgress::Running,
+            StreamPhase::Closing(_) if self.peer_closed && self.acked > self.total => {
+                StreamProgress::Closed
+            }
+            StreamPhase::Closing(_) => StreamProgress::Finished,
         }
     }
 
-    fn is_leaving(&self) -> bool {
-        matches!(self.phase, Phase::Farewell(_))
+    fn is_closing(&self) -> bool {
+        matches!(self.phase, StreamPhase::Closing(_))
     }
 
     fn segment(&self, seq: Seq, flags: TcpFlags, payload: Vec<u8>, now: Timestamp) -> TcpSegment {
@@ -329,7 +333,7 @@ impl Stream {
             seq,
             ack: self.next_expected(),
             options: TcpOptions {
-                timestamps: self.peer_time.map(|echo| (timestamps(now), echo)),
+                timestamps: self.peer_timestamp.map(|echo| (timestamps(now), echo)),
                 ..TcpOptions::default()
             },
             payload,

@@ -1,4 +1,4 @@
-//! The segments that a driver sends: as a Linux client's, but with its own numbers.
+//! The segments that a driver sends: those of a Linux client, with sequence numbers of the agent.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 /// The hop limit that Linux gives its packets (RFC 1700).
 pub(crate) const HOP_LIMIT: u8 = 64;
 
-/// The SYN that a Linux client sends from `src`, but with this number.
+/// The SYN of a Linux client, with this sequence number.
 pub(crate) fn syn(
     src: SocketAddr,
     dst: SocketAddr,
@@ -22,13 +22,13 @@ pub(crate) fn syn(
     }
 }
 
-/// A bare segment.
+/// A segment without options and payload.
 pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, seq: Seq, flags: TcpFlags) -> TcpSegment {
     TcpSegment {
         src,
         dst,
         hop_limit: HOP_LIMIT,
-        // Any number will do, but the kernel fills in a zero by itself (raw(7)).
+        // Any number but zero, which the kernel would replace (raw(7)).
         ident: ((seq.0 >> 16) as u16) | 1,
         seq,
         ack: Seq(0),
@@ -39,7 +39,7 @@ pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, seq: Seq, flags: TcpFlag
     }
 }
 
-/// The value of the timestamps option: milliseconds, as the kernel's (RFC 7323 4.1).
+/// The value of the timestamps option: milliseconds, as in the kernel (RFC 7323 4.1).
 pub(super) fn timestamps(now: Timestamp) -> u32 {
     ((now.as_nanos() / 1_000_000) & 0xffff_ffff) as u32
 }

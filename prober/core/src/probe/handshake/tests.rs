@@ -43,7 +43,7 @@ fn gateway() -> IpAddr {
     "100.96.1.1".parse().unwrap()
 }
 
-fn call() -> HandshakeConfig {
+fn config() -> HandshakeConfig {
     HandshakeConfig {
         path: PathId(3),
         src: client(),
@@ -58,13 +58,13 @@ fn driver(goal: Goal) -> Handshake {
         mss: 1410,
         goal,
     };
-    let mut handshake = Handshake::new(call(), role);
+    let mut handshake = Handshake::new(config(), role);
     handshake.start(START);
     handshake
 }
 
-fn witness() -> Handshake {
-    let mut handshake = Handshake::new(call(), HandshakeRole::Observer);
+fn observer() -> Handshake {
+    let mut handshake = Handshake::new(config(), HandshakeRole::Observer);
     handshake.start(START);
     handshake
 }

@@ -1,15 +1,16 @@
-//! What happens in which state: one exhaustive match, and what its arms do.
+//! The transition table: one exhaustive match over state and event, and the actions of its arms.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    AFTER_MISMATCH, AFTER_UNREACHABLE, FAREWELL, Goal, Handshake, HandshakeRole, RESEND, State,
+    AFTER_UNREACHABLE, AFTER_WRONG_SOURCE, CLOSE_TIMEOUT, Goal, Handshake, HandshakeRole, RESEND,
+    State,
 };
 use crate::packet::observation::Direction;
 use crate::packet::{Seq, Tcp};
-use crate::probe::handshake::classify::{Answer, Event};
-use crate::probe::handshake::exchange::{Progress, Stream};
+use crate::probe::handshake::classify::{Answer, HandshakeEvent};
+use crate::probe::handshake::exchange::{Stream, StreamProgress};
 use crate::probe::outcome::Outcome;
 use crate::time::{Timestamp, nanos};
 
@@ -20,25 +21,27 @@ impl Handshake {
         clippy::match_same_arms,
         reason = "the whole table in one place, a case an arm, so that the compiler sees a case that is missing"
     )]
-    pub(super) fn handle(&mut self, event: Event<'_>) {
-        use Event as E;
+    pub(super) fn handle(&mut self, event: HandshakeEvent<'_>) {
+        use HandshakeEvent as E;
         use State as S;
         self.state = match (self.state, event) {
             (S::Idle, E::Start) => self.begin(),
 
             (state @ (S::SynSent | S::WrongSource | S::Rejected), E::OwnSyn(isn)) => {
                 self.isn = Some(isn);
-                self.seen += 1;
+                self.syns_seen += 1;
                 state
             }
             (S::SynSent | S::WrongSource | S::Rejected, E::SynAck(tcp)) => self.establish(&tcp),
-            (S::SynSent | S::WrongSource | S::Rejected, E::Refusal) if self.goal().is_some() => {
-                self.establish_unseen()
+            (S::SynSent | S::WrongSource | S::Rejected, E::OwnReset) if self.goal().is_some() => {
+                self.establish_without_answer()
             }
-            // An answer from the wrong address outweighs an error: somebody is there.
-            (S::SynSent | S::Rejected, E::Foreign(from, answer)) => self.mislead(from, answer),
-            (S::WrongSource, E::Foreign(from, answer)) => {
-                self.refuse(from, answer);
+            // An answer from the wrong address outweighs an ICMP error: a server exists.
+            (S::SynSent | S::Rejected, E::WrongSource(from, answer)) => {
+                self.answered_by_wrong_source(from, answer)
+            }
+            (S::WrongSource, E::WrongSource(from, answer)) => {
+                self.reset_wrong_source(from, answer);
                 S::WrongSource
             }
             (S::SynSent | S::WrongSource | S::Rejected, E::Reset { by, hop_limit }) => {
@@ -49,7 +52,7 @@ impl Handshake {
                 let by = Some(by);
                 self.outcome = Outcome::Unreachable { by, reason };
                 self.resend_at = None;
-                self.shorten(AFTER_UNREACHABLE);
+                self.end_within(AFTER_UNREACHABLE);
                 S::Rejected
             }
             (state @ (S::SynSent | S::WrongSource), E::Resend) => {
@@ -58,31 +61,31 @@ impl Handshake {
                 state
             }
             (S::SynSent, E::Deadline) => {
-                // What the SYN left behind on the way ends with it; of other states' it would
-                // only blur what the server's end saw.
-                self.reset_due = Some(self.call.dst);
+                // The RST removes the state that the SYN left on the path. In other states it would
+                // only add packets to the server's trace.
+                self.reset_due = Some(self.config.dst);
                 self.close()
             }
             (S::WrongSource | S::Rejected, E::Deadline) => self.close(),
-            (state @ (S::SynSent | S::WrongSource | S::Rejected), E::Released) => {
-                self.shorten(self.role.linger());
+            (state @ (S::SynSent | S::WrongSource | S::Rejected), E::SocketClosed) => {
+                self.end_within(self.role.linger());
                 state
             }
 
-            (S::SynSent, E::RefusedLocally(errno)) if self.seen == 0 => {
+            (S::SynSent, E::RefusedLocally(errno)) if self.syns_seen == 0 => {
                 self.outcome = Outcome::RefusedLocally { errno };
                 self.close()
             }
 
             (S::Open, E::OwnSyn(isn)) => {
-                // The answer overtook the copy of its own question.
-                if self.seen == 0 && self.isn == Some(isn) {
-                    self.seen = 1;
+                // The capture delivered the answer before the SYN.
+                if self.syns_seen == 0 && self.isn == Some(isn) {
+                    self.syns_seen = 1;
                 }
                 S::Open
             }
-            (S::Open, E::SynAck(tcp)) => self.hear(&tcp, &[]),
-            (S::Open, E::Segment(tcp, payload)) => self.hear(&tcp, payload),
+            (S::Open, E::SynAck(tcp)) => self.receive(&tcp, &[]),
+            (S::Open, E::Segment(tcp, payload)) => self.receive(&tcp, payload),
             (S::Open, E::Reset { .. }) => match &mut self.stream {
                 Some(stream) => {
                     stream.reset();
@@ -101,15 +104,15 @@ impl Handshake {
             }
             (S::Open, E::Deadline) => {
                 if self.stream.is_some() {
-                    self.reset_due = Some(self.call.dst);
+                    self.reset_due = Some(self.config.dst);
                 }
                 self.close()
             }
-            (S::Open, E::Released) => self.close(),
+            (S::Open, E::SocketClosed) => self.close(),
 
-            // The server may not have seen the RST that ends a half-open probe.
+            // The RST that ends a half-open probe may be lost.
             (S::Closing, E::SynAck(_)) if self.goal() == Some(Goal::HalfOpen) => {
-                self.reset_due = Some(self.call.dst);
+                self.reset_due = Some(self.config.dst);
                 S::Closing
             }
             (S::Closing, E::Deadline) => S::Done,
@@ -122,66 +125,69 @@ impl Handshake {
                 | S::Open
                 | S::Closing
                 | S::Done),
-                E::Refusal | E::RefusedLocally(_),
+                E::OwnReset | E::RefusedLocally(_),
             )
             | (
                 state @ S::Idle,
                 E::OwnSyn(_)
                 | E::SynAck(_)
-                | E::Foreign(..)
+                | E::WrongSource(..)
                 | E::Reset { .. }
                 | E::Unreachable { .. }
                 | E::Segment(..)
-                | E::Noise
+                | E::Ignored
                 | E::Resend
                 | E::Deadline
-                | E::Released,
+                | E::SocketClosed,
             )
-            | (state @ S::SynSent, E::Start | E::Segment(..) | E::Noise)
+            | (state @ S::SynSent, E::Start | E::Segment(..) | E::Ignored)
             | (
                 state @ S::WrongSource,
-                E::Start | E::Unreachable { .. } | E::Segment(..) | E::Noise,
+                E::Start | E::Unreachable { .. } | E::Segment(..) | E::Ignored,
             )
             | (
                 state @ S::Rejected,
-                E::Start | E::Unreachable { .. } | E::Segment(..) | E::Noise | E::Resend,
+                E::Start | E::Unreachable { .. } | E::Segment(..) | E::Ignored | E::Resend,
             )
-            | (state @ S::Open, E::Start | E::Foreign(..) | E::Unreachable { .. } | E::Noise)
+            | (
+                state @ S::Open,
+                E::Start | E::WrongSource(..) | E::Unreachable { .. } | E::Ignored,
+            )
             | (
                 state @ S::Closing,
                 E::Start
                 | E::OwnSyn(_)
                 | E::SynAck(_)
-                | E::Foreign(..)
+                | E::WrongSource(..)
                 | E::Reset { .. }
                 | E::Unreachable { .. }
                 | E::Segment(..)
-                | E::Noise
+                | E::Ignored
                 | E::Resend
-                | E::Released,
+                | E::SocketClosed,
             )
             | (
                 state @ S::Done,
                 E::Start
                 | E::OwnSyn(_)
                 | E::SynAck(_)
-                | E::Foreign(..)
+                | E::WrongSource(..)
                 | E::Reset { .. }
                 | E::Unreachable { .. }
                 | E::Segment(..)
-                | E::Noise
+                | E::Ignored
                 | E::Resend
                 | E::Deadline
-                | E::Released,
+                | E::SocketClosed,
             ) => state,
         };
     }
 
-    /// Ends it now, as its deadline would.
+    /// Ends the handshake now, as at its deadline.
     pub(super) fn expire(&mut self) {
         match self.state {
             State::SynSent | State::WrongSource | State::Rejected | State::Open => {
-                self.handle(Event::Deadline);
+                self.handle(HandshakeEvent::Deadline);
             }
             State::Idle | State::Closing | State::Done => {}
         }
@@ -196,7 +202,7 @@ impl Handshake {
 
     fn begin(&mut self) -> State {
         self.started = self.now;
-        self.ends = self.now + self.call.deadline;
+        self.ends_at = self.now + self.config.deadline;
         if self.goal().is_some() {
             self.syn_due = true;
             self.resend_at = Some(self.now + RESEND);
@@ -205,7 +211,7 @@ impl Handshake {
     }
 
     fn establish(&mut self, tcp: &Tcp) -> State {
-        // A witness whose capture lost the SYN learns its number from the answer.
+        // Where the capture of an observer lost the SYN, the answer acknowledges its number.
         self.isn = self.isn.or(Some(Self::acknowledged(tcp)));
         self.server_isn = Some(tcp.seq);
         self.outcome = self.established(Some(tcp));
@@ -220,35 +226,36 @@ impl Handshake {
                 },
                 Some(isn),
             ) => {
-                let stream = Stream::open(self.call.src, self.call.dst, isn, mss, echo_bytes, tcp);
+                let stream =
+                    Stream::open(self.config.src, self.config.dst, isn, mss, echo_bytes, tcp);
                 self.stream = Some(Box::new(stream));
-                self.ends = self.now + self.call.deadline;
+                self.ends_at = self.now + self.config.deadline;
                 State::Open
             }
             (HandshakeRole::Driver { .. }, _) => {
-                self.reset_due = Some(self.call.dst);
+                self.reset_due = Some(self.config.dst);
                 self.close()
             }
-            // Its socket was faster than its packets.
-            (HandshakeRole::Observer, _) if self.released => self.close(),
+            // The socket was closed before the capture delivered its packets.
+            (HandshakeRole::Observer, _) if self.socket_closed => self.close(),
             (HandshakeRole::Observer, _) => {
-                // The socket's own deadline comes first and is told by `set_exchange`.
-                self.ends = self.now + self.call.deadline + FAREWELL;
+                // The socket has a shorter deadline, which `socket_closed` reports.
+                self.ends_at = self.now + self.config.deadline + CLOSE_TIMEOUT;
                 State::Open
             }
         }
     }
 
-    /// Established by an answer that the capture lost and the own kernel refused within microseconds.
-    fn establish_unseen(&mut self) -> State {
+    /// Established by an answer that the capture lost and that the own kernel reset within microseconds.
+    fn establish_without_answer(&mut self) -> State {
         self.outcome = self.established(None);
         self.close()
     }
 
-    /// Established by the packet that was recorded last: the end of its socket may have been told before its packets
-    /// were looked at, so the time that it was told is none to measure by.
+    /// Established by the packet that was recorded last. Its time ends the measurement: the close of the socket may be
+    /// reported before the capture delivers the packets.
     fn established(&self, answer: Option<&Tcp>) -> Outcome {
-        let at = self.record.last().map_or(self.now, |seen| seen.at);
+        let at = self.packets.last().map_or(self.now, |seen| seen.at);
         let (first, answered) = self.syn_times(answer);
         Outcome::Established {
             rtt_ns: nanos(at.since(answered)),
@@ -256,14 +263,14 @@ impl Handshake {
         }
     }
 
-    /// When the first SYN left, and the one that `answer` answers: the one whose timestamp it
-    /// echoes (RFC 7323 3.2), or else the last. Seen leaving where it was seen, else handed out.
+    /// The times of the first SYN and of the SYN that `answer` answers: the one whose timestamp it echoes (RFC 7323 3.2), or
+    /// else the last. Times come from the capture, or from `poll_transmit` where the capture has no SYN.
     fn syn_times(&self, answer: Option<&Tcp>) -> (Timestamp, Timestamp) {
         let echoed = answer
             .and_then(|answer| answer.options.timestamps)
             .map(|(_, echo)| echo);
         let (mut first, mut last, mut named) = (None, None, None);
-        for observation in self.record.iter() {
+        for observation in self.packets.iter() {
             let Some((_, tcp)) = observation.packet.tcp() else {
                 continue;
             };
@@ -278,7 +285,13 @@ impl Handshake {
                 }
             }
         }
-        let handed_out = |at| if self.transmitted > 0 { at } else { self.now };
+        let handed_out = |at| {
+            if self.syns_transmitted > 0 {
+                at
+            } else {
+                self.now
+            }
+        };
         (
             first.unwrap_or_else(|| handed_out(self.first_transmitted)),
             named
@@ -291,54 +304,54 @@ impl Handshake {
         tcp.ack.add(u32::MAX)
     }
 
-    fn mislead(&mut self, from: SocketAddr, answer: Answer) -> State {
+    fn answered_by_wrong_source(&mut self, from: SocketAddr, answer: Answer) -> State {
         self.outcome = Outcome::Mismatched { from };
-        self.refuse(from, answer);
-        self.ends = self.started_deadline().min(self.now + AFTER_MISMATCH);
+        self.reset_wrong_source(from, answer);
+        self.ends_at = self.started_deadline().min(self.now + AFTER_WRONG_SOURCE);
         if self.goal().is_some() && self.resend_at.is_none() {
             self.resend_at = Some(self.now + RESEND);
         }
         State::WrongSource
     }
 
-    /// Does as a kernel does with a connection that it never asked for.
-    fn refuse(&mut self, from: SocketAddr, answer: Answer) {
+    /// Resets a SYN+ACK from another address, as a kernel does without a matching socket.
+    fn reset_wrong_source(&mut self, from: SocketAddr, answer: Answer) {
         match answer {
             Answer::SynAck => self.reset_due = Some(from),
             Answer::Reset => {}
         }
     }
 
-    fn hear(&mut self, tcp: &Tcp, payload: &[u8]) -> State {
+    fn receive(&mut self, tcp: &Tcp, payload: &[u8]) -> State {
         let Some(stream) = &mut self.stream else {
             return State::Open;
         };
-        match stream.hear(tcp, payload) {
-            Progress::Running => {
+        match stream.receive(tcp, payload) {
+            StreamProgress::Running => {
                 self.resend_at = stream.resend_at();
                 State::Open
             }
-            Progress::Settled => {
+            StreamProgress::Finished => {
                 self.resend_at = stream.resend_at();
-                self.shorten(FAREWELL);
+                self.end_within(CLOSE_TIMEOUT);
                 State::Open
             }
-            Progress::Closed => self.close(),
+            StreamProgress::Closed => self.close(),
         }
     }
 
     fn started_deadline(&self) -> Timestamp {
-        self.started + self.call.deadline
+        self.started + self.config.deadline
     }
 
-    fn shorten(&mut self, left: Duration) {
-        self.ends = self.ends.min(self.now + left);
+    fn end_within(&mut self, left: Duration) {
+        self.ends_at = self.ends_at.min(self.now + left);
     }
 
     fn close(&mut self) -> State {
         self.syn_due = false;
         self.resend_at = None;
-        self.ends = self.now + self.role.linger();
+        self.ends_at = self.now + self.role.linger();
         State::Closing
     }
 }

@@ -1,15 +1,15 @@
-//! Neighbour resolutions that were seen of late: where a probe fails, whom its gateway asked for
-//! names the backend that was chosen, and two answers for one address name a duplicate.
+//! Recent neighbour resolutions (ARP, neighbour discovery). For a failed probe, a request of its gateway shows the chosen
+//! backend, and two replies for one address show a duplicate address.
 
 use std::collections::VecDeque;
 
 use crate::packet::observation::Observation;
 use crate::time::Timestamp;
 
-/// How many are kept.
+/// Maximum number kept.
 const KEPT: usize = 128;
 
-/// How many one probe is given.
+/// Maximum number per probe.
 const GIVEN: usize = 12;
 
 /// The latest resolutions, oldest first.
@@ -17,7 +17,7 @@ const GIVEN: usize = 12;
 pub(super) struct Neighbours(VecDeque<Observation>);
 
 impl Neighbours {
-    /// Keeps one; the oldest makes room.
+    /// Adds one; when full, drops the oldest.
     pub(super) fn push(&mut self, observation: &Observation) {
         if self.0.len() >= KEPT {
             self.0.pop_front();
@@ -25,7 +25,7 @@ impl Neighbours {
         self.0.push_back(*observation);
     }
 
-    /// The first that were seen since.
+    /// The first ones since `start`.
     pub(super) fn since(&self, start: Timestamp) -> impl Iterator<Item = &Observation> {
         self.0
             .iter()

@@ -1,47 +1,47 @@
-//! When the probes of a plan are due: an even pace with jitter, so that agents do not go in step.
+//! The schedule of the probes of a plan: an even pace with jitter, so that agents do not probe in step.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::plan::ProbePlan;
-use crate::probe::in_flight::wakeup_coalescing::{BEAT, WakeupCoalescing, has_time};
+use crate::probe::in_flight::wakeup_coalescing::{WAKEUP_INTERVAL, WakeupCoalescing, can_wait};
 use crate::random::Random;
 use crate::time::{Timestamp, nanos};
 
-/// How strictly a timetable keeps to its times.
+/// Whether probes may be delayed to share wake-ups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Each probe has its own.
+    /// Each probe has its own time.
     Even,
-    /// In a plan that is long and quiet, probes go together on beats: two a second, and the same ones for every
-    /// timetable with the same start.
-    WakeupCoalescing,
+    /// In a long plan with few probes, probes share wake-ups: two per second, the same ones for every schedule with the same
+    /// start.
+    Coalesced,
 }
 
-/// The timetable of a plan's probes.
+/// The schedule of a plan's probes.
 ///
-/// Probe `i` of an item is due `start_ms + i * interval_ms` after the plan's start, moved by up
-/// to a quarter of the interval to either side (the first only later). Items with an interval of
-/// 0 are due all at once. One that rides on beats waits for the next.
+/// Probe `i` of an item is due `start_ms + i * interval_ms` after the plan's start, moved by up to
+/// a quarter of the interval to either side (the first only later). Items with an interval of
+/// 0 are due all at once. A probe that can wait is due at the next common wake-up.
 #[derive(Debug)]
 pub struct Pacing {
     start: Timestamp,
-    /// Where probes wait for each other.
-    beats: Option<WakeupCoalescing>,
+    /// The common wake-ups, where probes share them.
+    wakeups: Option<WakeupCoalescing>,
     random: Random,
-    /// The next of each item that has any left: when, which item, its number.
+    /// The next probe of each unfinished item: its time, the index of the item, its number.
     next: BinaryHeap<Reverse<(Timestamp, usize, u32)>>,
 }
 
 impl Pacing {
-    /// The timetable of these items from `start` on.
+    /// The schedule of these items from `start` on.
     pub fn new(probes: &[ProbePlan], start: Timestamp, pace: Pace) -> Self {
         let mut pacing = Self {
             start,
-            beats: match pace {
+            wakeups: match pace {
                 Pace::Even => None,
-                Pace::WakeupCoalescing => WakeupCoalescing::of(probes, start),
+                Pace::Coalesced => WakeupCoalescing::for_plan(probes, start),
             },
             random: Random::new(start.as_nanos()),
             next: BinaryHeap::new(),
@@ -52,7 +52,7 @@ impl Pacing {
         pacing
     }
 
-    /// An item of which one probe is due by now. `probes` are those that the timetable is of.
+    /// The index of an item with a due probe. `probes` are the items that the schedule was made from.
     pub fn poll(&mut self, probes: &[ProbePlan], now: Timestamp) -> Option<usize> {
         let &Reverse((at, item, number)) = self.next.peek()?;
         if at > now {
@@ -65,7 +65,7 @@ impl Pacing {
         Some(item)
     }
 
-    /// When the next probe is due; `None` when all were.
+    /// When the next probe is due; `None` after the last.
     pub fn next_at(&self) -> Option<Timestamp> {
         self.next.peek().map(|Reverse((at, ..))| *at)
     }
@@ -75,23 +75,23 @@ impl Pacing {
             return;
         }
         let interval = Duration::from_millis(u64::from(probe.interval_ms));
-        let beats = self.beats.filter(|_| has_time(probe));
-        // A beat has its own jitter.
-        let free = match beats {
-            Some(_) => interval.saturating_sub(BEAT),
+        let wakeups = self.wakeups.filter(|_| can_wait(probe));
+        // A common wake-up has its own jitter.
+        let free = match wakeups {
+            Some(_) => interval.saturating_sub(WAKEUP_INTERVAL),
             None => interval,
         };
         let even = self.start
             + Duration::from_millis(u64::from(probe.start_ms))
             + interval.saturating_mul(number);
-        // A quarter earlier to a quarter later: the order of an item's probes stays.
+        // From a quarter earlier to a quarter later: the probes of an item keep their order.
         let earliest = match number {
             0 => even.as_nanos(),
             1.. => even.as_nanos().saturating_sub(nanos(free) / 4),
         };
         let moved = self.random.below(nanos(free) / 2);
         let due = Timestamp::from_nanos(earliest.saturating_add(moved));
-        let at = beats.map_or(due, |beats| beats.after(due));
+        let at = wakeups.map_or(due, |wakeups| wakeups.next_wakeup(due));
         self.next.push(Reverse((at, item, number)));
     }
 }
@@ -128,7 +128,7 @@ mod tests {
             let mut done = vec![0_u32; probes.len()];
             let mut now = start;
             while let Some(at) = pacing.next_at() {
-                prop_assert!(at >= now, "the timetable never goes back");
+                prop_assert!(at >= now, "the schedule never goes back");
                 now = at;
                 let item = pacing.poll(&probes, now).unwrap();
                 let (probe, number) = (&probes[item], done[item]);
@@ -156,29 +156,27 @@ mod tests {
     }
 
     #[test]
-    fn probes_of_a_long_and_quiet_plan_go_together_twice_a_second() {
-        // Of two engines, which know nothing of each other.
-        let one = times(&[item(50, 0, 200)], Pace::WakeupCoalescing);
-        let other = times(
-            &[item(5, 30, 2_000), item(50, 100, 200)],
-            Pace::WakeupCoalescing,
-        );
+    fn probes_of_a_long_plan_with_few_probes_share_two_wakeups_a_second() {
+        // Two engines with independent schedules.
+        let one = times(&[item(50, 0, 200)], Pace::Coalesced);
+        let other = times(&[item(5, 30, 2_000), item(50, 100, 200)], Pace::Coalesced);
         assert_eq!((one.len(), other.len()), (50, 55));
-        let mut beats: Vec<u64> = one.into_iter().chain(other).collect();
-        beats.sort_unstable();
-        beats.dedup();
-        assert!(beats.len() <= 22, "{} times in ten seconds", beats.len());
+        let mut wakeups: Vec<u64> = one.into_iter().chain(other).collect();
+        wakeups.sort_unstable();
+        wakeups.dedup();
+        assert!(
+            wakeups.len() <= 22,
+            "{} times in ten seconds",
+            wakeups.len()
+        );
     }
 
     #[test]
-    fn who_is_waited_for_or_asks_often_or_is_told_to_keeps_its_times() {
+    fn short_busy_and_even_plans_keep_their_times() {
         let (short, busy, long) = (item(20, 0, 200), item(100, 0, 100), item(50, 0, 200));
         for even in [short, busy] {
             let even = [even];
-            assert_eq!(
-                times(&even, Pace::WakeupCoalescing),
-                times(&even, Pace::Even)
-            );
+            assert_eq!(times(&even, Pace::Coalesced), times(&even, Pace::Even));
         }
         let mut apart = times(&[long], Pace::Even);
         apart.dedup();
@@ -188,7 +186,7 @@ mod tests {
     #[test]
     fn nothing_is_due_before_its_time() {
         let probes = [item(1, 10, 0)];
-        let mut pacing = Pacing::new(&probes, Timestamp::from_nanos(0), Pace::WakeupCoalescing);
+        let mut pacing = Pacing::new(&probes, Timestamp::from_nanos(0), Pace::Coalesced);
         assert_eq!(pacing.poll(&probes, Timestamp::from_nanos(9_999_999)), None);
         assert_eq!(
             pacing.poll(&probes, Timestamp::from_nanos(10_000_000)),

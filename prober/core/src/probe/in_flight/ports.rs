@@ -1,4 +1,4 @@
-//! Which probe a local port belongs to, and which port the next probe takes.
+//! The probe of each local port, and the choice of the next source port.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -6,37 +6,37 @@ use std::ops::RangeInclusive;
 /// Every port of one family.
 const PORTS: usize = 1 << 16;
 
-/// How many free ports are looked at for one that leads nowhere else yet.
-const LOOKED_AT: usize = 64;
+/// Maximum number of free ports that are searched for one without another target.
+const SEARCHED: usize = 64;
 
-/// The ports of both families: the kernel picks those of its own connections outside the range.
+/// The ports of both families. The kernel chooses the ports of its own connections outside the range.
 ///
-/// A port that has asked one target is not given to another as long as there is a choice: behind
-/// Services both may lead to the same pod, and where conntrack still waits for the answer of the first
-/// connection, the SYNs of the second never arrive (seen on Linux 6.18 with bridge-netfilter off).
+/// A port that probed one target is not used for another one while there is a choice: two Services may lead to the same
+/// pod, and while conntrack waits for the answer of the first connection, the SYNs of the second never arrive (observed
+/// on Linux 6.18 with bridge-netfilter off).
 #[derive(Debug)]
 pub(super) struct Ports {
     range: RangeInclusive<u16>,
-    ipv4: Table,
-    ipv6: Table,
+    ipv4: FamilyPorts,
+    ipv6: FamilyPorts,
 }
 
 /// The ports of one family.
 #[derive(Debug)]
-struct Table {
-    /// By port, one more than the probe's slot; 0 where there is none.
+struct FamilyPorts {
+    /// By port: the slot of its probe plus one; 0 for a free port.
     owner: Vec<u32>,
-    /// The target that each port of the range has asked last.
-    asked: Vec<Option<SocketAddr>>,
-    /// Where the search for the next port begins, as an offset into the range: a port rests as long as possible.
+    /// The last target of each port of the range.
+    last_target: Vec<Option<SocketAddr>>,
+    /// Offset in the range where the next search begins: a port stays unused as long as possible.
     next: usize,
 }
 
-impl Table {
+impl FamilyPorts {
     fn new(range: &RangeInclusive<u16>) -> Self {
         Self {
             owner: vec![0; PORTS],
-            asked: vec![None; range.len()],
+            last_target: vec![None; range.len()],
             next: 0,
         }
     }
@@ -45,7 +45,7 @@ impl Table {
         self.owner.get(usize::from(port)).copied()?.checked_sub(1)
     }
 
-    /// The next free port, one that has asked no other target if such a one is near.
+    /// The next free port; preferably one without another target, within a limited search.
     fn take(&mut self, range: &RangeInclusive<u16>, target: SocketAddr) -> Option<u16> {
         let places = range.clone().enumerate();
         let rest = places.clone().take(self.next);
@@ -55,33 +55,33 @@ impl Table {
             .filter(|&(_, port)| self.find(port).is_none());
         let first = free.next()?;
         let suits = |&(at, _): &(usize, u16)| {
-            let asked = self.asked.get(at).copied().flatten();
-            asked.is_none_or(|asked| asked == target)
+            let last_target = self.last_target.get(at).copied().flatten();
+            last_target.is_none_or(|last_target| last_target == target)
         };
         let (at, port) = if suits(&first) {
             first
         } else {
-            free.take(LOOKED_AT).find(suits).unwrap_or(first)
+            free.take(SEARCHED).find(suits).unwrap_or(first)
         };
-        self.next = (at + 1) % self.asked.len();
-        if let Some(asked) = self.asked.get_mut(at) {
-            *asked = Some(target);
+        self.next = (at + 1) % self.last_target.len();
+        if let Some(last_target) = self.last_target.get_mut(at) {
+            *last_target = Some(target);
         }
         Some(port)
     }
 }
 
 impl Ports {
-    /// A table in which nothing is taken.
+    /// All ports free.
     pub(super) fn new(range: RangeInclusive<u16>) -> Self {
         Self {
-            ipv4: Table::new(&range),
-            ipv6: Table::new(&range),
+            ipv4: FamilyPorts::new(&range),
+            ipv6: FamilyPorts::new(&range),
             range,
         }
     }
 
-    /// The next free port of the range to ask `target` from; it is taken when it is assigned.
+    /// The next free port of the range for a probe of `target`. It stays free until `assign`.
     pub(super) fn take(&mut self, target: SocketAddr) -> Option<u16> {
         let table = match target {
             SocketAddr::V4(_) => &mut self.ipv4,
@@ -90,7 +90,7 @@ impl Ports {
         table.take(&self.range, target)
     }
 
-    /// The slot that the port of `end` belongs to.
+    /// The slot of the port of `end`.
     pub(super) fn find(&self, end: SocketAddr) -> Option<u32> {
         let table = match end {
             SocketAddr::V4(_) => &self.ipv4,
@@ -99,17 +99,17 @@ impl Ports {
         table.find(end.port())
     }
 
-    /// Gives the port of `end` to a slot.
+    /// Assigns the port of `end` to a slot.
     pub(super) fn assign(&mut self, end: SocketAddr, slot: u32) {
-        self.own(end, slot + 1);
+        self.set_owner(end, slot + 1);
     }
 
     /// Frees the port of `end`.
     pub(super) fn release(&mut self, end: SocketAddr) {
-        self.own(end, 0);
+        self.set_owner(end, 0);
     }
 
-    fn own(&mut self, end: SocketAddr, owner: u32) {
+    fn set_owner(&mut self, end: SocketAddr, owner: u32) {
         let table = match end {
             SocketAddr::V4(_) => &mut self.ipv4,
             SocketAddr::V6(_) => &mut self.ipv6,
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_asks_one_target_as_long_as_there_is_a_choice() {
+    fn a_port_probes_one_target_while_there_is_a_choice() {
         let mut ports = Ports::new(63000..=63005);
         let mut taken = |port| ports.take(target(port));
         assert_eq!(
@@ -140,17 +140,17 @@ mod tests {
             [taken(1), taken(2), taken(1)],
             [Some(63003), Some(63004), Some(63005)]
         );
-        // All have asked somebody: each goes on with its own.
+        // Every port has a target: each keeps its own.
         assert_eq!(
             [taken(2), taken(2), taken(1)],
             [Some(63001), Some(63004), Some(63005)]
         );
-        // Who has none takes what has rested longest.
+        // A new target uses the port that was unused for longest.
         assert_eq!(taken(3), Some(63000));
     }
 
     #[test]
-    fn families_have_ports_of_their_own_and_what_is_taken_is_not_free() {
+    fn families_have_separate_ports_and_an_assigned_port_is_not_free() {
         let ipv6 = SocketAddr::from(([0; 16], 1));
         let mut ports = Ports::new(63000..=63000);
         let end = SocketAddr::from(([10, 0, 0, 1], 63000));

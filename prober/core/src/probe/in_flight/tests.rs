@@ -23,7 +23,7 @@ fn pod() -> SocketAddr {
     SocketAddr::from(([100, 96, 1, 20], 8080))
 }
 
-fn flight(ports: RangeInclusive<u16>) -> InFlight {
+fn in_flight(ports: RangeInclusive<u16>) -> InFlight {
     InFlight::new(InFlightConfig {
         key: [9; 16],
         ports,
@@ -86,71 +86,71 @@ fn answer(from: SocketAddr, syn: &TcpSegment, at: Timestamp) -> Observation {
     seen(at, Direction::Received, body)
 }
 
-fn transmitted(flight: &mut InFlight) -> Vec<TcpSegment> {
+fn transmitted(in_flight: &mut InFlight) -> Vec<TcpSegment> {
     let mut out = Vec::new();
-    flight.poll_transmit(&mut out);
+    in_flight.poll_transmit(&mut out);
     out
 }
 
-fn run_out(flight: &mut InFlight) -> Vec<ProbeResult> {
+fn run_out(in_flight: &mut InFlight) -> Vec<ProbeResult> {
     for _ in 0..10_000 {
-        let Some(at) = flight.poll_timeout() else {
+        let Some(at) = in_flight.poll_timeout() else {
             break;
         };
-        flight.handle_timeout(at);
-        transmitted(flight);
+        in_flight.handle_timeout(at);
+        transmitted(in_flight);
     }
-    assert_eq!(flight.in_flight(), 0);
+    assert_eq!(in_flight.in_flight(), 0);
     let mut results = Vec::new();
-    while let Some(finished) = flight.poll_result() {
-        match finished {
+    while let Some(outputs) = in_flight.poll_output() {
+        match outputs {
             ProbeOutput::Probe(result) => results.push(*result),
-            ProbeOutput::TtlProbe(ladder) => panic!("{ladder:?}"),
+            ProbeOutput::TtlProbe(ttl_probe) => panic!("{ttl_probe:?}"),
         }
     }
-    assert!(flight.is_idle());
+    assert!(in_flight.is_idle());
     results
 }
 
 #[test]
 fn a_reset_that_the_kernel_has_sent_is_not_sent_again() {
-    let mut flight = flight(40_000..=40_003);
+    let mut in_flight = in_flight(40_000..=40_003);
     let mut syns = Vec::new();
     for _ in 0..2 {
-        flight.launch(START, &syn_plan()).unwrap();
-        syns.append(&mut transmitted(&mut flight));
+        in_flight.launch(START, &syn_plan()).unwrap();
+        syns.append(&mut transmitted(&mut in_flight));
     }
     let by_kernel = |syn: &TcpSegment, seq| {
         let body = tcp(syn.src, syn.dst, TcpFlags::RST, seq, Seq(0));
         seen(ms(1), Direction::Sent, body)
     };
-    flight.observe(&answer(service(), &syns[0], ms(1)), &[]);
-    flight.observe(&by_kernel(&syns[0], syns[0].seq.add(1)), &[]);
-    assert_eq!(transmitted(&mut flight), []);
+    in_flight.observe(&answer(service(), &syns[0], ms(1)), &[]);
+    in_flight.observe(&by_kernel(&syns[0], syns[0].seq.add(1)), &[]);
+    assert_eq!(transmitted(&mut in_flight), []);
     // One with another number resets nothing at the server, so ours is still needed.
-    flight.observe(&answer(service(), &syns[1], ms(1)), &[]);
-    flight.observe(&by_kernel(&syns[1], syns[1].seq), &[]);
-    let resets = transmitted(&mut flight);
+    in_flight.observe(&answer(service(), &syns[1], ms(1)), &[]);
+    in_flight.observe(&by_kernel(&syns[1], syns[1].seq), &[]);
+    let resets = transmitted(&mut in_flight);
     assert_eq!(resets.len(), 1);
     assert_eq!((resets[0].flags, resets[0].dst), (TcpFlags::RST, service()));
-    let results = run_out(&mut flight);
+    let results = run_out(&mut in_flight);
     assert_eq!(results.len(), 2);
     assert!(results.iter().all(ProbeResult::is_first_syn_success));
 }
 
 #[test]
 fn every_answer_finds_its_own_probe_whoever_sends_it() {
-    let mut flight = flight(20_000..=20_999);
+    let mut in_flight = in_flight(20_000..=20_999);
     for _ in 0..1000 {
-        flight.launch(START, &syn_plan()).unwrap();
+        in_flight.launch(START, &syn_plan()).unwrap();
     }
-    let syns = transmitted(&mut flight);
+    let syns = transmitted(&mut in_flight);
     assert_eq!(syns.len(), 1000);
     for (n, syn) in syns.iter().enumerate().rev() {
         let from = if n % 3 == 0 { pod() } else { service() };
-        flight.observe(&answer(from, syn, ms(1)), &[]);
+        in_flight.observe(&answer(from, syn, ms(1)), &[]);
     }
-    let results = run_out(&mut flight);
+    let results = run_out(&mut in_flight);
     assert_eq!(results.len(), 1000);
     for result in results {
         let n = usize::from(result.src.port() - 20_000);
@@ -162,47 +162,47 @@ fn every_answer_finds_its_own_probe_whoever_sends_it() {
 
 #[test]
 fn a_port_is_taken_while_it_flies_and_rests_as_long_as_possible() {
-    let mut flight = flight(20_000..=20_002);
+    let mut in_flight = in_flight(20_000..=20_002);
     let plan = syn_plan();
     let first: Vec<u16> = (0..3)
-        .map(|_| flight.launch(START, &plan).unwrap().port())
+        .map(|_| in_flight.launch(START, &plan).unwrap().port())
         .collect();
     assert_eq!(first, [20_000, 20_001, 20_002]);
     assert_eq!(
-        flight.launch(START, &plan),
+        in_flight.launch(START, &plan),
         Err(LaunchError::NoPort {
             target: service(),
             ports: 3
         })
     );
-    run_out(&mut flight);
-    assert_eq!(flight.launch(ms(5000), &plan).unwrap().port(), 20_000);
-    run_out(&mut flight);
-    assert_eq!(flight.launch(ms(9999), &plan).unwrap().port(), 20_001);
+    run_out(&mut in_flight);
+    assert_eq!(in_flight.launch(ms(5000), &plan).unwrap().port(), 20_000);
+    run_out(&mut in_flight);
+    assert_eq!(in_flight.launch(ms(9999), &plan).unwrap().port(), 20_001);
 }
 
 #[test]
 fn what_cannot_be_launched_says_why() {
-    let mut flight = flight(20_000..=20_002);
+    let mut in_flight = in_flight(20_000..=20_002);
     let mut plan = syn_plan();
     plan.target = "[fd00:67::133]:80".parse().unwrap();
-    let error = flight.launch(START, &plan).unwrap_err();
+    let error = in_flight.launch(START, &plan).unwrap_err();
     assert!(error.to_string().contains("no ipv6 address"), "{error}");
     let mut plan = syn_plan();
     plan.method = Method::Connect { echo_bytes: 0 };
     assert_eq!(
-        flight.launch(START, &plan),
+        in_flight.launch(START, &plan),
         Err(LaunchError::NotCrafted { target: service() })
     );
-    assert!(flight.is_idle());
+    assert!(in_flight.is_idle());
 }
 
 #[test]
 fn an_icmp_error_finds_its_probe_by_what_it_quotes() {
-    let mut flight = flight(20_000..=20_009);
-    flight.launch(START, &syn_plan()).unwrap();
-    flight.launch(START, &syn_plan()).unwrap();
-    let syns = transmitted(&mut flight);
+    let mut in_flight = in_flight(20_000..=20_009);
+    in_flight.launch(START, &syn_plan()).unwrap();
+    in_flight.launch(START, &syn_plan()).unwrap();
+    let syns = transmitted(&mut in_flight);
     let by = IpAddr::from([100, 96, 1, 1]);
     let icmp = Icmp {
         kind: IcmpKind::Unreachable {
@@ -217,8 +217,8 @@ fn an_icmp_error_finds_its_probe_by_what_it_quotes() {
         }),
     };
     let body = Body::Icmp(ip(by, CLIENT.into()), icmp);
-    flight.observe(&seen(ms(1), Direction::Received, body), &[]);
-    let results = run_out(&mut flight);
+    in_flight.observe(&seen(ms(1), Direction::Received, body), &[]);
+    let results = run_out(&mut in_flight);
     let reason = Unreachable::Host;
     assert_eq!(
         results[0].outcome,
@@ -233,14 +233,14 @@ fn an_icmp_error_finds_its_probe_by_what_it_quotes() {
 
 #[test]
 fn an_own_syn_that_was_flooded_or_sent_back_is_kept_with_its_probe() {
-    let mut flight = flight(20_000..=20_009);
-    flight.launch(START, &syn_plan()).unwrap();
-    let syn = transmitted(&mut flight).remove(0);
+    let mut in_flight = in_flight(20_000..=20_009);
+    in_flight.launch(START, &syn_plan()).unwrap();
+    let syn = transmitted(&mut in_flight).remove(0);
     for direction in [Direction::Overheard, Direction::Received] {
         let body = tcp(syn.src, pod(), TcpFlags::SYN, syn.seq, Seq(0));
-        flight.observe(&seen(ms(1), direction, body), &[]);
+        in_flight.observe(&seen(ms(1), direction, body), &[]);
     }
-    let result = run_out(&mut flight).remove(0);
+    let result = run_out(&mut in_flight).remove(0);
     assert_eq!(
         (result.outcome, result.observations.len()),
         (Outcome::Timeout, 2)
@@ -256,17 +256,17 @@ fn a_failing_probe_keeps_whom_the_neighbours_asked_for_and_a_healthy_one_does_no
         target: pod().ip(),
     });
     for (answered, kept) in [(true, 1), (false, 12)] {
-        let mut flight = flight(20_000..=20_009);
-        flight.observe(&seen(ms(0), Direction::Received, ask), &[]);
-        flight.launch(ms(1), &syn_plan()).unwrap();
-        let syn = transmitted(&mut flight).remove(0);
+        let mut in_flight = in_flight(20_000..=20_009);
+        in_flight.observe(&seen(ms(0), Direction::Received, ask), &[]);
+        in_flight.launch(ms(1), &syn_plan()).unwrap();
+        let syn = transmitted(&mut in_flight).remove(0);
         for n in 0..500 {
-            flight.observe(&seen(ms(2 + n), Direction::Received, ask), &[]);
+            in_flight.observe(&seen(ms(2 + n), Direction::Received, ask), &[]);
         }
         if answered {
-            flight.observe(&answer(service(), &syn, ms(600)), &[]);
+            in_flight.observe(&answer(service(), &syn, ms(600)), &[]);
         }
-        let result = run_out(&mut flight).remove(0);
+        let result = run_out(&mut in_flight).remove(0);
         assert_eq!(result.observations.len(), kept);
         assert!(
             result
@@ -278,26 +278,26 @@ fn a_failing_probe_keeps_whom_the_neighbours_asked_for_and_a_healthy_one_does_no
 
 #[test]
 fn a_watched_connection_is_told_by_its_packets_and_its_socket() {
-    let mut flight = flight(20_000..=20_009);
+    let mut in_flight = in_flight(20_000..=20_009);
     // Both families may have the same port at once.
     let six: SocketAddr = "[fd00::10]:45000".parse().unwrap();
     let four = SocketAddr::from((CLIENT, 45_000));
     let deadline = Duration::from_secs(3);
-    flight.watch(
+    in_flight.watch(
         PathId(6),
         six,
         "[fd00::20]:80".parse().unwrap(),
         START,
         deadline,
     );
-    flight.watch(PathId(4), four, service(), START, deadline);
+    in_flight.watch(PathId(4), four, service(), START, deadline);
     let syn = tcp(four, service(), TcpFlags::SYN, Seq(5), Seq(0));
-    flight.observe(&seen(ms(0), Direction::Sent, syn), &[]);
+    in_flight.observe(&seen(ms(0), Direction::Sent, syn), &[]);
     let answer = tcp(service(), four, TcpFlags::SYN_ACK, Seq(9), Seq(6));
-    flight.observe(&seen(ms(1), Direction::Received, answer), &[]);
-    flight.close(four, Exchange::NoBanner, ms(50));
-    assert_eq!(transmitted(&mut flight), []);
-    let results = run_out(&mut flight);
+    in_flight.observe(&seen(ms(1), Direction::Received, answer), &[]);
+    in_flight.close(four, Exchange::NoBanner, ms(50));
+    assert_eq!(transmitted(&mut in_flight), []);
+    let results = run_out(&mut in_flight);
     let told: Vec<_> = results
         .iter()
         .map(|result| (result.path.0, result.exchange.clone(), result.syns))
@@ -307,81 +307,84 @@ fn a_watched_connection_is_told_by_its_packets_and_its_socket() {
         [(4, Exchange::NoBanner, 1), (6, Exchange::NotTried, 0)]
     );
     // A late word about what is over is ignored.
-    flight.close(four, Exchange::NoBanner, ms(9000));
-    assert!(flight.is_idle());
+    in_flight.close(four, Exchange::NoBanner, ms(9000));
+    assert!(in_flight.is_idle());
 }
 
 #[test]
 fn what_a_server_on_this_host_sends_over_the_loopback_is_received() {
-    let mut flight = flight(20_000..=20_009);
+    let mut in_flight = in_flight(20_000..=20_009);
     let own: SocketAddr = "10.0.0.2:61000".parse().unwrap();
     let server: SocketAddr = "10.0.0.2:8080".parse().unwrap();
-    flight.watch(PathId(4), own, service(), START, Duration::from_secs(1));
+    in_flight.watch(PathId(4), own, service(), START, Duration::from_secs(1));
     let syn = tcp(own, server, TcpFlags::SYN, Seq(5), Seq(0));
     let answer = tcp(server, own, TcpFlags::SYN_ACK, Seq(9), Seq(6));
     let ack = tcp(own, server, TcpFlags::ACK, Seq(6), Seq(10));
     for (at, segment) in [(0, syn), (1, answer), (2, ack)] {
-        flight.observe(&seen(ms(at), Direction::Sent, segment), &[]);
+        in_flight.observe(&seen(ms(at), Direction::Sent, segment), &[]);
     }
-    flight.close(own, Exchange::NotTried, ms(50));
-    let results = run_out(&mut flight);
+    in_flight.close(own, Exchange::NotTried, ms(50));
+    let results = run_out(&mut in_flight);
     assert_eq!(results.len(), 1);
     assert_eq!(results[0].outcome.kind(), OutcomeKind::Established);
 }
 
 #[test]
 fn an_abandoned_flight_resets_what_it_opened_and_tells_how_far_it_came() {
-    let mut flight = flight(20_000..=20_009);
-    let mut ladder = syn_plan();
-    ladder.method = Method::TtlProbe {
+    let mut in_flight = in_flight(20_000..=20_009);
+    let mut ttl_probe = syn_plan();
+    ttl_probe.method = Method::TtlProbe {
         hop_limits: vec![1, 2],
         tries: 3,
     };
-    flight.launch(START, &syn_plan()).unwrap();
-    flight.launch(START, &ladder).unwrap();
-    transmitted(&mut flight);
-    flight.abandon();
-    let flags: Vec<TcpFlags> = transmitted(&mut flight)
+    in_flight.launch(START, &syn_plan()).unwrap();
+    in_flight.launch(START, &ttl_probe).unwrap();
+    transmitted(&mut in_flight);
+    in_flight.abandon();
+    let flags: Vec<TcpFlags> = transmitted(&mut in_flight)
         .iter()
         .map(|segment| segment.flags)
         .collect();
     assert_eq!(flags, [TcpFlags::RST, TcpFlags::RST]);
-    assert!(matches!(flight.poll_result(), Some(ProbeOutput::Probe(_))));
     assert!(matches!(
-        flight.poll_result(),
+        in_flight.poll_output(),
+        Some(ProbeOutput::Probe(_))
+    ));
+    assert!(matches!(
+        in_flight.poll_output(),
         Some(ProbeOutput::TtlProbe(_))
     ));
-    assert!(flight.is_idle());
+    assert!(in_flight.is_idle());
 }
 
 #[test]
 fn a_probe_that_only_lingers_is_not_urgent() {
-    let mut flight = flight(40_000..=40_010);
-    flight.launch(START, &syn_plan()).unwrap();
-    let syn = transmitted(&mut flight).remove(0);
-    assert_eq!(flight.poll_urgent(), flight.poll_timeout());
-    flight.observe(&answer(service(), &syn, ms(1)), &[]);
+    let mut in_flight = in_flight(40_000..=40_010);
+    in_flight.launch(START, &syn_plan()).unwrap();
+    let syn = transmitted(&mut in_flight).remove(0);
+    assert_eq!(in_flight.poll_urgent(), in_flight.poll_timeout());
+    in_flight.observe(&answer(service(), &syn, ms(1)), &[]);
     assert_eq!(
-        (flight.poll_urgent(), flight.poll_timeout()),
+        (in_flight.poll_urgent(), in_flight.poll_timeout()),
         (None, Some(ms(21)))
     );
     // Late as it is, what came after its time is not kept.
-    flight.observe(&answer(service(), &syn, ms(22)), &[]);
-    flight.handle_timeout(ms(250));
-    let Some(ProbeOutput::Probe(result)) = flight.poll_result() else {
+    in_flight.observe(&answer(service(), &syn, ms(22)), &[]);
+    in_flight.handle_timeout(ms(250));
+    let Some(ProbeOutput::Probe(result)) = in_flight.poll_output() else {
         panic!("it is over");
     };
     assert_eq!(result.observations.len(), 1);
-    assert!(flight.poll_timeout().is_none());
+    assert!(in_flight.poll_timeout().is_none());
 }
 
 #[test]
 fn what_the_kernel_refuses_at_once_is_no_timeout_and_sent_nothing() {
-    let mut flight = flight(40_000..=40_003);
+    let mut in_flight = in_flight(40_000..=40_003);
     let src = SocketAddr::new(CLIENT.into(), 61_000);
-    flight.watch(PathId(5), src, service(), START, Duration::from_secs(3));
-    flight.refuse_locally(src, Errno::Ehostunreach, ms(1));
-    let results = run_out(&mut flight);
+    in_flight.watch(PathId(5), src, service(), START, Duration::from_secs(3));
+    in_flight.refuse_locally(src, Errno::Ehostunreach, ms(1));
+    let results = run_out(&mut in_flight);
     let errno = Errno::Ehostunreach;
     assert_eq!(results[0].outcome, Outcome::RefusedLocally { errno });
     assert_eq!((results[0].syns, results[0].observations.len()), (0, 0));

@@ -1,13 +1,13 @@
-//! Which probe is to be woken when.
+//! The timer of each probe.
 
 use crate::probe::handshake::Timer;
 use crate::time::Timestamp;
 
-/// How many stand below each: half as many steps as with two, and four lie side by side in memory.
-const BELOW: usize = 4;
+/// Children per node of the heap: half as many levels as with two, and four siblings are adjacent in memory.
+const CHILDREN: usize = 4;
 
-/// When the probes are to be woken: those that something is still to come of, and apart from them those that only
-/// linger, whose end may wait.
+/// The timers of the probes: urgent ones, and apart from them those of probes that only linger, which may be handled
+/// later.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     urgent: Heap,
@@ -15,7 +15,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Wakes the slot at `at`, or earlier.
+    /// Sets the timer of the slot to `at`; an earlier time stays.
     pub(super) fn arm(&mut self, slot: u32, at: Timestamp, timer: Timer) {
         match timer {
             Timer::Linger => {
@@ -24,52 +24,50 @@ impl Timers {
             }
             Timer::Resend
             | Timer::Deadline
-            | Timer::Mismatch
+            | Timer::WrongSource
             | Timer::Unreachable
             | Timer::Exchange => self.urgent.arm(slot, at),
         }
     }
 
-    /// Forgets the slot.
+    /// Removes the timer of the slot.
     pub(super) fn disarm(&mut self, slot: u32) {
         self.urgent.disarm(slot);
         self.lingering.disarm(slot);
     }
 
-    /// A slot that is to be woken by now; it is not armed any more.
+    /// Removes and returns a slot whose timer is due.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
         (self.urgent.pop_due(now)).or_else(|| self.lingering.pop_due(now))
     }
 
-    /// When the next slot may have to be woken.
+    /// The earliest time of any timer.
     pub(super) fn next(&self) -> Option<Timestamp> {
         (self.urgent.next().into_iter())
             .chain(self.lingering.next())
             .min()
     }
 
-    /// When the next may have to be that does not only linger.
+    /// The earliest time of a timer that is not lingering.
     pub(super) fn next_urgent(&self) -> Option<Timestamp> {
         self.urgent.next()
     }
 }
 
-/// A heap of wake-ups that knows where each slot stands in it, so that a slot has one
-/// wake-up at most and none is left behind: a probe that is answered at once waits for a second
-/// first and for its linger then.
+/// A heap of timers with an index by slot: a slot has at most one timer, and no stale ones remain. A probe that is
+/// answered at once first has a timer of a second, then that of its linger.
 ///
-/// Setting a later time costs nothing: the earlier wake-up comes, finds nothing due, and is set
-/// again.
+/// Setting a later time is free: the earlier timer expires, finds nothing due, and is set again.
 #[derive(Debug, Default)]
 struct Heap {
-    /// No entry is due before its parent, which stands at `(place - 1) / BELOW`.
+    /// No entry is due before its parent, which is at `(place - 1) / CHILDREN`.
     heap: Vec<(Timestamp, u32)>,
-    /// Where each slot stands.
+    /// The place of each slot in the heap.
     places: Vec<Option<u32>>,
 }
 
 impl Heap {
-    /// Wakes the slot at `at`, or earlier.
+    /// Sets the timer of the slot to `at`; an earlier time stays.
     fn arm(&mut self, slot: u32, at: Timestamp) {
         let index = index(slot);
         if index >= self.places.len() {
@@ -85,14 +83,14 @@ impl Heap {
         }
     }
 
-    /// Forgets the slot.
+    /// Removes the timer of the slot.
     fn disarm(&mut self, slot: u32) {
         if let Some(place) = self.place_of(slot) {
             self.remove(place);
         }
     }
 
-    /// A slot that is to be woken by now; it is not armed any more.
+    /// Removes and returns a slot whose timer is due.
     fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
         let &(at, slot) = self.heap.first()?;
         if at > now {
@@ -102,7 +100,7 @@ impl Heap {
         Some(slot)
     }
 
-    /// When the next slot may have to be woken.
+    /// The earliest time of any timer.
     fn next(&self) -> Option<Timestamp> {
         self.heap.first().map(|(at, _)| *at)
     }
@@ -122,15 +120,15 @@ impl Heap {
             *of_slot = None;
         }
         if place < self.heap.len() {
-            // The last entry takes the place; it may belong further down, or further up in another branch.
+            // The last entry replaces it, and moves down, or up in another branch.
             let place = self.sink(place, last);
             self.rise(place, last);
         }
     }
 
-    /// Puts an entry at `place` or above it.
+    /// Inserts an entry at `place` or above it.
     fn rise(&mut self, mut place: usize, entry: (Timestamp, u32)) {
-        while let Some(above) = place.checked_sub(1).map(|below| below / BELOW)
+        while let Some(above) = place.checked_sub(1).map(|below| below / CHILDREN)
             && let Some(&parent) = self.heap.get(above)
             && entry < parent
         {
@@ -140,10 +138,10 @@ impl Heap {
         self.put(place, entry);
     }
 
-    /// Makes room for an entry at `place` or below it, and says where.
+    /// Makes room for an entry at `place` or below it; returns where.
     fn sink(&mut self, mut place: usize, entry: (Timestamp, u32)) -> usize {
         loop {
-            let children = (BELOW * place + 1..).take(BELOW);
+            let children = (CHILDREN * place + 1..).take(CHILDREN);
             let below = children.map_while(|at| Some((*self.heap.get(at)?, at)));
             match below.min() {
                 Some((child, at)) if child < entry => {

@@ -1,16 +1,15 @@
-//! The TTL ladder: one five-tuple asked with one hop limit after the other.
+//! A TTL probe: SYNs of one five-tuple with rising hop limits.
 //!
-//! First a SYN with hop limit 64 fixes the backend: the node remembers the translation of a
-//! five-tuple only of a packet that left it. Then each rung is asked until something answers, at
-//! most `tries` times and over a second apart, since routers send one ICMP error a second and
-//! destination (net/ipv4/icmp.c, `icmp_ratelimit`). At the end what was opened is reset.
+//! First a SYN with hop limit 64 pins the backend: conntrack keeps the translation of a five-tuple only after a packet
+//! left the node. Then each step is sent until it is answered, at most `tries` times and over a second apart, since a
+//! router sends one ICMP error per second and destination (net/ipv4/icmp.c, `icmp_ratelimit`). At the end every
+//! half-open connection is reset.
 //!
-//! Where the first SYN was answered the server holds a half-open connection: to a SYN with
-//! another number it would answer by a bare ACK (RFC 5961 4), to one with the same number by its
-//! SYN+ACK again, but not twice within half a second (`tcp_invalid_ratelimit`). So the rungs then
-//! share its number, are sent 550 ms apart, which is out of step with the SYN+ACKs that the server
-//! repeats by itself after 1, 3 and 7 s, and an answer belongs to the rung before it. Where it was
-//! not answered each rung has a number of its own, which the ICMP error quotes.
+//! If the first SYN is answered, the server has a half-open connection. It would answer a SYN with another number by a
+//! bare ACK (RFC 5961 4), and one with the same number by its SYN+ACK, but not twice within half a second
+//! (`tcp_invalid_ratelimit`). So all steps then share the number, are sent 550 ms apart, out of step with the SYN+ACKs
+//! that the server repeats after 1, 3 and 7 s, and an answer belongs to the step before it. If the first SYN is not
+//! answered, each step has its own number, which the ICMP error quotes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,66 +20,66 @@ use crate::probe::event::{TtlProbe, TtlStep, TtlStepAnswer};
 use crate::probe::handshake::{HOP_LIMIT, HandshakeConfig, segment, syn};
 use crate::time::Timestamp;
 
-/// How long the first SYN may go unanswered, and until a silent rung is tried again.
+/// Waiting time for the answer to the first SYN, and before an unanswered step is repeated.
 const SILENCE: Duration = Duration::from_millis(1100);
 
-/// From one rung to the next where each has a number of its own.
+/// Time between two steps with numbers of their own.
 const APART: Duration = Duration::from_millis(100);
 
-/// From one rung to the next where they share one.
+/// Time between two steps that share a number.
 const FAR_APART: Duration = Duration::from_millis(550);
 
-/// The longest that a SYN+ACK takes; a later one is the server's own repetition.
+/// Maximum time of a SYN+ACK; a later one is a retransmission by the server.
 const PROMPT: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    /// The first SYN waits for its answer.
-    Pinning,
-    Climbing,
+    /// Waits for the answer to the first SYN.
+    PinningBackend,
+    Probing,
     Done,
 }
 
 #[derive(Debug)]
-struct Asked {
-    rung: TtlStep,
+struct Step {
+    result: TtlStep,
     isn: Seq,
     sent_at: Option<Timestamp>,
 }
 
-/// One ladder being climbed.
+/// A TTL probe in flight.
 #[derive(Debug)]
 pub(super) struct ActiveTtlProbe {
-    call: HandshakeConfig,
+    config: HandshakeConfig,
     mss: u16,
     isn: Seq,
     tries: u8,
-    rungs: Vec<Asked>,
+    steps: Vec<Step>,
     state: State,
     now: Timestamp,
-    /// No rung is sent before.
+    /// No step is sent before this time.
     next_at: Timestamp,
     apart: Duration,
-    /// Who answered SYN+ACK, and the number that it answered.
-    opened: Vec<(SocketAddr, Seq)>,
-    /// Hop limits and numbers of SYNs to be sent now.
+    /// The addresses that answered SYN+ACK, with the acknowledged number.
+    half_open: Vec<(SocketAddr, Seq)>,
+    /// Hop limits and numbers of SYNs to send now.
     due: Vec<(u8, Seq)>,
 }
 
 impl ActiveTtlProbe {
-    /// A ladder with these hop limits, and a number of its own for each.
+    /// A TTL probe with these hop limits, each with its own number.
     pub(super) fn new(
-        call: HandshakeConfig,
+        config: HandshakeConfig,
         isn: Seq,
         mss: u16,
-        rungs: &[(u8, Seq)],
+        steps: &[(u8, Seq)],
         tries: u8,
     ) -> Self {
-        let rungs = rungs
+        let steps = steps
             .iter()
-            .map(|&(hop_limit, isn)| Asked {
-                rung: TtlStep {
+            .map(|&(hop_limit, isn)| Step {
+                result: TtlStep {
                     hop_limit,
                     tries: 0,
                     answer: TtlStepAnswer::Silent,
@@ -90,22 +89,22 @@ impl ActiveTtlProbe {
             })
             .collect();
         Self {
-            call,
+            config,
             mss,
             isn,
             tries: tries.max(1),
-            rungs,
+            steps,
             state: State::Idle,
             now: Timestamp::default(),
             next_at: Timestamp::default(),
             apart: APART,
-            opened: Vec::new(),
+            half_open: Vec::new(),
             due: Vec::new(),
         }
     }
 
     pub(super) const fn src(&self) -> SocketAddr {
-        self.call.src
+        self.config.src
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -114,7 +113,7 @@ impl ActiveTtlProbe {
 
     pub(super) fn start(&mut self, now: Timestamp) {
         self.now = now;
-        self.state = State::Pinning;
+        self.state = State::PinningBackend;
         self.next_at = now + SILENCE;
         self.due.push((HOP_LIMIT, self.isn));
     }
@@ -122,9 +121,10 @@ impl ActiveTtlProbe {
     pub(super) fn observe(&mut self, observation: &Observation) {
         self.now = self.now.max(observation.at);
         match (observation.direction, &observation.packet.body) {
-            (Direction::Received, Body::Tcp(ip, tcp)) => self.hear(ip, tcp),
+            (Direction::Received, Body::Tcp(ip, tcp)) => self.receive(ip, tcp),
             (Direction::Received, Body::Icmp(ip, icmp)) => {
-                let Some(quoted) = icmp.quoted.filter(|quoted| quoted.src == self.call.src) else {
+                let Some(quoted) = icmp.quoted.filter(|quoted| quoted.src == self.config.src)
+                else {
                     return;
                 };
                 let (by, hop_limit) = (ip.src, ip.hop_limit);
@@ -151,24 +151,24 @@ impl ActiveTtlProbe {
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        if self.state == State::Pinning && self.now >= self.next_at {
-            self.state = State::Climbing;
+        if self.state == State::PinningBackend && self.now >= self.next_at {
+            self.state = State::Probing;
         }
-        if self.state != State::Climbing {
+        if self.state != State::Probing {
             return;
         }
-        while let Some((at, index)) = self.next_rung() {
+        while let Some((at, index)) = self.next_step() {
             if at > self.now {
                 return;
             }
-            if let Some(asked) = self.rungs.get_mut(index) {
-                asked.rung.tries += 1;
-                asked.sent_at = Some(self.now);
-                self.due.push((asked.rung.hop_limit, asked.isn));
+            if let Some(step) = self.steps.get_mut(index) {
+                step.result.tries += 1;
+                step.sent_at = Some(self.now);
+                self.due.push((step.result.hop_limit, step.isn));
             }
             self.next_at = self.now + self.apart;
         }
-        if self.quiet_at() <= self.now {
+        if self.silent_until() <= self.now {
             self.state = State::Done;
         }
     }
@@ -176,16 +176,16 @@ impl ActiveTtlProbe {
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         match self.state {
             State::Idle | State::Done => None,
-            State::Pinning => Some(self.next_at),
-            State::Climbing => match self.next_rung() {
+            State::PinningBackend => Some(self.next_at),
+            State::Probing => match self.next_step() {
                 Some((at, _)) => Some(at),
-                None => Some(self.quiet_at()),
+                None => Some(self.silent_until()),
             },
         }
     }
 
     pub(super) fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
-        let (src, dst) = (self.call.src, self.call.dst);
+        let (src, dst) = (self.config.src, self.config.dst);
         for (hop_limit, isn) in self.due.drain(..) {
             out.push(TcpSegment {
                 hop_limit,
@@ -193,9 +193,9 @@ impl ActiveTtlProbe {
             });
         }
         if self.state == State::Done {
-            // Also where nothing was heard: the server may have answered all the same.
+            // Also without an answer: the answer of the server may be lost.
             out.push(segment(src, dst, self.isn.add(1), TcpFlags::RST));
-            for (from, isn) in self.opened.drain(..) {
+            for (from, isn) in self.half_open.drain(..) {
                 if from != dst || isn != self.isn {
                     out.push(segment(src, from, isn.add(1), TcpFlags::RST));
                 }
@@ -203,99 +203,99 @@ impl ActiveTtlProbe {
         }
     }
 
-    /// Stops climbing.
+    /// Ends the probe now.
     pub(super) fn abandon(&mut self) {
         self.due.clear();
         self.state = State::Done;
     }
 
-    /// What the ladder met; it ends by that.
+    /// The answers to all steps; ends the probe.
     pub(super) fn finish(&mut self) -> TtlProbe {
-        let rungs = std::mem::take(&mut self.rungs);
+        let steps = std::mem::take(&mut self.steps);
         TtlProbe {
-            path: self.call.path,
-            target: self.call.dst,
-            steps: rungs.into_iter().map(|asked| asked.rung).collect(),
+            path: self.config.path,
+            target: self.config.dst,
+            steps: steps.into_iter().map(|step| step.result).collect(),
         }
     }
 
-    fn hear(&mut self, ip: &Ip, tcp: &Tcp) {
+    fn receive(&mut self, ip: &Ip, tcp: &Tcp) {
         if !tcp.flags.has(TcpFlags::ACK) {
             return;
         }
-        let asked = tcp.ack.add(u32::MAX);
+        let isn = tcp.ack.add(u32::MAX);
         let from = SocketAddr::new(ip.src, tcp.src_port);
         let hop_limit = ip.hop_limit;
         if tcp.flags.is_syn_ack() {
-            self.remember(from, asked);
-            if asked == self.isn && self.state == State::Pinning {
-                // Pinned: from here on every rung shares the number.
-                self.state = State::Climbing;
+            self.remember_half_open(from, isn);
+            if isn == self.isn && self.state == State::PinningBackend {
+                // The backend is pinned: from now on every step shares the number.
+                self.state = State::Probing;
                 self.apart = FAR_APART;
                 self.next_at = self.now + FAR_APART;
-                for rung in &mut self.rungs {
-                    rung.isn = self.isn;
+                for step in &mut self.steps {
+                    step.isn = self.isn;
                 }
             } else {
-                self.answer(asked, TtlStepAnswer::SynAck { from, hop_limit });
+                self.answer(isn, TtlStepAnswer::SynAck { from, hop_limit });
             }
         } else if tcp.flags.has(TcpFlags::RST) {
-            self.answer(asked, TtlStepAnswer::Reset { from, hop_limit });
+            self.answer(isn, TtlStepAnswer::Reset { from, hop_limit });
         }
     }
 
-    /// Notes who is to be reset at the end; a stranger that guesses numbers finds no room.
-    fn remember(&mut self, from: SocketAddr, isn: Seq) {
-        let ours = isn == self.isn || self.rungs.iter().any(|asked| asked.isn == isn);
-        if ours && self.opened.len() < 16 && !self.opened.contains(&(from, isn)) {
-            self.opened.push((from, isn));
+    /// Remembers an address to reset at the end; only for numbers of this probe, at most 16.
+    fn remember_half_open(&mut self, from: SocketAddr, isn: Seq) {
+        let ours = isn == self.isn || self.steps.iter().any(|step| step.isn == isn);
+        if ours && self.half_open.len() < 16 && !self.half_open.contains(&(from, isn)) {
+            self.half_open.push((from, isn));
         }
     }
 
-    /// Gives the first answer to the rung that was sent last under this number.
+    /// Records the first answer to the last sent step with this number.
     fn answer(&mut self, isn: Seq, answer: TtlStepAnswer) {
-        if isn == self.isn && self.state == State::Pinning {
-            // Refused: nothing to pin, and nothing to wait for.
+        if isn == self.isn && self.state == State::PinningBackend {
+            // Refused: there is no backend to pin.
             self.next_at = self.now;
         }
         let now = self.now;
         let shared = self.apart == FAR_APART;
         let last = self
-            .rungs
+            .steps
             .iter_mut()
-            .filter(|asked| asked.isn == isn)
-            .filter_map(|asked| Some((asked.sent_at?, &mut asked.rung)))
+            .filter(|step| step.isn == isn)
+            .filter_map(|step| Some((step.sent_at?, &mut step.result)))
             .max_by_key(|(sent_at, _)| *sent_at);
-        let Some((sent_at, rung)) = last else {
+        let Some((sent_at, result)) = last else {
             return;
         };
         let prompt = !shared || now.since(sent_at) <= PROMPT;
-        if rung.answer == TtlStepAnswer::Silent && prompt {
-            rung.answer = answer;
+        if result.answer == TtlStepAnswer::Silent && prompt {
+            result.answer = answer;
         }
     }
 
-    /// The rung to be sent next, and not before when: those tried least often first.
-    fn next_rung(&self) -> Option<(Timestamp, usize)> {
-        self.rungs
+    /// The step to send next and its earliest time: those with the fewest tries first.
+    fn next_step(&self) -> Option<(Timestamp, usize)> {
+        self.steps
             .iter()
             .enumerate()
-            .filter(|(_, asked)| {
-                asked.rung.answer == TtlStepAnswer::Silent && asked.rung.tries < self.tries
+            .filter(|(_, step)| {
+                step.result.answer == TtlStepAnswer::Silent && step.result.tries < self.tries
             })
-            .min_by_key(|(_, asked)| asked.rung.tries)
-            .map(|(index, asked)| {
-                let at = asked.sent_at.map_or(self.next_at, |sent| sent + SILENCE);
+            .min_by_key(|(_, step)| step.result.tries)
+            .map(|(index, step)| {
+                let at = step.sent_at.map_or(self.next_at, |sent| sent + SILENCE);
                 (at.max(self.next_at), index)
             })
     }
 
-    /// When even the last silent rung has had its time.
-    fn quiet_at(&self) -> Timestamp {
-        self.rungs
+    /// When the waiting time of the last unanswered step ends.
+    fn silent_until(&self) -> Timestamp {
+        self.steps
             .iter()
-            .filter(|asked| asked.rung.answer == TtlStepAnswer::Silent)
-            .filter_map(|asked| asked.sent_at)
+            .filter(|step| step.result.answer == TtlStepAnswer::Silent)
+            .filter_map(|step| step.sent_at)
             .max()
             .map_or(self.now, |sent| sent + SILENCE)
     }

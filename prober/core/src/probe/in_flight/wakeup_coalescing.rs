@@ -1,8 +1,7 @@
-//! The beats that the probes of a long and quiet plan ride on.
+//! Wake-up coalescing: common wake-ups of the probes of a long plan with few probes.
 //!
-//! An agent that sleeps most of the time pays for each time that it is woken, many times what a probe costs: caches are
-//! cold, and in a virtual machine the processor was given away. So probes that have time wait for each other, those of
-//! one engine for those of the other.
+//! A wake-up of an idle agent costs many times more processor time than a probe: caches are cold, and a virtual machine
+//! has to be scheduled again. So probes that can wait share wake-ups, also those of different engines.
 
 use std::time::Duration;
 
@@ -10,44 +9,45 @@ use crate::plan::ProbePlan;
 use crate::random::Random;
 use crate::time::{Timestamp, nanos};
 
-/// From one beat to the next, on average.
-pub(super) const BEAT: Duration = Duration::from_millis(500);
-/// How long an item's probes go on at least to ride on beats: a run is waited for.
-const LONG: Duration = Duration::from_secs(5);
-/// Probes of one timetable that may ride on a beat, on average: more would be in each other's way.
-const MOST_RIDERS: u128 = 4;
+/// Average time between two wake-ups.
+pub(super) const WAKEUP_INTERVAL: Duration = Duration::from_millis(500);
+/// Minimum duration of an item whose probes can wait: people wait for shorter ones, those of a run.
+const LONG_PLAN: Duration = Duration::from_secs(5);
+/// Maximum average number of probes of one schedule per wake-up: more would disturb each other.
+const MAX_PROBES_PER_WAKEUP: u128 = 4;
 
-/// An even beat with jitter, so that agents do not go in step: the same for all who count from the same start.
+/// Even wake-ups with jitter, so that agents do not probe in step. The same start gives the same wake-ups.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WakeupCoalescing {
     start: Timestamp,
 }
 
 impl WakeupCoalescing {
-    /// The beats of a plan that starts then, if few enough of its probes would ride on one.
-    pub(super) fn of(probes: &[ProbePlan], start: Timestamp) -> Option<Self> {
-        let riders = probes.iter().filter(|probe| has_time(probe));
-        let a_day = riders.map(|probe| 86_400_000 / u128::from(probe.interval_ms));
-        let beats_a_day = 86_400_000 / BEAT.as_millis();
-        (a_day.sum::<u128>() <= MOST_RIDERS * beats_a_day).then_some(Self { start })
+    /// The wake-ups of a plan with this start; `None` with too many probes per wake-up.
+    pub(super) fn for_plan(probes: &[ProbePlan], start: Timestamp) -> Option<Self> {
+        let waiting = probes.iter().filter(|probe| can_wait(probe));
+        let a_day = waiting.map(|probe| 86_400_000 / u128::from(probe.interval_ms));
+        let wakeups_a_day = 86_400_000 / WAKEUP_INTERVAL.as_millis();
+        (a_day.sum::<u128>() <= MAX_PROBES_PER_WAKEUP * wakeups_a_day).then_some(Self { start })
     }
 
-    /// The beat that a probe which is due then rides on: the first that is meant to be no earlier. WakeupCoalescing come up to an
-    /// eighth earlier or later than they are meant to.
-    pub(super) fn after(self, due: Timestamp) -> Timestamp {
-        let number = nanos(due.since(self.start)).div_ceil(nanos(BEAT));
+    /// The wake-up of a probe that is due at `due`: the first whose planned time is not earlier. Jitter moves a wake-up by
+    /// up to an eighth of the interval to either side.
+    pub(super) fn next_wakeup(self, due: Timestamp) -> Timestamp {
+        let number = nanos(due.since(self.start)).div_ceil(nanos(WAKEUP_INTERVAL));
         let seed = self.start.as_nanos().wrapping_add(number);
-        let moved = Random::new(seed).below(nanos(BEAT) / 4);
-        let meant = (self.start.as_nanos()).saturating_add(number.saturating_mul(nanos(BEAT)));
-        let at = (meant.saturating_sub(nanos(BEAT) / 8)).saturating_add(moved);
+        let moved = Random::new(seed).below(nanos(WAKEUP_INTERVAL) / 4);
+        let meant =
+            (self.start.as_nanos()).saturating_add(number.saturating_mul(nanos(WAKEUP_INTERVAL)));
+        let at = (meant.saturating_sub(nanos(WAKEUP_INTERVAL) / 8)).saturating_add(moved);
         Timestamp::from_nanos(at).max(self.start)
     }
 }
 
-/// Whether an item's probes have time to wait for a beat.
-pub(super) fn has_time(probe: &ProbePlan) -> bool {
+/// Whether the probes of an item can wait for a common wake-up.
+pub(super) fn can_wait(probe: &ProbePlan) -> bool {
     let interval = Duration::from_millis(probe.interval_ms.into());
-    interval.saturating_mul(probe.count) >= LONG
+    interval.saturating_mul(probe.count) >= LONG_PLAN
 }
 
 #[cfg(test)]
@@ -58,16 +58,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_next_beat_is_soon_and_the_same_for_all(start: u32, ms in 0_u64..1_000_000, more in 0_u64..2_000) {
+        fn the_next_wakeup_is_soon_and_the_same_for_equal_starts(start: u32, ms in 0_u64..1_000_000, more in 0_u64..2_000) {
             let start = Timestamp::from_nanos(u64::from(start) * 1_000_003);
-            let (beats, others) = (WakeupCoalescing { start }, WakeupCoalescing { start });
+            let (wakeups, others) = (WakeupCoalescing { start }, WakeupCoalescing { start });
             let due = start + Duration::from_millis(ms);
-            let at = beats.after(due);
+            let at = wakeups.next_wakeup(due);
             prop_assert!(at >= start);
-            prop_assert!(at + BEAT / 8 >= due);
-            prop_assert!(at <= due + BEAT + BEAT / 8);
-            let later = others.after(due + Duration::from_millis(more));
-            prop_assert!(later == at || later.since(at) >= BEAT / 2);
+            prop_assert!(at + WAKEUP_INTERVAL / 8 >= due);
+            prop_assert!(at <= due + WAKEUP_INTERVAL + WAKEUP_INTERVAL / 8);
+            let later = others.next_wakeup(due + Duration::from_millis(more));
+            prop_assert!(later == at || later.since(at) >= WAKEUP_INTERVAL / 2);
         }
     }
 }

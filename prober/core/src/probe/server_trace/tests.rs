@@ -1,4 +1,4 @@
-//! What the server's end counts, tells and forgets.
+//! Counting, reporting and evicting handshakes at the server's end.
 
 use super::*;
 use crate::packet::{Checksum, Ip, Packet, TcpOptions};
@@ -55,57 +55,61 @@ fn seen(
     }
 }
 
-fn ordinary(witnesses: &mut ServerTraces, ms: u64, peer: SocketAddr, isn: u32) {
+fn ordinary(traces: &mut ServerTraces, ms: u64, peer: SocketAddr, isn: u32) {
     for (direction, flags, seq, ack) in [
         (Direction::Received, TcpFlags::SYN, isn, 0),
         (Direction::Sent, TcpFlags::SYN_ACK, 900, isn + 1),
         (Direction::Received, TcpFlags::ACK, isn + 1, 901),
     ] {
-        witnesses.observe(&seen(ms, direction, peer, flags, seq, ack));
+        traces.observe(&seen(ms, direction, peer, flags, seq, ack));
     }
 }
 
 #[test]
 fn an_ordinary_handshake_is_told_once_and_what_follows_adds_up() {
-    let mut witnesses = ServerTraces::new([8080]);
-    ordinary(&mut witnesses, 0, peer(1), 5);
-    let told = witnesses.flush(at(1));
-    assert_eq!(told.len(), 1);
+    let mut traces = ServerTraces::new([8080]);
+    ordinary(&mut traces, 0, peer(1), 5);
+    let reported = traces.flush(at(1));
+    assert_eq!(reported.len(), 1);
     assert_eq!(
-        (told[0].isn, told[0].peer, told[0].local),
+        (reported[0].isn, reported[0].peer, reported[0].local),
         (Seq(5), peer(1), local())
     );
-    assert_eq!((told[0].syns, told[0].syn_acks, told[0].acks), (1, 1, 1));
-    assert_eq!(told[0].observations.len(), 3);
-    assert_eq!(witnesses.flush(at(2)), []);
-    witnesses.observe(&seen(3, Direction::Received, peer(1), TcpFlags::RST, 6, 0));
-    let told = witnesses.flush(at(4));
-    assert_eq!((told[0].syns, told[0].resets_received), (0, 1));
-    assert_eq!(told[0].observations.len(), 1);
+    assert_eq!(
+        (reported[0].syns, reported[0].syn_acks, reported[0].acks),
+        (1, 1, 1)
+    );
+    assert_eq!(reported[0].observations.len(), 3);
+    assert_eq!(traces.flush(at(2)), []);
+    traces.observe(&seen(3, Direction::Received, peer(1), TcpFlags::RST, 6, 0));
+    let reported = traces.flush(at(4));
+    assert_eq!((reported[0].syns, reported[0].resets_received), (0, 1));
+    assert_eq!(reported[0].observations.len(), 1);
 }
 
 #[test]
 fn only_the_first_ordinary_ones_are_told_with_packets_and_every_unusual_one() {
-    let mut witnesses = ServerTraces::new([8080]);
+    let mut traces = ServerTraces::new([8080]);
     for n in 0..500 {
-        ordinary(&mut witnesses, 0, peer(n), n);
+        ordinary(&mut traces, 0, peer(n), n);
     }
     for n in 1000..1100 {
-        witnesses.observe(&seen(1, Direction::Received, peer(n), TcpFlags::SYN, n, 0));
+        traces.observe(&seen(1, Direction::Received, peer(n), TcpFlags::SYN, n, 0));
     }
-    let told = witnesses.flush(at(2));
-    assert_eq!(told.len(), 600);
-    let with_packets = |told: &[ServerTrace], answered: u32| {
-        told.iter()
+    let reported = traces.flush(at(2));
+    assert_eq!(reported.len(), 600);
+    let with_packets = |reported: &[ServerTrace], answered: u32| {
+        reported
+            .iter()
             .filter(|one| one.syn_acks == answered && !one.observations.is_empty())
             .count()
     };
-    assert_eq!(with_packets(&told, 1), 64);
-    assert_eq!(with_packets(&told, 0), 100);
-    // One that was only counted turns out unusual: now its packets are told, from the first on.
-    let last = told.iter().rfind(|one| one.syn_acks == 1).unwrap();
+    assert_eq!(with_packets(&reported, 1), 64);
+    assert_eq!(with_packets(&reported, 0), 100);
+    // A handshake that was only counted becomes unusual: now all of its packets are reported.
+    let last = reported.iter().rfind(|one| one.syn_acks == 1).unwrap();
     assert!(last.observations.is_empty());
-    witnesses.observe(&seen(
+    traces.observe(&seen(
         3,
         Direction::Received,
         last.peer,
@@ -113,65 +117,61 @@ fn only_the_first_ordinary_ones_are_told_with_packets_and_every_unusual_one() {
         1,
         0,
     ));
-    let again = witnesses.flush(at(4));
+    let again = traces.flush(at(4));
     assert_eq!((again.len(), again[0].observations.len()), (1, 4));
 }
 
 #[test]
 fn a_new_number_on_the_same_ends_is_a_new_handshake() {
-    let mut witnesses = ServerTraces::new([8080]);
-    ordinary(&mut witnesses, 0, peer(1), 5);
-    ordinary(&mut witnesses, 1, peer(1), 500);
-    let told: Vec<Seq> = witnesses.flush(at(2)).iter().map(|one| one.isn).collect();
-    assert_eq!(told, [Seq(5), Seq(500)]);
+    let mut traces = ServerTraces::new([8080]);
+    ordinary(&mut traces, 0, peer(1), 5);
+    ordinary(&mut traces, 1, peer(1), 500);
+    let reported: Vec<Seq> = traces.flush(at(2)).iter().map(|one| one.isn).collect();
+    assert_eq!(reported, [Seq(5), Seq(500)]);
 }
 
 #[test]
 fn a_syn_that_the_capture_lost_is_known_by_its_answer() {
-    let mut witnesses = ServerTraces::new([8080]);
-    witnesses.observe(&seen(0, Direction::Sent, peer(1), TcpFlags::SYN_ACK, 9, 6));
-    let told = witnesses.flush(at(1));
+    let mut traces = ServerTraces::new([8080]);
+    traces.observe(&seen(0, Direction::Sent, peer(1), TcpFlags::SYN_ACK, 9, 6));
+    let reported = traces.flush(at(1));
     assert_eq!(
-        (told[0].isn, told[0].syns, told[0].syn_acks),
+        (reported[0].isn, reported[0].syns, reported[0].syn_acks),
         (Seq(5), 0, 1)
     );
 }
 
 #[test]
 fn other_ports_and_overheard_frames_are_none_of_its_business() {
-    let mut witnesses = ServerTraces::new([9999]);
-    ordinary(&mut witnesses, 0, peer(1), 5);
-    witnesses.listen([8080]);
-    witnesses.observe(&seen(0, Direction::Overheard, peer(1), TcpFlags::SYN, 5, 0));
-    assert_eq!(witnesses.flush(at(1)), []);
+    let mut traces = ServerTraces::new([9999]);
+    ordinary(&mut traces, 0, peer(1), 5);
+    traces.set_ports([8080]);
+    traces.observe(&seen(0, Direction::Overheard, peer(1), TcpFlags::SYN, 5, 0));
+    assert_eq!(traces.flush(at(1)), []);
 }
 
 #[test]
 fn a_flood_is_bounded_and_what_was_forgotten_is_counted() {
-    let mut witnesses = ServerTraces::new([8080]);
-    let flood = u32::try_from(HANDSHAKES).unwrap() + 1000;
+    let mut traces = ServerTraces::new([8080]);
+    let flood = u32::try_from(MAX_HANDSHAKES).unwrap() + 1000;
     for n in 0..flood {
-        witnesses.observe(&seen(0, Direction::Received, peer(n), TcpFlags::SYN, n, 0));
+        traces.observe(&seen(0, Direction::Received, peer(n), TcpFlags::SYN, n, 0));
     }
-    assert_eq!(witnesses.evicted(), 1000);
-    let told = witnesses.flush(at(1));
-    assert_eq!(told.len(), HANDSHAKES);
-    let packets: usize = told.iter().map(|one| one.observations.len()).sum();
-    assert_eq!(packets, UNUSUAL);
+    assert_eq!(traces.evicted(), 1000);
+    let reported = traces.flush(at(1));
+    assert_eq!(reported.len(), MAX_HANDSHAKES);
+    let packets: usize = reported.iter().map(|one| one.observations.len()).sum();
+    assert_eq!(packets, MAX_UNUSUAL);
     // All of one five-tuple, a new number each: as bounded.
     for n in 0..3 * flood {
-        witnesses.observe(&seen(2, Direction::Received, peer(1), TcpFlags::SYN, n, 0));
+        traces.observe(&seen(2, Direction::Received, peer(1), TcpFlags::SYN, n, 0));
     }
-    assert!(witnesses.order.len() <= 2 * HANDSHAKES);
-    assert!(witnesses.flush(at(3)).len() <= HANDSHAKES + 1);
+    assert!(traces.order.len() <= 2 * MAX_HANDSHAKES);
+    assert!(traces.flush(at(3)).len() <= MAX_HANDSHAKES + 1);
     // Long after, nothing of it is left.
-    assert_eq!(witnesses.flush(at(60_000)), []);
+    assert_eq!(traces.flush(at(60_000)), []);
     assert_eq!(
-        (
-            witnesses.handshakes.len(),
-            witnesses.packets,
-            witnesses.order.len()
-        ),
+        (traces.handshakes.len(), traces.packets, traces.order.len()),
         (0, 0, 0)
     );
 }

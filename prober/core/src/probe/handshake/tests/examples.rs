@@ -55,7 +55,7 @@ fn the_founding_fault_is_mismatched_after_one_retransmission() {
     handshake.observe(&received(ms(1001), syn_ack_from(pod())), &[]);
     assert_eq!(
         handshake.poll_timeout(),
-        Some((ms(1101), Timer::Mismatch)),
+        Some((ms(1101), Timer::WrongSource)),
         "1.1 s after the first answer, not after the last"
     );
     run_out(&mut handshake);
@@ -95,11 +95,11 @@ fn an_answer_after_the_deadline_is_late_even_where_the_clock_was_read_later() {
 
 #[test]
 fn a_lost_first_syn_shows_in_the_count_and_not_in_the_round_trip() {
-    let mut handshake = witness();
+    let mut handshake = observer();
     handshake.observe(&sent(ms(0), own_syn()), &[]);
     handshake.observe(&sent(ms(1010), own_syn()), &[]);
     handshake.observe(&received(ms(1012), syn_ack_from(service())), &[]);
-    handshake.set_exchange(Exchange::NoBanner, ms(1020));
+    handshake.socket_closed(Exchange::NoBanner, ms(1020));
     run_out(&mut handshake);
     let result = handshake.finish();
     assert_eq!(
@@ -131,7 +131,7 @@ fn an_echoed_timestamp_names_the_syn_that_was_answered() {
         ),
         Body::Icmp(..) | Body::Resolution(_) => body,
     };
-    let mut handshake = witness();
+    let mut handshake = observer();
     handshake.observe(&sent(ms(0), with_time(own_syn(), 70, 0)), &[]);
     handshake.observe(&sent(ms(1000), with_time(own_syn(), 1070, 0)), &[]);
     let answer = with_time(syn_ack_from(service()), 9, 70);
@@ -252,10 +252,10 @@ fn a_probe_that_nothing_answers_sends_each_second_and_resets_at_its_deadline() {
 
 #[test]
 fn a_witness_sends_nothing_and_learns_a_lost_syn_from_its_answer() {
-    let mut handshake = witness();
+    let mut handshake = observer();
     handshake.observe(&received(ms(1), syn_ack_from(service())), &[]);
     handshake.observe(&received(ms(2), syn_ack_from(pod())), &[]);
-    handshake.set_exchange(Exchange::NotTried, ms(3));
+    handshake.socket_closed(Exchange::NotTried, ms(3));
     assert_eq!(transmitted(&mut handshake), []);
     run_out(&mut handshake);
     let result = handshake.finish();
@@ -265,8 +265,8 @@ fn a_witness_sends_nothing_and_learns_a_lost_syn_from_its_answer() {
 
 #[test]
 fn a_socket_that_was_faster_than_its_packets_costs_no_time() {
-    let mut handshake = witness();
-    handshake.set_exchange(Exchange::NoBanner, ms(2));
+    let mut handshake = observer();
+    handshake.socket_closed(Exchange::NoBanner, ms(2));
     handshake.observe(&sent(ms(0), own_syn()), &[]);
     handshake.observe(&received(ms(1), syn_ack_from(service())), &[]);
     assert_eq!(handshake.poll_timeout(), Some((ms(102), Timer::Linger)));
@@ -285,11 +285,11 @@ fn a_socket_that_was_faster_than_its_packets_costs_no_time() {
 
 #[test]
 fn a_target_that_the_kernel_translates_within_connect_is_asked_where_its_syn_goes() {
-    let mut handshake = witness();
+    let mut handshake = observer();
     let syn = tcp(client(), pod(), TcpFlags::SYN, ISN, Seq(0));
     handshake.observe(&sent(ms(0), syn), &[]);
     handshake.observe(&received(ms(1), syn_ack_from(pod())), &[]);
-    handshake.set_exchange(Exchange::NotTried, ms(2));
+    handshake.socket_closed(Exchange::NotTried, ms(2));
     run_out(&mut handshake);
     let result = handshake.finish();
     assert_eq!(result.outcome.kind(), OutcomeKind::Established);
@@ -327,7 +327,7 @@ const BANNER: &[u8] =
 
 fn greeted(mut handshake: Handshake) -> Echo {
     let result = handshake.finish();
-    let Exchange::Greeted { banner, echo } = result.exchange else {
+    let Exchange::BannerReceived { banner, echo } = result.exchange else {
         panic!("{result:?}")
     };
     assert_eq!(banner.nonce, 255);
@@ -419,7 +419,7 @@ fn what_answers_without_a_banner_is_foreign_or_frozen_or_resets() {
     };
     let mut foreign = open();
     say(&mut foreign, 2, 0, TcpFlags::PSH, b"220 mail ready\n");
-    assert_eq!(foreign.finish().exchange, Exchange::Foreign);
+    assert_eq!(foreign.finish().exchange, Exchange::InvalidBanner);
 
     let mut frozen = open();
     run_out(&mut frozen);

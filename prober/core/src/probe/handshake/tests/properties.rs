@@ -137,7 +137,7 @@ fn role() -> impl Strategy<Value = HandshakeRole> {
 
 /// Whether this address was asked. A witness goes with its socket, which something may have led
 /// elsewhere.
-fn asked(observations: &[Observation], knows_isn: bool, address: SocketAddr) -> bool {
+fn syn_destination(observations: &[Observation], knows_isn: bool, address: SocketAddr) -> bool {
     let led_there = |observation: &Observation| {
         observation.direction == Direction::Sent
             && observation.packet.tcp_src() == Some(client())
@@ -164,7 +164,7 @@ fn was_answered(observations: &[Observation], knows_isn: bool) -> bool {
                 && observation
                     .packet
                     .tcp_src()
-                    .is_some_and(|from| asked(observations, knows_isn, from))
+                    .is_some_and(|from| syn_destination(observations, knows_isn, from))
                 && observation.packet.tcp_dst() == Some(client())
                 && observation.packet.tcp().is_some_and(|(_, tcp)| {
                     tcp.flags.is_syn_ack() && (!knows_isn || tcp.ack == ISN.add(1))
@@ -181,7 +181,7 @@ proptest! {
         ops in prop::collection::vec(op(), 0..80),
     ) {
         let is_driver = role != HandshakeRole::Observer;
-        let mut handshake = Handshake::new(call(), role);
+        let mut handshake = Handshake::new(config(), role);
         handshake.start(START);
         let mut now = START;
         let mut fed = Vec::new();
@@ -203,7 +203,7 @@ proptest! {
                     handshake.handle_timeout(now);
                 },
                 Op::Release => if !is_driver {
-                    handshake.set_exchange(Exchange::NoBanner, now);
+                    handshake.socket_closed(Exchange::NoBanner, now);
                 },
                 Op::Transmit => {
                     let out = transmitted(&mut handshake);
@@ -246,7 +246,7 @@ proptest! {
             Outcome::Reset { by, .. } => prop_assert!(
                 std::iter::once(service())
                     .chain(fed.iter().filter_map(|seen| seen.packet.tcp_dst()))
-                    .any(|address| address.ip() == by && asked(&fed, is_driver, address))
+                    .any(|address| address.ip() == by && syn_destination(&fed, is_driver, address))
             ),
             Outcome::RefusedLocally { .. } => prop_assert!(!is_driver),
             Outcome::Unreachable { .. } | Outcome::Timeout => {}

@@ -10,7 +10,7 @@ type Apply = Box<dyn Fn(&mut Handshake)>;
 /// A driver of a full exchange that has come to this state.
 fn at(state: State) -> Handshake {
     let mut handshake = Handshake::new(
-        call(),
+        config(),
         HandshakeRole::Driver {
             isn: ISN,
             mss: 1410,
@@ -138,7 +138,7 @@ fn the_table_of_transitions_is_this() {
         ),
         (
             "its socket is closed",
-            Box::new(|handshake| handshake.set_exchange(Exchange::NotTried, ms(2))),
+            Box::new(|handshake| handshake.socket_closed(Exchange::NotTried, ms(2))),
             [Idle, SynSent, WrongSource, Rejected, Closing, Closing, Done],
         ),
         (

@@ -59,9 +59,9 @@ pub(in crate::report::render) fn summary(path: &PathReport, probe: &ProbeReport)
     let client = &probe.client;
     let syns = if client.syns == 1 { "SYN" } else { "SYNs" };
     let after = match &client.exchange {
-        Exchange::NotTried | Exchange::Greeted { .. } => "",
+        Exchange::NotTried | Exchange::BannerReceived { .. } => "",
         Exchange::NoBanner => ", then no banner",
-        Exchange::Foreign => ", then a foreign banner",
+        Exchange::InvalidBanner => ", then a foreign banner",
         Exchange::Reset => ", then a reset",
     };
     let came_of_it = match client.outcome {

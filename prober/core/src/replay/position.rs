@@ -8,32 +8,32 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::packet::EthernetAddresses;
-use crate::packet::capture::Captured;
+use crate::packet::capture::CapturedPacket;
 use crate::packet::mac::Mac;
 use crate::packet::observation::Direction;
 
 /// Where an observer of a flow stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum End {
+pub(super) enum ObserverPosition {
     /// On the host that sent the SYN.
     Client,
     /// On the way: on a node or a router that forwards.
-    Between,
+    InTransit,
     /// On the host that the SYN came to.
     Server,
 }
 
 /// The host that a capture was taken on, as far as its packets tell.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Local {
+pub(super) enum CapturingHost {
     Mac(Mac),
     Ip(IpAddr),
     Unknown,
 }
 
-impl Local {
+impl CapturingHost {
     /// Finds the address that is on the most packets.
-    pub(super) fn of(packets: &[&Captured<'_>]) -> Self {
+    pub(super) fn of(packets: &[&CapturedPacket<'_>]) -> Self {
         let tcp = || {
             packets
                 .iter()
@@ -51,22 +51,22 @@ impl Local {
                 tcp.flags.is_syn(),
             )
         });
-        most_covered(macs)
+        most_frequent(macs)
             .map(Self::Mac)
-            .or_else(|| most_covered(ips).map(Self::Ip))
+            .or_else(|| most_frequent(ips).map(Self::Ip))
             .unwrap_or(Self::Unknown)
     }
 
     /// Where the observer of this SYN stands.
-    pub(super) fn end(self, syn: &Captured<'_>) -> End {
+    pub(super) fn position(self, syn: &CapturedPacket<'_>) -> ObserverPosition {
         match syn.direction {
-            Some(Direction::Sent) => return End::Client,
-            Some(Direction::Received) => return End::Server,
-            Some(Direction::Overheard) => return End::Between,
+            Some(Direction::Sent) => return ObserverPosition::Client,
+            Some(Direction::Received) => return ObserverPosition::Server,
+            Some(Direction::Overheard) => return ObserverPosition::InTransit,
             None => {}
         }
         let Some((ip, _)) = syn.packet.tcp() else {
-            return End::Between;
+            return ObserverPosition::InTransit;
         };
         let (is_src, is_dst) = match self {
             Self::Mac(mac) => {
@@ -80,9 +80,9 @@ impl Local {
             Self::Unknown => (undiminished(ip.hop_limit), false),
         };
         match (is_src, is_dst) {
-            (true, _) => End::Client,
-            (false, true) => End::Server,
-            (false, false) => End::Between,
+            (true, _) => ObserverPosition::Client,
+            (false, true) => ObserverPosition::Server,
+            (false, false) => ObserverPosition::InTransit,
         }
     }
 }
@@ -101,14 +101,14 @@ fn unicast(link: EthernetAddresses) -> Option<(Mac, Mac)> {
 
 /// How often an address was seen.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct AddressCount {
     packets: u64,
     forwarded: u64,
     first_syn: Option<usize>,
 }
 
-fn most_covered<K: Ord + Copy>(packets: impl Iterator<Item = (K, K, bool, bool)>) -> Option<K> {
-    let mut seen: BTreeMap<K, Seen> = BTreeMap::new();
+fn most_frequent<K: Ord + Copy>(packets: impl Iterator<Item = (K, K, bool, bool)>) -> Option<K> {
+    let mut seen: BTreeMap<K, AddressCount> = BTreeMap::new();
     for (place, (src, dst, fresh, syn)) in packets.enumerate() {
         let sender = seen.entry(src).or_default();
         sender.packets += 1;

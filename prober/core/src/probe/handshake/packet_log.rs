@@ -1,19 +1,19 @@
-//! The packets that a result carries: the first ones and the newest, never without bound.
+//! The recorded packets of a probe: the first ones and the newest, with a maximum.
 
 use crate::packet::observation::Observation;
 
-/// How many of the first packets are kept, whatever follows.
+/// Number of first packets that are always kept.
 const FIRST: usize = 48;
 
-/// How many packets are kept at most.
+/// Maximum number of packets kept.
 pub(super) const MOST: usize = 64;
 
 /// The packets of one probe, in order.
 #[derive(Debug, Default)]
-pub(super) struct Record(Vec<Observation>);
+pub(super) struct PacketLog(Vec<Observation>);
 
-impl Record {
-    /// Keeps a packet; when full, the oldest after the first ones makes room.
+impl PacketLog {
+    /// Appends a packet; when full, drops the oldest one after the first ones.
     pub(super) fn push(&mut self, observation: &Observation) {
         if self.0.len() >= MOST {
             self.0.remove(FIRST);
@@ -21,7 +21,7 @@ impl Record {
         self.0.push(*observation);
     }
 
-    /// Keeps a packet at its place in time, if there is room.
+    /// Inserts a packet by its time, if there is room.
     pub(super) fn insert(&mut self, observation: &Observation) {
         if self.0.len() < MOST {
             let at = self.0.partition_point(|kept| kept.at <= observation.at);
