@@ -1,4 +1,4 @@
-//! What an agent costs while it probes ten times a second and answers as often: memory and processor time.
+//! The cost of an agent that sends ten probes a second and answers as many: memory and processor time.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +18,7 @@ use prober_core::plan::{Method, ProbePlan};
 
 use fixture::{Agent, B4, PORT, probes, two};
 
-/// How long is measured.
+/// The length of the measurement.
 const WINDOW: Duration = Duration::from_secs(20);
 /// Clock ticks a second that `/proc/PID/stat` counts in (`USER_HZ`, proc(5)).
 const TICKS: f64 = 100.0;
@@ -35,7 +35,7 @@ fn plan() -> Vec<ProbePlan> {
     ]
 }
 
-/// Seconds of processor time, by clock ticks and by the scheduler's own nanoseconds.
+/// Processor time in seconds, by clock ticks and by the scheduler's own nanoseconds.
 fn processor(pid: u32) -> (f64, f64) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
@@ -60,7 +60,7 @@ fn main() {
     server.answer();
     let client = Agent::start(&a, "a", &[]);
     client.give(&client.plan(1, plan()));
-    // Past the first seconds of a plan, in which counts are told more often.
+    // Past the first seconds of a plan, in which tallies are written more often.
     thread::sleep(Duration::from_secs(7));
     let agents = [("client", client.pid()), ("server", server.pid())];
     let before = agents.map(|(_, pid)| processor(pid));

@@ -1,4 +1,4 @@
-//! What runs in a probe pod; everything is in the library.
+//! The program `prober-agent`; all of it is in the library.
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::wildcard_enum_match_arm,
-    reason = "a test that cannot go on fails, and looks for one event of many"
+    reason = "a test that cannot go on fails, and searches for one event of many"
 )]
 
 #[path = "agents/container.rs"]

@@ -105,7 +105,7 @@ pub enum CaptureError {
     Filter(#[source] io::Error),
     /// The kernel refused the ring.
     #[error(
-        "cannot get a packet ring of {blocks} blocks of {block_size} bytes: {source}; ask for a smaller one"
+        "cannot get a packet ring of {blocks} blocks of {block_size} bytes: {source}; request a smaller one"
     )]
     Ring {
         /// The number of blocks.

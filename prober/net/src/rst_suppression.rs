@@ -49,7 +49,7 @@ pub enum SuppressionError {
     /// Too few ports of the range are free.
     #[error(
         "cannot reserve {wanted} {family} ports between {first} and {last}: only {free} are free; \
-         give another range or ask for fewer"
+         give another range or request fewer"
     )]
     TooFew {
         /// The family.

@@ -235,10 +235,10 @@ impl Connector {
             while received.get() < bytes {
                 stream.readable().await?;
                 let mut buffer = self.buffer.borrow_mut();
-                let want = piece(received.get(), bytes);
-                match stream.try_read(buffer.get_mut(..want.len()).unwrap_or_default()) {
+                let expected = piece(received.get(), bytes);
+                match stream.try_read(buffer.get_mut(..expected.len()).unwrap_or_default()) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(more) if buffer.get(..more) == want.get(..more) => {
+                    Ok(more) if buffer.get(..more) == expected.get(..more) => {
                         received.set(received.get().saturating_add(count(more)));
                     }
                     Ok(_) => return Err(io::ErrorKind::InvalidData.into()),

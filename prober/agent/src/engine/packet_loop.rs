@@ -57,7 +57,7 @@ struct PlanLaunches {
 pub(crate) struct PacketLoop {
     commands: Receiver<PacketCommand>,
     events: EngineEventSender,
-    flight: InFlight,
+    in_flight: InFlight,
     server_traces: ServerTraces,
     loopback: LoopbackMode,
     state: LoopState,
@@ -86,7 +86,7 @@ impl PacketLoop {
         Self {
             commands,
             events,
-            flight: InFlight::new(config),
+            in_flight: InFlight::new(config),
             server_traces: ServerTraces::default(),
             loopback,
             state: LoopState::Running,
@@ -116,18 +116,18 @@ impl PacketLoop {
                     deadline,
                     at,
                 } => {
-                    self.flight.watch(path, src, dst, at, deadline);
+                    self.in_flight.watch(path, src, dst, at, deadline);
                     self.track(src, ProbeContext::of(generation));
                 }
                 PacketCommand::ConnectEnded { src, exchange } => {
-                    self.flight.close(src, exchange, now)
+                    self.in_flight.close(src, exchange, now)
                 }
                 PacketCommand::ConnectRefused { src, errno } => {
-                    self.flight.refuse_locally(src, errno, now)
+                    self.in_flight.refuse_locally(src, errno, now)
                 }
                 PacketCommand::NotSent { src, why } => {
                     self.contexts.mark_not_sent(src, why);
-                    self.flight.close(src, Exchange::NotTried, now);
+                    self.in_flight.close(src, Exchange::NotTried, now);
                 }
                 PacketCommand::Stop => self.state = LoopState::Stopping,
             }
@@ -160,8 +160,8 @@ impl PacketLoop {
     /// Ends all probes in flight without an outcome.
     fn abandon(&mut self) {
         self.plans.clear();
-        self.flight.abandon();
-        while self.flight.poll_output().is_some() {}
+        self.in_flight.abandon();
+        while self.in_flight.poll_output().is_some() {}
         self.contexts.clear();
         self.ttl_probes.clear();
     }
@@ -185,14 +185,14 @@ impl PacketLoop {
         }
         plans.retain(|plan| plan.pacing.next_at().is_some() || !plan.waiting.is_empty());
         self.plans = plans;
-        self.flight.handle_timeout(now);
+        self.in_flight.handle_timeout(now);
     }
 
     fn launch(&mut self, plan: &mut PlanLaunches, item: usize, now: Timestamp) {
         let Some(probe) = plan.probes.get(item) else {
             return;
         };
-        match self.flight.launch(now, probe) {
+        match self.in_flight.launch(now, probe) {
             Ok(src) => {
                 let suppressed = match probe.method {
                     Method::Exchange { .. } => self.suppress_rst(src),
@@ -250,7 +250,7 @@ impl PacketLoop {
             Body::Icmp(..) => true,
             Body::Resolution(_) => false,
         };
-        self.flight.observe(observation, payload);
+        self.in_flight.observe(observation, payload);
         if is_of_a_server {
             self.server_traces.observe(observation);
             self.traces_due_at
@@ -267,7 +267,7 @@ impl PacketLoop {
 
     /// Appends the segments that are to be sent now.
     pub(crate) fn poll_transmit(&mut self, out: &mut Vec<TcpSegment>) {
-        self.flight.poll_transmit(out);
+        self.in_flight.poll_transmit(out);
     }
 
     /// Handles the counts of the capture; they are reported before the results that they may explain.
@@ -280,13 +280,13 @@ impl PacketLoop {
 
     /// Whether there is a result to report.
     pub(crate) fn has_results(&self) -> bool {
-        self.flight.has_output()
+        self.in_flight.has_output()
     }
 
     /// Reports the results of all probes that have ended.
     pub(crate) fn report_results(&mut self) {
         self.results_due_at = None;
-        while let Some(finished) = self.flight.poll_output() {
+        while let Some(finished) = self.in_flight.poll_output() {
             match finished {
                 ProbeOutput::Probe(result) => self.report_result(result),
                 ProbeOutput::TtlProbe(ttl_probe) => {

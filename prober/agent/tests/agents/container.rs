@@ -16,17 +16,17 @@ use crate::fixture::{Agent, B4, Namespace, PORT, open_dir, probes, two};
 use crate::image;
 
 const PLAIN: Method = Method::Connect { echo_bytes: 0 };
-/// The bound of what an agent keeps in memory, KiB.
+/// The bound of an agent's resident memory, KiB.
 const MAX_RESIDENT: u64 = 10 << 10;
 /// SIGTERM's bit in the masks of /proc/PID/status.
 const SIGTERM_BIT: u64 = 1 << 14;
 
-/// What Pod Security admits, as a runtime carries it out.
+/// A security context that Pod Security admits, as a container runtime applies it.
 #[derive(Clone, Copy)]
 enum Shape {
     /// Uid 0 with `CAP_NET_RAW` (13) alone.
     Baseline,
-    /// Nobody, without capabilities.
+    /// Uid 65534, without capabilities.
     Restricted,
 }
 
@@ -73,7 +73,7 @@ impl Container {
         })
     }
 
-    /// The agent itself: the only child of what started it.
+    /// The process of the agent: the only child of the process that started it.
     fn pid(&self) -> u32 {
         self.child().unwrap()
     }
@@ -93,7 +93,7 @@ impl Container {
         line.unwrap().trim().to_owned()
     }
 
-    /// Sends SIGTERM to the agent, and gives the status that what started it passes on.
+    /// Sends SIGTERM to the agent, and returns the status that its parent passes on.
     fn terminate(&mut self) -> ExitStatus {
         let pid = self.pid();
         self.agent.end_by(pid)
@@ -119,7 +119,7 @@ impl Drop for Container {
 }
 
 #[test]
-fn in_a_baseline_pod_it_sees_packets_and_keeps_no_capability() {
+fn in_a_baseline_pod_it_captures_packets_and_keeps_no_capability() {
     let namespace = Namespace::new();
     let mut pod = Container::start(&namespace, Shape::Baseline, "a");
     let hello = pod.hello();
@@ -134,7 +134,7 @@ fn in_a_baseline_pod_it_sees_packets_and_keeps_no_capability() {
 }
 
 #[test]
-fn in_a_restricted_pod_it_says_that_no_packet_is_seen_and_why() {
+fn in_a_restricted_pod_it_reports_that_it_captures_no_packets_and_why() {
     let namespace = Namespace::new();
     let mut pod = Container::start(&namespace, Shape::Restricted, "a");
     let hello = pod.hello();
@@ -203,7 +203,8 @@ fn a_target_outside_the_run_is_refused_in_a_container_too() {
 }
 
 #[test]
-fn a_host_agent_tells_all_of_its_node_without_a_privilege_before_it_probes_and_when_told_again() {
+fn a_host_agent_writes_all_facts_of_its_node_without_a_privilege_before_it_probes_and_with_each_plan()
+ {
     let (node, other) = two();
     node.ip("link add cni0 type bridge");
     node.ip("link set cni0 up");
@@ -220,7 +221,7 @@ fn a_host_agent_tells_all_of_its_node_without_a_privilege_before_it_probes_and_w
         host.agent.give(&plan);
         host.agent.wait_done(generation);
     }
-    let told: Vec<&str> = host
+    let written: Vec<&str> = host
         .agent
         .events
         .iter()
@@ -233,7 +234,7 @@ fn a_host_agent_tells_all_of_its_node_without_a_privilege_before_it_probes_and_w
         })
         .collect();
     let once = ["accepted", "facts", "probed"];
-    assert_eq!(told, [once, once].concat(), "{:#?}", host.agent.events);
+    assert_eq!(written, [once, once].concat(), "{:#?}", host.agent.events);
     let facts = host.agent.wait(|event| match event {
         Event::Facts(facts) => Some(facts.clone()),
         _ => None,
@@ -259,7 +260,7 @@ fn a_host_agent_tells_all_of_its_node_without_a_privilege_before_it_probes_and_w
 }
 
 #[test]
-fn sigterm_ends_the_first_process_of_a_container_which_has_no_default_for_it() {
+fn sigterm_ends_the_first_process_of_a_container_which_has_no_default_action() {
     let namespace = Namespace::new();
     for shape in [Shape::Baseline, Shape::Restricted] {
         let mut pod = Container::start(&namespace, shape, "a");

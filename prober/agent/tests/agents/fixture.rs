@@ -1,4 +1,4 @@
-//! Two namespaces joined by a veth, and agents in them; all of it ends with the test, also when that is killed.
+//! Two namespaces joined by a veth, and agents in them; all of it ends with the test, even if that is killed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,7 +16,7 @@ use prober_core::plan::{Method, Plan, ProbePlan};
 use prober_core::probe::event::Event;
 use prober_core::topology::{AgentId, PathId};
 
-/// What a test waits for at most.
+/// The longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(crate) const A4: &str = "10.77.0.1";
@@ -28,7 +28,7 @@ const B_MAC: &str = "02:00:00:00:00:0b";
 pub(crate) const PORT: u16 = 8080;
 pub(crate) const NONCE: u64 = 0xfeed;
 
-/// A network namespace that lives as long as this value: it belongs to a `cat` that ends with its input.
+/// A network namespace that lives as long as this value: its process is a `cat` that ends with its input.
 pub(crate) struct Namespace {
     holder: Child,
     _input: ChildStdin,
@@ -106,14 +106,14 @@ pub(crate) fn two() -> (Namespace, Namespace) {
     (a, b)
 }
 
-/// A folder that others may read: an agent reads its plan as nobody.
+/// A folder that any user may read: an agent reads its plan as uid 65534.
 pub(crate) fn open_dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     dir
 }
 
-/// An agent, and what it has written.
+/// An agent, and the events that it has written.
 pub(crate) struct Agent {
     id: AgentId,
     process: Child,
@@ -123,12 +123,12 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts pod `name` on node `node-NAME`, which may ask whatever the tests have.
+    /// Starts pod `name` on node `node-NAME`, which may probe all addresses of the tests.
     pub(crate) fn start(namespace: &Namespace, name: &str, more: &[&str]) -> Self {
         Self::start_by(namespace, &[], name, more)
     }
 
-    /// As [`Agent::start`], by another program that executes it.
+    /// As [`Agent::start`], through another program that executes it.
     pub(crate) fn start_by(namespace: &Namespace, by: &[&str], name: &str, more: &[&str]) -> Self {
         let dir = open_dir();
         let plan = dir.path().join("plan");
@@ -137,7 +137,7 @@ impl Agent {
         Self::start_in(namespace, dir, &words, &plan, name, more)
     }
 
-    /// As [`Agent::start`], by these words; it calls the file `plan` of `dir` by the path `plan`.
+    /// As [`Agent::start`], with these words before its arguments; `plan` is its path of the file `plan` in `dir`.
     pub(crate) fn start_in(
         namespace: &Namespace,
         dir: tempfile::TempDir,
@@ -187,7 +187,7 @@ impl Agent {
         }
     }
 
-    /// Replaces the plan's file, as a user's editor or Kubernetes would: never half of it.
+    /// Replaces the plan's file by rename, so that it is never half written.
     pub(crate) fn give(&self, plan: &Plan) {
         self.give_text(&serde_json::to_string(plan).unwrap());
     }
@@ -198,7 +198,7 @@ impl Agent {
         fs::rename(&new, self.dir.path().join("plan")).unwrap();
     }
 
-    /// Makes it answer, and waits until it does.
+    /// Starts its responder, and waits until it listens.
     pub(crate) fn answer(&mut self) {
         self.give(&self.plan(1, Vec::new()));
         self.wait_done(1);
@@ -236,14 +236,13 @@ impl Agent {
         });
     }
 
-    /// Sends SIGTERM, and gives its last events and its status; every line must be whole.
+    /// Sends SIGTERM, and returns its last events and its status; every line must be whole.
     pub(crate) fn terminate(mut self) -> (Vec<Event>, ExitStatus) {
         let status = self.end_by(self.process.id());
         (std::mem::take(&mut self.events), status)
     }
 
-    /// Sends SIGTERM to `pid`, the agent, which may be a child of the process that was started, and takes its last
-    /// events.
+    /// Sends SIGTERM to `pid`, the agent, which may be a child of the process that was started, and reads its last events.
     pub(crate) fn end_by(&mut self, pid: u32) -> ExitStatus {
         let pid = Pid::from_raw(pid.try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
@@ -263,7 +262,7 @@ impl Drop for Agent {
     }
 }
 
-/// So many probes of path `path`, 20 ms apart, with a deadline of 1.5 s.
+/// `count` probes of path `path`, 20 ms apart, with a deadline of 1.5 s.
 pub(crate) fn probes(path: u32, method: Method, target: &str, port: u16, count: u32) -> ProbePlan {
     ProbePlan {
         path: PathId(path),

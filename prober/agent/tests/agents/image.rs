@@ -1,4 +1,4 @@
-//! The agent's image: what is in it, and that it can be made again.
+//! The agent's image: its content, its size, and that it can be reproduced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// The bound of the whole image, bytes.
+/// The bound of the image, bytes.
 const MOST: u64 = 12_000_000;
 
 /// The root of the checkout.
@@ -20,7 +20,7 @@ fn script(what: &str) -> Output {
     command.arg(what).output().unwrap()
 }
 
-/// Makes the image, and gives its reference.
+/// Builds the image, and returns its reference.
 fn make() -> String {
     let done = script("prober-agent");
     let said = String::from_utf8_lossy(&done.stderr);
@@ -29,7 +29,7 @@ fn make() -> String {
     reference.strip_suffix('\n').unwrap().to_owned()
 }
 
-/// The image of this machine's architecture, made once for all tests.
+/// The image of this machine's architecture, built once for all tests.
 fn archive() -> (&'static str, PathBuf) {
     static REFERENCE: OnceLock<String> = OnceLock::new();
     let reference = REFERENCE.get_or_init(make);
@@ -47,7 +47,7 @@ fn extract(archive: &Path, into: &Path) {
     assert!(status.success(), "extract {}", archive.display());
 }
 
-/// The image's root, as a runtime would lay it out in `into`.
+/// Extracts the image's root file system into a folder.
 pub(crate) fn unpack(into: &Path) {
     let parts = tempfile::tempdir().unwrap();
     extract(&archive().1, parts.path());
@@ -87,7 +87,7 @@ fn the_archive_names_its_parts_by_their_digests_and_itself_by_the_reference_that
         config["config"]["Entrypoint"],
         serde_json::json!(["/prober-agent"])
     );
-    // No user: a pod decides whether it starts as root, with NET_RAW, or as nobody.
+    // No user: a pod decides whether it starts as root, with NET_RAW, or as uid 65534.
     assert!(config["config"]["User"].is_null());
     let expected = match std::env::consts::ARCH {
         "aarch64" => "arm64",
@@ -98,7 +98,7 @@ fn the_archive_names_its_parts_by_their_digests_and_itself_by_the_reference_that
 }
 
 #[test]
-fn there_is_nothing_in_it_but_a_program_that_needs_nothing() {
+fn there_is_nothing_in_it_but_a_static_program() {
     let dir = tempfile::tempdir().unwrap();
     unpack(dir.path());
     let names: Vec<_> = fs::read_dir(dir.path())
@@ -126,7 +126,7 @@ fn there_is_nothing_in_it_but_a_program_that_needs_nothing() {
 }
 
 #[test]
-fn it_is_small_and_made_again_it_has_the_same_bytes() {
+fn it_is_small_and_reproducible() {
     let (reference, archive) = archive();
     let first = (sha256(&archive), fs::metadata(&archive).unwrap().len());
     assert!(first.1 <= MOST, "{} bytes", first.1);
@@ -135,7 +135,7 @@ fn it_is_small_and_made_again_it_has_the_same_bytes() {
 }
 
 #[test]
-fn an_architecture_that_it_is_not_made_for_is_refused_with_those_that_it_is() {
+fn an_unknown_architecture_is_refused_with_the_known_ones() {
     let done = script("sparc64");
     let said = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(2));

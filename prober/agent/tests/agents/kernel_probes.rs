@@ -1,4 +1,4 @@
-//! What an agent tells of the probes that its kernel makes.
+//! Events of an agent about connect() of the kernel.
 
 use prober_core::plan::Method;
 use prober_core::probe::event::Event;
@@ -34,7 +34,7 @@ fn without_packets_a_connection_is_timed_greeted_and_echoed_in_both_families() {
         vec![probes(1, PLAIN, B4, PORT, 5), probes(2, echo, B6, PORT, 5)],
     ));
     client.wait_done(1);
-    for (path, own, asked, echo) in [
+    for (path, local, target, echo) in [
         (1, A4, B4, Echo::NotTried),
         (2, A6, B6, Echo::Complete { bytes: 300_000 }),
     ] {
@@ -44,8 +44,8 @@ fn without_packets_a_connection_is_timed_greeted_and_echoed_in_both_families() {
             (result.engine, result.isn, result.syns),
             (EngineKind::Kernel, None, 1)
         );
-        assert_eq!(result.src.ip().to_string(), own);
-        assert_eq!(result.dst.ip().to_string(), asked);
+        assert_eq!(result.src.ip().to_string(), local);
+        assert_eq!(result.dst.ip().to_string(), target);
         let Exchange::BannerReceived { banner, echo: seen } = result.exchange else {
             panic!("{:?}", result.exchange)
         };
@@ -106,7 +106,7 @@ fn without_packets_a_closed_port_resets_and_silence_times_out_after_retransmits(
 }
 
 #[test]
-fn what_the_own_kernel_refuses_at_once_is_told_by_its_errno_with_packets_and_without() {
+fn a_connect_that_the_kernel_refuses_at_once_is_reported_by_its_errno_with_packets_and_without() {
     let (a, _b) = two();
     a.ip("route add unreachable 10.77.0.66/32");
     for tier in ["T0", "T1"] {

@@ -1,4 +1,4 @@
-//! What an agent tells of its probes where it sees packets: by its kernel, and crafted.
+//! Events of an agent that captures packets, about connect() of the kernel and crafted probes.
 
 use prober_core::plan::{Method, ProbePlan};
 use prober_core::probe::event::{Event, TtlProbe, TtlStepAnswer};
@@ -43,7 +43,7 @@ pub(crate) fn greeted(result: &ProbeResult, expected: Echo) {
 }
 
 #[test]
-fn the_kernels_connection_is_judged_by_its_packets() {
+fn connect_is_judged_by_its_packets() {
     let (client, ..) = after(vec![
         probes(1, KERNEL, B4, PORT, 10),
         probes(2, Method::Connect { echo_bytes: 50_000 }, B6, PORT, 10),
@@ -70,7 +70,7 @@ fn the_kernels_connection_is_judged_by_its_packets() {
 }
 
 #[test]
-fn crafted_probes_go_as_far_as_they_are_told_in_both_families() {
+fn crafted_probes_go_as_far_as_their_method_in_both_families() {
     let (client, ..) = after(vec![
         probes(1, Method::Syn, B4, PORT, 20),
         probes(2, FULL, B4, PORT, 20),
@@ -125,34 +125,34 @@ fn a_closed_port_is_a_reset_of_the_server_for_each_engine() {
 }
 
 #[test]
-fn a_ladder_tells_each_rung() {
-    let ladder = Method::TtlProbe {
+fn a_ttl_probe_reports_each_step() {
+    let ttl_probe = Method::TtlProbe {
         hop_limits: vec![1, 2],
         tries: 2,
     };
-    let (client, ..) = after(vec![probes(1, ladder, B4, PORT, 1)]);
+    let (client, ..) = after(vec![probes(1, ttl_probe, B4, PORT, 1)]);
     let found: Vec<&TtlProbe> = client
         .events
         .iter()
         .filter_map(|event| match event {
-            Event::TtlProbe(ladder) => Some(ladder),
+            Event::TtlProbe(ttl_probe) => Some(ttl_probe),
             _ => None,
         })
         .collect();
-    let [ladder] = found.as_slice() else {
+    let [ttl_probe] = found.as_slice() else {
         panic!("{:#?}", client.events)
     };
-    assert_eq!(ladder.path, PathId(1));
-    for rung in &ladder.steps {
+    assert_eq!(ttl_probe.path, PathId(1));
+    for step in &ttl_probe.steps {
         assert!(
-            matches!(rung.answer, TtlStepAnswer::SynAck { from, .. } if from.ip().to_string() == B4),
-            "the two ends are one link apart: {rung:?}"
+            matches!(step.answer, TtlStepAnswer::SynAck { from, .. } if from.ip().to_string() == B4),
+            "the two ends are one link apart: {step:?}"
         );
     }
 }
 
 #[test]
-fn the_server_witnesses_the_handshakes_that_the_client_had() {
+fn the_server_traces_the_handshakes_of_the_client() {
     let (client, mut server, _net) = after(vec![
         probes(1, KERNEL, B4, PORT, 2),
         probes(2, Method::Syn, B6, PORT, 2),
@@ -162,7 +162,7 @@ fn the_server_witnesses_the_handshakes_that_the_client_had() {
         let seen = server.wait(|event| match event {
             Event::ServerTrace { handshakes } => handshakes
                 .iter()
-                .find(|witness| Some(witness.isn) == result.isn)
+                .find(|trace| Some(trace.isn) == result.isn)
                 .cloned(),
             _ => None,
         });
@@ -179,7 +179,7 @@ fn the_server_witnesses_the_handshakes_that_the_client_had() {
 }
 
 #[test]
-fn the_completeness_of_packets_is_told_before_a_plan_is_done() {
+fn the_capture_counts_come_before_a_plan_is_done() {
     let (client, ..) = after(vec![probes(1, KERNEL, B4, PORT, 10)]);
     let place = |wanted: fn(&Event) -> bool| client.events.iter().position(wanted).unwrap();
     let capture =
@@ -232,7 +232,7 @@ fn without_net_raw_an_agent_says_what_is_missing_and_goes_on_in_tier_t0() {
 }
 
 #[test]
-fn an_agent_that_sees_packets_has_no_privilege_left() {
+fn an_agent_that_captures_packets_has_no_privilege_left() {
     let (a, _b) = two();
     let mut agent = Agent::start(&a, "a", &[]);
     assert_eq!(tier(&mut agent), (Tier::T1, Vec::new()));

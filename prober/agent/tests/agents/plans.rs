@@ -1,4 +1,4 @@
-//! How an agent takes plans that come, change, and are wrong.
+//! How an agent handles plans: new, replaced, wrong.
 
 use std::process::Stdio;
 use std::thread;
@@ -74,7 +74,7 @@ fn a_plan_of_another_run_is_refused() {
 }
 
 #[test]
-fn each_plan_that_takes_a_reading_is_answered_by_one() {
+fn each_plan_that_requests_node_facts_gets_them() {
     let namespace = Namespace::new();
     let mut agent = Agent::start(&namespace, "a", &["--tier", "T0"]);
     for generation in [1, 2] {
@@ -92,7 +92,7 @@ fn each_plan_that_takes_a_reading_is_answered_by_one() {
     assert_eq!(readings.collect::<Vec<_>>(), [true, true]);
 }
 
-/// One that would take an hour.
+/// Probes for an hour.
 fn endless() -> ProbePlan {
     ProbePlan {
         interval_ms: 3600,
@@ -101,7 +101,7 @@ fn endless() -> ProbePlan {
 }
 
 #[test]
-fn a_generation_that_was_taken_is_not_done_again_and_later_ones_run_beside_it() {
+fn a_generation_is_accepted_once_and_later_ones_run_beside_it() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &[]);
     server.answer();
@@ -110,7 +110,7 @@ fn a_generation_that_was_taken_is_not_done_again_and_later_ones_run_beside_it() 
     client.wait_done(3);
     for old in [2, 3] {
         client.give(&client.plan(old, vec![probes(1, PLAIN, B4, PORT, 2)]));
-        // Nothing must happen, so there is nothing to wait for; it looks every 50 ms.
+        // Nothing may happen, so there is nothing to wait for; the agent reads its plan within 50 ms.
         thread::sleep(Duration::from_millis(200));
     }
     let mut slow = probes(1, PLAIN, "10.77.0.77", PORT, 1);
@@ -160,7 +160,7 @@ fn a_plan_of_another_run_ends_what_is_under_way() {
 }
 
 #[test]
-fn sigterm_ends_it_with_whole_lines_and_what_it_has() {
+fn sigterm_ends_it_with_whole_lines_and_its_counts() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &["--tier", "T0"]);
     server.answer();
@@ -178,7 +178,7 @@ fn sigterm_ends_it_with_whole_lines_and_what_it_has() {
             _ => 0,
         })
         .sum();
-    assert!(counted > 0, "what was probed so far is told");
+    assert!(counted > 0, "the counts so far are written");
     assert!(
         !events
             .iter()
@@ -186,65 +186,74 @@ fn sigterm_ends_it_with_whole_lines_and_what_it_has() {
     );
 }
 
-/// The port of a readiness_gate.
+/// The readiness port of an agent.
 const READINESS_PORT: u16 = 8082;
 
-/// Waits until a readiness_gate on an agent's address rings, or is still: as a kubelet asks.
+#[derive(Debug, PartialEq, Eq)]
+enum Readiness {
+    Open,
+    Closed,
+}
+
+/// Waits until the readiness port of an agent is open, or is closed.
 #[track_caller]
-fn wait_readiness(from: &Namespace, address: &str, rings: bool) {
+fn wait_readiness(from: &Namespace, address: &str, expected: Readiness) {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
-        let mut asks = from.command("bash");
-        let asked = asks.args([
+        let mut connect = from.command("bash");
+        let connect = connect.args([
             "-c",
             &format!("exec 3<>/dev/tcp/{address}/{READINESS_PORT}"),
         ]);
-        let is_let_in = asked.stderr(Stdio::null()).status().unwrap().success();
-        if is_let_in != rings {
+        let readiness = if connect.stderr(Stdio::null()).status().unwrap().success() {
+            Readiness::Open
+        } else {
+            Readiness::Closed
+        };
+        if readiness == expected {
             return;
         }
-        assert!(Instant::now() < end, "it is let in: {is_let_in}");
+        assert!(Instant::now() < end, "the readiness port is {readiness:?}");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
-fn an_agent_that_nobody_reads_rings_when_a_probe_fails_and_the_next_plan_takes_the_place_of_the_last()
- {
+fn an_unattended_agent_alerts_when_a_probe_fails_and_the_next_plan_replaces_the_last() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &[]);
     server.answer();
     let mut client = Agent::start(&a, "a", &["--readiness-port", &READINESS_PORT.to_string()]);
-    wait_readiness(&b, A4, true);
-    let unread = |generation, probes| Plan {
+    wait_readiness(&b, A4, Readiness::Closed);
+    let unattended = |generation, probes| Plan {
         log_reading: LogReading::Unattended,
         ..client.plan(generation, probes)
     };
     let (fine, more) = (
-        unread(1, vec![probes(1, PLAIN, B4, PORT, 3)]),
-        unread(2, vec![endless(), probes(2, PLAIN, B4, PORT + 7, 1)]),
+        unattended(1, vec![probes(1, PLAIN, B4, PORT, 3)]),
+        unattended(2, vec![endless(), probes(2, PLAIN, B4, PORT + 7, 1)]),
     );
     client.give(&fine);
     client.wait_done(1);
-    wait_readiness(&b, A4, false);
+    wait_readiness(&b, A4, Readiness::Open);
     client.give(&more);
-    wait_readiness(&b, A4, true);
+    wait_readiness(&b, A4, Readiness::Closed);
     client.wait(|event| match event {
         Event::Tally(tally) => (tally.path == PathId(2)).then_some(()),
         _ => None,
     });
     client.give(&client.plan(3, vec![probes(3, PLAIN, B4, PORT, 1)]));
     client.wait_done(3);
-    wait_readiness(&b, A4, false);
-    // Somebody reads: what fails is told, and rings nothing.
+    wait_readiness(&b, A4, Readiness::Open);
+    // The log is attended: a failed probe is reported without an alert.
     client.give(&client.plan(4, vec![probes(4, PLAIN, B4, PORT + 7, 1)]));
     client.wait_done(4);
-    wait_readiness(&b, A4, false);
+    wait_readiness(&b, A4, Readiness::Open);
     let (events, status) = client.terminate();
     assert!(status.success());
     let place = |wanted: fn(&Event) -> bool| events.iter().position(wanted);
-    let told = place(|event| matches!(event, Event::Tally(tally) if tally.path == PathId(2)));
-    assert!(told.is_some() && told < place(|event| matches!(event, Event::Alert)));
+    let tally = place(|event| matches!(event, Event::Tally(tally) if tally.path == PathId(2)));
+    assert!(tally.is_some() && tally < place(|event| matches!(event, Event::Alert)));
     let ended = events.iter().filter_map(|event| match event {
         Event::Done { generation } => Some(*generation),
         _ => None,
@@ -257,7 +266,7 @@ fn an_agent_that_nobody_reads_rings_when_a_probe_fails_and_the_next_plan_takes_t
 }
 
 #[test]
-fn an_agent_that_nobody_reads_keeps_what_it_witnesses_to_itself() {
+fn an_unattended_agent_writes_no_server_traces() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &[]);
     server.give(&Plan {
@@ -268,18 +277,18 @@ fn an_agent_that_nobody_reads_keeps_what_it_witnesses_to_itself() {
     let mut client = Agent::start(&a, "a", &[]);
     client.give(&client.plan(1, vec![probes(1, PLAIN, B4, PORT, 1)]));
     client.wait_done(1);
-    // Nothing must happen, so there is nothing to wait for; it tells each 250 ms.
+    // Nothing may happen, so there is nothing to wait for; server traces are written every 250 ms.
     thread::sleep(Duration::from_millis(600));
     server.give(&server.plan(2, Vec::new()));
     server.wait_done(2);
     client.give(&client.plan(2, vec![probes(1, PLAIN, B4, PORT, 1)]));
     client.wait_done(2);
-    let isns = |event: &Event| match event {
+    let traces = |event: &Event| match event {
         Event::ServerTrace { handshakes } => Some(handshakes.len()),
         _ => None,
     };
-    assert_eq!(server.wait(isns), 1);
+    assert_eq!(server.wait(traces), 1);
     let (events, _) = server.terminate();
-    let witnessed = events.iter().filter_map(isns).sum::<usize>();
-    assert_eq!(witnessed, 1, "{events:#?}");
+    let traced = events.iter().filter_map(traces).sum::<usize>();
+    assert_eq!(traced, 1, "{events:#?}");
 }

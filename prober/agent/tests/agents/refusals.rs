@@ -1,4 +1,4 @@
-//! What an agent does and says where its kernel refuses socket options (seccomp, as a container runtime sets it).
+//! An agent whose kernel refuses socket options (by seccomp, as a container runtime applies it).
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -28,7 +28,7 @@ const FILTER: (u64, u64) = (1, 26);
 const MINIMUM_TTL: (u64, u64) = (0, 21);
 const MINIMUM_HOPS: (u64, u64) = (41, 73);
 
-/// An agent to whom the kernel refuses these options: the filter is the spawning thread's, and its children's.
+/// An agent whose kernel refuses these options: the filter applies to the spawning thread and its children.
 fn refused(namespace: &Namespace, name: &str, options: &[(u64, u64)]) -> Agent {
     let rules = options
         .iter()
@@ -70,7 +70,7 @@ fn limits(agent: &mut Agent) -> String {
 }
 
 #[test]
-fn without_the_captures_filter_every_probe_works_and_the_agent_says_what_it_costs() {
+fn without_the_captures_filter_every_probe_works_and_the_agent_reports_the_cost() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &[]);
     server.answer();
@@ -88,7 +88,7 @@ fn without_the_captures_filter_every_probe_works_and_the_agent_says_what_it_cost
 }
 
 #[test]
-fn where_no_port_can_be_muted_crafted_connections_end_half_open_and_the_agent_says_so() {
+fn where_rst_cannot_be_suppressed_crafted_connections_end_half_open_and_the_agent_reports_it() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &[]);
     server.answer();

@@ -1,4 +1,4 @@
-//! How an agent answers: who it says it is, and what it survives.
+//! The responder of an agent: its banner, its echo, and floods.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
@@ -8,8 +8,8 @@ use prober_core::probe::event::Event;
 
 use crate::fixture::{Agent, B4, PORT, two};
 
-/// A program for `python3` that connects from within a namespace; sockets of this process are in another.
-fn talk(from: &crate::fixture::Namespace, script: &str) -> String {
+/// Runs a program by `python3` in a namespace, connected to the responder; sockets of this process are in another namespace.
+fn run_python(from: &crate::fixture::Namespace, script: &str) -> String {
     let mut python = from
         .command("python3")
         .args(["-", B4, &PORT.to_string()])
@@ -47,7 +47,7 @@ fn a_flood_of_idle_connections_is_bounded_and_others_are_still_answered() {
     let mut server = Agent::start(&b, "b", &["--tier", "T0"]);
     server.answer();
     let before = resident_kib(&server);
-    let said = talk(
+    let said = run_python(
         &a,
         "
 import resource
@@ -80,11 +80,11 @@ print(open_)
 }
 
 #[test]
-fn a_peer_that_reads_nothing_costs_no_memory_and_gets_its_bytes_once_it_reads() {
+fn a_peer_that_does_not_read_costs_no_memory_and_gets_its_bytes_once_it_reads() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &["--tier", "T0"]);
     server.answer();
-    let said = talk(
+    let said = run_python(
         &a,
         "
 s = socket.create_connection(peer)
@@ -121,7 +121,7 @@ fn a_responder_that_is_closed_refuses_and_one_that_is_paused_is_silent() {
     let (a, b) = two();
     let mut server = Agent::start(&b, "b", &["--tier", "T0"]);
     server.answer();
-    let ask = "
+    let script = "
 s = socket.socket()
 s.settimeout(0.5)
 try:
@@ -130,7 +130,7 @@ try:
 except Exception as error:
     print(type(error).__name__)
 ";
-    assert_eq!(talk(&a, ask), "PROBER/1\n");
+    assert_eq!(run_python(&a, script), "PROBER/1\n");
     for (generation, accept, expected) in [
         (2, AcceptMode::Closed, "ConnectionRefusedError\n"),
         (3, AcceptMode::Paused, "TimeoutError\n"),
@@ -140,7 +140,7 @@ except Exception as error:
         plan.responder.accept = accept;
         server.give(&plan);
         server.wait_done(generation);
-        assert_eq!(talk(&a, ask), expected, "{accept:?}");
+        assert_eq!(run_python(&a, script), expected, "{accept:?}");
     }
     let notices = server
         .events

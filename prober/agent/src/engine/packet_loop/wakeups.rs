@@ -21,7 +21,7 @@ impl PacketLoop {
     pub(crate) fn read_mode(&self) -> ReadMode {
         let is_coalescing = |plan: &PlanLaunches| plan.pace == Pace::Coalesced;
         let is_waiting_for_launch =
-            self.plans.iter().any(is_coalescing) && self.flight.in_flight() > 0;
+            self.plans.iter().any(is_coalescing) && self.in_flight.in_flight() > 0;
         if (is_waiting_for_launch || self.traces_due_at.is_some()) && !self.contexts.has_exchanges()
         {
             ReadMode::Batched
@@ -40,8 +40,8 @@ impl PacketLoop {
             ReadMode::Batched => MAX_BATCH_WAIT,
         };
         let results = (self.results_due_at).filter(|at| unless_soon(*at, REPORT_DELAY));
-        let lingering = (self.flight.poll_timeout()).filter(|at| unless_soon(*at, tolerance));
-        let urgent = [launch, self.flight.poll_urgent(), self.traces_due_at];
+        let lingering = (self.in_flight.poll_timeout()).filter(|at| unless_soon(*at, tolerance));
+        let urgent = [launch, self.in_flight.poll_urgent(), self.traces_due_at];
         let all = urgent.into_iter().chain([results, lingering]);
         all.flatten().min()
     }
@@ -73,6 +73,6 @@ impl PacketLoop {
             .results_due_at
             .unwrap_or_else(|| now + self.results_wait(now));
         self.results_due_at = Some(at);
-        at <= now || (self.plans.is_empty() && self.flight.in_flight() == 0)
+        at <= now || (self.plans.is_empty() && self.in_flight.in_flight() == 0)
     }
 }
