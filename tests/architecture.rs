@@ -1,24 +1,26 @@
-//! The house keeps its floors: what the compiler cannot forbid, these tests do.
+//! The architecture: layers of crates, imports between modules, rules for files, and plain words.
 
 #![expect(
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot look fails"
+    reason = "a test that cannot read the checkout fails"
 )]
 
-#[path = "architecture/floors.rs"]
-mod floors;
-#[path = "architecture/house.rs"]
-mod house;
-#[path = "architecture/rooms.rs"]
-mod rooms;
+#[path = "architecture/file_rules.rs"]
+mod file_rules;
+#[path = "architecture/layers.rs"]
+mod layers;
+#[path = "architecture/modules.rs"]
+mod modules;
+#[path = "architecture/plain_words.rs"]
+mod plain_words;
 #[path = "architecture/source.rs"]
 mod source;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use floors::Workspace;
+use layers::Workspace;
 use source::Source;
 
 /// The root of the checkout.
@@ -26,11 +28,11 @@ fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests
         .parent()
-        .expect("the tests lie in the checkout")
+        .expect("the tests are in a folder of the checkout")
         .to_path_buf()
 }
 
-/// What cargo knows of the workspace.
+/// The workspace, from cargo's metadata.
 fn workspace() -> Workspace {
     let cargo = Command::new(env!("CARGO"))
         .args([
@@ -53,7 +55,7 @@ fn workspace() -> Workspace {
 
 /// Every Rust file of the checkout.
 fn files() -> Vec<Source> {
-    let files = source::read_all(&root());
+    let files = source::read_all(&root(), &["rs"]);
     assert!(
         files.len() > 10,
         "only {} files found: wrong folder?",
@@ -62,19 +64,29 @@ fn files() -> Vec<Source> {
     files
 }
 
+/// The Rust files in a folder.
+fn files_in(folder: &str) -> Vec<Source> {
+    let files: Vec<Source> = files()
+        .into_iter()
+        .filter(|file| file.path.starts_with(folder))
+        .collect();
+    assert!(!files.is_empty(), "{folder} has files");
+    files
+}
+
 #[track_caller]
 fn assert_none(violations: &[String]) {
     assert!(
         violations.is_empty(),
-        "{} rules are broken:\n  {}",
+        "{} violations:\n  {}",
         violations.len(),
         violations.join("\n  ")
     );
 }
 
 #[test]
-fn every_crate_names_only_what_is_below_it() {
-    assert_none(&floors::violations(&workspace().packages));
+fn every_crate_depends_only_on_lower_layers() {
+    assert_none(&layers::violations(&workspace().packages));
 }
 
 /// What the program is built from for the lab alone.
@@ -115,18 +127,30 @@ fn the_program_for_the_lab_is_built_without_kubernetes_telemetry_and_tls() {
 }
 
 #[test]
-fn every_module_of_the_core_imports_only_what_its_row_allows() {
-    let core: Vec<Source> = files()
-        .into_iter()
-        .filter(|file| file.path.starts_with("prober/core/src/"))
-        .collect();
-    assert!(!core.is_empty(), "the core has files");
-    assert_none(&rooms::violations(&core, rooms::ROOMS));
+fn every_module_of_the_core_imports_only_the_rows_in_its_table() {
+    let core = files_in("prober/core/src/");
+    assert_none(&modules::violations(
+        &core,
+        modules::CORE,
+        modules::CORE_EXTERNAL,
+    ));
+}
+
+#[test]
+fn every_module_of_the_controller_imports_only_the_rows_in_its_table() {
+    let controller = files_in("controller/src/");
+    assert_none(&modules::violations(&controller, modules::CONTROLLER, &[]));
 }
 
 #[test]
 fn every_file_is_short_documented_well_named_and_safe() {
-    assert_none(&house::violations(&files()));
+    assert_none(&file_rules::violations(&files()));
+}
+
+#[test]
+fn names_and_prose_use_plain_words() {
+    let sources = source::read_all(&root(), &["rs", "md", "yaml"]);
+    assert_none(&plain_words::violations(&sources));
 }
 
 #[test]
@@ -142,14 +166,14 @@ fn every_file_is_compiled() {
         .collect();
     assert!(
         roots.contains(&"tests/architecture.rs".to_owned()),
-        "targets are read relative to the checkout"
+        "targets are relative to the checkout"
     );
-    // The fuzz targets are a workspace of their own, and the test `corpus` finds those that it does not declare.
+    // The fuzz targets are a workspace of their own; the test `corpus` finds those that it does not declare.
     roots.extend(
         files()
             .into_iter()
             .map(|file| file.path)
             .filter(|path| path.starts_with("fuzz/fuzz_targets/")),
     );
-    assert_none(&house::orphans(&files(), &roots));
+    assert_none(&file_rules::orphans(&files(), &roots));
 }

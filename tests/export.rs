@@ -1,4 +1,4 @@
-//! Telemetry arrives: in a real OpenTelemetry Collector by both protocols, in a real Prometheus by both formats.
+//! Exports of telemetry to a real OpenTelemetry Collector by both protocols, and to a real Prometheus in both formats.
 
 #![expect(
     clippy::expect_used,
@@ -34,7 +34,7 @@ use part::part;
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // Labs side by side would starve each other's agents.
+    // Labs that run at the same time would starve each other's agents.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     let mut trials = Vec::new();
     let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff;
 use nix::time::{ClockId, clock_gettime};
 use prober_core::time::{Timestamp, nanos};
 
@@ -11,12 +9,6 @@ use prober_core::time::{Timestamp, nanos};
 pub fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp::from_nanos(nanos(since.unwrap_or_default()))
-}
-
-/// A time of the wall clock as the API writes it.
-pub fn micro(at: Timestamp) -> MicroTime {
-    let micros = i64::try_from(at.as_nanos() / 1_000).unwrap_or(i64::MAX);
-    MicroTime(jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX))
 }
 
 /// The time since the machine booted, on a clock that never goes back; never zero.

@@ -4,6 +4,8 @@
 pub mod api_client;
 /// What an API server's refusal or silence means.
 pub mod api_error;
+/// Timestamps in the formats of the API.
+pub mod api_time;
 /// Permission to send requests, which a former leader no longer has.
 pub mod fencing_token;
 /// The connection settings of kubectl: kubeconfig files, context, namespace, service account.
@@ -16,6 +18,8 @@ pub mod mesh;
 pub mod nearest_name;
 /// NetworkPolicies that select the agents.
 pub mod network_policy;
+/// The nodes that a user chooses to probe.
+pub mod node_choice;
 /// A node as the API describes it.
 pub mod node_info;
 /// The state of a node that decides whether pods run there.

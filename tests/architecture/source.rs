@@ -1,21 +1,21 @@
-//! Rust sources as the architecture tests read them: where a file belongs, and its product part as tokens.
+//! The sources of the checkout: their paths, their texts, and their product code as tokens.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 
-/// One `.rs` file of the checkout.
+/// One file of the checkout.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    /// Where it lies, from the root of the checkout, with `/` between parts.
+    /// Its path from the root of the checkout, with `/` between parts.
     pub(crate) path: String,
-    /// All of it.
+    /// Its text.
     pub(crate) text: String,
 }
 
 impl Source {
-    /// A made-up file, for the tests of the checks.
+    /// A file for the tests of the checks.
     pub(crate) fn new(path: &str, text: &str) -> Self {
         Self {
             path: path.to_owned(),
@@ -23,7 +23,7 @@ impl Source {
         }
     }
 
-    /// The lines before the first top-level `#[cfg(test)]`: what is shipped.
+    /// Its product code: the lines before the first top-level `#[cfg(test)]`.
     pub(crate) fn product(&self) -> &str {
         let end = self
             .text
@@ -32,25 +32,33 @@ impl Source {
         &self.text[..end]
     }
 
-    /// Whether the file holds nothing but tests or benches.
+    /// Whether the file holds only tests or benchmarks.
     pub(crate) fn is_test(&self) -> bool {
         let mut parts = self.path.split('/').rev();
         parts.next() == Some("tests.rs")
             || parts.any(|folder| folder == "tests" || folder == "benches")
     }
 
-    /// The product part as one flat row of tokens: groups are opened up, comments are gone, strings are literals.
+    /// The tokens of its product code, without groups and comments.
     pub(crate) fn tokens(&self) -> Result<Vec<String>, String> {
-        let stream: TokenStream = self
-            .product()
-            .parse()
-            .map_err(|error| format!("{}: not Rust that can be read: {error}", self.path))?;
-        let mut row = Vec::new();
-        flatten(stream, &mut row);
-        Ok(row)
+        self.tokens_of(self.product())
     }
 
-    /// The modules that lead to this file, from its crate's root: `src/wire/tcp.rs` is `["wire", "tcp"]`.
+    /// The tokens of the whole file, without groups and comments.
+    pub(crate) fn all_tokens(&self) -> Result<Vec<String>, String> {
+        self.tokens_of(&self.text)
+    }
+
+    fn tokens_of(&self, text: &str) -> Result<Vec<String>, String> {
+        let stream: TokenStream = text
+            .parse()
+            .map_err(|error| format!("{}: cannot parse it: {error}", self.path))?;
+        let mut tokens = Vec::new();
+        flatten(stream, &mut tokens);
+        Ok(tokens)
+    }
+
+    /// The path of its module in its crate: `src/packet/tcp.rs` is `["packet", "tcp"]`.
     pub(crate) fn module(&self) -> Vec<&str> {
         let inside = self
             .path
@@ -63,8 +71,8 @@ impl Source {
     }
 }
 
-/// Every Rust file under `root`, sorted, without what was built or generated.
-pub(crate) fn read_all(root: &Path) -> Vec<Source> {
+/// Every file under `root` with one of these extensions, sorted, without build output.
+pub(crate) fn read_all(root: &Path, extensions: &[&str]) -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -80,10 +88,13 @@ pub(crate) fn read_all(root: &Path) -> Vec<Source> {
                 .to_string_lossy()
                 .into_owned();
             if path.is_dir() {
-                if name != "target" && !name.starts_with('.') {
+                if name != "target" && name != "node_modules" && !name.starts_with('.') {
                     folders.push(path);
                 }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path
+                .extension()
+                .is_some_and(|extension| extensions.iter().any(|known| extension == *known))
+            {
                 let text = fs::read_to_string(&path)
                     .unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
                 found.push(Source {
@@ -102,7 +113,7 @@ fn relative(root: &Path, path: &Path) -> String {
     inside.to_string_lossy().into_owned()
 }
 
-fn flatten(stream: TokenStream, row: &mut Vec<String>) {
+fn flatten(stream: TokenStream, tokens: &mut Vec<String>) {
     for token in stream {
         match token {
             TokenTree::Group(group) => {
@@ -112,19 +123,19 @@ fn flatten(stream: TokenStream, row: &mut Vec<String>) {
                     proc_macro2::Delimiter::Bracket => ("[", "]"),
                     proc_macro2::Delimiter::None => ("", ""),
                 };
-                row.push(open.to_owned());
-                flatten(group.stream(), row);
-                row.push(close.to_owned());
+                tokens.push(open.to_owned());
+                flatten(group.stream(), tokens);
+                tokens.push(close.to_owned());
             }
-            TokenTree::Ident(ident) => row.push(ident.to_string()),
-            TokenTree::Punct(punct) => row.push(punct.as_char().to_string()),
-            TokenTree::Literal(literal) => row.push(literal.to_string()),
+            TokenTree::Ident(ident) => tokens.push(ident.to_string()),
+            TokenTree::Punct(punct) => tokens.push(punct.as_char().to_string()),
+            TokenTree::Literal(literal) => tokens.push(literal.to_string()),
         }
     }
 }
 
 #[test]
-fn the_product_part_ends_where_the_tests_begin() {
+fn product_code_ends_where_tests_begin() {
     let file = Source::new(
         "prober/core/src/time.rs",
         "//! Time.\nfn a() {}\n#[cfg(test)]\nmod tests {}\n",
@@ -138,22 +149,22 @@ fn the_product_part_ends_where_the_tests_begin() {
 }
 
 #[test]
-fn a_file_knows_its_modules_and_whether_it_is_a_test() {
+fn the_path_gives_the_module_and_whether_it_is_a_test() {
     assert_eq!(
-        Source::new("prober/core/src/wire/tcp.rs", "").module(),
-        ["wire", "tcp"]
+        Source::new("prober/core/src/packet/tcp.rs", "").module(),
+        ["packet", "tcp"]
     );
     assert_eq!(
         Source::new("prober/core/src/lib.rs", "").module(),
         Vec::<&str>::new()
     );
     assert!(Source::new("tests/lab.rs", "").is_test());
-    assert!(Source::new("prober/core/src/flight/tests.rs", "").is_test());
-    assert!(!Source::new("prober/core/src/flight.rs", "").is_test());
+    assert!(Source::new("prober/core/src/probe/tests.rs", "").is_test());
+    assert!(!Source::new("prober/core/src/probe.rs", "").is_test());
 }
 
 #[test]
-fn tokens_hold_no_comment_and_no_string() {
+fn tokens_are_neither_comments_nor_strings() {
     let file = Source::new(
         "a.rs",
         "//! unsafe\nfn a<'b>() { let c = \"unsafe\"; /* unsafe */ }",

@@ -1,5 +1,5 @@
-//! A canary on a real cluster, installed as an operator installs it: once for all of these tests, each of which leaves it
-//! as well as it was.
+//! A canary on a real cluster, installed from `deploy/kustomize` once for all of these tests, each of which leaves it
+//! without checks.
 
 #[path = "canary/backends.rs"]
 mod backends;
@@ -28,7 +28,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{self, Cluster, USUAL, wait_until};
 
-/// Specs that are refused, and the sentence that says why.
+/// Specs that are refused, and the message.
 const REFUSED: &[(&str, &str)] = &[
     ("{interval: 0s}", "interval must be between 1s and 1h"),
     ("{interval: soon}", "spec.interval"),
@@ -47,18 +47,18 @@ const REFUSED: &[(&str, &str)] = &[
     ("{ipFamilies: [IPv5]}", "spec.ipFamilies"),
 ];
 
-/// Where all of it is but the Events.
+/// The namespace of everything but the Events.
 const NAMESPACE: &str = "prober-system";
 
-/// The canary that is installed.
+/// The installed canary.
 static SHARED: Mutex<Option<Arc<Canary>>> = Mutex::new(None);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("a canary refuses what it cannot do", Canary::refuses),
         trial(
-            "a canary is quiet while all is well",
-            Canary::is_quiet_while_all_is_well,
+            "a canary reports nothing while all is healthy",
+            Canary::is_quiet_while_healthy,
         ),
     ];
     trials.extend(quiet::trials());
@@ -75,20 +75,20 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A test of the canary, which is installed when the first of them comes.
+/// A test of the canary, which the first test installs.
 fn trial(name: &str, test: impl FnOnce(&Canary) -> Result<(), Failed> + Send + 'static) -> Trial {
     harness::on(USUAL, format!("canary: {name}"), |cluster| {
         let canary = Canary::shared(cluster)?;
-        canary.rests()?;
-        // What a failure leaves is the next one's to clear away; this one's story is told before.
+        canary.reset()?;
+        // The next test clears what a failure leaves.
         test(&canary)
     })
 }
 
-/// A canary, for as long as its cluster.
+/// A canary in a cluster.
 struct Canary {
     cluster: Arc<Cluster>,
-    /// Where its program lies, for those that run beside the cluster.
+    /// The program of the controllers that run beside the cluster.
     program: PathBuf,
 }
 
@@ -141,25 +141,25 @@ impl Canary {
         Ok(())
     }
 
-    /// Two controllers and no check, whatever an earlier test left.
-    fn rests(&self) -> Result<(), Failed> {
+    /// Restores two controllers and no check, whatever an earlier test left.
+    fn reset(&self) -> Result<(), Failed> {
         let checks = ["delete", "cc", "--all", "--wait=true"];
         self.cluster.kubectl(&checks)?;
         self.scale(2)?;
-        self.hush()?;
+        self.delete_events()?;
         wait_until("no agent is left", || {
             let left = (self.cluster).objects("app.kubernetes.io/name=prober-agent")?;
             Ok(left.is_empty())
         })
     }
 
-    /// How many of its pods run; those that are too many have gone when this returns.
+    /// Scales the Deployment, and waits until the number of pods is right.
     fn scale(&self, replicas: u8) -> Result<(), Failed> {
         let deployment = "deployment/prober-controller";
         let wanted = format!("--replicas={replicas}");
         self.cluster
             .kubectl(&["scale", deployment, "-n", NAMESPACE, &wanted])?;
-        wait_until("the controllers are as many as asked", || {
+        wait_until("the number of controllers is right", || {
             Ok(self.pods()?.len() == usize::from(replicas))
         })
     }
@@ -182,15 +182,15 @@ impl Canary {
             .collect())
     }
 
-    /// What no canary could do is refused, each with its sentence.
+    /// Invalid specs are refused, each with its message.
     fn refuses(&self) -> Result<(), Failed> {
         for (spec, sentence) in REFUSED {
             match self.check("bad", spec) {
                 Ok(()) => return Err(format!("{spec} was admitted").into()),
                 Err(refusal) => {
-                    let said = refusal.message().unwrap_or_default();
-                    if !said.contains(sentence) {
-                        return Err(format!("{spec}: {said}").into());
+                    let message = refusal.message().unwrap_or_default();
+                    if !message.contains(sentence) {
+                        return Err(format!("{spec}: {message}").into());
                     }
                 }
             }
@@ -198,12 +198,12 @@ impl Canary {
         Ok(())
     }
 
-    fn is_quiet_while_all_is_well(&self) -> Result<(), Failed> {
+    fn is_quiet_while_healthy(&self) -> Result<(), Failed> {
         let example = file("examples/connectivitycheck.yaml");
         self.cluster.kubectl(&["apply", "-f", &example])?;
-        self.is_well("default")?;
+        self.is_healthy("default")?;
         wait_until("every pair is covered", || {
-            Ok(self.ask("{.status.coverage.share}")? == "9/9")
+            Ok(self.field("{.status.coverage.share}")? == "9/9")
         })?;
         let events = self.events()?;
         self.cluster
@@ -211,18 +211,18 @@ impl Canary {
         if events.is_empty() {
             return Ok(());
         }
-        Err(format!("something is told while nothing is wrong: {events}").into())
+        Err(format!("events without a failure: {events}").into())
     }
 
-    /// Applies a check of this name.
+    /// Applies a check.
     fn check(&self, name: &str, spec: &str) -> Result<(), Failed> {
         self.cluster.apply(&format!(
             "{{apiVersion: prober.dev/v1alpha1, kind: ConnectivityCheck, metadata: {{name: {name}}}, spec: {spec}}}"
         ))
     }
 
-    /// Deletes checks, and waits until their agents have gone.
-    fn forget(&self, checks: &[&str]) -> Result<(), Failed> {
+    /// Deletes checks, and waits until their agents are gone.
+    fn delete_checks(&self, checks: &[&str]) -> Result<(), Failed> {
         let delete = ["delete", "cc", "--ignore-not-found", "--wait=true"];
         self.cluster.kubectl(&[&delete, checks].concat())?;
         for check in checks {
@@ -238,7 +238,7 @@ impl Canary {
         })
     }
 
-    fn is_well(&self, check: &str) -> Result<(), Failed> {
+    fn is_healthy(&self, check: &str) -> Result<(), Failed> {
         self.wait_for(
             check,
             "the check is healthy",
@@ -246,12 +246,12 @@ impl Canary {
         )
     }
 
-    /// One thing of the check `default`.
-    fn ask(&self, path: &str) -> Result<String, Failed> {
-        self.ask_of("default", path)
+    /// A field of the check `default`.
+    fn field(&self, path: &str) -> Result<String, Failed> {
+        self.field_of("default", path)
     }
 
-    fn ask_of(&self, check: &str, path: &str) -> Result<String, Failed> {
+    fn field_of(&self, check: &str, path: &str) -> Result<String, Failed> {
         (self.cluster).kubectl(&["get", "cc", check, "-o", &format!("jsonpath={path}")])
     }
 
@@ -259,7 +259,7 @@ impl Canary {
         wait_until(what, || {
             for (condition, word) in conditions {
                 let path = format!("{{.status.conditions[?(@.type==\"{condition}\")].status}}");
-                if self.ask_of(check, &path)? != *word {
+                if self.field_of(check, &path)? != *word {
                     return Ok(false);
                 }
             }
@@ -267,7 +267,7 @@ impl Canary {
         })
     }
 
-    /// Every Event that a canary has reported, one a line.
+    /// Every Event of a canary, one per line.
     fn events(&self) -> Result<String, Failed> {
         let line = "{range .items[?(@.reportingController==\"prober.dev/prober-controller\")]}{.regarding.kind} \
                     {.regarding.name} {.reason} {.note}{\"\\n\"}{end}";
@@ -275,14 +275,14 @@ impl Canary {
         (self.cluster).kubectl(&["get", kind, "-n", "default", "-o", &form])
     }
 
-    /// Forgets what earlier tests had told.
-    fn hush(&self) -> Result<(), Failed> {
+    /// Deletes the Events of earlier tests.
+    fn delete_events(&self) -> Result<(), Failed> {
         let all = ["delete", "events.events.k8s.io", "-n", "default", "--all"];
         self.cluster.kubectl(&all).map(drop)
     }
 
-    /// How often something was told of something, such as `Node node-1 ConnectivityLost`.
-    fn told(&self, what: &str) -> Result<usize, Failed> {
+    /// The number of Events that begin with these words, such as `Node node-1 ConnectivityLost`.
+    fn count_events(&self, what: &str) -> Result<usize, Failed> {
         let events = self.events()?;
         Ok(events.lines().filter(|line| line.starts_with(what)).count())
     }
@@ -293,14 +293,14 @@ impl Canary {
         (self.cluster).kubectl(&["get", lease, "-n", NAMESPACE, "-o", path])
     }
 
-    /// The time as the API server writes it: such times are in the order of their letters.
+    /// The time in the API server's format, which sorts as text.
     fn now(&self) -> Result<String, Failed> {
         let mut date = self.cluster.command("date");
-        let said = date.args(["-u", "+%Y-%m-%dT%H:%M:%S.%6NZ"]).output()?;
-        Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+        let message = date.args(["-u", "+%Y-%m-%dT%H:%M:%S.%6NZ"]).output()?;
+        Ok(String::from_utf8_lossy(&message.stdout).trim().to_owned())
     }
 
-    /// The runs that agents of a check are of: one, unless agents are being replaced.
+    /// The runs of a check's agents: one, unless agents are being replaced.
     fn runs(&self, check: &str) -> Result<Vec<String>, Failed> {
         let runs = self.cluster.kubectl(&[
             "get",
@@ -320,10 +320,10 @@ impl Canary {
 
     fn leaves_nothing(&self) -> Result<(), Failed> {
         self.check("default", "{interval: 2s}")?;
-        self.is_well("default")?;
+        self.is_healthy("default")?;
         self.cluster
             .kubectl(&["delete", "-k", &file("kustomize/default"), "--wait=true"])?;
-        // Whoever asks for one later has it installed anew.
+        // A later test installs it again.
         *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = None;
         wait_until("nothing is left", || {
             let names = "namespaces,clusterroles,clusterrolebindings,crds";

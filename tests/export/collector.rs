@@ -1,4 +1,4 @@
-//! A real OpenTelemetry Collector: takes OTLP on two ports, writes what it got as lines of JSON.
+//! An OpenTelemetry Collector that receives OTLP on two ports and writes it as lines of JSON.
 
 use std::fs;
 use std::io;
@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 
 use crate::keys::Keys;
 
-/// How long anything may take before a test gives up.
+/// The timeout of every wait in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What it asks of who sends, where it does.
+/// The token that the guarded Collector requires.
 pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 
-/// One, running or not.
+/// A Collector, running or not.
 pub(crate) struct Collector {
     program: PathBuf,
     folder: tempfile::TempDir,
-    /// Where it takes OTLP over gRPC.
+    /// Its OTLP address for gRPC.
     pub(crate) grpc: SocketAddr,
-    /// Where it takes OTLP over HTTP.
+    /// Its OTLP address for HTTP.
     pub(crate) http: SocketAddr,
     process: Option<Child>,
 }
 
-/// A span as the Collector wrote it, and whose it is.
+/// A span as the Collector wrote it, with its resource.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
     /// The attributes of its resource.
@@ -39,14 +39,14 @@ pub(crate) struct Got {
 }
 
 impl Collector {
-    /// One that takes what it gets; it does not run yet.
+    /// A Collector without authentication; it does not run yet.
     pub(crate) fn new(program: &Path) -> io::Result<Self> {
         let open = json!({});
         Self::configured(program, &open, &open, &open)
     }
 
-    /// One that speaks TLS alone, with clients whom the same authority vouches for and who know the token, and takes
-    /// over HTTP what is compressed by gzip alone. It does not run yet.
+    /// A Collector that accepts only TLS, clients with a certificate of the same authority, and the token, and over
+    /// HTTP only gzip. It does not run yet.
     pub(crate) fn guarded(program: &Path, keys: &Keys) -> io::Result<Self> {
         let tls = json!({
             "cert_file": keys.server.certificate,
@@ -124,7 +124,7 @@ impl Collector {
         })
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
         if let Some(mut process) = self.process.take() {
             process.kill()?;
@@ -133,7 +133,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Lets it write what it has, and end.
+    /// Lets it write what it has, and stops it.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         let Some(process) = &mut self.process else {
             return Ok(());
@@ -148,7 +148,7 @@ impl Collector {
         Ok(())
     }
 
-    /// The spans that it got so far.
+    /// The spans that it has received.
     pub(crate) fn spans(&self) -> Vec<Got> {
         let mut spans = Vec::new();
         for batch in self.lines("traces.jsonl") {
@@ -164,7 +164,7 @@ impl Collector {
         spans
     }
 
-    /// The metrics that it got so far.
+    /// The metrics that it has received.
     pub(crate) fn metrics(&self) -> Vec<Value> {
         let mut metrics = Vec::new();
         for batch in self.lines("metrics.jsonl") {
@@ -179,7 +179,7 @@ impl Collector {
 
     fn lines(&self, name: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
-        // The last line may be half written.
+        // The last line may be incomplete.
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
@@ -188,7 +188,7 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        // A test that has failed already need not say that this failed too.
+        // A test that has failed need not report this failure.
         drop(self.stop());
     }
 }
@@ -206,11 +206,11 @@ fn each<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Asks until there is an answer.
-pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> io::Result<T> {
+/// Repeats `condition` until it returns a value.
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> io::Result<T> {
     let start = Instant::now();
     loop {
-        if let Some(answer) = ask() {
+        if let Some(answer) = condition() {
             return Ok(answer);
         }
         if start.elapsed() > PATIENCE {
@@ -222,7 +222,7 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> io::Re
     }
 }
 
-/// A port that was free just now.
+/// A free port.
 pub(crate) fn free() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }

@@ -1,4 +1,4 @@
-//! Certificates of a test's own: an authority, and what it vouches for.
+//! Certificates for tests: an authority, and certificates that it signs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,19 @@ use controller::telemetry::otlp_endpoint::ClientIdentity;
 use libtest_mimic::Failed;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-/// The files, all of them PEM.
+/// The PEM files.
 pub(crate) struct Keys {
-    /// Who vouches for both.
+    /// The certificate authority.
     pub(crate) authority: PathBuf,
-    /// What a server on 127.0.0.1 shows.
+    /// The certificate of a server on 127.0.0.1.
     pub(crate) server: ClientIdentity,
-    /// What a client shows.
+    /// The certificate of a client.
     pub(crate) client: ClientIdentity,
     _folder: tempfile::TempDir,
 }
 
 impl Keys {
-    /// New ones.
+    /// Generates new ones.
     pub(crate) fn new() -> Result<Self, Failed> {
         let folder = tempfile::tempdir()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -30,14 +30,14 @@ impl Keys {
         fs::write(&authority, issuer.pem())?;
         Ok(Self {
             authority,
-            server: vouched_for(&issuer, folder.path(), "127.0.0.1")?,
-            client: vouched_for(&issuer, folder.path(), "client")?,
+            server: signed(&issuer, folder.path(), "127.0.0.1")?,
+            client: signed(&issuer, folder.path(), "client")?,
             _folder: folder,
         })
     }
 }
 
-fn vouched_for(
+fn signed(
     issuer: &CertifiedIssuer<'_, KeyPair>,
     folder: &Path,
     name: &str,

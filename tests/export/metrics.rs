@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::collector::{Collector, attribute, until};
-use crate::samples::{CHECK, tell, tell_of};
+use crate::samples::{CHECK, record, record_node};
 use crate::traces::{LIMITS, same, target};
 
 pub(crate) fn trials(program: &Path) -> Vec<Trial> {
@@ -27,7 +27,7 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
         trial("metrics arrive by HTTP", |program| {
             arrive(program, Protocol::Http)
         }),
-        trial("nodes that have gone are told of no more", gone),
+        trial("removed nodes are not exported any more", removed),
     ]
 }
 
@@ -40,7 +40,7 @@ fn arrive(program: &Path, protocol: Protocol) -> Result<(), Failed> {
         metrics: Some(target(&collector, Signal::Metrics, protocol)),
     };
     let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
-    tell(&exporter);
+    record(&exporter);
     runtime.block_on(exporter.flush(Duration::from_secs(30)));
     let got = until("eight metrics arrive", || {
         let got = collector.metrics();
@@ -71,7 +71,7 @@ fn arrive(program: &Path, protocol: Protocol) -> Result<(), Failed> {
     same(&points.map(|point| &point["count"]), &Some(&"3".into()))
 }
 
-/// The nodes that a metric tells of.
+/// The nodes in a metric.
 fn nodes(metric: &Value, kind: &str) -> Vec<String> {
     let points = metric[kind]["dataPoints"].as_array();
     let mut nodes: Vec<String> = points
@@ -85,7 +85,7 @@ fn nodes(metric: &Value, kind: &str) -> Vec<String> {
     nodes
 }
 
-fn gone(program: &Path) -> Result<(), Failed> {
+fn removed(program: &Path) -> Result<(), Failed> {
     let mut collector = Collector::new(program)?;
     collector.start()?;
     let runtime = Runtime::new()?;
@@ -98,7 +98,7 @@ fn gone(program: &Path) -> Result<(), Failed> {
         .map(|place| NodeName::new(format!("old-{place}")))
         .collect();
     for node in &old {
-        tell_of(&exporter, node);
+        record_node(&exporter, node);
     }
     for node in &old {
         exporter.record(Sample::NodeRemoved {
@@ -106,16 +106,16 @@ fn gone(program: &Path) -> Result<(), Failed> {
             node: node.clone(),
         });
     }
-    tell_of(&exporter, &NodeName::new("new"));
+    record_node(&exporter, &NodeName::new("new"));
     runtime.block_on(exporter.flush(Duration::from_secs(30)));
-    // What the old ones had is sent by and by.
+    // The histograms of removed nodes are sent in the background.
     until("the histograms of both arrive", || {
         let durations = |metric: &&Value| metric["name"] == "prober.handshake.duration";
         (collector.metrics().iter().filter(durations).count() == 2).then_some(())
     })?;
     collector.end()?;
     let got = collector.metrics();
-    let told = |name: &'static str, kind: &'static str| {
+    let nodes_in = |name: &'static str, kind: &'static str| {
         (got.iter().filter(move |metric| metric["name"] == name))
             .map(move |metric| nodes(metric, kind))
     };
@@ -126,19 +126,19 @@ fn gone(program: &Path) -> Result<(), Failed> {
         ("prober.path.healthy", "gauge"),
     ] {
         same(
-            &told(name, kind).collect::<Vec<_>>(),
+            &nodes_in(name, kind).collect::<Vec<_>>(),
             &vec![only_new.clone()],
         )?;
     }
-    // What the old ones had was sent once more, when their histograms were given up.
+    // The replaced histograms were sent once more.
     for name in [
         "prober.handshake.duration",
         "prober.agent.first_connectivity.duration",
     ] {
-        let told: Vec<Vec<String>> = told(name, "exponentialHistogram").collect();
-        same(&told.len(), &2)?;
-        if !told.iter().any(|nodes| nodes.len() == old.len()) || !told.contains(&only_new) {
-            return Err(format!("{name} tells of {told:?}").into());
+        let both: Vec<Vec<String>> = nodes_in(name, "exponentialHistogram").collect();
+        same(&both.len(), &2)?;
+        if !both.iter().any(|nodes| nodes.len() == old.len()) || !both.contains(&only_new) {
+            return Err(format!("{name} has {both:?}").into());
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::collector::{free, until};
-use crate::samples::tell;
+use crate::samples::record;
 use crate::traces::same;
 
 pub(crate) fn trials(program: &Path) -> Vec<Trial> {
@@ -65,7 +65,7 @@ impl Scraped {
             Limits::default(),
             runtime.handle(),
         )?;
-        tell(&exporter);
+        record(&exporter);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = runtime.block_on(HttpServer::bind(any))?;
         let target = server.address()?;
@@ -101,7 +101,7 @@ impl Scraped {
         })
     }
 
-    /// What both formats tell alike.
+    /// The metrics that both formats have.
     fn figures(&self) -> Result<(), Failed> {
         self.has(
             r#"prober_handshakes_total{prober_outcome="established"}"#,
@@ -121,7 +121,7 @@ impl Scraped {
         self.has("prober_export_dropped_total", "0")
     }
 
-    /// Waits until a query has one answer, which is `value`.
+    /// Waits until a query has one result, which is `value`.
     fn has(&self, query: &str, value: &str) -> Result<(), Failed> {
         let path = format!("/api/v1/query?query={}", encoded(query));
         let got = until(&format!("Prometheus knows {query}"), || {

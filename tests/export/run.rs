@@ -10,7 +10,7 @@ use prober_core::report::Report;
 use crate::collector::{Collector, TOKEN, free, until};
 use crate::keys::Keys;
 use crate::program::PROBER;
-use crate::traces::{looks_right, same};
+use crate::traces::{is_expected, same};
 
 pub(crate) fn trials(program: &Path) -> Vec<Trial> {
     let trial = |name: &str, test: fn(&Path) -> Result<(), Failed>| {
@@ -39,14 +39,14 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
             unreachable,
         ),
         trial(
-            "a run that is told to speak what it does not says so once, and goes on",
+            "a run with an unsupported protocol says so once, and continues",
             misled,
         ),
         trial("a run that finds nothing sends nothing", healthy),
     ]
 }
 
-/// What the variables call it, and where it listens.
+/// The protocol in the variables, and the Collector's address.
 fn words(collector: &Collector, protocol: Protocol) -> (&'static str, String) {
     match protocol {
         Protocol::Grpc => ("grpc", collector.grpc.to_string()),
@@ -65,7 +65,7 @@ fn run(faults: &[&str], variables: &[(&str, &str)]) -> Result<Output, Failed> {
 
 const FOUNDING: [&str; 2] = ["--fault", "bridge-netfilter-off@node-1"];
 
-/// Holds for every run with the founding fault, wherever its trace goes.
+/// The expectations for every run with the founding fault, regardless of its trace.
 fn finds(output: &Output) -> Result<(), Failed> {
     let report = Report::parse(&output.stdout)?;
     let causes: Vec<&str> = (report.diagnoses.iter())
@@ -75,19 +75,19 @@ fn finds(output: &Output) -> Result<(), Failed> {
     same(&output.status.code(), &Some(1))
 }
 
-fn said(output: &Output) -> String {
+fn message(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn arrives(collector: &Collector, output: &Output) -> Result<(), Failed> {
     finds(output)?;
-    same(&said(output), &String::new())?;
+    same(&message(output), &String::new())?;
     let got = until("three spans arrive", || {
         let got = collector.spans();
         (got.len() >= 3).then_some(got)
     })?;
     let id = got[0].span["traceId"].as_str().unwrap_or_default();
-    looks_right(&got, "prober", id)
+    is_expected(&got, "prober", id)
 }
 
 fn sends(program: &Path, protocol: Protocol) -> Result<(), Failed> {
@@ -132,30 +132,34 @@ fn sends_guarded(program: &Path, protocol: Protocol) -> Result<(), Failed> {
 }
 
 fn unreachable(_: &Path) -> Result<(), Failed> {
-    let nobody = format!("http://{}", free()?);
-    let output = run(&FOUNDING, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &nobody)])?;
+    let closed_endpoint = format!("http://{}", free()?);
+    let output = run(
+        &FOUNDING,
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &closed_endpoint)],
+    )?;
     finds(&output)?;
-    let said = said(&output);
-    let is_note = said.starts_with("prober: the traces were not sent: ") && said.contains(&nobody);
-    if said.lines().count() != 1 || !is_note {
-        return Err(format!("standard error is {said:?}").into());
+    let message = message(&output);
+    let is_note = message.starts_with("prober: the traces were not sent: ")
+        && message.contains(&closed_endpoint);
+    if message.lines().count() != 1 || !is_note {
+        return Err(format!("standard error is {message:?}").into());
     }
     Ok(())
 }
 
 fn misled(_: &Path) -> Result<(), Failed> {
-    let nobody = format!("http://{}", free()?);
+    let closed_endpoint = format!("http://{}", free()?);
     let output = run(
         &[],
         &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &nobody),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &closed_endpoint),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
         ],
     )?;
     same(&output.status.code(), &Some(0))?;
     let wanted = "prober: the traces will not be sent: OTEL_EXPORTER_OTLP_PROTOCOL says 'http/json': prober speaks grpc \
                   and http/protobuf\n";
-    same(&said(&output).as_str(), &wanted)
+    same(&message(&output).as_str(), &wanted)
 }
 
 fn healthy(program: &Path) -> Result<(), Failed> {
@@ -164,7 +168,7 @@ fn healthy(program: &Path) -> Result<(), Failed> {
     let endpoint = format!("http://{}", collector.http);
     let output = run(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])?;
     same(&output.status.code(), &Some(0))?;
-    same(&said(&output), &String::new())?;
+    same(&message(&output), &String::new())?;
     collector.end()?;
     same(&collector.spans().len(), &0)
 }

@@ -1,4 +1,4 @@
-//! What is told in these tests.
+//! The samples of these tests.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use prober_core::probe::outcome::OutcomeKind;
 use prober_core::report::{CauseName, Report};
 use prober_core::topology::{AccessPath, NodeName, Scope};
 
-/// The check that tells.
+/// The check of the samples.
 pub(crate) const CHECK: &str = "default";
 
 /// The report of the founding incident, from the captures of both ends.
@@ -19,7 +19,7 @@ pub(crate) fn report() -> Result<Report, String> {
     Report::parse(include_bytes!("founding-incident.json")).map_err(|error| error.to_string())
 }
 
-/// The trace of that incident under the name that `seed` gives.
+/// The trace of that incident, with the ids of `seed`.
 pub(crate) fn trace(seed: u64) -> Result<Trace, String> {
     let traces = Trace::of_report(&report()?, seed);
     traces
@@ -28,9 +28,9 @@ pub(crate) fn trace(seed: u64) -> Result<Trace, String> {
         .ok_or_else(|| "the report shows no probe".to_owned())
 }
 
-/// Tells one of each figure.
-pub(crate) fn tell(exporter: &Exporter) {
-    tell_of(exporter, &NodeName::new("node-1"));
+/// Records a sample of each metric.
+pub(crate) fn record(exporter: &Exporter) {
+    record_node(exporter, &NodeName::new("node-1"));
     exporter.record(Sample::Coverage {
         check: CHECK.into(),
         pairs: 3,
@@ -43,8 +43,8 @@ pub(crate) fn tell(exporter: &Exporter) {
     });
 }
 
-/// Tells one of each figure of a node.
-pub(crate) fn tell_of(exporter: &Exporter, node: &NodeName) {
+/// Records a sample of each metric of a node.
+pub(crate) fn record_node(exporter: &Exporter, node: &NodeName) {
     let handshake = |outcome, cause, duration| Sample::Handshake {
         node: node.clone(),
         peer_scope: Scope::SameNode,

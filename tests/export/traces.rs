@@ -30,8 +30,8 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
             outage,
         ),
         trial(
-            "a collector that wants to know the sender takes nothing from a stranger",
-            stranger,
+            "a collector with authentication takes nothing without the token",
+            unauthorized,
         ),
         trial(
             "what a collector that stays away does not get is counted at the end",
@@ -40,7 +40,7 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
     ]
 }
 
-/// Where `signal` goes.
+/// The endpoint of `signal`.
 pub(crate) fn target(collector: &Collector, signal: Signal, protocol: Protocol) -> OtlpEndpoint {
     let path = match signal {
         Signal::Traces => "/v1/traces",
@@ -86,12 +86,12 @@ fn arrives(program: &Path, protocol: Protocol) -> Result<(), Failed> {
         let got = collector.spans();
         (got.len() >= 3).then_some(got)
     })?;
-    looks_right(&got, "prober-controller", &id)?;
+    is_expected(&got, "prober-controller", &id)?;
     same(&exporter.metrics().dropped(), &0)
 }
 
-/// Root and both ends, each of its own resource, joined by their ids and by the ISN.
-pub(crate) fn looks_right(got: &[Got], service: &str, id: &str) -> Result<(), Failed> {
+/// The root and both ends, each with its own resource, joined by their ids and by the ISN.
+pub(crate) fn is_expected(got: &[Got], service: &str, id: &str) -> Result<(), Failed> {
     let find = |service: &str, kind: u64| {
         got.iter()
             .find(|got| {
@@ -136,15 +136,15 @@ pub(crate) fn looks_right(got: &[Got], service: &str, id: &str) -> Result<(), Fa
     Ok(())
 }
 
-/// Eight traces wait at most beside the batch under way; whatever was told beyond that is lost and counted.
+/// At most eight traces wait beside the batch that is being sent; more are dropped and counted.
 fn outage(program: &Path) -> Result<(), Failed> {
     let mut collector = Collector::new(program)?;
     let runtime = Runtime::new()?;
     let targets = traces_to(&collector, Protocol::Grpc);
     let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
-    let told = 500;
+    let nodes_in = 500;
     let mut spans = 0;
-    for seed in 0..told {
+    for seed in 0..nodes_in {
         let trace = trace(seed)?;
         spans += trace.spans().len();
         exporter.record(Sample::Trace(Box::new(trace)));
@@ -186,7 +186,7 @@ fn away(program: &Path) -> Result<(), Failed> {
 }
 
 /// TLS and the certificates are right; the token is missing.
-fn stranger(program: &Path) -> Result<(), Failed> {
+fn unauthorized(program: &Path) -> Result<(), Failed> {
     let keys = Keys::new()?;
     let mut collector = Collector::guarded(program, &keys)?;
     collector.start()?;

@@ -11,7 +11,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use prober_core::time::Timestamp;
 
-use crate::clock::micro;
+use crate::kubernetes::api_time::micro_time;
 
 /// How long a Lease is valid after its last renewal.
 pub const DURATION: Duration = Duration::from_secs(15);
@@ -126,9 +126,9 @@ impl LeaseClaim {
                 acquire_time: if is_ours {
                     spec.acquire_time
                 } else {
-                    Some(micro(wall))
+                    Some(micro_time(wall))
                 },
-                renew_time: Some(micro(wall)),
+                renew_time: Some(micro_time(wall)),
                 lease_transitions: Some(match (before, is_ours) {
                     (None, _) => 0,
                     (Some(_), true) => transitions,

@@ -3,11 +3,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prober_core::diagnosis::Confidence;
 use prober_core::report::CauseName;
-use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
 use crate::canary::crd::ConnectivityCheckStatus;
 use crate::canary::health::{EndReason, Explanation, FailureKind, Outage};
+use crate::kubernetes::api_time::timestamp;
 
 /// The outages in a status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,10 +63,6 @@ fn outage(cause: &str, node: Option<&str>, confidence: Confidence, start: &Time)
         node: node.map(NodeName::new),
     };
     Some(Outage::new(explanation, timestamp(start)))
-}
-
-fn timestamp(time: &Time) -> Timestamp {
-    Timestamp::from_nanos(u64::try_from(time.0.as_nanosecond()).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -131,9 +131,9 @@ impl Schedule {
         let ends = |(client, server): &NodePair| [client.clone(), server.clone()];
         let watched: Vec<NodeName> = self.watched.iter().flat_map(ends).collect();
         self.rotation.assign(self.budget, &watched);
-        let seated: BTreeSet<&NodeName> = self.rotation.assigned().collect();
+        let assigned: BTreeSet<&NodeName> = self.rotation.assigned().collect();
         (self.suspected)
-            .retain(|(client, server)| seated.contains(client) && seated.contains(server));
+            .retain(|(client, server)| assigned.contains(client) && assigned.contains(server));
     }
 
     /// The nodes that are assigned agents.
@@ -162,8 +162,8 @@ impl Schedule {
                 }
             }
         }
-        let seated: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
-        let has_joined = probed.keys().any(|node| !seated.contains(node));
+        let assigned: BTreeSet<&NodeName> = self.rotation.nodes().iter().collect();
+        let has_joined = probed.keys().any(|node| !assigned.contains(node));
         self.rotation.set_nodes(&probed);
         self.skipped = skipped;
         self.suspected
@@ -279,8 +279,12 @@ impl Schedule {
     }
 
     /// Records the results of a round: the pairs that were requested, and those that had a result.
-    pub fn record_results(&mut self, asked: &BTreeSet<NodePair>, measured: &BTreeSet<NodePair>) {
-        self.rotation.record(asked, measured);
+    pub fn record_results(
+        &mut self,
+        requested: &BTreeSet<NodePair>,
+        measured: &BTreeSet<NodePair>,
+    ) {
+        self.rotation.record(requested, measured);
     }
 
     /// Sets the pairs that every round probes.
@@ -289,9 +293,9 @@ impl Schedule {
     }
 
     fn assigned_only(&self, pairs: impl IntoIterator<Item = NodePair>) -> Vec<NodePair> {
-        let seated: BTreeSet<&NodeName> = self.rotation.assigned().collect();
+        let assigned: BTreeSet<&NodeName> = self.rotation.assigned().collect();
         let are_assigned =
-            |(client, server): &NodePair| seated.contains(client) && seated.contains(server);
+            |(client, server): &NodePair| assigned.contains(client) && assigned.contains(server);
         pairs.into_iter().filter(are_assigned).collect()
     }
 

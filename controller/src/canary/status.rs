@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prober_core::time::Timestamp;
 
 use super::schedule::Schedule;
@@ -13,6 +12,7 @@ use crate::canary::crd::status::{
     OutageStatus, SkippedStatus,
 };
 use crate::canary::health::{HealthTracker, Outage};
+use crate::kubernetes::api_time::time;
 
 /// The type of the condition that says whether the check probes.
 pub const READY: &str = "Ready";
@@ -178,12 +178,6 @@ fn whole_seconds(length: Duration) -> GoDuration {
         .as_secs()
         .saturating_add(u64::from(length.subsec_nanos() > 0));
     GoDuration::from_secs(seconds).min(GoDuration::LONGEST)
-}
-
-/// Whole seconds, as the API stores them.
-fn time(at: Timestamp) -> Time {
-    let seconds = i64::try_from(at.as_nanos() / 1_000_000_000).unwrap_or(i64::MAX);
-    Time(jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX))
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Lists the nodes of a cluster, with as few requests as the choice of nodes allows.
 
-use std::collections::BTreeSet;
-
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -9,21 +7,13 @@ use kube::api::ListParams;
 
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
+use crate::kubernetes::node_choice::NodeChoice;
 
 /// Nodes in one page of a list.
 const PAGE_SIZE: u32 = 500;
 
 /// Nodes from which peers are chosen. A longer list costs more in a larger cluster and adds no information.
 const PEER_CANDIDATES: u32 = 50;
-
-/// The nodes that the user chose.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodeChoice {
-    /// Every node of the cluster.
-    All,
-    /// The nodes of these names.
-    Named(BTreeSet<String>),
-}
 
 /// The nodes that a search returned.
 #[derive(Clone, Debug, Default)]

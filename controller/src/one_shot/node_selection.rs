@@ -6,8 +6,8 @@ use prober_core::topology::NodeName;
 use thiserror::Error;
 
 use crate::kubernetes::nearest_name::{nearest, suggestion};
+use crate::kubernetes::node_choice::NodeChoice;
 use crate::kubernetes::node_summary::{NodeReadiness, NodeSummary};
-use crate::kubernetes::nodes::NodeChoice;
 
 /// Names that a note lists before it counts the rest.
 const MAX_LISTED: usize = 5;

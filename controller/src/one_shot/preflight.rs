@@ -14,8 +14,9 @@ use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels::{self, PROBER};
 use crate::kubernetes::network_policy;
+use crate::kubernetes::node_choice::NodeChoice;
 use crate::kubernetes::node_summary::NodeSummary;
-use crate::kubernetes::nodes::{self, NodeChoice};
+use crate::kubernetes::nodes;
 use crate::one_shot::admission::rejection::PodRejection;
 use crate::one_shot::admission::{
     Admission, AdmissionError, DryRunPods, DryRunResult, DryRunResults, EvidenceRequest, evaluate,

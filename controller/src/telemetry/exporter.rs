@@ -3,11 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prober_core::topology::NodeName;
 use tokio::runtime::Handle;
 
 use super::metrics::{HandshakeClass, Metrics, PathClass};
 use super::resources::Resources;
+use super::round_samples;
 use super::sample::Sample;
+use crate::canary::controller::observer::{CheckRound, RoundObserver};
+use crate::clock::wall;
 use crate::telemetry::channel::{OtlpChannel, OtlpChannelError};
 use crate::telemetry::otlp_endpoint::OtlpEndpoint;
 use crate::telemetry::otlp_metrics::OtlpMetrics;
@@ -148,7 +152,7 @@ impl Exporter {
     }
 
     /// The periodic samples. A writer that panicked leaves valid state.
-    pub(super) fn periodic(&self) -> MutexGuard<'_, PeriodicSamples> {
+    fn periodic(&self) -> MutexGuard<'_, PeriodicSamples> {
         self.periodic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,5 +177,25 @@ impl Exporter {
         if let Some(instruments) = &self.instruments {
             instruments.finish(share).await;
         }
+    }
+}
+
+impl RoundObserver for Exporter {
+    fn observe(&self, round: &CheckRound<'_>) {
+        for sample in round_samples::samples(round) {
+            self.record(sample);
+        }
+        let periodic = self.periodic().of(round, wall());
+        for sample in periodic {
+            self.record(sample);
+        }
+    }
+
+    fn node_removed(&self, check: &str, node: &NodeName) {
+        self.periodic().forget(check, node);
+        self.record(Sample::NodeRemoved {
+            check: check.into(),
+            node: node.clone(),
+        });
     }
 }

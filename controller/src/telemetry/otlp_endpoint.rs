@@ -80,12 +80,12 @@ impl Signal {
 }
 
 impl OtlpEndpoint {
-    /// Reads the variables through `look_up`; `None` where no endpoint is set, or the signal is disabled.
+    /// Reads the variables through `lookup`; `None` where no endpoint is set, or the signal is disabled.
     pub fn read(
         signal: Signal,
-        look_up: impl Fn(&str) -> Option<String>,
+        lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, OtlpEndpointError> {
-        let variable = |name: &str| look_up(name).filter(|value| !value.is_empty());
+        let variable = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let own = |what: &str| {
             variable(&format!(
                 "OTEL_EXPORTER_OTLP_{}_{what}",

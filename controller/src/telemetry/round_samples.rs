@@ -11,36 +11,14 @@ use prober_core::probe::outcome::OutcomeKind;
 use prober_core::report::{CauseName, DiagnosisReport};
 use prober_core::topology::{NodeName, PathId};
 
-use super::Exporter;
 use super::sample::{AgentState, Sample};
 use super::trace::{Trace, TraceSource};
-use crate::canary::controller::observer::{CheckRound, RoundObserver};
+use crate::canary::controller::observer::CheckRound;
 use crate::canary::health::{FailureKind, Outage, Transition};
 use crate::canary::round_result::NodePath;
-use crate::clock::wall;
-
-impl RoundObserver for Exporter {
-    fn observe(&self, round: &CheckRound<'_>) {
-        for sample in samples(round) {
-            self.record(sample);
-        }
-        let periodic = self.periodic().of(round, wall());
-        for sample in periodic {
-            self.record(sample);
-        }
-    }
-
-    fn node_removed(&self, check: &str, node: &NodeName) {
-        self.periodic().forget(check, node);
-        self.record(Sample::NodeRemoved {
-            check: check.into(),
-            node: node.clone(),
-        });
-    }
-}
 
 /// All samples of a round.
-fn samples(round: &CheckRound<'_>) -> Vec<Sample> {
+pub(super) fn samples(round: &CheckRound<'_>) -> Vec<Sample> {
     let check: Arc<str> = round.check.into();
     let mut samples = handshakes(round);
     samples.extend(paths(round, &check));

@@ -174,19 +174,19 @@ impl TraceSource<'_> {
     /// `None` where the server's agent did not report.
     fn server(&self, context: SpanContext, parent: SpanId) -> Option<Span> {
         let agent = self.probe.server_agent.as_ref()?;
-        let witness = self.probe.server.as_ref()?;
-        let seen = &witness.observations;
+        let server_trace = self.probe.server.as_ref()?;
+        let seen = &server_trace.observations;
         // An end that observed nothing has no times of its own.
         let times = (seen.first().zip(seen.last()))
             .map_or_else(|| self.client_times(), |(first, last)| (first.at, last.at));
         let attributes = vec![
-            KeyValue::new("client.address", witness.peer.ip().to_string()),
-            KeyValue::new("client.port", i64::from(witness.peer.port())),
-            KeyValue::new("server.address", witness.local.ip().to_string()),
-            KeyValue::new("server.port", i64::from(witness.local.port())),
-            KeyValue::new("prober.isn", i64::from(witness.isn.0)),
-            KeyValue::new("prober.syns", i64::from(witness.syns)),
-            KeyValue::new("prober.syn_acks", i64::from(witness.syn_acks)),
+            KeyValue::new("client.address", server_trace.peer.ip().to_string()),
+            KeyValue::new("client.port", i64::from(server_trace.peer.port())),
+            KeyValue::new("server.address", server_trace.local.ip().to_string()),
+            KeyValue::new("server.port", i64::from(server_trace.local.port())),
+            KeyValue::new("prober.isn", i64::from(server_trace.isn.0)),
+            KeyValue::new("prober.syns", i64::from(server_trace.syns)),
+            KeyValue::new("prober.syn_acks", i64::from(server_trace.syn_acks)),
         ];
         Some(Span {
             source: SpanSource::Agent(agent.clone()),

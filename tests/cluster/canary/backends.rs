@@ -1,5 +1,6 @@
-//! What a canary tells its telemetry to: a Collector with the pipeline of deploy/examples, Jaeger and Prometheus behind it, and
-//! the same Prometheus scraping. All of them are real and run in the control plane's network, which pods can reach.
+//! The telemetry backends of a canary: a Collector with the pipeline of deploy/examples, and behind it Jaeger and
+//! Prometheus; the same Prometheus also scrapes. All of them are real and run in the control plane's network, which
+//! pods can reach.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -11,14 +12,14 @@ use super::{Canary, NAMESPACE, file};
 use crate::harness::{Cluster, wait_until};
 use crate::part::part;
 
-/// Where the Collector is, as pods and the control plane see it.
+/// The Collector's address for pods and the control plane.
 pub(super) const COLLECTOR: &str = "http://10.99.0.10:4318";
 
 const TRACES: &str = "http://127.0.0.1:14318";
 const JAEGER: &str = "http://127.0.0.1:16686";
 const PROMETHEUS: &str = "http://127.0.0.1:9090";
 
-/// They run until this is dropped.
+/// The backends; they run until this is dropped.
 pub(super) struct Backends<'a> {
     canary: &'a Canary,
     collector: Option<Child>,
@@ -85,7 +86,7 @@ impl<'a> Backends<'a> {
         Ok(backends)
     }
 
-    /// With the very pipeline that deploy/examples has.
+    /// Starts a Collector with the pipeline of deploy/examples.
     pub(super) fn start_collector(&mut self) -> Result<(), Failed> {
         let example = file("examples/otel-collector.yaml");
         let path = "jsonpath={.data.config\\.yaml}";
@@ -115,13 +116,13 @@ impl<'a> Backends<'a> {
         Ok(())
     }
 
-    /// Has Prometheus scrape the controllers' pods as they are now.
+    /// Makes Prometheus scrape the controllers' current pods.
     pub(super) fn scrape_pods(&self) -> Result<(), Failed> {
         let targets: Vec<String> = (self.canary.pods()?.into_iter())
             .map(|(_, address)| format!("\"{address}:9090\""))
             .collect();
         let list = format!("[{{\"targets\": [{}]}}]", targets.join(", "));
-        // Prometheus reads it when it has changed: never a half of it.
+        // Prometheus reads it on a change, and must never find half of it.
         let new = self.folder.path().join("targets.new");
         fs::write(&new, list)?;
         fs::rename(new, self.folder.path().join("targets.json"))?;
@@ -134,7 +135,7 @@ impl<'a> Backends<'a> {
         Ok(serde_json::from_str(&answer)?)
     }
 
-    /// The values that a query of Prometheus gives now.
+    /// The current values of a Prometheus query.
     pub(super) fn query(&self, query: &str) -> Result<Vec<String>, Failed> {
         let encoded = percent(query);
         let answer = self.get(PROMETHEUS, &format!("/api/v1/query?query={encoded}"))?;
@@ -144,7 +145,7 @@ impl<'a> Backends<'a> {
             .collect())
     }
 
-    /// The traces that Jaeger has from this service of failures with this cause on that node.
+    /// The traces in Jaeger from this service with this cause on that node.
     pub(super) fn traces(
         &self,
         service: &str,
@@ -158,8 +159,8 @@ impl<'a> Backends<'a> {
         Ok(answer["data"].as_array().cloned().unwrap_or_default())
     }
 
-    /// What they have written, for a person.
-    pub(super) fn story(&self) -> String {
+    /// The end of their logs.
+    pub(super) fn logs(&self) -> String {
         let logs = Command::new("tail")
             .args(["-n", "5"])
             .args(
@@ -198,8 +199,8 @@ pub(super) fn reach_pods(cluster: &Cluster) -> Result<(), Failed> {
 }
 
 impl Canary {
-    /// Has the controllers' pods send telemetry to the Collector, and waits until they do.
-    pub(super) fn tell_the_collector(&self) -> Result<(), Failed> {
+    /// Makes the controllers' pods send telemetry to the Collector, and waits until they do.
+    pub(super) fn export_to_collector(&self) -> Result<(), Failed> {
         let deployment = "deployment/prober-controller";
         let endpoint = format!("OTEL_EXPORTER_OTLP_ENDPOINT={COLLECTOR}");
         let interval = "OTEL_METRIC_EXPORT_INTERVAL=1000";
@@ -218,7 +219,7 @@ impl Canary {
     }
 }
 
-/// As a part of a URL (RFC 3986 2.1).
+/// Percent-encoded for a URL (RFC 3986 2.1).
 fn percent(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {

@@ -1,5 +1,5 @@
-//! Controllers that run beside the cluster, as its service account and each with a token of its own: what they ask of the
-//! API server is what a pod's would, signals reach them, and the API server's audit log tells them apart.
+//! Controllers that run beside the cluster as its service account, each with a token of its own: they have the rights
+//! of a pod, receive signals, and have separate entries in the API server's audit log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use libtest_mimic::Failed;
 use super::{Canary, NAMESPACE};
 use crate::harness::wait_until;
 
-/// The program out of the controller's image.
+/// Extracts the program from the controller's image.
 pub(super) fn unpacked(folder: &Path) -> Result<PathBuf, Failed> {
     let layer = Command::new("tar")
         .args(["--extract", "--to-stdout", "layer.tar", "--file"])
@@ -38,18 +38,18 @@ pub(super) struct Controller<'a> {
     canary: &'a Canary,
     pub(super) name: String,
     process: Child,
-    /// How the audit log calls its token.
+    /// The credential id of its token in the audit log.
     credential: String,
-    /// Where it answers for its metrics.
+    /// The address of its metrics.
     pub(super) address: String,
     _folder: tempfile::TempDir,
     log: PathBuf,
 }
 
-/// A request, as the audit log has it.
+/// A request in the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
-    /// When it came in, as the log writes it.
+    /// When it was received, in the log's format.
     pub(super) at: String,
     pub(super) verb: String,
     pub(super) group: String,
@@ -60,16 +60,16 @@ pub(super) struct Request {
     pub(super) code: u64,
 }
 
-/// Where the next controller tells its figures: nothing else listens in that network.
+/// The port of the next controller's metrics: nothing else listens in that network.
 static PORT: AtomicU16 = AtomicU16::new(9_100);
 
 impl Request {
-    /// Whether it is about one pod: what it says, or what it is to do.
+    /// Whether it regards a single pod: its log, or its plan.
     pub(super) fn is_of_an_agent(&self) -> bool {
         !self.name.is_empty() && matches!(self.resource.as_str(), "pods" | "pods/log")
     }
 
-    /// When it came in: seconds of its day.
+    /// When it was received: seconds of its day.
     pub(super) fn seconds(&self) -> Option<f64> {
         let (_, time) = self.at.split_once('T')?;
         let parts = time.trim_end_matches('Z').split(':');
@@ -84,7 +84,7 @@ impl Request {
 }
 
 impl Canary {
-    /// Starts one, with arguments and variables beside the usual ones.
+    /// Starts a controller with these environment variables.
     pub(super) fn controller(
         &self,
         name: &str,
@@ -120,7 +120,7 @@ impl Canary {
         })
     }
 
-    /// The usual one.
+    /// Starts a controller with the usual image.
     pub(super) fn plain(&self, name: &str) -> Result<Controller<'_>, Failed> {
         self.controller(name, AGENT, &[])
     }
@@ -139,9 +139,9 @@ impl Canary {
         (self.cluster).kubectl(&[&token, "auth", "whoami", "-o", path])
     }
 
-    /// Gives the Lease back for one that is dead, so that the next need not wait until it has run out.
+    /// Clears the Lease of a dead controller, so that the next need not wait until it expires.
     pub(super) fn free_the_lease(&self) -> Result<(), Failed> {
-        let nobody = r#"{"spec": {"holderIdentity": ""}}"#;
+        let no_holder = r#"{"spec": {"holderIdentity": ""}}"#;
         let lease = "lease/prober-controller";
         self.cluster
             .kubectl(&[
@@ -151,7 +151,7 @@ impl Canary {
                 NAMESPACE,
                 "--type=merge",
                 "-p",
-                nobody,
+                no_holder,
             ])
             .map(drop)
     }
@@ -172,7 +172,7 @@ impl Controller<'_> {
         .map_err(|failed| self.explained(&failed))
     }
 
-    /// A failure, with the end of what it wrote.
+    /// A failure, with the end of its log.
     pub(super) fn explained(&self, failed: &Failed) -> Failed {
         let log = self.log();
         let end: Vec<&str> = log.lines().rev().take(30).collect();
@@ -199,7 +199,7 @@ impl Controller<'_> {
         Err(format!("{} takes no signal {signal}", self.name).into())
     }
 
-    /// As SIGKILL does it: nothing is said to anybody.
+    /// Kills it by SIGKILL.
     pub(super) fn kill(&mut self) -> Result<(), Failed> {
         self.process.kill()?;
         self.process.wait()?;
@@ -214,13 +214,13 @@ impl Controller<'_> {
         })
     }
 
-    /// Tells it to end, and waits.
+    /// Stops it by SIGTERM, and waits.
     pub(super) fn end(&mut self) -> Result<(), Failed> {
         self.signal("-TERM")?;
         self.ends()
     }
 
-    /// What it occupies, in MiB.
+    /// Its resident memory, MiB.
     pub(super) fn memory(&self) -> Result<u64, Failed> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -229,18 +229,18 @@ impl Controller<'_> {
         Ok(kib / 1024)
     }
 
-    /// What it answers a scraper.
+    /// Its metrics as text.
     pub(super) fn metrics(&self) -> Result<String, Failed> {
         let server = format!("--server=http://{}", self.address);
         (self.canary.cluster).kubectl(&[&server, "get", "--raw", "/metrics"])
     }
 
-    /// Its requests so far, as the API server wrote them down.
+    /// Its requests so far, from the audit log.
     pub(super) fn requests(&self) -> Result<Vec<Request>, Failed> {
         let log = self.canary.cluster.audit()?;
         let mut requests = Vec::new();
         for line in log.lines().filter(|line| line.contains(&self.credential)) {
-            // The last line may be half written.
+            // The last line may be incomplete.
             let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else {
                 continue;
             };
@@ -264,7 +264,7 @@ impl Controller<'_> {
 
 impl Drop for Controller<'_> {
     fn drop(&mut self) {
-        // A test that failed left it.
+        // A test that failed leaves it running.
         drop(self.kill());
     }
 }

@@ -1,4 +1,5 @@
-//! What a canary outlives: its own death at any moment, a leader that sleeps, an API server that goes, a Collector that is away.
+//! A canary survives kills of the controller, a suspended leader, an API server that restarts, and a Collector that is
+//! away.
 
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,12 +15,12 @@ use crate::harness::wait_until;
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial(
-            "a canary that is killed twenty times loses no outage, tells none twice, and leaves no agent",
+            "a canary that is killed twenty times loses no outage, reports none twice, and leaves no agent",
             killed,
         ),
         trial(
-            "a leader that was frozen does nothing when it wakes",
-            frozen,
+            "a suspended leader does nothing after it resumes",
+            suspended,
         ),
         trial(
             "a leader that is deleted with its pod has a successor",
@@ -33,44 +34,44 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// How often.
+/// The number of kills.
 const KILLS: u64 = 20;
 
 fn killed(canary: &Canary) -> Result<(), Failed> {
     canary.scale(0)?;
     canary.check("default", "{interval: 2s}")?;
     let mut controller = canary.plain("killed-0")?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     fails_by_it(canary)?;
-    let since = canary.ask("{.status.failing[0].since}")?;
+    let since = canary.field("{.status.failing[0].since}")?;
 
     let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     println!("moments by seed {seed}");
     let mut random = Random::new(seed);
-    for turn in 1..=KILLS {
-        // A random moment is what this is about: placing, probing, telling, waiting.
+    for round in 1..=KILLS {
+        // At a random moment: while it places, probes, reports or waits.
         sleep(Duration::from_millis(random.bits() % 7_000));
         controller.kill()?;
         canary.free_the_lease()?;
-        controller = canary.plain(&format!("killed-{turn}"))?;
+        controller = canary.plain(&format!("killed-{round}"))?;
         controller.leads()?;
-        let now = canary.ask("{.status.failing[0].since}")?;
+        let now = canary.field("{.status.failing[0].since}")?;
         if now != since {
-            let lost = format!("after {turn} kills the outage is since '{now}', not '{since}'");
+            let lost = format!("after {round} kills the outage is since '{now}', not '{since}'");
             return Err(controller.explained(&lost.into()));
         }
     }
     one_run_is_left(canary, &controller)?;
     same_outage(canary, &since)?;
     fault.heal()?;
-    canary.is_well("default")?;
-    let outages = canary.ask("{range .status.outages[*]}{.start} {.cause}{\"\\n\"}{end}")?;
+    canary.is_healthy("default")?;
+    let outages = canary.field("{range .status.outages[*]}{.start} {.cause}{\"\\n\"}{end}")?;
     if outages.trim() != format!("{since} bridge-netfilter-off") {
         return Err(format!("outages are {outages}").into());
     }
-    wait_until("the end is told once", || {
-        Ok(canary.told("Node node-1 ConnectivityRestored")? == 1)
+    wait_until("the end is reported once", || {
+        Ok(canary.count_events("Node node-1 ConnectivityRestored")? == 1)
     })?;
     controller.end()?;
     wait_until("a controller that ends takes its agents along", || {
@@ -79,88 +80,86 @@ fn killed(canary: &Canary) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Every object that is there belongs to one run.
+/// Every object belongs to one run.
 fn one_run_is_left(canary: &Canary, controller: &Controller<'_>) -> Result<(), Failed> {
-    // The first round of the last controller is over: nothing is on its way.
+    // The first round of the last controller has ended: no object is being created.
     wait_until("agents of one run are left", || {
-        let ready = canary.ask("{.status.conditions[?(@.type==\"Ready\")].status}")?;
+        let ready = canary.field("{.status.conditions[?(@.type==\"Ready\")].status}")?;
         Ok(ready == "True" && canary.runs("default")?.len() == 1)
     })
     .map_err(|failed| controller.explained(&failed))
 }
 
-/// What was told of the outage since then was told once.
+/// The outage since then was reported once.
 fn same_outage(canary: &Canary, since: &str) -> Result<(), Failed> {
-    let now = canary.ask("{.status.failing[*].since}")?;
+    let now = canary.field("{.status.failing[*].since}")?;
     let events = canary.events()?;
-    let lost = canary.told("Node node-1 ConnectivityLost")?;
-    let restored = canary.told("Node node-1 ConnectivityRestored")?;
+    let lost = canary.count_events("Node node-1 ConnectivityLost")?;
+    let restored = canary.count_events("Node node-1 ConnectivityRestored")?;
     if now == since && (lost, restored) == (1, 0) {
         return Ok(());
     }
-    Err(format!("the outage is since '{now}', not '{since}', and these are told: {events}").into())
+    Err(format!("the outage is since '{now}', not '{since}', with the events {events}").into())
 }
 
 fn fails_by_it(canary: &Canary) -> Result<(), Failed> {
-    wait_until("the founding fault is told", || {
-        let headline = canary.ask("{.status.headline}")?;
+    wait_until("the founding fault is reported", || {
+        let headline = canary.field("{.status.headline}")?;
         Ok(headline == "node-1: bridge-netfilter-off (proven)"
-            && canary.told("Node node-1 ConnectivityLost")? == 1)
+            && canary.count_events("Node node-1 ConnectivityLost")? == 1)
     })
 }
 
-/// A leader sleeps for longer than its Lease, another takes over, the first one wakes: what it asks of the API server
-/// from then on changes nothing.
-fn frozen(canary: &Canary) -> Result<(), Failed> {
+/// A leader is suspended for longer than its Lease, and another takes over; after the first one resumes, none of its
+/// requests changes anything.
+fn suspended(canary: &Canary) -> Result<(), Failed> {
     canary.scale(0)?;
     canary.check("default", "{interval: 1s, probeDeadline: 500ms}")?;
-    let mut sleeper = canary.plain("sleeper-0")?;
-    canary.is_well("default")?;
+    let mut leader = canary.plain("leader-0")?;
+    canary.is_healthy("default")?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     fails_by_it(canary)?;
-    let since = canary.ask("{.status.failing[0].since}")?;
-    for turn in 1..=3 {
-        let heir = canary.plain(&format!("sleeper-{turn}"))?;
-        sleeper.signal("-STOP")?;
-        heir.leads()?;
-        wait_until("the heir has agents of its own", || {
-            Ok(heir
+    let since = canary.field("{.status.failing[0].since}")?;
+    for round in 1..=3 {
+        let successor = canary.plain(&format!("leader-{round}"))?;
+        leader.signal("-STOP")?;
+        successor.leads()?;
+        wait_until("the successor has agents of its own", || {
+            Ok(successor
                 .metrics()?
                 .contains("prober_agents{prober_agent_state=\"running\"} "))
         })?;
-        let woken = canary.now()?;
-        sleeper.signal("-CONT")?;
-        sleeper
-            .ends()
-            .map_err(|failed| sleeper.explained(&failed))?;
-        let log = sleeper.log();
-        if !log.contains("so another controller may act: this one ends") {
-            return Err(sleeper.explained(&"it does not say why it ended".into()));
+        let resumed = canary.now()?;
+        leader.signal("-CONT")?;
+        leader.ends().map_err(|failed| leader.explained(&failed))?;
+        let log = leader.log();
+        if !log.contains("so another controller may lead: this one ends") {
+            return Err(leader.explained(&"it does not say why it ended".into()));
         }
-        // One that was on its way to renew the Lease is refused: the Lease is another one by now.
-        let after = sleeper.requests()?.into_iter();
+        // A pending renewal is refused: the Lease has another version by now.
+        let after = leader.requests()?.into_iter();
         let acts: Vec<_> = after
-            .filter(|request| request.at > woken && request.is_write() && request.code != 409)
+            .filter(|request| request.at > resumed && request.is_write() && request.code != 409)
             .collect();
         if !acts.is_empty() {
-            return Err(sleeper.explained(&format!("it acted after {woken}: {acts:?}").into()));
+            return Err(leader.explained(&format!("it acted after {resumed}: {acts:?}").into()));
         }
-        sleeper = heir;
+        leader = successor;
     }
-    one_run_is_left(canary, &sleeper)?;
+    one_run_is_left(canary, &leader)?;
     same_outage(canary, &since)?;
     fault.heal()?;
-    canary.is_well("default")?;
-    sleeper.end()?;
+    canary.is_healthy("default")?;
+    leader.end()?;
     Ok(())
 }
 
 fn deleted(canary: &Canary) -> Result<(), Failed> {
     canary.check("default", "{interval: 2s}")?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     fails_by_it(canary)?;
-    let since = canary.ask("{.status.failing[0].since}")?;
+    let since = canary.field("{.status.failing[0].since}")?;
     let holder = canary.holder()?;
     let pod = holder.split('_').next().unwrap_or_default();
     canary.cluster.kubectl(&[
@@ -181,48 +180,48 @@ fn deleted(canary: &Canary) -> Result<(), Failed> {
     })?;
     same_outage(canary, &since)?;
     fault.heal()?;
-    canary.is_well("default")
+    canary.is_healthy("default")
 }
 
 fn api_server(canary: &Canary) -> Result<(), Failed> {
     canary.check("default", "{interval: 2s}")?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     fails_by_it(canary)?;
-    let since = canary.ask("{.status.failing[0].since}")?;
+    let since = canary.field("{.status.failing[0].since}")?;
 
-    // It goes at once, and comes back at once.
+    // It restarts at once.
     canary.cluster.control_plane(&["kill", "apiserver"])?;
     let answers = || Ok(canary.cluster.kubectl(&["get", "--raw", "/readyz"]).is_ok());
     wait_until("the API server is back", answers)?;
-    wait_until("somebody leads", || {
+    wait_until("a controller leads", || {
         Ok(!canary.holder()?.is_empty() && canary.runs("default")?.len() == 1)
     })?;
     same_outage(canary, &since)?;
 
-    // It hangs for longer than anybody may lead without it.
+    // It hangs for longer than a leader may act without it.
     canary.cluster.control_plane(&["pause", "apiserver"])?;
     sleep(Duration::from_secs(20));
     canary.cluster.control_plane(&["resume", "apiserver"])?;
     wait_until("the API server is back", answers)?;
-    let before = canary.ask("{.status.coverage}")?;
+    let before = canary.field("{.status.coverage}")?;
     wait_until("agents of one run are left", || {
         Ok(canary.runs("default")?.len() == 1)
     })?;
     same_outage(canary, &since).map_err(|failed| {
-        let said = failed.message().unwrap_or_default();
-        Failed::from(format!("{said} (coverage was {before})"))
+        let message = failed.message().unwrap_or_default();
+        Failed::from(format!("{message} (coverage was {before})"))
     })?;
-    // Whoever leads by now still sees, and tells.
+    // The leader, whichever it is, still probes and reports.
     fault.heal()?;
-    canary.is_well("default")?;
-    wait_until("the end is told once", || {
-        Ok(canary.told("Node node-1 ConnectivityRestored")? == 1)
+    canary.is_healthy("default")?;
+    wait_until("the end is reported once", || {
+        Ok(canary.count_events("Node node-1 ConnectivityRestored")? == 1)
     })?;
-    canary.forget(&["default"])
+    canary.delete_checks(&["default"])
 }
 
-/// Traces wait for a Collector that is away; nothing is dropped while there is room, and probing goes on.
+/// Traces wait for a Collector that is away; none is dropped while there is room, and probing continues.
 fn collector_away(canary: &Canary) -> Result<(), Failed> {
     canary.scale(0)?;
     let mut backends = Backends::start(canary)?;
@@ -232,7 +231,7 @@ fn collector_away(canary: &Canary) -> Result<(), Failed> {
         ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
     ];
     let mut controller = canary.controller("exporting", AGENT, &variables)?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     let before = controller.memory()?;
     backends.stop_collector()?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
@@ -260,12 +259,12 @@ fn collector_away(canary: &Canary) -> Result<(), Failed> {
         return Err("spans were dropped although there was room".into());
     }
     fault.heal()?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     controller.end()?;
     Ok(())
 }
 
-/// Handshakes that went well so far.
+/// The number of established handshakes so far.
 fn established(controller: &Controller<'_>) -> Result<u64, Failed> {
     let metrics = controller.metrics()?;
     let counts = metrics.lines().filter(|line| {

@@ -1,4 +1,4 @@
-//! The founding fault as everybody sees it: status, Events, Prometheus, the Collector, and the trace store.
+//! The founding fault in status, Events, Prometheus, the Collector, and the trace store.
 
 use std::time::{Duration, Instant};
 
@@ -13,47 +13,47 @@ use crate::prober;
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial(
-            "a canary tells the founding fault and its end to all that listen",
-            is_told_everywhere,
+            "a canary reports the founding fault and its end everywhere",
+            is_reported_everywhere,
         ),
         trial(
-            "a canary tells two faults apart at the same time",
+            "a canary distinguishes two faults at the same time",
             two_at_once,
         ),
         trial(
-            "a node has the condition that was asked for, for as long as it is asked for",
-            marks_nodes,
+            "a node has its condition while the check enables it",
+            sets_conditions,
         ),
     ]
 }
 
-fn is_told_everywhere(canary: &Canary) -> Result<(), Failed> {
+fn is_reported_everywhere(canary: &Canary) -> Result<(), Failed> {
     let backends = Backends::start(canary)?;
-    canary.tell_the_collector()?;
+    canary.export_to_collector()?;
     backends.scrape_pods()?;
-    let told = tells_and_ends(canary, &backends);
-    let told = told.map_err(|failed| {
-        let said = failed.message().unwrap_or_default();
-        Failed::from(format!("{said}\n{}", backends.story()))
+    let reported = reports_and_ends(canary, &backends);
+    let reported = reported.map_err(|failed| {
+        let message = failed.message().unwrap_or_default();
+        Failed::from(format!("{message}\n{}", backends.logs()))
     });
-    canary.forget(&["default"])?;
-    told
+    canary.delete_checks(&["default"])?;
+    reported
 }
 
-/// How every figure is asked for in both ways: as scraped, and as it came through the Collector.
-const WAYS: [&str; 2] = [r#"job="scraped""#, r#"job="prober-controller""#];
+/// The job labels of every metric: as scraped, and through the Collector.
+const JOBS: [&str; 2] = [r#"job="scraped""#, r#"job="prober-controller""#];
 
-/// What is asked until it is so.
-type Question<'a> = &'a dyn Fn() -> Result<bool, Failed>;
+/// A condition that is polled.
+type Condition<'a> = &'a dyn Fn() -> Result<bool, Failed>;
 
-fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed> {
+fn reports_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed> {
     let example = file("examples/connectivitycheck.yaml");
     canary.cluster.kubectl(&["apply", "-f", &example])?;
-    canary.is_well("default")?;
-    let node = |way: &str| format!(r#"prober_node_healthy{{{way},k8s_node_name="node-1"}}"#);
-    for way in WAYS {
-        wait_until(&format!("node-1 is healthy by {way}"), || {
-            Ok(backends.query(&node(way))? == ["1"])
+    canary.is_healthy("default")?;
+    let node = |job: &str| format!(r#"prober_node_healthy{{{job},k8s_node_name="node-1"}}"#);
+    for job in JOBS {
+        wait_until(&format!("node-1 is healthy by {job}"), || {
+            Ok(backends.query(&node(job))? == ["1"])
         })?;
     }
 
@@ -62,13 +62,13 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     let injected = start.elapsed();
     let mut seen = Vec::new();
-    let questions: [(&str, Question<'_>); 4] = [
+    let conditions: [(&str, Condition<'_>); 4] = [
         ("the cause by a scrape", &|| {
-            let count = format!("prober_handshakes_total{{{},{cause}}} > 0", WAYS[0]);
+            let count = format!("prober_handshakes_total{{{},{cause}}} > 0", JOBS[0]);
             Ok(!backends.query(&count)?.is_empty())
         }),
         ("the cause by the Collector", &|| {
-            let count = format!("prober_handshakes_total{{{},{cause}}} > 0", WAYS[1]);
+            let count = format!("prober_handshakes_total{{{},{cause}}} > 0", JOBS[1]);
             Ok(!backends.query(&count)?.is_empty())
         }),
         ("the trace in Jaeger", &|| {
@@ -77,16 +77,16 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
                 .is_empty())
         }),
         ("the status", &|| {
-            Ok(canary.ask("{.status.headline}")? == "node-1: bridge-netfilter-off (proven)")
+            Ok(canary.field("{.status.headline}")? == "node-1: bridge-netfilter-off (proven)")
         }),
     ];
-    wait_until("all have been told", || {
-        for (what, is_so) in questions {
+    wait_until("all have it", || {
+        for (what, is_so) in conditions {
             if !seen.iter().any(|(known, _)| *known == what) && is_so()? {
                 seen.push((what, start.elapsed()));
             }
         }
-        Ok(seen.len() == questions.len())
+        Ok(seen.len() == conditions.len())
     })?;
     let within = Duration::from_secs(10 + 3);
     for (what, after) in &seen {
@@ -96,56 +96,56 @@ fn tells_and_ends(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed
         );
     }
 
-    let failing = canary.ask("{.status.failing[*].node}")?;
+    let failing = canary.field("{.status.failing[*].node}")?;
     if failing != "node-1" {
         return Err(format!("it says that {failing} fails").into());
     }
-    for way in WAYS {
-        wait_until(&format!("node-1 alone is unhealthy by {way}"), || {
-            Ok(backends.query(&node(way))? == ["0"]
-                && backends.query(&format!("count(prober_node_healthy{{{way}}} == 1)"))? == ["2"])
+    for job in JOBS {
+        wait_until(&format!("node-1 alone is unhealthy by {job}"), || {
+            Ok(backends.query(&node(job))? == ["0"]
+                && backends.query(&format!("count(prober_node_healthy{{{job}}} == 1)"))? == ["2"])
         })?;
     }
     let traces = backends.traces("prober-controller", "bridge-netfilter-off", "node-1")?;
     shows_both_ends(&traces)?;
     wait_until("node and check have an Event each", || {
         Ok(
-            canary.told("Node node-1 ConnectivityLost node-1: bridge-netfilter-off")? == 1
-                && canary.told("ConnectivityCheck default ConnectivityLost")? == 1,
+            canary.count_events("Node node-1 ConnectivityLost node-1: bridge-netfilter-off")? == 1
+                && canary.count_events("ConnectivityCheck default ConnectivityLost")? == 1,
         )
     })?;
 
-    run_tells_the_same(canary, backends)?;
+    run_sends_the_same(canary, backends)?;
 
     let start = Instant::now();
     fault.heal()?;
-    canary.is_well("default")?;
-    println!("mended to healthy in the status: {:.1?}", start.elapsed());
-    the_end_is_told(canary, backends)
+    canary.is_healthy("default")?;
+    println!("heal to healthy in the status: {:.1?}", start.elapsed());
+    the_end_is_reported(canary, backends)
 }
 
-fn the_end_is_told(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed> {
-    let end = canary.ask("{.status.outages[0].end}")?;
-    let outages = canary.ask("{.status.outages[*].cause}")?;
+fn the_end_is_reported(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed> {
+    let end = canary.field("{.status.outages[0].end}")?;
+    let outages = canary.field("{.status.outages[*].cause}")?;
     if end.is_empty() || outages != "bridge-netfilter-off" {
         return Err(format!("outages {outages}, the first ended {end}").into());
     }
-    for way in WAYS {
-        wait_until(&format!("every node is healthy again by {way}"), || {
+    for job in JOBS {
+        wait_until(&format!("every node is healthy again by {job}"), || {
             Ok(
-                backends.query(&format!("count(prober_node_healthy{{{way}}} == 1)"))? == ["3"]
+                backends.query(&format!("count(prober_node_healthy{{{job}}} == 1)"))? == ["3"]
                     && backends
-                        .query(&format!("prober_path_healthy{{{way}}} == 0"))?
+                        .query(&format!("prober_path_healthy{{{job}}} == 0"))?
                         .is_empty(),
             )
         })?;
     }
     wait_until("the end has an Event for the node", || {
-        Ok(canary.told("Node node-1 ConnectivityRestored")? == 1)
+        Ok(canary.count_events("Node node-1 ConnectivityRestored")? == 1)
     })?;
-    // Whatever was told of it is in the store by now, and nothing twice.
-    let lost =
-        canary.told("Node node-1 ConnectivityLost")? + canary.told("Node node-1 CauseChanged")?;
+    // All traces are stored by now, and none twice.
+    let lost = canary.count_events("Node node-1 ConnectivityLost")?
+        + canary.count_events("Node node-1 CauseChanged")?;
     let traces = backends.traces("prober-controller", "bridge-netfilter-off", "node-1")?;
     if traces.is_empty() || traces.len() > lost {
         return Err(format!("{} traces of {lost} transitions", traces.len()).into());
@@ -159,8 +159,8 @@ fn the_end_is_told(canary: &Canary, backends: &Backends<'_>) -> Result<(), Faile
     Err("spans were dropped".into())
 }
 
-/// Who runs the program against the same cluster has the same trace, in the same store.
-fn run_tells_the_same(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed> {
+/// A run of `prober` against the same cluster sends the same trace to the same store.
+fn run_sends_the_same(canary: &Canary, backends: &Backends<'_>) -> Result<(), Failed> {
     let output = prober::command_in(&canary.cluster)?
         .args(["run", "--node", "node-1", "-o", "json"])
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR)
@@ -172,7 +172,7 @@ fn run_tells_the_same(canary: &Canary, backends: &Backends<'_>) -> Result<(), Fa
     shows_both_ends(&traces()?)
 }
 
-/// One trace: a root and two handshakes, told by two agents of node-1, all of them errors.
+/// One trace: a root and two handshakes from two agents of node-1, all of them errors.
 fn shows_both_ends(traces: &[Value]) -> Result<(), Failed> {
     let [trace] = traces else {
         return Err(format!("{} traces of one failure", traces.len()).into());
@@ -193,8 +193,8 @@ fn shows_both_ends(traces: &[Value]) -> Result<(), Failed> {
         let process = span["processID"].as_str().unwrap_or_default();
         let process = &trace["processes"][process];
         let is_error = tag(&span["tags"], "otel.status_code") == "\"ERROR\"";
-        let said = tag(&span["tags"], "otel.status_description");
-        if !is_error || said != "\"bridge-netfilter-off (proven)\"" {
+        let message = tag(&span["tags"], "otel.status_description");
+        if !is_error || message != "\"bridge-netfilter-off (proven)\"" {
             return Err(format!("a span is no error: {span}").into());
         }
         if span["operationName"] != "handshake" {
@@ -218,34 +218,36 @@ fn shows_both_ends(traces: &[Value]) -> Result<(), Failed> {
 
 fn two_at_once(canary: &Canary) -> Result<(), Failed> {
     canary.check("default", "{interval: 3s}")?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     let first = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     let causes = "{range .status.failing[*]}{.node} {.cause}{\"\\n\"}{end}";
-    wait_until("the first is told", || {
-        Ok(canary.ask(causes)?.contains("node-1 bridge-netfilter-off"))
+    wait_until("the first is reported", || {
+        Ok(canary
+            .field(causes)?
+            .contains("node-1 bridge-netfilter-off"))
     })?;
-    let since = canary.ask("{.status.failing[0].since}")?;
+    let since = canary.field("{.status.failing[0].since}")?;
     let second = (canary.cluster).inject("route-missing-unreachable", "node-2", "")?;
-    wait_until("both are told", || {
-        let failing = canary.ask(causes)?;
+    wait_until("both are reported", || {
+        let failing = canary.field(causes)?;
         Ok(failing.contains("node-1 bridge-netfilter-off")
             && failing.contains("node-2 route-missing"))
     })?;
-    if canary.ask("{.status.failing[0].since}")? != since {
+    if canary.field("{.status.failing[0].since}")? != since {
         return Err("the first outage began anew with the second".into());
     }
     first.heal()?;
     wait_until("the second alone is left", || {
-        Ok(canary.ask(causes)?.trim() == "node-2 route-missing")
+        Ok(canary.field(causes)?.trim() == "node-2 route-missing")
     })?;
     second.heal()?;
-    canary.is_well("default")
+    canary.is_healthy("default")
 }
 
-fn marks_nodes(canary: &Canary) -> Result<(), Failed> {
+fn sets_conditions(canary: &Canary) -> Result<(), Failed> {
     let path =
         r#"jsonpath={.status.conditions[?(@.type=="prober.dev/ServiceConnectivity")].status}"#;
-    let stand = |of_both: [&str; 2]| {
+    let conditions_are = |of_both: [&str; 2]| {
         wait_until(
             &format!("the conditions of two nodes are {of_both:?}"),
             || {
@@ -258,12 +260,12 @@ fn marks_nodes(canary: &Canary) -> Result<(), Failed> {
         )
     };
     canary.check("default", "{interval: 3s, nodeCondition: {enabled: true}}")?;
-    stand(["True", "True"])?;
+    conditions_are(["True", "True"])?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
-    stand(["False", "True"])?;
+    conditions_are(["False", "True"])?;
     fault.heal()?;
-    stand(["True", "True"])?;
+    conditions_are(["True", "True"])?;
     canary.check("default", "{interval: 3s}")?;
-    stand(["", ""])?;
-    canary.is_well("default")
+    conditions_are(["", ""])?;
+    canary.is_healthy("default")
 }

@@ -1,4 +1,4 @@
-//! Nodes that leave, come back, or come back broken; checks that pause, stand beside each other, and renew their agents.
+//! Nodes that leave, return, or return broken; checks that pause, run at the same time, and replace their agents.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ pub(super) fn trials() -> Vec<Trial> {
             leave_and_join,
         ),
         trial(
-            "a node that boots without its switch is told of at once",
+            "a node that boots without its sysctl is reported at once",
             boots_broken,
         ),
         trial(
@@ -32,7 +32,7 @@ pub(super) fn trials() -> Vec<Trial> {
 
 const SPEC: &str = "{interval: 2s}";
 
-/// What a test of this file stands on: one controller beside the cluster, and a check.
+/// Runs a test with one controller beside the cluster, and a check.
 fn with_controller(
     canary: &Canary,
     test: impl FnOnce(&Controller<'_>) -> Result<(), Failed>,
@@ -41,22 +41,22 @@ fn with_controller(
     canary.check("default", SPEC)?;
     let mut controller = canary.plain("single")?;
     canary
-        .is_well("default")
+        .is_healthy("default")
         .and_then(|()| test(&controller))
         .map_err(|failed| controller.explained(&failed))?;
     controller.end()?;
     Ok(())
 }
 
-fn nothing_was_told(canary: &Canary) -> Result<(), Failed> {
+fn no_event_was_reported(canary: &Canary) -> Result<(), Failed> {
     let events = canary.events()?;
     if events.is_empty() {
         return Ok(());
     }
-    Err(format!("something was told: {events}").into())
+    Err(format!("unexpected events: {events}").into())
 }
 
-/// Handshakes of clients on a node that went well, so far.
+/// The number of established handshakes of clients on a node so far.
 fn established_from(controller: &Controller<'_>, node: &str) -> Result<u64, Failed> {
     let metrics = controller.metrics()?;
     let node = format!("k8s_node_name=\"{node}\"");
@@ -70,11 +70,11 @@ fn established_from(controller: &Controller<'_>, node: &str) -> Result<u64, Fail
         .sum())
 }
 
-/// Waits until a node has said since then that it is Ready: what it said before it went is not believed.
+/// Waits until a node has become Ready after `since`: an older condition may be outdated.
 fn is_ready(canary: &Canary, node: &str, since: &str) -> Result<(), Failed> {
     wait_until(&format!("{node} is Ready"), || {
-        let said = canary.cluster.readiness(node)?;
-        Ok(said
+        let message = canary.cluster.readiness(node)?;
+        Ok(message
             .split_once(' ')
             .is_some_and(|(is_ready, at)| is_ready == "True" && at > since))
     })
@@ -93,26 +93,26 @@ fn leave_and_join(canary: &Canary) -> Result<(), Failed> {
     with_controller(canary, |controller| {
         let cluster = &canary.cluster;
         wait_until("all pairs are covered", || {
-            Ok(canary.ask("{.status.coverage.share}")? == "9/9")
+            Ok(canary.field("{.status.coverage.share}")? == "9/9")
         })?;
         cluster.kubectl(&["cordon", "node-3"])?;
         wait_until("it is skipped", || {
-            let skipped = canary.ask("{.status.skippedNodes[*].node}")?;
-            Ok(skipped == "node-3" && canary.ask("{.status.coverage.share}")? == "4/4")
+            let skipped = canary.field("{.status.skippedNodes[*].node}")?;
+            Ok(skipped == "node-3" && canary.field("{.status.coverage.share}")? == "4/4")
         })?;
         println!(
             "skipped: {}",
-            canary.ask("{.status.skippedNodes[*].reason}")?
+            canary.field("{.status.skippedNodes[*].reason}")?
         );
         cluster.kubectl(&["delete", "node", "node-3"])?;
         cluster.node(&["stop", "node-3"])?;
         wait_until("nothing is left of it", || {
             Ok(canary
-                .ask("{.status.skippedNodes}")?
+                .field("{.status.skippedNodes}")?
                 .trim_matches(['[', ']'])
                 .is_empty())
         })?;
-        nothing_was_told(canary)?;
+        no_event_was_reported(canary)?;
 
         let before = established_from(controller, "node-3")?;
         let boot = canary.now()?;
@@ -124,10 +124,10 @@ fn leave_and_join(canary: &Canary) -> Result<(), Failed> {
         })?;
         prompt("verdict on /metrics", ready);
         wait_until("all pairs are covered", || {
-            Ok(canary.ask("{.status.coverage.share}")? == "9/9")
+            Ok(canary.field("{.status.coverage.share}")? == "9/9")
         })?;
-        canary.is_well("default")?;
-        nothing_was_told(canary)
+        canary.is_healthy("default")?;
+        no_event_was_reported(canary)
     })
 }
 
@@ -144,8 +144,9 @@ fn boots_broken(canary: &Canary) -> Result<(), Failed> {
             Ok(controller.metrics()?.contains(cause))
         })?;
         prompt("cause on /metrics", ready);
-        wait_until("its verdict is told", || {
-            let failing = canary.ask("{range .status.failing[*]}{.node} {.cause}{\"\\n\"}{end}")?;
+        wait_until("its verdict is reported", || {
+            let failing =
+                canary.field("{range .status.failing[*]}{.node} {.cause}{\"\\n\"}{end}")?;
             Ok(failing.trim() == "node-2 bridge-netfilter-off")
         })?;
         prompt("status", ready);
@@ -158,27 +159,27 @@ fn boots_broken(canary: &Canary) -> Result<(), Failed> {
                 "net.bridge.bridge-nf-call-ip6tables=1",
             ],
         )?;
-        canary.is_well("default")
+        canary.is_healthy("default")
     })
 }
 
 fn paused(canary: &Canary) -> Result<(), Failed> {
     with_controller(canary, |_| {
-        let covered = canary.ask("{.status.coverage.share}")?;
+        let covered = canary.field("{.status.coverage.share}")?;
         canary.check("default", "{interval: 2s, paused: true}")?;
         canary.wait_for(
             "default",
             "it says that it is paused",
             &[("Ready", "False"), ("Healthy", "Unknown")],
         )?;
-        let reason = canary.ask("{.status.conditions[?(@.type==\"Ready\")].reason}")?;
+        let reason = canary.field("{.status.conditions[?(@.type==\"Ready\")].reason}")?;
         if reason != "Paused" {
             return Err(format!("it is not ready since {reason}; covered were {covered}").into());
         }
         canary.has_no_agents_of("default")?;
         canary.check("default", SPEC)?;
-        canary.is_well("default")?;
-        nothing_was_told(canary)
+        canary.is_healthy("default")?;
+        no_event_was_reported(canary)
     })
 }
 
@@ -188,25 +189,25 @@ fn two_checks(canary: &Canary) -> Result<(), Failed> {
             "other",
             "{interval: 2s, nodeSelector: {kubernetes.io/hostname: node-1}, accessPaths: [cluster-ip]}",
         )?;
-        canary.is_well("other")?;
-        let share = canary.ask_of("other", "{.status.coverage.share}")?;
+        canary.is_healthy("other")?;
+        let share = canary.field_of("other", "{.status.coverage.share}")?;
         if share != "1/1" {
             return Err(format!("it covers {share}").into());
         }
         let before = canary.runs("default")?;
         let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
         for check in ["default", "other"] {
-            canary.wait_for(check, "each tells the fault", &[("Healthy", "False")])?;
+            canary.wait_for(check, "each reports the fault", &[("Healthy", "False")])?;
         }
         fault.heal()?;
         for check in ["default", "other"] {
-            canary.is_well(check)?;
+            canary.is_healthy(check)?;
         }
-        canary.forget(&["other"])?;
+        canary.delete_checks(&["other"])?;
         if canary.runs("default")? != before {
             return Err("the agents of the first were touched".into());
         }
-        canary.is_well("default")
+        canary.is_healthy("default")
     })
 }
 
@@ -218,7 +219,7 @@ fn replaced(canary: &Canary) -> Result<(), Failed> {
             wait_until("they are replaced", || {
                 let now = canary.runs("default")?;
                 if now.is_empty() {
-                    return Err("nobody probes".into());
+                    return Err("no agent probes".into());
                 }
                 let is_new = now.len() == 1 && now != known;
                 if is_new {
@@ -227,7 +228,7 @@ fn replaced(canary: &Canary) -> Result<(), Failed> {
                 Ok(is_new)
             })?;
         }
-        canary.is_well("default")?;
-        nothing_was_told(canary)
+        canary.is_healthy("default")?;
+        no_event_was_reported(canary)
     })
 }

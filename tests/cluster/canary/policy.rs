@@ -1,4 +1,4 @@
-//! A canary behind its own NetworkPolicy, where something enforces it: all that it needs is open, and nothing else.
+//! A canary behind its own NetworkPolicy, which is enforced: all that it needs is open, and nothing else.
 
 use std::process::id;
 use std::sync::Arc;
@@ -27,23 +27,23 @@ fn works_behind_it() -> Result<(), Failed> {
     reach_pods(&cluster)?;
     is_held_in(&canary)?;
     let backends = Backends::start(&canary)?;
-    canary.tell_the_collector()?;
+    canary.export_to_collector()?;
     canary.check("default", "{interval: 3s}")?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     let fault = cluster.inject("bridge-netfilter-off", "node-1", "")?;
     wait_until("the fault is in the status", || {
-        Ok(canary.ask("{.status.headline}")? == "node-1: bridge-netfilter-off (proven)")
+        Ok(canary.field("{.status.headline}")? == "node-1: bridge-netfilter-off (proven)")
     })?;
-    wait_until("the Collector has heard of it", || {
+    wait_until("the Collector has it", || {
         let node = r#"prober_node_healthy{job="prober-controller",k8s_node_name="node-1"}"#;
         Ok(backends.query(node)? == ["0"])
     })?;
     fault.heal()?;
-    canary.is_well("default")?;
-    canary.forget(&["default"])
+    canary.is_healthy("default")?;
+    canary.delete_checks(&["default"])
 }
 
-/// A controller reaches what it needs and is reached where it is asked, and nothing else; which is the policy's doing.
+/// A controller reaches what it needs and is reachable for scrapes, and nothing else, because of the policy.
 fn is_held_in(canary: &Canary) -> Result<(), Failed> {
     canary.scale(1)?;
     let own = canary.namespace_of_a_controller()?;
@@ -54,7 +54,7 @@ fn is_held_in(canary: &Canary) -> Result<(), Failed> {
     let mut scrape = canary.cluster.command("bash");
     let metrics = format!("exec 3<>/dev/tcp/{}/9090", own.address);
     if !scrape.args(["-c", &metrics]).status()?.success() {
-        return Err("nobody can scrape it".into());
+        return Err("it cannot be scraped".into());
     }
     let policy = ["networkpolicy", "prober-controller", "-n", NAMESPACE];
     canary

@@ -1,4 +1,4 @@
-//! What the controllers' service account may do: everything that a canary needs, and nothing else.
+//! The rights of the controllers' service account: everything that a canary needs, and nothing else.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -17,7 +17,7 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What is refused to it, one by one, by the API server itself.
+/// Requests that the API server refuses to it.
 const REFUSED: &[&[&str]] = &[
     &["get", "secrets", "-A"],
     &["get", "secrets", "-n", NAMESPACE],
@@ -88,29 +88,30 @@ fn denied(canary: &Canary) -> Result<(), Failed> {
             .cluster
             .kubectl(&[&[token.as_str()], *command].concat())
         {
-            Ok(said) => done.push(format!("{command:?} was done: {said}")),
+            Ok(message) => done.push(format!("{command:?} was done: {message}")),
             Err(refusal) => {
-                let said = refusal.message().unwrap_or_default();
-                if !said.contains("forbidden") && !said.contains("Forbidden") {
+                let message = refusal.message().unwrap_or_default();
+                if !message.contains("forbidden") && !message.contains("Forbidden") {
                     done.push(format!(
-                        "{command:?} failed, but not since it is forbidden: {said}"
+                        "{command:?} failed, but not since it is forbidden: {message}"
                     ));
                 }
             }
         }
     }
-    canary.forget(&["default"])?;
+    canary.delete_checks(&["default"])?;
     if done.is_empty() {
         return Ok(());
     }
     Err(done.join("\n").into())
 }
 
-/// A right: group, resource, verb, and the namespace that it is for.
+/// A right: group, resource, verb, and namespace.
 type Right = (String, String, String, String);
 
-/// A controller does all that a canary can: it finds agents that do not start, dies, is succeeded by one that sweeps, has
-/// a fault to tell, of its node as well, replaces its agents, waits in vain for one whose kubelet hangs, and ends.
+/// A controller does all that a canary can: it finds agents that do not start, is killed, is succeeded by one that
+/// deletes its leftovers, reports a fault and a node condition, replaces its agents, waits for an agent on a node whose
+/// kubelet hangs, and stops.
 fn used(canary: &Canary) -> Result<(), Failed> {
     canary.scale(0)?;
     let lease = [
@@ -125,7 +126,7 @@ fn used(canary: &Canary) -> Result<(), Failed> {
     canary.check("default", "{interval: 2s}")?;
     let mut first = canary.controller("without-image", "prober.dev/nothing:1", &[])?;
     wait_until("it says that agents do not start", || {
-        let why = canary.ask("{.status.conditions[?(@.type==\"Ready\")].message}")?;
+        let why = canary.field("{.status.conditions[?(@.type==\"Ready\")].message}")?;
         Ok(why.contains("prober.dev/nothing:1"))
     })
     .map_err(|failed| first.explained(&failed))?;
@@ -134,33 +135,33 @@ fn used(canary: &Canary) -> Result<(), Failed> {
     let mut second = canary.plain("with-image")?;
     canary.check("default", "{interval: 2s, nodeCondition: {enabled: true}}")?;
     canary
-        .is_well("default")
+        .is_healthy("default")
         .map_err(|failed| second.explained(&failed))?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     canary.wait_for("default", "it fails", &[("Healthy", "False")])?;
     fault.heal()?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     let runs = canary.runs("default")?;
     canary.check("default", "{interval: 2s, peersPerNode: 1}")?;
     wait_until("its agents were replaced", || {
         let now = canary.runs("default")?;
         Ok(now.len() == 1 && now != runs)
     })?;
-    canary.is_well("default")?;
+    canary.is_healthy("default")?;
     canary.cluster.node(&["pause", "node-3"])?;
     canary.check("default", "{interval: 2s, peersPerNode: 2}")?;
-    let asked = wait_until("it asks why an agent does not start", || {
+    let requested = wait_until("it requests why an agent does not start", || {
         let requests = second.requests()?;
         Ok((requests.iter()).any(|request| request.resource == "events" && request.verb == "list"))
     });
     canary.cluster.node(&["resume", "node-3"])?;
-    asked.map_err(|failed| second.explained(&failed))?;
+    requested.map_err(|failed| second.explained(&failed))?;
     second.end()?;
 
     let mut done = BTreeSet::<Right>::new();
     for request in first.requests()?.into_iter().chain(second.requests()?) {
         if request.code == 201 {
-            // Who applies what is not there needs `create` beside `patch`.
+            // To apply an object that does not exist needs `create` beside `patch`.
             let (group, resource) = (request.group.clone(), request.resource.clone());
             done.insert((
                 group,
@@ -194,7 +195,7 @@ fn used(canary: &Canary) -> Result<(), Failed> {
     Err(format!("never used: {unused:?}\nused: {done:?}").into())
 }
 
-/// What it is given, as the cluster has it.
+/// Its rights in the cluster.
 fn rights(canary: &Canary) -> Result<BTreeSet<Right>, Failed> {
     let mut rights = BTreeSet::new();
     for (kind, name, namespace) in [
@@ -230,7 +231,7 @@ fn rights(canary: &Canary) -> Result<BTreeSet<Right>, Failed> {
     Ok(rights)
 }
 
-/// Verbs that are taken away, each with the words that the status must have for it.
+/// Verbs that are removed; the status must name each.
 const TAKEN: &[(&str, &str, &str)] = &[
     ("batch", "jobs", "create"),
     ("", "pods", "create"),
@@ -242,23 +243,23 @@ fn missing(canary: &Canary) -> Result<(), Failed> {
     for (group, resource, verb) in TAKEN {
         take_away(canary, group, resource, verb)?;
         canary.check("default", "{interval: 2s}")?;
-        let mut said = String::new();
-        let told = wait_until("it is told", || {
-            said = canary.ask("{.status.conditions[?(@.type==\"Ready\")].message}")?;
-            Ok(said.contains(verb) && said.contains(resource))
+        let mut message = String::new();
+        let reported = wait_until("it is reported", || {
+            message = canary.field("{.status.conditions[?(@.type==\"Ready\")].message}")?;
+            Ok(message.contains(verb) && message.contains(resource))
         });
-        if told.is_err() {
-            wrong.push(format!("without {verb} {resource} it says '{said}'"));
+        if reported.is_err() {
+            wrong.push(format!("without {verb} {resource} it says '{message}'"));
         }
-        canary.forget(&["default"])?;
-        println!("without {verb} {resource}: {said}");
+        canary.delete_checks(&["default"])?;
+        println!("without {verb} {resource}: {message}");
     }
     canary
         .cluster
         .kubectl(&["apply", "-f", &file("kustomize/default/rbac.yaml")])?;
     canary.check("default", "{interval: 2s}")?;
-    canary.is_well("default")?;
-    canary.forget(&["default"])?;
+    canary.is_healthy("default")?;
+    canary.delete_checks(&["default"])?;
     if wrong.is_empty() {
         return Ok(());
     }

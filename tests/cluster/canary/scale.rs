@@ -1,5 +1,5 @@
-//! A canary of very many nodes: it stays within its budget, and takes silence for what it is. The nodes are fake, and their
-//! agents never have a result.
+//! A canary of very many nodes stays within its budget, and reports no failure for agents that have no results. The
+//! nodes and their agents are fake.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::id;
@@ -11,14 +11,14 @@ use libtest_mimic::{Failed, Trial};
 use super::Canary;
 use crate::harness::{Cluster, NFTABLES, Shape, wait_until};
 
-/// So many nodes, unless this variable has another number.
+/// The number of nodes, unless this variable is set.
 const NODES: u16 = 1_000;
 const VARIABLE: &str = "PROBER_FAKE_NODES";
 
-/// Agents stand on that many nodes at once, and on twice as many while others take over.
-const SEATS: usize = 64;
+/// The most nodes with agents at a time; twice as many while agents are replaced.
+const MAX_NODES: usize = 64;
 
-/// What a controller may occupy, MiB, at five thousand nodes.
+/// The most memory of a controller, MiB, at five thousand nodes.
 const MEMORY: u64 = 150;
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -43,19 +43,19 @@ fn very_many() -> Result<(), Failed> {
     )?;
     let mut controller = canary.plain("scale")?;
     let start = Instant::now();
-    // By their run, the nodes that agents were placed on.
-    let mut sittings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    wait_until("agents stand on other nodes than at first", || {
+    // By run, the nodes that agents were placed on.
+    let mut agent_sets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    wait_until("agents are on other nodes than at first", || {
         let agents = canary.agents_by_node()?;
         let now: BTreeSet<&String> = agents.iter().map(|(node, _)| node).collect();
-        if now.len() > 2 * SEATS {
+        if now.len() > 2 * MAX_NODES {
             return Err(format!("agents are on {} nodes", now.len()).into());
         }
         for (node, run) in agents {
-            sittings.entry(run).or_default().insert(node);
+            agent_sets.entry(run).or_default().insert(node);
         }
-        let mut pairs =
-            (sittings.values()).flat_map(|one| sittings.values().map(move |other| (one, other)));
+        let mut pairs = (agent_sets.values())
+            .flat_map(|one| agent_sets.values().map(move |other| (one, other)));
         Ok(pairs.any(|(one, other)| one.is_disjoint(other)))
     })
     .map_err(|failed| controller.explained(&failed))?;
@@ -69,12 +69,12 @@ fn very_many() -> Result<(), Failed> {
     if memory > MEMORY {
         return Err(format!("it occupies {memory} MiB of {MEMORY}").into());
     }
-    let total = canary.ask("{.status.coverage.total}")?;
+    let total = canary.field("{.status.coverage.total}")?;
     println!("pairs of nodes in all: {total}");
-    let failing = canary.ask("{.status.failing[*].cause}")?;
+    let failing = canary.field("{.status.failing[*].cause}")?;
     let events = canary.events()?;
     if !failing.is_empty() || !events.is_empty() {
-        return Err(format!("silence is told as {failing} {events}").into());
+        return Err(format!("silence is reported as {failing} {events}").into());
     }
     controller.end()?;
     wait_until("no agent is left", || {
@@ -83,7 +83,7 @@ fn very_many() -> Result<(), Failed> {
 }
 
 impl Canary {
-    /// The nodes that agents are on, each with the run of its agent.
+    /// The nodes with agents, each with the run of its agent.
     fn agents_by_node(&self) -> Result<Vec<(String, String)>, Failed> {
         let pods = self.cluster.kubectl(&[
             "get",

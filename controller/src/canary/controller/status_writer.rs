@@ -15,9 +15,9 @@ use crate::canary::controller::node_watch::Nodes;
 use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
 use crate::canary::events::Regarding;
 use crate::canary::node_condition::SERVICE_CONNECTIVITY;
-use crate::clock::micro;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
+use crate::kubernetes::api_time::micro_time;
 
 /// The field manager of the status, and the reporting controller of the Events.
 const CONTROLLER: &str = "prober-controller";
@@ -148,7 +148,7 @@ impl StatusWriter {
                 namespace: Some(NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
-            event_time: Some(micro(*at)),
+            event_time: Some(micro_time(*at)),
             type_: Some(content.event_type.as_str().to_owned()),
             reason: Some(content.reason.to_owned()),
             note: Some(note),

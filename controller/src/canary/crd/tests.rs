@@ -23,7 +23,7 @@ fn of_spec(field: &str) -> Value {
 
 fn definition() -> String {
     let yaml = serde_saphyr::to_string(&ConnectivityCheck::crd()).unwrap();
-    format!("# Generated from controller/src/crd.rs; a test compares the two.\n{yaml}")
+    format!("# Generated from controller/src/canary/crd.rs; a test compares the two.\n{yaml}")
 }
 
 #[test]

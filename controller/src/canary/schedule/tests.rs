@@ -84,13 +84,13 @@ fn skipped_nodes_have_a_reason() {
     nodes[3].skipped = Some(SkipReason::Tainted("dedicated".to_owned()));
     schedule.set_nodes(&nodes, at(0));
     assert_eq!(begin(&mut schedule, 0), [(node(0), node(0))].into());
-    let told: Vec<String> = schedule
+    let reasons: Vec<String> = schedule
         .skipped()
         .iter()
         .map(|(node, why)| format!("{node}: {why}"))
         .collect();
     assert_eq!(
-        told,
+        reasons,
         [
             "node-1: it is cordoned",
             "node-2: it is not Ready",

@@ -36,12 +36,12 @@ pub(super) fn event(seen: &Observation, mark: Option<&PacketMark>) -> Event {
             ]);
             message(icmp).to_owned()
         }
-        Body::Resolution(asked) => {
+        Body::Resolution(resolution) => {
             attributes.extend([
-                KeyValue::new("source.address", asked.sender.to_string()),
-                KeyValue::new("destination.address", asked.target.to_string()),
+                KeyValue::new("source.address", resolution.sender.to_string()),
+                KeyValue::new("destination.address", resolution.target.to_string()),
             ]);
-            match asked.kind {
+            match resolution.kind {
                 ResolutionKind::Request => "neighbour request".to_owned(),
                 ResolutionKind::Reply => "neighbour reply".to_owned(),
             }

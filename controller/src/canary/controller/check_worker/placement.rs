@@ -37,8 +37,8 @@ impl CheckWorker {
 
     /// Whether this agent set has agents on all assigned nodes.
     pub(super) fn covers_assigned_nodes(&self, agent_set: &AgentSet) -> bool {
-        let mut seated = self.schedule.assigned_nodes();
-        seated.all(|node| agent_set.nodes.contains(node))
+        let mut assigned = self.schedule.assigned_nodes();
+        assigned.all(|node| agent_set.nodes.contains(node))
     }
 
     /// Places the next agent set, if it is due.
@@ -71,8 +71,8 @@ impl CheckWorker {
             }
         };
         self.schedule.assign_nodes();
-        let seated = self.schedule.assigned_nodes();
-        let nodes = seated
+        let assigned = self.schedule.assigned_nodes();
+        let nodes = assigned
             .filter_map(|node| self.nodes.get(node))
             .map(AsRef::as_ref);
         let (spec, config) = template.build(&admission, nodes, context.nonce());

@@ -55,7 +55,7 @@ impl CheckWorker {
         let before = self
             .written_status
             .as_ref()
-            .map(|told| told.conditions.as_slice());
+            .map(|status| status.conditions.as_slice());
         let status_context = StatusContext {
             generation: self.check.metadata.generation,
             phase: &self.phase,

@@ -1,9 +1,9 @@
-//! Which crate of the house may name which: the floors, read from what cargo itself resolved.
+//! Which crate of the workspace may depend on which, checked against cargo's own metadata.
 
 use serde::Deserialize;
 
-/// A crate and the crates of ours that its product code may name.
-const FLOORS: &[(&str, &[&str])] = &[
+/// A crate, and the crates of the workspace that its product code may depend on.
+const LAYERS: &[(&str, &[&str])] = &[
     (
         "prober",
         &["prober-core", "prober-agent", "prober-lab", "controller"],
@@ -26,8 +26,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// All that the pure floor may be built from.
-const CORE: &[&str] = &[
+/// The dependencies of the core: crates without I/O.
+const CORE_DEPENDENCIES: &[&str] = &[
     "base64",
     "hdrhistogram",
     // Prefixes of routes and of allowed targets; no I/O.
@@ -42,49 +42,49 @@ const CORE: &[&str] = &[
     "thiserror",
 ];
 
-/// What `cargo metadata --no-deps` says of the workspace.
+/// The output of `cargo metadata --no-deps`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Workspace {
     /// Its members.
     pub(crate) packages: Vec<Package>,
-    /// Its folder.
+    /// Its folder, absolute.
     pub(crate) workspace_root: String,
 }
 
 /// One crate of the workspace.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Package {
-    /// As in its manifest.
+    /// Its name.
     pub(crate) name: String,
-    /// What it names in its manifest.
+    /// The dependencies in its manifest.
     pub(crate) dependencies: Vec<Dependency>,
-    /// Its library, binaries, tests and benches.
+    /// Its library, binaries, tests and benchmarks.
     pub(crate) targets: Vec<Target>,
 }
 
-/// One line of a manifest's dependencies.
+/// One dependency.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Dependency {
-    /// The crate that is named.
+    /// The name of the crate.
     pub(crate) name: String,
-    /// `None` for what is shipped, else "dev" or "build".
+    /// `None` for a dependency of product code, else "dev" or "build".
     pub(crate) kind: Option<String>,
 }
 
-/// One thing that cargo builds from a crate.
+/// One build target of a crate.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Target {
     /// Its root file, absolute.
     pub(crate) src_path: String,
 }
 
-/// Every dependency that climbs a floor, one line each.
+/// Every dependency that is not in the tables, one line each.
 pub(crate) fn violations(packages: &[Package]) -> Vec<String> {
     let mut found = Vec::new();
     for package in packages {
-        let Some((_, allowed)) = FLOORS.iter().find(|(name, _)| *name == package.name) else {
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == package.name) else {
             found.push(format!(
-                "{}: give it a floor in tests/architecture/floors.rs",
+                "{}: add it to LAYERS in tests/architecture/layers.rs",
                 package.name
             ));
             continue;
@@ -95,16 +95,13 @@ pub(crate) fn violations(packages: &[Package]) -> Vec<String> {
             .filter(|dependency| dependency.kind.is_none())
         {
             let name = dependency.name.as_str();
-            let is_ours = FLOORS.iter().any(|(ours, _)| *ours == name);
-            if is_ours && !allowed.contains(&name) {
-                found.push(format!(
-                    "{}: may not name {name}: it is not below",
-                    package.name
-                ));
+            let is_member = LAYERS.iter().any(|(member, _)| *member == name);
+            if is_member && !allowed.contains(&name) {
+                found.push(format!("{}: may not depend on {name}", package.name));
             }
-            if package.name == "prober-core" && !is_ours && !CORE.contains(&name) {
+            if package.name == "prober-core" && !is_member && !CORE_DEPENDENCIES.contains(&name) {
                 found.push(format!(
-                    "prober-core: {name} is not among the crates of the pure floor"
+                    "prober-core: {name} is not among CORE_DEPENDENCIES in tests/architecture/layers.rs"
                 ));
             }
         }
@@ -131,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_may_name_what_is_below_it() {
+    fn a_crate_may_depend_on_lower_layers() {
         let agent = package(
             "prober-agent",
             &[("prober-net", None), ("prober-core", None), ("tokio", None)],
@@ -140,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_that_names_what_is_above_or_beside_it_is_found() {
+    fn a_dependency_on_a_higher_or_equal_layer_is_found() {
         assert_eq!(
             violations(&[package("prober-core", &[("prober-net", None)])]).len(),
             1
@@ -152,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pure_floor_names_no_runtime() {
+    fn the_core_depends_on_no_runtime() {
         assert_eq!(
             violations(&[package("prober-core", &[("tokio", None)])]).len(),
             1
@@ -164,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_crate_must_be_given_a_floor() {
-        assert_eq!(violations(&[package("prober-attic", &[])]).len(), 1);
+    fn a_new_crate_needs_a_layer() {
+        assert_eq!(violations(&[package("prober-new", &[])]).len(), 1);
     }
 }

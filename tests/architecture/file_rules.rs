@@ -1,11 +1,11 @@
-//! The rules that every file keeps: its length, its first line, its name, and where unsafe code may be.
+//! The rules for every file: its length, its first line, its name, and where unsafe code may be.
 
 use super::source::Source;
 
-/// Product lines that a file may have. A file is one idea; one that is longer is two.
-pub(crate) const LONGEST: usize = 400;
+/// The most product lines of a file, unless it is among [`LONGER`].
+pub(crate) const MAX_LINES: usize = 400;
 
-/// Files that are one idea and longer, and why.
+/// Longer files, and why each is one idea.
 const LONGER: [(&str, &str); 2] = [
     (
         "prober/core/src/run/transition.rs",
@@ -17,10 +17,10 @@ const LONGER: [(&str, &str); 2] = [
     ),
 ];
 
-/// The folder that alone may hold unsafe code.
+/// The only folder with unsafe code.
 const UNSAFE: &str = "prober/net/";
 
-/// Everything in `files` that breaks a rule, one line each.
+/// Every violation in `files`, one line each.
 pub(crate) fn violations(files: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files {
@@ -35,14 +35,14 @@ pub(crate) fn violations(files: &[Source]) -> Vec<String> {
         }
         if has_vague_name(path) {
             found.push(format!(
-                "{path}: say what it is about: no util, common, misc, helper, manager"
+                "{path}: name its content: no util, common, misc, helper, manager"
             ));
         }
         let lines = file.product().lines().count();
         let is_longer = LONGER.iter().any(|(longer, _)| longer == path);
-        if !file.is_test() && !is_longer && lines > LONGEST {
+        if !file.is_test() && !is_longer && lines > MAX_LINES {
             found.push(format!(
-                "{path}: {lines} product lines, more than {LONGEST}: split it by idea"
+                "{path}: {lines} product lines, more than {MAX_LINES}: split it by idea"
             ));
         }
         match file.tokens() {
@@ -57,7 +57,7 @@ pub(crate) fn violations(files: &[Source]) -> Vec<String> {
     found
 }
 
-/// The files that no compiler reads: neither the root of a target (`roots`) nor named by a `mod` of their package.
+/// The files that are never compiled: neither the root of a target (`roots`) nor declared by a `mod`.
 pub(crate) fn orphans(files: &[Source], roots: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files {
@@ -75,7 +75,7 @@ pub(crate) fn orphans(files: &[Source], roots: &[String]) -> Vec<String> {
             .any(|other| other.path != file.path && declares(other, stem));
         if !named {
             found.push(format!(
-                "{}: no target and no `mod {stem};` names it: it is never compiled",
+                "{}: no target and no `mod {stem};` declares it: it is never compiled",
                 file.path
             ));
         }
@@ -138,25 +138,29 @@ mod tests {
         assert_eq!(
             found(
                 "prober/core/src/a.rs",
-                &format!("{doc}{}", lines(LONGEST - 1))
+                &format!("{doc}{}", lines(MAX_LINES - 1))
             )
             .len(),
             0
         );
         assert_eq!(
-            found("prober/core/src/a.rs", &format!("{doc}{}", lines(LONGEST))).len(),
+            found(
+                "prober/core/src/a.rs",
+                &format!("{doc}{}", lines(MAX_LINES))
+            )
+            .len(),
             1
         );
         assert_eq!(
             found(
                 "prober/core/src/a.rs",
-                &format!("{doc}#[cfg(test)]\n{}", lines(LONGEST))
+                &format!("{doc}#[cfg(test)]\n{}", lines(MAX_LINES))
             )
             .len(),
             0
         );
         assert_eq!(
-            found("tests/a.rs", &format!("{doc}{}", lines(LONGEST))).len(),
+            found("tests/a.rs", &format!("{doc}{}", lines(MAX_LINES))).len(),
             0
         );
     }
