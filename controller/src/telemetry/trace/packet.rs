@@ -52,7 +52,7 @@ pub(super) fn event(seen: &Observation, mark: Option<&PacketMark>) -> Event {
             MarkKind::Odd => "odd",
             MarkKind::Follows => "follows",
         };
-        attributes.push(KeyValue::new("prober.packet.mark", kind));
+        attributes.push(KeyValue::new("prober.packet.annotation", kind));
         attributes.push(KeyValue::new("prober.packet.note", mark.note.clone()));
     }
     Event::new(
