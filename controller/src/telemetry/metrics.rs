@@ -11,7 +11,7 @@
 //! | that is healthy, probed on every path in both families | 47: 22 durations, 22 paths, one count, itself, its first connectivity | 51: 27 of durations, 22 paths, one count, itself |
 //! | with every outcome and every cause on every path | `SERIES_PER_NODE`, which is less than `BUDGET` | `LINES_PER_NODE`, which is less than `BUDGET_OF_LINES` |
 //!
-//! With the access paths of a default check and one family, 5,000 nodes have 36 lines each: 180,000 samples, about 30 MB a
+//! With the access paths of a default check and one family, 5,000 nodes have 36 lines each: 180,000 samples, about 35 MB a
 //! scrape.
 
 /// The table in the formats of Prometheus.
