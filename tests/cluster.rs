@@ -1,52 +1,52 @@
-//! A real Kubernetes, made for the test: it comes up, it can be broken as the list of faults says, and nothing of it stays.
+//! Tests on a real Kubernetes that the tests start: its start and its end, its faults, the agent, runs and canaries on it.
 
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a test says why it was left out, and what takes it minutes the first time"
+    reason = "a test prints why it is skipped, and what takes minutes the first time"
 )]
 
 #[path = "cluster/agent.rs"]
 mod agent;
-#[path = "cluster/aimed.rs"]
-mod aimed;
-#[path = "cluster/boxes.rs"]
-mod boxes;
 #[path = "cluster/bringup.rs"]
 mod bringup;
-#[path = "cluster/busy.rs"]
-mod busy;
 #[path = "cluster/canary.rs"]
 mod canary;
 #[path = "cluster/causes.rs"]
 mod causes;
-#[path = "cluster/endings.rs"]
-mod endings;
+#[path = "cluster/cpu_load.rs"]
+mod cpu_load;
 #[path = "cluster/faults.rs"]
 mod faults;
 #[path = "cluster/harness.rs"]
 mod harness;
 #[path = "tools/part.rs"]
 mod part;
+#[path = "cluster/pod_faults.rs"]
+mod pod_faults;
 #[path = "cluster/prober.rs"]
 mod prober;
 #[path = "lab/program.rs"]
 mod program;
 #[path = "cluster/run.rs"]
 mod run;
-#[path = "cluster/sentences.rs"]
-mod sentences;
+#[path = "cluster/run_errors.rs"]
+mod run_errors;
+#[path = "cluster/teardown.rs"]
+mod teardown;
+#[path = "cluster/test_pods.rs"]
+mod test_pods;
 
 use libtest_mimic::{Arguments, Trial};
 
-/// Whoever sets it has the time for all tests: they take as long as the rest of the house together.
+/// Set to run all tests of the cluster, which take as long as all other tests together.
 const WHOLE: &str = "PROBER_WHOLE_CLUSTER";
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // What breaks a node breaks it for every test.
+    // Tests share clusters, and a fault affects every test on its cluster.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     let mut trials = run::essential();
     let more: Vec<Trial> = [
@@ -54,11 +54,11 @@ fn main() {
         faults::trials(),
         agent::trials(),
         run::trials(),
-        sentences::trials(),
+        run_errors::trials(),
         causes::trials(),
-        aimed::trials(),
+        pod_faults::trials(),
         canary::trials(),
-        endings::trials(),
+        teardown::trials(),
     ]
     .into_iter()
     .flatten()
@@ -67,7 +67,7 @@ fn main() {
         trials.extend(more);
     } else {
         println!(
-            "left out: {} tests of the cluster that take twenty minutes (make test-cluster)",
+            "skipped: {} tests of the cluster, which take twenty minutes (make test-cluster)",
             more.len()
         );
     }
@@ -76,9 +76,9 @@ fn main() {
     {
         assert!(
             std::env::var_os("CI").is_none(),
-            "nothing may be left out here: {reason}"
+            "CI must run all tests: {reason}"
         );
-        println!("left out: every test of the cluster, since {reason}");
+        println!("skipped: all tests of the cluster: {reason}");
         trials.clear();
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

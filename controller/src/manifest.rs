@@ -1,19 +1,25 @@
-//! Every object of a run, made of plain data: no client, no clock.
+//! Builds every object of a run from plain data, without a client or a clock.
 //!
 //! ```text
-//! Job RUN              the anchor: a deadline, and no pod of its own
-//!  |- Service RUN        a port for each slot, and `any`; led by the slices below
+//! Job RUN              the owner Job: a deadline, and no pods
+//!  |- Service RUN        a port for each slot, and the balanced port `any`
 //!  |- Service RUN-local  internalTrafficPolicy: Local
 //!  |- EndpointSlices     per family one for each server behind RUN, and one for RUN-local
 //!  '- Pods               one for each agent
 //! ```
 //!
-//! All of them are owned by the anchor, so that the garbage collector removes them with it: at once when the run is
-//! over, and after the deadline when nobody is left to remove anything.
+//! The Job owns all of them, so the garbage collector removes them with it: when the run deletes the Job, or after the
+//! deadline of the Job if the run has died.
 
-/// Where, how long, and whether they stay.
+/// The prefixes that the pods of a run may send packets to.
+mod allowed_targets;
+/// The EndpointSlices of the test Services.
+mod endpoint_slice;
+/// The Job that owns the objects of a run.
+mod owner_job;
+/// The settings of a cluster as the platform of a run.
 pub mod platform_config;
-/// The pods that agents run in.
+/// The pods of agents.
 mod pod;
 /// The test Services.
 mod service;
@@ -28,39 +34,39 @@ use crate::canary::crd::ConnectivityCheck;
 use crate::kubernetes::labels;
 
 pub use allowed_targets::allowed_targets;
-pub use endpoint_slice::{Backend, Publication, Slot};
+pub use endpoint_slice::{Publication, ServerEndpoint, SlotEndpoint};
 pub use owner_job::OwnerJob;
 pub use pod::PLAN_ANNOTATION;
 pub use service::{BALANCED_PORT, MAX_SLOTS, SLOT_PORT, ServiceAddresses, local_service_name};
 
-/// Letters of a run's name: none that makes words, as in the names that Kubernetes generates
+/// The letters of a run's name. Like those of the names that Kubernetes generates, they make no words
 /// (k8s.io/apimachinery/pkg/util/rand).
 const NAME_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// What the objects of one run have in common.
+/// The data that the objects of one run are built from.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    /// The run's name, from [`run_name`].
+    /// The name of the run, from [`run_name`].
     pub run: String,
-    /// Where everything is placed.
+    /// The namespace of the objects.
     pub namespace: String,
-    /// The agents' image.
+    /// The container image of the agents.
     pub image: String,
-    /// How long the cluster keeps it all if nobody removes it.
+    /// The deadline of the owner Job: how long the objects exist if the run does not remove them.
     pub lifetime: Duration,
-    /// What agents may do in the pods of clients and servers.
+    /// The privilege of client and server pods.
     pub privilege: Privilege,
-    /// The families that the test Services are to have.
+    /// The address families of the test Services.
     pub families: IpFamilies,
-    /// How many servers there will be at most: each has a slot.
+    /// The number of slots: the most servers that the run has at a time.
     pub slots: u16,
-    /// Whether slots have a port on every node as well.
+    /// Whether slots have node ports.
     pub node_ports: NodePorts,
-    /// The check that it is made for; `None` for a run of its own.
+    /// The ConnectivityCheck of a canary; `None` for a one-shot run.
     pub check: Option<CheckRef>,
 }
 
-/// The check that a run is made for, which owns its anchor: when it is deleted, all goes with it.
+/// The ConnectivityCheck that owns the owner Job: when it is deleted, the garbage collector removes everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckRef {
     /// Its name.
@@ -69,34 +75,34 @@ pub struct CheckRef {
     pub uid: String,
 }
 
-/// What agents may do in the pods of clients and servers.
+/// The privilege of client and server pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
-    /// See and send packets: uid 0 with `CAP_NET_RAW` alone, as Pod Security `baseline` admits it.
+    /// They capture and send packets: uid 0 with `CAP_NET_RAW` alone, which Pod Security `baseline` admits.
     NetRaw,
-    /// Nothing but sockets, as Pod Security `restricted` asks: evidence of tier T0.
+    /// They only open sockets, as Pod Security `restricted` requires: evidence of tier T0.
     Unprivileged,
 }
 
-/// The families that the test Services are to have.
+/// The address families of the test Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IpFamilies {
-    /// Those that the cluster has.
+    /// All families of the cluster.
     Available,
-    /// This one.
+    /// One family.
     Only(Family),
 }
 
-/// Whether slots have a port on every node as well.
+/// Whether slots have node ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodePorts {
-    /// They have (`type: NodePort`).
+    /// They have node ports (`type: NodePort`).
     Enabled,
-    /// They have not (`type: ClusterIP`).
+    /// They have none (`type: ClusterIP`).
     Disabled,
 }
 
-/// The name of a run, out of its nonce: `prober-` and six letters.
+/// Derives the name of a run from its nonce: `prober-` and six letters.
 pub fn run_name(nonce: u64) -> String {
     let mut name = "prober-".to_owned();
     let mut rest = nonce;
@@ -109,8 +115,8 @@ pub fn run_name(nonce: u64) -> String {
 }
 
 impl Manifest {
-    /// What every object says of itself.
-    fn metadata(&self, name: String, anchor: Option<&OwnerJob>) -> ObjectMeta {
+    /// The metadata of an object. Without `owner`, it is owned by the check, if there is one.
+    fn metadata(&self, name: String, owner: Option<&OwnerJob>) -> ObjectMeta {
         let mut labels = labels::run_labels(&self.run);
         if let Some(check) = &self.check {
             labels.insert(labels::CHECK.to_owned(), check.name.clone());
@@ -119,20 +125,20 @@ impl Manifest {
             name: Some(name),
             namespace: Some(self.namespace.clone()),
             labels: Some(labels),
-            owner_references: match anchor {
-                Some(anchor) => Some(self.owner_references(anchor)),
+            owner_references: match owner {
+                Some(owner) => Some(self.owner_references(owner)),
                 None => self.check.as_ref().map(CheckRef::owner_references),
             },
             ..ObjectMeta::default()
         }
     }
 
-    fn owner_references(&self, anchor: &OwnerJob) -> Vec<OwnerReference> {
+    fn owner_references(&self, owner: &OwnerJob) -> Vec<OwnerReference> {
         vec![OwnerReference {
             api_version: "batch/v1".to_owned(),
             kind: "Job".to_owned(),
             name: self.run.clone(),
-            uid: anchor.uid().to_owned(),
+            uid: owner.uid().to_owned(),
             controller: None,
             // The Job is gone only when this object is.
             block_owner_deletion: Some(true),
@@ -148,25 +154,18 @@ impl CheckRef {
             name: self.name.clone(),
             uid: self.uid.clone(),
             controller: Some(true),
-            // Somebody who deletes the check need not wait.
+            // The deletion of a check does not wait for its objects.
             block_owner_deletion: None,
         }]
     }
 }
 
-/// As Services and EndpointSlices write it.
+/// The name of a family in Services and EndpointSlices.
 const fn ip_family_name(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "IPv4",
         Family::Ipv6 => "IPv6",
     }
 }
-
-/// Where the pods of a run may send packets.
-mod allowed_targets;
-/// Which agents are behind the test Services.
-mod endpoint_slice;
-/// The Job that owns everything.
-mod owner_job;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,14 @@
-//! Before and after a run: permissions, admission, node selection, and the removal of leftovers.
+//! Before and after a one-shot run: permissions, admission, node selection, and the removal of leftovers.
 
-/// What evidence a namespace admits.
+/// The evidence that a namespace admits.
 pub mod admission;
-/// Leftovers, found and removed.
+/// Finds and removes leftovers.
 pub mod cleanup;
-/// What runs have left behind.
+/// Groups leftover objects by run.
 pub mod leftovers;
-/// Which nodes a run probes.
+/// Selects the nodes of a run.
 pub mod node_selection;
-/// What can be known before anything is placed.
+/// Checks whether a run can start.
 pub mod preflight;
-/// What a run needs to be allowed.
+/// The permissions that a run needs.
 pub mod rbac;

@@ -1,32 +1,33 @@
-//! A Kubernetes cluster as the fleet of a run: commands in, events out, and all that lies between on a thread of its own.
+//! A Kubernetes cluster as the platform of a run: it executes commands and reports events.
 //!
-//! Plans go in through an annotation that the pod reads from a downward-API volume, what agents say comes out through their
-//! pods' logs, and how pods stand is watched: nothing of a run uses the data path under test, and nothing is polled.
+//! Plans reach an agent through an annotation of its pod, which a downward-API volume shows as a file. Events come from the
+//! pods' logs, and the state of the pods from a watch. So nothing of a run uses the data path under test, and nothing is
+//! polled.
 //!
 //! ```text
-//! PlatformCommand -> desk -- keeper of each agent -> pod, plans
-//!                  | \--- ground -> anchor, Services, EndpointSlices
-//!                  |<---- watch of the run's pods
-//! PlatformEvent   <-  |<---- follower of each agent's log
+//! PlatformCommand -> CommandLoop -- agent_pod of each agent -> pod, plans
+//!                     |   \--- SharedObjects -> owner Job, Services, EndpointSlices
+//!                     |<---- watch of the run's pods
+//! PlatformEvent   <-  |<---- log_reader of each agent
 //! ```
 
-/// One agent's pod and its plans.
+/// The pod of one agent, and its plans.
 mod agent_pod;
-/// RequestCount that answer or fail within a bound.
+/// Requests with a short time limit.
 mod api_calls;
-/// Whether the API server answers.
+/// Whether the API server responds.
 mod apiserver_health;
-/// Executes the commands of a run and watches its pods.
+/// Executes the commands of a run.
 mod command_loop;
-/// Which lines of a log that is read again are new.
+/// The last line that was read from a log.
 mod log_position;
-/// Reads one agent's log.
+/// Follows the log of one agent's pod.
 mod log_reader;
 /// The log readers of a run.
 mod log_readers;
-/// Deletes everything that a run placed.
+/// Deletes the objects of a run.
 mod removal;
-/// The agents that serve behind the test Services.
+/// The servers behind the test Services.
 mod service_endpoints;
 /// The objects that all agents of a run share.
 mod shared_objects;
@@ -43,62 +44,64 @@ use crate::kubernetes::api_client::ApiClient;
 use crate::manifest::platform_config::PlatformConfig;
 use command_loop::CommandLoop;
 
-/// A cluster as a fleet behind two channels.
+/// A cluster that executes the commands of a run on a thread of its own.
 #[derive(Debug)]
 pub struct ClusterPlatform {
     thread: JoinHandle<()>,
 }
 
 impl ClusterPlatform {
-    /// Obeys commands until their sender is gone; what was placed and not removed by then is removed.
+    /// Starts to execute commands. When the sender of `commands` is dropped, objects that are still there are removed.
     ///
-    /// The requests are made on `runtime`, where the connection was made.
+    /// Requests are sent on `runtime`, in which `client` was made.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system refuses a thread.
     pub fn start(
         runtime: Handle,
-        connection: ApiClient,
-        setting: PlatformConfig,
+        client: ApiClient,
+        config: PlatformConfig,
         commands: Receiver<PlatformCommand>,
         events: Sender<PlatformEvent>,
     ) -> io::Result<Self> {
-        let (orders, received) = mpsc::unbounded_channel();
-        // From a channel that blocks to one that is awaited.
+        let (command_sender, async_commands) = mpsc::unbounded_channel();
+        // Forwards from a blocking channel to an asynchronous one.
         thread::Builder::new()
-            .name("cluster-orders".to_owned())
+            .name("cluster-commands".to_owned())
             .spawn(move || {
-                // A desk that is gone takes no more of them.
+                // The command loop has ended if the channel is closed.
                 while let Ok(command) = commands.recv()
-                    && orders.send(command).is_ok()
+                    && command_sender.send(command).is_ok()
                 {}
             })?;
-        let (told, mut telling) = mpsc::unbounded_channel();
-        // And back.
-        let pass_on = async move {
-            while let Some(event) = telling.recv().await
+        let (event_sender, mut async_events) = mpsc::unbounded_channel();
+        let forward_events = async move {
+            while let Some(event) = async_events.recv().await
                 && events.send(event).is_ok()
             {}
         };
         let thread = thread::Builder::new()
             .name("cluster".to_owned())
             .spawn(move || {
-                let served = Self::serve(connection, setting, received, told);
-                runtime.block_on(futures::future::join(served, pass_on));
+                let served = Self::serve(client, config, async_commands, event_sender);
+                runtime.block_on(futures::future::join(served, forward_events));
             })?;
         Ok(Self { thread })
     }
 
-    /// As [`Self::start`], for who has a runtime: ends when the commands' sender is gone and everything is removed.
+    /// Executes commands as [`Self::start`] does, for callers within a runtime. Returns when the sender of `commands` is
+    /// dropped and everything is removed.
     pub async fn serve(
-        connection: ApiClient,
-        setting: PlatformConfig,
+        client: ApiClient,
+        config: PlatformConfig,
         commands: UnboundedReceiver<PlatformCommand>,
         events: UnboundedSender<PlatformEvent>,
     ) {
-        CommandLoop::new(connection, setting, events)
-            .serve(commands)
-            .await;
+        CommandLoop::new(client, config, events).run(commands).await;
     }
 
-    /// Waits until the commands' sender is gone and everything is removed.
+    /// Waits until the sender of the commands is dropped and everything is removed.
     pub fn join(self) {
         drop(self.thread.join());
     }

@@ -106,7 +106,7 @@ fn text(done: &[(Leftover, Fate)]) -> String {
                 Fate::Removed => format!("{run} in {namespace}: removed {things}\n"),
                 Fate::WouldBeRemoved => format!("{run} in {namespace}: would remove {things}\n"),
                 Fate::LeftAlone => format!(
-                    "{run} in {namespace}: alive and left alone ({things}); `prober clean -n {namespace} --run {run}` \
+                    "{run} in {namespace}: still active, left alone ({things}); `prober clean -n {namespace} --run {run}` \
                      removes it\n"
                 ),
             }

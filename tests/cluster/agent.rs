@@ -1,4 +1,4 @@
-//! The agent's image in real pods: what it may do under each Pod Security level, what it tells of a node, how it ends.
+//! The agent's image in real pods: its privileges under each Pod Security level, its node facts, its end.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,17 +14,17 @@ use prober_core::topology::{AgentId, PathId};
 
 use crate::harness::{self, Cluster, USUAL, wait_until};
 
-/// The bound of what an agent keeps in memory, KiB.
-const MOST_RESIDENT: u64 = 10 << 10;
+/// The most memory of an agent, KiB.
+const MAX_RESIDENT: u64 = 10 << 10;
 
-/// How a pod's agent is let in.
+/// The security context of an agent's pod.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// As `baseline` admits it: uid 0, of the runtime's capabilities only `NET_RAW` left.
+enum SecurityLevel {
+    /// For `baseline`: uid 0 with only `NET_RAW` of the default capabilities.
     Baseline,
-    /// As `restricted` admits it: nobody, nothing.
+    /// For `restricted`: uid 65534 without capabilities.
     Restricted,
-    /// As `Restricted`, in the node's own network.
+    /// As `Restricted`, in the host network.
     Host,
 }
 
@@ -32,53 +32,57 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         harness::on(
             USUAL,
-            "an agent in a baseline namespace sees packets and keeps no privilege",
+            "an agent in a baseline namespace captures packets and keeps no privilege",
             |cluster| {
-                let place = Place::new(cluster, "agent-baseline", "baseline")?;
-                let tier = probe_across(&place, Kind::Baseline)?;
+                let namespace = AgentNamespace::new(cluster, "agent-baseline", "baseline")?;
+                let tier = probe_across(&namespace, SecurityLevel::Baseline)?;
                 expect(tier == Tier::T1, || format!("{tier:?}"))
             },
         ),
         harness::on(
             USUAL,
-            "an agent in a restricted namespace probes by connect() and says that it sees no packet",
+            "an agent in a restricted namespace probes by connect() and reports tier T0",
             |cluster| {
-                let place = Place::new(cluster, "agent-restricted", "restricted")?;
-                let tier = probe_across(&place, Kind::Restricted)?;
+                let namespace = AgentNamespace::new(cluster, "agent-restricted", "restricted")?;
+                let tier = probe_across(&namespace, SecurityLevel::Restricted)?;
                 expect(tier == Tier::T0, || format!("{tier:?}"))
             },
         ),
         harness::on(
             USUAL,
-            "a host agent tells all of its node, and again when told",
-            |cluster| tell_facts(cluster),
+            "a host agent reports all facts of its node, for each plan",
+            |cluster| report_facts(cluster),
         ),
         harness::on(
             USUAL,
-            "an agent refuses a plan that names a target outside its run, and goes on",
-            |cluster| refuse(cluster),
+            "an agent refuses a plan with a target outside its run, and accepts the next",
+            |cluster| refuse_foreign_target(cluster),
         ),
         harness::on(
             USUAL,
-            "a pod that may take two minutes to end ends at once",
-            |cluster| end(cluster),
+            "a pod with a grace period of two minutes ends at once",
+            |cluster| end_on_signal(cluster),
         ),
     ]
 }
 
-/// A client on node-1 asks a server on node-2; what tier both say they are of.
-fn probe_across(place: &Place<'_>, kind: Kind) -> Result<Tier, Failed> {
-    place.start(kind, "node-2", "server", &plan("node-2", "server", 1))?;
-    let address = place.address("server")?;
-    let mut asks = plan("node-1", "client", 1);
+/// Probes a server on node-2 from a client on node-1, and returns the tier that the client reports.
+fn probe_across(namespace: &AgentNamespace<'_>, level: SecurityLevel) -> Result<Tier, Failed> {
+    namespace.start(level, "node-2", "server", &plan("node-2", "server", 1))?;
+    let address = namespace.address("server")?;
+    let mut client_plan = plan("node-1", "client", 1);
     let target = format!("{address}:{RESPONDER_PORT}").parse()?;
-    asks.probes = vec![ask(1, Method::Connect { echo_bytes: 10_000 }, target)];
-    if kind == Kind::Baseline {
-        asks.probes.push(ask(2, Method::Syn, target));
+    client_plan.probes = vec![probe(1, Method::Connect { echo_bytes: 10_000 }, target)];
+    if level == SecurityLevel::Baseline {
+        client_plan.probes.push(probe(2, Method::Syn, target));
     }
-    let wanted: u64 = asks.probes.iter().map(|probe| u64::from(probe.count)).sum();
-    place.start(kind, "node-1", "client", &asks)?;
-    let events = place.wait("client", done(1))?;
+    let expected: u64 = client_plan
+        .probes
+        .iter()
+        .map(|probe| u64::from(probe.count))
+        .sum();
+    namespace.start(level, "node-1", "client", &client_plan)?;
+    let events = namespace.wait("client", done(1))?;
     let counted = of_kind(&events, |event| {
         if let Event::Tally(tally) = event {
             Some(tally.outcomes.of(OutcomeKind::Established))
@@ -87,8 +91,8 @@ fn probe_across(place: &Place<'_>, kind: Kind) -> Result<Tier, Failed> {
         }
     });
     let counted: u64 = counted.into_iter().sum();
-    expect(counted == wanted, || {
-        format!("{counted} of {wanted}: {events:#?}")
+    expect(counted == expected, || {
+        format!("{counted} of {expected}: {events:#?}")
     })?;
     let tiers = of_kind(&events, |event| {
         if let Event::Hello(hello) = event {
@@ -98,7 +102,7 @@ fn probe_across(place: &Place<'_>, kind: Kind) -> Result<Tier, Failed> {
         }
     });
     for (node, pod) in [("node-1", "client"), ("node-2", "server")] {
-        let status = place.status(node, pod)?;
+        let status = namespace.status(node, pod)?;
         for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
             let none = format!("{set}:\t0000000000000000");
             expect(status.contains(&none), || status.clone())?;
@@ -110,7 +114,7 @@ fn probe_across(place: &Place<'_>, kind: Kind) -> Result<Tier, Failed> {
             let kib = line.strip_prefix("VmRSS:")?.strip_suffix("kB")?;
             kib.trim().parse::<u64>().ok()
         });
-        expect(resident.is_some_and(|kib| kib <= MOST_RESIDENT), || {
+        expect(resident.is_some_and(|kib| kib <= MAX_RESIDENT), || {
             status.clone()
         })?;
     }
@@ -118,73 +122,73 @@ fn probe_across(place: &Place<'_>, kind: Kind) -> Result<Tier, Failed> {
     tier.ok_or_else(|| "no first line".into())
 }
 
-fn tell_facts(cluster: &Cluster) -> Result<(), Failed> {
-    let place = Place::new(cluster, "agent-host", "privileged")?;
-    let mut reads = plan("node-1", "host", 1);
-    reads.facts = NodeFactsReading::Once;
-    reads.responder.ports.clear();
-    place.start(Kind::Host, "node-1", "host", &reads)?;
-    let healthy = facts(&place.wait("host", done(1))?);
+fn report_facts(cluster: &Cluster) -> Result<(), Failed> {
+    let namespace = AgentNamespace::new(cluster, "agent-host", "privileged")?;
+    let mut host_plan = plan("node-1", "host", 1);
+    host_plan.facts = NodeFactsReading::Once;
+    host_plan.responder.ports.clear();
+    namespace.start(SecurityLevel::Host, "node-1", "host", &host_plan)?;
+    let healthy = facts(&namespace.wait("host", done(1))?);
     let broken = cluster.inject("bridge-netfilter-off", "node-1", "")?;
-    reads.generation = 2;
-    place.give("host", &reads)?;
-    let faulty = facts(&place.wait("host", done(2))?);
+    host_plan.generation = 2;
+    namespace.set_plan("host", &host_plan)?;
+    let faulty = facts(&namespace.wait("host", done(2))?);
     broken.heal()?;
-    let switches: Vec<_> = faulty
+    let settings: Vec<_> = faulty
         .iter()
         .map(|facts| facts.bridge_nf_call_iptables)
         .collect();
     let expected = [1, 0].map(|value| Some(SysctlState::Value(value)));
-    expect(switches == expected, || format!("{switches:?}"))?;
+    expect(settings == expected, || format!("{settings:?}"))?;
     let all = healthy.first().ok_or("no facts")?;
-    let is_whole = all.unread.is_empty()
+    let is_complete = all.unread.is_empty()
         && all.kube_proxy.is_some()
         && all.conntrack_count.is_some()
         && all.fdb.as_ref().is_some_and(|fdb| !fdb.is_empty())
         && all.routes.as_ref().is_some_and(|routes| !routes.is_empty())
         && all.neighbours.as_ref().is_some_and(|all| !all.is_empty())
         && (all.links.iter().flatten()).any(|link| link.name == "flannel.1");
-    expect(is_whole, || format!("{all:#?}"))
+    expect(is_complete, || format!("{all:#?}"))
 }
 
-fn refuse(cluster: &Cluster) -> Result<(), Failed> {
-    let place = Place::new(cluster, "agent-refuses", "restricted")?;
+fn refuse_foreign_target(cluster: &Cluster) -> Result<(), Failed> {
+    let namespace = AgentNamespace::new(cluster, "agent-refuses", "restricted")?;
     let mut foreign = plan("node-1", "client", 1);
     let target = "169.254.169.254:80".parse()?;
-    foreign.probes = vec![ask(1, Method::Connect { echo_bytes: 0 }, target)];
-    place.start(Kind::Restricted, "node-1", "client", &foreign)?;
+    foreign.probes = vec![probe(1, Method::Connect { echo_bytes: 0 }, target)];
+    namespace.start(SecurityLevel::Restricted, "node-1", "client", &foreign)?;
     let refused = |event: &Event| matches!(event, Event::PlanRefused { reason } if reason.contains("169.254.169.254:80"));
-    place.wait("client", refused)?;
-    place.give("client", &plan("node-1", "client", 2))?;
-    let events = place.wait("client", done(2))?;
+    namespace.wait("client", refused)?;
+    namespace.set_plan("client", &plan("node-1", "client", 2))?;
+    let events = namespace.wait("client", done(2))?;
     let accepted = events
         .iter()
         .filter(|event| matches!(event, Event::PlanAccepted { .. }));
     expect(accepted.count() == 1, || format!("{events:#?}"))
 }
 
-fn end(cluster: &Cluster) -> Result<(), Failed> {
-    let place = Place::new(cluster, "agent-ends", "baseline")?;
-    place.start(
-        Kind::Baseline,
+fn end_on_signal(cluster: &Cluster) -> Result<(), Failed> {
+    let namespace = AgentNamespace::new(cluster, "agent-ends", "baseline")?;
+    namespace.start(
+        SecurityLevel::Baseline,
         "node-1",
         "client",
         &plan("node-1", "client", 1),
     )?;
-    place.wait("client", done(1))?;
-    // Were the signal lost, this would wait for the grace period of the pod.
-    place.kubectl(&["delete", "pod", "client", "--timeout=60s"])?;
+    namespace.wait("client", done(1))?;
+    // An agent that ignores the signal ends only after the grace period of the pod.
+    namespace.kubectl(&["delete", "pod", "client", "--timeout=60s"])?;
     Ok(())
 }
 
-/// A namespace for agents; it is gone with this value.
-struct Place<'a> {
+/// A namespace for agents, which is deleted when this value is dropped.
+struct AgentNamespace<'a> {
     cluster: &'a Cluster,
     namespace: &'static str,
     image: String,
 }
 
-impl<'a> Place<'a> {
+impl<'a> AgentNamespace<'a> {
     fn new(cluster: &'a Cluster, namespace: &'static str, level: &str) -> Result<Self, Failed> {
         let image = image_on(cluster)?;
         cluster.apply(&format!(
@@ -206,19 +210,25 @@ metadata: {{name: {namespace}, labels: {{pod-security.kubernetes.io/enforce: {le
     }
 
     /// Places an agent with its first plan, and waits until it runs.
-    fn start(&self, kind: Kind, node: &str, name: &str, plan: &Plan) -> Result<(), Failed> {
+    fn start(
+        &self,
+        level: SecurityLevel,
+        node: &str,
+        name: &str,
+        plan: &Plan,
+    ) -> Result<(), Failed> {
         let text = serde_json::to_string(&serde_json::to_string(plan)?)?;
         let (image, namespace) = (&self.image, self.namespace);
-        let security = match kind {
-            Kind::Baseline => {
+        let security = match level {
+            SecurityLevel::Baseline => {
                 "runAsUser: 0, capabilities: {drop: [CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, \
                  SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP]}"
             }
-            Kind::Restricted | Kind::Host => {
+            SecurityLevel::Restricted | SecurityLevel::Host => {
                 "runAsUser: 65534, runAsGroup: 65534, runAsNonRoot: true, capabilities: {drop: [ALL]}"
             }
         };
-        let host = kind == Kind::Host;
+        let host = level == SecurityLevel::Host;
         self.cluster.apply(&format!(
             "apiVersion: v1
 kind: Pod
@@ -251,8 +261,8 @@ spec:
         Ok(())
     }
 
-    /// Replaces an agent's plan.
-    fn give(&self, name: &str, plan: &Plan) -> Result<(), Failed> {
+    /// Renamespaces an agent's plan.
+    fn set_plan(&self, name: &str, plan: &Plan) -> Result<(), Failed> {
         let plan = format!("prober.dev/plan={}", serde_json::to_string(plan)?);
         self.kubectl(&["annotate", "--overwrite", "pod", name, &plan])?;
         Ok(())
@@ -262,10 +272,10 @@ spec:
         self.kubectl(&["get", "pod", name, "-o", "jsonpath={.status.podIP}"])
     }
 
-    /// All that an agent has written by the time that it has written what is `wanted`.
+    /// Waits until an agent has written an event for which `wanted` returns true, and returns all its events.
     fn wait(&self, name: &str, wanted: impl Fn(&Event) -> bool) -> Result<Vec<Event>, Failed> {
         let mut events = Vec::new();
-        wait_until("the agent writes what is waited for", || {
+        wait_until("the agent writes the expected event", || {
             let log = self.kubectl(&["logs", name])?;
             events = log.lines().map(Event::parse).collect::<Result<_, _>>()?;
             Ok(events.iter().any(&wanted))
@@ -273,7 +283,7 @@ spec:
         Ok(events)
     }
 
-    /// What the kernel says of an agent's process.
+    /// The file /proc/PID/status of an agent's process.
     fn status(&self, node: &str, name: &str) -> Result<String, Failed> {
         let agent = format!("^/prober-agent --agent {node}/{name} ");
         let pids = self.cluster.on_node(node, &["pgrep", "-f", &agent])?;
@@ -282,7 +292,7 @@ spec:
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for AgentNamespace<'_> {
     fn drop(&mut self) {
         let gone = self
             .cluster
@@ -297,7 +307,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The agent's image, made and put on every node of the shared cluster by the first test that wants it.
+/// Returns the reference of the agent's image; the first call builds it and imports it on every node of the shared cluster.
 fn image_on(cluster: &Cluster) -> Result<String, Failed> {
     static IMPORTED: Mutex<Option<String>> = Mutex::new(None);
     let mut imported = IMPORTED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -305,16 +315,16 @@ fn image_on(cluster: &Cluster) -> Result<String, Failed> {
         return Ok(reference.clone());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let made = Command::new(root.join("scripts/image"))
+    let built = Command::new(root.join("scripts/image"))
         .arg("prober-agent")
         .output()?;
-    if !made.status.success() {
-        return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
+    if !built.status.success() {
+        return Err(String::from_utf8_lossy(&built.stderr).into_owned().into());
     }
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     cluster.import(&root.join(target).join("image/prober-agent.tar"))?;
-    let reference = String::from_utf8(made.stdout)?.trim().to_owned();
+    let reference = String::from_utf8(built.stdout)?.trim().to_owned();
     *imported = Some(reference.clone());
     Ok(reference)
 }
@@ -329,7 +339,7 @@ fn plan(node: &str, name: &str, generation: u32) -> Plan {
     )
 }
 
-fn ask(path: u32, method: Method, target: std::net::SocketAddr) -> ProbePlan {
+fn probe(path: u32, method: Method, target: std::net::SocketAddr) -> ProbePlan {
     ProbePlan {
         path: PathId(path),
         method,
@@ -359,8 +369,8 @@ fn of_kind<T>(events: &[Event], wanted: impl Fn(&Event) -> Option<T>) -> Vec<T> 
     events.iter().filter_map(wanted).collect()
 }
 
-fn expect(is_so: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failed> {
-    if is_so {
+fn expect(condition: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failed> {
+    if condition {
         Ok(())
     } else {
         Err(otherwise().into())

@@ -1,4 +1,4 @@
-//! A cluster comes up in every shape, and its nodes live through what nodes go through.
+//! The start of clusters, the reboot of a node, and the import of an image.
 
 use std::fs::File;
 use std::process::Command;
@@ -10,16 +10,19 @@ use crate::harness::{self, Cluster, NFTABLES, Shape, USUAL, wait_until};
 use crate::prober;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials: Vec<Trial> = [USUAL, NFTABLES].into_iter().map(every_way_works).collect();
+    let mut trials: Vec<Trial> = [USUAL, NFTABLES]
+        .into_iter()
+        .map(every_connection_works)
+        .collect();
     trials.push(harness::on(
         USUAL,
-        "a node that was booted without its bridge switches is Ready, broken, and named at once",
+        "a node that booted without br_netfilter is Ready and broken, and is named at once",
         |cluster| {
             reboot(cluster, "node-3", &["--without-bridge-netfilter"])?;
-            let told = prober::report(cluster, &["--node", "node-3"])
+            let diagnosis = prober::report(cluster, &["--node", "node-3"])
                 .and_then(|report| report.names(&[("bridge-netfilter-off", "node-3")]));
-            let boxes = cluster.replace_boxes("node-3")?;
-            let broken = boxes.fail_only(
+            let test_pods = cluster.replace_test_pods("node-3")?;
+            let broken = test_pods.fail_only(
                 cluster,
                 "node-3",
                 &[
@@ -30,20 +33,20 @@ pub(crate) fn trials() -> Vec<Trial> {
                 ],
             );
             reboot(cluster, "node-3", &[])?;
-            let boxes = cluster.replace_boxes("node-3")?;
-            boxes.fail_only(cluster, "node-3", &[])?;
-            broken.and(told)
+            let test_pods = cluster.replace_test_pods("node-3")?;
+            test_pods.fail_only(cluster, "node-3", &[])?;
+            broken.and(diagnosis)
         },
     ));
     trials.push(harness::on(
         USUAL,
-        "an image that is imported runs on every node, and what it ran as is found by its label",
+        "an imported image runs on every node, and its pods are found by their label",
         imported,
     ));
     trials
 }
 
-/// Runs an image of another name than any that the cluster came with.
+/// Imports and runs an image with a new name.
 fn imported(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let parts = cluster.parts()?;
@@ -52,16 +55,16 @@ fn imported(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         .map(|part| part.join("box"))
         .find(|file| file.exists());
     std::fs::copy(
-        program.ok_or("no box was built")?,
+        program.ok_or("the program box was not built")?,
         folder.path().join("other"),
     )?;
     let image = folder.path().join("other.tar");
-    let archived = Command::new(harness::folder().join("parts/archive"))
+    let archive = Command::new(harness::folder().join("parts/archive"))
         .args([folder.path().as_os_str(), "other".as_ref()])
         .stdout(File::create(&image)?)
         .status()?;
-    if !archived.success() {
-        return Err(format!("parts/archive: {archived}").into());
+    if !archive.success() {
+        return Err(format!("parts/archive: {archive}").into());
     }
     cluster.import(&image)?;
     for node in cluster.nodes() {
@@ -72,7 +75,7 @@ metadata: {{name: other-{node}, namespace: default, labels: {{test: imported}}}}
 spec:
   nodeName: {node}
   terminationGracePeriodSeconds: 1
-  containers: [{{name: other, image: \"prober.dev/bench/other:1\", imagePullPolicy: Never}}]
+  containers: [{{name: other, image: \"prober.dev/test/other:1\", imagePullPolicy: Never}}]
 "
         );
         cluster.apply(&pod)?;
@@ -88,7 +91,7 @@ spec:
     ])?;
     let found = cluster.objects(label)?;
     if found.len() != cluster.nodes().count() {
-        return Err(format!("by their label are found {found:?}").into());
+        return Err(format!("the label selects {found:?}").into());
     }
     cluster.kubectl(&["delete", "pod", "-l", label])?;
     let left = cluster.objects(label)?;
@@ -99,24 +102,24 @@ spec:
     }
 }
 
-fn every_way_works(shape: Shape) -> Trial {
+fn every_connection_works(shape: Shape) -> Trial {
     harness::on(
         shape,
         "every pod reaches every pod and every Service in both families",
         |cluster| {
-            let boxes = cluster.boxes()?;
+            let test_pods = cluster.test_pods()?;
             cluster
                 .nodes()
-                .try_for_each(|node| boxes.fail_only(cluster, &node, &[]))
+                .try_for_each(|node| test_pods.fail_only(cluster, &node, &[]))
         },
     )
 }
 
-/// Cuts the node's power, starts it, and waits until it is Ready. What it said of that before is not believed.
-fn reboot(cluster: &Cluster, node: &str, how: &[&str]) -> Result<(), Failed> {
+/// Stops a node as a power failure does, boots it, and waits until it has reported that it is Ready since then.
+fn reboot(cluster: &Cluster, node: &str, options: &[&str]) -> Result<(), Failed> {
     cluster.node(&["stop", node])?;
     let before = cluster.readiness(node)?;
-    cluster.node(&[&["boot", node], how].concat())?;
+    cluster.node(&[&["boot", node], options].concat())?;
     wait_until(&format!("{node} is Ready again"), || {
         let now = cluster.readiness(node)?;
         Ok(now.starts_with("True ") && now != before)

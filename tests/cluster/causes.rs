@@ -1,4 +1,4 @@
-//! Causes on a real Kubernetes: each is named on the node that has it, and nothing else is.
+//! Faults on a real Kubernetes: the report names each cause on its node, and no other.
 
 use std::sync::Arc;
 
@@ -7,30 +7,30 @@ use libtest_mimic::{Failed, Trial};
 use crate::harness::{Cluster, NFTABLES, USUAL, on};
 use crate::prober::{self, nothing_left};
 
-/// A fault of the bench's switch, and what must be named.
+/// A fault of the test cluster, and the diagnosis that the report must have.
 struct Row {
     fault: &'static str,
     node: &'static str,
     cause: &'static str,
-    /// Where it must be named; empty where the cause is of a stretch between nodes.
-    at: &'static str,
+    /// The node of the diagnosis; empty for a cause between nodes.
+    diagnosed_node: &'static str,
 }
 
 const fn row(
     fault: &'static str,
     node: &'static str,
     cause: &'static str,
-    at: &'static str,
+    diagnosed_node: &'static str,
 ) -> Row {
     Row {
         fault,
         node,
         cause,
-        at,
+        diagnosed_node,
     }
 }
 
-/// Those that hold still while a run places its pods and Services.
+/// Faults that stay in effect while a run creates its pods and Services.
 const ROWS: &[Row] = &[
     row(
         "bridge-netfilter-off",
@@ -98,7 +98,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// Those that look like a fault and break nothing.
+/// Changes that look like a fault and break nothing.
 const HARMLESS: &[(&str, &str)] = &[
     ("forward-policy-drop-harmless", "node-1"),
     ("asymmetric-route-harmless", "node-1"),
@@ -115,7 +115,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(HARMLESS.iter().map(|(fault, node)| {
         on(
             USUAL,
-            format!("{fault} on {node} is nothing to name"),
+            format!("{fault} on {node} has no diagnosis"),
             |cluster| {
                 let broken = cluster.inject(fault, node, "")?;
                 let report = prober::report(cluster, &["--all"])?;
@@ -124,10 +124,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             },
         )
     }));
-    trials.push(on(USUAL, "two faults at once are both named", two_at_once));
+    trials.push(on(
+        USUAL,
+        "two simultaneous faults are both named",
+        two_at_once,
+    ));
     trials.push(on(
         NFTABLES,
-        "a service whose rules are gone is named",
+        "missing rules of Services are named",
         |cluster| {
             named(
                 cluster,
@@ -147,7 +151,7 @@ fn named(cluster: &Arc<Cluster>, row: &Row) -> Result<(), Failed> {
     let broken = cluster.inject(row.fault, row.node, "")?;
     let report = prober::report(cluster, &["--all"])?;
     broken.heal()?;
-    report.names(&[(row.cause, row.at)])?;
+    report.names(&[(row.cause, row.diagnosed_node)])?;
     nothing_left(cluster)
 }
 

@@ -1,14 +1,14 @@
-//! Faults do what their rows say, and mending them leaves nothing: judged by plain connects, without prober.
+//! Checks the faults of the test cluster without prober: their effect on TCP connections, and that healing removes them completely.
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{self, Cluster, NFTABLES, Shape, USUAL, wait_until};
 
-/// What a fault on a node does to the connects of that node's client and server.
+/// The effect of a fault on the connections from the client and the server of its node.
 struct Row {
     fault: &'static str,
     node: &'static str,
-    aim: &'static str,
+    target: &'static str,
     fails: &'static [&'static str],
 }
 
@@ -16,7 +16,7 @@ const ROWS: &[Row] = &[
     Row {
         fault: "bridge-netfilter-off",
         node: "node-1",
-        aim: "",
+        target: "",
         fails: &[
             "cluster-ip local ipv4 timeout",
             "cluster-ip node-1 ipv4 timeout",
@@ -25,7 +25,7 @@ const ROWS: &[Row] = &[
     Row {
         fault: "bridge-netfilter-off-v6",
         node: "node-1",
-        aim: "",
+        target: "",
         fails: &[
             "cluster-ip local ipv6 timeout",
             "cluster-ip node-1 ipv6 timeout",
@@ -34,19 +34,19 @@ const ROWS: &[Row] = &[
     Row {
         fault: "hairpin-off",
         node: "node-2",
-        aim: "",
+        target: "",
         fails: &["hairpin node-2 ipv4 timeout", "hairpin node-2 ipv6 timeout"],
     },
     Row {
         fault: "missing-masquerade",
         node: "node-1",
-        aim: "",
+        target: "",
         fails: &["hairpin node-1 ipv4 timeout", "hairpin node-1 ipv6 timeout"],
     },
     Row {
         fault: "policy-reject-icmp",
         node: "node-1",
-        aim: "boxes/server-node-1",
+        target: "boxes/server-node-1",
         fails: &[
             "cluster-ip local ipv4 unreachable",
             "cluster-ip local ipv6 prohibited",
@@ -61,7 +61,7 @@ const ROWS: &[Row] = &[
     Row {
         fault: "endpoint-frozen",
         node: "node-2",
-        aim: "boxes/server-node-2",
+        target: "boxes/server-node-2",
         fails: &[
             "cluster-ip local ipv4 silent",
             "cluster-ip local ipv6 silent",
@@ -77,21 +77,21 @@ const ROWS: &[Row] = &[
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = ROWS.iter().map(|row| row.trial(USUAL)).collect();
-    // What the other mode of kube-proxy could make different.
-    let founding_and_masquerade = ROWS
+    // Faults whose effect could depend on the mode of kube-proxy.
+    let mode_dependent = ROWS
         .iter()
         .filter(|row| ["bridge-netfilter-off", "missing-masquerade"].contains(&row.fault));
-    trials.extend(founding_and_masquerade.map(|row| row.trial(NFTABLES)));
+    trials.extend(mode_dependent.map(|row| row.trial(NFTABLES)));
     trials.push(harness::on(
         USUAL,
-        "every fault is mended without a trace",
-        |cluster| mended(cluster, |_| true),
+        "every fault is healed completely",
+        |cluster| heal_completely(cluster, |_| true),
     ));
     trials.push(harness::on(
         NFTABLES,
-        "every fault of the Services' rules is mended without a trace",
+        "every fault of the Services' rules is healed completely",
         |cluster| {
-            mended(cluster, |fault| {
+            heal_completely(cluster, |fault| {
                 fault.starts_with("service-") || fault == "missing-masquerade"
             })
         },
@@ -101,21 +101,21 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 impl Row {
     fn trial(&'static self, shape: Shape) -> Trial {
-        let name = format!("{} on {} does what its row says", self.fault, self.node);
-        harness::on(shape, name, |cluster| self.holds(cluster))
+        let name = format!("{} on {} has the expected effect", self.fault, self.node);
+        harness::on(shape, name, |cluster| self.check(cluster))
     }
 
-    fn holds(&self, cluster: &Cluster) -> Result<(), Failed> {
-        let boxes = cluster.boxes()?;
-        boxes.fail_only(cluster, self.node, &[])?;
-        let injected = cluster.inject(self.fault, self.node, self.aim)?;
-        boxes.fail_only(cluster, self.node, self.fails)?;
+    fn check(&self, cluster: &Cluster) -> Result<(), Failed> {
+        let test_pods = cluster.test_pods()?;
+        test_pods.fail_only(cluster, self.node, &[])?;
+        let injected = cluster.inject(self.fault, self.node, self.target)?;
+        test_pods.fail_only(cluster, self.node, self.fails)?;
         injected.heal()?;
-        boxes.fail_only(cluster, self.node, &[])
+        test_pods.fail_only(cluster, self.node, &[])
     }
 }
 
-/// Prints what a fault may change on a node.
+/// Prints the settings of a node that faults change.
 const SETTINGS: &str = "
 iptables-save | grep -v '^[*]\\|^COMMIT\\| ACCEPT \\['; ip6tables-save | grep -v '^[*]\\|^COMMIT\\| ACCEPT \\['
 nft list table ip kube-proxy 2>/dev/null; nft list table ip6 kube-proxy 2>/dev/null
@@ -126,32 +126,32 @@ sysctl net.ipv4.ip_forward net.ipv4.conf.all.rp_filter net.ipv6.conf.all.forward
 for program in kubelet proxy flannel; do grep State /proc/$(cat PLACE/$program.pid)/status; done
 ";
 
-/// Injects and heals once each fault of the list that is asked for by its name.
-fn mended(cluster: &Cluster, is_asked: impl Fn(&str) -> bool) -> Result<(), Failed> {
-    let boxes = cluster.boxes()?;
+/// Injects and heals each fault whose name is included, and compares the settings before and after.
+fn heal_completely(cluster: &Cluster, is_included: impl Fn(&str) -> bool) -> Result<(), Failed> {
+    let test_pods = cluster.test_pods()?;
     let healthy = |cluster: &Cluster| {
         cluster
             .nodes()
-            .try_for_each(|node| boxes.fail_only(cluster, &node, &[]))
+            .try_for_each(|node| test_pods.fail_only(cluster, &node, &[]))
     };
     healthy(cluster)?;
     let before = settings(cluster)?;
     for fault in cluster.faults()? {
-        if !is_asked(&fault.name) {
+        if !is_included(&fault.name) {
             continue;
         }
-        let aim = if fault.does.contains("NAMESPACE/POD") {
+        let target = if fault.description.contains("NAMESPACE/POD") {
             "boxes/server-node-1"
-        } else if fault.does.contains("NAMESPACE/SERVICE:PORT") {
+        } else if fault.description.contains("NAMESPACE/SERVICE:PORT") {
             "boxes/node-1:probe"
-        } else if fault.does.contains("NAMESPACE/SLICE") {
+        } else if fault.description.contains("NAMESPACE/SLICE") {
             "boxes/by-hand"
         } else {
             ""
         };
-        cluster.inject(&fault.name, "node-1", aim)?.heal()?;
+        cluster.inject(&fault.name, "node-1", target)?.heal()?;
         let mut after = Vec::new();
-        wait_until("all is as before", || {
+        wait_until("the settings are as before", || {
             after = settings(cluster)?;
             Ok(after == before)
         })
@@ -160,14 +160,14 @@ fn mended(cluster: &Cluster, is_asked: impl Fn(&str) -> bool) -> Result<(), Fail
     healthy(cluster)
 }
 
-/// The settings of every node, without counters and without what neighbours and processes change by themselves.
+/// The settings of every node, without counters and without entries that the kernel changes by itself.
 fn settings(cluster: &Cluster) -> Result<Vec<String>, Failed> {
     let mut all = Vec::new();
     for node in cluster.nodes() {
         let script = SETTINGS.replace("PLACE", &cluster.logs_of(&node).display().to_string());
-        let said = cluster.on_node(&node, &["sh", "-c", &script])?;
-        let lines = said.lines().filter(|line| !line.starts_with('#'));
-        // Elements of a set stand in an order of their own, many on a line.
+        let output = cluster.on_node(&node, &["sh", "-c", &script])?;
+        let lines = output.lines().filter(|line| !line.starts_with('#'));
+        // nft prints the elements of a set in any order, several on a line.
         let entries =
             lines.flat_map(|line| line.trim_start_matches("\t\telements = {").split(", "));
         let entries = entries.map(|entry| entry.trim_matches(['\t', ' ', ',', '}']));
@@ -204,7 +204,7 @@ fn without_counters(line: &str) -> String {
     kept.join(" ")
 }
 
-/// Lines that are only in one of two.
+/// The lines that are only in one of the two lists.
 fn changes(before: &[String], after: &[String]) -> String {
     let gone = before
         .iter()

@@ -1,4 +1,4 @@
-//! Clusters for tests: made once for each shape, reached from the control plane's network, and asked what they leave behind.
+//! Clusters for tests: started once for each shape, used through the scripts in `bin`, and shared by the tests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::boxes::Boxes;
+use crate::test_pods::TestPods;
 
-/// How long anything may take before a test calls it broken: the machine may be busy with other work.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// How long a test waits for a condition. The machine may be busy with other work.
+const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How a cluster is made.
+/// The options of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
     pub(crate) nodes: u8,
     pub(crate) proxy: Proxy,
     pub(crate) policies: Policies,
-    /// Nodes besides that only the API server knows.
-    pub(crate) fakes: u16,
+    /// Further nodes that exist only in the API server.
+    pub(crate) fake_nodes: u16,
 }
 
-/// What turns Services into rules.
+/// The mode of kube-proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Proxy {
     Iptables,
@@ -31,7 +31,7 @@ pub(crate) enum Proxy {
 }
 
 impl Proxy {
-    /// The word of kube-proxy's configuration.
+    /// Its name in the configuration of kube-proxy.
     pub(crate) fn mode(self) -> &'static str {
         match self {
             Self::Iptables => "iptables",
@@ -40,7 +40,7 @@ impl Proxy {
     }
 }
 
-/// What becomes of NetworkPolicies.
+/// Whether NetworkPolicies are enforced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Policies {
     Ignored,
@@ -48,8 +48,8 @@ pub(crate) enum Policies {
 }
 
 impl Policies {
-    /// The word of `bin/up`.
-    fn word(self) -> &'static str {
+    /// The value of the option of `bin/up`.
+    fn as_str(self) -> &'static str {
         match self {
             Self::Ignored => "ignored",
             Self::Enforced => "enforced",
@@ -57,58 +57,58 @@ impl Policies {
     }
 }
 
-/// Three nodes and kube-proxy's usual mode: what a test takes unless it needs something else.
+/// Three nodes and the default mode of kube-proxy, for tests without special needs.
 pub(crate) const USUAL: Shape = Shape {
     nodes: 3,
     proxy: Proxy::Iptables,
     policies: Policies::Ignored,
-    fakes: 0,
+    fake_nodes: 0,
 };
 
-/// The other mode of kube-proxy, on two nodes.
+/// Two nodes and the mode nftables of kube-proxy.
 pub(crate) const NFTABLES: Shape = Shape {
     nodes: 2,
     proxy: Proxy::Nftables,
     policies: Policies::Ignored,
-    fakes: 0,
+    fake_nodes: 0,
 };
 
-/// Two nodes that do what NetworkPolicies say: for one test alone.
+/// Two nodes that enforce NetworkPolicies.
 pub(crate) const ENFORCED: Shape = Shape {
     nodes: 2,
     policies: Policies::Enforced,
     ..USUAL
 };
 
-/// The clusters that are up, by what they look like.
+/// The clusters that tests share, by their options.
 static SHARED: Mutex<BTreeMap<Shape, Arc<Cluster>>> = Mutex::new(BTreeMap::new());
 
-/// A cluster, as long as this value lives.
+/// A cluster that ends when this value is dropped.
 pub(crate) struct Cluster {
     pub(crate) name: String,
     pub(crate) shape: Shape,
     process: Child,
-    /// Pods on every node, placed when a test first wants them.
-    boxes: Mutex<Option<Arc<Boxes>>>,
+    /// The pods that [`Self::test_pods`] creates.
+    test_pods: Mutex<Option<Arc<TestPods>>>,
 }
 
-/// Why this machine can hold no cluster, if it cannot.
+/// Checks whether this machine can run a cluster.
 pub(crate) fn can_run() -> Result<(), String> {
     if std::env::var_os("PROBER_SKIP_PRIVILEGED").is_some() {
         return Err("PROBER_SKIP_PRIVILEGED is set".to_owned());
     }
-    let asked = Command::new(folder().join("lib/can")).output();
-    let asked = asked.map_err(|error| format!("run lib/can: {error}"))?;
-    if asked.status.success() {
+    let check = Command::new(folder().join("lib/check")).output();
+    let check = check.map_err(|error| format!("run lib/check: {error}"))?;
+    if check.status.success() {
         return Ok(());
     }
-    Err(String::from_utf8_lossy(&asked.stderr)
+    Err(String::from_utf8_lossy(&check.stderr)
         .trim()
         .trim_start_matches("cluster: ")
         .to_owned())
 }
 
-/// A test on the shared cluster of a shape; when it fails, what the cluster looks like goes with it.
+/// A test on the shared cluster of a shape. Its failure includes the state of the cluster.
 pub(crate) fn on(
     shape: Shape,
     name: impl Into<String>,
@@ -119,14 +119,14 @@ pub(crate) fn on(
         let cluster = Cluster::shared(shape)?;
         test(&cluster).map_err(|failed| {
             let message = failed.message().unwrap_or("it failed");
-            // All failures are told at the end, which may be far.
+            // The test harness prints failures only after all tests.
             eprintln!("{message}");
-            Failed::from(format!("{message}\n\n{}", cluster.story()))
+            Failed::from(format!("{message}\n\n{}", cluster.describe_state()))
         })
     })
 }
 
-/// Ends every shared cluster, and waits for it.
+/// Ends all shared clusters, and waits until they are gone.
 pub(crate) fn end_all() {
     SHARED
         .lock()
@@ -134,13 +134,13 @@ pub(crate) fn end_all() {
         .clear();
 }
 
-/// Where the scripts of the clusters lie.
+/// The folder with the scripts of the clusters.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster")
 }
 
 impl Cluster {
-    /// The cluster of this shape that tests share, started by the first of them.
+    /// Returns the shared cluster of this shape; the first call starts it.
     pub(crate) fn shared(shape: Shape) -> Result<Arc<Self>, Failed> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cluster) = shared.get(&shape) {
@@ -152,48 +152,48 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A cluster of its own for one test.
+    /// Starts a cluster.
     pub(crate) fn start(name: String, shape: Shape) -> Result<Self, Failed> {
         let mut up = Command::new(folder().join("bin/up"));
         up.args(["--name", &name, "--proxy", shape.proxy.mode()])
             .args(["--nodes", &shape.nodes.to_string()])
-            .args(["--policies", shape.policies.word()])
-            .args(["--fake-nodes", &shape.fakes.to_string()])
+            .args(["--policies", shape.policies.as_str()])
+            .args(["--fake-nodes", &shape.fake_nodes.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut cluster = Self {
             name,
             shape,
             process: up.spawn()?,
-            boxes: Mutex::new(None),
+            test_pods: Mutex::new(None),
         };
         let mut output = cluster.process.stdout.take().ok_or("no output")?;
-        let mut said = [0; 6];
-        std::io::Read::read_exact(&mut output, &mut said)
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(&mut output, &mut ready)
             .map_err(|error| format!("cluster {} did not come up: {error}", cluster.name))?;
         Ok(cluster)
     }
 
-    /// One of the scripts in tests/cluster/bin, for this cluster.
+    /// A command that runs a script of tests/cluster/bin for this cluster.
     fn script(&self, name: &str) -> Command {
         let mut command = Command::new(folder().join("bin").join(name));
         command.env("PROBER_CLUSTER", &self.name);
         command
     }
 
-    /// A program of this machine in the control plane's network, with `KUBECONFIG` set: signals reach it.
+    /// A command that runs a program in the control plane's network with `KUBECONFIG` set. Signals reach the program.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.script("enter");
         command.arg("control-plane").arg(program);
         command
     }
 
-    /// What kubectl prints.
+    /// Runs kubectl and returns its output.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, Failed> {
-        finished(self.command("kubectl").args(arguments))
+        run_command(self.command("kubectl").args(arguments))
     }
 
-    /// What a node says of its readiness and when it last said so: `True 2026-01-02T03:04:05Z`; nothing of one that is not there.
+    /// The condition `Ready` of a node and its last heartbeat: `True 2026-01-02T03:04:05Z`; empty if there is no such node.
     pub(crate) fn readiness(&self, node: &str) -> Result<String, Failed> {
         let ready = "jsonpath={range .status.conditions[?(@.type==\"Ready\")]}{.status} {.lastHeartbeatTime}{end}";
         self.kubectl(&["get", "node", node, "--ignore-not-found", "-o", ready])
@@ -214,34 +214,34 @@ impl Cluster {
         output("kubectl apply", &child.wait_with_output()?).map(drop)
     }
 
-    /// What a command prints in all the namespaces of a node.
+    /// Runs a command in all namespaces of a node and returns its output.
     pub(crate) fn on_node(&self, node: &str, command: &[&str]) -> Result<String, Failed> {
-        finished(self.script("enter").arg(node).args(command))
+        run_command(self.script("enter").arg(node).args(command))
     }
 
-    /// Puts an image on every node.
+    /// Imports an image on every node.
     pub(crate) fn import(&self, image: &Path) -> Result<(), Failed> {
-        finished(self.script("import").arg(image)).map(drop)
+        run_command(self.script("import").arg(image)).map(drop)
     }
 
     /// `node stop|boot|pause|resume NODE`.
     pub(crate) fn node(&self, arguments: &[&str]) -> Result<(), Failed> {
-        finished(self.script("node").args(arguments)).map(drop)
+        run_command(self.script("node").args(arguments)).map(drop)
     }
 
     /// `control-plane kill|pause|resume PROGRAM`.
     pub(crate) fn control_plane(&self, arguments: &[&str]) -> Result<(), Failed> {
-        finished(self.script("control-plane").args(arguments)).map(drop)
+        run_command(self.script("control-plane").args(arguments)).map(drop)
     }
 
-    /// What service accounts asked of the API server, one request a line.
+    /// The audit log of the API server: one request of a service account a line.
     pub(crate) fn audit(&self) -> Result<String, Failed> {
         Ok(std::fs::read_to_string(
             self.state().join("log/audit.jsonl"),
         )?)
     }
 
-    /// A kubeconfig for who has this token.
+    /// A kubeconfig with this token.
     pub(crate) fn kubeconfig(&self, token: &str) -> Result<String, Failed> {
         let admin = std::fs::read_to_string(self.state().join("kubeconfig/admin"))?;
         let (before, rest) = admin.split_once("token: ").ok_or("no token")?;
@@ -249,50 +249,53 @@ impl Cluster {
         Ok(format!("{before}token: {token}}}{after}"))
     }
 
-    /// Breaks a node until the answer is dropped. `aim` is a pod or a Service port, empty for most faults.
+    /// Injects a fault on a node until the returned value is dropped. `target` is a pod or a Service port, empty for most faults.
     pub(crate) fn inject(
         &self,
         fault: &str,
         node: &str,
-        aim: &str,
+        target: &str,
     ) -> Result<Injected<'_>, Failed> {
         let fault = format!("{fault}@{node}");
-        finished(self.script("fault").args(["inject", &fault, aim]))?;
+        run_command(self.script("fault").args(["inject", &fault, target]))?;
         Ok(Injected {
             cluster: self,
             fault,
         })
     }
 
-    /// Every fault that can be injected.
+    /// Lists the faults that can be injected.
     pub(crate) fn faults(&self) -> Result<Vec<Fault>, Failed> {
-        let list = finished(self.script("fault").arg("list"))?;
+        let list = run_command(self.script("fault").arg("list"))?;
         let faults = list.lines().filter_map(|line| line.split_once(' '));
-        let faults = faults.map(|(name, does)| Fault {
+        let faults = faults.map(|(name, description)| Fault {
             name: name.to_owned(),
-            does: does.trim().to_owned(),
+            description: description.trim().to_owned(),
         });
         Ok(faults.collect())
     }
 
-    /// Where a node's programs write their logs and PIDs.
+    /// The folder in which a node's programs write their logs and PIDs.
     pub(crate) fn logs_of(&self, node: &str) -> PathBuf {
         self.state().join(node)
     }
 
-    /// The pods of the tests, one client and one server on each node.
-    pub(crate) fn boxes(&self) -> Result<Arc<Boxes>, Failed> {
-        let mut boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(boxes) = &*boxes {
-            return Ok(Arc::clone(boxes));
+    /// Returns the test pods, one client and one server on each node; the first call creates them.
+    pub(crate) fn test_pods(&self) -> Result<Arc<TestPods>, Failed> {
+        let mut test_pods = self
+            .test_pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(test_pods) = &*test_pods {
+            return Ok(Arc::clone(test_pods));
         }
-        let placed = Arc::new(Boxes::place(self)?);
-        *boxes = Some(Arc::clone(&placed));
+        let placed = Arc::new(TestPods::create(self)?);
+        *test_pods = Some(Arc::clone(&placed));
         Ok(placed)
     }
 
-    /// Those pods again, after some of them were lost with their node.
-    pub(crate) fn replace_boxes(&self, node: &str) -> Result<Arc<Boxes>, Failed> {
+    /// Creates the test pods of a node again after a reboot of the node.
+    pub(crate) fn replace_test_pods(&self, node: &str) -> Result<Arc<TestPods>, Failed> {
         let lost = format!("node={node}");
         self.kubectl(&[
             "delete",
@@ -304,11 +307,14 @@ impl Cluster {
             "--force",
             "--grace-period=0",
         ])?;
-        *self.boxes.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.boxes()
+        *self
+            .test_pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+        self.test_pods()
     }
 
-    /// The folders of what it is made of.
+    /// The folders of the programs that the cluster consists of.
     pub(crate) fn parts(&self) -> Result<Vec<PathBuf>, Failed> {
         let parts = std::fs::read_to_string(self.state().join("parts"))?;
         Ok(parts.trim().split(':').map(PathBuf::from).collect())
@@ -319,9 +325,9 @@ impl Cluster {
         (1..=self.shape.nodes).map(|number| format!("node-{number}"))
     }
 
-    /// What is wrong, for a person: pods, events, and the last words of what runs the cluster.
-    pub(crate) fn story(&self) -> String {
-        let ask = |arguments: &[&str]| {
+    /// The objects, the events and the last log lines of the cluster, for the message of a failed test.
+    pub(crate) fn describe_state(&self) -> String {
+        let kubectl = |arguments: &[&str]| {
             self.kubectl(arguments)
                 .unwrap_or_else(|failed| failed.message().unwrap_or_default().to_owned())
         };
@@ -335,14 +341,14 @@ impl Cluster {
         let logs = logs.map(|logs| String::from_utf8_lossy(&logs.stdout).into_owned());
         format!(
             "{}\n{}\n{}\n{}",
-            ask(&[
+            kubectl(&[
                 "get",
                 "nodes,pods,jobs,services,endpointslices",
                 "-A",
                 "-o",
                 "wide"
             ]),
-            ask(&["get", "events", "-A", "--sort-by=.lastTimestamp"]),
+            kubectl(&["get", "events", "-A", "--sort-by=.lastTimestamp"]),
             self.pod_logs().unwrap_or_default(),
             logs.unwrap_or_default()
         )
@@ -374,19 +380,19 @@ impl Cluster {
         Path::new("/run/prober-cluster").join(&self.name)
     }
 
-    /// Objects with this label, one `kind/name` each; nothing is left when there is none.
+    /// The objects with this label, as `kind/name`.
     pub(crate) fn objects(&self, label: &str) -> Result<Vec<String>, Failed> {
         let kinds = "pods,jobs,services,endpointslices,configmaps";
         let found = self.kubectl(&["get", kinds, "-A", "-o", "name", "-l", label])?;
         Ok(found.lines().map(str::to_owned).collect())
     }
 
-    /// The process that made it.
+    /// The PID of `bin/up`.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Kills what made it, as the kernel does when memory is short.
+    /// Kills `bin/up`, as the kernel does when memory is short.
     pub(crate) fn kill(&mut self) -> Result<(), Failed> {
         self.process.kill()?;
         self.process.wait()?;
@@ -395,7 +401,7 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// It ends with its input. Its sweep runs on a little after that, outside of it.
+    /// Closes the input of `bin/up`, which ends the cluster, and waits until `lib/sweep` has removed its files.
     fn drop(&mut self) {
         drop(self.process.stdin.take());
         if let Err(error) = self.process.wait() {
@@ -412,23 +418,23 @@ impl Drop for Cluster {
     }
 }
 
-/// A fault of the list.
+/// A fault that can be injected.
 pub(crate) struct Fault {
     pub(crate) name: String,
-    /// What it does, and what it is aimed at.
-    pub(crate) does: String,
+    /// Its effect and its kind of target.
+    pub(crate) description: String,
 }
 
-/// A fault that is in effect.
+/// A fault that is in effect until this value is dropped.
 pub(crate) struct Injected<'a> {
     cluster: &'a Cluster,
     fault: String,
 }
 
 impl Injected<'_> {
-    /// Mends the node, and fails if that cannot be done.
+    /// Heals the node, and fails if that is not possible.
     pub(crate) fn heal(self) -> Result<(), Failed> {
-        let healed = finished(self.cluster.script("fault").args(["heal", &self.fault]));
+        let healed = run_command(self.cluster.script("fault").args(["heal", &self.fault]));
         std::mem::forget(self);
         healed.map(drop)
     }
@@ -436,38 +442,38 @@ impl Injected<'_> {
 
 impl Drop for Injected<'_> {
     fn drop(&mut self) {
-        if let Err(failed) = finished(self.cluster.script("fault").args(["heal", &self.fault])) {
+        if let Err(failed) = run_command(self.cluster.script("fault").args(["heal", &self.fault])) {
             eprintln!("{}: {}", self.fault, failed.message().unwrap_or_default());
         }
     }
 }
 
-/// Asks again and again until it is so.
+/// Waits until a condition holds.
 pub(crate) fn wait_until(
     what: &str,
-    mut is_so: impl FnMut() -> Result<bool, Failed>,
+    mut condition: impl FnMut() -> Result<bool, Failed>,
 ) -> Result<(), Failed> {
     let start = Instant::now();
-    while !is_so()? {
-        if start.elapsed() > PATIENCE {
-            return Err(format!("not after {} s: {what}", PATIENCE.as_secs()).into());
+    while !condition()? {
+        if start.elapsed() > WAIT_TIMEOUT {
+            return Err(format!("not after {} s: {what}", WAIT_TIMEOUT.as_secs()).into());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }
 
-/// Runs a command, and gives what it printed.
-fn finished(command: &mut Command) -> Result<String, Failed> {
-    let called = format!("{command:?}");
-    output(&called, &command.stdin(Stdio::null()).output()?)
+/// Runs a command and returns its output.
+fn run_command(command: &mut Command) -> Result<String, Failed> {
+    let command_line = format!("{command:?}");
+    output(&command_line, &command.stdin(Stdio::null()).output()?)
 }
 
-fn output(called: &str, output: &Output) -> Result<String, Failed> {
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+fn output(command_line: &str, output: &Output) -> Result<String, Failed> {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
-        return Ok(said);
+        return Ok(stdout);
     }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{called}: {}\n{said}{complaint}", output.status).into())
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command_line}: {}\n{stdout}{stderr}", output.status).into())
 }

@@ -1,4 +1,4 @@
-//! The program against a cluster: run as users run it, and asked what its report says and what it left.
+//! Runs the program on a cluster as users run it, and checks its report and what it leaves behind.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,34 +11,34 @@ use serde::Deserialize;
 use crate::harness::{Cluster, wait_until};
 use crate::program::PROBER;
 
-/// What everything of every run carries.
+/// The label of every object of a run.
 pub(crate) const LABEL: &str = "prober.dev/run";
 
 /// The agent's image, built once.
 static IMAGE: LazyLock<PathBuf> = LazyLock::new(|| {
     let checkout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let made = Command::new(checkout.join("scripts/image"))
+    let built = Command::new(checkout.join("scripts/image"))
         .arg("prober-agent")
         .output()
         .expect("run scripts/image");
-    let said = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success(), "the image is not made: {said}");
+    let stderr = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "the image was not built: {stderr}");
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout.join("target"), PathBuf::from);
     target.join("image/prober-agent.tar")
 });
 
 /// The clusters whose nodes have the image.
-static SUPPLIED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static WITH_IMAGE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// The published schema of reports: every report of these tests is held to it.
+/// The published schema of reports. Every report of these tests is validated against it.
 static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     let text = include_str!("../../deploy/schema/report.v1.json");
     let schema = serde_json::from_str(text).expect("the schema is JSON");
     jsonschema::validator_for(&schema).expect("the schema is a schema")
 });
 
-/// What a report says, as far as the tests ask.
+/// The parts of a report that the tests check.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
     pub(crate) diagnoses: Vec<Diagnosis>,
@@ -55,7 +55,7 @@ pub(crate) struct Diagnosis {
 }
 
 impl Report {
-    /// Fails unless exactly these causes are named, each on its node; where no node is given, on any.
+    /// Fails unless the report names exactly these causes on these nodes. An empty node stands for any.
     pub(crate) fn names(&self, expected: &[(&str, &str)]) -> Result<(), Failed> {
         let named: BTreeSet<(&str, &str)> = self
             .diagnoses
@@ -63,15 +63,17 @@ impl Report {
             .map(|one| (one.cause.as_str(), one.node.as_deref().unwrap_or_default()))
             .collect();
         let is_expected = |(cause, node): &(&str, &str)| {
-            expected
-                .iter()
-                .any(|(wanted, at)| cause == wanted && (at.is_empty() || node == at))
+            expected.iter().any(|(expected_cause, expected_node)| {
+                cause == expected_cause && (expected_node.is_empty() || node == expected_node)
+            })
         };
-        let is_named = |(wanted, _): &(&str, &str)| named.iter().any(|(cause, _)| cause == wanted);
+        let is_named = |(expected_cause, _): &(&str, &str)| {
+            named.iter().any(|(cause, _)| cause == expected_cause)
+        };
         if named.iter().all(is_expected) && expected.iter().all(is_named) {
             return Ok(());
         }
-        // Late ones as well: all of their probes are established.
+        // This includes late paths, all of whose probes are established.
         let poor = self.paths.iter().filter(|path| path["health"] != "healthy");
         let paths: Vec<String> = poor
             .map(|path| {
@@ -87,38 +89,38 @@ impl Report {
                 )
             })
             .collect();
-        let told: Vec<String> = (self.diagnoses.iter())
+        let diagnoses: Vec<String> = (self.diagnoses.iter())
             .map(|one| format!("{}: {}", one.cause, one.evidence))
             .collect();
         Err(format!(
             "named {named:?}, expected {expected:?}\n{}\n{}",
-            told.join("\n"),
+            diagnoses.join("\n"),
             paths.join("\n")
         )
         .into())
     }
 
-    /// Fails unless this access path was probed in this family.
+    /// Fails unless a path of this kind was probed in this family.
     pub(crate) fn probes(&self, access_path: &str, family: &str) -> Result<(), Failed> {
-        let is_it = |path: &serde_json::Value| {
+        let matches = |path: &serde_json::Value| {
             path["access_path"] == access_path && path["family"] == family
         };
-        if self.paths.iter().any(is_it) {
+        if self.paths.iter().any(matches) {
             return Ok(());
         }
         Err(format!("no path by {access_path} was probed by {family}").into())
     }
 
-    /// Fails where any path does.
+    /// Fails if a path fails.
     pub(crate) fn fails_nowhere(&self) -> Result<(), Failed> {
         let mut failing = self.paths.iter().filter(|path| path["health"] == "failing");
         match failing.next() {
             None => Ok(()),
-            Some(path) => Err(format!("a path fails, with no cause: {path}").into()),
+            Some(path) => Err(format!("a path fails without a cause: {path}").into()),
         }
     }
 
-    /// Fails unless paths of this family fail, and none of another.
+    /// Fails unless paths of this family fail, and no others.
     pub(crate) fn fails_only_on(&self, family: &str) -> Result<(), Failed> {
         let failing = || self.paths.iter().filter(|path| path["health"] == "failing");
         if failing().next().is_some() && failing().all(|path| path["family"] == family) {
@@ -128,7 +130,7 @@ impl Report {
         Err(format!("paths should fail by {family} alone, and fail by {families:?}").into())
     }
 
-    /// The pods to which paths fail that name one.
+    /// The servers of failing paths to slots of the Service.
     pub(crate) fn failing_servers(&self) -> impl Iterator<Item = Option<&str>> {
         let paths = self.paths.iter();
         paths
@@ -136,63 +138,63 @@ impl Report {
             .map(|path| path["server"]["pod"].as_str())
     }
 
-    /// How sure each diagnosis is.
+    /// The confidence of each diagnosis.
     pub(crate) fn confidences(&self) -> impl Iterator<Item = &str> {
         self.diagnoses.iter().map(|one| one.confidence.as_str())
     }
 }
 
-/// The program, here.
+/// A command that runs the program.
 pub(crate) fn command() -> Command {
     Command::new(&*PROBER)
 }
 
-/// The program where it reaches the cluster's API server, whose nodes have the agent's image.
+/// A command that runs the program in the control plane's network. The nodes have the agent's image.
 pub(crate) fn command_in(cluster: &Arc<Cluster>) -> Result<Command, Failed> {
-    let mut supplied = SUPPLIED.lock().unwrap_or_else(PoisonError::into_inner);
-    if !supplied.contains(&cluster.name) {
+    let mut with_image = WITH_IMAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !with_image.contains(&cluster.name) {
         cluster.import(&IMAGE)?;
-        supplied.insert(cluster.name.clone());
+        with_image.insert(cluster.name.clone());
     }
     Ok(cluster.command(&*PROBER))
 }
 
-/// `prober run` to its end.
+/// Runs `prober run` to its end.
 pub(crate) fn run(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Output, Failed> {
     Ok(command_in(cluster)?.arg("run").args(arguments).output()?)
 }
 
-/// `prober run -o json` to its end.
+/// Runs `prober run -o json` to its end.
 pub(crate) fn report(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Report, Failed> {
     read(&run(cluster, &[arguments, &["-o", "json"]].concat())?)
 }
 
-/// The report of a run that has ended, held to what is published of reports.
+/// Parses and validates the report of a run that has ended.
 pub(crate) fn read(output: &Output) -> Result<Report, Failed> {
-    let told = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let whole: serde_json::Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("ended with {:?}: {error}\n{told}", output.status.code()))?;
+        .map_err(|error| format!("ended with {:?}: {error}\n{stderr}", output.status.code()))?;
     if let Some(error) = SCHEMA.iter_errors(&whole).next() {
         return Err(format!(
-            "{} is not what the schema says: {error}",
+            "{} does not match the schema: {error}",
             error.instance_path()
         )
         .into());
     }
     if whole["exit_status"].as_i64() != output.status.code().map(i64::from) {
         return Err(format!(
-            "ended with {:?} and says {}",
+            "ended with {:?} and reports {}",
             output.status.code(),
             whole["exit_status"]
         )
         .into());
     }
     if output.status.code() == Some(2) {
-        let silent: Vec<_> = (whole["paths"].as_array().into_iter().flatten())
+        let unprobed: Vec<_> = (whole["paths"].as_array().into_iter().flatten())
             .filter(|path| path["health"] == "not-probed")
             .collect();
         return Err(format!(
-            "could not run: {} {}; without an outcome: {silent:?}; {}; agents: {}\n{told}",
+            "could not run: {} {}; without an outcome: {unprobed:?}; {}; agents: {}\n{stderr}",
             whole["completion"], whole["unprobed"], whole["notes"], whole["agents"]
         )
         .into());
@@ -200,7 +202,7 @@ pub(crate) fn read(output: &Output) -> Result<Report, Failed> {
     Ok(serde_json::from_value(whole)?)
 }
 
-/// What `prober clean` says.
+/// Runs `prober clean` and returns its output.
 pub(crate) fn clean(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<String, Failed> {
     let output = command_in(cluster)?.arg("clean").args(arguments).output()?;
     if output.status.success() {
@@ -209,11 +211,12 @@ pub(crate) fn clean(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<String
     Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
 }
 
-/// Waits until a pod of a run runs whose name ends so, and tells its name. Clients of nodes under test come last.
+/// Waits until a pod of a run with this end of its name is running, and returns its name. Clients of nodes under test start
+/// last.
 pub(crate) fn await_running(cluster: &Arc<Cluster>, end: &str) -> Result<String, Failed> {
     let mut found = None;
     wait_until(
-        &format!("a pod of the run runs that ends with {end}"),
+        &format!("a pod of the run whose name ends with {end} is running"),
         || {
             let running = [
                 "get",
@@ -235,17 +238,17 @@ pub(crate) fn await_running(cluster: &Arc<Cluster>, end: &str) -> Result<String,
     Ok(found.unwrap_or_default())
 }
 
-/// Waits until no object of any run is there.
+/// Waits until no object of any run exists.
 pub(crate) fn nothing_left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let mut left = Vec::new();
-    let gone = wait_until("nothing of a run is left", || {
+    let gone = wait_until("no object of a run is left", || {
         left = cluster.objects(LABEL)?;
         Ok(left.is_empty())
     });
     gone.map_err(|failed| format!("{}: {left:?}", failed.message().unwrap_or_default()).into())
 }
 
-/// A kubeconfig for whoever has the token; without a `ca` (base64) any certificate will do.
+/// A kubeconfig with this token. `ca` is base64; without it the client accepts any certificate.
 pub(crate) fn kubeconfig(server: &str, token: &str, ca: Option<&str>) -> String {
     let trust = ca.map_or_else(
         || "insecure-skip-tls-verify: true".to_owned(),
@@ -259,7 +262,7 @@ pub(crate) fn kubeconfig(server: &str, token: &str, ca: Option<&str>) -> String 
     )
 }
 
-/// The process of the cluster's API server.
+/// The PID of the cluster's API server.
 pub(crate) fn api_server(cluster: &Cluster) -> Result<u32, Failed> {
     let folder = format!("/{}/", cluster.name);
     let processes = std::fs::read_dir("/proc")?.flatten();

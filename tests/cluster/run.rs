@@ -1,29 +1,33 @@
-//! `prober run` on a real Kubernetes, from start to end: healthy, broken as in the founding incident, and left in every way.
+//! `prober run` on a real Kubernetes from start to end: healthy, with the br_netfilter fault, and ended in every way.
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::busy::Busy;
+use crate::cpu_load::CpuLoad;
 use crate::harness::{Cluster, NFTABLES, Shape, USUAL, on, wait_until};
 use crate::prober::{self, LABEL, nothing_left, signal};
 
-/// Probes of a run that is to last until somebody steps in.
+/// Probes of a run that lasts until the test ends it.
 const MANY: &str = "5000";
 
-/// What no change may break: the founding fault of each family under both modes of kube-proxy, silence while nothing is
-/// broken, and nothing left behind.
+/// The tests that run with every `make test`: the br_netfilter fault of each family under both modes of kube-proxy, no diagnosis on
+/// a healthy cluster, and complete removal.
 pub(crate) fn essential() -> Vec<Trial> {
     let mut trials = Vec::new();
     for shape in [USUAL, NFTABLES] {
         trials.push(on(
             shape,
-            "a healthy cluster has nothing named and nothing left",
+            "a healthy cluster has no diagnosis and nothing left",
             healthy,
         ));
-        trials.push(founding(shape, "bridge-netfilter-off", "ipv4"));
-        trials.push(founding(shape, "bridge-netfilter-off-v6", "ipv6"));
+        trials.push(bridge_netfilter_off(shape, "bridge-netfilter-off", "ipv4"));
+        trials.push(bridge_netfilter_off(
+            shape,
+            "bridge-netfilter-off-v6",
+            "ipv6",
+        ));
     }
     trials.push(on(
         USUAL,
@@ -40,30 +44,34 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a run of one family probes that family alone",
             one_family,
         ),
-        on(USUAL, "a second Ctrl-C leaves it to the cluster", left),
         on(
             USUAL,
-            "what a killed run leaves is gone by the deadline",
+            "a second Ctrl-C leaves the removal to the cluster",
+            left,
+        ),
+        on(
+            USUAL,
+            "the objects of a killed run are gone after the deadline",
             killed,
         ),
-        on(USUAL, "two runs at once do not see each other", two_at_once),
+        on(
+            USUAL,
+            "two simultaneous runs do not affect each other",
+            two_at_once,
+        ),
         on(USUAL, "kubectl runs the program as its plugin", plugin),
         on(
             USUAL,
-            "a log that breaks is read again and nothing is lost",
+            "an interrupted log is read again and nothing is lost",
             resumed,
         ),
-        on(
-            USUAL,
-            "where every processor is wanted nothing is named",
-            starved,
-        ),
+        on(USUAL, "a run on busy CPUs has no diagnosis", starved),
     ]
 }
 
-/// The fault of one family is named on its node, proven, and after the fix the same run is clean.
-fn founding(shape: Shape, fault: &'static str, family: &'static str) -> Trial {
-    let name = format!("the founding fault on {family} alone is proven, and mended");
+/// The fault of one family is proven on its node, and after healing the same run has no diagnosis.
+fn bridge_netfilter_off(shape: Shape, fault: &'static str, family: &'static str) -> Trial {
+    let name = format!("br_netfilter off for {family} alone is proven, and healed");
     on(shape, name, move |cluster| {
         let broken = cluster.inject(fault, "node-1", "")?;
         let report = prober::report(cluster, &["--node", "node-1"])?;
@@ -73,11 +81,11 @@ fn founding(shape: Shape, fault: &'static str, family: &'static str) -> Trial {
             .confidences()
             .all(|confidence| confidence == "proven")
         {
-            return Err("it is named and not proven".into());
+            return Err("the cause is named but not proven".into());
         }
         report.fails_only_on(family)?;
         prober::report(cluster, &["--node", "node-1"])?.names(&[])?;
-        left_nothing(cluster)
+        expect_no_objects(cluster)
     })
 }
 
@@ -97,19 +105,19 @@ fn healthy(cluster: &Arc<Cluster>) -> Result<(), Failed> {
             report.probes(access_path, family)?;
         }
     }
-    left_nothing(cluster)
+    expect_no_objects(cluster)
 }
 
-/// Agents that get too little of their processors are late and lose packets of their captures: no fault of the network.
+/// Agents with too little CPU time are late and lose captured packets, which is no fault of the network.
 fn starved(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let busy = Busy::everywhere()?;
+    let load = CpuLoad::on_all_cpus()?;
     for _ in 0..3 {
         let report = prober::report(cluster, &["--node", "node-1"])?;
         report.names(&[])?;
         report.fails_nowhere()?;
     }
-    drop(busy);
-    left_nothing(cluster)
+    drop(load);
+    expect_no_objects(cluster)
 }
 
 fn one_family(cluster: &Arc<Cluster>) -> Result<(), Failed> {
@@ -117,13 +125,13 @@ fn one_family(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     report.names(&[])?;
     report.probes("cluster-ip", "ipv6")?;
     if report.probes("cluster-ip", "ipv4").is_ok() {
-        return Err("IPv4 was probed unasked".into());
+        return Err("IPv4 was probed without being requested".into());
     }
-    left_nothing(cluster)
+    expect_no_objects(cluster)
 }
 
-/// A run that goes on until it is ended, once its pods are there.
-fn long(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Child, Failed> {
+/// Starts a run that lasts until it is ended, and waits for its pods.
+fn start_long_run(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Child, Failed> {
     let child = prober::command_in(cluster)?
         .args(["run", "--node", "node-1", "--probes", MANY])
         .args(arguments)
@@ -135,22 +143,22 @@ fn long(cluster: &Arc<Cluster>, arguments: &[&str]) -> Result<Child, Failed> {
 }
 
 fn interrupted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let mut run = long(cluster, &[])?;
+    let mut run = start_long_run(cluster, &[])?;
     signal(run.id(), "INT")?;
     run.wait()?;
-    left_nothing(cluster)
+    expect_no_objects(cluster)
 }
 
 fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let mut run = long(cluster, &["--timeout", "10s"])?;
-    // Nothing can go while somebody holds a pod.
-    let held = r#"{"metadata":{"finalizers":["prober.test/held"]}}"#;
+    let mut run = start_long_run(cluster, &["--timeout", "10s"])?;
+    // A finalizer on a pod blocks the removal.
+    let add_finalizer = r#"{"metadata":{"finalizers":["prober.test/held"]}}"#;
     let pod = prober::await_running(cluster, "node-1-client")?;
     let patch = |what| cluster.kubectl(&["patch", "pod", &pod, "--type=merge", "-p", what]);
-    patch(held)?;
+    patch(add_finalizer)?;
     let ended = signal(run.id(), "INT")
         .and_then(|()| {
-            wait_until("the anchor is being deleted", || {
+            wait_until("the owner Job is being deleted", || {
                 let jobs = [
                     "get",
                     "jobs",
@@ -171,11 +179,11 @@ fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 }
 
 fn killed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let mut run = long(cluster, &["--timeout", "10s"])?;
+    let mut run = start_long_run(cluster, &["--timeout", "10s"])?;
     run.kill()?;
     run.wait()?;
     if cluster.objects(LABEL)?.is_empty() {
-        return Err("nothing was there to be left behind".into());
+        return Err("the run had created no objects".into());
     }
     nothing_left(cluster)
 }
@@ -188,34 +196,34 @@ fn two_at_once(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let own = prober::report(cluster, &["--node", "node-1"]).and_then(|report| report.names(&[]));
     other.join().map_err(|_| "the other run panicked")??;
     own?;
-    left_nothing(cluster)
+    expect_no_objects(cluster)
 }
 
-/// A file of the plugin's name in PATH is all that kubectl wants.
+/// A program of this name in PATH is a plugin of kubectl.
 ///
 /// <https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/>
 fn plugin(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let program = prober::command().get_program().to_owned();
     std::os::unix::fs::symlink(program, folder.path().join("kubectl-prober"))?;
-    let usual = std::env::var("PATH").unwrap_or_default();
+    let path = std::env::var("PATH").unwrap_or_default();
     let output = cluster
         .command("kubectl")
-        .env("PATH", format!("{}:{usual}", folder.path().display()))
+        .env("PATH", format!("{}:{path}", folder.path().display()))
         .args(["prober", "run", "--node", "node-9"])
         .output()?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(2) && told.contains("node-9") {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(2) && stderr.contains("node-9") {
         return Ok(());
     }
-    Err(format!("{}: {told}", output.status).into())
+    Err(format!("{}: {stderr}", output.status).into())
 }
 
-/// A kubelet that ends takes every followed log along, without an error.
+/// When a kubelet ends, every followed log ends without an error.
 fn resumed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let run = prober::command_in(cluster)?
         .args(["run", "--node", "node-1", "--peers", "1"])
-        // Long enough for a kubelet to be back.
+        // The run lasts until the kubelet has restarted.
         .args(["--probes", "2000", "-o", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -235,11 +243,11 @@ fn resumed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         )
         .into());
     }
-    left_nothing(cluster)
+    expect_no_objects(cluster)
 }
 
-/// Not even for a moment after the end of a run is anything there.
-fn left_nothing(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+/// Fails if an object of a run exists. After the end of a run none does, not even for a moment.
+fn expect_no_objects(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let left = cluster.objects(LABEL)?;
     if left.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! A client of one API server: each request ends within a time limit and is counted, and its error says what it was for.
+//! A client of one API server: it limits the time of each request, counts it, and names its purpose in its error.
 
 use std::time::Duration;
 
@@ -8,44 +8,52 @@ use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::fencing_token::FencingToken;
 use crate::kubernetes::request_count::RequestCount;
 
-/// How long an API server may take to answer: its admission webhooks have ten seconds each unless told otherwise.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The time limit of a request. Admission webhooks take up to ten seconds each by default.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A cluster that can be asked. No request has been made yet.
+/// A client of one API server and one namespace.
 #[derive(Clone)]
 pub struct ApiClient {
-    /// Asks it.
+    /// The client of kube-rs.
     pub kube: Client,
-    /// Where everything is placed.
+    /// The namespace of the run's objects.
     pub namespace: String,
-    /// The API server's address, for messages.
+    /// The URL of the API server, for messages.
     pub server: String,
-    /// How often it was asked.
+    /// Counts the requests.
     pub request_count: RequestCount,
-    /// Whether it may be asked.
+    /// Whether requests may be sent.
     pub fencing_token: FencingToken,
 }
 
 impl ApiClient {
-    /// What `error` means when the API server was asked to do `task` ("list nodes").
+    /// Classifies the error of a request that was sent to do `task` ("list nodes").
     pub fn explain_error(&self, task: &str, error: &kube::Error) -> ApiError {
         ApiError::new(&self.server, task, error)
     }
 
-    /// The answer to a request that was made to do `task`, or why there is none. A server that has stopped, or a
-    /// network that swallows, would otherwise be waited for without end.
+    /// Sends a request to do `task` and returns its response. The time limit covers servers that have stopped and networks
+    /// that drop packets silently.
+    ///
+    /// # Errors
+    ///
+    /// If the request fails, is refused, takes longer than 15 s, or the fencing token has expired.
     pub fn request<T>(
         &self,
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> impl Future<Output = Result<T, ApiError>> {
-        self.request_within(ANSWER_TIMEOUT, task, request)
+        self.request_within(RESPONSE_TIMEOUT, task, request)
     }
 
-    /// As [`Self::ask`], for who can wait no longer than `patience`.
+    /// Sends a request as [`Self::request`] does, with another time limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::request`].
     pub async fn request_within<T>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ApiError> {
@@ -54,12 +62,12 @@ impl ApiClient {
                 task: task.to_owned(),
             });
         }
-        match tokio::time::timeout(patience, request).await {
-            Ok(answer) => answer.map_err(|error| self.explain_error(task, &error)),
+        match tokio::time::timeout(timeout, request).await {
+            Ok(response) => response.map_err(|error| self.explain_error(task, &error)),
             Err(_) => Err(ApiError::Unreachable {
                 server: self.server.clone(),
                 task: task.to_owned(),
-                cause: format!("no answer for {} s", patience.as_secs()),
+                cause: format!("no response within {} s", timeout.as_secs()),
             }),
         }
     }

@@ -1,79 +1,80 @@
-//! What it means when an API server refuses or says nothing: one sentence that names the server, what was asked, and
-//! what to do next.
+//! The errors of requests to an API server: each names the server, the task and what to do next.
 
 use thiserror::Error;
 
-/// Why an API server did not do what it was asked.
+/// Why a request to an API server failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ApiError {
-    /// No answer came.
+    /// The server did not respond.
     #[error(
-        "the API server {server} could not be reached to {task}: {cause}; see that its address and certificate in the kubeconfig are \
-         right, that it is up, and that this machine gets there (VPN, proxy): `kubectl version` asks it the same way"
+        "the API server {server} could not be reached to {task}: {cause}; check that the server is up, that its address \
+         and certificate in the kubeconfig are right, and that this machine reaches it (VPN, proxy): `kubectl version` \
+         sends it the same kind of request"
     )]
     Unreachable {
-        /// Its address.
+        /// The URL of the server.
         server: String,
-        /// What was asked.
+        /// The purpose of the request.
         task: String,
-        /// What went wrong, innermost.
+        /// The innermost error.
         cause: String,
     },
-    /// The kubeconfig's credentials could not be had, for instance because its plugin failed.
+    /// The client could not obtain the kubeconfig's credentials, for instance because an exec plugin failed.
     #[error(
-        "cannot log in to the API server {server}: {cause}; see that `kubectl get nodes` works with the same kubeconfig"
+        "cannot log in to the API server {server}: {cause}; check that `kubectl get nodes` works with the same kubeconfig"
     )]
     Credentials {
-        /// Its address.
+        /// The URL of the server.
         server: String,
-        /// What went wrong.
+        /// The innermost error.
         cause: String,
     },
-    /// The credentials are not (or no longer) valid: HTTP 401.
+    /// The credentials are invalid or have expired: HTTP 401.
     #[error(
-        "the API server {server} does not know who is asking (401 {cause}): log in again, then `kubectl auth whoami` shows as whom"
+        "the API server {server} does not accept the credentials (401 {cause}): log in again; `kubectl auth whoami` then \
+         shows the user"
     )]
     Unauthorized {
-        /// Its address.
+        /// The URL of the server.
         server: String,
-        /// Its words.
+        /// The message of the response.
         cause: String,
     },
-    /// It answered, and refused or failed.
+    /// The server responded with another error status.
     #[error("the API server {server} refused to {task}: {cause}")]
     Refused {
-        /// Its address.
+        /// The URL of the server.
         server: String,
-        /// What was asked.
+        /// The purpose of the request.
         task: String,
-        /// Its words.
+        /// The message of the response.
         cause: String,
     },
-    /// Another controller may act by now, so it was not asked at all.
+    /// The request was not sent, because another controller may be the leader by now.
     #[error(
-        "did not {task}: this controller has not renewed its Lease in time, and another one may act; see that it reaches \
-         the API server"
+        "did not {task}: this controller has not renewed its Lease in time, and another one may lead; check that it \
+         reaches the API server"
     )]
     NotLeading {
-        /// What was to be asked.
+        /// The purpose of the request.
         task: String,
     },
-    /// It answered something that is no answer to the question.
+    /// The server's response cannot be used.
     #[error(
-        "the API server {server} gave an answer that cannot be used when it was asked to {task}: {cause}"
+        "the API server {server} sent a response that cannot be used to the request to {task}: {cause}"
     )]
     InvalidResponse {
-        /// Its address.
+        /// The URL of the server.
         server: String,
-        /// What was asked.
+        /// The purpose of the request.
         task: String,
-        /// What went wrong.
+        /// The innermost error.
         cause: String,
     },
 }
 
 impl ApiError {
-    /// What `error` means when `server` was asked to do `task` ("list nodes").
+    /// Classifies the error of a request that was sent to `server` to do `task` ("list nodes").
     pub fn new(server: &str, task: &str, error: &kube::Error) -> Self {
         let (server, task) = (server.to_owned(), task.to_owned());
         if let kube::Error::Api(status) = error {
@@ -109,7 +110,7 @@ impl ApiError {
     }
 }
 
-/// Whether the client never got as far as asking. Middleware hands its errors on in a box.
+/// Whether the error arose while credentials were obtained, before the request was sent. Tower middleware boxes its errors.
 fn is_credentials_error(error: &kube::Error) -> bool {
     let error = if let kube::Error::Service(inner) = error {
         inner.downcast_ref::<kube::Error>()
@@ -119,7 +120,7 @@ fn is_credentials_error(error: &kube::Error) -> bool {
     matches!(error, Some(kube::Error::Auth(_)))
 }
 
-/// The words of the innermost error, which is the one that happened; the others only pass it on.
+/// The message of the innermost error: the outer ones only wrap it.
 fn root_cause(error: &kube::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -138,28 +139,28 @@ mod tests {
 
     const SERVER: &str = "https://10.99.0.1:6443";
 
-    fn said(error: &kube::Error) -> String {
+    fn message(error: &kube::Error) -> String {
         ApiError::new(SERVER, "list nodes", error).to_string()
     }
 
     #[test]
-    fn each_error_says_who_was_asked_for_what_and_what_to_do() {
-        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "ApiClient refused");
-        let status = |code, message: &str| {
-            let mut status = Status::failure(message, "");
+    fn each_error_names_the_server_the_task_and_the_remedy() {
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "Connection refused");
+        let status = |code, text: &str| {
+            let mut status = Status::failure(text, "");
             status.code = code;
             kube::Error::Api(status.boxed())
         };
         insta::assert_snapshot!(
             [
-                said(&kube::Error::Service(Box::new(refused))),
-                said(&status(401, "Unauthorized")),
-                said(&status(
+                message(&kube::Error::Service(Box::new(refused))),
+                message(&status(401, "Unauthorized")),
+                message(&status(
                     403,
                     "nodes is forbidden: User \"jane\" cannot list resource \"nodes\""
                 )),
-                said(&status(500, "etcdserver: request timed out")),
-                said(&kube::Error::LinesCodecMaxLineLengthExceeded),
+                message(&status(500, "etcdserver: request timed out")),
+                message(&kube::Error::LinesCodecMaxLineLengthExceeded),
             ]
             .join("\n")
         );

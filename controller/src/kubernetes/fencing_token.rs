@@ -1,4 +1,5 @@
-//! Whether requests may be made: a controller that was frozen, and is led by another when it wakes, makes none.
+//! The right of the elected leader to send requests. A controller that was suspended and lost its Lease sends none when it
+//! resumes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,29 +8,29 @@ use prober_core::time::Timestamp;
 
 use crate::clock::steady;
 
-/// Asked before each request. Clones are of one mind.
+/// The right to send requests until a deadline. Clones share the deadline.
 #[derive(Clone, Debug, Default)]
 pub struct FencingToken {
-    /// Until when, on [`steady`]; `None`: always.
+    /// Nanoseconds of [`steady`] until which the token is valid; `None` if it always is.
     valid_until: Option<Arc<AtomicU64>>,
 }
 
 impl FencingToken {
-    /// One that has run out, until it is extended.
+    /// A token that is invalid until it is extended.
     pub fn expired() -> Self {
         Self {
             valid_until: Some(Arc::default()),
         }
     }
 
-    /// Holds until then. One that holds always is not changed.
+    /// Makes the token valid until `until`. A token without a deadline stays as it is.
     pub fn extend(&self, until: Timestamp) {
-        if let Some(known) = &self.valid_until {
-            known.store(until.as_nanos(), Ordering::Release);
+        if let Some(valid_until) = &self.valid_until {
+            valid_until.store(until.as_nanos(), Ordering::Release);
         }
     }
 
-    /// Whether it holds now.
+    /// Whether requests may be sent now.
     pub fn is_valid(&self) -> bool {
         (self.valid_until.as_ref())
             .is_none_or(|until| steady().as_nanos() < until.load(Ordering::Acquire))
@@ -43,13 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_permit_holds_until_its_time_and_all_clones_with_it() {
-        let permit = FencingToken::expired();
-        let clone = permit.clone();
+    fn a_token_and_its_clones_are_valid_until_the_deadline() {
+        let token = FencingToken::expired();
+        let clone = token.clone();
         assert!(!clone.is_valid());
-        permit.extend(steady() + Duration::from_mins(1));
+        token.extend(steady() + Duration::from_mins(1));
         assert!(clone.is_valid());
-        permit.extend(steady());
+        token.extend(steady());
         assert!(!clone.is_valid());
         assert!(FencingToken::default().is_valid());
     }

@@ -1,4 +1,5 @@
-//! How the cluster is reached: the kubeconfig that kubectl would read, read as kubectl reads it.
+//! Connects to the cluster that kubectl would use: reads the same kubeconfig files, context and namespace, or the service
+//! account of the pod.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,13 @@ use crate::kubernetes::fencing_token::FencingToken;
 use crate::kubernetes::nearest_name::{nearest, suggestion};
 use crate::kubernetes::request_count::RequestCount;
 
-/// How long an API server may take to accept a connection.
+/// The time limit for opening a connection to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which cluster is meant, as whom, and in which namespace. What is `None` is what kubectl takes.
+/// The options that choose a cluster, a user and a namespace. `None` is the default of kubectl.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectOptions {
-    /// The kubeconfig, instead of those that the environment names.
+    /// The kubeconfig file, instead of those of the environment.
     pub kubeconfig: Option<PathBuf>,
     /// The context, instead of the current one.
     pub context: Option<String>,
@@ -29,7 +30,7 @@ pub struct ConnectOptions {
     pub namespace: Option<String>,
 }
 
-/// What the environment says of kubeconfigs.
+/// The environment variables that locate kubeconfig files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KubeconfigEnv {
     /// `KUBECONFIG`: files, separated by colons.
@@ -39,7 +40,7 @@ pub struct KubeconfigEnv {
 }
 
 impl KubeconfigEnv {
-    /// Those of this process.
+    /// The environment of this process.
     pub fn current() -> Self {
         Self {
             kubeconfig: std::env::var_os("KUBECONFIG"),
@@ -48,33 +49,33 @@ impl KubeconfigEnv {
     }
 }
 
-/// Why no cluster can be asked.
+/// Why no client can be made.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// Nothing says where a cluster is.
+    /// There is neither a kubeconfig nor a service account.
     #[error(
         "there is no kubeconfig (looked for {}), and this is no pod with a service account: give --kubeconfig FILE or \
          set KUBECONFIG",
         path_list(.tried)
     )]
     NoKubeconfig {
-        /// The files that were looked for.
+        /// The files that do not exist.
         tried: Vec<PathBuf>,
     },
-    /// A kubeconfig cannot be read.
+    /// A kubeconfig file cannot be read.
     #[error("cannot read the kubeconfig {}: {cause}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// A kubeconfig is not one.
+    /// A kubeconfig file has a syntax error.
     #[error("{} is no kubeconfig: {cause}; `kubectl config view` shows what is wrong with it", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the parser.
         cause: KubeconfigError,
     },
     /// No context is chosen.
@@ -85,7 +86,7 @@ pub enum ConnectError {
     NoCurrentContext {
         /// The files.
         paths: Vec<PathBuf>,
-        /// The contexts there are.
+        /// The contexts that exist.
         known: Vec<String>,
     },
     /// The chosen context does not exist.
@@ -93,19 +94,19 @@ pub enum ConnectError {
     UnknownContext {
         /// The files.
         paths: Vec<PathBuf>,
-        /// The context that was asked for.
+        /// The chosen context.
         name: String,
-        /// The one that may have been meant.
+        /// The most similar context that exists.
         nearest: Option<String>,
-        /// The contexts there are.
+        /// The contexts that exist.
         known: Vec<String>,
     },
-    /// The context's cluster or user cannot be used.
+    /// The cluster or user of the context is missing or invalid.
     #[error("the kubeconfig {} cannot be used: {cause}; `kubectl config view` shows it", path_list(.paths))]
     InvalidContext {
         /// The files.
         paths: Vec<PathBuf>,
-        /// What is missing or wrong.
+        /// The missing or invalid part.
         cause: KubeconfigError,
     },
     /// The service account of this pod cannot be used.
@@ -113,88 +114,90 @@ pub enum ConnectError {
         "the service account of this pod cannot be used: {0}; give --kubeconfig FILE or mount its token"
     )]
     InCluster(#[source] InClusterError),
-    /// The client cannot be made of what the kubeconfig says.
+    /// The configuration does not make a client.
     #[error(transparent)]
     Client(ApiError),
 }
 
-/// The way to a cluster. It is not asked anything yet.
+/// Makes a client of the cluster that `options` choose. No request is sent.
 ///
-/// Needs a tokio runtime around it.
+/// Must be called within a tokio runtime.
+///
+/// # Errors
+///
+/// If no cluster is configured, or its configuration cannot be used.
 pub async fn connect(
-    reach: &ConnectOptions,
-    surroundings: &KubeconfigEnv,
+    options: &ConnectOptions,
+    env: &KubeconfigEnv,
 ) -> Result<ApiClient, ConnectError> {
-    let (config, context) = config(reach, surroundings).await?;
+    let config = load_config(options, env).await?;
     let server = config
         .cluster_url
         .to_string()
         .trim_end_matches('/')
         .to_owned();
-    let namespace = reach.namespace.clone().unwrap_or(context);
-    let requests = RequestCount::default();
-    let client = ClientBuilder::try_from(config)
-        .map_err(|error| ConnectError::Client(ApiError::new(&server, "be its client", &error)))?
-        .with_layer(&requests.layer())
+    let default_namespace = config.default_namespace.clone();
+    let request_count = RequestCount::default();
+    let kube = ClientBuilder::try_from(config)
+        .map_err(|error| ConnectError::Client(ApiError::new(&server, "create its client", &error)))?
+        .with_layer(&request_count.layer())
         .build();
     Ok(ApiClient {
-        kube: client,
-        namespace,
+        kube,
+        namespace: options.namespace.clone().unwrap_or(default_namespace),
         server,
-        request_count: requests,
+        request_count,
         fencing_token: FencingToken::default(),
     })
 }
 
-/// What the client is made of, and the context's namespace.
-async fn config(
-    reach: &ConnectOptions,
-    surroundings: &KubeconfigEnv,
-) -> Result<(Config, String), ConnectError> {
-    let paths = kubeconfig_paths(reach, surroundings);
-    let mut config = match read_merged(reach, &paths)? {
-        Some(kubeconfig) => select_context(kubeconfig, reach, &paths).await?,
+async fn load_config(
+    options: &ConnectOptions,
+    env: &KubeconfigEnv,
+) -> Result<Config, ConnectError> {
+    let paths = kubeconfig_paths(options, env);
+    let mut config = match read_merged(options, &paths)? {
+        Some(kubeconfig) => select_context(kubeconfig, options, &paths).await?,
         None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
             Config::incluster().map_err(ConnectError::InCluster)?
         }
         None => return Err(ConnectError::NoKubeconfig { tried: paths }),
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    let namespace = config.default_namespace.clone();
-    Ok((config, namespace))
+    Ok(config)
 }
 
 /// The files that kubectl would merge, in its order.
 ///
 /// <https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/>
-fn kubeconfig_paths(reach: &ConnectOptions, surroundings: &KubeconfigEnv) -> Vec<PathBuf> {
-    if let Some(path) = &reach.kubeconfig {
+fn kubeconfig_paths(options: &ConnectOptions, env: &KubeconfigEnv) -> Vec<PathBuf> {
+    if let Some(path) = &options.kubeconfig {
         return vec![path.clone()];
     }
-    let named: Vec<PathBuf> = surroundings
+    let listed: Vec<PathBuf> = env
         .kubeconfig
         .iter()
         .flat_map(std::env::split_paths)
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
-    if named.is_empty() {
-        let home = surroundings.home.iter();
+    if listed.is_empty() {
+        let home = env.home.iter();
         return home.map(|home| home.join(".kube/config")).collect();
     }
-    named
+    listed
 }
 
-/// The files, merged; `None` where none of them exists. One that was named by its flag must.
+/// Reads and merges the files that exist; `None` if there are none. The file of `--kubeconfig` must exist.
 fn read_merged(
-    reach: &ConnectOptions,
+    options: &ConnectOptions,
     paths: &[PathBuf],
 ) -> Result<Option<Kubeconfig>, ConnectError> {
     let mut merged = None;
     for path in paths {
-        let one = match Kubeconfig::read_from(path) {
-            Ok(one) => one,
+        let next = match Kubeconfig::read_from(path) {
+            Ok(next) => next,
             Err(KubeconfigError::ReadConfig(cause, path)) => {
-                if cause.kind() == std::io::ErrorKind::NotFound && reach.kubeconfig.is_none() {
+                if cause.kind() == std::io::ErrorKind::NotFound && options.kubeconfig.is_none() {
                     continue;
                 }
                 return Err(ConnectError::Unreadable { path, cause });
@@ -202,9 +205,9 @@ fn read_merged(
             Err(cause) => return Err(malformed(path, cause)),
         };
         merged = Some(match merged {
-            None => one,
+            None => next,
             Some(before) => {
-                Kubeconfig::merge(before, one).map_err(|cause| malformed(path, cause))?
+                Kubeconfig::merge(before, next).map_err(|cause| malformed(path, cause))?
             }
         });
     }
@@ -220,7 +223,7 @@ fn malformed(path: &Path, cause: KubeconfigError) -> ConnectError {
 
 async fn select_context(
     kubeconfig: Kubeconfig,
-    reach: &ConnectOptions,
+    options: &ConnectOptions,
     paths: &[PathBuf],
 ) -> Result<Config, ConnectError> {
     let paths = paths.to_vec();
@@ -229,7 +232,7 @@ async fn select_context(
         .iter()
         .map(|context| context.name.clone())
         .collect();
-    let chosen = reach
+    let chosen = options
         .context
         .clone()
         .or_else(|| kubeconfig.current_context.clone())
@@ -245,11 +248,11 @@ async fn select_context(
             known,
         });
     }
-    let options = KubeConfigOptions {
+    let kube_options = KubeConfigOptions {
         context: Some(name),
         ..KubeConfigOptions::default()
     };
-    Config::from_custom_kubeconfig(kubeconfig, &options)
+    Config::from_custom_kubeconfig(kubeconfig, &kube_options)
         .await
         .map_err(|cause| ConnectError::InvalidContext { paths, cause })
 }
@@ -305,28 +308,28 @@ contexts:
             self.0.path().join(name)
         }
 
-        fn named(&self, name: &str) -> ConnectOptions {
+        fn options(&self, name: &str) -> ConnectOptions {
             ConnectOptions {
                 kubeconfig: Some(self.path(name)),
                 ..ConnectOptions::default()
             }
         }
 
-        /// What is said, without the folder's name.
-        fn said(&self, reach: &ConnectOptions, surroundings: &KubeconfigEnv) -> String {
+        /// The server and namespace, or the error without the name of the folder.
+        fn outcome(&self, options: &ConnectOptions, env: &KubeconfigEnv) -> String {
             let folder = format!("{}/", self.0.path().display());
-            match connected(reach, surroundings) {
-                Ok(found) => format!("{} in {}", found.server, found.namespace),
+            match try_connect(options, env) {
+                Ok(client) => format!("{} in {}", client.server, client.namespace),
                 Err(error) => error.to_string().replace(&folder, ""),
             }
         }
     }
 
-    fn connected(
-        reach: &ConnectOptions,
-        around: &KubeconfigEnv,
+    fn try_connect(
+        options: &ConnectOptions,
+        env: &KubeconfigEnv,
     ) -> Result<ApiClient, ConnectError> {
-        block_on(connect(reach, around)).expect("a runtime")
+        block_on(connect(options, env)).expect("a runtime")
     }
 
     #[test]
@@ -338,10 +341,10 @@ contexts:
             ("empty", ""),
             ("notes", "- buy milk\n"),
         ]);
-        let alone = KubeconfigEnv::default();
+        let no_env = KubeconfigEnv::default();
         let with = |name: &str, context: &str| ConnectOptions {
             context: Some(context.to_owned()),
-            ..files.named(name)
+            ..files.options(name)
         };
         let none = KubeconfigEnv {
             home: Some(files.path("home")),
@@ -349,27 +352,27 @@ contexts:
         };
         insta::assert_snapshot!(
             [
-                files.said(&files.named("good"), &alone),
-                files.said(&files.named("missing"), &alone),
-                files.said(&ConnectOptions::default(), &none),
-                files.said(&files.named("without"), &alone),
-                files.said(&files.named("empty"), &alone),
-                files.said(&files.named("notes"), &alone),
-                files.said(&with("good", "stagin"), &alone),
-                files.said(&with("good", "broken"), &alone),
+                files.outcome(&files.options("good"), &no_env),
+                files.outcome(&files.options("missing"), &no_env),
+                files.outcome(&ConnectOptions::default(), &none),
+                files.outcome(&files.options("without"), &no_env),
+                files.outcome(&files.options("empty"), &no_env),
+                files.outcome(&files.options("notes"), &no_env),
+                files.outcome(&with("good", "stagin"), &no_env),
+                files.outcome(&with("good", "broken"), &no_env),
             ]
             .join("\n")
         );
     }
 
     #[test]
-    fn files_of_the_environment_are_merged_and_missing_ones_passed_over() {
+    fn files_of_the_environment_are_merged_and_missing_ones_skipped() {
         let files = Files::new(&[
             ("first", "current-context: staging\n"),
             ("second", KUBECONFIG),
         ]);
         let names = ["first", "gone", "second"].map(|name| files.path(name));
-        let surroundings = KubeconfigEnv {
+        let env = KubeconfigEnv {
             kubeconfig: Some(std::env::join_paths(names).expect("no colon in a name")),
             home: None,
         };
@@ -378,11 +381,11 @@ contexts:
             ..ConnectOptions::default()
         };
         assert_eq!(
-            files.said(&ConnectOptions::default(), &surroundings),
+            files.outcome(&ConnectOptions::default(), &env),
             "https://10.99.0.1:6443 in prod"
         );
         assert_eq!(
-            files.said(&named, &surroundings),
+            files.outcome(&named, &env),
             "https://10.99.0.1:6443 in other"
         );
     }

@@ -1,38 +1,38 @@
-//! The marks that everything of a run carries: who made it, and which run it belongs to.
+//! The labels of every object of a run: its kind, its manager, its run and its check.
 
 use std::collections::BTreeMap;
 
-/// The label that names what a thing is.
+/// The key of the label for the application.
 pub const NAME: &str = "app.kubernetes.io/name";
 
-/// Its value on everything that a run places.
+/// The value of [`NAME`] on every object of a run.
 pub const AGENT_NAME: &str = "prober-agent";
 
-/// The label that names who made a thing.
+/// The key of the label for the tool that manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Its value, which is also the field manager of every change.
+/// The value of [`MANAGED_BY`], which is also the field manager of every change.
 pub const PROBER: &str = "prober";
 
-/// The label that names the run.
+/// The key of the label for the run.
 pub const RUN: &str = "prober.dev/run";
 
-/// The label that names the check that a run is made for.
+/// The key of the label for the ConnectivityCheck of a run, where it has one.
 pub const CHECK: &str = "prober.dev/check";
 
-/// All labels of a run's objects.
+/// The labels of the objects of `run`.
 pub fn run_labels(run: &str) -> BTreeMap<String, String> {
     [(NAME, AGENT_NAME), (MANAGED_BY, PROBER), (RUN, run)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }
 
-/// Selects what was placed for a check.
+/// The label selector for the objects of one check.
 pub fn check_selector(check: &str) -> String {
     format!("{NAME}={AGENT_NAME},{MANAGED_BY}={PROBER},{CHECK}={check}")
 }
 
-/// Selects the objects of one run, or of any.
+/// The label selector for the objects of one run, or of all runs.
 ///
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>
 pub fn run_selector(run: Option<&str>) -> String {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_selected_by_the_labels_that_it_carries() {
+    fn the_selector_matches_the_labels_of_a_run() {
         let all: Vec<String> = run_labels("prober-k3x9q2")
             .iter()
             .map(|(key, value)| format!("{key}={value}"))

@@ -1,42 +1,43 @@
-//! Meshes put a proxy into pods, which answers for the server and hides the network: how a pod says that it wants none.
+//! The labels and annotations that keep a pod out of service meshes. A mesh puts a proxy into a pod, which completes handshakes
+//! on behalf of the server and hides the network.
 
 use std::collections::BTreeMap;
 
-/// Where a mesh looks for the word.
+/// The part of a pod's metadata that a mesh reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetadataField {
-    /// Among the pod's labels.
+    /// The labels.
     Label,
-    /// Among the pod's annotations.
+    /// The annotations.
     Annotation,
 }
 
-/// One way of staying out of a mesh.
+/// A label or annotation that keeps a pod out of one mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptOut {
     /// The mesh.
     pub mesh: &'static str,
-    /// Where it looks.
+    /// Whether it is a label or an annotation.
     pub field: MetadataField,
     /// The key.
     pub key: &'static str,
-    /// The value that says no.
+    /// The value that opts out.
     pub value: &'static str,
 }
 
-/// Every way that is in use.
+/// The opt-outs of the meshes in use.
 ///
-/// - Istio, sidecars: <https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/>; releases before 1.10 look
-///   among the annotations
+/// - Istio, sidecars: <https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/>; releases before 1.10 read
+///   the annotation
 /// - Istio, ambient: <https://istio.io/latest/docs/ambient/usage/add-workloads/>
 /// - Linkerd: <https://linkerd.io/2/features/proxy-injection/>
-/// - Kuma and Kong Mesh: <https://kuma.io/docs/latest/production/dp-config/dpp-on-kubernetes/>; releases before 2.0 look
-///   among the annotations
+/// - Kuma and Kong Mesh: <https://kuma.io/docs/latest/production/dp-config/dpp-on-kubernetes/>; releases before 2.0 read
+///   the annotation
 /// - Consul: <https://developer.hashicorp.com/consul/docs/k8s/annotations-and-labels>
 /// - Open Service Mesh: <https://release-v1-2.docs.openservicemesh.io/docs/guides/app_onboarding/sidecar_injection/>
 /// - AWS App Mesh: <https://docs.aws.amazon.com/app-mesh/latest/userguide/getting-started-kubernetes.html>
 ///
-/// Cilium's mesh has no proxy in the pod, and Dapr puts one only where it is asked to.
+/// Cilium's mesh has no proxy in the pod, and Dapr injects one only on request.
 pub const OPT_OUTS: [OptOut; 9] = [
     OptOut::new(
         "Istio",
@@ -97,13 +98,13 @@ pub const OPT_OUTS: [OptOut; 9] = [
 impl OptOut {
     const fn new(
         mesh: &'static str,
-        mark: MetadataField,
+        field: MetadataField,
         key: &'static str,
         value: &'static str,
     ) -> Self {
         Self {
             mesh,
-            field: mark,
+            field,
             key,
             value,
         }
@@ -111,11 +112,11 @@ impl OptOut {
 }
 
 /// The labels, or the annotations, that keep a pod out of every mesh.
-pub fn opt_outs(mark: MetadataField) -> BTreeMap<String, String> {
+pub fn opt_outs(field: MetadataField) -> BTreeMap<String, String> {
     OPT_OUTS
         .iter()
-        .filter(|way| way.field == mark)
-        .map(|way| (way.key.to_owned(), way.value.to_owned()))
+        .filter(|opt_out| opt_out.field == field)
+        .map(|opt_out| (opt_out.key.to_owned(), opt_out.value.to_owned()))
         .collect()
 }
 
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_out_reaches_the_pod() {
+    fn every_opt_out_is_a_label_or_an_annotation_of_the_pod() {
         assert_eq!(
             opt_outs(MetadataField::Label).len() + opt_outs(MetadataField::Annotation).len(),
             OPT_OUTS.len()
@@ -132,11 +133,11 @@ mod tests {
     }
 
     #[test]
-    fn every_key_and_label_value_is_one_that_kubernetes_takes() {
-        for way in OPT_OUTS {
-            let (prefix, name) = way.key.split_once('/').expect("a key has a prefix");
-            assert!(prefix.len() <= 253 && name.len() <= 63, "{}", way.key);
-            assert!(way.value.bytes().all(|byte| byte.is_ascii_lowercase()));
+    fn keys_and_values_are_valid_in_kubernetes() {
+        for opt_out in OPT_OUTS {
+            let (prefix, name) = opt_out.key.split_once('/').expect("a key has a prefix");
+            assert!(prefix.len() <= 253 && name.len() <= 63, "{}", opt_out.key);
+            assert!(opt_out.value.bytes().all(|byte| byte.is_ascii_lowercase()));
         }
     }
 }

@@ -1,11 +1,12 @@
-//! NetworkPolicies that hold the agents in: what they drop looks like a broken network, so a run says that they are there.
+//! Finds the NetworkPolicies that isolate the agents. Packets that a policy drops look like a broken network, so a run notes
+//! the policies.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-/// The way of a packet, seen from the pod.
+/// A direction of traffic as seen from the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PolicyType {
     Ingress,
@@ -21,31 +22,32 @@ impl PolicyType {
     }
 }
 
-/// The policies that close a pod.
+/// The policies that isolate a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Isolation {
-    /// Their names.
+    /// Their names, sorted.
     pub policies: Vec<String>,
-    /// The directions that they close.
+    /// The directions in which the pod is isolated.
     policy_types: Vec<PolicyType>,
 }
 
 impl Isolation {
-    /// A sentence about them.
+    /// A sentence about the policies, for the notes of a report.
     pub fn note(&self, namespace: &str) -> String {
         let directions: Vec<_> = self.policy_types.iter().map(|one| one.as_str()).collect();
         format!(
-            "NetworkPolicy {} in namespace {namespace} closes the agents' {} but for what is allowed: what it drops looks \
-             like a broken network; probe from a namespace without one (-n), or allow the agents' traffic",
+            "NetworkPolicy {} in namespace {namespace} restricts the agents' {} to what it allows: what it drops looks like \
+             a broken network; probe from a namespace without one (-n), or allow the agents' traffic",
             self.policies.join(", "),
             directions.join(" and "),
         )
     }
 }
 
-/// The policies that hold in a pod with these labels; `None` where none does.
+/// Returns the policies that isolate a pod with these labels; `None` if there are none.
 ///
-/// A pod that any policy selects is closed in the policy's directions, but for what some policy allows:
+/// A pod that any policy selects is isolated in the directions of the policy, except for the traffic that some policy
+/// allows:
 /// <https://kubernetes.io/docs/concepts/services-networking/network-policies/#the-two-sorts-of-pod-isolation>
 pub fn isolation(
     policies: &[NetworkPolicy],
@@ -59,33 +61,33 @@ pub fn isolation(
             selector.is_none_or(|selector| selects(selector, labels))
         })
         .collect();
-    let mut directions = Vec::new();
+    let mut policy_types = Vec::new();
     let mut names = Vec::new();
-    for direction in [PolicyType::Ingress, PolicyType::Egress] {
+    for policy_type in [PolicyType::Ingress, PolicyType::Egress] {
         let isolating: Vec<_> = selecting
             .iter()
-            .filter(|(_, spec)| isolates(spec, direction))
+            .filter(|(_, spec)| isolates(spec, policy_type))
             .collect();
         if isolating.is_empty()
             || isolating
                 .iter()
-                .any(|(_, spec)| allows_all(spec, direction))
+                .any(|(_, spec)| allows_all(spec, policy_type))
         {
             continue;
         }
-        directions.push(direction);
+        policy_types.push(policy_type);
         names.extend(isolating.iter().map(|(name, _)| (*name).to_owned()));
     }
     names.sort_unstable();
     names.dedup();
-    (!directions.is_empty()).then_some(Isolation {
+    (!policy_types.is_empty()).then_some(Isolation {
         policies: names,
-        policy_types: directions,
+        policy_types,
     })
 }
 
-fn isolates(spec: &NetworkPolicySpec, direction: PolicyType) -> bool {
-    match (&spec.policy_types, direction) {
+fn isolates(spec: &NetworkPolicySpec, policy_type: PolicyType) -> bool {
+    match (&spec.policy_types, policy_type) {
         (Some(types), PolicyType::Ingress) => types.iter().any(|one| one == "Ingress"),
         (Some(types), PolicyType::Egress) => types.iter().any(|one| one == "Egress"),
         (None, PolicyType::Ingress) => true,
@@ -93,10 +95,10 @@ fn isolates(spec: &NetworkPolicySpec, direction: PolicyType) -> bool {
     }
 }
 
-/// Whether one rule names neither peers nor ports: it allows all.
-fn allows_all(spec: &NetworkPolicySpec, direction: PolicyType) -> bool {
+/// Whether a rule of the policy names neither peers nor ports, and so allows all traffic.
+fn allows_all(spec: &NetworkPolicySpec, policy_type: PolicyType) -> bool {
     let is_empty = |peers: usize, ports: usize| peers == 0 && ports == 0;
-    match direction {
+    match policy_type {
         PolicyType::Ingress => spec.ingress.iter().flatten().any(|rule| {
             is_empty(
                 rule.from.as_ref().map_or(0, Vec::len),
@@ -112,36 +114,36 @@ fn allows_all(spec: &NetworkPolicySpec, direction: PolicyType) -> bool {
     }
 }
 
-/// Whether a selector selects a pod with these labels; an empty one selects every pod.
+/// Whether the selector selects a pod with these labels. An empty selector selects every pod.
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector
+    let has_labels = selector
         .match_labels
         .iter()
         .flatten()
         .all(|(key, value)| labels.get(key) == Some(value));
-    let fulfilled = selector
+    let meets_requirements = selector
         .match_expressions
         .iter()
         .flatten()
-        .all(|expression| matches_requirement(expression, labels));
-    equal && fulfilled
+        .all(|requirement| matches_requirement(requirement, labels));
+    has_labels && meets_requirements
 }
 
 fn matches_requirement(
-    expression: &LabelSelectorRequirement,
+    requirement: &LabelSelectorRequirement,
     labels: &BTreeMap<String, String>,
 ) -> bool {
-    let value = labels.get(&expression.key);
+    let value = labels.get(&requirement.key);
     let is_listed = value.is_some_and(|value| {
-        let mut values = expression.values.iter().flatten();
+        let mut values = requirement.values.iter().flatten();
         values.any(|one| one == value)
     });
-    match expression.operator.as_str() {
+    match requirement.operator.as_str() {
         "In" => is_listed,
         "NotIn" => !is_listed,
         "Exists" => value.is_some(),
         "DoesNotExist" => value.is_none(),
-        // No other operator is in the API: a newer one may well select.
+        // The API has no other operator. A future one may select the pod.
         _ => true,
     }
 }
@@ -165,15 +167,16 @@ mod tests {
             .collect()
     }
 
-    fn closed(specs: serde_json::Value) -> Option<String> {
+    fn isolated_directions(specs: serde_json::Value) -> Option<String> {
         let isolating = isolation(&policies(specs), &labels::run_labels("prober-k3x9q2"))?;
         let note = isolating.note("prod");
         let (_, rest) = note.split_once("agents' ")?;
-        rest.split_once(" but").map(|(way, _)| way.to_owned())
+        rest.split_once(" to what")
+            .map(|(directions, _)| directions.to_owned())
     }
 
     #[test]
-    fn a_pod_is_closed_in_the_directions_of_the_policies_that_select_it() {
+    fn a_pod_is_isolated_in_the_directions_of_the_policies_that_select_it() {
         let all = serde_json::json!({});
         for (specs, expected) in [
             (serde_json::json!([]), None),
@@ -203,26 +206,30 @@ mod tests {
                 Some("egress"),
             ),
         ] {
-            assert_eq!(closed(specs.clone()).as_deref(), expected, "{specs}");
+            assert_eq!(
+                isolated_directions(specs.clone()).as_deref(),
+                expected,
+                "{specs}"
+            );
         }
     }
 
     #[test]
-    fn a_policy_that_allows_all_opens_what_another_closes() {
+    fn a_policy_that_allows_all_traffic_ends_the_isolation_by_another() {
         let specs = serde_json::json!([
             {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
             {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}
         ]);
-        assert_eq!(closed(specs).as_deref(), Some("egress"));
+        assert_eq!(isolated_directions(specs).as_deref(), Some("egress"));
     }
 
     #[test]
-    fn the_sentence_names_the_policies() {
+    fn the_note_names_the_policies() {
         let policies = policies(serde_json::json!([
             {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
         ]));
         insta::assert_snapshot!(
-            (isolation(&policies, &labels::run_labels("prober-k3x9q2")).expect("closed"))
+            (isolation(&policies, &labels::run_labels("prober-k3x9q2")).expect("isolated"))
                 .note("prod")
         );
     }

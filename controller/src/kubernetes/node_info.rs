@@ -1,4 +1,4 @@
-//! What a run has to know of a node before it places anything there.
+//! The node data that placing agents needs: internal addresses, pod address ranges and taints.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use prober_core::topology::NodeName;
 
 use crate::kubernetes::node_summary::{NodeReadiness, NodeSummary};
 
-/// Taints of nodes that are not there: a pod that tolerates one waits for a kubelet that never comes.
+/// Taints of nodes that are down. A pod that tolerates one waits for a kubelet that never starts it.
 ///
 /// <https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions>
 const NOT_READY_TAINTS: [&str; 5] = [
@@ -18,35 +18,36 @@ const NOT_READY_TAINTS: [&str; 5] = [
     "node.cloudprovider.kubernetes.io/shutdown",
 ];
 
-/// Those of them that outlast by some seconds that a node is Ready again, and in that time may follow each other.
+/// Those of [`NOT_READY_TAINTS`] that stay for some seconds after a node is Ready again, and may replace each other in that
+/// time.
 const LINGERING_TAINTS: [&str; 2] = [NOT_READY_TAINTS[0], NOT_READY_TAINTS[1]];
 
-/// What flannel writes on the nodes that it serves, of whatever backend.
+/// The annotation of nodes that flannel serves, with any of its backends.
 const FLANNEL: &str = "flannel.alpha.coreos.com/backend-type";
 
-/// A node as a place for agents.
+/// The data of one node that placing agents needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeInfo {
-    /// Its addresses of type `InternalIP`, one per family.
+    /// Its addresses of type `InternalIP`, at most one per family.
     pub internal_ips: Vec<IpAddr>,
-    /// Where its pods' addresses come from.
+    /// The ranges of its pods' addresses.
     pub pod_cidrs: PodCidrs,
-    /// What keeps other pods away and must not keep agents away.
+    /// The taints that agents tolerate.
     pub taints: Vec<Taint>,
 }
 
-/// Where the addresses of a node's pods come from.
+/// The ranges of the addresses of a node's pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PodCidrs {
-    /// Out of these prefixes, for sure: the network plugin takes its addresses from the node's `podCIDRs`.
+    /// These prefixes: the network plugin assigns addresses from the node's `podCIDRs`.
     Known(Vec<String>),
-    /// Out of these or others: plugins that keep ranges of their own leave `podCIDRs` empty, or ignore them.
+    /// Unknown: network plugins with their own address pools leave `podCIDRs` empty, or ignore them.
     #[default]
     Unknown,
 }
 
 impl NodeInfo {
-    /// Reads what the API says of a node.
+    /// Reads a Node object.
     pub fn from_node(node: &Node) -> Self {
         let spec = node.spec.clone().unwrap_or_default();
         let has_flannel = node
@@ -54,7 +55,7 @@ impl NodeInfo {
             .annotations
             .as_ref()
             .is_some_and(|annotations| annotations.contains_key(FLANNEL));
-        let ranges = spec.pod_cidrs.unwrap_or_default();
+        let cidrs = spec.pod_cidrs.unwrap_or_default();
         let mut taints = spec.taints.unwrap_or_default();
         if NodeSummary::from_node(node).readiness == NodeReadiness::Ready {
             add_lingering_taints(&mut taints);
@@ -63,8 +64,8 @@ impl NodeInfo {
         }
         Self {
             internal_ips: internal_ips(node),
-            pod_cidrs: if has_flannel && !ranges.is_empty() {
-                PodCidrs::Known(ranges)
+            pod_cidrs: if has_flannel && !cidrs.is_empty() {
+                PodCidrs::Known(cidrs)
             } else {
                 PodCidrs::Unknown
             },
@@ -73,8 +74,8 @@ impl NodeInfo {
     }
 }
 
-/// Adds what a node that is Ready may yet be tainted with. Where pods are ended for it they have time by themselves
-/// (`DefaultTolerationSeconds`).
+/// Adds the `NoSchedule` taints that a node may still receive after it is Ready. The `NoExecute` taints need none: every pod
+/// tolerates them for a time (`DefaultTolerationSeconds`).
 fn add_lingering_taints(taints: &mut Vec<Taint>) {
     let effect = "NoSchedule";
     for key in LINGERING_TAINTS {
@@ -88,21 +89,21 @@ fn add_lingering_taints(taints: &mut Vec<Taint>) {
     }
 }
 
-/// The name of a node of the API.
+/// The name of a Node object.
 pub fn node_name(node: &Node) -> NodeName {
     NodeName::new(node.metadata.name.clone().unwrap_or_default())
 }
 
-/// ServiceAddresses of type `InternalIP`, the first of each family.
+/// The first address of type `InternalIP` of each family.
 fn internal_ips(node: &Node) -> Vec<IpAddr> {
-    let all = node
+    let addresses = node
         .status
         .iter()
         .flat_map(|status| status.addresses.iter().flatten())
         .filter(|address| address.type_ == "InternalIP")
         .filter_map(|address| address.address.parse().ok());
     let mut first: Vec<IpAddr> = Vec::new();
-    for address in all {
+    for address in addresses {
         if !first
             .iter()
             .any(|known: &IpAddr| known.is_ipv4() == IpAddr::is_ipv4(&address))
@@ -124,8 +125,8 @@ mod tests {
     }
 
     #[test]
-    fn taints_of_dead_nodes_are_not_tolerated_and_all_others_are() {
-        let site = NodeInfo::from_node(&node(json!({
+    fn agents_tolerate_all_taints_but_those_of_nodes_that_are_down() {
+        let info = NodeInfo::from_node(&node(json!({
             "metadata": {"name": "node-1"},
             "spec": {"taints": [
                 {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"},
@@ -133,18 +134,18 @@ mod tests {
                 {"key": "dedicated", "value": "gpu", "effect": "NoExecute"}
             ]}
         })));
-        let keys: Vec<_> = site.taints.iter().map(|taint| taint.key.as_str()).collect();
+        let keys: Vec<_> = info.taints.iter().map(|taint| taint.key.as_str()).collect();
         assert_eq!(keys, ["node.kubernetes.io/unschedulable", "dedicated"]);
     }
 
     #[test]
-    fn a_node_that_is_ready_again_is_not_dead_however_it_is_tainted() {
-        let site = NodeInfo::from_node(&node(json!({
+    fn agents_tolerate_lingering_taints_of_a_ready_node() {
+        let info = NodeInfo::from_node(&node(json!({
             "metadata": {"name": "node-1"},
             "spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}
         })));
-        let mut keys: Vec<_> = site.taints.iter().map(|taint| taint.key.as_str()).collect();
+        let mut keys: Vec<_> = info.taints.iter().map(|taint| taint.key.as_str()).collect();
         keys.sort_unstable();
         assert_eq!(
             keys,
@@ -152,12 +153,12 @@ mod tests {
                 "node.kubernetes.io/not-ready",
                 "node.kubernetes.io/unreachable"
             ],
-            "the one that may follow is tolerated as well"
+            "the one that may replace it is tolerated as well"
         );
     }
 
     #[test]
-    fn pod_ranges_are_believed_where_the_plugin_keeps_to_them() {
+    fn pod_cidrs_are_known_where_the_network_plugin_uses_them() {
         let with = |annotations: serde_json::Value, ranges: &[&str]| {
             NodeInfo::from_node(&node(json!({
                 "metadata": {"name": "node-1", "annotations": annotations},
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_node_has_one_internal_address_of_each_family() {
-        let site = NodeInfo::from_node(&node(json!({
+        let info = NodeInfo::from_node(&node(json!({
             "metadata": {"name": "node-1"},
             "status": {"addresses": [
                 {"type": "Hostname", "address": "node-1"},
@@ -187,6 +188,6 @@ mod tests {
             ]}
         })));
         let expected: Vec<IpAddr> = ["10.0.0.1", "fd00::1"].map(|a| a.parse().unwrap()).into();
-        assert_eq!(site.internal_ips, expected);
+        assert_eq!(info.internal_ips, expected);
     }
 }

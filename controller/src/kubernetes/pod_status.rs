@@ -1,7 +1,7 @@
-//! How a pod stands, read from its status: on its way, running, or failed and why.
+//! The state of an agent's pod, read from its status: waiting, running, or failed with a reason.
 //!
-//! Whatever keeps a pod from running is told in the words of whoever keeps it: scheduler, kubelet, runtime. None of it is
-//! ever a fault of the network.
+//! The reasons quote the component that keeps the pod from running: scheduler, kubelet, container runtime. None of them is a
+//! fault of the network.
 
 use std::net::IpAddr;
 
@@ -11,30 +11,30 @@ use k8s_openapi::api::core::v1::{
 };
 use prober_core::topology::NodeName;
 
-/// How a pod stands.
+/// The state of an agent's pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
-    /// On its way; what it waits for, as the end of a sentence.
+    /// It has not started. The reason is the end of a sentence.
     Waiting(String),
     /// Its container runs, and the pod has these addresses.
     Running(Vec<IpAddr>),
-    /// It will not run, or not again; why, as a sentence.
+    /// It does not run, and will not run again. The reason is a sentence.
     Failed(String),
 }
 
-/// Why a container that waits will wait for ever, or so long that a run is over.
+/// A reason of a waiting container that lasts for ever, or longer than a run.
 ///
 /// pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go, pkg/kubelet/container/sync_result.go
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StartFailure {
-    /// No image.
+    /// The image cannot be pulled.
     Image,
-    /// The runtime refuses to make or start it.
+    /// The container runtime cannot create or start the container.
     Runtime,
 }
 
 impl StartFailure {
-    fn of(reason: &str) -> Option<Self> {
+    fn from_reason(reason: &str) -> Option<Self> {
         match reason {
             "ErrImagePull"
             | "ImagePullBackOff"
@@ -55,7 +55,7 @@ impl StartFailure {
     }
 }
 
-/// How the pod of an agent on `node` stands.
+/// Returns the state of the pod of an agent on `node`.
 pub fn pod_state(pod: &Pod, node: &NodeName) -> PodState {
     let status = pod.status.clone().unwrap_or_default();
     if let Some(reason) = deletion_reason(pod, &status) {
@@ -79,14 +79,15 @@ pub fn pod_state(pod: &Pod, node: &NodeName) -> PodState {
     PodState::Waiting(pending_reason(&status, state.waiting.as_ref(), node))
 }
 
-/// Whether its readiness probe, where it has one, says that all is well.
+/// Whether the condition `Ready` of the pod is `True`.
 pub fn is_ready(pod: &Pod) -> bool {
     let ready = (pod.status.as_ref()).and_then(|status| condition(status, "Ready"));
     ready.is_some_and(|condition| condition.status == "True")
 }
 
-/// What is said of an agent whose pod was still on its way when patience ran out; `events` are those of the pod.
-pub fn startup_timeout_reason(waits_for: &str, seconds: u64, events: &[Event]) -> String {
+/// The reason why an agent failed whose pod has not started within `seconds`: what the pod waits for, and the last warning
+/// among its `events`.
+pub fn startup_timeout_reason(pending: &str, seconds: u64, events: &[Event]) -> String {
     let warning = events
         .iter()
         .filter(|event| event.type_.as_deref() == Some("Warning"))
@@ -99,17 +100,17 @@ pub fn startup_timeout_reason(waits_for: &str, seconds: u64, events: &[Event]) -
         });
     match warning {
         Some(event) => format!(
-            "not running after {seconds} s: {waits_for}; {}: {}",
-            event.reason.as_deref().unwrap_or("an event says"),
+            "not running after {seconds} s: {pending}; {}: {}",
+            event.reason.as_deref().unwrap_or("an event"),
             message_or_default(event.message.as_ref())
         ),
-        None => format!("not running after {seconds} s: {waits_for}"),
+        None => format!("not running after {seconds} s: {pending}"),
     }
 }
 
 fn deletion_reason(pod: &Pod, status: &PodStatus) -> Option<String> {
     pod.metadata.deletion_timestamp.as_ref()?;
-    // Who ends a pod on purpose says so first: drains, preemption, taints.
+    // Drains, preemption and taints set this condition before they delete a pod.
     let why = condition(status, "DisruptionTarget").and_then(|condition| {
         Some(format!(
             "{}: {}",
@@ -119,11 +120,11 @@ fn deletion_reason(pod: &Pod, status: &PodStatus) -> Option<String> {
     });
     Some(match why {
         Some(why) => format!("its pod was deleted while the run needed it ({why})"),
-        None => "its pod was deleted by somebody while the run needed it".to_owned(),
+        None => "its pod was deleted while the run needed it".to_owned(),
     })
 }
 
-/// Why it has ended, if it has.
+/// The reason why the pod has ended; `None` if it has not.
 fn termination_reason(
     status: &PodStatus,
     state: &ContainerState,
@@ -137,7 +138,7 @@ fn termination_reason(
         )),
         // pkg/kubelet/lifecycle/predicate.go: OutOfcpu, OutOfmemory, OutOfpods
         (Some(reason), _) if has_ended && reason.starts_with("OutOf") => Some(format!(
-            "the kubelet of {node} has no room for it ({reason}): {}",
+            "the kubelet of {node} lacks resources for it ({reason}): {}",
             message_or_default(status.message.as_ref())
         )),
         (Some(reason), None) if has_ended => Some(format!(
@@ -146,7 +147,7 @@ fn termination_reason(
         )),
         (_, Some(terminated)) => Some(container_termination_reason(terminated)),
         (None, None) if has_ended => Some(format!(
-            "its pod on {node} has ended and nothing says why: {}",
+            "its pod on {node} has ended without a reason: {}",
             message_or_default(status.message.as_ref())
         )),
         (_, None) => None,
@@ -155,20 +156,20 @@ fn termination_reason(
 
 fn container_termination_reason(terminated: &ContainerStateTerminated) -> String {
     let code = terminated.exit_code;
-    let last = terminated
+    let last_line = terminated
         .message
         .as_deref()
         .and_then(|text| text.lines().rfind(|line| !line.trim().is_empty()));
-    match (terminated.reason.as_deref(), last) {
+    match (terminated.reason.as_deref(), last_line) {
         (Some("OOMKilled"), _) => {
-            "the kernel killed it: it needed more than its memory limit of 128Mi".to_owned()
+            "the kernel killed it: it exceeded its memory limit of 128Mi".to_owned()
         }
         (Some(reason @ ("ContainerStatusUnknown" | "Unknown")), _) => format!(
-            "its node lost it ({reason}): the node was restarted, or its container runtime was"
+            "its node lost its container ({reason}): the node or its container runtime was restarted"
         ),
-        (_, Some(line)) => format!("it ended by itself with status {code}: {}", line.trim()),
-        (Some(reason), None) => format!("it ended by itself with status {code} ({reason})"),
-        (None, None) => format!("it ended by itself with status {code}"),
+        (_, Some(line)) => format!("it exited with status {code}: {}", line.trim()),
+        (Some(reason), None) => format!("it exited with status {code} ({reason})"),
+        (None, None) => format!("it exited with status {code}"),
     }
 }
 
@@ -196,9 +197,9 @@ fn start_failure_reason(
         .as_ref()
         .and_then(|spec| spec.containers.first()?.image.clone())
         .unwrap_or_default();
-    StartFailure::of(reason).map(|blockage| match blockage {
+    StartFailure::from_reason(reason).map(|failure| match failure {
         StartFailure::Image => format!(
-            "{node} cannot get the image {image} ({reason}): {message}; --image names another, `make image` makes \
+            "{node} cannot pull the image {image} ({reason}): {message}; --image names another, `make image` builds \
              one to import on the node"
         ),
         StartFailure::Runtime => {
@@ -214,15 +215,15 @@ fn pending_reason(
 ) -> String {
     let scheduled = condition(status, "PodScheduled");
     match (scheduled, waiting) {
-        (None, _) => format!("no scheduler has looked at it, to place it on {node}"),
+        (None, _) => format!("no scheduler has tried to place it on {node}"),
         (Some(condition), _) if condition.status != "True" => format!(
             "it waits to be scheduled on {node} ({}): {}",
             condition.reason.as_deref().unwrap_or("no reason given"),
             message_or_default(condition.message.as_ref())
         ),
-        (Some(_), None) => format!("the kubelet of {node} has not begun with it: is it running?"),
+        (Some(_), None) => format!("the kubelet of {node} has not started it: is the kubelet up?"),
         (Some(_), Some(waiting)) => format!(
-            "the kubelet of {node} is still at it ({})",
+            "the kubelet of {node} is starting it ({})",
             waiting.reason.as_deref().unwrap_or("no reason given")
         ),
     }
@@ -245,7 +246,7 @@ fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a PodCondition> 
         .find(|condition| condition.type_ == kind)
 }
 
-/// Someone's words as the end of our sentence.
+/// A message of Kubernetes as the end of a sentence.
 fn message_or_default(message: Option<&String>) -> &str {
     message.map_or("no message", |text| text.trim().trim_end_matches('.'))
 }
@@ -260,14 +261,14 @@ mod tests {
         clippy::needless_pass_by_value,
         reason = "JSON is written where it is passed"
     )]
-    fn of(status: Value) -> PodState {
-        of_pod(json!({
+    fn state(status: Value) -> PodState {
+        state_of_pod(json!({
             "spec": {"containers": [{"name": "agent", "image": "prober.dev/prober-agent:0.1.0"}]},
             "status": status
         }))
     }
 
-    fn of_pod(pod: Value) -> PodState {
+    fn state_of_pod(pod: Value) -> PodState {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         pod_state(&pod, &NodeName::new("node-1"))
     }
@@ -287,8 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_pod_from_running_is_told_in_a_sentence() {
-        let sentences: Vec<String> = [
+    fn each_failure_of_a_pod_has_a_reason() {
+        let reasons: Vec<String> = [
             container(json!({"waiting": {"reason": "ErrImagePull", "message": "failed to pull and unpack image: dial tcp: lookup prober.dev: no such host"}})),
             container(json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"prober.dev/prober-agent:0.1.0\""}})),
             container(json!({"waiting": {"reason": "CreateContainerError", "message": "seccomp profile is not supported"}})),
@@ -305,27 +306,27 @@ mod tests {
             json!({"phase": "Failed"}),
         ]
         .into_iter()
-        .map(|status| match of(status) {
-            PodState::Failed(sentence) => sentence,
+        .map(|status| match state(status) {
+            PodState::Failed(reason) => reason,
             other @ (PodState::Waiting(_) | PodState::Running(_)) => {
                 panic!("{other:?} is no failure")
             },
         })
         .collect();
-        insta::assert_snapshot!(sentences.join("\n"));
+        insta::assert_snapshot!(reasons.join("\n"));
     }
 
     #[test]
-    fn a_pod_that_is_taken_away_says_by_whom_if_anybody_said_so() {
+    fn a_deleted_pod_has_failed_with_the_reason_of_its_disruption() {
         let deleted = |conditions: Value| {
-            of_pod(json!({
+            state_of_pod(json!({
                 "metadata": {"deletionTimestamp": "2026-11-24T14:00:00Z"},
                 "status": {"phase": "Running", "conditions": conditions}
             }))
         };
         assert_eq!(
             deleted(json!([])),
-            PodState::Failed("its pod was deleted by somebody while the run needed it".to_owned())
+            PodState::Failed("its pod was deleted while the run needed it".to_owned())
         );
         assert_eq!(
             deleted(json!([{
@@ -340,8 +341,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_on_its_way_says_what_it_waits_for() {
-        let waits: Vec<String> = [
+    fn a_pod_that_has_not_started_is_waiting_with_a_reason() {
+        let reasons: Vec<String> = [
             json!({"phase": "Pending"}),
             json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates"}]}),
@@ -349,25 +350,25 @@ mod tests {
             container(json!({"waiting": {"reason": "ContainerCreating"}})),
         ]
         .into_iter()
-        .map(|status| match of(status) {
-            PodState::Waiting(what) => what,
+        .map(|status| match state(status) {
+            PodState::Waiting(reason) => reason,
             other @ (PodState::Running(_) | PodState::Failed(_)) => panic!("{other:?} does not wait"),
         })
         .collect();
-        insta::assert_snapshot!(waits.join("\n"));
+        insta::assert_snapshot!(reasons.join("\n"));
     }
 
     #[test]
-    fn a_running_pod_tells_its_addresses() {
+    fn a_running_pod_has_its_addresses() {
         let mut status = container(json!({"running": {"startedAt": "2026-11-24T14:00:00Z"}}));
         status["phase"] = json!("Running");
         status["podIPs"] = json!([{"ip": "10.244.1.7"}, {"ip": "fd00:10:244:1::7"}]);
         let expected = ["10.244.1.7", "fd00:10:244:1::7"].map(|ip| ip.parse().unwrap());
-        assert_eq!(of(status), PodState::Running(expected.into()));
+        assert_eq!(state(status), PodState::Running(expected.into()));
     }
 
     #[test]
-    fn a_pod_that_is_stuck_is_told_with_the_last_warning_about_it() {
+    fn a_startup_timeout_quotes_the_last_warning_of_the_pod() {
         let events: Vec<Event> = serde_json::from_value(json!([
             {"type": "Normal", "reason": "Scheduled", "message": "Successfully assigned", "metadata": {}, "involvedObject": {},
              "lastTimestamp": "2026-11-24T14:00:05Z"},
@@ -379,11 +380,11 @@ mod tests {
         .unwrap();
         assert_eq!(
             startup_timeout_reason(
-                "the kubelet of node-1 is still at it (ContainerCreating)",
+                "the kubelet of node-1 is starting it (ContainerCreating)",
                 30,
                 &events
             ),
-            "not running after 30 s: the kubelet of node-1 is still at it (ContainerCreating); \
+            "not running after 30 s: the kubelet of node-1 is starting it (ContainerCreating); \
              FailedCreatePodSandBox: plugin type=\"flannel\" failed (add): no such file"
         );
         assert_eq!(

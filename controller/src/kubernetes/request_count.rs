@@ -1,4 +1,4 @@
-//! Counts the requests that a run makes of its API server.
+//! Counts the requests that are sent to the API server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,17 +7,17 @@ use http::Request;
 use kube::client::Body;
 use tower::util::MapRequestLayer;
 
-/// A counter that all of a client's requests go by.
+/// The number of requests that a client has sent. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct RequestCount(Arc<AtomicU64>);
 
 impl RequestCount {
-    /// How many there were so far; a watch or a followed log is one, until it has to be made anew.
+    /// Returns the number of requests so far. A watch and a followed log count as one request each time they are opened.
     pub fn total(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// What a client is built with, to be counted here.
+    /// The middleware that counts the requests of a client.
     pub(crate) fn layer(
         &self,
     ) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone + use<>> {

@@ -1,15 +1,19 @@
-//! Waits for what is asynchronous here, for callers that are not.
+//! Runs asynchronous code for synchronous callers.
 
 use std::io;
 
 use tokio::runtime::{Builder, Handle};
 
-/// Where requests are made, and connections live.
+/// A tokio runtime with one worker thread.
 #[derive(Debug)]
 pub struct Runtime(tokio::runtime::Runtime);
 
 impl Runtime {
-    /// Starts it, with one thread beside those that wait.
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses the thread or the epoll instance.
     pub fn start() -> io::Result<Self> {
         install_crypto();
         let runtime = Builder::new_multi_thread()
@@ -24,25 +28,29 @@ impl Runtime {
         self.0.block_on(future)
     }
 
-    /// For threads of their own that wait here too.
+    /// A handle for other threads that block on the runtime.
     pub fn handle(&self) -> Handle {
         self.0.handle().clone()
     }
 
-    /// Ends it without waiting for what still runs.
+    /// Stops the runtime without waiting for tasks that still run.
     pub fn shutdown_background(self) {
         self.0.shutdown_background();
     }
 }
 
-/// Runs `future` to its end on this thread.
+/// Runs `future` to its end on this thread, in a runtime of its own.
+///
+/// # Errors
+///
+/// If the kernel refuses the epoll instance.
 pub fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
     install_crypto();
     let runtime = Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(future))
 }
 
-/// Whoever was here before has installed the same provider: ring is the only one there is.
+/// Installs the TLS provider of the process. A second installation fails and changes nothing: the crate `ring` is the only provider.
 fn install_crypto() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }

@@ -1,6 +1,6 @@
-//! Which agents are behind the test Services: EndpointSlices written by hand.
+//! The EndpointSlices of the test Services, which the run writes itself.
 //!
-//! A slice is of one family, and its ports lead to the Service's ports of the same names
+//! A slice is of one family, and its ports belong to the Service's ports of the same names
 //! (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>). A server of the Service RUN has one slice in
 //! each family, with all its ports: Cilium keeps a Service's backends by address and port, and of two slices that name the
 //! same address and port the later one replaces the port names of the other
@@ -17,16 +17,16 @@ use prober_core::topology::AgentId;
 use super::service::{BALANCED_PORT_NAME, slot_port_name};
 use super::{Manifest, OwnerJob, ip_family_name, local_service_name};
 
-/// The label that ties a slice to its Service.
+/// The label that assigns a slice to its Service.
 pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// The label that tells other controllers to keep their hands off.
+/// The label that makes the EndpointSlice controller of Kubernetes ignore a slice.
 const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 
-/// One agent that answers behind a test Service.
+/// A server behind a test Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
-    /// The agent.
+pub struct ServerEndpoint {
+    /// The agent that serves.
     pub agent: AgentId,
     /// Its addresses, one per family.
     pub addresses: Vec<IpAddr>,
@@ -34,48 +34,48 @@ pub struct Backend {
 
 /// The server behind a slot of the Service RUN.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub struct SlotEndpoint {
     /// The server.
-    pub backend: Backend,
-    /// Whether the port `any` leads to it as well.
+    pub server: ServerEndpoint,
+    /// Whether the port `any` leads to the server, too.
     pub is_balanced: bool,
 }
 
 /// Whether the slices of a run are written for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publication {
-    /// They are.
+    /// For the first time.
     First,
     /// They exist, and clients use them.
     Update,
 }
 
 impl Manifest {
-    /// The slices of both Services, in steps: those of a step are written when those of the step before have been.
+    /// Builds the slices of both Services in steps. The slices of a step are written after those of the step before.
     ///
-    /// Proxies take slices in the order in which they are written. Agents take an answer from `any` to mean that the rules of
-    /// every port are there, so in a first publication no slice has `any` until each has its slot. An update takes no port away
-    /// that is to stay.
+    /// Service proxies process slices in the order in which they are written. Agents conclude from a response of `any` that the
+    /// rules of every port are there, so in a first publication no slice has `any` until each slot has its slice. An update
+    /// removes no port that stays.
     pub fn publication(
         &self,
-        anchor: &OwnerJob,
+        owner: &OwnerJob,
         families: &[Family],
-        slots: &[Slot],
-        local: &[Backend],
+        slots: &[SlotEndpoint],
+        local: &[ServerEndpoint],
         publication: Publication,
     ) -> Vec<Vec<EndpointSlice>> {
-        let local = self.local_slices(anchor, families, local);
-        let complete = self.slot_slices(anchor, families, slots);
+        let local = self.local_slices(owner, families, local);
+        let complete = self.slot_slices(owner, families, slots);
         match publication {
             Publication::First => {
-                let unbalanced: Vec<Slot> = slots
+                let unbalanced: Vec<SlotEndpoint> = slots
                     .iter()
-                    .map(|slot| Slot {
-                        backend: slot.backend.clone(),
+                    .map(|slot| SlotEndpoint {
+                        server: slot.server.clone(),
                         is_balanced: false,
                     })
                     .collect();
-                let mut first = self.slot_slices(anchor, families, &unbalanced);
+                let mut first = self.slot_slices(owner, families, &unbalanced);
                 first.extend(local);
                 vec![first, complete]
             }
@@ -83,12 +83,12 @@ impl Manifest {
         }
     }
 
-    /// The slices of the Service RUN: one for each slot in each family.
+    /// Builds the slices of the Service RUN: one for each slot in each family.
     fn slot_slices(
         &self,
-        anchor: &OwnerJob,
+        owner: &OwnerJob,
         families: &[Family],
-        slots: &[Slot],
+        slots: &[SlotEndpoint],
     ) -> Vec<EndpointSlice> {
         let numbered = (0..).zip(slots);
         let each = |family| {
@@ -97,41 +97,41 @@ impl Manifest {
                 let object = format!("{}-{name}", self.run);
                 let any = slot.is_balanced.then(|| BALANCED_PORT_NAME.to_owned());
                 let ports = std::iter::once(name).chain(any);
-                let backends = std::slice::from_ref(&slot.backend);
-                self.slice(anchor, &object, &self.run, ports, family, backends)
+                let servers = std::slice::from_ref(&slot.server);
+                self.slice(owner, &object, &self.run, ports, family, servers)
             })
         };
         families.iter().copied().flat_map(each).collect()
     }
 
-    /// The slices of the Service RUN-local: one in each family.
+    /// Builds the slices of the Service RUN-local: one in each family.
     pub fn local_slices(
         &self,
-        anchor: &OwnerJob,
+        owner: &OwnerJob,
         families: &[Family],
-        local: &[Backend],
+        local: &[ServerEndpoint],
     ) -> Vec<EndpointSlice> {
         let service = local_service_name(&self.run);
         let object = format!("{service}-{BALANCED_PORT_NAME}");
         let ports = [BALANCED_PORT_NAME.to_owned()];
         families
             .iter()
-            .map(|&family| self.slice(anchor, &object, &service, ports.clone(), family, local))
+            .map(|&family| self.slice(owner, &object, &service, ports.clone(), family, local))
             .collect()
     }
 
-    /// A slice of a Service in one family, in which these ports lead to these backends.
+    /// Builds a slice of a Service in one family, in which these ports lead to these servers.
     fn slice(
         &self,
-        anchor: &OwnerJob,
+        owner: &OwnerJob,
         object: &str,
         service: &str,
         ports: impl IntoIterator<Item = String>,
         family: Family,
-        backends: &[Backend],
+        servers: &[ServerEndpoint],
     ) -> EndpointSlice {
         let suffix = ip_family_name(family).to_lowercase();
-        let mut metadata = self.metadata(format!("{object}-{suffix}"), Some(anchor));
+        let mut metadata = self.metadata(format!("{object}-{suffix}"), Some(owner));
         let labels = metadata.labels.get_or_insert_default();
         labels.insert(SERVICE_NAME_LABEL.to_owned(), service.to_owned());
         labels.insert(
@@ -148,15 +148,15 @@ impl Manifest {
             metadata,
             address_type: ip_family_name(family).to_owned(),
             ports: Some(ports.into_iter().map(port).collect()),
-            endpoints: backends
+            endpoints: servers
                 .iter()
-                .filter_map(|backend| self.endpoint(backend, family))
+                .filter_map(|server| self.endpoint(server, family))
                 .collect(),
         }
     }
 
-    fn endpoint(&self, backend: &Backend, family: Family) -> Option<Endpoint> {
-        let address = backend
+    fn endpoint(&self, server: &ServerEndpoint, family: Family) -> Option<Endpoint> {
+        let address = server
             .addresses
             .iter()
             .find(|address| Family::of(**address) == family)?;
@@ -166,12 +166,12 @@ impl Manifest {
                 ready: Some(true),
                 ..EndpointConditions::default()
             }),
-            // What internalTrafficPolicy goes by.
-            node_name: Some(backend.agent.node.as_str().to_owned()),
+            // internalTrafficPolicy: Local compares it to the node of the client.
+            node_name: Some(server.agent.node.as_str().to_owned()),
             target_ref: Some(ObjectReference {
                 kind: Some("Pod".to_owned()),
                 namespace: Some(self.namespace.clone()),
-                name: Some(backend.agent.pod.clone()),
+                name: Some(server.agent.pod.clone()),
                 ..ObjectReference::default()
             }),
             ..Endpoint::default()

@@ -1,8 +1,8 @@
-//! The anchor of a run: a Job that only owns and expires.
+//! The owner Job of a run: it owns the other objects and expires.
 //!
-//! Its `parallelism` is 0, so it has no pods to start, to count or to repeat; its deadline runs all the same, and
-//! when it is over the Job has failed, its time to live (0) has passed, and the garbage collector removes the Job with
-//! all that it owns. Nothing of this needs a client that is alive.
+//! Its `parallelism` is 0, so it starts no pods, but its deadline applies. At the deadline the Job fails, its time to live
+//! after that is 0, and the garbage collector removes the Job with everything that it owns. None of this needs the client
+//! that created it.
 //!
 //! <https://kubernetes.io/docs/concepts/workloads/controllers/job/#job-termination-and-cleanup>
 
@@ -13,27 +13,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{Manifest, pod};
 use crate::kubernetes::labels;
 
-/// The anchor as the API server made it: only what is owned by it can be placed.
+/// The owner Job as the API server created it, which the owner references of the other objects need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerJob {
     uid: String,
 }
 
 impl OwnerJob {
-    /// The anchor in an API server's answer; `None` if that has no uid yet.
+    /// Reads a Job; `None` if it has no uid.
     pub fn from_job(job: &Job) -> Option<Self> {
         let uid = job.metadata.uid.clone()?;
         Some(Self { uid })
     }
 
-    /// What owner references name.
+    /// The uid of the Job.
     pub fn uid(&self) -> &str {
         &self.uid
     }
 }
 
 impl Manifest {
-    /// The Job that owns everything.
+    /// Builds the owner Job.
     pub fn owner_job(&self) -> Job {
         Job {
             metadata: self.metadata(self.run.clone(), None),
@@ -52,7 +52,7 @@ impl Manifest {
         }
     }
 
-    /// No pod is ever made of it, but a Job has one, and admission looks at it.
+    /// The template that a Job must have. No pod is created from it, but admission controllers check it.
     fn unused_template(&self) -> PodTemplateSpec {
         PodTemplateSpec {
             metadata: Some(ObjectMeta {

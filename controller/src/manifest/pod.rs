@@ -1,8 +1,9 @@
-//! The pods that agents run in.
+//! The pods of agents.
 //!
-//! A client or a server starts as uid 0 with every capability of the runtime's default set dropped by name but
-//! `NET_RAW`, and adds none: Pod Security `baseline` forbids adding it, not keeping it. The agent opens its sockets and
-//! then drops uid and capability. A host agent, and any agent where that is refused, starts as nobody with nothing.
+//! A client or a server starts as uid 0. Its container drops every default capability of the runtime by name, except
+//! `NET_RAW`, and adds none: Pod Security `baseline` forbids adding it, not keeping it. The agent opens its sockets, then drops
+//! its uid and the capability. A host agent, and any agent where the namespace does not admit that, starts as uid 65534
+//! without capabilities.
 
 use std::collections::BTreeMap;
 
@@ -21,25 +22,26 @@ use super::{Manifest, OwnerJob, Privilege};
 use crate::kubernetes::mesh::{MetadataField, opt_outs};
 use crate::kubernetes::node_info::NodeInfo;
 
-/// The annotation that an agent reads its plans from.
+/// The annotation that holds the plan of an agent.
 pub const PLAN_ANNOTATION: &str = "prober.dev/plan";
 
 /// The name of an agent's container.
 pub(super) const CONTAINER: &str = "agent";
 
-/// Where the annotation is a file.
+/// Where the volume with the annotation is mounted.
 const PLAN_MOUNT_PATH: &str = "/etc/prober";
 
-/// Its name there.
+/// The file name of the annotation in the volume.
 const PLAN_FILE: &str = "plan";
 
-/// The readiness port of an agent of a canary: open while no probe has failed.
+/// The port that a canary's agent opens while it has nothing to report, for the readiness probe.
 const READINESS_PORT: u16 = 8082;
 
-/// Nobody, in every distribution.
-const NOBODY_UID: i64 = 65_534;
+/// The unprivileged uid that every Linux distribution reserves.
+const UNPRIVILEGED_UID: i64 = 65_534;
 
-/// What a container runtime gives to uid 0, without `NET_RAW`, and without the two that an agent gives up its uid by
+/// The default capabilities of uid 0 in a container, without `NET_RAW`, and without `SETUID` and `SETGID`, which an agent needs
+/// to drop its uid
 /// (containerd: pkg/oci/spec.go `defaultUnixCaps`; CRI-O and Docker give a subset of it).
 const DROPPED_DEFAULT_CAPABILITIES: [&str; 11] = [
     "AUDIT_WRITE",
@@ -56,31 +58,35 @@ const DROPPED_DEFAULT_CAPABILITIES: [&str; 11] = [
 ];
 
 impl Manifest {
-    /// The pod of an agent, which starts with its first plan and may ask only addresses within `allowed`.
+    /// Builds the pod of an agent with its first plan. The agent sends packets only to addresses within `allowed_targets`.
+    ///
+    /// # Errors
+    ///
+    /// If the plan cannot be written as JSON.
     pub fn pod(
         &self,
-        anchor: &OwnerJob,
-        site: &NodeInfo,
+        owner: &OwnerJob,
+        node: &NodeInfo,
         role: AgentRole,
         plan: &Plan,
-        allowed: &[String],
+        allowed_targets: &[String],
     ) -> Result<Pod, serde_json::Error> {
-        let mut pod = self.pod_without_plan(&plan.agent, role, self.privilege, allowed);
-        pod.metadata.owner_references = Some(self.owner_references(anchor));
+        let mut pod = self.pod_without_plan(&plan.agent, role, self.privilege, allowed_targets);
+        pod.metadata.owner_references = Some(self.owner_references(owner));
         pod.metadata
             .annotations
             .get_or_insert_default()
             .insert(PLAN_ANNOTATION.to_owned(), serde_json::to_string(plan)?);
         if let Some(spec) = &mut pod.spec {
             spec.affinity = Some(node_affinity(plan.agent.node.as_str()));
-            spec.tolerations = Some(tolerations(site));
+            spec.tolerations = Some(tolerations(node));
         }
         Ok(pod)
     }
 
-    /// A pod of that role and privilege as an admission chain would see it: to be tried, never to be made.
+    /// Builds a pod of that role and privilege for a dry run, which shows whether the namespace admits it.
     pub fn dry_run_pod(&self, role: AgentRole, privilege: Privilege) -> Pod {
-        let agent = AgentId::new("node", format!("{}-trial", self.run));
+        let agent = AgentId::new("node", format!("{}-dry-run", self.run));
         self.pod_without_plan(&agent, role, privilege, &[])
     }
 
@@ -89,7 +95,7 @@ impl Manifest {
         agent: &AgentId,
         role: AgentRole,
         privilege: Privilege,
-        allowed: &[String],
+        allowed_targets: &[String],
     ) -> Pod {
         let mut metadata = self.metadata(agent.pod.clone(), None);
         metadata
@@ -101,22 +107,22 @@ impl Manifest {
             AgentRole::Client | AgentRole::Server => (privilege, None),
             AgentRole::Host => (Privilege::Unprivileged, Some(true)),
         };
-        let has_bell = match role {
+        let has_readiness_gate = match role {
             AgentRole::Client | AgentRole::Server => self.check.is_some(),
-            // The node's ports are not ours.
+            // A host agent opens no ports of its node.
             AgentRole::Host => false,
         };
-        let mut container = self.container(agent, privilege, allowed);
-        if has_bell {
-            hang_bell(&mut container);
+        let mut container = self.container(agent, privilege, allowed_targets);
+        if has_readiness_gate {
+            add_readiness_probe(&mut container);
         }
         Pod {
             metadata,
             spec: Some(PodSpec {
                 host_network,
                 restart_policy: Some("Never".to_owned()),
-                // An agent has nothing to put in order. Without grace the API server forgets a pod at once, and its kubelet
-                // ends it when it hears of that; with some, everybody waits until the kubelet has told that it did.
+                // An agent needs no time to shut down. Without a grace period the API server removes a pod at once, and the
+                // kubelet kills it afterwards. With one, the deletion waits for the report of the kubelet.
                 termination_grace_period_seconds: Some(0),
                 automount_service_account_token: Some(false),
                 enable_service_links: Some(false),
@@ -129,7 +135,12 @@ impl Manifest {
         }
     }
 
-    fn container(&self, agent: &AgentId, privilege: Privilege, allowed: &[String]) -> Container {
+    fn container(
+        &self,
+        agent: &AgentId,
+        privilege: Privilege,
+        allowed_targets: &[String],
+    ) -> Container {
         let mut args = vec![
             "--agent".to_owned(),
             format!("{}/{}", agent.node, agent.pod),
@@ -138,7 +149,7 @@ impl Manifest {
             "--run".to_owned(),
             self.run.clone(),
         ];
-        for prefix in allowed {
+        for prefix in allowed_targets {
             args.extend(["--allow".to_owned(), prefix.clone()]);
         }
         if privilege == Privilege::Unprivileged {
@@ -154,7 +165,7 @@ impl Manifest {
                 Privilege::NetRaw => net_raw_context(),
                 Privilege::Unprivileged => unprivileged_context(),
             }),
-            // Why an agent ended is told by what it said last.
+            // The last lines of the log say why an agent ended.
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
             volume_mounts: Some(vec![VolumeMount {
                 name: PLAN_FILE.to_owned(),
@@ -167,8 +178,8 @@ impl Manifest {
     }
 }
 
-/// Lets the agent ring, and its kubelet listen each second: who is not ready has rung.
-fn hang_bell(container: &mut Container) {
+/// Makes the kubelet probe a port of the agent each second. The agent closes the port to raise an alert.
+fn add_readiness_probe(container: &mut Container) {
     let args = container.args.get_or_insert_default();
     args.extend(["--readiness-port".to_owned(), READINESS_PORT.to_string()]);
     container.readiness_probe = Some(Probe {
@@ -182,9 +193,10 @@ fn hang_bell(container: &mut Container) {
     });
 }
 
-/// By the scheduler, which says what the node lacks, and not by `nodeName`, which lets the kubelet refuse.
+/// Assigns a pod to a node by the scheduler, which reports the resources that the node lacks. With `nodeName`, the kubelet would
+/// reject the pod.
 fn node_affinity(node: &str) -> Affinity {
-    let is_it = NodeSelectorRequirement {
+    let has_name = NodeSelectorRequirement {
         key: "metadata.name".to_owned(),
         operator: "In".to_owned(),
         values: Some(vec![node.to_owned()]),
@@ -193,7 +205,7 @@ fn node_affinity(node: &str) -> Affinity {
         node_affinity: Some(NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {
                 node_selector_terms: vec![NodeSelectorTerm {
-                    match_fields: Some(vec![is_it]),
+                    match_fields: Some(vec![has_name]),
                     match_expressions: None,
                 }],
             }),
@@ -203,8 +215,8 @@ fn node_affinity(node: &str) -> Affinity {
     }
 }
 
-fn tolerations(site: &NodeInfo) -> Vec<Toleration> {
-    site.taints
+fn tolerations(node: &NodeInfo) -> Vec<Toleration> {
+    node.taints
         .iter()
         .map(|taint| Toleration {
             key: Some(taint.key.clone()),
@@ -234,8 +246,8 @@ fn plan_volume() -> Volume {
     }
 }
 
-/// Little, but a share that lets a probe leave in time on a node whose every core is wanted; and limits too, since quotas
-/// may ask for them.
+/// Small requests, but enough CPU to send probes in time on a node without idle cores. Limits are set because quotas may
+/// require them.
 pub(super) fn resources() -> ResourceRequirements {
     let quantities = |cpu: &str, memory: &str| -> BTreeMap<String, Quantity> {
         [("cpu", cpu), ("memory", memory)]
@@ -249,7 +261,7 @@ pub(super) fn resources() -> ResourceRequirements {
     }
 }
 
-/// What every pod of a run has.
+/// The security context of every pod of a run.
 pub(super) fn pod_security_context() -> PodSecurityContext {
     PodSecurityContext {
         seccomp_profile: Some(SeccompProfile {
@@ -260,17 +272,17 @@ pub(super) fn pod_security_context() -> PodSecurityContext {
     }
 }
 
-/// Nobody, with nothing.
+/// An unprivileged uid without capabilities.
 pub(super) fn unprivileged_context() -> SecurityContext {
     SecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(NOBODY_UID),
-        run_as_group: Some(NOBODY_UID),
+        run_as_user: Some(UNPRIVILEGED_UID),
+        run_as_group: Some(UNPRIVILEGED_UID),
         ..restricted_context(&["ALL"])
     }
 }
 
-/// Uid 0, which alone can keep a capability without an ambient set, and `NET_RAW`.
+/// Uid 0 with `NET_RAW`. Another uid could keep a capability only in an ambient set.
 fn net_raw_context() -> SecurityContext {
     SecurityContext {
         run_as_user: Some(0),

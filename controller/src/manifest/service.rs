@@ -1,5 +1,6 @@
-//! The test Services: ports that each lead to one known server, one port that is balanced over several, and the
-//! same-node leg. They have no selector: what stands behind a port is written by hand, and moves only when the run says so.
+//! The test Services: one with a port for each server and a balanced port, and one with `internalTrafficPolicy: Local`.
+//!
+//! They have no selector. The run writes their EndpointSlices, so a port changes its servers only when the run changes them.
 
 use std::net::IpAddr;
 
@@ -9,25 +10,24 @@ use prober_core::plan::RESPONDER_PORT;
 
 use super::{IpFamilies, Manifest, NodePorts, OwnerJob, ip_family_name};
 
-/// The port of slot 0; slot `k` has this plus `k`.
+/// The port of slot 0. Slot `k` has this port plus `k`.
 pub const SLOT_PORT: u16 = 9000;
 
-/// The port of `any`, and of the same-node leg.
+/// The port that is balanced over several servers, of both Services.
 pub const BALANCED_PORT: u16 = 9100;
 
-/// Most slots of a Service: their ports must stay below that of the port that is balanced, and each costs every node of the
-/// cluster a rule.
+/// The most slots of a Service. Their ports stay below [`BALANCED_PORT`], and each slot costs every node of the cluster a rule.
 pub const MAX_SLOTS: u16 = 64;
 
 const _: () = assert!(
     SLOT_PORT + MAX_SLOTS <= BALANCED_PORT,
-    "a slot has the port that is balanced"
+    "a slot has the balanced port"
 );
 
-/// The name of the port that is balanced.
+/// The name of the balanced port.
 pub(super) const BALANCED_PORT_NAME: &str = "any";
 
-/// The name of the Service that leads to servers of the client's own node.
+/// The name of the Service with `internalTrafficPolicy: Local`.
 pub fn local_service_name(run: &str) -> String {
     format!("{run}-local")
 }
@@ -38,38 +38,36 @@ pub(super) fn slot_port_name(slot: u16) -> String {
 }
 
 impl Manifest {
-    /// The Service with the slots and `any`.
-    pub fn service(&self, anchor: &OwnerJob) -> Service {
+    /// Builds the Service with the slots and the balanced port.
+    pub fn service(&self, owner: &OwnerJob) -> Service {
         let slots = (0..self.slots).map(|slot| port(slot_port_name(slot), SLOT_PORT + slot));
-        let kind = match self.node_ports {
+        let balanced = port(BALANCED_PORT_NAME.to_owned(), BALANCED_PORT);
+        let service_type = match self.node_ports {
             NodePorts::Enabled => "NodePort",
             NodePorts::Disabled => "ClusterIP",
         };
         Service {
-            metadata: self.metadata(self.run.clone(), Some(anchor)),
+            metadata: self.metadata(self.run.clone(), Some(owner)),
             spec: Some(ServiceSpec {
-                type_: Some(kind.to_owned()),
-                ports: Some(
-                    slots
-                        .chain([port(BALANCED_PORT_NAME.to_owned(), BALANCED_PORT)])
-                        .collect(),
-                ),
+                type_: Some(service_type.to_owned()),
+                ports: Some(slots.chain([balanced]).collect()),
                 ..self.service_spec()
             }),
             status: None,
         }
     }
 
-    /// The Service that leads to servers of the client's own node.
+    /// Builds the Service that leads each client to servers of its own node.
     ///
     /// <https://kubernetes.io/docs/concepts/services-networking/service-traffic-policy/>
-    pub fn local_service(&self, anchor: &OwnerJob) -> Service {
+    pub fn local_service(&self, owner: &OwnerJob) -> Service {
+        let balanced = port(BALANCED_PORT_NAME.to_owned(), BALANCED_PORT);
         Service {
-            metadata: self.metadata(local_service_name(&self.run), Some(anchor)),
+            metadata: self.metadata(local_service_name(&self.run), Some(owner)),
             spec: Some(ServiceSpec {
                 type_: Some("ClusterIP".to_owned()),
                 internal_traffic_policy: Some("Local".to_owned()),
-                ports: Some(vec![port(BALANCED_PORT_NAME.to_owned(), BALANCED_PORT)]),
+                ports: Some(vec![balanced]),
                 ..self.service_spec()
             }),
             status: None,
@@ -103,17 +101,17 @@ fn port(name: String, port: u16) -> ServicePort {
     }
 }
 
-/// Where a Service can be reached, as the API server answers.
+/// The addresses of a Service that the API server assigned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceAddresses {
     /// Its ClusterIPs, one per family.
     pub cluster_ips: Vec<IpAddr>,
-    /// The node port of each slot, in the order of the slots; empty where none were asked for.
+    /// The node port of each slot, in the order of the slots; empty without node ports.
     pub node_ports: Vec<u16>,
 }
 
 impl ServiceAddresses {
-    /// Reads the API server's answer.
+    /// Reads a Service.
     pub fn from_service(service: &Service) -> Self {
         let Some(spec) = &service.spec else {
             return Self::default();

@@ -1,4 +1,4 @@
-//! The objects of a run as a person would read them, and what must hold of all of them.
+//! Tests of the objects of a run: snapshots of each kind, and properties of all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ fn manifest(privilege: Privilege) -> Manifest {
     }
 }
 
-fn anchor() -> OwnerJob {
+fn owner() -> OwnerJob {
     let job: Job = serde_json::from_value(json!({
         "metadata": {"name": "prober-k3x9q2", "uid": "6f2c2f1a-3f0e-4a53-a3a5-0d5c2a6c7a11"}
     }))
@@ -34,8 +34,8 @@ fn anchor() -> OwnerJob {
     OwnerJob::from_job(&job).unwrap()
 }
 
-fn site() -> NodeInfo {
-    let node: Node = serde_json::from_value(json!({
+fn node() -> NodeInfo {
+    let object: Node = serde_json::from_value(json!({
         "metadata": {"name": "node-1", "annotations": {"flannel.alpha.coreos.com/backend-type": "vxlan"}},
         "spec": {
             "podCIDRs": ["10.244.1.0/24", "fd00:10:244:1::/64"],
@@ -44,7 +44,7 @@ fn site() -> NodeInfo {
         "status": {"addresses": [{"type": "InternalIP", "address": "10.99.0.11"}]}
     }))
     .unwrap();
-    NodeInfo::from_node(&node)
+    NodeInfo::from_node(&object)
 }
 
 fn plan(role: AgentRole) -> Plan {
@@ -63,9 +63,9 @@ fn plan(role: AgentRole) -> Plan {
 
 fn pod(privilege: Privilege, role: AgentRole) -> Pod {
     let services = ["10.96.0.7", "fd00:10:96::7"].map(|ip| ip.parse().unwrap());
-    let allowed = allowed_targets(services, [&site()]);
+    let allowed = allowed_targets(services, [&node()]);
     manifest(privilege)
-        .pod(&anchor(), &site(), role, &plan(role), &allowed)
+        .pod(&owner(), &node(), role, &plan(role), &allowed)
         .unwrap()
 }
 
@@ -74,29 +74,29 @@ fn security(pod: &Pod) -> SecurityContext {
     spec.containers[0].security_context.clone().unwrap()
 }
 
-fn backends() -> [Backend; 2] {
+fn servers() -> [ServerEndpoint; 2] {
     [
         ("node-1", "10.244.1.5", "fd00:10:244:1::5"),
         ("node-2", "10.244.2.5", "fd00:10:244:2::5"),
     ]
-    .map(|(node, v4, v6)| Backend {
+    .map(|(node, v4, v6)| ServerEndpoint {
         agent: AgentId::new(node, format!("prober-k3x9q2-{node}-server")),
         addresses: vec![v4.parse().unwrap(), v6.parse().unwrap()],
     })
 }
 
 #[test]
-fn the_anchor_owns_and_expires() {
+fn the_owner_job_has_a_deadline_and_no_pods() {
     insta::assert_yaml_snapshot!(manifest(Privilege::NetRaw).owner_job());
 }
 
 #[test]
-fn a_client_keeps_the_right_to_packets_and_nothing_else() {
+fn a_client_keeps_only_net_raw() {
     insta::assert_yaml_snapshot!(pod(Privilege::NetRaw, AgentRole::Client));
 }
 
 #[test]
-fn only_a_pod_of_a_canary_has_a_readiness_port_and_a_readiness_probe() {
+fn only_pods_of_a_canary_have_a_readiness_probe() {
     let check = CheckRef {
         name: "default".to_owned(),
         uid: "c0ffee".to_owned(),
@@ -107,13 +107,13 @@ fn only_a_pod_of_a_canary_has_a_readiness_port_and_a_readiness_probe() {
     };
     let of_a_run = manifest(Privilege::NetRaw);
     let readiness = |manifest: &Manifest, role| {
-        let pod = manifest.pod(&anchor(), &site(), role, &plan(role), &[]);
+        let pod = manifest.pod(&owner(), &node(), role, &plan(role), &[]);
         let container = pod.unwrap().spec.unwrap().containers.remove(0);
-        let listens = container
+        let has_flag = container
             .args
             .unwrap()
             .contains(&"--readiness-port".to_owned());
-        (listens, container.readiness_probe.is_some())
+        (has_flag, container.readiness_probe.is_some())
     };
     for role in [AgentRole::Client, AgentRole::Server] {
         assert_eq!(readiness(&of_a_canary, role), (true, true));
@@ -123,12 +123,12 @@ fn only_a_pod_of_a_canary_has_a_readiness_port_and_a_readiness_probe() {
 }
 
 #[test]
-fn a_host_agent_is_nobody_in_the_nodes_own_network() {
+fn a_host_agent_is_unprivileged_in_the_host_network() {
     insta::assert_yaml_snapshot!(pod(Privilege::NetRaw, AgentRole::Host));
 }
 
 #[test]
-fn where_packets_are_refused_every_agent_is_nobody() {
+fn every_unprivileged_agent_has_an_unprivileged_uid() {
     for role in [AgentRole::Client, AgentRole::Server, AgentRole::Host] {
         let pod = pod(Privilege::Unprivileged, role);
         let found = security(&pod);
@@ -145,23 +145,26 @@ fn where_packets_are_refused_every_agent_is_nobody() {
 }
 
 #[test]
-fn a_pod_that_is_only_tried_asks_for_the_same_as_one_that_is_made() {
+fn a_dry_run_pod_requests_the_same_as_the_pod_of_an_agent() {
     for privilege in [Privilege::NetRaw, Privilege::Unprivileged] {
         for role in [AgentRole::Client, AgentRole::Host] {
-            let tried = manifest(privilege).dry_run_pod(role, privilege);
-            let made = pod(privilege, role);
-            assert_eq!(security(&tried), security(&made));
-            assert_eq!(tried.metadata.labels, made.metadata.labels);
-            let (tried, made) = (tried.spec.unwrap(), made.spec.unwrap());
-            assert_eq!(tried.host_network, made.host_network);
-            assert_eq!(tried.volumes, made.volumes);
-            assert_eq!(tried.containers[0].resources, made.containers[0].resources);
+            let dry_run = manifest(privilege).dry_run_pod(role, privilege);
+            let created = pod(privilege, role);
+            assert_eq!(security(&dry_run), security(&created));
+            assert_eq!(dry_run.metadata.labels, created.metadata.labels);
+            let (dry_run, created) = (dry_run.spec.unwrap(), created.spec.unwrap());
+            assert_eq!(dry_run.host_network, created.host_network);
+            assert_eq!(dry_run.volumes, created.volumes);
+            assert_eq!(
+                dry_run.containers[0].resources,
+                created.containers[0].resources
+            );
         }
     }
 }
 
 #[test]
-fn no_pod_adds_a_capability_or_may_gain_privileges_or_writes_to_its_root() {
+fn no_pod_adds_capabilities_gains_privileges_or_writes_to_its_root() {
     for privilege in [Privilege::NetRaw, Privilege::Unprivileged] {
         for role in [AgentRole::Client, AgentRole::Server, AgentRole::Host] {
             let pod = pod(privilege, role);
@@ -177,25 +180,19 @@ fn no_pod_adds_a_capability_or_may_gain_privileges_or_writes_to_its_root() {
 }
 
 #[test]
-fn the_services_have_a_port_for_each_slot_and_one_that_is_balanced() {
+fn the_services_have_a_port_for_each_slot_and_a_balanced_one() {
     let manifest = manifest(Privilege::NetRaw);
-    insta::assert_yaml_snapshot!([
-        manifest.service(&anchor()),
-        manifest.local_service(&anchor())
-    ]);
+    insta::assert_yaml_snapshot!([manifest.service(&owner()), manifest.local_service(&owner())]);
 }
 
 #[test]
-fn a_run_of_one_family_asks_for_services_of_one_family() {
+fn a_run_of_one_family_has_services_of_one_family() {
     let manifest = Manifest {
         families: IpFamilies::Only(Family::Ipv6),
         node_ports: NodePorts::Disabled,
         ..manifest(Privilege::NetRaw)
     };
-    for service in [
-        manifest.service(&anchor()),
-        manifest.local_service(&anchor()),
-    ] {
+    for service in [manifest.service(&owner()), manifest.local_service(&owner())] {
         let spec = service.spec.unwrap();
         assert_eq!(spec.ip_family_policy.as_deref(), Some("SingleStack"));
         assert_eq!(spec.ip_families, Some(vec!["IPv6".to_owned()]));
@@ -205,17 +202,17 @@ fn a_run_of_one_family_asks_for_services_of_one_family() {
 
 const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
-fn slots(is_balanced: [bool; 2]) -> Vec<Slot> {
-    (backends().into_iter().zip(is_balanced))
-        .map(|(backend, is_balanced)| Slot {
-            backend,
+fn slots(is_balanced: [bool; 2]) -> Vec<SlotEndpoint> {
+    (servers().into_iter().zip(is_balanced))
+        .map(|(server, is_balanced)| SlotEndpoint {
+            server,
             is_balanced,
         })
         .collect()
 }
 
-/// A run's manifest and a canary's.
-fn of_a_run_and_of_a_canary() -> [Manifest; 2] {
+/// The manifests of a one-shot run and of a canary.
+fn manifests_of_a_run_and_a_canary() -> [Manifest; 2] {
     let check = CheckRef {
         name: "default".to_owned(),
         uid: "c0ffee".to_owned(),
@@ -229,23 +226,23 @@ fn of_a_run_and_of_a_canary() -> [Manifest; 2] {
 /// The slices that the API server has, by name.
 type Stored = BTreeMap<String, EndpointSlice>;
 
-/// Writes the slices of a publication one by one and looks at what is stored after each.
+/// Writes the slices of a publication one by one, and checks the stored slices after each.
 fn write(
     stored: &mut Stored,
     manifest: &Manifest,
     is_balanced: [bool; 2],
     publication: Publication,
-    look: impl Fn(&Stored),
+    check: impl Fn(&Stored),
 ) {
     let slots = slots(is_balanced);
-    let steps = manifest.publication(&anchor(), &BOTH, &slots, &backends(), publication);
+    let steps = manifest.publication(&owner(), &BOTH, &slots, &servers(), publication);
     for slice in steps.into_iter().flatten() {
         stored.insert(slice.metadata.name.clone().unwrap(), slice);
-        look(stored);
+        check(stored);
     }
 }
 
-/// The backends as Cilium keeps them: the port names of each Service, address and port. No two slices may name the same one.
+/// The servers as Cilium keeps them: the port names of each Service, address and port. No two slices may name the same one.
 fn port_names(stored: &Stored) -> BTreeMap<(&str, &str, i32), Vec<&str>> {
     let mut known = BTreeMap::new();
     for slice in stored.values() {
@@ -271,10 +268,10 @@ fn port_names(stored: &Stored) -> BTreeMap<(&str, &str, i32), Vec<&str>> {
 #[test]
 fn a_server_has_one_slice_of_a_service_in_each_family() {
     let steps = manifest(Privilege::NetRaw).publication(
-        &anchor(),
+        &owner(),
         &BOTH,
         &slots([true, false]),
-        &backends(),
+        &servers(),
         Publication::Update,
     );
     let slices = steps.concat();
@@ -284,7 +281,7 @@ fn a_server_has_one_slice_of_a_service_in_each_family() {
 
 #[test]
 fn all_ports_of_a_server_are_in_the_one_slice_that_names_its_address() {
-    for manifest in of_a_run_and_of_a_canary() {
+    for manifest in manifests_of_a_run_and_a_canary() {
         for is_balanced in [[true, true], [true, false], [false, false]] {
             let mut stored = Stored::new();
             for publication in [Publication::First, Publication::Update] {
@@ -294,12 +291,12 @@ fn all_ports_of_a_server_are_in_the_one_slice_that_names_its_address() {
                 let known = port_names(&stored);
                 assert_eq!(known.len(), 2 * 2 * 2);
                 let ports = ["slot-0", "slot-1"].into_iter().zip(is_balanced);
-                for (backend, (slot, is_balanced)) in backends().iter().zip(ports) {
+                for (server, (slot, is_balanced)) in servers().iter().zip(ports) {
                     let names: Vec<_> = [slot]
                         .into_iter()
                         .chain(is_balanced.then_some("any"))
                         .collect();
-                    for address in backend.addresses.iter().map(ToString::to_string) {
+                    for address in server.addresses.iter().map(ToString::to_string) {
                         assert_eq!(known[&("prober-k3x9q2", address.as_str(), 8080)], names);
                         assert_eq!(
                             known[&("prober-k3x9q2-local", address.as_str(), 8080)],
@@ -313,8 +310,8 @@ fn all_ports_of_a_server_are_in_the_one_slice_that_names_its_address() {
 }
 
 #[test]
-fn any_leads_nowhere_until_every_slot_and_the_same_node_leg_lead_somewhere() {
-    for manifest in of_a_run_and_of_a_canary() {
+fn any_has_no_endpoint_until_every_slot_and_the_local_service_have_one() {
+    for manifest in manifests_of_a_run_and_a_canary() {
         write(
             &mut Stored::new(),
             &manifest,
@@ -332,8 +329,8 @@ fn any_leads_nowhere_until_every_slot_and_the_same_node_leg_lead_somewhere() {
 }
 
 #[test]
-fn a_server_that_leaves_any_keeps_its_slot_and_the_others_keep_both() {
-    for manifest in of_a_run_and_of_a_canary() {
+fn a_server_that_leaves_any_keeps_its_slot_and_others_keep_both() {
+    for manifest in manifests_of_a_run_and_a_canary() {
         let mut stored = Stored::new();
         write(
             &mut stored,
@@ -365,21 +362,21 @@ fn a_server_that_leaves_any_keeps_its_slot_and_the_others_keep_both() {
 
 #[test]
 fn a_server_without_an_address_of_a_family_is_in_no_slice_of_it() {
-    let only_v4 = |backend: Backend| Backend {
-        addresses: backend.addresses[..1].to_vec(),
-        ..backend
+    let only_v4 = |server: ServerEndpoint| ServerEndpoint {
+        addresses: server.addresses[..1].to_vec(),
+        ..server
     };
     let slots: Vec<_> = (slots([true, true]).into_iter())
-        .map(|slot| Slot {
-            backend: only_v4(slot.backend),
+        .map(|slot| SlotEndpoint {
+            server: only_v4(slot.server),
             ..slot
         })
         .collect();
     let steps = manifest(Privilege::NetRaw).publication(
-        &anchor(),
+        &owner(),
         &[Family::Ipv6],
         &slots,
-        &backends().map(only_v4),
+        &servers().map(only_v4),
         Publication::First,
     );
     assert!(
@@ -391,13 +388,13 @@ fn a_server_without_an_address_of_a_family_is_in_no_slice_of_it() {
 }
 
 #[test]
-fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
+fn every_object_has_the_labels_of_its_run_and_the_owner_job() {
     let manifest = manifest(Privilege::NetRaw);
     let steps = manifest.publication(
-        &anchor(),
+        &owner(),
         &[Family::Ipv4],
         &slots([true, true]),
-        &backends(),
+        &servers(),
         Publication::First,
     );
     let metas = steps
@@ -409,44 +406,41 @@ fn every_object_is_marked_with_its_run_and_owned_by_the_anchor() {
                 .map(|role| pod(Privilege::NetRaw, role).metadata),
         )
         .chain([
-            manifest.service(&anchor()).metadata,
-            manifest.local_service(&anchor()).metadata,
+            manifest.service(&owner()).metadata,
+            manifest.local_service(&owner()).metadata,
         ]);
     for meta in metas {
         let labels = meta.labels.unwrap();
         for (key, value) in labels::run_labels(&manifest.run) {
             assert_eq!(labels.get(&key), Some(&value), "{:?}", meta.name);
         }
-        let owner = &meta.owner_references.unwrap()[0];
+        let reference = &meta.owner_references.unwrap()[0];
         assert_eq!(
-            (owner.kind.as_str(), owner.uid.as_str()),
-            ("Job", anchor().uid())
+            (reference.kind.as_str(), reference.uid.as_str()),
+            ("Job", owner().uid())
         );
-        assert_eq!(owner.block_owner_deletion, Some(true));
+        assert_eq!(reference.block_owner_deletion, Some(true));
     }
 }
 
 #[test]
-fn names_and_labels_are_as_long_as_the_api_allows() {
+fn names_and_labels_have_valid_lengths() {
     let manifest = Manifest {
         run: run_name(u64::MAX),
         slots: 16,
         ..manifest(Privilege::NetRaw)
     };
-    let servers = vec![backends()[0].clone(); 16];
+    let servers = vec![servers()[0].clone(); 16];
     let slots = vec![slots([true, true])[0].clone(); 16];
     // Names of Services are DNS labels (RFC 1035), those of ports at most 15 letters (RFC 6335).
-    for service in [
-        manifest.service(&anchor()),
-        manifest.local_service(&anchor()),
-    ] {
+    for service in [manifest.service(&owner()), manifest.local_service(&owner())] {
         assert!(service.metadata.name.unwrap().len() <= 63);
         for port in service.spec.unwrap().ports.unwrap() {
             assert!(port.name.unwrap().len() <= 15);
         }
     }
     let families = [Family::Ipv6];
-    let steps = manifest.publication(&anchor(), &families, &slots, &servers, Publication::First);
+    let steps = manifest.publication(&owner(), &families, &slots, &servers, Publication::First);
     for slice in steps.concat() {
         assert!(slice.metadata.name.unwrap().len() <= 253);
         assert!(
@@ -461,16 +455,16 @@ fn names_and_labels_are_as_long_as_the_api_allows() {
 }
 
 #[test]
-fn the_names_of_runs_differ_as_their_nonces_do() {
+fn different_nonces_give_different_names() {
     assert_eq!(run_name(0), "prober-bbbbbb");
     assert_eq!(run_name(28), "prober-ccbbbb");
     assert_ne!(run_name(1), run_name(2));
 }
 
 #[test]
-fn agents_may_ask_private_addresses_only_where_the_cluster_does_not_say_which_are_its_pods() {
+fn agents_may_probe_private_addresses_only_if_the_pod_ranges_are_unknown() {
     let service = "203.0.113.7".parse().unwrap();
-    let exact = allowed_targets([service], [&site()]);
+    let exact = allowed_targets([service], [&node()]);
     assert_eq!(
         exact,
         [
@@ -480,7 +474,7 @@ fn agents_may_ask_private_addresses_only_where_the_cluster_does_not_say_which_ar
             "fd00:10:244:1::/64"
         ]
     );
-    let unknown = allowed_targets([service], [&site(), &NodeInfo::default()]);
+    let unknown = allowed_targets([service], [&node(), &NodeInfo::default()]);
     assert!(unknown.contains(&"100.64.0.0/10".to_owned()));
     assert!(
         unknown

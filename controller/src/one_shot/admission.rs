@@ -1,6 +1,6 @@
-//! What evidence a namespace admits: decided from what its admission chain says to the pods that a run would place.
+//! The evidence that a namespace admits, derived from the responses of its admission chain to dry runs of the run's pods.
 
-/// What an admission controller said to a pod that was tried.
+/// Classifies the rejection of a pod.
 pub mod rejection;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -11,35 +11,35 @@ use thiserror::Error;
 use crate::manifest::{Manifest, Privilege};
 use crate::one_shot::admission::rejection::PodRejection;
 
-/// Whether nodes are to be asked what they say of themselves, by a pod in the node's own network.
+/// Whether a run reads facts of nodes, with a pod in the host network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeFactsMode {
-    /// Where the namespace allows it.
+    /// If the namespace admits the pod.
     Auto,
     /// Never.
     Never,
-    /// Always; else the run does not start.
+    /// Always. If the namespace does not admit the pod, the run does not start.
     Always,
 }
 
-/// What a run wants to see.
+/// The evidence that a run gathers and requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvidenceRequest {
-    /// The most evidence that it gathers.
+    /// The highest tier that it gathers.
     pub max_tier: Tier,
-    /// The least that it is content with.
+    /// The lowest tier with which it starts.
     pub min_tier: Tier,
-    /// Whether it asks nodes.
+    /// Whether it reads facts of nodes.
     pub node_facts: NodeFactsMode,
 }
 
 impl EvidenceRequest {
-    /// Whether a pod that sees packets is to be tried.
+    /// Whether the run needs a pod that captures packets.
     pub fn needs_capture(&self) -> bool {
         self.max_tier >= Tier::T1
     }
 
-    /// Whether a pod in a node's own network is to be tried.
+    /// Whether the run needs a pod in the host network.
     pub fn needs_host_network(&self) -> bool {
         match self.node_facts {
             NodeFactsMode::Never => false,
@@ -48,19 +48,19 @@ impl EvidenceRequest {
     }
 }
 
-/// One pod of each kind that a run places.
+/// The pods of a run for dry runs, one of each kind.
 #[derive(Clone, Debug)]
 pub struct DryRunPods {
-    /// With NET_RAW.
+    /// With `NET_RAW`.
     pub capture: Pod,
-    /// Without any capability.
+    /// Without capabilities.
     pub unprivileged: Pod,
-    /// Without any capability, in the node's own network.
+    /// Without capabilities, in the host network.
     pub host: Pod,
 }
 
 impl DryRunPods {
-    /// The pods of a run, as an admission chain would see them.
+    /// Builds the pods.
     pub fn new(manifest: &Manifest) -> Self {
         Self {
             capture: manifest.dry_run_pod(AgentRole::Client, Privilege::NetRaw),
@@ -70,33 +70,33 @@ impl DryRunPods {
     }
 }
 
-/// What was said to a pod that was tried.
+/// Whether a pod is admitted.
 pub type DryRunResult = Result<(), PodRejection>;
 
-/// What was said to each pod that a run would place; `None` where it was not tried.
+/// The result for each of the [`DryRunPods`]; `None` where no dry run was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DryRunResults {
-    /// To a pod with NET_RAW.
+    /// Of the pod with `NET_RAW`.
     pub capture: Option<DryRunResult>,
-    /// To a pod without any capability.
+    /// Of the pod without capabilities.
     pub unprivileged: Option<DryRunResult>,
-    /// To a pod without any capability in the node's own network.
+    /// Of the pod in the host network.
     pub host: Option<DryRunResult>,
 }
 
-/// What a run may do in its namespace.
+/// The evidence that a namespace admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// The evidence that can be had.
+    /// The highest tier of evidence.
     pub tier: Tier,
-    /// Whether a pod may be in the node's own network.
+    /// Whether pods may use the host network.
     pub host_network: HostNetwork,
-    /// What the reader is to know of it, one sentence each.
+    /// Notes for the reader of the report, one sentence each.
     pub notes: Vec<String>,
 }
 
 impl Admission {
-    /// Whether an access path can be probed with what is admitted.
+    /// Whether the admitted pods can probe a path of this kind.
     pub const fn admits(&self, access_path: AccessPath) -> bool {
         match access_path {
             AccessPath::HostNetwork => matches!(self.host_network, HostNetwork::Allowed),
@@ -110,12 +110,12 @@ impl Admission {
     }
 }
 
-/// Whether a pod may be in the node's own network.
+/// Whether pods may use the host network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostNetwork {
-    /// It may: node facts are read, and the access path host-network is probed.
+    /// They may: node facts are read, and paths of kind host-network are probed.
     Allowed,
-    /// It may not, or is not wanted.
+    /// They may not, or the run does not need them.
     Disallowed,
 }
 
@@ -129,73 +129,77 @@ pub enum AdmissionError {
     PodRejected {
         /// The namespace.
         namespace: String,
-        /// What the API server says.
+        /// Why the pod is rejected.
         rejection: PodRejection,
     },
-    /// The evidence that was required cannot be had.
+    /// The admitted tier is lower than the required one.
     #[error(
-        "evidence of tier {least} was required, and namespace {namespace} admits {tier} only: {rejection}; take a \
-         namespace that admits more (-n), or do without --require-tier"
+        "evidence of tier {least} was required, and namespace {namespace} admits only {tier}: {rejection}; use a \
+         namespace that admits more (-n), or omit --require-tier"
     )]
     BelowRequired {
         /// The namespace.
         namespace: String,
-        /// What was required.
+        /// The required tier.
         least: Tier,
-        /// What can be had.
+        /// The admitted tier.
         tier: Tier,
-        /// What the API server says to the pod that would have more.
+        /// Why the pod for a higher tier is rejected.
         rejection: PodRejection,
     },
-    /// Nodes were to be asked, and cannot be.
+    /// Node facts are required, and their pod is not admitted.
     #[error(
-        "node facts were required (--node-facts always), and namespace {namespace} admits no pod in the node's \
-         network: {rejection}; take a namespace that does (-n), or leave it at --node-facts auto"
+        "node facts were required (--node-facts always), and namespace {namespace} admits no pod in the host \
+         network: {rejection}; use a namespace that does (-n), or --node-facts auto"
     )]
     NoNodeFacts {
         /// The namespace.
         namespace: String,
-        /// What the API server says.
+        /// Why the pod is rejected.
         rejection: PodRejection,
     },
 }
 
-/// Decides. Whatever lowers the evidence is either told in a note, or, where more was required, the reason not to start.
+/// Derives the admission from the results of the dry runs. A rejection lowers the tier with a note, or is an error if the
+/// request requires more.
 ///
-/// No word about [`DryRunResults::plain`] counts as one that admits it: the run finds out.
+/// Without a result of [`DryRunResults::unprivileged`] that pod counts as admitted; the run finds out.
+///
+/// # Errors
+///
+/// If no pod is admitted, or less than `request` requires.
 pub fn evaluate(
     namespace: &str,
-    wish: &EvidenceRequest,
-    answers: DryRunResults,
+    request: &EvidenceRequest,
+    results: DryRunResults,
 ) -> Result<Admission, AdmissionError> {
     let namespace = || namespace.to_owned();
     let mut notes = Vec::new();
     let mut lowered = None;
-    if let Some(Err(rejection)) = answers.capture {
-        if let Some(Err(rejection)) = answers.unprivileged {
+    if let Some(Err(rejection)) = results.capture {
+        if let Some(Err(rejection)) = results.unprivileged {
             return Err(AdmissionError::PodRejected {
                 namespace: namespace(),
                 rejection,
             });
         }
         notes.push(format!(
-            "tier T0: no agent sees packets, because {rejection}; only what connect() says and what counters count is \
-             known, and no cause can be proven by it; a namespace that enforces Pod Security baseline or less admits \
-             T1 (-n)"
+            "tier T0: agents capture no packets, because {rejection}; the evidence is only what connect() returns and what \
+             counters count, which proves no cause; a namespace that enforces Pod Security baseline or less admits T1 (-n)"
         ));
         lowered = Some((Tier::T0, rejection));
-    } else if let Some(Err(rejection)) = answers.unprivileged {
+    } else if let Some(Err(rejection)) = results.unprivileged {
         return Err(AdmissionError::PodRejected {
             namespace: namespace(),
             rejection,
         });
     }
     let mut host_network = HostNetwork::Disallowed;
-    match answers.host {
+    match results.host {
         Some(Ok(())) => host_network = HostNetwork::Allowed,
         None => {}
         Some(Err(rejection)) => {
-            match wish.node_facts {
+            match request.node_facts {
                 NodeFactsMode::Always => {
                     return Err(AdmissionError::NoNodeFacts {
                         namespace: namespace(),
@@ -203,21 +207,21 @@ pub fn evaluate(
                     });
                 }
                 NodeFactsMode::Auto | NodeFactsMode::Never => notes.push(format!(
-                    "no node facts: no pod is admitted in the node's own network, because {rejection}; causes that only \
-                     a node's own word proves are at most consistent with the evidence"
+                    "no node facts: no pod is admitted in the host network, because {rejection}; causes that only node \
+                     facts prove are at most consistent with the evidence"
                 )),
             }
             lowered.get_or_insert((Tier::T1, rejection));
         }
     }
     let tier = match &lowered {
-        Some((tier, _)) => wish.max_tier.min(*tier),
-        None => wish.max_tier,
+        Some((tier, _)) => request.max_tier.min(*tier),
+        None => request.max_tier,
     };
     match lowered {
-        Some((_, rejection)) if tier < wish.min_tier => Err(AdmissionError::BelowRequired {
+        Some((_, rejection)) if tier < request.min_tier => Err(AdmissionError::BelowRequired {
             namespace: namespace(),
-            least: wish.min_tier,
+            least: request.min_tier,
             tier,
             rejection,
         }),
@@ -242,21 +246,21 @@ mod tests {
 
     fn quota() -> PodRejection {
         PodRejection::Quota {
-            words: "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2"
+            reason: "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2"
                 .to_owned(),
         }
     }
 
-    fn wish(least: Tier, node_facts: NodeFactsMode) -> EvidenceRequest {
+    fn request(min_tier: Tier, node_facts: NodeFactsMode) -> EvidenceRequest {
         EvidenceRequest {
             max_tier: Tier::T2,
-            min_tier: least,
+            min_tier,
             node_facts,
         }
     }
 
-    /// What the namespaces of the three Pod Security standards say.
-    fn answers(level: &str) -> DryRunResults {
+    /// The results in a namespace that enforces a Pod Security standard.
+    fn results(level: &str) -> DryRunResults {
         let host = security(level, "host namespaces (hostNetwork=true)");
         match level {
             "privileged" => DryRunResults {
@@ -274,44 +278,53 @@ mod tests {
                 unprivileged: Some(Ok(())),
                 host: Some(Err(host)),
             },
-            other => panic!("{other} is no standard"),
+            other => panic!("{other} is no Pod Security standard"),
         }
     }
 
     #[test]
-    fn each_standard_admits_a_tier_and_what_it_takes_is_told() {
+    fn each_pod_security_standard_admits_a_tier_with_notes() {
         for (level, tier, host_network, notes) in [
             ("privileged", Tier::T2, HostNetwork::Allowed, 0),
             ("baseline", Tier::T1, HostNetwork::Disallowed, 1),
             ("restricted", Tier::T0, HostNetwork::Disallowed, 2),
         ] {
-            let posture = evaluate("prod", &wish(Tier::T0, NodeFactsMode::Auto), answers(level))
-                .expect("a run is possible");
-            assert_eq!(posture.tier, tier, "{level}");
-            assert_eq!(posture.host_network, host_network, "{level}");
-            assert_eq!(posture.notes.len(), notes, "{level}: {:?}", posture.notes);
+            let admission = evaluate(
+                "prod",
+                &request(Tier::T0, NodeFactsMode::Auto),
+                results(level),
+            )
+            .expect("a run is possible");
+            assert_eq!(admission.tier, tier, "{level}");
+            assert_eq!(admission.host_network, host_network, "{level}");
+            assert_eq!(
+                admission.notes.len(),
+                notes,
+                "{level}: {:?}",
+                admission.notes
+            );
         }
     }
 
     #[test]
-    fn less_than_what_is_required_does_not_start() {
-        let refused =
-            |level, least, facts| evaluate("prod", &wish(least, facts), answers(level)).is_err();
-        assert!(refused("restricted", Tier::T1, NodeFactsMode::Auto));
-        assert!(!refused("baseline", Tier::T1, NodeFactsMode::Auto));
-        assert!(refused("baseline", Tier::T2, NodeFactsMode::Auto));
-        assert!(refused("baseline", Tier::T0, NodeFactsMode::Always));
-        assert!(!refused("privileged", Tier::T2, NodeFactsMode::Always));
+    fn a_run_that_requires_more_than_is_admitted_does_not_start() {
+        let fails =
+            |level, least, facts| evaluate("prod", &request(least, facts), results(level)).is_err();
+        assert!(fails("restricted", Tier::T1, NodeFactsMode::Auto));
+        assert!(!fails("baseline", Tier::T1, NodeFactsMode::Auto));
+        assert!(fails("baseline", Tier::T2, NodeFactsMode::Auto));
+        assert!(fails("baseline", Tier::T0, NodeFactsMode::Always));
+        assert!(!fails("privileged", Tier::T2, NodeFactsMode::Always));
     }
 
     #[test]
-    fn a_pod_that_is_refused_for_another_reason_is_no_question_of_tiers() {
-        let answers = DryRunResults {
+    fn a_rejection_for_another_reason_is_independent_of_the_tier() {
+        let results = DryRunResults {
             capture: Some(Err(quota())),
             unprivileged: Some(Err(quota())),
             host: Some(Err(quota())),
         };
-        let error = evaluate("prod", &wish(Tier::T0, NodeFactsMode::Auto), answers).unwrap_err();
+        let error = evaluate("prod", &request(Tier::T0, NodeFactsMode::Auto), results).unwrap_err();
         assert!(
             matches!(error, AdmissionError::PodRejected { .. }),
             "{error}"
@@ -319,39 +332,45 @@ mod tests {
     }
 
     #[test]
-    fn what_a_wish_leaves_out_lowers_the_tier_without_a_word() {
-        let wish = EvidenceRequest {
+    fn a_lower_requested_tier_has_no_note() {
+        let request = EvidenceRequest {
             max_tier: Tier::T1,
             min_tier: Tier::T1,
             node_facts: NodeFactsMode::Never,
         };
-        assert!(wish.needs_capture() && !wish.needs_host_network());
-        let answers = DryRunResults {
+        assert!(request.needs_capture() && !request.needs_host_network());
+        let results = DryRunResults {
             capture: Some(Ok(())),
             unprivileged: None,
             host: None,
         };
-        let posture = evaluate("prod", &wish, answers).expect("a run is possible");
-        assert_eq!((posture.tier, posture.notes.len()), (Tier::T1, 0));
+        let admission = evaluate("prod", &request, results).expect("a run is possible");
+        assert_eq!((admission.tier, admission.notes.len()), (Tier::T1, 0));
     }
 
     #[test]
-    fn what_is_said_reads_like_this() {
-        let auto = wish(Tier::T0, NodeFactsMode::Auto);
-        let mut said = evaluate("prod", &auto, answers("restricted"))
+    fn notes_and_errors_read_like_this() {
+        let auto = request(Tier::T0, NodeFactsMode::Auto);
+        let mut messages = evaluate("prod", &auto, results("restricted"))
             .expect("a run is possible")
             .notes;
-        let mut fails = |wish: &EvidenceRequest, answers: DryRunResults| {
-            said.push(evaluate("prod", wish, answers).unwrap_err().to_string());
+        let mut fails = |request: &EvidenceRequest, results: DryRunResults| {
+            messages.push(evaluate("prod", request, results).unwrap_err().to_string());
         };
-        fails(&wish(Tier::T1, NodeFactsMode::Auto), answers("restricted"));
-        fails(&wish(Tier::T0, NodeFactsMode::Always), answers("baseline"));
+        fails(
+            &request(Tier::T1, NodeFactsMode::Auto),
+            results("restricted"),
+        );
+        fails(
+            &request(Tier::T0, NodeFactsMode::Always),
+            results("baseline"),
+        );
         let none = DryRunResults {
             capture: Some(Err(quota())),
             unprivileged: Some(Err(quota())),
             host: None,
         };
         fails(&auto, none);
-        insta::assert_snapshot!(said.join("\n"));
+        insta::assert_snapshot!(messages.join("\n"));
     }
 }

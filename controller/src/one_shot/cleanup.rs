@@ -22,59 +22,63 @@ use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels;
 use crate::one_shot::leftovers::{Leftover, LeftoverObject, ObjectKind, group_by_run};
 
-/// How long things may take to be gone: a pod is given half a minute to end where nobody says otherwise.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a removal may take. The default grace period of a pod is half a minute.
+const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Where leftovers are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchScope {
-    /// In the connection's namespace.
+    /// In the namespace of the client.
     Namespace,
-    /// In all.
+    /// In all namespaces.
     AllNamespaces,
 }
 
-/// Why something may still be there.
+/// Why objects may remain.
 #[derive(Debug, Error)]
 pub enum CleanupError {
-    /// The API server does not answer, or not to us.
+    /// A request to the API server failed.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The removal was accepted and does not come to an end.
+    /// The objects were deleted and still exist.
     #[error(
-        "{} of run {run} in namespace {namespace} were told to go and are still there after {} s: is the kubelet of \
-         their node alive? `kubectl -n {namespace} get pods -o wide -l prober.dev/run={run}` shows it",
-        names(.objects), PATIENCE.as_secs()
+        "{} of run {run} in namespace {namespace} were deleted and still exist after {} s: is the kubelet of their \
+         node up? `kubectl -n {namespace} get pods -o wide -l prober.dev/run={run}` shows the node",
+        object_names(.objects), REMOVAL_TIMEOUT.as_secs()
     )]
     Timeout {
-        /// Where.
+        /// The namespace.
         namespace: String,
         /// The run.
         run: String,
-        /// What is still there.
+        /// The objects that remain.
         objects: Vec<LeftoverObject>,
     },
 }
 
-/// What is left of `run`, or of all runs.
+/// Returns the leftovers of `run`, or of all runs.
+///
+/// # Errors
+///
+/// If objects cannot be listed.
 pub async fn find(
-    connection: &ApiClient,
+    client: &ApiClient,
     area: SearchScope,
     run: Option<&str>,
 ) -> Result<Vec<Leftover>, CleanupError> {
     let selector = ListParams::default().labels(&labels::run_selector(run));
     let (jobs, pods, services, slices) = futures::try_join!(
-        list::<Job>(connection, area, &selector, "list jobs"),
-        metadata::<Pod>(connection, area, &selector, ObjectKind::Pod, "list pods"),
+        list::<Job>(client, area, &selector, "list jobs"),
+        metadata::<Pod>(client, area, &selector, ObjectKind::Pod, "list pods"),
         metadata::<Service>(
-            connection,
+            client,
             area,
             &selector,
             ObjectKind::Service,
             "list services"
         ),
         metadata::<EndpointSlice>(
-            connection,
+            client,
             area,
             &selector,
             ObjectKind::EndpointSlice,
@@ -84,11 +88,15 @@ pub async fn find(
     Ok(group_by_run(&jobs, &[pods, services, slices].concat()))
 }
 
-/// Removes a run, and waits until it is gone.
+/// Removes the leftovers of a run, and waits until they are gone.
 ///
-/// The anchor is deleted in the foreground, so that it is gone only when all that it owns is:
+/// The owner Job is deleted in the foreground, so that it is gone only when the objects that it owns are:
 /// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
-pub async fn remove(connection: &ApiClient, leftover: &Leftover) -> Result<(), CleanupError> {
+///
+/// # Errors
+///
+/// If an object cannot be deleted, or remains for a minute.
+pub async fn remove(client: &ApiClient, leftover: &Leftover) -> Result<(), CleanupError> {
     let targets: Vec<&LeftoverObject> = leftover
         .owner_job()
         .into_iter()
@@ -97,12 +105,12 @@ pub async fn remove(connection: &ApiClient, leftover: &Leftover) -> Result<(), C
     let gone = try_join_all(
         targets
             .iter()
-            .map(|thing| remove_object(connection, &leftover.namespace, thing)),
+            .map(|object| remove_object(client, &leftover.namespace, object)),
     );
-    if let Ok(done) = tokio::time::timeout(PATIENCE, gone).await {
+    if let Ok(done) = tokio::time::timeout(REMOVAL_TIMEOUT, gone).await {
         return done.map(drop);
     }
-    let remaining = find(connection, SearchScope::Namespace, Some(&leftover.run)).await?;
+    let remaining = find(client, SearchScope::Namespace, Some(&leftover.run)).await?;
     Err(CleanupError::Timeout {
         namespace: leftover.namespace.clone(),
         run: leftover.run.clone(),
@@ -113,18 +121,18 @@ pub async fn remove(connection: &ApiClient, leftover: &Leftover) -> Result<(), C
     })
 }
 
-fn api<K>(connection: &ApiClient, area: SearchScope) -> Api<K>
+fn api<K>(client: &ApiClient, area: SearchScope) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
     match area {
-        SearchScope::Namespace => Api::namespaced(connection.kube.clone(), &connection.namespace),
-        SearchScope::AllNamespaces => Api::all(connection.kube.clone()),
+        SearchScope::Namespace => Api::namespaced(client.kube.clone(), &client.namespace),
+        SearchScope::AllNamespaces => Api::all(client.kube.clone()),
     }
 }
 
 async fn list<K>(
-    connection: &ApiClient,
+    client: &ApiClient,
     area: SearchScope,
     selector: &ListParams,
     task: &str,
@@ -135,13 +143,13 @@ where
         + Debug
         + DeserializeOwned,
 {
-    let api = api::<K>(connection, area);
-    let listed = connection.request(task, api.list(selector)).await?;
+    let api = api::<K>(client, area);
+    let listed = client.request(task, api.list(selector)).await?;
     Ok(listed.items)
 }
 
 async fn metadata<K>(
-    connection: &ApiClient,
+    client: &ApiClient,
     area: SearchScope,
     selector: &ListParams,
     kind: ObjectKind,
@@ -153,10 +161,8 @@ where
         + Debug
         + DeserializeOwned,
 {
-    let api = api::<K>(connection, area);
-    let listed = connection
-        .request(task, api.list_metadata(selector))
-        .await?;
+    let api = api::<K>(client, area);
+    let listed = client.request(task, api.list_metadata(selector)).await?;
     Ok(listed
         .items
         .into_iter()
@@ -165,57 +171,57 @@ where
 }
 
 async fn remove_object(
-    connection: &ApiClient,
+    client: &ApiClient,
     namespace: &str,
-    thing: &LeftoverObject,
+    object: &LeftoverObject,
 ) -> Result<(), CleanupError> {
-    let client = connection.kube.clone();
-    let removed = match thing.kind {
-        ObjectKind::Job => delete(Api::<Job>::namespaced(client, namespace), thing).await,
-        ObjectKind::Pod => delete(Api::<Pod>::namespaced(client, namespace), thing).await,
-        ObjectKind::Service => delete(Api::<Service>::namespaced(client, namespace), thing).await,
+    let kube = client.kube.clone();
+    let removed = match object.kind {
+        ObjectKind::Job => delete(Api::<Job>::namespaced(kube, namespace), object).await,
+        ObjectKind::Pod => delete(Api::<Pod>::namespaced(kube, namespace), object).await,
+        ObjectKind::Service => delete(Api::<Service>::namespaced(kube, namespace), object).await,
         ObjectKind::EndpointSlice => {
-            delete(Api::<EndpointSlice>::namespaced(client, namespace), thing).await
+            delete(Api::<EndpointSlice>::namespaced(kube, namespace), object).await
         }
     };
     removed.map_err(|error| {
-        let task = format!("remove {} {namespace}/{}", thing.kind, thing.name);
-        CleanupError::Api(connection.explain_error(&task, &error))
+        let task = format!("remove {} {namespace}/{}", object.kind, object.name);
+        CleanupError::Api(client.explain_error(&task, &error))
     })
 }
 
-/// Deletes exactly this object, not one that has its name by now, and waits until it is gone.
-async fn delete<K>(api: Api<K>, thing: &LeftoverObject) -> Result<(), kube::Error>
+/// Deletes the object with this uid, not another of the same name, and waits until it is gone.
+async fn delete<K>(api: Api<K>, object: &LeftoverObject) -> Result<(), kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let how = DeleteParams {
-        propagation_policy: Some(match thing.kind {
+    let params = DeleteParams {
+        propagation_policy: Some(match object.kind {
             ObjectKind::Job => PropagationPolicy::Foreground,
             ObjectKind::Pod | ObjectKind::Service | ObjectKind::EndpointSlice => {
                 PropagationPolicy::Background
             }
         }),
         preconditions: Some(Preconditions {
-            uid: Some(thing.uid.clone()),
+            uid: Some(object.uid.clone()),
             ..Preconditions::default()
         }),
         ..DeleteParams::default()
     };
-    match api.delete(&thing.name, &how).await {
+    match api.delete(&object.name, &params).await {
         Ok(_) => {}
-        // Gone already, or replaced by another of its name.
+        // The object is gone, or another one has its name.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(()),
         Err(error) => return Err(error),
     }
-    let gone = await_condition(api, &thing.name, conditions::is_deleted(&thing.uid)).await;
+    let gone = await_condition(api, &object.name, conditions::is_deleted(&object.uid)).await;
     match gone {
         Ok(_) => Ok(()),
         Err(wait::Error::ProbeFailed(error)) => Err(request_error(error)),
     }
 }
 
-/// The request that failed under a watch.
+/// The error of the request behind a watch.
 fn request_error(error: watcher::Error) -> kube::Error {
     match error {
         watcher::Error::InitialListFailed(error)
@@ -223,15 +229,15 @@ fn request_error(error: watcher::Error) -> kube::Error {
         | watcher::Error::WatchFailed(error) => error,
         watcher::Error::WatchError(status) => kube::Error::Api(status),
         watcher::Error::NoResourceVersion => {
-            kube::Error::Api(Status::failure("a watch came without a resourceVersion", "").boxed())
+            kube::Error::Api(Status::failure("the watch returned no resourceVersion", "").boxed())
         }
     }
 }
 
-fn names(things: &[LeftoverObject]) -> String {
-    let names: Vec<String> = things
+fn object_names(objects: &[LeftoverObject]) -> String {
+    let names: Vec<String> = objects
         .iter()
-        .map(|thing| format!("{} {}", thing.kind, thing.name))
+        .map(|object| format!("{} {}", object.kind, object.name))
         .collect();
     names.join(", ")
 }

@@ -1,4 +1,4 @@
-//! What runs have left behind, run by run: decided from the objects that carry their labels.
+//! The objects that past runs left in a cluster, grouped by run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,21 +8,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kubernetes::labels::RUN;
 
-/// The kinds of things that a run places.
+/// The kinds of a run's objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObjectKind {
-    /// The anchor.
+    /// The owner Job.
     Job,
-    /// The agents.
+    /// The pods of agents.
     Pod,
     /// The test Services.
     Service,
-    /// What is behind them.
+    /// The endpoints of the test Services.
     EndpointSlice,
 }
 
 impl ObjectKind {
-    /// Its name in Kubernetes.
+    /// The name of the kind in Kubernetes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Job => "Job",
@@ -42,24 +42,24 @@ impl fmt::Display for ObjectKind {
 /// One object of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeftoverObject {
-    /// What it is.
+    /// Its kind.
     pub kind: ObjectKind,
     /// Its name.
     pub name: String,
-    /// Which of all that have had this name.
+    /// Its uid.
     pub uid: String,
-    /// The uids of the objects that it goes with.
+    /// The uids of its owners.
     pub owners: Vec<String>,
 }
 
-/// Whether somebody still wants what a run placed.
+/// The state of a run, derived from its owner Job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunState {
-    /// Its anchor is active: it may be at work, or was kept.
+    /// Its owner Job is active: the run may be in progress, or its objects are kept.
     Active,
-    /// Its anchor has ended, or is being removed.
+    /// Its owner Job has ended, or is being deleted.
     Finished,
-    /// Its anchor is gone, and something is still there.
+    /// It has no owner Job, but other objects.
     Orphaned,
 }
 
@@ -67,45 +67,45 @@ impl RunState {
     /// The name used in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Active => "alive",
-            Self::Finished => "over",
+            Self::Active => "active",
+            Self::Finished => "finished",
             Self::Orphaned => "orphaned",
         }
     }
 }
 
-/// All that is left of one run.
+/// The objects of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
-    /// Where.
+    /// Their namespace.
     pub namespace: String,
-    /// The run's name.
+    /// The name of the run.
     pub run: String,
-    /// Whether somebody still wants it.
+    /// The state of the run.
     pub state: RunState,
-    /// Its objects, the anchor first.
+    /// The objects, the owner Job first.
     pub objects: Vec<LeftoverObject>,
 }
 
 impl Leftover {
-    /// Its anchor.
+    /// The owner Job.
     pub fn owner_job(&self) -> Option<&LeftoverObject> {
         self.objects
             .iter()
-            .find(|thing| thing.kind == ObjectKind::Job)
+            .find(|object| object.kind == ObjectKind::Job)
     }
 
-    /// What does not go with the anchor by itself.
+    /// The objects that the owner Job does not own, so that the garbage collector does not remove them with it.
     pub fn unowned(&self) -> impl Iterator<Item = &LeftoverObject> {
-        let anchor = self.owner_job();
-        self.objects.iter().filter(move |thing| {
-            thing.kind != ObjectKind::Job
-                && !anchor.is_some_and(|anchor| thing.owners.contains(&anchor.uid))
+        let owner = self.owner_job();
+        self.objects.iter().filter(move |object| {
+            object.kind != ObjectKind::Job
+                && !owner.is_some_and(|owner| object.owners.contains(&owner.uid))
         })
     }
 }
 
-/// Sorts objects into runs, in the order of namespaces and names. What carries no run's label is nobody's.
+/// Groups objects by run, sorted by namespace and name. Objects without the label of a run are ignored.
 pub fn group_by_run(jobs: &[Job], others: &[(ObjectKind, ObjectMeta)]) -> Vec<Leftover> {
     let mut runs: BTreeMap<(String, String), Leftover> = BTreeMap::new();
     let jobs = jobs
@@ -114,7 +114,7 @@ pub fn group_by_run(jobs: &[Job], others: &[(ObjectKind, ObjectMeta)]) -> Vec<Le
     let others = others
         .iter()
         .map(|(kind, meta)| (*kind, meta, RunState::Orphaned));
-    for (kind, meta, life) in jobs.chain(others) {
+    for (kind, meta, state) in jobs.chain(others) {
         let run = meta.labels.as_ref().and_then(|labels| labels.get(RUN));
         let (Some(run), Some(namespace), Some(name)) = (run, &meta.namespace, &meta.name) else {
             continue;
@@ -124,7 +124,7 @@ pub fn group_by_run(jobs: &[Job], others: &[(ObjectKind, ObjectMeta)]) -> Vec<Le
             .or_insert_with(|| Leftover {
                 namespace: namespace.clone(),
                 run: run.clone(),
-                state: life,
+                state,
                 objects: Vec::new(),
             });
         entry.objects.push(LeftoverObject {
@@ -146,6 +146,8 @@ pub fn group_by_run(jobs: &[Job], others: &[(ObjectKind, ObjectMeta)]) -> Vec<Le
     runs
 }
 
+/// Derives the state of a run from its owner Job.
+///
 /// <https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions>
 fn run_state(job: &Job) -> RunState {
     let conditions = job
@@ -193,13 +195,18 @@ mod tests {
         })
     }
 
-    fn thing(kind: ObjectKind, run: &str, name: &str, owners: &[&str]) -> (ObjectKind, ObjectMeta) {
+    fn object(
+        kind: ObjectKind,
+        run: &str,
+        name: &str,
+        owners: &[&str],
+    ) -> (ObjectKind, ObjectMeta) {
         let meta = serde_json::from_value(meta(run, name, owners)).expect("metadata");
         (kind, meta)
     }
 
     #[test]
-    fn a_run_lives_as_long_as_its_anchor_is_active() {
+    fn a_run_is_active_as_long_as_its_owner_job_is() {
         let ended = |kind: &str, status: &str| serde_json::json!({"conditions": [{"type": kind, "status": status}]});
         for (status, expected) in [
             (serde_json::json!({}), RunState::Active),
@@ -215,18 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_anchor_is_an_orphan_and_what_the_anchor_does_not_own_is_a_stray() {
+    fn a_run_without_owner_job_is_orphaned_and_objects_without_owner_are_unowned() {
         let found = group_by_run(
             &[job("prober-b", serde_json::json!({}))],
             &[
-                thing(ObjectKind::Service, "prober-b", "prober-b", &["prober-b"]),
-                thing(
+                object(ObjectKind::Service, "prober-b", "prober-b", &["prober-b"]),
+                object(
                     ObjectKind::Pod,
                     "prober-b",
                     "prober-b-node-1-client",
                     &["other"],
                 ),
-                thing(
+                object(
                     ObjectKind::Pod,
                     "prober-a",
                     "prober-a-node-1-client",
@@ -234,31 +241,31 @@ mod tests {
                 ),
             ],
         );
-        let lives: Vec<_> = found
+        let states: Vec<_> = found
             .iter()
             .map(|run| (run.run.as_str(), run.state))
             .collect();
         assert_eq!(
-            lives,
+            states,
             [
                 ("prober-a", RunState::Orphaned),
                 ("prober-b", RunState::Active)
             ]
         );
-        let strays = |run: &Leftover| {
+        let unowned = |run: &Leftover| {
             run.unowned()
-                .map(|thing| thing.name.clone())
+                .map(|object| object.name.clone())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(strays(&found[0]), ["prober-a-node-1-client"]);
-        assert_eq!(strays(&found[1]), ["prober-b-node-1-client"]);
+        assert_eq!(unowned(&found[0]), ["prober-a-node-1-client"]);
+        assert_eq!(unowned(&found[1]), ["prober-b-node-1-client"]);
         assert_eq!(found[1].objects[0].kind, ObjectKind::Job);
     }
 
     #[test]
-    fn what_carries_no_run_is_nobodys() {
-        let mut nameless = thing(ObjectKind::Pod, "x", "a-pod", &[]);
-        nameless.1.labels = None;
-        assert_eq!(group_by_run(&[], &[nameless]), []);
+    fn objects_without_the_label_of_a_run_are_ignored() {
+        let mut unlabelled = object(ObjectKind::Pod, "x", "a-pod", &[]);
+        unlabelled.1.labels = None;
+        assert_eq!(group_by_run(&[], &[unlabelled]), []);
     }
 }

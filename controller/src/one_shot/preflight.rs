@@ -1,5 +1,6 @@
-//! What can be known before anything is placed: whether a run may do all that it does, which nodes it probes, which of
-//! its pods are admitted, and what will hold them in. Asks; what follows from the answers is decided elsewhere.
+//! Checks whether a run can start, before it places any object: permissions, nodes, admission of its pods, NetworkPolicies.
+//! This module sends the requests; [`crate::one_shot::rbac`], [`crate::one_shot::node_selection`] and
+//! [`crate::one_shot::admission`] evaluate the responses.
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -25,64 +26,64 @@ use crate::one_shot::node_selection::{NodeSelection, SelectionError, select};
 use crate::one_shot::rbac::role_bindings::{self, Subject};
 use crate::one_shot::rbac::{MissingPermissions, Permission, required_permissions};
 
-/// Questions that are open at a time: each has a connection of its own, and a connection costs more than a question.
+/// Access reviews that are open at a time. Each has its own connection, which costs more than the request.
 const MAX_CONCURRENT_REVIEWS: usize = 6;
 
-/// The question for a right.
-const REVIEW_TASK: &str = "say what is allowed (SelfSubjectAccessReview)";
+/// The task of an access review.
+const REVIEW_TASK: &str = "review permissions (SelfSubjectAccessReview)";
 
-/// What a run is going to do, as far as its cluster can object.
+/// The properties of a run that its cluster can reject.
 #[derive(Clone, Debug)]
 pub struct PreflightRequest {
-    /// The run's name.
+    /// The name of the run.
     pub run: String,
-    /// The nodes under test.
+    /// The chosen nodes.
     pub node_choice: NodeChoice,
     /// How many other nodes each of them is paired with.
     pub peers: usize,
-    /// What it wants to see.
+    /// The evidence that the run gathers and requires.
     pub evidence: EvidenceRequest,
     /// The pods that it would place.
     pub dry_run_pods: DryRunPods,
 }
 
-/// A run that may start.
+/// The conditions under which a run can start.
 #[derive(Clone, Debug)]
 pub struct PreflightResult {
-    /// The nodes under test, and those that may be their peers.
+    /// The nodes under test and their possible peers.
     pub selection: NodeSelection,
-    /// What the API server says of each of them.
+    /// The Node objects of the chosen nodes and the candidates for their peers.
     pub nodes: Vec<Node>,
-    /// The evidence that can be had.
+    /// The evidence that the namespace admits.
     pub admission: Admission,
-    /// The NetworkPolicies that close the agents.
+    /// The NetworkPolicies that isolate the agents.
     pub network_policies: Vec<String>,
-    /// Everything that the reader is to know of the run before its results, one sentence each.
+    /// Notes for the reader of the report, one sentence each.
     pub notes: Vec<String>,
 }
 
 /// Why a run does not start.
 #[derive(Debug, Error)]
 pub enum PreflightError {
-    /// The API server does not answer, or not to us.
+    /// A request to the API server failed.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// Rights are missing.
+    /// Permissions are missing.
     #[error(
-        "{server}: {who} may not do all that a run in namespace {namespace} does, so nothing was placed. MissingPermissions:\n\
+        "{server}: {user} lacks permissions that a run in namespace {namespace} needs, so nothing was placed. Missing:\n\
          {missing}\
-         This grants exactly what a run needs, to be applied by whoever may (`kubectl apply -f -`):\n\n{yaml}"
+         This grants exactly what a run needs; a cluster administrator applies it (`kubectl apply -f -`):\n\n{yaml}"
     )]
     MissingPermissions {
-        /// The API server.
+        /// The URL of the API server.
         server: String,
-        /// Who asked.
-        who: String,
-        /// Where.
+        /// The user of the client.
+        user: String,
+        /// The namespace.
         namespace: String,
-        /// The rights that are missing.
+        /// The missing permissions.
         missing: MissingPermissions,
-        /// What grants them.
+        /// The YAML that grants them.
         yaml: String,
     },
     /// The nodes cannot be probed.
@@ -93,149 +94,152 @@ pub enum PreflightError {
     Admission(#[from] AdmissionError),
 }
 
-/// Asks everything at once, and decides.
+/// Checks permissions, nodes, admission and NetworkPolicies at the same time.
+///
+/// # Errors
+///
+/// If a check fails, or a request to the API server does.
 pub async fn preflight(
-    connection: &ApiClient,
-    intent: &PreflightRequest,
+    client: &ApiClient,
+    request: &PreflightRequest,
 ) -> Result<PreflightResult, PreflightError> {
-    let (missing, found, policies, posture) = futures::join!(
-        missing_permissions(connection),
-        nodes::find(connection, &intent.node_choice, intent.peers),
-        list_network_policies(connection),
-        check_admission(connection, &intent.evidence, &intent.dry_run_pods),
+    let (missing, found, policies, admission) = futures::join!(
+        missing_permissions(client),
+        nodes::find(client, &request.node_choice, request.peers),
+        list_network_policies(client),
+        check_admission(client, &request.evidence, &request.dry_run_pods),
     );
-    // Whoever lacks a right is refused elsewhere as well: the whole list is the better answer.
+    // A missing permission makes the other requests fail, too. The list of all missing permissions is the better error.
     let missing = missing?;
     if !missing.is_empty() {
-        return Err(missing_permissions_error(connection, missing).await);
+        return Err(missing_permissions_error(client, missing).await);
     }
     let found = found?;
-    let seen: Vec<NodeSummary> = found.nodes.iter().map(NodeSummary::from_node).collect();
-    let selection = select(&intent.node_choice, &seen, &found.names)?;
-    let admission = posture?;
-    let labels = labels::run_labels(&intent.run);
-    let closing = network_policy::isolation(&policies, &labels);
-    let closed = (closing.iter()).map(|closing| closing.note(&connection.namespace));
+    let summaries: Vec<NodeSummary> = found.nodes.iter().map(NodeSummary::from_node).collect();
+    let selection = select(&request.node_choice, &summaries, &found.names)?;
+    let admission = admission?;
+    let labels = labels::run_labels(&request.run);
+    let isolation = network_policy::isolation(&policies, &labels);
+    let isolation_note = (isolation.iter()).map(|isolation| isolation.note(&client.namespace));
     let notes = admission.notes.iter().chain(&selection.notes).cloned();
     Ok(PreflightResult {
-        notes: notes.chain(closed).collect(),
-        network_policies: closing.map_or_else(Vec::new, |closing| closing.policies),
+        notes: notes.chain(isolation_note).collect(),
+        network_policies: isolation.map_or_else(Vec::new, |isolation| isolation.policies),
         nodes: found.nodes,
         selection,
         admission,
     })
 }
 
-/// What evidence the namespace admits, asked for pods of these shapes and nothing else.
+/// Finds out what evidence the namespace admits, by dry runs of `pods`.
+///
+/// # Errors
+///
+/// If the namespace admits less than `evidence` requires, or a request to the API server fails.
 pub async fn check_admission(
-    connection: &ApiClient,
-    wish: &EvidenceRequest,
-    shapes: &DryRunPods,
+    client: &ApiClient,
+    evidence: &EvidenceRequest,
+    pods: &DryRunPods,
 ) -> Result<Admission, PreflightError> {
     let (capture, host) = futures::join!(
-        dry_run(connection, wish.needs_capture().then_some(&shapes.capture)),
-        dry_run(
-            connection,
-            wish.needs_host_network().then_some(&shapes.host)
-        ),
+        dry_run(client, evidence.needs_capture().then_some(&pods.capture)),
+        dry_run(client, evidence.needs_host_network().then_some(&pods.host)),
     );
     let capture = capture?;
-    let plain = match &capture {
+    let unprivileged = match &capture {
         Some(Ok(())) => None,
-        Some(Err(_)) | None => Some(&shapes.unprivileged),
+        Some(Err(_)) | None => Some(&pods.unprivileged),
     };
-    let answers = DryRunResults {
-        unprivileged: dry_run(connection, plain).await?,
+    let results = DryRunResults {
+        unprivileged: dry_run(client, unprivileged).await?,
         capture,
         host: host?,
     };
-    Ok(evaluate(&connection.namespace, wish, answers)?)
+    Ok(evaluate(&client.namespace, evidence, results)?)
 }
 
-/// The rights that are missing.
-async fn missing_permissions(connection: &ApiClient) -> Result<Vec<Permission>, ApiError> {
-    let api = Api::all(connection.kube.clone());
-    let post = PostParams::default();
-    let answers: Vec<(Permission, bool)> = futures::stream::iter(required_permissions())
-        .map(|need| {
-            let (api, post) = (&api, &post);
+/// Returns the permissions that the user of the client lacks.
+async fn missing_permissions(client: &ApiClient) -> Result<Vec<Permission>, ApiError> {
+    let api = Api::all(client.kube.clone());
+    let params = PostParams::default();
+    let reviewed: Vec<(Permission, bool)> = futures::stream::iter(required_permissions())
+        .map(|permission| {
+            let (api, params) = (&api, &params);
             async move {
-                let review = need.review(&connection.namespace);
-                let answer = api.create(post, &review);
-                let answer = connection.request(REVIEW_TASK, answer).await?;
-                Ok((need, answer.status.is_some_and(|status| status.allowed)))
+                let review = permission.review(&client.namespace);
+                let response = client
+                    .request(REVIEW_TASK, api.create(params, &review))
+                    .await?;
+                let is_allowed = response.status.is_some_and(|status| status.allowed);
+                Ok((permission, is_allowed))
             }
         })
         .buffered(MAX_CONCURRENT_REVIEWS)
         .try_collect()
         .await?;
-    let missing = answers.into_iter().filter(|(_, allowed)| !allowed);
-    Ok(missing.map(|(need, _)| need).collect())
+    let missing = reviewed.into_iter().filter(|(_, is_allowed)| !is_allowed);
+    Ok(missing.map(|(permission, _)| permission).collect())
 }
 
-async fn missing_permissions_error(
-    connection: &ApiClient,
-    missing: Vec<Permission>,
-) -> PreflightError {
-    let who = username(connection).await;
-    let subject = Subject::new(who.as_deref().unwrap_or("REPLACE-WITH-YOUR-USER"));
+async fn missing_permissions_error(client: &ApiClient, missing: Vec<Permission>) -> PreflightError {
+    let user = username(client).await;
+    let subject = Subject::new(user.as_deref().unwrap_or("REPLACE-WITH-YOUR-USER"));
     PreflightError::MissingPermissions {
-        server: connection.server.clone(),
-        who: who.unwrap_or_else(|| "this user".to_owned()),
-        namespace: connection.namespace.clone(),
+        server: client.server.clone(),
+        user: user.unwrap_or_else(|| "this user".to_owned()),
+        namespace: client.namespace.clone(),
         missing: MissingPermissions(missing),
-        yaml: role_bindings::yaml(&connection.namespace, &subject),
+        yaml: role_bindings::yaml(&client.namespace, &subject),
     }
 }
 
-/// Who asks; clusters older than 1.28 do not say.
-async fn username(connection: &ApiClient) -> Option<String> {
-    let api = Api::<SelfSubjectReview>::all(connection.kube.clone());
-    let (post, review) = (PostParams::default(), SelfSubjectReview::default());
-    let answer = connection.request("say who asks", api.create(&post, &review));
-    answer.await.ok()?.status?.user_info?.username
+/// Returns the username of the client; `None` in clusters older than Kubernetes 1.28.
+async fn username(client: &ApiClient) -> Option<String> {
+    let api = Api::<SelfSubjectReview>::all(client.kube.clone());
+    let (params, review) = (PostParams::default(), SelfSubjectReview::default());
+    let response = client.request(
+        "report the user (SelfSubjectReview)",
+        api.create(&params, &review),
+    );
+    response.await.ok()?.status?.user_info?.username
 }
 
-/// The NetworkPolicies of the namespace. Whoever may not list them runs without the warning.
-async fn list_network_policies(connection: &ApiClient) -> Vec<NetworkPolicy> {
-    let api = Api::namespaced(connection.kube.clone(), &connection.namespace);
+/// Lists the NetworkPolicies of the namespace. Without the permission the list is empty, and the run has no note about them.
+async fn list_network_policies(client: &ApiClient) -> Vec<NetworkPolicy> {
+    let api = Api::namespaced(client.kube.clone(), &client.namespace);
     let all = ListParams::default();
-    let list = connection
-        .request("list networkpolicies", api.list(&all))
-        .await;
+    let list = client.request("list networkpolicies", api.list(&all)).await;
     list.map(|list| list.items).unwrap_or_default()
 }
 
-/// What the admission chain says to a pod, if it is to be tried. Nothing is stored:
+/// Creates a pod in a dry run, which stores nothing; `None` without a pod.
+///
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run>
-async fn dry_run(
-    connection: &ApiClient,
-    pod: Option<&Pod>,
-) -> Result<Option<DryRunResult>, ApiError> {
+async fn dry_run(client: &ApiClient, pod: Option<&Pod>) -> Result<Option<DryRunResult>, ApiError> {
     let Some(pod) = pod else {
         return Ok(None);
     };
-    let api = Api::<Pod>::namespaced(connection.kube.clone(), &connection.namespace);
-    let dry = PostParams {
+    let api = Api::<Pod>::namespaced(client.kube.clone(), &client.namespace);
+    let params = PostParams {
         dry_run: true,
         field_manager: Some(PROBER.to_owned()),
     };
-    let attempt = async {
-        match api.create(&dry, pod).await {
+    let creation = async {
+        match api.create(&params, pod).await {
             Ok(_) => Ok(Ok(())),
             Err(kube::Error::Api(status)) if is_pod_rejection(&status) => Ok(Err(status)),
             Err(error) => Err(error),
         }
     };
-    let tried = connection
-        .request("try a probe pod (dry run)", attempt)
+    let result = client
+        .request("create a probe pod in a dry run", creation)
         .await?;
-    Ok(Some(tried.map_err(|status| {
-        PodRejection::from_status(&connection.namespace, &status)
+    Ok(Some(result.map_err(|status| {
+        PodRejection::from_status(&client.namespace, &status)
     })))
 }
 
-/// Whether it is the pod that is refused, not who asks, and not because the server is in trouble.
+/// Whether the status rejects the pod, and neither the credentials nor the rate of requests, and is no error of the server.
 fn is_pod_rejection(status: &Status) -> bool {
     status.code != 401 && status.code != 429 && (400..500).contains(&status.code)
 }

@@ -1,6 +1,6 @@
-//! What a run needs to be allowed, as the table that both the question before it and the grant are made of.
+//! The permissions that a run needs. One table serves both the access reviews before a run and the YAML that grants them.
 
-/// Rights in the words of Kubernetes, for whoever grants them.
+/// The permissions as Roles and RoleBindings in YAML.
 pub mod role_bindings;
 
 use std::collections::BTreeMap;
@@ -10,31 +10,31 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 
-/// Where a right holds.
+/// The scope of a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PermissionScope {
-    /// In the run's namespace.
+    /// The run's namespace.
     Namespace,
-    /// In the whole cluster: nodes are in no namespace.
+    /// The whole cluster, as nodes are in no namespace.
     Cluster,
 }
 
-/// Rights to one kind of thing.
+/// The permissions for one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyRule {
-    /// Where.
+    /// The scope.
     pub scope: PermissionScope,
-    /// The API group; empty for the core.
+    /// The API group; empty for the core group.
     pub group: &'static str,
-    /// The resource, with its subresource behind a slash.
+    /// The resource; a subresource follows a slash.
     pub resource: &'static str,
-    /// What is done with it.
+    /// The verbs of the requests.
     pub verbs: &'static [&'static str],
-    /// What for.
+    /// The purpose, as a comment for the YAML.
     pub why: &'static str,
 }
 
-/// Everything that a run does. Server-side apply wants `patch`, and `create` for what is not there yet.
+/// The permissions of all requests of a run. Server-side apply needs `patch`, and `create` for objects that do not exist.
 ///
 /// <https://kubernetes.io/docs/reference/access-authn-authz/authorization/#request-verb-mapping>
 pub const REQUIRED_RULES: [PolicyRule; 7] = [
@@ -43,21 +43,21 @@ pub const REQUIRED_RULES: [PolicyRule; 7] = [
         group: "batch",
         resource: "jobs",
         verbs: &["create", "delete", "list", "patch", "watch"],
-        why: "the anchor, which owns everything else",
+        why: "the Job that owns the other objects",
     },
     PolicyRule {
         scope: PermissionScope::Namespace,
         group: "",
         resource: "pods",
         verbs: &["create", "deletecollection", "list", "patch", "watch"],
-        why: "the agents, and their plans",
+        why: "the agents and their plans",
     },
     PolicyRule {
         scope: PermissionScope::Namespace,
         group: "",
         resource: "pods/log",
         verbs: &["get"],
-        why: "what the agents saw",
+        why: "the results of the agents",
     },
     PolicyRule {
         scope: PermissionScope::Namespace,
@@ -71,14 +71,14 @@ pub const REQUIRED_RULES: [PolicyRule; 7] = [
         group: "discovery.k8s.io",
         resource: "endpointslices",
         verbs: &["create", "deletecollection", "patch"],
-        why: "what is behind the test Services",
+        why: "the endpoints of the test Services",
     },
     PolicyRule {
         scope: PermissionScope::Namespace,
         group: "",
         resource: "events",
         verbs: &["list"],
-        why: "why a pod does not start",
+        why: "the reasons why a pod does not start",
     },
     PolicyRule {
         scope: PermissionScope::Cluster,
@@ -89,20 +89,20 @@ pub const REQUIRED_RULES: [PolicyRule; 7] = [
     },
 ];
 
-/// One right: one verb on one kind of thing.
+/// The permission for one verb on one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// Where.
+    /// The scope.
     pub scope: PermissionScope,
-    /// The API group; empty for the core.
+    /// The API group; empty for the core group.
     pub group: &'static str,
-    /// The resource, with its subresource behind a slash.
+    /// The resource; a subresource follows a slash.
     pub resource: &'static str,
-    /// What is done with it.
+    /// The verb.
     pub verb: &'static str,
 }
 
-/// Every right that a run needs.
+/// Returns every permission that a run needs.
 pub fn required_permissions() -> impl Iterator<Item = Permission> {
     REQUIRED_RULES.iter().flat_map(|rule| {
         rule.verbs.iter().map(|verb| Permission {
@@ -115,7 +115,7 @@ pub fn required_permissions() -> impl Iterator<Item = Permission> {
 }
 
 impl Permission {
-    /// The question whether whoever asks has this right in `namespace`.
+    /// Builds the review that checks whether the client's user has this permission in `namespace`.
     pub fn review(&self, namespace: &str) -> SelfSubjectAccessReview {
         let (resource, subresource) = match self.resource.split_once('/') {
             Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
@@ -141,26 +141,26 @@ impl Permission {
     }
 }
 
-/// The rights that are missing, one line for each kind of thing: `create, patch jobs.batch`.
+/// Missing permissions, displayed with one line for each resource: `create, patch jobs.batch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingPermissions(pub Vec<Permission>);
 
 impl fmt::Display for MissingPermissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut verbs: BTreeMap<(PermissionScope, &str, &str), Vec<&str>> = BTreeMap::new();
-        for need in &self.0 {
+        for permission in &self.0 {
             verbs
-                .entry((need.scope, need.resource, need.group))
+                .entry((permission.scope, permission.resource, permission.group))
                 .or_default()
-                .push(need.verb);
+                .push(permission.verb);
         }
-        for ((extent, resource, group), verbs) in verbs {
+        for ((scope, resource, group), verbs) in verbs {
             let dot = if group.is_empty() { "" } else { "." };
-            let place = match extent {
+            let suffix = match scope {
                 PermissionScope::Namespace => "",
                 PermissionScope::Cluster => " (of the whole cluster)",
             };
-            writeln!(f, "  {} {resource}{dot}{group}{place}", verbs.join(", "))?;
+            writeln!(f, "  {} {resource}{dot}{group}{suffix}", verbs.join(", "))?;
         }
         Ok(())
     }
@@ -171,26 +171,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subresource_is_asked_for_as_such_and_nodes_in_no_namespace() {
-        let asked = |resource: &str| {
+    fn a_review_names_subresources_and_no_namespace_for_nodes() {
+        let review = |resource: &str| {
             required_permissions()
-                .find(|need| need.resource == resource)
-                .and_then(|need| need.review("prod").spec.resource_attributes)
+                .find(|permission| permission.resource == resource)
+                .and_then(|permission| permission.review("prod").spec.resource_attributes)
                 .expect("the run needs it")
         };
-        let log = asked("pods/log");
+        let log = review("pods/log");
         assert_eq!(log.resource.as_deref(), Some("pods"));
         assert_eq!(log.subresource.as_deref(), Some("log"));
         assert_eq!(log.namespace.as_deref(), Some("prod"));
-        assert_eq!(asked("nodes").namespace, None);
-        assert_eq!(asked("jobs").group.as_deref(), Some("batch"));
+        assert_eq!(review("nodes").namespace, None);
+        assert_eq!(review("jobs").group.as_deref(), Some("batch"));
     }
 
     #[test]
-    fn what_is_missing_is_told_by_kind() {
+    fn missing_permissions_are_grouped_by_resource() {
         let missing = required_permissions()
-            .filter(|need| matches!(need.resource, "jobs" | "pods/log" | "nodes"))
-            .filter(|need| need.verb != "watch")
+            .filter(|permission| matches!(permission.resource, "jobs" | "pods/log" | "nodes"))
+            .filter(|permission| permission.verb != "watch")
             .collect();
         insta::assert_snapshot!(MissingPermissions(missing).to_string());
     }

@@ -1,4 +1,4 @@
-//! One agent's pod and its plans: made, then told one plan after the other, in the order in which they came.
+//! Creates the pod of one agent, and writes its plans in their order.
 
 use k8s_openapi::api::core::v1::Pod;
 use prober_core::plan::Plan;
@@ -8,35 +8,36 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::platform::api_calls::ApiCalls;
 
-/// Makes the pod, then writes each plan that comes, until their sender is gone.
-pub(super) async fn keep(
+/// Creates the pod, then writes each plan that it receives, until the sender of the plans is dropped. Failures are sent as
+/// events.
+pub(super) async fn create_and_update(
     calls: ApiCalls,
     agent: AgentId,
     pod: Pod,
     mut plans: UnboundedReceiver<Plan>,
     events: UnboundedSender<PlatformEvent>,
 ) {
-    let failed = |reason: String| {
-        // A run that has stopped listening has ended: nobody is left to tell.
+    let send_failure = |reason: String| {
+        // Sending fails only after the run has ended.
         drop(events.send(PlatformEvent::AgentFailed {
             agent: agent.clone(),
             reason,
         }));
     };
     if let Err(error) = calls.apply(&pod).await {
-        failed(error.to_string());
+        send_failure(error.to_string());
         return;
     }
     while let Some(plan) = plans.recv().await {
         let written = match serde_json::to_string(&plan) {
             Ok(text) => calls.write_plan(&agent.pod, &text).await,
             Err(error) => {
-                failed(format!("its plan cannot be written as JSON: {error}"));
+                send_failure(format!("its plan cannot be written as JSON: {error}"));
                 continue;
             }
         };
         if let Err(error) = written {
-            failed(error.to_string());
+            send_failure(error.to_string());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! RequestCount to the API server, each of which answers or fails within a bound, with what it was for in its error.
+//! The requests of one run to the API server, each with a time limit of 5 s.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -16,29 +16,29 @@ use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels::PROBER;
 use crate::manifest::PLAN_ANNOTATION;
 
-/// How long an API server may take to answer.
+/// The time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the requests of one run.
+/// Sends the requests of one run.
 #[derive(Clone)]
 pub(super) struct ApiCalls {
-    connection: ApiClient,
+    client: ApiClient,
 }
 
 impl ApiCalls {
-    pub(super) fn new(connection: ApiClient) -> Self {
-        Self { connection }
+    pub(super) fn new(client: ApiClient) -> Self {
+        Self { client }
     }
 
-    /// Objects of one kind in the run's namespace.
+    /// The API of one kind of objects in the run's namespace.
     pub(super) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.connection.kube.clone(), &self.connection.namespace)
+        Api::namespaced(self.client.kube.clone(), &self.client.namespace)
     }
 
-    /// Makes an object as it is written: applied again, it changes nothing.
+    /// Creates or updates an object by server-side apply.
     ///
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
     pub(super) async fn apply<K>(&self, object: &K) -> Result<K, ApiError>
@@ -57,7 +57,7 @@ impl ApiCalls {
             .await
     }
 
-    /// Writes an agent's plan where its pod reads it.
+    /// Writes a plan to the annotation that the agent in `pod` reads.
     pub(super) async fn write_plan(&self, pod: &str, plan: &str) -> Result<(), ApiError> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {PLAN_ANNOTATION: plan}}}));
         let params = PatchParams {
@@ -73,43 +73,41 @@ impl ApiCalls {
         .map(drop)
     }
 
-    /// What was said about a pod, which is asked only when it is stuck.
-    pub(super) async fn events_about(&self, pod: &str) -> Result<Vec<Event>, ApiError> {
-        let about = ListParams::default().fields(&format!(
+    /// Lists the events of a pod.
+    pub(super) async fn pod_events(&self, pod: &str) -> Result<Vec<Event>, ApiError> {
+        let of_pod = ListParams::default().fields(&format!(
             "involvedObject.kind=Pod,involvedObject.name={pod}"
         ));
         let events: Api<Event> = self.api();
         self.request(
             &format!("list the events of the Pod {pod}"),
-            events.list(&about),
+            events.list(&of_pod),
         )
         .await
         .map(|list| list.items)
     }
 
-    /// Whether the API server answers at all.
+    /// Requests the version of the API server, to find out whether it responds.
     pub(super) async fn check_liveness(&self) -> Result<(), ApiError> {
-        let version = self.connection.kube.apiserver_version();
-        let answer = self.request("ask whether it is there", version).await;
-        answer.map(drop)
+        let version = self.client.kube.apiserver_version();
+        self.request("report its version", version).await.map(drop)
     }
 
-    /// What an answer is that lacks what it must have.
+    /// The error of a response that lacks required data.
     pub(super) fn invalid_response(&self, task: &str, cause: &str) -> ApiError {
         ApiError::InvalidResponse {
-            server: self.connection.server.clone(),
+            server: self.client.server.clone(),
             task: task.to_owned(),
             cause: cause.to_owned(),
         }
     }
 
-    /// The answer to a request, or why there is none.
+    /// Sends a request to do `task` and returns its response.
     pub(super) fn request<T>(
         &self,
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> impl Future<Output = Result<T, ApiError>> {
-        self.connection
-            .request_within(REQUEST_TIMEOUT, task, request)
+        self.client.request_within(REQUEST_TIMEOUT, task, request)
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the API server is there: told by its watch while that speaks, asked for where it is silent.
+//! Detects an API server that no longer responds: by failures of the watch, and by a request where the watch is silent.
 
 use std::time::Duration;
 
@@ -9,74 +9,77 @@ use tokio::time::Instant;
 use crate::kubernetes::api_error::ApiError;
 use crate::platform::api_calls::ApiCalls;
 
-/// How long the watch may fail before the API server is given up.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the watch may fail before the run fails.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Failures of the watch that lie further apart have nothing to do with each other.
-const MEMORY: Duration = Duration::from_secs(20);
+/// Failures of the watch that are further apart than this are unrelated.
+const FAILURE_GAP: Duration = Duration::from_secs(20);
 
-/// How long the watch may be silent where something is awaited: an API server that hangs breaks no watch, and no log.
-const QUIET: Duration = Duration::from_secs(5);
+/// How long the watch may be silent while an event is expected. An API server that hangs closes neither watches nor logs.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is known of the API server's life.
+/// The evidence that the API server responds, or does not.
 pub(super) struct ApiServerHealth {
     calls: ApiCalls,
-    heard: Instant,
-    /// The first and the last of the watch's failures in a row.
-    failing: Option<(Instant, Instant)>,
-    /// The question whether it is there, while it is open.
-    question: JoinSet<Result<(), ApiError>>,
+    /// When the API server last responded.
+    last_response: Instant,
+    /// The first and the last of the related failures of the watch.
+    failures: Option<(Instant, Instant)>,
+    /// The liveness request, while it is open.
+    liveness_check: JoinSet<Result<(), ApiError>>,
 }
 
 impl ApiServerHealth {
     pub(super) fn new(calls: ApiCalls) -> Self {
         Self {
             calls,
-            heard: Instant::now(),
-            failing: None,
-            question: JoinSet::new(),
+            last_response: Instant::now(),
+            failures: None,
+            liveness_check: JoinSet::new(),
         }
     }
 
-    /// The watch has spoken.
-    pub(super) fn beat(&mut self) {
-        self.heard = Instant::now();
+    /// Records an event of the watch.
+    pub(super) fn record_event(&mut self) {
+        self.last_response = Instant::now();
     }
 
-    /// The watch has failed; why the API server is given up, if it is.
-    pub(super) fn fail(&mut self, error: &watcher::Error) -> Option<String> {
+    /// Records a failure of the watch. Returns why the run fails, once the watch has failed for too long.
+    pub(super) fn record_failure(&mut self, error: &watcher::Error) -> Option<String> {
         let now = Instant::now();
-        let since = match self.failing {
-            Some((first, last)) if now - last < MEMORY => first,
+        let since = match self.failures {
+            Some((first, last)) if now - last < FAILURE_GAP => first,
             Some(_) | None => now,
         };
-        self.failing = Some((since, now));
-        (now - since >= PATIENCE).then(|| {
-            let silent = (now - since).as_secs();
-            format!("the API server has not answered for {silent} s: {error}")
+        self.failures = Some((since, now));
+        (now - since >= FAILURE_TIMEOUT).then(|| {
+            let seconds = (now - since).as_secs();
+            format!("the API server has not responded for {seconds} s: {error}")
         })
     }
 
-    /// When it is to be asked, if what is awaited since then does not come.
-    pub(super) fn quiet(&self, awaited: Option<Instant>) -> Option<Instant> {
-        let awaited = awaited.filter(|_| self.question.is_empty())?;
-        Some(awaited.max(self.heard) + QUIET)
+    /// Returns when the liveness of the API server is to be checked. `expected_since` is the time since which an event is
+    /// expected; `None` if none is.
+    pub(super) fn next_check(&self, expected_since: Option<Instant>) -> Option<Instant> {
+        let since = expected_since.filter(|_| self.liveness_check.is_empty())?;
+        Some(since.max(self.last_response) + SILENCE_TIMEOUT)
     }
 
-    /// Asks it.
-    pub(super) fn ask(&mut self) {
+    /// Sends a liveness request.
+    pub(super) fn start_check(&mut self) {
         let calls = self.calls.clone();
-        self.question
+        self.liveness_check
             .spawn(async move { calls.check_liveness().await });
     }
 
-    /// Waits for the answer to the open question, for ever where there is none. Why the API server is given up, if it is.
-    pub(super) async fn answer(&mut self) -> Option<String> {
-        let Some(answer) = self.question.join_next().await else {
+    /// Waits for the response to the open liveness request, for ever if there is none. Returns why the run fails, if the API
+    /// server did not respond.
+    pub(super) async fn finish_check(&mut self) -> Option<String> {
+        let Some(response) = self.liveness_check.join_next().await else {
             return std::future::pending().await;
         };
-        self.heard = Instant::now();
-        match answer {
+        self.last_response = Instant::now();
+        match response {
             Ok(Err(error @ ApiError::Unreachable { .. })) => Some(error.to_string()),
             Ok(Ok(()) | Err(_)) | Err(_) => None,
         }

@@ -1,6 +1,6 @@
-//! Who obeys the commands of a run, and sees how its pods stand.
+//! Executes the commands of a run, and keeps the state of its agents' pods.
 
-/// What the watch of pods tells.
+/// Handles the events of the pod watch.
 mod pod_watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,292 +26,293 @@ use crate::manifest::platform_config::{Cleanup, PlatformConfig};
 use crate::platform::api_calls::ApiCalls;
 use crate::platform::apiserver_health::ApiServerHealth;
 use crate::platform::log_readers::LogReaders;
-use crate::platform::removal::leave;
+use crate::platform::removal::remove_run;
 use crate::platform::service_endpoints::ServiceEndpoints;
 use crate::platform::shared_objects::SharedObjects;
 
-/// What the watch of pods gives.
-type Seen = Result<watcher::Event<Pod>, watcher::Error>;
+/// An event of the pod watch.
+type WatchResult = Result<watcher::Event<Pod>, watcher::Error>;
 
-/// Who obeys.
+/// The state of a run on its cluster.
 pub(super) struct CommandLoop {
     calls: ApiCalls,
-    setting: PlatformConfig,
+    config: PlatformConfig,
     events: UnboundedSender<PlatformEvent>,
-    began: Instant,
-    ground: Option<SharedObjects>,
-    pods: BoxStream<'static, Seen>,
-    /// Pods of the list that is being read, after the watch began anew.
-    listed: BTreeSet<String>,
-    pulse: ApiServerHealth,
-    /// By the names of their pods.
+    started_at: Instant,
+    /// `None` before the first agent is placed.
+    shared_objects: Option<SharedObjects>,
+    pod_watch: BoxStream<'static, WatchResult>,
+    /// Names of the pods in the list that a restarted watch is reading.
+    listed_pods: BTreeSet<String>,
+    apiserver_health: ApiServerHealth,
+    /// By the name of the pod.
     agents: BTreeMap<String, Agent>,
-    keepers: JoinSet<()>,
-    ears: LogReaders,
+    pod_tasks: JoinSet<()>,
+    log_readers: LogReaders,
 }
 
+/// An agent and its pod.
 struct Agent {
     id: AgentId,
     plans: UnboundedSender<Plan>,
-    stage: Stage,
-    /// Whether its bell is still.
-    is_still: bool,
+    state: AgentState,
+    /// Whether the pod is ready. A canary's agent makes it unready to raise an alert.
+    is_ready: bool,
 }
 
-/// How far an agent's pod is.
-enum Stage {
-    /// On its way since then; what for.
-    Waiting(Instant, String),
-    /// It runs, and its log is read.
+/// The state of an agent as the run knows it.
+enum AgentState {
+    /// Its pod has been starting since then, for this reason.
+    Starting(Instant, String),
+    /// Its pod runs with these addresses, and its log is read.
     Running(Vec<IpAddr>),
-    /// The run knows that it failed.
+    /// It has failed, and the failure is reported.
     Failed,
 }
 
 impl CommandLoop {
     pub(super) fn new(
-        connection: ApiClient,
-        setting: PlatformConfig,
+        client: ApiClient,
+        config: PlatformConfig,
         events: UnboundedSender<PlatformEvent>,
     ) -> Self {
-        let calls = ApiCalls::new(connection);
-        let pulse = ApiServerHealth::new(calls.clone());
+        let calls = ApiCalls::new(client);
+        let apiserver_health = ApiServerHealth::new(calls.clone());
         Self {
             calls,
-            setting,
+            config,
             events,
-            began: Instant::now(),
-            ground: None,
-            pods: stream::pending().boxed(),
-            listed: BTreeSet::new(),
-            pulse,
+            started_at: Instant::now(),
+            shared_objects: None,
+            pod_watch: stream::pending().boxed(),
+            listed_pods: BTreeSet::new(),
+            apiserver_health,
             agents: BTreeMap::new(),
-            keepers: JoinSet::new(),
-            ears: LogReaders::new(),
+            pod_tasks: JoinSet::new(),
+            log_readers: LogReaders::new(),
         }
     }
 
-    /// Obeys until the commands' sender is gone.
-    pub(super) async fn serve(mut self, mut commands: UnboundedReceiver<PlatformCommand>) {
+    /// Executes commands until their sender is dropped, then removes everything.
+    pub(super) async fn run(mut self, mut commands: UnboundedReceiver<PlatformCommand>) {
         loop {
-            let overdue = self.overdue();
-            let quiet = self.pulse.quiet(self.awaited());
+            let startup_deadline = self.startup_deadline();
+            let next_check = self.apiserver_health.next_check(self.expected_since());
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.obey(command).await,
+                    Some(command) => self.execute(command).await,
                     None => break,
                 },
-                Some(seen) = self.pods.next() => self.see(seen),
-                () = wait_until(quiet) => self.pulse.ask(),
-                answer = self.pulse.answer() => self.fail(answer),
-                () = wait_until(overdue) => self.give_up().await,
+                Some(event) = self.pod_watch.next() => self.handle_watch_event(event),
+                () = sleep_until_some(next_check) => self.apiserver_health.start_check(),
+                failure = self.apiserver_health.finish_check() => self.report_failure(failure),
+                () = sleep_until_some(startup_deadline) => self.fail_starting_agents().await,
             }
         }
         self.remove().await;
     }
 
-    async fn obey(&mut self, command: PlatformCommand) {
+    async fn execute(&mut self, command: PlatformCommand) {
         match command {
             PlatformCommand::Place(placements) => {
                 if let Err(error) = self.place(placements).await {
-                    self.tell(PlatformEvent::Failed(error.to_string()));
+                    self.send(PlatformEvent::Failed(error.to_string()));
                 }
             }
             PlatformCommand::Publish(endpoints) => {
-                let answer = self.publish(&endpoints).await;
-                self.tell(answer);
+                let event = self.publish(&endpoints).await;
+                self.send(event);
             }
             PlatformCommand::SendPlan(plan) => self.send_plan(plan),
-            PlatformCommand::PauseLogs => self.hush(),
-            PlatformCommand::ResumeLogs => self.ears.listen(true),
+            PlatformCommand::PauseLogs => self.pause_logs(),
+            PlatformCommand::ResumeLogs => self.log_readers.set_enabled(true),
             PlatformCommand::Remove => {
                 self.remove().await;
-                self.tell(PlatformEvent::Removed);
+                self.send(PlatformEvent::Removed);
             }
         }
     }
 
     async fn place(&mut self, placements: Vec<Placement>) -> Result<(), ApiError> {
-        let is_laid = self.ground.is_some();
-        if !is_laid {
-            self.ground = Some(SharedObjects::lay(&self.calls, &self.setting).await?);
-            self.pods = self.watch();
+        let is_first = self.shared_objects.is_none();
+        if is_first {
+            self.shared_objects = Some(SharedObjects::create(&self.calls, &self.config).await?);
+            self.pod_watch = self.watch_pods();
         }
-        let have_servers = (placements.iter()).any(|placement| placement.role == AgentRole::Server);
+        let has_servers = (placements.iter()).any(|placement| placement.role == AgentRole::Server);
         for placement in placements {
-            self.start(placement);
+            self.start_agent(placement);
         }
-        match &self.ground {
-            Some(ground) if is_laid && have_servers => {
-                ground.forewarn(&self.calls, &self.setting).await
+        match &self.shared_objects {
+            Some(shared_objects) if !is_first && has_servers => {
+                shared_objects
+                    .create_empty_slices(&self.calls, &self.config)
+                    .await
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    /// A watch of this run's pods, which goes on by itself when it breaks.
-    fn watch(&self) -> BoxStream<'static, Seen> {
-        let ours = labels::run_selector(Some(&self.setting.manifest.run));
-        let config = watcher::Config::default().labels(&ours).any_semantic();
+    /// A watch of the run's pods that restarts by itself when it breaks.
+    fn watch_pods(&self) -> BoxStream<'static, WatchResult> {
+        let selector = labels::run_selector(Some(&self.config.manifest.run));
+        let config = watcher::Config::default().labels(&selector).any_semantic();
         watcher(self.calls.api::<Pod>(), config)
             .default_backoff()
             .boxed()
     }
 
-    fn start(&mut self, placement: Placement) {
+    fn start_agent(&mut self, placement: Placement) {
         let Placement { agent, role, plan } = placement;
-        let made = self.ground.as_ref().map(|ground| {
-            let site = self.setting.node_info(&agent.node)?;
-            self.setting
-                .manifest
-                .pod(&ground.anchor, site, role, &plan, &ground.allowed)
+        // Agents are placed only after the shared objects exist.
+        let Some(shared_objects) = &self.shared_objects else {
+            return;
+        };
+        let pod = self.config.node_info(&agent.node).and_then(|node| {
+            let owner = &shared_objects.owner_job;
+            (self.config.manifest)
+                .pod(owner, node, role, &plan, &shared_objects.allowed_targets)
                 .map_err(|error| format!("its first plan cannot be written as JSON: {error}"))
         });
-        let (plans, kept) = mpsc::unbounded_channel();
-        match made {
-            Some(Ok(pod)) => {
-                let keeper = agent_pod::keep(
-                    self.calls.clone(),
-                    agent.clone(),
-                    pod,
-                    kept,
-                    self.events.clone(),
-                );
-                self.keepers.spawn(keeper);
-                let stage =
-                    Stage::Waiting(Instant::now(), "the API server has not made it".to_owned());
-                let name = agent.pod.clone();
-                let id = agent;
-                let agent = Agent {
-                    id,
-                    plans,
-                    stage,
-                    is_still: false,
-                };
-                self.agents.insert(name, agent);
+        let pod = match pod {
+            Ok(pod) => pod,
+            Err(reason) => {
+                self.send(PlatformEvent::AgentFailed { agent, reason });
+                return;
             }
-            Some(Err(reason)) => self.tell(PlatformEvent::AgentFailed { agent, reason }),
-            // Nothing is placed before the ground is laid.
-            None => {}
-        }
+        };
+        let (plans, received_plans) = mpsc::unbounded_channel();
+        self.pod_tasks.spawn(agent_pod::create_and_update(
+            self.calls.clone(),
+            agent.clone(),
+            pod,
+            received_plans,
+            self.events.clone(),
+        ));
+        let pending = "the API server has not created it".to_owned();
+        let name = agent.pod.clone();
+        let agent = Agent {
+            id: agent,
+            plans,
+            state: AgentState::Starting(Instant::now(), pending),
+            is_ready: false,
+        };
+        self.agents.insert(name, agent);
     }
 
     fn send_plan(&self, plan: Plan) {
         let known = self.agents.get(&plan.agent.pod);
         let agent = plan.agent.clone();
         if known.is_none_or(|agent| agent.plans.send(plan).is_err()) {
-            let reason = "it has no pod to give a plan to".to_owned();
-            self.tell(PlatformEvent::AgentFailed { agent, reason });
+            let reason = "it has no pod to receive a plan".to_owned();
+            self.send(PlatformEvent::AgentFailed { agent, reason });
         }
     }
 
     async fn publish(&mut self, endpoints: &Endpoints) -> PlatformEvent {
-        let Some(ground) = &mut self.ground else {
+        let Some(shared_objects) = &mut self.shared_objects else {
             return PlatformEvent::Failed(
-                "there is nothing to publish: no agent was placed".to_owned(),
+                "cannot publish endpoints: no agent was placed".to_owned(),
             );
         };
         let agents = &self.agents;
-        // One whose pod does not run is an endpoint without addresses.
-        let addresses = |id: &AgentId| match agents.get(&id.pod).map(|agent| &agent.stage) {
-            Some(Stage::Running(addresses)) => addresses.clone(),
-            Some(Stage::Waiting(..) | Stage::Failed) | None => Vec::new(),
+        // An agent whose pod does not run is an endpoint without addresses.
+        let addresses = |id: &AgentId| match agents.get(&id.pod).map(|agent| &agent.state) {
+            Some(AgentState::Running(addresses)) => addresses.clone(),
+            Some(AgentState::Starting(..) | AgentState::Failed) | None => Vec::new(),
         };
-        let behind = match ServiceEndpoints::of(endpoints, &self.setting, addresses) {
-            Ok(behind) => behind,
+        let endpoints = match ServiceEndpoints::resolve(endpoints, &self.config, addresses) {
+            Ok(endpoints) => endpoints,
             Err(reason) => return PlatformEvent::Failed(reason),
         };
-        match ground.publish(&self.calls, &self.setting, &behind).await {
+        let published = shared_objects.publish(&self.calls, &self.config, &endpoints);
+        match published.await {
             Ok(published) => PlatformEvent::Published(published),
             Err(error) => PlatformEvent::Failed(error.to_string()),
         }
     }
 
-    /// The run cannot go on, where there is a reason.
-    fn fail(&self, reason: Option<String>) {
+    /// Reports that the run cannot go on, if there is a reason.
+    fn report_failure(&self, reason: Option<String>) {
         if let Some(reason) = reason {
-            self.tell(PlatformEvent::Failed(reason));
+            self.send(PlatformEvent::Failed(reason));
         }
     }
 
-    /// When patience with pods that are on their way ends.
-    fn overdue(&self) -> Option<Instant> {
-        self.waiting().next()?;
-        Some(self.began + self.setting.startup_timeout)
+    /// When starting pods fail; `None` if no pod is starting.
+    fn startup_deadline(&self) -> Option<Instant> {
+        self.starting_since().next()?;
+        Some(self.started_at + self.config.startup_timeout)
     }
 
-    /// Since when something has been awaited of the API server. An agent of a run has news all the time, while a canary's may
-    /// have none for long.
-    fn awaited(&self) -> Option<Instant> {
-        let is_run = self.setting.manifest.check.is_none();
-        let news = (is_run && !self.agents.is_empty()).then_some(self.began);
-        self.waiting().chain(news).max()
+    /// Since when an event of the API server is expected. An agent of a one-shot run logs all the time; a canary's agent may
+    /// be silent for long.
+    fn expected_since(&self) -> Option<Instant> {
+        let is_one_shot = self.config.manifest.check.is_none();
+        let logs = (is_one_shot && !self.agents.is_empty()).then_some(self.started_at);
+        self.starting_since().chain(logs).max()
     }
 
-    /// Since when each pod that is on its way has been so.
-    fn waiting(&self) -> impl Iterator<Item = Instant> {
-        self.agents.values().filter_map(|agent| match agent.stage {
-            Stage::Waiting(since, _) => Some(since),
-            Stage::Running(_) | Stage::Failed => None,
+    /// Since when each starting pod has been starting.
+    fn starting_since(&self) -> impl Iterator<Item = Instant> {
+        self.agents.values().filter_map(|agent| match agent.state {
+            AgentState::Starting(since, _) => Some(since),
+            AgentState::Running(_) | AgentState::Failed => None,
         })
     }
 
-    /// Fails every agent whose pod is still on its way.
-    async fn give_up(&mut self) {
-        let patience = self.setting.startup_timeout;
+    /// Fails every agent whose pod is still starting.
+    async fn fail_starting_agents(&mut self) {
+        let timeout = self.config.startup_timeout;
         let mut late = Vec::new();
         for agent in self.agents.values_mut() {
-            if let Stage::Waiting(_, what) = &agent.stage {
-                late.push((agent.id.clone(), what.clone()));
-                agent.stage = Stage::Failed;
+            if let AgentState::Starting(_, pending) = &agent.state {
+                late.push((agent.id.clone(), pending.clone()));
+                agent.state = AgentState::Failed;
             }
         }
-        for (agent, what) in late {
-            // Without them the sentence says less.
-            let about = self
-                .calls
-                .events_about(&agent.pod)
-                .await
-                .unwrap_or_default();
-            let reason = startup_timeout_reason(&what, patience.as_secs(), &about);
-            self.tell(PlatformEvent::AgentFailed { agent, reason });
+        for (agent, pending) in late {
+            // The events only add detail to the reason.
+            let pod_events = self.calls.pod_events(&agent.pod).await.unwrap_or_default();
+            let reason = startup_timeout_reason(&pending, timeout.as_secs(), &pod_events);
+            self.send(PlatformEvent::AgentFailed { agent, reason });
         }
     }
 
-    /// Removes all that was placed and waits until it is gone, or says what is not.
+    /// Removes the objects of the run and waits until they are gone. A note reports what remains.
     async fn remove(&mut self) {
-        if self.ground.take().is_none() {
+        if self.shared_objects.take().is_none() {
             return;
         }
-        self.pods = stream::pending().boxed();
-        // Without a sender of plans a keeper ends; what it has begun is done first, so that nothing is made later.
+        self.pod_watch = stream::pending().boxed();
+        // Dropping the senders of plans ends the tasks after their open requests, so that no object is created later.
         self.agents.clear();
-        while self.keepers.join_next().await.is_some() {}
-        match self.setting.cleanup {
+        while self.pod_tasks.join_next().await.is_some() {}
+        match self.config.cleanup {
             Cleanup::Remove => {
-                if let Err(sentence) = leave(&self.calls, &self.setting.manifest).await {
-                    self.tell(PlatformEvent::Note(sentence));
+                if let Err(note) = remove_run(&self.calls, &self.config.manifest).await {
+                    self.send(PlatformEvent::Note(note));
                 }
             }
-            Cleanup::Keep => self.tell(PlatformEvent::Note(format!(
+            Cleanup::Keep => self.send(PlatformEvent::Note(format!(
                 "everything is left in the namespace {} until the cluster removes it, {} s after the run began: \
                  `prober clean --run {}` removes it at once",
-                self.setting.manifest.namespace,
-                self.setting.manifest.lifetime.as_secs(),
-                self.setting.manifest.run
+                self.config.manifest.namespace,
+                self.config.manifest.lifetime.as_secs(),
+                self.config.manifest.run
             ))),
         }
-        self.ears.close().await;
+        self.log_readers.stop().await;
     }
 
-    /// A run that has stopped listening has ended: nobody is left to tell.
-    fn tell(&self, event: PlatformEvent) {
+    /// Sends an event to the run. Sending fails only after the run has ended.
+    fn send(&self, event: PlatformEvent) {
         drop(self.events.send(event));
     }
 }
 
-/// Waits for a time that may never come.
-async fn wait_until(at: Option<Instant>) {
+/// Sleeps until `at`, or for ever.
+async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,

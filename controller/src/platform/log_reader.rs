@@ -1,4 +1,4 @@
-//! What an agent says, read from its pod's log while it is to be read, for as long as the pod is there.
+//! Follows the log of one agent's pod, and sends its lines as events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,91 +16,87 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::platform::api_calls::ApiCalls;
-use crate::platform::log_position::{Line, LogPosition};
+use crate::platform::log_position::{LogLine, LogPosition};
 
-/// The first pause before a log that broke is read again; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The first delay before a log is opened again.
+const MIN_DELAY: Duration = Duration::from_millis(100);
 
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest delay.
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// How long a kubelet may refuse a log before its agent is given up.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// How long opening a log may fail before its agent fails.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Bytes that one request may read; what is beyond them is the next one's.
-const MOST_BYTES: i64 = 8 << 20;
+/// Bytes that one request reads at most. The next request reads what follows.
+const MAX_BYTES: i64 = 8 << 20;
 
-/// When a follower reads.
+/// Controls when log readers read. All readers of a run share it.
 pub(super) struct ReadControl {
-    /// Whether it does.
-    pub(super) listening: watch::Receiver<bool>,
-    /// Places for those who open a log.
-    pub(super) openings: Arc<Semaphore>,
+    /// Whether logs are read now.
+    pub(super) is_enabled: watch::Receiver<bool>,
+    /// Limits how many logs are opened at the same time.
+    pub(super) opening_permits: Arc<Semaphore>,
 }
 
-/// Tells every line of an agent, until whoever started it ends it.
+/// Sends every line of an agent's log as an event, until the task is aborted or the agent fails.
 ///
-/// The end of a stream is not the end of a pod (a kubelet that stops ends it too), so the log is read again, from the last
-/// second that was read, and what is known is skipped.
-pub(super) async fn follow(
+/// The end of a stream is not the end of a pod: a kubelet that stops also ends it. So the log is opened again, from the second
+/// of the last line, and known lines are skipped.
+pub(super) async fn follow_log(
     calls: ApiCalls,
     agent: AgentId,
-    mut ear: ReadControl,
+    mut control: ReadControl,
     events: UnboundedSender<PlatformEvent>,
 ) {
     let pods: Api<Pod> = calls.api();
-    let teller = LogReader { agent, events };
-    let mut resumption = LogPosition::default();
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    let mut refused: Option<Instant> = None;
+    let reader = LogReader { agent, events };
+    let mut position = LogPosition::default();
+    let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
+    let mut failing_since: Option<Instant> = None;
     loop {
-        if !*ear.listening.borrow_and_update() {
-            if ear
-                .listening
-                .wait_for(|listening| *listening)
-                .await
-                .is_err()
-            {
+        if !*control.is_enabled.borrow_and_update() {
+            let enabled = control.is_enabled.wait_for(|is_enabled| *is_enabled);
+            if enabled.await.is_err() {
                 return;
             }
             backoff.reset();
-            refused = None;
+            failing_since = None;
         }
-        let how = LogParams {
+        let params = LogParams {
             follow: true,
             timestamps: true,
-            since_time: resumption.since(),
-            limit_bytes: Some(MOST_BYTES),
+            since_time: position.since_time(),
+            limit_bytes: Some(MAX_BYTES),
             ..LogParams::default()
         };
-        let task = format!("read the log of the Pod {}", teller.agent.pod);
+        let task = format!("read the log of the Pod {}", reader.agent.pod);
         let opening = async {
-            // Closed never.
-            let _place = ear.openings.acquire().await;
+            // The semaphore is never closed.
+            let _permit = control.opening_permits.acquire().await;
             calls
-                .request(&task, pods.log_stream(&teller.agent.pod, &how))
+                .request(&task, pods.log_stream(&reader.agent.pod, &params))
                 .await
         };
         match opening.await {
             Ok(stream) => {
-                refused = None;
+                failing_since = None;
                 let stream = std::pin::pin!(stream);
-                let told = tokio::select! {
-                    told = teller.read(stream, &mut resumption) => told,
-                    _ = ear.listening.wait_for(|listening| !*listening) => continue,
+                let new_lines = tokio::select! {
+                    new_lines = reader.read(stream, &mut position) => new_lines,
+                    _ = control.is_enabled.wait_for(|is_enabled| !*is_enabled) => continue,
                 };
-                if told > 0 {
+                if new_lines > 0 {
                     backoff.reset();
                 }
             }
             Err(error) => {
-                let since = *refused.get_or_insert_with(Instant::now);
-                if since.elapsed() > PATIENCE {
-                    teller.tell(PlatformEvent::AgentFailed {
-                        agent: teller.agent.clone(),
+                let since = *failing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > FAILURE_TIMEOUT {
+                    reader.send(PlatformEvent::AgentFailed {
+                        agent: reader.agent.clone(),
                         reason: format!(
-                            "{error}; does the kubelet of {} run, and does the API server reach it?",
-                            teller.agent.node
+                            "{error}; is the kubelet of {} up, and does the API server reach it?",
+                            reader.agent.node
                         ),
                     });
                     return;
@@ -111,76 +107,75 @@ pub(super) async fn follow(
     }
 }
 
-/// Passes on what one agent says.
+/// Parses the lines of one agent's log.
 struct LogReader {
     agent: AgentId,
     events: UnboundedSender<PlatformEvent>,
 }
 
 impl LogReader {
-    /// Tells the new lines of a stream until it ends, and how many there were.
+    /// Sends the new lines of a stream until the stream ends or breaks, and returns their number.
     async fn read(
         &self,
         mut stream: impl AsyncBufRead + Unpin,
-        resumption: &mut LogPosition,
+        position: &mut LogPosition,
     ) -> usize {
-        resumption.restart();
-        let mut told = 0;
-        let mut line = Vec::new();
-        // A stream that breaks is read again, as is one that ends.
-        while let Ok(1..) = stream.read_until(b'\n', &mut line).await {
-            match resumption.take(&line) {
-                Line::New(line) => {
-                    self.line(line);
-                    told += 1;
+        position.rewind();
+        let mut new_lines = 0;
+        let mut bytes = Vec::new();
+        while let Ok(1..) = stream.read_until(b'\n', &mut bytes).await {
+            match position.advance(&bytes) {
+                LogLine::New(line) => {
+                    self.send_line(line);
+                    new_lines += 1;
                 }
-                Line::Rotated(line) => {
-                    self.notice(
-                        "its log was rotated while it was read: some of what it said may be missing, or told twice"
+                LogLine::Rotated(line) => {
+                    self.send_notice(
+                        "its log was rotated while it was read: some lines may be missing or reported twice"
                             .to_owned(),
                     );
-                    self.line(line);
-                    told += 1;
+                    self.send_line(line);
+                    new_lines += 1;
                 }
-                Line::Known | Line::Partial => {}
+                LogLine::Known | LogLine::Partial => {}
             }
-            line.clear();
+            bytes.clear();
         }
-        told
+        new_lines
     }
 
-    fn line(&self, line: &[u8]) {
+    fn send_line(&self, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
-        // What an agent writes to its standard error is in the same log.
+        // The log also holds the agent's standard error, which is not JSON.
         if !text.starts_with('{') {
-            self.notice(text.into_owned());
+            self.send_notice(text.into_owned());
             return;
         }
         match Event::parse(&text) {
-            Ok(event) => self.event(event),
-            Err(error) => self.notice(error.to_string()),
+            Ok(event) => self.send_event(event),
+            Err(error) => self.send_notice(error.to_string()),
         }
     }
 
-    fn event(&self, event: Event) {
+    fn send_event(&self, event: Event) {
         if let Event::Hello(hello) = &event {
-            self.tell(PlatformEvent::AgentReady {
+            self.send(PlatformEvent::AgentReady {
                 agent: self.agent.clone(),
                 addresses: hello.addresses.clone(),
             });
         }
-        self.tell(PlatformEvent::AgentLine {
+        self.send(PlatformEvent::AgentLine {
             agent: self.agent.clone(),
             event,
         });
     }
 
-    fn notice(&self, text: String) {
-        self.event(Event::Notice { text });
+    fn send_notice(&self, text: String) {
+        self.send_event(Event::Notice { text });
     }
 
-    /// A run that has stopped listening has ended: nobody is left to tell.
-    fn tell(&self, event: PlatformEvent) {
+    /// Sends an event to the run. Sending fails only after the run has ended.
+    fn send(&self, event: PlatformEvent) {
         drop(self.events.send(event));
     }
 }

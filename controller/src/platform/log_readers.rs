@@ -1,4 +1,4 @@
-//! All followers of a run: they read together, or wait together until they are to read on.
+//! The log readers of a run, which are paused and resumed together.
 
 use std::sync::Arc;
 
@@ -9,52 +9,52 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::platform::api_calls::ApiCalls;
-use crate::platform::log_reader::{ReadControl, follow};
+use crate::platform::log_reader::{ReadControl, follow_log};
 
-/// Logs that are opened at a time: the API server asks a kubelet for each.
-const OPENINGS: usize = 16;
+/// Logs that are opened at the same time. The API server sends a request to a kubelet for each.
+const MAX_OPENING: usize = 16;
 
-/// See the module's documentation.
+/// One task for each agent whose log is followed.
 pub(super) struct LogReaders {
-    listening: watch::Sender<bool>,
-    openings: Arc<Semaphore>,
-    followers: JoinSet<()>,
+    is_enabled: watch::Sender<bool>,
+    opening_permits: Arc<Semaphore>,
+    tasks: JoinSet<()>,
 }
 
 impl LogReaders {
     pub(super) fn new() -> Self {
         Self {
-            listening: watch::Sender::new(true),
-            openings: Arc::new(Semaphore::new(OPENINGS)),
-            followers: JoinSet::new(),
+            is_enabled: watch::Sender::new(true),
+            opening_permits: Arc::new(Semaphore::new(MAX_OPENING)),
+            tasks: JoinSet::new(),
         }
     }
 
-    /// Reads this agent with all others.
-    pub(super) fn follow(
+    /// Starts to follow the log of an agent.
+    pub(super) fn start(
         &mut self,
         calls: ApiCalls,
         agent: AgentId,
         events: UnboundedSender<PlatformEvent>,
     ) {
-        let ear = ReadControl {
-            listening: self.listening.subscribe(),
-            openings: Arc::clone(&self.openings),
+        let control = ReadControl {
+            is_enabled: self.is_enabled.subscribe(),
+            opening_permits: Arc::clone(&self.opening_permits),
         };
-        self.followers.spawn(follow(calls, agent, ear, events));
+        self.tasks.spawn(follow_log(calls, agent, control, events));
     }
 
-    /// Reads nobody, or everybody from where they were left.
-    pub(super) fn listen(&self, listening: bool) {
-        self.listening.send_replace(listening);
+    /// Pauses all readers, or resumes each from the line where it was paused.
+    pub(super) fn set_enabled(&self, is_enabled: bool) {
+        self.is_enabled.send_replace(is_enabled);
     }
 
-    pub(super) fn are_listening(&self) -> bool {
-        *self.listening.borrow()
+    pub(super) fn are_enabled(&self) -> bool {
+        *self.is_enabled.borrow()
     }
 
-    /// Reads nobody any more.
-    pub(super) async fn close(&mut self) {
-        self.followers.shutdown().await;
+    /// Ends all readers.
+    pub(super) async fn stop(&mut self) {
+        self.tasks.shutdown().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Leaving: all that the anchor owns goes, then the anchor itself; where something stays, it is waited for.
+//! Deletes the objects of a run, then its owner Job, and waits until they are gone.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -19,68 +19,72 @@ use crate::kubernetes::labels;
 use crate::manifest::Manifest;
 use crate::platform::api_calls::ApiCalls;
 
-/// How long it may take until everything is gone.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// How long the removal may take.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How long an API server that refuses is asked again.
-const INSISTENCE: Duration = Duration::from_secs(6);
+/// How long the deletion is retried while the API server cannot be reached.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// The pause before it is.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The delay before a retry.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Whether something of a kind may still be there.
+/// Whether objects of a kind remain after their deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Left {
-    /// All is gone.
-    Nothing,
-    /// A finalizer of somebody's holds it, or nobody could say.
+enum Remaining {
+    /// None remain.
+    No,
+    /// Some may remain: a finalizer holds them, or a request failed.
     Perhaps,
 }
 
-/// Deletes all that the anchor owns, and then the anchor. What is not gone by then goes with the anchor, which is deleted in
-/// the foreground: it is gone only when all is that it owns. Fails with a sentence on what is left.
+/// Deletes the objects that the owner Job owns, then the Job. If objects remain, the Job is deleted in the foreground, so that
+/// it is gone only when they are.
 ///
 /// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
-pub(super) async fn leave(calls: &ApiCalls, manifest: &Manifest) -> Result<(), String> {
+///
+/// # Errors
+///
+/// A sentence about what remains.
+pub(super) async fn remove_run(calls: &ApiCalls, manifest: &Manifest) -> Result<(), String> {
     let Manifest { run, namespace, .. } = manifest;
-    let by_itself = format!(
+    let outlook = format!(
         "the cluster removes it by itself at most {} s after the run began, and `prober clean -n {namespace} --run {run}` \
-         when it is told to",
+         removes it at once",
         manifest.lifetime.as_secs()
     );
-    // A run is waited for. A canary's agents go in their own time, and it needs no right to delete a pod.
-    let is_awaited = manifest.check.is_none();
-    let how = if is_awaited && delete_owned(calls, run).await == Left::Nothing {
+    // A one-shot run waits for its removal. A canary does not, and so needs no permission to delete pods.
+    let is_one_shot = manifest.check.is_none();
+    let params = if is_one_shot && delete_owned(calls, run).await == Remaining::No {
         DeleteParams::background()
     } else {
         DeleteParams::foreground()
     };
     let jobs: Api<Job> = calls.api();
-    let uid = match delete(calls, &jobs, run, &how).await {
+    let uid = match delete_job(calls, &jobs, run, &params).await {
         Ok(Some(uid)) => uid,
         Ok(None) => return Ok(()),
         Err(error) => {
             return Err(format!(
-                "what the run placed could not be removed: {error}; {by_itself}"
+                "the objects of the run could not be removed: {error}; {outlook}"
             ));
         }
     };
     let gone = await_condition(jobs, run, conditions::is_deleted(&uid));
-    match timeout(PATIENCE, gone).await {
+    match timeout(REMOVAL_TIMEOUT, gone).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!(
-            "nobody could see whether what the run placed is gone: {error}; {by_itself}"
+            "the removal of the objects of the run could not be watched: {error}; {outlook}"
         )),
         Err(_) => Err(format!(
-            "what the run placed is not gone after {} s; {by_itself}",
-            PATIENCE.as_secs()
+            "the objects of the run are not gone after {} s; {outlook}",
+            REMOVAL_TIMEOUT.as_secs()
         )),
     }
 }
 
-/// Deletes all that the anchor owns. The garbage collector does it too, at a pace of its own: three requests for each object,
-/// and forty a second (`--kube-api-qps` of the controller manager, doubled).
-async fn delete_owned(calls: &ApiCalls, run: &str) -> Left {
+/// Deletes the objects that the owner Job owns. The garbage collector would do it too, but more slowly: it sends three
+/// requests for each object, and forty a second (`--kube-api-qps` of the controller manager, doubled).
+async fn delete_owned(calls: &ApiCalls, run: &str) -> Remaining {
     let (services, slices, pods) = join3(
         delete_all::<Service>(calls, run),
         delete_all::<EndpointSlice>(calls, run),
@@ -90,52 +94,54 @@ async fn delete_owned(calls: &ApiCalls, run: &str) -> Left {
     services.max(slices).max(pods)
 }
 
-/// Deletes all of a kind, and asks once more, which finds what is still there.
-async fn delete_all<K>(calls: &ApiCalls, run: &str) -> Left
+/// Deletes the run's objects of one kind. A second deletion finds the objects that remain.
+async fn delete_all<K>(calls: &ApiCalls, run: &str) -> Remaining
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
         + Debug
         + DeserializeOwned,
 {
-    let ours = ListParams::default().labels(&labels::run_selector(Some(run)));
-    let how = DeleteParams::default();
-    let all: Api<K> = calls.api();
+    let of_run = ListParams::default().labels(&labels::run_selector(Some(run)));
+    let params = DeleteParams::default();
+    let api: Api<K> = calls.api();
     let task = format!("delete the {} of {run}", K::plural(&()));
     for _ in 0..2 {
-        let deleted = all.delete_collection(&how, &ours);
-        let Ok(found) = calls.request(&task, deleted).await else {
+        let deletion = api.delete_collection(&params, &of_run);
+        let Ok(response) = calls.request(&task, deletion).await else {
             break;
         };
-        match found.left() {
-            Some(found) if found.items.is_empty() => return Left::Nothing,
+        match response.left() {
+            Some(found) if found.items.is_empty() => return Remaining::No,
             Some(_) => {}
             None => break,
         }
     }
-    Left::Perhaps
+    Remaining::Perhaps
 }
 
-/// Asks for the anchor's deletion and tells its uid if that takes time; `None` if it is gone already.
-async fn delete(
+/// Deletes the owner Job. Returns its uid if the deletion is under way; `None` if the Job is gone.
+async fn delete_job(
     calls: &ApiCalls,
     jobs: &Api<Job>,
     run: &str,
-    how: &DeleteParams,
+    params: &DeleteParams,
 ) -> Result<Option<String>, ApiError> {
     let task = format!("delete the Job {run}");
-    let until = Instant::now() + INSISTENCE;
+    let deadline = Instant::now() + RETRY_TIMEOUT;
     loop {
-        let asked = calls.request(&task, async {
-            match jobs.delete(run, how).await {
-                Ok(answer) => Ok(answer.left().and_then(|job| job.metadata.uid)),
+        let deletion = calls.request(&task, async {
+            match jobs.delete(run, params).await {
+                Ok(response) => Ok(response.left().and_then(|job| job.metadata.uid)),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
                 Err(error) => Err(error),
             }
         });
-        match asked.await {
+        match deletion.await {
             Ok(uid) => return Ok(uid),
-            Err(ApiError::Unreachable { .. }) if Instant::now() < until => sleep(PAUSE).await,
+            Err(ApiError::Unreachable { .. }) if Instant::now() < deadline => {
+                sleep(RETRY_DELAY).await;
+            }
             Err(error) => return Err(error),
         }
     }

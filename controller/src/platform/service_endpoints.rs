@@ -1,4 +1,4 @@
-//! Who is to stand behind the Services.
+//! The servers behind the test Services, with the addresses that their pods have now.
 
 use std::net::IpAddr;
 
@@ -7,39 +7,43 @@ use prober_core::topology::AgentId;
 
 use crate::kubernetes::node_info::NodeInfo;
 use crate::manifest::platform_config::PlatformConfig;
-use crate::manifest::{Backend, Slot};
+use crate::manifest::{ServerEndpoint, SlotEndpoint};
 
-/// Who is to stand behind the Services.
+/// The servers behind the test Services.
 pub(super) struct ServiceEndpoints<'a> {
-    /// Of each slot, and where it lives.
-    pub(super) slots: Vec<(Slot, &'a NodeInfo)>,
-    /// Of the same-node leg.
-    pub(super) local: Vec<Backend>,
+    /// The server of each slot, and its node.
+    pub(super) slots: Vec<(SlotEndpoint, &'a NodeInfo)>,
+    /// The servers behind the Service with `internalTrafficPolicy: Local`.
+    pub(super) local: Vec<ServerEndpoint>,
 }
 
 impl<'a> ServiceEndpoints<'a> {
-    /// These agents, at the addresses that they have now. Fails with a sentence where one lives on no node of the run.
-    pub(super) fn of(
+    /// Resolves agents to the addresses of their pods.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if an agent is on no node of the run.
+    pub(super) fn resolve(
         endpoints: &Endpoints,
-        setting: &'a PlatformConfig,
+        config: &'a PlatformConfig,
         addresses: impl Fn(&AgentId) -> Vec<IpAddr>,
     ) -> Result<Self, String> {
-        let backend = |id: &AgentId| Backend {
+        let server = |id: &AgentId| ServerEndpoint {
             agent: id.clone(),
             addresses: addresses(id),
         };
         let slot = |id: &AgentId| {
-            let slot = Slot {
-                backend: backend(id),
+            let slot = SlotEndpoint {
+                server: server(id),
                 is_balanced: endpoints.any.contains(id),
             };
-            Ok((slot, setting.node_info(&id.node)?))
+            Ok((slot, config.node_info(&id.node)?))
         };
         Ok(Self {
             slots: (endpoints.slots.iter())
                 .map(slot)
                 .collect::<Result<_, String>>()?,
-            local: endpoints.local.iter().map(backend).collect(),
+            local: endpoints.local.iter().map(server).collect(),
         })
     }
 }
@@ -56,12 +60,12 @@ mod tests {
     use crate::manifest::{IpFamilies, Manifest, NodePorts, Privilege};
 
     #[test]
-    fn a_server_that_any_does_not_lead_to_keeps_its_slot() {
+    fn a_server_that_is_not_balanced_keeps_its_slot() {
         let servers = ["node-1", "node-2"].map(|node| AgentId::new(node, format!("{node}-server")));
-        let sites = BTreeMap::from(
+        let nodes = BTreeMap::from(
             ["node-1", "node-2"].map(|node| (NodeName::new(node), NodeInfo::default())),
         );
-        let setting = PlatformConfig {
+        let config = PlatformConfig {
             manifest: Manifest {
                 run: "prober-k3x9q2".to_owned(),
                 namespace: "probes".to_owned(),
@@ -73,7 +77,7 @@ mod tests {
                 node_ports: NodePorts::Disabled,
                 check: None,
             },
-            nodes: sites,
+            nodes,
             startup_timeout: Duration::from_secs(30),
             cleanup: Cleanup::Remove,
         };
@@ -82,11 +86,11 @@ mod tests {
             any: servers[1..].to_vec(),
             local: servers.to_vec(),
         };
-        let behind = ServiceEndpoints::of(&endpoints, &setting, |_| Vec::new()).unwrap();
-        let slots: Vec<_> = (behind.slots.iter())
-            .map(|(slot, _)| (&slot.backend.agent, slot.is_balanced))
+        let resolved = ServiceEndpoints::resolve(&endpoints, &config, |_| Vec::new()).unwrap();
+        let slots: Vec<_> = (resolved.slots.iter())
+            .map(|(slot, _)| (&slot.server.agent, slot.is_balanced))
             .collect();
         assert_eq!(slots, [(&servers[0], false), (&servers[1], true)]);
-        assert_eq!(behind.local.len(), 2);
+        assert_eq!(resolved.local.len(), 2);
     }
 }

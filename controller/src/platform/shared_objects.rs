@@ -1,4 +1,4 @@
-//! What everything else of a run stands on: the anchor, the Services, and what follows from their addresses.
+//! The objects that all agents of a run share: the owner Job, the test Services, and their EndpointSlices.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,59 +9,69 @@ use prober_core::run::{Published, Rules};
 use crate::kubernetes::api_error::ApiError;
 use crate::manifest::platform_config::PlatformConfig;
 use crate::manifest::{
-    BALANCED_PORT, OwnerJob, Publication, SLOT_PORT, ServiceAddresses, Slot, allowed_targets,
+    BALANCED_PORT, OwnerJob, Publication, SLOT_PORT, ServiceAddresses, SlotEndpoint,
+    allowed_targets,
 };
 use crate::platform::api_calls::ApiCalls;
 use crate::platform::service_endpoints::ServiceEndpoints;
 
-/// The anchor and the Services of a run.
+/// The shared objects of a run, as the API server created them.
 #[derive(Debug)]
 pub(super) struct SharedObjects {
-    pub(super) anchor: OwnerJob,
-    /// What agents may ask.
-    pub(super) allowed: Vec<String>,
+    pub(super) owner_job: OwnerJob,
+    /// The prefixes that agents may send packets to.
+    pub(super) allowed_targets: Vec<String>,
     service: ServiceAddresses,
-    local: ServiceAddresses,
+    local_service: ServiceAddresses,
     publication: Publication,
 }
 
 impl SharedObjects {
-    /// Lays it: the anchor first, since it owns all else.
-    pub(super) async fn lay(calls: &ApiCalls, setting: &PlatformConfig) -> Result<Self, ApiError> {
-        let manifest = &setting.manifest;
+    /// Creates the owner Job, then the Services that it owns.
+    pub(super) async fn create(
+        calls: &ApiCalls,
+        config: &PlatformConfig,
+    ) -> Result<Self, ApiError> {
+        let manifest = &config.manifest;
         let job = calls.apply(&manifest.owner_job()).await?;
-        let anchor = OwnerJob::from_job(&job)
-            .ok_or_else(|| calls.invalid_response("create the anchor", "it has no uid"))?;
-        let services = (manifest.service(&anchor), manifest.local_service(&anchor));
-        let (service, local) = try_join(calls.apply(&services.0), calls.apply(&services.1)).await?;
-        let (service, local) = (
-            ServiceAddresses::from_service(&service),
-            ServiceAddresses::from_service(&local),
+        let owner_job = OwnerJob::from_job(&job)
+            .ok_or_else(|| calls.invalid_response("create the owner Job", "it has no uid"))?;
+        let (service, local_service) = (
+            manifest.service(&owner_job),
+            manifest.local_service(&owner_job),
         );
-        let addresses = service.cluster_ips.iter().chain(&local.cluster_ips);
-        let allowed = allowed_targets(addresses.copied(), setting.nodes.values());
+        let (service, local_service) =
+            try_join(calls.apply(&service), calls.apply(&local_service)).await?;
+        let (service, local_service) = (
+            ServiceAddresses::from_service(&service),
+            ServiceAddresses::from_service(&local_service),
+        );
+        let cluster_ips = (service.cluster_ips.iter())
+            .chain(&local_service.cluster_ips)
+            .copied();
+        let allowed_targets = allowed_targets(cluster_ips, config.nodes.values());
         Ok(Self {
-            anchor,
-            allowed,
+            owner_job,
+            allowed_targets,
             service,
-            local,
+            local_service,
             publication: Publication::First,
         })
     }
 
-    /// Lays the slices of RUN-local without endpoints while servers are on their way. A kube-proxy writes its rules when
-    /// something changes, and then not again for a second (`minSyncPeriod`). Without a change beforehand the first slice to be
-    /// published would be that change, and all others would have to wait.
+    /// Writes the slices of RUN-local without endpoints while the servers start. A kube-proxy writes its rules at a change, and
+    /// then not again for a second (`minSyncPeriod`). Without this change the first published slice would be that change, and
+    /// the others would be delayed by the second.
     ///
     /// <https://kubernetes.io/docs/reference/networking/virtual-ips/#minsyncperiod>
-    pub(super) async fn forewarn(
+    pub(super) async fn create_empty_slices(
         &self,
         calls: &ApiCalls,
-        setting: &PlatformConfig,
+        config: &PlatformConfig,
     ) -> Result<(), ApiError> {
         match self.publication {
             Publication::First => {
-                let slices = (setting.manifest).local_slices(&self.anchor, &self.families(), &[]);
+                let slices = (config.manifest).local_slices(&self.owner_job, &self.families(), &[]);
                 try_join_all(slices.iter().map(|slice| calls.apply(slice))).await?;
                 Ok(())
             }
@@ -70,32 +80,33 @@ impl SharedObjects {
     }
 
     fn families(&self) -> Vec<Family> {
-        let addresses = self.service.cluster_ips.iter();
-        addresses.map(|&ip| Family::of(ip)).collect()
+        let cluster_ips = self.service.cluster_ips.iter();
+        cluster_ips.map(|&ip| Family::of(ip)).collect()
     }
 
-    /// Makes slot `k` lead to `slots[k].0` and the same-node leg to `local`, and says where they can be reached.
+    /// Writes the EndpointSlices of both Services, and returns the addresses at which clients reach the servers.
     pub(super) async fn publish(
         &mut self,
         calls: &ApiCalls,
-        setting: &PlatformConfig,
-        behind: &ServiceEndpoints<'_>,
+        config: &PlatformConfig,
+        endpoints: &ServiceEndpoints<'_>,
     ) -> Result<Published, ApiError> {
         let families = self.families();
-        let slots: Vec<Slot> = behind.slots.iter().map(|(slot, _)| slot.clone()).collect();
-        let manifest = &setting.manifest;
-        let steps = manifest.publication(
-            &self.anchor,
+        let slots: Vec<SlotEndpoint> = (endpoints.slots.iter())
+            .map(|(slot, _)| slot.clone())
+            .collect();
+        let steps = config.manifest.publication(
+            &self.owner_job,
             &families,
             &slots,
-            &behind.local,
+            &endpoints.local,
             self.publication,
         );
         for slices in steps {
             try_join_all(slices.iter().map(|slice| calls.apply(slice))).await?;
         }
         self.publication = Publication::Update;
-        let at = |addresses: &[IpAddr], port| -> Vec<SocketAddr> {
+        let with_port = |addresses: &[IpAddr], port| -> Vec<SocketAddr> {
             addresses
                 .iter()
                 .map(|&ip| SocketAddr::new(ip, port))
@@ -103,24 +114,22 @@ impl SharedObjects {
         };
         Ok(Published {
             slots: (SLOT_PORT..)
-                .zip(&behind.slots)
-                .map(|(port, _)| at(&self.service.cluster_ips, port))
+                .zip(&endpoints.slots)
+                .map(|(port, _)| with_port(&self.service.cluster_ips, port))
                 .collect(),
-            any: at(&self.service.cluster_ips, BALANCED_PORT),
-            local: at(&self.local.cluster_ips, BALANCED_PORT),
-            node_ports: behind
+            any: with_port(&self.service.cluster_ips, BALANCED_PORT),
+            local: with_port(&self.local_service.cluster_ips, BALANCED_PORT),
+            node_ports: endpoints
                 .slots
                 .iter()
                 .zip(&self.service.node_ports)
-                .map(|((_, site), &port)| {
-                    let of_family = |ip: &&IpAddr| families.contains(&Family::of(**ip));
-                    let internal: Vec<IpAddr> = site
-                        .internal_ips
-                        .iter()
-                        .filter(of_family)
+                .map(|((_, node), &port)| {
+                    let has_family = |ip: &&IpAddr| families.contains(&Family::of(**ip));
+                    let internal_ips: Vec<IpAddr> = (node.internal_ips.iter())
+                        .filter(has_family)
                         .copied()
                         .collect();
-                    at(&internal, port)
+                    with_port(&internal_ips, port)
                 })
                 .collect(),
             slices: None,

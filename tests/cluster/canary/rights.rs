@@ -60,7 +60,7 @@ const REFUSED: &[&[&str]] = &[
         "create",
         "job",
         "mine",
-        "--image=prober.dev/bench/box:1",
+        "--image=prober.dev/test/box:1",
         "-n",
         "default",
     ],

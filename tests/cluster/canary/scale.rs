@@ -29,17 +29,20 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 fn very_many() -> Result<(), Failed> {
-    let fakes = match std::env::var(VARIABLE) {
+    let fake_nodes = match std::env::var(VARIABLE) {
         Ok(number) => number.parse()?,
         Err(_) => NODES,
     };
-    let shape = Shape { fakes, ..NFTABLES };
+    let shape = Shape {
+        fake_nodes,
+        ..NFTABLES
+    };
     let cluster = Arc::new(Cluster::start(format!("test-scale-{}", id()), shape)?);
     let canary = Canary::install(&cluster)?;
     canary.scale(0)?;
     canary.check(
         "default",
-        "{interval: 10s, nodeFacts: Never, nodeSelector: {prober.dev/bench: fake}, tolerations: [{operator: Exists}]}",
+        "{interval: 10s, nodeFacts: Never, nodeSelector: {prober.dev/test: fake}, tolerations: [{operator: Exists}]}",
     )?;
     let mut controller = canary.plain("scale")?;
     let start = Instant::now();
@@ -63,7 +66,7 @@ fn very_many() -> Result<(), Failed> {
     let requests = controller.requests()?.len();
     let memory = controller.memory()?;
     println!(
-        "{fakes} nodes: {:.0} requests a minute, {memory} MiB",
+        "{fake_nodes} nodes: {:.0} requests a minute, {memory} MiB",
         f64::from(u32::try_from(requests)?) / minutes
     );
     if memory > MEMORY {

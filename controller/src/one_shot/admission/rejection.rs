@@ -1,10 +1,9 @@
-//! What is said to a pod before it exists: the refusals of the admission chain, told apart by their words, which are all
-//! that the API gives.
+//! Classifies the rejection of a pod by the admission chain. The API reports no reason code, so the message is parsed.
 
 use kube::core::Status;
 use thiserror::Error;
 
-/// Why a pod is not admitted. The words in each are the API server's own.
+/// Why a pod is not admitted. Messages are those of the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PodRejection {
     /// Pod Security admission: <https://kubernetes.io/docs/concepts/security/pod-security-admission/>
@@ -12,108 +11,109 @@ pub enum PodRejection {
     PodSecurity {
         /// `baseline` or `restricted`.
         level: String,
-        /// What is violated.
+        /// The violations.
         violations: String,
     },
-    /// A security context constraint, as OpenShift has them.
-    #[error("no security context constraint of this user fits: {words}")]
+    /// A security context constraint of OpenShift.
+    #[error("no security context constraint of this user admits the pod: {reason}")]
     SecurityContext {
-        /// Which were tried.
-        words: String,
+        /// The constraints, and why each rejects the pod.
+        reason: String,
     },
     /// <https://kubernetes.io/docs/concepts/policy/resource-quotas/>
     #[error(
-        "{words}: `kubectl describe quota` shows what is used; raise it, wait, or take another namespace (-n)"
+        "{reason}: `kubectl describe quota` shows what is used; raise it, wait, or use another namespace (-n)"
     )]
     Quota {
-        /// Which quota, and by how much.
-        words: String,
+        /// The quota, and the amount by which it is exceeded.
+        reason: String,
     },
-    /// A webhook or a `ValidatingAdmissionPolicy` of the cluster's owner.
-    #[error("a policy of this cluster refuses it: {words}")]
+    /// An admission webhook or a `ValidatingAdmissionPolicy`.
+    #[error("a policy of this cluster rejects it: {reason}")]
     Policy {
-        /// Its name and reason.
-        words: String,
+        /// The name and reason of the policy.
+        reason: String,
     },
-    /// The user may not create pods here.
-    #[error("{words}")]
+    /// The user may not create pods in the namespace.
+    #[error("{reason}")]
     Forbidden {
-        /// Who may not do what.
-        words: String,
+        /// The user and the missing permission.
+        reason: String,
     },
     /// The namespace does not exist.
     #[error(
-        "there is no namespace {name:?}: `kubectl get namespaces` lists them, -n names another"
+        "there is no namespace {name:?}: `kubectl get namespaces` lists them, -n chooses another"
     )]
     NamespaceNotFound {
         /// Its name.
         name: String,
     },
     /// The namespace is being deleted.
-    #[error("the namespace is being deleted: wait, or name another with -n")]
+    #[error("the namespace is being deleted: wait, or use another (-n)")]
     NamespaceTerminating,
-    /// Anything else, for instance a `LimitRange`.
-    #[error("{words}")]
+    /// Another reason, for instance a `LimitRange`.
+    #[error("{reason}")]
     Other {
-        /// What the API server says.
-        words: String,
+        /// The message.
+        reason: String,
     },
 }
 
 impl PodRejection {
-    /// Reads a refusal of an attempt to create a pod in `namespace`.
+    /// Classifies the error status of a request to create a pod in `namespace`.
     pub fn from_status(namespace: &str, status: &Status) -> Self {
-        let said = status.message.as_str();
-        // `pods "NAME" is forbidden: WORDS`
-        let (is_forbidden, words) = match said.split_once(" is forbidden: ") {
-            Some((_, words)) => (true, words),
-            None => (false, said),
+        let message = status.message.as_str();
+        // `pods "NAME" is forbidden: MESSAGE`
+        let (is_forbidden, reason) = match message.split_once(" is forbidden: ") {
+            Some((_, reason)) => (true, reason),
+            None => (false, message),
         };
-        let owned = |words: &str| words.trim().to_owned();
-        if status.code == 404 && said.starts_with("namespaces ") {
+        let owned = |reason: &str| reason.trim().to_owned();
+        if status.code == 404 && message.starts_with("namespaces ") {
             return Self::NamespaceNotFound {
                 name: namespace.to_owned(),
             };
         }
-        if let Some((level, violations)) = pod_security(words) {
+        if let Some((level, violations)) = pod_security(reason) {
             return Self::PodSecurity {
                 level: owned(level),
                 violations: owned(violations),
             };
         }
-        if words.starts_with("unable to validate against any security context constraint") {
+        if reason.starts_with("unable to validate against any security context constraint") {
             return Self::SecurityContext {
-                words: owned(words.split_once(": ").map_or(words, |(_, tried)| tried)),
+                reason: owned(reason.split_once(": ").map_or(reason, |(_, tried)| tried)),
             };
         }
-        if words.starts_with("exceeded quota: ") || words.starts_with("failed quota: ") {
+        if reason.starts_with("exceeded quota: ") || reason.starts_with("failed quota: ") {
             return Self::Quota {
-                words: owned(words),
+                reason: owned(reason),
             };
         }
-        if said.starts_with("admission webhook ") || words.starts_with("ValidatingAdmissionPolicy ")
+        if message.starts_with("admission webhook ")
+            || reason.starts_with("ValidatingAdmissionPolicy ")
         {
             return Self::Policy {
-                words: owned(words),
+                reason: owned(reason),
             };
         }
-        if words.contains("because it is being terminated") {
+        if reason.contains("because it is being terminated") {
             return Self::NamespaceTerminating;
         }
-        if is_forbidden && words.starts_with("User ") && words.contains(" cannot ") {
+        if is_forbidden && reason.starts_with("User ") && reason.contains(" cannot ") {
             return Self::Forbidden {
-                words: owned(words),
+                reason: owned(reason),
             };
         }
         Self::Other {
-            words: owned(words),
+            reason: owned(reason),
         }
     }
 }
 
 /// `violates PodSecurity "LEVEL:VERSION": VIOLATIONS`
-fn pod_security(words: &str) -> Option<(&str, &str)> {
-    let (policy, violations) = words
+fn pod_security(reason: &str) -> Option<(&str, &str)> {
+    let (policy, violations) = reason
         .strip_prefix("violates PodSecurity \"")?
         .split_once("\": ")?;
     let (level, _version) = policy.split_once(':')?;
@@ -124,16 +124,16 @@ fn pod_security(words: &str) -> Option<(&str, &str)> {
 mod tests {
     use super::*;
 
-    fn read(code: u16, message: &str) -> PodRejection {
+    fn classify(code: u16, message: &str) -> PodRejection {
         let mut status = Status::failure(message, "");
         status.code = code;
         PodRejection::from_status("prod", &status)
     }
 
     #[test]
-    fn a_refusal_is_known_by_its_words() {
-        let other = |words: &str| PodRejection::Other {
-            words: words.to_owned(),
+    fn a_rejection_is_classified_by_its_message() {
+        let other = |reason: &str| PodRejection::Other {
+            reason: reason.to_owned(),
         };
         for (code, message, expected) in [
             (
@@ -161,21 +161,21 @@ mod tests {
                 403,
                 "pods \"p\" is forbidden: exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2",
                 PodRejection::Quota {
-                    words: "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2".to_owned(),
+                    reason: "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2".to_owned(),
                 },
             ),
             (
                 403,
                 "pods \"p\" is forbidden: failed quota: few: must specify limits.cpu for: agent",
                 PodRejection::Quota {
-                    words: "failed quota: few: must specify limits.cpu for: agent".to_owned(),
+                    reason: "failed quota: few: must specify limits.cpu for: agent".to_owned(),
                 },
             ),
             (
                 400,
                 "admission webhook \"validate.kyverno.svc-fail\" denied the request: registry not allowed",
                 PodRejection::Policy {
-                    words: "admission webhook \"validate.kyverno.svc-fail\" denied the request: registry not allowed"
+                    reason: "admission webhook \"validate.kyverno.svc-fail\" denied the request: registry not allowed"
                         .to_owned(),
                 },
             ),
@@ -183,7 +183,7 @@ mod tests {
                 422,
                 "pods \"p\" is forbidden: ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no",
                 PodRejection::Policy {
-                    words: "ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no".to_owned(),
+                    reason: "ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no".to_owned(),
                 },
             ),
             (
@@ -191,7 +191,7 @@ mod tests {
                 "pods is forbidden: User \"jane\" cannot create resource \"pods\" in API group \"\" in the namespace \
                  \"prod\"",
                 PodRejection::Forbidden {
-                    words: "User \"jane\" cannot create resource \"pods\" in API group \"\" in the namespace \"prod\""
+                    reason: "User \"jane\" cannot create resource \"pods\" in API group \"\" in the namespace \"prod\""
                         .to_owned(),
                 },
             ),
@@ -212,7 +212,7 @@ mod tests {
                 "pods \"p\" is forbidden: unable to validate against any security context constraint: [provider \
                  \"anyuid\": Forbidden: not usable by user or serviceaccount]",
                 PodRejection::SecurityContext {
-                    words: "[provider \"anyuid\": Forbidden: not usable by user or serviceaccount]".to_owned(),
+                    reason: "[provider \"anyuid\": Forbidden: not usable by user or serviceaccount]".to_owned(),
                 },
             ),
             (
@@ -222,7 +222,7 @@ mod tests {
             ),
             (500, "", other("")),
         ] {
-            assert_eq!(read(code, message), expected, "{message}");
+            assert_eq!(classify(code, message), expected, "{message}");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! The rights of a run as YAML that whoever may grant them applies: exactly these, to exactly whom.
+//! The permissions of a run as YAML: Roles and RoleBindings for one user or service account, for a cluster administrator to apply.
 
 use crate::one_shot::rbac::{PermissionScope, REQUIRED_RULES};
 
-/// The name of what is granted.
+/// The name of the Role and its RoleBinding.
 const ROLE: &str = "prober-run";
 
-/// Whom rights are granted to.
+/// The subject of the RoleBindings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A user, by the name that the API server knows.
+    /// A user, by its name in the API server.
     User(String),
     /// A service account.
     ServiceAccount {
@@ -20,7 +20,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Who is known to the API server by `username`.
+    /// Parses the username of a request, as the API server reports it.
     ///
     /// <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens>
     pub fn new(username: &str) -> Self {
@@ -51,7 +51,7 @@ impl Subject {
     }
 }
 
-/// The four objects that let `subject` run probes in `namespace`, as `kubectl apply -f -` takes them.
+/// Renders the four objects that allow `subject` to probe from `namespace`, for `kubectl apply -f -`.
 ///
 /// <https://kubernetes.io/docs/reference/access-authn-authz/rbac/>
 pub fn yaml(namespace: &str, subject: &Subject) -> String {
@@ -101,7 +101,7 @@ fn binding(kind: &str, name: &str, namespace: Option<&str>, subject: &Subject) -
     )
 }
 
-/// A string as YAML takes it whatever is in it: a JSON string is one.
+/// Quotes a string for YAML, in which every JSON string is valid.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -111,12 +111,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grant_reads_like_this() {
+    fn the_yaml_reads_like_this() {
         insta::assert_snapshot!(yaml("prod", &Subject::new("jane@example.com")));
     }
 
     #[test]
-    fn a_service_account_is_granted_as_one() {
+    fn a_username_of_a_service_account_is_parsed() {
         assert_eq!(
             Subject::new("system:serviceaccount:ci:prober"),
             Subject::ServiceAccount {

@@ -1,36 +1,36 @@
-//! What the watch of pods tells: who runs, who has failed, who is gone, and who rings.
+//! Handles the events of the pod watch: pods that run, fail, are deleted, or become unready.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
 use prober_core::run::PlatformEvent;
 
-use super::{Agent, CommandLoop, Seen, Stage};
+use super::{Agent, AgentState, CommandLoop, WatchResult};
 use crate::kubernetes::pod_status::{PodState, is_ready, pod_state};
 
 impl CommandLoop {
-    pub(super) fn see(&mut self, seen: Seen) {
-        if seen.is_ok() {
-            self.pulse.beat();
+    pub(super) fn handle_watch_event(&mut self, event: WatchResult) {
+        if event.is_ok() {
+            self.apiserver_health.record_event();
         }
-        match seen {
-            Ok(watcher::Event::Apply(pod)) => self.see_pod(&pod),
+        match event {
+            Ok(watcher::Event::Apply(pod)) => self.update_pod(&pod),
             Ok(watcher::Event::Delete(pod)) => {
-                self.see_gone(pod.metadata.name.as_deref().unwrap_or_default());
+                self.fail_deleted_pod(pod.metadata.name.as_deref().unwrap_or_default());
             }
-            Ok(watcher::Event::Init) => self.listed.clear(),
+            Ok(watcher::Event::Init) => self.listed_pods.clear(),
             Ok(watcher::Event::InitApply(pod)) => {
-                self.listed.extend(pod.metadata.name.clone());
-                self.see_pod(&pod);
+                self.listed_pods.extend(pod.metadata.name.clone());
+                self.update_pod(&pod);
             }
-            Ok(watcher::Event::InitDone) => self.see_unlisted(),
+            Ok(watcher::Event::InitDone) => self.fail_unlisted_pods(),
             Err(error) => {
-                let given_up = self.pulse.fail(&error);
-                self.fail(given_up);
+                let failure = self.apiserver_health.record_failure(&error);
+                self.report_failure(failure);
             }
         }
     }
 
-    fn see_pod(&mut self, pod: &Pod) {
+    fn update_pod(&mut self, pod: &Pod) {
         let Some(agent) = pod
             .metadata
             .name
@@ -39,74 +39,77 @@ impl CommandLoop {
         else {
             return;
         };
-        agent.is_still = is_ready(pod);
-        match (pod_state(pod, &agent.id.node), &mut agent.stage) {
-            (PodState::Waiting(what), Stage::Waiting(_, waits_for)) => *waits_for = what,
-            (PodState::Running(now), Stage::Running(addresses)) => *addresses = now,
-            (PodState::Running(now), stage @ Stage::Waiting(..)) => {
-                *stage = Stage::Running(now);
+        agent.is_ready = is_ready(pod);
+        match (pod_state(pod, &agent.id.node), &mut agent.state) {
+            (PodState::Waiting(reason), AgentState::Starting(_, pending)) => *pending = reason,
+            (PodState::Running(current), AgentState::Running(addresses)) => *addresses = current,
+            (PodState::Running(addresses), state @ AgentState::Starting(..)) => {
+                *state = AgentState::Running(addresses);
                 let (calls, events) = (self.calls.clone(), self.events.clone());
-                self.ears.follow(calls, agent.id.clone(), events);
+                self.log_readers.start(calls, agent.id.clone(), events);
             }
-            (PodState::Failed(reason), stage @ (Stage::Waiting(..) | Stage::Running(_))) => {
-                *stage = Stage::Failed;
+            (
+                PodState::Failed(reason),
+                state @ (AgentState::Starting(..) | AgentState::Running(_)),
+            ) => {
+                *state = AgentState::Failed;
                 let agent = agent.id.clone();
-                self.tell(PlatformEvent::AgentFailed { agent, reason });
+                self.send(PlatformEvent::AgentFailed { agent, reason });
             }
-            (PodState::Waiting(_), Stage::Running(_) | Stage::Failed)
-            | (PodState::Running(_) | PodState::Failed(_), Stage::Failed) => {}
+            (PodState::Waiting(_), AgentState::Running(_) | AgentState::Failed)
+            | (PodState::Running(_) | PodState::Failed(_), AgentState::Failed) => {}
         }
-        self.hear_bells();
+        self.report_alerts();
     }
 
-    /// Reads nobody until somebody rings.
-    pub(super) fn hush(&mut self) {
-        self.ears.listen(false);
-        self.hear_bells();
+    /// Stops reading logs until the run resumes it, and reports alerts instead.
+    pub(super) fn pause_logs(&mut self) {
+        self.log_readers.set_enabled(false);
+        self.report_alerts();
     }
 
-    /// While nobody is read: who rings.
-    fn hear_bells(&self) {
-        if self.ears.are_listening() {
+    /// While logs are not read, reports each running agent whose pod is not ready.
+    fn report_alerts(&self) {
+        if self.log_readers.are_enabled() {
             return;
         }
-        let rings = |agent: &&Agent| match agent.stage {
-            Stage::Running(_) => !agent.is_still,
-            Stage::Waiting(..) | Stage::Failed => false,
+        let has_alert = |agent: &&Agent| match agent.state {
+            AgentState::Running(_) => !agent.is_ready,
+            AgentState::Starting(..) | AgentState::Failed => false,
         };
-        for agent in self.agents.values().filter(rings) {
+        for agent in self.agents.values().filter(has_alert) {
             let agent = agent.id.clone();
-            self.tell(PlatformEvent::Alert { agent });
+            self.send(PlatformEvent::Alert { agent });
         }
     }
 
-    fn see_gone(&mut self, pod: &str) {
+    fn fail_deleted_pod(&mut self, pod: &str) {
         let Some(agent) = self.agents.get_mut(pod) else {
             return;
         };
-        match agent.stage {
-            Stage::Waiting(..) | Stage::Running(_) => {
-                agent.stage = Stage::Failed;
+        match agent.state {
+            AgentState::Starting(..) | AgentState::Running(_) => {
+                agent.state = AgentState::Failed;
                 let agent = agent.id.clone();
-                let reason = "its pod was deleted by somebody while the run needed it".to_owned();
-                self.tell(PlatformEvent::AgentFailed { agent, reason });
+                let reason = "its pod was deleted while the run needed it".to_owned();
+                self.send(PlatformEvent::AgentFailed { agent, reason });
             }
-            Stage::Failed => {}
+            AgentState::Failed => {}
         }
     }
 
-    /// After the watch began anew: who ran and is not in the list is gone.
-    fn see_unlisted(&mut self) {
-        let gone: Vec<String> = self
+    /// After the watch restarted, fails each running agent whose pod is not in the list.
+    fn fail_unlisted_pods(&mut self) {
+        let deleted: Vec<String> = self
             .agents
             .iter()
             .filter(|(name, agent)| {
-                matches!(agent.stage, Stage::Running(_)) && !self.listed.contains(*name)
+                matches!(agent.state, AgentState::Running(_)) && !self.listed_pods.contains(*name)
             })
             .map(|(name, _)| name.clone())
             .collect();
-        for pod in gone {
-            self.see_gone(&pod);
+        for pod in deleted {
+            self.fail_deleted_pod(&pod);
         }
     }
 }

@@ -1,5 +1,5 @@
-// Command box is all that the pods of the tests run: a server that tells its name, a client that
-// tells how one connect() ended, and the pause of a pod's sandbox.
+// Command box is the program of the test pods: a server that sends its name, a client that reports
+// the outcomes of connections, and the pause process of a pod's sandbox.
 package main
 
 import (
@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-const usage = `usage: box pause                     hold a pod's namespaces
-       box serve PORT NAME           greet every connection with NAME
-       box connect ADDRESS:PORT...   connect to each at once, and tell how it ended
+const usage = `usage: box pause                     wait, to keep a pod's namespaces
+       box serve PORT NAME           send NAME on every connection
+       box connect ADDRESS:PORT...   connect to all at the same time, and print the outcomes
 
-Ends of a connect: a greeting, silent (nothing greeted), timeout, refused, unreachable,
-prohibited (ICMPv6's word for it).
+Outcomes: the name that the server sends, silent (it sends nothing), timeout, refused, unreachable,
+prohibited (the code of ICMPv6).
 `
 
-// limit is longer than the kernel tries to find a neighbour (3.05 s), which is not a timeout.
+// limit is longer than the neighbour discovery of the kernel (3.05 s), whose failure is not a timeout.
 const limit = 4600 * time.Millisecond
 
 func main() {
@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// untilStopped is the first process of a PID namespace: it reaps whatever is left to it.
+// untilStopped reaps orphaned processes, as the first process of a PID namespace must, until it is stopped.
 func untilStopped() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGCHLD)

@@ -1,6 +1,6 @@
-// Command kube is the whole of Kubernetes in one binary: the unmodified upstream components, each
-// run by the name that the binary is called by. One binary shares what all of them link, so it is
-// built in a third of the time and the space.
+// Command kube is all of Kubernetes in one binary: the unmodified upstream components, selected by the
+// name of the binary. The components share their dependencies, so one binary takes a third of the
+// build time and the space.
 package main
 
 import (
@@ -44,7 +44,7 @@ func main() {
 	}
 	command, known := components[name]
 	if !known {
-		fmt.Fprintf(os.Stderr, "kube: call me as etcd or a component of Kubernetes, not as %q\n", name)
+		fmt.Fprintf(os.Stderr, "kube: run it by the name etcd or of a component of Kubernetes, not as %q\n", name)
 		os.Exit(2)
 	}
 	os.Exit(cli.Run(command()))

@@ -1,4 +1,4 @@
-//! Small pods that answer and ask: a client and a server on every node, each server behind Services of its own.
+//! Small pods for TCP connections: a client and a server on every node, each server behind its own Service.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use libtest_mimic::Failed;
 
 use crate::harness::{Cluster, wait_until};
 
-/// Where they live.
+/// The namespace of the pods.
 const NAMESPACE: &str = "boxes";
 
-/// One that no controller writes, as the slices of a run.
+/// A slice that no controller writes, like those of a run.
 const SLICE: &str = "---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -19,21 +19,21 @@ ports: [{name: probe, port: 8080}]
 endpoints: [{addresses: [192.0.2.1], conditions: {ready: true}}]
 ";
 
-/// One way from a client to a server: a word that says which, as `cluster-ip node-2 ipv4`.
-pub(crate) type PathName = String;
+/// A target of a connection, such as `cluster-ip node-2 ipv4`.
+pub(crate) type Target = String;
 
-/// How connects ended, by access path: the name of who greeted, or `timeout`, `refused`, `unreachable`, `silent`.
-pub(crate) type Matrix = BTreeMap<PathName, String>;
+/// The outcome of each connection: the name that the server sends, or `timeout`, `refused`, `unreachable`, `prohibited`, `silent`.
+pub(crate) type Outcomes = BTreeMap<Target, String>;
 
-/// The pods, and where they are reached.
-pub(crate) struct Boxes {
-    /// What each server's pod, its Service, and the Service that stays on a node are called by, in both families.
-    targets: BTreeMap<PathName, String>,
+/// The pods and their addresses.
+pub(crate) struct TestPods {
+    /// The addresses of each server's pod, of its Service, and of the Service with `internalTrafficPolicy: Local`, in both families.
+    targets: BTreeMap<Target, String>,
 }
 
-impl Boxes {
-    /// Places those that are missing, and waits until all are Ready.
-    pub(crate) fn place(cluster: &Cluster) -> Result<Self, Failed> {
+impl TestPods {
+    /// Creates the pods that are missing, and waits until all are Ready.
+    pub(crate) fn create(cluster: &Cluster) -> Result<Self, Failed> {
         let nodes: Vec<String> = cluster.nodes().collect();
         let mut manifest =
             format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n");
@@ -74,7 +74,7 @@ impl Boxes {
         Ok(Self { targets })
     }
 
-    /// Waits until from this node exactly these ways fail; says what did fail if that never happens.
+    /// Waits until exactly these connections from this node fail.
     pub(crate) fn fail_only(
         &self,
         cluster: &Cluster,
@@ -83,12 +83,12 @@ impl Boxes {
     ) -> Result<(), Failed> {
         let expected: Vec<String> = expected.iter().map(|&line| line.to_owned()).collect();
         let mut last = Vec::new();
-        wait_until("the expected ways fail, and no others", || {
-            // A pod that was placed a moment ago may not take commands yet.
+        wait_until("the expected connections fail, and no others", || {
+            // A new pod may not accept commands yet.
             last = match self.failures(cluster, node) {
                 Ok(failures) => failures
                     .iter()
-                    .map(|(path, outcome)| format!("{path} {outcome}"))
+                    .map(|(target, outcome)| format!("{target} {outcome}"))
                     .collect(),
                 Err(failed) => vec![failed.message().unwrap_or_default().to_owned()],
             };
@@ -100,52 +100,55 @@ impl Boxes {
         })
     }
 
-    /// Connects from the client of a node to everything, and from its server to itself, at once.
-    pub(crate) fn matrix(&self, cluster: &Cluster, node: &str) -> Result<Matrix, Failed> {
+    /// Connects from the client of a node to all targets, and from its server to itself, at the same time.
+    pub(crate) fn outcomes(&self, cluster: &Cluster, node: &str) -> Result<Outcomes, Failed> {
         let own = format!("cluster-ip {node} ");
         let own = self
             .targets
             .iter()
-            .filter(|(path, _)| path.starts_with(&own));
+            .filter(|(target, _)| target.starts_with(&own));
         let hairpin = own
-            .map(|(path, address)| (path.replace("cluster-ip", "hairpin"), address.clone()))
+            .map(|(target, address)| (target.replace("cluster-ip", "hairpin"), address.clone()))
             .collect();
         let (client, server) = (format!("client-{node}"), format!("server-{node}"));
-        let (matrix, itself) = std::thread::scope(|scope| {
-            let itself = scope.spawn(|| Self::ask(cluster, &server, &hairpin));
-            (Self::ask(cluster, &client, &self.targets), itself.join())
+        let (outcomes, itself) = std::thread::scope(|scope| {
+            let itself = scope.spawn(|| Self::connect(cluster, &server, &hairpin));
+            (
+                Self::connect(cluster, &client, &self.targets),
+                itself.join(),
+            )
         });
-        let mut matrix = matrix?;
-        matrix.append(&mut itself.map_err(|_| "asking the server panicked")??);
-        Ok(matrix)
+        let mut outcomes = outcomes?;
+        outcomes.append(&mut itself.map_err(|_| "connecting from the server panicked")??);
+        Ok(outcomes)
     }
 
-    /// What is not as on a healthy cluster, from a node.
-    pub(crate) fn failures(&self, cluster: &Cluster, node: &str) -> Result<Matrix, Failed> {
-        let mut matrix = self.matrix(cluster, node)?;
-        matrix.retain(|path, outcome| {
-            let named = path.split(' ').nth(1).unwrap_or_default();
+    /// The connections from a node whose outcome differs from that on a healthy cluster.
+    pub(crate) fn failures(&self, cluster: &Cluster, node: &str) -> Result<Outcomes, Failed> {
+        let mut outcomes = self.outcomes(cluster, node)?;
+        outcomes.retain(|target, outcome| {
+            let named = target.split(' ').nth(1).unwrap_or_default();
             let server = if named == "local" { node } else { named };
             *outcome != format!("server-{server}")
         });
-        Ok(matrix)
+        Ok(outcomes)
     }
 
-    fn ask(
+    fn connect(
         cluster: &Cluster,
         pod: &str,
-        targets: &BTreeMap<PathName, String>,
-    ) -> Result<Matrix, Failed> {
+        targets: &BTreeMap<Target, String>,
+    ) -> Result<Outcomes, Failed> {
         let mut connect = vec!["exec", "-n", NAMESPACE, pod, "--", "/box", "connect"];
         connect.extend(targets.values().map(String::as_str));
-        let said = cluster.kubectl(&connect)?;
-        let outcomes = said
+        let output = cluster.kubectl(&connect)?;
+        let lines = output
             .lines()
             .map(|line| line.split_once(' ').map_or("", |(_, outcome)| outcome));
         Ok(targets
             .keys()
             .cloned()
-            .zip(outcomes.map(str::to_owned))
+            .zip(lines.map(str::to_owned))
             .collect())
     }
 }
@@ -161,7 +164,7 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: 1
-  containers: [{{name: box, image: \"prober.dev/bench/box:1\", imagePullPolicy: Never, args: [{arguments}]}}]
+  containers: [{{name: box, image: \"prober.dev/test/box:1\", imagePullPolicy: Never, args: [{arguments}]}}]
 "
     )
 }
@@ -181,7 +184,7 @@ spec:
     )
 }
 
-/// Lines of a name and an address of each family.
+/// Splits lines of a name and its addresses into names, families and addresses.
 fn lines(text: &str) -> impl Iterator<Item = (String, &'static str, String)> {
     text.lines().flat_map(|line| {
         let mut words = line.split(' ');

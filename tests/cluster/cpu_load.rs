@@ -1,20 +1,20 @@
-//! Processors that somebody else wants all the time.
+//! A load on every CPU.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-/// Threads that never rest, one for each processor, until this is dropped.
-pub(crate) struct Busy {
+/// One busy thread for each CPU, until this value is dropped.
+pub(crate) struct CpuLoad {
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Busy {
-    /// Takes what it can get of every processor.
-    pub(crate) fn everywhere() -> io::Result<Self> {
-        let processors = thread::available_parallelism()?.get();
+impl CpuLoad {
+    /// Starts the threads.
+    pub(crate) fn on_all_cpus() -> io::Result<Self> {
+        let cpus = thread::available_parallelism()?.get();
         let is_over = Arc::new(AtomicBool::new(false));
         let spin = |_| {
             let is_over = Arc::clone(&is_over);
@@ -24,12 +24,12 @@ impl Busy {
                 }
             })
         };
-        let threads = (0..processors).map(spin).collect();
+        let threads = (0..cpus).map(spin).collect();
         Ok(Self { is_over, threads })
     }
 }
 
-impl Drop for Busy {
+impl Drop for CpuLoad {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {

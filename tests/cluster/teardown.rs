@@ -1,4 +1,4 @@
-//! A cluster ends whole, whatever ends it.
+//! A cluster leaves no processes, mounts, cgroups or files, however it ends.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,25 +7,28 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Cluster, Shape, USUAL, wait_until};
 
-/// As small as it gets.
+/// The smallest cluster.
 const SMALL: Shape = Shape { nodes: 1, ..USUAL };
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("a cluster whose maker is killed leaves nothing", || {
+        Trial::test("a cluster leaves nothing when bin/up is killed", || {
             let mut cluster = Cluster::start(name("killed"), SMALL)?;
-            cluster.boxes()?;
-            let traces = Traces::of(&cluster)?;
+            cluster.test_pods()?;
+            let resources = Resources::of(&cluster)?;
             cluster.kill()?;
-            traces.vanish()
+            resources.wait_until_gone()
         }),
-        Trial::test("a cluster whose input ends leaves nothing", || {
-            let cluster = Cluster::start(name("ended"), SMALL)?;
-            cluster.boxes()?;
-            let traces = Traces::of(&cluster)?;
-            drop(cluster);
-            traces.vanish()
-        }),
+        Trial::test(
+            "a cluster leaves nothing when the input of bin/up ends",
+            || {
+                let cluster = Cluster::start(name("ended"), SMALL)?;
+                cluster.test_pods()?;
+                let resources = Resources::of(&cluster)?;
+                drop(cluster);
+                resources.wait_until_gone()
+            },
+        ),
     ]
 }
 
@@ -33,14 +36,14 @@ fn name(test: &str) -> String {
     format!("test-{test}-{}", std::process::id())
 }
 
-/// What a cluster has on the machine while it runs.
-struct Traces {
+/// The namespaces, mounts, cgroups and files of a cluster.
+struct Resources {
     name: String,
-    /// The PID and network namespaces of all that runs in it.
+    /// The PID, network and mount namespaces of its processes.
     namespaces: Vec<PathBuf>,
 }
 
-impl Traces {
+impl Resources {
     fn of(cluster: &Cluster) -> Result<Self, Failed> {
         let mut found = Self {
             name: cluster.name.clone(),
@@ -59,14 +62,14 @@ impl Traces {
             }
         }
         let left = found.left();
-        // A cluster, a node, and two pods: network and mount namespaces at least.
+        // The cluster, a node, and two pods have at least network and mount namespaces.
         if found.namespaces.len() < 8 || left.len() < 8 {
-            return Err(format!("too little is seen of a living cluster: {left:#?}").into());
+            return Err(format!("too few resources of a running cluster: {left:#?}").into());
         }
         Ok(found)
     }
 
-    /// What of it is still there: processes by their namespaces, mounts, cgroups, its folder.
+    /// The resources that exist: processes in its namespaces, mounts, cgroups and its folder.
     fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for process in processes() {
@@ -100,7 +103,7 @@ impl Traces {
         left
     }
 
-    fn vanish(&self) -> Result<(), Failed> {
+    fn wait_until_gone(&self) -> Result<(), Failed> {
         wait_until("nothing of the cluster is left", || {
             Ok(self.left().is_empty())
         })
@@ -108,7 +111,7 @@ impl Traces {
     }
 }
 
-/// Every process of the machine.
+/// The PIDs of all processes of the machine.
 fn processes() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name());
@@ -117,7 +120,7 @@ fn processes() -> Vec<u32> {
         .collect()
 }
 
-/// A process and what it has started, and so on.
+/// A process and its descendants.
 fn descendants(of: u32) -> Vec<u32> {
     let mut found = vec![of];
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! What a run says where it cannot be done, or not wholly: each in its own words, and never as a fault of the network.
+//! Runs that are impossible, incomplete or interrupted: each reports its reason, and none reports a fault of the network.
 
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -8,101 +8,100 @@ use libtest_mimic::{Failed, Trial};
 use crate::harness::{Cluster, ENFORCED, USUAL, on, wait_until};
 use crate::prober::{self, LABEL};
 
-/// Probes of a run that is to last until somebody has stepped in.
+/// Probes of a run that lasts until the test interrupts it.
 const MANY: &str = "5000";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("an API server that is not there is named", unreachable),
-        on(USUAL, "a node that does not exist is guessed", missing_node),
-        on(USUAL, "a cordoned node is probed, and it is said", cordoned),
-        on(USUAL, "a tainted node is probed, and it is said", tainted),
-        on(USUAL, "an image that cannot be had is named", no_image),
-        on(USUAL, "a quota that is used up is named", quota),
-        on(USUAL, "a restricted namespace admits tier T0", restricted),
-        on(USUAL, "a baseline namespace admits no node facts", baseline),
-        on(USUAL, "a NetworkPolicy that closes is named", closed),
-        Trial::test(
-            "what an enforced NetworkPolicy holds up is its doing",
-            enforced,
-        ),
+        Trial::test("an unreachable API server is named", unreachable),
         on(
             USUAL,
-            "a user without rights is told which, and what grants them",
+            "a similar name is suggested for a node that does not exist",
+            missing_node,
+        ),
+        on(USUAL, "a cordoned node is probed with a note", cordoned),
+        on(USUAL, "a tainted node is probed with a note", tainted),
+        on(USUAL, "an image that cannot be pulled is named", no_image),
+        on(USUAL, "an exceeded quota is named", quota),
+        on(USUAL, "a restricted namespace admits tier T0", restricted),
+        on(USUAL, "a baseline namespace admits no node facts", baseline),
+        on(
+            USUAL,
+            "a NetworkPolicy that isolates agents is named",
+            closed,
+        ),
+        Trial::test("an enforced NetworkPolicy is named as the cause", enforced),
+        on(
+            USUAL,
+            "a user without permissions receives a list and the YAML that grants them",
             no_rights,
         ),
         on(
             USUAL,
-            "a node without room is no fault of the network",
+            "a node without resources is no fault of the network",
             no_room,
         ),
-        on(
-            USUAL,
-            "a pod that is deleted in the middle ends the run",
-            deleted,
-        ),
-        on(
-            USUAL,
-            "a node that is drained in the middle ends the run",
-            drained,
-        ),
-        on(
-            USUAL,
-            "a kubelet that hangs starts no pod, and it is said",
-            no_kubelet,
-        ),
+        on(USUAL, "the deletion of a pod ends the run", deleted),
+        on(USUAL, "the drain of a node ends the run", drained),
+        on(USUAL, "a kubelet that hangs is named", no_kubelet),
         on(USUAL, "a node that is NotReady is not probed", not_ready),
         on(
             USUAL,
-            "an API server that goes away in the middle ends the run",
+            "an API server that stops responding ends the run",
             no_server,
         ),
         on(
             USUAL,
-            "what was kept is left alone by a clean that does not name it",
+            "a kept run is removed only by a clean that names it",
             kept,
         ),
-        on(USUAL, "what has lost its anchor is cleaned", orphaned),
+        on(
+            USUAL,
+            "objects without their owner Job are cleaned",
+            orphaned,
+        ),
     ]
 }
 
-/// Runs, and fails unless the status is this and all the words are said on either output.
-fn says(
+/// Runs, and fails unless the exit status is this and the output or the errors contain all the phrases.
+fn expect_output(
     cluster: &Arc<Cluster>,
     arguments: &[&str],
     status: i32,
-    words: &[&str],
+    phrases: &[&str],
 ) -> Result<Output, Failed> {
     let output = prober::run(cluster, arguments)?;
-    let said = format!(
+    let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    // What is wrapped for reading is still the same sentence.
-    let said_in_one = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    if output.status.code() == Some(status) && words.iter().all(|word| said_in_one.contains(word)) {
+    // The output may be wrapped.
+    let unwrapped = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if output.status.code() == Some(status)
+        && phrases.iter().all(|phrase| unwrapped.contains(phrase))
+    {
         return Ok(output);
     }
     Err(format!(
-        "{arguments:?} ended with {:?}, expected {status} and the words {words:?}:\n{said}",
+        "{arguments:?} ended with {:?}, expected {status} and the phrases {phrases:?}:\n{text}",
         output.status.code()
     )
     .into())
 }
 
-/// The same, and nothing of a run is there afterwards.
-fn says_and_leaves_nothing(
+/// As [`expect_output`]; fails as well if objects of the run are left.
+fn expect_output_and_nothing_left(
     cluster: &Arc<Cluster>,
     arguments: &[&str],
     status: i32,
-    words: &[&str],
+    phrases: &[&str],
 ) -> Result<(), Failed> {
-    says(cluster, arguments, status, words)?;
+    expect_output(cluster, arguments, status, phrases)?;
     prober::nothing_left(cluster)
 }
 
-/// A namespace for one test.
+/// A namespace that is deleted when this value is dropped.
 struct Namespace<'a> {
     cluster: &'a Cluster,
     name: String,
@@ -132,7 +131,7 @@ impl Drop for Namespace<'_> {
     }
 }
 
-/// Something that is undone at the end of a test, however that ends.
+/// An action that is executed when this value is dropped.
 struct Undo<F: FnMut() -> Result<(), Failed>>(F);
 
 impl<F: FnMut() -> Result<(), Failed>> Drop for Undo<F> {
@@ -146,7 +145,7 @@ impl<F: FnMut() -> Result<(), Failed>> Drop for Undo<F> {
 fn unreachable() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let kubeconfig = folder.path().join("kubeconfig");
-    // Nobody listens on the discard port of loopback.
+    // No process listens on the discard port of the loopback address.
     std::fs::write(
         &kubeconfig,
         prober::kubeconfig("https://127.0.0.1:9", "x", None),
@@ -155,25 +154,25 @@ fn unreachable() -> Result<(), Failed> {
     let output = prober::command()
         .args(["run", "--node", "node-1", "--kubeconfig", &kubeconfig])
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let is_told =
-        said.contains("https://127.0.0.1:9 could not be reached") && said.contains("refused");
-    if output.status.code() == Some(2) && is_told {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let is_named =
+        text.contains("https://127.0.0.1:9 could not be reached") && text.contains("refused");
+    if output.status.code() == Some(2) && is_named {
         return Ok(());
     }
-    Err(format!("{:?}: {said}", output.status).into())
+    Err(format!("{:?}: {text}", output.status).into())
 }
 
 fn missing_node(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let words = ["there is no node \"nod-2\"", "did you mean node-2?"];
-    says_and_leaves_nothing(cluster, &["--node", "nod-2"], 2, &words)
+    let phrases = ["there is no node \"nod-2\"", "did you mean node-2?"];
+    expect_output_and_nothing_left(cluster, &["--node", "nod-2"], 2, &phrases)
 }
 
 fn cordoned(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     cluster.kubectl(&["cordon", "node-2"])?;
     let _undo = Undo(|| cluster.kubectl(&["uncordon", "node-2"]).map(drop));
-    let words = ["node-2 is cordoned: probed all the same"];
-    says_and_leaves_nothing(cluster, &["--node", "node-2"], 0, &words)
+    let phrases = ["node-2 is cordoned: probed nevertheless"];
+    expect_output_and_nothing_left(cluster, &["--node", "node-2"], 0, &phrases)
 }
 
 fn tainted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
@@ -182,8 +181,8 @@ fn tainted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         let untaint = ["taint", "node", "node-2", "dedicated=gpu:NoSchedule-"];
         cluster.kubectl(&untaint).map(drop)
     });
-    let words = ["node-2 is tainted dedicated=gpu:NoSchedule: probed all the same"];
-    says_and_leaves_nothing(cluster, &["--node", "node-2"], 0, &words)
+    let phrases = ["node-2 is tainted dedicated=gpu:NoSchedule: probed nevertheless"];
+    expect_output_and_nothing_left(cluster, &["--node", "node-2"], 0, &phrases)
 }
 
 fn no_image(cluster: &Arc<Cluster>) -> Result<(), Failed> {
@@ -193,8 +192,8 @@ fn no_image(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         "--image",
         "registry.invalid/prober-agent:0",
     ];
-    let words = ["registry.invalid/prober-agent:0", "cannot get the image"];
-    says_and_leaves_nothing(cluster, &arguments, 2, &words)
+    let phrases = ["registry.invalid/prober-agent:0", "cannot pull the image"];
+    expect_output_and_nothing_left(cluster, &arguments, 2, &phrases)
 }
 
 fn quota(cluster: &Arc<Cluster>) -> Result<(), Failed> {
@@ -215,27 +214,30 @@ fn quota(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         Ok(cluster.kubectl(&hard)? == "0")
     })?;
     let arguments = ["--node", "node-1", "-n", &namespace.name];
-    let words = ["not admitted in namespace quota", "exceeded quota: few"];
-    says_and_leaves_nothing(cluster, &arguments, 2, &words)
+    let phrases = ["not admitted in namespace quota", "exceeded quota: few"];
+    expect_output_and_nothing_left(cluster, &arguments, 2, &phrases)
 }
 
 fn restricted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let enforced = "pod-security.kubernetes.io/enforce: restricted";
     let namespace = Namespace::new(cluster, "restricted", enforced)?;
     let arguments = ["--node", "node-1", "-n", &namespace.name];
-    let words = ["tier T0: no agent sees packets", "Pod Security restricted"];
-    says_and_leaves_nothing(cluster, &arguments, 0, &words)?;
+    let phrases = [
+        "tier T0: agents capture no packets",
+        "Pod Security restricted",
+    ];
+    expect_output_and_nothing_left(cluster, &arguments, 0, &phrases)?;
     let required = [&arguments[..], &["--require-tier", "T1"]].concat();
-    says_and_leaves_nothing(cluster, &required, 2, &["evidence of tier T1 was required"])
+    expect_output_and_nothing_left(cluster, &required, 2, &["evidence of tier T1 was required"])
 }
 
 fn baseline(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let enforced = "pod-security.kubernetes.io/enforce: baseline";
     let namespace = Namespace::new(cluster, "baseline", enforced)?;
     let arguments = ["--node", "node-1", "-n", &namespace.name];
-    let words = ["no node facts", "host namespaces (hostNetwork=true)"];
+    let phrases = ["no node facts", "host namespaces (hostNetwork=true)"];
     let required = [&arguments[..], &["--require-tier", "T1"]].concat();
-    says_and_leaves_nothing(cluster, &required, 0, &words)?;
+    expect_output_and_nothing_left(cluster, &required, 0, &phrases)?;
     let fault = cluster.inject("bridge-netfilter-off", "node-1", "")?;
     let broken = prober::report(cluster, &arguments)?;
     fault.heal()?;
@@ -247,7 +249,7 @@ fn baseline(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         return Err(format!("proven without node facts: {broken:?}").into());
     }
     let always = [&arguments[..], &["--node-facts", "always"]].concat();
-    says_and_leaves_nothing(cluster, &always, 2, &["node facts were required"])
+    expect_output_and_nothing_left(cluster, &always, 2, &["node facts were required"])
 }
 
 /// For the namespace `closed`.
@@ -258,26 +260,26 @@ fn closed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let namespace = Namespace::new(cluster, "closed", "")?;
     cluster.apply(DEFAULT_DENY)?;
     let arguments = ["--node", "node-1", "-n", &namespace.name];
-    // Flannel enforces none: the run is healthy all the same.
-    let words =
-        ["NetworkPolicy default-deny in namespace closed closes the agents' ingress and egress"];
-    says_and_leaves_nothing(cluster, &arguments, 0, &words)
+    // Flannel does not enforce policies, so the run is healthy.
+    let phrases =
+        ["NetworkPolicy default-deny in namespace closed restricts the agents' ingress and egress"];
+    expect_output_and_nothing_left(cluster, &arguments, 0, &phrases)
 }
 
 fn enforced() -> Result<(), Failed> {
     let name = format!("test-enforced-{}", std::process::id());
     let cluster = &Arc::new(Cluster::start(name, ENFORCED)?);
     let open = Namespace::new(cluster, "open", "")?;
-    says_and_leaves_nothing(cluster, &["--node", "node-1", "-n", &open.name], 0, &[])?;
+    expect_output_and_nothing_left(cluster, &["--node", "node-1", "-n", &open.name], 0, &[])?;
     let closed = Namespace::new(cluster, "closed", "")?;
     cluster.apply(DEFAULT_DENY)?;
     let report = prober::report(cluster, &["--node", "node-1", "-n", &closed.name])?;
     report.names(&[("network-policy", "")])?;
     if let Some(one) = (report.diagnoses.iter()).find(|one| one.node.is_some()) {
-        return Err(format!("it is no node's doing: {one:?}").into());
+        return Err(format!("the cause is not on a node: {one:?}").into());
     }
     if report.confidences().any(|one| one != "consistent") {
-        return Err("nobody says that policies are enforced, and yet it is proven".into());
+        return Err("the cause is proven without evidence that policies are enforced".into());
     }
     prober::nothing_left(cluster)
 }
@@ -304,17 +306,17 @@ fn no_rights(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         "--kubeconfig",
         &kubeconfig,
     ];
-    let words = [
-        "system:serviceaccount:rights:default may not do all",
+    let phrases = [
+        "system:serviceaccount:rights:default lacks permissions",
         "create, delete, list, patch, watch jobs.batch",
         "get pods/log",
         "get, list nodes (of the whole cluster)",
     ];
-    let refused = says(cluster, &arguments, 2, &words)?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    let from = said.find("apiVersion:").ok_or("no YAML")?;
-    let to = said.rfind("\nhint:").unwrap_or(said.len());
-    let grant = &said[from..to];
+    let refused = expect_output(cluster, &arguments, 2, &phrases)?;
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let from = text.find("apiVersion:").ok_or("no YAML")?;
+    let to = text.rfind("\nhint:").unwrap_or(text.len());
+    let grant = &text[from..to];
     let _undo = Undo(|| {
         let roles = [
             "delete",
@@ -324,7 +326,7 @@ fn no_rights(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         cluster.kubectl(&roles).map(drop)
     });
     cluster.apply(grant)?;
-    wait_until("what was granted is known", || {
+    wait_until("the granted permissions are in effect", || {
         let may = [
             "auth",
             "can-i",
@@ -335,14 +337,14 @@ fn no_rights(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         ];
         Ok(cluster.kubectl(&may).is_ok())
     })?;
-    says_and_leaves_nothing(cluster, &arguments, 0, &[])
+    expect_output_and_nothing_left(cluster, &arguments, 0, &[])
 }
 
 fn no_room(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let free = "jsonpath={.status.allocatable.cpu}";
     let cpus = cluster.kubectl(&["get", "node", "node-2", "-o", free])?;
     let namespace = Namespace::new(cluster, "full", "")?;
-    // A pod that may take all but a hundredth of what the node has; what is there already makes up the rest.
+    // A pod that requests all but 10 millicores of the node. Other pods request more than the rest.
     let cpus: u32 = cpus.parse()?;
     let _undo = Undo(|| {
         cluster
@@ -351,7 +353,7 @@ fn no_room(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     });
     cluster.apply(&format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: hog, namespace: full}}\nspec:\n  nodeSelector: \
-         {{kubernetes.io/hostname: node-2}}\n  containers:\n  - {{name: hog, image: 'prober.dev/bench/box:1', \
+         {{kubernetes.io/hostname: node-2}}\n  containers:\n  - {{name: hog, image: 'prober.dev/test/box:1', \
          imagePullPolicy: Never, command: [/box, serve, '8080', hog], resources: {{requests: {{cpu: {}m}}}}}}\n",
         cpus * 1000 - 10
     ))?;
@@ -364,15 +366,15 @@ fn no_room(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         "--timeout=60s",
     ])?;
     let arguments = ["--node", "node-2", "-n", &namespace.name];
-    says_and_leaves_nothing(cluster, &arguments, 2, &["node-2", "Insufficient cpu"])
+    expect_output_and_nothing_left(cluster, &arguments, 2, &["node-2", "Insufficient cpu"])
 }
 
 fn deleted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let words = ["deleted"];
-    interrupted(
+    let phrases = ["deleted"];
+    expect_interrupted(
         cluster,
         &["--node", "node-1", "--probes", MANY],
-        &words,
+        &phrases,
         || {
             let pods = cluster.kubectl(&["get", "pods", "-l", LABEL, "-o", "name"])?;
             let server = pods.lines().find(|pod| pod.contains("node-1-server"));
@@ -387,7 +389,7 @@ fn deleted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 
 fn drained(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let mut undo = None;
-    interrupted(
+    expect_interrupted(
         cluster,
         &["--node", "node-1", "--probes", MANY],
         &["EvictionByEvictionAPI"],
@@ -405,15 +407,15 @@ fn no_kubelet(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     cluster.node(&["pause", "node-2"])?;
     let undo = Undo(|| cluster.node(&["resume", "node-2"]));
     let arguments = ["--node", "node-2", "--timeout", "15s"];
-    let told = says(
+    let result = expect_output(
         cluster,
         &arguments,
         2,
-        &["the kubelet of node-2 has not begun with it"],
+        &["the kubelet of node-2 has not started it"],
     );
     drop(undo);
-    told?;
-    // The pods of a kubelet that hung go when it is back.
+    result?;
+    // The pods are removed when the kubelet runs again.
     prober::nothing_left(cluster)
 }
 
@@ -422,12 +424,12 @@ fn not_ready(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let undo = Undo(|| cluster.node(&["resume", "node-2"]));
     let ready = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
     let is = |status: &str| Ok(cluster.kubectl(&["get", "node", "node-2", "-o", ready])? == status);
-    wait_until("node-2 is missed", || is("Unknown"))?;
-    let words = ["node node-2 is NotReady (Kubelet stopped posting node status)"];
-    let told = says_and_leaves_nothing(cluster, &["--node", "node-2"], 2, &words);
+    wait_until("node-2 is Unknown", || is("Unknown"))?;
+    let phrases = ["node node-2 is NotReady (Kubelet stopped posting node status)"];
+    let result = expect_output_and_nothing_left(cluster, &["--node", "node-2"], 2, &phrases);
     drop(undo);
-    wait_until("node-2 is back", || is("True"))?;
-    told
+    wait_until("node-2 is Ready", || is("True"))?;
+    result
 }
 
 fn no_server(cluster: &Arc<Cluster>) -> Result<(), Failed> {
@@ -435,22 +437,23 @@ fn no_server(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let arguments = ["--node", "node-1", "--probes", MANY, "--timeout", "20s"];
     let resume = || prober::signal(server, "CONT");
     let mut undo = None;
-    interrupted(cluster, &arguments, &["API server"], || {
+    expect_interrupted(cluster, &arguments, &["API server"], || {
         prober::signal(server, "STOP")?;
         undo = Some(Undo(resume));
         Ok(())
     })?;
     drop(undo);
-    // Nobody could tell it to remove anything: the anchor's deadline does.
+    // The run could not remove its objects. The deadline of the owner Job does.
     prober::nothing_left(cluster)
 }
 
-/// Runs, steps in once the agents are at work, and fails unless that ends it with exit status 2 and these words.
-fn interrupted(
+/// Runs, interrupts the run once its agents are running, and fails unless the exit status is 2 and the output contains all
+/// the phrases.
+fn expect_interrupted(
     cluster: &Arc<Cluster>,
     arguments: &[&str],
-    words: &[&str],
-    step_in: impl FnOnce() -> Result<(), Failed>,
+    phrases: &[&str],
+    interrupt: impl FnOnce() -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let mut command = prober::command_in(cluster)?;
     command.arg("run").args(arguments);
@@ -459,28 +462,28 @@ fn interrupted(
         .stderr(Stdio::piped())
         .spawn()?;
     prober::await_running(cluster, "node-1-client")?;
-    step_in()?;
+    interrupt()?;
     let output = child.wait_with_output()?;
-    let said = format!(
+    let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    let in_one = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    if output.status.code() == Some(2) && words.iter().all(|word| in_one.contains(word)) {
+    let unwrapped = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if output.status.code() == Some(2) && phrases.iter().all(|phrase| unwrapped.contains(phrase)) {
         return Ok(());
     }
-    Err(format!("{:?}, expected 2 and {words:?}: {said}", output.status).into())
+    Err(format!("{:?}, expected 2 and {phrases:?}: {text}", output.status).into())
 }
 
 fn kept(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let arguments = ["--node", "node-1", "--keep", "--timeout", "10m"];
-    says(cluster, &arguments, 0, &[])?;
-    let alone = prober::clean(cluster, &[])?;
-    let run = alone
-        .split_once(" in default: alive and left alone")
+    expect_output(cluster, &arguments, 0, &[])?;
+    let output = prober::clean(cluster, &[])?;
+    let run = output
+        .split_once(" in default: still active, left alone")
         .map(|(run, _)| run.to_owned())
-        .ok_or_else(|| format!("nothing was kept: {alone}"))?;
+        .ok_or_else(|| format!("nothing was kept: {output}"))?;
     let removed = prober::clean(cluster, &["--run", &run])?;
     if !removed.starts_with(&format!("{run} in default: removed 1 Job, ")) {
         return Err(format!("not removed: {removed}").into());

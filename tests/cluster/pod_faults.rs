@@ -1,4 +1,4 @@
-//! Faults of a single pod of the run, made as soon as it runs: while the run still waits for the others.
+//! Faults of a single pod of a run, injected as soon as the pod is running, while the run waits for the others.
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::harness::{Cluster, USUAL, on};
 use crate::prober::{self, Report, nothing_left};
 
-/// A fault of the server on node-2, and what must be named there.
+/// A fault of the server on node-2, and the cause that the report must name there.
 const ROWS: &[(&str, &str)] = &[
     ("network-policy", "network-policy"),
     ("policy-reject-reset", "reject-reset"),
@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let name = format!("{fault} of one pod is named {cause}");
             on(USUAL, name, |cluster| {
                 let arguments = ["--node", "node-1", "--peers", "1"];
-                let report = broken(cluster, fault, "node-2-server", &arguments)?;
+                let report = report_with_fault(cluster, fault, "node-2-server", &arguments)?;
                 report.names(&[(cause, "node-2")])?;
                 nothing_left(cluster)
             })
@@ -31,7 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect();
     trials.push(on(
         USUAL,
-        "one bad endpoint of twelve over three nodes is pinned",
+        "one broken endpoint of twelve on three nodes is named",
         one_of_twelve,
     ));
     trials
@@ -39,7 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn one_of_twelve(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let arguments = ["--node", "node-1", "--servers", "4", "--probes", "20"];
-    let report = broken(cluster, "network-policy", "node-2-server-3", &arguments)?;
+    let report = report_with_fault(cluster, "network-policy", "node-2-server-3", &arguments)?;
     report.names(&[("network-policy", "node-2")])?;
     for server in report.failing_servers() {
         if server.is_none_or(|pod| !pod.ends_with("node-2-server-3")) {
@@ -49,8 +49,8 @@ fn one_of_twelve(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     nothing_left(cluster)
 }
 
-/// The report of a run of whose pods one is broken before it is probed.
-fn broken(
+/// Runs with a fault of one pod, injected before the pod is probed, and returns the report.
+fn report_with_fault(
     cluster: &Arc<Cluster>,
     fault: &str,
     pod: &str,
@@ -63,10 +63,10 @@ fn broken(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let aim = format!("default/{}", prober::await_running(cluster, pod)?);
-    let broken = cluster.inject(fault, "node-2", &aim)?;
+    let target = format!("default/{}", prober::await_running(cluster, pod)?);
+    let broken = cluster.inject(fault, "node-2", &target)?;
     let report = prober::read(&run.wait_with_output()?);
-    // What it broke of the pod is gone with the pod.
+    // Healing fails if the pod is gone, and the fault with it.
     drop(broken.heal());
     report
 }
