@@ -1,6 +1,13 @@
 //! Plans in: the file that they come from, and what is waited for before their first probe.
 
+/// The file of the plan, read when it has changed.
 pub(crate) mod file;
-pub(crate) mod progress;
-pub(crate) mod wait_for_services;
+
+/// The watch of its folder.
 pub(crate) mod watch;
+
+/// The wait for the Services and servers of a new plan.
+pub(crate) mod wait_for_services;
+
+/// The outcomes of a plan so far.
+pub(crate) mod progress;
