@@ -1,27 +1,27 @@
-//! The lab: real kernel, real packets, every fault named right and nothing else named.
+//! Runs of the lab on a real kernel: each fault is named, and nothing else.
 //!
-//! One test for each fault that `prober lab faults` lists, made as the program starts, and the
-//! stories that no list tells: a healthy lab, two faults at once, one bad endpoint of ten.
+//! There is one test for each fault of `prober lab faults`, generated when the program starts, and one for each
+//! further scenario: a healthy lab, two faults at once, one bad endpoint of ten.
 
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test that cannot look fails, and says why it was left out"
+    reason = "a panic is the failure of a test; a skipped test prints why"
 )]
 
-#[path = "lab/endings.rs"]
-mod endings;
 #[path = "lab/harness.rs"]
 mod harness;
 #[path = "lab/program.rs"]
 mod program;
-#[path = "lab/refusals.rs"]
-mod refusals;
+#[path = "lab/rejections.rs"]
+mod rejections;
+#[path = "lab/scenarios.rs"]
+mod scenarios;
+#[path = "lab/shutdown.rs"]
+mod shutdown;
 #[path = "lab/socket_level.rs"]
 mod socket_level;
-#[path = "lab/stories.rs"]
-mod stories;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -29,10 +29,10 @@ use harness::{Fault, Lab};
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // Labs side by side would starve each other's agents.
+    // Labs that run in parallel would starve each other's agents.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     if std::env::var_os("PROBER_SKIP_PRIVILEGED").is_some() {
-        println!("left out: every test of the lab, since PROBER_SKIP_PRIVILEGED is set");
+        println!("skipped: every test of the lab, because PROBER_SKIP_PRIVILEGED is set");
         libtest_mimic::run(&arguments, Vec::new()).exit();
     }
     let mut trials: Vec<Trial> = Lab::faults()
@@ -40,20 +40,20 @@ fn main() {
         .map(|fault| {
             Trial::test(
                 format!("fault {} is named and nothing else", fault.name),
-                move || named(&fault),
+                move || fault_is_named(&fault),
             )
         })
         .collect();
-    trials.extend(stories::trials());
-    trials.extend(endings::trials());
-    trials.extend(refusals::trials());
+    trials.extend(scenarios::trials());
+    trials.extend(shutdown::trials());
+    trials.extend(rejections::trials());
     trials.extend(socket_level::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// Injects one fault on its usual node and looks at what is named.
-fn named(fault: &Fault) -> Result<(), Failed> {
-    // Faults of IPv6 alone say so in their name, and harm nothing that IPv4 sees.
+/// Injects one fault on its default node and checks the causes and nodes of the report.
+fn fault_is_named(fault: &Fault) -> Result<(), Failed> {
+    // A fault whose name ends in -v6 affects IPv6 only.
     let family = if fault.name.ends_with("-v6") {
         "dual"
     } else {
@@ -67,7 +67,7 @@ fn named(fault: &Fault) -> Result<(), Failed> {
             && node != expected
         {
             return Err(format!(
-                "{} is blamed on {node}, it is on {expected}",
+                "{} is attributed to {node}, but it is on {expected}",
                 diagnosis.cause
             )
             .into());

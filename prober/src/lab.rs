@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use prober_lab::control::{self, Reply, Request};
 use prober_lab::isolation::{self, Side};
-use prober_lab::{Fault, FaultAt, Fleet, Lab, LabSpec};
+use prober_lab::{Fault, FaultAt, Lab, LabCluster, LabSpec};
 
 use crate::run::agent_command;
 use crate::show;
@@ -89,13 +89,13 @@ pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
-    match isolation::enter(None, || isolation::end(0))? {
+    match isolation::enter(None, || isolation::exit(0))? {
         Side::Ended(status) => return Ok(status),
         Side::Inside => {}
     }
     let (told, events) = mpsc::channel();
     let lab = Lab::up(spec).context("build the lab")?;
-    let fleet = Fleet::new(lab, agent_command()?, told);
+    let fleet = LabCluster::new(lab, agent_command()?, told);
     control::serve(fleet, events, faults, |status| {
         // Whoever closed standard output still has the lab.
         drop(show::text(&welcome(status)));
@@ -105,7 +105,7 @@ fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
 
 fn welcome(status: &Reply) -> String {
     let places = match status {
-        Reply::Status { places, .. } => places.join(", "),
+        Reply::Status { namespaces, .. } => namespaces.join(", "),
         Reply::Refused { reason } => reason.clone(),
     };
     format!(

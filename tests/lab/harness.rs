@@ -1,4 +1,4 @@
-//! Runs the program in the lab, and asks what its report says.
+//! Runs the program in the lab and parses its report.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -9,11 +9,11 @@ use serde::Deserialize;
 
 use crate::program::PROBER;
 
-/// The published schema of reports: every run of these tests is held to it.
+/// The published schema of reports, against which every report of these tests is validated.
 static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     let text = include_str!("../../deploy/schema/report.v1.json");
     let schema = serde_json::from_str(text).expect("the schema is JSON");
-    jsonschema::validator_for(&schema).expect("the schema is a schema")
+    jsonschema::validator_for(&schema).expect("the schema is a JSON Schema")
 });
 
 /// A fault as `prober lab faults -o json` lists it.
@@ -22,14 +22,14 @@ pub(crate) struct Fault {
     #[serde(rename = "fault")]
     pub(crate) name: String,
     pub(crate) causes: BTreeSet<String>,
-    /// The node that it is injected on unless told otherwise.
+    /// The node on which it is injected by default.
     #[serde(default)]
     pub(crate) node: Option<String>,
 }
 
 impl Fault {
-    /// Whether the cause is no property of the node that it was injected on: what the API says
-    /// of a Service, a stretch between two nodes, or every node at once.
+    /// Whether the diagnosis may name another node than that of the injection: the cause is in the API's data
+    /// about a Service, between two nodes, or on every node.
     pub(crate) fn may_be_elsewhere(&self) -> bool {
         [
             "no-endpoints",
@@ -45,7 +45,7 @@ impl Fault {
     }
 }
 
-/// What a report says, as far as the tests ask.
+/// The fields of a report that the tests check.
 #[derive(Deserialize)]
 pub(crate) struct Report {
     pub(crate) diagnoses: Vec<Diagnosis>,
@@ -68,17 +68,17 @@ pub(crate) struct Diagnosis {
     pub(crate) evidence: Vec<String>,
 }
 
-/// The lab, by the program that users run.
+/// Runs of the lab by the program under test.
 pub(crate) struct Lab;
 
 impl Lab {
-    /// Every fault that the lab can inject.
+    /// Returns every fault that the lab can inject.
     pub(crate) fn faults() -> Vec<Fault> {
         let output = prober(&["lab", "faults", "-o", "json"]);
         serde_json::from_slice(&output.stdout).expect("`prober lab faults -o json` is JSON")
     }
 
-    /// One run of the lab, as JSON.
+    /// Runs `prober run --lab` and returns its JSON report.
     pub(crate) fn run(arguments: &[&str]) -> Result<Report, Failed> {
         let all: Vec<&str> = ["run", "--lab", "-o", "json"]
             .iter()
@@ -99,7 +99,7 @@ pub(crate) fn prober(arguments: &[&str]) -> Output {
 }
 
 impl Report {
-    /// What the program wrote, or why that is no report.
+    /// Parses and validates the program's output.
     pub(crate) fn read(output: &Output) -> Result<Self, String> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut report: Self = serde_json::from_str(&text).map_err(|error| {
@@ -109,18 +109,18 @@ impl Report {
                 String::from_utf8_lossy(&output.stderr)
             )
         })?;
-        let whole: serde_json::Value =
+        let value: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        if let Some(error) = SCHEMA.iter_errors(&whole).next() {
-            let place = error.instance_path();
-            return Err(format!("{place} is not what the schema says: {error}"));
+        if let Some(error) = SCHEMA.iter_errors(&value).next() {
+            let path = error.instance_path();
+            return Err(format!("the report violates the schema at {path}: {error}"));
         }
         report.status = output.status.code().unwrap_or(-1);
         report.text = text;
         Ok(report)
     }
 
-    /// Fails unless exactly these causes are named, and the exit status says the same.
+    /// Fails unless exactly these causes are named and the exit status is that of the verdict.
     pub(crate) fn names_only(&self, causes: &BTreeSet<String>) -> Result<(), Failed> {
         let named: BTreeSet<String> = self
             .diagnoses
@@ -137,7 +137,7 @@ impl Report {
         Ok(())
     }
 
-    /// The diagnosis of this cause.
+    /// Returns the diagnosis of this cause.
     pub(crate) fn diagnosis(&self, cause: &str) -> Result<&Diagnosis, Failed> {
         self.diagnoses
             .iter()
@@ -145,10 +145,10 @@ impl Report {
             .ok_or_else(|| format!("{cause} is not named\n{}", self.summary()).into())
     }
 
-    /// Diagnoses and paths, for a person.
+    /// Returns diagnoses and paths for the message of a failed test.
     pub(crate) fn summary(&self) -> String {
         if self.paths.is_empty() {
-            // It could not run: why, is said there.
+            // The run has failed: its text has the reason.
             return self.text.clone();
         }
         let diagnoses = self

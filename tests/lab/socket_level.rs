@@ -1,4 +1,4 @@
-//! Socket-level load balancing made for real: a BPF program translates the Service inside connect(2).
+//! Runs with real socket-level load balancing: a BPF program translates the Service inside connect(2).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,11 +12,11 @@ use crate::program::PROBER;
 pub(crate) fn trials() -> Vec<Trial> {
     let all: [(&str, fn() -> Result<(), Failed>); 2] = [
         (
-            "a Service that is translated inside connect(2) is no fault",
+            "a Service that is translated inside connect(2) is healthy",
             no_fault,
         ),
         (
-            "a server that does not listen is named alone where connect(2) translates",
+            "with translation inside connect(2) only the server that does not listen is named",
             closed_server,
         ),
     ];
@@ -26,35 +26,35 @@ pub(crate) fn trials() -> Vec<Trial> {
         None => Some(Trial::test(name, trial)),
         Some(missing) if is_ci => Some(Trial::test(name, move || Err(missing.into()))),
         Some(missing) => {
-            println!("left out: {name}: {missing}");
+            println!("skipped: {name}: {missing}");
             None
         }
     });
     trials.collect()
 }
 
-/// What this machine lacks to attach a BPF program to a cgroup.
+/// Returns what the machine lacks for attaching a BPF program to a cgroup.
 fn missing() -> Option<&'static str> {
     let runs = |program: &str| {
         let version = Command::new(program).arg("--version").output();
         version.is_ok_and(|output| output.status.success())
     };
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let has_tree = mounts
+    let has_cgroup2 = mounts
         .lines()
         .any(|mount| mount.split(' ').nth(2) == Some("cgroup2"));
     [
-        (is_root(), "it needs root"),
-        (runs("clang"), "it needs clang"),
-        (runs("bpftool"), "it needs bpftool"),
+        (is_root(), "root privileges are required"),
+        (runs("clang"), "clang is required"),
+        (runs("bpftool"), "bpftool is required"),
         (
             Path::new("/usr/include/bpf/bpf_helpers.h").exists(),
-            "it needs libbpf-dev",
+            "libbpf-dev is required",
         ),
-        (has_tree, "no cgroup2 tree is mounted"),
+        (has_cgroup2, "no cgroup2 tree is mounted"),
     ]
     .into_iter()
-    .find_map(|(is_there, lack)| (!is_there).then_some(lack))
+    .find_map(|(is_met, missing)| (!is_met).then_some(missing))
 }
 
 fn is_root() -> bool {
@@ -63,8 +63,8 @@ fn is_root() -> bool {
     uids.is_some_and(|uids| uids.split_whitespace().nth(1) == Some("0"))
 }
 
-/// A run of a lab without rules for the Service, which connect(2) translates instead.
-fn run(more: &[&str]) -> Result<Output, Failed> {
+/// Runs a lab without rules for the Service, which is translated inside connect(2) instead.
+fn run(arguments: &[&str]) -> Result<Output, Failed> {
     let folder = tempfile::tempdir()?;
     let output = Command::new("unshare")
         .arg("--mount")
@@ -72,7 +72,7 @@ fn run(more: &[&str]) -> Result<Output, Failed> {
         .arg(folder.path())
         .arg(&*PROBER)
         .args("run --lab --family ipv4 --fault socket-level-services -o json".split(' '))
-        .args(more)
+        .args(arguments)
         .output()?;
     Ok(output)
 }
@@ -83,7 +83,7 @@ fn closed_server() -> Result<(), Failed> {
     if report.socket_level {
         Ok(())
     } else {
-        Err("the run does not say so".into())
+        Err("the report does not mention socket-level load balancing".into())
     }
 }
 
@@ -92,27 +92,27 @@ fn no_fault() -> Result<(), Failed> {
     let report = Report::read(&output)?;
     report.names_only(&BTreeSet::new())?;
     if !report.socket_level {
-        return Err("the run does not say so".into());
+        return Err("the report does not mention socket-level load balancing".into());
     }
     let translated = report
         .paths
         .iter()
         .filter(|path| path["target"].to_string().contains("100.67.30.133"));
     for path in translated.clone() {
-        // Hosts connect and craft nothing: on their paths there is nothing to differ.
+        // Host-network agents only use connect(2): no crafted SYN could differ from it on their paths.
         let differs = path["access_path"] == "host-network" || path["socket_level"] == true;
         if path["engine"] != "kernel" || !differs {
             return Err(format!("{}, {}: {path}", path["engine"], path["socket_level"]).into());
         }
     }
     if translated.count() == 0 {
-        return Err("no path leads through the Service".into());
+        return Err("no path has the Service as its target".into());
     }
-    said_in_words(&output.stdout)
+    text_report_mentions_it(&output.stdout)
 }
 
-/// The same run as a person reads it.
-fn said_in_words(json: &[u8]) -> Result<(), Failed> {
+/// Fails unless the text form of the same report mentions socket-level load balancing.
+fn text_report_mentions_it(json: &[u8]) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let saved = folder.path().join("report.json");
     std::fs::write(&saved, json)?;

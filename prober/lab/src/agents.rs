@@ -1,4 +1,4 @@
-//! The agents of a lab: one process in each pod, a plan file in, event lines out.
+//! Agent processes of a lab: one in each pod; a plan file goes in, event lines come out on standard output.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,53 +23,53 @@ use prober_core::topology::AgentId;
 use crate::kube_proxy::{cluster_cidr, cluster_ip, local_cluster_ip};
 use crate::topology::underlay_cidr;
 
-/// Where plans and the agents' complaints are; private, as all of `/run` is in a lab.
-const FOLDER: &str = "/run/prober";
+/// Directory of the plan files and of the agents' standard error; private to the lab, as all of its `/run` is.
+const DIRECTORY: &str = "/run/prober";
 
-/// How long agents may take to end after SIGTERM, a second more than they wait for their last lines to be read.
-const GRACE: Duration = Duration::from_secs(3);
+/// Time between SIGTERM and SIGKILL: one second more than an agent waits for its last lines to be read.
+const TERMINATION_GRACE: Duration = Duration::from_secs(3);
 
-/// How long an agent may take to notice a plan.
-const NOTICE: Duration = Duration::from_secs(3);
+/// Time within which an agent accepts a new plan.
+const PLAN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An agent could not be started or told something.
+/// An agent could not be started, signalled or given a plan.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Its process could not be started.
+    /// The process could not be started.
     #[error("cannot start the agent {agent}: {source}")]
     Start {
         /// The agent.
         agent: AgentId,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Its plan could not be written.
+    /// The plan file could not be written.
     #[error("cannot write the plan of {agent}: {source}")]
     Plan {
         /// The agent.
         agent: AgentId,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It does not run.
-    #[error("there is no agent {0} in the lab: it was not placed, or has ended")]
-    Absent(AgentId),
-    /// It did not take its plan.
-    #[error("the agent {0} did not take its plan within three seconds")]
-    Deaf(AgentId),
-    /// It could not be signalled.
+    /// No process runs for the agent.
+    #[error("cannot reach the agent {0}: no process runs for it in the lab; start it first")]
+    NotRunning(AgentId),
+    /// The agent did not report within three seconds that it has accepted its plan.
+    #[error("cannot change the plan of {0}: the agent did not accept it within three seconds")]
+    PlanTimeout(AgentId),
+    /// The process could not be signalled.
     #[error("cannot send {signal} to the agent {agent}: {source}")]
     Signal {
         /// The agent.
         agent: AgentId,
         /// The signal.
         signal: Signal,
-        /// Why.
+        /// The operating system's error.
         source: nix::Error,
     },
 }
 
-/// All agents of a lab.
+/// All agent processes of a lab; dropping it ends them.
 #[derive(Debug)]
 pub struct Agents {
     command: Vec<OsString>,
@@ -80,17 +80,18 @@ pub struct Agents {
 #[derive(Debug)]
 struct Agent {
     pid: Pid,
-    /// Set before it is ended on purpose.
-    leaving: Arc<AtomicBool>,
-    /// Set once it has taken a plan.
-    has_taken: Arc<AtomicBool>,
-    /// One message for each plan that it took; disconnected when it has ended.
-    taken: Receiver<()>,
+    /// Set before the process is terminated, so that its end is not reported as a failure.
+    is_terminating: Arc<AtomicBool>,
+    /// Set once the agent has accepted a plan.
+    has_plan: Arc<AtomicBool>,
+    /// One message for each accepted plan; disconnected when the process has ended.
+    accepted_plans: Receiver<()>,
+    /// The thread of the [`OutputReader`].
     reader: JoinHandle<()>,
 }
 
 impl Agents {
-    /// No agent yet; `command` starts one, given its flags after it.
+    /// Starts with no agent. `command` is the agent's program and first arguments; the agent's flags are appended.
     pub fn new(command: Vec<OsString>, events: Sender<PlatformEvent>) -> Self {
         Self {
             command,
@@ -99,32 +100,38 @@ impl Agents {
         }
     }
 
-    /// The command that starts an agent.
+    /// Returns the agent's program and first arguments.
     pub fn command(&self) -> &[OsString] {
         &self.command
     }
 
-    /// Those that were started and not removed.
+    /// Iterates over the agents that were started and not removed.
     pub fn running(&self) -> impl Iterator<Item = &AgentId> {
         self.running.keys()
     }
 
-    /// Starts an agent behind what enters its namespace; its first line will tell that it is ready.
+    /// Starts an agent. `command` enters the pod's network namespace; the agent's program is appended to it.
+    ///
+    /// The agent's `hello` line is reported as [`PlatformEvent::AgentReady`].
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Start`].
     pub fn start(&mut self, agent: &AgentId, mut command: Command) -> Result<(), AgentError> {
         let failed = |source| AgentError::Start {
             agent: agent.clone(),
             source,
         };
-        fs::create_dir_all(FOLDER).map_err(failed)?;
-        let complaints = PathBuf::from(format!("{FOLDER}/{}.err", agent.pod));
+        fs::create_dir_all(DIRECTORY).map_err(failed)?;
+        let stderr_file = PathBuf::from(format!("{DIRECTORY}/{}.err", agent.pod));
         command
             .args(&self.command)
             .args(["--agent", &format!("{}/{}", agent.node, agent.pod)])
             .args(["--plan", &plan_path(agent)])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(fs::File::create(&complaints).map_err(failed)?);
-        allow(&mut command);
+            .stderr(fs::File::create(&stderr_file).map_err(failed)?);
+        allow_targets(&mut command);
         let mut child = command.spawn().map_err(failed)?;
         let lines = child
             .stdout
@@ -133,42 +140,42 @@ impl Agents {
         let pid = Pid::from_raw(
             i32::try_from(child.id()).map_err(|error| failed(io::Error::other(error)))?,
         );
-        let leaving = Arc::new(AtomicBool::new(false));
-        let has_taken = Arc::new(AtomicBool::new(false));
-        let (notice, taken) = mpsc::channel();
-        let teller = Teller {
+        let is_terminating = Arc::new(AtomicBool::new(false));
+        let has_plan = Arc::new(AtomicBool::new(false));
+        let (accepted_plans_sender, accepted_plans) = mpsc::channel();
+        let output_reader = OutputReader {
             agent: agent.clone(),
             events: self.events.clone(),
-            notice,
-            has_taken: Arc::clone(&has_taken),
-            leaving: Arc::clone(&leaving),
-            complaints,
+            accepted_plans: accepted_plans_sender,
+            has_plan: Arc::clone(&has_plan),
+            is_terminating: Arc::clone(&is_terminating),
+            stderr_file,
         };
         let reader = thread::Builder::new()
             .name(agent.pod.clone())
-            .spawn(move || teller.read(child, lines))
+            .spawn(move || output_reader.read(child, lines))
             .map_err(failed)?;
         self.running.insert(
             agent.clone(),
             Agent {
                 pid,
-                leaving,
-                has_taken,
-                taken,
+                is_terminating,
+                has_plan,
+                accepted_plans,
                 reader,
             },
         );
         Ok(())
     }
 
-    /// Gives an agent a plan: it sees the whole old file or the whole new one.
+    /// Replaces an agent's plan file atomically, by rename(2).
     pub fn send(&self, plan: &Plan) -> Result<(), AgentError> {
         let agent = &plan.agent;
         let failed = |source| AgentError::Plan {
             agent: agent.clone(),
             source,
         };
-        fs::create_dir_all(FOLDER).map_err(failed)?;
+        fs::create_dir_all(DIRECTORY).map_err(failed)?;
         let path = plan_path(agent);
         let next = format!("{path}.next");
         let text = serde_json::to_vec(plan).map_err(|error| failed(error.into()))?;
@@ -176,27 +183,27 @@ impl Agents {
         fs::rename(next, path).map_err(failed)
     }
 
-    /// Gives an agent a plan and waits until it is taken.
+    /// Replaces an agent's plan file and waits until the agent has accepted the plan.
     pub fn send_and_wait(&self, plan: &Plan) -> Result<(), AgentError> {
         let running = self.agent(&plan.agent)?;
-        while running.taken.try_recv().is_ok() {}
+        while running.accepted_plans.try_recv().is_ok() {}
         self.send(plan)?;
         running
-            .taken
-            .recv_timeout(NOTICE)
-            .map_err(|_| AgentError::Deaf(plan.agent.clone()))
+            .accepted_plans
+            .recv_timeout(PLAN_TIMEOUT)
+            .map_err(|_| AgentError::PlanTimeout(plan.agent.clone()))
     }
 
-    /// Waits until an agent has taken its first plan.
-    pub fn wait_until_it_listens(&self, agent: &AgentId) -> Result<(), AgentError> {
+    /// Waits until an agent has accepted its first plan.
+    pub fn wait_for_first_plan(&self, agent: &AgentId) -> Result<(), AgentError> {
         let running = self.agent(agent)?;
-        if running.has_taken.load(Ordering::Acquire) {
+        if running.has_plan.load(Ordering::Acquire) {
             return Ok(());
         }
         running
-            .taken
-            .recv_timeout(NOTICE)
-            .map_err(|_| AgentError::Deaf(agent.clone()))
+            .accepted_plans
+            .recv_timeout(PLAN_TIMEOUT)
+            .map_err(|_| AgentError::PlanTimeout(agent.clone()))
     }
 
     /// Sends a signal to an agent's process.
@@ -208,20 +215,20 @@ impl Agents {
         })
     }
 
-    /// Ends every agent and waits until all of them are gone; what they say on the way is still told.
+    /// Terminates every agent and waits until all processes have ended; the lines that they still write are reported.
     pub fn remove(&mut self) {
-        let leaving = std::mem::take(&mut self.running);
-        for agent in leaving.values() {
-            agent.leaving.store(true, Ordering::Release);
-            // One that has ended already cannot be signalled, and need not be.
+        let terminating = std::mem::take(&mut self.running);
+        for agent in terminating.values() {
+            agent.is_terminating.store(true, Ordering::Release);
+            // A process that has ended already cannot be signalled, and need not be.
             for signal in [Signal::SIGCONT, Signal::SIGTERM] {
                 let _ended = kill(agent.pid, signal);
             }
         }
-        let deadline = Instant::now() + GRACE;
-        for (id, agent) in leaving {
-            agent.wait_until_gone(deadline);
-            // A pod's next agent must not find the last one's plan.
+        let deadline = Instant::now() + TERMINATION_GRACE;
+        for (id, agent) in terminating {
+            agent.wait(deadline);
+            // The pod's next agent must not read the plan of this one.
             drop(fs::remove_file(plan_path(&id)));
         }
     }
@@ -229,7 +236,7 @@ impl Agents {
     fn agent(&self, agent: &AgentId) -> Result<&Agent, AgentError> {
         self.running
             .get(agent)
-            .ok_or_else(|| AgentError::Absent(agent.clone()))
+            .ok_or_else(|| AgentError::NotRunning(agent.clone()))
     }
 }
 
@@ -240,10 +247,10 @@ impl Drop for Agents {
 }
 
 impl Agent {
-    fn wait_until_gone(self, deadline: Instant) {
+    fn wait(self, deadline: Instant) {
         loop {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            match self.taken.recv_timeout(patience) {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match self.accepted_plans.recv_timeout(remaining) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
@@ -252,46 +259,49 @@ impl Agent {
                 }
             }
         }
-        // A reader that panicked has nothing left to tell.
+        // A reader that panicked reports nothing more.
         drop(self.reader.join());
     }
 }
 
-/// Passes on what one agent says.
-struct Teller {
+/// Reads the standard output of one agent and sends its lines on as [`PlatformEvent`]s.
+struct OutputReader {
     agent: AgentId,
     events: Sender<PlatformEvent>,
-    notice: Sender<()>,
-    has_taken: Arc<AtomicBool>,
-    leaving: Arc<AtomicBool>,
-    complaints: PathBuf,
+    accepted_plans: Sender<()>,
+    has_plan: Arc<AtomicBool>,
+    is_terminating: Arc<AtomicBool>,
+    stderr_file: PathBuf,
 }
 
-impl Teller {
+impl OutputReader {
     fn read(self, mut child: Child, lines: ChildStdout) {
         for line in BufReader::new(lines).split(b'\n') {
             match line {
-                Ok(line) => self.tell(&String::from_utf8_lossy(&line)),
+                Ok(line) => self.handle_line(&String::from_utf8_lossy(&line)),
                 Err(_) => break,
             }
         }
         let status = child.wait();
-        if self.leaving.load(Ordering::Acquire) {
+        if self.is_terminating.load(Ordering::Acquire) {
             return;
         }
-        let said = fs::read_to_string(&self.complaints).unwrap_or_default();
-        let last = said.lines().last().unwrap_or("it said nothing");
-        let how = match status {
+        let stderr = fs::read_to_string(&self.stderr_file).unwrap_or_default();
+        let last_line = stderr
+            .lines()
+            .last()
+            .unwrap_or("it wrote nothing to standard error");
+        let status = match status {
             Ok(status) => status.to_string(),
-            Err(error) => format!("it could not be awaited: {error}"),
+            Err(error) => format!("its exit status cannot be read: {error}"),
         };
         self.send(PlatformEvent::AgentFailed {
             agent: self.agent.clone(),
-            reason: format!("its process ended by itself ({how}): {last}"),
+            reason: format!("its process ended unexpectedly ({status}): {last_line}"),
         });
     }
 
-    fn tell(&self, line: &str) {
+    fn handle_line(&self, line: &str) {
         let event = match Event::parse(line) {
             Ok(event) => event,
             Err(error) => Event::Notice {
@@ -304,30 +314,30 @@ impl Teller {
                 addresses: hello.addresses.clone(),
             });
         }
-        let is_taken = matches!(event, Event::PlanAccepted { .. });
+        let is_accepted = matches!(event, Event::PlanAccepted { .. });
         self.send(PlatformEvent::AgentLine {
             agent: self.agent.clone(),
             event,
         });
-        if is_taken {
-            self.has_taken.store(true, Ordering::Release);
-            // Nobody may be waiting for it.
-            let _unheard = self.notice.send(());
+        if is_accepted {
+            self.has_plan.store(true, Ordering::Release);
+            // The receiver is dropped once the agent is being removed.
+            let _dropped = self.accepted_plans.send(());
         }
     }
 
-    /// A run that has stopped listening has ended: nobody is left to tell.
+    /// Drops the event when the run has ended and its receiver is gone.
     fn send(&self, event: PlatformEvent) {
         drop(self.events.send(event));
     }
 }
 
 fn plan_path(agent: &AgentId) -> String {
-    format!("{FOLDER}/{}.plan", agent.pod)
+    format!("{DIRECTORY}/{}.plan", agent.pod)
 }
 
-/// What plans may ask: pods, test Services, and the nodes' own addresses.
-fn allow(command: &mut Command) {
+/// Allows plans to target pods, the test Services and the nodes' own addresses.
+fn allow_targets(command: &mut Command) {
     for family in [Family::Ipv4, Family::Ipv6] {
         for prefix in [
             cluster_cidr(family).to_owned(),

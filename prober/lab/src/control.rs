@@ -1,7 +1,8 @@
-//! A lab that stays up, and how other processes of its user reach it: one line of JSON each way over a Unix socket.
+//! The control socket of a lab that stays up: one JSON request and one JSON reply, each a line, over a Unix socket.
 //!
-//! The socket lies in `/tmp`, as a lab's `/run` is its own and `$XDG_RUNTIME_DIR` is in there. Who connects is told by the
-//! kernel which process listens (`SO_PEERCRED`, unix(7)), in its own numbering: through that process a shell enters the lab.
+//! The socket is in `/tmp`, because a lab's `/run` is private and `$XDG_RUNTIME_DIR` lies within it. The kernel gives the
+//! client the PID of the listening process as numbered in the client's own PID namespace (`SO_PEERCRED`, unix(7)):
+//! a shell enters the lab's namespaces through that process.
 
 use std::env;
 use std::fs;
@@ -19,118 +20,123 @@ use nix::unistd::geteuid;
 use prober_core::run::PlatformEvent;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{LabCluster, LabClusterError};
 use crate::fault::FaultAt;
 use crate::isolation;
-use crate::platform::{Fleet, FleetError};
 use crate::topology::{Node, Pod};
 
-/// How long a client may take to say what it wants.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time within which a client sends its request after it has connected.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What can be asked of a lab that is up.
+/// A request to a lab that is up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
-    /// Break it: `FAULT[@NODE]`.
+    /// Injects a fault.
     Inject {
-        /// As typed.
+        /// `FAULT[@NODE]`, as typed.
         fault: String,
     },
-    /// Undo every fault.
+    /// Heals every fault.
     Heal,
-    /// Tell what it is made of, and the faults in force.
+    /// Reports the lab's nodes and pods, and the faults in force.
     Status,
 }
 
-/// What a lab that is up answers.
+/// The reply of a lab that is up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
-    /// It is done; this is how things are now.
+    /// The request was carried out; the state of the lab afterwards.
     Status {
-        /// Names of its nodes and pods, each a namespace that a shell can enter.
-        places: Vec<String>,
-        /// `FAULT@NODE` of every fault in force, in the order in which they came.
+        /// Names of the nodes and pods, each a network namespace that a shell can enter.
+        namespaces: Vec<String>,
+        /// `FAULT@NODE` of every fault in force, in the order of their injection.
         faults: Vec<String>,
     },
-    /// It was not done.
+    /// The request was not carried out.
     Refused {
-        /// Why, as a sentence.
+        /// The error, as a sentence.
         reason: String,
     },
 }
 
-/// A lab could not be held, or not be reached.
+/// A lab could not be kept up, or not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// This user has one already.
+    /// A lab of this user is up already.
     #[error(
-        "cannot hold a second lab: one is up already ({path}); end it first (Ctrl-C where prober lab up runs)"
+        "cannot keep a second lab up: one is up already ({path}); end it first (Ctrl-C where prober lab up runs)"
     )]
-    AlreadyUp {
+    AlreadyRunning {
         /// Its socket.
         path: PathBuf,
     },
-    /// None is up.
+    /// No lab of this user is up.
     #[error("cannot reach a lab: none is up ({path}: {source}); start one with prober lab up")]
-    NoneUp {
-        /// Where its socket would be.
+    NotRunning {
+        /// The path at which its socket is expected.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The socket is somebody else's.
+    /// The socket belongs to another user.
     #[error("cannot trust {path}: it belongs to uid {owner}; remove it as its owner or as root")]
-    Foreign {
+    WrongOwner {
         /// The socket.
         path: PathBuf,
-        /// Its owner.
+        /// The uid of its owner.
         owner: u32,
     },
-    /// The socket could not be made or used.
-    #[error("cannot talk over {path}: {source}")]
+    /// The socket could not be created, read or written.
+    #[error("cannot use the socket {path}: {source}")]
     Socket {
         /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The lab answered something that is no reply.
-    #[error("the lab's answer cannot be read: {0}; is it of the same version?")]
+    /// The lab's answer is not a [`Reply`].
+    #[error("cannot read the lab's reply: {0}; use a prober of the same version as prober lab up")]
     Reply(serde_json::Error),
-    /// The lab refused.
+    /// The lab refused the request.
     #[error("{0}")]
     Refused(String),
-    /// There is no such node or pod.
-    #[error("cannot enter {asked:?}: the lab has {known}")]
-    NoPlace {
-        /// What was asked for.
-        asked: String,
-        /// What there is.
+    /// The lab has no node or pod of this name.
+    #[error("cannot enter {requested:?}: the lab has {known}")]
+    UnknownNamespace {
+        /// The requested name.
+        requested: String,
+        /// The names that exist.
         known: String,
     },
-    /// The agents could not be started.
+    /// The agents could not be started, or a fault not be injected.
     #[error(transparent)]
-    Fleet(#[from] FleetError),
+    Cluster(#[from] LabClusterError),
 }
 
-/// Where the socket of this user's lab is, seen from inside the lab and from outside: `$PROBER_LAB_SOCKET`, or one per uid.
+/// Returns the path of this user's control socket, the same inside the lab and outside: `$PROBER_LAB_SOCKET`, or one per uid.
 pub fn socket_path() -> PathBuf {
     env::var_os("PROBER_LAB_SOCKET").map_or_else(
         || {
-            let uid = isolation::owner().unwrap_or_else(|| geteuid().as_raw());
+            let uid = isolation::owner_uid().unwrap_or_else(|| geteuid().as_raw());
             PathBuf::from(format!("/tmp/prober-lab-{uid}.sock"))
         },
         PathBuf::from,
     )
 }
 
-/// Holds a lab with an agent in every pod, broken so, until the process is ended; `ready` is called once it can be used.
+/// Starts an agent in every pod, injects `faults`, and serves requests until the process ends.
 ///
-/// `told` is the other end of the fleet's events.
+/// `events` is the receiver of the cluster's events. `ready` is called with the status once the lab can be used.
+///
+/// # Errors
+///
+/// [`ControlError::AlreadyRunning`], [`ControlError::Socket`], or [`ControlError::Cluster`] where an agent does not start or
+/// a fault cannot be injected.
 pub fn serve(
-    mut fleet: Fleet,
-    told: Receiver<PlatformEvent>,
+    mut cluster: LabCluster,
+    events: Receiver<PlatformEvent>,
     faults: &[FaultAt],
     ready: impl FnOnce(&Reply),
 ) -> Result<(), ControlError> {
@@ -140,21 +146,23 @@ pub fn serve(
         source,
     };
     let listener = listen(&path)?;
-    isolation::remove_at_end(path.clone());
-    fleet.populate(&told)?;
+    isolation::remove_on_exit(path.clone());
+    cluster.populate(&events)?;
     for at in faults {
-        let node = at.node_in(fleet.lab().spec()).map_err(FleetError::from)?;
-        fleet.inject(at.fault, node)?;
+        let node = at
+            .node_in(cluster.lab().spec())
+            .map_err(LabClusterError::from)?;
+        cluster.inject(at.fault, node)?;
     }
-    // Whatever the agents say from now on, nobody asked for.
+    // Later events have no consumer; they are read so that the channel does not grow.
     thread::Builder::new()
-        .name("agents' lines".to_owned())
-        .spawn(move || told.into_iter().for_each(drop))
+        .name("drain events".to_owned())
+        .spawn(move || events.into_iter().for_each(drop))
         .map_err(failed)?;
-    ready(&status(&fleet));
+    ready(&status(&cluster));
     for stream in listener.incoming() {
-        // A client that left before its answer has lost only that.
-        let _gone = stream.and_then(|stream| answer(&mut fleet, &stream));
+        // A client that disconnects early loses only its own reply.
+        let _disconnected = stream.and_then(|stream| serve_client(&mut cluster, &stream));
     }
     Ok(())
 }
@@ -165,7 +173,7 @@ fn listen(path: &Path) -> Result<UnixListener, ControlError> {
         source,
     };
     if UnixStream::connect(path).is_ok() {
-        return Err(ControlError::AlreadyUp {
+        return Err(ControlError::AlreadyRunning {
             path: path.to_owned(),
         });
     }
@@ -177,12 +185,12 @@ fn listen(path: &Path) -> Result<UnixListener, ControlError> {
     UnixListener::bind(path).map_err(failed)
 }
 
-fn answer(fleet: &mut Fleet, stream: &UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn serve_client(cluster: &mut LabCluster, stream: &UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     let reply = match serde_json::from_str(&line) {
-        Ok(request) => obey(fleet, request),
+        Ok(request) => handle(cluster, request),
         Err(error) => Reply::Refused {
             reason: format!("cannot read the request: {error}"),
         },
@@ -193,39 +201,39 @@ fn answer(fleet: &mut Fleet, stream: &UnixStream) -> io::Result<()> {
     stream.write_all(line.as_bytes())
 }
 
-fn obey(fleet: &mut Fleet, request: Request) -> Reply {
-    let done = match request {
-        Request::Inject { fault } => inject(fleet, &fault),
-        Request::Heal => fleet.heal().map_err(|error| error.to_string()),
+fn handle(cluster: &mut LabCluster, request: Request) -> Reply {
+    let result = match request {
+        Request::Inject { fault } => inject(cluster, &fault),
+        Request::Heal => cluster.heal().map_err(|error| error.to_string()),
         Request::Status => Ok(()),
     };
-    match done {
-        Ok(()) => status(fleet),
+    match result {
+        Ok(()) => status(cluster),
         Err(reason) => Reply::Refused { reason },
     }
 }
 
-fn inject(fleet: &mut Fleet, fault: &str) -> Result<(), String> {
+fn inject(cluster: &mut LabCluster, fault: &str) -> Result<(), String> {
     let at: FaultAt = fault
         .parse()
         .map_err(|error: crate::fault::FaultError| error.to_string())?;
     let node = at
-        .node_in(fleet.lab().spec())
+        .node_in(cluster.lab().spec())
         .map_err(|error| error.to_string())?;
-    fleet
+    cluster
         .inject(at.fault, node)
         .map_err(|error| error.to_string())
 }
 
-fn status(fleet: &Fleet) -> Reply {
-    let spec = fleet.lab().spec();
+fn status(cluster: &LabCluster) -> Reply {
+    let spec = cluster.lab().spec();
     Reply::Status {
-        places: spec
+        namespaces: spec
             .nodes()
             .map(Node::name)
             .chain(spec.pods().map(Pod::name))
             .collect(),
-        faults: fleet
+        faults: cluster
             .faults()
             .iter()
             .map(|(fault, node)| format!("{fault}@{node}"))
@@ -233,27 +241,27 @@ fn status(fleet: &Fleet) -> Reply {
     }
 }
 
-/// Asks the lab of this user that is up.
+/// Sends a request to this user's lab and returns the reply.
 pub fn request(request: &Request) -> Result<Reply, ControlError> {
     let (stream, path) = connect()?;
-    ask(&stream, &path, request)
+    send(&stream, &path, request)
 }
 
 fn connect() -> Result<(UnixStream, PathBuf), ControlError> {
     let path = socket_path();
-    let none = |source| ControlError::NoneUp {
+    let not_running = |source| ControlError::NotRunning {
         path: path.clone(),
         source,
     };
-    let owner = fs::symlink_metadata(&path).map_err(none)?.uid();
+    let owner = fs::symlink_metadata(&path).map_err(not_running)?.uid();
     if owner != geteuid().as_raw() {
-        return Err(ControlError::Foreign { path, owner });
+        return Err(ControlError::WrongOwner { path, owner });
     }
-    let stream = UnixStream::connect(&path).map_err(none)?;
+    let stream = UnixStream::connect(&path).map_err(not_running)?;
     Ok((stream, path))
 }
 
-fn ask(mut stream: &UnixStream, path: &Path, request: &Request) -> Result<Reply, ControlError> {
+fn send(mut stream: &UnixStream, path: &Path, request: &Request) -> Result<Reply, ControlError> {
     let failed = |source| ControlError::Socket {
         path: path.to_owned(),
         source,
@@ -261,30 +269,34 @@ fn ask(mut stream: &UnixStream, path: &Path, request: &Request) -> Result<Reply,
     let mut line = serde_json::to_string(request).map_err(ControlError::Reply)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(failed)?;
-    let mut answer = String::new();
+    let mut reply = String::new();
     BufReader::new(stream)
-        .read_line(&mut answer)
+        .read_line(&mut reply)
         .map_err(failed)?;
-    match serde_json::from_str(&answer).map_err(ControlError::Reply)? {
+    match serde_json::from_str(&reply).map_err(ControlError::Reply)? {
         Reply::Refused { reason } => Err(ControlError::Refused(reason)),
         reply @ Reply::Status { .. } => Ok(reply),
     }
 }
 
-/// The command that opens a shell in a node or pod of the lab that is up; for the caller to `exec`.
+/// Returns the command that runs `program`, or the user's shell if it is empty, in a node or pod of the lab that is up.
 ///
-/// `program` is what runs there: the user's shell if it is empty.
-pub fn shell(place: &str, program: &[String]) -> Result<Command, ControlError> {
+/// The caller executes it.
+///
+/// # Errors
+///
+/// [`ControlError::NotRunning`] and the other errors of a request, or [`ControlError::UnknownNamespace`].
+pub fn shell(namespace: &str, program: &[String]) -> Result<Command, ControlError> {
     let (stream, path) = connect()?;
     let peer = getsockopt(&stream, PeerCredentials).map_err(|error| ControlError::Socket {
         path: path.clone(),
         source: error.into(),
     })?;
-    match ask(&stream, &path, &Request::Status)? {
-        Reply::Status { places, .. } if !places.iter().any(|known| known == place) => {
-            return Err(ControlError::NoPlace {
-                asked: place.to_owned(),
-                known: places.join(", "),
+    match send(&stream, &path, &Request::Status)? {
+        Reply::Status { namespaces, .. } if !namespaces.iter().any(|known| known == namespace) => {
+            return Err(ControlError::UnknownNamespace {
+                requested: namespace.to_owned(),
+                known: namespaces.join(", "),
             });
         }
         Reply::Status { .. } | Reply::Refused { .. } => {}
@@ -296,10 +308,10 @@ pub fn shell(place: &str, program: &[String]) -> Result<Command, ControlError> {
     }
     command
         .args([
-            "--mount", "--net", "--pid", "--", "ip", "netns", "exec", place,
+            "--mount", "--net", "--pid", "--", "ip", "netns", "exec", namespace,
         ])
         .env("PATH", isolation::search_path())
-        .env("PROBER_LAB_PLACE", place);
+        .env("PROBER_LAB_NAMESPACE", namespace);
     if program.is_empty() {
         command.arg(env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));
     } else {

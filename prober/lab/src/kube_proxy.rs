@@ -1,9 +1,9 @@
 //! The rules that kube-proxy (iptables mode, Kubernetes 1.34) writes on one node for the test Services.
 //!
-//! `jumps::base` is a node on which kube-proxy and flanneld have just started; `sync` is one of kube-proxy's
-//! partial syncs: it rewrites the contents of its own chains and nothing else, so a lost jump stays lost
-//! and a stranger's rule stays where it is. Chain by chain after pkg/proxy/iptables/proxier.go; the names of
-//! the chains are kube-proxy's own hashes.
+//! [`initial_rules::tables`] returns the rules of a node on which kube-proxy and flanneld have just started. [`sync`] is
+//! one of kube-proxy's partial syncs: it rewrites the contents of kube-proxy's chains and nothing else, so a deleted jump
+//! stays deleted, and other rules stay where they are. The chains follow pkg/proxy/iptables/proxier.go; their names are
+//! the hashes that kube-proxy computes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,14 +14,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::topology::{CLUSTER_CIDR_V4, CLUSTER_CIDR_V6, Node, Pod};
 
-/// The chains and jumps that are there before any Service is.
-pub mod jumps;
+/// The chains and jumps of a node without Services.
+pub mod initial_rules;
 
-/// How many slots the test Service has, each a port of its own from 9000 on.
+/// The number of slots of the test Service: ports from 9000 on, each with one endpoint.
 pub const SLOTS: u8 = 16;
 /// The port of slot 0.
 pub const SLOT_PORT: u16 = 9000;
-/// The port that is balanced over a set of endpoints, and that of `prober-local`.
+/// The port that is balanced over a set of endpoints, and the port of `prober-local`.
 pub const BALANCED_PORT: u16 = 80;
 /// The node port of slot 0; the other slots follow.
 pub const NODE_PORT: u16 = 30_900;
@@ -44,7 +44,7 @@ pub fn local_cluster_ip(family: Family) -> IpAddr {
     }
 }
 
-/// One address pair that a Service leads to, and where it is.
+/// One endpoint of a Service, with an address of each family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The node that the EndpointSlice names.
@@ -56,7 +56,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint that a pod is.
+    /// Returns the endpoint of a pod.
     pub fn of(pod: Pod) -> Self {
         Self {
             node: pod.node,
@@ -65,16 +65,16 @@ impl Endpoint {
         }
     }
 
-    /// An endpoint on this node behind which there is no pod.
-    pub fn dead(node: Node) -> Self {
+    /// Returns an endpoint on this node with addresses that no pod has.
+    pub fn stale(node: Node) -> Self {
         Self {
             node,
-            v4: node.vacant(Family::Ipv4),
-            v6: node.vacant(Family::Ipv6),
+            v4: node.unused_address(Family::Ipv4),
+            v6: node.unused_address(Family::Ipv6),
         }
     }
 
-    /// The address in a family.
+    /// Returns the address of a family.
     pub fn address(self, family: Family) -> IpAddr {
         match family {
             Family::Ipv4 => self.v4,
@@ -83,10 +83,10 @@ impl Endpoint {
     }
 }
 
-/// What the EndpointSlices of the test Services say.
+/// The content of the EndpointSlices of the test Services.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Endpoints {
-    /// The endpoint of each slot; a slot that is not here has an empty slice.
+pub struct ServiceEndpoints {
+    /// The endpoint of each slot; a slot without an entry has an empty slice.
     pub slots: BTreeMap<u8, Endpoint>,
     /// The endpoints behind the balanced port.
     pub any: BTreeSet<Endpoint>,
@@ -94,33 +94,33 @@ pub struct Endpoints {
     pub local: BTreeSet<Endpoint>,
 }
 
-/// One Service port as kube-proxy sees it on one node.
+/// One Service port on one node, with the endpoints that kube-proxy uses there.
 struct ServicePort {
-    /// `namespace/service:port`: the name that its chains are hashed from.
+    /// `namespace/service:port`, from which the names of its chains are hashed.
     name: String,
     ip: IpAddr,
     number: u16,
-    /// The port on every node that leads here as well.
+    /// The node port that leads to the same endpoints.
     node_port: Option<u16>,
-    traffic: Traffic,
+    internal_policy: InternalTrafficPolicy,
     endpoints: Vec<IpAddr>,
 }
 
 /// The internalTrafficPolicy of a Service.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Traffic {
+enum InternalTrafficPolicy {
     Cluster,
     Local,
 }
 
-fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> {
+fn ports(family: Family, node: Node, endpoints: &ServiceEndpoints) -> Vec<ServicePort> {
     let mut ports: Vec<ServicePort> = (0..SLOTS)
         .map(|slot| ServicePort {
             name: format!("prober/prober:slot-{slot}"),
             ip: cluster_ip(family),
             number: SLOT_PORT + u16::from(slot),
             node_port: Some(NODE_PORT + u16::from(slot)),
-            traffic: Traffic::Cluster,
+            internal_policy: InternalTrafficPolicy::Cluster,
             endpoints: endpoints
                 .slots
                 .get(&slot)
@@ -134,7 +134,7 @@ fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> 
         ip: cluster_ip(family),
         number: BALANCED_PORT,
         node_port: Some(BALANCED_NODE_PORT),
-        traffic: Traffic::Cluster,
+        internal_policy: InternalTrafficPolicy::Cluster,
         endpoints: endpoints
             .any
             .iter()
@@ -146,7 +146,7 @@ fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> 
         ip: local_cluster_ip(family),
         number: BALANCED_PORT,
         node_port: None,
-        traffic: Traffic::Local,
+        internal_policy: InternalTrafficPolicy::Local,
         endpoints: endpoints
             .local
             .iter()
@@ -157,8 +157,8 @@ fn ports(family: Family, node: Node, endpoints: &Endpoints) -> Vec<ServicePort> 
     ports
 }
 
-/// The first sixteen letters of the base32 of a SHA-256: how kube-proxy makes chain names short enough for iptables.
-fn hash(text: &str) -> String {
+/// Returns the first sixteen letters of the base32 of a SHA-256, with which kube-proxy shortens chain names for iptables.
+fn chain_hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let bits = digest
         .iter()
@@ -177,29 +177,30 @@ fn hash(text: &str) -> String {
         .collect()
 }
 
-/// The chain of a slot's Service port.
+/// Returns the chain of a slot's Service port.
 pub fn slot_chain(slot: u8) -> String {
     format!(
         "KUBE-SVC-{}",
-        hash(&format!("prober/prober:slot-{slot}tcp"))
+        chain_hash(&format!("prober/prober:slot-{slot}tcp"))
     )
 }
 
 impl ServicePort {
+    /// Returns the chain of traffic from inside the cluster.
     fn chain(&self) -> String {
-        let kind = match self.traffic {
-            Traffic::Cluster => "SVC",
-            Traffic::Local => "SVL",
+        let prefix = match self.internal_policy {
+            InternalTrafficPolicy::Cluster => "SVC",
+            InternalTrafficPolicy::Local => "SVL",
         };
-        format!("KUBE-{kind}-{}", hash(&format!("{}tcp", self.name)))
+        format!("KUBE-{prefix}-{}", chain_hash(&format!("{}tcp", self.name)))
     }
 
-    /// The chain of what comes from outside the cluster.
+    /// Returns the chain of traffic from outside the cluster.
     fn external_chain(&self) -> String {
-        format!("KUBE-EXT-{}", hash(&format!("{}tcp", self.name)))
+        format!("KUBE-EXT-{}", chain_hash(&format!("{}tcp", self.name)))
     }
 
-    /// The rules that lead from the node's ports here (externalTrafficPolicy: Cluster).
+    /// Returns the rules of the node port (externalTrafficPolicy: Cluster).
     fn node_port_rules(&self) -> Option<[String; 3]> {
         let (name, number) = (&self.name, self.node_port?);
         let external = self.external_chain();
@@ -214,26 +215,23 @@ impl ServicePort {
         ])
     }
 
-    /// The rules that refuse it for want of endpoints.
-    fn refusals(&self) -> Vec<String> {
-        let (comment, verdict) = match self.traffic {
-            Traffic::Cluster => ("has no endpoints", "REJECT"),
-            Traffic::Local => ("has no local endpoints", "DROP"),
+    /// Returns the rules of a Service port without endpoints, which reject or drop its traffic.
+    fn rules_without_endpoints(&self) -> Vec<String> {
+        let (comment, action) = match self.internal_policy {
+            InternalTrafficPolicy::Cluster => ("has no endpoints", "REJECT"),
+            InternalTrafficPolicy::Local => ("has no local endpoints", "DROP"),
         };
-        let internal = format!(
-            "-A KUBE-SERVICES {} -j {verdict}",
-            self.destination(comment)
-        );
+        let internal = format!("-A KUBE-SERVICES {} -j {action}", self.destination(comment));
         let external = self.node_port.map(|number| {
             format!(
-                "-A KUBE-EXTERNAL-SERVICES -m comment --comment \"{} {comment}\" -m addrtype --dst-type LOCAL -m tcp -p tcp --dport {number} -j {verdict}",
+                "-A KUBE-EXTERNAL-SERVICES -m comment --comment \"{} {comment}\" -m addrtype --dst-type LOCAL -m tcp -p tcp --dport {number} -j {action}",
                 self.name
             )
         });
         std::iter::once(internal).chain(external).collect()
     }
 
-    /// The rule's match on the ClusterIP and port, with the comment that it ends in.
+    /// Returns the match on the ClusterIP and port; the rule's comment is the Service port's name and `comment`.
     fn destination(&self, comment: &str) -> String {
         format!(
             "-m comment --comment \"{} {comment}\" -m tcp -p tcp -d {} --dport {}",
@@ -243,10 +241,13 @@ impl ServicePort {
 }
 
 fn endpoint_chain(port: &ServicePort, target: &str) -> String {
-    format!("KUBE-SEP-{}", hash(&format!("{}tcp{target}", port.name)))
+    format!(
+        "KUBE-SEP-{}",
+        chain_hash(&format!("{}tcp{target}", port.name))
+    )
 }
 
-/// The pods' prefix of the family: what kube-proxy's `--cluster-cidr` is told.
+/// Returns the prefix of all pods of a family: the value of kube-proxy's `--cluster-cidr`.
 pub fn cluster_cidr(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => CLUSTER_CIDR_V4,
@@ -254,22 +255,27 @@ pub fn cluster_cidr(family: Family) -> &'static str {
     }
 }
 
-/// `ip:port`, with IPv6 in brackets.
+/// Returns `ip:port`, with IPv6 in brackets.
 fn target(ip: IpAddr) -> String {
     std::net::SocketAddr::new(ip, RESPONDER_PORT).to_string()
 }
 
-/// One sync of kube-proxy on a node: input for `iptables-restore --noflush`.
+/// Returns one sync of kube-proxy on a node, as input of `iptables-restore --noflush`.
 ///
-/// `before` is what this node's kube-proxy wrote last: chains that are no longer wanted are removed.
-pub fn sync(family: Family, node: Node, before: &Endpoints, now: &Endpoints) -> String {
+/// `before` are the endpoints of the node's last sync: chains that are no longer used are deleted.
+pub fn sync(
+    family: Family,
+    node: Node,
+    before: &ServiceEndpoints,
+    now: &ServiceEndpoints,
+) -> String {
     let mut rejects = Vec::new();
     let mut services = Vec::new();
     let mut chains = BTreeSet::new();
     let mut rules = Vec::new();
     for port in ports(family, node, now) {
         if port.endpoints.is_empty() {
-            rejects.extend(port.refusals());
+            rejects.extend(port.rules_without_endpoints());
             continue;
         }
         let chain = port.chain();
@@ -289,7 +295,10 @@ pub fn sync(family: Family, node: Node, before: &Endpoints, now: &Endpoints) -> 
             let name = &port.name;
             let choice = match count - rank {
                 1 => String::new(),
-                left => format!("-m statistic --mode random --probability {} ", share(left)),
+                left => format!(
+                    "-m statistic --mode random --probability {} ",
+                    probability(left)
+                ),
             };
             rules.push(format!(
                 "-A {chain} -m comment --comment \"{name} -> {target}\" {choice}-j {endpoint}"
@@ -358,15 +367,15 @@ COMMIT
     text + "COMMIT\n"
 }
 
-/// One of so many, as kube-proxy prints it: ten digits.
-fn share(left: usize) -> String {
+/// Returns the probability 1/`left`, with ten digits as kube-proxy prints it.
+fn probability(left: usize) -> String {
     let billionths = 10_000_000_000_u64
         .checked_div(left as u64)
         .unwrap_or_default();
     format!("0.{billionths:010}")
 }
 
-fn chain_names(family: Family, node: Node, endpoints: &Endpoints) -> BTreeSet<String> {
+fn chain_names(family: Family, node: Node, endpoints: &ServiceEndpoints) -> BTreeSet<String> {
     ports(family, node, endpoints)
         .iter()
         .filter(|port| !port.endpoints.is_empty())
@@ -386,12 +395,12 @@ mod tests {
     use super::*;
     use crate::topology::{LabSpec, server};
 
-    fn two_nodes() -> Endpoints {
+    fn two_nodes() -> ServiceEndpoints {
         let servers: Vec<Endpoint> = LabSpec::default()
             .nodes()
             .map(|node| Endpoint::of(server(node)))
             .collect();
-        Endpoints {
+        ServiceEndpoints {
             slots: (0..).zip(servers.iter().copied()).collect(),
             any: servers.iter().copied().collect(),
             local: servers.into_iter().collect(),
@@ -400,8 +409,14 @@ mod tests {
 
     #[test]
     fn chain_names_are_those_of_a_real_cluster() {
-        assert_eq!(hash("default/kubernetes:httpstcp"), "NPX46M4PTMTKRN6Y");
-        assert_eq!(hash("kube-system/kube-dns:dns-tcptcp"), "ERIFXISQEP7F7OF4");
+        assert_eq!(
+            chain_hash("default/kubernetes:httpstcp"),
+            "NPX46M4PTMTKRN6Y"
+        );
+        assert_eq!(
+            chain_hash("kube-system/kube-dns:dns-tcptcp"),
+            "ERIFXISQEP7F7OF4"
+        );
     }
 
     #[test]
@@ -409,7 +424,7 @@ mod tests {
         let text = sync(
             Family::Ipv4,
             Node::FIRST,
-            &Endpoints::default(),
+            &ServiceEndpoints::default(),
             &two_nodes(),
         );
         insta::assert_snapshot!(text);
@@ -420,19 +435,24 @@ mod tests {
         let text = sync(
             Family::Ipv6,
             Node::FIRST,
-            &Endpoints::default(),
+            &ServiceEndpoints::default(),
             &two_nodes(),
         );
         insta::assert_snapshot!(text);
     }
 
     #[test]
-    fn a_node_without_a_ready_server_drops_what_is_for_its_own() {
+    fn a_node_without_a_ready_server_drops_traffic_of_the_local_service() {
         let mut endpoints = two_nodes();
         endpoints
             .local
             .retain(|endpoint| endpoint.node != Node::FIRST);
-        let text = sync(Family::Ipv4, Node::FIRST, &Endpoints::default(), &endpoints);
+        let text = sync(
+            Family::Ipv4,
+            Node::FIRST,
+            &ServiceEndpoints::default(),
+            &endpoints,
+        );
         assert!(text.contains(
             "has no local endpoints\" -m tcp -p tcp -d 100.67.30.134 --dport 80 -j DROP"
         ));
@@ -440,21 +460,21 @@ mod tests {
     }
 
     #[test]
-    fn chains_that_are_no_longer_wanted_are_removed() {
+    fn unused_chains_are_deleted() {
         let text = sync(
             Family::Ipv4,
             Node::FIRST,
             &two_nodes(),
-            &Endpoints::default(),
+            &ServiceEndpoints::default(),
         );
-        // Of three ports the chains for inside and outside, and of the local one; and five endpoints.
+        // The internal and external chains of three ports, the chain of the local one, and the chains of five endpoints.
         assert_eq!(text.matches("\n-X KUBE-").count(), 12);
         assert!(text.contains(&format!("\n-X {}\n", slot_chain(0))));
     }
 
     #[test]
-    fn three_endpoints_are_chosen_alike() {
-        assert_eq!(share(3), "0.3333333333");
-        assert_eq!(share(2), "0.5000000000");
+    fn three_endpoints_are_chosen_with_equal_probability() {
+        assert_eq!(probability(3), "0.3333333333");
+        assert_eq!(probability(2), "0.5000000000");
     }
 }

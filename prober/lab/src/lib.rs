@@ -1,44 +1,49 @@
-//! Two or more Kubernetes-like nodes out of network namespaces, and faults to break them.
+//! A lab: two or more Kubernetes-like nodes made of network namespaces, and the faults that can be injected into them.
 //!
-//! The kernel parts are the real ones: veths, a bridge with `br_netfilter`, vxlan as flannel makes it, the rules that
-//! kube-proxy writes. What is missing is Kubernetes. Everything dies with the process that made it.
+//! The kernel parts are real: veths, a bridge with `br_netfilter`, VXLAN as flannel configures it, the rules that
+//! kube-proxy writes. There is no Kubernetes API. Everything ends with the process that created it.
 //!
-//! | room | what it holds |
+//! | module | content |
 //! | --- | --- |
-//! | [`isolate`] | moves the process into namespaces of its own, before anything else |
-//! | [`topology`] | nodes, pods, addresses: data, and the scripts that make them |
-//! | [`proxy`] | the rules of kube-proxy and flanneld: text |
-//! | [`namespace`] | runs scripts and threads inside a namespace |
-//! | [`network`] | [`Lab`]: a network that is up, with its kube-proxies |
-//! | [`fault`] | every way to break it, as data |
-//! | [`agents`] | the processes in the pods |
-//! | [`fleet`] | the lab as a fleet: what a run asks for, and what breaks it |
-//! | [`control`] | a lab that stays up, and how others reach it |
+//! | [`isolation`] | restarts the process in new namespaces, before anything else |
+//! | [`topology`] | nodes, pods, addresses: data, and the scripts that create them |
+//! | [`kube_proxy`] | the rules of kube-proxy and flanneld: text |
+//! | [`namespace`] | commands and threads in a network namespace |
+//! | [`network`] | [`Lab`]: a network that is up, with a simulated kube-proxy on each node |
+//! | [`fault`] | every fault, as data |
+//! | [`agents`] | the agent processes in the pods |
+//! | [`cluster`] | [`LabCluster`]: the network with its agents, test Services and injected faults |
+//! | [`platform`] | [`LabPlatform`]: a lab cluster that carries out the commands of a run |
+//! | [`control`] | the control socket of a lab that stays up |
 //!
-//! A private lab for one run: [`isolation::enter`], then [`Lab::up`], then [`LabPlatform::start`]. A lab that stays up:
-//! [`isolation::enter`], [`Lab::up`], [`Fleet::new`], [`control::serve`]; then [`control::request`] and [`control::shell`] from outside.
+//! A lab for one run: [`isolation::enter`], then [`Lab::up`], then [`LabPlatform::start`]. A lab that stays up:
+//! [`isolation::enter`], [`Lab::up`], [`LabCluster::new`], [`control::serve`]; other processes then use
+//! [`control::request`] and [`control::shell`].
 #![forbid(unsafe_code)]
 
-/// The processes in the pods.
+/// The agent processes in the pods.
 pub mod agents;
-/// A lab that stays up.
+/// The network with its agents, test Services and injected faults.
+pub mod cluster;
+/// The control socket of a lab that stays up.
 pub mod control;
-/// Every way to break the lab.
+/// Every fault that can be injected.
 pub mod fault;
-/// Moves the process into namespaces of its own.
+/// Restarts the process in new namespaces.
 pub mod isolation;
 /// The rules of kube-proxy and flanneld.
 pub mod kube_proxy;
-/// Runs scripts and threads inside the lab's namespaces.
+/// Commands and threads in the lab's network namespaces.
 pub mod namespace;
-/// A network that is up.
+/// The network of a lab that is up.
 pub mod network;
-/// The lab as a fleet.
+/// A lab cluster that carries out the commands of a run.
 pub mod platform;
 /// Nodes, pods and addresses.
 pub mod topology;
 
+pub use cluster::LabCluster;
 pub use fault::{Fault, FaultAt};
 pub use network::{Lab, LabError};
-pub use platform::{Fleet, LabPlatform};
+pub use platform::LabPlatform;
 pub use topology::LabSpec;

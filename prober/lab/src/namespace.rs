@@ -1,7 +1,7 @@
-//! Runs scripts and threads inside the lab's network namespaces.
+//! Commands and threads in the lab's network namespaces.
 //!
-//! Commands enter through `nsenter`, so that no namespace change ever happens to a thread that does anything
-//! else; a thread that has to open sockets there enters for its whole life and ends there.
+//! Commands enter a namespace through `nsenter`, so that no thread of this process changes its namespace and then does
+//! other work; a thread that opens sockets in a namespace enters it at its start and never leaves it.
 
 use std::fs::File;
 use std::io;
@@ -10,97 +10,97 @@ use std::thread::{self, JoinHandle};
 
 use nix::sched::{CloneFlags, setns};
 
-/// A command of the lab did not do its work.
+/// A command of the lab could not be run, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The program could not be started.
     #[error(
-        "cannot start {program} (in {place}): {source}; the lab needs iproute2, iptables, ethtool, conntrack, procps and util-linux: apt-get install them"
+        "cannot start {program} (in {namespace}): {source}; the lab needs iproute2, iptables, ethtool, conntrack, procps and util-linux: apt-get install them"
     )]
     Start {
         /// The program.
         program: String,
-        /// The namespace it was for.
-        place: String,
-        /// Why.
+        /// The network namespace.
+        namespace: String,
+        /// The operating system's error.
         source: io::Error,
     },
     /// The program ran and failed.
-    #[error("cannot run in {place}: {said} ({status}); the command was: {script}")]
+    #[error("cannot run a command in {namespace}: {stderr} ({status}); the command was: {script}")]
     Failed {
-        /// The namespace it ran in.
-        place: String,
-        /// What was run.
+        /// The network namespace.
+        namespace: String,
+        /// The shell script.
         script: String,
-        /// What it wrote to standard error, in one line.
-        said: String,
-        /// How it ended.
+        /// Its standard error, in one line.
+        stderr: String,
+        /// Its exit status.
         status: String,
     },
-    /// A thread that was to run scripts could not be started or joined.
-    #[error("cannot run in {place}: the thread for it did not start or did not end: {source}")]
+    /// A thread could not be started, or panicked.
+    #[error("cannot run a command in {namespace}: its thread did not start or panicked: {source}")]
     Thread {
-        /// The namespace it was for.
-        place: String,
-        /// Why.
+        /// The network namespace.
+        namespace: String,
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// The file through which a namespace is entered.
+/// Returns the file through which a network namespace is entered.
 pub fn path(name: &str) -> String {
     format!("/run/netns/{name}")
 }
 
-/// A command that will run in the namespace.
+/// Returns an `nsenter` command without a program; the caller appends the program.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net={}", path(name))).arg("--");
     command
 }
 
-/// Starts a program in a namespace, with that namespace's view of `/sys` (ip-netns(8)).
+/// Returns an `ip netns exec` command without a program, which shows the program the namespace's `/sys` (ip-netns(8)).
 pub fn command_with_sys(name: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", name]);
     command
 }
 
-/// Runs a shell script in a namespace and waits for it; the first line that fails ends it.
+/// Runs a shell script in a namespace and returns its standard output; the first failing line ends the script.
 pub fn run(name: &str, script: &str) -> Result<String, CommandError> {
     let mut command = command(name);
     command.args(["sh", "-ec", script]);
-    finish(command, name, script)
+    output_of(command, name, script)
 }
 
-/// Runs a shell script in the lab's own namespace, from where all others are reached by name.
-pub fn run_outside(script: &str) -> Result<String, CommandError> {
+/// Runs a shell script in the lab's initial namespace, from which all others can be reached by name (`ip -n`).
+pub fn run_in_lab(script: &str) -> Result<String, CommandError> {
     let mut command = Command::new("sh");
     command.args(["-ec", script]);
-    finish(command, "the lab", script)
+    output_of(command, "the lab", script)
 }
 
-/// Runs one script in each of several namespaces, at the same time; the first error in their order is told.
+/// Runs one script in each of several namespaces, in parallel; returns the first error in their order.
 pub fn run_all(scripts: &[(String, String)]) -> Result<(), CommandError> {
     thread::scope(|scope| {
         let running: Vec<_> = scripts
             .iter()
             .map(|(name, script)| (name, scope.spawn(move || run(name, script))))
             .collect();
-        let mut ends = Vec::new();
+        let mut results = Vec::new();
         for (name, thread) in running {
-            ends.push(thread.join().unwrap_or_else(|_| Err(lost_thread(name))));
+            results.push(thread.join().unwrap_or_else(|_| Err(panicked(name))));
         }
-        ends.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
+        results.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
     })
 }
 
-/// Runs a function on a thread of its own inside a namespace: its sockets belong there.
-pub fn spawn_inside<T: Send + 'static>(
+/// Runs a function on a new thread in a namespace: sockets that it opens belong to the namespace.
+pub fn spawn_in<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<io::Result<T>>, CommandError> {
-    let place = name.to_owned();
+    let namespace = name.to_owned();
     let file = File::open(path(name));
     thread::Builder::new()
         .name(name.to_owned())
@@ -108,25 +108,25 @@ pub fn spawn_inside<T: Send + 'static>(
             setns(file?, CloneFlags::CLONE_NEWNET)?;
             Ok(work())
         })
-        .map_err(|source| CommandError::Thread { place, source })
+        .map_err(|source| CommandError::Thread { namespace, source })
 }
 
-fn finish(mut command: Command, place: &str, script: &str) -> Result<String, CommandError> {
+fn output_of(mut command: Command, namespace: &str, script: &str) -> Result<String, CommandError> {
     let output = command
         .stdin(Stdio::null())
         .output()
         .map_err(|source| CommandError::Start {
             program: command.get_program().to_string_lossy().into_owned(),
-            place: place.to_owned(),
+            namespace: namespace.to_owned(),
             source,
         })?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
         Err(CommandError::Failed {
-            place: place.to_owned(),
+            namespace: namespace.to_owned(),
             script: script.trim_end().to_owned(),
-            said: String::from_utf8_lossy(&output.stderr)
+            stderr: String::from_utf8_lossy(&output.stderr)
                 .trim()
                 .replace('\n', "; "),
             status: output.status.to_string(),
@@ -134,9 +134,9 @@ fn finish(mut command: Command, place: &str, script: &str) -> Result<String, Com
     }
 }
 
-fn lost_thread(place: &str) -> CommandError {
+fn panicked(namespace: &str) -> CommandError {
     CommandError::Thread {
-        place: place.to_owned(),
-        source: io::Error::other("it ended without a result"),
+        namespace: namespace.to_owned(),
+        source: io::Error::other("the thread panicked"),
     }
 }

@@ -1,78 +1,79 @@
-//! A lab that is up: its namespaces, and on each node a kube-proxy of few words.
+//! The network of a lab that is up: its namespaces, and a simulated kube-proxy on each node.
 //!
-//! A kube-proxy here is a state: running, it writes what the EndpointSlices say whenever they change; stopped, its
-//! old rules stay in force. The namespaces need no owner: they are gone with the process (see `crate::isolation`).
+//! The simulated kube-proxy is a state: while it is running, it syncs the rules whenever the EndpointSlices change; while
+//! it is stopped, its last rules stay in force. The kernel removes the namespaces with the process ([`crate::isolation`]).
 
 use std::collections::BTreeMap;
 
 use prober_core::packet::family::Family;
 
 use crate::isolation;
-use crate::kube_proxy::{self, Endpoints};
+use crate::kube_proxy::{self, ServiceEndpoints};
 use crate::namespace::{self, CommandError};
-use crate::topology::script::{self, restore};
-use crate::topology::{LabSpec, Node, UnknownPlace};
+use crate::topology::scripts::{self, restore};
+use crate::topology::{LabSpec, Node, UnknownName};
 
-/// The lab could not be made or changed.
+/// The lab could not be created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// The process is not in namespaces of its own.
-    #[error("cannot make a lab outside its own namespaces: call isolation::enter first")]
+    /// The process is not isolated.
+    #[error("cannot create a lab in the machine's own namespaces: call isolation::enter first")]
     NotIsolated,
     /// A command failed.
     #[error(transparent)]
     Command(#[from] CommandError),
     /// A node or pod that the lab does not have.
     #[error(transparent)]
-    Unknown(#[from] UnknownPlace),
+    Unknown(#[from] UnknownName),
 }
 
 /// Whether a node's kube-proxy follows the EndpointSlices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProxyState {
-    /// It writes every change.
+    /// It syncs the rules at every change.
     Running,
-    /// Its old rules stay.
+    /// Its last rules stay in force.
     Stopped,
 }
 
+/// The simulated kube-proxy of one node.
 #[derive(Debug)]
 struct Proxy {
     state: ProxyState,
-    /// What it wrote last.
-    written: Endpoints,
+    /// The endpoints of its last sync.
+    synced: ServiceEndpoints,
 }
 
-/// A lab that is up.
+/// The network of a lab that is up.
 #[derive(Debug)]
 pub struct Lab {
     spec: LabSpec,
-    slices: Endpoints,
+    slices: ServiceEndpoints,
     proxies: BTreeMap<Node, Proxy>,
 }
 
 impl Lab {
-    /// Makes the network and writes the rules for Services that have no endpoints yet.
+    /// Creates the network and writes the rules of Services that have no endpoints yet.
     pub fn up(spec: &LabSpec) -> Result<Self, LabError> {
         if !isolation::is_inside() {
             return Err(LabError::NotIsolated);
         }
-        namespace::run_outside(&format!(
+        namespace::run_in_lab(&format!(
             "ip -batch - <<'END'\n{}END\n",
-            script::cables(spec)
+            scripts::links(spec)
         ))?;
-        let makings = script::makings(spec);
-        namespace::run_all(&makings)?;
-        wait_until_up(makings)?;
+        let scripts = scripts::creation_scripts(spec);
+        namespace::run_all(&scripts)?;
+        wait_for_carrier(scripts)?;
         let mut lab = Self {
             spec: spec.clone(),
-            slices: Endpoints::default(),
+            slices: ServiceEndpoints::default(),
             proxies: spec
                 .nodes()
                 .map(|node| {
                     let proxy = Proxy {
                         state: ProxyState::Running,
-                        written: Endpoints::default(),
+                        synced: ServiceEndpoints::default(),
                     };
                     (node, proxy)
                 })
@@ -82,49 +83,56 @@ impl Lab {
         Ok(lab)
     }
 
-    /// What the lab is made of.
+    /// Returns the nodes and pods of the lab.
     pub fn spec(&self) -> &LabSpec {
         &self.spec
     }
 
-    /// What the EndpointSlices say.
-    pub fn slices(&self) -> &Endpoints {
+    /// Returns the current content of the EndpointSlices.
+    pub fn slices(&self) -> &ServiceEndpoints {
         &self.slices
     }
 
-    /// Changes the EndpointSlices; every kube-proxy that runs writes them before this returns.
-    pub fn publish(&mut self, slices: Endpoints) -> Result<(), LabError> {
+    /// Replaces the content of the EndpointSlices; every running kube-proxy has synced when this returns.
+    pub fn publish(&mut self, slices: ServiceEndpoints) -> Result<(), LabError> {
         self.slices = slices;
         self.sync()
     }
 
-    /// Stops a node's kube-proxy with the rules of endpoints that have moved since: what its first slot leads to
-    /// was in the second one, and so on, and every endpoint lives.
-    pub fn leave_behind(&mut self, node: Node) -> Result<(), LabError> {
-        let mut before = self.slices.clone();
-        let moved: Vec<_> = before.slots.values().copied().collect();
-        for (endpoint, old) in before.slots.values_mut().zip(moved.iter().cycle().skip(1)) {
-            *endpoint = *old;
+    /// Stops a node's kube-proxy and leaves it with outdated rules: each slot leads to the endpoint of the next slot, the
+    /// last one to that of the first. Every endpoint has a live pod.
+    pub fn make_rules_stale(&mut self, node: Node) -> Result<(), LabError> {
+        let mut outdated_slices = self.slices.clone();
+        let current: Vec<_> = outdated_slices.slots.values().copied().collect();
+        for (endpoint, outdated) in outdated_slices
+            .slots
+            .values_mut()
+            .zip(current.iter().cycle().skip(1))
+        {
+            *endpoint = *outdated;
         }
         if let Some(proxy) = self.proxies.get_mut(&node) {
-            namespace::run(&node.name(), &sync_script(node, &proxy.written, &before))?;
+            namespace::run(
+                &node.name(),
+                &sync_script(node, &proxy.synced, &outdated_slices),
+            )?;
             *proxy = Proxy {
                 state: ProxyState::Stopped,
-                written: before,
+                synced: outdated_slices,
             };
         }
         Ok(())
     }
 
-    /// Sets every namespace as it was when the lab came up, firewalls included, and starts every kube-proxy anew.
+    /// Configures every namespace as it was when the lab came up, the firewall included, and restarts every kube-proxy.
     pub fn restore(&mut self) -> Result<(), LabError> {
-        let settings = script::settings(&self.spec);
-        namespace::run_all(&settings)?;
-        wait_until_up(settings)?;
+        let scripts = scripts::configuration_scripts(&self.spec);
+        namespace::run_all(&scripts)?;
+        wait_for_carrier(scripts)?;
         for proxy in self.proxies.values_mut() {
             *proxy = Proxy {
                 state: ProxyState::Running,
-                written: Endpoints::default(),
+                synced: ServiceEndpoints::default(),
             };
         }
         self.sync()
@@ -135,33 +143,28 @@ impl Lab {
             .proxies
             .iter()
             .filter(|(_, proxy)| proxy.state == ProxyState::Running)
-            .map(|(node, proxy)| {
-                (
-                    node.name(),
-                    sync_script(*node, &proxy.written, &self.slices),
-                )
-            })
+            .map(|(node, proxy)| (node.name(), sync_script(*node, &proxy.synced, &self.slices)))
             .collect();
         namespace::run_all(&scripts)?;
         for proxy in self.proxies.values_mut() {
             if proxy.state == ProxyState::Running {
-                proxy.written = self.slices.clone();
+                proxy.synced = self.slices.clone();
             }
         }
         Ok(())
     }
 }
 
-/// Waits in every namespace that these scripts were for.
-fn wait_until_up(scripts: Vec<(String, String)>) -> Result<(), CommandError> {
+/// Waits in each of these namespaces until every interface has a carrier.
+fn wait_for_carrier(scripts: Vec<(String, String)>) -> Result<(), CommandError> {
     let waits: Vec<_> = scripts
         .into_iter()
-        .map(|(name, _)| (name, script::until_up().to_owned()))
+        .map(|(name, _)| (name, scripts::wait_for_carrier().to_owned()))
         .collect();
     namespace::run_all(&waits)
 }
 
-fn sync_script(node: Node, before: &Endpoints, now: &Endpoints) -> String {
+fn sync_script(node: Node, before: &ServiceEndpoints, now: &ServiceEndpoints) -> String {
     [Family::Ipv4, Family::Ipv6]
         .map(|family| {
             format!(

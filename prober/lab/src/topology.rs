@@ -1,8 +1,8 @@
-//! What the lab is made of: nodes, pods and their addresses, as plain data.
+//! The nodes and pods of a lab, and their addresses, as data.
 //!
-//! Addresses follow flannel's habit: node *i* owns 100.96.*i*.0/24 and fd00:96:*i*::/64, its bridge is
-//! `.1`, its client pod `.10` and its server pod `.20`. Hardware addresses tell who is who: pods
-//! `0a:58:64:60:<node>:<host>`, uplinks `52:54:00:00:00:<node>`, tunnel ends `0e:00:00:00:<00|06>:<node>`.
+//! Addresses are assigned as flannel does: node *i* has 100.96.*i*.0/24 and fd00:96:*i*::/64, its bridge is
+//! `.1`, its client pod `.10` and its server pod `.20`. A MAC address identifies its interface: pods have
+//! `0a:58:64:60:<node>:<host>`, uplinks `52:54:00:00:00:<node>`, tunnel devices `0e:00:00:00:<00|06>:<node>`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,20 +12,20 @@ use std::str::FromStr;
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 
-/// The shell text that makes the topology real.
-pub mod script;
+/// The shell scripts that create and configure the topology.
+pub mod scripts;
 
-/// The largest number of nodes: the underlay's last byte is 10 + the node's number.
-pub const NODES_MAX: u8 = 200;
+/// The largest number of nodes: the last byte of an underlay address is 10 + the node's number.
+pub const MAX_NODES: u8 = 200;
 
 /// The largest number of servers on one node.
-pub const SERVERS_MAX: u8 = 16;
+pub const MAX_SERVERS: u8 = 16;
 
-/// All pods of the cluster, IPv4: what kube-proxy and flannel call the cluster CIDR.
+/// The IPv4 prefix of all pods: the cluster CIDR of kube-proxy and flannel.
 pub const CLUSTER_CIDR_V4: &str = "100.96.0.0/11";
-/// All pods of the cluster, IPv6.
+/// The IPv6 prefix of all pods.
 pub const CLUSTER_CIDR_V6: &str = "fd00:96::/32";
-/// The nodes' own addresses.
+/// Returns the prefix of the nodes' own addresses.
 pub fn underlay_cidr(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "172.20.0.0/24",
@@ -33,35 +33,35 @@ pub fn underlay_cidr(family: Family) -> &'static str {
     }
 }
 
-/// The node's bridge, on which its pods' interfaces are ports.
+/// The node's bridge, which connects its pods.
 pub const BRIDGE: &str = "cni0";
 /// The node's interface on the underlay.
 pub const UPLINK: &str = "eth0";
-/// The tunnel for IPv4 pods (RFC 7348, as flannel makes it).
+/// The VXLAN device for IPv4 pods (RFC 7348, configured as flannel does).
 pub const TUNNEL_V4: &str = "flannel.1";
-/// The tunnel for IPv6 pods, over an IPv6 underlay.
+/// The VXLAN device for IPv6 pods, over an IPv6 underlay.
 pub const TUNNEL_V6: &str = "flannel-v6.1";
-/// The largest packet of a pod: 1500 less the 50 bytes that vxlan takes.
+/// The MTU of pods, in bytes: 1500 less the 50 bytes of VXLAN's headers.
 pub const POD_MTU: u16 = 1450;
 
-/// A text that names no node or pod of the lab.
+/// A name that no node or pod of the lab has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot find {asked:?} in the lab: it has {known}")]
-pub struct UnknownPlace {
-    asked: String,
+#[error("cannot find {requested:?} in the lab: it has {known}")]
+pub struct UnknownName {
+    requested: String,
     known: String,
 }
 
-/// A number of nodes or servers that the lab cannot make.
+/// A number of nodes or servers that a lab cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("cannot make a lab of {asked} {what}: ask for 1 to {most}")]
+#[error("cannot create a lab of {requested} {what}: give a number from 1 to {max}")]
 pub struct CountError {
-    asked: u8,
+    requested: u8,
     what: &'static str,
-    most: u8,
+    max: u8,
 }
 
-/// What a lab is to be made of.
+/// The size of a lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabSpec {
     nodes: u8,
@@ -69,37 +69,41 @@ pub struct LabSpec {
 }
 
 impl LabSpec {
-    /// A lab of so many nodes, each with a client pod and so many server pods.
+    /// Describes a lab of `nodes` nodes, each with a client pod and `servers` server pods.
     pub fn new(nodes: u8, servers: u8) -> Result<Self, CountError> {
-        for (asked, what, most) in [
-            (nodes, "nodes", NODES_MAX),
-            (servers, "servers a node", SERVERS_MAX),
+        for (requested, what, max) in [
+            (nodes, "nodes", MAX_NODES),
+            (servers, "servers a node", MAX_SERVERS),
         ] {
-            if asked == 0 || asked > most {
-                return Err(CountError { asked, what, most });
+            if requested == 0 || requested > max {
+                return Err(CountError {
+                    requested,
+                    what,
+                    max,
+                });
             }
         }
         Ok(Self { nodes, servers })
     }
 
-    /// What each node has a pod for.
-    pub fn roles(&self) -> impl Iterator<Item = Role> + Clone + use<> {
-        [Role::Client, Role::Server]
+    /// Iterates over the roles of each node's pods.
+    pub fn roles(&self) -> impl Iterator<Item = PodRole> + Clone + use<> {
+        [PodRole::Client, PodRole::Server]
             .into_iter()
-            .chain((2..=self.servers).map(Role::Further))
+            .chain((2..=self.servers).map(PodRole::ExtraServer))
     }
 
-    /// The nodes, `node-1` first.
+    /// Iterates over the nodes, `node-1` first.
     pub fn nodes(&self) -> impl Iterator<Item = Node> + Clone + use<> {
         (1..=self.nodes).filter_map(NonZeroU8::new).map(Node)
     }
 
-    /// The nodes other than this one.
+    /// Iterates over the nodes other than this one.
     pub fn peers(&self, node: Node) -> impl Iterator<Item = Node> + Clone + use<> {
         self.nodes().filter(move |peer| *peer != node)
     }
 
-    /// The pods, in the order of their nodes.
+    /// Iterates over the pods, in the order of their nodes.
     pub fn pods(&self) -> impl Iterator<Item = Pod> + Clone + use<> {
         let roles = self.roles();
         self.nodes()
@@ -107,22 +111,22 @@ impl LabSpec {
     }
 
     /// Finds a node by its name.
-    pub fn node(&self, name: &str) -> Result<Node, UnknownPlace> {
+    pub fn node(&self, name: &str) -> Result<Node, UnknownName> {
         self.nodes()
             .find(|node| node.name() == name)
             .ok_or_else(|| self.unknown(name))
     }
 
     /// Finds a pod by its name.
-    pub fn pod(&self, name: &str) -> Result<Pod, UnknownPlace> {
+    pub fn pod(&self, name: &str) -> Result<Pod, UnknownName> {
         self.pods()
             .find(|pod| pod.name() == name)
             .ok_or_else(|| self.unknown(name))
     }
 
-    fn unknown(&self, asked: &str) -> UnknownPlace {
-        UnknownPlace {
-            asked: asked.to_owned(),
+    fn unknown(&self, requested: &str) -> UnknownName {
+        UnknownName {
+            requested: requested.to_owned(),
             known: format!(
                 "node-1 to node-{last}, each with a pod node-N-client and a pod node-N-server",
                 last = self.nodes
@@ -145,34 +149,34 @@ impl Default for LabSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Node(NonZeroU8);
 
-/// A text that is not `node-` and a number.
+/// A text that is not the name of a node: `node-` and a number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot read {0:?} as a node of the lab: write node-1, node-2 and so on")]
+#[error("cannot parse {0:?} as a node of the lab: give node-1, node-2 and so on")]
 pub struct NodeNameError(String);
 
 impl Node {
-    /// `node-1`, where the founding fault lives by default.
+    /// `node-1`, on which most faults are injected by default.
     pub const FIRST: Self = Self(NonZeroU8::MIN);
 
-    /// The node's name, which is its namespace's name too.
+    /// Returns the node's name, which is also the name of its network namespace.
     pub fn name(self) -> String {
         format!("node-{}", self.0)
     }
 
-    /// The node's number, 1 for the first.
+    /// Returns the node's number, 1 for the first.
     pub fn number(self) -> u8 {
         self.0.get()
     }
 
-    /// The node that follows among so many, the first after the last.
+    /// Returns the next node of the lab; after the last one, the first.
     #[must_use]
-    pub fn next_of(self, spec: &LabSpec) -> Self {
+    pub fn next_in(self, spec: &LabSpec) -> Self {
         spec.nodes()
             .find(|node| *node > self)
             .unwrap_or(Self::FIRST)
     }
 
-    /// The address of the uplink.
+    /// Returns the address of the uplink.
     pub fn underlay(self, family: Family) -> IpAddr {
         let host = 10 + self.number();
         match family {
@@ -181,12 +185,12 @@ impl Node {
         }
     }
 
-    /// The prefix that the node's pods live in, without its length.
+    /// Returns the prefix of the node's pods, without its length.
     pub fn pod_network(self, family: Family) -> IpAddr {
         self.host(family, 0, 0)
     }
 
-    /// The prefix that the node's pods live in, as `ip route` takes it.
+    /// Returns the prefix of the node's pods in CIDR notation.
     pub fn pod_cidr(self, family: Family) -> String {
         let length = match family {
             Family::Ipv4 => 24,
@@ -195,27 +199,27 @@ impl Node {
         format!("{}/{length}", self.pod_network(family))
     }
 
-    /// The bridge's address: the pods' gateway.
+    /// Returns the bridge's address, the pods' gateway.
     pub fn gateway(self, family: Family) -> IpAddr {
         self.host(family, 1, 1)
     }
 
-    /// An address of the node's pod network that no pod has.
-    pub fn vacant(self, family: Family) -> IpAddr {
+    /// Returns an address of the node's pod network that no pod has.
+    pub fn unused_address(self, family: Family) -> IpAddr {
         self.host(family, 99, 0x99)
     }
 
-    /// The hardware address of the uplink.
+    /// Returns the MAC address of the uplink.
     pub fn uplink_mac(self) -> Mac {
         Mac([0x52, 0x54, 0, 0, 0, self.number()])
     }
 
-    /// The hardware address of the bridge.
+    /// Returns the MAC address of the bridge.
     pub fn bridge_mac(self) -> Mac {
         self.pod_mac(1)
     }
 
-    /// The hardware address of the tunnel's end on this node.
+    /// Returns the MAC address of the node's tunnel device for a family.
     pub fn tunnel_mac(self, family: Family) -> Mac {
         let kind = match family {
             Family::Ipv4 => 0,
@@ -250,43 +254,43 @@ impl FromStr for Node {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.strip_prefix("node-")
             .and_then(|number| number.parse().ok())
-            .filter(|number: &NonZeroU8| number.get() <= NODES_MAX)
+            .filter(|number: &NonZeroU8| number.get() <= MAX_NODES)
             .map(Self)
             .ok_or_else(|| NodeNameError(text.to_owned()))
     }
 }
 
-/// What a pod is there for.
+/// The role of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Sends probes; no Service leads to it.
+pub enum PodRole {
+    /// Sends probes; not an endpoint of any Service.
     Client,
-    /// Answers probes; a backend of the test Services. Faults of a server are this one's.
+    /// Answers probes; an endpoint of the test Services. Faults of a server are injected into this one.
     Server,
-    /// Answers probes as well: the second server, or a further one.
-    Further(u8),
+    /// Answers probes, too: the server of this number on its node, from 2 on.
+    ExtraServer(u8),
 }
 
-impl Role {
-    fn word(self) -> String {
+impl PodRole {
+    fn name(self) -> String {
         match self {
             Self::Client => "client".to_owned(),
             Self::Server => "server".to_owned(),
-            Self::Further(number) => format!("server-{number}"),
+            Self::ExtraServer(number) => format!("server-{number}"),
         }
     }
 
-    /// The name of the pod's port on the bridge, in the node.
-    pub fn port(self) -> String {
-        format!("veth-{}", self.word())
+    /// Returns the name of the pod's bridge port, in the node's namespace.
+    pub fn bridge_port(self) -> String {
+        format!("veth-{}", self.name())
     }
 
-    /// The last byte of the pod's IPv4 and hardware addresses.
-    pub fn host(self) -> u8 {
+    /// Returns the last byte of the pod's IPv4 and MAC addresses.
+    pub fn host_number(self) -> u8 {
         match self {
             Self::Client => 10,
             Self::Server => 20,
-            Self::Further(number) => 19 + number,
+            Self::ExtraServer(number) => 19 + number,
         }
     }
 }
@@ -294,53 +298,53 @@ impl Role {
 /// A pod of the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pod {
-    /// Where it runs.
+    /// Its node.
     pub node: Node,
     /// What it is there for.
-    pub role: Role,
+    pub role: PodRole,
 }
 
 impl Pod {
-    /// The pod's name, which is its namespace's name too: `node-1-client`.
+    /// Returns the pod's name, which is also the name of its network namespace: `node-1-client`.
     pub fn name(self) -> String {
-        format!("{}-{}", self.node, self.role.word())
+        format!("{}-{}", self.node, self.role.name())
     }
 
-    /// The pod's address.
+    /// Returns the pod's address of a family.
     pub fn address(self, family: Family) -> IpAddr {
         let v6 = match self.role {
-            Role::Client => 0x10,
-            Role::Server => 0x20,
-            Role::Further(number) => 0x1f + u16::from(number),
+            PodRole::Client => 0x10,
+            PodRole::Server => 0x20,
+            PodRole::ExtraServer(number) => 0x1f + u16::from(number),
         };
-        self.node.host(family, self.role.host(), v6)
+        self.node.host(family, self.role.host_number(), v6)
     }
 
-    /// The pod's hardware address.
+    /// Returns the pod's MAC address.
     pub fn mac(self) -> Mac {
-        self.node.pod_mac(self.role.host())
+        self.node.pod_mac(self.role.host_number())
     }
 }
 
 impl fmt::Display for Pod {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}-{}", self.node, self.role.word())
+        write!(out, "{}-{}", self.node, self.role.name())
     }
 }
 
-/// The server pod of a node.
+/// Returns the first server pod of a node.
 pub fn server(node: Node) -> Pod {
     Pod {
         node,
-        role: Role::Server,
+        role: PodRole::Server,
     }
 }
 
-/// The client pod of a node.
+/// Returns the client pod of a node.
 pub fn client(node: Node) -> Pod {
     Pod {
         node,
-        role: Role::Client,
+        role: PodRole::Client,
     }
 }
 
@@ -369,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_read_back_from_its_name_and_other_names_are_refused() {
+    fn a_node_is_parsed_from_its_name_and_other_names_are_rejected() {
         assert_eq!("node-2".parse::<Node>().map(Node::number), Ok(2));
         for text in [
             "",
@@ -385,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_there_is_answered_with_those_that_are() {
+    fn the_error_for_an_unknown_node_names_the_known_ones() {
         let spec = LabSpec::default();
         assert!(spec.pod("node-2-server").is_ok());
         let message = spec
@@ -396,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lab_has_at_least_one_node() {
+    fn the_size_of_a_lab_is_checked() {
         assert!(LabSpec::new(0, 1).is_err());
         assert!(LabSpec::new(201, 1).is_err());
         assert!(LabSpec::new(1, 17).is_err());

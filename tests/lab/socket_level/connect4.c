@@ -1,5 +1,5 @@
 // Translates the test Service's ClusterIP inside connect(2), as a kube-proxy replacement does:
-// what leaves the socket names the pod, and a hand-made SYN for the ClusterIP meets nothing.
+// packets of the socket have the pod's address, and a crafted SYN to the ClusterIP is not translated.
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>

@@ -1,68 +1,74 @@
-//! Faults of pods: dead, unplugged, doubled, deaf or frozen.
+//! Faults of pods and their processes: deleted, disconnected, duplicated, not listening, not accepting or frozen.
 
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 use prober_core::plan::AcceptMode;
 
-use super::{Site, SliceChange, Step};
-use crate::topology::{BRIDGE, Node, Role, client, server};
+use super::{FaultContext, SliceChange, Step};
+use crate::topology::{BRIDGE, Node, PodRole, client, server};
 
 /// The server listens on no port.
-pub(super) fn not_listening(site: Site<'_>) -> Vec<Step> {
-    vec![Step::Accept(server(site.node), AcceptMode::Closed)]
+pub(super) fn not_listening(context: FaultContext<'_>) -> Vec<Step> {
+    vec![Step::SetAcceptMode(
+        server(context.node),
+        AcceptMode::Closed,
+    )]
 }
 
-/// The server leaves connections in its queue.
-pub(super) fn not_accepting(site: Site<'_>) -> Vec<Step> {
-    vec![Step::Accept(server(site.node), AcceptMode::Paused)]
+/// The server does not accept connections, so its accept queue fills up.
+pub(super) fn not_accepting(context: FaultContext<'_>) -> Vec<Step> {
+    vec![Step::SetAcceptMode(
+        server(context.node),
+        AcceptMode::Paused,
+    )]
 }
 
-/// The server's process is stopped.
-pub(super) fn frozen(site: Site<'_>) -> Vec<Step> {
-    vec![Step::Freeze(server(site.node))]
+/// The server's process is stopped (SIGSTOP).
+pub(super) fn process_stopped(context: FaultContext<'_>) -> Vec<Step> {
+    vec![Step::Freeze(server(context.node))]
 }
 
-/// The server pod's port is down.
-pub(super) fn unplugged(site: Site<'_>) -> Vec<Step> {
-    let port = Role::Server.port();
-    vec![Step::on(site.node, format!("ip link set {port} down\n"))]
+/// The server pod's bridge port is down.
+pub(super) fn pod_port_down(context: FaultContext<'_>) -> Vec<Step> {
+    let port = PodRole::Server.bridge_port();
+    vec![Step::on(context.node, format!("ip link set {port} down\n"))]
 }
 
-/// The slot names a dead address whose neighbour entry outlived the pod.
-pub(super) fn recently_dead(site: Site<'_>) -> Vec<Step> {
-    let mac = Mac([0x0a, 0x58, 100, 96, site.node.number(), 99]);
+/// The slot names an address of a deleted pod, whose neighbour entry still exists.
+pub(super) fn recently_deleted_pod(context: FaultContext<'_>) -> Vec<Step> {
+    let mac = Mac([0x0a, 0x58, 100, 96, context.node.number(), 99]);
     let script = [Family::Ipv4, Family::Ipv6]
         .map(|family| {
             format!(
                 "ip neigh replace {} lladdr {mac} dev {BRIDGE} nud permanent\n",
-                site.node.vacant(family)
+                context.node.unused_address(family)
             )
         })
         .concat();
     vec![
-        Step::Slices(SliceChange::Dead(site.node)),
-        Step::on(site.node, script),
+        Step::ChangeSlices(SliceChange::Stale(context.node)),
+        Step::on(context.node, script),
     ]
 }
 
-/// The namespace of the pod with a server's address.
-pub fn impostor_name(node: Node) -> String {
-    format!("{node}-impostor")
+/// Returns the network namespace of the pod that has a server's address, too.
+pub fn duplicate_pod_name(node: Node) -> String {
+    format!("{node}-duplicate")
 }
 
-/// A second pod with the server's address, which it announces and uses, so that neighbours learn its hardware address.
-pub(super) fn impostor(site: Site<'_>) -> Vec<Step> {
-    let (node, name) = (site.node, impostor_name(site.node));
+/// A second pod has the server's address and sends packets, so that its neighbours learn its MAC address.
+pub(super) fn duplicate_address(context: FaultContext<'_>) -> Vec<Step> {
+    let (node, name) = (context.node, duplicate_pod_name(context.node));
     let (v4, v6) = (Family::Ipv4, Family::Ipv6);
-    let own = server(node);
+    let original = server(node);
     let mac = Mac([0x0a, 0x58, 0xde, 0xad, node.number(), 1]);
-    let plug = format!(
+    let links = format!(
         "ip netns add {name}
-ip link add veth-impostor index 199 netns {node} type veth peer name eth0 netns {name}
-ip -n {node} link set veth-impostor master {BRIDGE} mtu 1450 up
+ip link add veth-duplicate index 199 netns {node} type veth peer name eth0 netns {name}
+ip -n {node} link set veth-duplicate master {BRIDGE} mtu 1450 up
 "
     );
-    let address = format!(
+    let addresses = format!(
         "sysctl -qw net.ipv6.conf.eth0.accept_dad=0
 ip -batch - <<'END'
 link set lo up
@@ -74,27 +80,27 @@ route add default via {} dev eth0
 route add default via {} dev eth0
 END
 ",
-        own.address(v4),
-        own.address(v6),
+        original.address(v4),
+        original.address(v6),
         node.gateway(v4),
         node.gateway(v6),
     );
-    // To ask for a neighbour's hardware address is to tell it one's own.
-    let mut talk = String::new();
+    // An ARP request or neighbour solicitation carries the sender's MAC address, which its target learns.
+    let mut packets = String::new();
     for family in [v4, v6] {
         for peer in [node.gateway(family), client(node).address(family)] {
-            talk.extend([format!("bash -c 'echo >/dev/udp/{peer}/9' || true\n")]);
+            packets.extend([format!("bash -c 'echo >/dev/udp/{peer}/9' || true\n")]);
         }
     }
     vec![
-        Step::RunOutside(plug),
+        Step::RunInLab(links),
         Step::Run {
-            place: name.clone(),
-            script: address + crate::topology::script::until_up(),
+            namespace: name.clone(),
+            script: addresses + crate::topology::scripts::wait_for_carrier(),
         },
         Step::Run {
-            place: name,
-            script: talk,
+            namespace: name,
+            script: packets,
         },
     ]
 }

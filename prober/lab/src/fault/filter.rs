@@ -1,99 +1,104 @@
-//! Faults that are rules of the node's firewall.
+//! Faults that are rules of a node's firewall.
 
 use prober_core::packet::family::Family;
 
-use super::{Site, Step};
-use crate::topology::script::{iptables, tunnel};
+use super::{FaultContext, Step};
+use crate::topology::scripts::{iptables, tunnel};
 use crate::topology::{BRIDGE, client, server};
 use prober_core::plan::RESPONDER_PORT;
 
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
-/// A script that says the same in both families.
-pub(super) fn both(line: impl Fn(Family) -> String) -> String {
+/// Returns a script with one iptables line for each family.
+pub(super) fn for_both_families(line: impl Fn(Family) -> String) -> String {
     FAMILIES
         .map(|family| format!("{} {}\n", iptables(family), line(family)))
         .concat()
 }
 
-/// A rule at the head of FORWARD.
-pub(super) fn forward(
-    site: Site<'_>,
+/// A rule at the head of FORWARD with this match and target.
+pub(super) fn forward_rule(
+    context: FaultContext<'_>,
     matching: impl Fn(Family) -> String,
-    verdict: &str,
+    target: &str,
 ) -> Vec<Step> {
-    let script = both(|family| format!("-I FORWARD 1 {} -j {verdict}", matching(family)));
-    vec![Step::on(site.node, script)]
+    let script =
+        for_both_families(|family| format!("-I FORWARD 1 {} -j {target}", matching(family)));
+    vec![Step::on(context.node, script)]
 }
 
-/// What leaves the node through the tunnel.
+/// Matches packets of the node's pods that leave through the tunnel.
 pub(super) fn out_of_node(family: Family) -> String {
     format!("-i {BRIDGE} -o {}", tunnel(family))
 }
 
-/// What comes to the node's pods through the tunnel.
+/// Matches packets to the node's pods that arrive through the tunnel.
 pub(super) fn into_node(family: Family) -> String {
     format!("-i {} -o {BRIDGE}", tunnel(family))
 }
 
-/// Every packet to the client pod.
-pub(super) fn to_client(site: Site<'_>) -> impl Fn(Family) -> String {
-    move |family| format!("-d {}", client(site.node).address(family))
+/// Matches every packet to the client pod.
+pub(super) fn to_client(context: FaultContext<'_>) -> impl Fn(Family) -> String {
+    move |family| format!("-d {}", client(context.node).address(family))
 }
 
-/// New TCP connections to the server pod.
-pub(super) fn to_server(site: Site<'_>) -> impl Fn(Family) -> String {
+/// Matches new TCP connections to the server pod.
+pub(super) fn to_server(context: FaultContext<'_>) -> impl Fn(Family) -> String {
     move |family| {
         format!(
             "-d {} -p tcp -m conntrack --ctstate NEW",
-            server(site.node).address(family)
+            server(context.node).address(family)
         )
     }
 }
 
-/// New TCP connections to the server pod's first port.
-pub(super) fn to_server_port(site: Site<'_>) -> impl Fn(Family) -> String {
+/// Matches new TCP connections to the server pod's first port.
+pub(super) fn to_server_port(context: FaultContext<'_>) -> impl Fn(Family) -> String {
     move |family| {
         format!(
             "-d {} -p tcp --dport {RESPONDER_PORT} -m conntrack --ctstate NEW",
-            server(site.node).address(family)
+            server(context.node).address(family)
         )
     }
 }
 
-/// New TCP connections of the client pod.
-pub(super) fn from_client(site: Site<'_>) -> impl Fn(Family) -> String {
+/// Matches new TCP connections of the client pod.
+pub(super) fn from_client(context: FaultContext<'_>) -> impl Fn(Family) -> String {
     move |family| {
         format!(
             "-s {} -p tcp -m conntrack --ctstate NEW",
-            client(site.node).address(family)
+            client(context.node).address(family)
         )
     }
 }
 
-/// New connections to the server pod are answered as prohibited.
-pub(super) fn prohibit_server(site: Site<'_>) -> Vec<Step> {
-    let script = both(|family| {
+/// New connections to the server pod are answered with ICMP administratively prohibited.
+pub(super) fn reject_server_with_icmp(context: FaultContext<'_>) -> Vec<Step> {
+    let script = for_both_families(|family| {
         let code = match family {
             Family::Ipv4 => "icmp-admin-prohibited",
             Family::Ipv6 => "icmp6-adm-prohibited",
         };
         format!(
             "-I FORWARD 1 {} -j REJECT --reject-with {code}",
-            to_server(site)(family)
+            to_server(context)(family)
         )
     });
-    vec![Step::on(site.node, script)]
+    vec![Step::on(context.node, script)]
 }
 
 /// Replies from the Services' target port bypass connection tracking.
-pub(super) fn untracked_replies(site: Site<'_>) -> Vec<Step> {
-    let script =
-        both(|_| format!("-t raw -I PREROUTING 1 -p tcp --sport {RESPONDER_PORT} -j CT --notrack"));
-    vec![Step::on(site.node, script)]
+pub(super) fn untracked_replies(context: FaultContext<'_>) -> Vec<Step> {
+    let script = for_both_families(|_| {
+        format!("-t raw -I PREROUTING 1 -p tcp --sport {RESPONDER_PORT} -j CT --notrack")
+    });
+    vec![Step::on(context.node, script)]
 }
 
-/// The policy of FORWARD, which nothing reaches while flannel's rules accept.
-pub(super) fn policy_drop(site: Site<'_>) -> Vec<Step> {
-    vec![Step::on(site.node, both(|_| "-P FORWARD DROP".to_owned()))]
+/// The policy of FORWARD is DROP; no packet reaches it, because flannel's rules accept first.
+pub(super) fn policy_drop(context: FaultContext<'_>) -> Vec<Step> {
+    vec![Step::on(
+        context.node,
+        for_both_families(|_| "-P FORWARD DROP".to_owned()),
+    )]
 }

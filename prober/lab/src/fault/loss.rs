@@ -1,36 +1,42 @@
-//! Faults that lose packets now and then, or only new connections.
+//! Faults that lose some packets, all packets for some time, or the packets of new connections.
 
-use super::filter::both;
-use super::{Site, Step};
+use super::filter::for_both_families;
+use super::{FaultContext, Step};
 
-/// A share of what the node forwards is lost.
-pub(super) fn random(site: Site<'_>, matching: &str, share: &str) -> Vec<Step> {
-    let script = both(|_| {
+/// The node drops matching packets that it forwards with this probability.
+pub(super) fn random_loss(
+    context: FaultContext<'_>,
+    matching: &str,
+    probability: &str,
+) -> Vec<Step> {
+    let script = for_both_families(|_| {
         format!(
-            "-t mangle -A FORWARD {matching} -m statistic --mode random --probability {share} -j DROP"
+            "-t mangle -A FORWARD {matching} -m statistic --mode random --probability {probability} -j DROP"
         )
     });
-    vec![Step::on(site.node, script)]
+    vec![Step::on(context.node, script)]
 }
 
-/// Nothing is forwarded for two seconds.
-pub(super) fn outage(site: Site<'_>) -> Vec<Step> {
-    let begin = both(|_| "-I FORWARD 1 -m comment --comment outage -j DROP".to_owned());
-    let end =
-        both(|_| "-D FORWARD -m comment --comment outage -j DROP".to_owned()).replace('\n', "; ");
+/// The node forwards nothing for two seconds.
+pub(super) fn outage(context: FaultContext<'_>) -> Vec<Step> {
+    let begin =
+        for_both_families(|_| "-I FORWARD 1 -m comment --comment outage -j DROP".to_owned());
+    let end = for_both_families(|_| "-D FORWARD -m comment --comment outage -j DROP".to_owned())
+        .replace('\n', "; ");
     vec![Step::on(
-        site.node,
+        context.node,
         format!("{begin}( sleep 2; {end}) >/dev/null 2>&1 &\n"),
     )]
 }
 
-/// Fills the node's connection table up to the machine's limit.
+/// The node's conntrack table is full: it holds as many entries as the machine's limit.
 ///
-/// The limit is one for all namespaces and not the node's to change, but the count is each namespace's own. Entries
-/// that are not assured would be evicted in favour of new connections (`early_drop`, `net/netfilter/nf_conntrack_core.c`).
-pub(super) fn full_table(site: Site<'_>) -> Vec<Step> {
+/// The limit is the same for all network namespaces and only writable in the initial one, but each namespace counts
+/// its own entries. Entries that are not assured would be evicted in favour of new connections (`early_drop`,
+/// `net/netfilter/nf_conntrack_core.c`).
+pub(super) fn conntrack_full(context: FaultContext<'_>) -> Vec<Step> {
     vec![Step::on(
-        site.node,
+        context.node,
         "limit=$(cat /proc/sys/net/netfilter/nf_conntrack_max)
 awk -v limit=\"$limit\" 'BEGIN {
   for (i = 0; i < limit + 4096; i++)

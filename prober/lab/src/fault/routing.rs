@@ -1,82 +1,87 @@
-//! Faults of routes, switches, bridge ports and packet sizes.
+//! Faults of routes, sysctls, bridge ports and MTUs.
 
 use prober_core::packet::family::Family;
 
-use super::{Site, Step};
-use crate::topology::script::UNDERLAY;
-use crate::topology::{BRIDGE, Role, TUNNEL_V4, UPLINK, client, server};
+use super::{FaultContext, Step};
+use crate::topology::scripts::UNDERLAY;
+use crate::topology::{BRIDGE, PodRole, TUNNEL_V4, UPLINK, client, server};
 
-/// One kernel switch of the node.
-pub(super) fn switch(site: Site<'_>, setting: &str) -> Vec<Step> {
-    vec![Step::on(site.node, format!("sysctl -qw {setting}\n"))]
+/// One sysctl of the node has another value.
+pub(super) fn sysctl(context: FaultContext<'_>, setting: &str) -> Vec<Step> {
+    vec![Step::on(context.node, format!("sysctl -qw {setting}\n"))]
 }
 
-/// The route to the next node's pods is gone.
-pub(super) fn route_lost(site: Site<'_>) -> Vec<Step> {
-    let cidr = site.node.next_of(site.spec).pod_cidr(Family::Ipv4);
-    vec![Step::on(site.node, format!("ip route del {cidr}\n"))]
+/// The node has no route to the next node's pods.
+pub(super) fn route_deleted(context: FaultContext<'_>) -> Vec<Step> {
+    let cidr = context.node.next_in(context.spec).pod_cidr(Family::Ipv4);
+    vec![Step::on(context.node, format!("ip route del {cidr}\n"))]
 }
 
 /// The tunnel device is down.
-pub(super) fn tunnel_down(site: Site<'_>) -> Vec<Step> {
+pub(super) fn tunnel_down(context: FaultContext<'_>) -> Vec<Step> {
     vec![Step::on(
-        site.node,
+        context.node,
         format!("ip link set {TUNNEL_V4} down\n"),
     )]
 }
 
-/// The route to the next node's pods leads nowhere.
-pub(super) fn route_says(site: Site<'_>, kind: &str) -> Vec<Step> {
-    let cidr = site.node.next_of(site.spec).pod_cidr(Family::Ipv4);
+/// The route to the next node's pods is of this type: `unreachable` or `blackhole`.
+pub(super) fn route_of_type(context: FaultContext<'_>, route_type: &str) -> Vec<Step> {
+    let cidr = context.node.next_in(context.spec).pod_cidr(Family::Ipv4);
     vec![Step::on(
-        site.node,
-        format!("ip route replace {kind} {cidr}\n"),
+        context.node,
+        format!("ip route replace {route_type} {cidr}\n"),
     )]
 }
 
-/// The other nodes send to this one's pods past the tunnel.
-pub(super) fn asymmetric(site: Site<'_>) -> Vec<Step> {
+/// The other nodes send to this node's pods over the underlay instead of the tunnel.
+pub(super) fn asymmetric(context: FaultContext<'_>) -> Vec<Step> {
     let script = format!(
         "ip route replace {} via {} dev {UPLINK}\n",
-        site.node.pod_cidr(Family::Ipv4),
-        site.node.underlay(Family::Ipv4)
+        context.node.pod_cidr(Family::Ipv4),
+        context.node.underlay(Family::Ipv4)
     );
-    site.spec
-        .peers(site.node)
+    context
+        .spec
+        .peers(context.node)
         .map(|peer| Step::on(peer, script.clone()))
         .collect()
 }
 
-/// The same, and the node drops what came the wrong way.
-pub(super) fn asymmetric_and_filtered(site: Site<'_>) -> Vec<Step> {
-    let mut steps = asymmetric(site);
-    steps.extend(switch(site, "net.ipv4.conf.all.rp_filter=1"));
+/// As [`asymmetric`], and the node's strict reverse-path filter drops those packets.
+pub(super) fn asymmetric_and_filtered(context: FaultContext<'_>) -> Vec<Step> {
+    let mut steps = asymmetric(context);
+    steps.extend(sysctl(context, "net.ipv4.conf.all.rp_filter=1"));
     steps
 }
 
-/// The server pod's port does not reflect.
-pub(super) fn hairpin_off(site: Site<'_>) -> Vec<Step> {
-    let port = Role::Server.port();
+/// Hairpin mode is off at the server pod's bridge port.
+pub(super) fn hairpin_off(context: FaultContext<'_>) -> Vec<Step> {
+    let port = PodRole::Server.bridge_port();
     vec![Step::on(
-        site.node,
+        context.node,
         format!("bridge link set dev {port} hairpin off\n"),
     )]
 }
 
-/// The underlay's port to the node is too narrow for a full tunnel packet.
-pub(super) fn narrow_underlay(site: Site<'_>) -> Vec<Step> {
+/// The MTU of the underlay's port to the node is too small for a full-sized tunnel packet.
+pub(super) fn small_underlay_mtu(context: FaultContext<'_>) -> Vec<Step> {
     vec![Step::Run {
-        place: UNDERLAY.to_owned(),
-        script: format!("ip link set {} mtu 1400\n", site.node),
+        namespace: UNDERLAY.to_owned(),
+        script: format!("ip link set {} mtu 1400\n", context.node),
     }]
 }
 
-/// Every pod believes in 1500 bytes, and no node may tell it otherwise.
-pub(super) fn wide_pods(site: Site<'_>) -> Vec<Step> {
+/// Every pod has an MTU of 1500 bytes, and no node sends ICMP fragmentation-needed or packet-too-big.
+pub(super) fn large_pod_mtu(context: FaultContext<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for node in site.spec.nodes() {
+    for node in context.spec.nodes() {
         let mut script = String::new();
-        for device in [Role::Client.port(), Role::Server.port(), BRIDGE.to_owned()] {
+        for device in [
+            PodRole::Client.bridge_port(),
+            PodRole::Server.bridge_port(),
+            BRIDGE.to_owned(),
+        ] {
             script.extend([format!("ip link set {device} mtu 1500\n")]);
         }
         script += "iptables -w -I OUTPUT 1 -p icmp --icmp-type fragmentation-needed -j DROP
@@ -84,13 +89,13 @@ ip6tables -w -I OUTPUT 1 -p ipv6-icmp --icmpv6-type packet-too-big -j DROP
 ";
         steps.push(Step::on(node, script));
         for pod in [client(node), server(node)] {
-            // A new route has forgotten the packet sizes that the old one learned.
+            // A new route has no path MTU, which the old one has learned.
             let script = format!(
                 "ip link set eth0 mtu 1500\nip -4 route flush cache\nip -6 route replace default via {} dev eth0\n",
                 node.gateway(Family::Ipv6)
             );
             steps.push(Step::Run {
-                place: pod.name(),
+                namespace: pod.name(),
                 script,
             });
         }

@@ -1,47 +1,47 @@
-//! One step of breaking the lab.
+//! The steps that inject a fault.
 
 use prober_core::plan::AcceptMode;
 
 use crate::topology::{Node, Pod};
 
-/// One step of breaking the lab.
+/// One step of the injection of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Run a shell script in a namespace.
+    /// Runs a shell script in a network namespace.
     Run {
         /// The namespace's name.
-        place: String,
+        namespace: String,
         /// The script.
         script: String,
     },
-    /// Run a shell script from where every namespace is reached by its name.
-    RunOutside(String),
-    /// Change what the EndpointSlices say.
-    Slices(SliceChange),
-    /// Give a node the rules of endpoints that have moved since, and stop its kube-proxy.
+    /// Runs a shell script in the lab's initial namespace, from which all others can be reached by name.
+    RunInLab(String),
+    /// Changes the content of the EndpointSlices.
+    ChangeSlices(SliceChange),
+    /// Gives a node the rules of former endpoints, and stops its kube-proxy.
     StaleRules(Node),
-    /// Tell a server whether to accept connections.
-    Accept(Pod, AcceptMode),
-    /// Stop the process of a server (SIGSTOP) once it listens.
+    /// Sets the accept mode of a server.
+    SetAcceptMode(Pod, AcceptMode),
+    /// Stops the process of a server (SIGSTOP) once it listens.
     Freeze(Pod),
 }
 
-/// One change to what the `EndpointSlices` say, whatever was published.
+/// A change to the EndpointSlices that is applied to each publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SliceChange {
-    /// The slot of this node's server is empty.
+    /// The EndpointSlice of the slot of this node's server is empty.
     Empty(Node),
-    /// The slot of this node's server names an address of the node that no pod has.
-    Dead(Node),
-    /// This node's server is not ready: `prober-local` does not lead to it.
+    /// The EndpointSlice of the slot of this node's server names an address of the node that no pod has.
+    Stale(Node),
+    /// This node's server is not ready in the EndpointSlice of `prober-local`.
     NotReady(Node),
 }
 
 impl Step {
-    /// A script in a node.
+    /// Returns a step that runs a script in a node.
     pub(super) fn on(node: Node, script: impl Into<String>) -> Self {
         Self::Run {
-            place: node.name(),
+            namespace: node.name(),
             script: script.into(),
         }
     }

@@ -1,4 +1,4 @@
-//! Tests of the list of faults and of what people type.
+//! Tests of the list of faults and of parsing `FAULT[@NODE]`.
 
 use std::collections::BTreeSet;
 
@@ -12,22 +12,22 @@ fn every_cause_has_a_fault() {
         .copied()
         .collect();
     for cause in Cause::ALL {
-        assert!(named.contains(cause), "nothing in the lab causes {cause}");
+        assert!(named.contains(cause), "no fault of the lab causes {cause}");
     }
 }
 
 #[test]
-fn every_fault_is_read_back_from_its_name() {
+fn every_fault_is_parsed_from_its_name() {
     for fault in Fault::ALL {
-        let read: FaultAt = fault.slug().parse().unwrap();
-        assert_eq!((read.fault, read.node), (*fault, None));
+        let parsed: FaultAt = fault.slug().parse().unwrap();
+        assert_eq!((parsed.fault, parsed.node), (*fault, None));
     }
     let at: FaultAt = "hairpin-off@node-2".parse().unwrap();
     assert_eq!(at.to_string(), "hairpin-off@node-2");
 }
 
 #[test]
-fn a_misspelt_fault_is_answered_with_the_nearest_one() {
+fn the_error_for_a_misspelt_fault_names_the_nearest_one() {
     let error = "bridge-netfiler-off".parse::<FaultAt>().unwrap_err();
     assert!(
         error
@@ -53,22 +53,22 @@ fn the_steps_of_every_fault_are_as_documented() {
         text.extend([format!("{fault} {:?}\n", fault.causes())]);
         let node = fault.default_node(&spec);
         let slot = node.number() - 1;
-        for step in fault.steps(Site {
+        for step in fault.steps(FaultContext {
             spec: &spec,
             node,
             slot,
         }) {
             match step {
-                Step::Run { place, script } => {
-                    text.extend([format!("  in {place}:\n")]);
+                Step::Run { namespace, script } => {
+                    text.extend([format!("  in {namespace}:\n")]);
                     for line in script.lines() {
                         text.extend([format!("    {line}\n")]);
                     }
                 }
-                other @ (Step::RunOutside(_)
-                | Step::Slices(_)
+                other @ (Step::RunInLab(_)
+                | Step::ChangeSlices(_)
                 | Step::StaleRules(_)
-                | Step::Accept(..)
+                | Step::SetAcceptMode(..)
                 | Step::Freeze(_)) => text.extend([format!("  {other:?}\n")]),
             }
         }

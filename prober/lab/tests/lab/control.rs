@@ -1,4 +1,4 @@
-//! A lab that stays up, reached from other processes.
+//! A lab that stays up, and other processes that send it requests.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -9,22 +9,22 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober_lab::control::{self, ControlError, Reply, Request};
 use prober_lab::isolation::{self, Side};
-use prober_lab::{Fleet, Lab, LabSpec};
+use prober_lab::{Lab, LabCluster, LabSpec};
 
-use crate::stand_in;
+use crate::fake_agent;
 
-/// What `prober lab up` does.
+/// Keeps a lab up, as `prober lab up` does.
 pub(crate) fn up() -> ExitCode {
-    match isolation::enter(None, || isolation::end(0)).unwrap() {
+    match isolation::enter(None, || isolation::exit(0)).unwrap() {
         Side::Ended(code) => code,
         Side::Inside => {
-            let (events, told) = mpsc::channel();
-            let fleet = Fleet::new(
+            let (sender, events) = mpsc::channel();
+            let cluster = LabCluster::new(
                 Lab::up(&LabSpec::default()).unwrap(),
-                stand_in::command(),
-                events,
+                fake_agent::command(),
+                sender,
             );
-            match control::serve(fleet, told, &[], |_| println!("up")) {
+            match control::serve(cluster, events, &[], |_| println!("up")) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     println!("{error}");
@@ -35,12 +35,12 @@ pub(crate) fn up() -> ExitCode {
     }
 }
 
-/// What other commands of the lab's user do, one after the other.
-pub(crate) fn reach() -> ExitCode {
-    let Reply::Status { places, faults } = control::request(&Request::Status).unwrap() else {
+/// Sends requests and runs commands in the lab, as the other commands of `prober lab` do.
+pub(crate) fn request() -> ExitCode {
+    let Reply::Status { namespaces, faults } = control::request(&Request::Status).unwrap() else {
         panic!("no status");
     };
-    assert!(places.contains(&"node-2-server".to_owned()));
+    assert!(namespaces.contains(&"node-2-server".to_owned()));
     assert!(faults.is_empty());
     let inject = |fault: &str| {
         control::request(&Request::Inject {
@@ -52,8 +52,11 @@ pub(crate) fn reach() -> ExitCode {
     };
     assert_eq!(faults, ["bridge-netfilter-off@node-2"]);
     let setting = ["sysctl", "-n", "net.bridge.bridge-nf-call-iptables"].map(str::to_owned);
-    let read = |place: &str| {
-        let output = control::shell(place, &setting).unwrap().output().unwrap();
+    let read = |namespace: &str| {
+        let output = control::shell(namespace, &setting)
+            .unwrap()
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -69,7 +72,7 @@ pub(crate) fn reach() -> ExitCode {
     );
     assert!(matches!(
         control::shell("node-7", &[]),
-        Err(ControlError::NoPlace { .. })
+        Err(ControlError::UnknownNamespace { .. })
     ));
     let second = Command::new(std::env::current_exe().unwrap())
         .arg("up")
@@ -86,28 +89,28 @@ pub(crate) fn reach() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-pub(crate) fn a_lab_that_stays_up_is_reached_by_its_user_and_leaves_no_socket() {
+pub(crate) fn a_lab_that_stays_up_serves_its_user_and_removes_its_socket() {
     let socket = PathBuf::from(format!("/tmp/prober-lab-test-{}.sock", std::process::id()));
-    // What a lab that was killed has left behind does not hinder the next one.
+    // The socket that a killed lab has left does not prevent the next lab.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    let this = |argument: &str| {
+    let command = |argument: &str| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(argument).env("PROBER_LAB_SOCKET", &socket);
         command
     };
-    let mut lab = this("up").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lab = command("up").stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(lab.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
     assert_eq!(line, "up\n");
-    let reached = this("reach").status().unwrap();
+    let status = command("request").status().unwrap();
     kill(
         Pid::from_raw(i32::try_from(lab.id()).unwrap()),
         Signal::SIGTERM,
     )
     .unwrap();
     assert!(lab.wait().unwrap().success());
-    assert!(reached.success());
+    assert!(status.success());
     assert!(!socket.exists(), "{} is still there", socket.display());
 }

@@ -1,57 +1,57 @@
-//! Every fault breaks something that a client notices, or nothing if it is called harmless, and healing mends it.
+//! Every fault makes connections fail, unless it is harmless, and healing restores them.
 
 use prober_lab::fault::Fault;
-use prober_lab::{Fleet, LabSpec};
+use prober_lab::{LabCluster, LabSpec};
 
 use crate::Case;
-use crate::path::{assert_same, balanced, fleet, healthy, matrix};
+use crate::connectivity::{assert_same, balanced, cluster, healthy, matrix};
 
 pub(crate) const CASES: &[Case] = &[(
-    "every_fault_breaks_what_it_says_and_healing_mends_it",
-    every_fault_breaks_what_it_says_and_healing_mends_it,
+    "every_fault_but_harmless_ones_fails_connections_and_is_healed",
+    every_fault_but_harmless_ones_fails_connections_and_is_healed,
 )];
 
-fn every_fault_breaks_what_it_says_and_healing_mends_it() {
+fn every_fault_but_harmless_ones_fails_connections_and_is_healed() {
     let spec = LabSpec::default();
-    let mut fleet = fleet(&spec);
-    // For whoever works on one fault: only those with this in their name, and every answer shown.
+    let mut cluster = cluster(&spec);
+    // For work on one fault: runs only those with this text in their name, and prints every result.
     let only = std::env::var("PROBER_LAB_FAULT").ok();
     for fault in Fault::ALL.iter().filter(|fault| {
         only.as_deref()
             .is_none_or(|only| fault.slug().contains(only))
     }) {
-        breaks_and_heals(&mut fleet, &spec, *fault);
+        inject_and_heal(&mut cluster, &spec, *fault);
     }
 }
 
-fn breaks_and_heals(fleet: &mut Fleet, spec: &LabSpec, fault: Fault) {
+fn inject_and_heal(cluster: &mut LabCluster, spec: &LabSpec, fault: Fault) {
     let start = std::time::Instant::now();
-    fleet.inject(fault, fault.default_node(spec)).unwrap();
+    cluster.inject(fault, fault.default_node(spec)).unwrap();
     let injected = start.elapsed();
-    let wanted = healthy(spec);
-    let seen = matrix(spec);
-    let failing = wanted
+    let expected = healthy(spec);
+    let actual = matrix(spec);
+    let failing = expected
         .iter()
-        .filter(|(path, answer)| seen.get(*path).map(server) != Some(server(answer)))
+        .filter(|(path, answer)| actual.get(*path).map(server) != Some(server(answer)))
         .count();
-    let is_noticed = failing > 0 || balanced(spec, 24).iter().any(Result::is_err);
+    let fails = failing > 0 || balanced(spec, 24).iter().any(Result::is_err);
     if std::env::var_os("PROBER_LAB_FAULT").is_some() {
-        println!("{seen:#?}");
+        println!("{actual:#?}");
     }
     println!(
-        "  {fault}: {failing} of {} routes fail; injected in {injected:.0?}",
-        wanted.len()
+        "  {fault}: {failing} of {} paths fail; injected in {injected:.0?}",
+        expected.len()
     );
     assert_eq!(
-        is_noticed,
+        fails,
         !fault.causes().is_empty(),
-        "{fault} is noticed by clients, or harmless, as it says: {seen:#?}"
+        "{fault} makes connections fail exactly if it has causes: {actual:#?}"
     );
-    fleet.heal().unwrap();
-    assert_same(&matrix(spec), &wanted);
+    cluster.heal().unwrap();
+    assert_same(&matrix(spec), &expected);
 }
 
-/// Which server answered: what it saw as the client may change without harm.
+/// Returns the server that answered; the client address that it reports may differ without harm.
 fn server(answer: &Result<String, std::io::ErrorKind>) -> Result<&str, std::io::ErrorKind> {
     match answer {
         Ok(text) => Ok(text.split(' ').next().unwrap_or_default()),

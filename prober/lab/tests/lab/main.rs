@@ -1,9 +1,9 @@
-//! The lab on a real kernel: this binary isolates itself as `prober` does, then runs its cases inside.
+//! Tests of the lab on a real kernel: this binary isolates itself as `prober` does, then runs its cases inside.
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a panic is the failure of a test")]
 #![expect(
     clippy::print_stdout,
-    reason = "the report of a test binary without a harness, and a stand-in agent's lines"
+    reason = "the report of a test binary without a harness, and the lines of a fake agent"
 )]
 
 use std::env;
@@ -12,35 +12,35 @@ use std::time::Instant;
 
 use prober_lab::isolation::{self, Side};
 
+mod connectivity;
 mod control;
-mod death;
+mod fake_agent;
 mod faults;
-mod path;
-mod stand_in;
+mod teardown;
 
 type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        Some("agent") => return stand_in::run(&arguments),
-        Some("hold") => return death::hold(),
+        Some("agent") => return fake_agent::run(&arguments),
+        Some("hold") => return teardown::hold(),
         Some("up") => return control::up(),
-        Some("reach") => return control::reach(),
+        Some("request") => return control::request(),
         Some(_) | None => {}
     }
-    let cases = [path::CASES, faults::CASES].concat();
+    let cases = [connectivity::CASES, faults::CASES].concat();
     if arguments.iter().any(|argument| argument == "--list") {
-        for (name, _) in cases.iter().chain(death::OUTSIDE) {
+        for (name, _) in cases.iter().chain(teardown::OUTSIDE) {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;
     }
-    match death::outside(&arguments).and_then(|()| isolation::enter(None, || {})) {
+    match teardown::outside(&arguments).and_then(|()| isolation::enter(None, || {})) {
         Ok(Side::Ended(code)) => code,
         Ok(Side::Inside) => run(&cases, &arguments),
         Err(error) if env::var_os("PROBER_SKIP_PRIVILEGED").is_some() => {
-            println!("skipped, as PROBER_SKIP_PRIVILEGED asks: {error}");
+            println!("skipped, because PROBER_SKIP_PRIVILEGED is set: {error}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,23 +1,23 @@
-//! The topology as shell text: what is made once, and what is set and can be set again.
+//! Shell scripts that create the topology once, and configure it as often as needed.
 //!
-//! Making and setting are apart so that healing is only setting again: the second half names the
-//! whole wanted state (routes, tunnel neighbours, ports, switches, firewall) and works on a node in any state.
-//! One script runs in each namespace, as one `sh -ec`.
+//! Creation and configuration are separate, so that healing is configuring again: the `configure_*` scripts specify the
+//! whole desired state (routes, tunnel neighbours, bridge ports, sysctls, firewall) and work from any state.
+//! One script runs in each network namespace, by `sh -ec`.
 
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 
 use super::{BRIDGE, LabSpec, Node, POD_MTU, Pod, TUNNEL_V4, TUNNEL_V6, UPLINK};
-use crate::kube_proxy::jumps;
+use crate::kube_proxy::initial_rules;
 
-/// The namespace that joins the nodes.
+/// The network namespace that connects the nodes.
 pub const UNDERLAY: &str = "underlay";
 
-/// The underlay's switch; it swallows what is sent to the default gateway, as a dropping router does.
+/// MAC address of the underlay's bridge, which drops packets to the default gateway as a router without a route does.
 const GATEWAY_MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 0xfe]);
 
-/// `ip -batch` for the lab as a whole: every namespace, and the cables between them.
-pub fn cables(spec: &LabSpec) -> String {
+/// Returns the input of `ip -batch` that creates every network namespace and the veth pairs between them.
+pub fn links(spec: &LabSpec) -> String {
     let mut text = format!("netns add {UNDERLAY}\n");
     for node in spec.nodes() {
         text.extend([format!("netns add {node}\n")]);
@@ -25,8 +25,8 @@ pub fn cables(spec: &LabSpec) -> String {
     for pod in spec.pods() {
         text.extend([format!("netns add {pod}\n")]);
     }
-    // An end whose interface number is its peer's is taken for no cable at all, and its carrier noticed up to a
-    // second late (linkwatch_urgent_event in net/core/link_watch.c): hence numbers of their own for this end.
+    // The kernel handles an interface whose index equals its peer's as not urgent, and may detect its carrier a second
+    // late (linkwatch_urgent_event in net/core/link_watch.c): hence distinct indices for this end.
     for node in spec.nodes() {
         text.extend([format!(
             "link add {node} index {} netns {UNDERLAY} type veth peer name {UPLINK} netns {node}\n",
@@ -34,18 +34,18 @@ pub fn cables(spec: &LabSpec) -> String {
         )]);
     }
     for pod in spec.pods() {
-        let index = 100 + u16::from(pod.role.host());
+        let index = 100 + u16::from(pod.role.host_number());
         text.extend([format!(
             "link add {} index {index} netns {} type veth peer name eth0 netns {pod}\n",
-            pod.role.port(),
+            pod.role.bridge_port(),
             pod.node
         )]);
     }
     text
 }
 
-/// The underlay: one switch, at which no packet meets netfilter.
-pub fn underlay(spec: &LabSpec) -> String {
+/// Returns the script that creates the underlay: one bridge, on which no packet passes netfilter.
+pub fn create_underlay(spec: &LabSpec) -> String {
     let mut text = format!(
         "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
 ip -batch - <<'END'
@@ -60,8 +60,8 @@ link set switch up
     text + "END\n"
 }
 
-/// The underlay, set again after a fault.
-pub fn underlay_settings(spec: &LabSpec) -> String {
+/// Returns the script that configures the underlay.
+pub fn configure_underlay(spec: &LabSpec) -> String {
     let mut text = String::from("ip -batch - <<'END'\n");
     for node in spec.nodes() {
         text.extend([format!("link set {node} mtu 1500 up\n")]);
@@ -69,8 +69,8 @@ pub fn underlay_settings(spec: &LabSpec) -> String {
     text + "END\n"
 }
 
-/// A node's own interfaces, made once.
-pub fn node(spec: &LabSpec, node: Node) -> String {
+/// Returns the script that creates a node's interfaces.
+pub fn create_node(spec: &LabSpec, node: Node) -> String {
     let (v4, v6) = (Family::Ipv4, Family::Ipv6);
     let mut text = format!(
         "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.all.keep_addr_on_down=1
@@ -105,10 +105,10 @@ link set {TUNNEL_V6} up
     for role in spec.roles() {
         text.extend([format!(
             "link set {} master {BRIDGE} mtu {POD_MTU} up\n",
-            role.port()
+            role.bridge_port()
         )]);
     }
-    // Segments larger than the underlay's MTU would cross a veth whole and hide every MTU fault.
+    // With offloads, segments larger than the underlay's MTU would cross a veth unsplit and hide every MTU fault.
     text + &format!(
         "END
 ethtool -K {UPLINK} tso off gso off gro off tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off >/dev/null 2>&1 || true
@@ -116,8 +116,8 @@ ethtool -K {UPLINK} tso off gso off gro off tx-udp_tnl-segmentation off tx-udp_t
     )
 }
 
-/// A node's switches, ports, routes, tunnel neighbours and empty firewall, whatever they were before.
-pub fn node_settings(spec: &LabSpec, node: Node) -> String {
+/// Returns the script that configures a node's sysctls, bridge ports, routes, tunnel neighbours and initial firewall.
+pub fn configure_node(spec: &LabSpec, node: Node) -> String {
     let mut text = format!(
         "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0 \\
   net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.{UPLINK}.rp_filter=0 \\
@@ -128,7 +128,7 @@ bridge -batch - <<'END'
         tunnel = TUNNEL_V4.replace('.', "/"),
     );
     for role in spec.roles() {
-        text.extend([format!("link set dev {} hairpin on\n", role.port())]);
+        text.extend([format!("link set dev {} hairpin on\n", role.bridge_port())]);
     }
     for peer in spec.peers(node) {
         for family in [Family::Ipv4, Family::Ipv6] {
@@ -150,7 +150,10 @@ link set {TUNNEL_V6} mtu 1430 up
 "
     )]);
     for role in spec.roles() {
-        text.extend([format!("link set {} mtu {POD_MTU} up\n", role.port())]);
+        text.extend([format!(
+            "link set {} mtu {POD_MTU} up\n",
+            role.bridge_port()
+        )]);
     }
     text.extend([format!(
         "END
@@ -178,9 +181,9 @@ route replace {cidr} via {next_hop} dev {device} onlink
             )]);
         }
     }
-    // The tunnel's own address is also the anycast address of all routers on the bridge's network (RFC 4291 2.6.1), and
-    // whichever the kernel learns last is the one it does not see: as anycast it would get no packet-too-big. On a node
-    // flanneld is there before the first pod's bridge is; here the addresses are made in the background.
+    // The tunnel device's address is also the anycast address of all routers on the bridge's network (RFC 4291 2.6.1). The
+    // kernel uses the one that is configured first; as anycast, the address would receive no packet-too-big. On a real node
+    // flanneld starts before the first pod's bridge exists; here the kernel adds the addresses asynchronously.
     text.extend([format!(
         "END
 for i in $(seq 500); do
@@ -195,14 +198,14 @@ sysctl -qw net.ipv6.conf.all.forwarding=1
         text.extend([format!(
             "{} <<'END'\n{}END\n",
             restore(family),
-            jumps::base(family, node)
+            initial_rules::tables(family, node)
         )]);
     }
     text
 }
 
-/// A pod's interface, made once.
-pub fn pod(pod: Pod) -> String {
+/// Returns the script that creates a pod's interface.
+pub fn create_pod(pod: Pod) -> String {
     format!(
         "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0
 ip -batch - <<'END'
@@ -219,8 +222,8 @@ END
     )
 }
 
-/// A pod's routes and MTU, whatever they were before; its path-MTU memory emptied.
-pub fn pod_settings(pod: Pod) -> String {
+/// Returns the script that configures a pod's routes and MTU, and clears its learned path MTUs.
+pub fn configure_pod(pod: Pod) -> String {
     format!(
         "ip -batch - <<'END'
 link set eth0 mtu {POD_MTU} up
@@ -236,7 +239,7 @@ ip -6 route flush cache
     )
 }
 
-/// The tunnel that carries this family's pods.
+/// Returns the tunnel device for pods of a family.
 pub fn tunnel(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => TUNNEL_V4,
@@ -244,7 +247,7 @@ pub fn tunnel(family: Family) -> &'static str {
     }
 }
 
-/// The filter command of the family.
+/// Returns the iptables command of a family.
 pub fn iptables(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "iptables -w",
@@ -252,7 +255,7 @@ pub fn iptables(family: Family) -> &'static str {
     }
 }
 
-/// The command that replaces a family's whole firewall.
+/// Returns the iptables-restore command of a family.
 pub fn restore(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "iptables-restore -w",
@@ -260,37 +263,37 @@ pub fn restore(family: Family) -> &'static str {
     }
 }
 
-/// Every namespace of the lab with the script that makes what is in it, nodes and pods set as well.
-pub fn makings(spec: &LabSpec) -> Vec<(String, String)> {
-    let mut all = vec![(UNDERLAY.to_owned(), underlay(spec))];
+/// Returns every network namespace of the lab with the script that creates and configures its content.
+pub fn creation_scripts(spec: &LabSpec) -> Vec<(String, String)> {
+    let mut all = vec![(UNDERLAY.to_owned(), create_underlay(spec))];
     for at in spec.nodes() {
-        all.push((at.name(), node(spec, at) + &node_settings(spec, at)));
+        all.push((at.name(), create_node(spec, at) + &configure_node(spec, at)));
         for each in spec.pods().filter(|pod| pod.node == at) {
-            all.push((each.name(), pod(each) + &pod_settings(each)));
+            all.push((each.name(), create_pod(each) + &configure_pod(each)));
         }
     }
     all
 }
 
-/// Every namespace of the lab with the script that sets it as it should be.
-pub fn settings(spec: &LabSpec) -> Vec<(String, String)> {
-    let mut all = vec![(UNDERLAY.to_owned(), underlay_settings(spec))];
+/// Returns every network namespace of the lab with the script that configures it.
+pub fn configuration_scripts(spec: &LabSpec) -> Vec<(String, String)> {
+    let mut all = vec![(UNDERLAY.to_owned(), configure_underlay(spec))];
     for at in spec.nodes() {
-        // What was tracked under a fault would outlive it.
-        let forget = "conntrack -F >/dev/null 2>&1 || true\n";
-        all.push((at.name(), node_settings(spec, at) + forget));
+        // Connections that were tracked during a fault would outlive it.
+        let flush_conntrack = "conntrack -F >/dev/null 2>&1 || true\n";
+        all.push((at.name(), configure_node(spec, at) + flush_conntrack));
         for each in spec.pods().filter(|pod| pod.node == at) {
-            all.push((each.name(), pod_settings(each)));
+            all.push((each.name(), configure_pod(each)));
         }
     }
     all
 }
 
-/// Waits until every interface of a namespace carries packets.
+/// Returns a script that waits until every interface of a network namespace has a carrier.
 ///
-/// The kernel opens a bridge port and a queue only some time after both ends of a cable are up
-/// (net/core/link_watch.c); what is sent before that is lost without a trace.
-pub fn until_up() -> &'static str {
+/// The kernel enables a bridge port and a transmit queue only some time after both ends of a veth pair are up
+/// (net/core/link_watch.c); packets that are sent earlier are lost silently.
+pub fn wait_for_carrier() -> &'static str {
     "tries=0
 while ip -o link show up | grep -q -e NO-CARRIER -e 'state DOWN' -e 'state LOWERLAYERDOWN' || bridge link | grep -q 'state disabled'; do
   tries=$((tries + 1))

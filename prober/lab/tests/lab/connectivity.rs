@@ -1,4 +1,4 @@
-//! The healthy data path: every access path, both families, with the kernel's own connect().
+//! The data path of a healthy lab: every access path in both families, by connect(2).
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -8,38 +8,38 @@ use std::time::{Duration, Instant};
 
 use prober_core::packet::family::Family;
 use prober_lab::topology::{Pod, client, server};
-use prober_lab::{Fleet, Lab, LabSpec, kube_proxy, namespace};
+use prober_lab::{Lab, LabCluster, LabSpec, kube_proxy, namespace};
 
-use crate::{Case, stand_in};
+use crate::{Case, fake_agent};
 
 pub(crate) const CASES: &[Case] = &[(
-    "every_route_of_a_healthy_lab_works_on_the_first_syn_in_both_families",
-    every_route_of_a_healthy_lab_works_on_the_first_syn_in_both_families,
+    "every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families",
+    every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families,
 )];
 
-/// A SYN that is lost comes again after a second: what is established sooner was so by the first one.
+/// The kernel retransmits a lost SYN after a second: an earlier handshake has used the first SYN.
 const FIRST_SYN: Duration = Duration::from_millis(900);
 
-/// A lab with a stand-in agent in every pod, slot k leading to the server of node k+1.
-pub(crate) fn fleet(spec: &LabSpec) -> Fleet {
+/// Starts a lab with a fake agent in every pod; slot k leads to the server of node k+1.
+pub(crate) fn cluster(spec: &LabSpec) -> LabCluster {
     let lab = Lab::up(spec).unwrap();
-    let (events, told) = mpsc::channel();
-    let mut fleet = Fleet::new(lab, stand_in::command(), events);
-    fleet.populate(&told).unwrap();
-    fleet
+    let (sender, events) = mpsc::channel();
+    let mut cluster = LabCluster::new(lab, fake_agent::command(), sender);
+    cluster.populate(&events).unwrap();
+    cluster
 }
 
-/// What every access path answers: the server's name and the client that it saw, or why not.
+/// The result of each access path: the server's name and the client address that it reports, or the error.
 pub(crate) type Matrix = BTreeMap<String, Result<String, io::ErrorKind>>;
 
-/// Asks on every access path at once.
+/// Connects over every access path in parallel.
 pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
-    let mut asked = Vec::new();
+    let mut connections = Vec::new();
     for family in [Family::Ipv4, Family::Ipv6] {
-        let mut ask = |name: &str, from: Pod, to: SocketAddr| {
-            let what = format!("{family} {name} from {from} to {to}");
-            let thread = namespace::spawn_inside(&from.name(), move || ask(to)).unwrap();
-            asked.push((what, thread));
+        let mut start = |name: &str, from: Pod, to: SocketAddr| {
+            let path = format!("{family} {name} from {from} to {to}");
+            let thread = namespace::spawn_in(&from.name(), move || connect(to)).unwrap();
+            connections.push((path, thread));
         };
         let vip = |port| SocketAddr::new(kube_proxy::cluster_ip(family), port);
         let local = SocketAddr::new(
@@ -49,59 +49,61 @@ pub(crate) fn matrix(spec: &LabSpec) -> Matrix {
         for (slot, node) in (0..).zip(spec.nodes()) {
             for other in spec.nodes() {
                 let to = server(node).address(family);
-                ask(
+                start(
                     "pod-ip",
                     client(other),
                     SocketAddr::new(to, prober_core::plan::RESPONDER_PORT),
                 );
-                ask(
+                start(
                     "cluster-ip",
                     client(other),
                     vip(kube_proxy::SLOT_PORT + slot),
                 );
             }
-            ask("hairpin", server(node), vip(kube_proxy::SLOT_PORT + slot));
-            ask("cluster-ip-local", client(node), local);
+            start("hairpin", server(node), vip(kube_proxy::SLOT_PORT + slot));
+            start("cluster-ip-local", client(node), local);
         }
     }
-    asked
+    connections
         .into_iter()
-        .map(|(what, thread)| (what, thread.join().unwrap().unwrap()))
+        .map(|(path, thread)| (path, thread.join().unwrap().unwrap()))
         .collect()
 }
 
-/// Asks the balanced port so many times, from node-1's client, one after the other.
+/// Connects to the balanced port `times` times in sequence, from node-1's client.
 pub(crate) fn balanced(spec: &LabSpec, times: usize) -> Vec<Result<String, io::ErrorKind>> {
     let from = client(spec.nodes().next().unwrap());
     let to = SocketAddr::new(
         kube_proxy::cluster_ip(Family::Ipv4),
         kube_proxy::BALANCED_PORT,
     );
-    namespace::spawn_inside(&from.name(), move || (0..times).map(|_| ask(to)).collect())
-        .unwrap()
-        .join()
-        .unwrap()
-        .unwrap()
+    namespace::spawn_in(&from.name(), move || {
+        (0..times).map(|_| connect(to)).collect()
+    })
+    .unwrap()
+    .join()
+    .unwrap()
+    .unwrap()
 }
 
-fn ask(to: SocketAddr) -> Result<String, io::ErrorKind> {
-    let told = |error: io::Error| error.kind();
-    let mut stream = TcpStream::connect_timeout(&to, FIRST_SYN).map_err(told)?;
-    stream.set_read_timeout(Some(FIRST_SYN)).map_err(told)?;
+fn connect(to: SocketAddr) -> Result<String, io::ErrorKind> {
+    let kind = |error: io::Error| error.kind();
+    let mut stream = TcpStream::connect_timeout(&to, FIRST_SYN).map_err(kind)?;
+    stream.set_read_timeout(Some(FIRST_SYN)).map_err(kind)?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).map_err(told)?;
-    Ok(text.trim_end_matches(stand_in::FILLER).to_owned())
+    stream.read_to_string(&mut text).map_err(kind)?;
+    Ok(text.trim_end_matches(fake_agent::FILLER).to_owned())
 }
 
-/// What a healthy lab answers.
+/// Returns the results of a healthy lab.
 pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
     let mut matrix = Matrix::new();
     for family in [Family::Ipv4, Family::Ipv6] {
         let mut expect =
-            |name: &str, from: Pod, to: SocketAddr, server: Pod, seen: std::net::IpAddr| {
+            |name: &str, from: Pod, to: SocketAddr, server: Pod, client: std::net::IpAddr| {
                 matrix.insert(
                     format!("{family} {name} from {from} to {to}"),
-                    Ok(format!("{server} {seen}")),
+                    Ok(format!("{server} {client}")),
                 );
             };
         let vip = |port| SocketAddr::new(kube_proxy::cluster_ip(family), port);
@@ -123,7 +125,7 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
                     seen,
                 );
             }
-            // A pod that reaches itself is masqueraded: it sees its node's bridge.
+            // A pod's connection to itself is masqueraded: its peer is the node's bridge.
             expect(
                 "hairpin",
                 pod,
@@ -143,11 +145,11 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
     matrix
 }
 
-fn every_route_of_a_healthy_lab_works_on_the_first_syn_in_both_families() {
+fn every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families() {
     for nodes in [2, 5] {
         let spec = LabSpec::new(nodes, 1).unwrap();
         let start = Instant::now();
-        let fleet = fleet(&spec);
+        let cluster = cluster(&spec);
         println!(
             "{nodes} nodes: up, placed and published in {:.0?}",
             start.elapsed()
@@ -161,22 +163,22 @@ fn every_route_of_a_healthy_lab_works_on_the_first_syn_in_both_families() {
             usize::from(nodes),
             "the balanced port reaches every server"
         );
-        drop(fleet);
-        for place in namespace::run_outside("ip -o netns list | cut -d' ' -f1")
+        drop(cluster);
+        for name in namespace::run_in_lab("ip -o netns list | cut -d' ' -f1")
             .unwrap()
             .lines()
         {
-            namespace::run_outside(&format!("ip netns del {place}")).unwrap();
+            namespace::run_in_lab(&format!("ip netns del {name}")).unwrap();
         }
     }
 }
 
-/// Compares two matrices and tells only what differs.
-pub(crate) fn assert_same(seen: &Matrix, wanted: &Matrix) {
-    let differ: Vec<_> = wanted
+/// Fails with the differences of two matrices.
+pub(crate) fn assert_same(actual: &Matrix, expected: &Matrix) {
+    let differ: Vec<_> = expected
         .iter()
-        .filter(|(path, answer)| seen.get(*path) != Some(answer))
-        .map(|(path, answer)| (path, answer, seen.get(path)))
+        .filter(|(path, answer)| actual.get(*path) != Some(answer))
+        .map(|(path, answer)| (path, answer, actual.get(path)))
         .collect();
     assert!(differ.is_empty(), "{differ:#?}");
 }

@@ -1,4 +1,4 @@
-//! What is refused, and in which words: bad input, and what the system does not allow.
+//! Rejected input and missing privileges, with their error messages.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -8,45 +8,45 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::harness::{Report, prober};
 use crate::program::PROBER;
-use crate::stories::causes;
+use crate::scenarios::causes;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test(
-            "an unknown fault is refused with what it could be",
+            "the error for an unknown fault names a similar one",
             unknown_fault,
         ),
         Trial::test(
-            "an unknown node is refused with those there are",
+            "the error for an unknown node names the known ones",
             unknown_node,
         ),
         Trial::test(
-            "a file that is no capture is refused by its name, and says what it is",
+            "the error for a file that is no capture names it and says what it is",
             no_capture,
         ),
         Trial::test(
-            "a capture that was cut off is read as far as it goes, and says so",
+            "a truncated capture is read to its end and reported as truncated",
             cut_capture,
         ),
-        Trial::test("a file that is no report is refused by its name", no_report),
-        Trial::test("an unknown cause is refused", unknown_cause),
+        Trial::test("the error for a file that is no report names it", no_report),
+        Trial::test("an unknown cause is rejected", unknown_cause),
         Trial::test(
-            "without CAP_NET_RAW a run is of tier T0, says so, and proves nothing",
+            "a run without CAP_NET_RAW is of tier T0, reports that, and proves nothing",
             no_raw_sockets,
         ),
         Trial::test(
-            "where namespaces are refused a lab says how to get them",
+            "the error for refused namespaces says how to allow them",
             no_namespaces,
         ),
     ]
 }
 
-fn refused(arguments: &[&str], words: &[&str]) -> Result<(), Failed> {
-    could_not_run(&prober(arguments), words)
+fn assert_rejected(arguments: &[&str], words: &[&str]) -> Result<(), Failed> {
+    assert_error(&prober(arguments), words)
 }
 
-/// Fails unless the program could not run and said all these words.
-fn could_not_run(output: &Output, words: &[&str]) -> Result<(), Failed> {
+/// Fails unless the program ended with status 2 and these words on standard error.
+fn assert_error(output: &Output, words: &[&str]) -> Result<(), Failed> {
     let text = String::from_utf8_lossy(&output.stderr);
     if output.status.code() != Some(2) || !words.iter().all(|word| text.contains(word)) {
         std::io::stderr().write_all(&output.stderr)?;
@@ -60,14 +60,14 @@ fn could_not_run(output: &Output, words: &[&str]) -> Result<(), Failed> {
 }
 
 fn unknown_fault() -> Result<(), Failed> {
-    refused(
+    assert_rejected(
         &["run", "--lab", "--fault", "bridge-netfilter-of"],
         &["bridge-netfilter-off"],
     )
 }
 
 fn unknown_node() -> Result<(), Failed> {
-    refused(
+    assert_rejected(
         &["run", "--lab", "--node", "node-9"],
         &["node-9", "node-1", "node-2"],
     )
@@ -86,7 +86,7 @@ fn no_capture() -> Result<(), Failed> {
         ("printed.pcap", "no capture file"),
         ("absent.pcap", "No such file"),
     ] {
-        refused(&["replay", &named(name)], &[name, word])?;
+        assert_rejected(&["replay", &named(name)], &[name, word])?;
     }
     Ok(())
 }
@@ -104,26 +104,26 @@ fn cut_capture() -> Result<(), Failed> {
     let output = prober(&["replay", "-o", "json", &file.path().to_string_lossy()]);
     let report = Report::read(&output)?;
     if !report.text.contains("the file ends within a block") {
-        return Err(format!("it does not say so: {}", report.summary()).into());
+        return Err(format!("the report does not mention it: {}", report.summary()).into());
     }
     report.diagnosis("bridge-netfilter-off").map(drop)
 }
 
 fn no_report() -> Result<(), Failed> {
-    refused(
+    assert_rejected(
         &["report", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")],
         &["Cargo.toml", "no report of prober"],
     )
 }
 
 fn unknown_cause() -> Result<(), Failed> {
-    refused(
+    assert_rejected(
         &["explain", "nonsense"],
         &["nonsense", "`prober explain` lists them"],
     )
 }
 
-/// What drops capabilities for good; in a user namespace of its own where the caller is not root.
+/// Returns a command that runs the program without a capability, in a new user namespace where the caller is not root.
 fn without(capability: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--"]);
@@ -137,7 +137,7 @@ fn no_raw_sockets() -> Result<(), Failed> {
         .args("run --lab -o json --fault bridge-netfilter-off@node-1".split(' '))
         .output()?;
     let report = Report::read(&output)?;
-    // Hosts never see packets, which is no lack of theirs.
+    // A host-network agent never captures packets; that is not a limit.
     let is_host = |agent: &serde_json::Value| agent["pod"].to_string().contains("-host");
     let agents = report.agents.iter().filter(|agent| !is_host(agent));
     let are_limited = agents.clone().count() > 0
@@ -145,7 +145,7 @@ fn no_raw_sockets() -> Result<(), Failed> {
             agent["tier"] == "T0" && agent["limits"].to_string().contains("CAP_NET_RAW")
         });
     if !are_limited {
-        return Err(format!("the agents do not say what they lack: {:?}", report.agents).into());
+        return Err(format!("the agents do not report their limits: {:?}", report.agents).into());
     }
     report.names_only(&causes(&["bridge-netfilter-off"]))?;
     let diagnosis = report.diagnosis("bridge-netfilter-off")?;
@@ -155,7 +155,7 @@ fn no_raw_sockets() -> Result<(), Failed> {
     Ok(())
 }
 
-/// An ordinary user of a user namespace that may have no other one within it.
+/// Runs the program as an unprivileged user in a user namespace that may not create further ones.
 fn no_namespaces() -> Result<(), Failed> {
     let script = "echo 1 >/proc/sys/user/max_user_namespaces \
         && exec unshare --user --map-user=1000 -- \"$0\" run --lab";
@@ -163,7 +163,7 @@ fn no_namespaces() -> Result<(), Failed> {
         .args(["--user", "--map-root-user", "sh", "-c", script])
         .arg(&*PROBER)
         .output()?;
-    could_not_run(
+    assert_error(
         &output,
         &[
             "cannot make namespaces for the lab",

@@ -1,4 +1,4 @@
-//! The lab dies with whoever asked for it, and leaves nothing on the machine.
+//! A lab ends with the process that created it, and leaves nothing on the machine.
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
@@ -8,36 +8,36 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober_lab::LabSpec;
-use prober_lab::isolation::{self, IsolateError, Side};
+use prober_lab::isolation::{self, IsolationError, Side};
 
-use crate::{Case, path};
+use crate::{Case, connectivity};
 
-/// These cases watch labs from outside: they run before this process isolates itself.
+/// Cases that observe labs from outside: they run before this process isolates itself.
 pub(crate) const OUTSIDE: &[Case] = &[
     (
         "a_killed_lab_leaves_no_process_and_no_namespace",
         a_killed_lab_leaves_no_process_and_no_namespace,
     ),
     (
-        "an_interrupted_lab_ends_in_its_own_time_and_with_its_own_status",
-        an_interrupted_lab_ends_in_its_own_time_and_with_its_own_status,
+        "an_interrupted_lab_ends_by_itself_with_its_own_exit_status",
+        an_interrupted_lab_ends_by_itself_with_its_own_exit_status,
     ),
     (
-        "a_second_signal_ends_a_lab_that_does_not_listen",
-        a_second_signal_ends_a_lab_that_does_not_listen,
+        "a_second_signal_ends_a_lab_that_ignores_the_first",
+        a_second_signal_ends_a_lab_that_ignores_the_first,
     ),
     (
-        "the_exit_status_of_the_inner_process_is_passed_on",
-        the_exit_status_of_the_inner_process_is_passed_on,
+        "the_exit_status_of_the_inner_process_is_returned",
+        the_exit_status_of_the_inner_process_is_returned,
     ),
     (
-        "a_lab_that_stays_up_is_reached_by_its_user_and_leaves_no_socket",
-        crate::control::a_lab_that_stays_up_is_reached_by_its_user_and_leaves_no_socket,
+        "a_lab_that_stays_up_serves_its_user_and_removes_its_socket",
+        crate::control::a_lab_that_stays_up_serves_its_user_and_removes_its_socket,
     ),
 ];
 
-/// Runs the cases that need the outside.
-pub(crate) fn outside(arguments: &[String]) -> Result<(), IsolateError> {
+/// Runs the cases of [`OUTSIDE`].
+pub(crate) fn outside(arguments: &[String]) -> Result<(), IsolationError> {
     if isolation::is_inside() {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub(crate) fn outside(arguments: &[String]) -> Result<(), IsolateError> {
     Ok(())
 }
 
-/// Holds a lab until it is killed or interrupted; with `hold 7`, ends with that status at once.
+/// Keeps a lab up until it is killed or interrupted; `hold STATUS` exits with this status at once, `hold ignore-interrupt` goes on.
 pub(crate) fn hold() -> ExitCode {
     let (interrupts, interrupted) = mpsc::channel();
     match isolation::enter(None, move || interrupts.send(()).unwrap()).unwrap() {
@@ -66,11 +66,11 @@ pub(crate) fn hold() -> ExitCode {
             if let Some(status) = word.as_ref().and_then(|word| word.parse::<u8>().ok()) {
                 return ExitCode::from(status);
             }
-            let _fleet = path::fleet(&LabSpec::default());
+            let _fleet = connectivity::cluster(&LabSpec::default());
             println!("up");
             interrupted.recv().unwrap();
             println!("interrupted");
-            while word.as_deref() == Some("deaf") {
+            while word.as_deref() == Some("ignore-interrupt") {
                 std::thread::park();
             }
             ExitCode::from(5)
@@ -78,23 +78,23 @@ pub(crate) fn hold() -> ExitCode {
     }
 }
 
-/// A lab that is up, and what it says.
+/// Starts a lab; returns its process and the further lines of its standard output.
 fn lab(words: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .arg("hold")
         .args(words)
-        .env("PROBER_LAB_MARK", std::process::id().to_string())
+        .env("PROBER_LAB_TEST_ID", std::process::id().to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(said.next().unwrap().unwrap(), "up");
-    (child, said)
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(output.next().unwrap().unwrap(), "up");
+    (child, output)
 }
 
-/// The processes of this machine that carry the mark of this test, and their network namespaces.
-fn marked() -> Vec<String> {
-    let mark = format!("PROBER_LAB_MARK={}", std::process::id());
+/// Returns the PIDs of the processes of this machine whose environment has this test's id.
+fn processes() -> Vec<String> {
+    let test_id = format!("PROBER_LAB_TEST_ID={}", std::process::id());
     std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -103,7 +103,7 @@ fn marked() -> Vec<String> {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment
                 .split(|byte| *byte == 0)
-                .any(|one| one == mark.as_bytes())
+                .any(|one| one == test_id.as_bytes())
         })
         .collect()
 }
@@ -119,25 +119,25 @@ fn send(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
 }
 
-/// Makes a lab, ends it, and looks that nothing of it is left.
+/// Starts a lab, ends it, and checks that nothing of it is left.
 fn leaves_nothing(words: &[&str], end: impl FnOnce(&mut Child, Lines<BufReader<ChildStdout>>)) {
     let before = mounts();
-    let (mut child, said) = lab(words);
+    let (mut child, output) = lab(words);
     // The outer process, unshare, the inner one and an agent in each of four pods.
     assert!(
-        marked().len() >= 7,
-        "the mark is found on the lab's processes: {:?}",
-        marked()
+        processes().len() >= 7,
+        "the lab's processes have the test's id: {:?}",
+        processes()
     );
-    assert_eq!(mounts(), before, "the lab's mounts are its own");
-    end(&mut child, said);
+    assert_eq!(mounts(), before, "the lab's mounts are private");
+    end(&mut child, output);
     let deadline = Instant::now() + Duration::from_secs(2);
-    // The kernel takes a process namespace down after its first process: there is nothing to wait on but its end.
-    while !marked().is_empty() {
+    // The kernel ends a PID namespace after its PID 1 has ended, without an event to wait for.
+    while !processes().is_empty() {
         assert!(
             Instant::now() < deadline,
-            "two seconds after its end, still there: {:?}",
-            marked()
+            "processes two seconds after the end of the lab: {:?}",
+            processes()
         );
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -151,26 +151,26 @@ fn a_killed_lab_leaves_no_process_and_no_namespace() {
     });
 }
 
-fn an_interrupted_lab_ends_in_its_own_time_and_with_its_own_status() {
+fn an_interrupted_lab_ends_by_itself_with_its_own_exit_status() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        leaves_nothing(&[], |child, mut said| {
+        leaves_nothing(&[], |child, mut output| {
             send(child, signal);
-            assert_eq!(said.next().unwrap().unwrap(), "interrupted");
+            assert_eq!(output.next().unwrap().unwrap(), "interrupted");
             assert_eq!(child.wait().unwrap().code(), Some(5));
         });
     }
 }
 
-fn a_second_signal_ends_a_lab_that_does_not_listen() {
-    leaves_nothing(&["deaf"], |child, mut said| {
+fn a_second_signal_ends_a_lab_that_ignores_the_first() {
+    leaves_nothing(&["ignore-interrupt"], |child, mut output| {
         send(child, Signal::SIGINT);
-        assert_eq!(said.next().unwrap().unwrap(), "interrupted");
+        assert_eq!(output.next().unwrap().unwrap(), "interrupted");
         send(child, Signal::SIGINT);
         assert_eq!(child.wait().unwrap().code(), Some(2));
     });
 }
 
-fn the_exit_status_of_the_inner_process_is_passed_on() {
+fn the_exit_status_of_the_inner_process_is_returned() {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["hold", "7"])
         .status()

@@ -1,4 +1,4 @@
-//! How runs and labs end before their time: killed, interrupted, no longer wanted.
+//! The shutdown of runs and labs: by SIGKILL, by an interrupt, at the end of `prober lab up`.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,26 +11,29 @@ use crate::program::PROBER;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("a lab whose maker is killed leaves nothing", killed),
-        Trial::test("an interrupted run tells what it has measured", interrupted),
+        Trial::test("a killed lab leaves nothing on the machine", killed),
         Trial::test(
-            "a run that is interrupted before it has measured could not run",
+            "an interrupted run reports its measurements so far",
+            interrupted,
+        ),
+        Trial::test(
+            "a run that is interrupted before its first measurement exits with status 2",
             interrupted_early,
         ),
         Trial::test(
-            "a lab that was kept up ends on Ctrl-C and takes its socket away",
+            "a lab that stays up ends on Ctrl-C and removes its socket",
             kept_up,
         ),
     ]
 }
 
-/// Tells one test's processes from another's.
-fn mark(test: &str) -> String {
-    format!("PROBER_TEST_MARK={test}-{}", std::process::id())
+/// Returns an environment variable that identifies the processes of one test.
+fn test_id(test: &str) -> String {
+    format!("PROBER_TEST_ID={test}-{}", std::process::id())
 }
 
-/// Every process that carries the mark, as its folder in `/proc`.
-fn marked(mark: &str) -> Vec<PathBuf> {
+/// Returns the directory in `/proc` of every process of a test.
+fn processes(test_id: &str) -> Vec<PathBuf> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .map(|entry| entry.path())
@@ -38,19 +41,19 @@ fn marked(mark: &str) -> Vec<PathBuf> {
             let environment = std::fs::read(process.join("environ")).unwrap_or_default();
             environment
                 .split(|byte| *byte == 0)
-                .any(|one| one == mark.as_bytes())
+                .any(|one| one == test_id.as_bytes())
         })
         .collect()
 }
 
-/// What a lab could leave on the machine: processes of ours, namespaces, mounts.
-fn traces(mark: &str) -> Vec<String> {
-    let mut traces: Vec<String> = marked(mark)
+/// Returns what a lab could leave on the machine: processes of the test, network namespaces, mounts.
+fn leftovers(test_id: &str) -> Vec<String> {
+    let mut leftovers: Vec<String> = processes(test_id)
         .iter()
         .map(|process| format!("process {}", process.display()))
         .collect();
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    traces.extend(
+    leftovers.extend(
         mounts
             .lines()
             .filter(|line| line.contains("netns"))
@@ -60,13 +63,14 @@ fn traces(mark: &str) -> Vec<String> {
         .into_iter()
         .flatten()
         .flatten();
-    traces.extend(named.map(|entry| format!("namespace {}", entry.file_name().to_string_lossy())));
-    traces
+    leftovers
+        .extend(named.map(|entry| format!("namespace {}", entry.file_name().to_string_lossy())));
+    leftovers
 }
 
-/// A program that carries the mark, and what it says.
-fn start(program: &mut Command, mark: &str) -> std::io::Result<Child> {
-    let (name, value) = mark.split_once('=').unwrap_or_default();
+/// Starts a program with the test's id and pipes its output.
+fn start(program: &mut Command, test_id: &str) -> std::io::Result<Child> {
+    let (name, value) = test_id.split_once('=').unwrap_or_default();
     program
         .env(name, value)
         .stdout(Stdio::piped())
@@ -75,28 +79,30 @@ fn start(program: &mut Command, mark: &str) -> std::io::Result<Child> {
 }
 
 fn killed() -> Result<(), Failed> {
-    let mark = mark("killed");
-    let before = traces(&mark);
+    let test_id = test_id("killed");
+    let before = leftovers(&test_id);
     let mut run = start(
         Command::new(&*PROBER).args(["run", "--lab", "--fault", "forward-drop@node-1"]),
-        &mark,
+        &test_id,
     )?;
     wait_until("the lab's processes run", || {
-        traces(&mark).len() > before.len() + 4
+        leftovers(&test_id).len() > before.len() + 4
     })?;
     run.kill()?;
     run.wait()?;
-    wait_until("the lab is gone", || traces(&mark).len() == before.len())
+    wait_until("the lab is gone", || {
+        leftovers(&test_id).len() == before.len()
+    })
 }
 
-/// Interrupts a run in its follow-up of what fails.
+/// Interrupts a run during its follow-up round, which starts once a path has failed.
 fn interrupted() -> Result<(), Failed> {
-    let mark = mark("interrupted");
-    let before = traces(&mark);
+    let test_id = test_id("interrupted");
+    let before = leftovers(&test_id);
     let arguments = "run --lab -o json --fault not-listening@node-1 --probes 1000";
-    let run = start(Command::new(&*PROBER).args(arguments.split(' ')), &mark)?;
-    wait_until("the follow-up has started", || {
-        marked(&mark).iter().any(|process| {
+    let run = start(Command::new(&*PROBER).args(arguments.split(' ')), &test_id)?;
+    wait_until("the follow-up round has started", || {
+        processes(&test_id).iter().any(|process| {
             let plan = process.join("root/run/prober/node-1-client.plan");
             std::fs::read_to_string(plan).is_ok_and(|plan| plan.contains("\"generation\":3"))
         })
@@ -114,36 +120,40 @@ fn interrupted() -> Result<(), Failed> {
     }
     let was_refused = |path: &serde_json::Value| path["outcomes"]["reset"].as_u64() > Some(0);
     if report.diagnoses.is_empty() || !report.paths.iter().any(was_refused) {
-        return Err(format!("what was measured is lost\n{}", report.summary()).into());
+        return Err(format!("the measurements are lost\n{}", report.summary()).into());
     }
     let unfinished = |path: &serde_json::Value| path["unfinished"].as_u64().unwrap_or(0);
     if report.paths.iter().map(unfinished).sum::<u64>() == 0 {
-        return Err(format!("no probe lacks an outcome\n{}", report.summary()).into());
+        return Err(format!("no probe is unfinished\n{}", report.summary()).into());
     }
-    wait_until("the lab is gone", || traces(&mark).len() == before.len())
+    wait_until("the lab is gone", || {
+        leftovers(&test_id).len() == before.len()
+    })
 }
 
 fn interrupted_early() -> Result<(), Failed> {
-    let mark = mark("early");
-    let before = traces(&mark);
-    let run = start(Command::new(&*PROBER).args(["run", "--lab"]), &mark)?;
-    // Long before there is an inner process that could be told.
-    wait_until("it hears SIGTERM", || hears_term(&run))?;
+    let test_id = test_id("early");
+    let before = leftovers(&test_id);
+    let run = start(Command::new(&*PROBER).args(["run", "--lab"]), &test_id)?;
+    // Long before the inner process exists.
+    wait_until("it handles SIGTERM", || handles_term(&run))?;
     signal(&run, "TERM")?;
     let output = run.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.code() != Some(2) || !said.contains("before anything was measured") {
-        return Err(format!("{}: {said}", output.status).into());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code() != Some(2) || !stderr.contains("before anything was measured") {
+        return Err(format!("{}: {stderr}", output.status).into());
     }
-    wait_until("the lab is gone", || traces(&mark).len() == before.len())
+    wait_until("the lab is gone", || {
+        leftovers(&test_id).len() == before.len()
+    })
 }
 
 fn kept_up() -> Result<(), Failed> {
-    let mark = mark("up");
-    let before = traces(&mark);
+    let test_id = test_id("up");
+    let before = leftovers(&test_id);
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("lab.sock");
-    let second = |arguments: &[&str]| {
+    let other_process = |arguments: &[&str]| {
         Command::new(&*PROBER)
             .args(arguments)
             .env("PROBER_LAB_SOCKET", &socket)
@@ -153,18 +163,20 @@ fn kept_up() -> Result<(), Failed> {
         Command::new(&*PROBER)
             .args(["lab", "up"])
             .env("PROBER_LAB_SOCKET", &socket),
-        &mark,
+        &test_id,
     )?;
-    wait_until("a second terminal is answered", || {
-        second(&["lab", "heal"]).is_ok_and(|heal| heal.status.success())
+    wait_until("another process can send requests", || {
+        other_process(&["lab", "heal"]).is_ok_and(|heal| heal.status.success())
     })?;
     signal(&up, "INT")?;
     let output = up.wait_with_output()?;
     if !output.status.success() || socket.exists() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(format!("{}, socket {}: {said}", output.status, socket.exists()).into());
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(format!("{}, socket {}: {stderr}", output.status, socket.exists()).into());
     }
-    wait_until("the lab is gone", || traces(&mark).len() == before.len())
+    wait_until("the lab is gone", || {
+        leftovers(&test_id).len() == before.len()
+    })
 }
 
 fn signal(child: &Child, signal: &str) -> Result<(), Failed> {
@@ -178,8 +190,8 @@ fn signal(child: &Child, signal: &str) -> Result<(), Failed> {
     }
 }
 
-/// Whether the process has a handler of its own for SIGTERM.
-fn hears_term(child: &Child) -> bool {
+/// Whether the process has a handler for SIGTERM.
+fn handles_term(child: &Child) -> bool {
     const SIGTERM: u64 = 1 << (15 - 1);
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
     let caught = status.unwrap_or_default();
@@ -189,11 +201,11 @@ fn hears_term(child: &Child) -> bool {
         .is_some_and(|mask| mask & SIGTERM != 0)
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), Failed> {
+fn wait_until(condition: &str, mut is_met: impl FnMut() -> bool) -> Result<(), Failed> {
     let start = Instant::now();
-    while !is_so() {
+    while !is_met() {
         if start.elapsed() > Duration::from_secs(30) {
-            return Err(format!("not after 30 s: {what}").into());
+            return Err(format!("not within 30 s: {condition}").into());
         }
         std::thread::sleep(Duration::from_millis(20));
     }

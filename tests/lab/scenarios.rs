@@ -1,4 +1,4 @@
-//! Stories that no list of faults tells.
+//! Scenarios beyond a single fault: a healthy lab, several faults, many endpoints, missing evidence.
 
 use std::collections::BTreeSet;
 
@@ -9,40 +9,37 @@ use crate::harness::Lab;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test(
-            "a healthy lab with ten thousand probes of each family names nothing",
+            "no cause is named in a healthy lab with ten thousand probes of each family",
             healthy,
         ),
         Trial::test("two faults at once are both named", two_at_once),
         Trial::test(
-            "what the EndpointSlices say is told with what follows from it",
+            "the evidence of a diagnosis quotes the EndpointSlices",
             slices,
         ),
         Trial::test(
-            "a closed port behind the founding fault is still named",
-            hidden_by_timeouts,
+            "a closed port is named although bridge-netfilter-off hides it",
+            closed_port_behind_timeouts,
         ),
         Trial::test(
-            "one bad endpoint of ten behind the balanced port is pinned",
+            "one bad endpoint of ten behind the balanced port is located",
             one_of_ten,
         ),
         Trial::test(
-            "one bad endpoint of twelve over three nodes is pinned",
+            "one bad endpoint of twelve over three nodes is located",
             one_of_twelve,
         ),
         Trial::test(
-            "node ports and hosts are asked and work in a healthy lab",
-            every_route,
+            "node ports and host-network clients work in a healthy lab",
+            every_access_path,
         ),
+        Trial::test("bridge-netfilter-off is named on its node", correct_node),
         Trial::test(
-            "the founding fault is named on the node that has it",
-            the_right_node,
-        ),
-        Trial::test(
-            "without node facts the founding fault is only consistent",
+            "without node facts bridge-netfilter-off is only consistent",
             without_facts,
         ),
         Trial::test(
-            "without packets the founding fault is only consistent",
+            "without packets bridge-netfilter-off is only consistent",
             without_packets,
         ),
     ]
@@ -78,7 +75,7 @@ fn slices() -> Result<(), Failed> {
     ];
     let report = Lab::run(&faults)?;
     report.names_only(&causes(&["no-endpoints", "stale-endpoint"]))?;
-    for (cause, said) in [
+    for (cause, text) in [
         ("no-endpoints", "names no ready endpoint"),
         (
             "stale-endpoint",
@@ -86,11 +83,11 @@ fn slices() -> Result<(), Failed> {
         ),
     ] {
         let diagnosis = report.diagnosis(cause)?;
-        let is_told = diagnosis
+        let is_quoted = diagnosis
             .evidence
             .iter()
-            .any(|line| line.starts_with("the EndpointSlice") && line.contains(said));
-        if !is_told || diagnosis.confidence != "proven" {
+            .any(|line| line.starts_with("the EndpointSlice") && line.contains(text));
+        if !is_quoted || diagnosis.confidence != "proven" {
             return Err(format!("{diagnosis:#?}").into());
         }
     }
@@ -107,7 +104,7 @@ fn two_at_once() -> Result<(), Failed> {
     report.names_only(&causes(&["bridge-netfilter-off", "overlay-blocked"]))
 }
 
-fn hidden_by_timeouts() -> Result<(), Failed> {
+fn closed_port_behind_timeouts() -> Result<(), Failed> {
     let report = Lab::run(&[
         "--fault",
         "bridge-netfilter-off@node-1",
@@ -133,7 +130,7 @@ fn one_of_ten() -> Result<(), Failed> {
     report.names_only(&causes(&["not-listening"]))?;
     let diagnosis = report.diagnosis("not-listening")?;
     if diagnosis.node.as_deref() != Some("node-7") {
-        return Err(format!("blamed on {:?}", diagnosis.node).into());
+        return Err(format!("attributed to {:?}", diagnosis.node).into());
     }
     Ok(())
 }
@@ -162,7 +159,7 @@ fn one_of_twelve() -> Result<(), Failed> {
     Ok(())
 }
 
-fn every_route() -> Result<(), Failed> {
+fn every_access_path() -> Result<(), Failed> {
     let report = Lab::run(&["--family", "dual", "--probes", "10"])?;
     report.names_only(&BTreeSet::new())?;
     for (access_path, paths) in [("node-port", 8), ("host-network", 8)] {
@@ -171,13 +168,15 @@ fn every_route() -> Result<(), Failed> {
         };
         let count = report.paths.iter().filter(works).count();
         if count != paths {
-            return Err(format!("{count} paths by {access_path} work, {paths} should").into());
+            return Err(
+                format!("{count} {access_path} paths are healthy, expected {paths}").into(),
+            );
         }
     }
     Ok(())
 }
 
-fn the_right_node() -> Result<(), Failed> {
+fn correct_node() -> Result<(), Failed> {
     let report = Lab::run(&["--nodes", "3", "--fault", "bridge-netfilter-off@node-3"])?;
     report.names_only(&causes(&["bridge-netfilter-off"]))?;
     let diagnosis = report.diagnosis("bridge-netfilter-off")?;

@@ -1,4 +1,4 @@
-//! A stand-in for an agent: it says hello, obeys the responder's part of its plan, and ends on SIGTERM.
+//! A fake agent: it writes `hello`, applies the responder's part of its plan, and ends on SIGTERM.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -15,15 +15,15 @@ use prober_core::probe::tier::Tier;
 use prober_core::time::Timestamp;
 use prober_core::topology::AgentId;
 
-/// What follows the words of an answer, so that it takes full-sized packets.
+/// The padding of an answer, so that it needs full-sized packets.
 pub(crate) const FILLER: char = '.';
 
-/// What starts one.
+/// Returns the command that starts a fake agent.
 pub(crate) fn command() -> Vec<OsString> {
     vec![std::env::current_exe().unwrap().into(), "agent".into()]
 }
 
-/// Behaves as an agent would.
+/// Runs a fake agent.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let value = |flag: &str| {
         let at = arguments
@@ -37,16 +37,16 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         let (node, pod) = agent.split_once('/').unwrap();
         (node.to_owned(), pod.to_owned())
     };
-    say(&Event::Hello(Hello {
+    write_event(&Event::Hello(Hello {
         schema: EVENT_SCHEMA.to_owned(),
         agent: AgentId::new(node, pod.clone()),
-        version: "stand-in".to_owned(),
+        version: "fake".to_owned(),
         tier: Tier::T0,
         addresses: Vec::new(),
         limits: Vec::new(),
         at: Timestamp::default(),
     }));
-    let mut taken = None;
+    let mut accepted = None;
     let mut responder = Responder {
         pod,
         listening: None,
@@ -54,15 +54,15 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     loop {
         if let Ok(text) = std::fs::read(value("--plan"))
             && let Ok(plan) = serde_json::from_slice::<Plan>(&text)
-            && taken != Some(plan.generation)
+            && accepted != Some(plan.generation)
         {
-            responder.obey(plan.responder.accept, plan.responder.ports[0]);
-            taken = Some(plan.generation);
-            say(&Event::PlanAccepted {
+            responder.apply(plan.responder.accept, plan.responder.ports[0]);
+            accepted = Some(plan.generation);
+            write_event(&Event::PlanAccepted {
                 generation: plan.generation,
             });
         }
-        // A file that may be replaced has no event to await but its next look.
+        // The plan file may be replaced at any time: it is polled.
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -73,11 +73,11 @@ struct Responder {
 }
 
 impl Responder {
-    /// `Paused` is treated as `Closed`: that its queue fills is the real agent's business.
-    fn obey(&mut self, accept: AcceptMode, port: u16) {
+    /// Applies an accept mode; treats `Paused` as `Closed`, because only the real agent keeps an accept queue.
+    fn apply(&mut self, accept: AcceptMode, port: u16) {
         if let Some((closing, port)) = self.listening.take() {
             closing.store(true, Ordering::Release);
-            // The listener looks at the flag when somebody comes, and its end is the connection's.
+            // The listener reads the flag when it accepts a connection, which ends with the listener.
             let mut last = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
             let mut rest = Vec::new();
             last.read_to_end(&mut rest).unwrap();
@@ -102,12 +102,12 @@ fn answer(listener: &TcpListener, closing: &AtomicBool, pod: &str) {
         if closing.load(Ordering::Acquire) {
             return;
         }
-        let seen = peer.ip().to_canonical();
-        // A client that is gone already is not the server's concern.
-        let _gone = write!(stream, "{pod} {seen}{filler}");
+        let client = peer.ip().to_canonical();
+        // A client that has disconnected already is no error.
+        let _disconnected = write!(stream, "{pod} {client}{filler}");
     }
 }
 
-fn say(event: &Event) {
+fn write_event(event: &Event) {
     println!("{}", event.to_line());
 }

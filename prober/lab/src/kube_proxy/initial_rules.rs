@@ -1,24 +1,24 @@
-//! A node's firewall before any Service: the jumps of kube-proxy, flanneld's chains, and empty chains.
+//! The rules of a node without Services: kube-proxy's jumps, flanneld's chains, and empty chains.
 
 use prober_core::packet::family::Family;
 
 use super::cluster_cidr;
 use crate::topology::Node;
 
-/// Replaces every table of a family on a node: input for `iptables-restore`.
+/// Returns every table of a family on a node, as input of `iptables-restore`.
 ///
-/// kube-proxy inserts each of its jumps at the head, so they stand in the reverse of the order in its
-/// source; flanneld appends (pkg/proxy/iptables/proxier.go, pkg/trafficmngr/iptables).
-pub fn base(family: Family, node: Node) -> String {
+/// kube-proxy inserts each of its jumps at the head, so their order is the reverse of that in its source;
+/// flanneld appends its jumps (pkg/proxy/iptables/proxier.go, pkg/trafficmngr/iptables).
+pub fn tables(family: Family, node: Node) -> String {
     let cluster = cluster_cidr(family);
-    let own = node.pod_cidr(family);
+    let node_cidr = node.pod_cidr(family);
     let multicast = match family {
         Family::Ipv4 => "224.0.0.0/4",
         Family::Ipv6 => "ff00::/8",
     };
     let masq = "-m comment --comment \"flanneld masq\"";
     let forward = "-m comment --comment \"flanneld forward\"";
-    let fresh = "-m conntrack --ctstate NEW";
+    let new = "-m conntrack --ctstate NEW";
     let portals = "-m comment --comment \"kubernetes service portals\"";
     let external = "-m comment --comment \"kubernetes externally-visible service portals\"";
     let firewall = "-m comment --comment \"kubernetes load balancer firewall\"";
@@ -53,17 +53,17 @@ COMMIT
 :KUBE-PROXY-CANARY - [0:0]
 :KUBE-PROXY-FIREWALL - [0:0]
 :KUBE-SERVICES - [0:0]
--A INPUT {fresh} {firewall} -j KUBE-PROXY-FIREWALL
+-A INPUT {new} {firewall} -j KUBE-PROXY-FIREWALL
 -A INPUT -m comment --comment \"kubernetes health check service ports\" -j KUBE-NODEPORTS
--A INPUT {fresh} {external} -j KUBE-EXTERNAL-SERVICES
+-A INPUT {new} {external} -j KUBE-EXTERNAL-SERVICES
 -A INPUT -j KUBE-FIREWALL
--A FORWARD {fresh} {firewall} -j KUBE-PROXY-FIREWALL
+-A FORWARD {new} {firewall} -j KUBE-PROXY-FIREWALL
 -A FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD
--A FORWARD {fresh} {portals} -j KUBE-SERVICES
--A FORWARD {fresh} {external} -j KUBE-EXTERNAL-SERVICES
+-A FORWARD {new} {portals} -j KUBE-SERVICES
+-A FORWARD {new} {external} -j KUBE-EXTERNAL-SERVICES
 -A FORWARD {forward} -j FLANNEL-FWD
--A OUTPUT {fresh} {firewall} -j KUBE-PROXY-FIREWALL
--A OUTPUT {fresh} {portals} -j KUBE-SERVICES
+-A OUTPUT {new} {firewall} -j KUBE-PROXY-FIREWALL
+-A OUTPUT {new} {portals} -j KUBE-SERVICES
 -A OUTPUT -j KUBE-FIREWALL
 {localnet}-A FLANNEL-FWD -s {cluster} {forward} -j ACCEPT
 -A FLANNEL-FWD -d {cluster} {forward} -j ACCEPT
@@ -84,9 +84,9 @@ COMMIT
 -A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING
 -A POSTROUTING {masq} -j FLANNEL-POSTRTG
 -A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 {masq} -j RETURN
--A FLANNEL-POSTRTG -s {own} -d {cluster} {masq} -j RETURN
--A FLANNEL-POSTRTG -s {cluster} -d {own} {masq} -j RETURN
--A FLANNEL-POSTRTG ! -s {cluster} -d {own} {masq} -j RETURN
+-A FLANNEL-POSTRTG -s {node_cidr} -d {cluster} {masq} -j RETURN
+-A FLANNEL-POSTRTG -s {cluster} -d {node_cidr} {masq} -j RETURN
+-A FLANNEL-POSTRTG ! -s {cluster} -d {node_cidr} {masq} -j RETURN
 -A FLANNEL-POSTRTG -s {cluster} ! -d {multicast} {masq} -j MASQUERADE --random-fully
 -A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} {masq} -j MASQUERADE --random-fully
 COMMIT
@@ -100,6 +100,6 @@ mod tests {
 
     #[test]
     fn a_fresh_node_has_the_jumps_of_kube_proxy_and_flannel() {
-        insta::assert_snapshot!(base(Family::Ipv4, Node::FIRST));
+        insta::assert_snapshot!(tables(Family::Ipv4, Node::FIRST));
     }
 }
