@@ -138,7 +138,6 @@ const PENDING: &[&str] = &[
     "prober/agent/src/engine/packet_loop.rs",
     "prober/agent/tests/",
     "prober/core/",
-    "prober/lab/",
     "prober/net/src/node_facts/kube_proxy.rs",
     "prober/src/",
     "prober/tests/",
@@ -158,7 +157,6 @@ const PENDING: &[&str] = &[
     "tests/cluster/run.rs",
     "tests/cluster/sentences.rs",
     "tests/fuzzing.rs",
-    "tests/lab",
     "tests/page/network.rs",
 ];
 
