@@ -1,6 +1,6 @@
-//! The captures of `captures/` are what the packet texts of `packet_texts/` say, and are replayed to the right causes.
+//! The captures of `captures/` match the packet texts of `packet_texts/`, and replay to the right causes.
 //!
-//! A case is a folder of `packet_texts/` with one file for each observer. `PROBER_REGENERATE=1` writes the captures anew.
+//! A case is a folder of `packet_texts/` with one file for each observer. `PROBER_REGENERATE=1` writes the captures again.
 
 #![expect(clippy::expect_used, reason = "a test that cannot look fails")]
 
@@ -46,7 +46,7 @@ fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// One observer's ladder: who it is, what it saw, and the comments at the ends of its lines.
+/// The packet text of one observer: its interface, its packets, and the comments at the ends of lines.
 struct ObserverPackets {
     interface: String,
     observations: Vec<Observation>,
@@ -54,8 +54,8 @@ struct ObserverPackets {
 }
 
 fn read_packet_text(path: &Path, skew: Duration) -> ObserverPackets {
-    let text = fs::read_to_string(path).expect("read a ladder");
-    let mut observations = parse_packet_text(&text).expect("the ladder is well-formed");
+    let text = fs::read_to_string(path).expect("read a packet text");
+    let mut observations = parse_packet_text(&text).expect("the packet text is well-formed");
     for observation in &mut observations {
         let since_start = observation.at.since(Timestamp::default());
         observation.at = START + skew + since_start;
@@ -73,7 +73,7 @@ fn read_packet_text(path: &Path, skew: Duration) -> ObserverPackets {
         .collect();
     let (_, interface) = text
         .split_once("interface: ")
-        .expect("the ladder names its interface");
+        .expect("the packet text names its interface");
     ObserverPackets {
         interface: interface.lines().next().unwrap_or_default().to_owned(),
         observations,
@@ -104,7 +104,7 @@ fn written(observers: &[ObserverPackets]) -> Vec<u8> {
                 .collect(),
         })
         .collect();
-    write_pcapng(&observers).expect("every packet of a ladder can be written")
+    write_pcapng(&observers).expect("every packet of a text can be written")
 }
 
 fn case(name: &str) -> Replay {
@@ -128,7 +128,7 @@ fn causes(replay: &Replay) -> Vec<(String, Confidence)> {
 }
 
 #[test]
-fn every_capture_is_what_its_ladders_say() {
+fn every_capture_matches_its_packet_texts() {
     let regenerate = std::env::var_os("PROBER_REGENERATE").is_some();
     let cases = sorted(&folder("packet_texts"));
     assert!(cases.len() >= 5, "only {} cases", cases.len());
@@ -141,14 +141,14 @@ fn every_capture_is_what_its_ladders_say() {
         let kept = fs::read(&path).expect("the capture exists: PROBER_REGENERATE=1 writes it");
         assert!(
             kept == bytes,
-            "{} is not what its ladders say: PROBER_REGENERATE=1 writes it anew",
+            "{} does not match its packet texts: PROBER_REGENERATE=1 writes it again",
             path.display()
         );
     }
 }
 
 #[test]
-fn every_capture_reads_back_as_its_ladders() {
+fn every_capture_reads_back_as_its_packet_texts() {
     for case in sorted(&folder("packet_texts")) {
         let observers = observers(&case);
         let bytes = written(&observers);
@@ -162,7 +162,7 @@ fn every_capture_reads_back_as_its_ladders() {
                 .filter(|captured| captured.interface == number)
                 .map(|captured| Observation {
                     at: captured.at,
-                    direction: captured.direction.expect("the writer tells directions"),
+                    direction: captured.direction.expect("the writer writes directions"),
                     packet: captured.packet,
                 })
                 .collect();
@@ -206,7 +206,7 @@ fn its_twin_in_ipv6_is_named_alike() {
     ));
 }
 
-/// The faults of which `captures/lab/` holds what a run of the lab saw.
+/// The faults with a capture of a lab run in `captures/lab/`.
 fn of_the_lab() -> Vec<(Fault, Replay)> {
     let faults = Fault::ALL.iter().copied();
     faults
@@ -333,7 +333,7 @@ fn the_server_end_alone_is_not_judged_and_that_is_said() {
 }
 
 #[test]
-fn a_file_that_does_not_tell_directions_is_understood_by_its_addresses() {
+fn a_file_without_directions_is_replayed_by_its_addresses() {
     for case in sorted(&folder("packet_texts")) {
         let bytes = written(&observers(&case));
         let mut capture = read(&bytes).expect("what was written is read");
@@ -357,7 +357,7 @@ fn a_healthy_service_has_no_cause() {
 }
 
 #[test]
-fn ordinary_traffic_has_no_cause_and_what_was_left_out_is_told() {
+fn ordinary_traffic_has_no_cause_and_left_out_connections_are_noted() {
     let replay = case("ordinary-traffic");
     assert!(causes(&replay).is_empty(), "{:?}", causes(&replay));
     assert_eq!(

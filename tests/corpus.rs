@@ -1,4 +1,4 @@
-//! Replays what fuzzing has found and what it starts from, without a fuzzer: every file of `corpora/` through its target.
+//! Runs every file of `corpora/` through its fuzz target, without a fuzzer: seeds, and findings of fuzzing.
 
 #![expect(clippy::expect_used, reason = "a test that cannot look fails")]
 #![expect(clippy::print_stdout, reason = "the case that panicked must be named")]

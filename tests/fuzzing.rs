@@ -1,7 +1,7 @@
-//! What is fuzzed: any bytes that a stranger can hand to prober, and what must hold of them.
+//! Fuzz targets: parsers of untrusted bytes, and the invariants of their results.
 //!
-//! Each function takes the bytes of one case and panics where a promise is broken. `fuzz/` calls them with bytes that
-//! it makes up; the test `corpus` calls them with those kept in `corpora/`.
+//! Each function takes the bytes of one case and panics where an invariant does not hold. `fuzz/` calls them with generated
+//! bytes; the test `corpus` calls them with the files of `corpora/`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -18,25 +18,25 @@ use prober_core::probe::event::Event;
 use prober_core::time::Timestamp;
 use prober_core::topology::AgentId;
 
-/// What became of one case.
+/// The result of one case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaseResult {
-    /// It was understood, and kept the promises.
+    /// It parses, and all invariants hold.
     Accepted,
-    /// It was refused by a typed error.
+    /// It is rejected by a typed error.
     Rejected,
 }
 
-/// One thing to fuzz.
+/// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct FuzzTarget {
-    /// Its name: of the file in `fuzz/fuzz_targets`, and of the folder in `tests/corpora`.
+    /// Its name, also of the file in `fuzz/fuzz_targets` and of the folder in `tests/corpora`.
     pub name: &'static str,
     /// Runs one case.
     pub run: fn(&[u8]) -> CaseResult,
 }
 
-/// All of them.
+/// All fuzz targets.
 pub const TARGETS: &[FuzzTarget] = &[
     FuzzTarget {
         name: "wire",
@@ -56,8 +56,8 @@ pub const TARGETS: &[FuzzTarget] = &[
     },
 ];
 
-/// A frame from the network: the first byte chooses the link type, the others are the frame. Refused, or a packet that
-/// holds no more than the frame did, and that is the same packet when it is crafted and parsed again.
+/// A frame from the network: the first byte is the link type, the others are the frame. It is rejected, or parses as a
+/// packet that is not larger than the frame, and is the same when it is crafted and parsed again.
 ///
 /// # Panics
 ///
@@ -131,7 +131,7 @@ fn unsummed(packet: &Packet) -> Packet {
     Packet { body, ..*packet }
 }
 
-/// Crafts the segment that was parsed, and parses it: all but what a cut frame could not tell must be the same.
+/// Crafts the segment that was parsed, and parses it: all fields but those that a cut frame does not have must be the same.
 fn craft_again(ip: &Ip, tcp: &Tcp, payload: &[u8]) {
     let segment = TcpSegment {
         src: SocketAddr::new(ip.src, tcp.src_port),
@@ -172,13 +172,13 @@ fn craft_again(ip: &Ip, tcp: &Tcp, payload: &[u8]) {
     assert_eq!(again.payload, payload);
 }
 
-/// A capture file of anybody's making. Refused, or read into packets that are still the same when they are written to a
-/// capture and read again, and that are diagnosed like any others.
+/// An arbitrary capture file. It is rejected, or its packets are the same when they are written to a capture and read
+/// again, and a diagnosis of them succeeds.
 ///
 /// # Panics
 ///
-/// Where a packet is of no interface, or is lost or changed on the way through another capture, or where a diagnosis
-/// names a path that there is not.
+/// Where a packet has no interface, or is lost or changed by writing and reading it, or where a diagnosis names a path that
+/// does not exist.
 pub fn replay(data: &[u8]) -> CaseResult {
     let Ok(capture) = capture::read(data) else {
         return CaseResult::Rejected;
@@ -245,11 +245,11 @@ pub fn replay(data: &[u8]) -> CaseResult {
     CaseResult::Accepted
 }
 
-/// A plan, as whoever can write an agent's plan file may write it: refused, or obeyed as it was written.
+/// An arbitrary plan file of an agent: it is rejected, or accepted without change.
 ///
 /// # Panics
 ///
-/// Where a plan that was taken asks for a foreign target, or is not the same plan when it is written and read again.
+/// Where an accepted plan has a target that is not allowed, or is not the same when it is written and read again.
 pub fn plan(data: &[u8]) -> CaseResult {
     let agent = AgentId::new("node-1", "client");
     let allowed = AllowedTargets::new(vec![prefix("100.64.0.0/10"), prefix("fd00::/8")]);
@@ -264,7 +264,7 @@ pub fn plan(data: &[u8]) -> CaseResult {
                     == Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0)
             }
         };
-        assert!(asked, "a plan that asks {} was taken", probe.target);
+        assert!(asked, "a plan that probes {} was accepted", probe.target);
     }
     let written =
         serde_json::to_vec(&plan).unwrap_or_else(|error| panic!("write {plan:?}: {error}"));
@@ -274,11 +274,11 @@ pub fn plan(data: &[u8]) -> CaseResult {
     CaseResult::Accepted
 }
 
-/// A line that came through an agent's log: refused, or understood so that writing it again tells the same.
+/// A line of an agent's log: it is rejected, or is the same when it is written and read again.
 ///
 /// # Panics
 ///
-/// Where a line that was understood is another one when it is written and read again.
+/// Where an accepted line differs when it is written and read again.
 pub fn agent_line(data: &[u8]) -> CaseResult {
     let Ok(text) = std::str::from_utf8(data) else {
         return CaseResult::Rejected;
@@ -300,7 +300,7 @@ pub fn agent_line(data: &[u8]) -> CaseResult {
         let quantile = |q: f64| tally.rtt.quantile(q);
         assert!(
             quantile(0.5) <= quantile(0.99),
-            "the median lies above the 99th percentile"
+            "the median is above the 99th percentile"
         );
     }
     let line = event.to_line();

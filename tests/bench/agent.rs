@@ -1,4 +1,4 @@
-//! What an agent costs that does ten probes a second: memory, and its share of a core.
+//! The cost of an agent at ten probes per second: memory, and its share of a core.
 
 use std::fmt;
 use std::fs;
@@ -12,22 +12,22 @@ use prober_core::plan::{Method, Plan, ProbePlan};
 use prober_core::probe::event::Event;
 use prober_core::topology::{AgentId, PathId};
 
-/// How long it is watched, after it has settled.
+/// Duration of the measurement.
 const WATCHED: Duration = Duration::from_secs(20);
-/// Until it has started and taken its plan.
+/// Time to start and accept its plan.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// What ten a second come to by then, with room for a slow start.
+/// Minimum number of probes by then at ten per second, with room for a slow start.
 const LEAST_PROBES: u64 = 200;
 
-/// What was measured.
+/// The measured cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// Resident memory, KiB.
     kib: u64,
-    /// Of one core, percent.
+    /// Share of one core, percent.
     share: f64,
-    /// Probes that had an outcome in all.
+    /// Number of probes with an outcome.
     probes: u64,
 }
 
@@ -54,9 +54,9 @@ pub(crate) fn measure(target: SocketAddr, program: &Path, dir: &Path) -> anyhow:
         .spawn()
         .with_context(|| format!("cannot start {}", program.display()))?;
     let watched = watch(&process);
-    // Told to end, it writes the tallies that it still has.
-    let told = Command::new("kill").arg(process.id().to_string()).status();
-    told.context("cannot end the agent")?;
+    // On SIGTERM it writes its remaining tallies.
+    let killed = Command::new("kill").arg(process.id().to_string()).status();
+    killed.context("cannot end the agent")?;
     process.wait().context("cannot await the agent's end")?;
     let (kib, share) = watched?;
     let probes = fs::read_to_string(&lines)?
@@ -66,7 +66,7 @@ pub(crate) fn measure(target: SocketAddr, program: &Path, dir: &Path) -> anyhow:
             Ok(_) | Err(_) => None,
         })
         .sum();
-    // An idle agent costs nothing, so it is no figure.
+    // An idle agent costs nothing: its figure would be wrong.
     ensure!(
         probes >= LEAST_PROBES,
         "only {probes} probes of the agent were established: see {}",
@@ -103,7 +103,7 @@ fn watch(process: &Child) -> anyhow::Result<(u64, f64)> {
     Ok((resident(process.id())?, share))
 }
 
-/// What all its threads spent on a core: the first number of each schedstat, nanoseconds
+/// The processor time of all its threads: the first number of each schedstat, nanoseconds
 /// (linux/Documentation/scheduler/sched-stats.rst). The ticks of /proc/PID/stat are too coarse.
 fn time_on_core(pid: u32) -> anyhow::Result<Duration> {
     let mut total = 0_u64;
@@ -121,5 +121,5 @@ fn resident(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.with_context(|| format!("/proc/{pid}/status tells no VmRSS"))
+    kib.with_context(|| format!("/proc/{pid}/status has no VmRSS"))
 }

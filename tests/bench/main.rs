@@ -1,21 +1,21 @@
-//! Measures prober itself; `scripts/bench` makes the network, runs the rivals beside it, and prints the table.
+//! Measures prober itself; `scripts/bench` creates the network, runs other tools for comparison, and prints the table.
 //!
 //! ```text
 //! bench raw half-open|exchange TARGET COUNT
-//!     "rate answered asked drops" of crafted handshakes: SYNs that are answered, or whole ones with banner and FIN
+//!     "rate answered sent drops" of crafted handshakes: half open, or complete ones with banner and FIN
 //! bench serve ADDRESS:PORT
-//!     greets whoever connects there, until it is ended
+//!     sends a banner to every client, until it is killed
 //! bench sim half-open|exchange COUNT
-//!     the same in memory; a second is one of its core
+//!     the same in the simulated network, per second of processor time
 //! bench rtt TARGET COUNT PCAP
 //!     "p50 p99 joined" of the difference to a capture by tcpdump, nanoseconds
 //! bench agent TARGET PROGRAM DIR
 //!     "kib share probes" of an agent at ten probes a second
 //! bench plan NODES
-//!     how long the canary takes to plan a round of so many nodes; needs no network
+//!     the time that the canary takes to plan a cycle of so many nodes; needs no network
 //! ```
 
-#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+#![expect(clippy::print_stdout, reason = "the figures are its output")]
 
 mod agent;
 mod plan;
@@ -57,7 +57,7 @@ fn main() -> anyhow::Result<()> {
                 .with_context(|| format!("'{nodes}' is no number of nodes"))?;
             println!("{}", plan::measure(nodes));
         }
-        _ => anyhow::bail!("call it by scripts/bench: it wants the network that that makes"),
+        _ => anyhow::bail!("run scripts/bench, which creates the network that this needs"),
     }
     Ok(())
 }

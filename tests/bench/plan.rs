@@ -1,4 +1,4 @@
-//! How long it takes to plan a round of thousands of nodes.
+//! The time to plan a cycle of thousands of nodes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use prober_core::plan::pairing::rotation::{Budget, Rotation};
 use prober_core::topology::NodeName;
 
-/// Zones that the nodes are in.
+/// Number of zones of the nodes.
 const ZONES: usize = 3;
 
-/// What it took, at the longest of some rounds.
+/// The longest time of several cycles.
 #[derive(Debug)]
 pub(crate) struct Planning {
     nodes: usize,
-    /// To take the nodes as they are, seat who is next, and pick the pairs of the first round.
+    /// Time to add the nodes, assign the first batch, and choose the pairs of the first cycle.
     first: Duration,
-    /// The same with every later round, a node joining or leaving each time.
+    /// The same for later cycles, each with a node that joins or leaves.
     later: Duration,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Planning {
     }
 }
 
-/// Plans a hundred rounds with the default budget of a check.
+/// Plans a hundred cycles with the default budget of a check.
 pub(crate) fn measure(nodes: NonZeroUsize) -> Planning {
     let of = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
     let budget = Budget {

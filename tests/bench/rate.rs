@@ -1,4 +1,4 @@
-//! How many crafted handshakes one thread does in a second, and whether it sees every answer.
+//! The rate of crafted handshakes of one thread, and whether it receives every answer.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -19,14 +19,14 @@ use prober_net::raw_engine::RawEngine;
 use prober_net::route_lookup::look_up_route;
 use prober_net::rst_suppression::SuppressedPorts;
 
-/// SYNs that wait for their answer at most. A core queues a thousand packets between two interfaces
-/// (`net.core.netdev_max_backlog`) and drops the next; each of these is there as a SYN or as the RST after it.
+/// Maximum number of unanswered SYNs. A core queues a thousand packets between two interfaces
+/// (`net.core.netdev_max_backlog`) and drops the next; each of these is queued as a SYN or as the RST after it.
 const UNANSWERED: u32 = 400;
 
-/// SYNs handed to the kernel at once.
+/// SYNs per call of the kernel.
 const AT_ONCE: u32 = 64;
 
-/// How far the handshakes go.
+/// Where the handshakes end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// SYN, SYN+ACK, RST.
@@ -40,12 +40,12 @@ impl Kind {
     const fn ports(self) -> RangeInclusive<u16> {
         match self {
             Self::HalfOpen => 20_000..=35_999,
-            // Each needs a socket that keeps the kernel silent.
+            // Each needs a socket that suppresses the kernel's RST.
             Self::Exchange => 40_000..=43_999,
         }
     }
 
-    /// What a plan calls them.
+    /// The method in a plan.
     pub(crate) const fn method(self) -> Method {
         match self {
             Self::HalfOpen => Method::Syn,
@@ -64,16 +64,16 @@ impl Kind {
     }
 }
 
-/// What was measured.
+/// The measured rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {
-    /// Answered handshakes a second.
+    /// Answered handshakes per second.
     pub(crate) per_second: f64,
-    /// How many were answered, at their first SYN.
+    /// Number of handshakes that their first SYN established.
     pub(crate) answered: u32,
-    /// How many were asked.
+    /// Number of handshakes started.
     pub(crate) asked: u32,
-    /// Packets that the ring lost.
+    /// Packets that the capture lost.
     pub(crate) drops: u64,
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// The engine and the flight of a measurement.
+/// The engine and the probes in flight of a measurement.
 pub(crate) fn open(
     target: SocketAddr,
     ports: RangeInclusive<u16>,
@@ -97,7 +97,7 @@ pub(crate) fn open(
 ) -> anyhow::Result<(RawEngine, InFlight)> {
     let route = look_up_route(target.ip())?;
     let IpAddr::V4(own) = route.source else {
-        anyhow::bail!("{target} is not asked from an IPv4 address");
+        anyhow::bail!("there is no IPv4 source address for {target}");
     };
     let engine = RawEngine::open(CaptureOptions {
         interfaces: Interfaces::One(route.interface),
@@ -115,7 +115,7 @@ pub(crate) fn open(
     Ok((engine, flight))
 }
 
-/// Does `count` handshakes as fast as they are answered.
+/// Runs `count` handshakes as fast as they are answered.
 pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Result<Rate> {
     let ports = kind.ports();
     let (mut engine, mut flight) = open(target, ports.clone(), RingShape::LARGE)?;

@@ -1,4 +1,4 @@
-//! How far a probe's round trip is from what tcpdump's own packet socket says of the same two packets.
+//! The difference between the round-trip time of a probe and that of the same two packets in a capture of tcpdump.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,15 +19,15 @@ use prober_net::packet_socket::RingShape;
 
 use crate::rate;
 
-/// Between two probes: an idle network, since queues would be measured otherwise.
+/// Time between two probes: long enough for an idle network, without queues.
 const PACE: Duration = Duration::from_millis(1);
 
-/// What was measured, nanoseconds.
+/// The measured difference, nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Difference {
     p50: u64,
     p99: u64,
-    /// Probes that both have.
+    /// Number of handshakes that both have.
     joined: usize,
 }
 
@@ -37,11 +37,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Does `count` half-open handshakes beside a tcpdump that writes `path`.
+/// Runs `count` half-open handshakes while tcpdump writes `path`.
 pub(crate) fn measure(target: SocketAddr, count: u32, path: &Path) -> anyhow::Result<Difference> {
     let mut tcpdump = start_tcpdump(path)?;
     let results = probe(target, count);
-    // What it has not yet written is lost if it is killed before it has seen it.
+    // Killing tcpdump loses packets that it has not read yet.
     std::thread::sleep(Duration::from_millis(500));
     stop(&mut tcpdump)?;
     let results = results?;
@@ -89,7 +89,7 @@ fn start_tcpdump(path: &Path) -> anyhow::Result<Child> {
         .stderr(Stdio::null())
         .spawn()
         .context("cannot start tcpdump; is it installed (scripts/deps bench)?")?;
-    // It writes its file's header when it captures.
+    // It writes the header of its file when it begins to capture.
     for _ in 0..500 {
         if std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
             return Ok(tcpdump);
@@ -146,7 +146,7 @@ fn probe(target: SocketAddr, count: u32) -> anyhow::Result<Vec<ProbeResult>> {
     Ok(results)
 }
 
-/// From each SYN to the first SYN+ACK that acknowledges it, by the file's stamps.
+/// The time from each SYN to the first SYN+ACK that acknowledges it, by the file's timestamps.
 fn round_trips(bytes: &[u8]) -> anyhow::Result<BTreeMap<u32, u64>> {
     let mut syns: BTreeMap<u32, Timestamp> = BTreeMap::new();
     let mut trips = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! The other end of whole handshakes: a responder of crafted segments, leaner than a kernel's loop of accept(2), which
-//! ends before whoever is measured does.
+//! The server of complete handshakes: a responder of crafted segments, faster than a loop of accept(2), which would be
+//! the bottleneck of the measurement.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use prober_net::packet_socket::{CaptureOptions, Interfaces, OnRefusedFilter, Rin
 use prober_net::raw_engine::RawEngine;
 use prober_net::rst_suppression::SuppressedPort;
 
-/// The longest sleep.
+/// Maximum sleep.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Greets whoever connects to `at`, until it is ended.
+/// Sends a banner to every client of `at`, until it is killed.
 pub(crate) fn serve(at: SocketAddr) -> anyhow::Result<()> {
     let _suppressed = SuppressedPort::reserve(Family::of(at.ip()), at.port())?
         .with_context(|| format!("port {} is in use", at.port()))?;

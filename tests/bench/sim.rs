@@ -1,4 +1,4 @@
-//! How many handshakes a second the machines and the simulated network do on one core.
+//! The rate of handshakes of the state machines and the simulated network on one core.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,13 +16,12 @@ use prober_core::topology::PathId;
 
 use crate::rate::{Kind, Rate};
 
-/// Probes launched at once, and the virtual time from one burst to the next: a hundred thousand a second, as many as
-/// a raw socket does.
+/// Probes per burst, and the virtual time between bursts: a hundred thousand per second, the rate of a raw socket.
 const BURST: u32 = 64;
 const APART: Duration = Duration::from_micros(640);
 
-/// Does `count` handshakes through a Service in memory. A second is one of this thread's own on its core, so that
-/// what else runs on the machine is not measured.
+/// Runs `count` handshakes through a simulated Service. The rate is per second of this thread's processor time, so that
+/// other load does not count.
 pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
     let service = SocketAddr::from(([100, 67, 30, 133], 80));
     let pod = SocketAddr::from(([100, 96, 1, 20], 8080));
@@ -80,7 +79,7 @@ pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
     })
 }
 
-/// What this thread spent on a core so far (linux/Documentation/scheduler/sched-stats.rst).
+/// The processor time of this thread so far (linux/Documentation/scheduler/sched-stats.rst).
 fn time_on_core() -> anyhow::Result<Duration> {
     let line = fs::read_to_string("/proc/thread-self/schedstat")
         .context("cannot read this thread's time")?;

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the cases that fuzzing starts from; those that fuzzing found are kept as they were found.
+"""Writes the seeds of fuzzing. Cases that fuzzing found are kept unchanged.
 
-Usage: tests/corpora/make.py      (writes beside itself; what it makes is committed)
+Usage: tests/corpora/make.py      (writes into its own folder; the seeds are committed)
 
 A `wire` case is one byte that names the link type (0 Ethernet, 1 Linux cooked v1, 2 cooked v2, 3 raw IP), then the frame.
-The other cases are what they say.
+The other cases are the parsed text or file itself.
 """
 
 import json
@@ -82,10 +82,10 @@ def ethernet(packet, kind=None):
 SYN, RST, ACK, PSH, FIN = 2, 4, 16, 8, 1
 SYN_V4 = tcp(CLIENT, CLUSTER_IP, 40000, 80, 1000, 0, SYN, options=SYN_OPTIONS)
 SYN_V6 = tcp(CLIENT6, BACKEND6, 40000, 80, 1000, 0, SYN, options=SYN_OPTIONS)
-# The founding incident: asked the ClusterIP, answered by the pod.
-STRANGER = tcp(BACKEND, CLIENT, 80, 40000, 5000, 1001, SYN | ACK, options=SYN_OPTIONS)
+# The founding incident: a SYN to the ClusterIP, an answer from the pod.
+FROM_POD = tcp(BACKEND, CLIENT, 80, 40000, 5000, 1001, SYN | ACK, options=SYN_OPTIONS)
 OWN_RST = tcp(CLIENT, BACKEND, 40000, 80, 1001, 0, RST)
-INCIDENT = [SYN_V4, STRANGER, OWN_RST]
+INCIDENT = [SYN_V4, FROM_POD, OWN_RST]
 
 
 def wire():
@@ -94,7 +94,7 @@ def wire():
 
     frame("syn-v4", ethernet(SYN_V4))
     frame("syn-v6", ethernet(SYN_V6))
-    frame("syn-ack-from-a-stranger", ethernet(STRANGER))
+    frame("syn-ack-from-wrong-source", ethernet(FROM_POD))
     frame("rst", ethernet(OWN_RST))
     frame("data", ethernet(tcp(CLIENT, BACKEND, 40000, 80, 1001, 5001, PSH | ACK, b"hello\n")))
     frame("fin-v6", ethernet(tcp(CLIENT6, BACKEND6, 40000, 80, 1001, 5001, FIN | ACK)))
@@ -236,14 +236,14 @@ def plan():
         keep("plan", name, json.dumps(PLAN | changes))
 
     written("nothing-to-do.json")
-    ladder = {"kind": "ladder", "hop_limits": [1, 2, 3, 64], "tries": 3}
+    ttl_probe = {"kind": "ttl-probe", "hop_limits": [1, 2, 3, 64], "tries": 3}
     written(
         "every-method.json",
         probes=[
             probe(method={"kind": "connect", "echo_bytes": 0}),
             probe(method={"kind": "syn"}),
             probe("[fd00:96:1::20]:8080"),
-            probe(method=ladder),
+            probe(method=ttl_probe),
         ],
     )
     written("paused.json", responder={"ports": [], "accept": "paused"})
@@ -289,15 +289,15 @@ def agent_line():
         observations=seen,
     )
     line(
-        "witnessed", event="witnessed",
+        "server-trace", event="server-trace",
         handshakes=[{
             "isn": 1000, "peer": f"{CLIENT}:40000", "local": f"{BACKEND}:80", "syns": 2, "syn_acks": 2, "acks": 0,
             "resets_received": 2, "resets_sent": 0, "observations": seen,
         }],
     )
     line(
-        "ladder", event="ladder", path=0, target=f"{CLUSTER_IP}:80",
-        rungs=[
+        "ttl-probe", event="ttl-probe", path=0, target=f"{CLUSTER_IP}:80",
+        steps=[
             {"hop_limit": 1, "tries": 1, "answer": {"kind": "time-exceeded", "by": CLUSTER_IP, "hop_limit": 64}},
             {"hop_limit": 2, "tries": 3, "answer": {"kind": "silent"}},
         ],
@@ -305,7 +305,7 @@ def agent_line():
     line("capture", event="capture", received=10, dropped=most)
     line("done", event="done", generation=1)
     line("starved", event="starved", late_ns=most)
-    line("rang", event="rang")
+    line("alert", event="alert")
     line("notice", event="notice", text="")
     line("unknown-event", event="unheard-of")
     keep("agent_line", "not-json", "thread 'main' panicked at src/main.rs:1:1:")

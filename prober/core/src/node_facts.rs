@@ -1,9 +1,9 @@
-//! Node facts: what a node, or a pod, says of its own network namespace.
+//! Facts of one network namespace, of a node or a pod: sysctls, links, routes, neighbours and counters.
 //!
-//! Plain data, read by `prober-net` and judged by the diagnosis. Nothing here is ever guessed: a field that could not
-//! be read is `None`, which is different from zero, from an empty list and from a file that does not exist. The facts
-//! of a pod's namespace say nothing of its node (a new namespace has defaults of its own), so the reader's place must
-//! be known from outside.
+//! Plain data, read by `prober-net` and evaluated by the diagnosis. Nothing is guessed: a field that could not be read is
+//! `None`, which differs from zero, from an empty list and from a missing file. The facts of a pod's namespace do not
+//! describe its node, since a new namespace has its own defaults; so the user of facts must know which namespace they
+//! are from.
 pub mod counters;
 pub mod network;
 
@@ -21,7 +21,7 @@ pub use network::{
 use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 
-/// What a read of one sysctl file gave.
+/// The result of reading one sysctl file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SysctlState {
@@ -29,12 +29,12 @@ pub enum SysctlState {
     Absent,
     /// The file exists, but could not be read or is no number; `NodeFacts::unread` says why.
     Unreadable,
-    /// The number that stands in the file.
+    /// The number in the file.
     Value(i64),
 }
 
 impl SysctlState {
-    /// The number, where there is one.
+    /// The number, if the file has one.
     pub fn value(self) -> Option<i64> {
         match self {
             Self::Absent | Self::Unreadable => None,
@@ -43,7 +43,7 @@ impl SysctlState {
     }
 }
 
-/// How kube-proxy programs a node, as far as that can be seen without privileges.
+/// How kube-proxy programs a node, as far as an unprivileged process can detect it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KubeProxyMode {
@@ -55,28 +55,28 @@ pub enum KubeProxyMode {
     Nftables,
 }
 
-/// Something that could not be read, and why.
+/// A source that could not be read, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unread {
     /// The file, or the rtnetlink dump.
     pub what: String,
-    /// What the kernel answered.
+    /// The error of the kernel.
     pub why: String,
 }
 
-/// The answer to a question about one object of a list that may not have been read.
+/// The result of looking up one object in a list that may not have been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup<T> {
-    /// The list was not read: nothing is known.
+    /// The list was not read.
     Unread,
-    /// The list was read and the object is not in it.
+    /// The list was read and does not have the object.
     Absent,
     /// The object.
     Found(T),
 }
 
 impl<T> Lookup<T> {
-    /// The object, if it is known to be there.
+    /// The object, if it was found.
     pub fn found(self) -> Option<T> {
         match self {
             Self::Unread | Self::Absent => None,
@@ -85,7 +85,7 @@ impl<T> Lookup<T> {
     }
 }
 
-/// What one network namespace says of itself at one moment.
+/// The state of one network namespace at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeFacts {
@@ -111,7 +111,7 @@ pub struct NodeFacts {
     /// Tracked connections in this namespace (`nf_conntrack_count`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack_count: Option<u64>,
-    /// The most that may be tracked (`nf_conntrack_max`; one value for the machine).
+    /// The maximum number of tracked connections (`nf_conntrack_max`; one value for the machine).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack_max: Option<u64>,
     /// The kernel's own counters, by name.
@@ -132,16 +132,16 @@ pub struct NodeFacts {
     /// The forwarding databases of bridges and vxlan links.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fdb: Option<Vec<FdbEntry>>,
-    /// How kube-proxy programs the node; `None` where it cannot be told.
+    /// How kube-proxy programs the node; `None` where that is not detectable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_proxy: Option<KubeProxyMode>,
-    /// What was tried and could not be read.
+    /// Sources that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
 }
 
 impl NodeFacts {
-    /// Whether bridged packets of this family meet netfilter, as the sysctl of this namespace says.
+    /// Whether bridged packets of this family pass netfilter, by the sysctl of this namespace.
     pub fn bridge_nf(&self, family: Family) -> Option<SysctlState> {
         match family {
             Family::Ipv4 => self.bridge_nf_call_iptables,
@@ -157,7 +157,7 @@ impl NodeFacts {
         }
     }
 
-    /// The `rp_filter` that is in force on an interface: the larger of its own and of `all`
+    /// The effective `rp_filter` of an interface: the larger of its own and of `all`
     /// (`IN_DEV_MAXCONF`, include/linux/inetdevice.h).
     pub fn rp_filter_in_force(&self, interface: &str) -> Option<i64> {
         let of = |name: &str| self.rp_filter.as_ref()?.get(name)?.value();
@@ -182,8 +182,8 @@ impl NodeFacts {
         find(self.links.as_deref(), |link| link.name == name)
     }
 
-    /// The routes of table `main` that match an address, the one that the kernel takes first: longest prefix, then
-    /// lowest metric. `None` where the routes were not read.
+    /// The routes of table `main` that match an address, in the order of the kernel: longest prefix, then lowest metric.
+    /// `None` where the routes were not read.
     pub fn routes_to(&self, destination: IpAddr) -> Option<Vec<&Route>> {
         let matches =
             |route: &&Route| route.table == Route::MAIN && route.destination.contains(&destination);
@@ -197,7 +197,7 @@ impl NodeFacts {
         find(self.neighbours.as_deref(), |neighbour| neighbour.ip == ip)
     }
 
-    /// The forwarding entries for an Ethernet address. `None` where they were not read.
+    /// The forwarding entries for an Ethernet address; `None` where they were not read.
     pub fn fdb(&self, mac: Mac) -> Option<Vec<&FdbEntry>> {
         Some(
             self.fdb
@@ -208,7 +208,7 @@ impl NodeFacts {
         )
     }
 
-    /// The interface that has this address, if the addresses were read and one has.
+    /// The entry of this address, with its interface.
     pub fn address(&self, ip: IpAddr) -> Lookup<&Address> {
         find(self.addresses.as_deref(), |address| {
             address.prefix.addr() == ip
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_read_is_not_absent() {
+    fn an_unread_list_differs_from_an_absent_object() {
         let facts = NodeFacts::default();
         assert_eq!(facts.bridge_nf(Family::Ipv4), None);
         assert_eq!(facts.link("cni0"), Lookup::Unread);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_larger_rp_filter_is_in_force() {
+    fn the_larger_rp_filter_is_effective() {
         let of = |all, eth0| {
             let values = [
                 ("all".to_owned(), SysctlState::Value(all)),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_survive_json_and_leave_out_what_was_not_read() {
+    fn facts_survive_json_without_unread_fields() {
         let facts = NodeFacts {
             bridge_nf_call_iptables: Some(SysctlState::Value(0)),
             bridge_nf_call_ip6tables: Some(SysctlState::Absent),

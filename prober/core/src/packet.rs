@@ -1,8 +1,7 @@
-//! Packets as meaning: total owned types, parsed from bytes and crafted into bytes.
+//! Packets as owned types, parsed from bytes and crafted into bytes.
 //!
-//! `parse_frame` takes any byte string and gives a `Packet` or a typed error, never a panic;
-//! `craft` is its inverse for the TCP segments that a prober sends. Only the modules below this
-//! one know `pnet_packet`.
+//! `parse_frame` turns any byte string into a `Packet` or a typed error, and never panics. `craft` is its inverse for the
+//! TCP segments that prober sends. Only the submodules use `pnet_packet`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -18,31 +17,31 @@ pub use rebuild::{RebuiltFrame, rebuild};
 /// Packets for property tests.
 #[cfg(test)]
 pub(crate) mod arbitrary;
-/// What the readers of each header share.
+/// Helpers that all header parsers share.
 mod bytes;
-/// Capture files, read and written.
+/// Reading and writing of capture files.
 pub mod capture;
-/// Segments into bytes.
+/// TCP segments as bytes.
 mod craft;
 /// IPv4 or IPv6.
 pub mod family;
-/// ICMP and `ICMPv6` messages, read.
+/// Parsing of ICMP and `ICMPv6` messages.
 mod icmp;
-/// IP headers, read.
+/// Parsing of IP headers.
 mod ip;
 /// An Ethernet address.
 pub mod mac;
-/// ARP and neighbour discovery, read.
+/// Parsing of ARP and neighbour discovery.
 mod neighbour;
-/// What one end sees of a probe.
+/// A packet as one end observes it.
 pub mod observation;
-/// Frames into packets.
+/// Parsing of frames.
 mod parse;
-/// Packets back into frames.
+/// Frames rebuilt from packets.
 mod rebuild;
-/// TCP headers and options, read; checksums judged.
+/// Parsing of TCP headers and options; checksum verification.
 mod tcp;
-/// Observed packets as text, printed and parsed.
+/// Packets as text, formatted and parsed.
 pub mod text;
 
 /// A TCP sequence number; arithmetic wraps (RFC 9293 3.4).
@@ -51,13 +50,13 @@ pub mod text;
 pub struct Seq(pub u32);
 
 impl Seq {
-    /// The number `n` further on.
+    /// The number `n` after this one.
     #[must_use]
     pub const fn add(self, n: u32) -> Self {
         Self(self.0.wrapping_add(n))
     }
 
-    /// Whether this number lies before `other` in the half of the circle behind it.
+    /// Whether this number is before `other`, by less than half of the number space.
     pub const fn is_before(self, other: Self) -> bool {
         other.0.wrapping_sub(self.0).wrapping_sub(1) < 0x7fff_ffff
     }
@@ -66,14 +65,14 @@ impl Seq {
 /// The Ethernet header's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EthernetAddresses {
-    /// Who put the frame on the wire.
+    /// The sender of the frame.
     pub src: Mac,
-    /// Whom it is meant for; absent in cooked captures.
+    /// The receiver of the frame; absent in cooked captures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dst: Option<Mac>,
 }
 
-/// What matters of an IPv4 or IPv6 header.
+/// The relevant fields of an IPv4 or IPv6 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ip {
     /// Source address.
@@ -105,7 +104,7 @@ impl TcpFlags {
     /// SYN and ACK.
     pub const SYN_ACK: Self = Self(0x12);
 
-    /// Both sets.
+    /// The union of both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -148,7 +147,7 @@ impl TcpOptions {
     /// The largest segment that fits a frame of 1500 bytes over IPv4 without options.
     pub const ETHERNET_MSS: u16 = 1460;
 
-    /// What a SYN of a Linux client carries: SACK, timestamps, a window scale of 7.
+    /// The options of a SYN of a Linux client: MSS, SACK, timestamps, a window scale of 7.
     pub const fn of_linux_syn(mss: u16, timestamp: u32) -> Self {
         Self {
             mss: Some(mss),
@@ -159,15 +158,15 @@ impl TcpOptions {
     }
 }
 
-/// What is known of a checksum.
+/// The result of a checksum verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checksum {
-    /// It was computed and fits.
+    /// The checksum is right.
     Valid,
-    /// It was computed and does not fit: the receiver's kernel drops the packet.
+    /// The checksum is wrong: the receiver's kernel drops the packet.
     Invalid,
-    /// It was not judged: the kernel had yet to fill it in, or the capture is cut.
+    /// Not verified: the kernel has not filled it in yet, or the capture is cut.
     #[default]
     Unknown,
 }
@@ -192,12 +191,12 @@ pub struct Tcp {
     pub options: TcpOptions,
     /// Bytes of payload according to the headers, whether captured or not.
     pub payload_len: u32,
-    /// What is known of the checksum.
+    /// Whether the checksum is right.
     #[serde(default)]
     pub checksum: Checksum,
 }
 
-/// Why a destination is unreachable, in the words common to ICMP and `ICMPv6`.
+/// Why a destination is unreachable; common to ICMP and `ICMPv6`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unreachable {
@@ -205,7 +204,7 @@ pub enum Unreachable {
     Network,
     /// The host does not answer (3/1; v6 1/3).
     Host,
-    /// Nothing listens, or a REJECT rule says so (3/3; v6 1/4).
+    /// Nothing listens, or a REJECT rule refuses the packet (3/3; v6 1/4).
     Port,
     /// A filter forbids it (3/9, 3/10, 3/13; v6 1/1, 1/5, 1/6).
     Prohibited,
@@ -213,20 +212,20 @@ pub enum Unreachable {
     Other,
 }
 
-/// The kinds of ICMP message that matter to a probe.
+/// The kinds of ICMP message that are relevant to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum IcmpKind {
     /// Destination unreachable.
     Unreachable {
-        /// In common words.
+        /// Why it is unreachable.
         reason: Unreachable,
     },
-    /// TTL or hop limit used up on the way.
+    /// The TTL or hop limit is used up.
     TimeExceeded,
     /// Fragmentation needed (3/4) or packet too big (v6 2).
     PacketTooBig {
-        /// The largest size that passes, bytes; 0 where the router did not say.
+        /// The MTU of the next hop, bytes; 0 where the router does not report it.
         mtu: u32,
     },
     /// A better next hop exists.
@@ -234,18 +233,18 @@ pub enum IcmpKind {
         /// The better next hop (for v6: the target).
         gateway: IpAddr,
     },
-    /// Anything else.
+    /// Any other message.
     Other,
 }
 
-/// The packet that an ICMP error quotes, as far as it was quoted.
+/// The part of a packet that an ICMP error quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quoted {
     /// Source of the quoted packet.
     pub src: SocketAddr,
     /// Destination of the quoted packet.
     pub dst: SocketAddr,
-    /// TTL or hop limit that was left when it was quoted.
+    /// TTL or hop limit at the router that quotes it.
     pub hop_limit: u8,
     /// Its TCP sequence number.
     pub seq: Seq,
@@ -254,38 +253,38 @@ pub struct Quoted {
 /// An ICMP or `ICMPv6` message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Icmp {
-    /// What it says.
+    /// The kind of message.
     pub kind: IcmpKind,
     /// Type and code as on the wire.
     pub type_code: (u8, u8),
-    /// The TCP packet it is about; `None` where it quotes none.
+    /// The TCP packet that it quotes, if any.
     pub quoted: Option<Quoted>,
 }
 
 /// A neighbour resolution: ARP, or neighbour discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolution {
-    /// Question or answer.
+    /// Request or reply.
     pub kind: ResolutionKind,
-    /// Who sends it.
+    /// The IP address of the sender.
     pub sender: IpAddr,
     /// The sender's claimed Ethernet address.
     pub sender_mac: Option<Mac>,
-    /// Whose address is asked for or told.
+    /// The IP address that is resolved.
     pub target: IpAddr,
 }
 
-/// Question or answer of a neighbour resolution.
+/// Request or reply of a neighbour resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResolutionKind {
-    /// Who has it?
+    /// A request for the Ethernet address of the target.
     Request,
-    /// It is at this Ethernet address.
+    /// The Ethernet address of the target.
     Reply,
 }
 
-/// What a packet is.
+/// The contents of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Body {
@@ -297,13 +296,13 @@ pub enum Body {
     Resolution(Resolution),
 }
 
-/// One packet as a prober understands it.
+/// One parsed packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
-    /// The Ethernet addresses, where the link has them.
+    /// The Ethernet addresses, if the link has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<EthernetAddresses>,
-    /// What it is.
+    /// The contents.
     pub body: Body,
 }
 
@@ -341,12 +340,12 @@ impl Packet {
     }
 }
 
-/// A TCP segment to be sent: what [`craft`] turns into bytes.
+/// A TCP segment to send: the input of [`craft`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpSegment {
-    /// From where.
+    /// Source address and port.
     pub src: SocketAddr,
-    /// To where; of the same family as `src`.
+    /// Destination address and port; of the same family as `src`.
     pub dst: SocketAddr,
     /// TTL or hop limit.
     pub hop_limit: u8,
@@ -366,7 +365,7 @@ pub struct TcpSegment {
     pub payload: Vec<u8>,
 }
 
-/// How the first header of a captured frame is to be read (the pcap link types).
+/// The first header of a captured frame (a pcap link type).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkType {
     /// Ethernet (1).
@@ -379,5 +378,5 @@ pub enum LinkType {
     Raw,
 }
 
-/// The address that stands for "none known".
+/// The address for "unknown".
 pub const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

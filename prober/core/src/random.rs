@@ -1,13 +1,13 @@
-//! Numbers that look random and come from a seed, so that every schedule can be repeated.
+//! Pseudorandom numbers from a seed, so that every schedule is repeatable.
 
 /// The generator `splitmix64` (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 ///
-/// For jitter and simulations; never for secrets, which come from the kernel as arguments.
+/// For jitter and simulations. Secrets come from the kernel's random numbers instead, as arguments.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence that this seed names.
+    /// The generator with this seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -27,7 +27,7 @@ impl Random {
         ((self.bits() as u128 * bound as u128) >> 64) as u64
     }
 
-    /// Whether an event of this many millionths happens now.
+    /// True with a probability of this many millionths.
     pub const fn happens(&mut self, millionths: u32) -> bool {
         millionths > 0 && self.below(1_000_000) < millionths as u64
     }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_is_kept_and_its_range_is_used() {
+    fn numbers_stay_below_the_bound_and_use_its_whole_range() {
         let mut random = Random::new(7);
         let mut seen = [0_u32; 10];
         for _ in 0..10_000 {
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chance_of_nothing_never_happens_and_a_chance_of_all_always_does() {
+    fn probability_zero_never_happens_and_one_always_does() {
         let mut random = Random::new(9);
         assert!((0..1000).all(|_| !random.happens(0)));
         assert!((0..1000).all(|_| random.happens(1_000_000)));

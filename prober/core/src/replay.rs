@@ -1,9 +1,8 @@
-//! A capture that somebody took, or one of each end, as evidence.
+//! Evidence from capture files, of one end or of both.
 //!
-//! Every handshake whose SYN is in a capture is shown, packet by packet, to a [`Handshake`] in the
-//! role of a witness; what both ends saw of one is joined by its initial sequence number, since
-//! no two clocks need agree. What a capture cannot decide is left out and told in
-//! `Replay::notes`: connections that began before it, SYNs whose deadline lies behind its end.
+//! A [`Handshake`] in the role of an observer processes the packets of every handshake whose SYN is in a capture. The two
+//! ends of a handshake are joined by its initial sequence number, since their clocks may differ. `Replay::notes` lists
+//! the connections that are left out: those that began before the capture, and SYNs whose deadline is after its end.
 //!
 //! [`Handshake`]: crate::probe::handshake::Handshake
 
@@ -11,25 +10,25 @@ use crate::evidence::Matrix;
 use crate::packet::capture::{Capture, CaptureError, CapturedPacket};
 use crate::time::Timestamp;
 
-/// Packets of one observer into flows.
+/// Groups the packets of one observer into flows.
 mod flow;
-/// Flows of several observers into handshakes.
+/// Joins the flows of several observers into handshakes.
 mod join;
-/// Handshakes into evidence of paths.
+/// Turns handshakes into evidence of paths.
 mod paths;
-/// Where an observer stands.
+/// The position of an observer: client, server or in transit.
 mod position;
 
-/// What captures tell.
+/// The evidence of captures.
 #[derive(Clone, Debug, Default)]
 pub struct Replay {
-    /// The evidence, to be diagnosed.
+    /// The evidence, for the diagnosis.
     pub matrix: Matrix,
-    /// What was lost, left out or could not be decided, one sentence each.
+    /// Lost packets, and connections that were left out or are undecided, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Reads capture files, given as their bytes: of one end, or of both.
+/// Reads capture files from their bytes: of one end, or of both.
 pub fn replay_files(files: &[&[u8]]) -> Result<Replay, CaptureError> {
     let captures = files
         .iter()
@@ -38,7 +37,7 @@ pub fn replay_files(files: &[&[u8]]) -> Result<Replay, CaptureError> {
     Ok(replay(&captures))
 }
 
-/// Makes evidence of captures.
+/// Turns captures into evidence.
 pub fn replay(captures: &[Capture<'_>]) -> Replay {
     let mut notes: Vec<String> = captures
         .iter()
@@ -68,11 +67,11 @@ pub fn replay(captures: &[Capture<'_>]) -> Replay {
     Replay { matrix, notes }
 }
 
-/// One interface of one file: where packets were seen.
+/// One interface of one file.
 struct Observer<'a> {
-    /// Its packets, in the order of their stamps.
+    /// Its packets, in the order of their timestamps.
     packets: Vec<&'a CapturedPacket<'a>>,
-    /// The last stamp of its file: how long it is known to have watched.
+    /// The last timestamp of its file: the known end of the observation.
     until: Timestamp,
 }
 

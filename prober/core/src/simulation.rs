@@ -1,8 +1,8 @@
-//! A network in memory: an engine with a client on one side, a server on the other, and between
-//! them rules that translate, delay, lose, double and answer packets.
+//! A simulated network: an engine with a client, a server, and between them rules that translate, delay, drop, duplicate
+//! and answer packets.
 //!
-//! Its clock is virtual and jumps to the next thing that happens, so that an hour of probes takes
-//! seconds; its chances come from a seed, so that what was seen once is seen again.
+//! Its clock is virtual and jumps to the next event, so that an hour of probes takes seconds. Its random numbers come from
+//! a seed, so that every run is repeatable.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,65 +18,65 @@ use crate::time::Timestamp;
 
 use server::Server;
 
-/// What may happen to a packet on its way.
+/// Translations and faults, as rules.
 pub mod fault;
-/// The server: as little of TCP as answers a probe.
+/// The server: the part of TCP that answers a probe.
 pub mod server;
 #[cfg(test)]
 mod tests;
 
-/// Which way a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toward {
-    /// From the client to the server.
+    /// To the server.
     Server,
-    /// From the server to the client.
+    /// To the client.
     Client,
 }
 
-/// A packet under way.
+/// A packet in transit.
 #[derive(Clone, Debug)]
 pub struct PacketInTransit {
-    /// Which way it goes.
+    /// Its direction.
     pub toward: Toward,
-    /// When it arrives.
+    /// The time of its arrival.
     pub at: Timestamp,
-    /// What it is by now.
+    /// The packet, with the changes of the rules so far.
     pub packet: Packet,
-    /// What it carries.
+    /// Its payload.
     pub payload: Vec<u8>,
 }
 
-/// What a rule makes of a packet.
+/// The effect of a rule on a packet.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// It goes on.
+    /// The packet passes.
     Pass,
-    /// It is gone.
+    /// The packet is dropped.
     Drop,
-    /// It goes on, and a copy of it that much later.
+    /// The packet passes, and a copy of it arrives that much later.
     Duplicate(Duration),
-    /// It is gone, and this is sent back to where it came from.
+    /// The packet is dropped, and this answer goes back to its sender.
     Answer(Packet),
 }
 
-/// Something on the way; see [`rule`] for some.
+/// A rule on the path; [`fault`] has some.
 pub type Rule = Box<dyn FnMut(&mut PacketInTransit, &mut Random) -> Effect + Send>;
 
-/// The network; see the module's documentation.
+/// A network with one client, one server, and rules between them.
 pub struct SimulatedNetwork {
     now: Timestamp,
     random: Random,
-    /// How long a packet takes one way, before the rules.
+    /// The latency of one direction, without the rules.
     latency: Duration,
-    /// In the order in which a packet to the server meets them; one back meets the last first.
+    /// In the order of packets to the server; packets to the client pass them in reverse.
     rules: Vec<Rule>,
     server: Server,
-    /// The server's end of what happens, where it is wanted.
+    /// Traces of the server's end, if requested.
     server_traces: Option<ServerTraces>,
-    /// Copies of what the client has just sent, as its capture sees them.
+    /// Sent packets that the client's capture has not delivered yet.
     copies: Vec<(Observation, Vec<u8>)>,
-    /// Packets under way, the next to arrive first. Nearly all take equally long, and go to the end.
+    /// Packets in transit by arrival. Nearly all have the same latency, and are appended.
     in_transit: VecDeque<PacketInTransit>,
     replies: Vec<TcpSegment>,
 }
@@ -91,10 +91,10 @@ impl std::fmt::Debug for SimulatedNetwork {
 }
 
 impl SimulatedNetwork {
-    /// A network without rules before this server, a packet taking `latency` each way.
+    /// A network without rules, with this server and this latency per direction.
     pub fn new(server: Server, latency: Duration, seed: u64) -> Self {
         Self {
-            // Some time after zero, so that what is before it can be told from it.
+            // Not zero, so that earlier times exist.
             now: Timestamp::from_nanos(1_000_000_000_000),
             random: Random::new(seed),
             latency,
@@ -107,26 +107,26 @@ impl SimulatedNetwork {
         }
     }
 
-    /// With one more rule, the last before the server.
+    /// Adds a rule, the last one before the server.
     #[must_use]
     pub fn with(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
         self
     }
 
-    /// With the server's end of every handshake kept.
+    /// Records traces of handshakes at these ports of the server.
     #[must_use]
     pub fn with_server_traces(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
         self.server_traces = Some(ServerTraces::new(ports));
         self
     }
 
-    /// What the server's end saw, where it was to be kept.
+    /// The traces of the server's end, if they are recorded.
     pub fn server_traces(&mut self) -> Option<&mut ServerTraces> {
         self.server_traces.as_mut()
     }
 
-    /// Sends a packet on its way from rule `from` on.
+    /// Forwards a packet from rule `from` on.
     fn forward(&mut self, mut in_transit: PacketInTransit, from: usize) {
         let mut next = from;
         loop {
@@ -178,7 +178,7 @@ impl SimulatedNetwork {
             .insert(self.in_transit.len() - later.count(), in_transit);
     }
 
-    /// The server's turn: with what has arrived, or because it is time.
+    /// Runs the server: with an arrived packet, or its due timers.
     fn run_server(&mut self, arrived: Option<&PacketInTransit>) {
         let mut replies = std::mem::take(&mut self.replies);
         match arrived {
@@ -220,7 +220,7 @@ impl SimulatedNetwork {
         }
     }
 
-    /// When something happens next.
+    /// The time of the next event.
     fn next_at(&self) -> Option<Timestamp> {
         let arrival = self.in_transit.front().map(|in_transit| in_transit.at);
         match (arrival, self.server.poll_timeout()) {
@@ -289,7 +289,7 @@ fn observation(at: Timestamp, direction: Direction, packet: Packet) -> Observati
     }
 }
 
-/// The packet that a segment is on the wire.
+/// The packet of a segment on the wire.
 pub fn packet(segment: &TcpSegment) -> Packet {
     let ip = Ip {
         src: segment.src.ip(),

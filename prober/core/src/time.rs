@@ -1,4 +1,4 @@
-//! Points in time as numbers of our own, so that they can be stored, generated and replayed.
+//! Points in time as numbers, which can be stored, generated and replayed.
 
 use std::fmt;
 use std::ops::Add;
@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Nanoseconds since the Unix epoch on one machine's clock.
 ///
-/// Two stamps may be compared only if the same machine made them; joining the two ends of a
-/// probe never compares their clocks.
+/// Only timestamps of the same machine are comparable. Joining the two ends of a probe does not compare their clocks.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The stamp that many nanoseconds after the epoch.
+    /// The timestamp of this number of nanoseconds after the epoch.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
@@ -27,7 +26,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The time since `earlier`; zero if that is in the future.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -36,8 +35,7 @@ impl Timestamp {
 impl Timestamp {
     /// The date and time in UTC with milliseconds (RFC 3339), such as `2026-11-23T19:22:01.042Z`.
     ///
-    /// Days become a date as in Hinnant's `civil_from_days`: years begin in March, so that the
-    /// leap day is their last.
+    /// Computes the date as Hinnant's `civil_from_days`: years begin in March, so that the leap day is the last day.
     pub fn to_rfc3339(self) -> String {
         let millis = self.0 / 1_000_000;
         let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
@@ -87,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_is_told_as_a_date() {
+    fn a_timestamp_formats_as_a_date() {
         // date -u -d @SECONDS +%FT%T
         for (seconds, date) in [
             (0, "1970-01-01T00:00:00.000Z"),

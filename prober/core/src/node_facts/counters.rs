@@ -1,4 +1,5 @@
-//! Counters of the kernel by name, as an agent reads them before and after a round.
+//! Counters of the kernel by name, read before and after the probes of a plan.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A name is the section and the field of `/proc/net/snmp` and `/proc/net/netstat` written together, as `nstat` does
 /// (`TcpOutRsts`, `TcpExtListenOverflows`, `IpExtInNoRoutes`), the name itself for `/proc/net/snmp6`
 /// (`Icmp6OutRedirects`), and `Conntrack` with the column of `/proc/net/stat/nf_conntrack` summed over all processors
-/// (`ConntrackDrop`, `ConntrackInsertFailed`, `ConntrackInvalid`). A name that is missing was not read.
+/// (`ConntrackDrop`, `ConntrackInsertFailed`, `ConntrackInvalid`). A missing name was not read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Counters(pub BTreeMap<String, u64>);
@@ -21,8 +22,8 @@ impl Counters {
 
     /// How much each counter grew from `before` to `after`.
     ///
-    /// Names that only one side has are left out. A counter that went backwards was reset in between (another
-    /// namespace, a reloaded module): it is left out as well.
+    /// Leaves out names that only one side has, and counters that decreased: they were reset in between (another namespace,
+    /// a reloaded module).
     pub fn delta(before: &Self, after: &Self) -> Self {
         let grown = |(name, now): (&String, &u64)| {
             Some((name.clone(), now.checked_sub(before.get(name)?)?))
@@ -48,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_holds_only_what_both_reads_know() {
+    fn a_delta_has_only_the_counters_of_both_reads() {
         let before = counters(&[("TcpOutRsts", 3), ("TcpExtListenDrops", 9), ("gone", 1)]);
         let after = counters(&[("TcpOutRsts", 8), ("TcpExtListenDrops", 2), ("new", 1)]);
         assert_eq!(

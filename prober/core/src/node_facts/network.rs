@@ -1,4 +1,5 @@
 //! The objects of a network namespace that rtnetlink lists: links, addresses, routes, neighbours, forwarding entries.
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -13,15 +14,15 @@ pub struct Link {
     pub name: String,
     /// Its index in this namespace.
     pub index: u32,
-    /// What it is: `veth`, `bridge`, `vxlan`; `None` for hardware.
+    /// Its kind: `veth`, `bridge`, `vxlan`; `None` for hardware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The largest IP packet, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Whether it was set up (`IFF_UP`).
+    /// Whether it is up (`IFF_UP`).
     pub up: bool,
-    /// Whether it can carry packets: up, and its carrier is there (`IFF_LOWER_UP`).
+    /// Whether it has a carrier (`IFF_LOWER_UP`).
     pub carrier: bool,
     /// Its Ethernet address, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,13 +30,13 @@ pub struct Link {
     /// The bridge (or bond) that it is a port of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<String>,
-    /// What went through it.
+    /// Its packet counters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counters: Option<LinkCounters>,
-    /// On a bridge port: whether frames may leave by the port they came in by.
+    /// On a bridge port: whether frames may leave by the port on which they arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hairpin: Option<bool>,
-    /// On a bridge: its own switches for netfilter.
+    /// On a bridge: its own netfilter options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<BridgeOptions>,
     /// On a vxlan link: its tunnel.
@@ -43,16 +44,16 @@ pub struct Link {
     pub vxlan: Option<Vxlan>,
 }
 
-/// Packets through an interface since it was made (`struct rtnl_link_stats64`).
+/// Packets of an interface since its creation (`struct rtnl_link_stats64`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkCounters {
     /// Packets received.
     pub rx_packets: u64,
     /// Packets sent.
     pub tx_packets: u64,
-    /// Packets dropped on the way in.
+    /// Received packets that were dropped.
     pub rx_dropped: u64,
-    /// Packets dropped on the way out.
+    /// Packets that were dropped before they were sent.
     pub tx_dropped: u64,
     /// Bad packets received.
     pub rx_errors: u64,
@@ -60,8 +61,8 @@ pub struct LinkCounters {
     pub tx_errors: u64,
 }
 
-/// A bridge's own switches. The kernel takes bridged packets to netfilter where the namespace's sysctl *or* the
-/// bridge's own switch is on (`br_nf_pre_routing`, net/bridge/br_netfilter_hooks.c).
+/// The netfilter options of a bridge. The kernel passes bridged packets to netfilter where the namespace's sysctl *or* the
+/// option of the bridge is on (`br_nf_pre_routing`, net/bridge/br_netfilter_hooks.c).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeOptions {
     /// `nf_call_iptables` of this bridge.
@@ -81,13 +82,13 @@ pub struct Vxlan {
     /// The UDP port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The address that tunnelled packets are sent from.
+    /// The source address of tunnel packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<IpAddr>,
     /// The interface below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub underlay: Option<String>,
-    /// Whether it learns forwarding entries from what it receives.
+    /// Whether it learns forwarding entries from received packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning: Option<bool>,
 }
@@ -95,25 +96,25 @@ pub struct Vxlan {
 /// An address on an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
-    /// The address with the length of its network.
+    /// The address with its prefix length.
     pub prefix: IpNet,
     /// The interface.
     pub dev: String,
 }
 
-/// What becomes of a packet that a route matches (`RTN_*`, include/uapi/linux/rtnetlink.h).
+/// The effect of a route on matching packets (`RTN_*`, include/uapi/linux/rtnetlink.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteKind {
-    /// It is sent on.
+    /// They are forwarded.
     Unicast,
-    /// It is dropped without a word and without a counter.
+    /// They are dropped without an ICMP error and without a counter.
     Blackhole,
-    /// Its sender is told that the host is unreachable (ICMP 3/1).
+    /// They are refused: host unreachable (ICMP 3/1).
     Unreachable,
-    /// Its sender is told that this is prohibited (ICMP 3/13).
+    /// They are refused: prohibited (ICMP 3/13).
     Prohibit,
-    /// This table does not know: the next rule is tried.
+    /// The lookup continues with the next rule.
     Throw,
     /// Another type, by its number.
     Other(u8),
@@ -122,9 +123,9 @@ pub enum RouteKind {
 /// A route. One with several next hops is listed once for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Where to; length 0 is the default route.
+    /// The destination; prefix length 0 is the default route.
     pub destination: IpNet,
-    /// What becomes of the packet.
+    /// Its effect on packets.
     pub kind: RouteKind,
     /// The next router.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +135,7 @@ pub struct Route {
     pub dev: Option<String>,
     /// The routing table; 254 is `main`.
     pub table: u32,
-    /// Among equal prefixes the lowest wins.
+    /// The route with the lowest metric of equal prefixes is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
 }
@@ -144,23 +145,23 @@ impl Route {
     pub const MAIN: u32 = 254;
 }
 
-/// How far the kernel is with a neighbour (`NUD_*`, include/uapi/linux/neighbour.h).
+/// The state of a neighbour entry (`NUD_*`, include/uapi/linux/neighbour.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NeighbourState {
-    /// Asked, not answered yet.
+    /// Requested, not answered yet.
     Incomplete,
-    /// Confirmed a short while ago.
+    /// Confirmed recently.
     Reachable,
-    /// Known, not confirmed lately.
+    /// Known, not confirmed recently.
     Stale,
-    /// Known, about to be confirmed.
+    /// Known, to be confirmed soon.
     Delay,
-    /// Being asked again.
+    /// Known, requested again.
     Probe,
-    /// Asked and never answered.
+    /// Requested, without an answer.
     Failed,
-    /// Needs no asking (loopback, multicast).
+    /// Needs no resolution (loopback, multicast).
     Noarp,
     /// Set by hand or by a program such as flannel.
     Permanent,
@@ -173,22 +174,22 @@ pub enum NeighbourState {
 pub struct Neighbour {
     /// The neighbour's address.
     pub ip: IpAddr,
-    /// Its Ethernet address, where it is known.
+    /// Its Ethernet address, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
-    /// The interface that it is behind.
+    /// The interface that leads to it.
     pub dev: String,
-    /// How far the kernel is with it.
+    /// The state of the entry.
     pub state: NeighbourState,
 }
 
-/// Where a forwarding entry comes from.
+/// The origin of a forwarding entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FdbOrigin {
-    /// The bridge's or the port's own address, or one that was set for ever.
+    /// The address of the bridge or port itself, or a permanent entry.
     Permanent,
-    /// Set by hand or by a program, and not aged.
+    /// Set by hand or by a program; does not age.
     Static,
     /// Learned from traffic.
     Learned,
@@ -197,13 +198,13 @@ pub enum FdbOrigin {
 /// An entry of a bridge's or a vxlan link's forwarding database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FdbEntry {
-    /// The frames that it is about: those to this address.
+    /// The destination address of the frames.
     pub mac: Mac,
-    /// The interface that they leave by.
+    /// The interface on which they leave.
     pub dev: String,
-    /// On a vxlan link: the tunnel end that they are sent to.
+    /// On a vxlan link: the remote tunnel endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<IpAddr>,
-    /// Where the entry comes from.
+    /// The origin of the entry.
     pub origin: FdbOrigin,
 }

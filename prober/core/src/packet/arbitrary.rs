@@ -112,7 +112,7 @@ fn tcp(payload_len: impl Strategy<Value = u32>) -> impl Strategy<Value = Body> {
         )
 }
 
-/// Messages whose kind is what their type and code say.
+/// Messages whose kind matches their type and code.
 fn icmp() -> impl Strategy<Value = Body> {
     let quoted = prop::option::of((any::<(u16, u16)>(), any::<(u8, u32)>()));
     (ip(), 0..8_u8, any::<u16>(), quoted).prop_map(|(ip, which, number, quoted)| {
@@ -195,12 +195,12 @@ fn with_body(body: impl Strategy<Value = Body>) -> impl Strategy<Value = Packet>
     })
 }
 
-/// Any packet that a frame can carry.
+/// Any packet that fits a frame.
 pub(crate) fn packet() -> impl Strategy<Value = Packet> {
     with_body(prop_oneof![4 => tcp(0..65_000_u32), 2 => icmp(), 1 => resolution()])
 }
 
-/// Any packet of which nothing is cut off when it is rebuilt.
+/// Any packet that is rebuilt completely.
 pub(crate) fn packet_without_payload() -> impl Strategy<Value = Packet> {
     with_body(prop_oneof![4 => tcp(Just(0)), 2 => icmp(), 1 => resolution()])
 }

@@ -1,15 +1,15 @@
-//! What the readers of each header share: bytes at a place, the numbers of what is carried, and why there is no packet.
+//! Helpers that all header parsers share: bytes at an offset, protocol numbers, and parse errors.
 
-/// Whether TCP checksums can be judged.
+/// Whether TCP checksums are verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumMode {
-    /// The bytes are those of the wire.
+    /// Verified: the bytes are those of the wire.
     Verify,
-    /// The kernel had yet to fill the checksum in (`TP_STATUS_CSUMNOTREADY`), or has checked it.
+    /// Not verified: the kernel has not filled the checksum in yet (`TP_STATUS_CSUMNOTREADY`), or has verified it.
     Trust,
 }
 
-/// Why a frame gives no packet.
+/// Why a frame does not parse as a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// The bytes end within a header.
@@ -31,7 +31,7 @@ pub enum ParseError {
     #[error("a later fragment of an IP packet, which has no TCP header")]
     LaterFragment,
     /// ARP for other hardware or protocols, or of another operation.
-    #[error("an ARP packet that neither asks for nor tells an Ethernet address of IPv4")]
+    #[error("an ARP packet that is neither a request nor a reply for an Ethernet address of IPv4")]
     Arp,
 }
 
@@ -52,17 +52,17 @@ pub(super) mod protocol {
     pub(crate) const ICMPV6: u8 = 58;
 }
 
-/// The bytes at a place; `None` where there are not so many.
+/// The bytes at an offset; `None` beyond the end.
 pub(super) fn at<const N: usize>(bytes: &[u8], place: usize) -> Option<[u8; N]> {
     bytes.get(place..)?.first_chunk().copied()
 }
 
-/// The number at a place, big-endian.
+/// The big-endian number at an offset.
 pub(super) fn u16_at(bytes: &[u8], place: usize) -> Option<u16> {
     at(bytes, place).map(u16::from_be_bytes)
 }
 
-/// The number at a place, big-endian.
+/// The big-endian number at an offset.
 pub(super) fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
     at(bytes, place).map(u32::from_be_bytes)
 }

@@ -1,7 +1,7 @@
-//! Captures: pcap and pcapng, byte slices in, packets out, and back.
+//! Capture files: pcap and pcapng, read from byte slices; pcapng, written.
 //!
-//! `read` gives what is whole of a file, however it was cut, and says in `Capture::notes` what
-//! is not there. The packets borrow the file's bytes: memory is bounded by the file's size.
+//! `read` returns all complete packets of a file, also of a cut one, and lists in `Capture::notes` what is missing. The
+//! packets borrow the bytes of the file, so its size bounds the memory.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,70 +12,70 @@ use crate::time::Timestamp;
 
 pub use write::{CommentedPacket, InterfacePackets, WriteError, write_pcapng};
 
-/// Classic pcap files.
+/// Reading of classic pcap files.
 mod pcap;
-/// pcapng files.
+/// Reading of pcapng files.
 mod pcapng;
-/// Observations into pcapng.
+/// Writing of pcapng files.
 mod write;
 
-/// A file of packets, read.
+/// A parsed capture file.
 #[derive(Clone, Debug, Default)]
 pub struct Capture<'a> {
     /// The interfaces that packets were captured on.
     pub interfaces: Vec<Interface>,
-    /// The packets that prober understands, in the order of the file.
+    /// The packets that prober parses, in the order of the file.
     pub packets: Vec<CapturedPacket<'a>>,
-    /// What was lost or left out, one sentence each.
+    /// Lost or skipped packets, one sentence per kind.
     pub notes: Vec<String>,
 }
 
-/// Where packets were captured.
+/// An interface of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name; empty where the file does not say.
+    /// Its name; empty where the file has none.
     pub name: String,
-    /// Its first header; `None` for one that prober cannot read.
+    /// Its link type; `None` for one that prober does not support.
     pub link: Option<LinkType>,
 }
 
 /// One captured packet.
 #[derive(Clone, Debug)]
 pub struct CapturedPacket<'a> {
-    /// Its place in [`Capture::interfaces`].
+    /// Its index in [`Capture::interfaces`].
     pub interface: usize,
-    /// When, on the capturing machine's clock.
+    /// The time, on the clock of the capturing machine.
     pub at: Timestamp,
-    /// Which way it went, where the file says so.
+    /// Its direction, where the file has it.
     pub direction: Option<Direction>,
-    /// What it says.
+    /// The packet.
     pub packet: Packet,
-    /// The frame as far as it was captured.
+    /// The captured part of the frame.
     pub bytes: &'a [u8],
-    /// How long the frame was, bytes.
+    /// The length of the frame, bytes.
     pub original_len: u32,
-    /// The first comment that the file has on it.
+    /// Its first comment in the file.
     pub comment: Option<Cow<'a, str>>,
 }
 
-/// Why bytes are no capture.
+/// Why bytes are not a capture file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaptureError {
-    /// There are no bytes.
+    /// The file is empty.
     #[error("the file is empty: was the capture stopped before its first packet was written?")]
     Empty,
-    /// The bytes end within the file's own header.
+    /// The file ends within its header.
     #[error("the file ends after {0} bytes, within its header: copy it again, or capture again")]
     Cut(usize),
-    /// The bytes are something else.
+    /// The file has another format.
     #[error(
         "this is no capture file but {0}: give a pcap or pcapng file, as written by 'tcpdump -w'"
     )]
     NotACapture(&'static str),
-    /// The header has the right magic number and makes no sense beyond it.
+    /// The header has the right magic number and is malformed after it.
     #[error("the file's header is broken ({0}): copy it again, or capture again")]
     Broken(String),
-    /// No interface has a link type that prober reads.
+    /// No interface has a supported link type.
     #[error(
         "the capture is of link type {0}: prober reads Ethernet, Linux cooked v1 and v2, and raw IP; \
          capture on another interface, or on 'any'"
@@ -83,7 +83,7 @@ pub enum CaptureError {
     LinkType(u32),
 }
 
-/// Reads a capture of either kind.
+/// Reads a capture file of either format.
 pub fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
     let magic = match bytes.first_chunk::<4>() {
         Some(magic) => u32::from_be_bytes(*magic),
@@ -98,7 +98,7 @@ pub fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
     }
 }
 
-/// What a file that is no capture looks like.
+/// The likely format of a file that is not a capture.
 fn kind_of(bytes: &[u8]) -> &'static str {
     const KINDS: &[(&[u8], &str)] = &[
         (b"\x1f\x8b", "gzip data (unpack it with gunzip)"),
@@ -141,9 +141,9 @@ fn kind_of(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// The link type of a number of the pcap registry.
+/// The link type with this number in the pcap registry.
 fn link_type(number: u32) -> Option<LinkType> {
-    // The upper half of the field tells of frame check sequences.
+    // The upper half of the field describes frame check sequences.
     match number & 0xffff {
         1 => Some(LinkType::Ethernet),
         113 => Some(LinkType::LinuxSll),
@@ -153,7 +153,7 @@ fn link_type(number: u32) -> Option<LinkType> {
     }
 }
 
-/// A frame as a file has it.
+/// One frame of a file.
 struct RawRecord<'a> {
     interface: usize,
     at: Timestamp,
@@ -163,7 +163,7 @@ struct RawRecord<'a> {
     comment: Option<Cow<'a, str>>,
 }
 
-/// What a file gave so far.
+/// A capture under construction.
 #[derive(Default)]
 struct CaptureBuilder<'a> {
     capture: Capture<'a>,
@@ -174,8 +174,8 @@ struct CaptureBuilder<'a> {
     fragments: u64,
 }
 
-/// The largest frame whose checksum is judged, bytes: what is larger was put together from several
-/// by the receiving kernel, or has yet to be cut up by the device.
+/// Maximum length of a frame whose checksum is verified, bytes: a larger one was merged from several by the receiving
+/// kernel, or is segmented later by the device.
 const LARGEST_ON_THE_WIRE: usize = 1518;
 
 impl<'a> CaptureBuilder<'a> {
@@ -264,7 +264,7 @@ impl<'a> CaptureBuilder<'a> {
     }
 }
 
-/// What a cooked header says of the direction (`PACKET_*` of linux/if_packet.h).
+/// The direction in a cooked header (`PACKET_*` of linux/if_packet.h).
 fn cooked_direction(link: LinkType, bytes: &[u8]) -> Option<Direction> {
     let packet_type = match link {
         LinkType::LinuxSll => bytes.get(1)?,

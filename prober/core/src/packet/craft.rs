@@ -1,4 +1,4 @@
-//! Segments into bytes: an IP header, a TCP header as Linux writes it, checksums filled in.
+//! TCP segments as bytes: an IP header, a TCP header as Linux writes it, and valid checksums.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use pnet_packet::tcp::{self, MutableTcpPacket};
 use super::tcp::{option, partial};
 use super::{Checksum, Ip, Tcp, TcpOptions, TcpSegment};
 
-/// Why a segment cannot be written.
+/// Why a packet cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CraftError {
     /// Source and destination are of different families.
@@ -21,20 +21,20 @@ pub enum CraftError {
         /// Destination.
         dst: IpAddr,
     },
-    /// More payload than an IP packet holds.
+    /// More payload than fits an IP packet.
     #[error("cannot write a packet of {0} bytes: 65535 is the most, send less at a time")]
     TooLong(usize),
-    /// ARP, where only IP can be written.
+    /// ARP without a link layer.
     #[error("cannot write an ARP packet without a link header: choose Ethernet or a cooked link")]
     ArpWithoutLink,
 }
 
-/// A TCP header without options.
+/// Length of a TCP header without options, bytes.
 const TCP_HEADER: usize = 20;
 
 /// Appends a segment's IP packet to `out`: IPv4 with don't-fragment set, or IPv6.
 ///
-/// Nothing is allocated but what `out` lacks. After an error `out` is as it was.
+/// Allocates only if `out` lacks capacity. After an error `out` is unchanged.
 pub fn craft(segment: &TcpSegment, out: &mut Vec<u8>) -> Result<(), CraftError> {
     let ip = Ip {
         src: segment.src.ip(),
@@ -59,7 +59,7 @@ pub fn craft(segment: &TcpSegment, out: &mut Vec<u8>) -> Result<(), CraftError> 
     Ok(())
 }
 
-/// How long a TCP header with these options is, padded.
+/// Length of a TCP header with these options and their padding, bytes.
 pub(super) fn tcp_header_len(options: &TcpOptions) -> usize {
     TCP_HEADER + OptionBytes::of(options).len
 }
@@ -111,7 +111,7 @@ pub(super) fn append_ip(
     Ok(())
 }
 
-/// Appends a TCP header and payload, with the checksum that is right for them.
+/// Appends a TCP header and payload with their checksum: a wrong one where the header has `Checksum::Invalid`.
 pub(super) fn append_tcp(ip: &Ip, tcp: &Tcp, payload: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     let options = OptionBytes::of(&tcp.options);
@@ -133,7 +133,7 @@ pub(super) fn append_tcp(ip: &Ip, tcp: &Tcp, payload: &[u8], out: &mut Vec<u8>) 
     let sum = match (ip.src, ip.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => tcp::ipv4_checksum(&whole, &src, &dst),
         (IpAddr::V6(src), IpAddr::V6(dst)) => tcp::ipv6_checksum(&whole, &src, &dst),
-        // `append_ip` refused these.
+        // `append_ip` refuses these.
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return,
     };
     fields.set_checksum(match tcp.checksum {
@@ -142,7 +142,7 @@ pub(super) fn append_tcp(ip: &Ip, tcp: &Tcp, payload: &[u8], out: &mut Vec<u8>) 
     });
 }
 
-/// A checksum that is wrong, and is not that of a segment which a device was to complete.
+/// A wrong checksum that also differs from the partial one, which a device would complete.
 ///
 /// Not `!right`: all ones and all zeroes are the same number (RFC 1071).
 const fn wrong_sum(right: u16, partial: u16) -> u16 {
@@ -160,8 +160,8 @@ struct OptionBytes {
 }
 
 impl OptionBytes {
-    /// In the order in which Linux writes them (net/ipv4/tcp_output.c, tcp_options_write), so that
-    /// a crafted SYN looks like an ordinary one to whatever stands on its way.
+    /// In the order in which Linux writes them (net/ipv4/tcp_output.c, tcp_options_write), so that middleboxes treat a crafted SYN
+    /// like an ordinary one.
     fn of(options: &TcpOptions) -> Self {
         const NOP: u8 = option::NO_OPERATION;
         let mut out = Self {
@@ -223,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_crafted_is_parsed_back(segment in segment()) {
+        fn a_crafted_segment_parses_back(segment in segment()) {
             let bytes = crafted(&segment);
             let parsed = parse_frame(LinkType::Raw, &bytes, ChecksumMode::Verify).unwrap();
             let ip = Ip {
@@ -248,7 +248,7 @@ mod tests {
         }
 
         #[test]
-        fn crafting_appends_and_leaves_the_rest_alone(
+        fn crafting_only_appends(
             segment in segment(),
             before in prop::collection::vec(any::<u8>(), 0..8),
         ) {
@@ -259,7 +259,7 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_of_the_segment_is_found_by_its_checksum(
+        fn the_checksum_detects_a_flipped_bit(
             segment in segment(),
             place in any::<prop::sample::Index>(),
         ) {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_packet_holds_is_refused() {
+    fn a_payload_above_the_maximum_is_refused() {
         let big = TcpSegment {
             payload: vec![0; 65_536],
             ..syn()

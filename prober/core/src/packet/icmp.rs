@@ -1,4 +1,4 @@
-//! ICMP and `ICMPv6` messages, read, with the TCP packet that an error quotes.
+//! Parsing of ICMP and `ICMPv6` messages, with the TCP packet that an error quotes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use super::{Icmp, IcmpKind, ParseError, Quoted, Seq, Unreachable};
 
 const CUT: ParseError = ParseError::Truncated("ICMP header");
 
-/// Reads an ICMP message (RFC 792; RFC 1191 for the MTU; RFC 1812 5.2.7.1 for the codes).
+/// Parses an ICMP message (RFC 792; RFC 1191 for the MTU; RFC 1812 5.2.7.1 for the codes).
 pub(super) fn parse_v4(bytes: &[u8]) -> Result<Icmp, ParseError> {
     let [icmp_type, code] = at(bytes, 0).ok_or(CUT)?;
     let inner = bytes.get(8..).ok_or(CUT)?;
@@ -40,7 +40,7 @@ pub(super) fn parse_v4(bytes: &[u8]) -> Result<Icmp, ParseError> {
     })
 }
 
-/// Reads an `ICMPv6` message other than neighbour discovery's (RFC 4443; RFC 4861 4.5).
+/// Parses an `ICMPv6` message that is not neighbour discovery (RFC 4443; RFC 4861 4.5).
 pub(super) fn parse_v6(bytes: &[u8]) -> Result<Icmp, ParseError> {
     const REDIRECT: u8 = 137;
     let [icmp_type, code] = at(bytes, 0).ok_or(CUT)?;
@@ -99,7 +99,7 @@ fn quoted_v6(bytes: &[u8]) -> Option<Quoted> {
     ip::parse_v6(bytes).ok().and_then(|inner| quoted(&inner))
 }
 
-/// Ports and sequence number are the first eight bytes of TCP: all that RFC 792 promises.
+/// Ports and sequence number are the first eight bytes of TCP, which RFC 792 guarantees.
 fn quoted(inner: &IpPayload<'_>) -> Option<Quoted> {
     if inner.protocol != protocol::TCP {
         return None;

@@ -1,4 +1,4 @@
-//! IP headers, read: options, fragments and extension headers are stepped over.
+//! Parsing of IP headers. Skips options and extension headers; detects fragments.
 
 use std::net::IpAddr;
 
@@ -7,38 +7,38 @@ use pnet_packet::ipv6::Ipv6Packet;
 
 use super::{Ip, ParseError};
 
-/// What an IP header carries.
+/// An IP header and its payload.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IpPayload<'a> {
     /// The header.
     pub(super) ip: Ip,
-    /// The protocol behind it and its extension headers.
+    /// The protocol after the extension headers.
     pub(super) protocol: u8,
-    /// What it carries, as far as it was captured.
+    /// The captured part of the payload.
     pub(super) bytes: &'a [u8],
-    /// How long that is according to the headers; never less than `bytes`.
+    /// The length of the payload according to the headers; never less than that of `bytes`.
     pub(super) len: usize,
-    /// Whether a checksum over pseudo-header and `bytes` can fit.
+    /// Whether the checksum can be verified.
     pub(super) extent: Extent,
 }
 
-/// How much of the original packet a header carries.
+/// Whether a packet is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// All of it, on its way to the destination that the header names.
+    /// All of the original packet, addressed to its final destination.
     Whole,
-    /// Its first fragment, or it is source-routed: a checksum cannot be judged.
+    /// The first fragment, or source-routed: the checksum cannot be verified.
     Partial,
 }
 
-/// Reads an IPv4 packet (RFC 791 3.1).
+/// Parses an IPv4 packet (RFC 791 3.1).
 pub(super) fn parse_v4(bytes: &[u8]) -> Result<IpPayload<'_>, ParseError> {
     let header = Ipv4Packet::new(bytes).ok_or(ParseError::Truncated("IPv4 header"))?;
     if header.get_version() != 4 {
         return Err(ParseError::Version(header.get_version()));
     }
     let header_len = usize::from(header.get_header_length()) * 4;
-    // A length of zero is what offloaded sends look like before the device cuts them up.
+    // Offloaded sends have a length of zero before the device segments them.
     let total_len = match usize::from(header.get_total_length()) {
         0 => bytes.len(),
         stated => stated,
@@ -73,7 +73,7 @@ pub(super) fn parse_v4(bytes: &[u8]) -> Result<IpPayload<'_>, ParseError> {
     })
 }
 
-/// Reads an IPv6 packet with its extension headers (RFC 8200 3 and 4).
+/// Parses an IPv6 packet with its extension headers (RFC 8200 3 and 4).
 pub(super) fn parse_v6(bytes: &[u8]) -> Result<IpPayload<'_>, ParseError> {
     let header = Ipv6Packet::new(bytes).ok_or(ParseError::Truncated("IPv6 header"))?;
     if header.get_version() != 6 {
@@ -86,7 +86,7 @@ pub(super) fn parse_v6(bytes: &[u8]) -> Result<IpPayload<'_>, ParseError> {
         ident: 0,
     };
     let rest = bytes.get(40..).unwrap_or_default();
-    // A length of zero is a jumbogram (RFC 2675), which the kernel makes of offloaded sends.
+    // A length of zero is a jumbogram (RFC 2675), the form of offloaded sends in the kernel.
     let len = match usize::from(header.get_payload_length()) {
         0 => rest.len(),
         stated => stated,

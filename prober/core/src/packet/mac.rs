@@ -1,4 +1,4 @@
-//! An Ethernet address, written `02:00:00:00:00:01` wherever people or JSON see it.
+//! An Ethernet address, written `02:00:00:00:00:01` in text and JSON.
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// The address of everybody, `ff:ff:ff:ff:ff:ff`.
+    /// The broadcast address, `ff:ff:ff:ff:ff:ff`.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// Takes six bytes; any other number of them is no Ethernet address.
+    /// The address of six bytes; `None` for any other length.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -29,7 +29,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// A text that is no Ethernet address.
+/// A text that does not parse as an Ethernet address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "cannot read {text:?} as an Ethernet address: write six hex bytes with colons, as in 02:00:00:00:00:01"
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_back_as_it_was_written() {
+    fn an_address_survives_formatting_and_parsing() {
         let mac = Mac([2, 0, 0, 0xab, 0, 1]);
         assert_eq!(mac.to_string(), "02:00:00:ab:00:01");
         assert_eq!(mac.to_string().parse(), Ok(mac));

@@ -1,4 +1,4 @@
-//! ARP and neighbour discovery, read: who asks for whom, and who claims which Ethernet address.
+//! Parsing of ARP and neighbour discovery: requests and replies with the Ethernet addresses that they claim.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -14,7 +14,7 @@ pub(super) const ADVERTISEMENT: u8 = 136;
 pub(super) const SOURCE_LINK_ADDRESS: u8 = 1;
 pub(super) const TARGET_LINK_ADDRESS: u8 = 2;
 
-/// Reads an ARP packet for Ethernet and IPv4 (RFC 826). A reply tells its sender's address.
+/// Parses an ARP packet for Ethernet and IPv4 (RFC 826). The target of a reply is its sender.
 pub(super) fn parse_arp(bytes: &[u8]) -> Result<Resolution, ParseError> {
     const ETHERNET: u16 = 1;
     const IPV4: u16 = 0x0800;
@@ -42,7 +42,7 @@ pub(super) fn parse_arp(bytes: &[u8]) -> Result<Resolution, ParseError> {
     })
 }
 
-/// Reads a neighbour solicitation or advertisement; `None` for any other `ICMPv6` message.
+/// Parses a neighbour solicitation or advertisement; `None` for any other `ICMPv6` message.
 pub(super) fn parse_discovery(
     sender: IpAddr,
     bytes: &[u8],

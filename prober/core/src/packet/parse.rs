@@ -1,22 +1,22 @@
-//! Frames into packets: any byte string gives a `Packet` or a `ParseError`.
+//! Parsing of frames: any byte string results in a `Packet` or a `ParseError`.
 //!
-//! A frame may be cut at the end by a capture's snap length: lengths come from the headers, the
-//! payload is what is there. What contradicts itself is an error, never a guess.
+//! A capture's snap length may cut a frame: lengths come from the headers, the payload is the captured part.
+//! Contradictory headers are an error.
 
 use super::bytes::{ChecksumMode, ParseError, at, ethertype, protocol, u16_at};
 use super::{Body, EthernetAddresses, Icmp, LinkType, Packet, icmp, ip, neighbour, tcp};
 use crate::packet::mac::Mac;
 
-/// A frame, read.
+/// A parsed frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParsedFrame<'a> {
-    /// What it says.
+    /// The packet.
     pub packet: Packet,
-    /// The TCP payload as far as it was captured; empty for everything else.
+    /// The captured part of the TCP payload; empty for other packets.
     pub payload: &'a [u8],
 }
 
-/// Reads one captured frame.
+/// Parses one captured frame.
 pub fn parse_frame(
     link: LinkType,
     bytes: &[u8],
@@ -137,8 +137,8 @@ mod tests {
         LinkType::Raw,
     ];
 
-    /// What no packet may say, however it was made.
-    fn is_sense(bytes: &[u8], parsed: &ParsedFrame<'_>) -> bool {
+    /// Whether a parsed packet is consistent with its frame.
+    fn is_consistent(bytes: &[u8], parsed: &ParsedFrame<'_>) -> bool {
         let Some((ip, tcp)) = parsed.packet.tcp() else {
             return parsed.payload.is_empty();
         };
@@ -149,18 +149,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_give_a_packet_or_an_error(
+        fn any_bytes_parse_or_fail(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
         ) {
             for link in LINKS {
                 if let Ok(parsed) = parse_frame(link, &bytes, ChecksumMode::Verify) {
-                    prop_assert!(is_sense(&bytes, &parsed));
+                    prop_assert!(is_consistent(&bytes, &parsed));
                 }
             }
         }
 
         #[test]
-        fn a_packet_with_flipped_bits_gives_a_packet_or_an_error(
+        fn a_packet_with_flipped_bits_parses_or_fails(
             packet in packet(),
             flips in prop::collection::vec(any::<prop::sample::Index>(), 1..8),
         ) {
@@ -171,12 +171,12 @@ mod tests {
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
             if let Ok(parsed) = parse_frame(link, &bytes, ChecksumMode::Verify) {
-                prop_assert!(is_sense(&bytes, &parsed));
+                prop_assert!(is_consistent(&bytes, &parsed));
             }
         }
 
         #[test]
-        fn a_cut_packet_says_the_same_or_nothing(
+        fn a_cut_packet_parses_the_same_or_fails(
             packet in packet(),
             cut in any::<prop::sample::Index>(),
         ) {
@@ -218,7 +218,7 @@ mod tests {
         0204ffd70402080ad6b3de61000000000103030a";
 
     #[test]
-    fn a_syn_of_linux_on_loopback_is_read() {
+    fn a_syn_of_linux_on_loopback_is_parsed() {
         let bytes = hex(SYN_ON_LO);
         let parsed = parse_frame(LinkType::Ethernet, &bytes, ChecksumMode::Verify).unwrap();
         let (ip, tcp) = parsed.packet.tcp().unwrap();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_that_the_device_was_to_fill_in_is_not_called_corrupt() {
+    fn a_partial_checksum_is_not_invalid() {
         let bytes = hex(SYN_ON_LO);
         let parsed = parse_frame(LinkType::Ethernet, &bytes, ChecksumMode::Verify).unwrap();
         let (_, tcp) = parsed.packet.tcp().unwrap();

@@ -1,7 +1,7 @@
-//! Packets back into frames, for capture files.
+//! Frames rebuilt from packets, for capture files.
 //!
-//! What is not known is written as zero; what was not kept (payload, most of a quoted packet) is
-//! cut off as a snap length would. So `parse_frame` gives the packet back.
+//! Unknown fields are zero. Parts that are not kept (the payload, most of a quoted packet) are cut off, as by a snap
+//! length, so that `parse_frame` returns the same packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -18,17 +18,17 @@ use super::{
 };
 use crate::packet::mac::Mac;
 
-/// A frame that says what a packet says.
+/// A frame with the contents of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RebuiltFrame {
-    /// The frame without what was not kept.
+    /// The frame without the parts that are not kept.
     pub bytes: Vec<u8>,
-    /// How long the whole frame was.
+    /// The length of the original frame, bytes.
     pub original_len: u32,
 }
 
 impl LinkType {
-    /// The link type that keeps all that a packet says of its link.
+    /// The link type that keeps all link addresses of a packet.
     pub const fn of(packet: &Packet) -> Self {
         match packet.link {
             Some(EthernetAddresses { dst: Some(_), .. }) => Self::Ethernet,
@@ -38,9 +38,9 @@ impl LinkType {
     }
 }
 
-/// Writes a packet as a frame of that link type.
+/// Writes a packet as a frame of this link type.
 ///
-/// A cooked frame is told as one that came in: its first two bytes say otherwise where needed.
+/// A cooked frame has packet type 0, received; the caller may change it.
 pub fn rebuild(packet: &Packet, link: LinkType) -> Result<RebuiltFrame, CraftError> {
     let mut network = Vec::with_capacity(128);
     let mut cut = 0;
@@ -119,7 +119,7 @@ fn link_header(stated: Option<EthernetAddresses>, link: LinkType, ether_type: u1
     out
 }
 
-/// The headers are those of the whole segment, of which the payload is then cut off.
+/// The headers are those of the whole segment; the payload is cut off.
 fn append_segment(ip: &Ip, tcp: &Tcp, out: &mut Vec<u8>) -> Result<(), CraftError> {
     let payload_len = usize::try_from(tcp.payload_len).unwrap_or(usize::MAX);
     let len = payload_len.saturating_add(tcp_header_len(&tcp.options));
@@ -200,7 +200,7 @@ fn append_message(ip: &Ip, body: &mut [u8], out: &mut Vec<u8>) -> Result<(), Cra
     Ok(())
 }
 
-/// RFC 826, for Ethernet and IPv4. Whom a reply was for is not kept: the Ethernet header says it.
+/// RFC 826, for Ethernet and IPv4. The target of a reply is not kept; the Ethernet header has it.
 fn append_arp(resolution: &Resolution, sender: Ipv4Addr, target: Ipv4Addr, out: &mut Vec<u8>) {
     let Mac(mac) = resolution.sender_mac.unwrap_or(Mac([0; 6]));
     let (operation, target) = match resolution.kind {
@@ -258,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_rebuilt_is_parsed_back(packet in packet_without_payload()) {
+        fn a_rebuilt_packet_parses_back(packet in packet_without_payload()) {
             let frame = rebuild(&packet, LinkType::of(&packet)).unwrap();
             let parsed = parse_frame(LinkType::of(&packet), &frame.bytes, ChecksumMode::Verify).unwrap();
             prop_assert_eq!(parsed.packet, packet);
@@ -266,7 +266,7 @@ mod tests {
         }
 
         #[test]
-        fn a_payload_is_told_but_not_written(packet in packet()) {
+        fn a_payload_counts_but_is_not_written(packet in packet()) {
             let frame = rebuild(&packet, LinkType::of(&packet)).unwrap();
             let parsed = parse_frame(LinkType::of(&packet), &frame.bytes, ChecksumMode::Trust).unwrap();
             let mut stated = packet;

@@ -1,4 +1,4 @@
-//! TCP headers and options, read; checksums judged (RFC 9293 3.1).
+//! Parsing of TCP headers and options, and checksum verification (RFC 9293 3.1).
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ pub(super) mod option {
     pub(crate) const TIMESTAMPS: u8 = 8;
 }
 
-/// Reads a segment; gives its header and its payload as far as it was captured.
+/// Parses a segment; returns its header and the captured part of its payload.
 pub(super) fn parse<'a>(
     payload_of_ip: &IpPayload<'a>,
     sums: ChecksumMode,
@@ -45,8 +45,8 @@ pub(super) fn parse<'a>(
     Ok((tcp, bytes.get(header_len..).unwrap_or_default()))
 }
 
-/// As the kernel does (net/ipv4/tcp_input.c, tcp_parse_options): what is malformed ends the list,
-/// what is unknown or of a wrong length is stepped over.
+/// As the kernel does (net/ipv4/tcp_input.c, tcp_parse_options): a malformed option ends the list, an unknown one or one
+/// of a wrong length is skipped.
 fn parse_options(mut bytes: &[u8]) -> TcpOptions {
     let mut options = TcpOptions::default();
     loop {
@@ -84,21 +84,21 @@ fn verify_checksum(payload_of_ip: &IpPayload<'_>, stated: u16, sums: ChecksumMod
     if sums == ChecksumMode::Trust || !whole {
         return Checksum::Unknown;
     }
-    // The segment's own checksum is part of the sum, which must come out as minus zero.
+    // The sum includes the checksum field, so a right one gives all ones.
     if fold(pseudo_header(&payload_of_ip.ip, payload_of_ip.len) + sum(payload_of_ip.bytes))
         == 0xffff
     {
         return Checksum::Valid;
     }
-    // Not corrupt, only not yet filled in.
+    // Not filled in yet.
     if stated == partial(&payload_of_ip.ip, payload_of_ip.len) {
         return Checksum::Unknown;
     }
     Checksum::Invalid
 }
 
-/// What the sender's kernel puts into the checksum of a segment of that length where it leaves the
-/// rest to the device (`CHECKSUM_PARTIAL`, include/linux/skbuff.h): the pseudo-header's sum.
+/// The checksum field of a segment of this length where the sender's kernel leaves the rest to the device
+/// (`CHECKSUM_PARTIAL`, include/linux/skbuff.h): the sum of the pseudo-header.
 pub(super) fn partial(ip: &Ip, len: usize) -> u16 {
     fold(pseudo_header(ip, len))
 }
@@ -130,6 +130,6 @@ fn fold(mut sum: u64) -> u16 {
     while let carry @ 1.. = sum >> 16 {
         sum = (sum & 0xffff) + carry;
     }
-    // What is left has no bits above the sixteenth.
+    // The loop ends with at most sixteen bits.
     (sum & 0xffff) as u16
 }

@@ -1,7 +1,7 @@
-//! Observations as text like tcpdump's, printed and parsed: the language of tests and exhibits.
+//! Packets as text like tcpdump's, formatted and parsed. Tests and the samples of a diagnosis use it.
 //!
-//! One packet a line, in milliseconds since the first; `>` was sent by the observer, `<` received,
-//! `~` overheard. Sequence numbers near an initial one are told by its name:
+//! One packet per line, with milliseconds since the first; `>` is sent by the observer, `<` received, `~` overheard.
+//! Sequence numbers near an initial one are relative to its name:
 //!
 //! ```text
 //! C = 0x10000000
@@ -13,8 +13,7 @@
 //!      2.113 ~ ARP who-has 10.0.0.9 tell 10.0.0.1 at 02:00:00:00:00:01
 //! ```
 //!
-//! What is zero or unknown is left out. Not told: whether a good checksum was judged or assumed,
-//! and the absolute time.
+//! Fields that are zero or unknown are left out, and so are the absolute time and whether a right checksum was verified.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -28,18 +27,18 @@ use crate::time::nanos;
 
 pub use parse::{PacketTextError, parse_packet_text};
 
-/// Text into observations.
+/// Parsing of whole texts.
 mod parse;
-/// Single words, read.
+/// Parsing of single words.
 mod token;
 
 /// Letters of the TCP flags, from the lowest bit, as tcpdump writes them.
 const FLAG_LETTERS: &str = "FSRP.UEW";
 
-/// The furthest from an initial sequence number that is told by its name.
+/// Maximum distance from an initial sequence number that is written relative to its name.
 const NAMED_WITHIN: u32 = 100_000_000;
 
-/// Observations that print as text.
+/// Observations that display as text.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketText<'a>(pub &'a [Observation]);
 
@@ -69,7 +68,7 @@ impl fmt::Display for PacketText<'_> {
     }
 }
 
-/// The initial sequence numbers of a ladder by name: `C`, `C2`... of SYNs, `S`, `S2`... of SYN+ACKs.
+/// The initial sequence numbers by name: `C`, `C2`... of SYNs, `S`, `S2`... of SYN+ACKs.
 struct IsnNames(Vec<(String, Seq)>);
 
 impl IsnNames {
@@ -270,7 +269,7 @@ mod tests {
         })
     }
 
-    /// What a ladder tells of an observation.
+    /// The observation as its text keeps it.
     fn stated(mut seen: Observation, start: Timestamp) -> Observation {
         seen.at = Timestamp::from_nanos(nanos(seen.at.since(start)));
         if let Body::Tcp(_, tcp) = &mut seen.packet.body
@@ -283,7 +282,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_parsed_back(
+        fn formatted_packets_parse_back(
             observations in prop::collection::vec(observation(), 0..8),
         ) {
             let text = PacketText(&observations).to_string();
@@ -293,7 +292,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_gives_observations_or_an_error(text in "[ -~\n]{0,120}") {
+        fn any_text_parses_or_fails(text in "[ -~\n]{0,120}") {
             if let Ok(observations) = parse_packet_text(&text) {
                 prop_assert!(observations.len() <= text.lines().count());
             }
@@ -317,13 +316,13 @@ S2 = 0x20f00000
 ";
 
     #[test]
-    fn the_text_of_a_ladder_is_stable() {
+    fn the_text_is_stable() {
         let observations = parse_packet_text(INCIDENT).unwrap();
         assert_eq!(PacketText(&observations).to_string(), INCIDENT);
     }
 
     #[test]
-    fn a_ladder_by_hand_may_leave_out_what_does_not_matter() {
+    fn a_text_by_hand_may_leave_out_fields() {
         let text = "
             # a comment
             0 > 10.0.0.1:1 > 10.0.0.2:2 [S] seq 5
@@ -338,7 +337,7 @@ S2 = 0x20f00000
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_told_with_its_number() {
+    fn an_error_names_line_and_word() {
         for (text, problem) in [
             (
                 "\nnonsense",

@@ -1,7 +1,7 @@
-//! Packets of one observer into flows: everything that belongs to one client's SYN.
+//! Groups the packets of one observer into flows: all packets that belong to one client's SYN.
 //!
-//! To a flow belong its own segments, those that another address sends in answer to its SYN (they
-//! acknowledge its number), the client's refusal of those, and ICMP errors that quote it.
+//! A flow has its own segments, answers to its SYN from another address (they acknowledge its number), the client's RSTs to
+//! those, and ICMP errors that quote it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,43 +14,43 @@ use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, Checksum, Packet, Seq, TcpFlags};
 use crate::time::Timestamp;
 
-/// Copies of one packet on several interfaces of a forwarding host follow within this time.
+/// Maximum time between copies of one packet on several interfaces of a forwarding host.
 const FORWARDED_WITHIN: Duration = Duration::from_millis(5);
 
-/// The most packets of one flow that are kept: a handshake and what follows it.
+/// Maximum number of packets kept of one flow.
 const MAX_PACKETS: usize = 64;
 
-/// One handshake as one observer saw it.
+/// One handshake at one observer.
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
-    /// The client's address as it is here.
+    /// The client's address at this observer.
     pub(super) client: SocketAddr,
-    /// Whom it asks, as it is here.
+    /// The destination of its SYN at this observer.
     pub(super) target: SocketAddr,
-    /// The number of its SYN.
+    /// The sequence number of its SYN.
     pub(super) isn: Seq,
-    /// Where the observer stands.
+    /// The position of the observer.
     pub(super) position: ObserverPosition,
     /// The hop limit of its first SYN.
     pub(super) hop_limit: u8,
-    /// When its first SYN was seen.
+    /// The time of its first SYN.
     pub(super) started: Timestamp,
-    /// Its packets, sent and received as the observer's end sees it.
+    /// Its packets, with directions relative to the observer.
     pub(super) packets: Vec<Observation>,
     /// The Ethernet address of the observer's end.
     own: Option<Mac>,
 }
 
-/// What one observer saw.
+/// The flows of one observer.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     /// In the order of their SYNs.
     pub(super) flows: Vec<Flow>,
-    /// Connections without a SYN.
+    /// Number of connections without a SYN.
     pub(super) unstarted: usize,
 }
 
-/// Sorts an observer's packets, given in the order of their stamps.
+/// Groups an observer's packets, in the order of their timestamps.
 pub(super) fn flows(packets: &[&CapturedPacket<'_>]) -> Flows {
     let mut builder = FlowBuilder {
         local: CapturingHost::of(packets),
@@ -68,7 +68,7 @@ pub(super) fn flows(packets: &[&CapturedPacket<'_>]) -> Flows {
     }
 }
 
-/// The flows so far, and how a packet finds its own: the newest of its addresses, or of its number.
+/// The flows so far. A packet belongs to the newest flow with its addresses, or with its sequence number.
 struct FlowBuilder {
     local: CapturingHost,
     flows: Vec<Flow>,
@@ -142,8 +142,8 @@ impl FlowBuilder {
         {
             return place;
         }
-        // The same number from the same port to another address: what a translating host makes of
-        // the SYN that it forwards, so that neither copy is an end's.
+        // The same number from the same port to another address: a copy of the SYN that a
+        // translating host forwards, so the observer is at neither end.
         let twin = self.by_number.get(&(client, isn.0)).copied();
         let position = match twin.and_then(|twin| self.flows.get_mut(twin)) {
             Some(twin) if is_copy(twin, captured) => {
@@ -170,7 +170,7 @@ impl FlowBuilder {
             own: own.filter(|mac| mac.0 != [0; 6]),
         });
         self.by_pair.insert((client, target), place);
-        // A translated copy must not take the answers of the SYN that it was made of.
+        // The original SYN keeps its answers, not the translated copy.
         self.by_number.entry((client, isn.0)).or_insert(place);
         place
     }
@@ -182,7 +182,7 @@ impl FlowBuilder {
     }
 }
 
-/// Whether a SYN is what forwarding made of this flow's: seen at once, on its way out.
+/// Whether a SYN is the forwarded copy of this flow's SYN: sent at once, with no larger hop limit.
 fn is_copy(flow: &Flow, syn: &CapturedPacket<'_>) -> bool {
     let fewer_hops = syn
         .packet
@@ -203,7 +203,7 @@ impl Flow {
         let direction = self.direction(captured);
         let mut packet = captured.packet;
         if let (Direction::Sent, Body::Tcp(_, tcp)) = (direction, &mut packet.body) {
-            // What the own device has yet to fill in cannot be judged.
+            // The device fills in the checksum later.
             tcp.checksum = Checksum::Unknown;
         }
         self.packets.push(Observation {
@@ -244,7 +244,7 @@ impl Flow {
         }
     }
 
-    /// On a forwarding host ("any") a packet comes by once for each interface.
+    /// In a capture on "any", a forwarding host shows a packet once per interface.
     fn is_forwarded_copy(&mut self, captured: &CapturedPacket<'_>) -> bool {
         let copied = captured.direction.is_some()
             && self.packets.iter().rev().take(4).any(|kept| {
@@ -269,7 +269,7 @@ impl Flow {
     }
 }
 
-/// The same TCP segment, but for what changes on its way.
+/// Whether these are the same TCP segment, apart from fields that forwarding changes.
 fn same_segment(one: &Packet, other: &Packet) -> bool {
     let (Some((a, one)), Some((b, other))) = (one.tcp(), other.tcp()) else {
         return false;

@@ -1,4 +1,4 @@
-//! Flows of several observers into handshakes: the two ends of one share its sequence number.
+//! Joins the flows of several observers into handshakes, whose two ends share the sequence number.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,16 +7,16 @@ use super::flow::Flow;
 use super::position::ObserverPosition;
 use crate::packet::observation::{Direction, Observation};
 
-/// One handshake, seen from its client's end and perhaps from its server's.
+/// One handshake, observed at its client's end, and maybe at its server's.
 #[derive(Debug)]
 pub(super) struct JoinedHandshake {
-    /// Who saw the client's end.
+    /// The index of the observer at the client's end.
     pub(super) observer: usize,
-    /// As the client's end, or what is nearest to it, saw it.
+    /// The flow at the client's end, or at the observer nearest to it.
     pub(super) client: Flow,
-    /// As its server's end saw it.
+    /// The flow at the server's end.
     pub(super) server: Option<Flow>,
-    /// Whom the SYN asks further on, where somebody saw that: after translation.
+    /// The destination of the SYN after translation, if an observer has it.
     pub(super) translated: Option<SocketAddr>,
 }
 
@@ -25,11 +25,11 @@ pub(super) struct JoinedHandshake {
 pub(super) struct Handshakes {
     /// In the order of observers and SYNs.
     pub(super) handshakes: Vec<JoinedHandshake>,
-    /// How many only their server's end shows.
+    /// Number of handshakes with only the server's end.
     pub(super) server_only: usize,
 }
 
-/// Joins flows, each with the number of its observer.
+/// Joins flows, each with the index of its observer.
 pub(super) fn join(flows: Vec<(usize, Flow)>) -> Handshakes {
     let mut by_number: BTreeMap<u32, Vec<(usize, Flow)>> = BTreeMap::new();
     for (observer, flow) in flows {
@@ -48,7 +48,7 @@ pub(super) fn join(flows: Vec<(usize, Flow)>) -> Handshakes {
     joined
 }
 
-/// Joins what shares a number: one handshake, or a scan that gives all of its SYNs the same.
+/// Joins flows with the same number: one handshake, or a port scan with one number for all of its SYNs.
 fn join_one_number(mut views: Vec<(usize, Flow)>, joined: &mut Handshakes) {
     // Nearest to the client first; hop limits only ever fall.
     views.sort_by_key(|(observer, flow)| {
@@ -85,15 +85,15 @@ fn join_one_number(mut views: Vec<(usize, Flow)>, joined: &mut Handshakes) {
 }
 
 impl JoinedHandshake {
-    /// Adds what is seen further on.
+    /// Adds a flow at an observer further along the path.
     fn add(&mut self, observer: usize, flow: Flow) {
         if flow.target != self.client.target {
             self.translated = Some(flow.target);
         }
         match flow.position {
             ObserverPosition::Server if self.server.is_none() => self.server = Some(flow),
-            // The bridge floods a frame to all of its ports while it does not know the right one:
-            // the client's end then sees what became of its own SYN.
+            // A bridge floods a frame to all of its ports while it does not know the right one:
+            // the client's end then observes its own translated SYN.
             ObserverPosition::InTransit
                 if observer == self.observer
                     && self.client.position == ObserverPosition::Client =>

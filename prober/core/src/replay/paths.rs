@@ -1,4 +1,4 @@
-//! Handshakes into evidence of paths: from each client address to each address and port it asked.
+//! Turns handshakes into evidence of paths: from each client address to each target address and port.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,28 +18,28 @@ use crate::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
-/// How long an answer may take: three SYNs of every known schedule, and some.
+/// Deadline of a handshake: time for three SYNs of every common retransmission schedule, and a margin.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// How many healthy connections of one path are told in full.
+/// Maximum number of healthy connections kept per path.
 const MAX_HEALTHY: usize = 8;
 
-/// How many failing connections of one path are told in full.
+/// Maximum number of failing connections kept per path.
 const MAX_FAILING: usize = 500;
 
-/// A client that failed on so many ports of one host, and succeeded on none of them, is looking for open ports.
+/// A client that fails on this many ports of one host, and succeeds on none, is a port scanner.
 const SCAN_MIN_PORTS: usize = 10;
 
-/// What is between one client address and one address and port that it asked.
+/// The probes from one client address to one target address and port.
 #[derive(Debug, Default)]
 struct PathProbes {
     probes: Vec<Evidence>,
-    /// Who really answered or was asked after translation, and whether its answers came without a
-    /// router between; `None` where none came.
+    /// The addresses that answered, or are the target after translation, and whether their answers came without a router in
+    /// between; `None` without an answer.
     backends: BTreeMap<SocketAddr, Option<bool>>,
 }
 
-/// Makes the matrix; notes what could not be decided.
+/// Builds the matrix; adds notes on undecided connections.
 pub(super) fn matrix(
     observers: &[Observer<'_>],
     handshakes: Vec<JoinedHandshake>,
@@ -72,16 +72,14 @@ pub(super) fn matrix(
         source: Source::Capture,
         ..Matrix::default()
     };
-    for (number, ((client, target), probes_by_path)) in (0..).zip(probes_by_path) {
+    for (number, ((client, target), probes)) in (0..).zip(probes_by_path) {
         let id = PathId(number);
-        matrix
-            .paths
-            .insert(id, probes_by_path.finish(id, client, target));
+        matrix.paths.insert(id, probes.finish(id, client, target));
     }
     matrix
 }
 
-/// Shows a flow to a witness; `None` where the capture ends before its outcome is certain.
+/// Replays a flow; `None` where the capture ends before its outcome is certain.
 fn replay_handshake(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
     let mut handshake = Handshake::new(
         HandshakeConfig {
@@ -152,7 +150,7 @@ impl PathProbes {
     fn finish(mut self, id: PathId, client: IpAddr, target: SocketAddr) -> PathEvidence {
         let client_agent = agent(client);
         let found = std::mem::take(&mut self.backends);
-        // Who answers without a router between is on the client's own node.
+        // A server without a router in between is on the client's own node.
         let placed = |address: SocketAddr| AgentId {
             node: match found.get(&address) {
                 Some(Some(true)) => client_agent.node.clone(),
@@ -220,7 +218,7 @@ impl PathProbes {
     }
 }
 
-/// A capture knows addresses, neither pods nor nodes.
+/// The agent of an address: captures have neither pods nor nodes.
 fn agent(address: IpAddr) -> AgentId {
     AgentId {
         node: NodeName::new(format!("node of {address}")),
@@ -228,18 +226,18 @@ fn agent(address: IpAddr) -> AgentId {
     }
 }
 
-/// Whether an answer came as its sender sent it: no router has counted its hop limit down, nor is
-/// it from the host that the client sent its SYN to.
+/// Whether an answer came directly from its sender: no router decremented its hop limit, and it does not come from the
+/// router that the client sent its SYN to.
 fn is_direct(answer: &Observation, all: &[Observation]) -> bool {
     let Some((ip, tcp)) = answer.packet.tcp() else {
         return false;
     };
-    let probes_by_path = all.iter().find_map(|seen| {
+    let first_hop = all.iter().find_map(|seen| {
         let (sent, _) = seen.packet.tcp()?;
         (seen.direction == Direction::Sent).then_some((sent.dst, seen.packet.link?.dst?))
     });
-    let from_router = match (probes_by_path, answer.packet.link) {
-        // The host that was asked itself may well be the next hop.
+    let from_router = match (first_hop, answer.packet.link) {
+        // The target itself may be the next hop.
         (Some((dst, router)), Some(link)) => {
             link.src == router && (dst != ip.src || tcp.flags.has(TcpFlags::RST))
         }
@@ -248,7 +246,7 @@ fn is_direct(answer: &Observation, all: &[Observation]) -> bool {
     undiminished(ip.hop_limit) && !from_router
 }
 
-/// What the server's end saw.
+/// The trace of the server's end.
 fn server_trace(flow: &Flow) -> ServerTrace {
     let mut handshake = ServerTrace {
         isn: flow.isn,
@@ -278,10 +276,10 @@ fn server_trace(flow: &Flow) -> ServerTrace {
     handshake
 }
 
-/// When servers were known to be watching, on the clock of each client's observer.
+/// When servers were captured, on the clock of each client's observer.
 ///
-/// A server's capture that has no SYN says something only between two handshakes that both ends
-/// saw: else it may not have run yet, or no more.
+/// A missing SYN in a server's capture counts only between two handshakes that both ends observed: otherwise the capture
+/// may not have been running.
 #[derive(Debug, Default)]
 struct ServerCoverage(BTreeMap<(usize, IpAddr), (Timestamp, Timestamp)>);
 
@@ -300,7 +298,7 @@ impl ServerCoverage {
         Self(spans)
     }
 
-    /// The empty witness of a handshake that never came to a server that was watching.
+    /// The empty trace of a handshake whose SYN did not arrive at a captured server.
     fn empty_trace(&self, joined: &JoinedHandshake) -> Option<ServerTrace> {
         let local = joined.translated.unwrap_or(joined.client.target);
         let (from, to) = self.0.get(&(joined.observer, local.ip()))?;
@@ -310,19 +308,19 @@ impl ServerCoverage {
     }
 }
 
-/// Leaves out what a client met on many ports of one host that it never reached one of.
+/// Leaves out port scans: clients that failed on many ports of one host and reached none.
 fn leave_out_scans(
     probes_by_path: &mut BTreeMap<(IpAddr, SocketAddr), PathProbes>,
     notes: &mut Vec<String>,
 ) {
-    let fails = |probes_by_path: &PathProbes| {
+    let fails = |path: &PathProbes| {
         let established =
             |probe: &Evidence| matches!(probe.client.outcome, Outcome::Established { .. });
-        !probes_by_path.probes.iter().any(established)
+        !path.probes.iter().any(established)
     };
     let mut failed: BTreeMap<(IpAddr, IpAddr), usize> = BTreeMap::new();
-    for ((client, target), probes_by_path) in probes_by_path.iter() {
-        if fails(probes_by_path) {
+    for ((client, target), path) in probes_by_path.iter() {
+        if fails(path) {
             *failed.entry((*client, target.ip())).or_default() += 1;
         }
     }
@@ -330,11 +328,10 @@ fn leave_out_scans(
         if ports < SCAN_MIN_PORTS {
             continue;
         }
-        probes_by_path.retain(|(from, target), probes_by_path| {
-            (*from, target.ip()) != (client, host) || !fails(probes_by_path)
-        });
+        probes_by_path
+            .retain(|(from, target), path| (*from, target.ip()) != (client, host) || !fails(path));
         notes.push(format!(
-            "{client} asked {ports} ports of {host} in vain: a scan, not judged"
+            "{client} failed on all {ports} ports of {host} that it tried: a port scan, not judged"
         ));
     }
 }

@@ -1,8 +1,7 @@
-//! Where an observer stands: at the client's end of a flow, at its server's, or between.
+//! The position of an observer: at the client's end of a flow, at its server's, or in transit.
 //!
-//! A file may say which way each packet went. Where it does not, the host that it was taken on is
-//! the one whose address is on every packet; of two such, the one whose packets nobody has
-//! forwarded yet, or else the one that asked first.
+//! A file may have the direction of each packet. Otherwise the capturing host is the one whose address is on most packets;
+//! of two such hosts, the one whose packets were not forwarded yet, or else the one that sent the first SYN.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,18 +11,18 @@ use crate::packet::capture::CapturedPacket;
 use crate::packet::mac::Mac;
 use crate::packet::observation::Direction;
 
-/// Where an observer of a flow stands.
+/// The position of an observer of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ObserverPosition {
     /// On the host that sent the SYN.
     Client,
-    /// On the way: on a node or a router that forwards.
+    /// On a node or a router that forwards it.
     InTransit,
-    /// On the host that the SYN came to.
+    /// On the host that received the SYN.
     Server,
 }
 
-/// The host that a capture was taken on, as far as its packets tell.
+/// The host that a capture was taken on, as its packets show.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CapturingHost {
     Mac(Mac),
@@ -32,7 +31,7 @@ pub(super) enum CapturingHost {
 }
 
 impl CapturingHost {
-    /// Finds the address that is on the most packets.
+    /// The address that is on the most packets.
     pub(super) fn of(packets: &[&CapturedPacket<'_>]) -> Self {
         let tcp = || {
             packets
@@ -57,7 +56,7 @@ impl CapturingHost {
             .unwrap_or(Self::Unknown)
     }
 
-    /// Where the observer of this SYN stands.
+    /// The position of the observer of this SYN.
     pub(super) fn position(self, syn: &CapturedPacket<'_>) -> ObserverPosition {
         match syn.direction {
             Some(Direction::Sent) => return ObserverPosition::Client,
@@ -87,19 +86,19 @@ impl CapturingHost {
     }
 }
 
-/// Whether no router has counted this hop limit down yet: the values that systems start with.
+/// Whether no router has decremented this hop limit: an initial value of common systems.
 pub(super) const fn undiminished(hop_limit: u8) -> bool {
     matches!(hop_limit, 64 | 128 | 255)
 }
 
-/// The two addresses of a frame that one host sent to one other; loopback has none.
+/// The two addresses of a unicast frame; loopback has none.
 fn unicast(link: EthernetAddresses) -> Option<(Mac, Mac)> {
     let dst = link.dst?;
     let group = dst.0.first().is_some_and(|first| first & 1 == 1);
     (!group && link.src.0 != [0; 6]).then_some((link.src, dst))
 }
 
-/// How often an address was seen.
+/// Packets of one address.
 #[derive(Clone, Copy, Debug, Default)]
 struct AddressCount {
     packets: u64,

@@ -1,4 +1,4 @@
-//! Captures made of ladders, replayed.
+//! Replay of captures that are made from packet texts.
 
 use proptest::prelude::*;
 
@@ -45,13 +45,13 @@ fn outcomes(replay: &Replay) -> Vec<OutcomeKind> {
         .collect()
 }
 
-/// A packet of no consequence long after everything: the capture went on.
+/// An unrelated packet long after the others: the capture continued.
 const LATER: &str = "
     60000 > 10.0.0.1:9 > 10.0.0.2:9 [R] seq 1
 ";
 
 #[test]
-fn a_silence_counts_only_if_the_capture_went_on() {
+fn a_timeout_counts_only_if_the_capture_continued() {
     let syn = "0 > 10.0.0.1:41000 > 10.0.0.2:80 [S] seq 5
                1000 > 10.0.0.1:41000 > 10.0.0.2:80 [S] seq 5";
     let cut = replayed(&[syn]);
@@ -93,7 +93,7 @@ fn a_scan_for_open_ports_is_no_fault() {
     assert!(outcomes(&replay).is_empty());
     assert_eq!(
         replay.notes,
-        ["10.0.0.1 asked 29 ports of 10.0.0.2 in vain: a scan, not judged"]
+        ["10.0.0.1 failed on all 29 ports of 10.0.0.2 that it tried: a port scan, not judged"]
     );
 }
 
@@ -113,7 +113,7 @@ fn a_port_that_is_used_again_is_another_connection() {
 }
 
 #[test]
-fn a_server_that_was_watching_and_saw_nothing_is_told_apart_from_one_that_was_not_heard() {
+fn a_captured_server_without_the_syn_differs_from_one_that_was_not_captured() {
     let good = |at: u32, port: u32, isn: u32| {
         (
             format!(
@@ -149,7 +149,7 @@ fn a_server_that_was_watching_and_saw_nothing_is_told_apart_from_one_that_was_no
 }
 
 #[test]
-fn what_a_forwarding_node_sees_twice_counts_once_and_its_translation_is_known() {
+fn a_packet_on_two_interfaces_counts_once_and_shows_its_translation() {
     // tcpdump -i any on the node: each packet as it comes in and as it goes out.
     let replay = replayed(&["
         0.000 < 10.0.0.1:41000 > 10.96.0.9:80 [S] seq 500 ttl 64 id 3 smac 02:00:00:00:00:01
@@ -164,7 +164,7 @@ fn what_a_forwarding_node_sees_twice_counts_once_and_its_translation_is_known() 
     assert!(diagnose(&replay.matrix).is_empty());
 }
 
-/// Everything that a handshake can meet, so that mutations of it go everywhere.
+/// Every kind of packet of a handshake, as a basis for mutations.
 const BUSY: &str = "
     0.000 > 10.0.0.1:41000 > 10.96.0.9:80 [S] seq 500 smac 02:00:00:00:00:01 dmac 02:00:00:00:00:fe
     0.041 < 10.0.0.2:80 > 10.0.0.1:41000 [S.] seq 9 ack 501 smac 02:00:00:00:00:02 dmac 02:00:00:00:00:01

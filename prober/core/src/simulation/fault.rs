@@ -1,4 +1,4 @@
-//! What may happen to a packet on its way: translations, and the faults that they are known for.
+//! Rules of the simulated network: translations, and the faults of real networks.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use super::{Effect, PacketInTransit, Rule, Toward};
 use crate::packet::{Body, Icmp, IcmpKind, Ip, Packet, Quoted, TcpFlags, Unreachable};
 use crate::time::nanos;
 
-/// Whether the way back of a translation is translated as well.
+/// Whether replies of a translated connection are translated back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyTranslation {
-    /// As it should be.
+    /// Translated back, as in a healthy network.
     Applied,
-    /// It never meets the translation: a bridge that does not call iptables.
+    /// Not translated: the bridge does not pass packets to iptables.
     Missing,
 }
 
-/// A Service: packets to `service` go to `pod`, and back.
+/// A Service: translates packets to `service` to `pod`, and replies back.
 pub fn translate(service: SocketAddr, pod: SocketAddr, reply: ReplyTranslation) -> Rule {
     Box::new(move |in_transit, _| {
         match (in_transit.toward, reply) {
@@ -30,7 +30,7 @@ pub fn translate(service: SocketAddr, pod: SocketAddr, reply: ReplyTranslation) 
     })
 }
 
-/// A router: it takes one of the hop limit, and says so when none is left.
+/// A router: decrements the hop limit, and answers with time exceeded when it is used up.
 pub fn router(address: IpAddr) -> Rule {
     Box::new(move |in_transit, _| {
         let (Body::Tcp(ip, _) | Body::Icmp(ip, _)) = &mut in_transit.packet.body else {
@@ -44,7 +44,7 @@ pub fn router(address: IpAddr) -> Rule {
     })
 }
 
-/// A REJECT rule: what goes to the server is refused by an ICMP error.
+/// A REJECT rule: answers packets to the server with an ICMP error.
 pub fn reject(by: IpAddr) -> Rule {
     Box::new(move |in_transit, _| match in_transit.toward {
         Toward::Server => {
@@ -55,7 +55,7 @@ pub fn reject(by: IpAddr) -> Rule {
     })
 }
 
-/// Loses so many millionths of all packets.
+/// Drops this many millionths of all packets.
 pub fn lose(millionths: u32) -> Rule {
     Box::new(move |_, random| {
         if random.happens(millionths) {
@@ -66,7 +66,7 @@ pub fn lose(millionths: u32) -> Rule {
     })
 }
 
-/// Loses every packet that goes this way.
+/// Drops every packet in this direction.
 pub fn block(toward: Toward) -> Rule {
     Box::new(move |in_transit, _| {
         if in_transit.toward == toward {
@@ -77,7 +77,7 @@ pub fn block(toward: Toward) -> Rule {
     })
 }
 
-/// Loses the first SYNs, so many in all.
+/// Drops the first `count` SYNs.
 pub fn lose_first_syns(count: u32) -> Rule {
     let mut left = count;
     Box::new(move |in_transit, _| {
@@ -93,7 +93,7 @@ pub fn lose_first_syns(count: u32) -> Rule {
     })
 }
 
-/// Loses packets that carry more payload than that: an MTU that nobody tells of.
+/// Drops packets with more payload than this: an MTU black hole.
 pub fn lose_larger_than(payload: u32) -> Rule {
     Box::new(move |in_transit, _| {
         let larger = in_transit
@@ -104,7 +104,7 @@ pub fn lose_larger_than(payload: u32) -> Rule {
     })
 }
 
-/// Delays each packet by up to that much: packets overtake each other.
+/// Delays each packet by up to `most`, which reorders packets.
 pub fn jitter(most: Duration) -> Rule {
     Box::new(move |in_transit, random| {
         in_transit.at = in_transit.at + Duration::from_nanos(random.below(nanos(most)));
@@ -112,7 +112,7 @@ pub fn jitter(most: Duration) -> Rule {
     })
 }
 
-/// Doubles so many millionths of all packets; the copy comes up to `later` afterwards.
+/// Duplicates this many millionths of all packets; the copy arrives up to `later` afterwards.
 pub fn duplicate(millionths: u32, later: Duration) -> Rule {
     Box::new(move |_, random| {
         if random.happens(millionths) {
@@ -132,7 +132,7 @@ fn replace_destination(packet: &mut Packet, from: SocketAddr, to: SocketAddr) {
     }
 }
 
-/// Also within the packet that an ICMP error quotes, whose sender then seems to be the Service
+/// Also within the packet that an ICMP error quotes; the source of the error becomes the Service
 /// (net/netfilter/nf_nat_core.c).
 fn replace_source(packet: &mut Packet, from: SocketAddr, to: SocketAddr) {
     match &mut packet.body {
@@ -154,7 +154,7 @@ fn replace_source(packet: &mut Packet, from: SocketAddr, to: SocketAddr) {
     }
 }
 
-/// An ICMP error about this packet; about a RST or another ICMP none is sent.
+/// Answers a packet with an ICMP error; RSTs and ICMP messages are dropped without one.
 fn answer(in_transit: &PacketInTransit, by: IpAddr, kind: IcmpKind, type_code: (u8, u8)) -> Effect {
     let Some((ip, tcp)) = in_transit
         .packet

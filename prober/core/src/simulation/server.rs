@@ -1,7 +1,6 @@
-//! The server of a simulation: as little of TCP as answers a probe.
+//! The server of the simulated network: the part of TCP that answers a probe.
 //!
-//! It answers SYN+ACK, banner and echo, takes only what comes in order, and repeats each second
-//! what was not acknowledged.
+//! It sends SYN+ACK, banner and echo, accepts bytes only in order, and retransmits each second.
 
 use std::collections::VecDeque;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -14,26 +13,26 @@ use crate::probe::handshake::segment;
 use crate::time::Timestamp;
 use crate::topology::NodeName;
 
-/// Until what was not acknowledged is sent again.
+/// Time until a retransmission.
 const RESEND: Duration = Duration::from_secs(1);
 
-/// How often.
+/// Maximum number of retransmissions.
 const MAX_RESENDS: u8 = 5;
 
-/// Bytes of payload in one segment.
+/// Maximum payload of one segment, bytes.
 const MAX_PAYLOAD: usize = 1400;
 
-/// Segments in flight.
+/// Maximum number of segments in flight.
 const MAX_SEGMENTS_IN_FLIGHT: usize = 10;
 
 /// How a server behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerBehaviour {
-    /// It answers, greets and echoes.
+    /// It sends banner and echo.
     Healthy,
     /// Nothing listens: RST.
     NotListening,
-    /// It answers by its kernel alone: no banner.
+    /// Its kernel accepts connections, its process does not: no banner.
     Frozen,
 }
 
@@ -46,7 +45,7 @@ struct ServerConnection {
     received: u32,
     is_acknowledged: bool,
     client_closed: bool,
-    /// All that is to be said so far, from the banner on.
+    /// All bytes to send so far, from the banner on.
     out: Vec<u8>,
     acked: usize,
     sent: usize,
@@ -54,14 +53,14 @@ struct ServerConnection {
     peer_timestamp: Option<u32>,
 }
 
-/// The server; see the module's documentation.
+/// A TCP server at one address.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
     behaviour: ServerBehaviour,
-    /// By the client's port, which nearly always decides, and its address.
+    /// By the port and the address of the client.
     connections: BTreeMap<(u16, IpAddr), ServerConnection>,
-    /// Whom to look after when; in order, since every wait is equally long.
+    /// Retransmission timers, in order, since all have the same duration.
     timers: VecDeque<(Timestamp, SocketAddr, Seq)>,
     connections_started: u32,
 }
@@ -78,7 +77,7 @@ impl Server {
         }
     }
 
-    /// Takes a packet that has arrived.
+    /// Processes a packet.
     pub fn observe(
         &mut self,
         now: Timestamp,
@@ -98,7 +97,7 @@ impl Server {
         } else if tcp.flags.is_syn() {
             self.accept_syn(now, peer, tcp, out);
         } else if tcp.flags.has(TcpFlags::RST) {
-            // Only the very next number resets (RFC 5961 3.2).
+            // Only the next expected number resets (RFC 5961 3.2).
             if let Entry::Occupied(entry) = self.connections.entry(key(peer))
                 && entry.get().next_expected() == tcp.seq
             {
@@ -109,12 +108,12 @@ impl Server {
         }
     }
 
-    /// When `handle_timeout` is to be called.
+    /// When to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.timers.front().map(|(at, ..)| *at)
     }
 
-    /// Sends again what was not acknowledged for too long.
+    /// Retransmits unacknowledged segments.
     pub fn handle_timeout(&mut self, now: Timestamp, out: &mut Vec<TcpSegment>) {
         while let Some(&(at, peer, isn)) = self.timers.front() {
             if at > now {
@@ -179,7 +178,7 @@ impl Server {
                     out.push(connection.ack(self.address, peer));
                     return;
                 }
-                // Closed long ago, on the other side.
+                // The client closed the old connection long ago.
                 (false, true) => {}
             }
         }
@@ -263,12 +262,12 @@ impl ServerConnection {
         self.client_isn.add(1).add(self.received)
     }
 
-    /// All that will be said, the FIN included.
+    /// Number of all bytes to send, the FIN included.
     fn end(&self) -> usize {
         self.out.len() + usize::from(self.client_closed)
     }
 
-    /// Whether nothing waits to be acknowledged.
+    /// Whether everything sent is acknowledged.
     fn is_fully_acknowledged(&self) -> bool {
         self.is_acknowledged && self.acked >= self.sent
     }
@@ -277,7 +276,7 @@ impl ServerConnection {
         self.client_closed && self.acked > self.out.len()
     }
 
-    /// Takes the acknowledgement; `false` where it is of something that was never sent.
+    /// Processes an acknowledgement; `false` if it acknowledges bytes that were never sent.
     fn acknowledge(&mut self, tcp: &Tcp) -> bool {
         let offset = tcp.ack.0.wrapping_sub(self.isn.add(1).0);
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -296,7 +295,7 @@ impl ServerConnection {
         true
     }
 
-    /// Says what there is to say.
+    /// Sends as many bytes as may be in flight.
     fn transmit(&mut self, from: SocketAddr, to: SocketAddr, out: &mut Vec<TcpSegment>) {
         while self.sent < self.end()
             && self.sent - self.acked < MAX_PAYLOAD * MAX_SEGMENTS_IN_FLIGHT

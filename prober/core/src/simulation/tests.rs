@@ -1,4 +1,4 @@
-//! Two ends in the simulation: a flight against a server, with the network's faults between them.
+//! Probes against a server in the simulated network, with faults between them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -60,7 +60,7 @@ fn plan(target: SocketAddr, method: Method) -> ProbePlan {
     }
 }
 
-/// Launches that many probes a millisecond apart and takes what comes out.
+/// Launches this many probes a millisecond apart and returns their outputs.
 fn run_probes(sim: &mut SimulatedNetwork, plan: &ProbePlan, count: u32) -> Vec<ProbeOutput> {
     let mut in_flight = in_flight();
     let mut server_traces = ServerTraces::default();
@@ -141,7 +141,7 @@ fn a_full_probe_brings_the_banner_and_the_echo() {
 }
 
 #[test]
-fn the_founding_fault_is_mismatched_and_the_server_sees_the_reset() {
+fn the_founding_fault_is_mismatched_and_the_server_receives_the_reset() {
     let mut sim = sim()
         .with(fault::router(gateway()))
         .with(fault::translate(
@@ -164,7 +164,7 @@ fn the_founding_fault_is_mismatched_and_the_server_sees_the_reset() {
 }
 
 #[test]
-fn a_witness_of_the_same_packets_says_the_same_and_sends_nothing() {
+fn an_observer_of_the_same_packets_has_the_same_outcome_and_sends_nothing() {
     for reply in [ReplyTranslation::Applied, ReplyTranslation::Missing] {
         let mut sim = sim().with(fault::translate(service(), pod(), reply));
         let driven = one(&mut sim, Method::Syn);
@@ -217,7 +217,7 @@ fn one_lost_syn_costs_a_second_and_two_cost_two() {
 }
 
 #[test]
-fn what_is_blocked_either_way_is_a_timeout_and_the_server_tells_which() {
+fn a_blocked_direction_is_a_timeout_and_the_server_trace_names_it() {
     for (toward, arrived) in [(Toward::Server, 0), (Toward::Client, 3)] {
         let mut sim = sim().with(fault::block(toward)).with_server_traces([8080]);
         let result = probes(&mut sim, &plan(pod(), Method::Syn), 1).remove(0);
@@ -229,7 +229,7 @@ fn what_is_blocked_either_way_is_a_timeout_and_the_server_tells_which() {
 }
 
 #[test]
-fn a_refusal_is_told_apart_by_who_refuses() {
+fn refusals_differ_by_their_source() {
     let mut closed = sim_with(ServerBehaviour::NotListening).with(fault::translate(
         service(),
         pod(),
@@ -298,7 +298,7 @@ fn answers(ttl_probe: &TtlProbe) -> Vec<TtlStepAnswer> {
 }
 
 #[test]
-fn a_ladder_tells_routed_from_bridged() {
+fn a_ttl_probe_distinguishes_routed_from_bridged() {
     let answered = |hop_limit| TtlStepAnswer::SynAck {
         from: service(),
         hop_limit,
@@ -334,7 +334,7 @@ fn a_ladder_tells_routed_from_bridged() {
 }
 
 #[test]
-fn a_ladder_of_the_founding_fault_names_the_pod_that_answers() {
+fn a_ttl_probe_of_the_founding_fault_names_the_pod_that_answers() {
     let mut sim = sim().with(fault::router(gateway())).with(fault::translate(
         service(),
         pod(),
@@ -356,7 +356,7 @@ fn a_ladder_of_the_founding_fault_names_the_pod_that_answers() {
 }
 
 #[test]
-fn a_ladder_falls_silent_where_packets_die_and_each_silent_rung_was_tried_thrice() {
+fn a_ttl_probe_is_silent_behind_a_drop_and_tries_each_silent_step_three_times() {
     let mut sim = sim()
         .with(fault::router(gateway()))
         .with(fault::block(Toward::Server));
@@ -383,7 +383,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn through_loss_delay_and_doubles_every_probe_ends_and_an_exchange_is_whole_or_told(
+    fn with_loss_delay_and_duplicates_every_probe_ends_and_an_exchange_completes_or_is_reported(
         seed: u64,
         loss in 0_u32..300_000,
         duplicate in 0_u32..300_000,
@@ -425,7 +425,7 @@ proptest! {
                 Exchange::InvalidBanner => prop_assert!(false, "a part of a banner passed for somebody else's: {:?}", result),
             }
         }
-        // At least half get through this.
+        // At least half succeed.
         if loss < 100_000 {
             let good = results.iter().filter(|result| matches!(result.exchange, Exchange::BannerReceived { echo: Echo::Complete { .. } | Echo::NotTried, .. })).count();
             prop_assert!(good >= 16, "only {} of 20 got through a loss of {} millionths", good, loss);

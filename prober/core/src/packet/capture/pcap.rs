@@ -1,4 +1,4 @@
-//! Classic pcap files: one link type, micro- or nanoseconds.
+//! Reading of classic pcap files: one link type, micro- or nanoseconds.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
     let mut builder = CaptureBuilder::default();
     let interface = builder.interface(String::new(), u32::from(header.datalink));
     while !rest.is_empty() {
-        // The length is the only field that can be wrong here: it reaches beyond the end.
+        // The only possible error is a length beyond the end of the file.
         let Ok((after, packet)) = parser.next_raw_packet(rest) else {
             builder.note(format!(
                 "the file ends within a packet: its last {} bytes are lost",

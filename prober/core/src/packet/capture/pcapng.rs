@@ -1,4 +1,4 @@
-//! pcapng files: sections, interfaces, enhanced packets with comments.
+//! Reading of pcapng files: sections, interfaces, enhanced packets with comments.
 
 use std::borrow::Cow;
 
@@ -39,7 +39,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
         match block.type_ {
             SECTION_HEADER_BLOCK => first_interface = builder.capture.interfaces.len(),
             INTERFACE_DESCRIPTION_BLOCK => add_interface(parser.state(), &mut builder),
-            // These have no time, so that nothing can be said of them.
+            // These blocks have no timestamp.
             SIMPLE_PACKET_BLOCK | PACKET_BLOCK => unstamped += 1,
             ENHANCED_PACKET_BLOCK => match block.try_into_block(parser.state()) {
                 Ok(Block::EnhancedPacket(packet)) => add(packet, first_interface, &mut builder),

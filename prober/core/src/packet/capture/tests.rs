@@ -1,4 +1,4 @@
-//! Captures of every kind, whole and cut, written and read.
+//! Capture files of every format, complete and cut, written and read.
 
 use proptest::prelude::*;
 
@@ -53,7 +53,7 @@ fn observations(capture: &Capture<'_>) -> Vec<Observation> {
 }
 
 #[test]
-fn what_is_written_is_read_back_with_directions_and_names() {
+fn a_written_capture_reads_back_with_directions_and_names() {
     let (wrote, bytes) = written();
     let capture = read(&bytes).unwrap();
     assert_eq!(observations(&capture), wrote);
@@ -80,7 +80,7 @@ fn two_ends_are_two_interfaces_and_merge_by_time() {
 }
 
 #[test]
-fn packets_that_know_their_link_in_part_are_written_cooked() {
+fn packets_with_only_a_source_address_are_written_cooked() {
     let observations = parse_packet_text(
         "0 > 10.0.0.1:1 > 10.0.0.2:2 [S] seq 5 smac 02:00:00:00:00:01
          1 ~ 10.0.0.3:1 > 10.0.0.2:2 [S] seq 5",
@@ -142,7 +142,7 @@ fn frames(link: LinkType) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn classic_files_of_either_endianness_and_resolution_say_the_same() {
+fn classic_files_of_either_endianness_and_resolution_read_the_same() {
     let packets: Vec<_> = frames(LinkType::Ethernet)
         .into_iter()
         .map(|bytes| (100, 5_000, bytes.clone(), len(&bytes)))
@@ -163,7 +163,7 @@ fn classic_files_of_either_endianness_and_resolution_say_the_same() {
 }
 
 #[test]
-fn every_link_type_of_the_registry_that_is_told_is_read() {
+fn every_supported_link_type_is_read() {
     for (number, link) in [
         (1, LinkType::Ethernet),
         (113, LinkType::LinuxSll),
@@ -205,7 +205,7 @@ fn a_packet_cut_by_the_snap_length_keeps_its_headers() {
 }
 
 #[test]
-fn what_is_whole_of_a_cut_file_is_kept_and_the_rest_is_told() {
+fn complete_packets_of_a_cut_file_are_kept_and_the_rest_is_noted() {
     let (_, bytes) = written();
     let whole = read(&bytes).unwrap().packets.len();
     // A block starts with its type and its length: a cut between two leaves no trace.
@@ -237,7 +237,7 @@ fn what_is_whole_of_a_cut_file_is_kept_and_the_rest_is_told() {
 }
 
 #[test]
-fn foreign_files_are_told_by_what_they_look_like() {
+fn other_file_formats_are_named() {
     for (bytes, stated) in [
         (&b"\x1f\x8b\x08\0\0\0"[..], "gzip"),
         (
@@ -261,7 +261,7 @@ fn foreign_files_are_told_by_what_they_look_like() {
 
 proptest! {
     #[test]
-    fn a_file_with_flipped_bits_gives_a_capture_or_an_error(
+    fn a_file_with_flipped_bits_reads_or_fails(
         flips in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
         classic_file in any::<bool>(),
     ) {
@@ -284,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_behind_a_magic_number_give_a_capture_or_an_error(
+    fn any_bytes_after_a_magic_number_read_or_fail(
         which in 0..3_usize,
         rest in prop::collection::vec(any::<u8>(), 0..300),
     ) {

@@ -1,4 +1,4 @@
-//! Observations into pcapng, with comments that Wireshark shows.
+//! Writing of pcapng files, with comments that Wireshark shows.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use pcap_file::{DataLink, Endianness};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{CraftError, LinkType, rebuild};
 
-/// What one observer saw.
+/// The packets of one observer.
 #[derive(Clone, Debug)]
 pub struct InterfacePackets<'a> {
-    /// The observer, as its interface is called, such as `node-1/node-1-client eth0`.
+    /// The name of the interface, which names the observer, such as `node-1/node-1-client eth0`.
     pub interface: String,
-    /// What it saw, in order.
+    /// Its packets, in order.
     pub packets: Vec<CommentedPacket<'a>>,
 }
 
-/// A packet and what there is to say of it.
+/// A packet with a comment.
 #[derive(Clone, Debug)]
 pub struct CommentedPacket<'a> {
     /// The packet.
@@ -36,22 +36,22 @@ pub struct CommentedPacket<'a> {
 /// Why a capture cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// A packet that no frame can carry.
+    /// A packet that does not fit a frame.
     #[error("cannot write a packet of {interface}: {source}")]
     Packet {
         /// The observer.
         interface: String,
-        /// Why.
+        /// The reason.
         source: CraftError,
     },
-    /// The format has no place for it.
+    /// The format does not support it.
     #[error("cannot write the capture: {0}")]
     Format(#[from] PcapNgWriteError),
 }
 
-/// Writes a pcapng file with one interface an observer, packets in the order of their stamps.
+/// Writes a pcapng file with one interface per observer, packets in the order of their timestamps.
 ///
-/// The frames are rebuilt from what was observed: headers as they were, no payload.
+/// The frames are rebuilt from the observed packets: original headers, no payload.
 pub fn write_pcapng(views: &[InterfacePackets<'_>]) -> Result<Vec<u8>, WriteError> {
     let section = SectionHeaderBlock {
         endianness: Endianness::Little,
@@ -87,7 +87,7 @@ pub fn write_pcapng(views: &[InterfacePackets<'_>]) -> Result<Vec<u8>, WriteErro
     Ok(writer.into_inner())
 }
 
-/// The one link type that keeps most of what a view's packets say of their link.
+/// The link type that keeps most link addresses of these packets.
 fn link_of(view: &InterfacePackets<'_>) -> LinkType {
     let mut links = view
         .packets

@@ -1,4 +1,4 @@
-//! Text into observations.
+//! Parsing of packet texts.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::packet::{
     ResolutionKind, Seq, Tcp, TcpOptions, Unreachable,
 };
 
-/// A line that is no packet of a ladder.
+/// A line of a packet text that does not parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "line {line}: {} where {expected} is expected; a line reads as in \
@@ -22,15 +22,15 @@ use crate::packet::{
     .found.as_ref().map_or("it ends".to_owned(), |found| format!("'{found}'"))
 )]
 pub struct PacketTextError {
-    /// Its number, from 1.
+    /// The number of the line, from 1.
     line: usize,
-    /// The word that does not fit; `None` at the end of the line.
+    /// The unexpected word; `None` at the end of the line.
     found: Option<String>,
-    /// What would fit.
+    /// The expected word.
     expected: &'static str,
 }
 
-/// Reads a ladder; blank lines and what follows a `#` are left out.
+/// Parses a packet text. Skips blank lines and comments, which begin with `#`.
 pub fn parse_packet_text(text: &str) -> Result<Vec<Observation>, PacketTextError> {
     let mut names = BTreeMap::new();
     let mut observations = Vec::new();
@@ -58,7 +58,7 @@ pub fn parse_packet_text(text: &str) -> Result<Vec<Observation>, PacketTextError
     Ok(observations)
 }
 
-/// The words of one line, read from left to right; commas at their ends do not count.
+/// The words of one line, from left to right, without commas at their ends.
 struct Words<'a> {
     all: Vec<&'a str>,
     next: usize,
@@ -81,7 +81,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Takes the next word if it can be read.
+    /// Consumes the next word if it parses.
     fn take<T>(
         &mut self,
         expected: &'static str,
@@ -103,7 +103,7 @@ impl<'a> Words<'a> {
         self.take(wanted, |word| (word == wanted).then_some(()))
     }
 
-    /// Takes these words if they are next.
+    /// Consumes these words if they are next.
     fn follows(&mut self, wanted: &str) -> Option<()> {
         let count = wanted.split(' ').count();
         let next = self.all.get(self.next..self.next + count)?;
@@ -309,7 +309,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The words after the one that was peeked at.
+    /// Skips the peeked word.
     fn after(&mut self) -> &mut Self {
         self.next += 1;
         self

@@ -1,4 +1,4 @@
-//! Single words of a ladder, read.
+//! Parsing of single words of a packet text.
 
 use std::net::IpAddr;
 
@@ -63,7 +63,7 @@ pub(super) fn type_code(word: &str) -> Option<(u8, u8)> {
     Some((icmp_type.parse().ok()?, code.parse().ok()?))
 }
 
-/// The type and code that a message of this kind has as a rule.
+/// The usual type and code of this kind of message.
 pub(super) const fn usual_type_code(kind: IcmpKind, address: IpAddr) -> (u8, u8) {
     let (v4, v6) = match kind {
         IcmpKind::Unreachable { reason } => match reason {

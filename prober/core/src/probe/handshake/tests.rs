@@ -1,5 +1,5 @@
-//! The handshake in four layers: its table, ladders as examples, any packets in any order; two
-//! ends in a simulation are tested with the simulator.
+//! Tests of the handshake: the transition table, examples packet by packet, and arbitrary packets in any order. The
+//! simulated network tests both ends together.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::packet::{
 };
 use crate::probe::outcome::{Echo, OutcomeKind};
 
-/// What packets do, packet by packet.
+/// Examples, packet by packet.
 mod examples;
-/// Any packets in any order.
+/// Arbitrary packets in any order.
 mod properties;
 /// Every state and every event.
 mod table;
@@ -34,7 +34,7 @@ fn pod() -> SocketAddr {
     "100.96.1.20:8080".parse().unwrap()
 }
 
-/// The kernel's answer to a SYN+ACK that no socket of it asked for.
+/// The kernel's RST to a SYN+ACK without a matching socket.
 fn refusal() -> Body {
     tcp(client(), service(), TcpFlags::RST, ISN.add(1), Seq(0))
 }
@@ -166,7 +166,7 @@ fn transmitted(handshake: &mut Handshake) -> Vec<TcpSegment> {
     out
 }
 
-/// Lets time pass until the handshake is done.
+/// Advances time until the handshake is done.
 fn run_out(handshake: &mut Handshake) {
     for _ in 0..1000 {
         let Some((at, _)) = handshake.poll_timeout() else {

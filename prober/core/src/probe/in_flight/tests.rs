@@ -1,4 +1,4 @@
-//! Many probes at once: ports, demultiplexing, launching, giving up.
+//! Many probes in flight: ports, demultiplexing, launching, abandoning.
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -113,7 +113,7 @@ fn run_out(in_flight: &mut InFlight) -> Vec<ProbeResult> {
 }
 
 #[test]
-fn a_reset_that_the_kernel_has_sent_is_not_sent_again() {
+fn a_reset_that_the_kernel_sent_is_not_sent_again() {
     let mut in_flight = in_flight(40_000..=40_003);
     let mut syns = Vec::new();
     for _ in 0..2 {
@@ -127,7 +127,7 @@ fn a_reset_that_the_kernel_has_sent_is_not_sent_again() {
     in_flight.observe(&answer(service(), &syns[0], ms(1)), &[]);
     in_flight.observe(&by_kernel(&syns[0], syns[0].seq.add(1)), &[]);
     assert_eq!(transmitted(&mut in_flight), []);
-    // One with another number resets nothing at the server, so ours is still needed.
+    // A RST with another number does not reset the server, so the own one is still needed.
     in_flight.observe(&answer(service(), &syns[1], ms(1)), &[]);
     in_flight.observe(&by_kernel(&syns[1], syns[1].seq), &[]);
     let resets = transmitted(&mut in_flight);
@@ -139,7 +139,7 @@ fn a_reset_that_the_kernel_has_sent_is_not_sent_again() {
 }
 
 #[test]
-fn every_answer_finds_its_own_probe_whoever_sends_it() {
+fn every_answer_finds_its_own_probe_from_any_source() {
     let mut in_flight = in_flight(20_000..=20_999);
     for _ in 0..1000 {
         in_flight.launch(START, &syn_plan()).unwrap();
@@ -161,7 +161,7 @@ fn every_answer_finds_its_own_probe_whoever_sends_it() {
 }
 
 #[test]
-fn a_port_is_taken_while_it_flies_and_rests_as_long_as_possible() {
+fn a_port_is_in_use_while_its_probe_is_in_flight_and_then_unused_as_long_as_possible() {
     let mut in_flight = in_flight(20_000..=20_002);
     let plan = syn_plan();
     let first: Vec<u16> = (0..3)
@@ -182,7 +182,7 @@ fn a_port_is_taken_while_it_flies_and_rests_as_long_as_possible() {
 }
 
 #[test]
-fn what_cannot_be_launched_says_why() {
+fn a_failed_launch_names_its_reason() {
     let mut in_flight = in_flight(20_000..=20_002);
     let mut plan = syn_plan();
     plan.target = "[fd00:67::133]:80".parse().unwrap();
@@ -198,7 +198,7 @@ fn what_cannot_be_launched_says_why() {
 }
 
 #[test]
-fn an_icmp_error_finds_its_probe_by_what_it_quotes() {
+fn an_icmp_error_finds_its_probe_by_the_quoted_port() {
     let mut in_flight = in_flight(20_000..=20_009);
     in_flight.launch(START, &syn_plan()).unwrap();
     in_flight.launch(START, &syn_plan()).unwrap();
@@ -232,7 +232,7 @@ fn an_icmp_error_finds_its_probe_by_what_it_quotes() {
 }
 
 #[test]
-fn an_own_syn_that_was_flooded_or_sent_back_is_kept_with_its_probe() {
+fn an_own_syn_that_is_flooded_or_sent_back_is_recorded() {
     let mut in_flight = in_flight(20_000..=20_009);
     in_flight.launch(START, &syn_plan()).unwrap();
     let syn = transmitted(&mut in_flight).remove(0);
@@ -248,7 +248,7 @@ fn an_own_syn_that_was_flooded_or_sent_back_is_kept_with_its_probe() {
 }
 
 #[test]
-fn a_failing_probe_keeps_whom_the_neighbours_asked_for_and_a_healthy_one_does_not() {
+fn a_failed_probe_has_neighbour_resolutions_and_a_healthy_one_does_not() {
     let ask = Body::Resolution(Resolution {
         kind: ResolutionKind::Request,
         sender: IpAddr::from([100, 96, 1, 1]),
@@ -277,7 +277,7 @@ fn a_failing_probe_keeps_whom_the_neighbours_asked_for_and_a_healthy_one_does_no
 }
 
 #[test]
-fn a_watched_connection_is_told_by_its_packets_and_its_socket() {
+fn a_watched_connection_has_its_outcome_from_packets_and_its_exchange_from_the_socket() {
     let mut in_flight = in_flight(20_000..=20_009);
     // Both families may have the same port at once.
     let six: SocketAddr = "[fd00::10]:45000".parse().unwrap();
@@ -306,13 +306,13 @@ fn a_watched_connection_is_told_by_its_packets_and_its_socket() {
         told,
         [(4, Exchange::NoBanner, 1), (6, Exchange::NotTried, 0)]
     );
-    // A late word about what is over is ignored.
+    // A late report about an ended probe is ignored.
     in_flight.close(four, Exchange::NoBanner, ms(9000));
     assert!(in_flight.is_idle());
 }
 
 #[test]
-fn what_a_server_on_this_host_sends_over_the_loopback_is_received() {
+fn packets_of_a_server_on_this_host_count_as_received() {
     let mut in_flight = in_flight(20_000..=20_009);
     let own: SocketAddr = "10.0.0.2:61000".parse().unwrap();
     let server: SocketAddr = "10.0.0.2:8080".parse().unwrap();
@@ -330,7 +330,7 @@ fn what_a_server_on_this_host_sends_over_the_loopback_is_received() {
 }
 
 #[test]
-fn an_abandoned_flight_resets_what_it_opened_and_tells_how_far_it_came() {
+fn abandoning_resets_open_connections_and_keeps_outcomes_so_far() {
     let mut in_flight = in_flight(20_000..=20_009);
     let mut ttl_probe = syn_plan();
     ttl_probe.method = Method::TtlProbe {
@@ -368,7 +368,7 @@ fn a_probe_that_only_lingers_is_not_urgent() {
         (in_flight.poll_urgent(), in_flight.poll_timeout()),
         (None, Some(ms(21)))
     );
-    // Late as it is, what came after its time is not kept.
+    // A packet after its time is not recorded.
     in_flight.observe(&answer(service(), &syn, ms(22)), &[]);
     in_flight.handle_timeout(ms(250));
     let Some(ProbeOutput::Probe(result)) = in_flight.poll_output() else {
@@ -379,7 +379,7 @@ fn a_probe_that_only_lingers_is_not_urgent() {
 }
 
 #[test]
-fn what_the_kernel_refuses_at_once_is_no_timeout_and_sent_nothing() {
+fn a_local_refusal_is_no_timeout_and_has_no_packets() {
     let mut in_flight = in_flight(40_000..=40_003);
     let src = SocketAddr::new(CLIENT.into(), 61_000);
     in_flight.watch(PathId(5), src, service(), START, Duration::from_secs(3));

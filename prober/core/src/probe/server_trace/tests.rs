@@ -66,7 +66,7 @@ fn ordinary(traces: &mut ServerTraces, ms: u64, peer: SocketAddr, isn: u32) {
 }
 
 #[test]
-fn an_ordinary_handshake_is_told_once_and_what_follows_adds_up() {
+fn an_ordinary_handshake_is_reported_once_and_later_counts_add_up() {
     let mut traces = ServerTraces::new([8080]);
     ordinary(&mut traces, 0, peer(1), 5);
     let reported = traces.flush(at(1));
@@ -88,7 +88,7 @@ fn an_ordinary_handshake_is_told_once_and_what_follows_adds_up() {
 }
 
 #[test]
-fn only_the_first_ordinary_ones_are_told_with_packets_and_every_unusual_one() {
+fn the_first_ordinary_and_all_unusual_handshakes_have_packets() {
     let mut traces = ServerTraces::new([8080]);
     for n in 0..500 {
         ordinary(&mut traces, 0, peer(n), n);
@@ -122,7 +122,7 @@ fn only_the_first_ordinary_ones_are_told_with_packets_and_every_unusual_one() {
 }
 
 #[test]
-fn a_new_number_on_the_same_ends_is_a_new_handshake() {
+fn a_new_number_on_the_same_addresses_is_a_new_handshake() {
     let mut traces = ServerTraces::new([8080]);
     ordinary(&mut traces, 0, peer(1), 5);
     ordinary(&mut traces, 1, peer(1), 500);
@@ -131,7 +131,7 @@ fn a_new_number_on_the_same_ends_is_a_new_handshake() {
 }
 
 #[test]
-fn a_syn_that_the_capture_lost_is_known_by_its_answer() {
+fn a_lost_syn_is_known_by_its_answer() {
     let mut traces = ServerTraces::new([8080]);
     traces.observe(&seen(0, Direction::Sent, peer(1), TcpFlags::SYN_ACK, 9, 6));
     let reported = traces.flush(at(1));
@@ -142,7 +142,7 @@ fn a_syn_that_the_capture_lost_is_known_by_its_answer() {
 }
 
 #[test]
-fn other_ports_and_overheard_frames_are_none_of_its_business() {
+fn other_ports_and_overheard_frames_are_ignored() {
     let mut traces = ServerTraces::new([9999]);
     ordinary(&mut traces, 0, peer(1), 5);
     traces.set_ports([8080]);
@@ -151,7 +151,7 @@ fn other_ports_and_overheard_frames_are_none_of_its_business() {
 }
 
 #[test]
-fn a_flood_is_bounded_and_what_was_forgotten_is_counted() {
+fn a_flood_is_bounded_and_evicted_handshakes_are_counted() {
     let mut traces = ServerTraces::new([8080]);
     let flood = u32::try_from(MAX_HANDSHAKES).unwrap() + 1000;
     for n in 0..flood {
@@ -168,7 +168,7 @@ fn a_flood_is_bounded_and_what_was_forgotten_is_counted() {
     }
     assert!(traces.order.len() <= 2 * MAX_HANDSHAKES);
     assert!(traces.flush(at(3)).len() <= MAX_HANDSHAKES + 1);
-    // Long after, nothing of it is left.
+    // Long after, no handshake of it is kept.
     assert_eq!(traces.flush(at(60_000)), []);
     assert_eq!(
         (traces.handshakes.len(), traces.packets, traces.order.len()),

@@ -1,11 +1,11 @@
-//! What packets do, packet by packet.
+//! Examples, packet by packet.
 
 use super::*;
 
 const SERVER_NEXT: Seq = SERVER_ISN.add(1);
 
 #[test]
-fn a_half_open_probe_sends_syn_and_resets_what_it_opened() {
+fn a_half_open_probe_sends_a_syn_and_resets_the_connection() {
     let mut handshake = driver(Goal::HalfOpen);
     let syn = transmitted(&mut handshake);
     assert_eq!(syn.len(), 1);
@@ -21,7 +21,7 @@ fn a_half_open_probe_sends_syn_and_resets_what_it_opened() {
         (reset[0].flags, reset[0].seq, reset[0].dst),
         (TcpFlags::RST, ISN.add(1), service())
     );
-    // A second SYN+ACK within the linger is recorded and reset as well.
+    // A second SYN+ACK while lingering is recorded and reset, too.
     handshake.observe(&received(ms(3), syn_ack_from(service())), &[]);
     assert_eq!(transmitted(&mut handshake).len(), 1);
     run_out(&mut handshake);
@@ -65,7 +65,7 @@ fn the_founding_fault_is_mismatched_after_one_retransmission() {
 }
 
 #[test]
-fn an_answer_that_only_the_kernel_saw_is_known_by_its_refusal() {
+fn an_answer_that_the_capture_lost_is_known_by_the_reset_of_the_kernel() {
     let mut handshake = driver(Goal::HalfOpen);
     transmitted(&mut handshake);
     handshake.observe(&sent(ms(0), own_syn()), &[]);
@@ -86,7 +86,7 @@ fn a_right_answer_after_a_wrong_one_counts() {
 }
 
 #[test]
-fn an_answer_after_the_deadline_is_late_even_where_the_clock_was_read_later() {
+fn an_answer_after_the_deadline_is_late_also_before_the_timeout_is_handled() {
     let mut handshake = driver(Goal::HalfOpen);
     handshake.observe(&received(ms(3001), syn_ack_from(service())), &[]);
     run_out(&mut handshake);
@@ -164,7 +164,7 @@ fn a_reset_that_does_not_acknowledge_the_syn_is_recorded_and_changes_nothing() {
 }
 
 #[test]
-fn an_acceptable_reset_ends_it_and_tells_how_far_away_it_came_from() {
+fn an_acceptable_reset_ends_the_probe_and_has_its_hop_limit() {
     let mut handshake = driver(Goal::HalfOpen);
     handshake.observe(&received(ms(1), reset_from(service())), &[]);
     assert_eq!(
@@ -177,7 +177,7 @@ fn an_acceptable_reset_ends_it_and_tells_how_far_away_it_came_from() {
 }
 
 #[test]
-fn an_answer_that_does_not_know_the_number_is_no_answer_whoever_sends_it() {
+fn an_answer_with_a_wrong_number_is_ignored_from_any_source() {
     for from in [service(), pod()] {
         let mut handshake = driver(Goal::HalfOpen);
         let stray = tcp(from, client(), TcpFlags::SYN_ACK, SERVER_ISN, ISN);
@@ -228,7 +228,7 @@ fn an_icmp_error_waits_a_moment_for_an_answer_and_one_about_another_syn_does_not
 }
 
 #[test]
-fn a_probe_that_nothing_answers_sends_each_second_and_resets_at_its_deadline() {
+fn an_unanswered_probe_retransmits_each_second_and_resets_at_its_deadline() {
     let mut handshake = driver(Goal::HalfOpen);
     let mut flags = Vec::new();
     transmitted(&mut handshake);
@@ -251,7 +251,7 @@ fn a_probe_that_nothing_answers_sends_each_second_and_resets_at_its_deadline() {
 }
 
 #[test]
-fn a_witness_sends_nothing_and_learns_a_lost_syn_from_its_answer() {
+fn an_observer_sends_nothing_and_takes_the_number_of_a_lost_syn_from_its_answer() {
     let mut handshake = observer();
     handshake.observe(&received(ms(1), syn_ack_from(service())), &[]);
     handshake.observe(&received(ms(2), syn_ack_from(pod())), &[]);
@@ -264,7 +264,7 @@ fn a_witness_sends_nothing_and_learns_a_lost_syn_from_its_answer() {
 }
 
 #[test]
-fn a_socket_that_was_faster_than_its_packets_costs_no_time() {
+fn a_socket_that_closes_before_its_packets_does_not_change_the_round_trip() {
     let mut handshake = observer();
     handshake.socket_closed(Exchange::NoBanner, ms(2));
     handshake.observe(&sent(ms(0), own_syn()), &[]);
@@ -284,7 +284,7 @@ fn a_socket_that_was_faster_than_its_packets_costs_no_time() {
 }
 
 #[test]
-fn a_target_that_the_kernel_translates_within_connect_is_asked_where_its_syn_goes() {
+fn under_socket_level_translation_the_destination_of_the_syn_is_the_target() {
     let mut handshake = observer();
     let syn = tcp(client(), pod(), TcpFlags::SYN, ISN, Seq(0));
     handshake.observe(&sent(ms(0), syn), &[]);
@@ -296,7 +296,7 @@ fn a_target_that_the_kernel_translates_within_connect_is_asked_where_its_syn_goe
     assert_eq!(result.dst, service(), "it is still the Service's probe");
 }
 
-/// The server's end of a connection whose client is `handshake`: what it says, and what it gets.
+/// The server's end of a connection with `handshake`: sends bytes, and returns the answers.
 fn say(
     handshake: &mut Handshake,
     at: u64,
@@ -335,7 +335,7 @@ fn greeted(mut handshake: Handshake) -> Echo {
 }
 
 #[test]
-fn a_full_probe_greets_and_parts() {
+fn a_full_probe_gets_the_banner_and_closes() {
     let mut handshake = driver(Goal::Exchange { echo_bytes: 0 });
     transmitted(&mut handshake);
     handshake.observe(&received(ms(1), syn_ack_from(service())), &[]);
@@ -366,11 +366,11 @@ fn a_banner_in_pieces_out_of_order_and_repeated_is_still_one_banner() {
 }
 
 #[test]
-fn a_bulk_echo_is_sent_in_full_segments_and_counted_when_it_is_back() {
+fn a_bulk_echo_uses_full_segments_and_counts_returned_bytes() {
     let mut handshake = driver(Goal::Exchange { echo_bytes: 5000 });
     handshake.observe(&received(ms(1), syn_ack_from(service())), &[]);
     let data = say(&mut handshake, 2, 0, TcpFlags::PSH, BANNER);
-    // Without the option, 536 is the other side's largest segment.
+    // Without the option, the MSS of the server is 536.
     assert!(
         data.iter()
             .take(9)
@@ -389,7 +389,7 @@ fn a_bulk_echo_is_sent_in_full_segments_and_counted_when_it_is_back() {
 }
 
 #[test]
-fn an_echo_that_is_not_acknowledged_is_sent_again_and_stalls_at_the_deadline() {
+fn an_unacknowledged_echo_is_retransmitted_and_stalls_at_the_deadline() {
     let mut handshake = driver(Goal::Exchange { echo_bytes: 1000 });
     handshake.observe(&received(ms(1), syn_ack_from(service())), &[]);
     let ack = ISN.add(1);
@@ -411,7 +411,7 @@ fn an_echo_that_is_not_acknowledged_is_sent_again_and_stalls_at_the_deadline() {
 }
 
 #[test]
-fn what_answers_without_a_banner_is_foreign_or_frozen_or_resets() {
+fn a_server_without_a_banner_is_invalid_silent_or_resets() {
     let open = || {
         let mut handshake = driver(Goal::Exchange { echo_bytes: 0 });
         handshake.observe(&received(ms(1), syn_ack_from(service())), &[]);
@@ -432,7 +432,7 @@ fn what_answers_without_a_banner_is_foreign_or_frozen_or_resets() {
         transmitted(&mut reset)
             .iter()
             .all(|segment| !segment.flags.has(TcpFlags::FIN)),
-        "nothing is said to who has hung up"
+        "nothing is sent after the server closed"
     );
     assert_eq!(reset.finish().exchange, Exchange::Reset);
 }

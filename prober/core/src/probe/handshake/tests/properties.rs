@@ -1,4 +1,4 @@
-//! Any packets in any order, at any time: it ends, stays bounded, and believes only what answers.
+//! Arbitrary packets in any order, at any time: a handshake ends, stays bounded, and accepts only answers.
 
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ fn direction() -> impl Strategy<Value = Direction> {
     ]
 }
 
-/// Mostly the ends of this probe, sometimes others.
+/// Mostly the addresses of this probe, sometimes others.
 fn end() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![
         5 => Just(client()),
@@ -37,7 +37,7 @@ fn end() -> impl Strategy<Value = SocketAddr> {
     ]
 }
 
-/// Mostly numbers that nearly fit.
+/// Mostly numbers close to acceptable ones.
 fn number() -> impl Strategy<Value = Seq> {
     prop_oneof![
         4 => (0_u32..4).prop_map(|n| ISN.add(n)),
@@ -135,8 +135,7 @@ fn role() -> impl Strategy<Value = HandshakeRole> {
     ]
 }
 
-/// Whether this address was asked. A witness goes with its socket, which something may have led
-/// elsewhere.
+/// Whether a SYN was sent to this address. The socket of an observer may be translated.
 fn syn_destination(observations: &[Observation], knows_isn: bool, address: SocketAddr) -> bool {
     let led_there = |observation: &Observation| {
         observation.direction == Direction::Sent
@@ -147,8 +146,8 @@ fn syn_destination(observations: &[Observation], knows_isn: bool, address: Socke
     address == service() || !knows_isn && observations.iter().any(led_there)
 }
 
-/// Whether one of these packets is what an established outcome needs: the answer of whom a SYN
-/// asked, or to whoever drives the own kernel's refusal of it, which it sends to nothing else.
+/// Whether one of these packets justifies an established outcome: an answer from the destination of a SYN, or, for a
+/// driver, the own kernel's RST to such an answer.
 fn was_answered(observations: &[Observation], knows_isn: bool) -> bool {
     let refused = |observation: &Observation| {
         knows_isn
@@ -176,7 +175,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn whatever_happens_it_ends_and_believes_only_an_answer(
+    fn it_always_ends_and_accepts_only_answers(
         role in role(),
         ops in prop::collection::vec(op(), 0..80),
     ) {
@@ -226,7 +225,7 @@ proptest! {
             }
             known = handshake.outcome();
         }
-        // Two deadlines, their lingers and the farewell bound it from the start on.
+        // Two deadlines, their lingers and the close timeout bound its duration.
         let bound = START + Duration::from_secs(3 + 3 + 1 + 1);
         for _ in 0..200 {
             let Some((at, _)) = handshake.poll_timeout() else { break };

@@ -1,4 +1,4 @@
-//! Every state and every event.
+//! The transition table: every state and every event.
 
 use super::*;
 use State::{Closing, Done, Idle, Open, Rejected, SynSent, WrongSource};
@@ -7,7 +7,7 @@ const STATES: [State; 7] = [Idle, SynSent, WrongSource, Rejected, Open, Closing,
 
 type Apply = Box<dyn Fn(&mut Handshake)>;
 
-/// A driver of a full exchange that has come to this state.
+/// A driver of a full exchange in this state.
 fn at(state: State) -> Handshake {
     let mut handshake = Handshake::new(
         config(),
@@ -34,7 +34,7 @@ fn at(state: State) -> Handshake {
     handshake
 }
 
-/// What an event makes of each state, in the order of [`STATES`].
+/// The next state after an event, for each state in the order of [`STATES`].
 fn row(event: impl Fn(&mut Handshake)) -> Vec<State> {
     STATES
         .iter()
