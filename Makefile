@@ -1,9 +1,9 @@
 # One command per intent; .ci/run calls `make test` and nothing else.
 
-# ip, iptables and their like live where a plain user's PATH does not look.
+# The PATH of a plain user does not include the folders of ip, iptables and their like.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-# Names the step that follows, and about how long it takes on two idle cores with empty caches; later runs take a fraction.
+# Prints the next step, and about how long it takes on two idle cores with empty caches; later runs take a fraction.
 step = @printf '\n==> %s\n' '$(strip $(1))'
 
 .PHONY: help demo demo-cost test test-cluster check lint alone parts lab cluster cluster-down image bench bench-cluster bench-scale soak fuzz completions man deps
@@ -11,7 +11,7 @@ step = @printf '\n==> %s\n' '$(strip $(1))'
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-demo: ## Break the lab as the founding incident did, and see it named (a minute)
+demo: ## Break the lab as the founding incident did, and name the cause (a minute)
 	@scripts/demo
 
 demo-cost: ## Measure what the demo costs to build from nothing; fail above five CPU minutes
@@ -22,11 +22,11 @@ test: deps lint demo-cost parts ## The whole test suite, the lab included (as ro
 	$(call step, build and run all tests: 25 minutes)
 	cargo test --locked --workspace --no-fail-fast
 
-test-cluster: ## All tests on a real Kubernetes, made for them (as root; the first time builds it: ten minutes)
+test-cluster: ## All tests on a real Kubernetes, which they make (as root; the first time builds it: ten minutes)
 	@scripts/deps cluster
 	PROBER_WHOLE_CLUSTER=1 cargo test --locked --workspace --test cluster
 
-check: lint ## The same without what needs a namespace
+check: lint ## All tests that need no namespace, and lint
 	$(call step, build and run the tests that need no namespace: 8 minutes)
 	PROBER_SKIP_PRIVILEGED=1 cargo test --locked --workspace --no-fail-fast --exclude prober-lab --exclude prober-net
 	cargo test --locked --no-fail-fast -p prober-lab -p prober-net --lib
@@ -43,11 +43,11 @@ lint: ## Format, clippy, rustdoc, licences and bans
 	$(call step, licences and bans: 3 minutes to build cargo-deny)
 	scripts/deny
 
-alone: ## Check each crate by itself, after a change of a manifest (twenty minutes: dependencies are checked once for each)
+alone: ## Check each crate by itself, after a change of a Cargo.toml (twenty minutes: dependencies are checked once for each)
 	scripts/alone
 
-parts: ## Build what the tests need from upstream's Go modules
-	$(call step, Kubernetes and the OpenTelemetry Collector and Prometheus by Go: 15 minutes)
+parts: ## Build the Go programs that the tests need: Kubernetes, the OpenTelemetry Collector, Prometheus
+	$(call step, build Kubernetes, the OpenTelemetry Collector and Prometheus by Go: 15 minutes)
 	@scripts/parts
 
 lab: ## Keep a healthy lab up in this terminal, to break by hand
@@ -73,7 +73,7 @@ bench-cluster: ## Measure a run on a real Kubernetes, made for it (as root)
 bench-scale: ## Measure a canary of five thousand fake nodes (as root)
 	scripts/bench-scale
 
-soak: ## Watch a canary on a healthy Kubernetes say nothing, for SOAK minutes (30; as root)
+soak: ## Run a canary on a healthy Kubernetes for SOAK minutes (30), and fail if it reports a failure (as root)
 	scripts/soak $(SOAK)
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
