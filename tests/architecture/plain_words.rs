@@ -118,7 +118,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("tests/cluster/canary/rights.rs", "bench", "an image's name"),
     ("tests/cluster/canary/scale.rs", "bench", "a label's name"),
     ("tests/bench/", "bench", "it is a benchmark"),
-    ("CONTRIBUTING.md", "bench", "it names the benchmark"),
+    ("CONTRIBUTING.md", "bench", "a make target's name"),
+    ("README.md", "bench", "a make target's name"),
     (
         "controller/src/telemetry/",
         "asked",
@@ -128,8 +129,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 
 /// Files and folders whose words are not checked yet; to be emptied.
 const PENDING: &[&str] = &[
-    "CONTRIBUTING.md",
-    "README.md",
     "controller/src/kubernetes",
     "controller/src/manifest",
     "controller/src/one_shot",
@@ -145,7 +144,6 @@ const PENDING: &[&str] = &[
     "tests/captures.rs",
     "tests/catalogue.rs",
     "tests/cluster.rs",
-    "tests/cluster/README.md",
     "tests/cluster/agent.rs",
     "tests/cluster/boxes.rs",
     "tests/cluster/bringup.rs",
