@@ -270,10 +270,9 @@ fn the_backends_answer_is_the_right_one_and_nothing_is_odd_about_it() {
     let cluster = Cluster::new(2)
         .tell(through_service, refuses)
         .translated_in_connect(everywhere);
-    let evidence = cluster.matrix.paths.values();
-    let evidence = evidence
-        .filter(|evidence| through_service(&evidence.path))
-        .next()
+    let mut paths = cluster.matrix.paths.values();
+    let evidence = paths
+        .find(|evidence| through_service(&evidence.path))
         .unwrap();
     let probe = &evidence.probes[0];
     assert_eq!(probe.client.peer().ip(), pod_ip(&server(2), Family::Ipv4));
