@@ -14,7 +14,10 @@ use crate::values::Form;
 /// A whole report on standard output.
 pub(crate) fn report(report: &Report, form: Form) -> anyhow::Result<()> {
     match form {
-        Form::Text => toned(&render::text::report(report)),
+        Form::Text => toned(&render::text::report(
+            report,
+            render::text::Options::default(),
+        )),
         Form::Json => text(&json(report).context("write the report as JSON")?),
         Form::Html => text(&html::report(report)),
     }

@@ -47,3 +47,6 @@ pub mod time;
 
 /// Seeded random numbers.
 pub mod random;
+
+/// Durations in units that fit.
+mod units;

@@ -11,6 +11,8 @@ mod build;
 /// The founding incident, for tests.
 #[cfg(test)]
 pub(crate) mod incident;
+/// What limits the verdict.
+mod notes;
 /// What is told of one path.
 mod path;
 /// A report as text, JSON and HTML.
@@ -33,7 +35,8 @@ use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 use crate::topology::{NodeName, PathId};
 pub use path::{
-    BackendReport, End, EngineUse, Health, PathReport, ProbeReport, RttReport, UnprobedReport,
+    BackendReport, End, EngineUse, FEWEST_HANDSHAKES, Health, PathReport, ProbeReport, RttReport,
+    UnprobedReport,
 };
 
 /// The version of reports that this code reads and writes.
@@ -79,8 +82,8 @@ pub enum Verdict {
     Healthy,
     /// A path fails, or a cause is named.
     Faulty,
-    /// No failure was seen, but not everything was looked at; or the run could not be done to
-    /// its end, and what it saw until then may be half the truth.
+    /// No failure was seen, but not everything was looked at, or too few handshakes were made to
+    /// say; or the run could not be completed, and what it saw until then may be half the truth.
     Inconclusive,
 }
 
@@ -285,6 +288,21 @@ impl Report {
     /// The path of that number.
     pub fn path(&self, id: PathId) -> Option<&PathReport> {
         self.paths.iter().find(|path| path.id == id)
+    }
+
+    /// The paths that were probed, but by fewer handshakes than can call them healthy. Ordinary traffic is counted as a
+    /// whole: a capture has the handshakes that it has.
+    pub fn scarce(&self) -> impl Iterator<Item = &PathReport> {
+        let all: u64 = self.paths.iter().map(|path| path.outcomes.total()).sum();
+        let source = self.source;
+        self.paths.iter().filter(move |path| {
+            let own = path.outcomes.total();
+            let counted = match source {
+                Source::Run | Source::Host => own,
+                Source::Capture => all,
+            };
+            own > 0 && counted < FEWEST_HANDSHAKES
+        })
     }
 
     /// The path and the probe that a diagnosis shows.

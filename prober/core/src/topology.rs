@@ -1,13 +1,16 @@
 //! What can be probed: nodes, agents on them, and the paths between agents.
 
+mod natural;
+
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::packet::family::Family;
 
-/// The name of a Kubernetes node (or of a lab's).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The name of a Kubernetes node (or of a lab's). Names sort naturally: `node-2` before `node-10`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeName(String);
 
@@ -23,14 +26,26 @@ impl NodeName {
     }
 }
 
+impl Ord for NodeName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        natural::compare(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for NodeName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
 }
 
-/// One agent: a probe pod on a node.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// One agent: a probe pod on a node. Agents sort by node, then by pod, naturally.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AgentId {
     /// The node it runs on.
     pub node: NodeName,
@@ -45,6 +60,19 @@ impl AgentId {
             node: NodeName::new(node),
             pod: pod.into(),
         }
+    }
+}
+
+impl Ord for AgentId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_node = self.node.cmp(&other.node);
+        by_node.then_with(|| natural::compare(&self.pod, &other.pod))
+    }
+}
+
+impl PartialOrd for AgentId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -134,6 +162,14 @@ impl AccessPath {
             | Self::ClusterIpLocal
             | Self::Hairpin => true,
             Self::NodePort | Self::HostNetwork => false,
+        }
+    }
+
+    /// Whether the client addresses one server by the port of the test Service that is pinned to it.
+    pub const fn needs_slot(self) -> bool {
+        match self {
+            Self::ClusterIp | Self::Hairpin | Self::NodePort | Self::HostNetwork => true,
+            Self::PodIp | Self::ClusterIpAny | Self::ClusterIpLocal => false,
         }
     }
 

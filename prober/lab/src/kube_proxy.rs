@@ -18,7 +18,7 @@ use crate::topology::{CLUSTER_CIDR_V4, CLUSTER_CIDR_V6, Node, Pod};
 pub mod initial_rules;
 
 /// The number of slots of the test Service: ports from 9000 on, each with one endpoint.
-pub const SLOTS: u8 = 16;
+pub const SLOTS: u8 = 64;
 /// The port of slot 0.
 pub const SLOT_PORT: u16 = 9000;
 /// The port that is balanced over a set of endpoints, and the port of `prober-local`.

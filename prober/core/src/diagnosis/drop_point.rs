@@ -313,7 +313,11 @@ impl Search<'_> {
                 format!("other packets get from {sender} to {receiver}"),
             ),
             Crossing::Never | Crossing::Unasked if unit.server_end == ServerEnd::Unheard => {
-                Death::new(Spot::Unclear, way, "the server's end was not heard")
+                Death::new(
+                    Spot::Unclear,
+                    way,
+                    "there is no capture from the server side",
+                )
             }
             Crossing::Never | Crossing::Unasked => Death::new(
                 Spot::Tunnel(sender.clone(), receiver.clone()),

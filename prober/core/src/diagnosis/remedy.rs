@@ -226,6 +226,32 @@ pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
     }
 }
 
+/// The steps for what has an address and is no pod that is known by its name.
+pub(crate) fn at_address(cause: Cause, place: &Place, address: &str) -> Vec<Remedy> {
+    let (see, commands): (_, &[&str]) = if cause == Cause::NotListening {
+        (
+            "see what listens, on which address (127.0.0.1 is not enough for others) and port",
+            &["ss -ltnp"],
+        )
+    } else if cause == Cause::AcceptQueueFull {
+        (
+            "see whether the accept queue is full (Recv-Q above Send-Q) and why the process does not accept",
+            &["ss -ltnp", "nstat -az TcpExtListenOverflows"],
+        )
+    } else if cause == Cause::EndpointFrozen {
+        (
+            "see whether the process is stopped (T) or in uninterruptible sleep (D)",
+            &["ps -eo pid,stat,comm"],
+        )
+    } else {
+        return remedy(cause, place);
+    };
+    vec![step(
+        &format!("Where {address} is served: {see}."),
+        commands.iter().copied(),
+    )]
+}
+
 fn pod(place: &Place) -> String {
     match &place.segment {
         PathSegment::Pod { pod } => pod.pod.clone(),

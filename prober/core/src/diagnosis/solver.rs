@@ -8,12 +8,12 @@ use super::case::Case;
 use super::catalogue::Cause;
 use super::filtering;
 use super::symptom::{ServerEnd, Symptom, Unit};
-use super::{Confidence, Diagnosis, Exclusion, PathSegment, remedy, sample, unknown};
+use super::{Confidence, Diagnosis, Exclusion, PathSegment, Remedy, remedy, sample, unknown};
 use crate::diagnosis::hypothesis::{Finding, Opinion, Proof};
 use crate::diagnosis::node_routes;
-use crate::evidence::Source;
+use crate::evidence::{PathEvidence, Source};
 use crate::probe::tier::Tier;
-use crate::topology::{AccessPath, AgentId, Path, PathId};
+use crate::topology::{AccessPath, AgentId, PathId};
 
 /// Everything that explains the case, and one `unknown` for each kind of rest.
 pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>]) -> Vec<Diagnosis> {
@@ -88,6 +88,7 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
         PathSegment::Pod { .. } | PathSegment::Service | PathSegment::Namespace
     );
     let mut found = rate_limited(case, &claimed);
+    found.extend(awaited(case, &claimed));
     found.extend(case.places(|unit| {
         if !case.is_balanced(unit) || unit.family != best.place.family {
             return false;
@@ -129,6 +130,21 @@ fn rate_limited(case: &Case<'_>, claimed: &[&Unit]) -> BTreeSet<usize> {
                     && other.server == unit.server
                     && (other.access_path == AccessPath::PodIp
                         || other.access_path == unit.access_path)
+            })
+    })
+}
+
+/// SYNs that vanished beside untranslated answers of the same server on the same path: where conntrack still waits for
+/// the answer of a connection from the same port that led to the same pod by another address, it drops them.
+fn awaited(case: &Case<'_>, claimed: &[&Unit]) -> BTreeSet<usize> {
+    case.places(|unit| {
+        unit.symptom == Symptom::Silent
+            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+            && claimed.iter().any(|other| {
+                other.symptom == Symptom::ForeignSynAck
+                    && other.path == unit.path
+                    && other.server == unit.server
+                    && other.probes.len() > unit.probes.len()
             })
     })
 }
@@ -189,8 +205,19 @@ fn diagnosis(
         paths: paths.into_iter().collect(),
         excluded,
         would_decide,
-        remedy: remedy::remedy(best.cause, &best.place),
+        remedy: steps(case, best),
         sample: sample::choose(case, &best.units),
+    }
+}
+
+/// What to do. Only a run knows pods by their names.
+fn steps(case: &Case<'_>, best: &Opinion) -> Vec<Remedy> {
+    let target = case.at(&best.units).find_map(|unit| case.path(unit.path));
+    match (case.matrix.source, target) {
+        (Source::Host | Source::Capture, Some(path)) => {
+            remedy::at_address(best.cause, &best.place, &path.target.to_string())
+        }
+        (Source::Run, _) | (_, None) => remedy::remedy(best.cause, &best.place),
     }
 }
 
@@ -217,7 +244,11 @@ fn tier(case: &Case<'_>, best: &Opinion) -> Tier {
 /// The evidence, and the healthy neighbours that bound it.
 fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<String> {
     let mut evidence = best.evidence.clone();
-    let named = |path: &Path| {
+    let named = |evidence: &PathEvidence| {
+        let path = &evidence.path;
+        if case.matrix.source == Source::Host {
+            return evidence.target.to_string();
+        }
         let server = path
             .server
             .as_ref()
@@ -230,7 +261,7 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<
     let all: Vec<String> = paths
         .iter()
         .filter_map(|&id| case.path(id))
-        .map(|path| named(&path.path))
+        .map(&named)
         .collect();
     let shown = all.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
     let more = all.len().saturating_sub(4);
@@ -252,17 +283,17 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<
                         .is_some_and(|server| server.node == *node)
             })
         })
-        .map(|path| named(&path.path))
+        .map(named)
         .collect();
     if let Some(first) = well.first() {
         let rest = well.len() - 1;
         let shown = well.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
         evidence.push(if rest > 3 {
-            format!("well: {shown} and {} more", rest - 3)
+            format!("works: {shown} and {} more", rest - 3)
         } else if rest > 0 {
-            format!("well: {shown}")
+            format!("works: {shown}")
         } else {
-            format!("well: {first}")
+            format!("works: {first}")
         });
     }
     evidence

@@ -6,10 +6,12 @@ use super::case::{Case, STARVED_NS};
 use super::symptom::{ServerEnd, Symptom, Unit};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, sample};
 use crate::diagnosis::hypothesis::{Finding, Opinion};
+use crate::evidence::Source;
 use crate::packet::Unreachable;
 use crate::probe::outcome::{Errno, Outcome};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, PathId};
+use crate::units::duration;
 
 /// One diagnosis without a cause for each symptom that is left.
 pub(crate) fn rest(case: &Case<'_>, opinions: &[Opinion]) -> Vec<Diagnosis> {
@@ -43,6 +45,11 @@ fn unknown(
             .server
             .as_ref()
             .map_or("any", |server| server.pod.as_str());
+        let target = case.path(unit.path).map(|path| path.target);
+        if let Some(target) = target.filter(|_| case.matrix.source == Source::Host) {
+            evidence.push(format!("{target}: {}", server_end(unit.server_end)));
+            continue;
+        }
         evidence.push(format!(
             "{} {} -> {} ({}): {}",
             unit.access_path,
@@ -59,8 +66,8 @@ fn unknown(
     for (agent, known) in &case.matrix.agents {
         if known.starved_ns > STARVED_NS {
             evidence.push(format!(
-                "{agent} was late for its own timers by up to {} ms: its silence proves nothing",
-                known.starved_ns / 1_000_000
+                "{agent} was starved of CPU (up to {}): its silence proves nothing",
+                duration(known.starved_ns)
             ));
         }
         if known.capture_dropped > 0 {
@@ -143,7 +150,7 @@ fn unrouted(case: &Case<'_>, places: &BTreeSet<usize>) -> BTreeSet<String> {
 
 const fn server_end(end: ServerEnd) -> &'static str {
     match end {
-        ServerEnd::Unheard => "the server's end was not heard",
+        ServerEnd::Unheard => "no capture from the server side",
         ServerEnd::Nothing => "the server's end saw nothing",
         ServerEnd::SynOnly => "the server's end saw the SYN and answered nothing",
         ServerEnd::SynAck => "the server's end saw the SYN and sent SYN+ACK",

@@ -58,8 +58,7 @@ impl Matrix {
                 continue;
             };
             known.notices.push(format!(
-                "it was late for its own timers by up to {} ms: {probes} probes of its paths that met silence count for nothing",
-                known.starved_ns / 1_000_000
+                "it was starved of CPU: {probes} probes of its paths that met silence count for nothing"
             ));
         }
     }

@@ -221,7 +221,7 @@ impl PathProbes {
 /// The agent of an address: captures have neither pods nor nodes.
 fn agent(address: IpAddr) -> AgentId {
     AgentId {
-        node: NodeName::new(format!("node of {address}")),
+        node: NodeName::new(format!("the node hosting {address}")),
         pod: address.to_string(),
     }
 }

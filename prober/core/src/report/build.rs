@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::notes::notes;
 use super::share::{interval, share, two_digits};
 use super::{
     AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse, Health,
@@ -23,7 +24,7 @@ use crate::topology::{AgentId, NodeName, Path, PathId};
 const PROBES_PER_PATH: usize = 32;
 
 /// What an unnamed cause means.
-const UNKNOWN: &str = "The evidence fits no cause of the catalogue.";
+const UNKNOWN: &str = "No known cause matches this evidence.";
 
 impl Report {
     /// What is to be told of this evidence and these diagnoses.
@@ -52,8 +53,7 @@ impl Report {
             .values()
             .flat_map(|path| path.tallies.keys().copied())
             .collect();
-        let verdict = verdict(matrix, &paths, diagnoses, &meta.completion);
-        Self {
+        let mut report = Self {
             schema: REPORT_SCHEMA.to_owned(),
             prober: meta.version,
             command: meta.command,
@@ -61,8 +61,8 @@ impl Report {
             duration_ms: nanos(meta.duration) / 1_000_000,
             source: matrix.source,
             completion: meta.completion,
-            verdict,
-            exit_status: verdict.exit_status(),
+            verdict: Verdict::Inconclusive,
+            exit_status: Verdict::Inconclusive.exit_status(),
             tier: matrix.tier(),
             engines: engines.into_iter().collect(),
             socket_level: paths.iter().any(|path| path.socket_level),
@@ -87,23 +87,23 @@ impl Report {
                 .map(|(name, evidence)| node(name, evidence))
                 .collect(),
             notes: meta.notes.into_iter().chain(mended(matrix)).collect(),
-        }
+        };
+        report.verdict = verdict(matrix, &report);
+        report.exit_status = report.verdict.exit_status();
+        report.notes = notes(&report);
+        report
     }
 }
 
-fn verdict(
-    matrix: &Matrix,
-    paths: &[PathReport],
-    diagnoses: &[Diagnosis],
-    completion: &Completion,
-) -> Verdict {
-    let has = |health| paths.iter().any(|path| path.health == health);
-    let is_faulty = !diagnoses.is_empty() || has(Health::Failing);
-    let is_whole = !(paths.is_empty()
+fn verdict(matrix: &Matrix, report: &Report) -> Verdict {
+    let has = |health| report.paths.iter().any(|path| path.health == health);
+    let is_faulty = !report.diagnoses.is_empty() || has(Health::Failing);
+    let is_whole = !(report.paths.is_empty()
         || has(Health::NotProbed)
-        || !matrix.unprobed.is_empty()
+        || !report.unprobed.is_empty()
+        || report.scarce().next().is_some()
         || lacks_an_end(matrix));
-    match completion {
+    match report.completion {
         Completion::Interrupted | Completion::Complete if is_faulty => Verdict::Faulty,
         Completion::Complete if is_whole => Verdict::Healthy,
         Completion::Complete | Completion::Interrupted | Completion::CouldNotRun { .. } => {

@@ -24,6 +24,11 @@ pub enum Health {
     NotProbed,
 }
 
+/// The fewest handshakes that can call a path healthy. Of three without a failure the 95 % interval (Wilson) still says
+/// that up to 56 % may fail; of four it ends below a half, so that a Service one of whose two endpoints is dead would have
+/// shown it.
+pub const FEWEST_HANDSHAKES: u64 = 4;
+
 /// Which engines a path's figures come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

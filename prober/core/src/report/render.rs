@@ -2,25 +2,35 @@
 
 /// One self-contained page.
 pub mod html;
-/// Names in natural order.
-mod natural;
+/// For pipelines.
+mod junit;
 /// Packets in words.
 mod packet;
 /// For a terminal, a ticket or an incident channel.
 pub mod text;
-/// Durations in units that fit.
-pub(crate) mod units;
+
+pub use junit::junit;
 
 use std::fmt;
+
+use textwrap::{WordSeparator, WordSplitter, WrapAlgorithm};
 
 use crate::report::Report;
 
 /// Text of which each piece says what it means, so that a terminal can colour it.
 ///
 /// Without colour nothing is lost: `Display` gives the plain text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     pieces: Vec<(Tone, String)>,
+    /// Columns that a paragraph may take.
+    width: usize,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What a piece of text means.
@@ -45,7 +55,15 @@ pub enum Tone {
 impl Text {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { pieces: Vec::new() }
+        Self::of_width(WIDTH)
+    }
+
+    /// Nothing yet, whose paragraphs are at most `width` columns wide.
+    pub const fn of_width(width: usize) -> Self {
+        Self {
+            pieces: Vec::new(),
+            width,
+        }
     }
 
     /// Every piece, in order.
@@ -76,31 +94,31 @@ impl Text {
         self.put(Tone::Plain, "\n")
     }
 
-    /// Paragraphs of `text` at most [`WIDTH`] wide: `first` before the first line, blanks as
-    /// wide before the others. Words longer than a line are not cut.
+    /// A paragraph as wide as this text: `first` before the first line, blanks as wide before the
+    /// others. Words longer than a line are not cut.
     fn wrapped(&mut self, tone: Tone, first: &str, text: &str) -> &mut Self {
+        let words: Vec<&str> = text.split_whitespace().collect();
         let indent = first.chars().count();
-        let mut line = String::new();
+        let room = self.width.saturating_sub(indent).max(NARROWEST);
+        let options = textwrap::Options::new(room)
+            .break_words(false)
+            .word_separator(WordSeparator::AsciiSpace)
+            .word_splitter(WordSplitter::NoHyphenation)
+            .wrap_algorithm(WrapAlgorithm::FirstFit);
         let mut lead = first.to_owned();
-        for word in text.split_whitespace() {
-            let room = WIDTH.saturating_sub(indent);
-            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-                self.plain(std::mem::take(&mut lead))
-                    .put(tone, std::mem::take(&mut line));
-                self.end();
-                lead = " ".repeat(indent);
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
+        for line in textwrap::wrap(&words.join(" "), options) {
+            self.plain(lead).put(tone, line).end();
+            lead = " ".repeat(indent);
         }
-        self.plain(lead).put(tone, line).end()
+        self
     }
 }
 
-/// Columns that a terminal surely has.
+/// Columns of a text that no terminal shows.
 const WIDTH: usize = 100;
+
+/// Columns that a paragraph has at least, however narrow the terminal.
+const NARROWEST: usize = 20;
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -171,7 +171,12 @@ impl Context {
 
     fn list_unprobed(&mut self) {
         let matrix = &mut self.collection.matrix;
-        matrix.unprobed = self.spec.unprobed(&self.cycle, &matrix.agents);
+        matrix.unprobed = self.spec.unprobed(
+            &self.cycle,
+            &matrix.agents,
+            &self.endpoints,
+            &self.agents.addresses,
+        );
     }
 
     /// Makes the paths of this cycle from the agents that there are and those that are `probe_only`.

@@ -59,22 +59,45 @@ impl RunSpec {
         (cycle.first_path..).map(PathId).zip(paths).collect()
     }
 
-    /// The paths of a cycle one of whose ends could not be started, and why.
+    /// The paths of a cycle that cannot be probed, and why: an end could not be started, or its server has no slot.
     pub(super) fn unprobed(
         &self,
         cycle: &Cycle,
         agents: &BTreeMap<AgentId, AgentEvidence>,
+        endpoints: &Endpoints,
+        addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> BTreeMap<Path, String> {
-        let reason = |path: &Path| {
+        let without_slot: BTreeSet<_> = (endpoints.local.iter())
+            .filter(|server| !endpoints.slots.contains(server))
+            .collect();
+        let has_family = |agent: &AgentId, family| {
+            let known = addresses.get(agent);
+            known.is_none() || pick(known, family).is_some()
+        };
+        let failed = |path: &Path| {
             let mut ends = std::iter::once(&path.client).chain(&path.server);
             ends.find_map(|end| Some((end, agents.get(end)?.failed.as_ref()?)))
                 // Without a host a run sees less of a node, and no less of its Services.
                 .filter(|(end, _)| !self.is_host(end))
                 .map(|(end, why)| format!("agent {end} on {}: {why}", end.node))
         };
+        let slotless = |path: &Path| {
+            let server = path.server.as_ref()?;
+            let is_meant = path.access_path.needs_slot()
+                && without_slot.contains(server)
+                && has_family(server, path.family)
+                && has_family(&path.client, path.family);
+            is_meant.then(|| {
+                format!(
+                    "the test Service has ports for {} of {} servers; probe fewer nodes at a time (--node), or run fewer servers on each (--servers)",
+                    endpoints.slots.len(),
+                    endpoints.local.len()
+                )
+            })
+        };
         let wanted = self.wanted(&cycle.pairs).into_iter();
         wanted
-            .filter_map(|path| Some((reason(&path)?, path)))
+            .filter_map(|path| Some((failed(&path).or_else(|| slotless(&path))?, path)))
             .map(|(reason, path)| (path, reason))
             .collect()
     }

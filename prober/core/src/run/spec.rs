@@ -16,11 +16,12 @@ use crate::topology::{AccessPath, AgentId, AgentRole, NodeName};
 /// Probes of a server pod's other port carry the path's number plus this.
 pub(super) const OTHER_PORT: u32 = 1_000_000;
 
-/// Most slots of the test Service of a run that is made once: each costs the cluster a slice for each family.
-pub const MAX_SLOTS: usize = 16;
+/// Most slots of the test Service: each is a port of it, and costs every node of the cluster a rule. Paths to servers
+/// beyond them are reported as not probed.
+pub const MAX_SLOTS: usize = 64;
 
 /// Kernel probes per path: what an application experiences.
-const KERNEL_PROBES: u32 = 3;
+const KERNEL_PROBES: u32 = 4;
 
 /// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
@@ -41,7 +42,7 @@ pub struct RunSpec {
     /// How many other nodes each of them is paired with.
     pub peers: usize,
     /// How many servers each node gets. Those beyond the first are endpoints like it, and have
-    /// slots as far as there are any.
+    /// slots as far as there are any: what needs a slot and has none is reported as not probed.
     pub servers_per_node: NonZeroU8,
     /// Most servers that get a slot of the test Service.
     pub slots: usize,

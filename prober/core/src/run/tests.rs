@@ -18,7 +18,7 @@ use crate::probe::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
-use crate::topology::{AccessPath, AgentId};
+use crate::topology::{AccessPath, AgentId, Path};
 
 /// A platform that answers at once and records what is placed.
 #[derive(Default)]
@@ -411,6 +411,46 @@ fn an_agent_that_cannot_start_on_a_node_under_test_ends_the_run_with_its_reason(
         "{reason}"
     );
     assert!(platform.placed.is_empty());
+}
+
+#[test]
+fn servers_beyond_the_slots_are_reported_as_not_probed() {
+    let few = RunSpec {
+        slots: 2,
+        ..spec(3)
+    };
+    let (_, matrix, ending) = play(ModelPlatform::default(), Run::new(few), usize::MAX);
+    assert_eq!(ending, Completion::Complete);
+    let third = Some(AgentId::new("node-3", "node-3-server"));
+    let to_third = |path: &Path| path.server == third;
+    assert!(matrix.unprobed.keys().all(to_third));
+    assert!(matrix.unprobed.values().all(|why| why.contains("2 of 3")));
+    let access_paths: Vec<AccessPath> = matrix
+        .unprobed
+        .keys()
+        .map(|path| path.access_path)
+        .collect();
+    let count = |access_path| {
+        access_paths
+            .iter()
+            .filter(|&&other| other == access_path)
+            .count()
+    };
+    // Three clients, and the server itself.
+    for (access_path, paths) in [
+        (AccessPath::ClusterIp, 3),
+        (AccessPath::NodePort, 3),
+        (AccessPath::HostNetwork, 3),
+        (AccessPath::Hairpin, 1),
+    ] {
+        assert_eq!(count(access_path), paths, "{access_path}");
+    }
+    let by_pod_ip =
+        |path: &PathEvidence| path.path.access_path == AccessPath::PodIp && to_third(&path.path);
+    assert_eq!(
+        matrix.paths.values().filter(|path| by_pod_ip(path)).count(),
+        3
+    );
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn a_node_port_that_works_stands_in_the_evidence() {
     let said = diagnoses
         .iter()
         .flat_map(|diagnosis| &diagnosis.evidence)
-        .any(|line| line.starts_with("well: ") && line.contains("node-port"));
+        .any(|line| line.starts_with("works: ") && line.contains("node-port"));
     assert!(said, "{diagnoses:#?}");
 }
 

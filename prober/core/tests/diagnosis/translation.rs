@@ -3,6 +3,7 @@
 use prober_core::diagnosis::{End, diagnose, odd_packet};
 use prober_core::node_facts::SysctlState;
 use prober_core::probe::event::TtlStepAnswer;
+use prober_core::probe::outcome::Outcome;
 use prober_core::topology::{AccessPath, Path, Scope};
 
 use super::builder::{Cluster, MS, Story, client, gateway, node, server};
@@ -55,6 +56,43 @@ fn a_healthy_cluster_has_no_diagnosis() {
         named(&Cluster::new(2).without_packets().matrix),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn syns_that_vanish_beside_untranslated_answers_follow_from_the_same_cause() {
+    let mut matrix = founding(Cluster::new(2), Family::Ipv4)
+        .facts(1, |facts| {
+            facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
+        })
+        .matrix;
+    let own = |path: &Path| {
+        path.access_path == AccessPath::ClusterIp
+            && path.client == client(1)
+            && path.server == Some(server(1))
+    };
+    let evidence = matrix
+        .paths
+        .values_mut()
+        .find(|evidence| own(&evidence.path));
+    let evidence = evidence.unwrap();
+    let mut vanished = evidence.probes[0].clone();
+    vanished.client.outcome = Outcome::Timeout;
+    vanished.client.observations.truncate(1);
+    let witness = vanished.server.as_mut().unwrap();
+    (witness.syns, witness.syn_acks, witness.resets_received) = (0, 0, 0);
+    witness.observations.clear();
+    evidence.probes.push(vanished.clone());
+    assert_eq!(named(&matrix), ["bridge-netfilter-off node-1 proven"]);
+
+    // More of them than of the others are a fault of their own.
+    let evidence = matrix
+        .paths
+        .values_mut()
+        .find(|evidence| own(&evidence.path));
+    let evidence = evidence.unwrap();
+    let more = vec![vanished; evidence.probes.len()];
+    evidence.probes.extend(more);
+    assert_eq!(named(&matrix).len(), 2);
 }
 
 #[test]

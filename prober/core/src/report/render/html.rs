@@ -68,15 +68,15 @@ pub fn report(report: &Report) -> String {
                     @for (place, diagnosis) in report.diagnoses.iter().enumerate() {
                         (explained(report, diagnosis, place + 1))
                     }
-                    @if !report.diagnoses.is_empty() && !report.command.is_empty() {
-                        h2 { "Proof" }
-                        p { "To confirm the fix (exits 0 when healthy):" }
-                        pre class="command" { (text::proof(&report.command)) }
+                    @if let Some(confirmation) = text::confirmation(report) {
+                        h2 { (confirmation.heading) }
+                        @if let Some(note) = confirmation.note { p { (note) } }
+                        pre class="command" { (confirmation.commands.join("\n")) }
                     }
                     (map(report, &overview))
                     h2 { "Paths" }
                     (table::paths(report))
-                    (notes(&text::remarks(report)))
+                    (notes(&report.notes))
                 }
                 footer {
                     "Made by prober " (report.prober)

@@ -1,17 +1,23 @@
 //! What people read of a report, as snapshots.
 
 use super::*;
-use crate::probe::outcome::{Errno, Outcome};
-use crate::report::{Completion, incident};
+use crate::evidence::{Matrix, Source};
+use crate::probe::outcome::{EngineKind, Errno, Outcome};
+use crate::report::{Completion, Verdict, incident};
+use crate::topology::{AgentId, NodeName, PathId};
+
+fn shown(report: &Report) -> String {
+    text::report(report, text::Options::default()).to_string()
+}
 
 #[test]
 fn the_founding_incident_reads_like_this() {
-    insta::assert_snapshot!(text::report(&incident::report()));
+    insta::assert_snapshot!(shown(&incident::report()));
 }
 
 #[test]
 fn a_healthy_network_is_told_in_a_few_lines() {
-    let text = text::report(&incident::healthy_report()).to_string();
+    let text = shown(&incident::healthy_report());
     assert!(text.lines().count() < 15, "{text}");
     insta::assert_snapshot!(text);
 }
@@ -28,7 +34,7 @@ fn an_interrupted_run_says_so_and_calls_nothing_healthy() {
     }
     let report = Report::new(&matrix, &[], meta);
     assert_eq!(report.exit_status, 2);
-    insta::assert_snapshot!(text::report(&report));
+    insta::assert_snapshot!(shown(&report));
 }
 
 #[test]
@@ -40,33 +46,115 @@ fn a_run_whose_client_never_came_to_its_end_calls_nothing_healthy() {
     let report = Report::new(&matrix, &[], incident::meta("prober run --lab"));
     assert_eq!(report.exit_status, 2);
     let told = text::verdict(&report);
-    assert!(told.contains("not everybody who asked"), "{told}");
+    assert!(told.contains("not every client"), "{told}");
 }
 
 #[test]
-fn the_command_that_proves_the_mending_breaks_nothing_and_tells_in_the_usual_form() {
-    let typed = "prober run --lab --fault=forward-drop -q -o json --pcapng /tmp/f --fault mtu@node-1 --nodes 3";
-    let words: Vec<String> = typed.split(' ').map(str::to_owned).collect();
-    assert_eq!(text::proof(&words), "prober run --lab --nodes 3");
+fn too_few_handshakes_call_nothing_healthy() {
+    for (made, verdict, exit_status) in [
+        (4, Verdict::Healthy, 0),
+        (3, Verdict::Inconclusive, 2),
+        (1, Verdict::Inconclusive, 2),
+    ] {
+        let mut matrix = incident::healthy_matrix();
+        let path = matrix.paths.values_mut().next().unwrap();
+        path.tallies.remove(&EngineKind::Raw);
+        let kernel = path.tallies.get_mut(&EngineKind::Kernel).unwrap();
+        kernel.outcomes.established = made;
+        kernel.first_syn_success = made;
+        let report = Report::new(&matrix, &[], incident::meta("prober run --lab"));
+        assert_eq!((report.verdict, report.exit_status), (verdict, exit_status));
+        let said = text::verdict(&report);
+        assert_eq!(
+            said.contains("fewer than 4 handshakes on 1 of 12 paths"),
+            made < 4,
+            "{said}"
+        );
+    }
 }
 
 #[test]
-fn no_line_but_a_command_is_wider_than_a_terminal() {
+fn the_handshakes_of_a_capture_count_as_a_whole() {
+    let mut matrix = incident::healthy_matrix();
+    matrix.source = Source::Capture;
+    for path in matrix.paths.values_mut() {
+        path.tallies.remove(&EngineKind::Raw);
+        let kernel = path.tallies.get_mut(&EngineKind::Kernel).unwrap();
+        kernel.outcomes.established = 1;
+        kernel.first_syn_success = 1;
+    }
+    let verdict =
+        |matrix: &Matrix| Report::new(matrix, &[], incident::meta("prober replay")).verdict;
+    assert_eq!(verdict(&matrix), Verdict::Healthy);
+    matrix.paths.retain(|id, _| id.0 < 3);
+    assert_eq!(verdict(&matrix), Verdict::Inconclusive);
+}
+
+#[test]
+fn no_line_but_commands_and_packets_is_wider_than_the_terminal() {
     let mut refused = incident::report();
     let mut paths = refused.paths.iter_mut();
     let path = paths.find(|path| !path.probes.is_empty()).unwrap();
     let errno = Errno::Ehostunreach;
     path.probes[0].client.outcome = Outcome::RefusedLocally { errno };
-    for report in [incident::report(), incident::healthy_report(), refused] {
-        let shown = text::report(&report);
-        let long: Vec<String> = shown
-            .to_string()
-            .lines()
-            .filter(|line| line.chars().count() > WIDTH && !line.starts_with("      "))
-            .map(str::to_owned)
-            .collect();
-        assert!(long.is_empty(), "{long:#?}");
+    for width in [80, 100, 140] {
+        let options = text::Options { width, wide: true };
+        for report in [&incident::report(), &incident::healthy_report(), &refused] {
+            let shown = text::report(report, options).to_string();
+            let is_long = |line: &&str| line.chars().count() > width;
+            let is_prose = |line: &&str| !line.starts_with("      ") && !line.contains(" ttl ");
+            let long: Vec<&str> = shown.lines().filter(is_long).filter(is_prose).collect();
+            assert!(long.is_empty(), "{width}: {long:#?}");
+        }
     }
+}
+
+/// `count` nodes whose paths are those of the first one of the healthy network, each under its own name.
+fn many_nodes(count: u32) -> Matrix {
+    let mut matrix = incident::healthy_matrix();
+    let mut paths = Vec::new();
+    for number in 1..=count {
+        let renamed = |agent: &AgentId| AgentId {
+            node: NodeName::new(agent.node.as_str().replace('1', &number.to_string())),
+            pod: agent.pod.replace('1', &number.to_string()),
+        };
+        let of_first =
+            (matrix.paths.values()).filter(|path| path.path.client.node.as_str() == "node-1");
+        paths.extend(of_first.cloned().map(|mut path| {
+            path.path.client = renamed(&path.path.client);
+            path.path.server = path.path.server.as_ref().map(renamed);
+            path
+        }));
+    }
+    matrix.paths = (0..).map(PathId).zip(paths).collect();
+    matrix
+}
+
+#[test]
+fn a_hundred_healthy_nodes_fit_on_one_screen() {
+    let report = Report::new(&many_nodes(100), &[], incident::meta("prober run --all"));
+    assert!(report.paths.len() > 500);
+    let text = shown(&report);
+    assert!(text.lines().count() < 24, "{text}");
+    let wide = text::Options {
+        wide: true,
+        ..text::Options::default()
+    };
+    let rows = text::report(&report, wide).to_string().lines().count();
+    assert!(rows > report.paths.len());
+}
+
+#[test]
+fn nodes_are_listed_as_people_count() {
+    let mut matrix = many_nodes(12);
+    for path in matrix.paths.values_mut() {
+        path.tallies.clear();
+    }
+    let report = Report::new(&matrix, &[], incident::meta("prober run --all"));
+    let text = shown(&report);
+    let place = |node: &str| text.find(node).unwrap();
+    assert!(place("\nnode-2 ->") < place("\nnode-3 ->"), "{text}");
+    assert!(text.contains("more pairs of nodes"), "{text}");
 }
 
 #[test]
@@ -207,4 +295,14 @@ fn a_drawing_says_where_the_record_of_one_end_stops() {
     assert!(client.contains("the client's record has ended before this"));
     let server = report(|probe| probe.server.as_mut().unwrap().observations.truncate(3));
     assert!(server.contains("the server's record ends here; it counted 3 SYN in"));
+}
+
+#[test]
+fn the_founding_incident_is_two_failed_test_cases() {
+    let mut report = incident::report();
+    report.notes = vec!["<escaped> & without \u{1b}[31mcolour".to_owned()];
+    let xml = junit(&report);
+    assert!(!xml.contains('\u{1b}') && !xml.contains("<escaped>"));
+    assert_eq!(xml.matches("<failure ").count(), 2);
+    insta::assert_snapshot!(xml.replace("><", ">\n<"));
 }

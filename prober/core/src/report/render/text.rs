@@ -1,31 +1,55 @@
-//! A report for people: 100 columns, no meaning by colour alone, fit for an incident channel.
+//! A report for people: as wide as the terminal, no meaning by colour alone, fit for an incident channel.
 //!
 //! First what is wrong and where, then every path that matters, then for each diagnosis the
 //! packets, the reasons and the commands.
 
+/// How to see that the fix works.
+mod confirm;
 /// One probe, packet by packet.
 mod ladder;
 /// The paths as rows.
 mod paths;
+/// Rows in columns.
+mod rows;
 
+pub(super) use confirm::confirmation;
 pub(super) use ladder::{counted, summary, telling};
 pub(super) use paths::{first_outcome, lost, outcomes, percent};
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use super::{Text, Tone, shell};
+use super::{Text, Tone, WIDTH};
 use crate::diagnosis::{Confidence, PathSegment};
 use crate::evidence::Source;
 use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
-use crate::report::{AgentReport, Completion, DiagnosisReport, Health, Report, Verdict};
+use crate::report::{Completion, DiagnosisReport, FEWEST_HANDSHAKES, Health, Report, Verdict};
+
+/// How a report is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Columns of the terminal. Commands and packets keep their own width.
+    pub width: usize,
+    /// Whether every path has a row of its own, also where all is well.
+    pub wide: bool,
+}
+
+impl Default for Options {
+    /// As wide as a text that no terminal shows, with one row for each kind of path that works.
+    fn default() -> Self {
+        Self {
+            width: WIDTH,
+            wide: false,
+        }
+    }
+}
 
 /// The whole report.
-pub fn report(report: &Report) -> Text {
-    let mut text = Text::new();
+pub fn report(report: &Report, options: Options) -> Text {
+    let mut text = Text::of_width(options.width);
     headline(&mut text, report);
     text.end();
-    paths::paths(&mut text, report);
+    paths::paths(&mut text, report, options);
     let count = report.diagnoses.len();
     for (place, diagnosis) in report.diagnoses.iter().enumerate() {
         // Of a foreign host an unnamed cause tells no more than its row does.
@@ -45,7 +69,7 @@ pub fn report(report: &Report) -> Text {
             "Paths fail, and no diagnosis was made: the report's JSON has every packet.",
         );
     }
-    proved(&mut text, report);
+    confirm(&mut text, report);
     notes(&mut text, report);
     text
 }
@@ -68,7 +92,10 @@ pub fn verdict(report: &Report) -> String {
                     "there was no path to judge".to_owned()
                 }
                 Completion::Complete if unprobed == 0 => {
-                    "no failure seen, but not everybody who asked came to the end of it".to_owned()
+                    few_handshakes(report).unwrap_or_else(|| {
+                        "no failure seen, but not every client came to the end of its probes"
+                            .to_owned()
+                    })
                 }
                 Completion::Complete => {
                     let meant = paths_of(report.paths.len() + report.unprobed.len());
@@ -78,7 +105,7 @@ pub fn verdict(report: &Report) -> String {
                     format!("interrupted before every probe of {all} was answered")
                 }
                 Completion::CouldNotRun { reason } => {
-                    format!("the run could not be done: {reason}")
+                    format!("the run could not be completed: {reason}")
                 }
             }
         }
@@ -97,6 +124,21 @@ pub fn verdict(report: &Report) -> String {
             }
         }
     }
+}
+
+/// That too few handshakes were made to call the paths healthy, where it is so.
+fn few_handshakes(report: &Report) -> Option<String> {
+    let scarce = report.scarce().count();
+    (scarce > 0).then(|| {
+        let of = if scarce == report.paths.len() {
+            paths_of(scarce)
+        } else {
+            format!("{scarce} of {}", paths_of(report.paths.len()))
+        };
+        format!(
+            "no failure seen, but fewer than {FEWEST_HANDSHAKES} handshakes on {of}: too few to say"
+        )
+    })
 }
 
 /// The cause, where, and how sure: `bridge-netfilter-off on node-1 (proven, T2)`.
@@ -158,8 +200,18 @@ pub(super) fn circumstances(report: &Report) -> String {
         Tier::T2 => "T2 (packets and node facts)",
     };
     let (seconds, tenths) = (report.duration_ms / 1_000, report.duration_ms / 100 % 10);
+    let families: BTreeSet<String> = (report.paths.iter())
+        .map(|path| path.family.to_string())
+        .collect();
+    let families: Vec<String> = families.into_iter().collect();
+    let families = families.join(" + ");
+    let families = if families.is_empty() {
+        families
+    } else {
+        families + ", "
+    };
     format!(
-        "prober {}, {started}Z, {seconds}.{tenths} s, {engines}, {tier}",
+        "prober {}, {started}Z, {seconds}.{tenths} s, {engines}, {families}{tier}",
         report.prober
     )
 }
@@ -171,24 +223,6 @@ const fn engine_name(engine: EngineKind) -> &'static str {
     }
 }
 
-/// The command that shows that the fix works: the one that was used, without a fault that it
-/// injected itself.
-pub(super) fn proof(command: &[String]) -> String {
-    // What breaks the lab, and what only says in which form to tell.
-    let dropped = ["--fault", "--pcapng", "--output", "-o"];
-    let mut words = Vec::new();
-    let mut rest = command.iter();
-    while let Some(word) = rest.next() {
-        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
-        if dropped.contains(&word.as_str()) {
-            rest.next();
-        } else if !dropped.contains(&name) && !["-q", "--quiet"].contains(&name) {
-            words.push(word.clone());
-        }
-    }
-    shell(&words)
-}
-
 fn headline(text: &mut Text, report: &Report) {
     let (tone, word) = match report.verdict {
         Verdict::Healthy => (Tone::Good, "HEALTHY"),
@@ -197,7 +231,7 @@ fn headline(text: &mut Text, report: &Report) {
     };
     text.put(tone, word).plain("  ");
     text.put(Tone::Heading, verdict(report)).end();
-    text.put(Tone::Faint, circumstances(report)).end();
+    text.wrapped(Tone::Faint, "", &circumstances(report));
 }
 
 fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
@@ -208,7 +242,11 @@ fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
     };
     text.put(tone, title(report, diagnosis)).end();
     text.wrapped(Tone::Plain, "", &diagnosis.meaning);
-    list(text, "Seen", diagnosis.evidence.iter().map(String::as_str));
+    list(
+        text,
+        "Evidence",
+        diagnosis.evidence.iter().map(String::as_str),
+    );
     if let Some((path, probe)) = report.sample(diagnosis) {
         ladder::ladder(text, path, probe);
     }
@@ -220,7 +258,7 @@ fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
     list(text, "Ruled out", excluded.iter().map(String::as_str));
     list(
         text,
-        "Would decide",
+        "To confirm",
         diagnosis.would_decide.iter().map(String::as_str),
     );
     if !diagnosis.remedy.is_empty() {
@@ -232,18 +270,16 @@ fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
     }
 }
 
-fn proved(text: &mut Text, report: &Report) {
-    let is_told = |one: &DiagnosisReport| one.cause.0.is_some() || report.source != Source::Host;
-    if report.command.is_empty() || !report.diagnoses.iter().any(is_told) {
-        return;
+fn confirm(text: &mut Text, report: &Report) {
+    if let Some(confirmation) = confirmation(report) {
+        text.end()
+            .put(Tone::Heading, format!("{}:", confirmation.heading))
+            .end();
+        if let Some(note) = confirmation.note {
+            text.wrapped(Tone::Plain, "  ", note);
+        }
+        commands(text, confirmation.commands.iter().map(String::as_str));
     }
-    let again = match report.source {
-        Source::Run | Source::Host => "It is mended when this ends with exit status 0",
-        Source::Capture => "It is mended when a new capture ends with exit status 0",
-    };
-    text.end().put(Tone::Heading, "Proof").end();
-    text.wrapped(Tone::Plain, "  ", again);
-    commands(text, [proof(&report.command).as_str()]);
 }
 
 fn list<'a>(text: &mut Text, heading: &str, items: impl Iterator<Item = &'a str>) {
@@ -262,103 +298,8 @@ fn commands<'a>(text: &mut Text, commands: impl IntoIterator<Item = &'a str>) {
     }
 }
 
-/// What limits the verdict, and what a person should know besides.
-pub(super) fn remarks(report: &Report) -> Vec<String> {
-    let mut remarks = Vec::new();
-    match &report.completion {
-        Completion::Complete => {}
-        Completion::Interrupted => remarks
-            .push("The run was interrupted: this is what was measured until then.".to_owned()),
-        Completion::CouldNotRun { reason } => remarks.push(format!(
-            "The run could not be done to its end: {reason}. This is what was measured until then."
-        )),
-    }
-    remarks.extend(unprobed(report));
-    let unfinished: u64 = report.paths.iter().map(|path| path.unfinished).sum();
-    if unfinished > 0 {
-        remarks.push(format!(
-            "{unfinished} probes were asked for and have no outcome: they were in flight, or not sent yet."
-        ));
-    }
-    if report.socket_level {
-        remarks.push(
-            "Socket-level load balancing: connect() itself translates a Service's address, and nothing translates crafted packets. This is no fault; these paths are judged by the kernel engine alone.".to_owned(),
-        );
-    }
-    remarks.extend(report.notes.iter().cloned());
-    // That a host could not run is told with the facts that it should have read.
-    let is_told = |agent: &AgentReport| {
-        let mut nodes = report.nodes.iter();
-        agent.failed.is_some()
-            && nodes.any(|node| node.node == agent.node && node.unread == agent.failed)
-    };
-    for agent in report.agents.iter().filter(|agent| !is_told(agent)) {
-        remarks.extend(of_agent(agent));
-    }
-    for node in &report.nodes {
-        if let Some(why) = &node.unread {
-            remarks.push(format!("Facts of {} were not read: {why}.", node.node));
-        }
-    }
-    let few = |path: &&crate::report::PathReport| (1..100).contains(&path.rtt_us.count);
-    if report.verdict == Verdict::Faulty && report.paths.iter().any(|path| few(&path)) {
-        remarks.push(
-            "p99 of fewer than 100 round trips is the longest of them; lost has its 95 % interval."
-                .to_owned(),
-        );
-    }
-    remarks
-}
-
-/// Paths that were not probed, by the reason.
-fn unprobed(report: &Report) -> Vec<String> {
-    let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
-    for path in &report.unprobed {
-        *by_reason.entry(path.reason.as_str()).or_default() += 1;
-    }
-    by_reason
-        .into_iter()
-        .map(|(reason, count)| {
-            let paths = paths_of(count);
-            format!("Not probed, {paths}: {reason}. That says nothing of the network.")
-        })
-        .collect()
-}
-
-fn of_agent(agent: &AgentReport) -> Vec<String> {
-    let who = format!("{} on {}", agent.pod, agent.node);
-    let mut remarks = Vec::new();
-    if let Some(why) = &agent.failed {
-        remarks.push(format!("Agent {who} could not run: {why}"));
-    } else if !agent.heard {
-        remarks.push(format!(
-            "Agent {who} did not report to its end: what its end saw is not known."
-        ));
-    }
-    for limit in &agent.limits {
-        remarks.push(format!("Agent {who}: {limit}"));
-    }
-    for notice in &agent.notices {
-        remarks.push(format!("Agent {who}: {notice}"));
-    }
-    if agent.capture_dropped > 0 {
-        remarks.push(format!(
-            "The capture of {who} lost {} packets: what it did not see may have been there.",
-            agent.capture_dropped
-        ));
-    }
-    if agent.starved_ms >= 100 {
-        remarks.push(format!(
-            "Agent {who} was up to {} ms late for its own timers: that machine is busy.",
-            agent.starved_ms
-        ));
-    }
-    remarks
-}
-
 fn notes(text: &mut Text, report: &Report) {
-    let remarks = remarks(report);
-    list(text, "Notes", remarks.iter().map(String::as_str));
+    list(text, "Notes", report.notes.iter().map(String::as_str));
 }
 
 fn count(report: &Report, health: Health) -> usize {

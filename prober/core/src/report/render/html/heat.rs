@@ -8,9 +8,9 @@ use maud::{Markup, html};
 use super::nodes::NodeOverview;
 use super::state::{self, Grouped, Range};
 use crate::packet::family::Family;
-use crate::report::render::units::micros;
 use crate::report::{Health, PathReport, Report};
 use crate::topology::{AccessPath, NodeName, Scope};
+use crate::units::micros;
 
 /// Nodes up to which a matrix is readable.
 const NODES: usize = 12;

@@ -80,7 +80,7 @@ pub(super) fn figure(path: &PathReport, probe: &ProbeReport, number: usize) -> M
     let height = at + if rest > 0 { 30 } else { 10 };
     let (client, node, server) = names(path, probe);
     let unseen = match &probe.server {
-        None => Some("no capture from this end".to_owned()),
+        None => Some("no capture from this side".to_owned()),
         Some(witness) if witness.observations.is_empty() => Some(counted(witness)),
         Some(_) => None,
     };

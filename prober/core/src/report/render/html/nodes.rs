@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, html};
 
 use super::state::{self, Range};
-use crate::report::render::natural::natural;
-use crate::report::render::units::micros;
 use crate::report::{DiagnosisReport, End, Health, PathReport, Report};
 use crate::topology::{NodeName, PathId};
+use crate::units::micros;
 
 /// How one node does, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,9 +105,7 @@ impl<'a> NodeOverview<'a> {
 
     /// Their names, in natural order.
     pub(super) fn names(&self) -> Vec<&'a NodeName> {
-        let mut names: Vec<_> = self.nodes.keys().copied().collect();
-        names.sort_by_key(|name| natural(name.as_str()));
-        names
+        self.nodes.keys().copied().collect()
     }
 
     /// One cell a node; grouped by kernel where there are several, the worst group first.

@@ -7,10 +7,9 @@ use maud::{Markup, html};
 use super::super::text::{lost, outcomes, percent};
 use super::state;
 use crate::packet::family::Family;
-use crate::report::render::natural::natural;
-use crate::report::render::units::micros;
 use crate::report::{End, Health, PathReport, Report, RttReport};
-use crate::topology::{NodeName, Scope};
+use crate::topology::Scope;
+use crate::units::micros;
 
 /// Working paths that have a row each; more of them are summed up by access path.
 const WORKING: usize = 60;
@@ -23,10 +22,7 @@ pub(super) fn paths(report: &Report) -> Markup {
     let of = |health: Health| -> Vec<&PathReport> {
         let paths = report.paths.iter().filter(|path| path.health == health);
         let mut paths: Vec<&PathReport> = paths.collect();
-        paths.sort_by_cached_key(|path| {
-            let name = |end: &End| natural(end.node.as_ref().map_or("", NodeName::as_str));
-            (name(&path.client), name(&path.server))
-        });
+        paths.sort_by_key(|path| (&path.client.node, &path.server.node));
         paths
     };
     let working = of(Health::Healthy);

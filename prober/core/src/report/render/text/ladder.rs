@@ -39,12 +39,25 @@ pub(super) fn ladder(text: &mut Text, path: &PathReport, probe: &ProbeReport) {
         text.plain(format!("  {client} (client) saw\n"));
         end(text, End::Client, seen, &probe.marks);
     }
-    let server = probe.server_agent.as_ref().map_or_else(
+    let agent = probe.server_agent.as_ref();
+    let server = agent.map_or_else(
         || "the server".to_owned(),
         |agent| format!("{} on {} (server)", agent.pod, agent.node),
     );
     match &probe.server {
-        None => text.wrapped(Tone::Plain, "  ", &format!("{server} was not heard")),
+        None => text.wrapped(
+            Tone::Plain,
+            "  ",
+            &agent.map_or_else(
+                || "no capture from the server side".to_owned(),
+                |agent| {
+                    format!(
+                        "no capture from the server side, {} on {}",
+                        agent.pod, agent.node
+                    )
+                },
+            ),
+        ),
         Some(witness) if !witness.observations.is_empty() => {
             text.plain(format!("  {server} saw\n"));
             end(text, End::Server, &witness.observations, &probe.marks);
@@ -195,7 +208,7 @@ mod tests {
             server: None,
             ..probe.clone()
         };
-        assert!(told(&unheard).contains("was not heard"));
+        assert!(told(&unheard).contains("no capture from the server side"));
         let mut deaf = probe.clone();
         let witness = deaf.server.as_mut().unwrap();
         witness.syns = 0;

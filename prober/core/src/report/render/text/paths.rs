@@ -1,15 +1,21 @@
-//! The paths as rows: those of implicated nodes in full, the others a line for each pair of nodes.
+//! The paths as rows: pairs of nodes with a path that fails in full, all that works a row for each kind of path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Text, Tone};
+use super::Options;
+use super::rows::{Row, Table};
 use crate::evidence::Source;
+use crate::packet::family::Family;
+use crate::probe::event::OutcomeCounts;
 use crate::probe::outcome::OutcomeKind;
+use crate::report::share::{interval, share};
 use crate::report::{End, Health, PathReport, Report, RttReport};
-use crate::topology::NodeName;
+use crate::topology::{AccessPath, NodeName, Scope};
+use crate::units::micros;
 
-/// Pairs of nodes told in full although all their paths work.
-const WHOLE_PAIRS: usize = 12;
+/// Pairs of nodes that are shown in full, and addresses that work and are.
+const SHOWN: usize = 12;
 
 /// Outcomes, most telling first.
 const TELLING: [OutcomeKind; 6] = [
@@ -24,16 +30,19 @@ const TELLING: [OutcomeKind; 6] = [
 /// By client's node, then by server's, those that the Service picks last.
 type PairOrder<'a> = (Option<&'a NodeName>, (bool, Option<&'a NodeName>));
 
+/// What paths have in common that share a row.
+type Kind = (AccessPath, Scope, Family);
+
 /// The table.
-pub(super) fn paths(text: &mut Text, report: &Report) {
+pub(super) fn paths(text: &mut Text, report: &Report, options: Options) {
     match report.source {
-        Source::Run => pairs(text, report),
-        Source::Host | Source::Capture => targets(text, report),
+        Source::Run => pairs(text, report, options),
+        Source::Host | Source::Capture => targets(text, report, options),
     }
 }
 
 /// Grouped by pair of nodes.
-fn pairs(text: &mut Text, report: &Report) {
+fn pairs(text: &mut Text, report: &Report, options: Options) {
     let mut pairs: BTreeMap<PairOrder<'_>, Vec<&PathReport>> = BTreeMap::new();
     for path in &report.paths {
         let server = path.server.node.as_ref();
@@ -42,131 +51,131 @@ fn pairs(text: &mut Text, report: &Report) {
             .or_default()
             .push(path);
     }
-    let implicated: BTreeSet<&NodeName> = report
-        .diagnoses
-        .iter()
-        .filter_map(|diagnosis| diagnosis.node.as_ref())
-        .chain(
-            report
-                .paths
-                .iter()
-                .filter(|path| !is_fine(path))
-                .filter_map(|path| path.client.node.as_ref()),
-        )
-        .collect();
-    let widths = Widths::of(&report.paths);
-    let mut room = WHOLE_PAIRS;
-    let mut has_columns = false;
-    for ((client, (_, server)), paths) in pairs {
-        let is_bad = paths.iter().any(|path| !is_fine(path));
-        let concerns = [client, server]
-            .into_iter()
-            .flatten()
-            .any(|node| implicated.contains(node));
-        let name = |node: Option<&NodeName>| {
-            node.map_or_else(|| "any".to_owned(), |node| node.as_str().to_owned())
-        };
-        let pair = format!("{} -> {}", name(client), name(server));
-        if !is_bad && (!concerns || room == 0) {
-            text.plain(format!("{pair:<24} "));
-            text.put(Tone::Good, "ok")
-                .plain(format!("  {}", briefly(&paths)));
-            text.end();
-            continue;
-        }
-        if !is_bad {
-            room -= 1;
-        }
-        if !has_columns {
-            let names = format!("{:<16} {:<11} {:<6}", "access path", "scope", "family");
-            columns(text, &names, widths);
-            has_columns = true;
-        }
-        text.put(Tone::Heading, pair).end();
+    let is_open = |paths: &[&PathReport]| options.wide || !paths.iter().all(|path| is_fine(path));
+    let (open, fine): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, paths)| is_open(paths));
+    let room = if options.wide { usize::MAX } else { SHOWN };
+    let left_out = open.get(room..).unwrap_or_default();
+    let mut table = Table::new(["access path", "scope", "family", "server"]);
+    if !has_both_families(report) {
+        table.hide_family();
+    }
+    for ((client, (_, server)), paths) in open.iter().take(room) {
+        let name =
+            |node: Option<&NodeName>| node.map_or_else(|| "any".to_owned(), ToString::to_string);
+        table.heading(
+            Tone::Heading,
+            format!("{} -> {}", name(*client), name(*server)),
+        );
         for path in paths {
-            let what = format!(
-                "{:<16} {:<11} {:<6}",
-                path.access_path,
-                path.scope,
-                path.family.to_string()
-            );
-            row(text, path, &what, widths);
+            table.row(pair_row(path));
         }
     }
-}
-
-/// Columns that the outcomes and the lost shares of these paths take.
-#[derive(Clone, Copy)]
-struct Widths {
-    outcome: usize,
-    lost: usize,
-}
-
-impl Widths {
-    fn of(paths: &[PathReport]) -> Self {
-        let longest = |of: fn(&PathReport) -> String, least| {
-            let all = paths.iter().map(|path| of(path).chars().count());
-            all.max().unwrap_or(0).max(least)
+    let folded: Vec<&PathReport> = fine.into_iter().flat_map(|(_, paths)| paths).collect();
+    if !left_out.is_empty() {
+        let failing = left_out.iter().flat_map(|(_, paths)| paths);
+        let failing = failing.filter(|path| !is_fine(path)).count();
+        table.heading(
+            Tone::Bad,
+            format!(
+                "and {} more pairs of nodes with {} that do not work (-o wide shows them)",
+                left_out.len(),
+                super::paths_of(failing)
+            ),
+        );
+    }
+    if !folded.is_empty() {
+        let nodes: BTreeSet<_> = folded.iter().map(|path| &path.client.node).collect();
+        let nodes = match nodes.len() {
+            1 => "1 node".to_owned(),
+            count => format!("{count} nodes"),
         };
-        Self {
-            outcome: longest(outcomes, 12),
-            lost: longest(lost, 8),
+        let other = if open.is_empty() { "" } else { "the other " };
+        table.heading(
+            Tone::Good,
+            format!("ok: {other}{}, from {nodes}", super::paths_of(folded.len())),
+        );
+        for row in kinds(&folded) {
+            table.row(row);
         }
     }
+    table.write(text, options.width);
 }
 
-fn columns(text: &mut Text, names: &str, Widths { outcome, lost }: Widths) {
-    let rest = format!(
-        "{:<outcome$} {:<lost$} first SYN p50/p99 us",
-        "outcome", "lost"
-    );
-    text.put(Tone::Faint, format!("  {names} {rest}")).end();
+fn has_both_families(report: &Report) -> bool {
+    let mut families = report.paths.iter().map(|path| path.family);
+    let first = families.next();
+    families.any(|family| Some(family) != first)
 }
 
-/// One row for each address that was asked.
-fn targets(text: &mut Text, report: &Report) {
-    let widths = Widths::of(&report.paths);
-    columns(text, &format!("{:<33}", "client -> target"), widths);
-    for path in &report.paths {
-        let End { node, pod } = &path.client;
-        let client = pod
-            .as_deref()
-            .filter(|pod| !pod.is_empty())
-            .or(node.as_ref().map(NodeName::as_str))
-            .unwrap_or("?");
-        let what = format!("{client} -> {}", path.target);
-        row(text, path, &format!("{what:<33}"), widths);
-    }
+fn pair_row(path: &PathReport) -> Row {
+    let names = [
+        path.access_path.to_string(),
+        path.scope.to_string(),
+        path.family.to_string(),
+        server_of(path),
+    ];
+    path_row(path, names)
 }
 
-fn row(text: &mut Text, path: &PathReport, what: &str, widths: Widths) {
-    let Widths {
-        outcome,
-        lost: share,
-    } = widths;
+/// The server's pod without the name of its node, which the heading has.
+fn server_of(path: &PathReport) -> String {
+    let End { node, pod } = &path.server;
+    let Some(pod) = pod else {
+        return "any".to_owned();
+    };
+    let after_node = node
+        .as_ref()
+        .and_then(|node| pod.rsplit_once(&format!("{node}-")));
+    after_node.map_or_else(|| pod.clone(), |(_, rest)| rest.to_owned())
+}
+
+fn path_row(path: &PathReport, names: [String; 4]) -> Row {
     let (sign, tone) = match path.health {
         Health::Healthy => ("  ", Tone::Good),
         Health::Late => ("~ ", Tone::Odd),
         Health::Failing => ("x ", Tone::Bad),
         Health::NotProbed => ("? ", Tone::Odd),
     };
-    text.put(tone, sign).plain(format!("{what} "));
-    text.put(tone, format!("{:<outcome$} ", outcomes(path)));
-    text.plain(format!(
-        "{:<share$} {:<9} {}",
-        lost(path),
-        path.first_syn_success
-            .map_or_else(|| "-".to_owned(), percent),
-        rtt(&path.rtt_us)
-    ));
-    if path.socket_level {
-        text.put(Tone::Faint, "  socket-level");
+    let first_syn = path
+        .first_syn_success
+        .map_or_else(|| "-".to_owned(), percent);
+    Row {
+        sign,
+        tone,
+        names,
+        outcome: outcomes(path),
+        lost: lost(path),
+        first_syn,
+        rtt: rtt(&path.rtt_us),
+        remark: if path.socket_level {
+            "socket-level"
+        } else {
+            ""
+        },
     }
-    text.end();
 }
 
-/// What all these healthy paths have in common.
-fn briefly(paths: &[&PathReport]) -> String {
+/// Healthy paths, a row for each kind of them.
+fn kinds(paths: &[&PathReport]) -> Vec<Row> {
+    let mut kinds: BTreeMap<Kind, Vec<&PathReport>> = BTreeMap::new();
+    for path in paths {
+        kinds
+            .entry((path.access_path, path.scope, path.family))
+            .or_default()
+            .push(path);
+    }
+    kinds
+        .iter()
+        .map(|(kind, paths)| kind_row(*kind, paths))
+        .collect()
+}
+
+fn kind_row((access_path, scope, family): Kind, paths: &[&PathReport]) -> Row {
+    let mut outcomes = OutcomeCounts::default();
+    for path in paths {
+        outcomes.add(&path.outcomes);
+    }
+    let total = outcomes.total();
     let medians = || paths.iter().filter_map(|path| path.rtt_us.p50);
     let low = medians().fold(f64::INFINITY, f64::min);
     let high = medians().fold(0.0, f64::max);
@@ -174,14 +183,64 @@ fn briefly(paths: &[&PathReport]) -> String {
         .iter()
         .filter_map(|path| path.rtt_us.p99)
         .fold(0.0, f64::max);
-    let count = super::paths_of(paths.len());
-    if high == 0.0 {
-        count
-    } else if low < high {
-        format!("{count}, p50 {low} to {high} us, p99 at most {worst} us")
+    let rtt = if high <= 0.0 {
+        "-".to_owned()
+    } else if micros(low) == micros(high) {
+        format!("{} / {}", micros(high), micros(worst))
     } else {
-        format!("{count}, p50 {high} us, p99 at most {worst} us")
+        format!("{} to {} / {}", micros(low), micros(high), micros(worst))
+    };
+    Row {
+        sign: "  ",
+        tone: Tone::Good,
+        names: [
+            access_path.to_string(),
+            scope.to_string(),
+            family.to_string(),
+            super::paths_of(paths.len()),
+        ],
+        outcome: counted(&outcomes, 0),
+        lost: lost_share(share(0, total), interval(0, total)),
+        first_syn: share(total, total).map_or_else(|| "-".to_owned(), percent),
+        rtt,
+        remark: if paths.iter().any(|path| path.socket_level) {
+            "socket-level"
+        } else {
+            ""
+        },
     }
+}
+
+/// One row for each address that was asked.
+fn targets(text: &mut Text, report: &Report, options: Options) {
+    let mut table = Table::new(["client", "", "", "target"]);
+    let works = report.paths.iter().filter(|path| is_fine(path)).count();
+    let is_folded = works > SHOWN && !options.wide;
+    for path in &report.paths {
+        if is_folded && is_fine(path) {
+            continue;
+        }
+        let End { node, pod } = &path.client;
+        let client = pod
+            .as_deref()
+            .filter(|pod| !pod.is_empty())
+            .or(node.as_ref().map(NodeName::as_str))
+            .unwrap_or("?");
+        let names = [
+            client.to_owned(),
+            String::new(),
+            String::new(),
+            path.target.to_string(),
+        ];
+        table.row(path_row(path, names));
+    }
+    if is_folded {
+        table.heading(
+            Tone::Good,
+            format!("ok: {} (-o wide shows them)", super::paths_of(works)),
+        );
+    }
+    table.write(text, options.width);
 }
 
 /// The outcome that says most about what is wrong.
@@ -192,10 +251,14 @@ pub(in crate::report::render) fn first_outcome(path: &PathReport) -> &'static st
 
 /// The outcomes that happened, most telling first, and how many probes have none.
 pub(in crate::report::render) fn outcomes(path: &PathReport) -> String {
+    counted(&path.outcomes, path.unfinished)
+}
+
+fn counted(outcomes: &OutcomeCounts, unfinished: u64) -> String {
     let counts = TELLING
         .into_iter()
-        .map(|kind| (kind.as_str(), path.outcomes.of(kind)))
-        .chain([("unfinished", path.unfinished)]);
+        .map(|kind| (kind.as_str(), outcomes.of(kind)))
+        .chain([("unfinished", unfinished)]);
     let told: Vec<String> = counts
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("{name} {count}"))
@@ -209,7 +272,11 @@ pub(in crate::report::render) fn outcomes(path: &PathReport) -> String {
 
 /// The share of lost probes with its interval.
 pub(in crate::report::render) fn lost(path: &PathReport) -> String {
-    match (path.loss, path.loss_interval) {
+    lost_share(path.loss, path.loss_interval)
+}
+
+fn lost_share(loss: Option<f64>, interval: Option<[f64; 2]>) -> String {
+    match (loss, interval) {
         (Some(loss), Some([low, high])) => {
             let (low, high) = (percent(low), percent(high));
             format!("{} ({}-{})", percent(loss), low.trim_end_matches('%'), high)
@@ -219,10 +286,11 @@ pub(in crate::report::render) fn lost(path: &PathReport) -> String {
     }
 }
 
+/// The median and the 99th percentile, each in the unit that fits.
 pub(in crate::report::render) fn rtt(rtt: &RttReport) -> String {
     match (rtt.p50, rtt.p99) {
-        (Some(p50), Some(p99)) => format!("{p50} / {p99}"),
-        (Some(only), None) | (None, Some(only)) => format!("{only}"),
+        (Some(p50), Some(p99)) => format!("{} / {}", micros(p50), micros(p99)),
+        (Some(only), None) | (None, Some(only)) => micros(only),
         (None, None) => "-".to_owned(),
     }
 }
