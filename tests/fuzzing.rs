@@ -257,14 +257,18 @@ pub fn plan(data: &[u8]) -> CaseResult {
         return CaseResult::Rejected;
     };
     for probe in &plan.probes {
-        let asked = match probe.target.ip() {
+        let is_allowed = match probe.target.ip() {
             IpAddr::V4(ip) => ip & Ipv4Addr::new(255, 192, 0, 0) == Ipv4Addr::new(100, 64, 0, 0),
             IpAddr::V6(ip) => {
                 ip & Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)
                     == Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0)
             }
         };
-        assert!(asked, "a plan that probes {} was accepted", probe.target);
+        assert!(
+            is_allowed,
+            "a plan that probes {} was accepted",
+            probe.target
+        );
     }
     let written =
         serde_json::to_vec(&plan).unwrap_or_else(|error| panic!("write {plan:?}: {error}"));

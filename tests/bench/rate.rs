@@ -72,7 +72,7 @@ pub(crate) struct Rate {
     /// Number of handshakes that their first SYN established.
     pub(crate) answered: u32,
     /// Number of handshakes started.
-    pub(crate) asked: u32,
+    pub(crate) sent: u32,
     /// Packets that the capture lost.
     pub(crate) drops: u64,
 }
@@ -82,10 +82,10 @@ impl fmt::Display for Rate {
         let Self {
             per_second,
             answered,
-            asked,
+            sent,
             drops,
         } = self;
-        write!(f, "{per_second:.0} {answered} {asked} {drops}")
+        write!(f, "{per_second:.0} {answered} {sent} {drops}")
     }
 }
 
@@ -137,19 +137,19 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
     };
     let mut rate = Rate::default();
     let mut segments: Vec<TcpSegment> = Vec::new();
-    let (mut asked, mut heard, mut finished) = (0, 0, 0);
+    let (mut sent, mut completed, mut finished) = (0, 0, 0);
     let start = engine.now();
     let mut end = start;
     while finished < count {
         let now = engine.now();
         flight.handle_timeout(now);
-        let before = asked;
-        while asked < count
-            && asked - before < AT_ONCE
-            && asked.saturating_sub(heard) < UNANSWERED
+        let before = sent;
+        while sent < count
+            && sent - before < AT_ONCE
+            && sent.saturating_sub(completed) < UNANSWERED
             && flight.launch(now, &plan).is_ok()
         {
-            asked += 1;
+            sent += 1;
         }
         flight.poll_transmit(&mut segments);
         engine.send(&segments)?;
@@ -162,7 +162,7 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
                 end = end.max(last.unwrap_or(end));
             }
         }
-        let until = if asked > before {
+        let until = if sent > before {
             now
         } else {
             flight.poll_timeout().unwrap_or(now).max(now)
@@ -173,11 +173,11 @@ pub(crate) fn measure(kind: Kind, target: SocketAddr, count: u32) -> anyhow::Res
                     .packet
                     .tcp()
                     .is_some_and(|(_, tcp)| tcp.flags.is_syn_ack());
-            heard += u32::from(answers);
+            completed += u32::from(answers);
             flight.observe(observation, payload);
         })?;
     }
-    rate.asked = asked;
+    rate.sent = sent;
     rate.drops = engine.capture_counts()?.drops;
     rate.per_second = f64::from(rate.answered) / end.since(start).as_secs_f64();
     Ok(rate)

@@ -119,14 +119,14 @@ fn probe(target: SocketAddr, count: u32) -> anyhow::Result<Vec<ProbeResult>> {
         deadline_ms: 3000,
     };
     let mut results = Vec::new();
-    let mut asked = 0;
+    let mut sent = 0;
     let mut due = engine.now();
-    while asked < count || !flight.is_idle() {
+    while sent < count || !flight.is_idle() {
         let now = engine.now();
         flight.handle_timeout(now);
-        if asked < count && now >= due {
+        if sent < count && now >= due {
             flight.launch(now, &plan)?;
-            asked += 1;
+            sent += 1;
             due = now + PACE;
         }
         let mut segments = Vec::new();

@@ -48,18 +48,18 @@ pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
         deadline_ms: 1000,
     };
     let mut server_traces = ServerTraces::default();
-    let (mut asked, mut outputs, mut answered) = (0, 0, 0);
+    let (mut sent, mut outputs, mut answered) = (0, 0, 0);
     let mut next = sim.now();
     let start = time_on_core()?;
     while outputs < count {
-        if asked < count && sim.now() >= next {
-            for _ in 0..BURST.min(count - asked) {
+        if sent < count && sim.now() >= next {
+            for _ in 0..BURST.min(count - sent) {
                 in_flight.launch(next, &plan)?;
-                asked += 1;
+                sent += 1;
             }
             next = next + APART;
         }
-        let until = if asked < count {
+        let until = if sent < count {
             next
         } else {
             next + Duration::from_mins(1)
@@ -74,7 +74,7 @@ pub(crate) fn measure(kind: Kind, count: u32) -> anyhow::Result<Rate> {
     Ok(Rate {
         per_second: f64::from(answered) / spent.as_secs_f64(),
         answered,
-        asked,
+        sent,
         drops: 0,
     })
 }

@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn arp_has_no_place_in_a_capture_of_raw_ip() {
-        let asked = Packet {
+        let request = Packet {
             link: None,
             body: Body::Resolution(Resolution {
                 kind: ResolutionKind::Request,
@@ -354,7 +354,7 @@ mod tests {
             }),
         };
         assert_eq!(
-            rebuild(&asked, LinkType::Raw),
+            rebuild(&request, LinkType::Raw),
             Err(CraftError::ArpWithoutLink)
         );
     }

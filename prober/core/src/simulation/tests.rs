@@ -282,7 +282,7 @@ fn an_mtu_black_hole_lets_the_banner_through_and_stalls_the_echo() {
     assert_eq!(received, 0);
 }
 
-fn climb(sim: &mut SimulatedNetwork) -> TtlProbe {
+fn run_ttl_probe(sim: &mut SimulatedNetwork) -> TtlProbe {
     let method = Method::TtlProbe {
         hop_limits: vec![1, 2, 3, 64],
         tries: 3,
@@ -294,7 +294,7 @@ fn climb(sim: &mut SimulatedNetwork) -> TtlProbe {
 }
 
 fn answers(ttl_probe: &TtlProbe) -> Vec<TtlStepAnswer> {
-    ttl_probe.steps.iter().map(|rung| rung.answer).collect()
+    ttl_probe.steps.iter().map(|step| step.answer).collect()
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn a_ttl_probe_distinguishes_routed_from_bridged() {
         pod(),
         ReplyTranslation::Applied,
     ));
-    assert_eq!(answers(&climb(&mut bridged)), [answered(64); 4]);
+    assert_eq!(answers(&run_ttl_probe(&mut bridged)), [answered(64); 4]);
 
     let other: IpAddr = IpAddr::from([100, 96, 2, 0]);
     let mut routed = sim()
@@ -324,12 +324,12 @@ fn a_ttl_probe_distinguishes_routed_from_bridged() {
         hop_limit,
     };
     let started = routed.now();
-    let ttl_probe = climb(&mut routed);
+    let ttl_probe = run_ttl_probe(&mut routed);
     assert_eq!(
         answers(&ttl_probe),
         [expired(64), expired(63), answered(62), answered(62)]
     );
-    assert!(ttl_probe.steps.iter().all(|rung| rung.tries == 1));
+    assert!(ttl_probe.steps.iter().all(|step| step.tries == 1));
     assert!(routed.now().since(started) < Duration::from_secs(4));
 }
 
@@ -344,7 +344,7 @@ fn a_ttl_probe_of_the_founding_fault_names_the_pod_that_answers() {
         from: pod(),
         hop_limit: 63,
     };
-    let ttl_probe = climb(&mut sim);
+    let ttl_probe = run_ttl_probe(&mut sim);
     assert_eq!(
         ttl_probe.steps[0].answer,
         TtlStepAnswer::TimeExceeded {
@@ -361,7 +361,7 @@ fn a_ttl_probe_is_silent_behind_a_drop_and_tries_each_silent_step_three_times() 
         .with(fault::router(gateway()))
         .with(fault::block(Toward::Server));
     let started = sim.now();
-    let ttl_probe = climb(&mut sim);
+    let ttl_probe = run_ttl_probe(&mut sim);
     assert_eq!(
         answers(&ttl_probe),
         [
@@ -374,7 +374,7 @@ fn a_ttl_probe_is_silent_behind_a_drop_and_tries_each_silent_step_three_times() 
             TtlStepAnswer::Silent
         ]
     );
-    let tries: Vec<u8> = ttl_probe.steps.iter().map(|rung| rung.tries).collect();
+    let tries: Vec<u8> = ttl_probe.steps.iter().map(|step| step.tries).collect();
     assert_eq!(tries, [1, 3, 3, 3]);
     assert!(sim.now().since(started) < Duration::from_secs(6));
 }
@@ -422,7 +422,7 @@ proptest! {
                     }
                 }
                 Exchange::NotTried | Exchange::NoBanner | Exchange::Reset => prop_assert!(loss > 0),
-                Exchange::InvalidBanner => prop_assert!(false, "a part of a banner passed for somebody else's: {:?}", result),
+                Exchange::InvalidBanner => prop_assert!(false, "a part of a banner was taken as an invalid banner: {:?}", result),
             }
         }
         // At least half succeed.

@@ -249,7 +249,7 @@ fn an_own_syn_that_is_flooded_or_sent_back_is_recorded() {
 
 #[test]
 fn a_failed_probe_has_neighbour_resolutions_and_a_healthy_one_does_not() {
-    let ask = Body::Resolution(Resolution {
+    let request = Body::Resolution(Resolution {
         kind: ResolutionKind::Request,
         sender: IpAddr::from([100, 96, 1, 1]),
         sender_mac: None,
@@ -257,11 +257,11 @@ fn a_failed_probe_has_neighbour_resolutions_and_a_healthy_one_does_not() {
     });
     for (answered, kept) in [(true, 1), (false, 12)] {
         let mut in_flight = in_flight(20_000..=20_009);
-        in_flight.observe(&seen(ms(0), Direction::Received, ask), &[]);
+        in_flight.observe(&seen(ms(0), Direction::Received, request), &[]);
         in_flight.launch(ms(1), &syn_plan()).unwrap();
         let syn = transmitted(&mut in_flight).remove(0);
         for n in 0..500 {
-            in_flight.observe(&seen(ms(2 + n), Direction::Received, ask), &[]);
+            in_flight.observe(&seen(ms(2 + n), Direction::Received, request), &[]);
         }
         if answered {
             in_flight.observe(&answer(service(), &syn, ms(600)), &[]);

@@ -206,7 +206,7 @@ proptest! {
                 },
                 Op::Transmit => {
                     let out = transmitted(&mut handshake);
-                    prop_assert!(is_driver || out.is_empty(), "a witness sends nothing");
+                    prop_assert!(is_driver || out.is_empty(), "an observer sends nothing");
                     for segment in out {
                         prop_assert_eq!(segment.src, client());
                         prop_assert!(segment.payload.len() <= 1410);

@@ -76,12 +76,12 @@ fn the_table_of_transitions_is_this() {
             [Idle, SynSent, WrongSource, Rejected, Open, Closing, Done],
         ),
         (
-            "the own kernel's RST to the address that was asked",
+            "the own kernel's RST to the target",
             Box::new(|handshake| handshake.observe(&sent(ms(2), refusal()), &[])),
             [Idle, Closing, Closing, Closing, Open, Closing, Done],
         ),
         (
-            "SYN+ACK of the address that was asked",
+            "SYN+ACK of the target",
             Box::new(packet(syn_ack_from(service()))),
             [Idle, Open, Open, Open, Open, Closing, Done],
         ),
