@@ -66,7 +66,7 @@ pub(crate) fn hold() -> ExitCode {
             if let Some(status) = word.as_ref().and_then(|word| word.parse::<u8>().ok()) {
                 return ExitCode::from(status);
             }
-            let _fleet = connectivity::cluster(&LabSpec::default());
+            let _cluster = connectivity::cluster(&LabSpec::default());
             println!("up");
             interrupted.recv().unwrap();
             println!("interrupted");
