@@ -6,7 +6,7 @@ use super::source::Source;
 pub(crate) const MAX_LINES: usize = 400;
 
 /// Longer files, and why each is one idea.
-const LONGER: [(&str, &str); 2] = [
+const LONGER: [(&str, &str); 3] = [
     (
         "prober/core/src/run/transition.rs",
         "the table of states and events is exhaustive only in one match",
@@ -14,6 +14,10 @@ const LONGER: [(&str, &str); 2] = [
     (
         "prober/core/src/run/actions.rs",
         "the transitions of one state machine, which hand each other its states",
+    ),
+    (
+        "prober/core/src/probe/in_flight.rs",
+        "crafted probes and connections of the kernel share one table of slots, ports and timers",
     ),
 ];
 
