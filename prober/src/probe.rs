@@ -147,7 +147,7 @@ fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
             },
             target: *target,
             backends: Vec::new(),
-            asked: u64::from(count),
+            requested: u64::from(count),
             tallies: BTreeMap::new(),
             probes: Vec::new(),
             ttl_probe: None,
@@ -176,7 +176,7 @@ fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
         Event::Hello(hello) => {
             let agent = AgentEvidence {
                 hello: Some(hello),
-                heard: true,
+                has_reported: true,
                 ..AgentEvidence::default()
             };
             matrix.agents.insert(here(), agent);

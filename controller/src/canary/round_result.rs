@@ -265,7 +265,7 @@ mod tests {
         let mut matrix = Matrix::default();
         for (node, heard) in agents {
             let known = AgentEvidence {
-                heard: *heard,
+                has_reported: *heard,
                 ..AgentEvidence::default()
             };
             matrix

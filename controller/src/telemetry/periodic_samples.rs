@@ -184,7 +184,7 @@ mod tests {
         };
         let agent = AgentEvidence {
             hello: Some(hello),
-            heard: true,
+            has_reported: true,
             ..AgentEvidence::default()
         };
         matrix.agents.insert(client.clone(), agent);
@@ -214,7 +214,7 @@ mod tests {
             },
             target,
             backends: Vec::new(),
-            asked: 1,
+            requested: 1,
             tallies: [(EngineKind::Kernel, tally)].into(),
             probes: vec![Evidence {
                 client: probe,

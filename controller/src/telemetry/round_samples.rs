@@ -136,7 +136,7 @@ fn nodes(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sampl
 
 fn agents(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     let states: Vec<AgentState> = (round.matrix.agents.values())
-        .map(|agent| match (&agent.failed, agent.heard) {
+        .map(|agent| match (&agent.failed, agent.has_reported) {
             (Some(_), _) => AgentState::Failed,
             (None, true) => AgentState::Running,
             (None, false) => AgentState::Silent,

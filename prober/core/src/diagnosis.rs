@@ -121,12 +121,12 @@ pub struct Remedy {
 /// Names what is broken: the causes that explain every failing path of the matrix, the surest
 /// first, and `unknown` for what none explains. A healthy matrix gives none.
 pub fn diagnose(matrix: &Matrix) -> Vec<Diagnosis> {
-    let rules: [fn(&case::Case<'_>) -> Vec<hypothesis::Opinion>; 5] = [
-        translation::opinions,
-        filtering::opinions,
-        overlay::opinions,
-        endpoint::opinions,
-        loss::opinions,
+    let rules: [fn(&case::Case<'_>) -> Vec<hypothesis::Hypothesis>; 5] = [
+        translation::hypotheses,
+        filtering::hypotheses,
+        overlay::hypotheses,
+        endpoint::hypotheses,
+        loss::hypotheses,
     ];
     solver::solve(case::Case::new(matrix), &rules)
 }

@@ -66,13 +66,13 @@ pub struct PathEvidence {
     /// The agents that may answer, in the order of the Service's endpoints; what the
     /// Kubernetes API (or the lab) says should be.
     pub backends: Vec<Backend>,
-    /// How many probes were asked for, ladders and the other port aside.
-    pub asked: u64,
+    /// How many probes were asked for, TTL probes and the other port aside.
+    pub requested: u64,
     /// Counts, by engine.
     pub tallies: BTreeMap<EngineKind, PathTally>,
     /// The probes that were told in full: all that failed or were late, and some healthy ones.
     pub probes: Vec<Evidence>,
-    /// The TTL ladder, where one was climbed. [`PathEvidence::believed_ladder`] says whether it counts.
+    /// The TTL probe, where one was climbed. [`PathEvidence::believed_ttl_probe`] says whether it counts.
     pub ttl_probe: Option<TtlProbe>,
     /// What a probe of the server pod's other port met, where one was tried.
     pub other_port: Option<OutcomeKind>,
@@ -111,7 +111,7 @@ pub struct Evidence {
     /// Which agent's end is `server`.
     pub server_agent: Option<AgentId>,
     /// What the server's end saw. `None`: not heard (no capture there, or no report).
-    /// A witness without any packet: it was listening and saw nothing.
+    /// A server_trace without any packet: it was listening and saw nothing.
     pub server: Option<ServerTrace>,
 }
 
@@ -121,7 +121,7 @@ pub struct AgentEvidence {
     /// Its first line; `None` if it never spoke.
     pub hello: Option<Hello>,
     /// Whether it reported every round to its end.
-    pub heard: bool,
+    pub has_reported: bool,
     /// Its own namespace's counters, before its first probe and after its last.
     pub counters: Option<(Counters, Counters)>,
     /// Packets that its ring gave.
@@ -152,7 +152,7 @@ pub struct NodeEvidence {
 impl AgentEvidence {
     /// Whether its capture lost so much that what it did not see may well have been there: more
     /// than half of what it got. Of many probes, a few lost packets hide one, never all.
-    pub const fn is_deaf(&self) -> bool {
+    pub const fn is_capture_unreliable(&self) -> bool {
         self.capture_dropped > self.capture_received / 2
     }
 }
@@ -191,7 +191,7 @@ impl PathEvidence {
         let ended = (self.tallies.values())
             .map(|tally| tally.outcomes.total())
             .fold(0, u64::saturating_add);
-        self.asked.saturating_sub(ended)
+        self.requested.saturating_sub(ended)
     }
 
     /// Whether every probe so far was established by its first SYN, and its exchange went well.

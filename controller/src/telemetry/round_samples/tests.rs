@@ -64,7 +64,7 @@ fn matrix(report: &Report) -> Matrix {
             path,
             target: known.target,
             backends: Vec::new(),
-            asked: tally.outcomes.total(),
+            requested: tally.outcomes.total(),
             tallies: BTreeMap::from([(EngineKind::Kernel, tally)]),
             probes: Vec::new(),
             ttl_probe: None,
@@ -81,7 +81,7 @@ fn matrix(report: &Report) -> Matrix {
     measured(ACROSS, "node-2-server", fine, 3);
     for agent in &report.agents {
         let evidence = AgentEvidence {
-            heard: agent.heard,
+            has_reported: agent.heard,
             failed: agent.failed.clone(),
             ..AgentEvidence::default()
         };

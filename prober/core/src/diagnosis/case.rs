@@ -1,12 +1,12 @@
-//! A case: the matrix with its failing units, and the questions that rules ask of it.
+//! A case: the matrix with its failing groups, and the questions that rules ask of it.
 
-/// Ladders, and what crossed between nodes.
+/// TTL probes, and what crossed between nodes.
 mod reachability;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::symptom::{self, ServerEnd, Symptom, Unit};
+use super::symptom::{self, ServerEnd, Symptom, FailureGroup};
 use crate::evidence::{Evidence, Matrix, PathEvidence};
 use crate::node_facts::{Link, LinkCounters, NodeFacts};
 use crate::packet::family::Family;
@@ -15,7 +15,7 @@ use crate::packet::observation::{Direction, Observation};
 use crate::probe::event::{OutcomeCounts, ServerTrace};
 use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
-pub(crate) use reachability::{Crossing, completes, rung};
+pub(crate) use reachability::{Reachability, answer_to_ttl, completes};
 
 /// An agent that was later than this for its own timers cannot vouch for lateness alone.
 pub(crate) const STARVED_NS: u64 = 200_000_000;
@@ -23,24 +23,24 @@ pub(crate) const STARVED_NS: u64 = 200_000_000;
 /// The matrix, what is wrong in it, and what of that is not explained yet.
 pub(crate) struct Case<'a> {
     pub(crate) matrix: &'a Matrix,
-    pub(crate) units: Vec<Unit>,
-    /// Places in `units` that no accepted opinion explains.
-    pub(crate) left: BTreeSet<usize>,
+    pub(crate) groups: Vec<FailureGroup>,
+    /// Places in `groups` that no accepted hypothesis explains.
+    pub(crate) unexplained: BTreeSet<usize>,
     /// The same of routes that do not stay among pods (see `beside`): no rule asks about these.
-    pub(crate) beside: BTreeSet<usize>,
-    /// Paths that were probed and have no unit.
-    well: BTreeSet<PathId>,
+    pub(crate) node_groups: BTreeSet<usize>,
+    /// Paths that were probed and have no group.
+    healthy_paths: BTreeSet<PathId>,
 }
 
 impl<'a> Case<'a> {
     pub(crate) fn new(matrix: &'a Matrix) -> Self {
-        let units = symptom::units(matrix);
-        let (left, beside) = (0..units.len()).partition(|&at| {
-            let unit: Option<&Unit> = units.get(at);
-            unit.is_some_and(|unit| unit.access_path.stays_among_pods())
+        let groups = symptom::groups(matrix);
+        let (unexplained, node_groups) = (0..groups.len()).partition(|&at| {
+            let group: Option<&FailureGroup> = groups.get(at);
+            group.is_some_and(|group| group.access_path.stays_among_pods())
         });
-        let troubled: BTreeSet<PathId> = units.iter().map(|unit| unit.path).collect();
-        let well = matrix
+        let troubled: BTreeSet<PathId> = groups.iter().map(|group| group.path).collect();
+        let healthy_paths = matrix
             .paths
             .iter()
             .filter(|(id, path)| {
@@ -50,10 +50,10 @@ impl<'a> Case<'a> {
             .collect();
         Self {
             matrix,
-            units,
-            left,
-            beside,
-            well,
+            groups,
+            unexplained,
+            node_groups,
+            healthy_paths,
         }
     }
 
@@ -63,25 +63,25 @@ impl<'a> Case<'a> {
         all.filter(|evidence| evidence.path.access_path.stays_among_pods())
     }
 
-    /// The unexplained units that satisfy a condition, with their places.
+    /// The unexplained groups that satisfy a condition, with their places.
     pub(crate) fn failing(
         &self,
-        wanted: impl Fn(&Unit) -> bool,
-    ) -> impl Iterator<Item = (usize, &Unit)> {
-        self.left
+        wanted: impl Fn(&FailureGroup) -> bool,
+    ) -> impl Iterator<Item = (usize, &FailureGroup)> {
+        self.unexplained
             .iter()
-            .filter_map(|&at| Some((at, self.units.get(at)?)))
-            .filter(move |(_, unit)| wanted(unit))
+            .filter_map(|&at| Some((at, self.groups.get(at)?)))
+            .filter(move |(_, group)| wanted(group))
     }
 
     /// Their places alone.
-    pub(crate) fn places(&self, wanted: impl Fn(&Unit) -> bool) -> BTreeSet<usize> {
+    pub(crate) fn places(&self, wanted: impl Fn(&FailureGroup) -> bool) -> BTreeSet<usize> {
         self.failing(wanted).map(|(at, _)| at).collect()
     }
 
-    /// The units at these places.
-    pub(crate) fn at<'s>(&'s self, places: &'s BTreeSet<usize>) -> impl Iterator<Item = &'s Unit> {
-        places.iter().filter_map(|&at| self.units.get(at))
+    /// The groups at these places.
+    pub(crate) fn at<'s>(&'s self, places: &'s BTreeSet<usize>) -> impl Iterator<Item = &'s FailureGroup> {
+        places.iter().filter_map(|&at| self.groups.get(at))
     }
 
     /// Whether some path that satisfies the condition was probed and is well.
@@ -89,16 +89,16 @@ impl<'a> Case<'a> {
         self.healthy().any(|evidence| wanted(&evidence.path))
     }
 
-    /// Whether some path that satisfies the condition has any unit, explained or not.
-    pub(crate) fn fails(&self, wanted: impl Fn(&Unit) -> bool) -> bool {
+    /// Whether some path that satisfies the condition has any group, explained or not.
+    pub(crate) fn fails(&self, wanted: impl Fn(&FailureGroup) -> bool) -> bool {
         let mut among_pods = self
-            .units
+            .groups
             .iter()
-            .filter(|unit| unit.access_path.stays_among_pods());
+            .filter(|group| group.access_path.stays_among_pods());
         among_pods.any(wanted)
     }
 
-    /// Paths that were probed and have no unit.
+    /// Paths that were probed and have no group.
     pub(crate) fn healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
         self.all_healthy()
             .filter(|evidence| evidence.path.access_path.stays_among_pods())
@@ -106,7 +106,7 @@ impl<'a> Case<'a> {
 
     /// The same of every route.
     pub(crate) fn all_healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
-        self.well.iter().filter_map(|id| self.matrix.paths.get(id))
+        self.healthy_paths.iter().filter_map(|id| self.matrix.paths.get(id))
     }
 
     /// What is known of a path.
@@ -114,35 +114,35 @@ impl<'a> Case<'a> {
         self.matrix.paths.get(&id)
     }
 
-    /// The probes of a unit.
-    pub(crate) fn probes(&self, unit: &Unit) -> impl Iterator<Item = &'a Evidence> {
-        let all = self.path(unit.path).map_or(&[][..], |path| &path.probes);
-        unit.probes.clone().into_iter().filter_map(|at| all.get(at))
+    /// The probes of a group.
+    pub(crate) fn probes(&self, group: &FailureGroup) -> impl Iterator<Item = &'a Evidence> {
+        let all = self.path(group.path).map_or(&[][..], |path| &path.probes);
+        group.probes.clone().into_iter().filter_map(|at| all.get(at))
     }
 
-    /// What the server's end saw of a unit.
-    pub(crate) fn witnesses(&self, unit: &Unit) -> impl Iterator<Item = &'a ServerTrace> {
-        self.probes(unit).filter_map(|probe| probe.server.as_ref())
+    /// What the server's end saw of a group.
+    pub(crate) fn server_traces(&self, group: &FailureGroup) -> impl Iterator<Item = &'a ServerTrace> {
+        self.probes(group).filter_map(|probe| probe.server.as_ref())
     }
 
-    /// Packets of both ends of a unit: the client's.
-    pub(crate) fn client_packets(&self, unit: &Unit) -> impl Iterator<Item = &'a Observation> {
-        self.probes(unit)
+    /// Packets of both ends of a group: the client's.
+    pub(crate) fn client_packets(&self, group: &FailureGroup) -> impl Iterator<Item = &'a Observation> {
+        self.probes(group)
             .flat_map(|probe| &probe.client.observations)
     }
 
-    /// Packets of both ends of a unit: the server's.
-    pub(crate) fn server_packets(&self, unit: &Unit) -> impl Iterator<Item = &'a Observation> {
-        self.witnesses(unit)
-            .flat_map(|witness| &witness.observations)
+    /// Packets of both ends of a group: the server's.
+    pub(crate) fn server_packets(&self, group: &FailureGroup) -> impl Iterator<Item = &'a Observation> {
+        self.server_traces(group)
+            .flat_map(|server_trace| &server_trace.observations)
     }
 
-    /// Whether a lossy unit has only the word of a client that cannot vouch for it: one that was late for its own
+    /// Whether a lossy group has only the word of a client that cannot vouch for it: one that was late for its own
     /// timers, or whose capture lost packets.
-    pub(crate) fn is_inconclusive(&self, unit: &Unit) -> bool {
-        let is_unsure = (self.matrix.agents.get(&unit.client))
+    pub(crate) fn is_inconclusive(&self, group: &FailureGroup) -> bool {
+        let is_unsure = (self.matrix.agents.get(&group.client))
             .is_some_and(|agent| agent.starved_ns > STARVED_NS || agent.capture_dropped > 0);
-        is_unsure && !self.witnesses(unit).any(|witness| witness.syns > 0)
+        is_unsure && !self.server_traces(group).any(|server_trace| server_trace.syns > 0)
     }
 
     /// Every node with an agent, or that a path names.
@@ -158,16 +158,16 @@ impl<'a> Case<'a> {
     /// The families that something fails in.
     pub(crate) fn families(&self) -> BTreeSet<Family> {
         self.failing(|_| true)
-            .map(|(_, unit)| unit.family)
+            .map(|(_, group)| group.family)
             .collect()
     }
 
     /// Whether several servers may answer. A node's own port has but one where the node has.
-    pub(crate) fn is_balanced(&self, unit: &Unit) -> bool {
-        match unit.access_path {
+    pub(crate) fn is_balanced(&self, group: &FailureGroup) -> bool {
+        match group.access_path {
             AccessPath::ClusterIpAny => true,
             AccessPath::ClusterIpLocal => self
-                .path(unit.path)
+                .path(group.path)
                 .is_some_and(|path| path.backends.len() > 1),
             AccessPath::PodIp
             | AccessPath::ClusterIp
@@ -178,8 +178,8 @@ impl<'a> Case<'a> {
     }
 
     /// Whether a server is one of those that may answer.
-    pub(crate) fn is_behind(&self, unit: &Unit, server: &AgentId) -> bool {
-        let path = self.path(unit.path);
+    pub(crate) fn is_behind(&self, group: &FailureGroup, server: &AgentId) -> bool {
+        let path = self.path(group.path);
         path.is_some_and(|path| {
             (path.backends.iter()).any(|end| end.agent.as_ref() == Some(server))
         })
@@ -187,13 +187,13 @@ impl<'a> Case<'a> {
 
     /// Whether a balanced path was late for an endpoint that is silent by its own ports as well: its next try was
     /// balanced anew.
-    pub(crate) fn is_share_of_a_silent_endpoint(&self, unit: &Unit) -> bool {
-        self.is_balanced(unit)
+    pub(crate) fn is_share_of_a_silent_endpoint(&self, group: &FailureGroup) -> bool {
+        self.is_balanced(group)
             && self.fails(|other| {
-                other.family == unit.family
+                other.family == group.family
                     && other.symptom == Symptom::Silent
                     && !self.is_balanced(other)
-                    && (other.server.as_ref()).is_some_and(|server| self.is_behind(unit, server))
+                    && (other.server.as_ref()).is_some_and(|server| self.is_behind(group, server))
             })
     }
 
@@ -292,7 +292,7 @@ impl<'a> Case<'a> {
         let as_server = probes()
             .filter(|probe| probe.server_agent.as_ref() == Some(agent))
             .filter_map(|probe| probe.server.as_ref())
-            .flat_map(|witness| &witness.observations)
+            .flat_map(|server_trace| &server_trace.observations)
             .find_map(own);
         as_server.or_else(|| {
             self.matrix
@@ -324,17 +324,17 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// How a set of units looks at the server's end: the most that any saw.
+    /// How a set of groups looks at the server's end: the most that any saw.
     pub(crate) fn best_server_end(&self, places: &BTreeSet<usize>) -> ServerEnd {
         self.at(places)
-            .map(|unit| unit.server_end)
+            .map(|group| group.server_end)
             .max()
-            .unwrap_or(ServerEnd::Unheard)
+            .unwrap_or(ServerEnd::Unknown)
     }
 
-    /// How many probes these units hold.
+    /// How many probes these groups hold.
     pub(crate) fn count(&self, places: &BTreeSet<usize>) -> usize {
-        self.at(places).map(|unit| unit.probes.len()).sum()
+        self.at(places).map(|group| group.probes.len()).sum()
     }
 }
 

@@ -1,27 +1,27 @@
-//! Where silent packets die: on a node, or between two, by both ends, by the TTL ladders of both
+//! Where silent packets die: on a node, or between two, by both ends, by the TTL probes of both
 //! directions, and by what went through the tunnel.
 //!
 //! Time exceeded is raised before the FORWARD chain (`ip_forward`, net/ipv4/ip_forward.c), so an
 //! answer of the second router proves the tunnel both ways, and a filter behind it.
 
-use super::case::{Case, Crossing};
-use super::symptom::{ServerEnd, Symptom, Unit};
+use super::case::{Case, Reachability};
+use super::symptom::{ServerEnd, Symptom, FailureGroup};
 use crate::node_facts::LinkCounters;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, NodeName};
 
 /// Which packets are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Way {
+pub(crate) enum FlowDirection {
     /// SYNs, on their way to the server.
-    There,
+    ToServer,
     /// Answers, on their way to the client.
-    Back,
+    ToClient,
 }
 
-/// The stretch where a unit's packets die.
+/// The stretch where a group's packets die.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Spot {
+pub(crate) enum DropLocation {
     /// On a node, between its pods and its tunnel.
     Node(NodeName),
     /// Between two nodes, in this direction.
@@ -32,133 +32,133 @@ pub(crate) enum Spot {
     Elsewhere,
 }
 
-/// Where a silent unit's packets die, which packets, and the observation that says so.
+/// Where a silent group's packets die, which packets, and the observation that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Death {
-    pub(crate) spot: Spot,
-    pub(crate) way: Way,
+pub(crate) struct DropPoint {
+    pub(crate) location: DropLocation,
+    pub(crate) direction: FlowDirection,
     pub(crate) because: String,
 }
 
-impl Death {
-    fn new(spot: Spot, way: Way, because: impl Into<String>) -> Self {
+impl DropPoint {
+    fn new(location: DropLocation, direction: FlowDirection, because: impl Into<String>) -> Self {
         Self {
-            spot,
-            way,
+            location,
+            direction,
             because: because.into(),
         }
     }
 }
 
-/// Where a silent unit's packets die.
-pub(crate) fn death(case: &Case<'_>, unit: &Unit) -> Death {
-    let way = match unit.server_end {
-        ServerEnd::Nothing | ServerEnd::Unheard => Way::There,
-        ServerEnd::SynAck => Way::Back,
+/// Where a silent group's packets die.
+pub(crate) fn drop_point(case: &Case<'_>, group: &FailureGroup) -> DropPoint {
+    let direction = match group.server_end {
+        ServerEnd::Nothing | ServerEnd::Unknown => FlowDirection::ToServer,
+        ServerEnd::SynAck => FlowDirection::ToClient,
         ServerEnd::SynOnly
         | ServerEnd::SynAckReset
         | ServerEnd::ResetSent
         | ServerEnd::Completed => {
-            return Death::new(Spot::Elsewhere, Way::Back, "the server's end was answered");
+            return DropPoint::new(DropLocation::Elsewhere, FlowDirection::ToClient, "the server's end was answered");
         }
     };
-    let Some(server) = &unit.server else {
-        return Death::new(Spot::Elsewhere, way, "the endpoint is not known");
+    let Some(server) = &group.server else {
+        return DropPoint::new(DropLocation::Elsewhere, direction, "the endpoint is not known");
     };
-    let (from, to) = (&unit.client.node, &server.node);
+    let (from, to) = (&group.client.node, &server.node);
     if from == to {
-        let because = match way {
-            Way::There => format!("both pods are on {from}, and the server's end saw no SYN"),
-            Way::Back => {
+        let because = match direction {
+            FlowDirection::ToServer => format!("both pods are on {from}, and the server's end saw no SYN"),
+            FlowDirection::ToClient => {
                 format!("both pods are on {from}; the server's end sent SYN+ACK, and it never came")
             }
         };
-        return Death::new(Spot::Node(from.clone()), way, because);
+        return DropPoint::new(DropLocation::Node(from.clone()), direction, because);
     }
     let search = Search {
         case,
-        unit,
+        group,
         from,
         to,
-        way,
+        direction,
     };
     search
-        .by_ladder()
+        .by_ttl_probe()
         .or_else(|| search.same_node_too())
-        .or_else(|| search.by_return_ladder())
+        .or_else(|| search.by_return_ttl_probe())
         .or_else(|| search.by_traffic())
         .or_else(|| search.as_others())
-        .unwrap_or_else(|| search.by_what_crossed())
+        .unwrap_or_else(|| search.by_other_packets())
 }
 
 /// The search for the place where packets between two nodes die.
 #[derive(Clone, Copy)]
 struct Search<'a> {
     case: &'a Case<'a>,
-    unit: &'a Unit,
+    group: &'a FailureGroup,
     /// The client's node.
     from: &'a NodeName,
     /// The server's.
     to: &'a NodeName,
-    way: Way,
+    direction: FlowDirection,
 }
 
 impl Search<'_> {
     /// The nodes that what dies goes from and to.
     fn ends(&self) -> (&NodeName, &NodeName) {
-        match self.way {
-            Way::There => (self.from, self.to),
-            Way::Back => (self.to, self.from),
+        match self.direction {
+            FlowDirection::ToServer => (self.from, self.to),
+            FlowDirection::ToClient => (self.to, self.from),
         }
     }
 
-    /// Whether a ladder from one node met the other, or a filter behind it.
-    fn ladders_meet(&self, from: &NodeName, to: &NodeName) -> bool {
-        let mut ladders = self.case.ladders(from, to, self.unit.family);
-        ladders.any(|ladder| self.case.met_second_hop(from, ladder))
+    /// Whether a TTL probe from one node met the other, or a filter behind it.
+    fn ttl_probes_meet(&self, from: &NodeName, to: &NodeName) -> bool {
+        let mut ttl_probes = self.case.ttl_probes(from, to, self.group.family);
+        ttl_probes.any(|ttl_probe| self.case.met_second_hop(from, ttl_probe))
     }
 
-    /// Whether a ladder was climbed from one node to the other.
-    fn is_climbed(&self, from: &NodeName, to: &NodeName) -> bool {
-        let mut ladders = self.case.ladders(from, to, self.unit.family);
-        ladders.next().is_some()
+    /// Whether a TTL probe was climbed from one node to the other.
+    fn is_ttl_probed(&self, from: &NodeName, to: &NodeName) -> bool {
+        let mut ttl_probes = self.case.ttl_probes(from, to, self.group.family);
+        ttl_probes.next().is_some()
     }
 
-    /// The ladder of the client: if it met the server's node, the tunnel is open both ways.
-    fn by_ladder(&self) -> Option<Death> {
-        let (to, way) = (self.to, self.way);
-        if !self.ladders_meet(self.from, to) {
+    /// The TTL probe of the client: if it met the server's node, the tunnel is open both ways.
+    fn by_ttl_probe(&self) -> Option<DropPoint> {
+        let (to, direction) = (self.to, self.direction);
+        if !self.ttl_probes_meet(self.from, to) {
             return None;
         }
-        let because = match way {
-            Way::There => format!(
+        let because = match direction {
+            FlowDirection::ToServer => format!(
                 "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops what it forwards"
             ),
-            Way::Back => format!(
+            FlowDirection::ToClient => format!(
                 "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
             ),
         };
-        Some(Death::new(Spot::Node(to.clone()), way, because))
+        Some(DropPoint::new(DropLocation::Node(to.clone()), direction, because))
     }
 
     /// A node whose own pods do not reach each other either, in the same way, needs no second fault.
-    fn same_node_too(&self) -> Option<Death> {
-        let (unit, way) = (self.unit, self.way);
+    fn same_node_too(&self) -> Option<DropPoint> {
+        let (group, direction) = (self.group, self.direction);
         let alike = |node: &NodeName| {
             self.case
                 .failing(|other| {
-                    let same_pod = other.client == unit.client || other.server == unit.server;
-                    other.family == unit.family
+                    let same_pod = other.client == group.client || other.server == group.server;
+                    other.family == group.family
                         && other.symptom == Symptom::Silent
                         && other.access_path == AccessPath::PodIp
                         && other.is_same_node()
                         && other.client.node == *node
                         && same_pod
-                        && match way {
-                            Way::There => {
-                                matches!(other.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+                        && match direction {
+                            FlowDirection::ToServer => {
+                                matches!(other.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
                             }
-                            Way::Back => {
+                            FlowDirection::ToClient => {
                                 matches!(
                                     other.server_end,
                                     ServerEnd::SynAck | ServerEnd::SynAckReset
@@ -173,37 +173,37 @@ impl Search<'_> {
             .into_iter()
             .find(|node| alike(node))
             .map(|node| {
-                Death::new(
-                    Spot::Node(node.clone()),
-                    way,
+                DropPoint::new(
+                    DropLocation::Node(node.clone()),
+                    direction,
                     format!("packets between two pods of {node} die alike"),
                 )
             })
     }
 
-    /// The ladder from the other side: if it met the client's node, the tunnel is open both ways.
-    fn by_return_ladder(&self) -> Option<Death> {
-        let (from, to, way) = (self.from, self.to, self.way);
-        let climbed = self.is_climbed(from, to);
-        let returned = self.ladders_meet(to, from);
-        let crossed = |one, other| self.case.crossed(one, other, self.unit.family);
-        let open = crossed(from, to) == Crossing::Seen && crossed(to, from) == Crossing::Seen;
-        if returned && climbed {
-            let because = match way {
-                Way::There => format!(
+    /// The TTL probe from the other side: if it met the client's node, the tunnel is open both ways.
+    fn by_return_ttl_probe(&self) -> Option<DropPoint> {
+        let (from, to, direction) = (self.from, self.to, self.direction);
+        let ttl_probed = self.is_ttl_probed(from, to);
+        let returned = self.ttl_probes_meet(to, from);
+        let crossed = |one, other| self.case.reachability(one, other, self.group.family);
+        let open = crossed(from, to) == Reachability::Reached && crossed(to, from) == Reachability::Reached;
+        if returned && ttl_probed {
+            let because = match direction {
+                FlowDirection::ToServer => format!(
                     "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways, and one from {from} met nothing beyond {from}: {from} drops what it forwards"
                 ),
-                Way::Back => format!(
+                FlowDirection::ToClient => format!(
                     "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways: {from} drops what comes back to its pods"
                 ),
             };
-            return Some(Death::new(Spot::Node(from.clone()), way, because));
+            return Some(DropPoint::new(DropLocation::Node(from.clone()), direction, because));
         }
         // Both directions are in use by other pods: what dies here dies on a node.
-        if open && climbed && way == Way::There {
-            return Some(Death::new(
-                Spot::Node(from.clone()),
-                way,
+        if open && ttl_probed && direction == FlowDirection::ToServer {
+            return Some(DropPoint::new(
+                DropLocation::Node(from.clone()),
+                direction,
                 format!(
                     "other packets pass the tunnel both ways, and a SYN with TTL 2 from {from} met nothing beyond it"
                 ),
@@ -213,17 +213,17 @@ impl Search<'_> {
     }
 
     /// What the tunnel's ends counted while only failing paths were probed.
-    fn by_traffic(&self) -> Option<Death> {
-        let (case, unit, way) = (self.case, self.unit, self.way);
+    fn by_traffic(&self) -> Option<DropPoint> {
+        let (case, group, direction) = (self.case, self.group, self.direction);
         let (sender, receiver) = self.ends();
-        let sent = tunnel_traffic(case, sender, unit.family)?;
-        let received = tunnel_traffic(case, receiver, unit.family)?;
+        let sent = tunnel_traffic(case, sender, group.family)?;
+        let received = tunnel_traffic(case, receiver, group.family)?;
         let (name, sent) = sent;
         let received = received.1;
         if let Some(said) = refused(&sent) {
-            return Some(Death::new(
-                Spot::Tunnel(sender.clone(), receiver.clone()),
-                way,
+            return Some(DropPoint::new(
+                DropLocation::Tunnel(sender.clone(), receiver.clone()),
+                direction,
                 format!("{sender} counted {said} at {name}"),
             ));
         }
@@ -231,23 +231,23 @@ impl Search<'_> {
         let passes_itself = case.all_healthy().any(|evidence| {
             let path = &evidence.path;
             path.access_path == AccessPath::HostNetwork
-                && path.family == unit.family
+                && path.family == group.family
                 && path.client.node == *sender
                 && (path.server.as_ref()).is_some_and(|server| server.node == *receiver)
         });
         if passes_itself && received.rx_packets == 0 {
-            return Some(Death::new(
-                Spot::Node(sender.clone()),
-                way,
+            return Some(DropPoint::new(
+                DropLocation::Node(sender.clone()),
+                direction,
                 format!(
                     "what {sender} itself sends gets through {name} to pods of {receiver}, and nothing of its pods came there: {sender} drops what it forwards"
                 ),
             ));
         }
         if sent.tx_packets > 0 && received.rx_packets == 0 {
-            return Some(Death::new(
-                Spot::Tunnel(sender.clone(), receiver.clone()),
-                way,
+            return Some(DropPoint::new(
+                DropLocation::Tunnel(sender.clone(), receiver.clone()),
+                direction,
                 format!(
                     "{name} sent {} packets on {sender} and received none on {receiver}",
                     sent.tx_packets
@@ -255,73 +255,73 @@ impl Search<'_> {
             ));
         }
         if sent.tx_packets == 0 {
-            return Some(Death::new(
-                Spot::Node(sender.clone()),
-                way,
+            return Some(DropPoint::new(
+                DropLocation::Node(sender.clone()),
+                direction,
                 format!("{name} sent nothing on {sender}: packets die before the tunnel"),
             ));
         }
         None
     }
 
-    /// Where an end climbed no ladder, what ladders say of the other end and a third node: a node that drops what comes from one
+    /// Where an end climbed no TTL probe, what TTL probes say of the other end and a third node: a node that drops what comes from one
     /// needs no second fault to drop what comes from two.
-    fn as_others(&self) -> Option<Death> {
-        let (unit, from, to) = (self.unit, self.from, self.to);
-        if self.is_climbed(from, to) && self.is_climbed(to, from) {
+    fn as_others(&self) -> Option<DropPoint> {
+        let (group, from, to) = (self.group, self.from, self.to);
+        if self.is_ttl_probed(from, to) && self.is_ttl_probed(to, from) {
             return None;
         }
-        let alike = |other: &Unit| {
-            let shares_one_end = (other.client == unit.client) != (other.server == unit.server);
-            other.family == unit.family
+        let alike = |other: &FailureGroup| {
+            let shares_one_end = (other.client == group.client) != (other.server == group.server);
+            other.family == group.family
                 && other.symptom == Symptom::Silent
-                && other.server_end == unit.server_end
+                && other.server_end == group.server_end
                 && other.is_cross_node()
                 && shares_one_end
         };
-        let dies_at = |other: &Unit| {
+        let drop_node = |other: &FailureGroup| {
             let (there, back) = (&other.client.node, &other.server.as_ref()?.node);
             let search = Search {
-                unit: other,
+                group: other,
                 from: there,
                 to: back,
                 ..*self
             };
-            let death = (search.by_ladder()).or_else(|| search.by_return_ladder())?;
-            match death.spot {
-                Spot::Node(node) => Some(node),
-                Spot::Tunnel(..) | Spot::Unclear | Spot::Elsewhere => None,
+            let drop_point = (search.by_ttl_probe()).or_else(|| search.by_return_ttl_probe())?;
+            match drop_point.location {
+                DropLocation::Node(node) => Some(node),
+                DropLocation::Tunnel(..) | DropLocation::Unclear | DropLocation::Elsewhere => None,
             }
         };
         let node = self
             .case
             .failing(alike)
-            .filter_map(|(_, other)| dies_at(other))
+            .filter_map(|(_, other)| drop_node(other))
             .find(|node| node == from || node == to)?;
         let because = format!("the same packets of a third node die on {node}");
-        Some(Death::new(Spot::Node(node), self.way, because))
+        Some(DropPoint::new(DropLocation::Node(node), self.direction, because))
     }
 
     /// Whether anything at all gets from one node to the other, where nothing tells more.
-    fn by_what_crossed(&self) -> Death {
-        let (unit, way) = (self.unit, self.way);
+    fn by_other_packets(&self) -> DropPoint {
+        let (group, direction) = (self.group, self.direction);
         let (sender, receiver) = self.ends();
-        match self.case.crossed(sender, receiver, unit.family) {
-            Crossing::Seen => Death::new(
-                Spot::Unclear,
-                way,
+        match self.case.reachability(sender, receiver, group.family) {
+            Reachability::Reached => DropPoint::new(
+                DropLocation::Unclear,
+                direction,
                 format!("other packets get from {sender} to {receiver}"),
             ),
-            Crossing::Never | Crossing::Unasked if unit.server_end == ServerEnd::Unheard => {
-                Death::new(
-                    Spot::Unclear,
-                    way,
+            Reachability::NotReached | Reachability::NotProbed if group.server_end == ServerEnd::Unknown => {
+                DropPoint::new(
+                    DropLocation::Unclear,
+                    direction,
                     "there is no capture from the server side",
                 )
             }
-            Crossing::Never | Crossing::Unasked => Death::new(
-                Spot::Tunnel(sender.clone(), receiver.clone()),
-                way,
+            Reachability::NotReached | Reachability::NotProbed => DropPoint::new(
+                DropLocation::Tunnel(sender.clone(), receiver.clone()),
+                direction,
                 format!("no packet is known to have got from {sender} to {receiver}"),
             ),
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::hypothesis::Opinion;
-use crate::diagnosis::symptom::Unit;
+use crate::diagnosis::hypothesis::Hypothesis;
+use crate::diagnosis::symptom::FailureGroup;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, NodeName};
 
@@ -14,60 +14,60 @@ mod duplicate;
 /// The process that should answer.
 mod listener;
 /// Who sent a RST.
-pub(crate) mod resetter;
+pub(crate) mod reset_sender;
 /// What the API says of the Service.
 mod slice;
 
 /// What this family has to say.
-pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
-    let mut opinions = Vec::new();
+pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
+    let mut hypotheses = Vec::new();
     for family in case.families() {
         for server in servers(case, family) {
-            opinions.extend(slice::no_endpoints(case, &server, family));
-            opinions.extend(slice::stale_endpoint(case, &server, family));
-            opinions.extend(listener::not_listening(case, &server, family));
-            opinions.extend(listener::accept_queue(case, &server, family));
-            opinions.extend(listener::frozen(case, &server, family));
-            opinions.extend(duplicate::duplicate_server(case, &server, family));
+            hypotheses.extend(slice::no_endpoints(case, &server, family));
+            hypotheses.extend(slice::stale_endpoint(case, &server, family));
+            hypotheses.extend(listener::not_listening(case, &server, family));
+            hypotheses.extend(listener::accept_queue(case, &server, family));
+            hypotheses.extend(listener::frozen(case, &server, family));
+            hypotheses.extend(duplicate::duplicate_server(case, &server, family));
         }
         for node in case.nodes() {
-            opinions.extend(slice::no_local_endpoint(case, node, family));
+            hypotheses.extend(slice::no_local_endpoint(case, node, family));
         }
-        opinions.extend(listener::refused_here(case, family));
-        opinions.extend(duplicate::duplicate_client(case, family));
+        hypotheses.extend(listener::refused_here(case, family));
+        hypotheses.extend(duplicate::duplicate_client(case, family));
     }
-    opinions
+    hypotheses
 }
 
 /// Every server that something failing should have met.
 pub(crate) fn servers(case: &Case<'_>, family: Family) -> BTreeSet<AgentId> {
-    case.failing(|unit| unit.family == family)
-        .filter_map(|(_, unit)| unit.server.clone())
+    case.failing(|group| group.family == family)
+        .filter_map(|(_, group)| group.server.clone())
         .collect()
 }
 
 /// The Service port that leads to this server alone.
-pub(crate) fn is_slot(unit: &Unit, server: &AgentId, family: Family) -> bool {
-    unit.family == family
+pub(crate) fn is_slot(group: &FailureGroup, server: &AgentId, family: Family) -> bool {
+    group.family == family
         && matches!(
-            unit.access_path,
+            group.access_path,
             AccessPath::ClusterIp | AccessPath::Hairpin
         )
-        && unit.server.as_ref() == Some(server)
+        && group.server.as_ref() == Some(server)
 }
 
-pub(crate) fn to(unit: &Unit, server: &AgentId, family: Family) -> bool {
-    unit.family == family && unit.server.as_ref() == Some(server)
+pub(crate) fn to(group: &FailureGroup, server: &AgentId, family: Family) -> bool {
+    group.family == family && group.server.as_ref() == Some(server)
 }
 
 /// Whether the same client reaches the same server by its own address.
-pub(crate) fn direct_is_well(case: &Case<'_>, unit: &Unit) -> bool {
-    unit.access_path == AccessPath::Hairpin
+pub(crate) fn direct_is_well(case: &Case<'_>, group: &FailureGroup) -> bool {
+    group.access_path == AccessPath::Hairpin
         || case.passes(|path| {
             path.access_path == AccessPath::PodIp
-                && path.family == unit.family
-                && path.client == unit.client
-                && path.server == unit.server
+                && path.family == group.family
+                && path.client == group.client
+                && path.server == group.server
         })
 }
 
@@ -89,8 +89,8 @@ pub(crate) fn served_nodes(
 }
 
 /// Who sent the ICMP error: the `ClusterIP` means that the SYN had been translated.
-pub(crate) fn untranslated_error(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
-    case.probes(unit).find_map(|probe| {
+pub(crate) fn untranslated_error(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
+    case.probes(group).find_map(|probe| {
         let by = match probe.client.outcome {
             crate::probe::outcome::Outcome::Unreachable { by, .. } => by?,
             crate::probe::outcome::Outcome::Established { .. }

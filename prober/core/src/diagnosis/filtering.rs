@@ -1,8 +1,8 @@
 //! Rules for filters: chains, policies, REJECTs, and the kernel's own checks.
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::hypothesis::Opinion;
-use crate::diagnosis::symptom::{Symptom, Unit};
+use crate::diagnosis::hypothesis::Hypothesis;
+use crate::diagnosis::symptom::{Symptom, FailureGroup};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
@@ -18,32 +18,32 @@ mod rule;
 pub(crate) use policy::closed;
 
 /// What this family has to say.
-pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
-    let mut opinions = Vec::new();
+pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
+    let mut hypotheses = Vec::new();
     for family in case.families() {
         for node in case.nodes() {
-            opinions.extend(kernel::conntrack_full(case, node, family));
-            opinions.extend(kernel::ip_forward_off(case, node, family));
-            opinions.extend(kernel::rp_filter(case, node, family));
-            opinions.extend(rule::reject_reset(case, node, family));
-            opinions.extend(rule::rejected(case, node, family));
-            opinions.extend(rule::dropped(case, node, family));
+            hypotheses.extend(kernel::conntrack_full(case, node, family));
+            hypotheses.extend(kernel::ip_forward_off(case, node, family));
+            hypotheses.extend(kernel::rp_filter(case, node, family));
+            hypotheses.extend(rule::reject_reset(case, node, family));
+            hypotheses.extend(rule::rejected(case, node, family));
+            hypotheses.extend(rule::dropped(case, node, family));
         }
     }
-    opinions
+    hypotheses
 }
 
-fn through(unit: &Unit, node: &NodeName, family: Family) -> bool {
-    unit.family == family
-        && (unit.client.node == *node
-            || unit
+fn through(group: &FailureGroup, node: &NodeName, family: Family) -> bool {
+    group.family == family
+        && (group.client.node == *node
+            || group
                 .server
                 .as_ref()
                 .is_some_and(|server| server.node == *node))
 }
 
-fn is_quiet(unit: &Unit) -> bool {
-    matches!(unit.symptom, Symptom::Silent | Symptom::Lossy)
+fn is_quiet(group: &FailureGroup) -> bool {
+    matches!(group.symptom, Symptom::Silent | Symptom::Lossy)
 }
 
 /// The name of the sysctl that lets a node forward a family.

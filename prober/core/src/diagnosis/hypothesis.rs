@@ -1,4 +1,4 @@
-//! What a rule says: a cause, a place, the units it is about, and how strongly.
+//! What a rule says: a cause, a place, the groups it is about, and how strongly.
 
 use std::collections::BTreeSet;
 
@@ -98,11 +98,11 @@ pub(crate) enum Proof {
 
 /// One rule's word on one cause at one place. A rule that has nothing to say says nothing.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Opinion {
+pub(crate) struct Hypothesis {
     pub(crate) cause: Cause,
     pub(crate) place: Place,
-    /// Places in the case's units: what it explains, or what it cannot be the cause of.
-    pub(crate) units: BTreeSet<usize>,
+    /// Places in the case's groups: what it explains, or what it cannot be the cause of.
+    pub(crate) groups: BTreeSet<usize>,
     pub(crate) finding: Finding,
     /// What was seen, strongest first.
     pub(crate) evidence: Vec<String>,
@@ -110,17 +110,17 @@ pub(crate) struct Opinion {
     pub(crate) excluded: Vec<Exclusion>,
 }
 
-impl Opinion {
+impl Hypothesis {
     pub(crate) fn new(
         cause: Cause,
         place: Place,
-        units: BTreeSet<usize>,
+        groups: BTreeSet<usize>,
         finding: Finding,
     ) -> Self {
         Self {
             cause,
             place,
-            units,
+            groups,
             finding,
             evidence: Vec::new(),
             excluded: Vec::new(),
@@ -128,31 +128,31 @@ impl Opinion {
     }
 
     /// A cause that nothing else looks like.
-    pub(crate) fn proves(cause: Cause, place: Place, units: BTreeSet<usize>, proof: Proof) -> Self {
-        Self::new(cause, place, units, Finding::Proves(proof))
+    pub(crate) fn proves(cause: Cause, place: Place, groups: BTreeSet<usize>, proof: Proof) -> Self {
+        Self::new(cause, place, groups, Finding::Proves(proof))
     }
 
     /// A cause among others.
-    pub(crate) fn fits(cause: Cause, place: Place, units: BTreeSet<usize>) -> Self {
+    pub(crate) fn fits(cause: Cause, place: Place, groups: BTreeSet<usize>) -> Self {
         Self::new(
             cause,
             place,
-            units,
+            groups,
             Finding::Fits {
                 missing: Vec::new(),
             },
         )
     }
 
-    /// A cause that is ruled out for these units.
+    /// A cause that is ruled out for these groups.
     pub(crate) fn excludes(
         cause: Cause,
         place: Place,
-        units: BTreeSet<usize>,
+        groups: BTreeSet<usize>,
         because: impl Into<String>,
     ) -> Self {
         let because = because.into();
-        Self::new(cause, place, units, Finding::Excludes { because })
+        Self::new(cause, place, groups, Finding::Excludes { because })
     }
 
     /// Adds a sentence of evidence.

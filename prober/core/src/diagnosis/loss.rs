@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::case::{Case, counts};
 use super::catalogue::Cause;
-use super::symptom::{Symptom, Unit};
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
+use super::symptom::{Symptom, FailureGroup};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
 use crate::evidence::Evidence;
 use crate::evidence::statistics::wilson;
 use crate::packet::family::Family;
@@ -15,40 +15,40 @@ use crate::time::Timestamp;
 use crate::topology::{AccessPath, NodeName};
 
 /// What this family has to say.
-pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
-    let mut opinions = Vec::new();
+pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
+    let mut hypotheses = Vec::new();
     for family in case.families() {
         match outage(case, family) {
-            Some(outage) => opinions.push(outage),
-            None => opinions.extend(packet_loss(case, family)),
+            Some(outage) => hypotheses.push(outage),
+            None => hypotheses.extend(packet_loss(case, family)),
         }
     }
-    opinions
+    hypotheses
 }
 
-fn is_lossy(case: &Case<'_>, unit: &Unit, family: Family) -> bool {
-    unit.family == family && unit.symptom == Symptom::Lossy && !case.is_inconclusive(unit)
+fn is_lossy(case: &Case<'_>, group: &FailureGroup, family: Family) -> bool {
+    group.family == family && group.symptom == Symptom::Lossy && !case.is_inconclusive(group)
 }
 
-fn touches(unit: &Unit, node: &NodeName) -> bool {
-    unit.client.node == *node
-        || unit
+fn touches(group: &FailureGroup, node: &NodeName) -> bool {
+    group.client.node == *node
+        || group
             .server
             .as_ref()
             .is_none_or(|server| server.node == *node)
 }
 
-/// The node that all these units touch, preferring one whose own pods suffer among each other.
-fn common_node(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<NodeName> {
+/// The node that all these groups touch, preferring one whose own pods suffer among each other.
+fn common_node(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
     let all: Vec<NodeName> = case
         .nodes()
         .into_iter()
-        .filter(|node| case.at(units).all(|unit| touches(unit, node)))
+        .filter(|node| case.at(groups).all(|group| touches(group, node)))
         .cloned()
         .collect();
     let own = |node: &&NodeName| {
-        case.at(units)
-            .any(|unit| unit.is_same_node() && unit.client.node == **node)
+        case.at(groups)
+            .any(|group| group.is_same_node() && group.client.node == **node)
     };
     all.iter()
         .find(own)
@@ -56,15 +56,15 @@ fn common_node(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<NodeName> {
         .cloned()
 }
 
-/// The node that most of the lossy units touch, where none is common to all.
-fn most_touched(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<NodeName> {
+/// The node that most of the lossy groups touch, where none is common to all.
+fn most_touched(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
     case.nodes()
         .into_iter()
         .filter(|node| {
-            case.at(units)
-                .any(|unit| unit.is_same_node() && unit.client.node == **node)
+            case.at(groups)
+                .any(|group| group.is_same_node() && group.client.node == **node)
         })
-        .max_by_key(|node| case.at(units).filter(|unit| touches(unit, node)).count())
+        .max_by_key(|node| case.at(groups).filter(|group| touches(group, node)).count())
         .cloned()
 }
 
@@ -107,11 +107,11 @@ fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
 }
 
 /// Everything through a node was silent until one instant, and well from then on.
-fn outage(case: &Case<'_>, family: Family) -> Option<Opinion> {
-    let units = case
-        .places(|unit| is_lossy(case, unit, family) && !case.is_share_of_a_silent_endpoint(unit));
-    let paths: BTreeSet<_> = case.at(&units).map(|unit| unit.path).collect();
-    let late: Vec<&Evidence> = case.at(&units).flat_map(|unit| case.probes(unit)).collect();
+fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
+    let groups = case
+        .places(|group| is_lossy(case, group, family) && !case.is_share_of_a_silent_endpoint(group));
+    let paths: BTreeSet<_> = case.at(&groups).map(|group| group.path).collect();
+    let late: Vec<&Evidence> = case.at(&groups).flat_map(|group| case.probes(group)).collect();
     let windows: Vec<(Timestamp, Option<Timestamp>)> = late
         .iter()
         .filter_map(|probe| opening(&probe.client))
@@ -155,10 +155,10 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Opinion> {
     if lost.saturating_mul(2) < well {
         return None;
     }
-    let node = common_node(case, &units).or_else(|| most_touched(case, &units))?;
+    let node = common_node(case, &groups).or_else(|| most_touched(case, &groups))?;
     let lasted = from.since(began).as_millis();
     Some(
-        Opinion::proves(Cause::TransientOutage, Place::node(&node, family), units, Proof::Packets)
+        Hypothesis::proves(Cause::TransientOutage, Place::node(&node, family), groups, Proof::Packets)
             .because(format!(
                 "{} probes on {} paths were silent together for at least {lasted} ms, and all were answered from {until} on, within {} ms of each other's last silence",
                 late.len(),
@@ -169,25 +169,25 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Opinion> {
     )
 }
 
-fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Opinion> {
-    let lossy = case.places(|unit| is_lossy(case, unit, family));
+fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
+    let lossy = case.places(|group| is_lossy(case, group, family));
     let direct = case
         .at(&lossy)
-        .any(|unit| unit.access_path != AccessPath::ClusterIpAny);
+        .any(|group| group.access_path != AccessPath::ClusterIpAny);
     if lossy.is_empty() {
         return Vec::new();
     }
     if !direct {
         // Balanced anew at each try, a SYN that one endpoint rejects or drops is only late.
         let place = Place::service(family);
-        return vec![Opinion::excludes(
+        return vec![Hypothesis::excludes(
             Cause::PacketLoss,
             place,
             lossy,
             "every endpoint is reached without loss by its own address and port; only the balanced port is late, as if one of its endpoints dropped or rejected",
         )];
     }
-    let pinned = case.places(|unit| is_lossy(case, unit, family) && unit.server.is_some());
+    let pinned = case.places(|group| is_lossy(case, group, family) && group.server.is_some());
     let node = common_node(case, &pinned);
     let place = match &node {
         Some(node) => Place::node(node, family),
@@ -196,64 +196,64 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Opinion> {
             None => between(case, &pinned, family),
         },
     };
-    let here = |unit: &Unit| match &place.node {
-        Some(node) => touches(unit, node),
+    let here = |group: &FailureGroup| match &place.node {
+        Some(node) => touches(group, node),
         None => true,
     };
-    let mut units = case.places(|unit| is_lossy(case, unit, family) && here(unit));
-    let (lost, sent) = counted(case, &units);
+    let mut groups = case.places(|group| is_lossy(case, group, family) && here(group));
+    let (lost, sent) = counted(case, &groups);
     let (low, high) = wilson(lost, sent);
     // Heavy loss also breaks off what follows a handshake.
     if low > 0.02 {
-        units.extend(case.places(|unit| {
-            unit.family == family
-                && here(unit)
+        groups.extend(case.places(|group| {
+            group.family == family
+                && here(group)
                 && matches!(
-                    unit.symptom,
-                    Symptom::Mute | Symptom::Stalled | Symptom::Silent
+                    group.symptom,
+                    Symptom::NoData | Symptom::Stalled | Symptom::Silent
                 )
                 && case
                     .at(&lossy)
-                    .any(|other| other.path == unit.path || unit.server.is_none())
+                    .any(|other| other.path == group.path || group.server.is_none())
         }));
     }
     let untranslated = case
-        .at(&units)
-        .any(|unit| unit.access_path == AccessPath::PodIp);
+        .at(&groups)
+        .any(|group| group.access_path == AccessPath::PodIp);
     // A full connection table lets one in many through as well.
     let table = place
         .node
         .as_ref()
         .filter(|node| case.facts(node).is_none())
         .map(|node| format!("nf_conntrack_count against nf_conntrack_max on {node}: a full table lets some through as well"));
-    let opinion = if untranslated && lost >= 3 && table.is_none() {
-        Opinion::proves(Cause::PacketLoss, place, units.clone(), Proof::Packets)
+    let hypothesis = if untranslated && lost >= 3 && table.is_none() {
+        Hypothesis::proves(Cause::PacketLoss, place, groups.clone(), Proof::Packets)
     } else {
-        Opinion::fits(Cause::PacketLoss, place, units.clone()).decided_by(table.unwrap_or_else(
+        Hypothesis::fits(Cause::PacketLoss, place, groups.clone()).decided_by(table.unwrap_or_else(
             || "more probes on the same paths: few losses leave a wide interval".to_owned(),
         ))
     };
     vec![
-        opinion
+        hypothesis
             .because(format!(
                 "{lost} of {sent} first SYNs had no answer in time: {} (95 % interval {} to {})",
                 percent(ratio(lost, sent)),
                 percent(low),
                 percent(high)
             ))
-            .because_all(directions(case, &units)),
+            .because_all(directions(case, &groups)),
     ]
 }
 
-/// The pair of nodes that the lossy units lie between.
-fn between(case: &Case<'_>, units: &BTreeSet<usize>, family: Family) -> Place {
-    let pair = case.at(units).find_map(|unit| {
-        let server = unit.server.as_ref()?;
-        Some((unit.client.node.clone(), server.node.clone()))
+/// The pair of nodes that the lossy groups lie between.
+fn between(case: &Case<'_>, groups: &BTreeSet<usize>, family: Family) -> Place {
+    let pair = case.at(groups).find_map(|group| {
+        let server = group.server.as_ref()?;
+        Some((group.client.node.clone(), server.node.clone()))
     });
     match pair {
         Some((from, to)) => {
-            let (there, back) = lost_where(case, units);
+            let (there, back) = lost_where(case, groups);
             if back > there {
                 Place::between(&to, &from, None, family)
             } else {
@@ -268,9 +268,9 @@ fn between(case: &Case<'_>, units: &BTreeSet<usize>, family: Family) -> Place {
     }
 }
 
-/// First SYNs without a timely answer, and first SYNs, on the paths of these units.
-fn counted(case: &Case<'_>, units: &BTreeSet<usize>) -> (u64, u64) {
-    let paths: BTreeSet<_> = case.at(units).map(|unit| unit.path).collect();
+/// First SYNs without a timely answer, and first SYNs, on the paths of these groups.
+fn counted(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u64, u64) {
+    let paths: BTreeSet<_> = case.at(groups).map(|group| group.path).collect();
     let totals: Vec<_> = paths
         .into_iter()
         .filter_map(|id| case.path(id))
@@ -282,14 +282,14 @@ fn counted(case: &Case<'_>, units: &BTreeSet<usize>) -> (u64, u64) {
 }
 
 /// Losses on the way there and on the way back, where both ends tell.
-fn lost_where(case: &Case<'_>, units: &BTreeSet<usize>) -> (u32, u32) {
+fn lost_where(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u32, u32) {
     let mut there = 0;
     let mut back = 0;
-    for probe in case.at(units).flat_map(|unit| case.probes(unit)) {
-        let Some(witness) = &probe.server else {
+    for probe in case.at(groups).flat_map(|group| case.probes(group)) {
+        let Some(server_trace) = &probe.server else {
             continue;
         };
-        there += probe.client.syns.saturating_sub(witness.syns);
+        there += probe.client.syns.saturating_sub(server_trace.syns);
         let answers = probe
             .client
             .observations
@@ -302,15 +302,15 @@ fn lost_where(case: &Case<'_>, units: &BTreeSet<usize>) -> (u32, u32) {
                         .is_some_and(|(_, tcp)| tcp.flags.is_syn_ack())
             })
             .count();
-        back += witness
+        back += server_trace
             .syn_acks
             .saturating_sub(u32::try_from(answers).unwrap_or(u32::MAX));
     }
     (there, back)
 }
 
-fn directions(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<String> {
-    let (there, back) = lost_where(case, units);
+fn directions(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
+    let (there, back) = lost_where(case, groups);
     (there + back > 0).then(|| {
         format!(
             "by both ends: {there} SYNs did not reach the server, {back} SYN+ACKs did not come back"

@@ -8,37 +8,37 @@ use std::collections::BTreeSet;
 
 use super::PathSegment;
 use super::case::Case;
-use super::symptom::Unit;
-use crate::diagnosis::hypothesis::Opinion;
+use super::symptom::FailureGroup;
+use crate::diagnosis::hypothesis::Hypothesis;
 use crate::topology::{AgentId, NodeName};
 
-/// The failing units of these access paths that follow from an opinion.
-pub(crate) fn explained(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
+/// The failing groups of these access paths that follow from a hypothesis.
+pub(crate) fn explained(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
     let claimed: BTreeSet<&AgentId> = case
-        .at(&best.units)
-        .filter_map(|unit| unit.server.as_ref())
+        .at(&best.groups)
+        .filter_map(|group| group.server.as_ref())
         .collect();
-    let meets = |unit: &Unit| match &best.place.segment {
-        PathSegment::Pod { pod } => unit.client == *pod || unit.server.as_ref() == Some(pod),
-        PathSegment::Node { node } => touches(unit, node),
-        PathSegment::Between { from, to } => touches(unit, from) && touches(unit, to),
-        PathSegment::Service | PathSegment::Namespace => unit
+    let meets = |group: &FailureGroup| match &best.place.segment {
+        PathSegment::Pod { pod } => group.client == *pod || group.server.as_ref() == Some(pod),
+        PathSegment::Node { node } => touches(group, node),
+        PathSegment::Between { from, to } => touches(group, from) && touches(group, to),
+        PathSegment::Service | PathSegment::Namespace => group
             .server
             .as_ref()
             .is_some_and(|server| claimed.contains(server)),
-        PathSegment::Unknown => (best.place.node.as_ref()).is_none_or(|node| touches(unit, node)),
+        PathSegment::Unknown => (best.place.node.as_ref()).is_none_or(|node| touches(group, node)),
     };
-    case.beside
+    case.node_groups
         .iter()
         .copied()
         .filter(|at| {
-            let unit = case.units.get(*at);
-            unit.is_some_and(|unit| unit.family == best.place.family && meets(unit))
+            let group = case.groups.get(*at);
+            group.is_some_and(|group| group.family == best.place.family && meets(group))
         })
         .collect()
 }
 
-/// Whether one end of a unit is on a node.
-fn touches(unit: &Unit, node: &NodeName) -> bool {
-    unit.client.node == *node || (unit.server.as_ref()).is_some_and(|server| server.node == *node)
+/// Whether one end of a group is on a node.
+fn touches(group: &FailureGroup, node: &NodeName) -> bool {
+    group.client.node == *node || (group.server.as_ref()).is_some_and(|server| server.node == *node)
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::hypothesis::{Opinion, Place};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
 use crate::node_facts::Link;
 use crate::packet::family::Family;
 use crate::topology::NodeName;
@@ -19,30 +19,30 @@ mod route;
 mod tunnel;
 
 /// What this family has to say.
-pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
-    let mut opinions = Vec::new();
+pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
+    let mut hypotheses = Vec::new();
     for family in case.families() {
         for (from, to) in ways(case, family) {
-            opinions.extend(route::route_missing(case, &from, &to, family));
-            opinions.extend(neighbour::stale_neighbour(case, &from, &to, family));
+            hypotheses.extend(route::route_missing(case, &from, &to, family));
+            hypotheses.extend(neighbour::stale_neighbour(case, &from, &to, family));
         }
-        opinions.extend(tunnel::blocked(case, family));
-        opinions.extend(mtu::mtu(case, family));
+        hypotheses.extend(tunnel::blocked(case, family));
+        hypotheses.extend(mtu::mtu(case, family));
     }
-    opinions
+    hypotheses
 }
 
 /// Every ordered pair of nodes that a failing packet or its answer should have crossed.
 fn ways(case: &Case<'_>, family: Family) -> BTreeSet<(NodeName, NodeName)> {
-    case.failing(|unit| unit.family == family && unit.is_cross_node())
-        .filter_map(|(_, unit)| {
-            Some((unit.client.node.clone(), unit.server.as_ref()?.node.clone()))
+    case.failing(|group| group.family == family && group.is_cross_node())
+        .filter_map(|(_, group)| {
+            Some((group.client.node.clone(), group.server.as_ref()?.node.clone()))
         })
         .flat_map(|(a, b)| [(a.clone(), b.clone()), (b, a)])
         .collect()
 }
 
-/// The unexplained units that depend on one node's way to another, and the place that this way is;
+/// The unexplained groups that depend on one node's way to another, and the place that this way is;
 /// `None` where there are none.
 fn on_the_way(
     case: &Case<'_>,
@@ -50,24 +50,24 @@ fn on_the_way(
     to: &NodeName,
     family: Family,
 ) -> Option<(BTreeSet<usize>, Place)> {
-    let units = case.places(|unit| depends_on(unit, from, to, family));
-    (!units.is_empty()).then(|| (units, Place::between(from, to, Some(from), family)))
+    let groups = case.places(|group| depends_on(group, from, to, family));
+    (!groups.is_empty()).then(|| (groups, Place::between(from, to, Some(from), family)))
 }
 
 /// Units that die if nothing gets from one node to the other: SYNs there, or answers.
-fn depends_on(unit: &Unit, from: &NodeName, to: &NodeName, family: Family) -> bool {
-    let Some(server) = &unit.server else {
+fn depends_on(group: &FailureGroup, from: &NodeName, to: &NodeName, family: Family) -> bool {
+    let Some(server) = &group.server else {
         return false;
     };
-    let there = unit.client.node == *from
+    let there = group.client.node == *from
         && server.node == *to
-        && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard);
-    let back = unit.client.node == *to
+        && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown);
+    let back = group.client.node == *to
         && server.node == *from
-        && matches!(unit.server_end, ServerEnd::SynAck | ServerEnd::Unheard);
-    unit.family == family
+        && matches!(group.server_end, ServerEnd::SynAck | ServerEnd::Unknown);
+    group.family == family
         && (there || back)
-        && matches!(unit.symptom, Symptom::Silent | Symptom::Unreachable(_))
+        && matches!(group.symptom, Symptom::Silent | Symptom::Unreachable(_))
 }
 
 /// A node's own tunnel of this family, if it is down: nothing gets into it, and nothing out.

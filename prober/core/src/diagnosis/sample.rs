@@ -27,18 +27,18 @@ pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathI
         let server = probe
             .server
             .as_ref()
-            .map_or(0, |witness| witness.observations.len());
+            .map_or(0, |server_trace| server_trace.observations.len());
         Some((
             odd_packet(probe).is_some(),
             server > 0,
             probe.client.observations.len().min(40),
         ))
     };
-    let mut best = case.at(places).find_map(super::symptom::Unit::first)?;
-    for unit in case.at(places) {
-        for &at in &unit.probes {
-            if worth(unit.path, at) > worth(best.0, best.1) {
-                best = (unit.path, at);
+    let mut best = case.at(places).find_map(super::symptom::FailureGroup::first)?;
+    for group in case.at(places) {
+        for &at in &group.probes {
+            if worth(group.path, at) > worth(best.0, best.1) {
+                best = (group.path, at);
             }
         }
     }
@@ -62,8 +62,8 @@ pub fn odd_packets(evidence: &Evidence) -> Vec<(End, usize, String)> {
         odd.collect::<Vec<_>>()
     };
     let mut all = odd(End::Client, &evidence.client.observations, odd_at_client);
-    if let Some(witness) = &evidence.server {
-        all.extend(odd(End::Server, &witness.observations, odd_at_server));
+    if let Some(server_trace) = &evidence.server {
+        all.extend(odd(End::Server, &server_trace.observations, odd_at_server));
     }
     all
 }
@@ -109,7 +109,7 @@ fn odd_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {
             let sent = evidence
                 .server
                 .as_ref()
-                .is_none_or(|witness| witness.resets_sent > 0);
+                .is_none_or(|server_trace| server_trace.resets_sent > 0);
             if tcp.flags.has(TcpFlags::RST) {
                 return Some(if sent {
                     format!("the connection is refused (TTL {})", ip.hop_limit)

@@ -12,7 +12,7 @@ use crate::topology::{NodeName, Scope};
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 /// One sentence for each thing that was broken before the run and is not any more.
-pub fn mended(matrix: &Matrix) -> Vec<String> {
+pub fn self_healed(matrix: &Matrix) -> Vec<String> {
     let nodes = matrix.nodes.iter();
     nodes
         .flat_map(|(node, evidence)| {
@@ -114,7 +114,7 @@ mod tests {
         }
     }
 
-    fn told(
+    fn notices(
         before: impl Into<Option<NodeFacts>>,
         after: impl Into<Option<NodeFacts>>,
     ) -> Vec<String> {
@@ -125,12 +125,12 @@ mod tests {
             after: after.into(),
             ..NodeEvidence::default()
         };
-        mended(&matrix)
+        self_healed(&matrix)
     }
 
     #[test]
     fn forwarding_that_was_off_and_is_on_was_mended_by_the_run() {
-        let said = told(forwards(0), forwards(1));
+        let said = notices(forwards(0), forwards(1));
         assert!(
             said[0].contains("net.ipv4.ip_forward was 0 on node-1"),
             "{said:?}"
@@ -139,14 +139,14 @@ mod tests {
 
     #[test]
     fn a_node_that_said_it_forwards_nothing_and_forwards_was_mended_by_the_run() {
-        assert_eq!(told(forwards(0), None).len(), 1);
+        assert_eq!(notices(forwards(0), None).len(), 1);
     }
 
     #[test]
     fn what_was_never_off_or_still_is_was_not_mended() {
-        assert!(told(forwards(1), forwards(1)).is_empty());
-        assert!(told(forwards(0), forwards(0)).is_empty());
-        assert!(told(None, forwards(1)).is_empty());
+        assert!(notices(forwards(1), forwards(1)).is_empty());
+        assert!(notices(forwards(0), forwards(0)).is_empty());
+        assert!(notices(None, forwards(1)).is_empty());
     }
 
     #[test]
@@ -158,11 +158,11 @@ mod tests {
             serde_json::from_str(&text).unwrap()
         };
         let with = bridge(r#"[{"dev":"cni0","prefix":"100.96.1.1/24"}]"#);
-        let said = told(bridge("[]"), with.clone());
+        let said = notices(bridge("[]"), with.clone());
         assert!(
             said[0].contains("cni0 on node-1 had no ipv4 address"),
             "{said:?}"
         );
-        assert!(told(with.clone(), with).is_empty());
+        assert!(notices(with.clone(), with).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! From opinions to diagnoses: the strongest opinion takes the units that it explains, then
+//! From hypotheses to diagnoses: the strongest hypothesis takes the groups that it explains, then
 //! every rule looks again at what is left, so that one cause explains its knock-on symptoms. What the API says would
 //! close everything, and may well have, is told before them: it would look like a drop on every node.
 
@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::case::Case;
 use super::catalogue::Cause;
 use super::filtering;
-use super::symptom::{ServerEnd, Symptom, Unit};
+use super::symptom::{ServerEnd, Symptom, FailureGroup};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, Remedy, remedy, sample, unknown};
-use crate::diagnosis::hypothesis::{Finding, Opinion, Proof};
+use crate::diagnosis::hypothesis::{Finding, Hypothesis, Proof};
 use crate::diagnosis::node_routes;
 use crate::evidence::{PathEvidence, Source};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, PathId};
 
 /// Everything that explains the case, and one `unknown` for each kind of rest.
-pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>]) -> Vec<Diagnosis> {
+pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Hypothesis>]) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = Vec::new();
     for family in case.families() {
         if let Some(closed) = filtering::closed(&case, family) {
@@ -24,44 +24,44 @@ pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Opinion>])
         }
     }
     loop {
-        let opinions: Vec<Opinion> = rules
+        let hypotheses: Vec<Hypothesis> = rules
             .iter()
             .flat_map(|rule| rule(&case))
-            .filter(|opinion| can_be_told(&case, opinion))
+            .filter(|hypothesis| is_detectable(&case, hypothesis))
             .collect();
-        let best = opinions
+        let best = hypotheses
             .iter()
-            .filter(|opinion| strength(&opinion.finding) > 0)
-            .filter(|opinion| opinion.units.iter().any(|at| case.left.contains(at)))
+            .filter(|hypothesis| strength(&hypothesis.finding) > 0)
+            .filter(|hypothesis| hypothesis.groups.iter().any(|at| case.unexplained.contains(at)))
             .max_by(|a, b| {
                 let by_name = (b.cause, &b.place).cmp(&(a.cause, &a.place));
                 rank(a).cmp(&rank(b)).then(by_name)
             });
         let Some(best) = best else {
-            case.left.append(&mut case.beside);
-            found.extend(unknown::rest(&case, &opinions));
+            case.unexplained.append(&mut case.node_groups);
+            found.extend(unknown::rest(&case, &hypotheses));
             break;
         };
-        accept(&mut case, best, &opinions, &mut found);
+        accept(&mut case, best, &hypotheses, &mut found);
     }
     merge(found)
 }
 
-/// Takes an opinion, with what follows from it, out of what is left to be explained.
-fn accept(case: &mut Case<'_>, best: &Opinion, opinions: &[Opinion], found: &mut Vec<Diagnosis>) {
-    let mut explained = best.units.clone();
+/// Takes a hypothesis, with what follows from it, out of what is left to be explained.
+fn accept(case: &mut Case<'_>, best: &Hypothesis, hypotheses: &[Hypothesis], found: &mut Vec<Diagnosis>) {
+    let mut explained = best.groups.clone();
     explained.extend(knock_on(case, best));
     explained.extend(node_routes::explained(case, best));
-    found.push(diagnosis(case, best, &explained, opinions));
-    case.left.retain(|at| !explained.contains(at));
-    case.beside.retain(|at| !explained.contains(at));
+    found.push(diagnosis(case, best, &explained, hypotheses));
+    case.unexplained.retain(|at| !explained.contains(at));
+    case.node_groups.retain(|at| !explained.contains(at));
 }
 
 /// Whether evidence of this source can tell such a cause at all.
-fn can_be_told(case: &Case<'_>, opinion: &Opinion) -> bool {
+fn is_detectable(case: &Case<'_>, hypothesis: &Hypothesis) -> bool {
     match case.matrix.source {
         Source::Run | Source::Host => true,
-        Source::Capture => opinion.cause.shows_in_packets(),
+        Source::Capture => hypothesis.cause.shows_in_packets(),
     }
 }
 
@@ -75,41 +75,41 @@ fn strength(finding: &Finding) -> u8 {
 }
 
 /// The stronger, then the one that explains more.
-fn rank(opinion: &Opinion) -> (u8, usize) {
-    (strength(&opinion.finding), opinion.units.len())
+fn rank(hypothesis: &Hypothesis) -> (u8, usize) {
+    (strength(&hypothesis.finding), hypothesis.groups.len())
 }
 
-/// Symptoms that follow from an opinion without any packet of their own to prove it: the share of
+/// Symptoms that follow from a hypothesis without any packet of their own to prove it: the share of
 /// a balanced port that leads to the same server, and its retries, which are balanced anew.
-fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
-    let claimed: Vec<&Unit> = case.at(&best.units).collect();
+fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
+    let claimed: Vec<&FailureGroup> = case.at(&best.groups).collect();
     let pod_wide = matches!(
         best.place.segment,
         PathSegment::Pod { .. } | PathSegment::Service | PathSegment::Namespace
     );
     let mut found = rate_limited(case, &claimed);
     found.extend(awaited(case, &claimed));
-    found.extend(case.places(|unit| {
-        if !case.is_balanced(unit) || unit.family != best.place.family {
+    found.extend(case.places(|group| {
+        if !case.is_balanced(group) || group.family != best.place.family {
             return false;
         }
         claimed.iter().any(|other| {
-            let client = pod_wide || other.client.node == unit.client.node;
-            let behind = |server: &AgentId| case.is_behind(unit, server);
-            let server = match (&unit.server, &other.server) {
+            let client = pod_wide || other.client.node == group.client.node;
+            let behind = |server: &AgentId| case.is_behind(group, server);
+            let server = match (&group.server, &other.server) {
                 // Late, but met: the first tries may have been balanced to another endpoint.
-                (Some(_), Some(other)) if unit.symptom == Symptom::Lossy => behind(other),
-                (Some(unit), Some(other)) => unit == other,
+                (Some(_), Some(other)) if group.symptom == Symptom::Lossy => behind(other),
+                (Some(group), Some(other)) => group == other,
                 (None, Some(other)) => behind(other),
                 (Some(_) | None, None) => pod_wide,
             };
             // ICMP is limited by its destination: which route is told of a refusal is chance.
-            let told = unit.symptom.is_no_way()
+            let told = group.symptom.is_no_way()
                 && other.symptom == Symptom::Silent
-                && unit.client == other.client;
-            let alike = unit.symptom == other.symptom
+                && group.client == other.client;
+            let alike = group.symptom == other.symptom
                 || told
-                || matches!(unit.symptom, Symptom::Lossy | Symptom::Silent);
+                || matches!(group.symptom, Symptom::Lossy | Symptom::Silent);
             client && server && alike
         })
     }));
@@ -118,42 +118,42 @@ fn knock_on(case: &Case<'_>, best: &Opinion) -> BTreeSet<usize> {
 
 /// Silence between two pods of whom one was told unreachable on another route: ICMP is limited
 /// by its destination, whatever the route.
-fn rate_limited(case: &Case<'_>, claimed: &[&Unit]) -> BTreeSet<usize> {
-    case.places(|unit| {
-        unit.symptom == Symptom::Silent
-            && unit.server.is_some()
-            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+fn rate_limited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
+    case.places(|group| {
+        group.symptom == Symptom::Silent
+            && group.server.is_some()
+            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
             && claimed.iter().any(|other| {
                 matches!(other.symptom, Symptom::Unreachable(_))
-                    && other.family == unit.family
-                    && other.client == unit.client
-                    && other.server == unit.server
+                    && other.family == group.family
+                    && other.client == group.client
+                    && other.server == group.server
                     && (other.access_path == AccessPath::PodIp
-                        || other.access_path == unit.access_path)
+                        || other.access_path == group.access_path)
             })
     })
 }
 
 /// SYNs that vanished beside untranslated answers of the same server on the same path: where conntrack still waits for
 /// the answer of a connection from the same port that led to the same pod by another address, it drops them.
-fn awaited(case: &Case<'_>, claimed: &[&Unit]) -> BTreeSet<usize> {
-    case.places(|unit| {
-        unit.symptom == Symptom::Silent
-            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+fn awaited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
+    case.places(|group| {
+        group.symptom == Symptom::Silent
+            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
             && claimed.iter().any(|other| {
-                other.symptom == Symptom::ForeignSynAck
-                    && other.path == unit.path
-                    && other.server == unit.server
-                    && other.probes.len() > unit.probes.len()
+                other.symptom == Symptom::SynAckFromWrongSource
+                    && other.path == group.path
+                    && other.server == group.server
+                    && other.probes.len() > group.probes.len()
             })
     })
 }
 
 fn diagnosis(
     case: &Case<'_>,
-    best: &Opinion,
+    best: &Hypothesis,
     explained: &BTreeSet<usize>,
-    opinions: &[Opinion],
+    hypotheses: &[Hypothesis],
 ) -> Diagnosis {
     let (confidence, mut would_decide) = match &best.finding {
         // It may be a part of the traffic, and says nothing of the nodes.
@@ -167,8 +167,8 @@ fn diagnosis(
         Finding::Excludes { .. } => (Confidence::Consistent, Vec::new()),
     };
     let mut excluded = best.excluded.clone();
-    for other in opinions {
-        let about = other.units.intersection(&best.units).next().is_some();
+    for other in hypotheses {
+        let about = other.groups.intersection(&best.groups).next().is_some();
         if !about || other.cause == best.cause {
             continue;
         }
@@ -193,7 +193,7 @@ fn diagnosis(
     excluded.dedup_by_key(|exclusion| exclusion.cause);
     let mut seen = BTreeSet::new();
     would_decide.retain(|observation| seen.insert(observation.clone()));
-    let paths: BTreeSet<PathId> = case.at(explained).map(|unit| unit.path).collect();
+    let paths: BTreeSet<PathId> = case.at(explained).map(|group| group.path).collect();
     Diagnosis {
         cause: Some(best.cause),
         node: best.place.node.clone(),
@@ -206,13 +206,13 @@ fn diagnosis(
         excluded,
         would_decide,
         remedy: steps(case, best),
-        sample: sample::choose(case, &best.units),
+        sample: sample::choose(case, &best.groups),
     }
 }
 
 /// What to do. Only a run knows pods by their names.
-fn steps(case: &Case<'_>, best: &Opinion) -> Vec<Remedy> {
-    let target = case.at(&best.units).find_map(|unit| case.path(unit.path));
+fn steps(case: &Case<'_>, best: &Hypothesis) -> Vec<Remedy> {
+    let target = case.at(&best.groups).find_map(|group| case.path(group.path));
     match (case.matrix.source, target) {
         (Source::Host | Source::Capture, Some(path)) => {
             remedy::at_address(best.cause, &best.place, &path.target.to_string())
@@ -221,11 +221,11 @@ fn steps(case: &Case<'_>, best: &Opinion) -> Vec<Remedy> {
     }
 }
 
-/// The tier that an opinion really rests on.
-fn tier(case: &Case<'_>, best: &Opinion) -> Tier {
+/// The tier that a hypothesis really rests on.
+fn tier(case: &Case<'_>, best: &Hypothesis) -> Tier {
     let packets = case
-        .at(&best.units)
-        .any(|unit| case.client_packets(unit).next().is_some());
+        .at(&best.groups)
+        .any(|group| case.client_packets(group).next().is_some());
     let facts = best.finding == Finding::Proves(Proof::Facts)
         && case
             .matrix
@@ -242,7 +242,7 @@ fn tier(case: &Case<'_>, best: &Opinion) -> Tier {
 }
 
 /// The evidence, and the healthy neighbours that bound it.
-fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Opinion) -> Vec<String> {
+fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Hypothesis) -> Vec<String> {
     let mut evidence = best.evidence.clone();
     let named = |evidence: &PathEvidence| {
         let path = &evidence.path;

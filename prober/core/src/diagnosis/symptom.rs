@@ -1,7 +1,7 @@
-//! What is wrong with a path, in words that rules can ask for: one symptom a probe, and units of
+//! What is wrong with a path, in words that rules can ask for: one symptom a probe, and groups of
 //! equal symptoms that a cause has to explain.
 
-/// From probes to units.
+/// From probes to groups.
 mod failure_group;
 
 use std::net::SocketAddr;
@@ -13,15 +13,15 @@ use crate::packet::observation::Direction;
 use crate::probe::outcome::{Errno, Exchange, Outcome, ProbeResult};
 use crate::topology::{AccessPath, AgentId, PathId};
 
-pub(crate) use failure_group::units;
+pub(crate) use failure_group::groups;
 
 /// How one probe failed, as its client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Symptom {
     /// A SYN+ACK from an address that was not asked.
-    ForeignSynAck,
+    SynAckFromWrongSource,
     /// A RST from an address that was not asked, and no answer from the one that was.
-    ForeignReset,
+    ResetFromWrongSource,
     /// A RST from the address that was asked.
     Reset,
     /// An ICMP unreachable, or connect()'s word for one.
@@ -33,13 +33,13 @@ pub(crate) enum Symptom {
     /// Some probes of the same kind on the same path were lost or late, others were not.
     Lossy,
     /// The handshake went well, then nothing ever came.
-    Mute,
+    NoData,
     /// The banner came, then large packets did not.
     Stalled,
     /// The handshake went well, then the connection was reset.
     Broken,
     /// Somebody else answered than the API says.
-    Impostor,
+    WrongBackend,
 }
 
 impl Symptom {
@@ -55,16 +55,16 @@ impl Symptom {
     pub(crate) const fn unreachable(self) -> Option<Unreachable> {
         match self {
             Self::Unreachable(reason) => Some(reason),
-            Self::ForeignSynAck
-            | Self::ForeignReset
+            Self::SynAckFromWrongSource
+            | Self::ResetFromWrongSource
             | Self::Reset
             | Self::RefusedLocally(_)
             | Self::Silent
             | Self::Lossy
-            | Self::Mute
+            | Self::NoData
             | Self::Stalled
             | Self::Broken
-            | Self::Impostor => None,
+            | Self::WrongBackend => None,
         }
     }
 
@@ -72,24 +72,24 @@ impl Symptom {
     pub(crate) const fn refused_locally(self) -> Option<Errno> {
         match self {
             Self::RefusedLocally(errno) => Some(errno),
-            Self::ForeignSynAck
-            | Self::ForeignReset
+            Self::SynAckFromWrongSource
+            | Self::ResetFromWrongSource
             | Self::Reset
             | Self::Unreachable(_)
             | Self::Silent
             | Self::Lossy
-            | Self::Mute
+            | Self::NoData
             | Self::Stalled
             | Self::Broken
-            | Self::Impostor => None,
+            | Self::WrongBackend => None,
         }
     }
 
     /// In words, for sentences such as "3 probes ...".
     pub(crate) fn words(self) -> String {
         let words = match self {
-            Self::ForeignSynAck => "were answered by SYN+ACK from an address that was not asked",
-            Self::ForeignReset => "were answered by RST from an address that was not asked",
+            Self::SynAckFromWrongSource => "were answered by SYN+ACK from an address that was not asked",
+            Self::ResetFromWrongSource => "were answered by RST from an address that was not asked",
             Self::Reset => "were refused by RST",
             Self::Unreachable(Unreachable::Network) => "met ICMP network unreachable",
             Self::Unreachable(Unreachable::Host) => "met ICMP host unreachable",
@@ -98,21 +98,21 @@ impl Symptom {
             Self::Unreachable(Unreachable::Other) => "met an ICMP unreachable",
             Self::Silent => "got no answer at all",
             Self::Lossy => "were lost or late while others on the same path went well",
-            Self::Mute => "completed the handshake and then heard nothing",
+            Self::NoData => "completed the handshake and then heard nothing",
             Self::Stalled => "got the banner, but large packets never came through",
             Self::Broken => "were reset after the handshake",
-            Self::Impostor => "were answered by another pod than the API names",
+            Self::WrongBackend => "were answered by another pod than the API names",
             Self::RefusedLocally(errno) => return format!("never left: {}", errno.sentence()),
         };
         words.to_owned()
     }
 }
 
-/// What the server's end saw of a failing unit.
+/// What the server's end saw of a failing group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerEnd {
     /// It could not tell: no capture, no report, or packets lost by the capture itself.
-    Unheard,
+    Unknown,
     /// It listened and nothing came.
     Nothing,
     /// SYNs came, nothing left.
@@ -129,7 +129,7 @@ pub(crate) enum ServerEnd {
 
 /// Probes of one path, to one server as far as that is known, with the same symptom.
 #[derive(Clone, Debug)]
-pub(crate) struct Unit {
+pub(crate) struct FailureGroup {
     pub(crate) path: PathId,
     pub(crate) client: AgentId,
     /// The server that was met, or that should have been.
@@ -142,7 +142,7 @@ pub(crate) struct Unit {
     pub(crate) server_end: ServerEnd,
 }
 
-impl Unit {
+impl FailureGroup {
     /// Client and server are on one node, or the server is unknown.
     pub(crate) fn is_same_node(&self) -> bool {
         self.server
@@ -179,7 +179,7 @@ pub(crate) fn led_to(probe: &ProbeResult) -> Option<SocketAddr> {
 }
 
 /// The first TCP answer from an address that was not asked, and whether it is a RST.
-pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
+pub(crate) fn wrong_source(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
     let peer = probe.peer();
     probe.observations.iter().find_map(|seen| {
         let (_, tcp) = seen.packet.tcp()?;
@@ -189,9 +189,9 @@ pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
             return None;
         }
         if tcp.flags.is_syn_ack() {
-            Some((from, Symptom::ForeignSynAck))
+            Some((from, Symptom::SynAckFromWrongSource))
         } else if tcp.flags.has(crate::packet::TcpFlags::RST) {
-            Some((from, Symptom::ForeignReset))
+            Some((from, Symptom::ResetFromWrongSource))
         } else {
             None
         }
@@ -202,14 +202,14 @@ pub(crate) fn foreign(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
 pub(crate) fn symptom(
     source: Source,
     evidence: &PathEvidence,
-    told: &Evidence,
+    evidence_of_probe: &Evidence,
     starved_ns: u64,
 ) -> Option<Symptom> {
-    let probe = &told.client;
+    let probe = &evidence_of_probe.client;
     match probe.outcome {
         Outcome::Established { connect_ns, .. } => {
             let exchange = if source == Source::Run {
-                exchange_symptom(evidence, told)
+                exchange_symptom(evidence, evidence_of_probe)
             } else {
                 None
             };
@@ -225,21 +225,21 @@ pub(crate) fn symptom(
         Outcome::Unreachable { reason, .. } => Some(Symptom::Unreachable(reason)),
         Outcome::RefusedLocally { errno } => Some(Symptom::RefusedLocally(errno)),
         Outcome::Mismatched { .. } => {
-            Some(foreign(probe).map_or(Symptom::ForeignSynAck, |(_, symptom)| symptom))
+            Some(wrong_source(probe).map_or(Symptom::SynAckFromWrongSource, |(_, symptom)| symptom))
         }
-        Outcome::Timeout => Some(foreign(probe).map_or(Symptom::Silent, |(_, symptom)| symptom)),
+        Outcome::Timeout => Some(wrong_source(probe).map_or(Symptom::Silent, |(_, symptom)| symptom)),
     }
 }
 
-fn exchange_symptom(evidence: &PathEvidence, told: &Evidence) -> Option<Symptom> {
-    match &told.client.exchange {
+fn exchange_symptom(evidence: &PathEvidence, evidence_of_probe: &Evidence) -> Option<Symptom> {
+    match &evidence_of_probe.client.exchange {
         Exchange::NotTried => None,
-        Exchange::NoBanner => Some(Symptom::Mute),
-        Exchange::InvalidBanner => Some(Symptom::Impostor),
+        Exchange::NoBanner => Some(Symptom::NoData),
+        Exchange::InvalidBanner => Some(Symptom::WrongBackend),
         Exchange::Reset => Some(Symptom::Broken),
         Exchange::BannerReceived { banner, .. } if evidence.is_of_another(banner) => {
-            Some(Symptom::Impostor)
+            Some(Symptom::WrongBackend)
         }
-        Exchange::BannerReceived { .. } => told.is_stalled().then_some(Symptom::Stalled),
+        Exchange::BannerReceived { .. } => evidence_of_probe.is_stalled().then_some(Symptom::Stalled),
     }
 }

@@ -1,7 +1,7 @@
 //! Rules for translation: a Service's address is translated on the way there and back, or not.
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::hypothesis::Opinion;
+use crate::diagnosis::hypothesis::Hypothesis;
 use crate::node_facts::{NodeFacts, SysctlState};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
@@ -16,17 +16,17 @@ mod reply;
 mod rules;
 
 /// What this family has to say.
-pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
-    let mut opinions = hairpin::opinions(case);
+pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
+    let mut hypotheses = hairpin::hypotheses(case);
     for family in case.families() {
         for node in case.nodes() {
-            opinions.extend(bridge::bridge_netfilter(case, node, family));
-            opinions.extend(reply::reply_bypasses(case, node, family));
-            opinions.extend(rules::stale_rules(case, node, family));
-            opinions.extend(rules::rules_missing(case, node, family));
+            hypotheses.extend(bridge::bridge_netfilter(case, node, family));
+            hypotheses.extend(reply::reply_bypasses(case, node, family));
+            hypotheses.extend(rules::stale_rules(case, node, family));
+            hypotheses.extend(rules::rules_missing(case, node, family));
         }
     }
-    opinions
+    hypotheses
 }
 
 /// The name of the sysctl that takes bridged packets of a family to netfilter.

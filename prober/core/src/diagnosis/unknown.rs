@@ -3,25 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, STARVED_NS};
-use super::symptom::{ServerEnd, Symptom, Unit};
+use super::symptom::{ServerEnd, Symptom, FailureGroup};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, sample};
-use crate::diagnosis::hypothesis::{Finding, Opinion};
+use crate::diagnosis::hypothesis::{Finding, Hypothesis};
 use crate::evidence::Source;
 use crate::packet::Unreachable;
 use crate::probe::outcome::{Errno, Outcome};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, PathId};
-use crate::units::duration;
+use crate::groups::duration;
 
 /// One diagnosis without a cause for each symptom that is left.
-pub(crate) fn rest(case: &Case<'_>, opinions: &[Opinion]) -> Vec<Diagnosis> {
+pub(crate) fn rest(case: &Case<'_>, hypotheses: &[Hypothesis]) -> Vec<Diagnosis> {
     let mut groups: BTreeMap<Symptom, BTreeSet<usize>> = BTreeMap::new();
-    for (at, unit) in case.failing(|_| true) {
-        groups.entry(unit.symptom).or_default().insert(at);
+    for (at, group) in case.failing(|_| true) {
+        groups.entry(group.symptom).or_default().insert(at);
     }
     groups
         .into_iter()
-        .map(|(symptom, places)| unknown(case, symptom, &places, opinions))
+        .map(|(symptom, places)| unknown(case, symptom, &places, hypotheses))
         .collect()
 }
 
@@ -29,10 +29,10 @@ fn unknown(
     case: &Case<'_>,
     symptom: Symptom,
     places: &BTreeSet<usize>,
-    opinions: &[Opinion],
+    hypotheses: &[Hypothesis],
 ) -> Diagnosis {
-    let paths: BTreeSet<PathId> = case.at(places).map(|unit| unit.path).collect();
-    let families: BTreeSet<_> = case.at(places).map(|unit| unit.family).collect();
+    let paths: BTreeSet<PathId> = case.at(places).map(|group| group.path).collect();
+    let families: BTreeSet<_> = case.at(places).map(|group| group.family).collect();
     let mut evidence = vec![format!(
         "{} probes on {} paths {}",
         case.count(places),
@@ -40,26 +40,26 @@ fn unknown(
         words(case, symptom, places)
     )];
     evidence.extend(unrouted(case, places));
-    for unit in case.at(places).take(6) {
-        let server = unit
+    for group in case.at(places).take(6) {
+        let server = group
             .server
             .as_ref()
             .map_or("any", |server| server.pod.as_str());
-        let target = case.path(unit.path).map(|path| path.target);
+        let target = case.path(group.path).map(|path| path.target);
         if let Some(target) = target.filter(|_| case.matrix.source == Source::Host) {
-            evidence.push(format!("{target}: {}", server_end(unit.server_end)));
+            evidence.push(format!("{target}: {}", server_end(group.server_end)));
             continue;
         }
         evidence.push(format!(
             "{} {} -> {} ({}): {}",
-            unit.access_path,
-            unit.client.pod,
+            group.access_path,
+            group.client.pod,
             server,
-            unit.family,
+            group.family,
             if symptom.refused_locally().is_some() {
                 "nothing was sent"
             } else {
-                server_end(unit.server_end)
+                server_end(group.server_end)
             }
         ));
     }
@@ -77,12 +77,12 @@ fn unknown(
             ));
         }
     }
-    let excluded = opinions
+    let excluded = hypotheses
         .iter()
-        .filter(|opinion| opinion.units.intersection(places).next().is_some())
-        .filter_map(|opinion| match &opinion.finding {
+        .filter(|hypothesis| hypothesis.groups.intersection(places).next().is_some())
+        .filter_map(|hypothesis| match &hypothesis.finding {
             Finding::Excludes { because } => Some(Exclusion {
-                cause: opinion.cause,
+                cause: hypothesis.cause,
                 because: because.clone(),
             }),
             Finding::Proves(_) | Finding::Fits { .. } => None,
@@ -90,7 +90,7 @@ fn unknown(
         .collect();
     Diagnosis {
         cause: None,
-        node: only(case.at(places).map(|unit| unit.client.node.clone())),
+        node: only(case.at(places).map(|group| group.client.node.clone())),
         segment: PathSegment::Unknown,
         family: if families.len() == 1 {
             families.into_iter().next()
@@ -112,7 +112,7 @@ fn unknown(
 fn words(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String {
     let mut outcomes = case
         .at(places)
-        .flat_map(|unit| case.probes(unit))
+        .flat_map(|group| case.probes(group))
         .map(|probe| probe.client.outcome)
         .peekable();
     let is_unseen = outcomes.peek().is_some()
@@ -134,23 +134,23 @@ fn words(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String 
 
 /// Nodes whose own pods' or processes' connect() found no route, as their routing tables say too.
 fn unrouted(case: &Case<'_>, places: &BTreeSet<usize>) -> BTreeSet<String> {
-    let of_unit = |unit: &Unit| {
-        let is_unrouted = unit.access_path == AccessPath::HostNetwork
-            && unit.symptom == Symptom::RefusedLocally(Errno::Enetunreach);
-        let node = Some(&unit.client.node).filter(|_| is_unrouted)?;
-        let target = case.path(unit.path)?.target.ip();
+    let of_group = |group: &FailureGroup| {
+        let is_unrouted = group.access_path == AccessPath::HostNetwork
+            && group.symptom == Symptom::RefusedLocally(Errno::Enetunreach);
+        let node = Some(&group.client.node).filter(|_| is_unrouted)?;
+        let target = case.path(group.path)?.target.ip();
         let routes = case.facts(node)?.routes_to(target)?;
         let has_none = routes.is_empty();
         has_none.then(|| {
             format!("{node} has no route that covers {target}, and a Service is translated only after a route was found")
         })
     };
-    case.at(places).filter_map(of_unit).collect()
+    case.at(places).filter_map(of_group).collect()
 }
 
 const fn server_end(end: ServerEnd) -> &'static str {
     match end {
-        ServerEnd::Unheard => "no capture from the server side",
+        ServerEnd::Unknown => "no capture from the server side",
         ServerEnd::Nothing => "the server's end saw nothing",
         ServerEnd::SynOnly => "the server's end saw the SYN and answered nothing",
         ServerEnd::SynAck => "the server's end saw the SYN and sent SYN+ACK",
@@ -164,13 +164,13 @@ fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
     let mut wanted = Vec::new();
     if case
         .at(places)
-        .all(|unit| unit.symptom.refused_locally().is_some())
+        .all(|group| group.symptom.refused_locally().is_some())
     {
-        let asks = case.at(places).filter_map(|unit| {
-            let target = case.path(unit.path)?.target.ip();
+        let asks = case.at(places).filter_map(|group| {
+            let target = case.path(group.path)?.target.ip();
             Some(format!(
                 "`ip route get {target}` where {} runs, on {}",
-                unit.client, unit.client.node
+                group.client, group.client.node
             ))
         });
         return asks.collect::<BTreeSet<_>>().into_iter().take(6).collect();
@@ -187,14 +187,14 @@ fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
     }
     if case
         .at(places)
-        .any(|unit| unit.server_end == ServerEnd::Unheard)
+        .any(|group| group.server_end == ServerEnd::Unknown)
     {
         wanted.push("what the server's end sees of the same probes".to_owned());
     }
-    if case.at(places).all(|unit| case.ladder(unit.path).is_none()) {
-        wanted.push("a TTL ladder (SYNs with TTL 1, 2, 3, 64) on a failing path".to_owned());
+    if case.at(places).all(|group| case.ttl_probe(group.path).is_none()) {
+        wanted.push("a TTL probe (SYNs with TTL 1, 2, 3, 64) on a failing path".to_owned());
     }
-    let nodes: BTreeSet<_> = case.at(places).map(|unit| &unit.client.node).collect();
+    let nodes: BTreeSet<_> = case.at(places).map(|group| &group.client.node).collect();
     for node in nodes {
         wanted.push(format!(
             "the rule counters of {node} before and after a failing probe: `iptables-save -c`, `nft list ruleset`"

@@ -57,8 +57,8 @@ impl PathEvidence {
         all.filter(|(_, probe)| self.believes(probe.client.engine))
     }
 
-    /// The TTL ladder, where it says something of the path: its packets are crafted.
-    pub fn believed_ladder(&self) -> Option<&TtlProbe> {
+    /// The TTL probe, where it says something of the path: its packets are crafted.
+    pub fn believed_ttl_probe(&self) -> Option<&TtlProbe> {
         (self.ttl_probe.as_ref()).filter(|_| self.believes(EngineKind::Raw))
     }
 }

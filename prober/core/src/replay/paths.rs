@@ -208,7 +208,7 @@ impl PathProbes {
             },
             target,
             backends,
-            asked: 0,
+            requested: 0,
             tallies: BTreeMap::from([(EngineKind::Kernel, tally)]),
             probes: self.probes,
             ttl_probe: None,

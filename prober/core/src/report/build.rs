@@ -10,7 +10,7 @@ use super::{
     UnprobedReport, Verdict,
 };
 use crate::diagnosis::Diagnosis;
-use crate::diagnosis::self_healed::mended;
+use crate::diagnosis::self_healed::self_healed;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence, Source};
 use crate::node_facts::{Counters, NodeFacts};
 use crate::probe::event::OutcomeCounts;
@@ -86,7 +86,7 @@ impl Report {
                 .iter()
                 .map(|(name, evidence)| node(name, evidence))
                 .collect(),
-            notes: meta.notes.into_iter().chain(mended(matrix)).collect(),
+            notes: meta.notes.into_iter().chain(self_healed(matrix)).collect(),
         };
         report.verdict = verdict(matrix, &report);
         report.exit_status = report.verdict.exit_status();
@@ -116,7 +116,7 @@ fn verdict(matrix: &Matrix, report: &Report) -> Verdict {
 fn lacks_an_end(matrix: &Matrix) -> bool {
     let ended = |evidence: &PathEvidence| {
         let client = matrix.agents.get(&evidence.path.client);
-        client.is_none_or(|client| client.heard)
+        client.is_none_or(|client| client.has_reported)
     };
     matrix.source == Source::Run && !matrix.paths.values().all(ended)
 }
@@ -303,7 +303,7 @@ fn agent(id: &AgentId, evidence: &AgentEvidence) -> AgentReport {
     AgentReport {
         node: id.node.clone(),
         pod: id.pod.clone(),
-        heard: evidence.heard,
+        heard: evidence.has_reported,
         tier: hello.map(|hello| hello.tier),
         version: hello.map(|hello| hello.version.clone()),
         addresses: hello.map_or_else(Vec::new, |hello| hello.addresses.clone()),

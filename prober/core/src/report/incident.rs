@@ -182,7 +182,7 @@ fn path(
             })
             .into_iter()
             .collect(),
-        asked: 0,
+        requested: 0,
         tallies: [EngineKind::Kernel, EngineKind::Raw]
             .map(|engine| (engine, tally(OutcomeKind::Established, 10, median_us)))
             .into(),
@@ -234,7 +234,7 @@ pub(crate) fn healthy_matrix() -> Matrix {
         };
         let evidence = AgentEvidence {
             hello: Some(hello),
-            heard: true,
+            has_reported: true,
             ..AgentEvidence::default()
         };
         (id, evidence)

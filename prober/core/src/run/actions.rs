@@ -381,7 +381,7 @@ impl Context {
     pub(super) fn mark_reported(&mut self) {
         for (agent, _) in self.agents.take_unfinished() {
             if let Some(known) = self.collection.matrix.agents.get_mut(&agent) {
-                known.heard = true;
+                known.has_reported = true;
             }
         }
     }

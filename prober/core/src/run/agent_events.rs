@@ -58,7 +58,7 @@ impl Run {
         if let Some(round) = finished.filter(|_| !is_late) {
             let has_others = self.context.agents.finish(agent, round);
             if let Some(known) = self.context.collection.matrix.agents.get_mut(agent) {
-                known.heard = !has_others;
+                known.has_reported = !has_others;
             }
             self.apply(RunEvent::RoundFinished { agent });
         }

@@ -35,14 +35,14 @@ impl Collection {
             };
             let count = u64::from(probe.count);
             match (&probe.method, tier) {
-                (Method::Connect { .. }, _) => path.asked += count,
+                (Method::Connect { .. }, _) => path.requested += count,
                 (Method::Syn | Method::Exchange { .. }, None) => {
-                    path.asked += count;
+                    path.requested += count;
                     let presumed = self.presumed.entry(agent.clone()).or_default();
                     presumed.push((probe.path, count));
                 }
                 (Method::Syn | Method::Exchange { .. }, Some(tier)) if tier >= Tier::T1 => {
-                    path.asked += count;
+                    path.requested += count;
                 }
                 (Method::Syn | Method::Exchange { .. } | Method::TtlProbe { .. }, _) => {}
             }
@@ -55,7 +55,7 @@ impl Collection {
         if hello.tier < Tier::T1 {
             for (path, count) in presumed {
                 if let Some(path) = self.matrix.paths.get_mut(&path) {
-                    path.asked = path.asked.saturating_sub(count);
+                    path.requested = path.requested.saturating_sub(count);
                 }
             }
         }
@@ -68,7 +68,7 @@ impl Collection {
         let agents = self.matrix.agents.iter().map(|(agent, known)| {
             let known = AgentEvidence {
                 hello: known.hello.clone(),
-                heard: known.heard,
+                has_reported: known.has_reported,
                 failed: known.failed.clone(),
                 ..AgentEvidence::default()
             };
@@ -184,8 +184,8 @@ impl Collection {
         let Matrix { paths, agents, .. } = &mut matrix;
         let captured = |agent: &&AgentId| {
             agents.get(*agent).is_some_and(|known| {
-                known.heard
-                    && !known.is_deaf()
+                known.has_reported
+                    && !known.is_capture_unreliable()
                     && known
                         .hello
                         .as_ref()

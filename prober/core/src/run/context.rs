@@ -277,7 +277,7 @@ impl Context {
             let missed = missed.remove(agent).unwrap_or_default();
             self.agents.assign(agent, round);
             if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
-                known.heard = false;
+                known.has_reported = false;
             }
             let facts = if is_read && is_host {
                 NodeFactsReading::Twice { after_ms }

@@ -152,7 +152,7 @@ impl Map<'_> {
             backends: self.backends(&path)?,
             path,
             target,
-            asked: 0,
+            requested: 0,
             tallies: BTreeMap::new(),
             probes: Vec::new(),
             ttl_probe: None,

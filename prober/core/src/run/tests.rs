@@ -366,7 +366,7 @@ fn a_healthy_platform_is_probed_once_and_left_empty() {
     // prober-local, any and hairpin; and each pair by node-port and host-network.
     assert_eq!(matrix.paths.len(), 4 * 4 + 2 * 3);
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
-    assert!(matrix.agents.values().all(|agent| agent.heard));
+    assert!(matrix.agents.values().all(|agent| agent.has_reported));
     assert!(matrix.paths.values().all(|path| path.unfinished() == 0));
     assert_all_probed(&matrix);
 }
@@ -384,14 +384,14 @@ fn probes_without_an_outcome_at_an_interruption_are_counted() {
         matrix
             .paths
             .values()
-            .all(|path| path.unfinished() == path.asked)
+            .all(|path| path.unfinished() == path.requested)
     );
 }
 
 fn assert_all_probed(matrix: &Matrix) {
     for path in matrix.paths.values() {
         let least = spec(2).probes_of(path.path.access_path);
-        assert!(path.asked >= least && least > 0, "{:?}", path.path);
+        assert!(path.requested >= least && least > 0, "{:?}", path.path);
     }
 }
 
@@ -559,7 +559,7 @@ fn peers_probe_from_agents_that_started_while_facts_were_read_or_are_starting() 
             .collect();
         assert_eq!(at_once, ["node-2-client"]);
         assert_all_probed(&matrix);
-        assert!(matrix.agents.values().all(|agent| agent.heard));
+        assert!(matrix.agents.values().all(|agent| agent.has_reported));
         assert!(matrix.paths.values().all(|path| path.unfinished() == 0));
     }
 }
@@ -575,7 +575,7 @@ fn a_client_that_sees_no_packets_is_not_taken_to_have_sent_any() {
     for path in matrix.paths.values() {
         let is_plain = path.path.client == plain;
         let crafted = spec(2).probes_of(path.path.access_path) > u64::from(spec(2).kernel_probes);
-        assert!(!crafted || (path.asked < u64::from(spec(2).raw_probes) + 3) == is_plain);
+        assert!(!crafted || (path.requested < u64::from(spec(2).raw_probes) + 3) == is_plain);
     }
 }
 
@@ -720,7 +720,7 @@ fn an_agent_whose_initial_round_outlasts_its_follow_up_is_waited_for() {
         .paths
         .values()
         .filter(|path| path.path.client == slow);
-    assert!(own.all(|path| path.unfinished() == 0 && path.asked > 0));
+    assert!(own.all(|path| path.unfinished() == 0 && path.requested > 0));
 }
 
 #[test]
@@ -734,8 +734,8 @@ fn an_agent_that_accepted_the_initial_plan_is_waited_for_where_its_next_plan_is_
     let (platform, matrix, completion) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(completion, Completion::Complete);
     assert!(platform.has_follow_up);
-    assert!(matrix.agents[&delayed].heard);
-    let own = |path: &&PathEvidence| path.path.client == delayed && path.asked > 0;
+    assert!(matrix.agents[&delayed].has_reported);
+    let own = |path: &&PathEvidence| path.path.client == delayed && path.requested > 0;
     for path in matrix.paths.values().filter(own) {
         assert_eq!(path.unfinished(), 0, "{:?}", path.path);
     }
@@ -752,7 +752,7 @@ fn a_path_that_was_only_late_needs_no_follow_up() {
     let (platform, matrix, completion) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(completion, Completion::Complete);
     assert!(platform.has_follow_up, "no follow-up has started");
-    assert!(matrix.agents.values().all(|agent| agent.heard));
+    assert!(matrix.agents.values().all(|agent| agent.has_reported));
     assert!(matrix.paths.values().all(PathEvidence::is_clean));
     let most = DELIVERY + FOLLOW_UP_AFTER + Duration::from_secs(1);
     let took = platform.ended.since(Timestamp::from_nanos(1));
@@ -811,7 +811,7 @@ fn an_agent_that_never_reports_does_not_delay_the_run() {
     };
     let (platform, matrix, ending) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(ending, Completion::Complete);
-    assert!(!matrix.agents[&silent].heard);
+    assert!(!matrix.agents[&silent].has_reported);
     // Two seconds for its first plan, as long as the next may take to it, half a second for last lines: the rest is what probes of
     // it would take, and when the follow-up of its paths starts.
     let most = Duration::from_secs(2)

@@ -252,7 +252,7 @@ impl Cluster {
                 path,
                 target,
                 backends,
-                asked: 0,
+                requested: 0,
                 tallies: BTreeMap::new(),
                 probes: Vec::new(),
                 ttl_probe: None,
@@ -277,7 +277,7 @@ impl Cluster {
                 };
                 let known = AgentEvidence {
                     hello: Some(hello),
-                    heard: true,
+                    has_reported: true,
                     counters: Some((zeroes(), zeroes())),
                     ..AgentEvidence::default()
                 };

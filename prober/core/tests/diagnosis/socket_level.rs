@@ -156,7 +156,7 @@ fn a_service_that_a_node_has_forgotten_is_seen_by_the_syn_of_connect() {
             let crafted = evidence.probes.pop().unwrap();
             evidence.probes.clone_from(&untouched.paths[id].probes);
             evidence.probes.push(crafted);
-            assert!(evidence.believed_ladder().is_none());
+            assert!(evidence.believed_ttl_probe().is_none());
         }
     }
     assert_eq!(

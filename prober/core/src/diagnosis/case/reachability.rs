@@ -1,4 +1,4 @@
-//! What the TTL ladders of both directions say, and whether packets cross between two nodes.
+//! What the TTL probes of both directions say, and whether packets cross between two nodes.
 
 use std::net::IpAddr;
 
@@ -10,13 +10,13 @@ use crate::probe::outcome::Outcome;
 use crate::topology::{NodeName, PathId};
 
 impl<'a> Case<'a> {
-    /// The TTL ladder of a path.
-    pub(crate) fn ladder(&self, id: PathId) -> Option<&'a TtlProbe> {
-        self.path(id)?.believed_ladder()
+    /// The TTL probe of a path.
+    pub(crate) fn ttl_probe(&self, id: PathId) -> Option<&'a TtlProbe> {
+        self.path(id)?.believed_ttl_probe()
     }
 
-    /// Ladders between two nodes, whatever the route.
-    pub(crate) fn ladders<'s>(
+    /// TTL probes between two nodes, whatever the route.
+    pub(crate) fn ttl_probes<'s>(
         &'s self,
         from: &'s NodeName,
         to: &'s NodeName,
@@ -32,16 +32,16 @@ impl<'a> Case<'a> {
                         .as_ref()
                         .is_some_and(|server| server.node == *to)
             })
-            .filter_map(PathEvidence::believed_ladder)
+            .filter_map(PathEvidence::believed_ttl_probe)
     }
 
     /// Whether the second router answered, or anything beyond it: the way to the other node and back is open. Time exceeded
     /// is raised before the FORWARD chain (net/ipv4/ip_forward.c). What was sent with TTL 1 got no further than the client's
     /// own node, however far away the answer seems to come from: Cilium's answers from `cilium_host`, a hop behind it.
-    pub(crate) fn met_second_hop(&self, from: &NodeName, ladder: &TtlProbe) -> bool {
-        ladder.steps.iter().any(|rung| {
+    pub(crate) fn met_second_hop(&self, from: &NodeName, ttl_probe: &TtlProbe) -> bool {
+        ttl_probe.steps.iter().any(|step| {
             let distance = |hop_limit: u8| 64_u8.checked_sub(hop_limit);
-            let (by, is_beyond) = match rung.answer {
+            let (by, is_beyond) = match step.answer {
                 TtlStepAnswer::Silent => return false,
                 TtlStepAnswer::TimeExceeded { by, hop_limit }
                 | TtlStepAnswer::Unreachable { by, hop_limit, .. } => {
@@ -52,7 +52,7 @@ impl<'a> Case<'a> {
                     (from.ip(), matches!(distance(hop_limit), Some(1 | 2)))
                 }
             };
-            rung.hop_limit > 1 && is_beyond && !self.is_address_of(from, by)
+            step.hop_limit > 1 && is_beyond && !self.is_address_of(from, by)
         })
     }
 
@@ -68,7 +68,7 @@ impl<'a> Case<'a> {
     }
 
     /// Whether a packet is known to have got from one node to the other.
-    pub(crate) fn crossed(&self, from: &NodeName, to: &NodeName, family: Family) -> Crossing {
+    pub(crate) fn reachability(&self, from: &NodeName, to: &NodeName, family: Family) -> Reachability {
         let mut asked = false;
         for evidence in self.paths() {
             let path = &evidence.path;
@@ -94,50 +94,50 @@ impl<'a> Case<'a> {
                 let arrived = probe
                     .server
                     .as_ref()
-                    .is_some_and(|witness| witness.syns > 0);
+                    .is_some_and(|server_trace| server_trace.syns > 0);
                 if answered || (there && arrived) {
-                    return Crossing::Seen;
+                    return Reachability::Reached;
                 }
             }
             if counts(evidence).0.established > 0 {
-                return Crossing::Seen;
+                return Reachability::Reached;
             }
-            let ladder = evidence.believed_ladder();
-            if ladder.is_some_and(|ladder| self.met_second_hop(&path.client.node, ladder)) {
-                return Crossing::Seen;
+            let ttl_probe = evidence.believed_ttl_probe();
+            if ttl_probe.is_some_and(|ttl_probe| self.met_second_hop(&path.client.node, ttl_probe)) {
+                return Reachability::Reached;
             }
         }
         if asked {
-            Crossing::Never
+            Reachability::NotReached
         } else {
-            Crossing::Unasked
+            Reachability::NotProbed
         }
     }
 }
 
 /// Whether packets get from one node to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Crossing {
+pub(crate) enum Reachability {
     /// One did.
-    Seen,
+    Reached,
     /// None that was sent is known to have arrived.
-    Never,
+    NotReached,
     /// None was sent.
-    Unasked,
+    NotProbed,
 }
 
 /// Whether a SYN got its SYN+ACK from whom it asked, however many hops it was given.
-pub(crate) fn completes(ladder: &TtlProbe) -> bool {
-    ladder.steps.iter().any(
-        |rung| matches!(rung.answer, TtlStepAnswer::SynAck { from, .. } if from == ladder.target),
+pub(crate) fn completes(ttl_probe: &TtlProbe) -> bool {
+    ttl_probe.steps.iter().any(
+        |step| matches!(step.answer, TtlStepAnswer::SynAck { from, .. } if from == ttl_probe.target),
     )
 }
 
 /// The answer to one hop limit.
-pub(crate) fn rung(ladder: &TtlProbe, hop_limit: u8) -> Option<TtlStepAnswer> {
-    ladder
+pub(crate) fn answer_to_ttl(ttl_probe: &TtlProbe, hop_limit: u8) -> Option<TtlStepAnswer> {
+    ttl_probe
         .steps
         .iter()
-        .find(|rung| rung.hop_limit == hop_limit)
-        .map(|rung| rung.answer)
+        .find(|step| step.hop_limit == hop_limit)
+        .map(|step| step.answer)
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
+use crate::diagnosis::endpoint::reset_sender::{ResetSender, reset_packet, reset_sender};
 use crate::diagnosis::endpoint::to;
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
 use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 use crate::packet::observation::Direction;
@@ -19,50 +19,50 @@ pub(crate) fn duplicate_server(
     case: &Case<'_>,
     server: &AgentId,
     family: Family,
-) -> Option<Opinion> {
-    let strange = |unit: &Unit| {
-        to(unit, server, family)
-            && match unit.symptom {
-                Symptom::Reset | Symptom::ForeignReset => {
-                    resetter(case, unit) == Resetter::Stranger
+) -> Option<Hypothesis> {
+    let is_by_other_host = |group: &FailureGroup| {
+        to(group, server, family)
+            && match group.symptom {
+                Symptom::Reset | Symptom::ResetFromWrongSource => {
+                    reset_sender(case, group) == ResetSender::OtherHost
                 }
-                Symptom::Impostor => unit.access_path == AccessPath::PodIp,
-                Symptom::ForeignSynAck
+                Symptom::WrongBackend => group.access_path == AccessPath::PodIp,
+                Symptom::SynAckFromWrongSource
                 | Symptom::Unreachable(_)
                 | Symptom::RefusedLocally(_)
                 | Symptom::Silent
                 | Symptom::Lossy
-                | Symptom::Mute
+                | Symptom::NoData
                 | Symptom::Stalled
                 | Symptom::Broken => false,
             }
     };
-    let strangers = case.places(strange);
+    let by_others = case.places(is_by_other_host);
     let address = case.address(server, family)?;
     let macs = claimants(case, server, family);
-    if strangers.is_empty() && macs.len() < 2 {
+    if by_others.is_empty() && macs.len() < 2 {
         return None;
     }
-    let units = case.places(|unit| {
-        strange(unit)
-            || (to(unit, server, family)
+    let groups = case.places(|group| {
+        is_by_other_host(group)
+            || (to(group, server, family)
                 && matches!(
-                    unit.symptom,
+                    group.symptom,
                     Symptom::Silent
                         | Symptom::Lossy
                         | Symptom::Unreachable(_)
                         | Symptom::Reset
-                        | Symptom::ForeignReset
+                        | Symptom::ResetFromWrongSource
                 )
-                && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard))
+                && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown))
     });
-    if units.is_empty() {
+    if groups.is_empty() {
         return None;
     }
-    let mut opinion = Opinion::proves(
+    let mut hypothesis = Hypothesis::proves(
         Cause::DuplicateIp,
         Place::pod(server, family),
-        units,
+        groups,
         Proof::Packets,
     );
     if macs.len() > 1 {
@@ -71,11 +71,11 @@ pub(crate) fn duplicate_server(
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(" and ");
-        opinion = opinion.because(format!("{address} is claimed by {macs}"));
+        hypothesis = hypothesis.because(format!("{address} is claimed by {macs}"));
     }
     if let Some(seen) = case
-        .at(&strangers)
-        .find_map(|unit| reset_packet(case, unit))
+        .at(&by_others)
+        .find_map(|group| reset_packet(case, group))
         && let Some((ip, _)) = seen.packet.tcp()
     {
         let link = seen
@@ -85,13 +85,13 @@ pub(crate) fn duplicate_server(
         let own = case
             .mac(server, family)
             .map_or_else(String::new, |mac| format!("; the pod's own is {mac}"));
-        opinion = opinion.because(format!(
+        hypothesis = hypothesis.because(format!(
             "a RST with TTL {}{link} answers for {address}, and {server} never saw the SYN{own}",
             ip.hop_limit
         ));
     }
     Some(
-        opinion
+        hypothesis
             .not(Cause::NotListening, format!("{server} sent no RST"))
             .not(
                 Cause::RejectReset,
@@ -127,12 +127,12 @@ fn claimants(case: &Case<'_>, server: &AgentId, family: Family) -> BTreeSet<Mac>
 }
 
 /// Another pod has a client's address: the server gets RSTs that the client never sent.
-pub(crate) fn duplicate_client(case: &Case<'_>, family: Family) -> Vec<Opinion> {
-    let usurped = |unit: &Unit| {
-        unit.family == family
-            && unit.symptom == Symptom::Silent
-            && unit.server_end == ServerEnd::SynAckReset
-            && !case.client_packets(unit).any(|seen| {
+pub(crate) fn duplicate_client(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
+    let usurped = |group: &FailureGroup| {
+        group.family == family
+            && group.symptom == Symptom::Silent
+            && group.server_end == ServerEnd::SynAckReset
+            && !case.client_packets(group).any(|seen| {
                 seen.direction == Direction::Sent
                     && seen
                         .packet
@@ -142,13 +142,13 @@ pub(crate) fn duplicate_client(case: &Case<'_>, family: Family) -> Vec<Opinion> 
     };
     let clients: BTreeSet<AgentId> = case
         .failing(usurped)
-        .map(|(_, unit)| unit.client.clone())
+        .map(|(_, group)| group.client.clone())
         .collect();
     clients
         .into_iter()
         .map(|client| {
-            let units = case.places(|unit| usurped(unit) && unit.client == client);
-            Opinion::proves(Cause::DuplicateIp, Place::pod(&client, family), units, Proof::Packets)
+            let groups = case.places(|group| usurped(group) && group.client == client);
+            Hypothesis::proves(Cause::DuplicateIp, Place::pod(&client, family), groups, Proof::Packets)
                 .because(format!(
                     "servers got RST for their SYN+ACK to {}, and {client} neither saw the SYN+ACK nor sent a RST",
                     case.address(&client, family).map_or_else(|| client.to_string(), |ip| ip.to_string())

@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::diagnosis::PathSegment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
+use crate::diagnosis::endpoint::reset_sender::{ResetSender, reset_packet, reset_sender};
 use crate::diagnosis::endpoint::to;
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
 use crate::evidence::Source;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
@@ -17,18 +17,18 @@ use crate::probe::event::ServerTrace;
 use crate::probe::outcome::OutcomeKind;
 use crate::topology::{AccessPath, AgentId};
 
-pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
-    let refused = |unit: &Unit| {
-        unit.family == family
-            && unit.server.as_ref() == Some(server)
-            && unit.symptom == Symptom::Reset
+pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
+    let refused = |group: &FailureGroup| {
+        group.family == family
+            && group.server.as_ref() == Some(server)
+            && group.symptom == Symptom::Reset
     };
-    let sent = case.places(|unit| refused(unit) && resetter(case, unit) == Resetter::Server);
+    let sent = case.places(|group| refused(group) && reset_sender(case, group) == ResetSender::Server);
     let place = Place::pod(server, family);
     if !sent.is_empty() {
         let other = case
             .at(&sent)
-            .find_map(|unit| case.path(unit.path)?.other_port);
+            .find_map(|group| case.path(group.path)?.other_port);
         let ports = other.map(|outcome| match outcome {
             OutcomeKind::Established => "another port of the same pod answers".to_owned(),
             OutcomeKind::Reset => "another port of the same pod refuses as well".to_owned(),
@@ -40,7 +40,7 @@ pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -
             }
         });
         return Some(
-            Opinion::proves(Cause::NotListening, place, sent, Proof::Packets)
+            Hypothesis::proves(Cause::NotListening, place, sent, Proof::Packets)
                 .because(format!(
                     "{server} got the SYN and its own kernel sent the RST"
                 ))
@@ -48,26 +48,26 @@ pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -
                 .not(Cause::RejectReset, "the server's end sent the RST itself"),
         );
     }
-    let unclear = case.places(|unit| refused(unit) && resetter(case, unit) == Resetter::Unclear);
+    let unclear = case.places(|group| refused(group) && reset_sender(case, group) == ResetSender::Unclear);
     if unclear.is_empty() {
         return None;
     }
     Some(
-        Opinion::fits(Cause::NotListening, place, unclear)
+        Hypothesis::fits(Cause::NotListening, place, unclear)
             .because(format!("connections to {server} are refused"))
             .decided_by("what the server's end sees: with a SYN and a RST of its own it is this; without, a rule sends the RST"),
     )
 }
 
 /// This host was refused by an address that is none of ours: its own word is all there is.
-pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Opinion> {
+pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     if case.matrix.source != Source::Host {
         return None;
     }
-    let units = case.places(|unit| unit.family == family && unit.symptom == Symptom::Reset);
-    let unit = case.at(&units).next()?;
-    let asked = case.path(unit.path)?.target;
-    let seen = reset_packet(case, unit).and_then(|seen| seen.packet.tcp());
+    let groups = case.places(|group| group.family == family && group.symptom == Symptom::Reset);
+    let group = case.at(&groups).next()?;
+    let asked = case.path(group.path)?.target;
+    let seen = reset_packet(case, group).and_then(|seen| seen.packet.tcp());
     let ttl = seen.map_or_else(String::new, |(ip, _)| format!(" with TTL {}", ip.hop_limit));
     let place = Place {
         node: None,
@@ -75,37 +75,37 @@ pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Opinion> {
         family,
     };
     Some(
-        Opinion::fits(Cause::NotListening, place, units)
+        Hypothesis::fits(Cause::NotListening, place, groups)
             .because(format!("{asked} refuses by RST{ttl}"))
             .decided_by("a capture at the server's end: with a SYN and a RST of its own it is this; without, a rule on the way sends the RST (reject-reset)"),
     )
 }
 
-pub(crate) fn accept_queue(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
-    let ignored = case.places(|unit| {
-        to(unit, server, family)
-            && matches!(unit.symptom, Symptom::Silent | Symptom::Lossy)
-            && unit.server_end == ServerEnd::SynOnly
+pub(crate) fn accept_queue(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
+    let ignored = case.places(|group| {
+        to(group, server, family)
+            && matches!(group.symptom, Symptom::Silent | Symptom::Lossy)
+            && group.server_end == ServerEnd::SynOnly
     });
     let overflows = case
         .agent_grown(server, "TcpExtListenOverflows")
         .filter(|&grown| grown > 0);
     let place = Place::pod(server, family);
     if let Some(grown) = overflows {
-        let units = case.places(|unit| {
-            to(unit, server, family)
+        let groups = case.places(|group| {
+            to(group, server, family)
                 && matches!(
-                    unit.symptom,
+                    group.symptom,
                     Symptom::Silent
                         | Symptom::Lossy
-                        | Symptom::Mute
+                        | Symptom::NoData
                         | Symptom::Broken
                         | Symptom::Stalled
                 )
-                && unit.server_end != ServerEnd::Nothing
+                && group.server_end != ServerEnd::Nothing
         });
-        return (!units.is_empty()).then(|| {
-            Opinion::proves(Cause::AcceptQueueFull, place, units, Proof::Facts)
+        return (!groups.is_empty()).then(|| {
+            Hypothesis::proves(Cause::AcceptQueueFull, place, groups, Proof::Facts)
                 .because(format!(
                     "{server} counted TcpExtListenOverflows +{grown}: its accept queue is full"
                 ))
@@ -121,7 +121,7 @@ pub(crate) fn accept_queue(case: &Case<'_>, server: &AgentId, family: Family) ->
         return None;
     }
     Some(
-        Opinion::fits(Cause::AcceptQueueFull, place, ignored)
+        Hypothesis::fits(Cause::AcceptQueueFull, place, ignored)
             .because(format!("{server}'s end saw SYNs that it did not answer"))
             .decided_by(format!("`nstat -az TcpExtListenOverflows IpOutNoRoutes TcpInCsumErrors` in {server}: the first grows with a full queue, the others where the pod has no way back or gets broken packets")),
     )
@@ -130,54 +130,54 @@ pub(crate) fn accept_queue(case: &Case<'_>, server: &AgentId, family: Family) ->
 /// How long after a SYN a process that runs has sent its banner.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
+pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
     if case.matrix.source != Source::Run {
         return None;
     }
     let known = case.matrix.agents.get(server);
-    let unheard = known.is_some_and(|agent| !agent.heard);
-    let mute = case.places(|unit| {
-        to(unit, server, family)
-            && unit.symptom == Symptom::Mute
-            && (unit.server_end == ServerEnd::Completed
+    let unheard = known.is_some_and(|agent| !agent.has_reported);
+    let mute = case.places(|group| {
+        to(group, server, family)
+            && group.symptom == Symptom::NoData
+            && (group.server_end == ServerEnd::Completed
                 || unheard
-                || unit.server_end == ServerEnd::Unheard)
+                || group.server_end == ServerEnd::Unknown)
     });
-    if mute.is_empty() || case.at(&mute).any(|unit| repeats_syn_ack(case, unit)) {
+    if mute.is_empty() || case.at(&mute).any(|group| repeats_syn_ack(case, group)) {
         return None;
     }
-    if case.at(&mute).any(|unit| case.witnesses(unit).any(spoke)) {
+    if case.at(&mute).any(|group| case.server_traces(group).any(spoke)) {
         return None;
     }
     let completed = case.best_server_end(&mute) == ServerEnd::Completed;
-    let access_paths: BTreeSet<AccessPath> = case.at(&mute).map(|unit| unit.access_path).collect();
-    let mut opinion = if completed || unheard {
-        Opinion::proves(
+    let access_paths: BTreeSet<AccessPath> = case.at(&mute).map(|group| group.access_path).collect();
+    let mut hypothesis = if completed || unheard {
+        Hypothesis::proves(
             Cause::EndpointFrozen,
             Place::pod(server, family),
             mute,
             Proof::Packets,
         )
     } else {
-        Opinion::fits(Cause::EndpointFrozen, Place::pod(server, family), mute).decided_by(format!(
+        Hypothesis::fits(Cause::EndpointFrozen, Place::pod(server, family), mute).decided_by(format!(
             "the state of the process in {server}: `cat /proc/1/status | grep State`"
         ))
     };
-    opinion = opinion.because(format!(
+    hypothesis = hypothesis.because(format!(
         "{server}'s kernel completes handshakes on {} routes, and no banner ever follows",
         access_paths.len()
     ));
     if completed {
-        opinion =
-            opinion.because("its end saw the third packet of the handshake, and sent no data");
+        hypothesis =
+            hypothesis.because("its end saw the third packet of the handshake, and sent no data");
     }
     if unheard {
-        opinion = opinion.because(format!(
+        hypothesis = hypothesis.because(format!(
             "the agent in {server} has stopped reporting as well"
         ));
     }
     Some(
-        opinion
+        hypothesis
             .not(Cause::AcceptQueueFull, "the SYN+ACK is not repeated")
             .not(Cause::MtuBlackHole, "the banner is small"),
     )
@@ -185,9 +185,9 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
 
 /// Whether a server's end sent data while its client waited. A process that is woken to be removed
 /// still greets whoever has long gone.
-fn spoke(witness: &ServerTrace) -> bool {
-    let first = witness.observations.first().map(|seen| seen.at);
-    witness.observations.iter().any(|seen| {
+fn spoke(server_trace: &ServerTrace) -> bool {
+    let first = server_trace.observations.first().map(|seen| seen.at);
+    server_trace.observations.iter().any(|seen| {
         let tcp = seen.packet.tcp();
         seen.direction == Direction::Sent
             && tcp.is_some_and(|(_, tcp)| tcp.payload_len > 0)
@@ -195,8 +195,8 @@ fn spoke(witness: &ServerTrace) -> bool {
     })
 }
 
-fn repeats_syn_ack(case: &Case<'_>, unit: &Unit) -> bool {
-    case.probes(unit).any(|probe| {
+fn repeats_syn_ack(case: &Case<'_>, group: &FailureGroup) -> bool {
+    case.probes(group).any(|probe| {
         let answers = probe.client.observations.iter().filter(|seen| {
             seen.direction == Direction::Received
                 && seen

@@ -6,76 +6,76 @@ use std::net::IpAddr;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::{direct_is_well, is_slot, list, served_nodes, untranslated_error};
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, led_to};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup, led_to};
 use crate::packet::family::Family;
 use crate::packet::{Body, ResolutionKind, Unreachable};
 use crate::probe::outcome::Errno;
 use crate::topology::{AccessPath, AgentId, NodeName};
 
-pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
-    let refused = |unit: &Unit| match unit.symptom.unreachable() {
+pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
+    let refused = |group: &FailureGroup| match group.symptom.unreachable() {
         Some(Unreachable::Port | Unreachable::Other) => true,
         // Without a route to the Service's address, IPv6 says so before the rule is met.
         Some(Unreachable::Network) => family == Family::Ipv6,
         Some(Unreachable::Host | Unreachable::Prohibited) | None => false,
     };
     // A program on connect(2) that finds no backend refuses by EHOSTUNREACH; before Linux 5.15 it can only say EPERM.
-    let refused_in_connect = |unit: &Unit| {
-        let path = case.path(unit.path);
-        let errno = unit.symptom.refused_locally();
+    let refused_in_connect = |group: &FailureGroup| {
+        let path = case.path(group.path);
+        let errno = group.symptom.refused_locally();
         path.is_some_and(|path| path.socket_level)
             && matches!(errno, Some(Errno::Ehostunreach | Errno::Eperm))
     };
-    let units = case.places(|unit| {
-        is_slot(unit, server, family)
-            && (refused(unit) || refused_in_connect(unit))
-            && direct_is_well(case, unit)
+    let groups = case.places(|group| {
+        is_slot(group, server, family)
+            && (refused(group) || refused_in_connect(group))
+            && direct_is_well(case, group)
     });
-    if units.is_empty() {
+    if groups.is_empty() {
         return None;
     }
     let empty = case
-        .at(&units)
-        .filter_map(|unit| case.path(unit.path))
+        .at(&groups)
+        .filter_map(|group| case.path(group.path))
         .find(|path| path.backends.iter().all(|backend| !backend.ready));
     let by = case
-        .at(&units)
-        .find_map(|unit| untranslated_error(case, unit));
+        .at(&groups)
+        .find_map(|group| untranslated_error(case, group));
     let elsewhere = served_nodes(case, server, family);
     let place = Place::service(family);
     let asked = case
-        .at(&units)
-        .find_map(|unit| case.path(unit.path))
+        .at(&groups)
+        .find_map(|group| case.path(group.path))
         .map(|path| path.target)?;
-    let at_connect = (case.at(&units)).find_map(|unit| unit.symptom.refused_locally());
+    let at_connect = (case.at(&groups)).find_map(|group| group.symptom.refused_locally());
     let at_connect = at_connect.map(Errno::sentence);
-    let opinion = if let Some(path) = empty {
-        Opinion::proves(Cause::NoEndpoints, place, units, Proof::Facts)
+    let hypothesis = if let Some(path) = empty {
+        Hypothesis::proves(Cause::NoEndpoints, place, groups, Proof::Facts)
             .because(format!(
                 "the EndpointSlice behind {} names no ready endpoint",
                 path.target
             ))
             .because_all(at_connect)
     } else if let (Some(by), true) = (by, elsewhere.is_empty()) {
-        Opinion::proves(Cause::NoEndpoints, place, units, Proof::Packets).because(format!(
+        Hypothesis::proves(Cause::NoEndpoints, place, groups, Proof::Packets).because(format!(
             "{asked} is refused by ICMP from {by}, the node itself, without translation, and on every node that asked"
         ))
     } else if elsewhere.is_empty() {
-        Opinion::fits(Cause::NoEndpoints, place, units)
+        Hypothesis::fits(Cause::NoEndpoints, place, groups)
             .because(format!("{asked} is refused on every node that asked"))
             .because_all(at_connect)
             .decided_by("`kubectl get endpointslices` of the Service")
     } else {
-        return Some(Opinion::excludes(
+        return Some(Hypothesis::excludes(
             Cause::NoEndpoints,
             place,
-            units,
+            groups,
             format!("clients of {} reach the same port", list(&elsewhere)),
         ));
     };
     Some(
-        opinion
+        hypothesis
             .not(
                 Cause::NotListening,
                 format!("{server} answers by its own address"),
@@ -91,17 +91,17 @@ pub(crate) fn no_local_endpoint(
     case: &Case<'_>,
     node: &NodeName,
     family: Family,
-) -> Option<Opinion> {
-    let units = case.places(|unit| {
-        unit.family == family
-            && unit.access_path == AccessPath::ClusterIpLocal
-            && unit.client.node == *node
+) -> Option<Hypothesis> {
+    let groups = case.places(|group| {
+        group.family == family
+            && group.access_path == AccessPath::ClusterIpLocal
+            && group.client.node == *node
             && matches!(
-                unit.symptom,
+                group.symptom,
                 Symptom::Silent | Symptom::Unreachable(_) | Symptom::RefusedLocally(_)
             )
     });
-    let path = case.at(&units).find_map(|unit| case.path(unit.path))?;
+    let path = case.at(&groups).find_map(|group| case.path(group.path))?;
     let place = Place::node(node, family);
     let ready = path.backends.iter().any(|backend| {
         backend.ready
@@ -111,30 +111,30 @@ pub(crate) fn no_local_endpoint(
                 .is_none_or(|agent| agent.node == *node)
     });
     if ready {
-        return Some(Opinion::excludes(
+        return Some(Hypothesis::excludes(
             Cause::NoLocalEndpoint,
             place,
-            units,
+            groups,
             format!("the endpoint on {node} is ready, says the API"),
         ));
     }
     Some(
-        Opinion::proves(Cause::NoLocalEndpoint, place, units, Proof::Facts)
+        Hypothesis::proves(Cause::NoLocalEndpoint, place, groups, Proof::Facts)
             .because(format!("the API calls no endpoint on {node} ready, and {} stays on the node: it drops there by design", path.target))
             .not(Cause::ServiceRulesMissing, "a Service that keeps to the node drops where it has no ready endpoint"),
     )
 }
 
-pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) -> Vec<Opinion> {
-    let gone = |unit: &Unit| {
+pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) -> Vec<Hypothesis> {
+    let gone = |group: &FailureGroup| {
         matches!(
-            unit.symptom,
+            group.symptom,
             Symptom::Silent | Symptom::Unreachable(Unreachable::Host | Unreachable::Other)
-        ) && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+        ) && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
     };
-    let units = case.places(|unit| is_slot(unit, server, family) && gone(unit));
-    let said = case.at(&units).find_map(|unit| {
-        let path = case.path(unit.path)?;
+    let groups = case.places(|group| is_slot(group, server, family) && gone(group));
+    let said = case.at(&groups).find_map(|group| {
+        let path = case.path(group.path)?;
         let dead = path
             .backends
             .iter()
@@ -143,48 +143,48 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
     });
     if let Some(address) = said {
         return vec![
-            Opinion::proves(
+            Hypothesis::proves(
                 Cause::StaleEndpoint,
                 Place::service(family),
-                units.clone(),
+                groups.clone(),
                 Proof::Facts,
             )
             .because(format!(
                 "the EndpointSlice leads to {address}, which no live pod has"
             ))
-            .because_all(how_it_died(case, &units)),
+            .because_all(how_it_died(case, &groups)),
         ];
     }
-    let mut opinions: Vec<Opinion> = unplugged(case, server, family).into_iter().collect();
-    let units: BTreeSet<usize> = units
+    let mut hypotheses: Vec<Hypothesis> = unplugged(case, server, family).into_iter().collect();
+    let groups: BTreeSet<usize> = groups
         .into_iter()
         .filter(|at| {
-            case.units
+            case.groups
                 .get(*at)
-                .is_some_and(|unit| direct_is_well(case, unit))
+                .is_some_and(|group| direct_is_well(case, group))
         })
         .collect();
-    let dead = case.at(&units).find_map(|unit| dead_address(case, unit));
-    let unresolved = case.at(&units).any(|unit| {
-        matches!(unit.symptom, Symptom::Unreachable(Unreachable::Host))
-            && untranslated_error(case, unit).is_none()
+    let dead = case.at(&groups).find_map(|group| dead_address(case, group));
+    let unresolved = case.at(&groups).any(|group| {
+        matches!(group.symptom, Symptom::Unreachable(Unreachable::Host))
+            && untranslated_error(case, group).is_none()
     });
-    if units.is_empty() || (dead.is_none() && !unresolved) {
-        return opinions;
+    if groups.is_empty() || (dead.is_none() && !unresolved) {
+        return hypotheses;
     }
     let elsewhere = served_nodes(case, server, family);
     let named = dead
         .map(|address| format!("the SYN went on to {address}, which is none of the run's pods"));
     if elsewhere.is_empty() {
-        opinions.push(
-            Opinion::proves(
+        hypotheses.push(
+            Hypothesis::proves(
                 Cause::StaleEndpoint,
                 Place::service(family),
-                units.clone(),
+                groups.clone(),
                 Proof::Packets,
             )
             .because_all(named)
-            .because_all(how_it_died(case, &units))
+            .because_all(how_it_died(case, &groups))
             .not(Cause::StaleRules, "every node that asked is led there")
             .not(
                 Cause::NotListening,
@@ -196,35 +196,35 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
             ),
         );
     } else {
-        opinions.extend(led_astray(case, server, &units, &elsewhere, named.as_ref()));
+        hypotheses.extend(led_astray(case, server, &groups, &elsewhere, named.as_ref()));
     }
-    opinions
+    hypotheses
 }
 
 /// Nodes that alone are led to a dead address: their rules are older than the API's word.
 fn led_astray(
     case: &Case<'_>,
     server: &AgentId,
-    units: &BTreeSet<usize>,
+    groups: &BTreeSet<usize>,
     elsewhere: &BTreeSet<NodeName>,
     named: Option<&String>,
-) -> Vec<Opinion> {
+) -> Vec<Hypothesis> {
     let nodes: BTreeSet<(NodeName, Family)> = case
-        .at(units)
-        .map(|unit| (unit.client.node.clone(), unit.family))
+        .at(groups)
+        .map(|group| (group.client.node.clone(), group.family))
         .collect();
     let one = |(node, family): (NodeName, Family)| {
-        let own: BTreeSet<usize> = units
+        let own: BTreeSet<usize> = groups
             .iter()
             .copied()
             .filter(|at| {
-                case.units
+                case.groups
                     .get(*at)
-                    .is_some_and(|unit| unit.client.node == node)
+                    .is_some_and(|group| group.client.node == node)
             })
             .collect();
         let place = Place::node(&node, family);
-        Opinion::proves(Cause::StaleRules, place, own.clone(), Proof::Packets)
+        Hypothesis::proves(Cause::StaleRules, place, own.clone(), Proof::Packets)
             .because_all(named.cloned())
             .because_all(how_it_died(case, &own))
             .because(format!(
@@ -238,19 +238,19 @@ fn led_astray(
 
 /// The address that the Service led to, where it shows: a flooded copy of the SYN, or the node
 /// asking for a neighbour that nobody is.
-fn dead_address(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
+fn dead_address(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     let copied = case
-        .probes(unit)
+        .probes(group)
         .find_map(|probe| led_to(&probe.client))
         .map(|address| address.ip())
         .filter(|address| !is_known(case, *address));
     copied.or_else(|| {
-        case.client_packets(unit)
+        case.client_packets(group)
             .find_map(|seen| match seen.packet.body {
                 // The node asks, which is no pod, for somebody who is none either.
                 Body::Resolution(asked)
                     if asked.kind == ResolutionKind::Request
-                        && Family::of(asked.target) == unit.family
+                        && Family::of(asked.target) == group.family
                         && asked.target != asked.sender
                         && !is_pod(case, asked.sender)
                         && !is_known(case, asked.target) =>
@@ -288,10 +288,10 @@ fn is_known(case: &Case<'_>, address: IpAddr) -> bool {
     is_pod(case, address) || node || router
 }
 
-fn how_it_died(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
+fn how_it_died(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
     let mut said: Vec<String> = case
-        .at(units)
-        .flat_map(|unit| case.client_packets(unit))
+        .at(groups)
+        .flat_map(|group| case.client_packets(group))
         .filter_map(|seen| {
             let (ip, icmp) = seen.packet.icmp()?;
             let inner = icmp.quoted?.hop_limit;
@@ -309,7 +309,7 @@ fn how_it_died(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
     said.sort();
     said.dedup();
     said.truncate(2);
-    if let Some(address) = case.at(units).find_map(|unit| dead_address(case, unit)) {
+    if let Some(address) = case.at(groups).find_map(|group| dead_address(case, group)) {
         said.push(format!(
             "the node looked for {address}, and nobody answered"
         ));
@@ -318,24 +318,24 @@ fn how_it_died(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
 }
 
 /// A pod whose port on the bridge is down: every route to it is dead, its process is not.
-fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinion> {
-    let units = case.places(|unit| {
-        unit.family == family
-            && unit.server.as_ref() == Some(server)
+fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
+    let groups = case.places(|group| {
+        group.family == family
+            && group.server.as_ref() == Some(server)
             && matches!(
-                unit.symptom,
+                group.symptom,
                 Symptom::Silent
                     | Symptom::Unreachable(
                         Unreachable::Host | Unreachable::Other | Unreachable::Network
                     )
             )
-            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
     });
     let reached = case.passes(|path| path.family == family && path.server.as_ref() == Some(server));
     if reached
         || !case
-            .at(&units)
-            .any(|unit| unit.access_path == AccessPath::PodIp)
+            .at(&groups)
+            .any(|group| group.access_path == AccessPath::PodIp)
     {
         return None;
     }
@@ -352,26 +352,26 @@ fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Opinio
     if let Some(port) = port {
         let bridge = port.master.as_deref().unwrap_or("the bridge");
         return Some(
-            Opinion::proves(Cause::StaleEndpoint, place, units.clone(), Proof::Facts)
+            Hypothesis::proves(Cause::StaleEndpoint, place, groups.clone(), Proof::Facts)
                 .because(format!(
                     "the port {} of {bridge} on {} is {}: the pod behind it is cut off",
                     port.name,
                     server.node,
                     if port.up { "without carrier" } else { "down" }
                 ))
-                .because_all(how_it_died(case, &units))
+                .because_all(how_it_died(case, &groups))
                 .not(Cause::NetworkPolicy, "a filter does not take a port down"),
         );
     }
     let unresolved = case
-        .at(&units)
-        .any(|unit| unit.symptom == Symptom::Unreachable(Unreachable::Host));
+        .at(&groups)
+        .any(|group| group.symptom == Symptom::Unreachable(Unreachable::Host));
     unresolved.then(|| {
-        Opinion::fits(Cause::StaleEndpoint, place, units.clone())
+        Hypothesis::fits(Cause::StaleEndpoint, place, groups.clone())
             .because(format!(
                 "no route reaches {server}, and its address is not resolved"
             ))
-            .because_all(how_it_died(case, &units))
+            .because_all(how_it_died(case, &groups))
             .decided_by(format!(
                 "`bridge link` on {}: the state of the pod's port",
                 server.node

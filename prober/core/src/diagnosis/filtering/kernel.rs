@@ -3,16 +3,16 @@
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::filtering::{forward_sysctl, is_quiet, through};
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
 use crate::node_facts::SysctlState;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, NodeName, Scope};
 
-pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
-    let units = case.places(|unit| through(unit, node, family) && is_quiet(unit));
-    if units.is_empty() {
+pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+    let groups = case.places(|group| through(group, node, family) && is_quiet(group));
+    if groups.is_empty() {
         return None;
     }
     let known = case.matrix.nodes.get(node)?;
@@ -29,37 +29,37 @@ pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -
             format!("ConntrackDrop +{grown} on {node} while failing paths were probed")
         });
         return Some(
-            Opinion::proves(Cause::ConntrackFull, place, units, Proof::Facts)
+            Hypothesis::proves(Cause::ConntrackFull, place, groups, Proof::Facts)
                 .because(format!(
                     "{node} tracks {count} connections of at most {most}"
                 ))
                 .because_all(counted),
         );
     }
-    Some(Opinion::excludes(
+    Some(Hypothesis::excludes(
         Cause::ConntrackFull,
         place,
-        units,
+        groups,
         format!("{node} tracks {count} connections of at most {most}"),
     ))
 }
 
-pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
-    let routed = |unit: &Unit| match family {
-        Family::Ipv4 => !(unit.access_path == AccessPath::PodIp && unit.is_same_node()),
+pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+    let routed = |group: &FailureGroup| match family {
+        Family::Ipv4 => !(group.access_path == AccessPath::PodIp && group.is_same_node()),
         // A Service of a pod on the same node is translated on the bridge, which needs no routing.
-        Family::Ipv6 => !unit.is_same_node(),
+        Family::Ipv6 => !group.is_same_node(),
     };
-    let units = case.places(|unit| {
-        through(unit, node, family)
-            && routed(unit)
+    let groups = case.places(|group| {
+        through(group, node, family)
+            && routed(group)
             && matches!(
-                unit.symptom,
+                group.symptom,
                 Symptom::Silent | Symptom::Unreachable(Unreachable::Host)
             )
-            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
+            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
     });
-    if units.is_empty() {
+    if groups.is_empty() {
         return None;
     }
     let (sysctl, counter) = forward_sysctl(family);
@@ -79,15 +79,15 @@ pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -
                     format!("{counter} +{grown} on {node}: packets to be forwarded were refused")
                 });
             Some(
-                Opinion::proves(Cause::IpForwardOff, place, units, Proof::Facts)
+                Hypothesis::proves(Cause::IpForwardOff, place, groups, Proof::Facts)
                     .because(format!("{sysctl} is 0 on {node}"))
                     .because_all(counted),
             )
         }
-        Some(SysctlState::Value(value)) => Some(Opinion::excludes(
+        Some(SysctlState::Value(value)) => Some(Hypothesis::excludes(
             Cause::IpForwardOff,
             place,
-            units,
+            groups,
             format!("{sysctl} is {value} on {node}"),
         )),
         Some(SysctlState::Absent | SysctlState::Unreadable) | None => {
@@ -101,7 +101,7 @@ pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -
                     && !(path.access_path == AccessPath::PodIp && path.scope() == Scope::SameNode)
             });
             (direct && everything && family == Family::Ipv4).then(|| {
-                Opinion::fits(Cause::IpForwardOff, place, units)
+                Hypothesis::fits(Cause::IpForwardOff, place, groups)
                     .because(format!("only pods of {node} reach each other by their own addresses; whatever {node} must forward is silent"))
                     .decided_by(format!("`sysctl {sysctl}` on {node}"))
             })
@@ -109,31 +109,31 @@ pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -
     }
 }
 
-pub(crate) fn rp_filter(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
+pub(crate) fn rp_filter(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
     if family == Family::Ipv6 {
         return None;
     }
-    let units = case.places(|unit| {
-        let arrives = unit
+    let groups = case.places(|group| {
+        let arrives = group
             .server
             .as_ref()
             .is_some_and(|server| server.node == *node)
-            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard);
-        let returns = unit.client.node == *node
-            && matches!(unit.server_end, ServerEnd::SynAck | ServerEnd::Unheard);
-        unit.family == family && unit.is_cross_node() && is_quiet(unit) && (arrives || returns)
+            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown);
+        let returns = group.client.node == *node
+            && matches!(group.server_end, ServerEnd::SynAck | ServerEnd::Unknown);
+        group.family == family && group.is_cross_node() && is_quiet(group) && (arrives || returns)
     });
-    if units.is_empty() {
+    if groups.is_empty() {
         return None;
     }
     let counter = "TcpExtIPReversePathFilter";
     let grown = case.grown(node, counter)?;
     let place = Place::node(node, family);
     if grown == 0 {
-        return Some(Opinion::excludes(
+        return Some(Hypothesis::excludes(
             Cause::RpFilter,
             place,
-            units,
+            groups,
             format!("{counter} +0 on {node} while failing paths were probed"),
         ));
     }
@@ -159,7 +159,7 @@ pub(crate) fn rp_filter(case: &Case<'_>, node: &NodeName, family: Family) -> Opt
     let strict =
         (!strict.is_empty()).then(|| format!("rp_filter is strict (1) on {node} at {shown}"));
     Some(
-        Opinion::proves(Cause::RpFilter, place, units, Proof::Facts)
+        Hypothesis::proves(Cause::RpFilter, place, groups, Proof::Facts)
             .because(format!(
                 "{counter} +{grown} on {node} while failing paths were probed"
             ))

@@ -4,27 +4,27 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::drop_point::{Death, Spot, Way, death};
+use crate::diagnosis::drop_point::{DropPoint, DropLocation, FlowDirection, drop_point};
 use crate::diagnosis::endpoint::direct_is_well;
-use crate::diagnosis::endpoint::resetter::{Resetter, reset_packet, resetter};
-use crate::diagnosis::filtering::filter_scope::blame;
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::diagnosis::endpoint::reset_sender::{ResetSender, reset_packet, reset_sender};
+use crate::diagnosis::filtering::filter_scope::filter_scope;
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::probe::outcome::Outcome;
 use crate::topology::{AccessPath, NodeName};
 
 /// A rule that answers with RST: it comes from a node, or nobody's end sent it.
-pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
-    let units = case.places(|unit| {
-        unit.family == family
-            && matches!(unit.symptom, Symptom::Reset | Symptom::ForeignReset)
-            && resetter(case, unit) == Resetter::Node(node.clone())
+pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+    let groups = case.places(|group| {
+        group.family == family
+            && matches!(group.symptom, Symptom::Reset | Symptom::ResetFromWrongSource)
+            && reset_sender(case, group) == ResetSender::Node(node.clone())
     });
-    let unit = case.at(&units).next()?;
+    let group = case.at(&groups).next()?;
     let place = Place::node(node, family);
-    let seen = reset_packet(case, unit)?;
+    let seen = reset_packet(case, group)?;
     let (ip, _) = seen.packet.tcp()?;
     let link = seen
         .packet
@@ -32,19 +32,19 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
         .map_or_else(String::new, |link| format!(", source MAC {}", link.src));
     let said = format!(
         "{} got a RST from {} with TTL {}{link}",
-        unit.client, ip.src, ip.hop_limit
+        group.client, ip.src, ip.hop_limit
     );
     let heard = case
-        .at(&units)
-        .any(|unit| unit.server_end != ServerEnd::Unheard);
-    let foreign = case
-        .at(&units)
-        .any(|unit| unit.symptom == Symptom::ForeignReset)
+        .at(&groups)
+        .any(|group| group.server_end != ServerEnd::Unknown);
+    let wrong_source = case
+        .at(&groups)
+        .any(|group| group.symptom == Symptom::ResetFromWrongSource)
         .then(|| "on the bridge the forged RST comes from the pod's own address, so the client ignores it and times out".to_owned());
-    let mut opinion = Opinion::proves(Cause::RejectReset, place, units.clone(), Proof::Packets)
+    let mut hypothesis = Hypothesis::proves(Cause::RejectReset, place, groups.clone(), Proof::Packets)
         .because(said)
         .because_all(heard.then(|| "the server's end saw no SYN and sent no RST".to_owned()))
-        .because_all(foreign)
+        .because_all(wrong_source)
         .not(
             Cause::NotListening,
             if heard {
@@ -54,40 +54,40 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
             },
         );
     if case
-        .at(&units)
-        .all(|unit| unit.access_path == AccessPath::ClusterIpAny)
+        .at(&groups)
+        .all(|group| group.access_path == AccessPath::ClusterIpAny)
     {
-        opinion = opinion.because("only what was balanced to one endpoint is rejected; a rejected SYN is balanced anew when it is sent again");
+        hypothesis = hypothesis.because("only what was balanced to one endpoint is rejected; a rejected SYN is balanced anew when it is sent again");
     }
     // What the same rule hides: tries that were balanced anew, or whose RST nobody could use.
-    let hidden = case.places(|unit| {
-        unit.family == family
-            && (unit.access_path == AccessPath::ClusterIpAny
-                || unit.access_path == AccessPath::Hairpin)
+    let hidden = case.places(|group| {
+        group.family == family
+            && (group.access_path == AccessPath::ClusterIpAny
+                || group.access_path == AccessPath::Hairpin)
             && matches!(
-                unit.symptom,
-                Symptom::Lossy | Symptom::Silent | Symptom::Reset | Symptom::ForeignReset
+                group.symptom,
+                Symptom::Lossy | Symptom::Silent | Symptom::Reset | Symptom::ResetFromWrongSource
             )
             && case
-                .at(&units)
-                .any(|known| known.access_path == unit.access_path || known.server == unit.server)
+                .at(&groups)
+                .any(|known| known.access_path == group.access_path || known.server == group.server)
             && matches!(
-                unit.server_end,
-                ServerEnd::Nothing | ServerEnd::Unheard | ServerEnd::SynAck | ServerEnd::Completed
+                group.server_end,
+                ServerEnd::Nothing | ServerEnd::Unknown | ServerEnd::SynAck | ServerEnd::Completed
             )
-            && !matches!(resetter(case, unit), Resetter::Server)
+            && !matches!(reset_sender(case, group), ResetSender::Server)
     });
-    opinion.units.extend(hidden);
-    Some(opinion)
+    hypothesis.groups.extend(hidden);
+    Some(hypothesis)
 }
 
 /// A rule that answers with ICMP, after the translation: the `ClusterIP` or the gateway says so.
-pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
-    let by_rule = |unit: &Unit| match unit.symptom.unreachable() {
+pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+    let by_rule = |group: &FailureGroup| match group.symptom.unreachable() {
         Some(Unreachable::Prohibited) => true,
         Some(Unreachable::Port) => {
-            !unit.access_path.is_translated() || {
-                case.probes(unit).any(|probe| match probe.client.outcome {
+            !group.access_path.is_translated() || {
+                case.probes(group).any(|probe| match probe.client.outcome {
                     Outcome::Unreachable { by, .. } => by == Some(probe.client.peer().ip()),
                     Outcome::Established { .. }
                     | Outcome::Reset { .. }
@@ -99,66 +99,66 @@ pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Opti
         }
         Some(Unreachable::Network | Unreachable::Host | Unreachable::Other) | None => false,
     };
-    let at_node = |unit: &Unit| match &unit.server {
-        Some(server) if server.node != unit.client.node => match icmp_ttl(case, unit) {
-            Some(64) => unit.client.node == *node,
+    let at_node = |group: &FailureGroup| match &group.server {
+        Some(server) if server.node != group.client.node => match icmp_ttl(case, group) {
+            Some(64) => group.client.node == *node,
             Some(_) | None => server.node == *node,
         },
-        Some(_) | None => unit.client.node == *node,
+        Some(_) | None => group.client.node == *node,
     };
-    let units = case.places(|unit| unit.family == family && by_rule(unit) && at_node(unit));
-    let unit = case.at(&units).next()?;
-    let said = case.client_packets(unit).find_map(|seen| {
+    let groups = case.places(|group| group.family == family && by_rule(group) && at_node(group));
+    let group = case.at(&groups).next()?;
+    let said = case.client_packets(group).find_map(|seen| {
         let (ip, icmp) = seen.packet.icmp()?;
         let inner = icmp.quoted?.hop_limit;
         Some(format!(
             "{} got ICMP {}/{} from {} (TTL {}, quoting TTL {inner})",
-            unit.client, icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit
+            group.client, icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit
         ))
     });
-    let deaths = units.iter().map(|&at| (at, Way::There)).collect();
+    let drop_points = groups.iter().map(|&at| (at, FlowDirection::ToServer)).collect();
     Some(
-        blame(case, node, family, &deaths, units)
+        filter_scope(case, node, family, &drop_points, groups)
             .because_all(said)
             .because("a filter answers for the server, whose end saw nothing"),
     )
 }
 
-fn icmp_ttl(case: &Case<'_>, unit: &Unit) -> Option<u8> {
-    case.client_packets(unit)
+fn icmp_ttl(case: &Case<'_>, group: &FailureGroup) -> Option<u8> {
+    case.client_packets(group)
         .find_map(|seen| seen.packet.icmp().map(|(ip, _)| ip.hop_limit))
 }
 
 /// Silence whose place is this node.
-pub(crate) fn dropped(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
-    let located: Vec<(usize, Death)> = case
-        .failing(|unit| {
+pub(crate) fn dropped(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+    let located: Vec<(usize, DropPoint)> = case
+        .failing(|group| {
             // What passes untranslated meets the same chain: then it is the Service that fails.
-            let service_only = unit.access_path.is_translated()
-                && unit.access_path != AccessPath::Hairpin
-                && direct_is_well(case, unit);
-            unit.family == family && unit.symptom == Symptom::Silent && !service_only
+            let service_only = group.access_path.is_translated()
+                && group.access_path != AccessPath::Hairpin
+                && direct_is_well(case, group);
+            group.family == family && group.symptom == Symptom::Silent && !service_only
         })
-        .map(|(at, unit)| (at, death(case, unit)))
-        .filter(|(_, death)| death.spot == Spot::Node(node.clone()))
+        .map(|(at, group)| (at, drop_point(case, group)))
+        .filter(|(_, drop_point)| drop_point.location == DropLocation::Node(node.clone()))
         .collect();
-    let units: BTreeSet<usize> = located.iter().map(|(at, _)| *at).collect();
-    let unit = case.at(&units).next()?;
-    if unit.is_same_node()
-        && case.at(&units).all(|unit| {
-            unit.access_path == AccessPath::Hairpin
-                || unit.access_path == AccessPath::ClusterIpLocal
+    let groups: BTreeSet<usize> = located.iter().map(|(at, _)| *at).collect();
+    let group = case.at(&groups).next()?;
+    if group.is_same_node()
+        && case.at(&groups).all(|group| {
+            group.access_path == AccessPath::Hairpin
+                || group.access_path == AccessPath::ClusterIpLocal
         })
     {
         return None;
     }
     let mut said: Vec<String> = located
         .iter()
-        .map(|(_, death)| death.because.clone())
+        .map(|(_, drop_point)| drop_point.because.clone())
         .collect();
     said.sort();
     said.dedup();
     said.truncate(4);
-    let deaths = located.iter().map(|(at, death)| (*at, death.way)).collect();
-    Some(blame(case, node, family, &deaths, units).because_all(said))
+    let drop_points = located.iter().map(|(at, drop_point)| (*at, drop_point.direction)).collect();
+    Some(filter_scope(case, node, family, &drop_points, groups).because_all(said))
 }

@@ -4,20 +4,20 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::{Case, completes};
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{Symptom, FailureGroup};
 use crate::packet::family::Family;
 use crate::probe::outcome::{Echo, Exchange};
 use crate::topology::NodeName;
 
-pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Opinion> {
-    let stalled = |unit: &Unit| {
-        unit.family == family && unit.symptom == Symptom::Stalled && !is_cut_off(case, unit)
+pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
+    let stalled = |group: &FailureGroup| {
+        group.family == family && group.symptom == Symptom::Stalled && !is_cut_off(case, group)
     };
     let pairs: BTreeSet<(NodeName, NodeName)> = case
         .failing(stalled)
-        .filter_map(|(_, unit)| {
-            Some((unit.client.node.clone(), unit.server.as_ref()?.node.clone()))
+        .filter_map(|(_, group)| {
+            Some((group.client.node.clone(), group.server.as_ref()?.node.clone()))
         })
         .collect();
     if pairs.is_empty() {
@@ -28,44 +28,44 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Opinion> {
         .iter()
         .filter_map(|node| Some(((*node).clone(), too_big(case, node)?)))
         .collect();
-    let lossy = case.fails(|unit| {
-        unit.family == family && unit.symptom == Symptom::Lossy && unit.is_cross_node()
+    let lossy = case.fails(|group| {
+        group.family == family && group.symptom == Symptom::Lossy && group.is_cross_node()
     });
-    let mut opinions = Vec::new();
+    let mut hypotheses = Vec::new();
     let mut taken = BTreeSet::new();
     for (node, said) in &guilty {
         let alone = guilty.len() == 1;
-        let units = case.places(|unit| {
-            stalled(unit)
-                && (unit.client.node == *node
+        let groups = case.places(|group| {
+            stalled(group)
+                && (group.client.node == *node
                     || alone
-                        && unit
+                        && group
                             .server
                             .as_ref()
                             .is_some_and(|server| server.node == *node))
         });
-        if units.is_empty() {
+        if groups.is_empty() {
             continue;
         }
-        taken.extend(units.iter().copied());
-        opinions.push(
-            Opinion::proves(
+        taken.extend(groups.iter().copied());
+        hypotheses.push(
+            Hypothesis::proves(
                 Cause::MtuBlackHole,
                 Place::node(node, family),
-                units.clone(),
+                groups.clone(),
                 Proof::Facts,
             )
             .because(said.clone())
-            .because_all(how_far(case, &units)),
+            .because_all(how_far(case, &groups)),
         );
     }
-    let rest = case.places(|unit| stalled(unit) && unit.server.is_some());
+    let rest = case.places(|group| stalled(group) && group.server.is_some());
     let rest: BTreeSet<usize> = rest.difference(&taken).copied().collect();
     let Some((from, to)) = case
         .at(&rest)
-        .find_map(|unit| Some((unit.client.node.clone(), unit.server.as_ref()?.node.clone())))
+        .find_map(|group| Some((group.client.node.clone(), group.server.as_ref()?.node.clone())))
     else {
-        return opinions;
+        return hypotheses;
     };
     let shared = nodes
         .iter()
@@ -74,14 +74,14 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Opinion> {
         || Place::between(&from, &to, None, family),
         |node| Place::node(node, family),
     );
-    let opinion = if lossy {
-        Opinion::fits(Cause::MtuBlackHole, place, rest.clone())
+    let hypothesis = if lossy {
+        Hypothesis::fits(Cause::MtuBlackHole, place, rest.clone())
             .decided_by("`ping -M do -s SIZE` between the pods: a size above which nothing passes")
     } else {
-        Opinion::proves(Cause::MtuBlackHole, place, rest.clone(), Proof::Packets)
+        Hypothesis::proves(Cause::MtuBlackHole, place, rest.clone(), Proof::Packets)
     };
-    opinions.push(
-        opinion
+    hypotheses.push(
+        hypothesis
             .because_all(how_far(case, &rest))
             .because("the handshake and the banner pass, full-sized segments do not")
             .not(Cause::EndpointFrozen, "the banner came")
@@ -90,24 +90,24 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Opinion> {
                 "small packets of the same paths are not lost",
             ),
     );
-    opinions
+    hypotheses
 }
 
 /// Whether even a SYN did not come through any more, when the path was looked at again: what broke while they talked stops
 /// packets of every size.
-fn is_cut_off(case: &Case<'_>, unit: &Unit) -> bool {
-    let Some(server) = &unit.server else {
+fn is_cut_off(case: &Case<'_>, group: &FailureGroup) -> bool {
+    let Some(server) = &group.server else {
         return false;
     };
-    let mut climbed = case
-        .ladders(&unit.client.node, &server.node, unit.family)
+    let mut ttl_probed = case
+        .ttl_probes(&group.client.node, &server.node, group.family)
         .peekable();
-    climbed.peek().is_some() && !climbed.any(completes)
+    ttl_probed.peek().is_some() && !ttl_probed.any(completes)
 }
 
-fn how_far(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<String> {
-    case.at(units)
-        .flat_map(|unit| case.probes(unit))
+fn how_far(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
+    case.at(groups)
+        .flat_map(|group| case.probes(group))
         .find_map(|probe| match probe.client.exchange {
             Exchange::BannerReceived {
                 echo: Echo::Stalled { sent, received },

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::hypothesis::{Opinion, Proof};
+use crate::diagnosis::hypothesis::{Hypothesis, Proof};
 use crate::diagnosis::overlay::route::at_once;
 use crate::diagnosis::overlay::{depends_on, on_the_way};
 use crate::diagnosis::symptom::Symptom;
@@ -19,24 +19,24 @@ pub(crate) fn stale_neighbour(
     from: &NodeName,
     to: &NodeName,
     family: Family,
-) -> Option<Opinion> {
-    let (units, place) = on_the_way(case, from, to, family)?;
+) -> Option<Hypothesis> {
+    let (groups, place) = on_the_way(case, from, to, family)?;
     match believes(case, from, to, family) {
         Some(Err(said)) => Some(
-            Opinion::proves(Cause::StaleOverlayNeighbour, place, units, Proof::Facts).because(said),
+            Hypothesis::proves(Cause::StaleOverlayNeighbour, place, groups, Proof::Facts).because(said),
         ),
-        Some(Ok(said)) => Some(Opinion::excludes(
+        Some(Ok(said)) => Some(Hypothesis::excludes(
             Cause::StaleOverlayNeighbour,
             place,
-            units,
+            groups,
             said,
         )),
         None => {
-            let unresolved = case.places(|unit| {
-                depends_on(unit, from, to, family)
-                    && unit.client.node == *from
-                    && unit.symptom == Symptom::Unreachable(Unreachable::Host)
-                    && case.client_packets(unit).any(|seen| {
+            let unresolved = case.places(|group| {
+                depends_on(group, from, to, family)
+                    && group.client.node == *from
+                    && group.symptom == Symptom::Unreachable(Unreachable::Host)
+                    && case.client_packets(group).any(|seen| {
                         seen.packet
                             .icmp()
                             .and_then(|(_, icmp)| icmp.quoted)
@@ -44,7 +44,7 @@ pub(crate) fn stale_neighbour(
                     })
             });
             (!unresolved.is_empty()).then(|| {
-                Opinion::fits(Cause::StaleOverlayNeighbour, place, unresolved.clone())
+                Hypothesis::fits(Cause::StaleOverlayNeighbour, place, unresolved.clone())
                     .because(format!("{from} routes, and then does not find its next router"))
                     .because_all(at_once(case, &unresolved))
                     .decided_by(format!("`ip neigh show dev flannel.1` and `bridge fdb show dev flannel.1` on {from}, against the annotation flannel.alpha.coreos.com/backend-data of {to}"))

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::hypothesis::{Opinion, Proof};
+use crate::diagnosis::hypothesis::{Hypothesis, Proof};
 use crate::diagnosis::overlay::{depends_on, on_the_way, tunnel_down};
-use crate::diagnosis::symptom::Unit;
+use crate::diagnosis::symptom::FailureGroup;
 use crate::node_facts::{Lookup, RouteKind};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
@@ -16,17 +16,17 @@ pub(crate) fn route_missing(
     from: &NodeName,
     to: &NodeName,
     family: Family,
-) -> Option<Opinion> {
-    let (mut units, place) = on_the_way(case, from, to, family)?;
+) -> Option<Hypothesis> {
+    let (mut groups, place) = on_the_way(case, from, to, family)?;
     if let Some(said) = bad_route(case, from, to, family) {
-        let told = at_once(case, &units);
+        let told = at_once(case, &groups);
         // The routes went with their device, and so does what comes in.
         let down = tunnel_down(case, from, family);
         if down.is_some() {
-            units.extend(case.places(|unit| depends_on(unit, to, from, family)));
+            groups.extend(case.places(|group| depends_on(group, to, from, family)));
         }
         return Some(
-            Opinion::proves(Cause::RouteMissing, place, units, Proof::Facts)
+            Hypothesis::proves(Cause::RouteMissing, place, groups, Proof::Facts)
                 .because(said)
                 .because_all(down.map(|link| {
                     format!(
@@ -38,10 +38,10 @@ pub(crate) fn route_missing(
         );
     }
     let told =
-        case.places(|unit| depends_on(unit, from, to, family) && refuses_route(case, unit, from));
+        case.places(|group| depends_on(group, from, to, family) && refuses_route(case, group, from));
     if !told.is_empty() {
         return Some(
-            Opinion::proves(Cause::RouteMissing, place, units, Proof::Packets)
+            Hypothesis::proves(Cause::RouteMissing, place, groups, Proof::Packets)
                 .because_all(at_once(case, &told))
                 .because(format!("{from} itself refuses, before anything left it"))
                 .not(Cause::OverlayBlocked, "the tunnel was never reached"),
@@ -49,10 +49,10 @@ pub(crate) fn route_missing(
     }
     let facts = case.facts(from)?;
     facts.routes.is_some().then(|| {
-        Opinion::excludes(
+        Hypothesis::excludes(
             Cause::RouteMissing,
             place,
-            units,
+            groups,
             format!("{from} has its route to the pods of {to}"),
         )
     })
@@ -112,17 +112,17 @@ fn tunnels_exist(case: &Case<'_>) -> bool {
 
 /// Whether the node itself refused at once for want of a route: to the client (quoting a SYN that
 /// no router has touched), or to the server for its answer.
-fn refuses_route(case: &Case<'_>, unit: &Unit, node: &NodeName) -> bool {
-    if unit.client.node == *node {
-        unit.symptom.is_no_way()
-            && case.client_packets(unit).any(|seen| {
+fn refuses_route(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
+    if group.client.node == *node {
+        group.symptom.is_no_way()
+            && case.client_packets(group).any(|seen| {
                 seen.packet
                     .icmp()
                     .and_then(|(_, icmp)| icmp.quoted)
                     .is_some_and(|quoted| quoted.hop_limit == 64)
             })
     } else {
-        case.server_packets(unit).any(|seen| {
+        case.server_packets(group).any(|seen| {
             seen.packet.icmp().is_some_and(|(_, icmp)| {
                 matches!(icmp.kind, crate::packet::IcmpKind::Unreachable { .. })
             })
@@ -130,10 +130,10 @@ fn refuses_route(case: &Case<'_>, unit: &Unit, node: &NodeName) -> bool {
     }
 }
 
-pub(crate) fn at_once(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
+pub(crate) fn at_once(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
     let mut said: Vec<String> = case
-        .at(units)
-        .flat_map(|unit| case.client_packets(unit).chain(case.server_packets(unit)))
+        .at(groups)
+        .flat_map(|group| case.client_packets(group).chain(case.server_packets(group)))
         .filter_map(|seen| {
             let (ip, icmp) = seen.packet.icmp()?;
             let inner = icmp.quoted?.hop_limit;

@@ -4,49 +4,49 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::drop_point::{Death, Spot, Way, death, refused, tunnel_traffic};
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
+use crate::diagnosis::drop_point::{DropPoint, DropLocation, FlowDirection, drop_point, refused, tunnel_traffic};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
 use crate::diagnosis::overlay::neighbour::believes;
 use crate::diagnosis::overlay::tunnel_down;
-use crate::diagnosis::symptom::{Symptom, Unit};
+use crate::diagnosis::symptom::{Symptom, FailureGroup};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
 /// Silence between nodes that no node's own word explains.
-pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Opinion> {
+pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     // A tunnel that its own node has put down is blocked by nobody.
     let is_down = |node: &NodeName| tunnel_down(case, node, family).is_some();
-    let silent = |unit: &Unit| {
-        unit.family == family
-            && unit.is_cross_node()
-            && unit.symptom == Symptom::Silent
-            && !is_down(&unit.client.node)
-            && !(unit.server.iter()).any(|server| is_down(&server.node))
+    let silent = |group: &FailureGroup| {
+        group.family == family
+            && group.is_cross_node()
+            && group.symptom == Symptom::Silent
+            && !is_down(&group.client.node)
+            && !(group.server.iter()).any(|server| is_down(&server.node))
     };
-    let deaths: Vec<(usize, Death)> = case
+    let drop_points: Vec<(usize, DropPoint)> = case
         .failing(silent)
-        .map(|(at, unit)| (at, death(case, unit)))
+        .map(|(at, group)| (at, drop_point(case, group)))
         .collect();
     let mut located: BTreeMap<(NodeName, NodeName), Vec<(usize, String)>> = BTreeMap::new();
     let mut unclear: BTreeMap<(NodeName, NodeName), Vec<(usize, String)>> = BTreeMap::new();
-    for (at, death) in deaths {
-        match death.spot {
-            Spot::Tunnel(from, to) => located
+    for (at, drop_point) in drop_points {
+        match drop_point.location {
+            DropLocation::Tunnel(from, to) => located
                 .entry((from, to))
                 .or_default()
-                .push((at, death.because)),
-            Spot::Unclear => {
-                let Some(unit) = case.units.get(at) else {
+                .push((at, drop_point.because)),
+            DropLocation::Unclear => {
+                let Some(group) = case.groups.get(at) else {
                     continue;
                 };
-                let Some(server) = &unit.server else { continue };
-                let way = match death.way {
-                    Way::There => (unit.client.node.clone(), server.node.clone()),
-                    Way::Back => (server.node.clone(), unit.client.node.clone()),
+                let Some(server) = &group.server else { continue };
+                let way = match drop_point.direction {
+                    FlowDirection::ToServer => (group.client.node.clone(), server.node.clone()),
+                    FlowDirection::ToClient => (server.node.clone(), group.client.node.clone()),
                 };
-                unclear.entry(way).or_default().push((at, death.because));
+                unclear.entry(way).or_default().push((at, drop_point.because));
             }
-            Spot::Node(_) | Spot::Elsewhere => {}
+            DropLocation::Node(_) | DropLocation::Elsewhere => {}
         }
     }
     let shared = |pick: fn(&(NodeName, NodeName)) -> &NodeName| {
@@ -55,10 +55,10 @@ pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Opinion> {
             .then(|| ends.into_iter().next().cloned())
             .flatten()
     };
-    let mut opinions = Vec::new();
+    let mut hypotheses = Vec::new();
     if let Some(node) = shared(|way| &way.1).or_else(|| shared(|way| &way.0)) {
         let all: Vec<(usize, String)> = located.values().flatten().cloned().collect();
-        opinions.push(one_blocked(
+        hypotheses.push(one_blocked(
             case,
             Place::node(&node, family),
             &all,
@@ -70,19 +70,19 @@ pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Opinion> {
                 .is_some_and(|(_, sent)| refused(&sent).is_some());
             let at = if dropped { from } else { to };
             let place = Place::between(from, to, Some(at), family);
-            opinions.push(one_blocked(case, place, found, &located));
+            hypotheses.push(one_blocked(case, place, found, &located));
         }
     }
     for ((from, to), found) in &unclear {
-        let units = found.iter().map(|(at, _)| *at).collect();
-        opinions.push(
-            Opinion::fits(Cause::OverlayBlocked, Place::between(from, to, None, family), units)
+        let groups = found.iter().map(|(at, _)| *at).collect();
+        hypotheses.push(
+            Hypothesis::fits(Cause::OverlayBlocked, Place::between(from, to, None, family), groups)
                 .because_all(sentences(found))
                 .decided_by(format!("`tcpdump -ni any udp port 8472` on {from} and {to} while a probe runs: what leaves one and does not reach the other is blocked between them"))
                 .decided_by(format!("forward-drop would look the same: the counters of the FORWARD chains of {from} and {to}")),
         );
     }
-    opinions
+    hypotheses
 }
 
 fn sentences(found: &[(usize, String)]) -> Vec<String> {
@@ -98,8 +98,8 @@ fn one_blocked(
     place: Place,
     found: &[(usize, String)],
     located: &BTreeMap<(NodeName, NodeName), Vec<(usize, String)>>,
-) -> Opinion {
-    let units: BTreeSet<usize> = found.iter().map(|(at, _)| *at).collect();
+) -> Hypothesis {
+    let groups: BTreeSet<usize> = found.iter().map(|(at, _)| *at).collect();
     let family = place.family;
     let known = located
         .keys()
@@ -114,10 +114,10 @@ fn one_blocked(
             ))
         })
         .collect();
-    let opinion = if known {
-        Opinion::proves(Cause::OverlayBlocked, place, units.clone(), Proof::Packets)
+    let hypothesis = if known {
+        Hypothesis::proves(Cause::OverlayBlocked, place, groups.clone(), Proof::Packets)
     } else {
-        Opinion::fits(Cause::OverlayBlocked, place, units.clone())
+        Hypothesis::fits(Cause::OverlayBlocked, place, groups.clone())
             .decided_by("`tcpdump -ni any udp port 8472` on both nodes while a probe runs")
             .decided_by("routes, neighbours and forwarding entries of both nodes: `ip route`, `ip neigh`, `bridge fdb`")
     };
@@ -128,13 +128,13 @@ fn one_blocked(
                 .as_ref()
                 .is_some_and(|server| server.node == path.client.node)
     });
-    let opinion = opinion.because_all(sentences(found)).because_all(dropped);
+    let hypothesis = hypothesis.because_all(sentences(found)).because_all(dropped);
     if same {
-        opinion.not(
+        hypothesis.not(
             Cause::ForwardDrop,
             "the nodes forward between their own pods, and the packets do not get across",
         )
     } else {
-        opinion
+        hypothesis
     }
 }

@@ -1,16 +1,16 @@
-//! From the probes of a path to its units: who was met, what is loss, what the server's end saw.
+//! From the probes of a path to its groups: who was met, what is loss, what the server's end saw.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit, foreign, led_to, symptom};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup, wrong_source, led_to, symptom};
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::packet::Unreachable;
 use crate::probe::outcome::{EngineKind, Errno, Outcome, OutcomeKind, ProbeResult};
 use crate::topology::{AccessPath, AgentId, Path, PathId, Scope};
 
-/// Every unit of the matrix that something must explain, in the order of paths.
-pub(crate) fn units(matrix: &Matrix) -> Vec<Unit> {
+/// Every group of the matrix that something must explain, in the order of paths.
+pub(crate) fn groups(matrix: &Matrix) -> Vec<FailureGroup> {
     matrix
         .paths
         .iter()
@@ -18,7 +18,7 @@ pub(crate) fn units(matrix: &Matrix) -> Vec<Unit> {
         .collect()
 }
 
-fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
+fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<FailureGroup> {
     let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
     let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
     let is_met = crate::diagnosis::case::counts(evidence).0.established > 0;
@@ -34,16 +34,16 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
             None => good.push((server, &probe.client)),
         }
     }
-    hear_rate_limited(evidence, &mut groups);
-    soften(evidence, &mut groups, &good);
+    merge_rate_limited(evidence, &mut groups);
+    reclassify_loss(evidence, &mut groups, &good);
     if groups.is_empty()
         && (evidence.believed()).all(|(_, probe)| probe.client.is_first_syn_success())
     {
-        add_untold(evidence, &mut groups);
+        add_counted_failures(evidence, &mut groups);
     }
-    let mut units: Vec<Unit> = groups
+    let mut groups: Vec<FailureGroup> = groups
         .into_iter()
-        .map(|((symptom, server), probes)| Unit {
+        .map(|((symptom, server), probes)| FailureGroup {
             path: id,
             client: evidence.path.client.clone(),
             server_end: server_end(matrix, evidence, &probes, server.as_ref()),
@@ -56,14 +56,14 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<Unit> {
         .collect();
     if matrix.source == Source::Capture {
         // Somebody else's refused connection is no fault of the network.
-        units.retain(|unit| unit.symptom != Symptom::Reset && unit.symptom != Symptom::Broken);
+        groups.retain(|group| group.symptom != Symptom::Reset && group.symptom != Symptom::Broken);
     }
-    units
+    groups
 }
 
 /// Kernels limit how often they say unreachable (`icmp_ratelimit`, RFC 1812 4.3.2.8): beside
 /// probes that were told so, silent ones of the same path were refused as well.
-fn hear_rate_limited(
+fn merge_rate_limited(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
 ) {
@@ -84,7 +84,7 @@ fn hear_rate_limited(
 }
 
 /// Silence on a path where the same engine also met answers is loss, not a wall.
-fn soften(
+fn reclassify_loss(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
     good: &[(Option<AgentId>, &ProbeResult)],
@@ -129,7 +129,7 @@ fn soften(
 }
 
 /// Failures that were counted but not told in full (tier T0 may tell none).
-fn add_untold(
+fn add_counted_failures(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
 ) {
@@ -140,7 +140,7 @@ fn add_untold(
         OutcomeKind::Timeout => Symptom::Silent,
         OutcomeKind::Unreachable => Symptom::Unreachable(Unreachable::Other),
         OutcomeKind::RefusedLocally => Symptom::RefusedLocally(Errno::Other),
-        OutcomeKind::Mismatched => Symptom::ForeignSynAck,
+        OutcomeKind::Mismatched => Symptom::SynAckFromWrongSource,
     };
     for kind in OutcomeKind::ALL {
         let failed = match kind {
@@ -170,15 +170,15 @@ fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Opti
         node: banner.node.clone(),
         pod: banner.pod.clone(),
     });
-    // The packets in hand name the endpoint before a witness does: a tuple may be used twice.
+    // The packets in hand name the endpoint before a server_trace does: a tuple may be used twice.
     banner
-        .or_else(|| backend_at(evidence, foreign(&probe.client)?.0))
+        .or_else(|| backend_at(evidence, wrong_source(&probe.client)?.0))
         .or_else(|| {
-            let seen = probe.server.as_ref().filter(|witness| witness.syns > 0);
+            let seen = probe.server.as_ref().filter(|server_trace| server_trace.syns > 0);
             seen.and(probe.server_agent.clone())
         })
         .or_else(|| backend_at(evidence, led_to(&probe.client)?))
-        .or_else(|| never_met(matrix, evidence))
+        .or_else(|| only_endpoint_never_met(matrix, evidence))
 }
 
 fn backend_at(evidence: &PathEvidence, address: SocketAddr) -> Option<AgentId> {
@@ -190,7 +190,7 @@ fn backend_at(evidence: &PathEvidence, address: SocketAddr) -> Option<AgentId> {
 }
 
 /// The only endpoint of a balanced port that no probe ever met, where enough met the others.
-fn never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
+fn only_endpoint_never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
     let mut met: BTreeMap<&str, u32> = BTreeMap::new();
     let balanced = |path: &Path| {
         path.access_path == AccessPath::ClusterIpAny && path.family == evidence.path.family
@@ -207,7 +207,7 @@ fn never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
             && probe
                 .server
                 .as_ref()
-                .is_some_and(|witness| witness.syns > 0)
+                .is_some_and(|server_trace| server_trace.syns > 0)
             && matches!(probe.client.outcome, Outcome::Established { .. })
         {
             *met.entry(agent.pod.as_str()).or_default() += 1;
@@ -231,26 +231,26 @@ fn server_end(
 ) -> ServerEnd {
     let deaf = server
         .and_then(|server| matrix.agents.get(server))
-        .is_some_and(|agent| agent.is_deaf() || agent.is_starved());
+        .is_some_and(|agent| agent.is_capture_unreliable() || agent.is_starved());
     let end = |probe: &Evidence| {
         let theirs = server.is_none()
             || probe.server_agent.is_none()
             || probe.server_agent.as_ref() == server;
-        let Some(witness) = probe.server.as_ref().filter(|_| theirs) else {
-            return ServerEnd::Unheard;
+        let Some(server_trace) = probe.server.as_ref().filter(|_| theirs) else {
+            return ServerEnd::Unknown;
         };
-        if witness.resets_sent > 0 && witness.syn_acks == 0 {
+        if server_trace.resets_sent > 0 && server_trace.syn_acks == 0 {
             ServerEnd::ResetSent
-        } else if witness.acks > 0 {
+        } else if server_trace.acks > 0 {
             ServerEnd::Completed
-        } else if witness.syn_acks > 0 && witness.resets_received > 0 && is_refused(&probe.client) {
+        } else if server_trace.syn_acks > 0 && server_trace.resets_received > 0 && is_refused(&probe.client) {
             ServerEnd::SynAckReset
-        } else if witness.syn_acks > 0 {
+        } else if server_trace.syn_acks > 0 {
             ServerEnd::SynAck
-        } else if witness.syns > 0 {
+        } else if server_trace.syns > 0 {
             ServerEnd::SynOnly
         } else if deaf {
-            ServerEnd::Unheard
+            ServerEnd::Unknown
         } else {
             ServerEnd::Nothing
         }
@@ -260,7 +260,7 @@ fn server_end(
         .filter_map(|&at| evidence.probes.get(at))
         .map(end)
         .max()
-        .unwrap_or(ServerEnd::Unheard)
+        .unwrap_or(ServerEnd::Unknown)
 }
 
 /// Whether a RST to the server can be an answer to its SYN+ACK: a raw probe closes whatever it
@@ -268,6 +268,6 @@ fn server_end(
 fn is_refused(probe: &ProbeResult) -> bool {
     match probe.engine {
         EngineKind::Kernel => true,
-        EngineKind::Raw => foreign(probe).is_some(),
+        EngineKind::Raw => wrong_source(probe).is_some(),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnosis::case::{Case, rung};
+use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
 use crate::diagnosis::translation::reply::{is_unrestored, seen_at_ends};
 use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered, unfiltered};
 use crate::evidence::Source;
@@ -16,47 +16,47 @@ use crate::packet::observation::Direction;
 use crate::probe::event::TtlStepAnswer;
 use crate::topology::{AccessPath, NodeName, Scope};
 
-pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
-    let here = |unit: &Unit| unit.family == family && stays_on(case, unit, node);
+pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Hypothesis> {
+    let here = |group: &FailureGroup| group.family == family && stays_on(case, group, node);
     // A RST from the backend's own address that the backend did send is another fault (a closed
     // port) whose answer was bypassed as well; one that it did not send is a rule's.
-    let mut units = case.places(|unit| {
-        here(unit)
-            && match unit.symptom {
-                Symptom::ForeignSynAck => direct_over_bridge(case, unit) != Some(false),
-                Symptom::ForeignReset => unit.server_end == ServerEnd::ResetSent,
+    let mut groups = case.places(|group| {
+        here(group)
+            && match group.symptom {
+                Symptom::SynAckFromWrongSource => direct_over_bridge(case, group) != Some(false),
+                Symptom::ResetFromWrongSource => group.server_end == ServerEnd::ResetSent,
                 Symptom::Reset
                 | Symptom::Unreachable(_)
                 | Symptom::RefusedLocally(_)
                 | Symptom::Silent
                 | Symptom::Lossy
-                | Symptom::Mute
+                | Symptom::NoData
                 | Symptom::Stalled
                 | Symptom::Broken
-                | Symptom::Impostor => false,
+                | Symptom::WrongBackend => false,
             }
     });
-    let told_by_counters = units.is_empty();
-    if told_by_counters {
-        units = fingerprint(case, node, family);
+    let by_counters = groups.is_empty();
+    if by_counters {
+        groups = fingerprint(case, node, family);
     }
-    if units.is_empty() {
+    if groups.is_empty() {
         return Vec::new();
     }
     let place = Place::node(node, family);
     let sysctl = bridge_sysctl(family);
-    let cross_too = case.fails(|unit| {
-        unit.family == family
-            && is_unrestored(unit)
-            && unit.is_cross_node()
-            && unit.client.node == *node
+    let cross_too = case.fails(|group| {
+        group.family == family
+            && is_unrestored(group)
+            && group.is_cross_node()
+            && group.client.node == *node
     });
-    let opinion = match bridged_filtered(case, node, family) {
+    let hypothesis = match bridged_filtered(case, node, family) {
         Some(true) => {
-            return vec![Opinion::excludes(
+            return vec![Hypothesis::excludes(
                 Cause::BridgeNetfilterOff,
                 place,
-                units,
+                groups,
                 format!("{sysctl} is on at {node}"),
             )];
         }
@@ -69,56 +69,56 @@ pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family)
                 Some(SysctlState::Value(value)) => format!("{sysctl} is {value} on {node}"),
                 Some(SysctlState::Unreadable) | None => format!("{sysctl} is off on {node}"),
             };
-            let opinion = if told_by_counters {
+            let hypothesis = if by_counters {
                 // The setting allows it; that this is what happens, only packets prove.
-                Opinion::fits(Cause::BridgeNetfilterOff, place, units.clone())
+                Hypothesis::fits(Cause::BridgeNetfilterOff, place, groups.clone())
                     .decided_by("the packets of a failing probe: give the agents CAP_NET_RAW")
             } else {
-                Opinion::proves(Cause::BridgeNetfilterOff, place, units.clone(), Proof::Facts)
+                Hypothesis::proves(Cause::BridgeNetfilterOff, place, groups.clone(), Proof::Facts)
             };
-            opinion.because(state)
+            hypothesis.because(state)
         }
         None if cross_too => {
-            return vec![Opinion::excludes(
+            return vec![Hypothesis::excludes(
                 Cause::BridgeNetfilterOff,
                 place,
-                units,
+                groups,
                 "answers from other nodes, which are routed, come untranslated as well",
             )];
         }
-        None => Opinion::fits(Cause::BridgeNetfilterOff, place, units.clone()).decided_by(format!(
+        None => Hypothesis::fits(Cause::BridgeNetfilterOff, place, groups.clone()).decided_by(format!(
             "`sysctl {sysctl}` in the network namespace of {node} (0, or no such file, proves it; 1 means that replies are not tracked there)"
         )),
     };
-    let opinion = opinion
-        .because_all(seen_at_ends(case, &units))
-        .because_all(ladder_reads_setting(case, &units))
+    let hypothesis = hypothesis
+        .because_all(seen_at_ends(case, &groups))
+        .because_all(ttl_probe_reads_setting(case, &groups))
         .because_all(redirects(case, node, family));
-    let opinion = if told_by_counters {
-        opinion.because_all(counted(case, &units))
+    let hypothesis = if by_counters {
+        hypothesis.because_all(counted(case, &groups))
     } else {
-        opinion
+        hypothesis
     };
-    vec![bounds(case, opinion, node, family)]
+    vec![bounds(case, hypothesis, node, family)]
 }
 
 /// Services of this node that its own pods back: the only ones that the bridge can bypass.
-pub(crate) fn stays_on(case: &Case<'_>, unit: &Unit, node: &NodeName) -> bool {
-    unit.client.node == *node
+pub(crate) fn stays_on(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
+    group.client.node == *node
         // What this host asks may be anything: an answer from elsewhere shows that it was translated.
-        && (unit.access_path.is_translated() || case.matrix.source == Source::Host)
-        && unit.access_path != AccessPath::Hairpin
-        && !unit.is_cross_node()
+        && (group.access_path.is_translated() || case.matrix.source == Source::Host)
+        && group.access_path != AccessPath::Hairpin
+        && !group.is_cross_node()
 }
 
 /// Whether the wrong answer came over the bridge, untouched by the router: `None` where neither
 /// its Ethernet source nor its TTL was seen.
-pub(crate) fn direct_over_bridge(case: &Case<'_>, unit: &Unit) -> Option<bool> {
+pub(crate) fn direct_over_bridge(case: &Case<'_>, group: &FailureGroup) -> Option<bool> {
     let sent_to = case
-        .client_packets(unit)
+        .client_packets(group)
         .find(|seen| seen.direction == Direction::Sent)
         .and_then(|seen| seen.packet.link?.dst);
-    case.client_packets(unit).find_map(|seen| {
+    case.client_packets(group).find_map(|seen| {
         let (ip, _) = seen.packet.tcp()?;
         if seen.direction != Direction::Received {
             return None;
@@ -135,11 +135,11 @@ pub(crate) fn direct_over_bridge(case: &Case<'_>, unit: &Unit) -> Option<bool> {
 /// Tier T0: no packets, but every SYN made the client's kernel send a RST and cost the server an
 /// embryonic connection.
 pub(crate) fn fingerprint(case: &Case<'_>, node: &NodeName, family: Family) -> BTreeSet<usize> {
-    let silent = case.places(|unit| {
-        unit.family == family
-            && stays_on(case, unit, node)
-            && unit.symptom == Symptom::Silent
-            && case.client_packets(unit).next().is_none()
+    let silent = case.places(|group| {
+        group.family == family
+            && stays_on(case, group, node)
+            && group.symptom == Symptom::Silent
+            && case.client_packets(group).next().is_none()
     });
     let direct = case.passes(|path| {
         path.access_path == AccessPath::PodIp
@@ -150,9 +150,9 @@ pub(crate) fn fingerprint(case: &Case<'_>, node: &NodeName, family: Family) -> B
                 .as_ref()
                 .is_some_and(|server| server.node == *node)
     });
-    let counted = case.at(&silent).any(|unit| {
-        let resets = case.agent_grown(&unit.client, "TcpOutRsts");
-        let embryonic = unit
+    let counted = case.at(&silent).any(|group| {
+        let resets = case.agent_grown(&group.client, "TcpOutRsts");
+        let embryonic = group
             .server
             .as_ref()
             .and_then(|server| case.agent_grown(server, "TcpExtEmbryonicRsts"));
@@ -165,15 +165,15 @@ pub(crate) fn fingerprint(case: &Case<'_>, node: &NodeName, family: Family) -> B
     }
 }
 
-pub(crate) fn counted(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
-    case.at(units)
-        .filter_map(|unit| {
-            let server = unit.server.as_ref()?;
-            let resets = case.agent_grown(&unit.client, "TcpOutRsts")?;
+pub(crate) fn counted(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
+    case.at(groups)
+        .filter_map(|group| {
+            let server = group.server.as_ref()?;
+            let resets = case.agent_grown(&group.client, "TcpOutRsts")?;
             let embryonic = case.agent_grown(server, "TcpExtEmbryonicRsts")?;
             Some(format!(
                 "no packets were seen, but {} counted TcpOutRsts +{resets} and {server} TcpExtEmbryonicRsts +{embryonic}: SYN+ACKs were refused by their receiver",
-                unit.client
+                group.client
             ))
         })
         .take(1)
@@ -181,10 +181,10 @@ pub(crate) fn counted(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
 }
 
 /// TTL 1 to a same-node `ClusterIP` reads the node's setting from inside a pod.
-pub(crate) fn ladder_reads_setting(case: &Case<'_>, units: &BTreeSet<usize>) -> Option<String> {
-    case.at(units)
-        .filter(|unit| unit.is_same_node())
-        .find_map(|unit| match rung(case.ladder(unit.path)?, 1)? {
+pub(crate) fn ttl_probe_reads_setting(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
+    case.at(groups)
+        .filter(|group| group.is_same_node())
+        .find_map(|group| match answer_to_ttl(case.ttl_probe(group.path)?, 1)? {
             TtlStepAnswer::TimeExceeded { by, .. } => Some(format!(
                 "a SYN with TTL 1 to the Service of a pod on the same node met time exceeded from {by}: it is routed, not translated on the bridge"
             )),
@@ -207,8 +207,8 @@ pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec
         ));
     }
     let told = case
-        .failing(|unit| unit.family == family && unit.client.node == *node)
-        .flat_map(|(_, unit)| case.client_packets(unit))
+        .failing(|group| group.family == family && group.client.node == *node)
+        .flat_map(|(_, group)| case.client_packets(group))
         .find_map(|seen| match seen.packet.icmp()?.1.kind {
             IcmpKind::Redirect { gateway } => Some(gateway),
             IcmpKind::Unreachable { .. }
@@ -225,10 +225,10 @@ pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec
 /// What else it could be, and why it is not.
 pub(crate) fn bounds(
     case: &Case<'_>,
-    mut opinion: Opinion,
+    mut hypothesis: Hypothesis,
     node: &NodeName,
     family: Family,
-) -> Opinion {
+) -> Hypothesis {
     let ok = |access_path: AccessPath, scope: Scope| {
         case.passes(|path| {
             path.access_path == access_path
@@ -238,7 +238,7 @@ pub(crate) fn bounds(
         })
     };
     if ok(AccessPath::PodIp, Scope::SameNode) {
-        opinion = opinion
+        hypothesis = hypothesis
             .not(
                 Cause::NotListening,
                 "the same pod answers by its own address",
@@ -246,7 +246,7 @@ pub(crate) fn bounds(
             .not(Cause::ForwardDrop, "both ends saw packets of the other");
     }
     if ok(AccessPath::ClusterIp, Scope::CrossNode) {
-        opinion = opinion
+        hypothesis = hypothesis
             .not(
                 Cause::ReplyBypassesNat,
                 "answers from other nodes come translated back",
@@ -257,7 +257,7 @@ pub(crate) fn bounds(
             );
     }
     if ok(AccessPath::Hairpin, Scope::SameNode) {
-        opinion = opinion.not(
+        hypothesis = hypothesis.not(
             Cause::HairpinOff,
             "the server pod reaches itself through its Service",
         );
@@ -267,10 +267,10 @@ pub(crate) fn bounds(
         .filter(|_| family == Family::Ipv4)
         && invalid == 0
     {
-        opinion = opinion.not(
+        hypothesis = hypothesis.not(
             Cause::ReplyBypassesNat,
             format!("ConntrackInvalid +0 on {node}: no reply was refused by connection tracking"),
         );
     }
-    opinion
+    hypothesis
 }

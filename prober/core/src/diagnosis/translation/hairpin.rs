@@ -2,8 +2,8 @@
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{Symptom, FailureGroup};
 use crate::evidence::Evidence;
 use crate::node_facts::Link;
 use crate::packet::family::Family;
@@ -11,28 +11,28 @@ use crate::packet::observation::{Direction, Observation};
 use crate::topology::{AccessPath, AgentId};
 
 /// What this family has to say.
-pub(crate) fn opinions(case: &Case<'_>) -> Vec<Opinion> {
+pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     // IPv4 refuses packets from the own address; IPv6 takes them, and the pod answers itself.
-    let silent = |unit: &Unit| {
-        unit.access_path == AccessPath::Hairpin
-            && matches!(unit.symptom, Symptom::Silent | Symptom::ForeignSynAck)
+    let silent = |group: &FailureGroup| {
+        group.access_path == AccessPath::Hairpin
+            && matches!(group.symptom, Symptom::Silent | Symptom::SynAckFromWrongSource)
     };
     let pods: Vec<(usize, AgentId, Family)> = case
         .failing(silent)
-        .map(|(at, unit)| (at, unit.client.clone(), unit.family))
+        .map(|(at, group)| (at, group.client.clone(), group.family))
         .collect();
     pods.into_iter()
         .filter_map(|(at, pod, family)| one(case, at, &pod, family))
         .collect()
 }
 
-fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Opinion> {
-    let unit = case.units.get(at)?;
-    let units = [at].into_iter().collect();
-    if let Some(copy) = case.probes(unit).find_map(own_syn) {
+fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Hypothesis> {
+    let group = case.groups.get(at)?;
+    let groups = [at].into_iter().collect();
+    if let Some(copy) = case.probes(group).find_map(own_syn) {
         let (ip, tcp) = copy.packet.tcp()?;
         return Some(
-            Opinion::proves(Cause::MissingMasquerade, Place::node(&pod.node, family), units, Proof::Packets)
+            Hypothesis::proves(Cause::MissingMasquerade, Place::node(&pod.node, family), groups, Proof::Packets)
                 .because(format!(
                     "{pod} got its own SYN back from {}:{} to {}:{}: translated to it, but its source was not",
                     ip.src, tcp.src_port, ip.dst, tcp.dst_port
@@ -40,7 +40,7 @@ fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Opin
                 .not(Cause::HairpinOff, "the bridge did send the packet back"),
         );
     }
-    if unit.symptom != Symptom::Silent {
+    if group.symptom != Symptom::Silent {
         return None;
     }
     let reached_by_others = case.passes(|path| {
@@ -49,7 +49,7 @@ fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Opin
     let place = Place::pod(pod, family);
     match port(case, pod, family) {
         Some(port) if port.hairpin == Some(false) => Some(
-            Opinion::proves(Cause::HairpinOff, place, units, Proof::Facts)
+            Hypothesis::proves(Cause::HairpinOff, place, groups, Proof::Facts)
                 .because(format!(
                     "hairpin mode is off at {}, the bridge port of {pod} on {}",
                     port.name, pod.node
@@ -62,14 +62,14 @@ fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Opin
                     "no copy of the SYN came back to its sender",
                 ),
         ),
-        Some(port) if port.hairpin == Some(true) => Some(Opinion::excludes(
+        Some(port) if port.hairpin == Some(true) => Some(Hypothesis::excludes(
             Cause::HairpinOff,
             place,
-            units,
+            groups,
             format!("hairpin mode is on at {}", port.name),
         )),
         Some(_) | None if reached_by_others => Some(
-            Opinion::fits(Cause::HairpinOff, place, units)
+            Hypothesis::fits(Cause::HairpinOff, place, groups)
                 .because(format!("only {pod} itself does not reach its Service"))
                 .decided_by(format!(
                     "`bridge -d link show` on {}: hairpin off at the pod's port",
@@ -90,7 +90,7 @@ fn own_syn(probe: &Evidence) -> Option<&Observation> {
     let server = probe
         .server
         .iter()
-        .flat_map(|witness| &witness.observations);
+        .flat_map(|server_trace| &server_trace.observations);
     probe.client.observations.iter().chain(server).find(|seen| {
         seen.direction == Direction::Received
             && seen.packet.tcp().is_some_and(|(ip, tcp)| {

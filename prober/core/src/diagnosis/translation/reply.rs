@@ -1,70 +1,70 @@
-//! Answers that come from the pod itself though the bridge is not to blame.
+//! Answers that come from the pod itself though the bridge is not to filter_scope.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{self, ServerEnd, Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{self, ServerEnd, Symptom, FailureGroup};
 use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered};
 use crate::evidence::Source;
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
 use crate::topology::{AccessPath, NodeName};
 
-/// Untranslated replies where the bridge is not to blame.
-pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Opinion> {
-    let here = |unit: &Unit| unit.family == family && unit.client.node == *node;
-    let foreign = case.places(|unit| {
-        here(unit)
-            && unit.symptom == Symptom::ForeignSynAck
-            && unit.access_path != AccessPath::Hairpin
+/// Untranslated replies where the bridge is not to filter_scope.
+pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Hypothesis> {
+    let here = |group: &FailureGroup| group.family == family && group.client.node == *node;
+    let wrong_source = case.places(|group| {
+        here(group)
+            && group.symptom == Symptom::SynAckFromWrongSource
+            && group.access_path != AccessPath::Hairpin
     });
-    if foreign.is_empty() {
+    if wrong_source.is_empty() {
         return Vec::new();
     }
     let place = Place::node(node, family);
-    let crossing = case.at(&foreign).any(Unit::is_cross_node);
+    let crossing = case.at(&wrong_source).any(FailureGroup::is_cross_node);
     let filtered = bridged_filtered(case, node, family);
     if filtered == Some(false) && !crossing {
-        return vec![Opinion::excludes(
+        return vec![Hypothesis::excludes(
             Cause::ReplyBypassesNat,
             place,
-            foreign,
+            wrong_source,
             format!(
                 "only Services of pods on {node} itself are hit, and {} is off there",
                 bridge_sysctl(family)
             ),
         )];
     }
-    let mut units = foreign.clone();
+    let mut groups = wrong_source.clone();
     // What follows from untracked replies: the third packet of a direct connection is invalid.
-    units.extend(case.places(|unit| {
-        let through = unit.client.node == *node
-            || unit
+    groups.extend(case.places(|group| {
+        let through = group.client.node == *node
+            || group
                 .server
                 .as_ref()
                 .is_some_and(|server| server.node == *node);
-        unit.family == family
+        group.family == family
             && through
-            && match unit.symptom {
-                Symptom::Mute | Symptom::Broken => unit.server_end != ServerEnd::Completed,
+            && match group.symptom {
+                Symptom::NoData | Symptom::Broken => group.server_end != ServerEnd::Completed,
                 Symptom::Silent => {
-                    unit.access_path == AccessPath::Hairpin && unit.server_end != ServerEnd::Nothing
+                    group.access_path == AccessPath::Hairpin && group.server_end != ServerEnd::Nothing
                 }
-                Symptom::ForeignReset | Symptom::ForeignSynAck => {
-                    unit.access_path == AccessPath::Hairpin
+                Symptom::ResetFromWrongSource | Symptom::SynAckFromWrongSource => {
+                    group.access_path == AccessPath::Hairpin
                 }
                 Symptom::Reset
                 | Symptom::Unreachable(_)
                 | Symptom::RefusedLocally(_)
                 | Symptom::Lossy
                 | Symptom::Stalled
-                | Symptom::Impostor => false,
+                | Symptom::WrongBackend => false,
             }
     }));
-    let evidence = seen_at_ends(case, &foreign);
+    let evidence = seen_at_ends(case, &wrong_source);
     let invalid = case
         .grown(node, "ConntrackInvalid")
         .filter(|&grown| grown > 0);
@@ -72,49 +72,49 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
         format!("{node} counted ConntrackInvalid +{grown}: it saw replies that it could not match")
     });
     let host = case.matrix.source != Source::Run;
-    let opinion = if (filtered == Some(true) || crossing) && !host {
-        Opinion::proves(Cause::ReplyBypassesNat, place, units, Proof::Packets)
+    let hypothesis = if (filtered == Some(true) || crossing) && !host {
+        Hypothesis::proves(Cause::ReplyBypassesNat, place, groups, Proof::Packets)
     } else {
-        Opinion::fits(Cause::ReplyBypassesNat, place, units)
+        Hypothesis::fits(Cause::ReplyBypassesNat, place, groups)
             .decided_by(format!(
                 "`sysctl {}` on {node}: with 1, it is this",
                 bridge_sysctl(family)
             ))
             .decided_by("an answer from a pod on another node: translated back, it is the bridge")
     };
-    let opinion = opinion.because_all(evidence).because_all(counted);
+    let hypothesis = hypothesis.because_all(evidence).because_all(counted);
     vec![if filtered == Some(true) {
-        opinion.not(
+        hypothesis.not(
             Cause::BridgeNetfilterOff,
             format!("{} is on at {node}", bridge_sysctl(family)),
         )
     } else if crossing {
-        opinion.not(
+        hypothesis.not(
             Cause::BridgeNetfilterOff,
             "answers from other nodes, which are routed, come untranslated as well",
         )
     } else {
-        opinion
+        hypothesis
     }]
 }
 
 /// An answer that came from the backend's own address, over the bridge.
-pub(crate) fn is_unrestored(unit: &Unit) -> bool {
-    matches!(unit.symptom, Symptom::ForeignSynAck | Symptom::ForeignReset)
+pub(crate) fn is_unrestored(group: &FailureGroup) -> bool {
+    matches!(group.symptom, Symptom::SynAckFromWrongSource | Symptom::ResetFromWrongSource)
 }
 
-/// What the packets of both ends say, from the unit that says most.
-pub(crate) fn seen_at_ends(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<String> {
-    let Some(unit) = case
-        .at(units)
-        .max_by_key(|unit| (unit.server_end, unit.access_path == AccessPath::ClusterIp))
+/// What the packets of both ends say, from the group that says most.
+pub(crate) fn seen_at_ends(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
+    let Some(group) = case
+        .at(groups)
+        .max_by_key(|group| (group.server_end, group.access_path == AccessPath::ClusterIp))
     else {
         return Vec::new();
     };
     let mut said = Vec::new();
     let answer = case
-        .probes(unit)
-        .find_map(|probe| symptom::foreign(&probe.client).map(|(from, _)| (probe, from)));
+        .probes(group)
+        .find_map(|probe| symptom::wrong_source(&probe.client).map(|(from, _)| (probe, from)));
     if let Some((probe, from)) = answer {
         let packet = probe.client.observations.iter().find(|seen| {
             seen.direction == Direction::Received && seen.packet.tcp_src() == Some(from)
@@ -128,14 +128,14 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<Stri
                 64 | 128 | 255 => format!(", TTL {} (not decremented)", ip.hop_limit),
                 routed => format!(", TTL {routed} (routed)"),
             });
-        let what = if unit.symptom == Symptom::ForeignReset {
+        let what = if group.symptom == Symptom::ResetFromWrongSource {
             "RST"
         } else {
             "SYN+ACK"
         };
         said.push(format!(
             "{} asked {} and got {what} from {from}{ttl}{link}",
-            unit.client, probe.client.dst
+            group.client, probe.client.dst
         ));
         let refused = probe
             .client
@@ -148,7 +148,7 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<Stri
             ));
         }
     }
-    let at_server = case.server_packets(unit).find(|seen| {
+    let at_server = case.server_packets(group).find(|seen| {
         seen.direction == Direction::Received
             && seen.packet.tcp().is_some_and(|(_, tcp)| tcp.flags.is_syn())
     });
@@ -162,10 +162,10 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, units: &BTreeSet<usize>) -> Vec<Stri
             ip.hop_limit
         ));
     }
-    if unit.server_end == ServerEnd::SynAckReset {
+    if group.server_end == ServerEnd::SynAckReset {
         let resets: u32 = case
-            .witnesses(unit)
-            .map(|witness| witness.resets_received)
+            .server_traces(group)
+            .map(|server_trace| server_trace.resets_received)
             .sum();
         said.push(format!(
             "the server's end sent SYN+ACK and got {resets} RST"

@@ -2,30 +2,30 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::diagnosis::case::{Case, rung};
+use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::{direct_is_well, list, served_nodes, untranslated_error};
-use crate::diagnosis::hypothesis::{Opinion, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, Unit};
+use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
+use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
 use crate::evidence::PathEvidence;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::probe::event::TtlStepAnswer;
 use crate::topology::{AccessPath, NodeName};
 
-pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
-    let units = case.places(|unit| {
-        unit.family == family
-            && unit.symptom == Symptom::Impostor
-            && unit.client.node == *node
+pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+    let groups = case.places(|group| {
+        group.family == family
+            && group.symptom == Symptom::WrongBackend
+            && group.client.node == *node
             && matches!(
-                unit.access_path,
+                group.access_path,
                 AccessPath::ClusterIp | AccessPath::Hairpin | AccessPath::ClusterIpLocal
             )
     });
-    let unit = case.at(&units).next()?;
-    let expected = unit.server.clone()?;
-    let met = case.probes(unit).find_map(|probe| {
+    let group = case.at(&groups).next()?;
+    let expected = group.server.clone()?;
+    let met = case.probes(group).find_map(|probe| {
         let banner = probe.client.exchange.banner()?;
         Some((banner.pod.clone(), banner.node.clone(), probe.client.dst))
     });
@@ -34,30 +34,30 @@ pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> O
         format!("{asked} leads to {expected} according to the API, but from {node} {pod} on {at} answered")
     });
     let elsewhere = served_nodes(case, &expected, family);
-    let opinion =
-        Opinion::proves(Cause::StaleRules, place, units.clone(), Proof::Packets).because_all(said);
+    let hypothesis =
+        Hypothesis::proves(Cause::StaleRules, place, groups.clone(), Proof::Packets).because_all(said);
     Some(if elsewhere.is_empty() {
-        opinion
+        hypothesis
     } else {
-        opinion.because(format!(
+        hypothesis.because(format!(
             "clients of {} meet {expected} there",
             list(&elsewhere)
         ))
     })
 }
 
-pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Opinion> {
-    let lost = |unit: &Unit| {
-        unit.family == family
-            && unit.client.node == *node
-            && unit.access_path.is_translated()
-            && matches!(unit.server_end, ServerEnd::Nothing | ServerEnd::Unheard)
-            && !translated(case, unit)
-            && match unit.symptom.unreachable() {
-                None => unit.symptom == Symptom::Silent,
+pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+    let lost = |group: &FailureGroup| {
+        group.family == family
+            && group.client.node == *node
+            && group.access_path.is_translated()
+            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+            && !translated(case, group)
+            && match group.symptom.unreachable() {
+                None => group.symptom == Symptom::Silent,
                 // A port without endpoints is refused on every node.
-                Some(Unreachable::Port) => unit.server.as_ref().is_some_and(|server| {
-                    untranslated_error(case, unit).is_some()
+                Some(Unreachable::Port) => group.server.as_ref().is_some_and(|server| {
+                    untranslated_error(case, group).is_some()
                         && !served_nodes(case, server, family).is_empty()
                 }),
                 Some(
@@ -65,15 +65,15 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
                     | Unreachable::Host
                     | Unreachable::Prohibited
                     | Unreachable::Other,
-                ) => untranslated_error(case, unit).is_some(),
+                ) => untranslated_error(case, group).is_some(),
             }
-            && (unit.server.is_none() || direct_is_well(case, unit))
+            && (group.server.is_none() || direct_is_well(case, group))
     };
-    let units = case.places(lost);
+    let groups = case.places(lost);
     // The port that stays on the node, or a pod's way to itself, fail alone for reasons of their own.
     let telling = case
-        .at(&units)
-        .any(|unit| unit.access_path == AccessPath::ClusterIp);
+        .at(&groups)
+        .any(|group| group.access_path == AccessPath::ClusterIp);
     if !telling {
         return None;
     }
@@ -81,52 +81,52 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
     let all = !case.passes(|path| {
         path.family == family && path.client.node == *node && path.access_path.is_translated()
     });
-    let by = case.at(&units).find_map(|unit| untranslated(case, unit));
-    let untouched = (case.at(&units)).find_map(|unit| untranslated_in_connect(case, unit));
+    let by = case.at(&groups).find_map(|group| untranslated(case, group));
+    let untouched = (case.at(&groups)).find_map(|group| untranslated_in_connect(case, group));
     let what = if all {
         "no Service port"
     } else {
         "not every Service port"
     };
     let scope = format!("{what} works from {node}, while the pods' own addresses do");
-    let opinion = if let Some(by) = by {
-        Opinion::proves(Cause::ServiceRulesMissing, place, units, Proof::Packets)
+    let hypothesis = if let Some(by) = by {
+        Hypothesis::proves(Cause::ServiceRulesMissing, place, groups, Proof::Packets)
             .because(format!("a SYN with TTL 1 to the ClusterIP met time exceeded from {by}, not from the ClusterIP: no rule translated it"))
             .because(scope)
     } else if let Some(asked) = untouched {
-        Opinion::proves(Cause::ServiceRulesMissing, place, units, Proof::Packets)
+        Hypothesis::proves(Cause::ServiceRulesMissing, place, groups, Proof::Packets)
             .because(format!("connect() sent its SYN to {asked} itself, although {node} translates Services inside connect(2): it knew no backend, nor the Service"))
             .because(scope)
     } else {
         let both =
-            case.at(&units).any(Unit::is_cross_node) && case.at(&units).any(Unit::is_same_node);
-        let opinion = Opinion::fits(Cause::ServiceRulesMissing, place, units)
+            case.at(&groups).any(FailureGroup::is_cross_node) && case.at(&groups).any(FailureGroup::is_same_node);
+        let hypothesis = Hypothesis::fits(Cause::ServiceRulesMissing, place, groups)
             .because(scope)
             .decided_by(format!(
                 "the Service's chains on {node}: `iptables-save -t nat | grep CLUSTER-IP`"
             ))
-            .decided_by("a TTL ladder: time exceeded from the gateway means untranslated");
+            .decided_by("a TTL probe: time exceeded from the gateway means untranslated");
         if both {
-            opinion.not(
+            hypothesis.not(
                 Cause::BridgeNetfilterOff,
                 "Services of pods on other nodes fail as well",
             )
         } else {
-            opinion
+            hypothesis
         }
     };
-    Some(opinion.not(
+    Some(hypothesis.not(
         Cause::ForwardDrop,
         "the same pods are reached by their own addresses",
     ))
 }
 
-/// Whether the ladder shows that nothing translated the SYN: its first router answers in its own
-/// name. `None` where no ladder tells.
-pub(crate) fn untranslated(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
-    let ladder = case.ladder(unit.path)?;
-    match rung(ladder, 1)? {
-        TtlStepAnswer::TimeExceeded { by, .. } => (by != ladder.target.ip()).then_some(by),
+/// Whether the TTL probe shows that nothing translated the SYN: its first router answers in its own
+/// name. `None` where no TTL probe tells.
+pub(crate) fn untranslated(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
+    let ttl_probe = case.ttl_probe(group.path)?;
+    match answer_to_ttl(ttl_probe, 1)? {
+        TtlStepAnswer::TimeExceeded { by, .. } => (by != ttl_probe.target.ip()).then_some(by),
         TtlStepAnswer::Silent
         | TtlStepAnswer::SynAck { .. }
         | TtlStepAnswer::Reset { .. }
@@ -135,20 +135,20 @@ pub(crate) fn untranslated(case: &Case<'_>, unit: &Unit) -> Option<IpAddr> {
 }
 
 /// The Service's address, where connect() left it in its SYN on a node that translates Services inside connect(2).
-fn untranslated_in_connect(case: &Case<'_>, unit: &Unit) -> Option<SocketAddr> {
+fn untranslated_in_connect(case: &Case<'_>, group: &FailureGroup) -> Option<SocketAddr> {
     // Without a ready endpoint there is nothing to translate to.
     let is_ready = |path: &&PathEvidence| path.backends.iter().any(|backend| backend.ready);
-    let path = (case.path(unit.path)).filter(|path| path.socket_level && is_ready(path))?;
+    let path = (case.path(group.path)).filter(|path| path.socket_level && is_ready(path))?;
     let mut asked = case
-        .probes(unit)
+        .probes(group)
         .filter_map(|probe| probe.client.syn_destination());
     asked.find(|asked| *asked == path.target)
 }
 
-pub(crate) fn translated(case: &Case<'_>, unit: &Unit) -> bool {
-    case.ladder(unit.path).is_some_and(|ladder| {
-        ladder.steps.iter().any(|rung| match rung.answer {
-            TtlStepAnswer::TimeExceeded { by, .. } => by == ladder.target.ip(),
+pub(crate) fn translated(case: &Case<'_>, group: &FailureGroup) -> bool {
+    case.ttl_probe(group.path).is_some_and(|ttl_probe| {
+        ttl_probe.steps.iter().any(|step| match step.answer {
+            TtlStepAnswer::TimeExceeded { by, .. } => by == ttl_probe.target.ip(),
             TtlStepAnswer::Silent
             | TtlStepAnswer::SynAck { .. }
             | TtlStepAnswer::Reset { .. }

@@ -30,7 +30,7 @@ fn an_interrupted_run_says_so_and_calls_nothing_healthy() {
     };
     let mut matrix = incident::healthy_matrix();
     for path in matrix.paths.values_mut().take(1) {
-        path.asked = path.total().outcomes.total() + 12;
+        path.requested = path.total().outcomes.total() + 12;
     }
     let report = Report::new(&matrix, &[], meta);
     assert_eq!(report.exit_status, 2);
@@ -41,7 +41,7 @@ fn an_interrupted_run_says_so_and_calls_nothing_healthy() {
 fn a_run_whose_client_never_came_to_its_end_calls_nothing_healthy() {
     let mut matrix = incident::healthy_matrix();
     for agent in matrix.agents.values_mut() {
-        agent.heard = false;
+        agent.has_reported = false;
     }
     let report = Report::new(&matrix, &[], incident::meta("prober run --lab"));
     assert_eq!(report.exit_status, 2);

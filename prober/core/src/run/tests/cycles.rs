@@ -65,7 +65,7 @@ fn each_cycle_probes_every_path_again_on_the_same_agents() {
                 .values()
                 .all(|path| path.unfinished() == 0)
         );
-        assert!(cycle.matrix.agents.values().all(|agent| agent.heard));
+        assert!(cycle.matrix.agents.values().all(|agent| agent.has_reported));
         assert_all_probed(&cycle.matrix);
         numbers.extend(cycle.matrix.paths.keys().copied());
     }
@@ -176,7 +176,7 @@ fn an_agent_that_falls_silent_does_not_delay_a_cycle() {
             platform.silent = (cycle == 1).then(|| silent.clone());
         },
     );
-    let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].heard;
+    let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].has_reported;
     assert_eq!(
         results.iter().map(heard).collect::<Vec<_>>(),
         [true, false, true]
@@ -213,7 +213,7 @@ fn late_lines_of_an_earlier_cycle_do_not_count_in_this_one() {
                 .matrix
                 .paths
                 .values()
-                .all(|path| path.total().outcomes.total() == path.asked),
+                .all(|path| path.total().outcomes.total() == path.requested),
             "{cycle}"
         );
         run.start_cycle(&CycleSpec::Attended(spec(1).pairs()), now);
@@ -256,7 +256,7 @@ fn unattended_periods_have_one_result_when_all_have_ended() {
     for cycle in &results {
         assert_eq!(cycle.completion, Completion::Complete);
         assert!(cycle.matrix.paths.values().all(PathEvidence::is_clean));
-        assert!(cycle.matrix.agents.values().all(|agent| agent.heard));
+        assert!(cycle.matrix.agents.values().all(|agent| agent.has_reported));
         assert_all_probed(&cycle.matrix);
     }
     assert_eq!(probes(&results[1]), 6 * probes(&results[0]));
@@ -277,7 +277,7 @@ fn an_alert_is_read_at_once_and_other_agents_do_not_count_as_silent() {
         "{:?}",
         took(&platform, 1)
     );
-    assert!(results[1].matrix.agents.values().all(|agent| agent.heard));
+    assert!(results[1].matrix.agents.values().all(|agent| agent.has_reported));
     assert!(results[2].matrix.paths.values().all(PathEvidence::is_clean));
 }
 
@@ -300,7 +300,7 @@ fn an_agent_that_falls_silent_without_an_alert_is_missed_at_the_end_of_the_round
     let (platform, results) = run_cycles(unattended(), 3, usize::MAX, |cycle, platform, _| {
         platform.silent = (cycle == 1).then(|| silent.clone());
     });
-    let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].heard;
+    let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].has_reported;
     assert_eq!(
         results.iter().map(heard).collect::<Vec<_>>(),
         [true, false, true]
