@@ -1,5 +1,5 @@
-//! From evidence to causes: `diagnose` runs the rules over the whole matrix, never over one
-//! path alone, and says what is proven, what is only consistent, and what would decide.
+//! From evidence to causes: [`diagnose`] runs the rules over the whole matrix, never over one
+//! path alone, and returns what is proven, what is only consistent, and what would decide.
 
 mod case;
 /// The causes that can be named.
@@ -11,11 +11,11 @@ mod hypothesis;
 mod loss;
 mod node_routes;
 mod overlay;
-/// What there is to know of a cause.
+/// The page of each cause.
 pub mod page;
 mod remedy;
 mod sample;
-/// What a run itself has mended.
+/// What placing the pods of a run has repaired.
 pub mod self_healed;
 mod solver;
 mod symptom;
@@ -38,11 +38,11 @@ use catalogue::Cause;
 pub enum Confidence {
     /// Nothing else of the catalogue gives this evidence.
     Proven,
-    /// Other causes would give the same evidence; what would decide is told.
+    /// Other causes would give the same evidence; [`Diagnosis::would_decide`] lists what would decide.
     Consistent,
 }
 
-/// The stretch of the way where something is broken.
+/// The stretch of a path where something is broken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum PathSegment {
@@ -58,16 +58,16 @@ pub enum PathSegment {
     },
     /// Between two nodes, in this direction.
     Between {
-        /// Whence.
+        /// The node that sends.
         from: NodeName,
-        /// Whither.
+        /// The node that should receive.
         to: NodeName,
     },
     /// In what the API says of the Service.
     Service,
     /// In what the API says of the agents' namespace.
     Namespace,
-    /// It could not be told.
+    /// The evidence does not locate it.
     Unknown,
 }
 
@@ -76,7 +76,7 @@ pub enum PathSegment {
 pub struct Diagnosis {
     /// The cause; `None` is `unknown`.
     pub cause: Option<Cause>,
-    /// The node where it is, as far as that can be told.
+    /// The node where it is; `None` where the evidence does not say.
     pub node: Option<NodeName>,
     /// The stretch of the way where it is.
     pub segment: PathSegment,
@@ -96,7 +96,7 @@ pub struct Diagnosis {
     pub would_decide: Vec<String>,
     /// What to do.
     pub remedy: Vec<Remedy>,
-    /// The probe to show: its path and its place among that path's probes.
+    /// The probe that shows it best: its path and its place among that path's probes.
     pub sample: Option<(PathId, usize)>,
 }
 

@@ -1,6 +1,6 @@
-//! What a whole run knows: both ends of each probe, joined, and what nodes and agents say.
+//! The evidence of a whole run: both ends of each probe, joined, and the facts of nodes and agents.
 
-/// Whether the way carried what was said.
+/// Whether the path carried the exchange after a handshake.
 mod exchange;
 /// Services that are translated inside connect(2).
 mod socket_level;
@@ -61,7 +61,7 @@ pub enum Source {
 pub struct PathEvidence {
     /// The path.
     pub path: Path,
-    /// The address and port that the client asks.
+    /// The address and port that the client probes.
     pub target: SocketAddr,
     /// The agents that may answer, in the order of the Service's endpoints; what the
     /// Kubernetes API (or the lab) says should be.
@@ -70,9 +70,9 @@ pub struct PathEvidence {
     pub requested: u64,
     /// Counts, by engine.
     pub tallies: BTreeMap<EngineKind, PathTally>,
-    /// The probes that were told in full: all that failed or were late, and some healthy ones.
+    /// The probes that were reported in full: all that failed or were late, and some healthy ones.
     pub probes: Vec<Evidence>,
-    /// The TTL probe, where one was climbed. [`PathEvidence::believed_ttl_probe`] says whether it counts.
+    /// The TTL probe, where one was sent. [`PathEvidence::believed_ttl_probe`] says whether it counts.
     pub ttl_probe: Option<TtlProbe>,
     /// What a probe of the server pod's other port met, where one was tried.
     pub other_port: Option<OutcomeKind>,
@@ -110,7 +110,7 @@ pub struct Evidence {
     pub client: ProbeResult,
     /// Which agent's end is `server`.
     pub server_agent: Option<AgentId>,
-    /// What the server's end saw. `None`: not heard (no capture there, or no report).
+    /// What the server's end saw. `None`: unknown (no capture there, or no report).
     /// A server_trace without any packet: it was listening and saw nothing.
     pub server: Option<ServerTrace>,
 }
@@ -118,7 +118,7 @@ pub struct Evidence {
 /// What is known of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct AgentEvidence {
-    /// Its first line; `None` if it never spoke.
+    /// Its first line; `None` if it never reported.
     pub hello: Option<Hello>,
     /// Whether it reported every round to its end.
     pub has_reported: bool,
@@ -132,7 +132,7 @@ pub struct AgentEvidence {
     pub starved_ns: u64,
     /// Why it could not be started, or ended too early.
     pub failed: Option<String>,
-    /// What it found worth telling.
+    /// Notices of the agent, for the report.
     pub notices: Vec<String>,
 }
 

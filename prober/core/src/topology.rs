@@ -15,7 +15,7 @@ use crate::packet::family::Family;
 pub struct NodeName(String);
 
 impl NodeName {
-    /// Takes the name as it is; the fleet that gave it vouches for it.
+    /// Takes the name as it is, unchecked.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
@@ -82,16 +82,16 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// What an agent is there for; every role runs the same binary.
+/// The role of an agent in a run; every role runs the same binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AgentRole {
     /// Starts probes.
     Client,
-    /// Answers them, and probes itself through the Service (hairpin).
+    /// Answers probes, and probes itself through the Service (hairpin).
     Server,
-    /// Lives in its node's own network: asks as the node does, and tells what the node says of
-    /// itself. It answers nobody and sees no packets (tier T0).
+    /// Runs in its node's own network: probes as the node does, and reports the node's facts. It
+    /// answers no probes and captures no packets (tier T0).
     Host,
 }
 
@@ -210,12 +210,12 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The unit that is healthy or failing: a pair of agents, an access path and a family.
+/// What is healthy or failing as a whole: a pair of agents, an access path and a family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Path {
-    /// Who starts the handshake.
+    /// The agent that starts the handshake.
     pub client: AgentId,
-    /// Who should answer; `None` where the Service picks (`cluster-ip-any`).
+    /// The agent that should answer; `None` where the Service picks (`cluster-ip-any`).
     pub server: Option<AgentId>,
     /// How the client addresses the server.
     pub access_path: AccessPath,

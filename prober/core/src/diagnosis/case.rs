@@ -1,4 +1,4 @@
-//! A case: the matrix with its failing groups, and the questions that rules ask of it.
+//! The matrix with its groups of failures, and the queries that rules make.
 
 /// TTL probes, and what crossed between nodes.
 mod reachability;
@@ -6,7 +6,7 @@ mod reachability;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::symptom::{self, ServerEnd, Symptom, FailureGroup};
+use super::symptom::{self, FailureGroup, ServerEnd, Symptom};
 use crate::evidence::{Evidence, Matrix, PathEvidence};
 use crate::node_facts::{Link, LinkCounters, NodeFacts};
 use crate::packet::family::Family;
@@ -26,7 +26,7 @@ pub(crate) struct Case<'a> {
     pub(crate) groups: Vec<FailureGroup>,
     /// Places in `groups` that no accepted hypothesis explains.
     pub(crate) unexplained: BTreeSet<usize>,
-    /// The same of routes that do not stay among pods (see `beside`): no rule asks about these.
+    /// Places in `groups` whose access paths involve the nodes themselves (see `node_routes`): no rule judges these.
     pub(crate) node_groups: BTreeSet<usize>,
     /// Paths that were probed and have no group.
     healthy_paths: BTreeSet<PathId>,
@@ -57,7 +57,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The paths that rules ask about.
+    /// The paths that rules judge.
     fn paths(&self) -> impl Iterator<Item = &'a PathEvidence> {
         let all = self.matrix.paths.values();
         all.filter(|evidence| evidence.path.access_path.stays_among_pods())
@@ -80,7 +80,10 @@ impl<'a> Case<'a> {
     }
 
     /// The groups at these places.
-    pub(crate) fn at<'s>(&'s self, places: &'s BTreeSet<usize>) -> impl Iterator<Item = &'s FailureGroup> {
+    pub(crate) fn at<'s>(
+        &'s self,
+        places: &'s BTreeSet<usize>,
+    ) -> impl Iterator<Item = &'s FailureGroup> {
         places.iter().filter_map(|&at| self.groups.get(at))
     }
 
@@ -104,9 +107,11 @@ impl<'a> Case<'a> {
             .filter(|evidence| evidence.path.access_path.stays_among_pods())
     }
 
-    /// The same of every route.
+    /// The same of every access path.
     pub(crate) fn all_healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
-        self.healthy_paths.iter().filter_map(|id| self.matrix.paths.get(id))
+        self.healthy_paths
+            .iter()
+            .filter_map(|id| self.matrix.paths.get(id))
     }
 
     /// What is known of a path.
@@ -117,32 +122,48 @@ impl<'a> Case<'a> {
     /// The probes of a group.
     pub(crate) fn probes(&self, group: &FailureGroup) -> impl Iterator<Item = &'a Evidence> {
         let all = self.path(group.path).map_or(&[][..], |path| &path.probes);
-        group.probes.clone().into_iter().filter_map(|at| all.get(at))
+        group
+            .probes
+            .clone()
+            .into_iter()
+            .filter_map(|at| all.get(at))
     }
 
     /// What the server's end saw of a group.
-    pub(crate) fn server_traces(&self, group: &FailureGroup) -> impl Iterator<Item = &'a ServerTrace> {
+    pub(crate) fn server_traces(
+        &self,
+        group: &FailureGroup,
+    ) -> impl Iterator<Item = &'a ServerTrace> {
         self.probes(group).filter_map(|probe| probe.server.as_ref())
     }
 
     /// Packets of both ends of a group: the client's.
-    pub(crate) fn client_packets(&self, group: &FailureGroup) -> impl Iterator<Item = &'a Observation> {
+    pub(crate) fn client_packets(
+        &self,
+        group: &FailureGroup,
+    ) -> impl Iterator<Item = &'a Observation> {
         self.probes(group)
             .flat_map(|probe| &probe.client.observations)
     }
 
     /// Packets of both ends of a group: the server's.
-    pub(crate) fn server_packets(&self, group: &FailureGroup) -> impl Iterator<Item = &'a Observation> {
+    pub(crate) fn server_packets(
+        &self,
+        group: &FailureGroup,
+    ) -> impl Iterator<Item = &'a Observation> {
         self.server_traces(group)
             .flat_map(|server_trace| &server_trace.observations)
     }
 
-    /// Whether a lossy group has only the word of a client that cannot vouch for it: one that was late for its own
+    /// Whether the only evidence of a lossy group is a client that is no reliable observer: one that was late for its own
     /// timers, or whose capture lost packets.
     pub(crate) fn is_inconclusive(&self, group: &FailureGroup) -> bool {
         let is_unsure = (self.matrix.agents.get(&group.client))
             .is_some_and(|agent| agent.starved_ns > STARVED_NS || agent.capture_dropped > 0);
-        is_unsure && !self.server_traces(group).any(|server_trace| server_trace.syns > 0)
+        is_unsure
+            && !self
+                .server_traces(group)
+                .any(|server_trace| server_trace.syns > 0)
     }
 
     /// Every node with an agent, or that a path names.
@@ -239,13 +260,13 @@ impl<'a> Case<'a> {
     /// An address of an agent.
     pub(crate) fn address(&self, agent: &AgentId, family: Family) -> Option<IpAddr> {
         let of_family = |ip: &IpAddr| Family::of(*ip) == family;
-        let told = self
+        let reported = self
             .matrix
             .agents
             .get(agent)
             .and_then(|known| known.hello.as_ref())
             .and_then(|hello| hello.addresses.iter().copied().find(of_family));
-        let asked = || {
+        let targeted = || {
             self.matrix.paths.values().find_map(|evidence| {
                 let path = &evidence.path;
                 let direct =
@@ -262,7 +283,7 @@ impl<'a> Case<'a> {
                 .map(|probe| probe.client.src.ip())
                 .find(of_family)
         };
-        told.or_else(asked).or_else(sent)
+        reported.or_else(targeted).or_else(sent)
     }
 
     /// Some agent's address on a node.

@@ -1,4 +1,4 @@
-//! The causes that can be named: slug and one-line meaning.
+//! The catalogue of causes: each one's slug and one-line meaning.
 
 use std::fmt;
 
@@ -91,9 +91,9 @@ impl Cause {
             | Self::PacketLoss
             | Self::TransientOutage
             | Self::AcceptQueueFull => true,
-            // Silence and errors look the same whoever causes them, and wherever. Of a connection that
-            // nobody asked for on purpose, a RST, a silent server and a stalled transfer are ordinary;
-            // and whose answer is the right one only the API knows.
+            // Silence and errors look the same whatever causes them, and wherever. In traffic that is not a
+            // probe, a RST, a silent server and a stalled transfer are ordinary; and which backend should
+            // answer only the API says.
             Self::ForwardDrop
             | Self::NetworkPolicy
             | Self::OverlayBlocked

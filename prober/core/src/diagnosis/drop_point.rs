@@ -1,11 +1,11 @@
-//! Where silent packets die: on a node, or between two, by both ends, by the TTL probes of both
+//! Where packets without an answer are dropped: on a node, or between two, by both ends, by the TTL probes of both
 //! directions, and by what went through the tunnel.
 //!
 //! Time exceeded is raised before the FORWARD chain (`ip_forward`, net/ipv4/ip_forward.c), so an
 //! answer of the second router proves the tunnel both ways, and a filter behind it.
 
 use super::case::{Case, Reachability};
-use super::symptom::{ServerEnd, Symptom, FailureGroup};
+use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::node_facts::LinkCounters;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, NodeName};
@@ -19,20 +19,20 @@ pub(crate) enum FlowDirection {
     ToClient,
 }
 
-/// The stretch where a group's packets die.
+/// The stretch where a group's packets are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DropLocation {
     /// On a node, between its pods and its tunnel.
     Node(NodeName),
     /// Between two nodes, in this direction.
     Tunnel(NodeName, NodeName),
-    /// Between the nodes or on one of them: nothing tells.
+    /// Between the nodes or on one of them: no evidence decides.
     Unclear,
     /// Not on the way: at the server itself, or the way is not known.
     Elsewhere,
 }
 
-/// Where a silent group's packets die, which packets, and the observation that says so.
+/// Where a silent group's packets are dropped, which packets, and the observation that shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DropPoint {
     pub(crate) location: DropLocation,
@@ -50,7 +50,7 @@ impl DropPoint {
     }
 }
 
-/// Where a silent group's packets die.
+/// Locates where a silent group's packets are dropped.
 pub(crate) fn drop_point(case: &Case<'_>, group: &FailureGroup) -> DropPoint {
     let direction = match group.server_end {
         ServerEnd::Nothing | ServerEnd::Unknown => FlowDirection::ToServer,
@@ -59,16 +59,26 @@ pub(crate) fn drop_point(case: &Case<'_>, group: &FailureGroup) -> DropPoint {
         | ServerEnd::SynAckReset
         | ServerEnd::ResetSent
         | ServerEnd::Completed => {
-            return DropPoint::new(DropLocation::Elsewhere, FlowDirection::ToClient, "the server's end was answered");
+            return DropPoint::new(
+                DropLocation::Elsewhere,
+                FlowDirection::ToClient,
+                "the server's end was answered",
+            );
         }
     };
     let Some(server) = &group.server else {
-        return DropPoint::new(DropLocation::Elsewhere, direction, "the endpoint is not known");
+        return DropPoint::new(
+            DropLocation::Elsewhere,
+            direction,
+            "the endpoint is not known",
+        );
     };
     let (from, to) = (&group.client.node, &server.node);
     if from == to {
         let because = match direction {
-            FlowDirection::ToServer => format!("both pods are on {from}, and the server's end saw no SYN"),
+            FlowDirection::ToServer => {
+                format!("both pods are on {from}, and the server's end saw no SYN")
+            }
             FlowDirection::ToClient => {
                 format!("both pods are on {from}; the server's end sent SYN+ACK, and it never came")
             }
@@ -91,7 +101,7 @@ pub(crate) fn drop_point(case: &Case<'_>, group: &FailureGroup) -> DropPoint {
         .unwrap_or_else(|| search.by_other_packets())
 }
 
-/// The search for the place where packets between two nodes die.
+/// The search for the place where packets between two nodes are dropped.
 #[derive(Clone, Copy)]
 struct Search<'a> {
     case: &'a Case<'a>,
@@ -104,7 +114,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The nodes that what dies goes from and to.
+    /// The sending and the receiving node of the dropped packets.
     fn ends(&self) -> (&NodeName, &NodeName) {
         match self.direction {
             FlowDirection::ToServer => (self.from, self.to),
@@ -138,7 +148,11 @@ impl Search<'_> {
                 "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
             ),
         };
-        Some(DropPoint::new(DropLocation::Node(to.clone()), direction, because))
+        Some(DropPoint::new(
+            DropLocation::Node(to.clone()),
+            direction,
+            because,
+        ))
     }
 
     /// A node whose own pods do not reach each other either, in the same way, needs no second fault.
@@ -187,7 +201,8 @@ impl Search<'_> {
         let ttl_probed = self.is_ttl_probed(from, to);
         let returned = self.ttl_probes_meet(to, from);
         let crossed = |one, other| self.case.reachability(one, other, self.group.family);
-        let open = crossed(from, to) == Reachability::Reached && crossed(to, from) == Reachability::Reached;
+        let open = crossed(from, to) == Reachability::Reached
+            && crossed(to, from) == Reachability::Reached;
         if returned && ttl_probed {
             let because = match direction {
                 FlowDirection::ToServer => format!(
@@ -197,9 +212,13 @@ impl Search<'_> {
                     "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways: {from} drops what comes back to its pods"
                 ),
             };
-            return Some(DropPoint::new(DropLocation::Node(from.clone()), direction, because));
+            return Some(DropPoint::new(
+                DropLocation::Node(from.clone()),
+                direction,
+                because,
+            ));
         }
-        // Both directions are in use by other pods: what dies here dies on a node.
+        // Both directions are in use by other pods: what is dropped here is dropped on a node.
         if open && ttl_probed && direction == FlowDirection::ToServer {
             return Some(DropPoint::new(
                 DropLocation::Node(from.clone()),
@@ -227,7 +246,7 @@ impl Search<'_> {
                 format!("{sender} counted {said} at {name}"),
             ));
         }
-        // Another node's packets may be among those that were sent; what the node itself sends there tells more.
+        // Another node's packets may be among those that were sent; what the node itself sends there is better evidence.
         let passes_itself = case.all_healthy().any(|evidence| {
             let path = &evidence.path;
             path.access_path == AccessPath::HostNetwork
@@ -264,7 +283,7 @@ impl Search<'_> {
         None
     }
 
-    /// Where an end climbed no TTL probe, what TTL probes say of the other end and a third node: a node that drops what comes from one
+    /// Where an end has no TTL probe, what TTL probes say of the other end and a third node: a node that drops what comes from one
     /// needs no second fault to drop what comes from two.
     fn as_others(&self) -> Option<DropPoint> {
         let (group, from, to) = (self.group, self.from, self.to);
@@ -299,10 +318,14 @@ impl Search<'_> {
             .filter_map(|(_, other)| drop_node(other))
             .find(|node| node == from || node == to)?;
         let because = format!("the same packets of a third node die on {node}");
-        Some(DropPoint::new(DropLocation::Node(node), self.direction, because))
+        Some(DropPoint::new(
+            DropLocation::Node(node),
+            self.direction,
+            because,
+        ))
     }
 
-    /// Whether anything at all gets from one node to the other, where nothing tells more.
+    /// Whether anything at all gets from one node to the other, where there is no better evidence.
     fn by_other_packets(&self) -> DropPoint {
         let (group, direction) = (self.group, self.direction);
         let (sender, receiver) = self.ends();
@@ -312,7 +335,9 @@ impl Search<'_> {
                 direction,
                 format!("other packets get from {sender} to {receiver}"),
             ),
-            Reachability::NotReached | Reachability::NotProbed if group.server_end == ServerEnd::Unknown => {
+            Reachability::NotReached | Reachability::NotProbed
+                if group.server_end == ServerEnd::Unknown =>
+            {
                 DropPoint::new(
                     DropLocation::Unclear,
                     direction,

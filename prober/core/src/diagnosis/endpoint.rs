@@ -1,4 +1,4 @@
-//! Rules for the backend: what the Service leads to, and who answers there.
+//! Rules for the backend: what the Service leads to, and what answers there.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,12 +13,12 @@ use crate::topology::{AccessPath, AgentId, NodeName};
 mod duplicate;
 /// The process that should answer.
 mod listener;
-/// Who sent a RST.
+/// The sender of a RST.
 pub(crate) mod reset_sender;
 /// What the API says of the Service.
 mod slice;
 
-/// What this family has to say.
+/// Hypotheses about backends.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     let mut hypotheses = Vec::new();
     for family in case.families() {
@@ -88,7 +88,7 @@ pub(crate) fn served_nodes(
         .collect()
 }
 
-/// Who sent the ICMP error: the `ClusterIP` means that the SYN had been translated.
+/// The sender of the ICMP error: the `ClusterIP` means that the SYN had been translated.
 pub(crate) fn untranslated_error(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     case.probes(group).find_map(|probe| {
         let by = match probe.client.outcome {
@@ -99,7 +99,7 @@ pub(crate) fn untranslated_error(case: &Case<'_>, group: &FailureGroup) -> Optio
             | crate::probe::outcome::Outcome::Mismatched { .. }
             | crate::probe::outcome::Outcome::Timeout => return None,
         };
-        // What connect() translated has a backend's address from the start, and no error tells of a rule.
+        // What connect() translated has a backend's address from the start, and no error shows a rule.
         let is_own = probe.client.translated_in_connect().is_none();
         (is_own && by != probe.client.dst.ip()).then_some(by)
     })

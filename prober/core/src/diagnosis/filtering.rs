@@ -2,7 +2,7 @@
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Hypothesis;
-use crate::diagnosis::symptom::{Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
@@ -17,7 +17,7 @@ mod rule;
 
 pub(crate) use policy::closed;
 
-/// What this family has to say.
+/// Hypotheses about filters.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     let mut hypotheses = Vec::new();
     for family in case.families() {

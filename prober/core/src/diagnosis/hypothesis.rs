@@ -1,4 +1,4 @@
-//! What a rule says: a cause, a place, the groups it is about, and how strongly.
+//! What a rule returns: a cause, a place, the groups that it explains, and how well the evidence supports it.
 
 use std::collections::BTreeSet;
 
@@ -96,7 +96,7 @@ pub(crate) enum Proof {
     Facts,
 }
 
-/// One rule's word on one cause at one place. A rule that has nothing to say says nothing.
+/// One cause at one place, as one rule judges it. A rule without evidence returns none.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Hypothesis {
     pub(crate) cause: Cause,
@@ -128,7 +128,12 @@ impl Hypothesis {
     }
 
     /// A cause that nothing else looks like.
-    pub(crate) fn proves(cause: Cause, place: Place, groups: BTreeSet<usize>, proof: Proof) -> Self {
+    pub(crate) fn proves(
+        cause: Cause,
+        place: Place,
+        groups: BTreeSet<usize>,
+        proof: Proof,
+    ) -> Self {
         Self::new(cause, place, groups, Finding::Proves(proof))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::case::{Case, counts};
 use super::catalogue::Cause;
-use super::symptom::{Symptom, FailureGroup};
+use super::symptom::{FailureGroup, Symptom};
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
 use crate::evidence::Evidence;
 use crate::evidence::statistics::wilson;
@@ -14,7 +14,7 @@ use crate::probe::outcome::{Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::{AccessPath, NodeName};
 
-/// What this family has to say.
+/// Hypotheses about loss and outages.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     let mut hypotheses = Vec::new();
     for family in case.families() {
@@ -108,10 +108,14 @@ fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
 
 /// Everything through a node was silent until one instant, and well from then on.
 fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
-    let groups = case
-        .places(|group| is_lossy(case, group, family) && !case.is_share_of_a_silent_endpoint(group));
+    let groups = case.places(|group| {
+        is_lossy(case, group, family) && !case.is_share_of_a_silent_endpoint(group)
+    });
     let paths: BTreeSet<_> = case.at(&groups).map(|group| group.path).collect();
-    let late: Vec<&Evidence> = case.at(&groups).flat_map(|group| case.probes(group)).collect();
+    let late: Vec<&Evidence> = case
+        .at(&groups)
+        .flat_map(|group| case.probes(group))
+        .collect();
     let windows: Vec<(Timestamp, Option<Timestamp>)> = late
         .iter()
         .filter_map(|probe| opening(&probe.client))
@@ -281,7 +285,7 @@ fn counted(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u64, u64) {
     (sent.saturating_sub(well), sent)
 }
 
-/// Losses on the way there and on the way back, where both ends tell.
+/// Packets lost towards the server and towards the client, where both ends reported.
 fn lost_where(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u32, u32) {
     let mut there = 0;
     let mut back = 0;

@@ -1,4 +1,4 @@
-//! Access paths that do not stay among pods: node ports, and hosts that ask as their nodes do.
+//! Access paths that involve the nodes themselves: node ports, and clients in a node's own network.
 //!
 //! A cause is found by the access paths between pods, whose ends both see packets. These here meet the
 //! same pods and nodes by other rules: where they fail as well they follow from a cause at one of

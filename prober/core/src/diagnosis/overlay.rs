@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::{Hypothesis, Place};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::node_facts::Link;
 use crate::packet::family::Family;
 use crate::topology::NodeName;
@@ -18,7 +18,7 @@ mod route;
 /// The tunnel's own packets.
 mod tunnel;
 
-/// What this family has to say.
+/// Hypotheses about the way between nodes.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     let mut hypotheses = Vec::new();
     for family in case.families() {
@@ -36,7 +36,10 @@ pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
 fn ways(case: &Case<'_>, family: Family) -> BTreeSet<(NodeName, NodeName)> {
     case.failing(|group| group.family == family && group.is_cross_node())
         .filter_map(|(_, group)| {
-            Some((group.client.node.clone(), group.server.as_ref()?.node.clone()))
+            Some((
+                group.client.node.clone(),
+                group.server.as_ref()?.node.clone(),
+            ))
         })
         .flat_map(|(a, b)| [(a.clone(), b.clone()), (b, a)])
         .collect()

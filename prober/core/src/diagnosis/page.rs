@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::catalogue::Cause;
 
-/// What there is to know of a cause, as paragraphs of plain text.
+/// The description of a cause, as paragraphs of plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
     /// The cause.
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_reads_so() {
+    fn the_pages_of_all_causes() {
         let rule = "=".repeat(72);
         let pages: Vec<String> = Cause::ALL
             .iter()

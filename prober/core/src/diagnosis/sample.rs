@@ -34,7 +34,9 @@ pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathI
             probe.client.observations.len().min(40),
         ))
     };
-    let mut best = case.at(places).find_map(super::symptom::FailureGroup::first)?;
+    let mut best = case
+        .at(places)
+        .find_map(super::symptom::FailureGroup::first)?;
     for group in case.at(places) {
         for &at in &group.probes {
             if worth(group.path, at) > worth(best.0, best.1) {

@@ -1,8 +1,8 @@
-//! What a run itself has mended by its own arrival, and so cannot find broken any more.
+//! What placing the pods of a run has repaired, so that the run cannot find it broken any more.
 //!
 //! Starting a pod sets the node's forwarding and the bridge's address anew (the CNI plugin
 //! `bridge`, `ensureBridge` and `enableIPForward`, plugins/main/bridge/bridge.go and
-//! pkg/ip/ipforward_linux.go). The facts that were read before anything was placed tell.
+//! pkg/ip/ipforward_linux.go). The facts that are read before anything is placed show it.
 
 use crate::evidence::{Matrix, NodeEvidence};
 use crate::node_facts::{NodeFacts, SysctlState};
@@ -48,7 +48,7 @@ fn forwarding(
     };
     is_on.then(|| {
         format!(
-            "{name} was 0 on {node} before this run placed its pods, and is not any more: starting a pod sets it, so the run itself has mended what it came to look at. Until then {node} forwarded no {cause}; find what sets it to 0 (`prober explain ip-forward-off`)."
+            "{name} was 0 on {node} before this run placed its pods, and is not any more: starting a pod sets it, so the run itself has repaired what it would have found. Until then {node} forwarded no {cause}; find what sets it to 0 (`prober explain ip-forward-off`)."
         )
     })
 }
@@ -63,7 +63,7 @@ fn bridge_address(node: &NodeName, evidence: &NodeEvidence, family: Family) -> O
                 && has_address(after, &link.name, family) == Some(true)
         })?;
     Some(format!(
-        "{} on {node} had no {family} address before this run placed its pods, and has one now: starting a pod gives it one, so the run itself has mended what it came to look at. Until then pods of {node} had no gateway.",
+        "{} on {node} had no {family} address before this run placed its pods, and has one now: starting a pod gives it one, so the run itself has repaired what it would have found. Until then pods of {node} had no gateway.",
         bridge.name
     ))
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarding_that_was_off_and_is_on_was_mended_by_the_run() {
+    fn forwarding_that_was_off_and_is_on_was_repaired_by_the_run() {
         let said = notices(forwards(0), forwards(1));
         assert!(
             said[0].contains("net.ipv4.ip_forward was 0 on node-1"),
@@ -138,19 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_said_it_forwards_nothing_and_forwards_was_mended_by_the_run() {
+    fn a_node_that_said_it_forwards_nothing_and_forwards_was_repaired_by_the_run() {
         assert_eq!(notices(forwards(0), None).len(), 1);
     }
 
     #[test]
-    fn what_was_never_off_or_still_is_was_not_mended() {
+    fn what_was_never_off_or_still_is_was_not_repaired() {
         assert!(notices(forwards(1), forwards(1)).is_empty());
         assert!(notices(forwards(0), forwards(0)).is_empty());
         assert!(notices(None, forwards(1)).is_empty());
     }
 
     #[test]
-    fn a_bridge_that_got_its_address_meanwhile_was_mended_by_the_run() {
+    fn a_bridge_that_got_its_address_meanwhile_was_repaired_by_the_run() {
         let bridge = |addresses: &str| -> NodeFacts {
             let text = format!(
                 r#"{{"links":[{{"name":"cni0","index":5,"kind":"bridge","up":true,"carrier":true}}],"addresses":{addresses}}}"#

@@ -1,13 +1,13 @@
 //! From hypotheses to diagnoses: the strongest hypothesis takes the groups that it explains, then
-//! every rule looks again at what is left, so that one cause explains its knock-on symptoms. What the API says would
-//! close everything, and may well have, is told before them: it would look like a drop on every node.
+//! every rule looks again at what is left, so that one cause explains its knock-on symptoms. NetworkPolicies of the API that
+//! would block everything, and that nothing contradicts, come before all rules: they would look like a drop on every node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::Case;
 use super::catalogue::Cause;
 use super::filtering;
-use super::symptom::{ServerEnd, Symptom, FailureGroup};
+use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, Remedy, remedy, sample, unknown};
 use crate::diagnosis::hypothesis::{Finding, Hypothesis, Proof};
 use crate::diagnosis::node_routes;
@@ -16,7 +16,10 @@ use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, PathId};
 
 /// Everything that explains the case, and one `unknown` for each kind of rest.
-pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Hypothesis>]) -> Vec<Diagnosis> {
+pub(crate) fn solve(
+    mut case: Case<'_>,
+    rules: &[fn(&Case<'_>) -> Vec<Hypothesis>],
+) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = Vec::new();
     for family in case.families() {
         if let Some(closed) = filtering::closed(&case, family) {
@@ -32,7 +35,12 @@ pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Hypothesis
         let best = hypotheses
             .iter()
             .filter(|hypothesis| strength(&hypothesis.finding) > 0)
-            .filter(|hypothesis| hypothesis.groups.iter().any(|at| case.unexplained.contains(at)))
+            .filter(|hypothesis| {
+                hypothesis
+                    .groups
+                    .iter()
+                    .any(|at| case.unexplained.contains(at))
+            })
             .max_by(|a, b| {
                 let by_name = (b.cause, &b.place).cmp(&(a.cause, &a.place));
                 rank(a).cmp(&rank(b)).then(by_name)
@@ -48,7 +56,12 @@ pub(crate) fn solve(mut case: Case<'_>, rules: &[fn(&Case<'_>) -> Vec<Hypothesis
 }
 
 /// Takes a hypothesis, with what follows from it, out of what is left to be explained.
-fn accept(case: &mut Case<'_>, best: &Hypothesis, hypotheses: &[Hypothesis], found: &mut Vec<Diagnosis>) {
+fn accept(
+    case: &mut Case<'_>,
+    best: &Hypothesis,
+    hypotheses: &[Hypothesis],
+    found: &mut Vec<Diagnosis>,
+) {
     let mut explained = best.groups.clone();
     explained.extend(knock_on(case, best));
     explained.extend(node_routes::explained(case, best));
@@ -57,7 +70,7 @@ fn accept(case: &mut Case<'_>, best: &Hypothesis, hypotheses: &[Hypothesis], fou
     case.node_groups.retain(|at| !explained.contains(at));
 }
 
-/// Whether evidence of this source can tell such a cause at all.
+/// Whether evidence of this source can show such a cause at all.
 fn is_detectable(case: &Case<'_>, hypothesis: &Hypothesis) -> bool {
     match case.matrix.source {
         Source::Run | Source::Host => true,
@@ -103,12 +116,12 @@ fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
                 (None, Some(other)) => behind(other),
                 (Some(_) | None, None) => pod_wide,
             };
-            // ICMP is limited by its destination: which route is told of a refusal is chance.
-            let told = group.symptom.is_no_way()
+            // ICMP is limited by its destination: which access path receives an error is chance.
+            let is_refused_too = group.symptom.is_no_way()
                 && other.symptom == Symptom::Silent
                 && group.client == other.client;
             let alike = group.symptom == other.symptom
-                || told
+                || is_refused_too
                 || matches!(group.symptom, Symptom::Lossy | Symptom::Silent);
             client && server && alike
         })
@@ -116,8 +129,8 @@ fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
     found
 }
 
-/// Silence between two pods of whom one was told unreachable on another route: ICMP is limited
-/// by its destination, whatever the route.
+/// Silence between two pods where the same client received an ICMP unreachable on another access path: ICMP is
+/// limited by its destination, whatever the access path.
 fn rate_limited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
     case.places(|group| {
         group.symptom == Symptom::Silent
@@ -212,7 +225,9 @@ fn diagnosis(
 
 /// What to do. Only a run knows pods by their names.
 fn steps(case: &Case<'_>, best: &Hypothesis) -> Vec<Remedy> {
-    let target = case.at(&best.groups).find_map(|group| case.path(group.path));
+    let target = case
+        .at(&best.groups)
+        .find_map(|group| case.path(group.path));
     match (case.matrix.source, target) {
         (Source::Host | Source::Capture, Some(path)) => {
             remedy::at_address(best.cause, &best.place, &path.target.to_string())

@@ -1,5 +1,4 @@
-//! What is wrong with a path, in words that rules can ask for: one symptom a probe, and groups of
-//! equal symptoms that a cause has to explain.
+//! Symptoms: how one probe failed, and groups of equal failures that a cause has to explain.
 
 /// From probes to groups.
 mod failure_group;
@@ -38,7 +37,7 @@ pub(crate) enum Symptom {
     Stalled,
     /// The handshake went well, then the connection was reset.
     Broken,
-    /// Somebody else answered than the API says.
+    /// Another pod answered than the API says.
     WrongBackend,
 }
 
@@ -88,7 +87,9 @@ impl Symptom {
     /// In words, for sentences such as "3 probes ...".
     pub(crate) fn words(self) -> String {
         let words = match self {
-            Self::SynAckFromWrongSource => "were answered by SYN+ACK from an address that was not asked",
+            Self::SynAckFromWrongSource => {
+                "were answered by SYN+ACK from an address that was not asked"
+            }
             Self::ResetFromWrongSource => "were answered by RST from an address that was not asked",
             Self::Reset => "were refused by RST",
             Self::Unreachable(Unreachable::Network) => "met ICMP network unreachable",
@@ -111,7 +112,7 @@ impl Symptom {
 /// What the server's end saw of a failing group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerEnd {
-    /// It could not tell: no capture, no report, or packets lost by the capture itself.
+    /// It saw too little to say: no capture, no report, or packets lost by the capture itself.
     Unknown,
     /// It listened and nothing came.
     Nothing,
@@ -157,7 +158,7 @@ impl FailureGroup {
             .is_some_and(|server| server.node != self.client.node)
     }
 
-    /// The first probe, for exhibits.
+    /// The first probe, as a sample.
     pub(crate) fn first(&self) -> Option<(PathId, usize)> {
         self.probes.first().map(|&at| (self.path, at))
     }
@@ -220,14 +221,16 @@ pub(crate) fn symptom(
             exchange.or(late.then_some(Symptom::Lossy))
         }
         Outcome::Reset { .. } => Some(Symptom::Reset),
-        // The client's own kernel: nobody answered its neighbour solicitations.
+        // The client's own kernel: nothing answered its neighbour solicitations.
         Outcome::Unreachable { by, .. } if by == Some(probe.src.ip()) => Some(Symptom::Silent),
         Outcome::Unreachable { reason, .. } => Some(Symptom::Unreachable(reason)),
         Outcome::RefusedLocally { errno } => Some(Symptom::RefusedLocally(errno)),
         Outcome::Mismatched { .. } => {
             Some(wrong_source(probe).map_or(Symptom::SynAckFromWrongSource, |(_, symptom)| symptom))
         }
-        Outcome::Timeout => Some(wrong_source(probe).map_or(Symptom::Silent, |(_, symptom)| symptom)),
+        Outcome::Timeout => {
+            Some(wrong_source(probe).map_or(Symptom::Silent, |(_, symptom)| symptom))
+        }
     }
 }
 
@@ -240,6 +243,8 @@ fn exchange_symptom(evidence: &PathEvidence, evidence_of_probe: &Evidence) -> Op
         Exchange::BannerReceived { banner, .. } if evidence.is_of_another(banner) => {
             Some(Symptom::WrongBackend)
         }
-        Exchange::BannerReceived { .. } => evidence_of_probe.is_stalled().then_some(Symptom::Stalled),
+        Exchange::BannerReceived { .. } => {
+            evidence_of_probe.is_stalled().then_some(Symptom::Stalled)
+        }
     }
 }

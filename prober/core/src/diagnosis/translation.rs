@@ -15,7 +15,7 @@ mod reply;
 /// A node's rules for the Service.
 mod rules;
 
-/// What this family has to say.
+/// Hypotheses about translation.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     let mut hypotheses = hairpin::hypotheses(case);
     for family in case.families() {
@@ -45,7 +45,7 @@ pub(crate) fn bridged_filtered(case: &Case<'_>, node: &NodeName, family: Family)
     is_filtered(case.facts(node)?, family)
 }
 
-/// The reading of a node that finds bridged packets unfiltered: one is enough, since somebody may mend it meanwhile.
+/// The reading of a node that finds bridged packets unfiltered: one is enough, since the setting may change during the run.
 pub(crate) fn unfiltered<'a>(
     case: &Case<'a>,
     node: &NodeName,

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, STARVED_NS};
-use super::symptom::{ServerEnd, Symptom, FailureGroup};
+use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, sample};
 use crate::diagnosis::hypothesis::{Finding, Hypothesis};
 use crate::evidence::Source;
+use crate::groups::duration;
 use crate::packet::Unreachable;
 use crate::probe::outcome::{Errno, Outcome};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, PathId};
-use crate::groups::duration;
 
 /// One diagnosis without a cause for each symptom that is left.
 pub(crate) fn rest(case: &Case<'_>, hypotheses: &[Hypothesis]) -> Vec<Diagnosis> {
@@ -191,7 +191,10 @@ fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
     {
         wanted.push("what the server's end sees of the same probes".to_owned());
     }
-    if case.at(places).all(|group| case.ttl_probe(group.path).is_none()) {
+    if case
+        .at(places)
+        .all(|group| case.ttl_probe(group.path).is_none())
+    {
         wanted.push("a TTL probe (SYNs with TTL 1, 2, 3, 64) on a failing path".to_owned());
     }
     let nodes: BTreeSet<_> = case.at(places).map(|group| &group.client.node).collect();

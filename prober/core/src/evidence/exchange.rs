@@ -1,4 +1,4 @@
-//! Whether the way carried what was said after a handshake: an echo may also be held up by the process at the other end.
+//! Whether the path carried the exchange after a handshake: an echo may also be held up by the process at the other end.
 
 use super::Evidence;
 use crate::packet::observation::{Direction, Observation};

@@ -51,7 +51,7 @@ impl PathEvidence {
         }
     }
 
-    /// The probes that were told in full and say something of the path, with their places in `probes`.
+    /// The probes that were reported in full and are evidence of the path, with their places in `probes`.
     pub fn believed(&self) -> impl Iterator<Item = (usize, &Evidence)> {
         let all = self.probes.iter().enumerate();
         all.filter(|(_, probe)| self.believes(probe.client.engine))

@@ -1,5 +1,5 @@
-//! What ended for want of a processor: whoever was kept from its work for nearly as long as a probe waits says nothing of the
-//! network by its silence.
+//! Probes that ended for want of a processor: the silence of an agent that did not run for nearly as long as a probe waits is
+//! no evidence of the network.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::topology::AgentId;
 const LONG_NS: u64 = 2_000_000_000;
 
 impl AgentEvidence {
-    /// Whether it cannot vouch for silence: neither for that of others nor for its own.
+    /// Whether silence at its end proves nothing: neither that of others nor its own.
     pub const fn is_starved(&self) -> bool {
         self.starved_ns > LONG_NS
     }

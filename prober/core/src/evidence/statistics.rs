@@ -1,4 +1,4 @@
-//! Intervals for shares that were counted: how much a few probes can tell.
+//! Confidence intervals for shares of counted probes.
 
 /// The normal quantile of a two-sided 95 % interval.
 const Z: f64 = 1.959_963_984_540_054;
@@ -6,7 +6,7 @@ const Z: f64 = 1.959_963_984_540_054;
 /// The 95 % interval for a share of which `successes` in `n` were seen, by Wilson's score
 /// method, which stays within 0 to 1 and says something even when all or none succeeded.
 ///
-/// `n` of 0 tells nothing: (0, 1).
+/// `n` of 0 is no evidence: (0, 1).
 #[expect(
     clippy::cast_precision_loss,
     reason = "counts of probes are far below 2^52"
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_tells_nothing() {
+    fn no_probes_are_no_evidence() {
         assert_eq!(wilson(0, 0), (0.0, 1.0));
     }
 }

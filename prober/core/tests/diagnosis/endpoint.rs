@@ -95,7 +95,12 @@ fn a_stopped_process_completes_handshakes_and_says_nothing() {
             }
         }
     }
-    unheard.matrix.agents.get_mut(&server(1)).unwrap().has_reported = false;
+    unheard
+        .matrix
+        .agents
+        .get_mut(&server(1))
+        .unwrap()
+        .has_reported = false;
     let hairpin = |path: &Path| path.access_path == AccessPath::Hairpin && path.client == server(1);
     for path in unheard
         .matrix

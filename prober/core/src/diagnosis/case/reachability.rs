@@ -15,7 +15,7 @@ impl<'a> Case<'a> {
         self.path(id)?.believed_ttl_probe()
     }
 
-    /// TTL probes between two nodes, whatever the route.
+    /// TTL probes between two nodes, whatever the access path.
     pub(crate) fn ttl_probes<'s>(
         &'s self,
         from: &'s NodeName,
@@ -56,7 +56,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether a node has this address, by its own word or by its agents'.
+    /// Whether a node or one of its agents reports this address as its own.
     fn is_address_of(&self, node: &NodeName, address: IpAddr) -> bool {
         let by_facts =
             (self.facts(node)).is_some_and(|facts| facts.address(address).found().is_some());
@@ -68,7 +68,12 @@ impl<'a> Case<'a> {
     }
 
     /// Whether a packet is known to have got from one node to the other.
-    pub(crate) fn reachability(&self, from: &NodeName, to: &NodeName, family: Family) -> Reachability {
+    pub(crate) fn reachability(
+        &self,
+        from: &NodeName,
+        to: &NodeName,
+        family: Family,
+    ) -> Reachability {
         let mut asked = false;
         for evidence in self.paths() {
             let path = &evidence.path;
@@ -103,7 +108,8 @@ impl<'a> Case<'a> {
                 return Reachability::Reached;
             }
             let ttl_probe = evidence.believed_ttl_probe();
-            if ttl_probe.is_some_and(|ttl_probe| self.met_second_hop(&path.client.node, ttl_probe)) {
+            if ttl_probe.is_some_and(|ttl_probe| self.met_second_hop(&path.client.node, ttl_probe))
+            {
                 return Reachability::Reached;
             }
         }
@@ -126,7 +132,7 @@ pub(crate) enum Reachability {
     NotProbed,
 }
 
-/// Whether a SYN got its SYN+ACK from whom it asked, however many hops it was given.
+/// Whether a SYN of any hop limit got its SYN+ACK from the target.
 pub(crate) fn completes(ttl_probe: &TtlProbe) -> bool {
     ttl_probe.steps.iter().any(
         |step| matches!(step.answer, TtlStepAnswer::SynAck { from, .. } if from == ttl_probe.target),

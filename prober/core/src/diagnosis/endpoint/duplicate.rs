@@ -7,7 +7,7 @@ use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::reset_sender::{ResetSender, reset_packet, reset_sender};
 use crate::diagnosis::endpoint::to;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 use crate::packet::observation::Direction;
@@ -114,10 +114,10 @@ fn claimants(case: &Case<'_>, server: &AgentId, family: Family) -> BTreeSet<Mac>
         .flat_map(|path| &path.probes)
         .flat_map(|probe| &probe.client.observations)
         .filter_map(|seen| match seen.packet.body {
-            Body::Resolution(told)
-                if told.kind == ResolutionKind::Reply && told.sender == address =>
+            Body::Resolution(reply)
+                if reply.kind == ResolutionKind::Reply && reply.sender == address =>
             {
-                told.sender_mac
+                reply.sender_mac
             }
             Body::Resolution(_) | Body::Tcp(..) | Body::Icmp(..) => None,
         })

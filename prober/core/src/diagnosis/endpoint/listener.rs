@@ -9,7 +9,7 @@ use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::reset_sender::{ResetSender, reset_packet, reset_sender};
 use crate::diagnosis::endpoint::to;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::evidence::Source;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
@@ -17,13 +17,18 @@ use crate::probe::event::ServerTrace;
 use crate::probe::outcome::OutcomeKind;
 use crate::topology::{AccessPath, AgentId};
 
-pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
+pub(crate) fn not_listening(
+    case: &Case<'_>,
+    server: &AgentId,
+    family: Family,
+) -> Option<Hypothesis> {
     let refused = |group: &FailureGroup| {
         group.family == family
             && group.server.as_ref() == Some(server)
             && group.symptom == Symptom::Reset
     };
-    let sent = case.places(|group| refused(group) && reset_sender(case, group) == ResetSender::Server);
+    let sent =
+        case.places(|group| refused(group) && reset_sender(case, group) == ResetSender::Server);
     let place = Place::pod(server, family);
     if !sent.is_empty() {
         let other = case
@@ -48,7 +53,8 @@ pub(crate) fn not_listening(case: &Case<'_>, server: &AgentId, family: Family) -
                 .not(Cause::RejectReset, "the server's end sent the RST itself"),
         );
     }
-    let unclear = case.places(|group| refused(group) && reset_sender(case, group) == ResetSender::Unclear);
+    let unclear =
+        case.places(|group| refused(group) && reset_sender(case, group) == ResetSender::Unclear);
     if unclear.is_empty() {
         return None;
     }
@@ -81,7 +87,11 @@ pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Hypothesis
     )
 }
 
-pub(crate) fn accept_queue(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
+pub(crate) fn accept_queue(
+    case: &Case<'_>,
+    server: &AgentId,
+    family: Family,
+) -> Option<Hypothesis> {
     let ignored = case.places(|group| {
         to(group, server, family)
             && matches!(group.symptom, Symptom::Silent | Symptom::Lossy)
@@ -146,11 +156,15 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
     if mute.is_empty() || case.at(&mute).any(|group| repeats_syn_ack(case, group)) {
         return None;
     }
-    if case.at(&mute).any(|group| case.server_traces(group).any(spoke)) {
+    if case
+        .at(&mute)
+        .any(|group| case.server_traces(group).any(spoke))
+    {
         return None;
     }
     let completed = case.best_server_end(&mute) == ServerEnd::Completed;
-    let access_paths: BTreeSet<AccessPath> = case.at(&mute).map(|group| group.access_path).collect();
+    let access_paths: BTreeSet<AccessPath> =
+        case.at(&mute).map(|group| group.access_path).collect();
     let mut hypothesis = if completed || unheard {
         Hypothesis::proves(
             Cause::EndpointFrozen,
@@ -159,9 +173,9 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
             Proof::Packets,
         )
     } else {
-        Hypothesis::fits(Cause::EndpointFrozen, Place::pod(server, family), mute).decided_by(format!(
-            "the state of the process in {server}: `cat /proc/1/status | grep State`"
-        ))
+        Hypothesis::fits(Cause::EndpointFrozen, Place::pod(server, family), mute).decided_by(
+            format!("the state of the process in {server}: `cat /proc/1/status | grep State`"),
+        )
     };
     hypothesis = hypothesis.because(format!(
         "{server}'s kernel completes handshakes on {} routes, and no banner ever follows",
@@ -183,8 +197,8 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
     )
 }
 
-/// Whether a server's end sent data while its client waited. A process that is woken to be removed
-/// still greets whoever has long gone.
+/// Whether a server's end sent data while its client waited. A process that is thawed to be removed
+/// still sends a banner to clients that have given up.
 fn spoke(server_trace: &ServerTrace) -> bool {
     let first = server_trace.observations.first().map(|seen| seen.at);
     server_trace.observations.iter().any(|seen| {

@@ -1,14 +1,14 @@
-//! Who sent a RST: the server, a rule on a node, or a stranger.
+//! The sender of a RST: the server, a rule on a node, or another host.
 
 use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
-use crate::diagnosis::symptom::{ServerEnd, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd};
 use crate::packet::TcpFlags;
 use crate::packet::observation::{Direction, Observation};
 use crate::topology::NodeName;
 
-/// Who sent a RST.
+/// What sent a RST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResetSender {
     /// The server's own end sent it.
@@ -17,17 +17,17 @@ pub(crate) enum ResetSender {
     Node(NodeName),
     /// Some other pod.
     OtherHost,
-    /// It could not be told.
+    /// The evidence does not decide.
     Unclear,
 }
 
-/// Who sent the RSTs of a group, by the server's end, and by their TTL and source MAC: two routers
+/// What sent the RSTs of a group, by the server's end, and by their TTL and source MAC: two routers
 /// on the way from a pod of another node leave 62 of 64, one leaves 63, the own node 64.
 pub(crate) fn reset_sender(case: &Case<'_>, group: &FailureGroup) -> ResetSender {
     if group.server_end == ServerEnd::ResetSent {
         return ResetSender::Server;
     }
-    let heard = group.server_end != ServerEnd::Unknown;
+    let has_server_trace = group.server_end != ServerEnd::Unknown;
     let Some(seen) = reset_packet(case, group) else {
         return ResetSender::Unclear;
     };
@@ -46,8 +46,10 @@ pub(crate) fn reset_sender(case: &Case<'_>, group: &FailureGroup) -> ResetSender
         let sender = seen.packet.link.map(|link| link.src);
         return match (sender, own) {
             _ if from_gateway => ResetSender::Node(group.client.node.clone()),
-            (Some(sender), Some(own)) if heard && sender != own => ResetSender::OtherHost,
-            _ if heard => ResetSender::Node(group.client.node.clone()),
+            (Some(sender), Some(own)) if has_server_trace && sender != own => {
+                ResetSender::OtherHost
+            }
+            _ if has_server_trace => ResetSender::Node(group.client.node.clone()),
             _ => ResetSender::Unclear,
         };
     }
@@ -56,7 +58,7 @@ pub(crate) fn reset_sender(case: &Case<'_>, group: &FailureGroup) -> ResetSender
         (64, None) if from_gateway => ResetSender::Node(group.client.node.clone()),
         (63, Some(server)) => ResetSender::Node(server.node.clone()),
         (63, None) => only_other_node(case, group).map_or(ResetSender::Unclear, ResetSender::Node),
-        (_, Some(_)) if heard => ResetSender::OtherHost,
+        (_, Some(_)) if has_server_trace => ResetSender::OtherHost,
         _ => ResetSender::Unclear,
     }
 }

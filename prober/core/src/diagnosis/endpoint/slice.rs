@@ -1,4 +1,4 @@
-//! What the API says of the Service's endpoints, and what is there.
+//! Endpoints of the Service in the API, compared with the pods that run.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,13 +7,17 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::{direct_is_well, is_slot, list, served_nodes, untranslated_error};
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup, led_to};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom, led_to};
 use crate::packet::family::Family;
 use crate::packet::{Body, ResolutionKind, Unreachable};
 use crate::probe::outcome::Errno;
 use crate::topology::{AccessPath, AgentId, NodeName};
 
-pub(crate) fn no_endpoints(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
+pub(crate) fn no_endpoints(
+    case: &Case<'_>,
+    server: &AgentId,
+    family: Family,
+) -> Option<Hypothesis> {
     let refused = |group: &FailureGroup| match group.symptom.unreachable() {
         Some(Unreachable::Port | Unreachable::Other) => true,
         // Without a route to the Service's address, IPv6 says so before the rule is met.
@@ -196,12 +200,18 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
             ),
         );
     } else {
-        hypotheses.extend(led_astray(case, server, &groups, &elsewhere, named.as_ref()));
+        hypotheses.extend(led_astray(
+            case,
+            server,
+            &groups,
+            &elsewhere,
+            named.as_ref(),
+        ));
     }
     hypotheses
 }
 
-/// Nodes that alone are led to a dead address: their rules are older than the API's word.
+/// Nodes that alone are led to a dead address: their rules are older than the EndpointSlices.
 fn led_astray(
     case: &Case<'_>,
     server: &AgentId,
@@ -237,7 +247,7 @@ fn led_astray(
 }
 
 /// The address that the Service led to, where it shows: a flooded copy of the SYN, or the node
-/// asking for a neighbour that nobody is.
+/// resolving an address that no pod has.
 fn dead_address(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     let copied = case
         .probes(group)
@@ -247,7 +257,7 @@ fn dead_address(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     copied.or_else(|| {
         case.client_packets(group)
             .find_map(|seen| match seen.packet.body {
-                // The node asks, which is no pod, for somebody who is none either.
+                // A node resolves an address that belongs to no pod.
                 Body::Resolution(asked)
                     if asked.kind == ResolutionKind::Request
                         && Family::of(asked.target) == group.family
@@ -317,7 +327,7 @@ fn how_it_died(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
     said
 }
 
-/// A pod whose port on the bridge is down: every route to it is dead, its process is not.
+/// A pod whose port on the bridge is down: no access path reaches it, although its process runs.
 fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
     let groups = case.places(|group| {
         group.family == family

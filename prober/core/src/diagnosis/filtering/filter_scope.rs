@@ -1,4 +1,4 @@
-//! One pod or port, or the node's FORWARD: who is hit, and who passes beside it.
+//! Whether a filter hits one pod or port, or everything that the node forwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::drop_point::FlowDirection;
 use crate::diagnosis::filtering::forward_sysctl;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd};
 use crate::packet::family::Family;
 use crate::probe::outcome::OutcomeKind;
 use crate::topology::{AccessPath, AgentId, NodeName, Path, Scope};
 
-/// One pod or port, or the node's FORWARD: who is hit, and who passes beside it.
+/// `network-policy` where a neighbour of what fails passes the same chain, `forward-drop` where none does.
 pub(crate) fn filter_scope(
     case: &Case<'_>,
     node: &NodeName,
@@ -20,7 +20,9 @@ pub(crate) fn filter_scope(
     directions: &BTreeMap<usize, FlowDirection>,
     groups: BTreeSet<usize>,
 ) -> Hypothesis {
-    let forward_only = directions.values().all(|direction| *direction == FlowDirection::ToServer);
+    let forward_only = directions
+        .values()
+        .all(|direction| *direction == FlowDirection::ToServer);
     let port = case
         .at(&groups)
         .filter(|group| group.access_path == AccessPath::PodIp)

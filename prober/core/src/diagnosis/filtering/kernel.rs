@@ -4,13 +4,17 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::filtering::{forward_sysctl, is_quiet, through};
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::node_facts::SysctlState;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, NodeName, Scope};
 
-pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+pub(crate) fn conntrack_full(
+    case: &Case<'_>,
+    node: &NodeName,
+    family: Family,
+) -> Option<Hypothesis> {
     let groups = case.places(|group| through(group, node, family) && is_quiet(group));
     if groups.is_empty() {
         return None;
@@ -44,7 +48,11 @@ pub(crate) fn conntrack_full(case: &Case<'_>, node: &NodeName, family: Family) -
     ))
 }
 
-pub(crate) fn ip_forward_off(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+pub(crate) fn ip_forward_off(
+    case: &Case<'_>,
+    node: &NodeName,
+    family: Family,
+) -> Option<Hypothesis> {
     let routed = |group: &FailureGroup| match family {
         Family::Ipv4 => !(group.access_path == AccessPath::PodIp && group.is_same_node()),
         // A Service of a pod on the same node is translated on the bridge, which needs no routing.

@@ -1,25 +1,28 @@
-//! Rules that drop or reject, found by who answered in the name of the server, and where silence begins.
+//! Rules that drop or reject, found by what answers instead of the server, and where packets vanish.
 
 use std::collections::BTreeSet;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::drop_point::{DropPoint, DropLocation, FlowDirection, drop_point};
+use crate::diagnosis::drop_point::{DropLocation, DropPoint, FlowDirection, drop_point};
 use crate::diagnosis::endpoint::direct_is_well;
 use crate::diagnosis::endpoint::reset_sender::{ResetSender, reset_packet, reset_sender};
 use crate::diagnosis::filtering::filter_scope::filter_scope;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::probe::outcome::Outcome;
 use crate::topology::{AccessPath, NodeName};
 
-/// A rule that answers with RST: it comes from a node, or nobody's end sent it.
+/// A rule that answers with RST: it comes from a node, or the server's end did not send it.
 pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
     let groups = case.places(|group| {
         group.family == family
-            && matches!(group.symptom, Symptom::Reset | Symptom::ResetFromWrongSource)
+            && matches!(
+                group.symptom,
+                Symptom::Reset | Symptom::ResetFromWrongSource
+            )
             && reset_sender(case, group) == ResetSender::Node(node.clone())
     });
     let group = case.at(&groups).next()?;
@@ -34,32 +37,35 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
         "{} got a RST from {} with TTL {}{link}",
         group.client, ip.src, ip.hop_limit
     );
-    let heard = case
+    let has_server_trace = case
         .at(&groups)
         .any(|group| group.server_end != ServerEnd::Unknown);
     let wrong_source = case
         .at(&groups)
         .any(|group| group.symptom == Symptom::ResetFromWrongSource)
         .then(|| "on the bridge the forged RST comes from the pod's own address, so the client ignores it and times out".to_owned());
-    let mut hypothesis = Hypothesis::proves(Cause::RejectReset, place, groups.clone(), Proof::Packets)
-        .because(said)
-        .because_all(heard.then(|| "the server's end saw no SYN and sent no RST".to_owned()))
-        .because_all(wrong_source)
-        .not(
-            Cause::NotListening,
-            if heard {
-                "the server's end sent no RST"
-            } else {
-                "the RST's TTL is a node's, not a pod's"
-            },
-        );
+    let mut hypothesis =
+        Hypothesis::proves(Cause::RejectReset, place, groups.clone(), Proof::Packets)
+            .because(said)
+            .because_all(
+                has_server_trace.then(|| "the server's end saw no SYN and sent no RST".to_owned()),
+            )
+            .because_all(wrong_source)
+            .not(
+                Cause::NotListening,
+                if has_server_trace {
+                    "the server's end sent no RST"
+                } else {
+                    "the RST's TTL is a node's, not a pod's"
+                },
+            );
     if case
         .at(&groups)
         .all(|group| group.access_path == AccessPath::ClusterIpAny)
     {
         hypothesis = hypothesis.because("only what was balanced to one endpoint is rejected; a rejected SYN is balanced anew when it is sent again");
     }
-    // What the same rule hides: tries that were balanced anew, or whose RST nobody could use.
+    // What the same rule hides: tries that were balanced anew, or whose RST the client ignores.
     let hidden = case.places(|group| {
         group.family == family
             && (group.access_path == AccessPath::ClusterIpAny
@@ -116,7 +122,10 @@ pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Opti
             group.client, icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit
         ))
     });
-    let drop_points = groups.iter().map(|&at| (at, FlowDirection::ToServer)).collect();
+    let drop_points = groups
+        .iter()
+        .map(|&at| (at, FlowDirection::ToServer))
+        .collect();
     Some(
         filter_scope(case, node, family, &drop_points, groups)
             .because_all(said)
@@ -159,6 +168,9 @@ pub(crate) fn dropped(case: &Case<'_>, node: &NodeName, family: Family) -> Optio
     said.sort();
     said.dedup();
     said.truncate(4);
-    let drop_points = located.iter().map(|(at, drop_point)| (*at, drop_point.direction)).collect();
+    let drop_points = located
+        .iter()
+        .map(|(at, drop_point)| (*at, drop_point.direction))
+        .collect();
     Some(filter_scope(case, node, family, &drop_points, groups).because_all(said))
 }

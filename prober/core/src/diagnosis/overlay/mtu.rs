@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::diagnosis::case::{Case, completes};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
 use crate::probe::outcome::{Echo, Exchange};
 use crate::topology::NodeName;
@@ -17,7 +17,10 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     let pairs: BTreeSet<(NodeName, NodeName)> = case
         .failing(stalled)
         .filter_map(|(_, group)| {
-            Some((group.client.node.clone(), group.server.as_ref()?.node.clone()))
+            Some((
+                group.client.node.clone(),
+                group.server.as_ref()?.node.clone(),
+            ))
         })
         .collect();
     if pairs.is_empty() {
@@ -61,10 +64,12 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     }
     let rest = case.places(|group| stalled(group) && group.server.is_some());
     let rest: BTreeSet<usize> = rest.difference(&taken).copied().collect();
-    let Some((from, to)) = case
-        .at(&rest)
-        .find_map(|group| Some((group.client.node.clone(), group.server.as_ref()?.node.clone())))
-    else {
+    let Some((from, to)) = case.at(&rest).find_map(|group| {
+        Some((
+            group.client.node.clone(),
+            group.server.as_ref()?.node.clone(),
+        ))
+    }) else {
         return hypotheses;
     };
     let shared = nodes

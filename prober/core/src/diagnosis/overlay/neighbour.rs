@@ -23,7 +23,8 @@ pub(crate) fn stale_neighbour(
     let (groups, place) = on_the_way(case, from, to, family)?;
     match believes(case, from, to, family) {
         Some(Err(said)) => Some(
-            Hypothesis::proves(Cause::StaleOverlayNeighbour, place, groups, Proof::Facts).because(said),
+            Hypothesis::proves(Cause::StaleOverlayNeighbour, place, groups, Proof::Facts)
+                .because(said),
         ),
         Some(Ok(said)) => Some(Hypothesis::excludes(
             Cause::StaleOverlayNeighbour,

@@ -19,7 +19,7 @@ pub(crate) fn route_missing(
 ) -> Option<Hypothesis> {
     let (mut groups, place) = on_the_way(case, from, to, family)?;
     if let Some(said) = bad_route(case, from, to, family) {
-        let told = at_once(case, &groups);
+        let errors = at_once(case, &groups);
         // The routes went with their device, and so does what comes in.
         let down = tunnel_down(case, from, family);
         if down.is_some() {
@@ -34,15 +34,15 @@ pub(crate) fn route_missing(
                         link.name
                     )
                 }))
-                .because_all(told),
+                .because_all(errors),
         );
     }
-    let told =
-        case.places(|group| depends_on(group, from, to, family) && refuses_route(case, group, from));
-    if !told.is_empty() {
+    let refused = case
+        .places(|group| depends_on(group, from, to, family) && refuses_route(case, group, from));
+    if !refused.is_empty() {
         return Some(
             Hypothesis::proves(Cause::RouteMissing, place, groups, Proof::Packets)
-                .because_all(at_once(case, &told))
+                .because_all(at_once(case, &refused))
                 .because(format!("{from} itself refuses, before anything left it"))
                 .not(Cause::OverlayBlocked, "the tunnel was never reached"),
         );

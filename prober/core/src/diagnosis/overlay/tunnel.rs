@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::drop_point::{DropPoint, DropLocation, FlowDirection, drop_point, refused, tunnel_traffic};
+use crate::diagnosis::drop_point::{
+    DropLocation, DropPoint, FlowDirection, drop_point, refused, tunnel_traffic,
+};
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
 use crate::diagnosis::overlay::neighbour::believes;
 use crate::diagnosis::overlay::tunnel_down;
-use crate::diagnosis::symptom::{Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
-/// Silence between nodes that no node's own word explains.
+/// Silence between nodes that the facts of no node explain.
 pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
-    // A tunnel that its own node has put down is blocked by nobody.
+    // A tunnel that its own node has put down is not blocked.
     let is_down = |node: &NodeName| tunnel_down(case, node, family).is_some();
     let silent = |group: &FailureGroup| {
         group.family == family
@@ -39,12 +41,17 @@ pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
                 let Some(group) = case.groups.get(at) else {
                     continue;
                 };
-                let Some(server) = &group.server else { continue };
+                let Some(server) = &group.server else {
+                    continue;
+                };
                 let way = match drop_point.direction {
                     FlowDirection::ToServer => (group.client.node.clone(), server.node.clone()),
                     FlowDirection::ToClient => (server.node.clone(), group.client.node.clone()),
                 };
-                unclear.entry(way).or_default().push((at, drop_point.because));
+                unclear
+                    .entry(way)
+                    .or_default()
+                    .push((at, drop_point.because));
             }
             DropLocation::Node(_) | DropLocation::Elsewhere => {}
         }
@@ -128,7 +135,9 @@ fn one_blocked(
                 .as_ref()
                 .is_some_and(|server| server.node == path.client.node)
     });
-    let hypothesis = hypothesis.because_all(sentences(found)).because_all(dropped);
+    let hypothesis = hypothesis
+        .because_all(sentences(found))
+        .because_all(dropped);
     if same {
         hypothesis.not(
             Cause::ForwardDrop,

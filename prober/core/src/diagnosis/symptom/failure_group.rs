@@ -1,9 +1,9 @@
-//! From the probes of a path to its groups: who was met, what is loss, what the server's end saw.
+//! Groups the failures of a path by symptom and server, and decides what is loss and what the server's end saw.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup, wrong_source, led_to, symptom};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom, led_to, symptom, wrong_source};
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::packet::Unreachable;
 use crate::probe::outcome::{EngineKind, Errno, Outcome, OutcomeKind, ProbeResult};
@@ -55,14 +55,14 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<FailureG
         })
         .collect();
     if matrix.source == Source::Capture {
-        // Somebody else's refused connection is no fault of the network.
+        // A refused connection of other traffic is no fault of the network.
         groups.retain(|group| group.symptom != Symptom::Reset && group.symptom != Symptom::Broken);
     }
     groups
 }
 
 /// Kernels limit how often they say unreachable (`icmp_ratelimit`, RFC 1812 4.3.2.8): beside
-/// probes that were told so, silent ones of the same path were refused as well.
+/// probes that received such an error, silent ones of the same path were refused as well.
 fn merge_rate_limited(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
@@ -70,14 +70,14 @@ fn merge_rate_limited(
     let Some(server) = &evidence.path.server else {
         return;
     };
-    let told = groups
+    let unreachable = groups
         .keys()
         .find(|(symptom, _)| matches!(symptom, Symptom::Unreachable(_)))
         .cloned();
-    if let Some(told) = told
+    if let Some(unreachable) = unreachable
         && let Some(silent) = groups.remove(&(Symptom::Silent, Some(server.clone())))
     {
-        let all = groups.entry(told).or_default();
+        let all = groups.entry(unreachable).or_default();
         all.extend(silent);
         all.sort_unstable();
     }
@@ -128,7 +128,7 @@ fn reclassify_loss(
     }
 }
 
-/// Failures that were counted but not told in full (tier T0 may tell none).
+/// Failures that were counted but not reported in full (tier T0 may report none).
 fn add_counted_failures(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
@@ -174,7 +174,10 @@ fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Opti
     banner
         .or_else(|| backend_at(evidence, wrong_source(&probe.client)?.0))
         .or_else(|| {
-            let seen = probe.server.as_ref().filter(|server_trace| server_trace.syns > 0);
+            let seen = probe
+                .server
+                .as_ref()
+                .filter(|server_trace| server_trace.syns > 0);
             seen.and(probe.server_agent.clone())
         })
         .or_else(|| backend_at(evidence, led_to(&probe.client)?))
@@ -195,12 +198,12 @@ fn only_endpoint_never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<A
     let balanced = |path: &Path| {
         path.access_path == AccessPath::ClusterIpAny && path.family == evidence.path.family
     };
-    let told = matrix
+    let reported = matrix
         .paths
         .values()
         .filter(|other| balanced(&other.path))
         .flat_map(|other| &other.probes);
-    for probe in told {
+    for probe in reported {
         if let Some(banner) = probe.client.exchange.banner() {
             *met.entry(banner.pod.as_str()).or_default() += 1;
         } else if let Some(agent) = &probe.server_agent
@@ -222,7 +225,7 @@ fn only_endpoint_never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<A
     (missing.next().is_none() && !met.is_empty()).then(|| only.clone())
 }
 
-/// The most that the server's end can tell of these probes.
+/// The furthest that the server's end saw these probes get.
 fn server_end(
     matrix: &Matrix,
     evidence: &PathEvidence,
@@ -243,7 +246,10 @@ fn server_end(
             ServerEnd::ResetSent
         } else if server_trace.acks > 0 {
             ServerEnd::Completed
-        } else if server_trace.syn_acks > 0 && server_trace.resets_received > 0 && is_refused(&probe.client) {
+        } else if server_trace.syn_acks > 0
+            && server_trace.resets_received > 0
+            && is_refused(&probe.client)
+        {
             ServerEnd::SynAckReset
         } else if server_trace.syn_acks > 0 {
             ServerEnd::SynAck
@@ -264,7 +270,7 @@ fn server_end(
 }
 
 /// Whether a RST to the server can be an answer to its SYN+ACK: a raw probe closes whatever it
-/// began with a RST of its own, also what it never heard of again.
+/// began with a RST of its own, also where no answer came.
 fn is_refused(probe: &ProbeResult) -> bool {
     match probe.engine {
         EngineKind::Kernel => true,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::diagnosis::translation::reply::{is_unrestored, seen_at_ends};
 use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered, unfiltered};
 use crate::evidence::Source;
@@ -16,7 +16,11 @@ use crate::packet::observation::Direction;
 use crate::probe::event::TtlStepAnswer;
 use crate::topology::{AccessPath, NodeName, Scope};
 
-pub(crate) fn bridge_netfilter(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Hypothesis> {
+pub(crate) fn bridge_netfilter(
+    case: &Case<'_>,
+    node: &NodeName,
+    family: Family,
+) -> Vec<Hypothesis> {
     let here = |group: &FailureGroup| group.family == family && stays_on(case, group, node);
     // A RST from the backend's own address that the backend did send is another fault (a closed
     // port) whose answer was bypassed as well; one that it did not send is a rule's.
@@ -206,7 +210,7 @@ pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec
             "{node} counted {counter} +{grown}: it routes out of the interface the packets came in by"
         ));
     }
-    let told = case
+    let redirected = case
         .failing(|group| group.family == family && group.client.node == *node)
         .flat_map(|(_, group)| case.client_packets(group))
         .find_map(|seen| match seen.packet.icmp()?.1.kind {
@@ -216,7 +220,7 @@ pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec
             | IcmpKind::PacketTooBig { .. }
             | IcmpKind::Other => None,
         });
-    if let Some(gateway) = told {
+    if let Some(gateway) = redirected {
         said.push(format!("{node} sent the client a redirect to {gateway}"));
     }
     said

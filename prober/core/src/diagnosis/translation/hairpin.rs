@@ -3,19 +3,22 @@
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::evidence::Evidence;
 use crate::node_facts::Link;
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
 use crate::topology::{AccessPath, AgentId};
 
-/// What this family has to say.
+/// Hypotheses about hairpin traffic.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     // IPv4 refuses packets from the own address; IPv6 takes them, and the pod answers itself.
     let silent = |group: &FailureGroup| {
         group.access_path == AccessPath::Hairpin
-            && matches!(group.symptom, Symptom::Silent | Symptom::SynAckFromWrongSource)
+            && matches!(
+                group.symptom,
+                Symptom::Silent | Symptom::SynAckFromWrongSource
+            )
     };
     let pods: Vec<(usize, AgentId, Family)> = case
         .failing(silent)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{self, ServerEnd, Symptom, FailureGroup};
+use crate::diagnosis::symptom::{self, FailureGroup, ServerEnd, Symptom};
 use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered};
 use crate::evidence::Source;
 use crate::packet::family::Family;
@@ -51,7 +51,8 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
             && match group.symptom {
                 Symptom::NoData | Symptom::Broken => group.server_end != ServerEnd::Completed,
                 Symptom::Silent => {
-                    group.access_path == AccessPath::Hairpin && group.server_end != ServerEnd::Nothing
+                    group.access_path == AccessPath::Hairpin
+                        && group.server_end != ServerEnd::Nothing
                 }
                 Symptom::ResetFromWrongSource | Symptom::SynAckFromWrongSource => {
                     group.access_path == AccessPath::Hairpin
@@ -100,7 +101,10 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
 
 /// An answer that came from the backend's own address, over the bridge.
 pub(crate) fn is_unrestored(group: &FailureGroup) -> bool {
-    matches!(group.symptom, Symptom::SynAckFromWrongSource | Symptom::ResetFromWrongSource)
+    matches!(
+        group.symptom,
+        Symptom::SynAckFromWrongSource | Symptom::ResetFromWrongSource
+    )
 }
 
 /// What the packets of both ends say, from the group that says most.

@@ -6,7 +6,7 @@ use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::{direct_is_well, list, served_nodes, untranslated_error};
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{ServerEnd, Symptom, FailureGroup};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::evidence::PathEvidence;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
@@ -34,8 +34,8 @@ pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> O
         format!("{asked} leads to {expected} according to the API, but from {node} {pod} on {at} answered")
     });
     let elsewhere = served_nodes(case, &expected, family);
-    let hypothesis =
-        Hypothesis::proves(Cause::StaleRules, place, groups.clone(), Proof::Packets).because_all(said);
+    let hypothesis = Hypothesis::proves(Cause::StaleRules, place, groups.clone(), Proof::Packets)
+        .because_all(said);
     Some(if elsewhere.is_empty() {
         hypothesis
     } else {
@@ -46,7 +46,11 @@ pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> O
     })
 }
 
-pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
+pub(crate) fn rules_missing(
+    case: &Case<'_>,
+    node: &NodeName,
+    family: Family,
+) -> Option<Hypothesis> {
     let lost = |group: &FailureGroup| {
         group.family == family
             && group.client.node == *node
@@ -98,8 +102,8 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
             .because(format!("connect() sent its SYN to {asked} itself, although {node} translates Services inside connect(2): it knew no backend, nor the Service"))
             .because(scope)
     } else {
-        let both =
-            case.at(&groups).any(FailureGroup::is_cross_node) && case.at(&groups).any(FailureGroup::is_same_node);
+        let both = case.at(&groups).any(FailureGroup::is_cross_node)
+            && case.at(&groups).any(FailureGroup::is_same_node);
         let hypothesis = Hypothesis::fits(Cause::ServiceRulesMissing, place, groups)
             .because(scope)
             .decided_by(format!(
@@ -122,7 +126,7 @@ pub(crate) fn rules_missing(case: &Case<'_>, node: &NodeName, family: Family) ->
 }
 
 /// Whether the TTL probe shows that nothing translated the SYN: its first router answers in its own
-/// name. `None` where no TTL probe tells.
+/// name. `None` where no TTL probe shows it.
 pub(crate) fn untranslated(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     let ttl_probe = case.ttl_probe(group.path)?;
     match answer_to_ttl(ttl_probe, 1)? {

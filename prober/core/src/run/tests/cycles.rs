@@ -277,7 +277,13 @@ fn an_alert_is_read_at_once_and_other_agents_do_not_count_as_silent() {
         "{:?}",
         took(&platform, 1)
     );
-    assert!(results[1].matrix.agents.values().all(|agent| agent.has_reported));
+    assert!(
+        results[1]
+            .matrix
+            .agents
+            .values()
+            .all(|agent| agent.has_reported)
+    );
     assert!(results[2].matrix.paths.values().all(PathEvidence::is_clean));
 }
 
