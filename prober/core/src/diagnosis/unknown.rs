@@ -7,7 +7,7 @@ use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, sample};
 use crate::diagnosis::hypothesis::{Finding, Hypothesis};
 use crate::evidence::Source;
-use crate::groups::duration;
+use crate::units::duration;
 use crate::packet::Unreachable;
 use crate::probe::outcome::{Errno, Outcome};
 use crate::probe::tier::Tier;

@@ -226,7 +226,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
                 ready: backend.ready,
             })
             .collect(),
-        ttl_probe: evidence.believed_ladder().cloned(),
+        ttl_probe: evidence.believed_ttl_probe().cloned(),
         other_port: evidence.other_port,
         probes,
         probes_omitted: u64::try_from(omitted).unwrap_or(u64::MAX),
