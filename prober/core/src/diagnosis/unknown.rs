@@ -7,11 +7,11 @@ use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, sample};
 use crate::diagnosis::hypothesis::{Finding, Hypothesis};
 use crate::evidence::Source;
-use crate::units::duration;
 use crate::packet::Unreachable;
 use crate::probe::outcome::{Errno, Outcome};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, PathId};
+use crate::units::duration;
 
 /// One diagnosis without a cause for each symptom that is left.
 pub(crate) fn rest(case: &Case<'_>, hypotheses: &[Hypothesis]) -> Vec<Diagnosis> {
