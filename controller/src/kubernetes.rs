@@ -14,8 +14,6 @@ pub mod kubeconfig;
 pub mod labels;
 /// Labels and annotations that keep a pod out of service meshes.
 pub mod mesh;
-/// Suggests an existing name for one that does not exist.
-pub mod nearest_name;
 /// NetworkPolicies that isolate the agents.
 pub mod network_policy;
 /// The nodes that a user chooses to probe.

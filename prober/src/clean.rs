@@ -16,9 +16,9 @@ use crate::values::ListForm;
 /// Finds and removes what runs have left behind.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A run removes what it has placed, and where it was killed the cluster does. This is for what \
-    is left nevertheless, and for runs that were told to --keep. A run whose anchor (a Job) is still active is left \
-    alone unless it is named by --run.\n\n\
+    after_help = "A run removes what it has placed; the cluster does it where the run was killed. This command \
+    is for what is left nevertheless, and for runs with --keep. A run whose Job is still active is left alone unless \
+    --run names it.\n\n\
     Exit status: 0 nothing is left but what was left alone, 2 could not do it.\n\n\
     Examples:\n  \
     prober clean --all-namespaces --dry-run\n  \
@@ -30,16 +30,16 @@ pub(crate) struct CleanArgs {
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
 
-    /// Of this run alone, also if it is alive
+    /// Only this run, even if it is still active
     #[arg(long, value_name = "RUN", value_parser = run_name)]
     run: Option<String>,
 
-    /// Say what would be removed, and remove nothing
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 
     /// The form
-    #[arg(short, long, value_enum, default_value = "text")]
+    #[arg(short, long, value_enum, value_name = "FORM", default_value = "text")]
     output: ListForm,
 
     /// Which cluster
@@ -57,11 +57,8 @@ enum Fate {
 
 /// Cleans.
 pub(crate) fn clean(args: &CleanArgs) -> anyhow::Result<ExitCode> {
-    let done = block_on(find_and_remove(args)).context("start what talks to the cluster")??;
-    show::text(&match args.output {
-        ListForm::Text => text(&done),
-        ListForm::Json => serde_json::to_string_pretty(&document(&done))? + "\n",
-    })?;
+    let done = block_on(find_and_remove(args)).context("cannot start the Kubernetes client")??;
+    show::listed(args.output, || text(&done), || document(&done))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -168,7 +165,7 @@ fn run_name(text: &str) -> Result<String, String> {
     if is_name {
         return Ok(text.to_owned());
     }
-    Err("no run has such a name: `prober clean --dry-run` lists those there are".to_owned())
+    Err("not the name of a run: `prober clean --dry-run` lists them".to_owned())
 }
 
 #[cfg(test)]

@@ -1,13 +1,19 @@
 //! The command line: its commands.
 
-use clap::{Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 #[cfg(feature = "cluster")]
 use crate::clean;
-use crate::{agent, completions, explain, lab, man, probe, replay, report, run};
+use crate::{agent, completions, explain, lab, man, probe, replay, report, run, version};
 
-/// Finds by packets why a Kubernetes Service half-works: names the cause and the node, shows the
-/// packets that prove it from both ends, and says how to mend it
+/// The name that makes a program a plugin of kubectl.
+const PLUGIN: &str = "kubectl-prober";
+
+/// Finds out, from packets, why a Kubernetes Service works only some of the time, and how to fix it:
+/// names the cause and the node, and shows the packets of both ends that prove it
 #[derive(Debug, Parser)]
 #[command(
     name = "prober",
@@ -28,28 +34,58 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Parses the command line. Names are taken whatever their case, and a plugin of kubectl is called as kubectl calls it.
+pub(crate) fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut command = ignore_case(Cli::command());
+    if words.first().is_some_and(|program| is_plugin(program)) {
+        command = command.bin_name("kubectl prober");
+    }
+    let matches = command.try_get_matches_from_mut(words)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+fn is_plugin(program: &OsStr) -> bool {
+    Path::new(program).file_stem() == Some(OsStr::new(PLUGIN))
+}
+
+/// The same for the values of every argument of every command.
+fn ignore_case(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let has_values = argument.get_action().takes_values();
+            if has_values {
+                argument.ignore_case(true)
+            } else {
+                argument
+            }
+        })
+        .mut_subcommands(ignore_case)
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Probe every path and say what is broken
+    /// Probe every path and report what is broken
     Run(run::RunArgs),
     /// Remove what runs have left behind in a cluster
     #[cfg(feature = "cluster")]
     Clean(clean::CleanArgs),
-    /// Build a small network out of namespaces, and break it by hand
+    /// Build a small network of namespaces, and break it by hand
     Lab(lab::LabArgs),
-    /// Probe addresses from this host, as tcping and hping3 do, and tell what was really seen
+    /// Probe addresses from this host, as tcping and hping3 do, and show what the packets say
     Probe(probe::ProbeArgs),
-    /// Diagnose captures that somebody took
+    /// Diagnose existing packet captures
     Replay(replay::ReplayArgs),
-    /// List the causes that can be named, or tell all about one
+    /// List the causes that can be named, or explain one
     Explain(explain::ExplainArgs),
-    /// Show a saved report as text, HTML or pcapng
+    /// Show a saved report in another form
     Report(report::ReportArgs),
     /// Write a script that completes commands in a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual page
     Man(man::ManArgs),
+    /// Show the version, the commit and the target
+    Version(version::VersionArgs),
     /// Run as an agent (what a run starts in each pod)
     #[command(hide = true, disable_help_flag = true, disable_version_flag = true)]
     Agent(agent::AgentArgs),
@@ -63,6 +99,39 @@ mod tests {
     fn the_command_line_contradicts_itself_nowhere() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn names_are_taken_whatever_their_case() {
+        let parsed = |words: &str| {
+            let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            parse(&words)
+        };
+        for words in [
+            "prober run --lab --tier t1",
+            "prober run --lab --fault Forward-DROP@node-2",
+            "prober run --all --require-tier t0 -o JSON",
+            "prober explain HAIRPIN-OFF",
+            "prober lab inject HAIRPIN-off",
+        ] {
+            assert!(parsed(words).is_ok(), "{words}");
+        }
+        let error = parsed("prober run --lab --fault foo").unwrap_err();
+        assert!(!error.to_string().contains("did you mean"), "{error}");
+        let error = parsed("prober explain bridge-netfiter-off").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("did you mean bridge-netfilter-off?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_plugin_of_kubectl_is_called_as_kubectl_calls_it() {
+        let words = ["/opt/krew/bin/kubectl-prober", "run", "--help"].map(OsString::from);
+        let help = parse(&words).unwrap_err().to_string();
+        assert!(help.contains("Usage: kubectl prober run"), "{help}");
     }
 
     #[test]

@@ -46,4 +46,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn shells_complete_faults_and_causes() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = String::from_utf8(script(shell, Cli::command())).expect("text");
+            for word in [
+                "forward-drop-egress",
+                "reply-bypasses-nat",
+                "masquerade-all",
+            ] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
 }

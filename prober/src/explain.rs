@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use prober_core::diagnosis::catalogue::Cause;
 
 use crate::show;
-use crate::values::ListForm;
+use crate::terminal::{width, wrap};
+use crate::values::{ListForm, cause};
 
-/// Lists the causes, or tells all about one.
+/// Lists the causes, or explains one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     prober explain\n  \
@@ -16,67 +16,51 @@ use crate::values::ListForm;
     prober explain -o json")]
 pub(crate) struct ExplainArgs {
     /// The cause, such as bridge-netfilter-off; without it, all are listed
-    cause: Option<String>,
+    #[arg(value_parser = cause(), hide_possible_values = true)]
+    cause: Option<Cause>,
 
     /// The form
-    #[arg(short, long, value_enum, default_value = "text")]
+    #[arg(short, long, value_enum, value_name = "FORM", default_value = "text")]
     output: ListForm,
 }
 
-/// Lists or tells.
+/// Lists or explains.
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let causes = match &args.cause {
-        None => Cause::ALL.to_vec(),
-        Some(name) => vec![find(name)?],
-    };
-    match (args.output, &args.cause) {
-        (ListForm::Json, _) => show::text(&json(&causes)?)?,
-        (ListForm::Text, None) => show::text(&list(&causes))?,
-        (ListForm::Text, Some(_)) => {
-            for cause in causes {
-                show::text(&cause.page().to_string())?;
-            }
-        }
-    }
+    let causes = args
+        .cause
+        .map_or_else(|| Cause::ALL.to_vec(), |cause| vec![cause]);
+    show::listed(
+        args.output,
+        || {
+            args.cause
+                .map_or_else(|| list(width()), |cause| page(cause, width()))
+        },
+        || causes.iter().copied().map(document).collect::<Vec<_>>(),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn find(name: &str) -> anyhow::Result<Cause> {
-    if let Ok(cause) = name.parse() {
-        return Ok(cause);
-    }
-    let slugs = Cause::ALL.iter().map(|cause| cause.slug());
-    match nearest(name, slugs) {
-        Some(near) => {
-            bail!("there is no cause '{name}'; did you mean {near}? `prober explain` lists them")
+fn list(width: usize) -> String {
+    let lines = Cause::ALL.iter();
+    let lines = lines.map(|cause| wrap(&format!("{:<24} ", cause.slug()), cause.meaning(), width));
+    lines.collect()
+}
+
+/// The page of a cause in lines of this width.
+fn page(cause: Cause, width: usize) -> String {
+    let mut page = wrap("", &format!("{cause}: {}", cause.meaning()), width);
+    for (heading, text) in cause.page().sections() {
+        page.extend(["\n", heading, "\n"]);
+        for paragraph in text.split("\n\n") {
+            page.push('\n');
+            page.push_str(&wrap("  ", paragraph, width));
         }
-        None => bail!("there is no cause '{name}'; `prober explain` lists them"),
     }
+    page
 }
 
-/// The most similar of `known`, if one is similar at all.
-pub(crate) fn nearest<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|one| (strsim::jaro_winkler(asked, one), one))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|one, other| one.0.total_cmp(&other.0))
-        .map(|(_, one)| one)
-}
-
-fn list(causes: &[Cause]) -> String {
-    let lines: Vec<String> = causes
-        .iter()
-        .map(|cause| format!("{:<24} {}\n", cause.slug(), cause.meaning()))
-        .collect();
-    lines.concat()
-}
-
-fn json(causes: &[Cause]) -> anyhow::Result<String> {
-    let list: Vec<_> = causes
-        .iter()
-        .map(|cause| serde_json::json!({"cause": cause.slug(), "meaning": cause.meaning(), "page": cause.page().to_string()}))
-        .collect();
-    Ok(serde_json::to_string_pretty(&list)? + "\n")
+fn document(cause: Cause) -> serde_json::Value {
+    serde_json::json!({"cause": cause.slug(), "meaning": cause.meaning(), "page": cause.page().to_string()})
 }
 
 #[cfg(test)]
@@ -84,13 +68,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelt_cause_is_guessed_and_nonsense_is_not() {
-        let error = find("bridge-netfiter-off").unwrap_err().to_string();
-        assert!(
-            error.contains("did you mean bridge-netfilter-off?"),
-            "{error}"
-        );
-        let error = find("zzz").unwrap_err().to_string();
-        assert!(!error.contains("did you mean"), "{error}");
+    fn lists_and_pages_fit_the_width() {
+        for width in [60, 100] {
+            let pages = Cause::ALL.iter().map(|cause| page(*cause, width));
+            for text in pages.chain([list(width)]) {
+                let longest = text.lines().map(|line| line.chars().count()).max();
+                assert!(longest <= Some(width), "{width}:\n{text}");
+            }
+        }
     }
 }

@@ -12,7 +12,8 @@ use prober_lab::{Fault, FaultAt, Lab, LabCluster, LabSpec};
 
 use crate::run::agent_command;
 use crate::show;
-use crate::values::ListForm;
+use crate::terminal::{width, wrap};
+use crate::values::{ListForm, fault};
 
 /// Builds a small network of namespaces, and breaks it by hand.
 #[derive(Debug, clap::Args)]
@@ -31,11 +32,11 @@ pub(crate) struct LabArgs {
 /// What can be done with a lab.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List every fault that can be injected, and what must then be named
+    /// List every fault that can be injected, and the cause that a run then names
     #[command(after_help = "Examples:\n  prober lab faults\n  prober lab faults -o json")]
     Faults {
         /// The form
-        #[arg(short, long, value_enum, default_value = "text")]
+        #[arg(short, long, value_enum, value_name = "FORM", default_value = "text")]
         output: ListForm,
     },
     /// Keep a lab up in this terminal until Ctrl-C
@@ -47,7 +48,12 @@ enum Action {
         #[arg(long, value_name = "N", default_value_t = 2, env = "PROBER_NODES")]
         nodes: u8,
         /// Break it from the start; may be given several times
-        #[arg(long = "fault", value_name = "FAULT[@NODE]")]
+        #[arg(
+            long = "fault",
+            value_name = "FAULT[@NODE]",
+            value_parser = fault(),
+            hide_possible_values = true
+        )]
         faults: Vec<FaultAt>,
     },
     /// Open a shell in a node or a pod of the lab that is up
@@ -66,7 +72,7 @@ enum Action {
     #[command(after_help = "Examples:\n  prober lab inject forward-drop@node-2")]
     Inject {
         /// The fault, and the node if it is not the usual one
-        #[arg(value_name = "FAULT[@NODE]")]
+        #[arg(value_name = "FAULT[@NODE]", value_parser = fault(), hide_possible_values = true)]
         fault: FaultAt,
     },
     /// Undo every fault of the lab that is up
@@ -77,7 +83,7 @@ enum Action {
 /// Does it.
 pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.action {
-        Action::Faults { output } => show::text(&faults(output)?)?,
+        Action::Faults { output } => faults(output)?,
         Action::Up { nodes, faults } => return up(&LabSpec::new(nodes, 1)?, &faults),
         Action::Shell { place, command } => shell(&place, &command)?,
         Action::Inject { fault } => ask(&Request::Inject {
@@ -94,7 +100,7 @@ fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
         Side::Inside => {}
     }
     let (told, events) = mpsc::channel();
-    let lab = Lab::up(spec).context("build the lab")?;
+    let lab = Lab::up(spec).context("cannot build the lab")?;
     let fleet = LabCluster::new(lab, agent_command()?, told);
     control::serve(fleet, events, faults, |status| {
         // Whoever closed standard output still has the lab.
@@ -120,7 +126,7 @@ fn welcome(status: &Reply) -> String {
 fn shell(place: &str, program: &[String]) -> anyhow::Result<()> {
     let mut command = control::shell(place, program)?;
     // Only a failure comes back from exec.
-    Err(command.exec()).with_context(|| format!("start {}", command.get_program().display()))
+    Err(command.exec()).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 fn ask(request: &Request) -> anyhow::Result<()> {
@@ -131,42 +137,56 @@ fn ask(request: &Request) -> anyhow::Result<()> {
     }
 }
 
-fn faults(form: ListForm) -> anyhow::Result<String> {
+/// Every fault: what it does, and the causes that a run must then name.
+fn faults(form: ListForm) -> anyhow::Result<()> {
     let spec = LabSpec::default();
-    match form {
-        ListForm::Text => Ok(Fault::ALL
-            .iter()
-            .map(|fault| {
-                let causes: Vec<&str> = fault.causes().iter().map(|cause| cause.slug()).collect();
-                let named = if causes.is_empty() {
-                    "nothing is to be named".to_owned()
-                } else {
-                    format!("to be named: {}", causes.join(", "))
-                };
-                format!(
-                    "{:<28} {}\n{:<28} {named}\n",
-                    fault.slug(),
-                    fault.summary(),
-                    ""
-                )
-            })
-            .collect::<Vec<_>>()
-            .concat()),
-        ListForm::Json => {
-            let list: Vec<_> = Fault::ALL
-                .iter()
-                .map(|fault| {
-                    let causes: Vec<&str> =
-                        fault.causes().iter().map(|cause| cause.slug()).collect();
-                    serde_json::json!({
-                        "fault": fault.slug(),
-                        "causes": causes,
-                        "summary": fault.summary(),
-                        "node": fault.default_node(&spec).name(),
-                    })
+    let causes = |fault: Fault| -> Vec<&str> {
+        let causes = fault.causes().iter();
+        causes.map(|cause| cause.slug()).collect()
+    };
+    show::listed(
+        form,
+        || {
+            let faults = Fault::ALL.iter();
+            faults
+                .map(|fault| lines(*fault, &causes(*fault), width()))
+                .collect()
+        },
+        || {
+            let faults = Fault::ALL.iter();
+            let document = |fault: &Fault| {
+                serde_json::json!({
+                    "fault": fault.slug(),
+                    "causes": causes(*fault),
+                    "summary": fault.summary(),
+                    "node": fault.default_node(&spec).name(),
                 })
-                .collect();
-            Ok(serde_json::to_string_pretty(&list)? + "\n")
+            };
+            faults.map(document).collect::<Vec<_>>()
+        },
+    )
+}
+
+fn lines(fault: Fault, causes: &[&str], width: usize) -> String {
+    let expected = if causes.is_empty() {
+        "no cause: it does no harm".to_owned()
+    } else {
+        causes.join(", ")
+    };
+    let summary = wrap(&format!("{:<28} ", fault.slug()), fault.summary(), width);
+    let expected = wrap(&" ".repeat(29), &format!("expected: {expected}"), width);
+    summary + &expected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_faults_fits_the_width() {
+        for fault in Fault::ALL {
+            let lines = lines(*fault, &["a-cause"], 70);
+            assert!(lines.lines().all(|line| line.len() <= 70), "{lines}");
         }
     }
 }

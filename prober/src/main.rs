@@ -1,4 +1,4 @@
-//! The program `prober`: parses its command line, runs one command, tells by its exit status.
+//! The program `prober`: parses its command line, runs one command and reports its result by the exit status.
 //!
 //! 0 healthy, 1 a path fails, 2 could not run; a reader that goes away is no error.
 
@@ -15,18 +15,22 @@ mod agent;
 /// Leftovers of runs in a cluster.
 #[cfg(feature = "cluster")]
 mod clean;
-/// The words of the command line.
+/// The command line.
 mod cli;
 /// Scripts that complete commands in a shell.
 mod completions;
 /// Drives a run against its fleet.
 mod drive;
-/// Causes and what there is to know of them.
+/// Causes, listed and explained.
 mod explain;
+/// Files to read.
+mod input;
 /// The lab by hand.
 mod lab;
 /// The manual page.
 mod man;
+/// Where a report goes.
+mod output;
 /// Failing probes as a capture.
 mod pcapng;
 /// Handshakes from this host.
@@ -35,21 +39,27 @@ mod probe;
 mod progress;
 /// Which cluster is meant.
 mod reach;
-/// Captures that somebody took.
+/// Existing captures.
 mod replay;
 /// Saved reports in other forms.
 mod report;
 /// A whole run.
 mod run;
-/// What is written to the terminal, or to whoever reads.
+/// What is written to standard output and standard error.
 mod show;
+/// The width of the terminal.
+mod terminal;
+/// Errors of usage.
+mod usage;
 /// Values on the command line that several commands take.
 mod values;
+/// What this program is.
+mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 
 use cli::{Cli, Command};
 
@@ -58,7 +68,7 @@ const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    match Cli::try_parse_from(&words) {
+    match cli::parse(&words) {
         Ok(cli) => finish(dispatch(cli.command, &words)),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(COULD_NOT_RUN);
@@ -79,6 +89,7 @@ fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args, Cli::command()),
         Command::Man(args) => man::man(&args, Cli::command()),
+        Command::Version(args) => version::version(&args),
         Command::Agent(args) => Ok(agent::agent(args)),
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Command;
+use prober_core::suggestion::{closest, did_you_mean};
 
 use crate::show;
 
@@ -11,33 +12,43 @@ use crate::show;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     prober man | man -l -\n  \
+    prober man lab up | man -l -\n  \
     prober man run > /usr/local/share/man/man1/prober-run.1")]
 pub(crate) struct ManArgs {
-    /// A command, for its own page
-    command: Option<String>,
+    /// A command, for its own page, such as run or lab up
+    command: Vec<String>,
 }
 
 /// Writes the page of this command, or of one of its own.
 pub(crate) fn man(args: &ManArgs, all: Command) -> anyhow::Result<ExitCode> {
-    show::bytes(&page(args.command.as_deref(), all)?)?;
+    show::bytes(&page(&args.command, all)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page of a command, or of all.
-fn page(name: Option<&str>, mut all: Command) -> anyhow::Result<Vec<u8>> {
+/// The page of the command of this name, word by word; without a word the page of the program.
+fn page(words: &[String], mut all: Command) -> anyhow::Result<Vec<u8>> {
     all.build();
-    let command = match name {
-        None => all,
-        Some(name) => all
-            .find_subcommand(name)
-            .with_context(|| format!("there is no command '{name}'; `prober --help` lists them"))?
-            .clone(),
-    };
+    let mut command = &all;
+    for word in words {
+        command = command
+            .find_subcommand(word)
+            .with_context(|| unknown(command, word))?;
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(command)
+    clap_mangen::Man::new(command.clone())
         .render(&mut page)
-        .context("write the manual page")?;
+        .context("cannot write the manual page")?;
     Ok(page)
+}
+
+/// There is no such command below this one.
+fn unknown(parent: &Command, word: &str) -> String {
+    let known = parent.get_subcommands().map(Command::get_name);
+    let parent = parent.get_bin_name().unwrap_or("prober");
+    format!(
+        "there is no command '{parent} {word}'{}; `{parent} --help` lists them",
+        did_you_mean(closest(word, known))
+    )
 }
 
 #[cfg(test)]
@@ -49,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_page_of_a_run_tells_of_each_flag_that_a_cluster_takes() {
-        let page = page(Some("run"), Cli::command()).expect("a page");
+        let page = page(&["run".to_owned()], Cli::command()).expect("a page");
         let page = String::from_utf8(page).expect("text").replace('\\', "");
         for flag in [
             "--node",
@@ -74,7 +85,19 @@ mod tests {
     }
 
     #[test]
+    fn a_command_of_a_command_has_a_page() {
+        let words = ["lab", "up"].map(str::to_owned);
+        let page = page(&words, Cli::command()).expect("a page");
+        let page = String::from_utf8(page).expect("text").replace('\\', "");
+        assert!(page.contains("prober-lab-up"), "{page}");
+        assert!(page.contains("--fault"), "{page}");
+    }
+
+    #[test]
     fn a_command_that_is_none_has_no_page() {
-        assert!(page(Some("rum"), Cli::command()).is_err());
+        let words = ["lab", "upp"].map(str::to_owned);
+        let error = page(&words, Cli::command()).unwrap_err().to_string();
+        assert!(error.contains("'prober lab upp'"), "{error}");
+        assert!(page(&["rum".to_owned()], Cli::command()).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Failing probes as a capture: both ends of each, with what is to be said of single packets.
+//! Failing probes as a capture: the packets of both ends, with comments.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! `prober probe`: handshakes from this host, each told by what was really seen.
+//! `prober probe`: handshakes from this host, each judged by its packets.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,7 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::ValueEnum;
 use prober_agent::host_probe::{HostEngine, HostProbe, HostProbeEnd, probe_from_host};
 use prober_core::diagnosis::diagnose;
@@ -18,8 +18,9 @@ use prober_core::report::{Completion, Report};
 use prober_core::topology::{AccessPath, AgentId, Path, PathId};
 
 use crate::drive::now;
+use crate::output::OutputArgs;
 use crate::values::{Form, duration};
-use crate::{run, show};
+use crate::{run, show, usage};
 
 /// Failing probes of one target that a report keeps.
 const FAILING_KEPT: usize = 64;
@@ -27,8 +28,8 @@ const FAILING_KEPT: usize = 64;
 /// Probes addresses from this host.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A probe is judged by its packets: who answered, after how many SYNs. Without CAP_NET_RAW \
-    only the result of connect() is known, which is said.\n\n\
+    after_help = "A probe is judged by its packets: which address answered, after how many SYNs. Without CAP_NET_RAW \
+    only the result of connect() is known, and the report says so.\n\n\
     Exit status: 0 every target answers, 1 a target fails, 2 could not run.\n\n\
     Examples:\n  \
     prober probe 100.67.30.133:80\n  \
@@ -36,7 +37,7 @@ const FAILING_KEPT: usize = 64;
     prober probe 100.67.30.133:80 --engine raw -o json"
 )]
 pub(crate) struct ProbeArgs {
-    /// Whom to ask; a name is asked at its first address
+    /// The address to probe; of a name, its first address
     #[arg(required = true, value_name = "HOST:PORT")]
     targets: Vec<String>,
 
@@ -57,24 +58,26 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "DURATION", default_value = "3.5s", value_parser = duration, env = "PROBER_PROBE_DEADLINE")]
     deadline: Duration,
 
-    /// The form: text tells each probe as it ends, the others tell the whole at the end
-    #[arg(short, long, value_enum, default_value = "text", env = "PROBER_OUTPUT")]
-    output: Form,
+    /// Where the report goes; text shows each probe as it ends as well
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What sends the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum EngineArg {
-    /// Crafted SYNs; wants CAP_NET_RAW
+    /// Crafted SYNs; needs CAP_NET_RAW
     Raw,
-    /// connect(): what an application suffers
+    /// connect(), as an application does it
     Kernel,
     /// connect(), with its packets where they can be seen
     Auto,
 }
 
-/// Probes, and tells what came of it.
+/// Probes and reports.
 pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+    let files = args.output.open()?;
+    let is_text = matches!(args.output.output, Form::Text | Form::Wide);
     let targets = args
         .targets
         .iter()
@@ -93,19 +96,19 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
     let started = now();
     let mut matrix = matrix(&targets, args.count);
     let mut notes = Vec::new();
-    let mut told = Ok(());
+    let mut shown = Ok(());
     let mut number = 0;
     let ended = probe_from_host(&targets, &how, &mut |event| {
         if let Event::Probe(result) = &event
-            && args.output == Form::Text
-            && told.is_ok()
+            && is_text
+            && shown.is_ok()
         {
             number += 1;
-            told = show::text(&line(number, result));
+            shown = show::text(&line(number, result));
         }
         take(&mut matrix, &mut notes, event);
     })?;
-    told?;
+    shown?;
     let completion = match ended {
         HostProbeEnd::Complete => Completion::Complete,
         HostProbeEnd::Interrupted => Completion::Interrupted,
@@ -113,10 +116,10 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
     let mut meta = run::meta(words, started, completion);
     meta.notes = notes;
     let report = Report::new(&matrix, &diagnose(&matrix), meta);
-    if args.output == Form::Text {
+    if is_text {
         show::text("\n")?;
     }
-    show::report(&report, args.output)?;
+    files.write(&report, args.output.output)?;
     Ok(ExitCode::from(report.exit_status))
 }
 
@@ -125,14 +128,15 @@ fn resolve(name: &str) -> anyhow::Result<SocketAddr> {
         .rsplit_once(':')
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
     {
-        bail!(
-            "'{name}' is no HOST:PORT: write 100.67.30.133:80, api.example.com:443 or [fd00::1]:80"
-        );
+        return Err(usage::error(format!(
+            "'{name}' is not HOST:PORT: write 100.67.30.133:80, api.example.com:443 or [fd00::1]:80"
+        )));
     }
+    let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
     name.to_socket_addrs()
-        .with_context(|| format!("find the address of {name}"))?
+        .with_context(|| format!("cannot resolve {host}"))?
         .next()
-        .with_context(|| format!("{name} has no address"))
+        .with_context(|| format!("cannot resolve {host}: it has no address"))
 }
 
 /// One path for each target, nothing known yet.
@@ -163,14 +167,14 @@ fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
     }
 }
 
-/// This host, which is nobody's pod.
+/// This host, which is no pod.
 fn here() -> AgentId {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     AgentId::new(if name.is_empty() { "this host" } else { name }, "")
 }
 
-/// Counts what an event tells.
+/// Adds an event to the evidence.
 fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
     match event {
         Event::Hello(hello) => {
@@ -266,7 +270,7 @@ mod tests {
     fn an_address_without_a_port_is_refused_with_an_example() {
         for name in ["", "host", "host:", ":80", "host:http", "host:70000"] {
             let error = resolve(name).unwrap_err().to_string();
-            assert!(error.contains("is no HOST:PORT"), "{name}: {error}");
+            assert!(error.contains("is not HOST:PORT"), "{name}: {error}");
         }
         assert_eq!(resolve("[::1]:80").unwrap().to_string(), "[::1]:80");
     }

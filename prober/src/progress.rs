@@ -14,6 +14,12 @@ pub(crate) enum Verbosity {
     Quiet,
 }
 
+/// What is shown while the number of probes is not known: a bar would look full.
+const WITHOUT_BAR: &str = "{spinner} {msg}";
+
+/// What is shown once probes can be counted.
+const WITH_BAR: &str = "{spinner} {msg} {wide_bar} {pos}/{len}";
+
 /// The display.
 pub(crate) struct Progress(ProgressBar);
 
@@ -30,13 +36,18 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len}") {
-            bar.set_style(style);
-        }
-        Self(bar)
+        let progress = Self(bar);
+        progress.style(WITHOUT_BAR);
+        progress
     }
 
-    /// Says what is being done before there is a run.
+    fn style(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style);
+        }
+    }
+
+    /// Shows what is being done.
     pub(crate) fn say(&self, what: &'static str) {
         self.0.set_message(what);
         self.0.tick();
@@ -45,8 +56,13 @@ impl Progress {
     /// Shows how far a run is.
     pub(crate) fn show(&self, run: &Run) {
         let (done, all) = run.progress();
-        self.0.set_length(all.max(done));
-        self.0.set_position(done);
+        if all > 0 {
+            if self.0.length().is_none() {
+                self.style(WITH_BAR);
+            }
+            self.0.set_length(all.max(done));
+            self.0.set_position(done);
+        }
         self.say(words(run.phase()));
     }
 
@@ -58,12 +74,12 @@ impl Progress {
 
 const fn words(phase: Phase) -> &'static str {
     match phase {
-        Phase::ReadingFacts => "reading the facts of the nodes",
+        Phase::ReadingFacts => "reading the nodes' facts",
         Phase::Placing => "starting agents",
         Phase::Publishing => "publishing the test Services",
         Phase::Probing | Phase::Unattended => "probing",
-        Phase::FollowUp => "probing what fails once more",
-        Phase::Lingering => "waiting for the last lines",
+        Phase::FollowUp => "probing failing paths again",
+        Phase::Lingering => "collecting results",
         Phase::Idle => "waiting for the next cycle",
         Phase::Removing => "removing everything",
         Phase::Ended => "done",

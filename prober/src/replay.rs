@@ -1,4 +1,4 @@
-//! `prober replay`: captures that somebody took, diagnosed.
+//! `prober replay`: existing packet captures, diagnosed.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,56 +11,52 @@ use prober_core::replay::replay;
 use prober_core::report::{Completion, Report};
 
 use crate::drive::now;
-use crate::values::Form;
-use crate::{pcapng, run, show};
+use crate::output::OutputArgs;
+use crate::{input, run};
 
 /// Diagnoses captures: of one end, or of both.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Reads pcap and pcapng: Ethernet, Linux cooked v1 and v2, raw IP. From one end alone it \
-    says only what one end can know.\n\n\
+    after_help = "Reads pcap and pcapng: Ethernet, Linux cooked v1 and v2, raw IP. A capture of one end alone \
+    decides only what that end can know.\n\n\
     Exit status: 0 healthy, 1 a path fails, 2 could not tell.\n\n\
     Examples:\n  \
     tcpdump -i any -w client.pcap tcp or icmp     on the client's node, while it fails\n  \
     prober replay client.pcap\n  \
-    prober replay client.pcap server.pcap -o html > report.html"
+    prober replay client.pcap server.pcap -o html > report.html\n  \
+    ssh node-1 tcpdump -i any -U -w - tcp or icmp | prober replay -     until Ctrl-C"
 )]
 pub(crate) struct ReplayArgs {
-    /// Capture files
+    /// Capture files; - reads standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The form of the report
-    #[arg(short, long, value_enum, default_value = "text", env = "PROBER_OUTPUT")]
-    output: Form,
-
-    /// Also write the failing connections' packets, with comments for Wireshark
-    #[arg(long, value_name = "FILE")]
-    pcapng: Option<PathBuf>,
+    /// Where the report goes
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Diagnoses them.
 pub(crate) fn run_replay(args: &ReplayArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
-    let started = now();
+    let destinations = args.output.open()?;
     let mut files = Vec::new();
     for path in &args.files {
-        let bytes =
-            std::fs::read(path).with_context(|| format!("read the capture {}", path.display()))?;
-        files.push((path, bytes));
+        files.push((path, input::read_until_interrupted(path)?));
     }
     let mut captures = Vec::new();
     for (path, bytes) in &files {
         captures.push(
-            capture::read(bytes).with_context(|| format!("read the capture {}", path.display()))?,
+            capture::read(bytes).with_context(|| format!("cannot read {}", input::name(path)))?,
         );
     }
     let found = replay(&captures);
-    let mut meta = run::meta(words, started, Completion::Complete);
+    let mut meta = run::meta(words, now(), Completion::Complete);
+    if let Some((first, last)) = found.span {
+        meta.started = first;
+        meta.duration = last.since(first);
+    }
     meta.notes = found.notes;
     let report = Report::new(&found.matrix, &diagnose(&found.matrix), meta);
-    if let Some(path) = &args.pcapng {
-        show::file(path, &pcapng::capture(&report)?)?;
-    }
-    show::report(&report, args.output)?;
+    destinations.write(&report, args.output.output)?;
     Ok(ExitCode::from(report.exit_status))
 }

@@ -30,9 +30,10 @@ use prober_lab::isolation::{self, Side};
 use prober_lab::{Lab, LabPlatform, LabSpec};
 
 use crate::drive::{drive, now};
+use crate::output::Files;
 use crate::progress::{Progress, Verbosity};
-use crate::values::{Form, TierArg};
-use crate::{pcapng, show};
+use crate::show;
+use crate::values::TierArg;
 
 use args::Place;
 pub(crate) use args::RunArgs;
@@ -42,30 +43,33 @@ use lab_only::{cluster, telemetry};
 /// Runs.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let started = now();
-    begin(args, words).inspect_err(|error| {
-        if args.output == Form::Json {
-            // What went wrong is told on standard error as well, whoever reads the other.
-            drop(show::report(&unable(words, started, error), Form::Json));
+    let files = args.output.open()?;
+    begin(args, words, &files).inspect_err(|error| {
+        let report = unable(words, started, error);
+        // The error itself follows on standard error, whether or not these can be written.
+        drop(files.save(&report));
+        if args.output.output.is_document() {
+            drop(show::report(&report, args.output.output));
         }
     })
 }
 
-fn begin(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+fn begin(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
     match args.place()? {
-        Place::Lab => in_lab(args, words),
-        Place::Cluster(choice) => cluster::in_cluster(args, choice, words),
+        Place::Lab => in_lab(args, words, files),
+        Place::Cluster(choice) => cluster::in_cluster(args, choice, words, files),
     }
 }
 
 /// The report of a run that could not be done: programs read the same document whatever happens.
 fn unable(words: &[OsString], started: Timestamp, error: &anyhow::Error) -> Report {
-    let reason = format!("{error:#}");
+    let reason = show::sentence(error);
     let meta = meta(words, started, Completion::CouldNotRun { reason });
     let nothing = Matrix::default();
     Report::new(&nothing, &diagnose(&nothing), meta)
 }
 
-fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+fn in_lab(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
     let lab = LabSpec::new(args.lab.nodes, args.servers.get())?;
     let spec = spec(args, &lab)?;
     for fault in &args.lab.faults {
@@ -86,19 +90,19 @@ fn in_lab(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let started = now();
     let progress = progress(args);
     progress.say("building the lab");
-    let lab = Lab::up(&lab).context("build the lab")?;
+    let lab = Lab::up(&lab).context("cannot build the lab")?;
     let (commands, orders) = mpsc::channel();
     let mut command = agent_command()?;
     if matches!(args.tier, TierArg::T0) {
         command.extend(["--tier".into(), "T0".into()]);
     }
     let fleet = LabPlatform::start(lab, &args.lab.faults, command, orders, tellers)
-        .context("break the lab")?;
+        .context("cannot break the lab")?;
     let finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
     fleet.join();
     progress.clear();
-    tell(args, &finished, words, started)
+    tell(args, &finished, words, started, files)
 }
 
 fn progress(args: &RunArgs) -> Progress {
@@ -111,7 +115,8 @@ fn progress(args: &RunArgs) -> Progress {
 
 /// How an agent is started: this program again.
 pub(crate) fn agent_command() -> anyhow::Result<Vec<OsString>> {
-    let program = std::env::current_exe().context("find this program, to start agents with it")?;
+    let program =
+        std::env::current_exe().context("cannot find this program, which starts the agents")?;
     Ok(vec![program.into_os_string(), "agent".into()])
 }
 
@@ -159,6 +164,7 @@ fn tell(
     finished: &RunResult,
     words: &[OsString],
     started: Timestamp,
+    files: &Files,
 ) -> anyhow::Result<ExitCode> {
     let RunResult {
         matrix,
@@ -172,10 +178,7 @@ fn tell(
     let mut meta = meta(words, started, completion.clone());
     meta.notes.clone_from(notes);
     let report = Report::new(matrix, &diagnose(matrix), meta);
-    if let Some(path) = &args.pcapng {
-        show::file(path, &pcapng::capture(&report)?)?;
-    }
-    show::report(&report, args.output)?;
+    files.write(&report, args.output.output)?;
     telemetry::send(&report);
     Ok(ExitCode::from(report.exit_status))
 }

@@ -1,25 +1,45 @@
-//! What is written to the terminal, or to whoever reads: colour for terminals only, and a reader
-//! that goes away is no error.
+//! What is written to standard output and standard error: coloured on terminals only; a reader that goes away is no
+//! error.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use prober_core::report::Report;
-use prober_core::report::render::{self, Text, Tone, html, json};
+use prober_core::report::render::text::Options;
+use prober_core::report::render::{self, Text, Tone};
+use serde::Serialize;
 
-use crate::values::Form;
+use crate::usage::UsageError;
+use crate::values::{Form, ListForm};
+use crate::{output, terminal};
 
 /// A whole report on standard output.
 pub(crate) fn report(report: &Report, form: Form) -> anyhow::Result<()> {
     match form {
-        Form::Text => toned(&render::text::report(
+        Form::Text | Form::Wide => toned(&render::text::report(
             report,
-            render::text::Options::default(),
+            Options {
+                width: terminal::columns(),
+                wide: form == Form::Wide,
+            },
         )),
-        Form::Json => text(&json(report).context("write the report as JSON")?),
-        Form::Html => text(&html::report(report)),
+        Form::Json | Form::Yaml | Form::Html | Form::Pcapng | Form::Junit => {
+            bytes(&output::bytes(report, form)?)
+        }
+    }
+}
+
+/// A list or another small thing, as text or as a document.
+pub(crate) fn listed<T: Serialize>(
+    form: ListForm,
+    lines: impl FnOnce() -> String,
+    document: impl FnOnce() -> T,
+) -> anyhow::Result<()> {
+    match form {
+        ListForm::Text => text(&lines()),
+        ListForm::Json => text(&(serde_json::to_string_pretty(&document())? + "\n")),
+        ListForm::Yaml => text(&serde_saphyr::to_string(&document())?),
     }
 }
 
@@ -66,31 +86,59 @@ fn tolerate(written: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// Bytes into a file, or to standard output where its name is `-`.
-pub(crate) fn file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    if path == Path::new("-") {
-        return self::bytes(bytes);
-    }
-    std::fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
-}
-
-/// An error and where to look on.
+/// An error, and after an error of usage where help is: in clap's words, so that all errors look alike.
 pub(crate) fn failure(error: &anyhow::Error) {
     let bad = style(Tone::Bad);
     let mut out = anstream::stderr();
-    drop(writeln!(out, "{bad}prober:{bad:#} {error:#}"));
-    drop(writeln!(
-        out,
-        "hint: nothing was judged (exit status 2); `prober --help` has examples"
-    ));
+    drop(writeln!(out, "{bad}error:{bad:#} {}", sentence(error)));
+    if error.is::<UsageError>() {
+        drop(writeln!(out, "\nFor more information, try '--help'."));
+    }
 }
 
-/// A word beside the report, on standard error.
-pub(crate) fn aside(word: &str) {
-    drop(writeln!(anstream::stderr(), "prober: {word}"));
+/// An error and its causes, each once: many say themselves what caused them.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        if said.contains(&cause) {
+            said
+        } else if said.is_empty() {
+            cause
+        } else {
+            format!("{said}: {cause}")
+        }
+    })
+}
+
+/// What went wrong beside the report, on standard error.
+pub(crate) fn warning(word: &str) {
+    let odd = style(Tone::Odd);
+    drop(writeln!(anstream::stderr(), "{odd}warning:{odd:#} {word}"));
+}
+
+/// What else there is to know, on standard error.
+pub(crate) fn note(word: &str) {
+    drop(writeln!(anstream::stderr(), "note: {word}"));
 }
 
 /// What clap has to say: help on standard output, errors on standard error.
 pub(crate) fn usage(error: &clap::Error) -> anyhow::Result<()> {
     tolerate(error.print())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let inner = io::Error::other("no space left");
+        let error = anyhow::Error::from(inner)
+            .context("cannot write a.json: no space left")
+            .context("cannot save");
+        assert_eq!(
+            sentence(&error),
+            "cannot save: cannot write a.json: no space left"
+        );
+    }
 }

@@ -1,20 +1,62 @@
 //! Values on the command line that several commands take.
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use prober_core::diagnosis::catalogue::{Cause, UnknownCause};
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
+use prober_lab::{Fault, FaultAt, FaultError};
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
     /// For people
     Text,
+    /// For people, with every path and every note
+    Wide,
     /// One document for programs, of the schema prober.dev/report/v1
     Json,
+    /// The same document as YAML
+    Yaml,
     /// One self-contained page
     Html,
+    /// The packets of failing probes, with comments for Wireshark
+    Pcapng,
+    /// JUnit XML, a test case for each path, for CI
+    Junit,
+}
+
+impl Form {
+    /// The names of all forms.
+    pub(crate) fn names() -> Vec<String> {
+        let forms = Self::value_variants().iter();
+        forms.map(ToString::to_string).collect()
+    }
+
+    /// Whether programs read it, and read it whatever happens: a run that could not be done is a report, too.
+    pub(crate) const fn is_document(self) -> bool {
+        match self {
+            Self::Json | Self::Yaml | Self::Junit => true,
+            Self::Text | Self::Wide | Self::Html | Self::Pcapng => false,
+        }
+    }
+
+    /// The form of this name, whatever its case.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::from_str(name, true).ok()
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", PossibleValue::get_name))
+    }
 }
 
 /// The form of a short list.
@@ -24,6 +66,8 @@ pub(crate) enum ListForm {
     Text,
     /// For programs
     Json,
+    /// For programs, as YAML
+    Yaml,
 }
 
 /// Which IP families are probed.
@@ -60,7 +104,7 @@ pub(crate) enum TierArg {
     /// The packets of both ends (CAP_NET_RAW)
     #[value(name = "T1")]
     T1,
-    /// Also what the nodes say of themselves
+    /// Also node facts: sysctls, routes, filter rules
     #[value(name = "T2")]
     T2,
 }
@@ -72,6 +116,63 @@ impl From<TierArg> for Tier {
             TierArg::T1 => Self::T1,
             TierArg::T2 => Self::T2,
         }
+    }
+}
+
+/// A value that names an entry of a long list: shells complete its name, errors suggest the closest, and help does
+/// not list them all.
+#[derive(Clone)]
+pub(crate) struct Named<T> {
+    /// Reads one.
+    read: fn(&str) -> Result<T, String>,
+    /// The names and what each means, for completion.
+    names: fn() -> Vec<PossibleValue>,
+}
+
+/// Reads the name of a cause.
+pub(crate) fn cause() -> Named<Cause> {
+    Named {
+        read: |text| {
+            text.parse()
+                .map_err(|error: UnknownCause| error.to_string())
+        },
+        names: || {
+            let causes = Cause::ALL.iter();
+            let value = |cause: &Cause| PossibleValue::new(cause.slug()).help(cause.meaning());
+            causes.map(value).collect()
+        },
+    }
+}
+
+/// Reads a fault of the lab, and the node where there is one.
+pub(crate) fn fault() -> Named<FaultAt> {
+    Named {
+        read: |text| text.parse().map_err(|error: FaultError| error.to_string()),
+        names: || {
+            let faults = Fault::ALL.iter();
+            let value = |fault: &Fault| PossibleValue::new(fault.slug()).help(fault.summary());
+            faults.map(value).collect()
+        },
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Named<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        let text = StringValueParser::new().parse_ref(command, argument, value)?;
+        (self.read)(&text).map_err(|sentence| {
+            clap::Error::raw(ErrorKind::ValueValidation, sentence + "\n").with_cmd(command)
+        })
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new((self.names)().into_iter()))
     }
 }
 

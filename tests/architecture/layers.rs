@@ -39,6 +39,7 @@ const CORE_DEPENDENCIES: &[&str] = &[
     "serde_json",
     "sha2",
     "siphasher",
+    "strsim",
     "textwrap",
     "thiserror",
 ];

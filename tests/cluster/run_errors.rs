@@ -315,8 +315,7 @@ fn no_rights(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let refused = expect_output(cluster, &arguments, 2, &phrases)?;
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     let from = text.find("apiVersion:").ok_or("no YAML")?;
-    let to = text.rfind("\nhint:").unwrap_or(text.len());
-    let grant = &text[from..to];
+    let grant = &text[from..];
     let _undo = Undo(|| {
         let roles = [
             "delete",

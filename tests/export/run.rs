@@ -139,7 +139,7 @@ fn unreachable(_: &Path) -> Result<(), Failed> {
     )?;
     finds(&output)?;
     let message = message(&output);
-    let is_note = message.starts_with("prober: the traces were not sent: ")
+    let is_note = message.starts_with("warning: the traces were not sent: ")
         && message.contains(&closed_endpoint);
     if message.lines().count() != 1 || !is_note {
         return Err(format!("standard error is {message:?}").into());
@@ -157,7 +157,7 @@ fn misled(_: &Path) -> Result<(), Failed> {
         ],
     )?;
     same(&output.status.code(), &Some(0))?;
-    let wanted = "prober: the traces will not be sent: OTEL_EXPORTER_OTLP_PROTOCOL says 'http/json': prober speaks grpc \
+    let wanted = "warning: the traces will not be sent: OTEL_EXPORTER_OTLP_PROTOCOL says 'http/json': prober speaks grpc \
                   and http/protobuf\n";
     same(&message(&output).as_str(), &wanted)
 }

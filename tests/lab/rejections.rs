@@ -83,7 +83,7 @@ fn no_capture() -> Result<(), Failed> {
     )?;
     for (name, word) in [
         ("empty.pcap", "the file is empty"),
-        ("printed.pcap", "no capture file"),
+        ("printed.pcap", "not a capture file"),
         ("absent.pcap", "No such file"),
     ] {
         assert_rejected(&["replay", &named(name)], &[name, word])?;
@@ -112,7 +112,7 @@ fn cut_capture() -> Result<(), Failed> {
 fn no_report() -> Result<(), Failed> {
     assert_rejected(
         &["report", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")],
-        &["Cargo.toml", "no report of prober"],
+        &["Cargo.toml", "not a report of prober"],
     )
 }
 

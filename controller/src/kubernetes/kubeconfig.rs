@@ -8,12 +8,12 @@ use std::time::Duration;
 use kube::Config;
 use kube::client::ClientBuilder;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use prober_core::suggestion::{closest, did_you_mean};
 use thiserror::Error;
 
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::fencing_token::FencingToken;
-use crate::kubernetes::nearest_name::{nearest, suggestion};
 use crate::kubernetes::request_count::RequestCount;
 
 /// The time limit for opening a connection to the API server.
@@ -90,7 +90,7 @@ pub enum ConnectError {
         known: Vec<String>,
     },
     /// The chosen context does not exist.
-    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", path_list(.paths), suggestion(.nearest.as_deref()), context_list(.known))]
+    #[error("the kubeconfig {} has no context {name:?}{}: it has {}", path_list(.paths), did_you_mean(.nearest.as_deref()), context_list(.known))]
     UnknownContext {
         /// The files.
         paths: Vec<PathBuf>,
@@ -243,7 +243,7 @@ async fn select_context(
     if !known.contains(&name) {
         return Err(ConnectError::UnknownContext {
             paths,
-            nearest: nearest(&name, known.iter().map(String::as_str)),
+            nearest: closest(&name, known.iter().map(String::as_str)).map(str::to_owned),
             name,
             known,
         });

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use prober_core::suggestion::{closest, did_you_mean};
 use prober_core::topology::NodeName;
 use thiserror::Error;
 
-use crate::kubernetes::nearest_name::{nearest, suggestion};
 use crate::kubernetes::node_choice::NodeChoice;
 use crate::kubernetes::node_summary::{NodeReadiness, NodeSummary};
 
@@ -32,7 +32,7 @@ pub struct SelectionError(pub Vec<NodeProblem>);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NodeProblem {
     /// The node does not exist.
-    #[error("there is no node {name:?} in this cluster{}: `kubectl get nodes` lists them", suggestion(.nearest.as_deref()))]
+    #[error("there is no node {name:?} in this cluster{}: `kubectl get nodes` lists them", did_you_mean(.nearest.as_deref()))]
     NotFound {
         /// The name that was given.
         name: String,
@@ -150,7 +150,8 @@ fn select_named(
         match nodes.iter().find(|node| node.name == *name) {
             None => problems.push(NodeProblem::NotFound {
                 name: name.clone(),
-                nearest: nearest(name, existing_names.iter().map(String::as_str)),
+                nearest: closest(name, existing_names.iter().map(String::as_str))
+                    .map(str::to_owned),
             }),
             Some(node) => match NodeProblem::of(node) {
                 Some(problem) => problems.push(problem),

@@ -42,6 +42,9 @@ pub mod replay;
 /// A simulated network, for tests and benchmarks.
 pub mod simulation;
 
+/// The name that a wrong one may stand for.
+pub mod suggestion;
+
 /// Points in time.
 pub mod time;
 

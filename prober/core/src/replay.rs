@@ -26,6 +26,8 @@ pub struct Replay {
     pub matrix: Matrix,
     /// Lost packets, and connections that were left out or are undecided, one sentence each.
     pub notes: Vec<String>,
+    /// When the first and the last packet were captured; `None` where there is no packet.
+    pub span: Option<(Timestamp, Timestamp)>,
 }
 
 /// Reads capture files from their bytes: of one end, or of both.
@@ -64,7 +66,13 @@ pub fn replay(captures: &[Capture<'_>]) -> Replay {
         ));
     }
     let matrix = paths::matrix(&observers, joined.handshakes, &mut notes);
-    Replay { matrix, notes }
+    let stamps =
+        || (captures.iter()).flat_map(|capture| capture.packets.iter().map(|seen| seen.at));
+    Replay {
+        matrix,
+        notes,
+        span: stamps().min().zip(stamps().max()),
+    }
 }
 
 /// One interface of one file.

@@ -24,6 +24,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::{Confidence, Exclusion, PathSegment, Remedy};
@@ -116,9 +117,9 @@ pub struct Report {
     pub prober: String,
     /// The command line, word by word, program first.
     pub command: Vec<String>,
-    /// When the run started (RFC 3339, UTC).
+    /// When the run started, or the first packet was captured (RFC 3339, UTC).
     pub started: String,
-    /// How long it took, milliseconds.
+    /// How long the run took, or the time from the first captured packet to the last; milliseconds.
     pub duration_ms: u64,
     /// Where the evidence comes from.
     pub source: Source,
@@ -264,11 +265,24 @@ pub struct NodeReport {
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// It is not the JSON of a report.
-    #[error("it is no report of prober ({0}); `prober run -o json` writes one")]
-    Json(#[from] serde_json::Error),
+    #[error("not a report of prober: {}; `prober run -o json` writes one", flaw(.0))]
+    Json(serde_json::Error),
     /// It is of another version.
     #[error("its schema is '{0}', this prober reads '{REPORT_SCHEMA}'")]
     Schema(String),
+}
+
+/// What is wrong with a document that should be a report.
+fn flaw(error: &serde_json::Error) -> String {
+    match error.classify() {
+        Category::Eof if error.line() <= 1 && error.column() == 0 => "it is empty".to_owned(),
+        Category::Eof => format!("it is cut off in line {}", error.line()),
+        Category::Syntax => {
+            let (line, column) = (error.line(), error.column());
+            format!("it is not JSON, from line {line}, column {column} on")
+        }
+        Category::Data | Category::Io => error.to_string(),
+    }
 }
 
 impl Report {
@@ -278,11 +292,11 @@ impl Report {
         struct Head {
             schema: String,
         }
-        let head: Head = serde_json::from_slice(json)?;
+        let head: Head = serde_json::from_slice(json).map_err(ReportError::Json)?;
         if head.schema != REPORT_SCHEMA {
             return Err(ReportError::Schema(head.schema));
         }
-        Ok(serde_json::from_slice(json)?)
+        serde_json::from_slice(json).map_err(ReportError::Json)
     }
 
     /// The path of that number.

@@ -43,7 +43,7 @@ pub mod platform;
 pub mod topology;
 
 pub use cluster::LabCluster;
-pub use fault::{Fault, FaultAt};
+pub use fault::{Fault, FaultAt, FaultError};
 pub use network::{Lab, LabError};
 pub use platform::LabPlatform;
 pub use topology::LabSpec;

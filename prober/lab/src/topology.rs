@@ -252,7 +252,8 @@ impl FromStr for Node {
     type Err = NodeNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.strip_prefix("node-")
+        text.to_ascii_lowercase()
+            .strip_prefix("node-")
             .and_then(|number| number.parse().ok())
             .filter(|number: &NonZeroU8| number.get() <= MAX_NODES)
             .map(Self)

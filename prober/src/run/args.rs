@@ -1,10 +1,8 @@
-//! What can be typed after `prober run`, and which of it goes together.
+//! The arguments of `prober run`, and which of them go together.
 
 use std::num::NonZeroU8;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::ValueEnum;
 use prober_core::probe::tier::Tier;
 use prober_core::run::RunSpec;
@@ -12,21 +10,25 @@ use prober_core::topology::NodeName;
 use prober_lab::FaultAt;
 
 use super::cluster::NodeChoice;
+use crate::output::OutputArgs;
 use crate::reach::ReachArgs;
-use crate::values::{Families, Form, TierArg, duration};
+use crate::usage;
+use crate::values::{Families, TierArg, duration, fault};
 
 /// The image of this version's agent, as `make image` names it.
 pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("CARGO_PKG_VERSION"));
 
-/// Probes every path and says what is broken.
+/// Probes every path and reports what is broken.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "What is placed in a cluster is removed again, also after Ctrl-C; after kill -9 the cluster \
-    removes it by itself when --timeout is over.\n\n\
-    Exit status: 0 healthy, 1 a path fails, 2 could not run.\n\n\
+    removes it when --timeout is over.\n\n\
+    Exit status: 0 healthy, 1 a path fails, 2 could not run, or not to its end and nothing that was measured fails. \
+    After Ctrl-C the report shows what was measured until then.\n\n\
     Examples:\n  \
     prober run --node ip-10-0-3-17\n  \
     prober run --all --context staging -n prober -o json > report.json\n  \
+    prober run --all --report html=report.html --report junit=report.xml\n  \
     prober run --node ip-10-0-3-17 --require-tier T1 --pcapng failing.pcapng\n  \
     prober run --lab\n  \
     prober run --lab --fault bridge-netfilter-off@node-1\n  \
@@ -50,7 +52,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value = "auto", env = "PROBER_FAMILY")]
     pub(crate) family: Families,
 
-    /// When the run gives up, such as 90s: what is not up by then has failed
+    /// How long agents may take to start, such as 90s: what is not up by then has failed
+    ///
+    /// It does not bound the run: building the lab, publishing the test Services, probing and removing everything take
+    /// their own time.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, env = "PROBER_TIMEOUT")]
     pub(crate) timeout: Duration,
 
@@ -66,17 +71,13 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value = "T2", env = "PROBER_TIER")]
     pub(crate) tier: TierArg,
 
-    /// The least evidence to be content with: below it the run does not start (exit status 2)
+    /// The least evidence that the run needs: with less it does not start (exit status 2)
     #[arg(long, value_enum, value_name = "TIER")]
     pub(crate) require_tier: Option<TierArg>,
 
-    /// The form of the report
-    #[arg(short, long, value_enum, default_value = "text", env = "PROBER_OUTPUT")]
-    pub(crate) output: Form,
-
-    /// Also write the failing probes' packets of both ends, with comments for Wireshark
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pcapng: Option<PathBuf>,
+    /// Where the report goes
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 
     /// Show no progress
     #[arg(short, long)]
@@ -107,7 +108,7 @@ pub(crate) struct ClusterArgs {
     #[arg(long, value_name = "IMAGE", default_value = AGENT_IMAGE, env = "PROBER_IMAGE")]
     pub(crate) image: String,
 
-    /// Whether nodes are asked what they say of themselves, by a pod in the node's own network
+    /// Whether node facts (sysctls, routes, filter rules) are read, by a pod in the node's own network
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub(crate) node_facts: NodeFactsArg,
 
@@ -136,11 +137,17 @@ pub(crate) struct LabArgs {
     pub(crate) nodes: u8,
 
     /// Break the lab first; may be given several times (`prober lab faults` lists them)
-    #[arg(long = "fault", value_name = "FAULT[@NODE]", requires = "lab")]
+    #[arg(
+        long = "fault",
+        value_name = "FAULT[@NODE]",
+        value_parser = fault(),
+        hide_possible_values = true,
+        requires = "lab"
+    )]
     pub(crate) faults: Vec<FaultAt>,
 }
 
-/// Whether nodes are asked what they say of themselves.
+/// Whether node facts are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NodeFactsArg {
     /// Where the namespace allows it; else causes that need it are at most consistent
@@ -168,16 +175,18 @@ impl RunArgs {
         }
         // clap waives what `--fault` requires where `--all` forbids it.
         if !self.lab.faults.is_empty() {
-            bail!("--fault breaks the lab, never a cluster: give --lab as well");
+            return Err(usage::error(
+                "--fault breaks the lab, never a cluster: give --lab as well",
+            ));
         }
         if self.cluster.all {
             return Ok(Place::Cluster(NodeChoice::All));
         }
         if self.selected.is_empty() {
-            bail!(
-                "say what to probe: --node NODE (several times for several; `kubectl get nodes` lists them), \
-                 --all for every node of the cluster, or --lab for a network made on this machine"
-            );
+            return Err(usage::error(
+                "nothing to probe: give --node NODE (once for each node; `kubectl get nodes` lists them), --all for \
+                 every node of the cluster, or --lab for a network of namespaces on this machine",
+            ));
         }
         Ok(Place::Cluster(NodeChoice::Named(
             self.selected.iter().cloned().collect(),
@@ -201,17 +210,19 @@ impl RunArgs {
         let asked = Tier::from(self.tier);
         let (most, because) = match self.cluster.node_facts {
             NodeFactsArg::Never if asked > Tier::T1 => (Tier::T1, "--node-facts never".to_owned()),
-            NodeFactsArg::Always if asked < Tier::T2 => bail!(
-                "--node-facts always is evidence of tier T2, and --tier {asked} forbids it: leave out one of them"
-            ),
+            NodeFactsArg::Always if asked < Tier::T2 => {
+                return Err(usage::error(format!(
+                    "--node-facts always is evidence of tier T2, and --tier {asked} forbids it: leave out one of them"
+                )));
+            }
             NodeFactsArg::Never | NodeFactsArg::Auto | NodeFactsArg::Always => {
                 (asked, format!("--tier {asked}"))
             }
         };
         match self.require_tier.map(Tier::from) {
-            Some(least) if least > most => bail!(
+            Some(least) if least > most => Err(usage::error(format!(
                 "--require-tier {least} asks for more than {because} allows: leave out one of them"
-            ),
+            ))),
             Some(_) | None => Ok(most),
         }
     }
@@ -231,7 +242,7 @@ fn node_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(
-        "no node has such a name: it is made of a-z, 0-9, '-' and '.', as `kubectl get nodes` shows it"
+        "not the name of a node: it is made of a-z, 0-9, '-' and '.', as `kubectl get nodes` shows it"
             .to_owned(),
     )
 }

@@ -26,6 +26,7 @@ use prober_core::run::{PlatformEvent, Run, RunSpec};
 use super::args::NodeFactsArg;
 use super::{RunArgs, progress, tell};
 use crate::drive::{drive, now};
+use crate::output::Files;
 use crate::show;
 
 /// How much longer than the run's timeout the cluster keeps what was placed, if nobody removes it: for the probes of a
@@ -37,11 +38,12 @@ pub(super) fn in_cluster(
     args: &RunArgs,
     choice: NodeChoice,
     words: &[OsString],
+    files: &Files,
 ) -> anyhow::Result<ExitCode> {
     let started = now();
     let progress = progress(args);
     progress.say("asking the cluster");
-    let runtime = Runtime::start().context("start what talks to the cluster")?;
+    let runtime = Runtime::start().context("cannot start the Kubernetes client")?;
     let reach = args.cluster.reach.reach();
     let connection = runtime.block_on(connect(&reach, &KubeconfigEnv::current()))?;
     let nonce = RandomState::new().hash_one(started);
@@ -71,11 +73,11 @@ pub(super) fn in_cluster(
         fleet.join();
     }
     if args.cluster.count_requests {
-        show::aside(&format!("{} requests to the API server", requests.total()));
+        show::note(&format!("{} requests to the API server", requests.total()));
     }
     finished.notes.splice(0..0, cleared.notes);
     finished.matrix.policies = cleared.network_policies;
-    tell(args, &finished, words, started)
+    tell(args, &finished, words, started, files)
 }
 
 /// What is placed, as far as it is known before the cluster was asked.

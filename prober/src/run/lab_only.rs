@@ -8,6 +8,7 @@ pub(super) mod cluster {
 
     use anyhow::bail;
 
+    use crate::output::Files;
     use crate::run::RunArgs;
 
     /// The nodes that were asked for.
@@ -24,6 +25,7 @@ pub(super) mod cluster {
         _args: &RunArgs,
         _choice: NodeChoice,
         _words: &[OsString],
+        _files: &Files,
     ) -> anyhow::Result<ExitCode> {
         bail!(
             "this program was built for the lab alone: give --lab, or build it with `cargo build -p prober` \

@@ -28,7 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Sends the traces of a report. What goes wrong is told aside: it says nothing of the network.
 pub(super) fn send(report: &Report) {
     if let Err(error) = try_send(report) {
-        show::aside(&format!("the traces were not sent: {error:#}"));
+        show::warning(&format!(
+            "the traces were not sent: {}",
+            show::sentence(&error)
+        ));
     }
 }
 
@@ -95,7 +98,7 @@ impl Handed {
             Ok(Some(_)) => {}
             Ok(None) => return Self(None),
             Err(error) => {
-                show::aside(&format!("the traces will not be sent: {error}"));
+                show::warning(&format!("the traces will not be sent: {error}"));
                 return Self(None);
             }
         }
@@ -109,7 +112,7 @@ impl Handed {
         match made {
             Ok(_empty) => Self(Some(path)),
             Err(error) => {
-                show::aside(&format!(
+                show::warning(&format!(
                     "the traces will not be sent: cannot make {}: {error}",
                     path.display()
                 ));
@@ -130,9 +133,9 @@ impl Handed {
             Ok(json) if json.is_empty() => {}
             Ok(json) => match Report::parse(&json) {
                 Ok(report) => send(&report),
-                Err(error) => show::aside(&format!("the traces were not sent: {error}")),
+                Err(error) => show::warning(&format!("the traces were not sent: {error}")),
             },
-            Err(error) => show::aside(&format!(
+            Err(error) => show::warning(&format!(
                 "the traces were not sent: cannot read {}: {error}",
                 path.display()
             )),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::suggestion::{closest, did_you_mean};
+
 macro_rules! causes {
     ($($(#[$doc:meta])* $name:ident = $slug:literal, $meaning:literal;)*) => {
         /// An entry of the catalogue.
@@ -126,8 +128,11 @@ impl fmt::Display for Cause {
 
 /// Text that names no cause.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no cause '{0}'; `prober explain` lists them")]
-pub struct UnknownCause(String);
+#[error("there is no cause '{asked}'{}; `prober explain` lists them", did_you_mean(*.closest))]
+pub struct UnknownCause {
+    asked: String,
+    closest: Option<&'static str>,
+}
 
 impl std::str::FromStr for Cause {
     type Err = UnknownCause;
@@ -136,7 +141,10 @@ impl std::str::FromStr for Cause {
         Self::ALL
             .iter()
             .copied()
-            .find(|cause| cause.slug() == text)
-            .ok_or_else(|| UnknownCause(text.to_owned()))
+            .find(|cause| cause.slug().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownCause {
+                asked: text.to_owned(),
+                closest: closest(text, Self::ALL.iter().map(|cause| cause.slug())),
+            })
     }
 }

@@ -39,17 +39,24 @@ impl Cause {
     }
 }
 
-impl fmt::Display for Page {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.cause, self.cause.meaning())?;
-        for (heading, text) in [
+impl Page {
+    /// Its sections in order: a heading, and paragraphs with an empty line between.
+    pub const fn sections(&self) -> [(&'static str, &'static str); 6] {
+        [
             ("What happens", self.what_happens),
             ("At the client's end", self.client_end),
             ("At the server's end", self.server_end),
             ("What decides", self.what_decides),
             ("Remedy", self.remedy),
             ("Sources", self.sources),
-        ] {
+        ]
+    }
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.cause, self.cause.meaning())?;
+        for (heading, text) in self.sections() {
             writeln!(f, "\n{heading}\n")?;
             for line in text.lines() {
                 writeln!(f, "{}{line}", if line.is_empty() { "" } else { "  " })?;
@@ -105,14 +112,7 @@ mod tests {
     fn every_page_has_every_section() {
         for &cause in Cause::ALL {
             let page = cause.page();
-            for (heading, text) in [
-                ("What happens", page.what_happens),
-                ("At the client's end", page.client_end),
-                ("At the server's end", page.server_end),
-                ("What decides", page.what_decides),
-                ("Remedy", page.remedy),
-                ("Sources", page.sources),
-            ] {
+            for (heading, text) in page.sections() {
                 assert!(text.len() >= 8, "{cause}: {heading}: {text:?}");
             }
         }

@@ -69,7 +69,7 @@ pub enum CaptureError {
     Cut(usize),
     /// The file has another format.
     #[error(
-        "this is no capture file but {0}: give a pcap or pcapng file, as written by 'tcpdump -w'"
+        "not a capture file: it looks like {0}; give a pcap or pcapng file, as written by 'tcpdump -w'"
     )]
     NotACapture(&'static str),
     /// The header has the right magic number and is malformed after it.

@@ -48,11 +48,7 @@ impl Report {
             let health = health(matrix.source, evidence, explained.contains(id));
             paths.push(path(*id, evidence, health, &kept));
         }
-        let engines: BTreeSet<EngineKind> = matrix
-            .paths
-            .values()
-            .flat_map(|path| path.tallies.keys().copied())
-            .collect();
+        let engines = engines(matrix);
         let mut report = Self {
             schema: REPORT_SCHEMA.to_owned(),
             prober: meta.version,
@@ -64,7 +60,7 @@ impl Report {
             verdict: Verdict::Inconclusive,
             exit_status: Verdict::Inconclusive.exit_status(),
             tier: matrix.tier(),
-            engines: engines.into_iter().collect(),
+            engines,
             socket_level: paths.iter().any(|path| path.socket_level),
             diagnoses: diagnoses
                 .iter()
@@ -93,6 +89,16 @@ impl Report {
         report.notes = notes(&report);
         report
     }
+}
+
+/// The engines that sent probes: none for the connections of a capture, which are other programs'.
+fn engines(matrix: &Matrix) -> Vec<EngineKind> {
+    let tallies = matrix.paths.values().flat_map(|path| path.tallies.keys());
+    let engines: BTreeSet<EngineKind> = match matrix.source {
+        Source::Run | Source::Host => tallies.copied().collect(),
+        Source::Capture => BTreeSet::new(),
+    };
+    engines.into_iter().collect()
 }
 
 fn verdict(matrix: &Matrix, report: &Report) -> Verdict {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use prober_core::suggestion::{closest, did_you_mean};
+
 use super::Fault;
 use crate::topology::{LabSpec, Node, NodeNameError, UnknownName};
 
@@ -36,14 +38,12 @@ impl fmt::Display for FaultAt {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     /// There is no such fault.
-    #[error(
-        "cannot find the fault {requested:?}; did you mean {nearest}? `prober lab faults` lists them"
-    )]
+    #[error("there is no fault '{requested}'{}; `prober lab faults` lists them", did_you_mean(*.closest))]
     Unknown {
         /// The unknown name.
         requested: String,
-        /// The most similar name of a fault.
-        nearest: &'static str,
+        /// The most similar name of a fault, if one is similar.
+        closest: Option<&'static str>,
     },
     /// The text after the `@` is not the name of a node.
     #[error(transparent)]
@@ -61,39 +61,11 @@ impl FromStr for FaultAt {
         let fault = Fault::ALL
             .iter()
             .copied()
-            .find(|fault| fault.slug() == slug)
+            .find(|fault| fault.slug().eq_ignore_ascii_case(slug))
             .ok_or_else(|| FaultError::Unknown {
                 requested: slug.to_owned(),
-                nearest: nearest(slug),
+                closest: closest(slug, Fault::ALL.iter().map(|fault| fault.slug())),
             })?;
         Ok(Self { fault, node })
     }
-}
-
-fn nearest(requested: &str) -> &'static str {
-    Fault::ALL
-        .iter()
-        .map(|fault| fault.slug())
-        .min_by_key(|slug| distance(requested, slug))
-        .unwrap_or_default()
-}
-
-/// Returns the Levenshtein distance: the number of letters to insert, remove or replace.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (line, letter) in one.chars().enumerate() {
-        let mut diagonal = line;
-        let mut left = line + 1;
-        let mut next = vec![left];
-        for (above, candidate) in row.iter().skip(1).zip(other.chars()) {
-            let cost = (*above + 1)
-                .min(left + 1)
-                .min(diagonal + usize::from(letter != candidate));
-            diagonal = *above;
-            left = cost;
-            next.push(cost);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }

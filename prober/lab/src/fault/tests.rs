@@ -24,6 +24,7 @@ fn every_fault_is_parsed_from_its_name() {
     }
     let at: FaultAt = "hairpin-off@node-2".parse().unwrap();
     assert_eq!(at.to_string(), "hairpin-off@node-2");
+    assert_eq!("Hairpin-OFF@Node-2".parse(), Ok(at));
 }
 
 #[test]
@@ -35,6 +36,8 @@ fn the_error_for_a_misspelt_fault_names_the_nearest_one() {
             .contains("did you mean bridge-netfilter-off?"),
         "{error}"
     );
+    let error = "foo".parse::<FaultAt>().unwrap_err();
+    assert!(!error.to_string().contains("did you mean"), "{error}");
     assert!("hairpin-off@second".parse::<FaultAt>().is_err());
     assert!("".parse::<FaultAt>().is_err());
 }

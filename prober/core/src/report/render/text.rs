@@ -188,10 +188,10 @@ pub(super) fn circumstances(report: &Report) -> String {
         .iter()
         .map(|engine| engine_name(*engine))
         .collect();
-    let engines = if engines.is_empty() {
-        "no engine".to_owned()
-    } else {
-        engines.join(" + ")
+    let engines = match (report.source, engines.as_slice()) {
+        (Source::Capture, _) => "captured".to_owned(),
+        (Source::Run | Source::Host, []) => "no engine".to_owned(),
+        (Source::Run | Source::Host, engines) => engines.join(" + "),
     };
     let started = report.started.split('.').next().unwrap_or_default();
     let tier = match report.tier {

@@ -1,0 +1,163 @@
+//! Where a report goes: to standard output in one form, and to files in any.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use prober_core::report::Report;
+use prober_core::report::render::text::{self, Options};
+use prober_core::report::render::{html, json, junit};
+
+use crate::values::Form;
+use crate::{pcapng, show, usage};
+
+/// Where a report goes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct OutputArgs {
+    /// The form of the report on standard output
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORM",
+        default_value = "text",
+        env = "PROBER_OUTPUT"
+    )]
+    pub(crate) output: Form,
+
+    /// Also write the report to FILE, such as html=report.html or junit=report.xml; may be given several times
+    #[arg(long = "report", value_name = "FORM=FILE", value_parser = destination)]
+    reports: Vec<(Form, PathBuf)>,
+
+    /// Also write the packets of failing probes, with comments for Wireshark: --report pcapng=FILE
+    #[arg(long, value_name = "FILE")]
+    pcapng: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// Opens every file, so that what cannot be written fails before anything is measured. What the files hold is
+    /// kept until a report replaces it.
+    pub(crate) fn open(&self) -> anyhow::Result<Files> {
+        let pcapng = self.pcapng.iter().map(|path| (Form::Pcapng, path));
+        let reports = self.reports.iter().map(|(form, path)| (*form, path));
+        let mut files: Vec<OpenFile> = Vec::new();
+        for (form, path) in reports.chain(pcapng) {
+            if path.as_os_str() == "-" {
+                return Err(usage::error(format!(
+                    "cannot write a second report to standard output: use --output {form} alone, or name a file"
+                )));
+            }
+            if files.iter().any(|open| open.path == *path) {
+                return Err(usage::error(format!(
+                    "cannot write two reports to {}: name a file for each",
+                    path.display()
+                )));
+            }
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .with_context(|| format!("cannot write the report to {}", path.display()))?;
+            files.push(OpenFile {
+                form,
+                path: path.clone(),
+                file,
+            });
+        }
+        Ok(Files(files))
+    }
+}
+
+/// Reads `html=report.html`.
+fn destination(text: &str) -> Result<(Form, PathBuf), String> {
+    let forms = || Form::names().join(", ");
+    let (form, file) = text
+        .split_once('=')
+        .filter(|(_, file)| !file.is_empty())
+        .ok_or_else(|| format!("expected FORM=FILE, where FORM is one of {}", forms()))?;
+    let form = Form::named(form)
+        .ok_or_else(|| format!("there is no form '{form}': expected one of {}", forms()))?;
+    Ok((form, file.into()))
+}
+
+/// The files that a report is written to.
+#[derive(Debug)]
+pub(crate) struct Files(Vec<OpenFile>);
+
+/// One of them.
+#[derive(Debug)]
+struct OpenFile {
+    form: Form,
+    path: PathBuf,
+    file: File,
+}
+
+impl Files {
+    /// Writes the report to every file, then to standard output. A file that cannot be written keeps it from no
+    /// other place: the first error is returned at the end.
+    pub(crate) fn write(&self, report: &Report, output: Form) -> anyhow::Result<()> {
+        let written = self.save(report);
+        show::report(report, output)?;
+        written
+    }
+
+    /// Writes the report to every file; returns the first error.
+    pub(crate) fn save(&self, report: &Report) -> anyhow::Result<()> {
+        let written = self.0.iter().map(|open| open.write(report));
+        written.fold(Ok(()), Result::and)
+    }
+}
+
+impl OpenFile {
+    fn write(&self, report: &Report) -> anyhow::Result<()> {
+        let bytes = bytes(report, self.form)?;
+        self.replace(&bytes)
+            .with_context(|| format!("cannot write the report to {}", self.path.display()))
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        // A pipe or a device has no length.
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        (&self.file).write_all(bytes)
+    }
+}
+
+/// A report in this form, without colour.
+pub(crate) fn bytes(report: &Report, form: Form) -> anyhow::Result<Vec<u8>> {
+    let text = match form {
+        Form::Text | Form::Wide => {
+            let options = Options {
+                wide: form == Form::Wide,
+                ..Options::default()
+            };
+            text::report(report, options).to_string()
+        }
+        Form::Json => json(report).context("write the report as JSON")?,
+        Form::Yaml => serde_saphyr::to_string(report).context("write the report as YAML")?,
+        Form::Html => html::report(report),
+        Form::Junit => junit(report),
+        Form::Pcapng => return pcapng::capture(report),
+    };
+    Ok(text.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_a_form_and_a_file() {
+        assert_eq!(
+            destination("HTML=a=b.html"),
+            Ok((Form::Html, "a=b.html".into()))
+        );
+        for text in ["", "html", "html=", "=a", "pdf=a"] {
+            let error = destination(text).unwrap_err();
+            assert!(error.contains("html"), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `prober version`: what exactly this program is, for a bug report.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::show;
+use crate::values::ListForm;
+
+/// Shows the version, the commit and the target.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  prober version\n  prober version -o json")]
+pub(crate) struct VersionArgs {
+    /// The form
+    #[arg(short, long, value_enum, value_name = "FORM", default_value = "text")]
+    output: ListForm,
+}
+
+/// The commit that the program was built from; `unknown` outside a checkout.
+const COMMIT: &str = env!("PROBER_COMMIT");
+
+/// What it was built for, such as `x86_64-unknown-linux-gnu`.
+const TARGET: &str = env!("PROBER_TARGET");
+
+/// Shows it.
+pub(crate) fn version(args: &VersionArgs) -> anyhow::Result<ExitCode> {
+    let version = env!("CARGO_PKG_VERSION");
+    show::listed(
+        args.output,
+        || format!("prober {version}, commit {COMMIT}, {TARGET}\n"),
+        || json!({"version": version, "commit": COMMIT, "target": TARGET}),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
