@@ -1,23 +1,23 @@
-//! What a run found, as one document: text, HTML, pcapng and JSON show nothing that is not in it.
+//! The report of a run: one document with everything that the text, HTML, pcapng and JSON forms show.
 //!
-//! A `Report` is made once from the joined evidence and its diagnoses, and is read back from
-//! its own JSON without loss, so that a saved report can be shown in any form later. The names
-//! of its fields are a contract (`deploy/schema/report.v1.json`).
+//! [`Report::new`] builds a report from the joined evidence and its diagnoses. [`Report::parse`] reads it back from its
+//! JSON without loss, so a saved report can be shown in any form. The field names are a published
+//! contract (`deploy/schema/report.v1.json`).
 
-/// Which packets of a probe are odd, and why.
+/// The packets of a probe that are not as they should be, and why.
 pub mod annotation;
-/// From a matrix and its diagnoses to a report.
+/// Builds a report from a matrix and its diagnoses.
 mod build;
-/// The founding incident, for tests.
+/// The matrices and reports of the founding incident and of a healthy network, for tests.
 #[cfg(test)]
 pub(crate) mod incident;
-/// What limits the verdict.
+/// The notes of a report: what limits its verdict.
 mod notes;
-/// What is told of one path.
+/// The report of one path.
 mod path;
-/// A report as text, JSON and HTML.
+/// A report as text, JSON, HTML and JUnit XML.
 pub mod render;
-/// Shares with their intervals, rounded to what was measured.
+/// Shares and their confidence intervals, rounded to the precision of the measurement.
 pub mod share;
 
 use std::net::IpAddr;
@@ -36,46 +36,46 @@ use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 use crate::topology::{NodeName, PathId};
 pub use path::{
-    BackendReport, End, EngineUse, FEWEST_HANDSHAKES, Health, PathReport, ProbeReport, RttReport,
+    BackendReport, End, EngineUse, Health, MIN_HANDSHAKES, PathReport, ProbeReport, RttReport,
     UnprobedReport,
 };
 
-/// The version of reports that this code reads and writes.
+/// The value of [`Report::schema`]: the report format that this version reads and writes.
 pub const REPORT_SCHEMA: &str = "prober.dev/report/v1";
 
-/// What the evidence itself does not know of its run.
+/// Facts about a run that its evidence does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// The version of the program.
+    /// The version of prober, such as `0.1.0`.
     pub version: String,
-    /// The command line, word by word, program first.
+    /// The command line as separate arguments, program name first.
     pub command: Vec<String>,
-    /// When it started, by the wall clock.
+    /// When the run started, by the wall clock.
     pub started: Timestamp,
-    /// How long it took.
+    /// How long the run took.
     pub duration: Duration,
-    /// Whether it came to its end.
+    /// Whether the run completed.
     pub completion: Completion,
-    /// What a person should know besides, one sentence each.
+    /// Further notes for the reader, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Whether a run came to its end.
+/// Whether a run completed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "completion", rename_all = "kebab-case")]
 pub enum Completion {
     /// Every probe has an outcome.
     Complete,
-    /// The user ended it: it tells what it has.
+    /// The user interrupted the run; the report has the results until then.
     Interrupted,
-    /// It could not be done, or not to its end: it tells what it has.
+    /// The run could not start or not complete; the report has the results until then.
     CouldNotRun {
-        /// Why, as a sentence.
+        /// Why it could not complete, as a clause without a full stop.
         reason: String,
     },
 }
 
-/// What all paths together amount to.
+/// The overall result of a run over all its paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -83,13 +83,13 @@ pub enum Verdict {
     Healthy,
     /// A path fails, or a cause is named.
     Faulty,
-    /// No failure was seen, but not everything was looked at, or too few handshakes were made to
-    /// say; or the run could not be completed, and what it saw until then may be half the truth.
+    /// No probe failed, but some paths were not probed, or had fewer than [`MIN_HANDSHAKES`] handshakes; or the run did
+    /// not complete, so its results are partial.
     Inconclusive,
 }
 
 impl Verdict {
-    /// The exit status of a program that tells this verdict.
+    /// The exit status of a program that reports this verdict: 0 healthy, 1 faulty, 2 inconclusive.
     pub const fn exit_status(self) -> u8 {
         match self {
             Self::Healthy => 0,
@@ -98,7 +98,7 @@ impl Verdict {
         }
     }
 
-    /// The name used in JSON and text.
+    /// The name of the verdict in JSON and text, such as `faulty`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -108,57 +108,57 @@ impl Verdict {
     }
 }
 
-/// What a run found.
+/// The report of a run: its verdict, the diagnoses and the data behind them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Always [`REPORT_SCHEMA`].
     pub schema: String,
-    /// The version of the program that made it.
+    /// The version of prober that made the report.
     pub prober: String,
-    /// The command line, word by word, program first.
+    /// The command line of the run as separate arguments, program name first.
     pub command: Vec<String>,
     /// When the run started, or the first packet was captured (RFC 3339, UTC).
     pub started: String,
-    /// How long the run took, or the time from the first captured packet to the last; milliseconds.
+    /// How long the run took, or the time from the first captured packet to the last; in milliseconds.
     pub duration_ms: u64,
-    /// Where the evidence comes from.
+    /// Where the evidence comes from: a run in a cluster or lab, a single host, or a capture.
     pub source: Source,
-    /// Whether the run came to its end: `completion`, and `reason` where it could not.
+    /// Whether the run completed. In JSON: the field `completion`, and `reason` if the run could not complete.
     #[serde(flatten)]
     pub completion: Completion,
-    /// What it amounts to.
+    /// The overall result.
     pub verdict: Verdict,
-    /// The exit status that says so: 0 healthy, 1 a path fails, 2 could not tell.
+    /// The exit status of the verdict: 0 healthy, 1 faulty, 2 inconclusive.
     pub exit_status: u8,
-    /// The best tier of evidence that was had.
+    /// The best tier of evidence that was available.
     pub tier: Tier,
     /// The engines that sent probes.
     pub engines: Vec<EngineKind>,
-    /// Whether a Service is translated inside connect(2), where crafted packets meet no
-    /// translation: its paths are judged by `kernel` alone. Not a fault.
+    /// Whether the address of a Service is translated inside connect(2) (socket-level load balancing). Crafted packets
+    /// bypass this translation, so the `kernel` engine alone decides the health of such paths. Not a fault.
     pub socket_level: bool,
-    /// What is broken, and why that is said.
+    /// The diagnoses: what is broken, and the evidence for it.
     pub diagnoses: Vec<DiagnosisReport>,
-    /// Every path.
+    /// The paths of the run, without those in `unprobed`.
     pub paths: Vec<PathReport>,
-    /// Paths that could not be probed, which says nothing of the network.
+    /// Paths that could not be probed, for reasons other than the network.
     #[serde(default)]
     pub unprobed: Vec<UnprobedReport>,
-    /// Every agent.
+    /// Every agent of the run.
     pub agents: Vec<AgentReport>,
     /// Every node that an agent ran on.
     pub nodes: Vec<NodeReport>,
-    /// What a person should know besides.
+    /// What limits the verdict, and further notes, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// A cause, or that there is none with a name.
+/// The cause of a diagnosis; `None` where no cause of the catalogue matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CauseName(pub Option<Cause>);
 
 impl CauseName {
-    /// The slug, or `unknown`.
+    /// The slug of the cause, or `unknown`.
     pub fn as_str(self) -> &'static str {
         self.0.map_or("unknown", Cause::slug)
     }
@@ -181,98 +181,98 @@ impl TryFrom<String> for CauseName {
     }
 }
 
-/// One diagnosis.
+/// One diagnosis of a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiagnosisReport {
-    /// The cause's slug, or `unknown`.
+    /// The cause; in JSON its slug, or `unknown`.
     pub cause: CauseName,
-    /// What that means, in one line.
+    /// The meaning of the cause, in one line.
     pub meaning: String,
-    /// The node where it is.
+    /// The node at fault, if it is known.
     pub node: Option<NodeName>,
-    /// The stretch of the way where it is.
+    /// The part of the path at fault.
     pub segment: PathSegment,
-    /// The family that suffers; `None` for both.
+    /// The IP family that is affected; `None` for both.
     pub family: Option<Family>,
-    /// How sure it is.
+    /// The confidence of the diagnosis.
     pub confidence: Confidence,
-    /// The best tier of evidence that it rests on.
+    /// The best tier of evidence that supports the diagnosis.
     pub tier: Tier,
-    /// The paths that it explains.
+    /// The paths whose failures the diagnosis explains.
     pub paths: Vec<PathId>,
-    /// What was seen, strongest first.
+    /// The supporting observations, strongest first.
     pub evidence: Vec<String>,
-    /// What was ruled out, and by what.
+    /// The causes that were ruled out, and why.
     pub excluded: Vec<Exclusion>,
-    /// Observations that would decide between what is left.
+    /// Further observations that would distinguish the remaining causes.
     pub would_decide: Vec<String>,
-    /// What to do.
+    /// Steps that repair the fault.
     pub remedy: Vec<Remedy>,
-    /// The probe that shows it best.
+    /// The probe that shows the fault best.
     pub sample: Option<SampleProbe>,
 }
 
-/// Which of the report's probes is shown.
+/// A reference to a probe of the report, shown as the example of a diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleProbe {
-    /// Its path.
+    /// The path of the probe.
     pub path: PathId,
-    /// Its place among [`PathReport::probes`].
+    /// Its index in [`PathReport::probes`].
     pub probe: usize,
 }
 
-/// One agent.
+/// One agent of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentReport {
-    /// Its node.
+    /// The node that the agent ran on.
     pub node: NodeName,
-    /// Its pod.
+    /// The name of its pod.
     pub pod: String,
-    /// Whether it reported to its end.
+    /// Whether it reported every round of its plan to the end.
     pub heard: bool,
-    /// The evidence that it can have; `None` if it never spoke.
+    /// The tier of evidence that it can collect; `None` if it sent no event.
     pub tier: Option<Tier>,
-    /// The version of its program.
+    /// The version of its program; `None` if it sent no event.
     pub version: Option<String>,
-    /// Its addresses.
+    /// Its IP addresses, without loopback and link-local ones.
     pub addresses: Vec<IpAddr>,
-    /// What it could not have, and why.
+    /// The kinds of evidence that it cannot collect, and why.
     pub limits: Vec<String>,
-    /// Packets that its capture lost.
+    /// Packets that its capture dropped.
     pub capture_dropped: u64,
-    /// The longest that it was late for its own timers, milliseconds.
+    /// The longest delay of one of its timers, in milliseconds: how long it was starved of CPU.
     pub starved_ms: u64,
-    /// Why it could not be started, or ended too early; never a network fault.
+    /// Why it could not start, or ended early; never a network fault.
     pub failed: Option<String>,
-    /// What it found worth telling.
+    /// Further notices from the agent.
     pub notices: Vec<String>,
 }
 
-/// What a node said of itself.
+/// The facts that were read on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReport {
-    /// Its name.
+    /// The name of the node.
     pub node: NodeName,
-    /// Its newest facts, without lists and counters; `None`: not read.
+    /// The newest facts, without lists and counters; `None` if they were not read.
     pub facts: Option<NodeFacts>,
-    /// Counters that grew from the first reading to the last.
+    /// The counters that grew between the first and the last reading, and by how much.
     pub grown: Option<Counters>,
-    /// Why it could not be read.
+    /// Why the facts could not be read.
     pub unread: Option<String>,
 }
 
-/// A saved report that cannot be read.
+/// Why a saved report cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// It is not the JSON of a report.
+    /// The input is not the JSON of a report.
     #[error("not a report of prober: {}; `prober run -o json` writes one", flaw(.0))]
     Json(serde_json::Error),
-    /// It is of another version.
+    /// The report has another schema version.
     #[error("its schema is '{0}', this prober reads '{REPORT_SCHEMA}'")]
     Schema(String),
 }
 
-/// What is wrong with a document that should be a report.
+/// The reason why a document is not the JSON of a report, as a clause.
 fn flaw(error: &serde_json::Error) -> String {
     match error.classify() {
         Category::Eof if error.line() <= 1 && error.column() == 0 => "it is empty".to_owned(),
@@ -286,27 +286,31 @@ fn flaw(error: &serde_json::Error) -> String {
 }
 
 impl Report {
-    /// Reads a report back from its JSON.
+    /// Parses a report from its JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::Schema`] if its schema is not [`REPORT_SCHEMA`]; [`ReportError::Json`] if it is not a report.
     pub fn parse(json: &[u8]) -> Result<Self, ReportError> {
         #[derive(Deserialize)]
-        struct Head {
+        struct SchemaOnly {
             schema: String,
         }
-        let head: Head = serde_json::from_slice(json).map_err(ReportError::Json)?;
-        if head.schema != REPORT_SCHEMA {
-            return Err(ReportError::Schema(head.schema));
+        let header: SchemaOnly = serde_json::from_slice(json).map_err(ReportError::Json)?;
+        if header.schema != REPORT_SCHEMA {
+            return Err(ReportError::Schema(header.schema));
         }
         serde_json::from_slice(json).map_err(ReportError::Json)
     }
 
-    /// The path of that number.
+    /// The path with the number `id`.
     pub fn path(&self, id: PathId) -> Option<&PathReport> {
         self.paths.iter().find(|path| path.id == id)
     }
 
-    /// The paths that were probed, but by fewer handshakes than can call them healthy. Ordinary traffic is counted as a
-    /// whole: a capture has the handshakes that it has.
-    pub fn scarce(&self) -> impl Iterator<Item = &PathReport> {
+    /// The probed paths with fewer than [`MIN_HANDSHAKES`] handshakes, too few to call them healthy. For a capture the
+    /// handshakes of all paths count together, because ordinary traffic is not repeated on purpose.
+    pub fn sparsely_probed(&self) -> impl Iterator<Item = &PathReport> {
         let all: u64 = self.paths.iter().map(|path| path.outcomes.total()).sum();
         let source = self.source;
         self.paths.iter().filter(move |path| {
@@ -315,11 +319,11 @@ impl Report {
                 Source::Run | Source::Host => own,
                 Source::Capture => all,
             };
-            own > 0 && counted < FEWEST_HANDSHAKES
+            own > 0 && counted < MIN_HANDSHAKES
         })
     }
 
-    /// The path and the probe that a diagnosis shows.
+    /// The probe that `diagnosis` shows as its example, with its path.
     pub fn sample(&self, diagnosis: &DiagnosisReport) -> Option<(&PathReport, &ProbeReport)> {
         let sample = diagnosis.sample?;
         let path = self.path(sample.path)?;

@@ -1,7 +1,6 @@
-//! Which packets of a probe are odd, and what follows from them: what a reader of two captures
-//! would point at.
+//! Annotations of the packets of a probe: those that are not as they should be, and those that follow from them.
 //!
-//! A mark says what is seen, never a cause: naming causes needs the whole matrix.
+//! An annotation describes a packet, never a cause: a cause follows only from the whole matrix.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,30 +11,30 @@ use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Tcp, TcpFlags};
 use crate::probe::outcome::Outcome;
 
-/// How a marked packet stands out.
+/// Why a packet is annotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MarkKind {
-    /// It should not be so: this is where the probe goes wrong.
+    /// The packet is not as it should be: the probe goes wrong here.
     Odd,
-    /// It follows from an odd one, or from one that never came.
+    /// The packet is a consequence of an odd packet, or of a missing one.
     Follows,
 }
 
-/// What is to be said of one packet.
+/// An annotation of one packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PacketMark {
-    /// Whose capture it is in.
+    /// The end whose capture contains the packet.
     pub end: End,
-    /// Its place among that end's observations.
+    /// The index of the packet in that end's observations.
     pub packet: usize,
-    /// How it stands out.
+    /// Why the packet is annotated.
     pub kind: MarkKind,
-    /// Why, in words.
+    /// The annotation's text.
     pub note: String,
 }
 
-/// The marks of one probe: the client's packets first, each end's in order.
+/// The annotations of the packets of `probe`: the client's packets first, each end's in order of time.
 pub fn marks(probe: &Evidence) -> Vec<PacketMark> {
     let odd = odd_packets(probe);
     let has_odd_answer = odd.iter().any(|(end, ..)| *end == End::Client);
@@ -51,17 +50,16 @@ pub fn marks(probe: &Evidence) -> Vec<PacketMark> {
             note,
         })
         .collect();
-    let server = probe
-        .server
-        .iter()
-        .flat_map(|witness| &witness.observations);
-    let told = ends(
+    let server = probe.server.iter().flat_map(|trace| &trace.observations);
+    let others = marks_of_end(
         End::Client,
         probe.client.observations.iter(),
-        |place, seen| of_client(place, seen, probe),
+        |place, seen| mark_client_packet(place, seen, probe),
     )
-    .chain(ends(End::Server, server, |_, seen| of_server(seen, probe)));
-    for mark in told {
+    .chain(marks_of_end(End::Server, server, |_, seen| {
+        mark_server_packet(seen, probe)
+    }));
+    for mark in others {
         let same = |other: &PacketMark| (other.end, other.packet) == (mark.end, mark.packet);
         if !marks.iter().any(same) {
             marks.push(mark);
@@ -71,14 +69,14 @@ pub fn marks(probe: &Evidence) -> Vec<PacketMark> {
     marks
 }
 
-/// The marks of one end.
-fn ends<'a>(
+/// The annotations that `mark` gives to the packets of one end.
+fn marks_of_end<'a>(
     end: End,
     seen: impl Iterator<Item = &'a Observation>,
-    say: impl Fn(usize, &Observation) -> Option<(MarkKind, String)>,
+    mark: impl Fn(usize, &Observation) -> Option<(MarkKind, String)>,
 ) -> impl Iterator<Item = PacketMark> {
     seen.enumerate().filter_map(move |(packet, seen)| {
-        let (kind, note) = say(packet, seen)?;
+        let (kind, note) = mark(packet, seen)?;
         Some(PacketMark {
             end,
             packet,
@@ -88,7 +86,12 @@ fn ends<'a>(
     })
 }
 
-fn of_client(place: usize, seen: &Observation, probe: &Evidence) -> Option<(MarkKind, String)> {
+/// The annotation of the client's packet at `place`, unless it is as it should be.
+fn mark_client_packet(
+    place: usize,
+    seen: &Observation,
+    probe: &Evidence,
+) -> Option<(MarkKind, String)> {
     if seen.direction != Direction::Sent {
         return None;
     }
@@ -102,18 +105,21 @@ fn of_client(place: usize, seen: &Observation, probe: &Evidence) -> Option<(Mark
     }
     let before = probe.client.observations.get(..place).unwrap_or_default();
     if is_repeated(tcp, before) {
-        let what = if tcp.flags.is_syn() {
+        let repeated = if tcp.flags.is_syn() {
             "the SYN again".to_owned()
         } else {
             format!("the same {} bytes again", tcp.payload_len)
         };
-        return Some((MarkKind::Follows, format!("{what}: nothing usable came")));
+        return Some((
+            MarkKind::Follows,
+            format!("{repeated}: nothing usable came"),
+        ));
     }
     if !tcp.flags.is_syn() || probe.client.outcome != Outcome::Timeout {
         return None;
     }
     Some(match &probe.server {
-        Some(witness) if witness.syns == 0 => (
+        Some(trace) if trace.syns == 0 => (
             MarkKind::Odd,
             "this end sent it, the server's end never saw it".to_owned(),
         ),
@@ -125,7 +131,7 @@ fn of_client(place: usize, seen: &Observation, probe: &Evidence) -> Option<(Mark
     })
 }
 
-/// Whether the client sent these bytes (or this SYN) before.
+/// Whether `tcp` retransmits a SYN or data that the client sent `before`.
 fn is_repeated(tcp: &Tcp, before: &[Observation]) -> bool {
     (tcp.flags.is_syn() || tcp.payload_len > 0)
         && before.iter().any(|earlier| {
@@ -138,7 +144,8 @@ fn is_repeated(tcp: &Tcp, before: &[Observation]) -> bool {
         })
 }
 
-fn of_server(seen: &Observation, probe: &Evidence) -> Option<(MarkKind, String)> {
+/// The annotation of a packet of the server's end, unless it is as it should be.
+fn mark_server_packet(seen: &Observation, probe: &Evidence) -> Option<(MarkKind, String)> {
     let (_, tcp) = seen.packet.tcp()?;
     let arrived = probe.client.observations.iter().any(|other| {
         other.direction == Direction::Received
@@ -182,9 +189,9 @@ mod tests {
         let mut probe = incident::probe();
         probe.client.outcome = Outcome::Timeout;
         probe.client.observations.truncate(1);
-        let witness = probe.server.as_mut().unwrap();
-        witness.syns = 0;
-        witness.observations.clear();
+        let trace = probe.server.as_mut().unwrap();
+        trace.syns = 0;
+        trace.observations.clear();
         let marks = marks(&probe);
         assert_eq!(marks.len(), 1);
         assert_eq!(

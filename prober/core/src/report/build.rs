@@ -1,4 +1,4 @@
-//! From a matrix and its diagnoses to a report: counts become shares, both ends get their marks.
+//! Builds a report from a matrix and its diagnoses: converts counts to shares and annotates packets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,28 +20,28 @@ use crate::report::annotation::marks;
 use crate::time::nanos;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
-/// Failing probes told in full on one path; more of them say nothing new.
+/// The most failing probes of one path that a report contains; further ones add no information.
 const PROBES_PER_PATH: usize = 32;
 
-/// What an unnamed cause means.
+/// The meaning of a diagnosis without a named cause.
 const UNKNOWN: &str = "No known cause matches this evidence.";
 
 impl Report {
-    /// What is to be told of this evidence and these diagnoses.
+    /// Builds the report of `matrix` and its `diagnoses`.
     pub fn new(matrix: &Matrix, diagnoses: &[Diagnosis], meta: Meta) -> Self {
         let explained: BTreeSet<PathId> = diagnoses
             .iter()
             .flat_map(|diagnosis| diagnosis.paths.iter().copied())
             .collect();
-        let mut exhibits: BTreeMap<PathId, BTreeSet<usize>> = BTreeMap::new();
+        let mut samples: BTreeMap<PathId, BTreeSet<usize>> = BTreeMap::new();
         for (path, probe) in diagnoses.iter().filter_map(|diagnosis| diagnosis.sample) {
-            exhibits.entry(path).or_default().insert(probe);
+            samples.entry(path).or_default().insert(probe);
         }
         let none = BTreeSet::new();
         let mut places = BTreeMap::new();
         let mut paths = Vec::new();
         for (id, evidence) in &matrix.paths {
-            let kept = keep(evidence, exhibits.get(id).unwrap_or(&none));
+            let kept = keep(evidence, samples.get(id).unwrap_or(&none));
             for (place, probe) in kept.iter().enumerate() {
                 places.insert((*id, *probe), place);
             }
@@ -64,7 +64,7 @@ impl Report {
             socket_level: paths.iter().any(|path| path.socket_level),
             diagnoses: diagnoses
                 .iter()
-                .map(|diagnosis| told(diagnosis, &places))
+                .map(|diagnosis| diagnosis_report(diagnosis, &places))
                 .collect(),
             paths,
             unprobed: matrix
@@ -91,7 +91,7 @@ impl Report {
     }
 }
 
-/// The engines that sent probes: none for the connections of a capture, which are other programs'.
+/// The engines that sent probes; none for a capture, whose connections are those of other programs.
 fn engines(matrix: &Matrix) -> Vec<EngineKind> {
     let tallies = matrix.paths.values().flat_map(|path| path.tallies.keys());
     let engines: BTreeSet<EngineKind> = match matrix.source {
@@ -104,22 +104,22 @@ fn engines(matrix: &Matrix) -> Vec<EngineKind> {
 fn verdict(matrix: &Matrix, report: &Report) -> Verdict {
     let has = |health| report.paths.iter().any(|path| path.health == health);
     let is_faulty = !report.diagnoses.is_empty() || has(Health::Failing);
-    let is_whole = !(report.paths.is_empty()
+    let is_complete = !(report.paths.is_empty()
         || has(Health::NotProbed)
         || !report.unprobed.is_empty()
-        || report.scarce().next().is_some()
-        || lacks_an_end(matrix));
+        || report.sparsely_probed().next().is_some()
+        || lacks_a_complete_client(matrix));
     match report.completion {
         Completion::Interrupted | Completion::Complete if is_faulty => Verdict::Faulty,
-        Completion::Complete if is_whole => Verdict::Healthy,
+        Completion::Complete if is_complete => Verdict::Healthy,
         Completion::Complete | Completion::Interrupted | Completion::CouldNotRun { .. } => {
             Verdict::Inconclusive
         }
     }
 }
 
-/// Whether somebody who asks never came to the end of it: what else it met is not known.
-fn lacks_an_end(matrix: &Matrix) -> bool {
+/// Whether a client did not report to the end, so that the outcomes of its last probes are unknown.
+fn lacks_a_complete_client(matrix: &Matrix) -> bool {
     let ended = |evidence: &PathEvidence| {
         let client = matrix.agents.get(&evidence.path.client);
         client.is_none_or(|client| client.has_reported)
@@ -138,10 +138,11 @@ fn unprobed(path: &Path, reason: &str) -> UnprobedReport {
     }
 }
 
-/// Ordinary traffic is no fault: in a capture a path fails only where a diagnosis says so.
+/// The health of a path. In a capture a path fails only if a diagnosis explains it: ordinary traffic also contains
+/// refused and abandoned connections.
 fn health(source: Source, evidence: &PathEvidence, explained: bool) -> Health {
     let total = evidence.total();
-    let asked_on_purpose = match source {
+    let is_probing = match source {
         Source::Run | Source::Host => true,
         Source::Capture => false,
     };
@@ -149,23 +150,23 @@ fn health(source: Source, evidence: &PathEvidence, explained: bool) -> Health {
         Health::Failing
     } else if total.outcomes.total() == 0 {
         Health::NotProbed
-    } else if total.outcomes.established < total.outcomes.total() && asked_on_purpose {
+    } else if total.outcomes.established < total.outcomes.total() && is_probing {
         Health::Failing
     } else if total.first_syn_success < total.outcomes.established {
         Health::Late
-    } else if !evidence.is_clean() && asked_on_purpose {
+    } else if !evidence.is_clean() && is_probing {
         Health::Failing
     } else {
         Health::Healthy
     }
 }
 
-/// Whether a probe failed, was late, or came to nothing after its handshake.
+/// Whether a probe failed, was late, or lost its banner or data after the handshake.
 fn is_poor(probe: &Evidence) -> bool {
     !(probe.client.is_first_syn_success() && probe.is_carried())
 }
 
-/// The places of the probes to be told: those shown, and the first of those not quite healthy.
+/// The indices of the probes that the report contains: those in `shown`, and the first [`PROBES_PER_PATH`] poor ones.
 fn keep(evidence: &PathEvidence, shown: &BTreeSet<usize>) -> Vec<usize> {
     let mut room = PROBES_PER_PATH;
     let mut kept = Vec::new();
@@ -269,7 +270,10 @@ fn rtt(latency: &Latency) -> RttReport {
     }
 }
 
-fn told(diagnosis: &Diagnosis, places: &BTreeMap<(PathId, usize), usize>) -> DiagnosisReport {
+fn diagnosis_report(
+    diagnosis: &Diagnosis,
+    places: &BTreeMap<(PathId, usize), usize>,
+) -> DiagnosisReport {
     let Diagnosis {
         cause,
         node,

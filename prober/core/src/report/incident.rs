@@ -1,4 +1,4 @@
-//! The founding incident and a healthy network as matrices, for tests of what is told of them.
+//! The matrices and reports of the founding incident and of a healthy network, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -193,7 +193,7 @@ fn path(
     }
 }
 
-/// Two nodes on which every path works.
+/// The matrix of two nodes on which every path works.
 pub(crate) fn healthy_matrix() -> Matrix {
     let mut paths = Vec::new();
     for node in ["1", "2"] {
@@ -279,7 +279,7 @@ fn node(bridge_nf: i64, redirects: u64) -> NodeEvidence {
     }
 }
 
-/// The founding incident: node-1's bridge does not show its packets to netfilter.
+/// The matrix of the founding incident: node-1's bridge does not pass its packets to netfilter.
 pub(crate) fn incident_matrix() -> Matrix {
     let mut matrix = healthy_matrix();
     matrix.nodes.insert(NodeName::new("node-1"), node(0, 30));
@@ -301,7 +301,7 @@ pub(crate) fn incident_matrix() -> Matrix {
     matrix
 }
 
-/// What is to be diagnosed there.
+/// The diagnosis of the founding incident.
 pub(crate) fn incident_diagnosis() -> Diagnosis {
     let exclusion = |cause, because: &str| Exclusion {
         cause,
@@ -351,7 +351,7 @@ pub(crate) fn incident_diagnosis() -> Diagnosis {
     }
 }
 
-/// What the command line knows besides.
+/// The metadata of a completed run with the command line `command`.
 pub(crate) fn meta(command: &str) -> Meta {
     Meta {
         version: "0.1.0".to_owned(),

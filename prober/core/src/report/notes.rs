@@ -1,17 +1,18 @@
-//! What limits the verdict, and what a person should know besides, one sentence each.
+//! The notes of a report: what limits its verdict, and further facts for the reader, one sentence each.
 
 use std::collections::BTreeMap;
 
 use super::{AgentReport, Completion, PathReport, Report, Verdict};
 use crate::units::duration;
 
-/// An agent whose timers were later than this says so, milliseconds.
+/// The delay of timers from which an agent counts as starved of CPU, in milliseconds.
 const STARVED_MS: u64 = 100;
 
-/// Names that a sentence about several agents lists.
-const NAMED: usize = 3;
+/// The most names that a sentence about several agents or nodes lists.
+const MAX_NAMES: usize = 3;
 
-/// Every note of a report that has only those of its run so far. What is true of several agents is one sentence.
+/// All notes of `report`, whose field `notes` has only those of its run so far. Agents with the same note share one
+/// sentence.
 pub(super) fn notes(report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     match &report.completion {
@@ -36,7 +37,7 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
         );
     }
     notes.extend(report.notes.iter().cloned());
-    notes.extend(of_agents(report));
+    notes.extend(agent_notes(report));
     let unread = report.nodes.iter().filter_map(|node| {
         let why = node.unread.as_deref()?;
         Some((why, node.node.to_string()))
@@ -47,8 +48,8 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
             listed(&nodes, "nodes")
         ));
     }
-    let is_short = |path: &PathReport| (1..100).contains(&path.rtt_us.count);
-    if report.verdict == Verdict::Faulty && report.paths.iter().any(is_short) {
+    let has_few_round_trips = |path: &PathReport| (1..100).contains(&path.rtt_us.count);
+    if report.verdict == Verdict::Faulty && report.paths.iter().any(has_few_round_trips) {
         notes.push(
             "p99 of fewer than 100 round trips is the longest of them; lost has its 95 % interval."
                 .to_owned(),
@@ -57,7 +58,7 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
     notes
 }
 
-/// Paths that were not probed, by the reason.
+/// One note for each reason for which paths were not probed.
 fn unprobed(report: &Report) -> Vec<String> {
     let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
     for path in &report.unprobed {
@@ -72,46 +73,47 @@ fn unprobed(report: &Report) -> Vec<String> {
         .collect()
 }
 
-fn of_agents(report: &Report) -> Vec<String> {
-    // That a host could not run is said with the facts that it should have read.
-    let is_said = |agent: &AgentReport| {
+/// The notes about agents.
+fn agent_notes(report: &Report) -> Vec<String> {
+    // The failure of a host's agent is already in the note about the node's facts.
+    let is_in_node_notes = |agent: &AgentReport| {
         let mut nodes = report.nodes.iter();
         agent.failed.is_some()
             && nodes.any(|node| node.node == agent.node && node.unread == agent.failed)
     };
     let agents: Vec<&AgentReport> = (report.agents.iter())
-        .filter(|agent| !is_said(agent))
+        .filter(|agent| !is_in_node_notes(agent))
         .collect();
-    let mut said: Vec<(String, String)> = Vec::new();
+    let mut remarks: Vec<(String, String)> = Vec::new();
     for agent in &agents {
         let name = format!("{} on {}", agent.pod, agent.node);
-        let mut say = |what: String| said.push((what, name.clone()));
+        let mut add = |remark: String| remarks.push((remark, name.clone()));
         if let Some(why) = &agent.failed {
-            say(format!(" could not run: {why}"));
+            add(format!(" could not run: {why}"));
         } else if !agent.heard {
-            say(" did not report to the end: what it saw is not known.".to_owned());
+            add(" did not report to the end: what it saw is not known.".to_owned());
         }
         for limit in agent.limits.iter().chain(&agent.notices) {
-            say(format!(": {limit}"));
+            add(format!(": {limit}"));
         }
     }
-    let said = said
+    let remarks = remarks
         .iter()
-        .map(|(what, name)| (what.as_str(), name.clone()));
-    let mut notes: Vec<String> = grouped(said)
+        .map(|(remark, name)| (remark.as_str(), name.clone()));
+    let mut notes: Vec<String> = grouped(remarks)
         .into_iter()
-        .map(|(what, names)| match names.as_slice() {
-            [only] => format!("Agent {only}{what}"),
-            many => format!("{}{what}", listed(many, "agents")),
+        .map(|(remark, names)| match names.as_slice() {
+            [only] => format!("Agent {only}{remark}"),
+            many => format!("{}{remark}", listed(many, "agents")),
         })
         .collect();
-    notes.extend(lost(&agents));
-    notes.extend(starved(&agents));
+    notes.extend(lossy_captures(&agents));
+    notes.extend(starved_agents(&agents));
     notes
 }
 
-/// Packets that captures lost.
-fn lost(agents: &[&AgentReport]) -> Option<String> {
+/// A note about packets that captures dropped.
+fn lossy_captures(agents: &[&AgentReport]) -> Option<String> {
     let lossy: Vec<_> = agents
         .iter()
         .filter(|agent| agent.capture_dropped > 0)
@@ -130,8 +132,8 @@ fn lost(agents: &[&AgentReport]) -> Option<String> {
     }
 }
 
-/// Agents that were kept from their work.
-fn starved(agents: &[&AgentReport]) -> Option<String> {
+/// A note about agents that were starved of CPU.
+fn starved_agents(agents: &[&AgentReport]) -> Option<String> {
     let starved: Vec<_> = agents
         .iter()
         .filter(|agent| agent.starved_ms >= STARVED_MS)
@@ -150,26 +152,26 @@ fn starved(agents: &[&AgentReport]) -> Option<String> {
     })
 }
 
-/// Names by what is said of them, in the order in which it is said first.
-fn grouped<'a>(said: impl Iterator<Item = (&'a str, String)>) -> Vec<(&'a str, Vec<String>)> {
+/// Groups names by their remark, in the order in which each remark first occurs.
+fn grouped<'a>(remarks: impl Iterator<Item = (&'a str, String)>) -> Vec<(&'a str, Vec<String>)> {
     let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
-    for (what, name) in said {
-        match groups.iter_mut().find(|(known, _)| *known == what) {
+    for (remark, name) in remarks {
+        match groups.iter_mut().find(|(known, _)| *known == remark) {
             Some((_, names)) => names.push(name),
-            None => groups.push((what, vec![name])),
+            None => groups.push((remark, vec![name])),
         }
     }
     groups
 }
 
-/// One name, or how many there are and the first of them.
+/// One name, or the number of names and the first [`MAX_NAMES`] of them.
 fn listed(names: &[String], kind: &str) -> String {
-    let shown: Vec<&str> = names.iter().take(NAMED).map(String::as_str).collect();
+    let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
     let shown = shown.join(", ");
     match names.len() {
         0 | 1 => shown,
-        count if count <= NAMED => format!("{count} {kind} ({shown})"),
-        count => format!("{count} {kind} ({shown} and {} more)", count - NAMED),
+        count if count <= MAX_NAMES => format!("{count} {kind} ({shown})"),
+        count => format!("{count} {kind} ({shown} and {} more)", count - MAX_NAMES),
     }
 }
 
@@ -178,8 +180,8 @@ mod tests {
     use super::*;
     use crate::report::incident;
 
-    /// The notes of a healthy report whose agents were changed so.
-    fn with(change: impl Fn(&mut AgentReport)) -> Vec<String> {
+    /// The notes of a healthy report after `change` was applied to its agents.
+    fn notes_with(change: impl Fn(&mut AgentReport)) -> Vec<String> {
         let mut report = incident::healthy_report();
         report.agents.iter_mut().for_each(change);
         notes(&report)
@@ -187,12 +189,12 @@ mod tests {
 
     #[test]
     fn what_is_true_of_all_agents_is_one_note() {
-        let starved = with(|agent| agent.starved_ms = 5_400);
+        let starved = notes_with(|agent| agent.starved_ms = 5_400);
         assert_eq!(
             starved,
             ["4 agents were starved of CPU (up to 5.4 s): timings there are unreliable."]
         );
-        let limited = with(|agent| agent.limits = vec!["it has no CAP_NET_RAW".to_owned()]);
+        let limited = notes_with(|agent| agent.limits = vec!["it has no CAP_NET_RAW".to_owned()]);
         assert_eq!(
             limited,
             [
@@ -211,7 +213,7 @@ mod tests {
             }
         };
         assert_eq!(
-            with(one),
+            notes_with(one),
             [
                 "Agent server-2 on node-2 did not report to the end: what it saw is not known.",
                 "The capture of server-2 on node-2 lost 7 packets: what it did not see may have been there.",

@@ -1,4 +1,4 @@
-//! What is told of one path: its figures, and its probes seen from both ends.
+//! The report of one path: its statistics, and its probes as seen from both ends.
 
 use std::net::SocketAddr;
 
@@ -10,13 +10,13 @@ use crate::probe::outcome::{OutcomeKind, ProbeResult};
 use crate::report::annotation::PacketMark;
 use crate::topology::{AccessPath, AgentId, NodeName, PathId, Scope};
 
-/// How a path does.
+/// The state of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
-    /// Every probe was established, by its first SYN.
+    /// The first SYN of every probe established a connection.
     Healthy,
-    /// Every probe was established, but some only after a SYN was repeated.
+    /// Every probe established a connection, but some only after a retransmitted SYN.
     Late,
     /// A probe failed, or a diagnosis explains the path.
     Failing,
@@ -24,12 +24,12 @@ pub enum Health {
     NotProbed,
 }
 
-/// The fewest handshakes that can call a path healthy. Of three without a failure the 95 % interval (Wilson) still says
-/// that up to 56 % may fail; of four it ends below a half, so that a Service one of whose two endpoints is dead would have
-/// shown it.
-pub const FEWEST_HANDSHAKES: u64 = 4;
+/// The least number of handshakes for a path to be healthy. After three handshakes without a failure the 95 % interval
+/// (Wilson) of the failure rate still reaches 56 %; after four it ends below 50 %, the rate of a Service with one dead
+/// endpoint of two.
+pub const MIN_HANDSHAKES: u64 = 4;
 
-/// Which engines a path's figures come from.
+/// The engines that the statistics of a path come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineUse {
@@ -37,119 +37,119 @@ pub enum EngineUse {
     Kernel,
     /// Crafted segments alone.
     Raw,
-    /// Both, and they agree.
+    /// Both engines, with the same result.
     Both,
 }
 
-/// One path.
+/// One path that could be probed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PathReport {
-    /// Its number in this report.
+    /// The number of the path in this report.
     pub id: PathId,
-    /// Who asks.
+    /// The end that sends the probes.
     pub client: End,
-    /// Who should answer; both names `None` where the Service picks.
+    /// The end that should answer; node and pod are `None` where the Service selects the endpoint.
     pub server: End,
     /// How the client addresses the server.
     pub access_path: AccessPath,
-    /// Where the two ends stand relative to each other.
+    /// Whether the two ends are on the same node; `any` where the Service selects the endpoint.
     pub scope: Scope,
     /// The IP family.
     pub family: Family,
-    /// What the figures come from; `None` where nothing was sent.
+    /// The engines that sent probes; `None` if none did.
     pub engine: Option<EngineUse>,
-    /// The address and port that are asked.
+    /// The address and port that the probes are sent to.
     pub target: SocketAddr,
-    /// How it does.
+    /// The state of the path.
     pub health: Health,
-    /// Whether the address is translated inside connect(2).
+    /// Whether the target's address is translated inside connect(2).
     pub socket_level: bool,
-    /// How many probes had which outcome.
+    /// The number of probes per outcome.
     pub outcomes: OutcomeCounts,
-    /// How many probes were asked for and have no outcome: still in flight, or not sent yet, when
-    /// the run was interrupted or their agent ended.
+    /// The number of requested probes without an outcome: in flight, or not sent yet, when the run was interrupted or
+    /// the agent ended.
     pub unfinished: u64,
-    /// The share of all probes (0 to 1) that the first SYN established.
+    /// The share of all probes (0 to 1) whose first SYN established a connection.
     pub first_syn_success: Option<f64>,
-    /// The share of all probes (0 to 1) that the asked address left without an answer, and no
-    /// error came either: timeouts and mismatched ones.
+    /// The share of all probes (0 to 1) that received neither an answer from the target's address nor an error: those
+    /// that timed out or were answered from another address (`mismatched`).
     pub loss: Option<f64>,
     /// The 95 % interval of `loss` (Wilson).
     pub loss_interval: Option<[f64; 2]>,
-    /// Round trips of the established probes.
+    /// The round-trip times of the established probes, in microseconds.
     pub rtt_us: RttReport,
-    /// The endpoints that may answer, as the API says.
+    /// The endpoints that may answer, according to the Kubernetes API.
     pub backends: Vec<BackendReport>,
-    /// The TTL ladder, where one was climbed.
+    /// The result of the TTL probe, if one ran on this path.
     pub ttl_probe: Option<TtlProbe>,
-    /// What a probe of the server pod's other port met, where one was tried.
+    /// The outcome of a probe to another port of the server's pod, if one was sent.
     pub other_port: Option<OutcomeKind>,
-    /// Probes in full: failing and late ones, and those that a diagnosis shows.
+    /// Probes with their packets: failing and late ones, and those that a diagnosis shows.
     pub probes: Vec<ProbeReport>,
-    /// How many failing or late probes were left out of `probes`.
+    /// The number of failing or late probes that `probes` leaves out.
     pub probes_omitted: u64,
 }
 
 /// A path that could not be probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnprobedReport {
-    /// Who would have asked.
+    /// The end that would have sent the probes.
     pub client: End,
-    /// Who should have answered; both names `None` where the Service picks.
+    /// The end that should have answered; node and pod are `None` where the Service selects the endpoint.
     pub server: End,
     /// How the client would have addressed the server.
     pub access_path: AccessPath,
-    /// Where the two ends stand relative to each other.
+    /// Whether the two ends are on the same node; `any` where the Service selects the endpoint.
     pub scope: Scope,
     /// The IP family.
     pub family: Family,
-    /// Why.
+    /// Why it was not probed.
     pub reason: String,
 }
 
-/// One end of a path.
+/// The node and the pod at one end of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct End {
-    /// Its node.
+    /// The name of the node.
     pub node: Option<NodeName>,
-    /// Its pod.
+    /// The name of the pod.
     pub pod: Option<String>,
 }
 
-/// Round trips in microseconds, with the two digits that the histogram has.
+/// Round-trip times in microseconds, to two significant digits, the precision of the histogram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RttReport {
     /// The median.
     pub p50: Option<f64>,
-    /// What 99 % do not exceed; of fewer than 100 round trips that is the longest.
+    /// The 99th percentile; of fewer than 100 round trips, the longest.
     pub p99: Option<f64>,
-    /// How many were measured.
+    /// The number of round trips.
     pub count: u64,
 }
 
-/// One endpoint that may answer on a path.
+/// An endpoint that may answer on a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendReport {
-    /// The node of the pod behind it; `None` if it is none of the live pods.
+    /// The node of the endpoint's pod; `None` if the address belongs to no live pod.
     pub node: Option<NodeName>,
-    /// The pod behind it.
+    /// The endpoint's pod.
     pub pod: Option<String>,
-    /// Its address and port.
+    /// The endpoint's address and port.
     pub address: SocketAddr,
-    /// Whether the API calls it ready.
+    /// Whether the endpoint is ready, according to the Kubernetes API.
     pub ready: bool,
 }
 
 /// One probe, seen from both ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeReport {
-    /// What the client saw.
+    /// The result and the packets at the client's end.
     pub client: ProbeResult,
-    /// Whose end `server` is.
+    /// The agent that recorded `server`.
     pub server_agent: Option<AgentId>,
-    /// What the server's end saw. `None`: not heard; a witness without packets: saw nothing.
+    /// The packets at the server's end. `None` if no agent reported them; a trace without packets if none arrived.
     pub server: Option<ServerTrace>,
-    /// What is to be said of single packets.
+    /// Annotations of single packets.
     pub marks: Vec<PacketMark>,
 }
 

@@ -1,12 +1,12 @@
-//! A report in the forms that people and programs read: pure functions of the report alone.
+//! The forms of a report: text, JSON, HTML and JUnit XML, each a pure function of the report.
 
-/// One self-contained page.
+/// A report as a self-contained HTML page.
 pub mod html;
-/// For pipelines.
+/// A report as JUnit XML, for CI pipelines.
 mod junit;
-/// Packets in words.
+/// Packets as words, for the text and the HTML form.
 mod packet;
-/// For a terminal, a ticket or an incident channel.
+/// A report as text, for a terminal, a ticket or an incident channel.
 pub mod text;
 
 pub use junit::junit;
@@ -17,13 +17,13 @@ use textwrap::{WordSeparator, WordSplitter, WrapAlgorithm};
 
 use crate::report::Report;
 
-/// Text of which each piece says what it means, so that a terminal can colour it.
+/// Text in pieces, each with a [`Tone`] from which a terminal takes its colour.
 ///
-/// Without colour nothing is lost: `Display` gives the plain text.
+/// Colour adds no information: [`Display`](fmt::Display) gives the plain text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     pieces: Vec<(Tone, String)>,
-    /// Columns that a paragraph may take.
+    /// The width of paragraphs, in columns.
     width: usize,
 }
 
@@ -33,32 +33,32 @@ impl Default for Text {
     }
 }
 
-/// What a piece of text means.
+/// The meaning of a piece of text, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tone {
-    /// Nothing particular.
+    /// Ordinary text.
     Plain,
     /// A heading.
     Heading,
-    /// It works.
+    /// Something that works.
     Good,
-    /// It is broken.
+    /// Something that fails.
     Bad,
-    /// It deserves a look.
+    /// Something that deserves attention.
     Odd,
-    /// Less important than what stands around it.
+    /// Less important than the text around it.
     Faint,
-    /// To be pasted into a shell.
+    /// A command to paste into a shell.
     Command,
 }
 
 impl Text {
-    /// Nothing yet.
+    /// An empty text whose paragraphs are at most 100 columns wide.
     pub const fn new() -> Self {
         Self::of_width(WIDTH)
     }
 
-    /// Nothing yet, whose paragraphs are at most `width` columns wide.
+    /// An empty text whose paragraphs are at most `width` columns wide.
     pub const fn of_width(width: usize) -> Self {
         Self {
             pieces: Vec::new(),
@@ -66,7 +66,7 @@ impl Text {
         }
     }
 
-    /// Every piece, in order.
+    /// The pieces, in order.
     pub fn pieces(&self) -> impl Iterator<Item = (Tone, &str)> {
         self.pieces
             .iter()
@@ -82,7 +82,7 @@ impl Text {
         self.put(Tone::Plain, text)
     }
 
-    /// Ends the line, without blanks at its end.
+    /// Ends the line and removes trailing spaces.
     fn end(&mut self) -> &mut Self {
         while let Some((_, last)) = self.pieces.last_mut() {
             last.truncate(last.trim_end_matches(' ').len());
@@ -94,8 +94,8 @@ impl Text {
         self.put(Tone::Plain, "\n")
     }
 
-    /// A paragraph as wide as this text: `first` before the first line, blanks as wide before the
-    /// others. Words longer than a line are not cut.
+    /// Adds a paragraph, wrapped to the width of this text: `first` starts the first line, and as many spaces the
+    /// others. Words longer than a line are not broken.
     fn wrapped(&mut self, tone: Tone, first: &str, text: &str) -> &mut Self {
         let words: Vec<&str> = text.split_whitespace().collect();
         let indent = first.chars().count();
@@ -114,10 +114,10 @@ impl Text {
     }
 }
 
-/// Columns of a text that no terminal shows.
+/// The width of a text that is not written to a terminal, in columns.
 const WIDTH: usize = 100;
 
-/// Columns that a paragraph has at least, however narrow the terminal.
+/// The least width of a paragraph, in columns, however narrow the terminal.
 const NARROWEST: usize = 20;
 
 impl fmt::Display for Text {
@@ -128,12 +128,16 @@ impl fmt::Display for Text {
     }
 }
 
-/// The report as one JSON document, with a newline at its end.
+/// The report as one JSON document that ends with a newline.
+///
+/// # Errors
+///
+/// The error of the serializer, for a value that JSON cannot express.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(report).map(|text| text + "\n")
 }
 
-/// A command line as a shell takes it.
+/// A command line, quoted for a POSIX shell.
 fn shell(words: &[String]) -> String {
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=/.,:@%+".contains(&byte);
     let quoted: Vec<String> = words

@@ -1,19 +1,19 @@
-//! Shares of counted things: with an interval, and with no digit that was not measured.
+//! Shares of counts and their confidence intervals, rounded to the precision of the measurement.
 
 use crate::evidence::statistics::wilson;
 
-/// `part` of `whole` as a share from 0 to 1; `None` of nothing.
+/// `part` of `whole` as a share from 0 to 1; `None` if `whole` is 0.
 pub fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| round(ratio(part, whole), digits(whole)))
 }
 
-/// The 95 % interval of a share (Wilson), with the digits that its count gives.
+/// The 95 % confidence interval (Wilson) of `part` of `whole`, rounded as [`share`] is; `None` if `whole` is 0.
 pub fn interval(part: u64, whole: u64) -> Option<[f64; 2]> {
     let (low, high) = wilson(part, whole);
     (whole > 0).then(|| [low, high].map(|edge| round(edge, digits(whole))))
 }
 
-/// A positive number with its first two digits only: all that the histogram knows.
+/// Rounds a positive number to two significant digits, the precision of the latency histogram; 0 for any other.
 pub fn two_digits(value: f64) -> f64 {
     if value <= 0.0 {
         return 0.0;
@@ -29,7 +29,7 @@ pub fn two_digits(value: f64) -> f64 {
     (value / step * parts).round() * step / parts
 }
 
-/// Decimal places that a share of `whole` can fill, and one more for rounding.
+/// The decimal places that a count of `whole` supports, and one more for rounding.
 fn digits(whole: u64) -> u32 {
     whole.checked_ilog10().unwrap_or(0) + 2
 }

@@ -1,16 +1,16 @@
-//! One self-contained page: no network, no script, dark and light, for screen, paper and readers.
+//! A report as one self-contained HTML page: no network, no script, dark and light, for screens, paper and screen readers.
 
-/// What one diagnosis explains, by access path and place.
+/// The fingerprint of a diagnosis: which access paths fail where.
 mod fingerprint;
-/// Round trips between few nodes.
+/// Matrices of round trips between few nodes.
 mod heat;
-/// One probe as a drawing.
-mod ladder;
-/// How each of many nodes does.
+/// The state of each node, for many nodes.
 mod nodes;
-/// How a state looks: symbol, word and colour.
+/// The packets of one probe as a sequence diagram.
+mod sequence;
+/// The symbol, word and colour of each state.
 mod state;
-/// The paths as rows.
+/// The table of paths.
 mod table;
 
 use base64::Engine as _;
@@ -22,20 +22,20 @@ use self::nodes::NodeOverview;
 use super::text;
 use crate::report::{DiagnosisReport, Report, Verdict};
 
-/// All that the page looks like.
+/// The style sheet of the page.
 const STYLE: &str = include_str!("html/page.css");
 
-/// Notes that are shown unfolded.
+/// The most notes that are shown unfolded.
 const NOTES: usize = 8;
 
-/// The page's Content-Security-Policy: it loads nothing, runs nothing, and its one style sheet is
-/// known by its hash, so that it also opens where inline styles are refused.
+/// The page's Content-Security-Policy. It allows no requests and no scripts, and the one style sheet by its hash, so that
+/// the page also opens where inline styles are refused.
 fn policy() -> String {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'")
 }
 
-/// The page.
+/// The report as an HTML page.
 pub fn report(report: &Report) -> String {
     let overview = NodeOverview::of(report);
     let verdict = report.verdict.as_str();
@@ -91,7 +91,7 @@ pub fn report(report: &Report) -> String {
     .into_string()
 }
 
-/// How many nodes there are, and how many paths do how.
+/// The number of nodes, and the number of paths in each state.
 fn counts(report: &Report, overview: &NodeOverview<'_>) -> Markup {
     let nodes = overview.len();
     html! {
@@ -109,7 +109,8 @@ fn counts(report: &Report, overview: &NodeOverview<'_>) -> Markup {
     }
 }
 
-/// A matrix for each access path where few nodes are densely probed, one cell a node otherwise.
+/// The map of round trips: a matrix for each access path if few nodes are densely probed, otherwise one cell for each
+/// node.
 fn map(report: &Report, overview: &NodeOverview<'_>) -> Markup {
     let maps = heat::maps(report, overview);
     html! {
@@ -140,7 +141,7 @@ fn explained(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Mar
             (list("Evidence", &diagnosis.evidence))
             @if let Some((path, probe)) = report.sample(diagnosis) {
                 h3 { "Packets" }
-                (ladder::figure(path, probe, number))
+                (sequence::diagram(path, probe, number))
             }
             (list("Ruled out", &diagnosis.excluded.iter().map(|exclusion| {
                 format!("{}: {}", exclusion.cause, exclusion.because)
@@ -168,7 +169,7 @@ fn list(heading: &str, items: &[String]) -> Markup {
     }
 }
 
-/// The notes; many of them are folded.
+/// The notes, folded if there are more than [`NOTES`].
 fn notes(notes: &[String]) -> Markup {
     let items = html! { ul { @for note in notes { li { (note) } } } };
     html! {
@@ -183,7 +184,7 @@ fn notes(notes: &[String]) -> Markup {
     }
 }
 
-/// A table in a box of its own that scrolls, by keyboard too, where the screen is narrow.
+/// A box that scrolls, also by keyboard, if `content` is wider than the screen.
 fn scrolled(name: &str, content: &Markup) -> Markup {
     html! { section class="scroll" tabindex="0" aria-label=(name) { (content) } }
 }

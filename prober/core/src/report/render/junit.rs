@@ -1,4 +1,4 @@
-//! A report as JUnit XML, for the pipelines that read it: a test case for each path.
+//! A report as JUnit XML for CI pipelines: a test case for each path.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::text;
 use crate::report::{DiagnosisReport, End, Health, PathReport, Report, UnprobedReport, Verdict};
 use crate::topology::PathId;
 
-/// The report as a JUnit document, with a newline at its end.
+/// The report as a JUnit XML document that ends with a newline.
 ///
-/// A path that fails carries its cause and the evidence; one that was not probed is skipped, with the reason. Where the
-/// run could not tell, a test case of its own is in error: a pipeline must not take that for healthy. The elements are
-/// those that Jenkins and GitLab read (<https://llg.cubic.org/docs/junit/>).
+/// A failing path is a failed test case with its causes and their evidence; a path that was not probed is a skipped one
+/// with the reason. An inconclusive run adds a test case in error, so that a pipeline does not take it for healthy. The
+/// elements are those that Jenkins and GitLab read (<https://llg.cubic.org/docs/junit/>).
 pub fn junit(report: &Report) -> String {
     let causes = causes(report);
     let failures = count(report, Health::Failing);
@@ -48,7 +48,7 @@ pub fn junit(report: &Report) -> String {
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{document}\n")
 }
 
-/// What explains each path.
+/// The diagnoses that explain each path.
 fn causes(report: &Report) -> BTreeMap<PathId, Vec<&DiagnosisReport>> {
     let mut causes: BTreeMap<PathId, Vec<&DiagnosisReport>> = BTreeMap::new();
     for diagnosis in &report.diagnoses {

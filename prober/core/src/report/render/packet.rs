@@ -1,4 +1,4 @@
-//! Packets in words: what a ladder says of each, whatever it is drawn with.
+//! Packets as words, for the text and the HTML form.
 
 use std::net::SocketAddr;
 
@@ -7,24 +7,24 @@ use crate::packet::{Body, IcmpKind, ResolutionKind, Tcp, TcpFlags, Unreachable};
 use crate::report::annotation::{End, PacketMark};
 use crate::time::Timestamp;
 
-/// One packet in words.
-pub(super) struct Told {
+/// The fields of one packet as words.
+pub(super) struct PacketWords {
     /// Seconds since the first packet of the same end, on that end's clock.
     pub at: String,
-    /// Which way it went, as an arrow.
+    /// The direction, as an arrow.
     pub arrow: &'static str,
-    /// From whom to whom.
+    /// The source and the destination.
     pub addresses: String,
-    /// What it is: flags, or the words of an ICMP.
+    /// The kind of packet: TCP flags, the ICMP message, or the ARP or NDP message.
     pub what: String,
-    /// Its sequence numbers and length.
+    /// The sequence numbers and the payload length.
     pub numbers: String,
-    /// What is left of its TTL; empty where it has none.
+    /// The remaining TTL or hop limit; empty if it has none.
     pub ttl: String,
 }
 
-/// `seen` in words, its time counted from `start`.
-pub(super) fn told(seen: &Observation, start: Timestamp) -> Told {
+/// The fields of `seen` as words, its time relative to `start`.
+pub(super) fn describe(seen: &Observation, start: Timestamp) -> PacketWords {
     let (addresses, what, numbers, ttl) = match &seen.packet.body {
         Body::Tcp(ip, tcp) => (
             format!(
@@ -65,7 +65,7 @@ pub(super) fn told(seen: &Observation, start: Timestamp) -> Told {
             ),
         },
     };
-    Told {
+    PacketWords {
         at: seconds(seen.at, start),
         arrow: match seen.direction {
             Direction::Sent => "->",
@@ -79,7 +79,7 @@ pub(super) fn told(seen: &Observation, start: Timestamp) -> Told {
     }
 }
 
-/// Seconds from `start`, to the microsecond.
+/// The seconds from `start` to `at`, to the microsecond.
 pub(super) fn seconds(at: Timestamp, start: Timestamp) -> String {
     let micros = at.since(start).as_micros();
     format!("+{}.{:06}", micros / 1_000_000, micros % 1_000_000)
@@ -125,8 +125,8 @@ const fn because(reason: Unreachable) -> &'static str {
     }
 }
 
-/// The mark of one packet of one end, if it has one.
-pub(super) fn mark_of(marks: &[PacketMark], end: End, packet: usize) -> Option<&PacketMark> {
+/// The annotation of the packet with the index `packet` at `end`, if it has one.
+pub(super) fn find_mark(marks: &[PacketMark], end: End, packet: usize) -> Option<&PacketMark> {
     marks
         .iter()
         .find(|mark| mark.end == end && mark.packet == packet)

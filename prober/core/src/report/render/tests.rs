@@ -1,4 +1,4 @@
-//! What people read of a report, as snapshots.
+//! Tests of the forms of a report, with snapshots of what people read.
 
 use super::*;
 use crate::evidence::{Matrix, Source};
@@ -45,8 +45,8 @@ fn a_run_whose_client_never_came_to_its_end_calls_nothing_healthy() {
     }
     let report = Report::new(&matrix, &[], incident::meta("prober run --lab"));
     assert_eq!(report.exit_status, 2);
-    let told = text::verdict(&report);
-    assert!(told.contains("not every client"), "{told}");
+    let sentence = text::verdict(&report);
+    assert!(sentence.contains("not every client"), "{sentence}");
 }
 
 #[test]
@@ -64,11 +64,11 @@ fn too_few_handshakes_call_nothing_healthy() {
         kernel.first_syn_success = made;
         let report = Report::new(&matrix, &[], incident::meta("prober run --lab"));
         assert_eq!((report.verdict, report.exit_status), (verdict, exit_status));
-        let said = text::verdict(&report);
+        let sentence = text::verdict(&report);
         assert_eq!(
-            said.contains("fewer than 4 handshakes on 1 of 12 paths"),
+            sentence.contains("fewer than 4 handshakes on 1 of 12 paths"),
             made < 4,
-            "{said}"
+            "{sentence}"
         );
     }
 }
@@ -109,7 +109,7 @@ fn no_line_but_commands_and_packets_is_wider_than_the_terminal() {
     }
 }
 
-/// `count` nodes whose paths are those of the first one of the healthy network, each under its own name.
+/// A healthy network of `count` nodes, each with the paths of the first node under its own name.
 fn many_nodes(count: u32) -> Matrix {
     let mut matrix = incident::healthy_matrix();
     let mut paths = Vec::new();
@@ -174,7 +174,7 @@ fn a_report_of_another_version_is_refused_by_its_name() {
 
 const SCHEMA: &str = include_str!("../../../../../deploy/schema/report.v1.json");
 
-/// The published schema, but nothing may stand in a report that it does not document.
+/// The published schema, closed: it refuses fields that it does not document.
 fn strict(mut schema: serde_json::Value) -> serde_json::Value {
     fn close(value: &mut serde_json::Value) {
         if let Some(map) = value.as_object_mut() {

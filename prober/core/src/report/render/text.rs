@@ -1,19 +1,18 @@
-//! A report for people: as wide as the terminal, no meaning by colour alone, fit for an incident channel.
+//! A report as text for people: as wide as the terminal, with no meaning by colour alone.
 //!
-//! First what is wrong and where, then every path that matters, then for each diagnosis the
-//! packets, the reasons and the commands.
+//! First the verdict, then the paths that matter, then for each diagnosis its evidence, packets and remedy.
 
-/// How to see that the fix works.
+/// How to confirm that the fault is repaired.
 mod confirm;
-/// One probe, packet by packet.
-mod ladder;
-/// The paths as rows.
+/// The packets of one probe at both ends.
+mod packets;
+/// The table of paths.
 mod paths;
-/// Rows in columns.
+/// A table whose columns fit the terminal.
 mod rows;
 
 pub(super) use confirm::confirmation;
-pub(super) use ladder::{counted, summary, telling};
+pub(super) use packets::{counted, significant, summary};
 pub(super) use paths::{first_outcome, lost, outcomes, percent};
 
 use std::collections::BTreeSet;
@@ -23,19 +22,19 @@ use crate::diagnosis::{Confidence, PathSegment};
 use crate::evidence::Source;
 use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
-use crate::report::{Completion, DiagnosisReport, FEWEST_HANDSHAKES, Health, Report, Verdict};
+use crate::report::{Completion, DiagnosisReport, Health, MIN_HANDSHAKES, Report, Verdict};
 
-/// How a report is shown.
+/// Options of the text form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Columns of the terminal. Commands and packets keep their own width.
+    /// The width of the terminal, in columns. Commands and packets are not wrapped.
     pub width: usize,
-    /// Whether every path has a row of its own, also where all is well.
+    /// Whether healthy paths also have a row each.
     pub wide: bool,
 }
 
 impl Default for Options {
-    /// As wide as a text that no terminal shows, with one row for each kind of path that works.
+    /// 100 columns, and one row for each kind of healthy path.
     fn default() -> Self {
         Self {
             width: WIDTH,
@@ -44,7 +43,7 @@ impl Default for Options {
     }
 }
 
-/// The whole report.
+/// The report as text.
 pub fn report(report: &Report, options: Options) -> Text {
     let mut text = Text::of_width(options.width);
     headline(&mut text, report);
@@ -52,7 +51,7 @@ pub fn report(report: &Report, options: Options) -> Text {
     paths::paths(&mut text, report, options);
     let count = report.diagnoses.len();
     for (place, diagnosis) in report.diagnoses.iter().enumerate() {
-        // Of a foreign host an unnamed cause tells no more than its row does.
+        // For a target that is no agent, an unnamed cause adds nothing to the path's row.
         if report.source == Source::Host && diagnosis.cause.0.is_none() {
             continue;
         }
@@ -60,7 +59,7 @@ pub fn report(report: &Report, options: Options) -> Text {
         if count > 1 {
             text.put(Tone::Faint, format!("Diagnosis {} of {count}\n", place + 1));
         }
-        told(&mut text, report, diagnosis);
+        diagnosis_section(&mut text, report, diagnosis);
     }
     if report.verdict == Verdict::Faulty && count == 0 {
         text.end().wrapped(
@@ -92,7 +91,7 @@ pub fn verdict(report: &Report) -> String {
                     "there was no path to judge".to_owned()
                 }
                 Completion::Complete if unprobed == 0 => {
-                    few_handshakes(report).unwrap_or_else(|| {
+                    too_few_handshakes(report).unwrap_or_else(|| {
                         "no failure seen, but not every client came to the end of its probes"
                             .to_owned()
                     })
@@ -126,28 +125,28 @@ pub fn verdict(report: &Report) -> String {
     }
 }
 
-/// That too few handshakes were made to call the paths healthy, where it is so.
-fn few_handshakes(report: &Report) -> Option<String> {
-    let scarce = report.scarce().count();
-    (scarce > 0).then(|| {
-        let of = if scarce == report.paths.len() {
-            paths_of(scarce)
+/// The verdict's sentence if paths have fewer than [`MIN_HANDSHAKES`] handshakes.
+fn too_few_handshakes(report: &Report) -> Option<String> {
+    let sparse = report.sparsely_probed().count();
+    (sparse > 0).then(|| {
+        let of = if sparse == report.paths.len() {
+            paths_of(sparse)
         } else {
-            format!("{scarce} of {}", paths_of(report.paths.len()))
+            format!("{sparse} of {}", paths_of(report.paths.len()))
         };
         format!(
-            "no failure seen, but fewer than {FEWEST_HANDSHAKES} handshakes on {of}: too few to say"
+            "no failure seen, but fewer than {MIN_HANDSHAKES} handshakes on {of}: too few to say"
         )
     })
 }
 
-/// The cause, where, and how sure: `bridge-netfilter-off on node-1 (proven, T2)`.
+/// The cause, location and confidence of a diagnosis: `bridge-netfilter-off on node-1 (proven, T2)`.
 pub fn title(report: &Report, diagnosis: &DiagnosisReport) -> String {
     let place = place(&diagnosis.segment);
-    let is_told_apart = |family| report.paths.iter().any(|path| path.family != family);
+    let has_other_family = |family| report.paths.iter().any(|path| path.family != family);
     let family = diagnosis
         .family
-        .filter(|family| is_told_apart(*family))
+        .filter(|family| has_other_family(*family))
         .map(|family| format!(", {family}"))
         .unwrap_or_default();
     let space = if place.is_empty() { "" } else { " " };
@@ -162,7 +161,7 @@ pub fn title(report: &Report, diagnosis: &DiagnosisReport) -> String {
     )
 }
 
-/// Where on the way.
+/// The location of `segment` as words; empty if it is unknown.
 pub(super) fn place(segment: &PathSegment) -> String {
     match segment {
         PathSegment::Pod { pod } => format!("in pod {} on {}", pod.pod, pod.node),
@@ -174,6 +173,7 @@ pub(super) fn place(segment: &PathSegment) -> String {
     }
 }
 
+/// The confidence as a word.
 pub(super) const fn sure(confidence: Confidence) -> &'static str {
     match confidence {
         Confidence::Proven => "proven",
@@ -181,7 +181,7 @@ pub(super) const fn sure(confidence: Confidence) -> &'static str {
     }
 }
 
-/// How it was looked at: version, time, engines, tier.
+/// The circumstances of the run: version, start, duration, engines, IP families, tier.
 pub(super) fn circumstances(report: &Report) -> String {
     let engines: Vec<&str> = report
         .engines
@@ -234,7 +234,7 @@ fn headline(text: &mut Text, report: &Report) {
     text.wrapped(Tone::Faint, "", &circumstances(report));
 }
 
-fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
+fn diagnosis_section(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
     let tone = if diagnosis.cause.0.is_some() {
         Tone::Bad
     } else {
@@ -248,7 +248,7 @@ fn told(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
         diagnosis.evidence.iter().map(String::as_str),
     );
     if let Some((path, probe)) = report.sample(diagnosis) {
-        ladder::ladder(text, path, probe);
+        packets::packets(text, path, probe);
     }
     let excluded: Vec<String> = diagnosis
         .excluded
@@ -291,7 +291,7 @@ fn list<'a>(text: &mut Text, heading: &str, items: impl Iterator<Item = &'a str>
     }
 }
 
-/// Commands, a line each, never wrapped: they are to be pasted.
+/// Adds commands, a line each and never wrapped, so that they can be pasted.
 fn commands<'a>(text: &mut Text, commands: impl IntoIterator<Item = &'a str>) {
     for line in commands.into_iter().flat_map(str::lines) {
         text.plain("      ").put(Tone::Command, line).end();

@@ -1,5 +1,5 @@
-//! The fingerprint of a diagnosis: which access paths fail in which place, and which work there. A cause
-//! is read from the pattern at a glance.
+//! The fingerprint of a diagnosis: which access paths fail between which nodes, and which work. The pattern shows the
+//! cause at a glance.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::packet::family::Family;
 use crate::report::{DiagnosisReport, Health, PathReport, Report, UnprobedReport};
 use crate::topology::{AccessPath, NodeName, PathId, Scope};
 
-/// Where a path runs, seen from the node of the diagnosis.
+/// The location of a path, relative to the node of the diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Within,
@@ -20,7 +20,7 @@ enum Place {
     Elsewhere,
 }
 
-/// What the paths of one cell do.
+/// The states of the paths of one cell.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     /// Failing, and explained by this diagnosis.
@@ -128,7 +128,7 @@ fn heading(place: Place, node: Option<&NodeName>) -> String {
     }
 }
 
-/// The table; nothing where the report has one path only.
+/// The table of the fingerprint; empty if the report has fewer than two paths.
 pub(super) fn table(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Markup {
     if report.paths.len() < 2 {
         return html! {};
@@ -174,7 +174,7 @@ fn cell(tally: Option<&Tally>) -> Markup {
         not_probed,
     }) = tally.copied()
     else {
-        // The access path has no such path.
+        // The report has no path for this cell.
         return html! { td class="absent" {} };
     };
     let whole = fails + others + late + works + not_probed;

@@ -1,5 +1,5 @@
-//! Round trips between few nodes: a matrix of nodes for each access path and family, and one table for
-//! the access paths on which a node has a single path.
+//! Matrices of round trips between few nodes: one for each access path and family, and one table for the access paths on
+//! which a node has a single path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,23 +12,23 @@ use crate::report::{Health, PathReport, Report};
 use crate::topology::{AccessPath, NodeName, Scope};
 use crate::units::micros;
 
-/// Nodes up to which a matrix is readable.
+/// The most nodes for which a matrix is readable.
 const NODES: usize = 12;
 
-/// Nodes up to which no map is folded.
+/// The most nodes for which no map is folded.
 const UNFOLDED: usize = 4;
 
-/// One cell's place: client's node, and server's node or access path.
+/// The paths of each cell, by the client's node and the column.
 type Cells<'a> = Grouped<'a, (&'a NodeName, Column<'a>)>;
 
-/// What a column is for.
+/// The server's node, or the access path, of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Column<'a> {
     Server(&'a NodeName),
     AccessPath(usize),
 }
 
-/// One map: what it is of, its columns, its cells, and where a path was meant and not probed.
+/// One map: its name, its columns, the paths of its cells, and the cells whose paths were not probed.
 struct Map<'a> {
     name: String,
     columns: Vec<Column<'a>>,
@@ -36,7 +36,7 @@ struct Map<'a> {
     unprobed: BTreeSet<(&'a NodeName, Column<'a>)>,
 }
 
-/// All maps; `None` of a single node, of too many, or where most cells would be empty.
+/// All maps; `None` for a single node, for more than [`NODES`], or if most cells are empty.
 pub(super) fn maps(report: &Report, overview: &NodeOverview<'_>) -> Option<Markup> {
     let nodes = overview.names();
     if nodes.len() < 2 || nodes.len() > NODES {
@@ -62,7 +62,7 @@ pub(super) fn maps(report: &Report, overview: &NodeOverview<'_>) -> Option<Marku
     })
 }
 
-/// The maps of every family: access paths between nodes first, each by itself, then the others together.
+/// The maps of every family: one for each access path between nodes, then one for all other access paths.
 fn gather<'a>(report: &'a Report, nodes: &[&'a NodeName]) -> Vec<Map<'a>> {
     let across: BTreeSet<AccessPath> = report
         .paths
@@ -114,7 +114,7 @@ fn gather<'a>(report: &'a Report, nodes: &[&'a NodeName]) -> Vec<Map<'a>> {
     maps.into_values().collect()
 }
 
-/// The columns that a map has: nodes in their order, access paths in theirs.
+/// The columns of a map, nodes first, each kind in its usual order.
 fn columns<'a>(map: &Map<'a>, nodes: &[&'a NodeName]) -> Vec<Column<'a>> {
     let used: BTreeSet<Column<'a>> = map
         .cells
@@ -155,7 +155,7 @@ impl Map<'_> {
         })
     }
 
-    /// What a folded map holds.
+    /// The summary of a folded map.
     fn summary(&self) -> String {
         let paths = || self.cells.values().flatten();
         let working = paths().filter(|path| path.health == Health::Healthy);
@@ -212,7 +212,7 @@ fn drawn(map: &Map<'_>, nodes: &[&NodeName], range: Range) -> Markup {
     super::scrolled(&format!("Round trips, {}", map.name), &table)
 }
 
-/// The worst of a cell's paths.
+/// The cell at `place`: the state of its worst path.
 fn cell(map: &Map<'_>, place: (&NodeName, Column<'_>), range: Range) -> Markup {
     let paths: &[&PathReport] = map.cells.get(&place).map_or(&[], Vec::as_slice);
     let worst = paths.iter().max_by_key(|path| state::severity(path.health));

@@ -1,4 +1,4 @@
-//! How each node does: one cell a node, readable where a matrix is not.
+//! The state of each node, as one cell for each; for more nodes than a matrix can show.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,25 +9,25 @@ use crate::report::{DiagnosisReport, End, Health, PathReport, Report};
 use crate::topology::{NodeName, PathId};
 use crate::units::micros;
 
-/// How one node does, worst first.
+/// The state of a node, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum NodeState {
     /// A diagnosis names it, or paths fail and no other node explains them.
     Faulty,
-    /// Paths fail, each of them by the fault of another node.
+    /// Paths fail, and diagnoses of other nodes explain all of them.
     Affected,
     /// Some handshakes took more than one SYN.
     Late,
-    /// No path of it was probed.
+    /// None of its paths was probed.
     NotProbed,
     /// All its paths work.
     Works,
 }
 
-/// What the report says of one node.
+/// The summary of one node's paths and diagnoses.
 #[derive(Clone, Debug, Default)]
 struct Summary<'a> {
-    /// Causes that diagnoses name on it.
+    /// The causes of diagnoses that name it.
     causes: BTreeSet<&'static str>,
     /// Its failing paths that no other node explains.
     fails: usize,
@@ -35,7 +35,7 @@ struct Summary<'a> {
     affected: usize,
     late: usize,
     probed: usize,
-    /// The slowest median of the paths that it starts, microseconds.
+    /// The slowest median of the paths whose client is on it, in microseconds.
     slowest: Option<f64>,
     kernel: Option<&'a str>,
 }
@@ -56,14 +56,14 @@ impl Summary<'_> {
     }
 }
 
-/// Every node of a report.
+/// The summaries of all nodes of a report.
 pub(super) struct NodeOverview<'a> {
     nodes: BTreeMap<&'a NodeName, Summary<'a>>,
     range: Range,
 }
 
 impl<'a> NodeOverview<'a> {
-    /// The nodes of `report`, with what it says of each.
+    /// Summarizes the nodes of `report`.
     pub(super) fn of(report: &'a Report) -> Self {
         let mut nodes: BTreeMap<&NodeName, Summary<'a>> = BTreeMap::new();
         for node in &report.nodes {
@@ -98,17 +98,17 @@ impl<'a> NodeOverview<'a> {
         }
     }
 
-    /// How many there are.
+    /// The number of nodes.
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Their names, in natural order.
+    /// The names of the nodes, in natural order.
     pub(super) fn names(&self) -> Vec<&'a NodeName> {
         self.nodes.keys().copied().collect()
     }
 
-    /// One cell a node; grouped by kernel where there are several, the worst group first.
+    /// One cell for each node, grouped by kernel version if there are several, the worst group first.
     pub(super) fn grid(&self) -> Markup {
         let mut groups: BTreeMap<Option<&str>, Vec<(&NodeName, &Summary<'_>)>> = BTreeMap::new();
         for name in self.names() {
@@ -151,12 +151,12 @@ fn faulty(nodes: &[(&NodeName, &Summary<'_>)]) -> usize {
         .count()
 }
 
-/// The two nodes of a path, or the one of it that is known.
+/// The nodes of a path's ends that are known.
 fn ends<'a>(client: &'a End, server: &'a End) -> BTreeSet<&'a NodeName> {
     [&client.node, &server.node].into_iter().flatten().collect()
 }
 
-/// The nodes that diagnoses name for each path that they explain.
+/// For each path that diagnoses explain, the nodes that they name.
 fn explained(diagnoses: &[DiagnosisReport]) -> BTreeMap<PathId, BTreeSet<&NodeName>> {
     let mut explained: BTreeMap<PathId, BTreeSet<&NodeName>> = BTreeMap::new();
     for diagnosis in diagnoses {

@@ -1,4 +1,4 @@
-//! How a state looks: always a symbol, a word and a colour, never a colour alone.
+//! The symbol, word and colour of each state: never a colour alone.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub(super) const fn of(health: Health, is_one: bool) -> State {
     }
 }
 
-/// Every health, worst first.
+/// The health values, worst first.
 const HEALTHS: [Health; 4] = [
     Health::Failing,
     Health::Late,
@@ -37,7 +37,7 @@ const HEALTHS: [Health; 4] = [
     Health::Healthy,
 ];
 
-/// How bad a health is, that no probe was sent being no badness.
+/// The severity of a health, for the choice of a cell's worst path; `NotProbed` is the least.
 pub(super) const fn severity(health: Health) -> u8 {
     match health {
         Health::NotProbed => 0,
@@ -47,7 +47,7 @@ pub(super) const fn severity(health: Health) -> u8 {
     }
 }
 
-/// How many of the report's paths are in each state, those that occur, worst first.
+/// The number of the report's paths in each state that occurs, worst first.
 pub(super) fn counts(report: &Report) -> Vec<(State, usize)> {
     let count = |health| {
         let unprobed = match health {
@@ -69,7 +69,7 @@ pub(super) fn counts(report: &Report) -> Vec<(State, usize)> {
         .collect()
 }
 
-/// A number of paths in words.
+/// A number of paths in words, such as `1 path`.
 pub(super) fn paths(count: usize) -> String {
     if count == 1 {
         "1 path".to_owned()
@@ -78,8 +78,7 @@ pub(super) fn paths(count: usize) -> String {
     }
 }
 
-/// What came of a failing path, most telling first; a path that a diagnosis covers although no
-/// probe of it has an outcome says so.
+/// The most informative outcome of a failing path; `no outcome` for a path that only a diagnosis explains.
 pub(super) fn outcome(path: &PathReport) -> String {
     if path.outcomes.total() > 0 {
         return super::text::first_outcome(path).to_owned();
@@ -87,27 +86,28 @@ pub(super) fn outcome(path: &PathReport) -> String {
     "no outcome".to_owned()
 }
 
-/// The place of an access path in the order in which people read them.
+/// The index of an access path in [`AccessPath::ALL`], the order of display.
 pub(super) fn order(access_path: AccessPath) -> usize {
     let mut all = AccessPath::ALL.iter();
     all.position(|one| *one == access_path)
         .unwrap_or(AccessPath::ALL.len())
 }
 
-/// The lowest and the highest median of the report, from which colours are measured.
+/// The lowest and the highest median of the report, in microseconds, for the scale of colours.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
     low: f64,
     high: f64,
 }
 
-/// Steps of colour, from the fastest to the slowest.
+/// The classes of colours, from the fastest to the slowest.
 const HEAT: [&str; 6] = ["heat-0", "heat-1", "heat-2", "heat-3", "heat-4", "heat-5"];
 
-/// Ratios of slowest to fastest below which differences are noise and get one colour.
+/// The ratio of slowest to fastest below which differences are noise and all medians get one colour.
 const NOISE: f64 = 1.5;
 
 impl Range {
+    /// The range of the medians of `report`.
     pub(super) fn of(report: &Report) -> Self {
         let medians = || report.paths.iter().filter_map(|path| path.rtt_us.p50);
         Self {
@@ -116,7 +116,7 @@ impl Range {
         }
     }
 
-    /// The class of a median's colour, by the logarithm of its distance from the fastest.
+    /// The class of the colour of `median` (microseconds), on a logarithmic scale from the fastest.
     pub(super) fn class(self, median: f64) -> &'static str {
         if self.high < self.low * NOISE || median <= self.low {
             return HEAT[0];
@@ -128,7 +128,7 @@ impl Range {
     }
 }
 
-/// Paths by a key, and the keys in the order of the first.
+/// Paths grouped by a key, in the order of the keys.
 pub(super) type Grouped<'a, K> = BTreeMap<K, Vec<&'a PathReport>>;
 
 #[cfg(test)]

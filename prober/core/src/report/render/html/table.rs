@@ -1,4 +1,4 @@
-//! The paths as rows, those that do not work first. Of many that work, one row for each access path.
+//! The table of paths, those that do not work first; many healthy paths share a row for each access path.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::report::{End, Health, PathReport, Report, RttReport};
 use crate::topology::Scope;
 use crate::units::micros;
 
-/// Working paths that have a row each; more of them are summed up by access path.
+/// The most healthy paths with a row each; more of them are summed up by access path, scope and family.
 const WORKING: usize = 60;
 
-/// Rows of one health; more of them say nothing new, and a page stays small.
+/// The most rows of one health other than healthy, to limit the size of the page.
 const ROWS: usize = 100;
 
-/// The paths, and how many were left out.
+/// The tables of paths, and the number of paths that they leave out.
 pub(super) fn paths(report: &Report) -> Markup {
     let of = |health: Health| -> Vec<&PathReport> {
         let paths = report.paths.iter().filter(|path| path.health == health);
@@ -151,7 +151,7 @@ fn summed(working: &[&PathReport]) -> Markup {
     }
 }
 
-/// The medians of these paths, from the fastest to the slowest.
+/// The range of the medians of `paths`, from the fastest to the slowest.
 fn medians(paths: &[&PathReport]) -> String {
     let medians = || paths.iter().filter_map(|path| path.rtt_us.p50);
     match (medians().reduce(f64::min), medians().reduce(f64::max)) {

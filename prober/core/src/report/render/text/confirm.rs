@@ -1,27 +1,27 @@
-//! How to see that the fix works: on a cluster the same command again, in the lab the same fault, healed.
+//! The commands that confirm a repair: on a cluster the same run again, in the lab the same fault, healed.
 
 use super::super::shell;
 use crate::evidence::Source;
 use crate::report::{DiagnosisReport, PathReport, Report};
 use crate::topology::AccessPath;
 
-/// Options that say in which form to report, or where to: the next word is their value, unless it is joined by `=`.
+/// Options for the form of a report and its file. Each takes a value: the next argument, or the part after `=`.
 const FORMS: [&str; 4] = ["--pcapng", "--output", "-o", "--report"];
 
-/// What the commands are for.
+/// The heading above the commands.
 const HEADING: &str = "To confirm the fix (exits 0 when healthy)";
 
-/// What to run to confirm the fix.
+/// The commands that confirm that a fault is repaired, and their explanation.
 pub(in crate::report::render) struct Confirmation {
-    /// What the commands are for.
+    /// The heading above the commands.
     pub heading: &'static str,
-    /// What else they need.
+    /// What the commands require, if anything.
     pub note: Option<&'static str>,
     /// The commands, in order.
     pub commands: Vec<String>,
 }
 
-/// How to confirm the fix of what a report names; `None` where it names nothing, or does not know its own command.
+/// The commands that confirm the repair of the faults in `report`; `None` if it has no diagnosis, or no command line.
 pub(in crate::report::render) fn confirmation(report: &Report) -> Option<Confirmation> {
     let is_named = |one: &DiagnosisReport| one.cause.0.is_some() || report.source != Source::Host;
     if report.command.is_empty() || !report.diagnoses.iter().any(is_named) {
@@ -42,7 +42,8 @@ pub(in crate::report::render) fn confirmation(report: &Report) -> Option<Confirm
     })
 }
 
-/// A run's lab is gone with it; one that stays up has the same fault until it is healed.
+/// The commands for a run in a lab. The lab of a run is deleted at its end, so they bring up one that stays, with the
+/// same faults.
 fn in_lab(report: &Report) -> Confirmation {
     let mut up = vec!["prober".to_owned(), "lab".to_owned(), "up".to_owned()];
     for option in ["--nodes", "--fault"] {
@@ -65,9 +66,10 @@ fn in_lab(report: &Report) -> Confirmation {
     }
 }
 
-/// A failing path as a place of the lab and an address that fails there.
+/// A failing path as the lab's pod or node to probe from, and the target to probe.
 fn probe(report: &Report) -> Option<(&str, String)> {
-    // A lab that stays up has a server on each node, in the order of the nodes: others have other slots.
+    // `prober lab up` starts one server on each node, in the order of the nodes; with `--node` or `--servers` a run assigns
+    // the Services of its slots differently.
     let is_same_lab = ["--node", "--servers"]
         .iter()
         .all(|option| values(&report.command, option).next().is_none());
@@ -94,7 +96,7 @@ fn probe(report: &Report) -> Option<(&str, String)> {
     Some((place, path.target.to_string()))
 }
 
-/// The values of an option, in order.
+/// The values of `option` in `words`, in order.
 fn values<'a>(words: &'a [String], option: &'a str) -> impl Iterator<Item = &'a str> {
     let next = words.iter().skip(1).map(Some).chain([None]);
     words.iter().zip(next).filter_map(move |(word, next)| {
@@ -106,7 +108,7 @@ fn values<'a>(words: &'a [String], option: &'a str) -> impl Iterator<Item = &'a 
     })
 }
 
-/// Words without these options and their values, and without these flags.
+/// `words` without `options` and their values, and without `flags`.
 fn without(words: &[String], options: &[&str], flags: &[&str]) -> Vec<String> {
     let mut kept = Vec::new();
     let mut rest = words.iter();

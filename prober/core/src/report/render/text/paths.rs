@@ -1,4 +1,4 @@
-//! The paths as rows: pairs of nodes with a path that fails in full, all that works a row for each kind of path.
+//! The table of paths: pairs of nodes with a failing path in full, the healthy others as one row for each kind of path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +14,11 @@ use crate::report::{End, Health, PathReport, Report, RttReport};
 use crate::topology::{AccessPath, NodeName, Scope};
 use crate::units::micros;
 
-/// Pairs of nodes that are shown in full, and addresses that work and are.
+/// The most pairs of nodes that are shown in full, and the most healthy targets with a row each.
 const SHOWN: usize = 12;
 
-/// Outcomes, most telling first.
-const TELLING: [OutcomeKind; 6] = [
+/// The outcomes, the most informative first.
+const BY_RELEVANCE: [OutcomeKind; 6] = [
     OutcomeKind::Mismatched,
     OutcomeKind::Timeout,
     OutcomeKind::Unreachable,
@@ -27,13 +27,13 @@ const TELLING: [OutcomeKind; 6] = [
     OutcomeKind::Established,
 ];
 
-/// By client's node, then by server's, those that the Service picks last.
+/// The order of pairs of nodes: by client's node, then by server's, paths whose endpoint the Service selects last.
 type PairOrder<'a> = (Option<&'a NodeName>, (bool, Option<&'a NodeName>));
 
-/// What paths have in common that share a row.
+/// What the paths of one row have in common.
 type Kind = (AccessPath, Scope, Family);
 
-/// The table.
+/// Adds the table of paths.
 pub(super) fn paths(text: &mut Text, report: &Report, options: Options) {
     match report.source {
         Source::Run => pairs(text, report, options),
@@ -41,7 +41,7 @@ pub(super) fn paths(text: &mut Text, report: &Report, options: Options) {
     }
 }
 
-/// Grouped by pair of nodes.
+/// Adds the table of a run, grouped by pair of nodes.
 fn pairs(text: &mut Text, report: &Report, options: Options) {
     let mut pairs: BTreeMap<PairOrder<'_>, Vec<&PathReport>> = BTreeMap::new();
     for path in &report.paths {
@@ -117,7 +117,7 @@ fn pair_row(path: &PathReport) -> Row {
     path_row(path, names)
 }
 
-/// The server's pod without the name of its node, which the heading has.
+/// The name of the server's pod without that of its node, which is in the heading.
 fn server_of(path: &PathReport) -> String {
     let End { node, pod } = &path.server;
     let Some(pod) = pod else {
@@ -155,7 +155,7 @@ fn path_row(path: &PathReport, names: [String; 4]) -> Row {
     }
 }
 
-/// Healthy paths, a row for each kind of them.
+/// One row for each kind of healthy path.
 fn kinds(paths: &[&PathReport]) -> Vec<Row> {
     let mut kinds: BTreeMap<Kind, Vec<&PathReport>> = BTreeMap::new();
     for path in paths {
@@ -211,7 +211,7 @@ fn kind_row((access_path, scope, family): Kind, paths: &[&PathReport]) -> Row {
     }
 }
 
-/// One row for each address that was asked.
+/// Adds the table of a single host or a capture: one row for each target address.
 fn targets(text: &mut Text, report: &Report, options: Options) {
     let mut table = Table::new(["client", "", "", "target"]);
     let works = report.paths.iter().filter(|path| is_fine(path)).count();
@@ -243,34 +243,36 @@ fn targets(text: &mut Text, report: &Report, options: Options) {
     table.write(text, options.width);
 }
 
-/// The outcome that says most about what is wrong.
+/// The most informative outcome of a path.
 pub(in crate::report::render) fn first_outcome(path: &PathReport) -> &'static str {
-    let first = TELLING.into_iter().find(|kind| path.outcomes.of(*kind) > 0);
+    let first = BY_RELEVANCE
+        .into_iter()
+        .find(|kind| path.outcomes.of(*kind) > 0);
     first.map_or("not probed", OutcomeKind::as_str)
 }
 
-/// The outcomes that happened, most telling first, and how many probes have none.
+/// The outcomes of a path with their counts, the most informative first, and the number of unfinished probes.
 pub(in crate::report::render) fn outcomes(path: &PathReport) -> String {
     counted(&path.outcomes, path.unfinished)
 }
 
 fn counted(outcomes: &OutcomeCounts, unfinished: u64) -> String {
-    let counts = TELLING
+    let counts = BY_RELEVANCE
         .into_iter()
         .map(|kind| (kind.as_str(), outcomes.of(kind)))
         .chain([("unfinished", unfinished)]);
-    let told: Vec<String> = counts
+    let happened: Vec<String> = counts
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
-    if told.is_empty() {
+    if happened.is_empty() {
         "not probed".to_owned()
     } else {
-        told.join(", ")
+        happened.join(", ")
     }
 }
 
-/// The share of lost probes with its interval.
+/// The share of lost probes with its 95 % interval, in percent.
 pub(in crate::report::render) fn lost(path: &PathReport) -> String {
     lost_share(path.loss, path.loss_interval)
 }
@@ -286,7 +288,7 @@ fn lost_share(loss: Option<f64>, interval: Option<[f64; 2]>) -> String {
     }
 }
 
-/// The median and the 99th percentile, each in the unit that fits.
+/// The median and the 99th percentile of round trips, each in a readable unit.
 pub(in crate::report::render) fn rtt(rtt: &RttReport) -> String {
     match (rtt.p50, rtt.p99) {
         (Some(p50), Some(p99)) => format!("{} / {}", micros(p50), micros(p99)),
@@ -295,7 +297,7 @@ pub(in crate::report::render) fn rtt(rtt: &RttReport) -> String {
     }
 }
 
-/// Percent in few digits: whole ones, but two decimals next to 0 and 100.
+/// A share as a whole percentage, with two decimals below 1 and above 99 %.
 pub(in crate::report::render) fn percent(share: f64) -> String {
     let value = share * 100.0;
     if value <= 0.0 || value >= 100.0 || (1.0..=99.0).contains(&value) {

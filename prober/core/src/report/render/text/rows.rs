@@ -1,36 +1,36 @@
-//! Rows in columns that are as wide as what they hold, and no wider together than the terminal where that can be had.
+//! A table whose columns are as wide as their longest cell, and which drops columns on a narrow terminal.
 
 use super::super::{Text, Tone};
 
-/// The names of a row: what is probed.
+/// The number of columns that name what a row is about.
 const NAMES: usize = 4;
 
-/// The columns of a row: its names, then its figures.
+/// The number of columns: the names, then the statistics.
 const COLUMNS: usize = NAMES + 4;
 
-/// The name that a table of one family leaves out.
+/// The index of the family's column, which a table of a single family omits.
 const FAMILY: usize = 2;
 
-/// Columns in the order in which a narrow terminal does without them: first SYN, lost.
+/// The columns that a narrow terminal omits, in this order: first SYN, lost.
 const SPARED: [usize; 2] = [NAMES + 2, NAMES + 1];
 
 /// One row.
 pub(super) struct Row {
-    /// What stands before it.
+    /// The symbol before the row.
     pub sign: &'static str,
-    /// How it does.
+    /// The tone of its symbol and outcome.
     pub tone: Tone,
-    /// What is probed.
+    /// The names of what is probed.
     pub names: [String; NAMES],
-    /// What came of the probes.
+    /// The outcomes of the probes.
     pub outcome: String,
-    /// The share that was lost.
+    /// The share of lost probes.
     pub lost: String,
-    /// The share that the first SYN established.
+    /// The share of probes whose first SYN established a connection.
     pub first_syn: String,
-    /// Round trips.
+    /// The round-trip times: median and 99th percentile.
     pub rtt: String,
-    /// What stands behind it.
+    /// The remark after the row.
     pub remark: &'static str,
 }
 
@@ -50,6 +50,7 @@ impl Row {
     }
 }
 
+/// A line of the table.
 enum Line {
     Heading(Tone, String),
     Row(Box<Row>),
@@ -63,7 +64,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// An empty table; a name without a head has no column.
+    /// An empty table with these headings of the name columns; an empty heading hides its column.
     pub(super) fn new([first, second, third, fourth]: [&'static str; NAMES]) -> Self {
         let heads = [
             first,
@@ -82,7 +83,7 @@ impl Table {
         }
     }
 
-    /// Leaves out the family.
+    /// Hides the column of the family.
     pub(super) fn hide_family(&mut self) {
         self.hide(FAMILY);
     }
@@ -97,7 +98,7 @@ impl Table {
         self.lines.push(Line::Row(Box::new(row)));
     }
 
-    /// Writes the table, at most `width` wide if it can be, without the columns that can be spared if it must.
+    /// Adds the table to `text`. If it is wider than `width` columns, it omits those of [`SPARED`] as needed.
     pub(super) fn write(mut self, text: &mut Text, width: usize) {
         let widths = self.widths();
         for spared in SPARED {
@@ -152,7 +153,7 @@ impl Table {
         1 + shown.map(|(width, _)| width + 1).sum::<usize>()
     }
 
-    /// Cells, padded; those of hidden columns are empty.
+    /// The cells, padded to `widths`; those of hidden columns are empty.
     fn joined(&self, cells: &[&str; COLUMNS], widths: &[usize; COLUMNS]) -> Vec<String> {
         let columns = cells.iter().zip(widths).zip(self.hidden);
         columns

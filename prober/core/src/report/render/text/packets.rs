@@ -1,6 +1,6 @@
-//! One probe, packet by packet, first as its client saw it, then as its server did.
+//! The packets of one probe as text, first those at its client's end, then those at its server's.
 
-use super::super::packet::{Told, mark_of, seconds, told};
+use super::super::packet::{PacketWords, describe, find_mark, seconds};
 use super::super::{Text, Tone};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, ResolutionKind};
@@ -9,11 +9,11 @@ use crate::probe::outcome::{Exchange, Outcome};
 use crate::report::annotation::{End, MarkKind, PacketMark};
 use crate::report::{PathReport, ProbeReport};
 
-/// Packets of one end that are shown; the rest is counted.
+/// The most packets of one end that are shown; the rest is counted.
 const SHOWN: usize = 6;
 
-/// The ladder of `probe`, both ends.
-pub(super) fn ladder(text: &mut Text, path: &PathReport, probe: &ProbeReport) {
+/// Adds the packets of `probe` at both ends.
+pub(super) fn packets(text: &mut Text, path: &PathReport, probe: &ProbeReport) {
     text.end().put(Tone::Heading, "Packets").end();
     text.wrapped(Tone::Plain, "  ", &summary(path, probe));
     let client = match (&path.client.pod, &path.client.node) {
@@ -58,16 +58,16 @@ pub(super) fn ladder(text: &mut Text, path: &PathReport, probe: &ProbeReport) {
                 },
             ),
         ),
-        Some(witness) if !witness.observations.is_empty() => {
+        Some(trace) if !trace.observations.is_empty() => {
             text.plain(format!("  {server} saw\n"));
-            end(text, End::Server, &witness.observations, &probe.marks);
+            end(text, End::Server, &trace.observations, &probe.marks);
             text
         }
-        Some(witness) => text.wrapped(Tone::Plain, "  ", &format!("{server} {}", counted(witness))),
+        Some(trace) => text.wrapped(Tone::Plain, "  ", &format!("{server} {}", counted(trace))),
     };
 }
 
-/// What kind of probe it was and what came of it.
+/// The access path, scope, addresses and outcome of a probe, in one line.
 pub(in crate::report::render) fn summary(path: &PathReport, probe: &ProbeReport) -> String {
     let client = &probe.client;
     let syns = if client.syns == 1 { "SYN" } else { "SYNs" };
@@ -95,28 +95,28 @@ pub(in crate::report::render) fn summary(path: &PathReport, probe: &ProbeReport)
     )
 }
 
-/// What a witness without packets says.
-pub(in crate::report::render) fn counted(witness: &ServerTrace) -> String {
-    if witness.syns == 0 {
+/// The counters of a server trace in words, for a trace without packets.
+pub(in crate::report::render) fn counted(trace: &ServerTrace) -> String {
+    if trace.syns == 0 {
         return "listened and saw nothing of it".to_owned();
     }
     format!(
         "counted {} SYN in, {} SYN+ACK out, {} ACK in, {} RST in, {} RST out",
-        witness.syns, witness.syn_acks, witness.acks, witness.resets_received, witness.resets_sent
+        trace.syns, trace.syn_acks, trace.acks, trace.resets_received, trace.resets_sent
     )
 }
 
 fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
-    let telling = telling(seen);
-    let Some(start) = telling.first().map(|(_, first)| first.at) else {
+    let significant = significant(seen);
+    let Some(start) = significant.first().map(|(_, first)| first.at) else {
         return;
     };
-    let lines: Vec<(Option<&PacketMark>, Told)> = telling
+    let lines: Vec<(Option<&PacketMark>, PacketWords)> = significant
         .iter()
         .take(SHOWN)
-        .map(|(place, packet)| (mark_of(marks, end, *place), told(packet, start)))
+        .map(|(place, packet)| (find_mark(marks, end, *place), describe(packet, start)))
         .collect();
-    let width = |of: fn(&Told) -> &str| {
+    let width = |of: fn(&PacketWords) -> &str| {
         lines
             .iter()
             .map(|(_, line)| of(line).chars().count())
@@ -128,33 +128,33 @@ fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
         width(|line| &line.what),
         width(|line| &line.numbers),
     );
-    let mut said: Vec<&str> = Vec::new();
+    let mut shown_notes: Vec<&str> = Vec::new();
     for (mark, line) in &lines {
         let (sign, tone) = match mark.map(|mark| mark.kind) {
             Some(MarkKind::Odd) => ("! ", Tone::Bad),
             Some(MarkKind::Follows) => ("  ", Tone::Odd),
             None => ("  ", Tone::Plain),
         };
-        let Told {
+        let PacketWords {
             at,
             arrow,
-            addresses: asked,
+            addresses: from_to,
             what: kind,
             numbers: counted,
             ttl,
         } = line;
         text.put(tone, sign).put(
             tone,
-            format!("{at} {arrow} {asked:<addresses$} {kind:<what$} {counted:<numbers$} {ttl}"),
+            format!("{at} {arrow} {from_to:<addresses$} {kind:<what$} {counted:<numbers$} {ttl}"),
         );
         text.end();
-        if let Some(mark) = mark.filter(|mark| !said.contains(&mark.note.as_str())) {
-            said.push(&mark.note);
+        if let Some(mark) = mark.filter(|mark| !shown_notes.contains(&mark.note.as_str())) {
+            shown_notes.push(&mark.note);
             text.wrapped(tone, "            ^ ", &mark.note);
         }
     }
-    let rest = telling.len().saturating_sub(SHOWN);
-    if let Some((_, last)) = telling.last().filter(|_| rest > 0) {
+    let rest = significant.len().saturating_sub(SHOWN);
+    if let Some((_, last)) = significant.last().filter(|_| rest > 0) {
         let packets = if rest == 1 { "packet" } else { "packets" };
         let until = seconds(last.at, start);
         let more = format!("  and {rest} more {packets} until {until}");
@@ -162,9 +162,9 @@ fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
     }
 }
 
-/// The packets that tell something, with their places: a question for an Ethernet address that
-/// was answered is left out, with its answer; so is a copy that the bridge flooded back.
-pub(in crate::report::render) fn telling(seen: &[Observation]) -> Vec<(usize, &Observation)> {
+/// The packets worth showing, with their indices. ARP and NDP requests that were answered are left out, as are requests
+/// that this end did not send (the bridge floods them), and replies if there are TCP packets.
+pub(in crate::report::render) fn significant(seen: &[Observation]) -> Vec<(usize, &Observation)> {
     let resolution = |packet: &Observation| match packet.packet.body {
         Body::Resolution(resolution) => Some(resolution),
         Body::Tcp(..) | Body::Icmp(..) => None,
@@ -172,18 +172,18 @@ pub(in crate::report::render) fn telling(seen: &[Observation]) -> Vec<(usize, &O
     let answered: Vec<_> = seen
         .iter()
         .filter_map(resolution)
-        .filter(|said| said.kind == ResolutionKind::Reply)
-        .map(|said| said.sender)
+        .filter(|resolution| resolution.kind == ResolutionKind::Reply)
+        .map(|resolution| resolution.sender)
         .collect();
     let has_tcp = seen.iter().any(|packet| packet.packet.tcp().is_some());
     seen.iter()
         .enumerate()
         .filter(|(_, packet)| match resolution(packet) {
             None => true,
-            Some(said) => match said.kind {
+            Some(resolution) => match resolution.kind {
                 ResolutionKind::Reply => !has_tcp,
                 ResolutionKind::Request => {
-                    packet.direction == Direction::Sent && !answered.contains(&said.target)
+                    packet.direction == Direction::Sent && !answered.contains(&resolution.target)
                 }
             },
         })
@@ -196,23 +196,23 @@ mod tests {
     use crate::report::incident;
 
     #[test]
-    fn an_end_that_was_not_heard_is_not_an_end_that_saw_nothing() {
+    fn a_missing_server_trace_is_not_an_empty_one() {
         let report = incident::report();
         let (path, probe) = report.sample(&report.diagnoses[0]).unwrap();
-        let told = |probe: &ProbeReport| {
+        let shown = |probe: &ProbeReport| {
             let mut text = Text::new();
-            ladder(&mut text, path, probe);
+            packets(&mut text, path, probe);
             text.to_string()
         };
-        let unheard = ProbeReport {
+        let without_trace = ProbeReport {
             server: None,
             ..probe.clone()
         };
-        assert!(told(&unheard).contains("no capture from the server side"));
-        let mut deaf = probe.clone();
-        let witness = deaf.server.as_mut().unwrap();
-        witness.syns = 0;
-        witness.observations.clear();
-        assert!(told(&deaf).contains("listened and saw nothing"));
+        assert!(shown(&without_trace).contains("no capture from the server side"));
+        let mut empty_trace = probe.clone();
+        let trace = empty_trace.server.as_mut().unwrap();
+        trace.syns = 0;
+        trace.observations.clear();
+        assert!(shown(&empty_trace).contains("listened and saw nothing"));
     }
 }

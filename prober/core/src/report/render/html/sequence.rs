@@ -1,12 +1,12 @@
-//! One probe as a drawing: client, node and server as lifelines, each packet as an arrow, and what
-//! one end sent and the other never saw as an arrow that ends in a cross.
+//! The sequence diagram of one probe: client, node and server as lifelines, each packet as an arrow; a packet that one
+//! end sent and the other did not receive ends in a cross.
 
 use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::super::packet::{Told, mark_of, told};
-use super::super::text::{counted, summary, telling};
+use super::super::packet::{PacketWords, describe, find_mark};
+use super::super::text::{counted, significant, summary};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, TcpFlags};
 use crate::probe::event::ServerTrace;
@@ -14,7 +14,7 @@ use crate::report::annotation::{End, MarkKind, PacketMark};
 use crate::report::{PathReport, ProbeReport};
 use crate::time::Timestamp;
 
-/// Rows that are drawn; the rest is counted.
+/// The most rows that are drawn; the rest is counted.
 const ROWS: usize = 12;
 const WIDTH: u32 = 1000;
 const TOP: u32 = 64;
@@ -22,32 +22,32 @@ const ROW: u32 = 46;
 const CLIENT: u32 = 110;
 const NODE: u32 = 500;
 const SERVER: u32 = 890;
-/// Characters of a name that fit between the page's edge and the next lifeline's name.
+/// The characters of a name that fit between the page's edge and the next lifeline's name.
 const NAME: usize = 24;
 
-/// A packet at one end, and what is to be said of it.
+/// A packet at one end, with its annotation.
 struct Seen<'a> {
     packet: &'a Observation,
     mark: Option<&'a PacketMark>,
 }
 
-/// One row: the same packet at both ends, or at one.
+/// One row: the same packet at both ends, or a packet at one end.
 struct Row<'a> {
     client: Option<Seen<'a>>,
     server: Option<Seen<'a>>,
 }
 
-/// What stands below a packet.
+/// A line of text below a packet.
 struct Note {
     class: &'static str,
     text: String,
 }
 
-/// The drawing; `number` tells the page's drawings apart.
-pub(super) fn figure(path: &PathReport, probe: &ProbeReport, number: usize) -> Markup {
+/// The diagram of `probe`; `number` distinguishes the diagrams of a page.
+pub(super) fn diagram(path: &PathReport, probe: &ProbeReport, number: usize) -> Markup {
     let all = rows(probe);
     let shown = all.get(..ROWS.min(all.len())).unwrap_or_default();
-    let first = |end: fn(&Row<'_>) -> Option<Timestamp>| all.iter().find_map(end);
+    let first = |time_at: fn(&Row<'_>) -> Option<Timestamp>| all.iter().find_map(time_at);
     let starts = [
         first(|row| Some(row.client.as_ref()?.packet.at)),
         first(|row| Some(row.server.as_ref()?.packet.at)),
@@ -55,14 +55,14 @@ pub(super) fn figure(path: &PathReport, probe: &ProbeReport, number: usize) -> M
     .map(Option::unwrap_or_default);
     let ends = Ends::of(&all, probe);
     let heads = Heads::numbered(number);
-    let mut said: BTreeSet<&str> = BTreeSet::new();
+    let mut shown_notes: BTreeSet<&str> = BTreeSet::new();
     let mut at = TOP + 24;
     let mut drawn = Vec::new();
     for (place, row) in shown.iter().enumerate() {
         let marks = [&row.client, &row.server]
             .into_iter()
             .filter_map(|seen| seen.as_ref()?.mark)
-            .filter(|mark| said.insert(&mark.note));
+            .filter(|mark| shown_notes.insert(&mark.note));
         let mut notes: Vec<Note> = marks
             .map(|mark| Note {
                 class: match mark.kind {
@@ -81,7 +81,7 @@ pub(super) fn figure(path: &PathReport, probe: &ProbeReport, number: usize) -> M
     let (client, node, server) = names(path, probe);
     let unseen = match &probe.server {
         None => Some("no capture from this side".to_owned()),
-        Some(witness) if witness.observations.is_empty() => Some(counted(witness)),
+        Some(trace) if trace.observations.is_empty() => Some(counted(trace)),
         Some(_) => None,
     };
     html! {
@@ -113,7 +113,7 @@ pub(super) fn figure(path: &PathReport, probe: &ProbeReport, number: usize) -> M
     }
 }
 
-/// The names of a drawing's arrow heads.
+/// The element ids of a diagram's arrow heads.
 struct Heads {
     plain: String,
     odd: String,
@@ -128,13 +128,13 @@ impl Heads {
     }
 }
 
-/// Where the record of one end stops although the other goes on: a packet that is missing after
-/// that was not recorded, which is not the same as lost.
+/// Where the record of one end stops although the other goes on. A packet that is missing after that was not recorded,
+/// which does not mean that it was lost.
 #[derive(Default)]
 struct Ends {
-    /// The first row of packets that arrived at the server after the client's last.
+    /// The first row of a packet that arrived at the server after the client's last packet.
     client: Option<usize>,
-    /// The row of the server's last packet, and what is known of later ones.
+    /// The row of the server's last packet, and the note below it.
     server: Option<(usize, String)>,
 }
 
@@ -154,14 +154,14 @@ impl Ends {
             Some(arrived.0)
         });
         let last = rows.iter().rposition(|row| row.server.is_some());
-        let server = last.zip(probe.server.as_ref()).and_then(|(last, witness)| {
+        let server = last.zip(probe.server.as_ref()).and_then(|(last, trace)| {
             let goes_on = rows.iter().skip(last + 1).any(|row| {
                 row.client
                     .as_ref()
                     .is_some_and(|seen| is_tcp(seen, Direction::Sent))
             });
-            if is_cut(witness) {
-                let counted = counted(witness);
+            if is_cut(trace) {
+                let counted = counted(trace);
                 Some((last, format!("the server's record ends here; it {counted}")))
             } else {
                 let text = "the server's record has no packet after this".to_owned();
@@ -171,7 +171,7 @@ impl Ends {
         Self { client, server }
     }
 
-    /// What is to be said below the row at `place`.
+    /// The note below the row at `place`.
     fn note(&self, place: usize) -> Option<Note> {
         let client = self.client.filter(|first| *first == place).map(|_| {
             "the client's record has ended before this: what it sent then is not in it".to_owned()
@@ -189,18 +189,18 @@ fn is_tcp(seen: &Seen<'_>, direction: Direction) -> bool {
     seen.packet.direction == direction && seen.packet.packet.tcp().is_some()
 }
 
-/// Whether a witness counted packets that it did not keep.
-fn is_cut(witness: &ServerTrace) -> bool {
+/// Whether a server trace counted packets that it did not keep.
+fn is_cut(trace: &ServerTrace) -> bool {
     let kept = |direction, is_kind: fn(TcpFlags) -> bool| {
-        let seen = witness.observations.iter().filter(|seen| {
+        let seen = trace.observations.iter().filter(|seen| {
             let tcp = seen.packet.tcp();
             seen.direction == direction && tcp.is_some_and(|(_, tcp)| is_kind(tcp.flags))
         });
         u32::try_from(seen.count()).unwrap_or(u32::MAX)
     };
-    witness.syns > kept(Direction::Received, TcpFlags::is_syn)
-        || witness.syn_acks > kept(Direction::Sent, TcpFlags::is_syn_ack)
-        || witness.resets_received > kept(Direction::Received, |flags| flags.has(TcpFlags::RST))
+    trace.syns > kept(Direction::Received, TcpFlags::is_syn)
+        || trace.syn_acks > kept(Direction::Sent, TcpFlags::is_syn_ack)
+        || trace.resets_received > kept(Direction::Received, |flags| flags.has(TcpFlags::RST))
 }
 
 fn names(path: &PathReport, probe: &ProbeReport) -> (String, String, String) {
@@ -226,7 +226,7 @@ fn names(path: &PathReport, probe: &ProbeReport) -> (String, String, String) {
     (client, node, server)
 }
 
-/// A name of at most `most` characters; the middle of a longer one is left out.
+/// `name` in at most `most` characters, with an ellipsis in the middle if it is longer.
 fn shortened(name: &str, most: usize) -> String {
     let length = name.chars().count();
     if length <= most {
@@ -237,22 +237,22 @@ fn shortened(name: &str, most: usize) -> String {
     format!("{head}…{tail}")
 }
 
-/// Both ends in one order: a packet that both saw is one row, by its flags and sequence number.
+/// The packets of both ends in one order. A packet at both ends is one row, matched by flags and sequence number.
 fn rows(probe: &ProbeReport) -> Vec<Row<'_>> {
     let ends = |end, seen| -> Vec<Seen<'_>> {
-        telling(seen)
+        significant(seen)
             .into_iter()
             .map(|(place, packet)| Seen {
                 packet,
-                mark: mark_of(&probe.marks, end, place),
+                mark: find_mark(&probe.marks, end, place),
             })
             .collect()
     };
     let client = ends(End::Client, &probe.client.observations);
-    let witness = probe.server.as_ref();
+    let trace = probe.server.as_ref();
     let server = ends(
         End::Server,
-        witness.map_or(&[], |witness| witness.observations.as_slice()),
+        trace.map_or(&[], |trace| trace.observations.as_slice()),
     );
     let mut rows = Vec::new();
     let mut left = server;
@@ -285,7 +285,7 @@ fn rows(probe: &ProbeReport) -> Vec<Row<'_>> {
     rows
 }
 
-/// Whether one end sent what the other received.
+/// Whether both ends captured the same packet, one as sent and the other as received.
 fn same(client: &Observation, server: &Observation) -> bool {
     let opposite = matches!(
         (client.direction, server.direction),
@@ -309,10 +309,12 @@ fn draw(
     let is_odd = [&row.client, &row.server]
         .into_iter()
         .flatten()
-        .any(marked_odd);
-    let heard = probe.server.is_some() && !probe.client.observations.is_empty();
+        .any(is_marked_odd);
+    let has_both_ends = probe.server.is_some() && !probe.client.observations.is_empty();
     let lost = |seen: &Seen<'_>| {
-        heard && seen.packet.direction == Direction::Sent && seen.packet.packet.tcp().is_some()
+        has_both_ends
+            && seen.packet.direction == Direction::Sent
+            && seen.packet.packet.tcp().is_some()
     };
     html! {
         g {
@@ -321,13 +323,13 @@ fn draw(
             }
             @if let Some(seen) = &row.client {
                 (half(seen, (CLIENT, NODE), y, client_start, heads))
-                text x="8" y=(y + 4) class="faint mono" { (told(seen.packet, client_start).at) }
-                @if row.server.is_none() && lost(seen) && marked_odd(seen) { (cross(NODE, y)) }
+                text x="8" y=(y + 4) class="faint mono" { (describe(seen.packet, client_start).at) }
+                @if row.server.is_none() && lost(seen) && is_marked_odd(seen) { (cross(NODE, y)) }
             }
             @if let Some(seen) = &row.server {
                 (half(seen, (SERVER, NODE), y, server_start, heads))
-                text x=(WIDTH - 8) y=(y + 4) text-anchor="end" class="faint mono" { (told(seen.packet, server_start).at) }
-                @if row.client.is_none() && lost(seen) && marked_odd(seen) { (cross(NODE, y)) }
+                text x=(WIDTH - 8) y=(y + 4) text-anchor="end" class="faint mono" { (describe(seen.packet, server_start).at) }
+                @if row.client.is_none() && lost(seen) && is_marked_odd(seen) { (cross(NODE, y)) }
             }
             @for (place, note) in (0_u32..).zip(notes) {
                 text x=(NODE) y=(y + 34 + 18 * place) text-anchor="middle" class=(note.class) { (note.text) }
@@ -336,8 +338,8 @@ fn draw(
     }
 }
 
-/// Whether it is one of the odd ones.
-fn marked_odd(seen: &Seen<'_>) -> bool {
+/// Whether the packet is annotated as odd.
+fn is_marked_odd(seen: &Seen<'_>) -> bool {
     seen.mark.is_some_and(|mark| mark.kind == MarkKind::Odd)
 }
 
@@ -349,20 +351,20 @@ fn half(
     start: Timestamp,
     heads: &Heads,
 ) -> Markup {
-    let Told {
+    let PacketWords {
         addresses,
         what,
         numbers,
         ttl,
         at: _,
         arrow: _,
-    } = told(seen.packet, start);
+    } = describe(seen.packet, start);
     let (from, to) = match seen.packet.direction {
         Direction::Sent => (own, node),
         Direction::Received | Direction::Overheard => (node, own),
     };
     let middle = u32::midpoint(own, node);
-    let is_odd = marked_odd(seen);
+    let is_odd = is_marked_odd(seen);
     let head = if is_odd { &heads.odd } else { &heads.plain };
     html! {
         text.what.mono.odd[is_odd] x=(middle) y=(y - 7) text-anchor="middle" { (what) " " (numbers) " " (ttl) }
