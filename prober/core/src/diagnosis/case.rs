@@ -341,6 +341,7 @@ impl<'a> Case<'a> {
                 .flat_map(|path| &path.probes)
                 .flat_map(|probe| &probe.client.observations)
                 .filter(|seen| seen.direction == Direction::Sent)
+                .filter(|seen| seen.packet.tcp().is_some_and(|(_, tcp)| tcp.flags.is_syn()))
                 .find_map(|seen| seen.packet.link?.dst)
         })
     }

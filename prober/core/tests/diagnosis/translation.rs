@@ -2,6 +2,7 @@
 
 use prober_core::diagnosis::{End, diagnose, odd_packet};
 use prober_core::node_facts::SysctlState;
+use prober_core::packet::observation::{Direction, Observation};
 use prober_core::probe::event::TtlStepAnswer;
 use prober_core::probe::outcome::Outcome;
 use prober_core::topology::{AccessPath, Path, Scope};
@@ -9,6 +10,7 @@ use prober_core::topology::{AccessPath, Path, Scope};
 use super::builder::{Cluster, MS, Story, client, gateway, node, server};
 use super::named;
 use prober_core::packet::family::Family;
+use prober_core::packet::{Body, EthernetAddresses, Packet, Resolution, ResolutionKind};
 
 /// Same-node Services of node-1, as the founding fault breaks them.
 fn founding(cluster: Cluster, family: Family) -> Cluster {
@@ -93,6 +95,43 @@ fn syns_that_vanish_beside_untranslated_answers_follow_from_the_same_cause() {
     let more = vec![vanished; evidence.probes.len()];
     evidence.probes.extend(more);
     assert_eq!(named(&matrix).len(), 2);
+}
+
+#[test]
+fn an_arp_reply_is_not_taken_for_the_way_to_the_router() {
+    let mut matrix = founding(Cluster::new(2), Family::Ipv4)
+        .facts(1, |facts| {
+            facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
+        })
+        .matrix;
+    for evidence in matrix.paths.values_mut() {
+        for probe in &mut evidence.probes {
+            let seen = &mut probe.client.observations;
+            let answered = |seen: &&Observation| seen.direction == Direction::Received;
+            let Some(answer) = seen.iter().find(answered).copied() else {
+                continue;
+            };
+            let link = answer.packet.link.unwrap();
+            let reply = Observation {
+                direction: Direction::Sent,
+                packet: Packet {
+                    link: Some(EthernetAddresses {
+                        src: link.dst.unwrap(),
+                        dst: Some(link.src),
+                    }),
+                    body: Body::Resolution(Resolution {
+                        kind: ResolutionKind::Reply,
+                        sender: probe.client.src.ip(),
+                        sender_mac: link.dst,
+                        target: probe.client.src.ip(),
+                    }),
+                },
+                ..answer
+            };
+            seen.insert(0, reply);
+        }
+    }
+    assert_eq!(named(&matrix), ["bridge-netfilter-off node-1 proven"]);
 }
 
 #[test]

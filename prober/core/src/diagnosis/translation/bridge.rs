@@ -120,7 +120,9 @@ pub(crate) fn stays_on(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -
 pub(crate) fn direct_over_bridge(case: &Case<'_>, group: &FailureGroup) -> Option<bool> {
     let sent_to = case
         .client_packets(group)
-        .find(|seen| seen.direction == Direction::Sent)
+        .filter(|seen| seen.direction == Direction::Sent)
+        // Not the answer to an ARP request of the server, which resolves the client's address before it answers.
+        .find(|seen| seen.packet.tcp().is_some_and(|(_, tcp)| tcp.flags.is_syn()))
         .and_then(|seen| seen.packet.link?.dst);
     case.client_packets(group).find_map(|seen| {
         let (ip, _) = seen.packet.tcp()?;
