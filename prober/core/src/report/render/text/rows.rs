@@ -11,8 +11,11 @@ const COLUMNS: usize = NAMES + 4;
 /// The index of the family's column, which a table of a single family omits.
 const FAMILY: usize = 2;
 
-/// The columns that a narrow terminal omits, in this order: first SYN, lost.
-const SPARED: [usize; 2] = [NAMES + 2, NAMES + 1];
+/// The index of the column of lost shares. A narrow terminal omits their intervals second, the column third.
+const LOST: usize = NAMES + 1;
+
+/// The index of the column of first SYNs, which a narrow terminal omits first.
+const FIRST_SYN: usize = NAMES + 2;
 
 /// One row.
 pub(super) struct Row {
@@ -98,14 +101,19 @@ impl Table {
         self.lines.push(Line::Row(Box::new(row)));
     }
 
-    /// Adds the table to `text`. If it is wider than `width` columns, it omits those of [`SPARED`] as needed.
+    /// Adds the table to `text`. If it is wider than `width` columns, it omits in this order, as
+    /// needed: first SYNs, the intervals of lost shares, lost shares.
     pub(super) fn write(mut self, text: &mut Text, width: usize) {
-        let widths = self.widths();
-        for spared in SPARED {
-            if self.whole_width(&widths) > width {
-                self.hide(spared);
-            }
+        if self.whole_width() > width {
+            self.hide(FIRST_SYN);
         }
+        if self.whole_width() > width {
+            self.shorten_lost();
+        }
+        if self.whole_width() > width {
+            self.hide(LOST);
+        }
+        let widths = self.widths();
         let has_rows = self.lines.iter().any(|line| matches!(line, Line::Row(_)));
         if has_rows {
             let heads = self.joined(&self.heads, &widths);
@@ -135,6 +143,17 @@ impl Table {
         }
     }
 
+    /// Omits the intervals of lost shares.
+    fn shorten_lost(&mut self) {
+        for line in &mut self.lines {
+            if let Line::Row(row) = line
+                && let Some(interval) = row.lost.find(" (")
+            {
+                row.lost.truncate(interval);
+            }
+        }
+    }
+
     /// The longest cell of each column.
     fn widths(&self) -> [usize; COLUMNS] {
         let mut widths = self.heads.map(str::len);
@@ -148,7 +167,8 @@ impl Table {
         widths
     }
 
-    fn whole_width(&self, widths: &[usize; COLUMNS]) -> usize {
+    fn whole_width(&self) -> usize {
+        let widths = self.widths();
         let shown = widths.iter().zip(self.hidden).filter(|(_, hidden)| !hidden);
         1 + shown.map(|(width, _)| width + 1).sum::<usize>()
     }
