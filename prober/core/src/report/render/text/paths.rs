@@ -185,10 +185,8 @@ fn kind_row((access_path, scope, family): Kind, paths: &[&PathReport]) -> Row {
         .fold(0.0, f64::max);
     let rtt = if high <= 0.0 {
         "-".to_owned()
-    } else if micros(low) == micros(high) {
-        format!("{} / {}", micros(high), micros(worst))
     } else {
-        format!("{} to {} / {}", micros(low), micros(high), micros(worst))
+        format!("{} / {}", range(&micros(low), &micros(high)), micros(worst))
     };
     Row {
         sign: "  ",
@@ -208,6 +206,15 @@ fn kind_row((access_path, scope, family): Kind, paths: &[&PathReport]) -> Row {
         } else {
             ""
         },
+    }
+}
+
+/// Returns the range from one duration to another; it names the unit once if both have the same.
+fn range(low: &str, high: &str) -> String {
+    match (low.split_once(' '), high.split_once(' ')) {
+        _ if low == high => high.to_owned(),
+        (Some((from, unit)), Some((to, other))) if unit == other => format!("{from}-{to} {unit}"),
+        _ => format!("{low} to {high}"),
     }
 }
 
@@ -309,4 +316,16 @@ pub(in crate::report::render) fn percent(share: f64) -> String {
 
 const fn is_fine(path: &PathReport) -> bool {
     matches!(path.health, Health::Healthy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::range;
+
+    #[test]
+    fn a_range_names_its_unit_once_where_it_can() {
+        assert_eq!(range("38 us", "43 us"), "38-43 us");
+        assert_eq!(range("43 us", "43 us"), "43 us");
+        assert_eq!(range("850 us", "1.2 ms"), "850 us to 1.2 ms");
+    }
 }
