@@ -3,6 +3,7 @@
 //! Prose is every word of a file: comments, strings, Markdown. Names are its identifiers, split at underscores and humps.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::source::Source;
 
@@ -195,7 +196,10 @@ fn prose(source: &Source) -> Vec<String> {
 /// Banned words in the identifiers of a Rust file.
 fn names(source: &Source) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    if !source.path.ends_with(".rs") {
+    if Path::new(&source.path)
+        .extension()
+        .is_none_or(|end| end != "rs")
+    {
         return found;
     }
     match source.all_tokens() {

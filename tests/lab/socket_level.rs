@@ -9,8 +9,11 @@ use libtest_mimic::{Failed, Trial};
 use crate::harness::Report;
 use crate::program::PROBER;
 
+/// One test of this file.
+type Check = fn() -> Result<(), Failed>;
+
 pub(crate) fn trials() -> Vec<Trial> {
-    let all: [(&str, fn() -> Result<(), Failed>); 2] = [
+    let all: [(&str, Check); 2] = [
         (
             "a Service that is translated inside connect(2) is healthy",
             no_fault,

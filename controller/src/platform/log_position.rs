@@ -131,7 +131,7 @@ mod tests {
             for bytes in read.split_inclusive(|&byte| byte == b'\n') {
                 match position.advance(bytes) {
                     LogLine::New(line) => {
-                        read_lines.push(String::from_utf8(line.to_vec()).unwrap())
+                        read_lines.push(String::from_utf8(line.to_vec()).unwrap());
                     }
                     LogLine::Known | LogLine::Partial => {}
                     LogLine::Rotated(line) => panic!("{line:?} is no rotation"),

@@ -31,7 +31,7 @@ pub(super) async fn delete_agents(connection: &ApiClient, check: &str) {
         match connection.request(&task, request).await {
             Ok(_) => return,
             Err(error) => {
-                tracing::warn!(%error, "agents of an earlier controller were not deleted")
+                tracing::warn!(%error, "agents of an earlier controller were not deleted");
             }
         }
         sleep(PAUSE).await;

@@ -120,10 +120,10 @@ impl PacketLoop {
                     self.track(src, ProbeContext::of(generation));
                 }
                 PacketCommand::ConnectEnded { src, exchange } => {
-                    self.in_flight.close(src, exchange, now)
+                    self.in_flight.close(src, exchange, now);
                 }
                 PacketCommand::ConnectRefused { src, errno } => {
-                    self.in_flight.refuse_locally(src, errno, now)
+                    self.in_flight.refuse_locally(src, errno, now);
                 }
                 PacketCommand::NotSent { src, why } => {
                     self.contexts.mark_not_sent(src, why);

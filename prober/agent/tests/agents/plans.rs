@@ -189,7 +189,7 @@ fn sigterm_ends_it_with_whole_lines_and_its_counts() {
 /// The readiness port of an agent.
 const READINESS_PORT: u16 = 8082;
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
     Open,
     Closed,

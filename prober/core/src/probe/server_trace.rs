@@ -88,7 +88,7 @@ impl ServerTraces {
                 self.observe_sent((peer, local), tcp, observation);
             }
             (Direction::Received, Body::Icmp(_, icmp)) => {
-                self.observe_icmp_error(icmp, observation)
+                self.observe_icmp_error(icmp, observation);
             }
             (Direction::Received | Direction::Sent, Body::Tcp(..) | Body::Resolution(_))
             | (Direction::Sent, Body::Icmp(..))

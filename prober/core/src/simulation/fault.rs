@@ -22,7 +22,7 @@ pub fn translate(service: SocketAddr, pod: SocketAddr, reply: ReplyTranslation) 
         match (in_transit.toward, reply) {
             (Toward::Server, _) => replace_destination(&mut in_transit.packet, service, pod),
             (Toward::Client, ReplyTranslation::Applied) => {
-                replace_source(&mut in_transit.packet, pod, service)
+                replace_source(&mut in_transit.packet, pod, service);
             }
             (Toward::Client, ReplyTranslation::Missing) => {}
         }
