@@ -1,6 +1,6 @@
 //! The canary: continuous probing of the nodes that a ConnectivityCheck selects.
 //!
-//! Everything outside of [`controller`] is pure: time and random numbers are arguments, and nothing there sends a request.
+//! Everything outside of `controller` is pure: time and random numbers are arguments, and nothing there sends a request.
 //! The controller sends what is decided here.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! From evidence to causes: [`diagnose`] runs the rules over the whole matrix, never over one
+//! From evidence to causes: `diagnose` runs the rules over the whole matrix, never over one
 //! path alone, and returns what is proven, what is only consistent, and what would decide.
 
 mod case;

@@ -1,6 +1,6 @@
 //! The report of a run: one document with everything that the text, HTML, pcapng and JSON forms show.
 //!
-//! [`Report::new`] builds a report from the joined evidence and its diagnoses. [`Report::parse`] reads it back from its
+//! `Report::new` builds a report from the joined evidence and its diagnoses. `Report::parse` reads it back from its
 //! JSON without loss, so a saved report can be shown in any form. The field names are a published
 //! contract (`deploy/schema/report.v1.json`).
 

@@ -1,7 +1,7 @@
 //! A whole run as a state machine: platform events in, platform commands out, a result at the end.
 //!
-//! A platform is where agents run: the lab, or a Kubernetes cluster. It carries out [`PlatformCommand`]s and reports
-//! [`PlatformEvent`]s, over two channels; [`Run`] knows neither threads nor clocks.
+//! A platform is where agents run: the lab, or a Kubernetes cluster. It carries out `PlatformCommand`s and reports
+//! `PlatformEvent`s, over two channels; `Run` knows neither threads nor clocks.
 //!
 //! ```text
 //! ReadingFacts -> Placing -> Publishing -> Probing -> FollowUp -> Lingering -> Removing -> Ended

@@ -1,6 +1,6 @@
 //! The rules that kube-proxy (iptables mode, Kubernetes 1.34) writes on one node for the test Services.
 //!
-//! [`initial_rules::tables`] returns the rules of a node on which kube-proxy and flanneld have just started. [`sync`] is
+//! `initial_rules::tables` returns the rules of a node on which kube-proxy and flanneld have just started. `sync` is
 //! one of kube-proxy's partial syncs: it rewrites the contents of kube-proxy's chains and nothing else, so a deleted jump
 //! stays deleted, and other rules stay where they are. The chains follow pkg/proxy/iptables/proxier.go; their names are
 //! the hashes that kube-proxy computes.
