@@ -1,4 +1,4 @@
-//! The catalogue and the lab belong together: what can be named can be made, and what can be made is named.
+//! The catalogue and the lab match: each cause has a fault that makes it, and every name is unique.
 
 use std::collections::BTreeSet;
 

@@ -98,7 +98,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// Changes that look like a fault and break nothing.
+/// Changes that resemble a fault and break nothing.
 const HARMLESS: &[(&str, &str)] = &[
     ("forward-policy-drop-harmless", "node-1"),
     ("asymmetric-route-harmless", "node-1"),

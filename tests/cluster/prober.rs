@@ -55,7 +55,7 @@ pub(crate) struct Diagnosis {
 }
 
 impl Report {
-    /// Fails unless the report names exactly these causes on these nodes. An empty node stands for any.
+    /// Fails unless the report names exactly these causes on these nodes. An empty node matches any.
     pub(crate) fn names(&self, expected: &[(&str, &str)]) -> Result<(), Failed> {
         let named: BTreeSet<(&str, &str)> = self
             .diagnoses

@@ -1,5 +1,5 @@
-//! From evidence to causes: `diagnose` runs the rules over the whole matrix, never over one
-//! path alone, and returns what is proven, what is only consistent, and what would decide.
+//! From evidence to causes: `diagnose` applies the rules to the whole matrix, never to one path alone, and returns what is
+//! proven, what is only consistent, and what would decide.
 
 mod case;
 /// The causes that can be named.
@@ -15,7 +15,7 @@ mod overlay;
 pub mod page;
 mod remedy;
 mod sample;
-/// What placing the pods of a run has repaired.
+/// Faults that placing the pods of a run has repaired.
 pub mod self_healed;
 mod solver;
 mod symptom;
@@ -38,7 +38,7 @@ use catalogue::Cause;
 pub enum Confidence {
     /// Nothing else of the catalogue gives this evidence.
     Proven,
-    /// Other causes would give the same evidence; [`Diagnosis::would_decide`] lists what would decide.
+    /// Other causes give the same evidence; [`Diagnosis::would_decide`] lists the observations that decide between them.
     Consistent,
 }
 
@@ -63,9 +63,9 @@ pub enum PathSegment {
         /// The node that should receive.
         to: NodeName,
     },
-    /// In what the API says of the Service.
+    /// The objects of the Service in the API.
     Service,
-    /// In what the API says of the agents' namespace.
+    /// The NetworkPolicies of the agents' namespace in the API.
     Namespace,
     /// The evidence does not locate it.
     Unknown,
@@ -76,27 +76,27 @@ pub enum PathSegment {
 pub struct Diagnosis {
     /// The cause; `None` is `unknown`.
     pub cause: Option<Cause>,
-    /// The node where it is; `None` where the evidence does not say.
+    /// The node of the fault; `None` where the evidence does not show it.
     pub node: Option<NodeName>,
-    /// The stretch of the way where it is.
+    /// The stretch of the path where the fault is.
     pub segment: PathSegment,
-    /// The family that suffers; `None` for both.
+    /// The affected family; `None` for both.
     pub family: Option<Family>,
     /// How sure it is.
     pub confidence: Confidence,
-    /// The best tier of evidence that it rests on.
+    /// The best tier of evidence that supports it.
     pub tier: Tier,
     /// The paths that it explains.
     pub paths: Vec<PathId>,
-    /// What was seen, one sentence each, strongest first.
+    /// The observations that support it, one sentence each, strongest first.
     pub evidence: Vec<String>,
-    /// What was ruled out, and by what.
+    /// The causes that were ruled out, and by which observations.
     pub excluded: Vec<Exclusion>,
-    /// Observations that would decide between what is left; empty where nothing is left open.
+    /// Observations that would decide between the remaining causes; empty where none remains.
     pub would_decide: Vec<String>,
-    /// What to do.
+    /// The steps of the remedy.
     pub remedy: Vec<Remedy>,
-    /// The probe that shows it best: its path and its place among that path's probes.
+    /// The probe that shows it best: its path, and its index among that path's probes.
     pub sample: Option<(PathId, usize)>,
 }
 
@@ -112,14 +112,14 @@ pub struct Exclusion {
 /// One step of a remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remedy {
-    /// What it does, and when it is the one to take.
+    /// Its effect, and when to choose it.
     pub summary: String,
     /// Commands that can be pasted; may be empty.
     pub commands: Vec<String>,
 }
 
-/// Names what is broken: the causes that explain every failing path of the matrix, the surest
-/// first, and `unknown` for what none explains. A healthy matrix gives none.
+/// Names the faults: the causes that explain every failing path of the matrix, the surest
+/// first, and `unknown` for the failures that no cause explains. A healthy matrix has none.
 pub fn diagnose(matrix: &Matrix) -> Vec<Diagnosis> {
     let rules: [fn(&case::Case<'_>) -> Vec<hypothesis::Hypothesis>; 5] = [
         translation::hypotheses,

@@ -4,7 +4,7 @@
 mod exchange;
 /// Services that are translated inside connect(2).
 mod socket_level;
-/// What ended for want of a processor.
+/// Probes that failed for lack of processor time.
 mod starvation;
 /// Confidence intervals of counted shares.
 pub mod statistics;
@@ -22,14 +22,14 @@ use crate::probe::outcome::{EngineKind, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
-/// Everything that a diagnosis may look at.
+/// All input of a diagnosis.
 #[derive(Clone, Debug, Default)]
 pub struct Matrix {
     /// Where it comes from, which limits what can be concluded.
     pub source: Source,
     /// Every path, by its number.
     pub paths: BTreeMap<PathId, PathEvidence>,
-    /// Paths that were meant to be probed and say nothing of the network, and why: an end of
+    /// Paths that were meant to be probed and are no evidence of the network, and why: an end of
     /// them could not be started, or ended too early.
     pub unprobed: BTreeMap<Path, String>,
     /// Every agent that was placed.
@@ -38,8 +38,8 @@ pub struct Matrix {
     pub nodes: BTreeMap<NodeName, NodeEvidence>,
     /// The nodes whose pods have Services translated inside connect(2); see [`Matrix::learn_socket_level`].
     pub socket_level: BTreeSet<NodeName>,
-    /// The NetworkPolicies that close the agents' pods, by what the API says. Whether anything enforces them it does
-    /// not say.
+    /// The NetworkPolicies that block the agents' pods according to the API, which does not show whether they are
+    /// enforced.
     pub policies: Vec<String>,
 }
 
@@ -47,75 +47,74 @@ pub struct Matrix {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// A run: every path was asked on purpose, and both ends could be watched.
+    /// A run: every path was probed deliberately, and both ends could be observed.
     #[default]
     Run,
-    /// `prober probe`: only this host's end, targets that are not our responders.
+    /// `prober probe`: only this host's end; the targets need not be responders.
     Host,
-    /// A capture: whatever traffic there was.
+    /// A capture: any traffic.
     Capture,
 }
 
-/// What is known of one path.
+/// The evidence of one path.
 #[derive(Clone, Debug)]
 pub struct PathEvidence {
     /// The path.
     pub path: Path,
     /// The address and port that the client probes.
     pub target: SocketAddr,
-    /// The agents that may answer, in the order of the Service's endpoints; what the
-    /// Kubernetes API (or the lab) says should be.
+    /// The agents that may answer, in the order of the Service's endpoints, according to the Kubernetes API (or the lab).
     pub backends: Vec<Backend>,
-    /// How many probes were asked for, TTL probes and the other port aside.
+    /// The number of planned probes, without TTL probes and those of the other port.
     pub requested: u64,
     /// Counts, by engine.
     pub tallies: BTreeMap<EngineKind, PathTally>,
-    /// The probes that were reported in full: all that failed or were late, and some healthy ones.
+    /// The probes that were reported in full: all failed or late ones, and some healthy ones.
     pub probes: Vec<Evidence>,
-    /// The TTL probe, where one was sent. [`PathEvidence::believed_ttl_probe`] says whether it counts.
+    /// The TTL probe, where one was sent. [`PathEvidence::believed_ttl_probe`] returns it if it counts.
     pub ttl_probe: Option<TtlProbe>,
-    /// What a probe of the server pod's other port met, where one was tried.
+    /// The outcome of a probe of the server pod's other port, where one was sent.
     pub other_port: Option<OutcomeKind>,
     /// Whether connect() translates the target (socket-level load balancing), as [`Matrix::learn_socket_level`] found. Not a
-    /// fault: nothing translates crafted packets there, so the path is judged by `kernel` alone.
+    /// fault: crafted packets are not translated there, so only the `kernel` engine counts.
     pub socket_level: bool,
 }
 
 /// One endpoint that may answer on a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The agent behind it; `None` if the endpoint is none of the live pods.
+    /// The agent behind it; `None` if no live pod has this address.
     pub agent: Option<AgentId>,
     /// The endpoint's address and port.
     pub address: SocketAddr,
-    /// Whether the API calls it ready.
+    /// Whether it is ready according to the API.
     pub ready: bool,
 }
 
 /// Counts of one path and engine.
 #[derive(Clone, Debug, Default)]
 pub struct PathTally {
-    /// How many had which outcome.
+    /// The number of probes by outcome.
     pub outcomes: OutcomeCounts,
-    /// How many were established by their first SYN.
+    /// The number of probes that their first SYN established.
     pub first_syn_success: u64,
-    /// Round trips of the established ones.
+    /// Round-trip times of the established ones.
     pub rtt: Latency,
 }
 
 /// One probe with both ends.
 #[derive(Clone, Debug)]
 pub struct Evidence {
-    /// What the client saw.
+    /// What the client observed.
     pub client: ProbeResult,
-    /// Which agent's end is `server`.
+    /// The agent whose end is `server`.
     pub server_agent: Option<AgentId>,
-    /// What the server's end saw. `None`: unknown (no capture there, or no report).
-    /// A server_trace without any packet: it was listening and saw nothing.
+    /// What the server's end observed. `None`: unknown (no capture there, or no report).
+    /// A [`ServerTrace`] without any packet: it was listening and observed nothing.
     pub server: Option<ServerTrace>,
 }
 
-/// What is known of an agent.
+/// The evidence of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct AgentEvidence {
     /// Its first line; `None` if it never reported.
@@ -124,11 +123,11 @@ pub struct AgentEvidence {
     pub has_reported: bool,
     /// Its own namespace's counters, before its first probe and after its last.
     pub counters: Option<(Counters, Counters)>,
-    /// Packets that its ring gave.
+    /// Packets that its capture delivered.
     pub capture_received: u64,
-    /// Packets that its ring lost.
+    /// Packets that its capture lost.
     pub capture_dropped: u64,
-    /// The longest it was late for its own timers, nanoseconds.
+    /// The longest delay of its own timers, nanoseconds.
     pub starved_ns: u64,
     /// Why it could not be started, or ended too early.
     pub failed: Option<String>,
@@ -136,34 +135,34 @@ pub struct AgentEvidence {
     pub notices: Vec<String>,
 }
 
-/// What a node says of itself, before and after the probes.
+/// The facts of a node, before and after the probes.
 #[derive(Clone, Debug, Default)]
 pub struct NodeEvidence {
-    /// Before anything was placed there.
+    /// Before any pod was placed there.
     pub before: Option<NodeFacts>,
     /// Just before the failing paths were probed again.
     pub during: Option<NodeFacts>,
-    /// While they were, or after the last probe.
+    /// During those probes, or after the last probe.
     pub after: Option<NodeFacts>,
-    /// Why it could not be read.
+    /// Why they could not be read.
     pub unread: Option<String>,
 }
 
 impl AgentEvidence {
-    /// Whether its capture lost so much that what it did not see may well have been there: more
-    /// than half of what it got. Of many probes, a few lost packets hide one, never all.
+    /// Whether its capture lost so much that a packet it lacks may well have been there: more
+    /// than half of all packets. Of many probes, a few lost packets hide one, never all.
     pub const fn is_capture_unreliable(&self) -> bool {
         self.capture_dropped > self.capture_received / 2
     }
 }
 
 impl NodeEvidence {
-    /// The newest reading.
+    /// The most recent reading.
     pub fn latest(&self) -> Option<&NodeFacts> {
         self.readings().next()
     }
 
-    /// Every reading, the newest first.
+    /// Every reading, the most recent first.
     pub fn readings(&self) -> impl Iterator<Item = &NodeFacts> {
         [&self.after, &self.during, &self.before]
             .into_iter()
@@ -172,7 +171,7 @@ impl NodeEvidence {
 }
 
 impl PathEvidence {
-    /// Counts of all engines that are to be believed on this path.
+    /// The counts of all engines that count on this path.
     pub fn total(&self) -> PathTally {
         let mut total = PathTally::default();
         let believed = self.engines();
@@ -186,7 +185,7 @@ impl PathEvidence {
         total
     }
 
-    /// How many of the probes that were asked for have no outcome, of any engine.
+    /// The number of planned probes without an outcome, of any engine.
     pub fn unfinished(&self) -> u64 {
         let ended = (self.tallies.values())
             .map(|tally| tally.outcomes.total())
@@ -194,7 +193,7 @@ impl PathEvidence {
         self.requested.saturating_sub(ended)
     }
 
-    /// Whether every probe so far was established by its first SYN, and its exchange went well.
+    /// Whether every probe so far was established by its first SYN and completed its exchange.
     /// A path without any outcome is not clean.
     pub fn is_clean(&self) -> bool {
         let total = self.total();
@@ -211,7 +210,7 @@ impl PathEvidence {
         (self.path.server.as_ref()).is_some_and(|server| server.pod != banner.pod)
     }
 
-    /// The outcome that says most about what is wrong; `None` where no probe has ended yet.
+    /// The outcome that is most indicative of a fault; `None` where no probe has ended yet.
     pub fn worst(&self) -> Option<OutcomeKind> {
         let outcomes = self.total().outcomes;
         [
@@ -226,7 +225,7 @@ impl PathEvidence {
         .find(|&kind| outcomes.of(kind) > 0)
     }
 
-    /// The engines whose outcomes count.
+    /// The engines that count on this path.
     pub fn engines(&self) -> Vec<EngineKind> {
         let all = self.tallies.keys().copied();
         all.filter(|&engine| self.believes(engine)).collect()
@@ -234,7 +233,7 @@ impl PathEvidence {
 }
 
 impl Matrix {
-    /// The best tier of evidence that was really had.
+    /// The best tier of the evidence that was actually collected.
     pub fn tier(&self) -> Tier {
         if self.nodes.values().any(|node| node.latest().is_some()) {
             return Tier::T2;

@@ -1,4 +1,4 @@
-//! Plans: what an agent probes and how it answers, and the refusal of targets that it was not started for.
+//! Plans: the probes of an agent and how it answers, and the refusal of targets that it was not started for.
 
 /// Which pairs of nodes are probed.
 pub mod pairing;
@@ -17,7 +17,7 @@ pub const PLAN_SCHEMA: &str = "prober.dev/plan/v1";
 /// The port of responders that the test Services lead to.
 pub const RESPONDER_PORT: u16 = 8080;
 
-/// A second port of responders, that no Service leads to: by it a filtered port differs from a filtered pod.
+/// A second port of responders, to which no Service leads: it distinguishes a filtered port from a filtered pod.
 pub const OTHER_RESPONDER_PORT: u16 = 8081;
 
 /// How long an agent waits for the Services that its plan names: kube-proxy writes rules at most once a second
@@ -28,10 +28,10 @@ pub const SERVICES_PATIENCE: Duration = Duration::from_secs(4);
 /// (`retrans_time_ms`, RFC 4861 10).
 pub const PODS_PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// Most probes in one plan: what one agent can have in flight and report.
+/// Maximum number of probes in one plan: as many as one agent can have in flight and report.
 pub const MAX_PROBES: u32 = 200_000;
 
-/// What one agent does until its next plan.
+/// The work of one agent until its next plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Always [`PLAN_SCHEMA`].
@@ -40,7 +40,7 @@ pub struct Plan {
     pub run: String,
     /// Grows with each plan of a run; an agent ignores a generation that it has accepted before.
     pub generation: u32,
-    /// The agent it is for.
+    /// The agent that it is for.
     pub agent: AgentId,
     /// The run's nonce, which banners carry.
     pub nonce: u64,
@@ -49,15 +49,15 @@ pub struct Plan {
     /// Whether it reads the facts of its node.
     #[serde(default)]
     pub facts: NodeFactsReading,
-    /// Services of the run that are to answer before it probes, since their rules may not be written on this node yet: waited for
-    /// up to [`SERVICES_PATIENCE`], and then probed all the same.
+    /// Services of the run that must answer before it probes, since their rules may not be written on this node yet. After
+    /// [`SERVICES_PATIENCE`] it probes all the same.
     #[serde(default)]
     pub wait_for_services: Vec<SocketAddr>,
-    /// Servers of the run that are to answer before it probes, since a new pod may not be known to its neighbours yet: waited for
-    /// up to [`PODS_PATIENCE`], and then probed all the same.
+    /// Servers of the run that must answer before it probes, since a new pod may not be known to its neighbours yet. After
+    /// [`PODS_PATIENCE`] it probes all the same.
     #[serde(default)]
     pub wait_for_pods: Vec<SocketAddr>,
-    /// What it probes.
+    /// Its probes.
     pub probes: Vec<ProbePlan>,
     /// Whether its log is read while the plan is under way.
     #[serde(default)]
@@ -71,16 +71,16 @@ pub enum LogReading {
     /// As it is written.
     #[default]
     Attended,
-    /// Not before the plan's probes have ended, or the agent raises an alert because one of them failed or was late. It does
-    /// not report what its responder saw, and the next plan replaces this one at once.
+    /// Only after the plan's probes have ended, or when the agent raises an alert because one of them failed or was late. It
+    /// does not report its server traces, and the next plan replaces this one at once.
     Unattended,
 }
 
-/// Whether an agent reads the facts of the network namespace that it lives in.
+/// Whether an agent reads the facts of its network namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeFactsReading {
-    /// It does not: the facts of a pod's namespace say nothing of its node.
+    /// It does not: the facts of a pod's namespace are not those of its node.
     #[default]
     Skip,
     /// Once, when it accepts the plan and before it probes: one `Event::Facts`.
@@ -121,15 +121,15 @@ pub struct ProbePlan {
     pub path: PathId,
     /// How they are sent.
     pub method: Method,
-    /// Where they are sent to.
+    /// The target.
     pub target: SocketAddr,
-    /// How many.
+    /// The number of probes.
     pub count: u32,
-    /// Milliseconds from the plan's start to the first.
+    /// Time from the plan's start to the first, milliseconds.
     pub start_ms: u32,
-    /// Milliseconds from one to the next.
+    /// Time from one to the next, milliseconds.
     pub interval_ms: u32,
-    /// Milliseconds after which a probe without an answer has failed.
+    /// Time after which a probe without an answer has failed, milliseconds.
     pub deadline_ms: u32,
 }
 
@@ -154,7 +154,7 @@ pub enum Method {
     TtlProbe {
         /// Hop limits, ascending.
         hop_limits: Vec<u8>,
-        /// How often a hop limit is tried that gets no answer.
+        /// The maximum number of SYNs per hop limit without an answer.
         tries: u8,
     },
 }
@@ -178,10 +178,10 @@ impl AllowedTargets {
 /// Why a plan was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// It is not the JSON of a plan.
+    /// The input is not the JSON of a plan.
     #[error("the plan does not parse: {0}; the last good plan stays in force")]
     Json(#[from] serde_json::Error),
-    /// It is of a version that this agent does not know.
+    /// This agent does not support its version.
     #[error(
         "the plan's schema is '{0}', this agent reads '{PLAN_SCHEMA}': use the agent image of the same release as prober"
     )]
@@ -189,12 +189,12 @@ pub enum PlanError {
     /// It is for another agent.
     #[error("the plan is for {plan}, this agent is {agent}")]
     Agent {
-        /// The agent that it names.
+        /// The agent of the plan.
         plan: AgentId,
-        /// The agent that read it.
+        /// The agent that received it.
         agent: AgentId,
     },
-    /// It names a target outside the run.
+    /// It has a target outside the run.
     #[error(
         "the plan names the target {0}, which this agent was not started for: nothing was sent; start the agent with an `--allow` that covers it"
     )]

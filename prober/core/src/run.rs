@@ -1,7 +1,7 @@
 //! A whole run as a state machine: platform events in, platform commands out, a result at the end.
 //!
-//! A platform is where agents run: the lab, or a Kubernetes cluster. It carries out `PlatformCommand`s and reports
-//! `PlatformEvent`s, over two channels; `Run` knows neither threads nor clocks.
+//! A platform is where agents run: the lab, or a Kubernetes cluster. It executes `PlatformCommand`s and reports
+//! `PlatformEvent`s, over two channels; `Run` has neither threads nor clocks.
 //!
 //! ```text
 //! ReadingFacts -> Placing -> Publishing -> Probing -> FollowUp -> Lingering -> Removing -> Ended
@@ -14,13 +14,13 @@
 //!                    interrupted, failed, overdue; a healthy run needs no follow-up
 //! ```
 //!
-//! Agents that only probe are placed last, with their first probes: a plan takes long to an agent that has just started. On peers
-//! they may start while the facts of the nodes under test are read.
+//! Agents that only probe are placed last, with their first probes: a plan takes long to reach an agent that has just
+//! started. On peers they may start while the facts of the nodes under test are read.
 //!
-//! A repeated run does not end when everything is measured: it is idle until its next cycle is started, or it is interrupted.
+//! A repeated run does not end when everything is measured: it is idle until its next cycle starts, or until it is interrupted.
 //!
-//! `transition` has the table of states and events, `actions` what its transitions do, `state` the data of each state, and
-//! `context` what is common to all.
+//! `transition` has the table of states and events, `actions` the work of its transitions, `state` the data of each state,
+//! and `context` the data that all states share.
 
 mod actions;
 mod agent_events;
@@ -57,14 +57,14 @@ pub use platform::{Endpoints, Placement, PlatformCommand, PlatformEvent, Publish
 pub use spec::{MAX_SLOTS, RunSpec};
 pub use state::Phase;
 
-/// What a run, or one cycle of it, has measured.
+/// The results of a run, or of one cycle of it.
 #[derive(Clone, Debug)]
 pub struct RunResult {
     /// The evidence.
     pub matrix: Matrix,
-    /// Whether that is all that was to be measured.
+    /// Whether everything that was to be measured is.
     pub completion: Completion,
-    /// What a person should know besides, one sentence each.
+    /// Notes for people, one sentence each.
     pub notes: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run that has not started, and ends when everything is measured.
+    /// A run that has not started, and that ends when everything is measured.
     pub fn new(spec: RunSpec) -> Self {
         let pairs = spec.pairs();
         Self::of(spec, Purpose::Once, pairs)
@@ -95,18 +95,18 @@ impl Run {
         }
     }
 
-    /// Starts it.
+    /// Starts the run.
     pub fn start(&mut self, now: Timestamp) {
         self.context.now = now;
         self.apply(Event::Start);
     }
 
-    /// What it is doing.
+    /// Its current phase.
     pub const fn phase(&self) -> Phase {
         self.state.phase()
     }
 
-    /// How many probes have an outcome, and of how many that is known beforehand.
+    /// The number of probes with an outcome, and the total as far as it is known beforehand.
     pub fn progress(&self) -> (u64, u64) {
         let paths = self.context.collection.matrix.paths.values();
         let done = paths
@@ -131,7 +131,7 @@ impl Run {
         state.into_iter().chain(round).min()
     }
 
-    /// When the timer of the state expires, and when the deadline of its round passes.
+    /// The time of the state's timer, and the deadline of its round.
     fn timers(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         let Timers { state, round } = self.state.timers();
         (
@@ -140,7 +140,7 @@ impl Run {
         )
     }
 
-    /// Handles the passing of time: one timer, if one has expired.
+    /// Handles the passing of time: at most one expired timer.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.context.now = now;
         let (state, round) = self.timers();
@@ -153,7 +153,7 @@ impl Run {
         }
     }
 
-    /// Handles what the platform reports.
+    /// Handles an event of the platform.
     pub fn handle(&mut self, event: PlatformEvent, now: Timestamp) {
         let context = &mut self.context;
         context.now = now;
@@ -180,9 +180,9 @@ impl Run {
         }
     }
 
-    /// Starts the next cycle of a repeated run, on the agents that it has. Pairs of nodes without agents have no result. Does
-    /// nothing unless the run is idle, or when it has run out of generations after a thousand million cycles: it is to be replaced
-    /// long before.
+    /// Starts the next cycle of a repeated run, on its present agents. Pairs of nodes without agents have no result. Does
+    /// nothing unless the run is idle, or when generations have run out after a thousand million cycles: a run is replaced long
+    /// before.
     pub fn start_cycle(&mut self, spec: &CycleSpec, now: Timestamp) {
         self.context.now = now;
         self.apply(Event::CycleStarted(spec));
@@ -200,7 +200,7 @@ impl Run {
         self.apply(Event::NodeWithdrawn(node));
     }
 
-    /// The result of the run; before its end, of what is measured so far.
+    /// The result of the run; before its end, of the measurements so far.
     pub fn finish(self) -> RunResult {
         RunResult {
             matrix: self.context.collection.join(),

@@ -1,4 +1,4 @@
-//! What can be probed: nodes, agents on them, and the paths between agents.
+//! The objects of a run: nodes, agents on them, and the paths between agents.
 
 mod natural;
 
@@ -95,7 +95,7 @@ pub enum AgentRole {
     Host,
 }
 
-/// Where the two ends of a path stand relative to each other.
+/// The relative location of the two ends of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
@@ -103,7 +103,7 @@ pub enum Scope {
     SameNode,
     /// On two nodes.
     CrossNode,
-    /// Whichever endpoint the Service picks.
+    /// Any endpoint, as the Service balances.
     Any,
 }
 
@@ -128,7 +128,7 @@ pub enum AccessPath {
 }
 
 impl AccessPath {
-    /// Every access path, in the order in which people read them.
+    /// Every access path, in the order of reports.
     pub const ALL: [Self; 7] = [
         Self::PodIp,
         Self::ClusterIp,
@@ -139,7 +139,7 @@ impl AccessPath {
         Self::HostNetwork,
     ];
 
-    /// Whether a Service's translation is on the way.
+    /// Whether a Service's translation is on the path.
     pub const fn is_translated(self) -> bool {
         match self {
             Self::PodIp => false,
@@ -152,8 +152,8 @@ impl AccessPath {
         }
     }
 
-    /// Whether packets go from pod to pod by the pods' own network alone. The other access paths meet
-    /// the nodes' addresses, and other rules, on their way.
+    /// Whether packets go from pod to pod by the pods' own network alone. The other access paths involve
+    /// the nodes' addresses, and other rules.
     pub const fn stays_among_pods(self) -> bool {
         match self {
             Self::PodIp
@@ -210,12 +210,12 @@ impl fmt::Display for Scope {
     }
 }
 
-/// What is healthy or failing as a whole: a pair of agents, an access path and a family.
+/// The unit that is healthy or failing: a pair of agents, an access path and a family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Path {
     /// The agent that starts the handshake.
     pub client: AgentId,
-    /// The agent that should answer; `None` where the Service picks (`cluster-ip-any`).
+    /// The agent that is expected to answer; `None` where the Service picks (`cluster-ip-any`).
     pub server: Option<AgentId>,
     /// How the client addresses the server.
     pub access_path: AccessPath,
@@ -224,7 +224,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// Same node, cross node, or whichever the Service picks.
+    /// Same node, cross node, or any where the Service picks.
     pub fn scope(&self) -> Scope {
         match &self.server {
             None if self.access_path == AccessPath::ClusterIpLocal => Scope::SameNode,
@@ -235,7 +235,7 @@ impl Path {
     }
 }
 
-/// A path's number within one run: what plans and event lines call it.
+/// A path's number within one run, in plans and event lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PathId(pub u32);

@@ -1,4 +1,4 @@
-//! Every cause is named from the evidence that it was measured to give, and nothing else is.
+//! Every cause is named from the evidence that it was measured to give, and no other cause is.
 
 #![expect(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ mod translation;
 use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
 use prober_core::evidence::Matrix;
 
-/// What was named: cause, node, confidence; `unknown` without a cause.
+/// The diagnoses: cause, node, confidence; `unknown` without a cause.
 fn named(matrix: &Matrix) -> Vec<String> {
     let name = |diagnosis: &Diagnosis| {
         let cause = diagnosis.cause.map_or("unknown", |cause| cause.slug());

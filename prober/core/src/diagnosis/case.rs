@@ -1,6 +1,6 @@
 //! The matrix with its groups of failures, and the queries that rules make.
 
-/// TTL probes, and what crossed between nodes.
+/// TTL probes, and packets that crossed between nodes.
 mod reachability;
 
 use std::collections::BTreeSet;
@@ -17,16 +17,16 @@ use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
 pub(crate) use reachability::{Reachability, answer_to_ttl, completes};
 
-/// An agent that was later than this for its own timers cannot vouch for lateness alone.
+/// A client that was later than this for its own timers is no evidence of lateness by itself.
 pub(crate) const STARVED_NS: u64 = 200_000_000;
 
-/// The matrix, what is wrong in it, and what of that is not explained yet.
+/// The matrix, its failure groups, and which of them no hypothesis explains yet.
 pub(crate) struct Case<'a> {
     pub(crate) matrix: &'a Matrix,
     pub(crate) groups: Vec<FailureGroup>,
-    /// Places in `groups` that no accepted hypothesis explains.
+    /// Indices of the groups that no accepted hypothesis explains.
     pub(crate) unexplained: BTreeSet<usize>,
-    /// Places in `groups` whose access paths involve the nodes themselves (see `node_routes`): no rule judges these.
+    /// Indices of the groups with access paths that involve the nodes themselves (see `node_routes`): no rule applies to these.
     pub(crate) node_groups: BTreeSet<usize>,
     /// Paths that were probed and have no group.
     healthy_paths: BTreeSet<PathId>,
@@ -57,13 +57,13 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The paths that rules judge.
+    /// The paths that rules apply to.
     fn paths(&self) -> impl Iterator<Item = &'a PathEvidence> {
         let all = self.matrix.paths.values();
         all.filter(|evidence| evidence.path.access_path.stays_among_pods())
     }
 
-    /// The unexplained groups that satisfy a condition, with their places.
+    /// The unexplained groups that satisfy a condition, with their indices.
     pub(crate) fn failing(
         &self,
         wanted: impl Fn(&FailureGroup) -> bool,
@@ -74,12 +74,12 @@ impl<'a> Case<'a> {
             .filter(move |(_, group)| wanted(group))
     }
 
-    /// Their places alone.
+    /// Their indices alone.
     pub(crate) fn places(&self, wanted: impl Fn(&FailureGroup) -> bool) -> BTreeSet<usize> {
         self.failing(wanted).map(|(at, _)| at).collect()
     }
 
-    /// The groups at these places.
+    /// The groups with these indices.
     pub(crate) fn at<'s>(
         &'s self,
         places: &'s BTreeSet<usize>,
@@ -87,12 +87,12 @@ impl<'a> Case<'a> {
         places.iter().filter_map(|&at| self.groups.get(at))
     }
 
-    /// Whether some path that satisfies the condition was probed and is well.
+    /// Whether a path that satisfies the condition was probed and is healthy.
     pub(crate) fn passes(&self, wanted: impl Fn(&Path) -> bool) -> bool {
         self.healthy().any(|evidence| wanted(&evidence.path))
     }
 
-    /// Whether some path that satisfies the condition has any group, explained or not.
+    /// Whether a path that satisfies the condition has a group, explained or not.
     pub(crate) fn fails(&self, wanted: impl Fn(&FailureGroup) -> bool) -> bool {
         let mut among_pods = self
             .groups
@@ -101,20 +101,20 @@ impl<'a> Case<'a> {
         among_pods.any(wanted)
     }
 
-    /// Paths that were probed and have no group.
+    /// Paths that were probed and have no group, of the access paths that rules apply to.
     pub(crate) fn healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
         self.all_healthy()
             .filter(|evidence| evidence.path.access_path.stays_among_pods())
     }
 
-    /// The same of every access path.
+    /// The same for every access path.
     pub(crate) fn all_healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
         self.healthy_paths
             .iter()
             .filter_map(|id| self.matrix.paths.get(id))
     }
 
-    /// What is known of a path.
+    /// The evidence of a path.
     pub(crate) fn path(&self, id: PathId) -> Option<&'a PathEvidence> {
         self.matrix.paths.get(&id)
     }
@@ -129,7 +129,7 @@ impl<'a> Case<'a> {
             .filter_map(|at| all.get(at))
     }
 
-    /// What the server's end saw of a group.
+    /// What the server's end observed of a group.
     pub(crate) fn server_traces(
         &self,
         group: &FailureGroup,
@@ -137,7 +137,7 @@ impl<'a> Case<'a> {
         self.probes(group).filter_map(|probe| probe.server.as_ref())
     }
 
-    /// Packets of both ends of a group: the client's.
+    /// The packets of a group at the client's end.
     pub(crate) fn client_packets(
         &self,
         group: &FailureGroup,
@@ -146,7 +146,7 @@ impl<'a> Case<'a> {
             .flat_map(|probe| &probe.client.observations)
     }
 
-    /// Packets of both ends of a group: the server's.
+    /// The packets of a group at the server's end.
     pub(crate) fn server_packets(
         &self,
         group: &FailureGroup,
@@ -155,8 +155,8 @@ impl<'a> Case<'a> {
             .flat_map(|server_trace| &server_trace.observations)
     }
 
-    /// Whether the only evidence of a lossy group is a client that is no reliable observer: one that was late for its own
-    /// timers, or whose capture lost packets.
+    /// Whether the only evidence of a lossy group comes from an unreliable client: one that was late for its own timers, or
+    /// lost packets of its capture.
     pub(crate) fn is_inconclusive(&self, group: &FailureGroup) -> bool {
         let is_unsure = (self.matrix.agents.get(&group.client))
             .is_some_and(|agent| agent.starved_ns > STARVED_NS || agent.capture_dropped > 0);
@@ -176,14 +176,14 @@ impl<'a> Case<'a> {
         ends.chain(agents).collect()
     }
 
-    /// The families that something fails in.
+    /// The families with failures.
     pub(crate) fn families(&self) -> BTreeSet<Family> {
         self.failing(|_| true)
             .map(|(_, group)| group.family)
             .collect()
     }
 
-    /// Whether several servers may answer. A node's own port has but one where the node has.
+    /// Whether several servers may answer. A node's own port has several only where the node has several servers.
     pub(crate) fn is_balanced(&self, group: &FailureGroup) -> bool {
         match group.access_path {
             AccessPath::ClusterIpAny => true,
@@ -206,7 +206,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether a balanced path was late for an endpoint that is silent by its own ports as well: its next try was
+    /// Whether a balanced path was late because of an endpoint that is also silent on its own ports: the next SYN was
     /// balanced anew.
     pub(crate) fn is_share_of_a_silent_endpoint(&self, group: &FailureGroup) -> bool {
         self.is_balanced(group)
@@ -218,13 +218,13 @@ impl<'a> Case<'a> {
             })
     }
 
-    /// The newest facts of a node.
+    /// The most recent facts of a node.
     pub(crate) fn facts(&self, node: &NodeName) -> Option<&'a NodeFacts> {
         self.matrix.nodes.get(node)?.latest()
     }
 
-    /// How much a node's counter grew while failing paths were probed again, or over the whole
-    /// run where that was not read.
+    /// The growth of a node's counter while failing paths were probed again, or over the whole run where no reading was made
+    /// in between.
     pub(crate) fn grown(&self, node: &NodeName, counter: &str) -> Option<u64> {
         let (from, to) = self.readings(node)?;
         to.counter(counter)?.checked_sub(from.counter(counter)?)
@@ -236,13 +236,13 @@ impl<'a> Case<'a> {
         Some((from, known.after.as_ref()?))
     }
 
-    /// How much an agent's own counter grew during its last round.
+    /// The growth of an agent's own counter during its last round.
     pub(crate) fn agent_grown(&self, agent: &AgentId, counter: &str) -> Option<u64> {
         let (before, after) = self.matrix.agents.get(agent)?.counters.as_ref()?;
         after.get(counter)?.checked_sub(before.get(counter)?)
     }
 
-    /// What went through a node's interface while failing paths were probed again.
+    /// The traffic of a node's interface while failing paths were probed again.
     pub(crate) fn traffic(&self, node: &NodeName, link: &str) -> Option<LinkCounters> {
         let (from, to) = self.readings(node)?;
         let from = from.link(link).found()?.counters?;
@@ -286,7 +286,7 @@ impl<'a> Case<'a> {
         reported.or_else(targeted).or_else(sent)
     }
 
-    /// Some agent's address on a node.
+    /// An address of any agent on a node.
     pub(crate) fn address_on(&self, node: &NodeName, family: Family) -> Option<IpAddr> {
         let agents: BTreeSet<&AgentId> = self
             .paths()
@@ -300,7 +300,7 @@ impl<'a> Case<'a> {
             .find_map(|agent| self.address(agent, family))
     }
 
-    /// The Ethernet address that an agent sends from, as its own end saw it.
+    /// The source MAC address of an agent, as its own end observed it.
     pub(crate) fn mac(&self, agent: &AgentId, family: Family) -> Option<Mac> {
         let own = |seen: &Observation| {
             (seen.direction == Direction::Sent)
@@ -327,7 +327,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The Ethernet address of the router that a client sends its Service traffic to.
+    /// The MAC address of the router that a client sends its Service traffic to.
     pub(crate) fn gateway_mac(&self, client: &AgentId) -> Option<Mac> {
         let facts = self.facts(&client.node).and_then(|facts| {
             let bridge = |link: &&Link| link.kind.as_deref() == Some("bridge");
@@ -346,7 +346,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// How a set of groups looks at the server's end: the most that any saw.
+    /// The furthest state of the handshake that the server's end observed in any of these groups.
     pub(crate) fn best_server_end(&self, places: &BTreeSet<usize>) -> ServerEnd {
         self.at(places)
             .map(|group| group.server_end)
@@ -354,13 +354,13 @@ impl<'a> Case<'a> {
             .unwrap_or(ServerEnd::Unknown)
     }
 
-    /// How many probes these groups hold.
+    /// The number of probes in these groups.
     pub(crate) fn count(&self, places: &BTreeSet<usize>) -> usize {
         self.at(places).map(|group| group.probes.len()).sum()
     }
 }
 
-/// Outcomes of the engines that are to be believed on a path, and how many probes were
+/// Outcomes of the engines that count on a path, and the number of probes that were
 /// established by their first SYN: [`PathEvidence::total`] without the round trips.
 pub(crate) fn counts(evidence: &PathEvidence) -> (OutcomeCounts, u64) {
     let mut outcomes = OutcomeCounts::default();

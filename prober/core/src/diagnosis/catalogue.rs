@@ -84,8 +84,8 @@ causes! {
 }
 
 impl Cause {
-    /// Whether the packets of a capture can show it, without what nodes and the API say: a capture
-    /// knows addresses, and guesses which of them share a node.
+    /// Whether the packets of a capture can show it without facts of nodes and of the API: a capture
+    /// has addresses only, from which the nodes are inferred.
     pub const fn shows_in_packets(self) -> bool {
         match self {
             Self::BridgeNetfilterOff
@@ -93,9 +93,9 @@ impl Cause {
             | Self::PacketLoss
             | Self::TransientOutage
             | Self::AcceptQueueFull => true,
-            // Silence and errors look the same whatever causes them, and wherever. In traffic that is not a
-            // probe, a RST, a silent server and a stalled transfer are ordinary; and which backend should
-            // answer only the API says.
+            // Timeouts and errors are the same for every cause and place. In traffic that is not a
+            // probe, a RST, a silent server and a stalled transfer are ordinary; and the expected
+            // backend is known only from the API.
             Self::ForwardDrop
             | Self::NetworkPolicy
             | Self::OverlayBlocked

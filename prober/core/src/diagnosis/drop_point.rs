@@ -1,5 +1,5 @@
-//! Where packets without an answer are dropped: on a node, or between two, by both ends, by the TTL probes of both
-//! directions, and by what went through the tunnel.
+//! Where packets without an answer are dropped: on a node or between two, from the packets at both ends, the TTL probes of
+//! both directions, and the counters of the tunnel.
 //!
 //! Time exceeded is raised before the FORWARD chain (`ip_forward`, net/ipv4/ip_forward.c), so an
 //! answer of the second router proves the tunnel both ways, and a filter behind it.
@@ -15,7 +15,7 @@ use crate::topology::{AccessPath, NodeName};
 pub(crate) enum FlowDirection {
     /// SYNs, on their way to the server.
     ToServer,
-    /// Answers, on their way to the client.
+    /// Answers, on their way back to the client.
     ToClient,
 }
 
@@ -28,7 +28,7 @@ pub(crate) enum DropLocation {
     Tunnel(NodeName, NodeName),
     /// Between the nodes or on one of them: no evidence decides.
     Unclear,
-    /// Not on the way: at the server itself, or the way is not known.
+    /// Not on the path: at the server itself, or the path is not known.
     Elsewhere,
 }
 
@@ -122,19 +122,19 @@ impl Search<'_> {
         }
     }
 
-    /// Whether a TTL probe from one node met the other, or a filter behind it.
+    /// Whether a TTL probe from one node reached the other, or a filter behind it.
     fn ttl_probes_meet(&self, from: &NodeName, to: &NodeName) -> bool {
         let mut ttl_probes = self.case.ttl_probes(from, to, self.group.family);
         ttl_probes.any(|ttl_probe| self.case.met_second_hop(from, ttl_probe))
     }
 
-    /// Whether a TTL probe was climbed from one node to the other.
+    /// Whether a TTL probe was sent from one node to the other.
     fn is_ttl_probed(&self, from: &NodeName, to: &NodeName) -> bool {
         let mut ttl_probes = self.case.ttl_probes(from, to, self.group.family);
         ttl_probes.next().is_some()
     }
 
-    /// The TTL probe of the client: if it met the server's node, the tunnel is open both ways.
+    /// The TTL probe of the client: if it reached the server's node, the tunnel is open both ways.
     fn by_ttl_probe(&self) -> Option<DropPoint> {
         let (to, direction) = (self.to, self.direction);
         if !self.ttl_probes_meet(self.from, to) {
@@ -155,7 +155,7 @@ impl Search<'_> {
         ))
     }
 
-    /// A node whose own pods do not reach each other either, in the same way, needs no second fault.
+    /// A node that also drops the traffic among its own pods, in the same way, needs no second fault.
     fn same_node_too(&self) -> Option<DropPoint> {
         let (group, direction) = (self.group, self.direction);
         let alike = |node: &NodeName| {
@@ -195,7 +195,7 @@ impl Search<'_> {
             })
     }
 
-    /// The TTL probe from the other side: if it met the client's node, the tunnel is open both ways.
+    /// The TTL probe of the opposite direction: if it reached the client's node, the tunnel is open both ways.
     fn by_return_ttl_probe(&self) -> Option<DropPoint> {
         let (from, to, direction) = (self.from, self.to, self.direction);
         let ttl_probed = self.is_ttl_probed(from, to);
@@ -218,7 +218,7 @@ impl Search<'_> {
                 because,
             ));
         }
-        // Both directions are in use by other pods: what is dropped here is dropped on a node.
+        // Other pods use both directions: the drop is on a node.
         if open && ttl_probed && direction == FlowDirection::ToServer {
             return Some(DropPoint::new(
                 DropLocation::Node(from.clone()),
@@ -231,7 +231,7 @@ impl Search<'_> {
         None
     }
 
-    /// What the tunnel's ends counted while only failing paths were probed.
+    /// The counters of the tunnel's ends while only failing paths were probed.
     fn by_traffic(&self) -> Option<DropPoint> {
         let (case, group, direction) = (self.case, self.group, self.direction);
         let (sender, receiver) = self.ends();
@@ -246,7 +246,8 @@ impl Search<'_> {
                 format!("{sender} counted {said} at {name}"),
             ));
         }
-        // Another node's packets may be among those that were sent; what the node itself sends there is better evidence.
+        // The packets sent may be those for other nodes; a healthy connection of the node itself to the receiver is better
+        // evidence.
         let passes_itself = case.all_healthy().any(|evidence| {
             let path = &evidence.path;
             path.access_path == AccessPath::HostNetwork
@@ -283,8 +284,8 @@ impl Search<'_> {
         None
     }
 
-    /// Where an end has no TTL probe, what TTL probes say of the other end and a third node: a node that drops what comes from one
-    /// needs no second fault to drop what comes from two.
+    /// Where an end has no TTL probe, the TTL probes between the other end and a third node decide: a node that drops the
+    /// packets of one node needs no second fault to drop those of two.
     fn as_others(&self) -> Option<DropPoint> {
         let (group, from, to) = (self.group, self.from, self.to);
         if self.is_ttl_probed(from, to) && self.is_ttl_probed(to, from) {
@@ -325,7 +326,7 @@ impl Search<'_> {
         ))
     }
 
-    /// Whether anything at all gets from one node to the other, where there is no better evidence.
+    /// Whether any packet gets from one node to the other, where there is no better evidence.
     fn by_other_packets(&self) -> DropPoint {
         let (group, direction) = (self.group, self.direction);
         let (sender, receiver) = self.ends();
@@ -353,7 +354,7 @@ impl Search<'_> {
     }
 }
 
-/// The tunnel of a family on a node, and what went through it while failing paths were probed.
+/// The tunnel of a family on a node, and its traffic while failing paths were probed.
 pub(crate) fn tunnel_traffic(
     case: &Case<'_>,
     node: &NodeName,
@@ -368,7 +369,7 @@ pub(crate) fn tunnel_traffic(
     Some((tunnel.name.clone(), case.traffic(node, &tunnel.name)?))
 }
 
-/// What a tunnel could not send: over IPv4 it counts as dropped, over IPv6 as an error
+/// Packets that a tunnel could not send: over IPv4 they count as dropped, over IPv6 as errors
 /// (`iptunnel_xmit_stats`, include/net/ip_tunnels.h).
 pub(crate) fn refused(sent: &LinkCounters) -> Option<String> {
     match (sent.tx_dropped, sent.tx_errors) {

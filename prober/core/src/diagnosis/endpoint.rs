@@ -1,4 +1,4 @@
-//! Rules for the backend: what the Service leads to, and what answers there.
+//! Rules for the backend: where the Service leads, and which process answers there.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use crate::topology::{AccessPath, AgentId, NodeName};
 
 /// Two pods with one address.
 mod duplicate;
-/// The process that should answer.
+/// The process that is expected to answer.
 mod listener;
 /// The sender of a RST.
 pub(crate) mod reset_sender;
-/// What the API says of the Service.
+/// The objects of the Service in the API.
 mod slice;
 
 /// Hypotheses about backends.
@@ -39,7 +39,7 @@ pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     hypotheses
 }
 
-/// Every server that something failing should have met.
+/// Every server that a failing path was expected to reach.
 pub(crate) fn servers(case: &Case<'_>, family: Family) -> BTreeSet<AgentId> {
     case.failing(|group| group.family == family)
         .filter_map(|(_, group)| group.server.clone())
@@ -88,7 +88,7 @@ pub(crate) fn served_nodes(
         .collect()
 }
 
-/// The sender of the ICMP error: the `ClusterIP` means that the SYN had been translated.
+/// The sender of the ICMP error: the `ClusterIP` shows that the SYN had been translated.
 pub(crate) fn untranslated_error(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     case.probes(group).find_map(|probe| {
         let by = match probe.client.outcome {
@@ -99,7 +99,7 @@ pub(crate) fn untranslated_error(case: &Case<'_>, group: &FailureGroup) -> Optio
             | crate::probe::outcome::Outcome::Mismatched { .. }
             | crate::probe::outcome::Outcome::Timeout => return None,
         };
-        // What connect() translated has a backend's address from the start, and no error shows a rule.
+        // A connection that connect() translated has a backend's address from the start: no error shows a rule.
         let is_own = probe.client.translated_in_connect().is_none();
         (is_own && by != probe.client.dst.ip()).then_some(by)
     })

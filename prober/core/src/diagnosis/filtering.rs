@@ -10,7 +10,7 @@ use crate::topology::NodeName;
 mod filter_scope;
 /// The kernel's own checks.
 mod kernel;
-/// NetworkPolicies that the API knows of.
+/// NetworkPolicies in the API.
 mod policy;
 /// Rules that drop or reject.
 mod rule;

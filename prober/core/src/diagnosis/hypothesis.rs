@@ -1,4 +1,4 @@
-//! What a rule returns: a cause, a place, the groups that it explains, and how well the evidence supports it.
+//! The result of a rule: a cause, a place, the groups that it explains, and how well the evidence supports it.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ impl Place {
         }
     }
 
-    /// Between two nodes, with the one where the fault is likeliest to be set right.
+    /// Between two nodes, with the one on which the fault is most likely to be repaired.
     pub(crate) fn between(
         from: &NodeName,
         to: &NodeName,
@@ -51,7 +51,7 @@ impl Place {
         }
     }
 
-    /// In what the API says of the agents' namespace.
+    /// In the API: the agents' namespace.
     pub(crate) fn namespace(family: Family) -> Self {
         Self {
             node: None,
@@ -60,7 +60,7 @@ impl Place {
         }
     }
 
-    /// In what the API says of the Service.
+    /// In the API: the Service.
     pub(crate) fn service(family: Family) -> Self {
         Self {
             node: None,
@@ -70,43 +70,43 @@ impl Place {
     }
 }
 
-/// What a rule finds of a cause.
+/// The result of a rule for a cause.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Finding {
     /// Nothing else of the catalogue gives this evidence.
     Proves(Proof),
-    /// It would give this evidence, and so would others.
+    /// The cause is consistent with the evidence, and so are others.
     Fits {
         /// Observations that would decide.
         missing: Vec<String>,
     },
     /// It is ruled out.
     Excludes {
-        /// By what.
+        /// The sentence that rules it out.
         because: String,
     },
 }
 
-/// What a proof rests on; the first kind is the stronger one.
+/// The basis of a proof; the first kind is the stronger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Proof {
-    /// Where packets were seen and where not.
+    /// Packets that were observed in one place and not in another.
     Packets,
-    /// What a node, a counter or the API says, and packets that agree.
+    /// Facts of a node, counters or objects of the API, with packets that agree.
     Facts,
 }
 
-/// One cause at one place, as one rule judges it. A rule without evidence returns none.
+/// One cause at one place, as one rule finds it. A rule without evidence returns none.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Hypothesis {
     pub(crate) cause: Cause,
     pub(crate) place: Place,
-    /// Places in the case's groups: what it explains, or what it cannot be the cause of.
+    /// Indices of the case's groups: those that it explains, or of which it cannot be the cause.
     pub(crate) groups: BTreeSet<usize>,
     pub(crate) finding: Finding,
-    /// What was seen, strongest first.
+    /// The evidence, one sentence each, strongest first.
     pub(crate) evidence: Vec<String>,
-    /// Neighbours that the same rule rules out.
+    /// Similar causes that the same rule excludes.
     pub(crate) excluded: Vec<Exclusion>,
 }
 
@@ -127,7 +127,7 @@ impl Hypothesis {
         }
     }
 
-    /// A cause that nothing else looks like.
+    /// The only cause that is consistent with the evidence.
     pub(crate) fn proves(
         cause: Cause,
         place: Place,
@@ -137,7 +137,7 @@ impl Hypothesis {
         Self::new(cause, place, groups, Finding::Proves(proof))
     }
 
-    /// A cause among others.
+    /// One of several causes that are consistent with the evidence.
     pub(crate) fn fits(cause: Cause, place: Place, groups: BTreeSet<usize>) -> Self {
         Self::new(
             cause,
@@ -149,7 +149,7 @@ impl Hypothesis {
         )
     }
 
-    /// A cause that is ruled out for these groups.
+    /// A cause that the evidence excludes for these groups.
     pub(crate) fn excludes(
         cause: Cause,
         place: Place,
@@ -174,7 +174,7 @@ impl Hypothesis {
         self
     }
 
-    /// Adds a neighbour that is ruled out.
+    /// Adds a similar cause that is excluded.
     #[must_use]
     pub(crate) fn not(mut self, cause: Cause, because: impl Into<String>) -> Self {
         self.excluded.push(Exclusion {

@@ -1,4 +1,4 @@
-//! Rules for what passes now and then: loss with its rate and direction, and a single outage.
+//! Rules for intermittent failures: loss with its rate and direction, and a single outage.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ fn touches(group: &FailureGroup, node: &NodeName) -> bool {
             .is_none_or(|server| server.node == *node)
 }
 
-/// The node that all these groups touch, preferring one whose own pods suffer among each other.
+/// The node that all these groups involve, preferably one with failures among its own pods.
 fn common_node(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
     let all: Vec<NodeName> = case
         .nodes()
@@ -56,7 +56,7 @@ fn common_node(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
         .cloned()
 }
 
-/// The node that most of the lossy groups touch, where none is common to all.
+/// The node that most of the lossy groups involve, where no node is common to all.
 fn most_touched(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
     case.nodes()
         .into_iter()
@@ -68,7 +68,7 @@ fn most_touched(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
         .cloned()
 }
 
-/// When a late probe's way opened: after its last unanswered SYN, before its answer.
+/// When a late probe's path opened: after its last unanswered SYN, before its answer.
 fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
     let sent: Vec<Timestamp> = probe
         .observations
@@ -94,7 +94,7 @@ fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
     let before = match answered {
         Some(at) => {
             let until: Vec<Timestamp> = sent.into_iter().filter(|syn| *syn <= at).collect();
-            // The last of them was answered; the one before it was not.
+            // The last of them was answered, the one before it was not.
             until
                 .len()
                 .checked_sub(2)
@@ -106,7 +106,7 @@ fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
     Some((before, answered))
 }
 
-/// Everything through a node was silent until one instant, and well from then on.
+/// Every path through a node was silent until one instant, and healthy from then on.
 fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     let groups = case.places(|group| {
         is_lossy(case, group, family) && !case.is_share_of_a_silent_endpoint(group)
@@ -123,7 +123,7 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     if paths.len() < 2 || windows.len() < 3 {
         return None;
     }
-    // All but one in twenty: neighbours that are being resolved again delay a few.
+    // All but one in twenty: renewed neighbour resolutions delay a few.
     let mut silent: Vec<Timestamp> = windows.iter().map(|window| window.0).collect();
     let mut answered: Vec<Timestamp> = windows.iter().filter_map(|window| window.1).collect();
     silent.sort_unstable();
@@ -136,7 +136,7 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     }
     let mut well = 0;
     let mut contradictions = 0;
-    // A balanced port goes on with the endpoints that are still reached: it contradicts nothing.
+    // A balanced port continues with the endpoints that are still reached: this contradicts nothing.
     let pinned = paths
         .iter()
         .filter_map(|&id| case.path(id))
@@ -182,7 +182,7 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
         return Vec::new();
     }
     if !direct {
-        // Balanced anew at each try, a SYN that one endpoint rejects or drops is only late.
+        // Each retry is balanced anew: a SYN that one endpoint rejects or drops only makes the connection late.
         let place = Place::service(family);
         return vec![Hypothesis::excludes(
             Cause::PacketLoss,
@@ -207,7 +207,7 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     let mut groups = case.places(|group| is_lossy(case, group, family) && here(group));
     let (lost, sent) = counted(case, &groups);
     let (low, high) = wilson(lost, sent);
-    // Heavy loss also breaks off what follows a handshake.
+    // Heavy loss also breaks the exchange after a handshake.
     if low > 0.02 {
         groups.extend(case.places(|group| {
             group.family == family
@@ -224,7 +224,7 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     let untranslated = case
         .at(&groups)
         .any(|group| group.access_path == AccessPath::PodIp);
-    // A full connection table lets one in many through as well.
+    // A full connection table also lets a small share of connections through.
     let table = place
         .node
         .as_ref()
@@ -249,7 +249,7 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     ]
 }
 
-/// The pair of nodes that the lossy groups lie between.
+/// The pair of nodes between which the lossy groups are.
 fn between(case: &Case<'_>, groups: &BTreeSet<usize>, family: Family) -> Place {
     let pair = case.at(groups).find_map(|group| {
         let server = group.server.as_ref()?;
@@ -272,7 +272,7 @@ fn between(case: &Case<'_>, groups: &BTreeSet<usize>, family: Family) -> Place {
     }
 }
 
-/// First SYNs without a timely answer, and first SYNs, on the paths of these groups.
+/// The number of first SYNs without a timely answer, and of all first SYNs, on the paths of these groups.
 fn counted(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u64, u64) {
     let paths: BTreeSet<_> = case.at(groups).map(|group| group.path).collect();
     let totals: Vec<_> = paths
@@ -285,7 +285,7 @@ fn counted(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u64, u64) {
     (sent.saturating_sub(well), sent)
 }
 
-/// Packets lost towards the server and towards the client, where both ends reported.
+/// Packets lost on the way to the server and on the way to the client, where both ends reported.
 fn lost_where(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u32, u32) {
     let mut there = 0;
     let mut back = 0;

@@ -1,8 +1,8 @@
 //! Access paths that involve the nodes themselves: node ports, and clients in a node's own network.
 //!
-//! A cause is found by the access paths between pods, whose ends both see packets. These here meet the
-//! same pods and nodes by other rules: where they fail as well they follow from a cause at one of
-//! their ends, and where they work they bound it. What no cause explains stays unknown.
+//! A cause is found from the access paths between pods, where both ends observe packets. These access paths lead to the
+//! same pods and nodes by other rules: their failures may follow from a cause at one of their ends, and their successes
+//! bound it. A failure that no cause explains remains unknown.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Rules for the way between nodes: routes, the tunnel's neighbours, its packets, their size.
+//! Rules for the path between nodes: routes, the tunnel's neighbours, its packets, their size.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use crate::topology::NodeName;
 
 /// The size of packets.
 mod mtu;
-/// What a node believes of its peer's tunnel end.
+/// The tunnel's forwarding entries for a peer.
 mod neighbour;
 /// Routes to the other node's pods.
 mod route;
 /// The tunnel's own packets.
 mod tunnel;
 
-/// Hypotheses about the way between nodes.
+/// Hypotheses about the path between nodes.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     let mut hypotheses = Vec::new();
     for family in case.families() {
@@ -32,7 +32,7 @@ pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     hypotheses
 }
 
-/// Every ordered pair of nodes that a failing packet or its answer should have crossed.
+/// Every ordered pair of nodes that a failing packet or its answer was expected to cross.
 fn ways(case: &Case<'_>, family: Family) -> BTreeSet<(NodeName, NodeName)> {
     case.failing(|group| group.family == family && group.is_cross_node())
         .filter_map(|(_, group)| {
@@ -45,8 +45,8 @@ fn ways(case: &Case<'_>, family: Family) -> BTreeSet<(NodeName, NodeName)> {
         .collect()
 }
 
-/// The unexplained groups that depend on one node's way to another, and the place that this way is;
-/// `None` where there are none.
+/// The unexplained groups that depend on one node's path to another, and the place of that path; `None` where there are
+/// none.
 fn on_the_way(
     case: &Case<'_>,
     from: &NodeName,
@@ -57,7 +57,7 @@ fn on_the_way(
     (!groups.is_empty()).then(|| (groups, Place::between(from, to, Some(from), family)))
 }
 
-/// Units that die if nothing gets from one node to the other: SYNs there, or answers.
+/// Whether a group fails if no packet gets from one node to the other: SYNs in that direction, or answers.
 fn depends_on(group: &FailureGroup, from: &NodeName, to: &NodeName, family: Family) -> bool {
     let Some(server) = &group.server else {
         return false;
@@ -73,7 +73,7 @@ fn depends_on(group: &FailureGroup, from: &NodeName, to: &NodeName, family: Fami
         && matches!(group.symptom, Symptom::Silent | Symptom::Unreachable(_))
 }
 
-/// A node's own tunnel of this family, if it is down: nothing gets into it, and nothing out.
+/// A node's own tunnel of this family, if it is down: no packet enters or leaves it.
 fn tunnel_down<'a>(case: &'a Case<'_>, node: &NodeName, family: Family) -> Option<&'a Link> {
     let is_of_family = |link: &&Link| {
         let tunnel = link.vxlan.as_ref();

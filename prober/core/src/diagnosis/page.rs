@@ -1,4 +1,4 @@
-//! One page a cause: what `prober explain` prints.
+//! One page per cause: the text of `prober explain`.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use super::catalogue::Cause;
 pub struct Page {
     /// The cause.
     pub cause: Cause,
-    /// What happens to the packets.
+    /// The fate of the packets.
     pub what_happens: &'static str,
-    /// How it looks at the client's end.
+    /// The symptoms at the client's end.
     pub client_end: &'static str,
-    /// How it looks at the server's end.
+    /// The symptoms at the server's end.
     pub server_end: &'static str,
-    /// What decides it from its neighbours.
+    /// How it differs from similar causes.
     pub what_decides: &'static str,
-    /// What to do.
+    /// The remedy.
     pub remedy: &'static str,
-    /// Where this is known from.
+    /// The sources.
     pub sources: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What to do about a cause at a place: steps with commands that can be pasted.
+//! The remedy of a cause at a place: steps with commands that can be pasted.
 
 use super::catalogue::Cause;
 use super::translation::bridge_sysctl;
@@ -13,7 +13,7 @@ fn step<S: Into<String>>(summary: &str, commands: impl IntoIterator<Item = S>) -
     }
 }
 
-/// The steps, the likeliest first; commands run on the node that the place names, as root.
+/// The steps, the most likely first; the commands run as root on the node of the place.
 pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
     let tables = match place.family {
         Family::Ipv4 => "iptables",
@@ -226,7 +226,7 @@ pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
     }
 }
 
-/// The steps for what has an address and is no pod that is known by its name.
+/// The steps for an address that belongs to no pod with a known name.
 pub(crate) fn at_address(cause: Cause, place: &Place, address: &str) -> Vec<Remedy> {
     let (see, commands): (_, &[&str]) = if cause == Cause::NotListening {
         (

@@ -1,4 +1,4 @@
-//! Which probe shows a diagnosis best, and which of its packets is the odd one.
+//! The probe that shows a diagnosis best, and the unexpected packet in it.
 
 use std::collections::BTreeSet;
 
@@ -14,13 +14,13 @@ use crate::topology::PathId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// Who started the handshake.
+    /// The client, which started the handshake.
     Client,
-    /// Who should have answered it.
+    /// The server, which was expected to answer.
     Server,
 }
 
-/// The probe with the most to see: both ends, an odd packet, the most packets.
+/// The probe with the most evidence: both ends, an unexpected packet, the most packets.
 pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathId, usize)> {
     let worth = |id: PathId, at: usize| {
         let probe = case.path(id)?.probes.get(at)?;
@@ -47,14 +47,14 @@ pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathI
     Some(best)
 }
 
-/// The packet that should not be there, its place at that end, and why it is odd.
+/// The unexpected packet, its index at that end, and why it is unexpected.
 ///
-/// Where only something is missing (silence), no packet is odd.
+/// Where packets are only missing, none is unexpected.
 pub fn odd_packet(evidence: &Evidence) -> Option<(End, usize, String)> {
     odd_packets(evidence).into_iter().next()
 }
 
-/// Every packet that should not be there, the client's end first, each end's in order.
+/// Every unexpected packet, the client's end first, each end's in order.
 pub fn odd_packets(evidence: &Evidence) -> Vec<(End, usize, String)> {
     let odd = |end, seen: &[Observation], why: fn(&Evidence, &Observation) -> Option<String>| {
         let odd = seen

@@ -1,8 +1,8 @@
-//! What placing the pods of a run has repaired, so that the run cannot find it broken any more.
+//! Faults that placing the pods of a run has repaired, so that the run no longer observes them.
 //!
-//! Starting a pod sets the node's forwarding and the bridge's address anew (the CNI plugin
+//! Starting a pod sets the node's forwarding and the bridge's address again (the CNI plugin
 //! `bridge`, `ensureBridge` and `enableIPForward`, plugins/main/bridge/bridge.go and
-//! pkg/ip/ipforward_linux.go). The facts that are read before anything is placed show it.
+//! pkg/ip/ipforward_linux.go). The facts that are read before any pod is placed show the fault.
 
 use crate::evidence::{Matrix, NodeEvidence};
 use crate::node_facts::{NodeFacts, SysctlState};
@@ -11,7 +11,7 @@ use crate::topology::{NodeName, Scope};
 
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
-/// One sentence for each thing that was broken before the run and is not any more.
+/// One sentence for each fault that was there before the run and no longer is.
 pub fn self_healed(matrix: &Matrix) -> Vec<String> {
     let nodes = matrix.nodes.iter();
     nodes
@@ -68,7 +68,7 @@ fn bridge_address(node: &NodeName, evidence: &NodeEvidence, family: Family) -> O
     ))
 }
 
-/// Whether an interface has an address of the family that others can ask; `None` where the
+/// Whether an interface has an address of the family that other hosts can reach; `None` where the
 /// addresses were not read.
 fn has_address(facts: &NodeFacts, device: &str, family: Family) -> Option<bool> {
     let addresses = facts.addresses.as_ref()?.iter();
@@ -84,12 +84,12 @@ fn has_address(facts: &NodeFacts, device: &str, family: Family) -> Option<bool> 
     }))
 }
 
-/// A reading after pods were placed.
+/// A reading from after the pods were placed.
 fn later(evidence: &NodeEvidence) -> Option<&NodeFacts> {
     evidence.after.as_ref().or(evidence.during.as_ref())
 }
 
-/// Whether a pod of the node reaches a pod of another node, or is reached by one: then it forwards.
+/// Whether a pod of the node reaches a pod of another node, or is reached by one: then the node forwards.
 fn crosses(matrix: &Matrix, node: &NodeName, family: Family) -> bool {
     matrix.paths.values().any(|evidence| {
         let path = &evidence.path;

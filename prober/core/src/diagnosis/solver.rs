@@ -1,6 +1,6 @@
-//! From hypotheses to diagnoses: the strongest hypothesis takes the groups that it explains, then
-//! every rule looks again at what is left, so that one cause explains its knock-on symptoms. NetworkPolicies of the API that
-//! would block everything, and that nothing contradicts, come before all rules: they would look like a drop on every node.
+//! From hypotheses to diagnoses: the strongest hypothesis takes the groups that it explains, then every rule runs again on
+//! the remaining ones, so that one cause explains its knock-on symptoms. NetworkPolicies of the API that block everything,
+//! and that no evidence contradicts, precede all rules: their symptoms are those of a drop on every node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::evidence::{PathEvidence, Source};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, PathId};
 
-/// Everything that explains the case, and one `unknown` for each kind of rest.
+/// The diagnoses that explain the case, and one `unknown` for each kind of unexplained failure.
 pub(crate) fn solve(
     mut case: Case<'_>,
     rules: &[fn(&Case<'_>) -> Vec<Hypothesis>],
@@ -55,7 +55,7 @@ pub(crate) fn solve(
     merge(found)
 }
 
-/// Takes a hypothesis, with what follows from it, out of what is left to be explained.
+/// Removes the groups of a hypothesis, and those that follow from it, from the unexplained ones.
 fn accept(
     case: &mut Case<'_>,
     best: &Hypothesis,
@@ -70,7 +70,7 @@ fn accept(
     case.node_groups.retain(|at| !explained.contains(at));
 }
 
-/// Whether evidence of this source can show such a cause at all.
+/// Whether evidence of this source can show such a cause.
 fn is_detectable(case: &Case<'_>, hypothesis: &Hypothesis) -> bool {
     match case.matrix.source {
         Source::Run | Source::Host => true,
@@ -87,13 +87,13 @@ fn strength(finding: &Finding) -> u8 {
     }
 }
 
-/// The stronger, then the one that explains more.
+/// The stronger one first, then the one that explains more.
 fn rank(hypothesis: &Hypothesis) -> (u8, usize) {
     (strength(&hypothesis.finding), hypothesis.groups.len())
 }
 
-/// Symptoms that follow from a hypothesis without any packet of their own to prove it: the share of
-/// a balanced port that leads to the same server, and its retries, which are balanced anew.
+/// Symptoms that follow from a hypothesis and have no packets that prove it: the share of a balanced port that leads to
+/// the same server, and its retries, which are balanced anew.
 fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
     let claimed: Vec<&FailureGroup> = case.at(&best.groups).collect();
     let pod_wide = matches!(
@@ -110,13 +110,13 @@ fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
             let client = pod_wide || other.client.node == group.client.node;
             let behind = |server: &AgentId| case.is_behind(group, server);
             let server = match (&group.server, &other.server) {
-                // Late, but met: the first tries may have been balanced to another endpoint.
+                // Late, and answered in the end: the first SYNs may have been balanced to another endpoint.
                 (Some(_), Some(other)) if group.symptom == Symptom::Lossy => behind(other),
                 (Some(group), Some(other)) => group == other,
                 (None, Some(other)) => behind(other),
                 (Some(_) | None, None) => pod_wide,
             };
-            // ICMP is limited by its destination: which access path receives an error is chance.
+            // ICMP errors are rate-limited per destination: it is chance which access path receives one.
             let is_refused_too = group.symptom.is_no_way()
                 && other.symptom == Symptom::Silent
                 && group.client == other.client;
@@ -129,8 +129,8 @@ fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
     found
 }
 
-/// Silence between two pods where the same client received an ICMP unreachable on another access path: ICMP is
-/// limited by its destination, whatever the access path.
+/// Silence between two pods where the same client received an ICMP unreachable on another access path: ICMP errors are
+/// rate-limited per destination, whatever the access path.
 fn rate_limited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
     case.places(|group| {
         group.symptom == Symptom::Silent
@@ -147,8 +147,8 @@ fn rate_limited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
     })
 }
 
-/// SYNs that vanished beside untranslated answers of the same server on the same path: where conntrack still waits for
-/// the answer of a connection from the same port that led to the same pod by another address, it drops them.
+/// SYNs that vanished where the same server also sent untranslated answers on the same path: while conntrack waits for
+/// the answer of a connection from the same port to the same pod by another address, it drops such SYNs.
 fn awaited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
     case.places(|group| {
         group.symptom == Symptom::Silent
@@ -169,7 +169,7 @@ fn diagnosis(
     hypotheses: &[Hypothesis],
 ) -> Diagnosis {
     let (confidence, mut would_decide) = match &best.finding {
-        // It may be a part of the traffic, and says nothing of the nodes.
+        // It may hold only a part of the traffic, and has no facts of the nodes.
         Finding::Proves(_) if case.matrix.source == Source::Capture => {
             let run =
                 "what the nodes say of themselves, and probes of the other paths: `prober run`";
@@ -223,7 +223,7 @@ fn diagnosis(
     }
 }
 
-/// What to do. Only a run knows pods by their names.
+/// The remedy. Only a run knows pods by their names.
 fn steps(case: &Case<'_>, best: &Hypothesis) -> Vec<Remedy> {
     let target = case
         .at(&best.groups)
@@ -236,7 +236,7 @@ fn steps(case: &Case<'_>, best: &Hypothesis) -> Vec<Remedy> {
     }
 }
 
-/// The tier that a hypothesis really rests on.
+/// The tier of the evidence that a hypothesis actually uses.
 fn tier(case: &Case<'_>, best: &Hypothesis) -> Tier {
     let packets = case
         .at(&best.groups)
@@ -256,7 +256,7 @@ fn tier(case: &Case<'_>, best: &Hypothesis) -> Tier {
     }
 }
 
-/// The evidence, and the healthy neighbours that bound it.
+/// The evidence, and the healthy paths that bound the cause.
 fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Hypothesis) -> Vec<String> {
     let mut evidence = best.evidence.clone();
     let named = |evidence: &PathEvidence| {
@@ -314,7 +314,7 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Hypothesis) -> V
     evidence
 }
 
-/// One diagnosis where both families have the same cause at the same place.
+/// Merges two diagnoses into one where both families have the same cause at the same place.
 fn merge(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
     let mut merged: BTreeMap<(u8, usize), Diagnosis> = BTreeMap::new();
     let mut place: Vec<(Option<Cause>, PathSegment, (u8, usize))> = Vec::new();

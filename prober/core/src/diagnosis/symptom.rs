@@ -17,32 +17,32 @@ pub(crate) use failure_group::groups;
 /// How one probe failed, as its client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Symptom {
-    /// A SYN+ACK from an address that was not asked.
+    /// A SYN+ACK from an address that was not probed.
     SynAckFromWrongSource,
-    /// A RST from an address that was not asked, and no answer from the one that was.
+    /// A RST from an address that was not probed, and no answer from the target.
     ResetFromWrongSource,
-    /// A RST from the address that was asked.
+    /// A RST from the target.
     Reset,
-    /// An ICMP unreachable, or connect()'s word for one.
+    /// An ICMP unreachable, or the errno that connect() makes of one.
     Unreachable(Unreachable),
     /// The client's own kernel refused connect() and sent no packet.
     RefusedLocally(Errno),
     /// No answer at all.
     Silent,
-    /// Some probes of the same kind on the same path were lost or late, others were not.
+    /// Some probes of the same kind on the same path were lost or late, and others were not.
     Lossy,
-    /// The handshake went well, then nothing ever came.
+    /// The handshake was completed, then no data came.
     NoData,
     /// The banner came, then large packets did not.
     Stalled,
-    /// The handshake went well, then the connection was reset.
+    /// The handshake was completed, then the connection was reset.
     Broken,
-    /// Another pod answered than the API says.
+    /// A pod answered that is not the one in the API.
     WrongBackend,
 }
 
 impl Symptom {
-    /// Whether a router said that there is no way.
+    /// Whether a router reported that the destination is unreachable.
     pub(crate) const fn is_no_way(self) -> bool {
         matches!(
             self,
@@ -50,7 +50,7 @@ impl Symptom {
         )
     }
 
-    /// Why it is unreachable, where an ICMP error says so.
+    /// Why it is unreachable, if an ICMP error has the reason.
     pub(crate) const fn unreachable(self) -> Option<Unreachable> {
         match self {
             Self::Unreachable(reason) => Some(reason),
@@ -67,7 +67,7 @@ impl Symptom {
         }
     }
 
-    /// The errno of connect(), where the client's own kernel refused it.
+    /// The errno of connect(), if the client's own kernel refused it.
     pub(crate) const fn refused_locally(self) -> Option<Errno> {
         match self {
             Self::RefusedLocally(errno) => Some(errno),
@@ -84,7 +84,7 @@ impl Symptom {
         }
     }
 
-    /// In words, for sentences such as "3 probes ...".
+    /// The predicate of a sentence such as "3 probes ...".
     pub(crate) fn words(self) -> String {
         let words = match self {
             Self::SynAckFromWrongSource => {
@@ -109,22 +109,22 @@ impl Symptom {
     }
 }
 
-/// What the server's end saw of a failing group.
+/// What the server's end observed of a failing group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerEnd {
-    /// It saw too little to say: no capture, no report, or packets lost by the capture itself.
+    /// Too little: no capture, no report, or packets lost by the capture itself.
     Unknown,
-    /// It listened and nothing came.
+    /// No packet arrived, while it was listening.
     Nothing,
-    /// SYNs came, nothing left.
+    /// SYNs arrived, nothing left.
     SynOnly,
-    /// SYNs came and SYN+ACKs left.
+    /// SYNs arrived and SYN+ACKs left.
     SynAck,
-    /// So they did, and RSTs came back.
+    /// SYNs arrived, SYN+ACKs left, and RSTs came back.
     SynAckReset,
-    /// SYNs came and RSTs left.
+    /// SYNs arrived and RSTs left.
     ResetSent,
-    /// The handshake was completed: the third packet came.
+    /// The handshake was completed: the third packet arrived.
     Completed,
 }
 
@@ -133,12 +133,12 @@ pub(crate) enum ServerEnd {
 pub(crate) struct FailureGroup {
     pub(crate) path: PathId,
     pub(crate) client: AgentId,
-    /// The server that was met, or that should have been.
+    /// The server that was reached, or that was expected to answer.
     pub(crate) server: Option<AgentId>,
     pub(crate) access_path: AccessPath,
     pub(crate) family: Family,
     pub(crate) symptom: Symptom,
-    /// Their places in the path's `probes`.
+    /// Their indices in the path's `probes`.
     pub(crate) probes: Vec<usize>,
     pub(crate) server_end: ServerEnd,
 }
@@ -164,7 +164,7 @@ impl FailureGroup {
     }
 }
 
-/// Where the own SYN went on to: connect() translated it, or a translated copy of it came by.
+/// The new destination of the own SYN: connect() translated it, or a translated copy of it was observed.
 pub(crate) fn led_to(probe: &ProbeResult) -> Option<SocketAddr> {
     let copied = || {
         probe.observations.iter().find_map(|seen| {
@@ -179,7 +179,7 @@ pub(crate) fn led_to(probe: &ProbeResult) -> Option<SocketAddr> {
     probe.translated_in_connect().or_else(copied)
 }
 
-/// The first TCP answer from an address that was not asked, and whether it is a RST.
+/// The first TCP answer from an address that was not probed, and whether it is a RST.
 pub(crate) fn wrong_source(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)> {
     let peer = probe.peer();
     probe.observations.iter().find_map(|seen| {
@@ -199,7 +199,7 @@ pub(crate) fn wrong_source(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)>
     })
 }
 
-/// What is wrong with one probe, whose client was late for its own timers by up to `starved_ns`; `None` where nothing is.
+/// The symptom of one probe of a client that was late for its own timers by up to `starved_ns`; `None` where it is healthy.
 pub(crate) fn symptom(
     source: Source,
     evidence: &PathEvidence,
@@ -214,14 +214,14 @@ pub(crate) fn symptom(
             } else {
                 None
             };
-            // A connect that took most of a second is late, even where the SYNs were not counted. Without packets it was
-            // timed by the client, which may have looked late.
+            // A connect() of nearly a second is late, even where the SYNs were not counted. Without packets the client measured
+            // the time, and it may have been late itself.
             let own = if probe.isn.is_none() { starved_ns } else { 0 };
             let late = probe.syns > 1 || connect_ns.saturating_sub(own) >= 900_000_000;
             exchange.or(late.then_some(Symptom::Lossy))
         }
         Outcome::Reset { .. } => Some(Symptom::Reset),
-        // The client's own kernel: nothing answered its neighbour solicitations.
+        // The client's own kernel: its neighbour solicitations had no answer.
         Outcome::Unreachable { by, .. } if by == Some(probe.src.ip()) => Some(Symptom::Silent),
         Outcome::Unreachable { reason, .. } => Some(Symptom::Unreachable(reason)),
         Outcome::RefusedLocally { errno } => Some(Symptom::RefusedLocally(errno)),

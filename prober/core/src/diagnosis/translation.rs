@@ -6,11 +6,11 @@ use crate::node_facts::{NodeFacts, SysctlState};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
-/// The bridge that does not take packets to netfilter.
+/// A bridge that bypasses netfilter.
 mod bridge;
 /// A pod that reaches itself.
 mod hairpin;
-/// Answers that are not translated back.
+/// Answers without the reverse translation.
 mod reply;
 /// A node's rules for the Service.
 mod rules;
@@ -29,7 +29,7 @@ pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     hypotheses
 }
 
-/// The name of the sysctl that takes bridged packets of a family to netfilter.
+/// The name of the sysctl that passes bridged packets of a family to netfilter.
 pub(crate) const fn bridge_sysctl(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "net.bridge.bridge-nf-call-iptables",
@@ -37,7 +37,7 @@ pub(crate) const fn bridge_sysctl(family: Family) -> &'static str {
     }
 }
 
-/// Whether bridged packets of a node met netfilter while it was probed; `None` where it was not read.
+/// Whether bridged packets of a node passed netfilter while it was probed; `None` where the setting was not read.
 pub(crate) fn bridged_filtered(case: &Case<'_>, node: &NodeName, family: Family) -> Option<bool> {
     if unfiltered(case, node, family).is_some() {
         return Some(false);
@@ -45,7 +45,7 @@ pub(crate) fn bridged_filtered(case: &Case<'_>, node: &NodeName, family: Family)
     is_filtered(case.facts(node)?, family)
 }
 
-/// The reading of a node that finds bridged packets unfiltered: one is enough, since the setting may change during the run.
+/// The reading of a node with bridge-netfilter off: one is enough, since the setting may change during the run.
 pub(crate) fn unfiltered<'a>(
     case: &Case<'a>,
     node: &NodeName,

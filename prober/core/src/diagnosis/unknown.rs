@@ -1,4 +1,4 @@
-//! What no cause explains: `unknown`, with what was seen, what it excludes, and what would decide.
+//! Failures that no cause explains: `unknown`, with the observations, what they exclude, and what would decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, PathId};
 use crate::units::duration;
 
-/// One diagnosis without a cause for each symptom that is left.
+/// One diagnosis without a cause for each symptom that remains.
 pub(crate) fn rest(case: &Case<'_>, hypotheses: &[Hypothesis]) -> Vec<Diagnosis> {
     let mut groups: BTreeMap<Symptom, BTreeSet<usize>> = BTreeMap::new();
     for (at, group) in case.failing(|_| true) {
@@ -108,7 +108,7 @@ fn unknown(
     }
 }
 
-/// What the probes met. An ICMP error is said to have come only where one was seen.
+/// The results of the probes. Mentions an ICMP error only where one was observed.
 fn words(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String {
     let mut outcomes = case
         .at(places)
@@ -132,7 +132,7 @@ fn words(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String 
     }
 }
 
-/// Nodes whose own pods' or processes' connect() found no route, as their routing tables say too.
+/// Nodes on which connect() of their own pods or processes found no route, which their routing tables confirm.
 fn unrouted(case: &Case<'_>, places: &BTreeSet<usize>) -> BTreeSet<String> {
     let of_group = |group: &FailureGroup| {
         let is_unrouted = group.access_path == AccessPath::HostNetwork
@@ -206,7 +206,7 @@ fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
     wanted
 }
 
-/// The one value that all have.
+/// The value that all have in common, if there is one.
 fn only<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
     let first = values.next()?;
     values.all(|value| value == first).then_some(first)

@@ -6,7 +6,7 @@ use crate::packet::{Seq, TcpFlags};
 use crate::probe::outcome::{Echo, Exchange};
 
 impl Evidence {
-    /// Whether the banner came and the way carried what followed, or nothing was to be said.
+    /// Whether the banner came and the path carried the bytes after it, or no exchange was planned.
     pub fn is_carried(&self) -> bool {
         match &self.client.exchange {
             Exchange::NotTried => true,
@@ -15,7 +15,7 @@ impl Evidence {
         }
     }
 
-    /// Whether the echo stayed away, and not because the server's process was slow to send it.
+    /// Whether the echo is missing, and not because the server process was slow to send it.
     pub fn is_stalled(&self) -> bool {
         match &self.client.exchange {
             Exchange::BannerReceived {
@@ -30,8 +30,8 @@ impl Evidence {
         }
     }
 
-    /// Whether the client said something and no byte of either end waits for its acknowledgement: the way has carried all
-    /// there was, and what is missing was never sent. Kernels acknowledge what a process has yet to read.
+    /// Whether the client sent data and no byte of either end is unacknowledged: the path has carried every byte that was
+    /// sent, and the server has not sent the missing ones. Kernels acknowledge bytes that a process has yet to read.
     fn is_all_acknowledged(&self) -> bool {
         let Some(server) = &self.server else {
             return false;
@@ -42,12 +42,12 @@ impl Evidence {
     }
 }
 
-/// How far one end got.
+/// The progress of one end.
 #[derive(Debug, Default)]
 struct Said {
-    /// The number behind the last byte that it sent.
+    /// The sequence number after the last byte that it sent.
     until: Option<Seq>,
-    /// The highest number that was acknowledged to it.
+    /// The highest acknowledgement number that it received.
     acknowledged: Option<Seq>,
 }
 

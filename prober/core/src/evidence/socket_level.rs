@@ -1,5 +1,5 @@
-//! Services that are translated inside connect(2), as Cilium does: no packet ever has the Service's address, and nothing
-//! translates a crafted one.
+//! Services that are translated inside connect(2), as Cilium does: no packet ever has the Service's address, and crafted
+//! packets are not translated.
 
 use super::{Evidence, Matrix, PathEvidence, Source};
 use crate::probe::event::TtlProbe;
@@ -7,9 +7,9 @@ use crate::probe::outcome::{EngineKind, Errno, Outcome, ProbeResult};
 use crate::topology::{AccessPath, Path, PathId};
 
 impl Matrix {
-    /// Decides by the probes of a path whether its client's node translates Services inside connect(2). It does where a SYN
-    /// of connect() goes to another address than was asked, whatever came of it; and where connect() to a Service is refused
-    /// without a packet while a crafted SYN to the same address leaves. Once found, it holds for every path from pods of that
+    /// Decides from the probes of a path whether its client's node translates Services inside connect(2). It does where a SYN
+    /// of connect() has another destination than its target, whatever its outcome; and where connect() to a Service is refused
+    /// without a packet while a crafted SYN to the same address leaves. The result holds for every path from pods of that
     /// node.
     pub fn learn_socket_level(&mut self, id: PathId) {
         let Some(evidence) = self.paths.get(&id) else {
@@ -18,7 +18,7 @@ impl Matrix {
         let node = &evidence.path.client.node;
         let is_asked_on_purpose = match self.source {
             Source::Run => true,
-            // A host's own packets have met its rules before a capture sees them.
+            // A host's rules have already processed its own packets before a capture observes them.
             Source::Host | Source::Capture => false,
         };
         if !is_asked_on_purpose
@@ -32,7 +32,7 @@ impl Matrix {
         self.apply_socket_level();
     }
 
-    /// Has every path judged by what is known of its client's node.
+    /// Applies the result for a client's node to every path from its pods.
     pub(crate) fn apply_socket_level(&mut self) {
         for evidence in self.paths.values_mut() {
             let path = &evidence.path;
@@ -43,7 +43,7 @@ impl Matrix {
 }
 
 impl PathEvidence {
-    /// Whether what this engine met says something of the path.
+    /// Whether the outcomes of this engine are evidence of the path.
     pub const fn believes(&self, engine: EngineKind) -> bool {
         match engine {
             EngineKind::Kernel => true,
@@ -51,19 +51,19 @@ impl PathEvidence {
         }
     }
 
-    /// The probes that were reported in full and are evidence of the path, with their places in `probes`.
+    /// The probes that were reported in full and are evidence of the path, with their indices in `probes`.
     pub fn believed(&self) -> impl Iterator<Item = (usize, &Evidence)> {
         let all = self.probes.iter().enumerate();
         all.filter(|(_, probe)| self.believes(probe.client.engine))
     }
 
-    /// The TTL probe, where it says something of the path: its packets are crafted.
+    /// The TTL probe, if it is evidence of the path: its packets are crafted.
     pub fn believed_ttl_probe(&self) -> Option<&TtlProbe> {
         (self.ttl_probe.as_ref()).filter(|_| self.believes(EngineKind::Raw))
     }
 }
 
-/// Whether the client is in a pod, and asks a Service.
+/// Whether the client is in a pod and probes a Service.
 const fn is_from_pod_to_service(path: &Path) -> bool {
     match path.access_path {
         AccessPath::PodIp | AccessPath::HostNetwork => false,
@@ -75,8 +75,8 @@ const fn is_from_pod_to_service(path: &Path) -> bool {
     }
 }
 
-/// Whether a SYN of connect() asks another address. A proxy in the pod's own network (a service mesh) leads to the loopback
-/// by rules that crafted packets meet as well.
+/// Whether a SYN of connect() has another destination than its target. A proxy in the pod's own network (a service mesh)
+/// redirects to the loopback by rules that apply to crafted packets as well.
 fn is_translated(evidence: &PathEvidence) -> bool {
     let led_to = |probe: &Evidence| probe.client.translated_in_connect();
     (evidence.probes.iter())
@@ -84,7 +84,7 @@ fn is_translated(evidence: &PathEvidence) -> bool {
         .any(|address| !address.ip().is_loopback())
 }
 
-/// Whether connect() says that there is no host without sending a packet, while a crafted SYN has a route.
+/// Whether connect() fails for lack of a route without sending a packet, while a crafted SYN has a route.
 fn is_refused_inside(evidence: &PathEvidence) -> bool {
     let any = |wanted: fn(&ProbeResult) -> bool| {
         let mut probes = evidence.probes.iter();

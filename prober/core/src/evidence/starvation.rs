@@ -1,5 +1,5 @@
-//! Probes that ended for want of a processor: the silence of an agent that did not run for nearly as long as a probe waits is
-//! no evidence of the network.
+//! Probes that failed for lack of processor time: a timeout is no evidence of the network if an agent did not run for nearly
+//! as long as a probe waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +7,20 @@ use super::{AgentEvidence, Evidence, Matrix, PathEvidence};
 use crate::probe::outcome::{Echo, Exchange, Outcome};
 use crate::topology::AgentId;
 
-/// Nearly as long as a probe waits. Stamps are the kernel's, and the ring is read before a timeout is declared: less does
-/// not make silence doubtful.
+/// Nearly the deadline of a probe. Timestamps are the kernel's, and the capture is read before a timeout is declared: a
+/// shorter delay does not make a timeout doubtful.
 const LONG_NS: u64 = 2_000_000_000;
 
 impl AgentEvidence {
-    /// Whether silence at its end proves nothing: neither that of others nor its own.
+    /// Whether packets that are missing at its end prove nothing about the network.
     pub const fn is_starved(&self) -> bool {
         self.starved_ns > LONG_NS
     }
 }
 
 impl Matrix {
-    /// Takes out what met silence while an agent at one of its ends was starved: talks after a handshake, and probes
-    /// without an answer where others on the same path were answered. That agent's notices say how many.
+    /// Removes timeouts while an agent at one of the ends was starved: stalled exchanges, and probes without an answer
+    /// where others on the same path were answered. That agent's notices have their number.
     pub fn set_aside_starved(&mut self) {
         let starved = self.agents.iter().filter(|(_, known)| known.is_starved());
         let starved: BTreeSet<AgentId> = starved.map(|(agent, _)| agent.clone()).collect();
@@ -65,7 +65,7 @@ impl Matrix {
 }
 
 impl Evidence {
-    /// Whether nothing more came after a handshake, or after the banner.
+    /// Whether no data came after a handshake, or after the banner.
     fn fell_silent(&self) -> bool {
         match &self.client.exchange {
             Exchange::NoBanner => matches!(self.client.outcome, Outcome::Established { .. }),

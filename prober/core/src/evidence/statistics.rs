@@ -3,8 +3,8 @@
 /// The normal quantile of a two-sided 95 % interval.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// The 95 % interval for a share of which `successes` in `n` were seen, by Wilson's score
-/// method, which stays within 0 to 1 and says something even when all or none succeeded.
+/// The 95 % interval for a share with `successes` of `n`, by Wilson's score method, which stays within 0 to 1 and is
+/// informative even when all or none succeeded.
 ///
 /// `n` of 0 is no evidence: (0, 1).
 #[expect(

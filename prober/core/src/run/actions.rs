@@ -1,7 +1,7 @@
-//! What the transitions of a run do: each takes the data of a state and returns the next state.
+//! The work of the transitions of a run: each takes the data of a state and returns the next state.
 //!
-//! The file is longer than others since these are the arms of one table and hand each other its states: parts of it would not stand
-//! alone.
+//! The file is longer than others since these are the arms of one table, which pass states to each other: no part of it is
+//! independent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,37 +23,37 @@ use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, AgentRole, NodeName};
 
-/// How long a host that runs may take to report the facts of its node.
+/// Maximum time from a host agent's start to the facts of its node.
 const FACTS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long an agent may take to accept its first plan, once the Services lead to it.
+/// Maximum time for an agent to accept its first plan, once the Services lead to it.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The least that the platform may take to publish, however late agents were.
+/// Minimum time that the platform has for publishing, however late agents were.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the platform may take to remove everything.
+/// Maximum time for the platform to remove everything.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long after the last agent has started its first probes the follow-up starts, even if some of those probes still wait for
-/// their deadline. An answer from another address is an outcome after 1.1 s and is reported half a second later at most: the
-/// follow-up need not wait for its own.
+/// Time from the start of the last agent's first probes to the follow-up, even if some of those probes still wait for their
+/// deadline. An answer from a wrong source is an outcome after 1.1 s and is reported at most half a second later: the
+/// follow-up does not wait longer than that.
 pub(super) const FOLLOW_UP_AFTER: Duration = Duration::from_millis(1_700);
 
-/// How long a plan may take to its agent.
+/// Maximum time for a plan to reach its agent.
 pub(super) const DELIVERY: Duration = Duration::from_secs(3);
 
-/// How long agents have for their last lines after the last probe's outcome.
+/// Time for the agents' last lines after the last probe's outcome.
 const LINGER: Duration = Duration::from_millis(450);
 
-/// How long it mostly takes to read what all agents have written.
+/// Usual time to read the logs of all agents.
 pub(super) const READING: Duration = Duration::from_millis(300);
 
-/// How long it may take to read what an agent that raised an alert has to report: one that was stopped has nothing.
+/// Maximum time to read the log of an agent that raised an alert: that of a stopped one has no more lines.
 pub(super) const ALERT_READING: Duration = Duration::from_secs(2);
 
 impl Context {
-    /// Places the agents of all nodes but those that wait for facts or for something to probe.
+    /// Places the agents of all nodes, except those that wait for facts or for their first probes.
     pub(super) fn start(&mut self) -> State {
         let nodes: BTreeSet<NodeName> = if self.spec.tier >= Tier::T2 {
             self.spec.selected.iter().cloned().collect()
@@ -71,7 +71,7 @@ impl Context {
         self.place(first, Round::Listen);
         self.ready_by = self.now + self.spec.patience;
         self.read_or_place(ReadingFacts {
-            // The other half is for agents that wait for the facts.
+            // The other half is for agents that wait for these facts.
             until: self.now + self.spec.patience / 2,
             nodes,
             held_back,
@@ -79,12 +79,12 @@ impl Context {
         })
     }
 
-    /// When the platform has taken too long for what it has to do now.
+    /// The deadline of the platform's present task.
     fn patience(&self) -> Timestamp {
         self.ready_by.max(self.now + PUBLISH_PATIENCE)
     }
 
-    /// Goes on reading; or places the agents that waited, if no facts are missing.
+    /// Continues reading, or places the agents that waited if no facts are missing.
     fn read_or_place(&mut self, reading: ReadingFacts) -> State {
         if !reading.nodes.is_empty() {
             return State::ReadingFacts(reading);
@@ -96,8 +96,8 @@ impl Context {
         })
     }
 
-    /// An agent runs or has failed: facts are due once all hosts run, and on peers whose servers run there is time to start the
-    /// agents that only probe.
+    /// An agent runs or has failed: the facts are due once all hosts run, and on peers with running servers there is time to
+    /// start the agents that only probe.
     pub(super) fn keep_reading(&mut self, mut reading: ReadingFacts) -> State {
         let starting = &self.agents.starting;
         let is_host_starting = |node: &NodeName| starting.contains(&self.spec.host_of(node));
@@ -115,7 +115,7 @@ impl Context {
         State::ReadingFacts(reading)
     }
 
-    /// The facts of a node are known, or never will be.
+    /// The facts of a node are known, or cannot be read.
     pub(super) fn end_reading_of(&mut self, mut reading: ReadingFacts, node: &NodeName) -> State {
         reading.nodes.remove(node);
         self.read_or_place(reading)
@@ -141,7 +141,7 @@ impl Context {
         }
     }
 
-    /// Goes on without the facts that are missing: that lowers the tier of their nodes, and does not end the run.
+    /// Continues without the missing facts: that lowers the tier of their nodes, and does not end the run.
     pub(super) fn give_up_reading(&mut self, mut reading: ReadingFacts) -> State {
         for node in std::mem::take(&mut reading.nodes) {
             self.node(&node).unread = Some("it did not answer in time".to_owned());
@@ -149,7 +149,7 @@ impl Context {
         self.read_or_place(reading)
     }
 
-    /// Publishes once all servers run, apart from those that failed.
+    /// Publishes once all servers run, except failed ones.
     pub(super) fn publish_if_placed(&mut self, waiting: Waiting) -> State {
         let mut starting = self.agents.starting.iter();
         if starting.any(|agent| self.spec.is_server(agent)) {
@@ -163,8 +163,8 @@ impl Context {
         })
     }
 
-    /// Gives agents that run a last while to listen, once the Services lead to them. One that does not listen then may never
-    /// do so, which probes will show.
+    /// Gives agents that run more time to accept their plans, once the Services lead to them. One that still does not may never
+    /// do so, which the probes will show.
     pub(super) fn await_listeners(&mut self, mut waiting: Waiting) -> State {
         if self.awaits_only_listeners() {
             waiting.until = self.now + LISTEN_PATIENCE;
@@ -177,14 +177,14 @@ impl Context {
         self.published.is_some() && !self.is_starting_what_is_probed()
     }
 
-    /// Probes although not all agents have accepted their first plans.
+    /// Probes although some agents have not accepted their first plans.
     pub(super) fn probe_without_listeners(&mut self, waiting: Waiting) -> State {
         let spec = &self.spec;
         self.agents.wait_only_for(|agent| spec.only_probes(agent));
         self.probe_if_ready(waiting)
     }
 
-    /// Starts the initial round, once the Services are published and all agents that are probed listen.
+    /// Starts the initial round, once the Services are published and all probed agents have accepted their plans.
     pub(super) fn probe_if_ready(&mut self, waiting: Waiting) -> State {
         let is_open = |(agent, _): &(AgentId, Round)| !self.spec.only_probes(agent);
         let is_waiting = self.agents.unfinished().any(is_open);
@@ -245,12 +245,12 @@ impl Context {
         })
     }
 
-    /// Sets the deadlines of the initial round, once all agents run that probe.
+    /// Sets the deadlines of the initial round, once all agents that probe run.
     pub(super) fn run_if_started(&mut self, starting: Starting) -> State {
         if !self.agents.starting.is_empty() {
             return State::Probing(Probing::Starting(starting));
         }
-        // Those that were still to come may have no address of any family that is probed.
+        // The last agents to start may have no address of any probed family.
         if self.collection.matrix.paths.is_empty() {
             return self.end_without_paths();
         }
@@ -267,13 +267,13 @@ impl Context {
             follow_up_at: Some(self.now + delivery + FOLLOW_UP_AFTER),
             deadlines: RoundDeadlines {
                 outcomes: ready + DELIVERY + longest,
-                // An agent that probes a stopped one waits for its handshake and for its banner: so late may a plan be.
+                // An agent that probes a stopped one waits for its handshake and for its banner: so late may it accept a plan.
                 acceptance: ready + 2 * self.spec.deadline,
             },
         })
     }
 
-    /// An agent has only now started its probes.
+    /// An agent has just started its probes.
     pub(super) fn postpone_follow_up(&self, deadlines: RoundDeadlines) -> State {
         State::Probing(Probing::Running {
             follow_up_at: Some(self.now + FOLLOW_UP_AFTER),
@@ -327,7 +327,7 @@ impl Context {
         let mut missed = self.spec.initial_probes(paths);
         missed.retain(|(agent, _)| self.agents.has_missed_initial(agent));
         for node in &implicated {
-            // An earlier reading does not show what grows from now on.
+            // An earlier reading does not show the growth of counters from now on.
             if let Some(known) = self.collection.matrix.nodes.get_mut(node) {
                 known.during = None;
             }
@@ -354,7 +354,7 @@ impl Context {
         State::FollowUp(deadlines)
     }
 
-    /// No path is suspected: waits for what the round still lacks, if anything.
+    /// No path needs a follow-up: waits for the missing outcomes of the round, if any.
     fn wait_or_linger(&mut self, probing: Probing) -> State {
         if self.agents.have_finished() {
             return self.linger();
@@ -368,8 +368,8 @@ impl Context {
         })
     }
 
-    /// Ends the follow-up where all agents have finished their earlier rounds and every path has come out well: answers were only
-    /// late.
+    /// Ends the follow-up if all agents have finished their earlier rounds and every path turned out healthy: the answers were
+    /// only late.
     pub(super) fn end_follow_up_if_needless(&mut self) {
         let is_earlier = |(_, round): &(AgentId, Round)| *round != Round::FollowUp;
         if !self.agents.unfinished().any(is_earlier) && self.is_clean() {
@@ -377,7 +377,7 @@ impl Context {
         }
     }
 
-    /// Does not wait for unfinished rounds any longer: their agents have reported all that is wanted.
+    /// Stops waiting for unfinished rounds: their agents have reported everything that is needed.
     pub(super) fn mark_reported(&mut self) {
         for (agent, _) in self.agents.take_unfinished() {
             if let Some(known) = self.collection.matrix.agents.get_mut(&agent) {
@@ -435,7 +435,7 @@ impl Context {
         }
     }
 
-    /// Keeps what the cycle measured, and waits for the next.
+    /// Keeps the result of the cycle, and waits for the next one.
     pub(super) fn finish_cycle(&mut self) -> State {
         let last = self.collection.matrix.paths.keys().next_back();
         let next_path = self.cycle.next_path(last.map(|path| path.0));
@@ -452,7 +452,7 @@ impl Context {
         State::Idle { next_path }
     }
 
-    /// Starts a round of several periods, and pauses the reading of logs: while all is well it costs the platform one reading.
+    /// Starts a round of several periods, and pauses the reading of logs: while all paths are healthy, logs are read once.
     fn probe_unattended(&mut self, periods: &[BTreeSet<NodePair>], period: Duration) -> State {
         let paths = &self.collection.matrix.paths;
         let plans = RoundPlans {
@@ -467,10 +467,10 @@ impl Context {
         })
     }
 
-    /// All periods have ended: reads what agents wrote, to the end of the round.
+    /// All periods have ended: reads the agents' logs to the end of the round.
     pub(super) fn read_to_the_end(&mut self) -> State {
         self.commands.push_back(PlatformCommand::ResumeLogs);
-        // A connection that stalls after its handshake uses the deadline twice.
+        // A connection that stalls after its handshake takes the deadline twice.
         let end = self.now + DELIVERY + 2 * self.spec.deadline;
         State::Unattended(Unattended::Reading(RoundDeadlines {
             outcomes: end,
@@ -493,7 +493,7 @@ impl Context {
         }
     }
 
-    /// Ends the cycle with what is read within `patience`.
+    /// Ends the cycle with the lines that are read within `patience`.
     pub(super) fn cut_short(&mut self, unattended: Unattended, patience: Duration) -> State {
         let deadlines = match unattended {
             Unattended::Probing { .. } => None,
@@ -507,7 +507,7 @@ impl Context {
         })
     }
 
-    /// Removes everything, from every state the same way.
+    /// Removes everything, in the same way from every state.
     pub(super) fn remove(&mut self, completion: Completion) -> State {
         let completion = match (completion, self.shortfall.take()) {
             (Completion::Complete, Some(reason)) => Completion::CouldNotRun { reason },

@@ -1,4 +1,4 @@
-//! The lines of agents: what each means for the run, besides what it adds to the evidence.
+//! The lines of agents: the event of each for the run, besides the evidence that it adds.
 
 use super::Run;
 use super::state::State;
@@ -10,7 +10,7 @@ impl Run {
     pub(super) fn handle_line(&mut self, agent: &AgentId, mut event: Event) {
         let context = &mut self.context;
         let is_host = context.spec.is_host(agent);
-        // A host is meant to see no packets.
+        // Host agents capture no packets by design.
         if is_host && let Event::Hello(hello) = &mut event {
             hello.limits.clear();
         }
@@ -40,14 +40,14 @@ impl Run {
             | Event::Facts(_)
             | Event::Notice { .. } => {}
         }
-        // An agent that is being removed leaves probes of others without an answer; one that runs on only to be removed was
-        // stopped before, and not short of processor time.
+        // An agent that is being removed leaves other agents' probes without an answer. If it reports
+        // starvation only now, it was stopped before, and not short of processor time.
         let is_late = matches!(self.state, State::Removing { .. });
         let is_outcome = matches!(
             event,
             Event::Probe(_) | Event::Tally(_) | Event::Starved { .. }
         );
-        // The counters of a host's namespace are the node's, not its own.
+        // The counters of a host agent's namespace are the node's, not its own.
         let is_foreign = is_host && matches!(event, Event::Counters { .. });
         if let Event::Facts(facts) = event {
             let node = &agent.node;

@@ -1,4 +1,4 @@
-//! The agents of a run: their addresses, and what each has yet to answer.
+//! The agents of a run: their addresses, and their unfinished rounds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,10 +8,10 @@ use super::state::RoundDeadlines;
 use crate::time::Timestamp;
 use crate::topology::AgentId;
 
-/// Which agents run, which are being started, and which rounds each has yet to finish.
+/// The agents that run, those that are being started, and their unfinished rounds.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
-    /// Of those that run.
+    /// The addresses of those that run.
     pub(super) addresses: BTreeMap<AgentId, Vec<IpAddr>>,
     /// Agents that are being started.
     pub(super) starting: BTreeSet<AgentId>,
@@ -51,8 +51,8 @@ impl Agents {
         self.accepted.insert((agent.clone(), round));
     }
 
-    /// An agent has finished a round, and with it the first one, and earlier ones whose plans it never accepted: it may not
-    /// have seen those. Returns whether it has others to finish.
+    /// An agent has finished a round, and with it `Listen`, and earlier ones with plans that it never accepted: it may not
+    /// have received those. Returns whether it has other unfinished rounds.
     pub(super) fn finish(&mut self, agent: &AgentId, round: Round) -> bool {
         let accepted = &self.accepted;
         let is_finished = |open: &(AgentId, Round)| {
@@ -70,22 +70,22 @@ impl Agents {
         self.accepted.clear();
     }
 
-    /// Does not wait for unfinished rounds any longer, and returns them.
+    /// Stops waiting for unfinished rounds, and returns them.
     pub(super) fn take_unfinished(&mut self) -> BTreeSet<(AgentId, Round)> {
         std::mem::take(&mut self.unfinished)
     }
 
-    /// Does not wait for unfinished rounds any longer.
+    /// Stops waiting for unfinished rounds.
     pub(super) fn stop_waiting(&mut self) {
         self.unfinished.clear();
     }
 
-    /// Waits no longer for agents other than these.
+    /// Stops waiting for agents other than these.
     pub(super) fn wait_only_for(&mut self, is_waited_for: impl Fn(&AgentId) -> bool) {
         self.unfinished.retain(|(agent, _)| is_waited_for(agent));
     }
 
-    /// Agents with rounds to finish, and these rounds.
+    /// Agents with unfinished rounds, and these rounds.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = &(AgentId, Round)> {
         self.unfinished.iter()
     }
@@ -110,9 +110,9 @@ impl Agents {
         all.cloned().collect()
     }
 
-    /// When waiting for a round ends. Where none of the unfinished plans was accepted, their agents are stopped or cut off, and
-    /// waiting costs no more than probes of them do. An agent that accepted the plan of the initial round is neither: its next
-    /// plan is on its way.
+    /// The time when waiting for a round ends. If none of the unfinished plans was accepted, their agents are stopped or
+    /// unreachable, and the wait is no longer than for probes of them. An agent that accepted the plan of the initial round is
+    /// neither: its next plan is on its way.
     pub(super) fn deadline(&self, deadlines: &RoundDeadlines) -> Timestamp {
         let is_deaf = !self.unfinished.is_empty() && self.unfinished.is_disjoint(&self.accepted);
         let mut left = self.unfinished.iter().map(|(agent, _)| agent);

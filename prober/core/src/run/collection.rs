@@ -1,4 +1,4 @@
-//! What agents and nodes report, collected into the evidence of a run.
+//! The reports of agents and nodes, collected into the evidence of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::probe::outcome::ProbeResult;
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, PathId};
 
-/// The evidence while it grows.
+/// The growing evidence.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collection {
     pub(super) matrix: Matrix,
@@ -62,8 +62,8 @@ impl Collection {
         self.matrix.agents.entry(agent.clone()).or_default().hello = Some(hello);
     }
 
-    /// One for the next cycle on the same agents: with what is known of them and how their nodes translate, and nothing that was
-    /// measured.
+    /// The collection of the next cycle on the same agents: keeps the facts about them and how their nodes translate, and no
+    /// measurements.
     pub(super) fn next_cycle(&self) -> Self {
         let agents = self.matrix.agents.iter().map(|(agent, known)| {
             let known = AgentEvidence {
@@ -92,7 +92,7 @@ impl Collection {
         }
     }
 
-    /// Adds one line of an agent; lines that only steer the run add nothing.
+    /// Adds one line of an agent; lines that only affect the course of the run add nothing.
     pub(super) fn take(&mut self, agent: &AgentId, event: Event) {
         match event {
             Event::Hello(hello) => self.take_hello(agent, hello),
@@ -109,7 +109,7 @@ impl Collection {
                 }
             }
             Event::Counters { before, after, .. } => {
-                // An agent that only answers has short rounds: counters count from its first.
+                // An agent that only answers has short rounds: its counters start with its first.
                 let known = self.matrix.agents.entry(agent.clone()).or_default();
                 known.counters = match known.counters.take() {
                     Some((first, _)) => Some((first, after)),
@@ -202,7 +202,7 @@ impl Collection {
                 let Some(isn) = evidence.client.isn else {
                     continue;
                 };
-                // A client that gets its own SYN back is no server of it; a hairpin's is.
+                // A client that receives its own SYN is not its server, except on a hairpin path.
                 let may_serve = |agent: &AgentId| {
                     path.path.access_path == AccessPath::Hairpin || *agent != path.path.client
                 };
@@ -228,8 +228,8 @@ impl Collection {
     }
 }
 
-/// Moves failing paths whose client, or one of whose servers, ended too early to those that were not probed: that is no fault of
-/// the network.
+/// Moves failing paths with an end that ended too early to those that were not probed: they are no evidence of the
+/// network.
 fn set_aside_failed_agents(matrix: &mut Matrix) {
     let Matrix {
         paths,

@@ -1,5 +1,5 @@
-//! What a run knows and does in every state: its specification, its agents, its Services, its evidence, and the commands that
-//! wait for the platform.
+//! The data and work that all states of a run share: its specification, its agents, its Services, its evidence, and the
+//! commands that wait for the platform.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,28 +17,28 @@ use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName};
 
-/// How long probes mostly take that are answered, milliseconds.
+/// Usual duration of probes that are answered, milliseconds.
 const MOSTLY_ANSWERED_MS: u32 = 600;
 
-/// Whether there is anything to probe.
+/// Whether a run has anything to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// There is.
+    /// It has.
     Paths,
-    /// No pair of agents can reach each other at all.
+    /// No two agents have addresses of a common family.
     Empty,
 }
 
-/// What the failure of an agent means for the run.
+/// The consequence of an agent's failure for the run.
 pub(super) struct Failure {
     /// Whether the agent was being started.
     pub(super) was_starting: bool,
-    /// Why the run cannot measure anything, if no node under test can be probed any more.
+    /// The reason why the run cannot measure anything, if no node under test can be probed any more.
     pub(super) fatal: Option<String>,
 }
 
 impl Failure {
-    /// The same for a run that has begun to probe: it goes on where an agent has run.
+    /// The same for a run that has begun to probe: it continues where an agent has run.
     pub(super) fn fatal_at_start(self) -> Option<String> {
         self.fatal.filter(|_| self.was_starting)
     }
@@ -47,40 +47,40 @@ impl Failure {
 /// The plans of a round.
 #[derive(Default)]
 pub(super) struct RoundPlans {
-    /// What agents probe.
+    /// The agents' probes.
     pub(super) probes: Vec<AgentProbes>,
     /// Probes of an earlier round that its agents never accepted: they come first.
     pub(super) missed: Vec<AgentProbes>,
-    /// Nodes whose facts and counters are read.
+    /// Nodes with facts and counters to read.
     pub(super) reading: BTreeSet<NodeName>,
     /// Agents that start with their plans.
     pub(super) probe_only: ProbeOnly,
 }
 
-/// What is common to all states.
+/// The data that all states share.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) spec: RunSpec,
     pub(super) purpose: Purpose,
-    /// The time of the event that is handled.
+    /// The time of the present event.
     pub(super) now: Timestamp,
-    /// What is measured now.
+    /// The present cycle.
     pub(super) cycle: Cycle,
-    /// What the last cycle measured, until it is taken.
+    /// The result of the last cycle, until it is taken.
     pub(super) cycle_result: Option<RunResult>,
-    /// Commands that the platform has not taken yet.
+    /// Commands that the platform has not received yet.
     pub(super) commands: VecDeque<PlatformCommand>,
-    /// When the run no longer waits for what is not ready.
+    /// When the run stops waiting for agents and Services that are not ready.
     pub(super) ready_by: Timestamp,
     pub(super) agents: Agents,
     pub(super) endpoints: Endpoints,
-    /// Nodes whose servers get no more balanced connections.
+    /// Nodes with servers that get no more balanced connections.
     withdrawn: BTreeSet<NodeName>,
     pub(super) published: Option<Published>,
     pub(super) collection: Collection,
-    /// What agents were last sent about their logs.
+    /// The last command to the platform about the logs of agents.
     log_reading: LogReading,
-    /// Why not everything can be measured.
+    /// Why some paths cannot be measured.
     pub(super) shortfall: Option<String>,
     pub(super) notes: Vec<String>,
 }
@@ -117,13 +117,13 @@ impl Context {
         (self.collection.matrix.paths.values()).all(PathEvidence::is_clean)
     }
 
-    /// Agents without which nothing can be probed, and which are still being started.
+    /// Whether an agent that does more than probe is still being started.
     pub(super) fn is_starting_what_is_probed(&self) -> bool {
         let mut starting = self.agents.starting.iter();
         starting.any(|agent| !self.spec.only_probes(agent))
     }
 
-    /// Records that an agent failed, which is no fault of the network: what can still be measured is measured.
+    /// Records that an agent failed, which is no fault of the network: the other paths are still measured.
     pub(super) fn fail(&mut self, agent: &AgentId, reason: String) -> Failure {
         let was_starting = self.agents.fail(agent);
         let known = self.collection.matrix.agents.entry(agent.clone());
@@ -179,7 +179,7 @@ impl Context {
         );
     }
 
-    /// Makes the paths of this cycle from the agents that there are and those that are `probe_only`.
+    /// Makes the paths of this cycle from the present agents and those that are `probe_only`.
     pub(super) fn lay_out(&mut self, probe_only: &ProbeOnly) -> Layout {
         self.list_unprobed();
         if let Some(published) = &self.published {
@@ -200,7 +200,7 @@ impl Context {
         }
     }
 
-    /// Has the test Services lead to their endpoints.
+    /// Makes the test Services lead to their endpoints.
     pub(super) fn publish(&mut self) {
         let withdrawn = &self.withdrawn;
         (self.endpoints.any).retain(|server| !withdrawn.contains(&server.node));
@@ -217,7 +217,7 @@ impl Context {
         }
     }
 
-    /// Starts agents, whose first plans are for this round.
+    /// Starts agents; their first plans are for this round.
     pub(super) fn place(&mut self, placements: Vec<Placement>, round: Round) {
         if placements.is_empty() {
             return;
@@ -249,19 +249,19 @@ impl Context {
         self.place(placements, round);
     }
 
-    /// Sends the plans of a round to the agents that have something to do in it.
+    /// Sends the plans of a round to the agents with work in it.
     ///
-    /// Servers on nodes that are read have: their counters come with each plan. The hosts of these nodes read the node's facts
-    /// twice; their plans go first, so that what the others cause grows between the two.
+    /// Servers on nodes that are read have such work: their counters come with each plan. The hosts of these nodes read the
+    /// facts twice; their plans go first, so that the effects of the other plans fall between the two readings.
     pub(super) fn send_plans(&mut self, round: Round, plans: RoundPlans) {
         let after_ms = self.between_readings(&plans.probes);
         let log_reading = self.cycle.log_reading;
-        // Also agents without anything to do learn whether their logs are read.
+        // Agents without work also receive whether their logs are read.
         let is_changed = std::mem::replace(&mut self.log_reading, log_reading) != log_reading;
         let mut probes: BTreeMap<_, _> = plans.probes.into_iter().collect();
         let mut missed: BTreeMap<_, _> = plans.missed.into_iter().collect();
         let placed = self.agents.placed();
-        // A pod takes longer than a plan.
+        // A pod takes longer to start than a plan to arrive.
         self.place_with_probes(plans.probe_only, round, &mut probes);
         let (hosts, others): (Vec<&AgentId>, Vec<&AgentId>) =
             (placed.iter()).partition(|agent| self.spec.is_host(agent));
@@ -295,8 +295,8 @@ impl Context {
         }
     }
 
-    /// From the first reading of a node to the second, milliseconds: as long as these probes mostly take. TTL probes end soon;
-    /// connections that are repeated in vain take their deadline, and counters have grown long before.
+    /// Time from the first reading of a node to the second, milliseconds: the usual duration of these probes. TTL probes end
+    /// soon; connections that are repeated in vain take their deadline, and counters have grown long before.
     fn between_readings(&self, probes: &[AgentProbes]) -> u32 {
         let is_repeated = |probe: &ProbePlan| match probe.method {
             Method::Connect { .. } => probe.count > 1,

@@ -1,4 +1,4 @@
-//! Cycles, of which a canary runs one after the other on the same agents, and the rounds of a cycle.
+//! Cycles, which a canary runs one after the other on the same agents, and the rounds of a cycle.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use crate::plan::LogReading;
 use crate::plan::pairing::NodePair;
 
-/// Where the numbers of paths begin anew. Those of one cycle follow those of the last, so that a late event of one is not taken
-/// for the other's; and they stay below those of the probes of other ports.
+/// The numbers of paths restart here. Those of one cycle follow those of the last, so that a late event of one does not count
+/// for the other; and they stay below those of the probes of other ports.
 const LAST_PATH: u32 = 500_000;
 
 /// Generations of plans in a cycle: one for each round, of which the first is 1.
 const GENERATIONS: u32 = Round::FollowUp as u32;
 
-/// The rounds of a cycle: what an agent's plan is for.
+/// The rounds of a cycle: the purpose of an agent's plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Round {
-    /// Answer other agents.
+    /// Answers other agents.
     Listen = 1,
-    /// Probe every path.
+    /// Probes every path.
     Initial = 2,
-    /// Probe the paths that fail once more.
+    /// Probes the failing paths again.
     FollowUp = 3,
 }
 
@@ -31,29 +31,29 @@ impl Round {
 /// Whether a run ends when everything is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It removes its agents and ends.
+    /// The run removes its agents and ends.
     Once,
-    /// Its agents stay, and more cycles may follow.
+    /// The agents stay, and more cycles may follow.
     Repeated,
 }
 
-/// What a cycle probes, and whether its agents' logs are read meanwhile.
+/// The pairs that a cycle probes, and whether its agents' logs are read meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CycleSpec {
     /// These pairs of nodes, once. Logs are read as they are written.
     Attended(BTreeSet<NodePair>),
     /// The pairs of one period after the other. Logs are read when all periods have ended, or when an agent raises an alert:
-    /// then the cycle ends with what it has.
+    /// then the cycle ends with the evidence so far.
     Unattended {
         /// Pairs of nodes, for each period.
         periods: Vec<BTreeSet<NodePair>>,
-        /// How long a period is.
+        /// The duration of a period.
         period: Duration,
     },
 }
 
 impl CycleSpec {
-    /// All pairs that it probes.
+    /// All pairs of the cycle.
     pub fn pairs(&self) -> BTreeSet<NodePair> {
         match self {
             Self::Attended(pairs) => pairs.clone(),
@@ -74,7 +74,7 @@ impl CycleSpec {
 pub(super) struct Cycle {
     /// Its number: plans of later cycles have higher generations.
     number: u32,
-    /// What is probed in it.
+    /// The pairs that it probes.
     pub(super) pairs: BTreeSet<NodePair>,
     /// Whether its agents' logs are read.
     pub(super) log_reading: LogReading,
@@ -92,13 +92,13 @@ impl Cycle {
         }
     }
 
-    /// The number of the first path of the cycle after this one, whose last path has number `last_path`.
+    /// The number of the first path of the next cycle; `last_path` is that of the last path of this one.
     pub(super) fn next_path(&self, last_path: Option<u32>) -> u32 {
         let next = last_path.map_or(self.first_path, |last| last + 1);
         if next < LAST_PATH { next } else { 0 }
     }
 
-    /// The cycle after this one; none when generations have run out, after a thousand million cycles.
+    /// The next cycle; none when generations have run out, after a thousand million cycles.
     pub(super) fn next(&self, spec: &CycleSpec, first_path: u32) -> Option<Self> {
         let number = self.number.checked_add(1)?;
         (number < u32::MAX / GENERATIONS - 1).then(|| Self {

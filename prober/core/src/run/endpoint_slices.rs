@@ -1,4 +1,4 @@
-//! The EndpointSlices of the test Services as the API has them, whatever the run has requested.
+//! The EndpointSlices of the test Services as the API has them, which may differ from the run's request.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,9 +12,9 @@ use crate::topology::{AccessPath, AgentId, NodeName, Path};
 pub struct EndpointSlices {
     /// The endpoints of slot `k`, of every family.
     pub slots: Vec<Vec<SliceEndpoint>>,
-    /// Those of the port `any`.
+    /// The endpoints of the port `any`.
     pub any: Vec<SliceEndpoint>,
-    /// Those of `prober-local`, of every node.
+    /// The endpoints of `prober-local`, of every node.
     pub local: Vec<SliceEndpoint>,
 }
 
@@ -23,15 +23,15 @@ pub struct EndpointSlices {
 pub struct SliceEndpoint {
     /// Its address and the slice's port.
     pub address: SocketAddr,
-    /// The node that it names.
+    /// Its field `nodeName`.
     pub node: NodeName,
     /// Its condition `ready`.
     pub ready: bool,
 }
 
 impl EndpointSlices {
-    /// The backends of a path to this slot, if it leads to one; `None` for an access path past every Service. An address
-    /// that no agent has belongs to no pod that runs.
+    /// The backends of a path to this slot, if it leads to one; `None` for an access path without a Service. An
+    /// address that no agent has belongs to no running pod.
     pub(super) fn backends(
         &self,
         path: &Path,

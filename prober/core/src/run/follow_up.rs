@@ -1,4 +1,4 @@
-//! Which paths a follow-up is about, and which nodes.
+//! The paths and nodes of a follow-up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ pub(super) fn suspects(
 }
 
 /// The nodes at the ends of these paths. A balanced path counts only for its client's node, unless nothing else fails: paths
-/// that name a server show which of its servers fails.
+/// with a fixed server show which server fails.
 pub(super) fn implicated<'a>(
     paths: impl Iterator<Item = &'a PathEvidence> + Clone,
 ) -> BTreeSet<NodeName> {

@@ -33,7 +33,7 @@ impl RunSpec {
                     add(&client, Some(&server), AccessPath::PodIp);
                     add(&client, Some(&server), AccessPath::ClusterIp);
                 }
-                // To these it makes no difference which of a node's servers answers.
+                // On these access paths it makes no difference which of a node's servers answers.
                 let first = self.server_of(server_node, 1);
                 add(&client, Some(&first), AccessPath::NodePort);
                 add(&host, Some(&first), AccessPath::HostNetwork);
@@ -77,7 +77,7 @@ impl RunSpec {
         let failed = |path: &Path| {
             let mut ends = std::iter::once(&path.client).chain(&path.server);
             ends.find_map(|end| Some((end, agents.get(end)?.failed.as_ref()?)))
-                // Without a host a run sees less of a node, and no less of its Services.
+                // Without a host agent a run observes less of a node, and no less of its Services.
                 .filter(|(end, _)| !self.is_host(end))
                 .map(|(end, why)| format!("agent {end} on {}: {why}", end.node))
         };
@@ -111,12 +111,12 @@ pub(super) fn pick(addresses: Option<&Vec<IpAddr>>, family: Family) -> Option<Ip
         .find(|address| Family::of(*address) == family)
 }
 
-/// The addresses that paths lead to, once everything is published.
+/// The targets of paths, once everything is published.
 pub(super) struct Map<'a> {
     pub(super) endpoints: &'a Endpoints,
     pub(super) published: &'a Published,
     pub(super) addresses: &'a BTreeMap<AgentId, Vec<IpAddr>>,
-    /// Agents that do not run yet, and may have addresses of any family.
+    /// Agents that do not run yet, and may get addresses of any family.
     pub(super) to_come: BTreeSet<&'a AgentId>,
 }
 
@@ -161,7 +161,7 @@ impl Map<'_> {
         })
     }
 
-    /// The servers that may answer: those of the slices, or those that are meant to where slices were not read; `None` where there is
+    /// The servers that may answer: those of the slices, or the requested ones if slices were not read; `None` if there is
     /// none in the path's family.
     fn backends(&self, path: &Path) -> Option<Vec<Backend>> {
         let slot_of = |server| self.endpoints.slots.iter().position(|slot| slot == server);
@@ -183,7 +183,7 @@ impl Map<'_> {
         (!meant.is_empty()).then_some(meant)
     }
 
-    /// The agents that are meant to answer on a path.
+    /// The agents that are expected to answer on a path.
     fn meant<'a>(&'a self, path: &'a Path) -> Vec<&'a AgentId> {
         let endpoints = match path.access_path {
             AccessPath::ClusterIpLocal => &self.endpoints.local,

@@ -10,17 +10,17 @@ use crate::topology::{AgentId, AgentRole};
 /// A command to the platform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PlatformCommand {
-    /// Start these agents, in addition to those that run. Each is answered by `AgentReady` or `AgentFailed`.
+    /// Starts these agents, in addition to those that run. Each is answered by `AgentReady` or `AgentFailed`.
     Place(Vec<Placement>),
-    /// Make the test Services lead to these agents. Answered by `Published` or `Failed`.
+    /// Makes the test Services lead to these agents. Answered by `Published` or `Failed`.
     Publish(Endpoints),
-    /// Give an agent its next plan.
+    /// Sends an agent its next plan.
     SendPlan(Plan),
-    /// Read no agent's log until `ResumeLogs`; an agent with something to report meanwhile is an `Alert`.
+    /// Pauses the reading of all logs until `ResumeLogs`; an agent with something to report meanwhile is an `Alert`.
     PauseLogs,
-    /// Read every agent's log again, from where reading stopped.
+    /// Resumes the reading of every agent's log, from where it stopped.
     ResumeLogs,
-    /// Remove everything that was placed. Answered by `Removed`.
+    /// Removes everything that was placed. Answered by `Removed`.
     Remove,
 }
 
@@ -31,22 +31,22 @@ pub struct Placement {
     pub agent: AgentId,
     /// Its role. A platform that cannot place a host agent reports `AgentFailed` for it, which never ends a run.
     pub role: AgentRole,
-    /// Its first plan, which it is started with.
+    /// The plan that it is started with.
     pub plan: Plan,
 }
 
-/// Which agents are behind the test Services' ports.
+/// The agents behind the test Services' ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// Slot `k` of the Service `prober` leads to the `k`-th of these.
     pub slots: Vec<AgentId>,
     /// The port `any` is balanced over these.
     pub any: Vec<AgentId>,
-    /// Each is an endpoint of its node's `prober-local`: every server that runs.
+    /// Each is an endpoint of its node's `prober-local`: every running server.
     pub local: Vec<AgentId>,
 }
 
-/// Where the test Services can be reached.
+/// The addresses of the test Services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// Addresses and ports of slot `k`, one per family.
@@ -58,23 +58,23 @@ pub struct Published {
     /// Slot `k`'s node port at the address of its server's node, one per family; empty where
     /// there is none.
     pub node_ports: Vec<Vec<SocketAddr>>,
-    /// What their EndpointSlices hold; `None`: not read, and taken for what was requested.
+    /// The contents of their EndpointSlices; `None`: not read, assumed to be as requested.
     pub slices: Option<EndpointSlices>,
     /// Whether the nodes' rules are written.
     pub rules: Rules,
 }
 
-/// Whether the nodes' rules lead where the Services should.
+/// Whether the nodes' rules lead to the Services' endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rules {
-    /// They do, as far as they ever will.
+    /// They do, unless there is a fault.
     #[default]
     Written,
-    /// The component that writes them has been notified, and may not have written them. Those of `any` are notified last.
+    /// The component that writes them has been notified, and may not have written them yet. It is notified of `any` last.
     Underway,
 }
 
-/// What a platform reports to its run.
+/// An event of a platform for its run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PlatformEvent {
     /// An agent runs.
@@ -88,10 +88,10 @@ pub enum PlatformEvent {
     AgentFailed {
         /// The agent.
         agent: AgentId,
-        /// Why, as a sentence without its full stop.
+        /// The reason, as a sentence without its full stop.
         reason: String,
     },
-    /// The test Services lead where they should.
+    /// The test Services lead to their endpoints.
     Published(Published),
     /// A line of an agent. The facts of a node are a host agent's `Event::Facts`.
     AgentLine {
@@ -100,14 +100,14 @@ pub enum PlatformEvent {
         /// The event that the line holds.
         event: Event,
     },
-    /// An agent whose log is not read has something to report, or is no longer ready, which may mean the same.
+    /// An agent with an unread log has something to report, or is no longer ready, which may mean the same.
     Alert {
         /// The agent.
         agent: AgentId,
     },
     /// A sentence for the report's notes.
     Note(String),
-    /// The platform cannot go on: why, as a sentence without its full stop. The run ends with what was measured until then.
+    /// The platform cannot continue: the reason, as a sentence without its full stop. The run ends with the evidence so far.
     Failed(String),
     /// Everything is removed.
     Removed,

@@ -1,4 +1,4 @@
-//! The probes in agents' plans: of every path in the initial round, more of those that fail in the follow-up.
+//! The probes in agents' plans: of every path in the initial round, and of the failing ones in the follow-up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -13,11 +13,11 @@ use crate::probe::outcome::{EngineKind, OutcomeKind};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, Path, PathId};
 
-/// Most paths of one follow-up.
+/// Maximum number of paths of one follow-up.
 const MAX_SUSPECTS: usize = 48;
 
 impl RunSpec {
-    /// How many probes a path of this access path gets in the initial round, of both engines.
+    /// The number of probes of a path in the initial round, of both engines together, by its access path.
     pub(super) fn probes_of(&self, access_path: AccessPath) -> u64 {
         u64::from(self.kernel_probes)
             + if self.is_crafted(access_path) {
@@ -27,7 +27,7 @@ impl RunSpec {
             }
     }
 
-    /// Whether crafted packets are sent on an access path: hosts have no capability to send them.
+    /// Whether crafted packets are sent on an access path: host agents have no capability to send them.
     fn is_crafted(&self, access_path: AccessPath) -> bool {
         self.tier >= Tier::T1 && access_path != AccessPath::HostNetwork
     }
@@ -37,8 +37,8 @@ impl RunSpec {
         &self,
         paths: &BTreeMap<PathId, PathEvidence>,
     ) -> Vec<AgentProbes> {
-        // Three thousand a second from each agent: its own kernel and its neighbours' have other work. Where all processors were
-        // busy, some of five thousand a second were lost.
+        // Three thousand per second from each agent leave processor time to its own kernel and its neighbours'. With all
+        // processors busy, some of five thousand per second were lost.
         let mut paths_of: BTreeMap<&AgentId, u32> = BTreeMap::new();
         for evidence in paths.values() {
             *paths_of.entry(&evidence.path.client).or_default() += 1;
@@ -92,11 +92,11 @@ impl RunSpec {
         group(probes)
     }
 
-    /// How many connections a path is probed by, and how many crafted handshakes.
+    /// The numbers of connections and of crafted handshakes that probe a path.
     fn counts(&self, evidence: &PathEvidence) -> (u32, u32) {
         let connects = match evidence.path.server {
             Some(_) => self.kernel_probes,
-            // Each of its servers should answer once.
+            // Enough that each of its servers should answer once.
             None => self.kernel_probes * 4,
         };
         let is_crafted = self.is_crafted(evidence.path.access_path);
@@ -118,7 +118,7 @@ impl RunSpec {
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> Vec<AgentProbes> {
         let mut probes = Vec::new();
-        // Of the other access paths, no diagnosis needs more than whether they work.
+        // Of the other access paths, a diagnosis needs only whether they work.
         let probed = suspects.iter().filter_map(|(path, outcome)| {
             let evidence = paths.get(path)?;
             let stays_among_pods = evidence.path.access_path.stays_among_pods();
@@ -132,7 +132,7 @@ impl RunSpec {
                     self.probe(path, method, target, count, start_ms, interval_ms),
                 ));
             };
-            // Of a packet that is answered from the wrong address, the first hop says enough.
+            // For an answer from a wrong source, the first hop is enough.
             let (unanswered, hop_limits) = match outcome {
                 Some(OutcomeKind::Timeout) | None => (true, vec![1, 2, 3, 64]),
                 Some(OutcomeKind::Mismatched) => (false, vec![1]),
@@ -199,12 +199,13 @@ impl RunSpec {
     }
 }
 
-/// How long after its plan's start a path's first probe comes, milliseconds: not all at once.
+/// The start of a path's first probe, milliseconds after the start of its plan: paths do not start at once.
 const fn stagger(at: u32) -> u32 {
     at.wrapping_mul(7) % 60
 }
 
-/// Whether a path is probed with these pairs: its own is among them, or any of its client's node where the path has no other end.
+/// Whether a path is probed with these pairs: its own pair is one of them, or, for a path without a fixed server, any of its
+/// client's node.
 fn is_probed_in(path: &Path, pairs: &BTreeSet<NodePair>) -> bool {
     let client = &path.client.node;
     match (path.access_path, &path.server) {
@@ -228,7 +229,7 @@ fn is_probed_in(path: &Path, pairs: &BTreeSet<NodePair>) -> bool {
     }
 }
 
-/// The stretches of consecutive items for which `is_so` holds: the index of the first of each, and how many there are.
+/// The runs of consecutive items that satisfy `is_so`: the index of the first of each, and their number.
 fn stretches<T>(items: &[T], is_so: impl Fn(&T) -> bool) -> Vec<(u32, u32)> {
     let mut stretches: Vec<(u32, u32)> = Vec::new();
     for (number, item) in (0_u32..).zip(items) {
@@ -241,8 +242,8 @@ fn stretches<T>(items: &[T], is_so: impl Fn(&T) -> bool) -> Vec<(u32, u32)> {
     stretches
 }
 
-/// Whether another path of the follow-up has the same hops, to a server that is known. A node sends one ICMP error a second to an
-/// address: TTL probes that show nothing new would silence those that do.
+/// Whether another path of the follow-up has the same hops, to a known server. A node sends one ICMP error per second to an
+/// address: a TTL probe without new information would use up the errors that others need.
 fn is_redundant(
     evidence: &PathEvidence,
     suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
@@ -273,7 +274,7 @@ fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
     grouped.into_iter().collect()
 }
 
-/// The longest that any of these probes can take.
+/// Maximum duration of these probes.
 pub(super) fn longest_of(round: &[AgentProbes]) -> Duration {
     let millis = round
         .iter()
@@ -285,7 +286,7 @@ pub(super) fn longest_of(round: &[AgentProbes]) -> Duration {
             };
             u64::from(probe.start_ms)
                 + u64::from(probe.count) * u64::from(probe.interval_ms)
-                // A connection that stalls after its handshake uses the deadline twice.
+                // A connection that stalls after its handshake takes the deadline twice.
                 + 2 * u64::from(probe.deadline_ms)
                 + tries
         })

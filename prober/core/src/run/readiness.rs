@@ -1,4 +1,4 @@
-//! What agents wait for before they probe: Services and pods that are new may not be known to all nodes yet.
+//! The conditions that agents wait for before they probe: new Services and pods may not be known to all nodes yet.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use crate::evidence::Matrix;
 use crate::plan::{Plan, ProbePlan};
 use crate::topology::AccessPath;
 
-/// Has the plans among these commands wait for `services`, and for the pods that they probe.
+/// Makes the plans among these commands wait for `services`, and for the pods that they probe.
 pub(super) fn wait_for_readiness(
     commands: &mut VecDeque<PlatformCommand>,
     services: &[SocketAddr],
@@ -34,8 +34,8 @@ pub(super) fn wait_for_readiness(
     }
 }
 
-/// The targets of a plan that the Services do not answer for: pods by their own addresses, node ports, whose rules come in their
-/// own time, and what a node probes without a pod between.
+/// The targets of a plan that the readiness of the Services does not cover: pods by their own addresses, node ports, whose
+/// rules are written separately, and targets that a node probes without a pod in between.
 fn pods(plan: &Plan, matrix: &Matrix) -> Vec<SocketAddr> {
     let is_waited_for = |probe: &&ProbePlan| {
         let access_path = matrix

@@ -1,4 +1,4 @@
-//! What the servers' ends saw of handshakes, and which of it belongs to a probe.
+//! The server traces of handshakes, and their assignment to probes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,24 +9,24 @@ use crate::probe::event::ServerTrace;
 use crate::probe::outcome::ProbeResult;
 use crate::topology::AgentId;
 
-/// What the servers' ends saw of each handshake: by the client's initial sequence number, the agent, and the peer that it saw,
+/// The traces of each handshake: by the client's initial sequence number, the agent, and the peer's address at the server,
 /// since of many thousand handshakes two may well share a number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServerTraces(BTreeMap<(u32, AgentId, SocketAddr), ServerTrace>);
 
-/// Whether the answer that the client got is one that the server's end sent.
+/// Whether the answer that the client received is one that the server's end sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Answer {
-    /// It sent others.
+    /// The server's end sent others.
     AnotherOne,
-    /// One of the two is not known.
+    /// One of the two numbers is not known.
     Unknown,
     /// The server's initial sequence number is the same.
     Same,
 }
 
 impl ServerTraces {
-    /// Adds what an agent reports; several reports of one handshake add up.
+    /// Adds the trace of an agent; several traces of one handshake add up.
     pub(super) fn add(&mut self, agent: &AgentId, trace: ServerTrace) {
         let key = (trace.isn.0, agent.clone(), trace.peer);
         let Some(sum) = self.0.get_mut(&key) else {
@@ -41,9 +41,9 @@ impl ServerTraces {
         sum.observations.extend(trace.observations);
     }
 
-    /// The server's end of a probe. One SYN can reach two servers: where conntrack forgot its connection, it is balanced anew when
-    /// it is repeated. The server whose answer the client got comes first, then those that are meant to answer, then one that saw
-    /// the client's own address.
+    /// The server's end of a probe. One SYN can reach two servers: if conntrack has forgotten its connection, its retry is
+    /// balanced anew. The order of preference: the server that sent the client's answer, the expected servers, one that
+    /// received the SYN from the client's own address.
     pub(super) fn of(
         &self,
         probe: &ProbeResult,
@@ -56,7 +56,7 @@ impl ServerTraces {
             .range((isn.0, AgentId::new("", ""), lowest)..)
             .take_while(|((number, ..), _)| *number == isn.0)
             .filter(|((_, agent, _), _)| may_serve(agent))
-            // What keeps the client's address keeps its port: another port is another handshake of the same number.
+            // NAT that keeps the client's address keeps its port: another port is another handshake of the same number.
             .filter(|((_, _, peer), _)| peer.ip() != probe.src.ip() || *peer == probe.src)
             .max_by_key(|((_, agent, peer), trace)| {
                 let is_own = *peer == probe.src;
@@ -95,7 +95,7 @@ mod tests {
 
     const ONE: &str = "100.96.54.247:8080";
 
-    /// A probe whose client got the answer of `server-1`, and what that server's end saw.
+    /// A probe with an answer of `server-1`, and that server's trace.
     fn answered() -> (ProbeResult, ServerTrace) {
         let probe = incident::probe();
         (probe.client, probe.server.unwrap())
@@ -138,7 +138,7 @@ mod tests {
             let met = of(&reported, &probe, &expected);
             assert_eq!(met, Some((one.clone(), 3)));
         }
-        // Without packets, the server that is meant to answer counts.
+        // Without packets, the expected server counts.
         other.observations.clear();
         let met = of(&[(&two, &other)], &probe, &[&two]);
         assert_eq!(met, Some((two, 3)));

@@ -1,4 +1,4 @@
-//! The specification of a run, the agents that it needs, and their plans.
+//! The specification of a run, its agents, and their plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,51 +16,51 @@ use crate::topology::{AccessPath, AgentId, AgentRole, NodeName};
 /// Probes of a server pod's other port carry the path's number plus this.
 pub(super) const OTHER_PORT: u32 = 1_000_000;
 
-/// Most slots of the test Service: each is a port of it, and costs every node of the cluster a rule. Paths to servers
-/// beyond them are reported as not probed.
+/// Maximum number of slots of the test Service: each is a port of it, and a rule on every node of the cluster. Paths to
+/// servers beyond them are reported as not probed.
 pub const MAX_SLOTS: usize = 64;
 
-/// Kernel probes per path: what an application experiences.
+/// Kernel probes per path: connections as an application makes them.
 const KERNEL_PROBES: u32 = 4;
 
-/// Bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
+/// Number of bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
 
-/// What a run measures, and with how many probes.
+/// The paths that a run measures, and its numbers of probes.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
-    /// The run's name, which marks everything that it places.
+    /// The run's name, which labels everything that it places.
     pub run: String,
-    /// What the names of its pods begin with; may be empty where there are no other pods.
+    /// The start of the names of its pods; may be empty where there are no other pods.
     pub pod_prefix: String,
     /// The nonce that banners must carry.
     pub nonce: u64,
-    /// Every node that could be probed.
+    /// Every node that may be probed.
     pub nodes: Vec<NodeName>,
     /// The nodes under test.
     pub selected: Vec<NodeName>,
-    /// How many other nodes each of them is paired with.
+    /// The number of other nodes that each of them is paired with.
     pub peers: usize,
-    /// How many servers each node gets. Those beyond the first are endpoints like it, and have
-    /// slots as far as there are any: what needs a slot and has none is reported as not probed.
+    /// The number of servers on each node. Those beyond the first are endpoints like it, and have slots as far as there are
+    /// any: a path that needs a slot and has none is reported as not probed.
     pub servers_per_node: NonZeroU8,
-    /// Most servers that get a slot of the test Service.
+    /// Maximum number of servers with a slot of the test Service.
     pub slots: usize,
     /// The access paths to probe.
     pub access_paths: BTreeSet<AccessPath>,
     /// The families to probe.
     pub families: Vec<Family>,
-    /// The most evidence to gather.
+    /// The highest tier of evidence to collect.
     pub tier: Tier,
     /// Kernel probes per path.
     pub kernel_probes: u32,
     /// Raw probes per path.
     pub raw_probes: u32,
-    /// Bytes that a kernel probe has echoed.
+    /// Number of bytes that a kernel probe has echoed.
     pub echo_bytes: u32,
-    /// When a probe without an answer has failed.
+    /// The deadline of a probe.
     pub deadline: Duration,
-    /// When placing and publishing have failed, counted from the start.
+    /// The deadline of placing and publishing, counted from the start.
     pub patience: Duration,
 }
 
@@ -98,7 +98,7 @@ impl RunSpec {
         self.client_nodes(&self.pairs())
     }
 
-    /// The nodes whose clients probe: those under test first, then their peers.
+    /// The nodes of clients that probe: those under test first, then their peers.
     pub(super) fn client_nodes(&self, pairs: &BTreeSet<NodePair>) -> Vec<NodeName> {
         let all: BTreeSet<_> = pairs.iter().map(|(client, _)| client.clone()).collect();
         let (mut nodes, peers): (Vec<_>, Vec<_>) = all
@@ -108,13 +108,13 @@ impl RunSpec {
         nodes
     }
 
-    /// Whether each node gets a host agent: to read the node's facts, or to probe as the node itself does.
+    /// Whether each node gets a host agent: to read the node's facts, or to probe from the node's own network.
     fn has_hosts(&self) -> bool {
         self.tier >= Tier::T2 || self.access_paths.contains(&AccessPath::HostNetwork)
     }
 
-    /// Every agent of the run with its first plan. The hosts of nodes under test read the facts of these at once; those of peers
-    /// only once a path to or from there fails.
+    /// Every agent of the run with its first plan. The hosts of nodes under test read the facts of these at once; those of
+    /// peers only after a path to or from them fails.
     pub(super) fn placements(&self) -> Vec<Placement> {
         let mut placements = Vec::new();
         for node in self.placed_nodes() {
@@ -145,8 +145,8 @@ impl RunSpec {
         placements
     }
 
-    /// The endpoints of the test Services, without servers that could not be started. Every node's first server comes before any
-    /// node's second: slots are few.
+    /// The endpoints of the test Services, without servers that could not be started. Every node's first server comes before
+    /// any node's second, since slots are few.
     pub(super) fn endpoints(&self, addresses: &BTreeMap<AgentId, Vec<IpAddr>>) -> Endpoints {
         let nodes = self.placed_nodes();
         let servers: Vec<_> = (1..=self.servers_per_node.get())
@@ -170,7 +170,7 @@ impl RunSpec {
         facts: NodeFactsReading,
         probes: Vec<ProbePlan>,
     ) -> Plan {
-        // Responders do not take the node's own ports.
+        // Responders do not use the node's own ports.
         let ports = if self.is_host(agent) {
             Vec::new()
         } else {
@@ -219,7 +219,7 @@ impl RunSpec {
         self.tier >= Tier::T2 && self.selected.contains(node)
     }
 
-    /// Whether an agent is needed for nothing before it probes: it serves no path, and reads no facts at first.
+    /// Whether an agent has no work before it probes: it serves no path, and reads no facts at first.
     pub(super) fn only_probes(&self, agent: &AgentId) -> bool {
         let reads = self.is_host(agent) && self.is_read_first(&agent.node);
         !self.is_server(agent) && !reads

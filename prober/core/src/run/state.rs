@@ -1,4 +1,4 @@
-//! The states of a run, each with the data that only it needs, and the timers that run in it.
+//! The states of a run, with the data of each, and the timers that run in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::report::Completion;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, AgentRole, NodeName};
 
-/// What a run is doing.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Reading the facts of the nodes under test, before any other agent is placed on them; agents of their peers are started
@@ -23,7 +23,7 @@ pub enum Phase {
     Probing,
     /// Probing one period after the other, while no agent's log is read.
     Unattended,
-    /// Probing the paths that fail once more, and reading the facts of their nodes.
+    /// Probing the failing paths again, and reading the facts of their nodes.
     FollowUp,
     /// Waiting for the agents' last lines.
     Lingering,
@@ -31,7 +31,7 @@ pub enum Phase {
     Idle,
     /// Waiting until everything is removed.
     Removing,
-    /// Over.
+    /// Ended.
     Ended,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum State {
     FollowUp(RoundDeadlines),
     /// See [`Phase::Lingering`].
     Lingering {
-        /// When the last lines should be in.
+        /// The deadline of the last lines.
         until: Timestamp,
     },
     /// See [`Phase::Idle`].
@@ -65,28 +65,28 @@ pub(super) enum State {
     },
     /// See [`Phase::Removing`].
     Removing {
-        /// When removal has taken too long.
+        /// The deadline of the removal.
         until: Timestamp,
         /// How the run ended.
         completion: Completion,
     },
     /// See [`Phase::Ended`].
     Ended {
-        /// How it did.
+        /// How the run ended.
         completion: Completion,
     },
 }
 
-/// Agents that only probe: they start once there is something to probe, with their first probes. A plan takes long to an agent
-/// that has just started.
+/// Agents that only probe: they start when there is something to probe, with their first probes. A plan takes long to reach
+/// an agent that has just started.
 pub(super) type ProbeOnly = BTreeMap<AgentId, AgentRole>;
 
-/// Which facts are missing, and which agents wait for them.
+/// The missing facts, and the agents that wait for them.
 #[derive(Debug)]
 pub(super) struct ReadingFacts {
-    /// When reading has taken too long.
+    /// The deadline of the reading.
     pub(super) until: Timestamp,
-    /// Nodes whose facts are missing; at least one.
+    /// Nodes with missing facts; at least one.
     pub(super) nodes: BTreeSet<NodeName>,
     /// Agents that wait until the facts of their nodes are read.
     pub(super) held_back: Vec<Placement>,
@@ -97,13 +97,13 @@ pub(super) struct ReadingFacts {
 /// The data of the states between the placing of agents and their first probes.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// When the platform has taken too long.
+    /// The deadline of the platform.
     pub(super) until: Timestamp,
     /// Agents that wait until there is something to probe.
     pub(super) probe_only: ProbeOnly,
 }
 
-/// How far the initial round is.
+/// The progress of the initial round.
 #[derive(Debug)]
 pub(super) enum Probing {
     /// Agents that probe are still being started.
@@ -117,28 +117,28 @@ pub(super) enum Probing {
     },
 }
 
-/// An initial round some of whose agents are still being started.
+/// An initial round with agents that are still being started.
 #[derive(Debug)]
 pub(super) struct Starting {
-    /// When that has taken too long.
+    /// The deadline of their start.
     pub(super) until: Timestamp,
-    /// How long agents may wait for what they probe to become ready.
+    /// Maximum time that agents wait for their targets to become ready.
     pub(super) readiness: Duration,
-    /// How long the probes of the round take at most.
+    /// Maximum duration of the probes of the round.
     pub(super) longest: Duration,
 }
 
-/// How far a round is whose agents' logs are not read.
+/// The progress of a round with unread logs.
 #[derive(Debug)]
 pub(super) enum Unattended {
-    /// Periods are left.
+    /// Periods remain.
     Probing {
-        /// When the last has ended.
+        /// When the last period has ended.
         until: Timestamp,
     },
     /// All periods have ended: logs are read to the end of the round.
     Reading(RoundDeadlines),
-    /// An agent raised an alert, or is gone: the cycle ends with what is read in time.
+    /// An agent raised an alert, or is gone: the cycle ends with the lines that are read in time.
     CutShort {
         /// When it ends.
         until: Timestamp,
@@ -150,17 +150,17 @@ pub(super) enum Unattended {
 /// When waiting for a round ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RoundDeadlines {
-    /// When all outcomes should be known.
+    /// When all outcomes are expected to be known.
     pub(super) outcomes: Timestamp,
-    /// When agents that run should have accepted their plans.
+    /// When running agents are expected to have accepted their plans.
     pub(super) acceptance: Timestamp,
 }
 
 /// The timers of a state.
 pub(super) struct Timers<'a> {
-    /// That of the state itself.
+    /// The timer of the state itself.
     pub(super) state: Option<Timestamp>,
-    /// Those of a round.
+    /// The timers of a round.
     pub(super) round: Option<&'a RoundDeadlines>,
 }
 
@@ -180,7 +180,7 @@ impl State {
         }
     }
 
-    /// The last round whose plans were sent.
+    /// The last round that plans were sent for.
     pub(super) const fn round(&self) -> Round {
         match self {
             Self::NotStarted | Self::ReadingFacts(_) | Self::Placing(_) | Self::Publishing(_) => {
@@ -195,7 +195,7 @@ impl State {
         }
     }
 
-    /// How the run ended; before its end, complete.
+    /// How the run ended; before its end, `Complete`.
     pub(super) fn into_completion(self) -> Completion {
         match self {
             Self::Removing { completion, .. } | Self::Ended { completion } => completion,

@@ -1,4 +1,4 @@
-//! A run against a model of a platform: it always ends, and nothing stays placed.
+//! A run against a model of a platform: it always ends, and no object stays placed.
 
 mod cycles;
 
@@ -20,7 +20,7 @@ use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, Path};
 
-/// A platform that answers at once and records what is placed.
+/// A platform that answers at once and records the placed objects.
 #[derive(Default)]
 struct ModelPlatform {
     placed: BTreeSet<AgentId>,
@@ -31,13 +31,13 @@ struct ModelPlatform {
     placed_with_probes: BTreeSet<AgentId>,
     /// Agents without raw sockets.
     plain: BTreeSet<AgentId>,
-    /// Agents with an address of the other family too; where there are any, the Services have one.
+    /// Agents with an address of the other family too; if there are any, the Services have one.
     dual: BTreeSet<AgentId>,
     /// Agents that cannot be started.
     broken: BTreeSet<AgentId>,
-    /// Fails when it gets probes.
+    /// Fails when it receives probes.
     failing: Option<AgentId>,
-    /// Runs only when it gets another plan than its first.
+    /// Runs only after it receives another plan than its first.
     late: Option<AgentId>,
     /// Writes no line.
     silent: Option<AgentId>,
@@ -45,26 +45,26 @@ struct ModelPlatform {
     dead_port: Option<u16>,
     /// Finishes its initial round only after its follow-up.
     slow: Option<AgentId>,
-    /// Gets the plan of its follow-up seven seconds late.
+    /// Receives the plan of its follow-up seven seconds late.
     delayed: Option<AgentId>,
-    /// Lines that these have yet to write: a second after the follow-up, or those seven.
+    /// Lines that these write later: a second after the follow-up, or those seven.
     unwritten: Vec<PlatformEvent>,
     has_follow_up: bool,
-    /// Agents that get no plan after that of the initial round.
+    /// Agents that receive no plan after that of the initial round.
     cut_off: BTreeSet<AgentId>,
-    /// Gets the plan of the initial round only when another has replaced it.
+    /// Receives the plan of the initial round only after another has replaced it.
     overtaken: Option<AgentId>,
     /// Agents that read facts, and the generation of the plan.
     readings: Vec<(AgentId, u32)>,
     /// When the run ended.
     ended: Timestamp,
-    /// How many periods a cycle has whose logs are not read; 0: they are read.
+    /// The number of periods of a cycle with unread logs; 0: its logs are read.
     periods: usize,
-    /// Lines that were written and not read.
+    /// Lines that are written and not read.
     unread_lines: Vec<PlatformEvent>,
-    /// The agent whose probe has failed meanwhile.
+    /// The agent with a failed probe meanwhile.
     alerting: Option<AgentId>,
-    /// How often the reading of logs was paused and resumed.
+    /// The numbers of `PauseLogs` and `ResumeLogs`.
     pauses: usize,
     resumes: usize,
     /// When each cycle had its result.
@@ -93,7 +93,7 @@ impl ModelPlatform {
         self.commands += 1;
         match command {
             PlatformCommand::Place(mut placements) => {
-                // Reading takes its time.
+                // Reading takes time.
                 placements.sort_by_key(|placement| placement.plan.facts != NodeFactsReading::Skip);
                 placements
                     .into_iter()
@@ -479,7 +479,7 @@ fn a_peer_that_cannot_start_leaves_its_paths_unprobed_with_the_reason() {
     assert!(unprobed.count() > 0);
 }
 
-/// A run of one node of so many.
+/// A run of one of this many nodes.
 fn only(node: &str, nodes: usize) -> Run {
     Run::new(RunSpec {
         selected: vec![NodeName::new(node)],
@@ -812,8 +812,8 @@ fn an_agent_that_never_reports_does_not_delay_the_run() {
     let (platform, matrix, ending) = play(platform, Run::new(spec(2)), usize::MAX);
     assert_eq!(ending, Completion::Complete);
     assert!(!matrix.agents[&silent].has_reported);
-    // Two seconds for its first plan, as long as the next may take to it, half a second for last lines: the rest is what probes of
-    // it would take, and when the follow-up of its paths starts.
+    // Two seconds for its first plan, the delivery of the next, half a second for last lines: the rest is the duration of
+    // probes of it, and the start of the follow-up of its paths.
     let most = Duration::from_secs(2)
         + DELIVERY
         + FOLLOW_UP_AFTER

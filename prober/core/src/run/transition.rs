@@ -1,6 +1,6 @@
-//! What happens in which state: one exhaustive match. The arms' work is in `actions`.
+//! The effect of every event in every state: one exhaustive match. The work of its arms is in `actions`.
 //!
-//! The file is longer than others since the compiler sees a case that is missing only where all are in one match.
+//! The file is longer than others since the compiler detects a missing case only if all are in one match.
 
 use super::Run;
 use super::actions::{ALERT_READING, READING};
@@ -10,7 +10,7 @@ use crate::node_facts::NodeFacts;
 use crate::report::Completion;
 use crate::topology::{AgentId, NodeName};
 
-/// What a run reacts to. What an agent or the platform reports with it is in the context already.
+/// The inputs of a run. The context already has the contents of reports of agents and the platform.
 pub(super) enum Event<'a> {
     /// The run begins.
     Start,
@@ -29,9 +29,9 @@ pub(super) enum Event<'a> {
         node: &'a NodeName,
         facts: Box<NodeFacts>,
     },
-    /// An agent whose log is not read has something to report.
+    /// An agent with an unread log has something to report.
     Alert,
-    /// An agent has reported why it raised its alert.
+    /// An agent has reported the reason of its alert.
     AlertReported,
     /// A node is about to leave, or has left.
     NodeWithdrawn(&'a NodeName),
@@ -41,7 +41,7 @@ pub(super) enum Event<'a> {
     Timeout,
     /// The deadline of a round has passed.
     Overdue,
-    /// The platform cannot go on.
+    /// The platform cannot continue.
     Failed(String),
     /// The user ends the run.
     Interrupted,
@@ -50,7 +50,7 @@ pub(super) enum Event<'a> {
 }
 
 impl Run {
-    /// The transition that an event causes.
+    /// The transition of an event.
     #[expect(
         clippy::too_many_lines,
         clippy::match_same_arms,
@@ -71,7 +71,7 @@ impl Run {
                 context.node(node).before = Some(*facts);
                 context.end_reading_of(reading, node)
             }
-            // A host that has finished without facts has none to report.
+            // A host agent that has finished without facts reports none.
             (S::ReadingFacts(reading), E::RoundFinished { agent })
                 if context.spec.is_host(agent) =>
             {
@@ -198,7 +198,7 @@ impl Run {
                 context.node(node).after = Some(*facts);
                 state
             }
-            // Of a cycle that has ended, or whose facts are read only when it has failed.
+            // Facts of a cycle that has ended, or of one that reads facts only after a failure.
             (state @ (S::Unattended(_) | S::Idle { .. }), E::Facts { node, .. }) => {
                 context.node(node);
                 state

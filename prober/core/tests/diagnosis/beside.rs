@@ -1,4 +1,4 @@
-//! Access paths that do not stay among pods: they follow from a cause, bound it, or stay unknown.
+//! Access paths that involve the nodes: they follow from a cause, bound it, or stay unknown.
 
 use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::topology::{AccessPath, AgentId, Path, PathId};
@@ -47,7 +47,7 @@ fn with_healthy_beside(mut matrix: Matrix, from: u8, to: u8, access_path: Access
     matrix
 }
 
-/// A cluster in which node-1's server refuses everybody.
+/// A cluster in which node-1's server refuses every connection.
 fn refusing() -> Matrix {
     let to_server = |path: &Path| path.server == Some(server(1));
     let cluster = Cluster::new(2);
@@ -111,7 +111,7 @@ fn a_node_whose_own_packets_pass_the_tunnel_drops_those_of_its_pods() {
                 Story::ReplyLost,
             );
     }
-    // The ladder from node-3 met nothing, as where ICMP is rate-limited; what the tunnel sent was for node-2.
+    // The TTL probe from node-3 got no answer, as where ICMP is rate-limited; the tunnel sent packets for node-2.
     let cluster = cluster
         .ladder(
             nothing_answers(2),

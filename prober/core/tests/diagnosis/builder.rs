@@ -1,5 +1,5 @@
-//! A matrix as a healthy flannel cluster of N nodes gives it, and stories that change what the
-//! two ends of some paths saw. Addresses follow the measured lab.
+//! A matrix of a healthy flannel cluster of N nodes, and stories that change the observations at the two ends of some
+//! paths. Addresses follow the measured lab.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,26 +31,26 @@ use prober_core::topology::{AccessPath, AgentId, NodeName, Path, PathId, Scope};
 
 pub(crate) const MS: u64 = 1_000_000;
 
-/// What the two ends of a path see.
+/// The observations at the two ends of a path.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Story {
     Healthy,
     /// SYNs leave, nothing arrives.
     Nothing,
-    /// SYNs arrive, SYN+ACKs leave and never come.
+    /// SYNs arrive, SYN+ACKs leave and never arrive.
     ReplyLost,
     /// SYNs arrive and are not answered.
     SynIgnored,
-    /// The reply comes from the pod itself; the client refuses it; the server gets the RST or not.
+    /// The reply comes from the pod's own address; the client refuses it; the server receives the RST or not.
     Foreign {
         refused: bool,
         hop_limit: u8,
     },
-    /// A RST from the pod itself, sent by it or not.
+    /// A RST from the pod's own address, sent by the pod or not.
     ForeignReset {
         sent: bool,
     },
-    /// A RST from the address that was asked.
+    /// A RST from the target.
     Reset {
         hop_limit: u8,
         mac: Option<Mac>,
@@ -64,13 +64,13 @@ pub(crate) enum Story {
         inner: u8,
         after_ms: u64,
     },
-    /// Answered only after so many SYNs, the first lost on the way there, or its SYN+ACK back.
+    /// Answered only after this many SYNs: the earlier SYNs are lost, or their SYN+ACKs.
     Late {
         syns: u32,
         lost: Lost,
         started_ms: u64,
     },
-    /// The handshake is fine, nothing follows; the server saw the third packet or not.
+    /// The handshake completes, no data follows; the server received the third packet or not.
     Mute {
         completed: bool,
     },
@@ -78,7 +78,7 @@ pub(crate) enum Story {
     Stalled {
         received: u32,
     },
-    /// The banner comes, and what the client said is acknowledged and not echoed.
+    /// The banner comes, and the client's data is acknowledged and not echoed.
     Slow,
     /// Another pod's banner.
     Banner(u8),
@@ -86,16 +86,16 @@ pub(crate) enum Story {
     OwnSyn {
         to: Option<IpAddr>,
     },
-    /// The server gets a RST that the client never sent.
+    /// The server receives a RST that the client never sent.
     Usurped,
     /// connect() fails at once; no packet is sent.
     RefusedLocally(Errno),
 }
 
-/// A rung that nobody answered.
+/// A step of a TTL probe without an answer.
 pub(crate) const SILENT: TtlStepAnswer = TtlStepAnswer::Silent;
 
-/// A router at that distance, in the name of the ClusterIP.
+/// A router at that distance, with the ClusterIP as its source.
 pub(crate) fn exceeded(hop_limit: u8) -> TtlStepAnswer {
     TtlStepAnswer::TimeExceeded {
         by: CLUSTER_IP,
@@ -192,7 +192,7 @@ pub(crate) const fn tunnel(family: Family) -> &'static str {
     }
 }
 
-/// A cluster whose matrix is being told.
+/// A cluster with its matrix.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) matrix: Matrix,
@@ -200,7 +200,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// So many nodes, every one selected, IPv4.
+    /// This many nodes, all selected, IPv4.
     pub(crate) fn new(nodes: u8) -> Self {
         Self::of(nodes, &[Family::Ipv4])
     }
@@ -310,7 +310,7 @@ impl Cluster {
         found
     }
 
-    /// Replaces what was seen on these paths: two kernel probes, and twenty raw ones in the tally.
+    /// Replaces the observations of these paths: two kernel probes, and twenty raw ones in the tally.
     pub(crate) fn tell(mut self, wanted: impl Fn(&Path) -> bool, story: Story) -> Self {
         for id in self.ids(wanted) {
             let ends = self.ends(id);
@@ -391,7 +391,7 @@ impl Cluster {
             isn: Seq(self.isn),
         };
         let mut told = scene.tell(id, story);
-        // A silent probe of a balanced port tells nobody whom it was for.
+        // A silent probe of a balanced port does not show its server.
         let unseen = told.server.as_ref().is_none_or(|witness| witness.syns == 0);
         if path.server.is_none() && unseen {
             told.server_agent = None;
@@ -436,7 +436,7 @@ impl Cluster {
         self
     }
 
-    /// Changes what a node says of itself, in all three readings.
+    /// Changes the facts of a node, in all three readings.
     pub(crate) fn facts(mut self, n: u8, change: impl Fn(&mut NodeFacts)) -> Self {
         let known = self.matrix.nodes.get_mut(&node(n)).unwrap();
         for facts in [&mut known.before, &mut known.during, &mut known.after] {
@@ -497,8 +497,8 @@ impl Cluster {
         self
     }
 
-    /// Nodes whose pods have Services translated inside connect(2): the SYN asks the backend, and crafted SYNs, ten a path of
-    /// which one is told, ask the Service and meet nothing.
+    /// Nodes whose pods have Services translated inside connect(2): SYNs go to the backend. Ten crafted SYNs per path, one of
+    /// them reported in full, go to the Service and get no answer.
     pub(crate) fn translated_in_connect(mut self, nodes: impl Fn(&NodeName) -> bool) -> Self {
         let ids = self.ids(|path| path.access_path.is_translated() && nodes(&path.client.node));
         for &id in &ids {
@@ -535,7 +535,7 @@ impl Cluster {
         self
     }
 
-    /// Nobody may read the nodes.
+    /// The nodes' facts cannot be read.
     pub(crate) fn without_facts(mut self) -> Self {
         self.matrix.nodes.clear();
         self
@@ -570,7 +570,7 @@ impl Cluster {
     }
 }
 
-/// Puts the backend in the place of the Service.
+/// Replaces the Service by the backend.
 fn translate(seen: &mut Observation, service: SocketAddr, backend: SocketAddr) {
     match &mut seen.packet.body {
         Body::Tcp(ip, tcp) => {
@@ -590,7 +590,7 @@ fn translate(seen: &mut Observation, service: SocketAddr, backend: SocketAddr) {
     }
 }
 
-/// Whom a path asks.
+/// The target of a path.
 fn target(path: &Path) -> SocketAddr {
     let slot = |agent: &AgentId| 8100 + u16::from(number(&agent.node));
     match (path.access_path, &path.server) {
@@ -749,7 +749,7 @@ fn fdb(mac: Mac, dev: &str, destination: Option<IpAddr>) -> FdbEntry {
     }
 }
 
-/// One probe on stage.
+/// One probe of a story.
 struct Scene {
     path: Path,
     to: AgentId,
@@ -1099,7 +1099,7 @@ impl Scene {
         )
     }
 
-    /// The client as the server sees it: a pod that reaches itself is masqueraded.
+    /// The client's address at the server: a pod that reaches itself is masqueraded.
     fn seen_as(&self) -> SocketAddr {
         if self.path.access_path == AccessPath::Hairpin {
             let ip = gateway(number(&self.path.client.node), self.path.family);

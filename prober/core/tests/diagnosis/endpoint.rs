@@ -83,7 +83,7 @@ fn a_stopped_process_completes_handshakes_and_says_nothing() {
         .tell(to(1), story)
         .tell_any(|_| true, &server(1), story);
     assert_eq!(named(&cluster.matrix), ["endpoint-frozen node-1 proven"]);
-    // The agent in that pod is stopped as well, so its end is not heard.
+    // The agent in that pod is stopped as well, so its end has no report.
     let mut unheard = cluster;
     for path in unheard.matrix.paths.values_mut() {
         path.probes
@@ -130,7 +130,7 @@ fn a_stranger_that_refuses_has_the_servers_address() {
                 sent: false,
             },
         );
-    // The pod's own address is known from an earlier packet of its own.
+    // The pod's own address is known from an earlier packet.
     cluster = cluster.tell(
         |path| path.access_path == AccessPath::Hairpin && path.client == server(1),
         Story::Healthy,

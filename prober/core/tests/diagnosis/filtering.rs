@@ -21,7 +21,7 @@ fn across(from: u8, to: u8) -> impl Fn(&Path) -> bool + Copy {
     }
 }
 
-/// Everything through node-1, but what the predicate spares.
+/// Paths from or to node-1.
 fn at_1(path: &Path) -> bool {
     path.client.node == node(1)
         || path
@@ -124,7 +124,7 @@ fn a_node_that_drops_all_replies_is_named_from_both_sides() {
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }
 
-/// Node-2 of three drops what comes to its pods, and all have climbed their ladders but the client of node-1.
+/// Node-2 of three drops packets to its pods, and all clients but that of node-1 have sent TTL probes.
 fn dropping_at_2() -> Cluster {
     Cluster::new(3)
         .tell(

@@ -1,4 +1,4 @@
-//! What passes now and then, and what cannot be judged.
+//! Intermittent failures, and evidence that is inconclusive.
 
 use prober_core::diagnosis::diagnose;
 use prober_core::probe::outcome::{EngineKind, Outcome};
@@ -15,7 +15,7 @@ fn at_1(path: &Path) -> bool {
             .is_some_and(|server| server.node == node(1))
 }
 
-/// As if each path had met many more, all answered at once.
+/// As if each path had many more probes, all answered at once.
 fn with_many_good(mut cluster: Cluster, more: u64) -> Cluster {
     for path in cluster.matrix.paths.values_mut() {
         let tally = path.tallies.entry(EngineKind::Raw).or_default();
@@ -132,7 +132,7 @@ fn a_starved_client_cannot_vouch_for_silence() {
         .get_mut(&client(1))
         .unwrap()
         .starved_ns = 900_000_000;
-    // What the other end confirms is no matter of the client's timers.
+    // A loss that the other end confirms does not depend on the client's timers.
     assert_eq!(named(&cluster.matrix), ["packet-loss - proven"]);
     for path in cluster.matrix.paths.values_mut() {
         for probe in &mut path.probes {
@@ -158,7 +158,7 @@ fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network(
         .tell(mute, Story::Mute { completed: true })
         .tell(stalled, Story::Stalled { received: 0 })
         .matrix;
-    // One of many on a path that is answered.
+    // One of many probes on a path with answers.
     let lost = |path: &Path| path.client == client(1) && path.server == Some(server(2));
     let silent = Cluster::new(2).tell(lost, Story::Nothing).matrix;
     for (id, evidence) in &mut matrix.paths {

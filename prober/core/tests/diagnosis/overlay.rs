@@ -19,7 +19,7 @@ fn across(from: u8, to: u8) -> impl Fn(&Path) -> bool + Copy {
     move |path: &Path| path.client == client(from) && path.server == Some(server(to))
 }
 
-/// Nothing gets from one node to the other; the way back is open.
+/// No packet gets from one node to the other; the path back is open.
 fn one_way(cluster: Cluster, from: u8, to: u8) -> Cluster {
     let exceeded = TtlStepAnswer::TimeExceeded {
         by: CLUSTER_IP,
@@ -56,7 +56,7 @@ fn a_tunnel_that_is_blocked_one_way_is_named_with_its_direction() {
     assert_eq!(named(&output.matrix), ["overlay-blocked node-1 proven"]);
 }
 
-/// An answer of node-1's own, from an address a hop behind its pods' (as `cilium_host`), to this TTL of three.
+/// An answer of node-1's own, from an address a hop behind its pods' (as `cilium_host`), to this one of three TTLs.
 fn by_node_1_itself(ttl: usize) -> [TtlStepAnswer; 4] {
     let mut rungs = [SILENT; 4];
     rungs[ttl - 1] = TtlStepAnswer::TimeExceeded {

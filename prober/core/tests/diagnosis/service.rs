@@ -1,4 +1,4 @@
-//! Faults in what a Service leads to.
+//! Faults in the Service's endpoints and rules.
 
 use prober_core::node_facts::SysctlState;
 use prober_core::packet::Unreachable;

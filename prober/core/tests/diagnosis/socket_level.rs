@@ -1,4 +1,4 @@
-//! Services that are translated inside connect(2), as Cilium does: nothing translates crafted packets there.
+//! Services that are translated inside connect(2), as Cilium does: crafted packets are not translated there.
 
 use prober_core::diagnosis::diagnose;
 use prober_core::evidence::Matrix;
@@ -33,7 +33,7 @@ fn everywhere(_: &prober_core::topology::NodeName) -> bool {
     true
 }
 
-/// What all diagnoses say.
+/// The evidence of all diagnoses.
 fn said(matrix: &Matrix) -> String {
     let diagnoses = diagnose(matrix);
     let sentences = diagnoses.iter().flat_map(|found| &found.evidence);
@@ -206,7 +206,7 @@ fn a_backend_that_no_pod_has_shows_in_the_syn_of_connect() {
     assert!(said.contains("the SYN went on to 100.96.2.99"), "{said}");
 }
 
-/// A host that asks by the Service and is refused at once.
+/// A host that connects to the Service and is refused at once.
 fn with_host(mut matrix: Matrix, errno: Errno) -> Matrix {
     let mut told = Cluster::new(2)
         .tell(through_service, Story::RefusedLocally(errno))

@@ -12,7 +12,7 @@ use super::named;
 use prober_core::packet::family::Family;
 use prober_core::packet::{Body, EthernetAddresses, Packet, Resolution, ResolutionKind};
 
-/// Same-node Services of node-1, as the founding fault breaks them.
+/// Same-node Services of node-1, as bridge-netfilter off breaks them.
 fn founding(cluster: Cluster, family: Family) -> Cluster {
     let story = Story::Foreign {
         refused: true,
@@ -86,7 +86,7 @@ fn syns_that_vanish_beside_untranslated_answers_follow_from_the_same_cause() {
     evidence.probes.push(vanished.clone());
     assert_eq!(named(&matrix), ["bridge-netfilter-off node-1 proven"]);
 
-    // More of them than of the others are a fault of their own.
+    // If there are more of them than of the others, they are a fault of their own.
     let evidence = matrix
         .paths
         .values_mut()

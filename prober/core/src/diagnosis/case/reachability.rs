@@ -1,4 +1,4 @@
-//! What the TTL probes of both directions say, and whether packets cross between two nodes.
+//! The results of the TTL probes of both directions, and whether packets cross between two nodes.
 
 use std::net::IpAddr;
 
@@ -35,9 +35,9 @@ impl<'a> Case<'a> {
             .filter_map(PathEvidence::believed_ttl_probe)
     }
 
-    /// Whether the second router answered, or anything beyond it: the way to the other node and back is open. Time exceeded
-    /// is raised before the FORWARD chain (net/ipv4/ip_forward.c). What was sent with TTL 1 got no further than the client's
-    /// own node, however far away the answer seems to come from: Cilium's answers from `cilium_host`, a hop behind it.
+    /// Whether the second router answered, or anything beyond it: the path to the other node and back is open. Time exceeded
+    /// is raised before the FORWARD chain (net/ipv4/ip_forward.c). A packet with TTL 1 got no further than the client's own
+    /// node, however distant the source of the answer seems: Cilium's answers come from `cilium_host`, a hop behind it.
     pub(crate) fn met_second_hop(&self, from: &NodeName, ttl_probe: &TtlProbe) -> bool {
         ttl_probe.steps.iter().any(|step| {
             let distance = |hop_limit: u8| 64_u8.checked_sub(hop_limit);
@@ -67,7 +67,7 @@ impl<'a> Case<'a> {
         by_facts || hellos.any(|hello| hello.addresses.contains(&address))
     }
 
-    /// Whether a packet is known to have got from one node to the other.
+    /// Whether a packet is known to have reached one node from the other.
     pub(crate) fn reachability(
         &self,
         from: &NodeName,
@@ -89,7 +89,7 @@ impl<'a> Case<'a> {
             for (_, probe) in evidence.believed() {
                 let answered = match probe.client.outcome {
                     Outcome::Established { .. } => true,
-                    // One or two routers away: not the client's own node.
+                    // One or two routers away: beyond the client's own node.
                     Outcome::Reset { hop_limit, .. } => matches!(hop_limit, 62 | 63),
                     Outcome::Unreachable { .. }
                     | Outcome::RefusedLocally { .. }
@@ -124,15 +124,15 @@ impl<'a> Case<'a> {
 /// Whether packets get from one node to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reachability {
-    /// One did.
+    /// A packet did.
     Reached,
-    /// None that was sent is known to have arrived.
+    /// No packet that was sent is known to have arrived.
     NotReached,
-    /// None was sent.
+    /// No packet was sent.
     NotProbed,
 }
 
-/// Whether a SYN of any hop limit got its SYN+ACK from the target.
+/// Whether the target answered a SYN of any hop limit by SYN+ACK.
 pub(crate) fn completes(ttl_probe: &TtlProbe) -> bool {
     ttl_probe.steps.iter().any(
         |step| matches!(step.answer, TtlStepAnswer::SynAck { from, .. } if from == ttl_probe.target),

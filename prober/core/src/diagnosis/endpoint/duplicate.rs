@@ -100,7 +100,7 @@ pub(crate) fn duplicate_server(
     )
 }
 
-/// Ethernet addresses that answered for the server's address in clients' captures on its node,
+/// MAC addresses that answered for the server's address in clients' captures on its node,
 /// with its own.
 fn claimants(case: &Case<'_>, server: &AgentId, family: Family) -> BTreeSet<Mac> {
     let Some(address) = case.address(server, family) else {
@@ -126,7 +126,7 @@ fn claimants(case: &Case<'_>, server: &AgentId, family: Family) -> BTreeSet<Mac>
     macs
 }
 
-/// Another pod has a client's address: the server gets RSTs that the client never sent.
+/// Another pod has a client's address: the server receives RSTs that the client never sent.
 pub(crate) fn duplicate_client(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     let usurped = |group: &FailureGroup| {
         group.family == family

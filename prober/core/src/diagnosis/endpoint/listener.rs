@@ -1,4 +1,4 @@
-//! The process that should answer: not there, not accepting, or stopped.
+//! The process that is expected to answer: absent, not accepting, or stopped.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(crate) fn not_listening(
     )
 }
 
-/// This host was refused by an address that is none of ours: its own word is all there is.
+/// The target refused this host, and is not a server of the run: the RST is the only evidence.
 pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     if case.matrix.source != Source::Host {
         return None;
@@ -137,7 +137,7 @@ pub(crate) fn accept_queue(
     )
 }
 
-/// How long after a SYN a process that runs has sent its banner.
+/// Maximum time from a SYN to the banner of a process that runs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
@@ -197,7 +197,7 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
     )
 }
 
-/// Whether a server's end sent data while its client waited. A process that is thawed to be removed
+/// Whether a server's end sent data while its client waited. A process that is resumed just before its removal
 /// still sends a banner to clients that have given up.
 fn spoke(server_trace: &ServerTrace) -> bool {
     let first = server_trace.observations.first().map(|seen| seen.at);

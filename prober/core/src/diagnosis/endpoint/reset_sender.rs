@@ -8,21 +8,21 @@ use crate::packet::TcpFlags;
 use crate::packet::observation::{Direction, Observation};
 use crate::topology::NodeName;
 
-/// What sent a RST.
+/// The sender of a RST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResetSender {
-    /// The server's own end sent it.
+    /// The server itself.
     Server,
     /// A rule on this node.
     Node(NodeName),
-    /// Some other pod.
+    /// Another pod.
     OtherHost,
     /// The evidence does not decide.
     Unclear,
 }
 
-/// What sent the RSTs of a group, by the server's end, and by their TTL and source MAC: two routers
-/// on the way from a pod of another node leave 62 of 64, one leaves 63, the own node 64.
+/// The sender of the RSTs of a group, from the packets of the server's end, the TTL and the source MAC: two routers
+/// on the path from a pod of another node leave 62 of 64, one leaves 63, the own node 64.
 pub(crate) fn reset_sender(case: &Case<'_>, group: &FailureGroup) -> ResetSender {
     if group.server_end == ServerEnd::ResetSent {
         return ResetSender::Server;
@@ -63,7 +63,7 @@ pub(crate) fn reset_sender(case: &Case<'_>, group: &FailureGroup) -> ResetSender
     }
 }
 
-/// The one node beside the client's that has endpoints behind a balanced port.
+/// The only node besides the client's that has endpoints of a balanced port.
 fn only_other_node(case: &Case<'_>, group: &FailureGroup) -> Option<NodeName> {
     let nodes: BTreeSet<&NodeName> = case
         .path(group.path)?
@@ -78,7 +78,7 @@ fn only_other_node(case: &Case<'_>, group: &FailureGroup) -> Option<NodeName> {
     nodes.next().is_none().then(|| only.clone())
 }
 
-/// The first RST that the client got.
+/// The first RST that the client received.
 pub(crate) fn reset_packet<'a>(case: &Case<'a>, group: &FailureGroup) -> Option<&'a Observation> {
     case.client_packets(group).find(|seen| {
         seen.direction == Direction::Received

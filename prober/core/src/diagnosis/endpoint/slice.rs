@@ -1,4 +1,4 @@
-//! Endpoints of the Service in the API, compared with the pods that run.
+//! The Service's endpoints in the API, compared with the pods that run.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,11 +20,11 @@ pub(crate) fn no_endpoints(
 ) -> Option<Hypothesis> {
     let refused = |group: &FailureGroup| match group.symptom.unreachable() {
         Some(Unreachable::Port | Unreachable::Other) => true,
-        // Without a route to the Service's address, IPv6 says so before the rule is met.
+        // Without a route to the Service's address, IPv6 fails with this error before the rule applies.
         Some(Unreachable::Network) => family == Family::Ipv6,
         Some(Unreachable::Host | Unreachable::Prohibited) | None => false,
     };
-    // A program on connect(2) that finds no backend refuses by EHOSTUNREACH; before Linux 5.15 it can only say EPERM.
+    // A program on connect(2) that finds no backend returns EHOSTUNREACH; before Linux 5.15 it can only return EPERM.
     let refused_in_connect = |group: &FailureGroup| {
         let path = case.path(group.path);
         let errno = group.symptom.refused_locally();
@@ -211,7 +211,7 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
     hypotheses
 }
 
-/// Nodes that alone are led to a dead address: their rules are older than the EndpointSlices.
+/// Nodes that, unlike the others, lead to an address without a pod: their rules are older than the EndpointSlices.
 fn led_astray(
     case: &Case<'_>,
     server: &AgentId,
@@ -246,8 +246,8 @@ fn led_astray(
     nodes.into_iter().map(one).collect()
 }
 
-/// The address that the Service led to, where it shows: a flooded copy of the SYN, or the node
-/// resolving an address that no pod has.
+/// The address that the Service led to, where a packet shows it: a flooded copy of the SYN, or a resolution by the node
+/// of an address that no pod has.
 fn dead_address(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     let copied = case
         .probes(group)
@@ -281,7 +281,7 @@ fn is_pod(case: &Case<'_>, address: IpAddr) -> bool {
         .any(|agent| case.address(agent, family) == Some(address))
 }
 
-/// Whether the address is a pod's, a node's, or some router's that has answered.
+/// Whether the address is a pod's, a node's, or that of a router that has answered.
 fn is_known(case: &Case<'_>, address: IpAddr) -> bool {
     let node = case.matrix.nodes.keys().any(|node| {
         case.facts(node)
@@ -327,7 +327,7 @@ fn how_it_died(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
     said
 }
 
-/// A pod whose port on the bridge is down: no access path reaches it, although its process runs.
+/// A pod with its bridge port down: no access path reaches it, although its process runs.
 fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
     let groups = case.places(|group| {
         group.family == family

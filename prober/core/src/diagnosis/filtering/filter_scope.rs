@@ -12,7 +12,7 @@ use crate::packet::family::Family;
 use crate::probe::outcome::OutcomeKind;
 use crate::topology::{AccessPath, AgentId, NodeName, Path, Scope};
 
-/// `network-policy` where a neighbour of what fails passes the same chain, `forward-drop` where none does.
+/// `network-policy` where the same chain accepts a neighbour's traffic, `forward-drop` where it accepts none.
 pub(crate) fn filter_scope(
     case: &Case<'_>,
     node: &NodeName,
@@ -77,8 +77,8 @@ pub(crate) fn filter_scope(
     }
 }
 
-/// The one pod of the node that all these groups have as client or server, if a neighbour's
-/// traffic through the same chain passes.
+/// The only pod of the node that is client or server of all these groups, if a neighbour's traffic passes the same
+/// chain.
 fn common_pod(
     case: &Case<'_>,
     node: &NodeName,

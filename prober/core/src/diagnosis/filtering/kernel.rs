@@ -26,7 +26,7 @@ pub(crate) fn conntrack_full(
         .max_by_key(|(count, _)| *count)?;
     let dropped = case.grown(node, "ConntrackDrop");
     let place = Place::node(node, family);
-    // Entries end all the time: the table need not be full at the moment of the reading.
+    // Entries expire all the time: the table need not be full at the time of the reading.
     let full = count.saturating_mul(100) >= most.saturating_mul(99);
     if full && dropped != Some(0) {
         let counted = dropped.map(|grown| {

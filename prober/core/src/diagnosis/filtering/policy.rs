@@ -1,4 +1,4 @@
-//! NetworkPolicies that close every agent: the API knows of them, and nothing passes between pods.
+//! NetworkPolicies that block every agent: the API has them, and no packet passes between pods.
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
@@ -7,14 +7,14 @@ use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::packet::family::Family;
 use crate::topology::AccessPath;
 
-/// What fails of a family, where the API says that policies close the agents and no SYN of it reaches another pod. That
-/// something enforces them shows in nothing but this: node after node dropping everything would look the same.
+/// The failures of a family where, according to the API, policies block the agents, and none of its SYNs reaches another
+/// pod. There is no other sign that they are enforced: a drop on every node has the same symptoms.
 pub(crate) fn closed(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     let policies = &case.matrix.policies;
     if policies.is_empty() {
         return None;
     }
-    // A pod always reaches itself (Kubernetes, "Network Policies"), though not every enforcer lets it.
+    // A pod always reaches itself (Kubernetes, "Network Policies"), though some implementations block that, too.
     let passes =
         case.passes(|path| path.family == family && path.access_path != AccessPath::Hairpin);
     let arrives = case.fails(|group| group.family == family && !is_held_up(group));
@@ -32,7 +32,7 @@ pub(crate) fn closed(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     Some(hypothesis)
 }
 
-/// Whether it fails as what a policy drops or refuses does: nothing of it came to the server's end.
+/// Whether it fails like a connection that a policy drops or rejects: no packet of it arrived at the server's end.
 fn is_held_up(group: &FailureGroup) -> bool {
     let is_refusal = match group.symptom {
         Symptom::Silent

@@ -1,4 +1,4 @@
-//! Rules that drop or reject, found by what answers instead of the server, and where packets vanish.
+//! Rules that drop or reject, found by the source of the answer, and by the place where packets vanish.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::packet::family::Family;
 use crate::probe::outcome::Outcome;
 use crate::topology::{AccessPath, NodeName};
 
-/// A rule that answers with RST: it comes from a node, or the server's end did not send it.
+/// A rule that rejects by RST: the RST comes from a node, or the server's end did not send it.
 pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
     let groups = case.places(|group| {
         group.family == family
@@ -65,7 +65,7 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
     {
         hypothesis = hypothesis.because("only what was balanced to one endpoint is rejected; a rejected SYN is balanced anew when it is sent again");
     }
-    // What the same rule hides: tries that were balanced anew, or whose RST the client ignores.
+    // Failures that the same rule explains: SYNs that were balanced anew, and connections with a RST that the client ignores.
     let hidden = case.places(|group| {
         group.family == family
             && (group.access_path == AccessPath::ClusterIpAny
@@ -87,7 +87,7 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
     Some(hypothesis)
 }
 
-/// A rule that answers with ICMP, after the translation: the `ClusterIP` or the gateway says so.
+/// A rule that rejects by ICMP after the translation: the error comes from the `ClusterIP` or the gateway.
 pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
     let by_rule = |group: &FailureGroup| match group.symptom.unreachable() {
         Some(Unreachable::Prohibited) => true,
@@ -138,11 +138,11 @@ fn icmp_ttl(case: &Case<'_>, group: &FailureGroup) -> Option<u8> {
         .find_map(|seen| seen.packet.icmp().map(|(ip, _)| ip.hop_limit))
 }
 
-/// Silence whose place is this node.
+/// Packets that are dropped on this node.
 pub(crate) fn dropped(case: &Case<'_>, node: &NodeName, family: Family) -> Option<Hypothesis> {
     let located: Vec<(usize, DropPoint)> = case
         .failing(|group| {
-            // What passes untranslated meets the same chain: then it is the Service that fails.
+            // Untranslated packets pass the same chain: if these arrive, the Service fails.
             let service_only = group.access_path.is_translated()
                 && group.access_path != AccessPath::Hairpin
                 && direct_is_well(case, group);

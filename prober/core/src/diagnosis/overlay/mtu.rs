@@ -1,4 +1,4 @@
-//! Packets that are too big for the way.
+//! Packets that are too big for the path.
 
 use std::collections::BTreeSet;
 
@@ -98,7 +98,7 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     hypotheses
 }
 
-/// Whether even a SYN did not come through any more, when the path was looked at again: what broke while they talked stops
+/// Whether even SYNs no longer arrived when the path was probed again: a fault that began during the exchange stops
 /// packets of every size.
 fn is_cut_off(case: &Case<'_>, group: &FailureGroup) -> bool {
     let Some(server) = &group.server else {
@@ -128,7 +128,7 @@ fn how_far(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
         })
 }
 
-/// What a node says of packets that were too big for it.
+/// A node's own evidence of packets that were too big for it.
 fn too_big(case: &Case<'_>, node: &NodeName) -> Option<String> {
     if let Some(grown) = case.grown(node, "IpFragFails").filter(|&grown| grown > 0) {
         let facts = case.facts(node);

@@ -1,4 +1,4 @@
-//! What a node believes of its peer's tunnel end, against what the peer says of itself.
+//! A node's tunnel entries for its peer, compared with the peer's own addresses.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -54,7 +54,7 @@ pub(crate) fn stale_neighbour(
     }
 }
 
-/// What is wrong with what a node believes of its peer's tunnel end; `Ok` where it agrees.
+/// The error in a node's tunnel entries for its peer; `Ok` where they agree with the peer's own addresses.
 pub(crate) fn believes(
     case: &Case<'_>,
     from: &NodeName,

@@ -1,4 +1,4 @@
-//! Routes to the other node's pods: missing, refusing, or swallowing.
+//! Routes to the other node's pods: missing, unreachable, or blackhole.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub(crate) fn route_missing(
     let (mut groups, place) = on_the_way(case, from, to, family)?;
     if let Some(said) = bad_route(case, from, to, family) {
         let errors = at_once(case, &groups);
-        // The routes went with their device, and so does what comes in.
+        // The routes were removed with their device, which does not receive either.
         let down = tunnel_down(case, from, family);
         if down.is_some() {
             groups.extend(case.places(|group| depends_on(group, to, from, family)));
@@ -58,7 +58,7 @@ pub(crate) fn route_missing(
     })
 }
 
-/// What is wrong with the route, in words; `None` where it is well or was not read.
+/// The fault of the route, as text; `None` where it is correct or was not read.
 fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> Option<String> {
     let facts = case.facts(from)?;
     let address = case.address_on(to, family)?;
@@ -90,7 +90,7 @@ fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) ->
     }
 }
 
-/// Whether some node reaches other nodes' pods by a tunnel: then a default route is no way.
+/// Whether some node reaches other nodes' pods by a tunnel: then a default route does not lead there.
 fn tunnels_exist(case: &Case<'_>) -> bool {
     case.nodes()
         .into_iter()
@@ -110,7 +110,7 @@ fn tunnels_exist(case: &Case<'_>) -> bool {
         })
 }
 
-/// Whether the node itself refused at once for want of a route: to the client (quoting a SYN that
+/// Whether the node itself rejected packets at once for lack of a route: to the client (quoting a SYN that
 /// no router has touched), or to the server for its answer.
 fn refuses_route(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
     if group.client.node == *node {

@@ -14,9 +14,9 @@ use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
-/// Silence between nodes that the facts of no node explain.
+/// Drops between nodes that no facts of the nodes explain.
 pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
-    // A tunnel that its own node has put down is not blocked.
+    // A tunnel that is down on its own node is not blocked.
     let is_down = |node: &NodeName| tunnel_down(case, node, family).is_some();
     let silent = |group: &FailureGroup| {
         group.family == family

@@ -1,4 +1,4 @@
-//! Groups the failures of a path by symptom and server, and decides what is loss and what the server's end saw.
+//! Groups the failures of a path by symptom and server, and distinguishes loss from complete failure.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use crate::packet::Unreachable;
 use crate::probe::outcome::{EngineKind, Errno, Outcome, OutcomeKind, ProbeResult};
 use crate::topology::{AccessPath, AgentId, Path, PathId, Scope};
 
-/// Every group of the matrix that something must explain, in the order of paths.
+/// Every group of the matrix that needs an explanation, in the order of paths.
 pub(crate) fn groups(matrix: &Matrix) -> Vec<FailureGroup> {
     matrix
         .paths
@@ -28,7 +28,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<FailureG
     for (at, probe) in evidence.believed() {
         let server = server_of(matrix, evidence, probe);
         match symptom(matrix.source, evidence, probe, starved_ns) {
-            // A lost capture is no lost packet, where others on the same path were answered.
+            // A packet that only the capture lost is not lost, where other probes of the same path were answered.
             Some(Symptom::Silent) if has_lost_packets && is_met => {}
             Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
             None => good.push((server, &probe.client)),
@@ -55,14 +55,14 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<FailureG
         })
         .collect();
     if matrix.source == Source::Capture {
-        // A refused connection of other traffic is no fault of the network.
+        // A refused connection in other traffic is no fault of the network.
         groups.retain(|group| group.symptom != Symptom::Reset && group.symptom != Symptom::Broken);
     }
     groups
 }
 
-/// Kernels limit how often they say unreachable (`icmp_ratelimit`, RFC 1812 4.3.2.8): beside
-/// probes that received such an error, silent ones of the same path were refused as well.
+/// Kernels limit the rate of ICMP unreachable (`icmp_ratelimit`, RFC 1812 4.3.2.8): where
+/// some probes of a path received such an error, its silent ones were refused as well.
 fn merge_rate_limited(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
@@ -83,7 +83,7 @@ fn merge_rate_limited(
     }
 }
 
-/// Silence on a path where the same engine also met answers is loss, not a wall.
+/// Silence on a path where the same engine also received answers is loss, not a complete failure.
 fn reclassify_loss(
     evidence: &PathEvidence,
     groups: &mut BTreeMap<(Symptom, Option<AgentId>), Vec<usize>>,
@@ -161,7 +161,7 @@ fn add_counted_failures(
     }
 }
 
-/// Which server a probe met, or should have met.
+/// The server that a probe reached, or was expected to reach.
 fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Option<AgentId> {
     if let Some(server) = &evidence.path.server {
         return Some(server.clone());
@@ -170,7 +170,7 @@ fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Opti
         node: banner.node.clone(),
         pod: banner.pod.clone(),
     });
-    // The packets in hand name the endpoint before a server_trace does: a tuple may be used twice.
+    // The banner and the packets of this probe take precedence over the server's trace: a five-tuple may be used twice.
     banner
         .or_else(|| backend_at(evidence, wrong_source(&probe.client)?.0))
         .or_else(|| {
@@ -192,7 +192,7 @@ fn backend_at(evidence: &PathEvidence, address: SocketAddr) -> Option<AgentId> {
         .and_then(|backend| backend.agent.clone())
 }
 
-/// The only endpoint of a balanced port that no probe ever met, where enough met the others.
+/// The only endpoint of a balanced port that no probe reached, if probes reached all others.
 fn only_endpoint_never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
     let mut met: BTreeMap<&str, u32> = BTreeMap::new();
     let balanced = |path: &Path| {
@@ -225,7 +225,7 @@ fn only_endpoint_never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<A
     (missing.next().is_none() && !met.is_empty()).then(|| only.clone())
 }
 
-/// The furthest that the server's end saw these probes get.
+/// The furthest state of these probes that the server's end observed.
 fn server_end(
     matrix: &Matrix,
     evidence: &PathEvidence,
@@ -269,8 +269,8 @@ fn server_end(
         .unwrap_or(ServerEnd::Unknown)
 }
 
-/// Whether a RST to the server can be an answer to its SYN+ACK: a raw probe closes whatever it
-/// began with a RST of its own, also where no answer came.
+/// Whether a RST to the server can be an answer to its SYN+ACK: a raw probe resets every connection that it
+/// began, also where no answer came.
 fn is_refused(probe: &ProbeResult) -> bool {
     match probe.engine {
         EngineKind::Kernel => true,

@@ -1,4 +1,4 @@
-//! The founding fault: bridged answers never meet netfilter, so they are not translated back.
+//! Bridge-netfilter off: bridged answers never pass netfilter, so they are not translated back.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub(crate) fn bridge_netfilter(
 ) -> Vec<Hypothesis> {
     let here = |group: &FailureGroup| group.family == family && stays_on(case, group, node);
     // A RST from the backend's own address that the backend did send is another fault (a closed
-    // port) whose answer was bypassed as well; one that it did not send is a rule's.
+    // port) whose answer was bypassed as well; one that it did not send comes from a rule.
     let mut groups = case.places(|group| {
         here(group)
             && match group.symptom {
@@ -74,7 +74,7 @@ pub(crate) fn bridge_netfilter(
                 Some(SysctlState::Unreadable) | None => format!("{sysctl} is off on {node}"),
             };
             let hypothesis = if by_counters {
-                // The setting allows it; that this is what happens, only packets prove.
+                // The setting allows it; only packets prove that it happens.
                 Hypothesis::fits(Cause::BridgeNetfilterOff, place, groups.clone())
                     .decided_by("the packets of a failing probe: give the agents CAP_NET_RAW")
             } else {
@@ -106,17 +106,17 @@ pub(crate) fn bridge_netfilter(
     vec![bounds(case, hypothesis, node, family)]
 }
 
-/// Services of this node that its own pods back: the only ones that the bridge can bypass.
+/// Services of this node with backends among its own pods: the only ones that the bridge can bypass.
 pub(crate) fn stays_on(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
     group.client.node == *node
-        // What this host asks may be anything: an answer from elsewhere shows that it was translated.
+        // A host may probe any address: an answer from another one shows that the target was translated.
         && (group.access_path.is_translated() || case.matrix.source == Source::Host)
         && group.access_path != AccessPath::Hairpin
         && !group.is_cross_node()
 }
 
-/// Whether the wrong answer came over the bridge, untouched by the router: `None` where neither
-/// its Ethernet source nor its TTL was seen.
+/// Whether the answer from the wrong source came over the bridge and not through the router: `None` where neither
+/// its source MAC nor its TTL was observed.
 pub(crate) fn direct_over_bridge(case: &Case<'_>, group: &FailureGroup) -> Option<bool> {
     let sent_to = case
         .client_packets(group)
@@ -186,7 +186,7 @@ pub(crate) fn counted(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> 
         .collect()
 }
 
-/// TTL 1 to a same-node `ClusterIP` reads the node's setting from inside a pod.
+/// A SYN with TTL 1 to a same-node `ClusterIP` shows the node's setting from inside a pod.
 pub(crate) fn ttl_probe_reads_setting(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
     case.at(groups)
         .filter(|group| group.is_same_node())
@@ -228,7 +228,7 @@ pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec
     said
 }
 
-/// What else it could be, and why it is not.
+/// Similar causes, and what excludes them.
 pub(crate) fn bounds(
     case: &Case<'_>,
     mut hypothesis: Hypothesis,

@@ -12,7 +12,7 @@ use crate::topology::{AccessPath, AgentId};
 
 /// Hypotheses about hairpin traffic.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
-    // IPv4 refuses packets from the own address; IPv6 takes them, and the pod answers itself.
+    // IPv4 drops packets from the own address; IPv6 accepts them, and the pod answers itself.
     let silent = |group: &FailureGroup| {
         group.access_path == AccessPath::Hairpin
             && matches!(

@@ -1,4 +1,4 @@
-//! Answers that come from the pod itself though the bridge is not to filter_scope.
+//! Answers that come from the pod itself although the bridge is not the cause.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
 use crate::topology::{AccessPath, NodeName};
 
-/// Untranslated replies where the bridge is not to filter_scope.
+/// Untranslated replies where the bridge is not the cause.
 pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -> Vec<Hypothesis> {
     let here = |group: &FailureGroup| group.family == family && group.client.node == *node;
     let wrong_source = case.places(|group| {
@@ -39,7 +39,7 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
         )];
     }
     let mut groups = wrong_source.clone();
-    // What follows from untracked replies: the third packet of a direct connection is invalid.
+    // A consequence of untracked replies: the third packet of a direct connection is invalid.
     groups.extend(case.places(|group| {
         let through = group.client.node == *node
             || group
@@ -107,7 +107,7 @@ pub(crate) fn is_unrestored(group: &FailureGroup) -> bool {
     )
 }
 
-/// What the packets of both ends say, from the group that says most.
+/// The packets of both ends, from the group with the most evidence.
 pub(crate) fn seen_at_ends(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
     let Some(group) = case
         .at(groups)

@@ -74,7 +74,7 @@ pub(crate) fn rules_missing(
             && (group.server.is_none() || direct_is_well(case, group))
     };
     let groups = case.places(lost);
-    // The port that stays on the node, or a pod's way to itself, fail alone for reasons of their own.
+    // The port that stays on the node, and a pod's path to itself, have causes of their own.
     let telling = case
         .at(&groups)
         .any(|group| group.access_path == AccessPath::ClusterIp);
@@ -125,7 +125,7 @@ pub(crate) fn rules_missing(
     ))
 }
 
-/// Whether the TTL probe shows that nothing translated the SYN: its first router answers in its own
+/// Whether the TTL probe shows that the SYN was not translated: its first router answers in its own
 /// name. `None` where no TTL probe shows it.
 pub(crate) fn untranslated(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     let ttl_probe = case.ttl_probe(group.path)?;
@@ -138,9 +138,9 @@ pub(crate) fn untranslated(case: &Case<'_>, group: &FailureGroup) -> Option<IpAd
     }
 }
 
-/// The Service's address, where connect() left it in its SYN on a node that translates Services inside connect(2).
+/// The Service's address, where connect() sent its SYN there on a node that translates Services inside connect(2).
 fn untranslated_in_connect(case: &Case<'_>, group: &FailureGroup) -> Option<SocketAddr> {
-    // Without a ready endpoint there is nothing to translate to.
+    // Without a ready endpoint there is no backend to translate to.
     let is_ready = |path: &&PathEvidence| path.backends.iter().any(|backend| backend.ready);
     let path = (case.path(group.path)).filter(|path| path.socket_level && is_ready(path))?;
     let mut asked = case

@@ -1,7 +1,7 @@
 //! The rotation: the pairs of round after round, such that every ordered pair is probed within a known number of rounds.
 //!
-//! A budget says how many nodes may have agents at once. Where there are no more nodes, all are in one batch; else one batch
-//! of nodes follows the other. Each round takes the next pairs of the batch's schedule.
+//! The budget limits how many nodes have agents at once. If all nodes fit, they are one batch; otherwise one batch of nodes
+//! follows the other. Each round takes the next pairs of the batch's schedule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -12,14 +12,14 @@ use batch::{Batch, PairSchedule, rounds};
 use covered_pairs::CoveredPairs;
 use partition::{Coverage, Partition};
 
-/// How much probing may cost.
+/// The limits of the probing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Other nodes that each node probes in a round.
     pub peers: usize,
-    /// Most pairs of a round, of all nodes together.
+    /// Maximum number of pairs in a round, over all nodes.
     pub pairs: NonZeroUsize,
-    /// Most nodes that have agents at once.
+    /// Maximum number of nodes with agents at once.
     pub nodes: NonZeroUsize,
 }
 
@@ -29,7 +29,7 @@ impl Budget {
         self.nodes.get() / 4
     }
 
-    /// How `nodes` nodes are cut, where they are more than may have agents at once.
+    /// The partition of `nodes` nodes, if they are more than may have agents at once.
     const fn partition(self, nodes: usize) -> Partition {
         Partition::new(nodes, self.nodes.get() - self.priority_slots())
     }
@@ -52,24 +52,24 @@ pub struct Rotation {
     positions: BTreeMap<NodeName, usize>,
     covered: CoveredPairs,
     batch: Batch,
-    /// Which nodes the batch holds.
+    /// The nodes of the batch.
     extent: Extent,
     priority_nodes: Vec<NodeName>,
     /// The number of the pair of parts that has agents, or had them last.
     partition_pair: usize,
-    /// Nodes that have joined and were not probed since.
+    /// Nodes that have joined and have not been probed since.
     new_nodes: BTreeSet<NodeName>,
 }
 
-/// Which nodes a batch holds.
+/// The nodes of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Extent {
-    /// None: only priority nodes have agents, if any node has.
+    /// None: only priority nodes have agents, if there are any.
     #[default]
     PriorityNodes,
-    /// All.
+    /// All nodes.
     All,
-    /// Those of two parts.
+    /// The nodes of two parts.
     PartitionPair,
 }
 
@@ -111,8 +111,8 @@ impl Rotation {
         &self.ring
     }
 
-    /// Chooses the nodes that are to have agents, never more than the budget allows: all of them; or those that have joined,
-    /// those that are `watched`, and the pair of parts that is not done, or else the next one.
+    /// Chooses the nodes that get agents, never more than the budget allows: all of them; or the new ones, the `watched`
+    /// ones, and the pair of parts that is not done, or else the next one.
     pub fn assign(&mut self, budget: Budget, watched: &[NodeName]) {
         let nodes = self.ring.len();
         self.priority_nodes.clear();
@@ -162,13 +162,13 @@ impl Rotation {
         self.new_nodes.extend(self.priority_nodes.iter().cloned());
     }
 
-    /// The nodes that are to have agents.
+    /// The nodes that get agents.
     pub fn assigned(&self) -> impl Iterator<Item = &NodeName> {
         let all = self.batch.nodes().iter().chain(&self.priority_nodes);
         all.filter(|node| self.positions.contains_key(*node))
     }
 
-    /// Whether a node has joined that is to have no agent yet.
+    /// Whether a new node gets no agent yet.
     pub fn is_new_node_waiting(&self) -> bool {
         let assigned: BTreeSet<&NodeName> = self.assigned().collect();
         self.new_nodes.iter().any(|node| !assigned.contains(node))
@@ -182,7 +182,7 @@ impl Rotation {
         }
     }
 
-    /// How many ordered pairs are to be probed, each node with itself among them.
+    /// The number of ordered pairs to probe, including each node with itself.
     pub const fn total_pairs(&self, budget: Budget) -> usize {
         match budget.coverage(Coverage::All) {
             Coverage::All | Coverage::Across => self.ring.len() * self.ring.len(),
@@ -190,12 +190,12 @@ impl Rotation {
         }
     }
 
-    /// How many of them gave a result when they were probed last.
+    /// The number of pairs whose last probe gave a result.
     pub const fn covered_pairs(&self) -> usize {
         self.covered.count()
     }
 
-    /// How many rounds it takes until every pair was probed, if no node joins or leaves and none is watched.
+    /// The number of rounds until every pair was probed, if no node joins or leaves and none is watched.
     pub fn rounds(&self, budget: Budget) -> usize {
         let nodes = self.ring.len();
         let all = budget.coverage(Coverage::All);
@@ -207,7 +207,7 @@ impl Rotation {
             .map(|number| partition.pair(number))
             .collect();
         let parts = pass.iter().flat_map(|pair| [&pair.left, &pair.right]);
-        // Two at most.
+        // At most two.
         let sizes: BTreeSet<usize> = parts.map(ExactSizeIterator::len).collect();
         let longest = |coverage| {
             let with = |left| {
@@ -222,7 +222,7 @@ impl Rotation {
             + later * longest(budget.coverage(Coverage::Across))
     }
 
-    /// How many batches these rounds are of; one where all nodes may have agents at once.
+    /// The number of batches of these rounds; one if all nodes may have agents at once.
     pub fn batches(&self, budget: Budget) -> usize {
         let nodes = self.ring.len();
         if nodes <= budget.nodes.get() {

@@ -1,11 +1,11 @@
-//! A repeated run against the same model of a platform: each cycle has one whole result, and nothing stays placed.
+//! A repeated run against the same model of a platform: each cycle has one whole result, and no object stays placed.
 
 use super::*;
 
-/// How long a period is.
+/// The duration of a period.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Runs so many cycles of all pairs, then interrupts; before each cycle, `before` may change the platform or call the run.
+/// Runs this many cycles of all pairs, then interrupts; before each cycle, `before` may change the platform or call the run.
 fn run_cycles(
     mut platform: ModelPlatform,
     cycles: usize,
@@ -239,7 +239,7 @@ fn unattended() -> ModelPlatform {
     }
 }
 
-/// How long a cycle took; it begins ten seconds after the result of the one before.
+/// The duration of a cycle; it begins ten seconds after the result of the one before.
 fn took(platform: &ModelPlatform, cycle: usize) -> Duration {
     platform.finished_at[cycle]
         .since(platform.finished_at[cycle - 1])

@@ -18,11 +18,11 @@ type Positions = (usize, usize);
 pub(super) struct Batch {
     nodes: Vec<NodeName>,
     schedule: PairSchedule,
-    /// The index in the schedule of the next pair.
+    /// The index of the next pair in the schedule.
     next_cross: usize,
     /// The index of the next node to be probed from itself.
     next_self: usize,
-    /// How many pairs were taken: of nodes with themselves, and of the schedule.
+    /// The number of pairs taken: of nodes with themselves, and of the schedule.
     taken: (usize, usize),
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Batch {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PairSchedule {
     pairs: Vec<Positions>,
-    /// How many pairs a matching has.
+    /// The number of pairs in a matching.
     matching: usize,
 }
 
@@ -70,7 +70,7 @@ impl PairSchedule {
         }
     }
 
-    /// How many pairs a schedule has, and how many a matching of it, without making it.
+    /// The number of pairs in a schedule, and in one matching, without building it.
     const fn size(left: usize, right: usize, coverage: Coverage) -> (usize, usize) {
         let nodes = left + right;
         match coverage {
@@ -83,7 +83,7 @@ impl PairSchedule {
 }
 
 impl Batch {
-    /// A batch none of whose pairs were taken.
+    /// A new batch: none of its pairs is taken.
     pub(super) const fn of(nodes: Vec<NodeName>, schedule: PairSchedule) -> Self {
         Self {
             nodes,
@@ -94,8 +94,8 @@ impl Batch {
         }
     }
 
-    /// This batch, which goes on at the matching where `before` was interrupted: so a cluster whose nodes keep changing gets
-    /// through its schedule all the same.
+    /// This batch, continued at the matching where `before` was interrupted: a cluster with ever-changing nodes still gets
+    /// through its schedule.
     pub(super) fn resuming(self, before: &Self) -> Self {
         if before.is_same(&self.nodes, &self.schedule) {
             return before.clone();
@@ -174,7 +174,7 @@ impl Batch {
     }
 }
 
-/// How many rounds it takes until all pairs of two parts of these sizes were taken.
+/// The number of rounds until all pairs of two parts of these sizes were taken.
 pub(super) fn rounds(left: usize, right: usize, coverage: Coverage, budget: Budget) -> usize {
     let (pairs, matching) = PairSchedule::size(left, right, coverage);
     let (own, cross) = shares(left + right, matching, budget);
@@ -182,7 +182,7 @@ pub(super) fn rounds(left: usize, right: usize, coverage: Coverage, budget: Budg
     rounds(left + right, own).max(rounds(pairs, cross))
 }
 
-/// How many nodes a round probes from themselves, and how many pairs across nodes it has.
+/// The number of nodes that a round probes from themselves, and the number of its pairs across nodes.
 ///
 /// All nodes and all their peers where the budget allows it. Where not, up to half of it goes to pairs of a node with itself,
 /// and the rest to whole matchings, or to less than one.

@@ -1,4 +1,4 @@
-//! Which ordered pairs of nodes gave a result when they were probed last: a bit matrix, indexed by positions in the ring.
+//! The ordered pairs of nodes whose last probe gave a result: a bit matrix, indexed by positions in the ring.
 
 /// The bit matrix: a row for each client, a bit for each server. Rows grow as bits are set: of thousands of nodes, most pairs
 /// wait for days.
@@ -50,7 +50,7 @@ impl CoveredPairs {
         }
     }
 
-    /// How many pairs gave a result.
+    /// The number of pairs that gave a result.
     pub(super) const fn count(&self) -> usize {
         self.count
     }

@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-/// How the ring of nodes is cut.
+/// The partition of the ring of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Partition {
     nodes: usize,
-    /// How many parts, an even number.
+    /// The number of parts, even.
     parts: usize,
 }
 
@@ -20,11 +20,11 @@ pub(super) struct PartitionPair {
     pub(super) left: Range<usize>,
     /// Positions in the ring of the nodes of the other.
     pub(super) right: Range<usize>,
-    /// Which of their pairs are probed.
+    /// The pairs of theirs to probe.
     pub(super) coverage: Coverage,
 }
 
-/// Which pairs of two parts are probed, besides each node with itself.
+/// The pairs of two parts to probe, besides each node with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coverage {
     /// Those across the two parts and those within each.
@@ -36,7 +36,7 @@ pub(super) enum Coverage {
 }
 
 impl Partition {
-    /// Cuts a ring of `nodes` so that two parts have `slots` nodes at most, or two where `slots` is less.
+    /// Cuts a ring of `nodes` so that two parts have at most `slots` nodes, or two nodes if `slots` is less.
     pub(super) const fn new(nodes: usize, slots: usize) -> Self {
         let half = if slots < 2 { 1 } else { slots / 2 };
         Self {
@@ -45,12 +45,12 @@ impl Partition {
         }
     }
 
-    /// How many pairs of parts there are, after which every pair of nodes had agents together.
+    /// The number of pairs of parts, after which every pair of nodes had agents together.
     pub(super) const fn pairs(self) -> usize {
         self.parts / 2 * self.parts.saturating_sub(1)
     }
 
-    /// How many pairs of parts come before every node had agents once.
+    /// The number of pairs of parts until every node had agents once.
     pub(super) const fn pairs_per_pass(self) -> usize {
         self.parts / 2
     }

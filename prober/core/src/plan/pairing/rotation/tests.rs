@@ -243,7 +243,7 @@ proptest! {
 }
 
 proptest! {
-    // Thousands of nodes take their time.
+    // Thousands of nodes take long.
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
