@@ -1,4 +1,4 @@
-//! `prober agent`: what a run starts in each pod; its command line is the agent's own.
+//! `prober agent`: the agent, which a run starts in each pod. The agent parses its own arguments.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ pub(crate) struct AgentArgs {
     words: Vec<OsString>,
 }
 
-/// Runs as an agent.
+/// Runs `prober agent` and returns the agent's exit status.
 pub(crate) fn agent(args: AgentArgs) -> ExitCode {
     let program = OsString::from("prober agent");
     prober_agent::run(std::iter::once(program).chain(args.words))

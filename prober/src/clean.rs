@@ -1,4 +1,4 @@
-//! `prober clean`: what runs have left behind in a cluster, found and removed.
+//! `prober clean`: finds and removes the objects that runs left in a cluster.
 
 use std::process::ExitCode;
 
@@ -47,21 +47,25 @@ pub(crate) struct CleanArgs {
     reach: ReachArgs,
 }
 
-/// What becomes of a run's leftovers.
+/// The outcome of the leftovers of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
+    /// They are removed.
     Removed,
+    /// They would be removed without `--dry-run`.
     WouldBeRemoved,
+    /// They are kept: the run is active, and `--run` does not name it.
     LeftAlone,
 }
 
-/// Cleans.
+/// Runs `prober clean`.
 pub(crate) fn clean(args: &CleanArgs) -> anyhow::Result<ExitCode> {
     let done = block_on(find_and_remove(args)).context("cannot start the Kubernetes client")??;
     show::listed(args.output, || text(&done), || document(&done))?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Finds the leftovers of every run in scope, and removes those that `fate` selects.
 async fn find_and_remove(args: &CleanArgs) -> anyhow::Result<Vec<(Leftover, Fate)>> {
     let connection = connect(&args.reach.reach(), &KubeconfigEnv::current()).await?;
     let area = if args.all_namespaces {
@@ -80,6 +84,7 @@ async fn find_and_remove(args: &CleanArgs) -> anyhow::Result<Vec<(Leftover, Fate
     Ok(done)
 }
 
+/// Decides the outcome of the leftovers of one run.
 fn fate(args: &CleanArgs, leftover: &Leftover) -> Fate {
     match leftover.state {
         RunState::Active if args.run.is_none() => Fate::LeftAlone,
@@ -90,6 +95,7 @@ fn fate(args: &CleanArgs, leftover: &Leftover) -> Fate {
     }
 }
 
+/// Renders the outcomes as text, one line for each run.
 fn text(done: &[(Leftover, Fate)]) -> String {
     if done.is_empty() {
         return "Nothing is left of any run.\n".to_owned();
@@ -112,7 +118,7 @@ fn text(done: &[(Leftover, Fate)]) -> String {
     lines.concat()
 }
 
-/// `1 Job, 4 Pods, 2 Services`
+/// Returns the number of objects of each kind, such as `1 Job, 4 Pods, 2 Services`.
 fn things(leftover: &Leftover) -> String {
     let kinds = [
         ObjectKind::Job,
@@ -131,6 +137,7 @@ fn things(leftover: &Leftover) -> String {
     counted.collect::<Vec<_>>().join(", ")
 }
 
+/// Returns the outcomes as a document of the schema `prober.dev/clean/v1`.
 fn document(done: &[(Leftover, Fate)]) -> serde_json::Value {
     let runs: Vec<_> = done
         .iter()
@@ -155,7 +162,7 @@ fn document(done: &[(Leftover, Fate)]) -> serde_json::Value {
     json!({"schema": "prober.dev/clean/v1", "runs": runs})
 }
 
-/// A name that a run can have: a label's value (RFC 1123 label).
+/// Parses the name of a run, which is the value of a label: 1 to 63 of `a-z`, `0-9` and `-`, as in an RFC 1123 label.
 fn run_name(text: &str) -> Result<String, String> {
     let is_name = !text.is_empty()
         && text.len() <= 63

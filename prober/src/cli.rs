@@ -1,4 +1,4 @@
-//! The command line: its commands.
+//! The command line: the arguments of the program and its commands.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::clean;
 use crate::{agent, completions, explain, lab, man, probe, replay, report, run, version};
 
-/// The name that makes a program a plugin of kubectl.
+/// The file name under which kubectl runs the program as its plugin.
 const PLUGIN: &str = "kubectl-prober";
 
 /// Finds out, from packets, why a Kubernetes Service works only some of the time, and how to fix it:
@@ -34,7 +34,10 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Parses the command line. Names are taken whatever their case, and a plugin of kubectl is called as kubectl calls it.
+/// Parses the command line, whose first word is the path of the program.
+///
+/// Values match in any case. The usage of a kubectl plugin reads `kubectl prober`. The error is clap's: a usage error,
+/// or the text of `--help` and `--version`.
 pub(crate) fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     let mut command = ignore_case(Cli::command());
     if words.first().is_some_and(|program| is_plugin(program)) {
@@ -44,11 +47,12 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
+/// Whether kubectl runs the program as its plugin, by the program's file name.
 fn is_plugin(program: &OsStr) -> bool {
     Path::new(program).file_stem() == Some(OsStr::new(PLUGIN))
 }
 
-/// The same for the values of every argument of every command.
+/// Makes the values of every argument of every command match in any case.
 fn ignore_case(command: clap::Command) -> clap::Command {
     command
         .mut_args(|argument| {

@@ -1,4 +1,4 @@
-//! `prober completions`: scripts that complete commands in a shell.
+//! `prober completions`: shell completion scripts.
 
 use std::process::ExitCode;
 
@@ -18,12 +18,13 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Writes the script that completes this command.
+/// Runs `prober completions`: writes the completion script of `command` to standard output.
 pub(crate) fn completions(args: &CompletionsArgs, command: Command) -> anyhow::Result<ExitCode> {
     show::bytes(&script(args.shell, command))?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Generates the completion script of `command` for this shell.
 fn script(shell: Shell, mut command: Command) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "prober", &mut script);

@@ -1,16 +1,19 @@
-//! Drives a run against its fleet: the two channels, the clock, and whoever watches.
+//! The loop that drives a run against its platform: commands to it, events from it, and timeouts.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-/// The wall clock, which also stamps packets.
+/// Reads the wall clock, which also gives packets their timestamps.
 pub(crate) use prober_agent::host_probe::now;
 use prober_core::run::{Phase, PlatformCommand, PlatformEvent, Run, RunResult};
 
-/// How often a watcher is shown the run while nothing happens.
+/// The longest time between two calls of `watch` while no event arrives.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// Runs to the end. `watch` is shown the run after each step.
+/// Drives the run to its end and returns its result.
+///
+/// The run's commands go to `commands`, and the platform's events come from `events`. `watch` is called after each
+/// event, each timeout of the run, and each [`GLANCE`] without either.
 pub(crate) fn drive(
     mut run: Run,
     commands: &Sender<PlatformCommand>,
@@ -25,7 +28,9 @@ pub(crate) fn drive(
     run.finish()
 }
 
-/// Obeys, waits for the fleet or the clock, and tells the run.
+/// Sends the run's commands, waits for one event or timeout, and handles it.
+///
+/// If the platform has ended, the run receives [`gone`] for each command, and `Removed` instead of an event.
 fn step(run: &mut Run, commands: &Sender<PlatformCommand>, events: &Receiver<PlatformEvent>) {
     while let Some(command) = run.poll_command() {
         if commands.send(command).is_err() {
@@ -43,6 +48,7 @@ fn step(run: &mut Run, commands: &Sender<PlatformCommand>, events: &Receiver<Pla
     run.handle_timeout(now());
 }
 
+/// Returns the event of a platform that ended before the run.
 fn gone() -> PlatformEvent {
     PlatformEvent::Failed("the fleet ended before the run did".to_owned())
 }

@@ -1,4 +1,4 @@
-//! `prober explain`: the causes that can be named, and the page of each.
+//! `prober explain`: the list of causes that a diagnosis can name, and the page of each.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ pub(crate) struct ExplainArgs {
     output: ListForm,
 }
 
-/// Lists or explains.
+/// Runs `prober explain`: lists the causes, or shows the page of one.
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let causes = args
         .cause
@@ -40,13 +40,14 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Renders the list of causes in lines of at most `width` columns.
 fn list(width: usize) -> String {
     let lines = Cause::ALL.iter();
     let lines = lines.map(|cause| wrap(&format!("{:<24} ", cause.slug()), cause.meaning(), width));
     lines.collect()
 }
 
-/// The page of a cause in lines of this width.
+/// Renders the page of a cause in lines of at most `width` columns.
 fn page(cause: Cause, width: usize) -> String {
     let mut page = wrap("", &format!("{cause}: {}", cause.meaning()), width);
     for (heading, text) in cause.page().sections() {
@@ -59,6 +60,7 @@ fn page(cause: Cause, width: usize) -> String {
     page
 }
 
+/// Returns a cause as a JSON object: its slug, its meaning and its page.
 fn document(cause: Cause) -> serde_json::Value {
     serde_json::json!({"cause": cause.slug(), "meaning": cause.meaning(), "page": cause.page().to_string()})
 }

@@ -1,4 +1,4 @@
-//! Files to read, of which `-` is standard input.
+//! Input files; the path `-` is standard input.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,14 +8,14 @@ use std::{fs, io, thread};
 
 use anyhow::Context as _;
 
-/// How long after Ctrl-C the rest of standard input is awaited: the program that writes it was interrupted as well,
-/// and writes what it still holds.
+/// How long standard input is still read after Ctrl-C: the program at the other end of the pipe receives SIGINT as
+/// well, and flushes its buffer.
 const REST: Duration = Duration::from_secs(1);
 
-/// The most that is read from standard input at once, bytes.
+/// The size of the buffer for standard input, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// What a message calls the file.
+/// Returns the name of the file for messages: its path, or `standard input`.
 pub(crate) fn name(path: &Path) -> String {
     if path == Path::new("-") {
         "standard input".to_owned()
@@ -24,7 +24,7 @@ pub(crate) fn name(path: &Path) -> String {
     }
 }
 
-/// The whole file.
+/// Reads the whole file, or standard input to its end. The error names the file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
@@ -35,14 +35,16 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     bytes.with_context(|| format!("cannot read {}", name(path)))
 }
 
-/// The whole file; of standard input all until its end or Ctrl-C, which ends `tcpdump -w - | prober replay -`.
+/// Reads the whole file, or standard input until its end or Ctrl-C, which ends `tcpdump -w - | prober replay -`.
+///
+/// Fails if the file cannot be read, or if no handler of Ctrl-C can be installed.
 pub(crate) fn read_until_interrupted(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path != Path::new("-") {
         return read(path);
     }
     let (chunks, received) = mpsc::channel();
     let interrupt = chunks.clone();
-    // After the end of standard input there is nothing left to interrupt.
+    // The receiver is gone once standard input has ended: Ctrl-C then has no effect.
     ctrlc::set_handler(move || drop(interrupt.send(Chunk::Interrupted)))
         .context("cannot handle Ctrl-C")?;
     thread::spawn(move || send(&chunks));
@@ -67,15 +69,19 @@ pub(crate) fn read_until_interrupted(path: &Path) -> anyhow::Result<Vec<u8>> {
     }
 }
 
-/// A piece of standard input, or why there is no further one.
+/// A message from the reader of standard input or from the handler of Ctrl-C.
 enum Chunk {
+    /// The next bytes.
     Bytes(Vec<u8>),
+    /// The user pressed Ctrl-C.
     Interrupted,
+    /// Standard input has ended.
     End,
+    /// Standard input cannot be read.
     Failed(io::Error),
 }
 
-/// Sends all of standard input.
+/// Reads standard input and sends its chunks until its end, an error, or the end of the receiver.
 fn send(chunks: &Sender<Chunk>) {
     let mut buffer = vec![0; CHUNK];
     loop {

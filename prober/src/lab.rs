@@ -1,4 +1,4 @@
-//! `prober lab`: the lab by hand: what can break it, and one that stays up.
+//! `prober lab`: a lab that stays up, commands that inject and undo its faults, and the list of faults.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
@@ -80,7 +80,7 @@ enum Action {
     Heal,
 }
 
-/// Does it.
+/// Runs `prober lab`.
 pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::Faults { output } => faults(output)?,
@@ -94,6 +94,7 @@ pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds a lab, injects the faults, and serves requests until Ctrl-C.
 fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
     match isolation::enter(None, || isolation::exit(0))? {
         Side::Ended(status) => return Ok(status),
@@ -103,12 +104,13 @@ fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
     let lab = Lab::up(spec).context("cannot build the lab")?;
     let fleet = LabCluster::new(lab, agent_command()?, told);
     control::serve(fleet, events, faults, |status| {
-        // Whoever closed standard output still has the lab.
+        // The lab stays up even if standard output is closed.
         drop(show::text(&welcome(status)));
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns the text that lists the namespaces of the lab and the commands for it.
 fn welcome(status: &Reply) -> String {
     let places = match status {
         Reply::Status { namespaces, .. } => namespaces.join(", "),
@@ -123,12 +125,14 @@ fn welcome(status: &Reply) -> String {
     )
 }
 
+/// Replaces this process by `program`, or by a shell, in a node or pod of the lab that is up.
 fn shell(place: &str, program: &[String]) -> anyhow::Result<()> {
     let mut command = control::shell(place, program)?;
-    // Only a failure comes back from exec.
+    // exec returns only on failure.
     Err(command.exec()).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
+/// Sends a request to the lab that is up, and shows its faults afterwards. Fails if the lab refuses.
 fn ask(request: &Request) -> anyhow::Result<()> {
     match control::request(request)? {
         Reply::Status { faults, .. } if faults.is_empty() => show::text("No fault is in force.\n"),
@@ -137,7 +141,7 @@ fn ask(request: &Request) -> anyhow::Result<()> {
     }
 }
 
-/// Every fault: what it does, and the causes that a run must then name.
+/// Lists every fault: its effect, and the causes that a run must then name.
 fn faults(form: ListForm) -> anyhow::Result<()> {
     let spec = LabSpec::default();
     let causes = |fault: Fault| -> Vec<&str> {
@@ -167,6 +171,7 @@ fn faults(form: ListForm) -> anyhow::Result<()> {
     )
 }
 
+/// Renders a fault in lines of at most `width` columns.
 fn lines(fault: Fault, causes: &[&str], width: usize) -> String {
     let expected = if causes.is_empty() {
         "no cause: it does no harm".to_owned()

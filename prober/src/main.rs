@@ -1,6 +1,7 @@
 //! The program `prober`: parses its command line, runs one command and reports its result by the exit status.
 //!
-//! 0 healthy, 1 a path fails, 2 could not run; a reader that goes away is no error.
+//! The exit status is 0 if every path is healthy, 1 if a path fails, and 2 if the command could not run. A reader that
+//! closes the pipe early causes no error.
 
 #![cfg_attr(
     not(feature = "cluster"),
@@ -10,50 +11,50 @@
     )
 )]
 
-/// Runs as an agent.
+/// `prober agent`: the agent of a pod.
 mod agent;
-/// Leftovers of runs in a cluster.
+/// `prober clean`: the objects that runs left in a cluster.
 #[cfg(feature = "cluster")]
 mod clean;
-/// The command line.
+/// The command line and its commands.
 mod cli;
-/// Scripts that complete commands in a shell.
+/// `prober completions`: shell completion scripts.
 mod completions;
-/// Drives a run against its fleet.
+/// The loop that drives a run against its platform.
 mod drive;
-/// Causes, listed and explained.
+/// `prober explain`: the causes and their pages.
 mod explain;
-/// Files to read.
+/// Input files and standard input.
 mod input;
-/// The lab by hand.
+/// `prober lab`: a lab that stays up, and its faults.
 mod lab;
-/// The manual page.
+/// `prober man`: the manual pages.
 mod man;
-/// Where a report goes.
+/// The destinations of a report.
 mod output;
-/// Failing probes as a capture.
+/// The packets of failing probes as a pcapng capture.
 mod pcapng;
-/// Handshakes from this host.
+/// `prober probe`: handshakes from this host.
 mod probe;
-/// A display of a run on a terminal.
+/// The progress of a run on a terminal.
 mod progress;
-/// Which cluster is meant.
+/// The arguments that select a cluster.
 mod reach;
-/// Existing captures.
+/// `prober replay`: the diagnosis of packet captures.
 mod replay;
-/// Saved reports in other forms.
+/// `prober report`: a saved report in another form.
 mod report;
-/// A whole run.
+/// `prober run`: a run in the lab or in a cluster.
 mod run;
-/// What is written to standard output and standard error.
+/// Output on standard output and standard error.
 mod show;
-/// The width of the terminal.
+/// The width of the terminal, and text wrapped to it.
 mod terminal;
-/// Errors of usage.
+/// Usage errors.
 mod usage;
-/// Values on the command line that several commands take.
+/// The values of arguments that several commands share.
 mod values;
-/// What this program is.
+/// `prober version`: the version, the commit and the target.
 mod version;
 
 use std::ffi::OsString;
@@ -63,7 +64,7 @@ use clap::CommandFactory as _;
 
 use cli::{Cli, Command};
 
-/// The exit status of what could not run.
+/// The exit status of a command that could not run.
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs the command and returns its exit status. `words` is the whole command line, which reports quote.
 fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args, words),
@@ -94,6 +96,7 @@ fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Returns the exit status; an error is written to standard error and gives [`COULD_NOT_RUN`].
 fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| {
         show::failure(&error);

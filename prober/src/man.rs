@@ -1,4 +1,4 @@
-//! `prober man`: the manual page, of all commands or of one.
+//! `prober man`: the manual page of the program, or of one command.
 
 use std::process::ExitCode;
 
@@ -19,13 +19,15 @@ pub(crate) struct ManArgs {
     command: Vec<String>,
 }
 
-/// Writes the page of this command, or of one of its own.
+/// Runs `prober man`: writes the manual page of the command that `args` names to standard output. `all` is the program.
 pub(crate) fn man(args: &ManArgs, all: Command) -> anyhow::Result<ExitCode> {
     show::bytes(&page(&args.command, all)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page of the command of this name, word by word; without a word the page of the program.
+/// Renders the page of a command, named by one word per level, in roff; without a word, the page of the program.
+///
+/// Fails if there is no such command.
 fn page(words: &[String], mut all: Command) -> anyhow::Result<Vec<u8>> {
     all.build();
     let mut command = &all;
@@ -41,7 +43,7 @@ fn page(words: &[String], mut all: Command) -> anyhow::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// There is no such command below this one.
+/// Returns the error text of a command that `parent` does not have, with the closest name.
 fn unknown(parent: &Command, word: &str) -> String {
     let known = parent.get_subcommands().map(Command::get_name);
     let parent = parent.get_bin_name().unwrap_or("prober");

@@ -1,4 +1,4 @@
-//! Where a report goes: to standard output in one form, and to files in any.
+//! The destinations of a report: standard output in one form, and files in any form.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -36,8 +36,11 @@ pub(crate) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Opens every file, so that what cannot be written fails before anything is measured. What the files hold is
-    /// kept until a report replaces it.
+    /// Opens every file, and keeps its content until a report replaces it.
+    ///
+    /// Call it before anything is measured, so that a file that cannot be written is an error at once.
+    ///
+    /// Fails if a file cannot be opened for writing, if two reports name one file, and if a report names `-`.
     pub(crate) fn open(&self) -> anyhow::Result<Files> {
         let pcapng = self.pcapng.iter().map(|path| (Form::Pcapng, path));
         let reports = self.reports.iter().map(|(form, path)| (*form, path));
@@ -70,7 +73,7 @@ impl OutputArgs {
     }
 }
 
-/// Reads `html=report.html`.
+/// Parses a destination such as `html=report.html`: a form in any case, and a file. The error lists the forms.
 fn destination(text: &str) -> Result<(Form, PathBuf), String> {
     let forms = || Form::names().join(", ");
     let (form, file) = text
@@ -82,11 +85,11 @@ fn destination(text: &str) -> Result<(Form, PathBuf), String> {
     Ok((form, file.into()))
 }
 
-/// The files that a report is written to.
+/// The open files that a report is written to.
 #[derive(Debug)]
 pub(crate) struct Files(Vec<OpenFile>);
 
-/// One of them.
+/// An open file and the form of its report.
 #[derive(Debug)]
 struct OpenFile {
     form: Form,
@@ -95,15 +98,17 @@ struct OpenFile {
 }
 
 impl Files {
-    /// Writes the report to every file, then to standard output. A file that cannot be written keeps it from no
-    /// other place: the first error is returned at the end.
+    /// Writes the report to every file, then to standard output in the form `output`.
+    ///
+    /// An error of one file does not stop the others. Returns the error of standard output, else the first error of a
+    /// file.
     pub(crate) fn write(&self, report: &Report, output: Form) -> anyhow::Result<()> {
         let written = self.save(report);
         show::report(report, output)?;
         written
     }
 
-    /// Writes the report to every file; returns the first error.
+    /// Writes the report to every file, and returns the first error at the end.
     pub(crate) fn save(&self, report: &Report) -> anyhow::Result<()> {
         let written = self.0.iter().map(|open| open.write(report));
         written.fold(Ok(()), Result::and)
@@ -111,14 +116,16 @@ impl Files {
 }
 
 impl OpenFile {
+    /// Replaces the content of the file by the report.
     fn write(&self, report: &Report) -> anyhow::Result<()> {
         let bytes = bytes(report, self.form)?;
         self.replace(&bytes)
             .with_context(|| format!("cannot write the report to {}", self.path.display()))
     }
 
+    /// Replaces the content of the file by these bytes.
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        // A pipe or a device has no length.
+        // A pipe or a device has no length to set.
         if self.file.metadata()?.is_file() {
             self.file.set_len(0)?;
         }
@@ -126,7 +133,9 @@ impl OpenFile {
     }
 }
 
-/// A report in this form, without colour.
+/// Renders a report in this form, without colour.
+///
+/// Fails if the report cannot be serialized.
 pub(crate) fn bytes(report: &Report, form: Form) -> anyhow::Result<Vec<u8>> {
     let text = match form {
         Form::Text | Form::Wide => {

@@ -1,4 +1,4 @@
-//! Failing probes as a capture: the packets of both ends, with comments.
+//! The packets of failing probes as a pcapng capture: both ends, with a comment for each annotation.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +11,9 @@ use prober_core::report::render::text;
 use prober_core::report::{PathReport, ProbeReport, Report};
 use prober_core::topology::PathId;
 
-/// The capture, one interface for each agent.
+/// Writes the capture, with one interface for each agent.
+///
+/// Fails if a packet cannot be written as pcapng.
 pub(crate) fn capture(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut ends: BTreeMap<String, Vec<CommentedPacket<'_>>> = BTreeMap::new();
     for path in &report.paths {
@@ -50,6 +52,7 @@ pub(crate) fn capture(report: &Report) -> anyhow::Result<Vec<u8>> {
     write_pcapng(&views).context("write the failing probes as pcapng")
 }
 
+/// Returns the name of an agent's interface: `node/pod`, or the part that is known.
 fn name(node: Option<String>, pod: Option<&str>) -> String {
     match (node, pod) {
         (Some(node), Some(pod)) => format!("{node}/{pod}"),
@@ -59,7 +62,7 @@ fn name(node: Option<String>, pod: Option<&str>) -> String {
     }
 }
 
-/// One end's packets; its first says which probe it is and what is diagnosed.
+/// Returns the packets of one end with their comments; the first names the probe and its diagnoses.
 fn remarked<'a>(
     report: &Report,
     path: &PathReport,
@@ -92,6 +95,7 @@ fn remarked<'a>(
     packets
 }
 
+/// Returns the comment of a probe's first packet: the path, the outcome and the diagnoses.
 fn introduction(report: &Report, path: &PathReport, probe: &ProbeReport) -> String {
     let titles: Vec<String> = report
         .diagnoses
@@ -111,6 +115,7 @@ fn introduction(report: &Report, path: &PathReport, probe: &ProbeReport) -> Stri
     )
 }
 
+/// Whether a diagnosis of these paths covers `path`.
 fn explains(paths: &[PathId], path: PathId) -> bool {
     paths.contains(&path)
 }

@@ -1,4 +1,4 @@
-//! `prober probe`: handshakes from this host, each judged by its packets.
+//! `prober probe`: handshakes from this host, each classified by its packets.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ use crate::output::OutputArgs;
 use crate::values::{Form, duration};
 use crate::{run, show, usage};
 
-/// Failing probes of one target that a report keeps.
+/// The most probes of one target that a report contains.
 const FAILING_KEPT: usize = 64;
 
 /// Probes addresses from this host.
@@ -74,7 +74,9 @@ enum EngineArg {
     Auto,
 }
 
-/// Probes and reports.
+/// Runs `prober probe`: probes every target, shows each outcome, and returns the exit status of the report.
+///
+/// Fails if a target cannot be resolved, if the probes cannot be sent, or if the report cannot be written.
 pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let files = args.output.open()?;
     let is_text = matches!(args.output.output, Form::Text | Form::Wide);
@@ -123,6 +125,7 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
     Ok(ExitCode::from(report.exit_status))
 }
 
+/// Resolves `HOST:PORT` to its first address. Fails if the port is missing or the name has no address.
 fn resolve(name: &str) -> anyhow::Result<SocketAddr> {
     if !name
         .rsplit_once(':')
@@ -139,7 +142,7 @@ fn resolve(name: &str) -> anyhow::Result<SocketAddr> {
         .with_context(|| format!("cannot resolve {host}: it has no address"))
 }
 
-/// One path for each target, nothing known yet.
+/// Returns a matrix with one path for each target, without evidence; `count` is the number of probes of each.
 fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
     let paths = (0..).map(PathId).zip(targets).map(|(id, target)| {
         let evidence = PathEvidence {
@@ -167,14 +170,14 @@ fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
     }
 }
 
-/// This host, which is no pod.
+/// Returns the agent of this host, which has a node name but no pod name.
 fn here() -> AgentId {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     AgentId::new(if name.is_empty() { "this host" } else { name }, "")
 }
 
-/// Adds an event to the evidence.
+/// Adds an event to the evidence, and the text of a notice to the notes.
 fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
     match event {
         Event::Hello(hello) => {
@@ -205,6 +208,7 @@ fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
     }
 }
 
+/// Adds a probe to its path: the first one, and then those that fail, up to [`FAILING_KEPT`].
 fn keep(matrix: &mut Matrix, result: ProbeResult) {
     let Some(path) = matrix.paths.get_mut(&result.path) else {
         return;
@@ -219,6 +223,7 @@ fn keep(matrix: &mut Matrix, result: ProbeResult) {
     }
 }
 
+/// Adds a tally to the counts of its path.
 fn count(matrix: &mut Matrix, tally: &Tally) {
     if let Some(path) = matrix.paths.get_mut(&tally.path) {
         let counts: &mut PathTally = path.tallies.entry(tally.engine).or_default();
@@ -228,7 +233,7 @@ fn count(matrix: &mut Matrix, tally: &Tally) {
     }
 }
 
-/// One probe in one line.
+/// Renders a probe in one line: its number, target, outcome, SYNs and engine.
 fn line(number: u64, result: &ProbeResult) -> String {
     let what = match result.outcome {
         Outcome::Established { rtt_ns, .. } => format!("established in {}", millis(rtt_ns)),
@@ -256,7 +261,7 @@ fn line(number: u64, result: &ProbeResult) -> String {
     format!("{number:>4}  {}  {what}{syns}  ({engine})\n", result.dst)
 }
 
-/// Milliseconds to the microsecond, which is what stamps are good for.
+/// Formats nanoseconds as milliseconds with three decimals: timestamps are accurate to about a microsecond.
 fn millis(nanos: u64) -> String {
     let micros = nanos / 1_000;
     format!("{}.{:03} ms", micros / 1_000, micros % 1_000)

@@ -1,30 +1,30 @@
-//! A display of a run on a terminal: on standard error, gone when the run is over.
+//! The progress of a run on a terminal: a spinner and a bar on standard error, cleared at the end of the run.
 
 use std::io::IsTerminal as _;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prober_core::run::{Phase, Run};
 
-/// Whether progress is shown.
+/// When progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verbosity {
-    /// Where standard error is a terminal.
+    /// If standard error is a terminal.
     Usual,
     /// Never.
     Quiet,
 }
 
-/// What is shown while the number of probes is not known: a bar would look full.
+/// The template while the number of probes is unknown: a bar without a length would be drawn full.
 const WITHOUT_BAR: &str = "{spinner} {msg}";
 
-/// What is shown once probes can be counted.
+/// The template once the number of probes is known.
 const WITH_BAR: &str = "{spinner} {msg} {wide_bar} {pos}/{len}";
 
-/// The display.
+/// The progress display.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// A display, shown on terminals only.
+    /// Creates a display, which is hidden unless standard error is a terminal.
     pub(crate) fn new(verbosity: Verbosity) -> Self {
         let is_shown = match verbosity {
             Verbosity::Usual => std::io::stderr().is_terminal(),
@@ -41,19 +41,20 @@ impl Progress {
         progress
     }
 
+    /// Sets the template; an invalid one has no effect.
     fn style(&self, template: &str) {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.0.set_style(style);
         }
     }
 
-    /// Shows what is being done.
+    /// Shows the step that is in progress.
     pub(crate) fn say(&self, what: &'static str) {
         self.0.set_message(what);
         self.0.tick();
     }
 
-    /// Shows how far a run is.
+    /// Shows the phase of a run, and how many of its probes have an outcome.
     pub(crate) fn show(&self, run: &Run) {
         let (done, all) = run.progress();
         if all > 0 {
@@ -66,12 +67,13 @@ impl Progress {
         self.say(words(run.phase()));
     }
 
-    /// Takes the display away.
+    /// Clears the display.
     pub(crate) fn clear(self) {
         self.0.finish_and_clear();
     }
 }
 
+/// Returns the message of a phase.
 const fn words(phase: Phase) -> &'static str {
     match phase {
         Phase::ReadingFacts => "reading the nodes' facts",

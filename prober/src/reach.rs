@@ -1,4 +1,4 @@
-//! Which cluster is meant, in the words that kubectl takes.
+//! The arguments that select a cluster, named as in kubectl.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub(crate) struct ReachArgs {
 
 #[cfg(feature = "cluster")]
 impl ReachArgs {
-    /// As the controller takes it.
+    /// Returns the options for a connection to the API server.
     pub(crate) fn reach(&self) -> ConnectOptions {
         ConnectOptions {
             kubeconfig: self.kubeconfig.clone(),

@@ -1,4 +1,4 @@
-//! `prober replay`: existing packet captures, diagnosed.
+//! `prober replay`: the diagnosis of existing packet captures.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,7 +36,10 @@ pub(crate) struct ReplayArgs {
     output: OutputArgs,
 }
 
-/// Diagnoses them.
+/// Runs `prober replay`: diagnoses the captures together, and returns the exit status of the report.
+///
+/// The report starts with the first packet and ends with the last. Fails if a file is no capture, or if a destination
+/// cannot be written.
 pub(crate) fn run_replay(args: &ReplayArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let destinations = args.output.open()?;
     let mut files = Vec::new();

@@ -26,7 +26,9 @@ pub(crate) struct ReportArgs {
     output: OutputArgs,
 }
 
-/// Shows it.
+/// Runs `prober report`: writes the saved report to every destination, and returns the exit status it holds.
+///
+/// Fails if the file is no report, or if a destination cannot be written.
 pub(crate) fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let files = args.output.open()?;
     let bytes = input::read(&args.file)?;

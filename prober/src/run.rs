@@ -1,14 +1,14 @@
-//! `prober run`: a whole run, from what was typed to what is told.
+//! `prober run`: a whole run, from its arguments to its report, in the lab or in a cluster.
 
-/// What can be typed.
+/// The arguments.
 mod args;
-/// On a cluster.
+/// A run in a cluster.
 #[cfg(feature = "cluster")]
 mod cluster;
 /// Replaces `cluster` and `telemetry` in a build without the feature `cluster`.
 #[cfg(not(feature = "cluster"))]
 mod lab_only;
-/// What is sent to the observability that is there.
+/// The traces of a run, sent to an OpenTelemetry collector.
 #[cfg(feature = "cluster")]
 mod telemetry;
 
@@ -40,13 +40,15 @@ pub(crate) use args::RunArgs;
 #[cfg(not(feature = "cluster"))]
 use lab_only::{cluster, telemetry};
 
-/// Runs.
+/// Runs `prober run` and returns the exit status of its report.
+///
+/// A run that fails is still a report: it is written to every file, and to standard output if its form is a document.
 pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
     let started = now();
     let files = args.output.open()?;
     begin(args, words, &files).inspect_err(|error| {
         let report = unable(words, started, error);
-        // The error itself follows on standard error, whether or not these can be written.
+        // `main` writes the error to standard error, whether or not the report can be written.
         drop(files.save(&report));
         if args.output.output.is_document() {
             drop(show::report(&report, args.output.output));
@@ -54,6 +56,7 @@ pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode
     })
 }
 
+/// Starts the run in the lab or in the cluster.
 fn begin(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
     match args.place()? {
         Place::Lab => in_lab(args, words, files),
@@ -61,7 +64,7 @@ fn begin(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<Ex
     }
 }
 
-/// The report of a run that could not be done: programs read the same document whatever happens.
+/// Returns the report of a run that could not run, so that programs always receive the same document.
 fn unable(words: &[OsString], started: Timestamp, error: &anyhow::Error) -> Report {
     let reason = show::sentence(error);
     let meta = meta(words, started, Completion::CouldNotRun { reason });
@@ -69,6 +72,10 @@ fn unable(words: &[OsString], started: Timestamp, error: &anyhow::Error) -> Repo
     Report::new(&nothing, &diagnose(&nothing), meta)
 }
 
+/// Runs in a lab.
+///
+/// The process restarts itself in namespaces of its own: the inner process builds the lab and runs in it; the outer one
+/// waits, sends the traces, and returns the exit status of the inner one.
 fn in_lab(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
     let lab = LabSpec::new(args.lab.nodes, args.servers.get())?;
     let spec = spec(args, &lab)?;
@@ -77,7 +84,7 @@ fn in_lab(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<E
     }
     let (tellers, events) = mpsc::channel();
     let interrupted = tellers.clone();
-    // A run that has stopped listening has ended: nobody is left to tell.
+    // If the receiver is gone, the run has ended and there is nothing to interrupt.
     let interrupt = move || drop(interrupted.send(PlatformEvent::Interrupted));
     let handed = telemetry::Handed::prepare();
     match isolation::enter(handed.path(), interrupt)? {
@@ -105,6 +112,7 @@ fn in_lab(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<E
     tell(args, &finished, words, started, files)
 }
 
+/// Creates the progress display, hidden by `--quiet`.
 fn progress(args: &RunArgs) -> Progress {
     Progress::new(if args.quiet {
         Verbosity::Quiet
@@ -113,13 +121,16 @@ fn progress(args: &RunArgs) -> Progress {
     })
 }
 
-/// How an agent is started: this program again.
+/// Returns the command that starts an agent: this program with the command `agent`.
+///
+/// Fails if the path of this program is unknown.
 pub(crate) fn agent_command() -> anyhow::Result<Vec<OsString>> {
     let program =
         std::env::current_exe().context("cannot find this program, which starts the agents")?;
     Ok(vec![program.into_os_string(), "agent".into()])
 }
 
+/// Returns the run that the arguments describe in this lab; without `--node` it selects every node.
 fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
     let nodes: Vec<NodeName> = lab.nodes().map(|node| NodeName::new(node.name())).collect();
     let mut selected = Vec::new();
@@ -138,7 +149,9 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
     Ok(spec)
 }
 
-/// What the evidence itself does not know.
+/// Returns what the evidence does not contain: the command line, the version, the times and the completion.
+///
+/// The duration ends now. Of the program's path only the file name is kept.
 pub(crate) fn meta(words: &[OsString], started: Timestamp, completion: Completion) -> Meta {
     let mut command: Vec<String> = words
         .iter()
@@ -159,6 +172,9 @@ pub(crate) fn meta(words: &[OsString], started: Timestamp, completion: Completio
     }
 }
 
+/// Diagnoses the result of a run, writes the report, sends the traces, and returns the exit status.
+///
+/// Fails if the run was interrupted before its first outcome, or if the report cannot be written.
 fn tell(
     args: &RunArgs,
     finished: &RunResult,

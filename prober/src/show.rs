@@ -1,5 +1,6 @@
-//! What is written to standard output and standard error: coloured on terminals only; a reader that goes away is no
-//! error.
+//! Output on standard output and standard error, in colour on a terminal only.
+//!
+//! A reader that closes the pipe early causes no error.
 
 use std::io::{self, Write};
 
@@ -14,7 +15,7 @@ use crate::usage::UsageError;
 use crate::values::{Form, ListForm};
 use crate::{output, terminal};
 
-/// A whole report on standard output.
+/// Writes a report to standard output.
 pub(crate) fn report(report: &Report, form: Form) -> anyhow::Result<()> {
     match form {
         Form::Text | Form::Wide => toned(&render::text::report(
@@ -30,7 +31,7 @@ pub(crate) fn report(report: &Report, form: Form) -> anyhow::Result<()> {
     }
 }
 
-/// A list or another small thing, as text or as a document.
+/// Writes a list or another small result to standard output: `lines` as text, or `document` as JSON or YAML.
 pub(crate) fn listed<T: Serialize>(
     form: ListForm,
     lines: impl FnOnce() -> String,
@@ -43,7 +44,7 @@ pub(crate) fn listed<T: Serialize>(
     }
 }
 
-/// Text whose pieces have tones.
+/// Writes text to standard output, each piece in the style of its tone.
 fn toned(text: &Text) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     let written = text.pieces().try_for_each(|(tone, piece)| {
@@ -53,6 +54,7 @@ fn toned(text: &Text) -> anyhow::Result<()> {
     tolerate(written.and_then(|()| out.flush()))
 }
 
+/// Returns the terminal style of a tone.
 const fn style(tone: Tone) -> Style {
     match tone {
         Tone::Plain => Style::new(),
@@ -65,18 +67,18 @@ const fn style(tone: Tone) -> Style {
     }
 }
 
-/// Plain text on standard output.
+/// Writes plain text to standard output.
 pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     bytes(text.as_bytes())
 }
 
-/// Bytes on standard output.
+/// Writes bytes to standard output.
 pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     tolerate(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
-/// A reader that has seen enough and went away is no error.
+/// Ignores the error of a reader that has closed the pipe, and adds a context to every other error.
 fn tolerate(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -86,7 +88,7 @@ fn tolerate(written: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// An error, and after an error of usage where help is: in clap's words, so that all errors look alike.
+/// Writes an error to standard error, and a hint at `--help` after a usage error, in the format of clap's errors.
 pub(crate) fn failure(error: &anyhow::Error) {
     let bad = style(Tone::Bad);
     let mut out = anstream::stderr();
@@ -96,7 +98,7 @@ pub(crate) fn failure(error: &anyhow::Error) {
     }
 }
 
-/// An error and its causes, each once: many say themselves what caused them.
+/// Joins an error and its causes with colons; a cause whose text an outer error already contains is left out.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |said, cause| {
         let cause = cause.to_string();
@@ -110,18 +112,18 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     })
 }
 
-/// What went wrong beside the report, on standard error.
+/// Writes a warning to standard error: an error that does not affect the report.
 pub(crate) fn warning(word: &str) {
     let odd = style(Tone::Odd);
     drop(writeln!(anstream::stderr(), "{odd}warning:{odd:#} {word}"));
 }
 
-/// What else there is to know, on standard error.
+/// Writes a note to standard error.
 pub(crate) fn note(word: &str) {
     drop(writeln!(anstream::stderr(), "note: {word}"));
 }
 
-/// What clap has to say: help on standard output, errors on standard error.
+/// Writes a message of clap: help and version to standard output, errors to standard error.
 pub(crate) fn usage(error: &clap::Error) -> anyhow::Result<()> {
     tolerate(error.print())
 }

@@ -1,14 +1,14 @@
-//! The width of the terminal, and text that fits it.
+//! The width of the terminal, and text wrapped to it.
 
 use std::io;
 
-/// Columns where no terminal says how many it has, and the most that prose is given.
+/// The columns of an output whose width is unknown, and the most columns of prose.
 const USUAL: usize = 100;
 
-/// Columns below which wrapping makes text harder to read than the terminal's own line breaks.
+/// The fewest columns that text is wrapped to: below, the terminal's own line breaks are easier to read.
 const NARROWEST: usize = 40;
 
-/// Columns of standard output: the terminal's, or $COLUMNS where that is no terminal.
+/// Returns the columns of standard output: those of the terminal, else `$COLUMNS`, else [`USUAL`].
 pub(crate) fn columns() -> usize {
     let columns = terminal_size::terminal_size_of(io::stdout())
         .map(|(terminal_size::Width(columns), _)| usize::from(columns))
@@ -16,14 +16,14 @@ pub(crate) fn columns() -> usize {
     columns.map_or(USUAL, |columns| columns.max(NARROWEST))
 }
 
-/// Columns for prose, which is hard to read in longer lines.
+/// Returns the columns for prose: at most [`USUAL`], because longer lines are hard to read.
 pub(crate) fn width() -> usize {
     columns().min(USUAL)
 }
 
-/// Text in lines of at most `width` columns: the first begins with `lead`, the others with as many spaces.
+/// Wraps text to lines of at most `width` columns: the first begins with `lead`, the others with as many spaces.
 ///
-/// A word that is longer than a line has a line of its own.
+/// A word that is longer than a line is not broken and has a line of its own. The result ends with a line end.
 pub(crate) fn wrap(lead: &str, text: &str, width: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let indent = " ".repeat(lead.chars().count());

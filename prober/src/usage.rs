@@ -1,12 +1,12 @@
-//! Arguments that each are valid and make no sense together.
+//! Usage errors: arguments that are valid one by one, but not together.
 
 use std::fmt;
 
-/// Why a command line makes no sense: what clap cannot know. A hint at `--help` follows it.
+/// A usage error that clap cannot find. A hint at `--help` is shown after it.
 #[derive(Debug)]
 pub(crate) struct UsageError(String);
 
-/// A usage error with this sentence.
+/// Creates a usage error with this sentence, which has no full stop.
 pub(crate) fn error(sentence: impl Into<String>) -> anyhow::Error {
     UsageError(sentence.into()).into()
 }

@@ -1,4 +1,4 @@
-//! Values on the command line that several commands take.
+//! The values of arguments that several commands share: forms, families, tiers, names and durations.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -32,13 +32,13 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// The names of all forms.
+    /// Returns the names of all forms.
     pub(crate) fn names() -> Vec<String> {
         let forms = Self::value_variants().iter();
         forms.map(ToString::to_string).collect()
     }
 
-    /// Whether programs read it, and read it whatever happens: a run that could not be done is a report, too.
+    /// Whether the form is a document for programs, which receive a report even of a run that could not run.
     pub(crate) const fn is_document(self) -> bool {
         match self {
             Self::Json | Self::Yaml | Self::Junit => true,
@@ -46,7 +46,7 @@ impl Form {
         }
     }
 
-    /// The form of this name, whatever its case.
+    /// Returns the form of this name, in any case.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::from_str(name, true).ok()
     }
@@ -84,7 +84,7 @@ pub(crate) enum Families {
 }
 
 impl Families {
-    /// As a run takes them, where there are these.
+    /// Returns the families to probe; `Auto` selects the available ones.
     pub(crate) fn list(self, available: &[Family]) -> Vec<Family> {
         match self {
             Self::Auto => available.to_vec(),
@@ -119,17 +119,18 @@ impl From<TierArg> for Tier {
     }
 }
 
-/// A value that names an entry of a long list: shells complete its name, errors suggest the closest, and help does
-/// not list them all.
+/// A parser for the name of an entry of a long list.
+///
+/// Shells complete the name, errors suggest the closest one, and the help does not list them all.
 #[derive(Clone)]
 pub(crate) struct Named<T> {
-    /// Reads one.
+    /// Parses a name; the error is a sentence without its line end.
     read: fn(&str) -> Result<T, String>,
-    /// The names and what each means, for completion.
+    /// Returns every name and its meaning, for completion.
     names: fn() -> Vec<PossibleValue>,
 }
 
-/// Reads the name of a cause.
+/// Returns the parser of a cause's name.
 pub(crate) fn cause() -> Named<Cause> {
     Named {
         read: |text| {
@@ -144,7 +145,7 @@ pub(crate) fn cause() -> Named<Cause> {
     }
 }
 
-/// Reads a fault of the lab, and the node where there is one.
+/// Returns the parser of a fault of the lab, with its node if one is given: `FAULT[@NODE]`.
 pub(crate) fn fault() -> Named<FaultAt> {
     Named {
         read: |text| text.parse().map_err(|error: FaultError| error.to_string()),
@@ -176,7 +177,9 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Named<T> {
     }
 }
 
-/// Reads `800ms`, `3.5s`, `2m`.
+/// Parses a duration in `ms`, `s` or `m`, such as `800ms`, `3.5s` or `2m`.
+///
+/// Fails without a unit, with another unit, and if the number is negative or too large.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let refused = || format!("cannot read {text:?} as a duration: write 800ms, 3.5s or 2m");
     let (number, unit) = text.split_at(

@@ -1,4 +1,4 @@
-//! `prober version`: what exactly this program is, for a bug report.
+//! `prober version`: the version, the commit and the target of this program, for a bug report.
 
 use std::process::ExitCode;
 
@@ -16,13 +16,13 @@ pub(crate) struct VersionArgs {
     output: ListForm,
 }
 
-/// The commit that the program was built from; `unknown` outside a checkout.
+/// The commit that the program was built from; `unknown` if it was built outside a checkout.
 const COMMIT: &str = env!("PROBER_COMMIT");
 
-/// What it was built for, such as `x86_64-unknown-linux-gnu`.
+/// The target triple that the program was built for, such as `x86_64-unknown-linux-gnu`.
 const TARGET: &str = env!("PROBER_TARGET");
 
-/// Shows it.
+/// Runs `prober version`: shows the version, the commit and the target.
 pub(crate) fn version(args: &VersionArgs) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     show::listed(

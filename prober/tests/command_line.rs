@@ -1,6 +1,6 @@
-//! The program as a shell meets it: exit statuses, which stream says what, and what a terminal alone gets.
+//! The command line of the program: exit statuses, the two output streams, and output without a terminal.
 //!
-//! Whoever builds this test has the program itself, built with the features that all tests share.
+//! Cargo builds the program for this test, with the features that all tests share.
 
 #![expect(
     clippy::expect_used,
@@ -15,17 +15,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// Returns the command that runs the program, 100 columns wide.
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_prober"));
     command.args(arguments).env("COLUMNS", "100");
     command
 }
 
+/// Runs the program to its end.
 fn prober(arguments: &[&str]) -> Output {
     program(arguments).output().expect("run prober")
 }
 
-/// A capture of the founding incident.
+/// Returns the path of the founding incident's capture.
 fn capture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures/founding-incident.pcapng")
 }
@@ -119,7 +121,7 @@ fn only_an_error_of_usage_has_a_hint_at_help() {
         (&["run"][..], true),
         (&["run", "--no-such-flag"], true),
         (&["probe", "no-port"], true),
-        // It names the command that helps.
+        // The error itself names the command that lists the causes.
         (&["explain", "nonsense"], false),
         (&["replay", "/no/such.pcap"], false),
         (&["report", "/no/such.json"], false),
@@ -145,7 +147,7 @@ fn replay_reads_standard_input_and_dates_the_report_by_the_capture() {
     for field in ["diagnoses", "paths", "started", "duration_ms"] {
         assert_eq!(piped[field], named[field], "{field}");
     }
-    // Its file was written long before this test runs.
+    // The capture is older than this test run.
     let started = named["started"].as_str().expect("a date");
     let today = now();
     assert!(!started.starts_with(&today), "{started} is {today}");
@@ -168,7 +170,7 @@ fn an_interrupted_pipe_is_diagnosed_as_far_as_it_came() {
     let mut input = replay.stdin.take().expect("a pipe");
     let bytes = fs::read(capture()).expect("a capture");
     input.write_all(&bytes).expect("prober reads");
-    // Until it handles SIGINT, which it does before it reads.
+    // Wait until it handles SIGINT: it installs the handler before it reads.
     let status = format!("/proc/{}/status", replay.id());
     let handles = |status: String| {
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -188,7 +190,7 @@ fn an_interrupted_pipe_is_diagnosed_as_far_as_it_came() {
     drop(input);
 }
 
-/// This day, as reports write it.
+/// Returns today's date in UTC, in the format of reports.
 fn now() -> String {
     let output = Command::new("date")
         .args(["-u", "+%Y-%m-%d"])
@@ -214,7 +216,7 @@ fn one_run_writes_a_report_in_every_form() {
         ("junit", "<testsuites name=\"prober\""),
     ];
     for (form, _) in forms {
-        // What was there before does not shine through.
+        // A longer old file: the report replaces all of it.
         fs::write(path(form), vec![b'#'; 4_000_000]).expect("a file");
         command.arg(format!("--report={form}={}", path(form).display()));
     }
@@ -227,7 +229,7 @@ fn one_run_writes_a_report_in_every_form() {
     }
     let yaml = fs::read(path("yaml")).expect("a report");
     assert_eq!(text(&output.stdout), text(&yaml));
-    // The capture of what failed can be diagnosed again.
+    // The capture of the failing probes can be replayed.
     let failing = path("pcapng");
     let again = prober(&["replay", failing.to_str().expect("a path in UTF-8")]);
     assert_eq!(again.status.code(), Some(1), "{}", text(&again.stderr));

@@ -1,4 +1,4 @@
-//! The arguments of `prober run`, and which of them go together.
+//! The arguments of `prober run`, and the checks of their combinations.
 
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -168,12 +168,12 @@ pub(crate) enum Place {
 }
 
 impl RunArgs {
-    /// Where the run takes place. Fails where nothing says so.
+    /// Returns the place of the run. Fails if the arguments name none.
     pub(crate) fn place(&self) -> anyhow::Result<Place> {
         if self.lab.lab {
             return Ok(Place::Lab);
         }
-        // clap waives what `--fault` requires where `--all` forbids it.
+        // clap does not enforce that `--fault` requires `--lab` if `--all` is given, which conflicts with `--lab`.
         if !self.lab.faults.is_empty() {
             return Err(usage::error(
                 "--fault breaks the lab, never a cluster: give --lab as well",
@@ -193,7 +193,9 @@ impl RunArgs {
         )))
     }
 
-    /// The run that these arguments describe on `nodes`, of which all are under test.
+    /// Returns the run that these arguments describe on `nodes`, all of which are under test.
+    ///
+    /// `run` is its name; `nonce` is the number that its servers' banners carry.
     pub(crate) fn spec(&self, run: String, nonce: u64, nodes: Vec<NodeName>) -> RunSpec {
         RunSpec {
             peers: self.peers,
@@ -205,7 +207,9 @@ impl RunArgs {
         }
     }
 
-    /// The most evidence that this run may gather. Fails where that is less than it requires.
+    /// Returns the highest tier that the arguments allow.
+    ///
+    /// Fails if `--require-tier` is higher, or if `--node-facts always` needs a tier that `--tier` forbids.
     pub(crate) fn most_evidence(&self) -> anyhow::Result<Tier> {
         let asked = Tier::from(self.tier);
         let (most, because) = match self.cluster.node_facts {
@@ -228,7 +232,7 @@ impl RunArgs {
     }
 }
 
-/// A name that a node can have (RFC 1123 subdomain, as Kubernetes checks it).
+/// Parses the name of a node: an RFC 1123 subdomain, as Kubernetes validates it.
 fn node_name(text: &str) -> Result<String, String> {
     let is_label = |label: &str| {
         !label.is_empty()

@@ -1,4 +1,4 @@
-//! A run on a cluster: asked first, then placed, probed, removed and told.
+//! A run in a cluster: the preflight checks, the run itself, the removal of its objects, and the report.
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher as _, RandomState};
@@ -29,11 +29,13 @@ use crate::drive::{drive, now};
 use crate::output::Files;
 use crate::show;
 
-/// How much longer than the run's timeout the cluster keeps what was placed, if nobody removes it: for the probes of a
-/// run whose pods were late, and for its leaving.
+/// How much longer than the run's timeout its owner Job may live: time for the probes of a run whose pods started late,
+/// and for the removal. Then the cluster removes the objects of a run that was killed.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Runs.
+/// Runs in the cluster and returns the exit status of the report.
+///
+/// Fails if the API server cannot be reached, if a preflight check fails, or if the report cannot be written.
 pub(super) fn in_cluster(
     args: &RunArgs,
     choice: NodeChoice,
@@ -80,7 +82,7 @@ pub(super) fn in_cluster(
     tell(args, &finished, words, started, files)
 }
 
-/// What is placed, as far as it is known before the cluster was asked.
+/// Returns the manifest as far as it is known before the preflight checks.
 fn draft(args: &RunArgs, connection: &ApiClient, nonce: u64, families: &[Family]) -> Manifest {
     Manifest {
         run: run_name(nonce),
@@ -98,6 +100,7 @@ fn draft(args: &RunArgs, connection: &ApiClient, nonce: u64, families: &[Family]
     }
 }
 
+/// Returns the preflight checks to run: the nodes, the evidence, and the pods for a dry run.
 fn intent(
     args: &RunArgs,
     choice: NodeChoice,
@@ -120,6 +123,7 @@ fn intent(
     })
 }
 
+/// Returns the run that the preflight checks allow.
 fn spec(
     args: &RunArgs,
     draft: &Manifest,
@@ -137,6 +141,7 @@ fn spec(
     spec
 }
 
+/// Returns the settings of the platform, with the manifest completed by the results of the preflight checks.
 fn setting(
     args: &RunArgs,
     draft: Manifest,
@@ -168,10 +173,11 @@ fn setting(
     }
 }
 
-/// Ctrl-C, counted: the first ends the run, the second its leaving.
+/// The number of times that Ctrl-C was pressed: the first ends the run, the second ends the wait for the removal.
 struct Interrupts(Arc<AtomicUsize>);
 
 impl Interrupts {
+    /// Installs the handler of Ctrl-C, which sends its events to the run. Fails if it cannot be installed.
     fn catch(tellers: Sender<PlatformEvent>) -> anyhow::Result<Self> {
         let counted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&counted);
@@ -180,14 +186,14 @@ impl Interrupts {
                 0 => PlatformEvent::Interrupted,
                 _ => PlatformEvent::Removed,
             };
-            // A run that has stopped listening has ended: nobody is left to tell.
+            // If the receiver is gone, the run has ended and there is nothing to interrupt.
             drop(tellers.send(event));
         })
         .context("catch Ctrl-C")?;
         Ok(Self(counted))
     }
 
-    /// Whether the removal was not waited for.
+    /// Whether a second Ctrl-C ended the run before everything was removed.
     fn is_left(&self) -> bool {
         self.0.load(Ordering::Acquire) > 1
     }

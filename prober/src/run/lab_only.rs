@@ -1,6 +1,6 @@
-//! What a build without the feature `cluster` has in place of `cluster` and `telemetry`.
+//! The modules `cluster` and `telemetry` of a build without the feature `cluster`: they refuse, and do nothing.
 
-/// A run on a cluster is refused.
+/// Refuses every run in a cluster.
 pub(super) mod cluster {
     use std::collections::BTreeSet;
     use std::ffi::OsString;
@@ -11,16 +11,16 @@ pub(super) mod cluster {
     use crate::output::Files;
     use crate::run::RunArgs;
 
-    /// The nodes that were asked for.
+    /// The nodes that the arguments select.
     #[derive(Debug)]
     pub(crate) enum NodeChoice {
         /// Every node of the cluster.
         All,
-        /// These.
+        /// The nodes of these names.
         Named(BTreeSet<String>),
     }
 
-    /// Refuses.
+    /// Fails, because this program cannot reach a cluster.
     pub(in crate::run) fn in_cluster(
         _args: &RunArgs,
         _choice: NodeChoice,
@@ -34,7 +34,7 @@ pub(super) mod cluster {
     }
 }
 
-/// Nothing is sent.
+/// Sends nothing.
 pub(super) mod telemetry {
     use std::path::Path;
 
@@ -43,7 +43,7 @@ pub(super) mod telemetry {
     /// Does nothing.
     pub(in crate::run) const fn send(_report: &Report) {}
 
-    /// No report waits to be sent.
+    /// The counterpart of the file that carries a report out of the lab; there is none.
     #[derive(Debug)]
     pub(in crate::run) struct Handed;
 
@@ -53,7 +53,7 @@ pub(super) mod telemetry {
             Self
         }
 
-        /// No path.
+        /// Returns no path.
         #[expect(
             clippy::unused_self,
             reason = "the signature is that of a build with the feature `cluster`"

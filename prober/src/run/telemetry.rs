@@ -1,6 +1,7 @@
-//! The traces of a run, sent where OpenTelemetry's variables say; a run that names no endpoint sends nothing.
+//! The traces of a run, sent to the endpoint that OpenTelemetry's environment variables name, if they name one.
 //!
-//! They are sent after the report was told: neither the verdict nor its exit status waits for them.
+//! They are sent after the report is written, and an error is a warning: neither the report nor the exit status depends
+//! on them.
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -22,10 +23,10 @@ use prober_lab::isolation;
 
 use crate::show;
 
-/// How long the program stays for a collector that does not take them.
+/// How long the program waits for the collector to accept the traces.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Sends the traces of a report. What goes wrong is told aside: it says nothing of the network.
+/// Sends the traces of a report. An error is a warning on standard error: it is not a fault of the network under test.
 pub(super) fn send(report: &Report) {
     if let Err(error) = try_send(report) {
         show::warning(&format!(
@@ -35,9 +36,12 @@ pub(super) fn send(report: &Report) {
     }
 }
 
+/// Sends the traces of a report to the collector; inside the lab, hands the report to the outer process instead.
+///
+/// Fails if the endpoint is invalid, or if the collector does not accept every span within [`PATIENCE`].
 fn try_send(report: &Report) -> anyhow::Result<()> {
     if isolation::is_inside() {
-        // The network of the lab leads nowhere: whoever waits outside sends them.
+        // The network of the lab has no route to the collector: the outer process sends the traces.
         return isolation::result_file().map_or(Ok(()), |path| leave(report, &path));
     }
     let Some(target) = target()? else {
@@ -68,12 +72,14 @@ fn try_send(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Reads the endpoint for traces from the environment; `None` if no variable names one.
 fn target() -> anyhow::Result<Option<OtlpEndpoint>> {
     Ok(OtlpEndpoint::read(Signal::Traces, |name| {
         env::var(name).ok()
     })?)
 }
 
+/// Writes the report as JSON to the file for the outer process, which exists already.
 fn leave(report: &Report, path: &Path) -> anyhow::Result<()> {
     let json = serde_json::to_vec(report).context("write the report")?;
     let mut file = OpenOptions::new()
@@ -84,12 +90,14 @@ fn leave(report: &Report, path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("leave the report in {}", path.display()))
 }
 
-/// Where a lab leaves its report for the process outside; removed with this.
+/// The temporary file in which a lab hands its report to the outer process; `Drop` removes it.
 #[derive(Debug)]
 pub(super) struct Handed(Option<PathBuf>);
 
 impl Handed {
-    /// Nothing, unless there is something to send and this process is the one outside.
+    /// Creates the file, readable by its owner alone, if this is the outer process and an endpoint is named.
+    ///
+    /// An error is a warning, and nothing is sent.
     pub(super) fn prepare() -> Self {
         if isolation::is_inside() {
             return Self(None);
@@ -121,12 +129,12 @@ impl Handed {
         }
     }
 
-    /// Where it is.
+    /// Returns the path of the file, if there is one.
     pub(super) fn path(&self) -> Option<&Path> {
         self.0.as_deref()
     }
 
-    /// Sends what was left there; a lab that ended early has left nothing.
+    /// Sends the traces of the report in the file, which is empty if the lab ended early.
     pub(super) fn send(&self) {
         let Some(path) = &self.0 else { return };
         match fs::read(path) {
@@ -146,7 +154,7 @@ impl Handed {
 impl Drop for Handed {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // Who cleans the folder of temporary files finds it otherwise.
+            // On failure the file stays until the temporary folder is cleaned.
             drop(fs::remove_file(path));
         }
     }
