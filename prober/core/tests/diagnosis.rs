@@ -5,8 +5,6 @@
     reason = "a matrix that was not built so is a defect of the test"
 )]
 
-#[path = "diagnosis/beside.rs"]
-mod beside;
 #[path = "diagnosis/builder.rs"]
 mod builder;
 #[path = "diagnosis/endpoint.rs"]
@@ -15,6 +13,8 @@ mod endpoint;
 mod filtering;
 #[path = "diagnosis/loss.rs"]
 mod loss;
+#[path = "diagnosis/node_routes.rs"]
+mod node_routes;
 #[path = "diagnosis/overlay.rs"]
 mod overlay;
 #[path = "diagnosis/service.rs"]

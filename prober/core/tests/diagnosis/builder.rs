@@ -71,7 +71,7 @@ pub(crate) enum Story {
         started_ms: u64,
     },
     /// The handshake completes, no data follows; the server received the third packet or not.
-    Mute {
+    NoData {
         completed: bool,
     },
     /// The banner comes, the echo stalls.
@@ -294,7 +294,7 @@ impl Cluster {
                 },
             );
         }
-        cluster.tell(|_| true, Story::Healthy)
+        cluster.with_story(|_| true, Story::Healthy)
     }
 
     /// The paths that satisfy the condition.
@@ -311,7 +311,7 @@ impl Cluster {
     }
 
     /// Replaces the observations of these paths: two kernel probes, and twenty raw ones in the tally.
-    pub(crate) fn tell(mut self, wanted: impl Fn(&Path) -> bool, story: Story) -> Self {
+    pub(crate) fn with_story(mut self, wanted: impl Fn(&Path) -> bool, story: Story) -> Self {
         for id in self.ids(wanted) {
             let ends = self.ends(id);
             let evidence = self.matrix.paths.get_mut(&id).unwrap();
@@ -325,7 +325,7 @@ impl Cluster {
     }
 
     /// Replaces only the probes that a balanced port led to this server.
-    pub(crate) fn tell_any(
+    pub(crate) fn with_balanced_story(
         mut self,
         from: impl Fn(&Path) -> bool,
         to: &AgentId,
@@ -390,24 +390,27 @@ impl Cluster {
             to: to.clone(),
             isn: Seq(self.isn),
         };
-        let mut told = scene.tell(id, story);
+        let mut probe = scene.evidence(id, story);
         // A silent probe of a balanced port does not show its server.
-        let unseen = told.server.as_ref().is_none_or(|witness| witness.syns == 0);
+        let unseen = probe
+            .server
+            .as_ref()
+            .is_none_or(|server_trace| server_trace.syns == 0);
         if path.server.is_none() && unseen {
-            told.server_agent = None;
+            probe.server_agent = None;
         }
-        self.matrix.paths.get_mut(&id).unwrap().probes.push(told);
+        self.matrix.paths.get_mut(&id).unwrap().probes.push(probe);
         self.count(id);
     }
 
-    pub(crate) fn ladder(
+    pub(crate) fn ttl_probe(
         mut self,
         wanted: impl Fn(&Path) -> bool,
         answers: [TtlStepAnswer; 4],
     ) -> Self {
         for id in self.ids(wanted) {
             let path = self.matrix.paths.get_mut(&id).unwrap();
-            let rungs = [1, 2, 3, 64]
+            let steps = [1, 2, 3, 64]
                 .into_iter()
                 .zip(answers)
                 .map(|(hop_limit, answer)| TtlStep {
@@ -419,7 +422,7 @@ impl Cluster {
             path.ttl_probe = Some(TtlProbe {
                 path: id,
                 target: path.target,
-                steps: rungs,
+                steps: steps,
             });
         }
         self
@@ -505,11 +508,11 @@ impl Cluster {
             let evidence = self.matrix.paths.get_mut(&id).unwrap();
             let service = evidence.target;
             for probe in &mut evidence.probes {
-                let Some(witness) = &probe.server else {
+                let Some(server_trace) = &probe.server else {
                     continue;
                 };
                 for seen in &mut probe.client.observations {
-                    translate(seen, service, witness.local);
+                    translate(seen, service, server_trace.local);
                 }
             }
             let mut tally = PathTally::default();
@@ -525,7 +528,7 @@ impl Cluster {
                 to,
                 isn: Seq(self.isn),
             };
-            let mut crafted = scene.tell(id, Story::Nothing);
+            let mut crafted = scene.evidence(id, Story::Nothing);
             crafted.client.engine = EngineKind::Raw;
             self.matrix.paths.get_mut(&id).unwrap().probes.push(crafted);
         }
@@ -763,7 +766,7 @@ const SERVER_ISN: Seq = Seq(777_000);
 
 impl Scene {
     #[expect(clippy::too_many_lines, reason = "one arm a story")]
-    fn tell(&self, id: PathId, story: Story) -> Evidence {
+    fn evidence(&self, id: PathId, story: Story) -> Evidence {
         let mut client = Vec::new();
         let mut server = Vec::new();
         let mut started = Timestamp::from_nanos(0);
@@ -815,7 +818,7 @@ impl Scene {
                 exchange = self.greeting(&self.to, echo);
                 established(0)
             }
-            Story::Mute { completed } => {
+            Story::NoData { completed } => {
                 self.handshake(&mut client, &mut server, 0);
                 if !completed {
                     server.truncate(2);
@@ -985,7 +988,7 @@ impl Scene {
                 observations: client,
             },
             server_agent: is_sent.then(|| self.to.clone()),
-            server: is_sent.then(|| self.witness(server)),
+            server: is_sent.then(|| self.server_trace(server)),
         }
     }
 
@@ -1182,7 +1185,7 @@ impl Scene {
         }
     }
 
-    fn witness(&self, observations: Vec<Observation>) -> ServerTrace {
+    fn server_trace(&self, observations: Vec<Observation>) -> ServerTrace {
         let count = |direction, flags: fn(TcpFlags) -> bool| {
             let seen = |one: &&Observation| {
                 one.direction == direction

@@ -21,8 +21,8 @@ const REFUSES: Story = Story::Reset {
 #[test]
 fn a_closed_port_is_named_by_the_servers_own_end() {
     let cluster = Cluster::new(2)
-        .tell(to(1), REFUSES)
-        .tell_any(|_| true, &server(1), REFUSES);
+        .with_story(to(1), REFUSES)
+        .with_balanced_story(|_| true, &server(1), REFUSES);
     assert_eq!(named(&cluster.matrix), ["not-listening node-1 proven"]);
 }
 
@@ -30,7 +30,7 @@ fn a_closed_port_is_named_by_the_servers_own_end() {
 fn one_bad_endpoint_of_ten_behind_a_balanced_port_is_pinned() {
     for (story, cause) in [
         (REFUSES, "not-listening"),
-        (Story::Mute { completed: true }, "endpoint-frozen"),
+        (Story::NoData { completed: true }, "endpoint-frozen"),
         (
             Story::Foreign {
                 refused: true,
@@ -39,8 +39,11 @@ fn one_bad_endpoint_of_ten_behind_a_balanced_port_is_pinned() {
             "bridge-netfilter-off",
         ),
     ] {
-        let mut cluster =
-            Cluster::new(10).tell_any(|path| path.client == client(7), &server(7), story);
+        let mut cluster = Cluster::new(10).with_balanced_story(
+            |path| path.client == client(7),
+            &server(7),
+            story,
+        );
         // Only the balanced port was probed.
         cluster
             .matrix
@@ -55,33 +58,31 @@ fn one_bad_endpoint_of_ten_behind_a_balanced_port_is_pinned() {
 }
 
 #[test]
-fn a_silent_endpoint_of_ten_is_the_one_that_nobody_ever_met() {
-    let mut cluster = Cluster::new(10).tell_any(|_| true, &server(7), Story::SynIgnored);
+fn a_silent_endpoint_of_ten_is_the_one_that_no_probe_reached() {
+    let mut cluster = Cluster::new(10).with_balanced_story(|_| true, &server(7), Story::SynIgnored);
     cluster = cluster.agent_grows(&server(7), "TcpExtListenOverflows", 5);
     assert_eq!(named(&cluster.matrix)[0], "accept-queue-full node-7 proven");
 }
 
 #[test]
 fn a_full_accept_queue_is_proven_by_its_counter() {
-    let broken = Cluster::new(2).tell(to(1), Story::SynIgnored).tell_any(
-        |_| true,
-        &server(1),
-        Story::SynIgnored,
-    );
+    let broken = Cluster::new(2)
+        .with_story(to(1), Story::SynIgnored)
+        .with_balanced_story(|_| true, &server(1), Story::SynIgnored);
     assert_eq!(
         named(&broken.matrix),
         ["accept-queue-full node-1 consistent"]
     );
-    let told = broken.agent_grows(&server(1), "TcpExtListenOverflows", 20);
-    assert_eq!(named(&told.matrix), ["accept-queue-full node-1 proven"]);
+    let cluster = broken.agent_grows(&server(1), "TcpExtListenOverflows", 20);
+    assert_eq!(named(&cluster.matrix), ["accept-queue-full node-1 proven"]);
 }
 
 #[test]
 fn a_stopped_process_completes_handshakes_and_says_nothing() {
-    let story = Story::Mute { completed: true };
+    let story = Story::NoData { completed: true };
     let cluster = Cluster::new(2)
-        .tell(to(1), story)
-        .tell_any(|_| true, &server(1), story);
+        .with_story(to(1), story)
+        .with_balanced_story(|_| true, &server(1), story);
     assert_eq!(named(&cluster.matrix), ["endpoint-frozen node-1 proven"]);
     // The agent in that pod is stopped as well, so its end has no report.
     let mut unheard = cluster;
@@ -114,15 +115,18 @@ fn a_stopped_process_completes_handshakes_and_says_nothing() {
 }
 
 #[test]
-fn a_stranger_that_refuses_has_the_servers_address() {
-    let stranger = Story::Reset {
+fn another_host_that_refuses_has_the_servers_address() {
+    let other_host = Story::Reset {
         hop_limit: 64,
         mac: Some(Mac([0x0a, 0x58, 0xde, 0xad, 1, 1])),
         sent: false,
     };
     let mut cluster = Cluster::new(2)
-        .tell(|path| to(1)(path) && path.client.node == node(1), stranger)
-        .tell(
+        .with_story(
+            |path| to(1)(path) && path.client.node == node(1),
+            other_host,
+        )
+        .with_story(
             |path| to(1)(path) && path.client.node == node(2),
             Story::Reset {
                 hop_limit: 62,
@@ -131,7 +135,7 @@ fn a_stranger_that_refuses_has_the_servers_address() {
             },
         );
     // The pod's own address is known from an earlier packet.
-    cluster = cluster.tell(
+    cluster = cluster.with_story(
         |path| path.access_path == AccessPath::Hairpin && path.client == server(1),
         Story::Healthy,
     );
@@ -142,7 +146,7 @@ fn a_stranger_that_refuses_has_the_servers_address() {
 
 #[test]
 fn rsts_that_the_client_never_sent_show_another_pod_with_its_address() {
-    let cluster = Cluster::new(2).tell(
+    let cluster = Cluster::new(2).with_story(
         |path| path.client == client(1) && path.server.is_some(),
         Story::Usurped,
     );
@@ -151,7 +155,7 @@ fn rsts_that_the_client_never_sent_show_another_pod_with_its_address() {
 
 #[test]
 fn from_one_host_alone_a_refusal_is_only_consistent_with_a_closed_port() {
-    let mut cluster = Cluster::new(1).tell(to(1), REFUSES).without_facts();
+    let mut cluster = Cluster::new(1).with_story(to(1), REFUSES).without_facts();
     cluster.matrix.source = Source::Host;
     cluster.matrix.agents.clear();
     cluster

@@ -33,10 +33,10 @@ fn at_1(path: &Path) -> bool {
 #[test]
 fn a_node_that_forwards_nothing_has_a_forward_drop() {
     let cluster = Cluster::new(2)
-        .tell(at_1, Story::Nothing)
-        .tell_any(|path| path.client == client(2), &server(1), Story::Nothing)
-        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .with_story(at_1, Story::Nothing)
+        .with_balanced_story(|path| path.client == client(2), &server(1), Story::Nothing)
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
     assert_eq!(
         named(&cluster.without_facts().matrix),
@@ -48,8 +48,8 @@ fn a_node_that_forwards_nothing_has_a_forward_drop() {
 fn policies_that_close_the_agents_are_it_where_nothing_passes_and_only_there() {
     let policies = || vec!["default-deny".to_owned()];
     let mut closed = Cluster::dual(2)
-        .tell(|_| true, Story::Nothing)
-        .tell_any(|_| true, &server(1), Story::Nothing)
+        .with_story(|_| true, Story::Nothing)
+        .with_balanced_story(|_| true, &server(1), Story::Nothing)
         .matrix;
     let unaware = named(&closed);
     assert!(
@@ -61,10 +61,10 @@ fn policies_that_close_the_agents_are_it_where_nothing_passes_and_only_there() {
     assert_eq!(named(&closed), ["network-policy - consistent"]);
 
     let mut ignored = Cluster::new(2)
-        .tell(at_1, Story::Nothing)
-        .tell_any(|path| path.client == client(2), &server(1), Story::Nothing)
-        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .with_story(at_1, Story::Nothing)
+        .with_balanced_story(|path| path.client == client(2), &server(1), Story::Nothing)
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
         .matrix;
     ignored.policies = policies();
     assert_eq!(named(&ignored), ["forward-drop node-1 proven"]);
@@ -75,34 +75,34 @@ fn policies_that_close_the_agents_are_it_where_nothing_passes_and_only_there() {
 }
 
 #[test]
-fn a_drop_of_what_leaves_a_node_is_told_from_a_blocked_tunnel_by_both_ladders() {
+fn a_drop_of_what_leaves_a_node_is_distinguished_from_a_blocked_tunnel_by_both_ttl_probes() {
     let cluster = Cluster::new(2)
-        .tell(across(1, 2), Story::Nothing)
-        .tell(across(2, 1), Story::ReplyLost)
-        .tell_any(|path| path.client == client(1), &server(2), Story::Nothing)
-        .tell_any(
+        .with_story(across(1, 2), Story::Nothing)
+        .with_story(across(2, 1), Story::ReplyLost)
+        .with_balanced_story(|path| path.client == client(1), &server(2), Story::Nothing)
+        .with_balanced_story(
             |path| path.client == client(2),
             &server(1),
             Story::ReplyLost,
         )
-        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }
 
 #[test]
-fn a_drop_of_what_comes_to_a_nodes_pods_is_told_so_too() {
+fn a_drop_of_what_comes_to_a_nodes_pods_is_distinguished_too() {
     let cluster = Cluster::new(2)
-        .tell(across(1, 2), Story::ReplyLost)
-        .tell(across(2, 1), Story::Nothing)
-        .tell_any(
+        .with_story(across(1, 2), Story::ReplyLost)
+        .with_story(across(2, 1), Story::Nothing)
+        .with_balanced_story(
             |path| path.client == client(1),
             &server(2),
             Story::ReplyLost,
         )
-        .tell_any(|path| path.client == client(2), &server(1), Story::Nothing)
-        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .with_balanced_story(|path| path.client == client(2), &server(1), Story::Nothing)
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }
 
@@ -110,45 +110,45 @@ fn a_drop_of_what_comes_to_a_nodes_pods_is_told_so_too() {
 fn a_drop_of_answers_is_no_policy_even_if_one_pod_alone_suffers() {
     let to_client = |path: &Path| path.client == client(1);
     let cluster = Cluster::new(2)
-        .tell(to_client, Story::ReplyLost)
-        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
+        .with_story(to_client, Story::ReplyLost)
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }
 
 #[test]
 fn a_node_that_drops_all_replies_is_named_from_both_sides() {
     let cluster = Cluster::new(2)
-        .tell(at_1, Story::ReplyLost)
-        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .with_story(at_1, Story::ReplyLost)
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }
 
 /// Node-2 of three drops packets to its pods, and all clients but that of node-1 have sent TTL probes.
 fn dropping_at_2() -> Cluster {
     Cluster::new(3)
-        .tell(
+        .with_story(
             |path| path.server == Some(server(2)) && path.scope() == Scope::CrossNode,
             Story::Nothing,
         )
-        .tell(
+        .with_story(
             |path| path.client == client(2) && path.scope() == Scope::CrossNode,
             Story::ReplyLost,
         )
-        .ladder(across(3, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
-        .ladder(across(2, 1), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(across(2, 3), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(across(3, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .ttl_probe(across(2, 1), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(across(2, 3), [exceeded(64), SILENT, SILENT, SILENT])
 }
 
 #[test]
 fn the_servers_node_that_drops_is_named_by_the_second_router() {
     let cluster =
-        dropping_at_2().ladder(across(1, 2), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        dropping_at_2().ttl_probe(across(1, 2), [exceeded(64), exceeded(63), SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["forward-drop node-2 proven"]);
 }
 
 #[test]
-fn a_node_that_drops_needs_no_second_fault_where_one_client_climbed_no_ladder() {
+fn a_node_that_drops_needs_no_second_fault_where_one_client_made_no_ttl_probe() {
     let matrix = dropping_at_2().matrix;
     assert_eq!(named(&matrix), ["forward-drop node-2 proven"]);
 }
@@ -157,15 +157,15 @@ fn a_node_that_drops_needs_no_second_fault_where_one_client_climbed_no_ladder() 
 fn one_pod_whose_neighbours_pass_has_a_policy() {
     let hit = |path: &Path| path.server == Some(server(1));
     let cluster = Cluster::new(2)
-        .tell(hit, Story::Nothing)
-        .tell_any(|_| true, &server(1), Story::Nothing)
-        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .with_story(hit, Story::Nothing)
+        .with_balanced_story(|_| true, &server(1), Story::Nothing)
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["network-policy node-1 proven"]);
     let port = cluster.other_port(across(1, 1), OutcomeKind::Established);
     assert_eq!(named(&port.matrix), ["network-policy node-1 proven"]);
     let egress = Cluster::new(2)
-        .tell(|path| path.client == client(1), Story::Nothing)
-        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
+        .with_story(|path| path.client == client(1), Story::Nothing)
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
     assert_eq!(named(&egress.matrix), ["network-policy node-1 proven"]);
 }
 
@@ -179,12 +179,12 @@ fn a_policy_that_answers_prohibited_is_a_policy() {
         after_ms: 0,
     };
     let cluster = Cluster::new(2)
-        .tell(
+        .with_story(
             |path| path.server == Some(server(1)) && path.client.node == node(1),
             story(64, 64),
         )
-        .tell(across(2, 1), story(63, 62))
-        .tell_any(|path| path.client == client(2), &server(1), story(63, 62));
+        .with_story(across(2, 1), story(63, 62))
+        .with_balanced_story(|path| path.client == client(2), &server(1), story(63, 62));
     assert_eq!(named(&cluster.matrix), ["network-policy node-1 proven"]);
 }
 
@@ -196,15 +196,15 @@ fn a_rst_that_the_server_never_sent_is_a_rule_that_rejects() {
         sent: false,
     };
     let cluster = Cluster::new(2)
-        .tell(
+        .with_story(
             |path| across(1, 1)(path) && path.access_path == AccessPath::PodIp,
             forged,
         )
-        .tell(
+        .with_story(
             |path| across(1, 1)(path) && path.access_path != AccessPath::PodIp,
             Story::ForeignReset { sent: false },
         )
-        .tell(
+        .with_story(
             across(2, 1),
             Story::Reset {
                 hop_limit: 63,
@@ -216,13 +216,13 @@ fn a_rst_that_the_server_never_sent_is_a_rule_that_rejects() {
 }
 
 #[test]
-fn a_service_that_its_node_rejects_by_rst_is_told_by_the_routers_address() {
+fn a_service_that_its_node_rejects_by_rst_is_recognised_by_the_routers_address() {
     let router = Story::Reset {
         hop_limit: 64,
         mac: Some(bridge_mac(1)),
         sent: false,
     };
-    let cluster = Cluster::new(2).tell(
+    let cluster = Cluster::new(2).with_story(
         |path| {
             path.client.node == node(1)
                 && path.access_path.is_translated()
@@ -240,16 +240,17 @@ fn a_rejected_syn_that_is_balanced_anew_is_late_and_no_packet_loss() {
         lost: super::builder::Lost::Syn,
         started_ms: 0,
     };
-    let only_late = Cluster::new(2).tell_any(|path| path.client == client(1), &server(2), late);
+    let only_late =
+        Cluster::new(2).with_balanced_story(|path| path.client == client(1), &server(2), late);
     assert_eq!(named(&only_late.matrix), ["unknown node-1 consistent"]);
-    let told = Cluster::new(2)
-        .tell_any(|path| path.client == client(1), &server(2), late)
-        .tell_any(
+    let cluster = Cluster::new(2)
+        .with_balanced_story(|path| path.client == client(1), &server(2), late)
+        .with_balanced_story(
             |path| path.client == client(1),
             &server(1),
             Story::ForeignReset { sent: false },
         )
-        .tell_any(
+        .with_balanced_story(
             |path| path.client == client(2),
             &server(1),
             Story::Reset {
@@ -258,7 +259,7 @@ fn a_rejected_syn_that_is_balanced_anew_is_late_and_no_packet_loss() {
                 sent: false,
             },
         );
-    assert_eq!(named(&told.matrix), ["reject-reset node-1 proven"]);
+    assert_eq!(named(&cluster.matrix), ["reject-reset node-1 proven"]);
 }
 
 #[test]
@@ -266,12 +267,12 @@ fn ip_forward_off_leaves_only_pods_that_need_no_router() {
     let hit = |path: &Path| {
         at_1(path) && !(path.access_path == AccessPath::PodIp && path.scope() == Scope::SameNode)
     };
-    let broken = Cluster::new(2).tell(hit, Story::Nothing);
-    let told = broken
+    let broken = Cluster::new(2).with_story(hit, Story::Nothing);
+    let cluster = broken
         .clone()
         .facts(1, |facts| facts.ip_forward = Some(SysctlState::Value(0)))
         .grows(1, "IpInAddrErrors", 12);
-    assert_eq!(named(&told.matrix), ["ip-forward-off node-1 proven"]);
+    assert_eq!(named(&cluster.matrix), ["ip-forward-off node-1 proven"]);
     assert_eq!(
         named(&broken.without_facts().matrix)[0],
         "ip-forward-off node-1 consistent"
@@ -283,7 +284,7 @@ fn without_forwarding_in_ipv6_same_node_services_go_on() {
     let hit =
         |path: &Path| path.family == Family::Ipv6 && at_1(path) && path.scope() == Scope::CrossNode;
     let cluster = Cluster::dual(2)
-        .tell(hit, Story::Nothing)
+        .with_story(hit, Story::Nothing)
         .facts(1, |facts| facts.ip6_forward = Some(SysctlState::Value(0)));
     assert_eq!(named(&cluster.matrix), ["ip-forward-off node-1 proven"]);
     assert_eq!(cluster_ip(Family::Ipv4), CLUSTER_IP);
@@ -292,13 +293,13 @@ fn without_forwarding_in_ipv6_same_node_services_go_on() {
 #[test]
 fn reverse_path_filtering_is_proven_by_its_counter_on_either_side() {
     let back = Cluster::new(2)
-        .tell(across(1, 2), Story::ReplyLost)
-        .tell(across(2, 1), Story::Nothing)
+        .with_story(across(1, 2), Story::ReplyLost)
+        .with_story(across(2, 1), Story::Nothing)
         .grows(1, "TcpExtIPReversePathFilter", 12);
     assert_eq!(named(&back.matrix), ["rp-filter node-1 proven"]);
     let there = Cluster::new(2)
-        .tell(across(1, 2), Story::Nothing)
-        .tell(across(2, 1), Story::ReplyLost)
+        .with_story(across(1, 2), Story::Nothing)
+        .with_story(across(2, 1), Story::ReplyLost)
         .grows(2, "TcpExtIPReversePathFilter", 12);
     assert_eq!(named(&there.matrix), ["rp-filter node-2 proven"]);
 }
@@ -306,7 +307,7 @@ fn reverse_path_filtering_is_proven_by_its_counter_on_either_side() {
 #[test]
 fn a_full_connection_table_is_proven_by_its_count() {
     let cluster = Cluster::new(2)
-        .tell(at_1, Story::Nothing)
+        .with_story(at_1, Story::Nothing)
         .facts(1, |facts| facts.conntrack_count = Some(262_144))
         .grows(1, "ConntrackDrop", 9);
     assert_eq!(named(&cluster.matrix), ["conntrack-full node-1 proven"]);
@@ -316,7 +317,7 @@ fn a_full_connection_table_is_proven_by_its_count() {
 fn two_faults_at_once_are_both_named() {
     // bridge-nf off hides a closed port behind timeouts on its own node.
     let cluster = Cluster::new(2)
-        .tell(
+        .with_story(
             |path| path.server == Some(server(1)) && path.access_path == AccessPath::PodIp,
             Story::Reset {
                 hop_limit: 64,
@@ -324,7 +325,7 @@ fn two_faults_at_once_are_both_named() {
                 sent: true,
             },
         )
-        .tell(
+        .with_story(
             |path| {
                 across(2, 1)(path)
                     || path.access_path == AccessPath::Hairpin && path.client == server(1)
@@ -335,7 +336,7 @@ fn two_faults_at_once_are_both_named() {
                 sent: true,
             },
         )
-        .tell(
+        .with_story(
             |path| across(1, 1)(path) && path.access_path != AccessPath::PodIp,
             Story::ForeignReset { sent: true },
         )
@@ -363,21 +364,21 @@ fn silence_beside_a_rate_limited_refusal_of_the_same_pair_is_no_second_fault() {
         after_ms: 0,
     };
     let cluster = Cluster::new(2)
-        .tell(|path| path.server == Some(server(1)), Story::Nothing)
-        .tell(
+        .with_story(|path| path.server == Some(server(1)), Story::Nothing)
+        .with_story(
             |path| across(1, 1)(path) && path.access_path == AccessPath::PodIp,
             refused,
         )
-        .tell_any(|_| true, &server(1), Story::Nothing)
-        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .with_balanced_story(|_| true, &server(1), Story::Nothing)
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["network-policy node-1 proven"]);
 }
 
 #[test]
 fn a_clients_own_unanswered_solicitation_is_silence_and_no_word_of_a_router() {
     let mut cluster = Cluster::new(2)
-        .tell(at_1, Story::Nothing)
-        .ladder(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .with_story(at_1, Story::Nothing)
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
     for path in cluster.matrix.paths.values_mut() {
         if path.path.access_path == AccessPath::PodIp && path.path.scope() == Scope::SameNode {
             for probe in path.probes.iter_mut().filter(|probe| probe.client.syns > 1) {
@@ -394,8 +395,8 @@ fn a_clients_own_unanswered_solicitation_is_silence_and_no_word_of_a_router() {
 #[test]
 fn a_raw_probes_own_closing_rst_is_no_refusal_of_the_answer() {
     let mut cluster = Cluster::new(2)
-        .tell(|path| path.client == client(1), Story::Usurped)
-        .ladder(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
+        .with_story(|path| path.client == client(1), Story::Usurped)
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["duplicate-ip node-1 proven"]);
     for path in cluster.matrix.paths.values_mut() {
         for probe in &mut path.probes {

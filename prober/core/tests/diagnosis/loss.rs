@@ -32,7 +32,7 @@ fn loss_is_named_with_its_interval_and_direction() {
         lost: Lost::SynAck,
         started_ms: 0,
     };
-    let cluster = with_many_good(Cluster::new(2).tell(at_1, late), 20);
+    let cluster = with_many_good(Cluster::new(2).with_story(at_1, late), 20);
     assert_eq!(named(&cluster.matrix), ["packet-loss node-1 proven"]);
     let found = diagnose(&cluster.matrix);
     assert!(
@@ -56,7 +56,7 @@ fn loss_between_two_nodes_is_no_fault_of_either() {
         started_ms: 0,
     };
     let cluster = with_many_good(
-        Cluster::new(3).tell(
+        Cluster::new(3).with_story(
             |path| path.client == client(1) && path.server == Some(server(2)),
             late,
         ),
@@ -72,7 +72,7 @@ fn one_late_connect_is_a_finding_that_says_how_little_it_knows() {
         lost: Lost::Syn,
         started_ms: 0,
     };
-    let mut cluster = Cluster::new(2).tell(
+    let mut cluster = Cluster::new(2).with_story(
         |path| {
             path.client == client(1)
                 && path.server == Some(server(2))
@@ -109,7 +109,7 @@ fn silence_that_ends_on_all_paths_at_the_same_instant_is_an_outage() {
                 started_ms,
             };
             let this = path.path.clone();
-            cluster = cluster.tell(move |path| *path == this, story);
+            cluster = cluster.with_story(move |path| *path == this, story);
         }
     }
     assert_eq!(named(&cluster.matrix), ["transient-outage node-1 proven"]);
@@ -122,7 +122,7 @@ fn a_starved_client_cannot_vouch_for_silence() {
         lost: Lost::Syn,
         started_ms: 0,
     };
-    let mut cluster = Cluster::new(2).tell(
+    let mut cluster = Cluster::new(2).with_story(
         |path| path.client == client(1) && path.scope() == Scope::CrossNode,
         late,
     );
@@ -155,12 +155,12 @@ fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network(
     let mute = |path: &Path| to_1(path) && path.access_path == AccessPath::PodIp;
     let stalled = |path: &Path| to_1(path) && path.access_path == AccessPath::ClusterIp;
     let mut matrix = Cluster::new(2)
-        .tell(mute, Story::Mute { completed: true })
-        .tell(stalled, Story::Stalled { received: 0 })
+        .with_story(mute, Story::NoData { completed: true })
+        .with_story(stalled, Story::Stalled { received: 0 })
         .matrix;
     // One of many probes on a path with answers.
     let lost = |path: &Path| path.client == client(1) && path.server == Some(server(2));
-    let silent = Cluster::new(2).tell(lost, Story::Nothing).matrix;
+    let silent = Cluster::new(2).with_story(lost, Story::Nothing).matrix;
     for (id, evidence) in &mut matrix.paths {
         if lost(&evidence.path) {
             let tally = evidence.tallies.get_mut(&EngineKind::Kernel).unwrap();
@@ -177,14 +177,14 @@ fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network(
     for evidence in matrix.paths.values() {
         assert!(evidence.is_clean(), "{:?}", evidence.path);
     }
-    let told = &matrix.agents[&client(1)].notices;
-    assert!(told[0].contains("starved of CPU"), "{told:?}");
+    let notices = &matrix.agents[&client(1)].notices;
+    assert!(notices[0].contains("starved of CPU"), "{notices:?}");
 }
 
 #[test]
 fn a_path_on_which_nothing_was_answered_is_dead_however_late_its_client_was() {
     let dead = |path: &Path| path.client == client(1) && path.scope() == Scope::CrossNode;
-    let mut matrix = Cluster::new(2).tell(dead, Story::Nothing).matrix;
+    let mut matrix = Cluster::new(2).with_story(dead, Story::Nothing).matrix;
     let before = named(&matrix);
     matrix.agents.get_mut(&client(1)).unwrap().starved_ns = 3_100_000_000;
     matrix.set_aside_starved();

@@ -26,20 +26,20 @@ fn one_way(cluster: Cluster, from: u8, to: u8) -> Cluster {
         hop_limit: 64,
     };
     cluster
-        .tell(across(from, to), Story::Nothing)
-        .tell(across(to, from), Story::ReplyLost)
-        .tell_any(
+        .with_story(across(from, to), Story::Nothing)
+        .with_story(across(to, from), Story::ReplyLost)
+        .with_balanced_story(
             |path| path.client == client(from),
             &server(to),
             Story::Nothing,
         )
-        .tell_any(
+        .with_balanced_story(
             |path| path.client == client(to),
             &server(from),
             Story::ReplyLost,
         )
-        .ladder(across(from, to), [exceeded, SILENT, SILENT, SILENT])
-        .ladder(across(to, from), [exceeded, SILENT, SILENT, SILENT])
+        .ttl_probe(across(from, to), [exceeded, SILENT, SILENT, SILENT])
+        .ttl_probe(across(to, from), [exceeded, SILENT, SILENT, SILENT])
 }
 
 #[test]
@@ -58,23 +58,23 @@ fn a_tunnel_that_is_blocked_one_way_is_named_with_its_direction() {
 
 /// An answer of node-1's own, from an address a hop behind its pods' (as `cilium_host`), to this one of three TTLs.
 fn by_node_1_itself(ttl: usize) -> [TtlStepAnswer; 4] {
-    let mut rungs = [SILENT; 4];
-    rungs[ttl - 1] = TtlStepAnswer::TimeExceeded {
+    let mut steps = [SILENT; 4];
+    steps[ttl - 1] = TtlStepAnswer::TimeExceeded {
         by: gateway(1, Family::Ipv4),
         hop_limit: 63,
     };
-    rungs
+    steps
 }
 
 #[test]
 fn what_was_sent_with_ttl_1_met_no_second_router_however_far_its_answer_has_come() {
-    let cluster = one_way(Cluster::new(2), 1, 2).ladder(across(1, 2), by_node_1_itself(1));
+    let cluster = one_way(Cluster::new(2), 1, 2).ttl_probe(across(1, 2), by_node_1_itself(1));
     assert_eq!(named(&cluster.matrix), ["overlay-blocked node-2 proven"]);
 }
 
 #[test]
 fn an_answer_of_the_clients_own_node_is_none_of_a_second_router() {
-    let cluster = one_way(Cluster::new(2), 1, 2).ladder(across(1, 2), by_node_1_itself(2));
+    let cluster = one_way(Cluster::new(2), 1, 2).ttl_probe(across(1, 2), by_node_1_itself(2));
     let by_facts = cluster.clone().facts(1, |facts| {
         let own = Address {
             prefix: ipnet::IpNet::new(gateway(1, Family::Ipv4), 32).unwrap(),
@@ -101,8 +101,8 @@ fn a_node_that_no_tunnel_packet_reaches_is_named_once() {
 fn a_blocked_tunnel_of_one_family_leaves_the_other() {
     let four = |path: &Path| path.family == Family::Ipv4;
     let cluster = Cluster::dual(2)
-        .tell(move |path| four(path) && across(1, 2)(path), Story::Nothing)
-        .tell(
+        .with_story(move |path| four(path) && across(1, 2)(path), Story::Nothing)
+        .with_story(
             move |path| four(path) && across(2, 1)(path),
             Story::ReplyLost,
         );
@@ -179,8 +179,8 @@ fn a_tunnel_that_is_down_takes_what_comes_in_along() {
         .into_iter()
         .fold(Cluster::new(2), |cluster, (from, to)| {
             let of_client = move |path: &Path| path.client == client(from);
-            let cluster = cluster.tell(across(from, to), Story::Nothing);
-            cluster.tell_any(of_client, &server(to), Story::Nothing)
+            let cluster = cluster.with_story(across(from, to), Story::Nothing);
+            cluster.with_balanced_story(of_client, &server(to), Story::Nothing)
         });
     let cluster = both_ways.facts(1, |facts| {
         let routes = facts.routes.as_mut().unwrap();
@@ -202,23 +202,23 @@ fn an_unreachable_at_once_from_the_own_node_is_a_missing_route_without_facts_too
         after_ms: 0,
     };
     let cluster = Cluster::new(2)
-        .tell(
+        .with_story(
             |path| across(1, 2)(path) && path.access_path == AccessPath::PodIp,
             story(gateway(1, Family::Ipv4)),
         )
-        .tell(
+        .with_story(
             |path| across(1, 2)(path) && path.access_path == AccessPath::ClusterIp,
             story(CLUSTER_IP),
         )
-        .tell(across(2, 1), Story::ReplyLost)
+        .with_story(across(2, 1), Story::ReplyLost)
         .without_facts();
     assert_eq!(named(&cluster.matrix)[0], "route-missing node-1 proven");
 }
 
 #[test]
-fn a_refusal_that_only_the_balanced_port_was_told_belongs_to_the_silence_of_its_pair() {
+fn a_refusal_that_only_the_balanced_port_received_belongs_to_the_silence_of_its_pair() {
     let cluster = one_way(Cluster::new(2), 1, 2)
-        .tell_any(
+        .with_balanced_story(
             |path| path.client == client(1),
             &server(2),
             Story::Icmp {
@@ -242,7 +242,7 @@ fn a_refusal_that_only_the_balanced_port_was_told_belongs_to_the_silence_of_its_
 #[test]
 fn a_process_that_is_slow_to_echo_what_its_kernel_acknowledged_is_no_mtu_black_hole() {
     let cross = |path: &Path| path.scope() == Scope::CrossNode;
-    let cluster = Cluster::new(2).tell(cross, Story::Slow);
+    let cluster = Cluster::new(2).with_story(cross, Story::Slow);
     assert_eq!(named(&cluster.matrix), [""; 0]);
 }
 
@@ -259,14 +259,14 @@ fn a_talk_that_was_cut_off_by_what_stops_every_packet_is_no_mtu_black_hole() {
         from: SocketAddr::new(ip, port),
         hop_limit: 64,
     };
-    let climbed = |answer| {
-        let cluster = Cluster::new(1).tell(same, stalled);
-        cluster.ladder(same, [exceeded, answer, answer, answer])
+    let ttl_probed = |answer| {
+        let cluster = Cluster::new(1).with_story(same, stalled);
+        cluster.ttl_probe(same, [exceeded, answer, answer, answer])
     };
-    let cut = climbed(syn_ack(pod_ip(&server(1), Family::Ipv4), RESPONDER_PORT));
+    let cut = ttl_probed(syn_ack(pod_ip(&server(1), Family::Ipv4), RESPONDER_PORT));
     assert_eq!(named(&cut.matrix), ["unknown node-1 consistent"]);
     // The slot of node-1.
-    let big = climbed(syn_ack(CLUSTER_IP, 8101));
+    let big = ttl_probed(syn_ack(CLUSTER_IP, 8101));
     assert_eq!(named(&big.matrix), ["mtu-black-hole - proven"]);
 }
 
@@ -274,7 +274,7 @@ fn a_talk_that_was_cut_off_by_what_stops_every_packet_is_no_mtu_black_hole() {
 fn handshakes_and_banners_that_pass_where_bulk_stalls_are_an_mtu_black_hole() {
     let cross = |path: &Path| path.scope() == Scope::CrossNode;
     let stalled = Story::Stalled { received: 0 };
-    let cluster = Cluster::new(2).tell(cross, stalled);
+    let cluster = Cluster::new(2).with_story(cross, stalled);
     assert_eq!(named(&cluster.matrix), ["mtu-black-hole - proven"]);
     let pods = cluster
         .grows(1, "IpFragFails", 8)
@@ -286,7 +286,7 @@ fn handshakes_and_banners_that_pass_where_bulk_stalls_are_an_mtu_black_hole() {
             "mtu-black-hole node-2 proven"
         ]
     );
-    let three = Cluster::new(3).tell(
+    let three = Cluster::new(3).with_story(
         |path| cross(path) && (path.client.node == node(1) || path.server == Some(server(1))),
         stalled,
     );

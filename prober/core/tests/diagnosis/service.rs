@@ -32,11 +32,11 @@ fn refused(by: std::net::IpAddr, reason: Unreachable, inner: u8, after_ms: u64) 
 #[test]
 fn a_slot_without_endpoints_is_refused_by_each_node_itself() {
     let cluster = Cluster::new(2)
-        .tell(
+        .with_story(
             |path| slot_of(1)(path) && path.client.node == node(1),
             refused(gateway(1, Family::Ipv4), Unreachable::Port, 63, 0),
         )
-        .tell(
+        .with_story(
             |path| slot_of(1)(path) && path.client.node == node(2),
             refused(gateway(2, Family::Ipv4), Unreachable::Port, 63, 0),
         );
@@ -50,9 +50,9 @@ fn a_slot_without_endpoints_is_refused_by_each_node_itself() {
 #[test]
 fn a_slot_that_leads_to_a_dead_address_is_a_stale_endpoint() {
     let dead = refused(CLUSTER_IP, Unreachable::Host, 64, 3060);
-    let cluster = Cluster::new(2).tell(slot_of(1), dead);
+    let cluster = Cluster::new(2).with_story(slot_of(1), dead);
     assert_eq!(named(&cluster.matrix), ["stale-endpoint - proven"]);
-    let mut by_api = Cluster::new(2).tell(slot_of(1), Story::Nothing);
+    let mut by_api = Cluster::new(2).with_story(slot_of(1), Story::Nothing);
     for path in by_api
         .matrix
         .paths
@@ -70,11 +70,11 @@ fn a_recently_dead_endpoint_is_silent_and_floods_the_own_syn_without_lacking_a_m
         to: Some("100.96.1.99".parse().unwrap()),
     };
     let cluster = Cluster::new(2)
-        .tell(
+        .with_story(
             |path| slot_of(1)(path) && path.client.node == node(1),
             flooded,
         )
-        .tell(
+        .with_story(
             |path| slot_of(1)(path) && path.client.node == node(2),
             Story::Nothing,
         );
@@ -85,13 +85,13 @@ fn a_recently_dead_endpoint_is_silent_and_floods_the_own_syn_without_lacking_a_m
 fn one_node_that_is_led_to_a_dead_address_has_stale_rules() {
     let dead = refused(CLUSTER_IP, Unreachable::Host, 62, 3060);
     let cluster =
-        Cluster::new(2).tell(|path| slot_of(2)(path) && path.client.node == node(1), dead);
+        Cluster::new(2).with_story(|path| slot_of(2)(path) && path.client.node == node(1), dead);
     assert_eq!(named(&cluster.matrix), ["stale-rules node-1 proven"]);
 }
 
 #[test]
 fn an_old_backend_that_answers_one_node_only_shows_stale_rules() {
-    let cluster = Cluster::new(2).tell(
+    let cluster = Cluster::new(2).with_story(
         |path| {
             path.client == client(1)
                 && path.access_path == AccessPath::ClusterIp
@@ -110,12 +110,12 @@ fn a_lost_jump_silences_every_service_of_one_node_and_the_gateway_answers_ttl_1(
         hop_limit: 64,
     };
     let silent = TtlStepAnswer::Silent;
-    let cluster = Cluster::new(2).tell(own, Story::Nothing);
+    let cluster = Cluster::new(2).with_story(own, Story::Nothing);
     assert_eq!(
         named(&cluster.matrix),
         ["service-rules-missing node-1 consistent"]
     );
-    let cluster = cluster.ladder(own, [exceeded, silent, silent, silent]);
+    let cluster = cluster.ttl_probe(own, [exceeded, silent, silent, silent]);
     assert_eq!(
         named(&cluster.matrix),
         ["service-rules-missing node-1 proven"]
@@ -131,8 +131,8 @@ fn a_lost_chain_silences_one_port_from_one_node() {
     };
     let silent = TtlStepAnswer::Silent;
     let cluster = Cluster::new(2)
-        .tell(own, Story::Nothing)
-        .ladder(own, [exceeded, silent, silent, silent]);
+        .with_story(own, Story::Nothing)
+        .ttl_probe(own, [exceeded, silent, silent, silent]);
     assert_eq!(
         named(&cluster.matrix),
         ["service-rules-missing node-1 proven"]
@@ -143,7 +143,7 @@ fn a_lost_chain_silences_one_port_from_one_node() {
 fn a_port_that_stays_on_a_node_without_a_ready_endpoint_is_no_fault_of_the_network() {
     let own =
         |path: &Path| path.client.node == node(1) && path.access_path == AccessPath::ClusterIpLocal;
-    let mut cluster = Cluster::new(2).tell(own, Story::Nothing);
+    let mut cluster = Cluster::new(2).with_story(own, Story::Nothing);
     for path in cluster.matrix.paths.values_mut() {
         for backend in &mut path.backends {
             if backend.agent == Some(server(1)) {
@@ -158,8 +158,8 @@ fn a_port_that_stays_on_a_node_without_a_ready_endpoint_is_no_fault_of_the_netwo
 fn a_port_of_the_bridge_that_is_down_cuts_its_pod_off() {
     let hit = |path: &Path| path.server == Some(server(1));
     let cluster = Cluster::new(2)
-        .tell(hit, Story::Nothing)
-        .tell_any(|_| true, &server(1), Story::Nothing)
+        .with_story(hit, Story::Nothing)
+        .with_balanced_story(|_| true, &server(1), Story::Nothing)
         .facts(1, |facts| {
             let links = facts.links.as_mut().unwrap();
             let port = links
@@ -175,14 +175,16 @@ fn a_port_of_the_bridge_that_is_down_cuts_its_pod_off() {
 #[test]
 fn hairpin_mode_off_fails_one_pods_way_to_itself() {
     let own = |path: &Path| path.access_path == AccessPath::Hairpin && path.client == server(1);
-    let cluster = Cluster::new(2).tell(own, Story::Nothing).facts(1, |facts| {
-        let links = facts.links.as_mut().unwrap();
-        links
-            .iter_mut()
-            .find(|link| link.name == "vethserver")
-            .unwrap()
-            .hairpin = Some(false);
-    });
+    let cluster = Cluster::new(2)
+        .with_story(own, Story::Nothing)
+        .facts(1, |facts| {
+            let links = facts.links.as_mut().unwrap();
+            links
+                .iter_mut()
+                .find(|link| link.name == "vethserver")
+                .unwrap()
+                .hairpin = Some(false);
+        });
     assert_eq!(named(&cluster.matrix), ["hairpin-off node-1 proven"]);
     assert_eq!(
         named(&cluster.without_facts().matrix),
@@ -204,7 +206,7 @@ fn hairpin_mode_off_is_harmless_where_every_hairpin_path_is_well() {
 #[test]
 fn the_own_syn_delivered_to_its_sender_is_a_missing_masquerade() {
     let own = |path: &Path| path.access_path == AccessPath::Hairpin && path.client.node == node(1);
-    let cluster = Cluster::new(2).tell(own, Story::OwnSyn { to: None });
+    let cluster = Cluster::new(2).with_story(own, Story::OwnSyn { to: None });
     assert_eq!(named(&cluster.matrix), ["missing-masquerade node-1 proven"]);
     assert_eq!(
         cluster

@@ -64,7 +64,7 @@ fn it_is_a_property_of_the_node_and_no_word_on_another() {
 }
 
 #[test]
-fn crafted_packets_that_fail_where_connect_asks_the_service_itself_do_count() {
+fn crafted_packets_that_fail_where_connect_sends_to_the_service_itself_do_count() {
     let mut cluster = Cluster::new(2);
     let ids: Vec<PathId> = cluster.matrix.paths.keys().copied().collect();
     for id in ids {
@@ -81,8 +81,8 @@ fn a_server_that_does_not_listen_is_named_alone() {
         sent: true,
     };
     let cluster = Cluster::new(2)
-        .tell(|path| path.server == Some(server(2)), refuses)
-        .tell_any(|_| true, &server(2), refuses)
+        .with_story(|path| path.server == Some(server(2)), refuses)
+        .with_balanced_story(|_| true, &server(2), refuses)
         .translated_in_connect(everywhere);
     assert_eq!(named(&cluster.matrix), ["not-listening node-2 proven"]);
 }
@@ -95,8 +95,8 @@ fn one_lost_syn_is_one_lost_syn() {
         lost: Lost::Syn,
         started_ms: 0,
     };
-    let told = cluster.clone().tell(through_service, late).matrix;
-    let (id, late) = told
+    let evidence = cluster.clone().with_story(through_service, late).matrix;
+    let (id, late) = evidence
         .paths
         .iter()
         .find(|(_, evidence)| through_service(&evidence.path))
@@ -114,7 +114,7 @@ fn one_lost_syn_is_one_lost_syn() {
 fn a_port_without_backend_is_refused_inside_connect_and_has_no_endpoints() {
     let refused = Story::RefusedLocally(Errno::Ehostunreach);
     let mut cluster = Cluster::new(2)
-        .tell(slot_of(2), refused)
+        .with_story(slot_of(2), refused)
         .translated_in_connect(everywhere);
     let by_packets = named(&cluster.matrix);
     assert_eq!(by_packets, ["no-endpoints - consistent"]);
@@ -134,12 +134,12 @@ fn where_every_connect_is_refused_a_crafted_syn_that_leaves_shows_where() {
     let refused = Story::RefusedLocally(Errno::Ehostunreach);
     let is_service = |path: &Path| path.access_path != AccessPath::PodIp;
     let cluster = Cluster::new(2)
-        .tell(is_service, refused)
+        .with_story(is_service, refused)
         .translated_in_connect(everywhere);
     assert_eq!(cluster.matrix.socket_level.len(), 2);
     let unrouted = Story::RefusedLocally(Errno::Enetunreach);
     let cluster = Cluster::new(2)
-        .tell(is_service, unrouted)
+        .with_story(is_service, unrouted)
         .translated_in_connect(everywhere);
     assert!(cluster.matrix.socket_level.is_empty());
 }
@@ -147,8 +147,8 @@ fn where_every_connect_is_refused_a_crafted_syn_that_leaves_shows_where() {
 #[test]
 fn a_service_that_a_node_has_forgotten_is_seen_by_the_syn_of_connect() {
     let mut cluster = Cluster::new(2)
-        .tell(through_service, Story::Nothing)
-        .ladder(through_service, [exceeded(64), SILENT, SILENT, SILENT]);
+        .with_story(through_service, Story::Nothing)
+        .ttl_probe(through_service, [exceeded(64), SILENT, SILENT, SILENT]);
     let untouched = cluster.matrix.clone();
     cluster = cluster.translated_in_connect(everywhere);
     for (id, evidence) in &mut cluster.matrix.paths {
@@ -175,7 +175,7 @@ fn an_error_of_a_router_behind_the_translation_is_no_word_of_missing_rules() {
         after_ms: 0,
     };
     let cluster = Cluster::new(2)
-        .tell(through_service, prohibited)
+        .with_story(through_service, prohibited)
         .translated_in_connect(everywhere);
     let names = named(&cluster.matrix);
     let rules = names.iter().any(|name| name.contains("rules-missing"));
@@ -185,7 +185,7 @@ fn an_error_of_a_router_behind_the_translation_is_no_word_of_missing_rules() {
 #[test]
 fn a_backend_that_no_pod_has_shows_in_the_syn_of_connect() {
     let mut cluster = Cluster::new(2)
-        .tell(slot_of(2), Story::Nothing)
+        .with_story(slot_of(2), Story::Nothing)
         .translated_in_connect(everywhere);
     let dead = "100.96.2.99".parse().unwrap();
     for evidence in cluster.matrix.paths.values_mut() {
@@ -208,18 +208,18 @@ fn a_backend_that_no_pod_has_shows_in_the_syn_of_connect() {
 
 /// A host that connects to the Service and is refused at once.
 fn with_host(mut matrix: Matrix, errno: Errno) -> Matrix {
-    let mut told = Cluster::new(2)
-        .tell(through_service, Story::RefusedLocally(errno))
+    let mut evidence = Cluster::new(2)
+        .with_story(through_service, Story::RefusedLocally(errno))
         .matrix
         .paths
         .into_values()
         .find(|evidence| through_service(&evidence.path))
         .unwrap();
-    told.path.access_path = AccessPath::HostNetwork;
-    told.path.client = AgentId::new("node-1", "node-1-host");
-    assert_eq!(told.path.scope(), Scope::CrossNode);
+    evidence.path.access_path = AccessPath::HostNetwork;
+    evidence.path.client = AgentId::new("node-1", "node-1-host");
+    assert_eq!(evidence.path.scope(), Scope::CrossNode);
     let next = matrix.paths.keys().next_back().map_or(0, |id| id.0 + 1);
-    matrix.paths.insert(PathId(next), told);
+    matrix.paths.insert(PathId(next), evidence);
     matrix
 }
 
@@ -242,7 +242,7 @@ fn a_host_without_a_route_to_the_services_met_no_icmp() {
 }
 
 #[test]
-fn without_packets_an_errno_is_not_told_as_an_icmp() {
+fn without_packets_an_errno_is_not_reported_as_an_icmp() {
     let mut matrix = with_host(Cluster::new(2).matrix, Errno::Ehostunreach);
     let (_, evidence) = matrix.paths.iter_mut().next_back().unwrap();
     for probe in &mut evidence.probes {
@@ -268,7 +268,7 @@ fn the_backends_answer_is_the_right_one_and_nothing_is_odd_about_it() {
         sent: true,
     };
     let cluster = Cluster::new(2)
-        .tell(through_service, refuses)
+        .with_story(through_service, refuses)
         .translated_in_connect(everywhere);
     let mut paths = cluster.matrix.paths.values();
     let evidence = paths

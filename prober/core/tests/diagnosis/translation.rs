@@ -36,13 +36,13 @@ fn founding(cluster: Cluster, family: Family) -> Cluster {
         hop_limit: 64,
     };
     cluster
-        .tell(own, story)
-        .tell_any(
+        .with_story(own, story)
+        .with_balanced_story(
             move |path| path.client.node == node(1) && path.family == family,
             &server(1),
             story,
         )
-        .ladder(own, [exceeded, answer, answer, answer])
+        .ttl_probe(own, [exceeded, answer, answer, answer])
         .grows(1, "IcmpOutRedirects", 5)
 }
 
@@ -80,9 +80,13 @@ fn syns_that_vanish_beside_untranslated_answers_follow_from_the_same_cause() {
     let mut vanished = evidence.probes[0].clone();
     vanished.client.outcome = Outcome::Timeout;
     vanished.client.observations.truncate(1);
-    let witness = vanished.server.as_mut().unwrap();
-    (witness.syns, witness.syn_acks, witness.resets_received) = (0, 0, 0);
-    witness.observations.clear();
+    let server_trace = vanished.server.as_mut().unwrap();
+    (
+        server_trace.syns,
+        server_trace.syn_acks,
+        server_trace.resets_received,
+    ) = (0, 0, 0);
+    server_trace.observations.clear();
     evidence.probes.push(vanished.clone());
     assert_eq!(named(&matrix), ["bridge-netfilter-off node-1 proven"]);
 
@@ -147,7 +151,7 @@ fn the_founding_fault_is_proven_by_the_nodes_own_word() {
 }
 
 #[test]
-fn what_is_mended_while_it_is_probed_is_named_as_it_was() {
+fn what_is_healed_while_it_is_probed_is_named_as_it_was() {
     let mut cluster = founding(Cluster::dual(2), Family::Ipv4).facts(1, |facts| {
         facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
     });
@@ -219,13 +223,13 @@ fn replies_that_are_never_tracked_are_no_fault_of_the_bridge() {
         hop_limit: 64,
     };
     let cluster = Cluster::new(2)
-        .tell(
+        .with_story(
             |path| path.client.node == node(1) && path.access_path == AccessPath::ClusterIp,
             story,
         )
-        .tell(
+        .with_story(
             |path| path.client == client(1) && path.access_path == AccessPath::PodIp,
-            Story::Mute { completed: false },
+            Story::NoData { completed: false },
         )
         .grows(1, "ConntrackInvalid", 6);
     assert_eq!(named(&cluster.matrix), ["reply-bypasses-nat node-1 proven"]);

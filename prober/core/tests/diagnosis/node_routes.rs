@@ -52,8 +52,8 @@ fn refusing() -> Matrix {
     let to_server = |path: &Path| path.server == Some(server(1));
     let cluster = Cluster::new(2);
     cluster
-        .tell(to_server, REFUSES)
-        .tell_any(|_| true, &server(1), REFUSES)
+        .with_story(to_server, REFUSES)
+        .with_balanced_story(|_| true, &server(1), REFUSES)
         .matrix
 }
 
@@ -79,7 +79,7 @@ fn where_nothing_but_a_node_port_fails_the_cause_is_unknown() {
 }
 
 #[test]
-fn a_node_port_that_works_stands_in_the_evidence() {
+fn a_node_port_that_works_is_in_the_evidence() {
     let both = with_healthy_beside(refusing(), 2, 1, AccessPath::NodePort);
     let diagnoses = prober_core::diagnosis::diagnose(&both);
     let said = diagnoses
@@ -98,14 +98,14 @@ fn a_node_whose_own_packets_pass_the_tunnel_drops_those_of_its_pods() {
     let mut cluster = Cluster::new(3);
     for other in [2, 3] {
         cluster = cluster
-            .tell(nothing_leaves(other), Story::Nothing)
-            .tell(nothing_answers(other), Story::ReplyLost)
-            .tell_any(
+            .with_story(nothing_leaves(other), Story::Nothing)
+            .with_story(nothing_answers(other), Story::ReplyLost)
+            .with_balanced_story(
                 |path| path.client == client(1),
                 &server(other),
                 Story::Nothing,
             )
-            .tell_any(
+            .with_balanced_story(
                 |path| path.client == client(other),
                 &server(1),
                 Story::ReplyLost,
@@ -113,13 +113,13 @@ fn a_node_whose_own_packets_pass_the_tunnel_drops_those_of_its_pods() {
     }
     // The TTL probe from node-3 got no answer, as where ICMP is rate-limited; the tunnel sent packets for node-2.
     let cluster = cluster
-        .ladder(
+        .ttl_probe(
             nothing_answers(2),
             [exceeded(64), exceeded(63), SILENT, SILENT],
         )
-        .ladder(nothing_leaves(2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(nothing_answers(3), [exceeded(64), SILENT, SILENT, SILENT])
-        .ladder(nothing_leaves(3), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(nothing_leaves(2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(nothing_answers(3), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(nothing_leaves(3), [exceeded(64), SILENT, SILENT, SILENT])
         .traffic(1, "flannel.1", 2, 9, 0)
         .traffic(3, "flannel.1", 9, 0, 0);
     let matrix = with_healthy_beside(cluster.matrix, 1, 3, AccessPath::HostNetwork);
