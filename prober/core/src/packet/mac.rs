@@ -13,6 +13,9 @@ impl Mac {
     /// The broadcast address, `ff:ff:ff:ff:ff:ff`.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
+    /// The address in frames of a loopback device, which has none (drivers/net/loopback.c): `00:00:00:00:00:00`.
+    pub const LOOPBACK: Self = Self([0; 6]);
+
     /// The address of six bytes; `None` for any other length.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

@@ -4,6 +4,7 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::Matrix;
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
 use prober_core::probe::outcome::{EngineKind, Errno, Outcome};
 use prober_core::topology::{AccessPath, AgentId, Path, PathId, Scope};
 
@@ -85,6 +86,36 @@ fn a_server_that_does_not_listen_is_named_alone() {
         .with_balanced_story(|_| true, &server(2), refuses)
         .translated_in_connect(everywhere);
     assert_eq!(named(&cluster.matrix), ["not-listening node-2 proven"]);
+}
+
+#[test]
+fn a_pod_that_refuses_itself_over_its_loopback_device_is_no_duplicate() {
+    let refuses = |mac, sent| Story::Reset {
+        hop_limit: 64,
+        mac,
+        sent,
+    };
+    let to_itself = |path: &Path| path.server == Some(path.client.clone());
+    let named = |mac| {
+        let cluster = Cluster::new(2)
+            .with_story(
+                |path| path.server == Some(server(2)) && !to_itself(path),
+                refuses(None, true),
+            )
+            .with_story(
+                |path| path.server == Some(server(2)) && to_itself(path),
+                refuses(Some(mac), false),
+            )
+            .with_balanced_story(|_| true, &server(2), refuses(None, true))
+            .translated_in_connect(everywhere);
+        named(&cluster.matrix)
+    };
+    assert_eq!(named(Mac::LOOPBACK), ["not-listening node-2 proven"]);
+    let by_another_host = named(Mac([2, 0, 0, 0, 0, 9]));
+    assert!(
+        by_another_host.contains(&"duplicate-ip node-2 proven".to_owned()),
+        "{by_another_host:?}"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd};
 use crate::packet::TcpFlags;
+use crate::packet::mac::Mac;
 use crate::packet::observation::{Direction, Observation};
 use crate::topology::NodeName;
 
@@ -34,6 +35,13 @@ pub(crate) fn reset_sender(case: &Case<'_>, group: &FailureGroup) -> ResetSender
     let Some((ip, _)) = seen.packet.tcp() else {
         return ResetSender::Unclear;
     };
+    // Where connect() is translated, a pod that probes its own Service never leaves its loopback device.
+    let link = seen.packet.link;
+    if group.server.as_ref() == Some(&group.client)
+        && link.is_some_and(|link| link.src == Mac::LOOPBACK)
+    {
+        return ResetSender::Server;
+    }
     let from_gateway = seen
         .packet
         .link
