@@ -422,7 +422,7 @@ impl Cluster {
             path.ttl_probe = Some(TtlProbe {
                 path: id,
                 target: path.target,
-                steps: steps,
+                steps,
             });
         }
         self
