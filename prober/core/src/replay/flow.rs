@@ -167,7 +167,7 @@ impl FlowBuilder {
             hop_limit: captured.packet.tcp().map_or(0, |(ip, _)| ip.hop_limit),
             started: captured.at,
             packets: Vec::new(),
-            own: own.filter(|mac| mac.0 != [0; 6]),
+            own: own.filter(|mac| *mac != Mac::LOOPBACK),
         });
         self.by_pair.insert((client, target), place);
         // The original SYN keeps its answers, not the translated copy.

@@ -95,7 +95,7 @@ pub(super) const fn undiminished(hop_limit: u8) -> bool {
 fn unicast(link: EthernetAddresses) -> Option<(Mac, Mac)> {
     let dst = link.dst?;
     let group = dst.0.first().is_some_and(|first| first & 1 == 1);
-    (!group && link.src.0 != [0; 6]).then_some((link.src, dst))
+    (!group && link.src != Mac::LOOPBACK).then_some((link.src, dst))
 }
 
 /// Packets of one address.

@@ -35,23 +35,17 @@ pub(crate) fn reset_sender(case: &Case<'_>, group: &FailureGroup) -> ResetSender
     let Some((ip, _)) = seen.packet.tcp() else {
         return ResetSender::Unclear;
     };
+    let sender = seen.packet.link.map(|link| link.src);
     // Where connect() is translated, a pod that probes its own Service never leaves its loopback device.
-    let link = seen.packet.link;
-    if group.server.as_ref() == Some(&group.client)
-        && link.is_some_and(|link| link.src == Mac::LOOPBACK)
-    {
+    if group.server.as_ref() == Some(&group.client) && sender == Some(Mac::LOOPBACK) {
         return ResetSender::Server;
     }
-    let from_gateway = seen
-        .packet
-        .link
-        .is_some_and(|link| Some(link.src) == case.gateway_mac(&group.client));
+    let from_gateway = sender.is_some_and(|sender| Some(sender) == case.gateway_mac(&group.client));
     if group.is_same_node() {
         let own = group
             .server
             .as_ref()
             .and_then(|server| case.mac(server, group.family));
-        let sender = seen.packet.link.map(|link| link.src);
         return match (sender, own) {
             _ if from_gateway => ResetSender::Node(group.client.node.clone()),
             (Some(sender), Some(own)) if has_server_trace && sender != own => {
