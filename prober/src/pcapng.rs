@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use prober_core::packet::capture::{CommentedPacket, InterfacePackets, write_pcapng};
 use prober_core::packet::observation::Observation;
-use prober_core::report::annotation::{End, MarkKind};
+use prober_core::report::annotation::{AnnotationKind, End};
 use prober_core::report::render::text;
 use prober_core::report::{PathReport, ProbeReport, Report};
 use prober_core::topology::PathId;
@@ -76,14 +76,14 @@ fn remarked<'a>(
         if place == 0 {
             said.push(introduction(report, path, probe));
         }
-        for mark in probe
-            .marks
+        for annotation in probe
+            .annotations
             .iter()
-            .filter(|mark| mark.end == end && mark.packet == place)
+            .filter(|annotation| annotation.end == end && annotation.packet == place)
         {
-            said.push(match mark.kind {
-                MarkKind::Odd => format!("odd: {}", mark.note),
-                MarkKind::Follows => mark.note.clone(),
+            said.push(match annotation.kind {
+                AnnotationKind::Odd => format!("odd: {}", annotation.note),
+                AnnotationKind::Follows => annotation.note.clone(),
             });
         }
         let comment = said.join("\n");

@@ -241,7 +241,7 @@ const fn worse(one: PathState, other: PathState) -> PathState {
 
 /// `None` for an agent that could not be started: Kubernetes says why, and the network is not the cause.
 const fn liveness(agent: &AgentReport) -> Option<Liveness> {
-    match (agent.heard, &agent.failed) {
+    match (agent.has_reported, &agent.failed) {
         (true, _) => Some(Liveness::Reporting),
         (false, None) => Some(Liveness::Silent),
         (false, Some(_)) => None,
@@ -263,9 +263,9 @@ mod tests {
     /// A report of agents, each of which reports or is silent.
     fn report(agents: &[(&str, bool)]) -> Report {
         let mut matrix = Matrix::default();
-        for (node, heard) in agents {
+        for (node, has_reported) in agents {
             let known = AgentEvidence {
-                has_reported: *heard,
+                has_reported: *has_reported,
                 ..AgentEvidence::default()
             };
             matrix

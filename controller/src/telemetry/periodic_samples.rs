@@ -140,7 +140,7 @@ fn trace(round: &CheckRound<'_>, id: PathId, probe: &Evidence, now: Timestamp) -
         client: probe.client.clone(),
         server_agent: probe.server_agent.clone(),
         server: probe.server.clone(),
-        marks: Vec::new(),
+        annotations: Vec::new(),
     };
     let source = TraceSource {
         path,

@@ -218,9 +218,11 @@ impl TraceSource<'_> {
         let mut events = SpanEvents::default();
         events.events = (seen.iter().enumerate())
             .map(|(place, seen)| {
-                let mark =
-                    (self.probe.marks.iter()).find(|mark| mark.end == end && mark.packet == place);
-                packet::event(seen, mark)
+                let mut annotations = self.probe.annotations.iter();
+                packet::event(
+                    seen,
+                    annotations.find(|known| known.end == end && known.packet == place),
+                )
             })
             .collect();
         events

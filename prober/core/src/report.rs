@@ -229,7 +229,7 @@ pub struct AgentReport {
     /// The name of its pod.
     pub pod: String,
     /// Whether it reported every round of its plan to the end.
-    pub heard: bool,
+    pub has_reported: bool,
     /// The tier of evidence that it can collect; `None` if it sent no event.
     pub tier: Option<Tier>,
     /// The version of its program; `None` if it sent no event.

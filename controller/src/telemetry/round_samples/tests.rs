@@ -81,7 +81,7 @@ fn matrix(report: &Report) -> Matrix {
     measured(ACROSS, "node-2-server", fine, 3);
     for agent in &report.agents {
         let evidence = AgentEvidence {
-            has_reported: agent.heard,
+            has_reported: agent.has_reported,
             failed: agent.failed.clone(),
             ..AgentEvidence::default()
         };
@@ -310,8 +310,8 @@ fn a_healthy_round_has_nothing_that_fails_and_no_cause() {
 #[test]
 fn agents_are_counted_by_state() {
     let mut report = healthy();
-    report.agents[0].heard = false;
-    report.agents[1].heard = false;
+    report.agents[0].has_reported = false;
+    report.agents[1].has_reported = false;
     report.agents[1].failed = Some("its image is not there".to_owned());
     let samples = Canary::new().samples(&report);
     let mut states = Vec::new();

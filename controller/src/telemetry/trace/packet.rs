@@ -4,10 +4,10 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::Event;
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{Body, Icmp, IcmpKind, ResolutionKind, TcpFlags};
-use prober_core::report::annotation::{MarkKind, PacketMark};
+use prober_core::report::annotation::{Annotation, AnnotationKind};
 
 /// The event of one packet, at its observer's time.
-pub(super) fn event(seen: &Observation, mark: Option<&PacketMark>) -> Event {
+pub(super) fn event(seen: &Observation, annotation: Option<&Annotation>) -> Event {
     let direction = match seen.direction {
         Direction::Sent => "sent",
         Direction::Received => "received",
@@ -47,13 +47,13 @@ pub(super) fn event(seen: &Observation, mark: Option<&PacketMark>) -> Event {
             }
         }
     };
-    if let Some(mark) = mark {
-        let kind = match mark.kind {
-            MarkKind::Odd => "odd",
-            MarkKind::Follows => "follows",
+    if let Some(annotation) = annotation {
+        let kind = match annotation.kind {
+            AnnotationKind::Odd => "odd",
+            AnnotationKind::Follows => "follows",
         };
         attributes.push(KeyValue::new("prober.packet.annotation", kind));
-        attributes.push(KeyValue::new("prober.packet.note", mark.note.clone()));
+        attributes.push(KeyValue::new("prober.packet.note", annotation.note.clone()));
     }
     Event::new(
         format!("{direction} {what}"),

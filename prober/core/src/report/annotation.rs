@@ -14,7 +14,7 @@ use crate::probe::outcome::Outcome;
 /// Why a packet is annotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum MarkKind {
+pub enum AnnotationKind {
     /// The packet is not as it should be: the probe goes wrong here.
     Odd,
     /// The packet is a consequence of an odd packet, or of a missing one.
@@ -23,61 +23,62 @@ pub enum MarkKind {
 
 /// An annotation of one packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PacketMark {
+pub struct Annotation {
     /// The end whose capture contains the packet.
     pub end: End,
     /// The index of the packet in that end's observations.
     pub packet: usize,
     /// Why the packet is annotated.
-    pub kind: MarkKind,
+    pub kind: AnnotationKind,
     /// The annotation's text.
     pub note: String,
 }
 
 /// The annotations of the packets of `probe`: the client's packets first, each end's in order of time.
-pub fn marks(probe: &Evidence) -> Vec<PacketMark> {
+pub fn annotations(probe: &Evidence) -> Vec<Annotation> {
     let odd = odd_packets(probe);
     let has_odd_answer = odd.iter().any(|(end, ..)| *end == End::Client);
-    let mut marks: Vec<PacketMark> = odd
+    let mut annotations: Vec<Annotation> = odd
         .into_iter()
-        .map(|(end, packet, note)| PacketMark {
+        .map(|(end, packet, note)| Annotation {
             end,
             packet,
             kind: match end {
-                End::Server if has_odd_answer => MarkKind::Follows,
-                End::Client | End::Server => MarkKind::Odd,
+                End::Server if has_odd_answer => AnnotationKind::Follows,
+                End::Client | End::Server => AnnotationKind::Odd,
             },
             note,
         })
         .collect();
     let server = probe.server.iter().flat_map(|trace| &trace.observations);
-    let others = marks_of_end(
+    let others = annotations_of_end(
         End::Client,
         probe.client.observations.iter(),
-        |place, seen| mark_client_packet(place, seen, probe),
+        |place, seen| annotate_client_packet(place, seen, probe),
     )
-    .chain(marks_of_end(End::Server, server, |_, seen| {
-        mark_server_packet(seen, probe)
+    .chain(annotations_of_end(End::Server, server, |_, seen| {
+        annotate_server_packet(seen, probe)
     }));
-    for mark in others {
-        let same = |other: &PacketMark| (other.end, other.packet) == (mark.end, mark.packet);
-        if !marks.iter().any(same) {
-            marks.push(mark);
+    for annotation in others {
+        let same =
+            |other: &Annotation| (other.end, other.packet) == (annotation.end, annotation.packet);
+        if !annotations.iter().any(same) {
+            annotations.push(annotation);
         }
     }
-    marks.sort_by_key(|mark| (mark.end, mark.packet));
-    marks
+    annotations.sort_by_key(|annotation| (annotation.end, annotation.packet));
+    annotations
 }
 
-/// The annotations that `mark` gives to the packets of one end.
-fn marks_of_end<'a>(
+/// The annotations that `annotate` gives to the packets of one end.
+fn annotations_of_end<'a>(
     end: End,
     seen: impl Iterator<Item = &'a Observation>,
-    mark: impl Fn(usize, &Observation) -> Option<(MarkKind, String)>,
-) -> impl Iterator<Item = PacketMark> {
+    annotate: impl Fn(usize, &Observation) -> Option<(AnnotationKind, String)>,
+) -> impl Iterator<Item = Annotation> {
     seen.enumerate().filter_map(move |(packet, seen)| {
-        let (kind, note) = mark(packet, seen)?;
-        Some(PacketMark {
+        let (kind, note) = annotate(packet, seen)?;
+        Some(Annotation {
             end,
             packet,
             kind,
@@ -87,11 +88,11 @@ fn marks_of_end<'a>(
 }
 
 /// The annotation of the client's packet at `place`, unless it is as it should be.
-fn mark_client_packet(
+fn annotate_client_packet(
     place: usize,
     seen: &Observation,
     probe: &Evidence,
-) -> Option<(MarkKind, String)> {
+) -> Option<(AnnotationKind, String)> {
     if seen.direction != Direction::Sent {
         return None;
     }
@@ -99,7 +100,7 @@ fn mark_client_packet(
     let to = seen.packet.tcp_dst()?;
     if tcp.flags.has(TcpFlags::RST) && to != probe.client.peer() {
         return Some((
-            MarkKind::Follows,
+            AnnotationKind::Follows,
             format!("the client's kernel knows no connection with {to} and resets it"),
         ));
     }
@@ -111,7 +112,7 @@ fn mark_client_packet(
             format!("the same {} bytes again", tcp.payload_len)
         };
         return Some((
-            MarkKind::Follows,
+            AnnotationKind::Follows,
             format!("{repeated}: nothing usable came"),
         ));
     }
@@ -120,14 +121,14 @@ fn mark_client_packet(
     }
     Some(match &probe.server {
         Some(trace) if trace.syns == 0 => (
-            MarkKind::Odd,
+            AnnotationKind::Odd,
             "this end sent it, the server's end never saw it".to_owned(),
         ),
         Some(_) => (
-            MarkKind::Follows,
+            AnnotationKind::Follows,
             "it reached the server's end; no answer came back here".to_owned(),
         ),
-        None => (MarkKind::Odd, "nothing answered it".to_owned()),
+        None => (AnnotationKind::Odd, "nothing answered it".to_owned()),
     })
 }
 
@@ -145,7 +146,10 @@ fn is_repeated(tcp: &Tcp, before: &[Observation]) -> bool {
 }
 
 /// The annotation of a packet of the server's end, unless it is as it should be.
-fn mark_server_packet(seen: &Observation, probe: &Evidence) -> Option<(MarkKind, String)> {
+fn annotate_server_packet(
+    seen: &Observation,
+    probe: &Evidence,
+) -> Option<(AnnotationKind, String)> {
     let (_, tcp) = seen.packet.tcp()?;
     let arrived = probe.client.observations.iter().any(|other| {
         other.direction == Direction::Received
@@ -160,7 +164,7 @@ fn mark_server_packet(seen: &Observation, probe: &Evidence) -> Option<(MarkKind,
         && !probe.client.observations.is_empty();
     is_lost.then(|| {
         (
-            MarkKind::Odd,
+            AnnotationKind::Odd,
             "it left here, the client's end never saw it".to_owned(),
         )
     })
@@ -174,14 +178,14 @@ mod tests {
     #[test]
     fn the_answer_from_the_pod_s_own_address_is_the_odd_one() {
         let probe = incident::probe();
-        let odd: Vec<_> = marks(&probe)
+        let odd: Vec<_> = annotations(&probe)
             .into_iter()
-            .filter(|mark| mark.kind == MarkKind::Odd)
+            .filter(|annotation| annotation.kind == AnnotationKind::Odd)
             .collect();
         let seen = &odd[0];
         assert_eq!((seen.end, seen.packet), (End::Client, 1));
         assert!(seen.note.contains("100.96.54.247:8080"), "{}", seen.note);
-        assert!(odd.iter().all(|mark| mark.end == End::Client));
+        assert!(odd.iter().all(|annotation| annotation.end == End::Client));
     }
 
     #[test]
@@ -192,10 +196,10 @@ mod tests {
         let trace = probe.server.as_mut().unwrap();
         trace.syns = 0;
         trace.observations.clear();
-        let marks = marks(&probe);
-        assert_eq!(marks.len(), 1);
+        let annotations = annotations(&probe);
+        assert_eq!(annotations.len(), 1);
         assert_eq!(
-            marks[0].note,
+            annotations[0].note,
             "this end sent it, the server's end never saw it"
         );
     }
@@ -205,10 +209,10 @@ mod tests {
         let mut probe = incident::probe();
         probe.client.outcome = Outcome::Timeout;
         probe.client.observations.truncate(1);
-        let marks = marks(&probe);
-        let odd: Vec<_> = marks
+        let annotations = annotations(&probe);
+        let odd: Vec<_> = annotations
             .iter()
-            .filter(|mark| mark.kind == MarkKind::Odd)
+            .filter(|annotation| annotation.kind == AnnotationKind::Odd)
             .collect();
         assert_eq!((odd[0].end, odd[0].packet), (End::Server, 1));
     }

@@ -16,7 +16,7 @@ use crate::node_facts::{Counters, NodeFacts};
 use crate::probe::event::OutcomeCounts;
 use crate::probe::latency::Latency;
 use crate::probe::outcome::EngineKind;
-use crate::report::annotation::marks;
+use crate::report::annotation::annotations;
 use crate::time::nanos;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
@@ -199,7 +199,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
             client: probe.client.clone(),
             server_agent: probe.server_agent.clone(),
             server: probe.server.clone(),
-            marks: marks(probe),
+            annotations: annotations(probe),
         })
         .collect();
     PathReport {
@@ -313,7 +313,7 @@ fn agent(id: &AgentId, evidence: &AgentEvidence) -> AgentReport {
     AgentReport {
         node: id.node.clone(),
         pod: id.pod.clone(),
-        heard: evidence.has_reported,
+        has_reported: evidence.has_reported,
         tier: hello.map(|hello| hello.tier),
         version: hello.map(|hello| hello.version.clone()),
         addresses: hello.map_or_else(Vec::new, |hello| hello.addresses.clone()),

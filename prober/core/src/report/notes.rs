@@ -90,7 +90,7 @@ fn agent_notes(report: &Report) -> Vec<String> {
         let mut add = |remark: String| remarks.push((remark, name.clone()));
         if let Some(why) = &agent.failed {
             add(format!(" could not run: {why}"));
-        } else if !agent.heard {
+        } else if !agent.has_reported {
             add(" did not report to the end: what it saw is not known.".to_owned());
         }
         for limit in agent.limits.iter().chain(&agent.notices) {
@@ -209,7 +209,7 @@ mod tests {
             if agent.pod == "server-2" {
                 agent.capture_dropped = 7;
                 agent.starved_ms = 300;
-                agent.heard = false;
+                agent.has_reported = false;
             }
         };
         assert_eq!(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::packet::family::Family;
 use crate::probe::event::{OutcomeCounts, ServerTrace, TtlProbe};
 use crate::probe::outcome::{OutcomeKind, ProbeResult};
-use crate::report::annotation::PacketMark;
+use crate::report::annotation::Annotation;
 use crate::topology::{AccessPath, AgentId, NodeName, PathId, Scope};
 
 /// The state of a path.
@@ -150,7 +150,7 @@ pub struct ProbeReport {
     /// The packets at the server's end. `None` if no agent reported them; a trace without packets if none arrived.
     pub server: Option<ServerTrace>,
     /// Annotations of single packets.
-    pub marks: Vec<PacketMark>,
+    pub annotations: Vec<Annotation>,
 }
 
 impl From<&AgentId> for End {

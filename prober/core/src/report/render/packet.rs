@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, IcmpKind, ResolutionKind, Tcp, TcpFlags, Unreachable};
-use crate::report::annotation::{End, PacketMark};
+use crate::report::annotation::{Annotation, End};
 use crate::time::Timestamp;
 
 /// The fields of one packet as words.
@@ -126,8 +126,12 @@ const fn because(reason: Unreachable) -> &'static str {
 }
 
 /// The annotation of the packet with the index `packet` at `end`, if it has one.
-pub(super) fn find_mark(marks: &[PacketMark], end: End, packet: usize) -> Option<&PacketMark> {
-    marks
+pub(super) fn find_annotation(
+    annotations: &[Annotation],
+    end: End,
+    packet: usize,
+) -> Option<&Annotation> {
+    annotations
         .iter()
-        .find(|mark| mark.end == end && mark.packet == packet)
+        .find(|annotation| annotation.end == end && annotation.packet == packet)
 }

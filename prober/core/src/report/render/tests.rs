@@ -16,7 +16,7 @@ fn the_founding_incident_reads_like_this() {
 }
 
 #[test]
-fn a_healthy_network_is_told_in_a_few_lines() {
+fn a_healthy_network_takes_a_few_lines() {
     let text = shown(&incident::healthy_report());
     assert!(text.lines().count() < 15, "{text}");
     insta::assert_snapshot!(text);

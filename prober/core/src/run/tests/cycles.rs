@@ -176,9 +176,9 @@ fn an_agent_that_falls_silent_does_not_delay_a_cycle() {
             platform.silent = (cycle == 1).then(|| silent.clone());
         },
     );
-    let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].has_reported;
+    let has_reported = |cycle: &RunResult| cycle.matrix.agents[&silent].has_reported;
     assert_eq!(
-        results.iter().map(heard).collect::<Vec<_>>(),
+        results.iter().map(has_reported).collect::<Vec<_>>(),
         [true, false, true]
     );
 }
@@ -306,9 +306,9 @@ fn an_agent_that_falls_silent_without_an_alert_is_missed_at_the_end_of_the_round
     let (platform, results) = run_cycles(unattended(), 3, usize::MAX, |cycle, platform, _| {
         platform.silent = (cycle == 1).then(|| silent.clone());
     });
-    let heard = |cycle: &RunResult| cycle.matrix.agents[&silent].has_reported;
+    let has_reported = |cycle: &RunResult| cycle.matrix.agents[&silent].has_reported;
     assert_eq!(
-        results.iter().map(heard).collect::<Vec<_>>(),
+        results.iter().map(has_reported).collect::<Vec<_>>(),
         [true, false, true]
     );
     assert!(took(&platform, 1) > 6 * PERIOD && took(&platform, 1) < 7 * PERIOD + PERIOD / 2);

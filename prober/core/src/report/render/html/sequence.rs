@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::super::packet::{PacketWords, describe, find_mark};
+use super::super::packet::{PacketWords, describe, find_annotation};
 use super::super::text::{counted, significant, summary};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, TcpFlags};
 use crate::probe::event::ServerTrace;
-use crate::report::annotation::{End, MarkKind, PacketMark};
+use crate::report::annotation::{Annotation, AnnotationKind, End};
 use crate::report::{PathReport, ProbeReport};
 use crate::time::Timestamp;
 
@@ -28,7 +28,7 @@ const NAME: usize = 24;
 /// A packet at one end, with its annotation.
 struct Seen<'a> {
     packet: &'a Observation,
-    mark: Option<&'a PacketMark>,
+    annotation: Option<&'a Annotation>,
 }
 
 /// One row: the same packet at both ends, or a packet at one end.
@@ -59,17 +59,17 @@ pub(super) fn diagram(path: &PathReport, probe: &ProbeReport, number: usize) -> 
     let mut at = TOP + 24;
     let mut drawn = Vec::new();
     for (place, row) in shown.iter().enumerate() {
-        let marks = [&row.client, &row.server]
+        let annotations = [&row.client, &row.server]
             .into_iter()
-            .filter_map(|seen| seen.as_ref()?.mark)
-            .filter(|mark| shown_notes.insert(&mark.note));
-        let mut notes: Vec<Note> = marks
-            .map(|mark| Note {
-                class: match mark.kind {
-                    MarkKind::Odd => "why",
-                    MarkKind::Follows => "then",
+            .filter_map(|seen| seen.as_ref()?.annotation)
+            .filter(|annotation| shown_notes.insert(&annotation.note));
+        let mut notes: Vec<Note> = annotations
+            .map(|annotation| Note {
+                class: match annotation.kind {
+                    AnnotationKind::Odd => "why",
+                    AnnotationKind::Follows => "then",
                 },
-                text: mark.note.clone(),
+                text: annotation.note.clone(),
             })
             .collect();
         notes.extend(ends.note(place));
@@ -87,7 +87,7 @@ pub(super) fn diagram(path: &PathReport, probe: &ProbeReport, number: usize) -> 
     html! {
         p { (summary(path, probe)) }
         section class="scroll" tabindex="0" aria-label={ "Packets of diagnosis " (number) } {
-            svg class="ladder" viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-label=(summary(path, probe)) {
+            svg class="packets" viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-label=(summary(path, probe)) {
                 defs {
                     marker id=(heads.plain) viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto-start-reverse" {
                         path d="M0 0L10 5L0 10z" class="head" {}
@@ -244,7 +244,7 @@ fn rows(probe: &ProbeReport) -> Vec<Row<'_>> {
             .into_iter()
             .map(|(place, packet)| Seen {
                 packet,
-                mark: find_mark(&probe.marks, end, place),
+                annotation: find_annotation(&probe.annotations, end, place),
             })
             .collect()
     };
@@ -309,7 +309,7 @@ fn draw(
     let is_odd = [&row.client, &row.server]
         .into_iter()
         .flatten()
-        .any(is_marked_odd);
+        .any(has_odd_annotation);
     let has_both_ends = probe.server.is_some() && !probe.client.observations.is_empty();
     let lost = |seen: &Seen<'_>| {
         has_both_ends
@@ -324,12 +324,12 @@ fn draw(
             @if let Some(seen) = &row.client {
                 (half(seen, (CLIENT, NODE), y, client_start, heads))
                 text x="8" y=(y + 4) class="faint mono" { (describe(seen.packet, client_start).at) }
-                @if row.server.is_none() && lost(seen) && is_marked_odd(seen) { (cross(NODE, y)) }
+                @if row.server.is_none() && lost(seen) && has_odd_annotation(seen) { (cross(NODE, y)) }
             }
             @if let Some(seen) = &row.server {
                 (half(seen, (SERVER, NODE), y, server_start, heads))
                 text x=(WIDTH - 8) y=(y + 4) text-anchor="end" class="faint mono" { (describe(seen.packet, server_start).at) }
-                @if row.client.is_none() && lost(seen) && is_marked_odd(seen) { (cross(NODE, y)) }
+                @if row.client.is_none() && lost(seen) && has_odd_annotation(seen) { (cross(NODE, y)) }
             }
             @for (place, note) in (0_u32..).zip(notes) {
                 text x=(NODE) y=(y + 34 + 18 * place) text-anchor="middle" class=(note.class) { (note.text) }
@@ -339,8 +339,9 @@ fn draw(
 }
 
 /// Whether the packet is annotated as odd.
-fn is_marked_odd(seen: &Seen<'_>) -> bool {
-    seen.mark.is_some_and(|mark| mark.kind == MarkKind::Odd)
+fn has_odd_annotation(seen: &Seen<'_>) -> bool {
+    seen.annotation
+        .is_some_and(|annotation| annotation.kind == AnnotationKind::Odd)
 }
 
 /// The arrow between one end and the node.
@@ -364,7 +365,7 @@ fn half(
         Direction::Received | Direction::Overheard => (node, own),
     };
     let middle = u32::midpoint(own, node);
-    let is_odd = is_marked_odd(seen);
+    let is_odd = has_odd_annotation(seen);
     let head = if is_odd { &heads.odd } else { &heads.plain };
     html! {
         text.what.mono.odd[is_odd] x=(middle) y=(y - 7) text-anchor="middle" { (what) " " (numbers) " " (ttl) }

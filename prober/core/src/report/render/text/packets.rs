@@ -1,12 +1,12 @@
 //! The packets of one probe as text, first those at its client's end, then those at its server's.
 
-use super::super::packet::{PacketWords, describe, find_mark, seconds};
+use super::super::packet::{PacketWords, describe, find_annotation, seconds};
 use super::super::{Text, Tone};
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Body, ResolutionKind};
 use crate::probe::event::ServerTrace;
 use crate::probe::outcome::{Exchange, Outcome};
-use crate::report::annotation::{End, MarkKind, PacketMark};
+use crate::report::annotation::{Annotation, AnnotationKind, End};
 use crate::report::{PathReport, ProbeReport};
 
 /// The most packets of one end that are shown; the rest is counted.
@@ -37,7 +37,7 @@ pub(super) fn packets(text: &mut Text, path: &PathReport, probe: &ProbeReport) {
         );
     } else {
         text.plain(format!("  {client} (client) saw\n"));
-        end(text, End::Client, seen, &probe.marks);
+        end(text, End::Client, seen, &probe.annotations);
     }
     let agent = probe.server_agent.as_ref();
     let server = agent.map_or_else(
@@ -60,7 +60,7 @@ pub(super) fn packets(text: &mut Text, path: &PathReport, probe: &ProbeReport) {
         ),
         Some(trace) if !trace.observations.is_empty() => {
             text.plain(format!("  {server} saw\n"));
-            end(text, End::Server, &trace.observations, &probe.marks);
+            end(text, End::Server, &trace.observations, &probe.annotations);
             text
         }
         Some(trace) => text.wrapped(Tone::Plain, "  ", &format!("{server} {}", counted(trace))),
@@ -106,15 +106,20 @@ pub(in crate::report::render) fn counted(trace: &ServerTrace) -> String {
     )
 }
 
-fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
+fn end(text: &mut Text, end: End, seen: &[Observation], annotations: &[Annotation]) {
     let significant = significant(seen);
     let Some(start) = significant.first().map(|(_, first)| first.at) else {
         return;
     };
-    let lines: Vec<(Option<&PacketMark>, PacketWords)> = significant
+    let lines: Vec<(Option<&Annotation>, PacketWords)> = significant
         .iter()
         .take(SHOWN)
-        .map(|(place, packet)| (find_mark(marks, end, *place), describe(packet, start)))
+        .map(|(place, packet)| {
+            (
+                find_annotation(annotations, end, *place),
+                describe(packet, start),
+            )
+        })
         .collect();
     let width = |of: fn(&PacketWords) -> &str| {
         lines
@@ -129,10 +134,10 @@ fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
         width(|line| &line.numbers),
     );
     let mut shown_notes: Vec<&str> = Vec::new();
-    for (mark, line) in &lines {
-        let (sign, tone) = match mark.map(|mark| mark.kind) {
-            Some(MarkKind::Odd) => ("! ", Tone::Bad),
-            Some(MarkKind::Follows) => ("  ", Tone::Odd),
+    for (annotation, line) in &lines {
+        let (sign, tone) = match annotation.map(|annotation| annotation.kind) {
+            Some(AnnotationKind::Odd) => ("! ", Tone::Bad),
+            Some(AnnotationKind::Follows) => ("  ", Tone::Odd),
             None => ("  ", Tone::Plain),
         };
         let PacketWords {
@@ -148,9 +153,11 @@ fn end(text: &mut Text, end: End, seen: &[Observation], marks: &[PacketMark]) {
             format!("{at} {arrow} {from_to:<addresses$} {kind:<what$} {counted:<numbers$} {ttl}"),
         );
         text.end();
-        if let Some(mark) = mark.filter(|mark| !shown_notes.contains(&mark.note.as_str())) {
-            shown_notes.push(&mark.note);
-            text.wrapped(tone, "            ^ ", &mark.note);
+        if let Some(annotation) =
+            annotation.filter(|annotation| !shown_notes.contains(&annotation.note.as_str()))
+        {
+            shown_notes.push(&annotation.note);
+            text.wrapped(tone, "            ^ ", &annotation.note);
         }
     }
     let rest = significant.len().saturating_sub(SHOWN);
