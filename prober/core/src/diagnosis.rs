@@ -22,7 +22,7 @@ mod symptom;
 mod translation;
 mod unknown;
 
-pub use sample::{End, odd_packet, odd_packets};
+pub use sample::{End, unexpected_packet, unexpected_packets};
 
 use serde::{Deserialize, Serialize};
 

@@ -71,7 +71,7 @@ pub struct PathEvidence {
     pub tallies: BTreeMap<EngineKind, PathTally>,
     /// The probes that were reported in full: all failed or late ones, and some healthy ones.
     pub probes: Vec<Evidence>,
-    /// The TTL probe, where one was sent. [`PathEvidence::believed_ttl_probe`] returns it if it counts.
+    /// The TTL probe, where one was sent. [`PathEvidence::counted_ttl_probe`] returns it if it counts.
     pub ttl_probe: Option<TtlProbe>,
     /// The outcome of a probe of the server pod's other port, where one was sent.
     pub other_port: Option<OutcomeKind>,
@@ -174,9 +174,9 @@ impl PathEvidence {
     /// The counts of all engines that count on this path.
     pub fn total(&self) -> PathTally {
         let mut total = PathTally::default();
-        let believed = self.engines();
+        let engines = self.engines();
         for (engine, tally) in &self.tallies {
-            if believed.contains(engine) {
+            if engines.contains(engine) {
                 total.outcomes.add(&tally.outcomes);
                 total.first_syn_success += tally.first_syn_success;
                 total.rtt.add(&tally.rtt);
@@ -199,7 +199,7 @@ impl PathEvidence {
         let total = self.total();
         total.outcomes.total() > 0
             && total.first_syn_success == total.outcomes.total()
-            && self.believed().all(|(_, probe)| {
+            && self.counted().all(|(_, probe)| {
                 let banner = probe.client.exchange.banner();
                 probe.is_carried() && !banner.is_some_and(|banner| self.is_of_another(banner))
             })
@@ -228,7 +228,7 @@ impl PathEvidence {
     /// The engines that count on this path.
     pub fn engines(&self) -> Vec<EngineKind> {
         let all = self.tallies.keys().copied();
-        all.filter(|&engine| self.believes(engine)).collect()
+        all.filter(|&engine| self.counts(engine)).collect()
     }
 }
 

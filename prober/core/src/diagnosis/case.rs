@@ -39,12 +39,12 @@ impl<'a> Case<'a> {
             let group: Option<&FailureGroup> = groups.get(at);
             group.is_some_and(|group| group.access_path.stays_among_pods())
         });
-        let troubled: BTreeSet<PathId> = groups.iter().map(|group| group.path).collect();
+        let failing: BTreeSet<PathId> = groups.iter().map(|group| group.path).collect();
         let healthy_paths = matrix
             .paths
             .iter()
             .filter(|(id, path)| {
-                !troubled.contains(id) && (counts(path).0.total() > 0 || !path.probes.is_empty())
+                !failing.contains(id) && (counts(path).0.total() > 0 || !path.probes.is_empty())
             })
             .map(|(&id, _)| id)
             .collect();

@@ -32,7 +32,7 @@ macro_rules! causes {
 
 causes! {
     BridgeNetfilterOff = "bridge-netfilter-off",
-        "Bridged replies never meet netfilter on this node, so a Service's translation is not undone between pods of one node.";
+        "Bridged replies bypass netfilter on this node, so a Service's translation is not undone between pods of one node.";
     ReplyBypassesNat = "reply-bypasses-nat",
         "Replies are not matched to their connection's translation and come from the pod's own address.";
     ForwardDrop = "forward-drop",
@@ -46,15 +46,15 @@ causes! {
     NotListening = "not-listening",
         "The backend pod has no listener on the port.";
     StaleEndpoint = "stale-endpoint",
-        "The Service leads to an address where no pod is.";
+        "The Service leads to an address that no pod has.";
     StaleRules = "stale-rules",
-        "The node's Service rules still lead to an endpoint that the API has moved away from.";
+        "The node's Service rules still lead to an endpoint that the API no longer names.";
     ServiceRulesMissing = "service-rules-missing",
         "The node does not translate the Service's address at all.";
     NoLocalEndpoint = "no-local-endpoint",
         "The Service keeps traffic on the node, and the node has no ready endpoint: dropped by design.";
     OverlayBlocked = "overlay-blocked",
-        "The overlay's own packets (VXLAN over UDP) do not get from one node to another.";
+        "The overlay's own packets (VXLAN over UDP) do not reach the other node.";
     StaleOverlayNeighbour = "stale-overlay-neighbour",
         "A node sends overlay packets to a wrong MAC or host for its peer.";
     RouteMissing = "route-missing",
@@ -62,11 +62,11 @@ causes! {
     IpForwardOff = "ip-forward-off",
         "The node does not forward packets between its interfaces.";
     MtuBlackHole = "mtu-black-hole",
-        "Full-sized packets vanish on the way while small ones pass.";
+        "Full-sized packets are lost on the path while small ones pass.";
     PacketLoss = "packet-loss",
-        "A share of all packets is lost on the way.";
+        "A share of all packets is lost on the path.";
     RpFilter = "rp-filter",
-        "Reverse-path filtering drops packets whose way back differs from their way in.";
+        "Reverse-path filtering drops packets whose return route differs from their path in.";
     HairpinOff = "hairpin-off",
         "The bridge port does not send a pod's packets back to it, so the pod cannot reach itself through its Service.";
     MissingMasquerade = "missing-masquerade",
@@ -128,9 +128,9 @@ impl fmt::Display for Cause {
 
 /// Text that names no cause.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no cause '{asked}'{}; `prober explain` lists them", did_you_mean(*.closest))]
+#[error("there is no cause '{name}'{}; `prober explain` lists them", did_you_mean(*.closest))]
 pub struct UnknownCause {
-    asked: String,
+    name: String,
     closest: Option<&'static str>,
 }
 
@@ -143,7 +143,7 @@ impl std::str::FromStr for Cause {
             .copied()
             .find(|cause| cause.slug().eq_ignore_ascii_case(text))
             .ok_or_else(|| UnknownCause {
-                asked: text.to_owned(),
+                name: text.to_owned(),
                 closest: closest(text, Self::ALL.iter().map(|cause| cause.slug())),
             })
     }

@@ -62,7 +62,7 @@ pub(crate) fn drop_point(case: &Case<'_>, group: &FailureGroup) -> DropPoint {
             return DropPoint::new(
                 DropLocation::Elsewhere,
                 FlowDirection::ToClient,
-                "the server's end was answered",
+                "the server's end received an answer",
             );
         }
     };
@@ -80,7 +80,9 @@ pub(crate) fn drop_point(case: &Case<'_>, group: &FailureGroup) -> DropPoint {
                 format!("both pods are on {from}, and the server's end saw no SYN")
             }
             FlowDirection::ToClient => {
-                format!("both pods are on {from}; the server's end sent SYN+ACK, and it never came")
+                format!(
+                    "both pods are on {from}; the server's end sent SYN+ACK, and it did not arrive"
+                )
             }
         };
         return DropPoint::new(DropLocation::Node(from.clone()), direction, because);
@@ -94,10 +96,10 @@ pub(crate) fn drop_point(case: &Case<'_>, group: &FailureGroup) -> DropPoint {
     };
     search
         .by_ttl_probe()
-        .or_else(|| search.same_node_too())
+        .or_else(|| search.by_same_node())
         .or_else(|| search.by_return_ttl_probe())
         .or_else(|| search.by_traffic())
-        .or_else(|| search.as_others())
+        .or_else(|| search.by_third_node())
         .unwrap_or_else(|| search.by_other_packets())
 }
 
@@ -123,9 +125,9 @@ impl Search<'_> {
     }
 
     /// Whether a TTL probe from one node reached the other, or a filter behind it.
-    fn ttl_probes_meet(&self, from: &NodeName, to: &NodeName) -> bool {
+    fn ttl_probes_reach(&self, from: &NodeName, to: &NodeName) -> bool {
         let mut ttl_probes = self.case.ttl_probes(from, to, self.group.family);
-        ttl_probes.any(|ttl_probe| self.case.met_second_hop(from, ttl_probe))
+        ttl_probes.any(|ttl_probe| self.case.reached_second_hop(from, ttl_probe))
     }
 
     /// Whether a TTL probe was sent from one node to the other.
@@ -137,15 +139,15 @@ impl Search<'_> {
     /// The TTL probe of the client: if it reached the server's node, the tunnel is open both ways.
     fn by_ttl_probe(&self) -> Option<DropPoint> {
         let (to, direction) = (self.to, self.direction);
-        if !self.ttl_probes_meet(self.from, to) {
+        if !self.ttl_probes_reach(self.from, to) {
             return None;
         }
         let because = match direction {
             FlowDirection::ToServer => format!(
-                "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops what it forwards"
+                "a SYN with TTL 2 was answered by time exceeded from {to}: the tunnel is open both ways, and {to} drops what it forwards"
             ),
             FlowDirection::ToClient => format!(
-                "a SYN with TTL 2 met time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
+                "a SYN with TTL 2 was answered by time exceeded from {to}: the tunnel is open both ways, and {to} drops the answers of its pod"
             ),
         };
         Some(DropPoint::new(
@@ -156,9 +158,9 @@ impl Search<'_> {
     }
 
     /// A node that also drops the traffic among its own pods, in the same way, needs no second fault.
-    fn same_node_too(&self) -> Option<DropPoint> {
+    fn by_same_node(&self) -> Option<DropPoint> {
         let (group, direction) = (self.group, self.direction);
-        let alike = |node: &NodeName| {
+        let is_alike = |node: &NodeName| {
             self.case
                 .failing(|other| {
                     let same_pod = other.client == group.client || other.server == group.server;
@@ -185,12 +187,12 @@ impl Search<'_> {
         };
         [self.from, self.to]
             .into_iter()
-            .find(|node| alike(node))
+            .find(|node| is_alike(node))
             .map(|node| {
                 DropPoint::new(
                     DropLocation::Node(node.clone()),
                     direction,
-                    format!("packets between two pods of {node} die alike"),
+                    format!("packets between two pods of {node} are dropped in the same way"),
                 )
             })
     }
@@ -199,17 +201,17 @@ impl Search<'_> {
     fn by_return_ttl_probe(&self) -> Option<DropPoint> {
         let (from, to, direction) = (self.from, self.to, self.direction);
         let ttl_probed = self.is_ttl_probed(from, to);
-        let returned = self.ttl_probes_meet(to, from);
+        let returned = self.ttl_probes_reach(to, from);
         let crossed = |one, other| self.case.reachability(one, other, self.group.family);
         let open = crossed(from, to) == Reachability::Reached
             && crossed(to, from) == Reachability::Reached;
         if returned && ttl_probed {
             let because = match direction {
                 FlowDirection::ToServer => format!(
-                    "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways, and one from {from} met nothing beyond {from}: {from} drops what it forwards"
+                    "a SYN with TTL 2 from {to} was answered by time exceeded from {from}, so the tunnel is open both ways, and one from {from} had no answer from beyond {from}: {from} drops what it forwards"
                 ),
                 FlowDirection::ToClient => format!(
-                    "a SYN with TTL 2 from {to} met time exceeded from {from}, so the tunnel is open both ways: {from} drops what comes back to its pods"
+                    "a SYN with TTL 2 from {to} was answered by time exceeded from {from}, so the tunnel is open both ways: {from} drops the answers to its pods"
                 ),
             };
             return Some(DropPoint::new(
@@ -224,7 +226,7 @@ impl Search<'_> {
                 DropLocation::Node(from.clone()),
                 direction,
                 format!(
-                    "other packets pass the tunnel both ways, and a SYN with TTL 2 from {from} met nothing beyond it"
+                    "other packets pass the tunnel both ways, and a SYN with TTL 2 from {from} had no answer from beyond it"
                 ),
             ));
         }
@@ -239,11 +241,11 @@ impl Search<'_> {
         let received = tunnel_traffic(case, receiver, group.family)?;
         let (name, sent) = sent;
         let received = received.1;
-        if let Some(said) = refused(&sent) {
+        if let Some(counted) = refused(&sent) {
             return Some(DropPoint::new(
                 DropLocation::Tunnel(sender.clone(), receiver.clone()),
                 direction,
-                format!("{sender} counted {said} at {name}"),
+                format!("{sender} counted {counted} at {name}"),
             ));
         }
         // The packets sent may be those for other nodes; a healthy connection of the node itself to the receiver is better
@@ -260,7 +262,7 @@ impl Search<'_> {
                 DropLocation::Node(sender.clone()),
                 direction,
                 format!(
-                    "what {sender} itself sends gets through {name} to pods of {receiver}, and nothing of its pods came there: {sender} drops what it forwards"
+                    "packets of {sender} itself reach pods of {receiver} through {name}, and packets of its pods do not: {sender} drops what it forwards"
                 ),
             ));
         }
@@ -278,7 +280,7 @@ impl Search<'_> {
             return Some(DropPoint::new(
                 DropLocation::Node(sender.clone()),
                 direction,
-                format!("{name} sent nothing on {sender}: packets die before the tunnel"),
+                format!("{name} sent nothing on {sender}: packets are dropped before the tunnel"),
             ));
         }
         None
@@ -286,12 +288,12 @@ impl Search<'_> {
 
     /// Where an end has no TTL probe, the TTL probes between the other end and a third node decide: a node that drops the
     /// packets of one node needs no second fault to drop those of two.
-    fn as_others(&self) -> Option<DropPoint> {
+    fn by_third_node(&self) -> Option<DropPoint> {
         let (group, from, to) = (self.group, self.from, self.to);
         if self.is_ttl_probed(from, to) && self.is_ttl_probed(to, from) {
             return None;
         }
-        let alike = |other: &FailureGroup| {
+        let is_alike = |other: &FailureGroup| {
             let shares_one_end = (other.client == group.client) != (other.server == group.server);
             other.family == group.family
                 && other.symptom == Symptom::Silent
@@ -315,10 +317,10 @@ impl Search<'_> {
         };
         let node = self
             .case
-            .failing(alike)
+            .failing(is_alike)
             .filter_map(|(_, other)| drop_node(other))
             .find(|node| node == from || node == to)?;
-        let because = format!("the same packets of a third node die on {node}");
+        let because = format!("the same packets of a third node are dropped on {node}");
         Some(DropPoint::new(
             DropLocation::Node(node),
             self.direction,
@@ -326,7 +328,7 @@ impl Search<'_> {
         ))
     }
 
-    /// Whether any packet gets from one node to the other, where there is no better evidence.
+    /// Whether any packet from one node reaches the other, where there is no better evidence.
     fn by_other_packets(&self) -> DropPoint {
         let (group, direction) = (self.group, self.direction);
         let (sender, receiver) = self.ends();
@@ -334,7 +336,7 @@ impl Search<'_> {
             Reachability::Reached => DropPoint::new(
                 DropLocation::Unclear,
                 direction,
-                format!("other packets get from {sender} to {receiver}"),
+                format!("other packets from {sender} reach {receiver}"),
             ),
             Reachability::NotReached | Reachability::NotProbed
                 if group.server_end == ServerEnd::Unknown =>
@@ -348,7 +350,7 @@ impl Search<'_> {
             Reachability::NotReached | Reachability::NotProbed => DropPoint::new(
                 DropLocation::Tunnel(sender.clone(), receiver.clone()),
                 direction,
-                format!("no packet is known to have got from {sender} to {receiver}"),
+                format!("no packet from {sender} is known to have reached {receiver}"),
             ),
         }
     }

@@ -61,7 +61,7 @@ pub(crate) fn to(group: &FailureGroup, server: &AgentId, family: Family) -> bool
 }
 
 /// Whether the same client reaches the same server by its own address.
-pub(crate) fn direct_is_well(case: &Case<'_>, group: &FailureGroup) -> bool {
+pub(crate) fn is_reached_directly(case: &Case<'_>, group: &FailureGroup) -> bool {
     group.access_path == AccessPath::Hairpin
         || case.passes(|path| {
             path.access_path == AccessPath::PodIp

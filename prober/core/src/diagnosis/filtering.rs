@@ -15,7 +15,7 @@ mod policy;
 /// Rules that drop or reject.
 mod rule;
 
-pub(crate) use policy::closed;
+pub(crate) use policy::blocked_by_policies;
 
 /// Hypotheses about filters.
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
@@ -42,7 +42,7 @@ fn through(group: &FailureGroup, node: &NodeName, family: Family) -> bool {
                 .is_some_and(|server| server.node == *node))
 }
 
-fn is_quiet(group: &FailureGroup) -> bool {
+fn is_silent_or_lossy(group: &FailureGroup) -> bool {
     matches!(group.symptom, Symptom::Silent | Symptom::Lossy)
 }
 

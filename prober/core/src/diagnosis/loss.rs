@@ -30,7 +30,7 @@ fn is_lossy(case: &Case<'_>, group: &FailureGroup, family: Family) -> bool {
     group.family == family && group.symptom == Symptom::Lossy && !case.is_inconclusive(group)
 }
 
-fn touches(group: &FailureGroup, node: &NodeName) -> bool {
+fn involves(group: &FailureGroup, node: &NodeName) -> bool {
     group.client.node == *node
         || group
             .server
@@ -43,7 +43,7 @@ fn common_node(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
     let all: Vec<NodeName> = case
         .nodes()
         .into_iter()
-        .filter(|node| case.at(groups).all(|group| touches(group, node)))
+        .filter(|node| case.at(groups).all(|group| involves(group, node)))
         .cloned()
         .collect();
     let own = |node: &&NodeName| {
@@ -57,14 +57,18 @@ fn common_node(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
 }
 
 /// The node that most of the lossy groups involve, where no node is common to all.
-fn most_touched(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
+fn most_involved(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
     case.nodes()
         .into_iter()
         .filter(|node| {
             case.at(groups)
                 .any(|group| group.is_same_node() && group.client.node == **node)
         })
-        .max_by_key(|node| case.at(groups).filter(|group| touches(group, node)).count())
+        .max_by_key(|node| {
+            case.at(groups)
+                .filter(|group| involves(group, node))
+                .count()
+        })
         .cloned()
 }
 
@@ -159,7 +163,7 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     if lost.saturating_mul(2) < well {
         return None;
     }
-    let node = common_node(case, &groups).or_else(|| most_touched(case, &groups))?;
+    let node = common_node(case, &groups).or_else(|| most_involved(case, &groups))?;
     let lasted = from.since(began).as_millis();
     Some(
         Hypothesis::proves(Cause::TransientOutage, Place::node(&node, family), groups, Proof::Packets)
@@ -195,13 +199,13 @@ fn packet_loss(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     let node = common_node(case, &pinned);
     let place = match &node {
         Some(node) => Place::node(node, family),
-        None => match most_touched(case, &pinned) {
+        None => match most_involved(case, &pinned) {
             Some(node) => Place::node(&node, family),
             None => between(case, &pinned, family),
         },
     };
     let here = |group: &FailureGroup| match &place.node {
-        Some(node) => touches(group, node),
+        Some(node) => involves(group, node),
         None => true,
     };
     let mut groups = case.places(|group| is_lossy(case, group, family) && here(group));

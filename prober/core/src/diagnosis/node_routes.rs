@@ -18,27 +18,27 @@ pub(crate) fn explained(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
         .at(&best.groups)
         .filter_map(|group| group.server.as_ref())
         .collect();
-    let meets = |group: &FailureGroup| match &best.place.segment {
+    let is_affected = |group: &FailureGroup| match &best.place.segment {
         PathSegment::Pod { pod } => group.client == *pod || group.server.as_ref() == Some(pod),
-        PathSegment::Node { node } => touches(group, node),
-        PathSegment::Between { from, to } => touches(group, from) && touches(group, to),
+        PathSegment::Node { node } => involves(group, node),
+        PathSegment::Between { from, to } => involves(group, from) && involves(group, to),
         PathSegment::Service | PathSegment::Namespace => group
             .server
             .as_ref()
             .is_some_and(|server| claimed.contains(server)),
-        PathSegment::Unknown => (best.place.node.as_ref()).is_none_or(|node| touches(group, node)),
+        PathSegment::Unknown => (best.place.node.as_ref()).is_none_or(|node| involves(group, node)),
     };
     case.node_groups
         .iter()
         .copied()
         .filter(|at| {
             let group = case.groups.get(*at);
-            group.is_some_and(|group| group.family == best.place.family && meets(group))
+            group.is_some_and(|group| group.family == best.place.family && is_affected(group))
         })
         .collect()
 }
 
 /// Whether one end of a group is on a node.
-fn touches(group: &FailureGroup, node: &NodeName) -> bool {
+fn involves(group: &FailureGroup, node: &NodeName) -> bool {
     group.client.node == *node || (group.server.as_ref()).is_some_and(|server| server.node == *node)
 }

@@ -22,7 +22,7 @@ mod tunnel;
 pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
     let mut hypotheses = Vec::new();
     for family in case.families() {
-        for (from, to) in ways(case, family) {
+        for (from, to) in node_pairs(case, family) {
             hypotheses.extend(route::route_missing(case, &from, &to, family));
             hypotheses.extend(neighbour::stale_neighbour(case, &from, &to, family));
         }
@@ -33,7 +33,7 @@ pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
 }
 
 /// Every ordered pair of nodes that a failing packet or its answer was expected to cross.
-fn ways(case: &Case<'_>, family: Family) -> BTreeSet<(NodeName, NodeName)> {
+fn node_pairs(case: &Case<'_>, family: Family) -> BTreeSet<(NodeName, NodeName)> {
     case.failing(|group| group.family == family && group.is_cross_node())
         .filter_map(|(_, group)| {
             Some((
@@ -47,7 +47,7 @@ fn ways(case: &Case<'_>, family: Family) -> BTreeSet<(NodeName, NodeName)> {
 
 /// The unexplained groups that depend on one node's path to another, and the place of that path; `None` where there are
 /// none.
-fn on_the_way(
+fn depending_groups(
     case: &Case<'_>,
     from: &NodeName,
     to: &NodeName,

@@ -27,14 +27,14 @@ pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
         Cause::BridgeNetfilterOff => bridge_netfilter(place),
         Cause::ReplyBypassesNat => vec![
             step(
-                "Find what keeps replies from connection tracking: NOTRACK rules, or a way back that avoids this node.",
+                "Find what keeps replies from connection tracking: NOTRACK rules, or a return path that avoids this node.",
                 [
                     format!("{tables}-save -t raw | grep -i -e notrack -e 'CT '"),
                     "nft list ruleset | grep -n notrack".to_owned(),
                 ],
             ),
             step(
-                "See which replies connection tracking calls invalid.",
+                "See whether connection tracking counts replies as invalid.",
                 ["conntrack -S | grep -o 'invalid=[0-9]*'"],
             ),
         ],
@@ -75,11 +75,11 @@ pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
         }
         Cause::RpFilter => vec![
             step(
-                "Let loose reverse-path filtering judge (2), where the routes must stay asymmetric.",
+                "Use loose reverse-path filtering (2) where the routes must stay asymmetric.",
                 ["sysctl -w net.ipv4.conf.all.rp_filter=2"],
             ),
             step(
-                "Better: find the asymmetric route and make both ways alike.",
+                "Better: find the asymmetric route, and make both directions use the same path.",
                 [
                     "ip route show table all | grep -v local",
                     "nstat -az TcpExtIPReversePathFilter",
@@ -88,7 +88,7 @@ pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
         ],
         Cause::ConntrackFull => vec![
             step(
-                "Give the table room (about 320 bytes an entry) and see who fills it.",
+                "Enlarge the table (about 320 bytes an entry) and see which sources fill it.",
                 [
                     "sysctl -w net.netfilter.nf_conntrack_max=$((2*$(cat /proc/sys/net/netfilter/nf_conntrack_max)))",
                     "conntrack -L 2>/dev/null | grep -o 'src=[^ ]*' | sort | uniq -c | sort -rn | head",
@@ -155,7 +155,7 @@ pub(crate) fn remedy(cause: Cause, place: &Place) -> Vec<Remedy> {
             ],
         )],
         Cause::DuplicateIp => vec![step(
-            "Find who else has the address, and delete the pod that should not.",
+            "Find the other host that has the address, and delete the pod that should not have it.",
             [
                 "kubectl get pods -A -o wide | awk '{print $7}' | sort | uniq -d",
                 "arping -D -I cni0 -c 2 ADDRESS",
@@ -327,7 +327,7 @@ fn filter(cause: Cause, place: &Place, tables: &str) -> Vec<Remedy> {
     if place.segment == PathSegment::Namespace {
         return vec![
             step(
-                "Probe from a namespace whose policies let pods speak to each other.",
+                "Probe from a namespace whose policies let pods connect to each other.",
                 ["prober run --node NODE -n NAMESPACE"],
             ),
             step(

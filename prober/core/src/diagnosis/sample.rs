@@ -22,14 +22,14 @@ pub enum End {
 
 /// The probe with the most evidence: both ends, an unexpected packet, the most packets.
 pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathId, usize)> {
-    let worth = |id: PathId, at: usize| {
+    let score = |id: PathId, at: usize| {
         let probe = case.path(id)?.probes.get(at)?;
         let server = probe
             .server
             .as_ref()
             .map_or(0, |server_trace| server_trace.observations.len());
         Some((
-            odd_packet(probe).is_some(),
+            unexpected_packet(probe).is_some(),
             server > 0,
             probe.client.observations.len().min(40),
         ))
@@ -39,7 +39,7 @@ pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathI
         .find_map(super::symptom::FailureGroup::first)?;
     for group in case.at(places) {
         for &at in &group.probes {
-            if worth(group.path, at) > worth(best.0, best.1) {
+            if score(group.path, at) > score(best.0, best.1) {
                 best = (group.path, at);
             }
         }
@@ -50,27 +50,34 @@ pub(crate) fn choose(case: &Case<'_>, places: &BTreeSet<usize>) -> Option<(PathI
 /// The unexpected packet, its index at that end, and why it is unexpected.
 ///
 /// Where packets are only missing, none is unexpected.
-pub fn odd_packet(evidence: &Evidence) -> Option<(End, usize, String)> {
-    odd_packets(evidence).into_iter().next()
+pub fn unexpected_packet(evidence: &Evidence) -> Option<(End, usize, String)> {
+    unexpected_packets(evidence).into_iter().next()
 }
 
 /// Every unexpected packet, the client's end first, each end's in order.
-pub fn odd_packets(evidence: &Evidence) -> Vec<(End, usize, String)> {
-    let odd = |end, seen: &[Observation], why: fn(&Evidence, &Observation) -> Option<String>| {
-        let odd = seen
-            .iter()
+pub fn unexpected_packets(evidence: &Evidence) -> Vec<(End, usize, String)> {
+    let of_end = |end, seen: &[Observation], why: fn(&Evidence, &Observation) -> Option<String>| {
+        seen.iter()
             .enumerate()
-            .filter_map(|(at, seen)| Some((end, at, why(evidence, seen)?)));
-        odd.collect::<Vec<_>>()
+            .filter_map(|(at, seen)| Some((end, at, why(evidence, seen)?)))
+            .collect::<Vec<_>>()
     };
-    let mut all = odd(End::Client, &evidence.client.observations, odd_at_client);
+    let mut all = of_end(
+        End::Client,
+        &evidence.client.observations,
+        unexpected_at_client,
+    );
     if let Some(server_trace) = &evidence.server {
-        all.extend(odd(End::Server, &server_trace.observations, odd_at_server));
+        all.extend(of_end(
+            End::Server,
+            &server_trace.observations,
+            unexpected_at_server,
+        ));
     }
     all
 }
 
-fn odd_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {
+fn unexpected_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {
     let probe = &evidence.client;
     if seen.direction == Direction::Sent {
         return None;
@@ -86,27 +93,27 @@ fn odd_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {
                     )
                 } else {
                     format!(
-                        "the own SYN comes by on its way to {to}: the bridge floods it, nobody has that address"
+                        "the own SYN comes by on its way to {to}: the bridge floods it, no host has that address"
                     )
                 });
             }
             if seen.direction == Direction::Overheard || to != probe.src {
                 return None;
             }
-            let asked = probe.peer();
-            if from != asked {
+            let target = probe.peer();
+            if from != target {
                 let what = if tcp.flags.has(TcpFlags::RST) {
                     "a RST"
                 } else {
                     "an answer"
                 };
                 return Some(format!(
-                    "{what} from {from}, but {asked} was asked: the translation was not undone (TTL {})",
+                    "{what} from {from}, but the target is {target}: the translation was not undone (TTL {})",
                     ip.hop_limit
                 ));
             }
             if tcp.checksum == Checksum::Invalid {
-                return Some("its checksum is wrong: the kernel drops it unseen".to_owned());
+                return Some("its checksum is wrong: the kernel drops it".to_owned());
             }
             let sent = evidence
                 .server
@@ -133,10 +140,10 @@ fn odd_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {
                 ))
             }
             IcmpKind::PacketTooBig { mtu } => {
-                Some(format!("{} says that only {mtu} bytes pass", ip.src))
+                Some(format!("{} reports that at most {mtu} bytes pass", ip.src))
             }
             IcmpKind::Redirect { gateway } => Some(format!(
-                "{} redirects to {gateway}: it routes back out of the port the packet came in by",
+                "{} redirects to {gateway}: it routes the packet back out of the interface by which it arrived",
                 ip.src
             )),
             IcmpKind::TimeExceeded | IcmpKind::Other => None,
@@ -145,7 +152,7 @@ fn odd_at_client(evidence: &Evidence, seen: &Observation) -> Option<String> {
     }
 }
 
-fn odd_at_server(evidence: &Evidence, seen: &Observation) -> Option<String> {
+fn unexpected_at_server(evidence: &Evidence, seen: &Observation) -> Option<String> {
     if seen.direction != Direction::Received {
         return None;
     }
@@ -159,17 +166,17 @@ fn odd_at_server(evidence: &Evidence, seen: &Observation) -> Option<String> {
                         .is_some_and(|(_, tcp)| tcp.flags.has(TcpFlags::RST))
             });
             Some(if sent {
-                "the client's kernel refuses the SYN+ACK: no socket of it asked this address"
+                "the client's kernel refuses the SYN+ACK: it has no connection with this address"
                     .to_owned()
             } else {
-                "a RST that the client never sent: somebody else has its address".to_owned()
+                "a RST that the client never sent: another host has its address".to_owned()
             })
         }
         Body::Icmp(ip, icmp) => match icmp.kind {
             IcmpKind::Unreachable { .. } => {
                 let (kind, code) = icmp.type_code;
                 Some(format!(
-                    "ICMP {kind}/{code} from {}: the reply finds no way back",
+                    "ICMP {kind}/{code} from {}: the reply has no route back",
                     ip.src
                 ))
             }

@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn forwarding_that_was_off_and_is_on_was_repaired_by_the_run() {
-        let said = notices(forwards(0), forwards(1));
+        let sentences = notices(forwards(0), forwards(1));
         assert!(
-            said[0].contains("net.ipv4.ip_forward was 0 on node-1"),
-            "{said:?}"
+            sentences[0].contains("net.ipv4.ip_forward was 0 on node-1"),
+            "{sentences:?}"
         );
     }
 
@@ -158,10 +158,10 @@ mod tests {
             serde_json::from_str(&text).unwrap()
         };
         let with = bridge(r#"[{"dev":"cni0","prefix":"100.96.1.1/24"}]"#);
-        let said = notices(bridge("[]"), with.clone());
+        let sentences = notices(bridge("[]"), with.clone());
         assert!(
-            said[0].contains("cni0 on node-1 had no ipv4 address"),
-            "{said:?}"
+            sentences[0].contains("cni0 on node-1 had no ipv4 address"),
+            "{sentences:?}"
         );
         assert!(notices(with.clone(), with).is_empty());
     }

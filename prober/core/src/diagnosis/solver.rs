@@ -22,8 +22,8 @@ pub(crate) fn solve(
 ) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = Vec::new();
     for family in case.families() {
-        if let Some(closed) = filtering::closed(&case, family) {
-            accept(&mut case, &closed, &[], &mut found);
+        if let Some(hypothesis) = filtering::blocked_by_policies(&case, family) {
+            accept(&mut case, &hypothesis, &[], &mut found);
         }
     }
     loop {
@@ -47,7 +47,7 @@ pub(crate) fn solve(
             });
         let Some(best) = best else {
             case.unexplained.append(&mut case.node_groups);
-            found.extend(unknown::rest(&case, &hypotheses));
+            found.extend(unknown::unexplained(&case, &hypotheses));
             break;
         };
         accept(&mut case, best, &hypotheses, &mut found);
@@ -101,7 +101,7 @@ fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
         PathSegment::Pod { .. } | PathSegment::Service | PathSegment::Namespace
     );
     let mut found = rate_limited(case, &claimed);
-    found.extend(awaited(case, &claimed));
+    found.extend(dropped_by_conntrack(case, &claimed));
     found.extend(case.places(|group| {
         if !case.is_balanced(group) || group.family != best.place.family {
             return false;
@@ -117,13 +117,13 @@ fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
                 (Some(_) | None, None) => pod_wide,
             };
             // ICMP errors are rate-limited per destination: it is chance which access path receives one.
-            let is_refused_too = group.symptom.is_no_way()
+            let is_refused_too = group.symptom.is_unroutable()
                 && other.symptom == Symptom::Silent
                 && group.client == other.client;
-            let alike = group.symptom == other.symptom
+            let is_alike = group.symptom == other.symptom
                 || is_refused_too
                 || matches!(group.symptom, Symptom::Lossy | Symptom::Silent);
-            client && server && alike
+            client && server && is_alike
         })
     }));
     found
@@ -149,7 +149,7 @@ fn rate_limited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
 
 /// SYNs that vanished where the same server also sent untranslated answers on the same path: while conntrack waits for
 /// the answer of a connection from the same port to the same pod by another address, it drops such SYNs.
-fn awaited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
+fn dropped_by_conntrack(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
     case.places(|group| {
         group.symptom == Symptom::Silent
             && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
@@ -169,10 +169,9 @@ fn diagnosis(
     hypotheses: &[Hypothesis],
 ) -> Diagnosis {
     let (confidence, mut would_decide) = match &best.finding {
-        // It may hold only a part of the traffic, and has no facts of the nodes.
+        // A capture may contain only a part of the traffic, and has no facts of the nodes.
         Finding::Proves(_) if case.matrix.source == Source::Capture => {
-            let run =
-                "what the nodes say of themselves, and probes of the other paths: `prober run`";
+            let run = "the facts of the nodes, and probes of the other paths: `prober run`";
             (Confidence::Consistent, vec![run.to_owned()])
         }
         Finding::Proves(_) => (Confidence::Proven, Vec::new()),
@@ -192,7 +191,7 @@ fn diagnosis(
             }),
             Finding::Fits { missing } if confidence == Confidence::Consistent => {
                 would_decide.push(format!(
-                    "{} would look the same{}",
+                    "{} has the same symptoms{}",
                     other.cause,
                     missing
                         .first()
@@ -324,7 +323,7 @@ fn merge(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
             .find(|(cause, segment, _)| *cause == next.cause && *segment == next.segment)
             .map(|(_, _, key)| *key);
         if let Some(first) = known.and_then(|key| merged.get_mut(&key)) {
-            absorb(first, next);
+            merge_into(first, next);
             continue;
         }
         let sure =
@@ -335,7 +334,7 @@ fn merge(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
     merged.into_values().collect()
 }
 
-fn absorb(first: &mut Diagnosis, next: Diagnosis) {
+fn merge_into(first: &mut Diagnosis, next: Diagnosis) {
     if first.family != next.family {
         first.family = None;
     }

@@ -31,19 +31,19 @@ pub(crate) enum Symptom {
     Silent,
     /// Some probes of the same kind on the same path were lost or late, and others were not.
     Lossy,
-    /// The handshake was completed, then no data came.
+    /// The handshake was completed, and no data arrived.
     NoData,
-    /// The banner came, then large packets did not.
+    /// The banner arrived, large packets did not.
     Stalled,
     /// The handshake was completed, then the connection was reset.
     Broken,
-    /// A pod answered that is not the one in the API.
+    /// The pod that answered is not the one in the API.
     WrongBackend,
 }
 
 impl Symptom {
     /// Whether a router reported that the destination is unreachable.
-    pub(crate) const fn is_no_way(self) -> bool {
+    pub(crate) const fn is_unroutable(self) -> bool {
         matches!(
             self,
             Self::Unreachable(Unreachable::Network | Unreachable::Host | Unreachable::Prohibited)
@@ -84,23 +84,27 @@ impl Symptom {
         }
     }
 
-    /// The predicate of a sentence such as "3 probes ...".
-    pub(crate) fn words(self) -> String {
+    /// The predicate of a sentence such as "3 probes on 2 paths ...".
+    pub(crate) fn predicate(self) -> String {
         let words = match self {
             Self::SynAckFromWrongSource => {
-                "were answered by SYN+ACK from an address that was not asked"
+                "were answered by SYN+ACK from an address that was not probed"
             }
-            Self::ResetFromWrongSource => "were answered by RST from an address that was not asked",
+            Self::ResetFromWrongSource => {
+                "were answered by RST from an address that was not probed"
+            }
             Self::Reset => "were refused by RST",
-            Self::Unreachable(Unreachable::Network) => "met ICMP network unreachable",
-            Self::Unreachable(Unreachable::Host) => "met ICMP host unreachable",
-            Self::Unreachable(Unreachable::Port) => "met ICMP port unreachable",
-            Self::Unreachable(Unreachable::Prohibited) => "met ICMP administratively prohibited",
-            Self::Unreachable(Unreachable::Other) => "met an ICMP unreachable",
-            Self::Silent => "got no answer at all",
-            Self::Lossy => "were lost or late while others on the same path went well",
-            Self::NoData => "completed the handshake and then heard nothing",
-            Self::Stalled => "got the banner, but large packets never came through",
+            Self::Unreachable(Unreachable::Network) => "were answered by ICMP network unreachable",
+            Self::Unreachable(Unreachable::Host) => "were answered by ICMP host unreachable",
+            Self::Unreachable(Unreachable::Port) => "were answered by ICMP port unreachable",
+            Self::Unreachable(Unreachable::Prohibited) => {
+                "were answered by ICMP administratively prohibited"
+            }
+            Self::Unreachable(Unreachable::Other) => "were answered by an ICMP unreachable",
+            Self::Silent => "received no answer at all",
+            Self::Lossy => "were lost or late while others on the same path succeeded",
+            Self::NoData => "completed the handshake and then received nothing",
+            Self::Stalled => "received the banner, but large packets did not arrive",
             Self::Broken => "were reset after the handshake",
             Self::WrongBackend => "were answered by another pod than the API names",
             Self::RefusedLocally(errno) => return format!("never left: {}", errno.sentence()),
@@ -112,9 +116,9 @@ impl Symptom {
 /// What the server's end observed of a failing group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerEnd {
-    /// Too little: no capture, no report, or packets lost by the capture itself.
+    /// Not known: no capture, no report, or packets lost by the capture itself.
     Unknown,
-    /// No packet arrived, while it was listening.
+    /// No packet arrived, and its capture ran.
     Nothing,
     /// SYNs arrived, nothing left.
     SynOnly,

@@ -13,8 +13,8 @@ use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, PathId};
 use crate::units::duration;
 
-/// One diagnosis without a cause for each symptom that remains.
-pub(crate) fn rest(case: &Case<'_>, hypotheses: &[Hypothesis]) -> Vec<Diagnosis> {
+/// One diagnosis without a cause for each symptom that no hypothesis explains.
+pub(crate) fn unexplained(case: &Case<'_>, hypotheses: &[Hypothesis]) -> Vec<Diagnosis> {
     let mut groups: BTreeMap<Symptom, BTreeSet<usize>> = BTreeMap::new();
     for (at, group) in case.failing(|_| true) {
         groups.entry(group.symptom).or_default().insert(at);
@@ -37,7 +37,7 @@ fn unknown(
         "{} probes on {} paths {}",
         case.count(places),
         paths.len(),
-        words(case, symptom, places)
+        predicate(case, symptom, places)
     )];
     evidence.extend(unrouted(case, places));
     for group in case.at(places).take(6) {
@@ -72,7 +72,7 @@ fn unknown(
         }
         if known.capture_dropped > 0 {
             evidence.push(format!(
-                "the capture of {agent} lost {} packets: what it did not see may have been there",
+                "the capture of {agent} lost {} packets: a packet that it lacks may have been there",
                 known.capture_dropped
             ));
         }
@@ -109,7 +109,7 @@ fn unknown(
 }
 
 /// The results of the probes. Mentions an ICMP error only where one was observed.
-fn words(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String {
+fn predicate(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String {
     let mut outcomes = case
         .at(places)
         .flat_map(|group| case.probes(group))
@@ -121,14 +121,14 @@ fn words(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> String 
         Some(Unreachable::Host) => "EHOSTUNREACH",
         Some(Unreachable::Network) => "ENETUNREACH",
         Some(Unreachable::Prohibited) => "EACCES or EPERM",
-        Some(Unreachable::Port | Unreachable::Other) | None => return symptom.words(),
+        Some(Unreachable::Port | Unreachable::Other) | None => return symptom.predicate(),
     };
     if is_unseen {
         format!(
-            "failed with {errno} after a SYN; without packets nothing tells whether an ICMP error came"
+            "failed with {errno} after a SYN; without packets it is not known whether an ICMP error arrived"
         )
     } else {
-        symptom.words()
+        symptom.predicate()
     }
 }
 
@@ -154,7 +154,7 @@ const fn server_end(end: ServerEnd) -> &'static str {
         ServerEnd::Nothing => "the server's end saw nothing",
         ServerEnd::SynOnly => "the server's end saw the SYN and answered nothing",
         ServerEnd::SynAck => "the server's end saw the SYN and sent SYN+ACK",
-        ServerEnd::SynAckReset => "the server's end sent SYN+ACK and got RST",
+        ServerEnd::SynAckReset => "the server's end sent SYN+ACK and received RST",
         ServerEnd::ResetSent => "the server's end saw the SYN and sent RST",
         ServerEnd::Completed => "the server's end saw the handshake completed",
     }
@@ -166,14 +166,18 @@ fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
         .at(places)
         .all(|group| group.symptom.refused_locally().is_some())
     {
-        let asks = case.at(places).filter_map(|group| {
+        let commands = case.at(places).filter_map(|group| {
             let target = case.path(group.path)?.target.ip();
             Some(format!(
                 "`ip route get {target}` where {} runs, on {}",
                 group.client, group.client.node
             ))
         });
-        return asks.collect::<BTreeSet<_>>().into_iter().take(6).collect();
+        return commands
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .take(6)
+            .collect();
     }
     match case.matrix.tier() {
         Tier::T0 => wanted.push(
@@ -181,7 +185,7 @@ fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
                 .to_owned(),
         ),
         Tier::T1 => wanted.push(
-            "what the nodes say of themselves: allow host-network readers of node facts".to_owned(),
+            "the facts of the nodes: allow host-network readers of node facts".to_owned(),
         ),
         Tier::T2 => {}
     }
@@ -189,7 +193,7 @@ fn would_decide(case: &Case<'_>, places: &BTreeSet<usize>) -> Vec<String> {
         .at(places)
         .any(|group| group.server_end == ServerEnd::Unknown)
     {
-        wanted.push("what the server's end sees of the same probes".to_owned());
+        wanted.push("the packets of the same probes at the server's end".to_owned());
     }
     if case
         .at(places)

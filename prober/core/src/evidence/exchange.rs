@@ -36,39 +36,39 @@ impl Evidence {
         let Some(server) = &self.server else {
             return false;
         };
-        let client = Said::by(&self.client.observations);
-        let answers = Said::by(&server.observations);
+        let client = SentBytes::by(&self.client.observations);
+        let answers = SentBytes::by(&server.observations);
         client.until.is_some() && client.is_acknowledged() && answers.is_acknowledged()
     }
 }
 
 /// The progress of one end.
 #[derive(Debug, Default)]
-struct Said {
+struct SentBytes {
     /// The sequence number after the last byte that it sent.
     until: Option<Seq>,
     /// The highest acknowledgement number that it received.
     acknowledged: Option<Seq>,
 }
 
-impl Said {
+impl SentBytes {
     fn by(observations: &[Observation]) -> Self {
-        let mut said = Self::default();
+        let mut sent = Self::default();
         for observation in observations {
             let Some((_, tcp)) = observation.packet.tcp() else {
                 continue;
             };
             match observation.direction {
                 Direction::Sent if tcp.payload_len > 0 => {
-                    said.until = Some(later(said.until, tcp.seq.add(tcp.payload_len)));
+                    sent.until = Some(later(sent.until, tcp.seq.add(tcp.payload_len)));
                 }
                 Direction::Received if tcp.flags.has(TcpFlags::ACK) => {
-                    said.acknowledged = Some(later(said.acknowledged, tcp.ack));
+                    sent.acknowledged = Some(later(sent.acknowledged, tcp.ack));
                 }
                 Direction::Sent | Direction::Received | Direction::Overheard => {}
             }
         }
-        said
+        sent
     }
 
     fn is_acknowledged(&self) -> bool {

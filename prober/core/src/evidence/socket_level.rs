@@ -16,12 +16,12 @@ impl Matrix {
             return;
         };
         let node = &evidence.path.client.node;
-        let is_asked_on_purpose = match self.source {
+        let is_deliberate = match self.source {
             Source::Run => true,
             // A host's rules have already processed its own packets before a capture observes them.
             Source::Host | Source::Capture => false,
         };
-        if !is_asked_on_purpose
+        if !is_deliberate
             || self.socket_level.contains(node)
             || !is_from_pod_to_service(&evidence.path)
             || !(is_translated(evidence) || is_refused_inside(evidence))
@@ -44,7 +44,7 @@ impl Matrix {
 
 impl PathEvidence {
     /// Whether the outcomes of this engine are evidence of the path.
-    pub const fn believes(&self, engine: EngineKind) -> bool {
+    pub const fn counts(&self, engine: EngineKind) -> bool {
         match engine {
             EngineKind::Kernel => true,
             EngineKind::Raw => !self.socket_level,
@@ -52,14 +52,14 @@ impl PathEvidence {
     }
 
     /// The probes that were reported in full and are evidence of the path, with their indices in `probes`.
-    pub fn believed(&self) -> impl Iterator<Item = (usize, &Evidence)> {
+    pub fn counted(&self) -> impl Iterator<Item = (usize, &Evidence)> {
         let all = self.probes.iter().enumerate();
-        all.filter(|(_, probe)| self.believes(probe.client.engine))
+        all.filter(|(_, probe)| self.counts(probe.client.engine))
     }
 
     /// The TTL probe, if it is evidence of the path: its packets are crafted.
-    pub fn believed_ttl_probe(&self) -> Option<&TtlProbe> {
-        (self.ttl_probe.as_ref()).filter(|_| self.believes(EngineKind::Raw))
+    pub fn counted_ttl_probe(&self) -> Option<&TtlProbe> {
+        (self.ttl_probe.as_ref()).filter(|_| self.counts(EngineKind::Raw))
     }
 }
 

@@ -21,10 +21,10 @@ impl AgentEvidence {
 impl Matrix {
     /// Removes timeouts while an agent at one of the ends was starved: stalled exchanges, and probes without an answer
     /// where others on the same path were answered. That agent's notices have their number.
-    pub fn set_aside_starved(&mut self) {
+    pub fn remove_starved(&mut self) {
         let starved = self.agents.iter().filter(|(_, known)| known.is_starved());
         let starved: BTreeSet<AgentId> = starved.map(|(agent, _)| agent.clone()).collect();
-        let mut aside: BTreeMap<&AgentId, u32> = BTreeMap::new();
+        let mut removed: BTreeMap<&AgentId, u32> = BTreeMap::new();
         for evidence in self.paths.values_mut() {
             let is_met = evidence.total().outcomes.established > 0;
             let PathEvidence {
@@ -49,11 +49,11 @@ impl Matrix {
                 if is_unanswered && let Some(tally) = tallies.get_mut(&probe.client.engine) {
                     tally.outcomes.timeout = tally.outcomes.timeout.saturating_sub(1);
                 }
-                *aside.entry(at).or_default() += 1;
+                *removed.entry(at).or_default() += 1;
                 false
             });
         }
-        for (agent, probes) in aside {
+        for (agent, probes) in removed {
             let Some(known) = self.agents.get_mut(agent) else {
                 continue;
             };

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::diagnosis::End;
-use crate::diagnosis::odd_packets;
+use crate::diagnosis::unexpected_packets;
 use crate::evidence::Evidence;
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{Tcp, TcpFlags};
@@ -36,7 +36,7 @@ pub struct Annotation {
 
 /// The annotations of the packets of `probe`: the client's packets first, each end's in order of time.
 pub fn annotations(probe: &Evidence) -> Vec<Annotation> {
-    let odd = odd_packets(probe);
+    let odd = unexpected_packets(probe);
     let has_odd_answer = odd.iter().any(|(end, ..)| *end == End::Client);
     let mut annotations: Vec<Annotation> = odd
         .into_iter()

@@ -170,7 +170,7 @@ fn is_poor(probe: &Evidence) -> bool {
 fn keep(evidence: &PathEvidence, shown: &BTreeSet<usize>) -> Vec<usize> {
     let mut room = PROBES_PER_PATH;
     let mut kept = Vec::new();
-    for (place, probe) in evidence.believed() {
+    for (place, probe) in evidence.counted() {
         let is_wanted = is_poor(probe) && room > 0;
         if is_wanted {
             room -= 1;
@@ -186,7 +186,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
     let total = evidence.total();
     let whole = total.outcomes.total();
     let lost = unanswered(&total.outcomes);
-    let poor = evidence.believed().filter(|(_, probe)| is_poor(probe));
+    let poor = evidence.counted().filter(|(_, probe)| is_poor(probe));
     let poor_kept = kept
         .iter()
         .filter_map(|place| evidence.probes.get(*place))
@@ -233,7 +233,7 @@ fn path(id: PathId, evidence: &PathEvidence, health: Health, kept: &[usize]) -> 
                 ready: backend.ready,
             })
             .collect(),
-        ttl_probe: evidence.believed_ttl_probe().cloned(),
+        ttl_probe: evidence.counted_ttl_probe().cloned(),
         other_port: evidence.other_port,
         probes,
         probes_omitted: u64::try_from(omitted).unwrap_or(u64::MAX),

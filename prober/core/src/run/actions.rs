@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::context::{Context, Layout, RoundPlans};
 use super::cycle::{CycleSpec, Purpose, Round};
-use super::follow_up::{implicated, suspects};
+use super::follow_up::{failing_paths, implicated};
 use super::probe_plans::longest_of;
 use super::readiness::wait_for_readiness;
 use super::state::{
@@ -317,13 +317,13 @@ impl Context {
     /// Starts the follow-up on every path that has failed or has not answered yet.
     pub(super) fn follow_up(&mut self, probing: Probing) -> State {
         let paths = &self.collection.matrix.paths;
-        let suspects = suspects(paths);
-        if suspects.is_empty() {
+        let failing_paths = failing_paths(paths);
+        if failing_paths.is_empty() {
             return self.wait_or_linger(probing);
         }
-        let implicated = implicated(suspects.keys().filter_map(|id| paths.get(id)));
+        let implicated = implicated(failing_paths.keys().filter_map(|id| paths.get(id)));
         let addresses = &self.agents.addresses;
-        let probes = self.spec.follow_up_probes(&suspects, paths, addresses);
+        let probes = self.spec.follow_up_probes(&failing_paths, paths, addresses);
         let mut missed = self.spec.initial_probes(paths);
         missed.retain(|(agent, _)| self.agents.has_missed_initial(agent));
         for node in &implicated {

@@ -180,7 +180,7 @@ impl Collection {
             server_traces,
             presumed: _,
         } = self;
-        set_aside_failed_agents(&mut matrix);
+        remove_failed_agents(&mut matrix);
         let Matrix { paths, agents, .. } = &mut matrix;
         let captured = |agent: &&AgentId| {
             agents.get(*agent).is_some_and(|known| {
@@ -223,14 +223,14 @@ impl Collection {
                 }
             }
         }
-        matrix.set_aside_starved();
+        matrix.remove_starved();
         matrix
     }
 }
 
 /// Moves failing paths with an end that ended too early to those that were not probed: they are no evidence of the
 /// network.
-fn set_aside_failed_agents(matrix: &mut Matrix) {
+fn remove_failed_agents(matrix: &mut Matrix) {
     let Matrix {
         paths,
         agents,

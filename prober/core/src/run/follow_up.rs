@@ -7,7 +7,7 @@ use crate::probe::outcome::OutcomeKind;
 use crate::topology::{NodeName, PathId};
 
 /// The paths that have failed or have not answered yet, with their worst outcomes.
-pub(super) fn suspects(
+pub(super) fn failing_paths(
     paths: &BTreeMap<PathId, PathEvidence>,
 ) -> BTreeMap<PathId, Option<OutcomeKind>> {
     paths

@@ -14,7 +14,7 @@ use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, Path, PathId};
 
 /// Maximum number of paths of one follow-up.
-const MAX_SUSPECTS: usize = 48;
+const MAX_FAILING_PATHS: usize = 48;
 
 impl RunSpec {
     /// The number of probes of a path in the initial round, of both engines together, by its access path.
@@ -113,18 +113,18 @@ impl RunSpec {
     /// readings of the nodes' facts.
     pub(super) fn follow_up_probes(
         &self,
-        suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
+        failing_paths: &BTreeMap<PathId, Option<OutcomeKind>>,
         paths: &BTreeMap<PathId, PathEvidence>,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> Vec<AgentProbes> {
         let mut probes = Vec::new();
         // Of the other access paths, a diagnosis needs only whether they work.
-        let probed = suspects.iter().filter_map(|(path, outcome)| {
+        let probed = failing_paths.iter().filter_map(|(path, outcome)| {
             let evidence = paths.get(path)?;
             let stays_among_pods = evidence.path.access_path.stays_among_pods();
             stays_among_pods.then_some((*path, outcome, evidence))
         });
-        for (at, (path, outcome, evidence)) in (0_u32..).zip(probed.take(MAX_SUSPECTS)) {
+        for (at, (path, outcome, evidence)) in (0_u32..).zip(probed.take(MAX_FAILING_PATHS)) {
             let start_ms = at * 11 % 150;
             let mut add = |path, method, target, count, interval_ms| {
                 probes.push((
@@ -153,8 +153,8 @@ impl RunSpec {
                 );
             }
             let is_crafted =
-                self.is_crafted(evidence.path.access_path) && evidence.believes(EngineKind::Raw);
-            if is_crafted && !is_redundant(evidence, suspects, paths) {
+                self.is_crafted(evidence.path.access_path) && evidence.counts(EngineKind::Raw);
+            if is_crafted && !is_redundant(evidence, failing_paths, paths) {
                 let ttl_probe = Method::TtlProbe {
                     hop_limits,
                     tries: 3,
@@ -246,19 +246,20 @@ fn stretches<T>(items: &[T], is_so: impl Fn(&T) -> bool) -> Vec<(u32, u32)> {
 /// address: a TTL probe without new information would use up the errors that others need.
 fn is_redundant(
     evidence: &PathEvidence,
-    suspects: &BTreeMap<PathId, Option<OutcomeKind>>,
+    failing_paths: &BTreeMap<PathId, Option<OutcomeKind>>,
     paths: &BTreeMap<PathId, PathEvidence>,
 ) -> bool {
     match evidence.path.access_path {
         AccessPath::PodIp | AccessPath::ClusterIp | AccessPath::Hairpin => false,
         AccessPath::NodePort | AccessPath::HostNetwork => true,
-        AccessPath::ClusterIpAny | AccessPath::ClusterIpLocal => {
-            suspects.keys().filter_map(|id| paths.get(id)).any(|other| {
+        AccessPath::ClusterIpAny | AccessPath::ClusterIpLocal => failing_paths
+            .keys()
+            .filter_map(|id| paths.get(id))
+            .any(|other| {
                 other.path.access_path == AccessPath::ClusterIp
                     && other.path.client == evidence.path.client
                     && other.path.family == evidence.path.family
-            })
-        }
+            }),
     }
 }
 

@@ -42,12 +42,12 @@ pub(crate) enum Story {
     /// SYNs arrive and are not answered.
     SynIgnored,
     /// The reply comes from the pod's own address; the client refuses it; the server receives the RST or not.
-    Foreign {
+    SynAckFromWrongSource {
         refused: bool,
         hop_limit: u8,
     },
     /// A RST from the pod's own address, sent by the pod or not.
-    ForeignReset {
+    ResetFromWrongSource {
         sent: bool,
     },
     /// A RST from the target.
@@ -87,7 +87,7 @@ pub(crate) enum Story {
         to: Option<IpAddr>,
     },
     /// The server receives a RST that the client never sent.
-    Usurped,
+    ClientAddressTaken,
     /// connect() fails at once; no packet is sent.
     RefusedLocally(Errno),
 }
@@ -832,12 +832,12 @@ impl Scene {
                 syns = 3;
                 Outcome::Timeout
             }
-            Story::ReplyLost | Story::Usurped => {
+            Story::ReplyLost | Story::ClientAddressTaken => {
                 silent(&mut client);
                 syns = 3;
                 server.push(self.arrives(0));
                 server.push(self.replies(0, TcpFlags::SYN_ACK));
-                if story == Story::Usurped {
+                if story == Story::ClientAddressTaken {
                     server.push(self.refusal(MS));
                 }
                 Outcome::Timeout
@@ -848,7 +848,7 @@ impl Scene {
                 server.push(self.arrives(0));
                 Outcome::Timeout
             }
-            Story::Foreign { refused, hop_limit } => {
+            Story::SynAckFromWrongSource { refused, hop_limit } => {
                 syns = 3;
                 let from = SocketAddr::new(pod_ip(&self.to, self.path.family), 8080);
                 for second in 0..3 {
@@ -869,7 +869,7 @@ impl Scene {
                 }
                 Outcome::Mismatched { from }
             }
-            Story::ForeignReset { sent } => {
+            Story::ResetFromWrongSource { sent } => {
                 syns = 3;
                 let from = SocketAddr::new(pod_ip(&self.to, self.path.family), 8080);
                 for second in 0..3 {

@@ -32,7 +32,7 @@ fn one_bad_endpoint_of_ten_behind_a_balanced_port_is_pinned() {
         (REFUSES, "not-listening"),
         (Story::NoData { completed: true }, "endpoint-frozen"),
         (
-            Story::Foreign {
+            Story::SynAckFromWrongSource {
                 refused: true,
                 hop_limit: 64,
             },
@@ -148,7 +148,7 @@ fn another_host_that_refuses_has_the_servers_address() {
 fn rsts_that_the_client_never_sent_show_another_pod_with_its_address() {
     let cluster = Cluster::new(2).with_story(
         |path| path.client == client(1) && path.server.is_some(),
-        Story::Usurped,
+        Story::ClientAddressTaken,
     );
     assert_eq!(named(&cluster.matrix), ["duplicate-ip node-1 proven"]);
 }

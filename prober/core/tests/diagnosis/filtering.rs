@@ -202,7 +202,7 @@ fn a_rst_that_the_server_never_sent_is_a_rule_that_rejects() {
         )
         .with_story(
             |path| across(1, 1)(path) && path.access_path != AccessPath::PodIp,
-            Story::ForeignReset { sent: false },
+            Story::ResetFromWrongSource { sent: false },
         )
         .with_story(
             across(2, 1),
@@ -248,7 +248,7 @@ fn a_rejected_syn_that_is_balanced_anew_is_late_and_no_packet_loss() {
         .with_balanced_story(
             |path| path.client == client(1),
             &server(1),
-            Story::ForeignReset { sent: false },
+            Story::ResetFromWrongSource { sent: false },
         )
         .with_balanced_story(
             |path| path.client == client(2),
@@ -338,7 +338,7 @@ fn two_faults_at_once_are_both_named() {
         )
         .with_story(
             |path| across(1, 1)(path) && path.access_path != AccessPath::PodIp,
-            Story::ForeignReset { sent: true },
+            Story::ResetFromWrongSource { sent: true },
         )
         .facts(1, |facts| {
             facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
@@ -395,7 +395,7 @@ fn a_clients_own_unanswered_solicitation_is_silence_and_no_word_of_a_router() {
 #[test]
 fn a_raw_probes_own_closing_rst_is_no_refusal_of_the_answer() {
     let mut cluster = Cluster::new(2)
-        .with_story(|path| path.client == client(1), Story::Usurped)
+        .with_story(|path| path.client == client(1), Story::ClientAddressTaken)
         .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
     assert_eq!(named(&cluster.matrix), ["duplicate-ip node-1 proven"]);
     for path in cluster.matrix.paths.values_mut() {

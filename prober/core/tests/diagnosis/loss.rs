@@ -172,7 +172,7 @@ fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network(
     for agent in [server(1), client(1)] {
         matrix.agents.get_mut(&agent).unwrap().starved_ns = 3_100_000_000;
     }
-    matrix.set_aside_starved();
+    matrix.remove_starved();
     assert_eq!(named(&matrix), Vec::<String>::new());
     for evidence in matrix.paths.values() {
         assert!(evidence.is_clean(), "{:?}", evidence.path);
@@ -187,7 +187,7 @@ fn a_path_on_which_nothing_was_answered_is_dead_however_late_its_client_was() {
     let mut matrix = Cluster::new(2).with_story(dead, Story::Nothing).matrix;
     let before = named(&matrix);
     matrix.agents.get_mut(&client(1)).unwrap().starved_ns = 3_100_000_000;
-    matrix.set_aside_starved();
+    matrix.remove_starved();
     assert_eq!(named(&matrix), before);
 }
 

@@ -13,7 +13,7 @@ const REFUSES: Story = Story::Reset {
 };
 
 /// Adds a path like the one by `cluster-ip` from `from` to `to`, by another access path.
-fn with_beside(mut matrix: Matrix, from: u8, to: u8, access_path: AccessPath) -> Matrix {
+fn with_node_routes(mut matrix: Matrix, from: u8, to: u8, access_path: AccessPath) -> Matrix {
     let mut like = matrix
         .paths
         .values()
@@ -39,9 +39,14 @@ fn add(matrix: &mut Matrix, evidence: PathEvidence) {
     matrix.paths.insert(PathId(next), evidence);
 }
 
-/// Adds the path that `with_beside` adds to a healthy cluster.
-fn with_healthy_beside(mut matrix: Matrix, from: u8, to: u8, access_path: AccessPath) -> Matrix {
-    let healthy = with_beside(Cluster::new(3).matrix, from, to, access_path);
+/// Adds the path that `with_node_routes` adds to a healthy cluster.
+fn with_healthy_node_route(
+    mut matrix: Matrix,
+    from: u8,
+    to: u8,
+    access_path: AccessPath,
+) -> Matrix {
+    let healthy = with_node_routes(Cluster::new(3).matrix, from, to, access_path);
     let (_, well) = healthy.paths.last_key_value().unwrap();
     add(&mut matrix, well.clone());
     matrix
@@ -60,8 +65,8 @@ fn refusing() -> Matrix {
 #[test]
 fn a_failing_node_port_and_a_failing_host_follow_from_the_cause_at_their_end() {
     let alone = named(&refusing());
-    let matrix = with_beside(refusing(), 2, 1, AccessPath::NodePort);
-    let matrix = with_beside(matrix, 1, 1, AccessPath::HostNetwork);
+    let matrix = with_node_routes(refusing(), 2, 1, AccessPath::NodePort);
+    let matrix = with_node_routes(matrix, 1, 1, AccessPath::HostNetwork);
     assert_eq!(alone, ["not-listening node-1 proven"]);
     assert_eq!(named(&matrix), alone);
 }
@@ -80,7 +85,7 @@ fn where_nothing_but_a_node_port_fails_the_cause_is_unknown() {
 
 #[test]
 fn a_node_port_that_works_is_in_the_evidence() {
-    let both = with_healthy_beside(refusing(), 2, 1, AccessPath::NodePort);
+    let both = with_healthy_node_route(refusing(), 2, 1, AccessPath::NodePort);
     let diagnoses = prober_core::diagnosis::diagnose(&both);
     let said = diagnoses
         .iter()
@@ -122,6 +127,6 @@ fn a_node_whose_own_packets_pass_the_tunnel_drops_those_of_its_pods() {
         .ttl_probe(nothing_leaves(3), [exceeded(64), SILENT, SILENT, SILENT])
         .traffic(1, "flannel.1", 2, 9, 0)
         .traffic(3, "flannel.1", 9, 0, 0);
-    let matrix = with_healthy_beside(cluster.matrix, 1, 3, AccessPath::HostNetwork);
+    let matrix = with_healthy_node_route(cluster.matrix, 1, 3, AccessPath::HostNetwork);
     assert_eq!(named(&matrix), ["forward-drop node-1 proven"]);
 }

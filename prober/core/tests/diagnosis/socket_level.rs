@@ -187,7 +187,7 @@ fn a_service_that_a_node_has_forgotten_is_seen_by_the_syn_of_connect() {
             let crafted = evidence.probes.pop().unwrap();
             evidence.probes.clone_from(&untouched.paths[id].probes);
             evidence.probes.push(crafted);
-            assert!(evidence.believed_ttl_probe().is_none());
+            assert!(evidence.counted_ttl_probe().is_none());
         }
     }
     assert_eq!(
@@ -288,7 +288,7 @@ fn without_packets_an_errno_is_not_reported_as_an_icmp() {
         said.contains("failed with EHOSTUNREACH after a SYN"),
         "{said}"
     );
-    assert!(!said.contains("met ICMP"), "{said}");
+    assert!(!said.contains("answered by ICMP"), "{said}");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn the_backends_answer_is_the_right_one_and_nothing_is_odd_about_it() {
         .unwrap();
     let probe = &evidence.probes[0];
     assert_eq!(probe.client.peer().ip(), pod_ip(&server(2), Family::Ipv4));
-    let odd = prober_core::diagnosis::odd_packets(probe);
+    let odd = prober_core::diagnosis::unexpected_packets(probe);
     assert!(
         odd.iter().all(|(.., why)| !why.contains("not undone")),
         "{odd:?}"

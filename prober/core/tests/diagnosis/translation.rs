@@ -1,6 +1,6 @@
 //! Faults of translation.
 
-use prober_core::diagnosis::{End, diagnose, odd_packet};
+use prober_core::diagnosis::{End, diagnose, unexpected_packet};
 use prober_core::node_facts::SysctlState;
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::probe::event::TtlStepAnswer;
@@ -14,7 +14,7 @@ use prober_core::packet::{Body, EthernetAddresses, Packet, Resolution, Resolutio
 
 /// Same-node Services of node-1, as bridge-netfilter off breaks them.
 fn founding(cluster: Cluster, family: Family) -> Cluster {
-    let story = Story::Foreign {
+    let story = Story::SynAckFromWrongSource {
         refused: true,
         hop_limit: 64,
     };
@@ -210,7 +210,7 @@ fn the_odd_packet_of_the_founding_fault_is_the_answer_from_the_wrong_address() {
     });
     let found = diagnose(&cluster.matrix);
     let (path, at) = found[0].sample.unwrap();
-    let (end, packet, why) = odd_packet(&cluster.matrix.paths[&path].probes[at]).unwrap();
+    let (end, packet, why) = unexpected_packet(&cluster.matrix.paths[&path].probes[at]).unwrap();
     assert_eq!((end, packet), (End::Client, 1));
     assert!(why.contains("100.96.1.20:8080"), "{why}");
     assert_eq!(MS, 1_000_000);
@@ -218,7 +218,7 @@ fn the_odd_packet_of_the_founding_fault_is_the_answer_from_the_wrong_address() {
 
 #[test]
 fn replies_that_are_never_tracked_are_no_fault_of_the_bridge() {
-    let story = Story::Foreign {
+    let story = Story::SynAckFromWrongSource {
         refused: false,
         hop_limit: 64,
     };

@@ -12,7 +12,7 @@ use crate::topology::{NodeName, PathId};
 impl<'a> Case<'a> {
     /// The TTL probe of a path.
     pub(crate) fn ttl_probe(&self, id: PathId) -> Option<&'a TtlProbe> {
-        self.path(id)?.believed_ttl_probe()
+        self.path(id)?.counted_ttl_probe()
     }
 
     /// TTL probes between two nodes, whatever the access path.
@@ -32,13 +32,13 @@ impl<'a> Case<'a> {
                         .as_ref()
                         .is_some_and(|server| server.node == *to)
             })
-            .filter_map(PathEvidence::believed_ttl_probe)
+            .filter_map(PathEvidence::counted_ttl_probe)
     }
 
     /// Whether the second router answered, or anything beyond it: the path to the other node and back is open. Time exceeded
     /// is raised before the FORWARD chain (net/ipv4/ip_forward.c). A packet with TTL 1 got no further than the client's own
     /// node, however distant the source of the answer seems: Cilium's answers come from `cilium_host`, a hop behind it.
-    pub(crate) fn met_second_hop(&self, from: &NodeName, ttl_probe: &TtlProbe) -> bool {
+    pub(crate) fn reached_second_hop(&self, from: &NodeName, ttl_probe: &TtlProbe) -> bool {
         ttl_probe.steps.iter().any(|step| {
             let distance = |hop_limit: u8| 64_u8.checked_sub(hop_limit);
             let (by, is_beyond) = match step.answer {
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
         to: &NodeName,
         family: Family,
     ) -> Reachability {
-        let mut asked = false;
+        let mut is_probed = false;
         for evidence in self.paths() {
             let path = &evidence.path;
             let Some(server) = path.server.as_ref().filter(|_| path.family == family) else {
@@ -85,8 +85,8 @@ impl<'a> Case<'a> {
             if !(there || back) {
                 continue;
             }
-            asked = true;
-            for (_, probe) in evidence.believed() {
+            is_probed = true;
+            for (_, probe) in evidence.counted() {
                 let answered = match probe.client.outcome {
                     Outcome::Established { .. } => true,
                     // One or two routers away: beyond the client's own node.
@@ -107,13 +107,14 @@ impl<'a> Case<'a> {
             if counts(evidence).0.established > 0 {
                 return Reachability::Reached;
             }
-            let ttl_probe = evidence.believed_ttl_probe();
-            if ttl_probe.is_some_and(|ttl_probe| self.met_second_hop(&path.client.node, ttl_probe))
+            let ttl_probe = evidence.counted_ttl_probe();
+            if ttl_probe
+                .is_some_and(|ttl_probe| self.reached_second_hop(&path.client.node, ttl_probe))
             {
                 return Reachability::Reached;
             }
         }
-        if asked {
+        if is_probed {
             Reachability::NotReached
         } else {
             Reachability::NotProbed

@@ -128,7 +128,7 @@ fn claimants(case: &Case<'_>, server: &AgentId, family: Family) -> BTreeSet<Mac>
 
 /// Another pod has a client's address: the server receives RSTs that the client never sent.
 pub(crate) fn duplicate_client(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
-    let usurped = |group: &FailureGroup| {
+    let is_reset_by_other_pod = |group: &FailureGroup| {
         group.family == family
             && group.symptom == Symptom::Silent
             && group.server_end == ServerEnd::SynAckReset
@@ -141,19 +141,19 @@ pub(crate) fn duplicate_client(case: &Case<'_>, family: Family) -> Vec<Hypothesi
             })
     };
     let clients: BTreeSet<AgentId> = case
-        .failing(usurped)
+        .failing(is_reset_by_other_pod)
         .map(|(_, group)| group.client.clone())
         .collect();
     clients
         .into_iter()
         .map(|client| {
-            let groups = case.places(|group| usurped(group) && group.client == client);
+            let groups = case.places(|group| is_reset_by_other_pod(group) && group.client == client);
             Hypothesis::proves(Cause::DuplicateIp, Place::pod(&client, family), groups, Proof::Packets)
                 .because(format!(
-                    "servers got RST for their SYN+ACK to {}, and {client} neither saw the SYN+ACK nor sent a RST",
+                    "servers received RST for their SYN+ACK to {}, and {client} neither saw the SYN+ACK nor sent a RST",
                     case.address(&client, family).map_or_else(|| client.to_string(), |ip| ip.to_string())
                 ))
-                .not(Cause::BridgeNetfilterOff, "the client got no answer at all")
+                .not(Cause::BridgeNetfilterOff, "the client received no answer at all")
         })
         .collect()
 }

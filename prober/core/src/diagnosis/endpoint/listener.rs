@@ -41,13 +41,16 @@ pub(crate) fn not_listening(
             | OutcomeKind::Unreachable
             | OutcomeKind::RefusedLocally
             | OutcomeKind::Mismatched => {
-                format!("another port of the same pod gave {}", outcome.as_str())
+                format!(
+                    "a probe of another port of the same pod ended with {}",
+                    outcome.as_str()
+                )
             }
         });
         return Some(
             Hypothesis::proves(Cause::NotListening, place, sent, Proof::Packets)
                 .because(format!(
-                    "{server} got the SYN and its own kernel sent the RST"
+                    "{server} received the SYN, and its own kernel sent the RST"
                 ))
                 .because_all(ports)
                 .not(Cause::RejectReset, "the server's end sent the RST itself"),
@@ -61,7 +64,7 @@ pub(crate) fn not_listening(
     Some(
         Hypothesis::fits(Cause::NotListening, place, unclear)
             .because(format!("connections to {server} are refused"))
-            .decided_by("what the server's end sees: with a SYN and a RST of its own it is this; without, a rule sends the RST"),
+            .decided_by("the packets at the server's end: with a SYN and a RST of its own it is this; without, a rule sends the RST"),
     )
 }
 
@@ -72,7 +75,7 @@ pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Hypothesis
     }
     let groups = case.places(|group| group.family == family && group.symptom == Symptom::Reset);
     let group = case.at(&groups).next()?;
-    let asked = case.path(group.path)?.target;
+    let target = case.path(group.path)?.target;
     let seen = reset_packet(case, group).and_then(|seen| seen.packet.tcp());
     let ttl = seen.map_or_else(String::new, |(ip, _)| format!(" with TTL {}", ip.hop_limit));
     let place = Place {
@@ -82,8 +85,8 @@ pub(crate) fn refused_here(case: &Case<'_>, family: Family) -> Option<Hypothesis
     };
     Some(
         Hypothesis::fits(Cause::NotListening, place, groups)
-            .because(format!("{asked} refuses by RST{ttl}"))
-            .decided_by("a capture at the server's end: with a SYN and a RST of its own it is this; without, a rule on the way sends the RST (reject-reset)"),
+            .because(format!("{target} refuses by RST{ttl}"))
+            .decided_by("a capture at the server's end: with a SYN and a RST of its own it is this; without, a rule on the path sends the RST (reject-reset)"),
     )
 }
 
@@ -133,59 +136,59 @@ pub(crate) fn accept_queue(
     Some(
         Hypothesis::fits(Cause::AcceptQueueFull, place, ignored)
             .because(format!("{server}'s end saw SYNs that it did not answer"))
-            .decided_by(format!("`nstat -az TcpExtListenOverflows IpOutNoRoutes TcpInCsumErrors` in {server}: the first grows with a full queue, the others where the pod has no way back or gets broken packets")),
+            .decided_by(format!("`nstat -az TcpExtListenOverflows IpOutNoRoutes TcpInCsumErrors` in {server}: the first grows with a full queue, the others where the pod has no route back or receives broken packets")),
     )
 }
 
 /// Maximum time from a SYN to the banner of a process that runs.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+const MAX_BANNER_DELAY: Duration = Duration::from_secs(1);
 
 pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
     if case.matrix.source != Source::Run {
         return None;
     }
     let known = case.matrix.agents.get(server);
-    let unheard = known.is_some_and(|agent| !agent.has_reported);
-    let mute = case.places(|group| {
+    let has_stopped_reporting = known.is_some_and(|agent| !agent.has_reported);
+    let no_data = case.places(|group| {
         to(group, server, family)
             && group.symptom == Symptom::NoData
             && (group.server_end == ServerEnd::Completed
-                || unheard
+                || has_stopped_reporting
                 || group.server_end == ServerEnd::Unknown)
     });
-    if mute.is_empty() || case.at(&mute).any(|group| repeats_syn_ack(case, group)) {
+    if no_data.is_empty() || case.at(&no_data).any(|group| repeats_syn_ack(case, group)) {
         return None;
     }
     if case
-        .at(&mute)
-        .any(|group| case.server_traces(group).any(spoke))
+        .at(&no_data)
+        .any(|group| case.server_traces(group).any(sent_data))
     {
         return None;
     }
-    let completed = case.best_server_end(&mute) == ServerEnd::Completed;
+    let completed = case.best_server_end(&no_data) == ServerEnd::Completed;
     let access_paths: BTreeSet<AccessPath> =
-        case.at(&mute).map(|group| group.access_path).collect();
-    let mut hypothesis = if completed || unheard {
+        case.at(&no_data).map(|group| group.access_path).collect();
+    let mut hypothesis = if completed || has_stopped_reporting {
         Hypothesis::proves(
             Cause::EndpointFrozen,
             Place::pod(server, family),
-            mute,
+            no_data,
             Proof::Packets,
         )
     } else {
-        Hypothesis::fits(Cause::EndpointFrozen, Place::pod(server, family), mute).decided_by(
+        Hypothesis::fits(Cause::EndpointFrozen, Place::pod(server, family), no_data).decided_by(
             format!("the state of the process in {server}: `cat /proc/1/status | grep State`"),
         )
     };
     hypothesis = hypothesis.because(format!(
-        "{server}'s kernel completes handshakes on {} routes, and no banner ever follows",
+        "{server}'s kernel completes handshakes on {} access paths, and no banner follows",
         access_paths.len()
     ));
     if completed {
         hypothesis =
             hypothesis.because("its end saw the third packet of the handshake, and sent no data");
     }
-    if unheard {
+    if has_stopped_reporting {
         hypothesis = hypothesis.because(format!(
             "the agent in {server} has stopped reporting as well"
         ));
@@ -199,13 +202,13 @@ pub(crate) fn frozen(case: &Case<'_>, server: &AgentId, family: Family) -> Optio
 
 /// Whether a server's end sent data while its client waited. A process that is resumed just before its removal
 /// still sends a banner to clients that have given up.
-fn spoke(server_trace: &ServerTrace) -> bool {
+fn sent_data(server_trace: &ServerTrace) -> bool {
     let first = server_trace.observations.first().map(|seen| seen.at);
     server_trace.observations.iter().any(|seen| {
         let tcp = seen.packet.tcp();
         seen.direction == Direction::Sent
             && tcp.is_some_and(|(_, tcp)| tcp.payload_len > 0)
-            && first.is_none_or(|first| seen.at.since(first) < ANSWERS_WITHIN)
+            && first.is_none_or(|first| seen.at.since(first) < MAX_BANNER_DELAY)
     })
 }
 

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::endpoint::{direct_is_well, is_slot, list, served_nodes, untranslated_error};
+use crate::diagnosis::endpoint::{
+    is_reached_directly, is_slot, list, served_nodes, untranslated_error,
+};
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom, led_to};
 use crate::packet::family::Family;
@@ -34,7 +36,7 @@ pub(crate) fn no_endpoints(
     let groups = case.places(|group| {
         is_slot(group, server, family)
             && (refused(group) || refused_in_connect(group))
-            && direct_is_well(case, group)
+            && is_reached_directly(case, group)
     });
     if groups.is_empty() {
         return None;
@@ -48,7 +50,7 @@ pub(crate) fn no_endpoints(
         .find_map(|group| untranslated_error(case, group));
     let elsewhere = served_nodes(case, server, family);
     let place = Place::service(family);
-    let asked = case
+    let target = case
         .at(&groups)
         .find_map(|group| case.path(group.path))
         .map(|path| path.target)?;
@@ -63,11 +65,11 @@ pub(crate) fn no_endpoints(
             .because_all(at_connect)
     } else if let (Some(by), true) = (by, elsewhere.is_empty()) {
         Hypothesis::proves(Cause::NoEndpoints, place, groups, Proof::Packets).because(format!(
-            "{asked} is refused by ICMP from {by}, the node itself, without translation, and on every node that asked"
+            "{target} is refused by ICMP from {by}, the node itself, without translation, and on every node that probed it"
         ))
     } else if elsewhere.is_empty() {
         Hypothesis::fits(Cause::NoEndpoints, place, groups)
-            .because(format!("{asked} is refused on every node that asked"))
+            .because(format!("{target} is refused on every node that probed it"))
             .because_all(at_connect)
             .decided_by("`kubectl get endpointslices` of the Service")
     } else {
@@ -119,13 +121,13 @@ pub(crate) fn no_local_endpoint(
             Cause::NoLocalEndpoint,
             place,
             groups,
-            format!("the endpoint on {node} is ready, says the API"),
+            format!("according to the API, the endpoint on {node} is ready"),
         ));
     }
     Some(
         Hypothesis::proves(Cause::NoLocalEndpoint, place, groups, Proof::Facts)
-            .because(format!("the API calls no endpoint on {node} ready, and {} stays on the node: it drops there by design", path.target))
-            .not(Cause::ServiceRulesMissing, "a Service that keeps to the node drops where it has no ready endpoint"),
+            .because(format!("according to the API, no endpoint on {node} is ready, and traffic to {} stays on the node, which drops it by design", path.target))
+            .not(Cause::ServiceRulesMissing, "a node drops the traffic of a Service that stays on it where no endpoint is ready"),
     )
 }
 
@@ -137,7 +139,7 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
         ) && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
     };
     let groups = case.places(|group| is_slot(group, server, family) && gone(group));
-    let said = case.at(&groups).find_map(|group| {
+    let stale = case.at(&groups).find_map(|group| {
         let path = case.path(group.path)?;
         let dead = path
             .backends
@@ -145,7 +147,7 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
             .find(|backend| backend.agent.is_none())?;
         Some(dead.address)
     });
-    if let Some(address) = said {
+    if let Some(address) = stale {
         return vec![
             Hypothesis::proves(
                 Cause::StaleEndpoint,
@@ -156,16 +158,16 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
             .because(format!(
                 "the EndpointSlice leads to {address}, which no live pod has"
             ))
-            .because_all(how_it_died(case, &groups)),
+            .because_all(resolution_failures(case, &groups)),
         ];
     }
-    let mut hypotheses: Vec<Hypothesis> = unplugged(case, server, family).into_iter().collect();
+    let mut hypotheses: Vec<Hypothesis> = port_down(case, server, family).into_iter().collect();
     let groups: BTreeSet<usize> = groups
         .into_iter()
         .filter(|at| {
             case.groups
                 .get(*at)
-                .is_some_and(|group| direct_is_well(case, group))
+                .is_some_and(|group| is_reached_directly(case, group))
         })
         .collect();
     let dead = case.at(&groups).find_map(|group| dead_address(case, group));
@@ -177,8 +179,8 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
         return hypotheses;
     }
     let elsewhere = served_nodes(case, server, family);
-    let named = dead
-        .map(|address| format!("the SYN went on to {address}, which is none of the run's pods"));
+    let named =
+        dead.map(|address| format!("the SYN went on to {address}, which is no pod of the run"));
     if elsewhere.is_empty() {
         hypotheses.push(
             Hypothesis::proves(
@@ -188,8 +190,8 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
                 Proof::Packets,
             )
             .because_all(named)
-            .because_all(how_it_died(case, &groups))
-            .not(Cause::StaleRules, "every node that asked is led there")
+            .because_all(resolution_failures(case, &groups))
+            .not(Cause::StaleRules, "every node that probed it leads there")
             .not(
                 Cause::NotListening,
                 format!("{server} answers by its own address"),
@@ -200,7 +202,7 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
             ),
         );
     } else {
-        hypotheses.extend(led_astray(
+        hypotheses.extend(stale_rules_by_node(
             case,
             server,
             &groups,
@@ -212,7 +214,7 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
 }
 
 /// Nodes that, unlike the others, lead to an address without a pod: their rules are older than the EndpointSlices.
-fn led_astray(
+fn stale_rules_by_node(
     case: &Case<'_>,
     server: &AgentId,
     groups: &BTreeSet<usize>,
@@ -236,12 +238,12 @@ fn led_astray(
         let place = Place::node(&node, family);
         Hypothesis::proves(Cause::StaleRules, place, own.clone(), Proof::Packets)
             .because_all(named.cloned())
-            .because_all(how_it_died(case, &own))
+            .because_all(resolution_failures(case, &own))
             .because(format!(
                 "clients of {} reach {server} through the same port",
                 list(elsewhere)
             ))
-            .not(Cause::StaleEndpoint, "other nodes are led to a live pod")
+            .not(Cause::StaleEndpoint, "other nodes lead to a live pod")
     };
     nodes.into_iter().map(one).collect()
 }
@@ -258,14 +260,14 @@ fn dead_address(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
         case.client_packets(group)
             .find_map(|seen| match seen.packet.body {
                 // A node resolves an address that belongs to no pod.
-                Body::Resolution(asked)
-                    if asked.kind == ResolutionKind::Request
-                        && Family::of(asked.target) == group.family
-                        && asked.target != asked.sender
-                        && !is_pod(case, asked.sender)
-                        && !is_known(case, asked.target) =>
+                Body::Resolution(request)
+                    if request.kind == ResolutionKind::Request
+                        && Family::of(request.target) == group.family
+                        && request.target != request.sender
+                        && !is_pod(case, request.sender)
+                        && !is_known(case, request.target) =>
                 {
-                    Some(asked.target)
+                    Some(request.target)
                 }
                 Body::Resolution(_) | Body::Tcp(..) | Body::Icmp(..) => None,
             })
@@ -298,8 +300,8 @@ fn is_known(case: &Case<'_>, address: IpAddr) -> bool {
     is_pod(case, address) || node || router
 }
 
-fn how_it_died(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
-    let mut said: Vec<String> = case
+fn resolution_failures(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
+    let mut sentences: Vec<String> = case
         .at(groups)
         .flat_map(|group| case.client_packets(group))
         .filter_map(|seen| {
@@ -316,19 +318,19 @@ fn how_it_died(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
             ))
         })
         .collect();
-    said.sort();
-    said.dedup();
-    said.truncate(2);
+    sentences.sort();
+    sentences.dedup();
+    sentences.truncate(2);
     if let Some(address) = case.at(groups).find_map(|group| dead_address(case, group)) {
-        said.push(format!(
-            "the node looked for {address}, and nobody answered"
+        sentences.push(format!(
+            "the node tried to resolve {address}, and no host answered"
         ));
     }
-    said
+    sentences
 }
 
-/// A pod with its bridge port down: no access path reaches it, although its process runs.
-fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
+/// A pod whose bridge port is down: no access path reaches it, although its process runs.
+fn port_down(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypothesis> {
     let groups = case.places(|group| {
         group.family == family
             && group.server.as_ref() == Some(server)
@@ -369,7 +371,7 @@ fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypoth
                     server.node,
                     if port.up { "without carrier" } else { "down" }
                 ))
-                .because_all(how_it_died(case, &groups))
+                .because_all(resolution_failures(case, &groups))
                 .not(Cause::NetworkPolicy, "a filter does not take a port down"),
         );
     }
@@ -379,9 +381,9 @@ fn unplugged(case: &Case<'_>, server: &AgentId, family: Family) -> Option<Hypoth
     unresolved.then(|| {
         Hypothesis::fits(Cause::StaleEndpoint, place, groups.clone())
             .because(format!(
-                "no route reaches {server}, and its address is not resolved"
+                "no access path reaches {server}, and its address is not resolved"
             ))
-            .because_all(how_it_died(case, &groups))
+            .because_all(resolution_failures(case, &groups))
             .decided_by(format!(
                 "`bridge link` on {}: the state of the pod's port",
                 server.node

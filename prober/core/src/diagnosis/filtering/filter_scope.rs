@@ -33,10 +33,10 @@ pub(crate) fn filter_scope(
     let one_pod = forward_only
         .then(|| common_pod(case, node, family, &groups))
         .flatten();
-    let unheard = case.best_server_end(&groups) == ServerEnd::Unknown;
+    let is_unobserved = case.best_server_end(&groups) == ServerEnd::Unknown;
     let known = case.facts(node).is_some();
     let make = |cause, place, groups: BTreeSet<usize>| {
-        if known && !unheard {
+        if known && !is_unobserved {
             Hypothesis::proves(cause, place, groups, Proof::Packets)
         } else {
             Hypothesis::fits(cause, place, groups)
@@ -68,11 +68,11 @@ pub(crate) fn filter_scope(
     } else {
         hypothesis
             .because(format!(
-                "{node} drops answers of connections that it let begin"
+                "{node} drops answers of connections whose SYNs it accepted"
             ))
             .not(
                 Cause::NetworkPolicy,
-                "a policy judges new connections, not their answers",
+                "a policy applies to new connections, not to their answers",
             )
     }
 }

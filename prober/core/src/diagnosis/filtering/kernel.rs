@@ -2,7 +2,7 @@
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::filtering::{forward_sysctl, is_quiet, through};
+use crate::diagnosis::filtering::{forward_sysctl, is_silent_or_lossy, through};
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::node_facts::SysctlState;
@@ -15,7 +15,7 @@ pub(crate) fn conntrack_full(
     node: &NodeName,
     family: Family,
 ) -> Option<Hypothesis> {
-    let groups = case.places(|group| through(group, node, family) && is_quiet(group));
+    let groups = case.places(|group| through(group, node, family) && is_silent_or_lossy(group));
     if groups.is_empty() {
         return None;
     }
@@ -110,7 +110,7 @@ pub(crate) fn ip_forward_off(
             });
             (direct && everything && family == Family::Ipv4).then(|| {
                 Hypothesis::fits(Cause::IpForwardOff, place, groups)
-                    .because(format!("only pods of {node} reach each other by their own addresses; whatever {node} must forward is silent"))
+                    .because(format!("only pods of {node} reach each other by their own addresses; probes that {node} must forward have no answer"))
                     .decided_by(format!("`sysctl {sysctl}` on {node}"))
             })
         }
@@ -129,7 +129,10 @@ pub(crate) fn rp_filter(case: &Case<'_>, node: &NodeName, family: Family) -> Opt
             && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown);
         let returns = group.client.node == *node
             && matches!(group.server_end, ServerEnd::SynAck | ServerEnd::Unknown);
-        group.family == family && group.is_cross_node() && is_quiet(group) && (arrives || returns)
+        group.family == family
+            && group.is_cross_node()
+            && is_silent_or_lossy(group)
+            && (arrives || returns)
     });
     if groups.is_empty() {
         return None;

@@ -9,7 +9,7 @@ use crate::topology::AccessPath;
 
 /// The failures of a family where, according to the API, policies block the agents, and none of its SYNs reaches another
 /// pod. There is no other sign that they are enforced: a drop on every node has the same symptoms.
-pub(crate) fn closed(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
+pub(crate) fn blocked_by_policies(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     let policies = &case.matrix.policies;
     if policies.is_empty() {
         return None;
@@ -17,23 +17,23 @@ pub(crate) fn closed(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     // A pod always reaches itself (Kubernetes, "Network Policies"), though some implementations block that, too.
     let passes =
         case.passes(|path| path.family == family && path.access_path != AccessPath::Hairpin);
-    let arrives = case.fails(|group| group.family == family && !is_held_up(group));
+    let arrives = case.fails(|group| group.family == family && !is_blocked(group));
     if passes || arrives {
         return None;
     }
     let groups = case.places(|group| group.family == family);
     let hypothesis = Hypothesis::fits(Cause::NetworkPolicy, Place::namespace(family), groups)
         .because(format!(
-            "the API says that NetworkPolicy {} closes the agents, and no SYN passes from one pod to another",
+            "according to the API, NetworkPolicy {} blocks the agents, and no SYN passes from one pod to another",
             policies.join(", ")
         ))
         .decided_by("the same run from a namespace without such policies: `prober run -n NAMESPACE`")
-        .decided_by("whether anything enforces NetworkPolicies in this cluster");
+        .decided_by("whether the network plugin of this cluster enforces NetworkPolicies");
     Some(hypothesis)
 }
 
-/// Whether it fails like a connection that a policy drops or rejects: no packet of it arrived at the server's end.
-fn is_held_up(group: &FailureGroup) -> bool {
+/// Whether a group fails like a connection that a policy drops or rejects: none of its packets arrived at the server's end.
+fn is_blocked(group: &FailureGroup) -> bool {
     let is_refusal = match group.symptom {
         Symptom::Silent
         | Symptom::Lossy

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::drop_point::{DropLocation, DropPoint, FlowDirection, drop_point};
-use crate::diagnosis::endpoint::direct_is_well;
+use crate::diagnosis::endpoint::is_reached_directly;
 use crate::diagnosis::endpoint::reset_sender::{ResetSender, reset_packet, reset_sender};
 use crate::diagnosis::filtering::filter_scope::filter_scope;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
@@ -33,8 +33,8 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
         .packet
         .link
         .map_or_else(String::new, |link| format!(", source MAC {}", link.src));
-    let said = format!(
-        "{} got a RST from {} with TTL {}{link}",
+    let sentence = format!(
+        "{} received a RST from {} with TTL {}{link}",
         group.client, ip.src, ip.hop_limit
     );
     let has_server_trace = case
@@ -46,7 +46,7 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
         .then(|| "on the bridge the forged RST comes from the pod's own address, so the client ignores it and times out".to_owned());
     let mut hypothesis =
         Hypothesis::proves(Cause::RejectReset, place, groups.clone(), Proof::Packets)
-            .because(said)
+            .because(sentence)
             .because_all(
                 has_server_trace.then(|| "the server's end saw no SYN and sent no RST".to_owned()),
             )
@@ -63,7 +63,7 @@ pub(crate) fn reject_reset(case: &Case<'_>, node: &NodeName, family: Family) -> 
         .at(&groups)
         .all(|group| group.access_path == AccessPath::ClusterIpAny)
     {
-        hypothesis = hypothesis.because("only what was balanced to one endpoint is rejected; a rejected SYN is balanced anew when it is sent again");
+        hypothesis = hypothesis.because("only connections that were balanced to one endpoint are rejected; a rejected SYN is balanced anew when it is sent again");
     }
     // Failures that the same rule explains: SYNs that were balanced anew, and connections with a RST that the client ignores.
     let hidden = case.places(|group| {
@@ -114,11 +114,11 @@ pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Opti
     };
     let groups = case.places(|group| group.family == family && by_rule(group) && at_node(group));
     let group = case.at(&groups).next()?;
-    let said = case.client_packets(group).find_map(|seen| {
+    let sentence = case.client_packets(group).find_map(|seen| {
         let (ip, icmp) = seen.packet.icmp()?;
         let inner = icmp.quoted?.hop_limit;
         Some(format!(
-            "{} got ICMP {}/{} from {} (TTL {}, quoting TTL {inner})",
+            "{} received ICMP {}/{} from {} (TTL {}, quoting TTL {inner})",
             group.client, icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit
         ))
     });
@@ -128,8 +128,8 @@ pub(crate) fn rejected(case: &Case<'_>, node: &NodeName, family: Family) -> Opti
         .collect();
     Some(
         filter_scope(case, node, family, &drop_points, groups)
-            .because_all(said)
-            .because("a filter answers for the server, whose end saw nothing"),
+            .because_all(sentence)
+            .because("a filter answers in place of the server, whose end saw nothing"),
     )
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn dropped(case: &Case<'_>, node: &NodeName, family: Family) -> Optio
             // Untranslated packets pass the same chain: if these arrive, the Service fails.
             let service_only = group.access_path.is_translated()
                 && group.access_path != AccessPath::Hairpin
-                && direct_is_well(case, group);
+                && is_reached_directly(case, group);
             group.family == family && group.symptom == Symptom::Silent && !service_only
         })
         .map(|(at, group)| (at, drop_point(case, group)))
@@ -161,16 +161,16 @@ pub(crate) fn dropped(case: &Case<'_>, node: &NodeName, family: Family) -> Optio
     {
         return None;
     }
-    let mut said: Vec<String> = located
+    let mut sentences: Vec<String> = located
         .iter()
         .map(|(_, drop_point)| drop_point.because.clone())
         .collect();
-    said.sort();
-    said.dedup();
-    said.truncate(4);
+    sentences.sort();
+    sentences.dedup();
+    sentences.truncate(4);
     let drop_points = located
         .iter()
         .map(|(at, drop_point)| (*at, drop_point.direction))
         .collect();
-    Some(filter_scope(case, node, family, &drop_points, groups).because_all(said))
+    Some(filter_scope(case, node, family, &drop_points, groups).because_all(sentences))
 }

@@ -27,7 +27,7 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
         return Vec::new();
     }
     let nodes: BTreeSet<&NodeName> = pairs.iter().flat_map(|(a, b)| [a, b]).collect();
-    let guilty: Vec<(NodeName, String)> = nodes
+    let faulty: Vec<(NodeName, String)> = nodes
         .iter()
         .filter_map(|node| Some(((*node).clone(), too_big(case, node)?)))
         .collect();
@@ -36,8 +36,8 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     });
     let mut hypotheses = Vec::new();
     let mut taken = BTreeSet::new();
-    for (node, said) in &guilty {
-        let alone = guilty.len() == 1;
+    for (node, sentence) in &faulty {
+        let alone = faulty.len() == 1;
         let groups = case.places(|group| {
             stalled(group)
                 && (group.client.node == *node
@@ -58,8 +58,8 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
                 groups.clone(),
                 Proof::Facts,
             )
-            .because(said.clone())
-            .because_all(how_far(case, &groups)),
+            .because(sentence.clone())
+            .because_all(echo_progress(case, &groups)),
         );
     }
     let rest = case.places(|group| stalled(group) && group.server.is_some());
@@ -87,7 +87,7 @@ pub(crate) fn mtu(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
     };
     hypotheses.push(
         hypothesis
-            .because_all(how_far(case, &rest))
+            .because_all(echo_progress(case, &rest))
             .because("the handshake and the banner pass, full-sized segments do not")
             .not(Cause::EndpointFrozen, "the banner came")
             .not(
@@ -110,7 +110,7 @@ fn is_cut_off(case: &Case<'_>, group: &FailureGroup) -> bool {
     ttl_probed.peek().is_some() && !ttl_probed.any(completes)
 }
 
-fn how_far(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
+fn echo_progress(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
     case.at(groups)
         .flat_map(|group| case.probes(group))
         .find_map(|probe| match probe.client.exchange {
@@ -118,7 +118,7 @@ fn how_far(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
                 echo: Echo::Stalled { sent, received },
                 ..
             } => Some(format!(
-                "of {sent} bytes handed over, {received} came back before the deadline"
+                "of {sent} bytes written, {received} came back before the deadline"
             )),
             Exchange::BannerReceived { .. }
             | Exchange::NotTried

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Hypothesis, Proof};
-use crate::diagnosis::overlay::route::at_once;
-use crate::diagnosis::overlay::{depends_on, on_the_way};
+use crate::diagnosis::overlay::route::icmp_errors;
+use crate::diagnosis::overlay::{depending_groups, depends_on};
 use crate::diagnosis::symptom::Symptom;
 use crate::node_facts::{Link, Lookup, NodeFacts};
 use crate::packet::Unreachable;
@@ -20,17 +20,17 @@ pub(crate) fn stale_neighbour(
     to: &NodeName,
     family: Family,
 ) -> Option<Hypothesis> {
-    let (groups, place) = on_the_way(case, from, to, family)?;
-    match believes(case, from, to, family) {
-        Some(Err(said)) => Some(
+    let (groups, place) = depending_groups(case, from, to, family)?;
+    match peer_entries(case, from, to, family) {
+        Some(Err(sentence)) => Some(
             Hypothesis::proves(Cause::StaleOverlayNeighbour, place, groups, Proof::Facts)
-                .because(said),
+                .because(sentence),
         ),
-        Some(Ok(said)) => Some(Hypothesis::excludes(
+        Some(Ok(sentence)) => Some(Hypothesis::excludes(
             Cause::StaleOverlayNeighbour,
             place,
             groups,
-            said,
+            sentence,
         )),
         None => {
             let unresolved = case.places(|group| {
@@ -46,8 +46,8 @@ pub(crate) fn stale_neighbour(
             });
             (!unresolved.is_empty()).then(|| {
                 Hypothesis::fits(Cause::StaleOverlayNeighbour, place, unresolved.clone())
-                    .because(format!("{from} routes, and then does not find its next router"))
-                    .because_all(at_once(case, &unresolved))
+                    .because(format!("{from} routes the packet, and then does not resolve its next router"))
+                    .because_all(icmp_errors(case, &unresolved))
                     .decided_by(format!("`ip neigh show dev flannel.1` and `bridge fdb show dev flannel.1` on {from}, against the annotation flannel.alpha.coreos.com/backend-data of {to}"))
             })
         }
@@ -55,7 +55,7 @@ pub(crate) fn stale_neighbour(
 }
 
 /// The error in a node's tunnel entries for its peer; `Ok` where they agree with the peer's own addresses.
-pub(crate) fn believes(
+pub(crate) fn peer_entries(
     case: &Case<'_>,
     from: &NodeName,
     to: &NodeName,
@@ -114,11 +114,11 @@ pub(crate) fn believes(
             .collect::<Vec<_>>()
             .join(", ");
         return Some(Err(format!(
-            "{from} tunnels what is for {mac} to {ends}, but {to} is at {local}"
+            "{from} tunnels packets for {mac} to {ends}, but {to} is at {local}"
         )));
     }
     Some(Ok(format!(
-        "{from} sends to {mac} for {router}, as {to} has it"
+        "{from} sends to {mac} for {router}, as {to} reports it"
     )))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Hypothesis, Proof};
-use crate::diagnosis::overlay::{depends_on, on_the_way, tunnel_down};
+use crate::diagnosis::overlay::{depending_groups, depends_on, tunnel_down};
 use crate::diagnosis::symptom::FailureGroup;
 use crate::node_facts::{Lookup, RouteKind};
 use crate::packet::family::Family;
@@ -17,9 +17,9 @@ pub(crate) fn route_missing(
     to: &NodeName,
     family: Family,
 ) -> Option<Hypothesis> {
-    let (mut groups, place) = on_the_way(case, from, to, family)?;
-    if let Some(said) = bad_route(case, from, to, family) {
-        let errors = at_once(case, &groups);
+    let (mut groups, place) = depending_groups(case, from, to, family)?;
+    if let Some(sentence) = bad_route(case, from, to, family) {
+        let errors = icmp_errors(case, &groups);
         // The routes were removed with their device, which does not receive either.
         let down = tunnel_down(case, from, family);
         if down.is_some() {
@@ -27,10 +27,10 @@ pub(crate) fn route_missing(
         }
         return Some(
             Hypothesis::proves(Cause::RouteMissing, place, groups, Proof::Facts)
-                .because(said)
+                .because(sentence)
                 .because_all(down.map(|link| {
                     format!(
-                        "{} of {from} is down: nothing gets into its tunnel, and nothing out",
+                        "{} of {from} is down: no packet enters or leaves its tunnel",
                         link.name
                     )
                 }))
@@ -42,8 +42,8 @@ pub(crate) fn route_missing(
     if !refused.is_empty() {
         return Some(
             Hypothesis::proves(Cause::RouteMissing, place, groups, Proof::Packets)
-                .because_all(at_once(case, &refused))
-                .because(format!("{from} itself refuses, before anything left it"))
+                .because_all(icmp_errors(case, &refused))
+                .because(format!("{from} itself refuses before any packet leaves it"))
                 .not(Cause::OverlayBlocked, "the tunnel was never reached"),
         );
     }
@@ -58,7 +58,7 @@ pub(crate) fn route_missing(
     })
 }
 
-/// The fault of the route, as text; `None` where it is correct or was not read.
+/// The fault of the route, as a sentence; `None` where it is correct or was not read.
 fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> Option<String> {
     let facts = case.facts(from)?;
     let address = case.address_on(to, family)?;
@@ -69,9 +69,9 @@ fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) ->
     let name = |what: &str| format!("the route of {from} to {address}, a pod of {to}, {what}");
     match route.kind {
         RouteKind::Blackhole => return Some(name("is a blackhole")),
-        RouteKind::Unreachable => return Some(name("says unreachable")),
-        RouteKind::Prohibit => return Some(name("says prohibited")),
-        RouteKind::Throw => return Some(name("is left to other tables")),
+        RouteKind::Unreachable => return Some(name("is of type unreachable")),
+        RouteKind::Prohibit => return Some(name("is of type prohibit")),
+        RouteKind::Throw => return Some(name("is of type throw")),
         RouteKind::Unicast | RouteKind::Other(_) => {}
     }
     if route.destination.prefix_len() == 0 && tunnels_exist(case) {
@@ -114,7 +114,7 @@ fn tunnels_exist(case: &Case<'_>) -> bool {
 /// no router has touched), or to the server for its answer.
 fn refuses_route(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
     if group.client.node == *node {
-        group.symptom.is_no_way()
+        group.symptom.is_unroutable()
             && case.client_packets(group).any(|seen| {
                 seen.packet
                     .icmp()
@@ -130,8 +130,8 @@ fn refuses_route(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool
     }
 }
 
-pub(crate) fn at_once(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
-    let mut said: Vec<String> = case
+pub(crate) fn icmp_errors(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
+    let mut sentences: Vec<String> = case
         .at(groups)
         .flat_map(|group| case.client_packets(group).chain(case.server_packets(group)))
         .filter_map(|seen| {
@@ -143,8 +143,8 @@ pub(crate) fn at_once(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> 
             ))
         })
         .collect();
-    said.sort();
-    said.dedup();
-    said.truncate(2);
-    said
+    sentences.sort();
+    sentences.dedup();
+    sentences.truncate(2);
+    sentences
 }

@@ -8,7 +8,7 @@ use crate::diagnosis::drop_point::{
     DropLocation, DropPoint, FlowDirection, drop_point, refused, tunnel_traffic,
 };
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::overlay::neighbour::believes;
+use crate::diagnosis::overlay::neighbour::peer_entries;
 use crate::diagnosis::overlay::tunnel_down;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
@@ -44,12 +44,12 @@ pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
                 let Some(server) = &group.server else {
                     continue;
                 };
-                let way = match drop_point.direction {
+                let node_pair = match drop_point.direction {
                     FlowDirection::ToServer => (group.client.node.clone(), server.node.clone()),
                     FlowDirection::ToClient => (server.node.clone(), group.client.node.clone()),
                 };
                 unclear
-                    .entry(way)
+                    .entry(node_pair)
                     .or_default()
                     .push((at, drop_point.because));
             }
@@ -63,9 +63,11 @@ pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
             .flatten()
     };
     let mut hypotheses = Vec::new();
-    if let Some(node) = shared(|way| &way.1).or_else(|| shared(|way| &way.0)) {
+    if let Some(node) =
+        shared(|node_pair| &node_pair.1).or_else(|| shared(|node_pair| &node_pair.0))
+    {
         let all: Vec<(usize, String)> = located.values().flatten().cloned().collect();
-        hypotheses.push(one_blocked(
+        hypotheses.push(blocked_hypothesis(
             case,
             Place::node(&node, family),
             &all,
@@ -77,7 +79,7 @@ pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
                 .is_some_and(|(_, sent)| refused(&sent).is_some());
             let at = if dropped { from } else { to };
             let place = Place::between(from, to, Some(at), family);
-            hypotheses.push(one_blocked(case, place, found, &located));
+            hypotheses.push(blocked_hypothesis(case, place, found, &located));
         }
     }
     for ((from, to), found) in &unclear {
@@ -85,22 +87,22 @@ pub(crate) fn blocked(case: &Case<'_>, family: Family) -> Vec<Hypothesis> {
         hypotheses.push(
             Hypothesis::fits(Cause::OverlayBlocked, Place::between(from, to, None, family), groups)
                 .because_all(sentences(found))
-                .decided_by(format!("`tcpdump -ni any udp port 8472` on {from} and {to} while a probe runs: what leaves one and does not reach the other is blocked between them"))
-                .decided_by(format!("forward-drop would look the same: the counters of the FORWARD chains of {from} and {to}")),
+                .decided_by(format!("`tcpdump -ni any udp port 8472` on {from} and {to} while a probe runs: a packet that leaves one and does not reach the other is blocked between them"))
+                .decided_by(format!("forward-drop has the same symptoms; it is decided by: the counters of the FORWARD chains of {from} and {to}")),
         );
     }
     hypotheses
 }
 
 fn sentences(found: &[(usize, String)]) -> Vec<String> {
-    let mut said: Vec<String> = found.iter().map(|(_, because)| because.clone()).collect();
-    said.sort();
-    said.dedup();
-    said.truncate(4);
-    said
+    let mut sentences: Vec<String> = found.iter().map(|(_, because)| because.clone()).collect();
+    sentences.sort();
+    sentences.dedup();
+    sentences.truncate(4);
+    sentences
 }
 
-fn one_blocked(
+fn blocked_hypothesis(
     case: &Case<'_>,
     place: Place,
     found: &[(usize, String)],
@@ -110,14 +112,14 @@ fn one_blocked(
     let family = place.family;
     let known = located
         .keys()
-        .all(|(from, to)| matches!(believes(case, from, to, family), Some(Ok(_))));
+        .all(|(from, to)| matches!(peer_entries(case, from, to, family), Some(Ok(_))));
     let dropped: Vec<String> = located
         .keys()
         .filter_map(|(from, _)| {
             let (name, sent) = tunnel_traffic(case, from, family)?;
-            let said = refused(&sent)?;
+            let growth = refused(&sent)?;
             Some(format!(
-                "{from} counted {said} at {name}: its own OUTPUT drops them"
+                "{from} counted {growth} at {name}: its own OUTPUT drops them"
             ))
         })
         .collect();
@@ -141,7 +143,7 @@ fn one_blocked(
     if same {
         hypothesis.not(
             Cause::ForwardDrop,
-            "the nodes forward between their own pods, and the packets do not get across",
+            "the nodes forward between their own pods, and the packets do not reach the other node",
         )
     } else {
         hypothesis

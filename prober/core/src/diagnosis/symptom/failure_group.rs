@@ -21,15 +21,15 @@ pub(crate) fn groups(matrix: &Matrix) -> Vec<FailureGroup> {
 fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<FailureGroup> {
     let mut groups: BTreeMap<(Symptom, Option<AgentId>), Vec<usize>> = BTreeMap::new();
     let mut good: Vec<(Option<AgentId>, &ProbeResult)> = Vec::new();
-    let is_met = crate::diagnosis::case::counts(evidence).0.established > 0;
+    let has_answers = crate::diagnosis::case::counts(evidence).0.established > 0;
     let client = matrix.agents.get(&evidence.path.client);
     let has_lost_packets = client.is_some_and(|agent| agent.capture_dropped > 0);
     let starved_ns = client.map_or(0, |agent| agent.starved_ns);
-    for (at, probe) in evidence.believed() {
+    for (at, probe) in evidence.counted() {
         let server = server_of(matrix, evidence, probe);
         match symptom(matrix.source, evidence, probe, starved_ns) {
             // A packet that only the capture lost is not lost, where other probes of the same path were answered.
-            Some(Symptom::Silent) if has_lost_packets && is_met => {}
+            Some(Symptom::Silent) if has_lost_packets && has_answers => {}
             Some(symptom) => groups.entry((symptom, server)).or_default().push(at),
             None => good.push((server, &probe.client)),
         }
@@ -37,7 +37,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<FailureG
     merge_rate_limited(evidence, &mut groups);
     reclassify_loss(evidence, &mut groups, &good);
     if groups.is_empty()
-        && (evidence.believed()).all(|(_, probe)| probe.client.is_first_syn_success())
+        && (evidence.counted()).all(|(_, probe)| probe.client.is_first_syn_success())
     {
         add_counted_failures(evidence, &mut groups);
     }
@@ -181,7 +181,7 @@ fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Opti
             seen.and(probe.server_agent.clone())
         })
         .or_else(|| backend_at(evidence, led_to(&probe.client)?))
-        .or_else(|| only_endpoint_never_met(matrix, evidence))
+        .or_else(|| only_endpoint_never_reached(matrix, evidence))
 }
 
 fn backend_at(evidence: &PathEvidence, address: SocketAddr) -> Option<AgentId> {
@@ -193,8 +193,8 @@ fn backend_at(evidence: &PathEvidence, address: SocketAddr) -> Option<AgentId> {
 }
 
 /// The only endpoint of a balanced port that no probe reached, if probes reached all others.
-fn only_endpoint_never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
-    let mut met: BTreeMap<&str, u32> = BTreeMap::new();
+fn only_endpoint_never_reached(matrix: &Matrix, evidence: &PathEvidence) -> Option<AgentId> {
+    let mut reached: BTreeMap<&str, u32> = BTreeMap::new();
     let balanced = |path: &Path| {
         path.access_path == AccessPath::ClusterIpAny && path.family == evidence.path.family
     };
@@ -205,7 +205,7 @@ fn only_endpoint_never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<A
         .flat_map(|other| &other.probes);
     for probe in reported {
         if let Some(banner) = probe.client.exchange.banner() {
-            *met.entry(banner.pod.as_str()).or_default() += 1;
+            *reached.entry(banner.pod.as_str()).or_default() += 1;
         } else if let Some(agent) = &probe.server_agent
             && probe
                 .server
@@ -213,16 +213,16 @@ fn only_endpoint_never_met(matrix: &Matrix, evidence: &PathEvidence) -> Option<A
                 .is_some_and(|server_trace| server_trace.syns > 0)
             && matches!(probe.client.outcome, Outcome::Established { .. })
         {
-            *met.entry(agent.pod.as_str()).or_default() += 1;
+            *reached.entry(agent.pod.as_str()).or_default() += 1;
         }
     }
     let mut missing = evidence
         .backends
         .iter()
         .filter_map(|backend| backend.agent.as_ref())
-        .filter(|agent| !met.contains_key(agent.pod.as_str()));
+        .filter(|agent| !reached.contains_key(agent.pod.as_str()));
     let only = missing.next()?;
-    (missing.next().is_none() && !met.is_empty()).then(|| only.clone())
+    (missing.next().is_none() && !reached.is_empty()).then(|| only.clone())
 }
 
 /// The furthest state of these probes that the server's end observed.
@@ -232,7 +232,7 @@ fn server_end(
     probes: &[usize],
     server: Option<&AgentId>,
 ) -> ServerEnd {
-    let deaf = server
+    let is_unreliable = server
         .and_then(|server| matrix.agents.get(server))
         .is_some_and(|agent| agent.is_capture_unreliable() || agent.is_starved());
     let end = |probe: &Evidence| {
@@ -255,7 +255,7 @@ fn server_end(
             ServerEnd::SynAck
         } else if server_trace.syns > 0 {
             ServerEnd::SynOnly
-        } else if deaf {
+        } else if is_unreliable {
             ServerEnd::Unknown
         } else {
             ServerEnd::Nothing

@@ -6,7 +6,7 @@ use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
-use crate::diagnosis::translation::reply::{is_unrestored, seen_at_ends};
+use crate::diagnosis::translation::reply::{is_untranslated, seen_at_ends};
 use crate::diagnosis::translation::{bridge_sysctl, bridged_filtered, unfiltered};
 use crate::evidence::Source;
 use crate::node_facts::SysctlState;
@@ -51,7 +51,7 @@ pub(crate) fn bridge_netfilter(
     let sysctl = bridge_sysctl(family);
     let cross_too = case.fails(|group| {
         group.family == family
-            && is_unrestored(group)
+            && is_untranslated(group)
             && group.is_cross_node()
             && group.client.node == *node
     });
@@ -192,7 +192,7 @@ pub(crate) fn ttl_probe_reads_setting(case: &Case<'_>, groups: &BTreeSet<usize>)
         .filter(|group| group.is_same_node())
         .find_map(|group| match answer_to_ttl(case.ttl_probe(group.path)?, 1)? {
             TtlStepAnswer::TimeExceeded { by, .. } => Some(format!(
-                "a SYN with TTL 1 to the Service of a pod on the same node met time exceeded from {by}: it is routed, not translated on the bridge"
+                "a SYN with TTL 1 to the Service of a pod on the same node was answered by time exceeded from {by}: it is routed, not translated on the bridge"
             )),
             TtlStepAnswer::Silent
             | TtlStepAnswer::SynAck { .. }
@@ -206,10 +206,10 @@ pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec
         Family::Ipv4 => "IcmpOutRedirects",
         Family::Ipv6 => "Icmp6OutRedirects",
     };
-    let mut said = Vec::new();
+    let mut sentences = Vec::new();
     if let Some(grown) = case.grown(node, counter).filter(|&grown| grown > 0) {
-        said.push(format!(
-            "{node} counted {counter} +{grown}: it routes out of the interface the packets came in by"
+        sentences.push(format!(
+            "{node} counted {counter} +{grown}: it routes packets out of the interface by which they arrived"
         ));
     }
     let redirected = case
@@ -223,9 +223,9 @@ pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec
             | IcmpKind::Other => None,
         });
     if let Some(gateway) = redirected {
-        said.push(format!("{node} sent the client a redirect to {gateway}"));
+        sentences.push(format!("{node} sent the client a redirect to {gateway}"));
     }
-    said
+    sentences
 }
 
 /// Similar causes, and what excludes them.

@@ -37,7 +37,7 @@ fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Hypo
         return Some(
             Hypothesis::proves(Cause::MissingMasquerade, Place::node(&pod.node, family), groups, Proof::Packets)
                 .because(format!(
-                    "{pod} got its own SYN back from {}:{} to {}:{}: translated to it, but its source was not",
+                    "{pod} received its own SYN from {}:{} to {}:{}: its destination was translated, its source was not",
                     ip.src, tcp.src_port, ip.dst, tcp.dst_port
                 ))
                 .not(Cause::HairpinOff, "the bridge did send the packet back"),
@@ -58,7 +58,7 @@ fn one(case: &Case<'_>, at: usize, pod: &AgentId, family: Family) -> Option<Hypo
                     port.name, pod.node
                 ))
                 .because(format!(
-                    "{pod} asked its own Service, and its SYN never came back"
+                    "{pod} probed its own Service, and its SYN did not come back"
                 ))
                 .not(
                     Cause::MissingMasquerade,

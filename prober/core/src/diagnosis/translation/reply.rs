@@ -33,7 +33,7 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
             place,
             wrong_source,
             format!(
-                "only Services of pods on {node} itself are hit, and {} is off there",
+                "only Services of pods on {node} itself are affected, and {} is off there",
                 bridge_sysctl(family)
             ),
         )];
@@ -100,7 +100,7 @@ pub(crate) fn reply_bypasses(case: &Case<'_>, node: &NodeName, family: Family) -
 }
 
 /// An answer that came from the backend's own address, over the bridge.
-pub(crate) fn is_unrestored(group: &FailureGroup) -> bool {
+pub(crate) fn is_untranslated(group: &FailureGroup) -> bool {
     matches!(
         group.symptom,
         Symptom::SynAckFromWrongSource | Symptom::ResetFromWrongSource
@@ -115,7 +115,7 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<Str
     else {
         return Vec::new();
     };
-    let mut said = Vec::new();
+    let mut sentences = Vec::new();
     let answer = case
         .probes(group)
         .find_map(|probe| symptom::wrong_source(&probe.client).map(|(from, _)| (probe, from)));
@@ -137,8 +137,8 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<Str
         } else {
             "SYN+ACK"
         };
-        said.push(format!(
-            "{} asked {} and got {what} from {from}{ttl}{link}",
+        sentences.push(format!(
+            "{} probed {} and received {what} from {from}{ttl}{link}",
             group.client, probe.client.dst
         ));
         let refused = probe
@@ -147,8 +147,8 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<Str
             .iter()
             .find(|seen| is_own_reset(seen, from));
         if refused.is_some() {
-            said.push(format!(
-                "the client's kernel answered RST to {from}: no socket of it asked that address"
+            sentences.push(format!(
+                "the client's kernel answered RST to {from}: it has no connection with that address"
             ));
         }
     }
@@ -161,8 +161,8 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<Str
             .packet
             .link
             .map_or_else(String::new, |link| format!(" from MAC {}", link.src));
-        said.push(format!(
-            "the server's end got the SYN with TTL {}{link}: it was routed there",
+        sentences.push(format!(
+            "the server's end received the SYN with TTL {}{link}: it was routed there",
             ip.hop_limit
         ));
     }
@@ -171,11 +171,11 @@ pub(crate) fn seen_at_ends(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<Str
             .server_traces(group)
             .map(|server_trace| server_trace.resets_received)
             .sum();
-        said.push(format!(
-            "the server's end sent SYN+ACK and got {resets} RST"
+        sentences.push(format!(
+            "the server's end sent SYN+ACK and received {resets} RST"
         ));
     }
-    said
+    sentences
 }
 
 pub(crate) fn is_own_reset(seen: &Observation, to: SocketAddr) -> bool {

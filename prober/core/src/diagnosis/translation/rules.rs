@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::endpoint::{direct_is_well, list, served_nodes, untranslated_error};
+use crate::diagnosis::endpoint::{is_reached_directly, list, served_nodes, untranslated_error};
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::evidence::PathEvidence;
@@ -30,17 +30,19 @@ pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> O
         Some((banner.pod.clone(), banner.node.clone(), probe.client.dst))
     });
     let place = Place::node(node, family);
-    let said = met.map(|(pod, at, asked)| {
-        format!("{asked} leads to {expected} according to the API, but from {node} {pod} on {at} answered")
+    let sentence = met.map(|(pod, at, target)| {
+        format!(
+            "{target} leads to {expected} according to the API, but {pod} on {at} answered {node}"
+        )
     });
     let elsewhere = served_nodes(case, &expected, family);
     let hypothesis = Hypothesis::proves(Cause::StaleRules, place, groups.clone(), Proof::Packets)
-        .because_all(said);
+        .because_all(sentence);
     Some(if elsewhere.is_empty() {
         hypothesis
     } else {
         hypothesis.because(format!(
-            "clients of {} meet {expected} there",
+            "clients of {} reach {expected} there",
             list(&elsewhere)
         ))
     })
@@ -71,14 +73,14 @@ pub(crate) fn rules_missing(
                     | Unreachable::Other,
                 ) => untranslated_error(case, group).is_some(),
             }
-            && (group.server.is_none() || direct_is_well(case, group))
+            && (group.server.is_none() || is_reached_directly(case, group))
     };
     let groups = case.places(lost);
     // The port that stays on the node, and a pod's path to itself, have causes of their own.
-    let telling = case
+    let is_conclusive = case
         .at(&groups)
         .any(|group| group.access_path == AccessPath::ClusterIp);
-    if !telling {
+    if !is_conclusive {
         return None;
     }
     let place = Place::node(node, family);
@@ -95,11 +97,11 @@ pub(crate) fn rules_missing(
     let scope = format!("{what} works from {node}, while the pods' own addresses do");
     let hypothesis = if let Some(by) = by {
         Hypothesis::proves(Cause::ServiceRulesMissing, place, groups, Proof::Packets)
-            .because(format!("a SYN with TTL 1 to the ClusterIP met time exceeded from {by}, not from the ClusterIP: no rule translated it"))
+            .because(format!("a SYN with TTL 1 to the ClusterIP was answered by time exceeded from {by}, not from the ClusterIP: no rule translated it"))
             .because(scope)
-    } else if let Some(asked) = untouched {
+    } else if let Some(target) = untouched {
         Hypothesis::proves(Cause::ServiceRulesMissing, place, groups, Proof::Packets)
-            .because(format!("connect() sent its SYN to {asked} itself, although {node} translates Services inside connect(2): it knew no backend, nor the Service"))
+            .because(format!("connect() sent its SYN to {target} itself, although {node} translates Services inside connect(2): it has no translation for the Service"))
             .because(scope)
     } else {
         let both = case.at(&groups).any(FailureGroup::is_cross_node)
@@ -125,8 +127,8 @@ pub(crate) fn rules_missing(
     ))
 }
 
-/// Whether the TTL probe shows that the SYN was not translated: its first router answers in its own
-/// name. `None` where no TTL probe shows it.
+/// Whether the TTL probe shows that the SYN was not translated: its first router answers with its
+/// own address. `None` where no TTL probe shows it.
 pub(crate) fn untranslated(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     let ttl_probe = case.ttl_probe(group.path)?;
     match answer_to_ttl(ttl_probe, 1)? {
@@ -143,10 +145,10 @@ fn untranslated_in_connect(case: &Case<'_>, group: &FailureGroup) -> Option<Sock
     // Without a ready endpoint there is no backend to translate to.
     let is_ready = |path: &&PathEvidence| path.backends.iter().any(|backend| backend.ready);
     let path = (case.path(group.path)).filter(|path| path.socket_level && is_ready(path))?;
-    let mut asked = case
+    let mut target = case
         .probes(group)
         .filter_map(|probe| probe.client.syn_destination());
-    asked.find(|asked| *asked == path.target)
+    target.find(|target| *target == path.target)
 }
 
 pub(crate) fn translated(case: &Case<'_>, group: &FailureGroup) -> bool {
