@@ -42,7 +42,7 @@ fn every_name_is_used_once_and_can_be_typed() {
 }
 
 #[test]
-fn every_cause_is_found_by_its_name_and_told_in_one_sentence() {
+fn every_cause_is_found_by_its_name_and_has_a_meaning_of_one_sentence() {
     for cause in Cause::ALL {
         assert_eq!(cause.slug().parse::<Cause>().ok(), Some(*cause));
         assert!(

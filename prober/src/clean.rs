@@ -9,9 +9,9 @@ use controller::one_shot::cleanup::{SearchScope, find, remove};
 use controller::one_shot::leftovers::{Leftover, ObjectKind, RunState};
 use serde_json::json;
 
-use crate::reach::ReachArgs;
+use crate::connect_args::ConnectArgs;
 use crate::show;
-use crate::values::ListForm;
+use crate::values::ListFormat;
 
 /// Finds and removes what runs have left behind.
 #[derive(Debug, clap::Args)]
@@ -38,18 +38,18 @@ pub(crate) struct CleanArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// The form
-    #[arg(short, long, value_enum, value_name = "FORM", default_value = "text")]
-    output: ListForm,
+    /// The output format
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "text")]
+    output: ListFormat,
 
-    /// Which cluster
+    /// The cluster to connect to
     #[command(flatten)]
-    reach: ReachArgs,
+    connect: ConnectArgs,
 }
 
 /// The outcome of the leftovers of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum CleanupResult {
     /// They are removed.
     Removed,
     /// They would be removed without `--dry-run`.
@@ -60,56 +60,57 @@ enum Fate {
 
 /// Runs `prober clean`.
 pub(crate) fn clean(args: &CleanArgs) -> anyhow::Result<ExitCode> {
-    let done = block_on(find_and_remove(args)).context("cannot start the Kubernetes client")??;
-    show::listed(args.output, || text(&done), || document(&done))?;
+    let results =
+        block_on(find_and_remove(args)).context("cannot start the Kubernetes client")??;
+    show::list(args.output, || text(&results), || document(&results))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Finds the leftovers of every run in scope, and removes those that `fate` selects.
-async fn find_and_remove(args: &CleanArgs) -> anyhow::Result<Vec<(Leftover, Fate)>> {
-    let connection = connect(&args.reach.reach(), &KubeconfigEnv::current()).await?;
-    let area = if args.all_namespaces {
+/// Finds the leftovers of every run in scope, and removes those that `result` selects.
+async fn find_and_remove(args: &CleanArgs) -> anyhow::Result<Vec<(Leftover, CleanupResult)>> {
+    let connection = connect(&args.connect.options(), &KubeconfigEnv::current()).await?;
+    let scope = if args.all_namespaces {
         SearchScope::AllNamespaces
     } else {
         SearchScope::Namespace
     };
-    let mut done = Vec::new();
-    for leftover in find(&connection, area, args.run.as_deref()).await? {
-        let fate = fate(args, &leftover);
-        if fate == Fate::Removed {
+    let mut results = Vec::new();
+    for leftover in find(&connection, scope, args.run.as_deref()).await? {
+        let result = result(args, &leftover);
+        if result == CleanupResult::Removed {
             remove(&connection, &leftover).await?;
         }
-        done.push((leftover, fate));
+        results.push((leftover, result));
     }
-    Ok(done)
+    Ok(results)
 }
 
 /// Decides the outcome of the leftovers of one run.
-fn fate(args: &CleanArgs, leftover: &Leftover) -> Fate {
+fn result(args: &CleanArgs, leftover: &Leftover) -> CleanupResult {
     match leftover.state {
-        RunState::Active if args.run.is_none() => Fate::LeftAlone,
+        RunState::Active if args.run.is_none() => CleanupResult::LeftAlone,
         RunState::Active | RunState::Finished | RunState::Orphaned if args.dry_run => {
-            Fate::WouldBeRemoved
+            CleanupResult::WouldBeRemoved
         }
-        RunState::Active | RunState::Finished | RunState::Orphaned => Fate::Removed,
+        RunState::Active | RunState::Finished | RunState::Orphaned => CleanupResult::Removed,
     }
 }
 
 /// Renders the outcomes as text, one line for each run.
-fn text(done: &[(Leftover, Fate)]) -> String {
-    if done.is_empty() {
+fn text(results: &[(Leftover, CleanupResult)]) -> String {
+    if results.is_empty() {
         return "Nothing is left of any run.\n".to_owned();
     }
-    let lines: Vec<String> = done
+    let lines: Vec<String> = results
         .iter()
-        .map(|(leftover, fate)| {
+        .map(|(leftover, result)| {
             let Leftover { namespace, run, .. } = leftover;
-            let things = things(leftover);
-            match fate {
-                Fate::Removed => format!("{run} in {namespace}: removed {things}\n"),
-                Fate::WouldBeRemoved => format!("{run} in {namespace}: would remove {things}\n"),
-                Fate::LeftAlone => format!(
-                    "{run} in {namespace}: still active, left alone ({things}); `prober clean -n {namespace} --run {run}` \
+            let objects = object_counts(leftover);
+            match result {
+                CleanupResult::Removed => format!("{run} in {namespace}: removed {objects}\n"),
+                CleanupResult::WouldBeRemoved => format!("{run} in {namespace}: would remove {objects}\n"),
+                CleanupResult::LeftAlone => format!(
+                    "{run} in {namespace}: still active, left alone ({objects}); `prober clean -n {namespace} --run {run}` \
                      removes it\n"
                 ),
             }
@@ -119,7 +120,7 @@ fn text(done: &[(Leftover, Fate)]) -> String {
 }
 
 /// Returns the number of objects of each kind, such as `1 Job, 4 Pods, 2 Services`.
-fn things(leftover: &Leftover) -> String {
+fn object_counts(leftover: &Leftover) -> String {
     let kinds = [
         ObjectKind::Job,
         ObjectKind::Pod,
@@ -127,8 +128,8 @@ fn things(leftover: &Leftover) -> String {
         ObjectKind::EndpointSlice,
     ];
     let counted = kinds.iter().filter_map(|kind| {
-        let things = leftover.objects.iter();
-        match things.filter(|thing| thing.kind == *kind).count() {
+        let objects = leftover.objects.iter();
+        match objects.filter(|object| object.kind == *kind).count() {
             0 => None,
             1 => Some(format!("1 {kind}")),
             several => Some(format!("{several} {kind}s")),
@@ -138,22 +139,22 @@ fn things(leftover: &Leftover) -> String {
 }
 
 /// Returns the outcomes as a document of the schema `prober.dev/clean/v1`.
-fn document(done: &[(Leftover, Fate)]) -> serde_json::Value {
-    let runs: Vec<_> = done
+fn document(results: &[(Leftover, CleanupResult)]) -> serde_json::Value {
+    let runs: Vec<_> = results
         .iter()
-        .map(|(leftover, fate)| {
+        .map(|(leftover, result)| {
             let objects = leftover.objects.iter();
             let objects = objects
-                .map(|thing| json!({"kind": thing.kind.as_str(), "name": thing.name}))
+                .map(|object| json!({"kind": object.kind.as_str(), "name": object.name}))
                 .collect::<Vec<_>>();
             json!({
                 "namespace": leftover.namespace,
                 "run": leftover.run,
                 "state": leftover.state.as_str(),
-                "fate": match fate {
-                    Fate::Removed => "removed",
-                    Fate::WouldBeRemoved => "would-be-removed",
-                    Fate::LeftAlone => "left-alone",
+                "result": match result {
+                    CleanupResult::Removed => "removed",
+                    CleanupResult::WouldBeRemoved => "would-be-removed",
+                    CleanupResult::LeftAlone => "left-alone",
                 },
                 "objects": objects,
             })
@@ -194,8 +195,8 @@ mod tests {
         args
     }
 
-    fn leftover(run: &str, life: RunState) -> Leftover {
-        let thing = |kind, name: &str| LeftoverObject {
+    fn leftover(run: &str, state: RunState) -> Leftover {
+        let object = |kind, name: &str| LeftoverObject {
             kind,
             name: name.to_owned(),
             uid: String::new(),
@@ -204,51 +205,61 @@ mod tests {
         Leftover {
             namespace: "prod".to_owned(),
             run: run.to_owned(),
-            state: life,
+            state,
             objects: vec![
-                thing(ObjectKind::Job, run),
-                thing(ObjectKind::Pod, "a"),
-                thing(ObjectKind::Pod, "b"),
+                object(ObjectKind::Job, run),
+                object(ObjectKind::Pod, "a"),
+                object(ObjectKind::Pod, "b"),
             ],
         }
     }
 
     #[test]
     fn a_run_that_is_alive_is_left_alone_unless_it_is_named() {
-        for (words, life, expected) in [
-            ([].as_slice(), RunState::Active, Fate::LeftAlone),
-            (&["--dry-run"], RunState::Active, Fate::LeftAlone),
-            (&["--run", "prober-a"], RunState::Active, Fate::Removed),
+        for (words, state, expected) in [
+            ([].as_slice(), RunState::Active, CleanupResult::LeftAlone),
+            (&["--dry-run"], RunState::Active, CleanupResult::LeftAlone),
+            (
+                &["--run", "prober-a"],
+                RunState::Active,
+                CleanupResult::Removed,
+            ),
             (
                 &["--run", "prober-a", "--dry-run"],
                 RunState::Active,
-                Fate::WouldBeRemoved,
+                CleanupResult::WouldBeRemoved,
             ),
-            (&[], RunState::Finished, Fate::Removed),
-            (&[], RunState::Orphaned, Fate::Removed),
+            (&[], RunState::Finished, CleanupResult::Removed),
+            (&[], RunState::Orphaned, CleanupResult::Removed),
             (
                 &["-A", "--dry-run"],
                 RunState::Orphaned,
-                Fate::WouldBeRemoved,
+                CleanupResult::WouldBeRemoved,
             ),
         ] {
-            let found = fate(&args(words), &leftover("prober-a", life));
-            assert_eq!(found, expected, "{words:?} {life:?}");
+            let found = result(&args(words), &leftover("prober-a", state));
+            assert_eq!(found, expected, "{words:?} {state:?}");
         }
     }
 
     #[test]
     fn what_is_said_reads_like_this() {
-        let done = [
-            (leftover("prober-a", RunState::Finished), Fate::Removed),
+        let results = [
+            (
+                leftover("prober-a", RunState::Finished),
+                CleanupResult::Removed,
+            ),
             (
                 leftover("prober-b", RunState::Orphaned),
-                Fate::WouldBeRemoved,
+                CleanupResult::WouldBeRemoved,
             ),
-            (leftover("prober-c", RunState::Active), Fate::LeftAlone),
+            (
+                leftover("prober-c", RunState::Active),
+                CleanupResult::LeftAlone,
+            ),
         ];
-        let json = serde_json::to_string_pretty(&document(&done)).expect("JSON");
-        insta::assert_snapshot!(format!("{}{}\n{json}", text(&done), text(&[])));
+        let json = serde_json::to_string_pretty(&document(&results)).expect("JSON");
+        insta::assert_snapshot!(format!("{}{}\n{json}", text(&results), text(&[])));
     }
 
     #[test]

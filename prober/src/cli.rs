@@ -82,7 +82,7 @@ pub(crate) enum Command {
     Replay(replay::ReplayArgs),
     /// List the causes that can be named, or explain one
     Explain(explain::ExplainArgs),
-    /// Show a saved report in another form
+    /// Show a saved report in another format
     Report(report::ReportArgs),
     /// Write a script that completes commands in a shell
     Completions(completions::CompletionsArgs),

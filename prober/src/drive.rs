@@ -7,39 +7,39 @@ use std::time::Duration;
 pub(crate) use prober_agent::host_probe::now;
 use prober_core::run::{Phase, PlatformCommand, PlatformEvent, Run, RunResult};
 
-/// The longest time between two calls of `watch` while no event arrives.
-const GLANCE: Duration = Duration::from_millis(100);
+/// The longest time between two calls of `on_step` while no event arrives.
+const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// Drives the run to its end and returns its result.
 ///
-/// The run's commands go to `commands`, and the platform's events come from `events`. `watch` is called after each
-/// event, each timeout of the run, and each [`GLANCE`] without either.
+/// The run's commands go to `commands`, and the platform's events come from `events`. `on_step` is called after each
+/// event, each timeout of the run, and each [`MAX_WAIT`] without either.
 pub(crate) fn drive(
     mut run: Run,
     commands: &Sender<PlatformCommand>,
     events: &Receiver<PlatformEvent>,
-    mut watch: impl FnMut(&Run),
+    mut on_step: impl FnMut(&Run),
 ) -> RunResult {
     run.start(now());
     while run.phase() != Phase::Ended {
         step(&mut run, commands, events);
-        watch(&run);
+        on_step(&run);
     }
     run.finish()
 }
 
 /// Sends the run's commands, waits for one event or timeout, and handles it.
 ///
-/// If the platform has ended, the run receives [`gone`] for each command, and `Removed` instead of an event.
+/// If the platform has ended, the run receives [`platform_ended`] for each command, and `Removed` instead of an event.
 fn step(run: &mut Run, commands: &Sender<PlatformCommand>, events: &Receiver<PlatformEvent>) {
     while let Some(command) = run.poll_command() {
         if commands.send(command).is_err() {
-            run.handle(gone(), now());
+            run.handle(platform_ended(), now());
         }
     }
     let wait = run
         .poll_timeout()
-        .map_or(GLANCE, |at| at.since(now()).min(GLANCE));
+        .map_or(MAX_WAIT, |at| at.since(now()).min(MAX_WAIT));
     match events.recv_timeout(wait) {
         Ok(event) => run.handle(event, now()),
         Err(RecvTimeoutError::Timeout) => {}
@@ -49,6 +49,6 @@ fn step(run: &mut Run, commands: &Sender<PlatformCommand>, events: &Receiver<Pla
 }
 
 /// Returns the event of a platform that ended before the run.
-fn gone() -> PlatformEvent {
-    PlatformEvent::Failed("the fleet ended before the run did".to_owned())
+fn platform_ended() -> PlatformEvent {
+    PlatformEvent::Failed("the platform ended before the run".to_owned())
 }

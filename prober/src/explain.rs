@@ -6,7 +6,7 @@ use prober_core::diagnosis::catalogue::Cause;
 
 use crate::show;
 use crate::terminal::{width, wrap};
-use crate::values::{ListForm, cause};
+use crate::values::{ListFormat, cause};
 
 /// Lists the causes, or explains one.
 #[derive(Debug, clap::Args)]
@@ -19,9 +19,9 @@ pub(crate) struct ExplainArgs {
     #[arg(value_parser = cause(), hide_possible_values = true)]
     cause: Option<Cause>,
 
-    /// The form
-    #[arg(short, long, value_enum, value_name = "FORM", default_value = "text")]
-    output: ListForm,
+    /// The output format
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "text")]
+    output: ListFormat,
 }
 
 /// Runs `prober explain`: lists the causes, or shows the page of one.
@@ -29,7 +29,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let causes = args
         .cause
         .map_or_else(|| Cause::ALL.to_vec(), |cause| vec![cause]);
-    show::listed(
+    show::list(
         args.output,
         || {
             args.cause

@@ -10,10 +10,10 @@ use anyhow::Context as _;
 
 /// How long standard input is still read after Ctrl-C: the program at the other end of the pipe receives SIGINT as
 /// well, and flushes its buffer.
-const REST: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The size of the buffer for standard input, in bytes.
-const CHUNK: usize = 64 * 1024;
+const BUFFER_SIZE: usize = 64 * 1024;
 
 /// Returns the name of the file for messages: its path, or `standard input`.
 pub(crate) fn name(path: &Path) -> String {
@@ -47,12 +47,12 @@ pub(crate) fn read_until_interrupted(path: &Path) -> anyhow::Result<Vec<u8>> {
     // The receiver is gone once standard input has ended: Ctrl-C then has no effect.
     ctrlc::set_handler(move || drop(interrupt.send(Chunk::Interrupted)))
         .context("cannot handle Ctrl-C")?;
-    thread::spawn(move || send(&chunks));
+    thread::spawn(move || send_chunks(&chunks));
     let mut bytes = Vec::new();
     let mut is_interrupted = false;
     loop {
         let next = if is_interrupted {
-            received.recv_timeout(REST)
+            received.recv_timeout(DRAIN_TIMEOUT)
         } else {
             received.recv().map_err(RecvTimeoutError::from)
         };
@@ -82,8 +82,8 @@ enum Chunk {
 }
 
 /// Reads standard input and sends its chunks until its end, an error, or the end of the receiver.
-fn send(chunks: &Sender<Chunk>) {
-    let mut buffer = vec![0; CHUNK];
+fn send_chunks(chunks: &Sender<Chunk>) {
+    let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         let chunk = match io::stdin().read(&mut buffer) {
             Ok(0) => Chunk::End,

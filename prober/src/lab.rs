@@ -13,7 +13,7 @@ use prober_lab::{Fault, FaultAt, Lab, LabCluster, LabSpec};
 use crate::run::agent_command;
 use crate::show;
 use crate::terminal::{width, wrap};
-use crate::values::{ListForm, fault};
+use crate::values::{ListFormat, fault};
 
 /// Builds a small network of namespaces, and breaks it by hand.
 #[derive(Debug, clap::Args)]
@@ -35,9 +35,9 @@ enum Action {
     /// List every fault that can be injected, and the cause that a run then names
     #[command(after_help = "Examples:\n  prober lab faults\n  prober lab faults -o json")]
     Faults {
-        /// The form
-        #[arg(short, long, value_enum, value_name = "FORM", default_value = "text")]
-        output: ListForm,
+        /// The output format
+        #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "text")]
+        output: ListFormat,
     },
     /// Keep a lab up in this terminal until Ctrl-C
     #[command(after_help = "Examples:\n  \
@@ -63,7 +63,7 @@ enum Action {
     Shell {
         /// A node or a pod, such as node-1 or node-1-client
         #[arg(value_name = "NODE-OR-POD")]
-        place: String,
+        namespace: String,
         /// A command to run there instead of a shell
         #[arg(last = true)]
         command: Vec<String>,
@@ -85,11 +85,11 @@ pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::Faults { output } => faults(output)?,
         Action::Up { nodes, faults } => return up(&LabSpec::new(nodes, 1)?, &faults),
-        Action::Shell { place, command } => shell(&place, &command)?,
-        Action::Inject { fault } => ask(&Request::Inject {
+        Action::Shell { namespace, command } => shell(&namespace, &command)?,
+        Action::Inject { fault } => send_request(&Request::Inject {
             fault: fault.to_string(),
         })?,
-        Action::Heal => ask(&Request::Heal)?,
+        Action::Heal => send_request(&Request::Heal)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -100,10 +100,10 @@ fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
         Side::Ended(status) => return Ok(status),
         Side::Inside => {}
     }
-    let (told, events) = mpsc::channel();
+    let (event_sender, events) = mpsc::channel();
     let lab = Lab::up(spec).context("cannot build the lab")?;
-    let fleet = LabCluster::new(lab, agent_command()?, told);
-    control::serve(fleet, events, faults, |status| {
+    let cluster = LabCluster::new(lab, agent_command()?, event_sender);
+    control::serve(cluster, events, faults, |status| {
         // The lab stays up even if standard output is closed.
         drop(show::text(&welcome(status)));
     })?;
@@ -112,12 +112,12 @@ fn up(spec: &LabSpec, faults: &[FaultAt]) -> anyhow::Result<ExitCode> {
 
 /// Returns the text that lists the namespaces of the lab and the commands for it.
 fn welcome(status: &Reply) -> String {
-    let places = match status {
+    let namespaces = match status {
         Reply::Status { namespaces, .. } => namespaces.join(", "),
         Reply::Refused { reason } => reason.clone(),
     };
     format!(
-        "The lab is up until Ctrl-C: {places}.\n\n\
+        "The lab is up until Ctrl-C: {namespaces}.\n\n\
          In another terminal:\n  \
          prober lab shell node-1-client -- prober probe 100.67.30.133:80\n  \
          prober lab inject bridge-netfilter-off@node-1\n  \
@@ -126,14 +126,14 @@ fn welcome(status: &Reply) -> String {
 }
 
 /// Replaces this process by `program`, or by a shell, in a node or pod of the lab that is up.
-fn shell(place: &str, program: &[String]) -> anyhow::Result<()> {
-    let mut command = control::shell(place, program)?;
+fn shell(namespace: &str, program: &[String]) -> anyhow::Result<()> {
+    let mut command = control::shell(namespace, program)?;
     // exec returns only on failure.
     Err(command.exec()).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// Sends a request to the lab that is up, and shows its faults afterwards. Fails if the lab refuses.
-fn ask(request: &Request) -> anyhow::Result<()> {
+fn send_request(request: &Request) -> anyhow::Result<()> {
     match control::request(request)? {
         Reply::Status { faults, .. } if faults.is_empty() => show::text("No fault is in force.\n"),
         Reply::Status { faults, .. } => show::text(&format!("In force: {}.\n", faults.join(", "))),
@@ -142,14 +142,14 @@ fn ask(request: &Request) -> anyhow::Result<()> {
 }
 
 /// Lists every fault: its effect, and the causes that a run must then name.
-fn faults(form: ListForm) -> anyhow::Result<()> {
+fn faults(format: ListFormat) -> anyhow::Result<()> {
     let spec = LabSpec::default();
     let causes = |fault: Fault| -> Vec<&str> {
         let causes = fault.causes().iter();
         causes.map(|cause| cause.slug()).collect()
     };
-    show::listed(
-        form,
+    show::list(
+        format,
         || {
             let faults = Fault::ALL.iter();
             faults

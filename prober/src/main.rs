@@ -20,6 +20,8 @@ mod clean;
 mod cli;
 /// `prober completions`: shell completion scripts.
 mod completions;
+/// The arguments that select a cluster.
+mod connect_args;
 /// The loop that drives a run against its platform.
 mod drive;
 /// `prober explain`: the causes and their pages.
@@ -38,11 +40,9 @@ mod pcapng;
 mod probe;
 /// The progress of a run on a terminal.
 mod progress;
-/// The arguments that select a cluster.
-mod reach;
 /// `prober replay`: the diagnosis of packet captures.
 mod replay;
-/// `prober report`: a saved report in another form.
+/// `prober report`: a saved report in another format.
 mod report;
 /// `prober run`: a run in the lab or in a cluster.
 mod run;
@@ -68,25 +68,25 @@ use cli::{Cli, Command};
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().collect();
-    match cli::parse(&words) {
-        Ok(cli) => finish(dispatch(cli.command, &words)),
+    let command_line: Vec<OsString> = std::env::args_os().collect();
+    match cli::parse(&command_line) {
+        Ok(cli) => exit_code(dispatch(cli.command, &command_line)),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(COULD_NOT_RUN);
-            finish(show::usage(&error).map(|()| ExitCode::from(code)))
+            exit_code(show::usage(&error).map(|()| ExitCode::from(code)))
         }
     }
 }
 
-/// Runs the command and returns its exit status. `words` is the whole command line, which reports quote.
-fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
+/// Runs the command and returns its exit status. Reports quote the command line.
+fn dispatch(command: Command, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(args) => run::run(&args, words),
+        Command::Run(args) => run::run(&args, command_line),
         #[cfg(feature = "cluster")]
         Command::Clean(args) => clean::clean(&args),
         Command::Lab(args) => lab::lab(args),
-        Command::Probe(args) => probe::probe(&args, words),
-        Command::Replay(args) => replay::run_replay(&args, words),
+        Command::Probe(args) => probe::probe(&args, command_line),
+        Command::Replay(args) => replay::run_replay(&args, command_line),
         Command::Explain(args) => explain::explain(&args),
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args, Cli::command()),
@@ -96,10 +96,10 @@ fn dispatch(command: Command, words: &[OsString]) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Returns the exit status; an error is written to standard error and gives [`COULD_NOT_RUN`].
-fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
-    done.unwrap_or_else(|error| {
-        show::failure(&error);
+/// Returns the exit status of a command; an error is written to standard error and gives [`COULD_NOT_RUN`].
+fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        show::error(&error);
         ExitCode::from(COULD_NOT_RUN)
     })
 }

@@ -61,7 +61,7 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn the_page_of_a_run_tells_of_each_flag_that_a_cluster_takes() {
+    fn the_page_of_run_lists_every_flag_for_a_cluster() {
         let page = page(&["run".to_owned()], Cli::command()).expect("a page");
         let page = String::from_utf8(page).expect("text").replace('\\', "");
         for flag in [

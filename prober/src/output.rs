@@ -1,4 +1,4 @@
-//! The destinations of a report: standard output in one form, and files in any form.
+//! The destinations of a report: standard output in one format, and files in any format.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,26 +9,26 @@ use prober_core::report::Report;
 use prober_core::report::render::text::{self, Options};
 use prober_core::report::render::{html, json, junit};
 
-use crate::values::Form;
-use crate::{pcapng, show, usage};
+use crate::values::Format;
+use crate::{pcapng, show, terminal, usage};
 
 /// Where a report goes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct OutputArgs {
-    /// The form of the report on standard output
+    /// The format of the report on standard output
     #[arg(
         short,
         long,
         value_enum,
-        value_name = "FORM",
+        value_name = "FORMAT",
         default_value = "text",
         env = "PROBER_OUTPUT"
     )]
-    pub(crate) output: Form,
+    pub(crate) output: Format,
 
     /// Also write the report to FILE, such as html=report.html or junit=report.xml; may be given several times
-    #[arg(long = "report", value_name = "FORM=FILE", value_parser = destination)]
-    reports: Vec<(Form, PathBuf)>,
+    #[arg(long = "report", value_name = "FORMAT=FILE", value_parser = destination)]
+    reports: Vec<(Format, PathBuf)>,
 
     /// Also write the packets of failing probes, with comments for Wireshark: --report pcapng=FILE
     #[arg(long, value_name = "FILE")]
@@ -42,13 +42,13 @@ impl OutputArgs {
     ///
     /// Fails if a file cannot be opened for writing, if two reports name one file, and if a report names `-`.
     pub(crate) fn open(&self) -> anyhow::Result<Files> {
-        let pcapng = self.pcapng.iter().map(|path| (Form::Pcapng, path));
-        let reports = self.reports.iter().map(|(form, path)| (*form, path));
+        let pcapng = self.pcapng.iter().map(|path| (Format::Pcapng, path));
+        let reports = self.reports.iter().map(|(format, path)| (*format, path));
         let mut files: Vec<OpenFile> = Vec::new();
-        for (form, path) in reports.chain(pcapng) {
+        for (format, path) in reports.chain(pcapng) {
             if path.as_os_str() == "-" {
                 return Err(usage::error(format!(
-                    "cannot write a second report to standard output: use --output {form} alone, or name a file"
+                    "cannot write a second report to standard output: use --output {format} alone, or name a file"
                 )));
             }
             if files.iter().any(|open| open.path == *path) {
@@ -64,7 +64,7 @@ impl OutputArgs {
                 .open(path)
                 .with_context(|| format!("cannot write the report to {}", path.display()))?;
             files.push(OpenFile {
-                form,
+                format,
                 path: path.clone(),
                 file,
             });
@@ -73,38 +73,38 @@ impl OutputArgs {
     }
 }
 
-/// Parses a destination such as `html=report.html`: a form in any case, and a file. The error lists the forms.
-fn destination(text: &str) -> Result<(Form, PathBuf), String> {
-    let forms = || Form::names().join(", ");
-    let (form, file) = text
+/// Parses a destination such as `html=report.html`: a format, in any case, and a file. The error lists the formats.
+fn destination(text: &str) -> Result<(Format, PathBuf), String> {
+    let formats = || Format::names().join(", ");
+    let (format, file) = text
         .split_once('=')
         .filter(|(_, file)| !file.is_empty())
-        .ok_or_else(|| format!("expected FORM=FILE, where FORM is one of {}", forms()))?;
-    let form = Form::named(form)
-        .ok_or_else(|| format!("there is no form '{form}': expected one of {}", forms()))?;
-    Ok((form, file.into()))
+        .ok_or_else(|| format!("expected FORMAT=FILE, where FORMAT is one of {}", formats()))?;
+    let format = Format::named(format)
+        .ok_or_else(|| format!("unknown format '{format}': expected one of {}", formats()))?;
+    Ok((format, file.into()))
 }
 
 /// The open files that a report is written to.
 #[derive(Debug)]
 pub(crate) struct Files(Vec<OpenFile>);
 
-/// An open file and the form of its report.
+/// An open file and the format of its report.
 #[derive(Debug)]
 struct OpenFile {
-    form: Form,
+    format: Format,
     path: PathBuf,
     file: File,
 }
 
 impl Files {
-    /// Writes the report to every file, then to standard output in the form `output`.
+    /// Writes the report to every file, then to standard output in the format `output`.
     ///
     /// An error of one file does not stop the others. Returns the error of standard output, else the first error of a
     /// file.
-    pub(crate) fn write(&self, report: &Report, output: Form) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, report: &Report, output: Format) -> anyhow::Result<()> {
         let written = self.save(report);
-        show::report(report, output)?;
+        print(report, output)?;
         written
     }
 
@@ -118,7 +118,7 @@ impl Files {
 impl OpenFile {
     /// Replaces the content of the file by the report.
     fn write(&self, report: &Report) -> anyhow::Result<()> {
-        let bytes = bytes(report, self.form)?;
+        let bytes = bytes(report, self.format)?;
         self.replace(&bytes)
             .with_context(|| format!("cannot write the report to {}", self.path.display()))
     }
@@ -133,23 +133,39 @@ impl OpenFile {
     }
 }
 
-/// Renders a report in this form, without colour.
+/// Writes a report to standard output, as text in colour and in the width of the terminal.
+pub(crate) fn print(report: &Report, format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Text | Format::Wide => show::styled(&text::report(
+            report,
+            Options {
+                width: terminal::columns(),
+                wide: format == Format::Wide,
+            },
+        )),
+        Format::Json | Format::Yaml | Format::Html | Format::Pcapng | Format::Junit => {
+            show::bytes(&bytes(report, format)?)
+        }
+    }
+}
+
+/// Renders a report in this format, without colour.
 ///
 /// Fails if the report cannot be serialized.
-pub(crate) fn bytes(report: &Report, form: Form) -> anyhow::Result<Vec<u8>> {
-    let text = match form {
-        Form::Text | Form::Wide => {
+fn bytes(report: &Report, format: Format) -> anyhow::Result<Vec<u8>> {
+    let text = match format {
+        Format::Text | Format::Wide => {
             let options = Options {
-                wide: form == Form::Wide,
+                wide: format == Format::Wide,
                 ..Options::default()
             };
             text::report(report, options).to_string()
         }
-        Form::Json => json(report).context("write the report as JSON")?,
-        Form::Yaml => serde_saphyr::to_string(report).context("write the report as YAML")?,
-        Form::Html => html::report(report),
-        Form::Junit => junit(report),
-        Form::Pcapng => return pcapng::capture(report),
+        Format::Json => json(report).context("write the report as JSON")?,
+        Format::Yaml => serde_saphyr::to_string(report).context("write the report as YAML")?,
+        Format::Html => html::report(report),
+        Format::Junit => junit(report),
+        Format::Pcapng => return pcapng::capture(report),
     };
     Ok(text.into_bytes())
 }
@@ -162,7 +178,7 @@ mod tests {
     fn a_destination_is_a_form_and_a_file() {
         assert_eq!(
             destination("HTML=a=b.html"),
-            Ok((Form::Html, "a=b.html".into()))
+            Ok((Format::Html, "a=b.html".into()))
         );
         for text in ["", "html", "html=", "=a", "pdf=a"] {
             let error = destination(text).unwrap_err();

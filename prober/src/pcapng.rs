@@ -15,45 +15,51 @@ use prober_core::topology::PathId;
 ///
 /// Fails if a packet cannot be written as pcapng.
 pub(crate) fn capture(report: &Report) -> anyhow::Result<Vec<u8>> {
-    let mut ends: BTreeMap<String, Vec<CommentedPacket<'_>>> = BTreeMap::new();
+    let mut interfaces: BTreeMap<String, Vec<CommentedPacket<'_>>> = BTreeMap::new();
     for path in &report.paths {
         for probe in &path.probes {
-            let client = name(
+            let client = interface_name(
                 path.client.node.as_ref().map(ToString::to_string),
                 path.client.pod.as_deref(),
             );
-            ends.entry(client).or_default().extend(remarked(
-                report,
-                path,
-                probe,
-                End::Client,
-                &probe.client.observations,
-            ));
-            if let Some(witness) = &probe.server {
-                let agent = probe.server_agent.as_ref();
-                let server = name(
-                    agent.map(|agent| agent.node.to_string()),
-                    agent.map(|agent| agent.pod.as_str()),
-                );
-                ends.entry(server).or_default().extend(remarked(
+            interfaces
+                .entry(client)
+                .or_default()
+                .extend(commented_packets(
                     report,
                     path,
                     probe,
-                    End::Server,
-                    &witness.observations,
+                    End::Client,
+                    &probe.client.observations,
                 ));
+            if let Some(server_trace) = &probe.server {
+                let agent = probe.server_agent.as_ref();
+                let server = interface_name(
+                    agent.map(|agent| agent.node.to_string()),
+                    agent.map(|agent| agent.pod.as_str()),
+                );
+                interfaces
+                    .entry(server)
+                    .or_default()
+                    .extend(commented_packets(
+                        report,
+                        path,
+                        probe,
+                        End::Server,
+                        &server_trace.observations,
+                    ));
             }
         }
     }
-    let views: Vec<InterfacePackets<'_>> = ends
+    let interfaces: Vec<InterfacePackets<'_>> = interfaces
         .into_iter()
         .map(|(interface, packets)| InterfacePackets { interface, packets })
         .collect();
-    write_pcapng(&views).context("write the failing probes as pcapng")
+    write_pcapng(&interfaces).context("write the failing probes as pcapng")
 }
 
 /// Returns the name of an agent's interface: `node/pod`, or the part that is known.
-fn name(node: Option<String>, pod: Option<&str>) -> String {
+fn interface_name(node: Option<String>, pod: Option<&str>) -> String {
     match (node, pod) {
         (Some(node), Some(pod)) => format!("{node}/{pod}"),
         (Some(node), None) => node,
@@ -63,30 +69,30 @@ fn name(node: Option<String>, pod: Option<&str>) -> String {
 }
 
 /// Returns the packets of one end with their comments; the first names the probe and its diagnoses.
-fn remarked<'a>(
+fn commented_packets<'a>(
     report: &Report,
     path: &PathReport,
     probe: &ProbeReport,
     end: End,
-    seen: &'a [Observation],
+    observations: &'a [Observation],
 ) -> Vec<CommentedPacket<'a>> {
     let mut packets = Vec::new();
-    for (place, observation) in seen.iter().enumerate() {
-        let mut said = Vec::new();
-        if place == 0 {
-            said.push(introduction(report, path, probe));
+    for (index, observation) in observations.iter().enumerate() {
+        let mut comments = Vec::new();
+        if index == 0 {
+            comments.push(introduction(report, path, probe));
         }
         for annotation in probe
             .annotations
             .iter()
-            .filter(|annotation| annotation.end == end && annotation.packet == place)
+            .filter(|annotation| annotation.end == end && annotation.packet == index)
         {
-            said.push(match annotation.kind {
+            comments.push(match annotation.kind {
                 AnnotationKind::Odd => format!("odd: {}", annotation.note),
                 AnnotationKind::Follows => annotation.note.clone(),
             });
         }
-        let comment = said.join("\n");
+        let comment = comments.join("\n");
         packets.push(CommentedPacket {
             observation,
             comment: Cow::Owned(comment),
@@ -104,13 +110,13 @@ fn introduction(report: &Report, path: &PathReport, probe: &ProbeReport) -> Stri
         .map(|diagnosis| text::title(report, diagnosis))
         .collect();
     let outcome = probe.client.outcome.kind().as_str();
-    let said = if titles.is_empty() {
+    let titles = if titles.is_empty() {
         "no diagnosis".to_owned()
     } else {
         titles.join("; ")
     };
     format!(
-        "prober: {} {}, {outcome}: {said}",
+        "prober: {} {}, {outcome}: {titles}",
         path.access_path, path.scope
     )
 }

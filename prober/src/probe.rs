@@ -19,11 +19,11 @@ use prober_core::topology::{AccessPath, AgentId, Path, PathId};
 
 use crate::drive::now;
 use crate::output::OutputArgs;
-use crate::values::{Form, duration};
+use crate::values::{Format, duration};
 use crate::{run, show, usage};
 
 /// The most probes of one target that a report contains.
-const FAILING_KEPT: usize = 64;
+const MAX_PROBES_KEPT: usize = 64;
 
 /// Probes addresses from this host.
 #[derive(Debug, clap::Args)]
@@ -77,15 +77,15 @@ enum EngineArg {
 /// Runs `prober probe`: probes every target, shows each outcome, and returns the exit status of the report.
 ///
 /// Fails if a target cannot be resolved, if the probes cannot be sent, or if the report cannot be written.
-pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+pub(crate) fn probe(args: &ProbeArgs, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
     let files = args.output.open()?;
-    let is_text = matches!(args.output.output, Form::Text | Form::Wide);
+    let is_text = matches!(args.output.output, Format::Text | Format::Wide);
     let targets = args
         .targets
         .iter()
         .map(|name| resolve(name))
         .collect::<anyhow::Result<Vec<SocketAddr>>>()?;
-    let how = HostProbe {
+    let host_probe = HostProbe {
         count: args.count,
         interval: args.interval,
         deadline: args.deadline,
@@ -100,7 +100,7 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
     let mut notes = Vec::new();
     let mut shown = Ok(());
     let mut number = 0;
-    let ended = probe_from_host(&targets, &how, &mut |event| {
+    let ended = probe_from_host(&targets, &host_probe, &mut |event| {
         if let Event::Probe(result) = &event
             && is_text
             && shown.is_ok()
@@ -108,14 +108,14 @@ pub(crate) fn probe(args: &ProbeArgs, words: &[OsString]) -> anyhow::Result<Exit
             number += 1;
             shown = show::text(&line(number, result));
         }
-        take(&mut matrix, &mut notes, event);
+        record_event(&mut matrix, &mut notes, event);
     })?;
     shown?;
     let completion = match ended {
         HostProbeEnd::Complete => Completion::Complete,
         HostProbeEnd::Interrupted => Completion::Interrupted,
     };
-    let mut meta = run::meta(words, started, completion);
+    let mut meta = run::meta(command_line, started, completion);
     meta.notes = notes;
     let report = Report::new(&matrix, &diagnose(&matrix), meta);
     if is_text {
@@ -147,7 +147,7 @@ fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
     let paths = (0..).map(PathId).zip(targets).map(|(id, target)| {
         let evidence = PathEvidence {
             path: Path {
-                client: here(),
+                client: this_host(),
                 server: None,
                 access_path: AccessPath::PodIp,
                 family: Family::of(target.ip()),
@@ -171,14 +171,14 @@ fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
 }
 
 /// Returns the agent of this host, which has a node name but no pod name.
-fn here() -> AgentId {
+fn this_host() -> AgentId {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     AgentId::new(if name.is_empty() { "this host" } else { name }, "")
 }
 
 /// Adds an event to the evidence, and the text of a notice to the notes.
-fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
+fn record_event(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
     match event {
         Event::Hello(hello) => {
             let agent = AgentEvidence {
@@ -186,12 +186,12 @@ fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
                 has_reported: true,
                 ..AgentEvidence::default()
             };
-            matrix.agents.insert(here(), agent);
+            matrix.agents.insert(this_host(), agent);
         }
-        Event::Probe(result) => keep(matrix, *result),
-        Event::Tally(tally) => count(matrix, &tally),
+        Event::Probe(result) => record_probe(matrix, *result),
+        Event::Tally(tally) => record_tally(matrix, &tally),
         Event::Capture { dropped, .. } => {
-            if let Some(agent) = matrix.agents.get_mut(&here()) {
+            if let Some(agent) = matrix.agents.get_mut(&this_host()) {
                 agent.capture_dropped = agent.capture_dropped.max(dropped);
             }
         }
@@ -208,13 +208,13 @@ fn take(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
     }
 }
 
-/// Adds a probe to its path: the first one, and then those that fail, up to [`FAILING_KEPT`].
-fn keep(matrix: &mut Matrix, result: ProbeResult) {
+/// Adds a probe to its path: the first one, and then those that fail, up to [`MAX_PROBES_KEPT`].
+fn record_probe(matrix: &mut Matrix, result: ProbeResult) {
     let Some(path) = matrix.paths.get_mut(&result.path) else {
         return;
     };
     let is_wanted = path.probes.is_empty() || !result.is_first_syn_success();
-    if is_wanted && path.probes.len() < FAILING_KEPT {
+    if is_wanted && path.probes.len() < MAX_PROBES_KEPT {
         path.probes.push(Evidence {
             client: result,
             server_agent: None,
@@ -224,7 +224,7 @@ fn keep(matrix: &mut Matrix, result: ProbeResult) {
 }
 
 /// Adds a tally to the counts of its path.
-fn count(matrix: &mut Matrix, tally: &Tally) {
+fn record_tally(matrix: &mut Matrix, tally: &Tally) {
     if let Some(path) = matrix.paths.get_mut(&tally.path) {
         let counts: &mut PathTally = path.tallies.entry(tally.engine).or_default();
         counts.outcomes.add(&tally.outcomes);

@@ -9,7 +9,7 @@ use prober_core::run::{Phase, Run};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verbosity {
     /// If standard error is a terminal.
-    Usual,
+    Normal,
     /// Never.
     Quiet,
 }
@@ -27,7 +27,7 @@ impl Progress {
     /// Creates a display, which is hidden unless standard error is a terminal.
     pub(crate) fn new(verbosity: Verbosity) -> Self {
         let is_shown = match verbosity {
-            Verbosity::Usual => std::io::stderr().is_terminal(),
+            Verbosity::Normal => std::io::stderr().is_terminal(),
             Verbosity::Quiet => false,
         };
         let target = if is_shown {
@@ -49,8 +49,8 @@ impl Progress {
     }
 
     /// Shows the step that is in progress.
-    pub(crate) fn say(&self, what: &'static str) {
-        self.0.set_message(what);
+    pub(crate) fn set_message(&self, message: &'static str) {
+        self.0.set_message(message);
         self.0.tick();
     }
 
@@ -64,7 +64,7 @@ impl Progress {
             self.0.set_length(all.max(done));
             self.0.set_position(done);
         }
-        self.say(words(run.phase()));
+        self.set_message(message(run.phase()));
     }
 
     /// Clears the display.
@@ -74,7 +74,7 @@ impl Progress {
 }
 
 /// Returns the message of a phase.
-const fn words(phase: Phase) -> &'static str {
+const fn message(phase: Phase) -> &'static str {
     match phase {
         Phase::ReadingFacts => "reading the nodes' facts",
         Phase::Placing => "starting agents",

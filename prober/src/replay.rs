@@ -19,7 +19,7 @@ use crate::{input, run};
 #[command(
     after_help = "Reads pcap and pcapng: Ethernet, Linux cooked v1 and v2, raw IP. A capture of one end alone \
     decides only what that end can know.\n\n\
-    Exit status: 0 healthy, 1 a path fails, 2 could not tell.\n\n\
+    Exit status: 0 healthy, 1 a path fails, 2 inconclusive, or could not run.\n\n\
     Examples:\n  \
     tcpdump -i any -w client.pcap tcp or icmp     on the client's node, while it fails\n  \
     prober replay client.pcap\n  \
@@ -40,7 +40,7 @@ pub(crate) struct ReplayArgs {
 ///
 /// The report starts with the first packet and ends with the last. Fails if a file is no capture, or if a destination
 /// cannot be written.
-pub(crate) fn run_replay(args: &ReplayArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_replay(args: &ReplayArgs, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
     let destinations = args.output.open()?;
     let mut files = Vec::new();
     for path in &args.files {
@@ -53,7 +53,7 @@ pub(crate) fn run_replay(args: &ReplayArgs, words: &[OsString]) -> anyhow::Resul
         );
     }
     let found = replay(&captures);
-    let mut meta = run::meta(words, now(), Completion::Complete);
+    let mut meta = run::meta(command_line, now(), Completion::Complete);
     if let Some((first, last)) = found.span {
         meta.started = first;
         meta.duration = last.since(first);

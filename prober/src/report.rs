@@ -1,4 +1,4 @@
-//! `prober report`: a saved report in another form.
+//! `prober report`: a saved report in another format.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

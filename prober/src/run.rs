@@ -32,42 +32,46 @@ use prober_lab::{Lab, LabPlatform, LabSpec};
 use crate::drive::{drive, now};
 use crate::output::Files;
 use crate::progress::{Progress, Verbosity};
-use crate::show;
-use crate::values::TierArg;
+use crate::values::RunTierArg;
+use crate::{output, show};
 
-use args::Place;
+use args::Environment;
 pub(crate) use args::RunArgs;
 #[cfg(not(feature = "cluster"))]
 use lab_only::{cluster, telemetry};
 
 /// Runs `prober run` and returns the exit status of its report.
 ///
-/// A run that fails is still a report: it is written to every file, and to standard output if its form is a document.
-pub(crate) fn run(args: &RunArgs, words: &[OsString]) -> anyhow::Result<ExitCode> {
+/// A run that fails is still a report: it is written to every file, and to standard output if its format is a document.
+pub(crate) fn run(args: &RunArgs, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
     let started = now();
     let files = args.output.open()?;
-    begin(args, words, &files).inspect_err(|error| {
-        let report = unable(words, started, error);
+    run_in_environment(args, command_line, &files).inspect_err(|error| {
+        let report = unable_report(command_line, started, error);
         // `main` writes the error to standard error, whether or not the report can be written.
         drop(files.save(&report));
         if args.output.output.is_document() {
-            drop(show::report(&report, args.output.output));
+            drop(output::print(&report, args.output.output));
         }
     })
 }
 
-/// Starts the run in the lab or in the cluster.
-fn begin(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
-    match args.place()? {
-        Place::Lab => in_lab(args, words, files),
-        Place::Cluster(choice) => cluster::in_cluster(args, choice, words, files),
+/// Runs in the lab or in the cluster, as the arguments select.
+fn run_in_environment(
+    args: &RunArgs,
+    command_line: &[OsString],
+    files: &Files,
+) -> anyhow::Result<ExitCode> {
+    match args.environment()? {
+        Environment::Lab => in_lab(args, command_line, files),
+        Environment::Cluster => cluster::in_cluster(args, command_line, files),
     }
 }
 
 /// Returns the report of a run that could not run, so that programs always receive the same document.
-fn unable(words: &[OsString], started: Timestamp, error: &anyhow::Error) -> Report {
+fn unable_report(command_line: &[OsString], started: Timestamp, error: &anyhow::Error) -> Report {
     let reason = show::sentence(error);
-    let meta = meta(words, started, Completion::CouldNotRun { reason });
+    let meta = meta(command_line, started, Completion::CouldNotRun { reason });
     let nothing = Matrix::default();
     Report::new(&nothing, &diagnose(&nothing), meta)
 }
@@ -76,40 +80,46 @@ fn unable(words: &[OsString], started: Timestamp, error: &anyhow::Error) -> Repo
 ///
 /// The process restarts itself in namespaces of its own: the inner process builds the lab and runs in it; the outer one
 /// waits, sends the traces, and returns the exit status of the inner one.
-fn in_lab(args: &RunArgs, words: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
+fn in_lab(args: &RunArgs, command_line: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
     let lab = LabSpec::new(args.lab.nodes, args.servers.get())?;
     let spec = spec(args, &lab)?;
     for fault in &args.lab.faults {
         fault.node_in(&lab)?;
     }
-    let (tellers, events) = mpsc::channel();
-    let interrupted = tellers.clone();
+    let (event_sender, events) = mpsc::channel();
+    let interrupt_sender = event_sender.clone();
     // If the receiver is gone, the run has ended and there is nothing to interrupt.
-    let interrupt = move || drop(interrupted.send(PlatformEvent::Interrupted));
-    let handed = telemetry::Handed::prepare();
-    match isolation::enter(handed.path(), interrupt)? {
+    let interrupt = move || drop(interrupt_sender.send(PlatformEvent::Interrupted));
+    let report_file = telemetry::ReportFile::prepare();
+    match isolation::enter(report_file.path(), interrupt)? {
         Side::Ended(status) => {
-            handed.send();
+            report_file.send();
             return Ok(status);
         }
         Side::Inside => {}
     }
     let started = now();
     let progress = progress(args);
-    progress.say("building the lab");
+    progress.set_message("building the lab");
     let lab = Lab::up(&lab).context("cannot build the lab")?;
-    let (commands, orders) = mpsc::channel();
+    let (commands, command_receiver) = mpsc::channel();
     let mut command = agent_command()?;
-    if matches!(args.tier, TierArg::T0) {
+    if matches!(args.tier, RunTierArg::T0) {
         command.extend(["--tier".into(), "T0".into()]);
     }
-    let fleet = LabPlatform::start(lab, &args.lab.faults, command, orders, tellers)
-        .context("cannot break the lab")?;
-    let finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
+    let platform = LabPlatform::start(
+        lab,
+        &args.lab.faults,
+        command,
+        command_receiver,
+        event_sender,
+    )
+    .context("cannot break the lab")?;
+    let result = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
-    fleet.join();
+    platform.join();
     progress.clear();
-    tell(args, &finished, words, started, files)
+    finish_report(args, &result, command_line, started, files)
 }
 
 /// Creates the progress display, hidden by `--quiet`.
@@ -117,7 +127,7 @@ fn progress(args: &RunArgs) -> Progress {
     Progress::new(if args.quiet {
         Verbosity::Quiet
     } else {
-        Verbosity::Usual
+        Verbosity::Normal
     })
 }
 
@@ -145,15 +155,15 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
     spec.pod_prefix.clear();
     spec.selected = selected;
     spec.families = args.family.list(&[Family::Ipv4]);
-    spec.tier = args.most_evidence()?;
+    spec.tier = args.max_tier()?;
     Ok(spec)
 }
 
 /// Returns what the evidence does not contain: the command line, the version, the times and the completion.
 ///
 /// The duration ends now. Of the program's path only the file name is kept.
-pub(crate) fn meta(words: &[OsString], started: Timestamp, completion: Completion) -> Meta {
-    let mut command: Vec<String> = words
+pub(crate) fn meta(command_line: &[OsString], started: Timestamp, completion: Completion) -> Meta {
+    let mut command: Vec<String> = command_line
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
@@ -175,10 +185,10 @@ pub(crate) fn meta(words: &[OsString], started: Timestamp, completion: Completio
 /// Diagnoses the result of a run, writes the report, sends the traces, and returns the exit status.
 ///
 /// Fails if the run was interrupted before its first outcome, or if the report cannot be written.
-fn tell(
+fn finish_report(
     args: &RunArgs,
-    finished: &RunResult,
-    words: &[OsString],
+    result: &RunResult,
+    command_line: &[OsString],
     started: Timestamp,
     files: &Files,
 ) -> anyhow::Result<ExitCode> {
@@ -186,12 +196,12 @@ fn tell(
         matrix,
         completion,
         notes,
-    } = finished;
+    } = result;
     let is_measured = |path: &PathEvidence| path.total().outcomes.total() > 0;
     if *completion == Completion::Interrupted && !matrix.paths.values().any(is_measured) {
         bail!("the run was interrupted before anything was measured");
     }
-    let mut meta = meta(words, started, completion.clone());
+    let mut meta = meta(command_line, started, completion.clone());
     meta.notes.clone_from(notes);
     let report = Report::new(matrix, &diagnose(matrix), meta);
     files.write(&report, args.output.output)?;

@@ -6,52 +6,33 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
-use prober_core::report::Report;
-use prober_core::report::render::text::Options;
-use prober_core::report::render::{self, Text, Tone};
+use prober_core::report::render::{Text, Tone};
 use serde::Serialize;
 
 use crate::usage::UsageError;
-use crate::values::{Form, ListForm};
-use crate::{output, terminal};
-
-/// Writes a report to standard output.
-pub(crate) fn report(report: &Report, form: Form) -> anyhow::Result<()> {
-    match form {
-        Form::Text | Form::Wide => toned(&render::text::report(
-            report,
-            Options {
-                width: terminal::columns(),
-                wide: form == Form::Wide,
-            },
-        )),
-        Form::Json | Form::Yaml | Form::Html | Form::Pcapng | Form::Junit => {
-            bytes(&output::bytes(report, form)?)
-        }
-    }
-}
+use crate::values::ListFormat;
 
 /// Writes a list or another small result to standard output: `lines` as text, or `document` as JSON or YAML.
-pub(crate) fn listed<T: Serialize>(
-    form: ListForm,
+pub(crate) fn list<T: Serialize>(
+    format: ListFormat,
     lines: impl FnOnce() -> String,
     document: impl FnOnce() -> T,
 ) -> anyhow::Result<()> {
-    match form {
-        ListForm::Text => text(&lines()),
-        ListForm::Json => text(&(serde_json::to_string_pretty(&document())? + "\n")),
-        ListForm::Yaml => text(&serde_saphyr::to_string(&document())?),
+    match format {
+        ListFormat::Text => text(&lines()),
+        ListFormat::Json => text(&(serde_json::to_string_pretty(&document())? + "\n")),
+        ListFormat::Yaml => text(&serde_saphyr::to_string(&document())?),
     }
 }
 
 /// Writes text to standard output, each piece in the style of its tone.
-fn toned(text: &Text) -> anyhow::Result<()> {
+pub(crate) fn styled(text: &Text) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     let written = text.pieces().try_for_each(|(tone, piece)| {
         let style = style(tone);
         write!(out, "{style}{piece}{style:#}")
     });
-    tolerate(written.and_then(|()| out.flush()))
+    ignore_broken_pipe(written.and_then(|()| out.flush()))
 }
 
 /// Returns the terminal style of a tone.
@@ -75,11 +56,11 @@ pub(crate) fn text(text: &str) -> anyhow::Result<()> {
 /// Writes bytes to standard output.
 pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    tolerate(out.write_all(bytes).and_then(|()| out.flush()))
+    ignore_broken_pipe(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
 /// Ignores the error of a reader that has closed the pipe, and adds a context to every other error.
-fn tolerate(written: io::Result<()>) -> anyhow::Result<()> {
+fn ignore_broken_pipe(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("write to standard output")
@@ -89,7 +70,7 @@ fn tolerate(written: io::Result<()>) -> anyhow::Result<()> {
 }
 
 /// Writes an error to standard error, and a hint at `--help` after a usage error, in the format of clap's errors.
-pub(crate) fn failure(error: &anyhow::Error) {
+pub(crate) fn error(error: &anyhow::Error) {
     let bad = style(Tone::Bad);
     let mut out = anstream::stderr();
     drop(writeln!(out, "{bad}error:{bad:#} {}", sentence(error)));
@@ -113,19 +94,19 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
 }
 
 /// Writes a warning to standard error: an error that does not affect the report.
-pub(crate) fn warning(word: &str) {
+pub(crate) fn warning(text: &str) {
     let odd = style(Tone::Odd);
-    drop(writeln!(anstream::stderr(), "{odd}warning:{odd:#} {word}"));
+    drop(writeln!(anstream::stderr(), "{odd}warning:{odd:#} {text}"));
 }
 
 /// Writes a note to standard error.
-pub(crate) fn note(word: &str) {
-    drop(writeln!(anstream::stderr(), "note: {word}"));
+pub(crate) fn note(text: &str) {
+    drop(writeln!(anstream::stderr(), "note: {text}"));
 }
 
 /// Writes a message of clap: help and version to standard output, errors to standard error.
 pub(crate) fn usage(error: &clap::Error) -> anyhow::Result<()> {
-    tolerate(error.print())
+    ignore_broken_pipe(error.print())
 }
 
 #[cfg(test)]

@@ -3,22 +3,22 @@
 use std::io;
 
 /// The columns of an output whose width is unknown, and the most columns of prose.
-const USUAL: usize = 100;
+const DEFAULT_COLUMNS: usize = 100;
 
 /// The fewest columns that text is wrapped to: below, the terminal's own line breaks are easier to read.
-const NARROWEST: usize = 40;
+const MIN_COLUMNS: usize = 40;
 
-/// Returns the columns of standard output: those of the terminal, else `$COLUMNS`, else [`USUAL`].
+/// Returns the columns of standard output: those of the terminal, else `$COLUMNS`, else [`DEFAULT_COLUMNS`].
 pub(crate) fn columns() -> usize {
     let columns = terminal_size::terminal_size_of(io::stdout())
         .map(|(terminal_size::Width(columns), _)| usize::from(columns))
         .or_else(|| std::env::var("COLUMNS").ok()?.parse().ok());
-    columns.map_or(USUAL, |columns| columns.max(NARROWEST))
+    columns.map_or(DEFAULT_COLUMNS, |columns| columns.max(MIN_COLUMNS))
 }
 
-/// Returns the columns for prose: at most [`USUAL`], because longer lines are hard to read.
+/// Returns the columns for prose: at most [`DEFAULT_COLUMNS`], because longer lines are hard to read.
 pub(crate) fn width() -> usize {
-    columns().min(USUAL)
+    columns().min(DEFAULT_COLUMNS)
 }
 
 /// Wraps text to lines of at most `width` columns: the first begins with `lead`, the others with as many spaces.

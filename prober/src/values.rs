@@ -1,4 +1,4 @@
-//! The values of arguments that several commands share: forms, families, tiers, names and durations.
+//! The values of arguments that several commands share: formats, families, tiers, names and durations.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,9 +12,9 @@ use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
 use prober_lab::{Fault, FaultAt, FaultError};
 
-/// The form of a report.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
+pub(crate) enum Format {
     /// For people
     Text,
     /// For people, with every path and every note
@@ -31,14 +31,14 @@ pub(crate) enum Form {
     Junit,
 }
 
-impl Form {
-    /// Returns the names of all forms.
+impl Format {
+    /// Returns the names of all formats.
     pub(crate) fn names() -> Vec<String> {
-        let forms = Self::value_variants().iter();
-        forms.map(ToString::to_string).collect()
+        let formats = Self::value_variants().iter();
+        formats.map(ToString::to_string).collect()
     }
 
-    /// Whether the form is a document for programs, which receive a report even of a run that could not run.
+    /// Whether the format is a document for programs, which receive a report even of a run that could not run.
     pub(crate) const fn is_document(self) -> bool {
         match self {
             Self::Json | Self::Yaml | Self::Junit => true,
@@ -46,22 +46,22 @@ impl Form {
         }
     }
 
-    /// Returns the form of this name, in any case.
+    /// Returns the format of this name, in any case.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::from_str(name, true).ok()
     }
 }
 
-impl fmt::Display for Form {
+impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value();
         f.write_str(value.as_ref().map_or("", PossibleValue::get_name))
     }
 }
 
-/// The form of a short list.
+/// The format of a short list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ListForm {
+pub(crate) enum ListFormat {
     /// For people
     Text,
     /// For programs
@@ -95,9 +95,9 @@ impl Families {
     }
 }
 
-/// The most evidence to gather.
+/// A tier of the evidence of a run, as given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TierArg {
+pub(crate) enum RunTierArg {
     /// connect() results and counters, without any capability
     #[value(name = "T0")]
     T0,
@@ -109,12 +109,12 @@ pub(crate) enum TierArg {
     T2,
 }
 
-impl From<TierArg> for Tier {
-    fn from(tier: TierArg) -> Self {
+impl From<RunTierArg> for Tier {
+    fn from(tier: RunTierArg) -> Self {
         match tier {
-            TierArg::T0 => Self::T0,
-            TierArg::T1 => Self::T1,
-            TierArg::T2 => Self::T2,
+            RunTierArg::T0 => Self::T0,
+            RunTierArg::T1 => Self::T1,
+            RunTierArg::T2 => Self::T2,
         }
     }
 }
@@ -123,17 +123,17 @@ impl From<TierArg> for Tier {
 ///
 /// Shells complete the name, errors suggest the closest one, and the help does not list them all.
 #[derive(Clone)]
-pub(crate) struct Named<T> {
+pub(crate) struct NamedValue<T> {
     /// Parses a name; the error is a sentence without its line end.
-    read: fn(&str) -> Result<T, String>,
+    parse: fn(&str) -> Result<T, String>,
     /// Returns every name and its meaning, for completion.
     names: fn() -> Vec<PossibleValue>,
 }
 
 /// Returns the parser of a cause's name.
-pub(crate) fn cause() -> Named<Cause> {
-    Named {
-        read: |text| {
+pub(crate) fn cause() -> NamedValue<Cause> {
+    NamedValue {
+        parse: |text| {
             text.parse()
                 .map_err(|error: UnknownCause| error.to_string())
         },
@@ -146,9 +146,9 @@ pub(crate) fn cause() -> Named<Cause> {
 }
 
 /// Returns the parser of a fault of the lab, with its node if one is given: `FAULT[@NODE]`.
-pub(crate) fn fault() -> Named<FaultAt> {
-    Named {
-        read: |text| text.parse().map_err(|error: FaultError| error.to_string()),
+pub(crate) fn fault() -> NamedValue<FaultAt> {
+    NamedValue {
+        parse: |text| text.parse().map_err(|error: FaultError| error.to_string()),
         names: || {
             let faults = Fault::ALL.iter();
             let value = |fault: &Fault| PossibleValue::new(fault.slug()).help(fault.summary());
@@ -157,7 +157,7 @@ pub(crate) fn fault() -> Named<FaultAt> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> TypedValueParser for Named<T> {
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for NamedValue<T> {
     type Value = T;
 
     fn parse_ref(
@@ -167,7 +167,7 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Named<T> {
         value: &OsStr,
     ) -> Result<T, clap::Error> {
         let text = StringValueParser::new().parse_ref(command, argument, value)?;
-        (self.read)(&text).map_err(|sentence| {
+        (self.parse)(&text).map_err(|sentence| {
             clap::Error::raw(ErrorKind::ValueValidation, sentence + "\n").with_cmd(command)
         })
     }

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::show;
-use crate::values::ListForm;
+use crate::values::ListFormat;
 
 /// Shows the version, the commit and the target.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  prober version\n  prober version -o json")]
 pub(crate) struct VersionArgs {
-    /// The form
-    #[arg(short, long, value_enum, value_name = "FORM", default_value = "text")]
-    output: ListForm,
+    /// The output format
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "text")]
+    output: ListFormat,
 }
 
 /// The commit that the program was built from; `unknown` if it was built outside a checkout.
@@ -25,7 +25,7 @@ const TARGET: &str = env!("PROBER_TARGET");
 /// Runs `prober version`: shows the version, the commit and the target.
 pub(crate) fn version(args: &VersionArgs) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
-    show::listed(
+    show::list(
         args.output,
         || format!("prober {version}, commit {COMMIT}, {TARGET}\n"),
         || json!({"version": version, "commit": COMMIT, "target": TARGET}),

@@ -37,7 +37,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_was_asked_for_goes_to_standard_output_and_ends_with_0() {
+fn requested_output_goes_to_standard_output_with_status_0() {
     for arguments in [
         &["--help"][..],
         &["--version"],
@@ -57,7 +57,7 @@ fn what_was_asked_for_goes_to_standard_output_and_ends_with_0() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_on_standard_error_and_ends_with_2() {
+fn errors_go_to_standard_error_with_status_2() {
     for (arguments, named) in [
         (&["no-such-command"][..], "no-such-command"),
         (&["run", "--no-such-flag"], "--no-such-flag"),
@@ -69,7 +69,7 @@ fn what_cannot_be_done_is_said_on_standard_error_and_ends_with_2() {
             &["run", "--all", "--report", "json=/no/such/file"],
             "/no/such/file",
         ),
-        (&["run", "--all", "--report", "json"], "FORM=FILE"),
+        (&["run", "--all", "--report", "json"], "FORMAT=FILE"),
     ] {
         let output = prober(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -90,7 +90,7 @@ fn nothing_is_coloured_where_no_terminal_reads() {
 }
 
 #[test]
-fn errors_look_alike_name_the_file_and_say_each_cause_once() {
+fn errors_have_one_format_name_the_file_and_show_each_cause_once() {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     for (arguments, expected) in [
         (
@@ -202,11 +202,11 @@ fn now() -> String {
 #[test]
 fn one_run_writes_a_report_in_every_form() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = |form: &str| folder.path().join(form);
+    let path = |format: &str| folder.path().join(format);
     let capture = capture();
     let mut command = program(&["replay", "-o", "yaml"]);
     command.arg(&capture);
-    let forms = [
+    let formats = [
         ("text", "FAULTY"),
         ("wide", "FAULTY"),
         ("json", "\"schema\": \"prober.dev/report/v1\""),
@@ -215,17 +215,17 @@ fn one_run_writes_a_report_in_every_form() {
         ("pcapng", ""),
         ("junit", "<testsuites name=\"prober\""),
     ];
-    for (form, _) in forms {
+    for (format, _) in formats {
         // A longer old file: the report replaces all of it.
-        fs::write(path(form), vec![b'#'; 4_000_000]).expect("a file");
-        command.arg(format!("--report={form}={}", path(form).display()));
+        fs::write(path(format), vec![b'#'; 4_000_000]).expect("a file");
+        command.arg(format!("--report={format}={}", path(format).display()));
     }
     let output = command.output().expect("run prober");
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    for (form, expected) in forms {
-        let bytes = fs::read(path(form)).expect("a report");
-        assert!(!bytes.is_empty() && !bytes.ends_with(b"##"), "{form}");
-        assert!(text(&bytes).contains(expected), "{form}");
+    for (format, expected) in formats {
+        let bytes = fs::read(path(format)).expect("a report");
+        assert!(!bytes.is_empty() && !bytes.ends_with(b"##"), "{format}");
+        assert!(text(&bytes).contains(expected), "{format}");
     }
     let yaml = fs::read(path("yaml")).expect("a report");
     assert_eq!(text(&output.stdout), text(&yaml));
@@ -309,7 +309,7 @@ fn prose_fits_the_width() {
 #[test]
 fn lists_are_json_and_yaml_as_well() {
     for arguments in [&["explain"][..], &["lab", "faults"], &["version"]] {
-        let shown = |form| text(&prober(&[arguments, &["-o", form]].concat()).stdout);
+        let shown = |format| text(&prober(&[arguments, &["-o", format]].concat()).stdout);
         let json: Value = serde_json::from_str(&shown("json")).expect("JSON");
         let first = json.get(0).unwrap_or(&json);
         let field = first.as_object().and_then(|fields| fields.keys().next());

@@ -321,7 +321,7 @@ fn diagnosis(
     }
 }
 
-/// What replay tells of the founding incident, seen from both ends.
+/// The replayed report of the founding incident, captured at both ends.
 pub(crate) fn replayed() -> Report {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let capture = tests.join("captures/founding-incident-both-ends.pcapng");

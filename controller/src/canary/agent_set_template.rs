@@ -84,7 +84,7 @@ impl AgentSetTemplate<'_> {
             tier: admission.tier,
             raw_probes: RAW_PROBES,
             deadline: self.spec.probe_deadline.duration(),
-            patience: PLACEMENT_TIMEOUT,
+            startup_timeout: PLACEMENT_TIMEOUT,
             ..RunSpec::new(manifest.run.clone(), nonce, names)
         };
         let config = PlatformConfig {

@@ -3,7 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a bench that cannot go on fails, and prints what it measured"
+    reason = "a benchmark that cannot continue fails, and prints what it measured"
 )]
 #![expect(dead_code, reason = "the tests use more of the fixture")]
 

@@ -27,7 +27,7 @@ use crate::engine::kernel::Connector;
 use crate::engine::packet_loop::LoopbackMode;
 use crate::engine::packet_thread::{PacketSockets, PacketThreadError};
 use crate::event_lines::tally::Tallies;
-use crate::startup::local_addresses::LocalAddresses;
+use crate::local_addresses::LocalAddresses;
 use crate::timers::lateness::LatenessMonitor;
 
 /// The generation of the only plan.

@@ -16,6 +16,12 @@
 /// From the command line to a running agent.
 mod startup;
 
+/// The signals that end an agent.
+mod signals;
+
+/// The addresses and the MTU of this end.
+mod local_addresses;
+
 /// The event loop that takes plans, starts probes and writes lines.
 mod main_task;
 

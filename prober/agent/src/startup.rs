@@ -1,8 +1,6 @@
 //! Starts an agent: catches signals, opens sockets, drops privileges, writes the first line, runs the main task.
 
 pub(crate) mod args;
-pub(crate) mod local_addresses;
-pub(crate) mod signals;
 
 use std::io::{self, Write as _};
 
@@ -11,35 +9,17 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prober_core::plan::AllowedTargets;
 use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::probe::tier::Tier;
-use prober_core::topology::AgentId;
 use prober_net::drop_capabilities::drop_capabilities;
 use prober_net::node_facts::read_facts;
 use prober_net::packet_socket::{Interfaces, RingShape, now};
 
 use crate::engine::packet_thread::PacketSockets;
 use crate::event_lines::writer::EventWriter;
-use crate::main_task::serve;
+use crate::local_addresses::LocalAddresses;
+use crate::main_task::{AgentConfig, serve};
 use crate::plan::file::PlanFile;
+use crate::signals::Signals;
 use crate::startup::args::Args;
-use crate::startup::local_addresses::LocalAddresses;
-use crate::startup::signals::Signals;
-
-/// The configuration of an agent, from its command line and its network namespace.
-#[derive(Debug)]
-pub(crate) struct AgentConfig {
-    /// The node and pod of this agent.
-    pub(crate) agent: AgentId,
-    /// The file that plans come from.
-    pub(crate) plan: PlanFile,
-    /// The addresses that plans may probe.
-    pub(crate) allowed: AllowedTargets,
-    /// The only run whose plans are accepted; `None` accepts any.
-    pub(crate) run: Option<String>,
-    /// The port of the readiness gate.
-    pub(crate) readiness_port: Option<u16>,
-    /// The addresses and the MTU of this end.
-    pub(crate) local: LocalAddresses,
-}
 
 /// Starts what the arguments request, and returns when it has ended.
 pub(crate) fn start(args: Args) -> anyhow::Result<()> {

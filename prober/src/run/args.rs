@@ -9,11 +9,10 @@ use prober_core::run::RunSpec;
 use prober_core::topology::NodeName;
 use prober_lab::FaultAt;
 
-use super::cluster::NodeChoice;
+use crate::connect_args::ConnectArgs;
 use crate::output::OutputArgs;
-use crate::reach::ReachArgs;
 use crate::usage;
-use crate::values::{Families, TierArg, duration, fault};
+use crate::values::{Families, RunTierArg, duration, fault};
 
 /// The image of this version's agent, as `make image` names it.
 pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("CARGO_PKG_VERSION"));
@@ -69,11 +68,11 @@ pub(crate) struct RunArgs {
 
     /// The most evidence to gather
     #[arg(long, value_enum, default_value = "T2", env = "PROBER_TIER")]
-    pub(crate) tier: TierArg,
+    pub(crate) tier: RunTierArg,
 
     /// The least evidence that the run needs: with less it does not start (exit status 2)
     #[arg(long, value_enum, value_name = "TIER")]
-    pub(crate) require_tier: Option<TierArg>,
+    pub(crate) require_tier: Option<RunTierArg>,
 
     /// Where the report goes
     #[command(flatten)]
@@ -100,9 +99,9 @@ pub(crate) struct ClusterArgs {
     #[arg(long, conflicts_with = "selected")]
     pub(crate) all: bool,
 
-    /// Which cluster
+    /// The cluster to connect to
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
+    pub(crate) connect: ConnectArgs,
 
     /// The agent's image
     #[arg(long, value_name = "IMAGE", default_value = AGENT_IMAGE, env = "PROBER_IMAGE")]
@@ -160,18 +159,18 @@ pub(crate) enum NodeFactsArg {
 
 /// Where a run takes place.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum Environment {
     /// In a network of namespaces.
     Lab,
-    /// In a cluster, on these nodes.
-    Cluster(NodeChoice),
+    /// In a cluster.
+    Cluster,
 }
 
 impl RunArgs {
     /// Returns the place of the run. Fails if the arguments name none.
-    pub(crate) fn place(&self) -> anyhow::Result<Place> {
+    pub(crate) fn environment(&self) -> anyhow::Result<Environment> {
         if self.lab.lab {
-            return Ok(Place::Lab);
+            return Ok(Environment::Lab);
         }
         // clap does not enforce that `--fault` requires `--lab` if `--all` is given, which conflicts with `--lab`.
         if !self.lab.faults.is_empty() {
@@ -179,18 +178,13 @@ impl RunArgs {
                 "--fault breaks the lab, never a cluster: give --lab as well",
             ));
         }
-        if self.cluster.all {
-            return Ok(Place::Cluster(NodeChoice::All));
-        }
-        if self.selected.is_empty() {
+        if self.selected.is_empty() && !self.cluster.all {
             return Err(usage::error(
                 "nothing to probe: give --node NODE (once for each node; `kubectl get nodes` lists them), --all for \
                  every node of the cluster, or --lab for a network of namespaces on this machine",
             ));
         }
-        Ok(Place::Cluster(NodeChoice::Named(
-            self.selected.iter().cloned().collect(),
-        )))
+        Ok(Environment::Cluster)
     }
 
     /// Returns the run that these arguments describe on `nodes`, all of which are under test.
@@ -202,7 +196,7 @@ impl RunArgs {
             servers_per_node: self.servers,
             raw_probes: self.probes,
             deadline: self.probe_deadline,
-            patience: self.timeout,
+            startup_timeout: self.timeout,
             ..RunSpec::new(run, nonce, nodes)
         }
     }
@@ -210,22 +204,24 @@ impl RunArgs {
     /// Returns the highest tier that the arguments allow.
     ///
     /// Fails if `--require-tier` is higher, or if `--node-facts always` needs a tier that `--tier` forbids.
-    pub(crate) fn most_evidence(&self) -> anyhow::Result<Tier> {
-        let asked = Tier::from(self.tier);
+    pub(crate) fn max_tier(&self) -> anyhow::Result<Tier> {
+        let requested_tier = Tier::from(self.tier);
         let (most, because) = match self.cluster.node_facts {
-            NodeFactsArg::Never if asked > Tier::T1 => (Tier::T1, "--node-facts never".to_owned()),
-            NodeFactsArg::Always if asked < Tier::T2 => {
+            NodeFactsArg::Never if requested_tier > Tier::T1 => {
+                (Tier::T1, "--node-facts never".to_owned())
+            }
+            NodeFactsArg::Always if requested_tier < Tier::T2 => {
                 return Err(usage::error(format!(
-                    "--node-facts always is evidence of tier T2, and --tier {asked} forbids it: leave out one of them"
+                    "--node-facts always is evidence of tier T2, and --tier {requested_tier} forbids it: leave out one of them"
                 )));
             }
             NodeFactsArg::Never | NodeFactsArg::Auto | NodeFactsArg::Always => {
-                (asked, format!("--tier {asked}"))
+                (requested_tier, format!("--tier {requested_tier}"))
             }
         };
         match self.require_tier.map(Tier::from) {
             Some(least) if least > most => Err(usage::error(format!(
-                "--require-tier {least} asks for more than {because} allows: leave out one of them"
+                "--require-tier {least} requires more than {because} allows: leave out one of them"
             ))),
             Some(_) | None => Ok(most),
         }
@@ -277,25 +273,23 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_names_no_place_is_told_which_there_are() {
-        let error = run(&[]).place().unwrap_err().to_string();
+    fn a_run_without_an_environment_is_refused_with_the_choices() {
+        let error = run(&[]).environment().unwrap_err().to_string();
         for word in ["--node", "--all", "--lab"] {
             assert!(error.contains(word), "{error}");
         }
     }
 
     #[test]
-    fn nodes_are_named_or_all_and_the_lab_needs_neither() {
-        let named = run(&["--node", "b", "--node", "a", "--node", "b"]);
+    fn a_run_is_in_the_lab_or_on_nodes_of_a_cluster() {
+        for words in [["--all"].as_slice(), &["--node", "b", "--node", "a"]] {
+            let environment = run(words).environment();
+            assert!(matches!(environment, Ok(Environment::Cluster)), "{words:?}");
+        }
         assert!(matches!(
-            named.place(),
-            Ok(Place::Cluster(NodeChoice::Named(names))) if names.iter().eq(["a", "b"])
+            run(&["--lab"]).environment(),
+            Ok(Environment::Lab)
         ));
-        assert!(matches!(
-            run(&["--all"]).place(),
-            Ok(Place::Cluster(NodeChoice::All))
-        ));
-        assert!(matches!(run(&["--lab"]).place(), Ok(Place::Lab)));
         assert!(refused(&["--all", "--node", "a"]).contains("--node"));
     }
 
@@ -312,12 +306,18 @@ mod tests {
             assert!(refused(words).contains("cannot be used with"), "{words:?}");
         }
         let broken = run(&["--all", "--fault", "packet-loss"]);
-        assert!(broken.place().unwrap_err().to_string().contains("--lab"));
+        assert!(
+            broken
+                .environment()
+                .unwrap_err()
+                .to_string()
+                .contains("--lab")
+        );
         assert!(refused(&["--node", "a", "--fault", "packet-loss"]).contains("--lab"));
     }
 
     #[test]
-    fn a_name_that_no_node_can_have_is_refused_before_anybody_is_asked() {
+    fn an_invalid_node_name_is_refused_before_any_request() {
         for name in [
             "",
             "Node-1",
@@ -363,7 +363,7 @@ mod tests {
                 Err("--tier T1"),
             ),
         ] {
-            match (run(words).most_evidence(), most) {
+            match (run(words).max_tier(), most) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{words:?}"),
                 (Err(error), Err(word)) => {
                     assert!(error.to_string().contains(word), "{words:?}: {error}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use controller::kubernetes::api_client::ApiClient;
 use controller::kubernetes::kubeconfig::{KubeconfigEnv, connect};
-pub(super) use controller::kubernetes::node_choice::NodeChoice;
+use controller::kubernetes::node_choice::NodeChoice;
 use controller::kubernetes::node_info::{self, NodeInfo};
 use controller::kubernetes::runtime::Runtime;
 use controller::manifest::platform_config::{Cleanup, PlatformConfig, STARTUP_TIMEOUT_MARGIN};
@@ -24,71 +24,81 @@ use prober_core::probe::tier::Tier;
 use prober_core::run::{PlatformEvent, Run, RunSpec};
 
 use super::args::NodeFactsArg;
-use super::{RunArgs, progress, tell};
+use super::{RunArgs, finish_report, progress};
 use crate::drive::{drive, now};
 use crate::output::Files;
 use crate::show;
 
 /// How much longer than the run's timeout its owner Job may live: time for the probes of a run whose pods started late,
 /// and for the removal. Then the cluster removes the objects of a run that was killed.
-const GRACE: Duration = Duration::from_secs(30);
+const CLEANUP_MARGIN: Duration = Duration::from_secs(30);
 
 /// Runs in the cluster and returns the exit status of the report.
 ///
 /// Fails if the API server cannot be reached, if a preflight check fails, or if the report cannot be written.
 pub(super) fn in_cluster(
     args: &RunArgs,
-    choice: NodeChoice,
-    words: &[OsString],
+    command_line: &[OsString],
     files: &Files,
 ) -> anyhow::Result<ExitCode> {
     let started = now();
     let progress = progress(args);
-    progress.say("asking the cluster");
+    progress.set_message("checking the cluster");
     let runtime = Runtime::start().context("cannot start the Kubernetes client")?;
-    let reach = args.cluster.reach.reach();
-    let connection = runtime.block_on(connect(&reach, &KubeconfigEnv::current()))?;
+    let options = args.cluster.connect.options();
+    let connection = runtime.block_on(connect(&options, &KubeconfigEnv::current()))?;
     let nonce = RandomState::new().hash_one(started);
     let families = args.family.list(&[Family::Ipv4, Family::Ipv6]);
-    let draft = draft(args, &connection, nonce, &families);
-    let intent = intent(args, choice, &draft)?;
-    let cleared = runtime.block_on(preflight(&connection, &intent))?;
-    let spec = spec(args, &draft, nonce, families, &cleared);
-    let setting = setting(args, draft, &spec, &cleared);
+    let draft = draft_manifest(args, &connection, nonce, &families);
+    let request = preflight_request(args, &draft)?;
+    let preflight_result = runtime.block_on(preflight(&connection, &request))?;
+    let spec = spec(args, &draft, nonce, families, &preflight_result);
+    let config = platform_config(args, draft, &spec, &preflight_result);
 
-    let run = setting.manifest.run.clone();
+    let run = config.manifest.run.clone();
     let requests = connection.request_count.clone();
-    let (commands, orders) = mpsc::channel();
-    let (tellers, events) = mpsc::channel();
-    let interrupts = Interrupts::catch(tellers.clone())?;
-    let fleet = ClusterPlatform::start(runtime.handle(), connection, setting, orders, tellers)
-        .context("start the thread that holds the cluster")?;
-    let mut finished = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
+    let (commands, command_receiver) = mpsc::channel();
+    let (event_sender, events) = mpsc::channel();
+    let interrupts = Interrupts::catch(event_sender.clone())?;
+    let platform = ClusterPlatform::start(
+        runtime.handle(),
+        connection,
+        config,
+        command_receiver,
+        event_sender,
+    )
+    .context("start the thread that holds the cluster")?;
+    let mut result = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
     progress.clear();
-    if interrupts.is_left() {
-        finished.notes.push(format!(
+    if interrupts.is_abandoned() {
+        result.notes.push(format!(
             "left before everything was removed: the cluster does it, and `prober clean --run {run}` at once"
         ));
         runtime.shutdown_background();
     } else {
-        fleet.join();
+        platform.join();
     }
     if args.cluster.count_requests {
         show::note(&format!("{} requests to the API server", requests.total()));
     }
-    finished.notes.splice(0..0, cleared.notes);
-    finished.matrix.policies = cleared.network_policies;
-    tell(args, &finished, words, started, files)
+    result.notes.splice(0..0, preflight_result.notes);
+    result.matrix.policies = preflight_result.network_policies;
+    finish_report(args, &result, command_line, started, files)
 }
 
 /// Returns the manifest as far as it is known before the preflight checks.
-fn draft(args: &RunArgs, connection: &ApiClient, nonce: u64, families: &[Family]) -> Manifest {
+fn draft_manifest(
+    args: &RunArgs,
+    connection: &ApiClient,
+    nonce: u64,
+    families: &[Family],
+) -> Manifest {
     Manifest {
         run: run_name(nonce),
         namespace: connection.namespace.clone(),
         image: args.cluster.image.clone(),
-        lifetime: args.timeout + GRACE,
+        lifetime: args.timeout + CLEANUP_MARGIN,
         privilege: Privilege::NetRaw,
         families: match families {
             [only] => IpFamilies::Only(*only),
@@ -101,17 +111,17 @@ fn draft(args: &RunArgs, connection: &ApiClient, nonce: u64, families: &[Family]
 }
 
 /// Returns the preflight checks to run: the nodes, the evidence, and the pods for a dry run.
-fn intent(
-    args: &RunArgs,
-    choice: NodeChoice,
-    draft: &Manifest,
-) -> anyhow::Result<PreflightRequest> {
+fn preflight_request(args: &RunArgs, draft: &Manifest) -> anyhow::Result<PreflightRequest> {
     Ok(PreflightRequest {
         run: draft.run.clone(),
-        node_choice: choice,
+        node_choice: if args.cluster.all {
+            NodeChoice::All
+        } else {
+            NodeChoice::Named(args.selected.iter().cloned().collect())
+        },
         peers: args.peers,
         evidence: EvidenceRequest {
-            max_tier: args.most_evidence()?,
+            max_tier: args.max_tier()?,
             min_tier: args.require_tier.map_or(Tier::T0, Tier::from),
             node_facts: match args.cluster.node_facts {
                 NodeFactsArg::Auto => NodeFactsMode::Auto,
@@ -129,11 +139,16 @@ fn spec(
     draft: &Manifest,
     nonce: u64,
     families: Vec<Family>,
-    cleared: &PreflightResult,
+    preflight_result: &PreflightResult,
 ) -> RunSpec {
-    let admission = &cleared.admission;
-    let mut spec = args.spec(draft.run.clone(), nonce, cleared.selection.nodes.clone());
-    spec.selected.clone_from(&cleared.selection.selected);
+    let admission = &preflight_result.admission;
+    let mut spec = args.spec(
+        draft.run.clone(),
+        nonce,
+        preflight_result.selection.nodes.clone(),
+    );
+    spec.selected
+        .clone_from(&preflight_result.selection.selected);
     spec.access_paths
         .retain(|access_path| admission.admits(*access_path));
     spec.families = families;
@@ -142,11 +157,11 @@ fn spec(
 }
 
 /// Returns the settings of the platform, with the manifest completed by the results of the preflight checks.
-fn setting(
+fn platform_config(
     args: &RunArgs,
     draft: Manifest,
     spec: &RunSpec,
-    cleared: &PreflightResult,
+    preflight_result: &PreflightResult,
 ) -> PlatformConfig {
     let servers = spec.placed_nodes().len() * usize::from(spec.servers_per_node.get());
     PlatformConfig {
@@ -159,7 +174,7 @@ fn setting(
             slots: u16::try_from(servers.min(spec.slots)).unwrap_or_default(),
             ..draft
         },
-        nodes: cleared
+        nodes: preflight_result
             .nodes
             .iter()
             .map(|node| (node_info::node_name(node), NodeInfo::from_node(node)))
@@ -178,7 +193,7 @@ struct Interrupts(Arc<AtomicUsize>);
 
 impl Interrupts {
     /// Installs the handler of Ctrl-C, which sends its events to the run. Fails if it cannot be installed.
-    fn catch(tellers: Sender<PlatformEvent>) -> anyhow::Result<Self> {
+    fn catch(event_sender: Sender<PlatformEvent>) -> anyhow::Result<Self> {
         let counted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&counted);
         ctrlc::set_handler(move || {
@@ -187,14 +202,14 @@ impl Interrupts {
                 _ => PlatformEvent::Removed,
             };
             // If the receiver is gone, the run has ended and there is nothing to interrupt.
-            drop(tellers.send(event));
+            drop(event_sender.send(event));
         })
         .context("catch Ctrl-C")?;
         Ok(Self(counted))
     }
 
     /// Whether a second Ctrl-C ended the run before everything was removed.
-    fn is_left(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.0.load(Ordering::Acquire) > 1
     }
 }

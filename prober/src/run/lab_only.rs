@@ -2,7 +2,6 @@
 
 /// Refuses every run in a cluster.
 pub(super) mod cluster {
-    use std::collections::BTreeSet;
     use std::ffi::OsString;
     use std::process::ExitCode;
 
@@ -11,20 +10,10 @@ pub(super) mod cluster {
     use crate::output::Files;
     use crate::run::RunArgs;
 
-    /// The nodes that the arguments select.
-    #[derive(Debug)]
-    pub(crate) enum NodeChoice {
-        /// Every node of the cluster.
-        All,
-        /// The nodes of these names.
-        Named(BTreeSet<String>),
-    }
-
     /// Fails, because this program cannot reach a cluster.
     pub(in crate::run) fn in_cluster(
         _args: &RunArgs,
-        _choice: NodeChoice,
-        _words: &[OsString],
+        _command_line: &[OsString],
         _files: &Files,
     ) -> anyhow::Result<ExitCode> {
         bail!(
@@ -45,9 +34,9 @@ pub(super) mod telemetry {
 
     /// The counterpart of the file that carries a report out of the lab; there is none.
     #[derive(Debug)]
-    pub(in crate::run) struct Handed;
+    pub(in crate::run) struct ReportFile;
 
-    impl Handed {
+    impl ReportFile {
         /// Prepares nothing.
         pub(in crate::run) const fn prepare() -> Self {
             Self

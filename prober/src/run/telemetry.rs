@@ -24,7 +24,7 @@ use prober_lab::isolation;
 use crate::show;
 
 /// How long the program waits for the collector to accept the traces.
-const PATIENCE: Duration = Duration::from_secs(3);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Sends the traces of a report. An error is a warning on standard error: it is not a fault of the network under test.
 pub(super) fn send(report: &Report) {
@@ -38,13 +38,13 @@ pub(super) fn send(report: &Report) {
 
 /// Sends the traces of a report to the collector; inside the lab, hands the report to the outer process instead.
 ///
-/// Fails if the endpoint is invalid, or if the collector does not accept every span within [`PATIENCE`].
+/// Fails if the endpoint is invalid, or if the collector does not accept every span within [`FLUSH_TIMEOUT`].
 fn try_send(report: &Report) -> anyhow::Result<()> {
     if isolation::is_inside() {
         // The network of the lab has no route to the collector: the outer process sends the traces.
-        return isolation::result_file().map_or(Ok(()), |path| leave(report, &path));
+        return isolation::result_file().map_or(Ok(()), |path| write_report(report, &path));
     }
-    let Some(target) = target()? else {
+    let Some(endpoint) = endpoint()? else {
         return Ok(());
     };
     let traces = Trace::of_report(report, RandomState::new().hash_one(&report.started));
@@ -52,49 +52,49 @@ fn try_send(report: &Report) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = Runtime::start().context("start what sends them")?;
-    let endpoint = target.endpoint.clone();
-    let targets = OtlpEndpoints {
-        traces: Some(target),
+    let url = endpoint.endpoint.clone();
+    let endpoints = OtlpEndpoints {
+        traces: Some(endpoint),
         metrics: None,
     };
-    let exporter = Exporter::start("prober", &targets, Limits::default(), &runtime.handle())?;
+    let exporter = Exporter::start("prober", &endpoints, Limits::default(), &runtime.handle())?;
     for trace in traces {
         exporter.record(Sample::Trace(Box::new(trace)));
     }
-    runtime.block_on(exporter.flush(PATIENCE));
+    runtime.block_on(exporter.flush(FLUSH_TIMEOUT));
     runtime.shutdown_background();
     let dropped = exporter.metrics().dropped();
     anyhow::ensure!(
         dropped == 0,
-        "{endpoint} took all but {dropped} spans within {} s; see OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_PROTOCOL",
-        PATIENCE.as_secs()
+        "{url} accepted all but {dropped} spans within {} s; see OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_PROTOCOL",
+        FLUSH_TIMEOUT.as_secs()
     );
     Ok(())
 }
 
 /// Reads the endpoint for traces from the environment; `None` if no variable names one.
-fn target() -> anyhow::Result<Option<OtlpEndpoint>> {
+fn endpoint() -> anyhow::Result<Option<OtlpEndpoint>> {
     Ok(OtlpEndpoint::read(Signal::Traces, |name| {
         env::var(name).ok()
     })?)
 }
 
 /// Writes the report as JSON to the file for the outer process, which exists already.
-fn leave(report: &Report, path: &Path) -> anyhow::Result<()> {
+fn write_report(report: &Report, path: &Path) -> anyhow::Result<()> {
     let json = serde_json::to_vec(report).context("write the report")?;
     let mut file = OpenOptions::new()
         .write(true)
         .open(path)
-        .with_context(|| format!("open {} to leave the report in", path.display()))?;
+        .with_context(|| format!("open {} for the report", path.display()))?;
     file.write_all(&json)
-        .with_context(|| format!("leave the report in {}", path.display()))
+        .with_context(|| format!("write the report to {}", path.display()))
 }
 
 /// The temporary file in which a lab hands its report to the outer process; `Drop` removes it.
 #[derive(Debug)]
-pub(super) struct Handed(Option<PathBuf>);
+pub(super) struct ReportFile(Option<PathBuf>);
 
-impl Handed {
+impl ReportFile {
     /// Creates the file, readable by its owner alone, if this is the outer process and an endpoint is named.
     ///
     /// An error is a warning, and nothing is sent.
@@ -102,7 +102,7 @@ impl Handed {
         if isolation::is_inside() {
             return Self(None);
         }
-        match target() {
+        match endpoint() {
             Ok(Some(_)) => {}
             Ok(None) => return Self(None),
             Err(error) => {
@@ -151,7 +151,7 @@ impl Handed {
     }
 }
 
-impl Drop for Handed {
+impl Drop for ReportFile {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
             // On failure the file stays until the temporary folder is cleaned.

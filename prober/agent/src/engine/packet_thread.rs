@@ -24,7 +24,7 @@ use crate::engine::commands::PacketCommand;
 use crate::engine::events::{EngineEvent, EngineEventSender};
 use crate::engine::kernel;
 use crate::engine::packet_loop::{LoopState, LoopbackMode, MAX_BATCH_WAIT, PacketLoop, ReadMode};
-use crate::startup::local_addresses::LocalAddresses;
+use crate::local_addresses::LocalAddresses;
 
 /// Source ports of crafted probes.
 pub(crate) const CRAFTED_PORTS: RangeInclusive<u16> = 63000..=65535;

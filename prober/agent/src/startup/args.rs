@@ -48,7 +48,7 @@ pub(crate) struct Args {
         default_value = "T1",
         env = "PROBER_TIER"
     )]
-    pub(crate) tier: TierArg,
+    pub(crate) tier: AgentTierArg,
 
     /// Accept plans of this run only, e.g. r7f3a; without it, of any
     #[arg(long, value_name = "ID")]
@@ -63,9 +63,9 @@ pub(crate) struct Args {
     pub(crate) facts: bool,
 }
 
-/// A tier, as given on the command line.
+/// The highest tier that an agent works in, as given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TierArg {
+pub(crate) enum AgentTierArg {
     /// Results of connect() and counters.
     #[value(name = "T0")]
     T0,
@@ -77,7 +77,7 @@ pub(crate) enum TierArg {
     T2,
 }
 
-impl TierArg {
+impl AgentTierArg {
     /// The tier that this agent works in: T2 adds node facts, which another agent reads.
     pub(crate) const fn wanted(self) -> Tier {
         match self {

@@ -69,10 +69,10 @@ impl Context {
             placement.role != AgentRole::Host && nodes.contains(&placement.agent.node)
         });
         self.place(first, Round::Listen);
-        self.ready_by = self.now + self.spec.patience;
+        self.ready_by = self.now + self.spec.startup_timeout;
         self.read_or_place(ReadingFacts {
             // The other half is for agents that wait for these facts.
-            until: self.now + self.spec.patience / 2,
+            until: self.now + self.spec.startup_timeout / 2,
             nodes,
             held_back,
             probe_only,
@@ -80,7 +80,7 @@ impl Context {
     }
 
     /// The deadline of the platform's present task.
-    fn patience(&self) -> Timestamp {
+    fn platform_deadline(&self) -> Timestamp {
         self.ready_by.max(self.now + PUBLISH_PATIENCE)
     }
 
@@ -91,7 +91,7 @@ impl Context {
         }
         self.place(reading.held_back, Round::Listen);
         self.publish_if_placed(Waiting {
-            until: self.patience(),
+            until: self.platform_deadline(),
             probe_only: reading.probe_only,
         })
     }
@@ -158,7 +158,7 @@ impl Context {
         self.endpoints = self.spec.endpoints(&self.agents.addresses);
         self.publish();
         State::Publishing(Waiting {
-            until: self.patience(),
+            until: self.platform_deadline(),
             probe_only: waiting.probe_only,
         })
     }
@@ -208,7 +208,7 @@ impl Context {
     pub(super) fn give_up_publishing(&mut self) -> State {
         let reason = format!(
             "the test Services were not published within {} s",
-            self.spec.patience.as_secs()
+            self.spec.startup_timeout.as_secs()
         );
         self.remove(Completion::CouldNotRun { reason })
     }
@@ -239,7 +239,7 @@ impl Context {
             wait_for_readiness(&mut self.commands, services, &self.collection.matrix);
         }
         self.run_if_started(Starting {
-            until: self.patience(),
+            until: self.platform_deadline(),
             readiness,
             longest,
         })
@@ -493,8 +493,8 @@ impl Context {
         }
     }
 
-    /// Ends the cycle with the lines that are read within `patience`.
-    pub(super) fn cut_short(&mut self, unattended: Unattended, patience: Duration) -> State {
+    /// Ends the cycle with the lines that are read within `timeout`.
+    pub(super) fn cut_short(&mut self, unattended: Unattended, timeout: Duration) -> State {
         let deadlines = match unattended {
             Unattended::Probing { .. } => None,
             Unattended::Reading(deadlines) => Some(deadlines),
@@ -502,7 +502,7 @@ impl Context {
         };
         self.commands.push_back(PlatformCommand::ResumeLogs);
         State::Unattended(Unattended::CutShort {
-            until: self.now + patience,
+            until: self.now + timeout,
             deadlines,
         })
     }

@@ -61,7 +61,7 @@ pub struct RunSpec {
     /// The deadline of a probe.
     pub deadline: Duration,
     /// The deadline of placing and publishing, counted from the start.
-    pub patience: Duration,
+    pub startup_timeout: Duration,
 }
 
 impl RunSpec {
@@ -84,7 +84,7 @@ impl RunSpec {
             raw_probes: 100,
             echo_bytes: ECHO_BYTES,
             deadline: Duration::from_secs(3),
-            patience: Duration::from_mins(1),
+            startup_timeout: Duration::from_mins(1),
         }
     }
 

@@ -300,7 +300,7 @@ fn spec(nodes: usize) -> RunSpec {
         raw_probes: 10,
         echo_bytes: 0,
         deadline: Duration::from_secs(3),
-        patience: Duration::from_mins(1),
+        startup_timeout: Duration::from_mins(1),
     }
 }
 

@@ -397,7 +397,10 @@ impl Run {
     /// Fails every agent that is still being started.
     fn give_up_starting(&mut self, state: State) -> State {
         self.state = state;
-        let reason = format!("not ready after {} s", self.context.spec.patience.as_secs());
+        let reason = format!(
+            "not ready after {} s",
+            self.context.spec.startup_timeout.as_secs()
+        );
         for agent in self.context.agents.starting.clone() {
             let reason = reason.clone();
             self.apply(Event::AgentFailed {

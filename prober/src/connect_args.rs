@@ -5,10 +5,10 @@ use std::path::PathBuf;
 #[cfg(feature = "cluster")]
 use controller::kubernetes::kubeconfig::ConnectOptions;
 
-/// Which cluster, as whom, and in which namespace.
+/// The cluster, the credentials and the namespace to use.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Cluster")]
-pub(crate) struct ReachArgs {
+pub(crate) struct ConnectArgs {
     /// The kubeconfig [default: as kubectl: $KUBECONFIG, else ~/.kube/config, else the service
     /// account of this pod]
     #[arg(long, value_name = "FILE")]
@@ -24,9 +24,9 @@ pub(crate) struct ReachArgs {
 }
 
 #[cfg(feature = "cluster")]
-impl ReachArgs {
+impl ConnectArgs {
     /// Returns the options for a connection to the API server.
-    pub(crate) fn reach(&self) -> ConnectOptions {
+    pub(crate) fn options(&self) -> ConnectOptions {
         ConnectOptions {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
