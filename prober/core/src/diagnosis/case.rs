@@ -17,7 +17,7 @@ use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
 pub(crate) use reachability::{Reachability, answer_to_ttl, completes};
 
-/// A client that was later than this for its own timers is no evidence of lateness by itself.
+/// The delay of a client's own timers, nanoseconds, above which a late answer is no evidence.
 pub(crate) const STARVED_NS: u64 = 200_000_000;
 
 /// The matrix, its failure groups, and which of them no hypothesis explains yet.
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
             .filter(move |(_, group)| wanted(group))
     }
 
-    /// Their indices alone.
+    /// The indices of the unexplained groups that satisfy a condition.
     pub(crate) fn places(&self, wanted: impl Fn(&FailureGroup) -> bool) -> BTreeSet<usize> {
         self.failing(wanted).map(|(at, _)| at).collect()
     }
@@ -107,7 +107,7 @@ impl<'a> Case<'a> {
             .filter(|evidence| evidence.path.access_path.stays_among_pods())
     }
 
-    /// The same for every access path.
+    /// Paths that were probed and have no group, of every access path.
     pub(crate) fn all_healthy(&self) -> impl Iterator<Item = &'a PathEvidence> {
         self.healthy_paths
             .iter()

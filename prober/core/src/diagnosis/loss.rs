@@ -138,7 +138,7 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
     if from >= until {
         return None;
     }
-    let mut well = 0;
+    let mut healthy = 0;
     let mut contradictions = 0;
     // A balanced port continues with the endpoints that are still reached: this contradicts nothing.
     let pinned = paths
@@ -146,7 +146,7 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
         .filter_map(|&id| case.path(id))
         .filter(|path| path.path.server.is_some());
     for path in pinned {
-        well += counts(path).1;
+        healthy += counts(path).1;
         let contradicts = |probe: &&Evidence| {
             let probe = &probe.client;
             matches!(probe.outcome, Outcome::Established { .. })
@@ -160,7 +160,7 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
         return None;
     }
     let lost = u64::try_from(late.len()).unwrap_or(u64::MAX);
-    if lost.saturating_mul(2) < well {
+    if lost.saturating_mul(2) < healthy {
         return None;
     }
     let node = common_node(case, &groups).or_else(|| most_involved(case, &groups))?;
@@ -261,7 +261,7 @@ fn between(case: &Case<'_>, groups: &BTreeSet<usize>, family: Family) -> Place {
     });
     match pair {
         Some((from, to)) => {
-            let (there, back) = lost_where(case, groups);
+            let (there, back) = lost_by_direction(case, groups);
             if back > there {
                 Place::between(&to, &from, None, family)
             } else {
@@ -285,12 +285,13 @@ fn counted(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u64, u64) {
         .map(counts)
         .collect();
     let sent: u64 = totals.iter().map(|(outcomes, _)| outcomes.total()).sum();
-    let well: u64 = totals.iter().map(|(_, well)| well).sum();
-    (sent.saturating_sub(well), sent)
+    let in_time: u64 = totals.iter().map(|(_, in_time)| in_time).sum();
+    (sent.saturating_sub(in_time), sent)
 }
 
-/// Packets lost on the way to the server and on the way to the client, where both ends reported.
-fn lost_where(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u32, u32) {
+/// The number of SYNs lost on the path to the server, and of SYN+ACKs lost on the path to the client, where both ends
+/// reported.
+fn lost_by_direction(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u32, u32) {
     let mut there = 0;
     let mut back = 0;
     for probe in case.at(groups).flat_map(|group| case.probes(group)) {
@@ -318,7 +319,7 @@ fn lost_where(case: &Case<'_>, groups: &BTreeSet<usize>) -> (u32, u32) {
 }
 
 fn directions(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<String> {
-    let (there, back) = lost_where(case, groups);
+    let (there, back) = lost_by_direction(case, groups);
     (there + back > 0).then(|| {
         format!(
             "by both ends: {there} SYNs did not reach the server, {back} SYN+ACKs did not come back"

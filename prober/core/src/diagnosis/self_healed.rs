@@ -48,7 +48,7 @@ fn forwarding(
     };
     is_on.then(|| {
         format!(
-            "{name} was 0 on {node} before this run placed its pods, and is not any more: starting a pod sets it, so the run itself has repaired what it would have found. Until then {node} forwarded no {cause}; find what sets it to 0 (`prober explain ip-forward-off`)."
+            "{name} was 0 on {node} before this run placed its pods, and is not any more: starting a pod sets it, so the run itself has repaired the fault that it would have found. Until then {node} forwarded no {cause}; find what sets it to 0 (`prober explain ip-forward-off`)."
         )
     })
 }
@@ -63,7 +63,7 @@ fn bridge_address(node: &NodeName, evidence: &NodeEvidence, family: Family) -> O
                 && has_address(after, &link.name, family) == Some(true)
         })?;
     Some(format!(
-        "{} on {node} had no {family} address before this run placed its pods, and has one now: starting a pod gives it one, so the run itself has repaired what it would have found. Until then pods of {node} had no gateway.",
+        "{} on {node} had no {family} address before this run placed its pods, and has one now: starting a pod gives it one, so the run itself has repaired the fault that it would have found. Until then pods of {node} had no gateway.",
         bridge.name
     ))
 }
@@ -138,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_said_it_forwards_nothing_and_forwards_was_repaired_by_the_run() {
+    fn a_node_that_reported_no_forwarding_and_forwards_was_repaired_by_the_run() {
         assert_eq!(notices(forwards(0), None).len(), 1);
     }
 
     #[test]
-    fn what_was_never_off_or_still_is_was_not_repaired() {
+    fn a_setting_that_was_never_off_or_still_is_was_not_repaired() {
         assert!(notices(forwards(1), forwards(1)).is_empty());
         assert!(notices(forwards(0), forwards(0)).is_empty());
         assert!(notices(None, forwards(1)).is_empty());

@@ -222,7 +222,7 @@ fn diagnosis(
     }
 }
 
-/// The remedy. Only a run knows pods by their names.
+/// The remedy; only a run has the names of pods.
 fn steps(case: &Case<'_>, best: &Hypothesis) -> Vec<Remedy> {
     let target = case
         .at(&best.groups)
@@ -284,7 +284,7 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Hypothesis) -> V
     } else {
         format!("fails: {shown}")
     });
-    let well: Vec<String> = case
+    let healthy: Vec<String> = case
         .all_healthy()
         .filter(|path| path.path.family == best.place.family)
         .filter(|path| {
@@ -299,9 +299,14 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Hypothesis) -> V
         })
         .map(named)
         .collect();
-    if let Some(first) = well.first() {
-        let rest = well.len() - 1;
-        let shown = well.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+    if let Some(first) = healthy.first() {
+        let rest = healthy.len() - 1;
+        let shown = healthy
+            .iter()
+            .take(4)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
         evidence.push(if rest > 3 {
             format!("works: {shown} and {} more", rest - 3)
         } else if rest > 0 {
@@ -326,10 +331,10 @@ fn merge(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
             merge_into(first, next);
             continue;
         }
-        let sure =
+        let rank =
             u8::from(next.confidence != Confidence::Proven) + 2 * u8::from(next.cause.is_none());
-        place.push((next.cause, next.segment.clone(), (sure, at)));
-        merged.insert((sure, at), next);
+        place.push((next.cause, next.segment.clone(), (rank, at)));
+        merged.insert((rank, at), next);
     }
     merged.into_values().collect()
 }

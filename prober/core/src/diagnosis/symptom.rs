@@ -169,7 +169,7 @@ impl FailureGroup {
 }
 
 /// The new destination of the own SYN: connect() translated it, or a translated copy of it was observed.
-pub(crate) fn led_to(probe: &ProbeResult) -> Option<SocketAddr> {
+pub(crate) fn translated_destination(probe: &ProbeResult) -> Option<SocketAddr> {
     let copied = || {
         probe.observations.iter().find_map(|seen| {
             let (_, tcp) = seen.packet.tcp()?;
@@ -189,8 +189,8 @@ pub(crate) fn wrong_source(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)>
     probe.observations.iter().find_map(|seen| {
         let (_, tcp) = seen.packet.tcp()?;
         let from = seen.packet.tcp_src()?;
-        let to_us = seen.packet.tcp_dst()? == probe.src;
-        if seen.direction != Direction::Received || !to_us || from == peer {
+        let is_to_client = seen.packet.tcp_dst()? == probe.src;
+        if seen.direction != Direction::Received || !is_to_client || from == peer {
             return None;
         }
         if tcp.flags.is_syn_ack() {

@@ -1,4 +1,4 @@
-//! Rules for translation: a Service's address is translated on the way there and back, or not.
+//! Rules for translation: a Service's address is translated in both directions, or not.
 
 use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Hypothesis;

@@ -78,9 +78,9 @@ const fn is_from_pod_to_service(path: &Path) -> bool {
 /// Whether a SYN of connect() has another destination than its target. A proxy in the pod's own network (a service mesh)
 /// redirects to the loopback by rules that apply to crafted packets as well.
 fn is_translated(evidence: &PathEvidence) -> bool {
-    let led_to = |probe: &Evidence| probe.client.translated_in_connect();
+    let destination = |probe: &Evidence| probe.client.translated_in_connect();
     (evidence.probes.iter())
-        .filter_map(led_to)
+        .filter_map(destination)
         .any(|address| !address.ip().is_loopback())
 }
 

@@ -37,13 +37,13 @@ impl Matrix {
                 let server = path.server.as_ref().or(probe.server_agent.as_ref());
                 let mut ends = std::iter::once(&path.client).chain(server);
                 let is_unanswered = probe.client.outcome == Outcome::Timeout;
-                let met_silence = if is_unanswered {
+                let is_silent = if is_unanswered {
                     is_met
                 } else {
                     probe.fell_silent()
                 };
                 let at = ends.find_map(|end| starved.get(end));
-                let Some(at) = at.filter(|_| met_silence) else {
+                let Some(at) = at.filter(|_| is_silent) else {
                     return true;
                 };
                 if is_unanswered && let Some(tally) = tallies.get_mut(&probe.client.engine) {
@@ -58,7 +58,7 @@ impl Matrix {
                 continue;
             };
             known.notices.push(format!(
-                "it was starved of CPU: {probes} probes of its paths that met silence count for nothing"
+                "it was starved of CPU: {probes} unanswered probes of its paths do not count"
             ));
         }
     }

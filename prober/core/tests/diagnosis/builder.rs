@@ -618,7 +618,7 @@ fn zeroes() -> Counters {
     .collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "a node has that much to say")]
+#[expect(clippy::too_many_lines, reason = "a node has that many facts")]
 fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
     let on = Some(SysctlState::Value(1));
     let mut links = vec![
@@ -802,15 +802,15 @@ impl Scene {
             }
             Story::Slow => {
                 self.handshake(&mut client, &mut server, 0);
-                let mut said = self.sent(MS, TcpFlags::ACK, self.isn.add(1), SERVER_ISN.add(1));
+                let mut data = self.sent(MS, TcpFlags::ACK, self.isn.add(1), SERVER_ISN.add(1));
                 let mut acknowledged = self.answer(2 * MS, TcpFlags::ACK, self.dst, self.hops());
-                if let (Body::Tcp(_, said), Body::Tcp(_, acknowledged)) =
-                    (&mut said.packet.body, &mut acknowledged.packet.body)
+                if let (Body::Tcp(_, data), Body::Tcp(_, acknowledged)) =
+                    (&mut data.packet.body, &mut acknowledged.packet.body)
                 {
-                    said.payload_len = 1000;
+                    data.payload_len = 1000;
                     acknowledged.ack = self.isn.add(1001);
                 }
-                client.extend([said, acknowledged]);
+                client.extend([data, acknowledged]);
                 let echo = Echo::Stalled {
                     sent: 1000,
                     received: 0,

@@ -78,15 +78,15 @@ fn a_full_accept_queue_is_proven_by_its_counter() {
 }
 
 #[test]
-fn a_stopped_process_completes_handshakes_and_says_nothing() {
+fn a_stopped_process_completes_handshakes_and_sends_nothing() {
     let story = Story::NoData { completed: true };
     let cluster = Cluster::new(2)
         .with_story(to(1), story)
         .with_balanced_story(|_| true, &server(1), story);
     assert_eq!(named(&cluster.matrix), ["endpoint-frozen node-1 proven"]);
     // The agent in that pod is stopped as well, so its end has no report.
-    let mut unheard = cluster;
-    for path in unheard.matrix.paths.values_mut() {
+    let mut without_report = cluster;
+    for path in without_report.matrix.paths.values_mut() {
         path.probes
             .retain(|probe| probe.client.src.ip().to_string() != "100.96.1.20");
         for probe in &mut path.probes {
@@ -96,14 +96,14 @@ fn a_stopped_process_completes_handshakes_and_says_nothing() {
             }
         }
     }
-    unheard
+    without_report
         .matrix
         .agents
         .get_mut(&server(1))
         .unwrap()
         .has_reported = false;
     let hairpin = |path: &Path| path.access_path == AccessPath::Hairpin && path.client == server(1);
-    for path in unheard
+    for path in without_report
         .matrix
         .paths
         .values_mut()
@@ -111,7 +111,10 @@ fn a_stopped_process_completes_handshakes_and_says_nothing() {
     {
         path.tallies.clear();
     }
-    assert_eq!(named(&unheard.matrix), ["endpoint-frozen node-1 proven"]);
+    assert_eq!(
+        named(&without_report.matrix),
+        ["endpoint-frozen node-1 proven"]
+    );
 }
 
 #[test]

@@ -45,20 +45,20 @@ fn a_node_that_forwards_nothing_has_a_forward_drop() {
 }
 
 #[test]
-fn policies_that_close_the_agents_are_it_where_nothing_passes_and_only_there() {
+fn policies_that_block_the_agents_are_the_cause_only_where_nothing_passes() {
     let policies = || vec!["default-deny".to_owned()];
-    let mut closed = Cluster::dual(2)
+    let mut blocked = Cluster::dual(2)
         .with_story(|_| true, Story::Nothing)
         .with_balanced_story(|_| true, &server(1), Story::Nothing)
         .matrix;
-    let unaware = named(&closed);
+    let unaware = named(&blocked);
     assert!(
         !unaware
             .iter()
             .any(|name| name.starts_with("network-policy"))
     );
-    closed.policies = policies();
-    assert_eq!(named(&closed), ["network-policy - consistent"]);
+    blocked.policies = policies();
+    assert_eq!(named(&blocked), ["network-policy - consistent"]);
 
     let mut ignored = Cluster::new(2)
         .with_story(at_1, Story::Nothing)
@@ -107,7 +107,7 @@ fn a_drop_of_what_comes_to_a_nodes_pods_is_distinguished_too() {
 }
 
 #[test]
-fn a_drop_of_answers_is_no_policy_even_if_one_pod_alone_suffers() {
+fn a_drop_of_answers_is_no_policy_even_if_it_affects_one_pod_alone() {
     let to_client = |path: &Path| path.client == client(1);
     let cluster = Cluster::new(2)
         .with_story(to_client, Story::ReplyLost)
@@ -315,7 +315,7 @@ fn a_full_connection_table_is_proven_by_its_count() {
 
 #[test]
 fn two_faults_at_once_are_both_named() {
-    // bridge-nf off hides a closed port behind timeouts on its own node.
+    // bridge-nf off hides a blocked port behind timeouts on its own node.
     let cluster = Cluster::new(2)
         .with_story(
             |path| path.server == Some(server(1)) && path.access_path == AccessPath::PodIp,
@@ -375,7 +375,7 @@ fn silence_beside_a_rate_limited_refusal_of_the_same_pair_is_no_second_fault() {
 }
 
 #[test]
-fn a_clients_own_unanswered_solicitation_is_silence_and_no_word_of_a_router() {
+fn a_clients_own_unanswered_solicitation_is_silence_and_no_error_of_a_router() {
     let mut cluster = Cluster::new(2)
         .with_story(at_1, Story::Nothing)
         .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);

@@ -44,7 +44,7 @@ fn loss_is_named_with_its_interval_and_direction() {
         found[0]
             .evidence
             .iter()
-            .any(|said| said.contains("SYN+ACKs did not come back"))
+            .any(|sentence| sentence.contains("SYN+ACKs did not come back"))
     );
 }
 
@@ -66,7 +66,7 @@ fn loss_between_two_nodes_is_no_fault_of_either() {
 }
 
 #[test]
-fn one_late_connect_is_a_finding_that_says_how_little_it_knows() {
+fn one_late_connect_is_only_consistent_with_loss() {
     let late = Story::Late {
         syns: 2,
         lost: Lost::Syn,
@@ -116,7 +116,7 @@ fn silence_that_ends_on_all_paths_at_the_same_instant_is_an_outage() {
 }
 
 #[test]
-fn a_starved_client_cannot_vouch_for_silence() {
+fn silence_that_only_a_starved_client_observed_is_no_evidence() {
     let late = Story::Late {
         syns: 2,
         lost: Lost::Syn,
@@ -145,17 +145,17 @@ fn a_starved_client_cannot_vouch_for_silence() {
         found[0]
             .evidence
             .iter()
-            .any(|said| said.contains("was starved of CPU"))
+            .any(|sentence| sentence.contains("was starved of CPU"))
     );
 }
 
 #[test]
-fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network() {
+fn failures_while_an_agent_was_starved_are_no_evidence_of_the_network() {
     let to_1 = |path: &Path| path.client == client(2) && path.server == Some(server(1));
-    let mute = |path: &Path| to_1(path) && path.access_path == AccessPath::PodIp;
+    let no_data = |path: &Path| to_1(path) && path.access_path == AccessPath::PodIp;
     let stalled = |path: &Path| to_1(path) && path.access_path == AccessPath::ClusterIp;
     let mut matrix = Cluster::new(2)
-        .with_story(mute, Story::NoData { completed: true })
+        .with_story(no_data, Story::NoData { completed: true })
         .with_story(stalled, Story::Stalled { received: 0 })
         .matrix;
     // One of many probes on a path with answers.
@@ -182,7 +182,7 @@ fn what_met_silence_while_an_agent_got_no_processor_says_nothing_of_the_network(
 }
 
 #[test]
-fn a_path_on_which_nothing_was_answered_is_dead_however_late_its_client_was() {
+fn a_path_without_any_answer_fails_however_late_its_client_was() {
     let dead = |path: &Path| path.client == client(1) && path.scope() == Scope::CrossNode;
     let mut matrix = Cluster::new(2).with_story(dead, Story::Nothing).matrix;
     let before = named(&matrix);

@@ -47,8 +47,8 @@ fn with_healthy_node_route(
     access_path: AccessPath,
 ) -> Matrix {
     let healthy = with_node_routes(Cluster::new(3).matrix, from, to, access_path);
-    let (_, well) = healthy.paths.last_key_value().unwrap();
-    add(&mut matrix, well.clone());
+    let (_, added) = healthy.paths.last_key_value().unwrap();
+    add(&mut matrix, added.clone());
     matrix
 }
 
@@ -87,11 +87,11 @@ fn where_nothing_but_a_node_port_fails_the_cause_is_unknown() {
 fn a_node_port_that_works_is_in_the_evidence() {
     let both = with_healthy_node_route(refusing(), 2, 1, AccessPath::NodePort);
     let diagnoses = prober_core::diagnosis::diagnose(&both);
-    let said = diagnoses
+    let is_listed = diagnoses
         .iter()
         .flat_map(|diagnosis| &diagnosis.evidence)
         .any(|line| line.starts_with("works: ") && line.contains("node-port"));
-    assert!(said, "{diagnoses:#?}");
+    assert!(is_listed, "{diagnoses:#?}");
 }
 
 #[test]

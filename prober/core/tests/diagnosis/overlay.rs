@@ -67,13 +67,13 @@ fn by_node_1_itself(ttl: usize) -> [TtlStepAnswer; 4] {
 }
 
 #[test]
-fn what_was_sent_with_ttl_1_met_no_second_router_however_far_its_answer_has_come() {
+fn a_syn_with_ttl_1_reached_no_second_router_however_distant_its_answer() {
     let cluster = one_way(Cluster::new(2), 1, 2).ttl_probe(across(1, 2), by_node_1_itself(1));
     assert_eq!(named(&cluster.matrix), ["overlay-blocked node-2 proven"]);
 }
 
 #[test]
-fn an_answer_of_the_clients_own_node_is_none_of_a_second_router() {
+fn an_answer_of_the_clients_own_node_is_not_from_a_second_router() {
     let cluster = one_way(Cluster::new(2), 1, 2).ttl_probe(across(1, 2), by_node_1_itself(2));
     let by_facts = cluster.clone().facts(1, |facts| {
         let own = Address {
@@ -174,7 +174,7 @@ fn a_lost_route_is_read_from_the_node_and_explains_both_directions() {
 }
 
 #[test]
-fn a_tunnel_that_is_down_takes_what_comes_in_along() {
+fn a_tunnel_that_is_down_explains_both_directions() {
     let both_ways = [(1, 2), (2, 1)]
         .into_iter()
         .fold(Cluster::new(2), |cluster, (from, to)| {
@@ -247,7 +247,7 @@ fn a_process_that_is_slow_to_echo_what_its_kernel_acknowledged_is_no_mtu_black_h
 }
 
 #[test]
-fn a_talk_that_was_cut_off_by_what_stops_every_packet_is_no_mtu_black_hole() {
+fn an_exchange_that_stops_with_every_other_packet_is_no_mtu_black_hole() {
     let same =
         |path: &Path| path.scope() == Scope::SameNode && path.access_path == AccessPath::ClusterIp;
     let stalled = Story::Stalled { received: 0 };

@@ -173,7 +173,7 @@ fn a_port_of_the_bridge_that_is_down_cuts_its_pod_off() {
 }
 
 #[test]
-fn hairpin_mode_off_fails_one_pods_way_to_itself() {
+fn hairpin_mode_off_fails_the_path_of_one_pod_to_itself() {
     let own = |path: &Path| path.access_path == AccessPath::Hairpin && path.client == server(1);
     let cluster = Cluster::new(2)
         .with_story(own, Story::Nothing)
@@ -193,7 +193,7 @@ fn hairpin_mode_off_fails_one_pods_way_to_itself() {
 }
 
 #[test]
-fn hairpin_mode_off_is_harmless_where_every_hairpin_path_is_well() {
+fn hairpin_mode_off_is_harmless_where_every_hairpin_path_is_healthy() {
     let cluster = Cluster::new(2).facts(1, |facts| {
         facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
         for link in facts.links.as_mut().unwrap() {

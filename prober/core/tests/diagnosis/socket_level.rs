@@ -35,14 +35,14 @@ fn everywhere(_: &prober_core::topology::NodeName) -> bool {
 }
 
 /// The evidence of all diagnoses.
-fn said(matrix: &Matrix) -> String {
+fn sentences(matrix: &Matrix) -> String {
     let diagnoses = diagnose(matrix);
-    let sentences = diagnoses.iter().flat_map(|found| &found.evidence);
-    sentences.cloned().collect::<Vec<_>>().join("\n")
+    let evidence = diagnoses.iter().flat_map(|found| &found.evidence);
+    evidence.cloned().collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn a_healthy_cluster_names_nothing_and_every_path_by_the_service_says_so() {
+fn a_healthy_cluster_has_no_diagnosis_and_every_service_path_is_socket_level() {
     let cluster = Cluster::dual(2).translated_in_connect(everywhere);
     assert_eq!(named(&cluster.matrix), Vec::<String>::new());
     for evidence in cluster.matrix.paths.values() {
@@ -55,7 +55,7 @@ fn a_healthy_cluster_names_nothing_and_every_path_by_the_service_says_so() {
 }
 
 #[test]
-fn it_is_a_property_of_the_node_and_no_word_on_another() {
+fn it_is_a_property_of_the_clients_node_alone() {
     let cluster = Cluster::new(2).translated_in_connect(|at| *at == node(1));
     for evidence in cluster.matrix.paths.values() {
         let path = &evidence.path;
@@ -137,8 +137,8 @@ fn one_lost_syn_is_one_lost_syn() {
     let tally = evidence.tallies.get_mut(&EngineKind::Kernel).unwrap();
     tally.first_syn_success = 1;
     let cluster = cluster.translated_in_connect(everywhere);
-    let said = said(&cluster.matrix);
-    assert!(said.contains("1 of 2 first SYNs"), "{said}");
+    let text = sentences(&cluster.matrix);
+    assert!(text.contains("1 of 2 first SYNs"), "{text}");
 }
 
 #[test]
@@ -155,9 +155,9 @@ fn a_port_without_backend_is_refused_inside_connect_and_has_no_endpoints() {
         }
     }
     assert_eq!(named(&cluster.matrix), ["no-endpoints - proven"]);
-    let said = said(&cluster.matrix);
+    let text = sentences(&cluster.matrix);
     let sentence = "connect() failed at once with EHOSTUNREACH: the kernel sent no packet";
-    assert!(said.contains(sentence), "{said}");
+    assert!(text.contains(sentence), "{text}");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn where_every_connect_is_refused_a_crafted_syn_that_leaves_shows_where() {
 }
 
 #[test]
-fn a_service_that_a_node_has_forgotten_is_seen_by_the_syn_of_connect() {
+fn a_service_without_an_entry_on_a_node_shows_in_the_syn_of_connect() {
     let mut cluster = Cluster::new(2)
         .with_story(through_service, Story::Nothing)
         .ttl_probe(through_service, [exceeded(64), SILENT, SILENT, SILENT]);
@@ -197,7 +197,7 @@ fn a_service_that_a_node_has_forgotten_is_seen_by_the_syn_of_connect() {
 }
 
 #[test]
-fn an_error_of_a_router_behind_the_translation_is_no_word_of_missing_rules() {
+fn an_error_of_a_router_behind_the_translation_does_not_show_missing_rules() {
     let prohibited = Story::Icmp {
         by: gateway(2, Family::Ipv4),
         reason: Unreachable::Port,
@@ -233,8 +233,8 @@ fn a_backend_that_no_pod_has_shows_in_the_syn_of_connect() {
         }
     }
     assert_eq!(named(&cluster.matrix), ["stale-endpoint - proven"]);
-    let said = said(&cluster.matrix);
-    assert!(said.contains("the SYN went on to 100.96.2.99"), "{said}");
+    let text = sentences(&cluster.matrix);
+    assert!(text.contains("the SYN went on to 100.96.2.99"), "{text}");
 }
 
 /// A host that connects to the Service and is refused at once.
@@ -255,20 +255,20 @@ fn with_host(mut matrix: Matrix, errno: Errno) -> Matrix {
 }
 
 #[test]
-fn a_host_without_a_route_to_the_services_met_no_icmp() {
+fn a_host_without_a_route_to_the_services_received_no_icmp() {
     let cluster = Cluster::new(2).facts(1, |facts| {
         let routes = facts.routes.as_mut().unwrap();
         routes.retain(|route| route.destination.prefix_len() > 0);
     });
     let matrix = with_host(cluster.matrix, Errno::Enetunreach);
     assert_eq!(named(&matrix), ["unknown node-1 consistent"]);
-    let said = said(&matrix);
-    assert!(!said.contains("ICMP"), "{said}");
+    let text = sentences(&matrix);
+    assert!(!text.contains("ICMP"), "{text}");
     for sentence in [
         "connect() failed at once with ENETUNREACH: the kernel sent no packet",
         "node-1 has no route that covers 100.67.30.133",
     ] {
-        assert!(said.contains(sentence), "{said}");
+        assert!(text.contains(sentence), "{text}");
     }
 }
 
@@ -283,16 +283,16 @@ fn without_packets_an_errno_is_not_reported_as_an_icmp() {
             reason: Unreachable::Host,
         };
     }
-    let said = said(&matrix);
+    let text = sentences(&matrix);
     assert!(
-        said.contains("failed with EHOSTUNREACH after a SYN"),
-        "{said}"
+        text.contains("failed with EHOSTUNREACH after a SYN"),
+        "{text}"
     );
-    assert!(!said.contains("answered by ICMP"), "{said}");
+    assert!(!text.contains("answered by ICMP"), "{text}");
 }
 
 #[test]
-fn the_backends_answer_is_the_right_one_and_nothing_is_odd_about_it() {
+fn an_answer_of_the_backend_is_not_unexpected() {
     let refuses = Story::Reset {
         hop_limit: 63,
         mac: None,
@@ -307,9 +307,11 @@ fn the_backends_answer_is_the_right_one_and_nothing_is_odd_about_it() {
         .unwrap();
     let probe = &evidence.probes[0];
     assert_eq!(probe.client.peer().ip(), pod_ip(&server(2), Family::Ipv4));
-    let odd = prober_core::diagnosis::unexpected_packets(probe);
+    let unexpected = prober_core::diagnosis::unexpected_packets(probe);
     assert!(
-        odd.iter().all(|(.., why)| !why.contains("not undone")),
-        "{odd:?}"
+        unexpected
+            .iter()
+            .all(|(.., why)| !why.contains("not undone")),
+        "{unexpected:?}"
     );
 }

@@ -61,7 +61,7 @@ fn a_healthy_cluster_has_no_diagnosis() {
 }
 
 #[test]
-fn syns_that_vanish_beside_untranslated_answers_follow_from_the_same_cause() {
+fn syns_that_are_lost_beside_untranslated_answers_follow_from_the_same_cause() {
     let mut matrix = founding(Cluster::new(2), Family::Ipv4)
         .facts(1, |facts| {
             facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
@@ -102,7 +102,7 @@ fn syns_that_vanish_beside_untranslated_answers_follow_from_the_same_cause() {
 }
 
 #[test]
-fn an_arp_reply_is_not_taken_for_the_way_to_the_router() {
+fn an_arp_reply_does_not_show_the_address_of_the_router() {
     let mut matrix = founding(Cluster::new(2), Family::Ipv4)
         .facts(1, |facts| {
             facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
@@ -139,7 +139,7 @@ fn an_arp_reply_is_not_taken_for_the_way_to_the_router() {
 }
 
 #[test]
-fn the_founding_fault_is_proven_by_the_nodes_own_word() {
+fn the_founding_fault_is_proven_by_the_facts_of_the_node() {
     for state in [SysctlState::Value(0), SysctlState::Absent] {
         let cluster = founding(Cluster::dual(2), Family::Ipv4)
             .facts(1, |facts| facts.bridge_nf_call_iptables = Some(state));
@@ -151,7 +151,7 @@ fn the_founding_fault_is_proven_by_the_nodes_own_word() {
 }
 
 #[test]
-fn what_is_healed_while_it_is_probed_is_named_as_it_was() {
+fn a_fault_that_is_healed_while_it_is_probed_is_named() {
     let mut cluster = founding(Cluster::dual(2), Family::Ipv4).facts(1, |facts| {
         facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
     });
@@ -173,7 +173,12 @@ fn without_node_facts_the_founding_fault_is_only_consistent_and_names_the_sysctl
     );
     let found = diagnose(&cluster.matrix);
     assert!(found[0].would_decide[0].contains("net.bridge.bridge-nf-call-iptables"));
-    assert!(found[0].evidence.iter().any(|said| said.contains("TTL 1")));
+    assert!(
+        found[0]
+            .evidence
+            .iter()
+            .any(|sentence| sentence.contains("TTL 1"))
+    );
 }
 
 #[test]
@@ -190,7 +195,7 @@ fn without_packets_the_counters_fingerprint_the_founding_fault() {
 }
 
 #[test]
-fn the_twin_of_ipv6_is_named_for_its_family_and_both_together_for_both() {
+fn the_founding_fault_of_ipv6_is_named_for_its_family_and_both_together_for_both() {
     let six = founding(Cluster::dual(2), Family::Ipv6).facts(1, |facts| {
         facts.bridge_nf_call_ip6tables = Some(SysctlState::Value(0));
     });
@@ -204,7 +209,7 @@ fn the_twin_of_ipv6_is_named_for_its_family_and_both_together_for_both() {
 }
 
 #[test]
-fn the_odd_packet_of_the_founding_fault_is_the_answer_from_the_wrong_address() {
+fn the_unexpected_packet_of_the_founding_fault_is_the_answer_from_the_wrong_address() {
     let cluster = founding(Cluster::new(2), Family::Ipv4).facts(1, |facts| {
         facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
     });
@@ -263,7 +268,7 @@ fn the_remedy_of_the_founding_fault_can_be_pasted_and_lasts() {
 }
 
 #[test]
-fn every_cause_that_is_named_comes_with_a_remedy_and_an_exhibit() {
+fn every_cause_that_is_named_comes_with_a_remedy_and_a_sample() {
     let cluster = founding(Cluster::new(2), Family::Ipv4);
     for diagnosis in diagnose(&cluster.matrix) {
         assert!(!diagnosis.remedy.is_empty(), "{diagnosis:?}");

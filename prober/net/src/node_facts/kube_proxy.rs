@@ -3,6 +3,7 @@
 //! A link `kube-ipvs0` means IPVS. Otherwise kube-proxy reports its mode at its metrics address, which is `127.0.0.1:10249`
 //! unless configured otherwise (`GET /proxyMode`). The request is sent only if there is a listener: a refused connection
 //! would count as a RST (`TcpOutRsts`) in the counters that are read here. Only root can list the chains themselves.
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_told_by_its_port_and_state() {
+    fn a_listener_is_recognized_by_its_port_and_state() {
         let line = |local: &str, state: &str| {
             format!("   0: {local} 00000000:0000 {state} 00000000:00000000 00:0")
         };
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_answer_of_kube_proxy_is_believed() {
+    fn only_a_plain_answer_of_kube_proxy_is_accepted() {
         let answer = |status: &str, body: &str| {
             format!("HTTP/1.0 {status} X\r\nContent-Type: text/plain\r\n\r\n{body}")
         };

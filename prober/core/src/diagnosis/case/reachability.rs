@@ -122,10 +122,10 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Whether packets get from one node to another.
+/// Whether packets from one node reach another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reachability {
-    /// A packet did.
+    /// A packet arrived.
     Reached,
     /// No packet that was sent is known to have arrived.
     NotReached,

@@ -9,7 +9,7 @@ use crate::diagnosis::endpoint::{
     is_reached_directly, is_slot, list, served_nodes, untranslated_error,
 };
 use crate::diagnosis::hypothesis::{Hypothesis, Place, Proof};
-use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom, led_to};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom, translated_destination};
 use crate::packet::family::Family;
 use crate::packet::{Body, ResolutionKind, Unreachable};
 use crate::probe::outcome::Errno;
@@ -141,11 +141,11 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
     let groups = case.places(|group| is_slot(group, server, family) && gone(group));
     let stale = case.at(&groups).find_map(|group| {
         let path = case.path(group.path)?;
-        let dead = path
+        let stale = path
             .backends
             .iter()
             .find(|backend| backend.agent.is_none())?;
-        Some(dead.address)
+        Some(stale.address)
     });
     if let Some(address) = stale {
         return vec![
@@ -170,17 +170,19 @@ pub(crate) fn stale_endpoint(case: &Case<'_>, server: &AgentId, family: Family) 
                 .is_some_and(|group| is_reached_directly(case, group))
         })
         .collect();
-    let dead = case.at(&groups).find_map(|group| dead_address(case, group));
+    let stale = case
+        .at(&groups)
+        .find_map(|group| address_without_pod(case, group));
     let unresolved = case.at(&groups).any(|group| {
         matches!(group.symptom, Symptom::Unreachable(Unreachable::Host))
             && untranslated_error(case, group).is_none()
     });
-    if groups.is_empty() || (dead.is_none() && !unresolved) {
+    if groups.is_empty() || (stale.is_none() && !unresolved) {
         return hypotheses;
     }
     let elsewhere = served_nodes(case, server, family);
     let named =
-        dead.map(|address| format!("the SYN went on to {address}, which is no pod of the run"));
+        stale.map(|address| format!("the SYN went on to {address}, which no pod of the run has"));
     if elsewhere.is_empty() {
         hypotheses.push(
             Hypothesis::proves(
@@ -250,10 +252,10 @@ fn stale_rules_by_node(
 
 /// The address that the Service led to, where a packet shows it: a flooded copy of the SYN, or a resolution by the node
 /// of an address that no pod has.
-fn dead_address(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
+fn address_without_pod(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     let copied = case
         .probes(group)
-        .find_map(|probe| led_to(&probe.client))
+        .find_map(|probe| translated_destination(&probe.client))
         .map(|address| address.ip())
         .filter(|address| !is_known(case, *address));
     copied.or_else(|| {
@@ -321,7 +323,10 @@ fn resolution_failures(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String>
     sentences.sort();
     sentences.dedup();
     sentences.truncate(2);
-    if let Some(address) = case.at(groups).find_map(|group| dead_address(case, group)) {
+    if let Some(address) = case
+        .at(groups)
+        .find_map(|group| address_without_pod(case, group))
+    {
         sentences.push(format!(
             "the node tried to resolve {address}, and no host answered"
         ));

@@ -68,7 +68,7 @@ pub(crate) fn filter_scope(
     } else {
         hypothesis
             .because(format!(
-                "{node} drops answers of connections whose SYNs it accepted"
+                "{node} drops answers of connections whose SYNs it forwarded"
             ))
             .not(
                 Cause::NetworkPolicy,

@@ -111,7 +111,7 @@ fn tunnels_exist(case: &Case<'_>) -> bool {
 }
 
 /// Whether the node itself rejected packets at once for lack of a route: to the client (quoting a SYN that
-/// no router has touched), or to the server for its answer.
+/// no router has forwarded), or to the server for its answer.
 fn refuses_route(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
     if group.client.node == *node {
         group.symptom.is_unroutable()

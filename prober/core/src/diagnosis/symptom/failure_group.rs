@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom, led_to, symptom, wrong_source};
+use crate::diagnosis::symptom::{
+    FailureGroup, ServerEnd, Symptom, symptom, translated_destination, wrong_source,
+};
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::packet::Unreachable;
 use crate::probe::outcome::{EngineKind, Errno, Outcome, OutcomeKind, ProbeResult};
@@ -180,7 +182,7 @@ fn server_of(matrix: &Matrix, evidence: &PathEvidence, probe: &Evidence) -> Opti
                 .filter(|server_trace| server_trace.syns > 0);
             seen.and(probe.server_agent.clone())
         })
-        .or_else(|| backend_at(evidence, led_to(&probe.client)?))
+        .or_else(|| backend_at(evidence, translated_destination(&probe.client)?))
         .or_else(|| only_endpoint_never_reached(matrix, evidence))
 }
 

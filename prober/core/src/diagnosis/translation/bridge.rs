@@ -103,7 +103,7 @@ pub(crate) fn bridge_netfilter(
     } else {
         hypothesis
     };
-    vec![bounds(case, hypothesis, node, family)]
+    vec![exclude_similar(case, hypothesis, node, family)]
 }
 
 /// Services of this node with backends among its own pods: the only ones that the bridge can bypass.
@@ -229,7 +229,7 @@ pub(crate) fn redirects(case: &Case<'_>, node: &NodeName, family: Family) -> Vec
 }
 
 /// Similar causes, and what excludes them.
-pub(crate) fn bounds(
+pub(crate) fn exclude_similar(
     case: &Case<'_>,
     mut hypothesis: Hypothesis,
     node: &NodeName,

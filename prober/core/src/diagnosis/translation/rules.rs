@@ -25,12 +25,12 @@ pub(crate) fn stale_rules(case: &Case<'_>, node: &NodeName, family: Family) -> O
     });
     let group = case.at(&groups).next()?;
     let expected = group.server.clone()?;
-    let met = case.probes(group).find_map(|probe| {
+    let answered = case.probes(group).find_map(|probe| {
         let banner = probe.client.exchange.banner()?;
         Some((banner.pod.clone(), banner.node.clone(), probe.client.dst))
     });
     let place = Place::node(node, family);
-    let sentence = met.map(|(pod, at, target)| {
+    let sentence = answered.map(|(pod, at, target)| {
         format!(
             "{target} leads to {expected} according to the API, but {pod} on {at} answered {node}"
         )
@@ -145,10 +145,10 @@ fn untranslated_in_connect(case: &Case<'_>, group: &FailureGroup) -> Option<Sock
     // Without a ready endpoint there is no backend to translate to.
     let is_ready = |path: &&PathEvidence| path.backends.iter().any(|backend| backend.ready);
     let path = (case.path(group.path)).filter(|path| path.socket_level && is_ready(path))?;
-    let mut target = case
+    let mut destinations = case
         .probes(group)
         .filter_map(|probe| probe.client.syn_destination());
-    target.find(|target| *target == path.target)
+    destinations.find(|destination| *destination == path.target)
 }
 
 pub(crate) fn translated(case: &Case<'_>, group: &FailureGroup) -> bool {
