@@ -6,11 +6,10 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::{Body, Checksum, Ip, Packet, Tcp, TcpSegment};
+use crate::packet::{Body, Packet, TcpSegment};
 use crate::probe::engine::{Engine, Wake};
 use crate::probe::server_trace::ServerTraces;
 use crate::random::Random;
@@ -291,26 +290,7 @@ fn observation(at: Timestamp, direction: Direction, packet: Packet) -> Observati
 
 /// The packet of a segment on the wire.
 pub fn packet(segment: &TcpSegment) -> Packet {
-    let ip = Ip {
-        src: segment.src.ip(),
-        dst: segment.dst.ip(),
-        hop_limit: segment.hop_limit,
-        ident: match segment.src {
-            SocketAddr::V4(_) => segment.ident,
-            SocketAddr::V6(_) => 0,
-        },
-    };
-    let tcp = Tcp {
-        src_port: segment.src.port(),
-        dst_port: segment.dst.port(),
-        seq: segment.seq,
-        ack: segment.ack,
-        flags: segment.flags,
-        window: segment.window,
-        options: segment.options,
-        payload_len: u32::try_from(segment.payload.len()).unwrap_or(u32::MAX),
-        checksum: Checksum::Valid,
-    };
+    let (ip, tcp) = segment.headers();
     Packet {
         link: None,
         body: Body::Tcp(ip, tcp),

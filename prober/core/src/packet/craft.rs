@@ -1,6 +1,6 @@
 //! TCP segments as bytes: an IP header, a TCP header as Linux writes it, and valid checksums.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
@@ -36,27 +36,38 @@ const TCP_HEADER: usize = 20;
 ///
 /// Allocates only if `out` lacks capacity. After an error `out` is unchanged.
 pub fn craft(segment: &TcpSegment, out: &mut Vec<u8>) -> Result<(), CraftError> {
-    let ip = Ip {
-        src: segment.src.ip(),
-        dst: segment.dst.ip(),
-        hop_limit: segment.hop_limit,
-        ident: segment.ident,
-    };
+    let (ip, tcp) = segment.headers();
     let tcp_len = tcp_header_len(&segment.options) + segment.payload.len();
     append_ip(&ip, IpNextHeaderProtocols::Tcp, tcp_len, out)?;
-    let tcp = Tcp {
-        src_port: segment.src.port(),
-        dst_port: segment.dst.port(),
-        seq: segment.seq,
-        ack: segment.ack,
-        flags: segment.flags,
-        window: segment.window,
-        options: segment.options,
-        payload_len: 0,
-        checksum: Checksum::Valid,
-    };
     append_tcp(&ip, &tcp, &segment.payload, out);
     Ok(())
+}
+
+impl TcpSegment {
+    /// The headers of the segment as its receiver parses them.
+    pub fn headers(&self) -> (Ip, Tcp) {
+        let ip = Ip {
+            src: self.src.ip(),
+            dst: self.dst.ip(),
+            hop_limit: self.hop_limit,
+            ident: match self.src {
+                SocketAddr::V4(_) => self.ident,
+                SocketAddr::V6(_) => 0,
+            },
+        };
+        let tcp = Tcp {
+            src_port: self.src.port(),
+            dst_port: self.dst.port(),
+            seq: self.seq,
+            ack: self.ack,
+            flags: self.flags,
+            window: self.window,
+            options: self.options,
+            payload_len: u32::try_from(self.payload.len()).unwrap_or(u32::MAX),
+            checksum: Checksum::Valid,
+        };
+        (ip, tcp)
+    }
 }
 
 /// Length of a TCP header with these options and their padding, bytes.

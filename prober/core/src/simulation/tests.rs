@@ -1,6 +1,6 @@
 //! Probes against a server in the simulated network, with faults between them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proptest::prelude::*;
 

@@ -298,12 +298,12 @@ fn a_watched_connection_has_its_outcome_from_packets_and_its_exchange_from_the_s
     in_flight.close(four, Exchange::NoBanner, ms(50));
     assert_eq!(transmitted(&mut in_flight), []);
     let results = run_out(&mut in_flight);
-    let told: Vec<_> = results
+    let ended: Vec<_> = results
         .iter()
         .map(|result| (result.path.0, result.exchange.clone(), result.syns))
         .collect();
     assert_eq!(
-        told,
+        ended,
         [(4, Exchange::NoBanner, 1), (6, Exchange::NotTried, 0)]
     );
     // A late report about an ended probe is ignored.

@@ -50,15 +50,15 @@ pub(super) fn describe(seen: &Observation, start: Timestamp) -> PacketWords {
                 .unwrap_or_default(),
             Some(ip.hop_limit),
         ),
-        Body::Resolution(question) => match (question.kind, question.sender_mac) {
+        Body::Resolution(resolution) => match (resolution.kind, resolution.sender_mac) {
             (ResolutionKind::Request, _) => (
-                format!("{} asks", question.sender),
-                format!("who has {}?", question.target),
+                resolution.sender.to_string(),
+                format!("who-has {}", resolution.target),
                 String::new(),
                 None,
             ),
             (ResolutionKind::Reply, mac) => (
-                format!("{} > {}", question.sender, question.target),
+                format!("{} > {}", resolution.sender, resolution.target),
                 mac.map_or_else(|| "is here".to_owned(), |mac| format!("is at {mac}")),
                 String::new(),
                 None,

@@ -253,14 +253,14 @@ fn the_page_says_what_the_text_says() {
 }
 
 #[test]
-fn names_that_look_like_markup_stay_names() {
+fn names_that_contain_markup_stay_names() {
     let mut report = incident::report();
     report.notes.push("<script>alert(1)</script>".to_owned());
     assert!(!html::report(&report).contains("<script"));
 }
 
 #[test]
-fn what_was_not_probed_does_not_look_like_a_failure() {
+fn what_was_not_probed_is_not_shown_as_a_failure() {
     let mut report = incident::healthy_report();
     let path = &mut report.paths[0];
     path.health = crate::report::Health::NotProbed;

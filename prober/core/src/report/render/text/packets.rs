@@ -90,7 +90,7 @@ pub(in crate::report::render) fn summary(path: &PathReport, probe: &ProbeReport)
         ),
     };
     format!(
-        "One probe of {}, {}: {} asks {}, {came_of_it}",
+        "One probe of {}, {}, from {} to {}: {came_of_it}",
         path.access_path, path.scope, client.src, client.dst
     )
 }
