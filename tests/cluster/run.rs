@@ -150,7 +150,7 @@ fn interrupted(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 }
 
 fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let mut run = start_long_run(cluster, &["--timeout", "10s"])?;
+    let mut run = start_long_run(cluster, &["--timeout", "20s"])?;
     // A finalizer on a pod blocks the removal.
     let add_finalizer = r#"{"metadata":{"finalizers":["prober.test/held"]}}"#;
     let pod = prober::await_running(cluster, "node-1-client")?;
@@ -179,7 +179,7 @@ fn left(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 }
 
 fn killed(cluster: &Arc<Cluster>) -> Result<(), Failed> {
-    let mut run = start_long_run(cluster, &["--timeout", "10s"])?;
+    let mut run = start_long_run(cluster, &["--timeout", "20s"])?;
     run.kill()?;
     run.wait()?;
     if cluster.objects(LABEL)?.is_empty() {

@@ -405,7 +405,7 @@ fn drained(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 fn no_kubelet(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     cluster.node(&["pause", "node-2"])?;
     let undo = Undo(|| cluster.node(&["resume", "node-2"]));
-    let arguments = ["--node", "node-2", "--timeout", "15s"];
+    let arguments = ["--node", "node-2", "--timeout", "30s"];
     let result = expect_output(
         cluster,
         &arguments,
@@ -433,7 +433,7 @@ fn not_ready(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 
 fn no_server(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let server = prober::api_server(cluster)?;
-    let arguments = ["--node", "node-1", "--probes", MANY, "--timeout", "20s"];
+    let arguments = ["--node", "node-1", "--probes", MANY, "--timeout", "30s"];
     let resume = || prober::signal(server, "CONT");
     let mut undo = None;
     expect_interrupted(cluster, &arguments, &["API server"], || {

@@ -21,6 +21,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             interrupted_early,
         ),
         Trial::test(
+            "a run ends at its time limit with its measurements so far",
+            overlong,
+        ),
+        Trial::test(
             "a lab that stays up ends on Ctrl-C and removes its socket",
             kept_up,
         ),
@@ -142,6 +146,33 @@ fn interrupted_early() -> Result<(), Failed> {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code() != Some(2) || !stderr.contains("before anything was measured") {
         return Err(format!("{}: {stderr}", output.status).into());
+    }
+    wait_until("the lab is gone", || {
+        leftovers(&test_id).len() == before.len()
+    })
+}
+
+/// Runs with more probes than the time limit allows.
+fn overlong() -> Result<(), Failed> {
+    let test_id = test_id("overlong");
+    let before = leftovers(&test_id);
+    let arguments = "run --lab -o json --probes 100000 --timeout 10s";
+    let run = start(Command::new(&*PROBER).args(arguments.split(' ')), &test_id)?;
+    let report = Report::read(&run.wait_with_output()?)?;
+    let json: serde_json::Value = serde_json::from_str(&report.text)?;
+    let reason = "its time limit of 10 s is over";
+    if report.status != 2 || json["reason"] != reason {
+        return Err(format!(
+            "exit status {}, {}\n{}",
+            report.status,
+            json["reason"],
+            report.summary()
+        )
+        .into());
+    }
+    let is_measured = |path: &serde_json::Value| path["outcomes"]["established"].as_u64() > Some(0);
+    if !report.paths.iter().any(is_measured) {
+        return Err(format!("the measurements are lost\n{}", report.summary()).into());
     }
     wait_until("the lab is gone", || {
         leftovers(&test_id).len() == before.len()

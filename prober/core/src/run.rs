@@ -128,7 +128,23 @@ impl Run {
     /// When to call [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let (state, round) = self.timers();
-        state.into_iter().chain(round).min()
+        let timers = state.into_iter().chain(round);
+        timers.chain(self.ends_by()).min()
+    }
+
+    /// The time limit of the run, until its objects are being removed.
+    const fn ends_by(&self) -> Option<Timestamp> {
+        match self.phase() {
+            Phase::ReadingFacts
+            | Phase::Placing
+            | Phase::Publishing
+            | Phase::Probing
+            | Phase::Unattended
+            | Phase::FollowUp
+            | Phase::Lingering
+            | Phase::Idle => self.context.ends_by,
+            Phase::Removing | Phase::Ended => None,
+        }
     }
 
     /// The time of the state's timer, and the deadline of its round.
@@ -143,6 +159,12 @@ impl Run {
     /// Handles the passing of time: at most one expired timer.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.context.now = now;
+        if self.ends_by().is_some_and(|at| at <= now) {
+            let limit = self.context.spec.time_limit.unwrap_or_default();
+            let reason = format!("its time limit of {} s is over", limit.as_secs_f64());
+            self.apply(Event::Failed(reason));
+            return;
+        }
         let (state, round) = self.timers();
         let has_expired = |timer: Option<Timestamp>| timer.is_some_and(|at| at <= now);
         let is_overdue_first = round.is_some_and(|round| state.is_none_or(|state| round < state));

@@ -21,9 +21,9 @@ pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("C
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "What is placed in a cluster is removed again, also after Ctrl-C; after kill -9 the cluster \
-    removes it when --timeout is over.\n\n\
-    Exit status: 0 healthy, 1 a path fails, 2 could not run, or not to its end and nothing that was measured fails. \
-    After Ctrl-C the report shows what was measured until then.\n\n\
+    removes it after --timeout.\n\n\
+    Exit status: 0 healthy, 1 a path fails, 2 inconclusive, or could not run to its end. After \
+    Ctrl-C the report shows what was measured until then, and the exit status is 1 if a path of it fails.\n\n\
     Examples:\n  \
     prober run --node ip-10-0-3-17\n  \
     prober run --all --context staging -n prober -o json > report.json\n  \
@@ -51,11 +51,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value = "auto", env = "PROBER_FAMILY")]
     pub(crate) family: Families,
 
-    /// How long agents may take to start, such as 90s: what is not up by then has failed
+    /// The time limit of the run, such as 90s; then it ends with what is measured, and exit status 2
     ///
-    /// It does not bound the run: building the lab, publishing the test Services, probing and removing everything take
-    /// their own time.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, env = "PROBER_TIMEOUT")]
+    /// Agents that have not started after half of it have failed. Building the lab, checking the cluster and removing
+    /// everything take their own time.
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = duration, env = "PROBER_TIMEOUT")]
     pub(crate) timeout: Duration,
 
     /// When a probe without an answer has failed, such as 800ms or 3.5s
@@ -196,7 +196,8 @@ impl RunArgs {
             servers_per_node: self.servers,
             raw_probes: self.probes,
             deadline: self.probe_deadline,
-            startup_timeout: self.timeout,
+            startup_timeout: self.timeout / 2,
+            time_limit: Some(self.timeout),
             ..RunSpec::new(run, nonce, nodes)
         }
     }

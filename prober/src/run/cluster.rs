@@ -29,8 +29,8 @@ use crate::drive::{drive, now};
 use crate::output::Files;
 use crate::show;
 
-/// How much longer than the run's timeout its owner Job may live: time for the probes of a run whose pods started late,
-/// and for the removal. Then the cluster removes the objects of a run that was killed.
+/// How much longer than the run's time limit its owner Job may live: the time for the removal. Then the cluster removes
+/// the objects of a run that was killed.
 const CLEANUP_MARGIN: Duration = Duration::from_secs(30);
 
 /// Runs in the cluster and returns the exit status of the report.
@@ -179,7 +179,7 @@ fn platform_config(
             .iter()
             .map(|node| (node_info::node_name(node), NodeInfo::from_node(node)))
             .collect(),
-        startup_timeout: args.timeout.saturating_sub(STARTUP_TIMEOUT_MARGIN),
+        startup_timeout: spec.startup_timeout.saturating_sub(STARTUP_TIMEOUT_MARGIN),
         cleanup: if args.cluster.keep {
             Cleanup::Keep
         } else {

@@ -70,6 +70,7 @@ impl Context {
         });
         self.place(first, Round::Listen);
         self.ready_by = self.now + self.spec.startup_timeout;
+        self.ends_by = self.spec.time_limit.map(|limit| self.now + limit);
         self.read_or_place(ReadingFacts {
             // The other half is for agents that wait for these facts.
             until: self.now + self.spec.startup_timeout / 2,
@@ -208,7 +209,7 @@ impl Context {
     pub(super) fn give_up_publishing(&mut self) -> State {
         let reason = format!(
             "the test Services were not published within {} s",
-            self.spec.startup_timeout.as_secs()
+            self.spec.startup_timeout.as_secs_f64()
         );
         self.remove(Completion::CouldNotRun { reason })
     }

@@ -72,6 +72,8 @@ pub(super) struct Context {
     pub(super) commands: VecDeque<PlatformCommand>,
     /// When the run stops waiting for agents and Services that are not ready.
     pub(super) ready_by: Timestamp,
+    /// When the run ends with what is measured, if its time is limited.
+    pub(super) ends_by: Option<Timestamp>,
     pub(super) agents: Agents,
     pub(super) endpoints: Endpoints,
     /// Nodes with servers that get no more balanced connections.
@@ -95,6 +97,7 @@ impl Context {
             cycle_result: None,
             commands: VecDeque::new(),
             ready_by: Timestamp::default(),
+            ends_by: None,
             agents: Agents::default(),
             endpoints: Endpoints::default(),
             withdrawn: BTreeSet::new(),

@@ -62,6 +62,8 @@ pub struct RunSpec {
     pub deadline: Duration,
     /// The deadline of placing and publishing, counted from the start.
     pub startup_timeout: Duration,
+    /// The time limit of the run, counted from its start and without the removal; a repeated run has none.
+    pub time_limit: Option<Duration>,
 }
 
 impl RunSpec {
@@ -85,6 +87,7 @@ impl RunSpec {
             echo_bytes: ECHO_BYTES,
             deadline: Duration::from_secs(3),
             startup_timeout: Duration::from_mins(1),
+            time_limit: None,
         }
     }
 

@@ -301,6 +301,7 @@ fn spec(nodes: usize) -> RunSpec {
         echo_bytes: 0,
         deadline: Duration::from_secs(3),
         startup_timeout: Duration::from_mins(1),
+        time_limit: None,
     }
 }
 
@@ -386,6 +387,25 @@ fn probes_without_an_outcome_at_an_interruption_are_counted() {
             .values()
             .all(|path| path.unfinished() == path.requested)
     );
+}
+
+#[test]
+fn a_run_ends_at_its_time_limit_with_what_is_measured() {
+    let limit = Duration::from_secs(4);
+    let platform = ModelPlatform {
+        silent: Some(AgentId::new("node-2", "node-2-client")),
+        ..ModelPlatform::default()
+    };
+    let run = Run::new(RunSpec {
+        time_limit: Some(limit),
+        ..spec(2)
+    });
+    let (platform, matrix, ending) = play(platform, run, usize::MAX);
+    let reason = "its time limit of 4 s is over".to_owned();
+    assert_eq!(ending, Completion::CouldNotRun { reason });
+    assert_eq!(platform.ended, Timestamp::from_nanos(1) + limit);
+    assert!(platform.placed.is_empty());
+    assert!((matrix.paths.values()).any(|path| path.total().outcomes.total() > 0));
 }
 
 fn assert_all_probed(matrix: &Matrix) {

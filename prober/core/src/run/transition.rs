@@ -41,7 +41,7 @@ pub(super) enum Event<'a> {
     Timeout,
     /// The deadline of a round has passed.
     Overdue,
-    /// The platform cannot continue.
+    /// The platform cannot continue, or the time of the run is over.
     Failed(String),
     /// The user ends the run.
     Interrupted,
@@ -397,10 +397,8 @@ impl Run {
     /// Fails every agent that is still being started.
     fn give_up_starting(&mut self, state: State) -> State {
         self.state = state;
-        let reason = format!(
-            "not ready after {} s",
-            self.context.spec.startup_timeout.as_secs()
-        );
+        let timeout = self.context.spec.startup_timeout.as_secs_f64();
+        let reason = format!("not ready after {timeout} s");
         for agent in self.context.agents.starting.clone() {
             let reason = reason.clone();
             self.apply(Event::AgentFailed {
