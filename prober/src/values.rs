@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use prober_core::diagnosis::catalogue::{Cause, UnknownCause};
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
+use prober_core::run::MissingFamilies;
 use prober_lab::{Fault, FaultAt, FaultError};
 
 /// The format of a report.
@@ -79,11 +80,19 @@ pub(crate) enum Families {
     Ipv4,
     /// IPv6 alone
     Ipv6,
-    /// Both
+    /// Both; the paths of a family that is missing are reported as not probed
     Dual,
 }
 
 impl Families {
+    /// Returns whether the paths of a missing family are reported: they are if the family is requested.
+    pub(crate) const fn missing(self) -> MissingFamilies {
+        match self {
+            Self::Auto => MissingFamilies::Skip,
+            Self::Ipv4 | Self::Ipv6 | Self::Dual => MissingFamilies::Report,
+        }
+    }
+
     /// Returns the families to probe; `Auto` selects the available ones.
     pub(crate) fn list(self, available: &[Family]) -> Vec<Family> {
         match self {

@@ -54,7 +54,7 @@ use transition::Event;
 pub use cycle::CycleSpec;
 pub use endpoint_slices::{EndpointSlices, SliceEndpoint};
 pub use platform::{Endpoints, Placement, PlatformCommand, PlatformEvent, Published, Rules};
-pub use spec::{MAX_SLOTS, RunSpec};
+pub use spec::{MAX_SLOTS, MissingFamilies, RunSpec};
 pub use state::Phase;
 
 /// The results of a run, or of one cycle of it.

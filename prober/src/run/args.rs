@@ -196,6 +196,7 @@ impl RunArgs {
             servers_per_node: self.servers,
             raw_probes: self.probes,
             deadline: self.probe_deadline,
+            missing_families: self.family.missing(),
             startup_timeout: self.timeout / 2,
             time_limit: Some(self.timeout),
             ..RunSpec::new(run, nonce, nodes)

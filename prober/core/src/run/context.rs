@@ -169,7 +169,11 @@ impl Context {
     pub(super) fn forget_foreign_paths(&mut self, agent: &AgentId) {
         let own = self.agents.addresses.get(agent);
         let paths = &mut self.collection.matrix.paths;
+        let before = paths.len();
         paths.retain(|_, path| path.path.client != *agent || pick(own, path.path.family).is_some());
+        if paths.len() < before {
+            self.list_unprobed();
+        }
     }
 
     fn list_unprobed(&mut self) {
@@ -178,6 +182,7 @@ impl Context {
             &self.cycle,
             &matrix.agents,
             &self.endpoints,
+            self.published.as_ref(),
             &self.agents.addresses,
         );
     }

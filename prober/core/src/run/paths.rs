@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::cycle::Cycle;
-use super::spec::RunSpec;
+use super::spec::{MissingFamilies, RunSpec};
 use super::{Endpoints, Published};
 use crate::evidence::{AgentEvidence, Backend, PathEvidence};
 use crate::packet::family::Family;
@@ -59,12 +59,14 @@ impl RunSpec {
         (cycle.first_path..).map(PathId).zip(paths).collect()
     }
 
-    /// The paths of a cycle that cannot be probed, and why: an end could not be started, or its server has no slot.
+    /// The paths of a cycle that cannot be probed, and why: an end could not be started, its server has no slot, or a family
+    /// is missing.
     pub(super) fn unprobed(
         &self,
         cycle: &Cycle,
         agents: &BTreeMap<AgentId, AgentEvidence>,
         endpoints: &Endpoints,
+        published: Option<&Published>,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> BTreeMap<Path, String> {
         let without_slot: BTreeSet<_> = (endpoints.local.iter())
@@ -95,11 +97,64 @@ impl RunSpec {
                 )
             })
         };
+        let is_missing_everywhere = |family| {
+            let known = addresses.values();
+            known
+                .into_iter()
+                .all(|list| pick(Some(list), family).is_none())
+        };
+        let without_family = |path: &Path| {
+            let (family, access_path) = (path.family, path.access_path);
+            let name = match family {
+                Family::Ipv4 => "IPv4",
+                Family::Ipv6 => "IPv6",
+            };
+            let mut ends = std::iter::once(&path.client).chain(&path.server);
+            match self.missing_families {
+                MissingFamilies::Skip => None,
+                MissingFamilies::Report if is_missing_everywhere(family) => Some(format!(
+                    "no pod has an {name} address, and --family requests {name}"
+                )),
+                MissingFamilies::Report if ends.any(|end| !has_family(end, family)) => {
+                    Some(format!("its client or its server has no {name} address"))
+                }
+                MissingFamilies::Report => {
+                    let is_published =
+                        published.is_none_or(|published| published.has(access_path, family));
+                    (!is_published)
+                        .then(|| format!("the cluster has no {name} address for {access_path}"))
+                }
+            }
+        };
         let wanted = self.wanted(&cycle.pairs).into_iter();
         wanted
-            .filter_map(|path| Some((failed(&path).or_else(|| slotless(&path))?, path)))
+            .filter_map(|path| {
+                let reason = failed(&path)
+                    .or_else(|| slotless(&path))
+                    .or_else(|| without_family(&path));
+                Some((reason?, path))
+            })
             .map(|(reason, path)| (path, reason))
             .collect()
+    }
+}
+
+impl Published {
+    /// Whether an access path has an address of a family.
+    fn has(&self, access_path: AccessPath, family: Family) -> bool {
+        let is_in = |list: &Vec<SocketAddr>| {
+            let mut families = list.iter().map(|address| Family::of(address.ip()));
+            families.any(|other| other == family)
+        };
+        match access_path {
+            AccessPath::PodIp => true,
+            AccessPath::ClusterIp | AccessPath::Hairpin | AccessPath::HostNetwork => {
+                self.slots.iter().any(is_in)
+            }
+            AccessPath::NodePort => self.node_ports.iter().any(is_in),
+            AccessPath::ClusterIpAny => is_in(&self.any),
+            AccessPath::ClusterIpLocal => is_in(&self.local),
+        }
     }
 }
 

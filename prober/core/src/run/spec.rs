@@ -26,6 +26,15 @@ const KERNEL_PROBES: u32 = 4;
 /// Number of bytes that a kernel probe has echoed, enough to fill several packets of any MTU.
 const ECHO_BYTES: u32 = 8_192;
 
+/// Whether a run reports the paths of a family that is missing at one of their ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingFamilies {
+    /// It leaves them out: the families are those that the cluster may have.
+    Skip,
+    /// It reports them as not probed: the families are requested.
+    Report,
+}
+
 /// The paths that a run measures, and its numbers of probes.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
@@ -50,6 +59,8 @@ pub struct RunSpec {
     pub access_paths: BTreeSet<AccessPath>,
     /// The families to probe.
     pub families: Vec<Family>,
+    /// The paths of a family that their pods, nodes or Services have no address of.
+    pub missing_families: MissingFamilies,
     /// The highest tier of evidence to collect.
     pub tier: Tier,
     /// Kernel probes per path.
@@ -81,6 +92,7 @@ impl RunSpec {
             slots: MAX_SLOTS,
             access_paths: AccessPath::ALL.into(),
             families: vec![Family::Ipv4],
+            missing_families: MissingFamilies::Skip,
             tier: Tier::T2,
             kernel_probes: KERNEL_PROBES,
             raw_probes: 100,

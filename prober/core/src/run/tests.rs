@@ -295,6 +295,7 @@ fn spec(nodes: usize) -> RunSpec {
         slots: MAX_SLOTS,
         access_paths: AccessPath::ALL.into(),
         families: vec![Family::Ipv4],
+        missing_families: MissingFamilies::Skip,
         tier: Tier::T2,
         kernel_probes: 3,
         raw_probes: 10,
@@ -625,6 +626,51 @@ fn a_client_without_an_address_of_a_family_has_no_paths_in_it() {
     dual.insert(client.clone());
     let (_, matrix, _) = play(with(&dual), run(), usize::MAX);
     assert!(of_other(&matrix) >= 4);
+}
+
+#[test]
+fn paths_of_a_requested_family_that_is_missing_are_reported_as_not_probed() {
+    let requested = || {
+        Run::new(RunSpec {
+            families: vec![Family::Ipv4, Family::Ipv6],
+            missing_families: MissingFamilies::Report,
+            ..spec(2)
+        })
+    };
+    let (_, matrix, completion) = play(ModelPlatform::default(), requested(), usize::MAX);
+    assert_eq!(completion, Completion::Complete);
+    assert_eq!(matrix.unprobed.len(), matrix.paths.len());
+    let is_ipv6 = |path: &Path| path.family == Family::Ipv6;
+    assert!(matrix.unprobed.keys().all(is_ipv6));
+    let reasons: BTreeSet<&String> = matrix.unprobed.values().collect();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(reasons.iter().all(|why| why.contains("no pod has an IPv6")));
+
+    // Every pod of node-1 has one, and no node.
+    let pods = ["client", "server"].map(|pod| AgentId::new("node-1", format!("node-1-{pod}")));
+    let platform = ModelPlatform {
+        dual: pods.into(),
+        ..ModelPlatform::default()
+    };
+    let (_, matrix, _) = play(platform, requested(), usize::MAX);
+    let reason = |client: &str, access_path| {
+        let found = matrix.unprobed.iter().find(|(path, _)| {
+            path.client.pod == client && path.access_path == access_path && is_ipv6(path)
+        });
+        found.map_or("", |(_, why)| why.as_str())
+    };
+    let ends = "its client or its server has no IPv6 address";
+    assert_eq!(reason("node-2-client", AccessPath::PodIp), ends);
+    let node_port = "the cluster has no IPv6 address for node-port";
+    assert_eq!(reason("node-1-client", AccessPath::NodePort), node_port);
+    let is_probed = |path: &PathEvidence| is_ipv6(&path.path);
+    assert!(matrix.paths.values().any(is_probed));
+    let probed = matrix.paths.values().map(|path| &path.path);
+    assert!(
+        probed
+            .into_iter()
+            .all(|path| !matrix.unprobed.contains_key(path))
+    );
 }
 
 #[test]
