@@ -8,8 +8,17 @@ use crate::units::duration;
 /// The delay of timers from which an agent counts as starved of CPU, in milliseconds.
 const STARVED_MS: u64 = 100;
 
-/// The most names that a sentence about several agents or nodes lists.
+/// The most names that a sentence about several agents or nodes lists in a summary.
 const MAX_NAMES: usize = 3;
+
+/// Whether a sentence about several agents or nodes names all of them.
+#[derive(Clone, Copy)]
+enum Detail {
+    /// It counts them and names the first ones at most.
+    Summary,
+    /// It names all of them.
+    Full,
+}
 
 /// All notes of `report`, whose field `notes` has only those of its run so far. Agents with the same note share one
 /// sentence.
@@ -37,7 +46,34 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
         );
     }
     notes.extend(report.notes.iter().cloned());
-    notes.extend(agent_notes(report));
+    notes.extend(grouped_notes(report, Detail::Summary));
+    let has_few_round_trips = |path: &PathReport| (1..100).contains(&path.rtt_us.count);
+    if report.verdict == Verdict::Faulty && report.paths.iter().any(has_few_round_trips) {
+        notes.push(
+            "p99 of fewer than 100 round trips is the longest of them; lost has its 95 % interval."
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+/// The notes of a complete report, in which each note about several agents or nodes names all of them.
+pub(super) fn unfolded_notes(report: &Report) -> Vec<String> {
+    let summaries = grouped_notes(report, Detail::Summary);
+    let full = grouped_notes(report, Detail::Full);
+    let unfolded = |note: &String| {
+        let pair = summaries
+            .iter()
+            .zip(&full)
+            .find(|(summary, _)| *summary == note);
+        pair.map_or(note, |(_, full)| full).clone()
+    };
+    report.notes.iter().map(unfolded).collect()
+}
+
+/// The notes about agents, then those about nodes whose facts were not read: the same number at each `detail`.
+fn grouped_notes(report: &Report, detail: Detail) -> Vec<String> {
+    let mut notes = agent_notes(report, detail);
     let unread = report.nodes.iter().filter_map(|node| {
         let why = node.unread.as_deref()?;
         Some((why, node.node.to_string()))
@@ -45,15 +81,8 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
     for (why, nodes) in grouped(unread) {
         notes.push(format!(
             "Facts of {} were not read: {why}.",
-            listed(&nodes, "nodes")
+            listed(&nodes, "nodes", detail)
         ));
-    }
-    let has_few_round_trips = |path: &PathReport| (1..100).contains(&path.rtt_us.count);
-    if report.verdict == Verdict::Faulty && report.paths.iter().any(has_few_round_trips) {
-        notes.push(
-            "p99 of fewer than 100 round trips is the longest of them; lost has its 95 % interval."
-                .to_owned(),
-        );
     }
     notes
 }
@@ -74,7 +103,7 @@ fn unprobed(report: &Report) -> Vec<String> {
 }
 
 /// The notes about agents.
-fn agent_notes(report: &Report) -> Vec<String> {
+fn agent_notes(report: &Report, detail: Detail) -> Vec<String> {
     // The failure of a host's agent is already in the note about the node's facts.
     let is_in_node_notes = |agent: &AgentReport| {
         let mut nodes = report.nodes.iter();
@@ -104,18 +133,19 @@ fn agent_notes(report: &Report) -> Vec<String> {
         .into_iter()
         .map(|(remark, names)| match names.as_slice() {
             [only] => format!("Agent {only}{remark}"),
-            many => format!("{}{remark}", listed(many, "agents")),
+            many => format!("{}{remark}", listed(many, "agents", detail)),
         })
         .collect();
-    notes.extend(lossy_captures(&agents));
-    notes.extend(starved_agents(&agents));
+    notes.extend(lossy_captures(&agents, detail));
+    notes.extend(starved_agents(&agents, detail));
     notes
 }
 
 /// A note about packets that captures dropped.
-fn lossy_captures(agents: &[&AgentReport]) -> Option<String> {
+fn lossy_captures(agents: &[&AgentReport], detail: Detail) -> Option<String> {
     let lossy: Vec<_> = agents
         .iter()
+        .copied()
         .filter(|agent| agent.capture_dropped > 0)
         .collect();
     let packets: u64 = lossy.iter().map(|agent| agent.capture_dropped).sum();
@@ -126,28 +156,30 @@ fn lossy_captures(agents: &[&AgentReport]) -> Option<String> {
             only.pod, only.node
         )),
         many => Some(format!(
-            "The captures of {} agents lost {packets} packets: what they did not see may have been there.",
-            many.len()
+            "The captures of {} lost {packets} packets: what they did not see may have been there.",
+            measured(many, detail, |agent| agent.capture_dropped.to_string())
         )),
     }
 }
 
 /// A note about agents that were starved of CPU.
-fn starved_agents(agents: &[&AgentReport]) -> Option<String> {
+fn starved_agents(agents: &[&AgentReport], detail: Detail) -> Option<String> {
     let starved: Vec<_> = agents
         .iter()
+        .copied()
         .filter(|agent| agent.starved_ms >= STARVED_MS)
         .collect();
     let longest = starved.iter().map(|agent| agent.starved_ms).max()?;
-    let longest = duration(longest.saturating_mul(1_000_000));
+    let milliseconds = |ms: u64| duration(ms.saturating_mul(1_000_000));
+    let longest = milliseconds(longest);
     Some(match starved.as_slice() {
         [only] => format!(
             "Agent {} on {} was starved of CPU (up to {longest}): its timings are unreliable.",
             only.pod, only.node
         ),
         many => format!(
-            "{} agents were starved of CPU (up to {longest}): timings there are unreliable.",
-            many.len()
+            "{} were starved of CPU (up to {longest}): timings there are unreliable.",
+            measured(many, detail, |agent| milliseconds(agent.starved_ms))
         ),
     })
 }
@@ -164,14 +196,36 @@ fn grouped<'a>(remarks: impl Iterator<Item = (&'a str, String)>) -> Vec<(&'a str
     groups
 }
 
-/// One name, or the number of names and the first [`MAX_NAMES`] of them.
-fn listed(names: &[String], kind: &str) -> String {
-    let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
+/// The number of several agents; in full, also their names with what was measured of each.
+fn measured(
+    agents: &[&AgentReport],
+    detail: Detail,
+    measurement: impl Fn(&AgentReport) -> String,
+) -> String {
+    match detail {
+        Detail::Summary => format!("{} agents", agents.len()),
+        Detail::Full => {
+            let name = |agent: &&AgentReport| {
+                format!("{} on {}: {}", agent.pod, agent.node, measurement(agent))
+            };
+            let names: Vec<String> = agents.iter().map(name).collect();
+            listed(&names, "agents", detail)
+        }
+    }
+}
+
+/// One name, or the number of names and as many of them as `detail` allows.
+fn listed(names: &[String], kind: &str, detail: Detail) -> String {
+    let most = match detail {
+        Detail::Summary => MAX_NAMES,
+        Detail::Full => names.len(),
+    };
+    let shown: Vec<&str> = names.iter().take(most).map(String::as_str).collect();
     let shown = shown.join(", ");
     match names.len() {
         0 | 1 => shown,
-        count if count <= MAX_NAMES => format!("{count} {kind} ({shown})"),
-        count => format!("{count} {kind} ({shown} and {} more)", count - MAX_NAMES),
+        count if count <= most => format!("{count} {kind} ({shown})"),
+        count => format!("{count} {kind} ({shown} and {} more)", count - most),
     }
 }
 
@@ -199,6 +253,25 @@ mod tests {
             limited,
             [
                 "4 agents (client-1 on node-1, server-1 on node-1, client-2 on node-2 and 1 more): it has no CAP_NET_RAW"
+            ]
+        );
+    }
+
+    #[test]
+    fn unfolded_notes_name_every_agent() {
+        let mut report = incident::healthy_report();
+        for agent in &mut report.agents {
+            agent.starved_ms = 5_400;
+            agent.limits = vec!["it has no CAP_NET_RAW".to_owned()];
+        }
+        report.notes = notes(&report);
+        report.notes.push("Another note.".to_owned());
+        assert_eq!(
+            unfolded_notes(&report),
+            [
+                "4 agents (client-1 on node-1, server-1 on node-1, client-2 on node-2, server-2 on node-2): it has no CAP_NET_RAW",
+                "4 agents (client-1 on node-1: 5.4 s, server-1 on node-1: 5.4 s, client-2 on node-2: 5.4 s, server-2 on node-2: 5.4 s) were starved of CPU (up to 5.4 s): timings there are unreliable.",
+                "Another note.",
             ]
         );
     }

@@ -109,6 +109,21 @@ fn no_line_but_commands_and_packets_is_wider_than_the_terminal() {
     }
 }
 
+#[test]
+fn the_intervals_of_lost_shares_stay_where_other_columns_can_give_way() {
+    let report = incident::report();
+    let has_interval = |width| {
+        let options = text::Options { width, wide: false };
+        let shown = text::report(&report, options).to_string();
+        let mut rows = shown.lines().filter(|line| line.starts_with("x "));
+        rows.any(|line| line.contains("% ("))
+    };
+    for width in [140, 100, 90] {
+        assert!(has_interval(width), "{width}");
+    }
+    assert!(!has_interval(60));
+}
+
 /// A healthy network of `count` nodes, each with the paths of the first node under its own name.
 fn many_nodes(count: u32) -> Matrix {
     let mut matrix = incident::healthy_matrix();

@@ -15,6 +15,7 @@ pub(super) use confirm::confirmation;
 pub(super) use packets::{counted, significant, summary};
 pub(super) use paths::{first_outcome, lost, outcomes, percent};
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::{Text, Tone, WIDTH};
@@ -22,6 +23,7 @@ use crate::diagnosis::{Confidence, PathSegment};
 use crate::evidence::Source;
 use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
+use crate::report::notes::unfolded_notes;
 use crate::report::{Completion, DiagnosisReport, Health, MIN_HANDSHAKES, Report, Verdict};
 
 /// Options of the text form.
@@ -29,7 +31,7 @@ use crate::report::{Completion, DiagnosisReport, Health, MIN_HANDSHAKES, Report,
 pub struct Options {
     /// The width of the terminal, in columns. Commands and packets are not wrapped.
     pub width: usize,
-    /// Whether healthy paths also have a row each.
+    /// Whether healthy paths also have a row each, and notes name every agent and node.
     pub wide: bool,
 }
 
@@ -69,7 +71,7 @@ pub fn report(report: &Report, options: Options) -> Text {
         );
     }
     confirm(&mut text, report);
-    notes(&mut text, report);
+    notes(&mut text, report, options);
     text
 }
 
@@ -298,8 +300,14 @@ fn commands<'a>(text: &mut Text, commands: impl IntoIterator<Item = &'a str>) {
     }
 }
 
-fn notes(text: &mut Text, report: &Report) {
-    list(text, "Notes", report.notes.iter().map(String::as_str));
+/// Adds the notes; a wide report names every agent and node of a note.
+fn notes(text: &mut Text, report: &Report, options: Options) {
+    let notes = if options.wide {
+        Cow::Owned(unfolded_notes(report))
+    } else {
+        Cow::Borrowed(&report.notes)
+    };
+    list(text, "Notes", notes.iter().map(String::as_str));
 }
 
 fn count(report: &Report, health: Health) -> usize {

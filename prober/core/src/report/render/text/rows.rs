@@ -8,14 +8,23 @@ const NAMES: usize = 4;
 /// The number of columns: the names, then the statistics.
 const COLUMNS: usize = NAMES + 4;
 
+/// The index of the scope's column, which a narrow terminal shortens first.
+const SCOPE: usize = 1;
+
 /// The index of the family's column, which a table of a single family omits.
 const FAMILY: usize = 2;
 
-/// The index of the column of lost shares. A narrow terminal omits their intervals second, the column third.
+/// The index of the column of lost shares. A narrow terminal omits their intervals fourth, the column fifth.
 const LOST: usize = NAMES + 1;
 
-/// The index of the column of first SYNs, which a narrow terminal omits first.
+/// The index of the column of first SYNs, which a narrow terminal omits second.
 const FIRST_SYN: usize = NAMES + 2;
+
+/// The index of the column of round-trip times. A narrow terminal omits their 99th percentiles third.
+const RTT: usize = NAMES + 3;
+
+/// What separates the median of round-trip times from the 99th percentile.
+const RTT_SEPARATOR: &str = " / ";
 
 /// One row.
 pub(super) struct Row {
@@ -101,17 +110,20 @@ impl Table {
         self.lines.push(Line::Row(Box::new(row)));
     }
 
-    /// Adds the table to `text`. If it is wider than `width` columns, it omits in this order, as
-    /// needed: first SYNs, the intervals of lost shares, lost shares.
+    /// Adds the table to `text`. If it is wider than `width` columns, it omits in this order, as needed: `-node` of scopes,
+    /// first SYNs, 99th percentiles, the intervals of lost shares, lost shares.
     pub(super) fn write(mut self, text: &mut Text, width: usize) {
-        if self.whole_width() > width {
-            self.hide(FIRST_SYN);
-        }
-        if self.whole_width() > width {
-            self.shorten_lost();
-        }
-        if self.whole_width() > width {
-            self.hide(LOST);
+        let steps: [fn(&mut Self); 5] = [
+            Self::shorten_scopes,
+            |table| table.hide(FIRST_SYN),
+            Self::omit_percentiles,
+            Self::omit_intervals,
+            |table| table.hide(LOST),
+        ];
+        for step in steps {
+            if self.whole_width() > width {
+                step(&mut self);
+            }
         }
         let widths = self.widths();
         let has_rows = self.lines.iter().any(|line| matches!(line, Line::Row(_)));
@@ -143,14 +155,33 @@ impl Table {
         }
     }
 
+    /// The rows, without the headings between them.
+    fn rows(&mut self) -> impl Iterator<Item = &mut Row> {
+        self.lines.iter_mut().filter_map(|line| match line {
+            Line::Row(row) => Some(row.as_mut()),
+            Line::Heading(..) => None,
+        })
+    }
+
+    /// Writes the scopes `same-node` and `cross-node` as `same` and `cross`.
+    fn shorten_scopes(&mut self) {
+        for row in self.rows() {
+            truncate(&mut row.names[SCOPE], "-node");
+        }
+    }
+
+    /// Omits the 99th percentiles of round-trip times.
+    fn omit_percentiles(&mut self) {
+        self.heads[RTT] = "p50";
+        for row in self.rows() {
+            truncate(&mut row.rtt, RTT_SEPARATOR);
+        }
+    }
+
     /// Omits the intervals of lost shares.
-    fn shorten_lost(&mut self) {
-        for line in &mut self.lines {
-            if let Line::Row(row) = line
-                && let Some(interval) = row.lost.find(" (")
-            {
-                row.lost.truncate(interval);
-            }
+    fn omit_intervals(&mut self) {
+        for row in self.rows() {
+            truncate(&mut row.lost, " (");
         }
     }
 
@@ -185,5 +216,12 @@ impl Table {
                 }
             })
             .collect()
+    }
+}
+
+/// Cuts a cell off before `mark`.
+fn truncate(cell: &mut String, mark: &str) {
+    if let Some(end) = cell.find(mark) {
+        cell.truncate(end);
     }
 }
