@@ -35,8 +35,12 @@ impl Progress {
         } else {
             ProgressDrawTarget::hidden()
         };
-        let bar = ProgressBar::with_draw_target(None, target);
-        let progress = Self(bar);
+        Self::on(target)
+    }
+
+    /// Creates a display on this target.
+    fn on(target: ProgressDrawTarget) -> Self {
+        let progress = Self(ProgressBar::with_draw_target(None, target));
         progress.style(WITHOUT_BAR);
         progress
     }
@@ -56,7 +60,11 @@ impl Progress {
 
     /// Shows the phase of a run, and how many of its probes have an outcome.
     pub(crate) fn show(&self, run: &Run) {
-        let (done, all) = run.progress();
+        self.draw(run.phase(), run.progress());
+    }
+
+    /// Shows a phase and, once the number of `all` probes is known, how many are `done`.
+    fn draw(&self, phase: Phase, (done, all): (u64, u64)) {
         if all > 0 {
             if self.0.length().is_none() {
                 self.style(WITH_BAR);
@@ -64,7 +72,7 @@ impl Progress {
             self.0.set_length(all.max(done));
             self.0.set_position(done);
         }
-        self.set_message(message(run.phase()));
+        self.set_message(message(phase));
     }
 
     /// Clears the display.
@@ -85,5 +93,99 @@ const fn message(phase: Phase) -> &'static str {
         Phase::Idle => "waiting for the next cycle",
         Phase::Removing => "removing everything",
         Phase::Ended => "done",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A terminal that keeps what is written to it since its line was last cleared.
+    #[derive(Clone, Debug, Default)]
+    struct Terminal(Arc<Mutex<String>>);
+
+    impl Terminal {
+        fn shown(&self) -> String {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            80
+        }
+
+        fn move_cursor_up(&self, _lines: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _lines: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _columns: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _columns: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            self.0.lock().unwrap().clear();
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_terminal_shows_the_phase_and_the_probes_and_is_cleared_at_the_end() {
+        let terminal = Terminal::default();
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let progress = Progress::on(target);
+        progress.draw(Phase::Placing, (0, 0));
+        let shown = terminal.shown();
+        assert!(shown.contains("starting agents"), "{shown}");
+        assert!(!shown.contains("0/0"), "{shown}");
+        progress.draw(Phase::Probing, (30, 120));
+        let shown = terminal.shown();
+        assert!(shown.contains("probing"), "{shown}");
+        assert!(shown.contains("30/120"), "{shown}");
+        progress.clear();
+        assert_eq!(terminal.shown().trim(), "");
+    }
+
+    #[test]
+    fn phases_have_different_messages() {
+        let phases = [
+            Phase::ReadingFacts,
+            Phase::Placing,
+            Phase::Publishing,
+            Phase::Probing,
+            Phase::FollowUp,
+            Phase::Lingering,
+            Phase::Idle,
+            Phase::Removing,
+            Phase::Ended,
+        ];
+        let messages: std::collections::BTreeSet<_> = phases.map(message).into();
+        assert_eq!(messages.len(), phases.len());
     }
 }
