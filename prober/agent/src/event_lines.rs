@@ -1,4 +1,4 @@
-//! Event lines out: which probes are worth a line, and writing them.
+//! Event lines: the selection of the probes that get one, and their output.
 
 /// Counts of each path, and the probes that are worth a line of their own.
 pub(crate) mod tally;

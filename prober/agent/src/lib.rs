@@ -1,10 +1,10 @@
-//! The agent: what runs in a probe pod. Plans in by a file, event lines out on standard output.
+//! The agent, the program of a probe pod: it reads plans from a file and writes event lines to standard output.
 //!
 //! The modules follow the data. `startup` reads the command line, opens the packet sockets, drops all privileges and
 //! writes the first line. Then the `main_task` takes over: it reads each `plan` as its file changes, starts the
 //! plan's listeners in the `responder` and hands its probes to the two kinds of `engine`, the kernel's connect() and
 //! the packet thread. Their results come back to the main task, which counts them and writes `event_lines`. Where
-//! nothing reads these lines as they come, the `readiness_gate` reports by a closed port that a probe has failed.
+//! nothing reads these lines at once, the `readiness_gate` reports a failed probe by closing its port.
 //! `timers` wake the main task and measure how late it wakes up. [`host_probe`] uses the same engines without an agent
 //! or a plan, for `prober probe`.
 //!
@@ -25,19 +25,19 @@ mod local_addresses;
 /// The event loop that takes plans, starts probes and writes lines.
 mod main_task;
 
-/// Plans in: the file that they come from, and what is waited for before their first probe.
+/// Plans: their file, their progress, and the conditions before their first probe.
 mod plan;
 
-/// What sends probes and receives their answers.
+/// The engines, which send probes and receive their answers.
 mod engine;
 
 /// The server that answers the probes of other agents.
 mod responder;
 
-/// Event lines out: which probes are worth a line, and writing them.
+/// Event lines: the selection of the probes that get one, and their output.
 mod event_lines;
 
-/// The port that is open while nothing has happened that must be read.
+/// A port that is open until the log has an event that must be read.
 mod readiness_gate;
 
 /// Timers of the main task: sleeping, and measuring how late it wakes up.

@@ -1,4 +1,4 @@
-//! Plans in: the file that they come from, and what is waited for before their first probe.
+//! Plans: their file, their progress, and the conditions before their first probe.
 
 /// The file of the plan, read when it has changed.
 pub(crate) mod file;

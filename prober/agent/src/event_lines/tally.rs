@@ -1,4 +1,4 @@
-//! Tallies of every path, and which single probes are worth a line.
+//! Tallies of every path, and the selection of the probes that get a line of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the packet loop knows of each probe in flight beside its handshake, by source.
+//! The data of each probe in flight that its handshake does not hold, by source address and port.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
