@@ -129,11 +129,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("tests/bench/", "bench", "it is a benchmark"),
     ("CONTRIBUTING.md", "bench", "a make target's name"),
     ("README.md", "bench", "a make target's name"),
-    (
-        "controller/src/telemetry/",
-        "asked",
-        "a field of PathEvidence",
-    ),
 ];
 
 /// Every word of `sources` that is not plain, one line each.

@@ -89,11 +89,11 @@ fn unexpected_at_client(evidence: &Evidence, seen: &Observation) -> Option<Strin
             if tcp.flags.is_syn() && Some(tcp.seq) == probe.isn {
                 return Some(if to.ip() == probe.src.ip() {
                     format!(
-                        "the own SYN comes back, from {from} to {to}: its source was not translated"
+                        "the client's SYN comes back, from {from} to {to}: its source was not translated"
                     )
                 } else {
                     format!(
-                        "the own SYN comes by on its way to {to}: the bridge floods it, no host has that address"
+                        "the client's SYN passes by on its way to {to}: the bridge floods it, no host has that address"
                     )
                 });
             }

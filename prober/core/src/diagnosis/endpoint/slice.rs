@@ -88,7 +88,7 @@ pub(crate) fn no_endpoints(
             )
             .not(
                 Cause::ServiceRulesMissing,
-                "the node knows the Service: it refuses at once",
+                "the node has a rule for the Service: it refuses at once",
             ),
     )
 }

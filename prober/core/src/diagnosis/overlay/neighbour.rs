@@ -81,7 +81,7 @@ pub(crate) fn peer_entries(
             Some(mac) => mac,
             None => {
                 return Some(Err(format!(
-                    "{from} does not know the MAC of {router}, the tunnel end of {to}, on {dev}"
+                    "{from} has no MAC for {router}, the tunnel end of {to}, on {dev}"
                 )));
             }
         },
