@@ -16,6 +16,9 @@
 /// From the command line to a running agent.
 mod startup;
 
+/// The configuration of an agent.
+mod config;
+
 /// The signals that end an agent.
 mod signals;
 

@@ -10,12 +10,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prober_core::plan::{
-    AllowedTargets, LogReading, Method, NodeFactsReading, Plan, ProbePlan, SERVICES_PATIENCE,
-};
+use prober_core::plan::{LogReading, Method, NodeFactsReading, Plan, ProbePlan, SERVICES_PATIENCE};
 use prober_core::probe::event::Event;
 use prober_core::probe::in_flight::pacing::Pace;
-use prober_core::topology::AgentId;
 use prober_net::node_facts::read_counters;
 use prober_net::packet_socket::now;
 use tokio::runtime::Runtime;
@@ -23,6 +20,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout};
 
+use crate::config::AgentConfig;
 use crate::engine::commands::{PacketCommand, RawPlan};
 use crate::engine::connect_jobs::{ConnectJobs, ConnectRunner, Servers, after_connect};
 use crate::engine::events::{EngineEvent, EngineEventReceiver, EngineEventSender, ProbeEvent};
@@ -31,9 +29,8 @@ use crate::engine::packet_loop::{LoopbackMode, needs_rst_suppression};
 use crate::engine::packet_thread::{PacketSockets, PacketThread};
 use crate::event_lines::tally::is_healthy;
 use crate::event_lines::writer::{EventWriter, WriterEnd};
-use crate::local_addresses::LocalAddresses;
 use crate::main_task::node_facts_reader::{read_node_facts, read_node_facts_later};
-use crate::plan::file::{ChangeDetection, PlanFile};
+use crate::plan::file::ChangeDetection;
 use crate::plan::progress::PlanProgress;
 use crate::plan::wait_for_services;
 use crate::plan::watch;
@@ -51,23 +48,6 @@ const TALLY_INTERVAL: Duration = Duration::from_secs(5);
 const TALLY_INTERVAL_UNATTENDED: Duration = Duration::from_secs(20);
 /// The time that an agent which ends gives the reader of its output to take the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The configuration of an agent, from its command line and its network namespace.
-#[derive(Debug)]
-pub(crate) struct AgentConfig {
-    /// The node and pod of this agent.
-    pub(crate) agent: AgentId,
-    /// The file that plans come from.
-    pub(crate) plan: PlanFile,
-    /// The addresses that plans may probe.
-    pub(crate) allowed: AllowedTargets,
-    /// The only run whose plans are accepted; `None` accepts any.
-    pub(crate) run: Option<String>,
-    /// The port of the readiness gate.
-    pub(crate) readiness_port: Option<u16>,
-    /// The addresses and the MTU of this end.
-    pub(crate) local: LocalAddresses,
-}
 
 #[derive(Debug)]
 struct MainTask {

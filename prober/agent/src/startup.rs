@@ -13,10 +13,11 @@ use prober_net::drop_capabilities::drop_capabilities;
 use prober_net::node_facts::read_facts;
 use prober_net::packet_socket::{Interfaces, RingShape, now};
 
+use crate::config::AgentConfig;
 use crate::engine::packet_thread::PacketSockets;
 use crate::event_lines::writer::EventWriter;
 use crate::local_addresses::LocalAddresses;
-use crate::main_task::{AgentConfig, serve};
+use crate::main_task::serve;
 use crate::plan::file::PlanFile;
 use crate::signals::Signals;
 use crate::startup::args::Args;

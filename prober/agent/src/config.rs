@@ -1,0 +1,24 @@
+//! The configuration of an agent.
+
+use prober_core::plan::AllowedTargets;
+use prober_core::topology::AgentId;
+
+use crate::local_addresses::LocalAddresses;
+use crate::plan::file::PlanFile;
+
+/// The configuration of an agent, from its command line and its network namespace.
+#[derive(Debug)]
+pub(crate) struct AgentConfig {
+    /// The node and pod of this agent.
+    pub(crate) agent: AgentId,
+    /// The file that plans come from.
+    pub(crate) plan: PlanFile,
+    /// The addresses that plans may probe.
+    pub(crate) allowed: AllowedTargets,
+    /// The only run whose plans are accepted; `None` accepts any.
+    pub(crate) run: Option<String>,
+    /// The port of the readiness gate.
+    pub(crate) readiness_port: Option<u16>,
+    /// The addresses and the MTU of this end.
+    pub(crate) local: LocalAddresses,
+}
