@@ -161,8 +161,10 @@ fn bytes(report: &Report, format: Format) -> anyhow::Result<Vec<u8>> {
             };
             text::report(report, options).to_string()
         }
-        Format::Json => json(report).context("write the report as JSON")?,
-        Format::Yaml => serde_saphyr::to_string(report).context("write the report as YAML")?,
+        Format::Json => json(report).context("cannot write the report as JSON")?,
+        Format::Yaml => {
+            serde_saphyr::to_string(report).context("cannot write the report as YAML")?
+        }
         Format::Html => html::report(report),
         Format::Junit => junit(report),
         Format::Pcapng => return pcapng::capture(report),

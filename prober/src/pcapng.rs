@@ -9,7 +9,6 @@ use prober_core::packet::observation::Observation;
 use prober_core::report::annotation::{AnnotationKind, End};
 use prober_core::report::render::text;
 use prober_core::report::{PathReport, ProbeReport, Report};
-use prober_core::topology::PathId;
 
 /// Writes the capture, with one interface for each agent.
 ///
@@ -55,7 +54,7 @@ pub(crate) fn capture(report: &Report) -> anyhow::Result<Vec<u8>> {
         .into_iter()
         .map(|(interface, packets)| InterfacePackets { interface, packets })
         .collect();
-    write_pcapng(&interfaces).context("write the failing probes as pcapng")
+    write_pcapng(&interfaces).context("cannot write the failing probes as pcapng")
 }
 
 /// Returns the name of an agent's interface: `node/pod`, or the part that is known.
@@ -106,7 +105,7 @@ fn introduction(report: &Report, path: &PathReport, probe: &ProbeReport) -> Stri
     let titles: Vec<String> = report
         .diagnoses
         .iter()
-        .filter(|diagnosis| explains(&diagnosis.paths, path.id))
+        .filter(|diagnosis| diagnosis.paths.contains(&path.id))
         .map(|diagnosis| text::title(report, diagnosis))
         .collect();
     let outcome = probe.client.outcome.kind().as_str();
@@ -119,9 +118,4 @@ fn introduction(report: &Report, path: &PathReport, probe: &ProbeReport) -> Stri
         "prober: {} {}, {outcome}: {titles}",
         path.access_path, path.scope
     )
-}
-
-/// Whether a diagnosis of these paths covers `path`.
-fn explains(paths: &[PathId], path: PathId) -> bool {
-    paths.contains(&path)
 }

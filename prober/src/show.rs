@@ -63,7 +63,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 fn ignore_broken_pipe(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("write to standard output")
+            Err(error).context("cannot write to standard output")
         }
         Ok(()) | Err(_) => Ok(()),
     }

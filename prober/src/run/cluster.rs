@@ -67,13 +67,13 @@ pub(super) fn in_cluster(
         command_receiver,
         event_sender,
     )
-    .context("start the thread that holds the cluster")?;
+    .context("cannot start the thread of the platform")?;
     let mut result = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
     drop(commands);
     progress.clear();
     if interrupts.is_abandoned() {
         result.notes.push(format!(
-            "left before everything was removed: the cluster does it, and `prober clean --run {run}` at once"
+            "ended before everything was removed: the cluster removes it, or `prober clean --run {run}` at once"
         ));
         runtime.shutdown_background();
     } else {
@@ -204,7 +204,7 @@ impl Interrupts {
             // If the receiver is gone, the run has ended and there is nothing to interrupt.
             drop(event_sender.send(event));
         })
-        .context("catch Ctrl-C")?;
+        .context("cannot handle Ctrl-C")?;
         Ok(Self(counted))
     }
 

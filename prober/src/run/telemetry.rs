@@ -51,7 +51,7 @@ fn try_send(report: &Report) -> anyhow::Result<()> {
     if traces.is_empty() {
         return Ok(());
     }
-    let runtime = Runtime::start().context("start what sends them")?;
+    let runtime = Runtime::start().context("cannot start the exporter")?;
     let url = endpoint.endpoint.clone();
     let endpoints = OtlpEndpoints {
         traces: Some(endpoint),
@@ -81,13 +81,13 @@ fn endpoint() -> anyhow::Result<Option<OtlpEndpoint>> {
 
 /// Writes the report as JSON to the file for the outer process, which exists already.
 fn write_report(report: &Report, path: &Path) -> anyhow::Result<()> {
-    let json = serde_json::to_vec(report).context("write the report")?;
+    let json = serde_json::to_vec(report).context("cannot serialize the report")?;
     let mut file = OpenOptions::new()
         .write(true)
         .open(path)
-        .with_context(|| format!("open {} for the report", path.display()))?;
+        .with_context(|| format!("cannot open {} for the report", path.display()))?;
     file.write_all(&json)
-        .with_context(|| format!("write the report to {}", path.display()))
+        .with_context(|| format!("cannot write the report to {}", path.display()))
 }
 
 /// The temporary file in which a lab hands its report to the outer process; `Drop` removes it.
