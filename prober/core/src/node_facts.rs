@@ -1,4 +1,4 @@
-//! Facts of one network namespace, of a node or a pod: sysctls, links, routes, neighbours and counters.
+//! Facts of one network namespace, of a node or a pod: sysctls, links, rules, routes, neighbours, filters and counters.
 //!
 //! Plain data, read by `prober-net` and evaluated by the diagnosis. Nothing is guessed: a field that could not be read is
 //! `None`, which differs from zero, from an empty list and from a missing file. The facts of a pod's namespace do not
@@ -6,8 +6,11 @@
 //! are from.
 pub mod counters;
 pub mod network;
+pub mod resolve;
+pub mod routes;
+pub mod traffic_control;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +18,11 @@ use serde::{Deserialize, Serialize};
 pub use counters::Counters;
 pub use network::{
     Address, BridgeOptions, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState,
-    Route, RouteKind, Vxlan,
+    OtherLink, PortState, Tunnel, Vxlan,
 };
+pub use resolve::{Resolution, RouteQuery};
+pub use routes::{Fwmark, Route, RouteKind, RouteScope, Rule, RuleAction};
+pub use traffic_control::{Qdisc, TcDirection, TcFilter};
 
 use crate::packet::family::Family;
 use crate::packet::mac::Mac;
@@ -108,6 +114,13 @@ pub struct NodeFacts {
     /// the interface's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rp_filter: Option<BTreeMap<String, SysctlState>>,
+    /// The interfaces that answer ARP requests for addresses behind other interfaces: `net.ipv4.conf.IFACE.proxy_arp` is
+    /// on; `all` stands for each of them (`IN_DEV_PROXY_ARP`, include/linux/inetdevice.h).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_arp: Option<BTreeSet<String>>,
+    /// The same for IPv6: `net.ipv6.conf.IFACE.proxy_ndp` is on. It answers only for the addresses of proxy entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_ndp: Option<BTreeSet<String>>,
     /// Tracked connections in this namespace (`nf_conntrack_count`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack_count: Option<u64>,
@@ -123,7 +136,10 @@ pub struct NodeFacts {
     /// Addresses on interfaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Vec<Address>>,
-    /// Routes of both families, without those the kernel makes for its own addresses (table `local`).
+    /// The policy rules of both families.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule>>,
+    /// Routes of both families and all tables, without those the kernel makes for its own addresses (table `local`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routes: Option<Vec<Route>>,
     /// The neighbour tables: ARP and NDP.
@@ -132,6 +148,12 @@ pub struct NodeFacts {
     /// The forwarding databases of bridges and vxlan links.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fdb: Option<Vec<FdbEntry>>,
+    /// The queueing disciplines of interfaces. An interface that is not listed has none that drops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qdiscs: Option<Vec<Qdisc>>,
+    /// The filters of interfaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tc_filters: Option<Vec<TcFilter>>,
     /// How kube-proxy programs the node; `None` where that is not detectable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_proxy: Option<KubeProxyMode>,
@@ -231,14 +253,11 @@ mod tests {
     use super::*;
 
     fn route(destination: &str, table: u32, metric: Option<u32>) -> Route {
-        let destination = destination.parse().unwrap();
         Route {
-            destination,
-            kind: RouteKind::Unicast,
-            gateway: None,
             dev: Some("eth0".to_owned()),
             table,
             metric,
+            ..Route::main(destination.parse().unwrap())
         }
     }
 

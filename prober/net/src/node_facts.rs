@@ -7,7 +7,7 @@ mod counters;
 mod kube_proxy;
 mod network;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs;
 use std::io;
@@ -23,6 +23,9 @@ pub fn read_facts() -> NodeFacts {
         .as_deref()
         .map(network::LinkNames::of)
         .unwrap_or_default();
+    let (qdiscs, tc_filters) = reader
+        .keep("rtnetlink filters", network::traffic_control(&names))
+        .unzip();
     NodeFacts {
         kernel: nix::sys::utsname::uname()
             .ok()
@@ -32,13 +35,18 @@ pub fn read_facts() -> NodeFacts {
         ip_forward: Some(reader.sysctl("net/ipv4/ip_forward")),
         ip6_forward: Some(reader.sysctl("net/ipv6/conf/all/forwarding")),
         rp_filter: reader.rp_filter(),
+        proxy_arp: reader.interfaces_with("ipv4", "proxy_arp"),
+        proxy_ndp: reader.interfaces_with("ipv6", "proxy_ndp"),
         conntrack_count: unsigned(reader.sysctl("net/netfilter/nf_conntrack_count")),
         conntrack_max: unsigned(reader.sysctl("net/netfilter/nf_conntrack_max")),
         counters: Some(reader.counters()),
         addresses: reader.keep("rtnetlink addresses", network::addresses(&names)),
+        rules: reader.keep("rtnetlink rules", network::rules()),
         routes: reader.keep("rtnetlink routes", network::routes(&names)),
         neighbours: reader.keep("rtnetlink neighbours", network::neighbours(&names)),
         fdb: reader.keep("rtnetlink forwarding entries", network::fdb(&names)),
+        qdiscs,
+        tc_filters,
         kube_proxy: kube_proxy::mode(links.as_deref()),
         links,
         unread: reader.unread,
@@ -89,19 +97,43 @@ impl FactReader {
     }
 
     fn rp_filter(&mut self) -> Option<BTreeMap<String, SysctlState>> {
-        const PARENT: &str = "/proc/sys/net/ipv4/conf";
-        let entries = self.keep(PARENT, fs::read_dir(PARENT))?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names = self.configured_interfaces("ipv4")?;
         Some(
             names
+                .into_iter()
                 .map(|name| {
-                    (
-                        name.clone(),
-                        self.sysctl(&format!("net/ipv4/conf/{name}/rp_filter")),
-                    )
+                    let state = self.sysctl(&format!("net/ipv4/conf/{name}/rp_filter"));
+                    (name, state)
                 })
                 .collect(),
         )
+    }
+
+    /// The interfaces for which a sysctl is on; `None` without this family.
+    fn interfaces_with(&mut self, family: &str, sysctl: &str) -> Option<BTreeSet<String>> {
+        let mut names = self.configured_interfaces(family)?;
+        names.retain(|name| {
+            let state = self.sysctl(&format!("net/{family}/conf/{name}/{sysctl}"));
+            state.value().is_some_and(|value| value != 0)
+        });
+        Some(names.into_iter().collect())
+    }
+
+    /// The folders of `net/FAMILY/conf`: the interfaces, `all` and `default`; `None` without this family.
+    fn configured_interfaces(&mut self, family: &str) -> Option<Vec<String>> {
+        let parent = format!("/proc/sys/net/{family}/conf");
+        match fs::read_dir(&parent) {
+            Ok(entries) => Some(
+                entries
+                    .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                    .collect(),
+            ),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+            Err(why) => {
+                self.note(&parent, why);
+                None
+            }
+        }
     }
 
     fn counters(&mut self) -> Counters {

@@ -1,4 +1,4 @@
-//! The objects of a network namespace that rtnetlink lists: links, addresses, routes, neighbours, forwarding entries.
+//! The objects of a network namespace that rtnetlink lists: links, addresses, neighbours, forwarding entries.
 
 use std::net::IpAddr;
 
@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::packet::mac::Mac;
 
 /// An interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Its name.
     pub name: String,
     /// Its index in this namespace.
     pub index: u32,
+    /// Its other names (`IFLA_ALT_IFNAME`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alt_names: Vec<String>,
     /// Its kind: `veth`, `bridge`, `vxlan`; `None` for hardware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -30,18 +33,64 @@ pub struct Link {
     /// The bridge (or bond) that it is a port of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<String>,
+    /// On a veth or netkit link: its other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<OtherLink>,
+    /// On a macvlan, ipvlan or vlan link: the interface below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<OtherLink>,
+    /// On a macvlan or ipvlan link: its mode, as `ip link` prints it (`bridge`, `private`, `l2`, `l3s`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The XDP program that it runs, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp_program: Option<u32>,
     /// Its packet counters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counters: Option<LinkCounters>,
     /// On a bridge port: whether frames may leave by the port on which they arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hairpin: Option<bool>,
+    /// On a bridge port: the state of the spanning tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_state: Option<PortState>,
     /// On a bridge: its own netfilter options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<BridgeOptions>,
     /// On a vxlan link: its tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vxlan: Option<Vxlan>,
+    /// On another tunnel (ipip, sit, ip6tnl, gre, geneve): its ends. Those of a WireGuard link are for `CAP_NET_ADMIN` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+}
+
+/// A reference to another interface, which may be in another network namespace (`IFLA_LINK`, `IFLA_LINK_NETNSID`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherLink {
+    /// Its index in its own namespace.
+    pub index: u32,
+    /// Its namespace, by the number that this namespace has for it (`ip netns list-id`); `None` for this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<i32>,
+}
+
+/// The state of a bridge port (`BR_STATE_*`, include/uapi/linux/if_bridge.h). Only a forwarding port passes frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortState {
+    /// It is down, or has no carrier.
+    Disabled,
+    /// The spanning tree is computed.
+    Listening,
+    /// It learns addresses, and passes nothing yet.
+    Learning,
+    /// It passes frames.
+    Forwarding,
+    /// The spanning tree blocks it.
+    Blocking,
+    /// Another state, by its number.
+    Other(u8),
 }
 
 /// Packets of an interface since its creation (`struct rtnl_link_stats64`).
@@ -93,6 +142,20 @@ pub struct Vxlan {
     pub learning: Option<bool>,
 }
 
+/// The ends of a tunnel that is no vxlan link.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// The source address of tunnel packets; `None` where the route decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<IpAddr>,
+    /// The destination of tunnel packets; `None` where it depends on the packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<IpAddr>,
+    /// Geneve: the UDP port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
 /// An address on an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
@@ -100,49 +163,6 @@ pub struct Address {
     pub prefix: IpNet,
     /// The interface.
     pub dev: String,
-}
-
-/// The effect of a route on matching packets (`RTN_*`, include/uapi/linux/rtnetlink.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RouteKind {
-    /// They are forwarded.
-    Unicast,
-    /// They are dropped without an ICMP error and without a counter.
-    Blackhole,
-    /// They are refused: host unreachable (ICMP 3/1).
-    Unreachable,
-    /// They are refused: prohibited (ICMP 3/13).
-    Prohibit,
-    /// The lookup continues with the next rule.
-    Throw,
-    /// Another type, by its number.
-    Other(u8),
-}
-
-/// A route. One with several next hops is listed once for each.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
-    /// The destination; prefix length 0 is the default route.
-    pub destination: IpNet,
-    /// Its effect on packets.
-    pub kind: RouteKind,
-    /// The next router.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<IpAddr>,
-    /// The interface.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dev: Option<String>,
-    /// The routing table; 254 is `main`.
-    pub table: u32,
-    /// The route with the lowest metric of equal prefixes is used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metric: Option<u32>,
-}
-
-impl Route {
-    /// The number of table `main` (`RT_TABLE_MAIN`).
-    pub const MAIN: u32 = 254;
 }
 
 /// The state of a neighbour entry (`NUD_*`, include/uapi/linux/neighbour.h).

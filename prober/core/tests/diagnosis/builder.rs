@@ -9,7 +9,7 @@ use prober_core::evidence::{
 };
 use prober_core::node_facts::{
     Counters, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState, NodeFacts,
-    Route as RouteFact, RouteKind, SysctlState, Vxlan,
+    Route as RouteFact, SysctlState, Vxlan,
 };
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -651,12 +651,9 @@ fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
         for peer in (1..=nodes).filter(|&peer| peer != n) {
             let prefix = format!("{}/{length}", vtep(peer, family));
             routes.push(RouteFact {
-                destination: prefix.parse().unwrap(),
-                kind: RouteKind::Unicast,
                 gateway: Some(vtep(peer, family)),
                 dev: Some(tunnel(family).to_owned()),
-                table: RouteFact::MAIN,
-                metric: None,
+                ..RouteFact::main(prefix.parse().unwrap())
             });
             neighbours.push(Neighbour {
                 ip: vtep(peer, family),
@@ -672,21 +669,14 @@ fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
         }
         let prefix = format!("{}/{length}", vtep(n, family));
         routes.push(RouteFact {
-            destination: prefix.parse().unwrap(),
-            kind: RouteKind::Unicast,
-            gateway: None,
             dev: Some("cni0".to_owned()),
-            table: RouteFact::MAIN,
-            metric: None,
+            ..RouteFact::main(prefix.parse().unwrap())
         });
     }
     routes.push(RouteFact {
-        destination: "0.0.0.0/0".parse().unwrap(),
-        kind: RouteKind::Unicast,
         gateway: Some("172.20.0.1".parse().unwrap()),
         dev: Some("eth0".to_owned()),
-        table: RouteFact::MAIN,
-        metric: None,
+        ..RouteFact::main("0.0.0.0/0".parse().unwrap())
     });
     NodeFacts {
         kernel: Some("6.18.44".to_owned()),
@@ -735,11 +725,7 @@ fn link(name: &str, kind: &str, mac: Mac, mtu: u32) -> Link {
         up: true,
         carrier: true,
         mac: Some(mac),
-        master: None,
-        counters: None,
-        hairpin: None,
-        bridge: None,
-        vxlan: None,
+        ..Link::default()
     }
 }
 

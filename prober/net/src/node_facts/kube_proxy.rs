@@ -7,13 +7,15 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prober_core::node_facts::{KubeProxyMode, Link};
 
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+/// For all of it: connection, request and response.
 const TIMEOUT: Duration = Duration::from_millis(200);
-const MAX_RESPONSE: u64 = 4096;
+/// In bytes; kube-proxy's response has about 150.
+const MAX_RESPONSE: usize = 4096;
 
 /// The mode, where the link or the metrics address reveals it.
 pub(super) fn mode(links: Option<&[Link]>) -> Option<KubeProxyMode> {
@@ -29,7 +31,7 @@ pub(super) fn mode(links: Option<&[Link]>) -> Option<KubeProxyMode> {
         })
     });
     if listens {
-        parse(&get_proxy_mode()?)
+        parse(&get_proxy_mode(METRICS)?)
     } else {
         None
     }
@@ -45,16 +47,27 @@ fn is_listener(line: &str) -> bool {
     port == Some("2809") && fields.nth(1) == Some("0A")
 }
 
-fn get_proxy_mode() -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&METRICS, TIMEOUT).ok()?;
-    stream.set_read_timeout(Some(TIMEOUT)).ok()?;
-    stream.set_write_timeout(Some(TIMEOUT)).ok()?;
+/// The response to `GET /proxyMode`; `None` if it has not ended within the timeout and the maximum length.
+fn get_proxy_mode(address: SocketAddr) -> Option<String> {
+    let deadline = Instant::now() + TIMEOUT;
+    // A timeout of zero is an error for both calls, as wanted.
+    let remaining = || deadline.saturating_duration_since(Instant::now());
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
+    stream.set_write_timeout(Some(remaining())).ok()?;
     stream
         .write_all(b"GET /proxyMode HTTP/1.0\r\nHost: localhost\r\n\r\n")
         .ok()?;
-    let mut answer = String::new();
-    stream.take(MAX_RESPONSE).read_to_string(&mut answer).ok()?;
-    Some(answer)
+    let mut answer = [0; MAX_RESPONSE];
+    let mut length = 0;
+    loop {
+        stream.set_read_timeout(Some(remaining())).ok()?;
+        let free = answer.get_mut(length..).filter(|free| !free.is_empty())?;
+        match stream.read(free).ok()? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    String::from_utf8(answer.get(..length)?.to_vec()).ok()
 }
 
 /// Parses the response. The body must be exactly one of the modes, since another program may listen at that address.
@@ -84,6 +97,43 @@ mod tests {
         assert!(!is_listener(
             "  sl  local_address rem_address   st tx_queue rx_queue"
         ));
+    }
+
+    /// The response of a server that sends these bytes, one part each 50 ms, and then closes; and how long it took.
+    fn response(parts: Vec<Vec<u8>>) -> (Option<String>, Duration) {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 512];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            for part in parts {
+                if stream.write_all(&part).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let start = Instant::now();
+        let answer = get_proxy_mode(address);
+        let took = start.elapsed();
+        server.join().unwrap();
+        (answer, took)
+    }
+
+    #[test]
+    fn a_response_in_parts_is_read_to_its_end() {
+        let (answer, _) = response(vec![b"HTTP/1.0 200 OK\r\n".to_vec(), b"\r\nipvs".to_vec()]);
+        assert_eq!(parse(&answer.unwrap()), Some(KubeProxyMode::Ipvs));
+    }
+
+    #[test]
+    fn a_response_without_an_end_is_given_up_by_time_and_by_length() {
+        let (answer, took) = response(vec![b"x".to_vec(); 40]);
+        assert_eq!(answer, None);
+        assert!(took >= TIMEOUT && took < 5 * TIMEOUT, "took {took:?}");
+        let (answer, _) = response(vec![vec![b'x'; 2 * MAX_RESPONSE]]);
+        assert_eq!(answer, None);
     }
 
     #[test]

@@ -1,20 +1,25 @@
-//! Links, addresses, routes, neighbours and forwarding entries, from rtnetlink dumps.
+//! Links, addresses, rules, routes, neighbours, forwarding entries and filters, from rtnetlink dumps.
 mod decode;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::tc::TcMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use prober_core::node_facts::{Address, FdbEntry, Link, Neighbour, Route};
+use prober_core::node_facts::{
+    Address, FdbEntry, Link, Neighbour, Qdisc, Route, Rule, TcDirection, TcFilter,
+};
+use prober_core::packet::family::Family;
 
-pub(crate) use decode::route_address;
+pub(crate) use decode::route::route_address;
 
 use crate::rtnetlink::{RtnetlinkError, dump};
 
-/// LinkNames of interfaces by index.
+/// Names of interfaces by index.
 #[derive(Debug, Default)]
 pub(super) struct LinkNames(BTreeMap<u32, String>);
 
@@ -41,37 +46,59 @@ impl LinkNames {
 /// All links.
 pub(super) fn links() -> Result<Vec<Link>, RtnetlinkError> {
     let mut messages = Vec::new();
-    dump(
-        RouteNetlinkMessage::GetLink(LinkMessage::default()),
-        |object| {
-            if let RouteNetlinkMessage::NewLink(message) = object {
-                messages.push(message);
-            }
-        },
-    )?;
+    for object in dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
+        if let RouteNetlinkMessage::NewLink(message) = object {
+            messages.push(message);
+        }
+    }
     let names = LinkNames(
         messages
             .iter()
-            .map(|message| (message.header.index, decode::link_name(message)))
+            .map(|message| (message.header.index, decode::link::name(message)))
             .collect(),
     );
     Ok(messages
         .iter()
-        .map(|message| decode::link(message, &names))
+        .map(|message| decode::link::link(message, &names))
         .collect())
 }
 
 /// All addresses.
 pub(super) fn addresses(names: &LinkNames) -> Result<Vec<Address>, RtnetlinkError> {
     let mut all = Vec::new();
-    dump(
-        RouteNetlinkMessage::GetAddress(AddressMessage::default()),
-        |object| {
-            if let RouteNetlinkMessage::NewAddress(message) = object {
-                all.extend(decode::address(&message, names));
+    for object in dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
+        if let RouteNetlinkMessage::NewAddress(message) = object {
+            all.extend(decode::address(&message, names));
+        }
+    }
+    Ok(all)
+}
+
+/// The policy rules of both families.
+pub(super) fn rules() -> Result<Vec<Rule>, RtnetlinkError> {
+    let mut all = Vec::new();
+    for (family, of) in [
+        (AddressFamily::Inet, Family::Ipv4),
+        (AddressFamily::Inet6, Family::Ipv6),
+    ] {
+        let mut request = RuleMessage::default();
+        request.header.family = family;
+        match dump(RouteNetlinkMessage::GetRule(request)) {
+            Ok(objects) => {
+                for object in objects {
+                    if let RouteNetlinkMessage::NewRule(message) = object {
+                        all.push(decode::route::rule(&message, of));
+                    }
+                }
             }
-        },
-    )?;
+            // A kernel without policy routing for this family (`fib_nl_dumprule`, net/core/fib_rules.c) does what the
+            // default rules say.
+            Err(error) if error.refusal() == Some(libc::EAFNOSUPPORT) => {
+                all.extend_from_slice(Rule::defaults(of));
+            }
+            Err(error) => return Err(error),
+        }
+    }
     Ok(all)
 }
 
@@ -81,11 +108,11 @@ pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, RtnetlinkError> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RouteMessage::default();
         request.header.address_family = family;
-        dump(RouteNetlinkMessage::GetRoute(request), |object| {
+        for object in dump(RouteNetlinkMessage::GetRoute(request))? {
             if let RouteNetlinkMessage::NewRoute(message) = object {
-                all.extend(decode::routes(&message, names));
+                all.extend(decode::route::routes(&message, names));
             }
-        })?;
+        }
     }
     Ok(all)
 }
@@ -93,14 +120,13 @@ pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, RtnetlinkError> {
 /// ARP and NDP entries.
 pub(super) fn neighbours(names: &LinkNames) -> Result<Vec<Neighbour>, RtnetlinkError> {
     let mut all = Vec::new();
-    dump(
-        RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
-        |object| {
-            if let RouteNetlinkMessage::NewNeighbour(message) = object {
-                all.extend(decode::neighbour(&message, names));
-            }
-        },
-    )?;
+    for object in dump(RouteNetlinkMessage::GetNeighbour(
+        NeighbourMessage::default(),
+    ))? {
+        if let RouteNetlinkMessage::NewNeighbour(message) = object {
+            all.extend(decode::neighbour(&message, names));
+        }
+    }
     Ok(all)
 }
 
@@ -109,10 +135,48 @@ pub(super) fn fdb(names: &LinkNames) -> Result<Vec<FdbEntry>, RtnetlinkError> {
     let mut all = Vec::new();
     let mut request = NeighbourMessage::default();
     request.header.family = AddressFamily::Bridge;
-    dump(RouteNetlinkMessage::GetNeighbour(request), |object| {
+    for object in dump(RouteNetlinkMessage::GetNeighbour(request))? {
         if let RouteNetlinkMessage::NewNeighbour(message) = object {
             all.extend(decode::fdb_entry(&message, names));
         }
-    })?;
+    }
     Ok(all)
+}
+
+/// Queueing disciplines, and the filters of those that have some for a direction (`ingress`, `clsact`).
+pub(super) fn traffic_control(
+    names: &LinkNames,
+) -> Result<(Vec<Qdisc>, Vec<TcFilter>), RtnetlinkError> {
+    let mut qdiscs = Vec::new();
+    let mut filtered = BTreeSet::new();
+    for object in dump(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()))? {
+        if let RouteNetlinkMessage::NewQueueDiscipline(message) = object {
+            if decode::traffic_control::has_directions(&message) {
+                filtered.insert(message.header.index);
+            }
+            qdiscs.extend(decode::traffic_control::qdisc(&message, names));
+        }
+    }
+    let mut filters = Vec::new();
+    for index in filtered {
+        for direction in [TcDirection::Ingress, TcDirection::Egress] {
+            let mut request = TcMessage::with_index(index);
+            request.header.parent = decode::traffic_control::parent(direction);
+            match dump(RouteNetlinkMessage::GetTrafficFilter(request)) {
+                Ok(objects) => {
+                    for object in objects {
+                        if let RouteNetlinkMessage::NewTrafficFilter(message) = object {
+                            let filter =
+                                decode::traffic_control::filter(&message, direction, names);
+                            filters.extend(filter);
+                        }
+                    }
+                }
+                // The interface is gone again.
+                Err(error) if error.refusal() == Some(libc::ENODEV) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok((qdiscs, filters))
 }

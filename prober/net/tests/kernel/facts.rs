@@ -1,6 +1,7 @@
 //! Node facts of namespaces with known settings.
 use prober_core::node_facts::{
-    FdbOrigin, Lookup, NeighbourState, NodeFacts, RouteKind, SysctlState,
+    FdbOrigin, Lookup, NeighbourState, NodeFacts, PortState, RouteKind, RouteScope, RuleAction,
+    SysctlState,
 };
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -56,6 +57,72 @@ fn without_the_module_the_sysctl_is_absent_which_is_not_zero() {
         facts(&without).bridge_nf(Family::Ipv6),
         Some(SysctlState::Absent)
     );
+}
+
+#[test]
+fn links_are_read_with_their_other_ends_and_names() {
+    let (Some(node), Some(pod)) = (Namespace::new(), Namespace::new()) else {
+        return;
+    };
+    node.ip("link add pod-a type veth peer name eth0");
+    node.ip("link property add dev pod-a altname pod-a-by-another-name");
+    node.ip("link add link pod-a name macvlan0 type macvlan mode private");
+    node.ip("link add cni0 type bridge");
+    node.ip("link set pod-a master cni0");
+    node.ip(&format!("link set eth0 netns {}", pod.path()));
+    node.ip("link set cni0 up");
+    node.ip("link set pod-a up");
+    node.sysctl("net/ipv4/conf/pod-a/proxy_arp", "1");
+    node.sysctl("net/ipv6/conf/cni0/proxy_ndp", "1");
+    let (node, pod) = (facts(&node), facts(&pod));
+
+    let port = node.link("pod-a").found().unwrap();
+    let end = pod.link("eth0").found().unwrap();
+    let (there, back) = (port.peer.unwrap(), end.peer.unwrap());
+    assert_eq!((there.index, back.index), (end.index, port.index));
+    assert!(there.netns.is_some() && back.netns.is_some());
+    assert_eq!(port.alt_names, ["pod-a-by-another-name"]);
+    assert_eq!(port.port_state, Some(PortState::Disabled), "no carrier");
+    let macvlan = node.link("macvlan0").found().unwrap();
+    assert_eq!(macvlan.mode.as_deref(), Some("private"));
+    let parent = macvlan.parent.unwrap();
+    assert_eq!((parent.index, parent.netns), (port.index, None));
+    assert_eq!(
+        node.proxy_arp.unwrap().into_iter().collect::<Vec<_>>(),
+        ["pod-a"]
+    );
+    assert_eq!(
+        node.proxy_ndp.unwrap().into_iter().collect::<Vec<_>>(),
+        ["cni0"]
+    );
+    assert_eq!(pod.proxy_arp.unwrap().len(), 0);
+}
+
+#[test]
+fn queueing_disciplines_are_read_with_their_drops() {
+    let Some(pair) = Pair::new() else { return };
+    pair.client.command(
+        "tc",
+        "qdisc add dev eth0 root tbf rate 8kbit burst 200b latency 1ms",
+    );
+    pair.client.command("tc", "qdisc add dev eth0 clsact");
+    pair.client.run(|| {
+        let socket = std::net::UdpSocket::bind((Pair::CLIENT, 0)).unwrap();
+        for _ in 0..5 {
+            // The discipline drops it: longer than its burst.
+            drop(socket.send_to(&[0; 1000], (Pair::SERVER, 9)));
+        }
+    });
+    let facts = facts(&pair.client);
+    let qdiscs = facts.qdiscs.unwrap();
+    let kinds: Vec<_> = qdiscs
+        .iter()
+        .map(|qdisc| (qdisc.dev.as_str(), qdisc.kind.as_str()))
+        .collect();
+    assert_eq!(kinds, [("eth0", "tbf"), ("eth0", "clsact")]);
+    assert!(qdiscs[0].dropped >= 5);
+    assert_eq!(qdiscs[1].dropped, 0);
+    assert_eq!(facts.tc_filters, Some(vec![]));
 }
 
 /// A node with the links of flannel and the bridge plugin, and with some odd routes.
@@ -201,6 +268,93 @@ fn routes_neighbours_forwarding_entries_and_sysctls_are_read() {
     assert_eq!(facts.forwarding(Family::Ipv4), Some(SysctlState::Value(1)));
     assert_eq!(facts.rp_filter_in_force("up0"), Some(2));
     assert!(facts.kernel.is_some());
+}
+
+#[test]
+fn routes_and_rules_are_read_with_what_a_resolution_needs() {
+    let Some(node) = Namespace::new() else { return };
+    for line in [
+        "link add up0 type veth peer name wire",
+        "link set wire up",
+        "link set up0 up",
+        "addr add 172.20.0.11/24 dev up0",
+        "-6 addr add fd20::11/64 dev up0 nodad",
+        "route add 10.3.0.0/16 via 172.20.0.1 src 172.20.0.11 mtu 1400 table 77",
+        "route add 10.4.0.0/16 nexthop via 172.20.0.1 weight 3 nexthop via 172.20.0.2",
+        "-6 route add fd30::/64 from fd20::/64 via fd20::1",
+        "rule add pref 100 from 10.1.0.0/16 to 10.3.0.0/16 iif up0 oif wire fwmark 0x10/0xf0 lookup 77",
+        "rule add pref 200 not from 10.1.0.7 goto 300",
+        "rule add pref 300 lookup main suppress_prefixlength 0",
+        "rule add pref 400 fwmark 0/0x1 prohibit",
+        "rule add pref 500 uidrange 1-2 lookup 77",
+        "-6 rule add pref 600 from fd20::/64 unreachable",
+    ] {
+        node.ip(line);
+    }
+    let facts = facts(&node);
+    let routes = |destination| {
+        let routes = facts.routes.iter().flatten();
+        routes
+            .filter(|route| route.destination.to_string() == destination)
+            .collect::<Vec<_>>()
+    };
+    let [route] = routes("10.3.0.0/16")[..] else {
+        panic!("one route")
+    };
+    assert_eq!((route.table, route.mtu), (77, Some(1400)));
+    assert_eq!(route.preferred_source, Some(address("172.20.0.11")));
+    assert_eq!(route.scope, Some(RouteScope::Universe));
+    let [link] = routes("172.20.0.0/24")[..] else {
+        panic!("one route")
+    };
+    assert_eq!((link.scope, link.gateway), (Some(RouteScope::Link), None));
+    let weights: Vec<_> = routes("10.4.0.0/16").iter().map(|hop| hop.weight).collect();
+    assert_eq!(weights, [Some(3), Some(1)]);
+    let [by_source] = routes("fd30::/64")[..] else {
+        panic!("one route")
+    };
+    assert_eq!(
+        by_source.source.map(|source| source.to_string()).as_deref(),
+        Some("fd20::/64")
+    );
+
+    let rules = facts.rules.as_ref().unwrap();
+    let rule = |priority| {
+        let mut found = rules.iter().filter(|rule| rule.priority == priority);
+        found.next().cloned().unwrap()
+    };
+    let first = rule(100);
+    assert_eq!(first.from.unwrap().to_string(), "10.1.0.0/16");
+    assert_eq!(first.to.unwrap().to_string(), "10.3.0.0/16");
+    assert_eq!(
+        (first.input.as_deref(), first.output.as_deref()),
+        (Some("up0"), Some("wire"))
+    );
+    let mark = first.mark.unwrap();
+    assert_eq!((mark.value, mark.mask), (0x10, 0xf0));
+    assert_eq!(first.action, RuleAction::Table(77));
+    assert_eq!(
+        (rule(200).is_inverted, rule(200).action),
+        (true, RuleAction::Goto(300))
+    );
+    assert_eq!(rule(300).suppress_prefix_length, Some(0));
+    let zero = rule(400).mark.unwrap();
+    assert_eq!(
+        (zero.value, zero.mask, rule(400).action),
+        (0, 1, RuleAction::Prohibit)
+    );
+    assert!(rule(500).has_other_conditions);
+    assert_eq!(
+        (rule(600).family, rule(600).action),
+        (Family::Ipv6, RuleAction::Unreachable)
+    );
+    let others = rules.iter().filter(|rule| rule.priority != 500);
+    assert!(others.clone().all(|rule| !rule.has_other_conditions));
+    for family in [Family::Ipv4, Family::Ipv6] {
+        for rule in prober_core::node_facts::Rule::defaults(family) {
+            assert!(rules.contains(rule), "{rule:?}");
+        }
+    }
 }
 
 #[test]

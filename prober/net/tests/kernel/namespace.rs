@@ -51,6 +51,11 @@ impl Namespace {
         }
     }
 
+    /// A path to the namespace, for `ip link set netns`.
+    pub(crate) fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
     /// Runs a function in the namespace.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
@@ -79,6 +84,16 @@ impl Namespace {
                 arguments.join(" ")
             );
         });
+    }
+
+    /// What a program prints in the namespace, its errors included.
+    pub(crate) fn output(&self, program: &'static str, arguments: &str) -> String {
+        let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+        self.run(move || {
+            let output = Command::new(program).args(&arguments).output().unwrap();
+            let text = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&text).into_owned()
+        })
     }
 
     /// Writes a sysctl of the namespace, such as `net/ipv4/ip_forward`.

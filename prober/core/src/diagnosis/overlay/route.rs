@@ -72,7 +72,7 @@ fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) ->
         RouteKind::Unreachable => return Some(name("is of type unreachable")),
         RouteKind::Prohibit => return Some(name("is of type prohibit")),
         RouteKind::Throw => return Some(name("is of type throw")),
-        RouteKind::Unicast | RouteKind::Other(_) => {}
+        RouteKind::Unicast | RouteKind::Local | RouteKind::Other(_) => {}
     }
     if route.destination.prefix_len() == 0 && tunnels_exist(case) {
         let via = route
