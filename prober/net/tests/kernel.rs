@@ -30,6 +30,7 @@ mod filter;
 mod namespace;
 #[path = "kernel/packets.rs"]
 mod packets;
+#[path = "kernel/resolve.rs"]
 mod resolve;
 #[path = "kernel/rst_suppression.rs"]
 mod rst_suppression;

@@ -1,7 +1,7 @@
 //! Node facts of namespaces with known settings.
 use prober_core::node_facts::{
     FdbOrigin, Lookup, NeighbourState, NodeFacts, PortState, RouteKind, RouteScope, RuleAction,
-    SysctlState,
+    SysctlState, TcDirection,
 };
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -66,7 +66,8 @@ fn links_are_read_with_their_other_ends_and_names() {
     };
     node.ip("link add pod-a type veth peer name eth0");
     node.ip("link property add dev pod-a altname pod-a-by-another-name");
-    node.ip("link add link pod-a name macvlan0 type macvlan mode private");
+    node.ip("link add pod-b type veth peer name b0");
+    node.ip("link add link pod-b name macvlan0 type macvlan mode private");
     node.ip("link add cni0 type bridge");
     node.ip("link set pod-a master cni0");
     node.ip(&format!("link set eth0 netns {}", pod.path()));
@@ -86,7 +87,8 @@ fn links_are_read_with_their_other_ends_and_names() {
     let macvlan = node.link("macvlan0").found().unwrap();
     assert_eq!(macvlan.mode.as_deref(), Some("private"));
     let parent = macvlan.parent.unwrap();
-    assert_eq!((parent.index, parent.netns), (port.index, None));
+    let below = node.link("pod-b").found().unwrap();
+    assert_eq!((parent.index, parent.netns), (below.index, None));
     assert_eq!(
         node.proxy_arp.unwrap().into_iter().collect::<Vec<_>>(),
         ["pod-a"]
@@ -99,13 +101,22 @@ fn links_are_read_with_their_other_ends_and_names() {
 }
 
 #[test]
-fn queueing_disciplines_are_read_with_their_drops() {
+fn queueing_disciplines_are_read_with_their_drops_and_filters() {
     let Some(pair) = Pair::new() else { return };
     pair.client.command(
         "tc",
         "qdisc add dev eth0 root tbf rate 8kbit burst 200b latency 1ms",
     );
     pair.client.command("tc", "qdisc add dev eth0 clsact");
+    let filter = "filter add dev eth0 egress prio 7 bpf bytecode";
+    let is_added = pair.client.run(|| {
+        std::process::Command::new("tc")
+            .args(filter.split(' '))
+            .arg("1,6 0 0 4294967295")
+            .status()
+            .is_ok_and(|status| status.success())
+    });
+    assert!(is_added, "tc {filter}");
     pair.client.run(|| {
         let socket = std::net::UdpSocket::bind((Pair::CLIENT, 0)).unwrap();
         for _ in 0..5 {
@@ -122,7 +133,18 @@ fn queueing_disciplines_are_read_with_their_drops() {
     assert_eq!(kinds, [("eth0", "tbf"), ("eth0", "clsact")]);
     assert!(qdiscs[0].dropped >= 5);
     assert_eq!(qdiscs[1].dropped, 0);
-    assert_eq!(facts.tc_filters, Some(vec![]));
+    let [filter] = &facts.tc_filters.unwrap()[..] else {
+        panic!("one filter")
+    };
+    assert_eq!(
+        (
+            filter.dev.as_str(),
+            filter.direction,
+            filter.kind.as_str(),
+            filter.priority
+        ),
+        ("eth0", TcDirection::Egress, "bpf", 7)
+    );
 }
 
 /// A node with the links of flannel and the bridge plugin, and with some odd routes.
