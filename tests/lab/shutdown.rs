@@ -160,7 +160,7 @@ fn overlong() -> Result<(), Failed> {
     let run = start(Command::new(&*PROBER).args(arguments.split(' ')), &test_id)?;
     let report = Report::read(&run.wait_with_output()?)?;
     let json: serde_json::Value = serde_json::from_str(&report.text)?;
-    let reason = "its time limit of 10 s is over";
+    let reason = "its time limit of 10 s is over (--timeout)";
     if report.status != 2 || json["reason"] != reason {
         return Err(format!(
             "exit status {}, {}\n{}",

@@ -161,7 +161,10 @@ impl Run {
         self.context.now = now;
         if self.ends_by().is_some_and(|at| at <= now) {
             let limit = self.context.spec.time_limit.unwrap_or_default();
-            let reason = format!("its time limit of {} s is over", limit.as_secs_f64());
+            let reason = format!(
+                "its time limit of {} s is over (--timeout)",
+                limit.as_secs_f64()
+            );
             self.apply(Event::Failed(reason));
             return;
         }

@@ -402,7 +402,7 @@ fn a_run_ends_at_its_time_limit_with_what_is_measured() {
         ..spec(2)
     });
     let (platform, matrix, ending) = play(platform, run, usize::MAX);
-    let reason = "its time limit of 4 s is over".to_owned();
+    let reason = "its time limit of 4 s is over (--timeout)".to_owned();
     assert_eq!(ending, Completion::CouldNotRun { reason });
     assert_eq!(platform.ended, Timestamp::from_nanos(1) + limit);
     assert!(platform.placed.is_empty());
