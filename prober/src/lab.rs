@@ -8,12 +8,12 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use prober_lab::control::{self, Reply, Request};
 use prober_lab::isolation::{self, Side};
-use prober_lab::{Fault, FaultAt, Lab, LabCluster, LabSpec};
+use prober_lab::{DataPlane, Fault, FaultAt, Lab, LabCluster, LabSpec};
 
 use crate::run::agent_command;
 use crate::show;
 use crate::terminal::{width, wrap};
-use crate::values::{ListFormat, fault};
+use crate::values::{ListFormat, data_plane, fault, lab_spec};
 
 /// Builds a small network of namespaces, and breaks it by hand.
 #[derive(Debug, clap::Args)]
@@ -44,9 +44,12 @@ enum Action {
         prober lab up\n  \
         prober lab up --nodes 3 --fault stale-rules@node-2")]
     Up {
-        /// How many nodes it has
-        #[arg(long, value_name = "N", default_value_t = 2, env = "PROBER_NODES")]
-        nodes: u8,
+        /// How many nodes it has [default: 2, and 3 with cross-subnet]
+        #[arg(long, value_name = "N", env = "PROBER_NODES")]
+        nodes: Option<u8>,
+        /// How pods are attached to nodes, and nodes to each other [default: bridge-vxlan]
+        #[arg(long, value_name = "DATA-PLANE", value_parser = data_plane())]
+        data_plane: Option<DataPlane>,
         /// Break it from the start; may be given several times
         #[arg(
             long = "fault",
@@ -84,7 +87,11 @@ enum Action {
 pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::Faults { output } => faults(output)?,
-        Action::Up { nodes, faults } => return up(&LabSpec::new(nodes, 1)?, &faults),
+        Action::Up {
+            nodes,
+            data_plane,
+            faults,
+        } => return up(&lab_spec(nodes, 1, data_plane)?, &faults),
         Action::Shell { namespace, command } => shell(&namespace, &command)?,
         Action::Inject { fault } => send_request(&Request::Inject {
             fault: fault.to_string(),
@@ -164,6 +171,8 @@ fn faults(format: ListFormat) -> anyhow::Result<()> {
                     "causes": causes(*fault),
                     "summary": fault.summary(),
                     "node": fault.default_node(&spec).name(),
+                    "harmless": fault.is_harmless(),
+                    "data_planes": fault.data_planes().map(DataPlane::slug).collect::<Vec<_>>(),
                 })
             };
             faults.map(document).collect::<Vec<_>>()
@@ -173,14 +182,22 @@ fn faults(format: ListFormat) -> anyhow::Result<()> {
 
 /// Renders a fault in lines of at most `width` columns.
 fn lines(fault: Fault, causes: &[&str], width: usize) -> String {
-    let expected = if causes.is_empty() {
+    let expected = if fault.is_harmless() {
         "no cause: it does no harm".to_owned()
+    } else if causes.is_empty() {
+        "a failure of unknown cause".to_owned()
     } else {
         causes.join(", ")
     };
-    let summary = wrap(&format!("{:<28} ", fault.slug()), fault.summary(), width);
-    let expected = wrap(&" ".repeat(29), &format!("expected: {expected}"), width);
-    summary + &expected
+    let indent = " ".repeat(29);
+    let mut text = wrap(&format!("{:<28} ", fault.slug()), fault.summary(), width);
+    text += &wrap(&indent, &format!("expected: {expected}"), width);
+    let data_planes: Vec<_> = fault.data_planes().map(DataPlane::slug).collect();
+    if data_planes.len() < DataPlane::ALL.len() {
+        let list = format!("data planes: {}", data_planes.join(", "));
+        text += &wrap(&indent, &list, width);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use prober_core::diagnosis::catalogue::{Cause, UnknownCause};
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
 use prober_core::run::MissingFamilies;
-use prober_lab::{Fault, FaultAt, FaultError};
+use prober_lab::data_plane::UnknownDataPlane;
+use prober_lab::{DataPlane, Fault, FaultAt, FaultError, LabSpec, topology::CountError};
 
 /// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -164,6 +165,34 @@ pub(crate) fn fault() -> NamedValue<FaultAt> {
             faults.map(value).collect()
         },
     }
+}
+
+/// Returns the parser of a data plane of the lab.
+pub(crate) fn data_plane() -> NamedValue<DataPlane> {
+    NamedValue {
+        parse: |text| {
+            text.parse()
+                .map_err(|error: UnknownDataPlane| error.to_string())
+        },
+        names: || {
+            let planes = DataPlane::ALL.iter();
+            let value = |plane: &DataPlane| PossibleValue::new(plane.slug()).help(plane.summary());
+            planes.map(value).collect()
+        },
+    }
+}
+
+/// Returns the lab that the arguments of a command describe.
+///
+/// Fails if the lab cannot have as many nodes or servers.
+pub(crate) fn lab_spec(
+    nodes: Option<u8>,
+    servers: u8,
+    data_plane: Option<DataPlane>,
+) -> Result<LabSpec, CountError> {
+    let data_plane = data_plane.unwrap_or(DataPlane::BridgeVxlan);
+    let nodes = nodes.unwrap_or(data_plane.default_nodes());
+    Ok(LabSpec::new(nodes, servers)?.with_data_plane(data_plane))
 }
 
 impl<T: Clone + Send + Sync + 'static> TypedValueParser for NamedValue<T> {

@@ -20,8 +20,8 @@ use prober_core::probe::event::Event;
 use prober_core::run::PlatformEvent;
 use prober_core::topology::AgentId;
 
-use crate::kube_proxy::{cluster_cidr, cluster_ip, local_cluster_ip};
-use crate::topology::underlay_cidr;
+use crate::kube_proxy::{cluster_ip, local_cluster_ip};
+use crate::topology::{LabSpec, pods_cidr};
 
 /// Directory of the plan files and of the agents' standard error; private to the lab, as all of its `/run` is.
 const DIRECTORY: &str = "/run/prober";
@@ -73,6 +73,8 @@ pub enum AgentError {
 #[derive(Debug)]
 pub struct Agents {
     command: Vec<OsString>,
+    /// The prefixes that plans may target.
+    allowed: Vec<String>,
     events: Sender<PlatformEvent>,
     running: BTreeMap<AgentId, Agent>,
 }
@@ -92,9 +94,10 @@ struct Agent {
 
 impl Agents {
     /// Starts with no agent. `command` is the agent's program and first arguments; the agent's flags are appended.
-    pub fn new(command: Vec<OsString>, events: Sender<PlatformEvent>) -> Self {
+    pub fn new(spec: &LabSpec, command: Vec<OsString>, events: Sender<PlatformEvent>) -> Self {
         Self {
             command,
+            allowed: allowed_targets(spec),
             events,
             running: BTreeMap::new(),
         }
@@ -131,7 +134,9 @@ impl Agents {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(&stderr_file).map_err(failed)?);
-        allow_targets(&mut command);
+        for prefix in &self.allowed {
+            command.args(["--allow", prefix]);
+        }
         let mut child = command.spawn().map_err(failed)?;
         let lines = child
             .stdout
@@ -336,16 +341,17 @@ fn plan_path(agent: &AgentId) -> String {
     format!("{DIRECTORY}/{}.plan", agent.pod)
 }
 
-/// Allows plans to target pods, the test Services and the nodes' own addresses.
-fn allow_targets(command: &mut Command) {
+/// Returns the prefixes of pods, of the test Services and of the nodes' own addresses.
+fn allowed_targets(spec: &LabSpec) -> Vec<String> {
+    let mut allowed = Vec::new();
     for family in [Family::Ipv4, Family::Ipv6] {
-        for prefix in [
-            cluster_cidr(family).to_owned(),
+        allowed.extend([
+            pods_cidr(family).to_owned(),
             cluster_ip(family).to_string(),
             local_cluster_ip(family).to_string(),
-            underlay_cidr(family).to_owned(),
-        ] {
-            command.args(["--allow", &prefix]);
-        }
+        ]);
+        let subnets = spec.data_plane().subnets().iter();
+        allowed.extend(subnets.map(|subnet| subnet.cidr(family)));
     }
+    allowed
 }

@@ -13,7 +13,7 @@ use prober_core::run::{self, Placement, PlatformEvent};
 use prober_core::topology::{AgentId, AgentRole};
 
 use crate::agents::{AgentError, Agents};
-use crate::fault::{Fault, FaultContext, SliceChange, Step, duplicate_pod_name};
+use crate::fault::{Fault, FaultContext, RefusedFault, SliceChange, Step, duplicate_pod_name};
 use crate::kube_proxy::{self, Endpoint};
 use crate::network::{Lab, LabError};
 use crate::topology::{Node, Pod, UnknownName};
@@ -43,6 +43,9 @@ pub enum LabClusterError {
     /// A node or pod that the lab does not have.
     #[error(transparent)]
     Unknown(#[from] UnknownName),
+    /// A fault that this lab cannot have.
+    #[error(transparent)]
+    Fault(#[from] RefusedFault),
     /// An agent of a lab that stays up failed, or did not accept its first plan in time.
     #[error("cannot start the lab's agents: {0}")]
     NotReady(String),
@@ -73,9 +76,10 @@ pub struct LabCluster {
 impl LabCluster {
     /// Creates a cluster without agents. `command` is the agent's program and first arguments; `events` receives what happens.
     pub fn new(lab: Lab, command: Vec<OsString>, events: Sender<PlatformEvent>) -> Self {
+        let agents = Agents::new(lab.spec(), command, events);
         Self {
             lab,
-            agents: Agents::new(command, events),
+            agents,
             published_endpoints: run::Endpoints::default(),
             slice_changes: Vec::new(),
             accept_modes: BTreeMap::new(),

@@ -7,6 +7,7 @@ use std::fmt;
 
 use prober_core::diagnosis::catalogue::Cause;
 
+use crate::data_plane::{DataPlane, Transport};
 use crate::topology::{LabSpec, Node};
 
 /// Faults of pods and their processes.
@@ -19,6 +20,10 @@ mod filter;
 mod loss;
 /// Faults of the tunnel between the nodes.
 mod overlay;
+/// Faults of data planes without a tunnel or a bridge.
+mod plain;
+/// The parts of a lab that a fault needs.
+mod requirement;
 /// Faults of routes, sysctls, bridge ports and MTUs.
 mod routing;
 /// Faults of kube-proxy's rules and of the EndpointSlices.
@@ -28,6 +33,8 @@ mod step;
 
 pub use endpoint::duplicate_pod_name;
 pub use fault_at::{FaultAt, FaultError};
+pub use requirement::{NotApplicable, RefusedFault};
+use requirement::Requirement;
 pub use step::{SliceChange, Step};
 
 /// The time in a run at which a fault is injected.
@@ -49,7 +56,7 @@ enum DefaultNode {
 }
 
 macro_rules! faults {
-    ($($name:ident = $slug:literal, [$($cause:ident),*], $default_node:ident, $phase:ident, $summary:literal;)*) => {
+    ($($name:ident = $slug:literal, [$($cause:ident),*], $default_node:ident, $phase:ident, $requirement:ident, $summary:literal;)*) => {
         /// A fault that the lab can inject.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Fault { $(#[doc = $summary] $name,)* }
@@ -68,7 +75,9 @@ macro_rules! faults {
                 match self { $(Self::$name => $summary,)* }
             }
 
-            /// Returns the causes that a correct report names, and no others; empty for a harmless fault.
+            /// Returns the causes that a correct report names, and no others.
+            ///
+            /// It is empty for a harmless fault, and where the catalogue has no cause for it ([`Self::is_harmless`]).
             pub const fn causes(self) -> &'static [Cause] {
                 match self { $(Self::$name => &[$(Cause::$cause),*],)* }
             }
@@ -76,6 +85,10 @@ macro_rules! faults {
             /// Returns the time in a run at which it is injected.
             pub const fn phase(self) -> InjectionPhase {
                 match self { $(Self::$name => InjectionPhase::$phase,)* }
+            }
+
+            const fn requirement(self) -> Requirement {
+                match self { $(Self::$name => Requirement::$requirement,)* }
             }
 
             const fn default_node_kind(self) -> DefaultNode {
@@ -86,115 +99,125 @@ macro_rules! faults {
 }
 
 faults! {
-    BridgeNetfilterOff = "bridge-netfilter-off", [BridgeNetfilterOff], First, BeforePlacement,
+    BridgeNetfilterOff = "bridge-netfilter-off", [BridgeNetfilterOff], First, BeforePlacement, Bridge,
         "bridged IPv4 packets skip iptables on the node (net.bridge.bridge-nf-call-iptables=0)";
-    BridgeNetfilterOffV6 = "bridge-netfilter-off-v6", [BridgeNetfilterOff], First, BeforePlacement,
+    BridgeNetfilterOffV6 = "bridge-netfilter-off-v6", [BridgeNetfilterOff], First, BeforePlacement, Bridge,
         "bridged IPv6 packets skip ip6tables on the node (net.bridge.bridge-nf-call-ip6tables=0)";
-    ForwardDrop = "forward-drop", [ForwardDrop], First, BeforePlacement,
+    ForwardDrop = "forward-drop", [ForwardDrop], First, BeforePlacement, Anything,
         "the node forwards nothing: a DROP at the head of FORWARD";
-    ForwardDropEgress = "forward-drop-egress", [ForwardDrop], First, BeforePlacement,
+    ForwardDropEgress = "forward-drop-egress", [ForwardDrop], First, BeforePlacement, Anything,
         "the node drops what its pods send to other nodes";
-    ForwardDropIngress = "forward-drop-ingress", [ForwardDrop], First, BeforePlacement,
+    ForwardDropIngress = "forward-drop-ingress", [ForwardDrop], First, BeforePlacement, Anything,
         "the node drops what other nodes send to its pods";
-    ForwardDropToClient = "forward-drop-to-client", [ForwardDrop], First, BeforePlacement,
+    ForwardDropToClient = "forward-drop-to-client", [ForwardDrop], First, BeforePlacement, Anything,
         "the node drops every packet to its client pod";
-    ForwardDropReplies = "forward-drop-replies", [ForwardDrop], First, BeforePlacement,
+    ForwardDropReplies = "forward-drop-replies", [ForwardDrop], First, BeforePlacement, Anything,
         "the node drops every packet in the reply direction of its connections";
-    NoEndpoints = "no-endpoints", [NoEndpoints], First, BeforePlacement,
+    NoEndpoints = "no-endpoints", [NoEndpoints], First, BeforePlacement, Anything,
         "the EndpointSlice of the slot of the node's server is empty";
-    RejectReset = "reject-reset", [RejectReset], First, AfterPublication,
+    RejectReset = "reject-reset", [RejectReset], First, AfterPublication, Anything,
         "the node answers for the Service with a RST instead of translating";
-    PolicyRejectReset = "policy-reject-reset", [RejectReset], First, BeforePlacement,
+    PolicyRejectReset = "policy-reject-reset", [RejectReset], First, BeforePlacement, Anything,
         "the node answers new connections to its server pod with a forged RST";
-    RejectOneEndpoint = "reject-one-endpoint", [RejectReset], First, AfterPublication,
+    RejectOneEndpoint = "reject-one-endpoint", [RejectReset], First, AfterPublication, Anything,
         "the node answers with a RST for one endpoint behind the balanced port; retransmitted SYNs are balanced again";
-    NetworkPolicy = "network-policy", [NetworkPolicy], First, BeforePlacement,
+    NetworkPolicy = "network-policy", [NetworkPolicy], First, BeforePlacement, Anything,
         "the node drops every new connection to its server pod";
-    NetworkPolicyPort = "network-policy-port", [NetworkPolicy], First, BeforePlacement,
+    NetworkPolicyPort = "network-policy-port", [NetworkPolicy], First, BeforePlacement, Anything,
         "the node drops new connections to one port of its server pod";
-    NetworkPolicyEgress = "network-policy-egress", [NetworkPolicy], First, BeforePlacement,
+    NetworkPolicyEgress = "network-policy-egress", [NetworkPolicy], First, BeforePlacement, Anything,
         "the node drops every new connection of its client pod";
-    PolicyRejectIcmp = "policy-reject-icmp", [NetworkPolicy], First, BeforePlacement,
+    PolicyRejectIcmp = "policy-reject-icmp", [NetworkPolicy], First, BeforePlacement, Anything,
         "the node answers new connections to its server pod with ICMP administratively prohibited";
-    NotListening = "not-listening", [NotListening], First, BeforePlacement,
+    NotListening = "not-listening", [NotListening], First, BeforePlacement, Anything,
         "the node's server listens on no port";
-    AcceptQueueFull = "accept-queue-full", [AcceptQueueFull], First, BeforePlacement,
+    AcceptQueueFull = "accept-queue-full", [AcceptQueueFull], First, BeforePlacement, Anything,
         "the node's server accepts no connection, and its accept queue is full";
-    EndpointFrozen = "endpoint-frozen", [EndpointFrozen], First, AfterPublication,
+    EndpointFrozen = "endpoint-frozen", [EndpointFrozen], First, AfterPublication, Anything,
         "the node's server process is stopped (SIGSTOP); its kernel still completes handshakes";
-    StaleEndpoint = "stale-endpoint", [StaleEndpoint], First, BeforePlacement,
+    StaleEndpoint = "stale-endpoint", [StaleEndpoint], First, BeforePlacement, Anything,
         "the EndpointSlice of the node's server names an address that no pod has";
-    StaleEndpointCross = "stale-endpoint-cross", [StaleEndpoint], Second, BeforePlacement,
+    StaleEndpointCross = "stale-endpoint-cross", [StaleEndpoint], Second, BeforePlacement, Anything,
         "the same on the other node: clients of node-1 are sent across the tunnel to an address that no pod has";
-    StaleEndpointRecent = "stale-endpoint-recent", [StaleEndpoint], First, BeforePlacement,
+    StaleEndpointRecent = "stale-endpoint-recent", [StaleEndpoint], First, BeforePlacement, Bridge,
         "the same for a pod that was deleted a moment ago: its neighbour entry is still valid, so SYNs are flooded, not refused";
-    PodVethDown = "pod-veth-down", [StaleEndpoint], First, BeforePlacement,
+    PodVethDown = "pod-veth-down", [StaleEndpoint], First, BeforePlacement, Anything,
         "the server pod's port on the bridge is down";
-    StaleRules = "stale-rules", [StaleRules], First, AfterPublication,
+    StaleRules = "stale-rules", [StaleRules], First, AfterPublication, Anything,
         "the node's kube-proxy stopped before the endpoints changed: its rules lead to the former endpoints, which still run";
-    ServiceRulesMissing = "service-rules-missing", [ServiceRulesMissing], First, BeforePlacement,
+    ServiceRulesMissing = "service-rules-missing", [ServiceRulesMissing], First, BeforePlacement, Anything,
         "PREROUTING does not jump to KUBE-SERVICES";
-    ServiceRulesMissingChain = "service-rules-missing-chain", [ServiceRulesMissing], First, AfterPublication,
+    ServiceRulesMissingChain = "service-rules-missing-chain", [ServiceRulesMissing], First, AfterPublication, Anything,
         "the chain of one Service port is empty";
-    SocketLevelServices = "socket-level-services", [ServiceRulesMissing], First, AfterPublication,
+    SocketLevelServices = "socket-level-services", [ServiceRulesMissing], First, AfterPublication, Anything,
         "no node has rules for the Service `prober`, as in a cluster that translates inside connect(2)";
-    NoLocalEndpoint = "no-local-endpoint", [NoLocalEndpoint], First, BeforePlacement,
+    NoLocalEndpoint = "no-local-endpoint", [NoLocalEndpoint], First, BeforePlacement, Anything,
         "the node's server is not ready, so the Service with internalTrafficPolicy Local drops on that node";
-    OverlayBlockedIn = "overlay-blocked-in", [OverlayBlocked], First, BeforePlacement,
+    OverlayBlockedIn = "overlay-blocked-in", [OverlayBlocked], First, BeforePlacement, Tunnel,
         "the node drops incoming VXLAN packets (UDP 8472)";
-    OverlayBlockedOut = "overlay-blocked-out", [OverlayBlocked], First, BeforePlacement,
+    OverlayBlockedOut = "overlay-blocked-out", [OverlayBlocked], First, BeforePlacement, Tunnel,
         "every other node drops the VXLAN packets of this one";
-    OverlayBlockedOutput = "overlay-blocked-output", [OverlayBlocked], First, BeforePlacement,
+    OverlayBlockedOutput = "overlay-blocked-output", [OverlayBlocked], First, BeforePlacement, Tunnel,
         "the node drops VXLAN packets in its own OUTPUT chain";
-    StaleOverlayNeighbour = "stale-overlay-neighbour", [StaleOverlayNeighbour], First, BeforePlacement,
+    StaleOverlayNeighbour = "stale-overlay-neighbour", [StaleOverlayNeighbour], First, BeforePlacement, Tunnel,
         "the node has a wrong MAC address for the next node's tunnel device";
-    StaleOverlayNeighbourFdb = "stale-overlay-neighbour-fdb", [StaleOverlayNeighbour], First, BeforePlacement,
+    StaleOverlayNeighbourFdb = "stale-overlay-neighbour-fdb", [StaleOverlayNeighbour], First, BeforePlacement, Tunnel,
         "the node sends packets for the next node's tunnel device to an underlay address that no node has";
-    RouteMissing = "route-missing", [RouteMissing], First, BeforePlacement,
+    RouteMissing = "route-missing", [RouteMissing], First, BeforePlacement, NodeRoute,
         "the node has no route to the next node's pods: packets take the default route";
-    RouteMissingUnreachable = "route-missing-unreachable", [RouteMissing], First, BeforePlacement,
+    RouteMissingUnreachable = "route-missing-unreachable", [RouteMissing], First, BeforePlacement, NodeRoute,
         "the node's route to the next node's pods is of type unreachable";
-    RouteMissingBlackhole = "route-missing-blackhole", [RouteMissing], First, BeforePlacement,
+    RouteMissingBlackhole = "route-missing-blackhole", [RouteMissing], First, BeforePlacement, NodeRoute,
         "the node's route to the next node's pods is of type blackhole";
-    OverlayDeviceDown = "overlay-device-down", [RouteMissing], First, BeforePlacement,
+    OverlayDeviceDown = "overlay-device-down", [RouteMissing], First, BeforePlacement, Tunnel,
         "the node's tunnel device is down, which removes its routes";
-    RouteMissingReturn = "route-missing-return", [RouteMissing], Second, BeforePlacement,
+    RouteMissingReturn = "route-missing-return", [RouteMissing], Second, BeforePlacement, NodeRoute,
         "the same on the other node: replies take the default route";
-    IpForwardOff = "ip-forward-off", [IpForwardOff], First, BeforePlacement,
+    IpForwardOff = "ip-forward-off", [IpForwardOff], First, BeforePlacement, Anything,
         "the node does not forward IPv4 (net.ipv4.ip_forward=0)";
-    IpForwardOffV6 = "ip-forward-off-v6", [IpForwardOff], First, BeforePlacement,
+    IpForwardOffV6 = "ip-forward-off-v6", [IpForwardOff], First, BeforePlacement, Anything,
         "the node does not forward IPv6 (net.ipv6.conf.all.forwarding=0)";
-    MtuBlackHole = "mtu-black-hole", [MtuBlackHole], First, BeforePlacement,
+    MtuBlackHole = "mtu-black-hole", [MtuBlackHole], First, BeforePlacement, Anything,
         "the underlay silently drops frames over 1400 bytes at the node's port";
-    MtuBlackHolePod = "mtu-black-hole-pod", [MtuBlackHole], First, BeforePlacement,
+    MtuBlackHolePod = "mtu-black-hole-pod", [MtuBlackHole], First, BeforePlacement, Tunnel,
         "pods have an MTU that is too large for the tunnel, and ICMP fragmentation-needed is dropped";
-    PacketLoss = "packet-loss", [PacketLoss], First, BeforePlacement,
+    PacketLoss = "packet-loss", [PacketLoss], First, BeforePlacement, Anything,
         "the node loses 20 % of all TCP packets that it forwards";
-    PacketLossSyn = "packet-loss-syn", [PacketLoss], First, BeforePlacement,
+    PacketLossSyn = "packet-loss-syn", [PacketLoss], First, BeforePlacement, Anything,
         "the node loses 30 % of the SYNs that it forwards";
-    PacketLossReply = "packet-loss-reply", [PacketLoss], First, BeforePlacement,
+    PacketLossReply = "packet-loss-reply", [PacketLoss], First, BeforePlacement, Anything,
         "the node loses 30 % of the SYN+ACKs that it forwards";
-    RpFilter = "rp-filter", [RpFilter], First, BeforePlacement,
+    RpFilter = "rp-filter", [RpFilter], First, BeforePlacement, TunnelBypass,
         "other nodes send to this one outside the tunnel, and its strict reverse-path filter drops those packets";
-    RpFilterIn = "rp-filter-in", [RpFilter], Second, BeforePlacement,
+    RpFilterIn = "rp-filter-in", [RpFilter], Second, BeforePlacement, TunnelBypass,
         "the same on the other node: SYNs from node-1 are dropped there";
-    HairpinOff = "hairpin-off", [HairpinOff], First, BeforePlacement,
+    HairpinOff = "hairpin-off", [HairpinOff], First, BeforePlacement, Bridge,
         "the server pod's bridge port does not send packets back to the pod (hairpin mode is off)";
-    MissingMasquerade = "missing-masquerade", [MissingMasquerade], First, AfterPublication,
+    MissingMasquerade = "missing-masquerade", [MissingMasquerade], First, AfterPublication, Anything,
         "KUBE-POSTROUTING is empty on the node";
-    ReplyBypassesNat = "reply-bypasses-nat", [ReplyBypassesNat], First, BeforePlacement,
+    ReplyBypassesNat = "reply-bypasses-nat", [ReplyBypassesNat], First, BeforePlacement, Anything,
         "the node does not track replies from port 8080, so their addresses are not translated back";
-    DuplicateIp = "duplicate-ip", [DuplicateIp], First, BeforePlacement,
+    DuplicateIp = "duplicate-ip", [DuplicateIp], First, BeforePlacement, Bridge,
         "a second pod on the node has the server pod's address";
-    ConntrackFull = "conntrack-full", [ConntrackFull], First, AfterPublication,
+    ConntrackFull = "conntrack-full", [ConntrackFull], First, AfterPublication, Anything,
         "the node's conntrack table is full of assured entries";
-    ForwardHeals = "forward-heals", [TransientOutage], First, AfterPublication,
+    ForwardHeals = "forward-heals", [TransientOutage], First, AfterPublication, Anything,
         "the node forwards nothing for two seconds, then everything again";
-    ForwardPolicyDropHarmless = "forward-policy-drop-harmless", [], First, BeforePlacement,
+    ForwardPolicyDropHarmless = "forward-policy-drop-harmless", [], First, BeforePlacement, AcceptingRules,
         "FORWARD's policy is DROP, but flannel's rules accept the traffic first";
-    AsymmetricRouteHarmless = "asymmetric-route-harmless", [], First, BeforePlacement,
+    AsymmetricRouteHarmless = "asymmetric-route-harmless", [], First, BeforePlacement, TunnelBypass,
         "other nodes send to this one outside the tunnel, and no reverse-path filter is on";
-    MasqueradeAll = "masquerade-all", [], First, AfterPublication,
+    WireDropFromPods = "wire-drop-from-pods", [], First, BeforePlacement, PlainPackets,
+        "the network drops packets with source addresses of the node's pods; the node's own pass";
+    WireDropToPods = "wire-drop-to-pods", [], First, BeforePlacement, PlainPackets,
+        "the network drops packets with destination addresses of the node's pods; the node's own pass";
+    PodRouteMissing = "pod-route-missing", [], First, BeforePlacement, PodRoute,
+        "the node has no route to its server pod";
+    WrongTable = "wrong-table", [], First, BeforePlacement, SecondInterface,
+        "the default route of the table for packets from the node's pods is of type blackhole";
+    EniDown = "eni-down", [], First, BeforePlacement, SecondInterface,
+        "the node's second interface is down, which has the pods' addresses";
+    MasqueradeAll = "masquerade-all", [], First, AfterPublication, Anything,
         "the node source-translates all Service traffic (kube-proxy --masquerade-all)";
 }
 
@@ -209,7 +232,41 @@ pub struct FaultContext<'a> {
     pub slot: u8,
 }
 
+impl FaultContext<'_> {
+    /// Returns the next node that the node reaches through a tunnel; where there is none, the next node.
+    fn tunnel_peer(self) -> Node {
+        let mut peers: Vec<_> = self.spec.peers_by(Transport::Vxlan, self.node).collect();
+        // The nodes after this one come first.
+        peers.sort_by_key(|peer| (*peer < self.node, *peer));
+        let first = peers.first().copied();
+        first.unwrap_or_else(|| self.node.next_in(self.spec))
+    }
+}
+
 impl Fault {
+    /// Whether no connection fails because of it.
+    pub const fn is_harmless(self) -> bool {
+        matches!(
+            self,
+            Self::ForwardPolicyDropHarmless | Self::AsymmetricRouteHarmless | Self::MasqueradeAll
+        )
+    }
+
+    /// Returns an error if this lab lacks what it breaks.
+    pub fn check_applies(self, spec: &LabSpec) -> Result<(), NotApplicable> {
+        self.requirement()
+            .unmet(spec)
+            .map_or(Ok(()), |reason| Err(NotApplicable::new(self, spec, reason)))
+    }
+
+    /// Iterates over the data planes on which it can be injected, in a lab of their default size.
+    pub fn data_planes(self) -> impl Iterator<Item = DataPlane> {
+        DataPlane::ALL
+            .iter()
+            .copied()
+            .filter(move |data_plane| self.check_applies(&LabSpec::smallest(*data_plane)).is_ok())
+    }
+
     /// Returns the node on which it is injected when the user names none.
     pub fn default_node(self, spec: &LabSpec) -> Node {
         match self.default_node_kind() {
@@ -228,8 +285,8 @@ impl Fault {
                 routing::sysctl(context, "net.bridge.bridge-nf-call-ip6tables=0")
             }
             Self::ForwardDrop => filter::forward_rule(context, |_| String::new(), "DROP"),
-            Self::ForwardDropEgress => filter::forward_rule(context, filter::out_of_node, "DROP"),
-            Self::ForwardDropIngress => filter::forward_rule(context, filter::into_node, "DROP"),
+            Self::ForwardDropEgress => filter::forward_rule(context, filter::out_of_node(context), "DROP"),
+            Self::ForwardDropIngress => filter::forward_rule(context, filter::into_node(context), "DROP"),
             Self::ForwardDropToClient => {
                 filter::forward_rule(context, filter::to_client(context), "DROP")
             }
@@ -263,6 +320,11 @@ impl Fault {
             }
             Self::NoLocalEndpoint => service::slices(SliceChange::NotReady(context.node)),
             Self::StaleEndpointRecent => endpoint::recently_deleted_pod(context),
+            Self::WireDropFromPods => plain::dropped_from_pods(context),
+            Self::WireDropToPods => plain::dropped_to_pods(context),
+            Self::PodRouteMissing => plain::pod_route_deleted(context),
+            Self::WrongTable => plain::blackhole_in_table(context),
+            Self::EniDown => plain::second_interface_down(context),
             Self::PodVethDown => endpoint::pod_port_down(context),
             Self::NotListening => endpoint::not_listening(context),
             Self::AcceptQueueFull => endpoint::not_accepting(context),

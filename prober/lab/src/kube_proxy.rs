@@ -12,8 +12,11 @@ use prober_core::packet::family::Family;
 use prober_core::plan::RESPONDER_PORT;
 use sha2::{Digest as _, Sha256};
 
-use crate::topology::{CLUSTER_CIDR_V4, CLUSTER_CIDR_V6, Node, Pod};
+use crate::data_plane::{Attachment, DataPlane};
+use crate::topology::{Node, Pod, pods_cidr};
 
+/// The chains of the CNI, beside kube-proxy's.
+mod cni_rules;
 /// The chains and jumps of a node without Services.
 pub mod initial_rules;
 
@@ -247,11 +250,22 @@ fn endpoint_chain(port: &ServicePort, target: &str) -> String {
     )
 }
 
-/// Returns the prefix of all pods of a family: the value of kube-proxy's `--cluster-cidr`.
-pub fn cluster_cidr(family: Family) -> &'static str {
+/// Returns the value of kube-proxy's `--cluster-cidr`: sources outside of it are masqueraded.
+///
+/// Where pods answer each other directly it is a prefix that no pod has, so that all replies return to kube-proxy's node.
+pub fn cluster_cidr(data_plane: DataPlane, family: Family) -> &'static str {
+    match (data_plane.attachment(), family) {
+        (Attachment::Bridge | Attachment::RoutedVeth(_), family) => pods_cidr(family),
+        (Attachment::Macvlan, Family::Ipv4) => "10.244.0.0/16",
+        (Attachment::Macvlan, Family::Ipv6) => "fd00:10:244::/56",
+    }
+}
+
+/// Returns the prefix of all ClusterIPs: the value of the API server's `--service-cluster-ip-range`.
+pub fn service_cidr(family: Family) -> &'static str {
     match family {
-        Family::Ipv4 => CLUSTER_CIDR_V4,
-        Family::Ipv6 => CLUSTER_CIDR_V6,
+        Family::Ipv4 => "100.64.0.0/13",
+        Family::Ipv6 => "fd00:67::/108",
     }
 }
 
@@ -264,6 +278,7 @@ fn target(ip: IpAddr) -> String {
 ///
 /// `before` are the endpoints of the node's last sync: chains that are no longer used are deleted.
 pub fn sync(
+    data_plane: DataPlane,
     family: Family,
     node: Node,
     before: &ServiceEndpoints,
@@ -286,7 +301,7 @@ pub fn sync(
         rules.push(format!(
             "-A {chain} {} ! -s {} -j KUBE-MARK-MASQ",
             port.destination("cluster IP"),
-            cluster_cidr(family)
+            cluster_cidr(data_plane, family)
         ));
         let count = port.endpoints.len();
         for (rank, ip) in port.endpoints.iter().enumerate() {
@@ -422,6 +437,7 @@ mod tests {
     #[test]
     fn a_sync_writes_the_rules_of_kube_proxy_for_ipv4() {
         let text = sync(
+            DataPlane::BridgeVxlan,
             Family::Ipv4,
             Node::FIRST,
             &ServiceEndpoints::default(),
@@ -433,6 +449,7 @@ mod tests {
     #[test]
     fn a_sync_writes_the_rules_of_kube_proxy_for_ipv6() {
         let text = sync(
+            DataPlane::BridgeVxlan,
             Family::Ipv6,
             Node::FIRST,
             &ServiceEndpoints::default(),
@@ -448,6 +465,7 @@ mod tests {
             .local
             .retain(|endpoint| endpoint.node != Node::FIRST);
         let text = sync(
+            DataPlane::BridgeVxlan,
             Family::Ipv4,
             Node::FIRST,
             &ServiceEndpoints::default(),
@@ -462,6 +480,7 @@ mod tests {
     #[test]
     fn unused_chains_are_deleted() {
         let text = sync(
+            DataPlane::BridgeVxlan,
             Family::Ipv4,
             Node::FIRST,
             &two_nodes(),

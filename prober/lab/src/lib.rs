@@ -1,11 +1,12 @@
 //! A lab: two or more Kubernetes-like nodes made of network namespaces, and the faults that can be injected into them.
 //!
-//! The kernel parts are real: veths, a bridge with `br_netfilter`, VXLAN as flannel configures it, the rules that
-//! kube-proxy writes. There is no Kubernetes API. Everything ends with the process that created it.
+//! The kernel parts are real: veths, a bridge with `br_netfilter`, VXLAN as flannel configures it or another data plane, the
+//! rules that kube-proxy writes. There is no Kubernetes API. Everything ends with the process that created it.
 //!
 //! | module | content |
 //! | --- | --- |
 //! | [`isolation`] | restarts the process in new namespaces, before anything else |
+//! | [`data_plane`] | how pods are attached to nodes, and nodes to each other: data |
 //! | [`topology`] | nodes, pods, addresses: data, and the scripts that create them |
 //! | [`kube_proxy`] | the rules of kube-proxy and flanneld: text |
 //! | [`namespace`] | commands and threads in a network namespace |
@@ -27,6 +28,8 @@ pub mod agents;
 pub mod cluster;
 /// The control socket of a lab that stays up.
 pub mod control;
+/// The data planes that a lab can have.
+pub mod data_plane;
 /// Every fault that can be injected.
 pub mod fault;
 /// Restarts the process in new namespaces.
@@ -43,6 +46,7 @@ pub mod platform;
 pub mod topology;
 
 pub use cluster::LabCluster;
+pub use data_plane::DataPlane;
 pub use fault::{Fault, FaultAt, FaultError};
 pub use network::{Lab, LabError};
 pub use platform::LabPlatform;

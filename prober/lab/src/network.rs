@@ -58,10 +58,7 @@ impl Lab {
         if !isolation::is_inside() {
             return Err(LabError::NotIsolated);
         }
-        namespace::run_in_lab(&format!(
-            "ip -batch - <<'END'\n{}END\n",
-            scripts::links(spec)
-        ))?;
+        namespace::run_in_lab(&scripts::links(spec))?;
         let scripts = scripts::creation_scripts(spec);
         namespace::run_all(&scripts)?;
         wait_for_carrier(scripts)?;
@@ -114,7 +111,7 @@ impl Lab {
         if let Some(proxy) = self.proxies.get_mut(&node) {
             namespace::run(
                 &node.name(),
-                &sync_script(node, &proxy.synced, &outdated_slices),
+                &sync_script(&self.spec, node, &proxy.synced, &outdated_slices),
             )?;
             *proxy = Proxy {
                 state: ProxyState::Stopped,
@@ -143,7 +140,10 @@ impl Lab {
             .proxies
             .iter()
             .filter(|(_, proxy)| proxy.state == ProxyState::Running)
-            .map(|(node, proxy)| (node.name(), sync_script(*node, &proxy.synced, &self.slices)))
+            .map(|(node, proxy)| {
+                let script = sync_script(&self.spec, *node, &proxy.synced, &self.slices);
+                (node.name(), script)
+            })
             .collect();
         namespace::run_all(&scripts)?;
         for proxy in self.proxies.values_mut() {
@@ -164,13 +164,19 @@ fn wait_for_carrier(scripts: Vec<(String, String)>) -> Result<(), CommandError> 
     namespace::run_all(&waits)
 }
 
-fn sync_script(node: Node, before: &ServiceEndpoints, now: &ServiceEndpoints) -> String {
+fn sync_script(
+    spec: &LabSpec,
+    node: Node,
+    before: &ServiceEndpoints,
+    now: &ServiceEndpoints,
+) -> String {
+    let data_plane = spec.data_plane();
     [Family::Ipv4, Family::Ipv6]
         .map(|family| {
             format!(
                 "{} --noflush <<'END'\n{}END\n",
                 restore(family),
-                kube_proxy::sync(family, node, before, now)
+                kube_proxy::sync(data_plane, family, node, before, now)
             )
         })
         .concat()

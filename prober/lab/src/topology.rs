@@ -1,8 +1,8 @@
 //! The nodes and pods of a lab, and their addresses, as data.
 //!
 //! Addresses are assigned as flannel does: node *i* has 100.96.*i*.0/24 and fd00:96:*i*::/64, its bridge is
-//! `.1`, its client pod `.10` and its server pod `.20`. A MAC address identifies its interface: pods have
-//! `0a:58:64:60:<node>:<host>`, uplinks `52:54:00:00:00:<node>`, tunnel devices `0e:00:00:00:<00|06>:<node>`.
+//! `.1`, its client pod `.10` and its server pod `.20`, on every data plane. A MAC address identifies its interface: pods
+//! have `0a:58:64:60:<node>:<host>`, uplinks `52:54:00:00:00:<node>`, tunnel devices `0e:00:00:00:<00|06>:<node>`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,6 +11,8 @@ use std::str::FromStr;
 
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
+
+use crate::data_plane::{Attachment, DataPlane, Transport};
 
 /// The shell scripts that create and configure the topology.
 pub mod scripts;
@@ -21,15 +23,11 @@ pub const MAX_NODES: u8 = 200;
 /// The largest number of servers on one node.
 pub const MAX_SERVERS: u8 = 16;
 
-/// The IPv4 prefix of all pods: the cluster CIDR of kube-proxy and flannel.
-pub const CLUSTER_CIDR_V4: &str = "100.96.0.0/11";
-/// The IPv6 prefix of all pods.
-pub const CLUSTER_CIDR_V6: &str = "fd00:96::/32";
-/// Returns the prefix of the nodes' own addresses.
-pub fn underlay_cidr(family: Family) -> &'static str {
+/// Returns the prefix of all pods of a family: the cluster CIDR of flannel and others.
+pub fn pods_cidr(family: Family) -> &'static str {
     match family {
-        Family::Ipv4 => "172.20.0.0/24",
-        Family::Ipv6 => "fd00:172::/64",
+        Family::Ipv4 => "100.96.0.0/11",
+        Family::Ipv6 => "fd00:96::/32",
     }
 }
 
@@ -37,12 +35,12 @@ pub fn underlay_cidr(family: Family) -> &'static str {
 pub const BRIDGE: &str = "cni0";
 /// The node's interface on the underlay.
 pub const UPLINK: &str = "eth0";
+/// The node's second interface on the underlay, where pods have addresses of the nodes' subnet.
+pub const SECOND_UPLINK: &str = "eth1";
 /// The VXLAN device for IPv4 pods (RFC 7348, configured as flannel does).
 pub const TUNNEL_V4: &str = "flannel.1";
 /// The VXLAN device for IPv6 pods, over an IPv6 underlay.
 pub const TUNNEL_V6: &str = "flannel-v6.1";
-/// The MTU of pods, in bytes: 1500 less the 50 bytes of VXLAN's headers.
-pub const POD_MTU: u16 = 1450;
 
 /// A name that no node or pod of the lab has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,15 +59,16 @@ pub struct CountError {
     max: u8,
 }
 
-/// The size of a lab.
+/// The size of a lab, and its data plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabSpec {
     nodes: u8,
     servers: u8,
+    data_plane: DataPlane,
 }
 
 impl LabSpec {
-    /// Describes a lab of `nodes` nodes, each with a client pod and `servers` server pods.
+    /// Describes a lab of `nodes` nodes with flannel's data plane, each with a client pod and `servers` server pods.
     pub fn new(nodes: u8, servers: u8) -> Result<Self, CountError> {
         for (requested, what, max) in [
             (nodes, "nodes", MAX_NODES),
@@ -83,7 +82,78 @@ impl LabSpec {
                 });
             }
         }
-        Ok(Self { nodes, servers })
+        Ok(Self {
+            nodes,
+            servers,
+            data_plane: DataPlane::BridgeVxlan,
+        })
+    }
+
+    /// Describes the smallest lab with every path of a data plane.
+    pub fn smallest(data_plane: DataPlane) -> Self {
+        Self {
+            nodes: data_plane.default_nodes(),
+            servers: 1,
+            data_plane,
+        }
+    }
+
+    /// Returns the same lab with another data plane.
+    #[must_use]
+    pub fn with_data_plane(self, data_plane: DataPlane) -> Self {
+        Self { data_plane, ..self }
+    }
+
+    /// Returns the data plane.
+    pub fn data_plane(&self) -> DataPlane {
+        self.data_plane
+    }
+
+    /// Returns the address of a node's uplink.
+    pub fn node_address(&self, node: Node, family: Family) -> IpAddr {
+        self.data_plane
+            .subnet(node)
+            .host(family, 10 + node.number())
+    }
+
+    /// Iterates over the nodes that a node reaches by this transport.
+    pub fn peers_by(
+        &self,
+        transport: Transport,
+        node: Node,
+    ) -> impl Iterator<Item = Node> + Clone + use<> {
+        let data_plane = self.data_plane;
+        self.peers(node)
+            .filter(move |peer| data_plane.transport(node, *peer) == transport)
+    }
+
+    /// Whether packets of pods pass between some nodes with the pods' own addresses, outside of any tunnel.
+    pub fn has_plain_paths(&self) -> bool {
+        self.nodes().any(|node| {
+            let by = |transport| self.peers_by(transport, node).next().is_some();
+            by(Transport::NodeRoute) || by(Transport::Subnet)
+        })
+    }
+
+    /// Whether packets of pods pass between some nodes through a tunnel.
+    pub fn has_tunnels(&self) -> bool {
+        self.nodes()
+            .any(|node| self.peers_by(Transport::Vxlan, node).next().is_some())
+    }
+
+    /// Returns the interface by which packets of pods reach their node; iptables reads a final `+` as any further letters.
+    pub fn pod_interfaces(&self) -> String {
+        match self.data_plane.attachment() {
+            Attachment::Bridge => BRIDGE.to_owned(),
+            Attachment::RoutedVeth(_) | Attachment::Macvlan => {
+                format!("{}-+", self.data_plane.pod_interface_prefix())
+            }
+        }
+    }
+
+    /// Returns the name of a pod's interface in its node's namespace.
+    pub fn pod_interface(&self, role: PodRole) -> String {
+        format!("{}-{}", self.data_plane.pod_interface_prefix(), role.name())
     }
 
     /// Iterates over the roles of each node's pods.
@@ -138,10 +208,7 @@ impl LabSpec {
 impl Default for LabSpec {
     /// Two nodes: the smallest lab with a same-node and a cross-node path.
     fn default() -> Self {
-        Self {
-            nodes: 2,
-            servers: 1,
-        }
+        Self::smallest(DataPlane::BridgeVxlan)
     }
 }
 
@@ -176,15 +243,6 @@ impl Node {
             .unwrap_or(Self::FIRST)
     }
 
-    /// Returns the address of the uplink.
-    pub fn underlay(self, family: Family) -> IpAddr {
-        let host = 10 + self.number();
-        match family {
-            Family::Ipv4 => Ipv4Addr::new(172, 20, 0, host).into(),
-            Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x172, 0, 0, 0, 0, 0, host.into()).into(),
-        }
-    }
-
     /// Returns the prefix of the node's pods, without its length.
     pub fn pod_network(self, family: Family) -> IpAddr {
         self.host(family, 0, 0)
@@ -199,7 +257,7 @@ impl Node {
         format!("{}/{length}", self.pod_network(family))
     }
 
-    /// Returns the bridge's address, the pods' gateway.
+    /// Returns the bridge's address, the pods' gateway; that of every pod's veth where the gateway is a node address.
     pub fn gateway(self, family: Family) -> IpAddr {
         self.host(family, 1, 1)
     }
@@ -212,6 +270,11 @@ impl Node {
     /// Returns the MAC address of the uplink.
     pub fn uplink_mac(self) -> Mac {
         Mac([0x52, 0x54, 0, 0, 0, self.number()])
+    }
+
+    /// Returns the MAC address of the second uplink.
+    pub fn second_uplink_mac(self) -> Mac {
+        Mac([0x52, 0x54, 0, 0, 1, self.number()])
     }
 
     /// Returns the MAC address of the bridge.
@@ -281,11 +344,6 @@ impl PodRole {
         }
     }
 
-    /// Returns the name of the pod's bridge port, in the node's namespace.
-    pub fn bridge_port(self) -> String {
-        format!("veth-{}", self.name())
-    }
-
     /// Returns the last byte of the pod's IPv4 and MAC addresses.
     pub fn host_number(self) -> u8 {
         match self {
@@ -325,6 +383,16 @@ impl Pod {
     pub fn mac(self) -> Mac {
         self.node.pod_mac(self.role.host_number())
     }
+
+    /// Returns the MAC address of the node's end of the pod's veth, where the pod must know it.
+    pub fn node_end_mac(self) -> Mac {
+        Mac([0x0a, 0x58, 0xfe, 0, self.node.number(), self.role.host_number()])
+    }
+
+    /// Returns the MAC address of the pod's end of its veth for Services, where it has one beside its own interface.
+    pub fn service_mac(self) -> Mac {
+        Mac([0x0a, 0x58, 0xff, 0, self.node.number(), self.role.host_number()])
+    }
 }
 
 impl fmt::Display for Pod {
@@ -356,7 +424,11 @@ mod tests {
     #[test]
     fn the_first_node_has_the_documented_addresses() {
         let node = Node::FIRST;
-        assert_eq!(node.underlay(Family::Ipv4).to_string(), "172.20.0.11");
+        let spec = LabSpec::default();
+        assert_eq!(
+            spec.node_address(node, Family::Ipv4).to_string(),
+            "172.20.0.11"
+        );
         assert_eq!(
             client(node).address(Family::Ipv4).to_string(),
             "100.96.1.10"

@@ -7,12 +7,12 @@ use clap::ValueEnum;
 use prober_core::probe::tier::Tier;
 use prober_core::run::RunSpec;
 use prober_core::topology::NodeName;
-use prober_lab::FaultAt;
+use prober_lab::{DataPlane, FaultAt};
 
 use crate::connect_args::ConnectArgs;
 use crate::output::OutputArgs;
 use crate::usage;
-use crate::values::{Families, RunTierArg, duration, fault};
+use crate::values::{Families, RunTierArg, data_plane, duration, fault};
 
 /// The image of this version's agent, as `make image` names it.
 pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("CARGO_PKG_VERSION"));
@@ -31,6 +31,7 @@ pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("C
     prober run --node ip-10-0-3-17 --require-tier T1 --pcapng failing.pcapng\n  \
     prober run --lab\n  \
     prober run --lab --fault bridge-netfilter-off@node-1\n  \
+    prober run --lab --data-plane calico-like --family dual\n  \
     prober run --lab --nodes 3 --node node-2 --family dual -o json > report.json\n  \
     prober run --lab --fault packet-loss --probes 2000 --pcapng failing.pcapng"
 )]
@@ -131,9 +132,13 @@ pub(crate) struct LabArgs {
     )]
     pub(crate) lab: bool,
 
-    /// How many nodes the lab has
-    #[arg(long, value_name = "N", default_value_t = 2, env = "PROBER_NODES")]
-    pub(crate) nodes: u8,
+    /// How many nodes the lab has [default: 2, and 3 with cross-subnet]
+    #[arg(long, value_name = "N", env = "PROBER_NODES")]
+    pub(crate) nodes: Option<u8>,
+
+    /// How pods are attached to nodes, and nodes to each other [default: bridge-vxlan]
+    #[arg(long, value_name = "DATA-PLANE", value_parser = data_plane(), requires = "lab")]
+    pub(crate) data_plane: Option<DataPlane>,
 
     /// Break the lab first; may be given several times (`prober lab faults` lists them)
     #[arg(
@@ -176,6 +181,11 @@ impl RunArgs {
         if !self.lab.faults.is_empty() {
             return Err(usage::error(
                 "--fault breaks the lab, never a cluster: give --lab as well",
+            ));
+        }
+        if self.lab.data_plane.is_some() {
+            return Err(usage::error(
+                "--data-plane is that of the lab, never of a cluster: give --lab as well",
             ));
         }
         if self.selected.is_empty() && !self.cluster.all {

@@ -93,7 +93,7 @@ impl LabCluster {
                 .map(|(slot, agent): (u16, _)| {
                     let node = self.lab.spec().node(agent.node.as_str()).ok();
                     let at = |family| {
-                        let node = node?.underlay(family);
+                        let node = self.lab.spec().node_address(node?, family);
                         Some(SocketAddr::new(node, kube_proxy::NODE_PORT + slot))
                     };
                     FAMILIES.into_iter().filter_map(at).collect()

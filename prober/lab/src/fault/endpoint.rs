@@ -28,9 +28,9 @@ pub(super) fn process_stopped(context: FaultContext<'_>) -> Vec<Step> {
     vec![Step::Freeze(server(context.node))]
 }
 
-/// The server pod's bridge port is down.
+/// The node's end of the server pod's veth is down.
 pub(super) fn pod_port_down(context: FaultContext<'_>) -> Vec<Step> {
-    let port = PodRole::Server.bridge_port();
+    let port = context.spec.pod_interface(PodRole::Server);
     vec![Step::on(context.node, format!("ip link set {port} down\n"))]
 }
 
@@ -60,19 +60,19 @@ pub fn duplicate_pod_name(node: Node) -> String {
 pub(super) fn duplicate_address(context: FaultContext<'_>) -> Vec<Step> {
     let (node, name) = (context.node, duplicate_pod_name(context.node));
     let (v4, v6) = (Family::Ipv4, Family::Ipv6);
-    let original = server(node);
+    let (original, mtu) = (server(node), context.spec.data_plane().pod_mtu());
     let mac = Mac([0x0a, 0x58, 0xde, 0xad, node.number(), 1]);
     let links = format!(
         "ip netns add {name}
 ip link add veth-duplicate index 199 netns {node} type veth peer name eth0 netns {name}
-ip -n {node} link set veth-duplicate master {BRIDGE} mtu 1450 up
+ip -n {node} link set veth-duplicate master {BRIDGE} mtu {mtu} up
 "
     );
     let addresses = format!(
         "sysctl -qw net.ipv6.conf.eth0.accept_dad=0
 ip -batch - <<'END'
 link set lo up
-link set eth0 address {mac} mtu 1450
+link set eth0 address {mac} mtu {mtu}
 link set eth0 up
 addr add {}/24 dev eth0
 addr add {}/64 dev eth0 nodad

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use prober_core::suggestion::{closest, did_you_mean};
 
-use super::Fault;
-use crate::topology::{LabSpec, Node, NodeNameError, UnknownName};
+use super::{Fault, RefusedFault};
+use crate::topology::{LabSpec, Node, NodeNameError};
 
 /// A fault and its node: the value of `--fault`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +18,15 @@ pub struct FaultAt {
 }
 
 impl FaultAt {
-    /// Returns the node on which it is injected in this lab, or an error if the lab lacks that node.
-    pub fn node_in(self, spec: &LabSpec) -> Result<Node, UnknownName> {
+    /// Returns the node on which it is injected in this lab.
+    ///
+    /// # Errors
+    ///
+    /// [`RefusedFault`] if the lab lacks that node, or what the fault breaks.
+    pub fn node_in(self, spec: &LabSpec) -> Result<Node, RefusedFault> {
+        self.fault.check_applies(spec)?;
         let node = self.node.unwrap_or_else(|| self.fault.default_node(spec));
-        spec.node(&node.name())
+        Ok(spec.node(&node.name())?)
     }
 }
 

@@ -4,7 +4,7 @@ use prober_core::packet::family::Family;
 
 use super::{FaultContext, Step};
 use crate::topology::scripts::{iptables, tunnel};
-use crate::topology::{BRIDGE, client, server};
+use crate::topology::{LabSpec, client, server};
 use prober_core::plan::RESPONDER_PORT;
 
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
@@ -27,14 +27,25 @@ pub(super) fn forward_rule(
     vec![Step::on(context.node, script)]
 }
 
-/// Matches packets of the node's pods that leave through the tunnel.
-pub(super) fn out_of_node(family: Family) -> String {
-    format!("-i {BRIDGE} -o {}", tunnel(family))
+/// Matches packets of the node's pods that leave the node.
+pub(super) fn out_of_node(context: FaultContext<'_>) -> impl Fn(Family) -> String {
+    let pods = context.spec.pod_interfaces();
+    move |family| format!("-i {pods} {}", wire(context.spec, family, "-o"))
 }
 
-/// Matches packets to the node's pods that arrive through the tunnel.
-pub(super) fn into_node(family: Family) -> String {
-    format!("-i {} -o {BRIDGE}", tunnel(family))
+/// Matches packets to the node's pods that arrive from other nodes.
+pub(super) fn into_node(context: FaultContext<'_>) -> impl Fn(Family) -> String {
+    let pods = context.spec.pod_interfaces();
+    move |family| format!("{} -o {pods}", wire(context.spec, family, "-i"))
+}
+
+/// Matches the interfaces through which pods' packets leave a node; `option` is `-i` or `-o`.
+fn wire(spec: &LabSpec, family: Family, option: &str) -> String {
+    match (spec.has_tunnels(), spec.has_plain_paths()) {
+        (true, false) => format!("{option} {}", tunnel(family)),
+        (true, true) => format!("! {option} {}", spec.pod_interfaces()),
+        (false, _) => format!("{option} {}", spec.data_plane().pod_uplink()),
+    }
 }
 
 /// Matches every packet to the client pod.

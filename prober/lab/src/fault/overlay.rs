@@ -24,7 +24,7 @@ pub(super) fn blocked_out(context: FaultContext<'_>) -> Vec<Step> {
     let script = for_both_families(|family| {
         format!(
             "-I INPUT 1 {VXLAN} -s {} -j DROP",
-            context.node.underlay(family)
+            context.spec.node_address(context.node, family)
         )
     });
     context
@@ -44,7 +44,7 @@ pub(super) fn blocked_output(context: FaultContext<'_>) -> Vec<Step> {
 
 /// Packets reach the next node with a wrong destination MAC address.
 pub(super) fn wrong_mac(context: FaultContext<'_>) -> Vec<Step> {
-    let peer = context.node.next_in(context.spec);
+    let peer = context.tunnel_peer();
     let wrong = Mac([0x0e, 0, 0, 0, 0xff, peer.number()]);
     let script = [Family::Ipv4, Family::Ipv6]
         .map(|family| {
@@ -52,7 +52,7 @@ pub(super) fn wrong_mac(context: FaultContext<'_>) -> Vec<Step> {
             format!(
                 "ip neigh replace {} lladdr {wrong} dev {device} nud permanent\nbridge fdb replace {wrong} dev {device} dst {}\n",
                 peer.pod_network(family),
-                peer.underlay(family)
+                context.spec.node_address(peer, family)
             )
         })
         .concat();
@@ -61,7 +61,7 @@ pub(super) fn wrong_mac(context: FaultContext<'_>) -> Vec<Step> {
 
 /// Packets for the next node are sent to an underlay address that no node has.
 pub(super) fn wrong_underlay_address(context: FaultContext<'_>) -> Vec<Step> {
-    let peer = context.node.next_in(context.spec);
+    let peer = context.tunnel_peer();
     let script = [Family::Ipv4, Family::Ipv6]
         .map(|family| {
             let unused: IpAddr = match family {

@@ -3,7 +3,7 @@
 use prober_core::packet::family::Family;
 
 use super::{FaultContext, Step};
-use crate::topology::scripts::UNDERLAY;
+use crate::topology::scripts::{UNDERLAY, ports};
 use crate::topology::{BRIDGE, PodRole, TUNNEL_V4, UPLINK, client, server};
 
 /// One sysctl of the node has another value.
@@ -39,7 +39,7 @@ pub(super) fn asymmetric(context: FaultContext<'_>) -> Vec<Step> {
     let script = format!(
         "ip route replace {} via {} dev {UPLINK}\n",
         context.node.pod_cidr(Family::Ipv4),
-        context.node.underlay(Family::Ipv4)
+        context.spec.node_address(context.node, Family::Ipv4)
     );
     context
         .spec
@@ -57,18 +57,23 @@ pub(super) fn asymmetric_and_filtered(context: FaultContext<'_>) -> Vec<Step> {
 
 /// Hairpin mode is off at the server pod's bridge port.
 pub(super) fn hairpin_off(context: FaultContext<'_>) -> Vec<Step> {
-    let port = PodRole::Server.bridge_port();
+    let port = context.spec.pod_interface(PodRole::Server);
     vec![Step::on(
         context.node,
         format!("bridge link set dev {port} hairpin off\n"),
     )]
 }
 
-/// The MTU of the underlay's port to the node is too small for a full-sized tunnel packet.
+/// The MTU of the underlay's ports to the node is too small for a full-sized packet.
 pub(super) fn small_underlay_mtu(context: FaultContext<'_>) -> Vec<Step> {
+    let ports = ports(context.spec, context.node);
+    let script = ports
+        .iter()
+        .map(|port| format!("ip link set {port} mtu 1400\n"))
+        .collect();
     vec![Step::Run {
         namespace: UNDERLAY.to_owned(),
-        script: format!("ip link set {} mtu 1400\n", context.node),
+        script,
     }]
 }
 
@@ -78,8 +83,8 @@ pub(super) fn large_pod_mtu(context: FaultContext<'_>) -> Vec<Step> {
     for node in context.spec.nodes() {
         let mut script = String::new();
         for device in [
-            PodRole::Client.bridge_port(),
-            PodRole::Server.bridge_port(),
+            context.spec.pod_interface(PodRole::Client),
+            context.spec.pod_interface(PodRole::Server),
             BRIDGE.to_owned(),
         ] {
             script.extend([format!("ip link set {device} mtu 1500\n")]);

@@ -52,7 +52,8 @@ fn a_node_that_the_lab_lacks_is_refused() {
 fn the_steps_of_every_fault_are_as_documented() {
     let spec = LabSpec::default();
     let mut text = String::new();
-    for fault in Fault::ALL {
+    let applies = |fault: &&Fault| fault.check_applies(&spec).is_ok();
+    for fault in Fault::ALL.iter().filter(applies) {
         text.extend([format!("{fault} {:?}\n", fault.causes())]);
         let node = fault.default_node(&spec);
         let slot = node.number() - 1;

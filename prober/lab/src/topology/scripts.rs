@@ -2,240 +2,269 @@
 //!
 //! Creation and configuration are separate, so that healing is configuring again: the `configure_*` scripts specify the
 //! whole desired state (routes, tunnel neighbours, bridge ports, sysctls, firewall) and work from any state.
-//! One script runs in each network namespace, by `sh -ec`.
+//! One script runs in each network namespace, by `sh -ec`. A node's scripts consist of the lines of its data plane's parts
+//! ([`NodePart`]), a pod's of those of its attachment ([`PodPart`]).
 
 use prober_core::packet::family::Family;
-use prober_core::packet::mac::Mac;
 
-use super::{BRIDGE, LabSpec, Node, POD_MTU, Pod, TUNNEL_V4, TUNNEL_V6, UPLINK};
+use super::{LabSpec, Node, Pod, TUNNEL_V4, TUNNEL_V6, UPLINK};
+use crate::data_plane::{Attachment, Part};
 use crate::kube_proxy::initial_rules;
 
-/// The network namespace that connects the nodes.
-pub const UNDERLAY: &str = "underlay";
+/// Pods on a bridge.
+mod bridge;
+/// Docker's bridge.
+mod docker;
+/// Pods on the uplink.
+mod macvlan;
+/// Pods on routed veths.
+mod routed_veth;
+/// The second interface of a node, and its policy routes.
+mod second_interface;
+/// The ways to other nodes' pods: tunnels and plain routes.
+mod transport;
+/// The network between the nodes.
+mod underlay;
 
-/// MAC address of the underlay's bridge, which drops packets to the default gateway as a router without a route does.
-const GATEWAY_MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 0xfe]);
+pub use second_interface::TABLE as POD_TABLE;
+pub use underlay::{UNDERLAY, ports};
 
-/// Returns the input of `ip -batch` that creates every network namespace and the veth pairs between them.
+const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+/// The lines that a part of a data plane adds to the scripts of a node.
+#[derive(Debug, Default)]
+struct NodePart {
+    /// Settings for `sysctl -w` before any interface is up.
+    create_sysctls: Vec<String>,
+    /// Lines for `ip -batch` that create interfaces and addresses.
+    create: String,
+    /// Settings for `sysctl -w`.
+    sysctls: Vec<String>,
+    /// Lines for `bridge -batch`: bridge ports and forwarding databases.
+    bridge: String,
+    /// Lines for `ip -batch`: the MTU and the state of interfaces.
+    links: String,
+    /// Shell lines that remove routes of other tables and protocols, and set the policy rules.
+    policy: String,
+    /// Lines for `ip -batch`: neighbours and routes.
+    routes: String,
+    /// Shell lines that run before IPv6 is forwarded.
+    wait: String,
+}
+
+/// The lines of a pod's attachment.
+#[derive(Debug, Default)]
+struct PodPart {
+    /// Lines for `ip -batch` that give the pod addresses.
+    create: String,
+    /// Lines for `ip -batch`: interfaces, neighbours and routes.
+    configure: String,
+}
+
+fn node_part(part: Part, spec: &LabSpec, node: Node) -> NodePart {
+    match part {
+        Part::Bridge => bridge::node(spec, node),
+        Part::RoutedVeths(gateway) => routed_veth::node(spec, node, gateway),
+        Part::Macvlan => macvlan::node(spec, node),
+        Part::Vxlan => transport::vxlan(spec, node),
+        Part::NodeRoutes => transport::node_routes(spec, node),
+        Part::OwnBlock => transport::own_block(spec, node),
+        Part::SecondInterface => second_interface::node(spec, node),
+        Part::Docker => docker::node(),
+    }
+}
+
+/// Returns the sum of a node's parts, each field in their order.
+fn node_parts(spec: &LabSpec, node: Node) -> NodePart {
+    let mut sum = NodePart::default();
+    for part in spec.data_plane().parts() {
+        let lines = node_part(*part, spec, node);
+        sum.create_sysctls.extend(lines.create_sysctls);
+        sum.create += &lines.create;
+        sum.sysctls.extend(lines.sysctls);
+        sum.bridge += &lines.bridge;
+        sum.links += &lines.links;
+        sum.policy += &lines.policy;
+        sum.routes += &lines.routes;
+        sum.wait += &lines.wait;
+    }
+    sum
+}
+
+fn pod_part(spec: &LabSpec, pod: Pod) -> PodPart {
+    match spec.data_plane().attachment() {
+        Attachment::Bridge => bridge::pod(pod),
+        Attachment::RoutedVeth(gateway) => routed_veth::pod(pod, gateway),
+        Attachment::Macvlan => macvlan::pod(spec, pod),
+    }
+}
+
+/// Returns the script that creates every network namespace and the links between them.
 pub fn links(spec: &LabSpec) -> String {
-    let mut text = format!("netns add {UNDERLAY}\n");
+    let mut text = String::from("ip -batch - <<'END'\n");
+    text += &underlay::namespaces(spec);
     for node in spec.nodes() {
         text.extend([format!("netns add {node}\n")]);
     }
     for pod in spec.pods() {
         text.extend([format!("netns add {pod}\n")]);
     }
-    // The kernel handles an interface whose index equals its peer's as not urgent, and may detect its carrier a second
-    // late (linkwatch_urgent_event in net/core/link_watch.c): hence distinct indices for this end.
-    for node in spec.nodes() {
-        text.extend([format!(
-            "link add {node} index {} netns {UNDERLAY} type veth peer name {UPLINK} netns {node}\n",
-            1000 + u16::from(node.number())
-        )]);
-    }
+    text += &underlay::links(spec);
     for pod in spec.pods() {
-        let index = 100 + u16::from(pod.role.host_number());
+        text.extend([match spec.data_plane().attachment() {
+            Attachment::Bridge | Attachment::RoutedVeth(_) => pod_veth(spec, pod, "eth0"),
+            Attachment::Macvlan => macvlan::links(spec, pod),
+        }]);
+    }
+    if spec.data_plane().parts().contains(&Part::Docker) {
+        for node in spec.nodes() {
+            text += &docker::links(node);
+        }
+    }
+    text += "END\n";
+    match spec.data_plane().attachment() {
+        Attachment::Bridge | Attachment::RoutedVeth(_) => {}
+        Attachment::Macvlan => text.extend(spec.pods().map(macvlan::device)),
+    }
+    text
+}
+
+/// Returns the `ip -batch` line that creates the veth pair between a node and the interface `inside` of a pod.
+fn pod_veth(spec: &LabSpec, pod: Pod, inside: &str) -> String {
+    format!(
+        "link add {} index {} netns {} type veth peer name {inside} netns {pod}\n",
+        spec.pod_interface(pod.role),
+        100 + u16::from(pod.role.host_number()),
+        pod.node
+    )
+}
+
+/// Returns the script that creates a node's interfaces.
+pub fn create_node(spec: &LabSpec, node: Node) -> String {
+    let parts = node_parts(spec, node);
+    let subnet = spec.data_plane().subnet(node);
+    let mut text = String::from(
+        "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.all.keep_addr_on_down=1",
+    );
+    for setting in &parts.create_sysctls {
+        text.extend([" ", setting]);
+    }
+    text.extend([format!(
+        "
+ip -batch - <<'END'
+link set lo up
+link set {UPLINK} address {mac}
+link set {UPLINK} up
+addr add {v4}/{v4_length} dev {UPLINK}
+addr add {v6}/{v6_length} dev {UPLINK} nodad
+",
+        mac = node.uplink_mac(),
+        v4 = spec.node_address(node, Family::Ipv4),
+        v4_length = subnet.length(Family::Ipv4),
+        v6 = spec.node_address(node, Family::Ipv6),
+        v6_length = subnet.length(Family::Ipv6),
+    )]);
+    text += &parts.create;
+    text += "END\n";
+    // With offloads, segments larger than the underlay's MTU would cross a veth unsplit and hide every MTU fault.
+    for uplink in spec.data_plane().uplinks() {
         text.extend([format!(
-            "link add {} index {index} netns {} type veth peer name eth0 netns {pod}\n",
-            pod.role.bridge_port(),
-            pod.node
+            "ethtool -K {uplink} tso off gso off gro off tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off >/dev/null 2>&1 || true\n"
         )]);
     }
     text
 }
 
-/// Returns the script that creates the underlay: one bridge, on which no packet passes netfilter.
-pub fn create_underlay(spec: &LabSpec) -> String {
-    let mut text = format!(
-        "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
-ip -batch - <<'END'
-link set lo up
-link add switch address {GATEWAY_MAC} type bridge
-link set switch up
-"
-    );
-    for node in spec.nodes() {
-        text.extend([format!("link set {node} master switch mtu 1500 up\n")]);
-    }
-    text + "END\n"
-}
-
-/// Returns the script that configures the underlay.
-pub fn configure_underlay(spec: &LabSpec) -> String {
-    let mut text = String::from("ip -batch - <<'END'\n");
-    for node in spec.nodes() {
-        text.extend([format!("link set {node} mtu 1500 up\n")]);
-    }
-    text + "END\n"
-}
-
-/// Returns the script that creates a node's interfaces.
-pub fn create_node(spec: &LabSpec, node: Node) -> String {
-    let (v4, v6) = (Family::Ipv4, Family::Ipv6);
-    let mut text = format!(
-        "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.all.keep_addr_on_down=1
-ip -batch - <<'END'
-link set lo up
-link set {UPLINK} address {uplink_mac}
-link set {UPLINK} up
-addr add {underlay_v4}/24 dev {UPLINK}
-addr add {underlay_v6}/64 dev {UPLINK} nodad
-link add {BRIDGE} address {bridge_mac} mtu {POD_MTU} type bridge
-link set {BRIDGE} up
-addr add {gateway_v4}/24 dev {BRIDGE}
-addr add {gateway_v6}/64 dev {BRIDGE} nodad
-link add {TUNNEL_V4} address {tunnel_v4} mtu 1450 type vxlan id 1 dev {UPLINK} dstport 8472 local {underlay_v4} nolearning
-addr add {network_v4}/32 dev {TUNNEL_V4}
-link set {TUNNEL_V4} up
-link add {TUNNEL_V6} address {tunnel_v6} mtu 1430 type vxlan id 1 dev {UPLINK} dstport 8472 local {underlay_v6} nolearning udp6zerocsumtx udp6zerocsumrx
-addr add {network_v6}/128 dev {TUNNEL_V6} nodad
-link set {TUNNEL_V6} up
-",
-        uplink_mac = node.uplink_mac(),
-        bridge_mac = node.bridge_mac(),
-        underlay_v4 = node.underlay(v4),
-        underlay_v6 = node.underlay(v6),
-        gateway_v4 = node.gateway(v4),
-        gateway_v6 = node.gateway(v6),
-        network_v4 = node.pod_network(v4),
-        network_v6 = node.pod_network(v6),
-        tunnel_v4 = node.tunnel_mac(v4),
-        tunnel_v6 = node.tunnel_mac(v6),
-    );
-    for role in spec.roles() {
-        text.extend([format!(
-            "link set {} master {BRIDGE} mtu {POD_MTU} up\n",
-            role.bridge_port()
-        )]);
-    }
-    // With offloads, segments larger than the underlay's MTU would cross a veth unsplit and hide every MTU fault.
-    text + &format!(
-        "END
-ethtool -K {UPLINK} tso off gso off gro off tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off >/dev/null 2>&1 || true
-"
-    )
-}
-
 /// Returns the script that configures a node's sysctls, bridge ports, routes, tunnel neighbours and initial firewall.
 pub fn configure_node(spec: &LabSpec, node: Node) -> String {
+    let parts = node_parts(spec, node);
     let mut text = format!(
         "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0 \\
-  net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.{UPLINK}.rp_filter=0 \\
-  net.ipv4.conf.{BRIDGE}.rp_filter=0 net.ipv4.conf.{tunnel}.rp_filter=0 \\
-  net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
-bridge -batch - <<'END'
-",
-        tunnel = TUNNEL_V4.replace('.', "/"),
+  net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.{UPLINK}.rp_filter=0"
     );
-    for role in spec.roles() {
-        text.extend([format!("link set dev {} hairpin on\n", role.bridge_port())]);
-    }
-    for peer in spec.peers(node) {
-        for family in [Family::Ipv4, Family::Ipv6] {
-            text.extend([format!(
-                "fdb replace {} dev {} dst {}\n",
-                peer.tunnel_mac(family),
-                tunnel(family),
-                peer.underlay(family)
-            )]);
-        }
+    for setting in &parts.sysctls {
+        text.extend([" ", setting]);
     }
     text.extend([format!(
-        "END
+        "
+bridge -batch - <<'END'
+{}END
 ip -batch - <<'END'
 link set {UPLINK} mtu 1500 up
-link set {BRIDGE} mtu {POD_MTU} up
-link set {TUNNEL_V4} mtu 1450 up
-link set {TUNNEL_V6} mtu 1430 up
-"
-    )]);
-    for role in spec.roles() {
-        text.extend([format!(
-            "link set {} mtu {POD_MTU} up\n",
-            role.bridge_port()
-        )]);
-    }
-    text.extend([format!(
-        "END
+{}END
 ip -4 route flush proto boot
 ip -6 route flush proto boot
-ip -4 route flush cache
+{}ip -4 route flush cache
 ip -6 route flush cache
 ip -batch - <<'END'
-neigh flush dev {BRIDGE} nud all
-neigh replace 172.20.0.1 lladdr {GATEWAY_MAC} dev {UPLINK} nud permanent
-neigh replace fd00:172::1 lladdr {GATEWAY_MAC} dev {UPLINK} nud permanent
-route replace default via 172.20.0.1 dev {UPLINK}
-route replace default via fd00:172::1 dev {UPLINK}
-"
-    )]);
-    for peer in spec.peers(node) {
-        for family in [Family::Ipv4, Family::Ipv6] {
-            let (next_hop, device) = (peer.pod_network(family), tunnel(family));
-            text.extend([format!(
-                "neigh replace {next_hop} lladdr {mac} dev {device} nud permanent
-route replace {cidr} via {next_hop} dev {device} onlink
+{}{}END
+{}sysctl -qw net.ipv6.conf.all.forwarding=1
 ",
-                mac = peer.tunnel_mac(family),
-                cidr = peer.pod_cidr(family),
-            )]);
-        }
-    }
-    // The tunnel device's address is also the anycast address of all routers on the bridge's network (RFC 4291 2.6.1). The
-    // kernel uses the one that is configured first; as anycast, the address would receive no packet-too-big. On a real node
-    // flanneld starts before the first pod's bridge exists; here the kernel adds the addresses asynchronously.
-    text.extend([format!(
-        "END
-for i in $(seq 500); do
-  ip -6 route show table local dev {TUNNEL_V6} | grep -q '^local {network} ' && break
-  sleep 0.01
-done
-sysctl -qw net.ipv6.conf.all.forwarding=1
-",
-        network = node.pod_network(Family::Ipv6),
+        parts.bridge,
+        parts.links,
+        parts.policy,
+        default_routes(spec, node),
+        parts.routes,
+        parts.wait,
     )]);
-    for family in [Family::Ipv4, Family::Ipv6] {
+    for family in FAMILIES {
         text.extend([format!(
             "{} <<'END'\n{}END\n",
             restore(family),
-            initial_rules::tables(family, node)
+            initial_rules::tables(spec, family, node)
+        )]);
+    }
+    text
+}
+
+/// Returns the `ip -batch` lines of a node's routes to everything outside of its subnet.
+fn default_routes(spec: &LabSpec, node: Node) -> String {
+    let subnet = spec.data_plane().subnet(node);
+    let mut text = String::new();
+    for family in FAMILIES {
+        text.extend([format!(
+            "neigh replace {} lladdr {} dev {UPLINK} nud permanent\n",
+            subnet.router(family),
+            underlay::ROUTER_MAC
+        )]);
+    }
+    for family in FAMILIES {
+        text.extend([format!(
+            "route replace default via {} dev {UPLINK}\n",
+            subnet.router(family)
         )]);
     }
     text
 }
 
 /// Returns the script that creates a pod's interface.
-pub fn create_pod(pod: Pod) -> String {
+pub fn create_pod(spec: &LabSpec, pod: Pod) -> String {
     format!(
         "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0
 ip -batch - <<'END'
 link set lo up
-link set eth0 address {mac} mtu {POD_MTU}
+link set eth0 address {mac} mtu {mtu}
 link set eth0 up
-addr add {v4}/24 dev eth0
-addr add {v6}/64 dev eth0 nodad
-END
+{addresses}END
 ",
         mac = pod.mac(),
-        v4 = pod.address(Family::Ipv4),
-        v6 = pod.address(Family::Ipv6),
+        mtu = spec.data_plane().pod_mtu(),
+        addresses = pod_part(spec, pod).create,
     )
 }
 
 /// Returns the script that configures a pod's routes and MTU, and clears its learned path MTUs.
-pub fn configure_pod(pod: Pod) -> String {
+pub fn configure_pod(spec: &LabSpec, pod: Pod) -> String {
     format!(
         "ip -batch - <<'END'
-link set eth0 mtu {POD_MTU} up
-route replace default via {} dev eth0
-route replace default via {} dev eth0
+link set eth0 mtu {mtu} up
 neigh flush dev eth0 nud all
-END
+{routes}END
 ip -4 route flush cache
 ip -6 route flush cache
 ",
-        pod.node.gateway(Family::Ipv4),
-        pod.node.gateway(Family::Ipv6),
+        mtu = spec.data_plane().pod_mtu(),
+        routes = pod_part(spec, pod).configure,
     )
 }
 
@@ -265,11 +294,18 @@ pub fn restore(family: Family) -> &'static str {
 
 /// Returns every network namespace of the lab with the script that creates and configures its content.
 pub fn creation_scripts(spec: &LabSpec) -> Vec<(String, String)> {
-    let mut all = vec![(UNDERLAY.to_owned(), create_underlay(spec))];
+    let mut all = vec![(UNDERLAY.to_owned(), underlay::create(spec))];
+    all.extend(underlay::create_router(spec));
     for at in spec.nodes() {
         all.push((at.name(), create_node(spec, at) + &configure_node(spec, at)));
         for each in spec.pods().filter(|pod| pod.node == at) {
-            all.push((each.name(), create_pod(each) + &configure_pod(each)));
+            all.push((
+                each.name(),
+                create_pod(spec, each) + &configure_pod(spec, each),
+            ));
+        }
+        if spec.data_plane().parts().contains(&Part::Docker) {
+            all.push((docker::container(at), docker::create_container().to_owned()));
         }
     }
     all
@@ -277,13 +313,13 @@ pub fn creation_scripts(spec: &LabSpec) -> Vec<(String, String)> {
 
 /// Returns every network namespace of the lab with the script that configures it.
 pub fn configuration_scripts(spec: &LabSpec) -> Vec<(String, String)> {
-    let mut all = vec![(UNDERLAY.to_owned(), configure_underlay(spec))];
+    let mut all = vec![(UNDERLAY.to_owned(), underlay::configure(spec))];
     for at in spec.nodes() {
         // Connections that were tracked during a fault would outlive it.
         let flush_conntrack = "conntrack -F >/dev/null 2>&1 || true\n";
         all.push((at.name(), configure_node(spec, at) + flush_conntrack));
         for each in spec.pods().filter(|pod| pod.node == at) {
-            all.push((each.name(), configure_pod(each)));
+            all.push((each.name(), configure_pod(spec, each)));
         }
     }
     all

@@ -2,20 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use prober_core::packet::family::Family;
-use prober_lab::topology::{Pod, client, server};
-use prober_lab::{Lab, LabCluster, LabSpec, kube_proxy, namespace};
+use prober_lab::data_plane::{Attachment, PodGateway};
+use prober_lab::topology::{Node, Pod, client, server};
+use prober_lab::{DataPlane, Lab, LabCluster, LabSpec, kube_proxy, namespace};
 
 use crate::{Case, fake_agent};
 
-pub(crate) const CASES: &[Case] = &[(
-    "every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families",
-    every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families,
-)];
+pub(crate) const CASES: &[Case] = &[
+    (
+        "every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families",
+        every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families,
+    ),
+    (
+        "every_access_path_works_on_every_data_plane",
+        every_access_path_works_on_every_data_plane,
+    ),
+];
 
 /// The kernel retransmits a lost SYN after a second: an earlier handshake has used the first SYN.
 const FIRST_SYN: Duration = Duration::from_millis(900);
@@ -100,7 +107,7 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
     let mut matrix = Matrix::new();
     for family in [Family::Ipv4, Family::Ipv6] {
         let mut expect =
-            |name: &str, from: Pod, to: SocketAddr, server: Pod, client: std::net::IpAddr| {
+            |name: &str, from: Pod, to: SocketAddr, server: Pod, client: IpAddr| {
                 matrix.insert(
                     format!("{family} {name} from {from} to {to}"),
                     Ok(format!("{server} {client}")),
@@ -114,9 +121,10 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
         for (slot, node) in (0..).zip(spec.nodes()) {
             let pod = server(node);
             for other in spec.nodes() {
-                let seen = client(other).address(family);
+                let seen = service_client(spec, client(other), family);
                 let to = SocketAddr::new(pod.address(family), prober_core::plan::RESPONDER_PORT);
-                expect("pod-ip", client(other), to, pod, seen);
+                let address = client(other).address(family);
+                expect("pod-ip", client(other), to, pod, address);
                 expect(
                     "cluster-ip",
                     client(other),
@@ -125,24 +133,63 @@ pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
                     seen,
                 );
             }
-            // A pod's connection to itself is masqueraded: its peer is the node's bridge.
+            // A pod's connection to itself is masqueraded: its peer is the node.
             expect(
                 "hairpin",
                 pod,
                 vip(kube_proxy::SLOT_PORT + slot),
                 pod,
-                node.gateway(family),
+                masquerade_address(spec, node, family),
             );
             expect(
                 "cluster-ip-local",
                 client(node),
                 local,
                 pod,
-                client(node).address(family),
+                service_client(spec, client(node), family),
             );
         }
     }
     matrix
+}
+
+/// Returns the address with which a node masquerades packets to its own pods: that of the interface by which they leave, if
+/// it has one.
+fn masquerade_address(spec: &LabSpec, node: Node, family: Family) -> IpAddr {
+    match spec.data_plane().attachment() {
+        Attachment::Bridge | Attachment::RoutedVeth(PodGateway::NodeAddress) => {
+            node.gateway(family)
+        }
+        Attachment::RoutedVeth(PodGateway::ProxyArp | PodGateway::StaticNeighbour)
+        | Attachment::Macvlan => spec.node_address(node, family),
+    }
+}
+
+/// Returns the client address of a pod's connections to a Service.
+fn service_client(spec: &LabSpec, pod: Pod, family: Family) -> IpAddr {
+    match spec.data_plane().attachment() {
+        Attachment::Bridge | Attachment::RoutedVeth(_) => pod.address(family),
+        Attachment::Macvlan => masquerade_address(spec, pod.node, family),
+    }
+}
+
+fn every_access_path_works_on_every_data_plane() {
+    for data_plane in DataPlane::ALL {
+        let spec = LabSpec::smallest(*data_plane);
+        let cluster = cluster(&spec);
+        assert_same(&matrix(&spec), &healthy(&spec));
+        println!("  {data_plane}: well");
+        remove(cluster);
+    }
+}
+
+/// Ends a lab and removes its namespaces, so that another one can be created.
+pub(crate) fn remove(cluster: LabCluster) {
+    drop(cluster);
+    let names = namespace::run_in_lab("ip -o netns list | cut -d' ' -f1").unwrap();
+    for name in names.lines() {
+        namespace::run_in_lab(&format!("ip netns del {name}")).unwrap();
+    }
 }
 
 fn every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families() {
@@ -163,13 +210,7 @@ fn every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families() 
             usize::from(nodes),
             "the balanced port reaches every server"
         );
-        drop(cluster);
-        for name in namespace::run_in_lab("ip -o netns list | cut -d' ' -f1")
-            .unwrap()
-            .lines()
-        {
-            namespace::run_in_lab(&format!("ip netns del {name}")).unwrap();
-        }
+        remove(cluster);
     }
 }
 

@@ -1,0 +1,369 @@
+//! The data planes that a lab can have: how pods are attached to their node, and how packets reach pods of other nodes.
+//!
+//! A data plane is data: its parts ([`DataPlane::parts`]), the attachment of its pods, the transport between two nodes
+//! and the subnets of the nodes. The scripts ([`crate::topology::scripts`]) and the faults ([`crate::fault`]) read them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use prober_core::packet::family::Family;
+
+use crate::topology::{Node, SECOND_UPLINK, UPLINK};
+
+macro_rules! data_planes {
+    ($($name:ident = $slug:literal, $summary:literal;)*) => {
+        /// A data plane of the lab.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum DataPlane { $(#[doc = $summary] $name,)* }
+
+        impl DataPlane {
+            /// Every data plane; the first one is the default.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Returns its name on the command line.
+            pub const fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug,)* }
+            }
+
+            /// Returns a description in one line.
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$name => $summary,)* }
+            }
+        }
+    };
+}
+
+data_planes! {
+    BridgeVxlan = "bridge-vxlan",
+        "pods on a bridge, VXLAN between the nodes, as flannel makes them";
+    BridgeHostGw = "bridge-host-gw",
+        "pods on a bridge, plain routes between the nodes, and a VXLAN link that no route uses";
+    RoutedVeth = "routed-veth",
+        "a route to each pod's veth as the ptp plugin makes it, plain routes between the nodes, and docker0 beside";
+    CalicoLike = "calico-like",
+        "a route to each pod's veth, a gateway answered by proxy ARP, routes of BIRD between the nodes, and docker0 beside";
+    VpcCniLike = "vpc-cni-like",
+        "pods with addresses of the nodes' subnet, and policy routes through a second interface";
+    Macvlan = "macvlan",
+        "pods with a macvlan device on the nodes' subnet, and a veth to the node for Services";
+    CrossSubnet = "cross-subnet",
+        "pods on a bridge, plain routes within each of two subnets, VXLAN between them, and a router";
+}
+
+/// How a pod is attached to its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attachment {
+    /// By a veth that is a port of the node's bridge.
+    Bridge,
+    /// By a veth to which a host route leads.
+    RoutedVeth(PodGateway),
+    /// By a macvlan device on the node's uplink, and a veth for Services alone.
+    Macvlan,
+}
+
+/// The gateway of a pod on a routed veth, and the way in which the pod learns its MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodGateway {
+    /// An address of the node on every pod's veth.
+    NodeAddress,
+    /// A link-local address: the node answers ARP for any address, and NDP for the veth's own.
+    ProxyArp,
+    /// A link-local address with a permanent neighbour entry in the pod.
+    StaticNeighbour,
+}
+
+/// How packets of one node's pods reach the pods of another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Encapsulated, through a VXLAN link.
+    Vxlan,
+    /// By a route whose next hop is the other node's address.
+    NodeRoute,
+    /// Without a route of their own: pods have addresses of the nodes' subnet.
+    Subnet,
+}
+
+/// A part of which a data plane consists, on every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A bridge, to which pods are attached.
+    Bridge,
+    /// Veths with a host route each.
+    RoutedVeths(PodGateway),
+    /// Pods on the uplink, with a veth each for Services.
+    Macvlan,
+    /// The VXLAN links of both families, with neighbours and routes for the nodes that are reached through them.
+    Vxlan,
+    /// Routes to pods by the other nodes' addresses.
+    NodeRoutes,
+    /// A route of type blackhole for the addresses of the node's pods that no pod has.
+    OwnBlock,
+    /// A second interface, the policy routes that lead pods' packets through it, and a subnet that knows every address.
+    SecondInterface,
+    /// Docker's bridge with a container on it, which no probe uses.
+    Docker,
+}
+
+/// The program that forwards pods' packets in the firewall of a node, beside kube-proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cni {
+    /// flanneld.
+    Flannel,
+    /// Calico's Felix.
+    Calico,
+    /// The AWS VPC CNI.
+    Vpc,
+    /// None.
+    Bare,
+}
+
+/// A subnet of the nodes' uplinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet {
+    v4: Ipv4Addr,
+    v4_length: u8,
+    v6: Ipv6Addr,
+    v6_length: u8,
+}
+
+/// The subnet of the nodes of most data planes.
+const NODES: Subnet = Subnet {
+    v4: Ipv4Addr::new(172, 20, 0, 0),
+    v4_length: 24,
+    v6: Ipv6Addr::new(0xfd00, 0x172, 0, 0, 0, 0, 0, 0),
+    v6_length: 64,
+};
+
+/// The subnet of every third node where there are two.
+const OTHER_NODES: Subnet = Subnet {
+    v4: Ipv4Addr::new(172, 20, 1, 0),
+    v4_length: 24,
+    v6: Ipv6Addr::new(0xfd00, 0x172, 0, 1, 0, 0, 0, 0),
+    v6_length: 64,
+};
+
+/// The subnet that nodes and pods share: it contains the pods' addresses of every data plane.
+const NODES_AND_PODS: Subnet = Subnet {
+    v4: Ipv4Addr::new(100, 96, 0, 0),
+    v4_length: 16,
+    v6: Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0),
+    v6_length: 32,
+};
+
+impl Subnet {
+    /// Returns the host's address of this number.
+    pub fn host(self, family: Family, number: u8) -> IpAddr {
+        match family {
+            Family::Ipv4 => {
+                Ipv4Addr::from_bits(self.v4.to_bits() | u32::from(number)).into()
+            }
+            Family::Ipv6 => {
+                Ipv6Addr::from_bits(self.v6.to_bits() | u128::from(number)).into()
+            }
+        }
+    }
+
+    /// Returns the router's address.
+    pub fn router(self, family: Family) -> IpAddr {
+        self.host(family, 1)
+    }
+
+    /// Returns the length of the prefix, in bits.
+    pub fn length(self, family: Family) -> u8 {
+        match family {
+            Family::Ipv4 => self.v4_length,
+            Family::Ipv6 => self.v6_length,
+        }
+    }
+
+    /// Returns the subnet in CIDR notation.
+    pub fn cidr(self, family: Family) -> String {
+        format!("{}/{}", self.host(family, 0), self.length(family))
+    }
+}
+
+impl DataPlane {
+    /// Returns the attachment of its pods.
+    pub const fn attachment(self) -> Attachment {
+        match self {
+            Self::BridgeVxlan | Self::BridgeHostGw | Self::CrossSubnet => Attachment::Bridge,
+            Self::RoutedVeth => Attachment::RoutedVeth(PodGateway::NodeAddress),
+            Self::CalicoLike => Attachment::RoutedVeth(PodGateway::ProxyArp),
+            Self::VpcCniLike => Attachment::RoutedVeth(PodGateway::StaticNeighbour),
+            Self::Macvlan => Attachment::Macvlan,
+        }
+    }
+
+    /// Returns its parts on a node, in the order in which they are created.
+    pub const fn parts(self) -> &'static [Part] {
+        match self {
+            Self::BridgeVxlan => &[Part::Bridge, Part::Vxlan],
+            // No peer is reached through the VXLAN links of a lab with host-gw: they are left over.
+            Self::BridgeHostGw | Self::CrossSubnet => {
+                &[Part::Bridge, Part::Vxlan, Part::NodeRoutes]
+            }
+            Self::RoutedVeth => &[
+                Part::RoutedVeths(PodGateway::NodeAddress),
+                Part::NodeRoutes,
+                Part::Docker,
+            ],
+            Self::CalicoLike => &[
+                Part::RoutedVeths(PodGateway::ProxyArp),
+                Part::NodeRoutes,
+                Part::OwnBlock,
+                Part::Docker,
+            ],
+            Self::VpcCniLike => &[
+                Part::RoutedVeths(PodGateway::StaticNeighbour),
+                Part::SecondInterface,
+            ],
+            Self::Macvlan => &[Part::Macvlan],
+        }
+    }
+
+    /// Returns the transport from one node's pods to those of another.
+    pub fn transport(self, from: Node, to: Node) -> Transport {
+        match self {
+            Self::BridgeVxlan => Transport::Vxlan,
+            Self::BridgeHostGw | Self::RoutedVeth | Self::CalicoLike => Transport::NodeRoute,
+            Self::VpcCniLike | Self::Macvlan => Transport::Subnet,
+            Self::CrossSubnet if self.subnet(from) == self.subnet(to) => Transport::NodeRoute,
+            Self::CrossSubnet => Transport::Vxlan,
+        }
+    }
+
+    /// Returns the subnet of a node's uplink.
+    pub fn subnet(self, node: Node) -> Subnet {
+        match self {
+            Self::BridgeVxlan | Self::BridgeHostGw | Self::RoutedVeth | Self::CalicoLike => NODES,
+            Self::VpcCniLike | Self::Macvlan => NODES_AND_PODS,
+            Self::CrossSubnet if node.number().is_multiple_of(3) => OTHER_NODES,
+            Self::CrossSubnet => NODES,
+        }
+    }
+
+    /// Returns every subnet of the nodes' uplinks; more than one is joined by a router.
+    pub const fn subnets(self) -> &'static [Subnet] {
+        match self {
+            Self::BridgeVxlan | Self::BridgeHostGw | Self::RoutedVeth | Self::CalicoLike => {
+                &[NODES]
+            }
+            Self::VpcCniLike | Self::Macvlan => &[NODES_AND_PODS],
+            Self::CrossSubnet => &[NODES, OTHER_NODES],
+        }
+    }
+
+    /// Returns the fewest nodes of a lab that has every path of the data plane.
+    pub const fn default_nodes(self) -> u8 {
+        match self {
+            Self::BridgeVxlan
+            | Self::BridgeHostGw
+            | Self::RoutedVeth
+            | Self::CalicoLike
+            | Self::VpcCniLike
+            | Self::Macvlan => 2,
+            // Two nodes of one subnet, and one of the other.
+            Self::CrossSubnet => 3,
+        }
+    }
+
+    /// Returns the MTU of pods, in bytes: 1500, less the 50 bytes of VXLAN's headers where a path has them.
+    pub const fn pod_mtu(self) -> u16 {
+        match self {
+            Self::BridgeVxlan | Self::CrossSubnet => 1450,
+            Self::BridgeHostGw
+            | Self::RoutedVeth
+            | Self::CalicoLike
+            | Self::VpcCniLike
+            | Self::Macvlan => 1500,
+        }
+    }
+
+    /// Returns the interface of a node by which pods' packets leave outside of a tunnel.
+    pub fn pod_uplink(self) -> &'static str {
+        self.uplinks().last().copied().unwrap_or(UPLINK)
+    }
+
+    /// Returns the interfaces of a node on the underlay.
+    pub const fn uplinks(self) -> &'static [&'static str] {
+        match self {
+            Self::BridgeVxlan
+            | Self::BridgeHostGw
+            | Self::RoutedVeth
+            | Self::CalicoLike
+            | Self::Macvlan
+            | Self::CrossSubnet => &[UPLINK],
+            Self::VpcCniLike => &[UPLINK, SECOND_UPLINK],
+        }
+    }
+
+    /// Returns the first letters of the names of the pods' interfaces on a node.
+    pub const fn pod_interface_prefix(self) -> &'static str {
+        match self {
+            Self::BridgeVxlan
+            | Self::BridgeHostGw
+            | Self::RoutedVeth
+            | Self::Macvlan
+            | Self::CrossSubnet => "veth",
+            Self::CalicoLike => "cali",
+            Self::VpcCniLike => "eni",
+        }
+    }
+
+    /// Returns the protocol of the routes to other nodes' pods, if it is not that of `ip route`.
+    pub const fn route_protocol(self) -> Option<&'static str> {
+        match self {
+            Self::CalicoLike => Some("bird"),
+            Self::BridgeVxlan
+            | Self::BridgeHostGw
+            | Self::RoutedVeth
+            | Self::VpcCniLike
+            | Self::Macvlan
+            | Self::CrossSubnet => None,
+        }
+    }
+
+    /// Returns the program whose rules are in the nodes' firewalls.
+    pub const fn cni(self) -> Cni {
+        match self {
+            Self::BridgeVxlan | Self::BridgeHostGw | Self::RoutedVeth | Self::CrossSubnet => {
+                Cni::Flannel
+            }
+            Self::CalicoLike => Cni::Calico,
+            Self::VpcCniLike => Cni::Vpc,
+            Self::Macvlan => Cni::Bare,
+        }
+    }
+}
+
+impl fmt::Display for DataPlane {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.slug())
+    }
+}
+
+/// A text that is not the name of a data plane.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no data plane '{requested}': give one of {known}")]
+pub struct UnknownDataPlane {
+    requested: String,
+    known: String,
+}
+
+impl FromStr for DataPlane {
+    type Err = UnknownDataPlane;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|plane| plane.slug().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownDataPlane {
+                requested: text.to_owned(),
+                known: Self::ALL
+                    .iter()
+                    .map(|plane| plane.slug())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
+    }
+}
