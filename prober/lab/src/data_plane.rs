@@ -155,12 +155,8 @@ impl Subnet {
     /// Returns the host's address of this number.
     pub fn host(self, family: Family, number: u8) -> IpAddr {
         match family {
-            Family::Ipv4 => {
-                Ipv4Addr::from_bits(self.v4.to_bits() | u32::from(number)).into()
-            }
-            Family::Ipv6 => {
-                Ipv6Addr::from_bits(self.v6.to_bits() | u128::from(number)).into()
-            }
+            Family::Ipv4 => Ipv4Addr::from_bits(self.v4.to_bits() | u32::from(number)).into(),
+            Family::Ipv6 => Ipv6Addr::from_bits(self.v6.to_bits() | u128::from(number)).into(),
         }
     }
 

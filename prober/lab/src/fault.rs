@@ -33,8 +33,8 @@ mod step;
 
 pub use endpoint::duplicate_pod_name;
 pub use fault_at::{FaultAt, FaultError};
-pub use requirement::{NotApplicable, RefusedFault};
 use requirement::Requirement;
+pub use requirement::{NotApplicable, RefusedFault};
 pub use step::{SliceChange, Step};
 
 /// The time in a run at which a fault is injected.
@@ -261,10 +261,11 @@ impl Fault {
 
     /// Iterates over the data planes on which it can be injected, in a lab of their default size.
     pub fn data_planes(self) -> impl Iterator<Item = DataPlane> {
-        DataPlane::ALL
-            .iter()
-            .copied()
-            .filter(move |data_plane| self.check_applies(&LabSpec::smallest(*data_plane)).is_ok())
+        let requirement = self.requirement();
+        let has = move |data_plane: &DataPlane| {
+            requirement.unmet(&LabSpec::smallest(*data_plane)).is_none()
+        };
+        DataPlane::ALL.iter().copied().filter(has)
     }
 
     /// Returns the node on which it is injected when the user names none.
@@ -285,8 +286,12 @@ impl Fault {
                 routing::sysctl(context, "net.bridge.bridge-nf-call-ip6tables=0")
             }
             Self::ForwardDrop => filter::forward_rule(context, |_| String::new(), "DROP"),
-            Self::ForwardDropEgress => filter::forward_rule(context, filter::out_of_node(context), "DROP"),
-            Self::ForwardDropIngress => filter::forward_rule(context, filter::into_node(context), "DROP"),
+            Self::ForwardDropEgress => {
+                filter::forward_rule(context, filter::out_of_node(context), "DROP")
+            }
+            Self::ForwardDropIngress => {
+                filter::forward_rule(context, filter::into_node(context), "DROP")
+            }
             Self::ForwardDropToClient => {
                 filter::forward_rule(context, filter::to_client(context), "DROP")
             }

@@ -386,12 +386,26 @@ impl Pod {
 
     /// Returns the MAC address of the node's end of the pod's veth, where the pod must know it.
     pub fn node_end_mac(self) -> Mac {
-        Mac([0x0a, 0x58, 0xfe, 0, self.node.number(), self.role.host_number()])
+        Mac([
+            0x0a,
+            0x58,
+            0xfe,
+            0,
+            self.node.number(),
+            self.role.host_number(),
+        ])
     }
 
     /// Returns the MAC address of the pod's end of its veth for Services, where it has one beside its own interface.
     pub fn service_mac(self) -> Mac {
-        Mac([0x0a, 0x58, 0xff, 0, self.node.number(), self.role.host_number()])
+        Mac([
+            0x0a,
+            0x58,
+            0xff,
+            0,
+            self.node.number(),
+            self.role.host_number(),
+        ])
     }
 }
 

@@ -87,10 +87,6 @@ mod tests {
 
     #[test]
     fn a_fresh_node_has_the_jumps_of_kube_proxy_and_flannel() {
-        insta::assert_snapshot!(tables(
-            &LabSpec::default(),
-            Family::Ipv4,
-            Node::FIRST
-        ));
+        insta::assert_snapshot!(tables(&LabSpec::default(), Family::Ipv4, Node::FIRST));
     }
 }

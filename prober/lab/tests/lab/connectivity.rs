@@ -106,13 +106,12 @@ fn connect(to: SocketAddr) -> Result<String, io::ErrorKind> {
 pub(crate) fn healthy(spec: &LabSpec) -> Matrix {
     let mut matrix = Matrix::new();
     for family in [Family::Ipv4, Family::Ipv6] {
-        let mut expect =
-            |name: &str, from: Pod, to: SocketAddr, server: Pod, client: IpAddr| {
-                matrix.insert(
-                    format!("{family} {name} from {from} to {to}"),
-                    Ok(format!("{server} {client}")),
-                );
-            };
+        let mut expect = |name: &str, from: Pod, to: SocketAddr, server: Pod, client: IpAddr| {
+            matrix.insert(
+                format!("{family} {name} from {from} to {to}"),
+                Ok(format!("{server} {client}")),
+            );
+        };
         let vip = |port| SocketAddr::new(kube_proxy::cluster_ip(family), port);
         let local = SocketAddr::new(
             kube_proxy::local_cluster_ip(family),

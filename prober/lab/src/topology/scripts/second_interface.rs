@@ -6,8 +6,8 @@
 
 use prober_core::packet::family::Family;
 
-use super::underlay::{ROUTER_MAC, UNDERLAY};
 use super::NodePart;
+use super::underlay::{ROUTER_MAC, UNDERLAY};
 use crate::topology::{LabSpec, Node, SECOND_UPLINK, UPLINK};
 
 /// The routing table of packets from pods.
@@ -44,14 +44,16 @@ pub(super) fn node(spec: &LabSpec, node: Node) -> NodePart {
         links: format!("link set {SECOND_UPLINK} mtu 1500 up\n"),
         ..NodePart::default()
     };
-    for (family, option) in [(Family::Ipv4, "-4"), (Family::Ipv6, "-6")] {
+    // The kernel's own rules: only IPv4 has a table `default`.
+    let default = "rule add pref 32767 lookup default\n";
+    for (family, option, last) in [(Family::Ipv4, "-4", default), (Family::Ipv6, "-6", "")] {
         let router = subnet.router(family);
         // The table exists once it has a route.
         part.policy.extend([format!(
             "ip {option} route flush table {TABLE} 2>/dev/null || true
 ip {option} -batch - <<'END'
 rule flush
-rule add pref 32766 lookup main
+{last}rule add pref 32766 lookup main
 rule add pref 1024 fwmark 0x80/0x80 lookup main
 "
         )]);
@@ -91,7 +93,10 @@ pub(super) fn mapping(spec: &LabSpec) -> String {
         ] {
             for (destination, mac) in [
                 (node.pod_cidr(family), node.second_uplink_mac()),
-                (spec.node_address(node, family).to_string(), node.uplink_mac()),
+                (
+                    spec.node_address(node, family).to_string(),
+                    node.uplink_mac(),
+                ),
             ] {
                 text.extend([format!(
                     "-A PREROUTING -p {protocol} -d {ROUTER_MAC} {option} {destination} -j dnat --to-destination {mac}\n"
