@@ -1,7 +1,7 @@
 //! Runs of the lab on a real kernel: each fault is named, and nothing else.
 //!
 //! There is one test for each fault of `prober lab faults`, generated when the program starts, and one for each
-//! further scenario: a healthy lab, two faults at once, one bad endpoint of ten.
+//! further scenario: a healthy lab, two faults at once, one bad endpoint of ten, every other data plane.
 
 #![expect(
     clippy::expect_used,
@@ -10,6 +10,8 @@
     reason = "a panic is the failure of a test; a skipped test prints why"
 )]
 
+#[path = "lab/data_planes.rs"]
+mod data_planes;
 #[path = "lab/harness.rs"]
 mod harness;
 #[path = "lab/program.rs"]
@@ -37,6 +39,7 @@ fn main() {
     }
     let mut trials: Vec<Trial> = Lab::faults()
         .into_iter()
+        .filter(Fault::is_on_the_default_data_plane)
         .map(|fault| {
             Trial::test(
                 format!("fault {} is named and nothing else", fault.name),
@@ -45,6 +48,7 @@ fn main() {
         })
         .collect();
     trials.extend(scenarios::trials());
+    trials.extend(data_planes::trials());
     trials.extend(shutdown::trials());
     trials.extend(rejections::trials());
     trials.extend(socket_level::trials());

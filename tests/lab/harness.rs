@@ -25,9 +25,16 @@ pub(crate) struct Fault {
     /// The node on which it is injected by default.
     #[serde(default)]
     pub(crate) node: Option<String>,
+    /// The data planes on which it can be injected.
+    pub(crate) data_planes: Vec<String>,
 }
 
 impl Fault {
+    /// Whether it can be injected without `--data-plane`.
+    pub(crate) fn is_on_the_default_data_plane(&self) -> bool {
+        self.data_planes.iter().any(|name| name == "bridge-vxlan")
+    }
+
     /// Whether the diagnosis may name another node than that of the injection: the cause is in the API's data
     /// about a Service, between two nodes, or on every node.
     pub(crate) fn may_be_elsewhere(&self) -> bool {

@@ -21,6 +21,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             unknown_node,
         ),
         Trial::test(
+            "the error for a fault that a data plane cannot have names those that can",
+            fault_of_another_data_plane,
+        ),
+        Trial::test(
             "the error for a file that is no capture names it and says what it is",
             no_capture,
         ),
@@ -70,6 +74,24 @@ fn unknown_node() -> Result<(), Failed> {
     assert_rejected(
         &["run", "--lab", "--node", "node-9"],
         &["node-9", "node-1", "node-2"],
+    )
+}
+
+fn fault_of_another_data_plane() -> Result<(), Failed> {
+    assert_rejected(
+        &[
+            "run",
+            "--lab",
+            "--data-plane",
+            "macvlan",
+            "--fault",
+            "hairpin-off",
+        ],
+        &["hairpin-off", "macvlan", "bridge-vxlan", "cross-subnet"],
+    )?;
+    assert_rejected(
+        &["run", "--lab", "--data-plane", "ovs"],
+        &["ovs", "macvlan"],
     )
 }
 

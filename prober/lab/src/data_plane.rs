@@ -363,3 +363,33 @@ impl FromStr for DataPlane {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::LabSpec;
+
+    #[test]
+    fn every_data_plane_is_parsed_from_its_name() {
+        for data_plane in DataPlane::ALL {
+            assert_eq!(data_plane.slug().parse(), Ok(*data_plane));
+        }
+        let error = "ovs"
+            .parse::<DataPlane>()
+            .map_err(|error| error.to_string());
+        assert!(error.is_err_and(|text| text.contains("ovs") && text.contains("macvlan")));
+    }
+
+    #[test]
+    fn nodes_of_one_subnet_need_no_tunnel_across_subnets() {
+        let spec = LabSpec::smallest(DataPlane::CrossSubnet);
+        let nodes: Vec<Node> = spec.nodes().collect();
+        let by = |from: usize, to: usize| DataPlane::CrossSubnet.transport(nodes[from], nodes[to]);
+        assert_eq!(by(0, 1), Transport::NodeRoute);
+        assert_eq!(by(1, 2), Transport::Vxlan);
+        assert_eq!(
+            spec.node_address(nodes[2], Family::Ipv6).to_string(),
+            "fd00:172:0:1::d"
+        );
+    }
+}

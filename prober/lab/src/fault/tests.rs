@@ -49,33 +49,92 @@ fn a_node_that_the_lab_lacks_is_refused() {
 }
 
 #[test]
+fn a_fault_is_refused_where_the_data_plane_lacks_what_it_breaks() {
+    let refusal = |fault: Fault, data_plane| {
+        let spec = LabSpec::smallest(data_plane);
+        let at = FaultAt { fault, node: None };
+        at.node_in(&spec).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        refusal(Fault::HairpinOff, DataPlane::CrossSubnet),
+        Ok(Node::FIRST)
+    );
+    assert_eq!(
+        refusal(Fault::HairpinOff, DataPlane::Macvlan),
+        Err(
+            "cannot inject hairpin-off in a lab of 2 nodes with the data plane macvlan: its pods are not on a bridge; it can \
+             be injected with bridge-vxlan, bridge-host-gw, cross-subnet"
+                .to_owned()
+        )
+    );
+    for fault in Fault::ALL {
+        assert!(fault.data_planes().next().is_some(), "{fault}");
+    }
+}
+
+#[test]
+fn a_tunnel_fault_needs_a_node_beyond_the_router() {
+    let lab = |nodes| {
+        let spec = LabSpec::new(nodes, 1).unwrap();
+        spec.with_data_plane(DataPlane::CrossSubnet)
+    };
+    assert!(Fault::OverlayBlockedIn.check_applies(&lab(2)).is_err());
+    assert!(Fault::OverlayBlockedIn.check_applies(&lab(3)).is_ok());
+    let steps = steps(Fault::StaleOverlayNeighbour, &lab(3));
+    assert!(steps.contains("100.96.3.0"), "{steps}");
+}
+
+#[test]
 fn the_steps_of_every_fault_are_as_documented() {
     let spec = LabSpec::default();
     let mut text = String::new();
-    let applies = |fault: &&Fault| fault.check_applies(&spec).is_ok();
-    for fault in Fault::ALL.iter().filter(applies) {
-        text.extend([format!("{fault} {:?}\n", fault.causes())]);
-        let node = fault.default_node(&spec);
-        let slot = node.number() - 1;
-        for step in fault.steps(FaultContext {
-            spec: &spec,
-            node,
-            slot,
-        }) {
-            match step {
-                Step::Run { namespace, script } => {
-                    text.extend([format!("  in {namespace}:\n")]);
-                    for line in script.lines() {
-                        text.extend([format!("    {line}\n")]);
-                    }
-                }
-                other @ (Step::RunInLab(_)
-                | Step::ChangeSlices(_)
-                | Step::StaleRules(_)
-                | Step::SetAcceptMode(..)
-                | Step::Freeze(_)) => text.extend([format!("  {other:?}\n")]),
+    for fault in Fault::ALL {
+        if fault.check_applies(&spec).is_ok() {
+            text.extend([format!("{fault} {:?}\n", fault.causes())]);
+            text += &steps(*fault, &spec);
+        }
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_steps_that_differ_on_another_data_plane_are_as_documented() {
+    let mut text = String::new();
+    for data_plane in DataPlane::ALL {
+        let spec = LabSpec::smallest(*data_plane);
+        for fault in Fault::ALL {
+            let is_known = fault.check_applies(&LabSpec::default()).is_ok();
+            let lines = steps(*fault, &spec);
+            if fault.check_applies(&spec).is_ok()
+                && !(is_known && lines == steps(*fault, &LabSpec::default()))
+            {
+                text.extend([format!("{data_plane} {fault}\n")]);
+                text += &lines;
             }
         }
     }
     insta::assert_snapshot!(text);
+}
+
+/// Returns the steps that inject a fault on its default node.
+fn steps(fault: Fault, spec: &LabSpec) -> String {
+    let mut text = String::new();
+    let node = fault.default_node(spec);
+    let slot = node.number() - 1;
+    for step in fault.steps(FaultContext { spec, node, slot }) {
+        match step {
+            Step::Run { namespace, script } => {
+                text.extend([format!("  in {namespace}:\n")]);
+                for line in script.lines() {
+                    text.extend([format!("    {line}\n")]);
+                }
+            }
+            other @ (Step::RunInLab(_)
+            | Step::ChangeSlices(_)
+            | Step::StaleRules(_)
+            | Step::SetAcceptMode(..)
+            | Step::Freeze(_)) => text.extend([format!("  {other:?}\n")]),
+        }
+    }
+    text
 }
