@@ -12,7 +12,9 @@ use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
 use prober_core::run::MissingFamilies;
 use prober_lab::data_plane::UnknownDataPlane;
-use prober_lab::{DataPlane, Fault, FaultAt, FaultError, LabSpec, topology::CountError};
+use prober_lab::kube_proxy::{ProxyMode, UnknownProxyMode};
+use prober_lab::topology::CountError;
+use prober_lab::{DataPlane, Fault, FaultAt, FaultError, LabSpec};
 
 /// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -182,6 +184,21 @@ pub(crate) fn data_plane() -> NamedValue<DataPlane> {
     }
 }
 
+/// Returns the parser of a mode of the lab's kube-proxy.
+pub(crate) fn proxy_mode() -> NamedValue<ProxyMode> {
+    NamedValue {
+        parse: |text| {
+            text.parse()
+                .map_err(|error: UnknownProxyMode| error.to_string())
+        },
+        names: || {
+            let modes = ProxyMode::ALL.iter();
+            let value = |mode: &ProxyMode| PossibleValue::new(mode.slug()).help(mode.summary());
+            modes.map(value).collect()
+        },
+    }
+}
+
 /// Returns the lab that the arguments of a command describe.
 ///
 /// Fails if the lab cannot have as many nodes or servers.
@@ -189,10 +206,13 @@ pub(crate) fn lab_spec(
     nodes: Option<u8>,
     servers: u8,
     data_plane: Option<DataPlane>,
+    proxy_mode: Option<ProxyMode>,
 ) -> Result<LabSpec, CountError> {
     let data_plane = data_plane.unwrap_or(DataPlane::BridgeVxlan);
     let nodes = nodes.unwrap_or(data_plane.default_nodes());
-    Ok(LabSpec::new(nodes, servers)?.with_data_plane(data_plane))
+    Ok(LabSpec::new(nodes, servers)?
+        .with_data_plane(data_plane)
+        .with_proxy_mode(proxy_mode.unwrap_or(ProxyMode::Iptables)))
 }
 
 impl<T: Clone + Send + Sync + 'static> TypedValueParser for NamedValue<T> {

@@ -1,6 +1,6 @@
-//! The rules that kube-proxy (iptables mode, Kubernetes 1.34) writes on one node for the test Services.
+//! The rules that kube-proxy (Kubernetes 1.34) writes on one node for the test Services.
 //!
-//! `initial_rules::tables` returns the rules of a node on which kube-proxy and flanneld have just started. `sync` is
+//! This module has those of iptables mode, [`nftables`] the others. `initial_rules::tables` returns the rules of a node on which kube-proxy and flanneld have just started. `sync` is
 //! one of kube-proxy's partial syncs: it rewrites the contents of kube-proxy's chains and nothing else, so a deleted jump
 //! stays deleted, and other rules stay where they are. The chains follow pkg/proxy/iptables/proxier.go; their names are
 //! the hashes that kube-proxy computes.
@@ -13,12 +13,19 @@ use prober_core::plan::RESPONDER_PORT;
 use sha2::{Digest as _, Sha256};
 
 use crate::data_plane::{Attachment, DataPlane};
-use crate::topology::{Node, Pod, pods_cidr};
+use crate::topology::scripts::restore;
+use crate::topology::{LabSpec, Node, Pod, pods_cidr};
 
 /// The chains of the CNI, beside kube-proxy's.
 mod cni_rules;
 /// The chains and jumps of a node without Services.
 pub mod initial_rules;
+/// The rules of nftables mode.
+pub mod nftables;
+/// The modes of kube-proxy.
+mod proxy_mode;
+
+pub use proxy_mode::{ProxyMode, UnknownProxyMode};
 
 /// The number of slots of the test Service: ports from 9000 on, each with one endpoint.
 pub const SLOTS: u8 = 64;
@@ -274,10 +281,51 @@ fn target(ip: IpAddr) -> String {
     std::net::SocketAddr::new(ip, RESPONDER_PORT).to_string()
 }
 
+/// Returns the shell lines that write the rules of a node without Services, for both families.
+pub fn initial_script(spec: &LabSpec, node: Node) -> String {
+    let mut text = String::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        text.extend([format!(
+            "{} <<'END'\n{}END\n",
+            restore(family),
+            initial_rules::tables(spec, family, node)
+        )]);
+        match spec.proxy_mode() {
+            ProxyMode::Iptables => {}
+            ProxyMode::Nftables => text.extend([format!(
+                "nft -f - <<'END'\n{}END\n",
+                nftables::initial(spec, family, node)
+            )]),
+        }
+    }
+    text
+}
+
+/// Returns the shell lines of one sync of kube-proxy on a node, for both families.
+///
+/// `before` are the endpoints of the node's last sync: chains that are no longer used are deleted.
+pub fn sync_script(
+    spec: &LabSpec,
+    node: Node,
+    before: &ServiceEndpoints,
+    now: &ServiceEndpoints,
+) -> String {
+    [Family::Ipv4, Family::Ipv6]
+        .map(|family| match spec.proxy_mode() {
+            ProxyMode::Iptables => format!(
+                "{} --noflush <<'END'\n{}END\n",
+                restore(family),
+                sync(spec.data_plane(), family, node, before, now)
+            ),
+            ProxyMode::Nftables => nftables::sync(spec, family, node, before, now),
+        })
+        .concat()
+}
+
 /// Returns one sync of kube-proxy on a node, as input of `iptables-restore --noflush`.
 ///
 /// `before` are the endpoints of the node's last sync: chains that are no longer used are deleted.
-pub fn sync(
+fn sync(
     data_plane: DataPlane,
     family: Family,
     node: Node,
@@ -410,7 +458,7 @@ mod tests {
     use super::*;
     use crate::topology::{LabSpec, server};
 
-    fn two_nodes() -> ServiceEndpoints {
+    pub(super) fn two_nodes() -> ServiceEndpoints {
         let servers: Vec<Endpoint> = LabSpec::default()
             .nodes()
             .map(|node| Endpoint::of(server(node)))

@@ -5,12 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use prober_core::packet::family::Family;
-
 use crate::isolation;
 use crate::kube_proxy::{self, ServiceEndpoints};
 use crate::namespace::{self, CommandError};
-use crate::topology::scripts::{self, restore};
+use crate::topology::scripts;
 use crate::topology::{LabSpec, Node, UnknownName};
 
 /// The lab could not be created or changed.
@@ -111,7 +109,7 @@ impl Lab {
         if let Some(proxy) = self.proxies.get_mut(&node) {
             namespace::run(
                 &node.name(),
-                &sync_script(&self.spec, node, &proxy.synced, &outdated_slices),
+                &kube_proxy::sync_script(&self.spec, node, &proxy.synced, &outdated_slices),
             )?;
             *proxy = Proxy {
                 state: ProxyState::Stopped,
@@ -141,7 +139,8 @@ impl Lab {
             .iter()
             .filter(|(_, proxy)| proxy.state == ProxyState::Running)
             .map(|(node, proxy)| {
-                let script = sync_script(&self.spec, *node, &proxy.synced, &self.slices);
+                let script =
+                    kube_proxy::sync_script(&self.spec, *node, &proxy.synced, &self.slices);
                 (node.name(), script)
             })
             .collect();
@@ -162,22 +161,4 @@ fn wait_for_carrier(scripts: Vec<(String, String)>) -> Result<(), CommandError> 
         .map(|(name, _)| (name, scripts::wait_for_carrier().to_owned()))
         .collect();
     namespace::run_all(&waits)
-}
-
-fn sync_script(
-    spec: &LabSpec,
-    node: Node,
-    before: &ServiceEndpoints,
-    now: &ServiceEndpoints,
-) -> String {
-    let data_plane = spec.data_plane();
-    [Family::Ipv4, Family::Ipv6]
-        .map(|family| {
-            format!(
-                "{} --noflush <<'END'\n{}END\n",
-                restore(family),
-                kube_proxy::sync(data_plane, family, node, before, now)
-            )
-        })
-        .concat()
 }

@@ -13,6 +13,7 @@ use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 
 use crate::data_plane::{Attachment, DataPlane, Transport};
+use crate::kube_proxy::ProxyMode;
 
 /// The shell scripts that create and configure the topology.
 pub mod scripts;
@@ -59,12 +60,13 @@ pub struct CountError {
     max: u8,
 }
 
-/// The size of a lab, and its data plane.
+/// The size of a lab, its data plane, and the mode of its kube-proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabSpec {
     nodes: u8,
     servers: u8,
     data_plane: DataPlane,
+    proxy_mode: ProxyMode,
 }
 
 impl LabSpec {
@@ -86,6 +88,7 @@ impl LabSpec {
             nodes,
             servers,
             data_plane: DataPlane::BridgeVxlan,
+            proxy_mode: ProxyMode::Iptables,
         })
     }
 
@@ -95,6 +98,7 @@ impl LabSpec {
             nodes: data_plane.default_nodes(),
             servers: 1,
             data_plane,
+            proxy_mode: ProxyMode::Iptables,
         }
     }
 
@@ -107,6 +111,17 @@ impl LabSpec {
     /// Returns the data plane.
     pub fn data_plane(&self) -> DataPlane {
         self.data_plane
+    }
+
+    /// Returns the same lab with another mode of kube-proxy.
+    #[must_use]
+    pub fn with_proxy_mode(self, proxy_mode: ProxyMode) -> Self {
+        Self { proxy_mode, ..self }
+    }
+
+    /// Returns the mode of kube-proxy.
+    pub fn proxy_mode(&self) -> ProxyMode {
+        self.proxy_mode
     }
 
     /// Returns the address of a node's uplink.

@@ -4,9 +4,45 @@ use prober_core::packet::family::Family;
 
 use super::filter::for_both_families;
 use super::{FaultContext, SliceChange, Step};
-use crate::kube_proxy::{self, BALANCED_PORT};
+use crate::kube_proxy::{self, BALANCED_PORT, ProxyMode, nftables};
 use crate::topology::scripts::{iptables, restore};
 use crate::topology::server;
+
+const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+/// Returns a script with one line of iptables for each family, or one of nft where kube-proxy writes nftables; each function
+/// returns the line without the command.
+fn by_mode(
+    context: FaultContext<'_>,
+    iptables: impl Fn(Family) -> String,
+    nft: impl Fn(Family) -> String,
+) -> String {
+    match context.spec.proxy_mode() {
+        ProxyMode::Iptables => for_both_families(iptables),
+        ProxyMode::Nftables => FAMILIES
+            .map(|family| format!("nft '{}'\n", nft(family)))
+            .concat(),
+    }
+}
+
+/// Returns the line of nft that removes every rule of a chain of kube-proxy.
+fn flush(family: Family, chain: &str) -> String {
+    format!("flush chain {} {chain}", nftables::table(family))
+}
+
+/// Returns the line of nft that inserts a rule for TCP packets to these addresses before those of all Services.
+fn insert(family: Family, addresses: &[std::net::IpAddr], verdict: &str) -> String {
+    let word = match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    };
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    format!(
+        "insert rule {} services {word} daddr {{ {} }} meta l4proto tcp {verdict}",
+        nftables::table(family),
+        addresses.join(", ")
+    )
+}
 
 /// The EndpointSlices have other content.
 pub(super) fn slices(change: SliceChange) -> Vec<Step> {
@@ -15,12 +51,23 @@ pub(super) fn slices(change: SliceChange) -> Vec<Step> {
 
 /// The node does not translate the ClusterIP; it answers with a RST.
 pub(super) fn reject(context: FaultContext<'_>) -> Vec<Step> {
-    let untranslated = for_both_families(|family| {
-        format!(
-            "-t nat -I KUBE-SERVICES 1 -d {} -p tcp -j RETURN",
-            kube_proxy::cluster_ip(family)
-        )
-    });
+    let untranslated = by_mode(
+        context,
+        |family| {
+            format!(
+                "-t nat -I KUBE-SERVICES 1 -d {} -p tcp -j RETURN",
+                kube_proxy::cluster_ip(family)
+            )
+        },
+        // kube-proxy itself rejects what it does not translate, with ICMP.
+        |family| {
+            format!(
+                "{}; {}",
+                insert(family, &[kube_proxy::cluster_ip(family)], "return"),
+                flush(family, "cluster-ips-check")
+            )
+        },
+    );
     let rejected = for_both_families(|family| {
         format!(
             "-I FORWARD 1 -d {} -p tcp -j REJECT --reject-with tcp-reset",
@@ -43,30 +90,39 @@ pub(super) fn balanced_to_server(context: FaultContext<'_>) -> impl Fn(Family) -
 
 /// PREROUTING has no jump to KUBE-SERVICES.
 pub(super) fn jump_removed(context: FaultContext<'_>) -> Vec<Step> {
-    let script = for_both_families(|_| {
-        "-t nat -D PREROUTING -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES"
-            .to_owned()
-    });
+    let script = by_mode(
+        context,
+        |_| {
+            "-t nat -D PREROUTING -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES"
+                .to_owned()
+        },
+        |family| flush(family, "nat-prerouting"),
+    );
     vec![Step::on(context.node, script)]
 }
 
 /// The chain of the slot of the node's server is empty.
 pub(super) fn chain_flushed(context: FaultContext<'_>) -> Vec<Step> {
-    let script =
-        for_both_families(|_| format!("-t nat -F {}", kube_proxy::slot_chain(context.slot)));
+    let script = by_mode(
+        context,
+        |_| format!("-t nat -F {}", kube_proxy::slot_chain(context.slot)),
+        |family| flush(family, &nftables::slot_chain(context.slot)),
+    );
     vec![Step::on(context.node, script)]
 }
 
 /// No node has a rule for the Service, as where it is translated inside connect(2).
 pub(super) fn no_service_rules(context: FaultContext<'_>) -> Vec<Step> {
-    let script = [Family::Ipv4, Family::Ipv6]
-        .map(|family| {
-            let rules = format!(" KUBE-SERVICES -d {}/", kube_proxy::cluster_ip(family));
-            format!(
-                "{{ echo '*nat'; {} -t nat -S KUBE-SERVICES | sed -n 's,^-A{rules},-D{rules},p'; echo COMMIT; }} | {} --noflush\n",
-                iptables(family),
-                restore(family)
-            )
+    let script = FAMILIES
+        .map(|family| match context.spec.proxy_mode() {
+            ProxyMode::Iptables => iptables_rules_deleted(family),
+            ProxyMode::Nftables => {
+                let table = nftables::table(family);
+                format!(
+                    "nft 'flush map {table} service-ips; flush set {table} cluster-ips; {}'\n",
+                    flush(family, "cluster-ips-check")
+                )
+            }
         })
         .concat();
     context
@@ -76,22 +132,41 @@ pub(super) fn no_service_rules(context: FaultContext<'_>) -> Vec<Step> {
         .collect()
 }
 
+/// Returns the line that deletes the rules of the Service in one transaction.
+fn iptables_rules_deleted(family: Family) -> String {
+    let rules = format!(" KUBE-SERVICES -d {}/", kube_proxy::cluster_ip(family));
+    format!(
+        "{{ echo '*nat'; {} -t nat -S KUBE-SERVICES | sed -n 's,^-A{rules},-D{rules},p'; echo COMMIT; }} | {} --noflush\n",
+        iptables(family),
+        restore(family)
+    )
+}
+
 /// Packets that are marked for masquerading are not masqueraded.
 pub(super) fn masquerade_flushed(context: FaultContext<'_>) -> Vec<Step> {
-    vec![Step::on(
-        context.node,
-        for_both_families(|_| "-t nat -F KUBE-POSTROUTING".to_owned()),
-    )]
+    let script = by_mode(
+        context,
+        |_| "-t nat -F KUBE-POSTROUTING".to_owned(),
+        |family| flush(family, "nat-postrouting"),
+    );
+    vec![Step::on(context.node, script)]
 }
 
 /// All Service traffic is masqueraded.
 pub(super) fn masquerade_all(context: FaultContext<'_>) -> Vec<Step> {
-    let script = for_both_families(|family| {
-        format!(
-            "-t nat -I KUBE-SERVICES 1 -d {},{} -p tcp -j KUBE-MARK-MASQ",
+    let addresses = |family| {
+        [
             kube_proxy::cluster_ip(family),
-            kube_proxy::local_cluster_ip(family)
-        )
-    });
+            kube_proxy::local_cluster_ip(family),
+        ]
+    };
+    let script = by_mode(
+        context,
+        |family| {
+            let [vip, local] = addresses(family);
+            format!("-t nat -I KUBE-SERVICES 1 -d {vip},{local} -p tcp -j KUBE-MARK-MASQ")
+        },
+        |family| insert(family, &addresses(family), "jump mark-for-masquerade"),
+    );
     vec![Step::on(context.node, script)]
 }

@@ -2,6 +2,7 @@
 
 use prober_core::packet::family::Family;
 
+use super::ProxyMode;
 use super::cni_rules::CniRules;
 use crate::topology::{LabSpec, Node};
 
@@ -11,16 +12,65 @@ use crate::topology::{LabSpec, Node};
 /// follow them (pkg/proxy/iptables/proxier.go).
 pub fn tables(spec: &LabSpec, family: Family, node: Node) -> String {
     let cni = CniRules::of(spec, family, node);
-    let new = "-m conntrack --ctstate NEW";
-    let portals = "-m comment --comment \"kubernetes service portals\"";
-    let external = "-m comment --comment \"kubernetes externally-visible service portals\"";
-    let firewall = "-m comment --comment \"kubernetes load balancer firewall\"";
-    let localnet = match family {
+    match spec.proxy_mode() {
+        ProxyMode::Iptables => with_kube_proxy(family, &cni),
+        ProxyMode::Nftables => without_kube_proxy(family, &cni),
+    }
+}
+
+/// Returns kubelet's rule against packets to the loopback from elsewhere.
+fn localnet(family: Family) -> &'static str {
+    match family {
         Family::Ipv4 => {
             "-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \"block incoming localnet connections\" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n"
         }
         Family::Ipv6 => "",
-    };
+    }
+}
+
+fn without_kube_proxy(family: Family, cni: &CniRules) -> String {
+    format!(
+        "*raw
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+COMMIT
+*mangle
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+{mangle}COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+{filter_chains}:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+{forward_jump}-A OUTPUT -j KUBE-FIREWALL
+{localnet}{filter}COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+{nat_chains}{nat}COMMIT
+",
+        mangle = cni.mangle,
+        filter_chains = cni.filter_chains,
+        forward_jump = cni.forward_jump,
+        localnet = localnet(family),
+        filter = cni.filter,
+        nat_chains = cni.nat_chains,
+        nat = cni.nat,
+    )
+}
+
+fn with_kube_proxy(family: Family, cni: &CniRules) -> String {
+    let new = "-m conntrack --ctstate NEW";
+    let portals = "-m comment --comment \"kubernetes service portals\"";
+    let external = "-m comment --comment \"kubernetes externally-visible service portals\"";
+    let firewall = "-m comment --comment \"kubernetes load balancer firewall\"";
     format!(
         "*raw
 :PREROUTING ACCEPT [0:0]
@@ -75,6 +125,7 @@ COMMIT
         mangle = cni.mangle,
         filter_chains = cni.filter_chains,
         forward_jump = cni.forward_jump,
+        localnet = localnet(family),
         filter = cni.filter,
         nat_chains = cni.nat_chains,
         nat = cni.nat,

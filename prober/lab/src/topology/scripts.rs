@@ -9,7 +9,7 @@ use prober_core::packet::family::Family;
 
 use super::{LabSpec, Node, Pod, TUNNEL_V4, TUNNEL_V6, UPLINK};
 use crate::data_plane::{Attachment, Part};
-use crate::kube_proxy::initial_rules;
+use crate::kube_proxy;
 
 /// Pods on a bridge.
 mod bridge;
@@ -207,14 +207,7 @@ ip -batch - <<'END'
         parts.routes,
         parts.wait,
     )]);
-    for family in FAMILIES {
-        text.extend([format!(
-            "{} <<'END'\n{}END\n",
-            restore(family),
-            initial_rules::tables(spec, family, node)
-        )]);
-    }
-    text
+    text + &kube_proxy::initial_script(spec, node)
 }
 
 /// Returns the `ip -batch` lines of a node's routes to everything outside of its subnet.
