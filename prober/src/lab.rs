@@ -8,12 +8,13 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use prober_lab::control::{self, Reply, Request};
 use prober_lab::isolation::{self, Side};
+use prober_lab::kube_proxy::ProxyMode;
 use prober_lab::{DataPlane, Fault, FaultAt, Lab, LabCluster, LabSpec};
 
 use crate::run::agent_command;
 use crate::show;
 use crate::terminal::{width, wrap};
-use crate::values::{ListFormat, data_plane, fault, lab_spec};
+use crate::values::{ListFormat, data_plane, fault, lab_spec, proxy_mode};
 
 /// Builds a small network of namespaces, and breaks it by hand.
 #[derive(Debug, clap::Args)]
@@ -50,6 +51,9 @@ enum Action {
         /// How pods are attached to nodes, and nodes to each other [default: bridge-vxlan]
         #[arg(long, value_name = "DATA-PLANE", value_parser = data_plane())]
         data_plane: Option<DataPlane>,
+        /// How kube-proxy translates Services [default: iptables]
+        #[arg(long = "proxy", value_name = "MODE", value_parser = proxy_mode())]
+        proxy_mode: Option<ProxyMode>,
         /// Break it from the start; may be given several times
         #[arg(
             long = "fault",
@@ -90,8 +94,9 @@ pub(crate) fn lab(args: LabArgs) -> anyhow::Result<ExitCode> {
         Action::Up {
             nodes,
             data_plane,
+            proxy_mode,
             faults,
-        } => return up(&lab_spec(nodes, 1, data_plane)?, &faults),
+        } => return up(&lab_spec(nodes, 1, data_plane, proxy_mode)?, &faults),
         Action::Shell { namespace, command } => shell(&namespace, &command)?,
         Action::Inject { fault } => send_request(&Request::Inject {
             fault: fault.to_string(),

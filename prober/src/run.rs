@@ -32,7 +32,7 @@ use prober_lab::{Lab, LabPlatform, LabSpec};
 use crate::drive::{drive, now};
 use crate::output::Files;
 use crate::progress::{Progress, Verbosity};
-use crate::values::{RunTierArg, lab_spec};
+use crate::values::RunTierArg;
 use crate::{output, show};
 
 use args::Environment;
@@ -81,7 +81,7 @@ fn unable_report(command_line: &[OsString], started: Timestamp, error: &anyhow::
 /// The process restarts itself in namespaces of its own: the inner process builds the lab and runs in it; the outer one
 /// waits, sends the traces, and returns the exit status of the inner one.
 fn in_lab(args: &RunArgs, command_line: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
-    let lab = lab_spec(args.lab.nodes, args.servers.get(), args.lab.data_plane)?;
+    let lab = args.lab_spec()?;
     let spec = spec(args, &lab)?;
     for fault in &args.lab.faults {
         fault.node_in(&lab)?;

@@ -7,12 +7,14 @@ use clap::ValueEnum;
 use prober_core::probe::tier::Tier;
 use prober_core::run::RunSpec;
 use prober_core::topology::NodeName;
-use prober_lab::{DataPlane, FaultAt};
+use prober_lab::kube_proxy::ProxyMode;
+use prober_lab::topology::CountError;
+use prober_lab::{DataPlane, FaultAt, LabSpec};
 
 use crate::connect_args::ConnectArgs;
 use crate::output::OutputArgs;
 use crate::usage;
-use crate::values::{Families, RunTierArg, data_plane, duration, fault};
+use crate::values::{Families, RunTierArg, data_plane, duration, fault, lab_spec, proxy_mode};
 
 /// The image of this version's agent, as `make image` names it.
 pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("CARGO_PKG_VERSION"));
@@ -140,6 +142,10 @@ pub(crate) struct LabArgs {
     #[arg(long, value_name = "DATA-PLANE", value_parser = data_plane(), requires = "lab")]
     pub(crate) data_plane: Option<DataPlane>,
 
+    /// How kube-proxy translates Services [default: iptables]
+    #[arg(long = "proxy", value_name = "MODE", value_parser = proxy_mode(), requires = "lab")]
+    pub(crate) proxy_mode: Option<ProxyMode>,
+
     /// Break the lab first; may be given several times (`prober lab faults` lists them)
     #[arg(
         long = "fault",
@@ -183,9 +189,9 @@ impl RunArgs {
                 "--fault breaks the lab, never a cluster: give --lab as well",
             ));
         }
-        if self.lab.data_plane.is_some() {
+        if self.lab.data_plane.is_some() || self.lab.proxy_mode.is_some() {
             return Err(usage::error(
-                "--data-plane is that of the lab, never of a cluster: give --lab as well",
+                "--data-plane and --proxy are those of the lab, never of a cluster: give --lab as well",
             ));
         }
         if self.selected.is_empty() && !self.cluster.all {
@@ -195,6 +201,17 @@ impl RunArgs {
             ));
         }
         Ok(Environment::Cluster)
+    }
+
+    /// Returns the lab that these arguments describe. Fails if it cannot have as many nodes or servers.
+    pub(crate) fn lab_spec(&self) -> Result<LabSpec, CountError> {
+        let LabArgs {
+            nodes,
+            data_plane,
+            proxy_mode,
+            ..
+        } = self.lab;
+        lab_spec(nodes, self.servers.get(), data_plane, proxy_mode)
     }
 
     /// Returns the run that these arguments describe on `nodes`, all of which are under test.
@@ -316,6 +333,11 @@ mod tests {
             &["--lab", "--require-tier", "T1"],
         ] {
             assert!(refused(words).contains("cannot be used with"), "{words:?}");
+        }
+        for words in [["--data-plane", "macvlan"], ["--proxy", "nftables"]] {
+            let [flag, value] = words;
+            let error = run(&["--all", flag, value]).environment().unwrap_err();
+            assert!(error.to_string().contains("--lab"), "{error}");
         }
         let broken = run(&["--all", "--fault", "packet-loss"]);
         assert!(

@@ -4,6 +4,8 @@
 //! the table `main`. Neither interface resolves addresses: like the router of a VPC, the switch accepts every packet that is
 //! addressed to the router's MAC address and delivers it to the interface that has the packet's destination address.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use prober_core::packet::family::Family;
 
 use super::NodePart;
@@ -16,6 +18,15 @@ pub const TABLE: u8 = 2;
 /// Returns the name of the second interface's port in the underlay.
 pub(super) fn port(node: Node) -> String {
     format!("{node}-{SECOND_UPLINK}")
+}
+
+/// Returns the second interface's own address, with which the node masquerades what leaves by it.
+fn address(node: Node, family: Family) -> IpAddr {
+    let host = 10 + node.number();
+    match family {
+        Family::Ipv4 => Ipv4Addr::new(100, 96, 255, host).into(),
+        Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x96, 0xff, 0, 0, 0, 0, host.into()).into(),
+    }
 }
 
 /// Returns the `ip -batch` lines that create the second interface of every node.
@@ -37,8 +48,16 @@ pub(super) fn node(spec: &LabSpec, node: Node) -> NodePart {
     let mut part = NodePart {
         create_sysctls: vec![format!("net.ipv6.conf.{SECOND_UPLINK}.accept_dad=0")],
         create: format!(
-            "link set {SECOND_UPLINK} address {}\nlink set {SECOND_UPLINK} up\n",
-            node.second_uplink_mac()
+            "link set {SECOND_UPLINK} address {}
+link set {SECOND_UPLINK} up
+addr add {}/{} dev {SECOND_UPLINK} noprefixroute
+addr add {}/{} dev {SECOND_UPLINK} nodad noprefixroute
+",
+            node.second_uplink_mac(),
+            address(node, Family::Ipv4),
+            subnet.length(Family::Ipv4),
+            address(node, Family::Ipv6),
+            subnet.length(Family::Ipv6),
         ),
         sysctls: vec![format!("net.ipv4.conf.{SECOND_UPLINK}.rp_filter=0")],
         links: format!("link set {SECOND_UPLINK} mtu 1500 up\n"),
@@ -93,6 +112,7 @@ pub(super) fn mapping(spec: &LabSpec) -> String {
         ] {
             for (destination, mac) in [
                 (node.pod_cidr(family), node.second_uplink_mac()),
+                (address(node, family).to_string(), node.second_uplink_mac()),
                 (
                     spec.node_address(node, family).to_string(),
                     node.uplink_mac(),
