@@ -28,6 +28,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             move || healthy(&data_plane),
         ));
     }
+    trials.push(Trial::test(
+        "no cause is named in a healthy lab whose kube-proxy writes nftables",
+        || {
+            let report = Lab::run(&["--proxy", "nftables", "--family", "dual"])?;
+            report.names_only(&BTreeSet::new())
+        },
+    ));
     trials
 }
 

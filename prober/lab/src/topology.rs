@@ -12,11 +12,12 @@ use std::str::FromStr;
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 
-use crate::data_plane::{Attachment, DataPlane, Transport};
-use crate::kube_proxy::ProxyMode;
-
+/// The size of a lab, its data plane, and the mode of its kube-proxy.
+mod lab_spec;
 /// The shell scripts that create and configure the topology.
 pub mod scripts;
+
+pub use lab_spec::{CountError, LabSpec, UnknownName};
 
 /// The largest number of nodes: the last byte of an underlay address is 10 + the node's number.
 pub const MAX_NODES: u8 = 200;
@@ -43,190 +44,6 @@ pub const TUNNEL_V4: &str = "flannel.1";
 /// The VXLAN device for IPv6 pods, over an IPv6 underlay.
 pub const TUNNEL_V6: &str = "flannel-v6.1";
 
-/// A name that no node or pod of the lab has.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot find {requested:?} in the lab: it has {known}")]
-pub struct UnknownName {
-    requested: String,
-    known: String,
-}
-
-/// A number of nodes or servers that a lab cannot have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("cannot create a lab of {requested} {what}: give a number from 1 to {max}")]
-pub struct CountError {
-    requested: u8,
-    what: &'static str,
-    max: u8,
-}
-
-/// The size of a lab, its data plane, and the mode of its kube-proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabSpec {
-    nodes: u8,
-    servers: u8,
-    data_plane: DataPlane,
-    proxy_mode: ProxyMode,
-}
-
-impl LabSpec {
-    /// Describes a lab of `nodes` nodes with flannel's data plane, each with a client pod and `servers` server pods.
-    pub fn new(nodes: u8, servers: u8) -> Result<Self, CountError> {
-        for (requested, what, max) in [
-            (nodes, "nodes", MAX_NODES),
-            (servers, "servers a node", MAX_SERVERS),
-        ] {
-            if requested == 0 || requested > max {
-                return Err(CountError {
-                    requested,
-                    what,
-                    max,
-                });
-            }
-        }
-        Ok(Self {
-            nodes,
-            servers,
-            data_plane: DataPlane::BridgeVxlan,
-            proxy_mode: ProxyMode::Iptables,
-        })
-    }
-
-    /// Describes the smallest lab with every path of a data plane.
-    pub fn smallest(data_plane: DataPlane) -> Self {
-        Self {
-            nodes: data_plane.default_nodes(),
-            servers: 1,
-            data_plane,
-            proxy_mode: ProxyMode::Iptables,
-        }
-    }
-
-    /// Returns the same lab with another data plane.
-    #[must_use]
-    pub fn with_data_plane(self, data_plane: DataPlane) -> Self {
-        Self { data_plane, ..self }
-    }
-
-    /// Returns the data plane.
-    pub fn data_plane(&self) -> DataPlane {
-        self.data_plane
-    }
-
-    /// Returns the same lab with another mode of kube-proxy.
-    #[must_use]
-    pub fn with_proxy_mode(self, proxy_mode: ProxyMode) -> Self {
-        Self { proxy_mode, ..self }
-    }
-
-    /// Returns the mode of kube-proxy.
-    pub fn proxy_mode(&self) -> ProxyMode {
-        self.proxy_mode
-    }
-
-    /// Returns the address of a node's uplink.
-    pub fn node_address(&self, node: Node, family: Family) -> IpAddr {
-        self.data_plane
-            .subnet(node)
-            .host(family, 10 + node.number())
-    }
-
-    /// Iterates over the nodes that a node reaches by this transport.
-    pub fn peers_by(
-        &self,
-        transport: Transport,
-        node: Node,
-    ) -> impl Iterator<Item = Node> + Clone + use<> {
-        let data_plane = self.data_plane;
-        self.peers(node)
-            .filter(move |peer| data_plane.transport(node, *peer) == transport)
-    }
-
-    /// Whether packets of pods pass between some nodes with the pods' own addresses, outside of any tunnel.
-    pub fn has_plain_paths(&self) -> bool {
-        self.nodes().any(|node| {
-            let by = |transport| self.peers_by(transport, node).next().is_some();
-            by(Transport::NodeRoute) || by(Transport::Subnet)
-        })
-    }
-
-    /// Whether packets of pods pass between some nodes through a tunnel.
-    pub fn has_tunnels(&self) -> bool {
-        self.nodes()
-            .any(|node| self.peers_by(Transport::Vxlan, node).next().is_some())
-    }
-
-    /// Returns the interface by which packets of pods reach their node; iptables reads a final `+` as any further letters.
-    pub fn pod_interfaces(&self) -> String {
-        match self.data_plane.attachment() {
-            Attachment::Bridge => BRIDGE.to_owned(),
-            Attachment::RoutedVeth(_) | Attachment::Macvlan => {
-                format!("{}-+", self.data_plane.pod_interface_prefix())
-            }
-        }
-    }
-
-    /// Returns the name of a pod's interface in its node's namespace.
-    pub fn pod_interface(&self, role: PodRole) -> String {
-        format!("{}-{}", self.data_plane.pod_interface_prefix(), role.name())
-    }
-
-    /// Iterates over the roles of each node's pods.
-    pub fn roles(&self) -> impl Iterator<Item = PodRole> + Clone + use<> {
-        [PodRole::Client, PodRole::Server]
-            .into_iter()
-            .chain((2..=self.servers).map(PodRole::ExtraServer))
-    }
-
-    /// Iterates over the nodes, `node-1` first.
-    pub fn nodes(&self) -> impl Iterator<Item = Node> + Clone + use<> {
-        (1..=self.nodes).filter_map(NonZeroU8::new).map(Node)
-    }
-
-    /// Iterates over the nodes other than this one.
-    pub fn peers(&self, node: Node) -> impl Iterator<Item = Node> + Clone + use<> {
-        self.nodes().filter(move |peer| *peer != node)
-    }
-
-    /// Iterates over the pods, in the order of their nodes.
-    pub fn pods(&self) -> impl Iterator<Item = Pod> + Clone + use<> {
-        let roles = self.roles();
-        self.nodes()
-            .flat_map(move |node| roles.clone().map(move |role| Pod { node, role }))
-    }
-
-    /// Finds a node by its name.
-    pub fn node(&self, name: &str) -> Result<Node, UnknownName> {
-        self.nodes()
-            .find(|node| node.name() == name)
-            .ok_or_else(|| self.unknown(name))
-    }
-
-    /// Finds a pod by its name.
-    pub fn pod(&self, name: &str) -> Result<Pod, UnknownName> {
-        self.pods()
-            .find(|pod| pod.name() == name)
-            .ok_or_else(|| self.unknown(name))
-    }
-
-    fn unknown(&self, requested: &str) -> UnknownName {
-        UnknownName {
-            requested: requested.to_owned(),
-            known: format!(
-                "node-1 to node-{last}, each with a pod node-N-client and a pod node-N-server",
-                last = self.nodes
-            ),
-        }
-    }
-}
-
-impl Default for LabSpec {
-    /// Two nodes: the smallest lab with a same-node and a cross-node path.
-    fn default() -> Self {
-        Self::smallest(DataPlane::BridgeVxlan)
-    }
-}
-
 /// A node of the lab, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Node(NonZeroU8);
@@ -239,6 +56,11 @@ pub struct NodeNameError(String);
 impl Node {
     /// `node-1`, on which most faults are injected by default.
     pub const FIRST: Self = Self(NonZeroU8::MIN);
+
+    /// Returns the node of this number; there is no node 0.
+    pub(super) fn numbered(number: u8) -> Option<Self> {
+        NonZeroU8::new(number).map(Self)
+    }
 
     /// Returns the node's name, which is also the name of its network namespace.
     pub fn name(self) -> String {
@@ -488,25 +310,5 @@ mod tests {
         ] {
             assert!(text.parse::<Node>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn the_error_for_an_unknown_node_names_the_known_ones() {
-        let spec = LabSpec::default();
-        assert!(spec.pod("node-2-server").is_ok());
-        let message = spec
-            .node("node-3")
-            .map(Node::number)
-            .map_err(|error| error.to_string());
-        assert!(message.is_err_and(|text| text.contains("node-1 to node-2")));
-    }
-
-    #[test]
-    fn the_size_of_a_lab_is_checked() {
-        assert!(LabSpec::new(0, 1).is_err());
-        assert!(LabSpec::new(201, 1).is_err());
-        assert!(LabSpec::new(1, 17).is_err());
-        assert_eq!(LabSpec::new(3, 1).map(|spec| spec.pods().count()), Ok(6));
-        assert_eq!(LabSpec::new(3, 4).map(|spec| spec.pods().count()), Ok(15));
     }
 }

@@ -105,7 +105,12 @@ pub(super) fn jump_removed(context: FaultContext<'_>) -> Vec<Step> {
 pub(super) fn chain_flushed(context: FaultContext<'_>) -> Vec<Step> {
     let script = by_mode(
         context,
-        |_| format!("-t nat -F {}", kube_proxy::slot_chain(context.slot)),
+        |_| {
+            format!(
+                "-t nat -F {}",
+                kube_proxy::iptables::slot_chain(context.slot)
+            )
+        },
         |family| flush(family, &nftables::slot_chain(context.slot)),
     );
     vec![Step::on(context.node, script)]

@@ -257,6 +257,7 @@ pub fn slot_chain(slot: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube_proxy::tests::two_nodes;
 
     #[test]
     fn chain_names_are_those_of_a_real_cluster() {
@@ -280,7 +281,7 @@ mod tests {
                 &spec,
                 family,
                 Node::FIRST,
-                &super::super::tests::two_nodes(),
+                &two_nodes(),
                 &ServiceEndpoints::default(),
             );
             assert!(text.contains("delete chain"), "{text}");
@@ -290,7 +291,7 @@ mod tests {
             Family::Ipv6,
             Node::FIRST,
             &ServiceEndpoints::default(),
-            &super::super::tests::two_nodes(),
+            &two_nodes(),
         );
         let of_endpoints: Vec<&str> = text
             .lines()

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use prober_core::packet::family::Family;
 use prober_lab::data_plane::{Attachment, PodGateway};
+use prober_lab::kube_proxy::ProxyMode;
 use prober_lab::topology::{Node, Pod, client, server};
 use prober_lab::{DataPlane, Lab, LabCluster, LabSpec, kube_proxy, namespace};
 
@@ -19,8 +20,8 @@ pub(crate) const CASES: &[Case] = &[
         every_access_path_of_a_healthy_lab_works_on_the_first_syn_in_both_families,
     ),
     (
-        "every_access_path_works_on_every_data_plane",
-        every_access_path_works_on_every_data_plane,
+        "every_access_path_works_on_every_data_plane_in_both_modes_of_kube_proxy",
+        every_access_path_works_on_every_data_plane_in_both_modes_of_kube_proxy,
     ),
 ];
 
@@ -172,13 +173,15 @@ fn service_client(spec: &LabSpec, pod: Pod, family: Family) -> IpAddr {
     }
 }
 
-fn every_access_path_works_on_every_data_plane() {
+fn every_access_path_works_on_every_data_plane_in_both_modes_of_kube_proxy() {
     for data_plane in DataPlane::ALL {
-        let spec = LabSpec::smallest(*data_plane);
-        let cluster = cluster(&spec);
-        assert_same(&matrix(&spec), &healthy(&spec));
-        println!("  {data_plane}: well");
-        remove(cluster);
+        for proxy_mode in ProxyMode::ALL {
+            let spec = LabSpec::smallest(*data_plane).with_proxy_mode(*proxy_mode);
+            let cluster = cluster(&spec);
+            assert_same(&matrix(&spec), &healthy(&spec));
+            println!("  {data_plane} with {proxy_mode}: well");
+            remove(cluster);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every fault makes connections fail, unless it is harmless, and healing restores them.
 
-use prober_lab::fault::Fault;
+use prober_lab::fault::{Fault, FaultContext};
+use prober_lab::kube_proxy::ProxyMode;
 use prober_lab::{DataPlane, LabCluster, LabSpec};
 
 use crate::Case;
@@ -15,10 +16,14 @@ pub(crate) const CASES: &[Case] = &[
         "the_same_on_every_other_data_plane",
         the_same_on_every_other_data_plane,
     ),
+    (
+        "the_same_of_faults_of_services_with_nftables",
+        the_same_of_faults_of_services_with_nftables,
+    ),
 ];
 
 fn every_fault_but_harmless_ones_fails_connections_and_is_healed() {
-    inject_every_fault(DataPlane::BridgeVxlan);
+    inject_all(&LabSpec::default(), |_| true);
 }
 
 fn the_same_on_every_other_data_plane() {
@@ -27,23 +32,38 @@ fn the_same_on_every_other_data_plane() {
     for data_plane in DataPlane::ALL.iter().skip(1) {
         if only.as_deref().is_none_or(|only| data_plane.slug() == only) {
             println!(" {data_plane}");
-            inject_every_fault(*data_plane);
+            inject_all(&LabSpec::smallest(*data_plane), |_| true);
         }
     }
 }
 
-fn inject_every_fault(data_plane: DataPlane) {
-    let spec = LabSpec::smallest(data_plane);
-    let mut cluster = cluster(&spec);
+fn the_same_of_faults_of_services_with_nftables() {
+    let iptables = LabSpec::default();
+    let nftables = iptables.clone().with_proxy_mode(ProxyMode::Nftables);
+    let steps = |fault: Fault, spec| {
+        let node = fault.default_node(spec);
+        let slot = node.number() - 1;
+        fault.steps(FaultContext { spec, node, slot })
+    };
+    inject_all(&nftables, |fault| {
+        let is_endpoint = fault.slug().contains("endpoint");
+        is_endpoint || steps(fault, &nftables) != steps(fault, &iptables)
+    });
+}
+
+/// Injects every selected fault that this lab can have.
+fn inject_all(spec: &LabSpec, is_selected: impl Fn(Fault) -> bool) {
+    let mut cluster = cluster(spec);
     // For work on one fault: runs only those with this text in their name, and prints every result.
     let only = std::env::var("PROBER_LAB_FAULT").ok();
     for fault in Fault::ALL.iter().filter(|fault| {
-        fault.check_applies(&spec).is_ok()
+        fault.check_applies(spec).is_ok()
+            && is_selected(**fault)
             && only
                 .as_deref()
                 .is_none_or(|only| fault.slug().contains(only))
     }) {
-        inject_and_heal(&mut cluster, &spec, *fault);
+        inject_and_heal(&mut cluster, spec, *fault);
     }
     remove(cluster);
 }
