@@ -190,7 +190,7 @@ fn chain_hash(text: &str) -> String {
 /// Returns the value of kube-proxy's `--cluster-cidr`: sources outside of it are masqueraded.
 ///
 /// Where pods answer each other directly it is a prefix that no pod has, so that all replies return to kube-proxy's node.
-pub fn cluster_cidr(data_plane: DataPlane, family: Family) -> &'static str {
+fn cluster_cidr(data_plane: DataPlane, family: Family) -> &'static str {
     match (data_plane.attachment(), family) {
         (Attachment::Bridge | Attachment::RoutedVeth(_), family) => pods_cidr(family),
         (Attachment::Macvlan, Family::Ipv4) => "10.244.0.0/16",

@@ -10,7 +10,7 @@ use crate::topology::{LabSpec, Node};
 ///
 /// kube-proxy inserts each of its jumps at the head, so their order is the reverse of that in its source; the CNI's jumps
 /// follow them (pkg/proxy/iptables/proxier.go).
-pub fn tables(spec: &LabSpec, family: Family, node: Node) -> String {
+pub(super) fn tables(spec: &LabSpec, family: Family, node: Node) -> String {
     let cni = CniRules::of(spec, family, node);
     match spec.proxy_mode() {
         ProxyMode::Iptables => with_kube_proxy(family, &cni),

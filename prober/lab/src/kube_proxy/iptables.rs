@@ -4,7 +4,6 @@
 //! stay where they are. The chains follow pkg/proxy/iptables/proxier.go; their names are the hashes that kube-proxy computes.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use prober_core::packet::family::Family;
 
