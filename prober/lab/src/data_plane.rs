@@ -341,7 +341,7 @@ impl fmt::Display for DataPlane {
 
 /// A text that is not the name of a data plane.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no data plane '{requested}': give one of {known}")]
+#[error("there is no data plane '{requested}'; give one of {known}")]
 pub struct UnknownDataPlane {
     requested: String,
     known: String,
