@@ -221,21 +221,23 @@ impl DataPlane {
     /// Returns the transport from one node's pods to those of another.
     pub fn transport(self, from: Node, to: Node) -> Transport {
         match self {
-            Self::BridgeVxlan => Transport::Vxlan,
+            Self::CrossSubnet if self.subnet(from) == self.subnet(to) => Transport::NodeRoute,
+            Self::BridgeVxlan | Self::CrossSubnet => Transport::Vxlan,
             Self::BridgeHostGw | Self::RoutedVeth | Self::CalicoLike => Transport::NodeRoute,
             Self::VpcCniLike | Self::Macvlan => Transport::Subnet,
-            Self::CrossSubnet if self.subnet(from) == self.subnet(to) => Transport::NodeRoute,
-            Self::CrossSubnet => Transport::Vxlan,
         }
     }
 
     /// Returns the subnet of a node's uplink.
     pub fn subnet(self, node: Node) -> Subnet {
         match self {
-            Self::BridgeVxlan | Self::BridgeHostGw | Self::RoutedVeth | Self::CalicoLike => NODES,
-            Self::VpcCniLike | Self::Macvlan => NODES_AND_PODS,
             Self::CrossSubnet if node.number().is_multiple_of(3) => OTHER_NODES,
-            Self::CrossSubnet => NODES,
+            Self::BridgeVxlan
+            | Self::BridgeHostGw
+            | Self::RoutedVeth
+            | Self::CalicoLike
+            | Self::CrossSubnet => NODES,
+            Self::VpcCniLike | Self::Macvlan => NODES_AND_PODS,
         }
     }
 

@@ -66,11 +66,10 @@ pub(super) fn hairpin_off(context: FaultContext<'_>) -> Vec<Step> {
 
 /// The MTU of the underlay's ports to the node is too small for a full-sized packet.
 pub(super) fn small_underlay_mtu(context: FaultContext<'_>) -> Vec<Step> {
-    let ports = ports(context.spec, context.node);
-    let script = ports
-        .iter()
-        .map(|port| format!("ip link set {port} mtu 1400\n"))
-        .collect();
+    let mut script = String::new();
+    for port in ports(context.spec, context.node) {
+        script.extend([format!("ip link set {port} mtu 1400\n")]);
+    }
     vec![Step::Run {
         namespace: UNDERLAY.to_owned(),
         script,
