@@ -36,12 +36,17 @@ pub(super) fn node(spec: &LabSpec, node: Node, gateway: PodGateway) -> NodePart 
         part.sysctls
             .push(format!("net.ipv4.conf.{veth}.rp_filter=0"));
         match gateway {
-            PodGateway::ProxyArp => part.sysctls.extend([
-                format!("net.ipv4.conf.{veth}.proxy_arp=1"),
-                // Otherwise the kernel waits up to 0.8 seconds before it answers for another host.
-                format!("net.ipv4.neigh.{veth}.proxy_delay=0"),
-                format!("net.ipv6.conf.{veth}.proxy_ndp=1"),
-            ]),
+            PodGateway::ProxyArp => {
+                part.sysctls.extend([
+                    format!("net.ipv4.conf.{veth}.proxy_arp=1"),
+                    format!("net.ipv6.conf.{veth}.proxy_ndp=1"),
+                ]);
+                // Otherwise the kernel waits up to 0.8 seconds before it answers for another host. Older kernels have no
+                // sysctl for it in a user namespace.
+                part.links.extend([format!(
+                    "ntable change name arp_cache dev {veth} proxy_delay 0\n"
+                )]);
+            }
             PodGateway::NodeAddress | PodGateway::StaticNeighbour => {}
         }
         // The scopes are those of the ptp plugin and of Calico's Felix.
