@@ -17,6 +17,7 @@ mod facts;
 mod fault;
 mod healthy;
 mod identifiability;
+mod indistinguishable;
 mod known_wrong;
 mod metamorphic;
 mod observe;

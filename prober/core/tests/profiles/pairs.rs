@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
+use prober_core::diagnosis::diagnose;
 
 use super::cluster::Cluster;
 use super::fault::Fault;
 use super::known_wrong;
 use super::profile::{Profile, named};
 use super::run::run;
-use super::verdict::{Verdict, described, verdict};
+use super::verdict::{Verdict, described, proven, verdict};
 
 /// A bridge with an overlay, routed veths without one, and Cilium.
 const PROFILES: [&str; 3] = ["flannel-vxlan", "ptp", "cilium"];
@@ -20,11 +20,6 @@ fn faults(profile: &Profile) -> Vec<Fault> {
     let mut faults = Fault::all(profile, 2);
     faults.retain(|fault| kinds.insert(fault.kind));
     faults
-}
-
-fn proven(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
-    let is_proven = |one: &Diagnosis| one.cause.is_some() && one.confidence == Confidence::Proven;
-    found.into_iter().filter(is_proven).collect()
 }
 
 fn wrong_pairs(profile: &'static Profile) -> BTreeMap<String, String> {

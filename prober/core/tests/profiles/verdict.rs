@@ -179,6 +179,12 @@ fn untrue_in(profile: &Profile, diagnosis: &Diagnosis) -> Option<String> {
         .cloned()
 }
 
+/// The proven ones of these diagnoses.
+pub(crate) fn proven(mut found: Vec<Diagnosis>) -> Vec<Diagnosis> {
+    found.retain(|one| one.cause.is_some() && one.confidence == Confidence::Proven);
+    found
+}
+
 /// The diagnoses in short.
 pub(crate) fn described(found: &[Diagnosis]) -> Vec<String> {
     found.iter().map(describe).collect()

@@ -38,12 +38,14 @@ impl Fault {
                     "pods reach each other without their node",
                 )
             }
-            Kind::PolicyIngress | Kind::PolicyEgress | Kind::PolicyPort | Kind::PolicyNamespace => {
-                only(
-                    profile.enforces_policies,
-                    "nothing enforces policies between pods",
-                )
-            }
+            Kind::PolicyIngress
+            | Kind::PolicyEgress
+            | Kind::PolicyEgressToOtherNodes
+            | Kind::PolicyPort
+            | Kind::PolicyNamespace => only(
+                profile.enforces_policies,
+                "nothing enforces policies between pods",
+            ),
             Kind::RpFilter => {
                 only(profile.uses_netfilter(), netfilter)?;
                 only(!profile.is_layer_2(), "nodes do not route between pods")?;

@@ -114,6 +114,10 @@ impl Fault {
         match self.kind {
             Kind::PolicyIngress => node.policies.push(ingress(None, Verdict::Drop)),
             Kind::PolicyEgress => node.policies.push(egress),
+            Kind::PolicyEgressToOtherNodes => node.policies.push(Filter {
+                to: Ends::NotPodsOf(pod.node),
+                ..egress
+            }),
             Kind::PolicyPort => node.policies.push(ingress(Some(RESPONDER), Verdict::Drop)),
             Kind::PolicyReject => node.policies.push(ingress(None, Verdict::RejectProhibited)),
             Kind::RejectReset => node.forward_chain.push(ingress(None, Verdict::RejectReset)),
