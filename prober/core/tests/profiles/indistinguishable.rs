@@ -1,4 +1,4 @@
-//! Faults that leave the same evidence: no diagnosis can tell them apart, however good it is.
+//! Faults that leave the same evidence: no diagnosis can distinguish them, however good it is.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -76,7 +76,7 @@ fn is_one_cause(faults: &[Fault]) -> bool {
     })
 }
 
-/// What cannot be told apart is not proven either.
+/// What cannot be distinguished is not proven either.
 #[test]
 fn faults_that_leave_the_same_evidence() {
     let (mut text, mut wrong) = (String::new(), BTreeMap::new());
