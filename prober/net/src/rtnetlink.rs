@@ -46,7 +46,7 @@ impl RtnetlinkError {
 /// Requests a list, again if it changed meanwhile. An object that this version of the decoder does not understand, and an
 /// error at the end of the list, fail it as a whole: a part of a list is never taken for all of it.
 pub(crate) fn dump(
-    request: RouteNetlinkMessage,
+    request: &RouteNetlinkMessage,
 ) -> Result<Vec<RouteNetlinkMessage>, RtnetlinkError> {
     uninterrupted(|| {
         let socket = send(request.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;

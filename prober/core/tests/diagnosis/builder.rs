@@ -618,7 +618,6 @@ fn zeroes() -> Counters {
     .collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "a node has that many facts")]
 fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
     let on = Some(SysctlState::Value(1));
     let mut links = vec![

@@ -46,7 +46,7 @@ impl LinkNames {
 /// All links.
 pub(super) fn links() -> Result<Vec<Link>, RtnetlinkError> {
     let mut messages = Vec::new();
-    for object in dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
+    for object in dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
         if let RouteNetlinkMessage::NewLink(message) = object {
             messages.push(message);
         }
@@ -66,7 +66,7 @@ pub(super) fn links() -> Result<Vec<Link>, RtnetlinkError> {
 /// All addresses.
 pub(super) fn addresses(names: &LinkNames) -> Result<Vec<Address>, RtnetlinkError> {
     let mut all = Vec::new();
-    for object in dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
+    for object in dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
         if let RouteNetlinkMessage::NewAddress(message) = object {
             all.extend(decode::address(&message, names));
         }
@@ -83,7 +83,7 @@ pub(super) fn rules() -> Result<Vec<Rule>, RtnetlinkError> {
     ] {
         let mut request = RuleMessage::default();
         request.header.family = family;
-        match dump(RouteNetlinkMessage::GetRule(request)) {
+        match dump(&RouteNetlinkMessage::GetRule(request)) {
             Ok(objects) => {
                 for object in objects {
                     if let RouteNetlinkMessage::NewRule(message) = object {
@@ -108,7 +108,7 @@ pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, RtnetlinkError> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RouteMessage::default();
         request.header.address_family = family;
-        for object in dump(RouteNetlinkMessage::GetRoute(request))? {
+        for object in dump(&RouteNetlinkMessage::GetRoute(request))? {
             if let RouteNetlinkMessage::NewRoute(message) = object {
                 all.extend(decode::route::routes(&message, names));
             }
@@ -120,7 +120,7 @@ pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, RtnetlinkError> {
 /// ARP and NDP entries.
 pub(super) fn neighbours(names: &LinkNames) -> Result<Vec<Neighbour>, RtnetlinkError> {
     let mut all = Vec::new();
-    for object in dump(RouteNetlinkMessage::GetNeighbour(
+    for object in dump(&RouteNetlinkMessage::GetNeighbour(
         NeighbourMessage::default(),
     ))? {
         if let RouteNetlinkMessage::NewNeighbour(message) = object {
@@ -135,7 +135,7 @@ pub(super) fn fdb(names: &LinkNames) -> Result<Vec<FdbEntry>, RtnetlinkError> {
     let mut all = Vec::new();
     let mut request = NeighbourMessage::default();
     request.header.family = AddressFamily::Bridge;
-    for object in dump(RouteNetlinkMessage::GetNeighbour(request))? {
+    for object in dump(&RouteNetlinkMessage::GetNeighbour(request))? {
         if let RouteNetlinkMessage::NewNeighbour(message) = object {
             all.extend(decode::fdb_entry(&message, names));
         }
@@ -149,7 +149,9 @@ pub(super) fn traffic_control(
 ) -> Result<(Vec<Qdisc>, Vec<TcFilter>), RtnetlinkError> {
     let mut qdiscs = Vec::new();
     let mut filtered = BTreeSet::new();
-    for object in dump(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()))? {
+    for object in dump(&RouteNetlinkMessage::GetQueueDiscipline(
+        TcMessage::default(),
+    ))? {
         if let RouteNetlinkMessage::NewQueueDiscipline(message) = object {
             if decode::traffic_control::has_directions(&message) {
                 filtered.insert(message.header.index);
@@ -162,7 +164,7 @@ pub(super) fn traffic_control(
         for direction in [TcDirection::Ingress, TcDirection::Egress] {
             let mut request = TcMessage::with_index(index);
             request.header.parent = decode::traffic_control::parent(direction);
-            match dump(RouteNetlinkMessage::GetTrafficFilter(request)) {
+            match dump(&RouteNetlinkMessage::GetTrafficFilter(request)) {
                 Ok(objects) => {
                     for object in objects {
                         if let RouteNetlinkMessage::NewTrafficFilter(message) = object {

@@ -136,12 +136,13 @@ fn the_facts_lead_where_the_kernel_does() {
                 continue;
             }
             for mark in [0, 7, 0x200, 0xca6c] {
-                let mut arguments = format!("mark {mark}");
+                let mut arguments = vec![format!("mark {mark}")];
                 for (name, value) in [("from", source), ("iif", input)] {
                     if let Some(value) = value {
-                        arguments.push_str(&format!(" {name} {value}"));
+                        arguments.push(format!("{name} {value}"));
                     }
                 }
+                let arguments = arguments.join(" ");
                 let query = RouteQuery {
                     source: source.map(address),
                     destination: address(destination),

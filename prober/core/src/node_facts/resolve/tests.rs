@@ -25,9 +25,9 @@ fn refusing(destination: &str, kind: RouteKind, table: u32) -> Route {
 }
 
 /// The rules of a new namespace, and more.
-fn rules(more: impl IntoIterator<Item = Rule>) -> Option<Vec<Rule>> {
+fn rules(more: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
     let defaults = Rule::defaults(Family::Ipv4).iter().cloned();
-    Some(more.into_iter().chain(defaults).collect())
+    more.into_iter().chain(defaults).collect()
 }
 
 fn rule(priority: u32, table: u32) -> Rule {
@@ -122,7 +122,7 @@ fn rules_choose_the_table_by_source_destination_mark_and_interface() {
             route("0.0.0.0/0", "wg0", 3),
             route("10.3.0.0/16", "tunnel", 4),
         ],
-        rules([by_source, by_mark, by_input]),
+        Some(rules([by_source, by_mark, by_input])),
     );
     assert_eq!(way(&facts, from("10.1.0.7", "10.3.0.1")), "eth1");
     assert_eq!(way(&facts, from("10.1.0.8", "10.3.0.1")), "eth0");
@@ -162,7 +162,7 @@ fn a_refusal_ends_the_lookup_and_a_throw_does_not() {
             refusing("10.3.0.0/16", RouteKind::Throw, 3),
             refusing("10.3.0.0/16", RouteKind::Local, 4),
         ],
-        rules(tables.into_iter().chain([prohibit])),
+        Some(rules(tables.into_iter().chain([prohibit]))),
     );
     assert_eq!(
         way(&facts, from("10.1.0.2", "10.3.0.1")),
@@ -198,7 +198,7 @@ fn wireguards_rules_leave_the_default_route_to_the_tunnel() {
             route("10.2.0.0/16", "cni0", Route::MAIN),
             route("0.0.0.0/0", "wg0", 51820),
         ],
-        rules([not_own, better]),
+        Some(rules([not_own, better])),
     );
     let to = |text, mark| {
         way(
@@ -243,7 +243,10 @@ fn a_condition_that_is_not_read_leaves_the_result_open_only_where_it_matters() {
         ..rule(10, 2)
     };
     let way_by = |rule| {
-        let facts = facts([route("0.0.0.0/0", "eth0", Route::MAIN)], rules([rule]));
+        let facts = facts(
+            [route("0.0.0.0/0", "eth0", Route::MAIN)],
+            Some(rules([rule])),
+        );
         way(&facts, from("10.1.0.7", "10.3.0.1"))
     };
     assert_eq!(way_by(of_a_port("10.1.0.7/32")), "Unread");
@@ -253,7 +256,10 @@ fn a_condition_that_is_not_read_leaves_the_result_open_only_where_it_matters() {
         action: RuleAction::Vrf,
         ..rule(10, 0)
     };
-    let mut facts = facts([route("0.0.0.0/0", "eth0", Route::MAIN)], rules([vrf]));
+    let mut facts = facts(
+        [route("0.0.0.0/0", "eth0", Route::MAIN)],
+        Some(rules([vrf])),
+    );
     facts.links = Some(
         [
             ("red", Some("vrf"), None),
@@ -386,7 +392,7 @@ proptest! {
         last in 0u8..4,
         is_read: bool,
     ) {
-        let mut facts = facts(routes, is_read.then(|| rules([]).unwrap()));
+        let mut facts = facts(routes, is_read.then(|| rules([])));
         facts.addresses = Some(Vec::new());
         let destination = IpAddr::from([10, third, 0, last]);
         let first = facts.routes_to(destination).unwrap().first().copied();
