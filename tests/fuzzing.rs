@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use prober_core::diagnosis::diagnose;
+use prober_core::node_facts::ConntrackEntry;
 use prober_core::packet::capture::{self, CommentedPacket, InterfacePackets};
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{
@@ -53,6 +54,10 @@ pub const TARGETS: &[FuzzTarget] = &[
     FuzzTarget {
         name: "agent_line",
         run: agent_line,
+    },
+    FuzzTarget {
+        name: "conntrack",
+        run: conntrack,
     },
 ];
 
@@ -311,6 +316,26 @@ pub fn agent_line(data: &[u8]) -> CaseResult {
     assert!(!line.contains('\n'), "an event takes more than one line");
     let again = Event::parse(&line).unwrap_or_else(|error| panic!("read {line} again: {error}"));
     assert_eq!(line, again.to_line());
+    CaseResult::Accepted
+}
+
+/// A line of `/proc/net/nf_conntrack`: it is rejected, or an entry that keeps the line and has a TCP state if it is of TCP.
+///
+/// # Panics
+///
+/// Where an entry differs when it is written and read again.
+pub fn conntrack(data: &[u8]) -> CaseResult {
+    let line = String::from_utf8_lossy(data);
+    let Ok(entry) = ConntrackEntry::parse(&line) else {
+        return CaseResult::Rejected;
+    };
+    assert!(
+        line.starts_with(&entry.line),
+        "{line} became {}",
+        entry.line
+    );
+    assert_eq!(ConntrackEntry::parse(&entry.line), Ok(entry.clone()));
+    assert_eq!(entry.is_tcp(), entry.tcp_state.is_some());
     CaseResult::Accepted
 }
 

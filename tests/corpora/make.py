@@ -314,8 +314,29 @@ def agent_line():
     keep("agent_line", "not-utf-8", b'{"event":"notice","text":"\xff"}')
 
 
+def conntrack():
+    def tuple_(src, dst, sport, dport):
+        return f"src={src} dst={dst} sport={sport} dport={dport}"
+
+    original, reply = tuple_(CLIENT, CLUSTER_IP, 61000, 80), tuple_(BACKEND, CLIENT, 8080, 61000)
+    end = "mark=0 zone=0 use=2"
+    tcp = "ipv4     2 tcp      6"
+    keep("conntrack", "unreplied", f"{tcp} 117 SYN_SENT {original} [UNREPLIED] {reply} {end}\n")
+    keep("conntrack", "assured", f"{tcp} 431999 ESTABLISHED {original} {reply} [ASSURED] {end}\n")
+    keep("conntrack", "counted", f"{tcp} 58 SYN_RECV {original} packets=1 bytes=60 {reply} packets=3 bytes=180 {end}")
+    keep("conntrack", "offloaded", f"{tcp} ESTABLISHED {original} {reply} [OFFLOAD] {end}")
+    original6, reply6 = tuple_(CLIENT6, BACKEND6, 61000, 8080), tuple_(BACKEND6, CLIENT6, 8080, 61000)
+    keep("conntrack", "ipv6", f"ipv6     10 tcp      6 9 CLOSE {original6} {reply6} {end}")
+    keep("conntrack", "udp", f"ipv4     2 udp      17 29 {original} [UNREPLIED] {reply} {end}")
+    keep("conntrack", "cut", f"{tcp} 117 SYN_SENT {original} [UNREPLIED] src=")
+    keep("conntrack", "no-state", f"{tcp} 117 {original} {reply}")
+    keep("conntrack", "mixed-families", f"{tcp} 117 SYN_SENT {original6} {reply} {end}")
+    keep("conntrack", "empty", "")
+
+
 if __name__ == "__main__":
     wire()
     replay()
     plan()
     agent_line()
+    conntrack()

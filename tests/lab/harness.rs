@@ -73,6 +73,17 @@ pub(crate) struct Diagnosis {
     pub(crate) node: Option<String>,
     pub(crate) confidence: String,
     pub(crate) evidence: Vec<String>,
+    /// The conntrack entries of the sample, by node.
+    #[serde(default)]
+    pub(crate) conntrack: Vec<Conntrack>,
+}
+
+/// The conntrack entries of a diagnosis on one node.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Conntrack {
+    pub(crate) node: String,
+    pub(crate) entries: Vec<String>,
+    pub(crate) is_complete: bool,
 }
 
 /// Runs of the lab by the program under test.

@@ -183,6 +183,18 @@ fn correct_node() -> Result<(), Failed> {
     if diagnosis.node.as_deref() != Some("node-3") || diagnosis.confidence != "proven" {
         return Err(format!("{diagnosis:#?}").into());
     }
+    // The answer bypasses netfilter, so its node waits for it.
+    let is_unreplied =
+        |entry: &String| entry.contains(" SYN_SENT src=") && entry.contains(" [UNREPLIED] src=");
+    let [conntrack] = &diagnosis.conntrack[..] else {
+        return Err(format!("{diagnosis:#?}").into());
+    };
+    if conntrack.node != "node-3"
+        || !conntrack.is_complete
+        || !matches!(&conntrack.entries[..], [entry] if is_unreplied(entry))
+    {
+        return Err(format!("{diagnosis:#?}").into());
+    }
     Ok(())
 }
 

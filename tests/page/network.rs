@@ -318,6 +318,7 @@ fn diagnosis(
             ],
         }],
         sample,
+        conntrack: Vec::new(),
     }
 }
 

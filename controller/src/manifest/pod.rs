@@ -103,9 +103,10 @@ impl Manifest {
             .get_or_insert_default()
             .extend(opt_outs(MetadataField::Label));
         metadata.annotations = Some(opt_outs(MetadataField::Annotation));
-        let (privilege, host_network) = match role {
-            AgentRole::Client | AgentRole::Server => (privilege, None),
-            AgentRole::Host => (Privilege::Unprivileged, Some(true)),
+        let (privilege, host_network, supplemental_groups) = match role {
+            AgentRole::Client | AgentRole::Server => (privilege, None, None),
+            // Group 0 may read the node's connection tracking table (`/proc/net/nf_conntrack`, mode 0440).
+            AgentRole::Host => (Privilege::Unprivileged, Some(true), Some(vec![0])),
         };
         let has_readiness_gate = match role {
             AgentRole::Client | AgentRole::Server => self.check.is_some(),
@@ -126,7 +127,10 @@ impl Manifest {
                 termination_grace_period_seconds: Some(0),
                 automount_service_account_token: Some(false),
                 enable_service_links: Some(false),
-                security_context: Some(pod_security_context()),
+                security_context: Some(PodSecurityContext {
+                    supplemental_groups,
+                    ..pod_security_context()
+                }),
                 containers: vec![container],
                 volumes: Some(vec![plan_volume()]),
                 ..PodSpec::default()

@@ -1,7 +1,10 @@
 //! The configuration of an agent.
 
+use std::sync::Arc;
+
 use prober_core::plan::AllowedTargets;
 use prober_core::topology::AgentId;
+use prober_net::node_facts::ConntrackTable;
 
 use crate::local_addresses::LocalAddresses;
 use crate::plan::file::PlanFile;
@@ -21,4 +24,6 @@ pub(crate) struct AgentConfig {
     pub(crate) readiness_port: Option<u16>,
     /// The addresses and the MTU of this end.
     pub(crate) local: LocalAddresses,
+    /// The connection tracking table, opened while this agent had the right to.
+    pub(crate) conntrack: Arc<ConntrackTable>,
 }

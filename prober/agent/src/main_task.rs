@@ -7,6 +7,7 @@ mod reporting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -29,7 +30,9 @@ use crate::engine::packet_loop::{LoopbackMode, needs_rst_suppression};
 use crate::engine::packet_thread::{PacketSockets, PacketThread};
 use crate::event_lines::tally::is_healthy;
 use crate::event_lines::writer::{EventWriter, WriterEnd};
-use crate::main_task::node_facts_reader::{read_node_facts, read_node_facts_later};
+use crate::main_task::node_facts_reader::{
+    TrackedConnections, read_node_facts, read_node_facts_later,
+};
 use crate::plan::file::ChangeDetection;
 use crate::plan::progress::PlanProgress;
 use crate::plan::wait_for_services;
@@ -265,13 +268,17 @@ impl MainTask {
         self.writer.write(&Event::PlanAccepted { generation });
         match plan.facts {
             NodeFactsReading::Skip => {}
-            NodeFactsReading::Once => self.report_facts(read_node_facts().await),
+            NodeFactsReading::Once => {
+                let facts = read_node_facts(self.tracked(&plan)).await;
+                self.report_facts(facts);
+            }
             NodeFactsReading::Twice { after_ms } => {
-                self.report_facts(read_node_facts().await);
+                self.report_facts(read_node_facts(None).await);
                 let after = Duration::from_millis(after_ms.into());
                 (self.connect_tasks).spawn_local(read_node_facts_later(
                     generation,
                     after,
+                    self.tracked(&plan),
                     self.events.clone(),
                 ));
             }
@@ -307,6 +314,14 @@ impl MainTask {
                 pace: Pace::Coalesced,
             }));
         self.finish_plans();
+    }
+
+    /// The connections of which the plan requests conntrack entries, if it requests any.
+    fn tracked(&self, plan: &Plan) -> Option<TrackedConnections> {
+        (!plan.conntrack.is_empty()).then(|| TrackedConnections {
+            table: Arc::clone(&self.config.conntrack),
+            ends: plan.conntrack.clone(),
+        })
     }
 
     /// Ends all plans under way: their run is over, or their log was not read.

@@ -3,6 +3,7 @@
 pub(crate) mod args;
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -10,7 +11,7 @@ use prober_core::plan::AllowedTargets;
 use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::probe::tier::Tier;
 use prober_net::drop_capabilities::drop_capabilities;
-use prober_net::node_facts::read_facts;
+use prober_net::node_facts::{ConntrackTable, read_facts};
 use prober_net::packet_socket::{Interfaces, RingShape, now};
 
 use crate::config::AgentConfig;
@@ -39,6 +40,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     raise_descriptor_limit().context("cannot raise the limit of open files to its hard bound")?;
     let mut limits = Vec::new();
     let opened = open(args.tier.wanted(), &mut limits);
+    let conntrack = ConntrackTable::open();
     // Capabilities belong to a thread, so they are dropped while there is only one.
     let dropped = drop_capabilities().context("cannot give up privileges")?;
     if dropped.uid == 0 {
@@ -68,6 +70,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         run: args.run,
         readiness_port: args.readiness_port,
         local,
+        conntrack: Arc::new(conntrack),
     };
     serve(&runtime, signals, config, opened, (writer, writer_end))
 }

@@ -1,5 +1,7 @@
 //! The evidence of a whole run: both ends of each probe, joined, and the facts of nodes and agents.
 
+/// The conntrack entries of a probe.
+pub mod conntrack;
 /// Whether the path carried the exchange after a handshake.
 mod exchange;
 /// Services that are translated inside connect(2).

@@ -4,6 +4,7 @@
 //! `None`, which differs from zero, from an empty list and from a missing file. The facts of a pod's namespace do not
 //! describe its node, since a new namespace has its own defaults; so the user of facts must know which namespace they
 //! are from.
+pub mod conntrack;
 pub mod counters;
 pub mod network;
 pub mod resolve;
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use conntrack::{ConntrackEntry, ConntrackReading};
 pub use counters::Counters;
 pub use network::{
     Address, BridgeOptions, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState,
@@ -127,6 +129,9 @@ pub struct NodeFacts {
     /// The maximum number of tracked connections (`nf_conntrack_max`; one value for the machine).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack_max: Option<u64>,
+    /// The run's own entries of connection tracking, where the plan requests them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<ConntrackReading>,
     /// The kernel's own counters, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counters: Option<Counters>,

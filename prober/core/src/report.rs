@@ -8,6 +8,8 @@
 pub mod annotation;
 /// Builds a report from a matrix and its diagnoses.
 mod build;
+/// The conntrack entries of samples.
+mod conntrack;
 /// The matrices and reports of the founding incident and of a healthy network, for tests.
 #[cfg(test)]
 pub(crate) mod incident;
@@ -35,6 +37,7 @@ use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 use crate::topology::{NodeName, PathId};
+pub use conntrack::ConntrackReport;
 pub use path::{
     BackendReport, End, EngineUse, Health, MIN_HANDSHAKES, PathReport, ProbeReport, RttReport,
     UnprobedReport,
@@ -210,6 +213,9 @@ pub struct DiagnosisReport {
     pub remedy: Vec<Remedy>,
     /// The probe that shows the fault best.
     pub sample: Option<SampleProbe>,
+    /// The conntrack entries of that probe, for each node at its ends where connection tracking was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conntrack: Vec<ConntrackReport>,
 }
 
 /// A reference to a probe of the report, shown as the example of a diagnosis.

@@ -3,6 +3,7 @@
 //! All of them are of the network namespace of the *calling thread*: sysctls follow the thread, counters are read from
 //! `/proc/thread-self/net` (`/proc/net` is the namespace of the process's first thread), and the netlink socket is opened in
 //! this thread. What cannot be read is left out, and listed with its reason.
+mod conntrack;
 mod counters;
 mod kube_proxy;
 mod network;
@@ -11,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 
+pub use conntrack::ConntrackTable;
 pub(crate) use network::route_address;
 use prober_core::node_facts::{Counters, NodeFacts, SysctlState, Unread};
 
@@ -39,6 +42,7 @@ pub fn read_facts() -> NodeFacts {
         proxy_ndp: reader.interfaces_with("ipv6", "proxy_ndp"),
         conntrack_count: unsigned(reader.sysctl("net/netfilter/nf_conntrack_count")),
         conntrack_max: unsigned(reader.sysctl("net/netfilter/nf_conntrack_max")),
+        conntrack: None,
         counters: Some(reader.counters()),
         addresses: reader.keep("rtnetlink addresses", network::addresses(&names)),
         rules: reader.keep("rtnetlink rules", network::rules()),
@@ -51,6 +55,17 @@ pub fn read_facts() -> NodeFacts {
         links,
         unread: reader.unread,
     }
+}
+
+/// Reads all facts, and of connection tracking the entries with one of these addresses and ports as source or destination.
+pub fn read_facts_with_conntrack(table: &ConntrackTable, ends: &BTreeSet<SocketAddr>) -> NodeFacts {
+    // First, since entries end.
+    let mut reader = FactReader::default();
+    let conntrack = reader.keep(conntrack::PATH, table.read(ends));
+    let mut facts = read_facts();
+    facts.conntrack = conntrack;
+    facts.unread.append(&mut reader.unread);
+    facts
 }
 
 /// Reads only the counters: a few files, cheap enough for every plan.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::notes::notes;
 use super::share::{interval, share, two_digits};
 use super::{
-    AgentReport, BackendReport, CauseName, Completion, DiagnosisReport, End, EngineUse, Health,
-    Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport, SampleProbe,
-    UnprobedReport, Verdict,
+    AgentReport, BackendReport, CauseName, Completion, ConntrackReport, DiagnosisReport, End,
+    EngineUse, Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport,
+    SampleProbe, UnprobedReport, Verdict,
 };
 use crate::diagnosis::Diagnosis;
 use crate::diagnosis::self_healed::self_healed;
@@ -64,7 +64,7 @@ impl Report {
             socket_level: paths.iter().any(|path| path.socket_level),
             diagnoses: diagnoses
                 .iter()
-                .map(|diagnosis| diagnosis_report(diagnosis, &places))
+                .map(|diagnosis| diagnosis_report(diagnosis, &places, matrix))
                 .collect(),
             paths,
             unprobed: matrix
@@ -273,6 +273,7 @@ fn rtt(latency: &Latency) -> RttReport {
 fn diagnosis_report(
     diagnosis: &Diagnosis,
     places: &BTreeMap<(PathId, usize), usize>,
+    matrix: &Matrix,
 ) -> DiagnosisReport {
     let Diagnosis {
         cause,
@@ -288,6 +289,10 @@ fn diagnosis_report(
         remedy,
         sample,
     } = diagnosis.clone();
+    let conntrack = sample.and_then(|(path, probe)| {
+        let path = matrix.paths.get(&path)?;
+        Some(matrix.conntrack_of(path, path.probes.get(probe)?))
+    });
     DiagnosisReport {
         cause: CauseName(cause),
         meaning: cause.map_or(UNKNOWN, |cause| cause.meaning()).to_owned(),
@@ -305,6 +310,9 @@ fn diagnosis_report(
             let probe = *places.get(&(path, probe))?;
             Some(SampleProbe { path, probe })
         }),
+        conntrack: (conntrack.iter().flatten())
+            .map(ConntrackReport::new)
+            .collect(),
     }
 }
 
@@ -336,12 +344,16 @@ fn node(name: &NodeName, evidence: &NodeEvidence) -> NodeReport {
     NodeReport {
         node: name.clone(),
         facts: latest.map(|facts| NodeFacts {
+            conntrack: None,
             counters: None,
             links: None,
             addresses: None,
+            rules: None,
             routes: None,
             neighbours: None,
             fdb: None,
+            qdiscs: None,
+            tc_filters: None,
             ..facts.clone()
         }),
         grown,

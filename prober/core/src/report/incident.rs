@@ -10,7 +10,9 @@ use crate::diagnosis::{Confidence, Diagnosis, Exclusion, PathSegment, Remedy};
 use crate::evidence::{
     AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally, Source,
 };
-use crate::node_facts::{Counters, KubeProxyMode, NodeFacts, SysctlState};
+use crate::node_facts::{
+    ConntrackEntry, ConntrackReading, Counters, KubeProxyMode, NodeFacts, SysctlState,
+};
 use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 use crate::packet::observation::{Direction, Observation};
@@ -279,10 +281,23 @@ fn node(bridge_nf: i64, redirects: u64) -> NodeEvidence {
     }
 }
 
+/// The entry of [`probe`]: the answer did not pass netfilter.
+fn conntrack() -> ConntrackReading {
+    let line = "ipv4     2 tcp      6 117 SYN_SENT src=100.96.54.240 dst=100.67.30.133 sport=41234 dport=80 [UNREPLIED] src=100.96.54.247 dst=100.96.54.240 sport=8080 dport=41234 mark=0 zone=0 use=2";
+    ConntrackReading {
+        entries: vec![ConntrackEntry::parse(line).unwrap()],
+        is_complete: true,
+    }
+}
+
 /// The matrix of the founding incident: node-1's bridge does not pass its packets to netfilter.
 pub(crate) fn incident_matrix() -> Matrix {
     let mut matrix = healthy_matrix();
-    matrix.nodes.insert(NodeName::new("node-1"), node(0, 30));
+    let mut node_1 = node(0, 30);
+    if let Some(facts) = &mut node_1.after {
+        facts.conntrack = Some(conntrack());
+    }
+    matrix.nodes.insert(NodeName::new("node-1"), node_1);
     let same_node = matrix.paths.get_mut(&PathId(1)).unwrap();
     for engine in same_node.tallies.values_mut() {
         *engine = tally(OutcomeKind::Mismatched, 10, 0);

@@ -327,7 +327,7 @@ impl Context {
         let probes = self.spec.follow_up_probes(&failing_paths, paths, addresses);
         let mut missed = self.spec.initial_probes(paths);
         missed.retain(|(agent, _)| self.agents.has_missed_initial(agent));
-        for node in &implicated {
+        for node in implicated.keys() {
             // An earlier reading does not show the growth of counters from now on.
             if let Some(known) = self.collection.matrix.nodes.get_mut(node) {
                 known.during = None;

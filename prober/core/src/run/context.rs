@@ -2,6 +2,7 @@
 //! commands that wait for the platform.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 use super::agents::Agents;
 use super::collection::Collection;
@@ -51,8 +52,8 @@ pub(super) struct RoundPlans {
     pub(super) probes: Vec<AgentProbes>,
     /// Probes of an earlier round that its agents never accepted: they come first.
     pub(super) missed: Vec<AgentProbes>,
-    /// Nodes with facts and counters to read.
-    pub(super) reading: BTreeSet<NodeName>,
+    /// Nodes with facts and counters to read, and the targets and backends whose conntrack entries are read there.
+    pub(super) reading: BTreeMap<NodeName, BTreeSet<SocketAddr>>,
     /// Agents that start with their plans.
     pub(super) probe_only: ProbeOnly,
 }
@@ -276,8 +277,9 @@ impl Context {
         for agent in hosts.into_iter().chain(others) {
             let probes = probes.remove(agent).unwrap_or_default();
             let is_host = self.spec.is_host(agent);
-            let is_read =
-                plans.reading.contains(&agent.node) && !(is_host && self.spec.tier < Tier::T2);
+            let conntrack =
+                (plans.reading.get(&agent.node)).filter(|_| !is_host || self.spec.tier >= Tier::T2);
+            let is_read = conntrack.is_some();
             if probes.is_empty() && !is_read && (is_host || !is_changed) {
                 continue;
             }
@@ -287,14 +289,14 @@ impl Context {
             if let Some(known) = self.collection.matrix.agents.get_mut(agent) {
                 known.has_reported = false;
             }
-            let facts = if is_read && is_host {
-                NodeFactsReading::Twice { after_ms }
-            } else {
-                NodeFactsReading::Skip
+            let (facts, conntrack) = match conntrack {
+                Some(ends) if is_host => (NodeFactsReading::Twice { after_ms }, ends.clone()),
+                Some(_) | None => (NodeFactsReading::Skip, BTreeSet::new()),
             };
             let generation = self.cycle.generation(round);
             let plan = Plan {
                 log_reading,
+                conntrack,
                 ..self
                     .spec
                     .plan(agent, generation, facts, [missed, probes].concat())

@@ -1,6 +1,7 @@
 //! The paths and nodes of a follow-up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use crate::evidence::PathEvidence;
 use crate::probe::outcome::OutcomeKind;
@@ -17,18 +18,21 @@ pub(super) fn failing_paths(
         .collect()
 }
 
-/// The nodes at the ends of these paths. A balanced path counts only for its client's node, unless nothing else fails: paths
+/// The nodes at the ends of these paths, with the targets and backends of each node's paths. A balanced path counts only for its client's node, unless nothing else fails: paths
 /// with a fixed server show which server fails.
 pub(super) fn implicated<'a>(
     paths: impl Iterator<Item = &'a PathEvidence> + Clone,
-) -> BTreeSet<NodeName> {
+) -> BTreeMap<NodeName, BTreeSet<SocketAddr>> {
     let only_balanced = paths.clone().all(|path| path.path.server.is_none());
-    paths
-        .flat_map(|path| {
-            let servers = path.backends.iter().filter_map(|end| end.agent.as_ref());
-            let servers = servers.filter(|_| only_balanced || path.path.server.is_some());
-            std::iter::once(&path.path.client).chain(servers)
-        })
-        .map(|agent| agent.node.clone())
-        .collect()
+    let mut nodes: BTreeMap<NodeName, BTreeSet<SocketAddr>> = BTreeMap::new();
+    for path in paths {
+        let servers = path.backends.iter().filter_map(|end| end.agent.as_ref());
+        let servers = servers.filter(|_| only_balanced || path.path.server.is_some());
+        for agent in std::iter::once(&path.path.client).chain(servers) {
+            let ends = nodes.entry(agent.node.clone()).or_default();
+            ends.insert(path.target);
+            ends.extend(path.backends.iter().map(|backend| backend.address));
+        }
+    }
+    nodes
 }

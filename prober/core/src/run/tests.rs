@@ -56,6 +56,8 @@ struct ModelPlatform {
     overtaken: Option<AgentId>,
     /// Agents that read facts, and the generation of the plan.
     readings: Vec<(AgentId, u32)>,
+    /// Agents that read conntrack entries, and the addresses and ports of these.
+    tracked: Vec<(AgentId, BTreeSet<SocketAddr>)>,
     /// When the run ended.
     ended: Timestamp,
     /// The number of periods of a cycle with unread logs; 0: its logs are read.
@@ -194,6 +196,10 @@ impl ModelPlatform {
             limits: Vec::new(),
             at: Timestamp::default(),
         })];
+        if !plan.conntrack.is_empty() {
+            self.tracked
+                .push((plan.agent.clone(), plan.conntrack.clone()));
+        }
         let readings = match plan.facts {
             NodeFactsReading::Skip => 0,
             NodeFactsReading::Once => 1,
@@ -727,6 +733,10 @@ fn facts_are_read_again_at_the_ends_of_failing_paths_and_nowhere_else() {
         .map(|(agent, generation)| (agent.pod.as_str(), *generation))
         .collect();
     assert_eq!(again, [("node-2-host", 3), ("node-2-host", 3)]);
+    // The hairpin of node-2, by its ClusterIP and its server; no plan of another agent requests entries.
+    let ends = ["100.67.30.133:9001", "100.96.2.20:8080"].map(|end| end.parse().unwrap());
+    let host = AgentId::new("node-2", "node-2-host");
+    assert_eq!(platform.tracked, [(host, ends.into())]);
     let node = &matrix.nodes[&NodeName::new("node-2")];
     assert!(node.before.is_some() && node.during.is_some() && node.after.is_some());
 }

@@ -139,6 +139,7 @@ fn explained(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Mar
             p { (diagnosis.meaning) }
             (fingerprint::table(report, diagnosis, number))
             (list("Evidence", &diagnosis.evidence))
+            (conntrack(diagnosis))
             @if let Some((path, probe)) = report.sample(diagnosis) {
                 h3 { "Packets" }
                 (sequence::diagram(path, probe, number))
@@ -156,6 +157,16 @@ fn explained(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Mar
                     }
                 }
             }
+        }
+    }
+}
+
+/// The conntrack entries of the sample.
+fn conntrack(diagnosis: &DiagnosisReport) -> Markup {
+    let lines = diagnosis.conntrack_lines();
+    html! {
+        @if !lines.is_empty() {
+            pre { (lines.join("\n")) }
         }
     }
 }

@@ -102,6 +102,7 @@ fn failure(report: &Report, path: &PathReport, causes: &[&DiagnosisReport]) -> M
     for diagnosis in causes {
         lines.push(diagnosis.meaning.clone());
         lines.extend(diagnosis.evidence.iter().map(|seen| format!("- {seen}")));
+        lines.extend((diagnosis.conntrack_lines().iter()).map(|line| format!("- {line}")));
     }
     html! {
         failure type=(kind) message=(message) { (lines.join("\n")) }

@@ -249,6 +249,10 @@ fn diagnosis_section(text: &mut Text, report: &Report, diagnosis: &DiagnosisRepo
         "Evidence",
         diagnosis.evidence.iter().map(String::as_str),
     );
+    // Not wrapped, so that an entry is as the kernel writes it.
+    for line in diagnosis.conntrack_lines() {
+        text.plain("  - ").plain(line).end();
+    }
     if let Some((path, probe)) = report.sample(diagnosis) {
         packets::packets(text, path, probe);
     }
