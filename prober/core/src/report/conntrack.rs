@@ -27,26 +27,30 @@ impl ConntrackReport {
             is_complete: found.is_complete,
         }
     }
+
+    /// The sentence that there is no entry, if there is none.
+    pub(super) fn absence(&self) -> Option<String> {
+        let node = &self.node;
+        self.entries.is_empty().then(|| {
+            if self.is_complete {
+                format!("conntrack on {node}: no entry of this probe")
+            } else {
+                format!(
+                    "conntrack on {node}: no entry of this probe in the part of the table that was read"
+                )
+            }
+        })
+    }
 }
 
 impl DiagnosisReport {
     /// The conntrack entries of the sample, a line for each, and one for each node without an entry.
     pub fn conntrack_lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for ConntrackReport {
-            node,
-            entries,
-            is_complete,
-        } in &self.conntrack
-        {
-            lines.extend((entries.iter()).map(|entry| format!("conntrack on {node}: {entry}")));
-            if entries.is_empty() {
-                lines.push(if *is_complete {
-                    format!("conntrack on {node}: no entry of this probe")
-                } else {
-                    format!("conntrack on {node}: no entry of this probe in the part of the table that was read")
-                });
-            }
+        for found in &self.conntrack {
+            let entries = found.entries.iter();
+            lines.extend(entries.map(|entry| format!("conntrack on {}: {entry}", found.node)));
+            lines.extend(found.absence());
         }
         lines
     }

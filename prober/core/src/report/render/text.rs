@@ -24,12 +24,14 @@ use crate::evidence::Source;
 use crate::probe::outcome::EngineKind;
 use crate::probe::tier::Tier;
 use crate::report::notes::unfolded_notes;
-use crate::report::{Completion, DiagnosisReport, Health, MIN_HANDSHAKES, Report, Verdict};
+use crate::report::{
+    Completion, ConntrackReport, DiagnosisReport, Health, MIN_HANDSHAKES, Report, Verdict,
+};
 
 /// Options of the text form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The width of the terminal, in columns. Commands and packets are not wrapped.
+    /// The width of the terminal, in columns. Commands, packets and conntrack entries are not wrapped.
     pub width: usize,
     /// Whether healthy paths also have a row each, and notes name every agent and node.
     pub wide: bool,
@@ -249,9 +251,8 @@ fn diagnosis_section(text: &mut Text, report: &Report, diagnosis: &DiagnosisRepo
         "Evidence",
         diagnosis.evidence.iter().map(String::as_str),
     );
-    // Not wrapped, so that an entry is as the kernel writes it.
-    for line in diagnosis.conntrack_lines() {
-        text.plain("  - ").plain(line).end();
+    for found in &diagnosis.conntrack {
+        conntrack(text, found);
     }
     if let Some((path, probe)) = report.sample(diagnosis) {
         packets::packets(text, path, probe);
@@ -273,6 +274,22 @@ fn diagnosis_section(text: &mut Text, report: &Report, diagnosis: &DiagnosisRepo
     for remedy in &diagnosis.remedy {
         text.wrapped(Tone::Plain, "  ", &remedy.summary);
         commands(text, remedy.commands.iter().map(String::as_str));
+    }
+}
+
+/// The conntrack entries of the sample on one node. Entries are not wrapped.
+fn conntrack(text: &mut Text, found: &ConntrackReport) {
+    if let Some(absence) = found.absence() {
+        text.wrapped(Tone::Plain, "  - ", &absence);
+    } else {
+        text.wrapped(
+            Tone::Plain,
+            "  - ",
+            &format!("conntrack on {}:", found.node),
+        );
+    }
+    for entry in &found.entries {
+        text.plain("      ").plain(entry.to_string()).end();
     }
 }
 
