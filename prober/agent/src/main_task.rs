@@ -318,9 +318,9 @@ impl MainTask {
 
     /// The connections of which the plan requests conntrack entries, if it requests any.
     fn tracked(&self, plan: &Plan) -> Option<TrackedConnections> {
-        (!plan.conntrack.is_empty()).then(|| TrackedConnections {
+        (plan.conntrack.as_ref()).map(|request| TrackedConnections {
             table: Arc::clone(&self.config.conntrack),
-            ends: plan.conntrack.clone(),
+            request: request.clone(),
         })
     }
 

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use conntrack::{ConntrackEntry, ConntrackReading};
+pub use conntrack::{ConntrackEntry, ConntrackReading, ConntrackRequest};
 pub use counters::Counters;
 pub use network::{
     Address, BridgeOptions, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState,

@@ -3,13 +3,13 @@
 /// Which pairs of nodes are probed.
 pub mod pairing;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::node_facts::ConntrackRequest;
 use crate::topology::{AgentId, PathId};
 
 /// The version of plans that this code reads and writes.
@@ -50,10 +50,9 @@ pub struct Plan {
     /// Whether it reads the facts of its node.
     #[serde(default)]
     pub facts: NodeFactsReading,
-    /// Addresses and ports of the run. The last reading of the facts has the conntrack entries with one of these as source or
-    /// destination; where there are none, connection tracking is not read.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub conntrack: BTreeSet<SocketAddr>,
+    /// The connections whose conntrack entries the last reading of the facts has; `None` where connection tracking is not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<ConntrackRequest>,
     /// Services of the run that must answer before it probes, since their rules may not be written on this node yet. After
     /// [`SERVICES_PATIENCE`] it probes all the same.
     #[serde(default)]
@@ -231,7 +230,7 @@ impl Plan {
                 accept: AcceptMode::Running,
             },
             facts: NodeFactsReading::Skip,
-            conntrack: BTreeSet::new(),
+            conntrack: None,
             wait_for_services: Vec::new(),
             wait_for_pods: Vec::new(),
             probes: Vec::new(),

@@ -213,7 +213,8 @@ pub struct DiagnosisReport {
     pub remedy: Vec<Remedy>,
     /// The probe that shows the fault best.
     pub sample: Option<SampleProbe>,
-    /// The conntrack entries of that probe, for each node at its ends where connection tracking was read.
+    /// The conntrack entries of that probe, for each node at its ends where connection tracking was read; where only a part of
+    /// the table was read and has none of it, those of another probe of its path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conntrack: Vec<ConntrackReport>,
 }

@@ -12,11 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 
 pub use conntrack::ConntrackTable;
 pub(crate) use network::route_address;
-use prober_core::node_facts::{Counters, NodeFacts, SysctlState, Unread};
+use prober_core::node_facts::{ConntrackRequest, Counters, NodeFacts, SysctlState, Unread};
 
 /// Reads all facts of the calling thread's network namespace.
 pub fn read_facts() -> NodeFacts {
@@ -57,11 +56,11 @@ pub fn read_facts() -> NodeFacts {
     }
 }
 
-/// Reads all facts, and of connection tracking the entries with one of these addresses and ports as source or destination.
-pub fn read_facts_with_conntrack(table: &ConntrackTable, ends: &BTreeSet<SocketAddr>) -> NodeFacts {
+/// Reads all facts, and of connection tracking the entries of these connections.
+pub fn read_facts_with_conntrack(table: &ConntrackTable, request: &ConntrackRequest) -> NodeFacts {
     // First, since entries end.
     let mut reader = FactReader::default();
-    let conntrack = reader.keep(conntrack::PATH, table.read(ends));
+    let conntrack = reader.keep(conntrack::PATH, table.read(request));
     let mut facts = read_facts();
     facts.conntrack = conntrack;
     facts.unread.append(&mut reader.unread);

@@ -1,10 +1,9 @@
 //! Reads the facts of the node in a blocking thread: kube-proxy may answer slowly, and probes must not wait for it.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prober_core::node_facts::ConntrackRequest;
 use prober_net::node_facts::{ConntrackTable, read_facts, read_facts_with_conntrack};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -16,15 +15,15 @@ use crate::engine::events::{EngineEvent, EngineEventSender, FactsResult};
 pub(crate) struct TrackedConnections {
     /// The table.
     pub(crate) table: Arc<ConntrackTable>,
-    /// Addresses and ports of the run, one of which is the source or destination of an entry.
-    pub(crate) ends: BTreeSet<SocketAddr>,
+    /// Which connections.
+    pub(crate) request: ConntrackRequest,
 }
 
 /// Reads the facts now, with the entries of these connections.
 pub(crate) async fn read_node_facts(tracked: Option<TrackedConnections>) -> FactsResult {
     let read = move || match tracked {
         None => read_facts(),
-        Some(tracked) => read_facts_with_conntrack(&tracked.table, &tracked.ends),
+        Some(tracked) => read_facts_with_conntrack(&tracked.table, &tracked.request),
     };
     (spawn_blocking(read).await).map(Box::new).map_err(|error| {
         format!("the facts of this node were not read, their reader ended: {error}")

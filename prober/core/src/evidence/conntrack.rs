@@ -13,7 +13,7 @@ pub struct ProbeEntries<'a> {
     pub node: &'a NodeName,
     /// The entries. None, in a complete reading: the probe was dropped before it had passed netfilter there, or never came.
     pub entries: Vec<&'a ConntrackEntry>,
-    /// Whether the reading had all entries of the run.
+    /// Whether the reading had all entries of the run without a complete handshake.
     pub is_complete: bool,
 }
 

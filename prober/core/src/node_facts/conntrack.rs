@@ -132,12 +132,20 @@ impl ConntrackEntry {
         self.protocol == TCP
     }
 
-    /// Whether one of these is a source or destination of the entry.
-    pub fn has_end(&self, ends: &BTreeSet<SocketAddr>) -> bool {
-        [self.original, self.reply]
+    /// Whether it is requested: one of the clients sends or receives its first packet, and one of the targets is an end of
+    /// either tuple.
+    pub fn is_of(&self, request: &ConntrackRequest) -> bool {
+        let ConntrackRequest { clients, targets } = request;
+        let has_client = [self.original.source, self.original.destination]
             .iter()
-            .filter_map(ConntrackTuple::ends)
-            .any(|(source, destination)| ends.contains(&source) || ends.contains(&destination))
+            .any(|ip| clients.contains(ip));
+        let mut tuples = [self.original, self.reply]
+            .into_iter()
+            .filter_map(|tuple| tuple.ends());
+        has_client
+            && tuples.any(|(source, destination)| {
+                targets.contains(&source) || targets.contains(&destination)
+            })
     }
 }
 
@@ -259,31 +267,41 @@ impl PartialTuple {
     }
 }
 
-/// The entries of one reading that belong to a run.
+/// The connections of which a plan requests the conntrack entries: only those of the run, which no others have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConntrackRequest {
+    /// The addresses of clients, and of their nodes, which may replace them on the way.
+    pub clients: BTreeSet<IpAddr>,
+    /// The addresses and ports of Services and servers.
+    pub targets: BTreeSet<SocketAddr>,
+}
+
+/// The entries of one reading that a plan requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackReading {
     /// The entries: first those without an answer, then those without a complete handshake, then the others.
     pub entries: Vec<ConntrackEntry>,
-    /// Whether all entries of the run are listed. Where it is false, the absence of an entry says nothing.
+    /// Whether all of them are listed, except those with a complete handshake. Where it is false, the absence of an entry says
+    /// nothing.
     pub is_complete: bool,
 }
 
-/// Selects the entries of a run from the lines of a whole table.
+/// Selects the requested entries from the lines of a whole table.
 #[derive(Debug)]
 pub struct ConntrackSelection<'a> {
-    ends: &'a BTreeSet<SocketAddr>,
+    request: &'a ConntrackRequest,
     entries: Vec<ConntrackEntry>,
     is_complete: bool,
 }
 
 impl<'a> ConntrackSelection<'a> {
     /// Maximum number of entries of a reading.
-    pub const MAX_ENTRIES: usize = 256;
+    pub const MAX_ENTRIES: usize = 1024;
 
-    /// Selects the entries that have one of these addresses and ports as source or destination.
-    pub const fn new(ends: &'a BTreeSet<SocketAddr>) -> Self {
+    /// Selects the entries of these connections.
+    pub const fn new(request: &'a ConntrackRequest) -> Self {
         Self {
-            ends,
+            request,
             entries: Vec::new(),
             is_complete: true,
         }
@@ -292,9 +310,9 @@ impl<'a> ConntrackSelection<'a> {
     /// Takes the next line of the table.
     pub fn add(&mut self, line: &str) {
         match ConntrackEntry::parse(line) {
-            Ok(entry) if entry.has_end(self.ends) => self.entries.push(entry),
+            Ok(entry) if entry.is_of(self.request) => self.entries.push(entry),
             Ok(_) => {}
-            // It may be one of the run's.
+            // It may be one of them.
             Err(_) => self.is_complete = false,
         }
         if self.entries.len() >= 2 * Self::MAX_ENTRIES {
@@ -316,8 +334,8 @@ impl<'a> ConntrackSelection<'a> {
         self.entries
             .sort_by_key(|entry| (entry.is_assured, entry.is_replied));
         if self.entries.len() > Self::MAX_ENTRIES {
-            self.entries.truncate(Self::MAX_ENTRIES);
-            self.is_complete = false;
+            let mut dropped = self.entries.drain(Self::MAX_ENTRIES..);
+            self.is_complete &= dropped.all(|entry| entry.is_assured);
         }
     }
 }
@@ -423,15 +441,21 @@ mod tests {
 
     #[test]
     fn only_entries_of_the_run_are_selected_those_without_an_answer_first() {
-        let ends = [
-            end("100.96.2.20:8080"),
-            end("127.0.0.1:8099"),
-            end("[fd00:10:96::a]:80"),
-        ]
-        .into();
-        let other = UNREPLIED.replace("8080", "8081");
-        let mut selection = ConntrackSelection::new(&ends);
-        for line in [ASSURED, &other, COUNTED, UNREPLIED] {
+        let request = ConntrackRequest {
+            clients: ["100.96.1.10", "127.0.0.1", "fd00:10:244:1::5"]
+                .map(|ip| ip.parse().unwrap())
+                .into(),
+            targets: [
+                end("100.96.2.20:8080"),
+                end("127.0.0.1:8099"),
+                end("[fd00:10:96::a]:80"),
+            ]
+            .into(),
+        };
+        let other_port = UNREPLIED.replace("8080", "8081");
+        let other_client = UNREPLIED.replace("100.96.1.10", "100.96.1.11");
+        let mut selection = ConntrackSelection::new(&request);
+        for line in [ASSURED, &other_port, &other_client, COUNTED, UNREPLIED] {
             selection.add(line);
         }
         let reading = selection.finish(true);
@@ -446,22 +470,33 @@ mod tests {
 
     #[test]
     fn a_reading_with_a_gap_is_not_complete() {
-        let ends = [end("100.67.30.133:80")].into();
-        let cut_short = ConntrackSelection::new(&ends).finish(false);
+        let request = ConntrackRequest {
+            clients: ["100.96.1.10".parse().unwrap()].into(),
+            targets: [end("100.67.30.133:80")].into(),
+        };
+        let cut_short = ConntrackSelection::new(&request).finish(false);
         assert!(!cut_short.is_complete);
-        let mut odd = ConntrackSelection::new(&ends);
+        let mut odd = ConntrackSelection::new(&request);
         odd.add("ipv4 2 tcp 6 117 SYN_");
         assert!(!odd.finish(true).is_complete);
 
-        let mut many = ConntrackSelection::new(&ends);
-        let assured = UNREPLIED.replace("[UNREPLIED]", "[ASSURED]");
-        for _ in 0..3 * ConntrackSelection::MAX_ENTRIES {
-            many.add(&assured);
-        }
-        many.add(UNREPLIED);
-        let many = many.finish(true);
-        assert_eq!((many.entries.len(), many.is_complete), (256, false));
-        assert_eq!(many.entries[0].line, UNREPLIED);
+        let many = |flag: &str| {
+            let mut many = ConntrackSelection::new(&request);
+            let line = UNREPLIED.replace("[UNREPLIED]", flag);
+            for _ in 0..3 * ConntrackSelection::MAX_ENTRIES {
+                many.add(&line);
+            }
+            many.add(UNREPLIED);
+            let many = many.finish(true);
+            assert_eq!(many.entries.len(), ConntrackSelection::MAX_ENTRIES);
+            assert_eq!(many.entries[0].line, UNREPLIED);
+            many.is_complete
+        };
+        assert!(
+            many("[ASSURED]"),
+            "a connection with a complete handshake is not missed"
+        );
+        assert!(!many(""));
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::diagnosis::Diagnosis;
 use crate::diagnosis::self_healed::self_healed;
+use crate::evidence::conntrack::ProbeEntries;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence, Source};
 use crate::node_facts::{Counters, NodeFacts};
 use crate::probe::event::OutcomeCounts;
@@ -270,6 +271,24 @@ fn rtt(latency: &Latency) -> RttReport {
     }
 }
 
+/// The conntrack entries of a sample. Where only a part of the table was read and has none of it, those of another probe of
+/// its path that ended likewise.
+fn conntrack_of<'a>(
+    matrix: &'a Matrix,
+    path: &'a PathEvidence,
+    sample: &'a Evidence,
+) -> Vec<ProbeEntries<'a>> {
+    let of_sample = matrix.conntrack_of(path, sample);
+    let is_found = |found: &[ProbeEntries<'_>]| found.iter().any(|node| !node.entries.is_empty());
+    if is_found(&of_sample) || of_sample.iter().all(|node| node.is_complete) {
+        return of_sample;
+    }
+    let kind = sample.client.outcome.kind();
+    let alike = (path.probes.iter()).filter(|other| other.client.outcome.kind() == kind);
+    let mut of_others = alike.map(|other| matrix.conntrack_of(path, other));
+    of_others.find(|found| is_found(found)).unwrap_or(of_sample)
+}
+
 fn diagnosis_report(
     diagnosis: &Diagnosis,
     places: &BTreeMap<(PathId, usize), usize>,
@@ -291,7 +310,7 @@ fn diagnosis_report(
     } = diagnosis.clone();
     let conntrack = sample.and_then(|(path, probe)| {
         let path = matrix.paths.get(&path)?;
-        Some(matrix.conntrack_of(path, path.probes.get(probe)?))
+        Some(conntrack_of(matrix, path, path.probes.get(probe)?))
     });
     DiagnosisReport {
         cause: CauseName(cause),

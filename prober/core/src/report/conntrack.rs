@@ -14,7 +14,7 @@ pub struct ConntrackReport {
     pub node: NodeName,
     /// The entries, as the kernel writes them.
     pub entries: Vec<ConntrackEntry>,
-    /// Whether the reading had all entries of the run. Only then does the absence of an entry say that the probe was dropped
+    /// Whether the reading had all entries of the run without a complete handshake. Only then does the absence of an entry say that the probe was dropped
     /// before it had passed netfilter on this node, or never came.
     pub is_complete: bool,
 }

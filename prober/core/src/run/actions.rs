@@ -322,7 +322,8 @@ impl Context {
         if failing_paths.is_empty() {
             return self.wait_or_linger(probing);
         }
-        let implicated = implicated(failing_paths.keys().filter_map(|id| paths.get(id)));
+        let failing = failing_paths.keys().filter_map(|id| paths.get(id));
+        let implicated = implicated(failing, |client| self.sources_of(client));
         let addresses = &self.agents.addresses;
         let probes = self.spec.follow_up_probes(&failing_paths, paths, addresses);
         let mut missed = self.spec.initial_probes(paths);

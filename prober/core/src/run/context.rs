@@ -2,7 +2,7 @@
 //! commands that wait for the platform.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use super::agents::Agents;
 use super::collection::Collection;
@@ -12,6 +12,7 @@ use super::probe_plans::AgentProbes;
 use super::state::ProbeOnly;
 use super::{Endpoints, Placement, PlatformCommand, Published, RunResult, RunSpec};
 use crate::evidence::{NodeEvidence, PathEvidence};
+use crate::node_facts::ConntrackRequest;
 use crate::plan::pairing::NodePair;
 use crate::plan::{LogReading, Method, NodeFactsReading, Plan, ProbePlan};
 use crate::probe::tier::Tier;
@@ -52,8 +53,8 @@ pub(super) struct RoundPlans {
     pub(super) probes: Vec<AgentProbes>,
     /// Probes of an earlier round that its agents never accepted: they come first.
     pub(super) missed: Vec<AgentProbes>,
-    /// Nodes with facts and counters to read, and the targets and backends whose conntrack entries are read there.
-    pub(super) reading: BTreeMap<NodeName, BTreeSet<SocketAddr>>,
+    /// Nodes with facts and counters to read, and the connections whose conntrack entries are read there.
+    pub(super) reading: BTreeMap<NodeName, ConntrackRequest>,
     /// Agents that start with their plans.
     pub(super) probe_only: ProbeOnly,
 }
@@ -114,6 +115,18 @@ impl Context {
     pub(super) fn node(&mut self, node: &NodeName) -> &mut NodeEvidence {
         let nodes = &mut self.collection.matrix.nodes;
         nodes.entry(node.clone()).or_default()
+    }
+
+    /// The sources of a client's packets: its own addresses, and those of its node, which may replace them.
+    pub(super) fn sources_of(&self, client: &AgentId) -> Vec<IpAddr> {
+        let mut sources = Vec::new();
+        for agent in [client, &self.spec.host_of(&client.node)] {
+            let known = self.collection.matrix.agents.get(agent);
+            let hello = known.and_then(|known| known.hello.as_ref());
+            sources.extend(hello.iter().flat_map(|hello| &hello.addresses));
+            sources.extend(self.agents.addresses.get(agent).into_iter().flatten());
+        }
+        sources
     }
 
     /// Whether no path has failed.
@@ -290,8 +303,10 @@ impl Context {
                 known.has_reported = false;
             }
             let (facts, conntrack) = match conntrack {
-                Some(ends) if is_host => (NodeFactsReading::Twice { after_ms }, ends.clone()),
-                Some(_) | None => (NodeFactsReading::Skip, BTreeSet::new()),
+                Some(request) if is_host => {
+                    (NodeFactsReading::Twice { after_ms }, Some(request.clone()))
+                }
+                Some(_) | None => (NodeFactsReading::Skip, None),
             };
             let generation = self.cycle.generation(round);
             let plan = Plan {

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::actions::{DELIVERY, FOLLOW_UP_AFTER};
 use super::*;
 use crate::evidence::{Matrix, PathEvidence};
+use crate::node_facts::ConntrackRequest;
 use crate::packet::family::Family;
 use crate::plan::{LogReading, NodeFactsReading, Plan};
 use crate::probe::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
@@ -56,8 +57,8 @@ struct ModelPlatform {
     overtaken: Option<AgentId>,
     /// Agents that read facts, and the generation of the plan.
     readings: Vec<(AgentId, u32)>,
-    /// Agents that read conntrack entries, and the addresses and ports of these.
-    tracked: Vec<(AgentId, BTreeSet<SocketAddr>)>,
+    /// Agents that read conntrack entries, and the connections of these.
+    tracked: Vec<(AgentId, ConntrackRequest)>,
     /// When the run ended.
     ended: Timestamp,
     /// The number of periods of a cycle with unread logs; 0: its logs are read.
@@ -196,9 +197,8 @@ impl ModelPlatform {
             limits: Vec::new(),
             at: Timestamp::default(),
         })];
-        if !plan.conntrack.is_empty() {
-            self.tracked
-                .push((plan.agent.clone(), plan.conntrack.clone()));
+        if let Some(request) = plan.conntrack {
+            self.tracked.push((plan.agent.clone(), request));
         }
         let readings = match plan.facts {
             NodeFactsReading::Skip => 0,
@@ -734,9 +734,17 @@ fn facts_are_read_again_at_the_ends_of_failing_paths_and_nowhere_else() {
         .collect();
     assert_eq!(again, [("node-2-host", 3), ("node-2-host", 3)]);
     // The hairpin of node-2, by its ClusterIP and its server; no plan of another agent requests entries.
-    let ends = ["100.67.30.133:9001", "100.96.2.20:8080"].map(|end| end.parse().unwrap());
-    let host = AgentId::new("node-2", "node-2-host");
-    assert_eq!(platform.tracked, [(host, ends.into())]);
+    let [(host, request)] = &platform.tracked[..] else {
+        panic!("{:?}", platform.tracked)
+    };
+    let server = address(&AgentId::new("node-2", "node-2-server"));
+    let targets = ["100.67.30.133:9001", "100.96.2.20:8080"].map(|target| target.parse().unwrap());
+    assert_eq!(host.pod, "node-2-host");
+    assert_eq!(request.targets, targets.into());
+    assert!(
+        request.clients.contains(&server),
+        "the client of a hairpin is its server"
+    );
     let node = &matrix.nodes[&NodeName::new("node-2")];
     assert!(node.before.is_some() && node.during.is_some() && node.after.is_some());
 }

@@ -3,13 +3,11 @@
 //! The file belongs to root, and reading it needs no capability: a descriptor that was opened before privileges were dropped
 //! goes on giving fresh entries. Where the kernel has no such file (`CONFIG_NF_CONNTRACK_PROCFS`), only ctnetlink has the
 //! entries; that needs `CAP_NET_ADMIN` with each request, which no agent keeps.
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use prober_core::node_facts::conntrack::{ConntrackReading, ConntrackSelection};
+use prober_core::node_facts::conntrack::{ConntrackReading, ConntrackRequest, ConntrackSelection};
 
 /// The table of the calling thread's network namespace.
 pub(super) const PATH: &str = "/proc/thread-self/net/nf_conntrack";
@@ -47,10 +45,10 @@ impl ConntrackTable {
         Self(File::open(PATH))
     }
 
-    /// Reads the present entries with one of these addresses and ports as source or destination.
+    /// Reads the present entries of these connections.
     pub(super) fn read(
         &self,
-        ends: &BTreeSet<SocketAddr>,
+        request: &ConntrackRequest,
     ) -> Result<ConntrackReading, ConntrackError> {
         let mut file = match &self.0 {
             Ok(file) => file,
@@ -61,7 +59,12 @@ impl ConntrackTable {
         };
         file.seek(SeekFrom::Start(0))?;
         let deadline = Instant::now() + MAX_TIME;
-        Ok(select(file, MAX_BYTES, || Instant::now() > deadline, ends)?)
+        Ok(select(
+            file,
+            MAX_BYTES,
+            || Instant::now() > deadline,
+            request,
+        )?)
     }
 }
 
@@ -70,10 +73,10 @@ fn select(
     table: impl Read,
     max_bytes: u64,
     is_overdue: impl Fn() -> bool,
-    ends: &BTreeSet<SocketAddr>,
+    request: &ConntrackRequest,
 ) -> io::Result<ConntrackReading> {
     let mut lines = BufReader::with_capacity(1 << 16, table.take(max_bytes));
-    let mut selection = ConntrackSelection::new(ends);
+    let mut selection = ConntrackSelection::new(request);
     let mut line = Vec::new();
     let is_read_to_its_end = loop {
         line.clear();
@@ -95,9 +98,12 @@ mod tests {
     const LINE: &str = "ipv4     2 tcp      6 117 SYN_SENT src=10.1.0.1 dst=10.2.0.1 sport=1 dport=80 [UNREPLIED] src=10.1.0.2 dst=10.1.0.1 sport=8080 dport=1 mark=0 zone=0 use=2\n";
 
     fn read(bytes: u64, is_overdue: bool) -> (usize, bool) {
-        let ends = ["10.1.0.2:8080".parse().unwrap()].into();
+        let request = ConntrackRequest {
+            clients: ["10.1.0.1".parse().unwrap()].into(),
+            targets: ["10.1.0.2:8080".parse().unwrap()].into(),
+        };
         let table = LINE.repeat(3);
-        let reading = select(table.as_bytes(), bytes, || is_overdue, &ends).unwrap();
+        let reading = select(table.as_bytes(), bytes, || is_overdue, &request).unwrap();
         (reading.entries.len(), reading.is_complete)
     }
 
@@ -114,7 +120,10 @@ mod tests {
     fn a_table_that_was_not_opened_says_why() {
         let why = |kind: i32| {
             let table = ConntrackTable(Err(io::Error::from_raw_os_error(kind)));
-            table.read(&BTreeSet::new()).unwrap_err().to_string()
+            table
+                .read(&ConntrackRequest::default())
+                .unwrap_err()
+                .to_string()
         };
         assert!(why(libc::ENOENT).contains("CONFIG_NF_CONNTRACK_PROCFS"));
         assert!(why(libc::EACCES).contains("permission denied"));
