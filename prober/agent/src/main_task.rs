@@ -1,17 +1,16 @@
 //! The main task of an agent: an event loop that takes plans, starts probes and writes event lines.
 
-pub(crate) mod node_facts_reader;
+mod node_facts_reader;
 /// The lines that are written at intervals or at the end of a plan.
 mod reporting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prober_core::plan::{LogReading, Method, NodeFactsReading, Plan, ProbePlan, SERVICES_PATIENCE};
+use prober_core::plan::{LogReading, Method, Plan, ProbePlan, SERVICES_PATIENCE};
 use prober_core::probe::event::Event;
 use prober_core::probe::in_flight::pacing::Pace;
 use prober_net::node_facts::read_counters;
@@ -30,9 +29,6 @@ use crate::engine::packet_loop::{LoopbackMode, needs_rst_suppression};
 use crate::engine::packet_thread::{PacketSockets, PacketThread};
 use crate::event_lines::tally::is_healthy;
 use crate::event_lines::writer::{EventWriter, WriterEnd};
-use crate::main_task::node_facts_reader::{
-    TrackedConnections, read_node_facts, read_node_facts_later,
-};
 use crate::plan::file::ChangeDetection;
 use crate::plan::progress::PlanProgress;
 use crate::plan::wait_for_services;
@@ -266,23 +262,7 @@ impl MainTask {
         self.accepted = Some((plan.run.clone(), generation));
         self.accepted_at = Instant::now();
         self.writer.write(&Event::PlanAccepted { generation });
-        match plan.facts {
-            NodeFactsReading::Skip => {}
-            NodeFactsReading::Once => {
-                let facts = read_node_facts(self.tracked(&plan)).await;
-                self.report_facts(facts);
-            }
-            NodeFactsReading::Twice { after_ms } => {
-                self.report_facts(read_node_facts(None).await);
-                let after = Duration::from_millis(after_ms.into());
-                (self.connect_tasks).spawn_local(read_node_facts_later(
-                    generation,
-                    after,
-                    self.tracked(&plan),
-                    self.events.clone(),
-                ));
-            }
-        }
+        self.read_facts(&plan).await;
         let mut progress = PlanProgress::new(&plan, read_counters());
         let start = now();
         let (kernel, raw): (Vec<_>, Vec<_>) = plan
@@ -314,14 +294,6 @@ impl MainTask {
                 pace: Pace::Coalesced,
             }));
         self.finish_plans();
-    }
-
-    /// The connections of which the plan requests conntrack entries, if it requests any.
-    fn tracked(&self, plan: &Plan) -> Option<TrackedConnections> {
-        (plan.conntrack.as_ref()).map(|request| TrackedConnections {
-            table: Arc::clone(&self.config.conntrack),
-            request: request.clone(),
-        })
     }
 
     /// Ends all plans under way: their run is over, or their log was not read.

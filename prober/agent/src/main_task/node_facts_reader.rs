@@ -4,23 +4,50 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prober_core::node_facts::ConntrackRequest;
+use prober_core::plan::{NodeFactsReading, Plan};
 use prober_net::node_facts::{ConntrackTable, read_facts, read_facts_with_conntrack};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::MainTask;
 use crate::engine::events::{EngineEvent, EngineEventSender, FactsResult};
 
 /// The connections of which conntrack entries are read.
 #[derive(Debug)]
-pub(crate) struct TrackedConnections {
+struct TrackedConnections {
     /// The table.
-    pub(crate) table: Arc<ConntrackTable>,
+    table: Arc<ConntrackTable>,
     /// Which connections.
-    pub(crate) request: ConntrackRequest,
+    request: ConntrackRequest,
+}
+
+impl MainTask {
+    /// Reads and reports the facts that a plan requests now, and starts the reading that it requests for later.
+    pub(super) async fn read_facts(&mut self, plan: &Plan) {
+        let tracked = (plan.conntrack.as_ref()).map(|request| TrackedConnections {
+            table: Arc::clone(&self.config.conntrack),
+            request: request.clone(),
+        });
+        match plan.facts {
+            NodeFactsReading::Skip => {}
+            NodeFactsReading::Once => self.report_facts(read_now(tracked).await),
+            NodeFactsReading::Twice { after_ms } => {
+                self.report_facts(read_now(None).await);
+                let after = Duration::from_millis(after_ms.into());
+                let events = self.events.clone();
+                (self.connect_tasks).spawn_local(read_later(
+                    plan.generation,
+                    after,
+                    tracked,
+                    events,
+                ));
+            }
+        }
+    }
 }
 
 /// Reads the facts now, with the entries of these connections.
-pub(crate) async fn read_node_facts(tracked: Option<TrackedConnections>) -> FactsResult {
+async fn read_now(tracked: Option<TrackedConnections>) -> FactsResult {
     let read = move || match tracked {
         None => read_facts(),
         Some(tracked) => read_facts_with_conntrack(&tracked.table, &tracked.request),
@@ -31,14 +58,14 @@ pub(crate) async fn read_node_facts(tracked: Option<TrackedConnections>) -> Fact
 }
 
 /// Reads the facts after a delay, for the plan with this generation.
-pub(crate) async fn read_node_facts_later(
+async fn read_later(
     generation: u32,
     after: Duration,
     tracked: Option<TrackedConnections>,
     events: EngineEventSender,
 ) {
     sleep(after).await;
-    let facts = read_node_facts(tracked).await;
+    let facts = read_now(tracked).await;
     // Without a receiver the agent has ended.
     drop(events.send(EngineEvent::NodeFacts(generation, facts)));
 }

@@ -1,3 +1,5 @@
+//! Tests of route lookups, one for each rule of the kernel.
+
 use proptest::prelude::*;
 
 use super::*;
