@@ -52,7 +52,7 @@ pub struct Plan {
     pub facts: NodeFactsReading,
     /// The connections whose conntrack entries the last reading of the facts has; `None` where connection tracking is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conntrack: Option<ConntrackRequest>,
+    pub conntrack: Option<Box<ConntrackRequest>>,
     /// Services of the run that must answer before it probes, since their rules may not be written on this node yet. After
     /// [`SERVICES_PATIENCE`] it probes all the same.
     #[serde(default)]

@@ -26,7 +26,7 @@ impl MainTask {
     pub(super) async fn read_facts(&mut self, plan: &Plan) {
         let tracked = (plan.conntrack.as_ref()).map(|request| TrackedConnections {
             table: Arc::clone(&self.config.conntrack),
-            request: request.clone(),
+            request: request.as_ref().clone(),
         });
         match plan.facts {
             NodeFactsReading::Skip => {}

@@ -303,15 +303,16 @@ impl Context {
                 known.has_reported = false;
             }
             let (facts, conntrack) = match conntrack {
-                Some(request) if is_host => {
-                    (NodeFactsReading::Twice { after_ms }, Some(request.clone()))
-                }
+                Some(request) if is_host => (
+                    NodeFactsReading::Twice { after_ms },
+                    Some(Box::new(request.clone())),
+                ),
                 Some(_) | None => (NodeFactsReading::Skip, None),
             };
             let generation = self.cycle.generation(round);
             let plan = Plan {
-                log_reading,
                 conntrack,
+                log_reading,
                 ..self
                     .spec
                     .plan(agent, generation, facts, [missed, probes].concat())

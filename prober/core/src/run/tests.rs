@@ -197,9 +197,8 @@ impl ModelPlatform {
             limits: Vec::new(),
             at: Timestamp::default(),
         })];
-        if let Some(request) = plan.conntrack {
-            self.tracked.push((plan.agent.clone(), request));
-        }
+        let tracked = plan.conntrack.map(|request| (plan.agent.clone(), *request));
+        self.tracked.extend(tracked);
         let readings = match plan.facts {
             NodeFactsReading::Skip => 0,
             NodeFactsReading::Once => 1,
@@ -235,17 +234,11 @@ impl ModelPlatform {
             generation: plan.generation,
         });
         let agent = plan.agent;
-        let events = lines.into_iter().map(|event| PlatformEvent::AgentLine {
-            agent: agent.clone(),
-            event,
-        });
+        let events = (lines.into_iter()).map(|event| line(&agent, event));
         if plan.log_reading == LogReading::Unattended {
             self.unread_lines.extend(events);
             self.unread_lines
-                .extend(self.alerting.iter().map(|agent| PlatformEvent::AgentLine {
-                    agent: agent.clone(),
-                    event: Event::Alert,
-                }));
+                .extend(self.alerting.iter().map(|agent| line(agent, Event::Alert)));
             return Vec::new();
         }
         if plan.generation > 2 && self.cut_off.contains(&agent) {
@@ -278,12 +271,16 @@ impl ModelPlatform {
     }
 }
 
-/// The line of an agent that has accepted a plan.
-fn accepted(agent: &AgentId, generation: u32) -> PlatformEvent {
+fn line(agent: &AgentId, event: Event) -> PlatformEvent {
     PlatformEvent::AgentLine {
         agent: agent.clone(),
-        event: Event::PlanAccepted { generation },
+        event,
     }
+}
+
+/// The line of an agent that has accepted a plan.
+fn accepted(agent: &AgentId, generation: u32) -> PlatformEvent {
+    line(agent, Event::PlanAccepted { generation })
 }
 
 fn spec(nodes: usize) -> RunSpec {
