@@ -92,6 +92,25 @@ fn each_plan_that_requests_node_facts_gets_them() {
     assert_eq!(readings.collect::<Vec<_>>(), [true, true]);
 }
 
+#[test]
+fn conntrack_is_read_where_a_plan_requests_it_after_privileges_are_dropped() {
+    let namespace = Namespace::new();
+    let mut agent = Agent::start(&namespace, "a", &["--tier", "T0"]);
+    let plan = Plan {
+        facts: NodeFactsReading::Twice { after_ms: 10 },
+        conntrack: Some(Box::default()),
+        ..agent.plan(1, Vec::new())
+    };
+    agent.give(&plan);
+    agent.wait_done(1);
+    let readings = agent.events.iter().filter_map(|event| match event {
+        Event::Facts(facts) => Some(facts.conntrack.as_ref().map(|reading| reading.is_complete)),
+        _ => None,
+    });
+    // With the last reading only; an empty request selects no entry.
+    assert_eq!(readings.collect::<Vec<_>>(), [None, Some(true)]);
+}
+
 /// Probes for an hour.
 fn endless() -> ProbePlan {
     ProbePlan {
