@@ -4,6 +4,8 @@
 pub mod conntrack;
 /// Whether the path carried the exchange after a handshake.
 mod exchange;
+/// The addresses of agents and the facts of nodes.
+mod lookup;
 /// Services that are translated inside connect(2).
 mod socket_level;
 /// Probes that failed for lack of processor time.
@@ -104,6 +106,15 @@ pub struct PathTally {
     pub rtt: Latency,
 }
 
+impl PathTally {
+    /// Adds counts and round-trip times; saturates, since an agent's line may claim any number.
+    pub fn add(&mut self, outcomes: &OutcomeCounts, first_syn_success: u64, rtt: &Latency) {
+        self.outcomes.add(outcomes);
+        self.first_syn_success = self.first_syn_success.saturating_add(first_syn_success);
+        self.rtt.add(rtt);
+    }
+}
+
 /// One probe with both ends.
 #[derive(Clone, Debug)]
 pub struct Evidence {
@@ -179,9 +190,7 @@ impl PathEvidence {
         let engines = self.engines();
         for (engine, tally) in &self.tallies {
             if engines.contains(engine) {
-                total.outcomes.add(&tally.outcomes);
-                total.first_syn_success += tally.first_syn_success;
-                total.rtt.add(&tally.rtt);
+                total.add(&tally.outcomes, tally.first_syn_success, &tally.rtt);
             }
         }
         total

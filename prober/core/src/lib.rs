@@ -3,8 +3,8 @@
 //! The modules follow the data. [`topology`] names nodes, agents and the paths between them. A [`plan`] says which of
 //! these paths an agent probes, and pairs nodes over time. A [`probe`] is one TCP handshake: the agent's state machines
 //! send and receive [`packet`]s and report events. [`node_facts`] are the settings and counters of a node. [`evidence`]
-//! joins the events of both ends of every path with the facts of their nodes. A [`diagnosis`] names the causes that
-//! explain the evidence, and a [`report`] presents them. A [`run`] drives all of this, from the placement of agents to
+//! joins the events of both ends of every path with the facts of their nodes. From it the [`data_plane`] of the nodes is
+//! inferred, and a [`diagnosis`] names the causes that explain the evidence; a [`report`] presents them. A [`run`] drives all of this, from the placement of agents to
 //! its report; [`replay`] builds evidence from capture files instead, and a [`simulation`] replaces the network in tests.
 //! Points in [`time`] and [`random`] numbers are passed in.
 #![forbid(unsafe_code)]
@@ -26,6 +26,9 @@ pub mod node_facts;
 
 /// Everything that a diagnosis may use: probes, agents, nodes.
 pub mod evidence;
+
+/// How the nodes attach pods, carry packets and translate Services.
+pub mod data_plane;
 
 /// From evidence to causes.
 pub mod diagnosis;

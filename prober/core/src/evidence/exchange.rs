@@ -30,6 +30,21 @@ impl Evidence {
         }
     }
 
+    /// Whether the last bytes that the client sent did not arrive: they have no acknowledgement, and the server's end did not
+    /// observe them.
+    pub fn is_request_lost(&self) -> bool {
+        let sent = SentBytes::by(&self.client.observations);
+        let Some(until) = sent.until.filter(|_| !sent.is_acknowledged()) else {
+            return false;
+        };
+        let server = self.server.iter().flat_map(|server| &server.observations);
+        let mut received = server.filter(|seen| seen.direction == Direction::Received);
+        !received.any(|seen| {
+            let tcp = seen.packet.tcp();
+            tcp.is_some_and(|(_, tcp)| tcp.payload_len > 0 && tcp.seq.add(tcp.payload_len) == until)
+        })
+    }
+
     /// Whether the client sent data and no byte of either end is unacknowledged: the path has carried every byte that was
     /// sent, and the server has not sent the missing ones. Kernels acknowledge bytes that a process has yet to read.
     fn is_all_acknowledged(&self) -> bool {

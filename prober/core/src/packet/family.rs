@@ -15,6 +15,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
+
     /// The family of an address.
     pub fn of(ip: IpAddr) -> Self {
         match ip {

@@ -1,0 +1,206 @@
+//! The data plane of a run's nodes, inferred from their facts and from packets of healthy paths.
+//!
+//! It says how pods are attached to their node, how packets cross between two nodes, and which program translates Services.
+//! What the evidence does not show is `Unknown`, never assumed.
+
+/// How a pod is attached to its node.
+mod attachment;
+/// What healthy paths show: distances, gateways.
+mod habits;
+/// BPF programs that forward packets.
+mod program;
+/// The data plane of one node, for a report.
+mod summary;
+/// How packets get from one node to another.
+mod transport;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use attachment::Attachment;
+pub use habits::Habits;
+pub(crate) use habits::initial_hop_limit;
+pub(crate) use summary::sentences;
+pub use summary::{NodeDataPlane, PeerTransport};
+pub use transport::{Transport, TunnelKind};
+
+use crate::evidence::{Matrix, NodeEvidence};
+use crate::node_facts::{KubeProxyMode, NodeFacts};
+use crate::packet::family::Family;
+use crate::topology::{AccessPath, AgentId, NodeName};
+
+/// The data plane of every node of a matrix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataPlane {
+    attachments: BTreeMap<(AgentId, Family), Attachment>,
+    transports: BTreeMap<(NodeName, NodeName, Family), Transport>,
+    translations: BTreeMap<NodeName, Translation>,
+    /// Nodes on which BPF programs forward packets of pods past netfilter, and how that shows.
+    programs: BTreeMap<NodeName, String>,
+    habits: Habits,
+}
+
+/// What translates the address of a Service on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Translation {
+    /// Chains of the iptables `nat` table.
+    Iptables,
+    /// Tables of nftables.
+    Nftables,
+    /// IP virtual servers.
+    Ipvs,
+    /// Netfilter, by one of these: connection tracking has translated destinations.
+    Netfilter,
+    /// A BPF program at connect(2): no packet of a pod has the Service's address.
+    Connect,
+    /// The evidence does not show it.
+    #[default]
+    Unknown,
+}
+
+impl Translation {
+    /// Whether netfilter translates, so that connection tracking has the connection and rewrites the ICMP errors that
+    /// quote it (`nf_nat_icmp_reply_translation`, net/netfilter/nf_nat_proto.c).
+    pub const fn is_by_netfilter(self) -> bool {
+        match self {
+            Self::Iptables | Self::Nftables | Self::Netfilter => true,
+            Self::Ipvs | Self::Connect | Self::Unknown => false,
+        }
+    }
+}
+
+impl DataPlane {
+    /// Infers the data plane from all evidence of a run.
+    pub fn infer(matrix: &Matrix) -> Self {
+        let mut plane = Self {
+            habits: Habits::of(matrix),
+            ..Self::default()
+        };
+        let nodes: Vec<&NodeName> = matrix.nodes.keys().collect();
+        let hosts = hosts(matrix);
+        let paths = matrix.paths.values();
+        let families: BTreeSet<Family> = paths.map(|evidence| evidence.path.family).collect();
+        for agent in matrix.agents.keys().filter(|agent| !hosts.contains(agent)) {
+            for &family in &families {
+                let Some(address) = matrix.address(agent, family) else {
+                    continue;
+                };
+                // An agent in the node's own network.
+                let is_own = |facts: &NodeFacts| facts.address(address).found().is_some();
+                if matrix.facts(&agent.node).is_some_and(is_own) {
+                    continue;
+                }
+                let facts = matrix.facts(&agent.node);
+                let attachment = facts.map_or(Attachment::Unknown, |facts| {
+                    attachment::of(facts, address, plane.habits.mac(agent, family))
+                });
+                plane
+                    .attachments
+                    .insert((agent.clone(), family), attachment);
+                for from in nodes.iter().filter(|from| **from != &agent.node) {
+                    let key = ((*from).clone(), agent.node.clone(), family);
+                    let known = matrix.facts(from);
+                    let transport =
+                        || known.map_or(Transport::Unknown, |facts| transport::to(facts, address));
+                    plane.transports.entry(key).or_insert_with(transport);
+                }
+            }
+        }
+        for node in nodes {
+            let by_proxy = matrix.facts(node).and_then(|facts| facts.kube_proxy);
+            let translation = match by_proxy {
+                _ if matrix.socket_level.contains(node) => Translation::Connect,
+                Some(KubeProxyMode::Iptables) => Translation::Iptables,
+                Some(KubeProxyMode::Nftables) => Translation::Nftables,
+                Some(KubeProxyMode::Ipvs) => Translation::Ipvs,
+                None if translates_in_conntrack(matrix, node) => Translation::Netfilter,
+                None => Translation::Unknown,
+            };
+            plane.translations.insert(node.clone(), translation);
+            let program = matrix.facts(node).and_then(program::of);
+            plane
+                .programs
+                .extend(program.map(|shown| (node.clone(), shown)));
+        }
+        plane
+    }
+
+    /// How an agent's pod is attached to its node.
+    pub fn attachment(&self, agent: &AgentId, family: Family) -> &Attachment {
+        let known = self.attachments.get(&(agent.clone(), family));
+        known.unwrap_or(&Attachment::Unknown)
+    }
+
+    /// The attachments of the pods of a node, each once.
+    pub fn attachments_on<'a>(
+        &'a self,
+        node: &'a NodeName,
+        family: Family,
+    ) -> impl Iterator<Item = &'a Attachment> {
+        let all = self.attachments.iter();
+        all.filter(move |((agent, of), _)| agent.node == *node && *of == family)
+            .map(|(_, attachment)| attachment)
+    }
+
+    /// How packets to pods of `to` leave `from`.
+    pub fn transport(&self, from: &NodeName, to: &NodeName, family: Family) -> &Transport {
+        let known = self.transports.get(&(from.clone(), to.clone(), family));
+        known.unwrap_or(&Transport::Unknown)
+    }
+
+    /// The transport of every ordered pair of nodes.
+    pub fn pairs(
+        &self,
+        family: Family,
+    ) -> impl Iterator<Item = (&NodeName, &NodeName, &Transport)> {
+        let all = self.transports.iter();
+        all.filter(move |((_, _, of), _)| *of == family)
+            .map(|((from, to, _), transport)| (from, to, transport))
+    }
+
+    /// What translates Services on a node.
+    pub fn translation(&self, node: &NodeName) -> Translation {
+        self.translations.get(node).copied().unwrap_or_default()
+    }
+
+    /// How it shows that BPF programs of a node forward packets of pods past netfilter; `None` where nothing does.
+    pub fn program(&self, node: &NodeName) -> Option<&str> {
+        self.programs.get(node).map(String::as_str)
+    }
+
+    /// What healthy paths show.
+    pub const fn habits(&self) -> &Habits {
+        &self.habits
+    }
+}
+
+/// Whether a connection to a Service is tracked on a node with another address to answer it.
+fn translates_in_conntrack(matrix: &Matrix, node: &NodeName) -> bool {
+    let known = matrix.nodes.get(node);
+    let reading = known.and_then(NodeEvidence::conntrack);
+    let mut entries = reading.into_iter().flat_map(|reading| &reading.entries);
+    entries.any(|entry| entry.reply.source != entry.original.destination)
+}
+
+/// The agents that probe from the nodes' own networks.
+fn hosts(matrix: &Matrix) -> BTreeSet<&AgentId> {
+    let paths = matrix.paths.values().map(|evidence| &evidence.path);
+    let of_hosts = paths.filter(|path| path.access_path == AccessPath::HostNetwork);
+    of_hosts.map(|path| &path.client).collect()
+}
+
+impl fmt::Display for Translation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iptables => "kube-proxy iptables",
+            Self::Nftables => "kube-proxy nftables",
+            Self::Ipvs => "kube-proxy ipvs",
+            Self::Netfilter => "Services translated by netfilter",
+            Self::Connect => "Services translated at connect()",
+            Self::Unknown => "",
+        })
+    }
+}
