@@ -227,9 +227,7 @@ fn record_probe(matrix: &mut Matrix, result: ProbeResult) {
 fn record_tally(matrix: &mut Matrix, tally: &Tally) {
     if let Some(path) = matrix.paths.get_mut(&tally.path) {
         let counts: &mut PathTally = path.tallies.entry(tally.engine).or_default();
-        counts.outcomes.add(&tally.outcomes);
-        counts.first_syn_success += tally.first_syn_success;
-        counts.rtt.add(&tally.rtt);
+        counts.add(&tally.outcomes, tally.first_syn_success, &tally.rtt);
     }
 }
 

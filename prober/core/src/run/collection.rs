@@ -168,9 +168,7 @@ impl Collection {
             return;
         };
         let sum = path.tallies.entry(tally.engine).or_default();
-        sum.outcomes.add(&tally.outcomes);
-        sum.first_syn_success += tally.first_syn_success;
-        sum.rtt.add(&tally.rtt);
+        sum.add(&tally.outcomes, tally.first_syn_success, &tally.rtt);
     }
 
     /// The evidence, with both ends of each probe joined by the client's initial sequence number.

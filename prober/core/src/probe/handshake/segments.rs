@@ -39,7 +39,7 @@ pub(crate) fn segment(src: SocketAddr, dst: SocketAddr, seq: Seq, flags: TcpFlag
     }
 }
 
-/// The value of the timestamps option: milliseconds, as in the kernel (RFC 7323 4.1).
+/// The value of the timestamps option: milliseconds, as in the kernel (RFC 7323 5.4).
 pub(super) fn timestamps(now: Timestamp) -> u32 {
     ((now.as_nanos() / 1_000_000) & 0xffff_ffff) as u32
 }
