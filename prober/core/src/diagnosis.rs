@@ -4,13 +4,19 @@
 mod case;
 /// The causes that can be named.
 pub mod catalogue;
-mod drop_point;
+/// The causes as models.
+mod causes;
 mod endpoint;
-mod filtering;
 mod hypothesis;
-mod loss;
+mod knock_on;
+/// Where packets may be dropped.
+mod location;
+mod merge;
+/// What a model of a cause is.
+mod model;
 mod node_routes;
-mod overlay;
+/// The sender of an ICMP error.
+mod origin;
 /// The page of each cause.
 pub mod page;
 mod remedy;
@@ -19,7 +25,6 @@ mod sample;
 pub mod self_healed;
 mod solver;
 mod symptom;
-mod translation;
 mod unknown;
 
 pub use sample::{End, unexpected_packet, unexpected_packets};
@@ -121,12 +126,5 @@ pub struct Remedy {
 /// Names the faults: the causes that explain every failing path of the matrix, the surest
 /// first, and `unknown` for the failures that no cause explains. A healthy matrix has none.
 pub fn diagnose(matrix: &Matrix) -> Vec<Diagnosis> {
-    let rules: [fn(&case::Case<'_>) -> Vec<hypothesis::Hypothesis>; 5] = [
-        translation::hypotheses,
-        filtering::hypotheses,
-        overlay::hypotheses,
-        endpoint::hypotheses,
-        loss::hypotheses,
-    ];
-    solver::solve(case::Case::new(matrix), &rules)
+    solver::solve(case::Case::new(matrix))
 }

@@ -17,6 +17,8 @@ mod loss;
 mod node_routes;
 #[path = "diagnosis/overlay.rs"]
 mod overlay;
+#[path = "diagnosis/senders.rs"]
+mod senders;
 #[path = "diagnosis/service.rs"]
 mod service;
 #[path = "diagnosis/socket_level.rs"]

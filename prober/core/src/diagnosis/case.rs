@@ -1,21 +1,27 @@
 //! The matrix with its groups of failures, and the queries that rules make.
 
-/// TTL probes, and packets that crossed between nodes.
-mod reachability;
+/// Entries of connection tracking.
+mod conntrack;
+/// The results of TTL probes.
+mod ttl_probes;
+/// Whether a tunnel carries packets.
+mod tunnel;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::location::Location;
 use super::symptom::{self, FailureGroup, ServerEnd, Symptom};
-use crate::evidence::{Evidence, Matrix, PathEvidence};
-use crate::node_facts::{Link, LinkCounters, NodeFacts};
+use crate::data_plane::DataPlane;
+use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
+use crate::node_facts::{LinkCounters, NodeFacts};
 use crate::packet::family::Family;
-use crate::packet::mac::Mac;
-use crate::packet::observation::{Direction, Observation};
+use crate::packet::observation::Observation;
 use crate::probe::event::{OutcomeCounts, ServerTrace};
 use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
-pub(crate) use reachability::{Reachability, answer_to_ttl, completes};
+pub(crate) use conntrack::Tracked;
+pub(crate) use ttl_probes::{answer_to_ttl, completes};
 
 /// The delay of a client's own timers, nanoseconds, above which a late answer is no evidence.
 pub(crate) const STARVED_NS: u64 = 200_000_000;
@@ -23,6 +29,7 @@ pub(crate) const STARVED_NS: u64 = 200_000_000;
 /// The matrix, its failure groups, and which of them no hypothesis explains yet.
 pub(crate) struct Case<'a> {
     pub(crate) matrix: &'a Matrix,
+    pub(crate) plane: DataPlane,
     pub(crate) groups: Vec<FailureGroup>,
     /// Indices of the groups that no accepted hypothesis explains.
     pub(crate) unexplained: BTreeSet<usize>,
@@ -30,7 +37,16 @@ pub(crate) struct Case<'a> {
     pub(crate) node_groups: BTreeSet<usize>,
     /// Paths that were probed and have no group.
     healthy_paths: BTreeSet<PathId>,
+    /// The TTL probes of each pair of pods, by the numbers of their paths.
+    ttl_probes: BTreeMap<PodPair, Vec<PathId>>,
+    /// Pairs of nodes between which their tunnel is known to carry packets, with the observation as a sentence.
+    carried: BTreeMap<(NodeName, NodeName, Family), String>,
+    /// Where the packets of each silent group may be dropped, by the index of the group.
+    locations: Vec<Option<Location>>,
 }
+
+/// The two ends of a TTL probe.
+type PodPair = (AgentId, AgentId, Family);
 
 impl<'a> Case<'a> {
     pub(crate) fn new(matrix: &'a Matrix) -> Self {
@@ -48,13 +64,21 @@ impl<'a> Case<'a> {
             })
             .map(|(&id, _)| id)
             .collect();
-        Self {
+        let mut case = Self {
             matrix,
+            plane: DataPlane::infer(matrix),
             groups,
             unexplained,
             node_groups,
             healthy_paths,
-        }
+            ttl_probes: ttl_probes::index(matrix),
+            carried: BTreeMap::new(),
+            locations: Vec::new(),
+        };
+        case.carried = case.carried_pairs();
+        let groups = case.groups.iter();
+        case.locations = groups.map(|group| Location::of(&case, group)).collect();
+        case
     }
 
     /// The paths that rules apply to.
@@ -112,6 +136,32 @@ impl<'a> Case<'a> {
         self.healthy_paths
             .iter()
             .filter_map(|id| self.matrix.paths.get(id))
+    }
+
+    /// Where the packets of a group may be dropped; `None` where they are not dropped on the way.
+    pub(crate) fn location(&self, group: &FailureGroup) -> Option<&Location> {
+        self.locations.get(group.index)?.as_ref()
+    }
+
+    /// The same for all of these groups.
+    pub(crate) fn locations<'s>(
+        &'s self,
+        places: &'s BTreeSet<usize>,
+    ) -> impl Iterator<Item = &'s Location> {
+        self.at(places).filter_map(|group| self.location(group))
+    }
+
+    /// A path in words: how it is addressed, and its two ends; the target of a host's probe.
+    pub(crate) fn named(&self, evidence: &PathEvidence) -> String {
+        let path = &evidence.path;
+        if self.matrix.source == Source::Host {
+            return evidence.target.to_string();
+        }
+        let server = (path.server.as_ref()).map_or("any", |server| server.pod.as_str());
+        format!(
+            "{} {} -> {server} ({})",
+            path.access_path, path.client.pod, path.family
+        )
     }
 
     /// The evidence of a path.
@@ -300,52 +350,6 @@ impl<'a> Case<'a> {
             .find_map(|agent| self.address(agent, family))
     }
 
-    /// The source MAC address of an agent, as its own end observed it.
-    pub(crate) fn mac(&self, agent: &AgentId, family: Family) -> Option<Mac> {
-        let own = |seen: &Observation| {
-            (seen.direction == Direction::Sent)
-                .then_some(seen.packet.link)
-                .flatten()
-                .map(|link| link.src)
-        };
-        let probes = || self.matrix.paths.values().flat_map(|path| &path.probes);
-        let is_family = |probe: &&Evidence| Family::of(probe.client.dst.ip()) == family;
-        let as_server = probes()
-            .filter(|probe| probe.server_agent.as_ref() == Some(agent))
-            .filter_map(|probe| probe.server.as_ref())
-            .flat_map(|server_trace| &server_trace.observations)
-            .find_map(own);
-        as_server.or_else(|| {
-            self.matrix
-                .paths
-                .values()
-                .filter(|path| path.path.client == *agent)
-                .flat_map(|path| &path.probes)
-                .filter(is_family)
-                .flat_map(|probe| &probe.client.observations)
-                .find_map(own)
-        })
-    }
-
-    /// The MAC address of the router that a client sends its Service traffic to.
-    pub(crate) fn gateway_mac(&self, client: &AgentId) -> Option<Mac> {
-        let facts = self.facts(&client.node).and_then(|facts| {
-            let bridge = |link: &&Link| link.kind.as_deref() == Some("bridge");
-            facts.links.as_ref()?.iter().find(bridge)?.mac
-        });
-        facts.or_else(|| {
-            self.matrix
-                .paths
-                .values()
-                .filter(|path| path.path.client == *client && path.path.access_path.is_translated())
-                .flat_map(|path| &path.probes)
-                .flat_map(|probe| &probe.client.observations)
-                .filter(|seen| seen.direction == Direction::Sent)
-                .filter(|seen| seen.packet.tcp().is_some_and(|(_, tcp)| tcp.flags.is_syn()))
-                .find_map(|seen| seen.packet.link?.dst)
-        })
-    }
-
     /// The furthest state of the handshake that the server's end observed in any of these groups.
     pub(crate) fn best_server_end(&self, places: &BTreeSet<usize>) -> ServerEnd {
         self.at(places)
@@ -368,7 +372,7 @@ pub(crate) fn counts(evidence: &PathEvidence) -> (OutcomeCounts, u64) {
     for engine in evidence.engines() {
         if let Some(tally) = evidence.tallies.get(&engine) {
             outcomes.add(&tally.outcomes);
-            first_syn_success += tally.first_syn_success;
+            first_syn_success = u64::saturating_add(first_syn_success, tally.first_syn_success);
         }
     }
     (outcomes, first_syn_success)

@@ -26,6 +26,11 @@ macro_rules! causes {
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$name => $meaning,)* }
             }
+
+            /// The text of its page.
+            pub(super) const fn page_text(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!("pages/", $slug, ".md")),)* }
+            }
         }
     };
 }
@@ -61,6 +66,10 @@ causes! {
         "A node has no usable route to the other node's pods.";
     IpForwardOff = "ip-forward-off",
         "The node does not forward packets between its interfaces.";
+    NetworkBlocked = "network-blocked",
+        "The network between two nodes drops packets that pods of one send to pods of the other.";
+    PodRouteMissing = "pod-route-missing",
+        "A node has no route to one of its own pods.";
     MtuBlackHole = "mtu-black-hole",
         "Full-sized packets are lost on the path while small ones pass.";
     PacketLoss = "packet-loss",
@@ -99,6 +108,8 @@ impl Cause {
             Self::ForwardDrop
             | Self::NetworkPolicy
             | Self::OverlayBlocked
+            | Self::NetworkBlocked
+            | Self::PodRouteMissing
             | Self::StaleOverlayNeighbour
             | Self::RouteMissing
             | Self::IpForwardOff

@@ -1,63 +1,26 @@
-//! Rules for the backend: where the Service leads, and which process answers there.
+//! Where the port of a Service leads.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::data_plane::Translation;
 use crate::diagnosis::case::Case;
-use crate::diagnosis::hypothesis::Hypothesis;
-use crate::diagnosis::symptom::FailureGroup;
+use crate::diagnosis::origin::{self, routers_passed};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
+use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, NodeName};
 
-/// Two pods with one address.
-mod duplicate;
-/// The process that is expected to answer.
-mod listener;
-/// The sender of a RST.
-pub(crate) mod reset_sender;
-/// The objects of the Service in the API.
-mod slice;
+/// Addresses without a host.
+pub(crate) mod dead_address;
 
-/// Hypotheses about backends.
-pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
-    let mut hypotheses = Vec::new();
-    for family in case.families() {
-        for server in servers(case, family) {
-            hypotheses.extend(slice::no_endpoints(case, &server, family));
-            hypotheses.extend(slice::stale_endpoint(case, &server, family));
-            hypotheses.extend(listener::not_listening(case, &server, family));
-            hypotheses.extend(listener::accept_queue(case, &server, family));
-            hypotheses.extend(listener::frozen(case, &server, family));
-            hypotheses.extend(duplicate::duplicate_server(case, &server, family));
-        }
-        for node in case.nodes() {
-            hypotheses.extend(slice::no_local_endpoint(case, node, family));
-        }
-        hypotheses.extend(listener::refused_here(case, family));
-        hypotheses.extend(duplicate::duplicate_client(case, family));
-    }
-    hypotheses
-}
-
-/// Every server that a failing path was expected to reach.
-pub(crate) fn servers(case: &Case<'_>, family: Family) -> BTreeSet<AgentId> {
-    case.failing(|group| group.family == family)
-        .filter_map(|(_, group)| group.server.clone())
-        .collect()
-}
-
-/// The Service port that leads to this server alone.
-pub(crate) fn is_slot(group: &FailureGroup, server: &AgentId, family: Family) -> bool {
-    group.family == family
+/// Whether the group's Service port leads to its server alone.
+pub(crate) fn is_slot(group: &FailureGroup) -> bool {
+    group.server.is_some()
         && matches!(
             group.access_path,
             AccessPath::ClusterIp | AccessPath::Hairpin
         )
-        && group.server.as_ref() == Some(server)
-}
-
-pub(crate) fn to(group: &FailureGroup, server: &AgentId, family: Family) -> bool {
-    group.family == family && group.server.as_ref() == Some(server)
 }
 
 /// Whether the same client reaches the same server by its own address.
@@ -88,8 +51,12 @@ pub(crate) fn served_nodes(
         .collect()
 }
 
-/// The sender of the ICMP error: the `ClusterIP` shows that the SYN had been translated.
+/// The sender of an ICMP error to a SYN that was not translated. Netfilter gives the Service's address to every error that
+/// quotes a translated SYN.
 pub(crate) fn untranslated_error(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
+    if let Some(by) = refused_by_balancer(case, group) {
+        return Some(by);
+    }
     case.probes(group).find_map(|probe| {
         let by = match probe.client.outcome {
             crate::probe::outcome::Outcome::Unreachable { by, .. } => by?,
@@ -103,6 +70,19 @@ pub(crate) fn untranslated_error(case: &Case<'_>, group: &FailureGroup) -> Optio
         let is_own = probe.client.translated_in_connect().is_none();
         (is_own && by != probe.client.dst.ip()).then_some(by)
     })
+}
+
+/// The Service's own address, where the balancer of the client's node has it and refuses the port: it has no destination
+/// (`ip_vs_leave`, net/netfilter/ipvs/ip_vs_core.c).
+fn refused_by_balancer(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
+    let path = case.path(group.path)?;
+    let (ip, _) = origin::unreachable(case, group)?;
+    let is_balancer = case.plane.translation(&group.client.node) == Translation::Ipvs
+        && group.symptom == Symptom::Unreachable(Unreachable::Port)
+        && group.access_path.is_translated()
+        && ip.src == path.target.ip()
+        && routers_passed(ip) == 0;
+    is_balancer.then_some(ip.src)
 }
 
 /// Names, in one line.

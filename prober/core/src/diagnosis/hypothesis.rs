@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::catalogue::Cause;
-use super::{Exclusion, PathSegment};
+use super::{PathSegment, Remedy};
 use crate::packet::family::Family;
 use crate::topology::{AgentId, NodeName};
 
@@ -75,6 +75,8 @@ impl Place {
 pub(crate) enum Finding {
     /// Nothing else of the catalogue gives this evidence.
     Proves(Proof),
+    /// Packets are dropped at its place and nowhere else: a proof where every other cause that acts there is excluded.
+    Locates,
     /// The cause is consistent with the evidence, and so are others.
     Fits {
         /// Observations that would decide.
@@ -103,11 +105,13 @@ pub(crate) struct Hypothesis {
     pub(crate) place: Place,
     /// Indices of the case's groups: those that it explains, or of which it cannot be the cause.
     pub(crate) groups: BTreeSet<usize>,
+    /// How many of them are on paths for which the cause predicts nothing but failures.
+    pub(crate) certain: usize,
     pub(crate) finding: Finding,
     /// The evidence, one sentence each, strongest first.
     pub(crate) evidence: Vec<String>,
-    /// Similar causes that the same rule excludes.
-    pub(crate) excluded: Vec<Exclusion>,
+    /// The steps that repair it; empty where the catalogue's general ones apply.
+    pub(crate) remedy: Vec<Remedy>,
 }
 
 impl Hypothesis {
@@ -120,10 +124,11 @@ impl Hypothesis {
         Self {
             cause,
             place,
+            certain: groups.len(),
             groups,
             finding,
             evidence: Vec::new(),
-            excluded: Vec::new(),
+            remedy: Vec::new(),
         }
     }
 
@@ -135,6 +140,11 @@ impl Hypothesis {
         proof: Proof,
     ) -> Self {
         Self::new(cause, place, groups, Finding::Proves(proof))
+    }
+
+    /// The cause acts at the only place at which packets are dropped.
+    pub(crate) fn locates(cause: Cause, place: Place, groups: BTreeSet<usize>) -> Self {
+        Self::new(cause, place, groups, Finding::Locates)
     }
 
     /// One of several causes that are consistent with the evidence.
@@ -170,17 +180,18 @@ impl Hypothesis {
     /// Adds sentences of evidence.
     #[must_use]
     pub(crate) fn because_all(mut self, sentences: impl IntoIterator<Item = String>) -> Self {
-        self.evidence.extend(sentences);
+        for sentence in sentences {
+            if !self.evidence.contains(&sentence) {
+                self.evidence.push(sentence);
+            }
+        }
         self
     }
 
-    /// Adds a similar cause that is excluded.
+    /// Sets the steps that repair it.
     #[must_use]
-    pub(crate) fn not(mut self, cause: Cause, because: impl Into<String>) -> Self {
-        self.excluded.push(Exclusion {
-            cause,
-            because: because.into(),
-        });
+    pub(crate) fn repaired_by(mut self, remedy: Vec<Remedy>) -> Self {
+        self.remedy = remedy;
         self
     }
 

@@ -26,7 +26,7 @@ pub struct Page {
 impl Cause {
     /// Its page.
     pub fn page(self) -> Page {
-        let text = text(self);
+        let text = self.page_text();
         Page {
             cause: self,
             what_happens: section(text, "What happens"),
@@ -72,36 +72,6 @@ fn section(text: &'static str, heading: &str) -> &'static str {
         .find_map(|part| part.strip_prefix(heading))
         .unwrap_or_default()
         .trim()
-}
-
-const fn text(cause: Cause) -> &'static str {
-    match cause {
-        Cause::BridgeNetfilterOff => include_str!("pages/bridge-netfilter-off.md"),
-        Cause::ReplyBypassesNat => include_str!("pages/reply-bypasses-nat.md"),
-        Cause::ForwardDrop => include_str!("pages/forward-drop.md"),
-        Cause::NetworkPolicy => include_str!("pages/network-policy.md"),
-        Cause::NoEndpoints => include_str!("pages/no-endpoints.md"),
-        Cause::RejectReset => include_str!("pages/reject-reset.md"),
-        Cause::NotListening => include_str!("pages/not-listening.md"),
-        Cause::StaleEndpoint => include_str!("pages/stale-endpoint.md"),
-        Cause::StaleRules => include_str!("pages/stale-rules.md"),
-        Cause::ServiceRulesMissing => include_str!("pages/service-rules-missing.md"),
-        Cause::NoLocalEndpoint => include_str!("pages/no-local-endpoint.md"),
-        Cause::OverlayBlocked => include_str!("pages/overlay-blocked.md"),
-        Cause::StaleOverlayNeighbour => include_str!("pages/stale-overlay-neighbour.md"),
-        Cause::RouteMissing => include_str!("pages/route-missing.md"),
-        Cause::IpForwardOff => include_str!("pages/ip-forward-off.md"),
-        Cause::MtuBlackHole => include_str!("pages/mtu-black-hole.md"),
-        Cause::PacketLoss => include_str!("pages/packet-loss.md"),
-        Cause::RpFilter => include_str!("pages/rp-filter.md"),
-        Cause::HairpinOff => include_str!("pages/hairpin-off.md"),
-        Cause::MissingMasquerade => include_str!("pages/missing-masquerade.md"),
-        Cause::AcceptQueueFull => include_str!("pages/accept-queue-full.md"),
-        Cause::EndpointFrozen => include_str!("pages/endpoint-frozen.md"),
-        Cause::DuplicateIp => include_str!("pages/duplicate-ip.md"),
-        Cause::ConntrackFull => include_str!("pages/conntrack-full.md"),
-        Cause::TransientOutage => include_str!("pages/transient-outage.md"),
-    }
 }
 
 #[cfg(test)]

@@ -1,35 +1,32 @@
-//! From hypotheses to diagnoses: the strongest hypothesis takes the groups that it explains, then every rule runs again on
+//! From hypotheses to diagnoses: the strongest hypothesis takes the groups that it explains, then every model is tested again on
 //! the remaining ones, so that one cause explains its knock-on symptoms. NetworkPolicies of the API that block everything,
-//! and that no evidence contradicts, precede all rules: their symptoms are those of a drop on every node.
+//! and that no evidence contradicts, precede all models: their symptoms are those of a drop on every node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::case::Case;
 use super::catalogue::Cause;
-use super::filtering;
-use super::symptom::{FailureGroup, ServerEnd, Symptom};
-use super::{Confidence, Diagnosis, Exclusion, PathSegment, Remedy, remedy, sample, unknown};
+use super::{
+    Confidence, Diagnosis, Exclusion, PathSegment, causes, knock_on, location, merge, sample,
+    unknown,
+};
 use crate::diagnosis::hypothesis::{Finding, Hypothesis, Proof};
 use crate::diagnosis::node_routes;
 use crate::evidence::{PathEvidence, Source};
 use crate::probe::tier::Tier;
-use crate::topology::{AccessPath, AgentId, PathId};
+use crate::topology::{NodeName, PathId};
 
 /// The diagnoses that explain the case, and one `unknown` for each kind of unexplained failure.
-pub(crate) fn solve(
-    mut case: Case<'_>,
-    rules: &[fn(&Case<'_>) -> Vec<Hypothesis>],
-) -> Vec<Diagnosis> {
+pub(crate) fn solve(mut case: Case<'_>) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = Vec::new();
     for family in case.families() {
-        if let Some(hypothesis) = filtering::blocked_by_policies(&case, family) {
+        if let Some(hypothesis) = causes::blocked_by_policies(&case, family) {
             accept(&mut case, &hypothesis, &[], &mut found);
         }
     }
     loop {
-        let hypotheses: Vec<Hypothesis> = rules
-            .iter()
-            .flat_map(|rule| rule(&case))
+        let hypotheses: Vec<Hypothesis> = causes::hypotheses(&case)
+            .into_iter()
             .filter(|hypothesis| is_detectable(&case, hypothesis))
             .collect();
         let best = hypotheses
@@ -43,6 +40,7 @@ pub(crate) fn solve(
             })
             .max_by(|a, b| {
                 let by_name = (b.cause, &b.place).cmp(&(a.cause, &a.place));
+                let rank = |one| rank(one, &hypotheses);
                 rank(a).cmp(&rank(b)).then(by_name)
             });
         let Some(best) = best else {
@@ -52,7 +50,7 @@ pub(crate) fn solve(
         };
         accept(&mut case, best, &hypotheses, &mut found);
     }
-    merge(found)
+    merge::merge(found)
 }
 
 /// Removes the groups of a hypothesis, and those that follow from it, from the unexplained ones.
@@ -63,7 +61,7 @@ fn accept(
     found: &mut Vec<Diagnosis>,
 ) {
     let mut explained = best.groups.clone();
-    explained.extend(knock_on(case, best));
+    explained.extend(knock_on::groups(case, best));
     explained.extend(node_routes::explained(case, best));
     found.push(diagnosis(case, best, &explained, hypotheses));
     case.unexplained.retain(|at| !explained.contains(at));
@@ -81,84 +79,39 @@ fn is_detectable(case: &Case<'_>, hypothesis: &Hypothesis) -> bool {
 fn strength(finding: &Finding) -> u8 {
     match finding {
         Finding::Proves(Proof::Facts) => 3,
-        Finding::Proves(Proof::Packets) => 2,
+        Finding::Proves(Proof::Packets) | Finding::Locates => 2,
         Finding::Fits { .. } => 1,
         Finding::Excludes { .. } => 0,
     }
 }
 
-/// The stronger one first, then the one that explains more.
-fn rank(hypothesis: &Hypothesis) -> (u8, usize) {
-    (strength(&hypothesis.finding), hypothesis.groups.len())
+/// The stronger one first; then one that predicts some failure for certain, the one that explains more, and the one that
+/// predicts more of it for certain.
+fn rank(hypothesis: &Hypothesis, all: &[Hypothesis]) -> (u8, bool, usize, usize) {
+    // The only place at which packets are dropped is no proof while another cause may act there.
+    let strength = match &hypothesis.finding {
+        Finding::Locates if rivals(hypothesis, all).next().is_some() => 1,
+        finding @ (Finding::Proves(_)
+        | Finding::Locates
+        | Finding::Fits { .. }
+        | Finding::Excludes { .. }) => strength(finding),
+    };
+    (
+        strength,
+        hypothesis.certain > 0,
+        hypothesis.groups.len(),
+        hypothesis.certain,
+    )
 }
 
-/// Symptoms that follow from a hypothesis and have no packets that prove it: the share of a balanced port that leads to
-/// the same server, and its retries, which are balanced anew.
-fn knock_on(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
-    let claimed: Vec<&FailureGroup> = case.at(&best.groups).collect();
-    let pod_wide = matches!(
-        best.place.segment,
-        PathSegment::Pod { .. } | PathSegment::Service | PathSegment::Namespace
-    );
-    let mut found = rate_limited(case, &claimed);
-    found.extend(dropped_by_conntrack(case, &claimed));
-    found.extend(case.places(|group| {
-        if !case.is_balanced(group) || group.family != best.place.family {
-            return false;
-        }
-        claimed.iter().any(|other| {
-            let client = pod_wide || other.client.node == group.client.node;
-            let behind = |server: &AgentId| case.is_behind(group, server);
-            let server = match (&group.server, &other.server) {
-                // Late, and answered in the end: the first SYNs may have been balanced to another endpoint.
-                (Some(_), Some(other)) if group.symptom == Symptom::Lossy => behind(other),
-                (Some(group), Some(other)) => group == other,
-                (None, Some(other)) => behind(other),
-                (Some(_) | None, None) => pod_wide,
-            };
-            // ICMP errors are rate-limited per destination: it is chance which access path receives one.
-            let is_refused_too = group.symptom.is_unroutable()
-                && other.symptom == Symptom::Silent
-                && group.client == other.client;
-            let is_alike = group.symptom == other.symptom
-                || is_refused_too
-                || matches!(group.symptom, Symptom::Lossy | Symptom::Silent);
-            client && server && is_alike
-        })
-    }));
-    found
-}
-
-/// Silence between two pods where the same client received an ICMP unreachable on another access path: ICMP errors are
-/// rate-limited per destination, whatever the access path.
-fn rate_limited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
-    case.places(|group| {
-        group.symptom == Symptom::Silent
-            && group.server.is_some()
-            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
-            && claimed.iter().any(|other| {
-                matches!(other.symptom, Symptom::Unreachable(_))
-                    && other.family == group.family
-                    && other.client == group.client
-                    && other.server == group.server
-                    && (other.access_path == AccessPath::PodIp
-                        || other.access_path == group.access_path)
-            })
-    })
-}
-
-/// SYNs that vanished where the same server also sent untranslated answers on the same path: while conntrack waits for
-/// the answer of a connection from the same port to the same pod by another address, it drops such SYNs.
-fn dropped_by_conntrack(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
-    case.places(|group| {
-        group.symptom == Symptom::Silent
-            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
-            && claimed.iter().any(|other| {
-                other.symptom == Symptom::SynAckFromWrongSource
-                    && other.path == group.path
-                    && other.server == group.server
-                    && other.probes.len() > group.probes.len()
-            })
+/// The other hypotheses that explain all failures of this one and are not excluded.
+fn rivals<'a>(
+    best: &'a Hypothesis,
+    hypotheses: &'a [Hypothesis],
+) -> impl Iterator<Item = &'a Hypothesis> {
+    hypotheses.iter().filter(|other| {
+        let is_same = other.cause == best.cause && other.place.segment == best.place.segment;
+        !is_same && strength(&other.finding) > 0 && other.groups.is_superset(&best.groups)
     })
 }
 
@@ -170,46 +123,47 @@ fn diagnosis(
 ) -> Diagnosis {
     let (confidence, mut would_decide) = match &best.finding {
         // A capture may contain only a part of the traffic, and has no facts of the nodes.
-        Finding::Proves(_) if case.matrix.source == Source::Capture => {
+        Finding::Proves(_) | Finding::Locates if case.matrix.source == Source::Capture => {
             let run = "the facts of the nodes, and probes of the other paths: `prober run`";
             (Confidence::Consistent, vec![run.to_owned()])
         }
         Finding::Proves(_) => (Confidence::Proven, Vec::new()),
+        Finding::Locates if rivals(best, hypotheses).next().is_none() => {
+            (Confidence::Proven, Vec::new())
+        }
         Finding::Fits { missing } => (Confidence::Consistent, missing.clone()),
-        Finding::Excludes { .. } => (Confidence::Consistent, Vec::new()),
+        Finding::Locates | Finding::Excludes { .. } => (Confidence::Consistent, Vec::new()),
     };
-    let mut excluded = best.excluded.clone();
+    let excluded = exclusions(best, hypotheses);
     for other in hypotheses {
-        let about = other.groups.intersection(&best.groups).next().is_some();
-        if !about || other.cause == best.cause {
+        if !other.groups.is_superset(&best.groups)
+            || other.cause == best.cause
+            || confidence == Confidence::Proven
+        {
             continue;
         }
         match &other.finding {
-            Finding::Excludes { because } => excluded.push(Exclusion {
-                cause: other.cause,
-                because: because.clone(),
-            }),
-            Finding::Fits { missing } if confidence == Confidence::Consistent => {
-                would_decide.push(format!(
-                    "{} has the same symptoms{}",
-                    other.cause,
-                    missing
-                        .first()
-                        .map_or_else(String::new, |first| format!("; it is decided by: {first}"))
-                ));
+            Finding::Fits { missing } => would_decide.push(format!(
+                "{} has the same symptoms{}",
+                other.cause,
+                missing
+                    .first()
+                    .map_or_else(String::new, |first| format!("; it is decided by: {first}"))
+            )),
+            Finding::Locates => {
+                would_decide.push(format!("{} has the same symptoms", other.cause));
             }
-            Finding::Fits { .. } | Finding::Proves(_) => {}
+            Finding::Excludes { .. } | Finding::Proves(_) => {}
         }
     }
-    excluded.sort_by_key(|exclusion| exclusion.cause);
-    excluded.dedup_by_key(|exclusion| exclusion.cause);
     let mut seen = BTreeSet::new();
     would_decide.retain(|observation| seen.insert(observation.clone()));
+    let (node, segment) = honest_place(case, best, confidence, hypotheses);
     let paths: BTreeSet<PathId> = case.at(explained).map(|group| group.path).collect();
     Diagnosis {
         cause: Some(best.cause),
-        node: best.place.node.clone(),
-        segment: best.place.segment.clone(),
+        node,
+        segment,
         family: Some(best.place.family),
         confidence,
         tier: tier(case, best),
@@ -217,21 +171,61 @@ fn diagnosis(
         paths: paths.into_iter().collect(),
         excluded,
         would_decide,
-        remedy: steps(case, best),
+        remedy: best.remedy.clone(),
         sample: sample::choose(case, &best.groups),
     }
 }
 
-/// The remedy; only a run has the names of pods.
-fn steps(case: &Case<'_>, best: &Hypothesis) -> Vec<Remedy> {
-    let target = case
-        .at(&best.groups)
-        .find_map(|group| case.path(group.path));
-    match (case.matrix.source, target) {
-        (Source::Host | Source::Capture, Some(path)) => {
-            remedy::at_address(best.cause, &best.place, &path.target.to_string())
-        }
-        (Source::Run, _) | (_, None) => remedy::remedy(best.cause, &best.place),
+/// The causes that the evidence rules out for failures of a hypothesis, wherever they might be. At the same place comes first.
+fn exclusions(best: &Hypothesis, hypotheses: &[Hypothesis]) -> Vec<Exclusion> {
+    let about = || {
+        hypotheses.iter().filter(|other| {
+            other.cause != best.cause && other.groups.intersection(&best.groups).next().is_some()
+        })
+    };
+    let remaining: BTreeSet<Cause> = about()
+        .filter(|other| strength(&other.finding) > 0)
+        .map(|other| other.cause)
+        .collect();
+    let mut excluded: Vec<(Cause, bool, &str)> = about()
+        .filter(|other| !remaining.contains(&other.cause))
+        .filter_map(|other| match &other.finding {
+            Finding::Excludes { because } => Some((
+                other.cause,
+                other.place.node != best.place.node,
+                because.as_str(),
+            )),
+            Finding::Fits { .. } | Finding::Locates | Finding::Proves(_) => None,
+        })
+        .collect();
+    excluded.sort_unstable();
+    excluded.dedup_by_key(|(cause, ..)| *cause);
+    let exclusions = excluded.into_iter().map(|(cause, _, because)| Exclusion {
+        cause,
+        because: because.to_owned(),
+    });
+    exclusions.collect()
+}
+
+/// The place of a hypothesis; where rivals at other places remain, the narrowest that has all of them.
+fn honest_place(
+    case: &Case<'_>,
+    best: &Hypothesis,
+    confidence: Confidence,
+    hypotheses: &[Hypothesis],
+) -> (Option<NodeName>, PathSegment) {
+    let own = (best.place.node.clone(), best.place.segment.clone());
+    let is_elsewhere = rivals(best, hypotheses).any(|other| other.place.segment != own.1);
+    if confidence == Confidence::Proven || !is_elsewhere {
+        return own;
+    }
+    match location::place_of(&location::common(case, &best.groups)) {
+        PathSegment::Node { node } => (Some(node.clone()), PathSegment::Node { node }),
+        segment @ PathSegment::Between { .. } => (None, segment),
+        PathSegment::Pod { .. }
+        | PathSegment::Service
+        | PathSegment::Namespace
+        | PathSegment::Unknown => own,
     }
 }
 
@@ -258,20 +252,7 @@ fn tier(case: &Case<'_>, best: &Hypothesis) -> Tier {
 /// The evidence, and the healthy paths that bound the cause.
 fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Hypothesis) -> Vec<String> {
     let mut evidence = best.evidence.clone();
-    let named = |evidence: &PathEvidence| {
-        let path = &evidence.path;
-        if case.matrix.source == Source::Host {
-            return evidence.target.to_string();
-        }
-        let server = path
-            .server
-            .as_ref()
-            .map_or("any", |server| server.pod.as_str());
-        format!(
-            "{} {} -> {} ({})",
-            path.access_path, path.client.pod, server, path.family
-        )
-    };
+    let named = |evidence: &PathEvidence| case.named(evidence);
     let all: Vec<String> = paths
         .iter()
         .filter_map(|&id| case.path(id))
@@ -316,59 +297,4 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Hypothesis) -> V
         });
     }
     evidence
-}
-
-/// Merges two diagnoses into one where both families have the same cause at the same place.
-fn merge(found: Vec<Diagnosis>) -> Vec<Diagnosis> {
-    let mut merged: BTreeMap<(u8, usize), Diagnosis> = BTreeMap::new();
-    let mut place: Vec<(Option<Cause>, PathSegment, (u8, usize))> = Vec::new();
-    for (at, next) in found.into_iter().enumerate() {
-        let known = place
-            .iter()
-            .find(|(cause, segment, _)| *cause == next.cause && *segment == next.segment)
-            .map(|(_, _, key)| *key);
-        if let Some(first) = known.and_then(|key| merged.get_mut(&key)) {
-            merge_into(first, next);
-            continue;
-        }
-        let rank =
-            u8::from(next.confidence != Confidence::Proven) + 2 * u8::from(next.cause.is_none());
-        place.push((next.cause, next.segment.clone(), (rank, at)));
-        merged.insert((rank, at), next);
-    }
-    merged.into_values().collect()
-}
-
-fn merge_into(first: &mut Diagnosis, next: Diagnosis) {
-    if first.family != next.family {
-        first.family = None;
-    }
-    first.confidence = first.confidence.min(next.confidence);
-    first.tier = first.tier.max(next.tier);
-    let paths: BTreeSet<PathId> = first.paths.iter().copied().chain(next.paths).collect();
-    first.paths = paths.into_iter().collect();
-    extend(&mut first.evidence, next.evidence);
-    extend(&mut first.would_decide, next.would_decide);
-    extend(&mut first.remedy, next.remedy);
-    for exclusion in next.excluded {
-        if first
-            .excluded
-            .iter()
-            .all(|known| known.cause != exclusion.cause)
-        {
-            first.excluded.push(exclusion);
-        }
-    }
-    if first.confidence == Confidence::Proven {
-        first.would_decide.clear();
-    }
-    first.sample = first.sample.or(next.sample);
-}
-
-fn extend<T: PartialEq>(list: &mut Vec<T>, more: Vec<T>) {
-    for item in more {
-        if !list.contains(&item) {
-            list.push(item);
-        }
-    }
 }

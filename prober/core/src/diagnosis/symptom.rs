@@ -10,7 +10,7 @@ use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
 use crate::probe::outcome::{Errno, Exchange, Outcome, ProbeResult};
-use crate::topology::{AccessPath, AgentId, PathId};
+use crate::topology::{AccessPath, AgentId, NodeName, PathId};
 
 pub(crate) use failure_group::groups;
 
@@ -135,6 +135,8 @@ pub(crate) enum ServerEnd {
 /// Probes of one path, to one server as far as that is known, with the same symptom.
 #[derive(Clone, Debug)]
 pub(crate) struct FailureGroup {
+    /// Its index among the groups of the matrix.
+    pub(crate) index: usize,
     pub(crate) path: PathId,
     pub(crate) client: AgentId,
     /// The server that was reached, or that was expected to answer.
@@ -160,6 +162,12 @@ impl FailureGroup {
         self.server
             .as_ref()
             .is_some_and(|server| server.node != self.client.node)
+    }
+
+    /// One end is on a node.
+    pub(crate) fn involves(&self, node: &NodeName) -> bool {
+        self.client.node == *node
+            || (self.server.as_ref()).is_some_and(|server| server.node == *node)
     }
 
     /// The first probe, as a sample.

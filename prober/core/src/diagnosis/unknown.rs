@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, STARVED_NS};
 use super::symptom::{FailureGroup, ServerEnd, Symptom};
-use super::{Confidence, Diagnosis, Exclusion, PathSegment, sample};
+use super::{Confidence, Diagnosis, Exclusion, PathSegment, location, sample};
 use crate::diagnosis::hypothesis::{Finding, Hypothesis};
 use crate::evidence::Source;
 use crate::packet::Unreachable;
@@ -85,13 +85,33 @@ fn unknown(
                 cause: hypothesis.cause,
                 because: because.clone(),
             }),
-            Finding::Proves(_) | Finding::Fits { .. } => None,
+            Finding::Proves(_) | Finding::Locates | Finding::Fits { .. } => None,
         })
         .collect();
+    // A place is only as good as the observations that bound it.
+    let segment = location::place_of(&location::common(case, places));
+    let bounds = location::sentences(case, places);
+    let (segment, node) = match segment {
+        PathSegment::Node { ref node } => {
+            let node = node.clone();
+            (segment, Some(node))
+        }
+        PathSegment::Between { .. } => (segment, None),
+        PathSegment::Pod { .. }
+        | PathSegment::Service
+        | PathSegment::Namespace
+        | PathSegment::Unknown => {
+            let client = only(case.at(places).map(|group| group.client.node.clone()));
+            (PathSegment::Unknown, client)
+        }
+    };
+    if segment != PathSegment::Unknown {
+        evidence.extend(bounds);
+    }
     Diagnosis {
         cause: None,
-        node: only(case.at(places).map(|group| group.client.node.clone())),
-        segment: PathSegment::Unknown,
+        node,
+        segment,
         family: if families.len() == 1 {
             families.into_iter().next()
         } else {

@@ -8,8 +8,8 @@ use prober_core::evidence::{
     AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally,
 };
 use prober_core::node_facts::{
-    Counters, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState, NodeFacts,
-    Route as RouteFact, SysctlState, Vxlan,
+    Address, ConntrackEntry, ConntrackReading, Counters, FdbEntry, FdbOrigin, KubeProxyMode, Link,
+    LinkCounters, Neighbour, NeighbourState, NodeFacts, Route as RouteFact, SysctlState, Vxlan,
 };
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -448,6 +448,112 @@ impl Cluster {
         self
     }
 
+    /// Connection tracking of a node was read to its end, and has an entry in this state (`SYN_SENT`, `SYN_RECV`) for each
+    /// probe of these paths, which may be none.
+    pub(crate) fn tracks(mut self, n: u8, wanted: impl Fn(&Path) -> bool, state: &str) -> Self {
+        let mut entries = Vec::new();
+        for evidence in self.matrix.paths.values().filter(|one| wanted(&one.path)) {
+            for probe in &evidence.probes {
+                let (src, dst) = (probe.client.src, probe.client.dst);
+                let backend = probe.server_agent.as_ref();
+                let backend = backend.map_or(dst, |server| {
+                    SocketAddr::new(pod_ip(server, evidence.path.family), 8080)
+                });
+                let family = evidence.path.family;
+                let (name, number) = match family {
+                    Family::Ipv4 => ("ipv4", 2),
+                    Family::Ipv6 => ("ipv6", 10),
+                };
+                let unreplied = if state == "SYN_SENT" {
+                    "[UNREPLIED] "
+                } else {
+                    ""
+                };
+                let line = format!(
+                    "{name}     {number} tcp      6 117 {state} src={} dst={} sport={} dport={} {unreplied}src={} dst={} sport={} dport={} mark=0 zone=0 use=2",
+                    src.ip(),
+                    dst.ip(),
+                    src.port(),
+                    dst.port(),
+                    backend.ip(),
+                    src.ip(),
+                    backend.port(),
+                    src.port(),
+                );
+                entries.push(ConntrackEntry::parse(&line).unwrap());
+            }
+        }
+        let after = self
+            .matrix
+            .nodes
+            .get_mut(&node(n))
+            .unwrap()
+            .after
+            .as_mut()
+            .unwrap();
+        let reading = after.conntrack.get_or_insert_with(|| ConntrackReading {
+            entries: Vec::new(),
+            is_complete: true,
+        });
+        reading.entries.extend(entries);
+        self
+    }
+
+    /// Attaches the pods of a node by routes of their own, without a bridge.
+    pub(crate) fn routed(self, n: u8) -> Self {
+        self.facts(n, |facts| {
+            let links = facts.links.as_mut().unwrap();
+            links.retain(|link| link.name != "cni0");
+            for link in links.iter_mut().filter(|link| link.master.is_some()) {
+                link.master = None;
+                link.hairpin = None;
+            }
+            facts
+                .fdb
+                .as_mut()
+                .unwrap()
+                .retain(|entry| entry.destination.is_some());
+            let routes = facts.routes.as_mut().unwrap();
+            routes.retain(|route| route.dev.as_deref() != Some("cni0"));
+            for (agent, dev) in [(client(n), "vethclient"), (server(n), "vethserver")] {
+                for family in Family::ALL {
+                    let address = pod_ip(&agent, family);
+                    routes.push(RouteFact {
+                        dev: Some(dev.to_owned()),
+                        ..RouteFact::main(address.into())
+                    });
+                }
+            }
+        })
+    }
+
+    /// Attaches the pods of a node to the network of its uplink, as macvlan does.
+    pub(crate) fn macvlan(self, n: u8) -> Self {
+        self.facts(n, |facts| {
+            let links = facts.links.as_mut().unwrap();
+            links.retain(|link| link.name == "eth0");
+            facts.fdb = Some(Vec::new());
+            for route in facts.routes.as_mut().unwrap() {
+                if route.destination.prefix_len() > 0 {
+                    route.gateway = None;
+                    route.dev = Some("eth0".to_owned());
+                }
+            }
+        })
+    }
+
+    /// Adds the bridge of a container runtime with one port, which is no pod's.
+    pub(crate) fn docker0(self, n: u8) -> Self {
+        self.facts(n, |facts| {
+            let links = facts.links.as_mut().unwrap();
+            links.push(link("docker0", "bridge", Mac([2, 0x42, 0, 0, 0, n]), 1500));
+            let mut port = link("vethdocker", "veth", Mac([2, 0x42, 0, 0, 1, n]), 1500);
+            port.master = Some("docker0".to_owned());
+            port.hairpin = Some(false);
+            links.push(port);
+        })
+    }
+
     /// A node's counter grows while failing paths are probed again.
     pub(crate) fn grows(mut self, n: u8, counter: &str, by: u64) -> Self {
         let known = self.matrix.nodes.get_mut(&node(n)).unwrap();
@@ -618,6 +724,19 @@ fn zeroes() -> Counters {
     .collect()
 }
 
+/// The addresses of a node itself.
+fn own_addresses(n: u8, family: Family) -> [Address; 3] {
+    [
+        (gateway(n, family), "cni0"),
+        (vtep(n, family), tunnel(family)),
+        (underlay(n, family), "eth0"),
+    ]
+    .map(|(address, dev)| Address {
+        prefix: address.into(),
+        dev: dev.to_owned(),
+    })
+}
+
 fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
     let on = Some(SysctlState::Value(1));
     let mut links = vec![
@@ -631,12 +750,14 @@ fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
         links.push(port);
     }
     let mut routes = Vec::new();
+    let mut addresses = Vec::new();
     let mut neighbours = Vec::new();
     let mut fdb = vec![
         fdb(pod_mac(&client(n)), "vethclient", None),
         fdb(pod_mac(&server(n)), "vethserver", None),
     ];
     for &family in families {
+        addresses.extend(own_addresses(n, family));
         let mut end = link(tunnel(family), "vxlan", vtep_mac(n, family), 1450);
         end.vxlan = Some(Vxlan {
             id: Some(1),
@@ -679,6 +800,7 @@ fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
     });
     NodeFacts {
         kernel: Some("6.18.44".to_owned()),
+        kube_proxy: Some(KubeProxyMode::Iptables),
         bridge_nf_call_iptables: on,
         bridge_nf_call_ip6tables: on,
         ip_forward: on,
@@ -707,7 +829,7 @@ fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
             .collect(),
         ),
         links: Some(links),
-        addresses: Some(Vec::new()),
+        addresses: Some(addresses),
         routes: Some(routes),
         neighbours: Some(neighbours),
         fdb: Some(fdb),
@@ -1080,11 +1202,23 @@ impl Scene {
             link,
             self.seen_as(),
             local,
-            63,
+            self.arriving_hops(),
             TcpFlags::SYN,
             self.isn,
             Seq(0),
         )
+    }
+
+    /// What is left of a SYN's hop limit at the server.
+    fn arriving_hops(&self) -> u8 {
+        let is_same_node = self.to.node == self.path.client.node;
+        if !is_same_node {
+            62
+        } else if self.path.access_path == AccessPath::PodIp {
+            64
+        } else {
+            63
+        }
     }
 
     /// The client's address at the server: a pod that reaches itself is masqueraded.

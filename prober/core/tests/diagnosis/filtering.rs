@@ -1,5 +1,7 @@
 //! Faults of filters, in each direction and place.
 
+use prober_core::diagnosis::catalogue::Cause;
+use prober_core::diagnosis::{Confidence, diagnose};
 use prober_core::node_facts::SysctlState;
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
@@ -9,7 +11,7 @@ use prober_core::topology::{AccessPath, Path, Scope};
 
 use super::builder::{
     CLUSTER_IP, Cluster, SILENT, Story, bridge_mac, client, cluster_ip, exceeded, gateway, node,
-    server,
+    server, underlay, vtep,
 };
 use super::named;
 
@@ -36,7 +38,8 @@ fn a_node_that_forwards_nothing_has_a_forward_drop() {
         .with_story(at_1, Story::Nothing)
         .with_balanced_story(|path| path.client == client(2), &server(1), Story::Nothing)
         .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .tracks(1, |_| false, "SYN_SENT");
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
     assert_eq!(
         named(&cluster.without_facts().matrix),
@@ -65,6 +68,7 @@ fn policies_that_block_the_agents_are_the_cause_only_where_nothing_passes() {
         .with_balanced_story(|path| path.client == client(2), &server(1), Story::Nothing)
         .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
         .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .tracks(1, |_| false, "SYN_SENT")
         .matrix;
     ignored.policies = policies();
     assert_eq!(named(&ignored), ["forward-drop node-1 proven"]);
@@ -86,7 +90,9 @@ fn a_drop_of_what_leaves_a_node_is_distinguished_from_a_blocked_tunnel_by_both_t
             Story::ReplyLost,
         )
         .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .tracks(1, across(2, 1), "SYN_RECV")
+        .tracks(2, across(2, 1), "SYN_SENT");
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }
 
@@ -102,7 +108,10 @@ fn a_drop_of_what_comes_to_a_nodes_pods_is_distinguished_too() {
         )
         .with_balanced_story(|path| path.client == client(2), &server(1), Story::Nothing)
         .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .tracks(1, across(1, 2), "SYN_RECV")
+        .tracks(2, across(2, 1), "SYN_SENT")
+        .tracks(2, across(1, 2), "SYN_RECV");
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
 }
 
@@ -111,8 +120,9 @@ fn a_drop_of_answers_is_no_policy_even_if_it_affects_one_pod_alone() {
     let to_client = |path: &Path| path.client == client(1);
     let cluster = Cluster::new(2)
         .with_story(to_client, Story::ReplyLost)
-        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
-    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .tracks(1, to_client, "SYN_RECV");
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 consistent"]);
 }
 
 #[test]
@@ -120,8 +130,9 @@ fn a_node_that_drops_all_replies_is_named_from_both_sides() {
     let cluster = Cluster::new(2)
         .with_story(at_1, Story::ReplyLost)
         .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
-        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT]);
-    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .tracks(1, at_1, "SYN_RECV");
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 consistent"]);
 }
 
 /// Node-2 of three drops packets to its pods, and all clients but that of node-1 have sent TTL probes.
@@ -138,6 +149,9 @@ fn dropping_at_2() -> Cluster {
         .ttl_probe(across(3, 2), [exceeded(64), exceeded(63), SILENT, SILENT])
         .ttl_probe(across(2, 1), [exceeded(64), SILENT, SILENT, SILENT])
         .ttl_probe(across(2, 3), [exceeded(64), SILENT, SILENT, SILENT])
+        .tracks(2, |path| path.client == client(2), "SYN_RECV")
+        .tracks(1, across(1, 2), "SYN_SENT")
+        .tracks(3, across(3, 2), "SYN_SENT")
 }
 
 #[test]
@@ -165,14 +179,15 @@ fn one_pod_whose_neighbours_pass_has_a_policy() {
     assert_eq!(named(&port.matrix), ["network-policy node-1 proven"]);
     let egress = Cluster::new(2)
         .with_story(|path| path.client == client(1), Story::Nothing)
-        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .tracks(1, |_| false, "SYN_SENT");
     assert_eq!(named(&egress.matrix), ["network-policy node-1 proven"]);
 }
 
 #[test]
 fn a_policy_that_answers_prohibited_is_a_policy() {
-    let story = |hop_limit, inner| Story::Icmp {
-        by: CLUSTER_IP,
+    let story = |by, hop_limit, inner| Story::Icmp {
+        by,
         reason: Unreachable::Prohibited,
         hop_limit,
         inner,
@@ -181,10 +196,23 @@ fn a_policy_that_answers_prohibited_is_a_policy() {
     let cluster = Cluster::new(2)
         .with_story(
             |path| path.server == Some(server(1)) && path.client.node == node(1),
-            story(64, 64),
+            story(CLUSTER_IP, 64, 64),
         )
-        .with_story(across(2, 1), story(63, 62))
-        .with_balanced_story(|path| path.client == client(2), &server(1), story(63, 62));
+        .with_story(across(2, 1), story(CLUSTER_IP, 63, 62))
+        // Where nothing is translated, the node answers by its own address.
+        .with_story(
+            |path| across(1, 1)(path) && path.access_path == AccessPath::PodIp,
+            story(gateway(1, Family::Ipv4), 64, 64),
+        )
+        .with_story(
+            |path| across(2, 1)(path) && path.access_path == AccessPath::PodIp,
+            story(gateway(1, Family::Ipv4), 63, 62),
+        )
+        .with_balanced_story(
+            |path| path.client == client(2),
+            &server(1),
+            story(CLUSTER_IP, 63, 62),
+        );
     assert_eq!(named(&cluster.matrix), ["network-policy node-1 proven"]);
 }
 
@@ -273,10 +301,9 @@ fn ip_forward_off_leaves_only_pods_that_need_no_router() {
         .facts(1, |facts| facts.ip_forward = Some(SysctlState::Value(0)))
         .grows(1, "IpInAddrErrors", 12);
     assert_eq!(named(&cluster.matrix), ["ip-forward-off node-1 proven"]);
-    assert_eq!(
-        named(&broken.without_facts().matrix)[0],
-        "ip-forward-off node-1 consistent"
-    );
+    let unread = diagnose(&broken.without_facts().matrix);
+    assert_eq!(unread[0].confidence, Confidence::Consistent);
+    assert_eq!(unread[0].cause, Some(Cause::IpForwardOff));
 }
 
 #[test]
@@ -290,18 +317,39 @@ fn without_forwarding_in_ipv6_same_node_services_go_on() {
     assert_eq!(cluster_ip(Family::Ipv4), CLUSTER_IP);
 }
 
+/// One node sends to another's pods outside the tunnel, where a strict reverse-path filter is.
+fn past_the_tunnel(cluster: Cluster, from: u8, to: u8) -> Cluster {
+    cluster
+        .facts(from, |facts| {
+            for route in facts.routes.iter_mut().flatten() {
+                if route.gateway == Some(vtep(to, Family::Ipv4)) {
+                    route.gateway = Some(underlay(to, Family::Ipv4));
+                    route.dev = Some("eth0".to_owned());
+                }
+            }
+        })
+        .facts(to, |facts| {
+            let filters = facts.rp_filter.as_mut().unwrap();
+            filters.insert("eth0".to_owned(), SysctlState::Value(1));
+        })
+}
+
 #[test]
-fn reverse_path_filtering_is_proven_by_its_counter_on_either_side() {
+fn reverse_path_filtering_is_proven_by_its_setting_and_the_asymmetric_route() {
     let back = Cluster::new(2)
         .with_story(across(1, 2), Story::ReplyLost)
         .with_story(across(2, 1), Story::Nothing)
         .grows(1, "TcpExtIPReversePathFilter", 12);
-    assert_eq!(named(&back.matrix), ["rp-filter node-1 proven"]);
+    let asymmetric = past_the_tunnel(back.clone(), 2, 1);
+    assert_eq!(named(&asymmetric.matrix), ["rp-filter node-1 proven"]);
     let there = Cluster::new(2)
         .with_story(across(1, 2), Story::Nothing)
         .with_story(across(2, 1), Story::ReplyLost)
         .grows(2, "TcpExtIPReversePathFilter", 12);
-    assert_eq!(named(&there.matrix), ["rp-filter node-2 proven"]);
+    let asymmetric = past_the_tunnel(there, 1, 2);
+    assert_eq!(named(&asymmetric.matrix), ["rp-filter node-2 proven"]);
+    // The counter is one of the whole node, and here nothing filters.
+    assert!(!named(&back.matrix).concat().contains("rp-filter"));
 }
 
 #[test]
@@ -389,19 +437,20 @@ fn a_clients_own_unanswered_solicitation_is_silence_and_no_error_of_a_router() {
             }
         }
     }
-    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 consistent"]);
 }
 
 #[test]
 fn a_raw_probes_own_closing_rst_is_no_refusal_of_the_answer() {
     let mut cluster = Cluster::new(2)
         .with_story(|path| path.client == client(1), Story::ClientAddressTaken)
-        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT]);
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .tracks(1, |path| path.client == client(1), "SYN_RECV");
     assert_eq!(named(&cluster.matrix), ["duplicate-ip node-1 proven"]);
     for path in cluster.matrix.paths.values_mut() {
         for probe in &mut path.probes {
             probe.client.engine = EngineKind::Raw;
         }
     }
-    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
+    assert_eq!(named(&cluster.matrix), ["forward-drop node-1 consistent"]);
 }

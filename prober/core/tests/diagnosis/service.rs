@@ -1,5 +1,6 @@
 //! Faults in the Service's endpoints and rules.
 
+use prober_core::diagnosis::diagnose;
 use prober_core::node_facts::SysctlState;
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
@@ -40,11 +41,15 @@ fn a_slot_without_endpoints_is_refused_by_each_node_itself() {
             |path| slot_of(1)(path) && path.client.node == node(2),
             refused(gateway(2, Family::Ipv4), Unreachable::Port, 63, 0),
         );
-    assert_eq!(named(&cluster.matrix), ["no-endpoints - proven"]);
-    assert_eq!(
-        named(&cluster.without_facts().matrix),
-        ["no-endpoints - proven"]
-    );
+    // The API names a ready endpoint: every node may be behind it, or a rule refuses.
+    assert_eq!(named(&cluster.matrix), ["no-endpoints - consistent"]);
+    let mut empty = cluster.without_facts();
+    for path in empty.matrix.paths.values_mut() {
+        if slot_of(1)(&path.path) {
+            path.backends[0].ready = false;
+        }
+    }
+    assert_eq!(named(&empty.matrix), ["no-endpoints - proven"]);
 }
 
 #[test]
@@ -216,5 +221,99 @@ fn the_own_syn_delivered_to_its_sender_is_a_missing_masquerade() {
             .filter(|path| path.path.scope() == Scope::Any)
             .count(),
         2
+    );
+}
+
+#[test]
+fn a_port_of_another_bridge_is_no_pods() {
+    let own = |path: &Path| path.access_path == AccessPath::Hairpin && path.client == server(1);
+    let cluster = Cluster::new(2).with_story(own, Story::Nothing).docker0(1);
+    let routed = cluster.clone().routed(1);
+    for matrix in [&cluster.matrix, &routed.matrix] {
+        let names = named(matrix);
+        let is_hairpin = names.iter().any(|name| name.contains("hairpin-off"));
+        assert!(!is_hairpin, "{names:?}");
+    }
+}
+
+#[test]
+fn the_remedy_of_hairpin_mode_names_the_pods_own_bridge() {
+    let own = |path: &Path| path.access_path == AccessPath::Hairpin && path.client == server(1);
+    let cluster = Cluster::new(2)
+        .with_story(own, Story::Nothing)
+        .docker0(1)
+        .facts(1, |facts| {
+            for link in facts.links.as_mut().unwrap() {
+                link.hairpin = link.hairpin.map(|_| false);
+            }
+        });
+    let found = diagnose(&cluster.matrix);
+    let command = &found[0].remedy[0].commands[0];
+    assert!(command.contains("/sys/class/net/cni0/brif/"), "{command}");
+    assert!(found[0].evidence[0].contains("vethserver"), "{found:?}");
+}
+
+#[test]
+fn where_nothing_shows_what_translates_a_router_that_answers_proves_no_missing_rule() {
+    // A program at the pod's link translates, and no rule of netfilter rewrites the errors.
+    let dead = |path: &Path| slot_of(2)(path) && path.client.node == node(1);
+    let exceeded = TtlStepAnswer::TimeExceeded {
+        by: gateway(1, Family::Ipv4),
+        hop_limit: 64,
+    };
+    let silent = TtlStepAnswer::Silent;
+    let cluster = Cluster::new(2)
+        .routed(1)
+        .with_story(dead, Story::Nothing)
+        .ttl_probe(dead, [exceeded, silent, silent, silent])
+        .facts(1, |facts| facts.kube_proxy = None);
+    assert_eq!(named(&cluster.matrix), ["stale-rules node-1 consistent"]);
+    let found = diagnose(&cluster.matrix);
+    let decides = &found[0].would_decide;
+    assert!(
+        decides[0].contains("what translates Services on node-1"),
+        "{found:?}"
+    );
+    assert!(
+        decides
+            .iter()
+            .any(|one| one.contains("service-rules-missing has the same symptoms")),
+        "{found:?}"
+    );
+    let first = &found[0].remedy[0].summary;
+    assert!(first.contains("what translates Services"), "{first}");
+}
+
+#[test]
+fn a_router_that_is_not_the_node_proves_no_missing_rule() {
+    let own = |path: &Path| path.client.node == node(1) && path.access_path.is_translated();
+    let exceeded = TtlStepAnswer::TimeExceeded {
+        by: "172.20.0.1".parse().unwrap(),
+        hop_limit: 64,
+    };
+    let silent = TtlStepAnswer::Silent;
+    let cluster = Cluster::new(2)
+        .with_story(own, Story::Nothing)
+        .ttl_probe(own, [exceeded, silent, silent, silent]);
+    assert_eq!(
+        named(&cluster.matrix),
+        ["service-rules-missing node-1 consistent"]
+    );
+}
+
+#[test]
+fn another_pod_that_answers_at_the_pods_own_address_too_shows_no_stale_rule() {
+    let cluster = Cluster::new(2).with_story(
+        |path| {
+            path.client == client(1)
+                && matches!(path.access_path, AccessPath::ClusterIp | AccessPath::PodIp)
+                && path.server == Some(server(1))
+        },
+        Story::Banner(2),
+    );
+    let names = named(&cluster.matrix);
+    assert!(
+        !names.contains(&"stale-rules node-1 proven".to_owned()),
+        "{names:?}"
     );
 }

@@ -194,6 +194,16 @@ fn a_service_without_an_entry_on_a_node_shows_in_the_syn_of_connect() {
         named(&cluster.matrix),
         ["service-rules-missing node-1 proven"]
     );
+    let found = diagnose(&cluster.matrix);
+    let commands: Vec<&String> = (found[0].remedy.iter())
+        .flat_map(|step| &step.commands)
+        .collect();
+    assert!(
+        commands
+            .iter()
+            .all(|command| !command.contains("kube-proxy")),
+        "{commands:?}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Faults of translation.
 
+use prober_core::diagnosis::catalogue::Cause;
 use prober_core::diagnosis::{End, diagnose, unexpected_packet};
 use prober_core::node_facts::SysctlState;
 use prober_core::packet::observation::{Direction, Observation};
@@ -274,4 +275,84 @@ fn every_cause_that_is_named_comes_with_a_remedy_and_a_sample() {
         assert!(!diagnosis.remedy.is_empty(), "{diagnosis:?}");
         assert!(diagnosis.sample.is_some(), "{diagnosis:?}");
     }
+}
+
+/// The answers of every Service of node-1 come from the backends' own addresses.
+fn bypassed(cluster: Cluster) -> Cluster {
+    let story = Story::SynAckFromWrongSource {
+        refused: true,
+        hop_limit: 64,
+    };
+    cluster.with_story(
+        |path| path.client.node == node(1) && path.access_path == AccessPath::ClusterIp,
+        story,
+    )
+}
+
+#[test]
+fn where_no_pod_is_on_a_bridge_its_netfilter_is_no_cause() {
+    let off = |cluster: Cluster| {
+        cluster.facts(1, |facts| {
+            facts.bridge_nf_call_iptables = Some(SysctlState::Absent);
+        })
+    };
+    for cluster in [Cluster::new(2).macvlan(1), Cluster::new(2).routed(1)] {
+        let matrix = off(bypassed(cluster)).matrix;
+        assert_eq!(named(&matrix), ["reply-bypasses-nat node-1 proven"]);
+        let found = diagnose(&matrix);
+        assert!(
+            found[0].excluded.iter().any(|exclusion| {
+                exclusion.cause == Cause::BridgeNetfilterOff
+                    && exclusion.because == "the pods of node-1 are not ports of a bridge"
+            }),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn replies_of_one_node_that_are_never_tracked_need_no_bridge() {
+    let own = |path: &Path| {
+        path.client.node == node(1)
+            && path.access_path == AccessPath::ClusterIp
+            && path.scope() == Scope::SameNode
+    };
+    let story = Story::SynAckFromWrongSource {
+        refused: false,
+        hop_limit: 63,
+    };
+    let cluster = Cluster::new(2)
+        .routed(1)
+        .docker0(1)
+        .with_story(own, story)
+        .facts(1, |facts| {
+            facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
+        });
+    assert_eq!(named(&cluster.matrix), ["reply-bypasses-nat node-1 proven"]);
+}
+
+#[test]
+fn another_bridge_changes_nothing_about_the_founding_fault() {
+    let cluster = founding(Cluster::new(2).docker0(1), Family::Ipv4).facts(1, |facts| {
+        facts.bridge_nf_call_iptables = Some(SysctlState::Value(0));
+    });
+    assert_eq!(
+        named(&cluster.matrix),
+        ["bridge-netfilter-off node-1 proven"]
+    );
+}
+
+#[test]
+fn an_answer_from_an_address_that_is_no_backends_is_no_reply_without_translation() {
+    let mut cluster = bypassed(Cluster::new(2));
+    for evidence in cluster.matrix.paths.values_mut() {
+        for backend in &mut evidence.backends {
+            backend.address.set_port(9999);
+        }
+    }
+    let names = named(&cluster.matrix);
+    assert!(
+        !names.iter().any(|name| name.contains("proven")),
+        "{names:?}"
+    );
 }

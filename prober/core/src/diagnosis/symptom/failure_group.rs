@@ -13,11 +13,14 @@ use crate::topology::{AccessPath, AgentId, Path, PathId, Scope};
 
 /// Every group of the matrix that needs an explanation, in the order of paths.
 pub(crate) fn groups(matrix: &Matrix) -> Vec<FailureGroup> {
-    matrix
-        .paths
-        .iter()
+    let all = matrix.paths.iter();
+    let mut groups: Vec<FailureGroup> = all
         .flat_map(|(&id, evidence)| of_path(matrix, id, evidence))
-        .collect()
+        .collect();
+    for (index, group) in groups.iter_mut().enumerate() {
+        group.index = index;
+    }
+    groups
 }
 
 fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<FailureGroup> {
@@ -46,6 +49,7 @@ fn of_path(matrix: &Matrix, id: PathId, evidence: &PathEvidence) -> Vec<FailureG
     let mut groups: Vec<FailureGroup> = groups
         .into_iter()
         .map(|((symptom, server), probes)| FailureGroup {
+            index: 0,
             path: id,
             client: evidence.path.client.clone(),
             server_end: server_end(matrix, evidence, &probes, server.as_ref()),

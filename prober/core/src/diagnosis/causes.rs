@@ -1,0 +1,141 @@
+//! The causes as models, one file each. A new cause adds its file here, its entry to the catalogue, and its page.
+
+use between::Between;
+
+pub(crate) use namespace_policies::blocked_by_policies;
+
+use super::case::Case;
+use super::hypothesis::Hypothesis;
+use super::model::{self, Model};
+
+/// Connections that the backend does not accept.
+mod accept_queue_full;
+/// Packets that are dropped between nodes.
+mod between;
+/// Whether bridged packets pass netfilter.
+pub(crate) mod bridge_filter;
+/// A bridge that bypasses netfilter.
+mod bridge_netfilter_off;
+/// The connection table is full.
+mod conntrack_full;
+/// Packets that cross from one node to another.
+mod crossing;
+/// Two hosts with one address.
+mod duplicate_ip;
+/// A process that does not run.
+mod endpoint_frozen;
+/// The node's chains drop what it forwards.
+mod forward_drop;
+/// A port that does not send packets back.
+mod hairpin_off;
+/// The node does not route between its interfaces.
+mod ip_forward_off;
+/// Groups of which only some probes failed.
+mod lossy;
+/// Packets that return to their sender with its own address.
+mod missing_masquerade;
+/// Full-sized packets vanish.
+mod mtu_black_hole;
+/// NetworkPolicies in the API that block every agent.
+mod namespace_policies;
+/// The network drops pods' packets between nodes.
+mod network_blocked;
+/// A filter for one pod.
+mod network_policy;
+/// A Service port without endpoints.
+mod no_endpoints;
+/// A node without an endpoint for a Service that stays on it.
+mod no_local_endpoint;
+/// A closed port.
+mod not_listening;
+/// The tunnel's own packets are blocked.
+mod overlay_blocked;
+/// A share of all packets is lost.
+mod packet_loss;
+/// The node's link that leads to a pod.
+mod pod_port;
+/// No route to one of a node's own pods.
+mod pod_route_missing;
+/// A rule that answers by RST.
+mod reject_reset;
+/// Answers that connection tracking does not match.
+mod reply_bypasses_nat;
+/// The hosts that may have sent a RST.
+mod reset_sender;
+/// No usable route to the pods of another node.
+mod route_missing;
+/// The reverse-path filter drops.
+mod rp_filter;
+/// The program that translates Services on a node.
+mod service_proxy;
+/// No translation on the client's node.
+mod service_rules_missing;
+/// A Service that leads to no pod.
+mod stale_endpoint;
+/// Wrong tunnel entries for a peer.
+mod stale_overlay_neighbour;
+/// Rules that lead to an old endpoint.
+mod stale_rules;
+/// Which paths pass the chains of a node.
+mod traffic;
+/// A silence that ended.
+mod transient_outage;
+/// Answers without the reverse translation.
+pub(crate) mod untranslated;
+
+/// Every model, in the order of the catalogue.
+pub(crate) const MODELS: &[&dyn Model] = &[
+    &bridge_netfilter_off::BridgeNetfilterOff,
+    &reply_bypasses_nat::ReplyBypassesNat,
+    &forward_drop::ForwardDrop::All,
+    &forward_drop::ForwardDrop::ToOtherNodes,
+    &forward_drop::ForwardDrop::FromOtherNodes,
+    &forward_drop::ForwardDrop::NewToOtherNodes,
+    &forward_drop::ForwardDrop::NewFromOtherNodes,
+    &forward_drop::ForwardDrop::Answers,
+    &forward_drop::ForwardDrop::AnswersToPods,
+    &network_policy::NetworkPolicy::Ingress,
+    &network_policy::NetworkPolicy::Egress,
+    &overlay_blocked::OverlayBlocked(Between::Pair),
+    &overlay_blocked::OverlayBlocked(Between::Into),
+    &overlay_blocked::OverlayBlocked(Between::OutOf),
+    &network_blocked::NetworkBlocked(Between::Pair),
+    &network_blocked::NetworkBlocked(Between::NewPair),
+    &network_blocked::NetworkBlocked(Between::Into),
+    &network_blocked::NetworkBlocked(Between::OutOf),
+    &pod_route_missing::PodRouteMissing,
+    &stale_rules::StaleRules::OtherPod,
+    &stale_rules::StaleRules::NoPod,
+    &service_rules_missing::ServiceRulesMissing::Packets,
+    &service_rules_missing::ServiceRulesMissing::Connect,
+    &no_endpoints::NoEndpoints,
+    &reject_reset::RejectReset,
+    &not_listening::NotListening::Backend,
+    &not_listening::NotListening::Target,
+    &stale_endpoint::StaleEndpoint::Address,
+    &stale_endpoint::StaleEndpoint::CutOff,
+    &no_local_endpoint::NoLocalEndpoint,
+    &stale_overlay_neighbour::StaleOverlayNeighbour,
+    &route_missing::RouteMissing,
+    &ip_forward_off::IpForwardOff,
+    &mtu_black_hole::MtuBlackHole::OnNode,
+    &mtu_black_hole::MtuBlackHole::OnTheWay,
+    &packet_loss::PacketLoss,
+    &rp_filter::RpFilter,
+    &hairpin_off::HairpinOff,
+    &missing_masquerade::MissingMasquerade,
+    &accept_queue_full::AcceptQueueFull,
+    &endpoint_frozen::EndpointFrozen,
+    &duplicate_ip::DuplicateIp::Server,
+    &duplicate_ip::DuplicateIp::Client,
+    &conntrack_full::ConntrackFull,
+    &transient_outage::TransientOutage,
+];
+
+/// The hypotheses of every model.
+pub(crate) fn hypotheses(case: &Case<'_>) -> Vec<Hypothesis> {
+    MODELS
+        .iter()
+        .flat_map(|model| model::hypotheses(case, *model))
+        .collect()
+}

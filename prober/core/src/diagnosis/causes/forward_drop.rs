@@ -1,0 +1,213 @@
+//! `forward-drop`: the chains of a node drop or refuse what it forwards, whichever pod it is for.
+
+use std::collections::BTreeSet;
+
+use super::traffic::{
+    FORWARDING, find_rule, forwarding_nodes, involves, is_dropped_at, passes, refuses,
+};
+use crate::data_plane::Attachment;
+use crate::diagnosis::Remedy;
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::hypothesis::Place;
+use crate::diagnosis::location::{FlowDirection, Location, Spot, Stage, sentences};
+use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::origin;
+use crate::diagnosis::remedy::{step, tables};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd};
+use crate::packet::family::Family;
+use crate::topology::{Path, Scope};
+
+/// Which of the packets that a node forwards it drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForwardDrop {
+    /// All.
+    All,
+    /// What its pods send to other nodes, answers as well.
+    ToOtherNodes,
+    /// What other nodes send to its pods, answers as well.
+    FromOtherNodes,
+    /// New connections of its pods to other nodes.
+    NewToOtherNodes,
+    /// New connections of other nodes to its pods.
+    NewFromOtherNodes,
+    /// Answers of connections that it let begin.
+    Answers,
+    /// Of these, only those to its own pods.
+    AnswersToPods,
+}
+
+impl ForwardDrop {
+    /// Whether it drops new connections of this path between two nodes.
+    fn drops(self, is_client_here: bool) -> bool {
+        match self {
+            Self::All | Self::ToOtherNodes | Self::FromOtherNodes | Self::Answers => true,
+            Self::NewToOtherNodes | Self::AnswersToPods => is_client_here,
+            Self::NewFromOtherNodes => !is_client_here,
+        }
+    }
+
+    /// Whether it drops answers alone.
+    const fn is_of_answers(self) -> bool {
+        matches!(self, Self::Answers | Self::AnswersToPods)
+    }
+
+    /// Whether it drops packets of this direction, of which one end is on the node.
+    fn drops_packets(self, direction: FlowDirection, is_sender_here: bool) -> bool {
+        match self {
+            Self::All => direction == FlowDirection::ToServer,
+            Self::ToOtherNodes => is_sender_here,
+            Self::FromOtherNodes => !is_sender_here,
+            Self::NewToOtherNodes => direction == FlowDirection::ToServer && is_sender_here,
+            Self::NewFromOtherNodes => direction == FlowDirection::ToServer && !is_sender_here,
+            Self::Answers => direction == FlowDirection::ToClient,
+            Self::AnswersToPods => direction == FlowDirection::ToClient && !is_sender_here,
+        }
+    }
+}
+
+impl Model for ForwardDrop {
+    fn cause(&self) -> Cause {
+        Cause::ForwardDrop
+    }
+
+    fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
+        let nodes = forwarding_nodes(case, family).into_iter();
+        nodes.map(|node| Place::node(&node, family)).collect()
+    }
+
+    fn applies(&self, case: &Case<'_>, place: &Place) -> Applies {
+        let Some(node) = &place.node else {
+            return Applies::Yes;
+        };
+        if let Some(program) = case.plane.program(node) {
+            return Applies::No(format!(
+                "BPF programs forward packets of pods past the chains of {node}: {program}"
+            ));
+        }
+        let is_own = |one: &Attachment| matches!(one, Attachment::OwnDevice { .. });
+        if case.plane.attachments_on(node, place.family).any(is_own) {
+            return Applies::No(format!(
+                "pods of {node} have devices of their own on its network: their packets to other nodes pass no chain"
+            ));
+        }
+        Applies::Yes
+    }
+
+    fn predict(&self, case: &Case<'_>, place: &Place, path: &Path) -> Prediction {
+        let Some(node) = &place.node else {
+            return Prediction::Passes;
+        };
+        if !involves(path, node) && path.server.is_some() {
+            return Prediction::Passes;
+        }
+        match passes(case, node, path) {
+            None => Prediction::MayFail,
+            Some(true) if path.scope() == Scope::CrossNode => {
+                if self.drops(path.client.node == *node) {
+                    Prediction::Fails
+                } else {
+                    Prediction::Passes
+                }
+            }
+            Some(true) if *self == Self::All => Prediction::Fails,
+            // Answers between pods of a node are a part of all.
+            Some(true) if self.is_of_answers() => Prediction::MayFail,
+            Some(true | false) => Prediction::Passes,
+        }
+    }
+
+    fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
+        let Some(node) = &place.node else {
+            return false;
+        };
+        let is_dropped = is_dropped_at(case, group, node, FORWARDING)
+            && case.location(group).is_some_and(|location| {
+                // Without observations of the server's end either direction may be lost.
+                let is_unknown = group.server_end == ServerEnd::Unknown;
+                let is_same = location.is_same_node();
+                let fits = self.drops_packets(location.direction, location.sender == *node);
+                match self {
+                    Self::All | Self::Answers => is_unknown || fits,
+                    // Between pods of a node sender and receiver are one.
+                    Self::AnswersToPods => {
+                        is_unknown
+                            || fits
+                            || is_same && location.direction == FlowDirection::ToClient
+                    }
+                    Self::ToOtherNodes
+                    | Self::FromOtherNodes
+                    | Self::NewToOtherNodes
+                    | Self::NewFromOtherNodes => !is_same && (is_unknown || fits),
+                }
+            });
+        let is_refused =
+            self.drops(group.client.node == *node) && refuses(case, group).as_ref() == Some(node);
+        is_dropped || is_refused
+    }
+
+    fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
+        let Some(node) = &place.node else {
+            return Fingerprint::Missing(Vec::new());
+        };
+        let refused = case.at(groups).find_map(|group| {
+            let (ip, icmp) = origin::unreachable(case, group)?;
+            Some(format!(
+                "{} received ICMP {}/{} from {} (TTL {}): {node} refuses what it forwards",
+                group.client, icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit
+            ))
+        });
+        if let Some(said) = refused {
+            return Fingerprint::Located(vec![said]);
+        }
+        // What acts on the lookup of the route is known from the node's facts, and excluded by them.
+        let is_here = |spot: &&Spot| {
+            let stages = [Stage::Routing, Stage::Forwarding];
+            stages
+                .iter()
+                .any(|stage| **spot == Spot::Node(node.clone(), *stage))
+        };
+        let is_alone = |location: &Location| {
+            location.is_observed && location.spots.iter().all(|spot| is_here(&spot))
+        };
+        let is_located = case.locations(groups).any(is_alone);
+        if is_located {
+            return Fingerprint::Located(sentences(case, groups));
+        }
+        Fingerprint::Missing(vec![
+            format!(
+                "the conntrack entry of a failing probe on {node}: none, where {node} routes the packet, shows that a chain drops it"
+            ),
+            format!(
+                "the counters of {node}'s rules before and after a failing probe: `iptables-save -c`, `nft list ruleset`"
+            ),
+        ])
+    }
+
+    fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+        let tables = tables(place.family);
+        let links: BTreeSet<&str> = (place.node.iter())
+            .flat_map(|node| case.plane.attachments_on(node, place.family))
+            .filter_map(Attachment::link)
+            .collect();
+        let accept: Vec<String> = links
+            .into_iter()
+            .take(2)
+            .map(|link| {
+                format!("{tables} -I FORWARD -i {link} -j ACCEPT; {tables} -I FORWARD -o {link} -j ACCEPT")
+            })
+            .collect();
+        let mut steps = vec![find_rule(place.family)];
+        if !accept.is_empty() {
+            steps.push(step(
+                "Accept pod traffic before that rule; the network plugin's agent does so while it runs.",
+                accept,
+            ));
+        }
+        steps
+    }
+
+    fn support(&self, case: &Case<'_>, _: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
+        sentences(case, groups)
+    }
+}

@@ -1,0 +1,56 @@
+//! Groups of which only some probes were lost or late, and the node that they have in common.
+
+use std::collections::BTreeSet;
+
+use crate::diagnosis::case::Case;
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
+use crate::packet::family::Family;
+use crate::topology::NodeName;
+
+/// Whether a group lost some of its probes, as far as its client could observe that.
+pub(crate) fn is_lossy(case: &Case<'_>, group: &FailureGroup, family: Family) -> bool {
+    group.family == family && group.symptom == Symptom::Lossy && !case.is_inconclusive(group)
+}
+
+/// Whether one end of a group is on a node, or its endpoint is not known.
+pub(crate) fn involves(group: &FailureGroup, node: &NodeName) -> bool {
+    group.client.node == *node
+        || group
+            .server
+            .as_ref()
+            .is_none_or(|server| server.node == *node)
+}
+
+/// The node that all these groups involve, preferably one with failures among its own pods.
+pub(crate) fn common_node(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
+    let all: Vec<NodeName> = case
+        .nodes()
+        .into_iter()
+        .filter(|node| case.at(groups).all(|group| involves(group, node)))
+        .cloned()
+        .collect();
+    let own = |node: &&NodeName| {
+        case.at(groups)
+            .any(|group| group.is_same_node() && group.client.node == **node)
+    };
+    all.iter()
+        .find(own)
+        .or_else(|| if all.len() == 1 { all.first() } else { None })
+        .cloned()
+}
+
+/// The node that most of the lossy groups involve, where no node is common to all.
+pub(crate) fn most_involved(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<NodeName> {
+    case.nodes()
+        .into_iter()
+        .filter(|node| {
+            case.at(groups)
+                .any(|group| group.is_same_node() && group.client.node == **node)
+        })
+        .max_by_key(|node| {
+            case.at(groups)
+                .filter(|group| involves(group, node))
+                .count()
+        })
+        .cloned()
+}

@@ -1,0 +1,163 @@
+//! `network-policy`: a filter drops or refuses new connections of or to one pod, or to one of its ports.
+
+use std::collections::BTreeSet;
+
+use super::traffic::{direction, find_rule, involves, is_dropped_at, refuses};
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::hypothesis::Place;
+use crate::diagnosis::location::{FlowDirection, Location, Spot, Stage, sentences};
+use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::origin;
+use crate::diagnosis::remedy::step;
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
+use crate::diagnosis::{PathSegment, Remedy};
+use crate::packet::family::Family;
+use crate::probe::outcome::OutcomeKind;
+use crate::topology::{AccessPath, AgentId, Path, Scope};
+
+/// Which new connections of the pod it drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NetworkPolicy {
+    /// Those to it.
+    Ingress,
+    /// Those that it begins.
+    Egress,
+}
+
+impl NetworkPolicy {
+    /// The pod of a path or group that such a filter selects.
+    fn pod<'a>(self, client: &'a AgentId, server: Option<&'a AgentId>) -> Option<&'a AgentId> {
+        match self {
+            Self::Ingress => server,
+            Self::Egress => Some(client),
+        }
+    }
+
+    /// The stages of the pod's own node at which it may be enforced: in the chains, or by a program at the pod's link.
+    const fn stages(self) -> &'static [Stage] {
+        match self {
+            Self::Ingress => &[Stage::Forwarding, Stage::ToPod],
+            Self::Egress => &[Stage::FromPod, Stage::Forwarding],
+        }
+    }
+}
+
+/// Whether another port of the server answers the same client.
+fn is_by_port(case: &Case<'_>, group: &FailureGroup) -> bool {
+    group.access_path == AccessPath::PodIp
+        && case.path(group.path).and_then(|path| path.other_port) == Some(OutcomeKind::Established)
+}
+
+impl Model for NetworkPolicy {
+    fn cause(&self) -> Cause {
+        Cause::NetworkPolicy
+    }
+
+    fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
+        let is_candidate = |group: &FailureGroup| {
+            // A pod always reaches itself: what fails there alone is no policy.
+            group.family == family
+                && group.access_path != AccessPath::Hairpin
+                && (group.symptom == Symptom::Silent || refuses(case, group).is_some())
+        };
+        case.failing(is_candidate)
+            .filter_map(|(_, group)| self.pod(&group.client, group.server.as_ref()))
+            .map(|pod| Place::pod(pod, family))
+            .collect()
+    }
+
+    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
+        Applies::Yes
+    }
+
+    fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
+        let PathSegment::Pod { pod } = &place.segment else {
+            return Prediction::Passes;
+        };
+        if !involves(path, &pod.node) && path.server.is_some() {
+            return Prediction::Passes;
+        }
+        if path.scope() == Scope::Any && self.pod(&path.client, None) != Some(pod) {
+            return Prediction::MayFail;
+        }
+        if self.pod(&path.client, path.server.as_ref()) != Some(pod) {
+            return Prediction::Passes;
+        }
+        // A pod always reaches itself (Kubernetes, "Network Policies"), though some implementations block that, too; a bridge
+        // without netfilter carries what the chains would drop; and a policy may except addresses, as those of a node's pods.
+        if path.scope() != Scope::CrossNode {
+            return Prediction::MayFail;
+        }
+        Prediction::Fails
+    }
+
+    fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
+        let PathSegment::Pod { pod } = &place.segment else {
+            return false;
+        };
+        let is_dropped = is_dropped_at(case, group, &pod.node, self.stages())
+            && direction(case, group).is_none_or(|direction| direction == FlowDirection::ToServer);
+        is_dropped || refuses(case, group).as_ref() == Some(&pod.node)
+    }
+
+    fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
+        let PathSegment::Pod { pod } = &place.segment else {
+            return Fingerprint::Missing(Vec::new());
+        };
+        let mut said = Vec::new();
+        if case.at(groups).any(|group| is_by_port(case, group)) {
+            said.push(format!("another port of {pod} answers the same client"));
+        }
+        let refused = case.at(groups).find_map(|group| {
+            let (ip, icmp) = origin::unreachable(case, group)?;
+            Some(format!(
+                "{} received ICMP {}/{} from {} (TTL {}): a filter of {} answers for {pod}",
+                group.client, icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit, pod.node
+            ))
+        });
+        if let Some(refused) = refused {
+            said.push(refused);
+            return Fingerprint::Located(said);
+        }
+        let is_here = |spot: &&Spot| match spot {
+            Spot::Node(node, stage) => *node == pod.node && self.stages().contains(stage),
+            Spot::Wire(..) => false,
+        };
+        let is_alone = |location: &Location| {
+            location.is_observed && location.spots.iter().all(|spot| is_here(&spot))
+        };
+        if case.locations(groups).any(is_alone) {
+            said.extend(sentences(case, groups));
+            return Fingerprint::Located(said);
+        }
+        Fingerprint::Missing(vec![
+            "the policies that select the pod: `kubectl get networkpolicy -A`".to_owned(),
+            format!(
+                "a second client on {}: whether only this pod is affected",
+                pod.node
+            ),
+        ])
+    }
+
+    fn remedy(&self, _: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+        let pod = match &place.segment {
+            PathSegment::Pod { pod } => pod.pod.as_str(),
+            PathSegment::Node { .. }
+            | PathSegment::Between { .. }
+            | PathSegment::Service
+            | PathSegment::Namespace
+            | PathSegment::Unknown => "POD",
+        };
+        vec![
+            step(
+                "See which NetworkPolicies select the pod.",
+                [
+                    "kubectl get networkpolicy -A".to_owned(),
+                    format!("kubectl get pod {pod} --show-labels"),
+                ],
+            ),
+            find_rule(place.family),
+        ]
+    }
+}

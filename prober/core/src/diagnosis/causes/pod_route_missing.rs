@@ -1,0 +1,134 @@
+//! `pod-route-missing`: a node has no route to one of its own pods, although it reaches others by one.
+
+use std::collections::BTreeSet;
+
+use crate::data_plane::Attachment;
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::hypothesis::{Place, Proof};
+use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::remedy::step;
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
+use crate::diagnosis::{PathSegment, Remedy};
+use crate::packet::family::Family;
+use crate::topology::{AccessPath, AgentId, Path, Scope};
+
+/// The model.
+pub(crate) struct PodRouteMissing;
+
+/// The pod of a place.
+const fn pod_of(place: &Place) -> Option<&AgentId> {
+    match &place.segment {
+        PathSegment::Pod { pod } => Some(pod),
+        PathSegment::Node { .. }
+        | PathSegment::Between { .. }
+        | PathSegment::Service
+        | PathSegment::Namespace
+        | PathSegment::Unknown => None,
+    }
+}
+
+impl Model for PodRouteMissing {
+    fn cause(&self) -> Cause {
+        Cause::PodRouteMissing
+    }
+
+    fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
+        case.failing(|group| group.family == family)
+            .flat_map(|(_, group)| std::iter::once(&group.client).chain(&group.server))
+            .map(|pod| Place::pod(pod, family))
+            .collect()
+    }
+
+    fn applies(&self, case: &Case<'_>, place: &Place) -> Applies {
+        let Some(pod) = pod_of(place) else {
+            return Applies::Yes;
+        };
+        let others = || case.plane.attachments_on(&pod.node, place.family);
+        if others().any(|one| matches!(one, Attachment::Routed { .. })) {
+            Applies::Yes
+        } else if others().all(|one| *one == Attachment::Unknown) {
+            Applies::Unknown(format!("the routes of {}: `ip route`", pod.node))
+        } else {
+            Applies::No(format!("no pod of {} has a route of its own", pod.node))
+        }
+    }
+
+    fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
+        let is_end = |agent: &AgentId| Some(agent) == pod_of(place);
+        let is_touched = is_end(&path.client) || path.server.as_ref().is_some_and(is_end);
+        if path.scope() == Scope::Any || path.access_path == AccessPath::Hairpin {
+            Prediction::MayFail
+        } else if is_touched {
+            Prediction::Fails
+        } else {
+            Prediction::Passes
+        }
+    }
+
+    fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
+        let Some(pod) = pod_of(place) else {
+            return false;
+        };
+        let is_for = |agent: Option<&AgentId>| agent == Some(pod);
+        match group.symptom {
+            Symptom::Silent | Symptom::Unreachable(_) => {
+                let is_request = is_for(group.server.as_ref())
+                    && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown);
+                let is_answer = is_for(Some(&group.client))
+                    && matches!(group.server_end, ServerEnd::SynAck | ServerEnd::Unknown);
+                is_request || is_answer || case.is_balanced(group) && case.is_behind(group, pod)
+            }
+            Symptom::Lossy => case.is_balanced(group) && case.is_behind(group, pod),
+            Symptom::SynAckFromWrongSource
+            | Symptom::ResetFromWrongSource
+            | Symptom::Reset
+            | Symptom::RefusedLocally(_)
+            | Symptom::NoData
+            | Symptom::Stalled
+            | Symptom::Broken
+            | Symptom::WrongBackend => false,
+        }
+    }
+
+    fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
+        let pod = pod_of(place);
+        let address = pod.and_then(|pod| case.matrix.address(pod, place.family));
+        let facts = pod.and_then(|pod| case.facts(&pod.node));
+        let (Some(pod), Some(address), Some(facts)) = (pod, address, facts) else {
+            return Fingerprint::Missing(Vec::new());
+        };
+        let Some(routes) = facts.routes_to(address) else {
+            return Fingerprint::Missing(vec![format!("`ip route get {address}` on {}", pod.node)]);
+        };
+        let own = routes
+            .first()
+            .filter(|route| route.destination.prefix_len() == route.destination.max_prefix_len());
+        match own {
+            Some(_) => Fingerprint::Refuted(format!("{} has a route to {pod}", pod.node)),
+            None => Fingerprint::Seen(
+                Proof::Facts,
+                vec![format!(
+                    "{} has no route of its own to {address}, the address of its pod {pod}, and has one to other pods",
+                    pod.node
+                )],
+            ),
+        }
+    }
+
+    fn remedy(&self, _: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+        let Some(pod) = pod_of(place) else {
+            return Vec::new();
+        };
+        vec![
+            step(
+                "Delete the pod: its successor gets a route. If several pods are hit, restart the network plugin's agent of this node first (calico-node, aws-node, cilium).",
+                [format!("kubectl delete pod {}", pod.pod)],
+            ),
+            step(
+                "See the routes to pods, and what removed this one (a network manager, a second plugin).",
+                ["ip route show | grep -v via".to_owned()],
+            ),
+        ]
+    }
+}

@@ -1,0 +1,218 @@
+//! `route-missing`: a node has no usable route to the pods of another.
+
+use std::collections::BTreeSet;
+
+use super::crossing;
+use crate::data_plane::Transport;
+use crate::diagnosis::case::Case;
+use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::hypothesis::{Place, Proof};
+use crate::diagnosis::location::Stage;
+use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::remedy::step;
+use crate::diagnosis::symptom::FailureGroup;
+use crate::diagnosis::{Remedy, origin};
+use crate::node_facts::{Link, Lookup, RouteKind};
+use crate::packet::family::Family;
+use crate::topology::{NodeName, Path};
+
+/// The model.
+pub(crate) struct RouteMissing;
+
+impl Model for RouteMissing {
+    fn cause(&self) -> Cause {
+        Cause::RouteMissing
+    }
+
+    fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
+        crossing::places(case, family)
+    }
+
+    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
+        Applies::Yes
+    }
+
+    fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
+        crossing::predict(place, path)
+    }
+
+    fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
+        // Another route may match, and lead elsewhere.
+        let is_astray = |place: &Place| {
+            crossing::fails_at_sender(case, place, group, &[Stage::Routing, Stage::ToUplink])
+                || crossing::is_lost_between(case, place, group)
+        };
+        if is_astray(place) {
+            return true;
+        }
+        // The routes were removed with the tunnel's link, which does not receive either.
+        let Some((from, to)) = crossing::ends(place) else {
+            return false;
+        };
+        let reverse = Place::between(to, from, Some(to), place.family);
+        tunnel_down(case, from, place.family).is_some() && is_astray(&reverse)
+    }
+
+    fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
+        let Some((from, to)) = crossing::ends(place) else {
+            return Fingerprint::Missing(Vec::new());
+        };
+        if let Some(sentence) = bad_route(case, from, to, place.family) {
+            let down = tunnel_down(case, from, place.family);
+            let down = down.map(|link| {
+                format!(
+                    "{} of {from} is down: no packet enters or leaves its tunnel",
+                    link.name
+                )
+            });
+            let seen = std::iter::once(sentence).chain(down);
+            return Fingerprint::Seen(Proof::Facts, seen.collect());
+        }
+        let is_refused = case.at(groups).any(|group| refuses(case, group, from));
+        if is_refused {
+            let mut seen = crossing::icmp_errors(case, groups);
+            seen.push(format!("{from} itself refuses before any packet leaves it"));
+            return Fingerprint::Seen(Proof::Packets, seen);
+        }
+        match case.plane.transport(from, to, place.family) {
+            Transport::Tunnel { .. }
+            | Transport::Direct {
+                by_default: false, ..
+            } => Fingerprint::Refuted(format!("{from} has its route to the pods of {to}")),
+            Transport::Direct {
+                by_default: true, ..
+            }
+            | Transport::Refused
+            | Transport::NoRoute
+            | Transport::Unknown => {
+                Fingerprint::Missing(vec![look_up(case, from, to, place.family)])
+            }
+        }
+    }
+
+    fn support(&self, case: &Case<'_>, _: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
+        crossing::icmp_errors(case, groups)
+    }
+
+    fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+        let ip = match place.family {
+            Family::Ipv4 => "ip",
+            Family::Ipv6 => "ip -6",
+        };
+        let mut commands = vec![format!(
+            "{ip} route show table all | grep -v local; {ip} rule"
+        )];
+        if let Some((from, to)) = crossing::ends(place) {
+            commands.extend(
+                case.address_on(to, place.family).map(|address| {
+                    format!("{ip} route get {address}   # on {from}: a pod of {to}")
+                }),
+            );
+        }
+        vec![
+            step(
+                "Restart the network plugin's agent on this node: it writes the routes. Setting a link up again does not bring them back.",
+                restart(place),
+            ),
+            step("See the routes to other nodes' pods.", commands),
+        ]
+    }
+}
+
+/// The pods of the network plugin on the node, to be restarted by hand.
+fn restart(place: &Place) -> Vec<String> {
+    let node = place.node.as_ref();
+    node.map(|node| format!("kubectl get pods -A --field-selector spec.nodeName={node} -o wide"))
+        .into_iter()
+        .collect()
+}
+
+/// The command that shows the route.
+fn look_up(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> String {
+    case.address_on(to, family).map_or_else(
+        || format!("the routes of {from}: `ip route show table all`"),
+        |address| format!("`ip route get {address}` on {from}"),
+    )
+}
+
+/// The fault of the route, as a sentence; `None` where it is correct or was not read.
+fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> Option<String> {
+    let facts = case.facts(from)?;
+    let address = case.address_on(to, family)?;
+    let routes = facts.routes_to(address)?;
+    let Some(route) = routes.first() else {
+        return Some(format!("{from} has no route to {address}, a pod of {to}"));
+    };
+    let name = |what: &str| format!("the route of {from} to {address}, a pod of {to}, {what}");
+    match route.kind {
+        RouteKind::Blackhole => return Some(name("is a blackhole")),
+        RouteKind::Unreachable => return Some(name("is of type unreachable")),
+        RouteKind::Prohibit => return Some(name("is of type prohibit")),
+        RouteKind::Throw => return Some(name("is of type throw")),
+        RouteKind::Unicast | RouteKind::Local | RouteKind::Other(_) => {}
+    }
+    if route.destination.prefix_len() == 0
+        && let Some((other, peer)) = explicit_route(case, family)
+    {
+        let via = route
+            .gateway
+            .map_or_else(String::new, |gateway| format!(" via {gateway}"));
+        return Some(format!(
+            "{from} has no route of its own to {address}, a pod of {to}: only the default route{via} matches, while {other} has one to the pods of {peer}"
+        ));
+    }
+    let dev = route.dev.as_deref()?;
+    match facts.link(dev) {
+        Lookup::Found(link) if !link.up => Some(name(&format!("leads to {dev}, which is down"))),
+        Lookup::Absent => Some(name(&format!("leads to {dev}, which does not exist"))),
+        Lookup::Found(_) | Lookup::Unread => None,
+    }
+}
+
+/// A node that has a route of its own to the pods of another one: where nodes have such routes, a default route does not lead
+/// to pods.
+fn explicit_route<'a>(case: &'a Case<'_>, family: Family) -> Option<(&'a NodeName, &'a NodeName)> {
+    case.plane
+        .pairs(family)
+        .find_map(|(from, to, transport)| match transport {
+            Transport::Tunnel { .. }
+            | Transport::Direct {
+                by_default: false, ..
+            } => Some((from, to)),
+            Transport::Direct {
+                by_default: true, ..
+            }
+            | Transport::Refused
+            | Transport::NoRoute
+            | Transport::Unknown => None,
+        })
+}
+
+/// Whether the node itself rejected packets for lack of a route: to the client, quoting a SYN that no router has forwarded, or
+/// to the server for its answer.
+fn refuses(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
+    if group.client.node != *node {
+        return crossing::answer_is_refused(case, group);
+    }
+    let quoted = origin::unreachable(case, group).and_then(|(_, icmp)| icmp.quoted);
+    let is_untouched = quoted.is_some_and(|quoted| {
+        quoted.hop_limit == crate::data_plane::initial_hop_limit(quoted.hop_limit)
+    });
+    group.symptom.is_unroutable() && is_untouched
+}
+
+/// A node's own tunnel of this family, if it is down: no packet enters or leaves it.
+fn tunnel_down<'a>(case: &'a Case<'_>, node: &NodeName, family: Family) -> Option<&'a Link> {
+    let is_of_family = |link: &&Link| {
+        let tunnel = link.vxlan.as_ref();
+        tunnel.is_some_and(|tunnel| tunnel.local.is_none_or(|end| Family::of(end) == family))
+    };
+    // Only a link that other nodes' routes use is the data plane's.
+    let is_used = |link: &&Link| {
+        case.plane
+            .pairs(family)
+            .any(|(_, _, transport)| transport.is_tunnel() && transport.link() == Some(&link.name))
+    };
+    let mut links = case.facts(node)?.links.iter().flatten();
+    links.find(|link| is_of_family(link) && !link.up && is_used(link))
+}

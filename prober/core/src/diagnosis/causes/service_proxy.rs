@@ -1,0 +1,118 @@
+//! The program that translates Services on a node: how its rules are read, and how it writes them again.
+
+use std::net::IpAddr;
+
+use crate::data_plane::Translation;
+use crate::diagnosis::Remedy;
+use crate::diagnosis::case::Case;
+use crate::diagnosis::hypothesis::Place;
+use crate::diagnosis::remedy::{step, tables};
+use crate::packet::family::Family;
+
+/// What translates Services on the node of a place.
+pub(super) fn translation(case: &Case<'_>, place: &Place) -> Translation {
+    let node = place.node.as_ref();
+    node.map_or(Translation::Unknown, |node| case.plane.translation(node))
+}
+
+/// Whether what translates there gives the Service's address to every ICMP error that quotes a translated connection: netfilter
+/// does (`nf_nat_icmp_reply_translation`, net/netfilter/nf_nat_proto.c), and so does IPVS (`ip_vs_nat_icmp`,
+/// net/netfilter/ipvs/ip_vs_core.c).
+pub(super) fn rewrites_errors(case: &Case<'_>, place: &Place) -> bool {
+    match translation(case, place) {
+        Translation::Iptables
+        | Translation::Nftables
+        | Translation::Netfilter
+        | Translation::Ipvs => true,
+        Translation::Connect | Translation::Unknown => false,
+    }
+}
+
+/// The observation of the rules for a Service's address.
+pub(super) fn rules_for(case: &Case<'_>, place: &Place, address: IpAddr) -> String {
+    let on = on_node(place);
+    let family = match place.family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    };
+    match translation(case, place) {
+        Translation::Iptables => format!(
+            "the Service's chains on {on}: `{}-save -t nat | grep {address}`",
+            tables(place.family)
+        ),
+        Translation::Nftables => format!(
+            "the Service's entry on {on}: `nft list table {family} kube-proxy | grep {address}`"
+        ),
+        Translation::Ipvs => {
+            format!("the Service's backends on {on}: `ipvsadm -ln | grep -A4 {address}`")
+        }
+        Translation::Connect => format!(
+            "the backends that the program on connect(2) has on {on}: with Cilium, `cilium-dbg service list` in its agent there"
+        ),
+        Translation::Netfilter | Translation::Unknown => format!(
+            "what translates Services on {on}, and its rules for {address}: `{}-save -t nat`, `nft list ruleset`, or the CNI agent's own list",
+            tables(place.family)
+        ),
+    }
+}
+
+/// The steps that make the program write its rules again.
+pub(super) fn write_again(case: &Case<'_>, place: &Place) -> Vec<Remedy> {
+    let pods = |label: &str| {
+        format!(
+            "-l {label} --field-selector spec.nodeName={}",
+            on_node(place)
+        )
+    };
+    let kube_proxy = pods("k8s-app=kube-proxy");
+    let restart = format!("kubectl -n kube-system delete pod {kube_proxy}");
+    match translation(case, place) {
+        Translation::Iptables
+        | Translation::Nftables
+        | Translation::Netfilter
+        | Translation::Ipvs => vec![
+            step(
+                "Restart kube-proxy on this node: only a full sync writes every chain and jump again (changes of endpoints do not).",
+                [restart],
+            ),
+            step(
+                "See why it fell behind, before the log is gone.",
+                [format!(
+                    "kubectl -n kube-system logs --tail=100 $(kubectl -n kube-system get pod {kube_proxy} -o name)"
+                )],
+            ),
+        ],
+        Translation::Connect => {
+            let cilium = pods("k8s-app=cilium");
+            vec![
+                step(
+                    "See the backends that the agent which loads the programs on connect(2) has on this node (with Cilium).",
+                    [format!(
+                        "kubectl -n kube-system exec $(kubectl -n kube-system get pod {cilium} -o name) -- cilium-dbg service list"
+                    )],
+                ),
+                step(
+                    "Restart that agent: its start reads every Service and EndpointSlice again.",
+                    [format!("kubectl -n kube-system delete pod {cilium}")],
+                ),
+            ]
+        }
+        Translation::Unknown => vec![
+            step(
+                "See what translates Services on this node: a proxy, or the agent of the network plugin.",
+                [format!(
+                    "kubectl get pods -A -o wide --field-selector spec.nodeName={}",
+                    on_node(place)
+                )],
+            ),
+            step(
+                "Restart it there: its start writes every rule again.",
+                ["kubectl -n NAMESPACE delete pod POD"],
+            ),
+        ],
+    }
+}
+
+fn on_node(place: &Place) -> &str {
+    place.node.as_ref().map_or("NODE", |node| node.as_str())
+}

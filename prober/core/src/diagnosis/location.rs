@@ -1,0 +1,397 @@
+//! The spots at which the packets of a silent group may be dropped: every one on their way, less those that they are known to
+//! have passed, and those that they never reached.
+//!
+//! They have passed a spot where a router behind it answered, by an address that is known to be that router's; where
+//! connection tracking behind it has their entry; and where a tunnel carries other packets, since its own packets are alike.
+//! They never reached a spot behind a complete reading of connection tracking without their entry, or behind a link that
+//! counted no packet at all. A counter that grew shows nothing: other traffic has grown it.
+
+use std::collections::BTreeSet;
+
+use super::PathSegment;
+use super::case::{Case, Tracked};
+use super::endpoint::is_reached_directly;
+use super::origin;
+use super::symptom::{FailureGroup, ServerEnd, Symptom};
+use crate::data_plane::{Attachment, Transport};
+use crate::packet::family::Family;
+use crate::probe::event::TtlStepAnswer;
+use crate::topology::{AccessPath, AgentId, NodeName};
+
+/// Which packets are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FlowDirection {
+    /// SYNs, on their way to the server.
+    ToServer,
+    /// Answers, on their way back to the client.
+    ToClient,
+}
+
+/// A part of a node's work on a packet, in the order of the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// It comes from a pod: the pod's link, traffic control, the `raw` table, connection tracking.
+    FromPod,
+    /// The same for what comes from another node, out of its tunnel.
+    FromUplink,
+    /// The reverse-path filter, rules, routes, the forwarding switch.
+    Routing,
+    /// The chains from FORWARD to POSTROUTING, until the connection is confirmed (`nf_confirm`).
+    Forwarding,
+    /// Neighbours, the bridge, the pod's link.
+    ToPod,
+    /// Neighbours, the tunnel's encapsulation, the uplink.
+    ToUplink,
+}
+
+/// A spot on the way of packets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spot {
+    /// On a node, at a stage.
+    Node(NodeName, Stage),
+    /// Between two nodes, in this direction.
+    Wire(NodeName, NodeName),
+}
+
+impl Spot {
+    /// The node, if it is on one.
+    const fn node(&self) -> Option<&NodeName> {
+        match self {
+            Self::Node(node, _) => Some(node),
+            Self::Wire(..) => None,
+        }
+    }
+}
+
+/// Where the packets of a silent group may be dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) direction: FlowDirection,
+    /// Whether the server's end observed; without it, packets of the other direction may be lost.
+    pub(crate) is_observed: bool,
+    /// The node that the packets come from.
+    pub(crate) sender: NodeName,
+    /// The node that they are for.
+    pub(crate) receiver: NodeName,
+    /// The spots that remain, in the order of the way.
+    pub(crate) spots: Vec<Spot>,
+    /// The observations that bound them, one sentence each.
+    pub(crate) because: Vec<String>,
+}
+
+impl Location {
+    /// Locates the drops of a silent group. `None` where its packets are not dropped on the way, or their endpoint is not
+    /// known. Without observations of the server's end, both directions are possible, and the SYN's is assumed.
+    pub(crate) fn of(case: &Case<'_>, group: &FailureGroup) -> Option<Self> {
+        if group.symptom != Symptom::Silent {
+            return None;
+        }
+        let server = group.server.as_ref()?;
+        let client = &group.client;
+        // What reaches the pod's own address and not the Service's may go elsewhere.
+        let is_for_server = !group.access_path.is_translated()
+            || group.access_path == AccessPath::Hairpin
+            || !is_reached_directly(case, group);
+        if !is_for_server {
+            return None;
+        }
+        let mut location = match group.server_end {
+            ServerEnd::Nothing | ServerEnd::Unknown => {
+                Self::new(FlowDirection::ToServer, client, server)
+            }
+            ServerEnd::SynAck => Self::new(FlowDirection::ToClient, server, client),
+            ServerEnd::SynOnly
+            | ServerEnd::SynAckReset
+            | ServerEnd::ResetSent
+            | ServerEnd::Completed => return None,
+        };
+        location.is_observed = group.server_end != ServerEnd::Unknown;
+        if location.is_observed {
+            location.because.push(match location.direction {
+                FlowDirection::ToServer => format!("SYNs of {client} do not arrive in {server}"),
+                FlowDirection::ToClient => {
+                    format!("SYN+ACKs of {server} do not arrive in {client}")
+                }
+            });
+        }
+        if location.direction == FlowDirection::ToServer {
+            location.read_ttl_probes(case, group);
+        }
+        location.read_conntrack(case, group);
+        location.read_tunnel(case, group.family);
+        Some(location)
+    }
+
+    /// Every spot on the way between two pods.
+    fn new(direction: FlowDirection, from: &AgentId, to: &AgentId) -> Self {
+        use Stage::{Forwarding, FromPod, FromUplink, Routing, ToPod, ToUplink};
+        let (sender, receiver) = (from.node.clone(), to.node.clone());
+        let on = |node: &NodeName, stages: [Stage; 4]| {
+            stages.map(|stage| Spot::Node(node.clone(), stage))
+        };
+        let spots = if sender == receiver {
+            on(&sender, [FromPod, Routing, Forwarding, ToPod]).to_vec()
+        } else {
+            let mut spots = on(&sender, [FromPod, Routing, Forwarding, ToUplink]).to_vec();
+            spots.push(Spot::Wire(sender.clone(), receiver.clone()));
+            spots.extend(on(&receiver, [FromUplink, Routing, Forwarding, ToPod]));
+            spots
+        };
+        Self {
+            direction,
+            is_observed: false,
+            sender,
+            receiver,
+            spots,
+            because: Vec::new(),
+        }
+    }
+
+    /// Whether sender and receiver are on one node.
+    pub(crate) fn is_same_node(&self) -> bool {
+        self.sender == self.receiver
+    }
+
+    /// Whether packets may be dropped at a spot of these.
+    pub(crate) fn meets(&self, wanted: impl Fn(&Spot) -> bool) -> bool {
+        self.spots.iter().any(wanted)
+    }
+
+    /// Whether packets may be dropped on this node at one of these stages.
+    pub(crate) fn is_on(&self, node: &NodeName, stages: &[Stage]) -> bool {
+        self.meets(|spot| match spot {
+            Spot::Node(at, stage) => at == node && stages.contains(stage),
+            Spot::Wire(..) => false,
+        })
+    }
+
+    /// The packets got at least this far: behind this spot.
+    fn passed(&mut self, spot: &Spot, because: impl FnOnce() -> String) {
+        if let Some(at) = self.spots.iter().position(|one| one == spot) {
+            self.spots.drain(..=at);
+            self.because.push(because());
+        }
+    }
+
+    /// The packets got no further than this spot.
+    fn ended(&mut self, spot: &Spot, because: impl FnOnce() -> String) {
+        if let Some(at) = self.spots.iter().position(|one| one == spot)
+            && at + 1 < self.spots.len()
+        {
+            self.spots.truncate(at + 1);
+            self.because.push(because());
+        }
+    }
+
+    /// Answers of routers to SYNs of this client to this server. Time exceeded is raised after the route was found, before the
+    /// FORWARD chain (`ip_forward`, net/ipv4/ip_forward.c).
+    fn read_ttl_probes(&mut self, case: &Case<'_>, group: &FailureGroup) {
+        let Some(server) = &group.server else {
+            return;
+        };
+        for (evidence, ttl_probe) in case.ttl_probes_of(&group.client, server, group.family) {
+            for step in &ttl_probe.steps {
+                let TtlStepAnswer::TimeExceeded { by, hop_limit } = step.answer else {
+                    continue;
+                };
+                let router = origin::router(case, evidence, by, hop_limit);
+                let Some(node) = router.filter(|node| self.nodes().contains(&node)) else {
+                    continue;
+                };
+                // What answers a TTL of 1 is the first router, wherever its address is.
+                if step.hop_limit == 1 && node != self.sender {
+                    continue;
+                }
+                self.passed(&Spot::Node(node.clone(), Stage::Routing), || {
+                    format!(
+                        "a SYN with TTL {} was answered by time exceeded from {by}: {node} routes it",
+                        step.hop_limit
+                    )
+                });
+            }
+        }
+    }
+
+    fn nodes(&self) -> [&NodeName; 2] {
+        [&self.sender, &self.receiver]
+    }
+
+    /// Entries of connection tracking, and their absence from a complete reading, where packets of the node's pods pass it.
+    fn read_conntrack(&mut self, case: &Case<'_>, group: &FailureGroup) {
+        // Which probes were lost in which direction is only known where the server's end observed.
+        if group.server_end == ServerEnd::Unknown {
+            return;
+        }
+        let mut nodes = vec![self.sender.clone()];
+        if !self.is_same_node() {
+            nodes.push(self.receiver.clone());
+        }
+        for node in nodes {
+            if !is_tracking(case, group, &node) {
+                continue;
+            }
+            let input = Spot::Node(
+                node.clone(),
+                if node == self.sender {
+                    Stage::FromPod
+                } else {
+                    Stage::FromUplink
+                },
+            );
+            let chains = Spot::Node(node.clone(), Stage::Forwarding);
+            match (self.direction, case.tracked(&node, group)) {
+                (FlowDirection::ToServer, Tracked::Absent) => self.ended(&chains, || {
+                    format!("connection tracking of {node} has no entry of them: they did not pass its chains")
+                }),
+                (FlowDirection::ToServer, Tracked::Unanswered(entry) | Tracked::Answered(entry)) => {
+                    self.passed(&chains, || format!("they passed the chains of {node}: conntrack has {entry}"));
+                }
+                (FlowDirection::ToClient, Tracked::Unanswered(entry)) => self.ended(&input, || {
+                    format!("connection tracking of {node} saw no answer: {entry}")
+                }),
+                (FlowDirection::ToClient, Tracked::Answered(entry)) => self.passed(&input, || {
+                    format!("connection tracking of {node} saw the answer: {entry}")
+                }),
+                (_, Tracked::Unknown) | (FlowDirection::ToClient, Tracked::Absent) => {}
+            }
+        }
+    }
+
+    /// A tunnel that carries other packets, and one that carried none while failing paths were probed.
+    fn read_tunnel(&mut self, case: &Case<'_>, family: Family) {
+        let (sender, receiver) = (self.sender.clone(), self.receiver.clone());
+        if self.is_same_node() {
+            return;
+        }
+        let link = |from: &NodeName, to: &NodeName| match case.plane.transport(from, to, family) {
+            Transport::Tunnel { link, .. } => Some(link.clone()),
+            Transport::Direct { .. }
+            | Transport::Refused
+            | Transport::NoRoute
+            | Transport::Unknown => None,
+        };
+        let (out, back) = (link(&sender, &receiver), link(&receiver, &sender));
+        let wire = Spot::Wire(sender.clone(), receiver.clone());
+        let counted = |node: &NodeName, link: &Option<String>| {
+            let link = link.as_ref()?;
+            Some((link.clone(), case.traffic(node, link)?))
+        };
+        if let Some((name, traffic)) = counted(&sender, &out)
+            && traffic.tx_packets == 0
+        {
+            self.ended(&Spot::Node(sender.clone(), Stage::ToUplink), || {
+                format!("{name} of {sender} sent no packet at all")
+            });
+        }
+        // What leaves without a tunnel arrives without one.
+        if let Some((name, traffic)) = counted(&receiver, &back).filter(|_| out.is_some())
+            && traffic.rx_packets == 0
+        {
+            self.ended(&wire, || {
+                format!("{name} of {receiver} received no packet at all")
+            });
+        }
+        if out.is_some()
+            && back.is_some()
+            && self.spots.contains(&wire)
+            && let Some(because) = case.tunnel_carries(&sender, &receiver, family)
+        {
+            let encapsulation = Spot::Node(sender.clone(), Stage::ToUplink);
+            self.spots
+                .retain(|spot| *spot != wire && *spot != encapsulation);
+            self.because.push(because.to_owned());
+        }
+    }
+}
+
+/// Whether packets of a group pass connection tracking of a node, as far as its data plane is known: netfilter translates
+/// there, and the pod is a port of a filtered bridge, or routed.
+fn is_tracking(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
+    let agents = std::iter::once(&group.client).chain(&group.server);
+    let mut pods = agents.filter(|agent| agent.node == *node);
+    let Some(pod) = pods.next() else {
+        return false;
+    };
+    let is_netfilter = case.plane.translation(node).is_by_netfilter();
+    let attachment = case.plane.attachment(pod, group.family);
+    let is_filtered = super::causes::bridge_filter::bridged_filtered(case, node, group.family);
+    let is_passed = if group.is_same_node() {
+        passes_chains(attachment, is_filtered) == Some(true)
+    } else {
+        !matches!(
+            attachment,
+            Attachment::Unknown | Attachment::OwnDevice { .. }
+        )
+    };
+    is_netfilter && is_passed
+}
+
+/// The spots that all these groups have in common: where a single fault that drops the packets of all of them is.
+pub(crate) fn common<'a>(case: &'a Case<'_>, groups: &BTreeSet<usize>) -> Vec<&'a Spot> {
+    let locations: Vec<&Location> = (case.at(groups))
+        .filter_map(|group| case.location(group))
+        .collect();
+    if locations.iter().any(|location| !location.is_observed) {
+        return Vec::new();
+    }
+    let Some((first, rest)) = locations.split_first() else {
+        return Vec::new();
+    };
+    let is_common = |spot: &&Spot| rest.iter().all(|other| other.spots.contains(spot));
+    first.spots.iter().filter(is_common).collect()
+}
+
+/// The narrowest place that has all these spots: a node, or the stretch from one node to another.
+pub(crate) fn place_of(spots: &[&Spot]) -> PathSegment {
+    let mut nodes = spots.iter().map(|spot| spot.node());
+    if let Some(Some(first)) = nodes.next()
+        && nodes.all(|node| node == Some(first))
+    {
+        return PathSegment::Node {
+            node: first.clone(),
+        };
+    }
+    // From the node of the first spot to that of the last one.
+    let start = |spot: &Spot| match spot {
+        Spot::Node(node, _) => node.clone(),
+        Spot::Wire(from, _) => from.clone(),
+    };
+    let end = |spot: &Spot| match spot {
+        Spot::Node(node, _) => node.clone(),
+        Spot::Wire(_, to) => to.clone(),
+    };
+    match (spots.first(), spots.last()) {
+        (Some(first), Some(last)) => PathSegment::Between {
+            from: start(first),
+            to: end(last),
+        },
+        (None, _) | (_, None) => PathSegment::Unknown,
+    }
+}
+
+/// The observations that bound the locations of these groups, each once and the first few.
+pub(crate) fn sentences(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
+    let mut said: Vec<String> = Vec::new();
+    for sentence in case
+        .locations(groups)
+        .flat_map(|location| &location.because)
+    {
+        if said.len() < 4 && !said.contains(sentence) {
+            said.push(sentence.clone());
+        }
+    }
+    said
+}
+
+/// Whether packets between two pods of a node pass its chains: routed ones always, bridged ones where bridge netfilter is on.
+pub(crate) const fn passes_chains(
+    attachment: &Attachment,
+    is_bridge_filtered: Option<bool>,
+) -> Option<bool> {
+    match attachment {
+        Attachment::Routed { .. } => Some(true),
+        Attachment::Bridge { .. } => is_bridge_filtered,
+        Attachment::OwnDevice { .. } => Some(false),
+        Attachment::Unknown => None,
+    }
+}
