@@ -124,6 +124,10 @@ fn is_place(place: Place, diagnosis: &Diagnosis) -> bool {
         }
         (Place::Pod(pod), PathSegment::Pod { pod: found }) => *found == pod.id(),
         (Place::Pod(pod), PathSegment::Node { node: found }) => *found == node(pod.node),
+        // From the pods of one node to those of the other.
+        (Place::Pod(pod), PathSegment::Between { from, to }) => {
+            *from == node(pod.node) || *to == node(pod.node)
+        }
         (
             Place::Pair(from, to),
             PathSegment::Between {

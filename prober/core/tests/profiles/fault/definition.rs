@@ -171,32 +171,40 @@ impl Kind {
             Self::WireDropsFromPods => (
                 "the network drops packets from a node's pods",
                 Sort::Node,
-                &[],
+                &["network-blocked", "overlay-blocked"],
             ),
             Self::WireDropsToPods => (
                 "the network drops packets to a node's pods",
                 Sort::Node,
-                &[],
+                &["network-blocked", "overlay-blocked"],
             ),
             Self::UnderlayDrop => (
                 "the network drops everything between two nodes",
                 Sort::Pair,
-                &[],
+                &["network-blocked", "overlay-blocked"],
             ),
-            Self::SpineDrop => ("the network drops behind the first router", Sort::Pair, &[]),
-            Self::PodRouteGone => ("a pod's host route is gone", Sort::Server, &[]),
+            Self::SpineDrop => (
+                "the network drops behind the first router",
+                Sort::Pair,
+                &["network-blocked", "overlay-blocked"],
+            ),
+            Self::PodRouteGone => (
+                "a pod's host route is gone",
+                Sort::Server,
+                &["pod-route-missing"],
+            ),
             Self::PodTableBlackhole => {
                 ("blackhole in the table of the pods' rule", Sort::Node, &[])
             }
             Self::SecurityGroup => (
                 "a security group drops new connections between two nodes' pods",
                 Sort::Pair,
-                &[],
+                &["network-blocked"],
             ),
             Self::DropNewFromOtherNodes => (
                 "a node drops new connections of other nodes' pods to its own",
                 Sort::Node,
-                &[],
+                &["forward-drop", "network-policy", "network-blocked"],
             ),
             Self::DropNewToOtherNodes => (
                 "a node drops new connections of its pods to other nodes",
