@@ -171,6 +171,7 @@ fn report(network: &Network, paths: Vec<PathReport>) -> Report {
         agents: Vec::new(),
         nodes: (1..=network.nodes)
             .map(|node| NodeReport {
+                data_plane: None,
                 node: network.node(node),
                 facts: Some(NodeFacts {
                     kernel: Some(

@@ -28,6 +28,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
+use crate::data_plane::{self, NodeDataPlane};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::{Confidence, Exclusion, PathSegment, Remedy};
 use crate::evidence::Source;
@@ -155,6 +156,15 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+impl Report {
+    /// The data planes of the nodes, in a sentence for each kind of node.
+    pub fn data_planes(&self) -> Vec<String> {
+        let planes = self.nodes.iter();
+        let known = planes.filter_map(|node| Some((&node.node, node.data_plane.as_ref()?)));
+        data_plane::sentences(known)
+    }
+}
+
 /// The cause of a diagnosis; `None` where no cause of the catalogue matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -262,6 +272,9 @@ pub struct NodeReport {
     pub node: NodeName,
     /// The newest facts, without lists and counters; `None` if they were not read.
     pub facts: Option<NodeFacts>,
+    /// How it attaches pods, carries packets to other nodes and translates Services, as far as facts and packets show it.
+    #[serde(default)]
+    pub data_plane: Option<NodeDataPlane>,
     /// The counters that grew between the first and the last reading, and by how much.
     pub grown: Option<Counters>,
     /// Why the facts could not be read.

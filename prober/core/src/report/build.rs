@@ -9,6 +9,7 @@ use super::{
     EngineUse, Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport,
     SampleProbe, UnprobedReport, Verdict,
 };
+use crate::data_plane::{DataPlane, NodeDataPlane};
 use crate::diagnosis::Diagnosis;
 use crate::diagnosis::self_healed::self_healed;
 use crate::evidence::conntrack::ProbeEntries;
@@ -50,6 +51,7 @@ impl Report {
             paths.push(path(*id, evidence, health, &kept));
         }
         let engines = engines(matrix);
+        let plane = DataPlane::infer(matrix);
         let mut report = Self {
             schema: REPORT_SCHEMA.to_owned(),
             prober: meta.version,
@@ -81,7 +83,7 @@ impl Report {
             nodes: matrix
                 .nodes
                 .iter()
-                .map(|(name, evidence)| node(name, evidence))
+                .map(|(name, evidence)| node(name, evidence, plane.node(name)))
                 .collect(),
             notes: meta.notes.into_iter().chain(self_healed(matrix)).collect(),
         };
@@ -352,7 +354,7 @@ fn agent(id: &AgentId, evidence: &AgentEvidence) -> AgentReport {
     }
 }
 
-fn node(name: &NodeName, evidence: &NodeEvidence) -> NodeReport {
+fn node(name: &NodeName, evidence: &NodeEvidence, data_plane: Option<NodeDataPlane>) -> NodeReport {
     let latest = evidence.latest();
     let grown = evidence
         .before
@@ -375,6 +377,7 @@ fn node(name: &NodeName, evidence: &NodeEvidence) -> NodeReport {
             tc_filters: None,
             ..facts.clone()
         }),
+        data_plane,
         grown,
         unread: evidence.unread.clone(),
     }

@@ -62,6 +62,7 @@ pub fn report(report: &Report) -> String {
                     }
                     h1 { (text::verdict(report)) }
                     p class="soft" { (text::circumstances(report)) }
+                    @for sentence in text::data_planes(report) { p class="soft" { (sentence) } }
                     (counts(report, &overview))
                 }
                 main {

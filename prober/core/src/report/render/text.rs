@@ -236,6 +236,23 @@ fn headline(text: &mut Text, report: &Report) {
     text.put(tone, word).plain("  ");
     text.put(Tone::Heading, verdict(report)).end();
     text.wrapped(Tone::Faint, "", &circumstances(report));
+    for sentence in data_planes(report) {
+        text.wrapped(Tone::Faint, "", &sentence);
+    }
+}
+
+/// The data planes of the nodes, a line for each kind of node, and the number of further kinds.
+pub(super) fn data_planes(report: &Report) -> Vec<String> {
+    const LINES: usize = 4;
+    let mut sentences = report.data_planes();
+    if sentences.len() > LINES {
+        let more = sentences.len() - (LINES - 1);
+        sentences.truncate(LINES - 1);
+        sentences.push(format!(
+            "and {more} other kinds of nodes: the report's JSON lists them"
+        ));
+    }
+    sentences
 }
 
 fn diagnosis_section(text: &mut Text, report: &Report, diagnosis: &DiagnosisReport) {
