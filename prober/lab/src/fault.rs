@@ -207,11 +207,11 @@ faults! {
         "FORWARD's policy is DROP, but flannel's rules accept the traffic first";
     AsymmetricRouteHarmless = "asymmetric-route-harmless", [], First, BeforePlacement, TunnelBypass,
         "other nodes send to this one outside the tunnel, and no reverse-path filter is on";
-    WireDropFromPods = "wire-drop-from-pods", [], First, BeforePlacement, PlainPackets,
+    WireDropFromPods = "wire-drop-from-pods", [NetworkBlocked], First, BeforePlacement, PlainPackets,
         "the network drops packets with source addresses of the node's pods; the node's own pass";
-    WireDropToPods = "wire-drop-to-pods", [], First, BeforePlacement, PlainPackets,
+    WireDropToPods = "wire-drop-to-pods", [NetworkBlocked], First, BeforePlacement, PlainPackets,
         "the network drops packets with destination addresses of the node's pods; the node's own pass";
-    PodRouteMissing = "pod-route-missing", [], First, BeforePlacement, PodRoute,
+    PodRouteMissing = "pod-route-missing", [PodRouteMissing], First, BeforePlacement, PodRoute,
         "the node has no route to its server pod";
     WrongTable = "wrong-table", [], First, BeforePlacement, SecondInterface,
         "the default route of the table for packets from the node's pods is of type blackhole";

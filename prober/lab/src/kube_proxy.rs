@@ -20,6 +20,8 @@ mod cni_rules;
 mod initial_rules;
 /// The rules of iptables mode.
 pub mod iptables;
+/// The answer to a request for the mode.
+pub(crate) mod mode_server;
 /// The rules of nftables mode.
 pub mod nftables;
 /// The modes of kube-proxy.

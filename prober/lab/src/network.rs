@@ -60,6 +60,9 @@ impl Lab {
         let scripts = scripts::creation_scripts(spec);
         namespace::run_all(&scripts)?;
         wait_for_carrier(scripts)?;
+        for node in spec.nodes() {
+            kube_proxy::mode_server::serve(&node.name(), spec.proxy_mode())?;
+        }
         let mut lab = Self {
             spec: spec.clone(),
             slices: ServiceEndpoints::default(),
