@@ -1,6 +1,6 @@
 //! The rules that kube-proxy (Kubernetes 1.34) writes on one node for the test Services.
 //!
-//! [`initial_script`] writes the rules of a node on which kube-proxy and the CNI have just started, [`sync_script`] one of
+//! `initial_script` writes the rules of a node on which kube-proxy and the CNI have just started, `sync_script` one of
 //! kube-proxy's partial syncs: it rewrites what belongs to Services and nothing else, so what a fault deletes stays deleted.
 
 use std::collections::{BTreeMap, BTreeSet};

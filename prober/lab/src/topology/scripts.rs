@@ -3,7 +3,7 @@
 //! Creation and configuration are separate, so that healing is configuring again: the `configure_*` scripts specify the
 //! whole desired state (routes, tunnel neighbours, bridge ports, sysctls, firewall) and work from any state.
 //! One script runs in each network namespace, by `sh -ec`. A node's scripts consist of the lines of its data plane's parts
-//! ([`NodePart`]), a pod's of those of its attachment ([`PodPart`]).
+//! (`NodePart`), a pod's of those of its attachment (`PodPart`).
 
 use prober_core::packet::family::Family;
 
