@@ -1,5 +1,7 @@
 //! The matrix with its groups of failures, and the queries that rules make.
 
+/// The addresses of pods, nodes and routers.
+mod addresses;
 /// Entries of connection tracking.
 mod conntrack;
 /// The results of TTL probes.
@@ -20,6 +22,7 @@ use crate::packet::observation::Observation;
 use crate::probe::event::{OutcomeCounts, ServerTrace};
 use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
+use addresses::Addresses;
 pub(crate) use conntrack::Tracked;
 pub(crate) use ttl_probes::{answer_to_ttl, completes};
 
@@ -37,6 +40,8 @@ pub(crate) struct Case<'a> {
     pub(crate) node_groups: BTreeSet<usize>,
     /// Paths that were probed and have no group.
     healthy_paths: BTreeSet<PathId>,
+    /// The addresses of pods, nodes and routers.
+    addresses: Addresses,
     /// The TTL probes of each pair of pods, by the numbers of their paths.
     ttl_probes: BTreeMap<PodPair, Vec<PathId>>,
     /// Pairs of nodes between which their tunnel is known to carry packets, with the observation as a sentence.
@@ -71,6 +76,7 @@ impl<'a> Case<'a> {
             unexplained,
             node_groups,
             healthy_paths,
+            addresses: Addresses::index(matrix),
             ttl_probes: ttl_probes::index(matrix),
             carried: BTreeMap::new(),
             locations: Vec::new(),
@@ -305,35 +311,6 @@ impl<'a> Case<'a> {
             rx_errors: to.rx_errors.checked_sub(from.rx_errors)?,
             tx_errors: to.tx_errors.checked_sub(from.tx_errors)?,
         })
-    }
-
-    /// An address of an agent.
-    pub(crate) fn address(&self, agent: &AgentId, family: Family) -> Option<IpAddr> {
-        let of_family = |ip: &IpAddr| Family::of(*ip) == family;
-        let reported = self
-            .matrix
-            .agents
-            .get(agent)
-            .and_then(|known| known.hello.as_ref())
-            .and_then(|hello| hello.addresses.iter().copied().find(of_family));
-        let targeted = || {
-            self.matrix.paths.values().find_map(|evidence| {
-                let path = &evidence.path;
-                let direct =
-                    path.access_path == AccessPath::PodIp && path.server.as_ref() == Some(agent);
-                (direct && path.family == family).then(|| evidence.target.ip())
-            })
-        };
-        let sent = || {
-            self.matrix
-                .paths
-                .values()
-                .filter(|evidence| evidence.path.client == *agent)
-                .flat_map(|evidence| &evidence.probes)
-                .map(|probe| probe.client.src.ip())
-                .find(of_family)
-        };
-        reported.or_else(targeted).or_else(sent)
     }
 
     /// An address of any agent on a node.

@@ -73,7 +73,7 @@ pub(crate) fn sent_on_to(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr
     let to = probes
         .find_map(|probe| translated_destination(&probe.client))?
         .ip();
-    (!is_known(case, to)).then_some(to)
+    (!case.is_known_address(to)).then_some(to)
 }
 
 /// The address that the Service seems to lead to: that of the SYN, or one that the node asks for.
@@ -89,37 +89,13 @@ fn requested_address(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
                 if request.kind == ResolutionKind::Request
                     && Family::of(request.target) == group.family
                     && request.target != request.sender
-                    && !is_pod(case, request.sender)
-                    && !is_known(case, request.target) =>
+                    && !case.is_pod_address(request.sender)
+                    && !case.is_known_address(request.target) =>
             {
                 Some(request.target)
             }
             Body::Resolution(_) | Body::Tcp(..) | Body::Icmp(..) => None,
         })
-}
-
-/// Whether one of the run's pods has this address.
-fn is_pod(case: &Case<'_>, address: IpAddr) -> bool {
-    let family = Family::of(address);
-    let mut agents = case.matrix.agents.keys();
-    agents.any(|agent| case.address(agent, family) == Some(address))
-}
-
-/// Whether the address is a pod's, a node's, or that of a router that has answered.
-fn is_known(case: &Case<'_>, address: IpAddr) -> bool {
-    let node = case.matrix.nodes.keys().any(|node| {
-        case.facts(node)
-            .is_some_and(|facts| facts.address(address).found().is_some())
-    });
-    let router = case
-        .matrix
-        .paths
-        .values()
-        .flat_map(|path| &path.probes)
-        .flat_map(|probe| &probe.client.observations)
-        .filter_map(|seen| seen.packet.icmp())
-        .any(|(ip, _)| ip.src == address);
-    is_pod(case, address) || node || router
 }
 
 /// What routers reported of neighbours that did not answer, and what the node asked for.
