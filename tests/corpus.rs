@@ -74,6 +74,11 @@ fn every_kept_conntrack_line_keeps_its_promises() {
 }
 
 #[test]
+fn every_kept_evidence_keeps_its_promises() {
+    replay("evidence");
+}
+
+#[test]
 fn every_target_has_a_corpus_and_a_fuzzer_and_no_corpus_or_fuzzer_lacks_a_target() {
     let targets: BTreeSet<String> = TARGETS
         .iter()

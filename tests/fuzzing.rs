@@ -3,6 +3,9 @@
 //! Each function takes the bytes of one case and panics where an invariant does not hold. `fuzz/` calls them with generated
 //! bytes; the test `corpus` calls them with the files of `corpora/`.
 
+/// The evidence of a run, which is diagnosed.
+mod evidence;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
@@ -18,6 +21,8 @@ use prober_core::plan::{AllowedTargets, Plan};
 use prober_core::probe::event::Event;
 use prober_core::time::Timestamp;
 use prober_core::topology::AgentId;
+
+pub use evidence::evidence;
 
 /// The result of one case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,10 @@ pub const TARGETS: &[FuzzTarget] = &[
     FuzzTarget {
         name: "conntrack",
         run: conntrack,
+    },
+    FuzzTarget {
+        name: "evidence",
+        run: evidence,
     },
 ];
 

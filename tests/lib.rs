@@ -1,4 +1,4 @@
-//! What the tests of the whole house share.
+//! What the tests of all crates share.
 
 /// What is fuzzed: one function for each target.
 pub mod fuzzing;

@@ -334,9 +334,88 @@ def conntrack():
     keep("conntrack", "empty", "")
 
 
+def evidence():
+    client, server = {"node": "node-1", "pod": "client"}, {"node": "node-1", "pod": "server"}
+    other = {"node": "node-2", "pod": "server"}
+
+    def seen(at, direction, src, dst, **fields):
+        ip_ = {"src": src[0], "dst": dst[0], "hop_limit": 64, "ident": 7}
+        tcp_ = {
+            "src_port": src[1], "dst_port": dst[1], "seq": 1000, "ack": 0, "flags": 2, "window": 64240,
+            "options": {}, "payload_len": 0, **fields,
+        }
+        return {"at": at, "direction": direction, "packet": {"link": None, "body": {"tcp": [ip_, tcp_]}}}
+
+    def path(access_path, target, outcome, observations, syns=2, server=server, trace=None, **rest):
+        probe_ = {
+            "path": 0, "engine": "raw", "src": f"{CLIENT}:40000", "dst": f"{target[0]}:{target[1]}", "started": 5,
+            "isn": 1000, "server_isn": None, "outcome": outcome, "syns": syns, "exchange": {"kind": "not-tried"},
+            "observations": observations,
+        }
+        identity = {"client": client, "server": server, "access_path": access_path, "family": "ipv4"}
+        return {"path": identity, "target": probe_["dst"], "probes": [[probe_, trace]], **rest}
+
+    def hello(agent, address):
+        return {
+            "schema": "prober.dev/agent/v1", "agent": agent, "version": "0.1.0", "tier": "T1", "addresses": [address],
+            "limits": [], "at": 1,
+        }
+
+    def written(name, paths, nodes={}, agents=(), **rest):
+        document = {"paths": paths, "agents": list(agents), "nodes": nodes, **rest}
+        keep("evidence", f"{name}.json", json.dumps(document))
+
+    here, service, pod = (CLIENT, 40000), (CLUSTER_IP, 80), (BACKEND, 8080)
+    syn = seen(5, "sent", here, service)
+    syn_ack = dict(seq=5000, ack=1001, flags=18)
+    reset = seen(9, "sent", here, pod, seq=1001, flags=4)
+    trace = {
+        "isn": 1000, "peer": f"{CLIENT}:40000", "local": f"{BACKEND}:8080", "syns": 1, "syn_acks": 1, "acks": 0,
+        "resets_received": 1, "resets_sent": 0,
+        "observations": [seen(6, "received", here, pod), seen(7, "sent", pod, here, **syn_ack)],
+    }
+    established = {"kind": "established", "rtt_ns": 3, "connect_ns": 3}
+    answered = [seen(5, "sent", here, pod), seen(8, "received", pod, here, **syn_ack)]
+    healthy = path("pod-ip", pod, established, answered, syns=1)
+    bypassed = path(
+        "cluster-ip", service, {"kind": "mismatched", "from": f"{BACKEND}:8080"},
+        [syn, seen(8, "received", pod, here, **syn_ack), reset], trace=trace,
+    )
+    ladder = [
+        {"hop_limit": 1, "tries": 1, "answer": {"kind": "time-exceeded", "by": "100.96.54.1", "hop_limit": 64}},
+        {"hop_limit": 2, "tries": 3, "answer": {"kind": "silent"}},
+        {"hop_limit": 64, "tries": 3, "answer": {"kind": "silent"}},
+    ]
+    silent = path(
+        "pod-ip", ("100.96.55.20", 8080), {"kind": "timeout"}, [seen(5, "sent", here, ("100.96.55.20", 8080))],
+        server=other, ttl_probe={"path": 0, "target": "100.96.55.20:8080", "steps": ladder},
+    )
+    bridge = {"name": "cni0", "index": 3, "kind": "bridge", "up": True, "carrier": True}
+    facts = {
+        "bridge_nf_call_iptables": "absent", "ip_forward": {"value": 1}, "kube_proxy": "iptables", "links": [bridge],
+        "addresses": [{"prefix": "100.96.54.1/24", "dev": "cni0"}],
+        "routes": [
+            {"destination": "100.96.54.0/24", "kind": "unicast", "dev": "cni0", "table": 254},
+            {"destination": "100.96.55.0/24", "kind": "unicast", "dev": "gone0", "gateway": "100.96.55.0", "table": 254},
+        ],
+        "rules": [], "unread": [],
+    }
+    agents = [hello(client, CLIENT), hello(server, BACKEND), hello(other, "100.96.55.20")]
+    written("nothing", [])
+    written("healthy", [healthy], {"node-1": facts}, agents)
+    written("bypassed", [healthy, bypassed], {"node-1": facts}, agents)
+    written("silent", [healthy, silent], {"node-1": facts, "node-2": {}}, agents)
+    written("no-agent", [bypassed, silent])
+    written("unknown-field", [], fault="br-netfilter")
+    written("path-without-client", [{**healthy, "path": {"server": server, "access_path": "pod-ip", "family": "ipv4"}}])
+    whole = json.dumps({"paths": [bypassed], "agents": agents, "nodes": {"node-1": facts}})
+    keep("evidence", "cut.json", whole[: len(whole) // 2])
+
+
 if __name__ == "__main__":
     wire()
     replay()
     plan()
     agent_line()
     conntrack()
+    evidence()
