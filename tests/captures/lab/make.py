@@ -21,7 +21,11 @@ bridge-netfilter-off bridge-netfilter-off-v6 reply-bypasses-nat forward-drop net
 not-listening stale-endpoint stale-rules service-rules-missing no-local-endpoint overlay-blocked-in
 stale-overlay-neighbour route-missing ip-forward-off mtu-black-hole packet-loss rp-filter hairpin-off
 missing-masquerade accept-queue-full endpoint-frozen duplicate-ip conntrack-full forward-heals
+wire-drop-from-pods pod-route-missing
 """.split()
+
+# The data plane of the faults that the default one does not have.
+DATA_PLANES = {"wire-drop-from-pods": "bridge-host-gw", "pod-route-missing": "routed-veth"}
 
 ENHANCED_PACKET = 6
 # Agents probe from ports of this range on; responders listen below.
@@ -73,6 +77,8 @@ def main():
         family = "ipv6" if fault.endswith("-v6") else "ipv4"
         with tempfile.NamedTemporaryFile(suffix=".pcapng") as whole:
             words = ["run", "--lab", "--quiet", "--family", family, "--fault", fault, "--probes", "1"]
+            if fault in DATA_PLANES:
+                words += ["--data-plane", DATA_PLANES[fault]]
             done = subprocess.run([prober, *words, "--pcapng", whole.name], stdout=subprocess.DEVNULL)
             if done.returncode != 1:
                 sys.exit(f"prober {' '.join(words)} ended with {done.returncode}, 1 was expected")

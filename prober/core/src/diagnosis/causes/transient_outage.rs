@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::lossy::{common_node, involves, is_lossy, most_involved};
+use super::lossy::{common_node, is_lossy, most_involved};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, counts};
 use crate::diagnosis::catalogue::Cause;
@@ -39,11 +39,9 @@ impl Model for TransientOutage {
         Prediction::MayFail
     }
 
+    // What ended together is one outage, whichever nodes it involves; the place is the node that most of it involves.
     fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
-        let node = place.node.as_ref();
-        is_lossy(case, group, place.family)
-            && !case.is_share_of_a_silent_endpoint(group)
-            && node.is_none_or(|node| involves(group, node))
+        is_lossy(case, group, place.family) && !case.is_share_of_a_silent_endpoint(group)
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
