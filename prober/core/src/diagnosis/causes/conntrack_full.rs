@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::traffic::{involves, is_dropped_at, nodes_of};
+use crate::data_plane::Transport;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::location::Stage;
+use crate::diagnosis::location::{Spot, Stage};
 use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::evidence::NodeEvidence;
 use crate::packet::family::Family;
-use crate::topology::Path;
+use crate::topology::{NodeName, Path};
 
 /// The model.
 pub(crate) struct ConntrackFull;
@@ -48,7 +49,9 @@ impl Model for ConntrackFull {
         };
         let stages = [Stage::FromPod, Stage::FromUplink];
         match group.symptom {
-            Symptom::Silent if group.server.is_some() => is_dropped_at(case, group, node, &stages),
+            Symptom::Silent if group.server.is_some() => {
+                is_dropped_at(case, group, node, &stages) || is_dropped_in_tunnel(case, group, node)
+            }
             Symptom::Silent | Symptom::Lossy => group.client.node == *node || group.involves(node),
             Symptom::SynAckFromWrongSource
             | Symptom::ResetFromWrongSource
@@ -107,6 +110,19 @@ impl Model for ConntrackFull {
             ),
         ]
     }
+}
+
+/// Whether a silent group's packets may be dropped inside a tunnel from or to a node: it tracks the tunnel's own packets too.
+fn is_dropped_in_tunnel(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
+    case.location(group).is_some_and(|location| {
+        let (from, to) = (&location.sender, &location.receiver);
+        let tracks = |spot: &Spot| match spot {
+            Spot::Wire(from, to) => from == node || to == node,
+            Spot::Node(at, stage) => at == node && *stage == Stage::ToUplink,
+        };
+        let transport = case.plane.transport(from, to, group.family);
+        matches!(transport, Transport::Tunnel { .. }) && location.meets(tracks)
+    })
 }
 
 /// Counts the packets that a full table dropped.
