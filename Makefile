@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 # Prints the next step, and about how long it takes on two idle cores with empty caches; later runs take a fraction.
 step = @printf '\n==> %s\n' '$(strip $(1))'
 
-.PHONY: help demo demo-cost test test-cluster check lint alone parts lab cluster cluster-down image bench bench-cluster bench-scale soak fuzz completions man deps
+.PHONY: help demo demo-cost test test-cluster check lint alone parts lab cluster cluster-down image bench bench-cluster bench-scale bench-diagnosis soak fuzz completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -69,6 +69,9 @@ bench: ## Measure the figures of the README beside zmap and an epoll loop
 
 bench-cluster: ## Measure a run on a real Kubernetes, made for it (as root)
 	scripts/bench-cluster
+
+bench-diagnosis: ## Measure the diagnosis of 1,000 to 100,000 probes: its time grows as their number does
+	cargo run --quiet --locked --release -p prober-tests --bin bench -- diagnosis
 
 bench-scale: ## Measure a canary of five thousand fake nodes (as root)
 	scripts/bench-scale

@@ -11,6 +11,8 @@
 //!     "p50 p99 joined" of the difference to a capture by tcpdump, nanoseconds
 //! bench agent TARGET PROGRAM DIR
 //!     "kib share probes" of an agent at ten probes a second
+//! bench diagnosis
+//!     the time to diagnose runs of 1,000, 10,000 and 100,000 probes, each with two faults; needs no network
 //! bench plan NODES
 //!     the time that the canary takes to plan a cycle of so many nodes; needs no network
 //! ```
@@ -18,6 +20,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are its output")]
 
 mod agent;
+mod diagnosis;
 mod plan;
 mod rate;
 mod rtt;
@@ -50,6 +53,11 @@ fn main() -> anyhow::Result<()> {
         ["agent", target, program, dir] => {
             let cost = agent::measure(target_of(target)?, program.as_ref(), dir.as_ref())?;
             println!("{cost}");
+        }
+        ["diagnosis"] => {
+            for nodes in [25, 250, 2_500] {
+                println!("{}", diagnosis::measure(nodes));
+            }
         }
         ["plan", nodes] => {
             let nodes = nodes

@@ -79,13 +79,14 @@ impl DataPlane {
             habits: Habits::of(matrix),
             ..Self::default()
         };
-        let nodes: Vec<&NodeName> = matrix.nodes.keys().collect();
+        let addresses = matrix.addresses();
+        let peers = peers(matrix);
         let hosts = hosts(matrix);
         let paths = matrix.paths.values();
         let families: BTreeSet<Family> = paths.map(|evidence| evidence.path.family).collect();
         for agent in matrix.agents.keys().filter(|agent| !hosts.contains(agent)) {
             for &family in &families {
-                let Some(address) = matrix.address(agent, family) else {
+                let Some(address) = addresses.of(agent, family) else {
                     continue;
                 };
                 // An agent in the node's own network.
@@ -100,8 +101,8 @@ impl DataPlane {
                 plane
                     .attachments
                     .insert((agent.clone(), family), attachment);
-                for from in nodes.iter().filter(|from| **from != &agent.node) {
-                    let key = ((*from).clone(), agent.node.clone(), family);
+                for &from in peers.get(&agent.node).into_iter().flatten() {
+                    let key = (from.clone(), agent.node.clone(), family);
                     let known = matrix.facts(from);
                     let transport =
                         || known.map_or(Transport::Unknown, |facts| transport::to(facts, address));
@@ -109,7 +110,7 @@ impl DataPlane {
                 }
             }
         }
-        for node in nodes {
+        for node in matrix.nodes.keys() {
             let by_proxy = matrix.facts(node).and_then(|facts| facts.kube_proxy);
             let translation = match by_proxy {
                 _ if matrix.socket_level.contains(node) => Translation::Connect,
@@ -151,7 +152,7 @@ impl DataPlane {
         known.unwrap_or(&Transport::Unknown)
     }
 
-    /// The transport of every ordered pair of nodes.
+    /// The transport of every ordered pair of nodes that a path connects.
     pub fn pairs(
         &self,
         family: Family,
@@ -183,6 +184,23 @@ fn translates_in_conntrack(matrix: &Matrix, node: &NodeName) -> bool {
     let reading = known.and_then(NodeEvidence::conntrack);
     let mut entries = reading.into_iter().flat_map(|reading| &reading.entries);
     entries.any(|entry| entry.reply.source != entry.original.destination)
+}
+
+/// The nodes with which each node exchanges packets of pods.
+fn peers(matrix: &Matrix) -> BTreeMap<&NodeName, BTreeSet<&NodeName>> {
+    let mut peers: BTreeMap<&NodeName, BTreeSet<&NodeName>> = BTreeMap::new();
+    for evidence in matrix.paths.values() {
+        let client = &evidence.path.client.node;
+        let backends = evidence.backends.iter();
+        let agents = backends.filter_map(|backend| backend.agent.as_ref());
+        for agent in agents.chain(&evidence.path.server) {
+            if agent.node != *client {
+                peers.entry(client).or_default().insert(&agent.node);
+                peers.entry(&agent.node).or_default().insert(client);
+            }
+        }
+    }
+    peers
 }
 
 /// The agents that probe from the nodes' own networks.

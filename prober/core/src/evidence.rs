@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use lookup::AgentAddresses;
+
 use crate::node_facts::{Counters, NodeFacts};
 use crate::probe::banner::Banner;
 use crate::probe::event::{Hello, OutcomeCounts, ServerTrace, TtlProbe};

@@ -1,5 +1,6 @@
 //! The addresses of agents and the facts of nodes, looked up in a matrix.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Matrix;
@@ -7,35 +8,58 @@ use crate::node_facts::NodeFacts;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, NodeName};
 
+/// The address of each agent in each family, indexed once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentAddresses(BTreeMap<AgentId, BTreeMap<Family, IpAddr>>);
+
+impl AgentAddresses {
+    /// An address of an agent.
+    pub fn of(&self, agent: &AgentId, family: Family) -> Option<IpAddr> {
+        self.0.get(agent)?.get(&family).copied()
+    }
+
+    /// Every address.
+    pub fn all(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.0.values();
+        all.flat_map(|by_family| by_family.values().copied())
+    }
+
+    /// Adds an address of an agent whose address in this family is not known yet.
+    fn learn(&mut self, agent: &AgentId, ip: IpAddr) {
+        if !self.0.contains_key(agent) {
+            self.0.insert(agent.clone(), BTreeMap::new());
+        }
+        if let Some(by_family) = self.0.get_mut(agent) {
+            by_family.entry(Family::of(ip)).or_insert(ip);
+        }
+    }
+}
+
 impl Matrix {
     /// The most recent facts of a node.
     pub fn facts(&self, node: &NodeName) -> Option<&NodeFacts> {
         self.nodes.get(node)?.latest()
     }
 
-    /// An address of an agent: as it reports, as it was probed, or as it sent.
-    pub fn address(&self, agent: &AgentId, family: Family) -> Option<IpAddr> {
-        let of_family = |ip: &IpAddr| Family::of(*ip) == family;
-        let reported = || {
-            let hello = self.agents.get(agent)?.hello.as_ref()?;
-            hello.addresses.iter().copied().find(of_family)
-        };
-        let probed = || {
-            self.paths.values().find_map(|evidence| {
-                let path = &evidence.path;
-                let is_direct =
-                    path.access_path == AccessPath::PodIp && path.server.as_ref() == Some(agent);
-                (is_direct && path.family == family).then(|| evidence.target.ip())
-            })
-        };
-        let sent = || {
-            self.paths
-                .values()
-                .filter(|evidence| evidence.path.client == *agent)
-                .flat_map(|evidence| &evidence.probes)
-                .map(|probe| probe.client.src.ip())
-                .find(of_family)
-        };
-        reported().or_else(probed).or_else(sent)
+    /// The addresses of all agents: as each reports, or else as it was probed, or as it sent.
+    pub fn addresses(&self) -> AgentAddresses {
+        let mut addresses = AgentAddresses::default();
+        for (agent, evidence) in &self.agents {
+            for &ip in (evidence.hello.iter()).flat_map(|hello| &hello.addresses) {
+                addresses.learn(agent, ip);
+            }
+        }
+        for evidence in self.paths.values() {
+            let path = &evidence.path;
+            if let (AccessPath::PodIp, Some(server)) = (path.access_path, &path.server) {
+                addresses.learn(server, evidence.target.ip());
+            }
+        }
+        for evidence in self.paths.values() {
+            for probe in &evidence.probes {
+                addresses.learn(&evidence.path.client, probe.client.src.ip());
+            }
+        }
+        addresses
     }
 }

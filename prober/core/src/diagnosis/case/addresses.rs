@@ -1,18 +1,17 @@
 //! The addresses of pods, nodes and routers, indexed once for each diagnosis.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::diagnosis::case::Case;
-use crate::evidence::{Matrix, NodeEvidence};
+use crate::evidence::{AgentAddresses, Matrix, NodeEvidence};
 use crate::packet::family::Family;
-use crate::topology::{AccessPath, AgentId};
+use crate::topology::AgentId;
 
-/// Which addresses the evidence attributes to whom.
-#[derive(Debug, Default)]
+/// The addresses that the evidence shows.
+#[derive(Debug)]
 pub(super) struct Addresses {
-    /// The address of each agent in each family.
-    agents: BTreeMap<AgentId, BTreeMap<Family, IpAddr>>,
+    agents: AgentAddresses,
     /// The addresses of agents.
     pods: BTreeSet<IpAddr>,
     /// The addresses of nodes, and those of routers that have answered.
@@ -20,43 +19,22 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Indexes a matrix. An agent's own report goes first, then the target of paths to its address, then the source of its
-    /// probes.
+    /// Indexes a matrix.
     pub(super) fn index(matrix: &Matrix) -> Self {
-        let mut addresses = Self::default();
-        for (agent, evidence) in &matrix.agents {
-            for &ip in (evidence.hello.iter()).flat_map(|hello| &hello.addresses) {
-                addresses.learn(agent, ip);
-            }
-        }
-        for evidence in matrix.paths.values() {
-            let path = &evidence.path;
-            if let (AccessPath::PodIp, Some(server)) = (path.access_path, &path.server) {
-                addresses.learn(server, evidence.target.ip());
-            }
-        }
-        for evidence in matrix.paths.values() {
-            for probe in &evidence.probes {
-                addresses.learn(&evidence.path.client, probe.client.src.ip());
-                let icmp = (probe.client.observations.iter()).filter_map(|seen| seen.packet.icmp());
-                addresses.others.extend(icmp.map(|(ip, _)| ip.src));
-            }
-        }
+        let probes = matrix.paths.values().flat_map(|path| &path.probes);
+        let icmp = probes
+            .flat_map(|probe| &probe.client.observations)
+            .filter_map(|seen| seen.packet.icmp());
         let nodes = matrix.nodes.values().filter_map(NodeEvidence::latest);
         let of_nodes = nodes.flat_map(|facts| facts.addresses.iter().flatten());
-        (addresses.others).extend(of_nodes.map(|address| address.prefix.addr()));
-        addresses.pods = (addresses.agents.values())
-            .flat_map(|by_family| by_family.values().copied())
-            .collect();
-        addresses
-    }
-
-    fn learn(&mut self, agent: &AgentId, ip: IpAddr) {
-        if !self.agents.contains_key(agent) {
-            self.agents.insert(agent.clone(), BTreeMap::new());
-        }
-        if let Some(by_family) = self.agents.get_mut(agent) {
-            by_family.entry(Family::of(ip)).or_insert(ip);
+        let agents = matrix.addresses();
+        Self {
+            pods: agents.all().collect(),
+            others: icmp
+                .map(|(ip, _)| ip.src)
+                .chain(of_nodes.map(|address| address.prefix.addr()))
+                .collect(),
+            agents,
         }
     }
 }
@@ -64,7 +42,7 @@ impl Addresses {
 impl Case<'_> {
     /// An address of an agent.
     pub(crate) fn address(&self, agent: &AgentId, family: Family) -> Option<IpAddr> {
-        self.addresses.agents.get(agent)?.get(&family).copied()
+        self.addresses.agents.of(agent, family)
     }
 
     /// Whether one of the run's pods has this address.

@@ -93,7 +93,7 @@ impl Model for PodRouteMissing {
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
         let pod = pod_of(place);
-        let address = pod.and_then(|pod| case.matrix.address(pod, place.family));
+        let address = pod.and_then(|pod| case.address(pod, place.family));
         let facts = pod.and_then(|pod| case.facts(&pod.node));
         let (Some(pod), Some(address), Some(facts)) = (pod, address, facts) else {
             return Fingerprint::Missing(Vec::new());
