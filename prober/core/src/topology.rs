@@ -224,6 +224,12 @@ pub struct Path {
 }
 
 impl Path {
+    /// Whether one end is on a node.
+    pub fn involves(&self, node: &NodeName) -> bool {
+        self.client.node == *node
+            || (self.server.as_ref()).is_some_and(|server| server.node == *node)
+    }
+
     /// Same node, cross node, or any where the Service picks.
     pub fn scope(&self) -> Scope {
         match &self.server {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::PathSegment;
 use super::case::Case;
 use super::hypothesis::Hypothesis;
-use super::symptom::{FailureGroup, ServerEnd, Symptom};
+use super::symptom::{FailureGroup, Symptom};
 use crate::topology::{AccessPath, AgentId};
 
 /// Symptoms that follow from a hypothesis and have no packets that prove it: the share of a balanced port that leads to
@@ -51,7 +51,7 @@ fn rate_limited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
     case.places(|group| {
         group.symptom == Symptom::Silent
             && group.server.is_some()
-            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+            && group.is_unseen()
             && claimed.iter().any(|other| {
                 matches!(other.symptom, Symptom::Unreachable(_))
                     && other.family == group.family
@@ -68,7 +68,7 @@ fn rate_limited(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
 fn dropped_by_conntrack(case: &Case<'_>, claimed: &[&FailureGroup]) -> BTreeSet<usize> {
     case.places(|group| {
         group.symptom == Symptom::Silent
-            && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+            && group.is_unseen()
             && claimed.iter().any(|other| {
                 other.symptom == Symptom::SynAckFromWrongSource
                     && other.path == group.path

@@ -58,8 +58,10 @@ pub(crate) trait Model: Sync {
     /// The places at which failures of this family may have it as their cause.
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place>;
 
-    /// Whether it exists on the data plane of the place.
-    fn applies(&self, case: &Case<'_>, place: &Place) -> Applies;
+    /// Whether it exists on the data plane of the place: on every one, unless a model says otherwise.
+    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
+        Applies::Yes
+    }
 
     /// What it predicts for a path.
     fn predict(&self, case: &Case<'_>, place: &Place, path: &Path) -> Prediction;

@@ -10,7 +10,7 @@ use super::PathSegment;
 use super::case::Case;
 use super::symptom::FailureGroup;
 use crate::diagnosis::hypothesis::Hypothesis;
-use crate::topology::{AgentId, NodeName};
+use crate::topology::AgentId;
 
 /// The failing groups of these access paths that follow from a hypothesis.
 pub(crate) fn explained(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
@@ -20,13 +20,13 @@ pub(crate) fn explained(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
         .collect();
     let is_affected = |group: &FailureGroup| match &best.place.segment {
         PathSegment::Pod { pod } => group.client == *pod || group.server.as_ref() == Some(pod),
-        PathSegment::Node { node } => involves(group, node),
-        PathSegment::Between { from, to } => involves(group, from) && involves(group, to),
+        PathSegment::Node { node } => group.involves(node),
+        PathSegment::Between { from, to } => group.involves(from) && group.involves(to),
         PathSegment::Service | PathSegment::Namespace => group
             .server
             .as_ref()
             .is_some_and(|server| claimed.contains(server)),
-        PathSegment::Unknown => (best.place.node.as_ref()).is_none_or(|node| involves(group, node)),
+        PathSegment::Unknown => (best.place.node.as_ref()).is_none_or(|node| group.involves(node)),
     };
     case.node_groups
         .iter()
@@ -36,9 +36,4 @@ pub(crate) fn explained(case: &Case<'_>, best: &Hypothesis) -> BTreeSet<usize> {
             group.is_some_and(|group| group.family == best.place.family && is_affected(group))
         })
         .collect()
-}
-
-/// Whether one end of a group is on a node.
-fn involves(group: &FailureGroup, node: &NodeName) -> bool {
-    group.client.node == *node || (group.server.as_ref()).is_some_and(|server| server.node == *node)
 }

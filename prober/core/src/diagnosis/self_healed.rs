@@ -9,14 +9,12 @@ use crate::node_facts::{NodeFacts, SysctlState};
 use crate::packet::family::Family;
 use crate::topology::{NodeName, Scope};
 
-const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
-
 /// One sentence for each fault that was there before the run and no longer is.
 pub fn self_healed(matrix: &Matrix) -> Vec<String> {
     let nodes = matrix.nodes.iter();
     nodes
         .flat_map(|(node, evidence)| {
-            FAMILIES.into_iter().flat_map(move |family| {
+            Family::ALL.into_iter().flat_map(move |family| {
                 [
                     forwarding(matrix, node, evidence, family),
                     bridge_address(node, evidence, family),

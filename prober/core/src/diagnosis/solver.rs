@@ -268,16 +268,7 @@ fn with_scope(case: &Case<'_>, paths: &BTreeSet<PathId>, best: &Hypothesis) -> V
     let healthy: Vec<String> = case
         .all_healthy()
         .filter(|path| path.path.family == best.place.family)
-        .filter(|path| {
-            best.place.node.as_ref().is_none_or(|node| {
-                path.path.client.node == *node
-                    || path
-                        .path
-                        .server
-                        .as_ref()
-                        .is_some_and(|server| server.node == *node)
-            })
-        })
+        .filter(|path| (best.place.node.as_ref()).is_none_or(|node| path.path.involves(node)))
         .map(named)
         .collect();
     if let Some(first) = healthy.first() {

@@ -150,7 +150,7 @@ pub(crate) struct FailureGroup {
 }
 
 impl FailureGroup {
-    /// Client and server are on one node, or the server is unknown.
+    /// Client and server are known to be on one node.
     pub(crate) fn is_same_node(&self) -> bool {
         self.server
             .as_ref()
@@ -168,6 +168,11 @@ impl FailureGroup {
     pub(crate) fn involves(&self, node: &NodeName) -> bool {
         self.client.node == *node
             || (self.server.as_ref()).is_some_and(|server| server.node == *node)
+    }
+
+    /// No packet of it is known to have arrived at the server's end.
+    pub(crate) const fn is_unseen(&self) -> bool {
+        matches!(self.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
     }
 
     /// The first probe, as a sample.

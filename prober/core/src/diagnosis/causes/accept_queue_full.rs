@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::traffic::may_fail_to;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::diagnosis::{PathSegment, Remedy};
@@ -56,20 +57,12 @@ impl Model for AcceptQueueFull {
             .collect()
     }
 
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
-    }
-
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
         let PathSegment::Pod { pod } = &place.segment else {
             return Prediction::Passes;
         };
         // A queue has room whenever the process accepts one connection.
-        if path.server.as_ref().is_none_or(|server| server == pod) {
-            Prediction::MayFail
-        } else {
-            Prediction::Passes
-        }
+        may_fail_to(pod, path)
     }
 
     fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {

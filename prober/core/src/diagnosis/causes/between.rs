@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::traffic::involves;
 use crate::diagnosis::PathSegment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Place;
@@ -86,7 +85,7 @@ impl Between {
     /// No packet gets through: handshakes fail for lack of SYNs or of answers.
     pub(crate) fn predict(self, place: &Place, path: &Path) -> Prediction {
         let Some(server) = &path.server else {
-            let is_at = (place.node.as_ref()).is_some_and(|node| involves(path, node));
+            let is_at = (place.node.as_ref()).is_some_and(|node| path.involves(node));
             return if is_at || path.scope() == Scope::Any {
                 Prediction::MayFail
             } else {

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use super::bridge_filter::{
     bridge_sysctl, bridged_filtered, is_bridged, is_unfiltered_throughout, unfiltered,
 };
+use super::service_proxy;
 use super::untranslated::{is_from_backend, is_switched, is_untranslated, seen_at_ends};
-use crate::data_plane::{Attachment, Translation};
+use crate::data_plane::Attachment;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
@@ -47,10 +48,9 @@ impl Model for BridgeNetfilterOff {
         if case.matrix.source != Source::Run {
             return Applies::Yes;
         }
-        if case.plane.translation(node) == Translation::Connect {
-            return Applies::No(format!(
-                "Services are translated inside connect(2) on {node}: no answer has to be translated back"
-            ));
+        let otherwise = "no answer has to be translated back";
+        if let no @ Applies::No(_) = service_proxy::applies(case, node, otherwise) {
+            return no;
         }
         match is_bridged(case, node, place.family) {
             Some(true) => Applies::Yes,

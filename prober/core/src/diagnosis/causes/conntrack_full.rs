@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::traffic::{involves, is_dropped_at, nodes_of};
+use super::traffic::{is_dropped_at, nodes_of};
 use crate::data_plane::Transport;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::location::{Spot, Stage};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::evidence::NodeEvidence;
@@ -29,14 +29,10 @@ impl Model for ConntrackFull {
         nodes.map(|node| Place::node(&node, family)).collect()
     }
 
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
-    }
-
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
         // An entry that expires lets one connection through.
         let node = place.node.as_ref();
-        if node.is_some_and(|node| involves(path, node)) || path.server.is_none() {
+        if node.is_some_and(|node| path.involves(node)) || path.server.is_none() {
             Prediction::MayFail
         } else {
             Prediction::Passes
@@ -52,7 +48,7 @@ impl Model for ConntrackFull {
             Symptom::Silent if group.server.is_some() => {
                 is_dropped_at(case, group, node, &stages) || is_dropped_in_tunnel(case, group, node)
             }
-            Symptom::Silent | Symptom::Lossy => group.client.node == *node || group.involves(node),
+            Symptom::Silent | Symptom::Lossy => group.involves(node),
             Symptom::SynAckFromWrongSource
             | Symptom::ResetFromWrongSource
             | Symptom::Reset

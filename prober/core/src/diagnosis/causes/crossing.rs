@@ -71,7 +71,7 @@ pub(crate) fn fails_at_sender(
     match group.symptom {
         Symptom::Silent => {
             let end = group.server_end;
-            let is_lost = (is_there && matches!(end, ServerEnd::Nothing | ServerEnd::Unknown))
+            let is_lost = (is_there && group.is_unseen())
                 || (is_back && matches!(end, ServerEnd::SynAck | ServerEnd::Unknown));
             let location = case.location(group);
             is_lost
@@ -80,9 +80,7 @@ pub(crate) fn fails_at_sender(
                     end == ServerEnd::Unknown || location.is_on(from, stages)
                 })
         }
-        Symptom::Unreachable(_) => {
-            is_there && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
-        }
+        Symptom::Unreachable(_) => is_there && group.is_unseen(),
         Symptom::SynAckFromWrongSource
         | Symptom::ResetFromWrongSource
         | Symptom::Reset

@@ -10,7 +10,7 @@ use crate::data_plane::Attachment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin::routers_passed;
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
@@ -101,7 +101,7 @@ fn is_collateral(case: &Case<'_>, group: &FailureGroup) -> bool {
         | Symptom::Broken
         | Symptom::WrongBackend => false,
     };
-    is_alike && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+    is_alike && group.is_unseen()
 }
 
 /// The Ethernet addresses that answered for the server's address in clients' captures on its node, with its own. A node that
@@ -259,10 +259,6 @@ impl Model for DuplicateIp {
                 .map(|(_, group)| Place::pod(&group.client, family))
                 .collect(),
         }
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::traffic::{
-    FORWARDING, find_rule, forwarding_nodes, involves, is_dropped_at, passes, refuses,
-};
+use super::traffic::{FORWARDING, find_rule, forwarding_nodes, is_dropped_at, passes, refuses};
 use crate::data_plane::Attachment;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -98,7 +96,7 @@ impl Model for ForwardDrop {
         let Some(node) = &place.node else {
             return Prediction::Passes;
         };
-        if !involves(path, node) && path.server.is_some() {
+        if !path.involves(node) && path.server.is_some() {
             return Prediction::Passes;
         }
         match passes(case, node, path) {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use super::bridge_filter::{bridge_sysctl, bridged_filtered, is_unfiltered_throughout};
 use super::missing_masquerade::own_syn;
-use crate::data_plane::{Attachment, Translation};
+use super::service_proxy;
+use crate::data_plane::Attachment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
@@ -37,10 +38,9 @@ impl Model for HairpinOff {
             return Applies::Yes;
         };
         let node = &pod.node;
-        if case.plane.translation(node) == Translation::Connect {
-            return Applies::No(format!(
-                "Services are translated inside connect(2) on {node}: {pod} reaches itself inside its own network"
-            ));
+        let otherwise = format!("{pod} reaches itself inside its own network");
+        if let no @ Applies::No(_) = service_proxy::applies(case, node, &otherwise) {
+            return no;
         }
         match case.plane.attachment(pod, place.family) {
             Attachment::Routed { .. } | Attachment::OwnDevice { .. } => {

@@ -9,10 +9,10 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::location::Stage;
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
 use crate::diagnosis::remedy::step;
-use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::node_facts::SysctlState;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
@@ -29,10 +29,6 @@ impl Model for IpForwardOff {
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
         let nodes = nodes_of(case, family).into_iter();
         nodes.map(|node| Place::node(&node, family)).collect()
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, case: &Case<'_>, place: &Place, path: &Path) -> Prediction {
@@ -67,7 +63,7 @@ impl Model for IpForwardOff {
         let Some(node) = &place.node else {
             return false;
         };
-        if !matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown) {
+        if !group.is_unseen() {
             return false;
         }
         let is_refused = group.symptom == Symptom::Unreachable(Unreachable::Host)

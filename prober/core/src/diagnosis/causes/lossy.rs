@@ -14,11 +14,7 @@ pub(crate) fn is_lossy(case: &Case<'_>, group: &FailureGroup, family: Family) ->
 
 /// Whether one end of a group is on a node, or its endpoint is not known.
 pub(crate) fn involves(group: &FailureGroup, node: &NodeName) -> bool {
-    group.client.node == *node
-        || group
-            .server
-            .as_ref()
-            .is_none_or(|server| server.node == *node)
+    group.server.is_none() || group.involves(node)
 }
 
 /// The node that all these groups involve, preferably one with failures among its own pods.

@@ -34,14 +34,10 @@ impl Model for MissingMasquerade {
     }
 
     fn applies(&self, case: &Case<'_>, place: &Place) -> Applies {
-        match &place.node {
-            Some(node) if case.plane.translation(node) == Translation::Connect => {
-                Applies::No(format!(
-                    "Services are translated inside connect(2) on {node}: a pod reaches itself inside its own network"
-                ))
-            }
-            Some(_) | None => Applies::Yes,
-        }
+        let node = place.node.as_ref();
+        node.map_or(Applies::Yes, |node| {
+            service_proxy::applies(case, node, "a pod reaches itself inside its own network")
+        })
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {

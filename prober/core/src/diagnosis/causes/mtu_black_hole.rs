@@ -7,7 +7,7 @@ use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, completes};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::evidence::Evidence;
@@ -38,10 +38,6 @@ impl Model for MtuBlackHole {
                 .collect(),
             Self::OnTheWay => on_the_way(case, family, &faulty).into_iter().collect(),
         }
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, _: &Place, _: &Path) -> Prediction {

@@ -4,7 +4,7 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Hypothesis, Place};
 use crate::diagnosis::remedy::step;
-use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
 use crate::topology::AccessPath;
 
@@ -58,5 +58,5 @@ fn is_blocked(group: &FailureGroup) -> bool {
         | Symptom::Broken
         | Symptom::WrongBackend => false,
     };
-    is_refusal && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+    is_refusal && group.is_unseen()
 }

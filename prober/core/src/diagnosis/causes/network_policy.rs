@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::traffic::{direction, find_rule, involves, is_dropped_at, refuses};
+use super::traffic::{direction, find_rule, is_dropped_at, refuses};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::Place;
 use crate::diagnosis::location::{FlowDirection, Location, Spot, Stage, sentences};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
@@ -67,15 +67,11 @@ impl Model for NetworkPolicy {
             .collect()
     }
 
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
-    }
-
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
         let PathSegment::Pod { pod } = &place.segment else {
             return Prediction::Passes;
         };
-        if !involves(path, &pod.node) && path.server.is_some() {
+        if !path.involves(&pod.node) && path.server.is_some() {
             return Prediction::Passes;
         }
         if path.scope() == Scope::Any && self.pod(&path.client, None) != Some(pod) {

@@ -9,7 +9,7 @@ use crate::diagnosis::endpoint::{
     is_reached_directly, is_slot, list, served_nodes, untranslated_error,
 };
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::FailureGroup;
 use crate::evidence::PathEvidence;
@@ -68,10 +68,6 @@ impl Model for NoEndpoints {
         case.failing(|group| group.family == family && is_refused(case, group))
             .map(|_| Place::service(family))
             .collect()
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, _: &Place, path: &Path) -> Prediction {

@@ -6,7 +6,7 @@ use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::Unreachable;
@@ -50,10 +50,6 @@ impl Model for NoLocalEndpoint {
         case.failing(is_local)
             .map(|(_, group)| Place::node(&group.client.node, family))
             .collect()
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {

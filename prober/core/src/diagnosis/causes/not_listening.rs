@@ -6,7 +6,7 @@ use super::reset_sender::{reset_packet, reset_senders};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::diagnosis::{PathSegment, Remedy};
@@ -73,10 +73,6 @@ impl Model for NotListening {
                 })
                 .collect(),
         }
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, case: &Case<'_>, place: &Place, path: &Path) -> Prediction {

@@ -8,7 +8,7 @@ use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, counts};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::evidence::statistics::wilson;
@@ -40,10 +40,6 @@ impl Model for PacketLoss {
             Some(node) => Place::node(&node, family),
             None => between(case, &pinned, family),
         }])
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, _: &Place, _: &Path) -> Prediction {

@@ -73,8 +73,7 @@ impl Model for PodRouteMissing {
         let is_for = |agent: Option<&AgentId>| agent == Some(pod);
         match group.symptom {
             Symptom::Silent | Symptom::Unreachable(_) => {
-                let is_request = is_for(group.server.as_ref())
-                    && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown);
+                let is_request = is_for(group.server.as_ref()) && group.is_unseen();
                 let is_answer = is_for(Some(&group.client))
                     && matches!(group.server_end, ServerEnd::SynAck | ServerEnd::Unknown);
                 is_request || is_answer || case.is_balanced(group) && case.is_behind(group, pod)

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::reset_sender::{described, reset_packet, reset_senders};
-use super::traffic::involves;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin::routers_passed;
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
@@ -120,12 +119,8 @@ impl Model for RejectReset {
             .collect()
     }
 
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
-    }
-
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
-        let is_through = (place.node.as_ref()).is_some_and(|node| involves(path, node));
+        let is_through = (place.node.as_ref()).is_some_and(|node| path.involves(node));
         // A rule matches what it was written for: one Service, one pod, one port.
         if is_through || path.scope() == Scope::Any {
             Prediction::MayFail

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::bridge_filter::{bridge_sysctl, bridged_filtered, is_bridged};
-use super::traffic::involves;
+use super::service_proxy;
 use super::untranslated::{is_from_backend, seen_at_ends};
-use crate::data_plane::Translation;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
@@ -33,20 +32,16 @@ impl Model for ReplyBypassesNat {
     }
 
     fn applies(&self, case: &Case<'_>, place: &Place) -> Applies {
-        match &place.node {
-            Some(node) if case.plane.translation(node) == Translation::Connect => {
-                Applies::No(format!(
-                    "Services are translated inside connect(2) on {node}: no answer has to be translated back"
-                ))
-            }
-            Some(_) | None => Applies::Yes,
-        }
+        let node = place.node.as_ref();
+        node.map_or(Applies::Yes, |node| {
+            service_proxy::applies(case, node, "no answer has to be translated back")
+        })
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
         // Which answers bypass it depends on the rule, or on the way back.
         let is_through =
-            (place.node.as_ref()).is_some_and(|node| path.server.is_none() || involves(path, node));
+            (place.node.as_ref()).is_some_and(|node| path.server.is_none() || path.involves(node));
         if is_through {
             Prediction::MayFail
         } else {

@@ -8,7 +8,7 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::location::Stage;
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::FailureGroup;
 use crate::diagnosis::{Remedy, origin};
@@ -26,10 +26,6 @@ impl Model for RouteMissing {
 
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
         crossing::places(case, family)
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::traffic::{involves, nodes_of};
+use super::traffic::nodes_of;
 use crate::data_plane::Transport;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -39,7 +39,7 @@ impl Model for RpFilter {
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
-        let is_at = place.node.as_ref().is_some_and(|node| involves(path, node));
+        let is_at = place.node.as_ref().is_some_and(|node| path.involves(node));
         match path.scope() {
             Scope::CrossNode if is_at => Prediction::MayFail,
             Scope::Any => Prediction::MayFail,

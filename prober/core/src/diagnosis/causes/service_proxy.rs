@@ -6,13 +6,30 @@ use crate::data_plane::Translation;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Place;
+use crate::diagnosis::model::Applies;
 use crate::diagnosis::remedy::{step, tables};
 use crate::packet::family::Family;
+use crate::topology::NodeName;
 
 /// What translates Services on the node of a place.
 pub(super) fn translation(case: &Case<'_>, place: &Place) -> Translation {
     let node = place.node.as_ref();
     node.map_or(Translation::Unknown, |node| case.plane.translation(node))
+}
+
+/// A cause of packets that are translated exists only where they are, not where a program on connect(2) translates;
+/// `otherwise` says what happens there.
+pub(super) fn applies(case: &Case<'_>, node: &NodeName, otherwise: &str) -> Applies {
+    match case.plane.translation(node) {
+        Translation::Connect => Applies::No(format!(
+            "Services are translated inside connect(2) on {node}: {otherwise}"
+        )),
+        Translation::Iptables
+        | Translation::Nftables
+        | Translation::Netfilter
+        | Translation::Ipvs
+        | Translation::Unknown => Applies::Yes,
+    }
 }
 
 /// Whether what translates there gives the Service's address to every ICMP error that quotes a translated connection: netfilter

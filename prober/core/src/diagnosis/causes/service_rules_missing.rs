@@ -12,7 +12,7 @@ use crate::diagnosis::endpoint::{is_reached_directly, served_nodes, untranslated
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
-use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::evidence::PathEvidence;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
@@ -147,7 +147,7 @@ impl ServiceRulesMissing {
     /// Whether a group fails as an address does that is not translated, while the server is reached by its own.
     fn is_lost(self, case: &Case<'_>, group: &FailureGroup) -> bool {
         if !group.access_path.is_translated()
-            || !matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+            || !group.is_unseen()
             || (group.server.is_some() && !is_reached_directly(case, group))
         {
             return false;

@@ -11,9 +11,9 @@ use crate::diagnosis::endpoint::dead_address::{
 };
 use crate::diagnosis::endpoint::{list, served_nodes};
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
-use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::diagnosis::{PathSegment, Remedy};
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
@@ -80,9 +80,7 @@ fn is_cut_off(group: &FailureGroup, pod: &AgentId) -> bool {
         | Symptom::Broken
         | Symptom::WrongBackend => false,
     };
-    group.server.as_ref() == Some(pod)
-        && is_alike
-        && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+    group.server.as_ref() == Some(pod) && is_alike && group.is_unseen()
 }
 
 /// The pods that no client reaches by their own address, and whose link is down or whose address is not resolved.
@@ -169,10 +167,6 @@ impl Model for StaleEndpoint {
                 .map(|pod| Place::pod(pod, family))
                 .collect(),
         }
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {

@@ -9,9 +9,9 @@ use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::dead_address::{resolution_failures, sent_on_to};
 use crate::diagnosis::endpoint::{is_reached_directly, is_slot, list, served_nodes};
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
-use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
+use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, NodeName, Path};
@@ -39,10 +39,6 @@ impl Model for StaleRules {
         case.failing(|group| group.family == family && is_candidate(group))
             .map(|(_, group)| Place::node(&group.client.node, family))
             .collect()
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
@@ -199,7 +195,7 @@ fn leads_nowhere(case: &Case<'_>, group: &FailureGroup) -> bool {
     let nodes = || served_nodes(case, server, group.family);
     is_slot(group)
         && is_gone(group.symptom)
-        && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+        && group.is_unseen()
         && is_reached_directly(case, group)
         && !nodes().is_empty()
         && !nodes().contains(&group.client.node)

@@ -6,6 +6,7 @@ use super::bridge_filter::bridged_filtered;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::location::{FlowDirection, Stage, passes_chains};
+use crate::diagnosis::model::Prediction;
 use crate::diagnosis::origin;
 use crate::diagnosis::remedy::{step, tables};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd};
@@ -13,15 +14,10 @@ use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, NodeName, Path, Scope};
 
-/// Whether one end of a path is on a node.
-pub(crate) fn involves(path: &Path, node: &NodeName) -> bool {
-    path.client.node == *node || (path.server.as_ref()).is_some_and(|server| server.node == *node)
-}
-
 /// Whether new connections of a path pass the chains from FORWARD to POSTROUTING of a node; `None` where the data plane or
 /// the endpoint is not known.
 pub(crate) fn passes(case: &Case<'_>, node: &NodeName, path: &Path) -> Option<bool> {
-    if !involves(path, node) {
+    if !path.involves(node) {
         // The Service may pick a pod of that node.
         return if path.server.is_none() {
             None
@@ -47,6 +43,15 @@ pub(crate) fn passes(case: &Case<'_>, node: &NodeName, path: &Path) -> Option<bo
                 passes
             }
         }
+    }
+}
+
+/// The prediction of a cause that may break connections to a pod, and those to a Service that may lead to it.
+pub(crate) fn may_fail_to(pod: &AgentId, path: &Path) -> Prediction {
+    if path.server.as_ref().is_none_or(|server| server == pod) {
+        Prediction::MayFail
+    } else {
+        Prediction::Passes
     }
 }
 
@@ -103,7 +108,7 @@ pub(crate) fn refuses(case: &Case<'_>, group: &FailureGroup) -> Option<NodeName>
         Unreachable::Port => !group.access_path.is_translated() || is_translated_error(case, group),
         Unreachable::Network | Unreachable::Host | Unreachable::Other => false,
     };
-    if !is_by_filter || !matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown) {
+    if !is_by_filter || !group.is_unseen() {
         return None;
     }
     origin::refuser(case, group)

@@ -7,7 +7,7 @@ use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, counts};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::FailureGroup;
 use crate::evidence::Evidence;
@@ -29,10 +29,6 @@ impl Model for TransientOutage {
         let node = outage(case, family).and_then(|outage| outage.node);
         let place = node.map(|node| Place::node(&node, family));
         place.into_iter().collect()
-    }
-
-    fn applies(&self, _: &Case<'_>, _: &Place) -> Applies {
-        Applies::Yes
     }
 
     fn predict(&self, _: &Case<'_>, _: &Place, _: &Path) -> Prediction {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::endpoint::{is_reached_directly, is_slot, untranslated_error};
 use crate::diagnosis::origin;
-use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom, translated_destination};
+use crate::diagnosis::symptom::{FailureGroup, Symptom, translated_destination};
 use crate::packet::family::Family;
 use crate::packet::{Body, IcmpKind, ResolutionKind, Unreachable};
 
@@ -22,7 +22,7 @@ pub(crate) fn is_gone(group: &FailureGroup) -> bool {
             group.symptom,
             Symptom::Silent | Symptom::Unreachable(Unreachable::Host | Unreachable::Other)
         )
-        && matches!(group.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
+        && group.is_unseen()
 }
 
 /// Whether packets show that the port of a group's server leads elsewhere, while the server answers by its own address.
