@@ -1,6 +1,5 @@
 //! `prober probe`: handshakes from this host, each classified by its packets.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
@@ -145,21 +144,15 @@ fn resolve(name: &str) -> anyhow::Result<SocketAddr> {
 /// Returns a matrix with one path for each target, without evidence; `count` is the number of probes of each.
 fn matrix(targets: &[SocketAddr], count: u32) -> Matrix {
     let paths = (0..).map(PathId).zip(targets).map(|(id, target)| {
+        let path = Path {
+            client: this_host(),
+            server: None,
+            access_path: AccessPath::PodIp,
+            family: Family::of(target.ip()),
+        };
         let evidence = PathEvidence {
-            path: Path {
-                client: this_host(),
-                server: None,
-                access_path: AccessPath::PodIp,
-                family: Family::of(target.ip()),
-            },
-            target: *target,
-            backends: Vec::new(),
             requested: u64::from(count),
-            tallies: BTreeMap::new(),
-            probes: Vec::new(),
-            ttl_probe: None,
-            other_port: None,
-            socket_level: false,
+            ..PathEvidence::new(path, *target, Vec::new())
         };
         (id, evidence)
     });

@@ -1,6 +1,5 @@
 //! The time to diagnose runs of ever more probes: it must grow as their number does.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -105,21 +104,15 @@ fn path(id: PathId, node: u32, other: u32, access_path: AccessPath) -> PathEvide
     };
     let is_bypassed = node == other && node == BYPASSED && target != backend;
     let is_deaf = node != other && other == DEAF;
+    let path = Path {
+        client: client(node),
+        server: Some(server(other)),
+        access_path,
+        family: Family::Ipv4,
+    };
     let mut evidence = PathEvidence {
-        path: Path {
-            client: client(node),
-            server: Some(server(other)),
-            access_path,
-            family: Family::Ipv4,
-        },
-        target,
-        backends: Vec::new(),
         requested: PROBES.into(),
-        tallies: BTreeMap::new(),
-        probes: Vec::new(),
-        ttl_probe: None,
-        other_port: None,
-        socket_level: false,
+        ..PathEvidence::new(path, target, Vec::new())
     };
     for number in 0..PROBES {
         let from = SocketAddr::new(from.ip(), from.port() + number);
@@ -156,8 +149,7 @@ fn path(id: PathId, node: u32, other: u32, access_path: AccessPath) -> PathEvide
             observations: [Some(syn), syn_ack].into_iter().flatten().collect(),
         };
         let tally = evidence.tallies.entry(client.engine).or_default();
-        tally.outcomes.count(client.outcome.kind());
-        tally.first_syn_success += u64::from(client.is_first_syn_success());
+        tally.count(&client);
         let mut trace = ServerTrace::empty(Seq(1000), from, backend);
         if !is_deaf {
             (trace.syns, trace.syn_acks) = (1, 1);

@@ -83,9 +83,7 @@ fn matrix(run: RunEvidence) -> Matrix {
     for (id, fuzzed) in (0..).map(PathId).zip(run.paths) {
         let mut tallies: BTreeMap<_, PathTally> = BTreeMap::new();
         for (client, _) in &fuzzed.probes {
-            let tally = tallies.entry(client.engine).or_default();
-            tally.outcomes.count(client.outcome.kind());
-            tally.first_syn_success += u64::from(client.is_first_syn_success());
+            tallies.entry(client.engine).or_default().count(client);
         }
         let server_agent = fuzzed.path.server.clone();
         let joined = |(client, server)| Evidence {
@@ -94,9 +92,6 @@ fn matrix(run: RunEvidence) -> Matrix {
             server,
         };
         let evidence = PathEvidence {
-            path: fuzzed.path,
-            target: fuzzed.target,
-            backends: Vec::new(),
             requested: fuzzed.probes.len() as u64,
             tallies,
             probes: fuzzed.probes.into_iter().map(joined).collect(),
@@ -105,7 +100,7 @@ fn matrix(run: RunEvidence) -> Matrix {
                 ..ttl_probe
             }),
             other_port: fuzzed.other_port,
-            socket_level: false,
+            ..PathEvidence::new(fuzzed.path, fuzzed.target, Vec::new())
         };
         matrix.paths.insert(id, evidence);
         matrix.learn_socket_level(id);

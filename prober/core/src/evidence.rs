@@ -15,6 +15,7 @@ pub mod statistics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,7 @@ use crate::node_facts::{Counters, NodeFacts};
 use crate::probe::banner::Banner;
 use crate::probe::event::{Hello, OutcomeCounts, ServerTrace, TtlProbe};
 use crate::probe::latency::Latency;
-use crate::probe::outcome::{EngineKind, OutcomeKind, ProbeResult};
+use crate::probe::outcome::{EngineKind, Outcome, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
@@ -109,6 +110,15 @@ pub struct PathTally {
 }
 
 impl PathTally {
+    /// Counts one probe.
+    pub fn count(&mut self, probe: &ProbeResult) {
+        self.outcomes.count(probe.outcome.kind());
+        self.first_syn_success += u64::from(probe.is_first_syn_success());
+        if let Outcome::Established { rtt_ns, .. } = probe.outcome {
+            self.rtt.record(Duration::from_nanos(rtt_ns));
+        }
+    }
+
     /// Adds counts and round-trip times; saturates, since an agent's line may claim any number.
     pub fn add(&mut self, outcomes: &OutcomeCounts, first_syn_success: u64, rtt: &Latency) {
         self.outcomes.add(outcomes);
@@ -186,6 +196,21 @@ impl NodeEvidence {
 }
 
 impl PathEvidence {
+    /// A path without any evidence.
+    pub const fn new(path: Path, target: SocketAddr, backends: Vec<Backend>) -> Self {
+        Self {
+            path,
+            target,
+            backends,
+            requested: 0,
+            tallies: BTreeMap::new(),
+            probes: Vec::new(),
+            ttl_probe: None,
+            other_port: None,
+            socket_level: false,
+        }
+    }
+
     /// The counts of all engines that count on this path.
     pub fn total(&self) -> PathTally {
         let mut total = PathTally::default();

@@ -1,13 +1,12 @@
 //! Tallies of every path, and the selection of the probes that get a line of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
+use prober_core::evidence::PathTally;
 use prober_core::packet::mac::Mac;
 use prober_core::packet::observation::Direction;
-use prober_core::probe::event::{Event, OutcomeCounts, Tally};
-use prober_core::probe::latency::Latency;
-use prober_core::probe::outcome::{Echo, EngineKind, Exchange, Outcome, ProbeResult};
+use prober_core::probe::event::{Event, Tally};
+use prober_core::probe::outcome::{Echo, EngineKind, Exchange, ProbeResult};
 use prober_core::topology::PathId;
 
 /// Lines about single probes of one path, plan and engine; further probes are only counted.
@@ -19,9 +18,7 @@ pub(crate) struct Tallies(BTreeMap<(PathId, EngineKind), PathCounts>);
 
 #[derive(Debug, Default)]
 struct PathCounts {
-    outcomes: OutcomeCounts,
-    first_syn_success: u64,
-    rtt: Latency,
+    tally: PathTally,
     lines: u32,
     servers: BTreeSet<ServerIdentity>,
 }
@@ -30,15 +27,11 @@ struct PathCounts {
 type ServerIdentity = (Option<String>, Option<Mac>, Option<u8>);
 
 impl Tallies {
-    /// PathCounts one probe, and returns its line if it is worth one: if it failed, was late or odd, or if it is the first
+    /// Counts one probe, and returns its line if it is worth one: if it failed, was late or odd, or if it is the first
     /// healthy one that this server answered.
     pub(crate) fn count(&mut self, result: ProbeResult) -> Option<Event> {
         let counts = self.0.entry((result.path, result.engine)).or_default();
-        counts.outcomes.count(result.outcome.kind());
-        counts.first_syn_success += u64::from(result.is_first_syn_success());
-        if let Outcome::Established { rtt_ns, .. } = result.outcome {
-            counts.rtt.record(Duration::from_nanos(rtt_ns));
-        }
+        counts.tally.count(&result);
         if counts.lines >= MAX_LINES {
             return None;
         }
@@ -52,15 +45,20 @@ impl Tallies {
         let counted = self
             .0
             .iter_mut()
-            .filter(|(_, counts)| counts.outcomes.total() > 0);
+            .filter(|(_, counts)| counts.tally.outcomes.total() > 0);
         counted
             .map(|((path, engine), counts)| {
+                let PathTally {
+                    outcomes,
+                    first_syn_success,
+                    rtt,
+                } = std::mem::take(&mut counts.tally);
                 Event::Tally(Tally {
                     path: *path,
                     engine: *engine,
-                    outcomes: std::mem::take(&mut counts.outcomes),
-                    first_syn_success: std::mem::take(&mut counts.first_syn_success),
-                    rtt: std::mem::take(&mut counts.rtt),
+                    outcomes,
+                    first_syn_success,
+                    rtt,
                 })
             })
             .collect()
@@ -97,7 +95,7 @@ fn server_identity(result: &ProbeResult) -> ServerIdentity {
 #[cfg(test)]
 mod tests {
     use prober_core::probe::banner::Banner;
-    use prober_core::probe::outcome::OutcomeKind;
+    use prober_core::probe::outcome::{Outcome, OutcomeKind};
     use prober_core::time::Timestamp;
     use prober_core::topology::NodeName;
 

@@ -179,11 +179,7 @@ impl PathProbes {
         }
         let mut tally = PathTally::default();
         for probe in &self.probes {
-            tally.outcomes.count(probe.client.outcome.kind());
-            if let Outcome::Established { rtt_ns, .. } = probe.client.outcome {
-                tally.rtt.record(Duration::from_nanos(rtt_ns));
-            }
-            tally.first_syn_success += u64::from(probe.client.is_first_syn_success());
+            tally.count(&probe.client);
         }
         let (mut healthy, mut failing) = (0, 0);
         self.probes.retain(|probe| {
@@ -195,25 +191,20 @@ impl PathProbes {
             *count += 1;
             *count <= most
         });
-        PathEvidence {
-            path: Path {
-                client: client_agent,
-                server,
-                access_path: if translated {
-                    AccessPath::ClusterIp
-                } else {
-                    AccessPath::PodIp
-                },
-                family: Family::of(client),
+        let path = Path {
+            client: client_agent,
+            server,
+            access_path: if translated {
+                AccessPath::ClusterIp
+            } else {
+                AccessPath::PodIp
             },
-            target,
-            backends,
-            requested: 0,
+            family: Family::of(client),
+        };
+        PathEvidence {
             tallies: BTreeMap::from([(EngineKind::Kernel, tally)]),
             probes: self.probes,
-            ttl_probe: None,
-            other_port: None,
-            socket_level: false,
+            ..PathEvidence::new(path, target, backends)
         }
     }
 }

@@ -203,17 +203,8 @@ impl Map<'_> {
             AccessPath::ClusterIpAny => of_family(&self.published.any)?,
             AccessPath::ClusterIpLocal => of_family(&self.published.local)?,
         };
-        Some(PathEvidence {
-            backends: self.backends(&path)?,
-            path,
-            target,
-            requested: 0,
-            tallies: BTreeMap::new(),
-            probes: Vec::new(),
-            ttl_probe: None,
-            other_port: None,
-            socket_level: false,
-        })
+        let backends = self.backends(&path)?;
+        Some(PathEvidence::new(path, target, backends))
     }
 
     /// The servers that may answer: those of the slices, or the requested ones if slices were not read; `None` if there is

@@ -1,7 +1,6 @@
 //! A matrix of a healthy flannel cluster of N nodes, and stories that change the observations at the two ends of some
 //! paths. Addresses follow the measured lab.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use prober_core::evidence::{
@@ -248,17 +247,7 @@ impl Cluster {
                 })
                 .collect();
             let target = target(&path);
-            let evidence = PathEvidence {
-                path,
-                target,
-                backends,
-                requested: 0,
-                tallies: BTreeMap::new(),
-                probes: Vec::new(),
-                ttl_probe: None,
-                other_port: None,
-                socket_level: false,
-            };
+            let evidence = PathEvidence::new(path, target, backends);
             cluster.matrix.paths.insert(id, evidence);
         }
         for n in 1..=nodes {
@@ -374,8 +363,7 @@ impl Cluster {
         let evidence = self.matrix.paths.get_mut(&id).unwrap();
         let mut tally = PathTally::default();
         for probe in &evidence.probes {
-            tally.outcomes.count(probe.client.outcome.kind());
-            tally.first_syn_success += u64::from(probe.client.is_first_syn_success());
+            tally.count(&probe.client);
         }
         evidence.tallies.insert(EngineKind::Kernel, tally);
     }

@@ -1,6 +1,5 @@
 //! A run on a simulated cluster: every path probed by both engines, the failing ones probed again, all joined to a matrix.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use prober_core::evidence::{AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence};
@@ -109,22 +108,13 @@ impl Way {
     }
 
     fn evidence(self, cluster: &Cluster) -> PathEvidence {
-        PathEvidence {
-            path: Path {
-                client: self.client.id(),
-                server: self.server.map(Agent::id),
-                access_path: self.access_path,
-                family: self.family,
-            },
-            target: self.target(cluster),
-            backends: self.backends(cluster),
-            requested: 0,
-            tallies: BTreeMap::new(),
-            probes: Vec::new(),
-            ttl_probe: None,
-            other_port: None,
-            socket_level: false,
-        }
+        let path = Path {
+            client: self.client.id(),
+            server: self.server.map(Agent::id),
+            access_path: self.access_path,
+            family: self.family,
+        };
+        PathEvidence::new(path, self.target(cluster), self.backends(cluster))
     }
 }
 
@@ -273,8 +263,7 @@ fn add(evidence: &mut PathEvidence, mut probe: Evidence) {
     let engine = probe.client.engine;
     let tally = evidence.tallies.entry(engine).or_default();
     let is_good = probe.client.is_first_syn_success();
-    tally.outcomes.count(probe.client.outcome.kind());
-    tally.first_syn_success += u64::from(is_good);
+    tally.count(&probe.client);
     let reported = evidence.probes.iter().filter(|known| {
         known.client.engine == engine && known.client.is_first_syn_success() && known.is_carried()
     });
