@@ -20,6 +20,13 @@ fn slot_of(n: u8) -> impl Fn(&Path) -> bool + Copy {
     }
 }
 
+/// The answers to a TTL probe that one router forwards, and nothing answers after it.
+fn routed_once(by: std::net::IpAddr) -> [TtlStepAnswer; 4] {
+    let exceeded = TtlStepAnswer::TimeExceeded { by, hop_limit: 64 };
+    let silent = TtlStepAnswer::Silent;
+    [exceeded, silent, silent, silent]
+}
+
 fn refused(by: std::net::IpAddr, reason: Unreachable, inner: u8, after_ms: u64) -> Story {
     Story::Icmp {
         by,
@@ -110,17 +117,12 @@ fn an_old_backend_that_answers_one_node_only_shows_stale_rules() {
 #[test]
 fn a_lost_jump_silences_every_service_of_one_node_and_the_gateway_answers_ttl_1() {
     let own = |path: &Path| path.client.node == node(1) && path.access_path.is_translated();
-    let exceeded = TtlStepAnswer::TimeExceeded {
-        by: gateway(1, Family::Ipv4),
-        hop_limit: 64,
-    };
-    let silent = TtlStepAnswer::Silent;
     let cluster = Cluster::new(2).with_story(own, Story::Nothing);
     assert_eq!(
         named(&cluster.matrix),
         ["service-rules-missing node-1 consistent"]
     );
-    let cluster = cluster.ttl_probe(own, [exceeded, silent, silent, silent]);
+    let cluster = cluster.ttl_probe(own, routed_once(gateway(1, Family::Ipv4)));
     assert_eq!(
         named(&cluster.matrix),
         ["service-rules-missing node-1 proven"]
@@ -130,14 +132,9 @@ fn a_lost_jump_silences_every_service_of_one_node_and_the_gateway_answers_ttl_1(
 #[test]
 fn a_lost_chain_silences_one_port_from_one_node() {
     let own = |path: &Path| slot_of(1)(path) && path.client.node == node(1);
-    let exceeded = TtlStepAnswer::TimeExceeded {
-        by: gateway(1, Family::Ipv4),
-        hop_limit: 64,
-    };
-    let silent = TtlStepAnswer::Silent;
     let cluster = Cluster::new(2)
         .with_story(own, Story::Nothing)
-        .ttl_probe(own, [exceeded, silent, silent, silent]);
+        .ttl_probe(own, routed_once(gateway(1, Family::Ipv4)));
     assert_eq!(
         named(&cluster.matrix),
         ["service-rules-missing node-1 proven"]
@@ -257,15 +254,10 @@ fn the_remedy_of_hairpin_mode_names_the_pods_own_bridge() {
 fn where_nothing_shows_what_translates_a_router_that_answers_proves_no_missing_rule() {
     // A program at the pod's link translates, and no rule of netfilter rewrites the errors.
     let dead = |path: &Path| slot_of(2)(path) && path.client.node == node(1);
-    let exceeded = TtlStepAnswer::TimeExceeded {
-        by: gateway(1, Family::Ipv4),
-        hop_limit: 64,
-    };
-    let silent = TtlStepAnswer::Silent;
     let cluster = Cluster::new(2)
         .routed(1)
         .with_story(dead, Story::Nothing)
-        .ttl_probe(dead, [exceeded, silent, silent, silent])
+        .ttl_probe(dead, routed_once(gateway(1, Family::Ipv4)))
         .facts(1, |facts| facts.kube_proxy = None);
     assert_eq!(named(&cluster.matrix), ["stale-rules node-1 consistent"]);
     let found = diagnose(&cluster.matrix);
@@ -287,14 +279,9 @@ fn where_nothing_shows_what_translates_a_router_that_answers_proves_no_missing_r
 #[test]
 fn a_router_that_is_not_the_node_proves_no_missing_rule() {
     let own = |path: &Path| path.client.node == node(1) && path.access_path.is_translated();
-    let exceeded = TtlStepAnswer::TimeExceeded {
-        by: "172.20.0.1".parse().unwrap(),
-        hop_limit: 64,
-    };
-    let silent = TtlStepAnswer::Silent;
     let cluster = Cluster::new(2)
         .with_story(own, Story::Nothing)
-        .ttl_probe(own, [exceeded, silent, silent, silent]);
+        .ttl_probe(own, routed_once("172.20.0.1".parse().unwrap()));
     assert_eq!(
         named(&cluster.matrix),
         ["service-rules-missing node-1 consistent"]

@@ -259,12 +259,7 @@ impl Walk<'_> {
         self.track(peer, packet)?;
         self.check_reverse_path(peer, packet)?;
         let hop = self.hop(peer, packet.dst, false);
-        if self.cluster.profile.receiver_decrements {
-            self.forward(peer, &mut packet, hop, Rule::Missing)?;
-        } else {
-            self.check_route(peer, packet, hop)?;
-            self.filter(peer, packet, false)?;
-        }
+        self.forward_received(peer, &mut packet, hop)?;
         match hop {
             Hop::Pod(pod) => Ok(self.delivered(pod, packet)),
             Hop::Unresolved => Err(unresolved(peer, packet.ttl)),
@@ -276,6 +271,17 @@ impl Walk<'_> {
             | Hop::Unreachable
             | Hop::None => Err(Stop::Dropped),
         }
+    }
+
+    /// Through the chains of the node that receives a packet from another one.
+    fn forward_received(&mut self, node: u8, packet: &mut Packet, hop: Hop) -> Result<(), Stop> {
+        if self.cluster.profile.receiver_decrements {
+            self.forward(node, packet, hop, Rule::Missing)?;
+        } else {
+            self.check_route(node, *packet, hop)?;
+            self.filter(node, *packet, false)?;
+        }
+        Ok(())
     }
 
     /// From POSTROUTING of another node to the client.
@@ -324,12 +330,7 @@ impl Walk<'_> {
         if hop == Hop::Own {
             return self.arrive_at_own(flow, node, packet);
         }
-        if self.cluster.profile.receiver_decrements {
-            self.forward(node, &mut packet, hop, Rule::Missing)?;
-        } else {
-            self.check_route(node, packet, hop)?;
-            self.filter(node, packet, false)?;
-        }
+        self.forward_received(node, &mut packet, hop)?;
         self.undo_destination(flow, node, &mut packet);
         match hop {
             Hop::Pod(pod) => Ok(self.delivered(pod, packet)),
