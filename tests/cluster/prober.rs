@@ -52,6 +52,16 @@ pub(crate) struct Diagnosis {
     pub(crate) node: Option<String>,
     pub(crate) confidence: String,
     evidence: serde_json::Value,
+    /// The conntrack entries of the sample, by node.
+    #[serde(default)]
+    conntrack: Vec<Conntrack>,
+}
+
+/// The conntrack entries of a diagnosis on one node.
+#[derive(Debug, Deserialize)]
+struct Conntrack {
+    node: String,
+    entries: Vec<String>,
 }
 
 impl Report {
@@ -136,6 +146,28 @@ impl Report {
         paths
             .filter(|path| path["health"] == "failing" && path["access_path"] == "cluster-ip")
             .map(|path| path["server"]["pod"].as_str())
+    }
+
+    /// Fails unless each diagnosis shows the entry of its sample on this node as the kernel writes it, waiting for an answer.
+    pub(crate) fn shows_unreplied_entry(&self, node: &str) -> Result<(), Failed> {
+        let is_unreplied = |entry: &String| {
+            entry.contains(" SYN_SENT src=") && entry.contains(" [UNREPLIED] src=")
+        };
+        let shows_entry = |diagnosis: &Diagnosis| {
+            let mut on_node = diagnosis
+                .conntrack
+                .iter()
+                .filter(|found| found.node == node);
+            on_node.any(|found| matches!(&found.entries[..], [entry] if is_unreplied(entry)))
+        };
+        if self.diagnoses.iter().all(shows_entry) {
+            return Ok(());
+        }
+        Err(format!(
+            "no unreplied conntrack entry on {node}: {:#?}",
+            self.diagnoses
+        )
+        .into())
     }
 
     /// The confidence of each diagnosis.

@@ -83,6 +83,7 @@ fn bridge_netfilter_off(shape: Shape, fault: &'static str, family: &'static str)
         {
             return Err("the cause is named but not proven".into());
         }
+        report.shows_unreplied_entry("node-1")?;
         report.fails_only_on(family)?;
         prober::report(cluster, &["--node", "node-1"])?.names(&[])?;
         expect_no_objects(cluster)
