@@ -9,6 +9,8 @@ mod attachment;
 mod habits;
 /// BPF programs that forward packets.
 mod program;
+/// The pods of each node as senders.
+mod senders;
 /// The data plane of one node, for a report.
 mod summary;
 /// How packets get from one node to another.
@@ -16,6 +18,7 @@ mod transport;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +30,11 @@ pub use summary::{NodeDataPlane, PeerTransport};
 pub use transport::{Transport, TunnelKind};
 
 use crate::evidence::{Matrix, NodeEvidence};
-use crate::node_facts::{KubeProxyMode, NodeFacts};
+use crate::node_facts::{KubeProxyMode, NodeFacts, Resolution};
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, NodeName};
+
+use senders::{Sender, Senders};
 
 /// The data plane of every node of a matrix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +44,7 @@ pub struct DataPlane {
     translations: BTreeMap<NodeName, Translation>,
     /// Nodes on which BPF programs forward packets of pods past netfilter, and how that shows.
     programs: BTreeMap<NodeName, String>,
+    senders: Senders,
     habits: Habits,
 }
 
@@ -79,37 +85,8 @@ impl DataPlane {
             habits: Habits::of(matrix),
             ..Self::default()
         };
-        let addresses = matrix.addresses();
-        let peers = peers(matrix);
-        let hosts = hosts(matrix);
-        let paths = matrix.paths.values();
-        let families: BTreeSet<Family> = paths.map(|evidence| evidence.path.family).collect();
-        for agent in matrix.agents.keys().filter(|agent| !hosts.contains(agent)) {
-            for &family in &families {
-                let Some(address) = addresses.of(agent, family) else {
-                    continue;
-                };
-                // An agent in the node's own network.
-                let is_own = |facts: &NodeFacts| facts.address(address).found().is_some();
-                if matrix.facts(&agent.node).is_some_and(is_own) {
-                    continue;
-                }
-                let facts = matrix.facts(&agent.node);
-                let attachment = facts.map_or(Attachment::Unknown, |facts| {
-                    attachment::of(facts, address, plane.habits.mac(agent, family))
-                });
-                plane
-                    .attachments
-                    .insert((agent.clone(), family), attachment);
-                for &from in peers.get(&agent.node).into_iter().flatten() {
-                    let key = (from.clone(), agent.node.clone(), family);
-                    let known = matrix.facts(from);
-                    let transport =
-                        || known.map_or(Transport::Unknown, |facts| transport::to(facts, address));
-                    plane.transports.entry(key).or_insert_with(transport);
-                }
-            }
-        }
+        let pods = plane.attach(matrix);
+        plane.connect(matrix, &pods);
         for node in matrix.nodes.keys() {
             let by_proxy = matrix.facts(node).and_then(|facts| facts.kube_proxy);
             let translation = match by_proxy {
@@ -127,6 +104,75 @@ impl DataPlane {
                 .extend(program.map(|shown| (node.clone(), shown)));
         }
         plane
+    }
+
+    /// Learns the senders of every node and the attachment of every pod; returns the pods with their addresses.
+    fn attach<'m>(&mut self, matrix: &'m Matrix) -> Vec<(&'m AgentId, IpAddr)> {
+        let addresses = matrix.addresses();
+        let hosts = hosts(matrix);
+        let paths = matrix.paths.values();
+        let families: BTreeSet<Family> = paths.map(|evidence| evidence.path.family).collect();
+        let mut pods = Vec::new();
+        for agent in matrix.agents.keys() {
+            for &family in &families {
+                let Some(address) = addresses.of(agent, family) else {
+                    continue;
+                };
+                let facts = matrix.facts(&agent.node);
+                // An agent in the node's own network.
+                let is_own = |facts: &NodeFacts| facts.address(address).found().is_some();
+                if hosts.contains(agent) || facts.is_some_and(is_own) {
+                    let host = Sender::Host { address };
+                    self.senders.insert(&agent.node, family, host);
+                    continue;
+                }
+                let attachment = facts.map_or(Attachment::Unknown, |facts| {
+                    attachment::of(facts, address, self.habits.mac(agent, family))
+                });
+                let link = attachment.link().map(str::to_owned);
+                let pod = Sender::Pod { address, link };
+                self.senders.insert(&agent.node, family, pod);
+                let key = (agent.clone(), family);
+                self.attachments.insert(key, attachment);
+                pods.push((agent, address));
+            }
+        }
+        pods
+    }
+
+    /// Learns the transport of every ordered pair of nodes that exchange packets of pods.
+    fn connect(&mut self, matrix: &Matrix, pods: &[(&AgentId, IpAddr)]) {
+        let peers = peers(matrix);
+        for &(agent, address) in pods {
+            for &from in peers.get(&agent.node).into_iter().flatten() {
+                let key = (from.clone(), agent.node.clone(), Family::of(address));
+                if self.transports.contains_key(&key) {
+                    continue;
+                }
+                let transport = matrix.facts(from).and_then(|facts| {
+                    let by = |resolution| transport::by(facts, resolution);
+                    self.senders.agree_on(facts, from, address, by)
+                });
+                self.transports.insert(key, transport.unwrap_or_default());
+            }
+        }
+    }
+
+    /// What the routes of all pods of a node to an address have in common, by the facts of that node; `None` where they
+    /// differ, or no pod is known.
+    pub(crate) fn agree_on<'f, T: PartialEq>(
+        &self,
+        facts: &'f NodeFacts,
+        from: &NodeName,
+        to: IpAddr,
+        view: impl Fn(Resolution<'f>) -> T,
+    ) -> Option<T> {
+        self.senders.agree_on(facts, from, to, view)
+    }
+
+    /// How ip-route(8) names a pod of a node as the sender of a packet: `from ADDRESS iif LINK`.
+    pub(crate) fn sender(&self, node: &NodeName, family: Family) -> Option<String> {
+        self.senders.example(node, family)
     }
 
     /// How an agent's pod is attached to its node.

@@ -22,7 +22,7 @@ pub use network::{
     Address, BridgeOptions, FdbEntry, FdbOrigin, Link, LinkCounters, Neighbour, NeighbourState,
     OtherLink, PortState, Tunnel, Vxlan,
 };
-pub use resolve::{Resolution, RouteQuery};
+pub use resolve::{Input, Resolution, RouteQuery};
 pub use routes::{Fwmark, Route, RouteKind, RouteScope, Rule, RuleAction};
 pub use traffic_control::{Qdisc, TcDirection, TcFilter};
 
@@ -209,16 +209,6 @@ impl NodeFacts {
         find(self.links.as_deref(), |link| link.name == name)
     }
 
-    /// The routes of table `main` that match an address, in the order of the kernel: longest prefix, then lowest metric.
-    /// `None` where the routes were not read.
-    pub fn routes_to(&self, destination: IpAddr) -> Option<Vec<&Route>> {
-        let matches =
-            |route: &&Route| route.table == Route::MAIN && route.destination.contains(&destination);
-        let mut routes: Vec<&Route> = self.routes.as_ref()?.iter().filter(matches).collect();
-        routes.sort_by_key(|route| (u8::MAX - route.destination.prefix_len(), route.metric));
-        Some(routes)
-    }
-
     /// The neighbour entry for an address.
     pub fn neighbour(&self, ip: IpAddr) -> Lookup<&Neighbour> {
         find(self.neighbours.as_deref(), |neighbour| neighbour.ip == ip)
@@ -257,59 +247,16 @@ fn find<T>(list: Option<&[T]>, wanted: impl Fn(&T) -> bool) -> Lookup<&T> {
 mod tests {
     use super::*;
 
-    fn route(destination: &str, table: u32, metric: Option<u32>) -> Route {
-        Route {
-            dev: Some("eth0".to_owned()),
-            table,
-            metric,
-            ..Route::main(destination.parse().unwrap())
-        }
-    }
-
     #[test]
     fn an_unread_list_differs_from_an_absent_object() {
         let facts = NodeFacts::default();
         assert_eq!(facts.bridge_nf(Family::Ipv4), None);
         assert_eq!(facts.link("cni0"), Lookup::Unread);
-        assert_eq!(facts.routes_to("10.0.0.1".parse().unwrap()), None);
         let read = NodeFacts {
             links: Some(vec![]),
-            routes: Some(vec![]),
             ..facts
         };
         assert_eq!(read.link("cni0"), Lookup::Absent);
-        assert_eq!(read.routes_to("10.0.0.1".parse().unwrap()), Some(vec![]));
-    }
-
-    #[test]
-    fn the_longest_prefix_comes_first_and_then_the_lowest_metric() {
-        let routes = [
-            route("0.0.0.0/0", 254, None),
-            route("10.1.0.0/16", 254, Some(20)),
-            route("10.1.0.0/16", 254, Some(10)),
-            route("10.1.2.3/32", 100, None),
-            route("10.1.2.0/24", 254, None),
-            route("10.1.3.0/24", 254, None),
-        ];
-        let facts = NodeFacts {
-            routes: Some(routes.to_vec()),
-            ..NodeFacts::default()
-        };
-        let found = facts.routes_to("10.1.2.3".parse().unwrap()).unwrap();
-        let order: Vec<_> = found
-            .iter()
-            .map(|route| (route.destination.to_string(), route.metric))
-            .collect();
-        let expected = [
-            ("10.1.2.0/24", None),
-            ("10.1.0.0/16", Some(10)),
-            ("10.1.0.0/16", Some(20)),
-            ("0.0.0.0/0", None),
-        ];
-        assert_eq!(
-            order,
-            expected.map(|(prefix, metric)| (prefix.to_owned(), metric))
-        );
     }
 
     #[test]
@@ -333,7 +280,7 @@ mod tests {
         let facts = NodeFacts {
             bridge_nf_call_iptables: Some(SysctlState::Value(0)),
             bridge_nf_call_ip6tables: Some(SysctlState::Absent),
-            routes: Some(vec![route("10.1.0.0/16", 254, None)]),
+            routes: Some(vec![Route::main("10.1.0.0/16".parse().unwrap())]),
             ..NodeFacts::default()
         };
         let text = serde_json::to_string(&facts).unwrap();

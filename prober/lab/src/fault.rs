@@ -213,7 +213,7 @@ faults! {
         "the network drops packets with destination addresses of the node's pods; the node's own pass";
     PodRouteMissing = "pod-route-missing", [PodRouteMissing], First, BeforePlacement, PodRoute,
         "the node has no route to its server pod";
-    WrongTable = "wrong-table", [], First, BeforePlacement, SecondInterface,
+    WrongTable = "wrong-table", [RouteMissing], First, BeforePlacement, SecondInterface,
         "the default route of the table for packets from the node's pods is of type blackhole";
     EniDown = "eni-down", [], First, BeforePlacement, SecondInterface,
         "the node's second interface is down, which has the pods' addresses";

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::node_facts::NodeFacts;
+use crate::node_facts::{NodeFacts, Resolution, RouteQuery};
 use crate::packet::mac::Mac;
 
 /// How a pod is attached to its node.
@@ -65,8 +65,7 @@ impl Attachment {
 
 /// The attachment of the pod with this address, by the facts of its own node.
 pub(super) fn of(facts: &NodeFacts, address: IpAddr, mac: Option<Mac>) -> Attachment {
-    let routes = facts.routes_to(address);
-    let Some(route) = routes.as_ref().and_then(|routes| routes.first()) else {
+    let Resolution::Route(route) = facts.resolve(RouteQuery::to(address)) else {
         return Attachment::Unknown;
     };
     let Some(link) = (route.dev.as_deref()).and_then(|dev| facts.link(dev).found()) else {

@@ -1,11 +1,12 @@
-//! How packets get from one node to a pod of another: by the route that the node has to the pod's address.
+//! How packets get from a pod of one node to a pod of another: by the route that policy rules and tables of the first node
+//! give them.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::program;
-use crate::node_facts::{Link, NodeFacts, RouteKind};
+use crate::node_facts::{Link, NodeFacts, Resolution, Route};
 
 /// How packets to the pods of another node leave a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +31,11 @@ pub enum Transport {
         gateway: Option<IpAddr>,
         /// Whether only the default route leads there: a router beyond knows the pods.
         by_default: bool,
+        /// The routing table, where a policy rule chose another than `main`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        table: Option<u32>,
     },
-    /// The node refuses or drops them by its route.
+    /// The node refuses or drops them by its route, or by a policy rule.
     Refused,
     /// The node has no route to them.
     NoRoute,
@@ -103,9 +107,16 @@ impl Transport {
         match self {
             Self::Tunnel { tunnel, link, .. } => format!("{} {link}", tunnel.as_str()),
             Self::Direct {
-                by_default: true, ..
-            } => "the default route".to_owned(),
-            Self::Direct { link, .. } => format!("routes by {link}"),
+                link,
+                by_default,
+                table,
+                ..
+            } => match (table, by_default) {
+                (None, true) => "the default route".to_owned(),
+                (None, false) => format!("routes by {link}"),
+                (Some(table), true) => format!("the default route of table {table} by {link}"),
+                (Some(table), false) => format!("routes of table {table} by {link}"),
+            },
             Self::Refused => "a route that refuses".to_owned(),
             Self::NoRoute => "no route".to_owned(),
             Self::Unknown => String::new(),
@@ -113,21 +124,15 @@ impl Transport {
     }
 }
 
-/// The transport from the node of these facts to a pod's address.
-pub(super) fn to(facts: &NodeFacts, address: IpAddr) -> Transport {
-    let Some(routes) = facts.routes_to(address) else {
-        return Transport::Unknown;
+/// The transport of packets that the node of these facts routes so.
+pub(super) fn by(facts: &NodeFacts, resolution: Resolution<'_>) -> Transport {
+    let route = match resolution {
+        Resolution::Route(route) => route,
+        Resolution::RefusedByRoute(_) | Resolution::RefusedByRule(_) => return Transport::Refused,
+        Resolution::NoRoute => return Transport::NoRoute,
+        // A node to which another node's pod is local takes its packets for its own.
+        Resolution::Local | Resolution::Unread => return Transport::Unknown,
     };
-    let Some(route) = routes.first() else {
-        return Transport::NoRoute;
-    };
-    match route.kind {
-        RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit => {
-            return Transport::Refused;
-        }
-        RouteKind::Throw => return Transport::NoRoute,
-        RouteKind::Unicast | RouteKind::Local | RouteKind::Other(_) => {}
-    }
     let Some(link) = (route.dev.as_deref()).and_then(|dev| facts.link(dev).found()) else {
         return Transport::Unknown;
     };
@@ -145,6 +150,178 @@ pub(super) fn to(facts: &NodeFacts, address: IpAddr) -> Transport {
             link: link.name.clone(),
             gateway: route.gateway,
             by_default: route.destination.prefix_len() == 0,
+            table: (route.table != Route::MAIN).then_some(route.table),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::senders::{Sender, Senders};
+    use super::*;
+    use crate::node_facts::{Address, Rule, RuleAction};
+    use crate::packet::family::Family;
+    use crate::topology::NodeName;
+
+    const POD: &str = "10.1.0.7";
+    const PEER: &str = "10.2.0.7";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn route(destination: &str, dev: &str, table: u32) -> Route {
+        Route {
+            dev: Some(dev.to_owned()),
+            table,
+            ..Route::main(destination.parse().unwrap())
+        }
+    }
+
+    /// A node with one default route in `main` and one in table 2, by a second interface, and these rules beside the kernel's.
+    fn node(rules: impl IntoIterator<Item = Rule>) -> NodeFacts {
+        let links = [("eth0", None), ("eth1", None), ("wg0", Some("wireguard"))];
+        NodeFacts {
+            links: Some(
+                links
+                    .map(|(name, kind)| Link {
+                        name: name.to_owned(),
+                        kind: kind.map(str::to_owned),
+                        up: true,
+                        ..Link::default()
+                    })
+                    .into(),
+            ),
+            addresses: Some(vec![Address {
+                prefix: "172.20.0.11/24".parse().unwrap(),
+                dev: "eth0".to_owned(),
+            }]),
+            rules: Some(
+                rules
+                    .into_iter()
+                    .chain(Rule::defaults(Family::Ipv4).iter().cloned())
+                    .collect(),
+            ),
+            routes: Some(vec![
+                route("0.0.0.0/0", "eth0", Route::MAIN),
+                route("0.0.0.0/0", "eth1", 2),
+            ]),
+            ..NodeFacts::default()
+        }
+    }
+
+    fn from(pod: &str, table: u32) -> Rule {
+        Rule {
+            from: Some(ip(pod).into()),
+            ..Rule::lookup(Family::Ipv4, 1536, table)
+        }
+    }
+
+    /// The transport of the packets of these pods, each with the node's link by which they come in.
+    fn transport(facts: &NodeFacts, pods: &[(&str, Option<&str>)]) -> Transport {
+        let name = NodeName::new("node-1");
+        let mut senders = Senders::default();
+        for (address, link) in pods {
+            let pod = Sender::Pod {
+                address: ip(address),
+                link: link.map(str::to_owned),
+            };
+            senders.insert(&name, Family::Ipv4, pod);
+        }
+        // What a program of the node sends does not count where pods send.
+        let host = Sender::Host {
+            address: ip("172.20.0.11"),
+        };
+        senders.insert(&name, Family::Ipv4, host);
+        let common = senders.agree_on(facts, &name, ip(PEER), |resolution| by(facts, resolution));
+        common.unwrap_or_default()
+    }
+
+    fn direct(link: &str, table: Option<u32>) -> Transport {
+        Transport::Direct {
+            link: link.to_owned(),
+            gateway: None,
+            by_default: true,
+            table,
+        }
+    }
+
+    const ONE: &[(&str, Option<&str>)] = &[(POD, Some("veth1"))];
+
+    #[test]
+    fn a_rule_for_the_pod_chooses_the_table() {
+        let by_rule = transport(&node([from(POD, 2)]), ONE);
+        assert_eq!(by_rule, direct("eth1", Some(2)));
+        assert_eq!(by_rule.summary(), "the default route of table 2 by eth1");
+        let by_main = transport(&node([from("10.1.0.8", 2)]), ONE);
+        assert_eq!(by_main, direct("eth0", None));
+        assert_eq!(by_main.summary(), "the default route");
+    }
+
+    #[test]
+    fn a_rule_for_the_pods_link_needs_that_link_to_be_known() {
+        let by_input = Rule {
+            input: Some("veth1".to_owned()),
+            ..Rule::lookup(Family::Ipv4, 100, 2)
+        };
+        let facts = node([by_input]);
+        assert_eq!(transport(&facts, ONE), direct("eth1", Some(2)));
+        let elsewhere = transport(&facts, &[(POD, Some("veth2"))]);
+        assert_eq!(elsewhere, direct("eth0", None));
+        assert_eq!(transport(&facts, &[(POD, None)]), Transport::Unknown);
+    }
+
+    #[test]
+    fn pods_with_different_routes_leave_the_transport_of_their_node_unknown() {
+        let facts = node([from(POD, 2)]);
+        let both = [(POD, Some("veth1")), ("10.1.0.8", Some("veth2"))];
+        assert_eq!(transport(&facts, &both), Transport::Unknown);
+        let alike = node([from(POD, 2), from("10.1.0.8", 2)]);
+        assert_eq!(transport(&alike, &both), direct("eth1", Some(2)));
+    }
+
+    #[test]
+    fn a_rule_or_a_route_that_refuses_is_a_refusal() {
+        let prohibit = Rule {
+            action: RuleAction::Prohibit,
+            ..from(POD, 0)
+        };
+        assert_eq!(transport(&node([prohibit]), ONE), Transport::Refused);
+        let mut blackhole = node([from(POD, 2)]);
+        for route in blackhole.routes.iter_mut().flatten() {
+            if route.table == 2 {
+                route.kind = crate::node_facts::RouteKind::Blackhole;
+            }
+        }
+        assert_eq!(transport(&blackhole, ONE), Transport::Refused);
+    }
+
+    #[test]
+    fn a_suppressed_default_route_leaves_the_packet_to_the_tunnel() {
+        let better_of_main = Rule {
+            suppress_prefix_length: Some(0),
+            ..Rule::lookup(Family::Ipv4, 32_764, Route::MAIN)
+        };
+        let mut facts = node([better_of_main, Rule::lookup(Family::Ipv4, 32_765, 7)]);
+        let routes = facts.routes.as_mut().unwrap();
+        routes.push(route("0.0.0.0/0", "wg0", 7));
+        let by_tunnel = transport(&facts, ONE);
+        assert_eq!(
+            (by_tunnel.is_tunnel(), by_tunnel.link()),
+            (true, Some("wg0"))
+        );
+        let routes = facts.routes.as_mut().unwrap();
+        routes.push(route("10.2.0.0/16", "eth0", Route::MAIN));
+        assert_eq!(transport(&facts, ONE).link(), Some("eth0"));
+    }
+
+    #[test]
+    fn nothing_is_known_where_rules_were_not_read() {
+        let unread = NodeFacts {
+            rules: None,
+            ..node([])
+        };
+        assert_eq!(transport(&unread, ONE), Transport::Unknown);
+        assert_eq!(transport(&node([]), &[(POD, None)]), direct("eth0", None));
     }
 }

@@ -7,6 +7,7 @@ use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, location, sample};
 use crate::diagnosis::hypothesis::{Finding, Hypothesis};
 use crate::evidence::Source;
+use crate::node_facts::{Resolution, RouteQuery};
 use crate::packet::Unreachable;
 use crate::probe::outcome::{Errno, Outcome};
 use crate::probe::tier::Tier;
@@ -159,9 +160,8 @@ fn unrouted(case: &Case<'_>, places: &BTreeSet<usize>) -> BTreeSet<String> {
             && group.symptom == Symptom::RefusedLocally(Errno::Enetunreach);
         let node = Some(&group.client.node).filter(|_| is_unrouted)?;
         let target = case.path(group.path)?.target.ip();
-        let routes = case.facts(node)?.routes_to(target)?;
-        let has_none = routes.is_empty();
-        has_none.then(|| {
+        let route = case.facts(node)?.resolve(RouteQuery::to(target));
+        (route == Resolution::NoRoute).then(|| {
             format!("{node} has no route that covers {target}, and a Service is translated only after a route was found")
         })
     };

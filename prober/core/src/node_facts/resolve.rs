@@ -7,8 +7,11 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use super::{Lookup, NodeFacts, Route, RouteKind, Rule, RuleAction};
+use super::{Link, Lookup, NodeFacts, Route, RouteKind, Rule, RuleAction};
 use crate::packet::family::Family;
+
+/// The input interface that rules name for packets of the node itself.
+const LOOPBACK: &str = "lo";
 
 /// A packet whose route is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +20,21 @@ pub struct RouteQuery<'a> {
     pub source: Option<IpAddr>,
     /// Its destination address, after translation.
     pub destination: IpAddr,
-    /// The interface on which it arrived; `None` for a packet of the node itself.
-    pub input: Option<&'a str>,
+    /// Where it came from.
+    pub input: Input<'a>,
     /// Its mark; 0 unless netfilter or its socket set one.
     pub mark: u32,
+}
+
+/// The interface on which a packet arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// None: the node itself sends the packet.
+    Own,
+    /// This one.
+    Interface(&'a str),
+    /// One that is not known.
+    Unknown,
 }
 
 impl RouteQuery<'_> {
@@ -29,7 +43,7 @@ impl RouteQuery<'_> {
         Self {
             source: None,
             destination,
-            input: None,
+            input: Input::Own,
             mark: 0,
         }
     }
@@ -48,7 +62,7 @@ pub enum Resolution<'a> {
     RefusedByRule(&'a Rule),
     /// No table has a route: network unreachable.
     NoRoute,
-    /// The facts do not decide it: routes or addresses were not read, or a rule has a condition that is not known.
+    /// The facts do not decide it: rules, routes or addresses were not read, or a rule has a condition that is not known.
     Unread,
 }
 
@@ -65,17 +79,13 @@ enum Step<'a> {
 impl NodeFacts {
     /// The route of a packet, by the policy rules and all tables.
     ///
-    /// Where the rules were not read, those of a new network namespace are followed ([`Rule::defaults`]). Table `local` is
-    /// not among the routes: an address of the node and a loopback address count as local.
+    /// Table `local` is not among the routes: an address of the node and a loopback address count as local.
     pub fn resolve(&self, query: RouteQuery<'_>) -> Resolution<'_> {
-        let Some(routes) = self.routes.as_deref() else {
+        let (Some(routes), Some(rules)) = (self.routes.as_deref(), &self.rules) else {
             return Resolution::Unread;
         };
         let family = Family::of(query.destination);
-        let mut rules: Vec<&Rule> = match &self.rules {
-            None => Rule::defaults(family).iter().collect(),
-            Some(rules) => rules.iter().filter(|rule| rule.family == family).collect(),
-        };
+        let mut rules: Vec<&Rule> = rules.iter().filter(|rule| rule.family == family).collect();
         rules.sort_by_key(|rule| rule.priority);
         let mut position = 0;
         while let Some(rule) = rules.get(position) {
@@ -142,32 +152,42 @@ impl NodeFacts {
     }
 
     /// Whether the interface is one of a VRF; `None` where that is not known.
-    fn is_in_vrf(&self, interface: Option<&str>) -> Option<bool> {
-        let Some(interface) = interface else {
+    fn is_in_vrf(&self, input: Input<'_>) -> Option<bool> {
+        let is_vrf = |link: &Link| link.kind.as_deref() == Some("vrf");
+        let interface = match input {
+            Input::Own => return Some(false),
+            Input::Unknown if self.links.as_ref()?.iter().any(is_vrf) => return None,
+            Input::Unknown => return Some(false),
+            Input::Interface(name) => self.link(name).found()?,
+        };
+        let Some(master) = &interface.master else {
             return Some(false);
         };
-        let Some(master) = &self.link(interface).found()?.master else {
-            return Some(false);
-        };
-        Some(self.link(master).found()?.kind.as_deref() == Some("vrf"))
+        Some(is_vrf(self.link(master).found()?))
     }
 }
 
 impl Rule {
     /// Whether the rule is for this packet; `None` where a condition decides that is not read.
     pub fn matches(&self, query: RouteQuery<'_>) -> Option<bool> {
-        let input = query.input.unwrap_or("lo");
+        let input = match (self.input.as_deref(), query.input) {
+            (None, _) => Some(true),
+            (Some(wanted), Input::Own) => Some(wanted == LOOPBACK),
+            (Some(wanted), Input::Interface(name)) => Some(wanted == name),
+            (Some(LOOPBACK), Input::Unknown) => Some(false),
+            (Some(_), Input::Unknown) => None,
+        };
         let known = self.from.is_none_or(|from| {
             query
                 .source
                 .map_or_else(|| from.prefix_len() == 0, |source| from.contains(&source))
         }) && self.to.is_none_or(|to| to.contains(&query.destination))
-            && self.input.as_ref().is_none_or(|name| name == input)
+            && input != Some(false)
             && self.output.is_none()
             && self
                 .mark
                 .is_none_or(|mark| (mark.value ^ query.mark) & mark.mask == 0);
-        if known && self.has_other_conditions {
+        if known && (self.has_other_conditions || input.is_none()) {
             None
         } else {
             Some(known != self.is_inverted)

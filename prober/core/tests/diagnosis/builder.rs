@@ -8,7 +8,8 @@ use prober_core::evidence::{
 };
 use prober_core::node_facts::{
     Address, ConntrackEntry, ConntrackReading, Counters, FdbEntry, FdbOrigin, KubeProxyMode, Link,
-    LinkCounters, Neighbour, NeighbourState, NodeFacts, Route as RouteFact, SysctlState, Vxlan,
+    LinkCounters, Neighbour, NeighbourState, NodeFacts, Route as RouteFact, Rule, SysctlState,
+    Vxlan,
 };
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -818,6 +819,13 @@ fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
         ),
         links: Some(links),
         addresses: Some(addresses),
+        rules: Some(
+            Family::ALL
+                .into_iter()
+                .flat_map(Rule::defaults)
+                .cloned()
+                .collect(),
+        ),
         routes: Some(routes),
         neighbours: Some(neighbours),
         fdb: Some(fdb),

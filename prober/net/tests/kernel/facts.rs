@@ -1,7 +1,7 @@
 //! Node facts of namespaces with known settings.
 use prober_core::node_facts::{
-    FdbOrigin, Lookup, NeighbourState, NodeFacts, PortState, RouteKind, RouteScope, RuleAction,
-    SysctlState, TcDirection,
+    FdbOrigin, Lookup, NeighbourState, NodeFacts, PortState, Resolution, RouteKind, RouteQuery,
+    RouteScope, RuleAction, SysctlState, TcDirection,
 };
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -234,34 +234,32 @@ fn links_are_read_with_their_ports_bridges_and_tunnels() {
 #[test]
 fn routes_neighbours_forwarding_entries_and_sysctls_are_read() {
     let Some(facts) = flannel_node() else { return };
-    let best = |text| {
-        facts
-            .routes_to(address(text))
-            .unwrap()
-            .first()
-            .map(|route| (*route).clone())
+    let best = |text| facts.resolve(RouteQuery::to(address(text)));
+    let route = |text| match best(text) {
+        Resolution::Route(route) => route.clone(),
+        other => panic!("{text}: {other:?}"),
     };
-    let remote = best("100.96.2.10").unwrap();
+    let remote = route("100.96.2.10");
     assert_eq!(
         (remote.kind, remote.dev.as_deref()),
         (RouteKind::Unicast, Some("flannel.1"))
     );
     assert_eq!(remote.gateway, Some(address("100.96.2.0")));
-    assert_eq!(best("100.96.2.9").unwrap().dev.as_deref(), Some("cni0"));
+    assert_eq!(route("100.96.2.9").dev.as_deref(), Some("cni0"));
     for (text, kind) in [
         ("100.96.3.1", RouteKind::Blackhole),
         ("100.96.4.1", RouteKind::Unreachable),
         ("100.96.5.1", RouteKind::Prohibit),
-        ("100.96.6.1", RouteKind::Throw),
     ] {
-        assert_eq!(best(text).unwrap().kind, kind);
+        let Resolution::RefusedByRoute(route) = best(text) else {
+            panic!("{text} is refused by a route")
+        };
+        assert_eq!(route.kind, kind);
     }
-    assert_eq!(
-        facts.routes_to(address("100.97.1.1")).unwrap().len(),
-        2,
-        "one for each next hop"
-    );
-    assert_eq!(best("8.8.8.8"), None);
+    assert_eq!(best("100.96.6.1"), Resolution::NoRoute);
+    let hops = route("100.97.1.1");
+    assert_eq!(facts.next_hops(&hops).len(), 2, "one for each next hop");
+    assert_eq!(best("8.8.8.8"), Resolution::NoRoute);
 
     let vtep = Mac([2, 0xaa, 0, 0, 0, 2]);
     let neighbour = facts.neighbour(address("100.96.2.0")).found().unwrap();
@@ -385,11 +383,9 @@ fn counters_grow_in_the_namespace_of_the_event_and_in_no_other() {
     let read = || (pair.client.run(read_facts), pair.server.run(read_facts));
     let (client, server) = read();
     // There is no listener: the server's kernel answers RST.
-    let refused = pair.client.run(|| {
-        std::net::TcpStream::connect((Pair::SERVER, 9))
-            .unwrap_err()
-            .kind()
-    });
+    let refused = pair
+        .client
+        .run(|| TcpStream::connect((Pair::SERVER, 9)).unwrap_err().kind());
     assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
     let (client_after, server_after) = read();
     let client = NodeFacts::delta(&client, &client_after).unwrap();

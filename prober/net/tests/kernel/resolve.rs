@@ -1,5 +1,5 @@
 //! Route lookups by the facts, compared with those of the kernel (`ip route get`).
-use prober_core::node_facts::{NodeFacts, Resolution, RouteQuery};
+use prober_core::node_facts::{Input, NodeFacts, Resolution, RouteQuery};
 use prober_net::node_facts::read_facts;
 
 use crate::namespace::{Namespace, address};
@@ -146,7 +146,7 @@ fn the_facts_lead_where_the_kernel_does() {
                 let query = RouteQuery {
                     source: source.map(address),
                     destination: address(destination),
-                    input,
+                    input: input.map_or(Input::Own, Input::Interface),
                     mark,
                 };
                 let kernel = by_kernel(&node, destination, &arguments);

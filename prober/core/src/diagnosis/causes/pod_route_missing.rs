@@ -10,6 +10,7 @@ use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::diagnosis::{PathSegment, Remedy};
+use crate::node_facts::{Resolution, Route, RouteQuery};
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, Path, Scope};
 
@@ -97,15 +98,19 @@ impl Model for PodRouteMissing {
         let (Some(pod), Some(address), Some(facts)) = (pod, address, facts) else {
             return Fingerprint::Missing(Vec::new());
         };
-        let Some(routes) = facts.routes_to(address) else {
-            return Fingerprint::Missing(vec![format!("`ip route get {address}` on {}", pod.node)]);
-        };
-        let own = routes
-            .first()
-            .filter(|route| route.destination.prefix_len() == route.destination.max_prefix_len());
-        match own {
-            Some(_) => Fingerprint::Refuted(format!("{} has a route to {pod}", pod.node)),
-            None => Fingerprint::Seen(
+        let is_own =
+            |route: &Route| route.destination.prefix_len() == route.destination.max_prefix_len();
+        match facts.resolve(RouteQuery::to(address)) {
+            Resolution::Unread | Resolution::Local => {
+                Fingerprint::Missing(vec![format!("`ip route get {address}` on {}", pod.node)])
+            }
+            Resolution::Route(route) if is_own(route) => {
+                Fingerprint::Refuted(format!("{} has a route to {pod}", pod.node))
+            }
+            Resolution::Route(_)
+            | Resolution::RefusedByRoute(_)
+            | Resolution::RefusedByRule(_)
+            | Resolution::NoRoute => Fingerprint::Seen(
                 Proof::Facts,
                 vec![format!(
                     "{} has no route of its own to {address}, the address of its pod {pod}, and has one to other pods",

@@ -1,6 +1,7 @@
 //! `route-missing`: a node has no usable route to the pods of another.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::crossing;
 use crate::data_plane::Transport;
@@ -12,7 +13,7 @@ use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::FailureGroup;
 use crate::diagnosis::{Remedy, origin};
-use crate::node_facts::{Link, Lookup, RouteKind};
+use crate::node_facts::{Link, Lookup, Resolution, Route, RouteKind, RuleAction};
 use crate::packet::family::Family;
 use crate::topology::{NodeName, Path};
 
@@ -99,11 +100,10 @@ impl Model for RouteMissing {
             "{ip} route show table all | grep -v local; {ip} rule"
         )];
         if let Some((from, to)) = crossing::ends(place) {
-            commands.extend(
-                case.address_on(to, place.family).map(|address| {
-                    format!("{ip} route get {address}   # on {from}: a pod of {to}")
-                }),
-            );
+            commands.extend(case.address_on(to, place.family).map(|address| {
+                let get = route_get(case, from, address, place.family);
+                format!("{ip} {get}   # on {from}: a pod of {to}")
+            }));
         }
         vec![
             step(
@@ -127,41 +127,84 @@ fn restart(place: &Place) -> Vec<String> {
 fn look_up(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> String {
     case.address_on(to, family).map_or_else(
         || format!("the routes of {from}: `ip route show table all`"),
-        |address| format!("`ip route get {address}` on {from}"),
+        |address| format!("`ip {}` on {from}", route_get(case, from, address, family)),
     )
 }
 
-/// The fault of the route, as a sentence; `None` where it is correct or was not read.
+/// The subcommand of ip(8) that looks up the route of a node's pods to an address. Where rules decide by the sender, it names
+/// one.
+fn route_get(case: &Case<'_>, from: &NodeName, to: IpAddr, family: Family) -> String {
+    let rules = case.facts(from).and_then(|facts| facts.rules.as_ref());
+    let by_sender = rules
+        .into_iter()
+        .flatten()
+        .any(|rule| rule.family == family && (rule.from.is_some() || rule.input.is_some()));
+    let sender = (case.plane.sender(from, family)).filter(|_| by_sender);
+    let sender = sender.map_or_else(String::new, |sender| format!(" {sender}"));
+    format!("route get {to}{sender}")
+}
+
+/// The fault of the route, as a sentence; `None` where it is correct, was not read, or differs between the pods of the node.
 fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> Option<String> {
     let facts = case.facts(from)?;
     let address = case.address_on(to, family)?;
-    let routes = facts.routes_to(address)?;
-    let Some(route) = routes.first() else {
-        return Some(format!("{from} has no route to {address}, a pod of {to}"));
+    let pod = format!("{address}, a pod of {to}");
+    let fault = |resolution: Resolution<'_>| {
+        let route = match resolution {
+            Resolution::Route(route) | Resolution::RefusedByRoute(route) => route,
+            Resolution::NoRoute => return Some(format!("{from} has no route to {pod}")),
+            Resolution::RefusedByRule(rule) => {
+                return Some(format!(
+                    "policy rule {} of {from} {} the packets of its pods to {pod}",
+                    rule.priority,
+                    refusal(rule.action)
+                ));
+            }
+            Resolution::Local | Resolution::Unread => return None,
+        };
+        let table = match route.table {
+            Route::MAIN => String::new(),
+            other => format!(" in table {other}"),
+        };
+        let name = |what: &str| format!("the route of {from}{table} to {pod}, {what}");
+        match route.kind {
+            RouteKind::Blackhole => return Some(name("is a blackhole")),
+            RouteKind::Unreachable => return Some(name("is of type unreachable")),
+            RouteKind::Prohibit => return Some(name("is of type prohibit")),
+            RouteKind::Throw => return Some(name("is of type throw")),
+            RouteKind::Unicast | RouteKind::Local | RouteKind::Other(_) => {}
+        }
+        if route.destination.prefix_len() == 0
+            && let Some((other, peer)) = explicit_route(case, family)
+        {
+            let via = (route.gateway).map_or_else(String::new, |to| format!(" via {to}"));
+            return Some(format!(
+                "{from} has no route of its own to {pod}: only the default route{via}{table} matches, while {other} has one to the pods of {peer}"
+            ));
+        }
+        let dev = route.dev.as_deref()?;
+        match facts.link(dev) {
+            Lookup::Found(link) if !link.up => {
+                Some(name(&format!("leads to {dev}, which is down")))
+            }
+            Lookup::Absent => Some(name(&format!("leads to {dev}, which does not exist"))),
+            Lookup::Found(_) | Lookup::Unread => None,
+        }
     };
-    let name = |what: &str| format!("the route of {from} to {address}, a pod of {to}, {what}");
-    match route.kind {
-        RouteKind::Blackhole => return Some(name("is a blackhole")),
-        RouteKind::Unreachable => return Some(name("is of type unreachable")),
-        RouteKind::Prohibit => return Some(name("is of type prohibit")),
-        RouteKind::Throw => return Some(name("is of type throw")),
-        RouteKind::Unicast | RouteKind::Local | RouteKind::Other(_) => {}
-    }
-    if route.destination.prefix_len() == 0
-        && let Some((other, peer)) = explicit_route(case, family)
-    {
-        let via = route
-            .gateway
-            .map_or_else(String::new, |gateway| format!(" via {gateway}"));
-        return Some(format!(
-            "{from} has no route of its own to {address}, a pod of {to}: only the default route{via} matches, while {other} has one to the pods of {peer}"
-        ));
-    }
-    let dev = route.dev.as_deref()?;
-    match facts.link(dev) {
-        Lookup::Found(link) if !link.up => Some(name(&format!("leads to {dev}, which is down"))),
-        Lookup::Absent => Some(name(&format!("leads to {dev}, which does not exist"))),
-        Lookup::Found(_) | Lookup::Unread => None,
+    case.plane.agree_on(facts, from, address, fault)?
+}
+
+/// What a rule with this action does to packets, as a verb.
+const fn refusal(action: RuleAction) -> &'static str {
+    match action {
+        RuleAction::Unreachable => "refuses (unreachable)",
+        RuleAction::Prohibit => "refuses (prohibit)",
+        RuleAction::Blackhole
+        | RuleAction::Other(_)
+        | RuleAction::Table(_)
+        | RuleAction::Vrf
+        | RuleAction::Goto(_)
+        | RuleAction::Nop => "drops",
     }
 }
 

@@ -68,14 +68,14 @@ fn from<'a>(source: &str, destination: &str) -> RouteQuery<'a> {
 }
 
 #[test]
-fn without_rules_the_kernels_own_are_followed() {
+fn the_kernels_own_rules_are_followed() {
     let facts = facts(
         [
             route("10.0.0.0/24", "eth0", Route::MAIN),
             route("0.0.0.0/0", "rescue", Route::DEFAULT),
             route("10.9.0.0/16", "elsewhere", 100),
         ],
-        None,
+        Some(rules([])),
     );
     let to = |text| way(&facts, RouteQuery::to(ip(text)));
     assert_eq!(to("10.0.0.2"), "eth0");
@@ -90,13 +90,36 @@ fn without_rules_the_kernels_own_are_followed() {
 }
 
 #[test]
-fn nothing_is_guessed_where_routes_or_addresses_were_not_read() {
+fn nothing_is_guessed_where_rules_routes_or_addresses_were_not_read() {
     let query = RouteQuery::to(ip("10.1.0.1"));
     assert_eq!(way(&NodeFacts::default(), query), "Unread");
     let mut facts = facts([route("10.1.0.0/16", "cni0", Route::MAIN)], None);
+    assert_eq!(way(&facts, query), "Unread");
+    facts.rules = Some(rules([]));
     assert_eq!(way(&facts, query), "cni0");
     facts.addresses = None;
     assert_eq!(way(&facts, query), "Unread");
+}
+
+#[test]
+fn the_longest_prefix_is_taken_and_then_the_lowest_metric() {
+    let with_metric = |dev, metric| Route {
+        metric: Some(metric),
+        ..route("10.1.0.0/16", dev, Route::MAIN)
+    };
+    let facts = facts(
+        [
+            route("0.0.0.0/0", "default", Route::MAIN),
+            with_metric("second", 20),
+            with_metric("first", 10),
+            route("10.1.2.0/24", "longest", Route::MAIN),
+        ],
+        Some(rules([])),
+    );
+    let to = |text| way(&facts, RouteQuery::to(ip(text)));
+    assert_eq!(to("10.1.2.3"), "longest");
+    assert_eq!(to("10.1.3.3"), "first");
+    assert_eq!(to("10.2.0.1"), "default");
 }
 
 #[test]
@@ -134,10 +157,15 @@ fn rules_choose_the_table_by_source_destination_mark_and_interface() {
     };
     assert_eq!(way(&facts, marked), "wg0");
     let input = RouteQuery {
-        input: Some("lxc1"),
+        input: Input::Interface("lxc1"),
         ..marked
     };
     assert_eq!(way(&facts, input), "tunnel");
+    let from_somewhere = RouteQuery {
+        input: Input::Unknown,
+        ..input
+    };
+    assert_eq!(way(&facts, from_somewhere), "Unread");
     let elsewhere = RouteQuery {
         destination: ip("10.4.0.1"),
         ..input
@@ -286,17 +314,18 @@ fn a_condition_that_is_not_read_leaves_the_result_open_only_where_it_matters() {
         )
     };
     assert_eq!(
-        (by(None), by(Some("eth0"))),
+        (by(Input::Own), by(Input::Interface("eth0"))),
         ("eth0".to_owned(), "eth0".to_owned())
     );
-    assert_eq!(by(Some("eth1")), "Unread");
+    assert_eq!(by(Input::Interface("eth1")), "Unread");
+    assert_eq!(by(Input::Unknown), "Unread");
 }
 
 #[test]
 fn dead_next_hops_are_passed_over_and_the_others_listed() {
     let mut hops = ["a", "b", "c"].map(|dev| route("10.3.0.0/16", dev, Route::MAIN));
     hops[0].is_dead = true;
-    let facts = facts(hops, None);
+    let facts = facts(hops, Some(rules([])));
     let query = RouteQuery::to(ip("10.3.0.1"));
     assert_eq!(way(&facts, query), "b");
     let Resolution::Route(route) = facts.resolve(query) else {
@@ -383,7 +412,7 @@ proptest! {
         let facts = facts(routes, rules);
         let destination = IpAddr::from([10, addresses[0] % 4, 0, addresses[1] % 4]);
         let source = Some(IpAddr::from([10, addresses[2] % 4, 0, addresses[3] % 4]));
-        let input = (mark % 2 == 0).then_some("eth0");
+        let input = [Input::Own, Input::Interface("eth0"), Input::Unknown][mark as usize % 3];
         facts.resolve(RouteQuery { source, destination, input, mark });
     }
 
@@ -392,12 +421,14 @@ proptest! {
         routes in prop::collection::vec(arbitrary_route(), 0..8),
         third in 0u8..4,
         last in 0u8..4,
-        is_read: bool,
     ) {
-        let mut facts = facts(routes, is_read.then(|| rules([])));
+        let mut facts = facts(routes.clone(), Some(rules([])));
         facts.addresses = Some(Vec::new());
         let destination = IpAddr::from([10, third, 0, last]);
-        let first = facts.routes_to(destination).unwrap().first().copied();
+        let of_main = routes.iter().filter(|route| route.table == Route::MAIN);
+        let first = of_main
+            .filter(|route| route.destination.contains(&destination))
+            .min_by_key(|route| (Reverse(route.destination.prefix_len()), route.metric));
         let expected = match first {
             None => Resolution::NoRoute,
             Some(route) => match route.kind {

@@ -193,9 +193,11 @@ impl Kind {
                 Sort::Server,
                 &["pod-route-missing"],
             ),
-            Self::PodTableBlackhole => {
-                ("blackhole in the table of the pods' rule", Sort::Node, &[])
-            }
+            Self::PodTableBlackhole => (
+                "blackhole in the table of the pods' rule",
+                Sort::Node,
+                &["route-missing"],
+            ),
             Self::SecurityGroup => (
                 "a security group drops new connections between two nodes' pods",
                 Sort::Pair,
