@@ -47,7 +47,7 @@ impl Matrix {
             let reading = self.nodes.get(node).and_then(NodeEvidence::conntrack);
             let Some(reading) = reading else { continue };
             let entries: Vec<_> = (reading.entries.iter())
-                .filter(|entry| is_of_probe(entry, path, probe))
+                .filter(|entry| path.is_entry_of(probe, entry))
                 .collect();
             if server.is_some() || node == client || !entries.is_empty() {
                 found.push(ProbeEntries {
@@ -61,26 +61,28 @@ impl Matrix {
     }
 }
 
-/// Whether an entry is of a probe: it has the addresses of the probe as its client sent it, or as its server's end observed
-/// it, which differ where the source was translated.
-fn is_of_probe(entry: &ConntrackEntry, path: &PathEvidence, probe: &Evidence) -> bool {
-    if !entry.is_tcp() {
-        return false;
+impl PathEvidence {
+    /// Whether an entry is of a probe of this path: it has the addresses of the probe as its client sent it, or as its server's
+    /// end observed it, which differ where the source was translated.
+    pub(crate) fn is_entry_of(&self, probe: &Evidence, entry: &ConntrackEntry) -> bool {
+        if !entry.is_tcp() {
+            return false;
+        }
+        let original = entry.original.ends();
+        let is_to = |destination: SocketAddr| {
+            let targets = [probe.client.dst, probe.client.peer()];
+            targets.contains(&destination)
+                || (self.backends.iter()).any(|backend| backend.address == destination)
+        };
+        let is_as_sent = original
+            .is_some_and(|(source, destination)| source == probe.client.src && is_to(destination));
+        let arrived = (probe.server.as_ref()).filter(|server_trace| server_trace.syns > 0);
+        is_as_sent
+            || arrived.is_some_and(|server_trace| {
+                let (peer, local) = (server_trace.peer, server_trace.local);
+                original == Some((peer, local)) || entry.reply.ends() == Some((local, peer))
+            })
     }
-    let original = entry.original.ends();
-    let is_to = |destination: SocketAddr| {
-        let targets = [probe.client.dst, probe.client.peer()];
-        targets.contains(&destination)
-            || (path.backends.iter()).any(|backend| backend.address == destination)
-    };
-    let is_as_sent = original
-        .is_some_and(|(source, destination)| source == probe.client.src && is_to(destination));
-    let arrived = (probe.server.as_ref()).filter(|server_trace| server_trace.syns > 0);
-    is_as_sent
-        || arrived.is_some_and(|server_trace| {
-            let (peer, local) = (server_trace.peer, server_trace.local);
-            original == Some((peer, local)) || entry.reply.ends() == Some((local, peer))
-        })
 }
 
 #[cfg(test)]

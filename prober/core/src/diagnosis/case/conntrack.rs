@@ -1,6 +1,6 @@
 //! What connection tracking of a node knows of the probes of a group.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::Case;
 use crate::diagnosis::symptom::FailureGroup;
@@ -63,17 +63,54 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether an entry is of one of a group's probes: its client's address and port, and as destination the target or the
-    /// server pod.
+    /// Whether an entry is of one of a group's probes.
     fn is_of_group(&self, entry: &ConntrackEntry, group: &FailureGroup) -> bool {
-        let Some((source, destination)) = entry.original.ends() else {
-            return false;
+        let path = self.path(group.path);
+        path.is_some_and(|path| (self.probes(group)).any(|probe| path.is_entry_of(probe, entry)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::node_facts::{ConntrackReading, NodeFacts};
+    use crate::report::incident::{incident_matrix, probe};
+    use crate::topology::PathId;
+
+    use super::*;
+
+    /// An entry of a SYN from this end to the incident's backend, which its node has not seen answered.
+    fn to_backend(source: &str) -> ConntrackEntry {
+        let (ip, port) = source.rsplit_once(':').unwrap();
+        let line = format!(
+            "ipv4 2 tcp 6 117 SYN_SENT src={ip} dst=100.96.54.247 sport={port} dport=8080 [UNREPLIED] src=100.96.54.247 dst={ip} sport=8080 dport={port} mark=0 use=2"
+        );
+        ConntrackEntry::parse(&line).unwrap()
+    }
+
+    #[test]
+    fn an_entry_with_a_translated_source_is_of_the_group_whose_server_saw_that_source() {
+        let masqueraded = "100.96.54.1:50000";
+        let entry = to_backend(masqueraded);
+        let tracked = |peer: &str| {
+            let mut matrix = incident_matrix();
+            let mut seen = probe();
+            seen.server.as_mut().unwrap().peer = peer.parse().unwrap();
+            matrix.paths.get_mut(&PathId(1)).unwrap().probes = vec![seen];
+            let facts = NodeFacts {
+                conntrack: Some(ConntrackReading {
+                    entries: vec![entry.clone()],
+                    is_complete: true,
+                }),
+                ..NodeFacts::default()
+            };
+            let node = NodeName::new("node-1");
+            matrix.nodes.entry(node.clone()).or_default().after = Some(facts);
+            let case = Case::new(&matrix);
+            let group = case.groups.iter().find(|group| group.path == PathId(1));
+            case.translated_to(&node, group.unwrap())
         };
-        let server = (group.server.as_ref()).and_then(|server| self.address(server, group.family));
-        let is_target = |dst: SocketAddr| destination == dst || Some(destination.ip()) == server;
-        entry.is_tcp()
-            && self
-                .probes(group)
-                .any(|probe| probe.client.src == source && is_target(probe.client.dst))
+        let backend = "100.96.54.247".parse().unwrap();
+        assert_eq!(tracked(masqueraded), Some(backend));
+        assert_eq!(tracked("100.96.54.240:41234"), None);
     }
 }
