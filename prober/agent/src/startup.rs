@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prober_core::plan::AllowedTargets;
 use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::probe::tier::Tier;
-use prober_net::drop_capabilities::drop_capabilities;
+use prober_net::drop_capabilities::{Kept, drop_capabilities};
 use prober_net::node_facts::{ConntrackTable, read_facts};
 use prober_net::packet_socket::{Interfaces, RingShape, now};
 
@@ -41,9 +41,20 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     let mut limits = Vec::new();
     let opened = open(args.tier.wanted(), &mut limits);
     let conntrack = ConntrackTable::open();
+    // An agent without packets: the one in its node's own network, which reads the facts.
+    let is_reader = opened.is_none();
+    let kept = if is_reader && conntrack.needs_net_admin() {
+        Kept::NetAdmin
+    } else {
+        Kept::Nothing
+    };
     // Capabilities belong to a thread, so they are dropped while there is only one.
-    let dropped = drop_capabilities().context("cannot give up privileges")?;
-    if dropped.uid == 0 {
+    let dropped = drop_capabilities(kept).context("cannot give up privileges")?;
+    if !dropped.caps.is_empty() {
+        limits.push(format!(
+            "CAP_NET_ADMIN is kept ({dropped}): this kernel lists connection tracking by ctnetlink alone"
+        ));
+    } else if dropped.uid == 0 {
         limits.push(format!(
             "the uid could not be changed ({dropped}): harmless, since no capability is left"
         ));

@@ -1,7 +1,7 @@
-//! Gives up every capability of this thread, and root, for good.
+//! Gives up the capabilities of this thread, and root, for good.
 //!
 //! Sockets are opened first; then [`drop_capabilities`] clears every capability set, changes the uid, and proves that nothing
-//! is left. Capabilities belong to a *thread*: it must run before any other thread is started.
+//! is left but what is to be kept. Capabilities belong to a *thread*: it must run before any other thread is started.
 use std::fmt;
 
 use caps::{CapSet, Capability, CapsHashSet};
@@ -53,6 +53,15 @@ pub enum PrivilegeError {
     },
 }
 
+/// What [`drop_capabilities`] keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Nothing.
+    Nothing,
+    /// `CAP_NET_ADMIN`, where this thread has it: ctnetlink wants it with each request.
+    NetAdmin,
+}
+
 /// The privileges after [`drop_capabilities`], as read back from the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
@@ -60,7 +69,7 @@ pub struct Dropped {
     pub uid: u32,
     /// The gid, likewise.
     pub gid: u32,
-    /// Capabilities in any of the permitted, effective, inheritable and ambient sets: none.
+    /// Capabilities in any of the permitted, effective, inheritable and ambient sets: none but the kept one.
     pub caps: Vec<Capability>,
     /// Whether execve(2) can still grant privileges: `true` says that it cannot.
     pub no_new_privs: bool,
@@ -87,28 +96,53 @@ pub fn current() -> Result<Privileges, PrivilegeError> {
     })
 }
 
-/// Gives up every capability of the calling thread, and root, and proves it.
+/// Gives up every capability of the calling thread but the kept one, and root, and proves it.
 ///
 /// Open sockets stay usable. Must be called while the process has only one thread. Uid and gid become 65534 where the
 /// kernel allows it; in a container with no other capability than `CAP_NET_RAW`, or in a user namespace that maps only
 /// root, they stay 0 without a single capability, as the returned value says.
-pub fn drop_capabilities() -> Result<Dropped, PrivilegeError> {
+pub fn drop_capabilities(kept: Kept) -> Result<Dropped, PrivilegeError> {
+    let mut kept = match kept {
+        Kept::Nothing => CapsHashSet::new(),
+        Kept::NetAdmin => CapsHashSet::from_iter([Capability::CAP_NET_ADMIN]),
+    };
+    let permitted = read(CapSet::Permitted)?;
+    kept.retain(|capability| permitted.contains(capability));
     drop_bounding_set()?;
+    // Otherwise the change of the uid clears the permitted set.
+    keep_across_uids(!kept.is_empty())?;
     become_overflow_user()?;
-    for (set, attempted) in [
-        (CapSet::Ambient, "clear the ambient capabilities"),
-        (CapSet::Inheritable, "clear the inheritable capabilities"),
-        (CapSet::Effective, "clear the effective capabilities"),
-        (CapSet::Permitted, "clear the permitted capabilities"),
+    keep_across_uids(false)?;
+    let none = CapsHashSet::new();
+    for (set, left, attempted) in [
+        (CapSet::Ambient, &none, "clear the ambient capabilities"),
+        (
+            CapSet::Inheritable,
+            &none,
+            "clear the inheritable capabilities",
+        ),
+        (CapSet::Effective, &kept, "clear the effective capabilities"),
+        (CapSet::Permitted, &kept, "clear the permitted capabilities"),
     ] {
-        caps::clear(None, set)
-            .map_err(|source| PrivilegeError::Capabilities { attempted, source })?;
+        let cleared = if left.is_empty() {
+            caps::clear(None, set)
+        } else {
+            caps::set(None, set, left)
+        };
+        cleared.map_err(|source| PrivilegeError::Capabilities { attempted, source })?;
     }
     nix::sys::prctl::set_no_new_privs().map_err(|source| PrivilegeError::Kernel {
         attempted: "set no_new_privs",
         source,
     })?;
-    prove()
+    prove(&kept)
+}
+
+fn keep_across_uids(is_kept: bool) -> Result<(), PrivilegeError> {
+    nix::sys::prctl::set_keepcaps(is_kept).map_err(|source| PrivilegeError::Kernel {
+        attempted: "set whether a change of the uid keeps capabilities",
+        source,
+    })
 }
 
 /// Without `CAP_SETPCAP` the bounding set stays; `no_new_privs` makes that harmless.
@@ -143,7 +177,7 @@ fn allowed_or_stays(attempted: &'static str, done: nix::Result<()>) -> Result<()
     }
 }
 
-fn prove() -> Result<Dropped, PrivilegeError> {
+fn prove(kept: &CapsHashSet) -> Result<Dropped, PrivilegeError> {
     let still = |what| Err(PrivilegeError::StillPrivileged { what });
     let mut left = CapsHashSet::new();
     for set in [
@@ -154,7 +188,7 @@ fn prove() -> Result<Dropped, PrivilegeError> {
     ] {
         left.extend(read(set)?);
     }
-    if !left.is_empty() {
+    if !left.is_subset(kept) {
         return still("use capabilities");
     }
     if caps::raise(None, CapSet::Permitted, Capability::CAP_NET_RAW).is_ok() {
@@ -178,7 +212,7 @@ fn prove() -> Result<Dropped, PrivilegeError> {
     Ok(Dropped {
         uid: uid.as_raw(),
         gid: Gid::effective().as_raw(),
-        caps: Vec::new(),
+        caps: left.into_iter().collect(),
         no_new_privs,
     })
 }

@@ -34,5 +34,5 @@ pub mod drop_capabilities;
 /// The error of a system call that lacks a capability.
 pub mod missing_capability;
 
-mod rtnetlink;
+mod netlink;
 mod socket_option;

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-pub use crate::rtnetlink::RtnetlinkError;
-use crate::rtnetlink::get;
+pub use crate::netlink::NetlinkError;
+use crate::netlink::get;
 
 /// A route as `ip route get` prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum RouteLookupError {
         /// The destination.
         destination: IpAddr,
         /// The kernel's error.
-        source: RtnetlinkError,
+        source: NetlinkError,
     },
     /// The kernel's answer lacks the address or the interface.
     #[error(

@@ -1,8 +1,10 @@
-//! Entries of the kernel's connection tracking, from lines of `/proc/net/nf_conntrack`.
+//! Entries of the kernel's connection tracking, as lines of `/proc/net/nf_conntrack`.
 //!
 //! An entry exists from the moment that the first packet of a connection has passed all of netfilter (`nf_conntrack_confirm`,
 //! in POSTROUTING or INPUT). So a complete reading without an entry says that the packet was dropped before, or never came.
 //! An entry has two tuples: the addresses of the first packet as it came, and those that an answer is expected to have.
+
+pub mod ctnetlink;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -312,12 +314,16 @@ impl<'a> ConntrackSelection<'a> {
         match ConntrackEntry::parse(line) {
             Ok(entry) if entry.is_of(self.request) => self.entries.push(entry),
             Ok(_) => {}
-            // It may be one of them.
-            Err(_) => self.is_complete = false,
+            Err(_) => self.add_unknown(),
         }
         if self.entries.len() >= 2 * Self::MAX_ENTRIES {
             self.drop_excess();
         }
+    }
+
+    /// Takes an entry that cannot be read: it may be a requested one.
+    pub const fn add_unknown(&mut self) {
+        self.is_complete = false;
     }
 
     /// The selected entries; `is_read_to_its_end` is whether the table was.

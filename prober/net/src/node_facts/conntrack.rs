@@ -1,16 +1,24 @@
-//! The connection tracking table, as the file `/proc/net/nf_conntrack`.
+//! The connection tracking table: the file `/proc/net/nf_conntrack`, or ctnetlink where there is no such file.
 //!
 //! The file belongs to root, and reading it needs no capability: a descriptor that was opened before privileges were dropped
-//! goes on giving fresh entries. Where the kernel has no such file (`CONFIG_NF_CONNTRACK_PROCFS`), only ctnetlink has the
-//! entries; that needs `CAP_NET_ADMIN` with each request, which no agent keeps.
+//! goes on giving fresh entries. Kernels without it (`CONFIG_NF_CONNTRACK_PROCFS`) have the entries by ctnetlink alone, which
+//! needs `CAP_NET_ADMIN` with each request.
+mod ctnetlink;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use prober_core::node_facts::conntrack::{ConntrackReading, ConntrackRequest, ConntrackSelection};
 
+use crate::netlink::NetlinkError;
+
 /// The table of the calling thread's network namespace.
 pub(super) const PATH: &str = "/proc/thread-self/net/nf_conntrack";
+
+/// The number of entries, a file that is there wherever connections are tracked.
+const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// How much of the table is read: a table of the usual maximum, 262,144 entries, has some 50 MB and takes about 2 s.
 const MAX_BYTES: u64 = 64 << 20;
@@ -19,12 +27,15 @@ const MAX_TIME: Duration = Duration::from_secs(3);
 /// The table cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConntrackError {
-    /// There is no such file.
+    /// There is no such file, and no entry.
+    #[error("this kernel has no connection tracking, or does not load it: nothing is tracked")]
+    Untracked,
+    /// There is no such file, and no right for the other source.
     #[error(
-        "the kernel has no connection tracking, or does not list it in a file (CONFIG_NF_CONNTRACK_PROCFS); ctnetlink needs \
-         CAP_NET_ADMIN, which agents do not keep"
+        "the kernel does not list connection tracking in a file (CONFIG_NF_CONNTRACK_PROCFS), and ctnetlink needs \
+         CAP_NET_ADMIN: give it to the host agent, with uid 0"
     )]
-    Absent,
+    NotPermitted,
     /// The file was not opened.
     #[error(
         "{0}; uid 0 and gid 0 may open it: give the pod of the host agent the supplementary group 0"
@@ -33,16 +44,47 @@ pub(super) enum ConntrackError {
     /// The file cannot be read.
     #[error("{0}")]
     Read(#[from] io::Error),
+    /// Ctnetlink did not list the entries.
+    #[error("ctnetlink: {0}")]
+    Ctnetlink(NetlinkError),
 }
 
-/// An open connection tracking table, of the network namespace of the thread that opened it.
+/// Where the entries are read.
 #[derive(Debug)]
-pub struct ConntrackTable(io::Result<File>);
+enum Source {
+    /// The file.
+    File(File),
+    /// The kernel lists them in no file.
+    Ctnetlink,
+    /// The file was not opened.
+    None(io::Error),
+}
+
+/// The connection tracking table, of the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct ConntrackTable(Source);
 
 impl ConntrackTable {
     /// Opens the table, or keeps the reason why it cannot be opened. Loads no kernel module.
     pub fn open() -> Self {
-        Self(File::open(PATH))
+        Self(match File::open(PATH) {
+            Ok(file) => Source::File(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Path::new(COUNT).exists() => {
+                Source::Ctnetlink
+            }
+            Err(error) => Source::None(error),
+        })
+    }
+
+    /// The table by ctnetlink, as [`open`](Self::open) has it where there is no file: of the network namespace of the thread
+    /// that reads it.
+    pub const fn by_ctnetlink() -> Self {
+        Self(Source::Ctnetlink)
+    }
+
+    /// Whether only a thread with `CAP_NET_ADMIN` can read it.
+    pub const fn needs_net_admin(&self) -> bool {
+        matches!(self.0, Source::Ctnetlink)
     }
 
     /// Reads the present entries of these connections.
@@ -50,21 +92,26 @@ impl ConntrackTable {
         &self,
         request: &ConntrackRequest,
     ) -> Result<ConntrackReading, ConntrackError> {
-        let mut file = match &self.0 {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ConntrackError::Absent);
-            }
-            Err(error) => return Err(ConntrackError::Open(error.kind())),
-        };
-        file.seek(SeekFrom::Start(0))?;
         let deadline = Instant::now() + MAX_TIME;
-        Ok(select(
-            file,
-            MAX_BYTES,
-            || Instant::now() > deadline,
-            request,
-        )?)
+        let is_overdue = || Instant::now() > deadline;
+        match &self.0 {
+            Source::File(file) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(0))?;
+                Ok(select(file, MAX_BYTES, is_overdue, request)?)
+            }
+            Source::Ctnetlink => ctnetlink::read(is_overdue, request).map_err(|error| {
+                if error.refusal() == Some(libc::EPERM) {
+                    ConntrackError::NotPermitted
+                } else {
+                    ConntrackError::Ctnetlink(error)
+                }
+            }),
+            Source::None(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ConntrackError::Untracked)
+            }
+            Source::None(error) => Err(ConntrackError::Open(error.kind())),
+        }
     }
 }
 
@@ -119,13 +166,13 @@ mod tests {
     #[test]
     fn a_table_that_was_not_opened_says_why() {
         let why = |kind: i32| {
-            let table = ConntrackTable(Err(io::Error::from_raw_os_error(kind)));
+            let table = ConntrackTable(Source::None(io::Error::from_raw_os_error(kind)));
             table
                 .read(&ConntrackRequest::default())
                 .unwrap_err()
                 .to_string()
         };
-        assert!(why(libc::ENOENT).contains("CONFIG_NF_CONNTRACK_PROCFS"));
+        assert!(why(libc::ENOENT).contains("nothing is tracked"));
         assert!(why(libc::EACCES).contains("permission denied"));
     }
 }

@@ -17,7 +17,7 @@ use prober_core::packet::family::Family;
 
 pub(crate) use decode::route::route_address;
 
-use crate::rtnetlink::{RtnetlinkError, dump};
+use crate::netlink::{NetlinkError, dump};
 
 /// Names of interfaces by index.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl LinkNames {
 }
 
 /// All links.
-pub(super) fn links() -> Result<Vec<Link>, RtnetlinkError> {
+pub(super) fn links() -> Result<Vec<Link>, NetlinkError> {
     let mut messages = Vec::new();
     for object in dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
         if let RouteNetlinkMessage::NewLink(message) = object {
@@ -64,7 +64,7 @@ pub(super) fn links() -> Result<Vec<Link>, RtnetlinkError> {
 }
 
 /// All addresses.
-pub(super) fn addresses(names: &LinkNames) -> Result<Vec<Address>, RtnetlinkError> {
+pub(super) fn addresses(names: &LinkNames) -> Result<Vec<Address>, NetlinkError> {
     let mut all = Vec::new();
     for object in dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
         if let RouteNetlinkMessage::NewAddress(message) = object {
@@ -75,7 +75,7 @@ pub(super) fn addresses(names: &LinkNames) -> Result<Vec<Address>, RtnetlinkErro
 }
 
 /// The policy rules of both families.
-pub(super) fn rules() -> Result<Vec<Rule>, RtnetlinkError> {
+pub(super) fn rules() -> Result<Vec<Rule>, NetlinkError> {
     let mut all = Vec::new();
     for (family, of) in [
         (AddressFamily::Inet, Family::Ipv4),
@@ -103,7 +103,7 @@ pub(super) fn rules() -> Result<Vec<Rule>, RtnetlinkError> {
 }
 
 /// The routes of all tables but `local`.
-pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, RtnetlinkError> {
+pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, NetlinkError> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RouteMessage::default();
@@ -118,7 +118,7 @@ pub(super) fn routes(names: &LinkNames) -> Result<Vec<Route>, RtnetlinkError> {
 }
 
 /// ARP and NDP entries.
-pub(super) fn neighbours(names: &LinkNames) -> Result<Vec<Neighbour>, RtnetlinkError> {
+pub(super) fn neighbours(names: &LinkNames) -> Result<Vec<Neighbour>, NetlinkError> {
     let mut all = Vec::new();
     for object in dump(&RouteNetlinkMessage::GetNeighbour(
         NeighbourMessage::default(),
@@ -131,7 +131,7 @@ pub(super) fn neighbours(names: &LinkNames) -> Result<Vec<Neighbour>, RtnetlinkE
 }
 
 /// Forwarding entries of bridges and vxlan links.
-pub(super) fn fdb(names: &LinkNames) -> Result<Vec<FdbEntry>, RtnetlinkError> {
+pub(super) fn fdb(names: &LinkNames) -> Result<Vec<FdbEntry>, NetlinkError> {
     let mut all = Vec::new();
     let mut request = NeighbourMessage::default();
     request.header.family = AddressFamily::Bridge;
@@ -146,7 +146,7 @@ pub(super) fn fdb(names: &LinkNames) -> Result<Vec<FdbEntry>, RtnetlinkError> {
 /// Queueing disciplines, and the filters of those that have some for a direction (`ingress`, `clsact`).
 pub(super) fn traffic_control(
     names: &LinkNames,
-) -> Result<(Vec<Qdisc>, Vec<TcFilter>), RtnetlinkError> {
+) -> Result<(Vec<Qdisc>, Vec<TcFilter>), NetlinkError> {
     let mut qdiscs = Vec::new();
     let mut filtered = BTreeSet::new();
     for object in dump(&RouteNetlinkMessage::GetQueueDiscipline(

@@ -1,7 +1,9 @@
 //! Privileges are dropped, and stay dropped. Each case is a process of its own, which runs one test of this binary.
 use std::process::Command;
 
-use prober_net::drop_capabilities::{current, drop_capabilities};
+use prober_core::node_facts::ConntrackRequest;
+use prober_net::drop_capabilities::{Kept, current, drop_capabilities};
+use prober_net::node_facts::{ConntrackTable, read_facts_with_conntrack};
 use prober_net::packet_socket::filter::CaptureFilter;
 use prober_net::packet_socket::{
     CaptureOptions, Interfaces, OnRefusedFilter, PacketSocket, RingShape,
@@ -57,7 +59,7 @@ fn role() {
             let before = current().unwrap();
             let mut capture = open_capture().unwrap();
             let mut sender = RawSender::open().unwrap();
-            let dropped = drop_capabilities().unwrap();
+            let dropped = drop_capabilities(Kept::Nothing).unwrap();
             println!("net_raw {} -> {dropped}", before.net_raw);
             assert!(!current().unwrap().net_raw);
             // Open sockets stay usable.
@@ -78,7 +80,18 @@ fn role() {
                 .unwrap();
             let child = String::from_utf8(child.stdout).unwrap();
             assert!(child.contains("CapEff:\t0000000000000000"), "{child}");
-            assert!(drop_capabilities().is_ok(), "dropping twice is no error");
+            assert!(
+                drop_capabilities(Kept::Nothing).is_ok(),
+                "dropping twice is no error"
+            );
+        }
+        "keep" => {
+            let dropped = drop_capabilities(Kept::NetAdmin).unwrap();
+            let left = current().unwrap();
+            println!("{dropped}; {left:?}");
+            let request = ConntrackRequest::default();
+            let facts = read_facts_with_conntrack(&ConntrackTable::by_ctnetlink(), &request);
+            println!("conntrack {:?} {:?}", facts.conntrack, facts.unread);
         }
         "without" => {
             println!("capture: {}", open_capture().unwrap_err());
@@ -122,6 +135,32 @@ fn a_container_that_has_only_net_raw_drops_it_and_stays_uid_0() {
         text.contains("net_raw true -> uid 0, gid 0, 0 capabilities, no_new_privs true"),
         "{text}"
     );
+}
+
+#[test]
+fn the_capability_that_ctnetlink_needs_is_kept_alone() {
+    for (wrapper, uid) in [
+        ("env", 65534),
+        ("setpriv --bounding-set -all,+net_admin --inh-caps -all", 0),
+    ] {
+        let Some(text) = run(wrapper, "keep") else {
+            return;
+        };
+        let kept = format!(
+            "uid {uid}, gid {uid}, 1 capabilities, no_new_privs true; Privileges {{ uid: {uid}, net_raw: false, net_admin: true }}"
+        );
+        assert!(text.contains(&kept), "{text}");
+        assert!(
+            text.contains("conntrack Some(ConntrackReading { entries: [], is_complete: true })"),
+            "{text}"
+        );
+    }
+    let without = "setpriv --bounding-set -all,+net_raw --inh-caps -all";
+    let Some(text) = run(without, "keep") else {
+        return;
+    };
+    assert!(text.contains("net_admin: false"), "{text}");
+    assert!(text.contains("ctnetlink needs CAP_NET_ADMIN"), "{text}");
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! Node facts of namespaces with known settings.
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
 use prober_core::node_facts::{
-    FdbOrigin, Lookup, NeighbourState, NodeFacts, PortState, Resolution, RouteKind, RouteQuery,
-    RouteScope, RuleAction, SysctlState, TcDirection,
+    ConntrackEntry, ConntrackReading, ConntrackRequest, FdbOrigin, Lookup, NeighbourState,
+    NodeFacts, PortState, Resolution, RouteKind, RouteQuery, RouteScope, RuleAction, SysctlState,
+    TcDirection,
 };
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
-use prober_net::node_facts::{read_counters, read_facts};
+use prober_net::node_facts::{
+    ConntrackTable, read_counters, read_facts, read_facts_with_conntrack,
+};
 
 use crate::namespace::{Namespace, Pair, address};
 
@@ -235,9 +241,11 @@ fn links_are_read_with_their_ports_bridges_and_tunnels() {
 fn routes_neighbours_forwarding_entries_and_sysctls_are_read() {
     let Some(facts) = flannel_node() else { return };
     let best = |text| facts.resolve(RouteQuery::to(address(text)));
-    let route = |text| match best(text) {
-        Resolution::Route(route) => route.clone(),
-        other => panic!("{text}: {other:?}"),
+    let route = |text| {
+        let Resolution::Route(route) = best(text) else {
+            panic!("{text} has a route")
+        };
+        route.clone()
     };
     let remote = route("100.96.2.10");
     assert_eq!(
@@ -430,4 +438,79 @@ fn the_counters_that_a_diagnosis_uses_exist() {
     ] {
         assert_eq!(counters.get(name), Some(0), "{name} of a new namespace");
     }
+}
+
+/// The words of a line that do not change from one reading to the next: all but the timeout and the number of references.
+fn lasting(entry: &ConntrackEntry) -> Vec<String> {
+    let words = entry.line.split_whitespace().map(str::to_owned);
+    let timeout = entry.timeout.map(|seconds| seconds.to_string());
+    words
+        .filter(|word| Some(word) != timeout.as_ref() && !word.starts_with("use="))
+        .collect()
+}
+
+#[test]
+fn ctnetlink_and_the_file_have_the_same_entries() {
+    let Some(node) = Namespace::new() else { return };
+    // A rule that needs connection tracking switches it on in this namespace.
+    let rules = "add table inet t; add chain inet t c { type filter hook input priority 0; }; \
+                 add rule inet t c ct state established counter; \
+                 add chain inet t o { type filter hook output priority -150; }; \
+                 add rule inet t o ip daddr 10.9.9.9 ct mark set 0x4000";
+    for line in [
+        "addr add 10.1.0.1/32 dev lo",
+        "-6 addr add fd00:10::1/128 dev lo nodad",
+        "link add up0 type veth peer name wire",
+        "link set wire up",
+        "link set up0 up",
+        "route add 10.9.0.0/16 dev up0",
+    ] {
+        node.ip(line);
+    }
+    let readings = node.run(move || {
+        let nft = std::process::Command::new("nft")
+            .arg(rules)
+            .output()
+            .unwrap();
+        assert!(nft.status.success(), "{nft:?}");
+        let listeners = ["10.1.0.1:0", "[fd00:10::1]:0"].map(|at| TcpListener::bind(at).unwrap());
+        let ends = listeners.each_ref().map(|end| end.local_addr().unwrap());
+        let connected = ends.map(|end| TcpStream::connect(end).unwrap());
+        // Nothing answers there: the SYN has passed netfilter, and waits for its neighbour.
+        let silent = SocketAddr::from(([10, 9, 9, 9], 9));
+        assert!(TcpStream::connect_timeout(&silent, Duration::from_millis(50)).is_err());
+        let request = ConntrackRequest {
+            clients: ends.map(|end| end.ip()).into(),
+            targets: ends.into_iter().chain([silent]).collect(),
+        };
+        let read = |table: ConntrackTable| {
+            let facts = read_facts_with_conntrack(&table, &request);
+            facts
+                .conntrack
+                .unwrap_or_else(|| panic!("{:?}", facts.unread))
+        };
+        let by_file = read(ConntrackTable::open());
+        let by_ctnetlink = read(ConntrackTable::by_ctnetlink());
+        let none = ConntrackRequest {
+            clients: ["10.1.0.2".parse().unwrap()].into(),
+            ..request
+        };
+        let others = read_facts_with_conntrack(&ConntrackTable::by_ctnetlink(), &none).conntrack;
+        assert_eq!(others.unwrap().entries, []);
+        drop(connected);
+        [by_file, by_ctnetlink]
+    });
+    let [by_file, by_ctnetlink] = &readings;
+    assert_eq!((by_file.entries.len(), by_file.is_complete), (3, true));
+    let sorted = |reading: &ConntrackReading| {
+        let mut lines: Vec<_> = reading.entries.iter().map(lasting).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(by_ctnetlink), sorted(by_file));
+    assert!(by_ctnetlink.is_complete);
+    let [unreplied, ..] = &by_ctnetlink.entries[..] else {
+        panic!("there are entries")
+    };
+    assert!(!unreplied.is_replied && unreplied.line.contains("mark=16384"));
 }

@@ -1,8 +1,10 @@
-//! A request to rtnetlink, and the objects that answer it (rtnetlink(7)).
+//! A request to the kernel by netlink, and the objects that answer it (netlink(7), rtnetlink(7)).
 use std::io;
+use std::ops::ControlFlow;
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -11,9 +13,9 @@ use netlink_sys::{Socket, SocketAddr};
 /// How often a dump is read that something keeps changing, before it is given up.
 const DUMP_ATTEMPTS: usize = 5;
 
-/// A request to rtnetlink failed.
+/// A request by netlink failed.
 #[derive(Debug, thiserror::Error)]
-pub enum RtnetlinkError {
+pub enum NetlinkError {
     /// A system call failed.
     #[error("the netlink socket failed: {0}")]
     Socket(#[from] io::Error),
@@ -33,7 +35,7 @@ pub enum RtnetlinkError {
     Overrun,
 }
 
-impl RtnetlinkError {
+impl NetlinkError {
     /// The kernel's error code, where it refused the request.
     pub(crate) fn refusal(&self) -> Option<i32> {
         match self {
@@ -43,21 +45,46 @@ impl RtnetlinkError {
     }
 }
 
+/// A message of one netlink protocol.
+pub(crate) trait Message: NetlinkSerializable + NetlinkDeserializable + Clone {
+    /// The number of the protocol (`NETLINK_*`).
+    const PROTOCOL: isize;
+}
+
+impl Message for RouteNetlinkMessage {
+    const PROTOCOL: isize = NETLINK_ROUTE;
+}
+
 /// Requests a list, again if it changed meanwhile. An object that this version of the decoder does not understand, and an
 /// error at the end of the list, fail it as a whole: a part of a list is never taken for all of it.
-pub(crate) fn dump(
-    request: &RouteNetlinkMessage,
-) -> Result<Vec<RouteNetlinkMessage>, RtnetlinkError> {
+pub(crate) fn dump<T: Message>(request: &T) -> Result<Vec<T>, NetlinkError> {
+    let push = |objects: &mut Vec<T>, object| {
+        objects.push(object);
+        ControlFlow::Continue(())
+    };
+    dump_into(request, Vec::new, push).map(|(objects, _)| objects)
+}
+
+/// Requests a list as [`dump`] does, and takes each object into a sum, which begins anew whenever the list is read again.
+/// Returns the sum, and whether the list was read to its end: `take` may break it off.
+pub(crate) fn dump_into<T: Message, S>(
+    request: &T,
+    begin: impl Fn() -> S,
+    mut take: impl FnMut(&mut S, T) -> ControlFlow<()>,
+) -> Result<(S, bool), NetlinkError> {
     uninterrupted(|| {
         let socket = send(request.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
-        read_dump(|| Ok(socket.recv_from_full()?.0))
+        let mut sum = begin();
+        let is_whole = read_dump(
+            || Ok(socket.recv_from_full()?.0),
+            |object| take(&mut sum, object),
+        )?;
+        Ok((sum, is_whole))
     })
 }
 
 /// Requests one object.
-pub(crate) fn get(
-    request: RouteNetlinkMessage,
-) -> Result<Option<RouteNetlinkMessage>, RtnetlinkError> {
+pub(crate) fn get<T: Message>(request: T) -> Result<Option<T>, NetlinkError> {
     let socket = send(request, NLM_F_REQUEST)?;
     loop {
         for message in messages(&socket.recv_from_full()?.0) {
@@ -71,33 +98,35 @@ pub(crate) fn get(
 }
 
 /// Reads a dump until one is whole.
-fn uninterrupted<T>(
-    mut read: impl FnMut() -> Result<T, RtnetlinkError>,
-) -> Result<T, RtnetlinkError> {
+fn uninterrupted<T>(mut read: impl FnMut() -> Result<T, NetlinkError>) -> Result<T, NetlinkError> {
     for _ in 1..DUMP_ATTEMPTS {
         match read() {
-            Err(RtnetlinkError::Interrupted) => {}
+            Err(NetlinkError::Interrupted) => {}
             other @ (Ok(_) | Err(_)) => return other,
         }
     }
     read()
 }
 
-/// Reads the datagrams of one dump.
-fn read_dump(
+/// Reads the datagrams of one dump; returns whether it was read to its end.
+fn read_dump<T: Message>(
     mut receive: impl FnMut() -> io::Result<Vec<u8>>,
-) -> Result<Vec<RouteNetlinkMessage>, RtnetlinkError> {
-    let mut objects = Vec::new();
+    mut take: impl FnMut(T) -> ControlFlow<()>,
+) -> Result<bool, NetlinkError> {
     loop {
         for message in messages(&receive()?) {
             let message = message?;
             // The kernel sets the flag on the messages that follow the change, on the last one at the latest.
             if message.header.flags & NLM_F_DUMP_INTR != 0 {
-                return Err(RtnetlinkError::Interrupted);
+                return Err(NetlinkError::Interrupted);
             }
             match read(message)? {
-                Part::Object(object) => objects.push(object),
-                Part::End => return Ok(objects),
+                Part::Object(object) => {
+                    if take(object).is_break() {
+                        return Ok(false);
+                    }
+                }
+                Part::End => return Ok(true),
                 Part::Nothing => {}
             }
         }
@@ -105,50 +134,49 @@ fn read_dump(
 }
 
 /// The content of one message.
-enum Part {
+enum Part<T> {
     /// An object.
-    Object(RouteNetlinkMessage),
+    Object(T),
     /// The end of the answer.
     End,
     /// Nothing that matters.
     Nothing,
 }
 
-fn read(message: NetlinkMessage<RouteNetlinkMessage>) -> Result<Part, RtnetlinkError> {
+fn read<T>(message: NetlinkMessage<T>) -> Result<Part<T>, NetlinkError> {
     if let NetlinkPayload::InnerMessage(object) = message.payload {
         Ok(Part::Object(object))
     } else if let NetlinkPayload::Done(done) = message.payload {
         // A dump that fails after its first message says so at its end (`netlink_dump`, net/netlink/af_netlink.c).
         if done.code < 0 {
             let code = done.code.saturating_neg();
-            Err(RtnetlinkError::Refused(io::Error::from_raw_os_error(code)))
+            Err(NetlinkError::Refused(io::Error::from_raw_os_error(code)))
         } else {
             Ok(Part::End)
         }
     } else if let NetlinkPayload::Error(error) = message.payload {
         if error.code.is_some() {
-            Err(RtnetlinkError::Refused(error.to_io()))
+            Err(NetlinkError::Refused(error.to_io()))
         } else {
             Ok(Part::End)
         }
     } else if let NetlinkPayload::Overrun(_) = message.payload {
-        Err(RtnetlinkError::Overrun)
+        Err(NetlinkError::Overrun)
     } else {
         Ok(Part::Nothing)
     }
 }
 
 /// The messages of one datagram.
-fn messages(
+fn messages<T: Message>(
     datagram: &[u8],
-) -> impl Iterator<Item = Result<NetlinkMessage<RouteNetlinkMessage>, netlink_packet_core::DecodeError>>
-{
+) -> impl Iterator<Item = Result<NetlinkMessage<T>, netlink_packet_core::DecodeError>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let message = NetlinkMessage::deserialize(rest);
+        let message = NetlinkMessage::<T>::deserialize(rest);
         let length = message.as_ref().map_or(rest.len(), |message| {
             // Messages are aligned to four bytes (NLMSG_ALIGN); the last one may lack its padding.
             (message.header.length as usize).next_multiple_of(4).max(4)
@@ -158,11 +186,14 @@ fn messages(
     })
 }
 
-fn send(request: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
+fn send<T: Message>(request: T, flags: u16) -> io::Result<Socket> {
+    let mut socket = Socket::new(T::PROTOCOL)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
+    let mut message = NetlinkMessage::new(
+        NetlinkHeader::default(),
+        NetlinkPayload::InnerMessage(request),
+    );
     message.header.flags = flags;
     message.header.sequence_number = 1;
     message.finalize();
@@ -206,13 +237,19 @@ mod tests {
     }
 
     /// The number of objects of a dump of these datagrams, each of several messages.
-    fn count<const N: usize>(datagrams: [Vec<Vec<u8>>; N]) -> Result<usize, RtnetlinkError> {
+    fn count<const N: usize>(datagrams: [Vec<Vec<u8>>; N]) -> Result<usize, NetlinkError> {
         let mut datagrams = datagrams.into_iter();
         let receive = || {
             let next = datagrams.next().map(|messages| messages.concat());
             next.ok_or_else(|| io::Error::other("no more datagrams"))
         };
-        read_dump(receive).map(|objects| objects.len())
+        let mut objects = 0;
+        let take = |_: RouteNetlinkMessage| {
+            objects += 1;
+            ControlFlow::Continue(())
+        };
+        assert!(read_dump(receive, take)?, "nothing breaks it off");
+        Ok(objects)
     }
 
     #[test]
@@ -224,7 +261,19 @@ mod tests {
         ];
         assert_eq!(count(dump).unwrap(), 3);
         let cut = [vec![link(1, NONE)]];
-        assert!(matches!(count(cut), Err(RtnetlinkError::Socket(_))));
+        assert!(matches!(count(cut), Err(NetlinkError::Socket(_))));
+    }
+
+    #[test]
+    fn a_dump_that_is_broken_off_is_not_whole() {
+        let mut datagrams = vec![done(0, NONE), [link(1, NONE), link(2, NONE)].concat()];
+        let receive = || {
+            datagrams
+                .pop()
+                .ok_or_else(|| io::Error::other("no more datagrams"))
+        };
+        let stop = |_: RouteNetlinkMessage| ControlFlow::Break(());
+        assert!(!read_dump(receive, stop).unwrap());
     }
 
     #[test]
@@ -236,7 +285,7 @@ mod tests {
             ],
             [vec![link(1, NONE)], vec![done(0, NLM_F_DUMP_INTR)]],
         ] {
-            assert!(matches!(count(dump), Err(RtnetlinkError::Interrupted)));
+            assert!(matches!(count(dump), Err(NetlinkError::Interrupted)));
         }
     }
 
@@ -249,20 +298,14 @@ mod tests {
         let refused = count([vec![bytes(NetlinkPayload::Error(error), NONE)]]).unwrap_err();
         assert_eq!(refused.refusal(), Some(libc::EPERM));
         let overrun = bytes(NetlinkPayload::Overrun(Vec::new()), NONE);
-        assert!(matches!(
-            count([vec![overrun]]),
-            Err(RtnetlinkError::Overrun)
-        ));
+        assert!(matches!(count([vec![overrun]]), Err(NetlinkError::Overrun)));
     }
 
     #[test]
     fn half_a_message_is_an_error() {
         let mut half = link(1, NONE);
         half.truncate(20);
-        assert!(matches!(
-            count([vec![half]]),
-            Err(RtnetlinkError::Decode(_))
-        ));
+        assert!(matches!(count([vec![half]]), Err(NetlinkError::Decode(_))));
     }
 
     #[test]
@@ -272,7 +315,7 @@ mod tests {
             let result = uninterrupted(|| {
                 read += 1;
                 if read < whole {
-                    Err(RtnetlinkError::Interrupted)
+                    Err(NetlinkError::Interrupted)
                 } else {
                     Ok(read)
                 }
