@@ -116,6 +116,14 @@ fn a_fault_between_two_cycles_is_found_in_the_second_and_gone_in_the_third() {
             .values()
             .all(|node| node.during.is_none())
     );
+    // The hosts at their ends read the conntrack entries of the failing paths, in that cycle alone.
+    let hosts = platform.tracked.iter().map(|(host, _)| host.pod.as_str());
+    assert_eq!(hosts.collect::<Vec<_>>(), ["node-1-host", "node-2-host"]);
+    let failing = "100.67.30.133:9000".parse().unwrap();
+    for (host, request) in &platform.tracked {
+        assert!(request.targets.contains(&failing), "{host}: {request:?}");
+        assert!(!request.clients.is_empty(), "{host}");
+    }
     assert!(platform.placed.is_empty());
 }
 
@@ -285,6 +293,23 @@ fn an_alert_is_read_at_once_and_other_agents_do_not_count_as_silent() {
             .all(|agent| agent.has_reported)
     );
     assert!(results[2].matrix.paths.values().all(PathEvidence::is_clean));
+}
+
+#[test]
+fn an_alert_ends_its_cycle_at_once_and_the_next_one_reads_the_entries() {
+    let (platform, results) = run_cycles(unattended(), 3, usize::MAX, |cycle, platform, _| {
+        platform.dead_port = (cycle >= 1).then_some(9_000);
+        if cycle == 2 {
+            assert!(
+                platform.tracked.is_empty(),
+                "the alert leaves no time for it"
+            );
+            // A suspected pair is probed attended.
+            platform.periods = 0;
+        }
+    });
+    assert!(!results[1].matrix.paths.values().all(PathEvidence::is_clean));
+    assert!(!platform.tracked.is_empty());
 }
 
 #[test]
