@@ -9,6 +9,7 @@ mod ttl_probes;
 /// Whether a tunnel carries packets.
 mod tunnel;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -48,6 +49,8 @@ pub(crate) struct Case<'a> {
     carried: BTreeMap<(NodeName, NodeName, Family), String>,
     /// Where the packets of each silent group may be dropped, by the index of the group.
     locations: Vec<Option<Location>>,
+    /// The servers whose address another host is shown to have, once they are wanted.
+    pub(crate) duplicated: OnceCell<BTreeSet<(AgentId, Family)>>,
 }
 
 /// The two ends of a TTL probe.
@@ -80,6 +83,7 @@ impl<'a> Case<'a> {
             ttl_probes: ttl_probes::index(matrix),
             carried: BTreeMap::new(),
             locations: Vec::new(),
+            duplicated: OnceCell::new(),
         };
         case.carried = case.carried_pairs();
         let groups = case.groups.iter();
@@ -115,6 +119,16 @@ impl<'a> Case<'a> {
         places: &'s BTreeSet<usize>,
     ) -> impl Iterator<Item = &'s FailureGroup> {
         places.iter().filter_map(|&at| self.groups.get(at))
+    }
+
+    /// The unexplained groups of a path.
+    pub(crate) fn failing_on(&self, path: PathId) -> impl Iterator<Item = &FailureGroup> {
+        // Groups are in the order of their paths.
+        let first = self.groups.partition_point(|group| group.path < path);
+        let from = self.groups.get(first..).unwrap_or_default();
+        from.iter()
+            .take_while(move |group| group.path == path)
+            .filter(|group| self.unexplained.contains(&group.index))
     }
 
     /// Whether a path that satisfies the condition was probed and is healthy.

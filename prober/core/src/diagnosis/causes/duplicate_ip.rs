@@ -15,10 +15,10 @@ use crate::diagnosis::origin::routers_passed;
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::diagnosis::{PathSegment, Remedy};
+use crate::packet::TcpFlags;
 use crate::packet::family::Family;
 use crate::packet::mac::Mac;
 use crate::packet::observation::Direction;
-use crate::packet::{Body, ResolutionKind, TcpFlags};
 use crate::topology::{AccessPath, AgentId, Path};
 
 /// Whose address another host has.
@@ -81,12 +81,21 @@ fn is_by_other_host(case: &Case<'_>, group: &FailureGroup) -> bool {
 
 /// Whether it is shown that another host has the server's address.
 fn is_shown(case: &Case<'_>, server: &AgentId, family: Family) -> bool {
-    claimants(case, server, family).len() > 1
-        || case.fails(|group| {
-            group.family == family
-                && group.server.as_ref() == Some(server)
-                && is_by_other_host(case, group)
-        })
+    let shown = case.duplicated.get_or_init(|| {
+        let among_pods = (case.groups.iter()).filter(|group| group.access_path.stays_among_pods());
+        let servers = among_pods.filter_map(|group| Some((group, group.server.clone()?)));
+        let (mut shown, mut claimed) = (BTreeSet::new(), BTreeSet::new());
+        for (group, server) in servers {
+            let key = (server, group.family);
+            let is_first = claimed.insert(key.clone());
+            let is_claimed = || claimants(case, &key.0, key.1).len() > 1;
+            if is_by_other_host(case, group) || (is_first && is_claimed()) {
+                shown.insert(key);
+            }
+        }
+        shown
+    });
+    shown.contains(&(server.clone(), family))
 }
 
 /// A failure that another host with the server's address gives as well: which of both answers changes.
@@ -114,20 +123,10 @@ fn claimants(case: &Case<'_>, server: &AgentId, family: Family) -> BTreeSet<Mac>
         Attachment::Routed { .. } => return BTreeSet::new(),
         Attachment::Bridge { .. } | Attachment::OwnDevice { .. } | Attachment::Unknown => {}
     }
-    let on_node = (case.matrix.paths.values())
-        .filter(|path| path.path.client.node == server.node && path.path.family == family);
-    let mut macs: BTreeSet<Mac> = on_node
-        .flat_map(|path| &path.probes)
-        .flat_map(|probe| &probe.client.observations)
-        .filter_map(|seen| match seen.packet.body {
-            Body::Resolution(reply)
-                if reply.kind == ResolutionKind::Reply && reply.sender == address =>
-            {
-                reply.sender_mac
-            }
-            Body::Resolution(_) | Body::Tcp(..) | Body::Icmp(..) => None,
-        })
-        .collect();
+    let mut macs = case.claims(&server.node, address);
+    if macs.is_empty() {
+        return macs;
+    }
     let links = (case.facts(&server.node)).and_then(|facts| facts.links.as_deref());
     let of_node = links.unwrap_or_default().iter().filter_map(|link| link.mac);
     let agents = case.matrix.agents.keys();

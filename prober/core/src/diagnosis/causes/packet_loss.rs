@@ -61,13 +61,15 @@ impl Model for PacketLoss {
                 group.symptom,
                 Symptom::NoData | Symptom::Stalled | Symptom::Silent
             );
-        if !is_knock_on {
+        // Most groups end here: what all lossy groups add up to is counted for the others alone.
+        let is_beside_loss =
+            || group.server.is_none() || case.failing_on(group.path).any(is_lossy_here);
+        if !is_knock_on || !is_beside_loss() {
             return false;
         }
         let lossy = case.places(is_lossy_here);
         let (lost, sent) = counted(case, &lossy);
-        wilson(lost, sent).0 > 0.02
-            && (case.at(&lossy)).any(|other| other.path == group.path || group.server.is_none())
+        !lossy.is_empty() && wilson(lost, sent).0 > 0.02
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
