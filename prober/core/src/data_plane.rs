@@ -198,6 +198,22 @@ impl DataPlane {
         known.unwrap_or(&Transport::Unknown)
     }
 
+    /// Whether the pods' own packets pass no router, as healthy paths of the same nodes show: their devices are on the network
+    /// between the nodes, as with macvlan, also where a node has a route to them for what it translates.
+    pub fn bypasses_nodes(&self, client: &AgentId, server: &AgentId, family: Family) -> bool {
+        let routers = |from: &NodeName, to: &NodeName| self.habits.routers(from, to, family);
+        // On one node a bridge connects them as well.
+        let has_own_device = |agent: &AgentId| {
+            let is_routed = matches!(self.attachment(agent, family), Attachment::Routed { .. });
+            is_routed && routers(&agent.node, &agent.node) == Some(0)
+        };
+        let (a, b) = (&client.node, &server.node);
+        match routers(a, b).or_else(|| routers(b, a)) {
+            Some(between) if a != b => between == 0,
+            Some(_) | None => has_own_device(client) && has_own_device(server),
+        }
+    }
+
     /// The transport of every ordered pair of nodes that a path connects.
     pub fn pairs(
         &self,

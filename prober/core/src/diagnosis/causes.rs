@@ -3,6 +3,7 @@
 use between::Between;
 
 pub(crate) use namespace_policies::blocked_by_policies;
+pub(crate) use traffic::is_past;
 
 use super::case::Case;
 use super::hypothesis::Hypothesis;

@@ -6,16 +6,18 @@
 //! They never reached a spot behind a complete reading of connection tracking without their entry, or behind a link that
 //! counted no packet at all. A counter that grew shows nothing: other traffic has grown it.
 
+/// What routers answered.
+mod routers;
+
 use std::collections::BTreeSet;
 
 use super::PathSegment;
 use super::case::{Case, Tracked};
+use super::causes::is_past;
 use super::endpoint::is_reached_directly;
-use super::origin;
 use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::data_plane::{Attachment, Transport};
 use crate::packet::family::Family;
-use crate::probe::event::TtlStepAnswer;
 use crate::topology::{AccessPath, AgentId, NodeName};
 
 /// Which packets are lost.
@@ -88,9 +90,11 @@ impl Location {
         }
         let server = group.server.as_ref()?;
         let client = &group.client;
-        // What reaches the pod's own address and not the Service's may go elsewhere.
+        let bypasses = case.plane.bypasses_nodes(client, server, group.family);
+        // What reaches the pod's own address and not the Service's may go elsewhere, if it takes the same way.
         let is_for_server = !group.access_path.is_translated()
             || group.access_path == AccessPath::Hairpin
+            || bypasses
             || !is_reached_directly(case, group);
         if !is_for_server {
             return None;
@@ -106,6 +110,12 @@ impl Location {
             | ServerEnd::Completed => return None,
         };
         location.is_observed = group.server_end != ServerEnd::Unknown;
+        if bypasses {
+            // What is for a Service passes the client's node, which translates it.
+            let is_translated = group.access_path.is_translated();
+            let passed = Some(&client.node).filter(|_| is_translated);
+            location.skip_nodes(passed);
+        }
         if location.is_observed {
             location.because.push(match location.direction {
                 FlowDirection::ToServer => format!("SYNs of {client} do not arrive in {server}"),
@@ -147,6 +157,16 @@ impl Location {
         }
     }
 
+    /// The packets pass no node but this one: of the others only the pods' own links.
+    fn skip_nodes(&mut self, passed: Option<&NodeName>) {
+        self.spots.retain(|spot| match spot {
+            Spot::Node(node, stage) => {
+                Some(node) == passed || matches!(stage, Stage::FromPod | Stage::ToPod)
+            }
+            Spot::Wire(..) => true,
+        });
+    }
+
     /// Whether sender and receiver are on one node.
     pub(crate) fn is_same_node(&self) -> bool {
         self.sender == self.receiver
@@ -180,35 +200,6 @@ impl Location {
         {
             self.spots.truncate(at + 1);
             self.because.push(because());
-        }
-    }
-
-    /// Answers of routers to SYNs of this client to this server. Time exceeded is raised after the route was found, before the
-    /// FORWARD chain (`ip_forward`, net/ipv4/ip_forward.c).
-    fn read_ttl_probes(&mut self, case: &Case<'_>, group: &FailureGroup) {
-        let Some(server) = &group.server else {
-            return;
-        };
-        for (evidence, ttl_probe) in case.ttl_probes_of(&group.client, server, group.family) {
-            for step in &ttl_probe.steps {
-                let TtlStepAnswer::TimeExceeded { by, hop_limit } = step.answer else {
-                    continue;
-                };
-                let router = origin::router(case, evidence, by, hop_limit);
-                let Some(node) = router.filter(|node| self.nodes().contains(&node)) else {
-                    continue;
-                };
-                // What answers a TTL of 1 is the first router, wherever its address is.
-                if step.hop_limit == 1 && node != self.sender {
-                    continue;
-                }
-                self.passed(&Spot::Node(node.clone(), Stage::Routing), || {
-                    format!(
-                        "a SYN with TTL {} was answered by time exceeded from {by}: {node} routes it",
-                        step.hop_limit
-                    )
-                });
-            }
         }
     }
 
@@ -312,6 +303,12 @@ fn is_tracking(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
     let Some(pod) = pods.next() else {
         return false;
     };
+    let is_past = case
+        .path(group.path)
+        .is_some_and(|evidence| is_past(case, node, &evidence.path));
+    if is_past {
+        return false;
+    }
     let is_netfilter = case.plane.translation(node).is_by_netfilter();
     let attachment = case.plane.attachment(pod, group.family);
     let is_filtered = super::causes::bridge_filter::bridged_filtered(case, node, group.family);

@@ -84,12 +84,13 @@ fn last_router(case: &Case<'_>, path: &Path) -> Option<u8> {
     routers.checked_sub(1).filter(|distance| *distance > 0)
 }
 
-/// The first ICMP unreachable that the client of a group received.
+/// The first ICMP unreachable that the client of a group received from another host: a kernel that does not resolve a
+/// neighbour sends such an error to itself.
 pub(crate) fn unreachable<'a>(case: &Case<'a>, group: &FailureGroup) -> Option<(&'a Ip, &'a Icmp)> {
     case.client_packets(group)
         .filter(|seen| seen.direction == Direction::Received)
         .filter_map(|seen| seen.packet.icmp())
-        .find(|(_, icmp)| matches!(icmp.kind, IcmpKind::Unreachable { .. }))
+        .find(|(ip, icmp)| matches!(icmp.kind, IcmpKind::Unreachable { .. }) && ip.src != ip.dst)
 }
 
 /// The node that answered the probes of a group by ICMP unreachable.

@@ -11,7 +11,7 @@ use prober_core::topology::{AccessPath, Path, Scope};
 
 use super::builder::{
     CLUSTER_IP, Cluster, SILENT, Story, bridge_mac, client, cluster_ip, exceeded, gateway, node,
-    server, underlay, vtep,
+    pod_ip, server, underlay, vtep,
 };
 use super::named;
 
@@ -453,4 +453,66 @@ fn a_raw_probes_own_closing_rst_is_no_refusal_of_the_answer() {
         }
     }
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 consistent"]);
+}
+
+/// Pods with devices of their own on the network of the nodes, to each of which its node has a route for what it translates.
+fn own_devices() -> Cluster {
+    let mut cluster = Cluster::new(2).routed(1).routed(2);
+    for evidence in cluster.matrix.paths.values_mut() {
+        if evidence.path.access_path != AccessPath::PodIp {
+            continue;
+        }
+        for probe in &mut evidence.probes {
+            for seen in &mut probe.client.observations {
+                if let prober_core::packet::Body::Tcp(ip, _) = &mut seen.packet.body {
+                    ip.hop_limit = 64;
+                }
+            }
+        }
+    }
+    cluster
+}
+
+#[test]
+fn where_pods_own_packets_pass_no_node_a_node_that_forwards_nothing_has_a_forward_drop() {
+    let by_service = |path: &Path| {
+        let is_balanced = path.server.is_none();
+        path.client.node == node(1) && path.access_path != AccessPath::PodIp && !is_balanced
+    };
+    let cluster = own_devices()
+        .with_story(by_service, Story::Nothing)
+        .ttl_probe(by_service, [exceeded(64), SILENT, SILENT, SILENT])
+        .tracks(1, |_| false, "SYN_SENT");
+    let names = named(&cluster.matrix);
+    assert!(
+        names
+            .iter()
+            .any(|name| name.starts_with("forward-drop node-1")),
+        "{names:?}"
+    );
+    assert!(
+        !names.iter().any(|name| name.starts_with("stale-rules")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn an_error_that_the_clients_own_kernel_reports_is_no_refusal_of_its_node() {
+    let unresolved = Story::Icmp {
+        by: pod_ip(&client(1), Family::Ipv4),
+        reason: Unreachable::Host,
+        hop_limit: 64,
+        inner: 64,
+        after_ms: 3000,
+    };
+    let cluster = Cluster::new(2).with_story(|path| path.client == client(1), unresolved);
+    let text: Vec<String> = (diagnose(&cluster.matrix).into_iter())
+        .flat_map(|diagnosis| diagnosis.evidence)
+        .collect();
+    assert!(
+        !text
+            .iter()
+            .any(|said| said.contains("refuses what it forwards")),
+        "{text:?}"
+    );
 }

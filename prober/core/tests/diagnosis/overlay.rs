@@ -1,8 +1,8 @@
 //! Faults between nodes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use prober_core::diagnosis::{Confidence, diagnose};
+use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
 use prober_core::node_facts::{Address, RouteKind};
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
@@ -302,4 +302,34 @@ fn handshakes_and_banners_that_pass_where_bulk_stalls_are_an_mtu_black_hole() {
         stalled,
     );
     assert_eq!(named(&three.matrix), ["mtu-black-hole node-1 proven"]);
+}
+
+#[test]
+fn a_router_that_answers_behind_the_node_places_the_drop_between_the_nodes() {
+    let exceeded_by = |by: IpAddr, hop_limit| TtlStepAnswer::TimeExceeded { by, hop_limit };
+    let own = exceeded_by(gateway(1, Family::Ipv4), 64);
+    let top_of_rack = exceeded_by("198.51.100.1".parse().unwrap(), 63);
+    let direct = |path: &Path| across(1, 2)(path) && path.access_path == AccessPath::PodIp;
+    let dropped = |second| {
+        let cluster = Cluster::new(2)
+            .with_story(across(1, 2), Story::Nothing)
+            .ttl_probe(direct, [own, second, SILENT, SILENT]);
+        diagnose(&cluster.matrix)
+    };
+    let sentence =
+        "a SYN with TTL 2 was answered by time exceeded from 198.51.100.1, a router behind node-1";
+    for (second, is_answered) in [(top_of_rack, true), (SILENT, false)] {
+        let found = dropped(second);
+        let mut evidence = found.iter().flat_map(|diagnosis| &diagnosis.evidence);
+        assert_eq!(
+            evidence.any(|said| said == sentence),
+            is_answered,
+            "{found:#?}"
+        );
+        let is_at_sender = |diagnosis: &Diagnosis| diagnosis.node == Some(node(1));
+        assert!(
+            !is_answered || !found.iter().any(is_at_sender),
+            "{found:#?}"
+        );
+    }
 }

@@ -306,3 +306,20 @@ fn an_unreachable_host_that_is_reported_at_once_may_be_a_rule() {
     let at_once = Cluster::new(1).with_story(slot_of(1), story(0));
     assert_eq!(named(&at_once.matrix), ["stale-endpoint - consistent"]);
 }
+
+#[test]
+fn a_neighbour_that_refuses_past_the_routed_link_of_a_client_has_the_servers_address() {
+    let foreign = Mac([0x0a, 0x58, 0xde, 0xad, 1, 1]);
+    let direct = |path: &Path| to(1)(path) && path.access_path == AccessPath::PodIp;
+    // A rule of the client's node answers by the client's own link.
+    for (mac, cause) in [(foreign, "duplicate-ip"), (GATEWAY, "reject-reset")] {
+        let mut cluster = routed(Cluster::new(2), 2);
+        cluster = cluster.with_story(direct, reset(64, Some(mac), false));
+        let names = named(&cluster.matrix);
+        assert!(
+            names.iter().all(|name| name.starts_with(cause)),
+            "{names:?}"
+        );
+        assert!(!names.is_empty());
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::traffic::{direction, find_rule, is_dropped_at, refuses};
+use super::traffic::{direction, find_rule, is_dropped_at, is_past, refuses};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::Place;
@@ -67,7 +67,7 @@ impl Model for NetworkPolicy {
             .collect()
     }
 
-    fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
+    fn predict(&self, case: &Case<'_>, place: &Place, path: &Path) -> Prediction {
         let PathSegment::Pod { pod } = &place.segment else {
             return Prediction::Passes;
         };
@@ -82,7 +82,8 @@ impl Model for NetworkPolicy {
         }
         // A pod always reaches itself (Kubernetes, "Network Policies"), though some implementations block that, too; a bridge
         // without netfilter carries what the chains would drop; and a policy may except addresses, as those of a node's pods.
-        if path.scope() != Scope::CrossNode {
+        // What passes no node meets a program at the pod's link alone.
+        if path.scope() != Scope::CrossNode || is_past(case, &pod.node, path) {
             return Prediction::MayFail;
         }
         Prediction::Fails

@@ -73,13 +73,16 @@ pub(crate) fn reset_senders(case: &Case<'_>, group: &FailureGroup) -> ResetSende
     }
     let passed = routers_passed(ip);
     let expected = routers_between(case, server, &group.client, group.family);
-    let is_from_pod = expected.is_none_or(|expected| passed == expected);
+    // A RST that no router forwarded and that does not come from the node's end of the client's link is a neighbour's.
+    let is_from_neighbour = passed == 0 && is_past_routers(case, group, sender);
+    let is_from_pod = is_from_neighbour || expected.is_none_or(|expected| passed == expected);
+    let is_own = || sender.is_some() && sender == case.plane.habits().mac(server, group.family);
     let mut senders = ResetSenders {
         server: is_unobserved && is_from_pod,
         nodes: BTreeSet::new(),
-        other_host: is_from_pod,
+        other_host: is_from_pod && !(is_from_neighbour && is_own()),
     };
-    let is_first_router = passed == 0;
+    let is_first_router = passed == 0 && !is_from_neighbour;
     if is_first_router {
         senders.nodes.insert(group.client.node.clone());
     }
@@ -97,6 +100,15 @@ pub(crate) fn reset_senders(case: &Case<'_>, group: &FailureGroup) -> ResetSende
         on_one_bridge(case, group, sender, &mut senders);
     }
     senders
+}
+
+/// Whether a client with a link of its own to its node received a RST from another Ethernet address than that of any router of
+/// it: by a device on the network between the nodes.
+fn is_past_routers(case: &Case<'_>, group: &FailureGroup, sender: Option<Mac>) -> bool {
+    let attachment = case.plane.attachment(&group.client, group.family);
+    let routers = gateways(case, &group.client, group.family);
+    let is_known = matches!(attachment, Attachment::Routed { .. }) && !routers.is_empty();
+    is_known && sender.is_some_and(|sender| !routers.contains(&sender))
 }
 
 /// On one bridge a RST that was not routed has the Ethernet address of its sender. A rule gives its RST that of the server, or

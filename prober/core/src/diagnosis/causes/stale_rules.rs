@@ -187,18 +187,29 @@ fn is_answered_by_other(group: &FailureGroup) -> bool {
 }
 
 /// Whether the Service's port leads nowhere from this node alone: the client reaches the server itself, and clients of other
-/// nodes reach it through the same port.
+/// nodes reach it through the same port. Where the client's own packets pass no node, they do not show that the node forwards
+/// what it has translated: then the address is needed that it translates to.
 fn leads_nowhere(case: &Case<'_>, group: &FailureGroup) -> bool {
     let Some(server) = &group.server else {
         return false;
     };
     let nodes = || served_nodes(case, server, group.family);
+    let is_comparable = || {
+        let tracked = || case.translated_to(&group.client.node, group);
+        let elsewhere =
+            || tracked().is_some_and(|to| case.address(server, group.family) != Some(to));
+        !(case.plane).bypasses_nodes(&group.client, server, group.family)
+            || elsewhere()
+            || sent_on_to(case, group).is_some()
+            || is_unresolved(case, group)
+    };
     is_slot(group)
         && is_gone(group.symptom)
         && group.is_unseen()
         && is_reached_directly(case, group)
         && !nodes().is_empty()
         && !nodes().contains(&group.client.node)
+        && is_comparable()
 }
 
 /// Other nodes whose clients reach the group's server through its Service.
