@@ -108,7 +108,13 @@ impl Model for EndpointFrozen {
         }
         let is_completed = case.best_server_end(groups) == ServerEnd::Completed;
         let is_silent = has_stopped_reporting(case, pod);
-        if !is_completed && !is_silent {
+        // A stopped process answers on no path. Loss after the handshake also leaves one without a banner.
+        let mut healthy = case.all_healthy();
+        let answers = healthy.any(|evidence| {
+            let path = &evidence.path;
+            path.family == place.family && path.server.as_ref() == Some(pod)
+        });
+        if !is_silent && (!is_completed || answers) {
             return Fingerprint::Missing(vec![format!(
                 "the state of the process in {pod}: `cat /proc/1/status | grep State`"
             )]);
