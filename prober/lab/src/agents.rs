@@ -350,7 +350,7 @@ fn allowed_targets(spec: &LabSpec) -> Vec<String> {
             cluster_ip(family).to_string(),
             local_cluster_ip(family).to_string(),
         ]);
-        let subnets = spec.data_plane().subnets().iter();
+        let subnets = spec.subnets().into_iter();
         allowed.extend(subnets.map(|subnet| subnet.cidr(family)));
     }
     allowed

@@ -239,9 +239,7 @@ impl LabCluster {
         for node in self.lab.spec().nodes() {
             let name = duplicate_pod_name(node);
             if std::path::Path::new(&namespace::path(&name)).exists() {
-                namespace::run_in_lab(&format!(
-                    "ip -n {node} link del veth-duplicate\nip netns del {name}"
-                ))?;
+                namespace::run_in_lab(&format!("ip -n {name} link del eth0\nip netns del {name}"))?;
             }
         }
         self.lab.restore()?;

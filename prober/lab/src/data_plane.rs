@@ -4,12 +4,15 @@
 //! and the subnets of the nodes. The scripts ([`crate::topology::scripts`]) and the faults ([`crate::fault`]) read them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use prober_core::packet::family::Family;
-
 use crate::topology::{Node, SECOND_UPLINK, UPLINK};
+
+/// The subnets of the nodes' uplinks.
+mod subnet;
+
+pub use subnet::Subnet;
+use subnet::{NODES, NODES_AND_PODS, OTHER_NODES};
 
 macro_rules! data_planes {
     ($($name:ident = $slug:literal, $summary:literal;)*) => {
@@ -42,7 +45,7 @@ data_planes! {
     RoutedVeth = "routed-veth",
         "a route to each pod's veth as the ptp plugin makes it, plain routes between the nodes, and docker0 beside";
     CalicoLike = "calico-like",
-        "a route to each pod's veth, a gateway answered by proxy ARP, routes of BIRD between the nodes, and docker0 beside";
+        "a route to each pod's veth, a gateway answered by proxy ARP, routes of BIRD through top-of-rack routers and a spine, and docker0 beside";
     VpcCniLike = "vpc-cni-like",
         "pods with addresses of the nodes' subnet, and policy routes through a second interface";
     Macvlan = "macvlan",
@@ -78,10 +81,21 @@ pub enum PodGateway {
 pub enum Transport {
     /// Encapsulated, through a VXLAN link.
     Vxlan,
-    /// By a route whose next hop is the other node's address.
+    /// By a route whose next hop is the other node's address, or the router that leads there.
     NodeRoute,
     /// Without a route of their own: pods have addresses of the nodes' subnet.
     Subnet,
+}
+
+/// The network between the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Underlay {
+    /// One subnet, and no router.
+    Switch,
+    /// A router between the subnets of the nodes, which knows no pods.
+    Router,
+    /// A subnet and a top-of-rack router for each node, and a spine between them; each router knows the pods.
+    Fabric,
 }
 
 /// A part of which a data plane consists, on every node.
@@ -95,7 +109,7 @@ pub enum Part {
     Macvlan,
     /// The VXLAN links of both families, with neighbours and routes for the nodes that are reached through them.
     Vxlan,
-    /// Routes to pods by the other nodes' addresses.
+    /// Routes to pods by the other nodes' addresses, or by the router that leads there.
     NodeRoutes,
     /// A route of type blackhole for the addresses of the node's pods that no pod has.
     OwnBlock,
@@ -116,67 +130,6 @@ pub enum Cni {
     Vpc,
     /// None.
     Bare,
-}
-
-/// A subnet of the nodes' uplinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subnet {
-    v4: Ipv4Addr,
-    v4_length: u8,
-    v6: Ipv6Addr,
-    v6_length: u8,
-}
-
-/// The subnet of the nodes of most data planes.
-const NODES: Subnet = Subnet {
-    v4: Ipv4Addr::new(172, 20, 0, 0),
-    v4_length: 24,
-    v6: Ipv6Addr::new(0xfd00, 0x172, 0, 0, 0, 0, 0, 0),
-    v6_length: 64,
-};
-
-/// The subnet of every third node where there are two.
-const OTHER_NODES: Subnet = Subnet {
-    v4: Ipv4Addr::new(172, 20, 1, 0),
-    v4_length: 24,
-    v6: Ipv6Addr::new(0xfd00, 0x172, 0, 1, 0, 0, 0, 0),
-    v6_length: 64,
-};
-
-/// The subnet that nodes and pods share: it contains the pods' addresses of every data plane.
-const NODES_AND_PODS: Subnet = Subnet {
-    v4: Ipv4Addr::new(100, 96, 0, 0),
-    v4_length: 16,
-    v6: Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0),
-    v6_length: 32,
-};
-
-impl Subnet {
-    /// Returns the host's address of this number.
-    pub fn host(self, family: Family, number: u8) -> IpAddr {
-        match family {
-            Family::Ipv4 => Ipv4Addr::from_bits(self.v4.to_bits() | u32::from(number)).into(),
-            Family::Ipv6 => Ipv6Addr::from_bits(self.v6.to_bits() | u128::from(number)).into(),
-        }
-    }
-
-    /// Returns the router's address.
-    pub fn router(self, family: Family) -> IpAddr {
-        self.host(family, 1)
-    }
-
-    /// Returns the length of the prefix, in bits.
-    pub fn length(self, family: Family) -> u8 {
-        match family {
-            Family::Ipv4 => self.v4_length,
-            Family::Ipv6 => self.v6_length,
-        }
-    }
-
-    /// Returns the subnet in CIDR notation.
-    pub fn cidr(self, family: Family) -> String {
-        format!("{}/{}", self.host(family, 0), self.length(family))
-    }
 }
 
 impl DataPlane {
@@ -232,23 +185,22 @@ impl DataPlane {
     pub fn subnet(self, node: Node) -> Subnet {
         match self {
             Self::CrossSubnet if node.number().is_multiple_of(3) => OTHER_NODES,
-            Self::BridgeVxlan
-            | Self::BridgeHostGw
-            | Self::RoutedVeth
-            | Self::CalicoLike
-            | Self::CrossSubnet => NODES,
+            Self::CalicoLike => Subnet::of_rack(node),
+            Self::BridgeVxlan | Self::BridgeHostGw | Self::RoutedVeth | Self::CrossSubnet => NODES,
             Self::VpcCniLike | Self::Macvlan => NODES_AND_PODS,
         }
     }
 
-    /// Returns every subnet of the nodes' uplinks; more than one is joined by a router.
-    pub const fn subnets(self) -> &'static [Subnet] {
+    /// Returns the network between the nodes.
+    pub const fn underlay(self) -> Underlay {
         match self {
-            Self::BridgeVxlan | Self::BridgeHostGw | Self::RoutedVeth | Self::CalicoLike => {
-                &[NODES]
-            }
-            Self::VpcCniLike | Self::Macvlan => &[NODES_AND_PODS],
-            Self::CrossSubnet => &[NODES, OTHER_NODES],
+            Self::BridgeVxlan
+            | Self::BridgeHostGw
+            | Self::RoutedVeth
+            | Self::VpcCniLike
+            | Self::Macvlan => Underlay::Switch,
+            Self::CrossSubnet => Underlay::Router,
+            Self::CalicoLike => Underlay::Fabric,
         }
     }
 
@@ -368,6 +320,8 @@ impl FromStr for DataPlane {
 
 #[cfg(test)]
 mod tests {
+    use prober_core::packet::family::Family;
+
     use super::*;
     use crate::topology::LabSpec;
 

@@ -163,7 +163,7 @@ faults! {
         "the node has a wrong MAC address for the next node's tunnel device";
     StaleOverlayNeighbourFdb = "stale-overlay-neighbour-fdb", [StaleOverlayNeighbour], First, BeforePlacement, Tunnel,
         "the node sends packets for the next node's tunnel device to an underlay address that no node has";
-    RouteMissing = "route-missing", [RouteMissing], First, BeforePlacement, NodeRoute,
+    RouteMissing = "route-missing", [RouteMissing], First, BeforePlacement, OnlyNodeRoute,
         "the node has no route to the next node's pods: packets take the default route";
     RouteMissingUnreachable = "route-missing-unreachable", [RouteMissing], First, BeforePlacement, NodeRoute,
         "the node's route to the next node's pods is of type unreachable";
@@ -171,7 +171,7 @@ faults! {
         "the node's route to the next node's pods is of type blackhole";
     OverlayDeviceDown = "overlay-device-down", [RouteMissing], First, BeforePlacement, Tunnel,
         "the node's tunnel device is down, which removes its routes";
-    RouteMissingReturn = "route-missing-return", [RouteMissing], Second, BeforePlacement, NodeRoute,
+    RouteMissingReturn = "route-missing-return", [RouteMissing], Second, BeforePlacement, OnlyNodeRoute,
         "the same on the other node: replies take the default route";
     IpForwardOff = "ip-forward-off", [IpForwardOff], First, BeforePlacement, Anything,
         "the node does not forward IPv4 (net.ipv4.ip_forward=0)";
@@ -197,7 +197,7 @@ faults! {
         "KUBE-POSTROUTING is empty on the node";
     ReplyBypassesNat = "reply-bypasses-nat", [ReplyBypassesNat], First, BeforePlacement, Anything,
         "the node does not track replies from port 8080, so their addresses are not translated back";
-    DuplicateIp = "duplicate-ip", [DuplicateIp], First, BeforePlacement, Bridge,
+    DuplicateIp = "duplicate-ip", [DuplicateIp], First, BeforePlacement, SharedLink,
         "a second pod on the node has the server pod's address";
     ConntrackFull = "conntrack-full", [ConntrackFull], First, AfterPublication, Anything,
         "the node's conntrack table is full of assured entries";

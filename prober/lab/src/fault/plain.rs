@@ -2,22 +2,39 @@
 
 use prober_core::packet::family::Family;
 
+use super::filter::for_both_families;
 use super::{FaultContext, Step};
-use crate::topology::scripts::{POD_TABLE, UNDERLAY, ports};
+use crate::data_plane::Underlay;
+use crate::topology::scripts::{POD_TABLE, SPINE, UNDERLAY, ports};
 use crate::topology::{SECOND_UPLINK, server};
 
 /// The network drops packets from the node's pods: a cloud's source check.
 pub(super) fn dropped_from_pods(context: FaultContext<'_>) -> Vec<Step> {
-    dropped(context, "-i", "source")
+    dropped(context, "-i", "-s", "source")
 }
 
 /// The network drops packets to the node's pods: a cloud's destination check, or a firewall between the nodes.
 pub(super) fn dropped_to_pods(context: FaultContext<'_>) -> Vec<Step> {
-    dropped(context, "-o", "destination")
+    dropped(context, "-o", "-d", "destination")
 }
 
-/// The switch drops packets of a direction at the node's ports that have an address of its pods at this end.
-fn dropped(context: FaultContext<'_>, direction: &str, end: &str) -> Vec<Step> {
+/// The spine of a fabric, or the switch at the node's ports, drops packets of a direction that have an address of its pods at
+/// this end.
+fn dropped(context: FaultContext<'_>, direction: &str, option: &str, end: &str) -> Vec<Step> {
+    match context.spec.data_plane().underlay() {
+        Underlay::Fabric => vec![Step::Run {
+            namespace: SPINE.to_owned(),
+            script: for_both_families(|family| {
+                let pods = context.node.pod_cidr(family);
+                format!("-A FORWARD {option} {pods} -j DROP")
+            }),
+        }],
+        Underlay::Switch | Underlay::Router => dropped_at_ports(context, direction, end),
+    }
+}
+
+/// The switch drops them at the node's ports.
+fn dropped_at_ports(context: FaultContext<'_>, direction: &str, end: &str) -> Vec<Step> {
     let mut script = String::new();
     for port in ports(context.spec, context.node) {
         for (family, protocol, option) in [

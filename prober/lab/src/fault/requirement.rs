@@ -1,7 +1,7 @@
 //! The part of a lab that a fault breaks: a lab with a data plane that lacks it cannot have the fault.
 
 use super::Fault;
-use crate::data_plane::{Attachment, Cni, DataPlane, Part, Transport};
+use crate::data_plane::{Attachment, Cni, DataPlane, Part, Transport, Underlay};
 use crate::topology::{LabSpec, UnknownName};
 
 /// What a lab must have for a fault.
@@ -11,12 +11,16 @@ pub(super) enum Requirement {
     Anything,
     /// Pods on a bridge.
     Bridge,
+    /// Pods whose addresses others resolve on a shared link.
+    SharedLink,
     /// A tunnel between two nodes.
     Tunnel,
     /// A tunnel between two nodes that also reach each other without a router.
     TunnelBypass,
     /// A route of a node to another node's pods.
     NodeRoute,
+    /// The same, where no other route of the node leads there as well.
+    OnlyNodeRoute,
     /// A route of a node to each of its pods.
     PodRoute,
     /// Packets between nodes that have addresses of pods.
@@ -35,6 +39,17 @@ impl Requirement {
         let (is_met, reason) = match self {
             Self::Anything => return None,
             Self::Bridge => (has(Part::Bridge), "its pods are not on a bridge"),
+            Self::SharedLink => match data_plane.attachment() {
+                Attachment::Bridge | Attachment::Macvlan => return None,
+                Attachment::RoutedVeth(_) => (false, "a route leads to each of its pods"),
+            },
+            Self::OnlyNodeRoute => match data_plane.underlay() {
+                Underlay::Switch | Underlay::Router => return Self::NodeRoute.unmet(spec),
+                Underlay::Fabric => (
+                    false,
+                    "the default route of a node leads to the same router",
+                ),
+            },
             Self::Tunnel => (spec.has_tunnels(), "no packet of a pod takes a tunnel"),
             Self::TunnelBypass => (
                 spec.nodes().any(|node| {

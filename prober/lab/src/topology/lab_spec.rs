@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use prober_core::packet::family::Family;
 
 use super::{BRIDGE, MAX_NODES, MAX_SERVERS, Node, Pod, PodRole};
-use crate::data_plane::{Attachment, DataPlane, Transport};
+use crate::data_plane::{Attachment, DataPlane, Subnet, Transport};
 use crate::kube_proxy::ProxyMode;
 
 /// A name that no node or pod of the lab has.
@@ -94,6 +94,27 @@ impl LabSpec {
         self.data_plane
             .subnet(node)
             .host(family, 10 + node.number())
+    }
+
+    /// Returns every subnet of the nodes' uplinks, in the order of their first nodes.
+    pub fn subnets(&self) -> Vec<Subnet> {
+        let mut subnets = Vec::new();
+        for subnet in self.nodes().map(|node| self.data_plane.subnet(node)) {
+            if !subnets.contains(&subnet) {
+                subnets.push(subnet);
+            }
+        }
+        subnets
+    }
+
+    /// Returns the next hop of a node's packets to another node: that node on the same subnet, its own router otherwise.
+    pub fn next_hop(&self, from: Node, to: Node, family: Family) -> IpAddr {
+        let subnet = self.data_plane.subnet(from);
+        if subnet == self.data_plane.subnet(to) {
+            self.node_address(to, family)
+        } else {
+            subnet.router(family)
+        }
     }
 
     /// Iterates over the nodes that a node reaches by this transport.
@@ -205,6 +226,19 @@ mod tests {
             .map(Node::number)
             .map_err(|error| error.to_string());
         assert!(message.is_err_and(|text| text.contains("node-1 to node-2")));
+    }
+
+    #[test]
+    fn nodes_of_a_fabric_have_a_subnet_and_a_next_hop_each() {
+        let spec = LabSpec::smallest(DataPlane::CalicoLike);
+        let nodes: Vec<Node> = spec.nodes().collect();
+        assert_eq!(spec.subnets().len(), nodes.len());
+        let next_hop = |from: usize| spec.next_hop(nodes[from], nodes[1 - from], Family::Ipv4);
+        assert_eq!(next_hop(0).to_string(), "172.20.1.1");
+        assert_eq!(next_hop(1).to_string(), "172.20.2.1");
+        let flat = LabSpec::smallest(DataPlane::RoutedVeth);
+        let next_hop = flat.next_hop(nodes[0], nodes[1], Family::Ipv4);
+        assert_eq!(next_hop, flat.node_address(nodes[1], Family::Ipv4));
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::kube_proxy;
 mod bridge;
 /// Docker's bridge.
 mod docker;
+/// The routers between nodes that have a subnet each.
+mod fabric;
 /// Pods on the uplink.
 mod macvlan;
 /// Pods on routed veths.
@@ -26,6 +28,7 @@ mod transport;
 /// The network between the nodes.
 mod underlay;
 
+pub use fabric::SPINE;
 pub use second_interface::TABLE as POD_TABLE;
 pub use underlay::{UNDERLAY, ports};
 
@@ -289,6 +292,7 @@ pub fn restore(family: Family) -> &'static str {
 pub fn creation_scripts(spec: &LabSpec) -> Vec<(String, String)> {
     let mut all = vec![(UNDERLAY.to_owned(), underlay::create(spec))];
     all.extend(underlay::create_router(spec));
+    all.extend(fabric::create(spec));
     for at in spec.nodes() {
         all.push((at.name(), create_node(spec, at) + &configure_node(spec, at)));
         for each in spec.pods().filter(|pod| pod.node == at) {
@@ -307,6 +311,7 @@ pub fn creation_scripts(spec: &LabSpec) -> Vec<(String, String)> {
 /// Returns every network namespace of the lab with the script that configures it.
 pub fn configuration_scripts(spec: &LabSpec) -> Vec<(String, String)> {
     let mut all = vec![(UNDERLAY.to_owned(), underlay::configure(spec))];
+    all.extend(fabric::configure(spec));
     for at in spec.nodes() {
         // Connections that were tracked during a fault would outlive it.
         let flush_conntrack = "conntrack -F >/dev/null 2>&1 || true\n";

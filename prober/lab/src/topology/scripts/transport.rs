@@ -3,7 +3,7 @@
 use prober_core::packet::family::Family;
 
 use super::{FAMILIES, NodePart, tunnel};
-use crate::data_plane::Transport;
+use crate::data_plane::{Transport, Underlay};
 use crate::topology::{LabSpec, Node, TUNNEL_V4, TUNNEL_V6, UPLINK};
 
 /// The VXLAN links, with a neighbour, a forwarding entry and a route for each node that is reached through them.
@@ -60,7 +60,8 @@ route replace {cidr} via {next_hop} dev {device} onlink
     part
 }
 
-/// A route by the address of each node that is reached without a tunnel.
+/// A route to the pods of each node that is reached without a tunnel, by its address or the router that leads there; behind a
+/// fabric one to the node itself as well.
 pub(super) fn node_routes(spec: &LabSpec, node: Node) -> NodePart {
     let protocol = protocol(spec);
     let mut part = NodePart {
@@ -69,11 +70,16 @@ pub(super) fn node_routes(spec: &LabSpec, node: Node) -> NodePart {
     };
     for peer in spec.peers_by(Transport::NodeRoute, node) {
         for family in FAMILIES {
-            part.routes.extend([format!(
-                "route replace {} via {} dev {UPLINK}{protocol}\n",
-                peer.pod_cidr(family),
-                spec.node_address(peer, family)
-            )]);
+            let next_hop = spec.next_hop(node, peer, family);
+            let nodes = match spec.data_plane().underlay() {
+                Underlay::Fabric => Some(spec.data_plane().subnet(peer).cidr(family)),
+                Underlay::Switch | Underlay::Router => None,
+            };
+            for destination in nodes.into_iter().chain([peer.pod_cidr(family)]) {
+                part.routes.extend([format!(
+                    "route replace {destination} via {next_hop} dev {UPLINK}{protocol}\n"
+                )]);
+            }
         }
     }
     part

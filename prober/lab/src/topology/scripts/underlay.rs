@@ -1,10 +1,10 @@
-//! The network between the nodes: a switch for each subnet, and a router where there are two subnets.
+//! The network between the nodes: a switch for each subnet, and a router where they are joined by one.
 
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
 
-use super::{FAMILIES, second_interface};
-use crate::data_plane::{Part, Subnet};
+use super::{FAMILIES, fabric, second_interface};
+use crate::data_plane::{Part, Subnet, Underlay};
 use crate::topology::{LabSpec, Node, UPLINK};
 
 /// The network namespace that connects the nodes.
@@ -24,7 +24,7 @@ pub(super) fn namespaces(spec: &LabSpec) -> String {
     if has_router(spec) {
         text.extend([format!("netns add {ROUTER}\n")]);
     }
-    text
+    text + &fabric::namespaces(spec)
 }
 
 /// Returns the `ip -batch` lines that create the veth pairs between the switches, the nodes and the router.
@@ -51,7 +51,7 @@ pub(super) fn links(spec: &LabSpec) -> String {
             )]);
         }
     }
-    text
+    text + &fabric::links(spec)
 }
 
 /// Returns the names of a node's ports in the underlay.
@@ -73,19 +73,17 @@ link set lo up
     );
     for (number, _) in legs(spec) {
         let switch = switch(number);
-        // The router has the address of its own where there is one.
-        let address = if has_router(spec) {
-            String::new()
-        } else {
-            format!(" address {ROUTER_MAC}")
+        let router = router_port(spec, number);
+        // A router has the address where there is one.
+        let address = match router {
+            Some(_) => String::new(),
+            None => format!(" address {ROUTER_MAC}"),
         };
         text.extend([format!(
             "link add name {switch}{address} type bridge\nlink set {switch} up\n"
         )]);
-        if has_router(spec) {
-            text.extend([format!(
-                "link set {ROUTER}-{number} master {switch} mtu 1500 up\n"
-            )]);
+        if let Some(port) = router {
+            text.extend([format!("link set {port} master {switch} mtu 1500 up\n")]);
         }
     }
     for node in spec.nodes() {
@@ -165,12 +163,27 @@ sysctl -qw net.ipv6.conf.all.forwarding=1
 }
 
 fn has_router(spec: &LabSpec) -> bool {
-    spec.data_plane().subnets().len() > 1
+    match spec.data_plane().underlay() {
+        Underlay::Router => true,
+        Underlay::Switch | Underlay::Fabric => false,
+    }
+}
+
+/// Returns the name of the port of a subnet's router on its switch; `None` where the subnet has none.
+fn router_port(spec: &LabSpec, number: u16) -> Option<String> {
+    match spec.data_plane().underlay() {
+        Underlay::Switch => None,
+        Underlay::Router => Some(format!("{ROUTER}-{number}")),
+        Underlay::Fabric => {
+            let mut nodes = spec.nodes();
+            nodes.nth(number.into()).map(fabric::top_of_rack)
+        }
+    }
 }
 
 /// Iterates over the subnets with their numbers, from 0.
 fn legs(spec: &LabSpec) -> impl Iterator<Item = (u16, Subnet)> + use<> {
-    (0..).zip(spec.data_plane().subnets().iter().copied())
+    (0..).zip(spec.subnets())
 }
 
 /// Returns the name of a subnet's switch.
