@@ -230,7 +230,10 @@ fn every_cause_has_a_capture_of_the_lab() {
         .flat_map(|(fault, _)| fault.causes())
         .copied()
         .collect();
-    let all: BTreeSet<Cause> = Cause::ALL.iter().copied().collect();
+    // Connections that the client's own kernel refuses leave no packet.
+    let all: BTreeSet<Cause> = (Cause::ALL.iter().copied())
+        .filter(|cause| *cause != Cause::ServiceRouteMissing)
+        .collect();
     assert_eq!(faults, all);
     let files = sorted(&folder("captures/lab"))
         .iter()

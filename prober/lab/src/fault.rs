@@ -173,6 +173,8 @@ faults! {
         "the node's tunnel device is down, which removes its routes";
     RouteMissingReturn = "route-missing-return", [RouteMissing], Second, BeforePlacement, OnlyNodeRoute,
         "the same on the other node: replies take the default route";
+    NoDefaultRoute = "no-default-route", [ServiceRouteMissing], First, BeforePlacement, OwnGateway,
+        "the node has no default route and no route to the Services, as one without access to other networks";
     IpForwardOff = "ip-forward-off", [IpForwardOff], First, BeforePlacement, Anything,
         "the node does not forward IPv4 (net.ipv4.ip_forward=0)";
     IpForwardOffV6 = "ip-forward-off-v6", [IpForwardOff], First, BeforePlacement, Anything,
@@ -348,6 +350,7 @@ impl Fault {
             Self::StaleOverlayNeighbourFdb => overlay::wrong_underlay_address(context),
             Self::RouteMissing | Self::RouteMissingReturn => routing::route_deleted(context),
             Self::OverlayDeviceDown => routing::tunnel_down(context),
+            Self::NoDefaultRoute => routing::default_route_deleted(context),
             Self::RouteMissingUnreachable => routing::route_of_type(context, "unreachable"),
             Self::RouteMissingBlackhole => routing::route_of_type(context, "blackhole"),
             Self::IpForwardOff => routing::sysctl(context, "net.ipv4.ip_forward=0"),

@@ -13,6 +13,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::causes::service_route_missing;
 use super::location::Location;
 use super::symptom::{self, FailureGroup, ServerEnd, Symptom};
 use crate::data_plane::DataPlane;
@@ -37,7 +38,8 @@ pub(crate) struct Case<'a> {
     pub(crate) groups: Vec<FailureGroup>,
     /// Indices of the groups that no accepted hypothesis explains.
     pub(crate) unexplained: BTreeSet<usize>,
-    /// Indices of the groups with access paths that involve the nodes themselves (see `node_routes`): no rule applies to these.
+    /// Indices of the groups with access paths that involve the nodes themselves (see `node_routes`): no rule applies to these,
+    /// but for those whose packets never left, which are among the unexplained ones as well.
     pub(crate) node_groups: BTreeSet<usize>,
     /// Paths that were probed and have no group.
     healthy_paths: BTreeSet<PathId>,
@@ -59,10 +61,14 @@ type PodPair = (AgentId, AgentId, Family);
 impl<'a> Case<'a> {
     pub(crate) fn new(matrix: &'a Matrix) -> Self {
         let groups = symptom::groups(matrix);
-        let (unexplained, node_groups) = (0..groups.len()).partition(|&at| {
-            let group: Option<&FailureGroup> = groups.get(at);
-            group.is_some_and(|group| group.access_path.stays_among_pods())
+        let of_groups = |wanted: &dyn Fn(&FailureGroup) -> bool| -> BTreeSet<usize> {
+            let groups = groups.iter().filter(|group| wanted(group));
+            groups.map(|group| group.index).collect()
+        };
+        let unexplained = of_groups(&|group| {
+            group.access_path.stays_among_pods() || service_route_missing::is_unrouted(group)
         });
+        let node_groups = of_groups(&|group| !group.access_path.stays_among_pods());
         let failing: BTreeSet<PathId> = groups.iter().map(|group| group.path).collect();
         let healthy_paths = matrix
             .paths

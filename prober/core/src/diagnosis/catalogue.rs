@@ -56,6 +56,8 @@ causes! {
         "The node's Service rules still lead to an endpoint that the API no longer names.";
     ServiceRulesMissing = "service-rules-missing",
         "The node does not translate the Service's address at all.";
+    ServiceRouteMissing = "service-route-missing",
+        "A node has no route that covers the Service's address, so its own connections to it fail at once.";
     NoLocalEndpoint = "no-local-endpoint",
         "The Service keeps traffic on the node, and the node has no ready endpoint: dropped by design.";
     OverlayBlocked = "overlay-blocked",
@@ -118,6 +120,7 @@ impl Cause {
             | Self::NoEndpoints
             | Self::StaleEndpoint
             | Self::ServiceRulesMissing
+            | Self::ServiceRouteMissing
             | Self::NoLocalEndpoint
             | Self::DuplicateIp
             | Self::HairpinOff

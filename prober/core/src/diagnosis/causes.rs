@@ -69,6 +69,8 @@ mod route_missing;
 mod rp_filter;
 /// The program that translates Services on a node.
 mod service_proxy;
+/// No route to a Service's address on a node.
+pub(crate) mod service_route_missing;
 /// No translation on the client's node.
 mod service_rules_missing;
 /// A Service that leads to no pod.
@@ -109,6 +111,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &stale_rules::StaleRules::NoPod,
     &service_rules_missing::ServiceRulesMissing::Packets,
     &service_rules_missing::ServiceRulesMissing::Connect,
+    &service_route_missing::ServiceRouteMissing,
     &no_endpoints::NoEndpoints,
     &reject_reset::RejectReset,
     &not_listening::NotListening::Backend,

@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, STARVED_NS};
-use super::symptom::{FailureGroup, ServerEnd, Symptom};
+use super::symptom::{ServerEnd, Symptom};
 use super::{Confidence, Diagnosis, Exclusion, PathSegment, location, sample};
 use crate::diagnosis::hypothesis::{Finding, Hypothesis};
 use crate::evidence::Source;
-use crate::node_facts::{Resolution, RouteQuery};
 use crate::packet::Unreachable;
-use crate::probe::outcome::{Errno, Outcome};
+use crate::probe::outcome::Outcome;
 use crate::probe::tier::Tier;
-use crate::topology::{AccessPath, PathId};
+use crate::topology::PathId;
 use crate::units::duration;
 
 /// One diagnosis without a cause for each symptom that no hypothesis explains.
@@ -40,7 +39,6 @@ fn unknown(
         paths.len(),
         predicate(case, symptom, places)
     )];
-    evidence.extend(unrouted(case, places));
     for group in case.at(places).take(6) {
         let server = group
             .server
@@ -151,21 +149,6 @@ fn predicate(case: &Case<'_>, symptom: Symptom, places: &BTreeSet<usize>) -> Str
     } else {
         symptom.predicate()
     }
-}
-
-/// Nodes on which connect() of their own pods or processes found no route, which their routing tables confirm.
-fn unrouted(case: &Case<'_>, places: &BTreeSet<usize>) -> BTreeSet<String> {
-    let of_group = |group: &FailureGroup| {
-        let is_unrouted = group.access_path == AccessPath::HostNetwork
-            && group.symptom == Symptom::RefusedLocally(Errno::Enetunreach);
-        let node = Some(&group.client.node).filter(|_| is_unrouted)?;
-        let target = case.path(group.path)?.target.ip();
-        let route = case.facts(node)?.resolve(RouteQuery::to(target));
-        (route == Resolution::NoRoute).then(|| {
-            format!("{node} has no route that covers {target}, and a Service is translated only after a route was found")
-        })
-    };
-    case.at(places).filter_map(of_group).collect()
 }
 
 const fn server_end(end: ServerEnd) -> &'static str {

@@ -2,6 +2,7 @@
 
 use prober_core::diagnosis::diagnose;
 use prober_core::evidence::Matrix;
+use prober_core::node_facts::Route;
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -264,22 +265,92 @@ fn with_host(mut matrix: Matrix, errno: Errno) -> Matrix {
     matrix
 }
 
-#[test]
-fn a_host_without_a_route_to_the_services_received_no_icmp() {
-    let cluster = Cluster::new(2).facts(1, |facts| {
+/// A cluster in which node-1 has no default route.
+fn without_default_route() -> Cluster {
+    Cluster::new(2).facts(1, |facts| {
         let routes = facts.routes.as_mut().unwrap();
         routes.retain(|route| route.destination.prefix_len() > 0);
-    });
-    let matrix = with_host(cluster.matrix, Errno::Enetunreach);
-    assert_eq!(named(&matrix), ["unknown node-1 consistent"]);
+    })
+}
+
+#[test]
+fn a_host_without_a_route_to_the_services_received_no_icmp() {
+    let matrix = with_host(without_default_route().matrix, Errno::Enetunreach);
+    assert_eq!(named(&matrix), ["service-route-missing node-1 proven"]);
     let text = sentences(&matrix);
     assert!(!text.contains("ICMP"), "{text}");
     for sentence in [
-        "connect() failed at once with ENETUNREACH: the kernel sent no packet",
+        "connect() on node-1 failed at once with ENETUNREACH: the kernel sent no packet",
         "node-1 has no route that covers 100.67.30.133",
     ] {
         assert!(text.contains(sentence), "{text}");
     }
+}
+
+#[test]
+fn without_the_routes_of_its_node_a_refused_host_proves_nothing() {
+    let cluster = Cluster::new(2).facts(1, |facts| facts.routes = None);
+    let matrix = with_host(cluster.matrix, Errno::Enetunreach);
+    assert_eq!(named(&matrix), ["service-route-missing node-1 consistent"]);
+    let found = diagnose(&matrix);
+    let wanted = "`ip route get 100.67.30.133` on node-1";
+    assert!(
+        found[0].would_decide.contains(&wanted.to_owned()),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_route_in_any_table_excludes_that_no_route_covers_the_services() {
+    let cluster = Cluster::new(2).facts(1, |facts| {
+        let routes = facts.routes.as_mut().unwrap();
+        routes.retain(|route| route.destination.prefix_len() > 0);
+        routes.push(Route {
+            table: Route::DEFAULT,
+            ..Route::main("100.64.0.0/10".parse().unwrap())
+        });
+    });
+    let matrix = with_host(cluster.matrix, Errno::Enetunreach);
+    assert_eq!(named(&matrix), ["unknown node-1 consistent"]);
+}
+
+#[test]
+fn a_host_that_another_errno_refused_has_its_routes() {
+    let matrix = with_host(without_default_route().matrix, Errno::Eperm);
+    assert_eq!(named(&matrix), ["unknown node-1 consistent"]);
+}
+
+#[test]
+fn a_host_that_reaches_the_same_service_excludes_that_no_route_covers_it() {
+    let mut matrix = with_host(without_default_route().matrix, Errno::Enetunreach);
+    let mut evidence = Cluster::new(2)
+        .matrix
+        .paths
+        .into_values()
+        .find(|evidence| through_service(&evidence.path))
+        .unwrap();
+    evidence.path.access_path = AccessPath::HostNetwork;
+    evidence.path.client = AgentId::new("node-1", "node-1-host");
+    let next = matrix.paths.keys().next_back().map_or(0, |id| id.0 + 1);
+    matrix.paths.insert(PathId(next), evidence);
+    assert_eq!(named(&matrix), ["unknown node-1 consistent"]);
+}
+
+#[test]
+fn the_remedy_of_a_missing_route_names_the_router_of_other_nodes_and_the_service() {
+    let found = diagnose(&with_host(
+        without_default_route().matrix,
+        Errno::Enetunreach,
+    ));
+    let commands: Vec<&String> = (found[0].remedy.iter())
+        .flat_map(|step| &step.commands)
+        .collect();
+    assert!(
+        commands
+            .iter()
+            .any(|command| *command == "ip route get 100.67.30.133"),
+        "{commands:?}"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The part of a lab that a fault breaks: a lab with a data plane that lacks it cannot have the fault.
 
 use super::Fault;
-use crate::data_plane::{Attachment, Cni, DataPlane, Part, Transport, Underlay};
+use crate::data_plane::{Attachment, Cni, DataPlane, Part, PodGateway, Transport, Underlay};
 use crate::topology::{LabSpec, UnknownName};
 
 /// What a lab must have for a fault.
@@ -25,6 +25,9 @@ pub(super) enum Requirement {
     PodRoute,
     /// Packets between nodes that have addresses of pods.
     PlainPackets,
+    /// Pods that reach their gateway also where their node has no default route: a node answers ARP for another host's address
+    /// only where it has a route to it (`arp_process`, net/ipv4/arp.c).
+    OwnGateway,
     /// A second interface of each node, by which pods' packets leave.
     SecondInterface,
     /// Rules in FORWARD that accept pods' packets.
@@ -75,6 +78,15 @@ impl Requirement {
                 spec.has_plain_paths(),
                 "all packets between its nodes are those of a tunnel",
             ),
+            Self::OwnGateway => match data_plane.attachment() {
+                Attachment::RoutedVeth(PodGateway::ProxyArp) => (
+                    false,
+                    "a node without a default route does not answer ARP for the gateway of its pods, which are cut off",
+                ),
+                Attachment::Bridge
+                | Attachment::RoutedVeth(PodGateway::NodeAddress | PodGateway::StaticNeighbour)
+                | Attachment::Macvlan => return None,
+            },
             Self::SecondInterface => (has(Part::SecondInterface), "its nodes have one interface"),
             Self::AcceptingRules => match data_plane.cni() {
                 Cni::Flannel | Cni::Calico => return None,

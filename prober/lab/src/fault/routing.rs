@@ -17,6 +17,21 @@ pub(super) fn route_deleted(context: FaultContext<'_>) -> Vec<Step> {
     vec![Step::on(context.node, format!("ip route del {cidr}\n"))]
 }
 
+/// The node has no default route, and reaches every other node by a route of its own.
+pub(super) fn default_route_deleted(context: FaultContext<'_>) -> Vec<Step> {
+    let own = context.spec.data_plane().subnet(context.node);
+    let (router, mut script) = (own.router(Family::Ipv4), String::new());
+    for subnet in context.spec.subnets() {
+        if subnet != own {
+            let others = subnet.cidr(Family::Ipv4);
+            script.extend([format!(
+                "ip route replace {others} via {router} dev {UPLINK}\n"
+            )]);
+        }
+    }
+    vec![Step::on(context.node, script + "ip route del default\n")]
+}
+
 /// The tunnel device is down.
 pub(super) fn tunnel_down(context: FaultContext<'_>) -> Vec<Step> {
     vec![Step::on(

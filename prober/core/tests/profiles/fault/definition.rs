@@ -213,7 +213,7 @@ impl Kind {
                 Sort::Node,
                 &["forward-drop"],
             ),
-            Self::NoDefaultRoute => ("no default route", Sort::Node, &[]),
+            Self::NoDefaultRoute => ("no default route", Sort::Node, &["service-route-missing"]),
         }
     }
 }
