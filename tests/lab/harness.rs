@@ -27,6 +27,9 @@ pub(crate) struct Fault {
     pub(crate) node: Option<String>,
     /// The data planes on which it can be injected.
     pub(crate) data_planes: Vec<String>,
+    /// Whether no connection fails because of it.
+    #[serde(rename = "harmless")]
+    pub(crate) is_harmless: bool,
 }
 
 impl Fault {
@@ -71,11 +74,22 @@ pub(crate) struct Report {
 pub(crate) struct Diagnosis {
     pub(crate) cause: String,
     pub(crate) node: Option<String>,
+    pub(crate) segment: Segment,
     pub(crate) confidence: String,
     pub(crate) evidence: Vec<String>,
     /// The conntrack entries of the sample, by node.
     #[serde(default)]
     pub(crate) conntrack: Vec<Conntrack>,
+}
+
+/// The part of the path that a diagnosis is about.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Segment {
+    /// The nodes that it is between.
+    #[serde(default)]
+    pub(crate) from: Option<String>,
+    #[serde(default)]
+    pub(crate) to: Option<String>,
 }
 
 /// The conntrack entries of a diagnosis on one node.
