@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
-use prober_core::node_facts::{Address, RouteKind};
+use prober_core::node_facts::{Address, RouteKind, Rule};
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::packet::mac::Mac;
@@ -182,6 +182,26 @@ fn a_lost_route_is_read_from_the_node_and_explains_both_directions() {
         }
     });
     assert_eq!(named(&blackhole.matrix), ["route-missing node-2 proven"]);
+}
+
+#[test]
+fn a_default_route_in_a_table_of_the_pods_own_is_no_lost_route() {
+    let cluster = one_way(Cluster::new(2), 1, 2).facts(1, |facts| {
+        let rules = facts.rules.as_mut().unwrap();
+        rules.extend([client(1), server(1)].map(|pod| Rule {
+            from: Some(pod_ip(&pod, Family::Ipv4).into()),
+            ..Rule::lookup(Family::Ipv4, 1536, 2)
+        }));
+        for route in facts.routes.as_mut().unwrap() {
+            if route.destination.prefix_len() == 0 {
+                route.table = 2;
+            }
+        }
+    });
+    let named = named(&cluster.matrix);
+    assert!(!named.is_empty());
+    let is_lost_route = |one: &String| one.starts_with("route-missing") && one.ends_with("proven");
+    assert!(!named.iter().any(is_lost_route), "{named:?}");
 }
 
 #[test]

@@ -131,8 +131,7 @@ fn look_up(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> S
     )
 }
 
-/// The subcommand of ip(8) that looks up the route of a node's pods to an address. Where rules decide by the sender, it names
-/// one.
+/// The subcommand of ip(8) that shows the route of a node's pods to an address. Where rules decide by the sender, it names one.
 fn route_get(case: &Case<'_>, from: &NodeName, to: IpAddr, family: Family) -> String {
     let rules = case.facts(from).and_then(|facts| facts.rules.as_ref());
     let by_sender = rules
@@ -174,12 +173,14 @@ fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) ->
             RouteKind::Throw => return Some(name("is of type throw")),
             RouteKind::Unicast | RouteKind::Local | RouteKind::Other(_) => {}
         }
+        // A default route of a table that a rule chooses for pods is there for them.
         if route.destination.prefix_len() == 0
+            && route.table == Route::MAIN
             && let Some((other, peer)) = explicit_route(case, family)
         {
             let via = (route.gateway).map_or_else(String::new, |to| format!(" via {to}"));
             return Some(format!(
-                "{from} has no route of its own to {pod}: only the default route{via}{table} matches, while {other} has one to the pods of {peer}"
+                "{from} has no route of its own to {pod}: only the default route{via} matches, while {other} has one to the pods of {peer}"
             ));
         }
         let dev = route.dev.as_deref()?;
