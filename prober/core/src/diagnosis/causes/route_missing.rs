@@ -75,9 +75,14 @@ impl Model for RouteMissing {
             Transport::Tunnel { .. }
             | Transport::Direct {
                 by_default: false, ..
-            } => Fingerprint::Refuted(format!("{from} has its route to the pods of {to}")),
+            }
+            | Transport::Direct { table: Some(_), .. } => {
+                Fingerprint::Refuted(format!("{from} has its route to the pods of {to}"))
+            }
             Transport::Direct {
-                by_default: true, ..
+                by_default: true,
+                table: None,
+                ..
             }
             | Transport::Refused
             | Transport::NoRoute
