@@ -101,7 +101,7 @@ fn causes(fault: &Fault, data_plane: &str) -> BTreeSet<String> {
 }
 
 /// Of the faults that the default data plane can have as well, every so many-th run on another one is always made.
-const ALWAYS_EVERY: usize = 7;
+const ALWAYS_EVERY: usize = 8;
 
 /// The runs that are made, and the number of those that are left out.
 fn chosen(faults: &[Fault], is_whole: bool) -> (Vec<(Fault, String)>, usize) {
