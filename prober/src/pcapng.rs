@@ -15,7 +15,7 @@ use prober_core::report::{PathReport, ProbeReport, Report};
 /// Fails if a packet cannot be written as pcapng.
 pub(crate) fn capture(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut interfaces: BTreeMap<String, Vec<CommentedPacket<'_>>> = BTreeMap::new();
-    for path in &report.paths {
+    for path in report.all_paths() {
         for probe in &path.probes {
             let client = interface_name(
                 path.client.node.as_ref().map(ToString::to_string),

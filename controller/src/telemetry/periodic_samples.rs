@@ -45,12 +45,8 @@ impl PeriodicSamples {
 
     fn first_connectivity(&mut self, round: &CheckRound<'_>) -> Vec<Sample> {
         let mut first: BTreeMap<_, Timestamp> = BTreeMap::new();
-        for evidence in round
-            .matrix
-            .paths
-            .values()
-            .filter(|path| is_from_client_agent(path))
-        {
+        let paths = round.matrix.planned_paths().map(|(_, path)| path);
+        for evidence in paths.filter(|path| is_from_client_agent(path)) {
             let connected = evidence.probes.iter().filter_map(connected_at);
             if let Some(at) = connected.min() {
                 let known = first.entry(&evidence.path.client).or_insert(at);

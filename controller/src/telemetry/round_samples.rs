@@ -38,8 +38,8 @@ fn handshakes(round: &CheckRound<'_>) -> Vec<Sample> {
         .flat_map(|diagnosis| diagnosis.paths.iter().map(|path| (*path, diagnosis.cause)))
         .collect();
     let mut samples = Vec::new();
-    for (id, evidence) in &round.matrix.paths {
-        let cause = causes.get(id).copied();
+    for (id, evidence) in round.matrix.planned_paths() {
+        let cause = causes.get(&id).copied();
         for tally in evidence.tallies.values() {
             for (duration, count) in tally.rtt.iter() {
                 let sample = handshake(evidence, OutcomeKind::Established, cause, Some(duration));

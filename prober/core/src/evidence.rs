@@ -1,5 +1,7 @@
 //! The evidence of a whole run: both ends of each probe, joined, and the facts of nodes and agents.
 
+/// Another pod in the place of one end.
+mod comparison;
 /// The conntrack entries of a probe.
 pub mod conntrack;
 /// Whether the path carried the exchange after a handshake.
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use comparison::Comparison;
 pub use lookup::AgentAddresses;
 
 use crate::node_facts::{Counters, NodeFacts};
@@ -36,6 +39,8 @@ pub struct Matrix {
     pub source: Source,
     /// Every path, by its number.
     pub paths: BTreeMap<PathId, PathEvidence>,
+    /// Those of them that a follow-up added, with another pod of a node as client or server.
+    pub comparisons: BTreeMap<PathId, Comparison>,
     /// Paths that were meant to be probed and are no evidence of the network, and why: an end of
     /// them could not be started, or ended too early.
     pub unprobed: BTreeMap<Path, String>,

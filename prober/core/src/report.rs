@@ -40,8 +40,8 @@ use crate::time::Timestamp;
 use crate::topology::{NodeName, PathId};
 pub use conntrack::ConntrackReport;
 pub use path::{
-    BackendReport, End, EngineUse, Health, MIN_HANDSHAKES, PathReport, ProbeReport, RttReport,
-    UnprobedReport,
+    BackendReport, ComparisonReport, End, EngineUse, Health, MIN_HANDSHAKES, PathReport,
+    ProbeReport, RttReport, UnprobedReport,
 };
 
 /// The value of [`Report::schema`]: the report format that this version reads and writes.
@@ -145,6 +145,9 @@ pub struct Report {
     pub diagnoses: Vec<DiagnosisReport>,
     /// The paths of the run, without those in `unprobed`.
     pub paths: Vec<PathReport>,
+    /// Paths that the follow-up added for comparison: second clients and servers. They are not among `paths`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<ComparisonReport>,
     /// Paths that could not be probed, for reasons other than the network.
     #[serde(default)]
     pub unprobed: Vec<UnprobedReport>,
@@ -323,9 +326,15 @@ impl Report {
         serde_json::from_slice(json).map_err(ReportError::Json)
     }
 
+    /// Every path, with those that were added for comparison.
+    pub fn all_paths(&self) -> impl Iterator<Item = &PathReport> {
+        let compared = self.comparisons.iter().map(|comparison| &comparison.path);
+        self.paths.iter().chain(compared)
+    }
+
     /// The path with the number `id`.
     pub fn path(&self, id: PathId) -> Option<&PathReport> {
-        self.paths.iter().find(|path| path.id == id)
+        self.all_paths().find(|path| path.id == id)
     }
 
     /// The probed paths with fewer than [`MIN_HANDSHAKES`] handshakes, too few to call them healthy. For a capture the

@@ -26,6 +26,7 @@ mod actions;
 mod agent_events;
 mod agents;
 mod collection;
+mod comparison;
 mod context;
 mod cycle;
 mod endpoint_slices;
@@ -108,13 +109,12 @@ impl Run {
 
     /// The number of probes with an outcome, and the total as far as it is known beforehand.
     pub fn progress(&self) -> (u64, u64) {
-        let paths = self.context.collection.matrix.paths.values();
-        let done = paths
-            .clone()
-            .map(|path| path.total().outcomes.total())
-            .sum();
+        let paths = self.context.collection.matrix.planned_paths();
+        let paths: Vec<_> = paths.map(|(_, path)| path).collect();
+        let done = paths.iter().map(|path| path.total().outcomes.total()).sum();
         let spec = &self.context.spec;
         let all = paths
+            .iter()
             .map(|path| spec.probes_of(path.path.access_path))
             .sum();
         (done, all)

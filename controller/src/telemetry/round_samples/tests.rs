@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use opentelemetry::trace::Status;
 use prober_core::diagnosis::Confidence;
-use prober_core::evidence::{AgentEvidence, Matrix, PathTally};
+use prober_core::evidence::{AgentEvidence, Comparison, Matrix, PathTally};
 use prober_core::packet::family::Family;
 use prober_core::probe::event::OutcomeCounts;
 use prober_core::probe::outcome::EngineKind;
@@ -345,4 +345,19 @@ fn a_probe_that_was_late_is_established_and_has_no_cause() {
         counts["node-1 same-node cluster-ip Ipv4 established -"],
         (3, 1)
     );
+}
+
+#[test]
+fn handshakes_of_a_second_client_are_not_counted() {
+    let report = founding();
+    let mut matrix = matrix(&report);
+    let without = handshakes(&Canary::new().samples_with(&report, &matrix));
+    let mut second = matrix.paths[&ACROSS].clone();
+    second.path.client.pod = "node-1-server".to_owned();
+    matrix.paths.insert(PathId(ACROSS.0 + 1), second);
+    let counted = handshakes(&Canary::new().samples_with(&report, &matrix));
+    assert_ne!(counted, without);
+    (matrix.comparisons).insert(PathId(ACROSS.0 + 1), Comparison::SecondClient);
+    let compared = handshakes(&Canary::new().samples_with(&report, &matrix));
+    assert_eq!(compared, without);
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::notes::notes;
 use super::share::{interval, share, two_digits};
 use super::{
-    AgentReport, BackendReport, CauseName, Completion, ConntrackReport, DiagnosisReport, End,
-    EngineUse, Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport,
-    SampleProbe, UnprobedReport, Verdict,
+    AgentReport, BackendReport, CauseName, ComparisonReport, Completion, ConntrackReport,
+    DiagnosisReport, End, EngineUse, Health, Meta, NodeReport, PathReport, ProbeReport,
+    REPORT_SCHEMA, Report, RttReport, SampleProbe, UnprobedReport, Verdict,
 };
 use crate::data_plane::{DataPlane, NodeDataPlane};
 use crate::diagnosis::Diagnosis;
@@ -41,14 +41,18 @@ impl Report {
         }
         let none = BTreeSet::new();
         let mut places = BTreeMap::new();
-        let mut paths = Vec::new();
+        let (mut paths, mut comparisons) = (Vec::new(), Vec::new());
         for (id, evidence) in &matrix.paths {
             let kept = keep(evidence, samples.get(id).unwrap_or(&none));
             for (place, probe) in kept.iter().enumerate() {
                 places.insert((*id, *probe), place);
             }
             let health = health(matrix.source, evidence, explained.contains(id));
-            paths.push(path(*id, evidence, health, &kept));
+            let path = path(*id, evidence, health, &kept);
+            match matrix.comparisons.get(id) {
+                Some(&kind) => comparisons.push(ComparisonReport { kind, path }),
+                None => paths.push(path),
+            }
         }
         let engines = engines(matrix);
         let plane = DataPlane::infer(matrix);
@@ -70,6 +74,7 @@ impl Report {
                 .map(|diagnosis| diagnosis_report(diagnosis, &places, matrix))
                 .collect(),
             paths,
+            comparisons,
             unprobed: matrix
                 .unprobed
                 .iter()

@@ -244,6 +244,7 @@ pub(crate) fn healthy_matrix() -> Matrix {
     Matrix {
         source: Source::Run,
         paths: (0..).map(PathId).zip(paths).collect(),
+        comparisons: BTreeMap::new(),
         unprobed: BTreeMap::new(),
         agents: [
             ("node-1", "client-1", "100.96.54.240"),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Comparison;
 use crate::packet::family::Family;
 use crate::probe::event::{OutcomeCounts, ServerTrace, TtlProbe};
 use crate::probe::outcome::{OutcomeKind, ProbeResult};
@@ -88,6 +89,16 @@ pub struct PathReport {
     pub probes: Vec<ProbeReport>,
     /// The number of failing or late probes that `probes` leaves out.
     pub probes_omitted: u64,
+}
+
+/// A path with another pod of a node as client or server, probed in the follow-up. It distinguishes a fault of one pod from one
+/// of its node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonReport {
+    /// The end that the other pod replaces.
+    pub kind: Comparison,
+    /// The path.
+    pub path: PathReport,
 }
 
 /// A path that could not be probed.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::context::{Context, Layout, RoundPlans};
 use super::cycle::{CycleSpec, Purpose, Round};
 use super::follow_up::{failing_paths, implicated};
-use super::probe_plans::longest_of;
+use super::probe_plans::{longest_of, merged};
 use super::readiness::wait_for_readiness;
 use super::state::{
     ProbeOnly, Probing, ReadingFacts, RoundDeadlines, Starting, State, Unattended, Waiting,
@@ -21,7 +21,7 @@ use crate::plan::pairing::NodePair;
 use crate::probe::tier::Tier;
 use crate::report::Completion;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, AgentRole, NodeName};
+use crate::topology::{AgentId, AgentRole, NodeName, PathId};
 
 /// Maximum time from a host agent's start to the facts of its node.
 const FACTS_PATIENCE: Duration = Duration::from_secs(5);
@@ -228,7 +228,7 @@ impl Context {
         readiness: Duration,
         services: Option<&[SocketAddr]>,
     ) -> State {
-        let probes = self.spec.initial_probes(&self.collection.matrix.paths);
+        let probes = (self.spec).initial_probes(self.collection.matrix.planned_paths());
         let longest = longest_of(&probes);
         let plans = RoundPlans {
             probes,
@@ -317,16 +317,21 @@ impl Context {
 
     /// Starts the follow-up on every path that has failed or has not answered yet.
     pub(super) fn follow_up(&mut self, probing: Probing) -> State {
-        let paths = &self.collection.matrix.paths;
-        let failing_paths = failing_paths(paths);
+        let failing_paths = failing_paths(&self.collection.matrix.paths);
         if failing_paths.is_empty() {
             return self.wait_or_linger(probing);
         }
-        let failing = failing_paths.keys().filter_map(|id| paths.get(id));
-        let implicated = implicated(failing, |client| self.sources_of(client));
+        self.add_comparisons();
+        let matrix = &self.collection.matrix;
+        let paths = &matrix.paths;
+        let probed = failing_paths.keys().chain(matrix.comparisons.keys());
+        let probed = probed.filter_map(|id| paths.get(id));
+        let implicated = implicated(probed, |client| self.sources_of(client));
         let addresses = &self.agents.addresses;
+        let compared = matrix.compared_paths().map(|(id, _, path)| (id, path));
         let probes = self.spec.follow_up_probes(&failing_paths, paths, addresses);
-        let mut missed = self.spec.initial_probes(paths);
+        let probes = merged(probes, self.spec.comparison_probes(compared));
+        let mut missed = self.spec.initial_probes(matrix.planned_paths());
         missed.retain(|(agent, _)| self.agents.has_missed_initial(agent));
         for node in implicated.keys() {
             // An earlier reading does not show the growth of counters from now on.
@@ -354,6 +359,22 @@ impl Context {
         };
         self.send_plans(Round::FollowUp, plans);
         State::FollowUp(deadlines)
+    }
+
+    /// Adds a second client or server where it may distinguish a pod from its node. An agent that has not accepted its probes
+    /// yet shows nothing.
+    fn add_comparisons(&mut self) {
+        let addresses = (self.agents.addresses.iter())
+            .filter(|(agent, _)| !self.agents.has_missed_initial(agent))
+            .map(|(agent, addresses)| (agent.clone(), addresses.clone()));
+        let addresses = addresses.collect();
+        let matrix = &mut self.collection.matrix;
+        let next = matrix.paths.keys().next_back().map_or(0, |last| last.0 + 1);
+        let comparisons = self.spec.comparisons(&matrix.paths, &addresses);
+        for (id, (kind, evidence)) in (next..).map(PathId).zip(comparisons) {
+            matrix.comparisons.insert(id, kind);
+            matrix.paths.insert(id, evidence);
+        }
     }
 
     /// No path needs a follow-up: waits for the missing outcomes of the round, if any.

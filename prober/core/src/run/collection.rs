@@ -178,6 +178,7 @@ impl Collection {
             server_traces,
             presumed: _,
         } = self;
+        remove_unprobed_comparisons(&mut matrix);
         remove_failed_agents(&mut matrix);
         let Matrix { paths, agents, .. } = &mut matrix;
         let captured = |agent: &&AgentId| {
@@ -224,6 +225,20 @@ impl Collection {
         matrix.remove_starved();
         matrix
     }
+}
+
+/// Removes comparisons without an outcome: the run has ended before, or needs none.
+fn remove_unprobed_comparisons(matrix: &mut Matrix) {
+    let Matrix {
+        paths, comparisons, ..
+    } = matrix;
+    comparisons.retain(|id, _| {
+        let has_outcome = (paths.get(id)).is_some_and(|path| path.total().outcomes.total() > 0);
+        if !has_outcome {
+            paths.remove(id);
+        }
+        has_outcome
+    });
 }
 
 /// Moves failing paths with an end that ended too early to those that were not probed: they are no evidence of the

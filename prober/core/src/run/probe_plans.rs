@@ -28,23 +28,24 @@ impl RunSpec {
     }
 
     /// Whether crafted packets are sent on an access path: host agents have no capability to send them.
-    fn is_crafted(&self, access_path: AccessPath) -> bool {
+    pub(super) fn is_crafted(&self, access_path: AccessPath) -> bool {
         self.tier >= Tier::T1 && access_path != AccessPath::HostNetwork
     }
 
     /// The probes of the initial round: every path, by both engines.
-    pub(super) fn initial_probes(
+    pub(super) fn initial_probes<'a>(
         &self,
-        paths: &BTreeMap<PathId, PathEvidence>,
+        paths: impl Iterator<Item = (PathId, &'a PathEvidence)>,
     ) -> Vec<AgentProbes> {
+        let paths: Vec<_> = paths.collect();
         // Three thousand per second from each agent leave processor time to its own kernel and its neighbours'. With all
         // processors busy, some of five thousand per second were lost.
         let mut paths_of: BTreeMap<&AgentId, u32> = BTreeMap::new();
-        for evidence in paths.values() {
+        for (_, evidence) in &paths {
             *paths_of.entry(&evidence.path.client).or_default() += 1;
         }
         let mut probes = Vec::new();
-        for (at, (&path, evidence)) in (0_u32..).zip(paths) {
+        for (at, (path, evidence)) in (0_u32..).zip(paths) {
             let client = &evidence.path.client;
             let mut add = |method, count, interval_ms| {
                 let start_ms = stagger(at);
@@ -177,7 +178,7 @@ impl RunSpec {
         group(probes)
     }
 
-    fn probe(
+    pub(super) fn probe(
         &self,
         path: PathId,
         method: Method,
@@ -267,12 +268,21 @@ fn is_redundant(
 pub(super) type AgentProbes = (AgentId, Vec<ProbePlan>);
 
 /// Probes by agent.
-fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
+pub(super) fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
     let mut grouped: BTreeMap<AgentId, Vec<ProbePlan>> = BTreeMap::new();
     for (agent, probe) in probes {
         grouped.entry(agent).or_default().push(probe);
     }
     grouped.into_iter().collect()
+}
+
+/// The probes of two lists, each agent once.
+pub(super) fn merged(first: Vec<AgentProbes>, second: Vec<AgentProbes>) -> Vec<AgentProbes> {
+    let mut all: BTreeMap<AgentId, Vec<ProbePlan>> = BTreeMap::new();
+    for (agent, probes) in first.into_iter().chain(second) {
+        all.entry(agent).or_default().extend(probes);
+    }
+    all.into_iter().collect()
 }
 
 /// Maximum duration of these probes.

@@ -1,5 +1,6 @@
 //! A run against a model of a platform: it always ends, and no object stays placed.
 
+mod comparisons;
 mod cycles;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +18,7 @@ use crate::packet::family::Family;
 use crate::plan::{LogReading, NodeFactsReading, Plan};
 use crate::probe::event::{EVENT_SCHEMA, Event, Hello, OutcomeCounts, Tally};
 use crate::probe::latency::Latency;
-use crate::probe::outcome::EngineKind;
+use crate::probe::outcome::{EngineKind, OutcomeKind};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, Path};
 
@@ -44,6 +45,8 @@ struct ModelPlatform {
     silent: Option<AgentId>,
     /// Probes of this port get no answer.
     dead_port: Option<u16>,
+    /// Probes of these agents to these targets end otherwise.
+    fault: Option<(fn(&AgentId, SocketAddr) -> bool, OutcomeKind)>,
     /// Finishes its initial round only after its follow-up.
     slow: Option<AgentId>,
     /// Receives the plan of its follow-up seven seconds late.
@@ -210,23 +213,26 @@ impl ModelPlatform {
         }
         lines.extend(plan.probes.iter().map(|probe| {
             let count = u64::from(probe.count);
-            let (established, timeout) = if self.dead_port == Some(probe.target.port()) {
+            let fault = self
+                .fault
+                .filter(|(is_hit, _)| is_hit(&plan.agent, probe.target));
+            let mut outcomes = OutcomeCounts::default();
+            let kind = if self.dead_port == Some(probe.target.port()) {
                 if plan.log_reading == LogReading::Unattended {
                     self.alerting = Some(plan.agent.clone());
                 }
-                (0, count)
+                OutcomeKind::Timeout
             } else {
-                (count, 0)
+                fault.map_or(OutcomeKind::Established, |(_, kind)| kind)
             };
+            for _ in 0..count {
+                outcomes.count(kind);
+            }
             Event::Tally(Tally {
                 path: probe.path,
                 engine: EngineKind::Kernel,
-                outcomes: OutcomeCounts {
-                    established,
-                    timeout,
-                    ..OutcomeCounts::default()
-                },
-                first_syn_success: established,
+                first_syn_success: outcomes.established,
+                outcomes,
                 rtt: Latency::new(),
             })
         }));

@@ -1,10 +1,10 @@
 //! Tests of the forms of a report, with snapshots of what people read.
 
 use super::*;
-use crate::evidence::{Matrix, Source};
+use crate::evidence::{Comparison, Matrix, Source};
 use crate::probe::outcome::{EngineKind, Errno, Outcome};
 use crate::report::{Completion, Verdict, incident};
-use crate::topology::{AgentId, NodeName, PathId};
+use crate::topology::{AgentId, NodeName, PathId, Scope};
 
 fn shown(report: &Report) -> String {
     text::report(report, text::Options::default()).to_string()
@@ -217,6 +217,50 @@ fn the_json_is_what_the_published_schema_says_and_nothing_more() {
             .collect();
         assert!(errors.is_empty(), "{errors:#?}");
     }
+}
+
+/// The founding incident, in which a second client of node-1 probes node-2's server.
+fn compared() -> Report {
+    let mut matrix = incident::incident_matrix();
+    let across = matrix.paths.values().find(|evidence| {
+        evidence.path.scope() == Scope::CrossNode && evidence.path.client.node.as_str() == "node-1"
+    });
+    let mut second = across.unwrap().clone();
+    second.path.client = AgentId::new("node-1", "server-1");
+    let id = PathId(matrix.paths.len().try_into().unwrap());
+    matrix.paths.insert(id, second);
+    matrix.comparisons.insert(id, Comparison::SecondClient);
+    let diagnoses = [incident::incident_diagnosis()];
+    Report::new(&matrix, &diagnoses, incident::meta("prober run --lab"))
+}
+
+#[test]
+fn a_comparison_is_shown_as_one_and_counted_nowhere() {
+    let (alone, report) = (incident::report(), compared());
+    assert_eq!(report.paths.len(), alone.paths.len());
+    assert_eq!(text::verdict(&report), text::verdict(&alone));
+    let text = shown(&report);
+    let heading = "node-1 -> node-2, second client: server-1";
+    assert!(text.contains(heading), "{text}");
+    assert!(!shown(&alone).contains("second client"));
+    let without: Vec<&str> = text.lines().filter(|line| *line != heading).collect();
+    // One row more than without it.
+    assert_eq!(without.len(), shown(&alone).lines().count() + 1);
+
+    let page = html::report(&report);
+    assert!(
+        page.contains("For comparison, by a second client"),
+        "{page}"
+    );
+    let tests = |report: &Report| junit(report).matches("<testcase").count();
+    assert_eq!(tests(&report), tests(&alone));
+
+    let value = serde_json::to_value(&report).unwrap();
+    let schema = strict(serde_json::from_str(SCHEMA).unwrap());
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(validator.is_valid(&value), "{value:#}");
+    let json = serde_json::to_vec(&report).unwrap();
+    assert_eq!(Report::parse(&json).unwrap(), report);
 }
 
 #[test]

@@ -73,6 +73,28 @@ fn each_cycle_probes_every_path_again_on_the_same_agents() {
 }
 
 #[test]
+fn comparisons_of_a_cycle_have_numbers_of_their_own_and_end_with_it() {
+    let is_to_server =
+        |_: &AgentId, target: SocketAddr| target == SocketAddr::from(([100, 96, 1, 20], 8080));
+    let (_, results) = run_cycles(
+        ModelPlatform::default(),
+        3,
+        usize::MAX,
+        |cycle, platform, _| {
+            platform.fault = (cycle == 1).then_some((is_to_server, OutcomeKind::Timeout));
+            platform.dead_port = (cycle == 1).then_some(9_000);
+        },
+    );
+    let compared: Vec<_> = (results.iter())
+        .map(|cycle| cycle.matrix.comparisons.len())
+        .collect();
+    assert_eq!(compared, [0, 2, 0]);
+    let last = results[1].matrix.comparisons.keys().next_back().unwrap();
+    let next = results[2].matrix.paths.keys().next().unwrap();
+    assert!(next > last, "{next:?} follows {last:?}");
+}
+
+#[test]
 fn a_fault_between_two_cycles_is_found_in_the_second_and_gone_in_the_third() {
     let (platform, results) = run_cycles(
         ModelPlatform::default(),

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::super::text::{lost, outcomes, percent};
 use super::state;
+use crate::evidence::Comparison;
 use crate::packet::family::Family;
 use crate::report::{End, Health, PathReport, Report, RttReport};
 use crate::topology::Scope;
@@ -37,21 +38,29 @@ pub(super) fn paths(report: &Report) -> Markup {
     if !is_summed {
         rows.extend(&working);
     }
-    html! {
-        @if !rows.is_empty() { (super::scrolled("Every path", &each(&rows, is_summed))) }
-        @if omitted > 0 {
-            p class="soft" { "And " (state::paths(omitted)) " more: the report's JSON has every one." }
-        }
-        @if is_summed { (super::scrolled("Working paths by access path", &summed(&working))) }
-    }
-}
-
-fn each(rows: &[&PathReport], is_summed: bool) -> Markup {
     let what = if is_summed {
         "Paths that do not work"
     } else {
         "Every path"
     };
+    html! {
+        @if !rows.is_empty() { (super::scrolled("Every path", &each(&rows, what))) }
+        @if omitted > 0 {
+            p class="soft" { "And " (state::paths(omitted)) " more: the report's JSON has every one." }
+        }
+        @if is_summed { (super::scrolled("Working paths by access path", &summed(&working))) }
+        @for kind in [Comparison::SecondClient, Comparison::SecondServer] {
+            @let of_kind = report.comparisons.iter().filter(|one| one.kind == kind);
+            @let compared: Vec<&PathReport> = of_kind.map(|one| &one.path).collect();
+            @if !compared.is_empty() {
+                @let name = format!("For comparison, by a {}: another pod of the same node", kind.words());
+                (super::scrolled(&name, &each(&compared, &name)))
+            }
+        }
+    }
+}
+
+fn each(rows: &[&PathReport], what: &str) -> Markup {
     html! {
         table {
             caption { (what) }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::{Text, Tone};
 use super::Options;
 use super::rows::{Row, Table};
-use crate::evidence::Source;
+use crate::evidence::{Comparison, Source};
 use crate::packet::family::Family;
 use crate::probe::event::OutcomeCounts;
 use crate::probe::outcome::OutcomeKind;
 use crate::report::share::{interval, share};
-use crate::report::{End, Health, PathReport, Report, RttReport};
+use crate::report::{ComparisonReport, End, Health, PathReport, Report, RttReport};
 use crate::topology::{AccessPath, NodeName, Scope};
 use crate::units::micros;
 
@@ -60,11 +60,9 @@ fn pairs(text: &mut Text, report: &Report, options: Options) {
         table.hide_family();
     }
     for ((client, (_, server)), paths) in open.iter().take(room) {
-        let name =
-            |node: Option<&NodeName>| node.map_or_else(|| "any".to_owned(), ToString::to_string);
         table.heading(
             Tone::Heading,
-            format!("{} -> {}", name(*client), name(*server)),
+            format!("{} -> {}", node_name(*client), node_name(*server)),
         );
         for path in paths {
             table.row(pair_row(path));
@@ -83,6 +81,20 @@ fn pairs(text: &mut Text, report: &Report, options: Options) {
             ),
         );
     }
+    for ComparisonReport { kind, path } in &report.comparisons {
+        let name = |end: &End| end.pod.clone().unwrap_or_else(|| "any".to_owned());
+        let pod = match kind {
+            Comparison::SecondClient => &path.client,
+            Comparison::SecondServer => &path.server,
+        };
+        let nodes = [&path.client.node, &path.server.node].map(|node| node_name(node.as_ref()));
+        let [client, server] = nodes;
+        table.heading(
+            Tone::Heading,
+            format!("{client} -> {server}, {}: {}", kind.words(), name(pod)),
+        );
+        table.row(pair_row(path));
+    }
     if !folded.is_empty() {
         let nodes: BTreeSet<_> = folded.iter().map(|path| &path.client.node).collect();
         let nodes = match nodes.len() {
@@ -99,6 +111,10 @@ fn pairs(text: &mut Text, report: &Report, options: Options) {
         }
     }
     table.write(text, options.width);
+}
+
+fn node_name(node: Option<&NodeName>) -> String {
+    node.map_or_else(|| "any".to_owned(), ToString::to_string)
 }
 
 fn has_both_families(report: &Report) -> bool {
