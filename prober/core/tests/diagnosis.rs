@@ -17,6 +17,8 @@ mod loss;
 mod node_routes;
 #[path = "diagnosis/overlay.rs"]
 mod overlay;
+#[path = "diagnosis/second_pod.rs"]
+mod second_pod;
 #[path = "diagnosis/senders.rs"]
 mod senders;
 #[path = "diagnosis/service.rs"]

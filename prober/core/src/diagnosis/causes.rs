@@ -67,6 +67,8 @@ mod reset_sender;
 mod route_missing;
 /// The reverse-path filter drops.
 mod rp_filter;
+/// Other pods of a node, for comparison.
+mod second_pod;
 /// The program that translates Services on a node.
 mod service_proxy;
 /// No route to a Service's address on a node.
@@ -97,6 +99,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &forward_drop::ForwardDrop::NewFromOtherNodes,
     &forward_drop::ForwardDrop::Answers,
     &forward_drop::ForwardDrop::AnswersToPods,
+    &forward_drop::ForwardDrop::AnswersToOnePod,
     &network_policy::NetworkPolicy::Ingress,
     &network_policy::NetworkPolicy::Egress,
     &overlay_blocked::OverlayBlocked(Between::Pair),

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use prober_core::evidence::{
-    AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally,
+    AgentEvidence, Backend, Comparison, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally,
 };
 use prober_core::node_facts::{
     Address, ConntrackEntry, ConntrackReading, Counters, FdbEntry, FdbOrigin, KubeProxyMode, Link,
@@ -285,6 +285,32 @@ impl Cluster {
             );
         }
         cluster.with_story(|_| true, Story::Healthy)
+    }
+
+    /// Adds the path of a second client or server, pod to pod.
+    pub(crate) fn compared(
+        mut self,
+        kind: Comparison,
+        [from, to]: [AgentId; 2],
+        story: Story,
+    ) -> Self {
+        let next = self.matrix.paths.keys().next_back().unwrap().0 + 1;
+        let target = SocketAddr::new(pod_ip(&to, Family::Ipv4), 8080);
+        let backend = Backend {
+            agent: Some(to.clone()),
+            address: target,
+            ready: true,
+        };
+        let path = Path {
+            client: from,
+            server: Some(to),
+            access_path: AccessPath::PodIp,
+            family: Family::Ipv4,
+        };
+        let evidence = PathEvidence::new(path.clone(), target, vec![backend]);
+        self.matrix.paths.insert(PathId(next), evidence);
+        self.matrix.comparisons.insert(PathId(next), kind);
+        self.with_story(|one| *one == path, story)
     }
 
     /// The paths that satisfy the condition.

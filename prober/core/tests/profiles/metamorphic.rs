@@ -67,7 +67,7 @@ const IRRELEVANT: [Change; 4] = [
 ];
 
 /// Evidence that may be missing.
-const LESS: [Change; 5] = [
+const LESS: [Change; 6] = [
     ("no facts of any node", |matrix| matrix.nodes.clear()),
     ("no facts of node-1", |matrix| {
         matrix.nodes.remove(&NodeName::new("node-1"));
@@ -82,6 +82,10 @@ const LESS: [Change; 5] = [
             probe.server = None;
             probe.server_agent = None;
         }
+    }),
+    ("no second clients and servers", |matrix| {
+        let comparisons = std::mem::take(&mut matrix.comparisons);
+        matrix.paths.retain(|id, _| !comparisons.contains_key(id));
     }),
     ("no probes of other ports", |matrix| {
         for path in matrix.paths.values_mut() {
@@ -187,7 +191,12 @@ fn rename(matrix: &Matrix) -> Matrix {
         (renamed_agent(agent), known)
     });
     let nodes = matrix.nodes.iter();
+    let comparisons = matrix.paths.keys().enumerate().filter_map(|(at, id)| {
+        let id_after = PathId(u32::try_from(last - at).unwrap());
+        Some((id_after, *matrix.comparisons.get(id)?))
+    });
     Matrix {
+        comparisons: comparisons.collect(),
         paths: matrix
             .paths
             .values()

@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 
-use prober_core::evidence::{AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence};
+use prober_core::evidence::{
+    AgentEvidence, Backend, Comparison, Evidence, Matrix, NodeEvidence, PathEvidence,
+};
 use prober_core::node_facts::Counters;
 use prober_core::packet::family::Family;
 use prober_core::probe::event::{EVENT_SCHEMA, Hello};
 use prober_core::probe::outcome::{EngineKind, OutcomeKind};
 use prober_core::probe::tier::Tier;
 use prober_core::time::Timestamp;
-use prober_core::topology::{AccessPath, Path, PathId};
+use prober_core::topology::{AccessPath, Path, PathId, Scope};
 
 use super::address::{
     Agent, OTHER_RESPONDER, RESPONDER, Role, ServicePort, client, host, node_name, server,
@@ -140,8 +142,16 @@ pub(crate) fn run(cluster: &Cluster) -> Matrix {
     }
     learn_socket_level(&mut matrix);
     let during = network.counts.clone();
+    let compared = comparisons(cluster, &ways, &matrix);
     for (id, way) in (0..).map(PathId).zip(&ways) {
         follow_up(&mut network, id, *way, &ways, &mut matrix);
+    }
+    let next = u32::try_from(ways.len()).unwrap();
+    for (id, (kind, way)) in (next..).map(PathId).zip(compared) {
+        let mut evidence = way.evidence(cluster);
+        compare(&mut network, id, way, &mut evidence);
+        matrix.paths.insert(id, evidence);
+        matrix.comparisons.insert(id, kind);
     }
     learn_socket_level(&mut matrix);
     add_agents(cluster, &mut matrix, &counts);
@@ -254,6 +264,61 @@ fn follow_up(network: &mut Network<'_>, id: PathId, way: Way, ways: &[Way], matr
         let target = SocketAddr::new(ip, OTHER_RESPONDER);
         let other = network.probe(Request { target, ..request });
         evidence.other_port = Some(other.client.outcome.kind());
+    }
+}
+
+/// A second client on the node of each one whose paths to other nodes have no answer, and a second server likewise.
+fn comparisons(cluster: &Cluster, ways: &[Way], matrix: &Matrix) -> Vec<(Comparison, Way)> {
+    let all = || {
+        let known = ways.iter().zip(matrix.paths.values());
+        known.filter(|(way, evidence)| {
+            matches!(way.access_path, AccessPath::PodIp | AccessPath::ClusterIp)
+                && evidence.path.scope() == Scope::CrossNode
+        })
+    };
+    let is_unanswered = |evidence: &PathEvidence| {
+        let outcomes = evidence.total().outcomes;
+        outcomes.timeout == outcomes.total()
+    };
+    let mut found = Vec::new();
+    for &family in &cluster.families {
+        let unanswered = |is_at: &dyn Fn(&Way) -> bool| {
+            let at = || all().filter(|(way, _)| way.family == family && is_at(way));
+            let first = at().next().map(|(way, _)| *way);
+            let is_none_answered = at().all(|(_, evidence)| is_unanswered(evidence));
+            first.filter(|_| is_none_answered)
+        };
+        for node in cluster.numbers() {
+            if let Some(way) = unanswered(&|way| way.client == client(node)) {
+                let client = server(node);
+                found.push((Comparison::SecondClient, Way { client, ..way }));
+            }
+        }
+        for node in cluster.numbers() {
+            if let Some(way) = unanswered(&|way| way.server == Some(server(node))) {
+                let server = Some(client(node));
+                found.push((Comparison::SecondServer, Way { server, ..way }));
+            }
+        }
+    }
+    found
+}
+
+/// The probes of a comparison: connections, then crafted handshakes.
+fn compare(network: &mut Network<'_>, id: PathId, way: Way, evidence: &mut PathEvidence) {
+    for engine in [EngineKind::Kernel, EngineKind::Raw] {
+        for number in 0..CONNECTS {
+            let request = Request {
+                path: id,
+                client: way.client,
+                target: evidence.target,
+                engine,
+                number,
+                start_ms: 20_000 + 50 * u64::try_from(number).unwrap(),
+                has_echo: false,
+            };
+            add(evidence, network.probe(request));
+        }
     }
 }
 

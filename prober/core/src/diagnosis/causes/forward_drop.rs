@@ -1,10 +1,10 @@
-//! `forward-drop`: the chains of a node drop or refuse what it forwards, whichever pod it is for.
+//! `forward-drop`: the chains of a node drop or refuse what it forwards, for all of its pods, or answers to one.
 
 use std::collections::BTreeSet;
 
+use super::second_pod;
 use super::traffic::{FORWARDING, find_rule, forwarding_nodes, is_dropped_at, passes, refuses};
 use crate::data_plane::Attachment;
-use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::Place;
@@ -13,8 +13,10 @@ use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
 use crate::diagnosis::remedy::{step, tables};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd};
+use crate::diagnosis::{PathSegment, Remedy};
+use crate::evidence::Comparison;
 use crate::packet::family::Family;
-use crate::topology::{Path, Scope};
+use crate::topology::{AgentId, NodeName, Path, Scope};
 
 /// Which of the packets that a node forwards it drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub(crate) enum ForwardDrop {
     Answers,
     /// Of these, only those to its own pods.
     AnswersToPods,
+    /// Of these, only those to one of its pods, where another one gets its answers.
+    AnswersToOnePod,
 }
 
 impl ForwardDrop {
@@ -40,14 +44,47 @@ impl ForwardDrop {
     fn drops(self, is_client_here: bool) -> bool {
         match self {
             Self::All | Self::ToOtherNodes | Self::FromOtherNodes | Self::Answers => true,
-            Self::NewToOtherNodes | Self::AnswersToPods => is_client_here,
+            Self::NewToOtherNodes | Self::AnswersToPods | Self::AnswersToOnePod => is_client_here,
             Self::NewFromOtherNodes => !is_client_here,
+        }
+    }
+
+    /// Whether a policy for the pods of all nodes is no rival: answers are lost as well, or pods of other nodes get through.
+    fn is_of_this_node_alone(
+        self,
+        case: &Case<'_>,
+        node: &NodeName,
+        groups: &BTreeSet<usize>,
+    ) -> bool {
+        let are_answers_lost = || {
+            let mut locations = case.locations(groups);
+            locations.any(|location| location.direction == FlowDirection::ToClient)
+        };
+        let passes = |end: fn(&Path) -> Option<&AgentId>| {
+            let families: BTreeSet<Family> = case.at(groups).map(|group| group.family).collect();
+            case.passes(|path| {
+                path.scope() == Scope::CrossNode
+                    && families.contains(&path.family)
+                    && end(path).is_some_and(|end| end.node != *node)
+            })
+        };
+        match self {
+            Self::ToOtherNodes | Self::NewToOtherNodes => {
+                are_answers_lost() || passes(|path| Some(&path.client))
+            }
+            Self::FromOtherNodes | Self::NewFromOtherNodes => {
+                are_answers_lost() || passes(|path| path.server.as_ref())
+            }
+            Self::All | Self::Answers | Self::AnswersToPods | Self::AnswersToOnePod => true,
         }
     }
 
     /// Whether it drops answers alone.
     const fn is_of_answers(self) -> bool {
-        matches!(self, Self::Answers | Self::AnswersToPods)
+        matches!(
+            self,
+            Self::Answers | Self::AnswersToPods | Self::AnswersToOnePod
+        )
     }
 
     /// Whether it drops packets of this direction, of which one end is on the node.
@@ -59,7 +96,9 @@ impl ForwardDrop {
             Self::NewToOtherNodes => direction == FlowDirection::ToServer && is_sender_here,
             Self::NewFromOtherNodes => direction == FlowDirection::ToServer && !is_sender_here,
             Self::Answers => direction == FlowDirection::ToClient,
-            Self::AnswersToPods => direction == FlowDirection::ToClient && !is_sender_here,
+            Self::AnswersToPods | Self::AnswersToOnePod => {
+                direction == FlowDirection::ToClient && !is_sender_here
+            }
         }
     }
 }
@@ -70,6 +109,9 @@ impl Model for ForwardDrop {
     }
 
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
+        if *self == Self::AnswersToOnePod {
+            return pods_beside_others(case, family);
+        }
         let nodes = forwarding_nodes(case, family).into_iter();
         nodes.map(|node| Place::node(&node, family)).collect()
     }
@@ -96,7 +138,7 @@ impl Model for ForwardDrop {
         let Some(node) = &place.node else {
             return Prediction::Passes;
         };
-        if !path.involves(node) && path.server.is_some() {
+        if !path.involves(node) && path.server.is_some() || !is_of_pod(place, &path.client) {
             return Prediction::Passes;
         }
         match passes(case, node, path) {
@@ -119,6 +161,9 @@ impl Model for ForwardDrop {
         let Some(node) = &place.node else {
             return false;
         };
+        if !is_of_pod(place, &group.client) {
+            return false;
+        }
         let is_dropped = is_dropped_at(case, group, node, FORWARDING)
             && case.location(group).is_some_and(|location| {
                 // Without observations of the server's end either direction may be lost.
@@ -128,7 +173,7 @@ impl Model for ForwardDrop {
                 match self {
                     Self::All | Self::Answers => is_unknown || fits,
                     // Between pods of a node sender and receiver are one.
-                    Self::AnswersToPods => {
+                    Self::AnswersToPods | Self::AnswersToOnePod => {
                         is_unknown
                             || fits
                             || is_same && location.direction == FlowDirection::ToClient
@@ -169,7 +214,7 @@ impl Model for ForwardDrop {
             location.is_observed && location.spots.iter().all(|spot| is_here(&spot))
         };
         let is_located = case.locations(groups).any(is_alone);
-        if is_located {
+        if is_located && self.is_of_this_node_alone(case, node, groups) {
             return Fingerprint::Located(sentences(case, groups));
         }
         Fingerprint::Missing(vec![
@@ -205,7 +250,52 @@ impl Model for ForwardDrop {
         steps
     }
 
-    fn support(&self, case: &Case<'_>, _: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
-        sentences(case, groups)
+    fn support(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
+        let mut said = sentences(case, groups);
+        let clients: BTreeSet<&AgentId> = case.at(groups).map(|group| &group.client).collect();
+        let servers: BTreeSet<&AgentId> = (case.at(groups))
+            .filter_map(|group| group.server.as_ref())
+            .collect();
+        let pods = (clients
+            .into_iter()
+            .map(|pod| (Comparison::SecondClient, pod)))
+        .chain(
+            servers
+                .into_iter()
+                .map(|pod| (Comparison::SecondServer, pod)),
+        );
+        for (kind, pod) in pods.filter(|(_, pod)| place.node.as_ref() == Some(&pod.node)) {
+            said.extend(second_pod::sentences(case, kind, pod, place.family));
+        }
+        said
     }
+}
+
+/// Whether a place is of this client: a node is of all.
+fn is_of_pod(place: &Place, client: &AgentId) -> bool {
+    match &place.segment {
+        PathSegment::Pod { pod } => pod == client,
+        PathSegment::Node { .. }
+        | PathSegment::Between { .. }
+        | PathSegment::Service
+        | PathSegment::Namespace
+        | PathSegment::Unknown => true,
+    }
+}
+
+/// The clients without answers from other nodes, of nodes where another pod gets them.
+fn pods_beside_others(case: &Case<'_>, family: Family) -> BTreeSet<Place> {
+    let is_beside = |client: &AgentId| {
+        case.passes(|path| {
+            path.family == family
+                && path.client != *client
+                && path.client.node == client.node
+                && path.scope() == Scope::CrossNode
+        })
+    };
+    case.failing(|group| group.family == family && group.is_cross_node())
+        .map(|(_, group)| &group.client)
+        .filter(|client| is_beside(client))
+        .map(|client| Place::pod(client, family))
+        .collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::second_pod;
 use super::traffic::{direction, find_rule, is_dropped_at, is_past, refuses};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
@@ -12,6 +13,7 @@ use crate::diagnosis::origin;
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::diagnosis::{PathSegment, Remedy};
+use crate::evidence::Comparison;
 use crate::packet::family::Family;
 use crate::probe::outcome::OutcomeKind;
 use crate::topology::{AccessPath, AgentId, Path, Scope};
@@ -31,6 +33,14 @@ impl NetworkPolicy {
         match self {
             Self::Ingress => server,
             Self::Egress => Some(client),
+        }
+    }
+
+    /// Which other pod of its node shows whether only this one is affected.
+    const fn comparison(self) -> Comparison {
+        match self {
+            Self::Ingress => Comparison::SecondServer,
+            Self::Egress => Comparison::SecondClient,
         }
     }
 
@@ -128,13 +138,30 @@ impl Model for NetworkPolicy {
             said.extend(sentences(case, groups));
             return Fingerprint::Located(said);
         }
-        Fingerprint::Missing(vec![
-            "the policies that select the pod: `kubectl get networkpolicy -A`".to_owned(),
-            format!(
-                "a second client on {}: whether only this pod is affected",
+        let policies = "the policies that select the pod: `kubectl get networkpolicy -A`";
+        let mut observations = vec![policies.to_owned()];
+        let kind = self.comparison();
+        if !second_pod::is_compared(case, kind, &pod.node, place.family) {
+            observations.push(format!(
+                "a {} on {}: whether only this pod is affected",
+                kind.words(),
                 pod.node
-            ),
-        ])
+            ));
+        }
+        Fingerprint::Missing(observations)
+    }
+
+    fn support(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<String> {
+        match &place.segment {
+            PathSegment::Pod { pod } => {
+                second_pod::sentences(case, self.comparison(), pod, place.family)
+            }
+            PathSegment::Node { .. }
+            | PathSegment::Between { .. }
+            | PathSegment::Service
+            | PathSegment::Namespace
+            | PathSegment::Unknown => Vec::new(),
+        }
     }
 
     fn remedy(&self, _: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
