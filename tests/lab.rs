@@ -20,6 +20,8 @@ mod program;
 mod rejections;
 #[path = "lab/scenarios.rs"]
 mod scenarios;
+#[path = "lab/second_client.rs"]
+mod second_client;
 #[path = "lab/shutdown.rs"]
 mod shutdown;
 #[path = "lab/socket_level.rs"]
@@ -48,6 +50,7 @@ fn main() {
         })
         .collect();
     trials.extend(scenarios::trials());
+    trials.extend(second_client::trials());
     trials.extend(data_planes::trials());
     trials.extend(shutdown::trials());
     trials.extend(rejections::trials());

@@ -60,6 +60,9 @@ impl Fault {
 pub(crate) struct Report {
     pub(crate) diagnoses: Vec<Diagnosis>,
     pub(crate) paths: Vec<serde_json::Value>,
+    /// Paths of second clients and servers.
+    #[serde(default)]
+    pub(crate) comparisons: Vec<serde_json::Value>,
     pub(crate) agents: Vec<serde_json::Value>,
     pub(crate) completion: String,
     pub(crate) socket_level: bool,
@@ -90,6 +93,9 @@ pub(crate) struct Segment {
     pub(crate) from: Option<String>,
     #[serde(default)]
     pub(crate) to: Option<String>,
+    /// The pod, where it is one.
+    #[serde(default)]
+    pub(crate) pod: serde_json::Value,
 }
 
 /// The conntrack entries of a diagnosis on one node.

@@ -107,6 +107,8 @@ faults! {
         "the node forwards nothing: a DROP at the head of FORWARD";
     ForwardDropEgress = "forward-drop-egress", [ForwardDrop], First, BeforePlacement, Anything,
         "the node drops what its pods send to other nodes";
+    ForwardDropEgressNew = "forward-drop-egress-new", [ForwardDrop], First, BeforePlacement, Anything,
+        "the node drops new connections of its pods to other nodes; answers and established ones pass";
     ForwardDropIngress = "forward-drop-ingress", [ForwardDrop], First, BeforePlacement, Anything,
         "the node drops what other nodes send to its pods";
     ForwardDropToClient = "forward-drop-to-client", [ForwardDrop], First, BeforePlacement, Anything,
@@ -127,6 +129,8 @@ faults! {
         "the node drops new connections to one port of its server pod";
     NetworkPolicyEgress = "network-policy-egress", [NetworkPolicy], First, BeforePlacement, Anything,
         "the node drops every new connection of its client pod";
+    NetworkPolicyEgressAcross = "network-policy-egress-across", [NetworkPolicy], First, BeforePlacement, Anything,
+        "the node drops new connections of its client pod to other nodes";
     PolicyRejectIcmp = "policy-reject-icmp", [NetworkPolicy], First, BeforePlacement, Anything,
         "the node answers new connections to its server pod with ICMP administratively prohibited";
     NotListening = "not-listening", [NotListening], First, BeforePlacement, Anything,
@@ -291,6 +295,9 @@ impl Fault {
             Self::ForwardDropEgress => {
                 filter::forward_rule(context, filter::out_of_node(context), "DROP")
             }
+            Self::ForwardDropEgressNew => {
+                filter::forward_rule(context, filter::new_out_of_node(context), "DROP")
+            }
             Self::ForwardDropIngress => {
                 filter::forward_rule(context, filter::into_node(context), "DROP")
             }
@@ -319,6 +326,9 @@ impl Fault {
             }
             Self::NetworkPolicyEgress => {
                 filter::forward_rule(context, filter::from_client(context), "DROP")
+            }
+            Self::NetworkPolicyEgressAcross => {
+                filter::forward_rule(context, filter::from_client_across(context), "DROP")
             }
             Self::PolicyRejectIcmp => filter::reject_server_with_icmp(context),
             Self::NoEndpoints => service::slices(SliceChange::Empty(context.node)),

@@ -33,6 +33,22 @@ pub(super) fn out_of_node(context: FaultContext<'_>) -> impl Fn(Family) -> Strin
     move |family| format!("-i {pods} {}", wire(context.spec, family, "-o"))
 }
 
+/// Matches new TCP connections of the node's pods that leave the node.
+pub(super) fn new_out_of_node(context: FaultContext<'_>) -> impl Fn(Family) -> String {
+    move |family| {
+        let out = out_of_node(context)(family);
+        format!("{out} -p tcp -m conntrack --ctstate NEW")
+    }
+}
+
+/// Matches new TCP connections of the client pod that leave the node.
+pub(super) fn from_client_across(context: FaultContext<'_>) -> impl Fn(Family) -> String {
+    move |family| {
+        let source = client(context.node).address(family);
+        format!("-s {source} {}", new_out_of_node(context)(family))
+    }
+}
+
 /// Matches packets to the node's pods that arrive from other nodes.
 pub(super) fn into_node(context: FaultContext<'_>) -> impl Fn(Family) -> String {
     let pods = context.spec.pod_interfaces();
