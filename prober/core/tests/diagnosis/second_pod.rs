@@ -57,7 +57,7 @@ fn only(cluster: &Cluster) -> Diagnosis {
     found.remove(0)
 }
 
-fn says(diagnosis: &Diagnosis, sentence: &str) -> bool {
+fn has_sentence(diagnosis: &Diagnosis, sentence: &str) -> bool {
     diagnosis.evidence.iter().any(|line| line == sentence)
 }
 
@@ -74,7 +74,7 @@ fn a_second_client_that_works_excludes_its_node() {
     assert_eq!(diagnosis.segment, PathSegment::Pod { pod: client(1) });
     let works = "pod-ip node-1-server -> node-2-server (ipv4) works";
     let gets_through = format!("another pod of node-1 gets through: {works}");
-    assert!(says(&diagnosis, &gets_through), "{diagnosis:#?}");
+    assert!(has_sentence(&diagnosis, &gets_through), "{diagnosis:#?}");
     let mut excluded = diagnosis.excluded.iter();
     assert!(excluded.any(|one| one.cause == Cause::ForwardDrop));
 }
@@ -85,7 +85,7 @@ fn a_second_client_that_fails_alike_excludes_a_filter_of_one_pod() {
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
     let diagnosis = only(&cluster);
     let fails = "another pod of node-1 does not get through either: pod-ip node-1-server -> node-2-server (ipv4) fails";
-    assert!(says(&diagnosis, fails), "{diagnosis:#?}");
+    assert!(has_sentence(&diagnosis, fails), "{diagnosis:#?}");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn what_drops_new_connections_of_the_pods_of_every_node_may_be_a_policy() {
 }
 
 #[test]
-fn a_second_server_tells_a_pod_from_its_node() {
+fn a_second_server_distinguishes_a_pod_from_its_node() {
     assert!(!named(&without_ingress(None).matrix)[0].ends_with("proven"));
 
     let cluster = without_ingress(Some(Story::Healthy));
@@ -112,7 +112,7 @@ fn a_second_server_tells_a_pod_from_its_node() {
     assert_eq!(diagnosis.segment, PathSegment::Pod { pod: server(1) });
     let is_reached =
         "another pod of node-1 is reached: pod-ip node-2-client -> node-1-client (ipv4) works";
-    assert!(says(&diagnosis, is_reached), "{diagnosis:#?}");
+    assert!(has_sentence(&diagnosis, is_reached), "{diagnosis:#?}");
 
     let cluster = without_ingress(Some(Story::Nothing));
     assert_eq!(named(&cluster.matrix), ["forward-drop node-1 proven"]);
