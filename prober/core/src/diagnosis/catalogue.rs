@@ -40,6 +40,8 @@ causes! {
         "Bridged replies bypass netfilter on this node, so a Service's translation is not undone between pods of one node.";
     ReplyBypassesNat = "reply-bypasses-nat",
         "Replies are not matched to their connection's translation and come from the pod's own address.";
+    InvalidReset = "invalid-reset",
+        "Connection tracking calls a segment invalid and does not translate it back, which resets the connection.";
     ForwardDrop = "forward-drop",
         "The node's FORWARD chain drops pod traffic.";
     NetworkPolicy = "network-policy",
@@ -129,7 +131,8 @@ impl Cause {
             | Self::NotListening
             | Self::EndpointFrozen
             | Self::MtuBlackHole
-            | Self::StaleRules => false,
+            | Self::StaleRules
+            | Self::InvalidReset => false,
         }
     }
 }

@@ -29,6 +29,8 @@ mod endpoint_frozen;
 mod forward_drop;
 /// A port that does not send packets back.
 mod hairpin_off;
+/// A segment that connection tracking calls invalid.
+mod invalid_reset;
 /// The node does not route between its interfaces.
 mod ip_forward_off;
 /// Groups of which only some probes failed.
@@ -92,6 +94,7 @@ pub(crate) mod untranslated;
 pub(crate) const MODELS: &[&dyn Model] = &[
     &bridge_netfilter_off::BridgeNetfilterOff,
     &reply_bypasses_nat::ReplyBypassesNat,
+    &invalid_reset::InvalidReset,
     &forward_drop::ForwardDrop::All,
     &forward_drop::ForwardDrop::ToOtherNodes,
     &forward_drop::ForwardDrop::FromOtherNodes,

@@ -80,6 +80,8 @@ pub(crate) enum Story {
     },
     /// The banner comes, and the client's data is acknowledged and not echoed.
     Slow,
+    /// The banner comes, then a segment from the pod's own address; the client's kernel resets the connection.
+    SegmentFromWrongSource,
     /// Another pod's banner.
     Banner(u8),
     /// The own SYN comes back to the own address, or on its way to another.
@@ -945,6 +947,22 @@ impl Scene {
                     received: 0,
                 };
                 exchange = self.greeting(&self.to, echo);
+                established(0)
+            }
+            Story::SegmentFromWrongSource => {
+                self.handshake(&mut client, &mut server, 0);
+                let from = SocketAddr::new(pod_ip(&self.to, self.path.family), 8080);
+                let mut data = self.answer(2 * MS, TcpFlags::ACK, from, self.hops());
+                let mut reset = self.sent(3 * MS, TcpFlags::RST, self.isn.add(1), Seq(0));
+                if let (Body::Tcp(_, data), Body::Tcp(ip, reset)) =
+                    (&mut data.packet.body, &mut reset.packet.body)
+                {
+                    data.payload_len = 1398;
+                    (ip.dst, reset.dst_port) = (from.ip(), from.port());
+                }
+                client.extend([data, reset]);
+                server.push(self.refusal(4 * MS));
+                exchange = Exchange::Reset;
                 established(0)
             }
             Story::NoData { completed } => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::untranslated::{is_reset_by_another, untranslated_segment};
 use crate::data_plane::Transport;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, completes};
@@ -138,7 +139,14 @@ impl Model for MtuBlackHole {
 }
 
 fn is_stalled(case: &Case<'_>, group: &FailureGroup, family: Family) -> bool {
-    group.family == family && group.symptom == Symptom::Stalled && !is_cut_off(case, group)
+    // What arrives untranslated does arrive.
+    let is_reset = |probe: &Evidence| {
+        untranslated_segment(&probe.client).is_some() || is_reset_by_another(probe)
+    };
+    group.family == family
+        && group.symptom == Symptom::Stalled
+        && !is_cut_off(case, group)
+        && !case.probes(group).any(is_reset)
 }
 
 /// Whether a node that counted packets that were too big for it is the reason: as the sender, or as the only such node.

@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use crate::data_plane::initial_hop_limit;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom, wrong_source};
+use crate::evidence::Evidence;
 use crate::packet::TcpFlags;
 use crate::packet::observation::{Direction, Observation};
+use crate::probe::outcome::{Outcome, ProbeResult};
 use crate::topology::AccessPath;
 
 /// Whether the answers of a group come from an address that was not probed.
@@ -16,6 +18,71 @@ pub(crate) fn is_untranslated(group: &FailureGroup) -> bool {
         group.symptom,
         Symptom::SynAckFromWrongSource | Symptom::ResetFromWrongSource
     )
+}
+
+/// A segment of an open connection that kept the address of the backend that sent it.
+pub(crate) struct UntranslatedSegment {
+    /// Its source.
+    pub(crate) from: SocketAddr,
+    /// Its payload, bytes.
+    pub(crate) bytes: u32,
+    /// Whether the client's kernel answered it with a RST.
+    pub(crate) is_reset: bool,
+}
+
+/// The first such segment of a probe: after the SYN+ACK of the target, one from another address that acknowledges bytes which
+/// the client has sent on this connection. A late segment of an earlier connection from the same port acknowledges others.
+pub(crate) fn untranslated_segment(probe: &ProbeResult) -> Option<UntranslatedSegment> {
+    let (Outcome::Established { .. }, Some(isn)) = (probe.outcome, probe.isn) else {
+        return None;
+    };
+    let peer = probe.peer();
+    let mut seen = probe.observations.iter();
+    seen.find(|seen| {
+        seen.direction == Direction::Received
+            && seen.packet.tcp_src() == Some(peer)
+            && (seen.packet.tcp()).is_some_and(|(_, tcp)| tcp.flags.is_syn_ack())
+    })?;
+    let sent = probe.observations.iter().filter_map(|seen| {
+        let (_, tcp) = seen.packet.tcp()?;
+        let end = tcp.seq.add(tcp.payload_len).0.wrapping_sub(isn.0);
+        (seen.direction == Direction::Sent && !tcp.flags.has(TcpFlags::RST)).then_some(end)
+    });
+    // The FIN counts as one.
+    let most = sent.max().unwrap_or(0).saturating_add(1);
+    let (from, bytes) = seen.find_map(|seen| {
+        let (_, tcp) = seen.packet.tcp()?;
+        let from = seen.packet.tcp_src()?;
+        let is_to_client = seen.packet.tcp_dst()? == probe.src;
+        let acknowledged = tcp.ack.0.wrapping_sub(isn.0);
+        let is_of_connection = tcp.flags.has(TcpFlags::ACK)
+            && !tcp.flags.has(TcpFlags::SYN)
+            && !tcp.flags.has(TcpFlags::RST)
+            && (1..=most).contains(&acknowledged);
+        let is_wrong = seen.direction == Direction::Received && is_to_client && from != peer;
+        (is_wrong && is_of_connection).then_some((from, tcp.payload_len))
+    })?;
+    let is_reset = (probe.observations.iter()).any(|seen| is_own_reset(seen, from));
+    Some(UntranslatedSegment {
+        from,
+        bytes,
+        is_reset,
+    })
+}
+
+/// Whether a server received a RST in its client's name that the client did not send: a host that had replaced the client's
+/// address sent it.
+pub(crate) fn is_reset_by_another(probe: &Evidence) -> bool {
+    let client = &probe.client;
+    let is_received = (probe.server.as_ref()).is_some_and(|server_trace| {
+        server_trace.resets_received > 0 && server_trace.peer != client.src
+    });
+    let mut packets = client.observations.iter();
+    is_received
+        && !packets.any(|seen| {
+            seen.direction == Direction::Sent
+                && (seen.packet.tcp()).is_some_and(|(_, tcp)| tcp.flags.has(TcpFlags::RST))
+        })
 }
 
 /// Whether the wrong source of a group's answers is a backend of its path; `None` where no such answer was reported, or the
