@@ -10,6 +10,8 @@ use prober_core::diagnosis::catalogue::Cause;
 use crate::data_plane::{DataPlane, Transport};
 use crate::topology::{LabSpec, Node};
 
+/// Faults of connection tracking.
+mod conntrack;
 /// Faults of pods and their processes.
 mod endpoint;
 /// A fault and its node, as typed.
@@ -203,6 +205,8 @@ faults! {
         "KUBE-POSTROUTING is empty on the node";
     ReplyBypassesNat = "reply-bypasses-nat", [ReplyBypassesNat], First, BeforePlacement, Anything,
         "the node does not track replies from port 8080, so their addresses are not translated back";
+    InvalidReset = "invalid-reset", [InvalidReset], First, AfterPublication, Anything,
+        "one segment of each connection to the node's pods is outside the window, and no rule drops invalid packets";
     DuplicateIp = "duplicate-ip", [DuplicateIp], First, BeforePlacement, SharedLink,
         "a second pod on the node has the server pod's address";
     ConntrackFull = "conntrack-full", [ConntrackFull], First, AfterPublication, Anything,
@@ -378,6 +382,7 @@ impl Fault {
             Self::AsymmetricRouteHarmless => routing::asymmetric(context),
             Self::HairpinOff => routing::hairpin_off(context),
             Self::ReplyBypassesNat => filter::untracked_replies(context),
+            Self::InvalidReset => conntrack::segments_out_of_window(context),
             Self::ConntrackFull => loss::conntrack_full(context),
             Self::ForwardHeals => loss::outage(context),
             Self::ForwardPolicyDropHarmless => filter::policy_drop(context),

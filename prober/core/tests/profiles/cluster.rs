@@ -47,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) strict_reverse_path: bool,
     /// NOTRACK for the packets of servers: no translation is undone.
     pub(crate) untracked_replies: bool,
+    /// A segment of each connection to its pods is outside the window, and FORWARD has no rule that drops invalid packets.
+    pub(crate) has_invalid_segments: bool,
     /// The source of packets that must return by this node is replaced.
     pub(crate) masquerades: bool,
     pub(crate) has_service_rules: bool,
@@ -204,6 +206,7 @@ impl Cluster {
             is_conntrack_full: false,
             strict_reverse_path: false,
             untracked_replies: false,
+            has_invalid_segments: false,
             masquerades: true,
             has_service_rules: true,
             stale_slots: BTreeMap::new(),

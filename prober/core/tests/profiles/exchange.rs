@@ -1,6 +1,6 @@
 //! The exchange after a handshake: the third packet, the banner, the bulk echo.
 
-use prober_core::packet::TcpFlags;
+use prober_core::packet::{Seq, TcpFlags};
 use prober_core::probe::banner::Banner;
 use prober_core::probe::outcome::{Echo, EngineKind, Exchange};
 
@@ -109,23 +109,52 @@ impl Network<'_> {
             self.client_sends(progress, at, request, segment);
             return stalled;
         };
+        let node = flow.client.node;
+        let answer = Packet {
+            is_outside_window: self.cluster.node(node).has_invalid_segments,
+            ..large(reply)
+        };
         let mut walk = self.walk(&progress.request, attempt);
-        if walk.deliver_to_client(&flow, server, large(reply)).is_err() {
-            self.client_sends(progress, at, request, segment);
-            progress.server_receives_data(arrival, at, TcpFlags::ACK, FULL_SEGMENT);
-            let back = Segment::new(
-                TcpFlags::ACK,
-                progress.server_isn.add(81),
-                progress.isn.add(1),
-            );
-            let back = Segment {
-                payload_len: FULL_SEGMENT,
-                ..back
-            };
-            self.server_sends(progress, server, at + MS, reply, back);
-            return stalled;
+        let delivered = walk.deliver_to_client(&flow, server, answer);
+        let is_intact = (delivered.as_ref()).is_ok_and(|arrival| arrival.packet.src == flow.target);
+        if is_intact {
+            return Echo::Complete { bytes: ECHO_BYTES };
         }
-        Echo::Complete { bytes: ECHO_BYTES }
+        self.client_sends(progress, at, request, segment);
+        progress.server_receives_data(arrival, at, TcpFlags::ACK, FULL_SEGMENT);
+        let back = Segment::new(
+            TcpFlags::ACK,
+            progress.server_isn.add(81),
+            progress.isn.add(1),
+        );
+        let back = Segment {
+            payload_len: FULL_SEGMENT,
+            ..back
+        };
+        self.server_sends(progress, server, at + MS, reply, back);
+        if answer.is_outside_window {
+            self.reset_untranslated(progress, at + MS, delivered.ok(), back);
+            progress.server_receives(arrival, at + 2 * MS, TcpFlags::RST);
+        }
+        stalled
+    }
+
+    /// The client's kernel, or that of the node which has replaced its address, answers a segment of no connection by a RST.
+    fn reset_untranslated(
+        &mut self,
+        progress: &mut Progress,
+        at: u64,
+        delivered: Option<Arrival>,
+        segment: Segment,
+    ) {
+        let flow = progress.flow;
+        self.counts.node(flow.client.node, "ConntrackInvalid");
+        if let Some(arrival) = delivered {
+            progress.client_receives(arrival, at, segment);
+            let reset = Packet::new(flow.src, arrival.packet.src);
+            let answer = Segment::new(TcpFlags::RST, segment.ack, Seq(0));
+            self.client_sends(progress, at, reset, answer);
+        }
     }
 
     fn send_to_server(

@@ -73,6 +73,7 @@ pub(crate) enum Kind {
     DropNewToOtherNodes,
     DropNewFromOtherNodes,
     NoDefaultRoute,
+    SegmentsOutsideWindow,
 }
 
 /// A kind of fault at a place.
@@ -94,7 +95,7 @@ pub(crate) enum Sort {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 47] = [
+    pub(crate) const ALL: [Self; 48] = [
         Self::BridgeNetfilterOff,
         Self::RepliesUntracked,
         Self::ForwardDrop,
@@ -142,6 +143,7 @@ impl Kind {
         Self::DropNewToOtherNodes,
         Self::DropNewFromOtherNodes,
         Self::NoDefaultRoute,
+        Self::SegmentsOutsideWindow,
     ];
 
     /// The name in tables.

@@ -15,6 +15,10 @@ pub(crate) const TTL: u8 = 64;
 
 /// A packet, as the current stage has it.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a property of its own"
+)]
 pub(crate) struct Packet {
     pub(crate) src: SocketAddr,
     pub(crate) dst: SocketAddr,
@@ -25,6 +29,8 @@ pub(crate) struct Packet {
     pub(crate) is_large: bool,
     /// It belongs to no connection that conntrack has: INVALID.
     pub(crate) is_stray: bool,
+    /// Its sequence number is outside the window: conntrack neither drops nor translates it.
+    pub(crate) is_outside_window: bool,
 }
 
 impl Packet {
@@ -36,6 +42,7 @@ impl Packet {
             is_new: false,
             is_large: false,
             is_stray: false,
+            is_outside_window: false,
         }
     }
 }

@@ -109,14 +109,14 @@ impl Walk<'_> {
         };
         if self.cluster.node(node).untracked_replies {
             self.counts.node(node, "ConntrackInvalid");
-        } else if to.source == Some(packet.dst) {
+        } else if to.source == Some(packet.dst) && !packet.is_outside_window {
             packet.dst = flow.src;
         }
     }
 
     /// POSTROUTING of a reply: its source becomes the Service's again.
     pub(crate) fn undo_destination(&mut self, flow: &Flow, node: u8, packet: &mut Packet) {
-        let is_untracked = self.cluster.node(node).untracked_replies;
+        let is_untracked = self.cluster.node(node).untracked_replies || packet.is_outside_window;
         if translated_at(flow, node, *packet).is_some() && !is_untracked {
             packet.src = flow.target;
         }

@@ -15,7 +15,7 @@ impl Fault {
             |from, to| matches!(profile.transport(from, to), Transport::Vxlan { .. });
         match self.kind {
             Kind::BridgeNetfilterOff => only(profile.is_bridged(), "pods are on no bridge"),
-            Kind::RepliesUntracked | Kind::ConntrackFull => {
+            Kind::RepliesUntracked | Kind::ConntrackFull | Kind::SegmentsOutsideWindow => {
                 only(profile.uses_netfilter() && !profile.is_layer_2(), netfilter)
             }
             Kind::PolicyReject => {

@@ -43,6 +43,7 @@ impl Fault {
         match self.kind {
             Kind::BridgeNetfilterOff => settings.bridge_nf = false,
             Kind::RepliesUntracked => settings.untracked_replies = true,
+            Kind::SegmentsOutsideWindow => settings.has_invalid_segments = true,
             Kind::ForwardDrop => settings.forward_chain.push(Filter {
                 only_new: false,
                 ..DROP_NEW

@@ -17,6 +17,11 @@ impl Kind {
                 Sort::Node,
                 &["reply-bypasses-nat"],
             ),
+            Self::SegmentsOutsideWindow => (
+                "segments outside the window are not dropped",
+                Sort::Node,
+                &["invalid-reset"],
+            ),
             Self::ForwardDrop => ("FORWARD drops everything", Sort::Node, &["forward-drop"]),
             Self::PolicyIngress => (
                 "policy drops ingress of a pod",
