@@ -42,6 +42,8 @@ causes! {
         "Replies are not matched to their connection's translation and come from the pod's own address.";
     InvalidReset = "invalid-reset",
         "Connection tracking calls a segment invalid and does not translate it back, which resets the connection.";
+    SnatPortCollision = "snat-port-collision",
+        "The node finds no free source port for a connection that it translates, and drops its first packets.";
     ForwardDrop = "forward-drop",
         "The node's FORWARD chain drops pod traffic.";
     NetworkPolicy = "network-policy",
@@ -132,7 +134,8 @@ impl Cause {
             | Self::EndpointFrozen
             | Self::MtuBlackHole
             | Self::StaleRules
-            | Self::InvalidReset => false,
+            | Self::InvalidReset
+            | Self::SnatPortCollision => false,
         }
     }
 }

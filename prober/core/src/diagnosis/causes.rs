@@ -77,6 +77,8 @@ mod service_proxy;
 pub(crate) mod service_route_missing;
 /// No translation on the client's node.
 mod service_rules_missing;
+/// Two connections with one translated source port.
+mod snat_port_collision;
 /// A Service that leads to no pod.
 mod stale_endpoint;
 /// Wrong tunnel entries for a peer.
@@ -95,6 +97,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &bridge_netfilter_off::BridgeNetfilterOff,
     &reply_bypasses_nat::ReplyBypassesNat,
     &invalid_reset::InvalidReset,
+    &snat_port_collision::SnatPortCollision,
     &forward_drop::ForwardDrop::All,
     &forward_drop::ForwardDrop::ToOtherNodes,
     &forward_drop::ForwardDrop::FromOtherNodes,

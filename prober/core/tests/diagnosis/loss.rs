@@ -16,7 +16,7 @@ fn at_1(path: &Path) -> bool {
 }
 
 /// As if each path had many more probes, all answered at once.
-fn with_many_good(mut cluster: Cluster, more: u64) -> Cluster {
+pub(super) fn with_many_good(mut cluster: Cluster, more: u64) -> Cluster {
     for path in cluster.matrix.paths.values_mut() {
         let tally = path.tallies.entry(EngineKind::Raw).or_default();
         tally.outcomes.established += more;
