@@ -207,6 +207,8 @@ faults! {
         "the node does not track replies from port 8080, so their addresses are not translated back";
     InvalidReset = "invalid-reset", [InvalidReset], First, AfterPublication, Anything,
         "one segment of each connection to the node's pods is outside the window, and no rule drops invalid packets";
+    SnatPortCollision = "snat-port-collision", [SnatPortCollision], First, AfterPublication, Anything,
+        "the node translates the sources of all Service traffic to 16 ports, and other connections to its server have them all";
     DuplicateIp = "duplicate-ip", [DuplicateIp], First, BeforePlacement, SharedLink,
         "a second pod on the node has the server pod's address";
     ConntrackFull = "conntrack-full", [ConntrackFull], First, AfterPublication, Anything,
@@ -383,6 +385,7 @@ impl Fault {
             Self::HairpinOff => routing::hairpin_off(context),
             Self::ReplyBypassesNat => filter::untracked_replies(context),
             Self::InvalidReset => conntrack::segments_out_of_window(context),
+            Self::SnatPortCollision => conntrack::source_ports_used_up(context),
             Self::ConntrackFull => loss::conntrack_full(context),
             Self::ForwardHeals => loss::outage(context),
             Self::ForwardPolicyDropHarmless => filter::policy_drop(context),

@@ -51,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) has_invalid_segments: bool,
     /// The source of packets that must return by this node is replaced.
     pub(crate) masquerades: bool,
+    /// Other connections have every port that the node may choose for a replaced source.
+    pub(crate) has_no_source_port: bool,
     pub(crate) has_service_rules: bool,
     /// Slots whose rules lead to an old backend.
     pub(crate) stale_slots: BTreeMap<u8, OldBackend>,
@@ -208,6 +210,7 @@ impl Cluster {
             untracked_replies: false,
             has_invalid_segments: false,
             masquerades: true,
+            has_no_source_port: false,
             has_service_rules: true,
             stale_slots: BTreeMap::new(),
             routes: BTreeMap::new(),

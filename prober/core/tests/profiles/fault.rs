@@ -74,6 +74,7 @@ pub(crate) enum Kind {
     DropNewFromOtherNodes,
     NoDefaultRoute,
     SegmentsOutsideWindow,
+    SourcePortsUsedUp,
 }
 
 /// A kind of fault at a place.
@@ -95,7 +96,7 @@ pub(crate) enum Sort {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 48] = [
+    pub(crate) const ALL: [Self; 49] = [
         Self::BridgeNetfilterOff,
         Self::RepliesUntracked,
         Self::ForwardDrop,
@@ -144,6 +145,7 @@ impl Kind {
         Self::DropNewFromOtherNodes,
         Self::NoDefaultRoute,
         Self::SegmentsOutsideWindow,
+        Self::SourcePortsUsedUp,
     ];
 
     /// The name in tables.

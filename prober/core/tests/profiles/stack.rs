@@ -83,23 +83,29 @@ impl Walk<'_> {
     }
 
     /// POSTROUTING: replaces the source where the answer would not return otherwise.
-    pub(crate) fn masquerade(&self, flow: &mut Flow, packet: &mut Packet) {
+    pub(crate) fn masquerade(&mut self, flow: &mut Flow, packet: &mut Packet) -> Result<(), Stop> {
         let Some(to) = &mut flow.translated else {
-            return;
+            return Ok(());
         };
         if let Some(source) = to.source {
             packet.src = source;
-            return;
+            return Ok(());
         }
         let profile = self.cluster.profile;
         let is_hairpin = packet.src.ip() == packet.dst.ip();
         let masquerades = self.cluster.node(to.node).masquerades || !profile.uses_netfilter();
         if (is_hairpin || profile.masquerades_all) && masquerades {
+            if self.cluster.node(to.node).has_no_source_port {
+                self.counts.node(to.node, "ConntrackInsertFailed");
+                self.counts.node(to.node, "ConntrackDrop");
+                return Err(Stop::Dropped);
+            }
             let family = Family::of(packet.src.ip());
             let source = SocketAddr::new(gateway_ip(profile, to.node, family), MASQUERADED_PORT);
             packet.src = source;
             to.source = Some(source);
         }
+        Ok(())
     }
 
     /// PREROUTING of a reply: its destination becomes the client's again, where the source was replaced.

@@ -69,7 +69,7 @@ impl Walk<'_> {
         }
         let hop = self.hop(node, packet.dst, true);
         self.forward(node, &mut packet, hop, rule)?;
-        self.masquerade(flow, &mut packet);
+        self.masquerade(flow, &mut packet)?;
         flow.is_confirmed = true;
         if flow.translated.is_some_and(|to| to.source.is_none())
             && packet.src.ip() == packet.dst.ip()
@@ -225,7 +225,7 @@ impl Walk<'_> {
             return Err(Stop::Dropped);
         }
         self.filter(node, packet, true)?;
-        self.masquerade(flow, &mut packet);
+        self.masquerade(flow, &mut packet)?;
         flow.is_confirmed = true;
         let arrival = Arrival {
             at: pod,

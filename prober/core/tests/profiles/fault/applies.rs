@@ -55,7 +55,9 @@ impl Fault {
                 profile.is_bridged() && profile.translation == Translation::Iptables,
                 "no pod's own packets return by a bridge port",
             ),
-            Kind::MissingMasquerade => only(profile.uses_netfilter(), netfilter),
+            Kind::MissingMasquerade | Kind::SourcePortsUsedUp => {
+                only(profile.uses_netfilter(), netfilter)
+            }
             Kind::DuplicateIp => only(!profile.is_routed(), "addresses are routed, not resolved"),
             Kind::OverlayBlocked | Kind::StaleOverlayMac | Kind::StaleOverlayFdb => {
                 let Place::Pair(from, to) = self.place else {

@@ -44,6 +44,7 @@ impl Fault {
             Kind::BridgeNetfilterOff => settings.bridge_nf = false,
             Kind::RepliesUntracked => settings.untracked_replies = true,
             Kind::SegmentsOutsideWindow => settings.has_invalid_segments = true,
+            Kind::SourcePortsUsedUp => settings.has_no_source_port = true,
             Kind::ForwardDrop => settings.forward_chain.push(Filter {
                 only_new: false,
                 ..DROP_NEW

@@ -22,6 +22,11 @@ impl Kind {
                 Sort::Node,
                 &["invalid-reset"],
             ),
+            Self::SourcePortsUsedUp => (
+                "no port for a translated source",
+                Sort::Node,
+                &["snat-port-collision"],
+            ),
             Self::ForwardDrop => ("FORWARD drops everything", Sort::Node, &["forward-drop"]),
             Self::PolicyIngress => (
                 "policy drops ingress of a pod",
