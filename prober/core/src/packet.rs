@@ -171,6 +171,13 @@ pub enum Checksum {
     Unknown,
 }
 
+impl Checksum {
+    /// Whether it was not verified.
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
+
 /// A TCP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tcp {
@@ -248,6 +255,10 @@ pub struct Quoted {
     pub hop_limit: u8,
     /// Its TCP sequence number.
     pub seq: Seq,
+    /// Whether its TCP checksum is right: verified where the error quotes the whole packet, as Linux does of a SYN
+    /// (RFC 1812 4.3.2.3).
+    #[serde(default, skip_serializing_if = "Checksum::is_unknown")]
+    pub checksum: Checksum,
 }
 
 /// An ICMP or `ICMPv6` message.

@@ -149,6 +149,7 @@ fn icmp() -> impl Strategy<Value = Body> {
                 dst: SocketAddr::new(ip.src, dst_port),
                 hop_limit,
                 seq: Seq(seq),
+                checksum: Checksum::Unknown,
             },
         );
         let icmp = Icmp {

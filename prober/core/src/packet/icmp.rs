@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::bytes::{at, protocol, u16_at, u32_at};
 use super::ip::{self, IpPayload};
-use super::{Icmp, IcmpKind, ParseError, Quoted, Seq, Unreachable};
+use super::tcp;
+use super::{Checksum, ChecksumMode, Icmp, IcmpKind, ParseError, Quoted, Seq, Unreachable};
 
 const CUT: ParseError = ParseError::Truncated("ICMP header");
 
@@ -99,7 +100,7 @@ fn quoted_v6(bytes: &[u8]) -> Option<Quoted> {
     ip::parse_v6(bytes).ok().and_then(|inner| quoted(&inner))
 }
 
-/// Ports and sequence number are the first eight bytes of TCP, which RFC 792 guarantees.
+/// Ports and sequence number are the first eight bytes of TCP, which RFC 792 guarantees; the checksum needs all of it.
 fn quoted(inner: &IpPayload<'_>) -> Option<Quoted> {
     if inner.protocol != protocol::TCP {
         return None;
@@ -109,5 +110,46 @@ fn quoted(inner: &IpPayload<'_>) -> Option<Quoted> {
         dst: SocketAddr::new(inner.ip.dst, u16_at(inner.bytes, 2)?),
         hop_limit: inner.ip.hop_limit,
         seq: Seq(u32_at(inner.bytes, 4)?),
+        checksum: u16_at(inner.bytes, 16).map_or(Checksum::Unknown, |stated| {
+            tcp::verify_checksum(inner, stated, ChecksumMode::Verify)
+        }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::TcpSegment;
+    use crate::packet::arbitrary::segment;
+    use crate::packet::craft::craft;
+    use proptest::prelude::*;
+
+    /// The checksum of this segment where time exceeded quotes so many of its bytes, of which one is flipped.
+    fn quoted_checksum(segment: &TcpSegment, flipped: usize, cut: usize) -> Checksum {
+        let mut packet = Vec::new();
+        craft(segment, &mut packet).unwrap();
+        let tcp = if segment.src.is_ipv4() { 20 } else { 40 };
+        if let Some(byte) = packet.get_mut(tcp + flipped) {
+            *byte ^= 1;
+        }
+        packet.truncate(packet.len() - cut);
+        let icmp = |kind| [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &packet].concat();
+        let parsed = match segment.src.ip() {
+            IpAddr::V4(_) => parse_v4(&icmp(11)),
+            IpAddr::V6(_) => parse_v6(&icmp(3)),
+        };
+        parsed.unwrap().quoted.unwrap().checksum
+    }
+
+    proptest! {
+        #[test]
+        fn the_checksum_of_a_quoted_packet_is_verified_where_all_of_it_is_quoted(
+            segment in segment(),
+            flipped in 4_usize..8,
+        ) {
+            prop_assert_eq!(quoted_checksum(&segment, usize::MAX / 2, 0), Checksum::Valid);
+            prop_assert_ne!(quoted_checksum(&segment, flipped, 0), Checksum::Valid);
+            prop_assert_eq!(quoted_checksum(&segment, flipped, 1), Checksum::Unknown);
+        }
+    }
 }

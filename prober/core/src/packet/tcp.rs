@@ -78,7 +78,12 @@ fn parse_options(mut bytes: &[u8]) -> TcpOptions {
     }
 }
 
-fn verify_checksum(payload_of_ip: &IpPayload<'_>, stated: u16, sums: ChecksumMode) -> Checksum {
+/// Verifies the checksum of a segment, of which this is the field.
+pub(super) fn verify_checksum(
+    payload_of_ip: &IpPayload<'_>,
+    stated: u16,
+    sums: ChecksumMode,
+) -> Checksum {
     let whole =
         payload_of_ip.extent == Extent::Whole && payload_of_ip.bytes.len() == payload_of_ip.len;
     if sums == ChecksumMode::Trust || !whole {

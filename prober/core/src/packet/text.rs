@@ -207,10 +207,14 @@ fn write_icmp(
         dst,
         hop_limit,
         seq,
+        checksum,
     }) = message.quoted
     {
         write!(f, ", quotes {src} > {dst} seq {}", names.show(seq))?;
         write!(f, " ttl {hop_limit}")?;
+        if checksum == Checksum::Invalid {
+            f.write_str(" bad-checksum")?;
+        }
     }
     Ok(())
 }

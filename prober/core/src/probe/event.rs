@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::node_facts::{Counters, NodeFacts};
 use crate::packet::observation::Observation;
-use crate::packet::{Seq, Unreachable};
+use crate::packet::{Checksum, Seq, Unreachable};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::{EngineKind, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
@@ -238,6 +238,9 @@ pub struct TtlStep {
     pub tries: u8,
     /// The first answer to it.
     pub answer: TtlStepAnswer,
+    /// Whether the SYN's checksum was right where a router quoted it, which this end sent with a right one.
+    #[serde(default, skip_serializing_if = "Checksum::is_unknown")]
+    pub checksum: Checksum,
 }
 
 /// How one step of a TTL probe was answered.

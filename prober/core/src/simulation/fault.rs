@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Effect, PacketInTransit, Rule, Toward};
-use crate::packet::{Body, Icmp, IcmpKind, Ip, Packet, Quoted, TcpFlags, Unreachable};
+use crate::packet::{Body, Checksum, Icmp, IcmpKind, Ip, Packet, Quoted, TcpFlags, Unreachable};
 use crate::time::nanos;
 
 /// Whether replies of a translated connection are translated back.
@@ -171,6 +171,7 @@ fn answer(in_transit: &PacketInTransit, by: IpAddr, kind: IcmpKind, type_code: (
             dst: SocketAddr::new(ip.dst, tcp.dst_port),
             hop_limit: ip.hop_limit,
             seq: tcp.seq,
+            checksum: Checksum::Unknown,
         }),
     };
     let back = Ip {

@@ -434,6 +434,7 @@ impl Cluster {
                     hop_limit,
                     tries: 3,
                     answer,
+                    checksum: Checksum::Unknown,
                 })
                 .collect();
             path.ttl_probe = Some(TtlProbe {
@@ -1324,6 +1325,7 @@ impl Scene {
             dst: self.dst,
             hop_limit: inner,
             seq: self.isn,
+            checksum: Checksum::Unknown,
         };
         let icmp = Icmp {
             kind: IcmpKind::Unreachable { reason },

@@ -101,6 +101,7 @@ pub(crate) fn icmp(
         dst,
         hop_limit: error.quoted_ttl,
         seq,
+        checksum: Checksum::Unknown,
     };
     let icmp = Icmp {
         kind,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use prober_core::packet::Checksum;
 use prober_core::packet::family::Family;
 use prober_core::probe::event::{TtlProbe, TtlStep, TtlStepAnswer};
 
@@ -36,6 +37,7 @@ impl Network<'_> {
                     ..syn
                 },
             ),
+            checksum: Checksum::Unknown,
         });
         TtlProbe {
             path: request.path,

@@ -336,11 +336,16 @@ impl<'a> Words<'a> {
             Some(()) => self.parse("a TTL of at most 255")?,
             None => 64,
         };
+        let checksum = match self.follows("bad-checksum") {
+            Some(()) => Checksum::Invalid,
+            None => Checksum::Unknown,
+        };
         Ok(Quoted {
             src,
             dst,
             hop_limit,
             seq,
+            checksum,
         })
     }
 }

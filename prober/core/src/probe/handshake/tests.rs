@@ -139,6 +139,7 @@ fn unreachable(seq: Seq) -> Body {
                 dst: service(),
                 hop_limit: 63,
                 seq,
+                checksum: Checksum::Unknown,
             }),
         },
     )

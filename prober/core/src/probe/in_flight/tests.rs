@@ -214,6 +214,7 @@ fn an_icmp_error_finds_its_probe_by_the_quoted_port() {
             dst: service(),
             hop_limit: 63,
             seq: syns[1].seq,
+            checksum: Checksum::Unknown,
         }),
     };
     let body = Body::Icmp(ip(by, CLIENT.into()), icmp);

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::{Body, IcmpKind, Ip, Seq, Tcp, TcpFlags, TcpSegment};
+use crate::packet::{Body, Checksum, IcmpKind, Ip, Seq, Tcp, TcpFlags, TcpSegment};
 use crate::probe::event::{TtlProbe, TtlStep, TtlStepAnswer};
 use crate::probe::handshake::{HOP_LIMIT, HandshakeConfig, segment, syn};
 use crate::time::Timestamp;
@@ -83,6 +83,7 @@ impl ActiveTtlProbe {
                     hop_limit,
                     tries: 0,
                     answer: TtlStepAnswer::Silent,
+                    checksum: Checksum::Unknown,
                 },
                 isn,
                 sent_at: None,
@@ -139,7 +140,7 @@ impl ActiveTtlProbe {
                         return;
                     }
                 };
-                self.answer(quoted.seq, answer);
+                self.answer(quoted.seq, answer, quoted.checksum);
             }
             (
                 Direction::Sent | Direction::Overheard,
@@ -237,10 +238,18 @@ impl ActiveTtlProbe {
                     step.isn = self.isn;
                 }
             } else {
-                self.answer(isn, TtlStepAnswer::SynAck { from, hop_limit });
+                self.answer(
+                    isn,
+                    TtlStepAnswer::SynAck { from, hop_limit },
+                    Checksum::Unknown,
+                );
             }
         } else if tcp.flags.has(TcpFlags::RST) {
-            self.answer(isn, TtlStepAnswer::Reset { from, hop_limit });
+            self.answer(
+                isn,
+                TtlStepAnswer::Reset { from, hop_limit },
+                Checksum::Unknown,
+            );
         }
     }
 
@@ -252,8 +261,8 @@ impl ActiveTtlProbe {
         }
     }
 
-    /// Records the first answer to the last sent step with this number.
-    fn answer(&mut self, isn: Seq, answer: TtlStepAnswer) {
+    /// Records the first answer to the last sent step with this number, and the checksum of the SYN where it quotes it.
+    fn answer(&mut self, isn: Seq, answer: TtlStepAnswer, checksum: Checksum) {
         if isn == self.isn && self.state == State::PinningBackend {
             // Refused: there is no backend to pin.
             self.next_at = self.now;
@@ -272,6 +281,7 @@ impl ActiveTtlProbe {
         let prompt = !shared || now.since(sent_at) <= PROMPT;
         if result.answer == TtlStepAnswer::Silent && prompt {
             result.answer = answer;
+            result.checksum = checksum;
         }
     }
 
