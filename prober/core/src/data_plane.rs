@@ -88,7 +88,13 @@ impl DataPlane {
         let pods = plane.attach(matrix);
         plane.connect(matrix, &pods);
         for node in matrix.nodes.keys() {
-            let by_proxy = matrix.facts(node).and_then(|facts| facts.kube_proxy);
+            // A proxy that ended leaves its rules behind.
+            let mut readings = matrix
+                .nodes
+                .get(node)
+                .into_iter()
+                .flat_map(NodeEvidence::readings);
+            let by_proxy = readings.find_map(|facts| facts.kube_proxy);
             let translation = match by_proxy {
                 _ if matrix.socket_level.contains(node) => Translation::Connect,
                 Some(KubeProxyMode::Iptables) => Translation::Iptables,

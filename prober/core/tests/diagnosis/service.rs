@@ -1,7 +1,7 @@
 //! Faults in the Service's endpoints and rules.
 
 use prober_core::diagnosis::diagnose;
-use prober_core::node_facts::SysctlState;
+use prober_core::node_facts::{KubeProxyMode, SysctlState};
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::probe::event::TtlStepAnswer;
@@ -258,7 +258,8 @@ fn where_nothing_shows_what_translates_a_router_that_answers_proves_no_missing_r
         .routed(1)
         .with_story(dead, Story::Nothing)
         .ttl_probe(dead, routed_once(gateway(1, Family::Ipv4)))
-        .facts(1, |facts| facts.kube_proxy = None);
+        .facts(1, |facts| facts.kube_proxy = None)
+        .facts(2, |facts| facts.kube_proxy = None);
     assert_eq!(named(&cluster.matrix), ["stale-rules node-1 consistent"]);
     let found = diagnose(&cluster.matrix);
     let decides = &found[0].would_decide;
@@ -274,6 +275,38 @@ fn where_nothing_shows_what_translates_a_router_that_answers_proves_no_missing_r
     );
     let first = &found[0].remedy[0].summary;
     assert!(first.contains("what translates Services"), "{first}");
+}
+
+#[test]
+fn a_kube_proxy_that_does_not_answer_while_others_do_is_restarted() {
+    let own = |path: &Path| path.client.node == node(1) && path.access_path.is_translated();
+    let silent = Cluster::new(2)
+        .with_story(own, Story::Nothing)
+        .facts(1, |facts| facts.kube_proxy = None);
+    let found = diagnose(&silent.matrix);
+    let evidence = found[0].evidence.join("\n");
+    let said =
+        "kube-proxy of node-1 does not answer at its metrics address, while that of node-2 does";
+    assert!(evidence.contains(said), "{evidence}");
+    let first = &found[0].remedy[0].summary;
+    assert!(first.starts_with("Restart kube-proxy"), "{first}");
+
+    // It ended during the run.
+    let mut ended = Cluster::new(2).with_story(own, Story::Nothing);
+    let facts = ended.matrix.nodes.get_mut(&node(1)).unwrap();
+    facts.after.as_mut().unwrap().kube_proxy = None;
+    let found = diagnose(&ended.matrix);
+    let evidence = found[0].evidence.join("\n");
+    let said = "kube-proxy of node-1 answered at its metrics address when the run began";
+    assert!(evidence.contains(said), "{evidence}");
+
+    // In IPVS mode it is the link that shows the mode, and where none answers nothing is known.
+    for mode in [Some(KubeProxyMode::Ipvs), None] {
+        let unknown = silent.clone().facts(2, |facts| facts.kube_proxy = mode);
+        let found = diagnose(&unknown.matrix);
+        let evidence = found[0].evidence.join("\n");
+        assert!(!evidence.contains("metrics address"), "{evidence}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Place;
 use crate::diagnosis::model::Applies;
 use crate::diagnosis::remedy::{step, tables};
+use crate::node_facts::{KubeProxyMode, NodeFacts};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
@@ -73,6 +74,31 @@ pub(super) fn rules_for(case: &Case<'_>, place: &Place, address: IpAddr) -> Stri
     }
 }
 
+/// Whether kube-proxy of the node does not answer at its metrics address, although it did, or does on other nodes: a sentence.
+/// In IPVS mode the links show the mode, whether it runs or not.
+pub(super) fn silence(case: &Case<'_>, place: &Place) -> Option<String> {
+    let node = place.node.as_ref()?;
+    let answers = |facts: &NodeFacts| match facts.kube_proxy {
+        Some(KubeProxyMode::Iptables | KubeProxyMode::Nftables) => Some(true),
+        Some(KubeProxyMode::Ipvs) => None,
+        None => Some(false),
+    };
+    let own = case.matrix.nodes.get(node)?;
+    if own.latest().and_then(answers) != Some(false) {
+        return None;
+    }
+    if own.readings().any(|facts| answers(facts) == Some(true)) {
+        return Some(format!(
+            "kube-proxy of {node} answered at its metrics address when the run began, and does not any more"
+        ));
+    }
+    let mut others = case.matrix.nodes.iter().filter(|(other, _)| *other != node);
+    let (other, _) = others.find(|(_, known)| known.latest().and_then(answers) == Some(true))?;
+    Some(format!(
+        "kube-proxy of {node} does not answer at its metrics address, while that of {other} does: it does not run there, or is stuck"
+    ))
+}
+
 /// The steps that make the program write its rules again.
 pub(super) fn write_again(case: &Case<'_>, place: &Place) -> Vec<Remedy> {
     let pods = |label: &str| {
@@ -83,11 +109,8 @@ pub(super) fn write_again(case: &Case<'_>, place: &Place) -> Vec<Remedy> {
     };
     let kube_proxy = pods("k8s-app=kube-proxy");
     let restart = format!("kubectl -n kube-system delete pod {kube_proxy}");
-    match translation(case, place) {
-        Translation::Iptables
-        | Translation::Nftables
-        | Translation::Netfilter
-        | Translation::Ipvs => vec![
+    let restarts = || {
+        vec![
             step(
                 "Restart kube-proxy on this node: only a full sync writes every chain and jump again (changes of endpoints do not).",
                 [restart],
@@ -98,7 +121,14 @@ pub(super) fn write_again(case: &Case<'_>, place: &Place) -> Vec<Remedy> {
                     "kubectl -n kube-system logs --tail=100 $(kubectl -n kube-system get pod {kube_proxy} -o name)"
                 )],
             ),
-        ],
+        ]
+    };
+    match translation(case, place) {
+        Translation::Iptables
+        | Translation::Nftables
+        | Translation::Netfilter
+        | Translation::Ipvs => restarts(),
+        Translation::Unknown if silence(case, place).is_some() => restarts(),
         Translation::Connect => {
             let cilium = pods("k8s-app=cilium");
             vec![

@@ -56,6 +56,8 @@ impl Model for ServiceRulesMissing {
             | Translation::Netfilter
             | Translation::Ipvs
             | Translation::Connect => Applies::Yes,
+            // It is for the proxy to do there what it does on other nodes.
+            Translation::Unknown if service_proxy::silence(case, place).is_some() => Applies::Yes,
             Translation::Unknown => Applies::Unknown(format!("what translates Services on {node}")),
         }
     }
@@ -127,9 +129,10 @@ impl Model for ServiceRulesMissing {
         } else {
             "no Service port"
         };
-        vec![format!(
-            "{what} works from {node}, while the pods' own addresses do"
-        )]
+        let what = format!("{what} works from {node}, while the pods' own addresses do");
+        std::iter::once(what)
+            .chain(service_proxy::silence(case, place))
+            .collect()
     }
 
     fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {

@@ -72,7 +72,7 @@ impl Model for StaleRules {
         }
     }
 
-    fn support(&self, case: &Case<'_>, _: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
+    fn support(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
         let mut said = match self {
             Self::OtherPod => Vec::new(),
             Self::NoPod => resolution_failures(case, groups),
@@ -91,6 +91,7 @@ impl Model for StaleRules {
                 }
             });
         }
+        said.extend(service_proxy::silence(case, place));
         said
     }
 
