@@ -4,6 +4,8 @@
 mod addresses;
 /// Entries of connection tracking.
 mod conntrack;
+/// Paths on which only crafted probes pass.
+mod engines;
 /// The results of TTL probes.
 mod ttl_probes;
 /// Whether a tunnel carries packets.
@@ -26,6 +28,7 @@ use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
 use addresses::Addresses;
 pub(crate) use conntrack::Tracked;
+pub(crate) use engines::is_crafted_alone;
 pub(crate) use ttl_probes::{answer_to_ttl, completes};
 
 /// The delay of a client's own timers, nanoseconds, above which a late answer is no evidence.

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::Remedy;
-use super::case::Case;
+use super::case::{Case, is_crafted_alone};
 use super::catalogue::Cause;
 use super::hypothesis::{Hypothesis, Place, Proof};
 use super::symptom::FailureGroup;
@@ -121,6 +121,14 @@ fn test(case: &Case<'_>, model: &dyn Model, place: Place) -> Option<Hypothesis> 
     let contradicts = |evidence: &&PathEvidence| predict(&evidence.path) == Prediction::Fails;
     if let Some(works) = case.healthy().find(contradicts) {
         let because = format!("{} works", case.named(works));
+        return Some(Hypothesis::excludes(cause, place, groups, because));
+    }
+    let answered = case.at(&groups).find_map(|group| {
+        let path = case.path(group.path)?;
+        let contradicts = is_crafted_alone(path) && predict(&path.path) == Prediction::Fails;
+        contradicts.then(|| format!("crafted SYNs of {} are answered", case.named(path)))
+    });
+    if let Some(because) = answered {
         return Some(Hypothesis::excludes(cause, place, groups, because));
     }
     let support = model.support(case, &place, &groups);
