@@ -227,7 +227,7 @@ impl Model for ForwardDrop {
         ])
     }
 
-    fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+    fn remedy(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Vec<Remedy> {
         let tables = tables(place.family);
         let links: BTreeSet<&str> = (place.node.iter())
             .flat_map(|node| case.plane.attachments_on(node, place.family))
@@ -245,6 +245,12 @@ impl Model for ForwardDrop {
             steps.push(step(
                 "Accept pod traffic before that rule; the network plugin's agent does so while it runs.",
                 accept,
+            ));
+        }
+        if case.at(groups).any(|group| refuses(case, group).is_some()) {
+            steps.push(step(
+                "Where firewalld wrote the rule, give the pods' network a zone that accepts: it refuses what no zone does, and writes its rules again at each reload.",
+                ["firewall-cmd --permanent --zone=trusted --add-source=POD-NETWORK; firewall-cmd --reload"],
             ));
         }
         steps
