@@ -7,6 +7,8 @@
 
 #[path = "diagnosis/builder.rs"]
 mod builder;
+#[path = "diagnosis/checksums.rs"]
+mod checksums;
 #[path = "diagnosis/conntrack.rs"]
 mod conntrack;
 #[path = "diagnosis/endpoint.rs"]

@@ -74,6 +74,8 @@ causes! {
         "The node does not forward packets between its interfaces.";
     NetworkBlocked = "network-blocked",
         "The network between two nodes drops packets that pods of one send to pods of the other.";
+    BadChecksum = "bad-checksum",
+        "Packets of pods get to another node with a wrong checksum, and the kernels there drop them.";
     PodRouteMissing = "pod-route-missing",
         "A node has no route to one of its own pods.";
     MtuBlackHole = "mtu-black-hole",
@@ -115,6 +117,7 @@ impl Cause {
             | Self::NetworkPolicy
             | Self::OverlayBlocked
             | Self::NetworkBlocked
+            | Self::BadChecksum
             | Self::PodRouteMissing
             | Self::StaleOverlayNeighbour
             | Self::RouteMissing

@@ -11,6 +11,8 @@ use super::model::{self, Model};
 
 /// Connections that the backend does not accept.
 mod accept_queue_full;
+/// Packets that arrive with a wrong checksum.
+mod bad_checksum;
 /// Packets that are dropped between nodes.
 mod between;
 /// Whether bridged packets pass netfilter.
@@ -115,6 +117,8 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &network_blocked::NetworkBlocked(Between::NewPair),
     &network_blocked::NetworkBlocked(Between::Into),
     &network_blocked::NetworkBlocked(Between::OutOf),
+    &bad_checksum::BadChecksum(Between::Pair),
+    &bad_checksum::BadChecksum(Between::OutOf),
     &pod_route_missing::PodRouteMissing,
     &stale_rules::StaleRules::OtherPod,
     &stale_rules::StaleRules::NoPod,

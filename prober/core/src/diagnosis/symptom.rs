@@ -6,9 +6,9 @@ mod failure_group;
 use std::net::SocketAddr;
 
 use crate::evidence::{Evidence, PathEvidence, Source};
-use crate::packet::Unreachable;
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
+use crate::packet::{Checksum, Unreachable};
 use crate::probe::outcome::{Errno, Exchange, Outcome, ProbeResult};
 use crate::topology::{AccessPath, AgentId, NodeName, PathId};
 
@@ -203,7 +203,9 @@ pub(crate) fn wrong_source(probe: &ProbeResult) -> Option<(SocketAddr, Symptom)>
         let (_, tcp) = seen.packet.tcp()?;
         let from = seen.packet.tcp_src()?;
         let is_to_client = seen.packet.tcp_dst()? == probe.src;
-        if seen.direction != Direction::Received || !is_to_client || from == peer {
+        // The client's kernel drops what has a wrong checksum (net/ipv4/tcp_ipv4.c).
+        let is_dropped = tcp.checksum == Checksum::Invalid;
+        if seen.direction != Direction::Received || !is_to_client || from == peer || is_dropped {
             return None;
         }
         if tcp.flags.is_syn_ack() {

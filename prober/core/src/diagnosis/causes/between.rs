@@ -60,9 +60,18 @@ impl Between {
         family: Family,
         at: impl Fn(&NodeName, &NodeName) -> Option<NodeName>,
     ) -> BTreeSet<Place> {
-        let pairs = suspected_pairs(case, family);
+        self.places_of(&suspected_pairs(case, family), family, at)
+    }
+
+    /// The places that ordered pairs of nodes make.
+    pub(crate) fn places_of(
+        self,
+        pairs: &BTreeSet<(NodeName, NodeName)>,
+        family: Family,
+        at: impl Fn(&NodeName, &NodeName) -> Option<NodeName>,
+    ) -> BTreeSet<Place> {
         let mut peers: BTreeMap<&NodeName, usize> = BTreeMap::new();
-        for (from, to) in &pairs {
+        for (from, to) in pairs {
             match self {
                 Self::Pair | Self::NewPair => {}
                 Self::Into => *peers.entry(to).or_default() += 1,
