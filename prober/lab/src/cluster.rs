@@ -259,6 +259,7 @@ impl LabCluster {
                 self.republish()?;
             }
             Step::StaleRules(node) => self.lab.make_rules_stale(node)?,
+            Step::ProxyNeverRan(node) => self.lab.end_proxy_without_rules(node)?,
             Step::SetAcceptMode(pod, accept) => {
                 let agent = agent_id(pod);
                 self.accept_modes.insert(agent.clone(), accept);

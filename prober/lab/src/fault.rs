@@ -117,6 +117,8 @@ faults! {
         "the node drops every packet to its client pod";
     ForwardDropReplies = "forward-drop-replies", [ForwardDrop], First, BeforePlacement, Anything,
         "the node drops every packet in the reply direction of its connections";
+    ForwardReject = "forward-reject", [ForwardDrop], First, BeforePlacement, Anything,
+        "the node refuses what it forwards by ICMP host administratively prohibited, as firewalld does";
     NoEndpoints = "no-endpoints", [NoEndpoints], First, BeforePlacement, Anything,
         "the EndpointSlice of the slot of the node's server is empty";
     RejectReset = "reject-reset", [RejectReset], First, AfterPublication, Anything,
@@ -155,6 +157,8 @@ faults! {
         "PREROUTING does not jump to KUBE-SERVICES";
     ServiceRulesMissingChain = "service-rules-missing-chain", [ServiceRulesMissing], First, AfterPublication, Anything,
         "the chain of one Service port is empty";
+    KubeProxyDead = "kube-proxy-dead", [ServiceRulesMissing], First, BeforePlacement, Anything,
+        "the node's kube-proxy has not run since the node's start: there is no rule of any Service";
     SocketLevelServices = "socket-level-services", [ServiceRulesMissing], First, AfterPublication, Anything,
         "no node has rules for the Service `prober`, as in a cluster that translates inside connect(2)";
     NoLocalEndpoint = "no-local-endpoint", [NoLocalEndpoint], First, BeforePlacement, Anything,
@@ -169,6 +173,8 @@ faults! {
         "the node has a wrong MAC address for the next node's tunnel device";
     StaleOverlayNeighbourFdb = "stale-overlay-neighbour-fdb", [StaleOverlayNeighbour], First, BeforePlacement, Tunnel,
         "the node sends packets for the next node's tunnel device to an underlay address that no node has";
+    BadChecksum = "bad-checksum", [BadChecksum], First, BeforePlacement, Tunnel,
+        "TCP checksums of packets are wrong that leave the node by its tunnels, as by a device with a broken offload";
     RouteMissing = "route-missing", [RouteMissing], First, BeforePlacement, OnlyNodeRoute,
         "the node has no route to the next node's pods: packets take the default route";
     RouteMissingUnreachable = "route-missing-unreachable", [RouteMissing], First, BeforePlacement, NodeRoute,
@@ -313,6 +319,7 @@ impl Fault {
             Self::ForwardDropReplies => {
                 filter::forward_rule(context, |_| "-m conntrack --ctdir REPLY".to_owned(), "DROP")
             }
+            Self::ForwardReject => filter::forward_refused(context),
             Self::RejectReset => service::reject(context),
             Self::PolicyRejectReset => filter::forward_rule(
                 context,
@@ -353,6 +360,7 @@ impl Fault {
             Self::AcceptQueueFull => endpoint::not_accepting(context),
             Self::EndpointFrozen => endpoint::process_stopped(context),
             Self::DuplicateIp => endpoint::duplicate_address(context),
+            Self::KubeProxyDead => vec![Step::ProxyNeverRan(context.node)],
             Self::StaleRules => vec![Step::StaleRules(context.node)],
             Self::ServiceRulesMissing => service::jump_removed(context),
             Self::ServiceRulesMissingChain => service::chain_flushed(context),
@@ -364,6 +372,7 @@ impl Fault {
             Self::OverlayBlockedOutput => overlay::blocked_output(context),
             Self::StaleOverlayNeighbour => overlay::wrong_mac(context),
             Self::StaleOverlayNeighbourFdb => overlay::wrong_underlay_address(context),
+            Self::BadChecksum => overlay::wrong_checksums(context),
             Self::RouteMissing | Self::RouteMissingReturn => routing::route_deleted(context),
             Self::OverlayDeviceDown => routing::tunnel_down(context),
             Self::NoDefaultRoute => routing::default_route_deleted(context),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::isolation;
+use crate::kube_proxy::mode_server::{self, ModeServer};
 use crate::kube_proxy::{self, ServiceEndpoints};
 use crate::namespace::{self, CommandError};
 use crate::topology::scripts;
@@ -26,10 +27,10 @@ pub enum LabError {
 }
 
 /// Whether a node's kube-proxy follows the EndpointSlices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum ProxyState {
-    /// It syncs the rules at every change.
-    Running,
+    /// It syncs the rules at every change, and answers at its metrics address.
+    Running(#[expect(dead_code, reason = "it answers until it is dropped")] ModeServer),
     /// Its last rules stay in force.
     Stopped,
 }
@@ -40,6 +41,12 @@ struct Proxy {
     state: ProxyState,
     /// The endpoints of its last sync.
     synced: ServiceEndpoints,
+}
+
+impl Proxy {
+    const fn is_running(&self) -> bool {
+        matches!(self.state, ProxyState::Running(_))
+    }
 }
 
 /// The network of a lab that is up.
@@ -60,23 +67,12 @@ impl Lab {
         let scripts = scripts::creation_scripts(spec);
         namespace::run_all(&scripts)?;
         wait_for_carrier(scripts)?;
-        for node in spec.nodes() {
-            kube_proxy::mode_server::serve(&node.name(), spec.proxy_mode())?;
-        }
         let mut lab = Self {
             spec: spec.clone(),
             slices: ServiceEndpoints::default(),
-            proxies: spec
-                .nodes()
-                .map(|node| {
-                    let proxy = Proxy {
-                        state: ProxyState::Running,
-                        synced: ServiceEndpoints::default(),
-                    };
-                    (node, proxy)
-                })
-                .collect(),
+            proxies: BTreeMap::new(),
         };
+        lab.start_proxies()?;
         lab.sync()?;
         Ok(lab)
     }
@@ -122,25 +118,48 @@ impl Lab {
         Ok(())
     }
 
+    /// Stops a node's kube-proxy, and leaves the node without a rule of any Service: it has not run since the node's start.
+    pub fn end_proxy_without_rules(&mut self, node: Node) -> Result<(), LabError> {
+        if let Some(proxy) = self.proxies.get_mut(&node) {
+            let script = kube_proxy::initial_script(&self.spec, node);
+            namespace::run(&node.name(), &script)?;
+            *proxy = Proxy {
+                state: ProxyState::Stopped,
+                synced: ServiceEndpoints::default(),
+            };
+        }
+        Ok(())
+    }
+
     /// Configures every namespace as it was when the lab came up, the firewall included, and restarts every kube-proxy.
     pub fn restore(&mut self) -> Result<(), LabError> {
         let scripts = scripts::configuration_scripts(&self.spec);
         namespace::run_all(&scripts)?;
         wait_for_carrier(scripts)?;
-        for proxy in self.proxies.values_mut() {
-            *proxy = Proxy {
-                state: ProxyState::Running,
-                synced: ServiceEndpoints::default(),
-            };
-        }
+        self.start_proxies()?;
         self.sync()
+    }
+
+    /// Starts the kube-proxy of every node on which none runs. Each writes every rule at its next sync.
+    fn start_proxies(&mut self) -> Result<(), LabError> {
+        for node in self.spec.nodes() {
+            let state = match self.proxies.remove(&node).map(|proxy| proxy.state) {
+                Some(running @ ProxyState::Running(_)) => running,
+                Some(ProxyState::Stopped) | None => {
+                    ProxyState::Running(mode_server::serve(&node.name(), self.spec.proxy_mode())?)
+                }
+            };
+            let synced = ServiceEndpoints::default();
+            self.proxies.insert(node, Proxy { state, synced });
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), LabError> {
         let scripts: Vec<_> = self
             .proxies
             .iter()
-            .filter(|(_, proxy)| proxy.state == ProxyState::Running)
+            .filter(|(_, proxy)| proxy.is_running())
             .map(|(node, proxy)| {
                 let script =
                     kube_proxy::sync_script(&self.spec, *node, &proxy.synced, &self.slices);
@@ -149,7 +168,7 @@ impl Lab {
             .collect();
         namespace::run_all(&scripts)?;
         for proxy in self.proxies.values_mut() {
-            if proxy.state == ProxyState::Running {
+            if proxy.is_running() {
                 proxy.synced = self.slices.clone();
             }
         }

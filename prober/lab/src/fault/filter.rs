@@ -27,6 +27,18 @@ pub(super) fn forward_rule(
     vec![Step::on(context.node, script)]
 }
 
+/// The node refuses every packet that it forwards, in the manner of firewalld.
+pub(super) fn forward_refused(context: FaultContext<'_>) -> Vec<Step> {
+    let script = for_both_families(|family| {
+        let code = match family {
+            Family::Ipv4 => "icmp-host-prohibited",
+            Family::Ipv6 => "icmp6-adm-prohibited",
+        };
+        format!("-I FORWARD 1 -j REJECT --reject-with {code}")
+    });
+    vec![Step::on(context.node, script)]
+}
+
 /// Matches packets of the node's pods that leave the node.
 pub(super) fn out_of_node(context: FaultContext<'_>) -> impl Fn(Family) -> String {
     let pods = context.spec.pod_interfaces();

@@ -7,7 +7,7 @@ use prober_core::packet::mac::Mac;
 
 use super::filter::for_both_families;
 use super::{FaultContext, Step};
-use crate::topology::scripts::tunnel;
+use crate::topology::scripts::{FAULT_TABLE, tunnel};
 
 const VXLAN: &str = "-p udp --dport 8472";
 
@@ -76,4 +76,28 @@ pub(super) fn wrong_underlay_address(context: FaultContext<'_>) -> Vec<Step> {
         })
         .concat();
     vec![Step::on(context.node, script)]
+}
+
+/// TCP checksums are wrong in the node's tunnels. Checksums that the kernel leaves to a device are completed first: the links
+/// of a lab carry them incomplete, and their receivers do not verify them.
+pub(super) fn wrong_checksums(context: FaultContext<'_>) -> Vec<Step> {
+    let completed = for_both_families(|family| {
+        format!(
+            "-t mangle -A POSTROUTING -o {} -p tcp -j CHECKSUM --checksum-fill",
+            tunnel(family)
+        )
+    });
+    // After the NAT of the packets, whose changes keep a wrong checksum wrong.
+    let broken = [Family::Ipv4, Family::Ipv6]
+        .map(|family| {
+            format!(
+                "nft 'add rule inet {FAULT_TABLE} out oifname \"{}\" meta l4proto tcp tcp checksum set tcp checksum ^ 0x5a5a'\n",
+                tunnel(family)
+            )
+        })
+        .concat();
+    let chain = format!(
+        "nft 'add table inet {FAULT_TABLE}; add chain inet {FAULT_TABLE} out {{ type filter hook postrouting priority 300; }}'\n"
+    );
+    vec![Step::on(context.node, completed + &chain + &broken)]
 }

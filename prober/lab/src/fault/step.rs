@@ -20,6 +20,8 @@ pub enum Step {
     ChangeSlices(SliceChange),
     /// Gives a node the rules of former endpoints, and stops its kube-proxy.
     StaleRules(Node),
+    /// Stops a node's kube-proxy, and leaves the node as it was before it had run.
+    ProxyNeverRan(Node),
     /// Sets the accept mode of a server.
     SetAcceptMode(Pod, AcceptMode),
     /// Stops the process of a server (SIGSTOP) once it listens.

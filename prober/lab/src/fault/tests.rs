@@ -132,6 +132,7 @@ fn steps(fault: Fault, spec: &LabSpec) -> String {
             other @ (Step::RunInLab(_)
             | Step::ChangeSlices(_)
             | Step::StaleRules(_)
+            | Step::ProxyNeverRan(_)
             | Step::SetAcceptMode(..)
             | Step::Freeze(_)) => text.extend([format!("  {other:?}\n")]),
         }

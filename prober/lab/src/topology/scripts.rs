@@ -34,6 +34,9 @@ pub use underlay::{UNDERLAY, ports};
 
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
+/// The table of nftables of a node for rules of faults that iptables cannot have; none on a healthy node.
+pub const FAULT_TABLE: &str = "fault";
+
 /// The lines that a part of a data plane adds to the scripts of a node.
 #[derive(Debug, Default)]
 struct NodePart {
@@ -209,6 +212,9 @@ ip -batch - <<'END'
         default_routes(spec, node),
         parts.routes,
         parts.wait,
+    )]);
+    text.extend([format!(
+        "nft 'add table inet {FAULT_TABLE}; delete table inet {FAULT_TABLE}'\n"
     )]);
     text + &kube_proxy::initial_script(spec, node)
 }
