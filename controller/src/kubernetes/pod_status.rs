@@ -85,12 +85,20 @@ pub fn is_ready(pod: &Pod) -> bool {
     ready.is_some_and(|condition| condition.status == "True")
 }
 
+/// Reasons of warnings about pods that start all the same; the kubelet repeats them at every sync, after the one that matters
+/// (pkg/kubelet/network/dns/dns.go).
+const HARMLESS_WARNINGS: [&str; 2] = ["MissingClusterDNS", "DNSConfigForming"];
+
 /// The reason why an agent failed whose pod has not started within `seconds`: what the pod waits for, and the last warning
-/// among its `events`.
+/// among its `events` that may keep it from starting, such as a network plugin's that has no address for it.
 pub fn startup_timeout_reason(pending: &str, seconds: u64, events: &[Event]) -> String {
     let warning = events
         .iter()
         .filter(|event| event.type_.as_deref() == Some("Warning"))
+        .filter(|event| {
+            let reason = event.reason.as_deref().unwrap_or_default();
+            !HARMLESS_WARNINGS.contains(&reason)
+        })
         .max_by_key(|event| {
             event
                 .last_timestamp
@@ -390,6 +398,23 @@ mod tests {
         assert_eq!(
             startup_timeout_reason("it waits", 30, &[]),
             "not running after 30 s: it waits"
+        );
+    }
+
+    #[test]
+    fn a_pod_for_which_no_address_is_left_says_so_whatever_the_kubelet_repeats() {
+        let events: Vec<Event> = serde_json::from_value(json!([
+            {"type": "Warning", "reason": "FailedCreatePodSandBox", "metadata": {}, "involvedObject": {},
+             "message": "Failed to create pod sandbox: plugin type=\"host-local\" failed (add): failed to allocate for range 0: no IP addresses available in range set: 10.244.1.1-10.244.1.254",
+             "lastTimestamp": "2026-11-24T14:00:03Z"},
+            {"type": "Warning", "reason": "MissingClusterDNS", "message": "kubelet does not have ClusterDNS IP configured",
+             "lastTimestamp": "2026-11-24T14:00:09Z", "metadata": {}, "involvedObject": {}}
+        ]))
+        .unwrap();
+        let reason = startup_timeout_reason("it waits", 30, &events);
+        assert!(
+            reason.ends_with("no IP addresses available in range set: 10.244.1.1-10.244.1.254"),
+            "{reason}"
         );
     }
 }
