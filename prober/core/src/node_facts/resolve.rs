@@ -155,9 +155,8 @@ impl NodeFacts {
     fn is_in_vrf(&self, input: Input<'_>) -> Option<bool> {
         let is_vrf = |link: &Link| link.kind.as_deref() == Some("vrf");
         let interface = match input {
-            Input::Own => return Some(false),
             Input::Unknown if self.links.as_ref()?.iter().any(is_vrf) => return None,
-            Input::Unknown => return Some(false),
+            Input::Own | Input::Unknown => return Some(false),
             Input::Interface(name) => self.link(name).found()?,
         };
         let Some(master) = &interface.master else {
