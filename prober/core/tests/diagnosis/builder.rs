@@ -848,18 +848,18 @@ fn facts(n: u8, nodes: u8, families: &[Family]) -> NodeFacts {
         ),
         links: Some(links),
         addresses: Some(addresses),
-        rules: Some(
-            Family::ALL
-                .into_iter()
-                .flat_map(Rule::defaults)
-                .cloned()
-                .collect(),
-        ),
+        rules: Some(default_rules()),
         routes: Some(routes),
         neighbours: Some(neighbours),
         fdb: Some(fdb),
         ..NodeFacts::default()
     }
+}
+
+/// The policy rules of a new namespace.
+fn default_rules() -> Vec<Rule> {
+    let all = Family::ALL.into_iter().flat_map(Rule::defaults);
+    all.cloned().collect()
 }
 
 fn link(name: &str, kind: &str, mac: Mac, mtu: u32) -> Link {

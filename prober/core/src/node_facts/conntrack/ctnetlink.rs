@@ -220,7 +220,7 @@ mod tests {
     }
 
     /// An entry of TCP in this state, with more attributes behind.
-    fn message(family: u8, tuples: [Vec<u8>; 2], status: u32, state: u8, more: &[u8]) -> Vec<u8> {
+    fn message(family: u8, tuples: &[Vec<u8>; 2], status: u32, state: u8, more: &[u8]) -> Vec<u8> {
         let tcp = attribute(1, &attribute(1, &[state]));
         [
             vec![family, 0, 0, 0],
@@ -242,7 +242,7 @@ mod tests {
     fn unreplied(status: u32, more: &[u8]) -> Vec<u8> {
         let original = tuple_of([CLIENT, SERVICE], (61_000, 80), &[]);
         let reply = tuple_of([SERVER, CLIENT], (8080, 61_000), &[]);
-        message(2, [original, reply], status, 1, more)
+        message(2, &[original, reply], status, 1, more)
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
             tuple_of([&one, &two], (1, 2), &zone),
             tuple_of([&two, &one], (2, 1), &[]),
         ];
-        let line = line(&message(10, tuples, SEEN_REPLY, 2, &[])).unwrap();
+        let line = line(&message(10, &tuples, SEEN_REPLY, 2, &[])).unwrap();
         let address = "src=fd00:0010:0000:0000:0000:0000:0000:0001";
         assert!(
             line.starts_with("ipv6     10 tcp      6 117 SYN_RECV "),
@@ -314,7 +314,7 @@ mod tests {
         let whole = unreplied(8, &[]);
         assert_eq!(missing(&whole[..60]), "the reply tuple");
         let original = tuple_of([CLIENT, SERVICE], (1, 2), &[]);
-        let state = message(2, [original.clone(), original], 8, 10, &[]);
+        let state = message(2, &[original.clone(), original], 8, 10, &[]);
         assert_eq!(missing(&state), "the TCP state");
     }
 
