@@ -215,7 +215,7 @@ fn path_state(path: &PathReport, starved: &BTreeSet<&str>) -> PathState {
     // An agent that is not scheduled in time misses packets, but receives none that were not sent.
     let has_wrong_answer = path.outcomes.mismatched + path.outcomes.unreachable > 0;
     match path.health {
-        Health::Healthy => PathState::Healthy,
+        Health::Healthy | Health::Opened => PathState::Healthy,
         Health::NotProbed => PathState::Inconclusive(InconclusiveReason::NotProbed),
         Health::Late | Health::Failing if is_starved && !has_wrong_answer => {
             PathState::Inconclusive(InconclusiveReason::Starved)

@@ -10,6 +10,8 @@ mod exchange;
 mod lookup;
 /// Services that are translated inside connect(2).
 mod socket_level;
+/// Paths that opened after their pods were ready.
+pub mod start_up;
 /// Probes that failed for lack of processor time.
 mod starvation;
 /// Confidence intervals of counted shares.
@@ -30,6 +32,7 @@ use crate::probe::event::{Hello, OutcomeCounts, ServerTrace, TtlProbe};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::{EngineKind, Outcome, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
+use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
 /// All input of a diagnosis.
@@ -149,6 +152,9 @@ pub struct Evidence {
 pub struct AgentEvidence {
     /// Its first line; `None` if it never reported.
     pub hello: Option<Hello>,
+    /// When the run noticed that it is ready, by the run's clock; `None` if it was not started by this run, or if it probed in
+    /// an earlier cycle.
+    pub ready_at: Option<Timestamp>,
     /// Whether it reported every round to its end.
     pub has_reported: bool,
     /// Its own namespace's counters, before its first probe and after its last.

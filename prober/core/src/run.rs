@@ -184,7 +184,7 @@ impl Run {
         context.now = now;
         match event {
             PlatformEvent::AgentReady { agent, addresses } => {
-                context.agents.ready(&agent, addresses);
+                context.ready(&agent, addresses);
                 context.forget_foreign_paths(&agent);
                 self.apply(Event::AgentReady);
             }

@@ -29,6 +29,8 @@ mod senders;
 mod service;
 #[path = "diagnosis/socket_level.rs"]
 mod socket_level;
+#[path = "diagnosis/start_up.rs"]
+mod start_up;
 #[path = "diagnosis/translation.rs"]
 mod translation;
 

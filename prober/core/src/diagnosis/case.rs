@@ -19,6 +19,7 @@ use super::causes::service_route_missing;
 use super::location::Location;
 use super::symptom::{self, FailureGroup, ServerEnd, Symptom};
 use crate::data_plane::DataPlane;
+use crate::evidence::start_up::Opening;
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::node_facts::{LinkCounters, NodeFacts};
 use crate::packet::family::Family;
@@ -44,6 +45,8 @@ pub(crate) struct Case<'a> {
     /// Indices of the groups with access paths that involve the nodes themselves (see `node_routes`): no rule applies to these,
     /// but for those whose packets never left, which are among the unexplained ones as well.
     pub(crate) node_groups: BTreeSet<usize>,
+    /// Paths that opened after their pods were ready.
+    openings: BTreeMap<PathId, Opening>,
     /// Paths that were probed and have no group.
     healthy_paths: BTreeSet<PathId>,
     /// The addresses of pods, nodes and routers.
@@ -63,7 +66,8 @@ type PodPair = (AgentId, AgentId, Family);
 
 impl<'a> Case<'a> {
     pub(crate) fn new(matrix: &'a Matrix) -> Self {
-        let groups = symptom::groups(matrix);
+        let openings = matrix.openings();
+        let groups = symptom::groups(matrix, &openings);
         let of_groups = |wanted: &dyn Fn(&FailureGroup) -> bool| -> BTreeSet<usize> {
             let groups = groups.iter().filter(|group| wanted(group));
             groups.map(|group| group.index).collect()
@@ -87,6 +91,7 @@ impl<'a> Case<'a> {
             groups,
             unexplained,
             node_groups,
+            openings,
             healthy_paths,
             addresses: Addresses::index(matrix),
             ttl_probes: ttl_probes::index(matrix),
@@ -191,6 +196,11 @@ impl<'a> Case<'a> {
             "{} {} -> {server} ({})",
             path.access_path, path.client.pod, path.family
         )
+    }
+
+    /// When the path of a group opened, if its pods were new and its first probes failed.
+    pub(crate) fn opening(&self, group: &FailureGroup) -> Option<&Opening> {
+        self.openings.get(&group.path)
     }
 
     /// The evidence of a path.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::notes::notes;
+use super::notes::{late_starts, notes};
 use super::share::{interval, share, two_digits};
 use super::{
     AgentReport, BackendReport, CauseName, ComparisonReport, Completion, ConntrackReport,
@@ -40,6 +40,9 @@ impl Report {
             samples.entry(path).or_default().insert(probe);
         }
         let none = BTreeSet::new();
+        let opened: BTreeSet<PathId> = (matrix.openings().into_iter())
+            .filter_map(|(id, opening)| opening.is_in_time().then_some(id))
+            .collect();
         let mut places = BTreeMap::new();
         let (mut paths, mut comparisons) = (Vec::new(), Vec::new());
         for (id, evidence) in &matrix.paths {
@@ -47,7 +50,8 @@ impl Report {
             for (place, probe) in kept.iter().enumerate() {
                 places.insert((*id, *probe), place);
             }
-            let health = health(matrix.source, evidence, explained.contains(id));
+            let is_opened = opened.contains(id);
+            let health = health(matrix.source, evidence, explained.contains(id), is_opened);
             let path = path(*id, evidence, health, &kept);
             match matrix.comparisons.get(id) {
                 Some(&kind) => comparisons.push(ComparisonReport { kind, path }),
@@ -90,7 +94,10 @@ impl Report {
                 .iter()
                 .map(|(name, evidence)| node(name, evidence, plane.node(name)))
                 .collect(),
-            notes: meta.notes.into_iter().chain(self_healed(matrix)).collect(),
+            notes: (meta.notes.into_iter())
+                .chain(late_starts(matrix))
+                .chain(self_healed(matrix))
+                .collect(),
         };
         report.verdict = verdict(matrix, &report);
         report.exit_status = report.verdict.exit_status();
@@ -148,7 +155,7 @@ fn unprobed(path: &Path, reason: &str) -> UnprobedReport {
 
 /// The health of a path. In a capture a path fails only if a diagnosis explains it: ordinary traffic also contains
 /// refused and abandoned connections.
-fn health(source: Source, evidence: &PathEvidence, explained: bool) -> Health {
+fn health(source: Source, evidence: &PathEvidence, explained: bool, is_opened: bool) -> Health {
     let total = evidence.total();
     let is_probing = match source {
         Source::Run | Source::Host => true,
@@ -156,6 +163,8 @@ fn health(source: Source, evidence: &PathEvidence, explained: bool) -> Health {
     };
     if explained {
         Health::Failing
+    } else if is_opened {
+        Health::Opened
     } else if total.outcomes.total() == 0 {
         Health::NotProbed
     } else if total.outcomes.established < total.outcomes.total() && is_probing {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{AgentReport, Completion, PathReport, Report, Verdict};
+use crate::evidence::Matrix;
+use crate::evidence::start_up::MAX_START_UP;
+use crate::time::nanos;
 use crate::units::duration;
 
 /// The delay of timers from which an agent counts as starved of CPU, in milliseconds.
@@ -55,6 +58,29 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
         );
     }
     notes
+}
+
+/// One note for each node with paths that opened after their pods were ready, and soon enough to be no fault.
+pub(super) fn late_starts(matrix: &Matrix) -> Vec<String> {
+    let starts = matrix.late_starts().into_iter();
+    starts
+        .map(|start| {
+            let (paths, their) = match start.paths {
+                1 => ("1 path".to_owned(), "its"),
+                count => (format!("{count} paths"), "their"),
+            };
+            let probes = match start.failures {
+                1 => "1 probe failed".to_owned(),
+                count => format!("{count} probes failed"),
+            };
+            format!(
+                "{paths} of {} opened {} after {their} pods were ready: {probes} until then, and none since. The network plugin or the Services' rules were late for new pods, which is no fault within {}.",
+                start.node,
+                duration(nanos(start.after)),
+                duration(nanos(MAX_START_UP)),
+            )
+        })
+        .collect()
 }
 
 /// The notes of a complete report, in which each note about several agents or nodes names all of them.
@@ -232,6 +258,7 @@ fn listed(names: &[String], kind: &str, detail: Detail) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::outcome::{EngineKind, Outcome};
     use crate::report::incident;
 
     /// The notes of a healthy report after `change` was applied to its agents.
@@ -303,5 +330,45 @@ mod tests {
         }
         let report = Report::new(&matrix, &[], incident::meta("prober run --lab"));
         assert!(report.notes[0].contains("4 agents were starved"));
+    }
+
+    #[test]
+    fn a_late_start_is_a_note_with_its_figure_and_no_fault() {
+        let mut matrix = incident::healthy_matrix();
+        for agent in matrix.agents.values_mut() {
+            agent.ready_at = Some(crate::time::Timestamp::default());
+        }
+        let ready = (matrix.agents.values())
+            .filter_map(|agent| Some(agent.hello.as_ref()?.at))
+            .max()
+            .unwrap();
+        let at = |millis| ready + std::time::Duration::from_millis(millis);
+        let path = matrix.paths.get_mut(&crate::topology::PathId(1)).unwrap();
+        let probe = |millis, outcome| {
+            let mut probe = incident::probe();
+            probe.client.started = at(millis);
+            probe.client.syns = 1;
+            probe.client.outcome = outcome;
+            probe
+        };
+        let answered = Outcome::Established {
+            rtt_ns: 0,
+            connect_ns: 0,
+        };
+        path.probes = [10, 20, 30]
+            .map(|millis| probe(millis, Outcome::Timeout))
+            .into();
+        path.probes.push(probe(2_100, answered));
+        let tally = path.tallies.get_mut(&EngineKind::Kernel).unwrap();
+        tally.outcomes.timeout = 3;
+        let report = Report::new(&matrix, &[], incident::meta("prober run --lab"));
+        assert_eq!(
+            report.notes[0],
+            "1 path of node-1 opened 2.1 s after its pods were ready: 3 probes failed until then, and none since. The network plugin or the Services' rules were late for new pods, which is no fault within 10 s."
+        );
+        assert_eq!(report.verdict, Verdict::Healthy);
+        let of_path = report.path(crate::topology::PathId(1)).unwrap();
+        assert_eq!(of_path.health, crate::report::Health::Opened);
+        assert_eq!(of_path.outcomes.timeout, 3);
     }
 }

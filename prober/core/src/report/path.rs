@@ -19,6 +19,9 @@ pub enum Health {
     Healthy,
     /// Every probe established a connection, but some only after a retransmitted SYN.
     Late,
+    /// Every probe established a connection, but for the first ones: they failed while a pod at one end was new
+    /// ([`Matrix::openings`](crate::evidence::Matrix::openings)).
+    Opened,
     /// A probe failed, or a diagnosis explains the path.
     Failing,
     /// No probe has an outcome.

@@ -33,10 +33,10 @@ impl Agents {
         self.unfinished.insert((agent.clone(), round));
     }
 
-    /// An agent runs.
-    pub(super) fn ready(&mut self, agent: &AgentId, addresses: Vec<IpAddr>) {
+    /// An agent runs. Returns whether it was being started.
+    pub(super) fn ready(&mut self, agent: &AgentId, addresses: Vec<IpAddr>) -> bool {
         self.addresses.insert(agent.clone(), addresses);
-        self.starting.remove(agent);
+        self.starting.remove(agent)
     }
 
     /// An agent failed. Returns whether it was being started.

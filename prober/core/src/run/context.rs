@@ -141,6 +141,14 @@ impl Context {
         starting.any(|agent| !self.spec.only_probes(agent))
     }
 
+    /// Records that an agent runs, and since when if it was being started.
+    pub(super) fn ready(&mut self, agent: &AgentId, addresses: Vec<IpAddr>) {
+        if self.agents.ready(agent, addresses) {
+            let known = self.collection.matrix.agents.entry(agent.clone());
+            known.or_default().ready_at = Some(self.now);
+        }
+    }
+
     /// Records that an agent failed, which is no fault of the network: the other paths are still measured.
     pub(super) fn fail(&mut self, agent: &AgentId, reason: String) -> Failure {
         let was_starting = self.agents.fail(agent);

@@ -11,11 +11,13 @@ use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::FailureGroup;
 use crate::evidence::Evidence;
+use crate::evidence::start_up::{MAX_START_UP, Opening};
 use crate::packet::family::Family;
 use crate::packet::observation::Direction;
 use crate::probe::outcome::{Outcome, ProbeResult};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, nanos};
 use crate::topology::{NodeName, Path};
+use crate::units::duration;
 
 /// The model.
 pub(crate) struct TransientOutage;
@@ -107,11 +109,34 @@ fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
     Some((before, answered))
 }
 
+/// An outage of pods that were new: their paths opened later than any start-up takes.
+fn late_start(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<Outage> {
+    let openings: Option<Vec<&Opening>> =
+        case.at(groups).map(|group| case.opening(group)).collect();
+    let openings = openings?;
+    let longest = openings.iter().map(|opening| opening.after).max()?;
+    let failures: usize = openings.iter().map(|opening| opening.failures).sum();
+    let paths: BTreeSet<_> = case.at(groups).map(|group| group.path).collect();
+    Some(Outage {
+        node: common_node(case, groups).or_else(|| most_involved(case, groups)),
+        paths: paths.len(),
+        said: format!(
+            "{failures} probes on {} paths failed from the first one on, and all were answered after that: the paths opened up to {} after their pods were ready, and start-up takes at most {}",
+            paths.len(),
+            duration(nanos(longest)),
+            duration(nanos(MAX_START_UP)),
+        ),
+    })
+}
+
 /// Finds an outage: every path through a node was silent until one instant, and healthy from then on.
 fn outage(case: &Case<'_>, family: Family) -> Option<Outage> {
     let groups = case.places(|group| {
         is_lossy(case, group, family) && !case.is_share_of_a_silent_endpoint(group)
     });
+    if let Some(outage) = late_start(case, &groups) {
+        return Some(outage);
+    }
     let paths: BTreeSet<_> = case.at(&groups).map(|group| group.path).collect();
     let late: Vec<&Evidence> = case
         .at(&groups)

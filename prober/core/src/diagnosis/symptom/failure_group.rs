@@ -6,17 +6,29 @@ use std::net::SocketAddr;
 use crate::diagnosis::symptom::{
     FailureGroup, ServerEnd, Symptom, symptom, translated_destination, wrong_source,
 };
+use crate::evidence::start_up::Opening;
 use crate::evidence::{Evidence, Matrix, PathEvidence, Source};
 use crate::packet::Unreachable;
 use crate::probe::outcome::{EngineKind, Errno, Outcome, OutcomeKind, ProbeResult};
 use crate::topology::{AccessPath, AgentId, Path, PathId, Scope};
 
-/// Every group of the matrix that needs an explanation, in the order of paths.
-pub(crate) fn groups(matrix: &Matrix) -> Vec<FailureGroup> {
-    let all = matrix.paths.iter();
-    let mut groups: Vec<FailureGroup> = all
-        .flat_map(|(&id, evidence)| of_path(matrix, id, evidence))
-        .collect();
+/// Every group of the matrix that needs an explanation, in the order of paths. The failures of a path that opened in time need
+/// none; those of one that opened later are lost, however they were refused.
+pub(crate) fn groups(matrix: &Matrix, openings: &BTreeMap<PathId, Opening>) -> Vec<FailureGroup> {
+    let mut groups: Vec<FailureGroup> = Vec::new();
+    for (&id, evidence) in &matrix.paths {
+        match openings.get(&id) {
+            Some(opening) if opening.is_in_time() => {}
+            Some(_) => {
+                let all = of_path(matrix, id, evidence).into_iter();
+                groups.extend(all.map(|group| FailureGroup {
+                    symptom: Symptom::Lossy,
+                    ..group
+                }));
+            }
+            None => groups.extend(of_path(matrix, id, evidence)),
+        }
+    }
     for (index, group) in groups.iter_mut().enumerate() {
         group.index = index;
     }

@@ -72,7 +72,7 @@ fn probed(report: &Report, path: &PathReport, causes: Option<&Vec<&DiagnosisRepo
     html! {
         testcase classname={ "prober." (path.access_path) } name=(name) {
             @match path.health {
-                Health::Healthy | Health::Late => {}
+                Health::Healthy | Health::Late | Health::Opened => {}
                 Health::NotProbed => { skipped message="no probe has an outcome" {} }
                 Health::Failing => { (failure(report, path, causes)) }
             }

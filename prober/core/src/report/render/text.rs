@@ -81,10 +81,14 @@ pub fn report(report: &Report, options: Options) -> Text {
 pub fn verdict(report: &Report) -> String {
     let failing = count(report, Health::Failing);
     let late = count(report, Health::Late);
+    let opened = count(report, Health::Opened);
     let all = paths_of(report.paths.len());
     match report.verdict {
         Verdict::Healthy if late > 0 => {
             format!("all {all} work; on {late} some handshakes took more than one SYN")
+        }
+        Verdict::Healthy if opened > 0 => {
+            format!("all {all} work; {opened} opened after their pods were ready")
         }
         Verdict::Healthy if report.paths.len() == 1 => "the path works".to_owned(),
         Verdict::Healthy => format!("all {all} work"),

@@ -37,7 +37,7 @@ impl Tally {
         let count = match health {
             Health::Failing if is_explained => &mut self.fails,
             Health::Failing => &mut self.others,
-            Health::Late => &mut self.late,
+            Health::Late | Health::Opened => &mut self.late,
             Health::Healthy => &mut self.works,
             Health::NotProbed => &mut self.not_probed,
         };

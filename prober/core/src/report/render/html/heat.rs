@@ -151,7 +151,7 @@ impl Map<'_> {
         let mut paths = self.cells.values().flatten();
         paths.all(|path| match path.health {
             Health::Healthy | Health::NotProbed => true,
-            Health::Failing | Health::Late => false,
+            Health::Failing | Health::Late | Health::Opened => false,
         })
     }
 
@@ -232,7 +232,7 @@ fn cell(map: &Map<'_>, place: (&NodeName, Column<'_>), range: Range) -> Markup {
     match worst.health {
         Health::NotProbed => html! { td class="not-probed" { "○ not probed" } },
         Health::Failing => html! { td class="failing" { "✕ " (state::outcome(worst)) } },
-        Health::Late => html! {
+        Health::Late | Health::Opened => html! {
             td class={ "late " (heat) } { "◔ " (shown.unwrap_or_default()) " late" }
         },
         Health::Healthy => html! {

@@ -16,7 +16,7 @@ enum NodeState {
     Faulty,
     /// Paths fail, and diagnoses of other nodes explain all of them.
     Affected,
-    /// Some handshakes took more than one SYN.
+    /// Some handshakes took more than one SYN, or the path opened after its pods were ready.
     Late,
     /// None of its paths was probed.
     NotProbed,
@@ -176,7 +176,7 @@ fn count(
     match path.health {
         Health::Failing if explained.is_some_and(|by| !by.contains(node)) => summary.affected += 1,
         Health::Failing => summary.fails += 1,
-        Health::Late => summary.late += 1,
+        Health::Late | Health::Opened => summary.late += 1,
         Health::Healthy => {}
         Health::NotProbed => return,
     }

@@ -18,6 +18,7 @@ pub(super) const fn of(health: Health, is_one: bool) -> State {
     let (class, symbol, one, several) = match health {
         Health::Healthy => ("works", "✓", "works", "work"),
         Health::Late => ("late", "◔", "late", "late"),
+        Health::Opened => ("late", "◔", "opened late", "opened late"),
         Health::Failing => ("failing", "✕", "fails", "fail"),
         Health::NotProbed => ("not-probed", "○", "not probed", "not probed"),
     };
@@ -30,9 +31,10 @@ pub(super) const fn of(health: Health, is_one: bool) -> State {
 }
 
 /// The health values, worst first.
-const HEALTHS: [Health; 4] = [
+const HEALTHS: [Health; 5] = [
     Health::Failing,
     Health::Late,
+    Health::Opened,
     Health::NotProbed,
     Health::Healthy,
 ];
@@ -42,8 +44,9 @@ pub(super) const fn severity(health: Health) -> u8 {
     match health {
         Health::NotProbed => 0,
         Health::Healthy => 1,
-        Health::Late => 2,
-        Health::Failing => 3,
+        Health::Opened => 2,
+        Health::Late => 3,
+        Health::Failing => 4,
     }
 }
 
@@ -52,7 +55,7 @@ pub(super) fn counts(report: &Report) -> Vec<(State, usize)> {
     let count = |health| {
         let unprobed = match health {
             Health::NotProbed => report.unprobed.len(),
-            Health::Healthy | Health::Late | Health::Failing => 0,
+            Health::Healthy | Health::Late | Health::Opened | Health::Failing => 0,
         };
         unprobed
             + report

@@ -30,7 +30,12 @@ pub(super) fn paths(report: &Report) -> Markup {
     let is_summed = working.len() > WORKING;
     let mut rows = Vec::new();
     let mut omitted = 0;
-    for health in [Health::Failing, Health::Late, Health::NotProbed] {
+    for health in [
+        Health::Failing,
+        Health::Late,
+        Health::Opened,
+        Health::NotProbed,
+    ] {
         let paths = of(health);
         omitted += paths.len().saturating_sub(ROWS);
         rows.extend(paths.into_iter().take(ROWS));

@@ -148,7 +148,7 @@ fn server_of(path: &PathReport) -> String {
 fn path_row(path: &PathReport, names: [String; 4]) -> Row {
     let (sign, tone) = match path.health {
         Health::Healthy => ("  ", Tone::Good),
-        Health::Late => ("~ ", Tone::Odd),
+        Health::Late | Health::Opened => ("~ ", Tone::Odd),
         Health::Failing => ("x ", Tone::Bad),
         Health::NotProbed => ("? ", Tone::Odd),
     };
