@@ -328,8 +328,11 @@ impl Context {
         let probed = probed.filter_map(|id| paths.get(id));
         let implicated = implicated(probed, |client| self.sources_of(client));
         let addresses = &self.agents.addresses;
+        let is_new = |agent: &AgentId| {
+            (matrix.agents.get(agent)).is_some_and(|known| known.ready_at.is_some())
+        };
         let compared = matrix.compared_paths().map(|(id, _, path)| (id, path));
-        let probes = self.spec.follow_up_probes(&failing_paths, paths, addresses);
+        let probes = (self.spec).follow_up_probes(&failing_paths, paths, addresses, is_new);
         let probes = merged(probes, self.spec.comparison_probes(compared));
         let mut missed = self.spec.initial_probes(matrix.planned_paths());
         missed.retain(|(agent, _)| self.agents.has_missed_initial(agent));

@@ -13,6 +13,10 @@ use crate::probe::outcome::{EngineKind, OutcomeKind};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, Path, PathId};
 
+/// When a refused path is probed again if its pods are new, milliseconds after the start of the follow-up: the rules for them
+/// may be late. A path without an answer is probed again anyway.
+const REFUSED_AGAIN_MS: [u32; 2] = [1_100, 2_200];
+
 /// Maximum number of paths of one follow-up.
 const MAX_FAILING_PATHS: usize = 48;
 
@@ -111,14 +115,15 @@ impl RunSpec {
     }
 
     /// The probes of the follow-up: TTL probes of the paths that fail, the other port of their servers, and new failures between two
-    /// readings of the nodes' facts.
+    /// readings of the nodes' facts. Paths of clients that are new are also probed later: they may still open.
     pub(super) fn follow_up_probes(
         &self,
         failing_paths: &BTreeMap<PathId, Option<OutcomeKind>>,
         paths: &BTreeMap<PathId, PathEvidence>,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
+        is_new: impl Fn(&AgentId) -> bool,
     ) -> Vec<AgentProbes> {
-        let mut probes = Vec::new();
+        let mut probes = self.later_probes(failing_paths, paths, is_new);
         // Of the other access paths, a diagnosis needs only whether they work.
         let probed = failing_paths.iter().filter_map(|(path, outcome)| {
             let evidence = paths.get(path)?;
@@ -176,6 +181,48 @@ impl RunSpec {
             }
         }
         group(probes)
+    }
+
+    /// Later probes of the paths whose clients are new: they may still open.
+    fn later_probes(
+        &self,
+        failing_paths: &BTreeMap<PathId, Option<OutcomeKind>>,
+        paths: &BTreeMap<PathId, PathEvidence>,
+        is_new: impl Fn(&AgentId) -> bool,
+    ) -> Vec<(AgentId, ProbePlan)> {
+        let mut probes = Vec::new();
+        for (&path, outcome) in failing_paths {
+            let Some(evidence) = paths.get(&path).filter(|path| is_new(&path.path.client)) else {
+                continue;
+            };
+            let is_unanswered = match outcome {
+                Some(OutcomeKind::Unreachable | OutcomeKind::RefusedLocally) => false,
+                // The node itself answers for its port.
+                Some(OutcomeKind::Reset) if evidence.path.access_path == AccessPath::NodePort => {
+                    false
+                }
+                // Paths between pods are connected to again anyway.
+                Some(OutcomeKind::Timeout) | None => true,
+                Some(OutcomeKind::Reset | OutcomeKind::Mismatched | OutcomeKind::Established) => {
+                    continue;
+                }
+            };
+            if is_unanswered && evidence.path.access_path.stays_among_pods() {
+                continue;
+            }
+            // The repeated SYNs of one connection last as long as several refused ones.
+            let times = if is_unanswered {
+                1
+            } else {
+                REFUSED_AGAIN_MS.len()
+            };
+            for start_ms in REFUSED_AGAIN_MS.into_iter().take(times) {
+                let method = Method::Connect { echo_bytes: 0 };
+                let probe = self.probe(path, method, evidence.target, 1, start_ms, 0);
+                probes.push((evidence.path.client.clone(), probe));
+            }
+        }
+        probes
     }
 
     pub(super) fn probe(
@@ -311,6 +358,37 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::packet::family::Family;
+    use crate::topology::NodeName;
+
+    #[test]
+    fn refused_paths_of_new_clients_are_probed_later() {
+        let spec = RunSpec::new("run".to_owned(), 1, vec![NodeName::new("node-1")]);
+        let client = AgentId::new("node-1", "client");
+        let starts = |access_path, outcome, is_new: bool| -> Vec<u32> {
+            let path = Path {
+                client: client.clone(),
+                server: Some(AgentId::new("node-1", "server")),
+                access_path,
+                family: Family::Ipv4,
+            };
+            let target = "100.96.1.20:8080".parse().unwrap();
+            let paths = [(PathId(0), PathEvidence::new(path, target, Vec::new()))].into();
+            let failing = [(PathId(0), outcome)].into();
+            let probes = spec.later_probes(&failing, &paths, |_| is_new);
+            probes.iter().map(|(_, probe)| probe.start_ms).collect()
+        };
+        let unreachable = Some(OutcomeKind::Unreachable);
+        assert_eq!(starts(AccessPath::PodIp, unreachable, true), [1_100, 2_200]);
+        assert_eq!(starts(AccessPath::PodIp, unreachable, false), [0_u32; 0]);
+        let reset = Some(OutcomeKind::Reset);
+        assert_eq!(starts(AccessPath::NodePort, reset, true), [1_100, 2_200]);
+        assert_eq!(starts(AccessPath::ClusterIp, reset, true), [0_u32; 0]);
+        assert_eq!(starts(AccessPath::HostNetwork, None, true), [1_100]);
+        assert_eq!(starts(AccessPath::ClusterIp, None, true), [0_u32; 0]);
+        let mismatched = Some(OutcomeKind::Mismatched);
+        assert_eq!(starts(AccessPath::ClusterIp, mismatched, true), [0_u32; 0]);
+    }
 
     proptest! {
         #[test]
