@@ -189,6 +189,8 @@ fn faults(format: ListFormat) -> anyhow::Result<()> {
 fn lines(fault: Fault, causes: &[&str], width: usize) -> String {
     let expected = if fault.is_harmless() {
         "no cause: it does no harm".to_owned()
+    } else if fault.ends_with_start_up() {
+        "no cause: a note, since it ends with the start-up of the pods".to_owned()
     } else if causes.is_empty() {
         "a failure of unknown cause".to_owned()
     } else {

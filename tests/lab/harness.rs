@@ -66,6 +66,7 @@ pub(crate) struct Report {
     pub(crate) agents: Vec<serde_json::Value>,
     pub(crate) completion: String,
     pub(crate) socket_level: bool,
+    pub(crate) notes: Vec<String>,
     #[serde(skip)]
     pub(crate) status: i32,
     #[serde(skip)]

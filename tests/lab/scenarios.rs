@@ -7,7 +7,16 @@ use libtest_mimic::{Failed, Trial};
 use crate::harness::Lab;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = Vec::new();
+    for data_plane in ["bridge-vxlan", "calico-like"] {
+        for fault in ["late-policy", "late-rules"] {
+            trials.push(Trial::test(
+                format!("{fault} with {data_plane} is a note with a figure and no fault"),
+                move || late(fault, data_plane),
+            ));
+        }
+    }
+    trials.extend([
         Trial::test(
             "no cause is named in a healthy lab with ten thousand probes of each family",
             healthy,
@@ -42,11 +51,27 @@ pub(crate) fn trials() -> Vec<Trial> {
             "without packets bridge-netfilter-off is only consistent",
             without_packets,
         ),
-    ]
+    ]);
+    trials
 }
 
 pub(crate) fn causes(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Paths that open two seconds after their first packet.
+fn late(fault: &str, data_plane: &str) -> Result<(), Failed> {
+    let report = Lab::run(&["--data-plane", data_plane, "--fault", fault])?;
+    report.names_only(&BTreeSet::new())?;
+    let has_opened = |path: &serde_json::Value| path["health"] == "opened";
+    let is_note = |note: &&String| {
+        let figure = note.split_once("of node-1 opened ").map(|(_, rest)| rest);
+        figure.is_some_and(|rest| rest.split_once(" s after").is_some())
+    };
+    if !report.paths.iter().any(has_opened) || report.notes.iter().find(is_note).is_none() {
+        return Err(format!("{:#?}\n{}", report.notes, report.summary()).into());
+    }
+    Ok(())
 }
 
 fn healthy() -> Result<(), Failed> {

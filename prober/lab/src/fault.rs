@@ -79,7 +79,8 @@ macro_rules! faults {
 
             /// Returns the causes that a correct report names, and no others.
             ///
-            /// It is empty for a harmless fault, and where the catalogue has no cause for it ([`Self::is_harmless`]).
+            /// It is empty for a harmless fault, for one that ends with the start-up of pods, and where the catalogue has no
+            /// cause for it ([`Self::is_harmless`], [`Self::ends_with_start_up`]).
             pub const fn causes(self) -> &'static [Cause] {
                 match self { $(Self::$name => &[$(Cause::$cause),*],)* }
             }
@@ -220,7 +221,11 @@ faults! {
     ConntrackFull = "conntrack-full", [ConntrackFull], First, AfterPublication, Anything,
         "the node's conntrack table is full of assured entries";
     ForwardHeals = "forward-heals", [TransientOutage], First, AfterPublication, Anything,
-        "the node forwards nothing for two seconds, then everything again";
+        "the node forwards no new connection for two seconds in mid-run, then every one again";
+    LatePolicy = "late-policy", [], First, BeforePlacement, Anything,
+        "the node forwards nothing until two seconds after the first packet, like a policy engine that is late for new pods";
+    LateRules = "late-rules", [], First, BeforePlacement, Anything,
+        "the node translates no Service until two seconds after the first packet to one, like a kube-proxy that is late";
     ForwardPolicyDropHarmless = "forward-policy-drop-harmless", [], First, BeforePlacement, AcceptingRules,
         "FORWARD's policy is DROP, but flannel's rules accept the traffic first";
     AsymmetricRouteHarmless = "asymmetric-route-harmless", [], First, BeforePlacement, TunnelBypass,
@@ -268,6 +273,11 @@ impl Fault {
             self,
             Self::ForwardPolicyDropHarmless | Self::AsymmetricRouteHarmless | Self::MasqueradeAll
         )
+    }
+
+    /// Whether connections fail because of it only while the pods of a run are new, which a report notes.
+    pub const fn ends_with_start_up(self) -> bool {
+        matches!(self, Self::LatePolicy | Self::LateRules)
     }
 
     /// Returns an error if this lab lacks what it breaks.
@@ -397,6 +407,8 @@ impl Fault {
             Self::SnatPortCollision => conntrack::source_ports_used_up(context),
             Self::ConntrackFull => loss::conntrack_full(context),
             Self::ForwardHeals => loss::outage(context),
+            Self::LatePolicy => loss::late_policy(context),
+            Self::LateRules => service::rules_late(context),
             Self::ForwardPolicyDropHarmless => filter::policy_drop(context),
         }
     }

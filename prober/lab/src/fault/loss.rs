@@ -17,15 +17,52 @@ pub(super) fn random_loss(
     vec![Step::on(context.node, script)]
 }
 
-/// The node forwards nothing for two seconds.
+/// The node forwards no new connection for two seconds, after the first twenty of each family.
 pub(super) fn outage(context: FaultContext<'_>) -> Vec<Step> {
-    let begin =
-        for_both_families(|_| "-I FORWARD 1 -m comment --comment outage -j DROP".to_owned());
-    let end = for_both_families(|_| "-D FORWARD -m comment --comment outage -j DROP".to_owned())
-        .replace('\n', "; ");
+    let begin = for_both_families(|_| "-N OUTAGE".to_owned())
+        + &for_both_families(|_| {
+            "-A OUTAGE -m limit --limit 1/minute --limit-burst 20 -j RETURN".to_owned()
+        })
+        + &for_both_families(|_| format!("-A OUTAGE {COUNTED} -j DROP"))
+        + &for_both_families(|_| "-I FORWARD 1 -p tcp --syn -j OUTAGE".to_owned());
+    let end = for_both_families(|_| "-D FORWARD -p tcp --syn -j OUTAGE".to_owned())
+        + &for_both_families(|_| "-F OUTAGE".to_owned())
+        + &for_both_families(|_| "-X OUTAGE".to_owned());
+    until_two_seconds_later(context, &begin, "-L OUTAGE", &end)
+}
+
+/// The node forwards nothing until two seconds after the first packet.
+pub(super) fn late_policy(context: FaultContext<'_>) -> Vec<Step> {
+    let begin = for_both_families(|_| format!("-I FORWARD 1 {COUNTED} -j DROP"));
+    let end = for_both_families(|_| format!("-D FORWARD {COUNTED} -j DROP"));
+    until_two_seconds_later(context, &begin, "-L FORWARD", &end)
+}
+
+/// Matches every packet; the counter of the rule shows the first one.
+pub(super) const COUNTED: &str = "-m comment --comment late";
+
+/// Runs `begin` on the node, and `end` in the background two seconds after a rule with [`COUNTED`] has met a packet. `list`
+/// is the command of iptables that lists the chain of this rule. After half a minute without a packet it gives up.
+pub(super) fn until_two_seconds_later(
+    context: FaultContext<'_>,
+    begin: &str,
+    list: &str,
+    end: &str,
+) -> Vec<Step> {
+    let count = for_both_families(|_| format!("-vnx {list}")).replace('\n', "; ");
     vec![Step::on(
         context.node,
-        format!("{begin}( sleep 2; {end}) >/dev/null 2>&1 &\n"),
+        format!(
+            "{begin}( for try in $(seq 600); do
+  if {{ {count}}} | awk '/late/ && $1 > 0 {{ found = 1 }} END {{ exit !found }}'; then
+    sleep 2
+    {end}    break
+  fi
+  sleep 0.05
+done ) >/dev/null 2>&1 &
+",
+            end = end.replace('\n', "\n    ").trim_end().to_owned() + "\n"
+        ),
     )]
 }
 

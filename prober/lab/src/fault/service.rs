@@ -3,7 +3,7 @@
 use prober_core::packet::family::Family;
 
 use super::filter::for_both_families;
-use super::{FaultContext, SliceChange, Step};
+use super::{FaultContext, SliceChange, Step, loss};
 use crate::kube_proxy::{self, BALANCED_PORT, ProxyMode, nftables};
 use crate::topology::scripts::{iptables, restore};
 use crate::topology::server;
@@ -90,15 +90,51 @@ pub(super) fn balanced_to_server(context: FaultContext<'_>) -> impl Fn(Family) -
 
 /// PREROUTING has no jump to KUBE-SERVICES.
 pub(super) fn jump_removed(context: FaultContext<'_>) -> Vec<Step> {
-    let script = by_mode(
+    vec![Step::on(context.node, removed_jump(context))]
+}
+
+/// Returns the script that removes the jump.
+fn removed_jump(context: FaultContext<'_>) -> String {
+    by_mode(
         context,
         |_| {
             "-t nat -D PREROUTING -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES"
                 .to_owned()
         },
         |family| flush(family, "nat-prerouting"),
+    )
+}
+
+/// PREROUTING has no jump to KUBE-SERVICES until two seconds after the first packet to a Service.
+pub(super) fn rules_late(context: FaultContext<'_>) -> Vec<Step> {
+    let counted = |family| {
+        let (vip, local) = (
+            kube_proxy::cluster_ip(family),
+            kube_proxy::local_cluster_ip(family),
+        );
+        format!("PREROUTING -p tcp -d {vip},{local} {}", loss::COUNTED)
+    };
+    let count = for_both_families(|family| format!("-t mangle -A {}", counted(family)));
+    let end = for_both_families(|family| format!("-t mangle -D {}", counted(family)));
+    let restored = by_mode(
+        context,
+        |_| {
+            "-t nat -I PREROUTING 1 -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES"
+                .to_owned()
+        },
+        |family| {
+            format!(
+                "add rule {} nat-prerouting jump services",
+                nftables::table(family)
+            )
+        },
     );
-    vec![Step::on(context.node, script)]
+    // After the fault was healed, there is nothing to count, and nothing to restore.
+    let end: Vec<String> = (end.lines().zip(restored.lines()))
+        .map(|(counted, restored)| format!("{counted} && {restored}\n"))
+        .collect();
+    let begin = count + &removed_jump(context);
+    loss::until_two_seconds_later(context, &begin, "-t mangle -L PREROUTING", &end.concat())
 }
 
 /// The chain of the slot of the node's server is empty.
