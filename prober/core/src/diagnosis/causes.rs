@@ -2,7 +2,6 @@
 
 use between::Between;
 
-pub(crate) use namespace_policies::blocked_by_policies;
 pub(crate) use traffic::is_past;
 
 use super::case::Case;
@@ -110,6 +109,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &forward_drop::ForwardDrop::AnswersToOnePod,
     &network_policy::NetworkPolicy::Ingress,
     &network_policy::NetworkPolicy::Egress,
+    &namespace_policies::NamespacePolicies,
     &overlay_blocked::OverlayBlocked(Between::Pair),
     &overlay_blocked::OverlayBlocked(Between::Into),
     &overlay_blocked::OverlayBlocked(Between::OutOf),

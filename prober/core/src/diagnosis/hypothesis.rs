@@ -170,13 +170,6 @@ impl Hypothesis {
         Self::new(cause, place, groups, Finding::Excludes { because })
     }
 
-    /// Adds a sentence of evidence.
-    #[must_use]
-    pub(crate) fn because(mut self, sentence: impl Into<String>) -> Self {
-        self.evidence.push(sentence.into());
-        self
-    }
-
     /// Adds sentences of evidence.
     #[must_use]
     pub(crate) fn because_all(mut self, sentences: impl IntoIterator<Item = String>) -> Self {

@@ -1,6 +1,5 @@
 //! From hypotheses to diagnoses: the strongest hypothesis takes the groups that it explains, then every model is tested again on
-//! the remaining ones, so that one cause explains its knock-on symptoms. NetworkPolicies of the API that block everything,
-//! and that no evidence contradicts, precede all models: their symptoms are those of a drop on every node.
+//! the remaining ones, so that one cause explains its knock-on symptoms.
 
 use std::collections::BTreeSet;
 
@@ -19,11 +18,6 @@ use crate::topology::{NodeName, PathId};
 /// The diagnoses that explain the case, and one `unknown` for each kind of unexplained failure.
 pub(crate) fn solve(mut case: Case<'_>) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = Vec::new();
-    for family in case.families() {
-        if let Some(hypothesis) = causes::blocked_by_policies(&case, family) {
-            accept(&mut case, &hypothesis, &[], &mut found);
-        }
-    }
     loop {
         let hypotheses: Vec<Hypothesis> = causes::hypotheses(&case)
             .into_iter()

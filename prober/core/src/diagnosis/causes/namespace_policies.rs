@@ -1,36 +1,73 @@
-//! NetworkPolicies that block every agent: the API has them, and no packet passes between pods.
+//! `network-policy` of a namespace: the API has policies that block every agent, and no packet passes between pods.
+//!
+//! There is no other sign that they are enforced: a drop on every node has the same symptoms. The policies alone explain all of
+//! them at once.
 
+use std::collections::BTreeSet;
+
+use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::hypothesis::{Hypothesis, Place};
+use crate::diagnosis::hypothesis::Place;
+use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
-use crate::topology::AccessPath;
+use crate::topology::{AccessPath, Path};
 
-/// The failures of a family where, according to the API, policies block the agents, and none of its SYNs reaches another
-/// pod. There is no other sign that they are enforced: a drop on every node has the same symptoms.
-pub(crate) fn blocked_by_policies(case: &Case<'_>, family: Family) -> Option<Hypothesis> {
-    let policies = &case.matrix.policies;
-    if policies.is_empty() {
-        return None;
+/// The model.
+pub(crate) struct NamespacePolicies;
+
+impl Model for NamespacePolicies {
+    fn cause(&self) -> Cause {
+        Cause::NetworkPolicy
     }
-    // A pod always reaches itself (Kubernetes, "Network Policies"), though some implementations block that, too.
-    let passes =
-        case.passes(|path| path.family == family && path.access_path != AccessPath::Hairpin);
-    let arrives = case.fails(|group| group.family == family && !is_blocked(group));
-    if passes || arrives {
-        return None;
+
+    fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
+        let is_blocked = !case.matrix.policies.is_empty();
+        is_blocked
+            .then(|| Place::namespace(family))
+            .into_iter()
+            .collect()
     }
-    let groups = case.places(|group| group.family == family);
-    let hypothesis = Hypothesis::fits(Cause::NetworkPolicy, Place::namespace(family), groups)
-        .because(format!(
+
+    fn predict(&self, _: &Case<'_>, _: &Place, path: &Path) -> Prediction {
+        match path.access_path {
+            // A pod always reaches itself (Kubernetes, "Network Policies"), though some implementations block that, too.
+            AccessPath::Hairpin => Prediction::MayFail,
+            AccessPath::PodIp
+            | AccessPath::ClusterIp
+            | AccessPath::ClusterIpAny
+            | AccessPath::ClusterIpLocal
+            | AccessPath::NodePort
+            | AccessPath::HostNetwork => Prediction::Fails,
+        }
+    }
+
+    fn explains(&self, _: &Case<'_>, _: &Place, group: &FailureGroup) -> bool {
+        is_blocked(group)
+    }
+
+    fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
+        if case.fails(|group| group.family == place.family && !is_blocked(group)) {
+            return Fingerprint::Refuted("packets pass from one pod to another".to_owned());
+        }
+        Fingerprint::Missing(vec![
+            "the same run from a namespace without such policies: `prober run -n NAMESPACE`"
+                .to_owned(),
+            "whether the network plugin of this cluster enforces NetworkPolicies".to_owned(),
+        ])
+    }
+
+    fn support(&self, case: &Case<'_>, _: &Place, _: &BTreeSet<usize>) -> Vec<String> {
+        vec![format!(
             "according to the API, NetworkPolicy {} blocks the agents, and no SYN passes from one pod to another",
-            policies.join(", ")
-        ))
-        .decided_by("the same run from a namespace without such policies: `prober run -n NAMESPACE`")
-        .decided_by("whether the network plugin of this cluster enforces NetworkPolicies")
-        .repaired_by(vec![
+            case.matrix.policies.join(", ")
+        )]
+    }
+
+    fn remedy(&self, _: &Case<'_>, _: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+        vec![
             step(
                 "Probe from a namespace whose policies let pods connect to each other.",
                 ["prober run --node NODE -n NAMESPACE"],
@@ -39,8 +76,8 @@ pub(crate) fn blocked_by_policies(case: &Case<'_>, family: Family) -> Option<Hyp
                 "If these pods are to be reached: see what the policies allow, and allow the clients.",
                 ["kubectl get networkpolicy -n NAMESPACE -o yaml"],
             ),
-        ]);
-    Some(hypothesis)
+        ]
+    }
 }
 
 /// Whether a group fails like a connection that a policy drops or rejects: none of its packets arrived at the server's end.
