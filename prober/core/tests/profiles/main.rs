@@ -12,6 +12,7 @@
 mod address;
 mod change;
 mod cluster;
+mod evidence;
 mod exchange;
 mod facts;
 mod fault;
