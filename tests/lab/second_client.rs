@@ -39,8 +39,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn is_proven(data_plane: &str, (fault, cause, is_of_pod, health): &Row) -> Result<(), Failed> {
-    let report = Lab::run(&["--data-plane", data_plane, "--fault", fault])?;
-    report.names_only(&causes(&[cause]))?;
+    let report = Lab::run(&["--data-plane", data_plane, "--fault", *fault])?;
+    report.names_only(&causes(&[*cause]))?;
     let diagnosis = report.diagnosis(cause)?;
     let is_pod = diagnosis.segment.pod["pod"] == "node-1-client";
     if diagnosis.confidence != "proven"
