@@ -215,18 +215,21 @@ const fn refusal(action: RuleAction) -> &'static str {
 }
 
 /// A node that has a route of its own to the pods of another one: where nodes have such routes, a default route does not lead
-/// to pods.
+/// to pods. A subnet that nodes and pods share is no such route: nodes of another subnet are behind the default route.
 fn explicit_route<'a>(case: &'a Case<'_>, family: Family) -> Option<(&'a NodeName, &'a NodeName)> {
     case.plane
         .pairs(family)
         .find_map(|(from, to, transport)| match transport {
             Transport::Tunnel { .. }
             | Transport::Direct {
-                by_default: false, ..
+                by_default: false,
+                gateway: Some(_),
+                ..
             } => Some((from, to)),
             Transport::Direct {
                 by_default: true, ..
             }
+            | Transport::Direct { gateway: None, .. }
             | Transport::Refused
             | Transport::NoRoute
             | Transport::Unknown => None,
