@@ -167,6 +167,7 @@ fn report(network: &Network, paths: Vec<PathReport>) -> Report {
         socket_level: false,
         diagnoses: Vec::new(),
         paths,
+        comparisons: Vec::new(),
         unprobed: Vec::new(),
         agents: Vec::new(),
         nodes: (1..=network.nodes)

@@ -22,6 +22,9 @@ use crate::probe::outcome::{EngineKind, OutcomeKind};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, Path};
 
+/// Whether a fault affects the probes of an agent to a target.
+type IsAffected = fn(&AgentId, SocketAddr) -> bool;
+
 /// A platform that answers at once and records the placed objects.
 #[derive(Default)]
 struct ModelPlatform {
@@ -46,7 +49,7 @@ struct ModelPlatform {
     /// Probes of this port get no answer.
     dead_port: Option<u16>,
     /// Probes of these agents to these targets end otherwise.
-    fault: Option<(fn(&AgentId, SocketAddr) -> bool, OutcomeKind)>,
+    fault: Option<(IsAffected, OutcomeKind)>,
     /// Finishes its initial round only after its follow-up.
     slow: Option<AgentId>,
     /// Receives the plan of its follow-up seven seconds late.
