@@ -7,7 +7,7 @@ use super::filter::for_both_families;
 use super::{FaultContext, Step, service};
 use crate::kube_proxy::{self, ProxyMode, SLOT_PORT, nftables};
 use crate::topology::client;
-use crate::topology::scripts::iptables;
+use crate::topology::scripts::{FAULT_TABLE, iptables};
 
 /// The first large segment of each connection to the node or a pod of it has a sequence number outside the window, as a
 /// stray packet; what is sent again is intact. No rule drops what connection tracking calls invalid.
@@ -27,7 +27,7 @@ pub(super) fn segments_out_of_window(context: FaultContext<'_>) -> Vec<Step> {
     ];
     let altered = format!(
         "nft -f - <<'END'
-table inet stray {{
+table inet {FAULT_TABLE} {{
   set seen {{ type inet_service; flags dynamic,timeout; timeout 5s; }}
   chain prerouting {{
     type filter hook prerouting priority -350;

@@ -94,6 +94,21 @@ pub(crate) fn balanced(spec: &LabSpec, times: usize) -> Vec<Result<String, io::E
     .unwrap()
 }
 
+/// Connects from each node's own network to the slot of its server, in both families.
+pub(crate) fn from_nodes(spec: &LabSpec) -> Vec<Result<String, io::ErrorKind>> {
+    let slots = (0..).zip(spec.nodes());
+    slots
+        .flat_map(|(slot, node)| {
+            let port = kube_proxy::SLOT_PORT + slot;
+            [Family::Ipv4, Family::Ipv6].map(|family| {
+                let to = SocketAddr::new(kube_proxy::cluster_ip(family), port);
+                let thread = namespace::spawn_in(&node.name(), move || connect(to)).unwrap();
+                thread.join().unwrap().unwrap()
+            })
+        })
+        .collect()
+}
+
 fn connect(to: SocketAddr) -> Result<String, io::ErrorKind> {
     let kind = |error: io::Error| error.kind();
     let mut stream = TcpStream::connect_timeout(&to, FIRST_SYN).map_err(kind)?;

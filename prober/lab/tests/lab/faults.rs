@@ -5,7 +5,7 @@ use prober_lab::kube_proxy::ProxyMode;
 use prober_lab::{DataPlane, LabCluster, LabSpec};
 
 use crate::Case;
-use crate::connectivity::{assert_same, balanced, cluster, healthy, matrix, remove};
+use crate::connectivity::{assert_same, balanced, cluster, from_nodes, healthy, matrix, remove};
 
 pub(crate) const CASES: &[Case] = &[
     (
@@ -61,6 +61,8 @@ fn inject_all(spec: &LabSpec, is_selected: impl Fn(Fault) -> bool) {
     let only = std::env::var("PROBER_LAB_FAULT").ok();
     for fault in Fault::ALL.iter().filter(|fault| {
         fault.check_applies(spec).is_ok()
+            // Its connections hold their source ports only while a server keeps them open.
+            && **fault != Fault::SnatPortCollision
             && is_selected(**fault)
             && only
                 .as_deref()
@@ -81,7 +83,9 @@ fn inject_and_heal(cluster: &mut LabCluster, spec: &LabSpec, fault: Fault) {
         .iter()
         .filter(|(path, answer)| actual.get(*path).map(server) != Some(server(answer)))
         .count();
-    let fails = failing > 0 || balanced(spec, 24).iter().any(Result::is_err);
+    let fails = failing > 0
+        || balanced(spec, 24).iter().any(Result::is_err)
+        || from_nodes(spec).iter().any(Result::is_err);
     if std::env::var_os("PROBER_LAB_FAULT").is_some() {
         println!("{actual:#?}");
     }

@@ -29,7 +29,11 @@ ip -n {pod} link set {temporary} name eth0
 
 /// Returns the node's ends of the veths, and the routes to the pods.
 pub(super) fn node(spec: &LabSpec, node: Node) -> NodePart {
-    let mut part = NodePart::default();
+    let mut part = NodePart {
+        // A second pod with the address of a pod of another node leaves its MAC address.
+        routes: format!("neigh flush dev {UPLINK}\n"),
+        ..NodePart::default()
+    };
     for role in spec.roles() {
         let (pod, veth) = (Pod { node, role }, spec.pod_interface(role));
         part.create.extend([format!(
