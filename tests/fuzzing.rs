@@ -14,8 +14,8 @@ use prober_core::node_facts::ConntrackEntry;
 use prober_core::packet::capture::{self, CommentedPacket, InterfacePackets};
 use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{
-    Body, Checksum, ChecksumMode, Ip, LinkType, Packet, Tcp, TcpSegment, craft, parse_frame,
-    rebuild,
+    Body, Checksum, ChecksumMode, Icmp, Ip, LinkType, Packet, Quoted, Tcp, TcpSegment, craft,
+    parse_frame, rebuild,
 };
 use prober_core::plan::{AllowedTargets, Plan};
 use prober_core::probe::event::Event;
@@ -117,8 +117,8 @@ pub fn wire(data: &[u8]) -> CaseResult {
     CaseResult::Accepted
 }
 
-/// Writes the packet as a capture does, and parses it: all but the checksum of a payload that is not kept must be the
-/// same.
+/// Writes the packet as a capture does, and parses it: all but the checksums of what is not kept, a payload and the rest of
+/// a quoted packet, must be the same.
 fn rebuild_again(packet: &Packet) {
     let link = LinkType::of(packet);
     // A capture of raw IP has no place for ARP.
@@ -130,7 +130,7 @@ fn rebuild_again(packet: &Packet) {
     assert_eq!(unsummed(packet), unsummed(&again.packet));
 }
 
-/// The packet without what is known of its checksum.
+/// The packet without what is known of its checksum, and of that of the packet that it quotes.
 fn unsummed(packet: &Packet) -> Packet {
     let body = match packet.body {
         Body::Tcp(ip, tcp) => Body::Tcp(
@@ -140,7 +140,17 @@ fn unsummed(packet: &Packet) -> Packet {
                 ..tcp
             },
         ),
-        body @ (Body::Icmp(..) | Body::Resolution(_)) => body,
+        Body::Icmp(ip, icmp) => Body::Icmp(
+            ip,
+            Icmp {
+                quoted: icmp.quoted.map(|quoted| Quoted {
+                    checksum: Checksum::Unknown,
+                    ..quoted
+                }),
+                ..icmp
+            },
+        ),
+        body @ Body::Resolution(_) => body,
     };
     Packet { body, ..*packet }
 }
