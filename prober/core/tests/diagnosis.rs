@@ -33,6 +33,8 @@ mod socket_level;
 mod start_up;
 #[path = "diagnosis/translation.rs"]
 mod translation;
+#[path = "diagnosis/two_faults.rs"]
+mod two_faults;
 
 use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
 use prober_core::evidence::Matrix;

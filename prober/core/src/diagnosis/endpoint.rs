@@ -34,6 +34,18 @@ pub(crate) fn is_reached_directly(case: &Case<'_>, group: &FailureGroup) -> bool
         })
 }
 
+/// Whether SYNs of the same client to the server's own address arrive in it, whatever becomes of them there, or are answered by
+/// RST on their way.
+pub(crate) fn is_answered_directly(case: &Case<'_>, group: &FailureGroup) -> bool {
+    case.fails(|other| {
+        other.access_path == AccessPath::PodIp
+            && other.family == group.family
+            && other.client == group.client
+            && other.server == group.server
+            && (!other.is_unseen() || other.symptom == Symptom::Reset)
+    })
+}
+
 /// Nodes whose clients reach the server's Service port.
 pub(crate) fn served_nodes(
     case: &Case<'_>,

@@ -76,7 +76,10 @@ pub(crate) enum Finding {
     /// Nothing else of the catalogue gives this evidence.
     Proves(Proof),
     /// Packets are dropped at its place and nowhere else: a proof where every other cause that acts there is excluded.
-    Locates,
+    Locates {
+        /// The groups whose packets show it. Of the others that it explains they may be dropped elsewhere, by another cause.
+        at: BTreeSet<usize>,
+    },
     /// The cause is consistent with the evidence, and so are others.
     Fits {
         /// Observations that would decide.
@@ -142,9 +145,14 @@ impl Hypothesis {
         Self::new(cause, place, groups, Finding::Proves(proof))
     }
 
-    /// The cause acts at the only place at which packets are dropped.
-    pub(crate) fn locates(cause: Cause, place: Place, groups: BTreeSet<usize>) -> Self {
-        Self::new(cause, place, groups, Finding::Locates)
+    /// The cause acts at the only place at which packets of some of its groups are dropped.
+    pub(crate) fn locates(
+        cause: Cause,
+        place: Place,
+        groups: BTreeSet<usize>,
+        at: BTreeSet<usize>,
+    ) -> Self {
+        Self::new(cause, place, groups, Finding::Locates { at })
     }
 
     /// One of several causes that are consistent with the evidence.
@@ -168,6 +176,14 @@ impl Hypothesis {
     ) -> Self {
         let because = because.into();
         Self::new(cause, place, groups, Finding::Excludes { because })
+    }
+
+    /// The groups that a rival has to explain: those that show the place, where it is located, and all of them otherwise.
+    pub(crate) fn contested(&self) -> &BTreeSet<usize> {
+        match &self.finding {
+            Finding::Locates { at } => at,
+            Finding::Proves(_) | Finding::Fits { .. } | Finding::Excludes { .. } => &self.groups,
+        }
     }
 
     /// Adds sentences of evidence.

@@ -6,19 +6,20 @@
 //! They never reached a spot behind a complete reading of connection tracking without their entry, or behind a link that
 //! counted no packet at all. A counter that grew shows nothing: other traffic has grown it.
 
+/// The locations of several groups together.
+mod of_groups;
 /// What routers answered.
 mod routers;
 
-use std::collections::BTreeSet;
-
-use super::PathSegment;
 use super::case::{Case, Tracked};
 use super::causes::is_past;
-use super::endpoint::is_reached_directly;
+use super::endpoint::{is_answered_directly, is_reached_directly};
 use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::data_plane::{Attachment, Transport};
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, NodeName};
+
+pub(crate) use of_groups::{common, confined, place_of, sentences};
 
 /// Which packets are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +97,12 @@ impl Location {
             || group.access_path == AccessPath::Hairpin
             || bypasses
             || !is_reached_directly(case, group);
-        if !is_for_server {
+        // Where SYNs to the pod's own address arrive or are refused, silent ones to the Service that do not arrive go elsewhere.
+        let is_elsewhere = group.access_path.is_translated()
+            && group.server_end == ServerEnd::Nothing
+            && !bypasses
+            && is_answered_directly(case, group);
+        if !is_for_server || is_elsewhere {
             return None;
         }
         let mut location = match group.server_end {
@@ -321,63 +327,6 @@ fn is_tracking(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
         )
     };
     is_netfilter && is_passed
-}
-
-/// The spots that all these groups have in common: where a single fault that drops the packets of all of them is.
-pub(crate) fn common<'a>(case: &'a Case<'_>, groups: &BTreeSet<usize>) -> Vec<&'a Spot> {
-    let locations: Vec<&Location> = (case.at(groups))
-        .filter_map(|group| case.location(group))
-        .collect();
-    if locations.iter().any(|location| !location.is_observed) {
-        return Vec::new();
-    }
-    let Some((first, rest)) = locations.split_first() else {
-        return Vec::new();
-    };
-    let is_common = |spot: &&Spot| rest.iter().all(|other| other.spots.contains(spot));
-    first.spots.iter().filter(is_common).collect()
-}
-
-/// The narrowest place that has all these spots: a node, or the stretch from one node to another.
-pub(crate) fn place_of(spots: &[&Spot]) -> PathSegment {
-    let mut nodes = spots.iter().map(|spot| spot.node());
-    if let Some(Some(first)) = nodes.next()
-        && nodes.all(|node| node == Some(first))
-    {
-        return PathSegment::Node {
-            node: first.clone(),
-        };
-    }
-    // From the node of the first spot to that of the last one.
-    let start = |spot: &Spot| match spot {
-        Spot::Node(node, _) => node.clone(),
-        Spot::Wire(from, _) => from.clone(),
-    };
-    let end = |spot: &Spot| match spot {
-        Spot::Node(node, _) => node.clone(),
-        Spot::Wire(_, to) => to.clone(),
-    };
-    match (spots.first(), spots.last()) {
-        (Some(first), Some(last)) => PathSegment::Between {
-            from: start(first),
-            to: end(last),
-        },
-        (None, _) | (_, None) => PathSegment::Unknown,
-    }
-}
-
-/// The observations that bound the locations of these groups, each once and the first few.
-pub(crate) fn sentences(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
-    let mut said: Vec<String> = Vec::new();
-    for sentence in case
-        .locations(groups)
-        .flat_map(|location| &location.because)
-    {
-        if said.len() < 4 && !said.contains(sentence) {
-            said.push(sentence.clone());
-        }
-    }
-    said
 }
 
 /// Whether packets between two pods of a node pass its chains: routed ones always, bridged ones where bridge netfilter is on.

@@ -42,8 +42,9 @@ pub(crate) enum Prediction {
 pub(crate) enum Fingerprint {
     /// It was seen, in these sentences, strongest first.
     Seen(Proof, Vec<String>),
-    /// Packets are dropped at this place and nowhere else. It proves the cause if every other one that acts there is excluded.
-    Located(Vec<String>),
+    /// Packets of these groups are dropped at this place and nowhere else, as the sentences say. It proves the cause if every
+    /// other one that explains these groups is excluded.
+    Located(BTreeSet<usize>, Vec<String>),
     /// It was not looked for, or could not be; the observations that would show it.
     Missing(Vec<String>),
     /// It was looked for and is not there, which excludes the cause.
@@ -139,10 +140,10 @@ fn test(case: &Case<'_>, model: &dyn Model, place: Place) -> Option<Hypothesis> 
         Fingerprint::Seen(proof, said) if missing.is_empty() => {
             Hypothesis::proves(cause, place, groups, proof).because_all(said)
         }
-        Fingerprint::Located(said) if missing.is_empty() => {
-            Hypothesis::locates(cause, place, groups).because_all(said)
+        Fingerprint::Located(at, said) if missing.is_empty() => {
+            Hypothesis::locates(cause, place, groups, at).because_all(said)
         }
-        Fingerprint::Seen(_, said) | Fingerprint::Located(said) => {
+        Fingerprint::Seen(_, said) | Fingerprint::Located(_, said) => {
             let fits = Hypothesis::fits(cause, place, groups).because_all(said);
             missing.into_iter().fold(fits, Hypothesis::decided_by)
         }

@@ -73,7 +73,7 @@ fn is_detectable(case: &Case<'_>, hypothesis: &Hypothesis) -> bool {
 fn strength(finding: &Finding) -> u8 {
     match finding {
         Finding::Proves(Proof::Facts) => 3,
-        Finding::Proves(Proof::Packets) | Finding::Locates => 2,
+        Finding::Proves(Proof::Packets) | Finding::Locates { .. } => 2,
         Finding::Fits { .. } => 1,
         Finding::Excludes { .. } => 0,
     }
@@ -84,9 +84,9 @@ fn strength(finding: &Finding) -> u8 {
 fn rank(hypothesis: &Hypothesis, all: &[Hypothesis]) -> (u8, bool, usize, usize) {
     // The only place at which packets are dropped is no proof while another cause may act there.
     let strength = match &hypothesis.finding {
-        Finding::Locates if rivals(hypothesis, all).next().is_some() => 1,
+        Finding::Locates { .. } if rivals(hypothesis, all).next().is_some() => 1,
         finding @ (Finding::Proves(_)
-        | Finding::Locates
+        | Finding::Locates { .. }
         | Finding::Fits { .. }
         | Finding::Excludes { .. }) => strength(finding),
     };
@@ -98,14 +98,23 @@ fn rank(hypothesis: &Hypothesis, all: &[Hypothesis]) -> (u8, bool, usize, usize)
     )
 }
 
-/// The other hypotheses that explain all failures of this one and are not excluded.
+/// The other hypotheses that may be the truth instead of this one: each explains the failures that show it, and a second one, of
+/// another cause, those that it leaves.
 fn rivals<'a>(
     best: &'a Hypothesis,
     hypotheses: &'a [Hypothesis],
 ) -> impl Iterator<Item = &'a Hypothesis> {
-    hypotheses.iter().filter(|other| {
+    let others = hypotheses.iter().filter(|other| {
         let is_same = other.cause == best.cause && other.place.segment == best.place.segment;
-        !is_same && strength(&other.finding) > 0 && other.groups.is_superset(&best.groups)
+        !is_same && strength(&other.finding) > 0
+    });
+    let seconds = others.clone();
+    others.filter(move |other| {
+        let rest: BTreeSet<usize> = best.groups.difference(&other.groups).copied().collect();
+        other.groups.is_superset(best.contested())
+            && (rest.is_empty()
+                || (seconds.clone())
+                    .any(|second| second.cause != other.cause && second.groups.is_superset(&rest)))
     })
 }
 
@@ -117,39 +126,21 @@ fn diagnosis(
 ) -> Diagnosis {
     let (confidence, mut would_decide) = match &best.finding {
         // A capture may contain only a part of the traffic, and has no facts of the nodes.
-        Finding::Proves(_) | Finding::Locates if case.matrix.source == Source::Capture => {
+        Finding::Proves(_) | Finding::Locates { .. } if case.matrix.source == Source::Capture => {
             let run = "the facts of the nodes, and probes of the other paths: `prober run`";
             (Confidence::Consistent, vec![run.to_owned()])
         }
         Finding::Proves(_) => (Confidence::Proven, Vec::new()),
-        Finding::Locates if rivals(best, hypotheses).next().is_none() => {
+        Finding::Locates { .. } if rivals(best, hypotheses).next().is_none() => {
             (Confidence::Proven, Vec::new())
         }
         Finding::Fits { missing } => (Confidence::Consistent, missing.clone()),
-        Finding::Locates | Finding::Excludes { .. } => (Confidence::Consistent, Vec::new()),
+        Finding::Locates { .. } | Finding::Excludes { .. } => (Confidence::Consistent, Vec::new()),
     };
     let excluded = exclusions(best, hypotheses);
-    for other in hypotheses {
-        if !other.groups.is_superset(&best.groups)
-            || other.cause == best.cause
-            || confidence == Confidence::Proven
-        {
-            continue;
-        }
-        match &other.finding {
-            Finding::Fits { missing } => would_decide.push(format!(
-                "{} has the same symptoms{}",
-                other.cause,
-                missing
-                    .first()
-                    .map_or_else(String::new, |first| format!("; it is decided by: {first}"))
-            )),
-            Finding::Locates => {
-                would_decide.push(format!("{} has the same symptoms", other.cause));
-            }
-            Finding::Excludes { .. } | Finding::Proves(_) => {}
-        }
-    }
+    let undecided = rivals(best, hypotheses)
+        .filter(|other| confidence != Confidence::Proven && other.cause != best.cause);
+    would_decide.extend(undecided.filter_map(|other| decided_by(best, other)));
     let mut seen = BTreeSet::new();
     would_decide.retain(|observation| seen.insert(observation.clone()));
     let (node, segment) = honest_place(case, best, confidence, hypotheses);
@@ -168,6 +159,23 @@ fn diagnosis(
         remedy: best.remedy.clone(),
         sample: sample::choose(case, &best.groups),
     }
+}
+
+/// What distinguishes a rival from a hypothesis, as a sentence.
+fn decided_by(best: &Hypothesis, other: &Hypothesis) -> Option<String> {
+    let decided = match &other.finding {
+        Finding::Fits { missing } => missing
+            .first()
+            .map_or_else(String::new, |first| format!("; it is decided by: {first}")),
+        Finding::Locates { .. } => String::new(),
+        Finding::Excludes { .. } | Finding::Proves(_) => return None,
+    };
+    let what = if other.groups.is_superset(&best.groups) {
+        "has the same symptoms"
+    } else {
+        "has a part of the symptoms, and a second cause may have the rest"
+    };
+    Some(format!("{} {what}{decided}", other.cause))
 }
 
 /// The causes that the evidence rules out for failures of a hypothesis, wherever they might be. At the same place comes first.
@@ -189,7 +197,7 @@ fn exclusions(best: &Hypothesis, hypotheses: &[Hypothesis]) -> Vec<Exclusion> {
                 other.place.node != best.place.node,
                 because.as_str(),
             )),
-            Finding::Fits { .. } | Finding::Locates | Finding::Proves(_) => None,
+            Finding::Fits { .. } | Finding::Locates { .. } | Finding::Proves(_) => None,
         })
         .collect();
     excluded.sort_unstable();

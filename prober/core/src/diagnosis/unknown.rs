@@ -84,7 +84,7 @@ fn unknown(
                 cause: hypothesis.cause,
                 because: because.clone(),
             }),
-            Finding::Proves(_) | Finding::Locates | Finding::Fits { .. } => None,
+            Finding::Proves(_) | Finding::Locates { .. } | Finding::Fits { .. } => None,
         })
         .collect();
     // A place is only as good as the observations that bound it.

@@ -1,13 +1,14 @@
 //! Whether a tunnel carries packets from one node to another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Case, counts};
 use crate::diagnosis::origin;
+use crate::diagnosis::symptom::Symptom;
 use crate::evidence::{Evidence, PathEvidence};
 use crate::packet::family::Family;
 use crate::probe::event::TtlStepAnswer;
-use crate::topology::{AccessPath, NodeName};
+use crate::topology::{AccessPath, NodeName, PathId};
 
 impl Case<'_> {
     /// An observation of a packet that came from one node to another in their tunnel, as a sentence: a handshake, a SYN that
@@ -24,8 +25,13 @@ impl Case<'_> {
 
     /// Every ordered pair of nodes between which a packet is known to have crossed.
     pub(super) fn carried_pairs(&self) -> BTreeMap<(NodeName, NodeName, Family), String> {
+        // Where another pod answers, it may be on the client's own node.
+        let mistaken: BTreeSet<PathId> = (self.groups.iter())
+            .filter(|group| group.symptom == Symptom::WrongBackend)
+            .map(|group| group.path)
+            .collect();
         let mut carried = BTreeMap::new();
-        for evidence in self.matrix.paths.values() {
+        for (id, evidence) in &self.matrix.paths {
             let path = &evidence.path;
             // A node port is answered by the node's own address, outside the tunnel.
             let Some(server) = (path.server.as_ref())
@@ -35,17 +41,18 @@ impl Case<'_> {
                 continue;
             };
             let (client, server) = (&path.client.node, &server.node);
+            let is_of_another = mistaken.contains(id);
             let mut add = |from: &NodeName, to: &NodeName, what: &dyn Fn() -> String| {
                 let key = (from.clone(), to.clone(), path.family);
                 let sentence =
                     || format!("the tunnel carries packets from {from} to {to}: {}", what());
                 carried.entry(key).or_insert_with(sentence);
             };
-            if counts(evidence).0.established > 0 {
+            if counts(evidence).0.established > 0 && !is_of_another {
                 let works = || format!("{} works", self.named(evidence));
                 add(client, server, &works);
                 add(server, client, &works);
-            } else if has_arrived(evidence) {
+            } else if has_arrived(evidence) && !is_of_another {
                 add(client, server, &|| {
                     format!("a SYN of {} arrived", path.client)
                 });

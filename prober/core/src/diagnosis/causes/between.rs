@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::diagnosis::PathSegment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Place;
-use crate::diagnosis::location::{FlowDirection, Location, Spot, Stage};
+use crate::diagnosis::location::{FlowDirection, Location, Spot, Stage, confined};
 use crate::diagnosis::model::Prediction;
 use crate::diagnosis::symptom::FailureGroup;
 use crate::packet::family::Family;
@@ -121,21 +121,17 @@ impl Between {
         })
     }
 
-    /// Whether packets are dropped nowhere else. The sender's output and the receiver's input belong to it.
-    pub(crate) fn is_located(
+    /// The groups of these whose packets are dropped nowhere else. The sender's output and the receiver's input belong to it.
+    pub(crate) fn located(
         self,
         case: &Case<'_>,
         place: &Place,
         groups: &BTreeSet<usize>,
-    ) -> bool {
-        let is_here = |spot: &&Spot| match spot {
+    ) -> BTreeSet<usize> {
+        confined(case, groups, |spot| match spot {
             Spot::Wire(from, to) => self.blocks(place, from, to),
             Spot::Node(_, stage) => matches!(stage, Stage::ToUplink | Stage::FromUplink),
-        };
-        let is_alone = |location: &Location| {
-            location.is_observed && location.spots.iter().all(|spot| is_here(&spot))
-        };
-        case.locations(groups).any(is_alone)
+        })
     }
 }
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::second_pod;
-use super::traffic::{FORWARDING, find_rule, forwarding_nodes, is_dropped_at, passes, refuses};
+use super::traffic::{
+    FORWARDING, find_rule, forwarding_nodes, is_dropped_at, passes, refused_by_filter, refuses,
+};
 use crate::data_plane::Attachment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::Place;
-use crate::diagnosis::location::{FlowDirection, Location, Spot, Stage, sentences};
+use crate::diagnosis::location::{FlowDirection, Spot, Stage, confined, sentences};
 use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
 use crate::diagnosis::remedy::{step, tables};
@@ -200,22 +202,17 @@ impl Model for ForwardDrop {
                 group.client, icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit
             ))
         });
-        if let Some(said) = refused {
-            return Fingerprint::Located(vec![said]);
-        }
         // What acts on the lookup of the route is known from the node's facts, and excluded by them.
-        let is_here = |spot: &&Spot| {
-            let stages = [Stage::Routing, Stage::Forwarding];
-            stages
-                .iter()
-                .any(|stage| **spot == Spot::Node(node.clone(), *stage))
-        };
-        let is_alone = |location: &Location| {
-            location.is_observed && location.spots.iter().all(|spot| is_here(&spot))
-        };
-        let is_located = case.locations(groups).any(is_alone);
-        if is_located && self.is_of_this_node_alone(case, node, groups) {
-            return Fingerprint::Located(sentences(case, groups));
+        let stages = [Stage::Routing, Stage::Forwarding];
+        let mut located = confined(case, groups, |spot| {
+            (stages.iter()).any(|stage| *spot == Spot::Node(node.clone(), *stage))
+        });
+        if let Some(said) = refused {
+            located.extend(refused_by_filter(case, groups));
+            return Fingerprint::Located(located, vec![said]);
+        }
+        if !located.is_empty() && self.is_of_this_node_alone(case, node, groups) {
+            return Fingerprint::Located(located, sentences(case, groups));
         }
         Fingerprint::Missing(vec![
             format!(

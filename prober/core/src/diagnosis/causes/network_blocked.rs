@@ -62,8 +62,9 @@ impl Model for NetworkBlocked {
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
-        if self.0.is_located(case, place, groups) {
-            return Fingerprint::Located(sentences(case, groups));
+        let located = self.0.located(case, place, groups);
+        if !located.is_empty() {
+            return Fingerprint::Located(located, sentences(case, groups));
         }
         let pairs = self.0.pairs_at(case, place);
         let captures = pairs.iter().take(1).map(|(from, to)| {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::second_pod;
-use super::traffic::{direction, find_rule, is_dropped_at, is_past, refuses};
+use super::traffic::{direction, find_rule, is_dropped_at, is_past, refused_by_filter, refuses};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::Place;
-use crate::diagnosis::location::{FlowDirection, Location, Spot, Stage, sentences};
+use crate::diagnosis::location::{FlowDirection, Spot, Stage, confined, sentences};
 use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
 use crate::diagnosis::remedy::step;
@@ -123,20 +123,23 @@ impl Model for NetworkPolicy {
                 group.client, icmp.type_code.0, icmp.type_code.1, ip.src, ip.hop_limit, pod.node
             ))
         });
-        if let Some(refused) = refused {
-            said.push(refused);
-            return Fingerprint::Located(said);
-        }
-        let is_here = |spot: &&Spot| match spot {
+        // A pod's path to itself has causes of its own.
+        let among_pods = (case.at(groups))
+            .filter(|group| group.access_path != AccessPath::Hairpin)
+            .map(|group| group.index)
+            .collect();
+        let mut located = confined(case, &among_pods, |spot| match spot {
             Spot::Node(node, stage) => *node == pod.node && self.stages().contains(stage),
             Spot::Wire(..) => false,
-        };
-        let is_alone = |location: &Location| {
-            location.is_observed && location.spots.iter().all(|spot| is_here(&spot))
-        };
-        if case.locations(groups).any(is_alone) {
+        });
+        if let Some(refused) = refused {
+            said.push(refused);
+            located.extend(refused_by_filter(case, groups));
+            return Fingerprint::Located(located, said);
+        }
+        if !located.is_empty() {
             said.extend(sentences(case, groups));
-            return Fingerprint::Located(said);
+            return Fingerprint::Located(located, said);
         }
         let policies = "the policies that select the pod: `kubectl get networkpolicy -A`";
         let mut observations = vec![policies.to_owned()];

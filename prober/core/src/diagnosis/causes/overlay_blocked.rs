@@ -60,8 +60,9 @@ impl Model for OverlayBlocked {
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
-        if self.0.is_located(case, place, groups) {
-            return Fingerprint::Located(sentences(case, groups));
+        let located = self.0.located(case, place, groups);
+        if !located.is_empty() {
+            return Fingerprint::Located(located, sentences(case, groups));
         }
         Fingerprint::Missing(vec![self.capture(case, place)])
     }

@@ -8,11 +8,13 @@ use crate::data_plane::Translation;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
-use crate::diagnosis::endpoint::{is_reached_directly, served_nodes, untranslated_error};
+use crate::diagnosis::endpoint::{
+    is_answered_directly, is_reached_directly, served_nodes, untranslated_error,
+};
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
-use crate::diagnosis::symptom::{FailureGroup, Symptom};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::evidence::PathEvidence;
 use crate::packet::Unreachable;
 use crate::packet::family::Family;
@@ -151,7 +153,7 @@ impl ServiceRulesMissing {
     fn is_lost(self, case: &Case<'_>, group: &FailureGroup) -> bool {
         if !group.access_path.is_translated()
             || !group.is_unseen()
-            || (group.server.is_some() && !is_reached_directly(case, group))
+            || (group.server.is_some() && !has_its_own_way(case, group))
         {
             return false;
         }
@@ -178,6 +180,12 @@ impl ServiceRulesMissing {
                 }
             }
     }
+}
+
+/// Whether SYNs of the same client to the server's own address reach it, or fail in another way than these.
+fn has_its_own_way(case: &Case<'_>, group: &FailureGroup) -> bool {
+    let is_nowhere = group.symptom == Symptom::Silent && group.server_end == ServerEnd::Nothing;
+    is_reached_directly(case, group) || is_nowhere && is_answered_directly(case, group)
 }
 
 /// The node's own answer to a SYN with TTL 1, by another address than the Service's, as a sentence.

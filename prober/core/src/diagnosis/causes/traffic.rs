@@ -126,6 +126,14 @@ pub(crate) fn refuses(case: &Case<'_>, group: &FailureGroup) -> Option<NodeName>
     origin::refuser(case, group)
 }
 
+/// The groups of these that a filter refuses.
+pub(crate) fn refused_by_filter(case: &Case<'_>, groups: &BTreeSet<usize>) -> BTreeSet<usize> {
+    case.at(groups)
+        .filter(|group| refuses(case, group).is_some())
+        .map(|group| group.index)
+        .collect()
+}
+
 /// Whether an ICMP error comes from the Service's own address: netfilter had translated the packet that it quotes. A balancer
 /// without destinations refuses in the Service's name as well.
 fn is_translated_error(case: &Case<'_>, group: &FailureGroup) -> bool {
