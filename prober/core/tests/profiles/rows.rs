@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
-use prober_core::evidence::Matrix;
+use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::node_facts::SysctlState;
 use prober_core::probe::outcome::{EngineKind, Outcome};
-use prober_core::topology::{AccessPath, Scope};
+use prober_core::topology::Scope;
 
 use super::address::{client, node_name, server};
 use super::change::{add_foreign_veth, each_reading};
@@ -178,19 +178,12 @@ fn d2() -> Row {
 
 /// `ip_forward` reads 0, one pair is silent, and twelve paths of that node are healthy.
 fn r() -> Row {
-    let mut row = row("R", "flannel-vxlan", Kind::UnderlayDrop, Place::Pair(1, 2));
-    // Other paths of the pair are healthy, so that none is compared.
-    let compared = std::mem::take(&mut row.matrix.comparisons);
-    (row.matrix.paths).retain(|id, _| !compared.contains_key(id));
-    let healthy = run(&Cluster::new(named("flannel-vxlan"), 2));
-    for (id, path) in &mut row.matrix.paths {
-        let is_kept = path.path.client == client(1).id()
-            && path.path.scope() == Scope::CrossNode
-            && path.path.access_path == AccessPath::ClusterIp;
-        if !is_kept {
-            *path = healthy.paths[id].clone();
-        }
-    }
+    let mut row = row(
+        "R",
+        "flannel-vxlan",
+        Kind::PolicyEgressToOtherNodes,
+        Place::Pod(client(1)),
+    );
     each_reading(&mut row.matrix, &node_name(1), |facts| {
         facts.ip_forward = Some(SysctlState::Value(0));
     });
@@ -264,6 +257,15 @@ fn the_rows_have_their_evidence() {
         .find(|path| path.socket_level)
         .unwrap();
     assert!(path.tallies.contains_key(&EngineKind::Raw));
+    // Paths of the node with `ip_forward` 0 on which it forwards.
+    let forwarded = r().matrix;
+    let is_forwarded = |path: &&PathEvidence| {
+        path.is_clean()
+            && path.path.scope() == Scope::CrossNode
+            && path.path.involves(&node_name(1))
+    };
+    assert!(forwarded.paths.values().any(|path| is_forwarded(&path)));
+    assert!(forwarded.paths.values().any(|path| !path.is_clean()));
     let refused = n().matrix;
     let mut outcomes = refused.paths.values().flat_map(|path| &path.probes);
     assert!(outcomes.any(|probe| matches!(probe.client.outcome, Outcome::RefusedLocally { .. })));
