@@ -71,6 +71,7 @@ mod route_missing;
 /// The reverse-path filter drops.
 mod rp_filter;
 /// Other pods of a node, for comparison.
+mod scattered_losses;
 mod second_pod;
 /// The program that translates Services on a node.
 mod service_proxy;

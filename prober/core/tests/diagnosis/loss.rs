@@ -1,6 +1,7 @@
 //! Intermittent failures, and evidence that is inconclusive.
 
 use prober_core::diagnosis::diagnose;
+use prober_core::evidence::Matrix;
 use prober_core::probe::outcome::{EngineKind, Outcome};
 use prober_core::topology::{AccessPath, Path, Scope};
 
@@ -115,17 +116,84 @@ fn silence_that_ends_on_all_paths_at_the_same_instant_is_an_outage() {
     assert_eq!(named(&cluster.matrix), ["transient-outage node-1 proven"]);
 }
 
+/// Two nodes with many answered probes from the first to the second, and two late ones that began at this time on each path.
+fn late_at(of_path: impl Fn(AccessPath) -> u64) -> Matrix {
+    let mut cluster = Cluster::new(2);
+    let healthy = cluster.matrix.clone();
+    for access_path in [AccessPath::PodIp, AccessPath::ClusterIp] {
+        let story = Story::Late {
+            syns: 2,
+            lost: Lost::Syn,
+            started_ms: of_path(access_path),
+        };
+        cluster = cluster.with_story(
+            |path| {
+                path.client == client(1)
+                    && path.server == Some(server(2))
+                    && path.access_path == access_path
+            },
+            story,
+        );
+    }
+    let mut matrix = with_many_good(cluster, 20).matrix;
+    for (id, path) in &mut matrix.paths {
+        let first = healthy.paths[id].probes[0].clone();
+        path.probes.insert(0, first);
+    }
+    matrix
+}
+
 #[test]
-fn silence_that_only_a_starved_client_observed_is_no_evidence() {
-    let late = Story::Late {
+fn losses_with_answers_between_them_are_random() {
+    let matrix = late_at(|access_path| {
+        if access_path == AccessPath::PodIp {
+            10_000
+        } else {
+            15_000
+        }
+    });
+    assert_eq!(named(&matrix), ["packet-loss - proven"]);
+}
+
+#[test]
+fn losses_that_fall_into_one_interval_may_be_an_outage() {
+    let matrix = late_at(|_| 10_000);
+    assert_eq!(named(&matrix), ["packet-loss - consistent"]);
+    let found = diagnose(&matrix);
+    assert!(
+        found[0].would_decide[0].contains("answered between these losses"),
+        "{:?}",
+        found[0].would_decide
+    );
+}
+
+#[test]
+fn an_outage_of_two_nodes_is_shown_by_more_than_a_few_late_probes() {
+    let story = Story::Late {
         syns: 2,
         lost: Lost::Syn,
         started_ms: 0,
     };
-    let mut cluster = Cluster::new(2).with_story(
-        |path| path.client == client(1) && path.scope() == Scope::CrossNode,
-        late,
-    );
+    let late = |path: &Path| path.client == client(1) && path.server == Some(server(2));
+    let mut matrix = Cluster::new(2).with_story(late, story).matrix;
+    assert_eq!(named(&matrix), ["packet-loss - consistent"]);
+    for path in matrix.paths.values_mut().filter(|path| late(&path.path)) {
+        path.probes.extend(path.probes.clone());
+        let tally = path.tallies.get_mut(&EngineKind::Kernel).unwrap();
+        tally.outcomes.established *= 2;
+    }
+    assert_eq!(named(&matrix), ["transient-outage - proven"]);
+}
+
+#[test]
+fn silence_that_only_a_starved_client_observed_is_no_evidence() {
+    let story = Story::Late {
+        syns: 2,
+        lost: Lost::Syn,
+        started_ms: 0,
+    };
+    let late = |path: &Path| path.client == client(1) && path.scope() == Scope::CrossNode;
+    let mut cluster = with_many_good(Cluster::new(2).with_story(late, story), 20);
     cluster
         .matrix
         .agents

@@ -67,6 +67,7 @@ pub(crate) enum Reaction {
 impl Network<'_> {
     pub(crate) fn walk(&mut self, request: &Request, attempt: usize) -> Walk<'_> {
         let moment = Moment {
+            path: usize::try_from(request.path.0).unwrap(),
             probe: request.number,
             attempt,
             ms: request.start_ms + u64::try_from(attempt).unwrap() * 1000,

@@ -17,6 +17,8 @@ use super::stack::{Hop, error, unresolved};
 /// When a packet is sent: what varies from packet to packet of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moment {
+    /// The number of the path.
+    pub(crate) path: usize,
     /// The number of the probe on its path.
     pub(crate) probe: usize,
     /// The number of the SYN within the probe.
@@ -26,9 +28,9 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// Whether a fault that loses the first packet of one in four probes loses this one.
+    /// Whether a fault that loses the first packet of one in four probes loses this one: on each path another one.
     pub(crate) const fn is_unlucky(self) -> bool {
-        self.attempt == 0 && self.probe.is_multiple_of(4)
+        self.attempt == 0 && (self.probe + self.path).is_multiple_of(4)
     }
 }
 

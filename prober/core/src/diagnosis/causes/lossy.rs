@@ -50,3 +50,17 @@ pub(crate) fn most_involved(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option
         })
         .cloned()
 }
+
+/// The client's node and the server's, where all groups with a known server are between these two.
+pub(crate) fn only_pair<'c>(
+    case: &'c Case<'_>,
+    groups: &'c BTreeSet<usize>,
+) -> Option<(&'c NodeName, &'c NodeName)> {
+    let mut pairs = case.at(groups).filter_map(|group| {
+        let server = group.server.as_ref()?;
+        Some((&group.client.node, &server.node))
+    });
+    let first = pairs.next()?;
+    let is_same = |(from, to)| (from, to) == first || (to, from) == first;
+    pairs.all(is_same).then_some(first)
+}

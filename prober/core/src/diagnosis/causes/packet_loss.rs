@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::lossy::{common_node, involves, is_lossy, most_involved};
+use super::scattered_losses::is_scattered;
 use super::transient_outage::{TransientOutage, ended_together};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, counts};
@@ -89,10 +90,14 @@ impl Model for PacketLoss {
             Some(node) => Fingerprint::Missing(vec![format!(
                 "nf_conntrack_count against nf_conntrack_max on {node}: a full table lets some through as well"
             )]),
-            None if ended_together(case, place.family) => Fingerprint::Missing(vec![
-                "the same run again: these failures ended together, as those of an outage do"
-                    .to_owned(),
-            ]),
+            None if ended_together(case, place.family)
+                || !is_scattered(case, groups, place.family) =>
+            {
+                Fingerprint::Missing(vec![
+                    "the same run again: nothing is known to have been answered between these losses, as in an outage"
+                        .to_owned(),
+                ])
+            }
             None if untranslated && lost >= 3 => {
                 Fingerprint::Seen(Proof::Packets, vec![share(case, groups)])
             }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::lossy::{common_node, is_lossy, most_involved};
+use super::lossy::{common_node, is_lossy, most_involved, only_pair};
+use super::scattered_losses::opening;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, counts};
 use crate::diagnosis::catalogue::Cause;
@@ -13,11 +14,14 @@ use crate::diagnosis::symptom::FailureGroup;
 use crate::evidence::Evidence;
 use crate::evidence::start_up::{MAX_START_UP, Opening};
 use crate::packet::family::Family;
-use crate::packet::observation::Direction;
-use crate::probe::outcome::{Outcome, ProbeResult};
+use crate::probe::outcome::Outcome;
 use crate::time::{Timestamp, nanos};
-use crate::topology::{NodeName, Path};
+use crate::topology::Path;
 use crate::units::duration;
+
+/// The least number of late probes that show an outage between two nodes, where no path within a node takes part in it: of six
+/// random losses, the first SYNs are lost and the second ones are answered at most once in 4096 times.
+const MIN_LATE_BETWEEN: usize = 6;
 
 /// The model.
 pub(crate) struct TransientOutage;
@@ -28,8 +32,7 @@ impl Model for TransientOutage {
     }
 
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
-        let node = outage(case, family).and_then(|outage| outage.node);
-        let place = node.map(|node| Place::node(&node, family));
+        let place = outage(case, family).and_then(|outage| outage.place);
         place.into_iter().collect()
     }
 
@@ -64,53 +67,15 @@ pub(super) fn ended_together(case: &Case<'_>, family: Family) -> bool {
 
 /// An outage that ended.
 struct Outage {
-    /// The node that all of it involves, if there is one.
-    node: Option<NodeName>,
+    /// The node that all of it involves, or the only two nodes; `None` if there are more.
+    place: Option<Place>,
     /// How many paths it involves.
     paths: usize,
     said: String,
 }
 
-/// When a late probe's path opened: after its last unanswered SYN, before its answer.
-fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
-    let sent: Vec<Timestamp> = probe
-        .observations
-        .iter()
-        .filter(|seen| {
-            seen.direction == Direction::Sent
-                && seen.packet.tcp().is_some_and(|(_, tcp)| tcp.flags.is_syn())
-        })
-        .map(|seen| seen.at)
-        .collect();
-    let answered = probe
-        .observations
-        .iter()
-        .find(|seen| {
-            seen.direction == Direction::Received
-                && seen.packet.tcp_src() == Some(probe.peer())
-                && seen
-                    .packet
-                    .tcp()
-                    .is_some_and(|(_, tcp)| tcp.flags.is_syn_ack())
-        })
-        .map(|seen| seen.at);
-    let before = match answered {
-        Some(at) => {
-            let until: Vec<Timestamp> = sent.into_iter().filter(|syn| *syn <= at).collect();
-            // The last of them was answered, the one before it was not.
-            until
-                .len()
-                .checked_sub(2)
-                .and_then(|place| until.get(place))
-                .copied()
-        }
-        None => sent.last().copied(),
-    }?;
-    Some((before, answered))
-}
-
 /// An outage of pods that were new: their paths opened later than any start-up takes.
-fn late_start(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<Outage> {
+fn late_start(case: &Case<'_>, groups: &BTreeSet<usize>, family: Family) -> Option<Outage> {
     let openings: Option<Vec<&Opening>> =
         case.at(groups).map(|group| case.opening(group)).collect();
     let openings = openings?;
@@ -118,7 +83,7 @@ fn late_start(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<Outage> {
     let failures: usize = openings.iter().map(|opening| opening.failures).sum();
     let paths: BTreeSet<_> = case.at(groups).map(|group| group.path).collect();
     Some(Outage {
-        node: common_node(case, groups).or_else(|| most_involved(case, groups)),
+        place: place(case, groups, family),
         paths: paths.len(),
         said: format!(
             "{failures} probes on {} paths failed from the first one on, and all were answered after that: the paths opened up to {} after their pods were ready, and start-up takes at most {}",
@@ -129,12 +94,22 @@ fn late_start(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<Outage> {
     })
 }
 
+/// The node that all of these groups involve; the only two nodes, where another fault hides which of them it is.
+fn place(case: &Case<'_>, groups: &BTreeSet<usize>, family: Family) -> Option<Place> {
+    let node = common_node(case, groups).or_else(|| most_involved(case, groups));
+    let of_node = node.map(|node| Place::node(&node, family));
+    of_node.or_else(|| {
+        let (from, to) = only_pair(case, groups)?;
+        Some(Place::between(from, to, None, family))
+    })
+}
+
 /// Finds an outage: every path through a node was silent until one instant, and healthy from then on.
 fn outage(case: &Case<'_>, family: Family) -> Option<Outage> {
     let groups = case.places(|group| {
         is_lossy(case, group, family) && !case.is_share_of_a_silent_endpoint(group)
     });
-    if let Some(outage) = late_start(case, &groups) {
+    if let Some(outage) = late_start(case, &groups, family) {
         return Some(outage);
     }
     let paths: BTreeSet<_> = case.at(&groups).map(|group| group.path).collect();
@@ -185,10 +160,11 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Outage> {
     if lost.saturating_mul(2) < well {
         return None;
     }
-    let node = common_node(case, &groups).or_else(|| most_involved(case, &groups));
     let lasted = from.since(began).as_millis();
+    let is_shown =
+        |place: &Place| place.node.is_some() || (windows.len() >= MIN_LATE_BETWEEN && lost >= well);
     Some(Outage {
-        node,
+        place: place(case, &groups, family).filter(is_shown),
         paths: paths.len(),
         said: format!(
             "{} probes on {} paths were silent together for at least {lasted} ms, and all were answered from {until} on, within {} ms of each other's last silence",
