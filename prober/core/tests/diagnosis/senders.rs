@@ -7,7 +7,9 @@ use prober_core::packet::observation::{Direction, Observation};
 use prober_core::packet::{Body, TcpFlags, Unreachable};
 use prober_core::topology::{AccessPath, Path};
 
-use super::builder::{CLUSTER_IP, Cluster, Story, client, node, pod_ip, server};
+use super::builder::{
+    CLUSTER_IP, Cluster, Story, bridge_mac, client, node, pod_ip, pod_mac, server,
+};
 use super::named;
 
 /// The address that routed veths have on the node's side.
@@ -149,7 +151,7 @@ fn a_rule_on_a_node_with_routed_veths_is_recognised_by_its_distance() {
 
 #[test]
 fn another_bridge_does_not_turn_the_gateway_into_another_host() {
-    let router = reset(64, Some(super::builder::bridge_mac(1)), false);
+    let router = reset(64, Some(bridge_mac(1)), false);
     let cluster = Cluster::new(2)
         .with_story(|path| path.client == client(1) && slot_of(1)(path), router)
         .facts(1, with_docker);
@@ -322,4 +324,15 @@ fn a_neighbour_that_refuses_past_the_routed_link_of_a_client_has_the_servers_add
         );
         assert!(!names.is_empty());
     }
+}
+
+#[test]
+fn a_rst_from_the_own_bridge_for_a_server_of_another_node_is_by_stale_rules() {
+    let refused = |mac: Mac| {
+        let stale = |path: &Path| slot_of(2)(path) && path.client == client(1);
+        let cluster = Cluster::new(2).with_story(stale, reset(64, Some(mac), false));
+        named(&cluster.matrix)
+    };
+    assert_eq!(refused(pod_mac(&server(1))), ["stale-rules node-1 proven"]);
+    assert_eq!(refused(bridge_mac(1)), ["reject-reset node-1 proven"]);
 }

@@ -71,6 +71,12 @@ pub(crate) fn reset_senders(case: &Case<'_>, group: &FailureGroup) -> ResetSende
     if *server == group.client && sender == Some(Mac::LOOPBACK) {
         return ResetSenders::server();
     }
+    if is_from_own_bridge(case, group) {
+        return ResetSenders {
+            other_host: true,
+            ..ResetSenders::default()
+        };
+    }
     let passed = routers_passed(ip);
     let expected = routers_between(case, server, &group.client, group.family);
     // A RST that no router forwarded and that does not come from the node's end of the client's link is a neighbour's.
@@ -100,6 +106,26 @@ pub(crate) fn reset_senders(case: &Case<'_>, group: &FailureGroup) -> ResetSende
         on_one_bridge(case, group, sender, &mut senders);
     }
     senders
+}
+
+/// Whether the RST of a group comes from another port of the client's own bridge, although a router is between the client and
+/// the server: from the server, and from a rule on the way to it, it would come from the node's end of the bridge.
+pub(crate) fn is_from_own_bridge(case: &Case<'_>, group: &FailureGroup) -> bool {
+    let Some((seen, ip)) = reset_packet(case, group) else {
+        return false;
+    };
+    let is_bridged = match case.plane.attachment(&group.client, group.family) {
+        Attachment::Bridge { .. } => true,
+        Attachment::Routed { .. } | Attachment::OwnDevice { .. } | Attachment::Unknown => false,
+    };
+    let server = group.server.as_ref().filter(|_| group.is_cross_node());
+    let is_routed = server.is_some_and(|server| {
+        routers_between(case, server, &group.client, group.family).is_some_and(|count| count > 0)
+    });
+    let routers = gateways(case, &group.client, group.family);
+    let sender = seen.packet.link.map(|link| link.src);
+    let is_no_router = sender.is_some_and(|sender| !routers.contains(&sender));
+    is_bridged && is_routed && routers_passed(ip) == 0 && !routers.is_empty() && is_no_router
 }
 
 /// Whether a client with a link of its own to its node received a RST from another Ethernet address than that of any router of

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::reset_sender::{described, is_from_own_bridge, reset_packet};
 use super::service_proxy;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -32,7 +33,7 @@ impl Model for StaleRules {
 
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
         let is_candidate = |group: &FailureGroup| match self {
-            Self::OtherPod => is_answered_by_other(group),
+            Self::OtherPod => is_answered_by_other(group) || is_refused_by_other(case, group),
             // A pod's path to itself has causes of its own.
             Self::NoPod => group.access_path == AccessPath::ClusterIp && leads_nowhere(case, group),
         };
@@ -59,14 +60,16 @@ impl Model for StaleRules {
             return false;
         }
         match self {
-            Self::OtherPod => is_answered_by_other(group),
+            Self::OtherPod => is_answered_by_other(group) || is_refused_by_other(case, group),
             Self::NoPod => leads_nowhere(case, group),
         }
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
         match self {
-            Self::OtherPod => answered_by_other(case, groups),
+            Self::OtherPod => {
+                refused_by_other(case, groups).unwrap_or_else(|| answered_by_other(case, groups))
+            }
             Self::NoPod => translated_elsewhere(case, place, groups)
                 .unwrap_or_else(|| sent_to_no_pod(case, place, groups)),
         }
@@ -146,6 +149,32 @@ fn answered_by_other(case: &Case<'_>, groups: &BTreeSet<usize>) -> Fingerprint {
             "what answers at the Service's address: it sent no pod's name".to_owned(),
         ]),
     }
+}
+
+/// Whether a pod of the client's node refuses what is for a server of another node, which the client reaches itself.
+fn is_refused_by_other(case: &Case<'_>, group: &FailureGroup) -> bool {
+    group.access_path == AccessPath::ClusterIp
+        && is_from_own_bridge(case, group)
+        && is_reached_directly(case, group)
+}
+
+/// The RST of a pod of the client's node, in the place of a server of another node.
+fn refused_by_other(case: &Case<'_>, groups: &BTreeSet<usize>) -> Option<Fingerprint> {
+    let mut refused = case
+        .at(groups)
+        .filter(|group| is_refused_by_other(case, group));
+    refused.find_map(|group| {
+        let server = group.server.as_ref()?;
+        let target = case.path(group.path)?.target;
+        let (seen, ip) = reset_packet(case, group)?;
+        let said = format!(
+            "{target} leads to {server} on {} according to the API, but {} received a RST from a port of its own bridge: {}",
+            server.node,
+            group.client,
+            described(seen, ip)
+        );
+        Some(Fingerprint::Seen(Proof::Packets, vec![said]))
+    })
 }
 
 /// The address that the SYN went on to, or the error of netfilter's translation of it.
