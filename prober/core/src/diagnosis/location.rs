@@ -6,13 +6,14 @@
 //! They never reached a spot behind a complete reading of connection tracking without their entry, or behind a link that
 //! counted no packet at all. A counter that grew shows nothing: other traffic has grown it.
 
+/// What connection tracking shows.
+mod conntrack;
 /// The locations of several groups together.
 mod of_groups;
 /// What routers answered.
 mod routers;
 
-use super::case::{Case, Tracked};
-use super::causes::is_past;
+use super::case::Case;
 use super::endpoint::{is_answered_directly, is_reached_directly};
 use super::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::data_plane::{Attachment, Transport};
@@ -102,7 +103,7 @@ impl Location {
             && group.server_end == ServerEnd::Nothing
             && !bypasses
             && is_answered_directly(case, group);
-        if !is_for_server || is_elsewhere {
+        if !is_for_server || is_elsewhere || conntrack::is_led_elsewhere(case, group, server) {
             return None;
         }
         let mut location = match group.server_end {
@@ -213,47 +214,6 @@ impl Location {
         [&self.sender, &self.receiver]
     }
 
-    /// Entries of connection tracking, and their absence from a complete reading, where packets of the node's pods pass it.
-    fn read_conntrack(&mut self, case: &Case<'_>, group: &FailureGroup) {
-        // Which probes were lost in which direction is only known where the server's end observed.
-        if group.server_end == ServerEnd::Unknown {
-            return;
-        }
-        let mut nodes = vec![self.sender.clone()];
-        if !self.is_same_node() {
-            nodes.push(self.receiver.clone());
-        }
-        for node in nodes {
-            if !is_tracking(case, group, &node) {
-                continue;
-            }
-            let input = Spot::Node(
-                node.clone(),
-                if node == self.sender {
-                    Stage::FromPod
-                } else {
-                    Stage::FromUplink
-                },
-            );
-            let chains = Spot::Node(node.clone(), Stage::Forwarding);
-            match (self.direction, case.tracked(&node, group)) {
-                (FlowDirection::ToServer, Tracked::Absent) => self.ended(&chains, || {
-                    format!("connection tracking of {node} has no entry of them: they did not pass its chains")
-                }),
-                (FlowDirection::ToServer, Tracked::Unanswered(entry) | Tracked::Answered(entry)) => {
-                    self.passed(&chains, || format!("they passed the chains of {node}: conntrack has {entry}"));
-                }
-                (FlowDirection::ToClient, Tracked::Unanswered(entry)) => self.ended(&input, || {
-                    format!("connection tracking of {node} saw no answer: {entry}")
-                }),
-                (FlowDirection::ToClient, Tracked::Answered(entry)) => self.passed(&input, || {
-                    format!("connection tracking of {node} saw the answer: {entry}")
-                }),
-                (_, Tracked::Unknown) | (FlowDirection::ToClient, Tracked::Absent) => {}
-            }
-        }
-    }
-
     /// A tunnel that carries other packets, and one that carried none while failing paths were probed.
     fn read_tunnel(&mut self, case: &Case<'_>, family: Family) {
         let (sender, receiver) = (self.sender.clone(), self.receiver.clone());
@@ -299,34 +259,6 @@ impl Location {
             self.because.push(because.to_owned());
         }
     }
-}
-
-/// Whether packets of a group pass connection tracking of a node, as far as its data plane is known: netfilter translates
-/// there, and the pod is a port of a filtered bridge, or routed.
-fn is_tracking(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
-    let agents = std::iter::once(&group.client).chain(&group.server);
-    let mut pods = agents.filter(|agent| agent.node == *node);
-    let Some(pod) = pods.next() else {
-        return false;
-    };
-    let is_past = case
-        .path(group.path)
-        .is_some_and(|evidence| is_past(case, node, &evidence.path));
-    if is_past {
-        return false;
-    }
-    let is_netfilter = case.plane.translation(node).is_by_netfilter();
-    let attachment = case.plane.attachment(pod, group.family);
-    let is_filtered = super::causes::bridge_filter::bridged_filtered(case, node, group.family);
-    let is_passed = if group.is_same_node() {
-        passes_chains(attachment, is_filtered) == Some(true)
-    } else {
-        !matches!(
-            attachment,
-            Attachment::Unknown | Attachment::OwnDevice { .. }
-        )
-    };
-    is_netfilter && is_passed
 }
 
 /// Whether packets between two pods of a node pass its chains: routed ones always, bridged ones where bridge netfilter is on.

@@ -1,5 +1,6 @@
 //! What routers on the way answered to SYNs whose hop limit ended there.
 
+use super::conntrack::is_led_elsewhere;
 use super::{Location, Spot, Stage};
 use crate::data_plane::initial_hop_limit;
 use crate::diagnosis::case::Case;
@@ -15,6 +16,14 @@ impl Location {
             return;
         };
         for (evidence, ttl_probe) in case.ttl_probes_of(&group.client, server, group.family) {
+            // What goes elsewhere meets other routers.
+            let is_elsewhere = case.groups.iter().any(|other| {
+                let path = case.path(other.path).map(|known| &known.path);
+                path == Some(&evidence.path) && is_led_elsewhere(case, other, server)
+            });
+            if is_elsewhere {
+                continue;
+            }
             for step in &ttl_probe.steps {
                 let TtlStepAnswer::TimeExceeded { by, hop_limit } = step.answer else {
                     continue;
