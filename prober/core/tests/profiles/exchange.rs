@@ -26,7 +26,7 @@ impl Network<'_> {
         let (flow, request) = (progress.flow, progress.request);
         let (next, acked) = (progress.isn.add(1), progress.server_isn.add(1));
         if request.engine == EngineKind::Raw {
-            let reset = Packet::new(flow.src, flow.target);
+            let reset = Packet::new(flow.src, flow.target, TcpFlags::RST);
             self.client_sends(
                 progress,
                 at,
@@ -38,7 +38,7 @@ impl Network<'_> {
             }
             return Exchange::NotTried;
         }
-        let ack = Packet::new(flow.src, flow.target);
+        let ack = Packet::new(flow.src, flow.target, TcpFlags::ACK);
         self.client_sends(progress, at, ack, Segment::new(TcpFlags::ACK, next, acked));
         let Ok(arrival) = self.send_to_server(progress, attempt, ack) else {
             return Exchange::NoBanner;
@@ -52,7 +52,7 @@ impl Network<'_> {
         {
             return Exchange::NoBanner;
         }
-        let reply = Packet::new(arrival.packet.dst, arrival.packet.src);
+        let reply = Packet::new(arrival.packet.dst, arrival.packet.src, TcpFlags::ACK);
         let data = |payload_len| Segment {
             payload_len,
             ..Segment::new(TcpFlags::ACK.with(TcpFlags::PSH), acked, next)
@@ -95,7 +95,7 @@ impl Network<'_> {
             sent: ECHO_BYTES,
             received: 0,
         };
-        let request = Packet::new(flow.src, flow.target);
+        let request = Packet::new(flow.src, flow.target, TcpFlags::ACK);
         let segment = Segment {
             payload_len: FULL_SEGMENT,
             ..Segment::new(
@@ -151,7 +151,7 @@ impl Network<'_> {
         self.counts.node(flow.client.node, "ConntrackInvalid");
         if let Some(arrival) = delivered {
             progress.client_receives(arrival, at, segment);
-            let reset = Packet::new(flow.src, arrival.packet.src);
+            let reset = Packet::new(flow.src, arrival.packet.src, TcpFlags::RST);
             let answer = Segment::new(TcpFlags::RST, segment.ack, Seq(0));
             self.client_sends(progress, at, reset, answer);
         }

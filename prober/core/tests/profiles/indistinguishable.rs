@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::known_wrong;
 use super::profile::{ALL, Profile};
 use super::run::run;
-use super::verdict::{described, proven};
+use super::verdict::{Verdict, described, proven, verdict};
 
 /// The part of the evidence that a tier collects.
 fn of_tier(mut matrix: Matrix, tier: Tier) -> Matrix {
@@ -67,16 +67,7 @@ fn named(faults: &[Fault]) -> String {
     names.collect::<Vec<_>>().join(" = ")
 }
 
-/// Whether one diagnosis is right for all of these faults.
-fn is_one_cause(faults: &[Fault]) -> bool {
-    let first = faults[0];
-    faults.iter().all(|other| {
-        let has_name = !first.kind.causes().is_empty();
-        has_name && other.kind.causes() == first.kind.causes() && other.place == first.place
-    })
-}
-
-/// What cannot be distinguished is not proven either.
+/// What cannot be distinguished is not proven either, unless it is right for all of these faults.
 #[test]
 fn faults_that_leave_the_same_evidence() {
     let (mut text, mut wrong) = (String::new(), BTreeMap::new());
@@ -87,7 +78,9 @@ fn faults_that_leave_the_same_evidence() {
                 let faults_named = named(&faults);
                 writeln!(text, "  {faults_named}").unwrap();
                 let proven = proven(diagnose(&matrix));
-                if !proven.is_empty() && !is_one_cause(&faults) {
+                let is_wrong =
+                    |fault: &Fault| verdict(profile, &[*fault], &matrix, &proven) == Verdict::Wrong;
+                if !proven.is_empty() && faults.iter().any(is_wrong) {
                     let id = format!("{}, {tier}: {faults_named}", profile.name);
                     wrong.insert(id, described(&proven).join(", "));
                 }

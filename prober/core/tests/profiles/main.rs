@@ -12,6 +12,8 @@
 mod address;
 mod change;
 mod cluster;
+mod conntrack;
+mod entries;
 mod evidence;
 mod exchange;
 mod facts;

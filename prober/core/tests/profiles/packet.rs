@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use prober_core::node_facts::LinkCounters;
-use prober_core::packet::Unreachable;
 use prober_core::packet::mac::Mac;
+use prober_core::packet::{TcpFlags, Unreachable};
 use prober_core::probe::outcome::Errno;
 
 use super::address::Agent;
@@ -23,8 +23,7 @@ pub(crate) struct Packet {
     pub(crate) src: SocketAddr,
     pub(crate) dst: SocketAddr,
     pub(crate) ttl: u8,
-    /// It starts a connection (SYN).
-    pub(crate) is_new: bool,
+    pub(crate) flags: TcpFlags,
     /// It fills the pod's MTU.
     pub(crate) is_large: bool,
     /// It belongs to no connection that conntrack has: INVALID.
@@ -34,16 +33,21 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    pub(crate) const fn new(src: SocketAddr, dst: SocketAddr) -> Self {
+    pub(crate) const fn new(src: SocketAddr, dst: SocketAddr, flags: TcpFlags) -> Self {
         Self {
             src,
             dst,
             ttl: TTL,
-            is_new: false,
+            flags,
             is_large: false,
             is_stray: false,
             is_outside_window: false,
         }
+    }
+
+    /// Whether it starts a connection.
+    pub(crate) const fn is_new(&self) -> bool {
+        self.flags.is_syn()
     }
 }
 

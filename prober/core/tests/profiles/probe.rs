@@ -13,6 +13,7 @@ use prober_core::topology::PathId;
 
 use super::address::{Agent, Role, ServicePort, bridge_mac, gateway_ip, gateway_mac};
 use super::cluster::{Cluster, Rule};
+use super::conntrack::Tables;
 use super::observe::{self, MS, Segment};
 use super::packet::{Arrival, Counts, Flow, Icmp, IcmpError, Packet, Router, Stop};
 use super::profile::Translation;
@@ -28,6 +29,7 @@ const DUPLICATE_MAC: Mac = Mac([0x0a, 0x58, 0, 0, 0xdd, 1]);
 pub(crate) struct Network<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) counts: &'a mut Counts,
+    pub(crate) tables: Tables,
     /// The last initial sequence number.
     pub(crate) isn: u32,
 }
@@ -75,6 +77,7 @@ impl Network<'_> {
         Walk {
             cluster: self.cluster,
             counts: self.counts,
+            tables: &mut self.tables,
             moment,
         }
     }
@@ -155,10 +158,7 @@ impl Network<'_> {
     fn attempt(&mut self, progress: &mut Progress, attempt: usize) -> Answer {
         let request = progress.request;
         let at = progress.at(attempt);
-        let syn = Packet {
-            is_new: true,
-            ..Packet::new(progress.flow.src, progress.flow.target)
-        };
+        let syn = Packet::new(progress.flow.src, progress.flow.target, TcpFlags::SYN);
         let mut flow = progress.flow;
         let arrived = self
             .walk(&request, attempt)
@@ -201,7 +201,7 @@ impl Network<'_> {
                 return Answer::None;
             }
         };
-        let reply = Packet::new(arrival.packet.dst, arrival.packet.src);
+        let reply = Packet::new(arrival.packet.dst, arrival.packet.src, flags);
         if mac.is_none() {
             progress.server_receives(arrival, at, TcpFlags::SYN);
             let segment = Segment::new(flags, progress.server_isn, progress.isn.add(1));
@@ -279,7 +279,7 @@ impl Network<'_> {
     fn refuse_stray(&mut self, progress: &mut Progress, at: u64, from: SocketAddr) {
         let reset = Packet {
             is_stray: true,
-            ..Packet::new(progress.flow.src, from)
+            ..Packet::new(progress.flow.src, from, TcpFlags::RST)
         };
         let segment = Segment::new(TcpFlags::RST, progress.isn.add(1), Seq(0));
         self.client_sends(progress, at + MS / 9, reset, segment);

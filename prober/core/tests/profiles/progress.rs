@@ -77,7 +77,7 @@ impl Progress {
             Family::Ipv4 => Answer::None,
             Family::Ipv6 => {
                 let answer = Arrival {
-                    packet: Packet::new(arrival.packet.dst, arrival.packet.src),
+                    packet: Packet::new(arrival.packet.dst, arrival.packet.src, TcpFlags::SYN_ACK),
                     src_mac: Mac::LOOPBACK,
                     ..arrival
                 };

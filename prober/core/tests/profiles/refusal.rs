@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use prober_core::packet::TcpFlags;
 use prober_core::packet::family::Family;
 
 use super::address::{Agent, gateway_ip, router_ip};
@@ -17,7 +18,7 @@ impl Walk<'_> {
     ) -> Result<Arrival, Stop> {
         let family = Family::of(flow.src.ip());
         let (client, profile) = (flow.client, self.cluster.profile);
-        let from = |ip| Packet::new(SocketAddr::new(ip, 0), flow.src);
+        let from = |ip| Packet::new(SocketAddr::new(ip, 0), flow.src, TcpFlags::default());
         let mut arrival = match error.by {
             Router::Balancer => self.delivered(client, from(flow.target.ip())),
             Router::Node(node) if node == client.node => {
@@ -49,7 +50,7 @@ impl Walk<'_> {
         is_bridged: bool,
     ) -> Result<Arrival, Stop> {
         let backend = flow.translated.map_or(flow.target, |to| to.backend);
-        let packet = Packet::new(backend, flow.src);
+        let packet = Packet::new(backend, flow.src, TcpFlags::RST.with(TcpFlags::ACK));
         if is_bridged {
             // The bridge's reject is not translated back, and has the backend's Ethernet address.
             let mac = self.cluster.pod_at(backend.ip()).map(Agent::mac);

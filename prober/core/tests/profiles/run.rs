@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use prober_core::evidence::{
     AgentEvidence, Backend, Comparison, Evidence, Matrix, NodeEvidence, PathEvidence,
 };
-use prober_core::node_facts::Counters;
+use prober_core::node_facts::{Counters, NodeFacts};
 use prober_core::packet::family::Family;
 use prober_core::probe::event::{EVENT_SCHEMA, Hello};
 use prober_core::probe::outcome::{EngineKind, OutcomeKind};
@@ -18,6 +18,7 @@ use super::address::{
     unused_ip,
 };
 use super::cluster::Cluster;
+use super::conntrack::{Tables, requests};
 use super::facts::facts;
 use super::packet::Counts;
 use super::probe::{Network, Request};
@@ -127,6 +128,7 @@ pub(crate) fn run(cluster: &Cluster) -> Matrix {
     let mut network = Network {
         cluster,
         counts: &mut counts,
+        tables: Tables::default(),
         isn: 0,
     };
     let ways = ways(cluster);
@@ -154,12 +156,19 @@ pub(crate) fn run(cluster: &Cluster) -> Matrix {
         matrix.comparisons.insert(id, kind);
     }
     learn_socket_level(&mut matrix);
+    let tables = network.tables;
     add_agents(cluster, &mut matrix, &counts);
+    let requests = requests(cluster, &matrix);
     for node in cluster.numbers() {
+        let request = requests.get(&node_name(node));
+        let after = NodeFacts {
+            conntrack: request.map(|request| tables.reading(node, request)),
+            ..facts(cluster, node, &counts)
+        };
         let known = NodeEvidence {
             before: Some(facts(cluster, node, &before)),
             during: Some(facts(cluster, node, &during)),
-            after: Some(facts(cluster, node, &counts)),
+            after: Some(after),
             ..NodeEvidence::default()
         };
         matrix.nodes.insert(node_name(node), known);

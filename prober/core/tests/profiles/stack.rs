@@ -14,8 +14,8 @@ use super::packet::{Flow, Icmp, IcmpError, Packet, Router, Stop, Translated};
 use super::profile::{Attachment, Translation, UnusedAddress};
 use super::walk::Walk;
 
-/// The port of a replaced source.
-const MASQUERADED_PORT: u16 = 61_000;
+/// How far the port of a replaced source is below the client's: each connection has its own.
+const MASQUERADED_BELOW: u16 = 30_000;
 
 /// When a neighbour that does not answer makes its packets refused, milliseconds: 3060 at first, and 2200 to 2700 within the
 /// window of an earlier failure.
@@ -101,7 +101,8 @@ impl Walk<'_> {
                 return Err(Stop::Dropped);
             }
             let family = Family::of(packet.src.ip());
-            let source = SocketAddr::new(gateway_ip(profile, to.node, family), MASQUERADED_PORT);
+            let port = packet.src.port() - MASQUERADED_BELOW;
+            let source = SocketAddr::new(gateway_ip(profile, to.node, family), port);
             packet.src = source;
             to.source = Some(source);
         }
@@ -137,21 +138,35 @@ impl Walk<'_> {
     pub(crate) fn pass_gate(&self, node: u8, packet: Packet) -> Result<(), Stop> {
         let settings = self.cluster.node(node);
         let is_down = self.moment.ms < settings.down_until_ms;
-        let is_lost = settings.is_lossy && packet.is_new && self.moment.is_unlucky();
+        let is_lost = settings.is_lossy && packet.is_new() && self.moment.is_unlucky();
         if is_down || is_lost {
             return Err(Stop::Dropped);
         }
         Ok(())
     }
 
-    /// Conntrack has no room for new connections.
+    /// PREROUTING and OUTPUT: conntrack, which may have no room for new connections.
     pub(crate) fn track(&mut self, node: u8, packet: Packet) -> Result<(), Stop> {
-        let is_full = self.cluster.node(node).is_conntrack_full;
-        if is_full && packet.is_new && self.cluster.profile.uses_netfilter() {
+        if !self.cluster.profile.uses_netfilter() {
+            return Ok(());
+        }
+        let settings = self.cluster.node(node);
+        if settings.is_conntrack_full && packet.is_new() {
             self.counts.node(node, "ConntrackDrop");
             return Err(Stop::Dropped);
         }
+        if !packet.is_outside_window {
+            let sees_replies = !settings.untracked_replies;
+            (self.tables).see(node, packet, self.moment.ms, sees_replies);
+        }
         Ok(())
+    }
+
+    /// POSTROUTING: conntrack confirms the connection of a packet that came so and leaves so.
+    pub(crate) fn confirm(&mut self, node: u8, came: Packet, leaves: Packet) {
+        if self.cluster.profile.uses_netfilter() {
+            self.tables.confirm(node, came, leaves, self.moment.ms);
+        }
     }
 
     /// The route to an address. Packets of pods follow a table of their own where the profile has policy routing.
@@ -259,7 +274,7 @@ impl Walk<'_> {
             self.counts.node(node, "IpFragFails");
             return Err(Stop::Dropped);
         }
-        if packet.is_new && ServicePort::at(packet.dst).is_some() {
+        if packet.is_new() && ServicePort::at(packet.dst).is_some() {
             match rule {
                 Rule::NoEndpoint => {
                     return Err(error(Router::Node(node), Unreachable::Port, packet.ttl));
@@ -292,7 +307,7 @@ impl Walk<'_> {
             .into_iter()
             .flatten()
             .chain(&settings.policies)
-            .find(|filter| filter.matches(self.cluster, packet.src, packet.dst, packet.is_new));
+            .find(|filter| filter.matches(self.cluster, packet.src, packet.dst, packet.is_new()));
         match filter.map(|filter| filter.verdict) {
             None => Ok(()),
             Some(Verdict::Drop) => Err(Stop::Dropped),

@@ -108,11 +108,11 @@ impl Walk<'_> {
             Dropped::FromPods => is_pod(packet.src.ip()),
             Dropped::ToPods => is_pod(packet.dst.ip()),
             Dropped::NewOfPods => {
-                packet.is_new && is_pod(packet.src.ip()) && is_pod(packet.dst.ip())
+                packet.is_new() && is_pod(packet.src.ip()) && is_pod(packet.dst.ip())
             }
             Dropped::Tunnel => leg == Leg::Tunnelled,
             Dropped::Large => packet.is_large,
-            Dropped::Share => packet.is_new && self.moment.is_unlucky(),
+            Dropped::Share => packet.is_new() && self.moment.is_unlucky(),
         };
         self.cluster.wire.iter().any(|drop| {
             drop.from.is_none_or(|node| node == from)

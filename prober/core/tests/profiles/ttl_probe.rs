@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use prober_core::packet::Checksum;
 use prober_core::packet::family::Family;
+use prober_core::packet::{Checksum, TcpFlags};
 use prober_core::probe::event::{TtlProbe, TtlStep, TtlStepAnswer};
 
 use super::packet::{Flow, Icmp, Packet, Stop};
@@ -21,10 +21,7 @@ impl Network<'_> {
             translated: None,
             is_confirmed: false,
         };
-        let syn = Packet {
-            is_new: true,
-            ..Packet::new(src, request.target)
-        };
+        let syn = Packet::new(src, request.target, TcpFlags::SYN);
         let _pinned = self.walk(&request, 0).deliver_to_server(&mut flow, syn);
         let steps = hop_limits.iter().map(|&hop_limit| TtlStep {
             hop_limit,
@@ -50,12 +47,17 @@ impl Network<'_> {
         let arrived = self.walk(request, 0).deliver_to_server(&mut flow, syn);
         let (answer, is_syn_ack) = match arrived {
             Ok(arrival) => {
-                let reply = Packet::new(arrival.packet.dst, arrival.packet.src);
                 let is_syn_ack = match self.reaction(arrival) {
                     Reaction::SynAck => true,
                     Reaction::Reset | Reaction::ResetByDuplicate => false,
                     Reaction::None => return TtlStepAnswer::Silent,
                 };
+                let flags = if is_syn_ack {
+                    TcpFlags::SYN_ACK
+                } else {
+                    TcpFlags::RST.with(TcpFlags::ACK)
+                };
+                let reply = Packet::new(arrival.packet.dst, arrival.packet.src, flags);
                 let mut walk = self.walk(request, 0);
                 (walk.deliver_to_client(&flow, arrival.at, reply), is_syn_ack)
             }

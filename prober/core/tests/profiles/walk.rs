@@ -10,6 +10,7 @@ use prober_core::probe::outcome::Errno;
 
 use super::address::{Agent, Role, gateway_ip, gateway_mac};
 use super::cluster::{Cluster, Rule};
+use super::conntrack::Tables;
 use super::packet::{Arrival, Counts, Flow, Packet, Router, Stop};
 use super::profile::{Attachment, Translation};
 use super::stack::{Hop, error, unresolved};
@@ -38,6 +39,7 @@ impl Moment {
 pub(crate) struct Walk<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) counts: &'a mut Counts,
+    pub(crate) tables: &'a mut Tables,
     pub(crate) moment: Moment,
 }
 
@@ -61,18 +63,20 @@ impl Walk<'_> {
         let node = client.node;
         self.pass_gate(node, packet)?;
         self.track(node, packet)?;
+        let came = packet;
         let rule = self.translate(flow, node, &mut packet)?;
         let is_before_routing = self.cluster.profile.translation == Translation::Iptables;
         let is_local = flow.translated.is_some_and(|to| {
             is_before_routing && self.cluster.range_of(to.backend.ip()) == Some(node)
         });
         if is_local && self.passes_netfilter_within_bridge(node) {
-            return self.within_bridge(flow, client, packet);
+            return self.within_bridge(flow, came, packet);
         }
         let hop = self.hop(node, packet.dst, true);
         self.forward(node, &mut packet, hop, rule)?;
         self.masquerade(flow, &mut packet)?;
         flow.is_confirmed = true;
+        self.confirm(node, came, packet);
         if flow.translated.is_some_and(|to| to.source.is_none())
             && packet.src.ip() == packet.dst.ip()
         {
@@ -92,6 +96,7 @@ impl Walk<'_> {
             return Err(Stop::Refused(Errno::Enetunreach));
         }
         self.track(node, packet)?;
+        let came = packet;
         match self.translate(flow, node, &mut packet)? {
             Rule::Leads(_) => {}
             Rule::NoEndpoint if profile.translation == Translation::Socket => {
@@ -120,6 +125,7 @@ impl Walk<'_> {
             to.source = Some(packet.src);
         }
         flow.is_confirmed = true;
+        self.confirm(node, came, packet);
         self.onward(node, packet, hop)
     }
 
@@ -146,6 +152,7 @@ impl Walk<'_> {
             return self.reach_client(flow, node, packet);
         }
         self.pass_gate(node, packet)?;
+        self.track(node, packet)?;
         self.undo_source(flow, node, &mut packet);
         let hop = self.hop(node, packet.dst, true);
         match hop {
@@ -201,6 +208,7 @@ impl Walk<'_> {
             if self.passes_netfilter_within_bridge(from.node) {
                 self.track(from.node, packet)?;
                 self.filter(from.node, packet, true)?;
+                self.confirm(from.node, packet, packet);
             }
         } else if from.node != to.node {
             self.pass_wire(from.node, to.node, packet, false)?;
@@ -216,9 +224,10 @@ impl Walk<'_> {
     fn within_bridge(
         &mut self,
         flow: &mut Flow,
-        client: Agent,
+        came: Packet,
         mut packet: Packet,
     ) -> Result<Arrival, Stop> {
+        let client = flow.client;
         let node = client.node;
         let Some(pod) = self.cluster.pod_at(packet.dst.ip()) else {
             return Err(unresolved(node, packet.ttl));
@@ -229,6 +238,7 @@ impl Walk<'_> {
         self.filter(node, packet, true)?;
         self.masquerade(flow, &mut packet)?;
         flow.is_confirmed = true;
+        self.confirm(node, came, packet);
         let arrival = Arrival {
             at: pod,
             packet,
@@ -262,6 +272,7 @@ impl Walk<'_> {
         self.check_reverse_path(peer, packet)?;
         let hop = self.hop(peer, packet.dst, false);
         self.forward_received(peer, &mut packet, hop)?;
+        self.confirm(peer, packet, packet);
         match hop {
             Hop::Pod(pod) => Ok(self.delivered(pod, packet)),
             Hop::Unresolved => Err(unresolved(peer, packet.ttl)),
@@ -326,6 +337,7 @@ impl Walk<'_> {
     /// From the wire through the client's node to the client.
     fn arrive(&mut self, flow: &Flow, node: u8, mut packet: Packet) -> Result<Arrival, Stop> {
         self.pass_gate(node, packet)?;
+        self.track(node, packet)?;
         self.undo_source(flow, node, &mut packet);
         self.check_reverse_path(node, packet)?;
         let hop = self.hop(node, packet.dst, false);
