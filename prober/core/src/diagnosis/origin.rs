@@ -40,14 +40,13 @@ pub(crate) fn router(
     by: IpAddr,
     hop_limit: u8,
 ) -> Option<NodeName> {
-    if let Some(node) = owner(case, by) {
-        return Some(node.clone());
-    }
     let path = &evidence.path;
-    let is_rewritten = by == evidence.target.ip()
-        && path.access_path.is_translated()
-        && case.plane.translation(&path.client.node).is_by_netfilter();
-    if !is_rewritten {
+    // Nodes whose facts were not read may have the Service's address as well.
+    let is_of_service = by == evidence.target.ip() && path.access_path.is_translated();
+    if !is_of_service {
+        return owner(case, by).cloned();
+    }
+    if !case.plane.translation(&path.client.node).is_by_netfilter() {
         return None;
     }
     match initial_hop_limit(hop_limit) - hop_limit {

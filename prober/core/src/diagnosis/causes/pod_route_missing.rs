@@ -93,6 +93,9 @@ impl Model for PodRouteMissing {
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
         let pod = pod_of(place);
+        if let Some(works) = pod.and_then(|pod| reached_by_node(case, pod, place.family)) {
+            return Fingerprint::Refuted(works);
+        }
         let address = pod.and_then(|pod| case.address(pod, place.family));
         let facts = pod.and_then(|pod| case.facts(&pod.node));
         let (Some(pod), Some(address), Some(facts)) = (pod, address, facts) else {
@@ -135,4 +138,19 @@ impl Model for PodRouteMissing {
             ),
         ]
     }
+}
+
+/// A healthy connection of a node's own network to the pod: the pod's node routes it as those of pods.
+fn reached_by_node(case: &Case<'_>, pod: &AgentId, family: Family) -> Option<String> {
+    let works = case.all_healthy().find(|evidence| {
+        let path = &evidence.path;
+        path.access_path == AccessPath::HostNetwork
+            && path.family == family
+            && path.server.as_ref() == Some(pod)
+    })?;
+    let node = &pod.node;
+    Some(format!(
+        "{node} has a route to {pod}: {} works",
+        case.named(works)
+    ))
 }

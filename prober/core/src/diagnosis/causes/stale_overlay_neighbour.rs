@@ -151,7 +151,8 @@ fn peer_entries(
             }
         },
     };
-    if let Some(own) = peer.and_then(|peer| peer.mac)
+    let own = peer.and_then(|peer| peer.mac);
+    if let Some(own) = own
         && own != mac
     {
         return Some(Err(format!(
@@ -179,6 +180,8 @@ fn peer_entries(
             ends.join(", ")
         )));
     }
+    // What the peer did not report is not confirmed.
+    own?;
     Some(Ok(format!(
         "{from} sends to {mac} for {router}, as {to} reports it"
     )))
