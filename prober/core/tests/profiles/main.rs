@@ -23,6 +23,7 @@ mod identifiability;
 mod indistinguishable;
 mod known_wrong;
 mod metamorphic;
+mod mixed;
 mod observe;
 mod packet;
 mod pairs;

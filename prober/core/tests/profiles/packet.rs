@@ -15,10 +15,6 @@ pub(crate) const TTL: u8 = 64;
 
 /// A packet, as the current stage has it.
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a property of its own"
-)]
 pub(crate) struct Packet {
     pub(crate) src: SocketAddr,
     pub(crate) dst: SocketAddr,

@@ -49,11 +49,13 @@ pub(crate) fn verdict(
             Verdict::Wrong
         };
     }
+    // Without a node's facts the parts of its data plane are not known.
+    let mut agents = matrix.agents.keys();
+    let has_facts = agents.all(|agent| matrix.nodes.contains_key(&agent.node));
     let of_one = |diagnosis: &Diagnosis| {
-        if !diagnosis
-            .cause
-            .is_none_or(|cause| is_possible(profile, cause))
-        {
+        let is_claimed = has_facts || diagnosis.confidence == Confidence::Proven;
+        let mut causes = diagnosis.cause.into_iter().filter(|_| is_claimed);
+        if causes.any(|cause| !is_possible(profile, cause)) {
             return Verdict::Wrong;
         }
         let by_fault = faults.iter().map(|&fault| of_fault(fault, diagnosis));
