@@ -17,11 +17,11 @@ pub(super) fn random_loss(
     vec![Step::on(context.node, script)]
 }
 
-/// The node forwards no new connection for two seconds, after the first twenty of each family.
+/// The node forwards no new connection for two seconds, after the first 200 of each family, so that every path has been answered.
 pub(super) fn outage(context: FaultContext<'_>) -> Vec<Step> {
     let begin = for_both_families(|_| "-N OUTAGE".to_owned())
         + &for_both_families(|_| {
-            "-A OUTAGE -m limit --limit 1/minute --limit-burst 20 -j RETURN".to_owned()
+            "-A OUTAGE -m limit --limit 1/minute --limit-burst 200 -j RETURN".to_owned()
         })
         + &for_both_families(|_| format!("-A OUTAGE {COUNTED} -j DROP"))
         + &for_both_families(|_| "-I FORWARD 1 -p tcp --syn -j OUTAGE".to_owned());
