@@ -177,6 +177,7 @@ fn faults(format: ListFormat) -> anyhow::Result<()> {
                     "summary": fault.summary(),
                     "node": fault.default_node(&spec).name(),
                     "harmless": fault.is_harmless(),
+                    "ends_with_start_up": fault.ends_with_start_up(),
                     "data_planes": fault.data_planes().map(DataPlane::slug).collect::<Vec<_>>(),
                 })
             };

@@ -60,12 +60,6 @@ const EXCEPTIONS: &[Exception] = &[
         "the answers get to the node and no further: none arrives from another address",
     ),
     except(
-        "wrong-table",
-        "vpc-cni-like",
-        &["forward-drop"],
-        "no cause of the catalogue is a wrong table: the node drops before its chains, as its chains may",
-    ),
-    except(
         "eni-down",
         "vpc-cni-like",
         &["network-blocked"],
@@ -93,7 +87,7 @@ fn causes(fault: &Fault, data_plane: &str) -> BTreeSet<String> {
     match others.next() {
         Some((.., causes)) => crate::scenarios::causes(causes),
         // The catalogue has no cause for it.
-        None if fault.causes.is_empty() && !fault.is_harmless => {
+        None if fault.causes.is_empty() && !fault.is_harmless && !fault.ends_with_start_up => {
             crate::scenarios::causes(&["unknown"])
         }
         None => fault.causes.clone(),

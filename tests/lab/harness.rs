@@ -30,6 +30,8 @@ pub(crate) struct Fault {
     /// Whether no connection fails because of it.
     #[serde(rename = "harmless")]
     pub(crate) is_harmless: bool,
+    /// Whether connections fail because of it only while the pods of a run are new.
+    pub(crate) ends_with_start_up: bool,
 }
 
 impl Fault {
