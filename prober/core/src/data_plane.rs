@@ -32,7 +32,7 @@ pub use transport::{Transport, TunnelKind};
 use crate::evidence::{Matrix, NodeEvidence};
 use crate::node_facts::{KubeProxyMode, NodeFacts, Resolution};
 use crate::packet::family::Family;
-use crate::topology::{AccessPath, AgentId, NodeName};
+use crate::topology::{AccessPath, AgentId, NodeName, Path};
 
 use senders::{Sender, Senders};
 
@@ -218,6 +218,15 @@ impl DataPlane {
             Some(between) if a != b => between == 0,
             Some(_) | None => has_own_device(client) && has_own_device(server),
         }
+    }
+
+    /// Whether a path's packets are known not to pass a node: its pods' own packets pass none, and those to a Service only the
+    /// client's, which translates them.
+    pub fn is_past(&self, node: &NodeName, path: &Path) -> bool {
+        let is_translated_here = path.access_path.is_translated() && path.client.node == *node;
+        let server = path.server.as_ref();
+        !is_translated_here
+            && server.is_some_and(|server| self.bypasses_nodes(&path.client, server, path.family))
     }
 
     /// The transport of every ordered pair of nodes that a path connects.

@@ -1,6 +1,8 @@
-//! From evidence to causes: `diagnose` applies the rules to the whole matrix, never to one path alone, and returns what is
-//! proven, what is only consistent, and what would decide.
+//! From evidence to causes: `diagnose` tests the model of each cause on the whole matrix, never on one path alone, and returns
+//! what is proven, what is only consistent, and what would decide.
 
+/// Whether bridged packets pass netfilter.
+mod bridge_filter;
 mod case;
 /// The causes that can be named.
 pub mod catalogue;

@@ -15,7 +15,6 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::causes::service_route_missing;
 use super::location::Location;
 use super::symptom::{self, FailureGroup, ServerEnd, Symptom};
 use crate::data_plane::DataPlane;
@@ -72,9 +71,8 @@ impl<'a> Case<'a> {
             let groups = groups.iter().filter(|group| wanted(group));
             groups.map(|group| group.index).collect()
         };
-        let unexplained = of_groups(&|group| {
-            group.access_path.stays_among_pods() || service_route_missing::is_unrouted(group)
-        });
+        let unexplained =
+            of_groups(&|group| group.access_path.stays_among_pods() || group.is_unrouted());
         let node_groups = of_groups(&|group| !group.access_path.stays_among_pods());
         let failing: BTreeSet<PathId> = groups.iter().map(|group| group.path).collect();
         let healthy_paths = matrix

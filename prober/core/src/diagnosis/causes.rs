@@ -2,8 +2,6 @@
 
 use between::Between;
 
-pub(crate) use traffic::is_past;
-
 use super::case::Case;
 use super::hypothesis::Hypothesis;
 use super::model::{self, Model};
@@ -14,8 +12,6 @@ mod accept_queue_full;
 mod bad_checksum;
 /// Packets that are dropped between nodes.
 mod between;
-/// Whether bridged packets pass netfilter.
-pub(crate) mod bridge_filter;
 /// A bridge that bypasses netfilter.
 mod bridge_netfilter_off;
 /// The connection table is full.
@@ -76,7 +72,7 @@ mod second_pod;
 /// The program that translates Services on a node.
 mod service_proxy;
 /// No route to a Service's address on a node.
-pub(crate) mod service_route_missing;
+mod service_route_missing;
 /// No translation on the client's node.
 mod service_rules_missing;
 /// Two connections with one translated source port.
@@ -92,7 +88,7 @@ mod traffic;
 /// A silence that ended.
 mod transient_outage;
 /// Answers without the reverse translation.
-pub(crate) mod untranslated;
+mod untranslated;
 
 /// Every model, in the order of the catalogue.
 pub(crate) const MODELS: &[&dyn Model] = &[

@@ -175,6 +175,13 @@ impl FailureGroup {
         matches!(self.server_end, ServerEnd::Nothing | ServerEnd::Unknown)
     }
 
+    /// Whether the kernel of a client in its node's own network found no route: connect() returned `ENETUNREACH` and sent
+    /// nothing.
+    pub(crate) fn is_unrouted(&self) -> bool {
+        self.access_path == AccessPath::HostNetwork
+            && self.symptom == Symptom::RefusedLocally(Errno::Enetunreach)
+    }
+
     /// The first probe, as a sample.
     pub(crate) fn first(&self) -> Option<(PathId, usize)> {
         self.probes.first().map(|&at| (self.path, at))

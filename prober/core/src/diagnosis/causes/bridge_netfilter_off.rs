@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::bridge_filter::{
-    bridge_sysctl, bridged_filtered, is_bridged, is_unfiltered_throughout, unfiltered,
-};
 use super::service_proxy;
 use super::untranslated::{is_from_backend, is_switched, is_untranslated, seen_at_ends};
 use crate::data_plane::Attachment;
 use crate::diagnosis::Remedy;
+use crate::diagnosis::bridge_filter::{
+    bridge_sysctl, bridged_filtered, is_bridged, is_unfiltered_throughout, unfiltered,
+};
 use crate::diagnosis::case::{Case, answer_to_ttl};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};

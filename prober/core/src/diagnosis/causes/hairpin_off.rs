@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::bridge_filter::{bridge_sysctl, bridged_filtered, is_unfiltered_throughout};
 use super::missing_masquerade::own_syn;
 use super::service_proxy;
 use crate::data_plane::Attachment;
+use crate::diagnosis::bridge_filter::{bridge_sysctl, bridged_filtered, is_unfiltered_throughout};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::traffic::{is_dropped_at, is_past, nodes_of};
+use super::traffic::{is_dropped_at, nodes_of};
 use crate::data_plane::Attachment;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -35,7 +35,7 @@ impl Model for IpForwardOff {
         let Some(node) = &place.node else {
             return Prediction::Passes;
         };
-        if is_past(case, node, path) {
+        if case.plane.is_past(node, path) {
             return Prediction::Passes;
         }
         let is_server = |path: &Path| (path.server.as_ref()).is_some_and(|end| end.node == *node);

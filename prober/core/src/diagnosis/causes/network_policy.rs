@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::second_pod;
-use super::traffic::{direction, find_rule, is_dropped_at, is_past, refused_by_filter, refuses};
+use super::traffic::{direction, find_rule, is_dropped_at, refused_by_filter, refuses};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::Place;
@@ -93,7 +93,7 @@ impl Model for NetworkPolicy {
         // A pod always reaches itself (Kubernetes, "Network Policies"), though some implementations block that, too; a bridge
         // without netfilter carries what the chains would drop; and a policy may except addresses, as those of a node's pods.
         // What passes no node meets a program at the pod's link alone.
-        if path.scope() != Scope::CrossNode || is_past(case, &pod.node, path) {
+        if path.scope() != Scope::CrossNode || case.plane.is_past(&pod.node, path) {
             return Prediction::MayFail;
         }
         Prediction::Fails

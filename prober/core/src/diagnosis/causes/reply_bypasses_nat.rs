@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::bridge_filter::{bridge_sysctl, bridged_filtered, is_bridged};
 use super::service_proxy;
 use super::untranslated::{is_from_backend, seen_at_ends};
 use crate::diagnosis::Remedy;
+use crate::diagnosis::bridge_filter::{bridge_sysctl, bridged_filtered, is_bridged};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};

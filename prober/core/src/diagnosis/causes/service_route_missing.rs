@@ -10,20 +10,13 @@ use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
-use crate::diagnosis::symptom::{FailureGroup, Symptom};
+use crate::diagnosis::symptom::FailureGroup;
 use crate::node_facts::{Resolution, RouteQuery};
 use crate::packet::family::Family;
-use crate::probe::outcome::Errno;
 use crate::topology::{AccessPath, NodeName, Path};
 
 /// The model.
 pub(crate) struct ServiceRouteMissing;
-
-/// Whether the kernel of a client in its node's own network found no route: connect() returned ENETUNREACH and sent nothing.
-pub(crate) fn is_unrouted(group: &FailureGroup) -> bool {
-    group.access_path == AccessPath::HostNetwork
-        && group.symptom == Symptom::RefusedLocally(Errno::Enetunreach)
-}
 
 impl Model for ServiceRouteMissing {
     fn cause(&self) -> Cause {
@@ -31,7 +24,7 @@ impl Model for ServiceRouteMissing {
     }
 
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
-        case.failing(|group| group.family == family && is_unrouted(group))
+        case.failing(|group| group.family == family && group.is_unrouted())
             .map(|(_, group)| Place::node(&group.client.node, family))
             .collect()
     }
@@ -58,7 +51,7 @@ impl Model for ServiceRouteMissing {
     }
 
     fn explains(&self, _: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
-        is_unrouted(group) && place.node.as_ref() == Some(&group.client.node)
+        group.is_unrouted() && place.node.as_ref() == Some(&group.client.node)
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::bridge_filter::bridged_filtered;
 use crate::diagnosis::Remedy;
+use crate::diagnosis::bridge_filter::bridged_filtered;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::location::{FlowDirection, Stage, passes_chains};
 use crate::diagnosis::model::Prediction;
@@ -25,7 +25,7 @@ pub(crate) fn passes(case: &Case<'_>, node: &NodeName, path: &Path) -> Option<bo
             Some(false)
         };
     }
-    if is_past(case, node, path) {
+    if case.plane.is_past(node, path) {
         return Some(false);
     }
     match path.scope() {
@@ -47,15 +47,6 @@ pub(crate) fn passes(case: &Case<'_>, node: &NodeName, path: &Path) -> Option<bo
             }
         }
     }
-}
-
-/// Whether a path's packets are known not to pass a node: its pods' own packets pass none, and those to a Service only the
-/// client's, which translates them.
-pub(crate) fn is_past(case: &Case<'_>, node: &NodeName, path: &Path) -> bool {
-    let is_translated_here = path.access_path.is_translated() && path.client.node == *node;
-    let server = path.server.as_ref();
-    !is_translated_here
-        && server.is_some_and(|server| case.plane.bypasses_nodes(&path.client, server, path.family))
 }
 
 /// The prediction of a cause that may break connections to a pod, and those to a Service that may lead to it.

@@ -2,8 +2,8 @@
 
 use super::{FlowDirection, Location, Spot, Stage, passes_chains};
 use crate::data_plane::Attachment;
+use crate::diagnosis::bridge_filter;
 use crate::diagnosis::case::{Case, Tracked};
-use crate::diagnosis::causes::{bridge_filter, is_past};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd};
 use crate::topology::{AgentId, NodeName};
 
@@ -78,7 +78,7 @@ fn is_tracking(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
     };
     let is_past = case
         .path(group.path)
-        .is_some_and(|evidence| is_past(case, node, &evidence.path));
+        .is_some_and(|evidence| case.plane.is_past(node, &evidence.path));
     if is_past {
         return false;
     }
