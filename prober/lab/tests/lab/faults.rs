@@ -85,7 +85,9 @@ fn inject_and_heal(cluster: &mut LabCluster, spec: &LabSpec, fault: Fault) {
         .count();
     let fails = failing > 0
         || balanced(spec, 24).iter().any(Result::is_err)
-        || from_nodes(spec).iter().any(Result::is_err);
+        || from_nodes(spec).iter().any(Result::is_err)
+        // An outage in mid-run begins after many connections.
+        || !fault.is_harmless() && balanced(spec, 240).iter().any(Result::is_err);
     if std::env::var_os("PROBER_LAB_FAULT").is_some() {
         println!("{actual:#?}");
     }
