@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::diagnosis::Remedy;
+use crate::diagnosis::bridge_filter::{bridged_filtered, is_bridged};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::Place;
@@ -13,7 +14,7 @@ use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
-use crate::topology::{AccessPath, Path};
+use crate::topology::{AccessPath, Path, Scope};
 
 /// The model.
 pub(crate) struct NamespacePolicies;
@@ -31,7 +32,10 @@ impl Model for NamespacePolicies {
             .collect()
     }
 
-    fn predict(&self, _: &Case<'_>, _: &Place, path: &Path) -> Prediction {
+    fn predict(&self, case: &Case<'_>, _: &Place, path: &Path) -> Prediction {
+        if may_pass_no_chain(case, path) {
+            return Prediction::MayFail;
+        }
         match path.access_path {
             // A pod always reaches itself (Kubernetes, "Network Policies"), though some implementations block that, too.
             AccessPath::Hairpin => Prediction::MayFail,
@@ -59,9 +63,15 @@ impl Model for NamespacePolicies {
         ])
     }
 
-    fn support(&self, case: &Case<'_>, _: &Place, _: &BTreeSet<usize>) -> Vec<String> {
+    fn support(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<String> {
+        let is_bridged = |path: &Path| path.family == place.family && may_pass_no_chain(case, path);
+        let exception = if case.passes(is_bridged) {
+            ", but over a bridge whose packets pass no chain"
+        } else {
+            ""
+        };
         vec![format!(
-            "according to the API, NetworkPolicy {} blocks the agents, and no SYN passes from one pod to another",
+            "according to the API, NetworkPolicy {} blocks the agents, and no SYN passes from one pod to another{exception}",
             case.matrix.policies.join(", ")
         )]
     }
@@ -78,6 +88,15 @@ impl Model for NamespacePolicies {
             ),
         ]
     }
+}
+
+/// Whether a path is one between pods of a node that may pass no chain, where a policy is enforced.
+fn may_pass_no_chain(case: &Case<'_>, path: &Path) -> bool {
+    let node = &path.client.node;
+    let is_unfiltered = bridged_filtered(case, node, path.family) == Some(false);
+    path.scope() == Scope::SameNode
+        && is_unfiltered
+        && is_bridged(case, node, path.family) == Some(true)
 }
 
 /// Whether a group fails like a connection that a policy drops or rejects: none of its packets arrived at the server's end.
