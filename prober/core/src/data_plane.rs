@@ -30,7 +30,7 @@ pub use summary::{NodeDataPlane, PeerTransport};
 pub use transport::{Transport, TunnelKind};
 
 use crate::evidence::{Matrix, NodeEvidence};
-use crate::node_facts::{KubeProxyMode, NodeFacts, Resolution};
+use crate::node_facts::{KubeProxyMode, NodeFacts};
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, NodeName, Path};
 
@@ -164,21 +164,9 @@ impl DataPlane {
         }
     }
 
-    /// What the routes of all pods of a node to an address have in common, by the facts of that node; `None` where they
-    /// differ, or no pod is known.
-    pub(crate) fn agree_on<'f, T: PartialEq>(
-        &self,
-        facts: &'f NodeFacts,
-        from: &NodeName,
-        to: IpAddr,
-        view: impl Fn(Resolution<'f>) -> T,
-    ) -> Option<T> {
-        self.senders.agree_on(facts, from, to, view)
-    }
-
-    /// How ip-route(8) names a pod of a node as the sender of a packet: `from ADDRESS iif LINK`.
-    pub(crate) fn sender(&self, node: &NodeName, family: Family) -> Option<String> {
-        self.senders.example(node, family)
+    /// The pods of each node as senders.
+    pub(crate) const fn senders(&self) -> &Senders {
+        &self.senders
     }
 
     /// How an agent's pod is attached to its node.
@@ -268,9 +256,7 @@ fn peers(matrix: &Matrix) -> BTreeMap<&NodeName, BTreeSet<&NodeName>> {
     let mut peers: BTreeMap<&NodeName, BTreeSet<&NodeName>> = BTreeMap::new();
     for evidence in matrix.paths.values() {
         let client = &evidence.path.client.node;
-        let backends = evidence.backends.iter();
-        let agents = backends.filter_map(|backend| backend.agent.as_ref());
-        for agent in agents.chain(&evidence.path.server) {
+        for agent in evidence.servers() {
             if agent.node != *client {
                 peers.entry(client).or_default().insert(&agent.node);
                 peers.entry(&agent.node).or_default().insert(client);

@@ -222,6 +222,13 @@ impl PathEvidence {
         }
     }
 
+    /// The agents that may answer: that of the path, and those of its backends.
+    pub fn servers(&self) -> impl Iterator<Item = &AgentId> {
+        let backends = self.backends.iter();
+        let agents = backends.filter_map(|backend| backend.agent.as_ref());
+        self.path.server.iter().chain(agents)
+    }
+
     /// The counts of all engines that count on this path.
     pub fn total(&self) -> PathTally {
         let mut total = PathTally::default();

@@ -44,7 +44,7 @@ impl Sender {
 
 /// The senders of every node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Senders(BTreeMap<(NodeName, Family), Vec<Sender>>);
+pub(crate) struct Senders(BTreeMap<(NodeName, Family), Vec<Sender>>);
 
 impl Senders {
     /// Adds a sender of a node.
@@ -55,7 +55,7 @@ impl Senders {
 
     /// What the routes of all senders of a node to an address are in common; `None` where they differ, or none is known.
     /// Where pods send, programs in the node's own network do not count.
-    pub(super) fn agree_on<'f, T: PartialEq>(
+    pub(crate) fn agree_on<'f, T: PartialEq>(
         &self,
         facts: &'f NodeFacts,
         from: &NodeName,
@@ -72,7 +72,7 @@ impl Senders {
     }
 
     /// A pod of a node, and the link by which its packets come in: `from ADDRESS iif LINK`, as ip-route(8) has it.
-    pub(super) fn example(&self, node: &NodeName, family: Family) -> Option<String> {
+    pub(crate) fn example(&self, node: &NodeName, family: Family) -> Option<String> {
         let all = self.0.get(&(node.clone(), family))?;
         all.iter().find_map(|sender| match sender {
             Sender::Pod {

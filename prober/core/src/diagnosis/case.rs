@@ -133,14 +133,18 @@ impl<'a> Case<'a> {
         places.iter().filter_map(|&at| self.groups.get(at))
     }
 
-    /// The unexplained groups of a path.
-    pub(crate) fn failing_on(&self, path: PathId) -> impl Iterator<Item = &FailureGroup> {
+    /// The groups of a path, explained ones included.
+    pub(crate) fn groups_of(&self, path: PathId) -> impl Iterator<Item = &FailureGroup> {
         // Groups are in the order of their paths.
         let first = self.groups.partition_point(|group| group.path < path);
         let from = self.groups.get(first..).unwrap_or_default();
-        from.iter()
-            .take_while(move |group| group.path == path)
-            .filter(|group| self.unexplained.contains(&group.index))
+        from.iter().take_while(move |group| group.path == path)
+    }
+
+    /// The unexplained groups of a path.
+    pub(crate) fn failing_on(&self, path: PathId) -> impl Iterator<Item = &FailureGroup> {
+        let all = self.groups_of(path);
+        all.filter(|group| self.unexplained.contains(&group.index))
     }
 
     /// Whether a path that satisfies the condition was probed and is healthy.
@@ -315,6 +319,13 @@ impl<'a> Case<'a> {
     pub(crate) fn grown(&self, node: &NodeName, counter: &str) -> Option<u64> {
         let (from, to) = self.readings(node)?;
         to.counter(counter)?.checked_sub(from.counter(counter)?)
+    }
+
+    /// The growth of a node's counter over the whole run: what only the initial round does shows in no later reading.
+    pub(crate) fn grown_in_run(&self, node: &NodeName, counter: &str) -> Option<u64> {
+        let known = self.matrix.nodes.get(node)?;
+        let before = known.before.as_ref()?.counter(counter)?;
+        known.latest()?.counter(counter)?.checked_sub(before)
     }
 
     fn readings(&self, node: &NodeName) -> Option<(&'a NodeFacts, &'a NodeFacts)> {

@@ -20,7 +20,7 @@ use crate::data_plane::{Attachment, Transport};
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, NodeName};
 
-pub(crate) use of_groups::{common, confined, place_of, sentences};
+pub(crate) use of_groups::{common, confined, first_few, place_of, sentences};
 
 /// Which packets are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -32,11 +32,12 @@ pub(crate) fn solve(mut case: Case<'_>) -> Vec<Diagnosis> {
                     .iter()
                     .any(|at| case.unexplained.contains(at))
             })
-            .max_by(|a, b| {
+            .map(|hypothesis| (rank(hypothesis, &hypotheses), hypothesis))
+            .max_by(|(a_rank, a), (b_rank, b)| {
                 let by_name = (b.cause, &b.place).cmp(&(a.cause, &a.place));
-                let rank = |one| rank(one, &hypotheses);
-                rank(a).cmp(&rank(b)).then(by_name)
-            });
+                a_rank.cmp(b_rank).then(by_name)
+            })
+            .map(|(_, best)| best);
         let Some(best) = best else {
             case.unexplained.append(&mut case.node_groups);
             found.extend(unknown::unexplained(&case, &hypotheses));

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Evidence, Matrix, PathEvidence, Source};
-use crate::packet::observation::{Direction, Observation};
-use crate::probe::outcome::{Outcome, ProbeResult};
+use crate::probe::outcome::Outcome;
 use crate::time::Timestamp;
 use crate::topology::{AccessPath, AgentId, NodeName, PathId, Scope};
 
@@ -125,9 +124,10 @@ impl Matrix {
         relapses
     }
 
-    /// The nodes with paths that opened late, and in time: each path counts for one node, those with most paths first.
-    pub fn late_starts(&self) -> Vec<LateStart> {
-        let mut left = self.openings();
+    /// The nodes with paths that opened late, and in time, of these openings of the matrix: each path counts for one node,
+    /// those with most paths first.
+    pub fn late_starts(&self, openings: &BTreeMap<PathId, Opening>) -> Vec<LateStart> {
+        let mut left = openings.clone();
         left.retain(|_, opening| opening.is_in_time());
         let mut found = Vec::new();
         loop {
@@ -174,21 +174,14 @@ impl Matrix {
         let client = self.agents.get(&evidence.path.client)?;
         let by_own_clock = client.hello.as_ref()?.at;
         let by_run = client.ready_at?;
-        let last = servers(evidence).filter_map(ready_at).max()?;
+        let last = evidence.servers().filter_map(ready_at).max()?;
         Some(by_own_clock + last.since(by_run))
     }
 }
 
-/// The servers that may answer on a path.
-fn servers(evidence: &PathEvidence) -> impl Iterator<Item = &AgentId> {
-    let backends = evidence.backends.iter();
-    let backends = backends.filter_map(|backend| backend.agent.as_ref());
-    evidence.path.server.iter().chain(backends)
-}
-
 /// The nodes at the ends of a path.
 fn nodes(evidence: &PathEvidence) -> BTreeSet<&NodeName> {
-    let servers = servers(evidence).map(|server| &server.node);
+    let servers = evidence.servers().map(|server| &server.node);
     servers.chain([&evidence.path.client.node]).collect()
 }
 
@@ -235,7 +228,9 @@ impl History {
             Outcome::Established { connect_ns, .. } => {
                 let answered = client.started + Duration::from_nanos(connect_ns);
                 if client.syns > 1 || connect_ns >= REPEATED_NS {
-                    self.failed.push(last_unanswered_syn(client, answered));
+                    // Where packets were not captured, it counts from its start.
+                    let before = client.syn_before_answer(answered);
+                    self.failed.push(before.unwrap_or(client.started));
                 }
                 self.worked.push(answered);
             }
@@ -275,16 +270,4 @@ impl History {
         let opened = self.worked.iter().min().copied();
         opened.is_some() && self.closed_until() < opened
     }
-}
-
-/// When a probe sent the SYN before the one that was answered; its start where packets were not captured.
-fn last_unanswered_syn(probe: &ProbeResult, answered: Timestamp) -> Timestamp {
-    let is_syn = |seen: &&Observation| {
-        seen.direction == Direction::Sent
-            && seen.at <= answered
-            && seen.packet.tcp_src() == Some(probe.src)
-            && seen.packet.tcp().is_some_and(|(_, tcp)| tcp.flags.is_syn())
-    };
-    let mut syns = probe.observations.iter().filter(is_syn).rev();
-    syns.nth(1).map_or(probe.started, |seen| seen.at)
 }

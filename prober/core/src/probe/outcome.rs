@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -267,6 +268,51 @@ impl ProbeResult {
                 .filter(|syn_destination| *syn_destination != self.dst),
             EngineKind::Raw => None,
         }
+    }
+
+    /// When a probe was answered, if it was.
+    pub fn answered_at(&self) -> Option<Timestamp> {
+        match self.outcome {
+            Outcome::Established { connect_ns, .. } => {
+                Some(self.started + Duration::from_nanos(connect_ns))
+            }
+            Outcome::Reset { .. }
+            | Outcome::Unreachable { .. }
+            | Outcome::RefusedLocally { .. }
+            | Outcome::Mismatched { .. }
+            | Outcome::Timeout => None,
+        }
+    }
+
+    /// When a late probe's path opened: after its last unanswered SYN, before its answer.
+    pub fn opening(&self) -> Option<(Timestamp, Option<Timestamp>)> {
+        let is_answer = |seen: &&Observation| {
+            seen.direction == Direction::Received
+                && seen.packet.tcp_src() == Some(self.peer())
+                && (seen.packet.tcp()).is_some_and(|(_, tcp)| tcp.flags.is_syn_ack())
+        };
+        let answered = self.observations.iter().find(is_answer);
+        let answered = answered.map(|seen| seen.at);
+        let before = match answered {
+            Some(at) => self.syn_before_answer(at),
+            None => self.sent_syns().next_back(),
+        }?;
+        Some((before, answered))
+    }
+
+    /// When the SYN was sent before the one that was answered at this time.
+    pub fn syn_before_answer(&self, answered: Timestamp) -> Option<Timestamp> {
+        let until = self.sent_syns().filter(|at| *at <= answered);
+        until.rev().nth(1)
+    }
+
+    /// When its SYNs were sent, as captured.
+    fn sent_syns(&self) -> impl DoubleEndedIterator<Item = Timestamp> {
+        let is_sent = |seen: &&Observation| {
+            seen.direction == Direction::Sent
+                && (seen.packet.tcp()).is_some_and(|(_, tcp)| tcp.flags.is_syn())
+        };
+        self.observations.iter().filter(is_sent).map(|seen| seen.at)
     }
 
     /// The address and port that the right answer comes from.

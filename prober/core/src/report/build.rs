@@ -13,6 +13,7 @@ use crate::data_plane::{DataPlane, NodeDataPlane};
 use crate::diagnosis::Diagnosis;
 use crate::diagnosis::self_healed::self_healed;
 use crate::evidence::conntrack::ProbeEntries;
+use crate::evidence::start_up::Opening;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence, Source};
 use crate::node_facts::{Counters, NodeFacts};
 use crate::probe::event::OutcomeCounts;
@@ -40,9 +41,7 @@ impl Report {
             samples.entry(path).or_default().insert(probe);
         }
         let none = BTreeSet::new();
-        let opened: BTreeSet<PathId> = (matrix.openings().into_iter())
-            .filter_map(|(id, opening)| opening.is_in_time().then_some(id))
-            .collect();
+        let openings = matrix.openings();
         let mut places = BTreeMap::new();
         let (mut paths, mut comparisons) = (Vec::new(), Vec::new());
         for (id, evidence) in &matrix.paths {
@@ -50,7 +49,7 @@ impl Report {
             for (place, probe) in kept.iter().enumerate() {
                 places.insert((*id, *probe), place);
             }
-            let is_opened = opened.contains(id);
+            let is_opened = openings.get(id).is_some_and(Opening::is_in_time);
             let health = health(matrix.source, evidence, explained.contains(id), is_opened);
             let path = path(*id, evidence, health, &kept);
             match matrix.comparisons.get(id) {
@@ -95,7 +94,7 @@ impl Report {
                 .map(|(name, evidence)| node(name, evidence, plane.node(name)))
                 .collect(),
             notes: (meta.notes.into_iter())
-                .chain(late_starts(matrix))
+                .chain(late_starts(matrix, &openings))
                 .chain(self_healed(matrix))
                 .collect(),
         };

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{AgentReport, Completion, PathReport, Report, Verdict};
 use crate::evidence::Matrix;
-use crate::evidence::start_up::MAX_START_UP;
+use crate::evidence::start_up::{MAX_START_UP, Opening};
 use crate::time::nanos;
+use crate::topology::PathId;
 use crate::units::duration;
 
 /// The delay of timers from which an agent counts as starved of CPU, in milliseconds.
@@ -61,8 +62,8 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
 }
 
 /// One note for each node with paths that opened after their pods were ready, and soon enough to be no fault.
-pub(super) fn late_starts(matrix: &Matrix) -> Vec<String> {
-    let starts = matrix.late_starts().into_iter();
+pub(super) fn late_starts(matrix: &Matrix, openings: &BTreeMap<PathId, Opening>) -> Vec<String> {
+    let starts = matrix.late_starts(openings).into_iter();
     starts
         .map(|start| {
             let (paths, their) = match start.paths {
@@ -343,7 +344,7 @@ mod tests {
             .max()
             .unwrap();
         let at = |millis| ready + std::time::Duration::from_millis(millis);
-        let path = matrix.paths.get_mut(&crate::topology::PathId(1)).unwrap();
+        let path = matrix.paths.get_mut(&PathId(1)).unwrap();
         let probe = |millis, outcome| {
             let mut probe = incident::probe();
             probe.client.started = at(millis);
@@ -367,7 +368,7 @@ mod tests {
             "1 path of node-1 opened 2.1 s after its pods were ready: 3 probes failed until then, and none since. The network plugin or the Services' rules were late for new pods, which is no fault within 10 s."
         );
         assert_eq!(report.verdict, Verdict::Healthy);
-        let of_path = report.path(crate::topology::PathId(1)).unwrap();
+        let of_path = report.path(PathId(1)).unwrap();
         assert_eq!(of_path.health, crate::report::Health::Opened);
         assert_eq!(of_path.outcomes.timeout, 3);
     }

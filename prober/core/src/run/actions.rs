@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::context::{Context, Layout, RoundPlans};
 use super::cycle::{CycleSpec, Purpose, Round};
 use super::follow_up::{failing_paths, implicated};
-use super::probe_plans::{longest_of, merged};
+use super::probe_plans::longest_of;
 use super::readiness::wait_for_readiness;
 use super::state::{
     ProbeOnly, Probing, ReadingFacts, RoundDeadlines, Starting, State, Unattended, Waiting,
@@ -332,8 +332,8 @@ impl Context {
             (matrix.agents.get(agent)).is_some_and(|known| known.ready_at.is_some())
         };
         let compared = matrix.compared_paths().map(|(id, _, path)| (id, path));
-        let probes = (self.spec).follow_up_probes(&failing_paths, paths, addresses, is_new);
-        let probes = merged(probes, self.spec.comparison_probes(compared));
+        let probes =
+            (self.spec).follow_up_probes(&failing_paths, paths, addresses, is_new, compared);
         let mut missed = self.spec.initial_probes(matrix.planned_paths());
         missed.retain(|(agent, _)| self.agents.has_missed_initial(agent));
         for node in implicated.keys() {

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::paths::pick;
-use super::probe_plans::{AgentProbes, group};
 use super::spec::RunSpec;
 use crate::evidence::{Backend, Comparison, PathEvidence};
 use crate::packet::family::Family;
-use crate::plan::{Method, RESPONDER_PORT};
+use crate::plan::{Method, ProbePlan, RESPONDER_PORT};
 use crate::topology::{AccessPath, AgentId, Path, PathId, Scope};
 
 /// Maximum number of comparisons of one follow-up.
@@ -92,7 +91,7 @@ impl RunSpec {
     pub(super) fn comparison_probes<'a>(
         &self,
         comparisons: impl Iterator<Item = (PathId, &'a PathEvidence)>,
-    ) -> Vec<AgentProbes> {
+    ) -> Vec<(AgentId, ProbePlan)> {
         let mut probes = Vec::new();
         for (id, evidence) in comparisons {
             let mut add = |method, count| {
@@ -104,7 +103,7 @@ impl RunSpec {
                 add(Method::Syn, SYNS);
             }
         }
-        group(probes)
+        probes
     }
 }
 

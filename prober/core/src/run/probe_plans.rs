@@ -115,13 +115,15 @@ impl RunSpec {
     }
 
     /// The probes of the follow-up: TTL probes of the paths that fail, the other port of their servers, and new failures between two
-    /// readings of the nodes' facts. Paths of clients that are new are also probed later: they may still open.
-    pub(super) fn follow_up_probes(
+    /// readings of the nodes' facts. Paths of clients that are new are also probed later: they may still open. The comparisons are
+    /// probed beside them.
+    pub(super) fn follow_up_probes<'a>(
         &self,
         failing_paths: &BTreeMap<PathId, Option<OutcomeKind>>,
         paths: &BTreeMap<PathId, PathEvidence>,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
         is_new: impl Fn(&AgentId) -> bool,
+        comparisons: impl Iterator<Item = (PathId, &'a PathEvidence)>,
     ) -> Vec<AgentProbes> {
         let mut probes = self.later_probes(failing_paths, paths, is_new);
         // Of the other access paths, a diagnosis needs only whether they work.
@@ -180,6 +182,7 @@ impl RunSpec {
                 add(PathId(path.0 + OTHER_PORT), method, other, 1, 0);
             }
         }
+        probes.extend(self.comparison_probes(comparisons));
         group(probes)
     }
 
@@ -315,21 +318,12 @@ fn is_redundant(
 pub(super) type AgentProbes = (AgentId, Vec<ProbePlan>);
 
 /// Probes by agent.
-pub(super) fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
+fn group(probes: Vec<(AgentId, ProbePlan)>) -> Vec<AgentProbes> {
     let mut grouped: BTreeMap<AgentId, Vec<ProbePlan>> = BTreeMap::new();
     for (agent, probe) in probes {
         grouped.entry(agent).or_default().push(probe);
     }
     grouped.into_iter().collect()
-}
-
-/// The probes of two lists, each agent once.
-pub(super) fn merged(first: Vec<AgentProbes>, second: Vec<AgentProbes>) -> Vec<AgentProbes> {
-    let mut all: BTreeMap<AgentId, Vec<ProbePlan>> = BTreeMap::new();
-    for (agent, probes) in first.into_iter().chain(second) {
-        all.entry(agent).or_default().extend(probes);
-    }
-    all.into_iter().collect()
 }
 
 /// Maximum duration of these probes.

@@ -249,9 +249,14 @@ fn a_backend_that_no_pod_has_shows_in_the_syn_of_connect() {
 }
 
 /// A host that connects to the Service and is refused at once.
-fn with_host(mut matrix: Matrix, errno: Errno) -> Matrix {
-    let mut evidence = Cluster::new(2)
-        .with_story(through_service, Story::RefusedLocally(errno))
+fn with_host(matrix: Matrix, errno: Errno) -> Matrix {
+    let refused = Cluster::new(2).with_story(through_service, Story::RefusedLocally(errno));
+    with_host_of(matrix, refused)
+}
+
+/// A host that connects to the Service, and sees what a client of node-1 sees in this cluster.
+fn with_host_of(mut matrix: Matrix, cluster: Cluster) -> Matrix {
+    let mut evidence = cluster
         .matrix
         .paths
         .into_values()
@@ -322,17 +327,8 @@ fn a_host_that_another_errno_refused_has_its_routes() {
 
 #[test]
 fn a_host_that_reaches_the_same_service_excludes_that_no_route_covers_it() {
-    let mut matrix = with_host(without_default_route().matrix, Errno::Enetunreach);
-    let mut evidence = Cluster::new(2)
-        .matrix
-        .paths
-        .into_values()
-        .find(|evidence| through_service(&evidence.path))
-        .unwrap();
-    evidence.path.access_path = AccessPath::HostNetwork;
-    evidence.path.client = AgentId::new("node-1", "node-1-host");
-    let next = matrix.paths.keys().next_back().map_or(0, |id| id.0 + 1);
-    matrix.paths.insert(PathId(next), evidence);
+    let refused = with_host(without_default_route().matrix, Errno::Enetunreach);
+    let matrix = with_host_of(refused, Cluster::new(2));
     assert_eq!(named(&matrix), ["unknown node-1 consistent"]);
 }
 

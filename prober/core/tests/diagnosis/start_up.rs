@@ -48,7 +48,7 @@ fn set_ready(matrix: &mut Matrix, at: Timestamp) {
 fn silence_that_ends_soon_after_pods_are_ready_is_no_fault() {
     let matrix = late();
     assert_eq!(named(&matrix), Vec::<String>::new());
-    let starts = matrix.late_starts();
+    let starts = matrix.late_starts(&matrix.openings());
     assert_eq!(starts.len(), 1, "{starts:?}");
     assert_eq!(starts[0].node, node(1));
     assert_eq!(starts[0].after.as_millis(), 2_000);
@@ -67,7 +67,7 @@ fn beyond_the_bound_it_is_an_outage() {
     assert_eq!(named(&matrix), Vec::<String>::new());
     set_ready(&mut matrix, Timestamp::from_nanos(opened - bound - 1));
     assert_eq!(named(&matrix), ["transient-outage node-1 proven"]);
-    assert_eq!(matrix.late_starts(), []);
+    assert_eq!(matrix.late_starts(&matrix.openings()), []);
     let found = diagnose(&matrix);
     assert!(
         found[0].evidence[0].contains("opened up to 10 s after their pods were ready"),
@@ -124,7 +124,7 @@ fn what_worked_before_has_an_outage() {
         }
     }
     assert_eq!(named(&matrix), ["transient-outage node-1 proven"]);
-    assert_eq!(matrix.late_starts(), []);
+    assert_eq!(matrix.late_starts(&matrix.openings()), []);
 }
 
 /// A cluster in which a router refuses the Services of node-1's client, and answers of later probes, if there are any.
@@ -160,7 +160,7 @@ fn services_that_are_refused_until_their_rules_are_written_are_no_fault() {
     assert_ne!(named(&refused(0)), Vec::<String>::new());
     let matrix = refused(1);
     assert_eq!(named(&matrix), Vec::<String>::new());
-    let starts = matrix.late_starts();
+    let starts = matrix.late_starts(&matrix.openings());
     assert_eq!(starts.len(), 1, "{starts:?}");
     assert_eq!(starts[0].node, node(1));
     assert_eq!(starts[0].after.as_millis(), 2_100);
@@ -223,6 +223,6 @@ fn a_pod_that_refuses_first_has_the_address_of_another() {
         }
     }
     set_ready(&mut matrix, Timestamp::from_nanos(0));
-    assert_eq!(matrix.late_starts(), []);
+    assert_eq!(matrix.late_starts(&matrix.openings()), []);
     assert_ne!(named(&matrix), Vec::<String>::new());
 }

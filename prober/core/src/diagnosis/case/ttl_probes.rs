@@ -41,12 +41,12 @@ impl<'a> Case<'a> {
         client: &AgentId,
         server: &AgentId,
         family: Family,
-    ) -> impl Iterator<Item = (&'a PathEvidence, &'a TtlProbe)> {
+    ) -> impl Iterator<Item = (PathId, &'a PathEvidence, &'a TtlProbe)> {
         let key = (client.clone(), server.clone(), family);
         let paths = self.ttl_probes.get(&key).into_iter().flatten();
         paths.filter_map(|id| {
             let evidence = self.path(*id)?;
-            Some((evidence, evidence.counted_ttl_probe()?))
+            Some((*id, evidence, evidence.counted_ttl_probe()?))
         })
     }
 }

@@ -8,12 +8,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::between::Between;
-use crate::data_plane::Transport;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, is_crafted_alone};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::location::{FlowDirection, Stage};
+use crate::diagnosis::location::{FlowDirection, Stage, first_few};
 use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
 use crate::diagnosis::remedy::step;
@@ -66,15 +65,9 @@ impl Model for BadChecksum {
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
-        let mut said: Vec<String> = Vec::new();
-        for sentence in case
-            .at(groups)
-            .flat_map(|group| self.observations(case, place, group))
-        {
-            if said.len() < 4 && !said.contains(&sentence) {
-                said.push(sentence);
-            }
-        }
+        let observations =
+            (case.at(groups)).flat_map(|group| self.observations(case, place, group));
+        let said = first_few(observations);
         if said.is_empty() {
             let (from, link) = sender(case, place, groups);
             return Fingerprint::Missing(vec![format!(
@@ -221,8 +214,8 @@ fn quoted(case: &Case<'_>, group: &FailureGroup) -> Option<String> {
     let server = group.server.as_ref()?;
     let probes = case
         .ttl_probes_of(&group.client, server, group.family)
-        .filter(|(evidence, _)| !evidence.path.access_path.is_translated());
-    let steps = probes.flat_map(|(evidence, probe)| {
+        .filter(|(_, evidence, _)| !evidence.path.access_path.is_translated());
+    let steps = probes.flat_map(|(_, evidence, probe)| {
         let routed = probe.steps.iter().filter_map(move |step| {
             let by = router_at(case, evidence, step)?;
             (by.0 == *node).then_some((by.1, step))
@@ -277,17 +270,11 @@ fn sender(case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> (String, 
     let peer = ends
         .flat_map(|(client, server)| [client, server])
         .find(|node| Some(*node) != from);
-    let link =
-        from.zip(peer).and_then(
-            |(from, to)| match case.plane.transport(from, to, place.family) {
-                Transport::Tunnel { link, .. } | Transport::Direct { link, .. } => {
-                    Some(link.clone())
-                }
-                Transport::Refused | Transport::NoRoute | Transport::Unknown => None,
-            },
-        );
+    let link = from
+        .zip(peer)
+        .and_then(|(from, to)| case.plane.transport(from, to, place.family).link());
     (
         from.map_or_else(|| "NODE".to_owned(), ToString::to_string),
-        link.unwrap_or_else(|| "LINK".to_owned()),
+        link.unwrap_or("LINK").to_owned(),
     )
 }

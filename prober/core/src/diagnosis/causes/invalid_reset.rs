@@ -14,7 +14,7 @@ use crate::diagnosis::remedy::{step, tables};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::evidence::Source;
 use crate::packet::family::Family;
-use crate::topology::{AccessPath, NodeName, Path};
+use crate::topology::{AccessPath, Path};
 
 /// The model.
 pub(crate) struct InvalidReset;
@@ -66,7 +66,7 @@ impl Model for InvalidReset {
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Fingerprint {
-        let invalid = place.node.as_ref().and_then(|node| invalid(case, node));
+        let invalid = (place.node.as_ref()).and_then(|node| case.grown_in_run(node, INVALID));
         if let (Some(0), Some(node)) = (invalid, &place.node) {
             return Fingerprint::Refuted(format!(
                 "connection tracking of {node} counted no invalid packet during the run"
@@ -95,7 +95,7 @@ impl Model for InvalidReset {
             return Vec::new();
         };
         let seen = case.at(groups).find_map(|group| sentences(case, group));
-        let counted = invalid(case, node)
+        let counted = (case.grown_in_run(node, INVALID))
             .filter(|grown| *grown > 0)
             .map(|grown| format!("{INVALID} +{grown} on {node} during the run"));
         seen.unwrap_or_default()
@@ -178,13 +178,6 @@ fn sentences(case: &Case<'_>, group: &FailureGroup) -> Option<Vec<String>> {
         said.push("the server's end received the RST in the middle of the connection".to_owned());
     }
     Some(said)
-}
-
-/// The growth of the node's count of invalid packets over the whole run: connections with data are not probed again.
-fn invalid(case: &Case<'_>, node: &NodeName) -> Option<u64> {
-    let known = case.matrix.nodes.get(node)?;
-    let before = known.before.as_ref()?.counter(INVALID)?;
-    known.latest()?.counter(INVALID)?.checked_sub(before)
 }
 
 /// Counts packets that connection tracking could not match to a connection's state.

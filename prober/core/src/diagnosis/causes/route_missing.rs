@@ -143,7 +143,7 @@ fn route_get(case: &Case<'_>, from: &NodeName, to: IpAddr, family: Family) -> St
         .into_iter()
         .flatten()
         .any(|rule| rule.family == family && (rule.from.is_some() || rule.input.is_some()));
-    let sender = (case.plane.sender(from, family)).filter(|_| by_sender);
+    let sender = (case.plane.senders().example(from, family)).filter(|_| by_sender);
     let sender = sender.map_or_else(String::new, |sender| format!(" {sender}"));
     format!("route get {to}{sender}")
 }
@@ -197,7 +197,7 @@ fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) ->
             Lookup::Found(_) | Lookup::Unread => None,
         }
     };
-    case.plane.agree_on(facts, from, address, fault)?
+    (case.plane.senders()).agree_on(facts, from, address, fault)?
 }
 
 /// What a rule with this action does to packets, as a verb.

@@ -8,8 +8,6 @@ use crate::diagnosis::case::{Case, counts};
 use crate::diagnosis::symptom::FailureGroup;
 use crate::evidence::PathEvidence;
 use crate::packet::family::Family;
-use crate::packet::observation::Direction;
-use crate::probe::outcome::{Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::{NodeName, PathId};
 
@@ -39,7 +37,7 @@ fn is_answered_between(
     let lost = groups.iter().flat_map(|group| case.probes(group));
     let mut lost: Vec<Timestamp> = lost
         .flat_map(|probe| {
-            let last = opening(&probe.client).map(|(last, _)| last);
+            let last = probe.client.opening().map(|(last, _)| last);
             std::iter::once(probe.client.started).chain(last)
         })
         .collect();
@@ -51,7 +49,7 @@ fn is_answered_between(
     let evidence = paths.iter().filter_map(|&id| case.path(id));
     let answered = evidence
         .flat_map(PathEvidence::counted)
-        .filter_map(|(_, probe)| answered_at(&probe.client))
+        .filter_map(|(_, probe)| probe.client.answered_at())
         .filter(|at| from < at && at < until);
     answered.count() > few
 }
@@ -90,56 +88,4 @@ fn span(moments: impl Iterator<Item = Timestamp>) -> Duration {
     let moments: Vec<Timestamp> = moments.collect();
     let ends = moments.iter().min().zip(moments.iter().max());
     ends.map_or(Duration::ZERO, |(first, last)| last.since(*first))
-}
-
-/// When a probe was answered, if it was.
-fn answered_at(probe: &ProbeResult) -> Option<Timestamp> {
-    match probe.outcome {
-        Outcome::Established { connect_ns, .. } => {
-            Some(probe.started + Duration::from_nanos(connect_ns))
-        }
-        Outcome::Reset { .. }
-        | Outcome::Unreachable { .. }
-        | Outcome::RefusedLocally { .. }
-        | Outcome::Mismatched { .. }
-        | Outcome::Timeout => None,
-    }
-}
-
-/// When a late probe's path opened: after its last unanswered SYN, before its answer.
-pub(super) fn opening(probe: &ProbeResult) -> Option<(Timestamp, Option<Timestamp>)> {
-    let sent: Vec<Timestamp> = probe
-        .observations
-        .iter()
-        .filter(|seen| {
-            seen.direction == Direction::Sent
-                && seen.packet.tcp().is_some_and(|(_, tcp)| tcp.flags.is_syn())
-        })
-        .map(|seen| seen.at)
-        .collect();
-    let answered = probe
-        .observations
-        .iter()
-        .find(|seen| {
-            seen.direction == Direction::Received
-                && seen.packet.tcp_src() == Some(probe.peer())
-                && seen
-                    .packet
-                    .tcp()
-                    .is_some_and(|(_, tcp)| tcp.flags.is_syn_ack())
-        })
-        .map(|seen| seen.at);
-    let before = match answered {
-        Some(at) => {
-            let until: Vec<Timestamp> = sent.into_iter().filter(|syn| *syn <= at).collect();
-            // The last of them was answered, the one before it was not.
-            until
-                .len()
-                .checked_sub(2)
-                .and_then(|place| until.get(place))
-                .copied()
-        }
-        None => sent.last().copied(),
-    }?;
-    Some((before, answered))
 }

@@ -18,7 +18,7 @@ use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::evidence::{PathEvidence, Source};
 use crate::packet::family::Family;
 use crate::probe::outcome::Outcome;
-use crate::topology::{AccessPath, NodeName, Path};
+use crate::topology::{AccessPath, Path};
 
 /// The model.
 pub(crate) struct SnatPortCollision;
@@ -37,7 +37,10 @@ impl Model for SnatPortCollision {
             .map(|(_, group)| &group.client.node)
             .collect::<BTreeSet<_>>()
             .into_iter()
-            .filter(|node| insert_failed(case, node).is_some_and(|grown| grown > 0))
+            .filter(|node| {
+                case.grown_in_run(node, INSERT_FAILED)
+                    .is_some_and(|grown| grown > 0)
+            })
             .map(|node| Place::node(node, family))
             .collect()
     }
@@ -70,7 +73,7 @@ impl Model for SnatPortCollision {
             return Fingerprint::Missing(Vec::new());
         };
         let lost: u64 = case.at(groups).map(|group| lost_syns(case, group)).sum();
-        let counted = insert_failed(case, node).unwrap_or(0);
+        let counted = case.grown_in_run(node, INSERT_FAILED).unwrap_or(0);
         // An outage meanwhile may have taken some of them.
         if counted.saturating_mul(2) < lost {
             return Fingerprint::Refuted(format!(
@@ -86,7 +89,7 @@ impl Model for SnatPortCollision {
         let Some(node) = &place.node else {
             return Vec::new();
         };
-        let counted = insert_failed(case, node).map(|grown| {
+        let counted = case.grown_in_run(node, INSERT_FAILED).map(|grown| {
             format!(
                 "{INSERT_FAILED} +{grown} on {node} during the run: it drops a connection whose translated addresses and ports another one has"
             )
@@ -192,13 +195,6 @@ const fn is_to_cluster_ip(access_path: AccessPath) -> bool {
         | AccessPath::NodePort
         | AccessPath::HostNetwork => false,
     }
-}
-
-/// The growth of the node's count of connections that could not be inserted, over the whole run.
-fn insert_failed(case: &Case<'_>, node: &NodeName) -> Option<u64> {
-    let known = case.matrix.nodes.get(node)?;
-    let before = known.before.as_ref()?.counter(INSERT_FAILED)?;
-    known.latest()?.counter(INSERT_FAILED)?.checked_sub(before)
 }
 
 /// Counts connections that were dropped when they were to be inserted (`__nf_conntrack_confirm`,

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::lossy::{common_node, is_lossy, most_involved, only_pair};
-use super::scattered_losses::opening;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, counts};
 use crate::diagnosis::catalogue::Cause;
@@ -119,7 +118,7 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Outage> {
         .collect();
     let windows: Vec<(Timestamp, Option<Timestamp>)> = late
         .iter()
-        .filter_map(|probe| opening(&probe.client))
+        .filter_map(|probe| probe.client.opening())
         .collect();
     if paths.len() < 2 || windows.len() < 3 {
         return None;

@@ -65,13 +65,16 @@ pub(crate) fn place_of(spots: &[&Spot]) -> PathSegment {
 
 /// The observations that bound the locations of these groups, each once and the first few.
 pub(crate) fn sentences(case: &Case<'_>, groups: &BTreeSet<usize>) -> Vec<String> {
+    let locations = case.locations(groups);
+    first_few(locations.flat_map(|location| location.because.iter().cloned()))
+}
+
+/// The first few of these sentences, each once.
+pub(crate) fn first_few(sentences: impl Iterator<Item = String>) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
-    for sentence in case
-        .locations(groups)
-        .flat_map(|location| &location.because)
-    {
-        if said.len() < 4 && !said.contains(sentence) {
-            said.push(sentence.clone());
+    for sentence in sentences {
+        if said.len() < 4 && !said.contains(&sentence) {
+            said.push(sentence);
         }
     }
     said

@@ -15,13 +15,10 @@ impl Location {
         let Some(server) = &group.server else {
             return;
         };
-        for (evidence, ttl_probe) in case.ttl_probes_of(&group.client, server, group.family) {
+        for (id, evidence, ttl_probe) in case.ttl_probes_of(&group.client, server, group.family) {
             // What goes elsewhere meets other routers.
-            let is_elsewhere = case.groups.iter().any(|other| {
-                let path = case.path(other.path).map(|known| &known.path);
-                path == Some(&evidence.path) && is_led_elsewhere(case, other, server)
-            });
-            if is_elsewhere {
+            let mut of_path = case.groups_of(id);
+            if of_path.any(|other| is_led_elsewhere(case, other, server)) {
                 continue;
             }
             for step in &ttl_probe.steps {
