@@ -1,0 +1,162 @@
+//! A fault on a data plane, and what the report of a run may say.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::harness::{Policies, Shape};
+
+/// A diagnosis of a report: `forward-drop@node-1 proven`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Verdict {
+    pub(super) cause: String,
+    /// A node, `node-1->node-2`, or the kind of another place.
+    pub(super) place: String,
+    pub(super) is_proven: bool,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let confidence = if self.is_proven {
+            "proven"
+        } else {
+            "consistent"
+        };
+        write!(out, "{}@{} {confidence}", self.cause, self.place)
+    }
+}
+
+impl FromStr for Verdict {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(' ');
+        let place =
+            parts.and_then(|(place, confidence)| Some((place.split_once('@')?, confidence)));
+        match place {
+            Some(((cause, place), confidence @ ("proven" | "consistent"))) => Ok(Self {
+                cause: cause.to_owned(),
+                place: place.to_owned(),
+                is_proven: confidence == "proven",
+            }),
+            Some(_) | None => Err(format!("no verdict: {text:?}")),
+        }
+    }
+}
+
+/// When a fault is injected, and into what.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum When {
+    /// Before the run, with this target of the fault; empty for most.
+    BeforeTheRun(&'static str),
+    /// As soon as the pod of the run with this end of its name runs; the pod is the target.
+    WithThePod(&'static str),
+}
+
+/// A fault, the truth, and what a report may say beside it.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    /// Its name in `fault list`; that of a healthy row is its label.
+    label: String,
+    pub(super) fault: &'static str,
+    pub(super) node: &'static str,
+    pub(super) when: When,
+    /// Causes and places that the report must name.
+    truth: Vec<(&'static str, &'static str)>,
+    /// Causes and places that it may call *consistent* as well.
+    fits: Vec<(&'static str, &'static str)>,
+    needs_policies: bool,
+}
+
+/// A fault on a node. Without a truth, nothing is broken, and the report names nothing.
+pub(super) fn row(fault: &'static str, node: &'static str) -> Row {
+    Row {
+        label: format!("{fault}@{node}"),
+        fault,
+        node,
+        when: When::BeforeTheRun(""),
+        truth: Vec::new(),
+        fits: Vec::new(),
+        needs_policies: false,
+    }
+}
+
+impl Row {
+    /// No fault.
+    pub(super) fn healthy(label: String) -> Self {
+        Self {
+            label,
+            ..row("", "")
+        }
+    }
+
+    /// The report must name this cause at this place, or at one of several, as in `node-1|node-1->node-2`.
+    pub(super) fn is(mut self, cause: &'static str, place: &'static str) -> Self {
+        self.truth.push((cause, place));
+        self
+    }
+
+    /// The report may name this cause as well, as *consistent*.
+    pub(super) fn fits(mut self, cause: &'static str, place: &'static str) -> Self {
+        self.fits.push((cause, place));
+        self
+    }
+
+    /// Its time and target.
+    pub(super) const fn when(mut self, when: When) -> Self {
+        self.when = when;
+        self
+    }
+
+    /// It needs a cluster that enforces NetworkPolicies, and is not tried on others.
+    pub(super) const fn needs_policies(mut self) -> Self {
+        self.needs_policies = true;
+        self
+    }
+
+    /// Its name in the table.
+    pub(super) fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    /// Whether it is tried on clusters of this shape: what needs policies on those that enforce them, and only that, because
+    /// the engine's rules come before those of other faults.
+    pub(super) fn is_on(&self, shape: Shape) -> bool {
+        self.fault.is_empty() || self.needs_policies == (shape.policies == Policies::Enforced)
+    }
+
+    /// Fails unless these are what a report may say.
+    pub(super) fn accept(&self, verdicts: &[Verdict]) -> Result<(), String> {
+        let is = |verdict: &Verdict, (cause, place): &(&str, &str)| {
+            verdict.cause == *cause && place.split('|').any(|place| verdict.place == place)
+        };
+        let is_true = |verdict: &Verdict| self.truth.iter().any(|truth| is(verdict, truth));
+        let said: Vec<String> = verdicts.iter().map(Verdict::to_string).collect();
+        let said = said.join("; ");
+        for verdict in verdicts {
+            if is_true(verdict) {
+                continue;
+            }
+            if verdict.is_proven {
+                return Err(format!(
+                    "{}: FALSE and proven: {verdict}, of {said}",
+                    self.label
+                ));
+            }
+            if !self.fits.iter().any(|fits| is(verdict, fits)) {
+                return Err(format!(
+                    "{}: does not fit: {verdict}, of {said}",
+                    self.label
+                ));
+            }
+        }
+        let missing =
+            (self.truth.iter()).find(|truth| !verdicts.iter().any(|verdict| is(verdict, truth)));
+        match missing {
+            None => Ok(()),
+            Some((cause, place)) => Err(format!(
+                "{}: {cause}@{place} is not named: {said}",
+                self.label
+            )),
+        }
+    }
+}
