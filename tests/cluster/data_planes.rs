@@ -50,9 +50,11 @@ struct Plane {
 }
 
 impl Plane {
-    /// The rows that a cluster of this shape can have.
-    fn rows_on(&self, shape: Shape) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(move |row| row.is_on(shape))
+    /// Whether a row is tried on a cluster of this shape.
+    fn tries(&self, row: &Row, shape: Shape) -> bool {
+        self.shapes
+            .first()
+            .is_some_and(|first| row.is_on(shape, *first))
     }
 
     /// The labels of all rows of its table, with what the reports must say on a cluster; `None` where a row is not tried.
@@ -133,7 +135,12 @@ pub(crate) fn trials(name: &str) -> Result<Vec<Trial>, String> {
             "every fault is healed completely".to_owned(),
             |cluster| heal_completely(cluster, |_| true),
         ));
-        for row in plane.rows_on(shape).cloned() {
+        for row in plane
+            .rows
+            .iter()
+            .filter(|row| plane.tries(row, shape))
+            .cloned()
+        {
             runs += 1;
             let name = format!("{} is named, or fits", row.label());
             trials.push(on(shape, name, move |cluster| fault(cluster, &row)));

@@ -36,8 +36,6 @@ pub(crate) enum Proxy {
     Nftables,
     /// Nodes of odd number have iptables, others nftables.
     Mixed,
-    /// No kube-proxy runs.
-    None,
 }
 
 impl Proxy {
@@ -47,7 +45,6 @@ impl Proxy {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
             Self::Mixed => "mixed",
-            Self::None => "none",
         }
     }
 }

@@ -11,18 +11,35 @@ const ANYWHERE: &str = "node-1|node-1->node-2|node-2->node-1";
 /// Filters and translation, where pods' packets pass netfilter and kube-proxy runs.
 pub(super) fn netfilter() -> Vec<Row> {
     vec![
-        row("forward-drop", "node-1").is("forward-drop", "node-1"),
-        row("forward-drop-egress", "node-1").is("forward-drop", "node-1"),
-        row("forward-drop-ingress", "node-1").is("forward-drop", "node-1"),
-        row("policy-reject-reset", "node-1").is("reject-reset", "node-1"),
+        row("forward-drop", "node-1")
+            .on_each()
+            .is("forward-drop", "node-1"),
+        // Of two nodes, what fails from the one to the other may be dropped at either, or between them.
+        row("forward-drop-egress", "node-1")
+            .is("forward-drop", "node-1|node-1->node-2")
+            .fits("network-blocked", "node-1->node-2"),
+        row("forward-drop-ingress", "node-1")
+            .is("forward-drop", "node-1|node-2->node-1")
+            .fits("network-blocked", "node-2->node-1"),
+        row("policy-reject-reset", "node-1")
+            .on_each()
+            .is("reject-reset", "node-1"),
         // One endpoint of two rejects: of the balanced port, a retransmission may get to the other one.
         row("policy-reject-icmp", "node-1")
             .is("network-policy", "node-1")
             .fits("unknown", "node-1"),
-        row("reply-bypasses-nat", "node-1").is("reply-bypasses-nat", "node-1"),
-        row("missing-masquerade", "node-1").is("missing-masquerade", "node-1"),
-        row("service-rules-missing", "node-1").is("service-rules-missing", "node-1"),
-        row("stale-rules", "node-1").is("service-rules-missing", "node-1"),
+        row("reply-bypasses-nat", "node-1")
+            .on_each()
+            .is("reply-bypasses-nat", "node-1"),
+        row("missing-masquerade", "node-1")
+            .on_each()
+            .is("missing-masquerade", "node-1"),
+        row("service-rules-missing", "node-1")
+            .on_each()
+            .is("service-rules-missing", "node-1"),
+        row("stale-rules", "node-1")
+            .on_each()
+            .is("service-rules-missing", "node-1"),
         row("packet-loss", "node-1").is("packet-loss", ANYWHERE),
         row("ip-forward-off", "node-1").is("ip-forward-off", "node-1"),
         row("network-policy", "node-2")
@@ -34,8 +51,13 @@ pub(super) fn netfilter() -> Vec<Row> {
 /// The network between the nodes, where pods' packets have their own addresses there.
 pub(super) fn wire() -> Vec<Row> {
     vec![
-        row("wire-drop-from-pods", "node-1").is("network-blocked", "node-1->node-2"),
-        row("wire-drop-to-pods", "node-1").is("network-blocked", "node-2->node-1"),
+        row("wire-drop-from-pods", "node-1")
+            .on_each()
+            .is("network-blocked", "node-1->node-2")
+            .fits("forward-drop", "node-1->node-2"),
+        row("wire-drop-to-pods", "node-1")
+            .is("network-blocked", "node-2->node-1")
+            .fits("forward-drop", "node-2->node-1"),
         row("mtu-black-hole", "node-1").is("mtu-black-hole", BETWEEN),
     ]
 }

@@ -3,6 +3,15 @@
 use super::{Plane, causes, row};
 use crate::harness::{NFTABLES, Shape, USUAL};
 
+/// The usual cluster of two nodes.
+const CLUSTER: Shape = Shape { nodes: 2, ..USUAL };
+
+/// The mode nftables, and pods in ranges that are not private.
+const OTHER_RANGES: Shape = Shape {
+    options: &["--pods", "198.18.0.0/15,2001:db8:244::/56"],
+    ..NFTABLES
+};
+
 pub(super) fn plane() -> Plane {
     let tunnel = vec![
         row("bridge-netfilter-off", "node-1").is("bridge-netfilter-off", "node-1"),
@@ -18,7 +27,7 @@ pub(super) fn plane() -> Plane {
     ];
     Plane {
         name: "flannel-vxlan",
-        shapes: &[Shape { nodes: 2, ..USUAL }, NFTABLES],
+        shapes: &[CLUSTER, OTHER_RANGES],
         rows: [causes::netfilter(), causes::node_routes(), tunnel].concat(),
     }
 }

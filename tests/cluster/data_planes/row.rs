@@ -65,6 +65,7 @@ pub(super) struct Row {
     /// Causes and places that it may call *consistent* as well.
     fits: Vec<(&'static str, &'static str)>,
     needs_policies: bool,
+    is_on_each: bool,
 }
 
 /// A fault on a node. Without a truth, nothing is broken, and the report names nothing.
@@ -77,6 +78,7 @@ pub(super) fn row(fault: &'static str, node: &'static str) -> Row {
         truth: Vec::new(),
         fits: Vec::new(),
         needs_policies: false,
+        is_on_each: false,
     }
 }
 
@@ -113,15 +115,23 @@ impl Row {
         self
     }
 
+    /// It is tried on each cluster of the data plane, not on the first one alone: their difference may matter.
+    pub(super) const fn on_each(mut self) -> Self {
+        self.is_on_each = true;
+        self
+    }
+
     /// Its name in the table.
     pub(super) fn label(&self) -> String {
         self.label.clone()
     }
 
-    /// Whether it is tried on clusters of this shape: what needs policies on those that enforce them, and only that, because
-    /// the engine's rules come before those of other faults.
-    pub(super) fn is_on(&self, shape: Shape) -> bool {
-        self.fault.is_empty() || self.needs_policies == (shape.policies == Policies::Enforced)
+    /// Whether it is tried on this cluster of a data plane, whose first one is given as well. What needs policies is tried on
+    /// those that enforce them, and only that: the engine's rules come before those of other faults.
+    pub(super) fn is_on(&self, shape: Shape, first: Shape) -> bool {
+        let is_chosen = self.is_on_each || self.needs_policies || shape == first;
+        let is_possible = self.needs_policies == (shape.policies == Policies::Enforced);
+        self.fault.is_empty() || is_chosen && is_possible
     }
 
     /// Fails unless these are what a report may say.

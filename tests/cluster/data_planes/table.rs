@@ -72,7 +72,11 @@ pub(crate) fn is_current() -> Result<(), libtest_mimic::Failed> {
             .into());
         }
         for row in plane.all_rows() {
-            for shape in plane.shapes.iter().filter(|shape| row.is_on(**shape)) {
+            for shape in plane
+                .shapes
+                .iter()
+                .filter(|shape| plane.tries(&row, **shape))
+            {
                 let cell = cells.get(&(row.label(), shape.column()));
                 let verdicts = cell.map_or(Err("no cell".to_owned()), |cell| verdicts(cell));
                 verdicts
@@ -156,7 +160,7 @@ fn render(plane: &Plane, cells: &Cells) -> String {
     table += &format!("|{}\n", " --- |".repeat(columns.len() + 1));
     for row in plane.all_rows() {
         let row_cells = plane.shapes.iter().map(|shape| {
-            if !row.is_on(*shape) {
+            if !plane.tries(&row, *shape) {
                 return NOT_TRIED;
             }
             let cell = cells.get(&(row.label(), shape.column()));
