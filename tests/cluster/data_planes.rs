@@ -231,6 +231,7 @@ fn verdicts(report: &Report) -> Vec<Verdict> {
             cause: diagnosis.cause.clone(),
             place: diagnosis.place(),
             is_proven: diagnosis.confidence == "proven",
+            rivals: diagnosis.rivals().map(str::to_owned).collect(),
         })
         .collect();
     found.sort();

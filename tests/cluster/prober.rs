@@ -54,6 +54,7 @@ pub(crate) struct Diagnosis {
     pub(crate) confidence: String,
     segment: Segment,
     evidence: serde_json::Value,
+    would_decide: Vec<String>,
     /// The conntrack entries of the sample, by node.
     #[serde(default)]
     conntrack: Vec<Conntrack>,
@@ -68,6 +69,12 @@ struct Segment {
 }
 
 impl Diagnosis {
+    /// The other causes that have the same symptoms.
+    pub(crate) fn rivals(&self) -> impl Iterator<Item = &str> {
+        let sentences = self.would_decide.iter();
+        sentences.filter_map(|one| Some(one.split_once(" has the same symptoms")?.0))
+    }
+
     /// Its place: a node, `node-1->node-2` between two nodes, or the kind of another place.
     pub(crate) fn place(&self) -> String {
         match (&self.node, &self.segment.from, &self.segment.to) {
@@ -130,7 +137,7 @@ impl Report {
             })
             .collect();
         let diagnoses: Vec<String> = (self.diagnoses.iter())
-            .map(|one| format!("{}: {}", one.cause, one.evidence))
+            .map(|one| format!("{}: {} {:?}", one.cause, one.evidence, one.would_decide))
             .collect();
         format!("{}\n{}", diagnoses.join("\n"), paths.join("\n"))
     }

@@ -5,13 +5,15 @@ use std::str::FromStr;
 
 use crate::harness::{Policies, Shape};
 
-/// A diagnosis of a report: `forward-drop@node-1 proven`.
+/// A diagnosis of a report: `forward-drop@node-1 proven`, `forward-drop@node-1 consistent, or network-blocked`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Verdict {
     pub(super) cause: String,
     /// A node, `node-1->node-2`, or the kind of another place.
     pub(super) place: String,
     pub(super) is_proven: bool,
+    /// Other causes that the report says to have the same symptoms.
+    pub(super) rivals: Vec<String>,
 }
 
 impl fmt::Display for Verdict {
@@ -21,7 +23,8 @@ impl fmt::Display for Verdict {
         } else {
             "consistent"
         };
-        write!(out, "{}@{} {confidence}", self.cause, self.place)
+        write!(out, "{}@{} {confidence}", self.cause, self.place)?;
+        (self.rivals.iter()).try_for_each(|rival| write!(out, ", or {rival}"))
     }
 }
 
@@ -29,14 +32,16 @@ impl FromStr for Verdict {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once(' ');
-        let place =
-            parts.and_then(|(place, confidence)| Some((place.split_once('@')?, confidence)));
-        match place {
+        let mut parts = text.split(", or ");
+        let first = parts.next().unwrap_or_default().split_once(' ');
+        let first =
+            first.and_then(|(place, confidence)| Some((place.split_once('@')?, confidence)));
+        match first {
             Some(((cause, place), confidence @ ("proven" | "consistent"))) => Ok(Self {
                 cause: cause.to_owned(),
                 place: place.to_owned(),
                 is_proven: confidence == "proven",
+                rivals: parts.map(str::to_owned).collect(),
             }),
             Some(_) | None => Err(format!("no verdict: {text:?}")),
         }
@@ -91,7 +96,8 @@ impl Row {
         }
     }
 
-    /// The report must name this cause at this place, or at one of several, as in `node-1|node-1->node-2`.
+    /// The report must name this cause at this place, or as a rival of one that is *consistent* there. Of several causes or
+    /// places, as in `node-1|node-1->node-2`, one is enough.
     pub(super) fn is(mut self, cause: &'static str, place: &'static str) -> Self {
         self.truth.push((cause, place));
         self
@@ -136,10 +142,20 @@ impl Row {
 
     /// Fails unless these are what a report may say.
     pub(super) fn accept(&self, verdicts: &[Verdict]) -> Result<(), String> {
+        let is_one = |found: &str, of: &str| of.split('|').any(|one| one == found);
         let is = |verdict: &Verdict, (cause, place): &(&str, &str)| {
-            verdict.cause == *cause && place.split('|').any(|place| verdict.place == place)
+            is_one(&verdict.cause, cause) && is_one(&verdict.place, place)
         };
-        let is_true = |verdict: &Verdict| self.truth.iter().any(|truth| is(verdict, truth));
+        let is_rival = |verdict: &Verdict, (cause, place): &(&str, &str)| {
+            let mut rivals = verdict.rivals.iter();
+            !verdict.is_proven
+                && rivals.any(|rival| is_one(rival, cause))
+                && is_one(&verdict.place, place)
+        };
+        let names = |verdict: &Verdict, truth: &(&str, &str)| {
+            is(verdict, truth) || is_rival(verdict, truth)
+        };
+        let is_true = |verdict: &Verdict| self.truth.iter().any(|truth| names(verdict, truth));
         let said: Vec<String> = verdicts.iter().map(Verdict::to_string).collect();
         let said = said.join("; ");
         for verdict in verdicts {
@@ -160,7 +176,7 @@ impl Row {
             }
         }
         let missing =
-            (self.truth.iter()).find(|truth| !verdicts.iter().any(|verdict| is(verdict, truth)));
+            (self.truth.iter()).find(|truth| !verdicts.iter().any(|verdict| names(verdict, truth)));
         match missing {
             None => Ok(()),
             Some((cause, place)) => Err(format!(
