@@ -47,15 +47,19 @@ int connect4(struct bpf_sock_addr *ctx)
 	return verdict;
 }
 
+// The verifier allows only constant offsets into a context: volatile, since the compiler would keep the address of the array.
 SEC("cgroup/connect6")
-int connect6(struct bpf_sock_addr *ctx)
+int connect6(volatile struct bpf_sock_addr *ctx)
 {
-	struct endpoint endpoint = { .port = ctx->user_port };
-	for (int word = 0; word < 4; word++)
-		endpoint.address[word] = ctx->user_ip6[word];
+	struct endpoint endpoint = {
+		.address = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] },
+		.port = ctx->user_port,
+	};
 	int verdict = translate(&endpoint);
-	for (int word = 0; word < 4; word++)
-		ctx->user_ip6[word] = endpoint.address[word];
+	ctx->user_ip6[0] = endpoint.address[0];
+	ctx->user_ip6[1] = endpoint.address[1];
+	ctx->user_ip6[2] = endpoint.address[2];
+	ctx->user_ip6[3] = endpoint.address[3];
 	ctx->user_port = endpoint.port;
 	return verdict;
 }
