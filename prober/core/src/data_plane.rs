@@ -7,6 +7,8 @@
 mod attachment;
 /// What healthy paths show: distances, gateways.
 mod habits;
+/// Network plugins.
+mod plugin;
 /// BPF programs that forward packets.
 mod program;
 /// The pods of each node as senders.
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use attachment::Attachment;
 pub use habits::Habits;
 pub(crate) use habits::initial_hop_limit;
+pub use plugin::Plugin;
 pub(crate) use summary::sentences;
 pub use summary::{NodeDataPlane, PeerTransport};
 pub use transport::{Transport, TunnelKind};
@@ -44,6 +47,8 @@ pub struct DataPlane {
     translations: BTreeMap<NodeName, Translation>,
     /// Nodes on which BPF programs forward packets of pods past netfilter, and how that shows.
     programs: BTreeMap<NodeName, String>,
+    /// Nodes whose network plugin is known.
+    plugins: BTreeMap<NodeName, Plugin>,
     senders: Senders,
     habits: Habits,
 }
@@ -85,6 +90,12 @@ impl DataPlane {
             habits: Habits::of(matrix),
             ..Self::default()
         };
+        for node in matrix.nodes.keys() {
+            let plugin = matrix.facts(node).and_then(Plugin::of);
+            plane
+                .plugins
+                .extend(plugin.map(|plugin| (node.clone(), plugin)));
+        }
         let pods = plane.attach(matrix);
         plane.connect(matrix, &pods);
         for node in matrix.nodes.keys() {
@@ -124,7 +135,7 @@ impl DataPlane {
                 let Some(address) = addresses.of(agent, family) else {
                     continue;
                 };
-                let facts = matrix.facts(&agent.node);
+                let facts = self.facts_with_pods(matrix, &agent.node);
                 // An agent in the node's own network.
                 let is_own = |facts: &NodeFacts| facts.address(address).found().is_some();
                 if hosts.contains(agent) || facts.is_some_and(is_own) {
@@ -155,12 +166,23 @@ impl DataPlane {
                 if self.transports.contains_key(&key) {
                     continue;
                 }
-                let transport = matrix.facts(from).and_then(|facts| {
+                let transport = self.facts_with_pods(matrix, from).map(|facts| {
                     let by = |resolution| transport::by(facts, resolution);
-                    self.senders.agree_on(facts, from, address, by)
+                    Transport::in_common(self.senders.views(facts, from, address, by))
                 });
                 self.transports.insert(key, transport.unwrap_or_default());
             }
+        }
+    }
+
+    /// The facts of a node of a time when its pods were there, if their routes come with them.
+    fn facts_with_pods<'m>(&self, matrix: &'m Matrix, node: &NodeName) -> Option<&'m NodeFacts> {
+        let known = matrix.nodes.get(node)?;
+        let plugin = self.plugin(node);
+        if plugin.is_some_and(Plugin::routes_each_pod) {
+            known.after.as_ref().or(known.during.as_ref())
+        } else {
+            known.latest()
         }
     }
 
@@ -235,6 +257,11 @@ impl DataPlane {
     /// How it shows that BPF programs of a node forward packets of pods past netfilter; `None` where nothing does.
     pub fn program(&self, node: &NodeName) -> Option<&str> {
         self.programs.get(node).map(String::as_str)
+    }
+
+    /// The network plugin of a node, where its facts show one.
+    pub fn plugin(&self, node: &NodeName) -> Option<Plugin> {
+        self.plugins.get(node).copied()
     }
 
     /// What healthy paths show.

@@ -54,7 +54,6 @@ impl Senders {
     }
 
     /// What the routes of all senders of a node to an address are in common; `None` where they differ, or none is known.
-    /// Where pods send, programs in the node's own network do not count.
     pub(crate) fn agree_on<'f, T: PartialEq>(
         &self,
         facts: &'f NodeFacts,
@@ -62,13 +61,37 @@ impl Senders {
         to: IpAddr,
         view: impl Fn(Resolution<'f>) -> T,
     ) -> Option<T> {
-        let all = self.0.get(&(from.clone(), Family::of(to)))?;
+        let mut views = self.views(facts, from, to, view).into_iter();
+        let first = views.next()?;
+        views.all(|view| view == first).then_some(first)
+    }
+
+    /// The route of each sender of a node to an address. Where pods send, programs in the node's own network do not count.
+    pub(crate) fn views<'f, T>(
+        &self,
+        facts: &'f NodeFacts,
+        from: &NodeName,
+        to: IpAddr,
+        view: impl Fn(Resolution<'f>) -> T,
+    ) -> Vec<T> {
+        let all = self.0.get(&(from.clone(), Family::of(to)));
+        let all = all.map_or(&[][..], Vec::as_slice);
         let is_pod = |sender: &&Sender| matches!(sender, Sender::Pod { .. });
         let has_pods = all.iter().any(|sender| is_pod(&sender));
         let counting = all.iter().filter(|sender| !has_pods || is_pod(sender));
-        let mut views = counting.map(|sender| view(facts.resolve(sender.query(to))));
-        let first = views.next()?;
-        views.all(|view| view == first).then_some(first)
+        counting
+            .map(|sender| view(facts.resolve(sender.query(to))))
+            .collect()
+    }
+
+    /// The packets of the pod of a node that has this address, to another.
+    pub(crate) fn query(&self, node: &NodeName, pod: IpAddr, to: IpAddr) -> Option<RouteQuery<'_>> {
+        let all = self.0.get(&(node.clone(), Family::of(pod)))?;
+        let sender = all.iter().find(|sender| match sender {
+            Sender::Pod { address, .. } => *address == pod,
+            Sender::Host { .. } => false,
+        });
+        sender.map(|sender| sender.query(to))
     }
 
     /// A pod of a node, and the link by which its packets come in: `from ADDRESS iif LINK`, as ip-route(8) has it.

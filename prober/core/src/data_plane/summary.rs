@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attachment, DataPlane, Translation, Transport};
+use super::{Attachment, DataPlane, Plugin, Translation, Transport};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
@@ -17,6 +17,9 @@ pub struct NodeDataPlane {
     pub transports: Vec<PeerTransport>,
     /// What translates Services.
     pub translation: Translation,
+    /// The network plugin, where one is recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<Plugin>,
 }
 
 /// How packets leave a node for the pods of another.
@@ -53,13 +56,16 @@ impl DataPlane {
             })
             .collect();
         let translation = self.translation(node);
-        let is_known = !attachments.is_empty()
+        let plugin = self.plugin(node);
+        let is_known = plugin.is_some()
+            || !attachments.is_empty()
             || !transports.is_empty()
             || translation != Translation::Unknown;
         is_known.then_some(NodeDataPlane {
             attachments,
             transports,
             translation,
+            plugin,
         })
     }
 }
@@ -67,7 +73,8 @@ impl DataPlane {
 impl NodeDataPlane {
     /// The node in a few words: "bridge cni0, vxlan flannel.1 to node-2, kube-proxy iptables".
     pub fn summary(&self) -> String {
-        let mut parts: Vec<String> = Vec::new();
+        let plugin = self.plugin.map(|plugin| plugin.name().to_owned());
+        let mut parts: Vec<String> = plugin.into_iter().collect();
         let attachments = self.attachments.iter().map(Attachment::summary);
         parts.extend(attachments.filter(|part| !part.is_empty()));
         let mut peers: BTreeMap<String, Vec<&str>> = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! How packets get from a pod of one node to a pod of another: by the route that policy rules and tables of the first node
 //! give them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,11 @@ pub enum Transport {
         /// The routing table, where a policy rule chose another than `main`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         table: Option<u32>,
+    },
+    /// As they are, by a link that policy rules choose for each pod: these in turn.
+    ByPod {
+        /// The node's links, in order.
+        links: Vec<String>,
     },
     /// The node refuses or drops them by its route, or by a policy rule.
     Refused,
@@ -90,15 +96,48 @@ impl Transport {
     pub const fn is_tunnel(&self) -> bool {
         match self {
             Self::Tunnel { .. } => true,
-            Self::Direct { .. } | Self::Refused | Self::NoRoute | Self::Unknown => false,
+            Self::Direct { .. }
+            | Self::ByPod { .. }
+            | Self::Refused
+            | Self::NoRoute
+            | Self::Unknown => false,
         }
     }
 
-    /// The link by which packets leave, where it is known.
+    /// The link by which packets leave, where it is known, and the same for all pods.
     pub fn link(&self) -> Option<&str> {
         match self {
             Self::Tunnel { link, .. } | Self::Direct { link, .. } => Some(link),
-            Self::Refused | Self::NoRoute | Self::Unknown => None,
+            Self::ByPod { .. } | Self::Refused | Self::NoRoute | Self::Unknown => None,
+        }
+    }
+
+    /// What the transports of several pods are in common: packets of none enter a tunnel if some leave as they are, and the
+    /// others do not leave.
+    pub(super) fn in_common(all: Vec<Self>) -> Self {
+        let mut all = all.into_iter();
+        let Some(first) = all.next() else {
+            return Self::Unknown;
+        };
+        let rest: Vec<Self> = all.filter(|other| *other != first).collect();
+        if rest.is_empty() {
+            return first;
+        }
+        let mut links = BTreeSet::new();
+        for one in std::iter::once(first).chain(rest) {
+            match one {
+                Self::Direct { link, .. } => links.extend([link]),
+                Self::ByPod { links: others } => links.extend(others),
+                Self::Refused | Self::NoRoute => {}
+                Self::Tunnel { .. } | Self::Unknown => return Self::Unknown,
+            }
+        }
+        if links.is_empty() {
+            Self::Unknown
+        } else {
+            Self::ByPod {
+                links: links.into_iter().collect(),
+            }
         }
     }
 
@@ -117,6 +156,7 @@ impl Transport {
                 (Some(table), true) => format!("the default route of table {table} by {link}"),
                 (Some(table), false) => format!("routes of table {table} by {link}"),
             },
+            Self::ByPod { links } => format!("routes of each pod by {}", links.join(" or ")),
             Self::Refused => "a route that refuses".to_owned(),
             Self::NoRoute => "no route".to_owned(),
             Self::Unknown => String::new(),
@@ -233,8 +273,9 @@ mod tests {
             address: ip("172.20.0.11"),
         };
         senders.insert(&name, Family::Ipv4, host);
-        let common = senders.agree_on(facts, &name, ip(PEER), |resolution| by(facts, resolution));
-        common.unwrap_or_default()
+        Transport::in_common(
+            senders.views(facts, &name, ip(PEER), |resolution| by(facts, resolution)),
+        )
     }
 
     fn direct(link: &str, table: Option<u32>) -> Transport {
@@ -272,9 +313,24 @@ mod tests {
     }
 
     #[test]
-    fn pods_with_different_routes_leave_the_transport_of_their_node_unknown() {
-        let facts = node([from(POD, 2)]);
+    fn pods_with_different_routes_have_each_its_own() {
+        let mut facts = node([from(POD, 2)]);
         let both = [(POD, Some("veth1")), ("10.1.0.8", Some("veth2"))];
+        let by_pod = transport(&facts, &both);
+        assert_eq!(by_pod.summary(), "routes of each pod by eth0 or eth1");
+        // Where one has none, the other's packets still leave as they are.
+        let blackhole = Route {
+            kind: crate::node_facts::RouteKind::Blackhole,
+            ..route("10.2.0.0/16", "eth1", 2)
+        };
+        facts.routes.as_mut().unwrap().push(blackhole);
+        let left = Transport::ByPod {
+            links: vec!["eth0".to_owned()],
+        };
+        assert_eq!(transport(&facts, &both), left);
+        // Where one enters a tunnel, no sentence fits both.
+        let tunnel = route("10.2.0.0/24", "wg0", 2);
+        facts.routes.as_mut().unwrap().push(tunnel);
         assert_eq!(transport(&facts, &both), Transport::Unknown);
         let alike = node([from(POD, 2), from("10.1.0.8", 2)]);
         assert_eq!(transport(&alike, &both), direct("eth1", Some(2)));

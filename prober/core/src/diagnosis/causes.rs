@@ -1,6 +1,7 @@
 //! The causes as models, one file each. A new cause adds its file here, its entry to the catalogue, and its page.
 
 use between::Between;
+use one_pod::PodFlow;
 
 use super::case::Case;
 use super::hypothesis::Hypothesis;
@@ -48,10 +49,14 @@ mod no_endpoints;
 mod no_local_endpoint;
 /// A closed port.
 mod not_listening;
+/// What one pod exchanges with other nodes.
+mod one_pod;
 /// The tunnel's own packets are blocked.
 mod overlay_blocked;
 /// A share of all packets is lost.
 mod packet_loss;
+/// The network drops the packets of one pod.
+mod pod_blocked;
 /// The node's link that leads to a pod.
 mod pod_port;
 /// No route to one of a node's own pods.
@@ -64,6 +69,8 @@ mod reply_bypasses_nat;
 mod reset_sender;
 /// No usable route to the pods of another node.
 mod route_missing;
+/// No usable route for the packets of one pod.
+mod route_of_pod;
 /// The reverse-path filter drops.
 mod rp_filter;
 /// Other pods of a node, for comparison.
@@ -114,6 +121,9 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &network_blocked::NetworkBlocked(Between::NewPair),
     &network_blocked::NetworkBlocked(Between::Into),
     &network_blocked::NetworkBlocked(Between::OutOf),
+    &pod_blocked::PodBlocked(PodFlow::From),
+    &pod_blocked::PodBlocked(PodFlow::To),
+    &pod_blocked::PodBlocked(PodFlow::NewTo),
     &bad_checksum::BadChecksum(Between::Pair),
     &bad_checksum::BadChecksum(Between::OutOf),
     &pod_route_missing::PodRouteMissing,
@@ -131,6 +141,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &no_local_endpoint::NoLocalEndpoint,
     &stale_overlay_neighbour::StaleOverlayNeighbour,
     &route_missing::RouteMissing,
+    &route_of_pod::RouteOfPod,
     &ip_forward_off::IpForwardOff,
     &mtu_black_hole::MtuBlackHole::OnNode,
     &mtu_black_hole::MtuBlackHole::OnTheWay,

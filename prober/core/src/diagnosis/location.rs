@@ -223,6 +223,7 @@ impl Location {
         let link = |from: &NodeName, to: &NodeName| match case.plane.transport(from, to, family) {
             Transport::Tunnel { link, .. } => Some(link.clone()),
             Transport::Direct { .. }
+            | Transport::ByPod { .. }
             | Transport::Refused
             | Transport::NoRoute
             | Transport::Unknown => None,

@@ -71,7 +71,9 @@ fn last_router(case: &Case<'_>, path: &Path) -> Option<u8> {
         Transport::Direct { gateway, .. } => {
             gateway.and_then(|gateway| owner(case, gateway)) == Some(server)
         }
-        Transport::Refused | Transport::NoRoute | Transport::Unknown => false,
+        Transport::ByPod { .. } | Transport::Refused | Transport::NoRoute | Transport::Unknown => {
+            false
+        }
     };
     if is_next_hop {
         return Some(1);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::between::Between;
-use crate::data_plane::Transport;
+use crate::data_plane::{Plugin, Transport};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
@@ -34,7 +34,7 @@ impl Model for NetworkBlocked {
             return Applies::Yes;
         };
         match case.plane.transport(from, to, place.family) {
-            Transport::Direct { .. } => Applies::Yes,
+            Transport::Direct { .. } | Transport::ByPod { .. } => Applies::Yes,
             Transport::Tunnel { link, .. } => Applies::No(format!(
                 "packets of pods leave {from} for {to} in the tunnel {link}: the network between them sees only the nodes' addresses"
             )),
@@ -83,22 +83,43 @@ impl Model for NetworkBlocked {
         sentences(case, groups).into_iter().chain(passes).collect()
     }
 
-    fn remedy(&self, _: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
-        let ip = match place.family {
-            Family::Ipv4 => "ip",
-            Family::Ipv6 => "ip -6",
-        };
+    fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+        let pairs = self.0.pairs_at(case, place);
+        let sender = pairs.first().map(|(from, _)| from);
         vec![
-            step(
-                "Let pods' addresses through between the nodes: in a cloud the source/destination check of the instance, security groups and the routes to pods' addresses; in a data centre the routers' routes (BGP sessions) and their filters.",
-                [format!("{ip} route show; {ip} rule")],
-            ),
+            step_of_the_cloud(case, sender, place.family),
             step(
                 "See where they end: on both uplinks, while a probe runs.",
                 ["tcpdump -ni any tcp and net POD-NETWORK"],
             ),
         ]
     }
+}
+
+/// The step that opens the network for pods' addresses, in the words of the data plane of a node.
+pub(super) fn step_of_the_cloud(
+    case: &Case<'_>,
+    node: Option<&NodeName>,
+    family: Family,
+) -> Remedy {
+    let ip = match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip -6",
+    };
+    if node.and_then(|node| case.plane.plugin(node)) == Some(Plugin::AwsVpc) {
+        return step(
+            "Let pods' addresses through in the VPC: the security groups of both nodes' ENIs (and of pods that have their own), network ACLs, and the source/destination check of an ENI whose pods' addresses it does not have. aws-node writes rules and tables again when it restarts.",
+            [
+                "aws ec2 describe-network-interfaces --filters Name=attachment.instance-id,Values=INSTANCE --query 'NetworkInterfaces[].[NetworkInterfaceId,SourceDestCheck,Groups[].GroupId,PrivateIpAddresses[].PrivateIpAddress]'".to_owned(),
+                format!("{ip} rule; {ip} route show table all | grep default"),
+                "kubectl -n kube-system rollout restart ds/aws-node".to_owned(),
+            ],
+        );
+    }
+    step(
+        "Let pods' addresses through between the nodes: in a cloud the source/destination check of the instance, security groups and the routes to pods' addresses; in a data centre the routers' routes (BGP sessions) and their filters.",
+        [format!("{ip} route show; {ip} rule")],
+    )
 }
 
 /// A healthy connection of a node's own network to a pod of the other: the nodes' addresses pass, and pods' do not.

@@ -42,6 +42,10 @@ impl Model for OverlayBlocked {
             Transport::Direct { link, .. } => Applies::No(format!(
                 "packets of pods leave {from} for {to} by {link} as they are: there is no tunnel"
             )),
+            Transport::ByPod { links } => Applies::No(format!(
+                "packets of pods leave {from} for {to} by {} as they are: there is no tunnel",
+                links.join(" or ")
+            )),
             Transport::Refused | Transport::NoRoute => Applies::No(format!(
                 "{from} has no usable route to the pods of {to}: nothing enters a tunnel"
             )),
@@ -110,6 +114,7 @@ impl OverlayBlocked {
             |(from, to)| match case.plane.transport(&from, &to, place.family) {
                 Transport::Tunnel { port, .. } => Some((from, to, *port)),
                 Transport::Direct { .. }
+                | Transport::ByPod { .. }
                 | Transport::Refused
                 | Transport::NoRoute
                 | Transport::Unknown => None,

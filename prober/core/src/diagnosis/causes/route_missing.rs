@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::crossing;
-use crate::data_plane::Transport;
+use crate::data_plane::{Plugin, Transport};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
@@ -79,11 +79,19 @@ impl Model for RouteMissing {
             | Transport::Direct { table: Some(_), .. } => {
                 Fingerprint::Refuted(format!("{from} has its route to the pods of {to}"))
             }
+            Transport::Direct { .. } | Transport::ByPod { .. }
+                if is_routed_by_the_network(case, from, to, place.family) =>
+            {
+                Fingerprint::Refuted(format!(
+                    "{from} routes the packets of each of its pods to the network, which has the pods' addresses"
+                ))
+            }
             Transport::Direct {
                 by_default: true,
                 table: None,
                 ..
             }
+            | Transport::ByPod { .. }
             | Transport::Refused
             | Transport::NoRoute
             | Transport::Unknown => {
@@ -113,7 +121,7 @@ impl Model for RouteMissing {
         vec![
             step(
                 "Restart the network plugin's agent on this node: it writes the routes. Setting a link up again does not bring them back.",
-                restart(place),
+                restart(case, place),
             ),
             step("See the routes to other nodes' pods.", commands),
         ]
@@ -121,8 +129,11 @@ impl Model for RouteMissing {
 }
 
 /// The pods of the network plugin on the node, to be restarted by hand.
-fn restart(place: &Place) -> Vec<String> {
+pub(super) fn restart(case: &Case<'_>, place: &Place) -> Vec<String> {
     let node = place.node.as_ref();
+    if node.and_then(|node| case.plane.plugin(node)) == Some(Plugin::AwsVpc) {
+        return vec!["kubectl -n kube-system rollout restart ds/aws-node".to_owned()];
+    }
     node.map(|node| format!("kubectl get pods -A --field-selector spec.nodeName={node} -o wide"))
         .into_iter()
         .collect()
@@ -152,52 +163,79 @@ fn route_get(case: &Case<'_>, from: &NodeName, to: IpAddr, family: Family) -> St
 fn bad_route(case: &Case<'_>, from: &NodeName, to: &NodeName, family: Family) -> Option<String> {
     let facts = case.facts(from)?;
     let address = case.address_on(to, family)?;
+    let fault = |resolution: Resolution<'_>| fault(case, from, to, address, resolution);
+    (case.plane.senders()).agree_on(facts, from, address, fault)?
+}
+
+/// The fault of a route from a node to this address of a pod of another one, as a sentence; `None` where it is correct, or was
+/// not read.
+pub(super) fn fault(
+    case: &Case<'_>,
+    from: &NodeName,
+    to: &NodeName,
+    address: IpAddr,
+    resolution: Resolution<'_>,
+) -> Option<String> {
     let pod = format!("{address}, a pod of {to}");
-    let fault = |resolution: Resolution<'_>| {
-        let route = match resolution {
-            Resolution::Route(route) | Resolution::RefusedByRoute(route) => route,
-            Resolution::NoRoute => return Some(format!("{from} has no route to {pod}")),
-            Resolution::RefusedByRule(rule) => {
-                return Some(format!(
-                    "policy rule {} of {from} {} the packets of its pods to {pod}",
-                    rule.priority,
-                    refusal(rule.action)
-                ));
-            }
-            Resolution::Local | Resolution::Unread => return None,
-        };
-        let table = match route.table {
-            Route::MAIN => String::new(),
-            other => format!(" in table {other}"),
-        };
-        let name = |what: &str| format!("the route of {from}{table} to {pod}, {what}");
-        match route.kind {
-            RouteKind::Blackhole => return Some(name("is a blackhole")),
-            RouteKind::Unreachable => return Some(name("is of type unreachable")),
-            RouteKind::Prohibit => return Some(name("is of type prohibit")),
-            RouteKind::Throw => return Some(name("is of type throw")),
-            RouteKind::Unicast | RouteKind::Local | RouteKind::Other(_) => {}
-        }
-        // A default route of a table that a rule chooses for pods is there for them.
-        if route.destination.prefix_len() == 0
-            && route.table == Route::MAIN
-            && let Some((other, peer)) = explicit_route(case, family)
-        {
-            let via = (route.gateway).map_or_else(String::new, |to| format!(" via {to}"));
+    let route = match resolution {
+        Resolution::Route(route) | Resolution::RefusedByRoute(route) => route,
+        Resolution::NoRoute => return Some(format!("{from} has no route to {pod}")),
+        Resolution::RefusedByRule(rule) => {
             return Some(format!(
-                "{from} has no route of its own to {pod}: only the default route{via} matches, while {other} has one to the pods of {peer}"
+                "policy rule {} of {from} {} the packets of its pods to {pod}",
+                rule.priority,
+                refusal(rule.action)
             ));
         }
-        let dev = route.dev.as_deref()?;
-        match facts.link(dev) {
-            Lookup::Found(link) if !link.up => {
-                Some(name(&format!("leads to {dev}, which is down")))
-            }
-            Lookup::Absent => Some(name(&format!("leads to {dev}, which does not exist"))),
-            Lookup::Found(_) | Lookup::Unread => None,
-        }
+        Resolution::Local | Resolution::Unread => return None,
     };
-    (case.plane.senders()).agree_on(facts, from, address, fault)?
+    let table = match route.table {
+        Route::MAIN => String::new(),
+        other => format!(" in table {other}"),
+    };
+    let name = |what: &str| format!("the route of {from}{table} to {pod}, {what}");
+    match route.kind {
+        RouteKind::Blackhole => return Some(name("is a blackhole")),
+        RouteKind::Unreachable => return Some(name("is of type unreachable")),
+        RouteKind::Prohibit => return Some(name("is of type prohibit")),
+        RouteKind::Throw => return Some(name("is of type throw")),
+        RouteKind::Unicast | RouteKind::Local | RouteKind::Other(_) => {}
+    }
+    // A default route of a table that a rule chooses for pods is there for them.
+    if route.destination.prefix_len() == 0
+        && route.table == Route::MAIN
+        && let Some((other, peer)) = explicit_route(case, Family::of(address))
+    {
+        let via = (route.gateway).map_or_else(String::new, |to| format!(" via {to}"));
+        return Some(format!(
+            "{from} has no route of its own to {pod}: only the default route{via} matches, while {other} has one to the pods of {peer}"
+        ));
+    }
+    let dev = route.dev.as_deref()?;
+    match case.facts(from)?.link(dev) {
+        Lookup::Found(link) if !link.up => Some(name(&format!("leads to {dev}, which is down"))),
+        Lookup::Absent => Some(name(&format!("leads to {dev}, which does not exist"))),
+        Lookup::Found(_) | Lookup::Unread => None,
+    }
+}
+
+/// Whether the network itself has the pods' addresses, so that a default route leads to them, and no route of a node's pods has
+/// a fault.
+fn is_routed_by_the_network(
+    case: &Case<'_>,
+    from: &NodeName,
+    to: &NodeName,
+    family: Family,
+) -> bool {
+    let (Some(facts), Some(address)) = (case.facts(from), case.address_on(to, family)) else {
+        return false;
+    };
+    let is_usable = |resolution: Resolution<'_>| {
+        matches!(resolution, Resolution::Route(_))
+            && fault(case, from, to, address, resolution).is_none()
+    };
+    let views = case.plane.senders().views(facts, from, address, is_usable);
+    case.plane.plugin(from) == Some(Plugin::AwsVpc) && views.into_iter().all(|usable| usable)
 }
 
 /// What a rule with this action does to packets, as a verb.
@@ -230,6 +268,7 @@ fn explicit_route<'a>(case: &'a Case<'_>, family: Family) -> Option<(&'a NodeNam
                 by_default: true, ..
             }
             | Transport::Direct { gateway: None, .. }
+            | Transport::ByPod { .. }
             | Transport::Refused
             | Transport::NoRoute
             | Transport::Unknown => None,

@@ -174,6 +174,7 @@ fn asymmetry(
         (
             Transport::Tunnel { .. }
             | Transport::Direct { .. }
+            | Transport::ByPod { .. }
             | Transport::Refused
             | Transport::NoRoute
             | Transport::Unknown,

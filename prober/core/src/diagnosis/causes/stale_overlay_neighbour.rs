@@ -46,6 +46,10 @@ impl Model for StaleOverlayNeighbour {
             Transport::Direct { link, .. } => Applies::No(format!(
                 "packets of pods leave {from} for {to} by {link} as they are: there is no tunnel"
             )),
+            Transport::ByPod { links } => Applies::No(format!(
+                "packets of pods leave {from} for {to} by {} as they are: there is no tunnel",
+                links.join(" or ")
+            )),
             Transport::Refused | Transport::NoRoute => {
                 Applies::No(format!("{from} has no usable route to the pods of {to}"))
             }
@@ -203,6 +207,7 @@ fn tunnel_to<'a>(
         } => Some((case.facts(from)?.link(link).found()?, *gateway)),
         Transport::Tunnel { .. }
         | Transport::Direct { .. }
+        | Transport::ByPod { .. }
         | Transport::Refused
         | Transport::NoRoute
         | Transport::Unknown => None,
