@@ -22,7 +22,7 @@ test: deps lint demo-cost parts ## The whole test suite, the lab included (as ro
 	$(call step, build and run all tests: 25 minutes)
 	cargo test --locked --workspace --no-fail-fast
 
-test-cluster: ## All tests on a real Kubernetes, which they make (as root; the first time builds it: ten minutes); DATA_PLANE=NAME: its trials alone
+test-cluster: ## All tests on a real Kubernetes, which they make (as root; the first time builds it: ten minutes); DATA_PLANE=NAME: its trials alone; KUBERNETES=1.33
 	@scripts/deps cluster
 	PROBER_WHOLE_CLUSTER=1 PROBER_DATA_PLANE=$(DATA_PLANE) cargo test --locked --workspace --test cluster
 
@@ -57,7 +57,7 @@ lab: ## Keep a healthy lab up in this terminal, to break by hand
 image: ## Make target/image/prober-agent.tar and prober-controller.tar, and print the reference that --image wants (ARCH=aarch64)
 	@scripts/image $(ARCH)
 
-cluster: ## Leave a real Kubernetes up, and open a shell in it (as root)
+cluster: ## Leave a real Kubernetes up, and open a shell in it (as root; KUBERNETES=1.33)
 	@scripts/deps cluster
 	@tests/cluster/bin/shell $(CLUSTER)
 
