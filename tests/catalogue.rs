@@ -9,7 +9,7 @@ use prober_lab::fault::Fault;
 fn every_cause_has_a_fault_that_makes_it() {
     let made: BTreeSet<Cause> = Fault::ALL
         .iter()
-        .flat_map(|fault| fault.causes())
+        .flat_map(|fault| fault.causes().iter().chain(fault.causes_if_late()))
         .copied()
         .collect();
     let missing: Vec<&str> = Cause::ALL

@@ -193,6 +193,7 @@ fn record_event(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
         | Event::PlanRefused { .. }
         | Event::ServerTrace { .. }
         | Event::TtlProbe(_)
+        | Event::Reached { .. }
         | Event::Counters { .. }
         | Event::Done { .. }
         | Event::Starved { .. }

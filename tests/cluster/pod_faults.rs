@@ -2,6 +2,7 @@
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -31,6 +32,24 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect();
     trials.push(on(
         USUAL,
+        "a kube-proxy that is late by 2 s for the pods of a run is no fault",
+        |cluster| late_kube_proxy(cluster, Duration::from_secs(2), &[], &[]),
+    ));
+    trials.push(on(
+        USUAL,
+        "a kube-proxy that is late by 30 s for the pods of a run is named",
+        |cluster| {
+            let named = [("endpoint-not-programmed", "node-1")];
+            late_kube_proxy(
+                cluster,
+                Duration::from_secs(30),
+                &["--wait-for-paths", "60s"],
+                &named,
+            )
+        },
+    ));
+    trials.push(on(
+        USUAL,
         "one broken endpoint of twelve on three nodes is named",
         one_of_twelve,
     ));
@@ -47,6 +66,34 @@ fn one_of_twelve(cluster: &Arc<Cluster>) -> Result<(), Failed> {
         }
     }
     nothing_left(cluster)
+}
+
+/// Runs while the kube-proxy of node-1 is stopped, from the start of a server until it is as late as this.
+fn late_kube_proxy(
+    cluster: &Arc<Cluster>,
+    late: Duration,
+    arguments: &[&str],
+    named: &[(&str, &str)],
+) -> Result<(), Failed> {
+    let run = spawn_run(cluster, &["--node", "node-1", "--peers", "1"], arguments)?;
+    prober::await_running(cluster, "node-2-server")?;
+    let stopped = cluster.inject("stale-rules", "node-1", "")?;
+    std::thread::sleep(late);
+    stopped.heal()?;
+    let report = prober::read(&run.wait_with_output()?)?;
+    report.names(named)?;
+    nothing_left(cluster)
+}
+
+/// Starts a run with a report in JSON.
+fn spawn_run(cluster: &Arc<Cluster>, nodes: &[&str], arguments: &[&str]) -> Result<Child, Failed> {
+    let mut command = prober::command_in(cluster)?;
+    let command = command.arg("run").args(nodes).args(arguments);
+    let piped = command
+        .args(["-o", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok(piped.spawn()?)
 }
 
 /// Runs with a fault of one pod of node-2, injected before the pod is probed, and returns the report.
@@ -68,13 +115,7 @@ pub(crate) fn report_from<'a>(
     arguments: &[&str],
     inject: impl FnOnce(&str) -> Result<Injected<'a>, Failed>,
 ) -> Result<Report, Failed> {
-    let run: Child = prober::command_in(cluster)?
-        .arg("run")
-        .args(arguments)
-        .args(["-o", "json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let run = spawn_run(cluster, arguments, &[])?;
     let broken = inject(&prober::await_running(cluster, pod)?)?;
     let report = prober::read(&run.wait_with_output()?);
     // Healing fails if the pod is gone, and the fault with it.

@@ -16,6 +16,24 @@ pub(crate) fn trials() -> Vec<Trial> {
             ));
         }
     }
+    for (lasts, fault) in [0.5, 2.0, 5.0]
+        .into_iter()
+        .flat_map(|lasts| ["late-policy", "late-rules"].map(|fault| (lasts, fault)))
+    {
+        trials.push(Trial::test(
+            format!("{fault} of {lasts} s is no fault, and its time is reported"),
+            move || in_time(fault, lasts),
+        ));
+    }
+    for (fault, agent) in [
+        ("late-policy", "its network plugin or its policy engine"),
+        ("late-rules", "what translates Services on node-1"),
+    ] {
+        trials.push(Trial::test(
+            format!("{fault} of 30 s is endpoint-not-programmed, alone"),
+            move || too_late(fault, agent),
+        ));
+    }
     trials.extend([
         Trial::test(
             "no cause is named in a healthy lab with ten thousand probes of each family",
@@ -70,6 +88,33 @@ fn late(fault: &str, data_plane: &str) -> Result<(), Failed> {
     };
     if !report.paths.iter().any(has_opened) || report.notes.iter().find(is_note).is_none() {
         return Err(format!("{:#?}\n{}", report.notes, report.summary()).into());
+    }
+    Ok(())
+}
+
+/// Paths that open in time: nothing is named, and the longest time to first connectivity is that of the fault.
+fn in_time(fault: &str, lasts: f64) -> Result<(), Failed> {
+    let report = Lab::run(&["--fault", &format!("{fault}:{lasts}s@node-1")])?;
+    report.names_only(&BTreeSet::new())?;
+    let first = (report.agents.iter()).filter_map(|agent| agent["first_connectivity_ms"].as_f64());
+    let longest = first.fold(0.0, f64::max);
+    // A closed path is probed again every 1.1 s; the fault begins with the first packet, and ends within a poll of its counter.
+    if !(lasts * 1_000.0..10_000.0).contains(&longest) {
+        return Err(format!("{longest} ms\n{}", report.summary()).into());
+    }
+    Ok(())
+}
+
+/// Paths that open too late, in a run that waits for them.
+fn too_late(fault: &str, agent: &str) -> Result<(), Failed> {
+    let at = format!("{fault}:30s@node-1");
+    let report = Lab::run(&["--wait-for-paths", "45s", "--fault", &at])?;
+    report.names_only(&causes(&["endpoint-not-programmed"]))?;
+    for diagnosis in &report.diagnoses {
+        let is_told = diagnosis.evidence.iter().any(|line| line.contains(agent));
+        if diagnosis.node.as_deref() != Some("node-1") || !is_told {
+            return Err(format!("{diagnosis:#?}").into());
+        }
     }
     Ok(())
 }

@@ -320,6 +320,7 @@ mod tests {
             | Event::Tally(_)
             | Event::ServerTrace { .. }
             | Event::TtlProbe(_)
+            | Event::Reached { .. }
             | Event::Counters { .. }
             | Event::Capture { .. }
             | Event::Done { .. }

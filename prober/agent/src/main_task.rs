@@ -31,7 +31,7 @@ use crate::event_lines::tally::is_healthy;
 use crate::event_lines::writer::{EventWriter, WriterEnd};
 use crate::plan::file::ChangeDetection;
 use crate::plan::progress::PlanProgress;
-use crate::plan::wait_for_services;
+use crate::plan::wait_for_services::{self, Waited};
 use crate::plan::watch;
 use crate::readiness_gate::ReadinessGate;
 use crate::responder::Responder;
@@ -247,9 +247,14 @@ impl MainTask {
         for refused in self.responder.apply(&plan.responder, plan.nonce).await {
             self.notice(refused.to_string());
         }
-        let unanswered =
-            wait_for_services::wait_until_reachable(&plan.wait_for_services, &plan.wait_for_pods)
-                .await;
+        let Waited {
+            reached,
+            unanswered,
+        } = wait_for_services::wait_until_reachable(&plan.wait_for_services, &plan.wait_for_pods)
+            .await;
+        if !reached.is_empty() {
+            self.writer.write(&Event::Reached { targets: reached });
+        }
         if !unanswered.is_empty() {
             let unanswered: Vec<String> = unanswered.iter().map(ToString::to_string).collect();
             self.notice(format!(

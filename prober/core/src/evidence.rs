@@ -6,6 +6,8 @@ mod comparison;
 pub mod conntrack;
 /// Whether the path carried the exchange after a handshake.
 mod exchange;
+/// The time that the paths of new agents took to work.
+mod first_connectivity;
 /// The addresses of agents and the facts of nodes.
 mod lookup;
 /// Services that are translated inside connect(2).
@@ -28,7 +30,7 @@ pub use lookup::AgentAddresses;
 
 use crate::node_facts::{Counters, NodeFacts};
 use crate::probe::banner::Banner;
-use crate::probe::event::{Hello, OutcomeCounts, ServerTrace, TtlProbe};
+use crate::probe::event::{Hello, OutcomeCounts, Reached, ServerTrace, TtlProbe};
 use crate::probe::latency::Latency;
 use crate::probe::outcome::{EngineKind, Outcome, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
@@ -152,9 +154,11 @@ pub struct Evidence {
 pub struct AgentEvidence {
     /// Its first line; `None` if it never reported.
     pub hello: Option<Hello>,
-    /// When the run noticed that it is ready, by the run's clock; `None` if it was not started by this run, or if it probed in
-    /// an earlier cycle.
+    /// When the run noticed that it is ready, by the run's clock; `None` if it was not started by this run, or if a path to or
+    /// from it worked in an earlier cycle.
     pub ready_at: Option<Timestamp>,
+    /// The targets that answered while it waited for them, before its first probe.
+    pub reached: BTreeMap<SocketAddr, Reached>,
     /// Whether it reported every round to its end.
     pub has_reported: bool,
     /// Its own namespace's counters, before its first probe and after its last.

@@ -262,6 +262,10 @@ pub struct AgentReport {
     pub capture_dropped: u64,
     /// The longest delay of one of its timers, in milliseconds: how long it was starved of CPU.
     pub starved_ms: u64,
+    /// From its readiness to the first answer on the path that took longest, in milliseconds; `None` if it is not new, or has no
+    /// answer. A path that was open when it was first tried counts with the time of that connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_connectivity_ms: Option<u64>,
     /// Why it could not start, or ended early; never a network fault.
     pub failed: Option<String>,
     /// Further notices from the agent.

@@ -13,7 +13,9 @@ use prober_core::run::{self, Placement, PlatformEvent};
 use prober_core::topology::{AgentId, AgentRole};
 
 use crate::agents::{AgentError, Agents};
-use crate::fault::{Fault, FaultContext, RefusedFault, SliceChange, Step, duplicate_pod_name};
+use crate::fault::{
+    Fault, FaultContext, RefusedFault, SliceChange, Step, USUAL_DURATION, duplicate_pod_name,
+};
 use crate::kube_proxy::{self, Endpoint};
 use crate::network::{Lab, LabError};
 use crate::topology::{Node, Pod, UnknownName};
@@ -204,6 +206,16 @@ impl LabCluster {
 
     /// Injects a fault on a node.
     pub fn inject(&mut self, fault: Fault, node: Node) -> Result<(), LabClusterError> {
+        self.inject_for(fault, node, None)
+    }
+
+    /// Injects a fault on a node; one that ends with start-up lasts as long as this from the first packet.
+    pub fn inject_for(
+        &mut self,
+        fault: Fault,
+        node: Node,
+        lasts: Option<Duration>,
+    ) -> Result<(), LabClusterError> {
         let spec = self.lab.spec().clone();
         let server = Endpoint::of(topology::server(node));
         let slot = self
@@ -217,6 +229,7 @@ impl LabCluster {
             spec: &spec,
             node,
             slot,
+            lasts: lasts.unwrap_or(USUAL_DURATION),
         };
         // Recorded before its steps: a fault whose injection fails halfway is healed like any other.
         self.faults.push((fault, node));

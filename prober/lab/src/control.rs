@@ -152,7 +152,7 @@ pub fn serve(
         let node = at
             .node_in(cluster.lab().spec())
             .map_err(LabClusterError::from)?;
-        cluster.inject(at.fault, node)?;
+        cluster.inject_for(at.fault, node, at.lasts)?;
     }
     // Later events have no consumer; they are read so that the channel does not grow.
     thread::Builder::new()
@@ -221,7 +221,7 @@ fn inject(cluster: &mut LabCluster, fault: &str) -> Result<(), String> {
         .node_in(cluster.lab().spec())
         .map_err(|error| error.to_string())?;
     cluster
-        .inject(at.fault, node)
+        .inject_for(at.fault, node, at.lasts)
         .map_err(|error| error.to_string())
 }
 

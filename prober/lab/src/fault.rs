@@ -4,6 +4,7 @@
 //! Firewall rules affect both families; routes, reverse-path filters and sysctls affect IPv4 unless the name ends in `-v6`.
 
 use std::fmt;
+use std::time::Duration;
 
 use prober_core::diagnosis::catalogue::Cause;
 
@@ -225,9 +226,9 @@ faults! {
     ForwardHeals = "forward-heals", [TransientOutage], First, AfterPublication, Anything,
         "the node forwards no new connection for two seconds in mid-run, then every one again";
     LatePolicy = "late-policy", [], First, BeforePlacement, Anything,
-        "the node forwards nothing until two seconds after the first packet, like a policy engine that is late for new pods";
+        "the node forwards nothing until two seconds (late-policy:5s: five) after the first packet, like a policy engine that is late";
     LateRules = "late-rules", [], First, BeforePlacement, Anything,
-        "the node translates no Service until two seconds after the first packet to one, like a kube-proxy that is late";
+        "the node translates no Service until two seconds (late-rules:5s: five) after the first packet to one, like a late kube-proxy";
     ForwardPolicyDropHarmless = "forward-policy-drop-harmless", [], First, BeforePlacement, AcceptingRules,
         "FORWARD's policy is DROP, but flannel's rules accept the traffic first";
     AsymmetricRouteHarmless = "asymmetric-route-harmless", [], First, BeforePlacement, TunnelBypass,
@@ -246,6 +247,9 @@ faults! {
         "the node source-translates all Service traffic (kube-proxy --masquerade-all)";
 }
 
+/// The time from the first packet to the end of a fault that ends by itself, where no other was given.
+pub const USUAL_DURATION: Duration = Duration::from_secs(2);
+
 /// The lab, the node and the slot for which a fault's steps are made.
 #[derive(Debug, Clone, Copy)]
 pub struct FaultContext<'a> {
@@ -255,6 +259,8 @@ pub struct FaultContext<'a> {
     pub node: Node,
     /// The slot of the test Service that leads, or will lead, to the node's server.
     pub slot: u8,
+    /// From the first packet to the end of a fault that ends by itself.
+    pub lasts: Duration,
 }
 
 impl FaultContext<'_> {
@@ -280,6 +286,15 @@ impl Fault {
     /// Whether connections fail because of it only while the pods of a run are new, which a report notes.
     pub const fn ends_with_start_up(self) -> bool {
         matches!(self, Self::LatePolicy | Self::LateRules)
+    }
+
+    /// Returns the causes that a correct report names where a fault that ends with start-up lasts longer than any start-up.
+    pub const fn causes_if_late(self) -> &'static [Cause] {
+        if self.ends_with_start_up() {
+            &[Cause::EndpointNotProgrammed]
+        } else {
+            &[]
+        }
     }
 
     /// Returns an error if this lab lacks what it breaks.

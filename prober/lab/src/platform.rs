@@ -37,7 +37,9 @@ impl LabPlatform {
         for at in faults {
             let node = at.node_in(cluster.lab().spec())?;
             match at.fault.phase() {
-                InjectionPhase::BeforePlacement => cluster.inject(at.fault, node)?,
+                InjectionPhase::BeforePlacement => {
+                    cluster.inject_for(at.fault, node, at.lasts)?;
+                }
                 InjectionPhase::AfterPublication => delayed_faults.push((at.fault, node)),
             }
         }

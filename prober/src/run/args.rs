@@ -65,6 +65,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration, env = "PROBER_PROBE_DEADLINE")]
     pub(crate) probe_deadline: Duration,
 
+    /// How long after they are ready the paths of new pods may take to open, such as 30s: a closed one is probed for as long
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) wait_for_paths: Duration,
+
     /// Crafted probes per path
     #[arg(long, value_name = "N", default_value_t = 100, env = "PROBER_PROBES")]
     pub(crate) probes: u32,
@@ -226,6 +230,7 @@ impl RunArgs {
             missing_families: self.family.missing(),
             startup_timeout: self.timeout / 2,
             time_limit: Some(self.timeout),
+            opening_patience: self.wait_for_paths,
             ..RunSpec::new(run, nonce, nodes)
         }
     }

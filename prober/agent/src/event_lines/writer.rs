@@ -85,6 +85,7 @@ const fn is_droppable(event: &Event) -> bool {
         | Event::PlanRefused { .. }
         | Event::Tally(_)
         | Event::TtlProbe(_)
+        | Event::Reached { .. }
         | Event::Counters { .. }
         | Event::Capture { .. }
         | Event::Done { .. }

@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use prober_core::plan::{PODS_PATIENCE, SERVICES_PATIENCE};
+use prober_core::probe::event::Reached;
+use prober_net::packet_socket::now;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,43 +21,65 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// The pause between two connections.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connects to each of the Services and servers until it succeeds. Returns the Services to which no connection was
-/// established within [`SERVICES_PATIENCE`].
+/// What an agent learned while it waited.
+#[derive(Debug, Default)]
+pub(crate) struct Waited {
+    /// The targets to which a connection was established.
+    pub(crate) reached: Vec<Reached>,
+    /// The Services to which none was established within [`SERVICES_PATIENCE`].
+    pub(crate) unanswered: Vec<SocketAddr>,
+}
+
+/// Connects to each of the Services and servers until it succeeds, or until its patience is over.
 pub(crate) async fn wait_until_reachable(
     services: &[SocketAddr],
     servers: &[SocketAddr],
-) -> Vec<SocketAddr> {
-    let now = Instant::now();
-    let (unanswered, _) = tokio::join!(
-        unanswered(services, now + SERVICES_PATIENCE),
-        // A server without an answer is left to the probes.
-        unanswered(servers, now + PODS_PATIENCE)
+) -> Waited {
+    let start = Instant::now();
+    let mut waited = Waited::default();
+    let (services, servers) = tokio::join!(
+        connect_all(services, start + SERVICES_PATIENCE),
+        connect_all(servers, start + PODS_PATIENCE)
     );
-    unanswered
+    for (target, reached) in services {
+        match reached {
+            Some(reached) => waited.reached.push(reached),
+            None => waited.unanswered.push(target),
+        }
+    }
+    // A server without an answer is left to the probes.
+    (waited.reached).extend(servers.into_iter().filter_map(|(_, reached)| reached));
+    waited
 }
 
-/// Connects to all targets at once, and returns those to which no connection is established until then.
-async fn unanswered(targets: &[SocketAddr], until: Instant) -> Vec<SocketAddr> {
+/// Connects to all targets at once, until then.
+async fn connect_all(targets: &[SocketAddr], until: Instant) -> Vec<(SocketAddr, Option<Reached>)> {
     let attempts: Vec<_> = targets
         .iter()
         .map(|&target| (target, tokio::spawn(connects(target, until))))
         .collect();
-    let mut unanswered = Vec::new();
+    let mut results = Vec::new();
     for (target, answer) in attempts {
-        if !answer.await.unwrap_or(false) {
-            unanswered.push(target);
-        }
+        results.push((target, answer.await.unwrap_or(None)));
     }
-    unanswered
+    results
 }
 
-async fn connects(target: SocketAddr, until: Instant) -> bool {
+async fn connects(target: SocketAddr, until: Instant) -> Option<Reached> {
+    let tried = now();
+    let mut failures = 0;
     loop {
         if let Ok(Ok(_)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
-            return true;
+            return Some(Reached {
+                target,
+                failures,
+                tried,
+                at: now(),
+            });
         }
+        failures += 1;
         if Instant::now() >= until {
-            return false;
+            return None;
         }
         sleep(RETRY_PAUSE).await;
     }
@@ -81,8 +105,19 @@ mod tests {
                 .await
                 .unwrap();
         });
-        assert_eq!(wait_until_reachable(&[target], &[]).await, []);
+        let waited = wait_until_reachable(&[target], &[]).await;
+        assert_eq!(waited.unanswered, []);
+        let [reached] = &waited.reached[..] else {
+            panic!("{waited:?}");
+        };
+        assert!(
+            reached.target == target && reached.failures > 0,
+            "{reached:?}"
+        );
+        assert!(reached.at.since(reached.tried) >= Duration::from_millis(50));
         late.await.unwrap();
-        assert_eq!(wait_until_reachable(&[target], &[target]).await, [target]);
+        let waited = wait_until_reachable(&[target], &[target]).await;
+        assert_eq!(waited.unanswered, [target]);
+        assert_eq!(waited.reached, []);
     }
 }

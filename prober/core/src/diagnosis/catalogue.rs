@@ -98,6 +98,8 @@ causes! {
         "The node's connection table is full, and new connections are dropped.";
     TransientOutage = "transient-outage",
         "Everything through the node was silent and came back at the same instant: rules or links were being restored.";
+    EndpointNotProgrammed = "endpoint-not-programmed",
+        "An agent of the node was late for new pods: their paths opened long after the pods were ready.";
 }
 
 impl Cause {
@@ -119,6 +121,7 @@ impl Cause {
             | Self::NetworkBlocked
             | Self::BadChecksum
             | Self::PodRouteMissing
+            | Self::EndpointNotProgrammed
             | Self::StaleOverlayNeighbour
             | Self::RouteMissing
             | Self::IpForwardOff
@@ -140,6 +143,13 @@ impl Cause {
             | Self::InvalidReset
             | Self::SnatPortCollision => false,
         }
+    }
+}
+
+impl Cause {
+    /// Whether it is over where every path works since: no other cause is shown by failures that ended.
+    pub(super) const fn ends_by_itself(self) -> bool {
+        matches!(self, Self::TransientOutage | Self::EndpointNotProgrammed)
     }
 }
 

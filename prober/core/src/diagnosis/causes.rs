@@ -23,6 +23,8 @@ mod crossing;
 mod duplicate_ip;
 /// A process that does not run.
 mod endpoint_frozen;
+/// An agent of the node that was late for new pods.
+mod endpoint_not_programmed;
 /// The node's chains drop what it forwards.
 mod forward_drop;
 /// A port that does not send packets back.
@@ -155,6 +157,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &duplicate_ip::DuplicateIp::Client,
     &conntrack_full::ConntrackFull,
     &transient_outage::TransientOutage,
+    &endpoint_not_programmed::EndpointNotProgrammed,
 ];
 
 /// The hypotheses of every model.

@@ -131,6 +131,11 @@ fn diagnosis(
             let run = "the facts of the nodes, and probes of the other paths: `prober run`";
             (Confidence::Consistent, vec![run.to_owned()])
         }
+        // What came up during the run is not broken.
+        Finding::Proves(_) | Finding::Locates { .. } if has_come_up(case, best) => {
+            let again = "whether it fails again: `prober run` once more";
+            (Confidence::Consistent, vec![again.to_owned()])
+        }
         Finding::Proves(_) => (Confidence::Proven, Vec::new()),
         Finding::Locates { .. } if rivals(best, hypotheses).next().is_none() => {
             (Confidence::Proven, Vec::new())
@@ -160,6 +165,12 @@ fn diagnosis(
         remedy: best.remedy.clone(),
         sample: sample::choose(case, &best.groups),
     }
+}
+
+/// Whether every path of a hypothesis failed at first and works since, which only causes that end by themselves explain.
+fn has_come_up(case: &Case<'_>, best: &Hypothesis) -> bool {
+    let mut paths = case.at(&best.groups).map(|group| case.path(group.path));
+    !best.cause.ends_by_itself() && paths.all(|path| path.is_some_and(PathEvidence::has_come_up))
 }
 
 /// What distinguishes a rival from a hypothesis, as a sentence.

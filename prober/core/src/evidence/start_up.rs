@@ -169,13 +169,36 @@ impl Matrix {
     }
 
     /// When the later one of a path's pods was ready, by its client's clock; `None` if an earlier run or cycle has used them.
-    fn ready(&self, evidence: &PathEvidence) -> Option<Timestamp> {
+    pub(super) fn ready(&self, evidence: &PathEvidence) -> Option<Timestamp> {
         let ready_at = |agent: &AgentId| self.agents.get(agent)?.ready_at;
         let client = self.agents.get(&evidence.path.client)?;
         let by_own_clock = client.hello.as_ref()?.at;
         let by_run = client.ready_at?;
         let last = evidence.servers().filter_map(ready_at).max()?;
         Some(by_own_clock + last.since(by_run))
+    }
+}
+
+impl PathEvidence {
+    /// Whether every probe that failed began before every one that was answered well: whatever it was, it is over. `false` if no
+    /// probe failed, or if not every failure was reported.
+    pub fn has_come_up(&self) -> bool {
+        let (mut failed, mut worked): (Vec<Timestamp>, Vec<Timestamp>) = (Vec::new(), Vec::new());
+        for (_, probe) in self.counted() {
+            let banner = probe.client.exchange.banner();
+            let is_of_another = banner.is_some_and(|banner| self.is_of_another(banner));
+            let is_well = probe.client.is_first_syn_success() && probe.is_carried();
+            if is_well && !is_of_another {
+                worked.push(probe.client.started);
+            } else {
+                failed.push(probe.client.started);
+            }
+        }
+        let total = self.total();
+        let counted = (total.outcomes.total()).saturating_sub(total.first_syn_success);
+        let is_complete = counted <= u64::try_from(failed.len()).unwrap_or(u64::MAX);
+        let ends = failed.into_iter().max().zip(worked.into_iter().min());
+        is_complete && ends.is_some_and(|(last, first)| last < first)
     }
 }
 

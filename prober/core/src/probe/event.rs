@@ -27,6 +27,11 @@ pub enum Event {
         /// The plan's generation.
         generation: u32,
     },
+    /// The targets that answered while the agent waited for them, before `plan-accepted`.
+    Reached {
+        /// One entry per target.
+        targets: Vec<Reached>,
+    },
     /// A plan was refused; the last good one stays in force.
     PlanRefused {
         /// Why.
@@ -96,6 +101,19 @@ pub struct Hello {
     /// What it cannot collect, and why; one sentence per entry.
     pub limits: Vec<String>,
     /// When it was ready.
+    pub at: Timestamp,
+}
+
+/// A target that answered while its client waited for it, before its first probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The target.
+    pub target: SocketAddr,
+    /// The number of connections that failed before.
+    pub failures: u32,
+    /// When the first connection began, by the client's clock.
+    pub tried: Timestamp,
+    /// When one was established, by the client's clock.
     pub at: Timestamp,
 }
 

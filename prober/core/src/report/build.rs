@@ -1,8 +1,9 @@
 //! Builds a report from a matrix and its diagnoses: converts counts to shares and annotates packets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::notes::{late_starts, notes};
+use super::notes::{first_connectivity, late_starts, notes};
 use super::share::{interval, share, two_digits};
 use super::{
     AgentReport, BackendReport, CauseName, ComparisonReport, Completion, ConntrackReport,
@@ -42,6 +43,7 @@ impl Report {
         }
         let none = BTreeSet::new();
         let openings = matrix.openings();
+        let first = matrix.first_connectivity(&openings);
         let mut places = BTreeMap::new();
         let (mut paths, mut comparisons) = (Vec::new(), Vec::new());
         for (id, evidence) in &matrix.paths {
@@ -86,7 +88,7 @@ impl Report {
             agents: matrix
                 .agents
                 .iter()
-                .map(|(id, evidence)| agent(id, evidence))
+                .map(|(id, evidence)| agent(id, evidence, first.get(id).copied()))
                 .collect(),
             nodes: matrix
                 .nodes
@@ -95,6 +97,7 @@ impl Report {
                 .collect(),
             notes: (meta.notes.into_iter())
                 .chain(late_starts(matrix, &openings))
+                .chain(first_connectivity(matrix, &openings, &first))
                 .chain(self_healed(matrix))
                 .collect(),
         };
@@ -350,7 +353,7 @@ fn diagnosis_report(
     }
 }
 
-fn agent(id: &AgentId, evidence: &AgentEvidence) -> AgentReport {
+fn agent(id: &AgentId, evidence: &AgentEvidence, first: Option<Duration>) -> AgentReport {
     let hello = evidence.hello.as_ref();
     AgentReport {
         node: id.node.clone(),
@@ -362,6 +365,7 @@ fn agent(id: &AgentId, evidence: &AgentEvidence) -> AgentReport {
         limits: hello.map_or_else(Vec::new, |hello| hello.limits.clone()),
         capture_dropped: evidence.capture_dropped,
         starved_ms: evidence.starved_ns / 1_000_000,
+        first_connectivity_ms: first.map(|first| nanos(first) / 1_000_000),
         failed: evidence.failed.clone(),
         notices: evidence.notices.clone(),
     }

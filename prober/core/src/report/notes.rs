@@ -1,16 +1,20 @@
 //! The notes of a report: what limits its verdict, and further facts for the reader, one sentence each.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{AgentReport, Completion, PathReport, Report, Verdict};
 use crate::evidence::Matrix;
 use crate::evidence::start_up::{MAX_START_UP, Opening};
 use crate::time::nanos;
-use crate::topology::PathId;
+use crate::topology::{AgentId, NodeName, PathId};
 use crate::units::duration;
 
 /// The delay of timers from which an agent counts as starved of CPU, in milliseconds.
 const STARVED_MS: u64 = 100;
+
+/// The least time to the first connectivity of new pods that a note has: shorter ones are those of a loaded machine.
+const NOTED_WAIT: Duration = Duration::from_millis(400);
 
 /// The most names that a sentence about several agents or nodes lists in a summary.
 const MAX_NAMES: usize = 3;
@@ -78,6 +82,32 @@ pub(super) fn late_starts(matrix: &Matrix, openings: &BTreeMap<PathId, Opening>)
                 "{paths} of {} opened {} after {their} pods were ready: {probes} until then, and none since. The network plugin or the Services' rules were late for new pods, which is no fault within {}.",
                 start.node,
                 duration(nanos(start.after)),
+                duration(nanos(MAX_START_UP)),
+            )
+        })
+        .collect()
+}
+
+/// One note for each node whose pods waited for their first connectivity, and where no other note has the time.
+pub(super) fn first_connectivity(
+    matrix: &Matrix,
+    openings: &BTreeMap<PathId, Opening>,
+    first: &BTreeMap<AgentId, Duration>,
+) -> Vec<String> {
+    let opened = || openings.keys().filter_map(|id| matrix.paths.get(id));
+    let mut waited: BTreeMap<&NodeName, Duration> = BTreeMap::new();
+    for (agent, &took) in first {
+        let is_noted = opened().any(|evidence| evidence.path.client == *agent);
+        if took >= NOTED_WAIT && !is_noted {
+            let known = waited.entry(&agent.node).or_default();
+            *known = took.max(*known);
+        }
+    }
+    (waited.into_iter())
+        .map(|(node, took)| {
+            format!(
+                "{node}: first connectivity {} after Ready, which is no fault within {}.",
+                duration(nanos(took)),
                 duration(nanos(MAX_START_UP)),
             )
         })
@@ -343,7 +373,7 @@ mod tests {
             .filter_map(|agent| Some(agent.hello.as_ref()?.at))
             .max()
             .unwrap();
-        let at = |millis| ready + std::time::Duration::from_millis(millis);
+        let at = |millis| ready + Duration::from_millis(millis);
         let path = matrix.paths.get_mut(&PathId(1)).unwrap();
         let probe = |millis, outcome| {
             let mut probe = incident::probe();

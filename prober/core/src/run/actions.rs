@@ -16,6 +16,7 @@ use super::state::{
     ProbeOnly, Probing, ReadingFacts, RoundDeadlines, Starting, State, Unattended, Waiting,
 };
 use super::{PlatformCommand, Rules, RunResult};
+use crate::evidence::PathEvidence;
 use crate::plan::SERVICES_PATIENCE;
 use crate::plan::pairing::NodePair;
 use crate::probe::tier::Tier;
@@ -328,12 +329,10 @@ impl Context {
         let probed = probed.filter_map(|id| paths.get(id));
         let implicated = implicated(probed, |client| self.sources_of(client));
         let addresses = &self.agents.addresses;
-        let is_new = |agent: &AgentId| {
-            (matrix.agents.get(agent)).is_some_and(|known| known.ready_at.is_some())
-        };
+        let patience = |path: &PathEvidence| self.patience(path);
         let compared = matrix.compared_paths().map(|(id, _, path)| (id, path));
         let probes =
-            (self.spec).follow_up_probes(&failing_paths, paths, addresses, is_new, compared);
+            (self.spec).follow_up_probes(&failing_paths, paths, addresses, patience, compared);
         let mut missed = self.spec.initial_probes(matrix.planned_paths());
         missed.retain(|(agent, _)| self.agents.has_missed_initial(agent));
         for node in implicated.keys() {
@@ -362,6 +361,35 @@ impl Context {
         };
         self.send_plans(Round::FollowUp, plans);
         State::FollowUp(deadlines)
+    }
+
+    /// How much longer a closed path may open without a fault; `None` if its client is not new.
+    fn patience(&self, path: &PathEvidence) -> Option<Duration> {
+        let ready_at = |agent: &AgentId| self.collection.matrix.agents.get(agent)?.ready_at;
+        let client = ready_at(&path.path.client)?;
+        let ready = path.servers().filter_map(ready_at).fold(client, Ord::max);
+        Some((ready + self.spec.opening_patience).since(self.now))
+    }
+
+    /// Ends the follow-up if all agents have finished their earlier rounds and every path that failed has opened since: nothing
+    /// needs an explanation.
+    pub(super) fn end_follow_up_if_opened(&mut self) {
+        let matrix = &self.collection.matrix;
+        let failing = || (matrix.planned_paths()).filter(|(_, path)| !path.is_clean());
+        let is_answered = |path: &PathEvidence| path.total().outcomes.established > 0;
+        if self.has_earlier_rounds() || !failing().all(|(_, path)| is_answered(path)) {
+            return;
+        }
+        let openings = matrix.openings();
+        if failing().all(|(id, _)| openings.contains_key(&id)) {
+            self.mark_reported();
+        }
+    }
+
+    /// Whether an agent has an unfinished round before the follow-up.
+    fn has_earlier_rounds(&self) -> bool {
+        let mut unfinished = self.agents.unfinished();
+        unfinished.any(|(_, round)| *round != Round::FollowUp)
     }
 
     /// Adds a second client or server where it may distinguish a pod from its node. An agent that has not accepted its probes
@@ -397,8 +425,7 @@ impl Context {
     /// Ends the follow-up if all agents have finished their earlier rounds and every path turned out healthy: the answers were
     /// only late.
     pub(super) fn end_follow_up_if_needless(&mut self) {
-        let is_earlier = |(_, round): &(AgentId, Round)| *round != Round::FollowUp;
-        if !self.agents.unfinished().any(is_earlier) && self.is_clean() {
+        if !self.has_earlier_rounds() && self.is_clean() {
             self.mark_reported();
         }
     }

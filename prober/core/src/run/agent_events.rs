@@ -34,6 +34,7 @@ impl Run {
             | Event::Tally(_)
             | Event::ServerTrace { .. }
             | Event::TtlProbe(_)
+            | Event::Reached { .. }
             | Event::Counters { .. }
             | Event::Capture { .. }
             | Event::Starved { .. }
@@ -53,7 +54,13 @@ impl Run {
             let node = &agent.node;
             self.apply(RunEvent::Facts { node, facts });
         } else if !(is_late && is_outcome || is_foreign) {
+            let is_answered =
+                matches!(&event, Event::Probe(probe) if probe.answered_at().is_some());
             self.context.collection.take(agent, event);
+            if is_answered && matches!(self.state, State::FollowUp(_)) {
+                self.context.end_follow_up_if_opened();
+                self.apply(RunEvent::RoundFinished { agent });
+            }
         }
         if let Some(round) = finished.filter(|_| !is_late) {
             let has_others = self.context.agents.finish(agent, round);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::server_traces::ServerTraces;
 use super::spec::OTHER_PORT;
-use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence};
+use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence};
 use crate::plan::{Method, ProbePlan};
 use crate::probe::event::{Event, Hello, ServerTrace, Tally};
 use crate::probe::outcome::ProbeResult;
@@ -62,14 +62,15 @@ impl Collection {
         self.matrix.agents.entry(agent.clone()).or_default().hello = Some(hello);
     }
 
-    /// The collection of the next cycle on the same agents: keeps the facts about them and how their nodes translate, and no
-    /// measurements.
+    /// The collection of the next cycle on the same agents: keeps the facts about them, since when those are ready that
+    /// were never connected, and how their nodes translate, and no measurements.
     pub(super) fn next_cycle(&self) -> Self {
         let agents = self.matrix.agents.iter().map(|(agent, known)| {
             let known = AgentEvidence {
                 hello: known.hello.clone(),
                 has_reported: known.has_reported,
                 failed: known.failed.clone(),
+                ready_at: known.ready_at.filter(|_| !self.is_connected(agent)),
                 ..AgentEvidence::default()
             };
             (agent.clone(), known)
@@ -90,6 +91,16 @@ impl Collection {
             },
             ..Self::default()
         }
+    }
+
+    /// Whether a path to or from an agent has worked.
+    fn is_connected(&self, agent: &AgentId) -> bool {
+        let mut paths = self.matrix.paths.values();
+        paths.any(|evidence| {
+            let is_end =
+                evidence.path.client == *agent || evidence.path.server.as_ref() == Some(agent);
+            is_end && evidence.total().outcomes.established > 0
+        })
     }
 
     /// Adds one line of an agent; lines that only affect the course of the run add nothing.
@@ -115,6 +126,11 @@ impl Collection {
                     Some((first, _)) => Some((first, after)),
                     None => Some((before, after)),
                 };
+            }
+            Event::Reached { targets } => {
+                let known = self.matrix.agents.entry(agent.clone()).or_default();
+                let reached = targets.into_iter().map(|reached| (reached.target, reached));
+                known.reached.extend(reached);
             }
             Event::Capture { received, dropped } => {
                 let known = self.matrix.agents.entry(agent.clone()).or_default();
@@ -223,6 +239,7 @@ impl Collection {
             }
         }
         matrix.remove_starved();
+        remove_needless_comparisons(&mut matrix);
         matrix
     }
 }
@@ -239,6 +256,21 @@ fn remove_unprobed_comparisons(matrix: &mut Matrix) {
         }
         has_outcome
     });
+}
+
+/// Removes comparisons where every path that failed has opened since: they compare with nothing, and are not probed for as long.
+fn remove_needless_comparisons(matrix: &mut Matrix) {
+    if matrix.comparisons.is_empty() {
+        return;
+    }
+    let openings = matrix.openings();
+    let is_needless =
+        |(id, path): (PathId, &PathEvidence)| path.is_clean() || openings.contains_key(&id);
+    if matrix.planned_paths().all(is_needless) {
+        for id in std::mem::take(&mut matrix.comparisons).into_keys() {
+            matrix.paths.remove(&id);
+        }
+    }
 }
 
 /// Moves failing paths with an end that ended too early to those that were not probed: they are no evidence of the

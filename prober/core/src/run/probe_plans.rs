@@ -13,9 +13,14 @@ use crate::probe::outcome::{EngineKind, OutcomeKind};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, Path, PathId};
 
-/// When a refused path is probed again if its pods are new, milliseconds after the start of the follow-up: the rules for them
-/// may be late. A path without an answer is probed again anyway.
-const REFUSED_AGAIN_MS: [u32; 2] = [1_100, 2_200];
+/// The pause between two later probes of a path whose pods are new, milliseconds: its rules may be late.
+const AGAIN_MS: u32 = 1_100;
+
+/// The number of later probes of a refused path, however long its pods have been ready.
+const LEAST_AGAIN: u32 = 2;
+
+/// The deadline of the probes beyond those: as long as one repeated SYN takes, with a margin.
+const AGAIN_DEADLINE_MS: u32 = 1_500;
 
 /// Maximum number of paths of one follow-up.
 const MAX_FAILING_PATHS: usize = 48;
@@ -115,17 +120,17 @@ impl RunSpec {
     }
 
     /// The probes of the follow-up: TTL probes of the paths that fail, the other port of their servers, and new failures between two
-    /// readings of the nodes' facts. Paths of clients that are new are also probed later: they may still open. The comparisons are
-    /// probed beside them.
+    /// readings of the nodes' facts. Paths of clients that are new are also probed later, for as long as `patience` says: they may
+    /// still open. The comparisons are probed beside them.
     pub(super) fn follow_up_probes<'a>(
         &self,
         failing_paths: &BTreeMap<PathId, Option<OutcomeKind>>,
         paths: &BTreeMap<PathId, PathEvidence>,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
-        is_new: impl Fn(&AgentId) -> bool,
+        patience: impl Fn(&PathEvidence) -> Option<Duration>,
         comparisons: impl Iterator<Item = (PathId, &'a PathEvidence)>,
     ) -> Vec<AgentProbes> {
-        let mut probes = self.later_probes(failing_paths, paths, is_new);
+        let mut probes = self.later_probes(failing_paths, paths, patience);
         // Of the other access paths, a diagnosis needs only whether they work.
         let probed = failing_paths.iter().filter_map(|(path, outcome)| {
             let evidence = paths.get(path)?;
@@ -186,16 +191,19 @@ impl RunSpec {
         group(probes)
     }
 
-    /// Later probes of the paths whose clients are new: they may still open.
+    /// Later probes of the paths whose clients are new: they may still open. A path without any answer is probed for as long as
+    /// `patience` says.
     fn later_probes(
         &self,
         failing_paths: &BTreeMap<PathId, Option<OutcomeKind>>,
         paths: &BTreeMap<PathId, PathEvidence>,
-        is_new: impl Fn(&AgentId) -> bool,
+        patience: impl Fn(&PathEvidence) -> Option<Duration>,
     ) -> Vec<(AgentId, ProbePlan)> {
         let mut probes = Vec::new();
         for (&path, outcome) in failing_paths {
-            let Some(evidence) = paths.get(&path).filter(|path| is_new(&path.path.client)) else {
+            let Some((evidence, patience)) =
+                (paths.get(&path)).and_then(|evidence| Some((evidence, patience(evidence)?)))
+            else {
                 continue;
             };
             let is_unanswered = match outcome {
@@ -204,24 +212,30 @@ impl RunSpec {
                 Some(OutcomeKind::Reset) if evidence.path.access_path == AccessPath::NodePort => {
                     false
                 }
-                // Paths between pods are connected to again anyway.
                 Some(OutcomeKind::Timeout) | None => true,
                 Some(OutcomeKind::Reset | OutcomeKind::Mismatched | OutcomeKind::Established) => {
                     continue;
                 }
             };
-            if is_unanswered && evidence.path.access_path.stays_among_pods() {
-                continue;
-            }
-            // The repeated SYNs of one connection last as long as several refused ones.
-            let times = if is_unanswered {
-                1
+            let is_closed = evidence.total().outcomes.established == 0;
+            let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+            let last = if is_closed { patience_ms / AGAIN_MS } else { 0 };
+            let (first, least) = if !is_unanswered {
+                (1, LEAST_AGAIN)
+            } else if evidence.path.access_path.stays_among_pods() {
+                // The follow-up connects to it twice anyway.
+                (2, 0)
             } else {
-                REFUSED_AGAIN_MS.len()
+                // The repeated SYNs of one connection last as long as several refused ones.
+                (1, 1)
             };
-            for start_ms in REFUSED_AGAIN_MS.into_iter().take(times) {
+            for number in first..=last.max(least) {
                 let method = Method::Connect { echo_bytes: 0 };
-                let probe = self.probe(path, method, evidence.target, 1, start_ms, 0);
+                let start_ms = number * AGAIN_MS;
+                let mut probe = self.probe(path, method, evidence.target, 1, start_ms, 0);
+                if number > LEAST_AGAIN {
+                    probe.deadline_ms = probe.deadline_ms.min(AGAIN_DEADLINE_MS);
+                }
                 probes.push((evidence.path.client.clone(), probe));
             }
         }
@@ -356,10 +370,10 @@ mod tests {
     use crate::topology::NodeName;
 
     #[test]
-    fn refused_paths_of_new_clients_are_probed_later() {
+    fn closed_paths_of_new_clients_are_probed_later() {
         let spec = RunSpec::new("run".to_owned(), 1, vec![NodeName::new("node-1")]);
         let client = AgentId::new("node-1", "client");
-        let starts = |access_path, outcome, is_new: bool| -> Vec<u32> {
+        let starts = |access_path, outcome, patience: Option<u64>| -> Vec<u32> {
             let path = Path {
                 client: client.clone(),
                 server: Some(AgentId::new("node-1", "server")),
@@ -369,19 +383,30 @@ mod tests {
             let target = "100.96.1.20:8080".parse().unwrap();
             let paths = [(PathId(0), PathEvidence::new(path, target, Vec::new()))].into();
             let failing = [(PathId(0), outcome)].into();
-            let probes = spec.later_probes(&failing, &paths, |_| is_new);
+            let patience = patience.map(Duration::from_millis);
+            let probes = spec.later_probes(&failing, &paths, |_| patience);
             probes.iter().map(|(_, probe)| probe.start_ms).collect()
         };
+        let none = [0_u32; 0];
         let unreachable = Some(OutcomeKind::Unreachable);
-        assert_eq!(starts(AccessPath::PodIp, unreachable, true), [1_100, 2_200]);
-        assert_eq!(starts(AccessPath::PodIp, unreachable, false), [0_u32; 0]);
+        assert_eq!(
+            starts(AccessPath::PodIp, unreachable, Some(0)),
+            [1_100, 2_200]
+        );
+        let longer = [1_100, 2_200, 3_300, 4_400];
+        assert_eq!(starts(AccessPath::PodIp, unreachable, Some(5_000)), longer);
+        assert_eq!(starts(AccessPath::PodIp, unreachable, None), none);
         let reset = Some(OutcomeKind::Reset);
-        assert_eq!(starts(AccessPath::NodePort, reset, true), [1_100, 2_200]);
-        assert_eq!(starts(AccessPath::ClusterIp, reset, true), [0_u32; 0]);
-        assert_eq!(starts(AccessPath::HostNetwork, None, true), [1_100]);
-        assert_eq!(starts(AccessPath::ClusterIp, None, true), [0_u32; 0]);
+        assert_eq!(starts(AccessPath::NodePort, reset, Some(0)), [1_100, 2_200]);
+        assert_eq!(starts(AccessPath::ClusterIp, reset, Some(5_000)), none);
+        assert_eq!(starts(AccessPath::HostNetwork, None, Some(0)), [1_100]);
+        assert_eq!(starts(AccessPath::ClusterIp, None, Some(0)), none);
+        assert_eq!(
+            starts(AccessPath::ClusterIp, None, Some(3_500)),
+            [2_200, 3_300]
+        );
         let mismatched = Some(OutcomeKind::Mismatched);
-        assert_eq!(starts(AccessPath::ClusterIp, mismatched, true), [0_u32; 0]);
+        assert_eq!(starts(AccessPath::ClusterIp, mismatched, Some(5_000)), none);
     }
 
     proptest! {

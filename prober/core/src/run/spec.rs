@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cycle::Round;
 use super::{Endpoints, Placement};
+use crate::evidence::start_up::MAX_START_UP;
 use crate::packet::family::Family;
 use crate::plan::pairing::{NodePair, pairs};
 use crate::plan::{NodeFactsReading, OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT};
@@ -75,6 +76,8 @@ pub struct RunSpec {
     pub startup_timeout: Duration,
     /// The time limit of the run, counted from its start and without the removal; a repeated run has none.
     pub time_limit: Option<Duration>,
+    /// How long after the readiness of its pods a path without any answer is probed again: it may still open.
+    pub opening_patience: Duration,
 }
 
 impl RunSpec {
@@ -100,6 +103,7 @@ impl RunSpec {
             deadline: Duration::from_secs(3),
             startup_timeout: Duration::from_mins(1),
             time_limit: None,
+            opening_patience: MAX_START_UP,
         }
     }
 

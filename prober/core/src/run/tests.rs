@@ -315,6 +315,7 @@ fn spec(nodes: usize) -> RunSpec {
         deadline: Duration::from_secs(3),
         startup_timeout: Duration::from_mins(1),
         time_limit: None,
+        opening_patience: Duration::from_secs(10),
     }
 }
 

@@ -7,6 +7,7 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::Matrix;
 use prober_core::evidence::start_up::MAX_START_UP;
 use prober_core::packet::Unreachable;
+use prober_core::probe::event::Reached;
 use prober_core::time::Timestamp;
 use prober_core::topology::{AccessPath, Path};
 
@@ -57,7 +58,7 @@ fn silence_that_ends_soon_after_pods_are_ready_is_no_fault() {
 }
 
 #[test]
-fn beyond_the_bound_it_is_an_outage() {
+fn beyond_the_bound_an_agent_of_the_node_was_late() {
     let mut matrix = late();
     let openings = matrix.openings();
     let opened = openings.values().map(|opening| opening.opened).max();
@@ -66,7 +67,7 @@ fn beyond_the_bound_it_is_an_outage() {
     set_ready(&mut matrix, Timestamp::from_nanos(opened - bound));
     assert_eq!(named(&matrix), Vec::<String>::new());
     set_ready(&mut matrix, Timestamp::from_nanos(opened - bound - 1));
-    assert_eq!(named(&matrix), ["transient-outage node-1 proven"]);
+    assert_eq!(named(&matrix), ["endpoint-not-programmed node-1 proven"]);
     assert_eq!(matrix.late_starts(&matrix.openings()), []);
     let found = diagnose(&matrix);
     assert!(
@@ -74,6 +75,72 @@ fn beyond_the_bound_it_is_an_outage() {
         "{:?}",
         found[0].evidence
     );
+}
+
+/// The paths that [`late_paths`] closes.
+type Closed = fn(&Path) -> bool;
+
+/// A cluster of two nodes whose matching paths open 22 s after their pods were ready.
+fn late_paths(closed: Closed) -> Matrix {
+    let story = Story::Late {
+        syns: 3,
+        lost: Lost::Syn,
+        started_ms: STARTED_MS,
+    };
+    let mut matrix = Cluster::new(2).with_story(closed, story).matrix;
+    set_ready(&mut matrix, Timestamp::from_nanos(0));
+    matrix
+}
+
+#[test]
+fn the_node_and_its_agent_are_named_whichever_end_was_late() {
+    let is_of = |at: u64| -> (Closed, &str) {
+        match at {
+            0 => (|path| path.client == client(1), "network plugin"),
+            1 => (|path| path.server == Some(server(1)), "network plugin"),
+            _ => (
+                |path| path.client == client(1) && path.access_path != AccessPath::PodIp,
+                "what translates Services",
+            ),
+        }
+    };
+    for at in 0..3 {
+        let (closed, agent) = is_of(at);
+        let matrix = late_paths(closed);
+        assert_eq!(
+            named(&matrix),
+            ["endpoint-not-programmed node-1 proven"],
+            "{at}"
+        );
+        let found = diagnose(&matrix);
+        assert!(found[0].evidence[1].contains(agent), "{found:?}");
+    }
+}
+
+#[test]
+fn first_connectivity_is_the_time_of_the_slowest_path() {
+    let matrix = late();
+    let first = matrix.first_connectivity(&matrix.openings());
+    assert_eq!(first[&client(1)].as_millis(), 2_000);
+    let mut healthy = Cluster::new(2).matrix;
+    set_ready(&mut healthy, Timestamp::from_nanos(0));
+    let first = healthy.first_connectivity(&healthy.openings());
+    assert!(first[&client(1)].as_millis() < 100, "{first:?}");
+    // Its wait for a target shows how long it was closed.
+    let target = (healthy.paths.values())
+        .find(|path| path.path.client == client(1))
+        .unwrap()
+        .target;
+    let known = healthy.agents.get_mut(&client(1)).unwrap();
+    let reached = Reached {
+        target,
+        failures: 3,
+        tried: Timestamp::from_nanos(100 * MS),
+        at: Timestamp::from_nanos(700 * MS),
+    };
+    known.reached.insert(target, reached);
+    let first = healthy.first_connectivity(&healthy.openings());
+    assert_eq!(first[&client(1)].as_millis(), 700);
 }
 
 #[test]
@@ -167,7 +234,7 @@ fn services_that_are_refused_until_their_rules_are_written_are_no_fault() {
 }
 
 #[test]
-fn services_that_are_refused_for_longer_have_an_outage() {
+fn services_that_are_refused_for_longer_have_late_rules() {
     let mut matrix = refused(1);
     for agent in matrix.agents.values_mut() {
         agent.ready_at = Some(Timestamp::from_nanos(0));
@@ -178,7 +245,10 @@ fn services_that_are_refused_for_longer_have_an_outage() {
             probe.client.started = probe.client.started + since;
         }
     }
-    assert_eq!(named(&matrix), ["transient-outage node-1 proven"]);
+    assert_eq!(named(&matrix), ["endpoint-not-programmed node-1 proven"]);
+    let found = diagnose(&matrix);
+    let rules = "what translates Services on node-1 was late";
+    assert!(found[0].evidence[1].contains(rules), "{found:?}");
 }
 
 #[test]

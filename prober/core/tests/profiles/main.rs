@@ -18,6 +18,7 @@ mod evidence;
 mod exchange;
 mod facts;
 mod fault;
+mod healed;
 mod healthy;
 mod identifiability;
 mod indistinguishable;

@@ -1,7 +1,8 @@
-//! A fault and its node, as typed: `FAULT[@NODE]`.
+//! A fault and its node, as typed: `FAULT[@NODE]`, or `FAULT:DURATION[@NODE]` for one that ends with start-up.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use prober_core::suggestion::{closest, did_you_mean};
 
@@ -13,6 +14,8 @@ use crate::topology::{LabSpec, Node, NodeNameError};
 pub struct FaultAt {
     /// The fault.
     pub fault: Fault,
+    /// How long it lasts, if the user said so.
+    pub lasts: Option<Duration>,
     /// The node, if the user named one.
     pub node: Option<Node>,
 }
@@ -32,9 +35,13 @@ impl FaultAt {
 
 impl fmt::Display for FaultAt {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.fault)?;
+        if let Some(lasts) = self.lasts {
+            write!(out, ":{}s", lasts.as_secs_f64())?;
+        }
         match self.node {
-            Some(node) => write!(out, "{}@{node}", self.fault),
-            None => write!(out, "{}", self.fault),
+            Some(node) => write!(out, "@{node}"),
+            None => Ok(()),
         }
     }
 }
@@ -50,6 +57,14 @@ pub enum FaultError {
         /// The most similar name of a fault, if one is similar.
         closest: Option<&'static str>,
     },
+    /// The text after the `:` is no duration, or the fault has none.
+    #[error(
+        "cannot read '{requested}': a fault that ends with the start-up of pods takes seconds, such as late-policy:0.5s"
+    )]
+    Duration {
+        /// What was typed.
+        requested: String,
+    },
     /// The text after the `@` is not the name of a node.
     #[error(transparent)]
     Node(#[from] NodeNameError),
@@ -63,6 +78,10 @@ impl FromStr for FaultAt {
             Some((slug, node)) => (slug, Some(node.parse()?)),
             None => (text, None),
         };
+        let (slug, seconds) = match slug.split_once(':') {
+            Some((slug, seconds)) => (slug, Some(seconds)),
+            None => (slug, None),
+        };
         let fault = Fault::ALL
             .iter()
             .copied()
@@ -71,6 +90,19 @@ impl FromStr for FaultAt {
                 requested: slug.to_owned(),
                 closest: closest(slug, Fault::ALL.iter().map(|fault| fault.slug())),
             })?;
-        Ok(Self { fault, node })
+        let read = |seconds: &str| {
+            let seconds = seconds.strip_suffix('s')?.parse().ok()?;
+            (Duration::try_from_secs_f64(seconds).ok()).filter(|_| fault.ends_with_start_up())
+        };
+        let lasts = seconds.map(|seconds| {
+            read(seconds).ok_or_else(|| FaultError::Duration {
+                requested: text.to_owned(),
+            })
+        });
+        Ok(Self {
+            fault,
+            lasts: lasts.transpose()?,
+            node,
+        })
     }
 }

@@ -28,22 +28,22 @@ pub(super) fn outage(context: FaultContext<'_>) -> Vec<Step> {
     let end = for_both_families(|_| "-D FORWARD -p tcp --syn -j OUTAGE".to_owned())
         + &for_both_families(|_| "-F OUTAGE".to_owned())
         + &for_both_families(|_| "-X OUTAGE".to_owned());
-    until_two_seconds_later(context, &begin, "-L OUTAGE", &end)
+    until_later(context, &begin, "-L OUTAGE", &end)
 }
 
-/// The node forwards nothing until two seconds after the first packet.
+/// The node forwards nothing until some time after the first packet.
 pub(super) fn late_policy(context: FaultContext<'_>) -> Vec<Step> {
     let begin = for_both_families(|_| format!("-I FORWARD 1 {COUNTED} -j DROP"));
     let end = for_both_families(|_| format!("-D FORWARD {COUNTED} -j DROP"));
-    until_two_seconds_later(context, &begin, "-L FORWARD", &end)
+    until_later(context, &begin, "-L FORWARD", &end)
 }
 
 /// Matches every packet; the counter of the rule shows the first one.
 pub(super) const COUNTED: &str = "-m comment --comment late";
 
-/// Runs `begin` on the node, and `end` in the background two seconds after a rule with [`COUNTED`] has met a packet. `list`
+/// Runs `begin` on the node, and `end` in the background, as late as the fault lasts after a rule with [`COUNTED`] has met a packet. `list`
 /// is the command of iptables that lists the chain of this rule. After half a minute without a packet it gives up.
-pub(super) fn until_two_seconds_later(
+pub(super) fn until_later(
     context: FaultContext<'_>,
     begin: &str,
     list: &str,
@@ -55,12 +55,13 @@ pub(super) fn until_two_seconds_later(
         format!(
             "{begin}( for try in $(seq 600); do
   if {{ {count}}} | awk '/late/ && $1 > 0 {{ found = 1 }} END {{ exit !found }}'; then
-    sleep 2
+    sleep {lasts}
     {end}    break
   fi
   sleep 0.05
 done ) >/dev/null 2>&1 &
 ",
+            lasts = context.lasts.as_secs_f64(),
             end = end.replace('\n', "\n    ").trim_end().to_owned() + "\n"
         ),
     )]

@@ -105,7 +105,7 @@ fn removed_jump(context: FaultContext<'_>) -> String {
     )
 }
 
-/// PREROUTING has no jump to KUBE-SERVICES until two seconds after the first packet to a Service.
+/// PREROUTING has no jump to KUBE-SERVICES until some time after the first packet to a Service.
 pub(super) fn rules_late(context: FaultContext<'_>) -> Vec<Step> {
     let counted = |family| {
         let (vip, local) = (
@@ -134,7 +134,7 @@ pub(super) fn rules_late(context: FaultContext<'_>) -> Vec<Step> {
         .map(|(counted, restored)| format!("{counted} && {restored}\n"))
         .collect();
     let begin = count + &removed_jump(context);
-    loss::until_two_seconds_later(context, &begin, "-t mangle -L PREROUTING", &end.concat())
+    loss::until_later(context, &begin, "-t mangle -L PREROUTING", &end.concat())
 }
 
 /// The chain of the slot of the node's server is empty.

@@ -8,7 +8,7 @@ use super::*;
 fn every_cause_has_a_fault() {
     let named: BTreeSet<Cause> = Fault::ALL
         .iter()
-        .flat_map(|fault| fault.causes())
+        .flat_map(|fault| fault.causes().iter().chain(fault.causes_if_late()))
         .copied()
         .collect();
     for cause in Cause::ALL {
@@ -25,6 +25,17 @@ fn every_fault_is_parsed_from_its_name() {
     let at: FaultAt = "hairpin-off@node-2".parse().unwrap();
     assert_eq!(at.to_string(), "hairpin-off@node-2");
     assert_eq!("Hairpin-OFF@Node-2".parse(), Ok(at));
+    let late: FaultAt = "late-policy:0.5s@node-2".parse().unwrap();
+    assert_eq!(late.lasts, Some(Duration::from_millis(500)));
+    assert_eq!(late.to_string().parse(), Ok(late));
+    for refused in [
+        "late-policy:",
+        "late-policy:5",
+        "late-policy:-1s",
+        "hairpin-off:5s",
+    ] {
+        assert!(refused.parse::<FaultAt>().is_err(), "{refused}");
+    }
 }
 
 #[test]
@@ -52,7 +63,11 @@ fn a_node_that_the_lab_lacks_is_refused() {
 fn a_fault_is_refused_where_the_data_plane_lacks_what_it_breaks() {
     let refusal = |fault: Fault, data_plane| {
         let spec = LabSpec::smallest(data_plane);
-        let at = FaultAt { fault, node: None };
+        let at = FaultAt {
+            fault,
+            lasts: None,
+            node: None,
+        };
         at.node_in(&spec).map_err(|error| error.to_string())
     };
     assert_eq!(
@@ -121,7 +136,12 @@ fn steps(fault: Fault, spec: &LabSpec) -> String {
     let mut text = String::new();
     let node = fault.default_node(spec);
     let slot = node.number() - 1;
-    for step in fault.steps(FaultContext { spec, node, slot }) {
+    for step in fault.steps(FaultContext {
+        spec,
+        node,
+        slot,
+        lasts: USUAL_DURATION,
+    }) {
         match step {
             Step::Run { namespace, script } => {
                 text.extend([format!("  in {namespace}:\n")]);

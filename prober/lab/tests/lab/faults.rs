@@ -1,6 +1,6 @@
 //! Every fault makes connections fail, unless it is harmless, and healing restores them.
 
-use prober_lab::fault::{Fault, FaultContext};
+use prober_lab::fault::{Fault, FaultContext, USUAL_DURATION};
 use prober_lab::kube_proxy::ProxyMode;
 use prober_lab::{DataPlane, LabCluster, LabSpec};
 
@@ -46,7 +46,12 @@ fn the_same_of_faults_of_services_with_nftables() {
     let steps = |fault: Fault, spec| {
         let node = fault.default_node(spec);
         let slot = node.number() - 1;
-        fault.steps(FaultContext { spec, node, slot })
+        fault.steps(FaultContext {
+            spec,
+            node,
+            slot,
+            lasts: USUAL_DURATION,
+        })
     };
     inject_all(&nftables, |fault| {
         let is_endpoint = fault.slug().contains("endpoint");

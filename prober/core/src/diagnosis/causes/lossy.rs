@@ -7,9 +7,12 @@ use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
-/// Whether a group lost some of its probes, as far as its client could observe that.
+/// Whether a group lost some of its probes, as far as its client could observe that. A path that opened late lost none.
 pub(crate) fn is_lossy(case: &Case<'_>, group: &FailureGroup, family: Family) -> bool {
-    group.family == family && group.symptom == Symptom::Lossy && !case.is_inconclusive(group)
+    group.family == family
+        && group.symptom == Symptom::Lossy
+        && case.opening(group).is_none()
+        && !case.is_inconclusive(group)
 }
 
 /// Whether one end of a group is on a node, or its endpoint is not known.

@@ -11,12 +11,10 @@ use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::FailureGroup;
 use crate::evidence::Evidence;
-use crate::evidence::start_up::{MAX_START_UP, Opening};
 use crate::packet::family::Family;
 use crate::probe::outcome::Outcome;
-use crate::time::{Timestamp, nanos};
+use crate::time::Timestamp;
 use crate::topology::Path;
-use crate::units::duration;
 
 /// The least number of late probes that show an outage between two nodes, where no path within a node takes part in it: of six
 /// random losses, the first SYNs are lost and the second ones are answered at most once in 4096 times.
@@ -73,26 +71,6 @@ struct Outage {
     said: String,
 }
 
-/// An outage of pods that were new: their paths opened later than any start-up takes.
-fn late_start(case: &Case<'_>, groups: &BTreeSet<usize>, family: Family) -> Option<Outage> {
-    let openings: Option<Vec<&Opening>> =
-        case.at(groups).map(|group| case.opening(group)).collect();
-    let openings = openings?;
-    let longest = openings.iter().map(|opening| opening.after).max()?;
-    let failures: usize = openings.iter().map(|opening| opening.failures).sum();
-    let paths: BTreeSet<_> = case.at(groups).map(|group| group.path).collect();
-    Some(Outage {
-        place: place(case, groups, family),
-        paths: paths.len(),
-        said: format!(
-            "{failures} probes on {} paths failed from the first one on, and all were answered after that: the paths opened up to {} after their pods were ready, and start-up takes at most {}",
-            paths.len(),
-            duration(nanos(longest)),
-            duration(nanos(MAX_START_UP)),
-        ),
-    })
-}
-
 /// The node that all of these groups involve; the only two nodes, where another fault hides which of them it is.
 fn place(case: &Case<'_>, groups: &BTreeSet<usize>, family: Family) -> Option<Place> {
     let node = common_node(case, groups).or_else(|| most_involved(case, groups));
@@ -108,9 +86,6 @@ fn outage(case: &Case<'_>, family: Family) -> Option<Outage> {
     let groups = case.places(|group| {
         is_lossy(case, group, family) && !case.is_share_of_a_silent_endpoint(group)
     });
-    if let Some(outage) = late_start(case, &groups, family) {
-        return Some(outage);
-    }
     let paths: BTreeSet<_> = case.at(&groups).map(|group| group.path).collect();
     let late: Vec<&Evidence> = case
         .at(&groups)
