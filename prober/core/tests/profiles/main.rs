@@ -36,5 +36,6 @@ mod run;
 mod stack;
 mod transport;
 mod ttl_probe;
+mod unread_policies;
 mod verdict;
 mod walk;
