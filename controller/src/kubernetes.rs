@@ -14,8 +14,6 @@ pub mod kubeconfig;
 pub mod labels;
 /// Labels and annotations that keep a pod out of service meshes.
 pub mod mesh;
-/// NetworkPolicies that isolate the agents.
-pub mod network_policy;
 /// The nodes that a user chooses to probe.
 pub mod node_choice;
 /// Addresses, pod address ranges and taints of a node.
@@ -26,6 +24,8 @@ pub mod node_summary;
 pub mod nodes;
 /// The state of an agent's pod.
 pub mod pod_status;
+/// Policies that may deny packets of the agents' pods.
+pub mod policies;
 /// Counts the requests to the API server.
 pub mod request_count;
 /// Runs asynchronous code for synchronous callers.

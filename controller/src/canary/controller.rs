@@ -19,6 +19,8 @@ mod leftovers;
 mod node_watch;
 /// The interface to metrics and traces.
 pub mod observer;
+/// The policies for the diagnosis.
+mod policy_cache;
 /// Writes status, node conditions and Events.
 mod status_writer;
 

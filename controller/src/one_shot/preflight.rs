@@ -1,23 +1,23 @@
-//! Checks whether a run can start, before it places any object: permissions, nodes, admission of its pods, NetworkPolicies.
+//! Checks whether a run can start, before it places any object: permissions, nodes, admission of its pods, policies.
 //! This module sends the requests; [`crate::one_shot::rbac`], [`crate::one_shot::node_selection`] and
 //! [`crate::one_shot::admission`] evaluate the responses.
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::PostParams;
 use kube::core::Status;
+use prober_core::evidence::policies::ApiPolicies;
 use thiserror::Error;
 
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels::{self, PROBER};
-use crate::kubernetes::network_policy;
 use crate::kubernetes::node_choice::NodeChoice;
 use crate::kubernetes::node_summary::NodeSummary;
 use crate::kubernetes::nodes;
+use crate::kubernetes::policies;
 use crate::one_shot::admission::rejection::PodRejection;
 use crate::one_shot::admission::{
     Admission, AdmissionError, DryRunPods, DryRunResult, DryRunResults, EvidenceRequest, evaluate,
@@ -56,8 +56,8 @@ pub struct PreflightResult {
     pub nodes: Vec<Node>,
     /// The evidence that the namespace admits.
     pub admission: Admission,
-    /// The NetworkPolicies that isolate the agents.
-    pub network_policies: Vec<String>,
+    /// The policies of the API that may deny packets of the agents.
+    pub policies: ApiPolicies,
     /// Notes for the reader of the report, one sentence each.
     pub notes: Vec<String>,
 }
@@ -72,7 +72,7 @@ pub enum PreflightError {
     #[error(
         "{server}: {user} lacks permissions that a run in namespace {namespace} needs, so nothing was placed. Missing:\n\
          {missing}\
-         This grants exactly what a run needs; a cluster administrator applies it (`kubectl apply -f -`):\n\n{yaml}"
+         This grants what a run needs, and to read policies; a cluster administrator applies it (`kubectl apply -f -`):\n\n{yaml}"
     )]
     MissingPermissions {
         /// The URL of the API server.
@@ -94,7 +94,7 @@ pub enum PreflightError {
     Admission(#[from] AdmissionError),
 }
 
-/// Checks permissions, nodes, admission and NetworkPolicies at the same time.
+/// Checks permissions, nodes, admission and policies at the same time.
 ///
 /// # Errors
 ///
@@ -103,10 +103,11 @@ pub async fn preflight(
     client: &ApiClient,
     request: &PreflightRequest,
 ) -> Result<PreflightResult, PreflightError> {
+    let labels = labels::run_labels(&request.run);
     let (missing, found, policies, admission) = futures::join!(
         missing_permissions(client),
         nodes::find(client, &request.node_choice, request.peers),
-        list_network_policies(client),
+        policies::read(client, &labels),
         check_admission(client, &request.evidence, &request.dry_run_pods),
     );
     // A missing permission makes the other requests fail, too. The list of all missing permissions is the better error.
@@ -118,13 +119,11 @@ pub async fn preflight(
     let summaries: Vec<NodeSummary> = found.nodes.iter().map(NodeSummary::from_node).collect();
     let selection = select(&request.node_choice, &summaries, &found.names)?;
     let admission = admission?;
-    let labels = labels::run_labels(&request.run);
-    let isolation = network_policy::isolation(&policies, &labels);
-    let isolation_note = (isolation.iter()).map(|isolation| isolation.note(&client.namespace));
+    let policy_notes = policies::notes(&policies, &client.namespace);
     let notes = admission.notes.iter().chain(&selection.notes).cloned();
     Ok(PreflightResult {
-        notes: notes.chain(isolation_note).collect(),
-        network_policies: isolation.map_or_else(Vec::new, |isolation| isolation.policies),
+        notes: notes.chain(policy_notes).collect(),
+        policies,
         nodes: found.nodes,
         selection,
         admission,
@@ -202,14 +201,6 @@ async fn username(client: &ApiClient) -> Option<String> {
         api.create(&params, &review),
     );
     response.await.ok()?.status?.user_info?.username
-}
-
-/// Lists the NetworkPolicies of the namespace. Without the permission the list is empty, and the run has no note about them.
-async fn list_network_policies(client: &ApiClient) -> Vec<NetworkPolicy> {
-    let api = Api::namespaced(client.kube.clone(), &client.namespace);
-    let all = ListParams::default();
-    let list = client.request("list networkpolicies", api.list(&all)).await;
-    list.map(|list| list.items).unwrap_or_default()
 }
 
 /// Creates a pod in a dry run, which stores nothing; `None` without a pod.

@@ -26,7 +26,7 @@ pub struct PolicyRule {
     pub scope: PermissionScope,
     /// The API group; empty for the core group.
     pub group: &'static str,
-    /// The resource; a subresource follows a slash.
+    /// The resource; a subresource follows a slash. Of optional rules it may be several.
     pub resource: &'static str,
     /// The verbs of the requests.
     pub verbs: &'static [&'static str],
@@ -88,6 +88,64 @@ pub const REQUIRED_RULES: [PolicyRule; 7] = [
         why: "the nodes under test and their peers",
     },
 ];
+
+/// The permissions without which a run works, and knows less: whether a policy denies its packets.
+pub const OPTIONAL_RULES: [PolicyRule; 8] = [
+    optional(
+        PermissionScope::Namespace,
+        "networking.k8s.io",
+        "networkpolicies",
+    ),
+    optional(
+        PermissionScope::Namespace,
+        "projectcalico.org",
+        "networkpolicies",
+    ),
+    optional(
+        PermissionScope::Namespace,
+        "crd.projectcalico.org",
+        "networkpolicies",
+    ),
+    optional(
+        PermissionScope::Namespace,
+        "cilium.io",
+        "ciliumnetworkpolicies",
+    ),
+    optional(
+        PermissionScope::Cluster,
+        "projectcalico.org",
+        "globalnetworkpolicies",
+    ),
+    optional(
+        PermissionScope::Cluster,
+        "crd.projectcalico.org",
+        "globalnetworkpolicies",
+    ),
+    optional(
+        PermissionScope::Cluster,
+        "cilium.io",
+        "ciliumclusterwidenetworkpolicies",
+    ),
+    optional(
+        PermissionScope::Cluster,
+        "policy.networking.k8s.io",
+        "adminnetworkpolicies, baselineadminnetworkpolicies, clusternetworkpolicies",
+    ),
+];
+
+const fn optional(
+    scope: PermissionScope,
+    group: &'static str,
+    resource: &'static str,
+) -> PolicyRule {
+    PolicyRule {
+        scope,
+        group,
+        resource,
+        verbs: &["list"],
+        why: "optional: policies that may deny the agents' packets",
+    }
+}
 
 /// The permission for one verb on one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,8 @@ mod exchange;
 mod first_connectivity;
 /// The addresses of agents and the facts of nodes.
 mod lookup;
+/// Policies of the API.
+pub mod policies;
 /// Services that are translated inside connect(2).
 mod socket_level;
 /// Paths that opened after their pods were ready.
@@ -37,6 +39,8 @@ use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
+use policies::ApiPolicies;
+
 /// All input of a diagnosis.
 #[derive(Clone, Debug, Default)]
 pub struct Matrix {
@@ -55,9 +59,8 @@ pub struct Matrix {
     pub nodes: BTreeMap<NodeName, NodeEvidence>,
     /// The nodes whose pods have Services translated inside connect(2); see [`Matrix::learn_socket_level`].
     pub socket_level: BTreeSet<NodeName>,
-    /// The NetworkPolicies that block the agents' pods according to the API, which does not show whether they are
-    /// enforced.
-    pub policies: Vec<String>,
+    /// The policies of the API that may deny packets of the agents' pods; it does not show whether they are enforced.
+    pub policies: ApiPolicies,
 }
 
 /// Where evidence comes from.

@@ -83,7 +83,7 @@ pub(super) fn in_cluster(
         show::note(&format!("{} requests to the API server", requests.total()));
     }
     result.notes.splice(0..0, preflight_result.notes);
-    result.matrix.policies = preflight_result.network_policies;
+    result.matrix.policies = preflight_result.policies;
     finish_report(args, &result, command_line, started, files)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use prober_core::diagnosis::diagnose;
-use prober_core::evidence::Matrix;
+use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::plan::pairing::NodePair;
 use prober_core::report::{Completion, Meta, Report};
 use prober_core::run::{CycleSpec, Phase, PlatformEvent, Run, RunResult, RunSpec};
@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
+use crate::canary::controller::policy_cache::PolicyCache;
 use crate::clock::{steady, wall};
 use crate::kubernetes::api_client::ApiClient;
 use crate::manifest::platform_config::PlatformConfig;
@@ -160,6 +161,7 @@ impl Driver {
     ) {
         let (commands, platform_commands) = mpsc::unbounded_channel();
         let (event_sender, mut events) = mpsc::unbounded_channel();
+        let mut policies = PolicyCache::new(connection.clone(), &self.name);
         let platform = tokio::spawn(ClusterPlatform::serve(
             connection,
             config,
@@ -174,7 +176,7 @@ impl Driver {
                 drop(commands.send(command));
             }
             if let Some(finished) = self.run.take_cycle_result() {
-                self.send_report(finished).await;
+                self.send_report(finished, &mut policies).await;
             }
             tokio::select! {
                 event = events.recv() => {
@@ -204,8 +206,11 @@ impl Driver {
     }
 
     /// Diagnosing many failures takes long, so it runs on a thread that may block.
-    async fn send_report(&self, finished: RunResult) {
+    async fn send_report(&self, mut finished: RunResult, policies: &mut PolicyCache) {
         let began = self.began;
+        if !finished.matrix.paths.values().all(PathEvidence::is_clean) {
+            finished.matrix.policies = policies.policies().await;
+        }
         let events = match spawn_blocking(move || RoundReport::of(finished, began)).await {
             Ok(cycle) => {
                 let (paths, took_ms) = (cycle.report.paths.len(), cycle.report.duration_ms);

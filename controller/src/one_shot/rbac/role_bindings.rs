@@ -1,6 +1,6 @@
 //! The permissions of a run as YAML: Roles and RoleBindings for one user or service account, for a cluster administrator to apply.
 
-use crate::one_shot::rbac::{PermissionScope, REQUIRED_RULES};
+use crate::one_shot::rbac::{OPTIONAL_RULES, PermissionScope, REQUIRED_RULES};
 
 /// The name of the Role and its RoleBinding.
 const ROLE: &str = "prober-run";
@@ -78,6 +78,7 @@ fn head(kind: &str, name: &str, namespace: Option<&str>) -> String {
 fn role(kind: &str, name: &str, namespace: Option<&str>, extent: PermissionScope) -> String {
     let rules: Vec<String> = REQUIRED_RULES
         .iter()
+        .chain(&OPTIONAL_RULES)
         .filter(|rule| rule.scope == extent)
         .map(|rule| {
             format!(

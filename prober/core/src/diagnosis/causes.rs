@@ -39,7 +39,7 @@ mod lossy;
 mod missing_masquerade;
 /// Full-sized packets vanish.
 mod mtu_black_hole;
-/// NetworkPolicies in the API that block every agent.
+/// Policies in the API that may block every agent.
 mod namespace_policies;
 /// The network drops pods' packets between nodes.
 mod network_blocked;
@@ -63,6 +63,8 @@ mod pod_blocked;
 mod pod_port;
 /// No route to one of a node's own pods.
 mod pod_route_missing;
+/// The program that enforces policies on a node.
+mod policy_engine;
 /// A rule that answers by RST.
 mod reject_reset;
 /// Answers that connection tracking does not match.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Completion, Meta, Report};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::{Confidence, Diagnosis, Exclusion, PathSegment, Remedy};
+use crate::evidence::policies::ApiPolicies;
 use crate::evidence::{
     AgentEvidence, Backend, Evidence, Matrix, NodeEvidence, PathEvidence, PathTally, Source,
 };
@@ -257,7 +258,7 @@ pub(crate) fn healthy_matrix() -> Matrix {
         nodes: [("node-1", 1), ("node-2", 1)]
             .map(|(name, bridge_nf)| (NodeName::new(name), node(bridge_nf, 0)))
             .into(),
-        policies: Vec::new(),
+        policies: ApiPolicies::default(),
         socket_level: BTreeSet::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 use prober_core::diagnosis::catalogue::Cause;
 use prober_core::diagnosis::{Confidence, diagnose};
+use prober_core::evidence::policies::{ApiPolicies, ApiPolicy, Denial, PolicyKind};
 use prober_core::node_facts::SysctlState;
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
@@ -47,9 +48,23 @@ fn a_node_that_forwards_nothing_has_a_forward_drop() {
     );
 }
 
+/// A policy that denies this of ingress.
+fn policy(kind: PolicyKind, ingress: Denial) -> ApiPolicy {
+    ApiPolicy {
+        kind,
+        namespace: kind.is_namespaced().then(|| "prod".to_owned()),
+        name: "default-deny".to_owned(),
+        ingress,
+        egress: Denial::Nothing,
+    }
+}
+
 #[test]
 fn policies_that_block_the_agents_are_the_cause_only_where_nothing_passes() {
-    let policies = || vec!["default-deny".to_owned()];
+    let policies = || ApiPolicies {
+        denying: vec![policy(PolicyKind::NetworkPolicy, Denial::Everything)],
+        unread: Vec::new(),
+    };
     let mut blocked = Cluster::dual(2)
         .with_story(|_| true, Story::Nothing)
         .with_balanced_story(|_| true, &server(1), Story::Nothing)

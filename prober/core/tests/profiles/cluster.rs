@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use prober_core::evidence::policies::ApiPolicies;
 use prober_core::packet::family::Family;
 
 use super::address::{self, Agent, RESPONDER, Role, ServicePort, client, server, unused_ip};
@@ -17,8 +18,8 @@ pub(crate) struct Cluster {
     pub(crate) pods: BTreeMap<Agent, Pod>,
     /// What the network between nodes drops.
     pub(crate) wire: Vec<WireDrop>,
-    /// The NetworkPolicies in the API.
-    pub(crate) policies: Vec<String>,
+    /// The policies in the API.
+    pub(crate) policies: ApiPolicies,
     /// Slots that lead to an unused address, according to the API.
     pub(crate) dead_slots: BTreeSet<u8>,
     /// Slots without an endpoint.
@@ -231,7 +232,7 @@ impl Cluster {
                 .map(|agent| (agent, pod.clone()))
                 .collect(),
             wire: Vec::new(),
-            policies: Vec::new(),
+            policies: ApiPolicies::default(),
             dead_slots: BTreeSet::new(),
             empty_slots: BTreeSet::new(),
             without_local: BTreeSet::new(),

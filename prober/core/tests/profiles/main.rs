@@ -37,5 +37,6 @@ mod run;
 mod stack;
 mod transport;
 mod ttl_probe;
+mod unread_policies;
 mod verdict;
 mod walk;

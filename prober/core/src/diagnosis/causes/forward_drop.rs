@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::policy_engine::Engine;
 use super::second_pod;
 use super::traffic::{
     FORWARDING, find_rule, forwarding_nodes, is_dropped_at, passes, refused_by_filter, refuses,
@@ -18,7 +19,7 @@ use crate::diagnosis::symptom::{FailureGroup, ServerEnd};
 use crate::diagnosis::{PathSegment, Remedy};
 use crate::evidence::Comparison;
 use crate::packet::family::Family;
-use crate::topology::{AgentId, NodeName, Path, Scope};
+use crate::topology::{AccessPath, AgentId, NodeName, Path, Scope};
 
 /// Which of the packets that a node forwards it drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,8 @@ impl ForwardDrop {
         }
     }
 
-    /// Whether a policy for the pods of all nodes is no rival: answers are lost as well, or pods of other nodes get through.
+    /// Whether a policy for the pods of all nodes is no rival: answers are lost as well, or packets get through on other nodes
+    /// that it would meet.
     fn is_of_this_node_alone(
         self,
         case: &Case<'_>,
@@ -77,7 +79,8 @@ impl ForwardDrop {
             Self::FromOtherNodes | Self::NewFromOtherNodes => {
                 are_answers_lost() || passes(|path| path.server.as_ref())
             }
-            Self::All | Self::Answers | Self::AnswersToPods | Self::AnswersToOnePod => true,
+            Self::All => are_answers_lost() || passes_elsewhere(case, node, groups),
+            Self::Answers | Self::AnswersToPods | Self::AnswersToOnePod => true,
         }
     }
 
@@ -207,21 +210,24 @@ impl Model for ForwardDrop {
         let mut located = confined(case, groups, |spot| {
             (stages.iter()).any(|stage| *spot == Spot::Node(node.clone(), *stage))
         });
-        if let Some(said) = refused {
+        let is_of_this_node_alone = self.is_of_this_node_alone(case, node, groups);
+        if let Some(said) = refused.filter(|_| is_of_this_node_alone) {
             located.extend(refused_by_filter(case, groups));
             return Fingerprint::Located(located, vec![said]);
         }
-        if !located.is_empty() && self.is_of_this_node_alone(case, node, groups) {
+        if !located.is_empty() && is_of_this_node_alone {
             return Fingerprint::Located(located, sentences(case, groups));
         }
-        Fingerprint::Missing(vec![
+        let mut observations = vec![
             format!(
                 "the conntrack entry of a failing probe on {node}: none, where {node} routes the packet, shows that a chain drops it"
             ),
             format!(
                 "the counters of {node}'s rules before and after a failing probe: `iptables-save -c`, `nft list ruleset`"
             ),
-        ])
+        ];
+        observations.extend(case.matrix.policies.unread_observation());
+        Fingerprint::Missing(observations)
     }
 
     fn remedy(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Vec<Remedy> {
@@ -237,7 +243,11 @@ impl Model for ForwardDrop {
                 format!("{tables} -I FORWARD -i {link} -j ACCEPT; {tables} -I FORWARD -o {link} -j ACCEPT")
             })
             .collect();
-        let mut steps = vec![find_rule(place.family)];
+        let engine = (place.node.as_ref()).and_then(|node| Some((Engine::on(case, node)?, node)));
+        let mut steps: Vec<Remedy> = engine
+            .map(|(engine, node)| engine.steps(node))
+            .unwrap_or_default();
+        steps.push(find_rule(place.family));
         if !accept.is_empty() {
             steps.push(step(
                 "Accept pod traffic before that rule; the network plugin's agent does so while it runs.",
@@ -255,6 +265,9 @@ impl Model for ForwardDrop {
 
     fn support(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
         let mut said = sentences(case, groups);
+        let engine =
+            (place.node.as_ref()).and_then(|node| Some(Engine::on(case, node)?.sentence(node)));
+        said.extend(engine);
         let clients: BTreeSet<&AgentId> = case.at(groups).map(|group| &group.client).collect();
         let servers: BTreeSet<&AgentId> = (case.at(groups))
             .filter_map(|group| group.server.as_ref())
@@ -272,6 +285,18 @@ impl Model for ForwardDrop {
         }
         said
     }
+}
+
+/// Whether a packet that a policy for all pods would meet passes between pods of other nodes.
+fn passes_elsewhere(case: &Case<'_>, node: &NodeName, groups: &BTreeSet<usize>) -> bool {
+    let families: BTreeSet<Family> = case.at(groups).map(|group| group.family).collect();
+    case.passes(|path| {
+        let meets = |server: &AgentId| passes(case, &server.node, path) == Some(true);
+        families.contains(&path.family)
+            && !path.involves(node)
+            && path.access_path != AccessPath::Hairpin
+            && path.server.as_ref().is_some_and(meets)
+    })
 }
 
 /// Whether a place is of this client: a node is of all.

@@ -1,10 +1,13 @@
-//! `network-policy` of a namespace: the API has policies that block every agent, and no packet passes between pods.
+//! `network-policy` of all agents: the API has policies that may deny what they send, or the run could not read whether it has,
+//! and no packet passes between pods.
 //!
 //! There is no other sign that they are enforced: a drop on every node has the same symptoms. The policies alone explain all of
 //! them at once.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use super::policy_engine::{Engine, policy_commands};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::bridge_filter::{bridged_filtered, is_bridged};
 use crate::diagnosis::case::Case;
@@ -13,6 +16,7 @@ use crate::diagnosis::hypothesis::Place;
 use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
+use crate::evidence::policies::ApiPolicy;
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, Path, Scope};
 
@@ -25,8 +29,9 @@ impl Model for NamespacePolicies {
     }
 
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
-        let is_blocked = !case.matrix.policies.is_empty();
-        is_blocked
+        let policies = &case.matrix.policies;
+        let may_be = !policies.denying.is_empty() || !policies.unread.is_empty();
+        may_be
             .then(|| Place::namespace(family))
             .into_iter()
             .collect()
@@ -56,11 +61,14 @@ impl Model for NamespacePolicies {
         if case.fails(|group| group.family == place.family && !is_blocked(group)) {
             return Fingerprint::Refuted("packets pass from one pod to another".to_owned());
         }
-        Fingerprint::Missing(vec![
+        let policies = &case.matrix.policies;
+        let unread = policies.unread_observation().into_iter();
+        let others = [
             "the same run from a namespace without such policies: `prober run -n NAMESPACE`"
                 .to_owned(),
-            "whether the network plugin of this cluster enforces NetworkPolicies".to_owned(),
-        ])
+            "whether the network plugin of this cluster enforces the policies".to_owned(),
+        ];
+        Fingerprint::Missing(unread.chain(others).collect())
     }
 
     fn support(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<String> {
@@ -70,23 +78,45 @@ impl Model for NamespacePolicies {
         } else {
             ""
         };
-        vec![format!(
-            "according to the API, NetworkPolicy {} blocks the agents, and no SYN passes from one pod to another{exception}",
-            case.matrix.policies.join(", ")
-        )]
+        let policies = &case.matrix.policies;
+        let mut denying: Vec<&ApiPolicy> = policies.denying.iter().collect();
+        denying.sort_by_key(|policy| Reverse(policy.ingress.max(policy.egress)));
+        let shown: Vec<String> = (denying.iter().take(3))
+            .map(|policy| policy.sentence())
+            .collect();
+        let more = denying.len().saturating_sub(shown.len());
+        let more = if more > 0 {
+            format!(", and {more} more may")
+        } else {
+            String::new()
+        };
+        let said = format!("no SYN passes from one pod to another{exception}");
+        let said = if shown.is_empty() {
+            said
+        } else {
+            format!("according to the API, {}{more}; {said}", shown.join("; "))
+        };
+        std::iter::once(said)
+            .chain(policies.unread_sentence())
+            .collect()
     }
 
-    fn remedy(&self, _: &Case<'_>, _: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
-        vec![
+    fn remedy(&self, case: &Case<'_>, _: &Place, groups: &BTreeSet<usize>) -> Vec<Remedy> {
+        let node = case.at(groups).map(|group| &group.client.node).next();
+        let engine = node.and_then(|node| Engine::on(case, node));
+        let mut steps = vec![
             step(
                 "Probe from a namespace whose policies let pods connect to each other.",
                 ["prober run --node NODE -n NAMESPACE"],
             ),
             step(
                 "If these pods are to be reached: see what the policies allow, and allow the clients.",
-                ["kubectl get networkpolicy -n NAMESPACE -o yaml"],
+                policy_commands(case, engine),
             ),
-        ]
+        ];
+        let own = engine.zip(node).map(|(engine, node)| engine.steps(node));
+        steps.extend(own.into_iter().flatten());
+        steps
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::policy_engine::{Engine, policy_commands};
 use super::second_pod;
 use super::traffic::{direction, find_rule, is_dropped_at, refused_by_filter, refuses};
 use crate::diagnosis::case::Case;
@@ -141,8 +142,11 @@ impl Model for NetworkPolicy {
             said.extend(sentences(case, groups));
             return Fingerprint::Located(located, said);
         }
-        let policies = "the policies that select the pod: `kubectl get networkpolicy -A`";
-        let mut observations = vec![policies.to_owned()];
+        let commands = policy_commands(case, Engine::on(case, &pod.node));
+        let mut observations = vec![format!(
+            "the policies that select the pod: `{}`",
+            commands.join("; ")
+        )];
         let kind = self.comparison();
         if !second_pod::is_compared(case, kind, &pod.node, place.family) {
             observations.push(format!(
@@ -157,7 +161,15 @@ impl Model for NetworkPolicy {
     fn support(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<String> {
         match &place.segment {
             PathSegment::Pod { pod } => {
-                second_pod::sentences(case, self.comparison(), pod, place.family)
+                let mut said = second_pod::sentences(case, self.comparison(), pod, place.family);
+                let policies = &case.matrix.policies.denying;
+                said.extend(
+                    (policies.iter().take(2))
+                        .map(|policy| format!("according to the API, {}", policy.sentence())),
+                );
+                let engine = Engine::on(case, &pod.node);
+                said.extend(engine.map(|engine| engine.sentence(&pod.node)));
+                said
             }
             PathSegment::Node { .. }
             | PathSegment::Between { .. }
@@ -167,24 +179,29 @@ impl Model for NetworkPolicy {
         }
     }
 
-    fn remedy(&self, _: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
-        let pod = match &place.segment {
-            PathSegment::Pod { pod } => pod.pod.as_str(),
+    fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+        let (pod, engine) = match &place.segment {
+            PathSegment::Pod { pod } => {
+                let engine = Engine::on(case, &pod.node);
+                (
+                    pod.pod.as_str(),
+                    engine.map(|engine| engine.steps(&pod.node)),
+                )
+            }
             PathSegment::Node { .. }
             | PathSegment::Between { .. }
             | PathSegment::Service
             | PathSegment::Namespace
-            | PathSegment::Unknown => "POD",
+            | PathSegment::Unknown => ("POD", None),
         };
-        vec![
-            step(
-                "See which NetworkPolicies select the pod.",
-                [
-                    "kubectl get networkpolicy -A".to_owned(),
-                    format!("kubectl get pod {pod} --show-labels"),
-                ],
-            ),
-            find_rule(place.family),
-        ]
+        let engine_of_place = (place.node.as_ref()).and_then(|node| Engine::on(case, node));
+        let labels = format!("kubectl get pod {pod} --show-labels");
+        let policies = policy_commands(case, engine_of_place);
+        let mut steps = vec![step(
+            "See which policies select the pod.",
+            policies.into_iter().chain([labels]),
+        )];
+        steps.extend(engine.unwrap_or_else(|| vec![find_rule(place.family)]));
+        steps
     }
 }

@@ -1,5 +1,7 @@
 //! Each fault as a change of the settings.
 
+use prober_core::evidence::policies::{ApiPolicy, Denial, PolicyKind};
+
 use super::{Fault, Kind, Place};
 use crate::address::{Agent, RESPONDER, client, server};
 use crate::cluster::{
@@ -187,7 +189,13 @@ impl Fault {
 
 /// A policy that allows no ingress to any pod of the namespace.
 fn deny_namespace(cluster: &mut Cluster) {
-    cluster.policies.push("default-deny".to_owned());
+    cluster.policies.denying.push(ApiPolicy {
+        kind: PolicyKind::NetworkPolicy,
+        namespace: Some("prod".to_owned()),
+        name: "default-deny".to_owned(),
+        ingress: Denial::Everything,
+        egress: Denial::Nothing,
+    });
     for node in cluster.numbers() {
         for pod in [client(node), server(node)] {
             cluster.node_mut(node).policies.push(Filter {

@@ -1,0 +1,56 @@
+//! The policies of the API for the diagnosis of failing rounds: read when paths fail, and kept for a minute.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prober_core::evidence::policies::ApiPolicies;
+use prober_core::time::Timestamp;
+use tokio::time::timeout;
+
+use crate::clock::steady;
+use crate::kubernetes::api_client::ApiClient;
+use crate::kubernetes::{labels, policies};
+
+/// How long a reading is used.
+const VALIDITY: Duration = Duration::from_mins(1);
+
+/// The time limit of a reading. Rounds wait for it.
+const TIME_LIMIT: Duration = Duration::from_secs(3);
+
+/// The policies for one run, as they were read last.
+pub(super) struct PolicyCache {
+    client: ApiClient,
+    labels: BTreeMap<String, String>,
+    last: Option<(Timestamp, ApiPolicies)>,
+}
+
+impl PolicyCache {
+    /// Reads nothing yet.
+    pub(super) fn new(client: ApiClient, run: &str) -> Self {
+        Self {
+            client,
+            labels: labels::run_labels(run),
+            last: None,
+        }
+    }
+
+    /// The policies that may deny packets of the run's agents; those of the last reading where the API server does not respond.
+    pub(super) async fn policies(&mut self) -> ApiPolicies {
+        let is_valid = |(at, _): &&(Timestamp, ApiPolicies)| steady().since(*at) < VALIDITY;
+        if let Some((_, policies)) = self.last.as_ref().filter(is_valid) {
+            return policies.clone();
+        }
+        let reading = policies::read(&self.client, &self.labels);
+        match timeout(TIME_LIMIT, reading).await {
+            Ok(policies) => {
+                self.last = Some((steady(), policies.clone()));
+                policies
+            }
+            Err(_) => self
+                .last
+                .as_ref()
+                .map(|(_, policies)| policies.clone())
+                .unwrap_or_default(),
+        }
+    }
+}

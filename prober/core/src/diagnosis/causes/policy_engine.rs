@@ -1,0 +1,119 @@
+//! The program that enforces policies for a node's pods, by the names of the node's links, and the steps in its own words.
+
+use std::collections::BTreeSet;
+
+use crate::diagnosis::Remedy;
+use crate::diagnosis::case::Case;
+use crate::diagnosis::remedy::step;
+use crate::evidence::policies::{ApiPolicy, PolicyEngine, PolicyKind};
+use crate::topology::NodeName;
+
+/// A program that writes a node's rules for pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Engine {
+    /// Calico's Felix: each pod's link is `cali` and eleven letters.
+    Felix,
+    /// Cilium's agent: `cilium_host` is its device.
+    Cilium,
+    /// kube-router: its bridge for pods is `kube-bridge`.
+    KubeRouter,
+}
+
+impl Engine {
+    /// The engine whose links a node has; `None` where none has such names, or the links were not read.
+    pub(crate) fn on(case: &Case<'_>, node: &NodeName) -> Option<Self> {
+        let links = || case.facts(node).and_then(|facts| facts.links.as_ref());
+        let has = |is_its: &dyn Fn(&str) -> bool| {
+            links().into_iter().flatten().any(|link| is_its(&link.name))
+        };
+        if has(&|name| name == "cilium_host") {
+            Some(Self::Cilium)
+        } else if has(&|name| {
+            name.strip_prefix("cali")
+                .is_some_and(|rest| !rest.is_empty())
+        }) {
+            Some(Self::Felix)
+        } else if has(&|name| name == "kube-bridge") {
+            Some(Self::KubeRouter)
+        } else {
+            None
+        }
+    }
+
+    /// The engine as a sentence of evidence: how it shows, and what a node without it does.
+    pub(crate) fn sentence(self, node: &NodeName) -> String {
+        match self {
+            Self::Felix => format!(
+                "the links of pods on {node} are Calico's: its agent, Felix, writes their rules, and what has none yet is dropped"
+            ),
+            Self::Cilium => format!(
+                "cilium_host is a device of Cilium on {node}: its agent loads the programs of pods and their policies"
+            ),
+            Self::KubeRouter => format!(
+                "kube-bridge is a device of kube-router on {node}, which writes the rules of pods"
+            ),
+        }
+    }
+
+    /// The steps that show whether it works there, and which of its rules drops.
+    pub(crate) fn steps(self, node: &NodeName) -> Vec<Remedy> {
+        let agents = format!("kubectl get pods -A --field-selector spec.nodeName={node} -o wide");
+        match self {
+            Self::Felix => vec![
+                step(
+                    "See whether calico-node (Felix) runs on this node and is ready; where it does not, new pods have no rules. Restart it.",
+                    [agents, "calicoctl node status".to_owned()],
+                ),
+                step(
+                    "See which of Calico's policies select the pods, and what its chains drop.",
+                    [
+                        "calicoctl get globalnetworkpolicy; calicoctl get networkpolicy -A".to_owned(),
+                        "iptables-save -c | grep -e cali-fw -e cali-tw -e cali-FORWARD".to_owned(),
+                    ],
+                ),
+            ],
+            Self::Cilium => vec![
+                step(
+                    "See whether Cilium's agent runs on this node and is ready.",
+                    [agents, "cilium-dbg status --brief   # in its pod".to_owned()],
+                ),
+                step(
+                    "See what Cilium drops, and why, while a probe fails.",
+                    [
+                        "cilium-dbg monitor --type drop   # in its pod".to_owned(),
+                        "kubectl get ciliumclusterwidenetworkpolicies.cilium.io; kubectl get ciliumnetworkpolicies.cilium.io -A".to_owned(),
+                    ],
+                ),
+            ],
+            Self::KubeRouter => vec![step(
+                "See whether kube-router runs on this node, and what its chains for pods drop.",
+                [
+                    agents,
+                    "iptables-save -c | grep -e KUBE-POD-FW -e KUBE-NWPLCY -e KUBE-ROUTER-FORWARD"
+                        .to_owned(),
+                ],
+            )],
+        }
+    }
+}
+
+/// The commands that show the policies for pods: those that the run has read, or else the lists of every kind that may matter on
+/// a node with this engine.
+pub(crate) fn policy_commands(case: &Case<'_>, engine: Option<Engine>) -> Vec<String> {
+    let policies = &case.matrix.policies;
+    if !policies.denying.is_empty() {
+        let shown = policies.denying.iter().take(4);
+        return shown.map(ApiPolicy::show_command).collect();
+    }
+    let of_engine = match engine {
+        Some(Engine::Felix) => PolicyEngine::Calico,
+        Some(Engine::Cilium) => PolicyEngine::Cilium,
+        Some(Engine::KubeRouter) | None => PolicyEngine::Any,
+    };
+    let own = PolicyKind::ALL.iter().filter(|kind| {
+        kind.engine() == of_engine && of_engine != PolicyEngine::Any
+            || **kind == PolicyKind::NetworkPolicy
+    });
+    let kinds: BTreeSet<PolicyKind> = own.chain(&policies.unread).copied().collect();
+    kinds.into_iter().map(PolicyKind::list_command).collect()
+}
