@@ -102,9 +102,5 @@ fn main() {
     ));
     let conclusion = libtest_mimic::run(&arguments, trials);
     harness::end_all();
-    if let Err(error) = data_planes::write_table() {
-        eprintln!("docs/data-planes.md was not written: {error}");
-        std::process::exit(2);
-    }
     conclusion.exit();
 }

@@ -43,6 +43,7 @@ static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
 pub(crate) struct Report {
     pub(crate) exit_status: i32,
     pub(crate) diagnoses: Vec<Diagnosis>,
+    notes: Vec<String>,
     paths: Vec<serde_json::Value>,
 }
 
@@ -116,6 +117,12 @@ impl Report {
             self.describe()
         )
         .into())
+    }
+
+    /// Whether agents had too little CPU time to see everything.
+    pub(crate) fn was_starved(&self) -> bool {
+        let mut notes = self.notes.iter();
+        notes.any(|note| note.contains(" starved of CPU"))
     }
 
     /// The diagnoses with their evidence, and the paths that are not healthy.

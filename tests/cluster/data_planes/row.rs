@@ -142,47 +142,38 @@ impl Row {
 
     /// Fails unless these are what a report may say.
     pub(super) fn accept(&self, verdicts: &[Verdict]) -> Result<(), String> {
-        let is_one = |found: &str, of: &str| of.split('|').any(|one| one == found);
-        let is = |verdict: &Verdict, (cause, place): &(&str, &str)| {
-            is_one(&verdict.cause, cause) && is_one(&verdict.place, place)
-        };
-        let is_rival = |verdict: &Verdict, (cause, place): &(&str, &str)| {
-            let mut rivals = verdict.rivals.iter();
-            !verdict.is_proven
-                && rivals.any(|rival| is_one(rival, cause))
-                && is_one(&verdict.place, place)
-        };
-        let names = |verdict: &Verdict, truth: &(&str, &str)| {
-            is(verdict, truth) || is_rival(verdict, truth)
-        };
-        let is_true = |verdict: &Verdict| self.truth.iter().any(|truth| names(verdict, truth));
         let said: Vec<String> = verdicts.iter().map(Verdict::to_string).collect();
-        let said = said.join("; ");
-        for verdict in verdicts {
-            if is_true(verdict) {
-                continue;
-            }
-            if verdict.is_proven {
-                return Err(format!(
-                    "{}: FALSE and proven: {verdict}, of {said}",
-                    self.label
-                ));
-            }
-            if !self.fits.iter().any(|fits| is(verdict, fits)) {
-                return Err(format!(
-                    "{}: does not fit: {verdict}, of {said}",
-                    self.label
-                ));
-            }
+        let wrong = |what: &str| Err(format!("{}: {what}: {}", self.label, said.join("; ")));
+        if self.proves_falsely(verdicts) {
+            return wrong("what is proven is FALSE");
         }
-        let missing =
-            (self.truth.iter()).find(|truth| !verdicts.iter().any(|verdict| names(verdict, truth)));
-        match missing {
-            None => Ok(()),
-            Some((cause, place)) => Err(format!(
-                "{}: {cause}@{place} is not named: {said}",
-                self.label
-            )),
+        let fits = |verdict: &Verdict| {
+            let mut truths = self.truth.iter().chain(&self.fits);
+            truths.any(|truth| names(verdict, truth))
+        };
+        if !verdicts.iter().all(fits) {
+            return wrong("a cause does not fit");
         }
+        let is_named = |truth| verdicts.iter().any(|verdict| names(verdict, truth));
+        if !self.truth.iter().all(is_named) {
+            return wrong("the truth is not named");
+        }
+        Ok(())
     }
+
+    /// Whether one of these is *proven* and not the truth.
+    pub(super) fn proves_falsely(&self, verdicts: &[Verdict]) -> bool {
+        let is_true = |verdict: &Verdict| self.truth.iter().any(|truth| names(verdict, truth));
+        let mut proven = verdicts.iter().filter(|verdict| verdict.is_proven);
+        !proven.all(is_true)
+    }
+}
+
+/// Whether a verdict is this cause at this place, or is *consistent* there and calls it a rival.
+fn names(verdict: &Verdict, (causes, places): &(&str, &str)) -> bool {
+    let is_one = |found: &str, of: &str| of.split('|').any(|one| one == found);
+    let mut rivals = verdict.rivals.iter();
+    is_one(&verdict.place, places)
+        && (is_one(&verdict.cause, causes)
+            || !verdict.is_proven && rivals.any(|rival| is_one(rival, causes)))
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use super::{Plane, Verdict, planes};
 use crate::harness::Shape;
 
-/// Set to write the verdicts of the trials that run into the document.
+/// Set to write the verdicts of trials into the document.
 const WRITE: &str = "PROBER_WRITE_TABLE";
 
 /// What a cell says that has no verdict.
@@ -17,43 +16,34 @@ const NOT_TRIED: &str = "–";
 /// A row that no trial has filled.
 const NOT_RUN: &str = "not run";
 
+/// The data planes whose table is not written yet. The list may only shrink: one that has a table fails the test.
+const PENDING: &[&str] = &["flannel-vxlan", "aws-vpc", "socket-lb", "cilium"];
+
 /// The cells of a data plane, by row and column.
 type Cells = BTreeMap<(String, String), String>;
 
-/// What the trials of this process found, by data plane.
-static FOUND: Mutex<BTreeMap<&'static str, Cells>> = Mutex::new(BTreeMap::new());
-
-/// Remembers the verdicts of a trial.
-pub(super) fn record(shape: Shape, row: &str, verdicts: Vec<Verdict>) {
+/// Writes the verdicts of a trial into the document, if the environment says so.
+///
+/// # Errors
+///
+/// The document cannot be read or written.
+pub(super) fn record(shape: Shape, row: &str, verdicts: &[Verdict]) -> std::io::Result<()> {
+    if std::env::var_os(WRITE).is_none_or(|value| value != "1") {
+        return Ok(());
+    }
     let cell = if verdicts.is_empty() {
         NOTHING.to_owned()
     } else {
         let verdicts: Vec<String> = verdicts.iter().map(Verdict::to_string).collect();
         verdicts.join("; ")
     };
-    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    let cells = found.entry(shape.data_plane).or_default();
-    cells.insert((row.to_owned(), shape.column()), cell);
-}
-
-/// Writes what the trials found into the document, if the environment says so.
-///
-/// # Errors
-///
-/// The document cannot be read or written.
-pub(crate) fn write() -> std::io::Result<()> {
-    if std::env::var_os(WRITE).is_none_or(|value| value != "1") {
-        return Ok(());
-    }
     let mut text = std::fs::read_to_string(document())?;
-    let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     for plane in planes() {
-        let Some(cells) = found.get(plane.name) else {
-            continue;
-        };
-        let mut all = read(&text, plane.name);
-        all.extend(cells.clone());
-        text = replace(&text, plane.name, &render(&plane, &all));
+        if plane.name == shape.data_plane {
+            let mut cells = read(&text, plane.name);
+            cells.insert((row.to_owned(), shape.column()), cell.clone());
+            text = replace(&text, plane.name, &render(&plane, &cells));
+        }
     }
     std::fs::write(document(), text)
 }
@@ -62,6 +52,13 @@ pub(crate) fn write() -> std::io::Result<()> {
 pub(crate) fn is_current() -> Result<(), libtest_mimic::Failed> {
     let text = std::fs::read_to_string(document())?;
     for plane in planes() {
+        match (PENDING.contains(&plane.name), section(&text, plane.name)) {
+            (true, None) => continue,
+            (true, Some(_)) => {
+                return Err(format!("{} has a table: it is not pending", plane.name).into());
+            }
+            (false, _) => {}
+        }
         let cells = read(&text, plane.name);
         let expected = render(&plane, &cells);
         if section(&text, plane.name) != Some(expected.as_str()) {
@@ -152,9 +149,6 @@ fn read(text: &str, plane: &str) -> Cells {
 
 /// The table of a data plane: its rows in the order of the trials, a column for each cluster.
 fn render(plane: &Plane, cells: &Cells) -> String {
-    if plane.shapes.is_empty() {
-        return String::new();
-    }
     let columns: Vec<String> = plane.shapes.iter().map(|shape| shape.column()).collect();
     let mut table = format!("| fault | {} |\n", columns.join(" | "));
     table += &format!("|{}\n", " --- |".repeat(columns.len() + 1));
