@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attachment, DataPlane, Translation, Transport};
+use super::{Attachment, DataPlane, Program, Translation, Transport};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
@@ -17,6 +17,9 @@ pub struct NodeDataPlane {
     pub transports: Vec<PeerTransport>,
     /// What translates Services.
     pub translation: Translation,
+    /// BPF programs that forward packets of pods past netfilter, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
 }
 
 /// How packets leave a node for the pods of another.
@@ -53,13 +56,16 @@ impl DataPlane {
             })
             .collect();
         let translation = self.translation(node);
+        let program = self.program(node).cloned();
         let is_known = !attachments.is_empty()
             || !transports.is_empty()
+            || program.is_some()
             || translation != Translation::Unknown;
         is_known.then_some(NodeDataPlane {
             attachments,
             transports,
             translation,
+            program,
         })
     }
 }
@@ -67,7 +73,8 @@ impl DataPlane {
 impl NodeDataPlane {
     /// The node in a few words: "bridge cni0, vxlan flannel.1 to node-2, kube-proxy iptables".
     pub fn summary(&self) -> String {
-        let mut parts: Vec<String> = Vec::new();
+        let program = self.program.as_ref();
+        let mut parts: Vec<String> = program.map(|one| one.name().to_owned()).into_iter().collect();
         let attachments = self.attachments.iter().map(Attachment::summary);
         parts.extend(attachments.filter(|part| !part.is_empty()));
         let mut peers: BTreeMap<String, Vec<&str>> = BTreeMap::new();

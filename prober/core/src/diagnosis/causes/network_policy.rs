@@ -10,7 +10,7 @@ use crate::diagnosis::hypothesis::Place;
 use crate::diagnosis::location::{FlowDirection, Spot, Stage, confined, sentences};
 use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
-use crate::diagnosis::remedy::step;
+use crate::diagnosis::remedy::{cilium, step};
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::diagnosis::{PathSegment, Remedy};
 use crate::evidence::Comparison;
@@ -167,7 +167,10 @@ impl Model for NetworkPolicy {
         }
     }
 
-    fn remedy(&self, _: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+    fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+        if let Some(node) = (place.node.as_ref()).filter(|node| case.plane.is_cilium(node)) {
+            return cilium::find_policy(node.as_str());
+        }
         let pod = match &place.segment {
             PathSegment::Pod { pod } => pod.pod.as_str(),
             PathSegment::Node { .. }
