@@ -37,6 +37,8 @@ pub(crate) enum Proxy {
     Nftables,
     /// Nodes of odd number have iptables, others nftables.
     Mixed,
+    /// The data plane translates Services.
+    None,
 }
 
 impl Proxy {
@@ -46,6 +48,7 @@ impl Proxy {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
             Self::Mixed => "mixed",
+            Self::None => "none",
         }
     }
 }

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use attachment::Attachment;
 pub use habits::Habits;
+pub use program::Program;
 pub(crate) use habits::initial_hop_limit;
 pub use plugin::Plugin;
 pub(crate) use summary::sentences;
@@ -46,7 +47,7 @@ pub struct DataPlane {
     transports: BTreeMap<(NodeName, NodeName, Family), Transport>,
     translations: BTreeMap<NodeName, Translation>,
     /// Nodes on which BPF programs forward packets of pods past netfilter, and how that shows.
-    programs: BTreeMap<NodeName, String>,
+    programs: BTreeMap<NodeName, Program>,
     /// Nodes whose network plugin is known.
     plugins: BTreeMap<NodeName, Plugin>,
     senders: Senders,
@@ -67,6 +68,8 @@ pub enum Translation {
     Netfilter,
     /// A BPF program at connect(2): no packet of a pod has the Service's address.
     Connect,
+    /// BPF programs at the pods' links, as Cilium has them.
+    Bpf,
     /// The evidence does not show it.
     #[default]
     Unknown,
@@ -78,7 +81,7 @@ impl Translation {
     pub const fn is_by_netfilter(self) -> bool {
         match self {
             Self::Iptables | Self::Nftables | Self::Netfilter => true,
-            Self::Ipvs | Self::Connect | Self::Unknown => false,
+            Self::Ipvs | Self::Connect | Self::Bpf | Self::Unknown => false,
         }
     }
 }
@@ -106,8 +109,11 @@ impl DataPlane {
                 .into_iter()
                 .flat_map(NodeEvidence::readings);
             let by_proxy = readings.find_map(|facts| facts.kube_proxy);
+            let program = matrix.facts(node).and_then(program::of);
             let translation = match by_proxy {
                 _ if matrix.socket_level.contains(node) => Translation::Connect,
+                // kube-proxy beside it translates what the nodes themselves send, and node ports.
+                _ if program == Some(Program::Cilium) => Translation::Bpf,
                 Some(KubeProxyMode::Iptables) => Translation::Iptables,
                 Some(KubeProxyMode::Nftables) => Translation::Nftables,
                 Some(KubeProxyMode::Ipvs) => Translation::Ipvs,
@@ -115,7 +121,6 @@ impl DataPlane {
                 None => Translation::Unknown,
             };
             plane.translations.insert(node.clone(), translation);
-            let program = matrix.facts(node).and_then(program::of);
             plane
                 .programs
                 .extend(program.map(|shown| (node.clone(), shown)));
@@ -255,8 +260,13 @@ impl DataPlane {
     }
 
     /// How it shows that BPF programs of a node forward packets of pods past netfilter; `None` where nothing does.
-    pub fn program(&self, node: &NodeName) -> Option<&str> {
-        self.programs.get(node).map(String::as_str)
+    pub fn program(&self, node: &NodeName) -> Option<&Program> {
+        self.programs.get(node)
+    }
+
+    /// Whether Cilium connects the pods of a node.
+    pub fn is_cilium(&self, node: &NodeName) -> bool {
+        self.program(node) == Some(&Program::Cilium)
     }
 
     /// The network plugin of a node, where its facts show one.
@@ -308,6 +318,7 @@ impl fmt::Display for Translation {
             Self::Ipvs => "kube-proxy ipvs",
             Self::Netfilter => "Services translated by netfilter",
             Self::Connect => "Services translated at connect()",
+            Self::Bpf => "Services translated by BPF at the pods' links",
             Self::Unknown => "",
         })
     }

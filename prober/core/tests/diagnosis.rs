@@ -9,6 +9,8 @@
 mod builder;
 #[path = "diagnosis/checksums.rs"]
 mod checksums;
+#[path = "diagnosis/cilium.rs"]
+mod cilium;
 #[path = "diagnosis/conntrack.rs"]
 mod conntrack;
 #[path = "diagnosis/endpoint.rs"]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::program;
 use crate::node_facts::{NodeFacts, Resolution, RouteQuery};
 use crate::packet::mac::Mac;
 
@@ -71,6 +72,9 @@ pub(super) fn of(facts: &NodeFacts, address: IpAddr, mac: Option<Mac>) -> Attach
     let Some(link) = (route.dev.as_deref()).and_then(|dev| facts.link(dev).found()) else {
         return Attachment::Unknown;
     };
+    if program::is_own_device(link) {
+        return Attachment::Unknown;
+    }
     let is_host_route = route.destination.prefix_len() == route.destination.max_prefix_len();
     if link.kind.as_deref() == Some("bridge") {
         let entries = mac.and_then(|mac| facts.fdb(mac)).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attachment, DataPlane, Plugin, Translation, Transport};
+use super::{Attachment, DataPlane, Plugin, Program, Translation, Transport};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
 
@@ -20,6 +20,9 @@ pub struct NodeDataPlane {
     /// The network plugin, where one is recognised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Plugin>,
+    /// BPF programs that forward packets of pods past netfilter, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
 }
 
 /// How packets leave a node for the pods of another.
@@ -57,15 +60,18 @@ impl DataPlane {
             .collect();
         let translation = self.translation(node);
         let plugin = self.plugin(node);
+        let program = self.program(node).cloned();
         let is_known = plugin.is_some()
             || !attachments.is_empty()
             || !transports.is_empty()
+            || program.is_some()
             || translation != Translation::Unknown;
         is_known.then_some(NodeDataPlane {
             attachments,
             transports,
             translation,
             plugin,
+            program,
         })
     }
 }
@@ -73,8 +79,10 @@ impl DataPlane {
 impl NodeDataPlane {
     /// The node in a few words: "bridge cni0, vxlan flannel.1 to node-2, kube-proxy iptables".
     pub fn summary(&self) -> String {
-        let plugin = self.plugin.map(|plugin| plugin.name().to_owned());
-        let mut parts: Vec<String> = plugin.into_iter().collect();
+        let plugin = self.plugin.map(Plugin::name);
+        let program = self.program.as_ref().map(Program::name);
+        let names = plugin.into_iter().chain(program);
+        let mut parts: Vec<String> = names.map(str::to_owned).collect();
         let attachments = self.attachments.iter().map(Attachment::summary);
         parts.extend(attachments.filter(|part| !part.is_empty()));
         let mut peers: BTreeMap<String, Vec<&str>> = BTreeMap::new();

@@ -177,9 +177,9 @@ pub(super) fn by(facts: &NodeFacts, resolution: Resolution<'_>) -> Transport {
         return Transport::Unknown;
     };
     // A program that forwards packets may put them into a tunnel that no route shows.
-    let is_by_program = link.kind.as_deref() == Some("veth") && program::of(facts).is_some();
+    let is_by_program = program::of(facts).is_some_and(|program| program.redirects_at(link));
     match TunnelKind::of(link) {
-        None if is_by_program => Transport::Unknown,
+        None if is_by_program => tunnel_of_programs(facts).unwrap_or_default(),
         Some(tunnel) => Transport::Tunnel {
             tunnel,
             link: link.name.clone(),
@@ -195,11 +195,46 @@ pub(super) fn by(facts: &NodeFacts, resolution: Resolution<'_>) -> Transport {
     }
 }
 
+/// The tunnel into which the programs of a node send: its only VXLAN or Geneve link that leaves both ends to each packet
+/// (`external`, ip-link(8)).
+fn tunnel_of_programs(facts: &NodeFacts) -> Option<Transport> {
+    let tunnel = |link: &Link| {
+        let (tunnel, port) = match (TunnelKind::of(link)?, &link.vxlan, &link.tunnel) {
+            (TunnelKind::Vxlan, Some(ends), _)
+                if ends.local.is_none() && ends.underlay.is_none() =>
+            {
+                (TunnelKind::Vxlan, ends.port)
+            }
+            (TunnelKind::Geneve, _, Some(ends))
+                if ends.local.is_none() && ends.remote.is_none() =>
+            {
+                (TunnelKind::Geneve, ends.port)
+            }
+            (
+                TunnelKind::Vxlan
+                | TunnelKind::Geneve
+                | TunnelKind::Ipip
+                | TunnelKind::Gre
+                | TunnelKind::Wireguard,
+                ..,
+            ) => return None,
+        };
+        Some(Transport::Tunnel {
+            tunnel,
+            link: link.name.clone(),
+            port,
+            gateway: None,
+        })
+    };
+    let mut tunnels = facts.links.iter().flatten().filter_map(tunnel);
+    tunnels.next().filter(|_| tunnels.next().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::senders::{Sender, Senders};
     use super::*;
-    use crate::node_facts::{Address, Rule, RuleAction};
+    use crate::node_facts::{Address, Rule, RuleAction, Tunnel, Vxlan};
     use crate::packet::family::Family;
     use crate::topology::NodeName;
 
@@ -369,6 +404,76 @@ mod tests {
         let routes = facts.routes.as_mut().unwrap();
         routes.push(route("10.2.0.0/16", "eth0", Route::MAIN));
         assert_eq!(transport(&facts, ONE).link(), Some("eth0"));
+    }
+
+    /// A node of Cilium, whose routes lead to its own device; with these tunnels beside it.
+    fn of_programs(tunnels: impl IntoIterator<Item = Link>) -> NodeFacts {
+        let mut facts = node([]);
+        let links = facts.links.as_mut().unwrap();
+        let own = ["cilium_host", "cilium_net"].map(|name| Link {
+            name: name.to_owned(),
+            kind: Some("veth".to_owned()),
+            up: true,
+            ..Link::default()
+        });
+        links.extend(own);
+        links.extend(tunnels);
+        let routes = facts.routes.as_mut().unwrap();
+        routes.push(Route {
+            gateway: Some(ip("10.1.0.78")),
+            ..route("10.2.0.0/24", "cilium_host", Route::MAIN)
+        });
+        facts
+    }
+
+    fn vxlan(name: &str, ends: Vxlan) -> Link {
+        Link {
+            name: name.to_owned(),
+            kind: Some("vxlan".to_owned()),
+            up: true,
+            vxlan: Some(ends),
+            ..Link::default()
+        }
+    }
+
+    #[test]
+    fn programs_send_into_the_only_tunnel_that_leaves_the_ends_to_them() {
+        let external = Vxlan {
+            id: Some(0),
+            port: Some(8472),
+            ..Vxlan::default()
+        };
+        let fixed = Vxlan {
+            id: Some(1),
+            local: Some(ip("172.20.0.11")),
+            underlay: Some("eth0".to_owned()),
+            ..external.clone()
+        };
+        // The kernel's own link of each namespace with the module `ipip`.
+        let fallback = Link {
+            name: "tunl0".to_owned(),
+            kind: Some("ipip".to_owned()),
+            tunnel: Some(Tunnel::default()),
+            ..Link::default()
+        };
+        let own = vxlan("cilium_vxlan", external.clone());
+        let other = vxlan("vxlan7", fixed);
+        let facts = of_programs([own.clone(), other.clone(), fallback.clone()]);
+        let tunnel = transport(&facts, ONE);
+        assert_eq!(tunnel.summary(), "vxlan cilium_vxlan");
+        assert_eq!(
+            tunnel,
+            Transport::Tunnel {
+                tunnel: TunnelKind::Vxlan,
+                link: "cilium_vxlan".to_owned(),
+                port: Some(8472),
+                gateway: None
+            }
+        );
+        let unknown = of_programs([other, fallback]);
+        assert_eq!(transport(&unknown, ONE), Transport::Unknown);
+        let two = of_programs([own, vxlan("vxlan8", external)]);
+        assert_eq!(transport(&two, ONE), Transport::Unknown);
     }
 
     #[test]

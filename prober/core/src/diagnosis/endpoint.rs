@@ -85,16 +85,23 @@ pub(crate) fn untranslated_error(case: &Case<'_>, group: &FailureGroup) -> Optio
 }
 
 /// The Service's own address, where the balancer of the client's node has it and refuses the port: it has no destination
-/// (`ip_vs_leave`, net/netfilter/ipvs/ip_vs_core.c).
+/// (`ip_vs_leave`, net/netfilter/ipvs/ip_vs_core.c; `tail_no_service_ipv4`, bpf/lib/lb.h of Cilium).
 fn refused_by_balancer(case: &Case<'_>, group: &FailureGroup) -> Option<IpAddr> {
     let path = case.path(group.path)?;
     let (ip, _) = origin::unreachable(case, group)?;
-    let is_balancer = case.plane.translation(&group.client.node) == Translation::Ipvs
-        && group.symptom == Symptom::Unreachable(Unreachable::Port)
+    let is_balancer = match case.plane.translation(&group.client.node) {
+        Translation::Ipvs | Translation::Bpf => true,
+        Translation::Iptables
+        | Translation::Nftables
+        | Translation::Netfilter
+        | Translation::Connect
+        | Translation::Unknown => false,
+    };
+    let is_refusal = group.symptom == Symptom::Unreachable(Unreachable::Port)
         && group.access_path.is_translated()
         && ip.src == path.target.ip()
         && routers_passed(ip) == 0;
-    is_balancer.then_some(ip.src)
+    (is_balancer && is_refusal).then_some(ip.src)
 }
 
 /// Names, in one line.

@@ -1,5 +1,8 @@
 //! What the steps of a remedy are made of.
 
+/// Commands of Cilium.
+pub(crate) mod cilium;
+
 use super::Remedy;
 use crate::packet::family::Family;
 

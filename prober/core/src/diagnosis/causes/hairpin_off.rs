@@ -42,6 +42,11 @@ impl Model for HairpinOff {
         if let no @ Applies::No(_) = service_proxy::applies(case, node, &otherwise) {
             return no;
         }
+        if let Some(program) = case.plane.program(node) {
+            return Applies::No(format!(
+                "BPF programs of {node} deliver to its pods, not a bridge: {program}"
+            ));
+        }
         match case.plane.attachment(pod, place.family) {
             Attachment::Routed { .. } | Attachment::OwnDevice { .. } => {
                 Applies::No(format!("{pod} is not behind a port of a bridge"))

@@ -93,6 +93,7 @@ impl Model for MissingMasquerade {
             | Translation::Netfilter
             | Translation::Ipvs
             | Translation::Connect
+            | Translation::Bpf
             | Translation::Unknown => format!(
                 "{tables} -t nat -S KUBE-POSTROUTING; {tables} -t nat -S POSTROUTING; {tables} -t nat -S KUBE-MARK-MASQ"
             ),

@@ -48,6 +48,11 @@ impl Model for PodRouteMissing {
         let others = || case.plane.attachments_on(&pod.node, place.family);
         if others().any(|one| matches!(one, Attachment::Routed { .. })) {
             Applies::Yes
+        } else if let Some(program) = case.plane.program(&pod.node) {
+            Applies::No(format!(
+                "BPF programs of {} deliver to its pods without routes of their own: {program}",
+                pod.node
+            ))
         } else if others().all(|one| *one == Attachment::Unknown) {
             Applies::Unknown(format!("the routes of {}: `ip route`", pod.node))
         } else {

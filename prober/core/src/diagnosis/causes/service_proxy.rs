@@ -7,7 +7,7 @@ use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Place;
 use crate::diagnosis::model::Applies;
-use crate::diagnosis::remedy::{step, tables};
+use crate::diagnosis::remedy::{cilium, step, tables};
 use crate::node_facts::{KubeProxyMode, NodeFacts};
 use crate::packet::family::Family;
 use crate::topology::NodeName;
@@ -29,6 +29,7 @@ pub(super) fn applies(case: &Case<'_>, node: &NodeName, otherwise: &str) -> Appl
         | Translation::Nftables
         | Translation::Netfilter
         | Translation::Ipvs
+        | Translation::Bpf
         | Translation::Unknown => Applies::Yes,
     }
 }
@@ -42,7 +43,7 @@ pub(super) fn rewrites_errors(case: &Case<'_>, place: &Place) -> bool {
         | Translation::Nftables
         | Translation::Netfilter
         | Translation::Ipvs => true,
-        Translation::Connect | Translation::Unknown => false,
+        Translation::Connect | Translation::Bpf | Translation::Unknown => false,
     }
 }
 
@@ -66,6 +67,9 @@ pub(super) fn rules_for(case: &Case<'_>, place: &Place, address: IpAddr) -> Stri
         }
         Translation::Connect => format!(
             "the backends that the program on connect(2) has on {on}: with Cilium, `cilium-dbg service list` in its agent there"
+        ),
+        Translation::Bpf => format!(
+            "the backends that Cilium has on {on}: `cilium-dbg service list`, and `cilium-dbg bpf lb list | grep {address}`, in its agent there"
         ),
         Translation::Netfilter | Translation::Unknown => format!(
             "what translates Services on {on}, and its rules for {address}: `{}-save -t nat`, `nft list ruleset`, or the CNI agent's own list",
@@ -129,21 +133,16 @@ pub(super) fn write_again(case: &Case<'_>, place: &Place) -> Vec<Remedy> {
         | Translation::Netfilter
         | Translation::Ipvs => restarts(),
         Translation::Unknown if silence(case, place).is_some() => restarts(),
-        Translation::Connect => {
-            let cilium = pods("k8s-app=cilium");
-            vec![
-                step(
-                    "See the backends that the agent which loads the programs on connect(2) has on this node (with Cilium).",
-                    [format!(
-                        "kubectl -n kube-system exec $(kubectl -n kube-system get pod {cilium} -o name) -- cilium-dbg service list"
-                    )],
-                ),
-                step(
-                    "Restart that agent: its start reads every Service and EndpointSlice again.",
-                    [format!("kubectl -n kube-system delete pod {cilium}")],
-                ),
-            ]
-        }
+        Translation::Connect | Translation::Bpf => vec![
+            step(
+                "See the backends that the agent which loads the BPF programs has on this node, and those of its maps (with Cilium).",
+                ["service list", "bpf lb list"].map(|command| cilium::on(on_node(place), command)),
+            ),
+            step(
+                "Restart that agent: its start reads every Service and EndpointSlice again.",
+                [cilium::restart(on_node(place))],
+            ),
+        ],
         Translation::Unknown => vec![
             step(
                 "See what translates Services on this node: a proxy, or the agent of the network plugin.",

@@ -57,7 +57,8 @@ impl Model for ServiceRulesMissing {
             | Translation::Nftables
             | Translation::Netfilter
             | Translation::Ipvs
-            | Translation::Connect => Applies::Yes,
+            | Translation::Connect
+            | Translation::Bpf => Applies::Yes,
             // It is for the proxy to do there what it does on other nodes.
             Translation::Unknown if service_proxy::silence(case, place).is_some() => Applies::Yes,
             Translation::Unknown => Applies::Unknown(format!("what translates Services on {node}")),
