@@ -22,9 +22,9 @@ test: deps lint demo-cost parts ## The whole test suite, the lab included (as ro
 	$(call step, build and run all tests: 25 minutes)
 	cargo test --locked --workspace --no-fail-fast
 
-test-cluster: ## All tests on a real Kubernetes, which they make (as root; the first time builds it: ten minutes)
+test-cluster: ## All tests on a real Kubernetes, which they make (as root; the first time builds it: ten minutes); DATA_PLANE=NAME: its trials alone
 	@scripts/deps cluster
-	PROBER_WHOLE_CLUSTER=1 cargo test --locked --workspace --test cluster
+	PROBER_WHOLE_CLUSTER=1 PROBER_DATA_PLANE=$(DATA_PLANE) cargo test --locked --workspace --test cluster
 
 check: lint ## All tests that need no namespace, and lint
 	$(call step, build and run the tests that need no namespace: 8 minutes)

@@ -18,6 +18,8 @@ mod canary;
 mod causes;
 #[path = "cluster/cpu_load.rs"]
 mod cpu_load;
+#[path = "cluster/data_planes.rs"]
+mod data_planes;
 #[path = "cluster/faults.rs"]
 mod faults;
 #[path = "cluster/harness.rs"]
@@ -44,11 +46,15 @@ use libtest_mimic::{Arguments, Trial};
 /// Set to run all tests of the cluster, which take as long as all other tests together.
 const WHOLE: &str = "PROBER_WHOLE_CLUSTER";
 
+/// Set to the name of a data plane to run its trials alone.
+const DATA_PLANE: &str = "PROBER_DATA_PLANE";
+
 fn main() {
     let mut arguments = Arguments::from_args();
     // Tests share clusters, and a fault affects every test on its cluster.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     let mut trials = run::essential();
+    trials.extend(data_planes::essential());
     let more: Vec<Trial> = [
         bringup::trials(),
         faults::trials(),
@@ -63,7 +69,16 @@ fn main() {
     .into_iter()
     .flatten()
     .collect();
-    if std::env::var_os(WHOLE).is_some() || arguments.list {
+    let data_plane = std::env::var(DATA_PLANE).unwrap_or_default();
+    if !data_plane.is_empty() {
+        trials = match data_planes::trials(&data_plane) {
+            Ok(trials) => trials,
+            Err(reason) => {
+                eprintln!("{DATA_PLANE}: {reason}");
+                std::process::exit(2);
+            }
+        };
+    } else if std::env::var_os(WHOLE).is_some() || arguments.list {
         trials.extend(more);
     } else {
         println!(
@@ -81,6 +96,10 @@ fn main() {
         println!("skipped: all tests of the cluster: {reason}");
         trials.clear();
     }
+    trials.push(Trial::test(
+        "the table of data planes has the rows of their trials, and each trial accepts its row",
+        data_planes::table_is_current,
+    ));
     let conclusion = libtest_mimic::run(&arguments, trials);
     harness::end_all();
     conclusion.exit();

@@ -119,15 +119,18 @@ impl Row {
 const SETTINGS: &str = "
 iptables-save | grep -v '^[*]\\|^COMMIT\\| ACCEPT \\['; ip6tables-save | grep -v '^[*]\\|^COMMIT\\| ACCEPT \\['
 nft list table ip kube-proxy 2>/dev/null; nft list table ip6 kube-proxy 2>/dev/null
-ip route; ip -6 route; ip -o -6 address show dev cni0 scope global | cut -d' ' -f1-7; ip neigh show nud permanent | sort; bridge fdb | grep flannel | sort
+ip route; ip -6 route; ip -o -6 address show scope global | cut -d' ' -f2-7; ip neigh show nud permanent | sort; bridge fdb | grep ' dst ' | sort
 for dev in $(ls /sys/class/net); do ip -o link show $dev; ethtool -k $dev | grep segmentation-offload:; done
-grep . /sys/class/net/cni0/brif/*/hairpin_mode
+grep . /sys/class/net/*/brif/*/hairpin_mode
 sysctl net.ipv4.ip_forward net.ipv4.conf.all.rp_filter net.ipv6.conf.all.forwarding net.bridge
-for program in kubelet proxy flannel; do grep State /proc/$(cat PLACE/$program.pid)/status; done
+for program in PLACE/*.pid; do grep State /proc/$(cat $program)/status; done
 ";
 
 /// Injects and heals each fault whose name is included, and compares the settings before and after.
-fn heal_completely(cluster: &Cluster, is_included: impl Fn(&str) -> bool) -> Result<(), Failed> {
+pub(crate) fn heal_completely(
+    cluster: &Cluster,
+    is_included: impl Fn(&str) -> bool,
+) -> Result<(), Failed> {
     let test_pods = cluster.test_pods()?;
     let healthy = |cluster: &Cluster| {
         cluster
@@ -146,6 +149,8 @@ fn heal_completely(cluster: &Cluster, is_included: impl Fn(&str) -> bool) -> Res
             "boxes/node-1:probe"
         } else if fault.description.contains("NAMESPACE/SLICE") {
             "boxes/by-hand"
+        } else if fault.description.contains("target: NAMESPACE)") {
+            "boxes"
         } else {
             ""
         };

@@ -16,9 +16,15 @@ const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 /// The options of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Shape {
+    /// A file of the folder `data-planes`.
+    pub(crate) data_plane: &'static str,
     pub(crate) nodes: u8,
     pub(crate) proxy: Proxy,
     pub(crate) policies: Policies,
+    /// The families, the first one first: `46`, `64`, `4` or `6`.
+    pub(crate) families: &'static str,
+    /// Further options of `bin/up`.
+    pub(crate) options: &'static [&'static str],
     /// Further nodes that exist only in the API server.
     pub(crate) fake_nodes: u16,
 }
@@ -28,14 +34,17 @@ pub(crate) struct Shape {
 pub(crate) enum Proxy {
     Iptables,
     Nftables,
+    /// Nodes of odd number have iptables, others nftables.
+    Mixed,
 }
 
 impl Proxy {
-    /// Its name in the configuration of kube-proxy.
+    /// The value of the option of `bin/up`.
     pub(crate) fn mode(self) -> &'static str {
         match self {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
+            Self::Mixed => "mixed",
         }
     }
 }
@@ -59,9 +68,12 @@ impl Policies {
 
 /// Three nodes and the default mode of kube-proxy, for tests without special needs.
 pub(crate) const USUAL: Shape = Shape {
+    data_plane: "flannel-vxlan",
     nodes: 3,
     proxy: Proxy::Iptables,
     policies: Policies::Ignored,
+    families: "46",
+    options: &[],
     fake_nodes: 0,
 };
 
@@ -69,8 +81,7 @@ pub(crate) const USUAL: Shape = Shape {
 pub(crate) const NFTABLES: Shape = Shape {
     nodes: 2,
     proxy: Proxy::Nftables,
-    policies: Policies::Ignored,
-    fake_nodes: 0,
+    ..USUAL
 };
 
 /// Two nodes that enforce NetworkPolicies.
@@ -79,6 +90,41 @@ pub(crate) const ENFORCED: Shape = Shape {
     policies: Policies::Enforced,
     ..USUAL
 };
+
+/// Two nodes whose pods are on routed veths, without a bridge, as in kind.
+pub(crate) const PTP: Shape = Shape {
+    data_plane: "ptp-host-gw",
+    nodes: 2,
+    ..USUAL
+};
+
+impl Shape {
+    /// What distinguishes it, in words: `ptp-host-gw, iptables`; of the usual data plane only the mode of kube-proxy.
+    pub(crate) fn label(self) -> String {
+        if self.data_plane == USUAL.data_plane && self.column() == self.proxy.mode() {
+            return self.proxy.mode().to_owned();
+        }
+        format!("{}, {}", self.data_plane, self.column())
+    }
+
+    /// What distinguishes it from other clusters of its data plane.
+    pub(crate) fn column(self) -> String {
+        let mut words = vec![self.proxy.mode().to_owned()];
+        if self.policies == Policies::Enforced {
+            words.push("policies enforced".to_owned());
+        }
+        match self.families {
+            "64" => words.push("IPv6 first".to_owned()),
+            "4" => words.push("IPv4 alone".to_owned()),
+            "6" => words.push("IPv6 alone".to_owned()),
+            _ => {}
+        }
+        if !self.options.is_empty() {
+            words.push(self.options.join(" ").replace("--", ""));
+        }
+        words.join(", ")
+    }
+}
 
 /// The clusters that tests share, by their options.
 static SHARED: Mutex<BTreeMap<Shape, Arc<Cluster>>> = Mutex::new(BTreeMap::new());
@@ -114,7 +160,7 @@ pub(crate) fn on(
     name: impl Into<String>,
     test: impl FnOnce(&Arc<Cluster>) -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
-    let name = format!("{} ({})", name.into(), shape.proxy.mode());
+    let name = format!("{} ({})", name.into(), shape.label());
     Trial::test(name, move || {
         let cluster = Cluster::shared(shape)?;
         test(&cluster).map_err(|failed| {
@@ -124,6 +170,12 @@ pub(crate) fn on(
             Failed::from(format!("{message}\n\n{}", cluster.describe_state()))
         })
     })
+}
+
+/// Ends the shared clusters of other shapes, which would only keep the machine busy.
+pub(crate) fn end_others(shape: Shape) {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.retain(|other, _| *other == shape);
 }
 
 /// Ends all shared clusters, and waits until they are gone.
@@ -146,7 +198,7 @@ impl Cluster {
         if let Some(cluster) = shared.get(&shape) {
             return Ok(Arc::clone(cluster));
         }
-        let name = format!("test-{}-{}", shape.proxy.mode(), std::process::id());
+        let name = format!("test-{}-{}", shared.len() + 1, std::process::id());
         let cluster = Arc::new(Self::start(name, shape)?);
         shared.insert(shape, Arc::clone(&cluster));
         Ok(cluster)
@@ -155,7 +207,10 @@ impl Cluster {
     /// Starts a cluster.
     pub(crate) fn start(name: String, shape: Shape) -> Result<Self, Failed> {
         let mut up = Command::new(folder().join("bin/up"));
-        up.args(["--name", &name, "--proxy", shape.proxy.mode()])
+        up.args(["--name", &name, "--data-plane", shape.data_plane])
+            .args(["--proxy", shape.proxy.mode()])
+            .args(["--families", shape.families])
+            .args(shape.options)
             .args(["--nodes", &shape.nodes.to_string()])
             .args(["--policies", shape.policies.as_str()])
             .args(["--fake-nodes", &shape.fake_nodes.to_string()])

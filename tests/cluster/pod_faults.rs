@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Cluster, USUAL, on};
+use crate::harness::{Cluster, Injected, USUAL, on};
 use crate::prober::{self, Report, nothing_left};
 
 /// A fault of the server on node-2, and the cause that the report must name there.
@@ -49,12 +49,24 @@ fn one_of_twelve(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     nothing_left(cluster)
 }
 
-/// Runs with a fault of one pod, injected before the pod is probed, and returns the report.
+/// Runs with a fault of one pod of node-2, injected before the pod is probed, and returns the report.
 fn report_with_fault(
     cluster: &Arc<Cluster>,
     fault: &str,
     pod: &str,
     arguments: &[&str],
+) -> Result<Report, Failed> {
+    report_from(cluster, pod, arguments, |pod| {
+        cluster.inject(fault, "node-2", &format!("default/{pod}"))
+    })
+}
+
+/// Runs with a fault that is injected as soon as a pod with this end of its name is running, and returns the report.
+pub(crate) fn report_from<'a>(
+    cluster: &Arc<Cluster>,
+    pod: &str,
+    arguments: &[&str],
+    inject: impl FnOnce(&str) -> Result<Injected<'a>, Failed>,
 ) -> Result<Report, Failed> {
     let run: Child = prober::command_in(cluster)?
         .arg("run")
@@ -63,8 +75,7 @@ fn report_with_fault(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let target = format!("default/{}", prober::await_running(cluster, pod)?);
-    let broken = cluster.inject(fault, "node-2", &target)?;
+    let broken = inject(&prober::await_running(cluster, pod)?)?;
     let report = prober::read(&run.wait_with_output()?);
     // Healing fails if the pod is gone, and the fault with it.
     drop(broken.heal());

@@ -41,7 +41,9 @@ static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
 /// The parts of a report that the tests check.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
+    pub(crate) exit_status: i32,
     pub(crate) diagnoses: Vec<Diagnosis>,
+    notes: Vec<String>,
     paths: Vec<serde_json::Value>,
 }
 
@@ -51,10 +53,37 @@ pub(crate) struct Diagnosis {
     pub(crate) cause: String,
     pub(crate) node: Option<String>,
     pub(crate) confidence: String,
+    segment: Segment,
     evidence: serde_json::Value,
+    would_decide: Vec<String>,
     /// The conntrack entries of the sample, by node.
     #[serde(default)]
     conntrack: Vec<Conntrack>,
+}
+
+/// The part of a path that a diagnosis is about.
+#[derive(Debug, Deserialize)]
+struct Segment {
+    kind: String,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl Diagnosis {
+    /// The other causes that have the same symptoms.
+    pub(crate) fn rivals(&self) -> impl Iterator<Item = &str> {
+        let sentences = self.would_decide.iter();
+        sentences.filter_map(|one| Some(one.split_once(" has the same symptoms")?.0))
+    }
+
+    /// Its place: a node, `node-1->node-2` between two nodes, or the kind of another place.
+    pub(crate) fn place(&self) -> String {
+        match (&self.node, &self.segment.from, &self.segment.to) {
+            (Some(node), ..) => node.clone(),
+            (None, Some(from), Some(to)) => format!("{from}->{to}"),
+            (None, Some(_), None) | (None, None, Some(_) | None) => self.segment.kind.clone(),
+        }
+    }
 }
 
 /// The conntrack entries of a diagnosis on one node.
@@ -83,6 +112,21 @@ impl Report {
         if named.iter().all(is_expected) && expected.iter().all(is_named) {
             return Ok(());
         }
+        Err(format!(
+            "named {named:?}, expected {expected:?}\n{}",
+            self.describe()
+        )
+        .into())
+    }
+
+    /// Whether agents had too little CPU time to see everything.
+    pub(crate) fn was_starved(&self) -> bool {
+        let mut notes = self.notes.iter();
+        notes.any(|note| note.contains(" starved of CPU"))
+    }
+
+    /// The diagnoses with their evidence, and the paths that are not healthy.
+    pub(crate) fn describe(&self) -> String {
         // This includes late paths, all of whose probes are established.
         let poor = self.paths.iter().filter(|path| path["health"] != "healthy");
         let paths: Vec<String> = poor
@@ -100,14 +144,18 @@ impl Report {
             })
             .collect();
         let diagnoses: Vec<String> = (self.diagnoses.iter())
-            .map(|one| format!("{}: {}", one.cause, one.evidence))
+            .map(|one| format!("{}: {} {:?}", one.cause, one.evidence, one.would_decide))
             .collect();
-        Err(format!(
-            "named {named:?}, expected {expected:?}\n{}\n{}",
-            diagnoses.join("\n"),
-            paths.join("\n")
-        )
-        .into())
+        format!("{}\n{}", diagnoses.join("\n"), paths.join("\n"))
+    }
+
+    /// Fails if it names anything, or if the run ended with another status than 0.
+    pub(crate) fn is_healthy(&self) -> Result<(), Failed> {
+        self.names(&[])?;
+        match self.exit_status {
+            0 => Ok(()),
+            status => Err(format!("names nothing and ended with {status}").into()),
+        }
     }
 
     /// Fails unless a path of this kind was probed in this family.
