@@ -36,6 +36,8 @@ pub(crate) enum Proxy {
     Nftables,
     /// Nodes of odd number have iptables, others nftables.
     Mixed,
+    /// No kube-proxy: the data plane translates Services itself.
+    None,
 }
 
 impl Proxy {
@@ -45,6 +47,7 @@ impl Proxy {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
             Self::Mixed => "mixed",
+            Self::None => "none",
         }
     }
 }
