@@ -47,8 +47,8 @@ pub struct DataPlane {
     translations: BTreeMap<NodeName, Translation>,
     /// Nodes on which BPF programs forward packets of pods past netfilter, and how that shows.
     programs: BTreeMap<NodeName, String>,
-    /// Nodes whose network plugin is known.
-    plugins: BTreeMap<NodeName, Plugin>,
+    /// Nodes with the AWS VPC CNI plugin.
+    of_aws_vpc: BTreeSet<NodeName>,
     senders: Senders,
     habits: Habits,
 }
@@ -91,10 +91,10 @@ impl DataPlane {
             ..Self::default()
         };
         for node in matrix.nodes.keys() {
-            let plugin = matrix.facts(node).and_then(Plugin::of);
-            plane
-                .plugins
-                .extend(plugin.map(|plugin| (node.clone(), plugin)));
+            let Some(Plugin::AwsVpc) = matrix.facts(node).and_then(Plugin::of) else {
+                continue;
+            };
+            plane.of_aws_vpc.insert(node.clone());
         }
         let pods = plane.attach(matrix);
         plane.connect(matrix, &pods);
@@ -261,7 +261,7 @@ impl DataPlane {
 
     /// The network plugin of a node, where its facts show one.
     pub fn plugin(&self, node: &NodeName) -> Option<Plugin> {
-        self.plugins.get(node).copied()
+        self.of_aws_vpc.contains(node).then_some(Plugin::AwsVpc)
     }
 
     /// What healthy paths show.
