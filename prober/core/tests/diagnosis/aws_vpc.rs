@@ -5,7 +5,9 @@ use prober_core::data_plane::DataPlane;
 use prober_core::diagnosis::{Diagnosis, PathSegment, diagnose};
 use prober_core::evidence::Comparison::SecondClient;
 use prober_core::evidence::Matrix;
-use prober_core::node_facts::{Address, Fwmark, NodeFacts, Route, RouteKind, Rule, RuleAction};
+use prober_core::node_facts::{
+    Address, Fwmark, Link, NodeFacts, Route, RouteKind, Rule, RuleAction,
+};
 use prober_core::packet::family::Family;
 use prober_core::topology::{Path, Scope};
 
@@ -27,13 +29,11 @@ fn set_up(facts: &mut NodeFacts, n: u8) {
     let is_tunnel = |name: &str| name.starts_with("flannel");
     let links = facts.links.as_mut().unwrap();
     links.retain(|link| !is_tunnel(&link.name));
-    let mut second = links
-        .iter()
-        .find(|link| link.name == "eth0")
-        .unwrap()
-        .clone();
-    second.name = "eth1".to_owned();
-    links.push(second);
+    let first = links.iter().find(|link| link.name == "eth0").unwrap();
+    links.push(Link {
+        name: "eth1".to_owned(),
+        ..first.clone()
+    });
     let own = format!("172.20.1.{n}");
     facts.addresses.as_mut().unwrap().push(Address {
         prefix: format!("{own}/16").parse().unwrap(),
