@@ -95,9 +95,7 @@ impl DataPlane {
         };
         for node in matrix.nodes.keys() {
             let plugin = matrix.facts(node).and_then(Plugin::of);
-            plane
-                .plugins
-                .extend(plugin.map(|plugin| (node.clone(), plugin)));
+            (plane.plugins).extend(plugin.map(|plugin| (node.clone(), plugin)));
         }
         let pods = plane.attach(matrix);
         plane.connect(matrix, &pods);

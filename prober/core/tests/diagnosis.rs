@@ -5,6 +5,8 @@
     reason = "a matrix that was not built so is a defect of the test"
 )]
 
+#[path = "diagnosis/aws_vpc.rs"]
+mod aws_vpc;
 #[path = "diagnosis/builder.rs"]
 mod builder;
 #[path = "diagnosis/checksums.rs"]

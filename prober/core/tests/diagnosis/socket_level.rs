@@ -119,6 +119,44 @@ fn a_pod_that_refuses_itself_over_its_loopback_device_is_no_duplicate() {
     );
 }
 
+/// A cluster whose node-1 translates nothing; no node has kube-proxy.
+fn untranslated_on_1(cluster: Cluster) -> Cluster {
+    let is_service = |path: &Path| path.client == client(1) && path.access_path.is_translated();
+    let cluster = cluster.with_story(is_service, Story::Nothing);
+    let without_proxy = |cluster: Cluster, n| cluster.facts(n, |facts| facts.kube_proxy = None);
+    let mut cluster = without_proxy(without_proxy(cluster, 1), 2).tracks(1, is_service, "SYN_SENT");
+    let known = cluster.matrix.nodes.get_mut(&node(1)).unwrap();
+    let reading = known.after.as_mut().unwrap().conntrack.as_mut().unwrap();
+    for entry in &mut reading.entries {
+        entry.reply.source = entry.original.destination;
+    }
+    cluster
+}
+
+#[test]
+fn a_node_without_the_translation_in_connect_that_the_others_have_lacks_its_program() {
+    let cluster = Cluster::new(2).translated_in_connect(|at| *at == node(2));
+    let cluster = untranslated_on_1(cluster);
+    assert_eq!(
+        named(&cluster.matrix),
+        ["service-rules-missing node-1 proven"]
+    );
+    let found = diagnose(&cluster.matrix).remove(0);
+    let said = "node-2 translates Services inside connect(2), and nothing shows that node-1 does: its program is not attached, or has no entry of them";
+    assert!(found.evidence.iter().any(|line| line == said), "{found:#?}");
+    let mut commands = found.remedy.iter().flat_map(|step| &step.commands);
+    assert!(
+        !commands.any(|one| one.contains("kube-proxy")),
+        "{found:#?}"
+    );
+    // Where nothing shows what translates on the others, it may be anything.
+    let unknown = untranslated_on_1(Cluster::new(2));
+    assert_eq!(
+        named(&unknown.matrix),
+        ["service-rules-missing node-1 consistent"]
+    );
+}
+
 #[test]
 fn one_lost_syn_is_one_lost_syn() {
     let mut cluster = Cluster::new(2);

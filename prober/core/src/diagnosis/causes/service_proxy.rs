@@ -18,6 +18,26 @@ pub(super) fn translation(case: &Case<'_>, place: &Place) -> Translation {
     node.map_or(Translation::Unknown, |node| case.plane.translation(node))
 }
 
+/// The other nodes whose Services are translated inside connect(2), as a sentence, where nothing shows what translates on this
+/// one, neither kube-proxy nor connection tracking: the same was to be expected there.
+pub(super) fn connect_elsewhere(case: &Case<'_>, place: &Place) -> Option<String> {
+    let node = place.node.as_ref()?;
+    if case.plane.translation(node) != Translation::Unknown {
+        return None;
+    }
+    let others = case.nodes().into_iter().filter(|other| *other != node);
+    let others: Vec<&str> = others
+        .map(|other| {
+            let is_connect = case.plane.translation(other) == Translation::Connect;
+            is_connect.then(|| other.as_str())
+        })
+        .collect::<Option<_>>()?;
+    let first = others.first()?;
+    Some(format!(
+        "{first} translates Services inside connect(2), and nothing shows that {node} does: its program is not attached, or has no entry of them"
+    ))
+}
+
 /// A cause of packets that are translated exists only where they are, not where a program on connect(2) translates;
 /// `otherwise` says what happens there.
 pub(super) fn applies(case: &Case<'_>, node: &NodeName, otherwise: &str) -> Applies {
@@ -105,13 +125,7 @@ pub(super) fn silence(case: &Case<'_>, place: &Place) -> Option<String> {
 
 /// The steps that make the program write its rules again.
 pub(super) fn write_again(case: &Case<'_>, place: &Place) -> Vec<Remedy> {
-    let pods = |label: &str| {
-        format!(
-            "-l {label} --field-selector spec.nodeName={}",
-            on_node(place)
-        )
-    };
-    let kube_proxy = pods("k8s-app=kube-proxy");
+    let kube_proxy = pods(place, "k8s-app=kube-proxy");
     let restart = format!("kubectl -n kube-system delete pod {kube_proxy}");
     let restarts = || {
         vec![
@@ -133,16 +147,8 @@ pub(super) fn write_again(case: &Case<'_>, place: &Place) -> Vec<Remedy> {
         | Translation::Netfilter
         | Translation::Ipvs => restarts(),
         Translation::Unknown if silence(case, place).is_some() => restarts(),
-        Translation::Connect | Translation::Bpf => vec![
-            step(
-                "See the backends that the agent which loads the BPF programs has on this node, and those of its maps (with Cilium).",
-                ["service list", "bpf lb list"].map(|command| cilium::on(on_node(place), command)),
-            ),
-            step(
-                "Restart that agent: its start reads every Service and EndpointSlice again.",
-                [cilium::restart(on_node(place))],
-            ),
-        ],
+        Translation::Connect | Translation::Bpf => restart_balancer(place),
+        Translation::Unknown if connect_elsewhere(case, place).is_some() => restart_balancer(place),
         Translation::Unknown => vec![
             step(
                 "See what translates Services on this node: a proxy, or the agent of the network plugin.",
@@ -157,6 +163,33 @@ pub(super) fn write_again(case: &Case<'_>, place: &Place) -> Vec<Remedy> {
             ),
         ],
     }
+}
+
+/// The steps that make the agent of a balancer of BPF programs attach them and write their entries again.
+fn restart_balancer(place: &Place) -> Vec<Remedy> {
+    let on = on_node(place);
+    vec![
+        step(
+            "See whether programs are attached to the node's cgroup, as load balancing inside connect(2) needs them.",
+            ["bpftool cgroup tree | grep -e connect4 -e connect6"],
+        ),
+        step(
+            "See the backends that the agent which loads the programs has on this node, and those of its maps (with Cilium).",
+            ["service list", "bpf lb list"].map(|command| cilium::on(on, command)),
+        ),
+        step(
+            "Restart that agent: its start attaches the programs, and reads every Service and EndpointSlice again.",
+            [cilium::restart(on)],
+        ),
+    ]
+}
+
+/// The options of kubectl that select the pods with this label on the node.
+fn pods(place: &Place, label: &str) -> String {
+    format!(
+        "-l {label} --field-selector spec.nodeName={}",
+        on_node(place)
+    )
 }
 
 fn on_node(place: &Place) -> &str {

@@ -60,7 +60,12 @@ impl Model for ServiceRulesMissing {
             | Translation::Connect
             | Translation::Bpf => Applies::Yes,
             // It is for the proxy to do there what it does on other nodes.
-            Translation::Unknown if service_proxy::silence(case, place).is_some() => Applies::Yes,
+            Translation::Unknown
+                if service_proxy::silence(case, place).is_some()
+                    || service_proxy::connect_elsewhere(case, place).is_some() =>
+            {
+                Applies::Yes
+            }
             Translation::Unknown => Applies::Unknown(format!("what translates Services on {node}")),
         }
     }
@@ -135,6 +140,7 @@ impl Model for ServiceRulesMissing {
         let what = format!("{what} works from {node}, while the pods' own addresses do");
         std::iter::once(what)
             .chain(service_proxy::silence(case, place))
+            .chain(service_proxy::connect_elsewhere(case, place))
             .collect()
     }
 
