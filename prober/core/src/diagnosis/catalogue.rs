@@ -70,6 +70,8 @@ causes! {
         "A node sends overlay packets to a wrong MAC or host for its peer.";
     RouteMissing = "route-missing",
         "A node has no usable route to the other node's pods.";
+    WrongNextHop = "wrong-next-hop",
+        "A node's route to another node's pods leads to a router that is not that node, or that does not resolve.";
     IpForwardOff = "ip-forward-off",
         "The node does not forward packets between its interfaces.";
     NetworkBlocked = "network-blocked",
@@ -121,6 +123,7 @@ impl Cause {
             | Self::PodRouteMissing
             | Self::StaleOverlayNeighbour
             | Self::RouteMissing
+            | Self::WrongNextHop
             | Self::IpForwardOff
             | Self::RpFilter
             | Self::ConntrackFull

@@ -66,6 +66,8 @@ mod reply_bypasses_nat;
 mod reset_sender;
 /// No usable route to the pods of another node.
 mod route_missing;
+/// The program that writes routes between nodes.
+mod routing_daemon;
 /// The reverse-path filter drops.
 mod rp_filter;
 /// Other pods of a node, for comparison.
@@ -91,6 +93,8 @@ mod traffic;
 mod transient_outage;
 /// Answers without the reverse translation.
 mod untranslated;
+/// A route that leads to a wrong router.
+mod wrong_next_hop;
 
 /// Every model, in the order of the catalogue.
 pub(crate) const MODELS: &[&dyn Model] = &[
@@ -133,6 +137,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &no_local_endpoint::NoLocalEndpoint,
     &stale_overlay_neighbour::StaleOverlayNeighbour,
     &route_missing::RouteMissing,
+    &wrong_next_hop::WrongNextHop,
     &ip_forward_off::IpForwardOff,
     &mtu_black_hole::MtuBlackHole::OnNode,
     &mtu_black_hole::MtuBlackHole::OnTheWay,

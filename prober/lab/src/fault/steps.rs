@@ -91,6 +91,8 @@ impl Fault {
             Self::BadChecksum => overlay::wrong_checksums(context),
             Self::RouteMissing | Self::RouteMissingReturn => routing::route_deleted(context),
             Self::OverlayDeviceDown => routing::tunnel_down(context),
+            Self::WrongNextHop => routing::next_hop_swallows(context),
+            Self::NextHopUnresolved => routing::next_hop_unused(context),
             Self::NoDefaultRoute => routing::default_route_deleted(context),
             Self::RouteMissingUnreachable => routing::route_of_type(context, "unreachable"),
             Self::RouteMissingBlackhole => routing::route_of_type(context, "blackhole"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::between::Between;
+use super::routing_daemon::Daemon;
 use crate::data_plane::Transport;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -83,12 +84,12 @@ impl Model for NetworkBlocked {
         sentences(case, groups).into_iter().chain(passes).collect()
     }
 
-    fn remedy(&self, _: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
+    fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
         let ip = match place.family {
             Family::Ipv4 => "ip",
             Family::Ipv6 => "ip -6",
         };
-        vec![
+        let mut steps = vec![
             step(
                 "Let pods' addresses through between the nodes: in a cloud the source/destination check of the instance, security groups and the routes to pods' addresses; in a data centre the routers' routes (BGP sessions) and their filters.",
                 [format!("{ip} route show; {ip} rule")],
@@ -97,7 +98,15 @@ impl Model for NetworkBlocked {
                 "See where they end: on both uplinks, while a probe runs.",
                 ["tcpdump -ni any tcp and net POD-NETWORK"],
             ),
-        ]
+        ];
+        let pairs = self.0.pairs_at(case, place);
+        let daemon = Daemon::of_routes(case, place.family).zip(pairs.first());
+        steps.extend(
+            daemon
+                .into_iter()
+                .flat_map(|(daemon, (_, to))| daemon.steps(to, place.family)),
+        );
+        steps
     }
 }
 
