@@ -192,6 +192,8 @@ faults! {
         "the node's route to the pods of another node leads to a host that takes no packets of pods";
     NextHopUnresolved = "next-hop-unresolved", [WrongNextHop], First, BeforePlacement, PlainRoute,
         "the node's route to the pods of another node leads to an address that no host has";
+    EncapsulationMismatch = "encapsulation-mismatch", [EncapsulationMismatch], First, BeforePlacement, Tunnel,
+        "the node's tunnel has another UDP port and another VNI than those of the other nodes";
     NoDefaultRoute = "no-default-route", [ServiceRouteMissing], First, BeforePlacement, OwnGateway,
         "the node has no default route and no route to the Services, as one without access to other networks";
     IpForwardOff = "ip-forward-off", [IpForwardOff], First, BeforePlacement, Anything,

@@ -22,6 +22,7 @@ not-listening stale-endpoint stale-rules service-rules-missing no-local-endpoint
 stale-overlay-neighbour route-missing ip-forward-off mtu-black-hole packet-loss rp-filter hairpin-off
 missing-masquerade accept-queue-full endpoint-frozen duplicate-ip conntrack-full forward-heals
 wire-drop-from-pods pod-route-missing invalid-reset snat-port-collision bad-checksum wrong-next-hop
+encapsulation-mismatch
 """.split()
 
 # The data plane of the faults that the default one does not have.

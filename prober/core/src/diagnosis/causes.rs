@@ -20,6 +20,8 @@ mod conntrack_full;
 mod crossing;
 /// Two hosts with one address.
 mod duplicate_ip;
+/// A tunnel that the other node does not have.
+mod encapsulation_mismatch;
 /// A process that does not run.
 mod endpoint_frozen;
 /// The node's chains drop what it forwards.
@@ -136,6 +138,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &stale_endpoint::StaleEndpoint::CutOff,
     &no_local_endpoint::NoLocalEndpoint,
     &stale_overlay_neighbour::StaleOverlayNeighbour,
+    &encapsulation_mismatch::EncapsulationMismatch,
     &route_missing::RouteMissing,
     &wrong_next_hop::WrongNextHop,
     &ip_forward_off::IpForwardOff,

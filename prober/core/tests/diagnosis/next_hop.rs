@@ -1,13 +1,13 @@
-//! Routes that lead to a wrong router, and the words of the programs that write them.
+//! Routes that lead to a wrong router, tunnels that differ, and the words of the programs that write them.
 
 use std::net::IpAddr;
 
 use prober_core::diagnosis::diagnose;
-use prober_core::node_facts::{Address, Neighbour, NeighbourState, NodeFacts, Route};
+use prober_core::node_facts::{Address, Neighbour, NeighbourState, NodeFacts, Route, Vxlan};
 use prober_core::packet::family::Family;
 use prober_core::topology::Path;
 
-use super::builder::{Cluster, Story, client, server, underlay, vtep};
+use super::builder::{Cluster, Story, client, node, server, underlay, vtep};
 use super::named;
 
 const V4: Family = Family::Ipv4;
@@ -149,4 +149,103 @@ fn a_lost_route_of_a_routing_daemon_is_reported_in_its_words() {
     assert!(only.evidence.iter().any(|said| said.contains("are BIRD's")));
     let mut commands = only.remedy.iter().flat_map(|step| &step.commands);
     assert!(commands.any(|command| command == "calicoctl node status"));
+}
+
+/// Gives the tunnel of a node another port and VNI.
+fn other_tunnel(facts: &mut NodeFacts) {
+    for link in facts.links.iter_mut().flatten() {
+        if let Some(vxlan) = &mut link.vxlan {
+            *vxlan = Vxlan {
+                id: Some(4096),
+                port: Some(4789),
+                ..vxlan.clone()
+            };
+        }
+    }
+}
+
+/// Neither packets of node-1 arrive on other nodes, nor theirs on node-1.
+fn cut_off(nodes: u8) -> Cluster {
+    let is_cut = |path: &Path| {
+        let is_1 = |of: &prober_core::topology::AgentId| of.node == node(1);
+        path.server
+            .as_ref()
+            .is_some_and(|server| is_1(server) != is_1(&path.client))
+    };
+    Cluster::new(nodes)
+        .with_story(is_cut, Story::Nothing)
+        .with_balanced_story(|path| path.client == client(1), &server(2), Story::Nothing)
+        .with_balanced_story(|path| path.client == client(2), &server(1), Story::Nothing)
+}
+
+#[test]
+fn tunnels_of_two_nodes_with_another_port_and_vni_are_named_between_them() {
+    let cluster = cut_off(2);
+    let alike = named(&cluster.matrix);
+    let is_named = |one: &String| one.starts_with("encapsulation-mismatch");
+    assert!(!alike.iter().any(is_named), "{alike:?}");
+    let odd = cluster.facts(1, other_tunnel);
+    assert_eq!(named(&odd.matrix), ["encapsulation-mismatch - proven"]);
+    let [only] = &diagnose(&odd.matrix)[..] else {
+        panic!("one diagnosis");
+    };
+    assert_eq!(
+        only.evidence[0],
+        "node-1 sends packets for the pods of node-2 by flannel.1 to UDP port 4789 with VNI 4096, which no link of node-2 \
+         receives: flannel.1 there has port 8472 and VNI 1"
+    );
+}
+
+#[test]
+fn the_tunnel_of_the_other_family_receives_nothing_of_this_one() {
+    let with_other_family = |facts: &mut NodeFacts| {
+        let links = facts.links.as_mut().unwrap();
+        let mut six = links
+            .iter()
+            .find(|link| link.vxlan.is_some())
+            .unwrap()
+            .clone();
+        six.name = "flannel-v6.1".to_owned();
+        six.vxlan.as_mut().unwrap().local = Some(ip("fd00::1"));
+        links.push(six);
+    };
+    let cluster = cut_off(2).facts(1, with_other_family).facts(1, |facts| {
+        let links = facts.links.iter_mut().flatten();
+        let own = links.filter(|link| link.name != "flannel-v6.1");
+        for vxlan in own.filter_map(|link| link.vxlan.as_mut()) {
+            (vxlan.id, vxlan.port) = (Some(4096), Some(4789));
+        }
+    });
+    assert_eq!(named(&cluster.matrix), ["encapsulation-mismatch - proven"]);
+}
+
+#[test]
+fn among_three_nodes_the_one_whose_tunnel_differs_is_named() {
+    let cluster =
+        cut_off(3).with_balanced_story(|path| path.client == client(3), &server(1), Story::Nothing);
+    let found = named(&cluster.facts(1, other_tunnel).matrix);
+    assert!(
+        found
+            .iter()
+            .all(|one| one == "encapsulation-mismatch node-1 proven"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_tunnel_that_takes_the_vni_from_each_packet_receives_all() {
+    let cluster = cut_off(2).facts(1, |facts| {
+        for link in facts.links.iter_mut().flatten() {
+            if let Some(vxlan) = &mut link.vxlan {
+                vxlan.id = Some(0);
+            }
+        }
+    });
+    let found = named(&cluster.matrix);
+    assert!(
+        found
+            .iter()
+            .all(|one| !one.starts_with("encapsulation-mismatch")),
+        "{found:?}"
+    );
 }

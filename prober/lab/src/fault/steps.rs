@@ -93,6 +93,7 @@ impl Fault {
             Self::OverlayDeviceDown => routing::tunnel_down(context),
             Self::WrongNextHop => routing::next_hop_swallows(context),
             Self::NextHopUnresolved => routing::next_hop_unused(context),
+            Self::EncapsulationMismatch => overlay::other_encapsulation(context),
             Self::NoDefaultRoute => routing::default_route_deleted(context),
             Self::RouteMissingUnreachable => routing::route_of_type(context, "unreachable"),
             Self::RouteMissingBlackhole => routing::route_of_type(context, "blackhole"),
