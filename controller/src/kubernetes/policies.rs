@@ -1,7 +1,7 @@
 //! The policies of the API that may deny packets of the agents' pods: of Kubernetes, of the Network Policy API, of Calico and of
 //! Cilium. Packets that a policy drops look like a broken network, so a run notes the policies.
 //!
-//! The kinds are found by discovery. One that the cluster does not have is no one's policy; one that may not be listed is
+//! The kinds are found by discovery. One that the cluster does not have is left out; one that may not be listed is
 //! reported as unread.
 
 /// Calico's selectors.

@@ -21,6 +21,8 @@ mod path;
 pub mod render;
 /// Shares and their confidence intervals, rounded to the precision of the measurement.
 pub mod share;
+/// Sources that nodes replace between pods.
+mod source_translation;
 
 use std::net::IpAddr;
 use std::time::Duration;

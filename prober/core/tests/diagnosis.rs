@@ -21,6 +21,8 @@ mod endpoint;
 mod filtering;
 #[path = "diagnosis/loss.rs"]
 mod loss;
+#[path = "diagnosis/next_hop.rs"]
+mod next_hop;
 #[path = "diagnosis/node_routes.rs"]
 mod node_routes;
 #[path = "diagnosis/overlay.rs"]

@@ -189,6 +189,12 @@ faults! {
         "the node's tunnel device is down, which removes its routes";
     RouteMissingReturn = "route-missing-return", [RouteMissing], Second, BeforePlacement, OnlyNodeRoute,
         "the same on the other node: replies take the default route";
+    WrongNextHop = "wrong-next-hop", [WrongNextHop], First, BeforePlacement, PlainRoute,
+        "the node's route to the pods of another node leads to a host that takes no packets of pods";
+    NextHopUnresolved = "next-hop-unresolved", [WrongNextHop], First, BeforePlacement, PlainRoute,
+        "the node's route to the pods of another node leads to an address that no host has";
+    EncapsulationMismatch = "encapsulation-mismatch", [EncapsulationMismatch], First, BeforePlacement, Tunnel,
+        "the node's tunnel has another UDP port and another VNI than those of the other nodes";
     NoDefaultRoute = "no-default-route", [ServiceRouteMissing], First, BeforePlacement, OwnGateway,
         "the node has no default route and no route to the Services, as one without access to other networks";
     IpForwardOff = "ip-forward-off", [IpForwardOff], First, BeforePlacement, Anything,
@@ -264,9 +270,19 @@ pub struct FaultContext<'a> {
 }
 
 impl FaultContext<'_> {
+    /// Returns the next node that the node reaches by a route without a tunnel; where there is none, the next node.
+    fn route_peer(self) -> Node {
+        self.next_by(Transport::NodeRoute)
+    }
+
     /// Returns the next node that the node reaches through a tunnel; where there is none, the next node.
     fn tunnel_peer(self) -> Node {
-        let mut peers: Vec<_> = self.spec.peers_by(Transport::Vxlan, self.node).collect();
+        self.next_by(Transport::Vxlan)
+    }
+
+    /// Returns the next node that the node reaches by this transport; where there is none, the next node.
+    fn next_by(self, transport: Transport) -> Node {
+        let mut peers: Vec<_> = self.spec.peers_by(transport, self.node).collect();
         // The nodes after this one come first.
         peers.sort_by_key(|peer| (*peer < self.node, *peer));
         let first = peers.first().copied();

@@ -21,11 +21,16 @@ bridge-netfilter-off bridge-netfilter-off-v6 reply-bypasses-nat forward-drop net
 not-listening stale-endpoint stale-rules service-rules-missing no-local-endpoint overlay-blocked-in
 stale-overlay-neighbour route-missing ip-forward-off mtu-black-hole packet-loss rp-filter hairpin-off
 missing-masquerade accept-queue-full endpoint-frozen duplicate-ip conntrack-full forward-heals
-wire-drop-from-pods pod-route-missing invalid-reset snat-port-collision bad-checksum
+wire-drop-from-pods pod-route-missing invalid-reset snat-port-collision bad-checksum wrong-next-hop
+encapsulation-mismatch
 """.split()
 
 # The data plane of the faults that the default one does not have.
-DATA_PLANES = {"wire-drop-from-pods": "bridge-host-gw", "pod-route-missing": "routed-veth"}
+DATA_PLANES = {
+    "wire-drop-from-pods": "bridge-host-gw",
+    "wrong-next-hop": "bridge-host-gw",
+    "pod-route-missing": "routed-veth",
+}
 
 ENHANCED_PACKET = 6
 # Agents probe from ports of this range on; responders listen below.

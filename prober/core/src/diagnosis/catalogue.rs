@@ -70,6 +70,10 @@ causes! {
         "A node sends overlay packets to a wrong MAC or host for its peer.";
     RouteMissing = "route-missing",
         "A node has no usable route to the other node's pods.";
+    EncapsulationMismatch = "encapsulation-mismatch",
+        "A node puts packets for another node's pods into a tunnel whose port or network identifier that node does not have.";
+    WrongNextHop = "wrong-next-hop",
+        "A node's route to another node's pods leads to a router that is not that node, or that does not resolve.";
     IpForwardOff = "ip-forward-off",
         "The node does not forward packets between its interfaces.";
     NetworkBlocked = "network-blocked",
@@ -124,6 +128,8 @@ impl Cause {
             | Self::EndpointNotProgrammed
             | Self::StaleOverlayNeighbour
             | Self::RouteMissing
+            | Self::EncapsulationMismatch
+            | Self::WrongNextHop
             | Self::IpForwardOff
             | Self::RpFilter
             | Self::ConntrackFull

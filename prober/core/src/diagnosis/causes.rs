@@ -21,6 +21,8 @@ mod conntrack_full;
 mod crossing;
 /// Two hosts with one address.
 mod duplicate_ip;
+/// A tunnel that the other node does not have.
+mod encapsulation_mismatch;
 /// A process that does not run.
 mod endpoint_frozen;
 /// An agent of the node that was late for new pods.
@@ -75,6 +77,8 @@ mod reset_sender;
 mod route_missing;
 /// No usable route for the packets of one pod.
 mod route_of_pod;
+/// The program that writes routes between nodes.
+mod routing_daemon;
 /// The reverse-path filter drops.
 mod rp_filter;
 /// Other pods of a node, for comparison.
@@ -100,6 +104,8 @@ mod traffic;
 mod transient_outage;
 /// Answers without the reverse translation.
 mod untranslated;
+/// A route that leads to a wrong router.
+mod wrong_next_hop;
 
 /// Every model, in the order of the catalogue.
 pub(crate) const MODELS: &[&dyn Model] = &[
@@ -144,8 +150,10 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &stale_endpoint::StaleEndpoint::CutOff,
     &no_local_endpoint::NoLocalEndpoint,
     &stale_overlay_neighbour::StaleOverlayNeighbour,
+    &encapsulation_mismatch::EncapsulationMismatch,
     &route_missing::RouteMissing,
     &route_of_pod::RouteOfPod,
+    &wrong_next_hop::WrongNextHop,
     &ip_forward_off::IpForwardOff,
     &mtu_black_hole::MtuBlackHole::OnNode,
     &mtu_black_hole::MtuBlackHole::OnTheWay,

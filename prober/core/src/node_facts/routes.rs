@@ -78,6 +78,9 @@ pub struct Route {
     /// The route with the lowest metric of equal prefixes is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
+    /// What wrote it (`RTPROT_*`, include/uapi/linux/rtnetlink.h).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u8>,
 }
 
 impl Route {
@@ -103,6 +106,7 @@ impl Route {
             is_dead: false,
             table: Self::MAIN,
             metric: None,
+            protocol: None,
         }
     }
 }

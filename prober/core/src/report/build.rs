@@ -21,6 +21,7 @@ use crate::probe::event::OutcomeCounts;
 use crate::probe::latency::Latency;
 use crate::probe::outcome::EngineKind;
 use crate::report::annotation::annotations;
+use crate::report::source_translation::replaced_sources;
 use crate::time::nanos;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
@@ -98,6 +99,7 @@ impl Report {
             notes: (meta.notes.into_iter())
                 .chain(late_starts(matrix, &openings))
                 .chain(first_connectivity(matrix, &openings, &first))
+                .chain(replaced_sources(matrix))
                 .chain(self_healed(matrix))
                 .collect(),
         };

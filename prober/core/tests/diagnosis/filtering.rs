@@ -48,6 +48,33 @@ fn a_node_that_forwards_nothing_has_a_forward_drop() {
     );
 }
 
+#[test]
+fn a_drop_on_a_node_with_calicos_links_is_reported_in_calicos_words() {
+    let cluster = Cluster::new(2)
+        .with_story(at_1, Story::Nothing)
+        .with_balanced_story(|path| path.client == client(2), &server(1), Story::Nothing)
+        .ttl_probe(across(1, 2), [exceeded(64), SILENT, SILENT, SILENT])
+        .ttl_probe(across(2, 1), [exceeded(64), exceeded(63), SILENT, SILENT])
+        .tracks(1, |_| false, "SYN_SENT")
+        .facts(1, |facts| {
+            for link in facts.links.iter_mut().flatten() {
+                if link.name == "vethclient" {
+                    link.name = "cali0a1b2c3d4e5".to_owned();
+                }
+            }
+        });
+    let found = diagnose(&cluster.matrix);
+    assert_eq!(found[0].cause, Some(Cause::ForwardDrop));
+    let is_reported = |said: &String| said.contains("Calico's") && said.contains("Felix");
+    assert!(
+        found[0].evidence.iter().any(is_reported),
+        "{:?}",
+        found[0].evidence
+    );
+    let mut commands = found[0].remedy.iter().flat_map(|step| &step.commands);
+    assert!(commands.any(|command| command.starts_with("calicoctl get globalnetworkpolicy")));
+}
+
 /// A policy that denies this of ingress.
 fn policy(kind: PolicyKind, ingress: Denial) -> ApiPolicy {
     ApiPolicy {

@@ -7,7 +7,9 @@ use prober_core::packet::mac::Mac;
 
 use super::filter::for_both_families;
 use super::{FaultContext, Step};
-use crate::topology::scripts::{FAULT_TABLE, tunnel};
+use crate::data_plane::Transport;
+use crate::topology::UPLINK;
+use crate::topology::scripts::{FAULT_TABLE, OTHER_TUNNEL, tunnel};
 
 const VXLAN: &str = "-p udp --dport 8472";
 
@@ -76,6 +78,34 @@ pub(super) fn wrong_underlay_address(context: FaultContext<'_>) -> Vec<Step> {
         })
         .concat();
     vec![Step::on(context.node, script)]
+}
+
+/// The node's tunnel has a port and a VNI of its own; that of the other nodes is down there.
+pub(super) fn other_encapsulation(context: FaultContext<'_>) -> Vec<Step> {
+    let (node, family) = (context.node, Family::Ipv4);
+    let mut script = format!(
+        "ip link set {} down
+ip link add {OTHER_TUNNEL} address {} mtu 1450 type vxlan id 4096 dev {UPLINK} dstport 4789 local {} nolearning
+ip addr add {}/32 dev {OTHER_TUNNEL}
+ip link set {OTHER_TUNNEL} up
+",
+        tunnel(family),
+        node.tunnel_mac(family),
+        context.spec.node_address(node, family),
+        node.pod_network(family)
+    );
+    for peer in context.spec.peers_by(Transport::Vxlan, node) {
+        let (mac, next_hop) = (peer.tunnel_mac(family), peer.pod_network(family));
+        script.extend([format!(
+            "bridge fdb replace {mac} dev {OTHER_TUNNEL} dst {}
+ip neigh replace {next_hop} lladdr {mac} dev {OTHER_TUNNEL} nud permanent
+ip route replace {} via {next_hop} dev {OTHER_TUNNEL} onlink
+",
+            context.spec.node_address(peer, family),
+            peer.pod_cidr(family)
+        )]);
+    }
+    vec![Step::on(node, script)]
 }
 
 /// TCP checksums are wrong in the node's tunnels. Checksums that the kernel leaves to a device are completed first: the links

@@ -21,6 +21,8 @@ pub(super) enum Requirement {
     NodeRoute,
     /// The same, where no other route of the node leads there as well.
     OnlyNodeRoute,
+    /// A route of a node to another node's pods that leads into no tunnel.
+    PlainRoute,
     /// A route of a node to each of its pods.
     PodRoute,
     /// Packets between nodes that have addresses of pods.
@@ -69,6 +71,11 @@ impl Requirement {
                         .is_some()
                 }),
                 "no node has a route to the pods of another node",
+            ),
+            Self::PlainRoute => (
+                spec.nodes()
+                    .any(|node| spec.peers_by(Transport::NodeRoute, node).next().is_some()),
+                "no node has a route to the pods of another node outside of a tunnel",
             ),
             Self::PodRoute => match data_plane.attachment() {
                 Attachment::Bridge => (false, "its pods share the route of their bridge"),

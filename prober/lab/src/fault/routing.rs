@@ -1,10 +1,20 @@
 //! Faults of routes, sysctls, bridge ports and MTUs.
 
 use prober_core::packet::family::Family;
+use prober_core::packet::mac::Mac;
 
 use super::{FaultContext, Step};
 use crate::topology::scripts::{UNDERLAY, ports};
 use crate::topology::{BRIDGE, PodRole, TUNNEL_V4, UPLINK, client, server};
+
+/// The last byte of an address of the nodes' subnet that no host has.
+const UNUSED_HOST: u8 = 250;
+
+/// The last byte of the address of a host that takes no packets of pods.
+const SWALLOWING_HOST: u8 = 251;
+
+/// The MAC address of that host.
+const SWALLOWING_MAC: Mac = Mac([0x52, 0x54, 0, 0, 0xff, SWALLOWING_HOST]);
 
 /// One sysctl of the node has another value.
 pub(super) fn sysctl(context: FaultContext<'_>, setting: &str) -> Vec<Step> {
@@ -15,6 +25,33 @@ pub(super) fn sysctl(context: FaultContext<'_>, setting: &str) -> Vec<Step> {
 pub(super) fn route_deleted(context: FaultContext<'_>) -> Vec<Step> {
     let cidr = context.node.next_in(context.spec).pod_cidr(Family::Ipv4);
     vec![Step::on(context.node, format!("ip route del {cidr}\n"))]
+}
+
+/// The route to a node's pods leads to an address that no host has.
+pub(super) fn next_hop_unused(context: FaultContext<'_>) -> Vec<Step> {
+    vec![Step::on(context.node, route_via(context, UNUSED_HOST))]
+}
+
+/// The route to a node's pods leads to a host that takes no packets: every port of the underlay gets them, and no node has the
+/// MAC address.
+pub(super) fn next_hop_swallows(context: FaultContext<'_>) -> Vec<Step> {
+    let subnet = context.spec.data_plane().subnet(context.node);
+    let neighbour = format!(
+        "ip neigh replace {} lladdr {SWALLOWING_MAC} dev {UPLINK} nud permanent\n",
+        subnet.host(Family::Ipv4, SWALLOWING_HOST)
+    );
+    let route = route_via(context, SWALLOWING_HOST);
+    vec![Step::on(context.node, neighbour + &route)]
+}
+
+/// The line that leads the route to a node's pods to this host of the node's own subnet.
+fn route_via(context: FaultContext<'_>, host: u8) -> String {
+    let subnet = context.spec.data_plane().subnet(context.node);
+    format!(
+        "ip route replace {} via {} dev {UPLINK}\n",
+        context.route_peer().pod_cidr(Family::Ipv4),
+        subnet.host(Family::Ipv4, host)
+    )
 }
 
 /// The node has no default route, and reaches every other node by a route of its own.

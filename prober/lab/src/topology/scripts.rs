@@ -32,6 +32,9 @@ pub use fabric::SPINE;
 pub use second_interface::TABLE as POD_TABLE;
 pub use underlay::{UNDERLAY, ports};
 
+/// The tunnel device of a node whose tunnel differs from those of the others; none on a healthy node.
+pub const OTHER_TUNNEL: &str = "vxlan.other";
+
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 /// The table of nftables of a node for rules of faults that iptables cannot have; none on a healthy node.

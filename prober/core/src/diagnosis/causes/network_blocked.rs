@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::between::Between;
+use super::routing_daemon::Daemon;
 use crate::data_plane::{Plugin, Transport};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -86,13 +87,20 @@ impl Model for NetworkBlocked {
     fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
         let pairs = self.0.pairs_at(case, place);
         let sender = pairs.first().map(|(from, _)| from);
-        vec![
+        let mut steps = vec![
             step_of_the_cloud(case, sender, place.family),
             step(
                 "See where they end: on both uplinks, while a probe runs.",
                 ["tcpdump -ni any tcp and net POD-NETWORK"],
             ),
-        ]
+        ];
+        let daemon = Daemon::of_routes(case, place.family).zip(pairs.first());
+        steps.extend(
+            daemon
+                .into_iter()
+                .flat_map(|(daemon, (_, to))| daemon.steps(to, place.family)),
+        );
+        steps
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::crossing;
+use super::routing_daemon::Daemon;
 use crate::data_plane::{Plugin, Transport};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
@@ -100,8 +101,14 @@ impl Model for RouteMissing {
         }
     }
 
-    fn support(&self, case: &Case<'_>, _: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
-        crossing::icmp_errors(case, groups)
+    fn support(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Vec<String> {
+        let mut said = crossing::icmp_errors(case, groups);
+        if let (Some((from, _)), Some(daemon)) =
+            (crossing::ends(place), Daemon::of_routes(case, place.family))
+        {
+            said.push(daemon.sentence(from));
+        }
+        said
     }
 
     fn remedy(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<Remedy> {
@@ -118,13 +125,20 @@ impl Model for RouteMissing {
                 format!("{ip} {get}   # on {from}: a pod of {to}")
             }));
         }
-        vec![
+        let mut steps = vec![
             step(
                 "Restart the network plugin's agent on this node: it writes the routes. Setting a link up again does not bring them back.",
                 restart(case, place),
             ),
             step("See the routes to other nodes' pods.", commands),
-        ]
+        ];
+        let daemon = Daemon::of_routes(case, place.family).zip(crossing::ends(place));
+        steps.extend(
+            daemon
+                .into_iter()
+                .flat_map(|(daemon, (from, _))| daemon.steps(from, place.family)),
+        );
+        steps
     }
 }
 

@@ -2,7 +2,7 @@
 
 use prober_core::packet::family::Family;
 
-use super::{FAMILIES, NodePart, tunnel};
+use super::{FAMILIES, NodePart, OTHER_TUNNEL, tunnel};
 use crate::data_plane::{Transport, Underlay};
 use crate::topology::{LabSpec, Node, TUNNEL_V4, TUNNEL_V6, UPLINK};
 
@@ -30,6 +30,7 @@ link set {TUNNEL_V6} up
             TUNNEL_V4.replace('.', "/")
         )],
         links: format!("link set {TUNNEL_V4} mtu 1450 up\nlink set {TUNNEL_V6} mtu 1430 up\n"),
+        policy: format!("ip link del {OTHER_TUNNEL} 2>/dev/null || true\n"),
         // The tunnel device's address is also the anycast address of all routers on the bridge's network (RFC 4291 2.6.1).
         // The kernel uses the one that is configured first; as anycast, the address would receive no packet-too-big. On a
         // real node flanneld starts before the first pod's bridge exists; here the kernel adds the addresses asynchronously.

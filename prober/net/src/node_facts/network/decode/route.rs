@@ -40,6 +40,7 @@ pub(in crate::node_facts::network) fn routes(
         gateway: gateway(&message.attributes),
         is_dead: header.flags.contains(RouteFlags::Dead),
         table: u32::from(header.table),
+        protocol: Some(header.protocol.into()),
         ..Route::main(everything)
     };
     for attribute in &message.attributes {
