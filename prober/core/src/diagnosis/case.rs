@@ -205,6 +205,11 @@ impl<'a> Case<'a> {
         self.openings.get(&group.path)
     }
 
+    /// The paths that opened after their pods were ready, in time or later.
+    pub(crate) fn opened(&self) -> impl Iterator<Item = &'a PathEvidence> {
+        self.openings.keys().filter_map(|&id| self.path(id))
+    }
+
     /// The evidence of a path.
     pub(crate) fn path(&self, id: PathId) -> Option<&'a PathEvidence> {
         self.matrix.paths.get(&id)
