@@ -111,8 +111,8 @@ fn too_late(fault: &str, agent: &str) -> Result<(), Failed> {
     let report = Lab::run(&["--wait-for-paths", "45s", "--fault", &at])?;
     report.names_only(&causes(&["endpoint-not-programmed"]))?;
     for diagnosis in &report.diagnoses {
-        let is_told = diagnosis.evidence.iter().any(|line| line.contains(agent));
-        if diagnosis.node.as_deref() != Some("node-1") || !is_told {
+        let is_quoted = diagnosis.evidence.iter().any(|line| line.contains(agent));
+        if diagnosis.node.as_deref() != Some("node-1") || !is_quoted {
             return Err(format!("{diagnosis:#?}").into());
         }
     }
