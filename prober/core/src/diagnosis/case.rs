@@ -44,8 +44,8 @@ pub(crate) struct Case<'a> {
     /// Indices of the groups with access paths that involve the nodes themselves (see `node_routes`): no rule applies to these,
     /// but for those whose packets never left, which are among the unexplained ones as well.
     pub(crate) node_groups: BTreeSet<usize>,
-    /// Paths that opened after their pods were ready.
-    openings: BTreeMap<PathId, Opening>,
+    /// Paths that opened after their pods were ready, in time or later.
+    pub(crate) openings: BTreeMap<PathId, Opening>,
     /// Paths that were probed and have no group.
     healthy_paths: BTreeSet<PathId>,
     /// The addresses of pods, nodes and routers.
@@ -203,11 +203,6 @@ impl<'a> Case<'a> {
     /// When the path of a group opened, if its pods were new and its first probes failed.
     pub(crate) fn opening(&self, group: &FailureGroup) -> Option<&Opening> {
         self.openings.get(&group.path)
-    }
-
-    /// The paths that opened after their pods were ready, in time or later.
-    pub(crate) fn opened(&self) -> impl Iterator<Item = &'a PathEvidence> {
-        self.openings.keys().filter_map(|&id| self.path(id))
     }
 
     /// The evidence of a path.

@@ -133,7 +133,8 @@ fn is_of_rules(case: &Case<'_>, group: &FailureGroup) -> bool {
         | AccessPath::Hairpin
         | AccessPath::NodePort => true,
     };
-    is_service && !case.opened().any(|other| by_address(&other.path))
+    let mut opened = case.openings.keys().filter_map(|&id| case.path(id));
+    is_service && !opened.any(|other| by_address(&other.path))
 }
 
 /// The nodes of which one was late. A Service's rules are those of the node that translates.
