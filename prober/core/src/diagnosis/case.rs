@@ -44,8 +44,8 @@ pub(crate) struct Case<'a> {
     /// Indices of the groups with access paths that involve the nodes themselves (see `node_routes`): no rule applies to these,
     /// but for those whose packets never left, which are among the unexplained ones as well.
     pub(crate) node_groups: BTreeSet<usize>,
-    /// Paths that opened after their pods were ready.
-    openings: BTreeMap<PathId, Opening>,
+    /// Paths that opened after their pods were ready, in time or later.
+    pub(crate) openings: BTreeMap<PathId, Opening>,
     /// Paths that were probed and have no group.
     healthy_paths: BTreeSet<PathId>,
     /// The addresses of pods, nodes and routers.

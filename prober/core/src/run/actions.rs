@@ -383,6 +383,10 @@ impl Context {
         let openings = matrix.openings();
         if failing().all(|(id, _)| openings.contains_key(&id)) {
             self.mark_reported();
+            // The later probes are not needed, and are not sent.
+            for path in self.collection.matrix.paths.values_mut() {
+                path.requested = path.requested.saturating_sub(path.unfinished());
+            }
         }
     }
 

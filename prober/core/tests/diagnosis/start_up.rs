@@ -89,6 +89,11 @@ fn late_paths(closed: Closed) -> Matrix {
     };
     let mut matrix = Cluster::new(2).with_story(closed, story).matrix;
     set_ready(&mut matrix, Timestamp::from_nanos(0));
+    for path in matrix.paths.values_mut().filter(|path| closed(&path.path)) {
+        // As if the first probe had been sent twice: two losses alone show no opening.
+        let first = path.probes[0].clone();
+        path.probes.insert(0, first);
+    }
     matrix
 }
 

@@ -114,9 +114,9 @@ fn late(case: &Case<'_>, groups: &BTreeSet<usize>) -> Late {
 
 /// Whether only a Service's address was late: no pod at its ends was late by its own address.
 fn is_of_rules(case: &Case<'_>, group: &FailureGroup) -> bool {
-    let by_address = |other: &FailureGroup| {
+    let by_address = |other: &Path| {
         other.access_path == AccessPath::PodIp
-            && is_late(case, other, group.family)
+            && other.family == group.family
             && (other.client == group.client || other.server == group.server)
     };
     let is_service = match group.access_path {
@@ -133,7 +133,8 @@ fn is_of_rules(case: &Case<'_>, group: &FailureGroup) -> bool {
         | AccessPath::Hairpin
         | AccessPath::NodePort => true,
     };
-    is_service && !case.groups.iter().any(by_address)
+    let mut opened = case.openings.keys().filter_map(|&id| case.path(id));
+    is_service && !opened.any(|other| by_address(&other.path))
 }
 
 /// The nodes of which one was late. A Service's rules are those of the node that translates.
@@ -142,9 +143,11 @@ fn nodes<'c>(case: &'c Case<'_>, group: &'c FailureGroup) -> BTreeSet<&'c NodeNa
         let path = case.path(group.path).into_iter();
         path.flat_map(|path| path.servers().map(|server| &server.node))
     };
-    match (is_of_rules(case, group), group.access_path) {
-        (true, AccessPath::NodePort) => servers().collect(),
-        (true, _) => BTreeSet::from([&group.client.node]),
-        (false, _) => servers().chain([&group.client.node]).collect(),
+    if !is_of_rules(case, group) {
+        servers().chain([&group.client.node]).collect()
+    } else if group.access_path == AccessPath::NodePort {
+        servers().collect()
+    } else {
+        BTreeSet::from([&group.client.node])
     }
 }
