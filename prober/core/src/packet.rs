@@ -29,6 +29,10 @@ pub mod family;
 mod icmp;
 /// Parsing of IP headers.
 mod ip;
+/// The layers of a captured frame: link, tunnels, innermost packet.
+pub mod layers;
+/// Parsing of link headers.
+mod link;
 /// An Ethernet address.
 pub mod mac;
 /// Parsing of ARP and neighbour discovery.
@@ -385,8 +389,14 @@ pub enum LinkType {
     LinuxSll,
     /// Linux cooked capture v2 (276).
     LinuxSll2,
-    /// Starts with the IP header (101, 228, 229).
+    /// Starts with the IP header (12, 14, 101, 228, 229).
     Raw,
+    /// An address family, as of the loopback of BSD and macOS (0, 108).
+    Null,
+    /// PPP, with or without HDLC framing (9, 50).
+    Ppp,
+    /// A session of PPPoE without its Ethernet header (51).
+    Pppoe,
 }
 
 /// The address for "unknown".

@@ -107,6 +107,9 @@ const fn data_link(link: LinkType) -> DataLink {
         LinkType::LinuxSll => DataLink::LINUX_SLL,
         LinkType::LinuxSll2 => DataLink::LINUX_SLL2,
         LinkType::Raw => DataLink::RAW,
+        LinkType::Null => DataLink::LOOP,
+        LinkType::Ppp => DataLink::PPP,
+        LinkType::Pppoe => DataLink::PPP_ETHER,
     }
 }
 
