@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 
 pub use reader::{Advance, CaptureReader};
 pub use summary::{CaptureSummary, Ending};
-pub use whole::{Capture, CapturedPacket, read};
+pub use whole::{Capture, CaptureBuilder, CapturedPacket, read};
 pub use write::{CommentedPacket, InterfacePackets, WriteError, write_pcapng};
 
 /// The formats as steps over bytes.

@@ -37,53 +37,71 @@ pub struct CapturedPacket<'a> {
 }
 
 /// Reads a capture file of either format.
-pub fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
+pub fn read(bytes: &[u8]) -> Result<Capture<'static>, CaptureError> {
     let mut reader = CaptureReader::new();
+    let mut builder = CaptureBuilder::default();
     let mut rest = bytes;
-    let mut capture = Capture::default();
-    let (mut other, mut fragments) = (0, 0);
     loop {
         match reader.advance()? {
-            Advance::End => break,
+            Advance::End => return Ok(builder.finish(&reader)),
             Advance::NeedsBytes => {
                 let room = reader.room();
-                let count = room.len().min(rest.len());
-                let (now, later) = rest.split_at(count);
-                if let Some(room) = room.get_mut(..count) {
+                let (now, later) = rest.split_at(room.len().min(rest.len()));
+                if let Some(room) = room.get_mut(..now.len()) {
                     room.copy_from_slice(now);
                 }
                 rest = later;
-                reader.filled(count);
+                reader.filled(now.len());
             }
             Advance::Frame => {
-                let Some(frame) = reader.frame() else {
-                    continue;
-                };
-                match packet_of(&frame) {
-                    Ok(packet) => capture.packets.push(packet),
-                    Err(Left::Fragment) => fragments += 1,
-                    Err(Left::Other) => other += 1,
-                    Err(Left::Unread) => {}
+                if let Some(frame) = reader.frame() {
+                    builder.add(&frame);
                 }
             }
         }
     }
-    capture.interfaces = reader.interfaces().to_vec();
-    capture.notes = reader.summary().notes();
-    for (count, what) in [
-        (other, "neither TCP nor ICMP nor ARP: left out"),
-        (
-            fragments,
-            "later fragments, which have no TCP header: left out",
-        ),
-    ] {
-        capture.notes.extend(summary::counted(count, what));
+}
+
+/// A capture under construction, from the frames of a reader.
+#[derive(Debug, Default)]
+pub struct CaptureBuilder {
+    packets: Vec<CapturedPacket<'static>>,
+    other: u64,
+    fragments: u64,
+}
+
+impl CaptureBuilder {
+    /// Adds the packet of a frame, or counts what it is instead.
+    pub fn add(&mut self, frame: &CapturedFrame<'_>) {
+        match packet_of(frame) {
+            Ok(packet) => self.packets.push(packet),
+            Err(Left::Fragment) => self.fragments += 1,
+            Err(Left::Other) => self.other += 1,
+            Err(Left::Unread) => {}
+        }
     }
-    if capture.packets.is_empty() {
-        let nothing = "no packet of TCP, ICMP or ARP is in this capture";
-        capture.notes.push(nothing.to_owned());
+
+    /// The capture, with what the reader counted.
+    pub fn finish(self, reader: &CaptureReader) -> Capture<'static> {
+        let mut notes = reader.summary().notes();
+        for (count, what) in [
+            (self.other, "neither TCP nor ICMP nor ARP: left out"),
+            (
+                self.fragments,
+                "later fragments, which have no TCP header: left out",
+            ),
+        ] {
+            notes.extend(summary::counted(count, what));
+        }
+        if self.packets.is_empty() {
+            notes.push("no packet of TCP, ICMP or ARP is in this capture".to_owned());
+        }
+        Capture {
+            interfaces: reader.interfaces().to_vec(),
+            packets: self.packets,
+            notes,
+        }
     }
-    Ok(capture)
 }
 
 /// Why a frame is left out.
