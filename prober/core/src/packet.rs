@@ -25,6 +25,8 @@ pub mod capture;
 mod craft;
 /// IPv4 or IPv6.
 pub mod family;
+/// Packets in fragments.
+pub mod fragments;
 /// Parsing of ICMP and `ICMPv6` messages.
 mod icmp;
 /// Parsing of IP headers.

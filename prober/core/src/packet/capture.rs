@@ -11,11 +11,14 @@ use crate::packet::layers::Layers;
 use crate::packet::observation::Direction;
 use crate::time::Timestamp;
 
+pub use annotate::{AnnotatedInterface, AnnotatedWriter};
 pub use reader::{Advance, CaptureReader};
 pub use summary::{CaptureSummary, Ending};
 pub use whole::{Capture, CaptureBuilder, CapturedPacket, read};
 pub use write::{CommentedPacket, InterfacePackets, WriteError, write_pcapng};
 
+/// Writing of annotated captures.
+mod annotate;
 /// The formats as steps over bytes.
 mod format;
 /// Reading of classic pcap files.

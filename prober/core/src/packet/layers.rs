@@ -18,6 +18,9 @@ mod dns;
 mod identity;
 /// From the bytes of a frame to its layers.
 mod parse;
+/// Frames by hand, and what is read of them.
+#[cfg(test)]
+mod tests;
 /// Headers that carry a whole packet.
 mod tunnel;
 /// UDP datagrams.
@@ -53,6 +56,13 @@ impl Layers {
     /// The tunnels around the innermost packet, from outside to inside.
     pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
         self.tunnels.iter().flatten()
+    }
+
+    /// The fragments that the frame is, of tunnels and of the innermost packet.
+    pub fn fragments(&self) -> impl Iterator<Item = &Fragment> {
+        self.tunnels()
+            .filter_map(|tunnel| tunnel.fragment.as_ref())
+            .chain(&self.fragment)
     }
 
     /// The link header of the wire.

@@ -3,6 +3,7 @@
 use super::format::{Format, Found, FrameRecord};
 use super::{CaptureError, CaptureSummary, CapturedFrame, Ending, Interface, cooked_direction};
 use crate::packet::ChecksumMode;
+use crate::packet::fragments::Fragments;
 use crate::packet::layers::{Layers, parse_layers};
 use crate::time::Timestamp;
 
@@ -37,6 +38,7 @@ pub struct CaptureReader {
     interfaces: Vec<Interface>,
     /// The frame at `start`.
     current: Option<Current>,
+    fragments: Fragments,
     summary: CaptureSummary,
 }
 
@@ -177,6 +179,11 @@ impl CaptureReader {
         &self.interfaces
     }
 
+    /// The packets that were seen in fragments so far, on all interfaces.
+    pub const fn fragments(&self) -> &Fragments {
+        &self.fragments
+    }
+
     /// What was counted so far.
     pub const fn summary(&self) -> &CaptureSummary {
         &self.summary
@@ -221,7 +228,12 @@ impl CaptureReader {
                 self.summary.unknown_link += 1;
                 None
             }
-            Some(Ok(layers)) => Some(layers),
+            Some(Ok(layers)) => {
+                for fragment in layers.fragments() {
+                    self.fragments.add(fragment, at);
+                }
+                Some(layers)
+            }
             Some(Err(error)) => {
                 let is_cut = (bytes.len() as u64) < u64::from(record.original_len);
                 self.summary.count(error, is_cut);
@@ -250,3 +262,6 @@ impl CaptureReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
