@@ -59,6 +59,26 @@ fn every_kept_capture_keeps_its_promises() {
 }
 
 #[test]
+fn every_kept_file_keeps_its_promises() {
+    replay("capture");
+}
+
+#[test]
+fn every_kept_frame_with_layers_keeps_its_promises() {
+    replay("layers");
+}
+
+#[test]
+fn every_kept_datagram_keeps_its_promises() {
+    replay("datagram");
+}
+
+#[test]
+fn every_kept_compressed_file_keeps_its_promises() {
+    replay("compressed");
+}
+
+#[test]
 fn every_kept_plan_keeps_its_promises() {
     replay("plan");
 }

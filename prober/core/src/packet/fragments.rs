@@ -8,7 +8,7 @@ use crate::packet::layers::Fragment;
 use crate::time::Timestamp;
 
 /// How long a receiver waits for the rest of a packet, at most (net.ipv4.ipfrag_time, net.ipv6.ip6frag_time: 30 and 60 s).
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 
 /// The most packets that are known at a time.
 const MOST: usize = 4096;

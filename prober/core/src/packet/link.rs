@@ -105,9 +105,9 @@ fn ppp(link: Link, bytes: &[u8]) -> Result<LinkPayload<'_>, ParseError> {
     const IPV6: u16 = 0x57;
     let bytes = bytes.strip_prefix(&[0xff, 0x03]).unwrap_or(bytes);
     // A protocol field of one byte has an odd one (RFC 1661 6.5).
-    let (protocol, len) = match bytes {
-        &[low, ..] if low & 1 == 1 => (u16::from(low), 1),
-        &[high, low, ..] => (u16::from_be_bytes([high, low]), 2),
+    let (protocol, len) = match *bytes {
+        [low, ..] if low & 1 == 1 => (u16::from(low), 1),
+        [high, low, ..] => (u16::from_be_bytes([high, low]), 2),
         _ => return Err(ParseError::Truncated("PPP header")),
     };
     let rest = bytes.get(len..).unwrap_or_default();

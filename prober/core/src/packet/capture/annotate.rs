@@ -72,13 +72,14 @@ impl AnnotatedWriter {
         comments: &[&str],
         out: &mut Vec<u8>,
     ) {
-        let nanos = frame.at.as_nanos();
+        let [a, b, c, d, e, f, g, h] = frame.at.as_nanos().to_be_bytes();
+        let (high, low) = ([a, b, c, d], [e, f, g, h]);
         block(code::PACKET, out, |out| {
             let captured = u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX);
             for word in [
                 interface.0,
-                (nanos >> 32) as u32,
-                (nanos & u64::from(u32::MAX)) as u32,
+                u32::from_be_bytes(high),
+                u32::from_be_bytes(low),
                 captured,
                 frame.original_len,
             ] {

@@ -33,11 +33,8 @@ pub(super) enum Found {
         /// Its length.
         len: u64,
     },
-    /// The bytes end within a record, which needs this many.
-    Short {
-        /// The length of the record, or of the part of it that says its length.
-        needed: usize,
-    },
+    /// The bytes end within a record.
+    Short,
     /// The bytes contradict the format.
     Damaged(String),
 }

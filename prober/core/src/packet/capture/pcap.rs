@@ -61,7 +61,7 @@ impl Pcap {
         let (Some(seconds), Some(fraction), Some(captured), Some(original_len)) =
             (word(0), word(4), word(8), word(12))
         else {
-            return Found::Short { needed: header };
+            return Found::Short;
         };
         let most = self.snap_length.clamp(USUAL_SNAP_LENGTH, LARGEST_RECORD);
         if captured > most {
@@ -69,7 +69,7 @@ impl Pcap {
         }
         let len = header + captured as usize;
         if bytes.len() < len {
-            return Found::Short { needed: len };
+            return Found::Short;
         }
         let packet_type = bytes.get(22).filter(|_| self.is_modified);
         let nanos = u64::from(fraction) * self.nanos_per_tick;

@@ -49,20 +49,20 @@ impl Pcapng {
     /// The next block.
     pub(super) fn next(&mut self, bytes: &[u8], interfaces: &mut Vec<Interface>) -> Found {
         let Some(kind) = self.order.u32(bytes, 0) else {
-            return Found::Short { needed: 12 };
+            return Found::Short;
         };
         if kind == block::SECTION {
             match bytes.get(8..12) {
-                None => return Found::Short { needed: 12 },
+                None => return Found::Short,
                 Some(&[0x1a, 0x2b, 0x3c, 0x4d]) => self.order = Order::Big,
                 Some(&[0x4d, 0x3c, 0x2b, 0x1a]) => self.order = Order::Little,
                 Some(_) => return Found::Damaged("a section without its byte order".to_owned()),
             }
         }
         let Some(len) = self.order.u32(bytes, 4) else {
-            return Found::Short { needed: 12 };
+            return Found::Short;
         };
-        if len < SHORTEST || len % 4 != 0 {
+        if len < SHORTEST || !len.is_multiple_of(4) {
             return Found::Damaged(format!("a block of {len} bytes"));
         }
         let most = match kind {
@@ -79,12 +79,13 @@ impl Pcapng {
         if len > most {
             return Found::Damaged(format!("a block of {len} bytes"));
         }
+        let stated = len;
         let len = len as usize;
         let Some(block) = bytes.get(..len) else {
-            return Found::Short { needed: len };
+            return Found::Short;
         };
         // The length stands at the end again.
-        if self.order.u32(block, len - 4) != Some(len as u32) {
+        if self.order.u32(block, len - 4) != Some(stated) {
             return Found::Damaged("a block whose two lengths differ".to_owned());
         }
         // What follows reads within the block, without the length at its end.

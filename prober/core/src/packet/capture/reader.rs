@@ -138,8 +138,8 @@ impl CaptureReader {
                     self.skipped = len;
                     self.skipped_from = self.offset;
                 }
-                Found::Short { .. } if !self.is_all => return Ok(Advance::NeedsBytes),
-                Found::Short { .. } => {
+                Found::Short if !self.is_all => return Ok(Advance::NeedsBytes),
+                Found::Short => {
                     let lost = bytes.len() as u64;
                     let offset = self.offset;
                     return self.finish(Ending::Cut { offset, lost });
@@ -251,7 +251,7 @@ impl CaptureReader {
                 offset: self.skipped_from,
                 lost: self.offset - self.skipped_from,
             },
-            ending => ending,
+            ending @ (Ending::Whole | Ending::Cut { .. } | Ending::Damaged { .. }) => ending,
         };
         let is_readable = |interface: &Interface| interface.link.is_some();
         match self.interfaces.first() {

@@ -69,14 +69,12 @@ impl Dns {
         const ANSWER: u16 = 0x8000;
         const CUT: u16 = 0x0200;
         let flags = u16_at(bytes, 2)?;
-        let (name, query_type) = match u16_at(bytes, 4)? {
-            0 => (DnsName::default(), 0),
-            _ => {
-                let mut name = DnsName::default();
-                let after = name.read(bytes, 12)?;
-                (name, u16_at(bytes, after).unwrap_or_default())
-            }
-        };
+        let mut name = DnsName::default();
+        let mut query_type = 0;
+        if u16_at(bytes, 4)? > 0 {
+            let after = name.read(bytes, 12)?;
+            query_type = u16_at(bytes, after).unwrap_or_default();
+        }
         Some(Self {
             id: u16_at(bytes, 0)?,
             is_answer: flags & ANSWER != 0,

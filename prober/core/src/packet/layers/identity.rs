@@ -81,19 +81,22 @@ fn words(head: &[u8; HEAD]) -> impl Iterator<Item = u64> {
 
 fn addresses(src: IpAddr, dst: IpAddr) -> [u64; 4] {
     let halves = |address: IpAddr| match address {
-        IpAddr::V4(address) => (u64::from(address.to_bits()), 0),
+        IpAddr::V4(address) => [u64::from(address.to_bits()), 0],
         IpAddr::V6(address) => {
-            let bits = address.to_bits();
-            ((bits >> 64) as u64, (bits & u128::from(u64::MAX)) as u64)
+            let [a, b, c, d, e, f, g, h] = address.segments().map(u64::from);
+            [
+                a << 48 | b << 32 | c << 16 | d,
+                e << 48 | f << 32 | g << 16 | h,
+            ]
         }
     };
-    let ((a, b), (c, d)) = (halves(src), halves(dst));
+    let ([a, b], [c, d]) = (halves(src), halves(dst));
     [a, b, c, d]
 }
 
-/// Adds a word to a hash: a multiplication whose halves are joined, as wyhash does.
+/// Adds a word to a hash: a multiplication by an odd number, whose upper bits then change the lower ones.
 const fn mix(hash: u64, word: u64) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let product = ((hash ^ word) as u128 + 1) * FACTOR as u128;
-    (product >> 64) as u64 ^ (product & u64::MAX as u128) as u64
+    let product = (hash ^ word).wrapping_add(1).wrapping_mul(FACTOR);
+    product ^ product >> 32
 }

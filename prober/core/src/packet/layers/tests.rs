@@ -348,15 +348,13 @@ fn encrypted_tunnels_are_named() {
 }
 
 fn dns_of(payload: &[u8]) -> Option<Dns> {
-    match parse_ethernet(&on_nodes(UDP, &udp(40_000, 53, payload))).inner {
-        Inner::Udp(
-            _,
-            Udp {
-                application: Some(Application::Dns(dns)),
-                ..
-            },
-        ) => Some(dns),
-        _ => None,
+    let layers = parse_ethernet(&on_nodes(UDP, &udp(40_000, 53, payload)));
+    let Inner::Udp(_, Udp { application, .. }) = layers.inner else {
+        return None;
+    };
+    match application? {
+        Application::Dns(dns) => Some(dns),
+        Application::Dhcp(_) => None,
     }
 }
 
@@ -623,13 +621,11 @@ fn the_checksum_of_a_datagram_is_verified() {
         let mut datagram = udp(40_000, 9999, payload);
         datagram[6..8].copy_from_slice(&field.to_be_bytes());
         let packet = ipv4(CLIENT, SERVER, UDP, &datagram);
-        match parse_layers(LinkType::Raw, &packet, ChecksumMode::Verify)
-            .unwrap()
-            .inner
-        {
-            Inner::Udp(_, udp) => udp.checksum,
-            other => panic!("{other:?}"),
-        }
+        let layers = parse_layers(LinkType::Raw, &packet, ChecksumMode::Verify).unwrap();
+        let Inner::Udp(_, udp) = layers.inner else {
+            panic!("{layers:?}");
+        };
+        udp.checksum
     };
     assert_eq!(verify(0, b"ab"), Checksum::Unknown);
     let found: Vec<u16> = (1..=u16::MAX)

@@ -32,7 +32,7 @@ fn wireguard(len: u32, payload: &[u8]) -> Option<(OpaqueKind, u32)> {
         (1, 148) => Some((OpaqueKind::WireGuardHandshake, 0)),
         (2, 92) => Some((OpaqueKind::WireGuardHandshake, index(8)?)),
         (3, 64) => Some((OpaqueKind::WireGuardHandshake, index(4)?)),
-        (4, 32..) if len % 16 == 0 => {
+        (4, 32..) if len.is_multiple_of(16) => {
             // A counter of packets: its upper half stays zero for four thousand million of them.
             let upper = at::<4>(payload, 12)?;
             (upper == [0; 4])
