@@ -48,7 +48,9 @@ pub struct Interface {
 }
 
 impl Interface {
-    fn new(name: String, link_number: u32, snap_length: u32) -> Self {
+    fn new(name: String, link_field: u32, snap_length: u32) -> Self {
+        // The upper half of the field describes frame check sequences.
+        let link_number = link_field & 0xffff;
         Self {
             name,
             link: link_type(link_number),
@@ -148,8 +150,7 @@ fn kind_of(bytes: &[u8]) -> &'static str {
 
 /// The link type with this number in the pcap registry.
 fn link_type(number: u32) -> Option<LinkType> {
-    // The upper half of the field describes frame check sequences.
-    match number & 0xffff {
+    match number {
         0 | 108 => Some(LinkType::Null),
         1 => Some(LinkType::Ethernet),
         9 | 50 => Some(LinkType::Ppp),

@@ -78,6 +78,11 @@ impl Format {
             magic => match Pcap::of(magic) {
                 None => Err(CaptureError::NotACapture(kind_of(bytes))),
                 Some(mut pcap) => match pcap.header(bytes, interfaces) {
+                    // The only one of the file.
+                    Some(_) if interfaces.iter().all(|found| found.link.is_none()) => {
+                        let number = interfaces.first().map(|found| found.link_number);
+                        Err(CaptureError::LinkType(number.unwrap_or_default()))
+                    }
                     Some(len) => Ok(Some((Self::Pcap(pcap), len))),
                     None if is_all => Err(CaptureError::Cut(bytes.len())),
                     None => Ok(None),
