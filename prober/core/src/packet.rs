@@ -11,6 +11,7 @@ use crate::packet::mac::Mac;
 
 pub use bytes::{ChecksumMode, ParseError};
 pub use craft::{CraftError, craft};
+pub use link::LinkType;
 pub use parse::{ParsedFrame, parse_frame};
 pub use rebuild::{RebuiltFrame, rebuild};
 
@@ -380,25 +381,6 @@ pub struct TcpSegment {
     pub options: TcpOptions,
     /// Payload.
     pub payload: Vec<u8>,
-}
-
-/// The first header of a captured frame (a pcap link type).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LinkType {
-    /// Ethernet (1).
-    Ethernet,
-    /// Linux cooked capture v1 (113).
-    LinuxSll,
-    /// Linux cooked capture v2 (276).
-    LinuxSll2,
-    /// Starts with the IP header (12, 14, 101, 228, 229).
-    Raw,
-    /// An address family, as of the loopback of BSD and macOS (0, 108).
-    Null,
-    /// PPP, with or without HDLC framing (9, 50).
-    Ppp,
-    /// A session of PPPoE without its Ethernet header (51).
-    Pppoe,
 }
 
 /// The address for "unknown".

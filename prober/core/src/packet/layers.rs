@@ -18,9 +18,6 @@ mod dns;
 mod identity;
 /// From the bytes of a frame to its layers.
 mod parse;
-/// Frames by hand, and what is read of them.
-#[cfg(test)]
-mod tests;
 /// Headers that carry a whole packet.
 mod tunnel;
 /// UDP datagrams.
@@ -228,3 +225,6 @@ pub struct TcpExtra {
     /// A Fast Open option: a cookie, or the request for one (RFC 7413 4.1.1).
     pub fast_open: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,28 @@
-//! Parsing of link headers: from the bytes of a frame to an EtherType and what follows.
+//! Link headers: from the bytes of a frame to an EtherType and what follows.
 
+use super::EthernetAddresses;
 use super::bytes::{ParseError, at, ethertype, u16_at, u32_at};
 use super::layers::Link;
-use super::{EthernetAddresses, LinkType};
 use crate::packet::mac::Mac;
+
+/// The first header of a captured frame (a pcap link type).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkType {
+    /// Ethernet (1).
+    Ethernet,
+    /// Linux cooked capture v1 (113).
+    LinuxSll,
+    /// Linux cooked capture v2 (276).
+    LinuxSll2,
+    /// Starts with the IP header (12, 14, 101, 228, 229).
+    Raw,
+    /// An address family, as of the loopback of BSD and macOS (0, 108).
+    Null,
+    /// PPP, with or without HDLC framing (9, 50).
+    Ppp,
+    /// A session of PPPoE without its Ethernet header (51).
+    Pppoe,
+}
 
 /// A link header, and what it carries.
 #[derive(Clone, Copy, Debug)]
