@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_that_is_seen_twice_does_not_stand_in_for_another() {
+    fn a_fragment_that_is_seen_twice_does_not_replace_another() {
         let mut fragments = Fragments::default();
         assert!(!fragments.add(&fragment(7, 0, true), seconds(0)));
         assert!(!fragments.add(&fragment(7, 0, true), seconds(0)));
