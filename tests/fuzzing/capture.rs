@@ -48,7 +48,7 @@ pub fn capture(data: &[u8]) -> CaseResult {
     }
     let mut again = Vec::new();
     match read(&written, usize::MAX, |reader, frame| {
-        again.push(summary(reader, &frame))
+        again.push(summary(reader, &frame));
     }) {
         Ok(reader) => assert_eq!(reader.summary().ending, Ending::Whole),
         Err(CaptureError::LinkType(_)) => {}
