@@ -85,3 +85,4 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS (60); needs a nightly toolchain and c
 deps: ## Install the Debian packages that the tests need
 	@scripts/deps test
 	@[ "$$(id -u)" -ne 0 ] || scripts/deps cluster
+	@scripts/captures >/dev/null || true

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use prober_core::packet::capture::{CaptureError, read};
 use prober_tests::fuzzing::{CaseResult, FuzzTarget, TARGETS};
 
 fn here(path: &str) -> PathBuf {
@@ -59,6 +60,26 @@ fn every_kept_capture_keeps_its_promises() {
 }
 
 #[test]
+fn every_kept_file_keeps_its_promises() {
+    replay("capture");
+}
+
+#[test]
+fn every_kept_frame_with_layers_keeps_its_promises() {
+    replay("layers");
+}
+
+#[test]
+fn every_kept_datagram_keeps_its_promises() {
+    replay("datagram");
+}
+
+#[test]
+fn every_kept_compressed_file_keeps_its_promises() {
+    replay("compressed");
+}
+
+#[test]
 fn every_kept_plan_keeps_its_promises() {
     replay("plan");
 }
@@ -76,6 +97,54 @@ fn every_kept_conntrack_line_keeps_its_promises() {
 #[test]
 fn every_kept_evidence_keeps_its_promises() {
     replay("evidence");
+}
+
+/// The captures of other programs, which `scripts/captures` fetches.
+fn captures_of_others(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            captures_of_others(&entry.path(), found);
+        } else {
+            found.push(entry.path());
+        }
+    }
+}
+
+#[test]
+fn the_captures_of_other_programs_are_read_or_refused_by_a_sentence() {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let folder = cache
+        .or(home)
+        .expect("a folder for caches")
+        .join("prober/captures");
+    let mut found = Vec::new();
+    captures_of_others(&folder, &mut found);
+    if found.is_empty() {
+        println!(
+            "skipped: no captures in {}: run scripts/captures",
+            folder.display()
+        );
+        return;
+    }
+    let (mut read_files, mut packets) = (0, 0);
+    for path in &found {
+        println!("reading {}", path.display());
+        match read(&fs::read(path).expect("read a file that was just listed")) {
+            Ok(capture) => {
+                read_files += 1;
+                packets += capture.packets.len();
+            }
+            Err(CaptureError::LinkType(_) | CaptureError::NotACapture(_)) => {}
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+    }
+    assert!(
+        read_files * 2 > found.len(),
+        "{read_files} of {}",
+        found.len()
+    );
+    assert!(packets > 1_000, "{packets} packets of TCP, ICMP or ARP");
 }
 
 #[test]

@@ -4,9 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use prober_core::diagnosis::diagnose;
-use prober_core::packet::capture;
 use prober_core::replay::replay;
 use prober_core::report::{Completion, Report};
 
@@ -17,8 +15,8 @@ use crate::{input, run};
 /// Diagnoses captures: of one end, or of both.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Reads pcap and pcapng: Ethernet, Linux cooked v1 and v2, raw IP. A capture of one end alone \
-    decides only what that end can know.\n\n\
+    after_help = "Reads pcap and pcapng, also as .gz and .zst: Ethernet, Linux cooked v1 and v2, raw IP, PPP, loopback. \
+    A capture of one end alone decides only what that end can know.\n\n\
     Exit status: 0 healthy, 1 a path fails, 2 inconclusive, or could not run.\n\n\
     Examples:\n  \
     tcpdump -i any -w client.pcap tcp or icmp     on the client's node, while it fails\n  \
@@ -42,15 +40,9 @@ pub(crate) struct ReplayArgs {
 /// cannot be written.
 pub(crate) fn run_replay(args: &ReplayArgs, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
     let destinations = args.output.open()?;
-    let mut files = Vec::new();
-    for path in &args.files {
-        files.push((path, input::read_until_interrupted(path)?));
-    }
     let mut captures = Vec::new();
-    for (path, bytes) in &files {
-        captures.push(
-            capture::read(bytes).with_context(|| format!("cannot read {}", input::name(path)))?,
-        );
+    for path in &args.files {
+        captures.push(input::read_capture(path)?);
     }
     let found = replay(&captures);
     let mut meta = run::meta(command_line, now(), Completion::Complete);

@@ -4,13 +4,16 @@
 Usage: tests/corpora/make.py      (writes into its own folder; the seeds are committed)
 
 A `wire` case is one byte that names the link type (0 Ethernet, 1 Linux cooked v1, 2 cooked v2, 3 raw IP), then the frame.
-The other cases are the parsed text or file itself.
+A `layers` case is the same, with 4 loopback, 5 PPP and 6 PPPoE. A `datagram` case is one byte that names the ports, then the
+payload; a `capture` case one byte for the size of the pieces in which the file is read, then the file. The other cases are the
+parsed text or file itself.
 """
 
 import json
 import pathlib
 import socket
 import struct
+import zlib
 
 HERE = pathlib.Path(__file__).parent
 
@@ -206,6 +209,132 @@ def replay():
     keep("replay", "last-stamp-there-is.pcapng", pcapng([(1, b"")], [(0, 2**64 - 1, frames[0][1])]))
     keep("replay", "empty", b"")
     keep("replay", "not-a-capture", b"#!/bin/sh\necho this is no capture\n")
+
+
+def udp(sport, dport, payload):
+    return struct.pack(">HHHH", sport, dport, 8 + len(payload), 0) + payload
+
+
+NODE_1, NODE_2 = "172.20.0.11", "172.20.0.12"
+VXLAN = struct.pack(">II", 0x08000000, 42 << 8) + ethernet(SYN_V4)
+GENEVE = bytes.fromhex("0100655800000900 01028000") + ethernet(SYN_V4)
+QUERY = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + b"\x0akubernetes\x07default\x03svc\0" + struct.pack(">HH", 1, 1)
+ANSWER = struct.pack(">6H", 7, 0x8183, 1, 0, 0, 0) + QUERY[12:]
+DISCOVER = struct.pack(">BBBBI", 1, 1, 6, 0, 9) + bytes(228) + bytes.fromhex("63825363") + b"\x35\x01\x01\xff"
+WIREGUARD = bytes.fromhex("04000000 07000000 0100000000000000") + bytes(32)
+
+
+def layers():
+    def frame(name, packet, link=0):
+        keep("layers", name, bytes([link]) + packet)
+
+    def between(protocol, payload):
+        return ethernet(ip(NODE_1, NODE_2, protocol, payload))
+
+    frame("syn", ethernet(SYN_V4))
+    frame("vxlan", between(17, udp(50000, 8472, VXLAN)))
+    frame("vxlan-that-is-cut", between(17, udp(50000, 8472, VXLAN))[:80])
+    frame("geneve", between(17, udp(50000, 6081, GENEVE)))
+    frame("gre-with-key", between(47, bytes.fromhex("2000080000000005") + SYN_V4))
+    frame("gre-bridged", between(47, bytes.fromhex("00006558") + ethernet(SYN_V4)))
+    frame("erspan-ii", between(47, bytes.fromhex("100088be00000001 1000006500000000") + ethernet(SYN_V4)))
+    frame("erspan-iii", between(47, bytes.fromhex("100022eb00000001 2000006500000000 00000001 0000000000000000") + ethernet(SYN_V4)))
+    frame("ip-in-ip-in-ip-in-ip-in-ip", ip(NODE_1, NODE_2, 4, ip(NODE_1, NODE_2, 4, ip(NODE_1, NODE_2, 4, ip(NODE_1, NODE_2, 4, SYN_V4)))), 3)
+    frame("v6-in-v4", between(41, SYN_V6))
+    frame("v4-in-v6", ethernet(ip(CLIENT6, BACKEND6, 4, SYN_V4)))
+    frame("wireguard", between(17, udp(51820, 51820, WIREGUARD)))
+    frame("esp", between(50, bytes.fromhex("0000010000000001") + bytes(40)))
+    frame("dns", between(17, udp(40000, 53, QUERY)))
+    frame("sctp", between(132, bytes(12)))
+    frame("lldp", ethernet(bytes(20), 0x88CC))
+    frame("port-unreachable-quotes-udp", ethernet(icmp(NODE_1, CLIENT, 3, 3, 0, ip(CLIENT, BACKEND, 17, udp(40000, 53, QUERY)))))
+    frame("double-tagged", ethernet(struct.pack(">HHHH", 100, 0x8100, 7, 0x0800) + SYN_V4, 0x88A8))
+    frame("labelled", ethernet(bytes.fromhex("00011040 00020140") + SYN_V4, 0x8847))
+    frame("pppoe", ethernet(bytes.fromhex("11000001002a0021") + SYN_V4, 0x8864))
+    frame("backbone", ethernet(bytes(4) + ethernet(SYN_V4), 0x88E7))
+    frame("snap", ethernet(bytes.fromhex("aaaa030000000800") + SYN_V4, 48))
+    first = bytearray(ip(NODE_1, NODE_2, 17, udp(50000, 8472, VXLAN)))
+    first[6] = 0x20
+    frame("first-fragment-of-vxlan", ethernet(bytes(first)))
+    first[6:8] = b"\0\x10"
+    frame("later-fragment", ethernet(bytes(first)))
+    frame("v6-later-fragment", ethernet(ip(CLIENT6, BACKEND6, 44, bytes.fromhex("1100000900000102") + bytes(16))))
+    frame("loopback-little-endian", bytes.fromhex("1e000000") + SYN_V6, 4)
+    frame("loopback-big-endian", bytes.fromhex("00000002") + SYN_V4, 4)
+    frame("ppp", bytes.fromhex("ff030021") + SYN_V4, 5)
+    frame("ppp-of-one-byte", bytes.fromhex("21") + SYN_V4, 5)
+    frame("pppoe-without-ethernet", bytes.fromhex("11000001002a0057") + SYN_V6, 6)
+    frame("udp-of-no-length", between(17, struct.pack(">HHHH", 1, 2, 4, 0)))
+    frame("empty", b"")
+    frame("cut", ethernet(SYN_V4)[:30])
+
+
+def datagram():
+    keep("datagram", "query", b"\0" + QUERY)
+    keep("datagram", "no-such-name", b"\1" + ANSWER)
+    keep("datagram", "query-that-is-cut", b"\0" + QUERY[:20])
+    keep("datagram", "pointer-to-itself", b"\0" + QUERY[:12] + b"\xc0\x0c\0\1\0\1")
+    keep("datagram", "label-that-is-no-label", b"\0" + QUERY[:12] + b"\x80abc")
+    keep("datagram", "long-name", b"\0" + QUERY[:12] + (b"\x3f" + b"x" * 63) * 4 + b"\0\0\1\0\1")
+    keep("datagram", "discover", b"\2" + DISCOVER)
+    keep("datagram", "bootp", b"\2" + DISCOVER[:236])
+    keep("datagram", "option-beyond-the-end", b"\2" + DISCOVER[:240] + b"\x0c\xff")
+    keep("datagram", "solicit", b"\3" + bytes.fromhex("01000009"))
+    keep("datagram", "vxlan", b"\4" + VXLAN)
+    keep("datagram", "geneve", b"\5" + GENEVE)
+    keep("datagram", "esp", b"\6" + bytes.fromhex("0000010000000001"))
+    keep("datagram", "keep-alive-of-esp", b"\6\xff")
+    keep("datagram", "wireguard", b"\4" + WIREGUARD)
+    keep("datagram", "nothing", b"\4")
+
+
+def capture():
+    def file(name, content, piece=16):
+        keep("capture", name, bytes([piece]) + content)
+
+    start = 1_700_000_000_000_000
+    packets = [(start + 100 * n, packet) for n, packet in enumerate(INCIDENT)]
+    whole = pcap(packets, link=101)
+    file("classic", whole)
+    file("classic-in-single-bytes", pcap(packets, ">", link=101), 0)
+    file("cut", whole[:-9])
+    modified = struct.pack("<IHHiIII", 0xA1B2CD34, 2, 4, 0, 0, 65535, 101)
+    for at, packet in packets:
+        modified += struct.pack("<IIIIIHBB", at // 10**6, at % 10**6, len(packet), len(packet), 3, 0x0800, 4, 0) + packet
+    file("modified", modified)
+    simple = block(3, struct.pack("<I", len(SYN_V4)) + SYN_V4)
+    old = block(2, struct.pack("<HHIIII", 0, 0, 0, 9, len(SYN_V4), len(SYN_V4)) + SYN_V4)
+    section = pcapng([(101, b""), (147, b"")], [(0, start, SYN_V4), (1, start, b"abc"), (7, start, SYN_V4)])
+    file("every-block", section + simple + old + block(5, bytes(40)) + pcapng([(101, b"")], [(0, start, SYN_V6)], ">"))
+    comment = struct.pack("<HH", 1, 5) + b"hello" + bytes(3) + struct.pack("<HHI", 2, 4, 2) + bytes(4)
+    head = struct.pack("<IIIII", 0, 0, 9, len(SYN_V4), len(SYN_V4)) + SYN_V4 + bytes(-len(SYN_V4) % 4)
+    file("commented", pcapng([(101, struct.pack("<HH", 2, 4) + b"eth0")], []) + block(6, head + comment))
+    file("two-lengths", section[:-4] + bytes(4))
+    file("no-order", b"\x0a\x0d\x0d\x0a" + bytes(24))
+    file("link-type-that-is-not-read", pcap(packets, link=195))
+    file("text", b"hello")
+    file("header-that-is-cut", whole[:20])
+    file("empty", b"")
+
+
+def compressed():
+    content = pcap([(1, SYN_V4)] * 40, link=101)
+    # The header's time and system differ between versions of the library.
+    member = b"\x1f\x8b\x08" + bytes(6) + b"\xff" + zlib.compress(content, 9)[2:-4]
+    member += struct.pack("<II", zlib.crc32(content), len(content))
+    keep("compressed", "gzip", member)
+    keep("compressed", "two-members", member * 2)
+    keep("compressed", "gzip-that-is-cut", member[:-9])
+    keep("compressed", "gzip-of-another-sum", member[:-8] + bytes(8))
+    # RFC 8878: a frame with a single segment, of one raw block and one of a repeated byte.
+    frame = bytes.fromhex("28b52ffd 20 0d") + struct.pack("<I", 5 << 3)[:3] + b"hello" + struct.pack("<I", 8 << 3 | 3)[:3] + b"x"
+    keep("compressed", "zstandard", frame)
+    keep("compressed", "frame-to-skip", struct.pack("<II", 0x184D2A50, 3) + b"abc" + frame)
+    keep("compressed", "two-frames-and-one-to-skip", frame + struct.pack("<II", 0x184D2A50, 3) + b"abc" + frame)
+    keep("compressed", "zstandard-that-is-cut", frame[:-2])
+    keep("compressed", "a-window-of-terabytes", bytes.fromhex("28b52ffd 00 ff 010000"))
+    keep("compressed", "plain", content[:100])
+    keep("compressed", "empty", b"")
 
 
 PLAN = {
@@ -415,6 +544,10 @@ def evidence():
 if __name__ == "__main__":
     wire()
     replay()
+    capture()
+    layers()
+    datagram()
+    compressed()
     plan()
     agent_line()
     conntrack()

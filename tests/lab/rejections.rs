@@ -125,7 +125,7 @@ fn cut_capture() -> Result<(), Failed> {
     )?;
     let output = prober(&["replay", "-o", "json", &file.path().to_string_lossy()]);
     let report = Report::read(&output)?;
-    if !report.text.contains("the file ends within a block") {
+    if !report.text.contains("the file ends within a packet") {
         return Err(format!("the report does not mention it: {}", report.summary()).into());
     }
     report.diagnosis("bridge-netfilter-off").map(drop)

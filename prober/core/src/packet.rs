@@ -11,6 +11,7 @@ use crate::packet::mac::Mac;
 
 pub use bytes::{ChecksumMode, ParseError};
 pub use craft::{CraftError, craft};
+pub use link::LinkType;
 pub use parse::{ParsedFrame, parse_frame};
 pub use rebuild::{RebuiltFrame, rebuild};
 
@@ -25,10 +26,16 @@ pub mod capture;
 mod craft;
 /// IPv4 or IPv6.
 pub mod family;
+/// Packets in fragments.
+pub mod fragments;
 /// Parsing of ICMP and `ICMPv6` messages.
 mod icmp;
 /// Parsing of IP headers.
 mod ip;
+/// The layers of a captured frame: link, tunnels, innermost packet.
+pub mod layers;
+/// Parsing of link headers.
+mod link;
 /// An Ethernet address.
 pub mod mac;
 /// Parsing of ARP and neighbour discovery.
@@ -374,19 +381,6 @@ pub struct TcpSegment {
     pub options: TcpOptions,
     /// Payload.
     pub payload: Vec<u8>,
-}
-
-/// The first header of a captured frame (a pcap link type).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LinkType {
-    /// Ethernet (1).
-    Ethernet,
-    /// Linux cooked capture v1 (113).
-    LinuxSll,
-    /// Linux cooked capture v2 (276).
-    LinuxSll2,
-    /// Starts with the IP header (101, 228, 229).
-    Raw,
 }
 
 /// The address for "unknown".

@@ -43,12 +43,28 @@ pub(super) mod ethertype {
     pub(crate) const IPV6: u16 = 0x86dd;
     pub(crate) const PROVIDER_VLAN: u16 = 0x88a8;
     pub(crate) const OLD_PROVIDER_VLAN: u16 = 0x9100;
+    pub(crate) const MPLS: u16 = 0x8847;
+    pub(crate) const MPLS_MULTICAST: u16 = 0x8848;
+    pub(crate) const PPP: u16 = 0x880b;
+    pub(crate) const PPPOE_SESSION: u16 = 0x8864;
+    pub(crate) const PROVIDER_BACKBONE: u16 = 0x88e7;
+    /// An Ethernet frame in GRE or Geneve.
+    pub(crate) const BRIDGED: u16 = 0x6558;
+    /// ERSPAN types I and II in GRE.
+    pub(crate) const ERSPAN: u16 = 0x88be;
+    /// ERSPAN type III in GRE.
+    pub(crate) const ERSPAN_III: u16 = 0x22eb;
 }
 
 /// IP protocol numbers.
 pub(super) mod protocol {
     pub(crate) const ICMP: u8 = 1;
+    pub(crate) const IPV4: u8 = 4;
     pub(crate) const TCP: u8 = 6;
+    pub(crate) const UDP: u8 = 17;
+    pub(crate) const IPV6: u8 = 41;
+    pub(crate) const GRE: u8 = 47;
+    pub(crate) const ESP: u8 = 50;
     pub(crate) const ICMPV6: u8 = 58;
 }
 

@@ -9,10 +9,15 @@ use super::{Checksum, ChecksumMode, Icmp, IcmpKind, ParseError, Quoted, Seq, Unr
 
 const CUT: ParseError = ParseError::Truncated("ICMP header");
 
+/// The type of an `ICMPv6` redirect (RFC 4861 4.5).
+const REDIRECT: u8 = 137;
+
 /// Parses an ICMP message (RFC 792; RFC 1191 for the MTU; RFC 1812 5.2.7.1 for the codes).
 pub(super) fn parse_v4(bytes: &[u8]) -> Result<Icmp, ParseError> {
     let [icmp_type, code] = at(bytes, 0).ok_or(CUT)?;
-    let inner = bytes.get(8..).ok_or(CUT)?;
+    if bytes.len() < 8 {
+        return Err(CUT);
+    }
     let kind = match (icmp_type, code) {
         (3, 4) => IcmpKind::PacketTooBig {
             mtu: u32::from(u16_at(bytes, 6).ok_or(CUT)?),
@@ -32,20 +37,38 @@ pub(super) fn parse_v4(bytes: &[u8]) -> Result<Icmp, ParseError> {
         (11, 0) => IcmpKind::TimeExceeded,
         _ => IcmpKind::Other,
     };
-    // Unreachable, source quench, redirect, time exceeded, parameter problem: the errors.
-    let quotes = matches!(icmp_type, 3 | 4 | 5 | 11 | 12);
     Ok(Icmp {
         kind,
         type_code: (icmp_type, code),
-        quoted: quotes.then_some(inner).and_then(quoted_v4),
+        quoted: quoted_bytes_v4(bytes).and_then(quoted_v4),
     })
+}
+
+/// The packet that an ICMP error quotes.
+pub(super) fn quoted_bytes_v4(bytes: &[u8]) -> Option<&[u8]> {
+    // Unreachable, source quench, redirect, time exceeded, parameter problem: the errors.
+    match bytes.first()? {
+        3 | 4 | 5 | 11 | 12 => bytes.get(8..),
+        _ => None,
+    }
+}
+
+/// The packet that an `ICMPv6` error or redirect quotes.
+pub(super) fn quoted_bytes_v6(bytes: &[u8]) -> Option<&[u8]> {
+    match *bytes.first()? {
+        // Every type below 128 is an error and quotes (RFC 4443 2.1).
+        0..=127 => bytes.get(8..),
+        REDIRECT => bytes.get(40..).and_then(redirected),
+        _ => None,
+    }
 }
 
 /// Parses an `ICMPv6` message that is not neighbour discovery (RFC 4443; RFC 4861 4.5).
 pub(super) fn parse_v6(bytes: &[u8]) -> Result<Icmp, ParseError> {
-    const REDIRECT: u8 = 137;
     let [icmp_type, code] = at(bytes, 0).ok_or(CUT)?;
-    let inner = bytes.get(8..).ok_or(CUT)?;
+    if bytes.len() < 8 {
+        return Err(CUT);
+    }
     let kind = match (icmp_type, code) {
         (1, _) => IcmpKind::Unreachable {
             reason: match code {
@@ -65,16 +88,10 @@ pub(super) fn parse_v6(bytes: &[u8]) -> Result<Icmp, ParseError> {
         },
         _ => IcmpKind::Other,
     };
-    let quoted = match icmp_type {
-        // Every type below 128 is an error and quotes (RFC 4443 2.1).
-        0..=127 => quoted_v6(inner),
-        REDIRECT => bytes.get(40..).and_then(redirected).and_then(quoted_v6),
-        _ => None,
-    };
     Ok(Icmp {
         kind,
         type_code: (icmp_type, code),
-        quoted,
+        quoted: quoted_bytes_v6(bytes).and_then(quoted_v6),
     })
 }
 
@@ -111,7 +128,7 @@ fn quoted(inner: &IpPayload<'_>) -> Option<Quoted> {
         hop_limit: inner.ip.hop_limit,
         seq: Seq(u32_at(inner.bytes, 4)?),
         checksum: u16_at(inner.bytes, 16).map_or(Checksum::Unknown, |stated| {
-            tcp::verify_checksum(inner, stated, ChecksumMode::Verify)
+            tcp::verify_checksum(inner, stated, protocol::TCP, ChecksumMode::Verify)
         }),
     })
 }

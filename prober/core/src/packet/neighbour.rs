@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use pnet_packet::arp::ArpPacket;
 
+use super::bytes::at;
 use super::{ParseError, Resolution, ResolutionKind};
 use crate::packet::mac::Mac;
 
@@ -40,6 +41,12 @@ pub(super) fn parse_arp(bytes: &[u8]) -> Result<Resolution, ParseError> {
         sender_mac: Some(Mac([mac.0, mac.1, mac.2, mac.3, mac.4, mac.5])),
         target,
     })
+}
+
+/// Whether an ARP packet of Ethernet and IPv4 announces its sender: the target's address is its own (RFC 5227 3).
+pub(super) fn is_arp_announcement(bytes: &[u8]) -> bool {
+    let sender: Option<[u8; 4]> = at(bytes, 14);
+    sender.is_some() && sender == at(bytes, 24)
 }
 
 /// Parses a neighbour solicitation or advertisement; `None` for any other `ICMPv6` message.

@@ -3,9 +3,8 @@
 //! A capture's snap length may cut a frame: lengths come from the headers, the payload is the captured part.
 //! Contradictory headers are an error.
 
-use super::bytes::{ChecksumMode, ParseError, at, ethertype, protocol, u16_at};
-use super::{Body, EthernetAddresses, Icmp, LinkType, Packet, icmp, ip, neighbour, tcp};
-use crate::packet::mac::Mac;
+use super::bytes::{ChecksumMode, ParseError, ethertype, protocol};
+use super::{Body, Icmp, LinkType, Packet, icmp, ip, link, neighbour, tcp};
 
 /// A parsed frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,80 +21,15 @@ pub fn parse_frame(
     bytes: &[u8],
     sums: ChecksumMode,
 ) -> Result<ParsedFrame<'_>, ParseError> {
-    let (link, ether_type, rest) = match link {
-        LinkType::Ethernet => ethernet(bytes)?,
-        LinkType::LinuxSll => cooked_v1(bytes)?,
-        LinkType::LinuxSll2 => cooked_v2(bytes)?,
-        LinkType::Raw => (None, raw_ether_type(bytes)?, bytes),
-    };
-    let (body, payload) = network(ether_type, rest, sums)?;
+    let found = link::parse(link, bytes)?;
+    let (body, payload) = network(found.ether_type, found.bytes, sums)?;
     Ok(ParsedFrame {
-        packet: Packet { link, body },
+        packet: Packet {
+            link: found.link.addresses,
+            body,
+        },
         payload,
     })
-}
-
-type LinkHeader<'a> = (Option<EthernetAddresses>, u16, &'a [u8]);
-
-fn ethernet(bytes: &[u8]) -> Result<LinkHeader<'_>, ParseError> {
-    let cut = ParseError::Truncated("Ethernet header");
-    let rest = bytes.get(14..).ok_or(cut)?;
-    let link = EthernetAddresses {
-        src: Mac(at(bytes, 6).ok_or(cut)?),
-        dst: Some(Mac(at(bytes, 0).ok_or(cut)?)),
-    };
-    let ether_type = u16_at(bytes, 12).ok_or(cut)?;
-    let (ether_type, rest) = without_vlan_tags(ether_type, rest)?;
-    Ok((Some(link), ether_type, rest))
-}
-
-/// `LINKTYPE_LINUX_SLL`: packet type, ARPHRD, address length at 5, address at 6, protocol at 14.
-fn cooked_v1(bytes: &[u8]) -> Result<LinkHeader<'_>, ParseError> {
-    cooked(bytes, 16, at(bytes, 6), at(bytes, 5), u16_at(bytes, 14))
-}
-
-/// `LINKTYPE_LINUX_SLL2`: protocol, reserved, interface, ARPHRD, packet type, address length at 11,
-/// address at 12.
-fn cooked_v2(bytes: &[u8]) -> Result<LinkHeader<'_>, ParseError> {
-    cooked(bytes, 20, at(bytes, 12), at(bytes, 11), u16_at(bytes, 0))
-}
-
-fn cooked(
-    bytes: &[u8],
-    header_len: usize,
-    address: Option<[u8; 6]>,
-    address_len: Option<[u8; 1]>,
-    ether_type: Option<u16>,
-) -> Result<LinkHeader<'_>, ParseError> {
-    let cut = ParseError::Truncated("Linux cooked header");
-    let rest = bytes.get(header_len..).ok_or(cut)?;
-    let link = EthernetAddresses {
-        src: Mac(address.ok_or(cut)?),
-        dst: None,
-    };
-    let (ether_type, rest) = without_vlan_tags(ether_type.ok_or(cut)?, rest)?;
-    Ok(((address_len == Some([6])).then_some(link), ether_type, rest))
-}
-
-fn raw_ether_type(bytes: &[u8]) -> Result<u16, ParseError> {
-    match bytes.first().map(|byte| byte >> 4) {
-        None => Err(ParseError::Truncated("IP header")),
-        Some(4) => Ok(ethertype::IPV4),
-        Some(6) => Ok(ethertype::IPV6),
-        Some(other) => Err(ParseError::Version(other)),
-    }
-}
-
-fn without_vlan_tags(mut ether_type: u16, mut rest: &[u8]) -> Result<(u16, &[u8]), ParseError> {
-    while matches!(
-        ether_type,
-        ethertype::VLAN | ethertype::PROVIDER_VLAN | ethertype::OLD_PROVIDER_VLAN
-    ) {
-        let cut = ParseError::Truncated("VLAN tag");
-        ether_type = u16_at(rest, 2).ok_or(cut)?;
-        rest = rest.get(4..).ok_or(cut)?;
-    }
-    Ok((ether_type, rest))
 }
 
 fn network(ether_type: u16, bytes: &[u8], sums: ChecksumMode) -> Result<(Body, &[u8]), ParseError> {

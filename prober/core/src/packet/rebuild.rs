@@ -36,6 +36,14 @@ impl LinkType {
             None => Self::Raw,
         }
     }
+
+    /// Whether its frames say what they carry by an EtherType, so that it may be ARP.
+    const fn carries_arp(self) -> bool {
+        match self {
+            Self::Ethernet | Self::LinuxSll | Self::LinuxSll2 => true,
+            Self::Raw | Self::Null | Self::Ppp | Self::Pppoe => false,
+        }
+    }
 }
 
 /// Writes a packet as a frame of this link type.
@@ -55,7 +63,7 @@ pub fn rebuild(packet: &Packet, link: LinkType) -> Result<RebuiltFrame, CraftErr
             ether_type_of(ip.src)
         }
         Body::Resolution(resolution) => match (resolution.sender, resolution.target) {
-            (IpAddr::V4(_), IpAddr::V4(_)) if link == LinkType::Raw => {
+            (IpAddr::V4(_), IpAddr::V4(_)) if !link.carries_arp() => {
                 return Err(CraftError::ArpWithoutLink);
             }
             (IpAddr::V4(sender), IpAddr::V4(target)) => {
@@ -115,6 +123,22 @@ fn link_header(stated: Option<EthernetAddresses>, link: LinkType, ether_type: u1
             out.extend_from_slice(&[0, 0]);
         }
         LinkType::Raw => {}
+        LinkType::Null => {
+            let family: u32 = if ether_type == ethertype::IPV6 { 30 } else { 2 };
+            out.extend_from_slice(&family.to_be_bytes());
+        }
+        LinkType::Ppp | LinkType::Pppoe => {
+            if link == LinkType::Pppoe {
+                // Version 1, type 1, code 0, session 1, and a length that readers take from IP.
+                out.extend_from_slice(&[0x11, 0, 0, 1, 0, 0]);
+            }
+            let protocol = if ether_type == ethertype::IPV6 {
+                0x57
+            } else {
+                0x21
+            };
+            out.extend_from_slice(&[0, protocol]);
+        }
     }
     out
 }

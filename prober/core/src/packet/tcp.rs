@@ -6,16 +6,19 @@ use pnet_packet::tcp::TcpPacket;
 
 use super::bytes::{protocol, u32_at};
 use super::ip::{Extent, IpPayload};
+use super::layers::TcpExtra;
 use super::{Checksum, ChecksumMode, Ip, ParseError, Seq, Tcp, TcpFlags, TcpOptions};
 
-/// Option kinds (RFC 9293 3.2, RFC 7323, RFC 2018).
+/// Option kinds (RFC 9293 3.2, RFC 7323, RFC 2018, RFC 7413).
 pub(super) mod option {
     pub(crate) const END: u8 = 0;
     pub(crate) const NO_OPERATION: u8 = 1;
     pub(crate) const MSS: u8 = 2;
     pub(crate) const WINDOW_SCALE: u8 = 3;
     pub(crate) const SACK_PERMITTED: u8 = 4;
+    pub(crate) const SACK: u8 = 5;
     pub(crate) const TIMESTAMPS: u8 = 8;
+    pub(crate) const FAST_OPEN: u8 = 34;
 }
 
 /// Parses a segment; returns its header and the captured part of its payload.
@@ -40,48 +43,72 @@ pub(super) fn parse<'a>(
         window: header.get_window(),
         options: parse_options(options.unwrap_or_default()),
         payload_len: payload_len.map_err(|_| ParseError::Length("TCP header"))?,
-        checksum: verify_checksum(payload_of_ip, header.get_checksum(), sums),
+        checksum: verify_checksum(payload_of_ip, header.get_checksum(), protocol::TCP, sums),
     };
     Ok((tcp, bytes.get(header_len..).unwrap_or_default()))
 }
 
-/// As the kernel does (net/ipv4/tcp_input.c, tcp_parse_options): a malformed option ends the list, an unknown one or one
-/// of a wrong length is skipped.
-fn parse_options(mut bytes: &[u8]) -> TcpOptions {
+/// The options of a handshake.
+fn parse_options(bytes: &[u8]) -> TcpOptions {
     let mut options = TcpOptions::default();
+    each_option(bytes, |kind, value| match (kind, value) {
+        (option::MSS, &[high, low]) => options.mss = Some(u16::from_be_bytes([high, low])),
+        (option::WINDOW_SCALE, &[shift]) => options.window_scale = Some(shift),
+        (option::SACK_PERMITTED, []) => options.sack_permitted = true,
+        (option::TIMESTAMPS, stamps) if stamps.len() == 8 => {
+            options.timestamps = u32_at(stamps, 0).zip(u32_at(stamps, 4));
+        }
+        _ => {}
+    });
+    options
+}
+
+/// The options of a segment beyond those of a handshake.
+pub(super) fn parse_extra(segment: &[u8]) -> TcpExtra {
+    let mut extra = TcpExtra::default();
+    let header_len = segment.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4);
+    if header_len <= 20 {
+        return extra;
+    }
+    let options = segment.get(20..header_len.min(segment.len()));
+    each_option(options.unwrap_or_default(), |kind, value| match kind {
+        option::SACK => {
+            let block = u32_at(value, 0).zip(u32_at(value, 4));
+            extra.sack = block.map(|(first, end)| (Seq(first), Seq(end)));
+            extra.sack_blocks = u8::try_from(value.len() / 8).unwrap_or(u8::MAX);
+        }
+        option::FAST_OPEN => extra.fast_open = true,
+        _ => {}
+    });
+    extra
+}
+
+/// Calls `found` for each option, as the kernel does (net/ipv4/tcp_input.c, tcp_parse_options): a malformed option ends the
+/// list.
+fn each_option<'a>(mut bytes: &'a [u8], mut found: impl FnMut(u8, &'a [u8])) {
     loop {
         bytes = match bytes {
-            [] | [option::END, ..] => return options,
+            [] | [option::END, ..] | [_] => return,
             [option::NO_OPERATION, rest @ ..] => rest,
             &[kind, length, ref rest @ ..] => {
                 let Some((value, rest)) = usize::from(length)
                     .checked_sub(2)
                     .and_then(|length| rest.split_at_checked(length))
                 else {
-                    return options;
+                    return;
                 };
-                match (kind, value) {
-                    (option::MSS, &[high, low]) => {
-                        options.mss = Some(u16::from_be_bytes([high, low]));
-                    }
-                    (option::WINDOW_SCALE, &[shift]) => options.window_scale = Some(shift),
-                    (option::SACK_PERMITTED, []) => options.sack_permitted = true,
-                    (option::TIMESTAMPS, stamps) if stamps.len() == 8 => {
-                        options.timestamps = u32_at(stamps, 0).zip(u32_at(stamps, 4));
-                    }
-                    _ => {}
-                }
+                found(kind, value);
                 rest
             }
-            [_] => return options,
         };
     }
 }
 
-/// Verifies the checksum of a segment, of which this is the field.
+/// Verifies the checksum of a TCP segment or a UDP datagram, of which this is the field.
 pub(super) fn verify_checksum(
     payload_of_ip: &IpPayload<'_>,
     stated: u16,
+    protocol: u8,
     sums: ChecksumMode,
 ) -> Checksum {
     let whole =
@@ -90,13 +117,20 @@ pub(super) fn verify_checksum(
         return Checksum::Unknown;
     }
     // The sum includes the checksum field, so a right one gives all ones.
-    if fold(pseudo_header(&payload_of_ip.ip, payload_of_ip.len) + sum(payload_of_ip.bytes))
-        == 0xffff
+    if fold(
+        pseudo_header(&payload_of_ip.ip, protocol, payload_of_ip.len) + sum(payload_of_ip.bytes),
+    ) == 0xffff
     {
         return Checksum::Valid;
     }
     // Not filled in yet.
-    if stated == partial(&payload_of_ip.ip, payload_of_ip.len) {
+    if stated
+        == fold(pseudo_header(
+            &payload_of_ip.ip,
+            protocol,
+            payload_of_ip.len,
+        ))
+    {
         return Checksum::Unknown;
     }
     Checksum::Invalid
@@ -105,15 +139,15 @@ pub(super) fn verify_checksum(
 /// The checksum field of a segment of this length where the sender's kernel leaves the rest to the device
 /// (`CHECKSUM_PARTIAL`, include/linux/skbuff.h): the sum of the pseudo-header.
 pub(super) fn partial(ip: &Ip, len: usize) -> u16 {
-    fold(pseudo_header(ip, len))
+    fold(pseudo_header(ip, protocol::TCP, len))
 }
 
-fn pseudo_header(ip: &Ip, len: usize) -> u64 {
+fn pseudo_header(ip: &Ip, protocol: u8, len: usize) -> u64 {
     let address = |address: IpAddr| match address {
         IpAddr::V4(address) => sum(&address.octets()),
         IpAddr::V6(address) => sum(&address.octets()),
     };
-    address(ip.src) + address(ip.dst) + u64::from(protocol::TCP) + len as u64
+    address(ip.src) + address(ip.dst) + u64::from(protocol) + len as u64
 }
 
 /// The sum of the 16-bit words, big-endian, an odd byte padded with zero (RFC 1071).

@@ -1,126 +1,310 @@
-//! Reading of pcapng files: sections, interfaces, enhanced packets with comments.
+//! pcapng (draft-ietf-opsawg-pcapng): sections of either byte order, interfaces with their clocks, packets with comments.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
-use pcap_file::pcapng::blocks::ENHANCED_PACKET_BLOCK;
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
-use pcap_file::pcapng::blocks::opt_common::CommonOption;
-use pcap_file::pcapng::blocks::{
-    INTERFACE_DESCRIPTION_BLOCK, PACKET_BLOCK, SECTION_HEADER_BLOCK, SIMPLE_PACKET_BLOCK,
-};
-use pcap_file::pcapng::{Block, PcapNgParseError, PcapNgParser, PcapNgState};
-
-use super::{Capture, CaptureBuilder, CaptureError, RawRecord};
+use super::Interface;
+use super::format::{Found, FrameRecord, LARGEST_RECORD, Order, USUAL_SNAP_LENGTH};
 use crate::packet::observation::Direction;
-use crate::time::{Timestamp, nanos};
+use crate::time::Timestamp;
 
-pub(super) fn read(bytes: &[u8]) -> Result<Capture<'_>, CaptureError> {
-    let (mut rest, mut parser) = PcapNgParser::new(bytes).map_err(|error| {
-        if is_incomplete(&error) {
-            CaptureError::Cut(bytes.len())
-        } else {
-            CaptureError::Broken(error.to_string())
-        }
-    })?;
-    let mut builder = CaptureBuilder::default();
-    // Interfaces are numbered within a section; a file may have several, one after the other.
-    let mut first_interface = 0;
-    let (mut unstamped, mut broken) = (0_u64, 0_u64);
-    while !rest.is_empty() {
-        let (after, block) = match parser.next_raw_block(rest) {
-            Ok(next) => next,
-            Err(error) => {
-                builder.note(lost(bytes.len(), rest.len(), &error));
-                break;
-            }
-        };
-        rest = after;
-        match block.type_ {
-            SECTION_HEADER_BLOCK => first_interface = builder.capture.interfaces.len(),
-            INTERFACE_DESCRIPTION_BLOCK => add_interface(parser.state(), &mut builder),
-            // These blocks have no timestamp.
-            SIMPLE_PACKET_BLOCK | PACKET_BLOCK => unstamped += 1,
-            ENHANCED_PACKET_BLOCK => match block.try_into_block(parser.state()) {
-                Ok(Block::EnhancedPacket(packet)) => add(packet, first_interface, &mut builder),
-                Ok(_) | Err(_) => broken += 1,
-            },
-            _ => {}
-        }
-    }
-    if unstamped > 0 {
-        builder.note(format!(
-            "{unstamped} packets in blocks without a time of their own or of an obsolete kind: left out"
-        ));
-    }
-    if broken > 0 {
-        builder.note(format!("{broken} packet blocks are broken: left out"));
-    }
-    builder.finish()
+/// The shortest block: type, length, length again.
+const SHORTEST: u32 = 12;
+
+/// The longest block that is read as a whole where it is no packet: a section or an interface.
+const LONGEST_DESCRIPTION: u32 = 1024 * 1024;
+
+/// Block types.
+mod block {
+    pub(super) const SECTION: u32 = 0x0a0d_0d0a;
+    pub(super) const INTERFACE: u32 = 1;
+    pub(super) const OLD_PACKET: u32 = 2;
+    pub(super) const SIMPLE_PACKET: u32 = 3;
+    pub(super) const PACKET: u32 = 6;
 }
 
-const fn is_incomplete(error: &PcapNgParseError) -> bool {
-    matches!(error, PcapNgParseError::IncompleteBuffer(..))
+/// Option codes; 2 and 9 have another meaning in another block.
+mod option {
+    pub(super) const END: u16 = 0;
+    pub(super) const COMMENT: u16 = 1;
+    pub(super) const NAME: u16 = 2;
+    pub(super) const FLAGS: u16 = 2;
+    pub(super) const RESOLUTION: u16 = 9;
+    pub(super) const OFFSET: u16 = 14;
 }
 
-fn lost(all: usize, left: usize, error: &PcapNgParseError) -> String {
-    if is_incomplete(error) {
-        return format!("the file ends within a block: its last {left} bytes are lost");
-    }
-    format!(
-        "the file is broken at byte {} ({error}): its last {left} bytes are lost",
-        all - left
-    )
-}
-
-fn add_interface(state: &PcapNgState, builder: &mut CaptureBuilder<'_>) {
-    if let Some(interface) = state.interfaces().last() {
-        let name = interface.options.iter().find_map(|option| {
-            if let InterfaceDescriptionOption::IfName(name) = option {
-                Some(name.clone().into_owned())
-            } else {
-                None
-            }
-        });
-        builder.interface(name.unwrap_or_default(), u32::from(interface.linktype));
-    }
-}
-
-fn add<'a>(
-    packet: EnhancedPacketBlock<'a>,
+/// The state of a reader.
+#[derive(Debug, Default)]
+pub(super) struct Pcapng {
+    order: Order,
+    /// Of this section, by number; a file may have several sections.
+    clocks: Vec<Clock>,
+    /// How many interfaces the sections before have.
     first_interface: usize,
-    builder: &mut CaptureBuilder<'a>,
-) {
-    let EnhancedPacketBlock {
-        interface_id,
-        timestamp,
-        original_len,
-        data: Cow::Borrowed(bytes),
-        options,
-    } = packet
-    else {
-        return;
-    };
-    let (mut direction, mut comment) = (None, None);
-    for option in options {
-        if let EnhancedPacketOption::Flags(flags) = option {
-            direction = direction_of(flags);
-        } else if let EnhancedPacketOption::Common(CommonOption::Comment(text)) = option {
-            comment.get_or_insert(text);
+}
+
+impl Pcapng {
+    /// The type of a section's header, which reads the same in either byte order.
+    pub(super) const MAGIC: u32 = block::SECTION;
+
+    /// The next block.
+    pub(super) fn next(&mut self, bytes: &[u8], interfaces: &mut Vec<Interface>) -> Found {
+        let Some(kind) = self.order.u32(bytes, 0) else {
+            return Found::Short;
+        };
+        if kind == block::SECTION {
+            match bytes.get(8..12) {
+                None => return Found::Short,
+                Some(&[0x1a, 0x2b, 0x3c, 0x4d]) => self.order = Order::Big,
+                Some(&[0x4d, 0x3c, 0x2b, 0x1a]) => self.order = Order::Little,
+                Some(_) => return Found::Damaged("a section without its byte order".to_owned()),
+            }
+        }
+        let Some(len) = self.order.u32(bytes, 4) else {
+            return Found::Short;
+        };
+        if len < SHORTEST || !len.is_multiple_of(4) {
+            return Found::Damaged(format!("a block of {len} bytes"));
+        }
+        let most = match kind {
+            block::SECTION | block::INTERFACE => LONGEST_DESCRIPTION,
+            block::PACKET | block::OLD_PACKET | block::SIMPLE_PACKET => {
+                let snap = self.clocks.iter().map(|clock| clock.snap_length).max();
+                let snap = snap.unwrap_or_default();
+                // Comments may be as long again.
+                snap.clamp(USUAL_SNAP_LENGTH, LARGEST_RECORD) * 2
+            }
+            // Names, statistics, secrets: never read.
+            _ => return Found::Other { len: len.into() },
+        };
+        if len > most {
+            return Found::Damaged(format!("a block of {len} bytes"));
+        }
+        let stated = len;
+        let len = len as usize;
+        let Some(block) = bytes.get(..len) else {
+            return Found::Short;
+        };
+        // The length stands at the end again.
+        if self.order.u32(block, len - 4) != Some(stated) {
+            return Found::Damaged("a block whose two lengths differ".to_owned());
+        }
+        // What follows reads within the block, without the length at its end.
+        let block = block.get(..len - 4).unwrap_or_default();
+        let frame = match kind {
+            block::SECTION => {
+                self.first_interface = interfaces.len();
+                self.clocks.clear();
+                return Found::Other { len: len as u64 };
+            }
+            block::INTERFACE => {
+                if self.interface(block, interfaces).is_none() {
+                    return Found::Damaged("an interface that is cut".to_owned());
+                }
+                return Found::Other { len: len as u64 };
+            }
+            block::SIMPLE_PACKET => self.simple_packet(block, len),
+            block::OLD_PACKET => self.old_packet(block, len),
+            _ => self.packet(block, len),
+        };
+        frame.map_or_else(
+            || Found::Damaged("a packet longer than its block".to_owned()),
+            Found::Frame,
+        )
+    }
+
+    /// Link type, reserved, snap length, options.
+    fn interface(&mut self, block: &[u8], interfaces: &mut Vec<Interface>) -> Option<()> {
+        let link = self.order.u16(block, 8)?;
+        let snap_length = self.order.u32(block, 12)?;
+        let mut name = String::new();
+        let mut clock = Clock {
+            snap_length,
+            ..Clock::default()
+        };
+        for (code, value) in Options::of(self.order, block, 16) {
+            let value = block.get(value).unwrap_or_default();
+            match (code, value) {
+                (option::NAME, text) => name = String::from_utf8_lossy(text).into_owned(),
+                (option::RESOLUTION, &[resolution, ..]) => clock.tick = Tick::of(resolution),
+                (option::OFFSET, seconds) => {
+                    let high = self.order.u32(seconds, 0);
+                    let low = self.order.u32(seconds, 4);
+                    // A number of eight bytes: which half is first is the byte order.
+                    let (high, low) = match self.order {
+                        Order::Big => (high?, low?),
+                        Order::Little => (low?, high?),
+                    };
+                    clock.offset_seconds = (u64::from(high) << 32 | u64::from(low)).cast_signed();
+                }
+                _ => {}
+            }
+        }
+        self.clocks.push(clock);
+        interfaces.push(Interface::new(name, u32::from(link), snap_length));
+        Some(())
+    }
+
+    /// Interface, time (two words), captured length, original length, the frame, options.
+    fn packet(&self, block: &[u8], len: usize) -> Option<FrameRecord> {
+        let interface = self.order.u32(block, 8)?;
+        self.stamped(block, interface as usize, len)
+    }
+
+    /// As `packet`, with an interface of two bytes and a count of dropped packets.
+    fn old_packet(&self, block: &[u8], len: usize) -> Option<FrameRecord> {
+        let interface = self.order.u16(block, 8)?;
+        self.stamped(block, usize::from(interface), len)
+    }
+
+    fn stamped(&self, block: &[u8], interface: usize, len: usize) -> Option<FrameRecord> {
+        const FRAME: usize = 28;
+        let word = |place| self.order.u32(block, place);
+        let ticks = u64::from(word(12)?) << 32 | u64::from(word(16)?);
+        let captured = word(20)? as usize;
+        let end = FRAME
+            .checked_add(captured)
+            .filter(|end| *end <= block.len())?;
+        let (mut direction, mut comment) = (None, None);
+        for (code, value) in Options::of(self.order, block, end.next_multiple_of(4)) {
+            match code {
+                option::COMMENT => {
+                    comment.get_or_insert(value);
+                }
+                option::FLAGS => {
+                    let flags = block.get(value);
+                    direction = self
+                        .order
+                        .u32(flags.unwrap_or_default(), 0)
+                        .and_then(direction_of);
+                }
+                _ => {}
+            }
+        }
+        let clock = self.clocks.get(interface).copied().unwrap_or_default();
+        Some(FrameRecord {
+            interface: self.first_interface.saturating_add(interface),
+            at: Some(clock.time(ticks)),
+            direction,
+            bytes: FRAME..end,
+            original_len: word(24)?,
+            comment,
+            len,
+        })
+    }
+
+    /// Original length, the frame: of the first interface, without a time.
+    fn simple_packet(&self, block: &[u8], len: usize) -> Option<FrameRecord> {
+        const FRAME: usize = 12;
+        let original_len = self.order.u32(block, 8)?;
+        let snap = self.clocks.first().map_or(0, |clock| clock.snap_length);
+        let most = if snap == 0 { u32::MAX } else { snap };
+        let captured = original_len.min(most) as usize;
+        let end = FRAME
+            .checked_add(captured)
+            .filter(|end| *end <= block.len())?;
+        Some(FrameRecord {
+            interface: self.first_interface,
+            at: None,
+            direction: None,
+            bytes: FRAME..end,
+            original_len,
+            comment: None,
+            len,
+        })
+    }
+}
+
+/// The clock of an interface.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clock {
+    tick: Tick,
+    offset_seconds: i64,
+    snap_length: u32,
+}
+
+/// The unit of a clock.
+#[derive(Clone, Copy, Debug)]
+enum Tick {
+    /// So many nanoseconds.
+    Nanos(u64),
+    /// So many in a nanosecond.
+    PerNano(u128),
+    /// 2 to the power of so many in a second.
+    Binary(u8),
+}
+
+impl Default for Tick {
+    fn default() -> Self {
+        Self::Nanos(1_000)
+    }
+}
+
+impl Tick {
+    /// The option's byte: a negative power of ten, or of two where its highest bit is set.
+    const fn of(resolution: u8) -> Self {
+        match resolution {
+            0..=9 => Self::Nanos(10_u64.pow(9 - resolution as u32)),
+            // Beyond any number of ticks that fits: the time is zero.
+            10..=0x7f => Self::PerNano(10_u128.saturating_pow(resolution as u32 - 9)),
+            0x80.. => Self::Binary(resolution & 0x7f),
         }
     }
-    builder.record(RawRecord {
-        interface: first_interface + interface_id as usize,
-        at: Timestamp::from_nanos(nanos(timestamp)),
-        direction,
-        bytes,
-        original_len,
-        comment,
-    });
+}
+
+impl Clock {
+    /// The time of so many ticks; saturates at the ends of the range.
+    fn time(self, ticks: u64) -> Timestamp {
+        let nanos = match self.tick {
+            Tick::Nanos(nanos) => u128::from(ticks) * u128::from(nanos),
+            Tick::PerNano(ticks_per_nano) => u128::from(ticks) / ticks_per_nano,
+            Tick::Binary(power) => (u128::from(ticks) * 1_000_000_000) >> power,
+        };
+        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX);
+        let nanos = nanos.saturating_add(i128::from(self.offset_seconds) * 1_000_000_000);
+        let most = u64::try_from(nanos.max(0)).unwrap_or(u64::MAX);
+        Timestamp::from_nanos(most)
+    }
+}
+
+/// The options of a block: code, length, value, padding to four bytes. A malformed one ends the list.
+struct Options<'a> {
+    order: Order,
+    block: &'a [u8],
+    place: usize,
+}
+
+impl<'a> Options<'a> {
+    const fn of(order: Order, block: &'a [u8], place: usize) -> Self {
+        Self {
+            order,
+            block,
+            place,
+        }
+    }
+}
+
+impl Iterator for Options<'_> {
+    /// The code, and the place of the value in the block.
+    type Item = (u16, Range<usize>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let code = self.order.u16(self.block, self.place)?;
+        let len = usize::from(self.order.u16(self.block, self.place + 2)?);
+        if code == option::END {
+            return None;
+        }
+        let start = self.place + 4;
+        let end = start + len;
+        if end > self.block.len() {
+            return None;
+        }
+        self.place = end.next_multiple_of(4);
+        Some((code, start..end))
+    }
 }
 
 /// The `epb_flags` word: direction in bits 0 and 1, how it was received in bits 2 to 4.
-fn direction_of(flags: u32) -> Option<Direction> {
+const fn direction_of(flags: u32) -> Option<Direction> {
     const PROMISCUOUS: u32 = 4;
     match (flags & 0b11, flags >> 2 & 0b111) {
         (1, PROMISCUOUS) => Some(Direction::Overheard),

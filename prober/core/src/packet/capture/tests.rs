@@ -94,10 +94,6 @@ fn packets_with_only_a_source_address_are_written_cooked() {
         directions,
         [Some(Direction::Sent), Some(Direction::Overheard)]
     );
-    assert_eq!(
-        cooked_direction(LinkType::LinuxSll, capture.packets[0].bytes),
-        Some(Direction::Sent)
-    );
 }
 
 fn len(bytes: &[u8]) -> u32 {
@@ -230,7 +226,7 @@ fn complete_packets_of_a_cut_file_are_kept_and_the_rest_is_noted() {
     let cut = read(&bytes[..bytes.len() - 5]).unwrap();
     assert_eq!(cut.packets.len(), whole - 1);
     assert!(
-        cut.notes[0].contains("ends within a block"),
+        cut.notes[0].contains("ends within a packet"),
         "{:?}",
         cut.notes
     );

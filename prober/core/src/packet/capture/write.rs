@@ -12,6 +12,7 @@ use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeade
 use pcap_file::pcapng::{PcapNgWriteError, PcapNgWriter};
 use pcap_file::{DataLink, Endianness};
 
+use super::annotate::flags_of;
 use crate::packet::observation::{Direction, Observation};
 use crate::packet::{CraftError, LinkType, rebuild};
 
@@ -107,6 +108,9 @@ const fn data_link(link: LinkType) -> DataLink {
         LinkType::LinuxSll => DataLink::LINUX_SLL,
         LinkType::LinuxSll2 => DataLink::LINUX_SLL2,
         LinkType::Raw => DataLink::RAW,
+        LinkType::Null => DataLink::LOOP,
+        LinkType::Ppp => DataLink::PPP,
+        LinkType::Pppoe => DataLink::PPP_ETHER,
     }
 }
 
@@ -123,19 +127,18 @@ fn block<'a>(
         interface: view.interface.clone(),
         source,
     })?;
-    // epb_flags (1 inbound, 2 outbound, reception type 4 promiscuous), and the packet type of a
-    // cooked header (linux/if_packet.h).
-    let (flags, packet_type) = match observation.direction {
-        Direction::Received => (1, 0),
-        Direction::Sent => (2, 4),
-        Direction::Overheard => (1 | 4 << 2, 3),
+    // The packet type of a cooked header (linux/if_packet.h).
+    let packet_type = match observation.direction {
+        Direction::Received => 0,
+        Direction::Sent => 4,
+        Direction::Overheard => 3,
     };
     if link == LinkType::LinuxSll
         && let Some(place) = frame.bytes.get_mut(1)
     {
         *place = packet_type;
     }
-    let mut options = vec![EnhancedPacketOption::Flags(flags)];
+    let mut options = vec![EnhancedPacketOption::Flags(flags_of(observation.direction))];
     if !comment.is_empty() {
         let comment = CommonOption::Comment(Cow::Borrowed(comment.as_ref()));
         options.push(EnhancedPacketOption::Common(comment));
