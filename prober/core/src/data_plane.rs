@@ -26,9 +26,9 @@ use serde::{Deserialize, Serialize};
 
 pub use attachment::Attachment;
 pub use habits::Habits;
-pub use program::Program;
 pub(crate) use habits::initial_hop_limit;
 pub use plugin::Plugin;
+pub use program::Program;
 pub(crate) use summary::sentences;
 pub use summary::{NodeDataPlane, PeerTransport};
 pub use transport::{Transport, TunnelKind};
@@ -260,11 +260,6 @@ impl DataPlane {
     /// How it shows that BPF programs of a node forward packets of pods past netfilter; `None` where nothing does.
     pub fn program(&self, node: &NodeName) -> Option<&Program> {
         self.programs.get(node)
-    }
-
-    /// Whether Cilium connects the pods of a node.
-    pub fn is_cilium(&self, node: &NodeName) -> bool {
-        self.program(node) == Some(&Program::Cilium)
     }
 
     /// The network plugin of a node, where its facts show one.

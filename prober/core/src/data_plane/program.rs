@@ -4,16 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::plugin::CILIUM_HOST;
 use crate::node_facts::{Link, NodeFacts};
-
-/// The device that Cilium gives each node; its programs at TCX (Linux 6.6) are not listed without privileges.
-const CILIUM_HOST: &str = "cilium_host";
 
 /// How a node shows that BPF programs forward packets of its pods past netfilter. Displays as a clause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Program {
-    /// It has the device of Cilium.
+    /// It has the device of Cilium, whose programs at TCX (Linux 6.6) are not listed without privileges.
     Cilium,
     /// A veth that is no port of a bridge has a filter of kind `bpf`.
     Filter {

@@ -81,8 +81,7 @@ impl NodeDataPlane {
     pub fn summary(&self) -> String {
         let plugin = self.plugin.map(Plugin::name);
         let program = self.program.as_ref().map(Program::name);
-        let names = plugin.into_iter().chain(program);
-        let mut parts: Vec<String> = names.map(str::to_owned).collect();
+        let mut parts: Vec<String> = plugin.or(program).into_iter().map(str::to_owned).collect();
         let attachments = self.attachments.iter().map(Attachment::summary);
         parts.extend(attachments.filter(|part| !part.is_empty()));
         let mut peers: BTreeMap<String, Vec<&str>> = BTreeMap::new();

@@ -64,6 +64,10 @@ impl Model for EncapsulationMismatch {
             Transport::Direct { link, .. } => Applies::No(format!(
                 "packets of pods leave {from} for {to} by {link} as they are: there is no tunnel"
             )),
+            Transport::ByPod { links } => Applies::No(format!(
+                "packets of pods leave {from} for {to} by {} as they are: there is no tunnel",
+                links.join(" and ")
+            )),
             Transport::Refused | Transport::NoRoute => {
                 Applies::No(format!("{from} has no usable route to the pods of {to}"))
             }

@@ -11,7 +11,7 @@ use crate::diagnosis::hypothesis::Place;
 use crate::diagnosis::location::{FlowDirection, Spot, Stage, confined, sentences};
 use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::origin;
-use crate::diagnosis::remedy::{cilium, step};
+use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, Symptom};
 use crate::diagnosis::{PathSegment, Remedy};
 use crate::evidence::Comparison;

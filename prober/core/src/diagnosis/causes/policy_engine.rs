@@ -1,42 +1,33 @@
-//! The program that enforces policies for a node's pods, by the names of the node's links, and the steps in its own words.
+//! The program that enforces policies for a node's pods, by the node's network plugin, and the steps in its own words.
 
 use std::collections::BTreeSet;
 
+use crate::data_plane::Plugin;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
-use crate::diagnosis::remedy::step;
+use crate::diagnosis::remedy::{cilium, step};
 use crate::evidence::policies::{ApiPolicy, PolicyEngine, PolicyKind};
 use crate::topology::NodeName;
 
 /// A program that writes a node's rules for pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Engine {
-    /// Calico's Felix: each pod's link is `cali` and eleven letters.
+    /// Calico's Felix.
     Felix,
-    /// Cilium's agent: `cilium_host` is its device.
+    /// Cilium's agent.
     Cilium,
-    /// kube-router: its bridge for pods is `kube-bridge`.
+    /// kube-router.
     KubeRouter,
 }
 
 impl Engine {
-    /// The engine whose links a node has; `None` where none has such names, or the links were not read.
+    /// The engine of the node's network plugin; `None` where no plugin shows, or it enforces no policies.
     pub(crate) fn on(case: &Case<'_>, node: &NodeName) -> Option<Self> {
-        let links = || case.facts(node).and_then(|facts| facts.links.as_ref());
-        let has = |is_its: &dyn Fn(&str) -> bool| {
-            links().into_iter().flatten().any(|link| is_its(&link.name))
-        };
-        if has(&|name| name == "cilium_host") {
-            Some(Self::Cilium)
-        } else if has(&|name| {
-            name.strip_prefix("cali")
-                .is_some_and(|rest| !rest.is_empty())
-        }) {
-            Some(Self::Felix)
-        } else if has(&|name| name == "kube-bridge") {
-            Some(Self::KubeRouter)
-        } else {
-            None
+        match case.plane.plugin(node)? {
+            Plugin::Calico => Some(Self::Felix),
+            Plugin::Cilium => Some(Self::Cilium),
+            Plugin::KubeRouter => Some(Self::KubeRouter),
+            Plugin::AwsVpc => None,
         }
     }
 
@@ -67,24 +58,13 @@ impl Engine {
                 step(
                     "See which of Calico's policies select the pods, and what its chains drop.",
                     [
-                        "calicoctl get globalnetworkpolicy; calicoctl get networkpolicy -A".to_owned(),
+                        "calicoctl get globalnetworkpolicy; calicoctl get networkpolicy -A"
+                            .to_owned(),
                         "iptables-save -c | grep -e cali-fw -e cali-tw -e cali-FORWARD".to_owned(),
                     ],
                 ),
             ],
-            Self::Cilium => vec![
-                step(
-                    "See whether Cilium's agent runs on this node and is ready.",
-                    [agents, "cilium-dbg status --brief   # in its pod".to_owned()],
-                ),
-                step(
-                    "See what Cilium drops, and why, while a probe fails.",
-                    [
-                        "cilium-dbg monitor --type drop   # in its pod".to_owned(),
-                        "kubectl get ciliumclusterwidenetworkpolicies.cilium.io; kubectl get ciliumnetworkpolicies.cilium.io -A".to_owned(),
-                    ],
-                ),
-            ],
+            Self::Cilium => cilium::find_policy(node.as_str()),
             Self::KubeRouter => vec![step(
                 "See whether kube-router runs on this node, and what its chains for pods drop.",
                 [

@@ -105,6 +105,7 @@ pub(crate) const fn gateway_of(transport: &Transport) -> Option<(&str, std::net:
         } => Some((link.as_str(), *gateway)),
         Transport::Direct { .. }
         | Transport::Tunnel { .. }
+        | Transport::ByPod { .. }
         | Transport::Refused
         | Transport::NoRoute
         | Transport::Unknown => None,

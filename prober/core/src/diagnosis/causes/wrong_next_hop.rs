@@ -51,6 +51,10 @@ impl Model for WrongNextHop {
             Transport::Tunnel { link, .. } => Applies::No(format!(
                 "packets of pods leave {from} for {to} in the tunnel {link}"
             )),
+            Transport::ByPod { links } => Applies::No(format!(
+                "policy rules of {from} choose {} for each pod by itself",
+                links.join(" or ")
+            )),
             Transport::Refused | Transport::NoRoute => {
                 Applies::No(format!("{from} has no usable route to the pods of {to}"))
             }
