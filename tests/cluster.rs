@@ -71,13 +71,7 @@ fn main() {
     .collect();
     let data_plane = std::env::var(DATA_PLANE).unwrap_or_default();
     if !data_plane.is_empty() {
-        trials = match data_planes::trials(&data_plane) {
-            Ok(trials) => trials,
-            Err(reason) => {
-                eprintln!("{DATA_PLANE}: {reason}");
-                std::process::exit(2);
-            }
-        };
+        trials = data_planes::trials(&data_plane).expect("PROBER_DATA_PLANE names a data plane");
     } else if std::env::var_os(WHOLE).is_some() || arguments.list {
         trials.extend(more);
     } else {

@@ -138,12 +138,8 @@ pub(crate) fn trials(name: &str) -> Result<Vec<Trial>, String> {
             "every fault is healed completely".to_owned(),
             |cluster| heal_completely(cluster, |_| true),
         ));
-        for row in plane
-            .rows
-            .iter()
-            .filter(|row| plane.tries(row, shape))
-            .cloned()
-        {
+        for row in plane.rows.iter().filter(|row| plane.tries(row, shape)) {
+            let row = row.clone();
             runs += 1;
             let name = format!("{} is named, or fits", row.label());
             trials.push(on(shape, name, move |cluster| fault(cluster, &row)));
