@@ -123,7 +123,8 @@ ip route; ip -6 route; ip -o -6 address show scope global | cut -d' ' -f2-7; ip 
 for dev in $(ls /sys/class/net); do ip -o link show $dev; ethtool -k $dev | grep segmentation-offload:; done
 grep . /sys/class/net/*/brif/*/hairpin_mode
 sysctl net.ipv4.ip_forward net.ipv4.conf.all.rp_filter net.ipv6.conf.all.forwarding net.bridge
-for program in PLACE/*.pid; do grep State /proc/$(cat $program)/status; done
+for program in PLACE/*.pid; do echo $program; grep State /proc/$(cat $program)/status; done
+true
 ";
 
 /// Injects and heals each fault whose name is included, and compares the settings before and after.

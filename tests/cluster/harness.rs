@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -132,6 +133,9 @@ impl Shape {
 /// The clusters that tests share, by their options.
 static SHARED: Mutex<BTreeMap<Shape, Arc<Cluster>>> = Mutex::new(BTreeMap::new());
 
+/// The number of shared clusters that were started: one may still be up when another replaces it.
+static STARTED: AtomicU32 = AtomicU32::new(1);
+
 /// A cluster that ends when this value is dropped.
 pub(crate) struct Cluster {
     pub(crate) name: String,
@@ -201,7 +205,8 @@ impl Cluster {
         if let Some(cluster) = shared.get(&shape) {
             return Ok(Arc::clone(cluster));
         }
-        let name = format!("test-{}-{}", shared.len() + 1, std::process::id());
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{number}-{}", std::process::id());
         let cluster = Arc::new(Self::start(name, shape)?);
         shared.insert(shape, Arc::clone(&cluster));
         Ok(cluster)

@@ -119,10 +119,12 @@ impl Report {
         .into())
     }
 
-    /// Whether agents had too little CPU time to see everything.
+    /// Whether agents had too little CPU time to see or to report everything.
     pub(crate) fn was_starved(&self) -> bool {
         let mut notes = self.notes.iter();
-        notes.any(|note| note.contains(" starved of CPU"))
+        notes.any(|note| {
+            note.contains(" starved of CPU") || note.contains(" did not report to the end")
+        })
     }
 
     /// The diagnoses with their evidence, and the paths that are not healthy.
