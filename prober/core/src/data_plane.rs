@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 
 pub use attachment::Attachment;
 pub use habits::Habits;
-pub use program::Program;
 pub(crate) use habits::initial_hop_limit;
+pub use program::Program;
 pub(crate) use summary::sentences;
 pub use summary::{NodeDataPlane, PeerTransport};
 pub use transport::{Transport, TunnelKind};

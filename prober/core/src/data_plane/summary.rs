@@ -74,7 +74,10 @@ impl NodeDataPlane {
     /// The node in a few words: "bridge cni0, vxlan flannel.1 to node-2, kube-proxy iptables".
     pub fn summary(&self) -> String {
         let program = self.program.as_ref();
-        let mut parts: Vec<String> = program.map(|one| one.name().to_owned()).into_iter().collect();
+        let mut parts: Vec<String> = program
+            .map(|one| one.name().to_owned())
+            .into_iter()
+            .collect();
         let attachments = self.attachments.iter().map(Attachment::summary);
         parts.extend(attachments.filter(|part| !part.is_empty()));
         let mut peers: BTreeMap<String, Vec<&str>> = BTreeMap::new();

@@ -20,7 +20,12 @@ fn become_cilium(facts: &mut NodeFacts, n: u8, is_native: bool) {
     for uplink in links.iter_mut() {
         uplink.kind = Some("veth".to_owned());
     }
-    let veths = ["cilium_host", "cilium_net", "lxc0a1b2c3d4e5f", "lxc5f4e3d2c1b0a"];
+    let veths = [
+        "cilium_host",
+        "cilium_net",
+        "lxc0a1b2c3d4e5f",
+        "lxc5f4e3d2c1b0a",
+    ];
     links.extend(veths.map(|name| Link {
         name: name.to_owned(),
         kind: Some("veth".to_owned()),
@@ -136,9 +141,8 @@ fn a_port_that_its_programs_refuse_in_the_services_name_has_no_endpoints() {
         inner: 64,
         after_ms: 0,
     };
-    let is_slot = |path: &Path| {
-        path.server == Some(server(2)) && path.access_path == AccessPath::ClusterIp
-    };
+    let is_slot =
+        |path: &Path| path.server == Some(server(2)) && path.access_path == AccessPath::ClusterIp;
     let cluster = cilium(2, false).with_story(is_slot, refused);
     assert_eq!(named(&cluster.matrix), ["no-endpoints - consistent"]);
     let found = diagnose(&cluster.matrix);
@@ -166,8 +170,14 @@ fn a_policy_of_its_programs_is_found_by_its_own_commands() {
     let of_routes = |name: &String| name.starts_with("pod-route-missing");
     assert!(!names.iter().any(of_routes), "{names:?}");
     let commands = commands(&cluster);
-    assert!(commands.contains("cilium-dbg monitor --type drop"), "{commands}");
-    assert!(commands.contains("ciliumclusterwidenetworkpolicies"), "{commands}");
+    assert!(
+        commands.contains("cilium-dbg monitor --type drop"),
+        "{commands}"
+    );
+    assert!(
+        commands.contains("ciliumclusterwidenetworkpolicies"),
+        "{commands}"
+    );
     assert!(!commands.contains("iptables"), "{commands}");
 }
 
