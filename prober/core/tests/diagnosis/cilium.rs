@@ -2,7 +2,7 @@
 
 use prober_core::data_plane::DataPlane;
 use prober_core::diagnosis::diagnose;
-use prober_core::node_facts::{Link, NodeFacts, Vxlan};
+use prober_core::node_facts::{Link, NodeFacts, Route, Vxlan};
 use prober_core::packet::Unreachable;
 use prober_core::packet::family::Family;
 use prober_core::topology::{AccessPath, Path};
@@ -50,8 +50,12 @@ fn become_cilium(facts: &mut NodeFacts, n: u8, is_native: bool) {
     facts.fdb = Some(Vec::new());
     facts.kube_proxy = None;
     let own = gateway(n, Family::Ipv4);
+    facts.routes.as_mut().unwrap().push(Route {
+        dev: Some("cilium_host".to_owned()),
+        ..Route::main(own.into())
+    });
     for route in facts.routes.as_mut().unwrap() {
-        if route.destination.prefix_len() == 0 || route.dev.as_deref() == Some("eth0") {
+        if route.destination.prefix_len() % 32 == 0 || route.dev.as_deref() == Some("eth0") {
             continue;
         }
         let peer = match route.destination.addr() {
@@ -162,6 +166,9 @@ fn a_policy_of_its_programs_is_found_by_its_own_commands() {
         .translated_in_connect(|_| true);
     let names = named(&cluster.matrix);
     assert!(names[0].starts_with("network-policy node-2"), "{names:?}");
+    // The route to Cilium's own address is none to a pod.
+    let of_routes = |name: &String| name.starts_with("pod-route-missing");
+    assert!(!names.iter().any(of_routes), "{names:?}");
     let commands = commands(&cluster);
     assert!(
         commands.contains("cilium-dbg monitor --type drop"),
@@ -172,4 +179,18 @@ fn a_policy_of_its_programs_is_found_by_its_own_commands() {
         "{commands}"
     );
     assert!(!commands.contains("iptables"), "{commands}");
+}
+
+#[test]
+fn a_node_whose_maps_of_services_are_empty_translates_nothing_and_no_bridge_is_blamed() {
+    let is_at_node_1 = |path: &Path| path.client.node == node(1);
+    let is_service = move |path: &Path| path.access_path.is_translated() && is_at_node_1(path);
+    let cluster = cilium(2, false).with_story(is_service, Story::Nothing);
+    let names = named(&cluster.matrix);
+    assert!(!names.is_empty());
+    let is_rules = |name: &String| name.starts_with("service-rules-missing node-1");
+    assert!(names.iter().all(is_rules), "{names:?}");
+    let commands = commands(&cluster);
+    assert!(commands.contains("cilium-dbg service list"), "{commands}");
+    assert!(!commands.contains("kube-proxy"), "{commands}");
 }

@@ -111,13 +111,11 @@ pub(super) fn links(cluster: &Cluster, node: u8, counts: &Counts) -> Vec<Link> {
     if let Some((name, port)) = profile.vxlan() {
         let mut end = link(name, "vxlan", tunnel_mac(node), 1450);
         let family = cluster.families[0];
-        // Cilium's program sets both ends of each packet.
-        let is_fixed = profile.translation != Translation::Socket;
         end.vxlan = Some(Vxlan {
-            id: Some(is_fixed.into()),
+            id: Some(1),
             port: Some(port),
-            local: is_fixed.then(|| node_ip(profile, node, family)),
-            underlay: is_fixed.then(|| "eth0".to_owned()),
+            local: Some(node_ip(profile, node, family)),
+            underlay: Some("eth0".to_owned()),
             learning: Some(false),
         });
         links.push(end);
