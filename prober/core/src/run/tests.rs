@@ -329,7 +329,7 @@ fn play(
     let mut events = VecDeque::new();
     let mut interrupted = false;
     run.start(now);
-    for _ in 0..10_000 {
+    for _ in 0..100_000 {
         if run.phase() == Phase::Ended {
             platform.ended = now;
             let RunResult {
