@@ -150,6 +150,22 @@ fn a_rule_on_a_node_with_routed_veths_is_recognised_by_its_distance() {
 }
 
 #[test]
+fn a_rule_explains_refusals_whose_packets_nothing_captured() {
+    let rejected = |path: &Path| to(1)(path);
+    let mut cluster = Cluster::new(2).with_story(rejected, reset(64, Some(bridge_mac(1)), false));
+    for path in cluster.matrix.paths.values_mut() {
+        if path.path.client == client(2) && rejected(&path.path) {
+            for probe in &mut path.probes {
+                probe.client.observations.clear();
+                probe.server = None;
+                probe.server_agent = None;
+            }
+        }
+    }
+    assert_eq!(named(&cluster.matrix), ["reject-reset node-1 proven"]);
+}
+
+#[test]
 fn another_bridge_does_not_turn_the_gateway_into_another_host() {
     let router = reset(64, Some(bridge_mac(1)), false);
     let cluster = Cluster::new(2)

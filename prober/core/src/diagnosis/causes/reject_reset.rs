@@ -54,7 +54,8 @@ fn is_conclusive(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool
         && (routers_passed(ip) == 0 || (is_direct && is_by_tunnel))
 }
 
-/// Failures that the same rule may explain: SYNs that were balanced anew, and RSTs that the client ignores.
+/// Failures that the same rule may explain: SYNs that were balanced anew, RSTs that the client ignores, and those that nothing
+/// captured.
 fn is_hidden(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
     let is_candidate = match group.access_path {
         AccessPath::ClusterIpAny | AccessPath::Hairpin => match group.symptom {
@@ -74,7 +75,11 @@ fn is_hidden(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
         | AccessPath::ClusterIp
         | AccessPath::ClusterIpLocal
         | AccessPath::NodePort
-        | AccessPath::HostNetwork => false,
+        | AccessPath::HostNetwork => {
+            let is_through =
+                (case.path(group.path)).is_some_and(|evidence| evidence.path.involves(node));
+            group.symptom == Symptom::Reset && is_through && reset_packet(case, group).is_none()
+        }
     };
     let is_open = match group.server_end {
         ServerEnd::Nothing | ServerEnd::Unknown | ServerEnd::SynAck | ServerEnd::Completed => true,
