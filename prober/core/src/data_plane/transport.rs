@@ -201,7 +201,7 @@ fn tunnel_of_programs(facts: &NodeFacts) -> Option<Transport> {
     let tunnel = |link: &Link| {
         let (tunnel, port) = match (TunnelKind::of(link)?, &link.vxlan, &link.tunnel) {
             (TunnelKind::Vxlan, Some(ends), _)
-                if ends.local.is_none() && ends.underlay.is_none() =>
+                if ends.id == Some(0) && ends.local.is_none() && ends.underlay.is_none() =>
             {
                 (TunnelKind::Vxlan, ends.port)
             }
