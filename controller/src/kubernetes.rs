@@ -26,6 +26,8 @@ pub mod nodes;
 pub mod pod_status;
 /// Policies that may deny packets of the agents' pods.
 pub mod policies;
+/// Lists the policies of a cluster.
+pub mod policy_list;
 /// Counts the requests to the API server.
 pub mod request_count;
 /// Runs asynchronous code for synchronous callers.

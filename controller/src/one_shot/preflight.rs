@@ -18,6 +18,7 @@ use crate::kubernetes::node_choice::NodeChoice;
 use crate::kubernetes::node_summary::NodeSummary;
 use crate::kubernetes::nodes;
 use crate::kubernetes::policies;
+use crate::kubernetes::policy_list;
 use crate::one_shot::admission::rejection::PodRejection;
 use crate::one_shot::admission::{
     Admission, AdmissionError, DryRunPods, DryRunResult, DryRunResults, EvidenceRequest, evaluate,
@@ -107,7 +108,7 @@ pub async fn preflight(
     let (missing, found, policies, admission) = futures::join!(
         missing_permissions(client),
         nodes::find(client, &request.node_choice, request.peers),
-        policies::read(client, &labels),
+        policy_list::read(client, &labels),
         check_admission(client, &request.evidence, &request.dry_run_pods),
     );
     // A missing permission makes the other requests fail, too. The list of all missing permissions is the better error.

@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use crate::clock::steady;
 use crate::kubernetes::api_client::ApiClient;
-use crate::kubernetes::{labels, policies};
+use crate::kubernetes::labels;
+use crate::kubernetes::policy_list;
 
 /// How long a reading is used.
 const VALIDITY: Duration = Duration::from_mins(1);
@@ -40,7 +41,7 @@ impl PolicyCache {
         if let Some((_, policies)) = self.last.as_ref().filter(is_valid) {
             return policies.clone();
         }
-        let reading = policies::read(&self.client, &self.labels);
+        let reading = policy_list::read(&self.client, &self.labels);
         match timeout(TIME_LIMIT, reading).await {
             Ok(policies) => {
                 self.last = Some((steady(), policies.clone()));

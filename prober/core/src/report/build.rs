@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::notes::{first_connectivity, late_starts, notes};
+use super::notes::{notes, notes_of_evidence};
 use super::share::{interval, share, two_digits};
 use super::{
     AgentReport, BackendReport, CauseName, ComparisonReport, Completion, ConntrackReport,
@@ -12,7 +12,6 @@ use super::{
 };
 use crate::data_plane::{DataPlane, NodeDataPlane};
 use crate::diagnosis::Diagnosis;
-use crate::diagnosis::self_healed::self_healed;
 use crate::evidence::conntrack::ProbeEntries;
 use crate::evidence::start_up::Opening;
 use crate::evidence::{AgentEvidence, Evidence, Matrix, NodeEvidence, PathEvidence, Source};
@@ -21,7 +20,6 @@ use crate::probe::event::OutcomeCounts;
 use crate::probe::latency::Latency;
 use crate::probe::outcome::EngineKind;
 use crate::report::annotation::annotations;
-use crate::report::source_translation::replaced_sources;
 use crate::time::nanos;
 use crate::topology::{AgentId, NodeName, Path, PathId};
 
@@ -97,10 +95,7 @@ impl Report {
                 .map(|(name, evidence)| node(name, evidence, plane.node(name)))
                 .collect(),
             notes: (meta.notes.into_iter())
-                .chain(late_starts(matrix, &openings))
-                .chain(first_connectivity(matrix, &openings, &first))
-                .chain(replaced_sources(matrix))
-                .chain(self_healed(matrix))
+                .chain(notes_of_evidence(matrix, &openings, &first))
                 .collect(),
         };
         report.verdict = verdict(matrix, &report);

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{AgentReport, Completion, PathReport, Report, Verdict};
+use crate::diagnosis::self_healed::self_healed;
 use crate::evidence::Matrix;
 use crate::evidence::start_up::{MAX_START_UP, Opening};
+use crate::report::source_translation::replaced_sources;
 use crate::time::nanos;
 use crate::topology::{AgentId, NodeName, PathId};
 use crate::units::duration;
@@ -26,6 +28,20 @@ enum Detail {
     Summary,
     /// It names all of them.
     Full,
+}
+
+/// The notes that the evidence alone gives: what opened late, when pods were first connected, where a node replaced the source of
+/// packets between pods, and what ended by itself.
+pub(super) fn notes_of_evidence(
+    matrix: &Matrix,
+    openings: &BTreeMap<PathId, Opening>,
+    first: &BTreeMap<AgentId, Duration>,
+) -> Vec<String> {
+    let mut notes = late_starts(matrix, openings);
+    notes.extend(first_connectivity(matrix, openings, first));
+    notes.extend(replaced_sources(matrix));
+    notes.extend(self_healed(matrix));
+    notes
 }
 
 /// All notes of `report`, whose field `notes` has only those of its run so far. Agents with the same note share one
@@ -66,7 +82,7 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
 }
 
 /// One note for each node with paths that opened after their pods were ready, and soon enough to be no fault.
-pub(super) fn late_starts(matrix: &Matrix, openings: &BTreeMap<PathId, Opening>) -> Vec<String> {
+fn late_starts(matrix: &Matrix, openings: &BTreeMap<PathId, Opening>) -> Vec<String> {
     let starts = matrix.late_starts(openings).into_iter();
     starts
         .map(|start| {
@@ -89,7 +105,7 @@ pub(super) fn late_starts(matrix: &Matrix, openings: &BTreeMap<PathId, Opening>)
 }
 
 /// One note for each node whose pods waited for their first connectivity, and where no other note has the time.
-pub(super) fn first_connectivity(
+fn first_connectivity(
     matrix: &Matrix,
     openings: &BTreeMap<PathId, Opening>,
     first: &BTreeMap<AgentId, Duration>,
