@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use prober_core::diagnosis::catalogue::Cause;
 use prober_core::diagnosis::diagnose;
 use prober_core::node_facts::{Address, Neighbour, NeighbourState, NodeFacts, Route, Vxlan};
 use prober_core::packet::family::Family;
@@ -123,7 +124,7 @@ fn a_next_hop_that_may_be_a_router_proves_nothing() {
 fn where_the_next_hop_is_the_other_node_the_network_between_them_drops() {
     let cluster = by("172.20.0.12", None);
     let found = diagnose(&cluster.matrix);
-    let cause = found[0].cause.map(|cause| cause.slug());
+    let cause = found[0].cause.map(Cause::slug);
     assert_eq!((found.len(), cause), (1, Some("network-blocked")));
     let excluded = found[0].excluded.iter();
     let reason = excluded
