@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prober_core::diagnosis::catalogue::Cause;
-use prober_core::diagnosis::{Confidence, Diagnosis, diagnose};
+use prober_core::diagnosis::{Confidence, Diagnosis};
 use prober_core::packet::capture::{CommentedPacket, InterfacePackets, read, write_pcapng};
 use prober_core::packet::observation::Observation;
 use prober_core::packet::text::{PacketText, parse_packet_text};
@@ -114,8 +114,7 @@ fn case(name: &str) -> Replay {
 }
 
 fn causes(replay: &Replay) -> Vec<(String, Confidence)> {
-    diagnose(&replay.matrix)
-        .iter()
+    (replay.diagnoses.iter())
         .map(
             |Diagnosis {
                  cause, confidence, ..
@@ -323,15 +322,22 @@ fn two_files_say_what_one_file_with_two_interfaces_says() {
 }
 
 #[test]
-fn the_server_end_alone_is_not_judged_and_that_is_said() {
+fn the_server_end_alone_shows_what_the_client_refuses_and_names_no_cause() {
     let observers = observers(&folder("packet_texts/founding-incident-both-ends"));
     let bytes = written(&observers[1..]);
     let replay = replay_files(&[&bytes]).expect("it is a capture");
-    assert!(causes(&replay).is_empty());
+    assert_eq!(
+        causes(&replay),
+        [("unknown".to_owned(), Confidence::Consistent)]
+    );
+    let evidence = &replay.diagnoses[0].evidence;
     assert!(
-        replay.notes[0].contains("only their server's end"),
-        "{:?}",
-        replay.notes
+        evidence[0].contains("goes back by another way than the SYN came"),
+        "{evidence:?}"
+    );
+    assert!(
+        evidence.contains(&"captured at the server's end alone".to_owned()),
+        "{evidence:?}"
     );
 }
 
@@ -366,9 +372,7 @@ fn ordinary_traffic_has_no_cause_and_left_out_connections_are_noted() {
     assert_eq!(
         replay.notes,
         [
-            "connections that began before the capture: 2, not judged",
-            "connections that only their server's end shows: 1, not judged: capture at the client's end, too",
-            "connections that were unanswered when the capture ended: 1, not judged, since an answer may have come",
+            "connections that were unanswered when the capture ended: 1, not judged, since an answer may have come"
         ]
     );
 }
