@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use anyhow::Context as _;
 
-pub(crate) use capture::read_capture;
+pub(crate) use capture::CaptureInput;
 
 /// Capture files, read in pieces.
 mod capture;

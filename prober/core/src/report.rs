@@ -343,18 +343,16 @@ impl Report {
         self.all_paths().find(|path| path.id == id)
     }
 
-    /// The probed paths with fewer than [`MIN_HANDSHAKES`] handshakes, too few to call them healthy. For a capture the
-    /// handshakes of all paths count together, because ordinary traffic is not repeated on purpose.
+    /// The probed paths with fewer than [`MIN_HANDSHAKES`] handshakes, too few to call them healthy. A capture has none: its
+    /// connections are those that there were, and each of them is judged.
     pub fn sparsely_probed(&self) -> impl Iterator<Item = &PathReport> {
-        let all: u64 = self.paths.iter().map(|path| path.outcomes.total()).sum();
-        let source = self.source;
+        let is_probing = match self.source {
+            Source::Run | Source::Host => true,
+            Source::Capture => false,
+        };
         self.paths.iter().filter(move |path| {
             let own = path.outcomes.total();
-            let counted = match source {
-                Source::Run | Source::Host => own,
-                Source::Capture => all,
-            };
-            own > 0 && counted < MIN_HANDSHAKES
+            is_probing && own > 0 && own < MIN_HANDSHAKES
         })
     }
 

@@ -5,9 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::Context as _;
-use prober_core::packet::capture::{
-    Advance, Capture, CaptureBuilder, CaptureReader, CapturedFrame,
-};
+use prober_core::packet::capture::{Advance, CaptureReader, CapturedFrame};
 
 use super::compressed::Plain;
 use super::{interruptible, is_standard_input, name};
@@ -98,22 +96,6 @@ impl CaptureInput {
         self.reader.filled(count);
         Ok(())
     }
-}
-
-/// Reads the packets of a whole capture into memory, from a file, or from standard input until its end or Ctrl-C.
-///
-/// Fails if the file cannot be read or is no capture, or if no handler of Ctrl-C can be installed. The error names the file.
-pub(crate) fn read_capture(path: &Path) -> anyhow::Result<Capture<'static>> {
-    let mut input = CaptureInput::open(path)?;
-    let mut builder = CaptureBuilder::default();
-    while input.advance()? {
-        if let Some(frame) = input.frame() {
-            builder.add(&frame);
-        }
-    }
-    let mut capture = builder.finish(input.reader());
-    (capture.notes).extend(input.compression_note().map(str::to_owned));
-    Ok(capture)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub use annotate::{AnnotatedInterface, AnnotatedWriter};
 pub use reader::{Advance, CaptureReader};
 pub use summary::{CaptureSummary, Ending};
-pub use whole::{Capture, CaptureBuilder, CapturedPacket, read};
+pub use whole::{Capture, CaptureBuilder, CapturedPacket, read, read_frames};
 pub use write::{CommentedPacket, InterfacePackets, WriteError, write_pcapng};
 
 /// Writing of annotated captures.

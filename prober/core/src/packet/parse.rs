@@ -122,7 +122,13 @@ mod tests {
                 return Ok(());
             };
             match (&mut left.body, whole.body) {
-                (Body::Tcp(_, tcp), Body::Tcp(_, whole)) => tcp.options = whole.options,
+                (Body::Tcp(_, tcp), Body::Tcp(_, whole)) => {
+                    tcp.options = whole.options;
+                    // After the flags a header may be cut.
+                    if tcp.window == 0 {
+                        tcp.window = whole.window;
+                    }
+                }
                 (Body::Icmp(_, icmp), Body::Icmp(_, whole)) if icmp.quoted.is_none() => {
                     icmp.quoted = whole.quoted;
                 }

@@ -27,7 +27,9 @@ pub(super) fn parse<'a>(
     sums: ChecksumMode,
 ) -> Result<(Tcp, &'a [u8]), ParseError> {
     let bytes = payload_of_ip.bytes;
-    let header = TcpPacket::new(bytes).ok_or(ParseError::Truncated("TCP header"))?;
+    let padded = padded(bytes);
+    let header = TcpPacket::new(padded.as_ref().map_or(bytes, |whole| whole.as_slice()))
+        .ok_or(ParseError::Truncated("TCP header"))?;
     let header_len = usize::from(header.get_data_offset()) * 4;
     if header_len < 20 || header_len > payload_of_ip.len {
         return Err(ParseError::Length("TCP header"));
@@ -46,6 +48,19 @@ pub(super) fn parse<'a>(
         checksum: verify_checksum(payload_of_ip, header.get_checksum(), protocol::TCP, sums),
     };
     Ok((tcp, bytes.get(header_len..).unwrap_or_default()))
+}
+
+/// A header that is cut after its flags, with zeros for its window, checksum and urgent pointer.
+fn padded(bytes: &[u8]) -> Option<[u8; 20]> {
+    if !(14..20).contains(&bytes.len()) {
+        return None;
+    }
+    let mut whole = [0; 20];
+    let kept = if bytes.len() < 16 { 14 } else { 16 };
+    for (to, from) in whole.iter_mut().zip(bytes).take(kept) {
+        *to = *from;
+    }
+    Some(whole)
 }
 
 /// The options of a handshake.

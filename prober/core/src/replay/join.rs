@@ -1,111 +1,253 @@
-//! Joins the flows of several observers into handshakes, whose two ends share the sequence number.
+//! Joins the attempts of several observers into connections: their ends share the initial sequence number.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::flow::Flow;
-use super::position::ObserverPosition;
-use crate::packet::observation::{Direction, Observation};
+use super::attempt::{Attempt, Leg};
+use super::ending::{Ending, ending};
+use super::host::Position;
+use super::observer::Observer;
+use crate::time::Timestamp;
 
-/// One handshake, observed at its client's end, and maybe at its server's.
-#[derive(Debug)]
-pub(super) struct JoinedHandshake {
-    /// The index of the observer at the client's end.
+/// The most that clocks of two machines are apart, where the packets prove that they are the same.
+const MAX_SKEW: Duration = Duration::from_hours(24);
+
+/// The same, where less proves it.
+const MAX_UNPROVEN_SKEW: Duration = Duration::from_hours(1);
+
+/// One attempt as one observer saw it.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    /// The number of the observer.
     pub(super) observer: usize,
-    /// The flow at the client's end, or at the observer nearest to it.
-    pub(super) client: Flow,
-    /// The flow at the server's end.
-    pub(super) server: Option<Flow>,
+    /// Where on the way it is.
+    pub(super) position: Position,
+    /// The attempt.
+    pub(super) attempt: Attempt,
+    /// How it ended there.
+    pub(super) ending: Ending,
+}
+
+/// One attempt to connect, as all observers saw it.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    /// The view nearest to the client.
+    pub(super) client: View,
+    /// The view nearest to the server, where another one is.
+    pub(super) server: Option<View>,
+    /// How it ended.
+    pub(super) ending: Ending,
+}
+
+impl Connection {
+    /// The pair of addresses at the client's end.
+    pub(super) fn leg(&self) -> Leg {
+        self.client.attempt.first_leg()
+    }
+
     /// The destination of the SYN after translation, if an observer has it.
-    pub(super) translated: Option<SocketAddr>,
-}
-
-/// The handshakes of all captures.
-#[derive(Debug, Default)]
-pub(super) struct Handshakes {
-    /// In the order of observers and SYNs.
-    pub(super) handshakes: Vec<JoinedHandshake>,
-    /// Number of handshakes with only the server's end.
-    pub(super) server_only: usize,
-}
-
-/// Joins flows, each with the index of its observer.
-pub(super) fn join(flows: Vec<(usize, Flow)>) -> Handshakes {
-    let mut by_number: BTreeMap<u32, Vec<(usize, Flow)>> = BTreeMap::new();
-    for (observer, flow) in flows {
-        by_number
-            .entry(flow.isn.0)
-            .or_default()
-            .push((observer, flow));
+    pub(super) fn translated(&self) -> Option<std::net::SocketAddr> {
+        let first = self.leg().target;
+        let last = match &self.server {
+            Some(view) => view.attempt.last_leg().target,
+            None => self.client.attempt.last_leg().target,
+        };
+        (last != first).then_some(last)
     }
-    let mut joined = Handshakes::default();
+}
+
+/// Joins the attempts of all observers, in the order of observers and SYNs.
+pub(super) fn join(observers: &mut [Observer]) -> Vec<Connection> {
+    let mut by_number: BTreeMap<u32, Vec<View>> = BTreeMap::new();
+    let mut connections = Vec::new();
+    for (number, observer) in observers.iter_mut().enumerate() {
+        let host = observer.tracker.hosts.capturing();
+        for attempt in std::mem::take(&mut observer.tracker.finished) {
+            let view = View {
+                observer: number,
+                position: host.position(&attempt, &observer.tracker.neighbours),
+                ending: ending(&attempt, observer.until),
+                attempt,
+            };
+            match view.attempt.isn {
+                Some(isn) => by_number.entry(isn.0).or_default().push(view),
+                None => connections.push(Connection::new(vec![view])),
+            }
+        }
+    }
     for views in by_number.into_values() {
-        join_one_number(views, &mut joined);
+        connections.extend(clusters(views).into_iter().map(Connection::new));
     }
-    joined
-        .handshakes
-        .sort_by_key(|handshake| (handshake.observer, handshake.client.started));
-    joined
-}
-
-/// Joins flows with the same number: one handshake, or a port scan with one number for all of its SYNs.
-fn join_one_number(mut views: Vec<(usize, Flow)>, joined: &mut Handshakes) {
-    // Nearest to the client first; hop limits only ever fall.
-    views.sort_by_key(|(observer, flow)| {
+    connections.sort_by_key(|connection| {
         (
-            flow.position,
-            u8::MAX - flow.hop_limit,
-            *observer,
-            flow.started,
+            connection.client.observer,
+            connection.client.attempt.started,
+            connection.leg().client,
         )
     });
-    let first = joined.handshakes.len();
-    let clients = views
-        .iter()
-        .filter(|(_, flow)| flow.position == ObserverPosition::Client);
-    let is_scan = clients.count() > 1;
-    for (observer, flow) in views {
-        let seeds = joined.handshakes.get_mut(first..).unwrap_or_default();
-        let mut fitting = seeds.iter_mut().filter(|seed| {
-            flow.position != ObserverPosition::Client
-                && (!is_scan || seed.client.client.port() == flow.client.port())
+    connections
+}
+
+/// The views with one number, in groups of the same connection.
+fn clusters(views: Vec<View>) -> Vec<Vec<View>> {
+    let mut clusters: Vec<Vec<View>> = Vec::new();
+    for view in views {
+        let fitting = clusters.iter_mut().find(|cluster| {
+            cluster.iter().any(|other| is_same(other, &view))
+                && !cluster.iter().any(|other| is_contrary(other, &view))
         });
-        match (fitting.next(), fitting.next()) {
-            (Some(only), None) => only.add(observer, flow),
-            (Some(_), Some(_)) => {}
-            (None, _) if flow.position == ObserverPosition::Server => joined.server_only += 1,
-            (None, _) => joined.handshakes.push(JoinedHandshake {
-                observer,
-                client: flow,
-                server: None,
-                translated: None,
-            }),
+        match fitting {
+            Some(cluster) => cluster.push(view),
+            None => clusters.push(vec![view]),
+        }
+    }
+    clusters
+}
+
+/// Whether one observer saw both: then they are two attempts.
+fn is_contrary(one: &View, other: &View) -> bool {
+    one.observer == other.observer
+}
+
+/// Whether two observers saw the same connection.
+fn is_same(one: &View, other: &View) -> bool {
+    let (a, b) = (&one.attempt, &other.attempt);
+    let stamps = common(a, b, |syn| syn.stamp);
+    let idents = common(a, b, |syn| (syn.ident != 0).then_some(syn.ident));
+    if stamps == Some(false) {
+        return false;
+    }
+    let is_one_end = a.legs.iter().any(|leg| {
+        (b.legs.iter()).any(|other| leg.client == other.client || leg.target == other.target)
+    });
+    let is_proven = stamps == Some(true) && idents == Some(true);
+    let apart = apart(a.started, b.started);
+    let longest = if is_proven {
+        MAX_SKEW
+    } else {
+        MAX_UNPROVEN_SKEW
+    };
+    apart <= longest && (is_one_end || stamps == Some(true))
+}
+
+fn apart(one: Timestamp, other: Timestamp) -> Duration {
+    one.since(other).max(other.since(one))
+}
+
+/// Whether SYNs of both have a value in common; `None` where one has none.
+fn common<T: PartialEq>(
+    one: &Attempt,
+    other: &Attempt,
+    value: impl Fn(&super::attempt::Syn) -> Option<T>,
+) -> Option<bool> {
+    let of = |attempt: &Attempt| -> Vec<T> { attempt.syns.iter().filter_map(&value).collect() };
+    let (ours, theirs) = (of(one), of(other));
+    if ours.is_empty() || theirs.is_empty() {
+        return None;
+    }
+    Some(ours.iter().any(|value| theirs.contains(value)))
+}
+
+impl Connection {
+    fn new(mut views: Vec<View>) -> Self {
+        // Nearest to the client first; hop limits only ever fall, and answers come sooner nearer to the server.
+        views.sort_by_key(|view| {
+            (
+                view.position,
+                u8::MAX - view.attempt.first_leg().hop_limit,
+                u64::MAX - answered_after(&view.attempt),
+                view.ending.is_undecided(),
+                view.observer,
+            )
+        });
+        let mut views = views.into_iter();
+        let mut client = views.next().unwrap_or_else(View::nothing);
+        let mut server = None;
+        for view in views {
+            let is_part = client.position == view.position
+                && client.position == Position::Client
+                && client.ending.is_undecided();
+            if is_part {
+                // Two consecutive files of one observer.
+                client = view;
+            } else {
+                server = Some(view);
+            }
+        }
+        if let Some(view) = &mut server
+            && view.position == Position::Client
+        {
+            view.position = Position::Server;
+        }
+        let ending = joined(&client, server.as_ref());
+        Self {
+            client,
+            server,
+            ending,
         }
     }
 }
 
-impl JoinedHandshake {
-    /// Adds a flow at an observer further along the path.
-    fn add(&mut self, observer: usize, flow: Flow) {
-        if flow.target != self.client.target {
-            self.translated = Some(flow.target);
+impl View {
+    fn nothing() -> Self {
+        Self {
+            observer: 0,
+            position: Position::InTransit,
+            attempt: Attempt::default(),
+            ending: Ending::Established,
         }
-        match flow.position {
-            ObserverPosition::Server if self.server.is_none() => self.server = Some(flow),
-            // A bridge floods a frame to all of its ports while it does not know the right one:
-            // the client's end then observes its own translated SYN.
-            ObserverPosition::InTransit
-                if observer == self.observer
-                    && self.client.position == ObserverPosition::Client =>
-            {
-                let overheard = flow.packets.into_iter().map(|seen| Observation {
-                    direction: Direction::Overheard,
-                    ..seen
-                });
-                self.client.packets.extend(overheard);
-                self.client.packets.sort_by_key(|seen| seen.at);
+    }
+}
+
+/// Nanoseconds from the SYN to its answer.
+fn answered_after(attempt: &Attempt) -> u64 {
+    attempt.answers.first().map_or(u64::MAX, |answer| {
+        crate::time::nanos(answer.first.since(attempt.started))
+    })
+}
+
+/// How a connection ended: as its client saw it; where that is in order, as the server's end saw it go on.
+fn joined(client: &View, server: Option<&View>) -> Ending {
+    let Some(server) = server else {
+        return client.ending;
+    };
+    match (client.ending, server.ending) {
+        (
+            Ending::Established | Ending::Late { .. },
+            later @ (Ending::HalfOpen { .. }
+            | Ending::NeverAcknowledged { .. }
+            | Ending::Missing { .. }
+            | Ending::TooBig { .. }
+            | Ending::ResetAfterHandshake { .. }),
+        ) => later,
+        // Every SYN arrived: none was lost.
+        (
+            Ending::Late {
+                syns,
+                after,
+                why: super::ending::Lateness::Lost,
+            },
+            _,
+        ) if server.attempt.syn_count >= client.attempt.syn_count
+            && client
+                .attempt
+                .answers
+                .iter()
+                .map(|answer| answer.count)
+                .sum::<u32>()
+                >= server
+                    .attempt
+                    .answers
+                    .iter()
+                    .map(|answer| answer.count)
+                    .sum::<u32>() =>
+        {
+            Ending::Late {
+                syns,
+                after,
+                why: super::ending::Lateness::Slow,
             }
-            ObserverPosition::Server | ObserverPosition::InTransit | ObserverPosition::Client => {}
         }
+        (ending, _) => ending,
     }
 }

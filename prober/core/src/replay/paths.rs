@@ -1,25 +1,22 @@
-//! Turns handshakes into evidence of paths: from each client address to each target address and port.
+//! Turns connections into evidence of paths: from each client address to each target address and port.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use super::Observer;
-use super::flow::Flow;
-use super::join::JoinedHandshake;
-use super::position::undiminished;
+use super::ending::Ending;
+use super::host::{Position, undiminished};
+use super::join::Connection;
+use super::observer::Observer;
+use super::probe;
 use crate::evidence::{Backend, Evidence, Matrix, PathEvidence, PathTally, Source};
+use crate::packet::TcpFlags;
 use crate::packet::family::Family;
 use crate::packet::observation::{Direction, Observation};
-use crate::packet::{Body, TcpFlags};
-use crate::probe::event::ServerTrace;
-use crate::probe::handshake::{Handshake, HandshakeConfig, HandshakeRole};
+use crate::probe::event::{OutcomeCounts, ServerTrace};
+use crate::probe::latency::Latency;
 use crate::probe::outcome::{EngineKind, Outcome, ProbeResult};
 use crate::time::Timestamp;
 use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
-
-/// Deadline of a handshake: time for three SYNs of every common retransmission schedule, and a margin.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Maximum number of healthy connections kept per path.
 const MAX_HEALTHY: usize = 8;
@@ -27,8 +24,52 @@ const MAX_HEALTHY: usize = 8;
 /// Maximum number of failing connections kept per path.
 const MAX_FAILING: usize = 500;
 
-/// A client that fails on this many ports of one host, and succeeds on none, is a port scanner.
-const SCAN_MIN_PORTS: usize = 10;
+/// The connections from one client address to one target address and port.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Its connections, in the order of their SYNs.
+    pub(super) connections: Vec<Connection>,
+    /// The number of further ones, which were established at once.
+    pub(super) more: u64,
+}
+
+/// The client's address, and the target's.
+pub(super) type GroupKey = (IpAddr, SocketAddr);
+
+/// The evidence of groups, with the path of each.
+pub(super) fn matrix(
+    observers: &[Observer],
+    groups: &BTreeMap<GroupKey, Group>,
+) -> (Matrix, BTreeMap<GroupKey, PathId>) {
+    let coverage = ServerCoverage::of(groups);
+    let mut matrix = Matrix {
+        source: Source::Capture,
+        ..Matrix::default()
+    };
+    let mut ids = BTreeMap::new();
+    for (key, group) in groups {
+        let mut probes = PathProbes::default();
+        for connection in &group.connections {
+            let Some(observer) = observers.get(connection.client.observer) else {
+                continue;
+            };
+            let client = probe::probe(connection, &observer.tracker.neighbours);
+            probes.add(connection, client, &coverage);
+        }
+        if probes.probes.is_empty() {
+            continue;
+        }
+        let id = PathId(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let (client, target) = *key;
+        let mut path = probes.finish(id, client, target);
+        for tally in path.tallies.values_mut() {
+            tally.add(&established(group.more), group.more, &Latency::default());
+        }
+        matrix.paths.insert(id, path);
+        ids.insert(*key, id);
+    }
+    (matrix, ids)
+}
 
 /// The probes from one client address to one target address and port.
 #[derive(Debug, Default)]
@@ -39,106 +80,25 @@ struct PathProbes {
     backends: BTreeMap<SocketAddr, Option<bool>>,
 }
 
-/// Builds the matrix; adds notes on undecided connections.
-pub(super) fn matrix(
-    observers: &[Observer<'_>],
-    handshakes: Vec<JoinedHandshake>,
-    notes: &mut Vec<String>,
-) -> Matrix {
-    let coverage = ServerCoverage::of(&handshakes);
-    let mut probes_by_path: BTreeMap<(IpAddr, SocketAddr), PathProbes> = BTreeMap::new();
-    let mut undecided = 0;
-    for joined in handshakes {
-        let Some(observer) = observers.get(joined.observer) else {
-            continue;
-        };
-        let Some(client) = replay_handshake(&joined.client, observer) else {
-            undecided += 1;
-            continue;
-        };
-        let key = (joined.client.client.ip(), joined.client.target);
-        probes_by_path
-            .entry(key)
-            .or_default()
-            .add(&joined, client, &coverage);
-    }
-    if undecided > 0 {
-        notes.push(format!(
-            "connections that were unanswered when the capture ended: {undecided}, not judged, since an answer may have come"
-        ));
-    }
-    leave_out_scans(&mut probes_by_path, notes);
-    let mut matrix = Matrix {
-        source: Source::Capture,
-        ..Matrix::default()
-    };
-    for (number, ((client, target), probes)) in (0..).zip(probes_by_path) {
-        let id = PathId(number);
-        matrix.paths.insert(id, probes.finish(id, client, target));
-    }
-    matrix
-}
-
-/// Replays a flow; `None` where the capture ends before its outcome is certain.
-fn replay_handshake(flow: &Flow, observer: &Observer<'_>) -> Option<ProbeResult> {
-    let mut handshake = Handshake::new(
-        HandshakeConfig {
-            path: PathId(0),
-            src: flow.client,
-            dst: flow.target,
-            deadline: DEADLINE,
-        },
-        HandshakeRole::Observer,
-    );
-    handshake.start(flow.started);
-    for seen in &flow.packets {
-        handshake.observe(seen, &[]);
-    }
-    let ends = flow.started + DEADLINE;
-    let start = observer
-        .packets
-        .partition_point(|captured| captured.at < flow.started);
-    let resolutions = observer
-        .packets
-        .iter()
-        .skip(start)
-        .take_while(|captured| captured.at <= ends)
-        .filter(|captured| matches!(captured.packet.body, Body::Resolution(_)));
-    for captured in resolutions.take(16) {
-        handshake.note(&Observation {
-            at: captured.at,
-            direction: captured.direction.unwrap_or(Direction::Overheard),
-            packet: captured.packet,
-        });
-    }
-    handshake.handle_timeout(observer.until);
-    let result = handshake.finish();
-    let silent = result.outcome == Outcome::Timeout;
-    (!silent || observer.until >= ends).then_some(result)
-}
-
 impl PathProbes {
-    fn add(&mut self, joined: &JoinedHandshake, client: ProbeResult, coverage: &ServerCoverage) {
+    fn add(&mut self, connection: &Connection, client: ProbeResult, coverage: &ServerCoverage) {
         let answer = client.observations.iter().find(|seen| {
             let answers = |flags: TcpFlags| flags.is_syn_ack() || flags.has(TcpFlags::RST);
             seen.direction == Direction::Received
                 && seen.packet.tcp().is_some_and(|(_, tcp)| answers(tcp.flags))
         });
-        let backend = match client.outcome {
-            Outcome::Mismatched { from } => from,
-            Outcome::Established { .. }
-            | Outcome::Reset { .. }
-            | Outcome::Unreachable { .. }
-            | Outcome::RefusedLocally { .. }
-            | Outcome::Timeout => joined.translated.unwrap_or(joined.client.target),
-        };
-        let direct = self.backends.entry(backend).or_default();
+        let direct = self.backends.entry(probe::backend(connection)).or_default();
         if let Some(seen) = answer {
             *direct = Some(direct.unwrap_or(true) && is_direct(seen, &client.observations));
         }
-        let server = match &joined.server {
-            Some(flow) => Some(server_trace(flow)),
-            None => coverage.empty_trace(joined),
+        let is_server_alone = connection.client.position == Position::Server;
+        let of_server = |view: &&super::join::View| {
+            view.position == Position::Server && !view.attempt.packets.is_empty()
+        };
+        let server = match &connection.server {
+            _ if is_server_alone => Some(probe::server_trace(&connection.client)),
+            Some(view) => Some(view).filter(of_server).map(probe::server_trace),
+            None => coverage.empty_trace(connection),
         };
         self.probes.push(Evidence {
             client,
@@ -237,36 +197,6 @@ fn is_direct(answer: &Observation, all: &[Observation]) -> bool {
     undiminished(ip.hop_limit) && !from_router
 }
 
-/// The trace of the server's end.
-fn server_trace(flow: &Flow) -> ServerTrace {
-    let mut handshake = ServerTrace {
-        isn: flow.isn,
-        peer: flow.client,
-        local: flow.target,
-        syns: 0,
-        syn_acks: 0,
-        acks: 0,
-        resets_received: 0,
-        resets_sent: 0,
-        observations: flow.packets.clone(),
-    };
-    for seen in &flow.packets {
-        let Some((_, tcp)) = seen.packet.tcp() else {
-            continue;
-        };
-        let reset = tcp.flags.has(TcpFlags::RST);
-        match seen.direction {
-            Direction::Received if reset => handshake.resets_received += 1,
-            Direction::Received if tcp.flags.is_syn() => handshake.syns += 1,
-            Direction::Received => handshake.acks += 1,
-            Direction::Sent if reset => handshake.resets_sent += 1,
-            Direction::Sent if tcp.flags.is_syn_ack() => handshake.syn_acks += 1,
-            Direction::Sent | Direction::Overheard => {}
-        }
-    }
-    handshake
-}
-
 /// When servers were captured, on the clock of each client's observer.
 ///
 /// A missing SYN in a server's capture counts only between two handshakes that both ends observed: otherwise the capture
@@ -275,13 +205,16 @@ fn server_trace(flow: &Flow) -> ServerTrace {
 struct ServerCoverage(BTreeMap<(usize, IpAddr), (Timestamp, Timestamp)>);
 
 impl ServerCoverage {
-    fn of(handshakes: &[JoinedHandshake]) -> Self {
+    fn of(groups: &BTreeMap<GroupKey, Group>) -> Self {
         let mut spans = BTreeMap::new();
-        for joined in handshakes {
-            if let Some(server) = &joined.server {
-                let at = joined.client.started;
+        for connection in groups.values().flat_map(|group| &group.connections) {
+            let server =
+                (connection.server.as_ref()).filter(|view| view.position == Position::Server);
+            if let Some(server) = server {
+                let at = connection.client.attempt.started;
+                let target = server.attempt.last_leg().target.ip();
                 let span = spans
-                    .entry((joined.observer, server.target.ip()))
+                    .entry((connection.client.observer, target))
                     .or_insert((at, at));
                 *span = (span.0.min(at), span.1.max(at));
             }
@@ -290,39 +223,116 @@ impl ServerCoverage {
     }
 
     /// The empty trace of a handshake whose SYN did not arrive at a captured server.
-    fn empty_trace(&self, joined: &JoinedHandshake) -> Option<ServerTrace> {
-        let local = joined.translated.unwrap_or(joined.client.target);
-        let (from, to) = self.0.get(&(joined.observer, local.ip()))?;
-        let at = joined.client.started;
-        (*from < at && at < *to)
-            .then(|| ServerTrace::empty(joined.client.isn, joined.client.client, local))
+    fn empty_trace(&self, connection: &Connection) -> Option<ServerTrace> {
+        let leg = connection.leg();
+        let local = probe::backend(connection);
+        let (from, to) = self.0.get(&(connection.client.observer, local.ip()))?;
+        let at = connection.client.attempt.started;
+        let isn = connection.client.attempt.isn?;
+        (*from < at && at < *to).then(|| ServerTrace::empty(isn, leg.client, local))
     }
 }
 
-/// Leaves out port scans: clients that failed on many ports of one host and reached none.
-fn leave_out_scans(
-    probes_by_path: &mut BTreeMap<(IpAddr, SocketAddr), PathProbes>,
-    notes: &mut Vec<String>,
-) {
-    let fails = |path: &PathProbes| {
-        let established =
-            |probe: &Evidence| matches!(probe.client.outcome, Outcome::Established { .. });
-        !path.probes.iter().any(established)
+/// The most paths that the models of the diagnosis judge: their work grows with the square of what fails.
+const MAX_MODELLED: usize = 200;
+
+/// The paths of connections that the models of the diagnosis can judge: those of which more than the server's end is known, and
+/// healthy ones beside them. What is ordinary though late counts as answered at once.
+pub(super) fn for_models(
+    matrix: &Matrix,
+    groups: &BTreeMap<GroupKey, Group>,
+    ids: &BTreeMap<GroupKey, PathId>,
+) -> Matrix {
+    let mut judged = Matrix {
+        source: Source::Capture,
+        ..Matrix::default()
     };
-    let mut failed: BTreeMap<(IpAddr, IpAddr), usize> = BTreeMap::new();
-    for ((client, target), path) in probes_by_path.iter() {
-        if fails(path) {
-            *failed.entry((*client, target.ip())).or_default() += 1;
-        }
-    }
-    for ((client, host), ports) in failed {
-        if ports < SCAN_MIN_PORTS {
+    let has_loss = super::loss::has_loss(groups);
+    let mut room = [MAX_MODELLED; 2];
+    for (key, group) in groups {
+        let Some((id, path)) = ids
+            .get(key)
+            .and_then(|id| Some((*id, matrix.paths.get(id)?)))
+        else {
             continue;
-        }
-        probes_by_path
-            .retain(|(from, target), path| (*from, target.ip()) != (client, host) || !fails(path));
-        notes.push(format!(
-            "{client} failed on all {ports} ports of {host} that it tried: a port scan, not judged"
-        ));
+        };
+        let is_lossy = has_loss && super::loss::late(group) > 0;
+        let Some(is_failing) = modelled(group, is_lossy) else {
+            continue;
+        };
+        let Some(room) = room
+            .get_mut(usize::from(is_failing))
+            .filter(|room| **room > 0)
+        else {
+            continue;
+        };
+        *room -= 1;
+        judged
+            .paths
+            .insert(id, punctual(path.clone(), group, is_lossy));
     }
+    judged
+}
+
+/// Whether the models judge a group, and whether as a failing one.
+fn modelled(group: &Group, is_lossy: bool) -> Option<bool> {
+    let connections = || group.connections.iter();
+    if connections().all(|connection| connection.client.position == Position::Server) {
+        return None;
+    }
+    let has_established = connections().any(|connection| connection.ending.is_established());
+    let is_theirs = |connection: &Connection| {
+        let is_silent = matches!(connection.ending, Ending::Unanswered { .. });
+        matches!(connection.ending, Ending::WrongAddress { .. })
+            || (is_silent && (connection.server.is_some() || has_established))
+    };
+    if connections().any(is_theirs) || is_lossy {
+        Some(true)
+    } else {
+        has_established.then_some(false)
+    }
+}
+
+/// A path without what the models cannot judge, and with what is ordinary though late as if answered at once.
+fn punctual(mut path: PathEvidence, group: &Group, is_lossy: bool) -> PathEvidence {
+    let has_dead_server = super::loss::has_dead_server(group);
+    let endings: BTreeMap<_, Ending> = (group.connections.iter())
+        .map(|connection| {
+            let attempt = &connection.client.attempt;
+            let isn = attempt.isn.map(|isn| isn.0);
+            ((isn, attempt.started), connection.ending)
+        })
+        .collect();
+    path.probes.retain_mut(|probe| {
+        let key = (probe.client.isn.map(|isn| isn.0), probe.client.started);
+        match endings.get(&key) {
+            Some(Ending::Late { .. }) if !is_lossy => make_punctual(&mut probe.client),
+            Some(Ending::Unanswered { .. }) => return is_lossy || !has_dead_server,
+            Some(_) | None => {}
+        }
+        true
+    });
+    let mut tally = PathTally::default();
+    for probe in &path.probes {
+        tally.count(&probe.client);
+    }
+    tally.add(&established(group.more), group.more, &Latency::default());
+    path.tallies = BTreeMap::from([(EngineKind::Kernel, tally)]);
+    path
+}
+
+/// The counts of this many established connections.
+fn established(count: u64) -> OutcomeCounts {
+    OutcomeCounts {
+        established: count,
+        ..OutcomeCounts::default()
+    }
+}
+
+fn make_punctual(probe: &mut ProbeResult) {
+    probe.syns = 1;
+    probe.outcome = Outcome::Established {
+        rtt_ns: 0,
+        connect_ns: 0,
+    };
 }

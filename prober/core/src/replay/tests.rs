@@ -10,6 +10,11 @@ use crate::packet::text::parse_packet_text;
 use crate::probe::outcome::OutcomeKind;
 use crate::topology::Scope;
 
+/// The smallest inputs of each kind.
+mod kinds;
+/// What holds for all captures.
+mod properties;
+
 fn file(views: &[&str]) -> Vec<u8> {
     let views: Vec<Vec<Observation>> = views
         .iter()
@@ -55,11 +60,17 @@ fn a_timeout_counts_only_if_the_capture_continued() {
     let syn = "0 > 10.0.0.1:41000 > 10.0.0.2:80 [S] seq 5
                1000 > 10.0.0.1:41000 > 10.0.0.2:80 [S] seq 5";
     let cut = replayed(&[syn]);
-    assert!(outcomes(&cut).is_empty());
+    assert!(cut.diagnoses[0].evidence[0].contains("too early to say"));
+    let beside_another = replayed(&[&format!(
+        "{syn}
+         1000.5 > 10.0.0.1:41001 > 10.0.0.2:80 [S] seq 77
+         1000.9 < 10.0.0.2:80 > 10.0.0.1:41001 [S.] seq 9 ack 78"
+    )]);
+    assert_eq!(outcomes(&beside_another), [OutcomeKind::Established]);
     assert!(
-        cut.notes[0].contains("when the capture ended: 1"),
+        beside_another.notes[0].contains("when the capture ended: 1"),
         "{:?}",
-        cut.notes
+        beside_another.notes
     );
     let whole = replayed(&[&format!("{syn}{LATER}")]);
     assert_eq!(outcomes(&whole), [OutcomeKind::Timeout]);

@@ -38,12 +38,22 @@ pub struct CapturedPacket<'a> {
 
 /// Reads a capture file of either format.
 pub fn read(bytes: &[u8]) -> Result<Capture<'static>, CaptureError> {
-    let mut reader = CaptureReader::new();
     let mut builder = CaptureBuilder::default();
+    let reader = read_frames(bytes, |frame, _| builder.add(frame))?;
+    Ok(builder.finish(&reader))
+}
+
+/// Reads a capture file of either format frame by frame; `each` also takes the interfaces that the file has described so far.
+/// Returns the reader at the end of the file.
+pub fn read_frames(
+    bytes: &[u8],
+    mut each: impl FnMut(&CapturedFrame<'_>, &[Interface]),
+) -> Result<CaptureReader, CaptureError> {
+    let mut reader = CaptureReader::new();
     let mut rest = bytes;
     loop {
         match reader.advance()? {
-            Advance::End => return Ok(builder.finish(&reader)),
+            Advance::End => return Ok(reader),
             Advance::NeedsBytes => {
                 let room = reader.room();
                 let (now, later) = rest.split_at(room.len().min(rest.len()));
@@ -55,7 +65,7 @@ pub fn read(bytes: &[u8]) -> Result<Capture<'static>, CaptureError> {
             }
             Advance::Frame => {
                 if let Some(frame) = reader.frame() {
-                    builder.add(&frame);
+                    each(&frame, reader.interfaces());
                 }
             }
         }
