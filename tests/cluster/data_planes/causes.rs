@@ -73,8 +73,8 @@ pub(super) fn node_routes() -> Vec<Row> {
 pub(super) fn next_hops() -> Vec<Row> {
     vec![
         row("next-hop-wrong", "node-1")
-            .is("route-missing|network-blocked", "node-1|node-1->node-2"),
+            .is("wrong-next-hop|network-blocked", "node-1|node-1->node-2"),
         row("next-hop-unresolved", "node-1")
-            .is("route-missing|network-blocked", "node-1|node-1->node-2"),
+            .is("wrong-next-hop|network-blocked", "node-1|node-1->node-2"),
     ]
 }
