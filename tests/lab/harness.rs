@@ -119,13 +119,17 @@ impl Lab {
         serde_json::from_slice(&output.stdout).expect("`prober lab faults -o json` is JSON")
     }
 
-    /// Runs `prober run --lab` and returns its JSON report.
+    /// Runs `prober run --lab` and returns its JSON report. Only with faults that end with the start-up of pods does it wait
+    /// for closed paths as long as by default: with the others none opens.
     pub(crate) fn run(arguments: &[&str]) -> Result<Report, Failed> {
-        let all: Vec<&str> = ["run", "--lab", "-o", "json"]
+        let mut all = vec!["run", "--lab", "-o", "json"];
+        all.extend(arguments);
+        if !arguments
             .iter()
-            .chain(arguments)
-            .copied()
-            .collect();
+            .any(|word| word.starts_with("late-") || *word == "--wait-for-paths")
+        {
+            all.extend(["--wait-for-paths", "3s"]);
+        }
         Report::read(&prober(&all))
             .map_err(|error| format!("prober {}: {error}", all.join(" ")).into())
     }
