@@ -3,6 +3,9 @@
 //! [`CaptureReader`] takes the bytes of a file in pieces and returns its frames one by one, with their layers; it holds one
 //! record at a time. A file that is cut or damaged gives all frames before that place, and a note. [`read`] does the same
 //! with a file in memory, and keeps the packets.
+//!
+//! [`CaptureReader`]: crate::packet::capture::CaptureReader
+//! [`read`]: crate::packet::capture::read
 
 use std::borrow::Cow;
 

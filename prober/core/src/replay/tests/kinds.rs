@@ -356,7 +356,7 @@ fn a_question_leaves_out_what_it_is_not_about() {
     let about = |question: Question| {
         let mut replayer = Replayer::about(question);
         capture::read_frames(&bytes, |frame, interfaces| {
-            replayer.frame(frame, interfaces)
+            replayer.frame(frame, interfaces);
         })
         .unwrap();
         replayer.end_file([]);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::diagnosis::catalogue::Cause;
 
 /// A connection that works.
 #[derive(Clone, Debug)]
@@ -95,12 +96,11 @@ fn lines(connections: &[Healthy]) -> Vec<(u32, String)> {
 }
 
 fn text(lines: &[(u32, String)]) -> String {
-    (lines.iter())
-        .map(|(at, line)| format!("{at} {line}\n"))
-        .collect()
+    let lines = lines.iter().map(|(at, line)| format!("{at} {line}"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
-fn causes(replay: &Replay) -> Vec<Option<crate::diagnosis::catalogue::Cause>> {
+fn causes(replay: &Replay) -> Vec<Option<Cause>> {
     replay
         .diagnoses
         .iter()
@@ -128,7 +128,7 @@ proptest! {
         let lines = lines(&connections);
         let whole = replayed(&[&text(&lines)]);
         prop_assert_eq!(causes(&whole), []);
-        let kept = &lines[..cut.index(lines.len()) + 1];
+        let kept = &lines[..=cut.index(lines.len())];
         let replay = replayed(&[&text(kept)]);
         for diagnosis in &replay.diagnoses {
             prop_assert!(diagnosis.evidence[0].contains("too early to say"), "{:?}", diagnosis.evidence);
@@ -151,10 +151,8 @@ proptest! {
             lines.push((at + 1, format!("< 10.96.0.11:80 > 10.0.1.5:39000 {answer} ttl 62 smac 02:00:00:00:00:01 dmac 02:00:00:00:00:05")));
         }
         let once = replayed(&[&text(&lines)]);
-        let twice: String = lines
-            .iter()
-            .map(|(at, line)| format!("{at} {line}\n{at}.012 {line}\n"))
-            .collect();
+        let twice = lines.iter().map(|(at, line)| format!("{at} {line}\n{at}.012 {line}"));
+        let twice = twice.collect::<Vec<_>>().join("\n");
         let twice = replayed(&[&twice]);
         prop_assert_eq!(causes(&once), causes(&twice));
         prop_assert_eq!(once.matrix.paths.len(), twice.matrix.paths.len());
