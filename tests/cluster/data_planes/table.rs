@@ -21,7 +21,6 @@ const PENDING: &[&str] = &[
     "flannel-vxlan",
     "ptp-host-gw",
     "kube-router",
-    "aws-vpc",
     "socket-lb",
     "cilium",
 ];
