@@ -121,7 +121,7 @@ pub enum TunnelKind {
     Gre,
     /// A mirrored frame in GRE (draft-foschiano-erspan).
     Erspan,
-    /// An IP packet directly in an IP packet, of either family (RFC 2003, RFC 2473, RFC 4213).
+    /// An IP packet directly in an IP packet, of either family (RFC 2003, RFC 2473, RFC 4213), or in a datagram of UDP.
     IpInIp,
 }
 

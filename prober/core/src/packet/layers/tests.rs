@@ -134,6 +134,46 @@ fn a_group_policy_of_vxlan_is_no_hindrance() {
 }
 
 #[test]
+fn vxlan_that_names_its_protocol_and_ip_in_udp_are_opened() {
+    let gpe = |protocol: u8, inside: &[u8]| {
+        [&[0x0c, 0, 0, protocol][..], &[0, 0, 42, 0], inside].concat()
+    };
+    let syn_v6 = ipv6(v6(1), v6(2), TCP, &tcp(40_000, 80, 1000, &[]));
+    for (payload, kind, key) in [
+        (gpe(1, &syn()), TunnelKind::Vxlan, Some(42)),
+        (gpe(2, &syn_v6), TunnelKind::Vxlan, Some(42)),
+        (
+            gpe(3, &ethernet(0x0800, &syn())),
+            TunnelKind::Vxlan,
+            Some(42),
+        ),
+        (syn(), TunnelKind::IpInIp, None),
+        (syn_v6.clone(), TunnelKind::IpInIp, None),
+        (
+            [&[0, 4, 0, 0][..], &syn()].concat(),
+            TunnelKind::IpInIp,
+            None,
+        ),
+        (
+            [&[0, 41, 0, 0][..], &syn_v6].concat(),
+            TunnelKind::IpInIp,
+            None,
+        ),
+    ] {
+        let layers = parse_ethernet(&on_nodes(UDP, &udp(50_000, 5_555, &payload)));
+        let tunnel = layers.tunnels().next().unwrap();
+        assert_eq!((tunnel.kind, tunnel.key), (kind, key), "{payload:02x?}");
+        assert!(layers.packet().is_some_and(|packet| packet.tcp().is_some()));
+    }
+    // One byte more, or a protocol without a checksum of its own: a datagram.
+    let padded = [syn(), vec![0]].concat();
+    for payload in [padded, ipv4(CLIENT, SERVER, 132, &[0; 20])] {
+        let layers = parse_ethernet(&on_nodes(UDP, &udp(50_000, 5_555, &payload)));
+        assert_eq!(layers.tunnels().count(), 0);
+    }
+}
+
+#[test]
 fn what_only_begins_as_vxlan_is_a_datagram() {
     let reserved = [vxlan(1, &[]), vec![0; 40]].concat();
     let mut flagged = vxlan(1, &ethernet(0x0800, &syn()));

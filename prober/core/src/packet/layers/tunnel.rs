@@ -8,7 +8,7 @@ use crate::packet::link::{self, LinkPayload};
 
 /// GRE, with a frame or a packet.
 mod gre;
-/// VXLAN and Geneve.
+/// VXLAN, Geneve, and IP in UDP.
 mod overlay;
 /// WireGuard and ESP in UDP.
 mod sealed;
@@ -29,7 +29,14 @@ pub(super) struct Opened<'a> {
 impl Opened<'_> {
     /// Whether what is inside leaves no doubt that it is a tunnel: any UDP payload may begin as one.
     pub(super) fn is_certain(&self, inside: &Layers) -> bool {
-        self.ports.is_none() || !matches!(inside.inner, Inner::NotIp(_))
+        match (self.ports, self.kind, &inside.inner) {
+            (None, ..) => true,
+            // Nothing but its length shows that a datagram is an IP packet.
+            (Some(_), TunnelKind::IpInIp, inner) => {
+                matches!(inner, Inner::Packet(_) | Inner::Udp(..))
+            }
+            (Some(_), _, inner) => !matches!(inner, Inner::NotIp(_)),
+        }
     }
 }
 

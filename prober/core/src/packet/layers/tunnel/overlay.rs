@@ -1,12 +1,15 @@
-//! VXLAN and Geneve, on any port: by the reserved bits that must be zero, and by the frame inside.
+//! VXLAN, Geneve and IP in UDP, on any port: by the reserved bits that must be zero, and by what is inside.
 
 use super::{Opened, TunnelKind, frame};
-use crate::packet::bytes::{ethertype, u16_at, u32_at};
+use crate::packet::bytes::{ethertype, protocol, u16_at, u32_at};
 use crate::packet::layers::tunnel::packet;
 
 /// Opens the payload of a datagram.
 pub(super) fn open(ports: (u16, u16), payload: &[u8]) -> Option<Opened<'_>> {
-    let opened = vxlan(payload).or_else(|| geneve(payload))?;
+    let opened = vxlan(payload)
+        .or_else(|| vxlan_gpe(payload))
+        .or_else(|| geneve(payload))
+        .or_else(|| direct(payload))?;
     Some(Opened {
         ports: Some(ports),
         ..opened
@@ -26,6 +29,41 @@ fn vxlan(payload: &[u8]) -> Option<Opened<'_>> {
         return None;
     }
     frame(TunnelKind::Vxlan, Some(second >> 8), payload.get(8..)?)
+}
+
+/// The same with the protocol of what follows (draft-ietf-nvo3-vxlan-gpe 3).
+fn vxlan_gpe(payload: &[u8]) -> Option<Opened<'_>> {
+    const VNI_AND_PROTOCOL: u32 = 0x0c00_0000;
+    let first = u32_at(payload, 0)?;
+    let second = u32_at(payload, 4)?;
+    if first & !0xff != VNI_AND_PROTOCOL || second & 0xff != 0 {
+        return None;
+    }
+    let (vni, rest) = (Some(second >> 8), payload.get(8..)?);
+    match first & 0xff {
+        1 => packet(TunnelKind::Vxlan, vni, ethertype::IPV4, rest),
+        2 => packet(TunnelKind::Vxlan, vni, ethertype::IPV6, rest),
+        3 => frame(TunnelKind::Vxlan, vni, rest),
+        _ => None,
+    }
+}
+
+/// An IP packet that is the whole payload, directly (foo over UDP of Linux) or after an empty header of Generic UDP Encapsulation
+/// (draft-ietf-intarea-gue 3.2: version 0, no options, the protocol, no flags).
+fn direct(payload: &[u8]) -> Option<Opened<'_>> {
+    let inside = match *payload {
+        [0, protocol::IPV4 | protocol::IPV6, 0, 0, ref rest @ ..] => rest,
+        _ => payload,
+    };
+    let (ether_type, len) = match *inside.first()? {
+        0x45 => (ethertype::IPV4, usize::from(u16_at(inside, 2)?)),
+        0x60..=0x6f => (ethertype::IPV6, usize::from(u16_at(inside, 4)?) + 40),
+        _ => return None,
+    };
+    if len != inside.len() {
+        return None;
+    }
+    packet(TunnelKind::IpInIp, None, ether_type, inside)
 }
 
 /// RFC 8926 3.4: version 0, length of the options, flags, reserved bits, protocol, VNI, a reserved byte.
