@@ -15,11 +15,16 @@
 //!     the time to diagnose runs of 1,000, 10,000 and 100,000 probes, each with two faults; needs no network
 //! bench plan NODES
 //!     the time that the canary takes to plan a cycle of so many nodes; needs no network
+//! bench capture FILE answered|silent|open CONNECTIONS
+//!     writes a capture of so many connections; needs no network
+//! bench cost PROGRAM ARGUMENT...
+//!     "seconds kib" of a program that runs to its end
 //! ```
 
 #![expect(clippy::print_stdout, reason = "the figures are its output")]
 
 mod agent;
+mod capture;
 mod diagnosis;
 mod plan;
 mod rate;
@@ -65,6 +70,11 @@ fn main() -> anyhow::Result<()> {
                 .with_context(|| format!("'{nodes}' is no number of nodes"))?;
             println!("{}", plan::measure(nodes));
         }
+        ["capture", file, kind, connections] => {
+            let kind = capture::Connections::named(kind)?;
+            capture::write(file.as_ref(), kind, count_of(connections)?)?;
+        }
+        ["cost", program, arguments @ ..] => println!("{}", capture::cost(program, arguments)?),
         _ => anyhow::bail!("run scripts/bench, which creates the network that this needs"),
     }
     Ok(())
@@ -85,5 +95,5 @@ fn target_of(text: &str) -> anyhow::Result<SocketAddr> {
 
 fn count_of(text: &str) -> anyhow::Result<u32> {
     text.parse()
-        .with_context(|| format!("'{text}' is no number of probes"))
+        .with_context(|| format!("'{text}' is no number of probes or connections"))
 }
