@@ -20,6 +20,12 @@ const WITHOUT_BAR: &str = "{spinner} {msg}";
 /// The template once the number of probes is known.
 const WITH_BAR: &str = "{spinner} {msg} {wide_bar} {pos}/{len}";
 
+/// The template for a file, of which the part that is read is known.
+const OF_FILE: &str = "{spinner} {msg} {wide_bar} {percent} %";
+
+/// The template for a stream, whose end is not known.
+const OF_STREAM: &str = "{spinner} {msg}: {binary_bytes}";
+
 /// The progress display.
 pub(crate) struct Progress(ProgressBar);
 
@@ -56,6 +62,34 @@ impl Progress {
     pub(crate) fn set_message(&self, message: &'static str) {
         self.0.set_message(message);
         self.0.tick();
+    }
+
+    /// Shows that an input of this name and size in bytes is read; `None` where its size is not known.
+    pub(crate) fn start_reading(&self, name: &str, size: Option<u64>) {
+        match size.filter(|size| *size > 0) {
+            Some(size) => {
+                self.style(OF_FILE);
+                self.0.set_length(size);
+            }
+            None => {
+                self.style(OF_STREAM);
+                self.0.unset_length();
+            }
+        }
+        self.0.set_message(format!("reading {name}"));
+        self.set_read(0);
+    }
+
+    /// Shows how many bytes of the input are read.
+    pub(crate) fn set_read(&self, bytes: u64) {
+        self.0.set_position(bytes);
+        self.0.tick();
+    }
+
+    /// Shows a step whose end is not known.
+    pub(crate) fn start_step(&self, message: &'static str) {
+        self.style(WITHOUT_BAR);
+        self.set_message(message);
     }
 
     /// Shows the phase of a run, and how many of its probes have an outcome.
@@ -170,6 +204,29 @@ mod tests {
         assert!(shown.contains("30/120"), "{shown}");
         progress.clear();
         assert_eq!(terminal.shown().trim(), "");
+    }
+
+    #[test]
+    fn a_file_is_shown_in_percent_and_a_stream_in_bytes() {
+        let terminal = Terminal::default();
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let progress = Progress::on(target);
+        progress.start_reading("node.pcap", Some(4_000));
+        progress.set_read(1_000);
+        let shown = terminal.shown();
+        assert!(shown.contains("reading node.pcap"), "{shown}");
+        assert!(shown.contains("25 %"), "{shown}");
+        progress.start_reading("standard input", None);
+        progress.set_read(3 * 1024 * 1024);
+        let shown = terminal.shown();
+        assert!(
+            shown.contains("reading standard input: 3.00 MiB"),
+            "{shown}"
+        );
+        progress.start_step("judging the connections");
+        let shown = terminal.shown();
+        assert!(shown.contains("judging the connections"), "{shown}");
+        assert!(!shown.contains("MiB"), "{shown}");
     }
 
     #[test]

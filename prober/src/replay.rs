@@ -18,7 +18,7 @@ use crate::{run, usage};
 mod annotate;
 
 /// Frames between two updates of the progress display.
-const SHOWN_EVERY: u64 = 65_536;
+const SHOWN_EVERY: u64 = 16_384;
 
 /// Diagnoses captures: of one end, of both, of nodes and routers between them.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub(crate) struct ReplayArgs {
     about: Option<(IpAddr, Option<u16>)>,
 
     /// Judge only connections to this Service or server
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
     service: Option<SocketAddr>,
 
     /// Judge only connections of this client
@@ -74,6 +74,14 @@ pub(crate) fn run_replay(args: &ReplayArgs, command_line: &[OsString]) -> anyhow
                 .to_owned(),
         ));
     }
+    if let Some(path) = &args.annotate
+        && let Some(same) = args.files.iter().find(|file| is_same_file(file, path))
+    {
+        return Err(usage::error(format!(
+            "--annotate would overwrite the capture {}: give another file",
+            same.display()
+        )));
+    }
     let found = read(args)?;
     if let Some(path) = &args.annotate {
         annotate::write(path, &args.files, &found)?;
@@ -84,9 +92,16 @@ pub(crate) fn run_replay(args: &ReplayArgs, command_line: &[OsString]) -> anyhow
         meta.duration = last.since(first);
     }
     meta.notes = found.notes;
-    let report = Report::new(&found.matrix, &found.diagnoses, meta);
+    let mut report = Report::new(&found.matrix, &found.diagnoses, meta);
+    report.connections = Some(found.connections);
     destinations.write(&report, args.output.output)?;
     Ok(ExitCode::from(report.exit_status))
+}
+
+/// Whether both paths lead to one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let resolved = |path: &Path| path.canonicalize().ok();
+    resolved(one).is_some_and(|one| Some(one) == resolved(other))
 }
 
 /// Reads every file once, and judges them together.
@@ -100,7 +115,7 @@ fn read(args: &ReplayArgs) -> anyhow::Result<Replay> {
     for path in &args.files {
         read_file(path, &mut replayer, &progress)?;
     }
-    progress.set_message("judging the connections");
+    progress.start_step("judging the connections");
     let found = replayer.finish();
     progress.clear();
     Ok(found)
@@ -108,7 +123,7 @@ fn read(args: &ReplayArgs) -> anyhow::Result<Replay> {
 
 fn read_file(path: &Path, replayer: &mut Replayer, progress: &Progress) -> anyhow::Result<()> {
     let mut input = CaptureInput::open(path)?;
-    progress.set_message("reading the captures");
+    progress.start_reading(input.name(), input.size());
     let mut frames = 0_u64;
     while input.advance()? {
         if let Some(frame) = input.frame() {
@@ -116,12 +131,19 @@ fn read_file(path: &Path, replayer: &mut Replayer, progress: &Progress) -> anyho
         }
         frames += 1;
         if frames.is_multiple_of(SHOWN_EVERY) {
-            progress.set_message("reading the captures");
+            progress.set_read(input.bytes_read());
         }
     }
     let notes = input.reader().summary().notes().into_iter();
     replayer.end_file(notes.chain(input.compression_note().map(str::to_owned)));
     Ok(())
+}
+
+/// An address and a port.
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    (text.parse()).map_err(|_| {
+        "it is no ADDRESS:PORT such as 10.96.0.10:443 ([ADDRESS]:PORT for IPv6); --about takes an address alone".to_owned()
+    })
 }
 
 /// An address, or an address and a port.

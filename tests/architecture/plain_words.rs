@@ -115,8 +115,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("CHANGELOG.md", "", "it names what was renamed"),
     ("prober/core/src/packet/", "who", WHO_HAS),
     ("prober/core/src/packet/", "tell", WHO_HAS),
-    ("prober/core/src/replay/tests.rs", "who", WHO_HAS),
-    ("prober/core/src/replay/tests.rs", "tell", WHO_HAS),
+    ("prober/core/src/replay/tests", "who", WHO_HAS),
+    ("prober/core/src/replay/tests", "tell", WHO_HAS),
     ("prober/core/src/report/render/packet.rs", "who", WHO_HAS),
     (
         "prober/net/src/drop_capabilities.rs",

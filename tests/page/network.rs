@@ -169,6 +169,7 @@ fn report(network: &Network, paths: Vec<PathReport>) -> Report {
         paths,
         comparisons: Vec::new(),
         unprobed: Vec::new(),
+        connections: None,
         agents: Vec::new(),
         nodes: (1..=network.nodes)
             .map(|node| NodeReport {

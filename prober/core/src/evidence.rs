@@ -2,6 +2,8 @@
 
 /// Another pod in the place of one end.
 mod comparison;
+/// What happened to each connection of a capture.
+pub mod connections;
 /// The conntrack entries of a probe.
 pub mod conntrack;
 /// Whether the path carried the exchange after a handshake.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnosis::{self, Diagnosis};
 use crate::evidence::Matrix;
+use crate::evidence::connections::Connections;
 use crate::packet::capture::{self, Capture, CaptureError, CapturedFrame, Interface};
-use crate::packet::family::Family;
 use crate::time::Timestamp;
 
 /// What goes wrong after a handshake.
@@ -18,6 +18,10 @@ mod after;
 mod annotate;
 /// One attempt to connect at one observer.
 mod attempt;
+/// The causes of a failure, ranked.
+mod candidates;
+/// What happened to each connection.
+mod connections;
 /// How an attempt ended.
 mod ending;
 /// The host that captured.
@@ -50,6 +54,8 @@ mod rules;
 mod seen;
 /// The connections of one observer.
 mod tracker;
+/// SYNs before and after a translation.
+mod translation;
 /// Where a capture was taken.
 mod vantage;
 /// One direction of a connection.
@@ -60,7 +66,7 @@ mod words;
 pub use annotate::{FrameComment, Vantage};
 pub use question::Question;
 
-use names::Queries;
+use names::{Queries, Unresolved};
 use observer::Observer;
 use paths::{Group, GroupKey};
 use seen::Seen;
@@ -72,6 +78,8 @@ pub struct Replay {
     pub matrix: Matrix,
     /// What it shows, the worst first.
     pub diagnoses: Vec<Diagnosis>,
+    /// What happened to each connection.
+    pub connections: Connections,
     /// Lost packets, ordinary traffic that looks odd, and connections that are not judged, one sentence each.
     pub notes: Vec<String>,
     /// Comments on packets of connections that failed, in the order of files and frames.
@@ -97,7 +105,7 @@ pub struct Replayer {
     notes: Vec<String>,
     queries: Queries,
     /// Clients of DNS without an answer.
-    unresolved: Vec<(Family, String)>,
+    unresolved: Vec<Unresolved>,
 }
 
 impl Replayer {
@@ -205,6 +213,7 @@ fn conclude(question: Question, mut observers: Vec<Observer>, mut notes: Vec<Str
             }
         }
     }
+    let is_empty = groups.is_empty();
     if question.is_everything() {
         notes.extend(ordinary::leave_out_scans(&mut groups));
     } else {
@@ -218,9 +227,14 @@ fn conclude(question: Question, mut observers: Vec<Observer>, mut notes: Vec<Str
             notes.push("no connection of the captures is one that was asked about".to_owned());
         }
     }
+    let mut connections = connections::of(&groups);
+    if is_empty {
+        notes.extend(ordinary::without_connections(&observers));
+    }
     notes.extend(ordinary::leave_out(&mut groups));
     notes.extend(ordinary::left_out(&observers));
     let (matrix, ids) = paths::matrix(&observers, &groups);
+    connections::place(&mut connections, &ids);
     let evidence = rules::Evidence::new(&observers, &groups, &ids, &matrix);
     let named = diagnosis::diagnose(&paths::for_models(&matrix, &groups, &ids));
     let mut diagnoses = revision::revise(&evidence, named);
@@ -233,6 +247,7 @@ fn conclude(question: Question, mut observers: Vec<Observer>, mut notes: Vec<Str
     Replay {
         matrix,
         diagnoses,
+        connections,
         notes,
         comments,
         vantages,

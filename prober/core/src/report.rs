@@ -34,6 +34,7 @@ use crate::data_plane::{self, NodeDataPlane};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::{Confidence, Exclusion, PathSegment, Remedy};
 use crate::evidence::Source;
+use crate::evidence::connections::Connections;
 use crate::node_facts::{Counters, NodeFacts};
 use crate::packet::family::Family;
 use crate::probe::outcome::EngineKind;
@@ -153,6 +154,9 @@ pub struct Report {
     /// Paths that could not be probed, for reasons other than the network.
     #[serde(default)]
     pub unprobed: Vec<UnprobedReport>,
+    /// What happened to each connection of a capture; `None` where no capture was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
     /// Every agent of the run.
     pub agents: Vec<AgentReport>,
     /// Every node that an agent ran on.

@@ -1,8 +1,10 @@
 //! Capture files, read in pieces: plain or compressed, from a path or from standard input.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::Context as _;
 use prober_core::packet::capture::{Advance, CaptureReader, CapturedFrame};
@@ -17,28 +19,70 @@ pub(crate) struct CaptureInput {
     reader: CaptureReader,
     /// Why the compressed data ends before its end.
     compression_note: Option<String>,
+    /// Bytes of the file, compressed or not.
+    size: Option<u64>,
+    bytes_read: Rc<Cell<u64>>,
+}
+
+/// A source, and the number of bytes that were read of it.
+struct Counted {
+    source: Box<dyn Read>,
+    count: Rc<Cell<u64>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(into)?;
+        let more = u64::try_from(count).unwrap_or(u64::MAX);
+        self.count.set(self.count.get().saturating_add(more));
+        Ok(count)
+    }
 }
 
 impl CaptureInput {
     /// Opens a file, or standard input until its end or Ctrl-C. The error names the file.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let source: Box<dyn Read> = if is_standard_input(path) {
-            Box::new(interruptible::standard_input()?)
-        } else {
-            let file = File::open(path);
-            Box::new(file.with_context(|| format!("cannot read {}", name(path)))?)
-        };
-        Self::of(name(path), source)
+        if is_standard_input(path) {
+            return Self::of(name(path), Box::new(interruptible::standard_input()?));
+        }
+        let file = File::open(path).with_context(|| format!("cannot read {}", name(path)))?;
+        // A pipe has no size.
+        let size = (file.metadata().ok()).filter(|metadata| metadata.is_file());
+        let mut input = Self::of(name(path), Box::new(file))?;
+        input.size = size.map(|metadata| metadata.len());
+        Ok(input)
     }
 
     /// A capture of this name in the bytes of `source`.
     fn of(name: String, source: Box<dyn Read>) -> anyhow::Result<Self> {
+        let bytes_read = Rc::new(Cell::new(0));
+        let source = Box::new(Counted {
+            source,
+            count: Rc::clone(&bytes_read),
+        });
         Ok(Self {
             source: Plain::of(source).with_context(|| format!("cannot read {name}"))?,
             name,
             reader: CaptureReader::new(),
             compression_note: None,
+            size: None,
+            bytes_read,
         })
+    }
+
+    /// Its name, as in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The size of the file in bytes; `None` for a stream.
+    pub(crate) const fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// How many bytes of the file were read, compressed or not.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read.get()
     }
 
     /// Steps to the next frame; `false` at the end of the file.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::attempt::{Answer, Attempt, CLIENT, Reset, SERVER};
-use super::ending::{Ending, REPEATED_FOR};
+use super::ending::{Acks, Ending, REPEATED_FOR};
 use crate::time::Timestamp;
 
 /// How long the right answer took where a client that refuses it had given up before.
@@ -43,7 +43,11 @@ pub(super) fn after_handshake(
         if answer.count >= 3 && again >= REPEATED_FOR && !is_used && is_unheard {
             return Some(Ending::HalfOpen {
                 answers: answer.count,
-                is_acked: answer.is_acked,
+                acks: if answer.is_acked {
+                    Acks::Sent
+                } else {
+                    Acks::Missing
+                },
             });
         }
     }
@@ -128,6 +132,7 @@ fn reset(attempt: &Attempt, answer: Option<&Answer>) -> Option<Ending> {
         by_client: reset.by_client,
         is_foreign,
         is_unknown,
+        is_in_use: server.bytes > 0 && server.is_advancing,
     })
 }
 
@@ -156,7 +161,9 @@ fn stalled(attempt: &Attempt, until: Timestamp) -> Option<Ending> {
                 by_client,
                 times: repeated.times + 1,
                 len: repeated.len,
-                is_full_size: repeated.len >= 1_000 && has_smaller_ones(attempt, own),
+                is_full_size: repeated.len >= 1_000
+                    && way.largest_acked < repeated.len
+                    && has_smaller_ones(attempt, own),
             });
         }
         if let Some(gap) = way.gap

@@ -43,7 +43,7 @@ pub(super) fn comments(
         .filter(|connection| !connection.ending.is_healthy());
     let mut comments = Vec::new();
     for connection in failed.take(MAX_CONNECTIONS) {
-        for view in std::iter::once(&connection.client).chain(&connection.server) {
+        for view in connection.views() {
             if let Some(observer) = observers.get(view.observer) {
                 comments.extend(of_view(observer, connection, view));
             }
@@ -100,7 +100,7 @@ fn of_view(observer: &Observer, connection: &Connection, view: &View) -> Vec<Fra
 pub(super) fn vantages(observers: &[Observer], groups: &BTreeMap<GroupKey, Group>) -> Vec<Vantage> {
     let mut counts: BTreeMap<usize, BTreeMap<Position, usize>> = BTreeMap::new();
     for connection in groups.values().flat_map(|group| &group.connections) {
-        for view in std::iter::once(&connection.client).chain(&connection.server) {
+        for view in connection.views() {
             let own = counts.entry(view.observer).or_default();
             *own.entry(view.position).or_default() += 1;
         }

@@ -13,6 +13,9 @@ use crate::time::Timestamp;
 /// The most packets that are kept of one attempt.
 const MAX_PACKETS: usize = 48;
 
+/// Packets up to which an attempt reserves room for no further one.
+const FEW_PACKETS: usize = 3;
+
 /// The most SYNs, answers, RSTs and errors that are kept of one attempt.
 const MAX_KEPT: usize = 12;
 
@@ -126,10 +129,21 @@ impl Attempt {
 
     /// Adds a SYN.
     pub(super) fn syn(&mut self, seen: &Seen, ip: &Ip, tcp: &Tcp, leg: usize) {
-        let copied = self
-            .syns
-            .iter()
-            .rposition(|syn| is_copied(syn.ident, ip.ident, seen.at, syn.at) || syn.at == seen.at);
+        let stamp = tcp.options.timestamps.map(|(value, _)| value);
+        let is_routed =
+            (self.legs.get(leg)).is_some_and(|leg| ![0, ip.hop_limit].contains(&leg.hop_limit));
+        let family = self.first_leg().client.is_ipv4();
+        let is_of_another = (self.legs.get(leg)).is_some_and(|leg| leg.client.is_ipv4() != family);
+        let copied = self.syns.iter().rposition(|syn| {
+            // A SYN that is sent again has another number and time: at another point this one has neither.
+            let is_same = ip.ident != 0
+                && syn.ident == ip.ident
+                && (is_routed || stamp.is_some())
+                && syn.stamp == stamp;
+            // A translator between the families gives it another identification.
+            let ident = if is_of_another { syn.ident } else { ip.ident };
+            is_same || is_copied(syn.ident, ident, seen.at, syn.at) || syn.at == seen.at
+        });
         if let Some(leg) = self.legs.get_mut(leg) {
             if leg.hop_limit == 0 {
                 leg.hop_limit = ip.hop_limit;
@@ -167,7 +181,7 @@ impl Attempt {
                 at: seen.at,
                 ident: ip.ident,
                 len: tcp.payload_len,
-                stamp: tcp.options.timestamps.map(|(value, _)| value),
+                stamp,
             });
         }
     }
@@ -343,6 +357,10 @@ impl Attempt {
             }
         });
         if !is_copy {
+            // Most connections of a scan or of a silent server have no more than these.
+            if self.packets.len() < FEW_PACKETS {
+                self.packets.reserve_exact(1);
+            }
             self.packets.push(*seen);
         }
     }

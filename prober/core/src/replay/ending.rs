@@ -35,6 +35,8 @@ pub(super) enum Ending {
     Undecided {
         /// The time from the first SYN to the end of the file.
         watched: Duration,
+        /// Whether the file has no packet to any client: its filter may leave out the answers.
+        is_one_sided: bool,
     },
     /// The same SYN passes one link again and again, with a falling hop limit.
     Looping {
@@ -85,8 +87,8 @@ pub(super) enum Ending {
     HalfOpen {
         /// How often the SYN+ACK was sent.
         answers: u32,
-        /// Whether the client's ACK is in the file.
-        is_acked: bool,
+        /// The client's ACKs.
+        acks: Acks,
     },
     /// Payload was sent again and again and never acknowledged.
     NeverAcknowledged {
@@ -119,6 +121,8 @@ pub(super) enum Ending {
         is_foreign: bool,
         /// Whether the sender of the RST knows no such connection.
         is_unknown: bool,
+        /// Whether the client acknowledged payload of the server before.
+        is_in_use: bool,
     },
 }
 
@@ -131,6 +135,17 @@ pub(super) enum Lateness {
     Slow,
     /// The server remembered an earlier connection of the same ports.
     Challenged,
+}
+
+/// What is known of the ACKs that answer a SYN+ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Acks {
+    /// None is in the file.
+    Missing,
+    /// The client sent them.
+    Sent,
+    /// They arrived at the server's host.
+    Arrived,
 }
 
 /// What came instead of an answer.
@@ -162,6 +177,33 @@ impl Ending {
     }
 }
 
+impl Ending {
+    /// The same ending, of the host that received the SYN.
+    pub(super) fn at_server(self) -> Self {
+        if let Self::HalfOpen {
+            answers,
+            acks: Acks::Sent,
+        } = self
+        {
+            let acks = Acks::Arrived;
+            return Self::HalfOpen { answers, acks };
+        }
+        self
+    }
+
+    /// The same ending, in a file without any packet to a client.
+    pub(super) fn in_one_sided(self, watched: Duration) -> Self {
+        // With two SYNs it is known: a client repeats none that was answered.
+        if matches!(self, Self::Unanswered { syns: 1, .. }) {
+            return Self::Undecided {
+                watched,
+                is_one_sided: true,
+            };
+        }
+        self
+    }
+}
+
 /// How an attempt ended; `until` is the end of its file.
 pub(super) fn ending(attempt: &Attempt, until: Timestamp) -> Ending {
     if attempt.turns.len() >= LOOP_TURNS {
@@ -180,12 +222,16 @@ pub(super) fn ending(attempt: &Attempt, until: Timestamp) -> Ending {
     match answer {
         // Whether the SYN+ACK is the right one is known with the SYN, or with what the client makes of it.
         Some(answer) if attempt.syn_count == 0 && !answer.is_acked && !is_carried(attempt) => {
-            Ending::Undecided { watched }
+            Ending::Undecided {
+                watched,
+                is_one_sided: false,
+            }
         }
         Some(answer) => lateness(attempt, answer),
-        None if attempt.isn.is_none() && attempt.ways.iter().any(|way| way.last.is_none()) => {
-            Ending::Undecided { watched }
-        }
+        None if attempt.isn.is_none() && !is_alive(attempt) => Ending::Undecided {
+            watched,
+            is_one_sided: false,
+        },
         None => Ending::Established,
     }
 }
@@ -194,6 +240,12 @@ pub(super) fn ending(attempt: &Attempt, until: Timestamp) -> Ending {
 fn is_carried(attempt: &Attempt) -> bool {
     let [client, server] = &attempt.ways;
     server.acked.is_some() && client.last.is_some() || server.bytes > 0
+}
+
+/// Whether a connection that began before the file has packets of both ends, or of one that acknowledges more and more.
+fn is_alive(attempt: &Attempt) -> bool {
+    attempt.ways.iter().all(|way| way.last.is_some())
+        || attempt.ways.iter().any(|way| way.is_advancing)
 }
 
 fn unanswered(attempt: &Attempt, until: Timestamp) -> Ending {
@@ -234,7 +286,10 @@ fn unanswered(attempt: &Attempt, until: Timestamp) -> Ending {
         || (attempt.syn_count >= 2 && watched >= DEADLINE / 2)
         || watched >= DEADLINE;
     if !is_known {
-        return Ending::Undecided { watched };
+        return Ending::Undecided {
+            watched,
+            is_one_sided: false,
+        };
     }
     let ignored = if from_server().next().is_some() {
         Some(Ignored::Reset)

@@ -33,6 +33,8 @@ pub(super) struct View {
 pub(super) struct Connection {
     /// The view nearest to the client.
     pub(super) client: View,
+    /// The views between that and the server's, in the order of the way.
+    pub(super) between: Vec<View>,
     /// The view nearest to the server, where another one is.
     pub(super) server: Option<View>,
     /// How it ended.
@@ -40,6 +42,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// The views of all observers, from the client to the server.
+    pub(super) fn views(&self) -> impl Iterator<Item = &View> + Clone {
+        std::iter::once(&self.client)
+            .chain(&self.between)
+            .chain(&self.server)
+    }
+
     /// The pair of addresses at the client's end.
     pub(super) fn leg(&self) -> Leg {
         self.client.attempt.first_leg()
@@ -63,10 +72,18 @@ pub(super) fn join(observers: &mut [Observer]) -> Vec<Connection> {
     for (number, observer) in observers.iter_mut().enumerate() {
         let host = observer.tracker.hosts.capturing();
         for attempt in std::mem::take(&mut observer.tracker.finished) {
+            let position = host.position(&attempt, &observer.tracker.neighbours);
+            let mut ending = ending(&attempt, observer.until);
+            if position == Position::Server {
+                ending = ending.at_server();
+            }
+            if !observer.tracker.is_two_sided {
+                ending = ending.in_one_sided(observer.until.since(attempt.started));
+            }
             let view = View {
                 observer: number,
-                position: host.position(&attempt, &observer.tracker.neighbours),
-                ending: ending(&attempt, observer.until),
+                position,
+                ending,
                 attempt,
             };
             match view.attempt.isn {
@@ -162,7 +179,7 @@ impl Connection {
         });
         let mut views = views.into_iter();
         let mut client = views.next().unwrap_or_else(View::nothing);
-        let mut server = None;
+        let (mut between, mut server) = (Vec::new(), None);
         for view in views {
             let is_part = client.position == view.position
                 && client.position == Position::Client
@@ -171,7 +188,7 @@ impl Connection {
                 // Two consecutive files of one observer.
                 client = view;
             } else {
-                server = Some(view);
+                between.extend(server.replace(view));
             }
         }
         if let Some(view) = &mut server
@@ -182,6 +199,7 @@ impl Connection {
         let ending = joined(&client, server.as_ref());
         Self {
             client,
+            between,
             server,
             ending,
         }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::words;
+use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::{Confidence, Diagnosis, PathSegment};
 use crate::packet::capture::CapturedFrame;
 use crate::packet::family::Family;
 use crate::packet::layers::{Application, Dns, Inner};
-use crate::packet::{Body, IcmpKind, Ip};
+use crate::packet::{Body, IcmpKind, Ip, Unreachable};
 use crate::probe::tier::Tier;
 use crate::time::Timestamp;
 
@@ -36,8 +38,8 @@ pub(super) struct Queries(BTreeMap<(IpAddr, SocketAddr), Client>);
 struct Client {
     queries: u32,
     is_answered: bool,
-    /// The host that refuses them by ICMP.
-    refused_by: Option<IpAddr>,
+    /// The host that refuses them by ICMP, and why.
+    refused_by: Option<(IpAddr, Unreachable)>,
     first: Timestamp,
     last: Timestamp,
     /// The name of the first query.
@@ -58,15 +60,13 @@ impl Queries {
                 let Body::Icmp(ip, message) = &packet.body else {
                     return;
                 };
-                let is_refusal = matches!(message.kind, IcmpKind::Unreachable { .. });
-                if let Some(quoted) = layers
-                    .quoted
-                    .filter(|quoted| is_refusal && quoted.protocol == UDP)
+                if let IcmpKind::Unreachable { reason } = message.kind
+                    && let Some(quoted) = layers.quoted.filter(|quoted| quoted.protocol == UDP)
                     && let Some((_, port)) = quoted.ports
                 {
                     let key = (quoted.ip.src, SocketAddr::new(quoted.ip.dst, port));
                     if let Some(state) = self.0.get_mut(&key) {
-                        state.refused_by.get_or_insert(ip.src);
+                        state.refused_by.get_or_insert((ip.src, reason));
                     }
                 }
             }
@@ -102,7 +102,7 @@ impl Queries {
     }
 
     /// The clients none of whose queries a server answered, a diagnosis for each family. `until` is the end of the file.
-    pub(super) fn unanswered(&self, until: Timestamp) -> Vec<(Family, String)> {
+    pub(super) fn unanswered(&self, until: Timestamp) -> Vec<Unresolved> {
         let is_silent = |state: &Client| {
             let is_repeated = state.last.since(state.first) >= REPEATED_FOR;
             !state.is_answered
@@ -114,34 +114,59 @@ impl Queries {
         silent
             .map(|((client, server), state)| {
                 let how = match state.refused_by {
-                    Some(by) => format!("are refused by ICMP of {by}"),
+                    Some((by, reason)) => {
+                        format!("are refused by ICMP {} of {by}", words::reason_word(reason))
+                    }
                     None => "have no answer".to_owned(),
                 };
                 let sentence = format!(
                     "{} DNS queries of {client} to {server}, the first for {}, {how}",
                     state.queries, state.name
                 );
-                (Family::of(*client), sentence)
+                let is_of_port = |(_, reason)| reason == Unreachable::Port;
+                let cause =
+                    (state.refused_by.filter(|refusal| is_of_port(*refusal))).map(|(by, _)| {
+                        if by == server.ip() {
+                            Cause::NotListening
+                        } else {
+                            Cause::NoEndpoints
+                        }
+                    });
+                Unresolved {
+                    cause,
+                    family: Family::of(*client),
+                    sentence,
+                }
             })
             .collect()
     }
 }
 
+/// A client of DNS whose queries have no answer.
+#[derive(Clone, Debug)]
+pub(super) struct Unresolved {
+    /// The cause, where an ICMP error shows it.
+    cause: Option<Cause>,
+    family: Family,
+    sentence: String,
+}
+
 /// A diagnosis for queries without answers; `None` where there are none.
-pub(super) fn diagnosis(unanswered: &[(Family, String)]) -> Option<Diagnosis> {
+pub(super) fn diagnosis(unanswered: &[Unresolved]) -> Option<Diagnosis> {
     const MAX_SENTENCES: usize = 8;
-    let (family, _) = unanswered.first()?;
-    let is_of_one = unanswered.iter().all(|(other, _)| other == family);
+    let first = unanswered.first()?;
+    let is_of_one = unanswered.iter().all(|other| other.family == first.family);
+    let is_one_cause = unanswered.iter().all(|other| other.cause == first.cause);
     Some(Diagnosis {
-        cause: None,
+        cause: first.cause.filter(|_| is_one_cause),
         node: None,
         segment: PathSegment::Unknown,
-        family: is_of_one.then_some(*family),
+        family: is_of_one.then_some(first.family),
         confidence: Confidence::Consistent,
         tier: Tier::T1,
         paths: Vec::new(),
         evidence: (unanswered.iter().take(MAX_SENTENCES))
-            .map(|(_, sentence)| sentence.clone())
+            .map(|unresolved| unresolved.sentence.clone())
             .collect(),
         excluded: Vec::new(),
         would_decide: vec![

@@ -111,6 +111,13 @@ impl Neighbours {
         claimed.iter().find(is_near).copied()
     }
 
+    /// The addresses that were requested at least `times` since their last answer, and how often.
+    pub(super) fn unanswered(&self, times: u32) -> impl Iterator<Item = (IpAddr, u32)> {
+        (self.addresses.iter())
+            .map(|(address, neighbour)| (*address, neighbour.unanswered))
+            .filter(move |(_, requests)| *requests >= times)
+    }
+
     /// What is known of an address.
     pub(super) fn of(&self, address: IpAddr) -> Option<&Neighbour> {
         self.addresses.get(&address)

@@ -1,7 +1,6 @@
 //! One interface of one file: its packets in the order of time, and the connections that they make.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 
 use super::seen::Seen;
 use super::tracker::Tracker;
@@ -23,8 +22,8 @@ pub(super) struct Observer {
     pub(super) from: Option<Timestamp>,
     /// The last timestamp of its file: the known end of the observation.
     pub(super) until: Timestamp,
-    waiting: BinaryHeap<Reverse<Waiting>>,
-    packets: u64,
+    /// Packets that wait for earlier ones, in the order of time.
+    waiting: VecDeque<Seen>,
 }
 
 impl Observer {
@@ -41,59 +40,28 @@ impl Observer {
     pub(super) fn take(&mut self, seen: Seen) {
         self.from = Some(self.from.map_or(seen.at, |from| from.min(seen.at)));
         self.until = self.until.max(seen.at);
-        self.packets += 1;
-        self.waiting.push(Reverse(Waiting {
-            at: seen.at,
-            number: self.packets,
-            seen,
-        }));
+        // Nearly always the last place.
+        let place = match self.waiting.back() {
+            Some(last) if last.at > seen.at => {
+                self.waiting.partition_point(|other| other.at <= seen.at)
+            }
+            Some(_) | None => self.waiting.len(),
+        };
+        self.waiting.insert(place, seen);
         if self.waiting.len() > WINDOW
-            && let Some(Reverse(first)) = self.waiting.pop()
+            && let Some(first) = self.waiting.pop_front()
         {
-            self.tracker.take(&first.seen);
+            self.tracker.take(&first);
         }
     }
 
     /// Ends the file; `until` is its last timestamp on any interface.
     pub(super) fn finish(&mut self, until: Timestamp) {
-        while let Some(Reverse(first)) = self.waiting.pop() {
-            self.tracker.take(&first.seen);
+        while let Some(first) = self.waiting.pop_front() {
+            self.tracker.take(&first);
         }
+        self.waiting = VecDeque::new();
         self.until = self.until.max(until);
         self.tracker.finish(self.until);
-    }
-}
-
-/// A packet that waits for earlier ones.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    at: Timestamp,
-    number: u64,
-    seen: Seen,
-}
-
-impl Waiting {
-    const fn key(&self) -> (Timestamp, u64) {
-        (self.at, self.number)
-    }
-}
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Waiting {}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
     }
 }

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::ending::Ending;
+use super::ending::{Ending, Lateness};
 use super::observer::Observer;
 use super::paths::{Group, GroupKey};
 use super::words;
 
 /// A client that fails on this many ports of one host, and succeeds on none, is a port scanner.
 const SCAN_MIN_PORTS: usize = 10;
+
+/// Requests for an address without an answer from which it is worth a note.
+const UNRESOLVED_AFTER: u32 = 3;
 
 /// The most notes about single connections and hosts.
 const MAX_NOTES: usize = 8;
@@ -19,22 +23,26 @@ pub(super) fn leave_out(groups: &mut BTreeMap<GroupKey, Group>) -> Vec<String> {
     let mut notes = Vec::new();
     let is_nothing_known = (groups.values().flat_map(|group| &group.connections))
         .all(|connection| connection.ending.is_undecided());
-    let (mut unanswered, mut unstarted) = (0, 0);
+    let (mut unanswered, mut unstarted, mut one_sided) = (0, 0, 0);
     for ((client, target), group) in groups.iter_mut() {
+        notes.extend(late(group).into_iter().map(|(count, latest)| {
+            let connections = if count == 1 {
+                "a connection".to_owned()
+            } else {
+                format!("{count} connections")
+            };
+            format!("{connections} from {client} to {target} {latest}")
+        }));
         for connection in &group.connections {
-            if connection.ending.is_undecided() {
-                let count = if connection.client.attempt.syn_count > 0 {
-                    &mut unanswered
-                } else {
+            if let Ending::Undecided { is_one_sided, .. } = connection.ending {
+                let count = if connection.client.attempt.syn_count == 0 {
                     &mut unstarted
+                } else if is_one_sided {
+                    &mut one_sided
+                } else {
+                    &mut unanswered
                 };
                 *count += 1;
-            }
-            if let Ending::Late { .. } = connection.ending {
-                notes.push(format!(
-                    "a connection from {client} to {target} {}",
-                    words::predicate(&connection.ending, 1)
-                ));
             }
         }
         group.connections.retain(|connection| {
@@ -58,7 +66,36 @@ pub(super) fn leave_out(groups: &mut BTreeMap<GroupKey, Group>) -> Vec<String> {
             "connections that were unanswered when the capture ended: {unanswered}, not judged, since an answer may have come"
         ));
     }
+    if one_sided > 0 && !is_nothing_known {
+        notes.push(format!(
+            "connections of one SYN in files without any packet to a client: {one_sided}, not judged, since a filter may leave out the answers"
+        ));
+    }
     notes
+}
+
+/// The late connections of a group: how many for each reason, and the latest in words.
+fn late(group: &Group) -> Vec<(usize, String)> {
+    let mut late: BTreeMap<Lateness, (usize, Duration, u32)> = BTreeMap::new();
+    for connection in &group.connections {
+        if let Ending::Late { syns, after, why } = connection.ending {
+            let (count, latest, of_latest) = late.entry(why).or_default();
+            *count += 1;
+            if after > *latest {
+                (*latest, *of_latest) = (after, syns);
+            }
+        }
+    }
+    let in_words = |(why, (count, after, syns))| {
+        let latest = words::lateness(syns, after, why);
+        let words = if count == 1 {
+            format!("was established late, {latest}")
+        } else {
+            format!("were established late, the latest {latest}")
+        };
+        (count, words)
+    };
+    late.into_iter().map(in_words).collect()
 }
 
 /// The failing connections that are left out, since there are too many to keep.
@@ -70,6 +107,25 @@ pub(super) fn left_out(observers: &[Observer]) -> Option<String> {
             "{count} more connections that failed are left out: narrow the question with --about, --client or --service"
         )
     })
+}
+
+/// What captures without any connection show: RSTs of connections that began before, and addresses that were requested again and
+/// again by ARP or neighbour discovery without an answer.
+pub(super) fn without_connections(observers: &[Observer]) -> Vec<String> {
+    let trackers = || observers.iter().map(|observer| &observer.tracker);
+    let resets: u64 = trackers().map(|tracker| tracker.stray_resets).sum();
+    let resets = (resets > 0).then(|| {
+        format!(
+            "{resets} RSTs are of connections whose other packets are not in the capture: they are older, or its filter leaves them out"
+        )
+    });
+    let unresolved = trackers().flat_map(|tracker| tracker.neighbours.unanswered(UNRESOLVED_AFTER));
+    let unresolved = unresolved.take(MAX_NOTES).map(|(address, requests)| {
+        format!(
+            "{address} was requested {requests} times by ARP or neighbour discovery without an answer: no host there has it, or its answers are not in the capture"
+        )
+    });
+    resets.into_iter().chain(unresolved).collect()
 }
 
 /// Leaves out port scans: clients that failed on many ports of one host and reached none.

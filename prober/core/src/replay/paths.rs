@@ -139,7 +139,7 @@ impl PathProbes {
         }
         let mut tally = PathTally::default();
         for probe in &self.probes {
-            tally.count(&probe.client);
+            count(&mut tally, &probe.client);
         }
         let (mut healthy, mut failing) = (0, 0);
         self.probes.retain(|probe| {
@@ -296,29 +296,41 @@ fn modelled(group: &Group, is_lossy: bool) -> Option<bool> {
 /// A path without what the models cannot judge, and with what is ordinary though late as if answered at once.
 fn punctual(mut path: PathEvidence, group: &Group, is_lossy: bool) -> PathEvidence {
     let has_dead_server = super::loss::has_dead_server(group);
-    let endings: BTreeMap<_, Ending> = (group.connections.iter())
-        .map(|connection| {
-            let attempt = &connection.client.attempt;
-            let isn = attempt.isn.map(|isn| isn.0);
-            ((isn, attempt.started), connection.ending)
-        })
-        .collect();
-    path.probes.retain_mut(|probe| {
-        let key = (probe.client.isn.map(|isn| isn.0), probe.client.started);
-        match endings.get(&key) {
-            Some(Ending::Late { .. }) if !is_lossy => make_punctual(&mut probe.client),
-            Some(Ending::Unanswered { .. }) => return is_lossy || !has_dead_server,
-            Some(_) | None => {}
+    // Whether the models judge a connection with this ending, whose probe this is.
+    let judge = |ending: Ending, probe: &mut ProbeResult| {
+        if let Ending::Late { .. } = ending
+            && !is_lossy
+        {
+            make_punctual(probe);
         }
-        true
-    });
+        is_lossy || !has_dead_server || !matches!(ending, Ending::Unanswered { .. })
+    };
+    let key = |probe: &ProbeResult| (probe.isn.map(|isn| isn.0), probe.started);
+    let mut endings = BTreeMap::new();
     let mut tally = PathTally::default();
-    for probe in &path.probes {
-        tally.count(&probe.client);
+    for connection in &group.connections {
+        let mut probe = probe::without_packets(connection);
+        endings.insert(key(&probe), connection.ending);
+        if judge(connection.ending, &mut probe) {
+            count(&mut tally, &probe);
+        }
     }
+    path.probes.retain_mut(|probe| {
+        let ending = endings.get(&key(&probe.client));
+        ending.is_none_or(|ending| judge(*ending, &mut probe.client))
+    });
     tally.add(&established(group.more), group.more, &Latency::default());
     path.tallies = BTreeMap::from([(EngineKind::Kernel, tally)]);
     path
+}
+
+/// Counts a probe; without a round trip where its handshake is not in the capture.
+fn count(tally: &mut PathTally, probe: &ProbeResult) {
+    if matches!(probe.outcome, Outcome::Established { connect_ns: 0, .. }) {
+        tally.add(&established(1), 1, &Latency::default());
+    } else {
+        tally.count(probe);
+    }
 }
 
 /// The counts of this many established connections.

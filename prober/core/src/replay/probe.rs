@@ -26,14 +26,22 @@ const MAX_RESOLUTIONS: usize = 16;
 /// The probe that a connection is.
 pub(super) fn probe(connection: &Connection, neighbours: &Neighbours) -> ProbeResult {
     let view = &connection.client;
-    let attempt = &view.attempt;
-    let leg = attempt.first_leg();
-    let outcome = outcome(connection);
     let observations = if view.position == Position::Server {
         Vec::new()
     } else {
         observations(view, neighbours)
     };
+    ProbeResult {
+        observations,
+        ..without_packets(connection)
+    }
+}
+
+/// The same, without its packets.
+pub(super) fn without_packets(connection: &Connection) -> ProbeResult {
+    let attempt = &connection.client.attempt;
+    let leg = attempt.first_leg();
+    let outcome = outcome(connection);
     ProbeResult {
         path: PathId(0),
         engine: EngineKind::Kernel,
@@ -45,16 +53,32 @@ pub(super) fn probe(connection: &Connection, neighbours: &Neighbours) -> ProbeRe
         outcome,
         syns: syns(connection),
         exchange: Exchange::NotTried,
-        observations,
+        observations: Vec::new(),
     }
 }
 
 /// The number of SYNs until the answer.
 fn syns(connection: &Connection) -> u32 {
-    if let Ending::Late { syns, .. } = connection.ending {
-        syns
-    } else {
-        connection.client.attempt.syn_count
+    let all = connection.client.attempt.syn_count;
+    match connection.ending {
+        Ending::Late { syns, .. } => syns,
+        // A SYN after the answer waits for nothing.
+        Ending::Established => all.min(1),
+        Ending::Undecided { .. }
+        | Ending::Looping { .. }
+        | Ending::WrongAddress { .. }
+        | Ending::RefusedElsewhere { .. }
+        | Ending::Refused { .. }
+        | Ending::Unreachable { .. }
+        | Ending::Unanswered { .. }
+        | Ending::GivenUp { .. }
+        | Ending::RefusedByClient
+        | Ending::AnsweredTwice
+        | Ending::HalfOpen { .. }
+        | Ending::NeverAcknowledged { .. }
+        | Ending::Missing { .. }
+        | Ending::TooBig { .. }
+        | Ending::ResetAfterHandshake { .. } => all,
     }
 }
 

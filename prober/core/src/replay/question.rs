@@ -23,9 +23,7 @@ impl Question {
 
     /// Whether it is about this connection, before or after any translation.
     pub(super) fn wants(self, connection: &Connection) -> bool {
-        let server = connection.server.iter();
-        let views = std::iter::once(&connection.client).chain(server);
-        let mut legs = views.flat_map(|view| &view.attempt.legs);
+        let mut legs = connection.views().flat_map(|view| &view.attempt.legs);
         let is_at = |end: SocketAddr, (address, port): (IpAddr, Option<u16>)| {
             end.ip() == address && port.is_none_or(|port| end.port() == port)
         };

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::ending::Ending;
+use super::ending::{Acks, Ending};
 use super::host::Position;
-use super::join::Connection;
+use super::join::{Connection, View};
 use super::observer::Observer;
 use super::paths::{Group, GroupKey};
 use super::words;
@@ -47,8 +47,7 @@ impl<'a> Evidence<'a> {
         let mut reached: BTreeMap<IpAddr, usize> = BTreeMap::new();
         for (key, group) in groups {
             for connection in &group.connections {
-                used.insert(connection.client.observer);
-                used.extend(connection.server.as_ref().map(|view| view.observer));
+                used.extend(connection.views().map(|view| view.observer));
             }
             if (group.connections.iter()).any(|connection| connection.ending.is_established()) {
                 *reached.entry(key.0).or_default() += 1;
@@ -153,6 +152,15 @@ fn cause(
             by,
             ..
         } if by != key.1.ip() => Some(Cause::NoEndpoints),
+        Ending::Unreachable {
+            reason: Unreachable::Network,
+            by,
+            ..
+        } if is_untranslated(key, by) => Some(Cause::NoEndpoints),
+        Ending::HalfOpen {
+            acks: Acks::Arrived,
+            ..
+        } => Some(Cause::AcceptQueueFull),
         Ending::TooBig { .. }
         | Ending::NeverAcknowledged {
             is_full_size: true, ..
@@ -173,13 +181,37 @@ fn cause(
     }
 }
 
+/// Whether the router beside an IPv6 client has no route to an address that is of no network of the cluster's pods: as to the
+/// address of a Service that it does not translate, for which a node needs none.
+fn is_untranslated((client, target): &GroupKey, by: IpAddr) -> bool {
+    let prefix = |address: IpAddr, bits: u32| match address {
+        IpAddr::V6(address) => Some(address.to_bits() >> (128 - bits)),
+        IpAddr::V4(_) => None,
+    };
+    let is_beside = prefix(by, 64).is_some() && prefix(by, 64) == prefix(*client, 64);
+    is_beside && prefix(target.ip(), 48) != prefix(*client, 48)
+}
+
 /// The answers left the server and did not get back: a filter on the way back; between nodes, where pods of one node do reach
-/// each other, their network.
+/// each other, their network. Captures of the way show between which two places they are lost.
 fn unanswered(evidence: &Evidence<'_>, group: &Group, connection: &Connection) -> Option<Cause> {
     let server = connection.server.as_ref()?;
-    let has_answered = !server.attempt.answers.is_empty();
-    if !has_answered || server.position != Position::Server {
+    if server.attempt.answers.is_empty() {
         return None;
+    }
+    let has_answers = |view: &&View| !view.attempt.answers.is_empty();
+    let is_on_wire = |view: &View| view.attempt.legs.iter().any(|leg| leg.tunnel.is_some());
+    let arrives = connection.views().find(has_answers)?;
+    let lost_before = connection.views().take_while(|view| !has_answers(view));
+    let is_between_nodes = is_on_wire(arrives) && lost_before.last().is_some_and(is_on_wire);
+    if is_between_nodes {
+        return Some(Cause::OverlayBlocked);
+    }
+    if server.position != Position::Server {
+        return None;
+    }
+    if connection.views().any(is_on_wire) {
+        return Some(Cause::ForwardDrop);
     }
     let hops = |leg: &super::attempt::Leg| leg.hop_limit;
     let is_routed = hops(&server.attempt.first_leg()) < hops(&connection.leg());
@@ -255,6 +287,11 @@ fn diagnosis(
         );
     }
     sentences.extend(super::vantage::sentences(evidence, found));
+    let candidates = found.first().and_then(|(_, key, connection)| {
+        super::candidates::sentence(kind.cause, evidence.groups.get(*key), connection)
+    });
+    let mut would_decide = super::vantage::would_decide(kind.cause, found);
+    would_decide.extend(candidates);
     Diagnosis {
         cause: kind.cause,
         node: None,
@@ -265,7 +302,7 @@ fn diagnosis(
         paths: paths.into_iter().collect(),
         evidence: sentences,
         excluded: Vec::new(),
-        would_decide: super::vantage::would_decide(kind.cause, found),
+        would_decide,
         remedy: Vec::new(),
         sample: found
             .iter()

@@ -12,8 +12,12 @@ use crate::topology::Scope;
 
 /// The smallest inputs of each kind.
 mod kinds;
+/// Queries of DNS.
+mod names;
 /// What holds for all captures.
 mod properties;
+/// Other ends, families and filters.
+mod variants;
 
 fn file(views: &[&str]) -> Vec<u8> {
     let views: Vec<Vec<Observation>> = views

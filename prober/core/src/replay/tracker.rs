@@ -12,7 +12,7 @@ use super::ending::{Ending, ending};
 use super::host::Hosts;
 use super::neighbours::Neighbours;
 use super::seen::Seen;
-use super::way::is_copied;
+use super::translation::is_translated;
 use crate::packet::{Body, Icmp, Ip, Seq, Tcp, TcpFlags};
 use crate::time::Timestamp;
 
@@ -40,14 +40,14 @@ const MAX_HEALTHY_IN_ALL: usize = 4_000;
 /// The most failing connections that are kept one by one.
 const MAX_FAILING_IN_ALL: usize = 6_000;
 
-/// The most pairs of addresses whose further healthy connections are counted.
+/// The most pairs of addresses whose connections are counted.
 const MAX_COUNTED: usize = 20_000;
 
 /// The packets of open connections from which those of established ones are given up.
 const MANY_PACKETS: usize = 10_000;
 
 /// The packets of an open connection that are kept in any case.
-const FIRST_PACKETS: usize = 3;
+const FIRST_PACKETS: usize = 2;
 
 /// The connections of one observer.
 #[derive(Debug, Default)]
@@ -69,6 +69,10 @@ pub(super) struct Tracker {
     pub(super) healthy: BTreeMap<(IpAddr, SocketAddr), u64>,
     /// The finished attempts.
     pub(super) finished: Vec<Attempt>,
+    /// Whether any packet goes to a client: a capture's filter may leave all of them out.
+    pub(super) is_two_sided: bool,
+    /// RSTs of connections of which the file has nothing else.
+    pub(super) stray_resets: u64,
     /// What ARP and neighbour discovery say.
     pub(super) neighbours: Neighbours,
     /// The host that captured.
@@ -112,7 +116,11 @@ impl Tracker {
         let place = match place {
             Some(place) => place,
             // A RST to a connection that the file does not have.
-            None if tcp.flags.has(TcpFlags::RST) => return,
+            None if tcp.flags.has(TcpFlags::RST) => {
+                self.is_two_sided = true;
+                self.stray_resets += 1;
+                return;
+            }
             None => self.unstarted(seen, tcp, src, dst),
         };
         let Some(Some(attempt)) = self.open.get_mut(place) else {
@@ -122,6 +130,7 @@ impl Tracker {
         let by_client = !is_answer
             && attempt.is_client(src)
             && !(attempt.is_target(src) && attempt.is_client(dst));
+        self.is_two_sided |= !by_client;
         if is_answer {
             attempt.syn_ack(seen, ip, tcp);
         } else {
@@ -258,6 +267,7 @@ impl Tracker {
         if let Some(place) = own.or_else(by_number)
             && let Some(Some(attempt)) = self.open.get_mut(place)
         {
+            self.is_two_sided = true;
             attempt.error(seen, ip, message);
             keep(attempt, seen, &mut self.open_packets);
         }
@@ -317,15 +327,8 @@ impl Tracker {
         }
         let leg = attempt.first_leg();
         let key = (leg.client.ip(), leg.target);
-        let kept = self.kept.entry(key).or_default();
         let is_healthy = ending(&attempt, until) == Ending::Established;
-        let (count, most) = if is_healthy {
-            (&mut kept.0, MAX_HEALTHY)
-        } else {
-            (&mut kept.1, MAX_FAILING)
-        };
-        *count += 1;
-        let is_one_of_many = *count > most;
+        let is_one_of_many = self.is_one_of_many(key, is_healthy);
         self.open_packets -= attempt.packets.len();
         let in_all = if is_healthy {
             &mut self.in_all.0
@@ -353,6 +356,22 @@ impl Tracker {
         self.packets += attempt.packets.len();
         self.finished.push(*attempt);
     }
+
+    /// Counts a finished connection of a pair of addresses, and whether enough of its kind are kept with their packets.
+    fn is_one_of_many(&mut self, key: (IpAddr, SocketAddr), is_healthy: bool) -> bool {
+        let has_room = self.kept.len() < MAX_COUNTED || self.kept.contains_key(&key);
+        if !has_room {
+            return false;
+        }
+        let kept = self.kept.entry(key).or_default();
+        let (count, most) = if is_healthy {
+            (&mut kept.0, MAX_HEALTHY)
+        } else {
+            (&mut kept.1, MAX_FAILING)
+        };
+        *count += 1;
+        *count > most
+    }
 }
 
 /// Keeps a packet of an open connection, while there is room.
@@ -369,28 +388,4 @@ fn keep(attempt: &mut Attempt, seen: &Seen, open_packets: &mut usize) {
 /// Both directions of a pair of addresses.
 fn pair(one: SocketAddr, other: SocketAddr) -> (SocketAddr, SocketAddr) {
     (one.min(other), one.max(other))
-}
-
-/// Whether a SYN with the number of an attempt is its SYN after a translation: one end is the same, and it left at once.
-fn is_translated(
-    attempt: &Attempt,
-    seen: &Seen,
-    ip: &Ip,
-    tcp: &Tcp,
-    client: SocketAddr,
-    target: SocketAddr,
-) -> bool {
-    let is_one_end = attempt.is_client(client) || attempt.is_target(target);
-    // Only its answer was seen so far.
-    if attempt.syns.is_empty() {
-        return attempt.is_client(client);
-    }
-    let stamp = tcp.options.timestamps.map(|(value, _)| value);
-    attempt.syns.iter().any(|syn| {
-        let at_once = seen.at.since(syn.at) <= Duration::from_millis(20);
-        at_once
-            && syn.stamp == stamp
-            && is_copied(syn.ident, ip.ident, seen.at, syn.at)
-            && (is_one_end || stamp.is_some())
-    })
 }

@@ -19,6 +19,8 @@ pub(super) struct Way {
     pub(super) next: Option<Seq>,
     /// The highest number that the other end acknowledged.
     pub(super) acked: Option<Seq>,
+    /// Whether the other end acknowledged more than at first.
+    pub(super) is_advancing: bool,
     /// Bytes of payload that were sent, retransmissions left out.
     pub(super) bytes: u64,
     /// The segment that is sent again and again.
@@ -31,8 +33,10 @@ pub(super) struct Way {
     pub(super) last: Option<Timestamp>,
     /// Whether its sender's last window was zero: then the other end has to wait.
     pub(super) is_full: bool,
-    /// The largest payload of a segment.
-    pub(super) largest: u32,
+    /// The largest payload of a segment, and the number after the first such segment.
+    largest: Option<(u32, Seq)>,
+    /// The largest payload that the other end acknowledged.
+    pub(super) largest_acked: u32,
     /// The hop limits of its segments without RST.
     pub(super) hop_limits: HopLimits,
     recent: Vec<Sent>,
@@ -142,7 +146,9 @@ impl Way {
             self.next.get_or_insert(tcp.seq);
             return;
         }
-        self.largest = self.largest.max(len);
+        if self.largest.is_none_or(|(largest, _)| largest < len) {
+            self.largest = Some((len, end));
+        }
         let next = *self.next.get_or_insert(tcp.seq);
         let is_keep_alive = len <= 1 && tcp.seq.add(1) == next;
         if is_keep_alive {
@@ -201,7 +207,13 @@ impl Way {
     /// The other end acknowledges up to this number.
     pub(super) fn acknowledge(&mut self, ack: Seq) {
         if self.acked.is_none_or(|acked| acked.is_before(ack)) {
+            self.is_advancing |= self.acked.is_some();
             self.acked = Some(ack);
+        }
+        if let Some((len, end)) = self.largest
+            && !ack.is_before(end)
+        {
+            self.largest_acked = len;
         }
         if (self.repeated).is_some_and(|repeated| repeated.seq.is_before(ack)) {
             self.repeated = None;

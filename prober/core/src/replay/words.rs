@@ -1,6 +1,8 @@
 //! Endings in words.
 
-use super::ending::{Ending, Ignored, Lateness};
+use std::time::Duration;
+
+use super::ending::{Acks, Ending, Ignored, Lateness};
 use crate::packet::Unreachable;
 use crate::time::nanos;
 use crate::units::duration;
@@ -31,16 +33,16 @@ pub(super) fn predicate(ending: &Ending, count: usize) -> String {
 fn predicate_of_many(ending: &Ending) -> String {
     match *ending {
         Ending::Established => "were established".to_owned(),
-        Ending::Late { syns, after, why } => format!(
-            "were established late, by SYN {syns} after {}{}",
-            duration(nanos(after)),
-            match why {
-                Lateness::Lost => "",
-                Lateness::Slow => ", on a slow path",
-                Lateness::Challenged => ", since the server remembered an earlier connection of the same ports",
-            }
-        ),
-        Ending::Undecided { watched } => format!(
+        Ending::Late { syns, after, why } => {
+            format!("were established late, {}", lateness(syns, after, why))
+        }
+        Ending::Undecided {
+            is_one_sided: true, ..
+        } => "have one SYN, in a file without any packet to a client: its filter may leave out the answers".to_owned(),
+        Ending::Undecided {
+            watched,
+            is_one_sided: false,
+        } => format!(
             "have no answer yet when the capture ends, {} after the SYN: too early to say",
             duration(nanos(watched))
         ),
@@ -82,12 +84,14 @@ fn predicate_of_many(ending: &Ending) -> String {
             "are answered by two SYN+ACKs with different numbers: two TCP stacks answer for one address"
                 .to_owned()
         }
-        Ending::HalfOpen { answers, is_acked } => format!(
+        Ending::HalfOpen { answers, acks } => format!(
             "stay half open: the SYN+ACK is sent {answers} times, {}",
-            if is_acked {
-                "though the client acknowledges each: its ACKs do not arrive"
-            } else {
-                "and no ACK of the client arrives here"
+            match acks {
+                Acks::Missing => "and no ACK of the client arrives here",
+                Acks::Sent =>
+                    "though the client acknowledges each: its ACKs do not arrive, or the server's accept queue is full",
+                Acks::Arrived =>
+                    "though the client's ACKs arrive at its host: as where the server's accept queue is full",
             }
         ),
         Ending::NeverAcknowledged {
@@ -115,24 +119,40 @@ fn predicate_of_many(ending: &Ending) -> String {
             by_client,
             is_foreign,
             is_unknown,
-        } => reset(by_client, is_foreign, is_unknown),
+            is_in_use,
+        } => format!(
+            "are reset {} by the {}'s address{}{}",
+            if is_in_use {
+                "in the middle of the connection"
+            } else {
+                "right after the handshake"
+            },
+            side(by_client),
+            if is_unknown {
+                ", as by a host that knows no such connection"
+            } else {
+                ""
+            },
+            if is_foreign {
+                "; the RST has another TTL than all other packets from there"
+            } else {
+                ""
+            }
+        ),
     }
 }
 
-/// The words for a RST after the handshake.
-fn reset(by_client: bool, is_foreign: bool, is_unknown: bool) -> String {
+/// When a late connection was established, and why.
+pub(super) fn lateness(syns: u32, after: Duration, why: Lateness) -> String {
     format!(
-        "are reset right after the handshake by the {}'s address{}{}",
-        side(by_client),
-        if is_unknown {
-            ", as by a host that knows no such connection"
-        } else {
-            ""
-        },
-        if is_foreign {
-            "; the RST has another TTL than all other packets from there"
-        } else {
-            ""
+        "by SYN {syns} after {}{}",
+        duration(nanos(after)),
+        match why {
+            Lateness::Lost => "",
+            Lateness::Slow => ", on a slow path",
+            Lateness::Challenged => {
+                ", since the server remembered an earlier connection of the same ports"
+            }
         }
     )
 }

@@ -84,6 +84,7 @@ impl Report {
                 .iter()
                 .map(|(path, reason)| unprobed(path, reason))
                 .collect(),
+            connections: None,
             agents: matrix
                 .agents
                 .iter()

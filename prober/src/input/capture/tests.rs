@@ -81,3 +81,19 @@ fn a_file_that_is_no_capture_is_named() {
     .unwrap_err();
     assert_eq!(error.to_string(), "cannot read notes.txt");
 }
+
+#[test]
+fn what_was_read_of_a_file_is_counted_as_it_is_on_the_disk() {
+    let mut bytes = Vec::new();
+    let mut gzip = GzEncoder::new(&mut bytes, Compression::default());
+    gzip.write_all(&pcap(1_000)).unwrap();
+    gzip.finish().unwrap();
+    let size = u64::try_from(bytes.len()).unwrap();
+    let path = std::env::temp_dir().join(format!("prober-counted-{}.pcap.gz", std::process::id()));
+    std::fs::write(&path, &bytes).unwrap();
+    let mut input = CaptureInput::open(&path).unwrap();
+    while input.advance().unwrap() {}
+    assert_eq!(input.size(), Some(size));
+    assert_eq!(input.bytes_read(), size);
+    std::fs::remove_file(&path).unwrap();
+}

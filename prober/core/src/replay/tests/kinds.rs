@@ -56,7 +56,7 @@ impl Story {
 }
 
 /// The causes in order, `unknown` where there is none, and the first sentence of each.
-fn said(replay: &Replay) -> Vec<(String, String)> {
+pub(super) fn said(replay: &Replay) -> Vec<(String, String)> {
     (replay.diagnoses.iter())
         .map(|diagnosis| {
             let cause = diagnosis.cause.map_or("unknown", |cause| cause.slug());

@@ -1,5 +1,7 @@
 //! A report as one self-contained HTML page: no network, no script, dark and light, for screens, paper and screen readers.
 
+/// The connections of a capture.
+mod connections;
 /// The fingerprint of a diagnosis: which access paths fail where.
 mod fingerprint;
 /// Matrices of round trips between few nodes.
@@ -77,6 +79,7 @@ pub fn report(report: &Report) -> String {
                     (map(report, &overview))
                     h2 { "Paths" }
                     (table::paths(report))
+                    @if let Some(connections) = &report.connections { (connections::table(connections)) }
                     (notes(&report.notes))
                 }
                 footer {

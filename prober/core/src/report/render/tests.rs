@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::evidence::{Comparison, Matrix, Source};
+use crate::packet::capture::{CommentedPacket, InterfacePackets, write_pcapng};
+use crate::packet::text::parse_packet_text;
 use crate::probe::outcome::{EngineKind, Errno, Outcome};
+use crate::replay::replay_files;
 use crate::report::{Completion, Verdict, incident};
 use crate::topology::{AgentId, NodeName, PathId, Scope};
 
@@ -211,7 +214,7 @@ fn strict(mut schema: serde_json::Value) -> serde_json::Value {
 fn the_json_is_what_the_published_schema_says_and_nothing_more() {
     let schema = strict(serde_json::from_str(SCHEMA).unwrap());
     let validator = jsonschema::validator_for(&schema).unwrap();
-    for report in [incident::report(), incident::healthy_report()] {
+    for report in [incident::report(), incident::healthy_report(), captured()] {
         let value = serde_json::to_value(&report).unwrap();
         let errors: Vec<String> = validator
             .iter_errors(&value)
@@ -219,6 +222,63 @@ fn the_json_is_what_the_published_schema_says_and_nothing_more() {
             .collect();
         assert!(errors.is_empty(), "{errors:#?}");
     }
+}
+
+/// The report of a capture: a connection that is refused, one that works, and one that the capture cuts.
+fn captured() -> Report {
+    let text = "
+        0 > 10.0.1.5:40001 > 10.96.0.10:443 [S] seq 1000 win 64240 ttl 64
+        0.5 < 10.96.0.10:443 > 10.0.1.5:40001 [R.] seq 0 ack 1001 win 0 ttl 62
+        10 > 10.0.1.5:40002 > 10.96.0.11:80 [S] seq 2000 win 64240 ttl 64
+        10.5 < 10.96.0.11:80 > 10.0.1.5:40002 [S.] seq 9000 ack 2001 win 65160 ttl 62
+        10.6 > 10.0.1.5:40002 > 10.96.0.11:80 [.] seq 2001 ack 9001 win 502 ttl 64
+        20 > 10.0.1.5:40003 > 10.96.0.11:80 [S] seq 3000 win 64240 ttl 64
+    ";
+    let observations = parse_packet_text(text).unwrap();
+    let packets = observations.iter().map(|observation| CommentedPacket {
+        observation,
+        comment: "".into(),
+    });
+    let view = InterfacePackets {
+        interface: "eth0".to_owned(),
+        packets: packets.collect(),
+    };
+    let replay = replay_files(&[&write_pcapng(&[view]).unwrap()]).unwrap();
+    let meta = incident::meta("prober replay client.pcap");
+    let mut report = Report::new(&replay.matrix, &replay.diagnoses, meta);
+    report.connections = Some(replay.connections);
+    report
+}
+
+#[test]
+fn what_happened_to_each_connection_of_a_capture_is_in_stable_words() {
+    let report = captured();
+    let value = serde_json::to_value(&report).unwrap();
+    let listed = value["connections"]["listed"].as_array().unwrap();
+    let words: Vec<[&str; 3]> = (listed.iter())
+        .map(|one| ["client", "target", "outcome"].map(|name| one[name].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            ["10.0.1.5:40001", "10.96.0.10:443", "refused"],
+            ["10.0.1.5:40003", "10.96.0.11:80", "undecided"],
+            ["10.0.1.5:40002", "10.96.0.11:80", "established"],
+        ]
+    );
+    assert_eq!(listed[0]["captured"], serde_json::json!(["client"]));
+    assert_eq!(listed[0]["path"], 0);
+    assert!(listed[1]["path"].is_null());
+    assert_eq!(value["connections"]["omitted"], 0);
+    let again = Report::parse(json(&report).unwrap().as_bytes()).unwrap();
+    assert_eq!(again, report);
+
+    let page = html::report(&report);
+    let row = page.split("<tr").find(|row| row.contains("10.0.1.5:40001"));
+    let row = row.unwrap();
+    assert!(row.contains("refused"), "{row}");
+    assert!(row.contains("is refused by RST"), "{row}");
+    assert!(!html::report(&incident::report()).contains("first packet"));
 }
 
 /// The founding incident, in which a second client of node-1 probes node-2's server.
