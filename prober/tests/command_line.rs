@@ -235,6 +235,92 @@ fn one_run_writes_a_report_in_every_form() {
     assert_eq!(again.status.code(), Some(1), "{}", text(&again.stderr));
 }
 
+/// The commands of a page, each with the lines that the page shows of its output.
+fn examples(page: &str) -> Vec<(Vec<&str>, Vec<&str>)> {
+    let mut examples: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
+    let mut is_within = false;
+    for line in page.lines() {
+        let code = line.strip_prefix("    ");
+        if let Some(command) = code.and_then(|code| code.strip_prefix("$ prober ")) {
+            is_within = !command.contains('|');
+            if is_within {
+                examples.push((command.split(' ').collect(), Vec::new()));
+            }
+        } else if code.is_some() || line.is_empty() {
+            if let Some((_, lines)) = examples.last_mut().filter(|_| is_within) {
+                lines.push(code.unwrap_or_default());
+            }
+        } else {
+            is_within = false;
+        }
+    }
+    for (_, lines) in &mut examples {
+        lines.truncate(
+            lines
+                .iter()
+                .rposition(|line| !line.is_empty())
+                .map_or(0, |last| last + 1),
+        );
+    }
+    examples
+}
+
+#[test]
+fn the_page_about_captures_shows_what_its_commands_say() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let page = fs::read_to_string(format!("{root}/docs/captures.md")).expect("the page");
+    let examples = examples(&page);
+    assert!(examples.len() >= 3, "{examples:?}");
+    for (words, shown) in examples {
+        let output = program(&words)
+            .current_dir(root)
+            .output()
+            .expect("run prober");
+        let said = text(&output.stdout);
+        let mut rest = said.lines().map(str::trim_end);
+        let mut may_skip = false;
+        for line in &shown {
+            if *line == "[...]" {
+                may_skip = true;
+                continue;
+            }
+            let found = if may_skip {
+                rest.any(|other| other == *line)
+            } else {
+                rest.next() == Some(*line)
+            };
+            assert!(
+                found,
+                "prober {words:?} does not say {line:?} there, but: {said}"
+            );
+            may_skip = false;
+        }
+        assert!(
+            may_skip || rest.next().is_none(),
+            "prober {words:?} says more: {said}"
+        );
+    }
+}
+
+#[test]
+fn annotating_never_overwrites_a_capture_that_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = folder.path().join("kept.pcapng");
+    fs::copy(capture(), &kept).expect("a copy");
+    let before = fs::read(&kept).expect("the copy");
+    let link = folder.path().join("link.pcapng");
+    std::os::unix::fs::symlink(&kept, &link).expect("a link");
+    for to in [&kept, &link] {
+        let mut command = program(&["replay"]);
+        let output = command.arg(&kept).arg("--annotate").arg(to).output();
+        let output = output.expect("run prober");
+        assert_eq!(output.status.code(), Some(2));
+        let said = text(&output.stderr);
+        assert!(said.contains("would overwrite the capture"), "{said}");
+        assert_eq!(fs::read(&kept).expect("the copy"), before);
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_written_is_one_error_before_anything_is_done() {
     let folder = tempfile::tempdir().expect("a folder");
