@@ -59,19 +59,7 @@ fn predicate_of_many(ending: &Ending) -> String {
             reason_word(reason),
             if is_own { ", the host that captured" } else { "" }
         ),
-        Ending::Unanswered { syns, ignored } => format!(
-            "have no answer to {syns} SYN{}{}",
-            if syns == 1 { "" } else { "s" },
-            match ignored {
-                None => "",
-                Some(Ignored::Reset) => {
-                    ": the RSTs that came do not acknowledge them, and no kernel accepts such a RST"
-                }
-                Some(Ignored::Damaged) => {
-                    ": the SYN+ACKs that came have wrong checksums, and the client acknowledged none"
-                }
-            }
-        ),
+        Ending::Unanswered { syns, ignored } => unanswered(syns, ignored),
         Ending::GivenUp { after } => format!(
             "were given up by the client: the right answer took {}, and the client reset it",
             duration(nanos(after))
@@ -84,16 +72,7 @@ fn predicate_of_many(ending: &Ending) -> String {
             "are answered by two SYN+ACKs with different numbers: two TCP stacks answer for one address"
                 .to_owned()
         }
-        Ending::HalfOpen { answers, acks } => format!(
-            "stay half open: the SYN+ACK is sent {answers} times, {}",
-            match acks {
-                Acks::Missing => "and no ACK of the client arrives here",
-                Acks::Sent =>
-                    "though the client acknowledges each: its ACKs do not arrive, or the server's accept queue is full",
-                Acks::Arrived =>
-                    "though the client's ACKs arrive at its host: as where the server's accept queue is full",
-            }
-        ),
+        Ending::HalfOpen { answers, acks } => half_open(answers, acks),
         Ending::NeverAcknowledged {
             by_client,
             times,
@@ -140,6 +119,37 @@ fn predicate_of_many(ending: &Ending) -> String {
             }
         ),
     }
+}
+
+/// The words for SYNs without an answer.
+fn unanswered(syns: u32, ignored: Option<Ignored>) -> String {
+    format!(
+        "have no answer to {syns} SYN{}{}",
+        if syns == 1 { "" } else { "s" },
+        match ignored {
+            None => "",
+            Some(Ignored::Reset) => {
+                ": the RSTs that came do not acknowledge them, and no kernel accepts such a RST"
+            }
+            Some(Ignored::Damaged) => {
+                ": the SYN+ACKs that came have wrong checksums, and the client acknowledged none"
+            }
+        }
+    )
+}
+
+/// The words for a connection whose SYN+ACK is repeated.
+fn half_open(answers: u32, acks: Acks) -> String {
+    format!(
+        "stay half open: the SYN+ACK is sent {answers} times, {}",
+        match acks {
+            Acks::Missing => "and no ACK of the client arrives here",
+            Acks::Sent =>
+                "though the client acknowledges each: its ACKs do not arrive, or the server's accept queue is full",
+            Acks::Arrived =>
+                "though the client's ACKs arrive at its host: as where the server's accept queue is full",
+        }
+    )
 }
 
 /// When a late connection was established, and why.
