@@ -66,15 +66,12 @@ impl Progress {
 
     /// Shows that an input of this name and size in bytes is read; `None` where its size is not known.
     pub(crate) fn start_reading(&self, name: &str, size: Option<u64>) {
-        match size.filter(|size| *size > 0) {
-            Some(size) => {
-                self.style(OF_FILE);
-                self.0.set_length(size);
-            }
-            None => {
-                self.style(OF_STREAM);
-                self.0.unset_length();
-            }
+        if let Some(size) = size.filter(|size| *size > 0) {
+            self.style(OF_FILE);
+            self.0.set_length(size);
+        } else {
+            self.style(OF_STREAM);
+            self.0.unset_length();
         }
         self.0.set_message(format!("reading {name}"));
         self.set_read(0);

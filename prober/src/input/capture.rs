@@ -1,7 +1,7 @@
 //! Capture files, read in pieces: plain or compressed, from a path or from standard input.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::rc::Rc;
@@ -47,7 +47,7 @@ impl CaptureInput {
         }
         let file = File::open(path).with_context(|| format!("cannot read {}", name(path)))?;
         // A pipe has no size.
-        let size = (file.metadata().ok()).filter(|metadata| metadata.is_file());
+        let size = (file.metadata().ok()).filter(fs::Metadata::is_file);
         let mut input = Self::of(name(path), Box::new(file))?;
         input.size = size.map(|metadata| metadata.len());
         Ok(input)
