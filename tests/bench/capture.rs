@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use prober_core::packet::{Seq, TcpFlags, TcpOptions, TcpSegment, craft};
 
-/// How often the memory of a program is looked at.
-const LOOKED_AT: Duration = Duration::from_millis(5);
+/// How long to wait between two readings of a program's memory.
+const POLLED_EVERY: Duration = Duration::from_millis(5);
 
 /// The connections whose packets are mixed with each other.
 const AT_ONCE: u32 = 1_000;
@@ -174,7 +174,7 @@ pub(crate) fn cost(program: &str, arguments: &[&str]) -> anyhow::Result<Cost> {
         let peak = found.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|line| line.split_whitespace().next()?.parse().ok());
         kib = kib.max(peak.unwrap_or(0));
-        std::thread::sleep(LOOKED_AT);
+        std::thread::sleep(POLLED_EVERY);
     }
     Ok(Cost {
         took: start.elapsed(),
