@@ -2,32 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use super::one_pod::pod_of;
 use crate::data_plane::Attachment;
+use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
-use crate::diagnosis::{PathSegment, Remedy};
 use crate::node_facts::{Resolution, Route, RouteQuery};
 use crate::packet::family::Family;
 use crate::topology::{AccessPath, AgentId, Path, Scope};
 
 /// The model.
 pub(crate) struct PodRouteMissing;
-
-/// The pod of a place.
-const fn pod_of(place: &Place) -> Option<&AgentId> {
-    match &place.segment {
-        PathSegment::Pod { pod } => Some(pod),
-        PathSegment::Node { .. }
-        | PathSegment::Between { .. }
-        | PathSegment::Service
-        | PathSegment::Namespace
-        | PathSegment::Unknown => None,
-    }
-}
 
 impl Model for PodRouteMissing {
     fn cause(&self) -> Cause {
