@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::endpoint_not_programmed::{Late, steps};
 use super::one_pod::pod_of;
+use super::policy_engine::{Engine, policy_commands};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
@@ -68,14 +69,21 @@ impl Model for NeverOpened {
         }
     }
 
-    fn fingerprint(&self, _: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
-        let observations = pod_of(place).map(|pod| {
+    fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
+        let Some(pod) = pod_of(place) else {
+            return Fingerprint::Missing(Vec::new());
+        };
+        let commands = policy_commands(case, Engine::on(case, &pod.node));
+        Fingerprint::Missing(vec![
             format!(
                 "the log of the network plugin's agent on {}: whether it has programmed {pod}",
                 pod.node
-            )
-        });
-        Fingerprint::Missing(observations.into_iter().collect())
+            ),
+            format!(
+                "the policies that select the pod: `{}`",
+                commands.join("; ")
+            ),
+        ])
     }
 
     fn support(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Vec<String> {
