@@ -42,21 +42,9 @@ impl Model for ConntrackFull {
             return false;
         };
         // What an entry that expired let through shows nothing of what came before and after it.
-        match group.symptom {
-            Symptom::Silent => {
-                group.involves(node) && (group.is_unseen() || group.server_end == ServerEnd::SynAck)
-            }
-            Symptom::Lossy => group.involves(node),
-            Symptom::SynAckFromWrongSource
-            | Symptom::ResetFromWrongSource
-            | Symptom::Reset
-            | Symptom::Unreachable(_)
-            | Symptom::RefusedLocally(_)
-            | Symptom::NoData
-            | Symptom::Stalled
-            | Symptom::Broken
-            | Symptom::WrongBackend => false,
-        }
+        let is_lost = group.is_unseen() || group.server_end == ServerEnd::SynAck;
+        let is_silent = group.symptom == Symptom::Silent && is_lost;
+        group.involves(node) && (is_silent || group.symptom == Symptom::Lossy)
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {

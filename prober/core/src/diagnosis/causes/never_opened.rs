@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::endpoint_not_programmed::{Late, steps};
-use super::one_pod::pod_of;
+use super::one_pod::{pod_of, predict_all};
 use super::policy_engine::{Engine, policy_commands};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -17,7 +17,7 @@ use crate::evidence::PathEvidence;
 use crate::evidence::start_up::MAX_START_UP;
 use crate::packet::family::Family;
 use crate::time::nanos;
-use crate::topology::{AccessPath, AgentId, Path, Scope};
+use crate::topology::{AccessPath, AgentId, Path};
 use crate::units::duration;
 
 /// The model.
@@ -39,14 +39,7 @@ impl Model for NeverOpened {
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
-        let is_end = |agent: &AgentId| Some(agent) == pod_of(place);
-        if path.scope() == Scope::Any || path.access_path == AccessPath::Hairpin {
-            Prediction::MayFail
-        } else if is_end(&path.client) || path.server.as_ref().is_some_and(is_end) {
-            Prediction::Fails
-        } else {
-            Prediction::Passes
-        }
+        predict_all(place, path)
     }
 
     fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
@@ -55,18 +48,8 @@ impl Model for NeverOpened {
         };
         let is_end = group.client == *pod || group.server.as_ref() == Some(pod);
         let is_shared = case.is_balanced(group) && case.is_behind(group, pod);
-        match group.symptom {
-            Symptom::Silent | Symptom::Unreachable(_) => is_end || is_shared,
-            Symptom::Lossy => is_shared,
-            Symptom::SynAckFromWrongSource
-            | Symptom::ResetFromWrongSource
-            | Symptom::Reset
-            | Symptom::RefusedLocally(_)
-            | Symptom::NoData
-            | Symptom::Stalled
-            | Symptom::Broken
-            | Symptom::WrongBackend => false,
-        }
+        let is_closed = matches!(group.symptom, Symptom::Silent | Symptom::Unreachable(_));
+        is_closed && is_end || (is_closed || group.symptom == Symptom::Lossy) && is_shared
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
@@ -137,6 +120,7 @@ fn older_that_works<'c>(
     case.healthy().find(|works| {
         let path = &works.path;
         path.family == family
+            && path.access_path != AccessPath::Hairpin
             && (is_older(&path.client) || path.server.as_ref().is_some_and(is_older))
     })
 }
