@@ -331,7 +331,7 @@ fn a_new_pod_that_never_opens_beside_older_ones_may_not_be_programmed() {
     );
     let found = diagnose(&matrix);
     assert_eq!(found[0].segment, PathSegment::Pod { pod: client(1) });
-    // A policy for this pod alone looks the same.
+    // A policy for this pod alone has the same symptoms.
     let decided = found[0].would_decide.join("\n");
     assert!(decided.contains("kubectl get networkpolicies"), "{decided}");
     // It may still open, or nothing shows that only new pods are affected.

@@ -1,5 +1,5 @@
 //! `endpoint-not-programmed` of a new pod whose paths are still closed when the run ends, while a pod that worked before it works
-//! on the same node. A policy for the new pod alone looks the same.
+//! on the same node. A policy for the new pod alone has the same symptoms.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
