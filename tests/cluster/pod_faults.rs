@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Cluster, Injected, USUAL, on};
+use crate::harness::{Cluster, Injected, PTP, USUAL, on};
 use crate::prober::{self, Report, nothing_left};
 
 /// A fault of the server on node-2, and the cause that the report must name there.
@@ -38,16 +38,24 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(on(
         USUAL,
         "a kube-proxy that is late by 30 s for the pods of a run is named",
-        |cluster| {
-            let named = [("endpoint-not-programmed", "node-1")];
-            late_kube_proxy(
-                cluster,
-                Duration::from_secs(30),
-                &["--wait-for-paths", "60s"],
-                &named,
-            )
-        },
+        |cluster| late_kube_proxy(cluster, Duration::from_secs(30), &PATIENT, &LATE),
     ));
+    for shape in [USUAL, PTP] {
+        for late in [500, 2_000, 5_000].map(Duration::from_millis) {
+            trials.push(on(
+                shape,
+                format!(
+                    "a policy engine that is late by {late:?} for the pods of a run is no fault"
+                ),
+                move |cluster| late_policy_engine(cluster, late, &[], &[]),
+            ));
+        }
+        trials.push(on(
+            shape,
+            "a policy engine that is late by 30 s for the pods of a run is named",
+            |cluster| late_policy_engine(cluster, Duration::from_secs(30), &PATIENT, &LATE),
+        ));
+    }
     trials.push(on(
         USUAL,
         "one broken endpoint of twelve on three nodes is named",
@@ -65,6 +73,30 @@ fn one_of_twelve(cluster: &Arc<Cluster>) -> Result<(), Failed> {
             return Err(format!("a path to {server:?} fails").into());
         }
     }
+    nothing_left(cluster)
+}
+
+/// The arguments of a run that waits for what is late by 30 s.
+const PATIENT: [&str; 2] = ["--wait-for-paths", "60s"];
+
+/// What such a run names.
+const LATE: [(&str, &str); 1] = [("endpoint-not-programmed", "node-1")];
+
+/// Runs while node-1 forwards nothing, until its client has run for as long as this: a policy engine that lets nothing through
+/// before it knows a pod is late like that.
+fn late_policy_engine(
+    cluster: &Arc<Cluster>,
+    late: Duration,
+    arguments: &[&str],
+    named: &[(&str, &str)],
+) -> Result<(), Failed> {
+    let closed = cluster.inject("forward-drop", "node-1", "")?;
+    let run = spawn_run(cluster, &["--node", "node-1", "--peers", "1"], arguments)?;
+    prober::await_running(cluster, "node-1-client")?;
+    std::thread::sleep(late);
+    closed.heal()?;
+    let report = prober::read(&run.wait_with_output()?)?;
+    report.names(named)?;
     nothing_left(cluster)
 }
 

@@ -16,23 +16,24 @@ pub(crate) fn trials() -> Vec<Trial> {
             ));
         }
     }
-    // A policy engine that is later than the follow-up's probes of the balanced port is not distinguished from a policy yet.
-    for (lasts, fault) in [
-        (0.5, "late-policy"),
-        (2.0, "late-policy"),
-        (0.5, "late-rules"),
-        (2.0, "late-rules"),
-        (5.0, "late-rules"),
-    ] {
+    for (lasts, fault) in [0.5, 2.0, 5.0]
+        .into_iter()
+        .flat_map(|lasts| ["late-policy", "late-rules"].map(|fault| (lasts, fault)))
+    {
         trials.push(Trial::test(
             format!("{fault} of {lasts} s is no fault, and its time is reported"),
             move || in_time(fault, lasts),
         ));
     }
-    trials.push(Trial::test(
-        "late-rules of 30 s is endpoint-not-programmed, alone",
-        || too_late("late-rules", "what translates Services on node-1"),
-    ));
+    for (fault, agent) in [
+        ("late-policy", "its network plugin or its policy engine"),
+        ("late-rules", "what translates Services on node-1"),
+    ] {
+        trials.push(Trial::test(
+            format!("{fault} of 30 s is endpoint-not-programmed, alone"),
+            move || too_late(fault, agent),
+        ));
+    }
     trials.extend([
         Trial::test(
             "no cause is named in a healthy lab with ten thousand probes of each family",

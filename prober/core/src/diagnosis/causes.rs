@@ -47,6 +47,8 @@ mod namespace_policies;
 mod network_blocked;
 /// A filter for one pod.
 mod network_policy;
+/// A new pod that no agent has programmed yet.
+mod never_opened;
 /// A Service port without endpoints.
 mod no_endpoints;
 /// A node without an endpoint for a Service that stays on it.
@@ -168,6 +170,7 @@ pub(crate) const MODELS: &[&dyn Model] = &[
     &conntrack_full::ConntrackFull,
     &transient_outage::TransientOutage,
     &endpoint_not_programmed::EndpointNotProgrammed,
+    &never_opened::NeverOpened,
 ];
 
 /// The hypotheses of every model.

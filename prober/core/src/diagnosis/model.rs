@@ -37,6 +37,17 @@ pub(crate) enum Prediction {
     Passes,
 }
 
+impl Prediction {
+    /// The same of a cause that knows packets by the pods' addresses: on a translated path the node may replace the client's by
+    /// its own.
+    pub(crate) const fn unless_translated(self, path: &Path) -> Self {
+        match self {
+            Self::Fails if path.access_path.is_translated() => Self::MayFail,
+            Self::Fails | Self::MayFail | Self::Passes => self,
+        }
+    }
+}
+
 /// The evidence that a cause alone leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fingerprint {

@@ -168,14 +168,23 @@ impl Matrix {
         })
     }
 
-    /// When the later one of a path's pods was ready, by its client's clock; `None` if an earlier run or cycle has used them.
+    /// When the later one of a path's pods was ready, by its client's clock; `None` if an earlier run or cycle has used its client.
     pub(super) fn ready(&self, evidence: &PathEvidence) -> Option<Timestamp> {
         let ready_at = |agent: &AgentId| self.agents.get(agent)?.ready_at;
         let client = self.agents.get(&evidence.path.client)?;
         let by_own_clock = client.hello.as_ref()?.at;
         let by_run = client.ready_at?;
-        let last = evidence.servers().filter_map(ready_at).max()?;
-        Some(by_own_clock + last.since(by_run))
+        let servers = evidence.servers().filter_map(ready_at);
+        Some(by_own_clock + servers.fold(by_run, Ord::max).since(by_run))
+    }
+
+    /// For how long a path of new pods has been closed: from their readiness to the start of its last probe. `None` if a probe was
+    /// answered, or if its client is not new.
+    pub fn closed_for(&self, evidence: &PathEvidence) -> Option<Duration> {
+        let is_closed = evidence.total().outcomes.established == 0;
+        let ready = self.ready(evidence).filter(|_| is_closed)?;
+        let last = evidence.probes.iter().map(|probe| probe.client.started);
+        Some(last.max()?.since(ready))
     }
 }
 

@@ -6,17 +6,36 @@ use std::net::IpAddr;
 use crate::evidence::PathEvidence;
 use crate::node_facts::ConntrackRequest;
 use crate::probe::outcome::OutcomeKind;
-use crate::topology::{AgentId, NodeName, PathId};
+use crate::topology::{AgentId, NodeName, PathId, Scope};
 
-/// The paths that have failed or have not answered yet, with their worst outcomes.
+/// The paths that have failed or have not answered yet, with their worst outcomes. A closed one with several servers, on which
+/// probes still wait for answers, has none: the answers of some servers say nothing of the others.
 pub(super) fn failing_paths(
     paths: &BTreeMap<PathId, PathEvidence>,
 ) -> BTreeMap<PathId, Option<OutcomeKind>> {
-    paths
-        .iter()
-        .filter(|(_, path)| !path.is_clean())
-        .map(|(&id, path)| (id, path.worst()))
-        .collect()
+    let is_waiting = |path: &PathEvidence| path.unfinished() > 0 && is_closed(path, paths);
+    let failing = paths.iter().filter_map(|(&id, path)| {
+        if !path.is_clean() {
+            Some((id, path.worst()))
+        } else if is_waiting(path) {
+            Some((id, None))
+        } else {
+            None
+        }
+    });
+    failing.collect()
+}
+
+/// Whether no probe of a path was answered. One to any of several servers is closed as well if a path of its client to one
+/// server is: the others answer in the place of that one.
+pub(super) fn is_closed(path: &PathEvidence, paths: &BTreeMap<PathId, PathEvidence>) -> bool {
+    let is_unanswered = |path: &PathEvidence| path.total().outcomes.established == 0;
+    let is_of_client = |other: &&PathEvidence| {
+        other.path.client == path.path.client && other.path.family == path.path.family
+    };
+    is_unanswered(path)
+        || (path.path.scope() == Scope::Any
+            && paths.values().filter(is_of_client).any(is_unanswered))
 }
 
 /// The nodes at the ends of these paths, with the connections of each node's paths. A balanced path counts only for its client's node, unless nothing else fails: paths

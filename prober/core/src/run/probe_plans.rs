@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::follow_up::is_closed;
 use super::paths::pick;
 use super::spec::{OTHER_PORT, RunSpec};
 use crate::evidence::PathEvidence;
@@ -191,8 +192,8 @@ impl RunSpec {
         group(probes)
     }
 
-    /// Later probes of the paths whose clients are new: they may still open. A path without any answer is probed for as long as
-    /// `patience` says.
+    /// Later probes of the paths whose clients are new: they may still open. A closed path is probed for as long as `patience`
+    /// says.
     fn later_probes(
         &self,
         failing_paths: &BTreeMap<PathId, Option<OutcomeKind>>,
@@ -217,9 +218,12 @@ impl RunSpec {
                     continue;
                 }
             };
-            let is_closed = evidence.total().outcomes.established == 0;
             let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-            let last = if is_closed { patience_ms / AGAIN_MS } else { 0 };
+            let last = if is_closed(evidence, paths) {
+                patience_ms / AGAIN_MS
+            } else {
+                0
+            };
             let (first, least) = if !is_unanswered {
                 (1, LEAST_AGAIN)
             } else if evidence.path.access_path.stays_among_pods() {
@@ -367,6 +371,7 @@ mod tests {
 
     use super::*;
     use crate::packet::family::Family;
+    use crate::run::follow_up::failing_paths;
     use crate::topology::NodeName;
 
     #[test]
@@ -407,6 +412,45 @@ mod tests {
         );
         let mismatched = Some(OutcomeKind::Mismatched);
         assert_eq!(starts(AccessPath::ClusterIp, mismatched, Some(5_000)), none);
+    }
+
+    #[test]
+    fn a_balanced_path_is_probed_as_long_as_the_closed_ones_of_its_client() {
+        let spec = RunSpec::new("run".to_owned(), 1, vec![NodeName::new("node-1")]);
+        let path = |number, pod, server, access_path, established| {
+            let path = Path {
+                client: AgentId::new("node-1", pod),
+                server,
+                access_path,
+                family: Family::Ipv4,
+            };
+            let target = "10.96.0.20:9000".parse().unwrap();
+            let mut evidence = PathEvidence::new(path, target, Vec::new());
+            let tally = evidence.tallies.entry(EngineKind::Kernel).or_default();
+            tally.outcomes.established = established;
+            tally.first_syn_success = established;
+            // The others wait for their answers.
+            evidence.requested = established + 4;
+            (PathId(number), evidence)
+        };
+        let server = || Some(AgentId::new("node-1", "server"));
+        let balanced = |pod| path(0, pod, None, AccessPath::ClusterIpAny, 4);
+        let starts = |paths: [(PathId, PathEvidence); 2]| -> Vec<u32> {
+            let paths = BTreeMap::from(paths);
+            let failing = failing_paths(&paths);
+            let probes =
+                spec.later_probes(&failing, &paths, |_| Some(Duration::from_millis(3_500)));
+            let probes = probes.iter().map(|(_, probe)| probe);
+            let of_balanced = probes.filter(|probe| probe.path == PathId(0));
+            of_balanced.map(|probe| probe.start_ms).collect()
+        };
+        let one_server =
+            |pod, established| path(1, pod, server(), AccessPath::ClusterIp, established);
+        let later = [2_200, 3_300];
+        assert_eq!(starts([balanced("client"), one_server("client", 0)]), later);
+        let none = [0_u32; 0];
+        assert_eq!(starts([balanced("client"), one_server("client", 4)]), none);
+        assert_eq!(starts([balanced("client"), one_server("other", 0)]), none);
     }
 
     proptest! {

@@ -404,6 +404,30 @@ fn a_full_connection_table_is_proven_by_its_count() {
 }
 
 #[test]
+fn what_a_full_connection_table_lets_through_shows_no_other_place() {
+    let full = |cluster: Cluster| {
+        let mut cluster = cluster
+            .facts(1, |facts| facts.conntrack_count = Some(262_144))
+            .grows(1, "ConntrackDrop", 9);
+        // Its table drops what is for kube-proxy of the node as well.
+        let known = cluster.matrix.nodes.get_mut(&node(1)).unwrap();
+        known.after.as_mut().unwrap().kube_proxy = None;
+        named(&cluster.matrix)
+    };
+    // The pod's own address was reached before the table was full.
+    let was_reached = |path: &Path| across(1, 1)(path) && path.access_path == AccessPath::PodIp;
+    let services = |path: &Path| at_1(path) && !was_reached(path);
+    let silent = Cluster::new(2).with_story(services, Story::Nothing);
+    assert_eq!(full(silent), ["conntrack-full node-1 proven"]);
+    // One SYN of a TTL probe got as far as the other node.
+    let one_passed = [SILENT, exceeded(63), SILENT, SILENT];
+    let silent = Cluster::new(2)
+        .with_story(at_1, Story::Nothing)
+        .ttl_probe(across(1, 2), one_passed);
+    assert_eq!(full(silent), ["conntrack-full node-1 proven"]);
+}
+
+#[test]
 fn two_faults_at_once_are_both_named() {
     // bridge-nf off hides a blocked port behind timeouts on its own node.
     let cluster = Cluster::new(2)

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use prober_core::diagnosis::diagnose;
+use prober_core::diagnosis::catalogue::Cause;
+use prober_core::diagnosis::{PathSegment, diagnose};
 use prober_core::evidence::Matrix;
 use prober_core::evidence::start_up::MAX_START_UP;
 use prober_core::packet::Unreachable;
@@ -300,4 +301,59 @@ fn a_pod_that_refuses_first_has_the_address_of_another() {
     set_ready(&mut matrix, Timestamp::from_nanos(0));
     assert_eq!(matrix.late_starts(&matrix.openings()), []);
     assert_ne!(named(&matrix), Vec::<String>::new());
+}
+
+/// A cluster in which no probe of node-1's client is answered, 20 s after it was ready. All other pods are older.
+fn never_opened() -> Matrix {
+    let own = |path: &Path| path.client == client(1);
+    let mut matrix = Cluster::new(2).with_story(own, Story::Nothing).matrix;
+    for probe in matrix.paths.values_mut().flat_map(|path| &mut path.probes) {
+        probe.client.started = probe.client.started + Duration::from_secs(20);
+    }
+    let known = matrix.agents.get_mut(&client(1)).unwrap();
+    known.hello.as_mut().unwrap().at = Timestamp::from_nanos(0);
+    known.ready_at = Some(Timestamp::from_nanos(0));
+    matrix
+}
+
+#[test]
+fn a_new_pod_that_never_opens_beside_older_ones_may_not_be_programmed() {
+    let is_suspected = |matrix: &Matrix| {
+        let found = diagnose(matrix);
+        found
+            .iter()
+            .any(|one| one.cause == Some(Cause::EndpointNotProgrammed))
+    };
+    let matrix = never_opened();
+    assert_eq!(
+        named(&matrix),
+        ["endpoint-not-programmed node-1 consistent"]
+    );
+    let found = diagnose(&matrix);
+    assert_eq!(found[0].segment, PathSegment::Pod { pod: client(1) });
+    // A policy for this pod alone has the same symptoms.
+    let decided = found[0].would_decide.join("\n");
+    assert!(decided.contains("kubectl get networkpolicies"), "{decided}");
+    // It may still open, or nothing shows that only new pods are affected.
+    let mut younger = matrix.clone();
+    let known = younger.agents.get_mut(&client(1)).unwrap();
+    known.hello.as_mut().unwrap().at = Timestamp::from_nanos(15_000 * MS);
+    assert!(!is_suspected(&younger));
+    let mut all_new = matrix.clone();
+    set_ready(&mut all_new, Timestamp::from_nanos(0));
+    assert!(!is_suspected(&all_new));
+}
+
+#[test]
+fn a_new_client_of_an_older_server_waits_for_its_own_start() {
+    let mut matrix = late();
+    for n in [1, 2] {
+        matrix.agents.get_mut(&server(n)).unwrap().ready_at = None;
+        matrix.agents.get_mut(&client(n)).unwrap().ready_at = Some(Timestamp::from_nanos(0));
+    }
+    let openings = matrix.openings();
+    let of_clients = |id| matrix.paths[id].path.access_path != AccessPath::Hairpin;
+    let mut after = openings.iter().filter(|(id, _)| of_clients(*id));
+    assert!(after.clone().next().is_some());
+    assert!(after.all(|(_, opening)| opening.after.as_millis() == 2_000));
 }

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::traffic::{is_dropped_at, nodes_of};
-use crate::data_plane::Transport;
+use super::traffic::nodes_of;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
-use crate::diagnosis::location::{Spot, Stage};
 use crate::diagnosis::model::{Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
-use crate::diagnosis::symptom::{FailureGroup, Symptom};
+use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::evidence::NodeEvidence;
 use crate::packet::family::Family;
 use crate::topology::{NodeName, Path};
@@ -39,47 +37,30 @@ impl Model for ConntrackFull {
         }
     }
 
-    fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
+    fn explains(&self, _: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
         let Some(node) = &place.node else {
             return false;
         };
-        let stages = [Stage::FromPod, Stage::FromUplink];
-        match group.symptom {
-            Symptom::Silent if group.server.is_some() => {
-                is_dropped_at(case, group, node, &stages) || is_dropped_in_tunnel(case, group, node)
-            }
-            Symptom::Silent | Symptom::Lossy => group.involves(node),
-            Symptom::SynAckFromWrongSource
-            | Symptom::ResetFromWrongSource
-            | Symptom::Reset
-            | Symptom::Unreachable(_)
-            | Symptom::RefusedLocally(_)
-            | Symptom::NoData
-            | Symptom::Stalled
-            | Symptom::Broken
-            | Symptom::WrongBackend => false,
-        }
+        // What an entry that expired let through shows nothing of what came before and after it.
+        let is_lost = group.is_unseen() || group.server_end == ServerEnd::SynAck;
+        let is_silent = group.symptom == Symptom::Silent && is_lost;
+        group.involves(node) && (is_silent || group.symptom == Symptom::Lossy)
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {
         let Some(node) = &place.node else {
             return Fingerprint::Missing(Vec::new());
         };
-        let readings = (case.matrix.nodes.get(node).into_iter()).flat_map(NodeEvidence::readings);
-        let table = readings
-            .filter_map(|facts| facts.conntrack_count.zip(facts.conntrack_max))
-            .max_by_key(|(count, _)| *count);
+        let table = table(case, node);
         let Some((count, most)) = table else {
             return Fingerprint::Missing(vec![format!(
                 "nf_conntrack_count against nf_conntrack_max on {node}: a full table lets some through as well"
             )]);
         };
         let said = format!("{node} tracks {count} connections of at most {most}");
-        // Entries expire all the time: the table need not be full at the time of the reading.
-        let is_full = count.saturating_mul(100) >= most.saturating_mul(99);
         match case.grown(node, COUNTER) {
             Some(0) => Fingerprint::Refuted(said),
-            _ if !is_full => Fingerprint::Refuted(said),
+            _ if !is_full((count, most)) => Fingerprint::Refuted(said),
             Some(grown) => Fingerprint::Seen(
                 Proof::Facts,
                 vec![
@@ -108,17 +89,21 @@ impl Model for ConntrackFull {
     }
 }
 
-/// Whether a silent group's packets may be dropped inside a tunnel from or to a node: it tracks the tunnel's own packets too.
-fn is_dropped_in_tunnel(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
-    case.location(group).is_some_and(|location| {
-        let (from, to) = (&location.sender, &location.receiver);
-        let tracks = |spot: &Spot| match spot {
-            Spot::Wire(from, to) => from == node || to == node,
-            Spot::Node(at, stage) => at == node && *stage == Stage::ToUplink,
-        };
-        let transport = case.plane.transport(from, to, group.family);
-        matches!(transport, Transport::Tunnel { .. }) && location.meets(tracks)
-    })
+/// The most connections that a node tracked at any reading, and the limit then.
+fn table(case: &Case<'_>, node: &NodeName) -> Option<(u64, u64)> {
+    let readings = (case.matrix.nodes.get(node).into_iter()).flat_map(NodeEvidence::readings);
+    let tables = readings.filter_map(|facts| facts.conntrack_count.zip(facts.conntrack_max));
+    tables.max_by_key(|(count, _)| *count)
+}
+
+/// Whether so many connections fill a table of that size. Entries expire all the time: it need not be full when it is read.
+const fn is_full((count, most): (u64, u64)) -> bool {
+    count.saturating_mul(100) >= most.saturating_mul(99)
+}
+
+/// Whether the table of a node was full at a reading: its own new connections failed as well, also those to itself.
+pub(super) fn was_full(case: &Case<'_>, node: &NodeName) -> bool {
+    table(case, node).is_some_and(is_full)
 }
 
 /// Counts the packets that a full table dropped.

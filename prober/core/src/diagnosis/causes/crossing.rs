@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::data_plane::{Transport, TunnelKind};
 use crate::diagnosis::PathSegment;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::hypothesis::Place;
 use crate::diagnosis::location::{Spot, Stage};
-use crate::diagnosis::model::Prediction;
+use crate::diagnosis::model::{Applies, Prediction};
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
 use crate::packet::IcmpKind;
 use crate::packet::family::Family;
@@ -30,6 +31,50 @@ pub(crate) const fn ends(place: &Place) -> Option<(&NodeName, &NodeName)> {
         | PathSegment::Service
         | PathSegment::Namespace
         | PathSegment::Unknown => None,
+    }
+}
+
+/// Whether packets of pods from one node to another are in a tunnel.
+pub(crate) fn applies_in_tunnel(
+    case: &Case<'_>,
+    from: &NodeName,
+    to: &NodeName,
+    family: Family,
+) -> Applies {
+    let untunnelled = |link: &str| {
+        Applies::No(format!(
+            "packets of pods leave {from} for {to} by {link} as they are: there is no tunnel"
+        ))
+    };
+    match case.plane.transport(from, to, family) {
+        Transport::Tunnel { .. } => Applies::Yes,
+        Transport::Direct { link, .. } => untunnelled(link),
+        Transport::ByPod { links } => untunnelled(&links.join(" or ")),
+        Transport::Refused | Transport::NoRoute => Applies::No(format!(
+            "{from} has no usable route to the pods of {to}: nothing enters a tunnel"
+        )),
+        Transport::Unknown => Applies::Unknown(format!(
+            "the routes and links of {from}: `ip route`, `ip -d link`"
+        )),
+    }
+}
+
+/// Whether packets of pods cross in a tunnel of VXLAN; one of another kind has no `without`, in words.
+pub(crate) fn applies_in_vxlan(case: &Case<'_>, place: &Place, without: &str) -> Applies {
+    let Some((from, to)) = ends(place) else {
+        return Applies::Yes;
+    };
+    match case.plane.transport(from, to, place.family) {
+        Transport::Tunnel { tunnel, .. } if *tunnel != TunnelKind::Vxlan => Applies::No(format!(
+            "the tunnel from {from} to {to} is {}, which has no {without}",
+            tunnel.as_str()
+        )),
+        Transport::Tunnel { .. }
+        | Transport::Direct { .. }
+        | Transport::ByPod { .. }
+        | Transport::Refused
+        | Transport::NoRoute
+        | Transport::Unknown => applies_in_tunnel(case, from, to, place.family),
     }
 }
 

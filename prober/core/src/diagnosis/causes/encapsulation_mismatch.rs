@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::crossing;
-use crate::data_plane::{Transport, TunnelKind};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
@@ -49,32 +48,7 @@ impl Model for EncapsulationMismatch {
     }
 
     fn applies(&self, case: &Case<'_>, place: &Place) -> Applies {
-        let Some((from, to)) = crossing::ends(place) else {
-            return Applies::Yes;
-        };
-        match case.plane.transport(from, to, place.family) {
-            Transport::Tunnel {
-                tunnel: TunnelKind::Vxlan,
-                ..
-            } => Applies::Yes,
-            Transport::Tunnel { tunnel, .. } => Applies::No(format!(
-                "the tunnel from {from} to {to} is {}, which has no port and no network of its own",
-                tunnel.as_str()
-            )),
-            Transport::Direct { link, .. } => Applies::No(format!(
-                "packets of pods leave {from} for {to} by {link} as they are: there is no tunnel"
-            )),
-            Transport::ByPod { links } => Applies::No(format!(
-                "packets of pods leave {from} for {to} by {} as they are: there is no tunnel",
-                links.join(" and ")
-            )),
-            Transport::Refused | Transport::NoRoute => {
-                Applies::No(format!("{from} has no usable route to the pods of {to}"))
-            }
-            Transport::Unknown => Applies::Unknown(format!(
-                "the routes and links of {from}: `ip route`, `ip -d link`"
-            )),
-        }
+        crossing::applies_in_vxlan(case, place, "port or network of its own")
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {

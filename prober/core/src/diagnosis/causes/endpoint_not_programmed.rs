@@ -20,7 +20,7 @@ pub(crate) struct EndpointNotProgrammed;
 
 /// What was late on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Late {
+pub(super) enum Late {
     /// The rules of Services: the pods' own addresses were reached all the time.
     Rules,
     /// The ways of packets to and from pods.
@@ -75,27 +75,32 @@ impl Model for EndpointNotProgrammed {
 
     fn remedy(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Vec<Remedy> {
         let on = place.node.as_ref().map_or("NODE", NodeName::as_str);
-        let agent = match late(case, groups) {
-            Late::Rules => "the program that translates Services (kube-proxy, cilium)",
-            Late::Pods => {
-                "the agent of the network plugin and of its policies (calico-node, cilium, kube-router, aws-node)"
-            }
-        };
-        vec![
-            step(
-                &format!(
-                    "See in the log of {agent} on {on} what it waited for when the pods started: a retry, a lock, the API server."
-                ),
-                [format!(
-                    "kubectl get pods -A -o wide --field-selector spec.nodeName={on}"
-                )],
-            ),
-            step(
-                "See whether it got the processor time that it needs, and was started again.",
-                [format!("kubectl describe node {on}")],
-            ),
-        ]
+        steps(on, late(case, groups))
     }
+}
+
+/// The steps that find what an agent of a node waits for.
+pub(super) fn steps(on: &str, late: Late) -> Vec<Remedy> {
+    let agent = match late {
+        Late::Rules => "the program that translates Services (kube-proxy, cilium)",
+        Late::Pods => {
+            "the agent of the network plugin and of its policies (calico-node, cilium, kube-router, aws-node)"
+        }
+    };
+    vec![
+        step(
+            &format!(
+                "See in the log of {agent} on {on} what it waited for when the pods started: a retry, a lock, the API server."
+            ),
+            [format!(
+                "kubectl get pods -A -o wide --field-selector spec.nodeName={on}"
+            )],
+        ),
+        step(
+            "See whether it got the processor time that it needs, and was started again.",
+            [format!("kubectl describe node {on}")],
+        ),
+    ]
 }
 
 /// Whether a group is the failures of a path that opened too late.

@@ -106,6 +106,18 @@ impl PodFlow {
     }
 }
 
+/// Nothing gets to or from a pod, on its own node and on others. It may still reach itself inside its own network.
+pub(crate) fn predict_all(place: &Place, path: &Path) -> Prediction {
+    let is_end = |agent: &AgentId| Some(agent) == pod_of(place);
+    if path.scope() == Scope::Any || path.access_path == AccessPath::Hairpin {
+        Prediction::MayFail
+    } else if is_end(&path.client) || path.server.as_ref().is_some_and(is_end) {
+        Prediction::Fails
+    } else {
+        Prediction::Passes
+    }
+}
+
 /// The pod of a place.
 pub(crate) const fn pod_of(place: &Place) -> Option<&AgentId> {
     match &place.segment {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::between::Between;
+use super::crossing;
 use crate::data_plane::Transport;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -37,22 +38,7 @@ impl Model for OverlayBlocked {
         let Some((from, to)) = pairs.first() else {
             return Applies::Yes;
         };
-        match case.plane.transport(from, to, place.family) {
-            Transport::Tunnel { .. } => Applies::Yes,
-            Transport::Direct { link, .. } => Applies::No(format!(
-                "packets of pods leave {from} for {to} by {link} as they are: there is no tunnel"
-            )),
-            Transport::ByPod { links } => Applies::No(format!(
-                "packets of pods leave {from} for {to} by {} as they are: there is no tunnel",
-                links.join(" or ")
-            )),
-            Transport::Refused | Transport::NoRoute => Applies::No(format!(
-                "{from} has no usable route to the pods of {to}: nothing enters a tunnel"
-            )),
-            Transport::Unknown => Applies::Unknown(format!(
-                "the routes and links of {from}: `ip route`, `ip -d link`"
-            )),
-        }
+        crossing::applies_in_tunnel(case, from, to, place.family)
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {

@@ -63,13 +63,7 @@ impl Model for PodBlocked {
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
-        match self.0.predict(place, path) {
-            // The node may replace the client's address by its own.
-            Prediction::Fails if path.access_path.is_translated() => Prediction::MayFail,
-            prediction @ (Prediction::Fails | Prediction::MayFail | Prediction::Passes) => {
-                prediction
-            }
-        }
+        self.0.predict(place, path).unless_translated(path)
     }
 
     fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {

@@ -2,32 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use super::one_pod::{pod_of, predict_all};
 use crate::data_plane::Attachment;
+use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::model::{Applies, Fingerprint, Model, Prediction};
 use crate::diagnosis::remedy::step;
 use crate::diagnosis::symptom::{FailureGroup, ServerEnd, Symptom};
-use crate::diagnosis::{PathSegment, Remedy};
 use crate::node_facts::{Resolution, Route, RouteQuery};
 use crate::packet::family::Family;
-use crate::topology::{AccessPath, AgentId, Path, Scope};
+use crate::topology::{AccessPath, AgentId, Path};
 
 /// The model.
 pub(crate) struct PodRouteMissing;
-
-/// The pod of a place.
-const fn pod_of(place: &Place) -> Option<&AgentId> {
-    match &place.segment {
-        PathSegment::Pod { pod } => Some(pod),
-        PathSegment::Node { .. }
-        | PathSegment::Between { .. }
-        | PathSegment::Service
-        | PathSegment::Namespace
-        | PathSegment::Unknown => None,
-    }
-}
 
 impl Model for PodRouteMissing {
     fn cause(&self) -> Cause {
@@ -61,15 +50,7 @@ impl Model for PodRouteMissing {
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
-        let is_end = |agent: &AgentId| Some(agent) == pod_of(place);
-        let is_touched = is_end(&path.client) || path.server.as_ref().is_some_and(is_end);
-        if path.scope() == Scope::Any || path.access_path == AccessPath::Hairpin {
-            Prediction::MayFail
-        } else if is_touched {
-            Prediction::Fails
-        } else {
-            Prediction::Passes
-        }
+        predict_all(place, path)
     }
 
     fn explains(&self, case: &Case<'_>, place: &Place, group: &FailureGroup) -> bool {
@@ -77,23 +58,13 @@ impl Model for PodRouteMissing {
             return false;
         };
         let is_for = |agent: Option<&AgentId>| agent == Some(pod);
-        match group.symptom {
-            Symptom::Silent | Symptom::Unreachable(_) => {
-                let is_request = is_for(group.server.as_ref()) && group.is_unseen();
-                let is_answer = is_for(Some(&group.client))
-                    && matches!(group.server_end, ServerEnd::SynAck | ServerEnd::Unknown);
-                is_request || is_answer || case.is_balanced(group) && case.is_behind(group, pod)
-            }
-            Symptom::Lossy => case.is_balanced(group) && case.is_behind(group, pod),
-            Symptom::SynAckFromWrongSource
-            | Symptom::ResetFromWrongSource
-            | Symptom::Reset
-            | Symptom::RefusedLocally(_)
-            | Symptom::NoData
-            | Symptom::Stalled
-            | Symptom::Broken
-            | Symptom::WrongBackend => false,
-        }
+        let is_request = is_for(group.server.as_ref()) && group.is_unseen();
+        let is_answer = is_for(Some(&group.client))
+            && matches!(group.server_end, ServerEnd::SynAck | ServerEnd::Unknown);
+        let is_shared = case.is_balanced(group) && case.is_behind(group, pod);
+        let is_closed = matches!(group.symptom, Symptom::Silent | Symptom::Unreachable(_));
+        is_closed && (is_request || is_answer)
+            || (is_closed || group.symptom == Symptom::Lossy) && is_shared
     }
 
     fn fingerprint(&self, case: &Case<'_>, place: &Place, _: &BTreeSet<usize>) -> Fingerprint {

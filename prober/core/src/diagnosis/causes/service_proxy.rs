@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::conntrack_full;
 use crate::data_plane::Translation;
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::Case;
@@ -99,7 +100,7 @@ pub(super) fn rules_for(case: &Case<'_>, place: &Place, address: IpAddr) -> Stri
 }
 
 /// Whether kube-proxy of the node does not answer at its metrics address, although it did, or does on other nodes: a sentence.
-/// In IPVS mode the links show the mode, whether it runs or not.
+/// In IPVS mode the links show the mode, whether it runs or not; where connection tracking is full, nothing answers the node.
 pub(super) fn silence(case: &Case<'_>, place: &Place) -> Option<String> {
     let node = place.node.as_ref()?;
     let answers = |facts: &NodeFacts| match facts.kube_proxy {
@@ -108,7 +109,7 @@ pub(super) fn silence(case: &Case<'_>, place: &Place) -> Option<String> {
         None => Some(false),
     };
     let own = case.matrix.nodes.get(node)?;
-    if own.latest().and_then(answers) != Some(false) {
+    if own.latest().and_then(answers) != Some(false) || conntrack_full::was_full(case, node) {
         return None;
     }
     if own.readings().any(|facts| answers(facts) == Some(true)) {

@@ -31,32 +31,7 @@ impl Model for StaleOverlayNeighbour {
     }
 
     fn applies(&self, case: &Case<'_>, place: &Place) -> Applies {
-        let Some((from, to)) = crossing::ends(place) else {
-            return Applies::Yes;
-        };
-        match case.plane.transport(from, to, place.family) {
-            Transport::Tunnel {
-                tunnel: TunnelKind::Vxlan,
-                ..
-            } => Applies::Yes,
-            Transport::Tunnel { tunnel, .. } => Applies::No(format!(
-                "the tunnel from {from} to {to} is {}, which has no such entries",
-                tunnel.as_str()
-            )),
-            Transport::Direct { link, .. } => Applies::No(format!(
-                "packets of pods leave {from} for {to} by {link} as they are: there is no tunnel"
-            )),
-            Transport::ByPod { links } => Applies::No(format!(
-                "packets of pods leave {from} for {to} by {} as they are: there is no tunnel",
-                links.join(" or ")
-            )),
-            Transport::Refused | Transport::NoRoute => {
-                Applies::No(format!("{from} has no usable route to the pods of {to}"))
-            }
-            Transport::Unknown => Applies::Unknown(format!(
-                "the routes and links of {from}: `ip route`, `ip -d link`"
-            )),
-        }
+        crossing::applies_in_vxlan(case, place, "such entries")
     }
 
     fn predict(&self, _: &Case<'_>, place: &Place, path: &Path) -> Prediction {
