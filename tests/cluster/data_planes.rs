@@ -72,15 +72,16 @@ impl Plane {
 
 /// Every data plane.
 fn planes() -> Vec<Plane> {
-    vec![
+    let mut planes = vec![
         flannel_vxlan::plane(),
         flannel_host_gw::plane(),
         ptp_host_gw::plane(),
         kube_router::plane(),
         aws_vpc::plane(),
         socket_lb::plane(),
-        cilium::plane(),
-    ]
+    ];
+    planes.extend(cilium::planes());
+    planes
 }
 
 /// What else runs on the machine.

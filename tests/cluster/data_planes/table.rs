@@ -23,6 +23,9 @@ const PENDING: &[&str] = &[
     "kube-router",
     "socket-lb",
     "cilium",
+    "cilium-native",
+    "cilium-kube-proxy",
+    "cilium-hostns",
 ];
 
 /// The cells of a data plane, by row and column.
