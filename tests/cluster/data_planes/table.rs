@@ -20,7 +20,6 @@ const NOT_RUN: &str = "not run";
 const PENDING: &[&str] = &[
     "flannel-vxlan",
     "ptp-host-gw",
-    "kube-router",
     "socket-lb",
     "cilium",
     "cilium-native",
