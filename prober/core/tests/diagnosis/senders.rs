@@ -170,6 +170,20 @@ fn a_rule_explains_refusals_that_the_server_may_have_sent_as_well() {
 }
 
 #[test]
+fn a_rule_explains_resets_from_the_pod_itself_where_its_end_is_not_heard() {
+    let on_one_bridge = |path: &Path| to(1)(path) && path.client == client(1);
+    let rejected = Cluster::new(2)
+        .with_story(to(1), reset(63, None, false))
+        .with_story(on_one_bridge, reset(64, Some(pod_mac(&server(1))), false))
+        .with_story(
+            |path| on_one_bridge(path) && slot_of(1)(path),
+            Story::ResetFromWrongSource { sent: false },
+        );
+    let unheard = unheard(rejected, on_one_bridge);
+    assert_eq!(named(&unheard.matrix), ["reject-reset node-1 proven"]);
+}
+
+#[test]
 fn a_rule_explains_refusals_whose_packets_nothing_captured() {
     let rejected = |path: &Path| to(1)(path);
     let mut cluster = Cluster::new(2).with_story(rejected, reset(64, Some(bridge_mac(1)), false));

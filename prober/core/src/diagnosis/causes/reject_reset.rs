@@ -80,7 +80,20 @@ fn is_hidden(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
                 (case.path(group.path)).is_some_and(|evidence| evidence.path.involves(node));
             let is_unseen = reset_packet(case, group).is_none();
             let may_be_its = || reset_senders(case, group).nodes.contains(node);
-            group.symptom == Symptom::Reset && is_through && (is_unseen || may_be_its())
+            is_through
+                && match group.symptom {
+                    Symptom::Reset => is_unseen || may_be_its(),
+                    Symptom::ResetFromWrongSource => may_be_its(),
+                    Symptom::SynAckFromWrongSource
+                    | Symptom::Unreachable(_)
+                    | Symptom::RefusedLocally(_)
+                    | Symptom::Silent
+                    | Symptom::Lossy
+                    | Symptom::NoData
+                    | Symptom::Stalled
+                    | Symptom::Broken
+                    | Symptom::WrongBackend => false,
+                }
         }
     };
     let is_open = match group.server_end {
