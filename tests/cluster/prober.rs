@@ -48,7 +48,7 @@ pub(crate) struct Report {
 }
 
 /// Whether a note, or the notes of a run that could not end, say that agents had too little CPU time.
-pub(crate) fn tells_of_starvation(notes: &str) -> bool {
+pub(crate) fn names_starvation(notes: &str) -> bool {
     notes.contains(" starved of CPU") || notes.contains(" did not report to the end")
 }
 
@@ -126,7 +126,7 @@ impl Report {
 
     /// Whether agents had too little CPU time to see or to report everything.
     pub(crate) fn was_starved(&self) -> bool {
-        self.notes.iter().any(|note| tells_of_starvation(note))
+        self.notes.iter().any(|note| names_starvation(note))
     }
 
     /// The diagnoses with their evidence, and the paths that are not healthy.
