@@ -47,6 +47,11 @@ pub(crate) struct Report {
     paths: Vec<serde_json::Value>,
 }
 
+/// Whether a note, or the notes of a run that could not end, say that agents had too little CPU time.
+pub(crate) fn names_starvation(notes: &str) -> bool {
+    notes.contains(" starved of CPU") || notes.contains(" did not report to the end")
+}
+
 /// One diagnosis of a report.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Diagnosis {
@@ -121,10 +126,7 @@ impl Report {
 
     /// Whether agents had too little CPU time to see or to report everything.
     pub(crate) fn was_starved(&self) -> bool {
-        let mut notes = self.notes.iter();
-        notes.any(|note| {
-            note.contains(" starved of CPU") || note.contains(" did not report to the end")
-        })
+        self.notes.iter().any(|note| names_starvation(note))
     }
 
     /// The diagnoses with their evidence, and the paths that are not healthy.

@@ -3,7 +3,7 @@
 use super::{Row, When, row};
 
 /// Both directions, each of which shows what is broken in both.
-const BETWEEN: &str = "node-1->node-2|node-2->node-1";
+pub(super) const BETWEEN: &str = "node-1->node-2|node-2->node-1";
 
 /// Where losses may be found.
 const ANYWHERE: &str = "node-1|node-1->node-2|node-2->node-1";

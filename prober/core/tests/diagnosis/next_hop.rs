@@ -38,7 +38,7 @@ fn one_way(nodes: u8) -> Cluster {
 }
 
 /// Changes the routes to other nodes' pods so that they lead there by the nodes' own addresses.
-fn plain(facts: &mut NodeFacts, n: u8, nodes: u8) {
+pub(crate) fn plain(facts: &mut NodeFacts, n: u8, nodes: u8) {
     for route in facts.routes.iter_mut().flatten() {
         for peer in (1..=nodes).filter(|peer| *peer != n) {
             if route.gateway == Some(vtep(peer, V4)) {

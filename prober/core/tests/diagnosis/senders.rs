@@ -11,6 +11,7 @@ use super::builder::{
     CLUSTER_IP, Cluster, Story, bridge_mac, client, node, pod_ip, pod_mac, server,
 };
 use super::named;
+use super::next_hop::plain;
 
 /// The address that routed veths have on the node's side.
 const GATEWAY: Mac = Mac([0xee; 6]);
@@ -147,6 +148,39 @@ fn a_rule_on_a_node_with_routed_veths_is_recognised_by_its_distance() {
     assert_eq!(named(&plain.matrix), ["reject-reset node-1 proven"]);
     let beside_docker = plain.facts(1, with_docker).facts(2, with_docker);
     assert_eq!(named(&beside_docker.matrix), ["reject-reset node-1 proven"]);
+}
+
+#[test]
+fn a_rule_explains_refusals_that_the_server_may_have_sent_as_well() {
+    let rejected = Cluster::new(2)
+        .with_story(
+            |path| to(1)(path) && path.client == client(1),
+            reset(64, None, false),
+        )
+        .with_story(
+            |path| to(1)(path) && path.client == client(2),
+            reset(63, None, false),
+        );
+    let from_other_node = |path: &Path| to(1)(path) && path.client == client(2);
+    // No healthy path shows how many routers are between the pods of node-1 and node-2.
+    let plain = unheard(routed(rejected, 2), from_other_node)
+        .facts(1, |facts| plain(facts, 1, 2))
+        .facts(2, |facts| plain(facts, 2, 2));
+    assert_eq!(named(&plain.matrix), ["reject-reset node-1 proven"]);
+}
+
+#[test]
+fn a_rule_explains_resets_from_the_pod_itself_where_its_end_is_not_heard() {
+    let on_one_bridge = |path: &Path| to(1)(path) && path.client == client(1);
+    let rejected = Cluster::new(2)
+        .with_story(to(1), reset(63, None, false))
+        .with_story(on_one_bridge, reset(64, Some(pod_mac(&server(1))), false))
+        .with_story(
+            |path| on_one_bridge(path) && slot_of(1)(path),
+            Story::ResetFromWrongSource { sent: false },
+        );
+    let unheard = unheard(rejected, on_one_bridge);
+    assert_eq!(named(&unheard.matrix), ["reject-reset node-1 proven"]);
 }
 
 #[test]

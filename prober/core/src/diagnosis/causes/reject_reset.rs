@@ -54,8 +54,8 @@ fn is_conclusive(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool
         && (routers_passed(ip) == 0 || (is_direct && is_by_tunnel))
 }
 
-/// Failures that the same rule may explain: SYNs that were balanced anew, RSTs that the client ignores, and those that nothing
-/// captured.
+/// Failures that the same rule may explain: SYNs that were balanced anew, RSTs that the client ignores, those that nothing
+/// captured, and those that the server may have sent as well.
 fn is_hidden(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
     let is_candidate = match group.access_path {
         AccessPath::ClusterIpAny | AccessPath::Hairpin => match group.symptom {
@@ -78,7 +78,22 @@ fn is_hidden(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
         | AccessPath::HostNetwork => {
             let is_through =
                 (case.path(group.path)).is_some_and(|evidence| evidence.path.involves(node));
-            group.symptom == Symptom::Reset && is_through && reset_packet(case, group).is_none()
+            let is_unseen = reset_packet(case, group).is_none();
+            let may_be_its = || reset_senders(case, group).nodes.contains(node);
+            is_through
+                && match group.symptom {
+                    Symptom::Reset => is_unseen || may_be_its(),
+                    Symptom::ResetFromWrongSource => may_be_its(),
+                    Symptom::SynAckFromWrongSource
+                    | Symptom::Unreachable(_)
+                    | Symptom::RefusedLocally(_)
+                    | Symptom::Silent
+                    | Symptom::Lossy
+                    | Symptom::NoData
+                    | Symptom::Stalled
+                    | Symptom::Broken
+                    | Symptom::WrongBackend => false,
+                }
         }
     };
     let is_open = match group.server_end {
