@@ -18,9 +18,11 @@ const UNRESOLVED_AFTER: u32 = 3;
 /// The most notes about single connections and hosts.
 const MAX_NOTES: usize = 8;
 
-/// Leaves out what cannot be judged, and reports what is late; returns a sentence for each.
+/// Leaves out what cannot be judged, unless there is nothing else, and what is no fault; returns a sentence for each.
 pub(super) fn leave_out(groups: &mut BTreeMap<GroupKey, Group>) -> Vec<String> {
     let mut notes = Vec::new();
+    let is_nothing_known = (groups.values().flat_map(|group| &group.connections))
+        .all(|connection| connection.ending.is_undecided());
     let (mut unanswered, mut unstarted, mut one_sided) = (0, 0, 0);
     for ((client, target), group) in groups.iter_mut() {
         notes.extend(late(group).into_iter().map(|(count, latest)| {
@@ -43,7 +45,10 @@ pub(super) fn leave_out(groups: &mut BTreeMap<GroupKey, Group>) -> Vec<String> {
                 *count += 1;
             }
         }
-        (group.connections).retain(|connection| !connection.ending.is_undecided());
+        group.connections.retain(|connection| {
+            let is_unanswered = connection.client.attempt.syn_count > 0;
+            !connection.ending.is_undecided() || (is_nothing_known && is_unanswered)
+        });
     }
     groups.retain(|_, group| !group.connections.is_empty());
     if notes.len() > MAX_NOTES {
@@ -56,12 +61,12 @@ pub(super) fn leave_out(groups: &mut BTreeMap<GroupKey, Group>) -> Vec<String> {
             "connections that began before the capture: {unstarted}, not judged, since too little of them is in it"
         ));
     }
-    if unanswered > 0 {
+    if unanswered > 0 && !is_nothing_known {
         notes.push(format!(
             "connections that were unanswered when the capture ended: {unanswered}, not judged, since an answer may have come"
         ));
     }
-    if one_sided > 0 {
+    if one_sided > 0 && !is_nothing_known {
         notes.push(format!(
             "connections of one SYN in files without any packet to a client: {one_sided}, not judged, since a filter may leave out the answers"
         ));

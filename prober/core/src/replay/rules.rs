@@ -81,7 +81,9 @@ pub(super) fn diagnose(evidence: &Evidence<'_>, explained: &BTreeSet<PathId>) ->
         };
         for connection in &group.connections {
             let is_named = explained.contains(&id) && is_of_models(connection.ending);
-            if connection.ending.is_healthy() || is_named {
+            // What is not decided is here only where nothing else is.
+            let is_healthy = connection.ending.is_healthy() && !connection.ending.is_undecided();
+            if is_healthy || is_named {
                 continue;
             }
             let kind = Kind {

@@ -115,6 +115,15 @@ pub(super) fn would_decide(
         "host {client} and (port {} or icmp or icmp6) or arp",
         target.port()
     );
+    if let Ending::Undecided {
+        is_one_sided: true, ..
+    } = connection.ending
+    {
+        wanted.push(format!(
+            "the same connections with the packets of both directions: `tcpdump -ni any -w all.pcap '{filter}'`, without a filter of flags or of a direction"
+        ));
+        return wanted;
+    }
     match (connection.client.position, &connection.server) {
         (Position::Client | Position::InTransit, None) => wanted.push(format!(
             "the same connections at the server's end, at the same time: `tcpdump -ni any -w server.pcap '{filter}'` in the server's pod or on its node"

@@ -115,14 +115,7 @@ fn silence_over_repeated_syns_is_a_timeout_also_at_the_end_of_the_file() {
 #[test]
 fn a_file_of_one_syn_alone_is_too_short() {
     let replay = Story::default().syn(0.0, 1).replayed();
-    assert!(replay.diagnoses.is_empty() && replay.matrix.paths.is_empty());
-    assert!(
-        replay.notes[0].contains("unanswered when the capture ended: 1"),
-        "{:?}",
-        replay.notes
-    );
-    let listed = &replay.connections.listed[0];
-    assert!(listed.summary.contains("too early to say"), "{listed:?}");
+    assert!(said(&replay)[0].1.contains("too early to say"));
 }
 
 #[test]

@@ -92,14 +92,11 @@ fn a_filter_that_leaves_out_every_answer_is_no_silence() {
     let filtered = replayed(&[&format!(
         "{text}90000 > 10.0.1.5:49999 > 10.96.0.99:443 [S] seq 7 ttl 64"
     )]);
-    assert!(filtered.diagnoses.is_empty() && filtered.matrix.paths.is_empty());
+    is(&filtered, "unknown", "its filter may leave out the answers");
     assert!(
-        filtered
-            .notes
-            .iter()
-            .any(|note| note.contains("any packet to a client: 20")),
+        filtered.diagnoses[0].would_decide[0].contains("both directions"),
         "{:?}",
-        filtered.notes
+        filtered.diagnoses[0].would_decide
     );
     // A client that repeats its SYN had no answer, whatever the filter leaves out.
     let repeated = replayed(&[&format!(
