@@ -4,7 +4,6 @@
 #![expect(clippy::expect_used, reason = "a test that cannot look fails")]
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,22 +80,20 @@ fn page_of(cause: Cause) -> String {
     let slug = cause.slug();
     let mut text = format!("{GENERATED}\n\n# {slug}\n\n{}\n", escaped(cause.meaning()));
     if picture_of(cause).exists() {
-        let _ = write!(
-            text,
+        text.extend([format!(
             "\n![The packets of one probe, as its client and its server saw them](pictures/{slug}.svg)\n"
-        );
+        )]);
     }
     for (heading, section) in page.sections() {
-        let _ = write!(text, "\n## {heading}\n\n{}\n", escaped(section));
+        text.extend([format!("\n## {heading}\n\n{}\n", escaped(section))]);
     }
     text += "\n## Make it yourself\n\nIn the lab, without a cluster:\n\n";
     for fault in faults_of(cause) {
-        let _ = writeln!(
-            text,
-            "- {}:\n\n  ```sh\n  {}\n  ```\n",
+        text.extend([format!(
+            "- {}:\n\n  ```sh\n  {}\n  ```\n\n",
             escaped(fault.summary()),
             command(fault)
-        );
+        )]);
     }
     text
 }
@@ -132,7 +129,7 @@ fn the_list_of_causes_has_each_with_its_meaning() {
     );
     for cause in Cause::ALL {
         let (slug, meaning) = (cause.slug(), escaped(cause.meaning()));
-        let _ = writeln!(text, "| [{slug}](causes/{slug}.md) | {meaning} |");
+        text.extend([format!("| [{slug}](causes/{slug}.md) | {meaning} |\n")]);
     }
     assert_page("causes.md", &text);
 }
@@ -181,7 +178,8 @@ fn every_page_is_in_the_table_of_contents_and_every_cause_is_among_them() {
     for file in fs::read_dir(docs()).expect("docs is a folder") {
         let name = file.expect("a folder can be listed").file_name();
         let name = name.to_string_lossy().into_owned();
-        let is_page = name.ends_with(".md") && name != "SUMMARY.md";
+        let is_page =
+            Path::new(&name).extension().is_some_and(|end| end == "md") && name != "SUMMARY.md";
         assert!(
             !is_page || listed.contains(&name),
             "docs/SUMMARY.md has no {name}"

@@ -90,10 +90,10 @@ fn what_was_read_of_a_file_is_counted_as_it_is_on_the_disk() {
     gzip.finish().unwrap();
     let size = u64::try_from(bytes.len()).unwrap();
     let path = std::env::temp_dir().join(format!("prober-counted-{}.pcap.gz", std::process::id()));
-    std::fs::write(&path, &bytes).unwrap();
+    fs::write(&path, &bytes).unwrap();
     let mut input = CaptureInput::open(&path).unwrap();
     while input.advance().unwrap() {}
     assert_eq!(input.size(), Some(size));
     assert_eq!(input.bytes_read(), size);
-    std::fs::remove_file(&path).unwrap();
+    fs::remove_file(&path).unwrap();
 }
