@@ -50,6 +50,11 @@ impl Symptom {
         )
     }
 
+    /// Whether a RST answered, from the target or from another address.
+    pub(crate) const fn is_reset(self) -> bool {
+        matches!(self, Self::Reset | Self::ResetFromWrongSource)
+    }
+
     /// Why it is unreachable, if an ICMP error has the reason.
     pub(crate) const fn unreachable(self) -> Option<Unreachable> {
         match self {

@@ -133,9 +133,9 @@ fn a_closed_port_on_a_bridge_is_only_consistent_where_its_end_is_not_heard() {
     assert_eq!(named(&unheard.matrix), ["not-listening node-1 consistent"]);
 }
 
-#[test]
-fn a_rule_on_a_node_with_routed_veths_is_recognised_by_its_distance() {
-    let rejected = Cluster::new(2)
+/// node-1 answers by RST for its server, to clients of both nodes.
+fn rejected_by_node_1() -> Cluster {
+    Cluster::new(2)
         .with_story(
             |path| to(1)(path) && path.client == client(1),
             reset(64, None, false),
@@ -143,8 +143,12 @@ fn a_rule_on_a_node_with_routed_veths_is_recognised_by_its_distance() {
         .with_story(
             |path| to(1)(path) && path.client == client(2),
             reset(63, None, false),
-        );
-    let plain = routed(rejected, 2);
+        )
+}
+
+#[test]
+fn a_rule_on_a_node_with_routed_veths_is_recognised_by_its_distance() {
+    let plain = routed(rejected_by_node_1(), 2);
     assert_eq!(named(&plain.matrix), ["reject-reset node-1 proven"]);
     let beside_docker = plain.facts(1, with_docker).facts(2, with_docker);
     assert_eq!(named(&beside_docker.matrix), ["reject-reset node-1 proven"]);
@@ -152,18 +156,9 @@ fn a_rule_on_a_node_with_routed_veths_is_recognised_by_its_distance() {
 
 #[test]
 fn a_rule_explains_refusals_that_the_server_may_have_sent_as_well() {
-    let rejected = Cluster::new(2)
-        .with_story(
-            |path| to(1)(path) && path.client == client(1),
-            reset(64, None, false),
-        )
-        .with_story(
-            |path| to(1)(path) && path.client == client(2),
-            reset(63, None, false),
-        );
     let from_other_node = |path: &Path| to(1)(path) && path.client == client(2);
     // No healthy path shows how many routers are between the pods of node-1 and node-2.
-    let plain = unheard(routed(rejected, 2), from_other_node)
+    let plain = unheard(routed(rejected_by_node_1(), 2), from_other_node)
         .facts(1, |facts| plain(facts, 1, 2))
         .facts(2, |facts| plain(facts, 2, 2));
     assert_eq!(named(&plain.matrix), ["reject-reset node-1 proven"]);

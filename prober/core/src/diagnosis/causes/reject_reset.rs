@@ -20,19 +20,7 @@ pub(crate) struct RejectReset;
 
 /// Whether a rule on the node may have sent the RSTs of a group, and the server did not.
 fn is_sent_by(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
-    let is_reset = match group.symptom {
-        Symptom::Reset | Symptom::ResetFromWrongSource => true,
-        Symptom::SynAckFromWrongSource
-        | Symptom::Unreachable(_)
-        | Symptom::RefusedLocally(_)
-        | Symptom::Silent
-        | Symptom::Lossy
-        | Symptom::NoData
-        | Symptom::Stalled
-        | Symptom::Broken
-        | Symptom::WrongBackend => false,
-    };
-    if !is_reset {
+    if !group.symptom.is_reset() {
         return false;
     }
     let senders = reset_senders(case, group);
@@ -81,19 +69,8 @@ fn is_hidden(case: &Case<'_>, group: &FailureGroup, node: &NodeName) -> bool {
             let is_unseen = reset_packet(case, group).is_none();
             let may_be_its = || reset_senders(case, group).nodes.contains(node);
             is_through
-                && match group.symptom {
-                    Symptom::Reset => is_unseen || may_be_its(),
-                    Symptom::ResetFromWrongSource => may_be_its(),
-                    Symptom::SynAckFromWrongSource
-                    | Symptom::Unreachable(_)
-                    | Symptom::RefusedLocally(_)
-                    | Symptom::Silent
-                    | Symptom::Lossy
-                    | Symptom::NoData
-                    | Symptom::Stalled
-                    | Symptom::Broken
-                    | Symptom::WrongBackend => false,
-                }
+                && group.symptom.is_reset()
+                && (group.symptom == Symptom::Reset && is_unseen || may_be_its())
         }
     };
     let is_open = match group.server_end {
@@ -124,13 +101,7 @@ impl Model for RejectReset {
     }
 
     fn places(&self, case: &Case<'_>, family: Family) -> BTreeSet<Place> {
-        let is_reset = |group: &FailureGroup| {
-            group.family == family
-                && matches!(
-                    group.symptom,
-                    Symptom::Reset | Symptom::ResetFromWrongSource
-                )
-        };
+        let is_reset = |group: &FailureGroup| group.family == family && group.symptom.is_reset();
         case.failing(is_reset)
             .map(|(_, group)| reset_senders(case, group))
             .filter(|senders| !senders.server)
