@@ -1,0 +1,161 @@
+//! The nodes of the cluster and the pods of its agents, as the API server last reported them.
+//!
+//! It changes by watch events, one object at a time, and keeps of each object only what the canary reads: a cluster of
+//! thousands of nodes takes a few kilobytes each. While the API server is not reachable it stays as it is.
+
+/// The pod of an agent.
+mod agent_pod;
+/// A node.
+mod node_record;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::runtime::watcher;
+use prober_core::topology::NodeName;
+
+use crate::kubernetes::node_info;
+
+pub use agent_pod::{AgentPod, Component, PodPhase};
+pub use node_record::{NodeRecord, Readiness, STARTUP_TAINT};
+
+/// The nodes and the agents of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    nodes: BTreeMap<NodeName, NodeRecord>,
+    /// The pods of agents by node; of one component a node has two while one replaces the other.
+    pods: BTreeMap<NodeName, Vec<AgentPod>>,
+    node_list: ListProgress<NodeName>,
+    pod_list: ListProgress<String>,
+}
+
+/// The progress of a list with which a watch begins, or begins again.
+#[derive(Clone, Debug, Default)]
+struct ListProgress<K> {
+    /// What the list in progress has named.
+    listed: BTreeSet<K>,
+    /// Whether a list was ever complete.
+    is_complete: bool,
+}
+
+impl Inventory {
+    /// Applies an event of the watch of nodes. Returns whether anything has changed that the canary reads: most updates
+    /// of a Node are heartbeats.
+    pub fn apply_node(&mut self, event: watcher::Event<Node>) -> bool {
+        match event {
+            watcher::Event::Init => {
+                self.node_list.listed.clear();
+                false
+            }
+            watcher::Event::InitApply(node) => {
+                self.node_list.listed.insert(node_info::node_name(&node));
+                self.put_node(&node)
+            }
+            watcher::Event::Apply(node) => self.put_node(&node),
+            watcher::Event::Delete(node) => {
+                self.nodes.remove(&node_info::node_name(&node)).is_some()
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.node_list.listed);
+                let before = self.nodes.len();
+                self.nodes.retain(|node, _| listed.contains(node));
+                !std::mem::replace(&mut self.node_list.is_complete, true)
+                    || before != self.nodes.len()
+            }
+        }
+    }
+
+    /// Applies an event of the watch of agents' pods. Returns whether anything has changed that the canary reads.
+    pub fn apply_pod(&mut self, event: watcher::Event<Pod>) -> bool {
+        match event {
+            watcher::Event::Init => {
+                self.pod_list.listed.clear();
+                false
+            }
+            watcher::Event::InitApply(pod) => {
+                self.pod_list.listed.extend(pod.metadata.name.clone());
+                self.put_pod(&pod)
+            }
+            watcher::Event::Apply(pod) => self.put_pod(&pod),
+            watcher::Event::Delete(pod) => {
+                let name = pod.metadata.name.unwrap_or_default();
+                self.retain_pods(|other| other.name != name)
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.pod_list.listed);
+                let is_first = !std::mem::replace(&mut self.pod_list.is_complete, true);
+                self.retain_pods(|pod| listed.contains(&pod.name)) || is_first
+            }
+        }
+    }
+
+    /// Whether all nodes and all pods were listed at least once: before, an absent one may only be unknown.
+    pub const fn is_complete(&self) -> bool {
+        self.node_list.is_complete && self.pod_list.is_complete
+    }
+
+    /// Every node.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &NodeRecord)> {
+        self.nodes.iter()
+    }
+
+    /// One node.
+    pub fn node(&self, name: &NodeName) -> Option<&NodeRecord> {
+        self.nodes.get(name)
+    }
+
+    /// The pod of a component on a node: of two the newer one, unless that is being deleted.
+    pub fn agent(&self, node: &NodeName, component: Component) -> Option<&AgentPod> {
+        let of_component =
+            (self.pods.get(node)?.iter()).filter(|pod| pod.component == component);
+        of_component.max_by_key(|pod| (pod.deleted.is_none(), pod.created))
+    }
+
+    /// The pods of a component that are the current ones of their nodes.
+    pub fn agents(&self, component: Component) -> impl Iterator<Item = &AgentPod> {
+        let nodes = self.pods.keys();
+        nodes.filter_map(move |node| self.agent(node, component))
+    }
+
+    fn put_node(&mut self, node: &Node) -> bool {
+        let name = node_info::node_name(node);
+        let record = NodeRecord::of(node);
+        if self.nodes.get(&name) == Some(&record) {
+            return false;
+        }
+        self.nodes.insert(name, record);
+        true
+    }
+
+    fn put_pod(&mut self, pod: &Pod) -> bool {
+        let Some(pod) = AgentPod::of(pod) else {
+            return false;
+        };
+        let pods = self.pods.entry(pod.node.clone()).or_default();
+        match pods.iter_mut().find(|known| known.name == pod.name) {
+            Some(known) if *known == pod => false,
+            Some(known) => {
+                *known = pod;
+                true
+            }
+            None => {
+                pods.push(pod);
+                true
+            }
+        }
+    }
+
+    fn retain_pods(&mut self, is_kept: impl Fn(&AgentPod) -> bool) -> bool {
+        let mut has_changed = false;
+        self.pods.retain(|_, pods| {
+            let before = pods.len();
+            pods.retain(&is_kept);
+            has_changed |= before != pods.len();
+            !pods.is_empty()
+        });
+        has_changed
+    }
+}
+
+#[cfg(test)]
+mod tests;
