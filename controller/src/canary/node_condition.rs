@@ -6,21 +6,20 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prober_core::topology::NodeName;
 
-use crate::canary::health::{FailureKind, HealthTracker, Outage};
+use super::check_state::CheckState;
+use super::node_state::NodeState;
+use crate::canary::health::{FailureKind, Outage};
 
 /// The type of the condition.
 pub const SERVICE_CONNECTIVITY: &str = "prober.dev/ServiceConnectivity";
 
-/// The condition of a node that was probed; `Unknown` where its agents are silent.
-pub fn condition(health: &HealthTracker, node: &NodeName, now: Time) -> NodeCondition {
-    let mut touching = health.open().iter().filter(|outage| outage.involves(node));
-    let (status, reason, message) = match touching.next() {
-        None => (
-            "True",
-            "NoFailure".to_owned(),
-            "no failure is confirmed on this node".to_owned(),
-        ),
-        Some(outage) => {
+/// The condition of a selected node: `Unknown` where nothing is measured, or its agents are silent; `None` while it is not
+/// known, because its agents start or its alert is being examined.
+pub fn condition(check: &CheckState, node: &NodeName, now: Time) -> Option<NodeCondition> {
+    let open = check.health().open().iter();
+    let mut touching = open.filter(|outage| outage.involves(node));
+    let (status, reason, message) = match (touching.next(), check.nodes().get(node)?) {
+        (Some(outage), _) => {
             let status = match outage.explanation.kind {
                 FailureKind::Cause(_) => "False",
                 FailureKind::AgentSilent => "Unknown",
@@ -28,15 +27,26 @@ pub fn condition(health: &HealthTracker, node: &NodeName, now: Time) -> NodeCond
             let word = outage.explanation.kind.as_str();
             (status, camel(word), message(outage, touching.count()))
         }
+        (None, NodeState::Working) => (
+            "True",
+            "NoFailure".to_owned(),
+            "no failure is confirmed on this node".to_owned(),
+        ),
+        (None, NodeState::NotMeasured(why)) => (
+            "Unknown",
+            "NotMeasured".to_owned(),
+            format!("nothing is measured on this node: {why}"),
+        ),
+        (None, NodeState::Alerting(_) | NodeState::Starting) => return None,
     };
-    NodeCondition {
+    Some(NodeCondition {
         type_: SERVICE_CONNECTIVITY.to_owned(),
         status: status.to_owned(),
         reason: Some(reason),
         message: Some(message),
         last_heartbeat_time: None,
         last_transition_time: Some(now),
-    }
+    })
 }
 
 /// The condition that a Node object has.

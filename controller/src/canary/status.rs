@@ -84,6 +84,25 @@ pub fn status(check: &CheckState, context: StatusContext<'_>) -> ConnectivityChe
     }
 }
 
+/// The status of a check whose object does not parse.
+pub fn invalid(error: &str, generation: Option<i64>, now: Timestamp) -> ConnectivityCheckStatus {
+    let conditions = Conditions {
+        before: &[],
+        generation,
+        now,
+    };
+    let why = format!("the check does not parse, and nothing of it is probed: {error}");
+    let unknown = "the check does not parse".to_owned();
+    ConnectivityCheckStatus {
+        conditions: vec![
+            conditions.condition(READY, "False", "Invalid", why),
+            conditions.condition(HEALTHY, "Unknown", "NotProbed", unknown),
+        ],
+        observed_generation: generation,
+        ..ConnectivityCheckStatus::default()
+    }
+}
+
 /// Whether `status` differs from the status that was written `age` ago by more than what may wait.
 pub fn is_worth_writing(
     written: Option<(&ConnectivityCheckStatus, Duration)>,

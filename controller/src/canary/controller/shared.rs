@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use prober_core::time::Timestamp;
+use prober_core::topology::NodeName;
 use tokio::sync::watch;
 
 use super::event_queue::EventQueue;
 use super::observer::Observer;
+use super::policy_cache::PolicyCache;
 use super::status_writer::StatusWriter;
 use crate::canary::check_state::CheckState;
 use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus};
@@ -28,7 +30,11 @@ pub(super) struct Shared {
     pub(super) observer: Arc<dyn Observer>,
     /// Ranges of pods' addresses that no Node names.
     pub(super) pod_cidrs: Vec<IpNet>,
+    /// The policies that a diagnosis considers.
+    pub(super) policies: tokio::sync::Mutex<PolicyCache>,
     state: Mutex<State>,
+    /// By name: the generations of checks that do not parse and whose status says so.
+    invalid: Mutex<BTreeMap<String, Option<i64>>>,
     /// The slots and the nonce of the standing plan, once they are known.
     pub(super) standing: watch::Sender<Option<Standing>>,
     /// Counts changes of the inventory and of the checks' specs.
@@ -45,7 +51,7 @@ pub(super) struct Standing {
     /// The nonce that banners carry.
     pub(super) nonce: u64,
     /// The nodes whose servers have a slot.
-    pub(super) nodes: Arc<[prober_core::topology::NodeName]>,
+    pub(super) nodes: Arc<[NodeName]>,
     /// How many of them each client probes in a round.
     pub(super) peers: usize,
 }
@@ -79,11 +85,13 @@ impl Shared {
         pod_cidrs: Vec<IpNet>,
     ) -> Self {
         Self {
+            policies: tokio::sync::Mutex::new(PolicyCache::new(client.clone())),
             client,
             status_writer,
             observer,
             pod_cidrs,
             state: Mutex::default(),
+            invalid: Mutex::default(),
             standing: watch::Sender::new(None),
             inputs: watch::Sender::new(0),
             reports: watch::Sender::new(0),
@@ -93,6 +101,11 @@ impl Shared {
     /// The state. A task that panics ends the process, so no other sees what it left.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By name: the generations of checks that do not parse and whose status says so.
+    pub(super) fn invalid(&self) -> MutexGuard<'_, BTreeMap<String, Option<i64>>> {
+        self.invalid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the inventory; `change` returns whether it has changed.

@@ -106,6 +106,11 @@ impl AgentPod {
         }
     }
 
+    /// Whether it runs and stays.
+    pub const fn runs(&self) -> bool {
+        matches!((&self.phase, self.deleted), (PodPhase::Running(_), None))
+    }
+
     /// Whether it runs and is Ready.
     pub const fn works(&self) -> bool {
         matches!((&self.phase, self.ready), (PodPhase::Running(_), (true, _)))

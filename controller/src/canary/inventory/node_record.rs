@@ -86,6 +86,11 @@ impl NodeRecord {
         has_labels && self.is_linux
     }
 
+    /// Whether its kubelet reports that it is ready.
+    pub fn is_ready(&self) -> bool {
+        self.readiness == Readiness::Ready
+    }
+
     /// Whether it carries the start-up taint.
     pub fn has_startup_taint(&self) -> bool {
         self.taints.iter().any(|key| key == STARTUP_TAINT)

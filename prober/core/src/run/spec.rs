@@ -51,6 +51,8 @@ pub struct RunSpec {
     pub selected: Vec<NodeName>,
     /// The number of other nodes that each of them is paired with.
     pub peers: usize,
+    /// Pairs of nodes that are probed besides.
+    pub further_pairs: BTreeSet<NodePair>,
     /// The number of servers on each node. Those beyond the first are endpoints like it, and have slots as far as there are
     /// any: a path that needs a slot and has none is reported as not probed.
     pub servers_per_node: NonZeroU8,
@@ -91,6 +93,7 @@ impl RunSpec {
             selected: nodes.clone(),
             nodes,
             peers: 3,
+            further_pairs: BTreeSet::new(),
             servers_per_node: NonZeroU8::MIN,
             slots: MAX_SLOTS,
             access_paths: AccessPath::ALL.into(),
@@ -107,9 +110,11 @@ impl RunSpec {
         }
     }
 
-    /// The pairs that the nodes under test make, with themselves and with their peers.
+    /// The pairs that the nodes under test make, with themselves and with their peers, and the further ones.
     pub fn pairs(&self) -> BTreeSet<NodePair> {
-        pairs(&self.nodes, &self.selected, self.peers, 0)
+        let mut pairs = pairs(&self.nodes, &self.selected, self.peers, 0);
+        pairs.extend(self.further_pairs.iter().cloned());
+        pairs
     }
 
     /// The nodes on which agents are placed: those under test first, then their peers.
