@@ -51,6 +51,7 @@ use tokio::task::JoinSet;
 
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::fencing_token::FencingToken;
+use evaluation::stopped;
 use leader_election::LeaderElection;
 pub use leader_election::{LEASE, Lost};
 use observer::Observer;
@@ -163,13 +164,13 @@ async fn work(
     tokio::select! {
         _ = is_listed => {}
         ended = tasks.ended() => return Err(ended),
-        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        () = stopped(&mut stop) => return Ok(()),
     }
     state.send_replace(ControllerState::Standby);
     tokio::select! {
         _ = leading.wait_for(|leading| *leading) => {}
         ended = tasks.ended() => return Err(ended),
-        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        () = stopped(&mut stop) => return Ok(()),
     }
     state.send_replace(ControllerState::Leading);
     shared.observer.leads(true);
@@ -197,9 +198,7 @@ async fn work(
 
 /// Waits until a shutdown takes too long.
 async fn shutdown_overdue(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
+    stopped(stop).await;
     tokio::time::sleep(SHUTDOWN).await;
 }
 

@@ -47,7 +47,7 @@ pub fn next_to_replace(
 
 #[cfg(test)]
 mod tests {
-    use super::super::inventory::tests::Cluster;
+    use super::super::test_cluster::Cluster;
     use super::*;
 
     const LIFETIME: Duration = Duration::from_hours(1);

@@ -25,15 +25,15 @@ pub struct Inventory {
     nodes: BTreeMap<NodeName, NodeRecord>,
     /// The pods of agents by node; of one component a node has two while one replaces the other.
     pods: BTreeMap<NodeName, Vec<AgentPod>>,
-    node_list: ListProgress<NodeName>,
-    pod_list: ListProgress<String>,
+    node_list: ListProgress,
+    pod_list: ListProgress,
 }
 
 /// The progress of a list with which a watch begins, or begins again.
 #[derive(Clone, Debug, Default)]
-struct ListProgress<K> {
-    /// What the list in progress has named.
-    listed: BTreeSet<K>,
+struct ListProgress {
+    /// The names in the list in progress.
+    listed: BTreeSet<String>,
     /// Whether a list was ever complete.
     is_complete: bool,
 }
@@ -48,7 +48,7 @@ impl Inventory {
                 false
             }
             watcher::Event::InitApply(node) => {
-                self.node_list.listed.insert(node_info::node_name(&node));
+                self.node_list.listed.extend(node.metadata.name.clone());
                 self.put_node(&node)
             }
             watcher::Event::Apply(node) => self.put_node(&node),
@@ -58,7 +58,7 @@ impl Inventory {
             watcher::Event::InitDone => {
                 let listed = std::mem::take(&mut self.node_list.listed);
                 let before = self.nodes.len();
-                self.nodes.retain(|node, _| listed.contains(node));
+                self.nodes.retain(|node, _| listed.contains(node.as_str()));
                 !std::mem::replace(&mut self.node_list.is_complete, true)
                     || before != self.nodes.len()
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use prober_core::time::Timestamp;
@@ -63,7 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Re
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             },
             () = sleep(pause(&shared, now)) => {}
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
         }
     }
     let ended = tokio::time::timeout(ENDING, examinations.join_all()).await;
@@ -76,7 +76,7 @@ pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Re
 fn versions(checks: &Checks) -> BTreeMap<String, (Option<String>, Option<i64>)> {
     let checks = checks.state().into_iter();
     checks
-        .map(|check| (check.name_any(), (check.uid(), check.meta_generation())))
+        .map(|check| (check.name_any(), (check.uid(), check.meta().generation)))
         .collect()
 }
 
@@ -217,6 +217,11 @@ fn end(shared: &Shared, name: &str, examined: Option<Examined>) {
 
 fn queue_events(shared: &Shared, name: &str, check: &mut KnownCheck, transitions: &[Transition]) {
     check.events.push(name, transitions, || shared.random());
+}
+
+/// Waits until the controller is to stop.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 /// Waits until `at` on the steady clock; `None` is never.

@@ -21,7 +21,7 @@ use prober_core::topology::{AccessPath, NodeName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 
-use super::evaluation::until;
+use super::evaluation::{stopped, until};
 use super::shared::{Shared, Standing};
 use crate::canary::check_state::CheckState;
 use crate::canary::crd::NodeFacts;
@@ -315,7 +315,7 @@ async fn drive(
             event = events.recv() => {
                 run.handle(event.unwrap_or(PlatformEvent::Removed), steady());
             }
-            _ = stop.wait_for(|stop| *stop), if is_wanted => {
+            () = stopped(&mut stop), if is_wanted => {
                 is_wanted = false;
                 run.handle(PlatformEvent::Interrupted, steady());
             }

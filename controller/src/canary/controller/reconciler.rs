@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::{Controller, watcher};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use tokio::sync::watch;
 
 use super::evaluation::Checks;
@@ -90,7 +90,7 @@ async fn reconcile(
     let name = check.name_any();
     let reported = match &check.0 {
         Ok(_) => report(&shared, &name).await,
-        Err(error) => report_invalid(&shared, &name, &error.error, check.meta_generation()).await,
+        Err(error) => report_invalid(&shared, &name, &error.error, check.meta().generation).await,
     };
     let how = match &reported {
         Ok(()) => Reconciled::Written,

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{HandshakeClass, MetricTable, Metrics, PathClass};
+use crate::kubernetes::request_count::RequestCount;
 use crate::telemetry::trace::network_type;
 
 /// The format.
