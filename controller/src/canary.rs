@@ -30,5 +30,7 @@ pub mod restored_outages;
 pub mod round_result;
 /// Which pairs of nodes the next round probes, and when it begins.
 pub mod schedule;
+/// Which server has which slot of the Service `prober`.
+pub mod slots;
 /// The status of a check.
 pub mod status;
