@@ -177,6 +177,7 @@ mod tests {
             addresses: Vec::new(),
             limits: Vec::new(),
             at: at(1_000),
+            run: None,
         };
         let agent = AgentEvidence {
             hello: Some(hello),

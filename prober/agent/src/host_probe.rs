@@ -167,6 +167,7 @@ fn hello(facts: &NodeFacts, opened: &Result<PacketSockets, PacketThreadError>) -
             )],
         },
         at: now(),
+        run: None,
     })
 }
 
@@ -325,6 +326,7 @@ mod tests {
             | Event::Capture { .. }
             | Event::Done { .. }
             | Event::Starved { .. }
+            | Event::StandingFailure(_)
             | Event::Alert
             | Event::Facts(_)
             | Event::Notice { .. } => None,

@@ -185,6 +185,7 @@ impl Inner {
             pod: self.agent.pod.clone(),
             node: self.agent.node.clone(),
             peer,
+            addresses: Vec::new(),
         };
         let line = banner.to_line();
         let mut rest = line.as_bytes();

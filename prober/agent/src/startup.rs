@@ -73,6 +73,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         addresses: local.addresses.clone(),
         limits,
         at: now(),
+        run: None,
     }));
     let config = AgentConfig {
         agent,

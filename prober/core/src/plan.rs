@@ -1,16 +1,20 @@
 //! Plans: the probes of an agent and how it answers, and the refusal of targets that it was not started for.
 
+mod allowed_targets;
 /// Which pairs of nodes are probed.
 pub mod pairing;
+/// What every agent of a canary probes by itself.
+pub mod standing;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::node_facts::ConntrackRequest;
 use crate::topology::{AgentId, PathId};
+
+pub use allowed_targets::{AllowedTargets, PortRanges, PortRangesError};
 
 /// The version of plans that this code reads and writes.
 pub const PLAN_SCHEMA: &str = "prober.dev/plan/v1";
@@ -163,22 +167,6 @@ pub enum Method {
     },
 }
 
-/// The addresses that an agent may probe: fixed when it starts, so that no plan can add to them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedTargets(Vec<IpNet>);
-
-impl AllowedTargets {
-    /// Only addresses within these prefixes.
-    pub fn new(prefixes: Vec<IpNet>) -> Self {
-        Self(prefixes)
-    }
-
-    /// Whether an address may be probed.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|prefix| prefix.contains(&address))
-    }
-}
-
 /// Why a plan was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -200,7 +188,7 @@ pub enum PlanError {
     },
     /// It has a target outside the run.
     #[error(
-        "the plan names the target {0}, which this agent was not started for: nothing was sent; start the agent with an `--allow` that covers it"
+        "the plan names the target {0}, which this agent was not started for: nothing was sent; start the agent with an `--allow` that covers it, and `--allow-ports` if it has that"
     )]
     ForeignTarget(SocketAddr),
     /// It has more probes than one agent can send.
@@ -266,7 +254,7 @@ impl Plan {
         if let Some(target) = probed
             .chain(plan.wait_for_services.iter().copied())
             .chain(plan.wait_for_pods.iter().copied())
-            .find(|target| !allowed.contains(target.ip()))
+            .find(|target| !allowed.permits(*target))
         {
             return Err(PlanError::ForeignTarget(target));
         }

@@ -79,7 +79,7 @@ impl EventWriter {
 /// Whether a run can do without the line, since tallies count it.
 const fn is_droppable(event: &Event) -> bool {
     match event {
-        Event::Probe(_) | Event::ServerTrace { .. } => true,
+        Event::Probe(_) | Event::ServerTrace { .. } | Event::StandingFailure(_) => true,
         Event::Hello(_)
         | Event::PlanAccepted { .. }
         | Event::PlanRefused { .. }

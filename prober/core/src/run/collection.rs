@@ -157,6 +157,8 @@ impl Collection {
                     .notices
                     .push(reason);
             }
+            // The run has probes of its own.
+            Event::StandingFailure(_) => {}
             Event::PlanAccepted { .. } | Event::Done { .. } | Event::Alert | Event::Facts(_) => {}
         }
     }

@@ -202,6 +202,7 @@ impl ModelPlatform {
             addresses: Vec::new(),
             limits: Vec::new(),
             at: Timestamp::default(),
+            run: None,
         })];
         let tracked = plan.conntrack.map(|request| (plan.agent.clone(), *request));
         self.tracked.extend(tracked);
