@@ -44,3 +44,6 @@ pub mod slots;
 pub mod standing_plan;
 /// The status of a check.
 pub mod status;
+
+#[cfg(test)]
+mod test_cluster;

@@ -299,7 +299,7 @@ fn spec(nodes: usize) -> RunSpec {
         .collect();
     RunSpec {
         run: "test".to_owned(),
-        pod_prefix: String::new(),
+        pod_names: PodNames::Prefixed(String::new()),
         nonce: 7,
         selected: nodes.clone(),
         nodes,
