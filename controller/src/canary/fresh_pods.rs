@@ -83,7 +83,7 @@ mod tests {
         };
         assert!(next(&cluster).is_some());
         for number in 0..3 {
-            cluster.set_ready(number, false);
+            cluster.set_works(number, false);
         }
         cluster.pass(Duration::from_secs(10));
         assert_eq!(next(&cluster), None);

@@ -94,25 +94,33 @@ fn camel(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
     use k8s_openapi::jiff::Timestamp as Instant;
     use prober_core::diagnosis::Confidence;
     use prober_core::diagnosis::catalogue::Cause;
     use prober_core::packet::family::Family;
     use prober_core::report::CauseName;
-    use prober_core::time::Timestamp;
     use prober_core::topology::AccessPath;
+    use serde_json::json;
 
+    use super::super::test_cluster::{Cluster, node_name};
     use super::*;
-    use crate::canary::health::ConfirmationRule;
     use crate::canary::round_result::{Finding, Liveness, NodePath, PathState, RoundResult};
 
     fn at(seconds: i64) -> Time {
         Time(Instant::from_second(seconds).unwrap())
     }
 
-    /// The health after two results of a node's path to itself and of the liveness of its agent.
-    fn health_after(seen: PathState, liveness: Liveness, confidence: Confidence) -> HealthTracker {
-        let node = NodeName::new("node-1");
+    /// A check after two examinations of the first node, a minute apart.
+    fn check_after(seen: PathState, liveness: Liveness, confidence: Confidence) -> CheckState {
+        let mut cluster = Cluster::of(2);
+        let check = serde_json::from_value(json!({
+            "apiVersion": "prober.dev/v1beta1", "kind": "ConnectivityCheck", "metadata": {"name": "default"}, "spec": {}
+        }));
+        let mut check = CheckState::new(&check.unwrap());
+        let node = node_name(0);
         let path = NodePath {
             client: node.clone(),
             server: Some(node.clone()),
@@ -129,16 +137,21 @@ mod tests {
             paths: [(path, seen)].into(),
             findings: Vec::from_iter((seen == PathState::Failing).then_some(finding)),
             liveness: [(node, liveness)].into(),
+            ..RoundResult::default()
         };
-        let mut health = HealthTracker::new(ConfirmationRule::new(2, 3));
-        for second in [1, 2] {
-            health.update(&result, Timestamp::from_nanos(second * 1_000_000_000));
+        for _ in 0..2 {
+            let now = cluster.moment();
+            check.observe("default", &cluster.inventory, &mut BTreeMap::new(), now);
+            check.end_examination(result.clone(), now);
+            cluster.pass(Duration::from_mins(1));
         }
-        health
+        check
     }
 
-    fn described(health: &HealthTracker, node: &str) -> String {
-        let condition = condition(health, &NodeName::new(node), at(0));
+    fn described(check: &CheckState, number: usize) -> String {
+        let Some(condition) = condition(check, &node_name(number), at(0)) else {
+            return "none".to_owned();
+        };
         let word = |text: Option<String>| text.unwrap_or_default();
         format!(
             "{} {}: {}",
@@ -150,38 +163,54 @@ mod tests {
 
     #[test]
     fn the_condition_states_cause_and_confidence() {
-        let failing = health_after(PathState::Failing, Liveness::Reporting, Confidence::Proven);
+        let failing = check_after(PathState::Failing, Liveness::Reporting, Confidence::Proven);
         assert_eq!(
-            described(&failing, "node-1"),
-            "False BridgeNetfilterOff: node-1: bridge-netfilter-off (proven): see `prober explain bridge-netfilter-off`"
+            described(&failing, 0),
+            "False BridgeNetfilterOff: node-00000: bridge-netfilter-off (proven): see `prober explain bridge-netfilter-off`"
         );
         let healthy = "True NoFailure: no failure is confirmed on this node";
-        assert_eq!(described(&failing, "node-2"), healthy);
-        let fine = health_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
-        assert_eq!(described(&fine, "node-1"), healthy);
-        let silent = health_after(PathState::Healthy, Liveness::Silent, Confidence::Proven);
+        assert_eq!(described(&failing, 1), healthy);
+        let fine = check_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
+        assert_eq!(described(&fine, 0), healthy);
+        let silent = check_after(PathState::Healthy, Liveness::Silent, Confidence::Proven);
         assert_eq!(
-            described(&silent, "node-1"),
-            "Unknown AgentSilent: node-1: agent-silent (proven): its agent runs and does not report"
+            described(&silent, 0),
+            "Unknown AgentSilent: node-00000: agent-silent (proven): its agent runs and does not report"
         );
+        assert_eq!(described(&fine, 2), "none", "it is no node of the check");
+    }
+
+    /// Row P3.
+    #[test]
+    fn the_condition_of_a_node_where_nothing_is_measured_is_unknown() {
+        let mut check = check_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
+        let mut cluster = Cluster::of(2);
+        cluster.set_node_ready(0, false);
+        cluster.set_works(1, false);
+        cluster.pass(Duration::from_mins(3));
+        let now = cluster.moment();
+        check.observe("default", &cluster.inventory, &mut BTreeMap::new(), now);
+        assert_eq!(
+            described(&check, 0),
+            "Unknown NotMeasured: nothing is measured on this node: it is not Ready: Kubelet stopped posting node status"
+        );
+        assert_eq!(described(&check, 1), "none", "it alerts, and is not examined yet");
     }
 
     #[test]
     fn an_unchanged_condition_is_not_written_and_keeps_its_transition_time() {
-        let node = NodeName::new("node-1");
+        let node = node_name(0);
         let of = |confidence, second| {
-            condition(
-                &health_after(PathState::Failing, Liveness::Reporting, confidence),
-                &node,
-                at(second),
-            )
+            let check = check_after(PathState::Failing, Liveness::Reporting, confidence);
+            condition(&check, &node, at(second)).unwrap()
         };
         let first = changed(None, of(Confidence::Consistent, 1)).unwrap();
         assert_eq!(changed(Some(&first), of(Confidence::Consistent, 2)), None);
         let proven = changed(Some(&first), of(Confidence::Proven, 3)).unwrap();
         assert_eq!(proven.last_transition_time, Some(at(1)));
-        let fine = health_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
-        let recovered = changed(Some(&proven), condition(&fine, &node, at(4))).unwrap();
+        let fine = check_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
+        let now = condition(&fine, &node, at(4)).unwrap();
+        let recovered = changed(Some(&proven), now).unwrap();
         assert_eq!(recovered.last_transition_time, Some(at(4)));
     }
 }

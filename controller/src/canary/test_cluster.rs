@@ -35,6 +35,7 @@ struct TestNode {
     exists: bool,
     /// Its condition Ready.
     is_ready: bool,
+    has_power: bool,
     /// Whether its kubelet starts containers.
     has_kubelet: bool,
     /// Whether its data path works, so that its agents become Ready.
@@ -92,6 +93,7 @@ impl Cluster {
             name: node_name(number).to_string(),
             exists: true,
             is_ready: true,
+            has_power: true,
             has_kubelet: true,
             works: true,
             created: self.now,
@@ -99,6 +101,18 @@ impl Cluster {
         });
         self.publish(number);
         number
+    }
+
+    /// A node joins whose server has this address.
+    pub(super) fn add_server_with(&mut self, address: &str) {
+        let number = self.add_node();
+        self.pass(STARTS);
+        let mut pods = self.pods_of(number);
+        let ip = &mut pods[1].status.as_mut().unwrap().pod_ips.as_mut().unwrap()[0].ip;
+        address.clone_into(ip);
+        for pod in pods {
+            self.inventory.apply_pod(Event::Apply(pod));
+        }
     }
 
     /// A node is deleted, with its pods.
@@ -116,18 +130,13 @@ impl Cluster {
 
     /// Whether the data path of a node works from now on; its client notices at once.
     pub(super) fn set_works(&mut self, number: usize, works: bool) {
-        self.nodes[number].works = works;
-        self.set_ready(number, works);
-    }
-
-    /// Makes a node's client Ready or not.
-    pub(super) fn set_ready(&mut self, number: usize, is_ready: bool) {
         let now = self.now;
-        let client = &mut self.nodes[number].agents[0];
-        if client.ready.0 != is_ready {
-            client.ready = (is_ready, now);
+        let node = &mut self.nodes[number];
+        node.works = works;
+        let client = &mut node.agents[0];
+        if client.ready.0 != works {
+            client.ready = (works, now);
         }
-        self.nodes[number].works = is_ready;
         self.publish(number);
     }
 
@@ -136,12 +145,23 @@ impl Cluster {
         let now = self.now;
         let node = &mut self.nodes[number];
         node.is_ready = is_ready;
+        node.has_power |= is_ready;
         if !is_ready {
             for agent in &mut node.agents {
                 agent.ready = (false, now);
             }
         }
         self.publish(number);
+    }
+
+    /// A node loses its power: nothing runs there, and its pods are reported as they were.
+    pub(super) fn lose_power(&mut self, number: usize) {
+        self.nodes[number].has_power = false;
+    }
+
+    /// The data path of a node works again; its client becomes Ready with time.
+    pub(super) fn restore_data_path(&mut self, number: usize) {
+        self.nodes[number].works = true;
     }
 
     /// The kubelet of a node starts no container any more.
@@ -187,7 +207,7 @@ impl Cluster {
         for number in 0..self.nodes.len() {
             let node = &mut self.nodes[number];
             let mut has_changed = false;
-            if !node.exists || !node.is_ready || !node.has_kubelet {
+            if !(node.exists && node.is_ready && node.has_power && node.has_kubelet) {
                 continue;
             }
             for agent in &mut node.agents {
@@ -233,16 +253,20 @@ impl Cluster {
 
     /// Whether a node has power: its agents run.
     pub(super) fn runs(&self, node: &NodeName) -> bool {
-        let node = self.nodes.iter().find(|one| one.name == node.as_str());
-        node.is_some_and(|node| {
-            node.exists && node.agents.iter().all(|agent| agent.started.is_some())
+        self.find(node).is_some_and(|node| {
+            let mut agents = node.agents.iter();
+            node.exists && node.has_power && agents.all(|agent| agent.started.is_some())
         })
     }
 
     /// Whether the data path of a node works.
     pub(super) fn works(&self, node: &NodeName) -> bool {
-        let node = self.nodes.iter().find(|one| one.name == node.as_str());
-        node.is_some_and(|node| node.works)
+        self.find(node).is_some_and(|node| node.works)
+    }
+
+    fn find(&self, node: &NodeName) -> Option<&TestNode> {
+        let number = node.as_str().strip_prefix("node-")?;
+        self.nodes.get(number.parse::<usize>().ok()?)
     }
 
     fn publish(&mut self, number: usize) {

@@ -27,7 +27,7 @@ fn an_agent_that_is_not_ready_alerts_since_its_transition() {
     let mut cluster = Cluster::of(2);
     cluster.pass(Duration::from_mins(1));
     let since = cluster.now;
-    cluster.set_ready(0, false);
+    cluster.set_works(0, false);
     cluster.pass(Duration::from_secs(20));
     assert_eq!(state(&cluster, 0), NodeState::Alerting(since));
     assert_eq!(state(&cluster, 1), NodeState::Working);
@@ -45,7 +45,11 @@ fn an_agent_that_has_just_started_does_not_alert() {
     cluster.pass(Duration::from_secs(4));
     assert_eq!(state(&cluster, 0), NodeState::Starting);
     cluster.pass(Duration::from_secs(1));
-    assert_eq!(state(&cluster, 0), NodeState::Alerting(started), "it began no earlier than its agent");
+    assert_eq!(
+        state(&cluster, 0),
+        NodeState::Alerting(started),
+        "it began no earlier than its agent"
+    );
 }
 
 #[test]
@@ -53,7 +57,10 @@ fn a_node_that_is_not_ready_is_not_measured_though_its_pods_are_not_ready() {
     let mut cluster = Cluster::of(1);
     cluster.set_node_ready(0, false);
     cluster.pass(Duration::from_secs(30));
-    assert_eq!(why(&cluster, 0), "it is not Ready: Kubelet stopped posting node status");
+    assert_eq!(
+        why(&cluster, 0),
+        "it is not Ready: Kubelet stopped posting node status"
+    );
 }
 
 #[test]
@@ -61,19 +68,14 @@ fn a_new_node_starts_and_one_that_gets_no_pod_says_so() {
     let mut cluster = Cluster::of(0);
     cluster.is_connected = false;
     cluster.add_node();
-    let mut only_node = cluster.clone();
-    only_node.relist();
-    let name = node_name(0);
-    let pod = only_node.inventory.agent(&name, Component::Client).unwrap().name.clone();
-    assert!(pod.starts_with("prober-client"));
     let node = cluster.node_object(0);
-    cluster.inventory.apply_node(kube::runtime::watcher::Event::Apply(node));
+    (cluster.inventory).apply_node(kube::runtime::watcher::Event::Apply(node));
     assert_eq!(state(&cluster, 0), NodeState::Starting);
     cluster.pass(START_UP);
+    let why = why(&cluster, 0);
     assert!(
-        why(&cluster, 0).contains("the DaemonSet prober-client has no pod there"),
-        "{}",
-        why(&cluster, 0)
+        why.contains("the DaemonSet prober-client has no pod there"),
+        "{why}"
     );
 }
 
@@ -81,14 +83,15 @@ fn a_new_node_starts_and_one_that_gets_no_pod_says_so() {
 fn a_pod_that_does_not_start_says_why_after_a_minute() {
     let mut cluster = Cluster::of(1);
     cluster.stop_kubelet(0);
-    let pod = cluster.inventory.agent(&node_name(0), Component::Server).unwrap().name.clone();
+    let server = cluster.inventory.agent(&node_name(0), Component::Server);
+    let pod = server.unwrap().name.clone();
     cluster.replace_pod(&pod);
     cluster.pass(Duration::from_secs(30));
     assert_eq!(state(&cluster, 0), NodeState::Starting);
     cluster.pass(Duration::from_secs(30));
+    let why = why(&cluster, 0);
     assert!(
-        why(&cluster, 0).starts_with("its pod of prober-server does not run: "),
-        "{}",
-        why(&cluster, 0)
+        why.starts_with("its pod of prober-server does not run: "),
+        "{why}"
     );
 }
