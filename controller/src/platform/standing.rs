@@ -3,6 +3,10 @@
 //! A run borrows the pods of a few nodes: it writes its plans to their annotations, follows their logs from the end, and
 //! uses slots of the standing Service. Its removal gives all of that back.
 
+/// Executes the commands of a run.
+mod agents;
+/// The addresses of the standing Services for a run.
+mod publication;
 /// The slots of the standing Service and their EndpointSlices.
 pub mod slot_board;
 
@@ -15,6 +19,7 @@ use prober_core::topology::NodeName;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::kubernetes::api_client::ApiClient;
+use agents::StandingAgents;
 use slot_board::SlotBoard;
 
 /// The standing agents that a run uses.
@@ -50,14 +55,11 @@ impl StandingPlatform {
     pub async fn serve(
         client: ApiClient,
         config: StandingConfig,
-        mut commands: UnboundedReceiver<PlatformCommand>,
+        commands: UnboundedReceiver<PlatformCommand>,
         events: UnboundedSender<PlatformEvent>,
     ) {
-        drop((client, config));
-        while commands.recv().await.is_some() {
-            drop(events.send(PlatformEvent::Failed(
-                "standing agents are not served yet".to_owned(),
-            )));
-        }
+        StandingAgents::new(client, config, events)
+            .run(commands)
+            .await;
     }
 }

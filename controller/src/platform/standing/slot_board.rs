@@ -6,8 +6,10 @@ use std::sync::Arc;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
+use prober_core::plan::SERVICES_PATIENCE;
 use prober_core::topology::NodeName;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::canary::slots::SlotTable;
 use crate::kubernetes::api_client::ApiClient;
@@ -28,6 +30,17 @@ struct State {
     table: SlotTable,
     /// What the API server has, by the name of the slice; `None` before the slices were listed.
     written: Option<BTreeMap<String, Content>>,
+    /// When the slices of a slot were written last.
+    recent: BTreeMap<u16, Instant>,
+}
+
+/// A slot that a run uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reservation {
+    /// Its number.
+    pub(super) slot: u16,
+    /// Whether nodes may not lead to its server yet, since its slices were written just now.
+    pub(super) is_recent: bool,
 }
 
 /// What a slice says: its ports, and the addresses and pods of its endpoints.
@@ -58,6 +71,7 @@ impl SlotBoard {
         let state = State {
             table,
             written: None,
+            recent: BTreeMap::new(),
         };
         Self {
             services: Arc::new(services),
@@ -107,13 +121,22 @@ impl SlotBoard {
         client: &ApiClient,
         run: &str,
         servers: &[ServerEndpoint],
-    ) -> Result<Vec<Option<u16>>, ApiError> {
+    ) -> Result<Vec<Option<Reservation>>, ApiError> {
         let mut state = self.state.lock().await;
         let servers = servers.iter();
-        let reserved = servers.map(|server| state.table.reserve(run, server));
-        let reserved = reserved.collect();
+        let reserved: Vec<_> = servers
+            .map(|server| state.table.reserve(run, server))
+            .collect();
         self.write(client, &mut state).await?;
-        Ok(reserved)
+        let recent = &state.recent;
+        let reservation = |slot: u16| Reservation {
+            slot,
+            is_recent: (recent.get(&slot)).is_some_and(|at| at.elapsed() < SERVICES_PATIENCE),
+        };
+        Ok(reserved
+            .into_iter()
+            .map(|slot| slot.map(reservation))
+            .collect())
     }
 
     /// Frees the slots of a run.
@@ -139,23 +162,24 @@ impl SlotBoard {
         let written = state.written.insert(listed);
         let wanted = state.table.slots().flat_map(|(slot, server)| {
             let families = self.services.families().into_iter();
-            families.map(move |family| self.services.slot_slice(slot, family, server))
+            families.map(move |family| (slot, self.services.slot_slice(slot, family, server)))
         });
-        let mut changed: Vec<(String, Content, EndpointSlice)> = wanted
-            .map(|slice| (slice.name_any(), Content::of(&slice), slice))
-            .filter(|(name, content, _)| match written.get(name) {
+        let mut changed: Vec<(u16, String, Content, EndpointSlice)> = wanted
+            .map(|(slot, slice)| (slot, slice.name_any(), Content::of(&slice), slice))
+            .filter(|(_, name, content, _)| match written.get(name) {
                 Some(known) => known != content,
                 None => !content.endpoints.is_empty(),
             })
             .collect();
-        changed.sort_by_key(|(_, content, _)| content.endpoints.len());
-        for (name, content, slice) in changed {
+        changed.sort_by_key(|(_, _, content, _)| content.endpoints.len());
+        for (slot, name, content, slice) in changed {
             let params = PatchParams::apply(PROBER);
             let patch = Patch::Apply(&slice);
             let request = slices.patch(&name, &params, &patch);
             let task = format!("write the EndpointSlice {name}");
             client.request(&task, request).await?;
             written.insert(name, content);
+            state.recent.insert(slot, Instant::now());
         }
         Ok(())
     }

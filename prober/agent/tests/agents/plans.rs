@@ -206,17 +206,17 @@ fn sigterm_ends_it_with_whole_lines_and_its_counts() {
 }
 
 /// The readiness port of an agent.
-const READINESS_PORT: u16 = 8082;
+pub(crate) const READINESS_PORT: u16 = 8082;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Readiness {
+pub(crate) enum Readiness {
     Open,
     Closed,
 }
 
 /// Waits until the readiness port of an agent is open, or is closed.
 #[track_caller]
-fn wait_readiness(from: &Namespace, address: &str, expected: Readiness) {
+pub(crate) fn wait_readiness(from: &Namespace, address: &str, expected: Readiness) {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let mut connect = from.command("bash");

@@ -14,6 +14,8 @@ pub struct AllowedTargets {
     prefixes: Vec<Vec<IpNet>>,
     /// `None`: any port.
     ports: Option<PortRanges>,
+    /// Whether an address that leads to no other host is refused within any prefix.
+    is_routable_only: bool,
 }
 
 /// No address at all.
@@ -29,6 +31,7 @@ impl AllowedTargets {
         Self {
             prefixes: vec![prefixes],
             ports: None,
+            is_routable_only: false,
         }
     }
 
@@ -37,13 +40,16 @@ impl AllowedTargets {
         Self {
             prefixes: Vec::new(),
             ports: None,
+            is_routable_only: false,
         }
     }
 
-    /// Of these targets those within one of these prefixes, too.
+    /// Of these targets those within one of these prefixes, too, which a plan names: never loopback, link-local (such as a
+    /// cloud's metadata service) or multicast addresses.
     #[must_use]
     pub fn within(mut self, prefixes: Vec<IpNet>) -> Self {
         self.prefixes.push(prefixes);
+        self.is_routable_only = true;
         self
     }
 
@@ -57,7 +63,8 @@ impl AllowedTargets {
     /// Whether an address may be probed.
     pub fn contains(&self, address: IpAddr) -> bool {
         let mut lists = self.prefixes.iter();
-        lists.all(|list| list.iter().any(|prefix| prefix.contains(&address)))
+        (!self.is_routable_only || is_routable(address))
+            && lists.all(|list| list.iter().any(|prefix| prefix.contains(&address)))
     }
 
     /// Whether an address and port may be probed.
@@ -65,6 +72,21 @@ impl AllowedTargets {
         let is_port_allowed =
             (self.ports.as_ref()).is_none_or(|ports| ports.contains(target.port()));
         is_port_allowed && self.contains(target.ip())
+    }
+}
+
+/// Whether an address may lead to another host through a router.
+const fn is_routable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let is_local = v4.is_loopback() || v4.is_link_local() || v4.is_unspecified();
+            !is_local && !v4.is_multicast() && !v4.is_broadcast()
+        }
+        // An IPv4-mapped address would lead to an IPv4 host past the checks of its prefix.
+        IpAddr::V6(v6) => {
+            let is_local = v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified();
+            !is_local && !v6.is_multicast() && v6.to_ipv4_mapped().is_none()
+        }
     }
 }
 

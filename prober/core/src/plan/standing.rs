@@ -273,3 +273,179 @@ impl StandingPlan {
         )
     }
 }
+
+impl StandingSlot {
+    /// The server.
+    pub fn server(&self) -> AgentId {
+        AgentId {
+            node: self.node.clone(),
+            pod: self.pod.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The slots of servers on `node-1`, `node-2` and so on.
+    pub(crate) fn slots(count: usize) -> Vec<StandingSlot> {
+        let slot = |at: usize| StandingSlot {
+            node: NodeName::new(format!("node-{at}")),
+            pod: format!("server-{at}"),
+            addresses: vec![
+                format!("10.77.0.{at}").parse().unwrap(),
+                format!("fd77::{at}").parse().unwrap(),
+            ],
+            service: vec![
+                format!("10.99.0.1:{}", 8_999 + at).parse().unwrap(),
+                format!("[fd99::1]:{}", 8_999 + at).parse().unwrap(),
+            ],
+            node_port: vec![format!("192.168.0.{at}:{}", 29_999 + at).parse().unwrap()],
+        };
+        (1..=count).map(slot).collect()
+    }
+
+    /// A plan with these slots, every access path and both families, each 10 s.
+    pub(crate) fn plan(slots: Vec<StandingSlot>) -> StandingPlan {
+        StandingPlan {
+            schema: STANDING_PLAN_SCHEMA.to_owned(),
+            generation: 1,
+            paused: false,
+            nonce: 7,
+            interval_ms: 10_000,
+            deadline_ms: 3_000,
+            confirm: ConfirmRule::default(),
+            families: Family::ALL.into(),
+            access_paths: AccessPath::ALL.into(),
+            peers: 3,
+            local: addresses(&["10.99.0.2:8080", "[fd99::2]:8080"]),
+            any: addresses(&["10.99.0.1:9100", "[fd99::1]:9100"]),
+            slots,
+            allowed: ["10.0.0.0/8", "192.168.0.0/24", "fd00::/8"]
+                .map(|prefix| prefix.parse().unwrap())
+                .into(),
+        }
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn ports() -> AllowedTargets {
+        AllowedTargets::any().on_ports("8080-8081,9000-9100,30000-32767".parse().unwrap())
+    }
+
+    fn parse(plan: &StandingPlan) -> Result<StandingPlan, String> {
+        let text = serde_json::to_vec(plan).unwrap();
+        StandingPlan::parse(&text, &ports()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_plan_is_the_same_when_it_is_written_and_read() {
+        let plan = plan(slots(64));
+        assert_eq!(parse(&plan), Ok(plan));
+    }
+
+    #[test]
+    fn what_may_be_absent_has_a_default() {
+        let text = br#"{"schema":"prober.dev/standing-plan/v1","generation":3,"nonce":7,"interval_ms":10000,
+            "deadline_ms":3000,"families":["ipv4"],"access_paths":["pod-ip","cluster-ip-local"],"peers":3,"allowed":[]}"#;
+        let plan = StandingPlan::parse(text, &ports()).unwrap();
+        assert!(!plan.paused && plan.slots.is_empty());
+        assert_eq!(plan.confirm, ConfirmRule { failures: 3, of: 4 });
+    }
+
+    #[test]
+    fn each_number_has_its_bounds() {
+        type Change = fn(&mut StandingPlan);
+        let cases: [(Change, &str); 9] = [
+            (|plan| plan.interval_ms = 499, "interval_ms is 499"),
+            (
+                |plan| plan.interval_ms = 3_600_001,
+                "interval_ms is 3600001",
+            ),
+            (|plan| plan.deadline_ms = 99, "deadline_ms is 99"),
+            (|plan| plan.confirm.of = 33, "confirm.of is 33"),
+            (|plan| plan.confirm.failures = 0, "confirm.failures is 0"),
+            (
+                |plan| plan.confirm.failures = 5,
+                "confirm.failures is 5, and must be from 1 to 4",
+            ),
+            (|plan| plan.slots = slots(65), "number of slots is 65"),
+            (
+                |plan| plan.any = vec![plan.any[0]; 17],
+                "longest list of addresses is 17",
+            ),
+            (
+                |plan| (plan.interval_ms, plan.peers) = (500, 64),
+                "number of probes of a round is 780",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut plan = plan(slots(64));
+            change(&mut plan);
+            let refused = parse(&plan).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_address_or_port_anywhere_refuses_the_whole_plan() {
+        type Change = fn(&mut StandingPlan);
+        let cases: [(Change, &str); 8] = [
+            (|plan| plan.allowed.clear(), "10.99.0.2:8080"),
+            (|plan| plan.local[0].set_port(22), "10.99.0.2:22"),
+            (
+                |plan| plan.any[1].set_ip([192, 0, 2, 1].into()),
+                "192.0.2.1:9100",
+            ),
+            (
+                |plan| plan.slots[1].addresses[0] = [192, 0, 2, 1].into(),
+                "192.0.2.1:8080",
+            ),
+            (
+                |plan| plan.slots[0].service[1].set_port(6443),
+                "[fd99::1]:6443",
+            ),
+            (
+                |plan| plan.slots[0].node_port[0].set_port(10250),
+                "192.168.0.1:10250",
+            ),
+            (
+                |plan| {
+                    plan.allowed.push("0.0.0.0/0".parse().unwrap());
+                    plan.local[0].set_ip([169, 254, 169, 254].into());
+                },
+                "169.254.169.254:8080",
+            ),
+            (
+                |plan| {
+                    plan.allowed.push("0.0.0.0/0".parse().unwrap());
+                    plan.local[0].set_ip([127, 0, 0, 1].into());
+                },
+                "127.0.0.1:8080",
+            ),
+        ];
+        for (change, target) in cases {
+            let mut plan = plan(slots(2));
+            change(&mut plan);
+            let refused = parse(&plan).unwrap_err();
+            assert!(refused.contains(target), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_plan_that_is_too_long_is_refused_before_it_is_parsed() {
+        let refused = StandingPlan::parse(&vec![b' '; MAX_STANDING_PLAN_BYTES + 1], &ports());
+        assert!(matches!(refused, Err(StandingPlanError::TooLong(_))));
+    }
+
+    #[test]
+    fn the_command_line_restricts_what_a_plan_allows() {
+        let started_for = AllowedTargets::new(vec!["10.99.0.0/16".parse().unwrap()]);
+        let text = serde_json::to_vec(&plan(slots(1))).unwrap();
+        let refused = StandingPlan::parse(&text, &started_for).unwrap_err();
+        assert!(refused.to_string().contains("[fd99::2]:8080"), "{refused}");
+    }
+}

@@ -9,7 +9,7 @@ use prober_core::packet::{Checksum, Ip, Packet, Seq, Tcp, TcpFlags, TcpOptions};
 use prober_core::plan::Method;
 
 use super::*;
-use crate::engine::events::EngineEventReceiver;
+use crate::engine::events::{EngineEventReceiver, engine_events};
 
 const START: Timestamp = Timestamp::from_nanos(1_000_000_000);
 
@@ -20,7 +20,7 @@ fn packet_loop(
     interval_ms: u32,
 ) -> (PacketLoop, EngineEventReceiver) {
     let (commands, received) = mpsc::channel();
-    let (sender, events) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, events) = engine_events();
     let config = InFlightConfig {
         key: [7; 16],
         ports,
@@ -40,9 +40,9 @@ fn packet_loop(
     };
     commands
         .send(PacketCommand::StartPlan(RawPlan {
-            generation: 1,
+            id: PlanId::Accepted(1),
             probes: vec![probe],
-            ports: Vec::new(),
+            ports: Some(Vec::new()),
             start: START,
             pace: Pace::Coalesced,
         }))
