@@ -36,7 +36,12 @@ struct Args {
 
     /// A range of pods' addresses that agents may probe, beside those that the Nodes name; for network plugins with address
     /// pools of their own
-    #[arg(long = "pod-cidrs", env = "PROBER_POD_CIDRS", value_name = "PREFIX", value_delimiter = ',')]
+    #[arg(
+        long = "pod-cidrs",
+        env = "PROBER_POD_CIDRS",
+        value_name = "PREFIX",
+        value_delimiter = ','
+    )]
     pod_cidrs: Vec<IpNet>,
 
     /// The address that serves /metrics, /healthz and /readyz

@@ -217,7 +217,7 @@ impl Canary {
     /// Applies a check.
     fn check(&self, name: &str, spec: &str) -> Result<(), Failed> {
         self.cluster.apply(&format!(
-            "{{apiVersion: prober.dev/v1alpha1, kind: ConnectivityCheck, metadata: {{name: {name}}}, spec: {spec}}}"
+            "{{apiVersion: prober.dev/v1beta1, kind: ConnectivityCheck, metadata: {{name: {name}}}, spec: {spec}}}"
         ))
     }
 

@@ -88,7 +88,9 @@ pub enum Ended {
     #[error(transparent)]
     Lost(#[from] Lost),
     /// A task of it has ended or panicked: the others would go on with what it left.
-    #[error("the task '{0}' has ended, so the controller ends and is started again; its log says why")]
+    #[error(
+        "the task '{0}' has ended, so the controller ends and is started again; its log says why"
+    )]
     Task(&'static str),
 }
 
@@ -177,7 +179,10 @@ async fn work(
     leftovers::delete(&shared).await;
     let (checks, reporting) = reconciler::controller(Arc::clone(&shared));
     tasks.spawn("reports", reporting);
-    tasks.spawn("standing plan", standing_plan_writer::run(Arc::clone(&shared)));
+    tasks.spawn(
+        "standing plan",
+        standing_plan_writer::run(Arc::clone(&shared)),
+    );
     tasks.spawn("node conditions", node_conditions::run(Arc::clone(&shared)));
     tasks.spawn("fresh pods", fresh_pods::run(Arc::clone(&shared)));
     tasks.spawn("start-up taints", startup_taint::run(Arc::clone(&shared)));

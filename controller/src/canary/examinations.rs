@@ -178,7 +178,11 @@ mod tests {
             assert_eq!(examinations.next_at(), None, "one is under way");
             examinations.end(&examined, at(4_005));
             examinations.set_wanted(&nodes, at(4_005));
-            assert_eq!(examinations.next_at(), Some(at(4_005 + pause)), "{urgency:?}");
+            assert_eq!(
+                examinations.next_at(),
+                Some(at(4_005 + pause)),
+                "{urgency:?}"
+            );
             assert!(examinations.begin(at(4_004 + pause)).is_empty());
             assert_eq!(names(&examinations.begin(at(4_005 + pause))), ["node-1"]);
         }

@@ -68,7 +68,9 @@ mod tests {
             }
             cluster.pass(Duration::from_secs(5));
         }
-        let third_hour = replaced.iter().filter(|(at, _)| at.since(began) >= 2 * LIFETIME);
+        let third_hour = replaced
+            .iter()
+            .filter(|(at, _)| at.since(began) >= 2 * LIFETIME);
         let count = third_hour.count();
         assert!((90..=101).contains(&count), "{count} of 100 in an hour");
     }
@@ -78,8 +80,13 @@ mod tests {
         let mut cluster = Cluster::of(100);
         cluster.pass(2 * LIFETIME);
         let next = |cluster: &Cluster| {
-            next_to_replace(&cluster.inventory, LIFETIME, Timestamp::default(), cluster.now)
-                .map(|pod| pod.node.clone())
+            next_to_replace(
+                &cluster.inventory,
+                LIFETIME,
+                Timestamp::default(),
+                cluster.now,
+            )
+            .map(|pod| pod.node.clone())
         };
         assert!(next(&cluster).is_some());
         for number in 0..3 {

@@ -277,7 +277,11 @@ impl HealthTracker {
             lasting.push(outage);
         }
         for mut outage in unmatched {
-            if self.restored.get(&outage.key()).is_some_and(|grace| *grace > 0) {
+            if self
+                .restored
+                .get(&outage.key())
+                .is_some_and(|grace| *grace > 0)
+            {
                 lasting.push(outage);
                 continue;
             }

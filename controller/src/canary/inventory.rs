@@ -133,8 +133,7 @@ impl Inventory {
 
     /// The pod of a component on a node: of two the newer one, unless that is being deleted.
     pub fn agent(&self, node: &NodeName, component: Component) -> Option<&AgentPod> {
-        let of_component =
-            (self.pods.get(node)?.iter()).filter(|pod| pod.component == component);
+        let of_component = (self.pods.get(node)?.iter()).filter(|pod| pod.component == component);
         of_component.max_by_key(|pod| (pod.deleted.is_none(), pod.created))
     }
 

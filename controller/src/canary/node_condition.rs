@@ -186,7 +186,11 @@ mod tests {
             described(&check, 0),
             "Unknown NotMeasured: nothing is measured on this node: it is not Ready: Kubelet stopped posting node status"
         );
-        assert_eq!(described(&check, 1), "none", "it alerts, and is not examined yet");
+        assert_eq!(
+            described(&check, 1),
+            "none",
+            "it alerts, and is not examined yet"
+        );
     }
 
     #[test]

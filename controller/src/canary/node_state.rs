@@ -141,7 +141,11 @@ impl fmt::Display for NotMeasured {
                 component.as_str()
             ),
             Self::PodDoesNotRun(component, why) => {
-                write!(f, "its pod of prober-{} does not run: {why}", component.as_str())
+                write!(
+                    f,
+                    "its pod of prober-{} does not run: {why}",
+                    component.as_str()
+                )
             }
             Self::Paused => f.write_str("spec.paused is set"),
             Self::OfOtherCheck(check) => write!(

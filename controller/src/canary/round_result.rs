@@ -138,7 +138,10 @@ impl RoundResult {
             .filter(|(_, liveness)| **liveness == Liveness::Silent)
             .map(|(node, _)| node);
         let found = failing.chain(silent);
-        found.filter(|node| self.examined.contains(*node)).cloned().collect()
+        found
+            .filter(|node| self.examined.contains(*node))
+            .cloned()
+            .collect()
     }
 
     /// The results in a report.
@@ -208,11 +211,7 @@ impl RoundResult {
     }
 }
 
-fn path_state(
-    path: &PathReport,
-    starved: &BTreeSet<&str>,
-    silent: &BTreeSet<&str>,
-) -> PathState {
+fn path_state(path: &PathReport, starved: &BTreeSet<&str>, silent: &BTreeSet<&str>) -> PathState {
     let has_end_of = |pods: &BTreeSet<&str>| {
         let ends = [&path.client, &path.server].into_iter();
         let mut known = ends.filter_map(|end| end.pod.as_deref());

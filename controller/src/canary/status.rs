@@ -52,12 +52,18 @@ pub fn status(check: &CheckState, context: StatusContext<'_>) -> ConnectivityChe
         generation: check.generation(),
         now: context.now,
     };
-    let not_measured = check.nodes().iter().filter_map(|(node, state)| match state {
-        NodeState::NotMeasured(why) => Some((node, why)),
-        NodeState::Working | NodeState::Alerting(_) | NodeState::Starting => None,
-    });
+    let not_measured = check
+        .nodes()
+        .iter()
+        .filter_map(|(node, state)| match state {
+            NodeState::NotMeasured(why) => Some((node, why)),
+            NodeState::Working | NodeState::Alerting(_) | NodeState::Starting => None,
+        });
     ConnectivityCheckStatus {
-        conditions: vec![ready(check, counts, conditions), healthy(check, counts, conditions)],
+        conditions: vec![
+            ready(check, counts, conditions),
+            healthy(check, counts, conditions),
+        ],
         observed_generation: check.generation(),
         headline: headline(health.open()),
         last_probed: if counts.measured() > 0 {
@@ -72,7 +78,9 @@ pub fn status(check: &CheckState, context: StatusContext<'_>) -> ConnectivityChe
             not_measured: number(counts.not_measured),
         }),
         coverage: Some(coverage(check, counts, context)),
-        failing: (health.open().iter().take(MAX_FAILING)).map(failing).collect(),
+        failing: (health.open().iter().take(MAX_FAILING))
+            .map(failing)
+            .collect(),
         outages: outages.take(MAX_OUTAGES).map(outage).collect(),
         skipped_nodes: not_measured
             .take(MAX_SKIPPED)
@@ -198,7 +206,11 @@ fn describe(counts: NodeCounts) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!(", {count} {what}"))
         .collect();
-    format!("{} of {} nodes work{others}", counts.working, counts.total())
+    format!(
+        "{} of {} nodes work{others}",
+        counts.working,
+        counts.total()
+    )
 }
 
 fn healthy(check: &CheckState, counts: NodeCounts, conditions: Conditions<'_>) -> Condition {
@@ -220,8 +232,8 @@ fn healthy(check: &CheckState, counts: NodeCounts, conditions: Conditions<'_>) -
 
 impl Conditions<'_> {
     fn condition(self, kind: &str, word: &str, reason: &str, message: String) -> Condition {
-        let before = (self.before.iter())
-            .find(|before| before.type_ == kind && before.status == word);
+        let before =
+            (self.before.iter()).find(|before| before.type_ == kind && before.status == word);
         Condition {
             type_: kind.to_owned(),
             status: word.to_owned(),

@@ -346,7 +346,8 @@ impl MetricTable {
             .checks
             .values()
             .filter_map(|check_metrics| check_metrics.coverage);
-        let (nodes, total) = coverages.reduce(|(nodes, total), (more, of)| (nodes + more, total + of))?;
+        let (nodes, total) =
+            coverages.reduce(|(nodes, total), (more, of)| (nodes + more, total + of))?;
         (total > 0).then(|| nodes as f64 / total as f64)
     }
 }

@@ -18,16 +18,18 @@ pub(super) fn samples(states: &CheckStates<'_>) -> impl Iterator<Item = Sample> 
     };
     let agents = {
         let check = Arc::clone(&check);
-        AgentState::ALL.into_iter().map(move |state| Sample::Agents {
-            check: Arc::clone(&check),
-            state,
-            count: number(match state {
-                AgentState::Working => counts.working,
-                AgentState::Alerting => counts.alerting,
-                AgentState::Starting => counts.starting,
-                AgentState::NotMeasured => counts.not_measured,
-            }),
-        })
+        AgentState::ALL
+            .into_iter()
+            .map(move |state| Sample::Agents {
+                check: Arc::clone(&check),
+                state,
+                count: number(match state {
+                    AgentState::Working => counts.working,
+                    AgentState::Alerting => counts.alerting,
+                    AgentState::Starting => counts.starting,
+                    AgentState::NotMeasured => counts.not_measured,
+                }),
+            })
     };
     let nodes = state.nodes().keys().map(move |node| Sample::Node {
         check: Arc::clone(&check),

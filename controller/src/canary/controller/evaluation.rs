@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::{Resource as _, ResourceExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
+use kube::{Resource as _, ResourceExt as _};
 use prober_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -68,7 +68,9 @@ pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Re
     }
     let ended = tokio::time::timeout(ENDING, examinations.join_all()).await;
     if ended.is_err() {
-        tracing::warn!("an examination did not end in time: its plans stay in the annotations of its pods");
+        tracing::warn!(
+            "an examination did not end in time: its plans stay in the annotations of its pods"
+        );
     }
 }
 

@@ -125,11 +125,18 @@ impl Order {
     }
 
     /// Chooses the peers, and completes the specification of the run and of its platform.
-    fn complete(mut self, named: &BTreeSet<NodeName>) -> (BTreeSet<NodeName>, RunSpec, StandingConfig) {
+    fn complete(
+        mut self,
+        named: &BTreeSet<NodeName>,
+    ) -> (BTreeSet<NodeName>, RunSpec, StandingConfig) {
         let known = |node: &&NodeName| self.agents.contains_key(*node);
-        let first = (self.wanted_peers.iter().chain(named).chain(&self.slot_peers))
-            .filter(known)
-            .filter(|node| !self.nodes.contains(*node));
+        let first = (self
+            .wanted_peers
+            .iter()
+            .chain(named)
+            .chain(&self.slot_peers))
+        .filter(known)
+        .filter(|node| !self.nodes.contains(*node));
         let mut peers: Vec<NodeName> = Vec::new();
         for node in first {
             if peers.len() < PEERS && !peers.contains(node) {
@@ -188,10 +195,7 @@ fn pairs(examined: &BTreeSet<NodeName>, peers: &[NodeName]) -> BTreeSet<NodePair
     pairs
 }
 
-fn pods_of(
-    inventory: &Inventory,
-    node: &NodeName,
-) -> BTreeMap<Component, (String, StandingPod)> {
+fn pods_of(inventory: &Inventory, node: &NodeName) -> BTreeMap<Component, (String, StandingPod)> {
     let pods = Component::ALL.into_iter().filter_map(|component| {
         let pod = inventory.agent(node, component).filter(|pod| pod.runs())?;
         let known = StandingPod {

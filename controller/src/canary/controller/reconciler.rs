@@ -61,7 +61,9 @@ fn log(error: &controller::Error<ApiError, watcher::Error>) {
     match error {
         // It was deleted meanwhile.
         controller::Error::ObjectNotFound(_) => {}
-        _ => tracing::warn!(%error, "a ConnectivityCheck could not be reported, and is tried again"),
+        _ => {
+            tracing::warn!(%error, "a ConnectivityCheck could not be reported, and is tried again")
+        }
     }
 }
 
@@ -73,11 +75,7 @@ fn changes(changed: watch::Receiver<u64>) -> impl Stream<Item = ()> + Send {
     })
 }
 
-fn retry(
-    _: Arc<DeserializeGuard<ConnectivityCheck>>,
-    _: &ApiError,
-    _: Arc<Shared>,
-) -> Action {
+fn retry(_: Arc<DeserializeGuard<ConnectivityCheck>>, _: &ApiError, _: Arc<Shared>) -> Action {
     Action::requeue(RETRY_PAUSE)
 }
 
@@ -128,9 +126,8 @@ async fn report(shared: &Shared, name: &str) -> Result<(), ApiError> {
 /// The status, if it says something new. Before the nodes are known, an earlier controller's stays.
 fn new_status(shared: &Shared, name: &str) -> Option<ConnectivityCheckStatus> {
     let standing = shared.standing.borrow();
-    let (slots, peers) = (standing.as_ref()).map_or((0, 0), |standing| {
-        (standing.nodes.len(), standing.peers)
-    });
+    let (slots, peers) =
+        (standing.as_ref()).map_or((0, 0), |standing| (standing.nodes.len(), standing.peers));
     let state = shared.state();
     let check = state.checks.get(name)?;
     if !check.state.has_begun() {

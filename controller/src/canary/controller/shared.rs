@@ -118,7 +118,8 @@ impl Shared {
 
     /// Notifies the evaluation that its inputs have changed.
     pub(super) fn notify_inputs(&self) {
-        self.inputs.send_modify(|count| *count = count.wrapping_add(1));
+        self.inputs
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// The changes of the inventory and of the checks' specs.
@@ -128,7 +129,8 @@ impl Shared {
 
     /// Notifies those that report that there is something new.
     pub(super) fn notify_reports(&self) {
-        self.reports.send_modify(|count| *count = count.wrapping_add(1));
+        self.reports
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// The changes of what is to be reported.

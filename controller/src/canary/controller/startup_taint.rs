@@ -39,7 +39,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
             tried.insert(node.clone(), now);
             match remove(&shared, &node).await {
-                Ok(()) => tracing::info!(%node, "its data path works: its start-up taint is removed"),
+                Ok(()) => {
+                    tracing::info!(%node, "its data path works: its start-up taint is removed")
+                }
                 Err(error) => tracing::warn!(%error, "a start-up taint was not removed"),
             }
         }
@@ -52,7 +54,10 @@ fn proven(state: &State, now: Timestamp) -> Vec<NodeName> {
     let works = |(node, record): &(&NodeName, &NodeRecord)| {
         NodeState::of(&state.inventory, node, record, now) == NodeState::Working
     };
-    tainted.filter(works).map(|(node, _)| node.clone()).collect()
+    tainted
+        .filter(works)
+        .map(|(node, _)| node.clone())
+        .collect()
 }
 
 /// Removes the taint, unless the node changes meanwhile: then it is tried again.

@@ -128,14 +128,17 @@ fn assigned_node(pod: &Pod) -> Option<String> {
     let required = affinity
         .required_during_scheduling_ignored_during_execution
         .as_ref()?;
-    let mut fields = (required.node_selector_terms.iter())
-        .flat_map(|term| term.match_fields.iter().flatten());
+    let mut fields =
+        (required.node_selector_terms.iter()).flat_map(|term| term.match_fields.iter().flatten());
     let by_name = fields.find(|field| field.key == "metadata.name")?;
     by_name.values.as_ref()?.first().cloned()
 }
 
 fn addresses(pod: &Pod) -> Vec<IpAddr> {
-    let ips = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
+    let ips = pod
+        .status
+        .iter()
+        .flat_map(|status| status.pod_ips.iter().flatten());
     ips.filter_map(|ip| ip.ip.parse().ok()).collect()
 }
 

@@ -38,7 +38,10 @@ fn an_agent_that_has_just_started_does_not_alert() {
     let mut cluster = Cluster::of(1);
     cluster.set_works(0, false);
     cluster.restart_pods(0);
-    assert!(!state(&cluster, 0).is_measured(), "its container does not run");
+    assert!(
+        !state(&cluster, 0).is_measured(),
+        "its container does not run"
+    );
     cluster.pass(Duration::from_secs(1));
     let started = cluster.now;
     assert_eq!(state(&cluster, 0), NodeState::Starting);

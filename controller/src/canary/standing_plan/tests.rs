@@ -16,7 +16,11 @@ fn services(node_ports: bool) -> StandingServices {
         uid: "1".to_owned(),
         balanced: ServiceAddresses {
             cluster_ips: addresses(["10.96.0.10", "fd00:96::10"]),
-            node_ports: if node_ports { (30_000..30_064).collect() } else { Vec::new() },
+            node_ports: if node_ports {
+                (30_000..30_064).collect()
+            } else {
+                Vec::new()
+            },
         },
         local: ServiceAddresses {
             cluster_ips: addresses(["10.96.0.11", "fd00:96::11"]),
@@ -34,14 +38,19 @@ fn plan(specs: &[ConnectivityCheckSpec], services: &StandingServices) -> Standin
     let cluster = Cluster::of(3);
     let slots: Vec<(u16, ServerEndpoint)> = (0..3)
         .map(|number| {
-            let server = cluster.inventory.agent(&node_name(number), Component::Server);
+            let server = cluster
+                .inventory
+                .agent(&node_name(number), Component::Server);
             let server = server.unwrap();
             let agent = AgentId {
                 node: server.node.clone(),
                 pod: server.name.clone(),
             };
             let addresses = server.addresses.clone();
-            (u16::try_from(number).unwrap(), ServerEndpoint { agent, addresses })
+            (
+                u16::try_from(number).unwrap(),
+                ServerEndpoint { agent, addresses },
+            )
         })
         .collect();
     standing_plan(
@@ -63,8 +72,12 @@ fn agents_accept_the_plan_of_every_spec() {
     for specs in [
         vec![],
         vec![spec(json!({}))],
-        vec![spec(json!({"interval": "1s", "peersPerNode": 16, "accessPaths": ["node-port", "cluster-ip"]}))],
-        vec![spec(json!({"interval": "1h", "probeDeadline": "1m", "confirm": {"failures": 10, "of": 10}}))],
+        vec![spec(
+            json!({"interval": "1s", "peersPerNode": 16, "accessPaths": ["node-port", "cluster-ip"]}),
+        )],
+        vec![spec(
+            json!({"interval": "1h", "probeDeadline": "1m", "confirm": {"failures": 10, "of": 10}}),
+        )],
     ] {
         for services in [services(true), services(false)] {
             let plan = plan(&specs, &services);
@@ -78,18 +91,29 @@ fn agents_accept_the_plan_of_every_spec() {
 #[test]
 fn all_checks_share_the_shortest_interval_and_every_access_path() {
     let specs = [
-        spec(json!({"interval": "30s", "accessPaths": ["pod-ip"], "ipFamilies": ["IPv4"], "confirm": {"failures": 3, "of": 5}})),
-        spec(json!({"interval": "5s", "accessPaths": ["cluster-ip"], "ipFamilies": ["IPv6"], "peersPerNode": 5})),
+        spec(
+            json!({"interval": "30s", "accessPaths": ["pod-ip"], "ipFamilies": ["IPv4"], "confirm": {"failures": 3, "of": 5}}),
+        ),
+        spec(
+            json!({"interval": "5s", "accessPaths": ["cluster-ip"], "ipFamilies": ["IPv6"], "peersPerNode": 5}),
+        ),
         spec(json!({"interval": "1s", "accessPaths": ["hairpin"], "paused": true})),
     ];
     let plan = plan(&specs, &services(false));
     assert!(!plan.paused);
     assert_eq!(plan.interval_ms, 5_000);
-    assert_eq!(plan.access_paths, [AccessPath::PodIp, AccessPath::ClusterIp].into());
+    assert_eq!(
+        plan.access_paths,
+        [AccessPath::PodIp, AccessPath::ClusterIp].into()
+    );
     assert_eq!(plan.families, [Family::Ipv4, Family::Ipv6].into());
     assert_eq!(plan.peers, 5);
     let ConfirmRule { failures, of } = plan.confirm;
-    assert_eq!((failures, of), (3, 4), "of the more sensitive check, for two engines");
+    assert_eq!(
+        (failures, of),
+        (3, 4),
+        "of the more sensitive check, for two engines"
+    );
 }
 
 #[test]
@@ -102,7 +126,10 @@ fn without_a_check_that_probes_the_plan_is_paused() {
 fn node_ports_are_probed_where_the_service_has_them_and_a_check_names_them() {
     let named = spec(json!({"accessPaths": ["node-port"]}));
     let with = plan(std::slice::from_ref(&named), &services(true));
-    assert_eq!(with.slots[1].node_port, ["172.16.0.1:30001".parse().unwrap()]);
+    assert_eq!(
+        with.slots[1].node_port,
+        ["172.16.0.1:30001".parse().unwrap()]
+    );
     assert!(plan(&[named], &services(false)).access_paths.is_empty());
     let unnamed = plan(&[spec(json!({}))], &services(true));
     assert!(unnamed.slots.iter().all(|slot| slot.node_port.is_empty()));
@@ -118,7 +145,12 @@ fn node_ports_are_probed_where_the_service_has_them_and_a_check_names_them() {
 #[test]
 fn pods_of_any_range_are_allowed_and_nothing_else_is() {
     let mut cluster = Cluster::of(2);
-    for address in ["2600:1f13:a0d:4::7", "198.19.4.5", "240.16.0.9", "203.0.113.77"] {
+    for address in [
+        "2600:1f13:a0d:4::7",
+        "198.19.4.5",
+        "240.16.0.9",
+        "203.0.113.77",
+    ] {
         cluster.add_server_with(address);
     }
     let services = services(false);
@@ -134,12 +166,33 @@ fn pods_of_any_range_are_allowed_and_nothing_else_is() {
     );
     let allowed = AllowedTargets::new(plan.allowed.clone());
     for address in [
-        "10.0.0.3", "10.0.1.9", "2600:1f13:a0d:4::7", "198.19.4.5", "240.16.0.9", "203.0.113.77", "10.96.0.10", "fd00:96::11",
+        "10.0.0.3",
+        "10.0.1.9",
+        "2600:1f13:a0d:4::7",
+        "198.19.4.5",
+        "240.16.0.9",
+        "203.0.113.77",
+        "10.96.0.10",
+        "fd00:96::11",
     ] {
-        assert!(allowed.contains(address.parse().unwrap()), "{address}: {:?}", plan.allowed);
+        assert!(
+            allowed.contains(address.parse().unwrap()),
+            "{address}: {:?}",
+            plan.allowed
+        );
     }
-    for address in ["10.0.2.1", "169.254.169.254", "172.16.0.1", "8.8.8.8", "203.0.114.1"] {
-        assert!(!allowed.contains(address.parse().unwrap()), "{address}: {:?}", plan.allowed);
+    for address in [
+        "10.0.2.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "8.8.8.8",
+        "203.0.114.1",
+    ] {
+        assert!(
+            !allowed.contains(address.parse().unwrap()),
+            "{address}: {:?}",
+            plan.allowed
+        );
     }
 }
 

@@ -199,16 +199,25 @@ fn the_health_of_a_check_that_measures_nothing_is_unknown() {
     };
     let mut paused = check_of(json!({"paused": true}));
     observe(&mut paused, &cluster);
-    assert_eq!(states(&paused), ["Ready False Paused", "Healthy Unknown NotProbed"]);
+    assert_eq!(
+        states(&paused),
+        ["Ready False Paused", "Healthy Unknown NotProbed"]
+    );
     let mut none = check_of(json!({"nodeSelector": {"pool": "b"}}));
     observe(&mut none, &cluster);
-    assert_eq!(states(&none), ["Ready False NoNodes", "Healthy Unknown NotProbed"]);
+    assert_eq!(
+        states(&none),
+        ["Ready False NoNodes", "Healthy Unknown NotProbed"]
+    );
     for number in [0, 1] {
         cluster.set_node_ready(number, false);
     }
     let mut check = check_of(json!({}));
     observe(&mut check, &cluster);
-    assert_eq!(states(&check), ["Ready False NotProbed", "Healthy Unknown NotProbed"]);
+    assert_eq!(
+        states(&check),
+        ["Ready False NotProbed", "Healthy Unknown NotProbed"]
+    );
     assert_eq!(build(&check, None, 5).last_probed, None);
 }
 
@@ -221,7 +230,10 @@ fn counts_wait_and_what_is_new_does_not() {
     let written = |seconds| Some((&first, Duration::from_secs(seconds)));
     assert!(is_worth_writing(None, &first));
     let later = build(&check, Some(&first), 20);
-    assert!(!is_worth_writing(written(10), &later), "only the time has passed");
+    assert!(
+        !is_worth_writing(written(10), &later),
+        "only the time has passed"
+    );
     assert!(is_worth_writing(written(300), &later));
     cluster.restart_pods(2);
     observe(&mut check, &cluster);
@@ -242,5 +254,9 @@ fn a_check_that_does_not_parse_says_so() {
             ("Healthy", "Unknown", "NotProbed")
         ]
     );
-    assert!(status.conditions[0].message.contains("unknown variant `IPv5`"));
+    assert!(
+        status.conditions[0]
+            .message
+            .contains("unknown variant `IPv5`")
+    );
 }

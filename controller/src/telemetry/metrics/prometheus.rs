@@ -169,8 +169,7 @@ fn totals(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
         )?;
         ConstGauge::new(covered).encode(share)?;
     }
-    let mut family =
-        encoder.encode_descriptor(
+    let mut family = encoder.encode_descriptor(
         "prober_agents",
         "Nodes by the state of their agents",
         None,

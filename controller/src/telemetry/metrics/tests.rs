@@ -97,7 +97,11 @@ fn a_node_is_healthy_if_all_checks_say_so_and_stays_while_one_probes_it() {
     assert_eq!(metrics.covered(), Some(3.0 / 8.0));
     metrics.remove_node("other", &node);
     assert_eq!(metrics.healths(), [(node.clone(), true)].into());
-    assert_eq!(metrics.paths(), [].into(), "where a node is healthy, its agents measure");
+    assert_eq!(
+        metrics.paths(),
+        [].into(),
+        "where a node is healthy, its agents measure"
+    );
     metrics.remove_check("other");
     assert_eq!(metrics.states(), [(AgentState::Working, 2)].into());
     assert_eq!(metrics.covered(), Some(0.25));
