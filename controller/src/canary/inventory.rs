@@ -69,9 +69,7 @@ impl Inventory {
                 self.put_node(&node)
             }
             WatchEvent::Applied(node) => self.put_node(&node),
-            WatchEvent::Deleted(node) => {
-                self.nodes.remove(&node_info::node_name(&node)).is_some()
-            }
+            WatchEvent::Deleted(node) => self.nodes.remove(&node_info::node_name(&node)).is_some(),
             WatchEvent::ListEnds => {
                 let listed = std::mem::take(&mut self.node_list.listed);
                 let before = self.nodes.len();

@@ -90,7 +90,8 @@ impl Cluster {
     /// A node joins: its number.
     pub(super) fn add_node(&mut self) -> usize {
         let number = self.nodes.len();
-        let agents = [Component::Client, Component::Server].map(|component| self.new_pod(component));
+        let agents =
+            [Component::Client, Component::Server].map(|component| self.new_pod(component));
         self.nodes.push(TestNode {
             name: node_name(number).to_string(),
             exists: true,
@@ -196,7 +197,9 @@ impl Cluster {
         let component = self.nodes[number].agents[place].component;
         self.nodes[number].agents[place] = self.new_pod(component);
         if self.is_connected {
-            let deleted = old.into_iter().find(|pod| pod.metadata.name.as_deref() == Some(name));
+            let deleted = old
+                .into_iter()
+                .find(|pod| pod.metadata.name.as_deref() == Some(name));
             self.inventory.apply_pod(Event::Deleted(deleted.unwrap()));
         }
         self.publish(number);

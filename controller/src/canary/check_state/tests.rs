@@ -12,9 +12,7 @@ use serde_json::json;
 use super::super::test_cluster::{Cluster, node_name};
 use super::*;
 use crate::canary::health::EndReason;
-use crate::canary::round_result::{
-    Finding, InconclusiveReason, Liveness, NodePath, PathState,
-};
+use crate::canary::round_result::{Finding, InconclusiveReason, Liveness, NodePath, PathState};
 
 fn check(spec: serde_json::Value) -> ConnectivityCheck {
     named("default", spec)
@@ -129,15 +127,18 @@ impl Canary {
     }
 
     fn words(&self) -> Vec<String> {
-        let words = self.reported.iter().map(|(_, transition)| match transition {
-            Transition::Opened(outage) => format!("opened {outage}"),
-            Transition::Changed { outage, .. } => format!("changed {outage}"),
-            Transition::Closed(outage) => match outage.end {
-                Some((_, EndReason::Recovered)) => format!("recovered {outage}"),
-                Some((_, EndReason::NoLongerProbed)) => format!("no longer probed {outage}"),
-                None => format!("closed {outage}"),
-            },
-        });
+        let words = self
+            .reported
+            .iter()
+            .map(|(_, transition)| match transition {
+                Transition::Opened(outage) => format!("opened {outage}"),
+                Transition::Changed { outage, .. } => format!("changed {outage}"),
+                Transition::Closed(outage) => match outage.end {
+                    Some((_, EndReason::Recovered)) => format!("recovered {outage}"),
+                    Some((_, EndReason::NoLongerProbed)) => format!("no longer probed {outage}"),
+                    None => format!("closed {outage}"),
+                },
+            });
         words.collect()
     }
 }
@@ -176,13 +177,20 @@ fn a_broken_node_is_an_outage_from_its_alert_to_its_recovery() {
     canary.cluster.set_works(7, false);
     assert_eq!(canary.state.is_healthy(&node_name(7)), Some(true));
     canary.run(3);
-    assert_eq!(canary.words(), ["opened node-00007: bridge-netfilter-off (proven)"]);
+    assert_eq!(
+        canary.words(),
+        ["opened node-00007: bridge-netfilter-off (proven)"]
+    );
     assert_eq!(canary.state.health().open()[0].start, began);
     assert_eq!(canary.state.is_healthy(&node_name(7)), Some(false));
     assert_eq!(canary.state.is_healthy(&node_name(8)), Some(true));
     canary.run(120);
     assert_eq!(canary.words().len(), 1);
-    assert!(canary.examinations < 20, "{} in two minutes", canary.examinations);
+    assert!(
+        canary.examinations < 20,
+        "{} in two minutes",
+        canary.examinations
+    );
     canary.cluster.set_works(7, true);
     canary.run(15);
     assert_eq!(
@@ -196,7 +204,12 @@ fn a_broken_node_is_an_outage_from_its_alert_to_its_recovery() {
 
 /// Reboots nodes a group at a time. They lose their power; 40 s later their Nodes are not Ready; they return after another
 /// 20 s. Meanwhile some others alert for a while, because they have probed one of them.
-fn reboot_all(canary: &mut Canary, nodes: usize, group: usize, mut on_boot: impl FnMut(&mut Cluster, usize)) {
+fn reboot_all(
+    canary: &mut Canary,
+    nodes: usize,
+    group: usize,
+    mut on_boot: impl FnMut(&mut Cluster, usize),
+) {
     for first in (0..nodes).step_by(group) {
         let rebooting: Vec<usize> = (first..nodes.min(first + group)).collect();
         for &node in &rebooting {
@@ -246,7 +259,10 @@ fn of_a_rolling_reboot_only_the_node_with_a_broken_data_path_is_reported_soon() 
     );
     let (at, _) = &canary.reported[0];
     let took = at.since(booted);
-    assert!(took <= Duration::from_secs(15), "{took:?} after it is Ready");
+    assert!(
+        took <= Duration::from_secs(15),
+        "{took:?} after it is Ready"
+    );
 }
 
 #[test]
@@ -276,10 +292,17 @@ fn a_fault_that_begins_while_the_api_server_is_away_is_reported_with_its_true_be
     let began = canary.cluster.now;
     canary.cluster.set_works(3, false);
     canary.run(180);
-    assert_eq!(canary.words(), [""; 0], "nothing is known, and nothing claimed");
+    assert_eq!(
+        canary.words(),
+        [""; 0],
+        "nothing is known, and nothing claimed"
+    );
     canary.cluster.relist();
     canary.run(3);
-    assert_eq!(canary.words(), ["opened node-00003: bridge-netfilter-off (proven)"]);
+    assert_eq!(
+        canary.words(),
+        ["opened node-00003: bridge-netfilter-off (proven)"]
+    );
     assert_eq!(canary.state.health().open()[0].start, began);
 }
 
@@ -310,7 +333,8 @@ fn an_outage_stays_while_the_pods_of_its_node_start_again_and_ends_when_the_node
     let mut canary = Canary::of(10);
     canary.cluster.set_works(4, false);
     canary.run(5);
-    let client = (canary.cluster.inventory).agent(&node_name(4), super::super::inventory::Component::Client);
+    let client =
+        (canary.cluster.inventory).agent(&node_name(4), super::super::inventory::Component::Client);
     let name = client.unwrap().name.clone();
     canary.cluster.replace_pod(&name);
     canary.run(30);
@@ -331,11 +355,17 @@ fn an_alert_that_examinations_do_not_confirm_is_counted_and_not_reported() {
     canary.cluster.set_works(4, false);
     canary.cluster.restore_data_path(4);
     canary.observe();
-    assert_eq!(canary.state.is_healthy(&node_name(4)), None, "it is not known");
+    assert_eq!(
+        canary.state.is_healthy(&node_name(4)),
+        None,
+        "it is not known"
+    );
     let nodes = canary.state.begin_examination(canary.cluster.moment());
     assert_eq!(nodes, [node_name(4)].into());
     let result = canary.examined(nodes);
-    let transitions = canary.state.end_examination(result, canary.cluster.moment());
+    let transitions = canary
+        .state
+        .end_examination(result, canary.cluster.moment());
     canary.report(transitions);
     canary.run(10);
     assert_eq!(canary.words(), [""; 0]);
@@ -360,7 +390,10 @@ fn failing(node: &str) -> serde_json::Value {
 #[test]
 fn an_outage_of_a_node_that_left_before_a_restart_ends_and_keeps_no_other_from_ending() {
     let mut canary = Canary::of(10);
-    canary.state = CheckState::new(&with_outages(json!([failing("gone"), failing("node-00003")])));
+    canary.state = CheckState::new(&with_outages(json!([
+        failing("gone"),
+        failing("node-00003")
+    ])));
     canary.observe();
     assert_eq!(
         canary.words(),
@@ -423,7 +456,9 @@ fn a_node_without_a_conclusive_result_is_not_called_healthy() {
     canary.cluster.set_works(1, false);
     canary.observe();
     canary.state.begin_examination(canary.cluster.moment());
-    let transitions = canary.state.end_examination(result, canary.cluster.moment());
+    let transitions = canary
+        .state
+        .end_examination(result, canary.cluster.moment());
     assert_eq!(transitions, []);
     assert_eq!(canary.state.is_healthy(&node), None);
     canary.cluster.set_node_ready(1, false);
@@ -481,7 +516,9 @@ fn an_examination_includes_the_nodes_at_the_other_ends_of_failing_paths() {
         family: Family::Ipv4,
     };
     result.paths.insert(path, PathState::Failing);
-    canary.state.end_examination(result, canary.cluster.moment());
+    canary
+        .state
+        .end_examination(result, canary.cluster.moment());
     assert_eq!(canary.state.wanted_peers(&nodes), [node_name(9)].into());
 }
 
@@ -501,7 +538,9 @@ fn twenty_minutes_on_starved_agents_are_no_transition() {
         }
         result.findings.clear();
         canary.cluster.restore_data_path(node);
-        let transitions = canary.state.end_examination(result, canary.cluster.moment());
+        let transitions = canary
+            .state
+            .end_examination(result, canary.cluster.moment());
         canary.report(transitions);
         canary.run(10);
     }

@@ -28,8 +28,7 @@ use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::api_time::timestamp;
 use crate::kubernetes::labels::PROBER;
 use crate::manifest::standing::{
-    FIRST_RESERVED_SLOT, LOCAL_SERVICE, SERVICE, STANDING_PLAN, STANDING_PLAN_KEY,
-    StandingServices,
+    FIRST_RESERVED_SLOT, LOCAL_SERVICE, SERVICE, STANDING_PLAN, STANDING_PLAN_KEY, StandingServices,
 };
 use crate::manifest::{SLOT_PORT, ServerEndpoint};
 use crate::platform::standing::slot_board::SlotBoard;
@@ -123,8 +122,11 @@ impl Writer {
         }));
         Ok(Self {
             slots: SlotBoard::new(services, table),
-            nonce: written.as_ref().map_or_else(|| shared.random(), |plan| plan.nonce),
-            probing_since: probing_since.filter(|_| written.as_ref().is_some_and(|plan| !plan.paused)),
+            nonce: written
+                .as_ref()
+                .map_or_else(|| shared.random(), |plan| plan.nonce),
+            probing_since: probing_since
+                .filter(|_| written.as_ref().is_some_and(|plan| !plan.paused)),
             written,
             written_at: Timestamp::default(),
             rotated_at: steady(),
@@ -219,14 +221,17 @@ fn servers(inventory: &Inventory) -> Option<BTreeMap<NodeName, ServerEndpoint>> 
     let now = wall();
     let running = || {
         let servers = inventory.agents(Component::Server).filter(|pod| pod.runs());
-        servers.filter(|pod| inventory.node(&pod.node).is_some_and(|node| node.is_ready()))
+        servers.filter(|pod| {
+            inventory
+                .node(&pod.node)
+                .is_some_and(|node| node.is_ready())
+        })
     };
     let are_scarce = running().count() > usize::from(FIRST_RESERVED_SLOT);
     let works = |node: &NodeName| {
         let record = inventory.node(node);
-        record.is_some_and(|record| {
-            NodeState::of(inventory, node, record, now) == NodeState::Working
-        })
+        record
+            .is_some_and(|record| NodeState::of(inventory, node, record, now) == NodeState::Working)
     };
     let eligible = running().filter(|pod| !are_scarce || works(&pod.node));
     let endpoints = eligible.map(|pod| {
@@ -255,8 +260,13 @@ async fn read_plan(
 ) -> Result<(Option<StandingPlan>, Option<Timestamp>), ApiError> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.kube.clone(), &client.namespace);
     let task = format!("read the ConfigMap {STANDING_PLAN}");
-    let found = client.request(&task, config_maps.get(STANDING_PLAN)).await?;
-    let text = found.data.as_ref().and_then(|data| data.get(STANDING_PLAN_KEY));
+    let found = client
+        .request(&task, config_maps.get(STANDING_PLAN))
+        .await?;
+    let text = found
+        .data
+        .as_ref()
+        .and_then(|data| data.get(STANDING_PLAN_KEY));
     let annotations = found.metadata.annotations.as_ref();
     let since = annotations
         .and_then(|annotations| annotations.get(PROBING_SINCE)?.parse().ok())

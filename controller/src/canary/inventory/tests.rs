@@ -33,13 +33,20 @@ fn a_heartbeat_is_no_change() {
 #[test]
 fn the_inventory_is_complete_once_both_lists_were() {
     let mut inventory = Inventory::default();
-    for event in [Event::ListBegins, Event::Listed(node(json!({}))), Event::ListEnds] {
+    for event in [
+        Event::ListBegins,
+        Event::Listed(node(json!({}))),
+        Event::ListEnds,
+    ] {
         assert!(!inventory.is_complete());
         inventory.apply_node(event);
     }
     inventory.apply_pod(Event::ListBegins);
     assert!(!inventory.is_complete());
-    assert!(inventory.apply_pod(Event::ListEnds), "the first list, though empty");
+    assert!(
+        inventory.apply_pod(Event::ListEnds),
+        "the first list, though empty"
+    );
     assert!(inventory.is_complete());
 }
 
@@ -51,7 +58,12 @@ fn what_left_while_the_watch_was_interrupted_is_removed() {
     assert!(cluster.inventory.node(&node_name(1)).is_some());
     cluster.relist();
     assert!(cluster.inventory.node(&node_name(1)).is_none());
-    assert!(cluster.inventory.agent(&node_name(1), Component::Client).is_none());
+    assert!(
+        cluster
+            .inventory
+            .agent(&node_name(1), Component::Client)
+            .is_none()
+    );
     assert_eq!(cluster.inventory.agents(Component::Server).count(), 2);
 }
 
@@ -99,7 +111,9 @@ fn a_pod_that_is_not_scheduled_belongs_to_the_node_of_its_affinity() {
     let pod = AgentPod::of(&pod).unwrap();
     assert_eq!(pod.node.as_str(), "node-7");
     match pod.phase {
-        PodPhase::Failed(why) | PodPhase::Waiting(why) => assert!(why.contains("Insufficient cpu"), "{why}"),
+        PodPhase::Failed(why) | PodPhase::Waiting(why) => {
+            assert!(why.contains("Insufficient cpu"), "{why}")
+        }
         PodPhase::Running(_) => panic!("it does not run"),
     }
 }

@@ -73,7 +73,11 @@ fn agents_that_may_not_have_the_plan_yet_measure_nothing() {
     assert_eq!(state(&cluster, 0), NodeState::Starting, "there is no plan");
     cluster.inventory.set_probing_since(Some(cluster.now));
     cluster.pass(Duration::from_secs(40));
-    assert_eq!(state(&cluster, 0), NodeState::Starting, "it is Ready since before the plan");
+    assert_eq!(
+        state(&cluster, 0),
+        NodeState::Starting,
+        "it is Ready since before the plan"
+    );
     // The plan arrives: the gate closes for the first round.
     cluster.set_works(0, false);
     cluster.pass(Duration::from_secs(2));
@@ -83,10 +87,18 @@ fn agents_that_may_not_have_the_plan_yet_measure_nothing() {
     cluster.set_works(1, false);
     let since = cluster.now;
     cluster.pass(FIRST_ROUND);
-    assert_eq!(state(&cluster, 1), NodeState::Alerting(since), "its first round failed");
+    assert_eq!(
+        state(&cluster, 1),
+        NodeState::Alerting(since),
+        "its first round failed"
+    );
     cluster.inventory.set_probing_since(Some(cluster.now));
     cluster.pass(PLAN_DELAY);
-    assert_eq!(state(&cluster, 0), NodeState::Working, "every agent has the plan by now");
+    assert_eq!(
+        state(&cluster, 0),
+        NodeState::Working,
+        "every agent has the plan by now"
+    );
 }
 
 #[test]

@@ -92,7 +92,11 @@ mod tests {
     fn requests_are_counted_by_verb_and_code() {
         let count = RequestCount::default();
         let respond = tower::service_fn(|request: Request<Body>| async move {
-            let code = if request.method() == Method::POST { 403 } else { 200 };
+            let code = if request.method() == Method::POST {
+                403
+            } else {
+                200
+            };
             Ok::<_, Infallible>(Response::builder().status(code).body(()).unwrap())
         });
         let mut service = count.layer().layer(respond);
@@ -110,7 +114,11 @@ mod tests {
         let of = |verb, code: &str, count| ((verb, code.to_owned()), count);
         assert_eq!(
             counts,
-            [of("get", "200", 2), of("post", "403", 1), of("watch", "200", 1)]
+            [
+                of("get", "200", 2),
+                of("post", "403", 1),
+                of("watch", "200", 1)
+            ]
         );
         assert_eq!(count.total(), 4);
     }
