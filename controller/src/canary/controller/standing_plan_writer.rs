@@ -16,6 +16,7 @@ use prober_core::topology::{AgentId, NodeName};
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::plan_refresh;
 use super::shared::{Shared, Standing};
 use crate::backoff::Backoff;
 use crate::canary::inventory::{Component, Inventory};
@@ -134,7 +135,7 @@ impl Writer {
     }
 
     /// Assigns and writes slots, then the plan if it has changed.
-    async fn update(&mut self, shared: &Shared) -> Result<(), ApiError> {
+    async fn update(&mut self, shared: &Arc<Shared>) -> Result<(), ApiError> {
         let Some(servers) = servers(&shared.state().inventory) else {
             return Ok(());
         };
@@ -154,7 +155,7 @@ impl Writer {
                 None => Some(wall()),
             };
             write_plan(&shared.client, &plan, probing_since).await?;
-            self.probing_since = probing_since;
+            let is_first = std::mem::replace(&mut self.probing_since, probing_since).is_none();
             tracing::info!(
                 generation = plan.generation,
                 slots = plan.slots.len(),
@@ -163,6 +164,9 @@ impl Writer {
             );
             self.written = Some(plan);
             self.written_at = steady();
+            if is_first && probing_since.is_some() {
+                plan_refresh::refresh(shared).await;
+            }
         }
         let probing_since = self.probing_since;
         shared.change_inventory(|inventory| inventory.set_probing_since(probing_since));
