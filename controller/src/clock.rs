@@ -5,25 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::time::{ClockId, clock_gettime};
 use prober_core::time::{Timestamp, nanos};
 
-/// A point in time by both clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moment {
-    /// By the wall clock.
-    pub wall: Timestamp,
-    /// By the monotonic clock.
-    pub steady: Timestamp,
-}
-
-impl Moment {
-    /// The current time.
-    pub fn now() -> Self {
-        Self {
-            wall: wall(),
-            steady: steady(),
-        }
-    }
-}
-
 /// The current time of the wall clock.
 pub fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -147,9 +147,9 @@ impl Canary {
         self.cluster.kubectl(&checks)?;
         self.scale(2)?;
         self.delete_events()?;
-        wait_until("no agent is left", || {
-            let left = (self.cluster).objects("app.kubernetes.io/name=prober-agent")?;
-            Ok(left.is_empty())
+        wait_until("agents may not probe", || {
+            let plan = self.standing_plan()?;
+            Ok(plan.is_empty() || plan.contains("\"paused\":true"))
         })
     }
 
@@ -201,10 +201,7 @@ impl Canary {
     fn is_quiet_while_healthy(&self) -> Result<(), Failed> {
         let example = file("examples/connectivitycheck.yaml");
         self.cluster.kubectl(&["apply", "-f", &example])?;
-        self.is_healthy("default")?;
-        wait_until("every pair is covered", || {
-            Ok(self.field("{.status.coverage.share}")? == "9/9")
-        })?;
+        self.measures("default", "3/3")?;
         let events = self.events()?;
         self.cluster
             .kubectl(&["delete", "cc", "default", "--wait=true"])?;
@@ -221,20 +218,18 @@ impl Canary {
         ))
     }
 
-    /// Deletes checks, and waits until their agents are gone.
+    /// Deletes checks.
     fn delete_checks(&self, checks: &[&str]) -> Result<(), Failed> {
         let delete = ["delete", "cc", "--ignore-not-found", "--wait=true"];
-        self.cluster.kubectl(&[&delete, checks].concat())?;
-        for check in checks {
-            self.has_no_agents_of(check)?;
-        }
-        Ok(())
+        self.cluster.kubectl(&[&delete, checks].concat()).map(drop)
     }
 
-    fn has_no_agents_of(&self, check: &str) -> Result<(), Failed> {
-        wait_until("no agent is left", || {
-            let left = self.cluster.objects(&format!("prober.dev/check={check}"))?;
-            Ok(left.is_empty())
+    /// Waits until a check is healthy and measures this share of its nodes, such as `3/3`, all of which work.
+    fn measures(&self, check: &str, share: &str) -> Result<(), Failed> {
+        self.is_healthy(check)?;
+        let fields = "{.status.coverage.share} {.status.nodes.alerting} {.status.nodes.starting}";
+        wait_until(&format!("{share} nodes are measured, and work"), || {
+            Ok(self.field_of(check, fields)? == format!("{share} 0 0"))
         })
     }
 
@@ -298,24 +293,6 @@ impl Canary {
         let mut date = self.cluster.command("date");
         let message = date.args(["-u", "+%Y-%m-%dT%H:%M:%S.%6NZ"]).output()?;
         Ok(String::from_utf8_lossy(&message.stdout).trim().to_owned())
-    }
-
-    /// The runs of a check's agents: one, unless agents are being replaced.
-    fn runs(&self, check: &str) -> Result<Vec<String>, Failed> {
-        let runs = self.cluster.kubectl(&[
-            "get",
-            "pods,jobs,services,endpointslices",
-            "-n",
-            NAMESPACE,
-            "-l",
-            &format!("prober.dev/check={check}"),
-            "-o",
-            "jsonpath={range .items[*]}{.metadata.labels.prober\\.dev/run}{\"\\n\"}{end}",
-        ])?;
-        let mut runs: Vec<String> = runs.lines().map(str::to_owned).collect();
-        runs.sort_unstable();
-        runs.dedup();
-        Ok(runs)
     }
 
     fn leaves_nothing(&self) -> Result<(), Failed> {

@@ -15,7 +15,15 @@ use super::inventory::Inventory;
 use super::node_state::{NodeState, NotMeasured, START_UP};
 use super::restored_outages::restore;
 use super::round_result::RoundResult;
-use crate::clock::Moment;
+
+/// A point in time by both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// By the wall clock, for times that people read and that other clocks have written.
+    pub wall: Timestamp,
+    /// By the monotonic clock, for pauses.
+    pub steady: Timestamp,
+}
 
 /// The state of one check.
 #[derive(Clone, Debug)]

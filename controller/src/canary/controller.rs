@@ -25,6 +25,8 @@ mod leftovers;
 mod node_conditions;
 /// The interface to metrics and traces.
 pub mod observer;
+/// Makes kubelets show agents a standing plan at once.
+mod plan_refresh;
 /// The policies for the diagnosis.
 mod policy_cache;
 /// Reports each check.

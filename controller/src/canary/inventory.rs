@@ -11,13 +11,13 @@ mod node_record;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::runtime::watcher;
+use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 
 use crate::kubernetes::node_info;
 
 pub use agent_pod::{AgentPod, Component, PodPhase};
-pub use node_record::{NodeRecord, Readiness, STARTUP_TAINT};
+pub use node_record::{NodeRecord, Readiness, SERVICE_CONNECTIVITY, STARTUP_TAINT};
 
 /// The nodes and the agents of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +25,25 @@ pub struct Inventory {
     nodes: BTreeMap<NodeName, NodeRecord>,
     /// The pods of agents by node; of one component a node has two while one replaces the other.
     pods: BTreeMap<NodeName, Vec<AgentPod>>,
+    /// Since when the standing plan lets agents probe, by the wall clock; `None` while it does not.
+    probing_since: Option<Timestamp>,
     node_list: ListProgress,
     pod_list: ListProgress,
+}
+
+/// An event of a watch, which begins with a list, and begins again after an error.
+#[derive(Clone, Debug)]
+pub enum WatchEvent<K> {
+    /// A list begins.
+    ListBegins,
+    /// An object of the list.
+    Listed(K),
+    /// The list ends: what it did not name is not there any more.
+    ListEnds,
+    /// An object was created or changed.
+    Applied(K),
+    /// An object was deleted.
+    Deleted(K),
 }
 
 /// The progress of a list with which a watch begins, or begins again.
@@ -41,21 +58,19 @@ struct ListProgress {
 impl Inventory {
     /// Applies an event of the watch of nodes. Returns whether anything has changed that the canary reads: most updates
     /// of a Node are heartbeats.
-    pub fn apply_node(&mut self, event: watcher::Event<Node>) -> bool {
+    pub fn apply_node(&mut self, event: WatchEvent<Node>) -> bool {
         match event {
-            watcher::Event::Init => {
+            WatchEvent::ListBegins => {
                 self.node_list.listed.clear();
                 false
             }
-            watcher::Event::InitApply(node) => {
+            WatchEvent::Listed(node) => {
                 self.node_list.listed.extend(node.metadata.name.clone());
                 self.put_node(&node)
             }
-            watcher::Event::Apply(node) => self.put_node(&node),
-            watcher::Event::Delete(node) => {
-                self.nodes.remove(&node_info::node_name(&node)).is_some()
-            }
-            watcher::Event::InitDone => {
+            WatchEvent::Applied(node) => self.put_node(&node),
+            WatchEvent::Deleted(node) => self.nodes.remove(&node_info::node_name(&node)).is_some(),
+            WatchEvent::ListEnds => {
                 let listed = std::mem::take(&mut self.node_list.listed);
                 let before = self.nodes.len();
                 self.nodes.retain(|node, _| listed.contains(node.as_str()));
@@ -66,27 +81,37 @@ impl Inventory {
     }
 
     /// Applies an event of the watch of agents' pods. Returns whether anything has changed that the canary reads.
-    pub fn apply_pod(&mut self, event: watcher::Event<Pod>) -> bool {
+    pub fn apply_pod(&mut self, event: WatchEvent<Pod>) -> bool {
         match event {
-            watcher::Event::Init => {
+            WatchEvent::ListBegins => {
                 self.pod_list.listed.clear();
                 false
             }
-            watcher::Event::InitApply(pod) => {
+            WatchEvent::Listed(pod) => {
                 self.pod_list.listed.extend(pod.metadata.name.clone());
                 self.put_pod(&pod)
             }
-            watcher::Event::Apply(pod) => self.put_pod(&pod),
-            watcher::Event::Delete(pod) => {
+            WatchEvent::Applied(pod) => self.put_pod(&pod),
+            WatchEvent::Deleted(pod) => {
                 let name = pod.metadata.name.unwrap_or_default();
                 self.retain_pods(|other| other.name != name)
             }
-            watcher::Event::InitDone => {
+            WatchEvent::ListEnds => {
                 let listed = std::mem::take(&mut self.pod_list.listed);
                 let is_first = !std::mem::replace(&mut self.pod_list.is_complete, true);
                 self.retain_pods(|pod| listed.contains(&pod.name)) || is_first
             }
         }
+    }
+
+    /// Sets since when the standing plan lets agents probe. Returns whether that has changed.
+    pub fn set_probing_since(&mut self, since: Option<Timestamp>) -> bool {
+        std::mem::replace(&mut self.probing_since, since) != since
+    }
+
+    /// Since when the standing plan lets agents probe, by the wall clock; `None` while it does not.
+    pub const fn probing_since(&self) -> Option<Timestamp> {
+        self.probing_since
     }
 
     /// Whether all nodes and all pods were listed at least once: before, an absent one may only be unknown.

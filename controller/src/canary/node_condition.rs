@@ -2,16 +2,14 @@
 //!
 //! Its reason and message change only on transitions, so it is written only then.
 
-use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::api::core::v1::NodeCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prober_core::topology::NodeName;
 
 use super::check_state::CheckState;
+use super::inventory::SERVICE_CONNECTIVITY;
 use super::node_state::NodeState;
 use crate::canary::health::{FailureKind, Outage};
-
-/// The type of the condition.
-pub const SERVICE_CONNECTIVITY: &str = "prober.dev/ServiceConnectivity";
 
 /// The condition of a selected node: `Unknown` where nothing is measured, or its agents are silent; `None` while it is not
 /// known, because its agents start or its alert is being examined.
@@ -47,12 +45,6 @@ pub fn condition(check: &CheckState, node: &NodeName, now: Time) -> Option<NodeC
         last_heartbeat_time: None,
         last_transition_time: Some(now),
     })
-}
-
-/// The condition that a Node object has.
-pub fn of(node: &Node) -> Option<&NodeCondition> {
-    let mut conditions = node.status.as_ref()?.conditions.iter().flatten();
-    conditions.find(|condition| condition.type_ == SERVICE_CONNECTIVITY)
 }
 
 /// `now` with the transition time of `before` if the status is the same; `None` if nothing has changed.

@@ -15,6 +15,10 @@ use super::inventory::{AgentPod, Component, Inventory, NodeRecord, PodPhase, Rea
 /// How long a pod may run before it is Ready: an agent becomes Ready after its first healthy round.
 pub const FIRST_ROUND: Duration = Duration::from_secs(5);
 
+/// How long a plan takes to reach every agent: a kubelet shows a changed ConfigMap at its next synchronisation of the pod, at
+/// most a minute and a half later (`syncFrequency`, <https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically>).
+pub const PLAN_DELAY: Duration = Duration::from_secs(150);
+
 /// How long the pods of a new node may take to run.
 pub const START_UP: Duration = Duration::from_mins(1);
 
@@ -60,9 +64,10 @@ impl NodeState {
             }
             Readiness::Ready => {}
         }
+        let probing_since = inventory.probing_since();
         let mut states = [Component::Client, Component::Server].map(|component| {
             match inventory.agent(name, component) {
-                Some(pod) => of_pod(pod, now),
+                Some(pod) => of_pod(pod, probing_since, now),
                 None if now.since(node.created) < START_UP => Self::Starting,
                 None => Self::NotMeasured(NotMeasured::NoPod(component)),
             }
@@ -92,7 +97,9 @@ impl NodeState {
     }
 }
 
-fn of_pod(pod: &AgentPod, now: Timestamp) -> NodeState {
+/// The state of one agent. An agent without a plan is Ready, and measures nothing: that it has the plan shows where it has
+/// become Ready since, and is certain after a while.
+fn of_pod(pod: &AgentPod, probing_since: Option<Timestamp>, now: Timestamp) -> NodeState {
     if let Some(deleted) = pod.deleted {
         return if now.since(deleted) < START_UP {
             NodeState::Starting
@@ -102,11 +109,20 @@ fn of_pod(pod: &AgentPod, now: Timestamp) -> NodeState {
         };
     }
     match &pod.phase {
-        PodPhase::Running(started) => match pod.unready_since() {
-            None => NodeState::Working,
-            Some(_) if now.since(*started) < FIRST_ROUND => NodeState::Starting,
-            Some(since) => NodeState::Alerting(since.min(now)),
-        },
+        PodPhase::Running(started) => {
+            let Some(probing_since) = probing_since else {
+                return NodeState::Starting;
+            };
+            let has_plan = now.since(probing_since) >= PLAN_DELAY;
+            match pod.unready_since() {
+                None if has_plan || pod.ready.1 >= probing_since => NodeState::Working,
+                None => NodeState::Starting,
+                // It is not Ready before its first round has ended, either after its start or after it was given the plan.
+                Some(_) if now.since(*started) < FIRST_ROUND => NodeState::Starting,
+                Some(since) if !has_plan && now.since(since) < FIRST_ROUND => NodeState::Starting,
+                Some(since) => NodeState::Alerting(since.min(now)),
+            }
+        }
         PodPhase::Waiting(_) if now.since(pod.created) < START_UP => NodeState::Starting,
         PodPhase::Waiting(why) | PodPhase::Failed(why) => {
             NodeState::NotMeasured(NotMeasured::PodDoesNotRun(pod.component, why.clone()))

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::runtime::watcher::Event;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 use serde_json::{Value, json};
 
-use super::inventory::{Component, Inventory};
-use crate::clock::Moment;
+use super::check_state::Moment;
+use super::inventory::{Component, Inventory, WatchEvent as Event};
 use crate::kubernetes::api_time::time;
 
 /// How long a pod takes to run, and then to be Ready.
@@ -58,7 +57,7 @@ pub(super) fn node_name(number: usize) -> NodeName {
 }
 
 impl Cluster {
-    /// A cluster of so many nodes whose agents have been Ready since an hour.
+    /// A cluster of so many nodes whose agents are Ready, and have had the plan for an hour.
     pub(super) fn of(nodes: usize) -> Self {
         let began = Timestamp::from_nanos(1_900_000_000 * 1_000_000_000);
         let mut cluster = Self {
@@ -69,11 +68,14 @@ impl Cluster {
             pods: 0,
             is_connected: true,
         };
+        cluster.inventory.set_probing_since(Some(began));
         for _ in 0..nodes {
             cluster.add_node();
         }
-        cluster.pass(STARTS + FIRST_ROUND);
+        cluster.pass(STARTS);
+        cluster.pass(FIRST_ROUND);
         cluster.relist();
+        cluster.now = cluster.now + Duration::from_hours(1);
         cluster
     }
 
@@ -112,7 +114,7 @@ impl Cluster {
         let ip = &mut pods[1].status.as_mut().unwrap().pod_ips.as_mut().unwrap()[0].ip;
         address.clone_into(ip);
         for pod in pods {
-            self.inventory.apply_pod(Event::Apply(pod));
+            self.inventory.apply_pod(Event::Applied(pod));
         }
     }
 
@@ -123,10 +125,10 @@ impl Cluster {
             return;
         }
         for pod in self.pods_of(number) {
-            self.inventory.apply_pod(Event::Delete(pod));
+            self.inventory.apply_pod(Event::Deleted(pod));
         }
         let node = self.node(number);
-        self.inventory.apply_node(Event::Delete(node));
+        self.inventory.apply_node(Event::Deleted(node));
     }
 
     /// Whether the data path of a node works from now on; its client notices at once.
@@ -198,7 +200,7 @@ impl Cluster {
             let deleted = old
                 .into_iter()
                 .find(|pod| pod.metadata.name.as_deref() == Some(name));
-            self.inventory.apply_pod(Event::Delete(deleted.unwrap()));
+            self.inventory.apply_pod(Event::Deleted(deleted.unwrap()));
         }
         self.publish(number);
     }
@@ -234,19 +236,19 @@ impl Cluster {
     /// The watches begin again, as after an API server was away.
     pub(super) fn relist(&mut self) {
         self.is_connected = true;
-        self.inventory.apply_node(Event::Init);
-        self.inventory.apply_pod(Event::Init);
+        self.inventory.apply_node(Event::ListBegins);
+        self.inventory.apply_pod(Event::ListBegins);
         for number in 0..self.nodes.len() {
             if self.nodes[number].exists {
                 let node = self.node(number);
-                self.inventory.apply_node(Event::InitApply(node));
+                self.inventory.apply_node(Event::Listed(node));
                 for pod in self.pods_of(number) {
-                    self.inventory.apply_pod(Event::InitApply(pod));
+                    self.inventory.apply_pod(Event::Listed(pod));
                 }
             }
         }
-        self.inventory.apply_node(Event::InitDone);
-        self.inventory.apply_pod(Event::InitDone);
+        self.inventory.apply_node(Event::ListEnds);
+        self.inventory.apply_pod(Event::ListEnds);
     }
 
     /// The number of nodes that were ever there.
@@ -277,9 +279,9 @@ impl Cluster {
             return;
         }
         let node = self.node(number);
-        self.inventory.apply_node(Event::Apply(node));
+        self.inventory.apply_node(Event::Applied(node));
         for pod in self.pods_of(number) {
-            self.inventory.apply_pod(Event::Apply(pod));
+            self.inventory.apply_pod(Event::Applied(pod));
         }
     }
 

@@ -88,7 +88,6 @@ impl Canary {
     pub(super) fn controller(
         &self,
         name: &str,
-        image: &str,
         variables: &[(&str, &str)],
     ) -> Result<Controller<'_>, Failed> {
         let folder = tempfile::tempdir()?;
@@ -100,7 +99,7 @@ impl Canary {
         let address = format!("127.0.0.1:{}", PORT.fetch_add(1, Ordering::Relaxed));
         let process = (self.cluster)
             .command(&self.program)
-            .args(["--namespace", NAMESPACE, "--image", image])
+            .args(["--namespace", NAMESPACE])
             .args(["--pod-name", name, "--metrics-address", &address])
             .arg("--kubeconfig")
             .arg(kubeconfig)
@@ -120,9 +119,9 @@ impl Canary {
         })
     }
 
-    /// Starts a controller with the usual image.
+    /// Starts a controller without such variables.
     pub(super) fn plain(&self, name: &str) -> Result<Controller<'_>, Failed> {
-        self.controller(name, AGENT, &[])
+        self.controller(name, &[])
     }
 
     /// A token of the controllers' service account.
@@ -156,9 +155,6 @@ impl Canary {
             .map(drop)
     }
 }
-
-/// The agents' image.
-pub(super) const AGENT: &str = "prober.dev/prober-agent:0.1.0";
 
 impl Controller<'_> {
     /// Waits until it leads.

@@ -17,11 +17,11 @@ use super::event_queue::EventQueue;
 use super::examiner::{self, Examined, Order};
 use super::observer::{CheckRound, CheckStates};
 use super::shared::{KnownCheck, Shared, State};
-use crate::canary::check_state::CheckState;
+use crate::canary::check_state::{CheckState, Moment};
 use crate::canary::crd::ConnectivityCheck;
 use crate::canary::health::Transition;
 use crate::canary::round_result::RoundResult;
-use crate::clock::{Moment, steady};
+use crate::clock::{steady, wall};
 
 /// How long changes are collected before they are evaluated together.
 const COLLECTING: Duration = Duration::from_millis(200);
@@ -41,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Re
     let mut examinations: JoinSet<(String, Option<Examined>)> = JoinSet::new();
     let mut seen = BTreeMap::new();
     loop {
-        let now = Moment::now();
+        let now = now();
         let listed = versions(&checks);
         let is_due = inputs.has_changed().unwrap_or_default() || listed != seen;
         if is_due || changes_with_time(&shared.state()) {
@@ -71,6 +71,14 @@ pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Re
         tracing::warn!(
             "an examination did not end in time: its plans stay in the annotations of its pods"
         );
+    }
+}
+
+/// The current time.
+fn now() -> Moment {
+    Moment {
+        wall: wall(),
+        steady: steady(),
     }
 }
 
@@ -189,7 +197,7 @@ fn due(shared: &Shared, now: Moment) -> Vec<(String, Order)> {
 
 /// Applies the result of an examination.
 fn end(shared: &Shared, name: &str, examined: Option<Examined>) {
-    let now = Moment::now();
+    let now = now();
     let mut state = shared.state();
     let Some(check) = state.checks.get_mut(name) else {
         return;

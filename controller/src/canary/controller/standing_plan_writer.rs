@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use prober_core::plan::standing::StandingPlan;
@@ -14,6 +16,7 @@ use prober_core::topology::{AgentId, NodeName};
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::plan_refresh;
 use super::shared::{Shared, Standing};
 use crate::backoff::Backoff;
 use crate::canary::inventory::{Component, Inventory};
@@ -23,12 +26,16 @@ use crate::canary::standing_plan::{Sources, standing_plan};
 use crate::clock::{steady, wall};
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
+use crate::kubernetes::api_time::timestamp;
 use crate::kubernetes::labels::PROBER;
 use crate::manifest::standing::{
     FIRST_RESERVED_SLOT, LOCAL_SERVICE, SERVICE, STANDING_PLAN, STANDING_PLAN_KEY, StandingServices,
 };
 use crate::manifest::{SLOT_PORT, ServerEndpoint};
 use crate::platform::standing::slot_board::SlotBoard;
+
+/// The annotation of the ConfigMap that says since when its plan lets agents probe, for the next controller.
+const PROBING_SINCE: &str = "prober.dev/probing-since";
 
 /// How long changes are collected before slots and plan are written.
 const COLLECTING: Duration = Duration::from_secs(1);
@@ -81,6 +88,8 @@ struct Writer {
     written: Option<StandingPlan>,
     /// When it was written, by the steady clock.
     written_at: Timestamp,
+    /// Since when it lets agents probe, by the wall clock.
+    probing_since: Option<Timestamp>,
     rotated_at: Timestamp,
 }
 
@@ -99,7 +108,7 @@ impl Writer {
                 cause: "it has no uid".to_owned(),
             }
         })?;
-        let written = read_plan(client).await?;
+        let (written, probing_since) = read_plan(client).await?;
         let assigned = written.iter().flat_map(|plan| &plan.slots);
         let table = SlotTable::restore(assigned.filter_map(|slot| {
             let number = slot.service.first()?.port().checked_sub(SLOT_PORT)?;
@@ -117,6 +126,8 @@ impl Writer {
             nonce: written
                 .as_ref()
                 .map_or_else(|| shared.random(), |plan| plan.nonce),
+            probing_since: probing_since
+                .filter(|_| written.as_ref().is_some_and(|plan| !plan.paused)),
             written,
             written_at: Timestamp::default(),
             rotated_at: steady(),
@@ -124,7 +135,7 @@ impl Writer {
     }
 
     /// Assigns and writes slots, then the plan if it has changed.
-    async fn update(&mut self, shared: &Shared) -> Result<(), ApiError> {
+    async fn update(&mut self, shared: &Arc<Shared>) -> Result<(), ApiError> {
         let Some(servers) = servers(&shared.state().inventory) else {
             return Ok(());
         };
@@ -138,7 +149,13 @@ impl Writer {
         let standing = self.slots.standing().await;
         let plan = self.plan(shared, &standing);
         if self.written.as_ref() != Some(&plan) && steady().since(self.written_at) >= PLAN_PERIOD {
-            write_plan(&shared.client, &plan).await?;
+            let probing_since = match self.probing_since {
+                _ if plan.paused => None,
+                Some(since) => Some(since),
+                None => Some(wall()),
+            };
+            write_plan(&shared.client, &plan, probing_since).await?;
+            let is_first = std::mem::replace(&mut self.probing_since, probing_since).is_none();
             tracing::info!(
                 generation = plan.generation,
                 slots = plan.slots.len(),
@@ -147,7 +164,12 @@ impl Writer {
             );
             self.written = Some(plan);
             self.written_at = steady();
+            if is_first && probing_since.is_some() {
+                plan_refresh::refresh(shared).await;
+            }
         }
+        let probing_since = self.probing_since;
+        shared.change_inventory(|inventory| inventory.set_probing_since(probing_since));
         let peers = self.written.as_ref().map_or(0, |plan| plan.peers);
         shared.standing.send_replace(Some(Standing {
             slots: self.slots.clone(),
@@ -236,8 +258,10 @@ async fn read_service(client: &ApiClient, name: &str) -> Result<Service, ApiErro
     client.request(&task, services.get(name)).await
 }
 
-/// The plan of an earlier controller; `None` if there is none that this version reads.
-async fn read_plan(client: &ApiClient) -> Result<Option<StandingPlan>, ApiError> {
+/// The plan of an earlier controller, and since when it lets agents probe; `None` if there is none that this version reads.
+async fn read_plan(
+    client: &ApiClient,
+) -> Result<(Option<StandingPlan>, Option<Timestamp>), ApiError> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.kube.clone(), &client.namespace);
     let task = format!("read the ConfigMap {STANDING_PLAN}");
     let found = client
@@ -247,10 +271,18 @@ async fn read_plan(client: &ApiClient) -> Result<Option<StandingPlan>, ApiError>
         .data
         .as_ref()
         .and_then(|data| data.get(STANDING_PLAN_KEY));
-    Ok(text.and_then(|text| serde_json::from_str(text).ok()))
+    let annotations = found.metadata.annotations.as_ref();
+    let since = annotations
+        .and_then(|annotations| annotations.get(PROBING_SINCE)?.parse().ok())
+        .map(|since: jiff::Timestamp| timestamp(&Time(since)));
+    Ok((text.and_then(|text| serde_json::from_str(text).ok()), since))
 }
 
-async fn write_plan(client: &ApiClient, plan: &StandingPlan) -> Result<(), ApiError> {
+async fn write_plan(
+    client: &ApiClient,
+    plan: &StandingPlan,
+    probing_since: Option<Timestamp>,
+) -> Result<(), ApiError> {
     let task = format!("write the ConfigMap {STANDING_PLAN}");
     let text = serde_json::to_string(plan).map_err(|error| ApiError::InvalidResponse {
         server: client.server.clone(),
@@ -258,7 +290,10 @@ async fn write_plan(client: &ApiClient, plan: &StandingPlan) -> Result<(), ApiEr
         cause: format!("it cannot be written as JSON: {error}"),
     })?;
     let config_maps: Api<ConfigMap> = Api::namespaced(client.kube.clone(), &client.namespace);
-    let patch = Patch::Merge(json!({"data": {STANDING_PLAN_KEY: text}}));
+    let patch = Patch::Merge(json!({
+        "metadata": {"annotations": {PROBING_SINCE: probing_since.map(Timestamp::to_rfc3339)}},
+        "data": {STANDING_PLAN_KEY: text}
+    }));
     let params = PatchParams {
         field_manager: Some(PROBER.to_owned()),
         ..PatchParams::default()

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::canary::controller::event_queue::PendingEvent;
 use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
 use crate::canary::events::Regarding;
-use crate::canary::node_condition::SERVICE_CONNECTIVITY;
+use crate::canary::inventory::SERVICE_CONNECTIVITY;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::api_time::micro_time;

@@ -8,6 +8,7 @@ use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 
 use super::shared::Shared;
+use crate::canary::inventory::WatchEvent;
 use crate::manifest::standing::AGENT_SELECTOR;
 
 /// Objects in a page of a list: the memory for a page is used once.
@@ -22,7 +23,7 @@ pub(super) async fn nodes(shared: Arc<Shared>) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => shared.change_inventory(|inventory| inventory.apply_node(event)),
+            Ok(event) => shared.change_inventory(|inventory| inventory.apply_node(plain(event))),
             Err(error) => tracing::warn!(%error, "the watch of nodes failed, and begins again"),
         }
     }
@@ -39,10 +40,20 @@ pub(super) async fn pods(shared: Arc<Shared>) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => shared.change_inventory(|inventory| inventory.apply_pod(event)),
+            Ok(event) => shared.change_inventory(|inventory| inventory.apply_pod(plain(event))),
             Err(error) => {
                 tracing::warn!(%error, "the watch of agents' pods failed, and begins again");
             }
         }
+    }
+}
+
+fn plain<K>(event: watcher::Event<K>) -> WatchEvent<K> {
+    match event {
+        watcher::Event::Init => WatchEvent::ListBegins,
+        watcher::Event::InitApply(object) => WatchEvent::Listed(object),
+        watcher::Event::InitDone => WatchEvent::ListEnds,
+        watcher::Event::Apply(object) => WatchEvent::Applied(object),
+        watcher::Event::Delete(object) => WatchEvent::Deleted(object),
     }
 }

@@ -8,6 +8,7 @@ use prober_core::topology::NodeName;
 
 use crate::kubernetes::api_time::timestamp;
 use crate::kubernetes::pod_status::{PodState, pod_state};
+use crate::manifest::PLAN_ANNOTATION;
 
 /// The label with the component of an agent.
 const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
@@ -42,6 +43,8 @@ pub struct AgentPod {
     pub ready: (bool, Timestamp),
     /// When it was created, by the clock of the API server.
     pub created: Timestamp,
+    /// Whether it has the annotation for the plans of runs, which may be empty.
+    pub has_plan_annotation: bool,
     /// When its deletion was requested, or is due.
     pub deleted: Option<Timestamp>,
 }
@@ -93,6 +96,8 @@ impl AgentPod {
             addresses: addresses(pod),
             ready: readiness(pod).unwrap_or((false, created)),
             created,
+            has_plan_annotation: (pod.metadata.annotations.as_ref())
+                .is_some_and(|annotations| annotations.contains_key(PLAN_ANNOTATION)),
             deleted: pod.metadata.deletion_timestamp.as_ref().map(timestamp),
         })
     }

@@ -6,13 +6,15 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use prober_core::time::Timestamp;
 
-use crate::canary::node_condition;
 use crate::kubernetes::api_time::timestamp;
 use crate::kubernetes::node_info::NodeInfo;
 use crate::kubernetes::node_summary::{NodeReadiness, NodeSummary};
 
 /// The taint that keeps pods off a node until its data path is proven; an optional component of the installation.
 pub const STARTUP_TAINT: &str = "prober.dev/unverified";
+
+/// The type of the condition that the canary writes on nodes.
+pub const SERVICE_CONNECTIVITY: &str = "prober.dev/ServiceConnectivity";
 
 /// A node, as far as the canary reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +75,7 @@ impl NodeRecord {
             pod_cidrs: spec
                 .and_then(|spec| spec.pod_cidrs.clone())
                 .unwrap_or_default(),
-            condition: node_condition::of(node).cloned(),
+            condition: own_condition(node).cloned(),
             taints: (taints.into_iter().flatten())
                 .map(|taint| taint.key.clone())
                 .collect(),
@@ -95,4 +97,9 @@ impl NodeRecord {
     pub fn has_startup_taint(&self) -> bool {
         self.taints.iter().any(|key| key == STARTUP_TAINT)
     }
+}
+
+fn own_condition(node: &Node) -> Option<&NodeCondition> {
+    let mut conditions = node.status.as_ref()?.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_ == SERVICE_CONNECTIVITY)
 }

@@ -1,9 +1,9 @@
 //! Only what the canary reads counts as a change, and a list that ends removes what it did not name.
 
-use kube::runtime::watcher::Event;
 use serde_json::json;
 
 use super::super::test_cluster::{Cluster, node_name};
+use super::WatchEvent as Event;
 use super::*;
 
 fn node(rest: serde_json::Value) -> Node {
@@ -20,31 +20,31 @@ fn node(rest: serde_json::Value) -> Node {
 #[test]
 fn a_heartbeat_is_no_change() {
     let mut inventory = Inventory::default();
-    assert!(inventory.apply_node(Event::Apply(node(json!({})))));
+    assert!(inventory.apply_node(Event::Applied(node(json!({})))));
     let heartbeat = json!({"status": {
         "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-11-24T10:00:00Z"}],
         "images": [{"names": ["a"], "sizeBytes": 1}]
     }});
-    assert!(!inventory.apply_node(Event::Apply(node(heartbeat))));
+    assert!(!inventory.apply_node(Event::Applied(node(heartbeat))));
     let cordoned = json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}});
-    assert!(inventory.apply_node(Event::Apply(node(cordoned))));
+    assert!(inventory.apply_node(Event::Applied(node(cordoned))));
 }
 
 #[test]
 fn the_inventory_is_complete_once_both_lists_were() {
     let mut inventory = Inventory::default();
     for event in [
-        Event::Init,
-        Event::InitApply(node(json!({}))),
-        Event::InitDone,
+        Event::ListBegins,
+        Event::Listed(node(json!({}))),
+        Event::ListEnds,
     ] {
         assert!(!inventory.is_complete());
         inventory.apply_node(event);
     }
-    inventory.apply_pod(Event::Init);
+    inventory.apply_pod(Event::ListBegins);
     assert!(!inventory.is_complete());
     assert!(
-        inventory.apply_pod(Event::InitDone),
+        inventory.apply_pod(Event::ListEnds),
         "the first list, though empty"
     );
     assert!(inventory.is_complete());
@@ -85,12 +85,12 @@ fn of_two_pods_the_newer_one_is_the_current() {
         let pod = inventory.agent(&NodeName::new("node-1"), Component::Client);
         pod.map(|pod| pod.name.clone()).unwrap_or_default()
     };
-    inventory.apply_pod(Event::Apply(pod("old", early, None)));
-    inventory.apply_pod(Event::Apply(pod("new", late, None)));
+    inventory.apply_pod(Event::Applied(pod("old", early, None)));
+    inventory.apply_pod(Event::Applied(pod("new", late, None)));
     assert_eq!(current(&inventory), "new");
-    inventory.apply_pod(Event::Apply(pod("new", late, Some(late))));
+    inventory.apply_pod(Event::Applied(pod("new", late, Some(late))));
     assert_eq!(current(&inventory), "old", "the newer one is being deleted");
-    inventory.apply_pod(Event::Delete(pod("old", early, None)));
+    inventory.apply_pod(Event::Deleted(pod("old", early, None)));
     assert_eq!(current(&inventory), "new");
 }
 
@@ -122,5 +122,5 @@ fn a_pod_that_is_not_scheduled_belongs_to_the_node_of_its_affinity() {
 fn pods_that_are_no_agents_are_left_out() {
     let mut inventory = Inventory::default();
     let pod = json!({"metadata": {"name": "a", "labels": {}}, "spec": {"nodeName": "node-1", "containers": []}});
-    assert!(!inventory.apply_pod(Event::Apply(serde_json::from_value(pod).unwrap())));
+    assert!(!inventory.apply_pod(Event::Applied(serde_json::from_value(pod).unwrap())));
 }

@@ -67,12 +67,47 @@ fn a_node_that_is_not_ready_is_not_measured_though_its_pods_are_not_ready() {
 }
 
 #[test]
+fn agents_that_may_not_have_the_plan_yet_measure_nothing() {
+    let mut cluster = Cluster::of(2);
+    cluster.inventory.set_probing_since(None);
+    assert_eq!(state(&cluster, 0), NodeState::Starting, "there is no plan");
+    cluster.inventory.set_probing_since(Some(cluster.now));
+    cluster.pass(Duration::from_secs(40));
+    assert_eq!(
+        state(&cluster, 0),
+        NodeState::Starting,
+        "it is Ready since before the plan"
+    );
+    // The plan arrives: the gate closes for the first round.
+    cluster.set_works(0, false);
+    cluster.pass(Duration::from_secs(2));
+    assert_eq!(state(&cluster, 0), NodeState::Starting);
+    cluster.set_works(0, true);
+    assert_eq!(state(&cluster, 0), NodeState::Working);
+    cluster.set_works(1, false);
+    let since = cluster.now;
+    cluster.pass(FIRST_ROUND);
+    assert_eq!(
+        state(&cluster, 1),
+        NodeState::Alerting(since),
+        "its first round failed"
+    );
+    cluster.inventory.set_probing_since(Some(cluster.now));
+    cluster.pass(PLAN_DELAY);
+    assert_eq!(
+        state(&cluster, 0),
+        NodeState::Working,
+        "every agent has the plan by now"
+    );
+}
+
+#[test]
 fn a_new_node_starts_and_one_that_gets_no_pod_says_so() {
     let mut cluster = Cluster::of(0);
     cluster.is_connected = false;
     cluster.add_node();
     let node = cluster.node_object(0);
-    (cluster.inventory).apply_node(kube::runtime::watcher::Event::Apply(node));
+    (cluster.inventory).apply_node(super::super::inventory::WatchEvent::Applied(node));
     assert_eq!(state(&cluster, 0), NodeState::Starting);
     cluster.pass(START_UP);
     let why = why(&cluster, 0);

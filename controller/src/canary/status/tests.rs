@@ -40,8 +40,8 @@ fn failing(cluster: &Cluster, nodes: usize) -> CheckState {
     check
 }
 
-fn moment(second: u64) -> crate::clock::Moment {
-    crate::clock::Moment {
+fn moment(second: u64) -> crate::canary::check_state::Moment {
+    crate::canary::check_state::Moment {
         wall: at(second),
         steady: at(second),
     }

@@ -15,9 +15,8 @@ use serde_json::json;
 
 use super::super::trace::{Span, SpanSource};
 use super::*;
-use crate::canary::check_state::CheckState;
+use crate::canary::check_state::{CheckState, Moment};
 use crate::canary::round_result::RoundResult;
-use crate::clock::Moment;
 
 /// A working path beside the failing one.
 const ACROSS: PathId = PathId(2);

@@ -182,6 +182,10 @@ impl StandingAgent {
             paths.difference(&known).cloned().collect()
         };
         self.forget_other_paths();
+        if is_first && self.active_plan().is_some() {
+            // Nothing was measured while there was no plan, or a paused one.
+            self.first_round = Some(BTreeSet::new());
+        }
         match self.active_plan().map(StandingPlan::interval) {
             // The first round is whole only by one plan.
             Some(_) if is_first || self.first_round.is_some() => {
