@@ -42,6 +42,9 @@ pub const AGENT_SELECTOR: &str =
 pub const SLICE_SELECTOR: &str =
     "kubernetes.io/service-name=prober,endpointslice.kubernetes.io/managed-by=prober";
 
+/// The port at which clients and servers answer `GET /metrics`.
+pub const METRICS_PORT: u16 = 8083;
+
 /// Slots that rotate over all servers of the cluster: those before this one. The others are reserved for examinations.
 pub const FIRST_RESERVED_SLOT: u16 = 56;
 
@@ -111,3 +114,6 @@ impl StandingServices {
         slice(metadata, family, ports, server)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,3 +306,6 @@ fn list(words: &[String]) -> String {
         words.join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ pub(crate) struct AgentConfig {
     pub(crate) run: Option<String>,
     /// The port of the readiness gate.
     pub(crate) readiness_port: Option<u16>,
+    /// The first line, if it is written again for each run.
+    pub(crate) greeting: Option<Hello>,
     /// What makes it a standing agent, if it is one.
     pub(crate) standing: Option<StandingConfig>,
     /// The addresses and the MTU of this end.
@@ -41,6 +43,4 @@ pub(crate) struct StandingConfig {
     pub(crate) role: StandingRole,
     /// The port of the metrics.
     pub(crate) metrics_port: Option<u16>,
-    /// The first line, which is written again for each run.
-    pub(crate) hello: Hello,
 }

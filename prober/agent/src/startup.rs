@@ -93,7 +93,6 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
             StandingRoleArg::Server => StandingRole::Server,
         },
         metrics_port: args.metrics_port,
-        hello,
     });
     if standing.is_some() {
         plan = plan.at_most(MAX_STANDING_AGENT_PLAN);
@@ -117,6 +116,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         agent,
         plan,
         allowed,
+        greeting: (standing.is_some() || args.greet_runs).then_some(hello),
         standing,
         run: args.run,
         readiness_port: args.readiness_port,

@@ -112,3 +112,6 @@ fn slice_endpoints(server: &ServerEndpoint) -> Vec<SliceEndpoint> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

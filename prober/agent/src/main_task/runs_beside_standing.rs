@@ -19,12 +19,12 @@ impl MainTask {
     /// Writes the first line again before the first plan of another run, so that a reader of the log's end knows this agent.
     pub(super) fn greet(&mut self, run: Option<String>) {
         let is_known = self.greeted == run;
-        if let (Some(standing), Some(run)) = (&self.config.standing, run)
+        if let (Some(greeting), Some(run)) = (&self.config.greeting, run)
             && !is_known
         {
             self.writer.write(&Event::Hello(Hello {
                 run: Some(run.clone()),
-                ..standing.hello.clone()
+                ..greeting.clone()
             }));
             self.greeted = Some(run);
         }

@@ -23,7 +23,7 @@ use super::clock::SteadyClock;
 use crate::engine::events::{EngineEvent, EngineEventSender};
 use crate::responder::listeners::{ListenError, bind};
 
-/// Connections at the same time; further ones wait in the kernel.
+/// Connections of a family at the same time; further ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 4;
 /// Connections that wait in the kernel.
 const BACKLOG: i32 = 16;
@@ -41,7 +41,6 @@ pub(super) async fn serve(
     clock: SteadyClock,
     events: EngineEventSender,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut acceptors = JoinSet::new();
     for family in Family::ALL {
         let listener = bind(family, port, BACKLOG).and_then(|listener| {
@@ -50,8 +49,7 @@ pub(super) async fn serve(
         });
         match listener {
             Ok(Some(listener)) => {
-                let (agent, places) = (Rc::clone(&agent), Arc::clone(&places));
-                acceptors.spawn_local(accept_all(listener, agent, clock, places));
+                acceptors.spawn_local(accept_all(listener, Rc::clone(&agent), clock));
             }
             Ok(None) => {}
             Err(source) => {
@@ -67,12 +65,8 @@ pub(super) async fn serve(
     while acceptors.join_next().await.is_some() {}
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    agent: Rc<RefCell<StandingAgent>>,
-    clock: SteadyClock,
-    places: Arc<Semaphore>,
-) {
+async fn accept_all(listener: TcpListener, agent: Rc<RefCell<StandingAgent>>, clock: SteadyClock) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut under_way = JoinSet::new();
     loop {
         // The semaphore is never closed.

@@ -78,6 +78,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
 
+    /// Write the first line again before the first plan of each run, for runs that read the log from its end (always with --standing-plan)
+    #[arg(long, conflicts_with = "run")]
+    pub(crate) greet_runs: bool,
+
     /// Port for a readiness probe, e.g. 8082: open while nothing in the log needs to be read, see "log_reading" of a plan
     #[arg(long, value_name = "PORT")]
     pub(crate) readiness_port: Option<u16>,

@@ -74,6 +74,34 @@ fn a_plan_of_another_run_is_refused() {
 }
 
 #[test]
+fn each_run_is_greeted_once_where_its_log_is_read_from_the_end() {
+    let namespace = Namespace::new();
+    let mut agent = Agent::start(&namespace, "a", &["--tier", "T0", "--greet-runs"]);
+    for (run, generation) in [("test", 1), ("test", 2), ("other", 3)] {
+        let plan = Plan {
+            run: run.to_owned(),
+            ..agent.plan(generation, Vec::new())
+        };
+        agent.give(&plan);
+        agent.wait(|event| match event {
+            Event::Done {
+                generation: done, ..
+            } => (*done == generation).then_some(()),
+            _ => None,
+        });
+    }
+    let greeted = agent.events.iter().filter_map(|event| match event {
+        Event::Hello(hello) => Some(hello.run.clone()),
+        _ => None,
+    });
+    let greeted: Vec<_> = greeted.collect();
+    assert_eq!(
+        greeted,
+        [None, Some("test".to_owned()), Some("other".to_owned())]
+    );
+}
+
+#[test]
 fn each_plan_that_requests_node_facts_gets_them() {
     let namespace = Namespace::new();
     let mut agent = Agent::start(&namespace, "a", &["--tier", "T0"]);

@@ -11,7 +11,8 @@ const WAKEUP_INTERVAL: Duration = Duration::from_millis(2_500);
 /// The longest time over which the first round is spread: a node that has just booted is judged soon.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
 
-/// When the groups of a round are due, in their order. They are spread over the interval, with jitter, and share wake-ups.
+/// When the groups of a round are due, in their order. They are spread over the interval and share wake-ups. Jitter moves a
+/// wake-up by up to a quarter of the time to the next: a path is probed about once in each interval, however rounds follow.
 pub fn times_of_round(
     groups: usize,
     start: Timestamp,
@@ -28,7 +29,7 @@ pub fn times_of_round(
     let wakeups = wakeups.clamp(1, (groups as u64).max(1));
     let length = nanos(spread) / wakeups;
     let wakeup_times: Vec<Timestamp> = (0..wakeups)
-        .map(|number| start + Duration::from_nanos(number * length + random.below(length)))
+        .map(|number| start + Duration::from_nanos(number * length + random.below(length / 4)))
         .collect();
     let of_group = |group: usize| {
         let at = group * wakeup_times.len() / groups.max(1);
@@ -108,7 +109,7 @@ mod tests {
                 let part = (group as u64 * wakeups) / groups as u64;
                 let length = nanos(spread) / wakeups;
                 let offset = nanos(at.since(start));
-                prop_assert!((part * length..(part + 1) * length).contains(&offset));
+                prop_assert!((part * length..=part * length + length / 4).contains(&offset));
             }
         }
 

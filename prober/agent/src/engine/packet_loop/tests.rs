@@ -97,10 +97,10 @@ fn a_port_that_is_used_again_before_its_result_is_reported_loses_none() {
     }
     packet_loop.report_results();
     let mut results = 0;
-    while let Ok(event) = events.try_recv() {
+    while let Some(event) = events.try_recv() {
         results += u32::from(matches!(
             event,
-            EngineEvent::Probe(1, ProbeEvent::Result(_))
+            EngineEvent::Probe(PlanId::Accepted(1), ProbeEvent::Result(_))
         ));
     }
     assert_eq!((sent_syns, results), (ALL, ALL));
@@ -141,10 +141,10 @@ fn coalesced_answers_are_read_with_the_next_probe_and_reported_at_once() {
         if packet_loop.has_due_results(now) {
             packet_loop.report_results();
         }
-        while let Ok(event) = events.try_recv() {
+        while let Some(event) = events.try_recv() {
             results += u32::from(matches!(
                 event,
-                EngineEvent::Probe(1, ProbeEvent::Result(_))
+                EngineEvent::Probe(PlanId::Accepted(1), ProbeEvent::Result(_))
             ));
         }
         wakeups += 1;
