@@ -13,15 +13,12 @@
 //!     "kib share probes" of an agent at ten probes a second
 //! bench diagnosis
 //!     the time to diagnose runs of 1,000, 10,000 and 100,000 probes, each with two faults; needs no network
-//! bench plan NODES
-//!     the time that the canary takes to plan a cycle of so many nodes; needs no network
 //! ```
 
 #![expect(clippy::print_stdout, reason = "the figures are its output")]
 
 mod agent;
 mod diagnosis;
-mod plan;
 mod rate;
 mod rtt;
 mod serve;
@@ -58,12 +55,6 @@ fn main() -> anyhow::Result<()> {
             for nodes in [25, 250, 2_500] {
                 println!("{}", diagnosis::measure(nodes));
             }
-        }
-        ["plan", nodes] => {
-            let nodes = nodes
-                .parse()
-                .with_context(|| format!("'{nodes}' is no number of nodes"))?;
-            println!("{}", plan::measure(nodes));
         }
         _ => anyhow::bail!("run scripts/bench, which creates the network that this needs"),
     }

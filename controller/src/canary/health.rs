@@ -26,8 +26,8 @@ pub use outage::{EndReason, Explanation, FailureKind, Outage, Transition};
 const REMEMBERED: usize = 20;
 
 /// How long an agent must be silent before its silence is an outage. A node that has lost its power is reported as not
-/// ready only after 50 s (`--node-monitor-grace-period` of kube-controller-manager).
-pub const SILENCE: Duration = Duration::from_mins(1);
+/// ready only after 50 s (`--node-monitor-grace-period` of kube-controller-manager), and one that is overloaded answers late.
+pub const SILENCE: Duration = Duration::from_mins(3);
 
 /// How long an outage of an earlier controller lasts of which no node is known, unless it is found again.
 const RESTORED_PATIENCE: Duration = Duration::from_mins(5);

@@ -105,7 +105,7 @@ mod tests {
         Time(Instant::from_second(seconds).unwrap())
     }
 
-    /// A check after two examinations of the first node, a minute apart.
+    /// A check after two examinations of the first node, three minutes apart.
     fn check_after(seen: PathState, liveness: Liveness, confidence: Confidence) -> CheckState {
         let mut cluster = Cluster::of(2);
         let check = serde_json::from_value(json!({
@@ -135,7 +135,7 @@ mod tests {
             let now = cluster.moment();
             check.observe("default", &cluster.inventory, &mut BTreeMap::new(), now);
             check.end_examination(result.clone(), now);
-            cluster.pass(Duration::from_mins(1));
+            cluster.pass(Duration::from_mins(3));
         }
         check
     }

@@ -201,6 +201,16 @@ impl RoundResult {
         result
     }
 
+    /// Counts those of these pods as silent that run and did not answer the examination.
+    pub fn add_unresponsive(&mut self, report: &Report, pods: &BTreeSet<String>) {
+        let unresponsive = (report.agents.iter())
+            .filter(|agent| !agent.has_reported && agent.failed.is_some())
+            .filter(|agent| pods.contains(&agent.pod));
+        for agent in unresponsive {
+            self.liveness.insert(agent.node.clone(), Liveness::Silent);
+        }
+    }
+
     /// Removes the results of these nodes.
     pub fn remove_nodes(&mut self, is_removed: impl Fn(&NodeName) -> bool) {
         self.paths.retain(|path, _| {
@@ -305,6 +315,20 @@ mod tests {
         assert_eq!(silent(&[("node-1", false), ("node-2", true)]), ["node-1"]);
         assert_eq!(silent(&[("node-1", false), ("node-2", false)]), [""; 0]);
         assert_eq!(silent(&[("node-1", false)]), ["node-1"]);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_answer_is_silent_and_one_without_a_pod_is_not() {
+        let mut report = report(&[("node-1", false), ("node-2", true)]);
+        report.agents[0].failed = Some("it has not answered".to_owned());
+        let mut result = RoundResult::from_report(&report);
+        result.add_unresponsive(&report, &BTreeSet::new());
+        assert_eq!(result.liveness.len(), 1);
+        result.add_unresponsive(&report, &["node-1-client".to_owned()].into());
+        assert_eq!(
+            result.liveness.get(&NodeName::new("node-1")),
+            Some(&Liveness::Silent)
+        );
     }
 
     #[test]

@@ -41,6 +41,8 @@ struct TestNode {
     works: bool,
     created: Timestamp,
     agents: [TestPod; 2],
+    /// The address of its server, where it is not the usual one.
+    server_address: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +103,7 @@ impl Cluster {
             works: true,
             created: self.now,
             agents,
+            server_address: None,
         });
         self.publish(number);
         number
@@ -109,13 +112,17 @@ impl Cluster {
     /// A node joins whose server has this address.
     pub(super) fn add_server_with(&mut self, address: &str) {
         let number = self.add_node();
+        self.nodes[number].server_address = Some(address.to_owned());
         self.pass(STARTS);
-        let mut pods = self.pods_of(number);
-        let ip = &mut pods[1].status.as_mut().unwrap().pod_ips.as_mut().unwrap()[0].ip;
-        address.clone_into(ip);
-        for pod in pods {
-            self.inventory.apply_pod(Event::Applied(pod));
+    }
+
+    /// A node's agents are given a plan: their gates close for the first round.
+    pub(super) fn close_gates(&mut self, number: usize) {
+        let now = self.now;
+        for agent in &mut self.nodes[number].agents {
+            agent.ready = (false, now);
         }
+        self.publish(number);
     }
 
     /// A node is deleted, with its pods.
@@ -325,9 +332,11 @@ fn pod(node: &TestNode, number: usize, agent: &TestPod) -> Pod {
         Some(at) => json!({"running": {"startedAt": time(at)}}),
         None => json!({"waiting": {"reason": "ContainerCreating"}}),
     };
-    let last = match agent.component {
-        Component::Client => 2,
-        Component::Server | Component::Node => 3,
+    let own = |last: u8| format!("10.{}.{}.{last}", number / 256, number % 256);
+    let ip = match (agent.component, &node.server_address) {
+        (Component::Server, Some(address)) => address.clone(),
+        (Component::Client, _) => own(2),
+        (Component::Server | Component::Node, _) => own(3),
     };
     parsed(json!({
         "metadata": {
@@ -337,7 +346,7 @@ fn pod(node: &TestNode, number: usize, agent: &TestPod) -> Pod {
         "spec": {"nodeName": node.name, "containers": []},
         "status": {
             "phase": "Running",
-            "podIPs": [{"ip": format!("10.{}.{}.{last}", number / 256, number % 256)}],
+            "podIPs": [{"ip": ip}],
             "conditions": [{"type": "Ready", "status": if is_ready { "True" } else { "False" }, "lastTransitionTime": time(since)}],
             "containerStatuses": [{
                 "name": "agent", "image": "", "imageID": "", "ready": is_ready, "restartCount": 0, "state": state

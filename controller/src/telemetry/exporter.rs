@@ -208,4 +208,8 @@ impl Observer for Exporter {
     fn reconciled(&self, how: Reconciled, took: Duration) {
         self.metrics.reconciled(how == Reconciled::Failed, took);
     }
+
+    fn evaluated(&self, took: Duration) {
+        self.metrics.evaluated(took);
+    }
 }

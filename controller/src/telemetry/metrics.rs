@@ -127,6 +127,8 @@ struct ControllerMetrics {
     reconcile_errors: u64,
     /// A classic histogram.
     reconciliations: Option<Histogram>,
+    /// A classic histogram.
+    evaluations: Option<Histogram>,
     requests: Option<RequestCount>,
 }
 
@@ -212,6 +214,13 @@ impl Metrics {
         let mut table = self.table();
         table.controller.reconcile_errors += u64::from(has_failed);
         let durations = table.controller.reconciliations.get_or_insert_with(classic);
+        durations.observe(took.as_secs_f64());
+    }
+
+    /// Counts an evaluation of all checks.
+    pub(super) fn evaluated(&self, took: Duration) {
+        let mut table = self.table();
+        let durations = table.controller.evaluations.get_or_insert_with(classic);
         durations.observe(took.as_secs_f64());
     }
 

@@ -74,6 +74,13 @@ fn very_many() -> Result<(), Failed> {
         requests_since(&controller, &begin)?,
         controller.memory()?
     );
+    let metrics = controller.metrics()?;
+    for line in metrics
+        .lines()
+        .filter(|line| line.starts_with("prober_evaluation_duration"))
+    {
+        println!("{line}");
+    }
     let failing = canary.field("{.status.failing[*].cause}")?;
     let events = canary.events()?;
     if !failing.is_empty() || !events.is_empty() {

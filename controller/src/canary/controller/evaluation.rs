@@ -48,6 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Re
             inputs.mark_unchanged();
             seen = listed;
             evaluate(&shared, &checks, now);
+            shared.observer.evaluated(steady().since(now.steady));
         }
         for (check, order) in due(&shared, now) {
             let examination = examiner::examine(Arc::clone(&shared), order, stop.clone());
@@ -207,6 +208,7 @@ fn end(shared: &Shared, name: &str, examined: Option<Examined>) {
         return;
     };
     let mut result = RoundResult::from_report(&examined.report);
+    result.add_unresponsive(&examined.report, &examined.probing);
     result.examined = examined.nodes;
     let transitions = check.state.end_examination(result, now);
     shared.observer.observe(&CheckRound {

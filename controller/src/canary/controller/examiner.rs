@@ -38,7 +38,7 @@ const PEERS: usize = 3;
 const RAW_PROBES: u32 = 6;
 
 /// How long agents may take to greet the run: the kubelet shows an annotation within a second or two.
-const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The time limit of an examination, without its removal.
 const TIME_LIMIT: Duration = Duration::from_mins(1);
@@ -71,6 +71,8 @@ struct NodeAgents {
 pub(super) struct Examined {
     /// The examined nodes.
     pub(super) nodes: BTreeSet<NodeName>,
+    /// The pods that probe and were to report.
+    pub(super) probing: BTreeSet<String>,
     /// The measurements.
     pub(super) matrix: Matrix,
     /// Their diagnosis.
@@ -253,6 +255,7 @@ pub(super) async fn examine(
         servers_named_by_alerts(&shared, &order).await
     };
     let (nodes, spec, config) = order.complete(&named);
+    let probing = probing(&spec.pod_names);
     tracing::info!(run, nodes = ?names(&nodes), "examining nodes");
     let began = wall();
     let finished = drive(&shared, spec, config, stop).await;
@@ -281,10 +284,22 @@ pub(super) async fn examine(
     match diagnosed.await {
         Ok((matrix, report)) => Some(Examined {
             nodes,
+            probing,
             matrix,
             report,
         }),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// The clients and servers of a run.
+fn probing(names: &PodNames) -> BTreeSet<String> {
+    match names {
+        PodNames::Given(nodes) => (nodes.values())
+            .flat_map(|pods| pods.client.iter().chain(&pods.server))
+            .cloned()
+            .collect(),
+        PodNames::Prefixed(_) => BTreeSet::new(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The interface between the controller and telemetry, which never blocks the controller.
 
+use std::time::Duration;
+
 use prober_core::evidence::Matrix;
 use prober_core::report::Report;
 use prober_core::topology::NodeName;
@@ -58,5 +60,8 @@ pub trait Observer: Send + Sync {
     fn leads(&self, is_leading: bool);
 
     /// A check was reconciled.
-    fn reconciled(&self, how: Reconciled, took: std::time::Duration);
+    fn reconciled(&self, how: Reconciled, took: Duration);
+
+    /// The states of all checks were evaluated.
+    fn evaluated(&self, took: Duration);
 }

@@ -214,18 +214,18 @@ fn the_results_of_a_starved_agent_are_inconclusive() {
 }
 
 #[test]
-fn an_agent_that_is_silent_for_a_minute_is_an_outage() {
+fn an_agent_that_is_silent_for_three_minutes_is_an_outage() {
     let liveness = |liveness| RoundResult {
         liveness: [(node("a"), liveness)].into(),
         ..RoundResult::default()
     };
     let mut health = HealthTracker::new(RULE);
     health.update(&liveness(Liveness::Reporting), at(0));
-    for second in [10, 20, 40, 69] {
+    for second in [10, 20, 40, 189] {
         assert_eq!(health.update(&liveness(Liveness::Silent), at(second)), []);
         assert_eq!(health.falling_silent().count(), 1);
     }
-    let transitions = health.update(&liveness(Liveness::Silent), at(70));
+    let transitions = health.update(&liveness(Liveness::Silent), at(190));
     assert_eq!(
         reported(&transitions)[1],
         "a: ConnectivityLost a: agent-silent (proven): its agent runs and does not report"
@@ -233,7 +233,7 @@ fn an_agent_that_is_silent_for_a_minute_is_an_outage() {
     assert_eq!(health.open()[0].start, at(10));
     assert_eq!(health.falling_silent().count(), 0);
     assert_eq!(
-        health.update(&liveness(Liveness::Reporting), at(80)).len(),
+        health.update(&liveness(Liveness::Reporting), at(200)).len(),
         1
     );
 }

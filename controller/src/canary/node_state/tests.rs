@@ -78,13 +78,13 @@ fn agents_that_may_not_have_the_plan_yet_measure_nothing() {
         NodeState::Starting,
         "it is Ready since before the plan"
     );
-    // The plan arrives: the gate closes for the first round.
-    cluster.set_works(0, false);
-    cluster.pass(Duration::from_secs(2));
+    // The plan arrives: the gates close for the first round.
+    cluster.close_gates(0);
     assert_eq!(state(&cluster, 0), NodeState::Starting);
-    cluster.set_works(0, true);
+    cluster.pass(Duration::from_secs(2));
     assert_eq!(state(&cluster, 0), NodeState::Working);
     cluster.set_works(1, false);
+    cluster.close_gates(1);
     let since = cluster.now;
     cluster.pass(FIRST_ROUND);
     assert_eq!(

@@ -230,6 +230,15 @@ fn controller(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::
         )?;
         durations.encode(reconciliations)?;
     }
+    if let Some(durations) = &controller.evaluations {
+        let evaluations = encoder.encode_descriptor(
+            "prober_evaluation_duration",
+            "How long it took to evaluate the nodes and the checks after a change",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        durations.encode(evaluations)?;
+    }
     let mut requests = encoder.encode_descriptor(
         "prober_api_requests",
         "Requests to the API server, by verb and status code; a watch counts when it is opened",
