@@ -277,16 +277,15 @@ impl MainTask {
             self.abandon().await;
         }
         self.log_reading = plan.log_reading;
-        let traced_ports = match &self.standing {
-            Some(standing) => standing.ports(),
-            None => {
-                self.open_readiness_gate().await;
-                // A run that reads `plan-accepted` may rely on the listeners.
-                for refused in self.responder.apply(&plan.responder, plan.nonce).await {
-                    self.notice(refused.to_string());
-                }
-                plan.responder.ports.clone()
+        let traced_ports = if let Some(standing) = &self.standing {
+            standing.ports()
+        } else {
+            self.open_readiness_gate().await;
+            // A run that reads `plan-accepted` may rely on the listeners.
+            for refused in self.responder.apply(&plan.responder, plan.nonce).await {
+                self.notice(refused.to_string());
             }
+            plan.responder.ports.clone()
         };
         let Waited {
             reached,
