@@ -1,5 +1,6 @@
 //! The main task of an agent: an event loop that takes plans, starts probes and writes event lines.
 
+mod engine_events;
 mod node_facts_reader;
 /// The lines that are written at intervals or at the end of a plan.
 mod reporting;
@@ -23,13 +24,10 @@ use tokio::time::{Instant, timeout};
 use crate::config::AgentConfig;
 use crate::engine::commands::{PacketCommand, RawPlan};
 use crate::engine::connect_jobs::{ConnectJobs, ConnectRunner, Servers, after_connect};
-use crate::engine::events::{
-    EngineEvent, EngineEventReceiver, EngineEventSender, PlanId, ProbeEvent, engine_events,
-};
+use crate::engine::events::{EngineEventReceiver, EngineEventSender, PlanId, engine_events};
 use crate::engine::kernel::Connector;
 use crate::engine::packet_loop::{LoopbackMode, needs_rst_suppression};
 use crate::engine::packet_thread::{PacketSockets, PacketThread};
-use crate::event_lines::tally::is_healthy;
 use crate::event_lines::writer::{EventWriter, WriterEnd};
 use crate::plan::file::ChangeDetection;
 use crate::plan::progress::PlanProgress;
@@ -277,16 +275,15 @@ impl MainTask {
             self.abandon().await;
         }
         self.log_reading = plan.log_reading;
-        let traced_ports = match &self.standing {
-            Some(standing) => standing.ports(),
-            None => {
-                self.open_readiness_gate().await;
-                // A run that reads `plan-accepted` may rely on the listeners.
-                for refused in self.responder.apply(&plan.responder, plan.nonce).await {
-                    self.notice(refused.to_string());
-                }
-                plan.responder.ports.clone()
+        let traced_ports = if let Some(standing) = &self.standing {
+            standing.ports()
+        } else {
+            self.open_readiness_gate().await;
+            // A run that reads `plan-accepted` may rely on the listeners.
+            for refused in self.responder.apply(&plan.responder, plan.nonce).await {
+                self.notice(refused.to_string());
             }
+            plan.responder.ports.clone()
         };
         let Waited {
             reached,
@@ -375,64 +372,5 @@ impl MainTask {
             }
         }
         probes
-    }
-
-    fn handle_engine_event(&mut self, event: EngineEvent) -> anyhow::Result<()> {
-        match event {
-            EngineEvent::Probe(PlanId::Accepted(number), event) => {
-                self.handle_probe_event(number, event);
-            }
-            // The standing rounds receive these.
-            EngineEvent::Probe(PlanId::Standing, _) => {}
-            EngineEvent::Line(event) => self.writer.write(&event),
-            EngineEvent::NodeFacts(number, read) => {
-                self.report_facts(read);
-                if let Some(progress) = self.plans.get_mut(&number) {
-                    progress.end_without_result(1);
-                }
-            }
-            EngineEvent::ServerTrace(handshakes) => match self.log_reading {
-                LogReading::Attended => self.writer.write(&Event::ServerTrace { handshakes }),
-                LogReading::Unattended => {}
-            },
-            EngineEvent::Capture { received, dropped } => {
-                self.capture = Some(Event::Capture { received, dropped });
-            }
-            // Nothing reads the log of a standing agent without a run.
-            EngineEvent::Late(_) if self.standing.is_some() && self.plans.is_empty() => {}
-            EngineEvent::Late(late) => self.max_lateness = self.max_lateness.max(late),
-            EngineEvent::Notice(text) => self.notice(text),
-            EngineEvent::PacketThreadFailed(why) => {
-                anyhow::bail!("the packet thread has ended: {why}")
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_probe_event(&mut self, number: u32, event: ProbeEvent) {
-        // An event of a run that is over.
-        let Some(progress) = self.plans.get_mut(&number) else {
-            return;
-        };
-        match event {
-            ProbeEvent::Result(result) => {
-                let needs_alert =
-                    self.log_reading == LogReading::Unattended && !is_healthy(&result);
-                if let Some(line) = progress.handle_result(*result) {
-                    self.writer.write(&line);
-                }
-                if needs_alert {
-                    self.alert();
-                }
-            }
-            ProbeEvent::TtlProbe(ttl_probe) => {
-                progress.end_without_result(1);
-                self.writer.write(&Event::TtlProbe(ttl_probe));
-            }
-            ProbeEvent::Unsent(probes, why) => {
-                progress.end_without_result(probes);
-                self.notice(why);
-            }
-        }
     }
 }

@@ -186,9 +186,10 @@ mod tests {
         }
         let (mut handshakes, mut notices) = (0, 0);
         while let Some(event) = receiver.try_recv() {
-            match event {
-                EngineEvent::ServerTrace(traces) => handshakes += traces.len(),
-                _ => notices += 1,
+            if let EngineEvent::ServerTrace(traces) = event {
+                handshakes += traces.len();
+            } else {
+                notices += 1;
             }
         }
         assert_eq!((handshakes, notices), (MAX_QUEUED_HANDSHAKES, 100));

@@ -140,17 +140,18 @@ fn metrics(from: &Namespace, address: &str) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// The value of the first series with all of these parts.
-fn value(metrics: &str, parts: &[&str]) -> f64 {
+/// The whole part of the value of the first series with all of these parts.
+fn value(metrics: &str, parts: &[&str]) -> u64 {
     let lines = metrics.lines().filter(|line| !line.starts_with('#'));
     let mut found = lines.filter(|line| parts.iter().all(|part| line.contains(part)));
     let value = found.next().and_then(|line| line.rsplit(' ').next());
-    value.map_or(0.0, |value| value.parse().unwrap())
+    let whole = value.and_then(|value| value.split('.').next());
+    whole.map_or(0, |whole| whole.parse().unwrap())
 }
 
 /// Waits until a series has at least this value.
 #[track_caller]
-fn wait_value(from: &Namespace, address: &str, parts: &[&str], least: f64) {
+fn wait_value(from: &Namespace, address: &str, parts: &[&str], least: u64) {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let text = metrics(from, address);
@@ -199,19 +200,14 @@ fn a_healthy_pair_opens_its_gates_and_its_metrics_have_counts() {
         "access_path=\"cluster-ip\",scope=\"same-node\",family=\"ipv4\"",
     ] {
         let parts = ["prober_probes_total{node=\"node-x\"", labels, ESTABLISHED];
-        wait_value(&pair.b, A4, &parts, 4.0);
-        wait_value(
-            &pair.b,
-            A4,
-            &["prober_handshake_seconds_count", labels],
-            4.0,
-        );
+        wait_value(&pair.b, A4, &parts, 4);
+        wait_value(&pair.b, A4, &["prober_handshake_seconds_count", labels], 4);
     }
     let text = metrics(&pair.b, A4);
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-    assert_eq!(value(&text, &["prober_standing_plan_generation "]), 7.0);
-    assert_eq!(value(&text, &["prober_alerting "]), 0.0);
-    assert!(value(&text, &["prober_last_round_timestamp_seconds "]) > 1e9);
+    assert_eq!(value(&text, &["prober_standing_plan_generation "]), 7);
+    assert_eq!(value(&text, &["prober_alerting "]), 0);
+    assert!(value(&text, &["prober_last_round_timestamp_seconds "]) > 1_000_000_000);
     for pod in [pair.client, pair.server] {
         let (events, status) = pod.agent.terminate();
         assert!(status.success());
@@ -263,9 +259,9 @@ fn a_permanent_failure_is_written_once_and_counted_always() {
         .agent
         .wait(|event| matches!(event, Event::Alert).then_some(()));
     let timeouts = ["cluster-ip-local", "outcome=\"timeout\""];
-    wait_value(&pair.b, A4, &timeouts, 16.0);
+    wait_value(&pair.b, A4, &timeouts, 16);
     wait_readiness(&pair.b, A4, Readiness::Closed);
-    assert_eq!(value(&metrics(&pair.b, A4), &["prober_alerting "]), 1.0);
+    assert_eq!(value(&metrics(&pair.b, A4), &["prober_alerting "]), 1);
     let (events, _) = pair.client.agent.terminate();
     assert_eq!(alerts(&events), 1);
     assert!(events.len() <= 1 + 3 + 1, "{events:#?}");
@@ -282,18 +278,18 @@ fn a_slot_that_changes_its_server_is_no_failure() {
         ..plan()
     };
     pair.client.give(&old);
-    wait_value(&pair.b, A4, &["prober_standing_plan_generation "], 8.0);
+    wait_value(&pair.b, A4, &["prober_standing_plan_generation "], 8);
     wait_value(
         &pair.b,
         A4,
         &["cluster-ip\"", "outcome=\"other-server\""],
-        3.0,
+        3,
     );
     pair.client.give(&StandingPlan {
         generation: 9,
         ..plan()
     });
-    wait_value(&pair.b, A4, &["prober_standing_plan_generation "], 9.0);
+    wait_value(&pair.b, A4, &["prober_standing_plan_generation "], 9);
     let before = value(
         &metrics(&pair.b, A4),
         &["cluster-ip\"", "same-node", ESTABLISHED],
@@ -302,7 +298,7 @@ fn a_slot_that_changes_its_server_is_no_failure() {
         &pair.b,
         A4,
         &["cluster-ip\"", "same-node", ESTABLISHED],
-        before + 4.0,
+        before + 4,
     );
     wait_readiness(&pair.b, A4, Readiness::Open);
     let (events, _) = pair.client.agent.terminate();
@@ -325,7 +321,7 @@ fn without_a_plan_the_gate_is_open_and_servers_answer() {
         ..plan()
     });
     // The server has no plan, and answers all the same.
-    wait_value(&b, A4, &["cluster-ip-local", ESTABLISHED], 4.0);
+    wait_value(&b, A4, &["cluster-ip-local", ESTABLISHED], 4);
     wait_readiness(&b, A4, Readiness::Open);
     client.give_text("");
     let counted = || value(&metrics(&b, A4), &["cluster-ip-local", ESTABLISHED]);
@@ -362,12 +358,7 @@ fn a_run_beside_the_rounds_is_greeted_and_both_go_on() {
             .plan(1, vec![probes(5, Method::Syn, B4, PORT, 10)])
     };
     pair.client.agent.give(&plan);
-    wait_value(
-        &pair.b,
-        A4,
-        &["cluster-ip-local", ESTABLISHED],
-        before + 4.0,
-    );
+    wait_value(&pair.b, A4, &["cluster-ip-local", ESTABLISHED], before + 4);
     pair.client.agent.wait_done(1);
     pair.client.agent.give(
         &pair
@@ -377,12 +368,7 @@ fn a_run_beside_the_rounds_is_greeted_and_both_go_on() {
     );
     pair.client.agent.wait_done(2);
     let before = value(&metrics(&pair.b, A4), &["cluster-ip-local", ESTABLISHED]);
-    wait_value(
-        &pair.b,
-        A4,
-        &["cluster-ip-local", ESTABLISHED],
-        before + 4.0,
-    );
+    wait_value(&pair.b, A4, &["cluster-ip-local", ESTABLISHED], before + 4);
     let other = Plan {
         run: "other".to_owned(),
         ..pair
@@ -443,12 +429,7 @@ fn a_run_that_is_taken_away_ends_and_its_server_traces_too() {
     pair.client.agent.give_text("");
     pair.server.agent.give_text("");
     let before = value(&metrics(&pair.b, A4), &["cluster-ip-local", ESTABLISHED]);
-    wait_value(
-        &pair.b,
-        A4,
-        &["cluster-ip-local", ESTABLISHED],
-        before + 8.0,
-    );
+    wait_value(&pair.b, A4, &["cluster-ip-local", ESTABLISHED], before + 8);
     let (events, _) = pair.client.agent.terminate();
     assert!(
         !events
@@ -501,7 +482,7 @@ fn hostile_plans_are_refused_and_the_last_good_one_stays() {
         let reason = refusal(&mut pair.client.agent);
         assert!(reason.contains(expected), "{reason}");
         let text = metrics(&pair.b, A4);
-        assert_eq!(value(&text, &["prober_standing_plan_generation "]), 7.0);
+        assert_eq!(value(&text, &["prober_standing_plan_generation "]), 7);
     }
 }
 

@@ -58,13 +58,11 @@ fn slots_of_round<'a>(
 ) -> impl Iterator<Item = &'a StandingSlot> {
     let count = slots.len() as u64;
     let peers = u64::from(peers).min(count);
-    let first = match count {
-        0 => 0,
-        1.. => {
-            let passed = (u128::from(round) * u128::from(peers)) % u128::from(count);
-            u64::try_from(passed).unwrap_or_default() + seed_of(node) % count
-        }
-    };
+    let passed = (u128::from(round) * u128::from(peers))
+        .checked_rem(count.into())
+        .and_then(|passed| u64::try_from(passed).ok())
+        .unwrap_or_default();
+    let first = passed + seed_of(node).checked_rem(count).unwrap_or_default();
     let indices = (first..first + peers).filter_map(move |at| at.checked_rem(count));
     indices.filter_map(|at| slots.get(usize::try_from(at).ok()?))
 }

@@ -251,3 +251,121 @@ impl fmt::Display for Escaped<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::outcome::{EngineKind, Exchange};
+    use crate::topology::{AgentId, PathId};
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_nanos(1_700_000_000_000_000_000) + Duration::from_millis(millis)
+    }
+
+    fn result(outcome: Outcome) -> ProbeResult {
+        ProbeResult {
+            path: PathId(1),
+            engine: EngineKind::Raw,
+            src: "10.77.1.2:63000".parse().unwrap(),
+            dst: "10.99.0.1:9000".parse().unwrap(),
+            started: at(0),
+            isn: None,
+            server_isn: None,
+            outcome,
+            syns: 1,
+            exchange: Exchange::NotTried,
+            observations: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_series_has_its_labels_and_the_text_is_whole() {
+        let mut metrics = StandingMetrics::new(NodeName::new("node-\"1\"\n"), at(0));
+        let path = StandingPath {
+            access_path: AccessPath::ClusterIp,
+            server: Some(AgentId::new("node-2", "server")),
+            target: "10.99.0.1:9000".parse().unwrap(),
+        };
+        for millis in [3, 700, 6_000] {
+            let nanos = millis * 1_000_000;
+            let outcome = Outcome::Established {
+                rtt_ns: nanos,
+                connect_ns: nanos,
+            };
+            let started = at(250);
+            metrics.count(
+                &path,
+                StandingOutcome::Established,
+                &result(outcome),
+                started,
+            );
+        }
+        metrics.count(
+            &path,
+            StandingOutcome::Timeout,
+            &result(Outcome::Timeout),
+            at(9_000),
+        );
+        let gauges = StandingGauges {
+            last_round: Some(at(12_034)),
+            generation: Some(8),
+            alerting: 2,
+        };
+        let mut text = String::new();
+        metrics.render(gauges, &mut text).unwrap();
+        let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let labels = "access_path=\"cluster-ip\",scope=\"cross-node\",family=\"ipv4\"";
+        let bucket = |bound, count| {
+            format!("prober_handshake_seconds_bucket{{{labels},le=\"{bound}\"}} {count}")
+        };
+        let counts = [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2];
+        let mut expected = vec![
+            format!(
+                "prober_probes_total{{node=\"node-\\\"1\\\"\\n\",{labels},outcome=\"established\"}} 3"
+            ),
+            format!(
+                "prober_probes_total{{node=\"node-\\\"1\\\"\\n\",{labels},outcome=\"timeout\"}} 1"
+            ),
+        ];
+        expected.extend(
+            BUCKETS
+                .iter()
+                .zip(counts)
+                .map(|((_, bound), count)| bucket(*bound, count)),
+        );
+        expected.extend([
+            bucket("+Inf", 3),
+            format!("prober_handshake_seconds_sum{{{labels}}} 6.703000000"),
+            format!("prober_handshake_seconds_count{{{labels}}} 3"),
+            format!("prober_first_connectivity_seconds{{{labels}}} 0.253000000"),
+            "prober_last_round_timestamp_seconds 1700000012.034000000".to_owned(),
+            "prober_standing_plan_generation 8".to_owned(),
+            "prober_alerting 2".to_owned(),
+        ]);
+        assert_eq!(series, expected);
+        let types = text
+            .lines()
+            .filter(|line| line.starts_with("# TYPE"))
+            .count();
+        assert_eq!(
+            types,
+            text.lines()
+                .filter(|line| line.starts_with("# HELP"))
+                .count()
+        );
+    }
+
+    #[test]
+    fn without_a_plan_or_a_round_their_gauges_are_absent() {
+        let mut text = String::new();
+        let metrics = StandingMetrics::new(NodeName::new("n"), at(0));
+        metrics
+            .render(StandingGauges::default(), &mut text)
+            .unwrap();
+        assert!(
+            !text.contains("generation") && !text.contains("last_round"),
+            "{text}"
+        );
+        assert!(text.ends_with("\nprober_alerting 0\n"), "{text}");
+    }
+}

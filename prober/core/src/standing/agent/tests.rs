@@ -156,9 +156,11 @@ impl Simulation {
     }
 
     fn failures(&self) -> Vec<&crate::probe::event::StandingFailure> {
-        let failures = self.lines.iter().filter_map(|line| match line {
-            Event::StandingFailure(failure) => Some(&**failure),
-            _ => None,
+        let failures = self.lines.iter().filter_map(|line| {
+            if let Event::StandingFailure(failure) = line {
+                return Some(&**failure);
+            }
+            None
         });
         failures.collect()
     }
@@ -175,7 +177,7 @@ impl Simulation {
 fn result_of(probe: &ProbePlan, answer: Answer, now: Timestamp) -> ProbeResult {
     let engine = match probe.method {
         Method::Connect { .. } => EngineKind::Kernel,
-        _ => EngineKind::Raw,
+        Method::Syn | Method::Exchange { .. } | Method::TtlProbe { .. } => EngineKind::Raw,
     };
     let src = SocketAddr::new("10.77.1.2".parse().unwrap(), 61_000);
     let established = Outcome::Established {
@@ -601,15 +603,13 @@ proptest! {
         });
         let mut simulation = Simulation::with_plan(&plan(slots(6)), world);
         // A later version may reach the node first; an earlier one never comes after it.
-        let mut generation = 1;
-        for (at, slots) in learned {
+        for (generation, (at, slots)) in (2..).zip(learned) {
             if at > simulation.now {
                 simulation.run_until(at);
             }
-            generation += 1;
             simulation.set_plan(&StandingPlan { generation, ..plan(slots) });
         }
-        simulation.run_until(simulation.now + Duration::from_secs(60));
+        simulation.run_until(simulation.now + Duration::from_mins(1));
         prop_assert_eq!(simulation.alerts(), 0, "{:#?}", simulation.lines);
         prop_assert_eq!(simulation.gates.len(), 1, "{:?}", simulation.gates);
     }
