@@ -1,10 +1,12 @@
-//! A canary on a real cluster, installed from `deploy/kustomize` once for all of these tests, each of which leaves it
-//! without checks.
+//! A canary on a real cluster, installed from `deploy/kustomize` with its components once for all of these tests, each of
+//! which leaves it without checks.
 
 #[path = "canary/backends.rs"]
 mod backends;
 #[path = "canary/controllers.rs"]
 mod controllers;
+#[path = "canary/drain.rs"]
+mod drain;
 #[path = "canary/endurance.rs"]
 mod endurance;
 #[path = "canary/founding.rs"]
@@ -19,6 +21,8 @@ mod quiet;
 mod rights;
 #[path = "canary/scale.rs"]
 mod scale;
+#[path = "canary/upgrade.rs"]
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,6 +70,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(endurance::trials());
     trials.extend(membership::trials());
     trials.extend(rights::trials());
+    trials.extend(drain::trials());
+    trials.extend(upgrade::trials());
     trials.push(trial(
         "a canary that is removed leaves nothing, also with checks that are there",
         Canary::leaves_nothing,
@@ -124,20 +130,29 @@ impl Canary {
     }
 
     fn apply_deployment(&self) -> Result<(), Failed> {
-        let installed = file("kustomize/default");
-        self.cluster.kubectl(&["apply", "-k", &installed])?;
+        self.cluster.kubectl(&["apply", "-k", &installation()])?;
         let established = "--for=condition=Established";
         let crd = "crd/connectivitychecks.prober.dev";
         self.cluster
             .kubectl(&["wait", established, "--timeout=60s", crd])?;
-        self.cluster.kubectl(&[
-            "rollout",
-            "status",
-            "deployment/prober-controller",
-            "-n",
-            NAMESPACE,
-            "--timeout=120s",
-        ])?;
+        // Without a standing plan no agent has a reason not to be ready.
+        let daemon_sets =
+            ["client", "server", "node"].map(|name| format!("daemonset/prober-{name}"));
+        for workload in daemon_sets
+            .iter()
+            .map(String::as_str)
+            .chain(["deployment/prober-controller"])
+        {
+            let rollout = [
+                "rollout",
+                "status",
+                workload,
+                "-n",
+                NAMESPACE,
+                "--timeout=120s",
+            ];
+            self.cluster.kubectl(&rollout)?;
+        }
         Ok(())
     }
 
@@ -299,11 +314,12 @@ impl Canary {
         self.check("default", "{interval: 2s}")?;
         self.is_healthy("default")?;
         self.cluster
-            .kubectl(&["delete", "-k", &file("kustomize/default"), "--wait=true"])?;
+            .kubectl(&["delete", "-k", &installation(), "--wait=true"])?;
         // A later test installs it again.
         *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = None;
         wait_until("nothing is left", || {
-            let names = "namespaces,clusterroles,clusterrolebindings,crds";
+            let names = "namespaces,clusterroles,clusterrolebindings,crds,validatingadmissionpolicies,\
+                         validatingadmissionpolicybindings";
             let found = self.cluster.kubectl(&["get", names, "-o", "name"])?;
             let agents = (self.cluster).objects("app.kubernetes.io/name=prober-agent")?;
             let roles = ["get", "roles,rolebindings,leases", "-A", "-o", "name"];
@@ -317,4 +333,10 @@ impl Canary {
 fn file(name: &str) -> String {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     deploy.join(name).display().to_string()
+}
+
+/// The folder of what these tests install.
+fn installation() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/canary/all");
+    folder.display().to_string()
 }
