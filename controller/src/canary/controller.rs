@@ -164,7 +164,7 @@ async fn work(
     tasks.spawn("watch of nodes", watches::nodes(Arc::clone(&shared)));
     tasks.spawn("watch of agents", watches::pods(Arc::clone(&shared)));
     let mut inputs = shared.inputs();
-    let is_listed = inputs.wait_for(|_| shared.state().inventory.is_complete());
+    let is_listed = inputs.wait_for(|_| shared.state().inventory.is_listed());
     tokio::select! {
         _ = is_listed => {}
         ended = tasks.ended() => return Err(ended),

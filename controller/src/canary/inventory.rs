@@ -27,6 +27,8 @@ pub struct Inventory {
     pods: BTreeMap<NodeName, Vec<AgentPod>>,
     /// Since when the standing plan lets agents probe, by the wall clock; `None` while it does not.
     probing_since: Option<Timestamp>,
+    /// Whether the standing plan was read.
+    is_plan_known: bool,
     node_list: ListProgress,
     pod_list: ListProgress,
 }
@@ -106,7 +108,8 @@ impl Inventory {
 
     /// Sets since when the standing plan lets agents probe. Returns whether that has changed.
     pub fn set_probing_since(&mut self, since: Option<Timestamp>) -> bool {
-        std::mem::replace(&mut self.probing_since, since) != since
+        let is_first = !std::mem::replace(&mut self.is_plan_known, true);
+        std::mem::replace(&mut self.probing_since, since) != since || is_first
     }
 
     /// Since when the standing plan lets agents probe, by the wall clock; `None` while it does not.
@@ -115,8 +118,13 @@ impl Inventory {
     }
 
     /// Whether all nodes and all pods were listed at least once: before, an absent one may only be unknown.
-    pub const fn is_complete(&self) -> bool {
+    pub const fn is_listed(&self) -> bool {
         self.node_list.is_complete && self.pod_list.is_complete
+    }
+
+    /// Whether everything is known that the states of nodes depend on.
+    pub const fn is_complete(&self) -> bool {
+        self.is_listed() && self.is_plan_known
     }
 
     /// Every node.

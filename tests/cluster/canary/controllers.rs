@@ -69,15 +69,6 @@ impl Request {
         !self.name.is_empty() && matches!(self.resource.as_str(), "pods" | "pods/log")
     }
 
-    /// When it was received: seconds of its day.
-    pub(super) fn seconds(&self) -> Option<f64> {
-        let (_, time) = self.at.split_once('T')?;
-        let parts = time.trim_end_matches('Z').split(':');
-        parts
-            .map(|part| part.parse::<f64>().ok())
-            .try_fold(0.0, |sum, part| Some(sum * 60.0 + part?))
-    }
-
     pub(super) fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch")
     }

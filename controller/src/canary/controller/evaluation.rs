@@ -37,6 +37,14 @@ pub(super) type Checks = Store<DeserializeGuard<ConnectivityCheck>>;
 
 /// Evaluates until `stop` is true, then ends the examinations that are under way.
 pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        ready = checks.wait_until_ready() => {
+            if ready.is_err() {
+                return;
+            }
+        }
+        () = stopped(&mut stop) => return,
+    }
     let mut inputs = shared.inputs();
     let mut examinations: JoinSet<(String, Option<Examined>)> = JoinSet::new();
     let mut seen = BTreeMap::new();
@@ -141,6 +149,7 @@ fn evaluate(shared: &Shared, checks: &Checks, now: Moment) {
         });
     }
     drop(state);
+    shared.set_evaluated();
     shared.notify_reports();
 }
 

@@ -29,6 +29,7 @@ type Change = (NodeName, Option<NodeCondition>);
 
 /// Writes conditions; never ends.
 pub(super) async fn run(shared: Arc<Shared>) {
+    shared.evaluated().await;
     let mut reports = shared.reports();
     // What was written and is not seen in the nodes yet.
     let mut written: BTreeMap<NodeName, Option<NodeCondition>> = BTreeMap::new();

@@ -37,6 +37,8 @@ pub(super) struct Shared {
     invalid: Mutex<BTreeMap<String, Option<i64>>>,
     /// The slots and the nonce of the standing plan, once they are known.
     pub(super) standing: watch::Sender<Option<Standing>>,
+    /// Whether all checks were evaluated at least once.
+    evaluated: watch::Sender<bool>,
     /// Counts changes of the inventory and of the checks' specs.
     inputs: watch::Sender<u64>,
     /// Counts changes of what is to be reported.
@@ -93,6 +95,7 @@ impl Shared {
             state: Mutex::default(),
             invalid: Mutex::default(),
             standing: watch::Sender::new(None),
+            evaluated: watch::Sender::new(false),
             inputs: watch::Sender::new(0),
             reports: watch::Sender::new(0),
         }
@@ -114,6 +117,17 @@ impl Shared {
         if has_changed {
             self.notify_inputs();
         }
+    }
+
+    /// Waits until all checks were evaluated at least once.
+    pub(super) async fn evaluated(&self) {
+        // The sender is there as long as `self`.
+        drop(self.evaluated.subscribe().wait_for(|is_so| *is_so).await);
+    }
+
+    /// Records that all checks were evaluated.
+    pub(super) fn set_evaluated(&self) {
+        self.evaluated.send_replace(true);
     }
 
     /// Notifies the evaluation that its inputs have changed.

@@ -58,6 +58,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         match Writer::start(&shared).await {
             Ok(mut writer) => loop {
+                // Without the checks, the plan of an earlier controller would be paused.
+                shared.evaluated().await;
                 match writer.update(&shared).await {
                     Ok(()) => backoff.reset(),
                     Err(error) => {
@@ -109,6 +111,9 @@ impl Writer {
             }
         })?;
         let (written, probing_since) = read_plan(client).await?;
+        let probing_since =
+            probing_since.filter(|_| written.as_ref().is_some_and(|plan| !plan.paused));
+        shared.change_inventory(|inventory| inventory.set_probing_since(probing_since));
         let assigned = written.iter().flat_map(|plan| &plan.slots);
         let table = SlotTable::restore(assigned.filter_map(|slot| {
             let number = slot.service.first()?.port().checked_sub(SLOT_PORT)?;
@@ -126,8 +131,7 @@ impl Writer {
             nonce: written
                 .as_ref()
                 .map_or_else(|| shared.random(), |plan| plan.nonce),
-            probing_since: probing_since
-                .filter(|_| written.as_ref().is_some_and(|plan| !plan.paused)),
+            probing_since,
             written,
             written_at: Timestamp::default(),
             rotated_at: steady(),
@@ -219,7 +223,7 @@ impl Writer {
 /// The servers that may have a slot, by node: those that run, or, where they are more than slots, those that work. A slot
 /// whose server does not work makes every node alert that probes it. `None` before all pods are known.
 fn servers(inventory: &Inventory) -> Option<BTreeMap<NodeName, ServerEndpoint>> {
-    if !inventory.is_complete() {
+    if !inventory.is_listed() {
         return None;
     }
     let now = wall();

@@ -31,22 +31,24 @@ fn a_heartbeat_is_no_change() {
 }
 
 #[test]
-fn the_inventory_is_complete_once_both_lists_were() {
+fn the_inventory_is_complete_once_both_lists_and_the_plan_are_known() {
     let mut inventory = Inventory::default();
     for event in [
         Event::ListBegins,
         Event::Listed(node(json!({}))),
         Event::ListEnds,
     ] {
-        assert!(!inventory.is_complete());
+        assert!(!inventory.is_listed());
         inventory.apply_node(event);
     }
     inventory.apply_pod(Event::ListBegins);
-    assert!(!inventory.is_complete());
+    assert!(!inventory.is_listed());
     assert!(
         inventory.apply_pod(Event::ListEnds),
         "the first list, though empty"
     );
+    assert!(inventory.is_listed() && !inventory.is_complete());
+    assert!(inventory.set_probing_since(None));
     assert!(inventory.is_complete());
 }
 
