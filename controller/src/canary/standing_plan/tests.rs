@@ -182,7 +182,7 @@ fn pods_of_any_range_are_allowed_and_nothing_else_is() {
         );
     }
     for address in [
-        "10.0.2.1",
+        "10.0.9.1",
         "169.254.169.254",
         "172.16.0.1",
         "8.8.8.8",
