@@ -202,15 +202,11 @@ fn describe(counts: NodeCounts) -> String {
         (counts.starting, "start"),
         (counts.not_measured, "are not measured"),
     ];
-    let others: String = (parts.into_iter())
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!(", {count} {what}"))
-        .collect();
-    format!(
-        "{} of {} nodes work{others}",
-        counts.working,
-        counts.total()
-    )
+    let others = parts.into_iter().filter(|(count, _)| *count > 0);
+    let first = format!("{} of {} nodes work", counts.working, counts.total());
+    let parts = others.map(|(count, what)| format!("{count} {what}"));
+    let parts: Vec<String> = std::iter::once(first).chain(parts).collect();
+    parts.join(", ")
 }
 
 fn healthy(check: &CheckState, counts: NodeCounts, conditions: Conditions<'_>) -> Condition {

@@ -29,6 +29,7 @@ pub(super) struct Cluster {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 struct TestNode {
     name: String,
     exists: bool,

@@ -18,6 +18,10 @@ fn check(spec: serde_json::Value) -> ConnectivityCheck {
     named("default", spec)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal is the usual argument"
+)]
 fn named(name: &str, spec: serde_json::Value) -> ConnectivityCheck {
     serde_json::from_value(json!({
         "apiVersion": "prober.dev/v1beta1", "kind": "ConnectivityCheck",
@@ -374,6 +378,10 @@ fn an_alert_that_examinations_do_not_confirm_is_counted_and_not_reported() {
 }
 
 /// A check whose status an earlier controller has written.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal is the usual argument"
+)]
 fn with_outages(failing: serde_json::Value) -> ConnectivityCheck {
     let mut check = check(json!({}));
     check.status = Some(serde_json::from_value(json!({"failing": failing})).unwrap());

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use prober_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 use super::event_queue::EventQueue;
 use super::examiner::{self, Examined, Order};
 use super::observer::{CheckRound, CheckStates};
-use super::shared::{KnownCheck, Shared, State};
+use super::shared::{KnownCheck, Shared, State, random};
 use crate::canary::check_state::{CheckState, Moment};
 use crate::canary::crd::ConnectivityCheck;
 use crate::canary::health::Transition;
@@ -29,6 +30,9 @@ const COLLECTING: Duration = Duration::from_millis(200);
 /// The longest pause between evaluations: some states change with time alone.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// How long to wait for the checks that there were at the start.
+const LISTING: Duration = Duration::from_secs(10);
+
 /// How long examinations that are under way may take to end at a shutdown.
 const ENDING: Duration = Duration::from_secs(10);
 
@@ -38,11 +42,7 @@ pub(super) type Checks = Store<DeserializeGuard<ConnectivityCheck>>;
 /// Evaluates until `stop` is true, then ends the examinations that are under way.
 pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Receiver<bool>) {
     tokio::select! {
-        ready = checks.wait_until_ready() => {
-            if ready.is_err() {
-                return;
-            }
-        }
+        () = checks_known(&shared, &checks) => {}
         () = stopped(&mut stop) => return,
     }
     let mut inputs = shared.inputs();
@@ -81,6 +81,29 @@ pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Re
             "an examination did not end in time: its plans stay in the annotations of its pods"
         );
     }
+}
+
+/// Waits until the store has every check that there is. `Store::wait_until_ready` wakes up only one of those that wait, and the
+/// controller of checks waits as well.
+async fn checks_known(shared: &Shared, checks: &Checks) {
+    let api: Api<ConnectivityCheck> = Api::all(shared.client.kube.clone());
+    let names = loop {
+        let request = api.list_metadata(&ListParams::default());
+        let task = "list the ConnectivityChecks";
+        match shared.client.request(task, request).await {
+            Ok(list) => break list.items.into_iter().map(|check| check.name_any()),
+            Err(error) => tracing::warn!(%error, "the ConnectivityChecks were not listed"),
+        }
+        sleep(PERIOD).await;
+    };
+    let names: BTreeSet<String> = names.collect();
+    let are_known = async {
+        while !names.iter().all(|name| versions(checks).contains_key(name)) {
+            sleep(COLLECTING).await;
+        }
+    };
+    // One may be deleted just now.
+    drop(tokio::time::timeout(LISTING, are_known).await);
 }
 
 /// The current time.
@@ -142,7 +165,7 @@ fn evaluate(shared: &Shared, checks: &Checks, now: Moment) {
         for node in before.iter().filter(|node| !nodes.contains_key(*node)) {
             shared.observer.node_removed(name, node);
         }
-        queue_events(shared, name, check, &transitions);
+        queue_events(name, check, &transitions);
         shared.observer.observe_states(&CheckStates {
             check: name,
             state: &check.state,
@@ -227,7 +250,7 @@ fn end(shared: &Shared, name: &str, examined: Option<Examined>) {
         state: &check.state,
         transitions: &transitions,
     });
-    queue_events(shared, name, check, &transitions);
+    queue_events(name, check, &transitions);
     shared.observer.observe_states(&CheckStates {
         check: name,
         state: &check.state,
@@ -236,8 +259,8 @@ fn end(shared: &Shared, name: &str, examined: Option<Examined>) {
     shared.notify_reports();
 }
 
-fn queue_events(shared: &Shared, name: &str, check: &mut KnownCheck, transitions: &[Transition]) {
-    check.events.push(name, transitions, || shared.random());
+fn queue_events(name: &str, check: &mut KnownCheck, transitions: &[Transition]) {
+    check.events.push(name, transitions, random);
 }
 
 /// Waits until the controller is to stop.

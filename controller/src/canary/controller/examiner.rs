@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use super::evaluation::{stopped, until};
-use super::shared::{Shared, Standing};
+use super::shared::{Shared, Standing, random};
 use crate::canary::check_state::CheckState;
 use crate::canary::crd::NodeFacts;
 use crate::canary::inventory::{Component, Inventory};
@@ -246,7 +246,7 @@ pub(super) async fn examine(
     mut order: Order,
     stop: watch::Receiver<bool>,
 ) -> Option<Examined> {
-    let run = run_name(shared.random());
+    let run = run_name(random());
     order.spec.run.clone_from(&run);
     let is_chosen_freely = order.agents.len() <= order.nodes.len() + PEERS;
     let named = if is_chosen_freely {

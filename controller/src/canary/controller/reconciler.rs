@@ -61,8 +61,10 @@ fn log(error: &controller::Error<ApiError, watcher::Error>) {
     match error {
         // It was deleted meanwhile.
         controller::Error::ObjectNotFound(_) => {}
-        _ => {
-            tracing::warn!(%error, "a ConnectivityCheck could not be reported, and is tried again")
+        controller::Error::ReconcilerFailed(..)
+        | controller::Error::QueueError(_)
+        | controller::Error::RunnerError(_) => {
+            tracing::warn!(%error, "a ConnectivityCheck could not be reported, and is tried again");
         }
     }
 }

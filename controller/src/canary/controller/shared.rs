@@ -151,9 +151,9 @@ impl Shared {
     pub(super) fn reports(&self) -> watch::Receiver<u64> {
         self.reports.subscribe()
     }
+}
 
-    /// A random number.
-    pub(super) fn random(&self) -> u64 {
-        RandomState::new().hash_one(wall())
-    }
+/// A random number.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(wall())
 }

@@ -17,9 +17,9 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::plan_refresh;
-use super::shared::{Shared, Standing};
+use super::shared::{Shared, Standing, random};
 use crate::backoff::Backoff;
-use crate::canary::inventory::{Component, Inventory};
+use crate::canary::inventory::{Component, Inventory, NodeRecord};
 use crate::canary::node_state::NodeState;
 use crate::canary::slots::SlotTable;
 use crate::canary::standing_plan::{Sources, standing_plan};
@@ -128,9 +128,7 @@ impl Writer {
         }));
         Ok(Self {
             slots: SlotBoard::new(services, table),
-            nonce: written
-                .as_ref()
-                .map_or_else(|| shared.random(), |plan| plan.nonce),
+            nonce: written.as_ref().map_or_else(random, |plan| plan.nonce),
             probing_since,
             written,
             written_at: Timestamp::default(),
@@ -229,11 +227,7 @@ fn servers(inventory: &Inventory) -> Option<BTreeMap<NodeName, ServerEndpoint>> 
     let now = wall();
     let running = || {
         let servers = inventory.agents(Component::Server).filter(|pod| pod.runs());
-        servers.filter(|pod| {
-            inventory
-                .node(&pod.node)
-                .is_some_and(|node| node.is_ready())
-        })
+        servers.filter(|pod| inventory.node(&pod.node).is_some_and(NodeRecord::is_ready))
     };
     let are_scarce = running().count() > usize::from(FIRST_RESERVED_SLOT);
     let works = |node: &NodeName| {

@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             tried.insert(node.clone(), now);
             match remove(&shared, &node).await {
                 Ok(()) => {
-                    tracing::info!(%node, "its data path works: its start-up taint is removed")
+                    tracing::info!(%node, "its data path works: its start-up taint is removed");
                 }
                 Err(error) => tracing::warn!(%error, "a start-up taint was not removed"),
             }

@@ -6,6 +6,10 @@ use super::super::test_cluster::{Cluster, node_name};
 use super::WatchEvent as Event;
 use super::*;
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal is the usual argument"
+)]
 fn node(rest: serde_json::Value) -> Node {
     let mut node = json!({
         "metadata": {"name": "node-1", "labels": {"pool": "a"}},
@@ -114,7 +118,7 @@ fn a_pod_that_is_not_scheduled_belongs_to_the_node_of_its_affinity() {
     assert_eq!(pod.node.as_str(), "node-7");
     match pod.phase {
         PodPhase::Failed(why) | PodPhase::Waiting(why) => {
-            assert!(why.contains("Insufficient cpu"), "{why}")
+            assert!(why.contains("Insufficient cpu"), "{why}");
         }
         PodPhase::Running(_) => panic!("it does not run"),
     }

@@ -12,7 +12,9 @@ fn state(cluster: &Cluster, number: usize) -> NodeState {
 fn why(cluster: &Cluster, number: usize) -> String {
     match state(cluster, number) {
         NodeState::NotMeasured(why) => why.to_string(),
-        other => panic!("{other:?}"),
+        other @ (NodeState::Working | NodeState::Alerting(_) | NodeState::Starting) => {
+            panic!("{other:?}")
+        }
     }
 }
 

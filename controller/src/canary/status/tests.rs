@@ -17,6 +17,10 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_nanos(seconds * 1_000_000_000)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal is the usual argument"
+)]
 fn check_of(spec: serde_json::Value) -> CheckState {
     let check = serde_json::from_value(json!({
         "apiVersion": "prober.dev/v1beta1", "kind": "ConnectivityCheck",
