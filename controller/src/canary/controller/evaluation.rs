@@ -87,8 +87,9 @@ pub(super) async fn run(shared: Arc<Shared>, checks: Checks, mut stop: watch::Re
 /// controller of checks waits as well.
 async fn checks_known(shared: &Shared, checks: &Checks) {
     let api: Api<ConnectivityCheck> = Api::all(shared.client.kube.clone());
+    let all = ListParams::default();
     let names = loop {
-        let request = api.list_metadata(&ListParams::default());
+        let request = api.list_metadata(&all);
         let task = "list the ConnectivityChecks";
         match shared.client.request(task, request).await {
             Ok(list) => break list.items.into_iter().map(|check| check.name_any()),
