@@ -46,7 +46,7 @@ impl SlotTable {
         let mut table = Self::default();
         for (number, server) in assigned {
             let free = table.slot_of(&server.agent.pod).is_none();
-            if let Some(slot) = Self::rotating().nth(usize::from(number)).filter(|_| free) {
+            if let Some(slot) = rotating().nth(usize::from(number)).filter(|_| free) {
                 table.last = Some(server.agent.node.clone());
                 table.slots[slot].server = Some(server);
             }
@@ -61,7 +61,7 @@ impl SlotTable {
             slot.server =
                 (slot.server.take()).and_then(|old| servers.get(&old.agent.node).cloned());
         }
-        for slot in Self::rotating() {
+        for slot in rotating() {
             if self.slots[slot].server.is_none() {
                 self.assign_next(slot, servers, &BTreeSet::new());
             }
@@ -131,10 +131,6 @@ impl SlotTable {
         (self.slots().take(rotating)).filter_map(|(number, server)| Some((number, server?)))
     }
 
-    fn rotating() -> std::ops::Range<usize> {
-        0..usize::from(FIRST_RESERVED_SLOT)
-    }
-
     /// Gives a slot to the next server without one that is not among `excluded`, if there is any.
     fn assign_next(
         &mut self,
@@ -156,6 +152,11 @@ impl SlotTable {
             self.slots[slot].server = Some(server.clone());
         }
     }
+}
+
+/// The indices of the slots that rotate.
+fn rotating() -> std::ops::Range<usize> {
+    0..usize::from(FIRST_RESERVED_SLOT)
 }
 
 #[cfg(test)]

@@ -275,11 +275,14 @@ impl MainTask {
             self.abandon().await;
         }
         self.log_reading = plan.log_reading;
-        let traced_ports = if let Some(standing) = &self.standing {
-            standing.ports()
+        let own_ports = self.standing.as_ref().map(StandingHandle::ports);
+        let traced_ports = if let Some(ports) = own_ports.filter(|ports| !ports.is_empty()) {
+            ports
         } else {
-            self.open_readiness_gate().await;
-            // A run that reads `plan-accepted` may rely on the listeners.
+            if self.standing.is_none() {
+                self.open_readiness_gate().await;
+            }
+            // A standing client answers as long as a run has it: it stands in for its node's server in comparisons. A run that reads `plan-accepted` may rely on the listeners.
             for refused in self.responder.apply(&plan.responder, plan.nonce).await {
                 self.notice(refused.to_string());
             }

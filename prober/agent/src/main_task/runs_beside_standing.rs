@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prober_core::plan::{LogReading, Plan, PlanError};
+use prober_core::plan::{AcceptMode, LogReading, Plan, PlanError, ResponderPlan};
 use prober_core::probe::event::{Event, Hello};
 use prober_core::probe::in_flight::pacing::Pace;
 use prober_net::packet_socket::now;
@@ -54,6 +54,12 @@ impl MainTask {
         }
         self.abandon().await;
         self.log_reading = LogReading::Unattended;
+        let closed = ResponderPlan {
+            ports: Vec::new(),
+            accept: AcceptMode::Closed,
+        };
+        // Nothing is bound, so nothing can be refused.
+        drop(self.responder.apply(&closed, 0).await);
         if let Some(packets) = &self.packets {
             // Nothing reads server traces any more.
             packets.send_now(PacketCommand::StartPlan(RawPlan {

@@ -10,6 +10,7 @@ use prober_core::packet::family::Family;
 use prober_core::plan::standing::{ConfirmRule, STANDING_PLAN_SCHEMA, StandingPlan, StandingSlot};
 use prober_core::plan::{Method, Plan};
 use prober_core::probe::event::{Event, Hello, StandingFailure};
+use prober_core::probe::outcome::OutcomeKind;
 use prober_core::topology::{AccessPath, NodeName};
 
 use crate::fixture::{A4, Agent, B4, NONCE, Namespace, PORT, open_dir, probes, two};
@@ -408,6 +409,30 @@ fn a_run_beside_the_rounds_is_greeted_and_both_go_on() {
         })
         .sum();
     assert_eq!((tallied, alerts(&events)), (12, 0), "{events:#?}");
+}
+
+#[test]
+fn a_client_answers_as_long_as_a_run_has_it() {
+    let mut pair = pair(&plan());
+    wait_readiness(&pair.b, A4, Readiness::Open);
+    let client = &mut pair.client.agent;
+    client.give(&client.plan(1, Vec::new()));
+    client.wait_done(1);
+    let server = &mut pair.server.agent;
+    let mut probe = |generation: u32| {
+        let connect = Method::Connect { echo_bytes: 0 };
+        let path = 100 + generation;
+        server.give(&server.plan(generation, vec![probes(path, connect, A4, PORT, 1)]));
+        server.wait(|event| match event {
+            Event::Tally(tally) if tally.path.0 == path => Some(tally.outcomes),
+            _ => None,
+        })
+    };
+    assert_eq!(probe(1).of(OutcomeKind::Established), 1);
+    client.give_text("");
+    // The agent reads the file within a second.
+    let is_refused = (2..30).any(|generation| probe(generation).of(OutcomeKind::Reset) == 1);
+    assert!(is_refused, "its port is still open");
 }
 
 #[test]
