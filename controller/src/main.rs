@@ -177,7 +177,7 @@ async fn control(args: Args) -> anyhow::Result<()> {
         ),
         observer: Arc::clone(&exporter) as Arc<dyn Observer>,
     };
-    let ended = canary_controller::run(settings, doing, stopped).await;
+    let ended = Box::pin(canary_controller::run(settings, doing, stopped)).await;
     served.abort();
     exporter.flush(FLUSH_TIMEOUT).await;
     Ok(ended?)
