@@ -95,6 +95,16 @@ fn every_kept_conntrack_line_keeps_its_promises() {
 }
 
 #[test]
+fn every_kept_standing_plan_keeps_its_promises() {
+    replay("standing_plan");
+}
+
+#[test]
+fn every_kept_banner_keeps_its_promises() {
+    replay("banner");
+}
+
+#[test]
 fn every_kept_evidence_keeps_its_promises() {
     replay("evidence");
 }

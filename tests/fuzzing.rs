@@ -9,6 +9,8 @@ mod capture;
 mod compressed;
 /// The evidence of a run, which is diagnosed.
 mod evidence;
+/// Standing plans, and banners.
+mod standing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -29,6 +31,7 @@ use prober_core::topology::AgentId;
 pub use capture::{capture, datagram, layers};
 pub use compressed::compressed;
 pub use evidence::evidence;
+pub use standing::{banner, standing_plan};
 
 /// The result of one case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +92,14 @@ pub const TARGETS: &[FuzzTarget] = &[
     FuzzTarget {
         name: "evidence",
         run: evidence,
+    },
+    FuzzTarget {
+        name: "standing_plan",
+        run: standing_plan,
+    },
+    FuzzTarget {
+        name: "banner",
+        run: banner,
     },
 ];
 

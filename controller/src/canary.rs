@@ -1,34 +1,49 @@
 //! The canary: continuous probing of the nodes that a ConnectivityCheck selects.
 //!
-//! Everything outside of `controller` is pure: time and random numbers are arguments, and nothing there sends a request.
-//! The controller sends what is decided here.
+//! Agents of DaemonSets probe by themselves, as the standing plan says, and report failures by the readiness of their pods.
+//! The canary watches nodes and pods, examines the nodes that alert, and reports what it finds. Everything outside of
+//! `controller` is pure: time and random numbers are arguments, and nothing there sends a request.
 //!
 //! ```text
-//! nodes -> schedule -> pairs of a round -> agents -> report -> round result -> health -> transitions -> Events
-//!                                                                                 \-> status, node conditions
+//! nodes, pods -> inventory -> node states -> check state <-> examinations
+//!                                             |      ^
+//!      Events, status, node conditions <------'      '---- round result <- report of an examination
+//!
+//! checks, Services, slots -> standing plan -> agents
 //! ```
 
-/// What an agent set consists of, built from a check's spec.
-pub mod agent_set_template;
-/// The controller: leader election, and a worker for each check.
+/// The state of one check: nodes, examinations, health.
+pub mod check_state;
+/// The controller: leader election, and the tasks that execute what is decided here.
 pub mod controller;
 /// The custom resource ConnectivityCheck.
 pub mod crd;
-/// The nodes that a check selects, and which of them are skipped.
-pub mod eligible_nodes;
 /// The Kubernetes Events of a transition.
 pub mod events;
+/// Which nodes are examined, and when.
+pub mod examinations;
+/// Which clients are replaced by fresh pods.
+pub mod fresh_pods;
 /// Which failures are confirmed: K of N results per path, grouped into outages.
 pub mod health;
+/// The nodes of the cluster and the pods of its agents.
+pub mod inventory;
 /// The rules by which replicas acquire, renew and release the Lease.
 pub mod lease;
 /// The condition `prober.dev/ServiceConnectivity` of a node.
 pub mod node_condition;
+/// Whether a node is measured, and works.
+pub mod node_state;
 /// The outages that a check's status holds, for a controller that starts.
 pub mod restored_outages;
-/// The results of one round, per path and per agent.
+/// The results of one examination, per path and per node.
 pub mod round_result;
-/// Which pairs of nodes the next round probes, and when it begins.
-pub mod schedule;
+/// Which server has which slot of the test Service.
+pub mod slots;
+/// What every agent probes by itself.
+pub mod standing_plan;
 /// The status of a check.
 pub mod status;
+
+#[cfg(test)]
+mod test_cluster;

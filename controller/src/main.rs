@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
-use controller::canary::controller::observer::RoundObserver;
+use controller::canary::controller::observer::Observer;
 use controller::canary::controller::{self as canary_controller, ControllerState, Settings};
 use controller::clock::wall;
 use controller::kubernetes::kubeconfig::{ConnectOptions, KubeconfigEnv, connect};
@@ -19,6 +19,7 @@ use controller::kubernetes::runtime::Runtime;
 use controller::telemetry::http_server::{HttpServer, ReadinessProbe, ReadyState};
 use controller::telemetry::otlp_endpoint::{OtlpEndpoint, Signal};
 use controller::telemetry::{Exporter, Limits, OtlpEndpoints};
+use ipnet::IpNet;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -33,9 +34,15 @@ struct Args {
     #[arg(long, env = "PROBER_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// The agents' image
-    #[arg(long, env = "PROBER_IMAGE", value_name = "REFERENCE")]
-    image: String,
+    /// A range of pods' addresses that agents may probe, beside those that the Nodes name; for network plugins with address
+    /// pools of their own
+    #[arg(
+        long = "pod-cidrs",
+        env = "PROBER_POD_CIDRS",
+        value_name = "PREFIX",
+        value_delimiter = ','
+    )]
+    pod_cidrs: Vec<IpNet>,
 
     /// The address that serves /metrics, /healthz and /readyz
     #[arg(
@@ -132,17 +139,17 @@ async fn control(args: Args) -> anyhow::Result<()> {
             )
         })?;
     let exporter = Arc::new(exporter()?);
+    exporter.observe_requests(connection.request_count.clone());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         server = connection.server,
         namespace = connection.namespace,
-        image = args.image,
         "starting"
     );
     let (doing, done) = watch::channel(ControllerState::Starting);
     let readiness: ReadinessProbe = Arc::new(move || match *done.borrow() {
         ControllerState::Starting => ReadyState::NotReady {
-            reason: "the nodes of the cluster were not listed yet".to_owned(),
+            reason: "the nodes of the cluster and the agents were not listed yet".to_owned(),
         },
         // A standby can take over at any time.
         ControllerState::Standby | ControllerState::Leading => ReadyState::Ready,
@@ -157,20 +164,20 @@ async fn control(args: Args) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("shutting down: removing agents");
+        tracing::info!("shutting down");
         stop.send_replace(true);
     });
     let settings = Settings {
         connection,
-        image: args.image,
+        pod_cidrs: args.pod_cidrs,
         identity: format!(
             "{}_{:016x}",
             args.pod_name,
             RandomState::new().hash_one(wall())
         ),
-        observer: Arc::clone(&exporter) as Arc<dyn RoundObserver>,
+        observer: Arc::clone(&exporter) as Arc<dyn Observer>,
     };
-    let ended = canary_controller::run(settings, doing, stopped).await;
+    let ended = Box::pin(canary_controller::run(settings, doing, stopped)).await;
     served.abort();
     exporter.flush(FLUSH_TIMEOUT).await;
     Ok(ended?)

@@ -23,6 +23,8 @@ pub mod platform_config;
 mod pod;
 /// The test Services.
 mod service;
+/// The objects that the manifests install.
+pub mod standing;
 
 use std::time::Duration;
 

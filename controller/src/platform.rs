@@ -31,6 +31,8 @@ mod removal;
 mod service_endpoints;
 /// The objects that all agents of a run share.
 mod shared_objects;
+/// Standing agents as the platform of a run.
+pub mod standing;
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender};

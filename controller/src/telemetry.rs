@@ -9,12 +9,12 @@ pub mod metrics;
 /// Where telemetry is sent.
 pub mod otlp_endpoint;
 mod otlp_metrics;
-mod periodic_samples;
 mod resources;
 mod retryable;
 mod round_samples;
 /// The input of the exporter.
 pub mod sample;
+mod state_samples;
 /// The trace of a probe.
 pub mod trace;
 mod trace_queue;

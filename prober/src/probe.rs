@@ -197,6 +197,7 @@ fn record_event(matrix: &mut Matrix, notes: &mut Vec<String>, event: Event) {
         | Event::Counters { .. }
         | Event::Done { .. }
         | Event::Starved { .. }
+        | Event::StandingFailure(_)
         | Event::Alert
         | Event::Facts(_) => {}
     }

@@ -23,7 +23,7 @@ use prober_core::diagnosis::diagnose;
 use prober_core::evidence::{Matrix, PathEvidence};
 use prober_core::packet::family::Family;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{PlatformEvent, Run, RunResult, RunSpec};
+use prober_core::run::{PlatformEvent, PodNames, Run, RunResult, RunSpec};
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
 use prober_lab::isolation::{self, Side};
@@ -152,7 +152,7 @@ fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
     }
     let nonce = RandomState::new().hash_one(now());
     let mut spec = args.spec(format!("lab-{:08x}", nonce >> 32), nonce, nodes);
-    spec.pod_prefix.clear();
+    spec.pod_names = PodNames::Prefixed(String::new());
     spec.selected = selected;
     spec.families = args.family.list(&[Family::Ipv4]);
     spec.tier = args.max_tier()?;

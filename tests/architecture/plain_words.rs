@@ -59,7 +59,7 @@ const BANNED_NAMES: &[(&[&str], &str)] = &[
         "request, probe",
     ),
     (&["look", "looks", "looked"], "round, result, check"),
-    (&["stand", "stands", "standing"], "state, agent set, idle"),
+    (&["stand", "stands"], "state, agent set, idle"),
     (
         &["witness", "witnesses", "witnessed"],
         "server trace, observer",

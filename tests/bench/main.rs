@@ -13,8 +13,6 @@
 //!     "kib share probes" of an agent at ten probes a second
 //! bench diagnosis
 //!     the time to diagnose runs of 1,000, 10,000 and 100,000 probes, each with two faults; needs no network
-//! bench plan NODES
-//!     the time that the canary takes to plan a cycle of so many nodes; needs no network
 //! bench capture FILE answered|silent|open CONNECTIONS
 //!     writes a capture of so many connections; needs no network
 //! bench cost PROGRAM ARGUMENT...
@@ -26,7 +24,6 @@
 mod agent;
 mod capture;
 mod diagnosis;
-mod plan;
 mod rate;
 mod rtt;
 mod serve;
@@ -63,12 +60,6 @@ fn main() -> anyhow::Result<()> {
             for nodes in [25, 250, 2_500] {
                 println!("{}", diagnosis::measure(nodes));
             }
-        }
-        ["plan", nodes] => {
-            let nodes = nodes
-                .parse()
-                .with_context(|| format!("'{nodes}' is no number of nodes"))?;
-            println!("{}", plan::measure(nodes));
         }
         ["capture", file, kind, connections] => {
             let kind = capture::Connections::named(kind)?;

@@ -1,10 +1,12 @@
-//! A canary on a real cluster, installed from `deploy/kustomize` once for all of these tests, each of which leaves it
-//! without checks.
+//! A canary on a real cluster, installed from `deploy/kustomize` with its components once for all of these tests, each of
+//! which leaves it without checks.
 
 #[path = "canary/backends.rs"]
 mod backends;
 #[path = "canary/controllers.rs"]
 mod controllers;
+#[path = "canary/drain.rs"]
+mod drain;
 #[path = "canary/endurance.rs"]
 mod endurance;
 #[path = "canary/founding.rs"]
@@ -19,6 +21,8 @@ mod quiet;
 mod rights;
 #[path = "canary/scale.rs"]
 mod scale;
+#[path = "canary/upgrade.rs"]
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,6 +70,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(endurance::trials());
     trials.extend(membership::trials());
     trials.extend(rights::trials());
+    trials.extend(drain::trials());
+    trials.extend(upgrade::trials());
     trials.push(trial(
         "a canary that is removed leaves nothing, also with checks that are there",
         Canary::leaves_nothing,
@@ -124,20 +130,29 @@ impl Canary {
     }
 
     fn apply_deployment(&self) -> Result<(), Failed> {
-        let installed = file("kustomize/default");
-        self.cluster.kubectl(&["apply", "-k", &installed])?;
+        self.cluster.kubectl(&["apply", "-k", &installation()])?;
         let established = "--for=condition=Established";
         let crd = "crd/connectivitychecks.prober.dev";
         self.cluster
             .kubectl(&["wait", established, "--timeout=60s", crd])?;
-        self.cluster.kubectl(&[
-            "rollout",
-            "status",
-            "deployment/prober-controller",
-            "-n",
-            NAMESPACE,
-            "--timeout=120s",
-        ])?;
+        // Without a standing plan no agent has a reason not to be ready.
+        let daemon_sets =
+            ["client", "server", "node"].map(|name| format!("daemonset/prober-{name}"));
+        for workload in daemon_sets
+            .iter()
+            .map(String::as_str)
+            .chain(["deployment/prober-controller"])
+        {
+            let rollout = [
+                "rollout",
+                "status",
+                workload,
+                "-n",
+                NAMESPACE,
+                "--timeout=120s",
+            ];
+            self.cluster.kubectl(&rollout)?;
+        }
         Ok(())
     }
 
@@ -147,9 +162,9 @@ impl Canary {
         self.cluster.kubectl(&checks)?;
         self.scale(2)?;
         self.delete_events()?;
-        wait_until("no agent is left", || {
-            let left = (self.cluster).objects("app.kubernetes.io/name=prober-agent")?;
-            Ok(left.is_empty())
+        wait_until("agents may not probe", || {
+            let plan = self.standing_plan()?;
+            Ok(plan.is_empty() || plan.contains("\"paused\":true"))
         })
     }
 
@@ -201,10 +216,7 @@ impl Canary {
     fn is_quiet_while_healthy(&self) -> Result<(), Failed> {
         let example = file("examples/connectivitycheck.yaml");
         self.cluster.kubectl(&["apply", "-f", &example])?;
-        self.is_healthy("default")?;
-        wait_until("every pair is covered", || {
-            Ok(self.field("{.status.coverage.share}")? == "9/9")
-        })?;
+        self.measures("default", "3/3")?;
         let events = self.events()?;
         self.cluster
             .kubectl(&["delete", "cc", "default", "--wait=true"])?;
@@ -217,24 +229,22 @@ impl Canary {
     /// Applies a check.
     fn check(&self, name: &str, spec: &str) -> Result<(), Failed> {
         self.cluster.apply(&format!(
-            "{{apiVersion: prober.dev/v1alpha1, kind: ConnectivityCheck, metadata: {{name: {name}}}, spec: {spec}}}"
+            "{{apiVersion: prober.dev/v1beta1, kind: ConnectivityCheck, metadata: {{name: {name}}}, spec: {spec}}}"
         ))
     }
 
-    /// Deletes checks, and waits until their agents are gone.
+    /// Deletes checks.
     fn delete_checks(&self, checks: &[&str]) -> Result<(), Failed> {
         let delete = ["delete", "cc", "--ignore-not-found", "--wait=true"];
-        self.cluster.kubectl(&[&delete, checks].concat())?;
-        for check in checks {
-            self.has_no_agents_of(check)?;
-        }
-        Ok(())
+        self.cluster.kubectl(&[&delete, checks].concat()).map(drop)
     }
 
-    fn has_no_agents_of(&self, check: &str) -> Result<(), Failed> {
-        wait_until("no agent is left", || {
-            let left = self.cluster.objects(&format!("prober.dev/check={check}"))?;
-            Ok(left.is_empty())
+    /// Waits until a check is healthy and measures this share of its nodes, such as `3/3`, all of which work.
+    fn measures(&self, check: &str, share: &str) -> Result<(), Failed> {
+        self.is_healthy(check)?;
+        let fields = "{.status.coverage.share} {.status.nodes.alerting} {.status.nodes.starting}";
+        wait_until(&format!("{share} nodes are measured, and work"), || {
+            Ok(self.field_of(check, fields)? == format!("{share} 0 0"))
         })
     }
 
@@ -300,33 +310,16 @@ impl Canary {
         Ok(String::from_utf8_lossy(&message.stdout).trim().to_owned())
     }
 
-    /// The runs of a check's agents: one, unless agents are being replaced.
-    fn runs(&self, check: &str) -> Result<Vec<String>, Failed> {
-        let runs = self.cluster.kubectl(&[
-            "get",
-            "pods,jobs,services,endpointslices",
-            "-n",
-            NAMESPACE,
-            "-l",
-            &format!("prober.dev/check={check}"),
-            "-o",
-            "jsonpath={range .items[*]}{.metadata.labels.prober\\.dev/run}{\"\\n\"}{end}",
-        ])?;
-        let mut runs: Vec<String> = runs.lines().map(str::to_owned).collect();
-        runs.sort_unstable();
-        runs.dedup();
-        Ok(runs)
-    }
-
     fn leaves_nothing(&self) -> Result<(), Failed> {
         self.check("default", "{interval: 2s}")?;
         self.is_healthy("default")?;
         self.cluster
-            .kubectl(&["delete", "-k", &file("kustomize/default"), "--wait=true"])?;
+            .kubectl(&["delete", "-k", &installation(), "--wait=true"])?;
         // A later test installs it again.
         *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = None;
         wait_until("nothing is left", || {
-            let names = "namespaces,clusterroles,clusterrolebindings,crds";
+            let names = "namespaces,clusterroles,clusterrolebindings,crds,validatingadmissionpolicies,\
+                         validatingadmissionpolicybindings";
             let found = self.cluster.kubectl(&["get", names, "-o", "name"])?;
             let agents = (self.cluster).objects("app.kubernetes.io/name=prober-agent")?;
             let roles = ["get", "roles,rolebindings,leases", "-A", "-o", "name"];
@@ -340,4 +333,10 @@ impl Canary {
 fn file(name: &str) -> String {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     deploy.join(name).display().to_string()
+}
+
+/// The folder of what these tests install.
+fn installation() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/canary/all");
+    folder.display().to_string()
 }

@@ -388,11 +388,83 @@ def plan():
     keep("plan", "empty.json", "")
 
 
+STANDING_PLAN = {
+    "schema": "prober.dev/standing-plan/v1",
+    "generation": 4,
+    "nonce": 42,
+    "interval_ms": 10000,
+    "deadline_ms": 3000,
+    "confirm": {"failures": 3, "of": 4},
+    "families": ["ipv4", "ipv6"],
+    "access_paths": ["pod-ip", "cluster-ip", "cluster-ip-any", "cluster-ip-local", "hairpin", "node-port"],
+    "peers": 3,
+    "local": ["100.67.30.134:8080", "[fd00:67::134]:8080"],
+    "any": ["100.67.30.133:9100"],
+    "slots": [],
+    "allowed": ["100.64.0.0/10", "fd00::/8"],
+}
+
+
+def standing_plan():
+    def written(name, **changes):
+        keep("standing_plan", name, json.dumps(STANDING_PLAN | changes))
+
+    slot = {
+        "node": "node-1",
+        "pod": "server",
+        "addresses": ["100.96.1.20", "fd00:96:1::20"],
+        "service": ["100.67.30.133:9000", "[fd00:67::133]:9000"],
+        "node_port": ["100.64.0.1:30000"],
+    }
+    written("without-slots.json")
+    written("one-slot.json", slots=[slot])
+    written("the-same-slot-64-times.json", slots=[slot] * 64)
+    written("65-slots.json", slots=[slot] * 65)
+    written("paused.json", paused=True)
+    written("fast.json", interval_ms=500, peers=0, families=["ipv4"])
+    written("too-fast.json", interval_ms=500, slots=[slot] * 64, peers=64)
+    written("foreign-target.json", any=["8.8.8.8:9100"])
+    written("foreign-port.json", any=["100.67.30.133:22"])
+    written("mapped-target.json", any=["[::ffff:100.67.30.133]:9100"], allowed=["::/0", "0.0.0.0/0"])
+    written("scoped-target.json", any=["[fd00::1%5]:9100"])
+    written("other-schema.json", schema="prober.dev/standing-plan/v9")
+    written("no-confirmation.json", confirm={"failures": 0, "of": 0})
+    written("negative-interval.json", interval_ms=-1)
+    keep("standing_plan", "cut.json", json.dumps(STANDING_PLAN)[:-20])
+    keep("standing_plan", "deep.json", "[" * 5000)
+
+
+def banner():
+    first = "PROBER/1 nonce=000000000000002a pod=server node=node-1 peer=100.96.1.10:61000"
+    keep("banner", "of-a-run", first + "\n")
+    keep("banner", "standing", first + " addresses=100.96.1.20,fd00:96:1::20\n")
+    keep("banner", "of-a-later-release", first + " addresses=100.96.1.20 colour=blue\n")
+    keep("banner", "ipv6", "PROBER/1 nonce=+2a pod=s node=n peer=[fd00::1]:61000")
+    keep("banner", "without-address", first + " addresses=\n")
+    keep("banner", "malformed-address", first + " addresses=100.96.1.20,\n")
+    keep("banner", "without-peer", "PROBER/1 nonce=2a pod=server node=node-1\n")
+    keep("banner", "http", "HTTP/1.1 400 Bad Request\r\n")
+    keep("banner", "empty", b"")
+    keep("banner", "not-utf-8", b"PROBER/1 nonce=\xff\n")
+
+
 def agent_line():
     def line(name, **event):
         keep("agent_line", name, json.dumps(event))
 
     agent = {"node": "node-1", "pod": "client"}
+    line(
+        "hello-of-a-run", event="hello", schema="prober.dev/agent/v1", agent=agent, version="0.1.0", tier="T1",
+        addresses=["100.96.1.10"], limits=[], at=1, run="canary-7",
+    )
+    line(
+        "standing-failure", event="standing-failure", access_path="cluster-ip", server=agent, generation=4, stale=True,
+        result={
+            "path": 3, "engine": "kernel", "src": "100.96.1.10:61000", "dst": "100.67.30.133:9000", "started": 1,
+            "isn": None, "server_isn": None, "outcome": {"kind": "timeout"}, "syns": 3, "exchange": {"kind": "not-tried"},
+            "observations": [],
+        },
+    )
     line(
         "hello", event="hello", schema="prober.dev/agent/v1", agent=agent, version="0.1.0", tier="T1",
         addresses=["100.96.1.10", "fd00:96:1::10"], limits=["no CAP_NET_ADMIN"], at=1,
@@ -549,6 +621,8 @@ if __name__ == "__main__":
     datagram()
     compressed()
     plan()
+    standing_plan()
+    banner()
     agent_line()
     conntrack()
     evidence()

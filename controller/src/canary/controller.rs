@@ -1,82 +1,81 @@
-//! The controller: of several replicas one leads, and runs a worker for each check.
+//! The controller: of several replicas one leads, and runs the tasks below; one that ends, ends the process.
 //!
 //! ```text
 //! leader election -- fencing token --> every request that changes anything
-//! watch of checks, watch of nodes -> a worker for each check -> agents, status, Events, observer
+//!
+//! watches -> inventory -> evaluation -> states of the checks -> reconciler -> status, Events
+//!                          |   ^                \-> node conditions, start-up taints, fresh pods
+//!                          v   | results         \-> standing plan, slots
+//!                       examiner -> agents of a few nodes
 //! ```
 
-/// The agents that are placed together, and the run that drives them.
-mod agent_set;
-/// The worker of one check.
-mod check_worker;
+/// Applies changes to the states of the checks, and starts examinations.
+mod evaluation;
 /// The Events that are to be created.
 mod event_queue;
+/// One examination.
+mod examiner;
+/// Replaces clients by fresh pods.
+mod fresh_pods;
 /// Acquires, renews and releases the Lease.
 mod leader_election;
-/// Deletes what earlier controllers left behind.
+/// Deletes what versions without DaemonSets left behind.
 mod leftovers;
-/// Watches the nodes of the cluster.
-mod node_watch;
+/// Writes the conditions of nodes.
+mod node_conditions;
 /// The interface to metrics and traces.
 pub mod observer;
+/// Makes kubelets show agents a standing plan at once.
+mod plan_refresh;
 /// The policies for the diagnosis.
 mod policy_cache;
+/// Reports each check.
+mod reconciler;
+/// What the tasks share.
+mod shared;
+/// Writes slots and the standing plan.
+mod standing_plan_writer;
+/// Removes start-up taints.
+mod startup_taint;
 /// Writes status, node conditions and Events.
 mod status_writer;
+/// Watches nodes and agents.
+mod watches;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::StreamExt as _;
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, ResourceExt as _};
+use ipnet::IpNet;
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::canary::crd::ConnectivityCheck;
-use crate::clock::wall;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::fencing_token::FencingToken;
+use evaluation::stopped;
 use leader_election::LeaderElection;
 pub use leader_election::{LEASE, Lost};
-use node_watch::Nodes;
-use observer::RoundObserver;
+use observer::Observer;
+use shared::Shared;
 use status_writer::StatusWriter;
 
 /// The configuration of a controller.
 pub struct Settings {
     /// The cluster, and the namespace of the agents and of the Lease.
     pub connection: ApiClient,
-    /// The agents' image.
-    pub image: String,
+    /// Ranges of pods' addresses that no Node names.
+    pub pod_cidrs: Vec<IpNet>,
     /// The identity of this process in the Lease; unique per process.
     pub identity: String,
-    /// Receives the results of every round.
-    pub observer: Arc<dyn RoundObserver>,
-}
-
-/// What all check workers share.
-struct Context {
-    connection: ApiClient,
-    image: String,
-    status_writer: StatusWriter,
-    observer: Arc<dyn RoundObserver>,
-    /// True once the controller shuts down.
-    stop: watch::Receiver<bool>,
-}
-
-impl Context {
-    /// A random number.
-    fn nonce(&self) -> u64 {
-        RandomState::new().hash_one((wall(), &self.image))
-    }
+    /// Receives results for metrics and traces.
+    pub observer: Arc<dyn Observer>,
 }
 
 /// The state of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControllerState {
-    /// It has not listed the nodes yet.
+    /// It has not listed the nodes and the agents yet.
     Starting,
     /// It waits for the Lease.
     Standby,
@@ -84,14 +83,32 @@ pub enum ControllerState {
     Leading,
 }
 
-/// Runs until `stop` is true, then removes all agents and releases the Lease.
+/// Why a controller ended that was not to.
+#[derive(Debug, Error)]
+pub enum Ended {
+    /// It has lost the Lease.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// A task of it has ended or panicked: the others would go on with what it left.
+    #[error(
+        "the task '{0}' has ended, so the controller ends and is started again; its log says why"
+    )]
+    Task(&'static str),
+}
+
+/// How long the tasks may take to end at a shutdown.
+const SHUTDOWN: Duration = Duration::from_secs(15);
+
+/// Runs until `stop` is true, then releases the Lease.
 ///
-/// Fails once the Lease is lost.
+/// # Errors
+///
+/// Once the Lease is lost, or a task has ended.
 pub async fn run(
     settings: Settings,
     state: watch::Sender<ControllerState>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), Lost> {
+    stop: watch::Receiver<bool>,
+) -> Result<(), Ended> {
     let fencing_token = FencingToken::expired();
     let (leads, leading) = watch::channel(false);
     let mut election = LeaderElection::new(
@@ -99,139 +116,119 @@ pub async fn run(
         settings.identity.clone(),
         fencing_token.clone(),
     );
-    let connection = ApiClient {
+    let client = ApiClient {
         fencing_token,
         ..settings.connection
     };
-    let context = Arc::new(Context {
-        status_writer: StatusWriter::new(connection.clone(), settings.identity),
-        connection,
-        image: settings.image,
-        observer: settings.observer,
-        stop: stop.clone(),
-    });
-    // The election outlasts the workers: they need its fencing token to remove their agents.
-    let (workers_ended, end_election) = watch::channel(false);
-    let work = async move {
-        work(context, leading, state, &mut stop).await;
-        workers_ended.send_replace(true);
+    let shared = Arc::new(Shared::new(
+        client.clone(),
+        StatusWriter::new(client, settings.identity),
+        settings.observer,
+        settings.pod_cidrs,
+    ));
+    // The election outlasts the tasks: they need its fencing token to give back what examinations use.
+    let (tasks_ended, end_election) = watch::channel(false);
+    let tasks = work(shared, leading, state, stop);
+    let tasks = async move {
+        let ended = tasks.await;
+        tasks_ended.send_replace(true);
+        ended
     };
-    let work = tokio::spawn(work);
-    let ended = election.run(&leads, end_election).await;
-    if ended.is_err() {
-        work.abort();
-        return ended;
+    let election = async {
+        let ended = election.run(&leads, end_election).await;
+        if ended.is_ok()
+            && let Err(error) = election.release().await
+        {
+            tracing::warn!(%error, "the Lease was not released: the next controller waits until it expires");
+        }
+        ended
+    };
+    tokio::pin!(tasks, election);
+    tokio::select! {
+        lost = &mut election => Err(lost.err().map_or(Ended::Task("leader election"), Ended::Lost)),
+        ended = &mut tasks => {
+            drop(election.await);
+            ended
+        }
     }
-    if let Err(error) = election.release().await {
-        tracing::warn!(%error, "the Lease was not released: the next controller waits until it expires");
-    }
-    Ok(())
 }
 
-/// Waits for the Lease, then runs the workers until `stop` is true and all of them have ended.
+/// Runs the watches, waits for the Lease, then runs the other tasks until `stop` is true.
 async fn work(
-    context: Arc<Context>,
+    shared: Arc<Shared>,
     mut leading: watch::Receiver<bool>,
     state: watch::Sender<ControllerState>,
-    stop: &mut watch::Receiver<bool>,
-) {
-    let (publish, mut nodes) = watch::channel(Nodes::default());
-    let mut followers = JoinSet::new();
-    followers.spawn(node_watch::follow(context.connection.clone(), publish));
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Ended> {
+    let mut tasks = Tasks::default();
+    tasks.spawn("watch of nodes", watches::nodes(Arc::clone(&shared)));
+    tasks.spawn("watch of agents", watches::pods(Arc::clone(&shared)));
+    let mut inputs = shared.inputs();
+    let is_listed = inputs.wait_for(|_| shared.state().inventory.is_listed());
     tokio::select! {
-        _ = nodes.wait_for(|nodes| !nodes.is_empty()) => {}
-        _ = stop.wait_for(|stop| *stop) => return,
+        _ = is_listed => {}
+        ended = tasks.ended() => return Err(ended),
+        () = stopped(&mut stop) => return Ok(()),
     }
     state.send_replace(ControllerState::Standby);
     tokio::select! {
         _ = leading.wait_for(|leading| *leading) => {}
-        _ = stop.wait_for(|stop| *stop) => return,
+        ended = tasks.ended() => return Err(ended),
+        () = stopped(&mut stop) => return Ok(()),
     }
     state.send_replace(ControllerState::Leading);
-    let api: Api<ConnectivityCheck> = Api::all(context.connection.kube.clone());
-    let events = watcher(api, watcher::Config::default()).default_backoff();
-    let mut events = std::pin::pin!(events);
-    let mut workers = CheckWorkers {
-        context,
-        nodes,
-        known: BTreeMap::new(),
-        listed: Vec::new(),
-        tasks: JoinSet::new(),
-    };
-    loop {
-        tokio::select! {
-            Some(event) = events.next() => match event {
-                Ok(event) => workers.handle(event),
-                Err(error) => tracing::warn!(%error, "the watch of ConnectivityChecks failed, and is restarted"),
-            },
-            Some(ended) = workers.tasks.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "the worker of a check has panicked");
-                }
-            }
-            _ = stop.wait_for(|stop| *stop) => break,
+    shared.observer.leads(true);
+    leftovers::delete(&shared).await;
+    let (checks, reporting) = reconciler::controller(Arc::clone(&shared));
+    tasks.spawn("reports", reporting);
+    tasks.spawn(
+        "standing plan",
+        standing_plan_writer::run(Arc::clone(&shared)),
+    );
+    tasks.spawn("node conditions", node_conditions::run(Arc::clone(&shared)));
+    tasks.spawn("fresh pods", fresh_pods::run(Arc::clone(&shared)));
+    tasks.spawn("start-up taints", startup_taint::run(Arc::clone(&shared)));
+    let evaluation = evaluation::run(Arc::clone(&shared), checks, stop.clone());
+    let mut evaluation = tokio::spawn(evaluation);
+    tokio::select! {
+        ended = tasks.ended() => Err(ended),
+        ended = &mut evaluation => match ended {
+            Ok(()) if *stop.borrow() => Ok(()),
+            Ok(()) | Err(_) => Err(Ended::Task("evaluation")),
+        },
+        () = shutdown_overdue(&mut stop) => {
+            evaluation.abort();
+            Ok(())
         }
     }
-    workers.known.clear();
-    while workers.tasks.join_next().await.is_some() {}
 }
 
-/// The workers, one for each check.
-struct CheckWorkers {
-    context: Arc<Context>,
-    nodes: watch::Receiver<Nodes>,
-    /// By the check's name: its uid, and the channel for its changes. A worker ends when its channel closes.
-    known: BTreeMap<String, (String, watch::Sender<Arc<ConnectivityCheck>>)>,
-    /// The checks of the list in progress, after the watch was restarted.
-    listed: Vec<String>,
-    tasks: JoinSet<()>,
+/// Waits until a shutdown takes too long.
+async fn shutdown_overdue(stop: &mut watch::Receiver<bool>) {
+    stopped(stop).await;
+    tokio::time::sleep(SHUTDOWN).await;
 }
 
-impl CheckWorkers {
-    fn handle(&mut self, event: watcher::Event<ConnectivityCheck>) {
-        match event {
-            watcher::Event::Init => self.listed.clear(),
-            watcher::Event::InitApply(check) => {
-                self.listed.push(check.name_any());
-                self.apply(check);
-            }
-            watcher::Event::InitDone => {
-                let listed = std::mem::take(&mut self.listed);
-                self.known.retain(|name, _| listed.contains(name));
-                let mut checks = self.known.values().map(|(_, check)| check.borrow());
-                if !checks.any(|check| check.spec.node_condition.enabled) {
-                    let nodes = self.nodes.borrow().clone();
-                    let status_writer = self.context.status_writer.clone();
-                    self.tasks
-                        .spawn(leftovers::clear_conditions(status_writer, nodes));
-                }
-            }
-            watcher::Event::Apply(check) => self.apply(check),
-            watcher::Event::Delete(check) => {
-                self.known.remove(&check.name_any());
-            }
-        }
+/// Tasks that never end, unless something is wrong. Dropping them ends them.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<()>,
+    names: BTreeMap<tokio::task::Id, &'static str>,
+}
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.running.spawn(task).id();
+        self.names.insert(id, name);
     }
 
-    fn apply(&mut self, check: ConnectivityCheck) {
-        let (name, uid) = (check.name_any(), check.uid().unwrap_or_default());
-        if check.metadata.deletion_timestamp.is_some() {
-            self.known.remove(&name);
-            return;
-        }
-        let check = Arc::new(check);
-        match self.known.get(&name) {
-            Some((known, changed)) if *known == uid => {
-                changed.send_replace(check);
-            }
-            // A check that is deleted and created again has a new uid, and gets a new worker.
-            Some(_) | None => {
-                let (changed, changes) = watch::channel(check);
-                self.known.insert(name, (uid, changed));
-                let worker =
-                    check_worker::run(Arc::clone(&self.context), changes, self.nodes.clone());
-                self.tasks.spawn(worker);
-            }
-        }
+    /// Waits until one of them ends, or panics: the panic hook has logged that.
+    async fn ended(&mut self) -> Ended {
+        let id = match self.running.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(panicked)) => panicked.id(),
+            None => std::future::pending().await,
+        };
+        Ended::Task(self.names.get(&id).copied().unwrap_or_default())
     }
 }

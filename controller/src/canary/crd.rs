@@ -1,7 +1,8 @@
 //! The custom resource ConnectivityCheck: its fields, defaults and limits.
 //!
 //! The CustomResourceDefinition (`deploy/kustomize/crd`) is generated from these types, so the API server admits
-//! exactly the specs that they parse.
+//! exactly the specs that they parse. It also serves `v1alpha1`, whose objects parse as these types do: they have the same
+//! fields and two more, which DaemonSets make meaningless.
 #![expect(
     unreachable_pub,
     clippy::duplicated_attributes,
@@ -16,21 +17,15 @@ mod go_duration;
 pub mod status;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 
-use k8s_openapi::api::core::v1::Toleration;
 use kube::{CustomResource, KubeSchema};
 use prober_core::packet::family::Family;
-use prober_core::plan::pairing::rotation::Budget;
 use prober_core::topology::AccessPath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use go_duration::{GoDuration, GoDurationError};
 pub use status::ConnectivityCheckStatus;
-
-/// The fewest pairs of a round: one of a node with itself, and one across nodes.
-const LEAST_PAIRS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// The API group.
 pub const GROUP: &str = "prober.dev";
@@ -39,7 +34,7 @@ pub const GROUP: &str = "prober.dev";
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "prober.dev",
-    version = "v1alpha1",
+    version = "v1beta1",
     kind = "ConnectivityCheck",
     shortname = "cc",
     status = "ConnectivityCheckStatus",
@@ -56,7 +51,6 @@ pub const GROUP: &str = "prober.dev";
         type_ = "string",
         json_path = ".status.coverage.share"
     ),
-    printcolumn(name = "Cycle", type_ = "string", json_path = ".status.coverage.cycle"),
     printcolumn(
         name = "Age",
         type_ = "date",
@@ -75,32 +69,20 @@ pub struct ConnectivityCheckSpec {
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Taints that the check tolerates. Nodes with other taints of the effect NoSchedule or NoExecute are skipped, and
-    /// listed in the status.
-    #[schemars(length(max = 32))]
-    #[serde(default)]
-    pub tolerations: Vec<Toleration>,
-
-    /// How many other nodes each node probes in a round. They rotate, so that in time every node probes every other.
+    /// How many other nodes each node probes in a round, of those whose servers have a slot now. They rotate, so that in time
+    /// every node probes every other.
     #[schemars(range(min = 0, max = 16))]
     #[serde(default = "defaults::peers_per_node")]
     pub peers_per_node: i32,
 
-    /// The longest time from one round to the next: rounds begin up to a fifth earlier, so that checks do not
-    /// synchronise. While no failure is found, agents repeat their rounds by themselves and their results are read once
-    /// a minute.
+    /// The time from one round to the next. Agents repeat their rounds by themselves, for all checks together: the shortest
+    /// interval of a check that is not paused counts.
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')")
             .message("interval must be between 1s and 1h")
     )]
     #[serde(default = "defaults::interval")]
     pub interval: GoDuration,
-
-    /// The most pairs of nodes that one round probes, whatever the size of the cluster. Pairs rotate; in clusters of
-    /// more than 64 nodes the agents do, too: `status.coverage.cycle` is the duration of a full rotation.
-    #[schemars(range(min = 2, max = 20_000))]
-    #[serde(default = "defaults::max_pairs")]
-    pub max_pairs: i32,
 
     /// The IP families to probe, as far as the cluster has them.
     #[x_kube(
@@ -111,7 +93,8 @@ pub struct ConnectivityCheckSpec {
     #[serde(default = "defaults::ip_families")]
     pub ip_families: Vec<IpFamily>,
 
-    /// How servers are addressed.
+    /// How servers are addressed. `node-port` needs the component node-ports of the installation; `host-network` is probed by
+    /// `prober run` alone.
     #[x_kube(
         validation = Rule::new("self.size() > 0").message("accessPaths must name at least one access path, such as cluster-ip"),
         merge_strategy = ListMerge::Set
@@ -132,8 +115,8 @@ pub struct ConnectivityCheckSpec {
     #[serde(default)]
     pub confirm: Confirm,
 
-    /// How long an agent lives until a new one replaces it. Each new pod proves that the network plugin still adds
-    /// pods.
+    /// How long an agent's pod lives until a new one replaces it, on nodes where nothing fails. Each new pod proves that the
+    /// network plugin still adds pods.
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')")
             .message("agentLifetime must be between 1m and 168h")
@@ -141,16 +124,17 @@ pub struct ConnectivityCheckSpec {
     #[serde(default = "defaults::agent_lifetime")]
     pub agent_lifetime: GoDuration,
 
-    /// Whether an agent in each node's host network reads the node's settings and counters. Without them, causes are
-    /// `consistent` where they could be `proven`.
+    /// Whether an examination reads the node's settings and counters, where the component node-facts of the installation is.
+    /// Without them, causes are `consistent` where they could be `proven`.
     #[serde(default)]
     pub node_facts: NodeFacts,
 
-    /// The condition that the check writes on every node that it probes.
+    /// The condition that the check writes on every node that it measures. It needs the component node-condition of the
+    /// installation.
     #[serde(default)]
     pub node_condition: NodeConditionSpec,
 
-    /// Stops probing and removes the agents; the status keeps what was found.
+    /// Stops probing, unless another check goes on; the status keeps what was found.
     #[serde(default)]
     pub paused: bool,
 }
@@ -163,9 +147,7 @@ pub struct ConnectivityCheckSpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Confirm {
-    /// The number of failed results of a path that confirm a failure. A round is one result; after a failure the next
-    /// round follows soon. A round in which no probe of a path succeeds, neither at first nor when it is repeated,
-    /// counts as two.
+    /// The number of failed results of a path that confirm a failure. After a failure an agent probes the path again soon.
     #[schemars(range(min = 1, max = 10))]
     #[serde(default = "defaults::failures")]
     pub failures: i32,
@@ -188,12 +170,12 @@ pub struct NodeConditionSpec {
 /// Whether an agent in the host network reads a node's settings and counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NodeFacts {
-    /// Where the namespace admits such a pod.
+    /// Where an agent for it runs on the node.
     #[default]
     Auto,
     /// Never.
     Never,
-    /// Always: where the namespace does not admit such a pod, the check is not ready.
+    /// As `Auto`: what installs agents decides it now.
     Always,
 }
 
@@ -236,10 +218,8 @@ impl Default for ConnectivityCheckSpec {
     fn default() -> Self {
         Self {
             node_selector: BTreeMap::new(),
-            tolerations: Vec::new(),
             peers_per_node: defaults::peers_per_node(),
             interval: defaults::interval(),
-            max_pairs: defaults::max_pairs(),
             ip_families: defaults::ip_families(),
             access_paths: defaults::access_paths(),
             probe_deadline: defaults::probe_deadline(),
@@ -248,25 +228,6 @@ impl Default for ConnectivityCheckSpec {
             node_facts: NodeFacts::default(),
             node_condition: NodeConditionSpec::default(),
             paused: false,
-        }
-    }
-}
-
-impl ConnectivityCheckSpec {
-    /// Whether every probing agent can alert, so that its log need not be followed: an agent in the host network has no
-    /// readiness gate to alert by.
-    pub fn can_alert(&self) -> bool {
-        !self.access_paths.contains(&AccessPathName::HostNetwork)
-    }
-
-    /// The limits of one round, where at most `nodes` nodes have agents at a time. Values that the API server would not
-    /// admit become the nearest valid ones.
-    pub fn budget(&self, nodes: NonZeroUsize) -> Budget {
-        let pairs = usize::try_from(self.max_pairs).unwrap_or_default();
-        Budget {
-            peers: usize::try_from(self.peers_per_node).unwrap_or_default(),
-            pairs: NonZeroUsize::new(pairs).map_or(LEAST_PAIRS, |pairs| pairs.max(LEAST_PAIRS)),
-            nodes,
         }
     }
 }

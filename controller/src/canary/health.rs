@@ -9,6 +9,7 @@ mod history;
 mod outage;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use prober_core::diagnosis::Confidence;
 use prober_core::report::CauseName;
@@ -24,17 +25,29 @@ pub use outage::{EndReason, Explanation, FailureKind, Outage, Transition};
 /// The number of ended outages that are kept.
 const REMEMBERED: usize = 20;
 
+/// How long an agent must be silent before its silence is an outage. A node that has lost its power is reported as not
+/// ready only after 50 s (`--node-monitor-grace-period` of kube-controller-manager), and one that is overloaded answers late.
+pub const SILENCE: Duration = Duration::from_mins(3);
+
+/// How long an outage of an earlier controller lasts of which no node is known, unless it is found again.
+const RESTORED_PATIENCE: Duration = Duration::from_mins(5);
+
 /// The results of the last rounds per path and agent, and the outages that follow from them.
 #[derive(Clone, Debug)]
 pub struct HealthTracker {
     rule: ConfirmationRule,
     paths: BTreeMap<NodePath, TrackedPath>,
-    agents: BTreeMap<NodeName, History>,
+    /// The nodes whose agents are silent, and since when.
+    silent: BTreeMap<NodeName, Timestamp>,
     open: Vec<Outage>,
     ended: Vec<Outage>,
-    /// In how many more conclusive results an outage of an earlier controller may reappear before it ends.
-    restored_grace: u8,
+    /// By the key of an outage of an earlier controller: in how many more conclusive results of its nodes it may reappear
+    /// before it ends.
+    restored: BTreeMap<OutageKey, u8>,
 }
+
+/// What distinguishes an outage from others at the same time.
+type OutageKey = (FailureKind, Option<NodeName>);
 
 /// The results of one path.
 #[derive(Clone, Debug, Default)]
@@ -52,10 +65,10 @@ impl HealthTracker {
         Self {
             rule,
             paths: BTreeMap::new(),
-            agents: BTreeMap::new(),
+            silent: BTreeMap::new(),
             open: Vec::new(),
             ended: Vec::new(),
-            restored_grace: 0,
+            restored: BTreeMap::new(),
         }
     }
 
@@ -71,12 +84,13 @@ impl HealthTracker {
             if let (FailureKind::AgentSilent, Some(node)) =
                 (outage.explanation.kind, &outage.explanation.node)
             {
-                (health.agents).insert(node.clone(), History::confirmed(outage.start));
+                (health.silent).insert(node.clone(), outage.start);
             }
         }
+        let restored = open.iter().filter(|outage| outage.is_restored());
+        health.restored = restored.map(|outage| (outage.key(), rule.of())).collect();
         health.open = open;
         health.ended = ended;
-        health.restored_grace = rule.of();
         health
     }
 
@@ -85,17 +99,18 @@ impl HealthTracker {
         self.rule = rule;
     }
 
-    /// Adds the results of a round, and returns what has changed.
+    /// Adds the results of an examination, and returns what has changed.
     pub fn update(&mut self, result: &RoundResult, now: Timestamp) -> Vec<Transition> {
         for (path, state) in &result.paths {
             let tracked = self.paths.entry(path.clone()).or_default();
+            let bad = Verdict::Bad(result.alerting_since(path));
             match state {
                 PathState::Healthy => tracked.history.add(Verdict::Good, self.rule, now),
-                PathState::Failing => tracked.history.add(Verdict::Bad, self.rule, now),
-                // The path was probed twice in this round, see `confirm` in the spec.
+                PathState::Failing => tracked.history.add(bad, self.rule, now),
+                // The path was probed twice, see `confirm` in the spec.
                 PathState::Dead => {
-                    tracked.history.add(Verdict::Bad, self.rule, now);
-                    tracked.history.add(Verdict::Bad, self.rule, now);
+                    tracked.history.add(bad, self.rule, now);
+                    tracked.history.add(bad, self.rule, now);
                 }
                 PathState::Inconclusive(_) => {}
             }
@@ -105,52 +120,100 @@ impl HealthTracker {
             }
         }
         for (node, liveness) in &result.liveness {
-            let history = self.agents.entry(node.clone()).or_default();
-            let state = match liveness {
-                Liveness::Reporting => Verdict::Good,
-                Liveness::Silent => Verdict::Bad,
-            };
-            history.add(state, self.rule, now);
+            match liveness {
+                Liveness::Reporting => {
+                    self.silent.remove(node);
+                }
+                Liveness::Silent => {
+                    self.silent.entry(node.clone()).or_insert(now);
+                }
+            }
         }
         for finding in &result.findings {
             self.apply_finding(finding);
         }
-        let mut resumed = self.open.iter().filter(|outage| outage.is_restored());
-        if resumed.all(|outage| result.is_conclusive_for(outage.explanation.node.as_ref())) {
-            self.restored_grace = self.restored_grace.saturating_sub(1);
+        self.forget_unprobed(result);
+        for (key, grace) in &mut self.restored {
+            let nodes = (self.open.iter())
+                .find(|outage| outage.key() == *key)
+                .map(Outage::nodes)
+                .unwrap_or_default();
+            if !nodes.is_empty() && nodes.iter().all(|node| result.is_conclusive_for(node)) {
+                *grace = grace.saturating_sub(1);
+            }
         }
         self.update_outages(now, EndReason::Recovered)
     }
 
     /// Removes a node that is not probed any more: the outages of its paths end.
     pub fn remove_node(&mut self, node: &NodeName, now: Timestamp) -> Vec<Transition> {
-        self.agents.remove(node);
+        self.silent.remove(node);
         self.paths
             .retain(|path, _| path.client != *node && path.server.as_ref() != Some(node));
+        for outage in self.open.iter_mut().filter(|outage| outage.is_restored()) {
+            if outage.forget_node(node) {
+                self.restored.remove(&outage.key());
+            }
+        }
         self.update_outages(now, EndReason::NoLongerProbed)
     }
 
-    /// Drops the history of paths that the agents on these nodes do not probe. An outage stays unchanged if none of its
-    /// paths is probed any more.
-    pub fn retain_nodes(&mut self, nodes: &BTreeSet<NodeName>) {
-        let is_seen = |path: &NodePath| path.is_between(nodes);
-        let unseen = (self.open.iter()).filter(|outage| !outage.paths.iter().any(is_seen));
-        let kept: BTreeSet<NodePath> = unseen.flat_map(|outage| outage.paths.clone()).collect();
-        (self.paths).retain(|path, _| is_seen(path) || kept.contains(path));
-        (self.agents).retain(|node, history| nodes.contains(node) || history.is_failing());
-        for outage in &mut self.open {
-            if outage.paths.iter().any(is_seen) {
-                outage.paths.retain(is_seen);
-            }
+    /// Ends what an earlier controller has recorded, names no node, and was not found again: when the canary starts, and
+    /// once in a while.
+    pub fn expire_restored(&mut self, began: Timestamp, now: Timestamp) -> Vec<Transition> {
+        if now.since(began) < RESTORED_PATIENCE {
+            return Vec::new();
         }
+        let has_nodes = |outage: &&Outage| outage.is_restored() && outage.nodes().is_empty();
+        for outage in self.open.iter().filter(has_nodes) {
+            self.restored.remove(&outage.key());
+        }
+        self.update_outages(now, EndReason::NoLongerProbed)
     }
 
-    /// The paths that have failed and are neither confirmed nor recovered: the next round probes them first.
+    /// Drops the paths of examined nodes that this examination did not probe, because the peers are others now. An outage
+    /// stays unchanged if none of its paths was probed.
+    fn forget_unprobed(&mut self, result: &RoundResult) {
+        let is_probed = |path: &NodePath| result.paths.contains_key(path);
+        let unseen = (self.open.iter()).filter(|outage| !outage.paths.iter().any(is_probed));
+        let kept: BTreeSet<NodePath> = unseen.flat_map(|outage| outage.paths.clone()).collect();
+        let is_examined = |path: &NodePath| {
+            result.examined.contains(&path.client)
+                || (path.server.as_ref()).is_some_and(|server| result.examined.contains(server))
+        };
+        self.paths.retain(|path, tracked| {
+            let is_idle = !tracked.history.is_failing() && tracked.history.is_clean();
+            is_probed(path) || kept.contains(path) || !(is_idle || is_examined(path))
+        });
+    }
+
+    /// The nodes that are silent, and whose silence is no outage yet.
+    pub fn falling_silent(&self) -> impl Iterator<Item = &NodeName> {
+        let is_open = |node: &NodeName| {
+            let mut open = self.open.iter();
+            open.any(|outage| {
+                outage.explanation.kind == FailureKind::AgentSilent
+                    && outage.explanation.node.as_ref() == Some(node)
+            })
+        };
+        self.silent.keys().filter(move |node| !is_open(node))
+    }
+
+    /// The paths that have failed and are neither confirmed nor recovered: they are examined again soon.
     pub fn suspected(&self) -> impl Iterator<Item = &NodePath> {
         self.paths
             .iter()
             .filter(|(_, tracked)| tracked.history.is_suspected())
             .map(|(path, _)| path)
+    }
+
+    /// Every node of which there is a result, or an outage.
+    pub fn nodes(&self) -> BTreeSet<NodeName> {
+        let ends = (self.paths.keys())
+            .flat_map(|path| std::iter::once(&path.client).chain(&path.server))
+            .chain(self.silent.keys());
+        let involved = self.open.iter().flat_map(Outage::nodes);
+        ends.cloned().chain(involved).collect()
     }
 
     /// The outages that last.
@@ -185,13 +248,14 @@ impl HealthTracker {
 
     /// Updates the outages to the confirmed failures, and returns the transitions.
     fn update_outages(&mut self, now: Timestamp, ending: EndReason) -> Vec<Transition> {
-        let mut groups = self.groups();
+        let mut groups = self.groups(now);
         let mut transitions = Vec::new();
         let mut lasting = Vec::new();
         let mut unmatched = Vec::new();
         for mut outage in std::mem::take(&mut self.open) {
             match groups.remove(&outage.key()) {
                 Some(group) => {
+                    self.restored.remove(&outage.key());
                     transitions.extend(outage.update(group));
                     lasting.push(outage);
                 }
@@ -213,10 +277,15 @@ impl HealthTracker {
             lasting.push(outage);
         }
         for mut outage in unmatched {
-            if self.restored_grace > 0 && outage.is_restored() {
+            if self
+                .restored
+                .get(&outage.key())
+                .is_some_and(|grace| *grace > 0)
+            {
                 lasting.push(outage);
                 continue;
             }
+            self.restored.remove(&outage.key());
             outage.end = Some((now, ending));
             transitions.push(Transition::Closed(outage.clone()));
             self.ended.insert(0, outage);
@@ -228,8 +297,8 @@ impl HealthTracker {
     }
 
     /// The confirmed failures, grouped by kind and node.
-    fn groups(&self) -> BTreeMap<(FailureKind, Option<NodeName>), Outage> {
-        let mut groups: BTreeMap<(FailureKind, Option<NodeName>), Outage> = BTreeMap::new();
+    fn groups(&self, now: Timestamp) -> BTreeMap<OutageKey, Outage> {
+        let mut groups: BTreeMap<OutageKey, Outage> = BTreeMap::new();
         let mut unexplained = BTreeSet::new();
         for (path, tracked) in &self.paths {
             let Some(since) = tracked.history.failing_since() else {
@@ -266,9 +335,9 @@ impl HealthTracker {
                 add_to_group(&mut groups, &explanation, path, since);
             }
         }
-        for (node, history) in &self.agents {
-            if let Some(since) = history.failing_since() {
-                let outage = Outage::agent_silent(node, since);
+        for (node, since) in &self.silent {
+            if now.since(*since) >= SILENCE {
+                let outage = Outage::agent_silent(node, *since);
                 groups.insert(outage.key(), outage);
             }
         }
@@ -283,7 +352,7 @@ impl HealthTracker {
 }
 
 fn add_to_group(
-    groups: &mut BTreeMap<(FailureKind, Option<NodeName>), Outage>,
+    groups: &mut BTreeMap<OutageKey, Outage>,
     explanation: &Explanation,
     path: &NodePath,
     since: Timestamp,

@@ -2,25 +2,22 @@
 //!
 //! Its reason and message change only on transitions, so it is written only then.
 
-use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::api::core::v1::NodeCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prober_core::topology::NodeName;
 
-use crate::canary::health::{FailureKind, HealthTracker, Outage};
+use super::check_state::CheckState;
+use super::inventory::SERVICE_CONNECTIVITY;
+use super::node_state::NodeState;
+use crate::canary::health::{FailureKind, Outage};
 
-/// The type of the condition.
-pub const SERVICE_CONNECTIVITY: &str = "prober.dev/ServiceConnectivity";
-
-/// The condition of a node that was probed; `Unknown` where its agents are silent.
-pub fn condition(health: &HealthTracker, node: &NodeName, now: Time) -> NodeCondition {
-    let mut touching = health.open().iter().filter(|outage| outage.involves(node));
-    let (status, reason, message) = match touching.next() {
-        None => (
-            "True",
-            "NoFailure".to_owned(),
-            "no failure is confirmed on this node".to_owned(),
-        ),
-        Some(outage) => {
+/// The condition of a selected node: `Unknown` where nothing is measured, or its agents are silent; `None` while it is not
+/// known, because its agents start or its alert is being examined.
+pub fn condition(check: &CheckState, node: &NodeName, now: Time) -> Option<NodeCondition> {
+    let open = check.health().open().iter();
+    let mut touching = open.filter(|outage| outage.involves(node));
+    let (status, reason, message) = match (touching.next(), check.nodes().get(node)?) {
+        (Some(outage), _) => {
             let status = match outage.explanation.kind {
                 FailureKind::Cause(_) => "False",
                 FailureKind::AgentSilent => "Unknown",
@@ -28,21 +25,26 @@ pub fn condition(health: &HealthTracker, node: &NodeName, now: Time) -> NodeCond
             let word = outage.explanation.kind.as_str();
             (status, camel(word), message(outage, touching.count()))
         }
+        (None, NodeState::Working) => (
+            "True",
+            "NoFailure".to_owned(),
+            "no failure is confirmed on this node".to_owned(),
+        ),
+        (None, NodeState::NotMeasured(why)) => (
+            "Unknown",
+            "NotMeasured".to_owned(),
+            format!("nothing is measured on this node: {why}"),
+        ),
+        (None, NodeState::Alerting(_) | NodeState::Starting) => return None,
     };
-    NodeCondition {
+    Some(NodeCondition {
         type_: SERVICE_CONNECTIVITY.to_owned(),
         status: status.to_owned(),
         reason: Some(reason),
         message: Some(message),
         last_heartbeat_time: None,
         last_transition_time: Some(now),
-    }
-}
-
-/// The condition that a Node object has.
-pub fn of(node: &Node) -> Option<&NodeCondition> {
-    let mut conditions = node.status.as_ref()?.conditions.iter().flatten();
-    conditions.find(|condition| condition.type_ == SERVICE_CONNECTIVITY)
+    })
 }
 
 /// `now` with the transition time of `before` if the status is the same; `None` if nothing has changed.
@@ -84,25 +86,33 @@ fn camel(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
     use k8s_openapi::jiff::Timestamp as Instant;
     use prober_core::diagnosis::Confidence;
     use prober_core::diagnosis::catalogue::Cause;
     use prober_core::packet::family::Family;
     use prober_core::report::CauseName;
-    use prober_core::time::Timestamp;
     use prober_core::topology::AccessPath;
+    use serde_json::json;
 
+    use super::super::test_cluster::{Cluster, node_name};
     use super::*;
-    use crate::canary::health::ConfirmationRule;
     use crate::canary::round_result::{Finding, Liveness, NodePath, PathState, RoundResult};
 
     fn at(seconds: i64) -> Time {
         Time(Instant::from_second(seconds).unwrap())
     }
 
-    /// The health after two results of a node's path to itself and of the liveness of its agent.
-    fn health_after(seen: PathState, liveness: Liveness, confidence: Confidence) -> HealthTracker {
-        let node = NodeName::new("node-1");
+    /// A check after two examinations of the first node, three minutes apart.
+    fn check_after(seen: PathState, liveness: Liveness, confidence: Confidence) -> CheckState {
+        let mut cluster = Cluster::of(2);
+        let check = serde_json::from_value(json!({
+            "apiVersion": "prober.dev/v1beta1", "kind": "ConnectivityCheck", "metadata": {"name": "default"}, "spec": {}
+        }));
+        let mut check = CheckState::new(&check.unwrap());
+        let node = node_name(0);
         let path = NodePath {
             client: node.clone(),
             server: Some(node.clone()),
@@ -119,16 +129,21 @@ mod tests {
             paths: [(path, seen)].into(),
             findings: Vec::from_iter((seen == PathState::Failing).then_some(finding)),
             liveness: [(node, liveness)].into(),
+            ..RoundResult::default()
         };
-        let mut health = HealthTracker::new(ConfirmationRule::new(2, 3));
-        for second in [1, 2] {
-            health.update(&result, Timestamp::from_nanos(second * 1_000_000_000));
+        for _ in 0..2 {
+            let now = cluster.moment();
+            check.observe("default", &cluster.inventory, &mut BTreeMap::new(), now);
+            check.end_examination(result.clone(), now);
+            cluster.pass(Duration::from_mins(3));
         }
-        health
+        check
     }
 
-    fn described(health: &HealthTracker, node: &str) -> String {
-        let condition = condition(health, &NodeName::new(node), at(0));
+    fn described(check: &CheckState, number: usize) -> String {
+        let Some(condition) = condition(check, &node_name(number), at(0)) else {
+            return "none".to_owned();
+        };
         let word = |text: Option<String>| text.unwrap_or_default();
         format!(
             "{} {}: {}",
@@ -140,38 +155,58 @@ mod tests {
 
     #[test]
     fn the_condition_states_cause_and_confidence() {
-        let failing = health_after(PathState::Failing, Liveness::Reporting, Confidence::Proven);
+        let failing = check_after(PathState::Failing, Liveness::Reporting, Confidence::Proven);
         assert_eq!(
-            described(&failing, "node-1"),
-            "False BridgeNetfilterOff: node-1: bridge-netfilter-off (proven): see `prober explain bridge-netfilter-off`"
+            described(&failing, 0),
+            "False BridgeNetfilterOff: node-00000: bridge-netfilter-off (proven): see `prober explain bridge-netfilter-off`"
         );
         let healthy = "True NoFailure: no failure is confirmed on this node";
-        assert_eq!(described(&failing, "node-2"), healthy);
-        let fine = health_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
-        assert_eq!(described(&fine, "node-1"), healthy);
-        let silent = health_after(PathState::Healthy, Liveness::Silent, Confidence::Proven);
+        assert_eq!(described(&failing, 1), healthy);
+        let fine = check_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
+        assert_eq!(described(&fine, 0), healthy);
+        let silent = check_after(PathState::Healthy, Liveness::Silent, Confidence::Proven);
         assert_eq!(
-            described(&silent, "node-1"),
-            "Unknown AgentSilent: node-1: agent-silent (proven): its agent runs and does not report"
+            described(&silent, 0),
+            "Unknown AgentSilent: node-00000: agent-silent (proven): its agent runs and does not report"
+        );
+        assert_eq!(described(&fine, 2), "none", "it is no node of the check");
+    }
+
+    /// Row P3.
+    #[test]
+    fn the_condition_of_a_node_where_nothing_is_measured_is_unknown() {
+        let mut check = check_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
+        let mut cluster = Cluster::of(2);
+        cluster.set_node_ready(0, false);
+        cluster.set_works(1, false);
+        cluster.pass(Duration::from_mins(3));
+        let now = cluster.moment();
+        check.observe("default", &cluster.inventory, &mut BTreeMap::new(), now);
+        assert_eq!(
+            described(&check, 0),
+            "Unknown NotMeasured: nothing is measured on this node: it is not Ready: Kubelet stopped posting node status"
+        );
+        assert_eq!(
+            described(&check, 1),
+            "none",
+            "it alerts, and is not examined yet"
         );
     }
 
     #[test]
     fn an_unchanged_condition_is_not_written_and_keeps_its_transition_time() {
-        let node = NodeName::new("node-1");
+        let node = node_name(0);
         let of = |confidence, second| {
-            condition(
-                &health_after(PathState::Failing, Liveness::Reporting, confidence),
-                &node,
-                at(second),
-            )
+            let check = check_after(PathState::Failing, Liveness::Reporting, confidence);
+            condition(&check, &node, at(second)).unwrap()
         };
         let first = changed(None, of(Confidence::Consistent, 1)).unwrap();
         assert_eq!(changed(Some(&first), of(Confidence::Consistent, 2)), None);
         let proven = changed(Some(&first), of(Confidence::Proven, 3)).unwrap();
         assert_eq!(proven.last_transition_time, Some(at(1)));
-        let fine = health_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
-        let recovered = changed(Some(&proven), condition(&fine, &node, at(4))).unwrap();
+        let fine = check_after(PathState::Healthy, Liveness::Reporting, Confidence::Proven);
+        let now = condition(&fine, &node, at(4)).unwrap();
+        let recovered = changed(Some(&proven), now).unwrap();
         assert_eq!(recovered.last_transition_time, Some(at(4)));
     }
 }

@@ -26,12 +26,14 @@ pub fn restore(status: &ConnectivityCheckStatus) -> RestoredOutages {
             "proven" => Confidence::Proven,
             _ => Confidence::Consistent,
         };
-        outage(
+        let mut restored = outage(
             &failing.cause,
             failing.node.as_deref(),
             confidence,
             &failing.since,
-        )
+        )?;
+        restored.recorded_nodes = failing.nodes.iter().map(NodeName::new).collect();
+        Some(restored)
     });
     let ended = status.outages.iter().filter_map(|outage| {
         let end = outage.end.as_ref()?;

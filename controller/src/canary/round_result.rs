@@ -1,12 +1,12 @@
-//! The results of one round: the state of each path, the liveness of each node's agents, and the findings of the
+//! The results of one examination: the state of each path, the liveness of each node's agents, and the findings of the
 //! diagnosis.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use prober_core::diagnosis::Confidence;
 use prober_core::packet::family::Family;
-use prober_core::plan::pairing::NodePair;
 use prober_core::report::{AgentReport, CauseName, Health, PathReport, Report};
+use prober_core::time::Timestamp;
 use prober_core::topology::{AccessPath, NodeName, Scope};
 
 /// Milliseconds. An agent whose timers were late by this much cannot distinguish a lost packet from one that it missed.
@@ -46,6 +46,8 @@ pub enum InconclusiveReason {
     Starved,
     /// No probe has an outcome.
     NotProbed,
+    /// An agent at one of its ends does not report: its node may be down.
+    Silent,
 }
 
 /// Whether an agent reports.
@@ -70,9 +72,13 @@ pub struct Finding {
     pub paths: BTreeSet<NodePath>,
 }
 
-/// The results of one round.
+/// The results of one examination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoundResult {
+    /// The nodes that were examined, without their peers.
+    pub examined: BTreeSet<NodeName>,
+    /// Since when the agents of nodes have reported a failure, by the wall clock.
+    pub alerts: BTreeMap<NodeName, Timestamp>,
     /// Every path that was to be probed.
     pub paths: BTreeMap<NodePath, PathState>,
     /// What the diagnosis found.
@@ -92,18 +98,6 @@ impl NodePath {
         }
     }
 
-    /// The pair of nodes that probes it; a path whose server is not known belongs to its client's own pair.
-    pub fn pair(&self) -> NodePair {
-        let server = self.server.as_ref().unwrap_or(&self.client);
-        (self.client.clone(), server.clone())
-    }
-
-    /// Whether all its ends are on these nodes.
-    pub fn is_between(&self, nodes: &BTreeSet<NodeName>) -> bool {
-        let mut ends = std::iter::once(&self.client).chain(&self.server);
-        ends.all(|end| nodes.contains(end))
-    }
-
     fn of(path: &PathReport) -> Option<Self> {
         Some(Self {
             client: path.client.node.clone()?,
@@ -115,17 +109,39 @@ impl NodePath {
 }
 
 impl RoundResult {
-    /// Whether the round says how a node is: at least one of its paths was probed, and none is inconclusive. `None`
-    /// means any node.
-    pub(super) fn is_conclusive_for(&self, node: Option<&NodeName>) -> bool {
+    /// Whether the round says how a node is: at least one of its paths was probed, and none is inconclusive.
+    pub(super) fn is_conclusive_for(&self, node: &NodeName) -> bool {
         let mut of_node = (self.paths.iter())
-            .filter(|(path, _)| {
-                node.is_none_or(|node| path.client == *node || path.server.as_ref() == Some(node))
-            })
+            .filter(|(path, _)| path.client == *node || path.server.as_ref() == Some(node))
             .map(|(_, state)| state)
             .peekable();
         of_node.peek().is_some()
             && of_node.all(|state| !matches!(state, PathState::Inconclusive(_)))
+    }
+
+    /// Since when the agents of a path's client, or else of its server, report a failure.
+    pub(super) fn alerting_since(&self, path: &NodePath) -> Option<Timestamp> {
+        let of = |node: &NodeName| self.alerts.get(node).copied();
+        of(&path.client).or_else(|| of(path.server.as_ref()?))
+    }
+
+    /// The examined nodes at an end of a path that fails, or whose agents are silent.
+    pub fn with_finding(&self) -> BTreeSet<NodeName> {
+        let fails = |state: &PathState| match state {
+            PathState::Failing | PathState::Dead => true,
+            PathState::Healthy | PathState::Inconclusive(_) => false,
+        };
+        let failing = (self.paths.iter())
+            .filter(|(_, state)| fails(state))
+            .flat_map(|(path, _)| std::iter::once(&path.client).chain(&path.server));
+        let silent = (self.liveness.iter())
+            .filter(|(_, liveness)| **liveness == Liveness::Silent)
+            .map(|(node, _)| node);
+        let found = failing.chain(silent);
+        found
+            .filter(|node| self.examined.contains(*node))
+            .cloned()
+            .collect()
     }
 
     /// The results in a report.
@@ -136,10 +152,14 @@ impl RoundResult {
             .filter(|agent| agent.starved_ms >= STARVED_MS)
             .map(|agent| agent.pod.as_str())
             .collect();
+        let silent: BTreeSet<&str> = (report.agents.iter())
+            .filter(|agent| liveness(agent) == Some(Liveness::Silent))
+            .map(|agent| agent.pod.as_str())
+            .collect();
         let mut result = Self::default();
         for path in &report.paths {
             if let Some(of) = NodePath::of(path) {
-                let state = path_state(path, &starved);
+                let state = path_state(path, &starved, &silent);
                 let known = result.paths.entry(of).or_insert(state);
                 *known = worse(*known, state);
             }
@@ -181,37 +201,33 @@ impl RoundResult {
         result
     }
 
-    /// Removes the results of other nodes.
-    pub fn retain_nodes(&mut self, nodes: &BTreeSet<NodeName>) {
-        self.paths.retain(|path, _| path.is_between(nodes));
-        self.liveness.retain(|node, _| nodes.contains(node));
+    /// Counts those of these pods as silent that run and did not answer the examination.
+    pub fn add_unresponsive(&mut self, report: &Report, pods: &BTreeSet<String>) {
+        let unresponsive = (report.agents.iter())
+            .filter(|agent| !agent.has_reported && agent.failed.is_some())
+            .filter(|agent| pods.contains(&agent.pod));
+        for agent in unresponsive {
+            self.liveness.insert(agent.node.clone(), Liveness::Silent);
+        }
     }
 
-    /// Whether every path is healthy and every agent reports.
-    pub fn is_healthy(&self) -> bool {
-        (self.paths.values()).all(|state| *state == PathState::Healthy)
-            && (self.liveness.values()).all(|liveness| *liveness == Liveness::Reporting)
-    }
-
-    /// The pairs of which a probe had an outcome.
-    pub fn measured_pairs(&self) -> BTreeSet<NodePair> {
-        let has_outcome = |state: &PathState| match state {
-            PathState::Healthy
-            | PathState::Failing
-            | PathState::Dead
-            | PathState::Inconclusive(InconclusiveReason::Starved) => true,
-            PathState::Inconclusive(InconclusiveReason::NotProbed) => false,
-        };
-        let paths = self.paths.iter().filter(|(_, state)| has_outcome(state));
-        paths.map(|(path, _)| path.pair()).collect()
+    /// Removes the results of these nodes.
+    pub fn remove_nodes(&mut self, is_removed: impl Fn(&NodeName) -> bool) {
+        self.paths.retain(|path, _| {
+            let mut ends = std::iter::once(&path.client).chain(&path.server);
+            !ends.any(&is_removed)
+        });
+        self.liveness.retain(|node, _| !is_removed(node));
     }
 }
 
-fn path_state(path: &PathReport, starved: &BTreeSet<&str>) -> PathState {
-    let is_starved = [&path.client, &path.server]
-        .into_iter()
-        .filter_map(|end| end.pod.as_deref())
-        .any(|pod| starved.contains(pod));
+fn path_state(path: &PathReport, starved: &BTreeSet<&str>, silent: &BTreeSet<&str>) -> PathState {
+    let has_end_of = |pods: &BTreeSet<&str>| {
+        let ends = [&path.client, &path.server].into_iter();
+        let mut known = ends.filter_map(|end| end.pod.as_deref());
+        known.any(|pod| pods.contains(pod))
+    };
+    let (is_starved, is_silent) = (has_end_of(starved), has_end_of(silent));
     // An agent that is not scheduled in time misses packets, but receives none that were not sent.
     let has_wrong_answer = path.outcomes.mismatched + path.outcomes.unreachable > 0;
     match path.health {
@@ -219,6 +235,9 @@ fn path_state(path: &PathReport, starved: &BTreeSet<&str>) -> PathState {
         Health::NotProbed => PathState::Inconclusive(InconclusiveReason::NotProbed),
         Health::Late | Health::Failing if is_starved && !has_wrong_answer => {
             PathState::Inconclusive(InconclusiveReason::Starved)
+        }
+        Health::Late | Health::Failing if is_silent && !has_wrong_answer => {
+            PathState::Inconclusive(InconclusiveReason::Silent)
         }
         Health::Failing if path.outcomes.established == 0 && path.outcomes.total() > 1 => {
             PathState::Dead
@@ -299,9 +318,23 @@ mod tests {
     }
 
     #[test]
-    fn results_of_other_nodes_are_removed() {
+    fn an_agent_that_does_not_answer_is_silent_and_one_without_a_pod_is_not() {
+        let mut report = report(&[("node-1", false), ("node-2", true)]);
+        report.agents[0].failed = Some("it has not answered".to_owned());
+        let mut result = RoundResult::from_report(&report);
+        result.add_unresponsive(&report, &BTreeSet::new());
+        assert_eq!(result.liveness.len(), 1);
+        result.add_unresponsive(&report, &["node-1-client".to_owned()].into());
+        assert_eq!(
+            result.liveness.get(&NodeName::new("node-1")),
+            Some(&Liveness::Silent)
+        );
+    }
+
+    #[test]
+    fn results_of_removed_nodes_are_dropped() {
         let mut result = RoundResult::from_report(&report(&[("node-1", false), ("node-2", true)]));
-        result.retain_nodes(&[NodeName::new("node-2")].into());
+        result.remove_nodes(|node| node.as_str() == "node-1");
         assert_eq!(
             result.liveness,
             [(NodeName::new("node-2"), Liveness::Reporting)].into()

@@ -43,6 +43,8 @@ pub enum ApiError {
     /// The server responded with another error status.
     #[error("the API server {server} refused to {task}: {cause}")]
     Refused {
+        /// The HTTP status code.
+        code: u16,
         /// The URL of the server.
         server: String,
         /// The purpose of the request.
@@ -74,6 +76,21 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// Whether the server has refused the request for what it is, so that it would refuse it again: not found, forbidden,
+    /// invalid, but not overloaded, or in conflict with another.
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => {
+                *code >= 400 && *code < 500 && *code != 408 && *code != 409 && *code != 429
+            }
+            Self::Unreachable { .. }
+            | Self::Credentials { .. }
+            | Self::Unauthorized { .. }
+            | Self::NotLeading { .. }
+            | Self::InvalidResponse { .. } => false,
+        }
+    }
+
     /// Classifies the error of a request that was sent to `server` to do `task` ("list nodes").
     pub fn new(server: &str, task: &str, error: &kube::Error) -> Self {
         let (server, task) = (server.to_owned(), task.to_owned());
@@ -81,7 +98,8 @@ impl ApiError {
             let cause = status.message.clone();
             return match status.code {
                 401 => Self::Unauthorized { server, cause },
-                _ => Self::Refused {
+                code => Self::Refused {
+                    code,
                     server,
                     task,
                     cause,

@@ -14,6 +14,12 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`], which is also the field manager of every change.
 pub const PROBER: &str = "prober";
 
+/// The key of the label for the part that an object is of its application.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// The key of the label for the larger application that an object is part of.
+pub const PART_OF: &str = "app.kubernetes.io/part-of";
+
 /// The key of the label for the run.
 pub const RUN: &str = "prober.dev/run";
 

@@ -10,18 +10,26 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use prober_core::packet::family::Family;
 use prober_core::plan::RESPONDER_PORT;
 use prober_core::topology::AgentId;
 
 use super::service::{BALANCED_PORT_NAME, slot_port_name};
 use super::{Manifest, OwnerJob, ip_family_name, local_service_name};
+use crate::kubernetes::labels;
 
 /// The label that assigns a slice to its Service.
 pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// The label that makes the EndpointSlice controller of Kubernetes ignore a slice.
 const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// The labels of every slice that is written here: its managers.
+pub(super) const MANAGED_SLICE_LABELS: [(&str, &str); 2] = [
+    (SLICE_MANAGED_BY_LABEL, labels::PROBER),
+    (labels::MANAGED_BY, labels::PROBER),
+];
 
 /// A server behind a test Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,47 +142,59 @@ impl Manifest {
         let mut metadata = self.metadata(format!("{object}-{suffix}"), Some(owner));
         let labels = metadata.labels.get_or_insert_default();
         labels.insert(SERVICE_NAME_LABEL.to_owned(), service.to_owned());
-        labels.insert(
-            SLICE_MANAGED_BY_LABEL.to_owned(),
-            crate::kubernetes::labels::PROBER.to_owned(),
-        );
-        let port = |name| EndpointPort {
-            name: Some(name),
-            port: Some(i32::from(RESPONDER_PORT)),
-            protocol: Some("TCP".to_owned()),
-            app_protocol: None,
-        };
-        EndpointSlice {
-            metadata,
-            address_type: ip_family_name(family).to_owned(),
-            ports: Some(ports.into_iter().map(port).collect()),
-            endpoints: servers
-                .iter()
-                .filter_map(|server| self.endpoint(server, family))
-                .collect(),
-        }
+        labels.extend(MANAGED_SLICE_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        slice(metadata, family, ports, servers)
     }
+}
 
-    fn endpoint(&self, server: &ServerEndpoint, family: Family) -> Option<Endpoint> {
-        let address = server
-            .addresses
-            .iter()
-            .find(|address| Family::of(**address) == family)?;
-        Some(Endpoint {
-            addresses: vec![address.to_string()],
-            conditions: Some(EndpointConditions {
-                ready: Some(true),
-                ..EndpointConditions::default()
-            }),
-            // internalTrafficPolicy: Local compares it to the node of the client.
-            node_name: Some(server.agent.node.as_str().to_owned()),
-            target_ref: Some(ObjectReference {
-                kind: Some("Pod".to_owned()),
-                namespace: Some(self.namespace.clone()),
-                name: Some(server.agent.pod.clone()),
-                ..ObjectReference::default()
-            }),
-            ..Endpoint::default()
-        })
+/// Builds a slice in one family, in which these ports lead to these servers.
+pub(super) fn slice<'a>(
+    metadata: ObjectMeta,
+    family: Family,
+    ports: impl IntoIterator<Item = String>,
+    servers: impl IntoIterator<Item = &'a ServerEndpoint>,
+) -> EndpointSlice {
+    let port = |name| EndpointPort {
+        name: Some(name),
+        port: Some(i32::from(RESPONDER_PORT)),
+        protocol: Some("TCP".to_owned()),
+        app_protocol: None,
+    };
+    let namespace = metadata.namespace.clone();
+    EndpointSlice {
+        metadata,
+        address_type: ip_family_name(family).to_owned(),
+        ports: Some(ports.into_iter().map(port).collect()),
+        endpoints: servers
+            .into_iter()
+            .filter_map(|server| endpoint(server, family, namespace.clone()))
+            .collect(),
     }
+}
+
+fn endpoint(
+    server: &ServerEndpoint,
+    family: Family,
+    namespace: Option<String>,
+) -> Option<Endpoint> {
+    let address = server
+        .addresses
+        .iter()
+        .find(|address| Family::of(**address) == family)?;
+    Some(Endpoint {
+        addresses: vec![address.to_string()],
+        conditions: Some(EndpointConditions {
+            ready: Some(true),
+            ..EndpointConditions::default()
+        }),
+        // internalTrafficPolicy: Local compares it to the node of the client.
+        node_name: Some(server.agent.node.as_str().to_owned()),
+        target_ref: Some(ObjectReference {
+            kind: Some("Pod".to_owned()),
+            namespace,
+            name: Some(server.agent.pod.clone()),
+            ..ObjectReference::default()
+        }),
+        ..Endpoint::default()
+    })
 }

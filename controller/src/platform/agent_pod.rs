@@ -6,7 +6,7 @@ use prober_core::run::PlatformEvent;
 use prober_core::topology::AgentId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::platform::api_calls::ApiCalls;
+use crate::platform::api_calls::{ApiCalls, PlanTarget};
 
 /// Creates the pod, then writes each plan that it receives, until the sender of the plans is dropped. Failures are sent as
 /// events.
@@ -14,6 +14,29 @@ pub(super) async fn create_and_update(
     calls: ApiCalls,
     agent: AgentId,
     pod: Pod,
+    plans: UnboundedReceiver<Plan>,
+    events: UnboundedSender<PlatformEvent>,
+) {
+    if let Err(error) = calls.apply(&pod).await {
+        // Sending fails only after the run has ended.
+        drop(events.send(PlatformEvent::AgentFailed {
+            agent,
+            reason: error.to_string(),
+        }));
+        return;
+    }
+    let target = PlanTarget {
+        pod: agent.pod.clone(),
+        uid: None,
+    };
+    write_plans(calls, agent, target, plans, events).await;
+}
+
+/// Writes each plan that it receives, until the sender of the plans is dropped. Failures are sent as events.
+pub(super) async fn write_plans(
+    calls: ApiCalls,
+    agent: AgentId,
+    target: PlanTarget,
     mut plans: UnboundedReceiver<Plan>,
     events: UnboundedSender<PlatformEvent>,
 ) {
@@ -24,13 +47,9 @@ pub(super) async fn create_and_update(
             reason,
         }));
     };
-    if let Err(error) = calls.apply(&pod).await {
-        send_failure(error.to_string());
-        return;
-    }
     while let Some(plan) = plans.recv().await {
         let written = match serde_json::to_string(&plan) {
-            Ok(text) => calls.write_plan(&agent.pod, &text).await,
+            Ok(text) => calls.write_plan(&target, &text).await,
             Err(error) => {
                 send_failure(format!("its plan cannot be written as JSON: {error}"));
                 continue;

@@ -9,7 +9,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
@@ -18,6 +18,15 @@ use crate::manifest::PLAN_ANNOTATION;
 
 /// The time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pod that a plan is written to.
+#[derive(Clone, Debug)]
+pub(super) struct PlanTarget {
+    /// Its name.
+    pub(super) pod: String,
+    /// Its uid, if the pod is not the run's own: a later pod of the same name gets no plan.
+    pub(super) uid: Option<String>,
+}
 
 /// Sends the requests of one run.
 #[derive(Clone)]
@@ -57,20 +66,32 @@ impl ApiCalls {
             .await
     }
 
-    /// Writes a plan to the annotation that the agent in `pod` reads.
-    pub(super) async fn write_plan(&self, pod: &str, plan: &str) -> Result<(), ApiError> {
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {PLAN_ANNOTATION: plan}}}));
+    /// Writes a plan to the annotation that the agent in a pod reads.
+    pub(super) async fn write_plan(&self, target: &PlanTarget, plan: &str) -> Result<(), ApiError> {
+        let task = format!("write the plan of the Pod {}", target.pod);
+        self.annotate(&task, target, json!(plan)).await
+    }
+
+    /// Removes the annotation with the plan. A pod that is gone has none.
+    pub(super) async fn remove_plan(&self, target: &PlanTarget) -> Result<(), ApiError> {
+        let task = format!("remove the plan of the Pod {}", target.pod);
+        self.annotate(&task, target, Value::Null).await
+    }
+
+    async fn annotate(&self, task: &str, target: &PlanTarget, plan: Value) -> Result<(), ApiError> {
+        let PlanTarget { pod, uid } = target;
+        let mut metadata = json!({"annotations": {PLAN_ANNOTATION: plan}});
+        if let Some(uid) = uid {
+            metadata["uid"] = json!(uid);
+        }
+        let patch = Patch::Merge(json!({"metadata": metadata}));
         let params = PatchParams {
             field_manager: Some(PROBER.to_owned()),
             ..PatchParams::default()
         };
         let pods: Api<Pod> = self.api();
-        self.request(
-            &format!("write the plan of the Pod {pod}"),
-            pods.patch(pod, &params, &patch),
-        )
-        .await
-        .map(drop)
+        let request = pods.patch(pod, &params, &patch);
+        self.request(task, request).await.map(drop)
     }
 
     /// Lists the events of a pod.

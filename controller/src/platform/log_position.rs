@@ -38,6 +38,11 @@ pub(super) enum LogLine<'a> {
 }
 
 impl LogPosition {
+    /// Whether no line was read.
+    pub(super) const fn is_start(&self) -> bool {
+        self.last.is_none()
+    }
+
     /// Returns the time from which the log is to be read; `None` for its beginning. The kubelet takes whole seconds.
     pub(super) fn since_time(&self) -> Option<Timestamp> {
         let second = self.last?.time.as_second();

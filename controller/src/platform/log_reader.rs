@@ -1,5 +1,6 @@
 //! Follows the log of one agent's pod, and sends its lines as events.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use futures::{AsyncBufRead, AsyncBufReadExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
-use prober_core::probe::event::Event;
+use prober_core::probe::event::{Event, Hello};
 use prober_core::run::PlatformEvent;
-use prober_core::topology::AgentId;
+use prober_core::topology::{AgentId, AgentRole};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
@@ -30,6 +31,40 @@ const FAILURE_TIMEOUT: Duration = Duration::from_secs(6);
 /// Bytes that one request reads at most. The next request reads what follows.
 const MAX_BYTES: i64 = 8 << 20;
 
+/// Lines from the end of the log of a standing agent that are read first: no more are written while the log is opened.
+const TAIL_LINES: i64 = 200;
+
+/// Where the reading of a log starts.
+pub(super) enum LogStart {
+    /// At its beginning: the pod is the run's own.
+    Beginning,
+    /// At the line in which a standing agent greets the run.
+    Greeting(Greeting),
+}
+
+/// How a standing agent greets a run.
+pub(super) struct Greeting {
+    /// The name of the run.
+    pub(super) run: String,
+    /// The role of the agent.
+    pub(super) role: AgentRole,
+    /// The addresses of its pod, from the API.
+    pub(super) addresses: Vec<IpAddr>,
+    /// What is read so far.
+    pub(super) state: watch::Sender<LogState>,
+}
+
+/// What is read of a log so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogState {
+    /// It is being opened.
+    Opening,
+    /// It is open.
+    Open,
+    /// Its agent has greeted the run.
+    Greeted,
+}
+
 /// Controls when log readers read. All readers of a run share it.
 pub(super) struct ReadControl {
     /// Whether logs are read now.
@@ -45,11 +80,16 @@ pub(super) struct ReadControl {
 pub(super) async fn follow_log(
     calls: ApiCalls,
     agent: AgentId,
+    start: LogStart,
     mut control: ReadControl,
     events: UnboundedSender<PlatformEvent>,
 ) {
     let pods: Api<Pod> = calls.api();
-    let reader = LogReader { agent, events };
+    let reader = LogReader {
+        agent,
+        start,
+        events,
+    };
     let mut position = LogPosition::default();
     let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
     let mut failing_since: Option<Instant> = None;
@@ -66,6 +106,7 @@ pub(super) async fn follow_log(
             follow: true,
             timestamps: true,
             since_time: position.since_time(),
+            tail_lines: position.is_start().then(|| reader.tail_lines()).flatten(),
             limit_bytes: Some(MAX_BYTES),
             ..LogParams::default()
         };
@@ -80,6 +121,7 @@ pub(super) async fn follow_log(
         match opening.await {
             Ok(stream) => {
                 failing_since = None;
+                reader.set_state(LogState::Open);
                 let stream = std::pin::pin!(stream);
                 let new_lines = tokio::select! {
                     new_lines = reader.read(stream, &mut position) => new_lines,
@@ -110,6 +152,7 @@ pub(super) async fn follow_log(
 /// Parses the lines of one agent's log.
 struct LogReader {
     agent: AgentId,
+    start: LogStart,
     events: UnboundedSender<PlatformEvent>,
 }
 
@@ -144,7 +187,56 @@ impl LogReader {
         new_lines
     }
 
+    fn tail_lines(&self) -> Option<i64> {
+        match &self.start {
+            LogStart::Beginning => None,
+            LogStart::Greeting(_) => Some(TAIL_LINES),
+        }
+    }
+
+    /// Records how far the log of a standing agent is read.
+    fn set_state(&self, state: LogState) {
+        if let LogStart::Greeting(greeting) = &self.start {
+            let has_greeted = *greeting.state.borrow() == LogState::Greeted;
+            if !has_greeted {
+                greeting.state.send_replace(state);
+            }
+        }
+    }
+
     fn send_line(&self, line: &[u8]) {
+        match &self.start {
+            LogStart::Beginning => self.send_own_line(line),
+            LogStart::Greeting(greeting) => self.send_line_of_standing_agent(greeting, line),
+        }
+    }
+
+    /// Sends a line that a standing agent wrote for this run: after its greeting, and not about its standing plan.
+    fn send_line_of_standing_agent(&self, greeting: &Greeting, line: &[u8]) {
+        let has_greeted = *greeting.state.borrow() == LogState::Greeted;
+        match Event::parse(&String::from_utf8_lossy(line)) {
+            Ok(Event::Hello(hello)) if hello.run.as_ref() == Some(&greeting.run) => {
+                self.set_state(LogState::Greeted);
+                let (hello, note) = greeting.verified(hello);
+                if let Some(note) = note {
+                    self.send(PlatformEvent::Note(note));
+                }
+                self.send(PlatformEvent::AgentReady {
+                    agent: self.agent.clone(),
+                    addresses: greeting.addresses.clone(),
+                });
+                self.send(PlatformEvent::AgentLine {
+                    agent: self.agent.clone(),
+                    event: Event::Hello(hello),
+                });
+            }
+            Ok(Event::Hello(_) | Event::Alert | Event::StandingFailure(_)) => {}
+            Ok(_) | Err(_) if has_greeted => self.send_own_line(line),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn send_own_line(&self, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
         // The log also holds the agent's standard error, which is not JSON.
         if !text.starts_with('{') {
@@ -179,3 +271,41 @@ impl LogReader {
         drop(self.events.send(event));
     }
 }
+
+impl Greeting {
+    /// Compares the addresses that an agent reports with those of its pod, which count. Returns the line with the latter, and a
+    /// note if the agent does not have all of them. An agent in its node's network also has the node's other addresses, which
+    /// may replace those of packets.
+    fn verified(&self, mut hello: Hello) -> (Hello, Option<String>) {
+        let missing: Vec<String> = (self.addresses.iter())
+            .filter(|address| !hello.addresses.contains(address))
+            .map(ToString::to_string)
+            .collect();
+        let note = (!missing.is_empty()).then(|| {
+            let reported: Vec<String> = hello.addresses.iter().map(ToString::to_string).collect();
+            format!(
+                "the agent {} reports the addresses {}, and the API says {} in its status.podIPs, which are used",
+                hello.agent,
+                list(&reported),
+                missing.join(", ")
+            )
+        });
+        match self.role {
+            AgentRole::Client | AgentRole::Server => hello.addresses.clone_from(&self.addresses),
+            AgentRole::Host => {}
+        }
+        (hello, note)
+    }
+}
+
+/// Words separated by commas, or "none".
+fn list(words: &[String]) -> String {
+    if words.is_empty() {
+        "none".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::platform::api_calls::ApiCalls;
-use crate::platform::log_reader::{ReadControl, follow_log};
+use crate::platform::log_reader::{LogStart, ReadControl, follow_log};
 
 /// Logs that are opened at the same time. The API server sends a request to a kubelet for each.
 const MAX_OPENING: usize = 16;
@@ -35,13 +35,15 @@ impl LogReaders {
         &mut self,
         calls: ApiCalls,
         agent: AgentId,
+        start: LogStart,
         events: UnboundedSender<PlatformEvent>,
     ) {
         let control = ReadControl {
             is_enabled: self.is_enabled.subscribe(),
             opening_permits: Arc::clone(&self.opening_permits),
         };
-        self.tasks.spawn(follow_log(calls, agent, control, events));
+        self.tasks
+            .spawn(follow_log(calls, agent, start, control, events));
     }
 
     /// Pauses all readers, or resumes each from the line where it was paused.

@@ -112,12 +112,13 @@ impl SharedObjects {
                 .map(|&ip| SocketAddr::new(ip, port))
                 .collect()
         };
+        let any = with_port(&self.service.cluster_ips, BALANCED_PORT);
         Ok(Published {
             slots: (SLOT_PORT..)
                 .zip(&endpoints.slots)
                 .map(|(port, _)| with_port(&self.service.cluster_ips, port))
                 .collect(),
-            any: with_port(&self.service.cluster_ips, BALANCED_PORT),
+            any: any.clone(),
             local: with_port(&self.local_service.cluster_ips, BALANCED_PORT),
             node_ports: endpoints
                 .slots
@@ -133,7 +134,8 @@ impl SharedObjects {
                 })
                 .collect(),
             slices: None,
-            rules: Rules::Underway,
+            // The slices of `any` are written last.
+            rules: Rules::Underway(any),
         })
     }
 }

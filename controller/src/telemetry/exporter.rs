@@ -1,6 +1,6 @@
 //! The exporter: counts samples at once, and queues traces.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prober_core::topology::NodeName;
@@ -10,12 +10,12 @@ use super::metrics::{HandshakeClass, Metrics, PathClass};
 use super::resources::Resources;
 use super::round_samples;
 use super::sample::Sample;
-use crate::canary::controller::observer::{CheckRound, RoundObserver};
-use crate::clock::wall;
+use super::state_samples;
+use crate::canary::controller::observer::{CheckRound, CheckStates, Observer, Reconciled};
+use crate::kubernetes::request_count::RequestCount;
 use crate::telemetry::channel::{OtlpChannel, OtlpChannelError};
 use crate::telemetry::otlp_endpoint::OtlpEndpoint;
 use crate::telemetry::otlp_metrics::OtlpMetrics;
-use crate::telemetry::periodic_samples::PeriodicSamples;
 use crate::telemetry::trace_queue::{Limits, TraceQueue};
 
 /// Where telemetry is pushed, beside `/metrics`.
@@ -33,7 +33,6 @@ pub struct Exporter {
     metrics: Arc<Metrics>,
     instruments: Option<OtlpMetrics>,
     trace_queue: Mutex<Option<TraceQueue>>,
-    periodic: Mutex<PeriodicSamples>,
 }
 
 impl Exporter {
@@ -69,7 +68,6 @@ impl Exporter {
             metrics,
             instruments,
             trace_queue: Mutex::new(trace_queue),
-            periodic: Mutex::default(),
         })
     }
 
@@ -125,20 +123,14 @@ impl Exporter {
             }
             Sample::Coverage {
                 check,
-                pairs,
+                nodes,
                 total,
-            } => self.metrics.coverage(&check, pairs, total),
+            } => self.metrics.coverage(&check, nodes, total),
             Sample::Agents {
                 check,
                 state,
                 count,
             } => self.metrics.agents(&check, state, count),
-            Sample::FirstConnectivity { node, duration } => {
-                self.metrics.first_connectivity(&node, duration);
-                if let Some(instruments) = &self.instruments {
-                    instruments.first_connectivity(&node, duration);
-                }
-            }
             Sample::Trace(trace) => {
                 let trace_queue = self
                     .trace_queue
@@ -149,11 +141,6 @@ impl Exporter {
                 }
             }
         }
-    }
-
-    /// The periodic samples. A writer that panicked leaves valid state.
-    fn periodic(&self) -> MutexGuard<'_, PeriodicSamples> {
-        self.periodic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The metrics, for a scraper.
@@ -180,22 +167,49 @@ impl Exporter {
     }
 }
 
-impl RoundObserver for Exporter {
+impl Exporter {
+    /// Exposes the requests to the API server that `count` counts.
+    pub fn observe_requests(&self, count: RequestCount) {
+        self.metrics.set_requests(count);
+    }
+}
+
+impl Observer for Exporter {
     fn observe(&self, round: &CheckRound<'_>) {
+        self.metrics.examined();
         for sample in round_samples::samples(round) {
-            self.record(sample);
-        }
-        let periodic = self.periodic().of(round, wall());
-        for sample in periodic {
             self.record(sample);
         }
     }
 
+    fn observe_states(&self, states: &CheckStates<'_>) {
+        for sample in state_samples::samples(states) {
+            self.record(sample);
+        }
+        self.metrics
+            .transient_alerts(states.check, states.state.transient_alerts());
+    }
+
     fn node_removed(&self, check: &str, node: &NodeName) {
-        self.periodic().forget(check, node);
         self.record(Sample::NodeRemoved {
             check: check.into(),
             node: node.clone(),
         });
+    }
+
+    fn check_removed(&self, check: &str) {
+        self.metrics.remove_check(check);
+    }
+
+    fn leads(&self, is_leading: bool) {
+        self.metrics.leads(is_leading);
+    }
+
+    fn reconciled(&self, how: Reconciled, took: Duration) {
+        self.metrics.reconciled(how == Reconciled::Failed, took);
+    }
+
+    fn evaluated(&self, took: Duration) {
+        self.metrics.evaluated(took);
     }
 }

@@ -3,16 +3,14 @@
 //! # Budget
 //!
 //! The number of series grows with nodes, never with pairs: a node has the same series however many peers it has, and none
-//! once it is removed. In the text format a histogram is nine lines, so the text has one histogram for each scope, not for
-//! each access path and family, and one histogram of first connectivity for all nodes together.
+//! once it is removed. Only nodes that were examined have handshakes and paths: agents answer scrapers themselves. In the
+//! text format a histogram is nine lines, so the text has one histogram for each scope, not for each access path and family.
 //!
 //! | a node | series | lines of text |
 //! | --- | --- | --- |
-//! | that is healthy, probed on every path in both families | 47: 22 durations, 22 paths, one count, itself, its first connectivity | 51: 27 of durations, 22 paths, one count, itself |
+//! | that works, and was examined on every path in both families | 24: 22 durations, one count, itself | 29: 27 of durations, one count, itself |
+//! | that works, and was never examined | 1: itself | 1 |
 //! | with every outcome and every cause on every path | `SERIES_PER_NODE`, which is less than `BUDGET` | `LINES_PER_NODE`, which is less than `BUDGET_OF_LINES` |
-//!
-//! With the access paths of a default check and one family, 5,000 nodes have 36 lines each: 180,000 samples, about 35 MB a
-//! scrape.
 
 /// The table in the formats of Prometheus.
 mod prometheus;
@@ -29,6 +27,7 @@ use prober_core::topology::{AccessPath, NodeName, Scope};
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
 use super::sample::AgentState;
+use crate::kubernetes::request_count::RequestCount;
 pub use prometheus::{Exposition, expose};
 
 /// The pairs of an access path and a scope: two for each, except for those three that have only one scope.
@@ -37,10 +36,10 @@ const PATH_CLASSES: usize = 2 * AccessPath::ALL.len() - 3;
 /// The path classes of a node, in both families.
 const PATHS: usize = 2 * PATH_CLASSES;
 
-/// The most series (a histogram is one) of a node: durations by outcome, paths, the node itself, its first
-/// connectivity, and counts by outcome and cause, including `unknown` and none.
+/// The most series (a histogram is one) of a node: durations by outcome, paths, the node itself, and counts by outcome and
+/// cause, including `unknown` and none.
 pub const SERIES_PER_NODE: usize =
-    PATHS * OutcomeKind::ALL.len() + PATHS + 2 + OutcomeKind::ALL.len() * (Cause::ALL.len() + 2);
+    PATHS * OutcomeKind::ALL.len() + PATHS + 1 + OutcomeKind::ALL.len() * (Cause::ALL.len() + 2);
 
 /// The limit of series per node. The build fails if new outcomes or causes exceed it.
 pub const BUDGET: usize = 400;
@@ -97,15 +96,15 @@ struct Node {
     /// Classic histograms.
     classic_durations: BTreeMap<(Scope, OutcomeKind), Histogram>,
     handshakes: BTreeMap<(OutcomeKind, Option<CauseName>), u64>,
-    /// A native histogram.
-    first_connectivity: Option<Histogram>,
 }
 
 /// The current state of what one check probes.
 #[derive(Clone, Debug, Default)]
 struct CheckMetrics {
     paths: BTreeMap<NodeName, BTreeMap<PathClass, bool>>,
-    nodes: BTreeMap<NodeName, bool>,
+    /// `None`: not known.
+    nodes: BTreeMap<NodeName, Option<bool>>,
+    transient_alerts: u64,
     coverage: Option<(u64, u64)>,
     agents: BTreeMap<AgentState, u64>,
 }
@@ -114,14 +113,27 @@ struct CheckMetrics {
 #[derive(Clone, Debug, Default)]
 struct MetricTable {
     nodes: BTreeMap<NodeName, Node>,
-    /// A classic histogram of all nodes, including those that were removed.
-    first_connectivity: Option<Histogram>,
     /// By the check's name. What several checks probe is healthy if it is for all of them.
     checks: BTreeMap<String, CheckMetrics>,
     dropped: u64,
+    controller: ControllerMetrics,
 }
 
-/// The table of all metrics. Writers wait for other writers and for copies, but not for a scrape.
+/// What a controller does.
+#[derive(Clone, Debug, Default)]
+struct ControllerMetrics {
+    is_leading: bool,
+    examinations: u64,
+    reconcile_errors: u64,
+    /// A classic histogram.
+    reconciliations: Option<Histogram>,
+    /// A classic histogram.
+    evaluations: Option<Histogram>,
+    requests: Option<RequestCount>,
+}
+
+/// The table of all metrics. Writers wait for other writers, and for a scrape: writing the lines of 5,000 nodes takes some
+/// milliseconds, a copy of them as long and as much memory again.
 #[derive(Debug, Default)]
 pub struct Metrics {
     table: Mutex<MetricTable>,
@@ -162,12 +174,59 @@ impl Metrics {
         paths.entry(node.clone()).or_default().insert(path, healthy);
     }
 
-    pub(super) fn node(&self, check: &str, node: &NodeName, healthy: bool) {
+    /// Sets the state of a node. One that is healthy has no paths any more: its agents measure them.
+    pub(super) fn node(&self, check: &str, node: &NodeName, healthy: Option<bool>) {
         let mut table = self.table();
-        table
-            .check_metrics(check)
-            .nodes
-            .insert(node.clone(), healthy);
+        let check_metrics = table.check_metrics(check);
+        match check_metrics.nodes.get_mut(node) {
+            Some(known) => *known = healthy,
+            None => {
+                check_metrics.nodes.insert(node.clone(), healthy);
+            }
+        }
+        if healthy == Some(true) {
+            check_metrics.paths.remove(node);
+        }
+    }
+
+    /// Removes a check.
+    pub(super) fn remove_check(&self, check: &str) {
+        self.table().checks.remove(check);
+    }
+
+    /// Sets how many alerts of a check's nodes ended without an outage.
+    pub(super) fn transient_alerts(&self, check: &str, count: u64) {
+        self.table().check_metrics(check).transient_alerts = count;
+    }
+
+    /// Sets whether the controller leads.
+    pub(super) fn leads(&self, is_leading: bool) {
+        self.table().controller.is_leading = is_leading;
+    }
+
+    /// Counts an examination.
+    pub(super) fn examined(&self) {
+        self.table().controller.examinations += 1;
+    }
+
+    /// Counts a reconciliation of a check.
+    pub(super) fn reconciled(&self, has_failed: bool, took: Duration) {
+        let mut table = self.table();
+        table.controller.reconcile_errors += u64::from(has_failed);
+        let durations = table.controller.reconciliations.get_or_insert_with(classic);
+        durations.observe(took.as_secs_f64());
+    }
+
+    /// Counts an evaluation of all checks.
+    pub(super) fn evaluated(&self, took: Duration) {
+        let mut table = self.table();
+        let durations = table.controller.evaluations.get_or_insert_with(classic);
+        durations.observe(took.as_secs_f64());
+    }
+
+    /// Sets what counts the requests to the API server.
+    pub(super) fn set_requests(&self, count: RequestCount) {
+        self.table().controller.requests = Some(count);
     }
 
     /// Removes a node of a check, and its metrics if no other check probes it. Returns the number of nodes that are
@@ -177,9 +236,6 @@ impl Metrics {
         let check_metrics = table.check_metrics(check);
         check_metrics.paths.remove(node);
         check_metrics.nodes.remove(node);
-        if check_metrics.nodes.is_empty() {
-            table.checks.remove(check);
-        }
         let mut checks = table.checks.values();
         if !checks.any(|check_metrics| check_metrics.nodes.contains_key(node)) {
             table.nodes.remove(node);
@@ -187,25 +243,13 @@ impl Metrics {
         table.nodes.len()
     }
 
-    pub(super) fn coverage(&self, check: &str, pairs: u64, total: u64) {
-        self.table().check_metrics(check).coverage = Some((pairs, total));
+    pub(super) fn coverage(&self, check: &str, nodes: u64, total: u64) {
+        self.table().check_metrics(check).coverage = Some((nodes, total));
     }
 
     pub(super) fn agents(&self, check: &str, state: AgentState, count: u64) {
         let mut table = self.table();
         table.check_metrics(check).agents.insert(state, count);
-    }
-
-    pub(super) fn first_connectivity(&self, node: &NodeName, duration: Duration) {
-        let mut table = self.table();
-        let seconds = duration.as_secs_f64();
-        let of_all = table.first_connectivity.get_or_insert_with(classic);
-        of_all.observe(seconds);
-        let own = table
-            .node_mut(node)
-            .first_connectivity
-            .get_or_insert_with(native);
-        own.observe(seconds);
     }
 
     /// Counts dropped spans.
@@ -221,7 +265,7 @@ impl Metrics {
         self.table().dropped
     }
 
-    /// The share of pairs that were probed within the last cycle, 0 to 1; 1 if there are no pairs.
+    /// The share of the selected nodes that are measured, 0 to 1; `None` if there are none.
     pub(super) fn covered(&self) -> Option<f64> {
         self.table().covered()
     }
@@ -257,11 +301,7 @@ impl Metrics {
     #[cfg(test)]
     fn series(&self) -> usize {
         let table = self.table();
-        let of = |node: &Node| {
-            node.durations.len()
-                + node.handshakes.len()
-                + usize::from(node.first_connectivity.is_some())
-        };
+        let of = |node: &Node| node.durations.len() + node.handshakes.len();
         let counted: usize = table.nodes.values().map(of).sum();
         counted + table.paths().len() + table.healths().len()
     }
@@ -291,7 +331,7 @@ impl MetricTable {
             .checks
             .values()
             .flat_map(|check_metrics| &check_metrics.nodes);
-        all_healthy(nodes.map(|(node, healthy)| (node.clone(), *healthy)))
+        all_healthy(nodes.filter_map(|(node, healthy)| Some((node.clone(), (*healthy)?))))
     }
 
     fn states(&self) -> BTreeMap<AgentState, u64> {
@@ -308,18 +348,16 @@ impl MetricTable {
 
     #[expect(
         clippy::cast_precision_loss,
-        reason = "a share of more than 2^52 pairs is exact enough"
+        reason = "a share of more than 2^52 nodes is exact enough"
     )]
     fn covered(&self) -> Option<f64> {
         let coverages = self
             .checks
             .values()
             .filter_map(|check_metrics| check_metrics.coverage);
-        let sum = coverages.reduce(|(pairs, total), (more, of)| (pairs + more, total + of));
-        sum.map(|(pairs, total)| match total {
-            0 => 1.0,
-            total => pairs as f64 / total as f64,
-        })
+        let (nodes, total) =
+            coverages.reduce(|(nodes, total), (more, of)| (nodes + more, total + of))?;
+        (total > 0).then(|| nodes as f64 / total as f64)
     }
 }
 

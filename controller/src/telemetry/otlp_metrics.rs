@@ -53,7 +53,6 @@ struct MeterProviders {
 struct Histograms {
     provider: SdkMeterProvider,
     handshakes: Histogram<f64>,
-    first_connectivity: Histogram<f64>,
     removed: usize,
 }
 
@@ -89,11 +88,6 @@ impl OtlpMetrics {
         let mut attributes = attributes(node, kind.path).to_vec();
         attributes.push(outcome(kind.outcome));
         (self.durations().handshakes).record(duration.as_secs_f64(), &attributes);
-    }
-
-    pub(super) fn first_connectivity(&self, node: &NodeName, duration: Duration) {
-        (self.durations().first_connectivity)
-            .record(duration.as_secs_f64(), &[node_attribute(node)]);
     }
 
     /// Counts a removed node; `present` nodes are left.
@@ -141,11 +135,6 @@ impl Histograms {
                 .with_unit("s")
                 .with_description("How long handshakes took, from the first SYN to the answer")
                 .build(),
-            first_connectivity: meter
-                .f64_histogram("prober.agent.first_connectivity.duration")
-                .with_unit("s")
-                .with_description("From the start of an agent to its first established handshake")
-                .build(),
             provider,
             removed: 0,
         }
@@ -170,7 +159,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
     let table = Arc::clone(metrics);
     meter
         .u64_observable_gauge("prober.path.healthy")
-        .with_description("Whether all paths of a kind from a node work: 1, or 0")
+        .with_description("Whether all paths of a kind from a node that is examined work: 1, or 0")
         .with_callback(move |observer| {
             for ((node, path), healthy) in table.paths() {
                 observer.observe(u64::from(healthy), &attributes(&node, path));
@@ -180,7 +169,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
     let table = Arc::clone(metrics);
     meter
         .u64_observable_gauge("prober.node.healthy")
-        .with_description("Whether no failure is confirmed on a node: 1, or 0")
+        .with_description("Whether a node is measured and no failure is confirmed on it: 1, or 0")
         .with_callback(move |observer| {
             for (node, healthy) in table.healths() {
                 observer.observe(u64::from(healthy), &[node_attribute(&node)]);
@@ -191,7 +180,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
     meter
         .f64_observable_gauge("prober.coverage")
         .with_unit("1")
-        .with_description("The share of pairs of nodes that were probed within the last cycle")
+        .with_description("The share of the selected nodes whose agents probe")
         .with_callback(move |observer| {
             if let Some(covered) = table.covered() {
                 observer.observe(covered, &[]);
@@ -201,8 +190,8 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
     let table = Arc::clone(metrics);
     meter
         .u64_observable_gauge("prober.agents")
-        .with_unit("{agent}")
-        .with_description("Agents by state")
+        .with_unit("{node}")
+        .with_description("Nodes by the state of their agents")
         .with_callback(move |observer| {
             for (state, count) in table.states() {
                 observer.observe(

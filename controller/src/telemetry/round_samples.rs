@@ -1,4 +1,4 @@
-//! The samples of a round.
+//! The samples of an examination.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -9,26 +9,19 @@ use std::time::Duration;
 use prober_core::evidence::PathEvidence;
 use prober_core::probe::outcome::OutcomeKind;
 use prober_core::report::{CauseName, DiagnosisReport};
-use prober_core::topology::{NodeName, PathId};
+use prober_core::topology::PathId;
 
-use super::sample::{AgentState, Sample};
+use super::sample::Sample;
 use super::trace::{Trace, TraceSource};
 use crate::canary::controller::observer::CheckRound;
 use crate::canary::health::{FailureKind, Outage, Transition};
 use crate::canary::round_result::NodePath;
 
-/// All samples of a round.
+/// All samples of an examination.
 pub(super) fn samples(round: &CheckRound<'_>) -> Vec<Sample> {
     let check: Arc<str> = round.check.into();
     let mut samples = handshakes(round);
     samples.extend(paths(round, &check));
-    samples.extend(nodes(round, &check));
-    samples.push(Sample::Coverage {
-        check: Arc::clone(&check),
-        pairs: u64::try_from(round.coverage.pairs).unwrap_or(u64::MAX),
-        total: u64::try_from(round.coverage.total).unwrap_or(u64::MAX),
-    });
-    samples.extend(agents(round, &check));
     samples.extend(failures(round));
     samples
 }
@@ -86,7 +79,7 @@ fn handshake(
     }
 }
 
-/// Paths of one class from one node are one sample.
+/// Paths of one class from one node are one sample; those without an outcome are none.
 fn paths(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
     let kind = |path: &NodePath| {
         (
@@ -96,10 +89,11 @@ fn paths(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sampl
             path.scope(),
         )
     };
-    let failing: BTreeSet<_> = (round.health.open().iter())
+    let failing: BTreeSet<_> = (round.state.health().open().iter())
         .flat_map(|outage| outage.paths.iter().map(kind))
         .collect();
     let probed: BTreeSet<_> = (round.matrix.paths.values())
+        .filter(|evidence| evidence.total().outcomes.total() > 0)
         .map(|evidence| {
             let path = &evidence.path;
             let client = path.client.node.clone();
@@ -116,38 +110,6 @@ fn paths(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sampl
             family,
             scope,
             healthy,
-        }
-    })
-}
-
-fn nodes(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
-    let probed: BTreeSet<&NodeName> = round
-        .matrix
-        .agents
-        .keys()
-        .map(|agent| &agent.node)
-        .collect();
-    probed.into_iter().map(|node| Sample::Node {
-        check: Arc::clone(check),
-        node: node.clone(),
-        healthy: round.health.is_healthy(node),
-    })
-}
-
-fn agents(round: &CheckRound<'_>, check: &Arc<str>) -> impl Iterator<Item = Sample> {
-    let states: Vec<AgentState> = (round.matrix.agents.values())
-        .map(|agent| match (&agent.failed, agent.has_reported) {
-            (Some(_), _) => AgentState::Failed,
-            (None, true) => AgentState::Running,
-            (None, false) => AgentState::Silent,
-        })
-        .collect();
-    AgentState::ALL.into_iter().map(move |state| {
-        let count = states.iter().filter(|other| **other == state).count();
-        Sample::Agents {
-            check: Arc::clone(check),
-            state,
-            count: u64::try_from(count).unwrap_or(u64::MAX),
         }
     })
 }

@@ -51,26 +51,26 @@ pub enum Sample {
         check: Arc<str>,
         /// The node.
         node: NodeName,
-        /// Whether no confirmed failure involves it.
-        healthy: bool,
+        /// Whether it is measured, and no confirmed failure involves it; `None` if that is not known.
+        healthy: Option<bool>,
     },
-    /// A check no longer probes a node, whose metrics end if no other check does.
+    /// A check no longer selects a node, whose metrics end if no other check does.
     NodeRemoved {
         /// The check.
         check: Arc<str>,
         /// The node.
         node: NodeName,
     },
-    /// How many of all pairs were probed within the last cycle.
+    /// How many of the selected nodes are measured.
     Coverage {
         /// The check that reports it.
         check: Arc<str>,
-        /// Pairs of nodes that were probed.
-        pairs: u64,
-        /// All pairs of nodes.
+        /// The nodes whose agents probe.
+        nodes: u64,
+        /// All selected nodes.
         total: u64,
     },
-    /// The number of agents in a state.
+    /// The number of nodes whose agents are in a state.
     Agents {
         /// The check that reports it.
         check: Arc<str>,
@@ -79,41 +79,39 @@ pub enum Sample {
         /// The number.
         count: u64,
     },
-    /// A new agent had its first established handshake.
-    FirstConnectivity {
-        /// The agent's node.
-        node: NodeName,
-        /// From its start until then.
-        duration: Duration,
-    },
-    /// The trace of a failure that was confirmed or has changed, or of a healthy probe.
+    /// The trace of a failure that was confirmed or has changed.
     Trace(Box<Trace>),
 }
 
-/// The state of an agent.
+/// The state of a node's agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AgentState {
-    /// Its pod exists and does not run yet.
-    Pending,
-    /// It probes.
-    Running,
-    /// It runs and does not report.
-    Silent,
-    /// It could not be started, or ended too early.
-    Failed,
+    /// They probe, and the last results of the node's own paths are healthy.
+    Working,
+    /// They probe, and one has found a failure.
+    Alerting,
+    /// They start.
+    Starting,
+    /// They measure nothing.
+    NotMeasured,
 }
 
 impl AgentState {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Silent, Self::Failed];
+    pub const ALL: [Self; 4] = [
+        Self::Working,
+        Self::Alerting,
+        Self::Starting,
+        Self::NotMeasured,
+    ];
 
     /// The name used in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Silent => "silent",
-            Self::Failed => "failed",
+            Self::Working => "working",
+            Self::Alerting => "alerting",
+            Self::Starting => "starting",
+            Self::NotMeasured => "not-measured",
         }
     }
 }

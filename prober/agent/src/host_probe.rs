@@ -17,12 +17,11 @@ use prober_net::node_facts::read_facts;
 pub use prober_net::packet_socket::now;
 use prober_net::packet_socket::{Interfaces, RingShape};
 use prober_net::route_lookup::{ResolvedRoute, RouteLookupError, look_up_route};
-use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::engine::commands::{PacketCommand, RawPlan};
 use crate::engine::connect_jobs::{ConnectJobs, ConnectRunner, Servers};
-use crate::engine::events::{EngineEvent, EngineEventReceiver, ProbeEvent};
+use crate::engine::events::{EngineEvent, EngineEventReceiver, PlanId, ProbeEvent, engine_events};
 use crate::engine::kernel::Connector;
 use crate::engine::packet_loop::LoopbackMode;
 use crate::engine::packet_thread::{PacketSockets, PacketThreadError};
@@ -30,8 +29,8 @@ use crate::event_lines::tally::Tallies;
 use crate::local_addresses::LocalAddresses;
 use crate::timers::lateness::LatenessMonitor;
 
-/// The generation of the only plan.
-const GENERATION: u32 = 1;
+/// The only plan.
+const PLAN: PlanId = PlanId::Accepted(1);
 
 /// How to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +166,7 @@ fn hello(facts: &NodeFacts, opened: &Result<PacketSockets, PacketThreadError>) -
             )],
         },
         at: now(),
+        run: None,
     })
 }
 
@@ -202,7 +202,7 @@ fn probe_group(
         .enable_all()
         .build()
         .map_err(HostProbeError::Loop)?;
-    let (events, received) = mpsc::unbounded_channel();
+    let (events, received) = engine_events();
     let packets = opened
         .map(|opened| opened.start(local, LoopbackMode::Capture, events.clone()))
         .transpose()
@@ -224,15 +224,15 @@ fn probe_group(
     let done = LocalSet::new().block_on(&runtime, async {
         if let Some(packets) = &packets {
             packets.send_now(PacketCommand::StartPlan(RawPlan {
-                generation: GENERATION,
+                id: PLAN,
                 probes: raw,
-                ports: Vec::new(),
+                ports: Some(Vec::new()),
                 start,
                 pace: Pace::Even,
             }));
         }
         let probing = tokio::task::spawn_local(connects.run(ConnectJobs {
-            generation: GENERATION,
+            id: PLAN,
             probes: kernel,
             start,
             pace: Pace::Even,
@@ -276,7 +276,10 @@ async fn report(
                 outstanding -= 1;
                 sink(Event::TtlProbe(ttl_probe));
             }
-            EngineEvent::Late(_) | EngineEvent::NodeFacts(..) | EngineEvent::ServerTrace(_) => {}
+            EngineEvent::Late(_)
+            | EngineEvent::Line(_)
+            | EngineEvent::NodeFacts(..)
+            | EngineEvent::ServerTrace(_) => {}
             EngineEvent::Capture { received, dropped } => {
                 if dropped > 0 {
                     sink(Event::Capture { received, dropped });
@@ -325,6 +328,7 @@ mod tests {
             | Event::Capture { .. }
             | Event::Done { .. }
             | Event::Starved { .. }
+            | Event::StandingFailure(_)
             | Event::Alert
             | Event::Facts(_)
             | Event::Notice { .. } => None,

@@ -43,6 +43,9 @@ mod event_lines;
 /// A port that is open until the log has an event that must be read.
 mod readiness_gate;
 
+/// The rounds of a standing agent.
+mod standing;
+
 /// Timers of the main task: sleeping, and measuring how late it wakes up.
 mod timers;
 

@@ -45,6 +45,12 @@ impl LocalAddresses {
             mtu: mtu.unwrap_or(MIN_MTU),
         }
     }
+
+    /// One address of each family, as a banner carries them.
+    pub(crate) fn one_of_each_family(&self) -> Vec<IpAddr> {
+        let (v4, v6) = (self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6));
+        v4.into_iter().chain(v6).collect()
+    }
 }
 
 /// Whether other hosts can reach an address: it is neither loopback nor link-local.

@@ -1,8 +1,10 @@
 //! The main task of an agent: an event loop that takes plans, starts probes and writes event lines.
 
+mod engine_events;
 mod node_facts_reader;
 /// The lines that are written at intervals or at the end of a plan.
 mod reporting;
+mod runs_beside_standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,18 +18,16 @@ use prober_core::probe::in_flight::pacing::Pace;
 use prober_net::node_facts::read_counters;
 use prober_net::packet_socket::now;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout};
 
 use crate::config::AgentConfig;
 use crate::engine::commands::{PacketCommand, RawPlan};
 use crate::engine::connect_jobs::{ConnectJobs, ConnectRunner, Servers, after_connect};
-use crate::engine::events::{EngineEvent, EngineEventReceiver, EngineEventSender, ProbeEvent};
+use crate::engine::events::{EngineEventReceiver, EngineEventSender, PlanId, engine_events};
 use crate::engine::kernel::Connector;
 use crate::engine::packet_loop::{LoopbackMode, needs_rst_suppression};
 use crate::engine::packet_thread::{PacketSockets, PacketThread};
-use crate::event_lines::tally::is_healthy;
 use crate::event_lines::writer::{EventWriter, WriterEnd};
 use crate::plan::file::ChangeDetection;
 use crate::plan::progress::PlanProgress;
@@ -36,8 +36,10 @@ use crate::plan::watch;
 use crate::readiness_gate::ReadinessGate;
 use crate::responder::Responder;
 use crate::signals::Signals;
+use crate::standing::{StandingHandle, StandingRounds};
 use crate::timers::lateness::LatenessMonitor;
 use crate::timers::sleep::SleepTimer;
+use reporting::shortened;
 
 /// The interval of tallies in the first seconds of a plan: by them a run decides which paths to probe again.
 const TALLY_INTERVAL_YOUNG: Duration = Duration::from_millis(250);
@@ -64,8 +66,14 @@ struct MainTask {
     events: EngineEventSender,
     /// The run and generation of the last plan that was accepted.
     accepted: Option<(String, u32)>,
-    /// The plans under way, by generation.
+    /// The plans under way, by how many were accepted before.
     plans: BTreeMap<u32, PlanProgress>,
+    /// The run that the first line was last written for.
+    greeted: Option<String>,
+    /// How many plans were accepted.
+    accepted_plans: u32,
+    /// The rounds of a standing agent, beside the plans.
+    standing: Option<StandingHandle>,
     /// When the last plan was accepted.
     accepted_at: Instant,
     /// The longest delay of anything timed since the last `starved` line.
@@ -85,23 +93,16 @@ enum PlanCheck {
     Accepted,
 }
 
-/// Waits for the next change of the plan's folder; for ever, where the folder is not watched.
-async fn next_change(watch: &mut Option<Receiver<()>>) -> Option<()> {
-    match watch {
-        Some(changes) => changes.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Runs the agent until SIGTERM, SIGINT or the end of the reader of its output.
 pub(crate) fn serve(
     runtime: &Runtime,
     signals: Signals,
-    config: AgentConfig,
+    mut config: AgentConfig,
     opened: Option<PacketSockets>,
     (writer, writer_end): (EventWriter, WriterEnd),
 ) -> anyhow::Result<()> {
-    let (events, received) = mpsc::unbounded_channel();
+    let (mut events, received) = engine_events();
+    let standing_events = config.standing.as_ref().map(|_| events.receive_standing());
     let half_open = opened
         .as_ref()
         .and_then(|opened| opened.suppression_error.as_ref().map(ToString::to_string));
@@ -118,13 +119,29 @@ pub(crate) fn serve(
         packets.clone(),
         Servers::Responders,
     );
+    let connects = Rc::new(connects);
+    let tasks = LocalSet::new();
+    let standing = standing_events.and_then(|received| {
+        let (rounds, handle) =
+            StandingRounds::new(&mut config, &connects, packets.as_ref(), &events)?;
+        tasks.spawn_local(async move { rounds.run(received).await });
+        Some(handle)
+    });
+    // Standing rounds have a gate and a responder of their own.
+    let readiness_port = config.readiness_port.filter(|_| standing.is_none());
     let main_task = MainTask {
-        responder: Responder::new(config.agent.clone()),
-        readiness_gate: ReadinessGate::new(config.readiness_port),
-        log_reading: LogReading::Attended,
+        responder: Responder::new(config.agent.clone(), Vec::new()),
+        readiness_gate: ReadinessGate::new(readiness_port),
+        log_reading: match standing {
+            Some(_) => LogReading::Unattended,
+            None => LogReading::Attended,
+        },
+        standing,
+        accepted_plans: 0,
+        greeted: None,
         config,
         writer,
-        connects: Rc::new(connects),
+        connects,
         packets,
         half_open,
         capture: None,
@@ -136,7 +153,6 @@ pub(crate) fn serve(
         connect_tasks: JoinSet::new(),
         noticed: BTreeSet::new(),
     };
-    let tasks = LocalSet::new();
     tasks.spawn_local(async move { lateness.run().await });
     tasks.block_on(runtime, main_task.run(signals, received, writer_end))
 }
@@ -160,12 +176,12 @@ impl MainTask {
                 _ = &mut writer_end => return Ok(()),
                 Some(event) = received.recv() => {
                     self.handle_engine_event(event)?;
-                    while let Ok(event) = received.try_recv() {
+                    while let Some(event) = received.try_recv() {
                         self.handle_engine_event(event)?;
                     }
                     self.finish_plans();
                 }
-                changed = next_change(&mut watch) => {
+                changed = watch::next_change(&mut watch) => {
                     if changed.is_none() {
                         watch = None;
                     }
@@ -175,6 +191,7 @@ impl MainTask {
                     if self.check_plan().await == PlanCheck::Accepted {
                         next_tally = Instant::now() + self.tally_interval();
                     }
+                    self.end_unattended_run().await;
                     let detection = if watch.is_some() { ChangeDetection::Watched } else { ChangeDetection::Polled };
                     next_check = Instant::now() + self.config.plan.poll_interval(detection);
                 }
@@ -184,11 +201,14 @@ impl MainTask {
                 }
             }
         }
+        if let Some(standing) = self.standing.take() {
+            standing.end();
+        }
         self.connect_tasks.shutdown().await;
         if let Some(packets) = &self.packets {
             packets.stop();
         }
-        while let Ok(event) = received.try_recv() {
+        while let Some(event) = received.try_recv() {
             self.handle_engine_event(event)?;
         }
         self.write_tallies();
@@ -202,11 +222,17 @@ impl MainTask {
     }
 
     async fn check_plan(&mut self) -> PlanCheck {
+        let allowed = match &self.standing {
+            Some(standing) => standing.allowed_targets(),
+            None => self.config.allowed.clone(),
+        };
         let config = &mut self.config;
+        let mut run = None;
         let plan = match config.plan.read_if_changed() {
             Ok(None) => return PlanCheck::Unchanged,
             Ok(Some(text)) => {
-                Plan::parse(text, &config.agent, &config.allowed).map_err(|error| error.to_string())
+                run = Plan::run_of(text);
+                Plan::parse(text, &config.agent, &allowed).map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
         };
@@ -217,8 +243,15 @@ impl MainTask {
             )),
             Some(_) | None => Ok(plan),
         });
+        let plan = plan.and_then(|plan| match self.check_standing_bounds(&plan) {
+            Ok(()) => Ok(plan),
+            Err(error) => Err(error.to_string()),
+        });
+        self.greet(run);
         match plan {
-            Err(reason) => self.writer.write(&Event::PlanRefused { reason }),
+            Err(reason) => self.writer.write(&Event::PlanRefused {
+                reason: shortened(reason),
+            }),
             Ok(plan) if self.is_accepted(&plan) => {}
             Ok(plan) => {
                 self.accept(plan).await;
@@ -242,11 +275,19 @@ impl MainTask {
             self.abandon().await;
         }
         self.log_reading = plan.log_reading;
-        self.open_readiness_gate().await;
-        // A run that reads `plan-accepted` may rely on the listeners.
-        for refused in self.responder.apply(&plan.responder, plan.nonce).await {
-            self.notice(refused.to_string());
-        }
+        let own_ports = self.standing.as_ref().map(StandingHandle::ports);
+        let traced_ports = if let Some(ports) = own_ports.filter(|ports| !ports.is_empty()) {
+            ports
+        } else {
+            if self.standing.is_none() {
+                self.open_readiness_gate().await;
+            }
+            // A standing client answers as long as a run has it: it stands in for its node's server in comparisons. A run that reads `plan-accepted` may rely on the listeners.
+            for refused in self.responder.apply(&plan.responder, plan.nonce).await {
+                self.notice(refused.to_string());
+            }
+            plan.responder.ports.clone()
+        };
         let Waited {
             reached,
             unanswered,
@@ -267,7 +308,9 @@ impl MainTask {
         self.accepted = Some((plan.run.clone(), generation));
         self.accepted_at = Instant::now();
         self.writer.write(&Event::PlanAccepted { generation });
-        self.read_facts(&plan).await;
+        let number = self.accepted_plans;
+        self.accepted_plans = number.wrapping_add(1);
+        self.read_facts(number, &plan).await;
         let mut progress = PlanProgress::new(&plan, read_counters());
         let start = now();
         let (kernel, raw): (Vec<_>, Vec<_>) = plan
@@ -276,9 +319,9 @@ impl MainTask {
             .partition(|probe| after_connect(probe).is_some());
         if let Some(packets) = self.packets.clone() {
             packets.send_now(PacketCommand::StartPlan(RawPlan {
-                generation,
+                id: PlanId::Accepted(number),
                 probes: self.without_exchanges(raw),
-                ports: plan.responder.ports,
+                ports: Some(traced_ports),
                 start,
                 pace: Pace::Coalesced,
             }));
@@ -290,10 +333,10 @@ impl MainTask {
                  first line)"
             ));
         }
-        self.plans.insert(generation, progress);
+        self.plans.insert(number, progress);
         self.connect_tasks
             .spawn_local(Rc::clone(&self.connects).run(ConnectJobs {
-                generation,
+                id: PlanId::Accepted(number),
                 probes: kernel,
                 start,
                 pace: Pace::Coalesced,
@@ -307,7 +350,10 @@ impl MainTask {
         self.plans.clear();
         self.connect_tasks.shutdown().await;
         if let Some(packets) = &self.packets {
-            packets.send(PacketCommand::Abandon);
+            packets.send(match self.standing {
+                Some(_) => PacketCommand::AbandonAccepted,
+                None => PacketCommand::Abandon,
+            });
         }
     }
 
@@ -329,57 +375,5 @@ impl MainTask {
             }
         }
         probes
-    }
-
-    fn handle_engine_event(&mut self, event: EngineEvent) -> anyhow::Result<()> {
-        match event {
-            EngineEvent::Probe(generation, event) => self.handle_probe_event(generation, event),
-            EngineEvent::NodeFacts(generation, read) => {
-                self.report_facts(read);
-                if let Some(progress) = self.plans.get_mut(&generation) {
-                    progress.end_without_result(1);
-                }
-            }
-            EngineEvent::ServerTrace(handshakes) => match self.log_reading {
-                LogReading::Attended => self.writer.write(&Event::ServerTrace { handshakes }),
-                LogReading::Unattended => {}
-            },
-            EngineEvent::Capture { received, dropped } => {
-                self.capture = Some(Event::Capture { received, dropped });
-            }
-            EngineEvent::Late(late) => self.max_lateness = self.max_lateness.max(late),
-            EngineEvent::Notice(text) => self.notice(text),
-            EngineEvent::PacketThreadFailed(why) => {
-                anyhow::bail!("the packet thread has ended: {why}")
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_probe_event(&mut self, generation: u32, event: ProbeEvent) {
-        // An event of a run that is over.
-        let Some(progress) = self.plans.get_mut(&generation) else {
-            return;
-        };
-        match event {
-            ProbeEvent::Result(result) => {
-                let needs_alert =
-                    self.log_reading == LogReading::Unattended && !is_healthy(&result);
-                if let Some(line) = progress.handle_result(*result) {
-                    self.writer.write(&line);
-                }
-                if needs_alert {
-                    self.alert();
-                }
-            }
-            ProbeEvent::TtlProbe(ttl_probe) => {
-                progress.end_without_result(1);
-                self.writer.write(&Event::TtlProbe(ttl_probe));
-            }
-            ProbeEvent::Unsent(probes, why) => {
-                progress.end_without_result(probes);
-                self.notice(why);
-            }
-        }
     }
 }

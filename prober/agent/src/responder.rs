@@ -51,6 +51,8 @@ pub(crate) struct Responder {
 #[derive(Debug)]
 struct Inner {
     agent: AgentId,
+    /// The addresses of this pod that banners carry.
+    addresses: Vec<IpAddr>,
     nonce: Cell<u64>,
     buffer: RefCell<Vec<u8>>,
     connections: RefCell<Connections>,
@@ -70,11 +72,12 @@ struct Connection {
 }
 
 impl Responder {
-    /// A responder without listeners.
-    pub(crate) fn new(agent: AgentId) -> Self {
+    /// A responder without listeners, whose banners carry these addresses.
+    pub(crate) fn new(agent: AgentId, addresses: Vec<IpAddr>) -> Self {
         Self {
             inner: Rc::new(Inner {
                 agent,
+                addresses,
                 nonce: Cell::new(0),
                 buffer: RefCell::new(vec![0; BUFFER]),
                 connections: RefCell::default(),
@@ -185,6 +188,7 @@ impl Inner {
             pod: self.agent.pod.clone(),
             node: self.agent.node.clone(),
             peer,
+            addresses: self.addresses.clone(),
         };
         let line = banner.to_line();
         let mut rest = line.as_bytes();

@@ -8,20 +8,29 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prober_core::plan::AllowedTargets;
+use prober_core::plan::standing::MAX_STANDING_PLAN_BYTES;
 use prober_core::probe::event::{EVENT_SCHEMA, Event, Hello};
 use prober_core::probe::tier::Tier;
+use prober_core::standing::StandingRole;
 use prober_net::drop_capabilities::{Kept, drop_capabilities};
 use prober_net::node_facts::{ConntrackTable, read_facts};
 use prober_net::packet_socket::{Interfaces, RingShape, now};
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, StandingConfig};
 use crate::engine::packet_thread::PacketSockets;
 use crate::event_lines::writer::EventWriter;
 use crate::local_addresses::LocalAddresses;
 use crate::main_task::serve;
 use crate::plan::file::PlanFile;
 use crate::signals::Signals;
-use crate::startup::args::Args;
+use crate::startup::args::{Args, StandingRoleArg};
+
+/// The ports that a standing agent may probe, unless `--allow-ports` says otherwise: those of responders, of the test Services,
+/// and the default range of node ports.
+const STANDING_PORTS: &str = "8080-8081,9000-9100,30000-32767";
+
+/// The longest plan of a run that a standing agent reads, bytes; all annotations of a pod have 256 KiB.
+const MAX_STANDING_AGENT_PLAN: u64 = 1 << 20;
 
 /// Starts what the arguments request, and returns when it has ended.
 pub(crate) fn start(args: Args) -> anyhow::Result<()> {
@@ -62,7 +71,7 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
     let local = LocalAddresses::of(&read_facts());
     let (mut writer, writer_end) = EventWriter::start(io::stdout())
         .context("cannot start the thread that writes event lines")?;
-    writer.write(&Event::Hello(Hello {
+    let hello = Hello {
         schema: EVENT_SCHEMA.to_owned(),
         agent: agent.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -73,11 +82,42 @@ pub(crate) fn start(args: Args) -> anyhow::Result<()> {
         addresses: local.addresses.clone(),
         limits,
         at: now(),
-    }));
+        run: None,
+    };
+    writer.write(&Event::Hello(hello.clone()));
+    let mut plan = PlanFile::new(plan);
+    let standing = args.standing_plan.map(|path| StandingConfig {
+        plan: Some(PlanFile::new(path).at_most(MAX_STANDING_PLAN_BYTES as u64)),
+        role: match args.role {
+            StandingRoleArg::Client => StandingRole::Client,
+            StandingRoleArg::Server => StandingRole::Server,
+        },
+        metrics_port: args.metrics_port,
+    });
+    if standing.is_some() {
+        plan = plan.at_most(MAX_STANDING_AGENT_PLAN);
+    }
+
+    // The standing plan restricts the addresses, where the command line does not.
+    let allowed = if standing.is_some() && args.allow.is_empty() {
+        AllowedTargets::any()
+    } else {
+        AllowedTargets::new(args.allow)
+    };
+    let default_ports = standing.as_ref().map(|_| STANDING_PORTS);
+    let allowed = match args
+        .allow_ports
+        .or(default_ports.and_then(|ports| ports.parse().ok()))
+    {
+        Some(ports) => allowed.on_ports(ports),
+        None => allowed,
+    };
     let config = AgentConfig {
         agent,
-        plan: PlanFile::new(plan),
-        allowed: AllowedTargets::new(args.allow),
+        plan,
+        allowed,
+        greeting: (standing.is_some() || args.greet_runs).then_some(hello),
+        standing,
         run: args.run,
         readiness_port: args.readiness_port,
         local,

@@ -22,3 +22,5 @@ mod plans;
 mod refusals;
 #[path = "agents/responding.rs"]
 mod responding;
+#[path = "agents/standing.rs"]
+mod standing;

@@ -2,7 +2,7 @@
 //!
 //! The modules follow the data. [`topology`] names nodes, agents and the paths between them. A [`plan`] says which of
 //! these paths an agent probes, and pairs nodes over time. A [`probe`] is one TCP handshake: the agent's state machines
-//! send and receive [`packet`]s and report events. [`node_facts`] are the settings and counters of a node. [`evidence`]
+//! send and receive [`packet`]s and report events. A [`standing`] agent of a canary draws its own probes. [`node_facts`] are the settings and counters of a node. [`evidence`]
 //! joins the events of both ends of every path with the facts of their nodes. From it the [`data_plane`] of the nodes is
 //! inferred, and a [`diagnosis`] names the causes that explain the evidence; a [`report`] presents them. A [`run`] drives all of this, from the placement of agents to
 //! its report; [`replay`] builds evidence from capture files instead, and a [`simulation`] replaces the network in tests.
@@ -20,6 +20,9 @@ pub mod packet;
 
 /// Probes: the handshake, all probes in flight of one agent, and the events that an agent reports.
 pub mod probe;
+
+/// A standing agent, which probes by itself round after round.
+pub mod standing;
 
 /// Settings, links, routes and counters of a node.
 pub mod node_facts;

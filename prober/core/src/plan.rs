@@ -1,16 +1,20 @@
 //! Plans: the probes of an agent and how it answers, and the refusal of targets that it was not started for.
 
+mod allowed_targets;
 /// Which pairs of nodes are probed.
 pub mod pairing;
+/// What every agent of a canary probes by itself.
+pub mod standing;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::node_facts::ConntrackRequest;
 use crate::topology::{AgentId, PathId};
+
+pub use allowed_targets::{AllowedTargets, PortRanges, PortRangesError};
 
 /// The version of plans that this code reads and writes.
 pub const PLAN_SCHEMA: &str = "prober.dev/plan/v1";
@@ -31,6 +35,13 @@ pub const PODS_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Maximum number of probes in one plan: as many as one agent can have in flight and report.
 pub const MAX_PROBES: u32 = 200_000;
+
+/// Maximum number of probes a second that the plans of runs may make of a standing agent. A run of the highest rate sends three
+/// thousand crafted ones, and connections beside them.
+pub const MAX_ATTENDED_RATE: u64 = 5_000;
+
+/// Maximum number of targets that a plan may wait for, in a standing agent.
+const MAX_AWAITED: usize = 1_024;
 
 /// The work of one agent until its next plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,22 +174,6 @@ pub enum Method {
     },
 }
 
-/// The addresses that an agent may probe: fixed when it starts, so that no plan can add to them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedTargets(Vec<IpNet>);
-
-impl AllowedTargets {
-    /// Only addresses within these prefixes.
-    pub fn new(prefixes: Vec<IpNet>) -> Self {
-        Self(prefixes)
-    }
-
-    /// Whether an address may be probed.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|prefix| prefix.contains(&address))
-    }
-}
-
 /// Why a plan was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -200,7 +195,7 @@ pub enum PlanError {
     },
     /// It has a target outside the run.
     #[error(
-        "the plan names the target {0}, which this agent was not started for: nothing was sent; start the agent with an `--allow` that covers it"
+        "the plan names the target {0}, which this agent was not started for: nothing was sent; start the agent with an `--allow` that covers it, and `--allow-ports` if it has that"
     )]
     ForeignTarget(SocketAddr),
     /// It has more probes than one agent can send.
@@ -208,6 +203,22 @@ pub enum PlanError {
         "the plan has {0} probes, of which {MAX_PROBES} is the most; give fewer paths or lower counts"
     )]
     TooMany(u64),
+    /// It sends more in a second than a standing agent may.
+    #[error(
+        "the plan and those under way have up to {0} probes a second, of which {MAX_ATTENDED_RATE} is the most for a standing agent; give lower counts or longer intervals"
+    )]
+    TooFast(u64),
+    /// It waits for more targets than a standing agent may.
+    #[error(
+        "the plan waits for {0} targets, of which {MAX_AWAITED} is the most for a standing agent"
+    )]
+    TooManyAwaited(usize),
+}
+
+/// The part of a plan that names its run.
+#[derive(Deserialize)]
+struct RunOfPlan {
+    run: String,
 }
 
 impl Plan {
@@ -235,6 +246,48 @@ impl Plan {
             wait_for_pods: Vec::new(),
             probes: Vec::new(),
             log_reading: LogReading::Attended,
+        }
+    }
+
+    /// The run of a plan, also of one that [`Plan::parse`] refuses; `None` where it names none, or one that is too long for a
+    /// label.
+    pub fn run_of(text: &[u8]) -> Option<String> {
+        let plan: RunOfPlan = serde_json::from_slice(text).ok()?;
+        (plan.run.len() <= 63).then_some(plan.run)
+    }
+
+    /// An upper bound of the probes that are sent in one second.
+    pub fn most_probes_a_second(&self) -> u64 {
+        let of_item = |probe: &ProbePlan| {
+            let at_once = match probe.interval_ms {
+                0 => u64::from(probe.count),
+                interval => u64::from(probe.count.min(1_000 / interval + 1)),
+            };
+            match &probe.method {
+                Method::Connect { .. } | Method::Syn | Method::Exchange { .. } => at_once,
+                Method::TtlProbe { hop_limits, .. } => {
+                    at_once.saturating_mul(hop_limits.len() as u64 + 1)
+                }
+            }
+        };
+        self.probes.iter().map(of_item).fold(0, u64::saturating_add)
+    }
+
+    /// Checks what a standing agent accepts no more of than a run needs: the probes a second, with those of the plans under way,
+    /// and the targets that it waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::TooFast`] and [`PlanError::TooManyAwaited`].
+    pub fn check_standing_bounds(&self, under_way: u64) -> Result<(), PlanError> {
+        let rate = self.most_probes_a_second().saturating_add(under_way);
+        let awaited = self.wait_for_services.len() + self.wait_for_pods.len();
+        if rate > MAX_ATTENDED_RATE {
+            Err(PlanError::TooFast(rate))
+        } else if awaited > MAX_AWAITED {
+            Err(PlanError::TooManyAwaited(awaited))
+        } else {
+            Ok(())
         }
     }
 
@@ -266,7 +319,7 @@ impl Plan {
         if let Some(target) = probed
             .chain(plan.wait_for_services.iter().copied())
             .chain(plan.wait_for_pods.iter().copied())
-            .find(|target| !allowed.contains(target.ip()))
+            .find(|target| !allowed.permits(*target))
         {
             return Err(PlanError::ForeignTarget(target));
         }

@@ -55,7 +55,7 @@ use transition::Event;
 pub use cycle::CycleSpec;
 pub use endpoint_slices::{EndpointSlices, SliceEndpoint};
 pub use platform::{Endpoints, Placement, PlatformCommand, PlatformEvent, Published, Rules};
-pub use spec::{MAX_SLOTS, MissingFamilies, RunSpec};
+pub use spec::{MAX_SLOTS, MissingFamilies, NodePods, PodNames, RunSpec};
 pub use state::Phase;
 
 /// The results of a run, or of one cycle of it.

@@ -69,15 +69,6 @@ impl Request {
         !self.name.is_empty() && matches!(self.resource.as_str(), "pods" | "pods/log")
     }
 
-    /// When it was received: seconds of its day.
-    pub(super) fn seconds(&self) -> Option<f64> {
-        let (_, time) = self.at.split_once('T')?;
-        let parts = time.trim_end_matches('Z').split(':');
-        parts
-            .map(|part| part.parse::<f64>().ok())
-            .try_fold(0.0, |sum, part| Some(sum * 60.0 + part?))
-    }
-
     pub(super) fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch")
     }
@@ -88,7 +79,6 @@ impl Canary {
     pub(super) fn controller(
         &self,
         name: &str,
-        image: &str,
         variables: &[(&str, &str)],
     ) -> Result<Controller<'_>, Failed> {
         let folder = tempfile::tempdir()?;
@@ -100,7 +90,7 @@ impl Canary {
         let address = format!("127.0.0.1:{}", PORT.fetch_add(1, Ordering::Relaxed));
         let process = (self.cluster)
             .command(&self.program)
-            .args(["--namespace", NAMESPACE, "--image", image])
+            .args(["--namespace", NAMESPACE])
             .args(["--pod-name", name, "--metrics-address", &address])
             .arg("--kubeconfig")
             .arg(kubeconfig)
@@ -120,9 +110,9 @@ impl Canary {
         })
     }
 
-    /// Starts a controller with the usual image.
+    /// Starts a controller without such variables.
     pub(super) fn plain(&self, name: &str) -> Result<Controller<'_>, Failed> {
-        self.controller(name, AGENT, &[])
+        self.controller(name, &[])
     }
 
     /// A token of the controllers' service account.
@@ -156,9 +146,6 @@ impl Canary {
             .map(drop)
     }
 }
-
-/// The agents' image.
-pub(super) const AGENT: &str = "prober.dev/prober-agent:0.1.0";
 
 impl Controller<'_> {
     /// Waits until it leads.

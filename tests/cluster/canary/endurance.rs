@@ -8,14 +8,14 @@ use libtest_mimic::{Failed, Trial};
 use prober_core::random::Random;
 
 use super::backends::{Backends, COLLECTOR};
-use super::controllers::{AGENT, Controller};
+use super::controllers::Controller;
 use super::{Canary, trial};
 use crate::harness::wait_until;
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial(
-            "a canary that is killed twenty times loses no outage, reports none twice, and leaves no agent",
+            "a canary that is killed twenty times loses no outage, and reports none twice",
             killed,
         ),
         trial(
@@ -27,6 +27,10 @@ pub(super) fn trials() -> Vec<Trial> {
             deleted,
         ),
         trial("a canary outlives its API server", api_server),
+        trial(
+            "a fault that begins while the API server is away is reported with its true beginning",
+            begins_unseen,
+        ),
         trial(
             "a canary outlives its Collector, in bounded memory",
             collector_away,
@@ -50,7 +54,7 @@ fn killed(canary: &Canary) -> Result<(), Failed> {
     println!("moments by seed {seed}");
     let mut random = Random::new(seed);
     for round in 1..=KILLS {
-        // At a random moment: while it places, probes, reports or waits.
+        // At a random moment: while it reads, examines, reports or waits.
         sleep(Duration::from_millis(random.bits() % 7_000));
         controller.kill()?;
         canary.free_the_lease()?;
@@ -62,7 +66,6 @@ fn killed(canary: &Canary) -> Result<(), Failed> {
             return Err(controller.explained(&lost.into()));
         }
     }
-    one_run_is_left(canary, &controller)?;
     same_outage(canary, &since)?;
     fault.heal()?;
     canary.is_healthy("default")?;
@@ -74,20 +77,7 @@ fn killed(canary: &Canary) -> Result<(), Failed> {
         Ok(canary.count_events("Node node-1 ConnectivityRestored")? == 1)
     })?;
     controller.end()?;
-    wait_until("a controller that ends takes its agents along", || {
-        Ok(canary.runs("default")?.is_empty())
-    })?;
     Ok(())
-}
-
-/// Every object belongs to one run.
-fn one_run_is_left(canary: &Canary, controller: &Controller<'_>) -> Result<(), Failed> {
-    // The first round of the last controller has ended: no object is being created.
-    wait_until("agents of one run are left", || {
-        let ready = canary.field("{.status.conditions[?(@.type==\"Ready\")].status}")?;
-        Ok(ready == "True" && canary.runs("default")?.len() == 1)
-    })
-    .map_err(|failed| controller.explained(&failed))
 }
 
 /// The outage since then was reported once.
@@ -124,10 +114,10 @@ fn suspended(canary: &Canary) -> Result<(), Failed> {
         let successor = canary.plain(&format!("leader-{round}"))?;
         leader.signal("-STOP")?;
         successor.leads()?;
-        wait_until("the successor has agents of its own", || {
+        wait_until("the successor has examined the node", || {
             Ok(successor
                 .metrics()?
-                .contains("prober_agents{prober_agent_state=\"running\"} "))
+                .contains("prober_cause=\"bridge-netfilter-off\""))
         })?;
         let resumed = canary.now()?;
         leader.signal("-CONT")?;
@@ -146,7 +136,6 @@ fn suspended(canary: &Canary) -> Result<(), Failed> {
         }
         leader = successor;
     }
-    one_run_is_left(canary, &leader)?;
     same_outage(canary, &since)?;
     fault.heal()?;
     canary.is_healthy("default")?;
@@ -175,9 +164,6 @@ fn deleted(canary: &Canary) -> Result<(), Failed> {
         let now = canary.holder()?;
         Ok(!now.is_empty() && now != holder)
     })?;
-    wait_until("its agents are the only ones", || {
-        Ok(canary.runs("default")?.len() == 1)
-    })?;
     same_outage(canary, &since)?;
     fault.heal()?;
     canary.is_healthy("default")
@@ -194,9 +180,7 @@ fn api_server(canary: &Canary) -> Result<(), Failed> {
     canary.cluster.control_plane(&["kill", "apiserver"])?;
     let answers = || Ok(canary.cluster.kubectl(&["get", "--raw", "/readyz"]).is_ok());
     wait_until("the API server is back", answers)?;
-    wait_until("a controller leads", || {
-        Ok(!canary.holder()?.is_empty() && canary.runs("default")?.len() == 1)
-    })?;
+    wait_until("a controller leads", || Ok(!canary.holder()?.is_empty()))?;
     same_outage(canary, &since)?;
 
     // It hangs for longer than a leader may act without it.
@@ -204,14 +188,7 @@ fn api_server(canary: &Canary) -> Result<(), Failed> {
     sleep(Duration::from_secs(20));
     canary.cluster.control_plane(&["resume", "apiserver"])?;
     wait_until("the API server is back", answers)?;
-    let before = canary.field("{.status.coverage}")?;
-    wait_until("agents of one run are left", || {
-        Ok(canary.runs("default")?.len() == 1)
-    })?;
-    same_outage(canary, &since).map_err(|failed| {
-        let message = failed.message().unwrap_or_default();
-        Failed::from(format!("{message} (coverage was {before})"))
-    })?;
+    same_outage(canary, &since)?;
     // The leader, whichever it is, still probes and reports.
     fault.heal()?;
     canary.is_healthy("default")?;
@@ -219,6 +196,31 @@ fn api_server(canary: &Canary) -> Result<(), Failed> {
         Ok(canary.count_events("Node node-1 ConnectivityRestored")? == 1)
     })?;
     canary.delete_checks(&["default"])
+}
+
+/// How long the API server is away.
+const AWAY: Duration = Duration::from_mins(5);
+
+fn begins_unseen(canary: &Canary) -> Result<(), Failed> {
+    canary.check("default", "{interval: 2s}")?;
+    canary.measures("default", "3/3")?;
+    (canary.cluster).control_plane(&["pause", "apiserver"])?;
+    sleep(AWAY / 2);
+    let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
+    let began = canary.now()?;
+    sleep(AWAY / 2);
+    (canary.cluster).control_plane(&["resume", "apiserver"])?;
+    fails_by_it(canary)?;
+    let since = canary.field("{.status.failing[0].since}")?;
+    println!("the fault began at {began}, and the outage since {since}");
+    fault.heal()?;
+    canary.is_healthy("default")?;
+    let events = canary.events()?;
+    let foreign = |line: &&str| line.starts_with("Node ") && !line.starts_with("Node node-1 ");
+    match events.lines().find(foreign) {
+        Some(event) => Err(format!("an event about another node: {event}").into()),
+        None => Ok(()),
+    }
 }
 
 /// Traces wait for a Collector that is away; none is dropped while there is room, and probing continues.
@@ -230,15 +232,15 @@ fn collector_away(canary: &Canary) -> Result<(), Failed> {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR),
         ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
     ];
-    let mut controller = canary.controller("exporting", AGENT, &variables)?;
+    let mut controller = canary.controller("exporting", &variables)?;
     canary.is_healthy("default")?;
     let before = controller.memory()?;
     backends.stop_collector()?;
     let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
     fails_by_it(canary)?;
-    let rounds = established(&controller)?;
-    wait_until("probing goes on", || {
-        Ok(established(&controller)? > rounds + 200)
+    let before_that = established(&controller)?;
+    wait_until("examinations go on", || {
+        Ok(established(&controller)? > before_that + 200)
     })?;
     let meanwhile = controller.memory()?;
     println!("memory: {before} MiB with a Collector, {meanwhile} MiB after a while without");

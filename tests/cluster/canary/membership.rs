@@ -1,28 +1,29 @@
-//! Nodes that leave, return, or return broken; checks that pause, run at the same time, and replace their agents.
+//! Nodes that leave, return, or return broken; checks that pause or select the same nodes; and agents that are replaced.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 
 use super::controllers::Controller;
-use super::{Canary, trial};
+use super::{Canary, NAMESPACE, trial};
 use crate::harness::wait_until;
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial(
-            "a node that leaves is no outage, and one that joins is probed at once",
+            "a node that leaves is no outage, and one that joins is measured soon",
             leave_and_join,
         ),
         trial(
-            "a node that boots without its sysctl is reported at once",
-            boots_broken,
+            "of all nodes that reboot only the one without its sysctl is reported, and soon",
+            rolling_reboot,
         ),
+        trial("a paused check probes nothing, and goes on", paused),
         trial(
-            "a paused check probes nothing, and goes on where it was",
-            paused,
+            "a node that two checks select belongs to the first of them",
+            two_checks,
         ),
-        trial("two checks at once leave each other alone", two_checks),
         trial(
             "agents are replaced at the end of their time, and nothing fails",
             replaced,
@@ -40,8 +41,7 @@ fn with_controller(
     canary.scale(0)?;
     canary.check("default", SPEC)?;
     let mut controller = canary.plain("single")?;
-    canary
-        .is_healthy("default")
+    (canary.measures("default", "3/3"))
         .and_then(|()| test(&controller))
         .map_err(|failed| controller.explained(&failed))?;
     controller.end()?;
@@ -54,20 +54,6 @@ fn no_event_was_reported(canary: &Canary) -> Result<(), Failed> {
         return Ok(());
     }
     Err(format!("unexpected events: {events}").into())
-}
-
-/// The number of established handshakes of clients on a node so far.
-fn established_from(controller: &Controller<'_>, node: &str) -> Result<u64, Failed> {
-    let metrics = controller.metrics()?;
-    let node = format!("k8s_node_name=\"{node}\"");
-    let counts = metrics.lines().filter(|line| {
-        line.starts_with("prober_handshakes_total{")
-            && line.contains(&node)
-            && line.contains("prober_outcome=\"established\"")
-    });
-    Ok(counts
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        .sum())
 }
 
 /// Waits until a node has become Ready after `since`: an older condition may be outdated.
@@ -92,64 +78,65 @@ fn prompt(what: &str, ready: Instant) {
 fn leave_and_join(canary: &Canary) -> Result<(), Failed> {
     with_controller(canary, |controller| {
         let cluster = &canary.cluster;
-        wait_until("all pairs are covered", || {
-            Ok(canary.field("{.status.coverage.share}")? == "9/9")
-        })?;
         cluster.kubectl(&["cordon", "node-3"])?;
-        wait_until("it is skipped", || {
-            let skipped = canary.field("{.status.skippedNodes[*].node}")?;
-            Ok(skipped == "node-3" && canary.field("{.status.coverage.share}")? == "4/4")
-        })?;
-        println!(
-            "skipped: {}",
-            canary.field("{.status.skippedNodes[*].reason}")?
-        );
         cluster.kubectl(&["delete", "node", "node-3"])?;
         cluster.node(&["stop", "node-3"])?;
-        wait_until("nothing is left of it", || {
-            Ok(canary
-                .field("{.status.skippedNodes}")?
-                .trim_matches(['[', ']'])
-                .is_empty())
-        })?;
+        canary.measures("default", "2/2")?;
         no_event_was_reported(canary)?;
-
-        let before = established_from(controller, "node-3")?;
         let boot = canary.now()?;
         cluster.node(&["boot", "node-3"])?;
         is_ready(canary, "node-3", &boot)?;
         let ready = Instant::now();
+        let healthy = "prober_node_healthy{k8s_node_name=\"node-3\"} 1";
         wait_until("its verdict is exported", || {
-            Ok(established_from(controller, "node-3")? > before)
+            Ok(controller.metrics()?.contains(healthy))
         })?;
         prompt("verdict on /metrics", ready);
-        wait_until("all pairs are covered", || {
-            Ok(canary.field("{.status.coverage.share}")? == "9/9")
-        })?;
-        canary.is_healthy("default")?;
+        canary.measures("default", "3/3")?;
         no_event_was_reported(canary)
     })
 }
 
-fn boots_broken(canary: &Canary) -> Result<(), Failed> {
+fn rolling_reboot(canary: &Canary) -> Result<(), Failed> {
     with_controller(canary, |controller| {
         let cluster = &canary.cluster;
-        cluster.node(&["stop", "node-2"])?;
-        let boot = canary.now()?;
-        cluster.node(&["boot", "node-2", "--without-bridge-netfilter"])?;
-        is_ready(canary, "node-2", &boot)?;
-        let ready = Instant::now();
-        let cause = "prober_handshakes_total{k8s_node_name=\"node-2\",prober_outcome=\"mismatched\",prober_cause=\"bridge-netfilter-off\"}";
-        wait_until("its cause is exported", || {
-            Ok(controller.metrics()?.contains(cause))
-        })?;
-        prompt("cause on /metrics", ready);
-        wait_until("its verdict is reported", || {
-            let failing =
-                canary.field("{range .status.failing[*]}{.node} {.cause}{\"\\n\"}{end}")?;
-            Ok(failing.trim() == "node-2 bridge-netfilter-off")
-        })?;
-        prompt("status", ready);
+        for node in ["node-1", "node-2", "node-3"] {
+            let is_broken = node == "node-2";
+            cluster.node(&["stop", node])?;
+            let boot = canary.now()?;
+            let option: &[&str] = if is_broken {
+                &["--without-bridge-netfilter"]
+            } else {
+                &[]
+            };
+            cluster.node(&[&["boot", node], option].concat())?;
+            is_ready(canary, node, &boot)?;
+            if !is_broken {
+                wait_until("every other node works", || {
+                    let works = format!("prober_node_healthy{{k8s_node_name=\"{node}\"}} 1");
+                    Ok(controller.metrics()?.contains(&works))
+                })?;
+                continue;
+            }
+            let ready = Instant::now();
+            let cause = "prober_cause=\"bridge-netfilter-off\"}";
+            wait_until("its cause is exported", || {
+                let metrics = controller.metrics()?;
+                let mut lines = metrics.lines();
+                Ok(lines.any(|line| line.contains(node) && line.contains(cause)))
+            })?;
+            prompt("cause on /metrics", ready);
+            is_reported_alone(canary)?;
+            prompt("status", ready);
+        }
+        is_reported_alone(canary)?;
+        let events = canary.events()?;
+        let foreign = events
+            .lines()
+            .filter(|line| line.starts_with("Node ") && !line.starts_with("Node node-2 "));
+        if let Some(event) = foreign.clone().next() {
+            return Err(format!("an event about another node: {event}").into());
+        }
         cluster.on_node(
             "node-2",
             &[
@@ -163,9 +150,15 @@ fn boots_broken(canary: &Canary) -> Result<(), Failed> {
     })
 }
 
+fn is_reported_alone(canary: &Canary) -> Result<(), Failed> {
+    wait_until("its verdict is reported, and no other", || {
+        let failing = canary.field("{range .status.failing[*]}{.node} {.cause}{\"\\n\"}{end}")?;
+        Ok(failing.trim() == "node-2 bridge-netfilter-off")
+    })
+}
+
 fn paused(canary: &Canary) -> Result<(), Failed> {
     with_controller(canary, |_| {
-        let covered = canary.field("{.status.coverage.share}")?;
         canary.check("default", "{interval: 2s, paused: true}")?;
         canary.wait_for(
             "default",
@@ -174,11 +167,13 @@ fn paused(canary: &Canary) -> Result<(), Failed> {
         )?;
         let reason = canary.field("{.status.conditions[?(@.type==\"Ready\")].reason}")?;
         if reason != "Paused" {
-            return Err(format!("it is not ready since {reason}; covered were {covered}").into());
+            return Err(format!("it is not ready since {reason}").into());
         }
-        canary.has_no_agents_of("default")?;
+        wait_until("agents may not probe", || {
+            Ok(canary.standing_plan()?.contains("\"paused\":true"))
+        })?;
         canary.check("default", SPEC)?;
-        canary.is_healthy("default")?;
+        canary.measures("default", "3/3")?;
         no_event_was_reported(canary)
     })
 }
@@ -189,24 +184,20 @@ fn two_checks(canary: &Canary) -> Result<(), Failed> {
             "other",
             "{interval: 2s, nodeSelector: {kubernetes.io/hostname: node-1}, accessPaths: [cluster-ip]}",
         )?;
-        canary.is_healthy("other")?;
-        let share = canary.field_of("other", "{.status.coverage.share}")?;
-        if share != "1/1" {
-            return Err(format!("it covers {share}").into());
-        }
-        let before = canary.runs("default")?;
+        wait_until("the second says which check the node belongs to", || {
+            let reason = canary.field_of("other", "{.status.skippedNodes[0].reason}")?;
+            Ok(reason.contains("the ConnectivityCheck default selects it as well"))
+        })?;
         let fault = (canary.cluster).inject("bridge-netfilter-off", "node-1", "")?;
-        for check in ["default", "other"] {
-            canary.wait_for(check, "each reports the fault", &[("Healthy", "False")])?;
-        }
+        canary.wait_for("default", "the first reports it", &[("Healthy", "False")])?;
+        canary.wait_for(
+            "other",
+            "the second measures nothing",
+            &[("Healthy", "Unknown")],
+        )?;
         fault.heal()?;
-        for check in ["default", "other"] {
-            canary.is_healthy(check)?;
-        }
+        canary.is_healthy("default")?;
         canary.delete_checks(&["other"])?;
-        if canary.runs("default")? != before {
-            return Err("the agents of the first were touched".into());
-        }
         canary.is_healthy("default")
     })
 }
@@ -214,21 +205,35 @@ fn two_checks(canary: &Canary) -> Result<(), Failed> {
 fn replaced(canary: &Canary) -> Result<(), Failed> {
     with_controller(canary, |_| {
         canary.check("default", "{interval: 2s, agentLifetime: 1m}")?;
-        let mut known = canary.runs("default")?;
-        for _ in 0..2 {
-            wait_until("they are replaced", || {
-                let now = canary.runs("default")?;
-                if now.is_empty() {
-                    return Err("no agent probes".into());
-                }
-                let is_new = now.len() == 1 && now != known;
-                if is_new {
-                    known = now;
-                }
-                Ok(is_new)
-            })?;
-        }
-        canary.is_healthy("default")?;
+        let before = canary.clients()?;
+        wait_until("every client is another", || {
+            Ok(canary.clients()?.is_disjoint(&before))
+        })?;
+        canary.measures("default", "3/3")?;
         no_event_was_reported(canary)
     })
+}
+
+impl Canary {
+    /// The names of the clients' pods.
+    fn clients(&self) -> Result<BTreeSet<String>, Failed> {
+        let pods = self.cluster.kubectl(&[
+            "get",
+            "pods",
+            "-n",
+            NAMESPACE,
+            "-l",
+            "app.kubernetes.io/component=client",
+            "-o",
+            "name",
+        ])?;
+        Ok(pods.lines().map(str::to_owned).collect())
+    }
+
+    /// The standing plan as it is written.
+    pub(super) fn standing_plan(&self) -> Result<String, Failed> {
+        let path = r"jsonpath={.data.plan\.json}";
+        let map = "configmap/prober-standing-plan";
+        (self.cluster).kubectl(&["get", map, "-n", NAMESPACE, "-o", path])
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use libtest_mimic::{Failed, Trial};
 
 use super::backends::{Backends, reach_pods};
-use super::{Canary, NAMESPACE, file};
+use super::{Canary, NAMESPACE, installation};
 use crate::harness::{Cluster, ENFORCED, wait_until};
 
 /// The API server.
@@ -61,9 +61,7 @@ fn is_held_in(canary: &Canary) -> Result<(), Failed> {
         .cluster
         .kubectl(&[&["delete"], &policy[..]].concat())?;
     wait_until("without it all is open", || Ok(own.reaches(NOT_NEEDED)))?;
-    canary
-        .cluster
-        .kubectl(&["apply", "-k", &file("kustomize/default")])?;
+    canary.cluster.kubectl(&["apply", "-k", &installation()])?;
     wait_until("it is closed again", || Ok(!own.reaches(NOT_NEEDED)))
 }
 

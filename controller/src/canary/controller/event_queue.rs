@@ -7,13 +7,9 @@ use std::collections::VecDeque;
 
 use prober_core::time::Timestamp;
 
-use super::Context;
-use crate::canary::controller::node_watch::Nodes;
-use crate::canary::crd::ConnectivityCheck;
 use crate::canary::events::{CheckEvent, events_of};
 use crate::canary::health::Transition;
 use crate::clock::wall;
-use crate::kubernetes::api_error::ApiError;
 
 /// The most Events that wait; beyond that the oldest is dropped, while the API server is not reachable.
 const MAX_PENDING: usize = 256;
@@ -35,15 +31,20 @@ pub(super) struct EventQueue {
 }
 
 impl EventQueue {
-    /// Adds the Events of these transitions.
-    pub(super) fn push(&mut self, context: &Context, check: &str, transitions: &[Transition]) {
+    /// Adds the Events of these transitions. `nonce` returns a random number.
+    pub(super) fn push(
+        &mut self,
+        check: &str,
+        transitions: &[Transition],
+        nonce: impl Fn() -> u64,
+    ) {
         for event in transitions.iter().flat_map(events_of) {
             let (reason, note) = (event.reason, &event.note);
             tracing::info!(check, reason, note, "transition");
             self.waiting.push_back(PendingEvent {
                 event,
                 at: wall(),
-                nonce: context.nonce(),
+                nonce: nonce(),
             });
         }
         while self.waiting.len() > MAX_PENDING {
@@ -54,20 +55,13 @@ impl EventQueue {
         }
     }
 
-    /// Creates the Events in order; those that fail stay in the queue.
-    pub(super) async fn send(
-        &mut self,
-        context: &Context,
-        check: &ConnectivityCheck,
-        nodes: &Nodes,
-    ) -> Result<(), ApiError> {
-        while let Some(next) = self.waiting.front() {
-            context
-                .status_writer
-                .create_event(check, nodes, next)
-                .await?;
-            self.waiting.pop_front();
-        }
-        Ok(())
+    /// The Event that is to be created next.
+    pub(super) fn next(&self) -> Option<&PendingEvent> {
+        self.waiting.front()
+    }
+
+    /// Removes an Event that was created, or that the API server has refused for good.
+    pub(super) fn remove(&mut self, event: &PendingEvent) {
+        self.waiting.retain(|waiting| waiting != event);
     }
 }

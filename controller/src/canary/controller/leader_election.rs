@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::PostParams;
+use prober_core::time::Timestamp;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -113,8 +114,9 @@ impl LeaderElection {
         Ok(())
     }
 
-    /// Releases the Lease, so that the next controller need not wait until it expires.
+    /// Releases the Lease, so that the next controller need not wait until it expires. This one sends nothing any more.
     pub(super) async fn release(&mut self) -> Result<(), ApiError> {
+        self.fencing_token.extend(Timestamp::default());
         let lease = self.read().await?;
         let released = lease.and_then(|lease| self.claim.release(&lease));
         if let Some(lease) = released {

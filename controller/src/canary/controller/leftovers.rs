@@ -1,51 +1,47 @@
-//! Deletes what earlier controllers left behind, before new agents are placed.
+//! Deletes what versions without DaemonSets left behind: their owner Jobs, with which the garbage collector removes their
+//! agents.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
-use tokio::time::sleep;
 
-use crate::canary::controller::node_watch::Nodes;
-use crate::canary::controller::status_writer::StatusWriter;
-use crate::canary::node_condition;
-use crate::kubernetes::api_client::ApiClient;
-use crate::kubernetes::labels;
+use super::shared::Shared;
+use crate::backoff::Backoff;
+use crate::kubernetes::labels::{AGENT_NAME, CHECK, MANAGED_BY, NAME, PROBER};
 
-/// The pause between attempts.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The pauses between attempts.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
 /// The number of attempts. What is left then is deleted by the cluster when the deadline of its owner Job passes.
-const MAX_ATTEMPTS: usize = 5;
+const MAX_ATTEMPTS: usize = 10;
 
-/// Deletes every owner Job of a check; the garbage collector deletes what they own.
-pub(super) async fn delete_agents(connection: &ApiClient, check: &str) {
-    let api: Api<Job> = Api::namespaced(connection.kube.clone(), &connection.namespace);
-    let of_check = ListParams::default().labels(&labels::check_selector(check));
-    let task =
-        format!("delete the agents of earlier controllers for the ConnectivityCheck {check}");
+/// Deletes every owner Job of a check.
+pub(super) async fn delete(shared: &Arc<Shared>) {
+    let client = &shared.client;
+    let jobs: Api<Job> = Api::namespaced(client.kube.clone(), &client.namespace);
+    let selector = format!("{NAME}={AGENT_NAME},{MANAGED_BY}={PROBER},{CHECK}");
+    let of_checks = ListParams::default().labels(&selector);
+    let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     for _ in 0..MAX_ATTEMPTS {
-        let params = DeleteParams::background();
-        let request = api.delete_collection(&params, &of_check);
-        match connection.request(&task, request).await {
-            Ok(_) => return,
+        let listed = client.request("list the Jobs of earlier versions", jobs.list(&of_checks));
+        let attempt = async {
+            if listed.await?.items.is_empty() {
+                return Ok(());
+            }
+            let params = DeleteParams::background();
+            let request = jobs.delete_collection(&params, &of_checks);
+            let task = "delete the agents of earlier versions";
+            client.request(task, request).await.map(drop)
+        };
+        match attempt.await {
+            Ok(()) => return,
             Err(error) => {
-                tracing::warn!(%error, "agents of an earlier controller were not deleted");
+                tracing::warn!(%error, "agents of an earlier version were not deleted");
             }
         }
-        sleep(PAUSE).await;
-    }
-}
-
-/// Clears the condition of all nodes; for a cluster in which no check enables it.
-pub(super) async fn clear_conditions(status_writer: StatusWriter, nodes: Nodes) {
-    let marked = nodes
-        .iter()
-        .filter(|(_, node)| node_condition::of(node).is_some());
-    for (node, _) in marked {
-        if let Err(error) = status_writer.clear_condition(node).await {
-            tracing::warn!(%error, "an unused condition of a node was not cleared");
-        }
+        tokio::time::sleep(backoff.pause()).await;
     }
 }

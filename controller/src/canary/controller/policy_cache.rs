@@ -1,4 +1,4 @@
-//! The policies of the API for the diagnosis of failing rounds: read when paths fail, and kept for a minute.
+//! The policies of the API for the diagnosis of failing paths: read when paths fail, and kept for a minute.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::kubernetes::policy_list;
 /// How long a reading is used.
 const VALIDITY: Duration = Duration::from_mins(1);
 
-/// The time limit of a reading. Rounds wait for it.
+/// The time limit of a reading. Examinations wait for it.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
 
-/// The policies for one run, as they were read last.
+/// The policies for the agents, as they were read last.
 pub(super) struct PolicyCache {
     client: ApiClient,
     labels: BTreeMap<String, String>,
@@ -27,15 +27,21 @@ pub(super) struct PolicyCache {
 
 impl PolicyCache {
     /// Reads nothing yet.
-    pub(super) fn new(client: ApiClient, run: &str) -> Self {
+    pub(super) fn new(client: ApiClient) -> Self {
+        let of_agents = [
+            (labels::NAME, labels::AGENT_NAME),
+            (labels::PART_OF, labels::PROBER),
+        ];
         Self {
             client,
-            labels: labels::run_labels(run),
+            labels: of_agents
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
             last: None,
         }
     }
 
-    /// The policies that may deny packets of the run's agents; those of the last reading where the API server does not respond.
+    /// The policies that may deny packets of the agents; those of the last reading where the API server does not respond.
     pub(super) async fn policies(&mut self) -> ApiPolicies {
         let is_valid = |(at, _): &&(Timestamp, ApiPolicies)| steady().since(*at) < VALIDITY;
         if let Some((_, policies)) = self.last.as_ref().filter(is_valid) {

@@ -6,15 +6,14 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, ObjectReference};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, Resource as _};
 use prober_core::topology::NodeName;
 use serde_json::json;
 
 use crate::canary::controller::event_queue::PendingEvent;
-use crate::canary::controller::node_watch::Nodes;
 use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus, GROUP};
 use crate::canary::events::Regarding;
-use crate::canary::node_condition::SERVICE_CONNECTIVITY;
+use crate::canary::inventory::SERVICE_CONNECTIVITY;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::api_time::micro_time;
@@ -51,10 +50,9 @@ impl StatusWriter {
     /// Writes the whole status.
     pub(super) async fn write_status(
         &self,
-        check: &ConnectivityCheck,
+        name: &str,
         status: &ConnectivityCheckStatus,
     ) -> Result<(), ApiError> {
-        let name = check.name_any();
         let api: Api<ConnectivityCheck> = Api::all(self.connection.kube.clone());
         let patch = Patch::Apply(json!({
             "apiVersion": ConnectivityCheck::api_version(&()),
@@ -63,12 +61,17 @@ impl StatusWriter {
             "status": status,
         }));
         let params = PatchParams::apply(CONTROLLER).force();
-        let request = api.patch_status(&name, &params, &patch);
+        // The object in the response may not parse, where the check is invalid.
+        let request = async {
+            match api.patch_status(name, &params, &patch).await {
+                Ok(_) | Err(kube::Error::SerdeError(_)) => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
         let task = format!("write the status of the ConnectivityCheck {name}");
         (self.connection)
             .request_within(REQUEST_TIMEOUT, &task, request)
             .await
-            .map(drop)
     }
 
     /// Writes a node's condition, and no other field: server-side apply leaves conditions of other managers alone.
@@ -81,11 +84,8 @@ impl StatusWriter {
             .await
     }
 
-    /// Clears the condition: server-side apply removes fields that their manager does not apply any more.
-    ///
-    /// <https:
-    ///
-    /// kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>
+    /// Clears the condition: server-side apply removes fields that their manager does not apply any more
+    /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>).
     pub(super) async fn clear_condition(&self, node: &NodeName) -> Result<(), ApiError> {
         self.patch_node_status(node, json!({})).await
     }
@@ -111,11 +111,11 @@ impl StatusWriter {
             .map(drop)
     }
 
-    /// Creates one Event. One that exists already was created by an earlier request whose response was lost.
+    /// Creates one Event; `node_uid` is the uid of the node that it regards, if it regards one. One that exists already was created by an earlier request whose response was lost.
     pub(super) async fn create_event(
         &self,
         check: &ConnectivityCheck,
-        nodes: &Nodes,
+        node_uid: Option<String>,
         pending: &PendingEvent,
     ) -> Result<(), ApiError> {
         let PendingEvent {
@@ -127,12 +127,11 @@ impl StatusWriter {
         let (regarding, related) = match &content.regarding {
             Regarding::Check => (check, None),
             Regarding::Node(node) => {
-                let known = nodes.get(node);
                 let regarding = ObjectReference {
                     api_version: Some("v1".to_owned()),
                     kind: Some("Node".to_owned()),
                     name: Some(node.to_string()),
-                    uid: known.and_then(|node| node.metadata.uid.clone()),
+                    uid: node_uid,
                     ..ObjectReference::default()
                 };
                 (regarding, Some(check))

@@ -10,10 +10,6 @@ pub(super) const fn interval() -> GoDuration {
     GoDuration::from_secs(10)
 }
 
-pub(super) const fn max_pairs() -> i32 {
-    400
-}
-
 pub(super) fn ip_families() -> Vec<IpFamily> {
     vec![IpFamily::Ipv4, IpFamily::Ipv6]
 }

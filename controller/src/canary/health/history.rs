@@ -1,4 +1,4 @@
-//! The last N verdicts about one path or agent. K bad ones confirm a failure; K good ones in a row end it.
+//! The last N verdicts about one path. K bad ones confirm a failure; K good ones in a row end it.
 
 use std::collections::VecDeque;
 
@@ -13,11 +13,12 @@ pub struct ConfirmationRule {
     of: u8,
 }
 
-/// The verdict of one round.
+/// The verdict of one examination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Good,
-    Bad,
+    /// The path fails; its agents have reported since then that one does, if they have.
+    Bad(Option<Timestamp>),
 }
 
 /// The last verdicts.
@@ -48,6 +49,12 @@ impl ConfirmationRule {
     }
 }
 
+impl Verdict {
+    const fn is_bad(self) -> bool {
+        matches!(self, Self::Bad(_))
+    }
+}
+
 impl From<Confirm> for ConfirmationRule {
     fn from(confirm: Confirm) -> Self {
         let count = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
@@ -59,13 +66,19 @@ impl History {
     /// A failure that another controller has confirmed.
     pub(super) fn confirmed(since: Timestamp) -> Self {
         Self {
-            verdicts: [(Verdict::Bad, since)].into(),
+            verdicts: [(Verdict::Bad(None), since)].into(),
             failing_since: Some(since),
         }
     }
 
     pub(super) fn add(&mut self, state: Verdict, rule: ConfirmationRule, now: Timestamp) {
-        self.verdicts.push_back((state, now));
+        let last = self.verdicts.back().map(|(_, at)| *at);
+        let at = match state {
+            // The failure began with the alert, but after the last result.
+            Verdict::Bad(Some(since)) => since.max(last.unwrap_or_default()).min(now),
+            Verdict::Good | Verdict::Bad(None) => now,
+        };
+        self.verdicts.push_back((state, at));
         while self.verdicts.len() > usize::from(rule.of) {
             self.verdicts.pop_front();
         }
@@ -81,10 +94,7 @@ impl History {
                 self.verdicts.push_back((Verdict::Good, now));
             }
         } else {
-            let mut bad = self
-                .verdicts
-                .iter()
-                .filter(|(state, _)| *state == Verdict::Bad);
+            let mut bad = (self.verdicts.iter()).filter(|(state, _)| state.is_bad());
             if bad.clone().count() >= needed {
                 self.failing_since = bad.next().map(|(_, at)| *at);
             }
@@ -103,16 +113,13 @@ impl History {
 
     /// Whether none of the last verdicts is bad.
     pub(super) fn is_clean(&self) -> bool {
-        !self
-            .verdicts
-            .iter()
-            .any(|(state, _)| *state == Verdict::Bad)
+        !self.verdicts.iter().any(|(state, _)| state.is_bad())
     }
 
     /// Whether the next verdict may decide: the last was bad without confirming a failure, or good without ending it.
     pub(super) fn is_suspected(&self) -> bool {
         match self.verdicts.back() {
-            Some((Verdict::Bad, _)) => !self.is_failing(),
+            Some((Verdict::Bad(_), _)) => !self.is_failing(),
             Some((Verdict::Good, _)) => self.is_failing(),
             None => false,
         }

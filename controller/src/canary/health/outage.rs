@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use prober_core::diagnosis::Confidence;
-use prober_core::plan::pairing::NodePair;
 use prober_core::report::CauseName;
 use prober_core::time::Timestamp;
 use prober_core::topology::NodeName;
@@ -41,6 +40,8 @@ pub struct Outage {
     pub place: Option<Place>,
     /// The paths that fail.
     pub paths: BTreeSet<NodePath>,
+    /// The nodes at the ends of its paths, as an earlier controller has recorded them.
+    pub recorded_nodes: BTreeSet<NodeName>,
     /// The time of the first failed result.
     pub start: Timestamp,
     /// When it ended, and why.
@@ -113,6 +114,7 @@ impl Outage {
             explanation,
             place: None,
             paths: BTreeSet::new(),
+            recorded_nodes: BTreeSet::new(),
             start,
             end: None,
         }
@@ -143,6 +145,7 @@ impl Outage {
         let before = self.explanation.clone();
         let same = before.is_same(&current.explanation);
         self.paths = current.paths;
+        self.recorded_nodes.clear();
         self.place = current.place;
         self.explanation = if same && before.rank() > current.explanation.rank() {
             before.clone()
@@ -155,15 +158,6 @@ impl Outage {
         })
     }
 
-    /// A pair whose probes show whether it lasts; `None` if neither its paths nor its node are known.
-    pub fn example_pair(&self) -> Option<NodePair> {
-        let own = |node: &NodeName| (node.clone(), node.clone());
-        match self.paths.first() {
-            Some(path) => Some(path.pair()),
-            None => self.explanation.node.as_ref().map(own),
-        }
-    }
-
     /// Whether it is known only from the status of an earlier controller, which holds no paths.
     pub(super) fn is_restored(&self) -> bool {
         match self.explanation.kind {
@@ -172,12 +166,37 @@ impl Outage {
         }
     }
 
-    /// Whether it involves a node: the affected node; or, where no single node is affected, each end of its paths.
+    /// The nodes that it involves: the affected node; or, where no single node is affected, the ends of its paths.
+    pub fn nodes(&self) -> BTreeSet<NodeName> {
+        match &self.explanation.node {
+            Some(affected) => [affected.clone()].into(),
+            None => (self.paths.iter())
+                .flat_map(|path| std::iter::once(&path.client).chain(&path.server))
+                .chain(&self.recorded_nodes)
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// Whether it involves a node, see [`Self::nodes`].
     pub fn involves(&self, node: &NodeName) -> bool {
         match &self.explanation.node {
-            Some(blamed) => blamed == node,
-            None => (self.paths.iter())
-                .any(|path| path.client == *node || path.server.as_ref() == Some(node)),
+            Some(affected) => affected == node,
+            None => {
+                self.recorded_nodes.contains(node)
+                    || (self.paths.iter())
+                        .any(|path| path.client == *node || path.server.as_ref() == Some(node))
+            }
+        }
+    }
+
+    /// Removes a node from those that an earlier controller has recorded. Returns whether none is left of those that it
+    /// involved.
+    pub(super) fn forget_node(&mut self, node: &NodeName) -> bool {
+        let was_recorded = self.recorded_nodes.remove(node);
+        match &self.explanation.node {
+            Some(affected) => affected == node,
+            None => was_recorded && self.recorded_nodes.is_empty(),
         }
     }
 }

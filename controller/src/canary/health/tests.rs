@@ -214,24 +214,45 @@ fn the_results_of_a_starved_agent_are_inconclusive() {
 }
 
 #[test]
-fn a_silent_agent_is_an_outage() {
+fn an_agent_that_is_silent_for_three_minutes_is_an_outage() {
     let liveness = |liveness| RoundResult {
         liveness: [(node("a"), liveness)].into(),
         ..RoundResult::default()
     };
     let mut health = HealthTracker::new(RULE);
     health.update(&liveness(Liveness::Reporting), at(0));
-    assert_eq!(health.update(&liveness(Liveness::Silent), at(10)), []);
-    let transitions = health.update(&liveness(Liveness::Silent), at(20));
+    for second in [10, 20, 40, 189] {
+        assert_eq!(health.update(&liveness(Liveness::Silent), at(second)), []);
+        assert_eq!(health.falling_silent().count(), 1);
+    }
+    let transitions = health.update(&liveness(Liveness::Silent), at(190));
     assert_eq!(
         reported(&transitions)[1],
         "a: ConnectivityLost a: agent-silent (proven): its agent runs and does not report"
     );
-    health.update(&liveness(Liveness::Reporting), at(30));
+    assert_eq!(health.open()[0].start, at(10));
+    assert_eq!(health.falling_silent().count(), 0);
     assert_eq!(
-        health.update(&liveness(Liveness::Reporting), at(40)).len(),
+        health.update(&liveness(Liveness::Reporting), at(200)).len(),
         1
     );
+}
+
+#[test]
+fn a_failure_begins_with_the_alert_of_its_agents_but_after_the_last_success() {
+    let alerting = |result: RoundResult, since| RoundResult {
+        alerts: [(node("a"), at(since))].into(),
+        ..result
+    };
+    let mut health = HealthTracker::new(RULE);
+    health.update(&alerting(founding(Confidence::Proven), 100), at(400));
+    health.update(&alerting(founding(Confidence::Proven), 100), at(401));
+    assert_eq!(health.open()[0].start, at(100));
+    let mut health = HealthTracker::new(RULE);
+    health.update(&alerting(round(PathState::Healthy, vec![]), 100), at(300));
+    health.update(&alerting(founding(Confidence::Proven), 100), at(400));
+    health.update(&alerting(founding(Confidence::Proven), 100), at(401));
+    assert_eq!(health.open()[0].start, at(300), "it worked then");
 }
 
 #[test]
@@ -359,32 +380,9 @@ fn any_result() -> impl Strategy<Value = RoundResult> {
         RoundResult {
             paths,
             findings,
-            liveness: BTreeMap::new(),
+            ..RoundResult::default()
         }
     })
-}
-
-fn nodes(names: &[&str]) -> BTreeSet<NodeName> {
-    names.iter().map(|name| node(name)).collect()
-}
-
-#[test]
-fn an_outage_stays_while_its_node_has_no_agents_and_ends_once_it_has() {
-    let mut health = HealthTracker::new(RULE);
-    health.update(&founding(Confidence::Proven), at(10));
-    health.update(&founding(Confidence::Proven), at(11));
-    health.retain_nodes(&nodes(&["b", "c"]));
-    let elsewhere = result([(path("b", "c", AccessPath::ClusterIp), PathState::Healthy)]);
-    for second in 20..30 {
-        assert_eq!(health.update(&elsewhere, at(second)), []);
-    }
-    assert_eq!(health.open().len(), 1);
-    let example_pair = health.open()[0].example_pair();
-    assert_eq!(example_pair, Some((node("a"), node("a"))));
-    health.retain_nodes(&nodes(&["a", "c"]));
-    health.update(&round(PathState::Healthy, vec![]), at(40));
-    health.update(&round(PathState::Healthy, vec![]), at(41));
-    assert!(health.open().is_empty());
 }
 
 #[test]
@@ -403,8 +401,11 @@ fn an_outage_ends_by_those_of_its_paths_that_are_still_probed() {
     health.update(&failing, at(10));
     health.update(&failing, at(11));
     assert_eq!(health.open()[0].paths.len(), 3);
-    health.retain_nodes(&nodes(&["a", "b", "x"]));
-    let recovered = result([(broken[0].clone(), PathState::Healthy)]);
+    // The peers are others now, except for one.
+    let recovered = RoundResult {
+        examined: [node("a")].into(),
+        ..result([(broken[0].clone(), PathState::Healthy)])
+    };
     health.update(&recovered, at(20));
     health.update(&recovered, at(21));
     assert!(health.open().is_empty());

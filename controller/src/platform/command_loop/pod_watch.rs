@@ -6,6 +6,7 @@ use prober_core::run::PlatformEvent;
 
 use super::{Agent, AgentState, CommandLoop, WatchResult};
 use crate::kubernetes::pod_status::{PodState, is_ready, pod_state};
+use crate::platform::log_reader::LogStart;
 
 impl CommandLoop {
     pub(super) fn handle_watch_event(&mut self, event: WatchResult) {
@@ -46,7 +47,9 @@ impl CommandLoop {
             (PodState::Running(addresses), state @ AgentState::Starting(..)) => {
                 *state = AgentState::Running(addresses);
                 let (calls, events) = (self.calls.clone(), self.events.clone());
-                self.log_readers.start(calls, agent.id.clone(), events);
+                let start = LogStart::Beginning;
+                self.log_readers
+                    .start(calls, agent.id.clone(), start, events);
             }
             (
                 PodState::Failed(reason),

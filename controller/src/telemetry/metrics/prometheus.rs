@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{HandshakeClass, MetricTable, Metrics, PathClass};
+use crate::kubernetes::request_count::RequestCount;
 use crate::telemetry::trace::network_type;
 
 /// The format.
@@ -67,13 +68,12 @@ struct TableCollector(Arc<Metrics>, Exposition);
 
 impl Collector for TableCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // A copy of one moment, so that writers do not wait for the encoding.
-        let table = self.0.table().clone();
+        let table = self.0.table();
         durations(&table, self.1, &mut encoder)?;
         handshakes(&table, &mut encoder)?;
         healths(&table, &mut encoder)?;
-        first_connectivity(&table, self.1, &mut encoder)?;
-        totals(&table, &mut encoder)
+        totals(&table, &mut encoder)?;
+        controller(&table, &mut encoder)
     }
 }
 
@@ -138,7 +138,7 @@ fn handshakes(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::
 fn healths(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let mut family = encoder.encode_descriptor(
         "prober_path_healthy",
-        "Whether all paths of a kind from a node work: 1, or 0",
+        "Whether all paths of a kind from a node that is examined work: 1, or 0",
         None,
         MetricType::Gauge,
     )?;
@@ -147,7 +147,7 @@ fn healths(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     }
     let mut family = encoder.encode_descriptor(
         "prober_node_healthy",
-        "Whether no failure is confirmed on a node: 1, or 0",
+        "Whether a node is measured and no failure is confirmed on it: 1, or 0; absent where that is not known",
         None,
         MetricType::Gauge,
     )?;
@@ -158,46 +158,23 @@ fn healths(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     Ok(())
 }
 
-fn first_connectivity(
-    table: &MetricTable,
-    exposition: Exposition,
-    encoder: &mut DescriptorEncoder<'_>,
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(
-        "prober_agent_first_connectivity_duration",
-        "From the start of an agent to its first established handshake",
-        Some(&Unit::Seconds),
-        MetricType::Histogram,
-    )?;
-    match exposition {
-        Exposition::Text => match &table.first_connectivity {
-            Some(histogram) => histogram.encode(family),
-            None => Ok(()),
-        },
-        Exposition::Protobuf => {
-            for (name, node) in &table.nodes {
-                if let Some(histogram) = &node.first_connectivity {
-                    histogram.encode(family.encode_family(&[("k8s_node_name", name.as_str())])?)?;
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
 fn totals(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     if let Some(covered) = table.covered() {
         let unit = Unit::Other("ratio".to_owned());
         let share = encoder.encode_descriptor(
             "prober_coverage",
-            "The share of pairs of nodes that were probed within the last cycle",
+            "The share of the selected nodes whose agents probe",
             Some(&unit),
             MetricType::Gauge,
         )?;
         ConstGauge::new(covered).encode(share)?;
     }
-    let mut family =
-        encoder.encode_descriptor("prober_agents", "Agents by state", None, MetricType::Gauge)?;
+    let mut family = encoder.encode_descriptor(
+        "prober_agents",
+        "Nodes by the state of their agents",
+        None,
+        MetricType::Gauge,
+    )?;
     for (state, count) in table.states() {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let labels = [("prober_agent_state", state.as_str())];
@@ -210,6 +187,70 @@ fn totals(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
         MetricType::Counter,
     )?;
     ConstCounter::new(table.dropped).encode(dropped)
+}
+
+/// What the controller itself does.
+fn controller(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let controller = &table.controller;
+    let leader = encoder.encode_descriptor(
+        "prober_leader",
+        "Whether this controller leads: 1, or 0",
+        None,
+        MetricType::Gauge,
+    )?;
+    gauge(leader, controller.is_leading)?;
+    let examinations = encoder.encode_descriptor(
+        "prober_examinations",
+        "Examinations that had a result",
+        None,
+        MetricType::Counter,
+    )?;
+    ConstCounter::new(controller.examinations).encode(examinations)?;
+    let alerts = encoder.encode_descriptor(
+        "prober_transient_alerts",
+        "Alerts of agents that ended without a confirmed failure",
+        None,
+        MetricType::Counter,
+    )?;
+    let transient = table.checks.values().map(|check| check.transient_alerts);
+    ConstCounter::new(transient.sum::<u64>()).encode(alerts)?;
+    let errors = encoder.encode_descriptor(
+        "prober_reconcile_errors",
+        "Reconciliations of a ConnectivityCheck that failed and are tried again",
+        None,
+        MetricType::Counter,
+    )?;
+    ConstCounter::new(controller.reconcile_errors).encode(errors)?;
+    if let Some(durations) = &controller.reconciliations {
+        let reconciliations = encoder.encode_descriptor(
+            "prober_reconcile_duration",
+            "How long reconciliations of a ConnectivityCheck took",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        durations.encode(reconciliations)?;
+    }
+    if let Some(durations) = &controller.evaluations {
+        let evaluations = encoder.encode_descriptor(
+            "prober_evaluation_duration",
+            "How long it took to evaluate the nodes and the checks after a change",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        durations.encode(evaluations)?;
+    }
+    let mut requests = encoder.encode_descriptor(
+        "prober_api_requests",
+        "Requests to the API server, by verb and status code; a watch counts when it is opened",
+        None,
+        MetricType::Counter,
+    )?;
+    let counted = controller.requests.iter();
+    for ((verb, code), count) in counted.flat_map(RequestCount::by_verb_and_code) {
+        let labels = [("verb", verb), ("code", code.as_str())];
+        ConstCounter::new(count).encode(requests.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn gauge(encoder: MetricEncoder<'_>, healthy: bool) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! The founding incident as rounds of a canary: the samples when it begins, while it lasts, and when it ends.
+//! The founding incident as examinations of a canary: the samples when it begins, while it lasts, and when it ends.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use prober_core::probe::outcome::EngineKind;
 use prober_core::report::{Health, Report};
 use prober_core::time::Timestamp;
 use prober_core::topology::{AccessPath, AgentId, Path, Scope};
+use serde_json::json;
 
 use super::super::trace::{Span, SpanSource};
 use super::*;
-use crate::canary::health::{ConfirmationRule, HealthTracker};
+use crate::canary::check_state::{CheckState, Moment};
 use crate::canary::round_result::RoundResult;
-use crate::canary::schedule::Coverage;
 
 /// A working path beside the failing one.
 const ACROSS: PathId = PathId(2);
@@ -91,16 +91,19 @@ fn matrix(report: &Report) -> Matrix {
     matrix
 }
 
-/// A canary that receives rounds.
+/// A check that receives the results of examinations.
 struct Canary {
-    health: HealthTracker,
+    state: CheckState,
     seconds: u64,
 }
 
 impl Canary {
     fn new() -> Self {
+        let check = serde_json::from_value(json!({
+            "apiVersion": "prober.dev/v1beta1", "kind": "ConnectivityCheck", "metadata": {"name": "default"}, "spec": {}
+        }));
         Self {
-            health: HealthTracker::new(ConfirmationRule::new(2, 3)),
+            state: CheckState::new(&check.unwrap()),
             seconds: 0,
         }
     }
@@ -113,18 +116,18 @@ impl Canary {
     fn samples_with(&mut self, report: &Report, matrix: &Matrix) -> Vec<Sample> {
         self.seconds += 10;
         let now = Timestamp::from_nanos(self.seconds * 1_000_000_000);
-        let transitions = self.health.update(&RoundResult::from_report(report), now);
+        let now = Moment {
+            wall: now,
+            steady: now,
+        };
+        let result = RoundResult::from_report(report);
+        let transitions = self.state.end_examination(result, now);
         samples(&CheckRound {
             check: "default",
             matrix,
             report,
-            health: &self.health,
+            state: &self.state,
             transitions: &transitions,
-            coverage: Coverage {
-                pairs: 3,
-                total: 4,
-                cycle: Duration::from_secs(20),
-            },
         })
     }
 }
@@ -166,16 +169,6 @@ fn paths(samples: &[Sample]) -> Vec<(Scope, bool)> {
     paths
 }
 
-fn nodes(samples: &[Sample]) -> Vec<(&str, bool)> {
-    let mut nodes = Vec::new();
-    for sample in samples {
-        if let Sample::Node { node, healthy, .. } = sample {
-            nodes.push((node.as_str(), *healthy));
-        }
-    }
-    nodes
-}
-
 fn traces(samples: &[Sample]) -> Vec<&Trace> {
     let mut traces = Vec::new();
     for sample in samples {
@@ -210,16 +203,6 @@ fn the_founding_fault_fails_its_node_and_its_kind_of_path_and_nothing_else() {
     assert_eq!(
         paths(&samples),
         [(Scope::SameNode, false), (Scope::CrossNode, true)]
-    );
-    assert_eq!(nodes(&samples), [("node-1", false), ("node-2", true)]);
-    let whole = |sample: &&Sample| matches!(sample, Sample::Coverage { .. });
-    assert_eq!(
-        samples.iter().find(whole),
-        Some(&Sample::Coverage {
-            check: "default".into(),
-            pairs: 3,
-            total: 4
-        })
     );
 }
 
@@ -281,14 +264,13 @@ fn when_the_outage_ends_all_of_it_is_healthy_again() {
     let samples = loop {
         let samples = canary.samples(&healthy());
         rounds += 1;
-        if canary.health.open().is_empty() {
+        if canary.state.health().open().is_empty() {
             break samples;
         }
         // One healthy round does not end it.
-        assert_eq!(nodes(&samples)[0], ("node-1", false));
+        assert_eq!(paths(&samples)[0], (Scope::SameNode, false));
         assert!(rounds < 3);
     };
-    assert_eq!(nodes(&samples), [("node-1", true), ("node-2", true)]);
     assert!(paths(&samples).iter().all(|(_, healthy)| *healthy));
     assert!(traces(&samples).is_empty());
     let counts = handshakes(&samples);
@@ -301,34 +283,9 @@ fn when_the_outage_ends_all_of_it_is_healthy_again() {
 #[test]
 fn a_healthy_round_has_nothing_that_fails_and_no_cause() {
     let samples = Canary::new().samples(&healthy());
-    assert!(nodes(&samples).iter().all(|(_, healthy)| *healthy));
     assert!(paths(&samples).iter().all(|(_, healthy)| *healthy));
     assert!(traces(&samples).is_empty());
     assert!(handshakes(&samples).keys().all(|key| key.ends_with(" -")));
-}
-
-#[test]
-fn agents_are_counted_by_state() {
-    let mut report = healthy();
-    report.agents[0].has_reported = false;
-    report.agents[1].has_reported = false;
-    report.agents[1].failed = Some("its image is not there".to_owned());
-    let samples = Canary::new().samples(&report);
-    let mut states = Vec::new();
-    for sample in &samples {
-        if let Sample::Agents { state, count, .. } = sample {
-            states.push((*state, *count));
-        }
-    }
-    assert_eq!(
-        states,
-        [
-            (AgentState::Pending, 0),
-            (AgentState::Running, 4),
-            (AgentState::Silent, 1),
-            (AgentState::Failed, 1),
-        ]
-    );
 }
 
 #[test]
@@ -360,4 +317,16 @@ fn handshakes_of_a_second_client_are_not_counted() {
     (matrix.comparisons).insert(PathId(ACROSS.0 + 1), Comparison::SecondClient);
     let compared = handshakes(&Canary::new().samples_with(&report, &matrix));
     assert_eq!(compared, without);
+}
+
+/// Row P3.
+#[test]
+fn a_path_without_an_outcome_is_no_sample() {
+    let report = founding();
+    let mut matrix = matrix(&report);
+    for evidence in matrix.paths.values_mut() {
+        evidence.tallies.clear();
+    }
+    let samples = Canary::new().samples_with(&report, &matrix);
+    assert_eq!(paths(&samples), []);
 }

@@ -9,17 +9,21 @@ use prober_core::probe::outcome::{Errno, Exchange};
 use prober_core::time::Timestamp;
 use prober_core::topology::PathId;
 
+use crate::engine::events::PlanId;
+
 /// A command to the packet thread.
 #[derive(Debug)]
 pub(crate) enum PacketCommand {
-    /// Start the crafted probes of a plan beside those under way, and trace the handshakes at its ports instead of others.
+    /// Start the crafted probes of a plan beside those under way.
     StartPlan(RawPlan),
     /// End all probes under way without an outcome.
     Abandon,
+    /// Start no more probes of accepted plans; those of the standing plan go on.
+    AbandonAccepted,
     /// The kernel is about to connect: watch the packets of this connection.
     WatchConnect {
-        /// The plan's generation.
-        generation: u32,
+        /// The plan.
+        id: PlanId,
         /// The path that the probe belongs to.
         path: PathId,
         /// The bound source of the connection.
@@ -59,12 +63,12 @@ pub(crate) enum PacketCommand {
 /// The part of a plan that the packet thread carries out.
 #[derive(Debug)]
 pub(crate) struct RawPlan {
-    /// The plan's generation.
-    pub(crate) generation: u32,
+    /// The plan.
+    pub(crate) id: PlanId,
     /// The crafted probes.
     pub(crate) probes: Vec<ProbePlan>,
-    /// The ports of the responder.
-    pub(crate) ports: Vec<u16>,
+    /// The ports of the responder, at which handshakes are traced from now on; `None`: as before.
+    pub(crate) ports: Option<Vec<u16>>,
     /// The time that the plan counts from.
     pub(crate) start: Timestamp,
     /// How exactly the times of the plan are kept.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::engine::commands::PacketCommand;
-use crate::engine::events::{EngineEvent, EngineEventSender, ProbeEvent};
+use crate::engine::events::{EngineEvent, EngineEventSender, PlanId, ProbeEvent};
 use crate::engine::kernel::{AfterConnect, BoundSocket, Connector};
 use crate::engine::packet_thread::PacketThread;
 use crate::timers::lateness::LatenessMonitor;
@@ -45,8 +45,8 @@ pub(crate) enum Servers {
 /// The connections of one plan.
 #[derive(Debug)]
 pub(crate) struct ConnectJobs {
-    /// The plan's generation.
-    pub(crate) generation: u32,
+    /// The plan.
+    pub(crate) id: PlanId,
     /// The probes for which [`after_connect`] returns something.
     pub(crate) probes: Vec<ProbePlan>,
     /// The time that the plan counts from.
@@ -78,7 +78,7 @@ impl ConnectRunner {
     /// Must be run within a `LocalSet`.
     pub(crate) async fn run(self: Rc<Self>, jobs: ConnectJobs) {
         let ConnectJobs {
-            generation,
+            id,
             probes,
             start,
             pace,
@@ -107,7 +107,7 @@ impl ConnectRunner {
                 };
                 let runner = Rc::clone(&self);
                 under_way.spawn_local(async move {
-                    runner.probe(generation, &probe, after).await;
+                    runner.probe(id, &probe, after).await;
                     drop(place);
                 });
                 while under_way.try_join_next().is_some() {}
@@ -116,8 +116,8 @@ impl ConnectRunner {
         while under_way.join_next().await.is_some() {}
     }
 
-    async fn probe(&self, generation: u32, probe: &ProbePlan, after: AfterConnect) {
-        let unsent = |error: String| self.report(generation, ProbeEvent::Unsent(1, error));
+    async fn probe(&self, id: PlanId, probe: &ProbePlan, after: AfterConnect) {
+        let unsent = |error: String| self.report(id, ProbeEvent::Unsent(1, error));
         let deadline = Duration::from_millis(probe.deadline_ms.into());
         let bound = match self.connector.bind(probe.target) {
             Ok(bound) => bound,
@@ -127,7 +127,7 @@ impl ConnectRunner {
         let started = now();
         if let Some(packets) = &self.packets {
             packets.send(PacketCommand::WatchConnect {
-                generation,
+                id,
                 path: probe.path,
                 src,
                 dst,
@@ -177,14 +177,13 @@ impl ConnectRunner {
                     exchange: connected.exchange,
                     observations: Vec::new(),
                 };
-                self.report(generation, ProbeEvent::Result(Box::new(result)));
+                self.report(id, ProbeEvent::Result(Box::new(result)));
             }
         }
     }
 
-    fn report(&self, generation: u32, event: ProbeEvent) {
-        // Without a receiver the agent has ended.
-        drop(self.events.send(EngineEvent::Probe(generation, event)));
+    fn report(&self, id: PlanId, event: ProbeEvent) {
+        self.events.send(EngineEvent::Probe(id, event));
     }
 }
 

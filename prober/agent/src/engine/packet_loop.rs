@@ -19,7 +19,7 @@ use prober_core::topology::PathId;
 use prober_net::rst_suppression::SuppressedPort;
 
 use crate::engine::commands::{PacketCommand, RawPlan};
-use crate::engine::events::{EngineEvent, EngineEventSender, ProbeEvent};
+use crate::engine::events::{EngineEvent, EngineEventSender, PlanId, ProbeEvent};
 use capture_loss::CaptureLoss;
 use probe_contexts::{ProbeContext, ProbeContexts};
 use wakeups::REPORT_DELAY;
@@ -44,7 +44,7 @@ const MAX_LAUNCHES: usize = 64;
 /// The crafted probes of one plan, and when they are due.
 #[derive(Debug)]
 struct PlanLaunches {
-    generation: u32,
+    id: PlanId,
     probes: Vec<ProbePlan>,
     pacing: Pacing,
     pace: Pace,
@@ -64,8 +64,8 @@ pub(crate) struct PacketLoop {
     plans: Vec<PlanLaunches>,
     contexts: ProbeContexts,
     capture_loss: CaptureLoss,
-    /// The TTL probes in flight of each path and target: sources and generations, in order of their start.
-    ttl_probes: BTreeMap<(PathId, SocketAddr), VecDeque<(SocketAddr, u32)>>,
+    /// The TTL probes in flight of each path and target: sources and plans, in order of their start.
+    ttl_probes: BTreeMap<(PathId, SocketAddr), VecDeque<(SocketAddr, PlanId)>>,
     /// The ports of the responder.
     ports: BTreeSet<u16>,
     has_new_ports: bool,
@@ -108,8 +108,11 @@ impl PacketLoop {
             match command {
                 PacketCommand::StartPlan(plan) => self.start_plan(plan),
                 PacketCommand::Abandon => self.abandon(),
+                PacketCommand::AbandonAccepted => {
+                    self.plans.retain(|plan| plan.id == PlanId::Standing);
+                }
                 PacketCommand::WatchConnect {
-                    generation,
+                    id,
                     path,
                     src,
                     dst,
@@ -117,7 +120,7 @@ impl PacketLoop {
                     at,
                 } => {
                     self.in_flight.watch(path, src, dst, at, deadline);
-                    self.track(src, ProbeContext::of(generation));
+                    self.track(src, ProbeContext::of(id));
                 }
                 PacketCommand::ConnectEnded { src, exchange } => {
                     self.in_flight.close(src, exchange, now);
@@ -136,20 +139,20 @@ impl PacketLoop {
 
     fn start_plan(&mut self, plan: RawPlan) {
         let RawPlan {
-            generation,
+            id,
             probes,
             ports,
             start,
             pace,
         } = plan;
-        let ports: BTreeSet<u16> = ports.into_iter().collect();
-        if ports != self.ports {
+        let ports: Option<BTreeSet<u16>> = ports.map(|ports| ports.into_iter().collect());
+        if let Some(ports) = ports.filter(|ports| *ports != self.ports) {
             self.server_traces.set_ports(ports.iter().copied());
             self.ports = ports;
             self.has_new_ports = true;
         }
         self.plans.push(PlanLaunches {
-            generation,
+            id,
             pacing: Pacing::new(&probes, start, pace),
             pace,
             probes,
@@ -201,7 +204,7 @@ impl PacketLoop {
                             .ttl_probes
                             .entry((probe.path, probe.target))
                             .or_default();
-                        ttl_probes.push_back((src, plan.generation));
+                        ttl_probes.push_back((src, plan.id));
                         self.suppress_rst(src)
                     }
                     Method::Connect { .. } | Method::Syn => None,
@@ -209,14 +212,14 @@ impl PacketLoop {
                 let context = ProbeContext {
                     exchanges: needs_rst_suppression(&probe.method),
                     suppressed,
-                    ..ProbeContext::of(plan.generation)
+                    ..ProbeContext::of(plan.id)
                 };
                 self.track(src, context);
             }
             Err(LaunchError::NoPort { .. }) => plan.waiting.push_back(item),
             Err(error @ (LaunchError::NoAddress { .. } | LaunchError::NotCrafted { .. })) => {
                 let why = error.to_string();
-                self.report(plan.generation, ProbeEvent::Unsent(1, why));
+                self.report(plan.id, ProbeEvent::Unsent(1, why));
             }
         }
     }
@@ -291,9 +294,9 @@ impl PacketLoop {
                 ProbeOutput::Probe(result) => self.report_result(result),
                 ProbeOutput::TtlProbe(ttl_probe) => {
                     let begun = self.ttl_probes.get_mut(&(ttl_probe.path, ttl_probe.target));
-                    if let Some((src, generation)) = begun.and_then(VecDeque::pop_front) {
+                    if let Some((src, id)) = begun.and_then(VecDeque::pop_front) {
                         self.contexts.remove(src);
-                        self.report(generation, ProbeEvent::TtlProbe(ttl_probe));
+                        self.report(id, ProbeEvent::TtlProbe(ttl_probe));
                     }
                 }
             }
@@ -305,7 +308,7 @@ impl PacketLoop {
             return;
         };
         let ProbeContext {
-            generation,
+            id,
             exchanges: _,
             suppressed,
             not_sent,
@@ -319,7 +322,7 @@ impl PacketLoop {
             }
             None => ProbeEvent::Result(result),
         };
-        self.report(generation, event);
+        self.report(id, event);
     }
 
     /// Reports the server traces, if they are due or the loop is stopping.
@@ -353,13 +356,12 @@ impl PacketLoop {
         self.state
     }
 
-    fn report(&self, generation: u32, event: ProbeEvent) {
-        self.send(EngineEvent::Probe(generation, event));
+    fn report(&self, id: PlanId, event: ProbeEvent) {
+        self.send(EngineEvent::Probe(id, event));
     }
 
     /// Reports an event to the main task.
     pub(crate) fn send(&self, event: EngineEvent) {
-        // Without a receiver the main task has ended.
-        drop(self.events.send(event));
+        self.events.send(event);
     }
 }

@@ -119,6 +119,7 @@ mod tests {
                     pod: pod.to_owned(),
                     node: NodeName::new("n"),
                     peer: src,
+                    addresses: Vec::new(),
                 },
                 echo: Echo::NotTried,
             },

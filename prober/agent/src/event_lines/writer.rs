@@ -2,7 +2,7 @@
 //!
 //! A slow reader must not make probes late, so the agent never waits for it: lines are queued up to a bound. Beyond the
 //! bound, lines about single probes and server traces are dropped and counted; tallies and lines that a run waits for are
-//! never dropped.
+//! dropped only beyond another bound, at which the reader is gone for good.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 
 /// The bound of the queue, bytes.
 const MAX_QUEUED: usize = 4 << 20;
+/// The bound of the queue for any line, bytes.
+const MAX_QUEUED_OF_ALL: usize = 16 << 20;
 
 /// The sender's end of the queue.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct EventWriter {
     queue: Sender<String>,
     queued_bytes: Arc<AtomicUsize>,
     dropped: u64,
+    /// Of those dropped, the lines that a run waits for.
+    dropped_needed: u64,
 }
 
 /// Completes when the thread ends: the reader is gone, or [`EventWriter`] was dropped and all lines are written.
@@ -45,16 +49,29 @@ impl EventWriter {
             queue,
             queued_bytes,
             dropped: 0,
+            dropped_needed: 0,
         };
         Ok((lines, writer_end))
     }
 
     /// Queues one event.
     pub(crate) fn write(&mut self, event: &Event) {
-        let is_full = self.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED;
+        let queued = self.queued_bytes.load(Ordering::Relaxed);
+        let is_full = queued > MAX_QUEUED;
         if is_full && is_droppable(event) {
             self.dropped += 1;
             return;
+        }
+        if queued > MAX_QUEUED_OF_ALL {
+            self.dropped_needed += 1;
+            return;
+        }
+        if !is_full && self.dropped_needed > 0 {
+            let text = format!(
+                "{} lines were dropped because their reader did not take any for long: counts are missing",
+                std::mem::take(&mut self.dropped_needed)
+            );
+            self.push(&Event::Notice { text });
         }
         if !is_full && self.dropped > 0 {
             let text = format!(
@@ -79,7 +96,7 @@ impl EventWriter {
 /// Whether a run can do without the line, since tallies count it.
 const fn is_droppable(event: &Event) -> bool {
     match event {
-        Event::Probe(_) | Event::ServerTrace { .. } => true,
+        Event::Probe(_) | Event::ServerTrace { .. } | Event::StandingFailure(_) => true,
         Event::Hello(_)
         | Event::PlanAccepted { .. }
         | Event::PlanRefused { .. }
@@ -172,5 +189,20 @@ mod tests {
         let text = io::read_to_string(reader).unwrap();
         assert_eq!(text.lines().count(), 3);
         assert!(text.ends_with("still here\"}\n"));
+    }
+
+    #[test]
+    fn whatever_is_written_the_queue_is_bounded() {
+        let (reader, writer) = io::pipe().unwrap();
+        let (mut writer, _written) = EventWriter::start(writer).unwrap();
+        let long = notice(&"x".repeat(MAX_QUEUED));
+        for _ in 0..20 {
+            writer.write(&long);
+        }
+        assert!(
+            writer.queued_bytes.load(Ordering::Relaxed) <= MAX_QUEUED_OF_ALL + MAX_QUEUED + 100
+        );
+        assert!(writer.dropped_needed >= 15);
+        drop(reader);
     }
 }

@@ -23,7 +23,7 @@ struct TrackedConnections {
 
 impl MainTask {
     /// Reads and reports the facts that a plan requests now, and starts the reading that it requests for later.
-    pub(super) async fn read_facts(&mut self, plan: &Plan) {
+    pub(super) async fn read_facts(&mut self, number: u32, plan: &Plan) {
         let tracked = (plan.conntrack.as_ref()).map(|request| TrackedConnections {
             table: Arc::clone(&self.config.conntrack),
             request: request.as_ref().clone(),
@@ -35,12 +35,7 @@ impl MainTask {
                 self.report_facts(read_now(None).await);
                 let after = Duration::from_millis(after_ms.into());
                 let events = self.events.clone();
-                (self.connect_tasks).spawn_local(read_later(
-                    plan.generation,
-                    after,
-                    tracked,
-                    events,
-                ));
+                (self.connect_tasks).spawn_local(read_later(number, after, tracked, events));
             }
         }
     }
@@ -57,15 +52,14 @@ async fn read_now(tracked: Option<TrackedConnections>) -> FactsResult {
     })
 }
 
-/// Reads the facts after a delay, for the plan with this generation.
+/// Reads the facts after a delay, for the plan with this number.
 async fn read_later(
-    generation: u32,
+    number: u32,
     after: Duration,
     tracked: Option<TrackedConnections>,
     events: EngineEventSender,
 ) {
     sleep(after).await;
     let facts = read_now(tracked).await;
-    // Without a receiver the agent has ended.
-    drop(events.send(EngineEvent::NodeFacts(generation, facts)));
+    events.send(EngineEvent::NodeFacts(number, facts));
 }

@@ -23,15 +23,15 @@ impl MainTask {
         let done: Vec<u32> = self
             .plans
             .iter()
-            .filter_map(|(generation, progress)| progress.is_done().then_some(*generation))
+            .filter_map(|(number, progress)| progress.is_done().then_some(*number))
             .collect();
         if !done.is_empty() {
             self.write_starvation();
         }
-        for generation in done {
-            if let Some(progress) = self.plans.remove(&generation) {
+        for number in done {
+            if let Some(progress) = self.plans.remove(&number) {
                 let capture = self.capture.take();
-                for line in progress.finish(generation, read_counters(), capture) {
+                for line in progress.finish(read_counters(), capture) {
                     self.writer.write(&line);
                 }
             }
@@ -88,8 +88,18 @@ impl MainTask {
     }
 
     pub(super) fn notice(&mut self, text: String) {
+        let text = shortened(text);
         if self.noticed.len() < 1000 && self.noticed.insert(text.clone()) {
             self.writer.write(&Event::Notice { text });
         }
     }
+}
+
+/// A text of bounded length: it may quote a plan.
+pub(super) fn shortened(mut text: String) -> String {
+    const MAX_CHARS: usize = 2_000;
+    if let Some((at, _)) = text.char_indices().nth(MAX_CHARS) {
+        text.truncate(at);
+    }
+    text
 }

@@ -31,6 +31,10 @@ pub(crate) struct PlanFile {
     text: Vec<u8>,
     /// When `last_stamp` changed.
     changed: Instant,
+    /// The longest text that is read, bytes.
+    max_bytes: u64,
+    /// Whether the file was there with a text when it was last read.
+    has_text: bool,
 }
 
 /// How a change of the file is detected.
@@ -54,10 +58,12 @@ pub(crate) enum PlanFileError {
         source: io::Error,
     },
     /// The file is longer than any sensible plan.
-    #[error("the plan {path} has over {MAX_BYTES} bytes: split the run")]
+    #[error("the plan {path} has over {max_bytes} bytes: split the run")]
     TooLong {
         /// The file.
         path: PathBuf,
+        /// The longest text that is read, bytes.
+        max_bytes: u64,
     },
 }
 
@@ -69,7 +75,24 @@ impl PlanFile {
             last_stamp: None,
             text: Vec::new(),
             changed: Instant::now(),
+            max_bytes: MAX_BYTES,
+            has_text: false,
         }
+    }
+
+    /// The same file, of which no more bytes are read.
+    pub(crate) fn at_most(self, max_bytes: u64) -> Self {
+        Self { max_bytes, ..self }
+    }
+
+    /// Forgets the last text, so that the same text is read again.
+    pub(crate) fn forget_text(&mut self) {
+        self.text.clear();
+    }
+
+    /// Whether the file was there with a text when it was last read.
+    pub(crate) const fn has_text(&self) -> bool {
+        self.has_text
     }
 
     /// The path of the file.
@@ -102,11 +125,13 @@ impl PlanFile {
         }
         self.last_stamp = stamp;
         self.changed = Instant::now();
+        self.has_text = false;
         if stamp.is_none() {
             return Ok(None);
         }
         let text = self.read()?;
-        if text.iter().all(u8::is_ascii_whitespace) || text == self.text {
+        self.has_text = !text.iter().all(u8::is_ascii_whitespace);
+        if !self.has_text || text == self.text {
             return Ok(None);
         }
         self.text = text;
@@ -121,11 +146,12 @@ impl PlanFile {
         let mut text = Vec::new();
         File::open(&self.path)
             .map_err(unreadable)?
-            .take(MAX_BYTES + 1)
+            .take(self.max_bytes + 1)
             .read_to_end(&mut text)
             .map_err(unreadable)?;
-        if text.len() as u64 > MAX_BYTES {
+        if text.len() as u64 > self.max_bytes {
             return Err(PlanFileError::TooLong {
+                max_bytes: self.max_bytes,
                 path: self.path.clone(),
             });
         }
@@ -160,7 +186,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plan");
         fs::write(&path, " \n").unwrap();
-        assert_eq!(changed(&mut PlanFile::new(path)), None);
+        let mut file = PlanFile::new(path.clone());
+        assert_eq!(changed(&mut file), None);
+        assert!(!file.has_text());
+        fs::write(&path, "one").unwrap();
+        assert_eq!(changed(&mut file).as_deref(), Some("one"));
+        assert!(file.has_text());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(changed(&mut file), None);
+        assert!(!file.has_text());
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::event_lines::tally::Tallies;
 /// The progress of one plan.
 #[derive(Debug)]
 pub(crate) struct PlanProgress {
+    generation: u32,
+    /// The most probes that it sends in a second.
+    rate: u64,
     /// Probes without an outcome, plus the second reading of the node facts, if the plan has one.
     outstanding: u64,
     /// The counters of the namespace at the start of the plan.
@@ -23,6 +26,8 @@ impl PlanProgress {
         let probes: u64 = plan.probes.iter().map(|probe| u64::from(probe.count)).sum();
         let is_read_later = matches!(plan.facts, NodeFactsReading::Twice { .. });
         Self {
+            generation: plan.generation,
+            rate: plan.most_probes_a_second(),
             outstanding: probes + u64::from(is_read_later),
             before,
             tallies: Tallies::default(),
@@ -40,6 +45,11 @@ impl PlanProgress {
         self.outstanding = self.outstanding.saturating_sub(probes);
     }
 
+    /// The most probes that the plan sends in a second.
+    pub(crate) const fn rate(&self) -> u64 {
+        self.rate
+    }
+
     /// Whether every probe has its outcome.
     pub(crate) const fn is_done(&self) -> bool {
         self.outstanding == 0
@@ -52,20 +62,17 @@ impl PlanProgress {
 
     /// The last lines of a plan that is done. `after` are the counters at this moment, `capture` says how many packets the
     /// capture lost.
-    pub(crate) fn finish(
-        mut self,
-        generation: u32,
-        after: Counters,
-        capture: Option<Event>,
-    ) -> Vec<Event> {
+    pub(crate) fn finish(mut self, after: Counters, capture: Option<Event>) -> Vec<Event> {
         let mut events = self.tallies();
         events.push(Event::Counters {
-            generation,
+            generation: self.generation,
             before: self.before,
             after,
         });
         events.extend(capture);
-        events.push(Event::Done { generation });
+        events.push(Event::Done {
+            generation: self.generation,
+        });
         events
     }
 }

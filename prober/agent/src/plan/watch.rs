@@ -50,6 +50,14 @@ pub(crate) fn watch(path: &Path) -> Result<Receiver<()>, WatchError> {
     Ok(changes)
 }
 
+/// Waits for the next change of the plan's folder; for ever, where the folder is not watched.
+pub(crate) async fn next_change(watch: &mut Option<Receiver<()>>) -> Option<()> {
+    match watch {
+        Some(changes) => changes.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use ipnet::IpNet;
+use prober_core::plan::PortRanges;
 use prober_core::probe::tier::Tier;
 use prober_core::topology::AgentId;
 
@@ -39,6 +40,29 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     pub(crate) allow: Vec<IpNet>,
 
+    /// Ports that plans may probe, e.g. 8080-8081,9000-9100,30000-32767 (the default with --standing-plan; without it, any)
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) allow_ports: Option<PortRanges>,
+
+    /// Probe by itself, for ever, as this file says, e.g. /etc/prober/standing/plan.json; it may be replaced at any time, and need not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) standing_plan: Option<PathBuf>,
+
+    /// What a standing agent is: a client probes its own server and its peers; a server answers on ports 8080 and 8081 from its start on,
+    /// and probes its own slot
+    #[arg(
+        long,
+        value_name = "ROLE",
+        value_enum,
+        default_value = "client",
+        requires = "standing_plan"
+    )]
+    pub(crate) role: StandingRoleArg,
+
+    /// Port for GET /metrics in Prometheus' text format, e.g. 8083
+    #[arg(long, value_name = "PORT", requires = "standing_plan")]
+    pub(crate) metrics_port: Option<u16>,
+
     /// The best evidence to collect: T0, results of connect() and counters; T1, also packets (needs
     /// CAP_NET_RAW); T2, as T1, since another agent reads the facts of the node
     #[arg(
@@ -54,13 +78,26 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
 
+    /// Write the first line again before the first plan of each run, for runs that read the log from its end (always with --standing-plan)
+    #[arg(long, conflicts_with = "run")]
+    pub(crate) greet_runs: bool,
+
     /// Port for a readiness probe, e.g. 8082: open while nothing in the log needs to be read, see "log_reading" of a plan
     #[arg(long, value_name = "PORT")]
     pub(crate) readiness_port: Option<u16>,
 
     /// Write the facts of this node as one line, and end
-    #[arg(long, conflicts_with_all = ["agent", "plan", "allow", "run", "readiness_port"])]
+    #[arg(long, conflicts_with_all = ["agent", "plan", "allow", "run", "readiness_port", "standing_plan"])]
     pub(crate) facts: bool,
+}
+
+/// What a standing agent is, as given on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StandingRoleArg {
+    /// Probes its own server and its peers.
+    Client,
+    /// Answers, and probes its own slot.
+    Server,
 }
 
 /// The highest tier that an agent works in, as given on the command line.

@@ -123,7 +123,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts pod `name` on node `node-NAME`, which may probe all addresses of the tests.
+    /// Starts pod `name` on node `node-NAME`, or the pod and node of `NODE/POD`, which may probe all addresses of the tests.
     pub(crate) fn start(namespace: &Namespace, name: &str, more: &[&str]) -> Self {
         Self::start_by(namespace, &[], name, more)
     }
@@ -146,7 +146,10 @@ impl Agent {
         name: &str,
         more: &[&str],
     ) -> Self {
-        let id = AgentId::new(format!("node-{name}"), name);
+        let id = match name.split_once('/') {
+            Some((node, pod)) => AgentId::new(node, pod),
+            None => AgentId::new(format!("node-{name}"), name),
+        };
         let mut command = namespace.command(words[0]);
         let mut process = command
             .args(&words[1..])

@@ -74,6 +74,34 @@ fn a_plan_of_another_run_is_refused() {
 }
 
 #[test]
+fn each_run_is_greeted_once_where_its_log_is_read_from_the_end() {
+    let namespace = Namespace::new();
+    let mut agent = Agent::start(&namespace, "a", &["--tier", "T0", "--greet-runs"]);
+    for (run, generation) in [("test", 1), ("test", 2), ("other", 3)] {
+        let plan = Plan {
+            run: run.to_owned(),
+            ..agent.plan(generation, Vec::new())
+        };
+        agent.give(&plan);
+        agent.wait(|event| match event {
+            Event::Done {
+                generation: done, ..
+            } => (*done == generation).then_some(()),
+            _ => None,
+        });
+    }
+    let greeted = agent.events.iter().filter_map(|event| match event {
+        Event::Hello(hello) => Some(hello.run.clone()),
+        _ => None,
+    });
+    let greeted: Vec<_> = greeted.collect();
+    assert_eq!(
+        greeted,
+        [None, Some("test".to_owned()), Some("other".to_owned())]
+    );
+}
+
+#[test]
 fn each_plan_that_requests_node_facts_gets_them() {
     let namespace = Namespace::new();
     let mut agent = Agent::start(&namespace, "a", &["--tier", "T0"]);
@@ -206,17 +234,17 @@ fn sigterm_ends_it_with_whole_lines_and_its_counts() {
 }
 
 /// The readiness port of an agent.
-const READINESS_PORT: u16 = 8082;
+pub(crate) const READINESS_PORT: u16 = 8082;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Readiness {
+pub(crate) enum Readiness {
     Open,
     Closed,
 }
 
 /// Waits until the readiness port of an agent is open, or is closed.
 #[track_caller]
-fn wait_readiness(from: &Namespace, address: &str, expected: Readiness) {
+pub(crate) fn wait_readiness(from: &Namespace, address: &str, expected: Readiness) {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let mut connect = from.command("bash");

@@ -1,8 +1,5 @@
 //! Which pairs of nodes are probed: a pure function of the nodes, the selection and the round.
 
-/// The pairs of round after round, for a canary.
-pub mod rotation;
-
 use std::collections::BTreeSet;
 
 use crate::topology::NodeName;

@@ -1,6 +1,6 @@
 //! The responder's first line: formatting and parsing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,8 @@ use crate::topology::NodeName;
 
 /// The first line of a responder: its identity, and the address of its client.
 ///
-/// One line of ASCII: `PROBER/1 nonce=<hex> pod=<name> node=<name> peer=<address:port>\n`.
+/// One line of ASCII: `PROBER/1 nonce=<hex> pod=<name> node=<name> peer=<address:port>\n`. A standing responder appends
+/// ` addresses=<address>,<address>`; readers ignore further fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Banner {
     /// The run's nonce.
@@ -20,6 +21,9 @@ pub struct Banner {
     pub node: NodeName,
     /// The address of the client as the responder sees it. It differs from the real one under source NAT.
     pub peer: SocketAddr,
+    /// The addresses of the pod that answers, at most one of each family; only of a standing responder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Maximum length of a banner line in bytes, including the newline.
@@ -41,8 +45,14 @@ pub enum BannerError {
 impl Banner {
     /// The line that a responder sends, with its newline.
     pub fn to_line(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() {
+            String::new()
+        } else {
+            format!(" addresses={}", addresses.join(","))
+        };
         format!(
-            "PROBER/1 nonce={:016x} pod={} node={} peer={}\n",
+            "PROBER/1 nonce={:016x} pod={} node={} peer={}{addresses}\n",
             self.nonce, self.pod, self.node, self.peer
         )
     }
@@ -61,11 +71,20 @@ impl Banner {
         let node = NodeName::new(field(fields.next(), "node")?);
         let peer = SocketAddr::from_str(field(fields.next(), "peer")?)
             .map_err(|_| BannerError::Field("peer"))?;
+        let addresses = match fields.next() {
+            Some(text) if text.starts_with("addresses=") => field(Some(text), "addresses")?
+                .split(',')
+                .map(|address| address.parse().map_err(|_| BannerError::Field("addresses")))
+                .collect::<Result<_, _>>()?,
+            // A field of a later release.
+            Some(_) | None => Vec::new(),
+        };
         Ok(Self {
             nonce,
             pod,
             node,
             peer,
+            addresses,
         })
     }
 }
@@ -78,6 +97,8 @@ fn field<'a>(text: Option<&'a str>, name: &'static str) -> Result<&'a str, Banne
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -88,6 +109,7 @@ mod tests {
             pod: "server-node-1".to_owned(),
             node: NodeName::new("node-1"),
             peer: "100.96.1.10:40000".parse().unwrap(),
+            addresses: Vec::new(),
         }
     }
 
@@ -97,6 +119,30 @@ mod tests {
             banner().to_line(),
             "PROBER/1 nonce=000000000000feed pod=server-node-1 node=node-1 peer=100.96.1.10:40000\n"
         );
+        let standing = Banner {
+            addresses: vec!["100.96.1.7".parse().unwrap(), "fd00::7".parse().unwrap()],
+            ..banner()
+        };
+        assert_eq!(
+            standing.to_line(),
+            "PROBER/1 nonce=000000000000feed pod=server-node-1 node=node-1 peer=100.96.1.10:40000 addresses=100.96.1.7,fd00::7\n"
+        );
+    }
+
+    #[test]
+    fn a_field_of_a_later_release_is_ignored_and_a_malformed_address_is_not() {
+        let line = |more: &str| format!("{} {more}\n", banner().to_line().trim_end());
+        assert_eq!(
+            Banner::parse_line(line("colour=blue").as_bytes()),
+            Ok(banner())
+        );
+        for more in ["addresses=", "addresses=1.2.3", "addresses=1.2.3.4,"] {
+            assert_eq!(
+                Banner::parse_line(line(more).as_bytes()),
+                Err(BannerError::Field("addresses")),
+                "{more}"
+            );
+        }
     }
 
     #[test]
@@ -126,13 +172,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_banner_survives_formatting_and_parsing(nonce: u64, pod in "[a-z0-9.-]{1,200}", node in "[a-z0-9.-]{1,200}", peer: SocketAddr) {
+        fn a_banner_survives_formatting_and_parsing(nonce: u64, pod in "[a-z0-9.-]{1,200}", node in "[a-z0-9.-]{1,200}", peer: SocketAddr, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) {
             let mut peer = peer;
             if let SocketAddr::V6(v6) = &mut peer {
                 v6.set_flowinfo(0);
                 v6.set_scope_id(0);
             }
-            let banner = Banner { nonce, pod, node: NodeName::new(node), peer };
+            let addresses = v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6)).collect();
+            let banner = Banner { nonce, pod, node: NodeName::new(node), peer, addresses };
             let line = banner.to_line();
             prop_assert!(line.len() <= LONGEST_LINE);
             prop_assert_eq!(Banner::parse_line(line.as_bytes()), Ok(banner));

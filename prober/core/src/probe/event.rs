@@ -11,7 +11,7 @@ use crate::probe::latency::Latency;
 use crate::probe::outcome::{EngineKind, OutcomeKind, ProbeResult};
 use crate::probe::tier::Tier;
 use crate::time::Timestamp;
-use crate::topology::{AgentId, PathId};
+use crate::topology::{AccessPath, AgentId, PathId};
 
 /// The version of the event lines; the first line carries it.
 pub const EVENT_SCHEMA: &str = "prober.dev/agent/v1";
@@ -74,8 +74,11 @@ pub enum Event {
         /// The longest delay of a timer since the last such line, nanoseconds.
         late_ns: u64,
     },
-    /// Comes after a failed or late probe of an unattended plan: the lines before it describe the failure, and the log needs to be read now.
+    /// Comes after a failed or late probe of an unattended plan, or after failures of a path of the standing plan: the lines before it describe
+    /// the failure, and the log needs to be read now.
     Alert,
+    /// A failed probe of the standing plan, before the `alert` that it is a reason for.
+    StandingFailure(Box<StandingFailure>),
     /// Facts of a node, read by an agent in the node's own network namespace where its plan requests them.
     Facts(Box<NodeFacts>),
     /// A message for people.
@@ -102,6 +105,27 @@ pub struct Hello {
     pub limits: Vec<String>,
     /// When it was ready.
     pub at: Timestamp,
+    /// The run whose first plan this line comes before; `None` in the first line of a log. A standing agent writes the line
+    /// again for each run, so that a reader of the log's end needs nothing from before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+}
+
+/// A failed probe of the standing plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingFailure {
+    /// How the server was addressed.
+    pub access_path: AccessPath,
+    /// The server that was expected; `None` where any may answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<AgentId>,
+    /// The generation of the standing plan.
+    pub generation: u64,
+    /// Whether another server answered than the plan says, for longer than a change of the plan takes to reach every node.
+    #[serde(default)]
+    pub stale: bool,
+    /// The probe with its packets; its `path` has no meaning.
+    pub result: ProbeResult,
 }
 
 /// A target that answered while its client waited for it, before its first probe.

@@ -234,6 +234,7 @@ pub(crate) fn healthy_matrix() -> Matrix {
             addresses: vec![address.parse::<IpAddr>().unwrap()],
             limits: Vec::new(),
             at: Timestamp::from_nanos(START),
+            run: None,
         };
         let evidence = AgentEvidence {
             hello: Some(hello),

@@ -197,9 +197,9 @@ impl Context {
         ) else {
             return State::Publishing(waiting);
         };
-        let (readiness, services) = match published.rules {
+        let (readiness, services) = match &published.rules {
             Rules::Written => (Duration::ZERO, None),
-            Rules::Underway => (SERVICES_PATIENCE, Some(published.any.clone())),
+            Rules::Underway(last) => (SERVICES_PATIENCE, Some(last.clone())),
         };
         match self.lay_out(&waiting.probe_only) {
             Layout::Paths => self.probe(waiting.probe_only, readiness, services.as_deref()),

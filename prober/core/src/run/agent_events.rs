@@ -31,6 +31,7 @@ impl Run {
             Event::Alert => self.apply(RunEvent::AlertReported),
             Event::Hello(_)
             | Event::Probe(_)
+            | Event::StandingFailure(_)
             | Event::Tally(_)
             | Event::ServerTrace { .. }
             | Event::TtlProbe(_)

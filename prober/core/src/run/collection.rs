@@ -157,7 +157,12 @@ impl Collection {
                     .notices
                     .push(reason);
             }
-            Event::PlanAccepted { .. } | Event::Done { .. } | Event::Alert | Event::Facts(_) => {}
+            // A run has probes of its own beside those of a standing plan.
+            Event::StandingFailure(_)
+            | Event::PlanAccepted { .. }
+            | Event::Done { .. }
+            | Event::Alert
+            | Event::Facts(_) => {}
         }
     }
 

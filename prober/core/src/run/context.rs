@@ -10,7 +10,7 @@ use super::cycle::{Cycle, Purpose, Round};
 use super::paths::{Map, pick};
 use super::probe_plans::AgentProbes;
 use super::state::ProbeOnly;
-use super::{Endpoints, Placement, PlatformCommand, Published, RunResult, RunSpec};
+use super::{Endpoints, Placement, PlatformCommand, PodNames, Published, RunResult, RunSpec};
 use crate::evidence::NodeEvidence;
 use crate::node_facts::ConntrackRequest;
 use crate::plan::pairing::NodePair;
@@ -141,9 +141,14 @@ impl Context {
         starting.any(|agent| !self.spec.only_probes(agent))
     }
 
-    /// Records that an agent runs, and since when if it was being started.
+    /// Records that an agent runs, and since when if its pod was being started.
     pub(super) fn ready(&mut self, agent: &AgentId, addresses: Vec<IpAddr>) {
-        if self.agents.ready(agent, addresses) {
+        let was_starting = self.agents.ready(agent, addresses);
+        let is_new_pod = match self.spec.pod_names {
+            PodNames::Prefixed(_) => true,
+            PodNames::Given(_) => false,
+        };
+        if was_starting && is_new_pod {
             let known = self.collection.matrix.agents.entry(agent.clone());
             known.or_default().ready_at = Some(self.now);
         }

@@ -27,11 +27,13 @@ pub struct SliceEndpoint {
     pub node: NodeName,
     /// Its condition `ready`.
     pub ready: bool,
+    /// The agent that it names, if that is known to run: the run may not use it.
+    pub agent: Option<AgentId>,
 }
 
 impl EndpointSlices {
     /// The backends of a path to this slot, if it leads to one; `None` for an access path without a Service. An
-    /// address that no agent has belongs to no running pod.
+    /// address that no agent has, and for which the slice names none, belongs to no running pod.
     pub(super) fn backends(
         &self,
         path: &Path,
@@ -52,9 +54,10 @@ impl EndpointSlices {
                 && (!stays || endpoint.node == path.client.node)
         };
         let backend = |endpoint: &SliceEndpoint| Backend {
-            agent: addresses.iter().find_map(|(agent, own)| {
-                own.contains(&endpoint.address.ip()).then(|| agent.clone())
-            }),
+            agent: (addresses.iter())
+                .find_map(|(agent, own)| own.contains(&endpoint.address.ip()).then_some(agent))
+                .or(endpoint.agent.as_ref())
+                .cloned(),
             address: endpoint.address,
             ready: endpoint.ready,
         };
@@ -71,6 +74,7 @@ mod tests {
             address: address.parse().unwrap(),
             node: NodeName::new(node),
             ready,
+            agent: None,
         }
     }
 

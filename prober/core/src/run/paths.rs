@@ -69,9 +69,15 @@ impl RunSpec {
         published: Option<&Published>,
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> BTreeMap<Path, String> {
-        let without_slot: BTreeSet<_> = (endpoints.local.iter())
-            .filter(|server| !endpoints.slots.contains(server))
-            .collect();
+        let has_slot = |server: &&AgentId| {
+            let number = endpoints.slots.iter().position(|slot| slot == *server);
+            number.is_some_and(|number| {
+                let addresses = published.and_then(|published| published.slots.get(number));
+                addresses.is_none_or(|addresses| !addresses.is_empty())
+            })
+        };
+        let (with_slot, without_slot): (BTreeSet<_>, BTreeSet<_>) =
+            endpoints.local.iter().partition(has_slot);
         let has_family = |agent: &AgentId, family| {
             let known = addresses.get(agent);
             known.is_none() || pick(known, family).is_some()
@@ -92,7 +98,7 @@ impl RunSpec {
             is_meant.then(|| {
                 format!(
                     "the test Service has ports for {} of {} servers; probe fewer nodes at a time (--node), or run fewer servers on each (--servers)",
-                    endpoints.slots.len(),
+                    with_slot.len(),
                     endpoints.local.len()
                 )
             })

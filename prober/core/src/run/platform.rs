@@ -49,7 +49,7 @@ pub struct Endpoints {
 /// The addresses of the test Services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Addresses and ports of slot `k`, one per family.
+    /// Addresses and ports of slot `k`, one per family; none if all slots are taken.
     pub slots: Vec<Vec<SocketAddr>>,
     /// Addresses and ports of `any`, one per family.
     pub any: Vec<SocketAddr>,
@@ -65,13 +65,14 @@ pub struct Published {
 }
 
 /// Whether the nodes' rules lead to the Services' endpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rules {
     /// They do, unless there is a fault.
     #[default]
     Written,
-    /// The component that writes them has been notified, and may not have written them yet. It is notified of `any` last.
-    Underway,
+    /// The component that writes them has been notified, and may not have written them yet. Those that lead to these addresses are
+    /// written last: agents wait until they answer.
+    Underway(Vec<SocketAddr>),
 }
 
 /// An event of a platform for its run.

@@ -36,13 +36,35 @@ pub enum MissingFamilies {
     Report,
 }
 
+/// The names of a run's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodNames {
+    /// The run places its pods, and names each by its node and role, after this prefix. The prefix may be empty where there are
+    /// no other pods.
+    Prefixed(String),
+    /// The pods run already. An agent that is not among them is named by its role alone, which is no pod's name: its platform
+    /// reports that it does not run.
+    Given(BTreeMap<NodeName, NodePods>),
+}
+
+/// The names of the agents' pods on one node, as far as they run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodePods {
+    /// The client.
+    pub client: Option<String>,
+    /// The server.
+    pub server: Option<String>,
+    /// The host agent. A run of tier T2 lists a node without one as unread.
+    pub host: Option<String>,
+}
+
 /// The paths that a run measures, and its numbers of probes.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
     /// The run's name, which labels everything that it places.
     pub run: String,
-    /// The start of the names of its pods; may be empty where there are no other pods.
-    pub pod_prefix: String,
+    /// The names of its pods.
+    pub pod_names: PodNames,
     /// The nonce that banners must carry.
     pub nonce: u64,
     /// Every node that may be probed.
@@ -51,6 +73,8 @@ pub struct RunSpec {
     pub selected: Vec<NodeName>,
     /// The number of other nodes that each of them is paired with.
     pub peers: usize,
+    /// Pairs of nodes that are probed besides.
+    pub further_pairs: BTreeSet<NodePair>,
     /// The number of servers on each node. Those beyond the first are endpoints like it, and have slots as far as there are
     /// any: a path that needs a slot and has none is reported as not probed.
     pub servers_per_node: NonZeroU8,
@@ -85,12 +109,13 @@ impl RunSpec {
     /// the run.
     pub fn new(run: String, nonce: u64, nodes: Vec<NodeName>) -> Self {
         Self {
-            pod_prefix: format!("{run}-"),
+            pod_names: PodNames::Prefixed(format!("{run}-")),
             run,
             nonce,
             selected: nodes.clone(),
             nodes,
             peers: 3,
+            further_pairs: BTreeSet::new(),
             servers_per_node: NonZeroU8::MIN,
             slots: MAX_SLOTS,
             access_paths: AccessPath::ALL.into(),
@@ -107,9 +132,11 @@ impl RunSpec {
         }
     }
 
-    /// The pairs that the nodes under test make, with themselves and with their peers.
+    /// The pairs that the nodes under test make, with themselves and with their peers, and the further ones.
     pub fn pairs(&self) -> BTreeSet<NodePair> {
-        pairs(&self.nodes, &self.selected, self.peers, 0)
+        let mut pairs = pairs(&self.nodes, &self.selected, self.peers, 0);
+        pairs.extend(self.further_pairs.iter().cloned());
+        pairs
     }
 
     /// The nodes on which agents are placed: those under test first, then their peers.
@@ -204,12 +231,12 @@ impl RunSpec {
 
     /// The client agent of a node.
     pub(super) fn client_of(&self, node: &NodeName) -> AgentId {
-        self.agent(node, "client")
+        self.agent(node, "client", |pods| pods.client.as_ref())
     }
 
     /// The host agent of a node.
     pub(super) fn host_of(&self, node: &NodeName) -> AgentId {
-        self.agent(node, "host")
+        self.agent(node, "host", |pods| pods.host.as_ref())
     }
 
     /// The server agents of a node.
@@ -220,8 +247,8 @@ impl RunSpec {
     /// A server agent of a node, counted from 1.
     pub(super) fn server_of(&self, node: &NodeName, number: u8) -> AgentId {
         match number {
-            0 | 1 => self.agent(node, "server"),
-            _ => self.agent(node, &format!("server-{number}")),
+            0 | 1 => self.agent(node, "server", |pods| pods.server.as_ref()),
+            _ => self.agent(node, &format!("server-{number}"), |_| None),
         }
     }
 
@@ -244,10 +271,23 @@ impl RunSpec {
         !self.is_server(agent) && !reads
     }
 
-    fn agent(&self, node: &NodeName, role: &str) -> AgentId {
+    /// The agent of a role; `given` returns the name of its pod where the pods run already.
+    fn agent(
+        &self,
+        node: &NodeName,
+        role: &str,
+        given: impl Fn(&NodePods) -> Option<&String>,
+    ) -> AgentId {
+        let pod = match &self.pod_names {
+            PodNames::Prefixed(prefix) => format!("{prefix}{node}-{role}"),
+            PodNames::Given(pods) => {
+                let name = pods.get(node).and_then(given);
+                name.map_or_else(|| role.to_owned(), Clone::clone)
+            }
+        };
         AgentId {
             node: node.clone(),
-            pod: format!("{}{node}-{role}", self.pod_prefix),
+            pod,
         }
     }
 }

@@ -202,6 +202,7 @@ impl ModelPlatform {
             addresses: Vec::new(),
             limits: Vec::new(),
             at: Timestamp::default(),
+            run: None,
         })];
         let tracked = plan.conntrack.map(|request| (plan.agent.clone(), *request));
         self.tracked.extend(tracked);
@@ -298,7 +299,7 @@ fn spec(nodes: usize) -> RunSpec {
         .collect();
     RunSpec {
         run: "test".to_owned(),
-        pod_prefix: String::new(),
+        pod_names: PodNames::Prefixed(String::new()),
         nonce: 7,
         selected: nodes.clone(),
         nodes,

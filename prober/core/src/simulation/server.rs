@@ -225,6 +225,7 @@ impl Server {
                 pod: "server".to_owned(),
                 node: NodeName::new("node-1"),
                 peer,
+                addresses: Vec::new(),
             };
             connection.out = banner.to_line().into_bytes();
         }

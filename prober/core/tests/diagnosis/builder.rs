@@ -266,6 +266,7 @@ impl Cluster {
                         .collect(),
                     limits: Vec::new(),
                     at: Timestamp::from_nanos(0),
+                    run: None,
                 };
                 let known = AgentEvidence {
                     hello: Some(hello),
@@ -1147,6 +1148,7 @@ impl Scene {
                 pod: by.pod.clone(),
                 node: by.node.clone(),
                 peer: self.src,
+                addresses: Vec::new(),
             },
             echo,
         }

@@ -74,6 +74,7 @@ impl Network<'_> {
                 pod: server.id().pod,
                 node: server.id().node,
                 peer: arrival.packet.src,
+                addresses: Vec::new(),
             },
             echo,
         }

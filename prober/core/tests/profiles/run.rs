@@ -389,6 +389,7 @@ fn add_agents(cluster: &Cluster, matrix: &mut Matrix, counts: &Counts) {
                 addresses: addresses.collect(),
                 limits: Vec::new(),
                 at: Timestamp::from_nanos(0),
+                run: None,
             };
             let is_frozen = cluster.pods.get(&agent).is_some_and(|pod| pod.is_frozen);
             let known = AgentEvidence {

@@ -43,6 +43,7 @@ impl LabCluster {
                 address: SocketAddr::new(endpoint.address(family), RESPONDER_PORT),
                 node: NodeName::new(endpoint.node.name()),
                 ready,
+                agent: None,
             })
         };
         let slots = (0..)

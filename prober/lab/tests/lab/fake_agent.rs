@@ -45,6 +45,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         addresses: Vec::new(),
         limits: Vec::new(),
         at: Timestamp::default(),
+        run: None,
     }));
     let mut accepted = None;
     let mut responder = Responder {

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 
 use prober_net::rst_suppression::SuppressedPort;
 
+use crate::engine::events::PlanId;
+
 /// A probe in flight, beside its handshake.
 #[derive(Debug)]
 pub(super) struct ProbeContext {
-    /// The generation of its plan.
-    pub(super) generation: u32,
+    /// Its plan.
+    pub(super) id: PlanId,
     /// Whether it goes on after the handshake, so that its packets must be read at once.
     pub(super) exchanges: bool,
     /// Suppresses RST on its port.
@@ -20,9 +22,9 @@ pub(super) struct ProbeContext {
 
 impl ProbeContext {
     /// A probe of this plan that ends with its handshake.
-    pub(super) const fn of(generation: u32) -> Self {
+    pub(super) const fn of(id: PlanId) -> Self {
         Self {
-            generation,
+            id,
             exchanges: false,
             suppressed: None,
             not_sent: None,

@@ -9,7 +9,7 @@ use prober_core::packet::{Checksum, Ip, Packet, Seq, Tcp, TcpFlags, TcpOptions};
 use prober_core::plan::Method;
 
 use super::*;
-use crate::engine::events::EngineEventReceiver;
+use crate::engine::events::{EngineEventReceiver, engine_events};
 
 const START: Timestamp = Timestamp::from_nanos(1_000_000_000);
 
@@ -20,7 +20,7 @@ fn packet_loop(
     interval_ms: u32,
 ) -> (PacketLoop, EngineEventReceiver) {
     let (commands, received) = mpsc::channel();
-    let (sender, events) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, events) = engine_events();
     let config = InFlightConfig {
         key: [7; 16],
         ports,
@@ -40,9 +40,9 @@ fn packet_loop(
     };
     commands
         .send(PacketCommand::StartPlan(RawPlan {
-            generation: 1,
+            id: PlanId::Accepted(1),
             probes: vec![probe],
-            ports: Vec::new(),
+            ports: Some(Vec::new()),
             start: START,
             pace: Pace::Coalesced,
         }))
@@ -97,10 +97,10 @@ fn a_port_that_is_used_again_before_its_result_is_reported_loses_none() {
     }
     packet_loop.report_results();
     let mut results = 0;
-    while let Ok(event) = events.try_recv() {
+    while let Some(event) = events.try_recv() {
         results += u32::from(matches!(
             event,
-            EngineEvent::Probe(1, ProbeEvent::Result(_))
+            EngineEvent::Probe(PlanId::Accepted(1), ProbeEvent::Result(_))
         ));
     }
     assert_eq!((sent_syns, results), (ALL, ALL));
@@ -141,10 +141,10 @@ fn coalesced_answers_are_read_with_the_next_probe_and_reported_at_once() {
         if packet_loop.has_due_results(now) {
             packet_loop.report_results();
         }
-        while let Ok(event) = events.try_recv() {
+        while let Some(event) = events.try_recv() {
             results += u32::from(matches!(
                 event,
-                EngineEvent::Probe(1, ProbeEvent::Result(_))
+                EngineEvent::Probe(PlanId::Accepted(1), ProbeEvent::Result(_))
             ));
         }
         wakeups += 1;
