@@ -33,12 +33,12 @@ pub(crate) fn record(exporter: &Exporter) {
     record_node(exporter, &NodeName::new("node-1"));
     exporter.record(Sample::Coverage {
         check: CHECK.into(),
-        pairs: 3,
+        nodes: 3,
         total: 6,
     });
     exporter.record(Sample::Agents {
         check: CHECK.into(),
-        state: AgentState::Running,
+        state: AgentState::Working,
         count: 2,
     });
 }
@@ -71,10 +71,6 @@ pub(crate) fn record_node(exporter: &Exporter, node: &NodeName) {
     exporter.record(Sample::Node {
         check: CHECK.into(),
         node: node.clone(),
-        healthy: false,
-    });
-    exporter.record(Sample::FirstConnectivity {
-        node: node.clone(),
-        duration: Duration::from_secs(2),
+        healthy: Some(false),
     });
 }

@@ -299,6 +299,7 @@ fn spec(nodes: usize) -> RunSpec {
         .collect();
     RunSpec {
         run: "test".to_owned(),
+        further_pairs: BTreeSet::new(),
         pod_names: PodNames::Prefixed(String::new()),
         nonce: 7,
         selected: nodes.clone(),
