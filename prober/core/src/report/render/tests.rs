@@ -38,6 +38,33 @@ fn an_interrupted_run_says_so_and_calls_nothing_healthy() {
 }
 
 #[test]
+fn a_failing_path_counts_where_another_node_could_host_no_agent() {
+    let reason = "agent server-9 on node-9: 0/9 nodes are available";
+    let meta = || crate::report::Meta {
+        completion: Completion::CouldNotRun {
+            reason: reason.to_owned(),
+        },
+        ..incident::meta("prober run --all")
+    };
+    let mut matrix = incident::incident_matrix();
+    let lost = matrix.agents.entry(AgentId::new("node-9", "server-9"));
+    lost.or_default().failed = Some("0/9 nodes are available".to_owned());
+    let report = Report::new(&matrix, &[incident::incident_diagnosis()], meta());
+    assert_eq!((report.verdict, report.exit_status), (Verdict::Faulty, 1));
+    let text = shown(&report);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for phrase in ["2 of 12 paths fail: bridge-netfilter-off", "and others were not probed", reason] {
+        assert!(text.contains(phrase), "{phrase}: {text}");
+    }
+
+    // An agent that ended early may be why its own paths fail.
+    for agent in matrix.agents.values_mut() {
+        agent.failed = Some("its pod was deleted while the run needed it".to_owned());
+    }
+    assert_eq!(Report::new(&matrix, &[], meta()).exit_status, 2);
+}
+
+#[test]
 fn a_run_whose_client_never_came_to_its_end_calls_nothing_healthy() {
     let mut matrix = incident::healthy_matrix();
     for agent in matrix.agents.values_mut() {

@@ -124,10 +124,14 @@ pub fn verdict(report: &Report) -> String {
                 .collect();
             let fail = if failing == 1 { "fails" } else { "fail" };
             let what = format!("{failing} of {all} {fail}");
-            if causes.is_empty() {
+            let named = if causes.is_empty() {
                 what
             } else {
                 format!("{what}: {}", causes.join(", "))
+            };
+            match report.completion {
+                Completion::Complete | Completion::Interrupted => named,
+                Completion::CouldNotRun { .. } => format!("{named}; and others were not probed"),
             }
         }
     }
