@@ -23,6 +23,8 @@ pub mod render;
 pub mod share;
 /// Sources that nodes replace between pods.
 mod source_translation;
+/// The verdict of a report.
+mod verdict;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -213,7 +213,9 @@ fn unprobed(report: &Report) -> Vec<String> {
         .iter()
         .map(|(reason, count, kinds)| {
             let paths = if *count == 1 { "path" } else { "paths" };
-            format!("Not probed, {count} {paths} ({kinds}): {reason}. That says nothing of the network.")
+            format!(
+                "Not probed, {count} {paths} ({kinds}): {reason}. That says nothing of the network."
+            )
         })
         .chain(more)
         .collect()
