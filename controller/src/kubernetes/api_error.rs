@@ -49,6 +49,8 @@ pub enum ApiError {
         task: String,
         /// The message of the response.
         cause: String,
+        /// The HTTP status of the response.
+        code: u16,
     },
     /// The request was not sent, because another controller may be the leader by now.
     #[error(
@@ -81,10 +83,11 @@ impl ApiError {
             let cause = status.message.clone();
             return match status.code {
                 401 => Self::Unauthorized { server, cause },
-                _ => Self::Refused {
+                code => Self::Refused {
                     server,
                     task,
                     cause,
+                    code,
                 },
             };
         }
@@ -106,6 +109,22 @@ impl ApiError {
                 task,
                 cause,
             }
+        }
+    }
+}
+
+impl ApiError {
+    /// Whether the same request may succeed later: the server cannot be reached, is restarted, or is busy.
+    ///
+    /// <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#error-codes>
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { code, .. } => matches!(code, 429 | 500 | 502 | 503 | 504),
+            Self::Credentials { .. }
+            | Self::Unauthorized { .. }
+            | Self::NotLeading { .. }
+            | Self::InvalidResponse { .. } => false,
         }
     }
 }
@@ -141,6 +160,24 @@ mod tests {
 
     fn message(error: &kube::Error) -> String {
         ApiError::new(SERVER, "list nodes", error).to_string()
+    }
+
+    #[test]
+    fn requests_are_repeated_where_the_server_is_away_or_busy() {
+        let of_status = |code| {
+            let mut status = Status::failure("", "");
+            status.code = code;
+            ApiError::new(SERVER, "list nodes", &kube::Error::Api(status.boxed()))
+        };
+        for code in [429, 500, 502, 503, 504] {
+            assert!(of_status(code).is_retryable(), "{code}");
+        }
+        for code in [400, 401, 403, 404, 409, 422] {
+            assert!(!of_status(code).is_retryable(), "{code}");
+        }
+        let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset");
+        let reset = kube::Error::Service(Box::new(reset));
+        assert!(ApiError::new(SERVER, "list nodes", &reset).is_retryable());
     }
 
     #[test]

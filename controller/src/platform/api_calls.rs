@@ -1,4 +1,5 @@
-//! The requests of one run to the API server, each with a time limit of 5 s.
+//! The requests of one run to the API server: each with a time limit of 5 s, few at a time, and repeated where they may succeed
+//! later.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -10,24 +11,45 @@ use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
+use crate::backoff::Backoff;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels::PROBER;
 use crate::manifest::PLAN_ANNOTATION;
+use crate::platform::request_limit::RequestLimit;
 
 /// The time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends the requests of one run.
+/// How long a request is repeated: an API server that is restarted is away for some seconds.
+pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The first and the longest pause between two attempts, before they are lengthened at random.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Sends the requests of one run. Clones share their limit.
 #[derive(Clone)]
 pub(super) struct ApiCalls {
     client: ApiClient,
+    limit: RequestLimit,
 }
 
 impl ApiCalls {
     pub(super) fn new(client: ApiClient) -> Self {
-        Self { client }
+        Self {
+            client,
+            limit: RequestLimit::default(),
+        }
+    }
+
+    /// Admits no more requests of these calls and their clones, and waits until none is open. Returns calls for the requests that
+    /// follow.
+    pub(super) async fn end(&self) -> Self {
+        self.limit.close().await;
+        Self::new(self.client.clone())
     }
 
     /// The API of one kind of objects in the run's namespace.
@@ -38,7 +60,7 @@ impl ApiCalls {
         Api::namespaced(self.client.kube.clone(), &self.client.namespace)
     }
 
-    /// Creates or updates an object by server-side apply.
+    /// Creates or updates an object by server-side apply, which may be repeated.
     ///
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
     pub(super) async fn apply<K>(&self, object: &K) -> Result<K, ApiError>
@@ -53,7 +75,8 @@ impl ApiCalls {
         let task = format!("create the {} {name}", K::kind(&()));
         let api = self.api::<K>();
         let params = PatchParams::apply(PROBER);
-        self.request(&task, api.patch(&name, &params, &Patch::Apply(object)))
+        let patch = Patch::Apply(object);
+        self.repeat(&task, || api.patch(&name, &params, &patch))
             .await
     }
 
@@ -65,12 +88,10 @@ impl ApiCalls {
             ..PatchParams::default()
         };
         let pods: Api<Pod> = self.api();
-        self.request(
-            &format!("write the plan of the Pod {pod}"),
-            pods.patch(pod, &params, &patch),
-        )
-        .await
-        .map(drop)
+        let task = format!("write the plan of the Pod {pod}");
+        self.repeat(&task, || pods.patch(pod, &params, &patch))
+            .await
+            .map(drop)
     }
 
     /// Lists the events of a pod.
@@ -90,7 +111,9 @@ impl ApiCalls {
     /// Requests the version of the API server, to find out whether it responds.
     pub(super) async fn check_liveness(&self) -> Result<(), ApiError> {
         let version = self.client.kube.apiserver_version();
-        self.request("report its version", version).await.map(drop)
+        let task = "report its version";
+        let version = self.client.request_within(REQUEST_TIMEOUT, task, version);
+        version.await.map(drop)
     }
 
     /// The error of a response that lacks required data.
@@ -102,12 +125,40 @@ impl ApiCalls {
         }
     }
 
-    /// Sends a request to do `task` and returns its response.
-    pub(super) fn request<T>(
+    /// Sends a request to do `task` once the limit admits it, and returns its response.
+    pub(super) async fn request<T>(
         &self,
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
-    ) -> impl Future<Output = Result<T, ApiError>> {
-        self.client.request_within(REQUEST_TIMEOUT, task, request)
+    ) -> Result<T, ApiError> {
+        let _permit = self.limit.admit().await;
+        self.client
+            .request_within(REQUEST_TIMEOUT, task, request)
+            .await
+    }
+
+    /// Sends a request that may be repeated, for [`RETRY_TIMEOUT`] while it fails and may succeed later.
+    pub(super) async fn repeat<T, F>(
+        &self,
+        task: &str,
+        request: impl Fn() -> F,
+    ) -> Result<T, ApiError>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut failing_since: Option<Instant> = None;
+        loop {
+            match self.request(task, request()).await {
+                Err(error)
+                    if error.is_retryable()
+                        && failing_since.get_or_insert_with(Instant::now).elapsed()
+                            < RETRY_TIMEOUT =>
+                {
+                    sleep(pauses.pause()).await;
+                }
+                response => return response,
+            }
+        }
     }
 }

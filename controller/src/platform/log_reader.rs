@@ -1,9 +1,10 @@
 //! Follows the log of one agent's pod, and sends its lines as events.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{AsyncBufRead, AsyncBufReadExt as _};
+use futures::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
@@ -15,7 +16,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
-use crate::platform::api_calls::ApiCalls;
+use crate::platform::announced_addresses::addresses_of;
+use crate::platform::api_calls::{ApiCalls, RETRY_TIMEOUT};
 use crate::platform::log_position::{LogLine, LogPosition};
 
 /// The first delay before a log is opened again.
@@ -24,8 +26,12 @@ const MIN_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay.
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// How long opening a log may fail before its agent fails.
-const FAILURE_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long opening a log may fail before its agent fails: as long as other requests are repeated.
+const FAILURE_TIMEOUT: Duration = RETRY_TIMEOUT;
+
+/// The longest line that is read, bytes: the facts of a node with thousands of routes are a tenth of it. A container runtime
+/// splits lines at 16 KiB, and the kubelet joins them.
+const MAX_LINE: u64 = 8 << 20;
 
 /// Bytes that one request reads at most. The next request reads what follows.
 const MAX_BYTES: i64 = 8 << 20;
@@ -38,18 +44,32 @@ pub(super) struct ReadControl {
     pub(super) opening_permits: Arc<Semaphore>,
 }
 
+/// The most bytes of one agent's log: its lines are kept until the run evaluates them.
+const MAX_LOG: usize = 256 << 20;
+
+/// The agent whose log is read.
+pub(super) struct LogSource {
+    pub(super) agent: AgentId,
+    /// The addresses that the API server has of its pod.
+    pub(super) pod_ips: Vec<IpAddr>,
+}
+
 /// Sends every line of an agent's log as an event, until the task is aborted or the agent fails.
 ///
 /// The end of a stream is not the end of a pod: a kubelet that stops also ends it. So the log is opened again, from the second
 /// of the last line, and known lines are skipped.
 pub(super) async fn follow_log(
     calls: ApiCalls,
-    agent: AgentId,
+    source: LogSource,
     mut control: ReadControl,
     events: UnboundedSender<PlatformEvent>,
 ) {
     let pods: Api<Pod> = calls.api();
-    let reader = LogReader { agent, events };
+    let mut reader = LogReader {
+        source,
+        events,
+        bytes: 0,
+    };
     let mut position = LogPosition::default();
     let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
     let mut failing_since: Option<Instant> = None;
@@ -69,12 +89,12 @@ pub(super) async fn follow_log(
             limit_bytes: Some(MAX_BYTES),
             ..LogParams::default()
         };
-        let task = format!("read the log of the Pod {}", reader.agent.pod);
+        let task = format!("read the log of the Pod {}", reader.source.agent.pod);
         let opening = async {
             // The semaphore is never closed.
             let _permit = control.opening_permits.acquire().await;
             calls
-                .request(&task, pods.log_stream(&reader.agent.pod, &params))
+                .request(&task, pods.log_stream(&reader.source.agent.pod, &params))
                 .await
         };
         match opening.await {
@@ -88,17 +108,21 @@ pub(super) async fn follow_log(
                 if new_lines > 0 {
                     backoff.reset();
                 }
+                if reader.bytes > MAX_LOG {
+                    let limit = MAX_LOG >> 20;
+                    reader.fail(format!(
+                        "its log has more than {limit} MiB, and the rest was not read"
+                    ));
+                    return;
+                }
             }
             Err(error) => {
                 let since = *failing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > FAILURE_TIMEOUT {
-                    reader.send(PlatformEvent::AgentFailed {
-                        agent: reader.agent.clone(),
-                        reason: format!(
-                            "{error}; is the kubelet of {} up, and does the API server reach it?",
-                            reader.agent.node
-                        ),
-                    });
+                    let node = &reader.source.agent.node;
+                    reader.fail(format!(
+                        "{error}; is the kubelet of {node} up, and does the API server reach it?"
+                    ));
                     return;
                 }
             }
@@ -109,21 +133,25 @@ pub(super) async fn follow_log(
 
 /// Parses the lines of one agent's log.
 struct LogReader {
-    agent: AgentId,
+    source: LogSource,
     events: UnboundedSender<PlatformEvent>,
+    /// The bytes of all lines that were sent.
+    bytes: usize,
 }
 
 impl LogReader {
     /// Sends the new lines of a stream until the stream ends or breaks, and returns their number.
     async fn read(
-        &self,
+        &mut self,
         mut stream: impl AsyncBufRead + Unpin,
         position: &mut LogPosition,
     ) -> usize {
         position.rewind();
         let mut new_lines = 0;
         let mut bytes = Vec::new();
-        while let Ok(1..) = stream.read_until(b'\n', &mut bytes).await {
+        while self.bytes <= MAX_LOG
+            && let Ok(1..) = read_line(&mut stream, &mut bytes).await
+        {
             match position.advance(&bytes) {
                 LogLine::New(line) => {
                     self.send_line(line);
@@ -139,12 +167,13 @@ impl LogReader {
                 }
                 LogLine::Known | LogLine::Partial => {}
             }
-            bytes.clear();
         }
+        position.end();
         new_lines
     }
 
-    fn send_line(&self, line: &[u8]) {
+    fn send_line(&mut self, line: &[u8]) {
+        self.bytes += line.len();
         let text = String::from_utf8_lossy(line);
         // The log also holds the agent's standard error, which is not JSON.
         if !text.starts_with('{') {
@@ -159,13 +188,17 @@ impl LogReader {
 
     fn send_event(&self, event: Event) {
         if let Event::Hello(hello) = &event {
+            let (addresses, notice) = addresses_of(&hello.addresses, &self.source.pod_ips);
             self.send(PlatformEvent::AgentReady {
-                agent: self.agent.clone(),
-                addresses: hello.addresses.clone(),
+                agent: self.source.agent.clone(),
+                addresses,
             });
+            if let Some(notice) = notice {
+                self.send_notice(notice);
+            }
         }
         self.send(PlatformEvent::AgentLine {
-            agent: self.agent.clone(),
+            agent: self.source.agent.clone(),
             event,
         });
     }
@@ -174,8 +207,66 @@ impl LogReader {
         self.send_event(Event::Notice { text });
     }
 
+    /// Reports that the log cannot be read any further.
+    fn fail(&self, reason: String) {
+        self.send(PlatformEvent::AgentFailed {
+            agent: self.source.agent.clone(),
+            reason,
+        });
+    }
+
     /// Sends an event to the run. Sending fails only after the run has ended.
     fn send(&self, event: PlatformEvent) {
         drop(self.events.send(event));
+    }
+}
+
+/// Reads the next line with its line end, or what follows the last one, and returns the number of its bytes. Of a line that is
+/// longer than [`MAX_LINE`] only the beginning is kept, with a line end.
+async fn read_line(
+    mut stream: impl AsyncBufRead + Unpin,
+    line: &mut Vec<u8>,
+) -> std::io::Result<usize> {
+    line.clear();
+    let read = (&mut stream).take(MAX_LINE).read_until(b'\n', line).await?;
+    let is_cut = |line: &[u8]| line.len() as u64 == MAX_LINE && !line.ends_with(b"\n");
+    if is_cut(line) {
+        let mut rest = Vec::new();
+        loop {
+            rest.clear();
+            (&mut stream)
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut rest)
+                .await?;
+            if !is_cut(&rest) {
+                break;
+            }
+        }
+        line.push(b'\n');
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::io::{BufReader, Cursor};
+
+    use super::*;
+    use crate::kubernetes::runtime::block_on;
+
+    #[test]
+    fn a_line_without_an_end_occupies_no_more_than_its_bound() {
+        let long = usize::try_from(MAX_LINE).unwrap() * 2 + 7;
+        let text = [b"one\n".as_slice(), &vec![b'x'; long], b"\ntwo\nend"].concat();
+        let lines = async {
+            let mut stream = BufReader::new(Cursor::new(text));
+            let (mut line, mut lengths) = (Vec::new(), Vec::new());
+            while let Ok(1..) = read_line(&mut stream, &mut line).await {
+                lengths.push(line.len());
+            }
+            lengths
+        };
+        let bound = usize::try_from(MAX_LINE).unwrap() + 1;
+        assert_eq!(block_on(lines).unwrap(), [4, bound, 4, 3]);
     }
 }

@@ -1,5 +1,6 @@
 //! The log readers of a run, which are paused and resumed together.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use prober_core::run::PlatformEvent;
@@ -9,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::platform::api_calls::ApiCalls;
-use crate::platform::log_reader::{ReadControl, follow_log};
+use crate::platform::log_reader::{LogSource, ReadControl, follow_log};
 
 /// Logs that are opened at the same time. The API server sends a request to a kubelet for each.
 const MAX_OPENING: usize = 16;
@@ -30,18 +31,20 @@ impl LogReaders {
         }
     }
 
-    /// Starts to follow the log of an agent.
+    /// Starts to follow the log of an agent, whose pod has these addresses.
     pub(super) fn start(
         &mut self,
         calls: ApiCalls,
         agent: AgentId,
+        pod_ips: Vec<IpAddr>,
         events: UnboundedSender<PlatformEvent>,
     ) {
         let control = ReadControl {
             is_enabled: self.is_enabled.subscribe(),
             opening_permits: Arc::clone(&self.opening_permits),
         };
-        self.tasks.spawn(follow_log(calls, agent, control, events));
+        let source = LogSource { agent, pod_ips };
+        self.tasks.spawn(follow_log(calls, source, control, events));
     }
 
     /// Pauses all readers, or resumes each from the line where it was paused.
