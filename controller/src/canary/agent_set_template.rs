@@ -14,7 +14,10 @@ use prober_core::topology::{AccessPath, NodeName};
 use crate::canary::crd::{ConnectivityCheckSpec, NodeFacts};
 use crate::kubernetes::node_info::{self, NodeInfo};
 use crate::manifest::platform_config::{Cleanup, PlatformConfig, STARTUP_TIMEOUT_MARGIN};
-use crate::manifest::{CheckRef, IpFamilies, MAX_SLOTS, Manifest, NodePorts, Privilege, run_name};
+use crate::manifest::pod_options::PodOptions;
+use crate::manifest::{
+    CheckRef, IpFamilies, MAX_SLOTS, Manifest, NodePorts, PodPrefixes, Privilege, run_name,
+};
 use crate::one_shot::admission::{Admission, DryRunPods, EvidenceRequest, NodeFactsMode};
 
 /// The most nodes of one agent set: each has a slot of the test Service.
@@ -89,6 +92,7 @@ impl AgentSetTemplate<'_> {
         };
         let config = PlatformConfig {
             manifest,
+            pod_prefixes: PodPrefixes::new(&[], nodes.values()),
             nodes,
             startup_timeout: PLACEMENT_TIMEOUT.saturating_sub(STARTUP_TIMEOUT_MARGIN),
             cleanup: Cleanup::Remove,
@@ -105,6 +109,7 @@ impl AgentSetTemplate<'_> {
             run: run_name(nonce),
             namespace: self.namespace.to_owned(),
             image: self.image.to_owned(),
+            pod_options: PodOptions::default(),
             lifetime: self.spec.agent_lifetime.duration() + GRACE,
             privilege: if tier >= Tier::T1 {
                 Privilege::NetRaw
