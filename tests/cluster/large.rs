@@ -1,4 +1,4 @@
-//! A run on very many nodes, most of them fake: its requests and its report are bounded, and no path is left unsaid.
+//! A run on very many nodes, most of them fake: its requests and its report are bounded, and no path is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::id;
@@ -23,7 +23,7 @@ const MAX_LINES: usize = 600;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![Trial::test(
-        "a run on two hundred fake nodes has a bound, and leaves no path unsaid",
+        "a run on two hundred fake nodes has a bound, and leaves out no path",
         all,
     )]
 }
@@ -78,27 +78,30 @@ fn all() -> Result<(), Failed> {
     if text.lines().count() > MAX_LINES {
         return Err(format!("{} lines: {text}", text.lines().count()).into());
     }
-    every_node_is_told_of(&report, nodes)?;
+    every_node_is_reported(&report, nodes)?;
     prober::nothing_left(&cluster)
 }
 
 /// Fails unless each node has paths of every kind, probed or not.
-fn every_node_is_told_of(report: &Value, nodes: usize) -> Result<(), Failed> {
-    let mut told: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+fn every_node_is_reported(report: &Value, nodes: usize) -> Result<(), Failed> {
+    let mut reported: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for list in ["paths", "unprobed"] {
         for path in report[list].as_array().ok_or("no list of paths")? {
             let node = path["client"]["node"].as_str().unwrap_or_default();
             let access_path = path["access_path"].as_str().unwrap_or_default();
-            told.entry(node).or_default().insert(access_path);
+            reported.entry(node).or_default().insert(access_path);
         }
     }
-    let silent: Vec<_> = told.iter().filter(|(_, kinds)| kinds.len() < 7).collect();
-    if told.len() == nodes && silent.is_empty() {
+    let silent: Vec<_> = reported
+        .iter()
+        .filter(|(_, kinds)| kinds.len() < 7)
+        .collect();
+    if reported.len() == nodes && silent.is_empty() {
         return Ok(());
     }
     Err(format!(
-        "{} of {nodes} nodes are told of; not wholly: {silent:?}",
-        told.len()
+        "{} of {nodes} nodes are reported; not wholly: {silent:?}",
+        reported.len()
     )
     .into())
 }

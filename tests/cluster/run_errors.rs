@@ -58,7 +58,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         on(
             USUAL,
-            "node ports that a quota refuses are told, and left out on request",
+            "node ports that a quota refuses are named, and left out on request",
             no_node_ports,
         ),
         on(

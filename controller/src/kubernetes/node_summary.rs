@@ -24,7 +24,7 @@ pub struct NodeSummary {
 pub enum NodeKind {
     /// It is: a kubelet starts its pods, which share the node's network.
     Machine,
-    /// It stands for a service that runs its pods elsewhere: there is no node whose rules a pod would use.
+    /// It represents a service that runs its pods elsewhere: there is no node whose rules a pod would use.
     Virtual,
 }
 

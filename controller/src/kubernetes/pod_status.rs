@@ -185,9 +185,7 @@ fn container_termination_reason(terminated: &ContainerStateTerminated) -> String
         .as_deref()
         .and_then(|text| text.lines().rfind(|line| !line.trim().is_empty()));
     match (terminated.reason.as_deref(), last_line) {
-        (Some("OOMKilled"), _) => {
-            "the kernel killed it: it exceeded its memory limit".to_owned()
-        }
+        (Some("OOMKilled"), _) => "the kernel killed it: it exceeded its memory limit".to_owned(),
         (Some(reason @ ("ContainerStatusUnknown" | "Unknown")), _) => format!(
             "its node lost its container ({reason}): the node or its container runtime was restarted"
         ),

@@ -27,7 +27,7 @@ use crate::one_shot::leftovers::{Leftover, LeftoverObject, ObjectKind, group_by_
 /// How long a removal may take. The default grace period of a pod is half a minute.
 const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The first and the longest pause between two looks for what remains, before they are lengthened at random.
+/// The first and the longest pause between two searches for what remains, before they are lengthened at random.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 

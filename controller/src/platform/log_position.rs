@@ -83,10 +83,10 @@ impl LogPosition {
         self.skipped = self.last.as_ref().map(|_| 0);
     }
 
-    /// Ends what [`Self::rewind`] began: an attempt that read only known lines, perhaps as many as a request returns, is
+    /// Ends what [`Self::rewind`] began. An attempt that read as many bytes as a request returns, and only known lines, is
     /// followed by one without them.
-    pub(super) fn end(&mut self) {
-        self.is_exact = !self.has_new && !self.is_exact;
+    pub(super) fn end(&mut self, is_cut: bool) {
+        self.is_exact = is_cut && !self.has_new;
     }
 
     /// Classifies the next bytes of the log, up to a newline or the end of the stream: a time, a blank, and the agent's line.
@@ -192,7 +192,7 @@ mod tests {
                     LogLine::Rotated(line) => panic!("{line:?} is no rotation"),
                 }
             }
-            position.end();
+            position.end(false);
         }
         read_lines
     }
@@ -276,7 +276,7 @@ mod tests {
                     found.push(String::from_utf8(line.to_vec()).unwrap());
                 }
             }
-            position.end();
+            position.end(true);
         }
         assert_eq!(
             found,

@@ -148,10 +148,12 @@ impl LogReader {
     ) -> usize {
         position.rewind();
         let mut new_lines = 0;
+        let mut received = 0;
         let mut bytes = Vec::new();
         while self.bytes <= MAX_LOG
-            && let Ok(1..) = read_line(&mut stream, &mut bytes).await
+            && let Ok(count @ 1..) = read_line(&mut stream, &mut bytes).await
         {
+            received += count;
             match position.advance(&bytes) {
                 LogLine::New(line) => {
                     self.send_line(line);
@@ -168,7 +170,7 @@ impl LogReader {
                 LogLine::Known | LogLine::Partial => {}
             }
         }
-        position.end();
+        position.end(i64::try_from(received).is_ok_and(|received| received >= MAX_BYTES));
         new_lines
     }
 

@@ -131,7 +131,7 @@ mod tests {
             assert!(futures::poll!(&mut later).is_pending());
             waiting.iter().filter(|task| !task.is_finished()).count()
         });
-        assert!(result.unwrap() > 0);
+        assert_eq!(result.unwrap(), 100);
     }
 
     #[test]
@@ -146,6 +146,6 @@ mod tests {
             open.fetch_sub(1, Ordering::SeqCst);
         };
         block_on(join_all((0..150).map(|_| request()))).unwrap();
-        assert_eq!(most.into_inner(), MAX_OPEN);
+        assert!((2..=MAX_OPEN).contains(&most.into_inner()));
     }
 }

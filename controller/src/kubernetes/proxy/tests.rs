@@ -106,12 +106,16 @@ fn listen(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     address
 }
 
-/// Reads to the end of the head of an HTTP/1.1 request; `None` at the end of the stream.
+/// Reads to the end of the head of an HTTP/1.1 request; `None` at the end of the stream, and of other protocols.
 fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;
+        // TLS begins otherwise.
+        if head.is_empty() && !byte[0].is_ascii_uppercase() {
+            return None;
+        }
         head.extend(byte);
     }
     String::from_utf8(head).ok()
@@ -143,9 +147,9 @@ fn splice(client: &TcpStream, server: SocketAddr) {
     both.into_iter().for_each(|thread| drop(thread.join()));
 }
 
-/// A proxy that connects every request to `server`, and the targets that it was asked for.
+/// A proxy that connects every request to `server`, and the targets that it was to connect to.
 fn http_proxy(server: SocketAddr) -> (SocketAddr, Receiver<String>) {
-    let (targets, asked) = mpsc::channel();
+    let (targets, requested) = mpsc::channel();
     let address = listen(move |mut stream| {
         let head = read_head(&mut stream).unwrap();
         let target = head.split(' ').take(2).collect::<Vec<_>>().join(" ");
@@ -153,12 +157,12 @@ fn http_proxy(server: SocketAddr) -> (SocketAddr, Receiver<String>) {
         write!(stream, "HTTP/1.1 200 OK\r\n\r\n").unwrap();
         splice(&stream, server);
     });
-    (address, asked)
+    (address, requested)
 }
 
 /// The same as a SOCKS5 proxy (RFC 1928), which takes no credentials and names.
 fn socks5_proxy(server: SocketAddr) -> (SocketAddr, Receiver<String>) {
-    let (targets, asked) = mpsc::channel();
+    let (targets, requested) = mpsc::channel();
     let address = listen(move |mut stream| {
         let mut two = [0; 2];
         stream.read_exact(&mut two).unwrap();
@@ -180,7 +184,7 @@ fn socks5_proxy(server: SocketAddr) -> (SocketAddr, Receiver<String>) {
         stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
         splice(&stream, server);
     });
-    (address, asked)
+    (address, requested)
 }
 
 /// The version of an API server of this URL, or the error, with a kubeconfig that has these further fields of its cluster.

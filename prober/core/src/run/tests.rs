@@ -495,7 +495,7 @@ fn servers_beyond_the_slots_are_reported_as_not_probed() {
 }
 
 #[test]
-fn every_path_that_was_asked_for_is_probed_or_listed_with_a_reason() {
+fn every_path_of_a_run_is_probed_or_listed_with_a_reason() {
     let two_servers = NonZeroU8::new(2).unwrap();
     let more_than_slots = RunSpec {
         slots: 8,
@@ -534,16 +534,16 @@ fn every_path_that_was_asked_for_is_probed_or_listed_with_a_reason() {
         ("port", spec(3), portless, "no node port"),
     ] {
         let (_, whole, _) = play(ModelPlatform::default(), Run::new(spec.clone()), usize::MAX);
-        let asked: BTreeSet<Path> = whole.paths.into_values().map(|path| path.path).collect();
-        let asked: BTreeSet<Path> = asked
+        let wanted: BTreeSet<Path> = whole.paths.into_values().map(|path| path.path).collect();
+        let wanted: BTreeSet<Path> = wanted
             .into_iter()
             .chain(whole.unprobed.into_keys())
             .collect();
         let (_, matrix, _) = play(platform, Run::new(spec), usize::MAX);
         let probed = matrix.paths.values().map(|path| &path.path);
-        let told: BTreeSet<Path> = probed.chain(matrix.unprobed.keys()).cloned().collect();
-        assert!(asked.len() > 20, "{name}");
-        assert_eq!(asked.difference(&told).count(), 0, "{name}");
+        let reported: BTreeSet<Path> = probed.chain(matrix.unprobed.keys()).cloned().collect();
+        assert!(wanted.len() > 20, "{name}");
+        assert_eq!(wanted.difference(&reported).count(), 0, "{name}");
         assert!(
             matrix.unprobed.values().any(|why| why.contains(reason)),
             "{name}"
