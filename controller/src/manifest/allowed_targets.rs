@@ -53,7 +53,7 @@ impl PodPrefixes {
             );
         }
         Self {
-            prefixes: at_most(prefixes, MAX_PREFIXES),
+            prefixes: at_most(&prefixes, MAX_PREFIXES),
             are_complete,
         }
     }
@@ -83,13 +83,13 @@ pub fn allowed_targets<'a>(
         .chain(pods)
         .map(IpNet::from);
     let prefixes = pod_prefixes.prefixes.iter().copied().chain(hosts);
-    at_most(prefixes.collect(), MAX_PREFIXES)
+    at_most(&prefixes.collect::<Vec<_>>(), MAX_PREFIXES)
 }
 
 /// Merges prefixes that contain each other or are adjacent. If more than `most` remain, the longest are shortened until they
 /// merge: the result contains all of `prefixes`, and somewhat more.
-fn at_most(prefixes: Vec<IpNet>, most: usize) -> Vec<IpNet> {
-    let mut merged = IpNet::aggregate(&prefixes);
+fn at_most(prefixes: &[IpNet], most: usize) -> Vec<IpNet> {
+    let mut merged = IpNet::aggregate(&prefixes.to_vec());
     // The bits of a host's address that are left open.
     let mut open_bits = 0;
     while merged.len() > most && open_bits < 24 {
@@ -184,7 +184,7 @@ mod tests {
             most in 32_usize..100,
         ) {
             let prefixes: Vec<IpNet> = addresses.iter().copied().map(IpNet::from).collect();
-            let few = at_most(prefixes, most);
+            let few = at_most(&prefixes, most);
             for address in &addresses {
                 prop_assert!(few.iter().any(|prefix| prefix.contains(address)));
             }
@@ -202,7 +202,7 @@ mod tests {
                 fourth,
             ]))
         });
-        let few = at_most(hosts.collect(), MAX_PREFIXES);
+        let few = at_most(&hosts.collect::<Vec<_>>(), MAX_PREFIXES);
         assert!(few.len() <= MAX_PREFIXES, "{}", few.len());
         assert!(
             !contains(&few, "10.43.0.1") && !contains(&few, "10.40.200.1"),

@@ -149,7 +149,8 @@ impl ApiCalls {
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut failing_since: Option<Instant> = None;
         loop {
-            match self.request(task, request()).await {
+            // On the heap, because futures of requests are large.
+            match self.request(task, Box::pin(request())).await {
                 Err(error)
                     if error.is_retryable()
                         && failing_since.get_or_insert_with(Instant::now).elapsed()

@@ -74,12 +74,11 @@ impl ApiServerHealth {
         };
         let now = Instant::now();
         let since = std::mem::replace(&mut self.last_response, now);
-        match response {
-            Ok(Err(error @ ApiError::Unreachable { .. })) => self.failures.add(since, now, &error),
-            Ok(Ok(()) | Err(_)) | Err(_) => {
-                self.failures.clear();
-                None
-            }
+        if let Ok(Err(error @ ApiError::Unreachable { .. })) = response {
+            self.failures.add(since, now, &error)
+        } else {
+            self.failures.clear();
+            None
         }
     }
 }

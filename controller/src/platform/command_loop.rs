@@ -42,7 +42,7 @@ const FIRST_WATCH_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_WATCH_PAUSE: Duration = Duration::from_secs(2);
 
 /// After how long without a failure the next pause is the first one again.
-const WATCH_RESET: Duration = Duration::from_secs(60);
+const WATCH_RESET: Duration = Duration::from_mins(1);
 
 /// Agents that have not started whose events are read: those of more say the same.
 const MAX_EVENT_LISTS: usize = 16;

@@ -52,7 +52,10 @@ pub(super) async fn remove_run(calls: &ApiCalls, manifest: &Manifest) -> Result<
     // A one-shot run deletes its objects. A canary does not, and so needs no permission to delete pods.
     let is_one_shot = manifest.check.is_none();
     let (params, mut remaining) = if is_one_shot {
-        (DeleteParams::background(), delete_owned(calls, run).await)
+        (
+            DeleteParams::background(),
+            Box::pin(delete_owned(calls, run)).await,
+        )
     } else {
         (DeleteParams::foreground(), Remaining::No)
     };
@@ -71,7 +74,7 @@ pub(super) async fn remove_run(calls: &ApiCalls, manifest: &Manifest) -> Result<
         }
         while remaining == Remaining::Perhaps {
             sleep(REMAINING_PAUSE).await;
-            remaining = delete_owned(calls, run).await;
+            remaining = Box::pin(delete_owned(calls, run)).await;
         }
         Ok::<(), wait::Error>(())
     };
