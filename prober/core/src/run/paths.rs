@@ -82,12 +82,36 @@ impl RunSpec {
             let known = addresses.get(agent);
             known.is_none() || pick(known, family).is_some()
         };
+        let why_failed = |agent: &AgentId| agents.get(agent)?.failed.as_ref();
         let failed = |path: &Path| {
-            let mut ends = std::iter::once(&path.client).chain(&path.server);
-            ends.find_map(|end| Some((end, agents.get(end)?.failed.as_ref()?)))
+            let is_local = path.access_path == AccessPath::ClusterIpLocal && path.server.is_none();
+            let local: Vec<AgentId> = if is_local {
+                self.servers_of(&path.client.node).collect()
+            } else {
+                Vec::new()
+            };
+            let has_local = local.iter().any(|server| why_failed(server).is_none());
+            let ends = std::iter::once(&path.client).chain(&path.server);
+            let mut ends = ends.chain(local.iter().filter(|_| !has_local));
+            ends.find_map(|end| Some((end, why_failed(end)?)))
                 // Without a host agent a run observes less of a node, and no less of its Services.
                 .filter(|(end, _)| !self.is_host(end))
                 .map(|(end, why)| format!("agent {end} on {}: {why}", end.node))
+        };
+        let portless = |path: &Path| {
+            let (server, published) = (path.server.as_ref()?, published?);
+            let slot = endpoints.slots.iter().position(|slot| slot == server)?;
+            let is_of_family = |address: &&SocketAddr| Family::of(address.ip()) == path.family;
+            let of_slot = published.node_ports.get(slot);
+            let is_meant = path.access_path == AccessPath::NodePort
+                && published.has(path.access_path, path.family)
+                && of_slot.is_none_or(|ports| !ports.iter().any(|address| is_of_family(&address)));
+            is_meant.then(|| {
+                format!(
+                    "{} has no node port: its Node object has no {} address of the type InternalIP",
+                    server.node, path.family
+                )
+            })
         };
         let slotless = |path: &Path| {
             let server = path.server.as_ref()?;
@@ -137,6 +161,7 @@ impl RunSpec {
             .filter_map(|path| {
                 let reason = failed(&path)
                     .or_else(|| slotless(&path))
+                    .or_else(|| portless(&path))
                     .or_else(|| without_family(&path));
                 Some((reason?, path))
             })
