@@ -47,13 +47,6 @@ impl Iterator for Backoff {
     }
 }
 
-/// The pauses of a watch of kube-rs.
-impl kube::runtime::utils::Backoff for Backoff {
-    fn reset(&mut self) {
-        Self::reset(self);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -498,7 +498,7 @@ fn expect_interrupted(
 fn server_away(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let server = prober::api_server(cluster)?;
     let mut command = prober::command_in(cluster)?;
-    command.args(["run", "--node", "node-1", "--probes", MANY]);
+    command.args(["run", "--node", "node-1"]);
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

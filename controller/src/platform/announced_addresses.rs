@@ -45,7 +45,7 @@ mod tests {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
         let (pod, other) = (ips(&["10.244.1.5", "fd00::5"]), ips(&["10.96.0.1"]));
-        for (announced, pod_ips, believed, is_told) in [
+        for (announced, pod_ips, believed, has_notice) in [
             (&pod, &pod, &pod, false),
             (&[pod.clone(), other.clone()].concat(), &pod, &pod, false),
             (&other, &pod, &pod, true),
@@ -54,7 +54,7 @@ mod tests {
         ] {
             let (addresses, notice) = addresses_of(announced, pod_ips);
             assert_eq!(&addresses, believed);
-            assert_eq!(notice.is_some(), is_told, "{notice:?}");
+            assert_eq!(notice.is_some(), has_notice, "{notice:?}");
         }
     }
 }

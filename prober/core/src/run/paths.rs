@@ -103,15 +103,25 @@ impl RunSpec {
             let slot = endpoints.slots.iter().position(|slot| slot == server)?;
             let is_of_family = |address: &&SocketAddr| Family::of(address.ip()) == path.family;
             let of_slot = published.node_ports.get(slot);
+            let has_none =
+                of_slot.is_none_or(|ports| !ports.iter().any(|port| is_of_family(&port)));
             let is_meant = path.access_path == AccessPath::NodePort
-                && published.has(path.access_path, path.family)
-                && of_slot.is_none_or(|ports| !ports.iter().any(|address| is_of_family(&address)));
-            is_meant.then(|| {
-                format!(
+                && has_none
+                && has_family(server, path.family)
+                && has_family(&path.client, path.family);
+            if !is_meant {
+                None
+            } else if published.has(path.access_path, path.family) {
+                Some(format!(
                     "{} has no node port: its Node object has no {} address of the type InternalIP",
                     server.node, path.family
-                )
-            })
+                ))
+            } else if published.node_ports.iter().all(Vec::is_empty) {
+                Some("the test Service has no node port on any node".to_owned())
+            } else {
+                // A family that no node has is that of the whole cluster.
+                None
+            }
         };
         let slotless = |path: &Path| {
             let server = path.server.as_ref()?;

@@ -44,8 +44,8 @@ struct ModelPlatform {
     failing: Option<AgentId>,
     /// Runs only after it receives another plan than its first.
     late: Option<AgentId>,
-    /// The slot whose server's node has no address for node ports.
-    portless: Option<usize>,
+    /// The slots whose servers' nodes have no address for node ports.
+    portless: BTreeSet<usize>,
     /// Writes no line.
     silent: Option<AgentId>,
     /// Probes of this port get no answer.
@@ -150,7 +150,7 @@ impl ModelPlatform {
                         .zip(30_000..)
                         .map(|(slot, port)| {
                             let address = SocketAddr::from(([172, 20, 0, 11], port));
-                            let has_port = self.portless != Some(slot);
+                            let has_port = !self.portless.contains(&slot);
                             has_port.then_some(address).into_iter().collect()
                         })
                         .collect(),
@@ -511,8 +511,8 @@ fn every_path_of_a_run_is_probed_or_listed_with_a_reason() {
             .collect(),
         ..ModelPlatform::default()
     };
-    let portless = ModelPlatform {
-        portless: Some(1),
+    let portless = |slots: &[usize]| ModelPlatform {
+        portless: slots.iter().copied().collect(),
         ..ModelPlatform::default()
     };
     let of_two = RunSpec {
@@ -533,7 +533,13 @@ fn every_path_of_a_run_is_probed_or_listed_with_a_reason() {
             broken(&["node-3-server", "node-3-server-2"]),
             "no image",
         ),
-        ("port", spec(3), portless, "no node port"),
+        ("port", spec(3), portless(&[1]), "node-2 has no node port"),
+        (
+            "ports",
+            spec(3),
+            portless(&[0, 1, 2]),
+            "no node port on any",
+        ),
     ] {
         let (_, whole, _) = play(ModelPlatform::default(), Run::new(spec.clone()), usize::MAX);
         let wanted: BTreeSet<Path> = whole.paths.into_values().map(|path| path.path).collect();
