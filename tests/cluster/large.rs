@@ -16,7 +16,10 @@ const FAKE_NODES: u16 = 200;
 
 /// The most requests for each agent: its pod is created and its log is opened, and it receives some plans. The rest is for
 /// retries, and for what is shared.
-const REQUESTS_PER_AGENT: usize = 8;
+///
+/// Logs that are opened again are not counted: the kubelet of the fake nodes has an instance of inotify for each log that it
+/// follows, of which Linux gives a user 128, and it ends the other logs at once.
+const REQUESTS_PER_AGENT: usize = 5;
 
 /// The most lines of the report as text, whatever the number of nodes.
 const MAX_LINES: usize = 600;
@@ -65,21 +68,41 @@ fn all() -> Result<(), Failed> {
         .parse()?;
     let report: Value = serde_json::from_slice(&std::fs::read(&json)?)?;
     let nodes = usize::from(FAKE_NODES) + 2;
+    let opened_logs = opened_logs(&cluster)?;
     println!(
-        "{nodes} nodes: {requests} requests, {} lines of text, exit status {:?}, {:.0} s",
+        "{nodes} nodes: {requests} requests, of which {opened_logs} open a log; {} lines of text, exit status {:?}, {:.0} s",
         text.lines().count(),
         output.status.code(),
         start.elapsed().as_secs_f64()
     );
-    let most = nodes * 3 * REQUESTS_PER_AGENT;
-    if requests > most {
-        return Err(format!("{requests} requests, of which {most} is the most").into());
+    let agents = nodes * 3;
+    let (counted, most) = (
+        requests - opened_logs.saturating_sub(agents),
+        agents * REQUESTS_PER_AGENT,
+    );
+    if counted > most {
+        return Err(format!("{counted} requests, of which {most} is the most").into());
     }
     if text.lines().count() > MAX_LINES {
         return Err(format!("{} lines: {text}", text.lines().count()).into());
     }
     every_node_is_reported(&report, nodes)?;
     prober::nothing_left(&cluster)
+}
+
+/// How many logs of pods were opened, from the metrics of the API server.
+fn opened_logs(cluster: &Cluster) -> Result<usize, Failed> {
+    let metrics = cluster.kubectl(&["get", "--raw", "/metrics"])?;
+    let mut sum = 0;
+    for line in metrics.lines() {
+        let is_meant = line.starts_with("apiserver_request_total{")
+            && line.contains("resource=\"pods\"")
+            && line.contains("subresource=\"log\"");
+        if let (true, Some((_, count))) = (is_meant, line.rsplit_once(' ')) {
+            sum += count.parse::<usize>()?;
+        }
+    }
+    Ok(sum)
 }
 
 /// Fails unless each node has paths of every kind, probed or not.

@@ -10,7 +10,7 @@ use crate::evidence::{AgentEvidence, Backend, PathEvidence};
 use crate::packet::family::Family;
 use crate::plan::RESPONDER_PORT;
 use crate::plan::pairing::NodePair;
-use crate::topology::{AccessPath, AgentId, Path, PathId};
+use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
 impl RunSpec {
     /// Every path of these pairs, in the order of a report, whether it can be probed or not.
@@ -99,29 +99,14 @@ impl RunSpec {
                 .map(|(end, why)| format!("agent {end} on {}: {why}", end.node))
         };
         let portless = |path: &Path| {
-            let (server, published) = (path.server.as_ref()?, published?);
+            let server = path.server.as_ref()?;
             let slot = endpoints.slots.iter().position(|slot| slot == server)?;
-            let is_of_family = |address: &&SocketAddr| Family::of(address.ip()) == path.family;
-            let of_slot = published.node_ports.get(slot);
-            let has_none =
-                of_slot.is_none_or(|ports| !ports.iter().any(|port| is_of_family(&port)));
             let is_meant = path.access_path == AccessPath::NodePort
-                && has_none
                 && has_family(server, path.family)
                 && has_family(&path.client, path.family);
-            if !is_meant {
-                None
-            } else if published.has(path.access_path, path.family) {
-                Some(format!(
-                    "{} has no node port: its Node object has no {} address of the type InternalIP",
-                    server.node, path.family
-                ))
-            } else if published.node_ports.iter().all(Vec::is_empty) {
-                Some("the test Service has no node port on any node".to_owned())
-            } else {
-                // A family that no node has is that of the whole cluster.
-                None
-            }
+            published
+                .filter(|_| is_meant)?
+                .missing_node_port(slot, &server.node, path.family)
         };
         let slotless = |path: &Path| {
             let server = path.server.as_ref()?;
@@ -181,6 +166,21 @@ impl RunSpec {
 }
 
 impl Published {
+    /// Why the server in a slot has no node port of a family, if its cluster has node ports of that family, or none at all.
+    fn missing_node_port(&self, slot: usize, node: &NodeName, family: Family) -> Option<String> {
+        let is_of_family = |address: &SocketAddr| Family::of(address.ip()) == family;
+        if (self.node_ports.get(slot)).is_some_and(|ports| ports.iter().any(is_of_family)) {
+            None
+        } else if self.has(AccessPath::NodePort, family) {
+            Some(format!(
+                "{node} has no node port: its Node object has no {family} address of the type InternalIP"
+            ))
+        } else {
+            let has_none = self.node_ports.iter().all(Vec::is_empty);
+            has_none.then(|| "the test Service has no node port on any node".to_owned())
+        }
+    }
+
     /// Whether an access path has an address of a family.
     fn has(&self, access_path: AccessPath, family: Family) -> bool {
         let is_in = |list: &Vec<SocketAddr>| {
