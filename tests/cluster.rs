@@ -24,6 +24,8 @@ mod data_planes;
 mod faults;
 #[path = "cluster/harness.rs"]
 mod harness;
+#[path = "cluster/large.rs"]
+mod large;
 #[path = "tools/part.rs"]
 mod part;
 #[path = "cluster/pod_faults.rs"]
@@ -65,6 +67,7 @@ fn main() {
         pod_faults::trials(),
         canary::trials(),
         teardown::trials(),
+        large::trials(),
     ]
     .into_iter()
     .flatten()
