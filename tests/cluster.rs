@@ -56,6 +56,7 @@ fn main() {
     // Tests share clusters, and a fault affects every test on its cluster.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     let mut trials = run::essential();
+    trials.extend(canary::essential());
     trials.extend(data_planes::essential());
     let more: Vec<Trial> = [
         bringup::trials(),
