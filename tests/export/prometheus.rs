@@ -116,8 +116,16 @@ impl Scraped {
             "0",
         )?;
         self.has(r#"prober_node_healthy{k8s_node_name="node-1"}"#, "0")?;
+        self.has(
+            r#"prober_outage{k8s_node_name="node-1",prober_cause="bridge-netfilter-off",prober_confidence="proven"}"#,
+            "1",
+        )?;
+        self.has(
+            r#"prober_node_not_measured{k8s_node_name="node-2",prober_reason="no-pod"}"#,
+            "1",
+        )?;
         self.has("prober_coverage_ratio", "0.5")?;
-        self.has(r#"prober_agents{prober_agent_state="running"}"#, "2")?;
+        self.has(r#"prober_agents{prober_agent_state="working"}"#, "2")?;
         self.has("prober_export_dropped_total", "0")
     }
 
