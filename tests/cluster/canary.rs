@@ -3,6 +3,8 @@
 
 #[path = "canary/backends.rs"]
 mod backends;
+#[path = "canary/chart.rs"]
+mod chart;
 #[path = "canary/controllers.rs"]
 mod controllers;
 #[path = "canary/drain.rs"]
@@ -72,6 +74,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(rights::trials());
     trials.extend(drain::trials());
     trials.extend(upgrade::trials());
+    trials.extend(chart::trials());
     trials.push(trial(
         "a canary that is removed leaves nothing, also with checks that are there",
         Canary::leaves_nothing,

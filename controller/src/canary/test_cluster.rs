@@ -180,6 +180,11 @@ impl Cluster {
         self.nodes[number].has_kubelet = false;
     }
 
+    /// The kubelet of a node starts containers again.
+    pub(crate) fn start_kubelet(&mut self, number: usize) {
+        self.nodes[number].has_kubelet = true;
+    }
+
     /// The Node object of a node.
     pub(crate) fn node_object(&self, number: usize) -> Node {
         self.node(number)
