@@ -2,7 +2,6 @@
 //! of an hour to build, so tests that run it need `PROBER_HELM`, which `make test-chart` sets.
 
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a test that cannot look fails, and says why it was left out"

@@ -147,7 +147,9 @@ async fn control(args: Args) -> anyhow::Result<()> {
     let connection = connect(&options, &KubeconfigEnv::current()).await?;
     if let Some(Command::WaitHealthy { timeout }) = args.command {
         let checks = wait_healthy(&connection, Duration::from_secs(timeout)).await?;
-        checks.iter().for_each(|line| tracing::info!("{line}"));
+        for line in checks {
+            tracing::info!("{line}");
+        }
         return Ok(());
     }
     let http_server = HttpServer::bind(args.metrics_address)

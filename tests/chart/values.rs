@@ -145,7 +145,8 @@ fn are_listed() -> Result<(), Failed> {
     let mut table = "| value | default | what it is |\n| --- | --- | --- |\n".to_owned();
     for value in described()? {
         let (path, description) = (value.path.join("."), value.description);
-        table += &format!("| `{path}` | `{}` | {description} |\n", value.default);
+        let row = format!("| `{path}` | `{}` | {description} |\n", value.default);
+        table.push_str(&row);
     }
     let page = checkout().join("docs/helm.md");
     let text = read(&page)?;

@@ -31,12 +31,13 @@ pub(crate) fn trials(program: &Path) -> Vec<Trial> {
     ]
 }
 
-/// Recordings of two scrapes half a minute apart, while node-1 has a fault.
-const RECORDED: [(&str, &str); 3] = [
-    (
-        "controller",
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    ),
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Recordings of two scrapes half a minute apart: of a cluster where node-1 has a fault, and of the controller of one where
+/// node-2 has no agents.
+const RECORDED: [(&str, &str); 4] = [
+    ("controller", OPEN_METRICS),
+    ("controller-not-measured", OPEN_METRICS),
     ("client", "text/plain; version=0.0.4"),
     ("server", "text/plain; version=0.0.4"),
 ];

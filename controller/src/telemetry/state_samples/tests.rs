@@ -129,7 +129,9 @@ impl Scraped {
             let values: Vec<&str> = values.collect();
             let runs = values.chunk_by(|one, next| one == next);
             let runs: Vec<String> = runs.map(run).collect();
-            text += &format!("  - series: '{key}'\n    values: {}\n", runs.join(" "));
+            let values = runs.join(" ");
+            let entry = format!("  - series: '{key}'\n    values: {values}\n");
+            text.push_str(&entry);
         }
         text
     }
