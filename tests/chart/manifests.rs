@@ -24,7 +24,7 @@ pub(crate) const COMPONENTS: [(&str, &str); 4] = [
 pub(crate) const NAMESPACE: &str = "prober-system";
 
 /// The output of a command.
-fn output(command: &mut Command) -> Result<String, Failed> {
+pub(crate) fn output(command: &mut Command) -> Result<String, Failed> {
     let output = command.output()?;
     if output.status.success() {
         return Ok(String::from_utf8(output.stdout)?);

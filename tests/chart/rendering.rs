@@ -1,11 +1,13 @@
 //! What the chart renders: the objects of kustomize, and what values add.
 
 use std::path::Path;
+use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use crate::manifests::{COMPONENTS, NAMESPACE, Objects, of_helm, of_kustomize};
+use crate::chart;
+use crate::manifests::{COMPONENTS, NAMESPACE, Objects, of_helm, of_kustomize, output};
 use crate::part::part;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -14,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let trial = |what: &str, test: fn(&Path) -> Result<(), Failed>| {
             Trial::test(format!("{helm}: {what}"), move || test(&part(helm)?))
         };
+        trials.push(trial("Helm finds no fault in the chart", is_linted));
         trials.push(trial(
             "the chart renders what kustomize does",
             equals_kustomize,
@@ -22,6 +25,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial("a wrong value is refused", wrong_values_are_refused));
     }
     trials
+}
+
+fn is_linted(helm: &Path) -> Result<(), Failed> {
+    let mut lint = Command::new(helm);
+    output(lint.args(["lint", "--strict"]).arg(chart())).map(drop)
 }
 
 /// Each set of components that is tried: none, each alone, and all.
