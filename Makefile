@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 # Prints the next step, and about how long it takes on two idle cores with empty caches; later runs take a fraction.
 step = @printf '\n==> %s\n' '$(strip $(1))'
 
-.PHONY: help demo demo-cost test test-cluster check lint alone parts lab cluster cluster-down image bench bench-cluster bench-scale bench-diagnosis soak fuzz portable completions man deps
+.PHONY: help demo demo-cost test test-cluster test-chart check lint alone parts lab cluster cluster-down image bench bench-cluster bench-scale bench-diagnosis soak fuzz portable completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -25,6 +25,11 @@ test: deps lint demo-cost parts ## The whole test suite, the lab included (as ro
 test-cluster: ## All tests on a real Kubernetes, which they make (as root; the first time builds it: ten minutes); DATA_PLANE=NAME: its trials alone; KUBERNETES=1.33
 	@scripts/deps cluster
 	PROBER_WHOLE_CLUSTER=1 PROBER_DATA_PLANE=$(DATA_PLANE) cargo test --locked --workspace --test cluster
+
+test-chart: ## The Helm chart by Helm 3 and 4: compared with kustomize, and on a real Kubernetes (as root; the first time builds Helm: half an hour)
+	@scripts/deps cluster
+	PROBER_HELM=1 cargo test --locked -p prober-tests --test chart
+	PROBER_HELM=1 PROBER_WHOLE_CLUSTER=1 cargo test --locked -p prober-tests --test cluster -- 'canary: the chart'
 
 check: lint ## All tests that need no namespace, and lint
 	$(call step, build and run the tests that need no namespace: 8 minutes)
@@ -49,8 +54,8 @@ alone: ## Check each crate by itself, after a change of a Cargo.toml (twenty min
 portable: ## Check that the command line compiles for macOS and Windows (twenty minutes: the standard library is checked, too)
 	scripts/portable
 
-parts: ## Build the Go programs that the tests need: Kubernetes, the OpenTelemetry Collector, Prometheus
-	$(call step, build Kubernetes, the OpenTelemetry Collector and Prometheus by Go: 15 minutes)
+parts: ## Build the Go programs that the tests need: Kubernetes, the OpenTelemetry Collector, Prometheus, promtool
+	$(call step, build Kubernetes, the OpenTelemetry Collector, Prometheus and promtool by Go: 15 minutes)
 	@scripts/parts
 
 lab: ## Keep a healthy lab up in this terminal, to break by hand

@@ -1,4 +1,5 @@
-//! Exports of telemetry to a real OpenTelemetry Collector by both protocols, and to a real Prometheus in both formats.
+//! Exports of telemetry to a real OpenTelemetry Collector by both protocols, and to a real Prometheus in both formats;
+//! the alerts and the dashboard on what was recorded.
 
 #![expect(
     clippy::expect_used,
@@ -7,8 +8,14 @@
     reason = "a test that cannot look fails, and says why it was left out"
 )]
 
+#[path = "export/alerts.rs"]
+mod alerts;
 #[path = "export/collector.rs"]
 mod collector;
+#[path = "export/dashboard.rs"]
+mod dashboard;
+#[path = "export/examples.rs"]
+mod examples;
 #[path = "export/keys.rs"]
 mod keys;
 #[path = "export/metrics.rs"]
@@ -44,7 +51,8 @@ fn main() {
             "an OpenTelemetry Collector",
             with_collector as fn(&Path) -> Vec<Trial>,
         ),
-        ("prometheus", "a Prometheus", prometheus::trials),
+        ("prometheus", "a Prometheus", with_prometheus),
+        ("promtool", "promtool", alerts::trials),
     ] {
         match part(name) {
             Ok(program) => trials.extend(trials_with(&program)),
@@ -59,9 +67,16 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
+fn with_prometheus(program: &Path) -> Vec<Trial> {
+    let mut trials = prometheus::trials(program);
+    trials.extend(dashboard::trials(program));
+    trials
+}
+
 fn with_collector(program: &Path) -> Vec<Trial> {
     let mut trials = traces::trials(program);
     trials.extend(metrics::trials(program));
+    trials.extend(examples::trials(program));
     if std::env::var_os("PROBER_SKIP_PRIVILEGED").is_some() {
         println!("left out: every run of the lab, since PROBER_SKIP_PRIVILEGED is set");
     } else {

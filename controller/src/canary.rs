@@ -26,6 +26,8 @@ pub mod examinations;
 pub mod fresh_pods;
 /// Which failures are confirmed: K of N results per path, grouped into outages.
 pub mod health;
+/// Waits until every check is healthy.
+pub mod health_wait;
 /// The nodes of the cluster and the pods of its agents.
 pub mod inventory;
 /// The rules by which replicas acquire, renew and release the Lease.
@@ -46,4 +48,4 @@ pub mod standing_plan;
 pub mod status;
 
 #[cfg(test)]
-mod test_cluster;
+pub(crate) mod test_cluster;

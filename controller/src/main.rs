@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use controller::canary::controller::observer::Observer;
 use controller::canary::controller::{self as canary_controller, ControllerState, Settings};
+use controller::canary::health_wait::wait_healthy;
 use controller::clock::wall;
 use controller::kubernetes::kubeconfig::{ConnectOptions, KubeconfigEnv, connect};
 use controller::kubernetes::runtime::Runtime;
@@ -74,6 +75,20 @@ struct Args {
         default_value = "prober-controller"
     )]
     pod_name: String,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What it does instead of controlling.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Waits until every ConnectivityCheck is healthy, and prints a line for each; status 1 if one is not in time
+    WaitHealthy {
+        /// How long to wait, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+        timeout: u64,
+    },
 }
 
 /// The service name in telemetry.
@@ -130,6 +145,13 @@ async fn control(args: Args) -> anyhow::Result<()> {
         namespace: args.namespace,
     };
     let connection = connect(&options, &KubeconfigEnv::current()).await?;
+    if let Some(Command::WaitHealthy { timeout }) = args.command {
+        let checks = wait_healthy(&connection, Duration::from_secs(timeout)).await?;
+        for line in checks {
+            tracing::info!("{line}");
+        }
+        return Ok(());
+    }
     let http_server = HttpServer::bind(args.metrics_address)
         .await
         .with_context(|| {

@@ -3,6 +3,8 @@
 
 #[path = "canary/backends.rs"]
 mod backends;
+#[path = "canary/chart.rs"]
+mod chart;
 #[path = "canary/controllers.rs"]
 mod controllers;
 #[path = "canary/drain.rs"]
@@ -83,6 +85,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(rights::trials());
     trials.extend(drain::trials());
     trials.extend(upgrade::trials());
+    trials.extend(chart::trials());
     trials.extend(policy::trials());
     trials.extend(scale::trials());
     trials

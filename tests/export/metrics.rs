@@ -42,9 +42,9 @@ fn arrive(program: &Path, protocol: Protocol) -> Result<(), Failed> {
     let exporter = Exporter::start("prober-controller", &targets, LIMITS, runtime.handle())?;
     record(&exporter);
     runtime.block_on(exporter.flush(Duration::from_secs(30)));
-    let got = until("seven metrics arrive", || {
+    let got = until("nine metrics arrive", || {
         let got = collector.metrics();
-        (got.len() >= 7).then_some(got)
+        (got.len() >= 9).then_some(got)
     })?;
     let mut names: Vec<&str> = got
         .iter()
@@ -60,9 +60,21 @@ fn arrive(program: &Path, protocol: Protocol) -> Result<(), Failed> {
             "prober.handshake.duration",
             "prober.handshakes",
             "prober.node.healthy",
+            "prober.node.not_measured",
+            "prober.outage",
             "prober.path.healthy",
         ],
     )?;
+    let outage = got.iter().find(|metric| metric["name"] == "prober.outage");
+    let outage = outage.map(|metric| &metric["gauge"]["dataPoints"][0]["attributes"]);
+    for (key, value) in [
+        ("k8s.node.name", "node-1"),
+        ("prober.cause", "bridge-netfilter-off"),
+        ("prober.confidence", "proven"),
+    ] {
+        let found = outage.and_then(|attributes| attribute(attributes, key));
+        same(&found, &Some(&value.into()))?;
+    }
     let durations = got
         .iter()
         .find(|metric| metric["name"] == "prober.handshake.duration");

@@ -49,10 +49,15 @@ fn protobuf(program: &Path) -> Result<(), Failed> {
 
 /// A Prometheus that scrapes an exporter.
 struct Scraped {
+    prometheus: Prometheus,
+    _runtime: Runtime,
+}
+
+/// A Prometheus.
+pub(crate) struct Prometheus {
     address: SocketAddr,
     process: Child,
     _folder: tempfile::TempDir,
-    _runtime: Runtime,
 }
 
 impl Scraped {
@@ -75,28 +80,9 @@ impl Scraped {
         same(&status(target, "/healthz")?, &200)?;
         same(&status(target, "/readyz")?, &200)?;
 
-        let folder = tempfile::tempdir()?;
-        let address = free()?;
-        let configuration = format!(
-            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, {how}}}\n\
-             scrape_configs: [{{job_name: prober, static_configs: [{{targets: ['{target}']}}]}}]\n"
-        );
-        let file = folder.path().join("prometheus.yaml");
-        fs::write(&file, configuration)?;
-        let process = Command::new(program)
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                folder.path().join("data").display()
-            ))
-            .arg(format!("--web.listen-address={address}"))
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.path().join("log"))?)
-            .spawn()?;
+        let how = format!("scrape_interval: 200ms, {how}");
         Ok(Self {
-            address,
-            process,
-            _folder: folder,
+            prometheus: Prometheus::start(program, &how, &[target])?,
             _runtime: runtime,
         })
     }
@@ -116,16 +102,23 @@ impl Scraped {
             "0",
         )?;
         self.has(r#"prober_node_healthy{k8s_node_name="node-1"}"#, "0")?;
+        self.has(
+            r#"prober_outage{k8s_node_name="node-1",prober_cause="bridge-netfilter-off",prober_confidence="proven"}"#,
+            "1",
+        )?;
+        self.has(
+            r#"prober_node_not_measured{k8s_node_name="node-2",prober_reason="no-pod"}"#,
+            "1",
+        )?;
         self.has("prober_coverage_ratio", "0.5")?;
-        self.has(r#"prober_agents{prober_agent_state="running"}"#, "2")?;
+        self.has(r#"prober_agents{prober_agent_state="working"}"#, "2")?;
         self.has("prober_export_dropped_total", "0")
     }
 
     /// Waits until a query has one result, which is `value`.
     fn has(&self, query: &str, value: &str) -> Result<(), Failed> {
-        let path = format!("/api/v1/query?query={}", encoded(query));
         let got = until(&format!("Prometheus knows {query}"), || {
-            let answer: Value = serde_json::from_str(&get(self.address, &path).ok()?.1).ok()?;
+            let answer = self.prometheus.query(query)?;
             answer["data"]["result"][0]["value"][1]
                 .as_str()
                 .map(str::to_owned)
@@ -134,7 +127,43 @@ impl Scraped {
     }
 }
 
-impl Drop for Scraped {
+impl Prometheus {
+    /// Starts one that scrapes these targets; `how` are settings of all scrapes.
+    pub(crate) fn start(program: &Path, how: &str, targets: &[SocketAddr]) -> Result<Self, Failed> {
+        let folder = tempfile::tempdir()?;
+        let address = free()?;
+        let targets: Vec<String> = targets.iter().map(SocketAddr::to_string).collect();
+        let configuration = format!(
+            "global: {{scrape_timeout: 200ms, {how}}}\n\
+             scrape_configs: [{{job_name: prober, static_configs: [{{targets: {targets:?}}}]}}]\n"
+        );
+        let file = folder.path().join("prometheus.yaml");
+        fs::write(&file, configuration)?;
+        let process = Command::new(program)
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                folder.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.path().join("log"))?)
+            .spawn()?;
+        Ok(Self {
+            address,
+            process,
+            _folder: folder,
+        })
+    }
+
+    /// The answer to a query; `None` if there is none yet.
+    pub(crate) fn query(&self, query: &str) -> Option<Value> {
+        let path = format!("/api/v1/query?query={}", encoded(query));
+        serde_json::from_str(&get(self.address, &path).ok()?.1).ok()
+    }
+}
+
+impl Drop for Prometheus {
     fn drop(&mut self) {
         // It has nothing to save.
         drop(self.process.kill());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use controller::telemetry::Exporter;
-use controller::telemetry::sample::{AgentState, Sample};
+use controller::telemetry::sample::{AgentState, OpenOutage, Sample};
 use controller::telemetry::trace::Trace;
 use prober_core::diagnosis::catalogue::Cause;
 use prober_core::packet::family::Family;
@@ -31,6 +31,19 @@ pub(crate) fn trace(seed: u64) -> Result<Trace, String> {
 /// Records a sample of each metric.
 pub(crate) fn record(exporter: &Exporter) {
     record_node(exporter, &NodeName::new("node-1"));
+    exporter.record(Sample::Outages {
+        check: CHECK.into(),
+        open: [OpenOutage {
+            node: Some(NodeName::new("node-1")),
+            cause: Cause::BridgeNetfilterOff.slug(),
+            confidence: "proven",
+        }]
+        .into(),
+    });
+    exporter.record(Sample::NotMeasured {
+        check: CHECK.into(),
+        nodes: [(NodeName::new("node-2"), "no-pod")].into(),
+    });
     exporter.record(Sample::Coverage {
         check: CHECK.into(),
         nodes: 3,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prober_core::plan::AllowedTargets;
-use prober_core::plan::standing::StandingPlan;
+use prober_core::plan::standing::{StandingPlan, StandingSlot};
 use prober_core::probe::banner::Banner;
 use prober_core::standing::StandingRole;
 use prober_core::standing::agent::{Crafting, StandingAgent, StandingOutput};
@@ -37,7 +37,7 @@ pub fn standing_plan(data: &[u8]) -> CaseResult {
         .unwrap_or_else(|error| panic!("read {plan:?} again: {error}"));
     assert_eq!(plan, again);
     let allowed = plan.allowed_targets(&started_for);
-    let server = plan.slots.first().map(|slot| slot.server());
+    let server = plan.slots.first().map(StandingSlot::server);
     for (agent, role) in [
         (AgentId::new("node-1", "client"), StandingRole::Client),
         (

@@ -135,6 +135,28 @@ fn of_pod(pod: &AgentPod, probing_since: Option<Timestamp>, now: Timestamp) -> N
     }
 }
 
+impl NotMeasured {
+    /// The slug used in metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::NodeNotReady(_) => "node-not-ready",
+            Self::NoPod(_) => "no-pod",
+            Self::PodDoesNotRun(..) => "pod-does-not-run",
+            Self::Paused => "paused",
+            Self::OfOtherCheck(_) => "of-other-check",
+        }
+    }
+
+    /// Whether it should be measured: the node stays, and the check wants it.
+    pub const fn is_a_fault(&self) -> bool {
+        match self {
+            Self::NodeNotReady(_) | Self::NoPod(_) | Self::PodDoesNotRun(..) => true,
+            Self::Deleted | Self::Paused | Self::OfOtherCheck(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for NotMeasured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -115,6 +115,8 @@ impl Exporter {
                 node,
                 healthy,
             } => self.metrics.node(&check, &node, healthy),
+            Sample::Outages { check, open } => self.metrics.set_outages(&check, open),
+            Sample::NotMeasured { check, nodes } => self.metrics.set_not_measured(&check, nodes),
             Sample::NodeRemoved { check, node } => {
                 let present = self.metrics.remove_node(&check, &node);
                 if let Some(instruments) = &self.instruments {

@@ -10,12 +10,15 @@
 //! | --- | --- | --- |
 //! | that works, and was examined on every path in both families | 24: 22 durations, one count, itself | 29: 27 of durations, one count, itself |
 //! | that works, and was never examined | 1: itself | 1 |
+//! | with an outage, or where nothing is measured | one more for each cause, one for the reason | the same |
 //! | with every outcome and every cause on every path | `SERIES_PER_NODE`, which is less than `BUDGET` | `LINES_PER_NODE`, which is less than `BUDGET_OF_LINES` |
 
+/// What checks report at present.
+mod check_metrics;
 /// The table in the formats of Prometheus.
 mod prometheus;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +29,9 @@ use prober_core::report::CauseName;
 use prober_core::topology::{AccessPath, NodeName, Scope};
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
-use super::sample::AgentState;
+use super::sample::{AgentState, OpenOutage};
 use crate::kubernetes::request_count::RequestCount;
+use check_metrics::CheckMetrics;
 pub use prometheus::{Exposition, expose};
 
 /// The pairs of an access path and a scope: two for each, except for those three that have only one scope.
@@ -36,13 +40,19 @@ const PATH_CLASSES: usize = 2 * AccessPath::ALL.len() - 3;
 /// The path classes of a node, in both families.
 const PATHS: usize = 2 * PATH_CLASSES;
 
-/// The most series (a histogram is one) of a node: durations by outcome, paths, the node itself, and counts by outcome and
+/// The most series of a node about its present: itself, an outage for each cause, `unknown` and silent agents, and why it
+/// is not measured.
+const PRESENT: usize = 1 + Cause::ALL.len() + 2 + 1;
+
+/// The most series (a histogram is one) of a node: durations by outcome, paths, its present, and counts by outcome and
 /// cause, including `unknown` and none.
-pub const SERIES_PER_NODE: usize =
-    PATHS * OutcomeKind::ALL.len() + PATHS + 1 + OutcomeKind::ALL.len() * (Cause::ALL.len() + 2);
+pub const SERIES_PER_NODE: usize = PATHS * OutcomeKind::ALL.len()
+    + PATHS
+    + PRESENT
+    + OutcomeKind::ALL.len() * (Cause::ALL.len() + 2);
 
 /// The limit of series per node. The build fails if new outcomes or causes exceed it.
-pub const BUDGET: usize = 400;
+pub const BUDGET: usize = 450;
 
 const _: () = assert!(SERIES_PER_NODE < BUDGET, "a node has too many series");
 
@@ -59,11 +69,11 @@ const LINES: usize = SECONDS.len() + 3;
 /// The most lines of text of a node.
 pub const LINES_PER_NODE: usize = SCOPES.len() * OutcomeKind::ALL.len() * LINES
     + PATHS
-    + 1
+    + PRESENT
     + OutcomeKind::ALL.len() * (Cause::ALL.len() + 2);
 
 /// The limit of lines of text per node.
-pub const BUDGET_OF_LINES: usize = 430;
+pub const BUDGET_OF_LINES: usize = 480;
 
 const _: () = assert!(
     LINES_PER_NODE < BUDGET_OF_LINES,
@@ -96,17 +106,6 @@ struct Node {
     /// Classic histograms.
     classic_durations: BTreeMap<(Scope, OutcomeKind), Histogram>,
     handshakes: BTreeMap<(OutcomeKind, Option<CauseName>), u64>,
-}
-
-/// The current state of what one check probes.
-#[derive(Clone, Debug, Default)]
-struct CheckMetrics {
-    paths: BTreeMap<NodeName, BTreeMap<PathClass, bool>>,
-    /// `None`: not known.
-    nodes: BTreeMap<NodeName, Option<bool>>,
-    transient_alerts: u64,
-    coverage: Option<(u64, u64)>,
-    agents: BTreeMap<AgentState, u64>,
 }
 
 /// All metrics.
@@ -189,6 +188,16 @@ impl Metrics {
         }
     }
 
+    /// Sets the open outages of a check.
+    pub(super) fn set_outages(&self, check: &str, open: BTreeSet<OpenOutage>) {
+        self.table().check_metrics(check).outages = open;
+    }
+
+    /// Sets the nodes of a check where nothing is measured, and why.
+    pub(super) fn set_not_measured(&self, check: &str, nodes: BTreeMap<NodeName, &'static str>) {
+        self.table().check_metrics(check).not_measured = nodes;
+    }
+
     /// Removes a check.
     pub(super) fn remove_check(&self, check: &str) {
         self.table().checks.remove(check);
@@ -236,6 +245,8 @@ impl Metrics {
         let check_metrics = table.check_metrics(check);
         check_metrics.paths.remove(node);
         check_metrics.nodes.remove(node);
+        check_metrics.not_measured.remove(node);
+        (check_metrics.outages).retain(|outage| outage.node.as_ref() != Some(node));
         let mut checks = table.checks.values();
         if !checks.any(|check_metrics| check_metrics.nodes.contains_key(node)) {
             table.nodes.remove(node);
@@ -292,6 +303,16 @@ impl Metrics {
         self.table().healths()
     }
 
+    /// The open outages.
+    pub(super) fn outages(&self) -> BTreeSet<OpenOutage> {
+        self.table().outages()
+    }
+
+    /// The nodes where nothing is measured, and why.
+    pub(super) fn not_measured(&self) -> BTreeMap<NodeName, &'static str> {
+        self.table().not_measured()
+    }
+
     /// The path classes of the nodes, and whether they are healthy.
     pub(super) fn paths(&self) -> BTreeMap<(NodeName, PathClass), bool> {
         self.table().paths()
@@ -303,7 +324,8 @@ impl Metrics {
         let table = self.table();
         let of = |node: &Node| node.durations.len() + node.handshakes.len();
         let counted: usize = table.nodes.values().map(of).sum();
-        counted + table.paths().len() + table.healths().len()
+        let present = table.healths().len() + table.outages().len() + table.not_measured().len();
+        counted + table.paths().len() + present
     }
 }
 
@@ -315,59 +337,6 @@ impl MetricTable {
     fn check_metrics(&mut self, check: &str) -> &mut CheckMetrics {
         self.checks.entry(check.to_owned()).or_default()
     }
-
-    fn paths(&self) -> BTreeMap<(NodeName, PathClass), bool> {
-        let paths = self
-            .checks
-            .values()
-            .flat_map(|check_metrics| &check_metrics.paths);
-        all_healthy(paths.flat_map(|(node, paths)| {
-            (paths.iter()).map(|(path, healthy)| ((node.clone(), *path), *healthy))
-        }))
-    }
-
-    fn healths(&self) -> BTreeMap<NodeName, bool> {
-        let nodes = self
-            .checks
-            .values()
-            .flat_map(|check_metrics| &check_metrics.nodes);
-        all_healthy(nodes.filter_map(|(node, healthy)| Some((node.clone(), (*healthy)?))))
-    }
-
-    fn states(&self) -> BTreeMap<AgentState, u64> {
-        let mut sums = BTreeMap::new();
-        for (state, count) in self
-            .checks
-            .values()
-            .flat_map(|check_metrics| &check_metrics.agents)
-        {
-            *sums.entry(*state).or_default() += count;
-        }
-        sums
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a share of more than 2^52 nodes is exact enough"
-    )]
-    fn covered(&self) -> Option<f64> {
-        let coverages = self
-            .checks
-            .values()
-            .filter_map(|check_metrics| check_metrics.coverage);
-        let (nodes, total) =
-            coverages.reduce(|(nodes, total), (more, of)| (nodes + more, total + of))?;
-        (total > 0).then(|| nodes as f64 / total as f64)
-    }
-}
-
-/// What several checks report is healthy if it is for all of them.
-fn all_healthy<K: Ord>(states: impl Iterator<Item = (K, bool)>) -> BTreeMap<K, bool> {
-    let mut all = BTreeMap::new();
-    for (of, healthy) in states {
-        *all.entry(of).or_insert(true) &= healthy;
-    }
-    all
 }
 
 fn native() -> Histogram {

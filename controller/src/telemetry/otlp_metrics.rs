@@ -176,6 +176,7 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
             }
         })
         .build();
+    observe_problems(meter, metrics);
     let table = Arc::clone(metrics);
     meter
         .f64_observable_gauge("prober.coverage")
@@ -207,6 +208,36 @@ fn observe(meter: &Meter, metrics: &Arc<Metrics>) {
         .with_unit("{span}")
         .with_description("Spans that could not be sent and were dropped")
         .with_callback(move |observer| observer.observe(table.dropped(), &[]))
+        .build();
+}
+
+/// Registers the metrics whose series end when the problem does.
+fn observe_problems(meter: &Meter, metrics: &Arc<Metrics>) {
+    let table = Arc::clone(metrics);
+    meter
+        .u64_observable_gauge("prober.outage")
+        .with_description("An outage that lasts, by node, cause and confidence: 1")
+        .with_callback(move |observer| {
+            for outage in table.outages() {
+                let mut attributes = vec![
+                    KeyValue::new("prober.cause", outage.cause),
+                    KeyValue::new("prober.confidence", outage.confidence),
+                ];
+                attributes.extend(outage.node.as_ref().map(node_attribute));
+                observer.observe(1, &attributes);
+            }
+        })
+        .build();
+    let table = Arc::clone(metrics);
+    meter
+        .u64_observable_gauge("prober.node.not_measured")
+        .with_description("A node where nothing is measured, by the reason: 1")
+        .with_callback(move |observer| {
+            for (node, reason) in table.not_measured() {
+                let reason = KeyValue::new("prober.reason", reason);
+                observer.observe(1, &[node_attribute(&node), reason]);
+            }
+        })
         .build();
 }
 

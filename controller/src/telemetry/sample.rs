@@ -1,5 +1,6 @@
 //! Samples: the interface between the exporter and the rest of the program.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,20 @@ pub enum Sample {
         /// Whether it is measured, and no confirmed failure involves it; `None` if that is not known.
         healthy: Option<bool>,
     },
+    /// The outages of a check that last.
+    Outages {
+        /// The check that reports them.
+        check: Arc<str>,
+        /// All of them.
+        open: BTreeSet<OpenOutage>,
+    },
+    /// The nodes of a check where nothing is measured, though the check wants it.
+    NotMeasured {
+        /// The check that reports them.
+        check: Arc<str>,
+        /// All of them, each with a slug of the reason.
+        nodes: BTreeMap<NodeName, &'static str>,
+    },
     /// A check no longer selects a node, whose metrics end if no other check does.
     NodeRemoved {
         /// The check.
@@ -81,6 +96,17 @@ pub enum Sample {
     },
     /// The trace of a failure that was confirmed or has changed.
     Trace(Box<Trace>),
+}
+
+/// An outage that lasts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenOutage {
+    /// The affected node; `None` where no single node is affected.
+    pub node: Option<NodeName>,
+    /// The slug of its cause, `unknown`, or `agent-silent`.
+    pub cause: &'static str,
+    /// `proven` or `consistent`.
+    pub confidence: &'static str,
 }
 
 /// The state of a node's agents.

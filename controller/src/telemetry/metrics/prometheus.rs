@@ -72,6 +72,7 @@ impl Collector for TableCollector {
         durations(&table, self.1, &mut encoder)?;
         handshakes(&table, &mut encoder)?;
         healths(&table, &mut encoder)?;
+        problems(&table, &mut encoder)?;
         totals(&table, &mut encoder)?;
         controller(&table, &mut encoder)
     }
@@ -154,6 +155,38 @@ fn healths(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     for (name, healthy) in table.healths() {
         let labels = [("k8s_node_name", name.as_str())];
         gauge(family.encode_family(&labels)?, healthy)?;
+    }
+    Ok(())
+}
+
+/// Series that end when the problem does.
+fn problems(table: &MetricTable, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "prober_outage",
+        "An outage that lasts, by node, cause and confidence: 1; absent when it has ended",
+        None,
+        MetricType::Gauge,
+    )?;
+    for outage in table.outages() {
+        let labels = [
+            (
+                "k8s_node_name",
+                outage.node.as_ref().map_or("", NodeName::as_str),
+            ),
+            ("prober_cause", outage.cause),
+            ("prober_confidence", outage.confidence),
+        ];
+        gauge(family.encode_family(&labels)?, true)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "prober_node_not_measured",
+        "A node where nothing is measured, by the reason: 1; absent where it is measured, or no check wants it",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (node, reason) in table.not_measured() {
+        let labels = [("k8s_node_name", node.as_str()), ("prober_reason", reason)];
+        gauge(family.encode_family(&labels)?, true)?;
     }
     Ok(())
 }

@@ -50,6 +50,23 @@ fn storm(metrics: &Metrics, node: &NodeName, times: usize) {
             }
         }
         metrics.node(CHECK, node, Some(false));
+        let slugs =
+            (Cause::ALL.iter().map(|cause| cause.slug())).chain(["unknown", "agent-silent"]);
+        let of_node = slugs.map(|cause| open_outage(Some(node), cause));
+        let mut open = metrics.outages();
+        open.extend(of_node);
+        metrics.set_outages(CHECK, open);
+        let mut not_measured = metrics.not_measured();
+        not_measured.insert(node.clone(), "no-pod");
+        metrics.set_not_measured(CHECK, not_measured);
+    }
+}
+
+fn open_outage(node: Option<&NodeName>, cause: &'static str) -> OpenOutage {
+    OpenOutage {
+        node: node.cloned(),
+        cause,
+        confidence: "proven",
     }
 }
 
@@ -111,6 +128,31 @@ fn a_node_is_healthy_if_all_checks_say_so_and_stays_while_one_probes_it() {
     assert_eq!(metrics.series(), 0);
     metrics.remove_check("default");
     assert_eq!(metrics.covered(), None);
+}
+
+#[test]
+fn an_outage_is_there_while_a_check_has_it() {
+    let metrics = Metrics::default();
+    let node = NodeName::new("node-1");
+    let proven = open_outage(Some(&node), "hairpin-off");
+    let of_no_node = open_outage(None, "unknown");
+    let both = BTreeSet::from([proven.clone(), of_no_node.clone()]);
+    metrics.set_outages("default", both.clone());
+    metrics.set_outages("other", [proven.clone()].into());
+    assert_eq!(metrics.outages(), both, "one series for both checks");
+    metrics.set_outages("default", [of_no_node.clone()].into());
+    assert_eq!(metrics.outages(), both);
+    metrics.remove_check("other");
+    assert_eq!(metrics.outages(), [of_no_node].into());
+    metrics.set_outages("default", [proven].into());
+    metrics.set_not_measured("default", [(node.clone(), "no-pod")].into());
+    metrics.remove_node("default", &node);
+    assert_eq!(
+        metrics.outages(),
+        BTreeSet::new(),
+        "of a node that has left"
+    );
+    assert_eq!(metrics.not_measured(), BTreeMap::new());
 }
 
 #[test]
@@ -187,6 +229,9 @@ fn the_text_exposition() {
     );
     metrics.path(CHECK, &node, path, false);
     metrics.node(CHECK, &node, Some(false));
+    let founding = open_outage(Some(&node), "bridge-netfilter-off");
+    metrics.set_outages(CHECK, [founding, open_outage(None, "unknown")].into());
+    metrics.set_not_measured(CHECK, [(NodeName::new("node-2"), "no-pod")].into());
     metrics.coverage(CHECK, 3, 6);
     metrics.agents(CHECK, AgentState::Working, 2);
     metrics.drop_spans(3);
