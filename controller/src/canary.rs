@@ -46,4 +46,4 @@ pub mod standing_plan;
 pub mod status;
 
 #[cfg(test)]
-mod test_cluster;
+pub(crate) mod test_cluster;

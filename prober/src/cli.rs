@@ -5,9 +5,9 @@ use std::path::Path;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-#[cfg(feature = "cluster")]
-use crate::clean;
 use crate::{agent, completions, explain, lab, man, probe, replay, report, run, version};
+#[cfg(feature = "cluster")]
+use crate::{clean, ui};
 
 /// The file name under which kubectl runs the program as its plugin.
 const PLUGIN: &str = "kubectl-prober";
@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Remove what runs have left behind in a cluster
     #[cfg(feature = "cluster")]
     Clean(clean::CleanArgs),
+    /// Show the page of the canary in a cluster, through a forwarded port
+    #[cfg(feature = "cluster")]
+    Ui(ui::UiArgs),
     /// Build a small network of namespaces, and break it by hand
     Lab(lab::LabArgs),
     /// Probe addresses from this host, as tcping and hping3 do, and show what the packets say

@@ -50,6 +50,9 @@ mod run;
 mod show;
 /// The width of the terminal, and text wrapped to it.
 mod terminal;
+/// `prober ui`: the page of the canary.
+#[cfg(feature = "cluster")]
+mod ui;
 /// Usage errors.
 mod usage;
 /// The values of arguments that several commands share.
@@ -84,6 +87,8 @@ fn dispatch(command: Command, command_line: &[OsString]) -> anyhow::Result<ExitC
         Command::Run(args) => run::run(&args, command_line),
         #[cfg(feature = "cluster")]
         Command::Clean(args) => clean::clean(&args),
+        #[cfg(feature = "cluster")]
+        Command::Ui(args) => ui::ui(&args),
         Command::Lab(args) => lab::lab(args),
         Command::Probe(args) => probe::probe(&args, command_line),
         Command::Replay(args) => replay::run_replay(&args, command_line),

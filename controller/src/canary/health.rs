@@ -216,6 +216,20 @@ impl HealthTracker {
         ends.cloned().chain(involved).collect()
     }
 
+    /// The paths with results, and whether their last results are all healthy; `None` while a failure is neither confirmed nor
+    /// over.
+    pub fn path_results(&self) -> impl Iterator<Item = (&NodePath, Option<bool>)> {
+        self.paths.iter().map(|(path, tracked)| {
+            let history = &tracked.history;
+            let works = match (history.is_failing(), history.is_clean()) {
+                (true, _) => Some(false),
+                (false, true) => Some(true),
+                (false, false) => None,
+            };
+            (path, works)
+        })
+    }
+
     /// The outages that last.
     pub fn open(&self) -> &[Outage] {
         &self.open

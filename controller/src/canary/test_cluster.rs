@@ -17,15 +17,15 @@ const FIRST_ROUND: Duration = Duration::from_secs(3);
 
 /// A cluster.
 #[derive(Clone, Debug)]
-pub(super) struct Cluster {
-    pub(super) inventory: Inventory,
+pub(crate) struct Cluster {
+    pub(crate) inventory: Inventory,
     /// The wall clock.
-    pub(super) now: Timestamp,
+    pub(crate) now: Timestamp,
     began: Timestamp,
     nodes: Vec<TestNode>,
     pods: u32,
     /// Whether the API server delivers events.
-    pub(super) is_connected: bool,
+    pub(crate) is_connected: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -55,13 +55,13 @@ struct TestPod {
     ready: (bool, Timestamp),
 }
 
-pub(super) fn node_name(number: usize) -> NodeName {
+pub(crate) fn node_name(number: usize) -> NodeName {
     NodeName::new(format!("node-{number:05}"))
 }
 
 impl Cluster {
     /// A cluster of so many nodes whose agents are Ready, and have had the plan for an hour.
-    pub(super) fn of(nodes: usize) -> Self {
+    pub(crate) fn of(nodes: usize) -> Self {
         let began = Timestamp::from_nanos(1_900_000_000 * 1_000_000_000);
         let mut cluster = Self {
             inventory: Inventory::default(),
@@ -83,7 +83,7 @@ impl Cluster {
     }
 
     /// The present moment; the steady clock began with the cluster.
-    pub(super) fn moment(&self) -> Moment {
+    pub(crate) fn moment(&self) -> Moment {
         Moment {
             wall: self.now,
             steady: Timestamp::from_nanos(1) + self.now.since(self.began),
@@ -91,7 +91,7 @@ impl Cluster {
     }
 
     /// A node joins: its number.
-    pub(super) fn add_node(&mut self) -> usize {
+    pub(crate) fn add_node(&mut self) -> usize {
         let number = self.nodes.len();
         let agents =
             [Component::Client, Component::Server].map(|component| self.new_pod(component));
@@ -111,14 +111,14 @@ impl Cluster {
     }
 
     /// A node joins whose server has this address.
-    pub(super) fn add_server_with(&mut self, address: &str) {
+    pub(crate) fn add_server_with(&mut self, address: &str) {
         let number = self.add_node();
         self.nodes[number].server_address = Some(address.to_owned());
         self.pass(STARTS);
     }
 
     /// A node's agents are given a plan: their gates close for the first round.
-    pub(super) fn close_gates(&mut self, number: usize) {
+    pub(crate) fn close_gates(&mut self, number: usize) {
         let now = self.now;
         for agent in &mut self.nodes[number].agents {
             agent.ready = (false, now);
@@ -127,7 +127,7 @@ impl Cluster {
     }
 
     /// A node is deleted, with its pods.
-    pub(super) fn remove_node(&mut self, number: usize) {
+    pub(crate) fn remove_node(&mut self, number: usize) {
         self.nodes[number].exists = false;
         if !self.is_connected {
             return;
@@ -140,7 +140,7 @@ impl Cluster {
     }
 
     /// Whether the data path of a node works from now on; its client notices at once.
-    pub(super) fn set_works(&mut self, number: usize, works: bool) {
+    pub(crate) fn set_works(&mut self, number: usize, works: bool) {
         let now = self.now;
         let node = &mut self.nodes[number];
         node.works = works;
@@ -152,7 +152,7 @@ impl Cluster {
     }
 
     /// The condition Ready of a node; where it is false, its pods are not Ready either.
-    pub(super) fn set_node_ready(&mut self, number: usize, is_ready: bool) {
+    pub(crate) fn set_node_ready(&mut self, number: usize, is_ready: bool) {
         let now = self.now;
         let node = &mut self.nodes[number];
         node.is_ready = is_ready;
@@ -166,27 +166,27 @@ impl Cluster {
     }
 
     /// A node loses its power: nothing runs there, and its pods are reported as they were.
-    pub(super) fn lose_power(&mut self, number: usize) {
+    pub(crate) fn lose_power(&mut self, number: usize) {
         self.nodes[number].has_power = false;
     }
 
     /// The data path of a node works again; its client becomes Ready with time.
-    pub(super) fn restore_data_path(&mut self, number: usize) {
+    pub(crate) fn restore_data_path(&mut self, number: usize) {
         self.nodes[number].works = true;
     }
 
     /// The kubelet of a node starts no container any more.
-    pub(super) fn stop_kubelet(&mut self, number: usize) {
+    pub(crate) fn stop_kubelet(&mut self, number: usize) {
         self.nodes[number].has_kubelet = false;
     }
 
     /// The Node object of a node.
-    pub(super) fn node_object(&self, number: usize) -> Node {
+    pub(crate) fn node_object(&self, number: usize) -> Node {
         self.node(number)
     }
 
     /// The containers of a node's agents start again.
-    pub(super) fn restart_pods(&mut self, number: usize) {
+    pub(crate) fn restart_pods(&mut self, number: usize) {
         for agent in &mut self.nodes[number].agents {
             agent.started = None;
             agent.ready.0 = false;
@@ -195,7 +195,7 @@ impl Cluster {
     }
 
     /// A pod is deleted, and its DaemonSet makes another.
-    pub(super) fn replace_pod(&mut self, name: &str) {
+    pub(crate) fn replace_pod(&mut self, name: &str) {
         let has = |node: &TestNode| node.agents.iter().any(|agent| agent.name == name);
         let number = self.nodes.iter().position(has).unwrap();
         let old = self.pods_of(number);
@@ -214,7 +214,7 @@ impl Cluster {
     }
 
     /// Time passes: pods start, and become Ready where the data path works.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         let now = self.now;
         for number in 0..self.nodes.len() {
@@ -242,7 +242,7 @@ impl Cluster {
     }
 
     /// The watches begin again, as after an API server was away.
-    pub(super) fn relist(&mut self) {
+    pub(crate) fn relist(&mut self) {
         self.is_connected = true;
         self.inventory.apply_node(Event::ListBegins);
         self.inventory.apply_pod(Event::ListBegins);
@@ -260,12 +260,12 @@ impl Cluster {
     }
 
     /// The number of nodes that were ever there.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
 
     /// Whether a node has power: its agents run.
-    pub(super) fn runs(&self, node: &NodeName) -> bool {
+    pub(crate) fn runs(&self, node: &NodeName) -> bool {
         self.find(node).is_some_and(|node| {
             let mut agents = node.agents.iter();
             node.exists && node.has_power && agents.all(|agent| agent.started.is_some())
@@ -273,7 +273,7 @@ impl Cluster {
     }
 
     /// Whether the data path of a node works.
-    pub(super) fn works(&self, node: &NodeName) -> bool {
+    pub(crate) fn works(&self, node: &NodeName) -> bool {
         self.find(node).is_some_and(|node| node.works)
     }
 
