@@ -1,5 +1,6 @@
-//! HTML reports, opened in Chromium in light and dark, on a wide and a narrow screen: axe-core and html-validate find
-//! nothing, nothing overflows, and nothing is loaded. `PROBER_PAGES=FOLDER` keeps the pages, with a picture of each.
+//! HTML reports and the page of the canary, opened in Chromium in light and dark, on a wide and a narrow screen: axe-core
+//! and html-validate find nothing, nothing overflows, and nothing is loaded from elsewhere. `PROBER_PAGES=FOLDER` keeps the
+//! reports, with a picture of each page.
 
 #![expect(
     clippy::expect_used,
@@ -7,11 +8,18 @@
     reason = "a test that cannot look fails, and says why it was left out"
 )]
 
+#[path = "page/cluster.rs"]
+mod cluster;
+#[path = "page/content.rs"]
+mod content;
 #[path = "page/network.rs"]
 mod network;
 #[path = "tools/part.rs"]
 mod part;
+#[path = "page/served.rs"]
+mod served;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,7 +34,7 @@ use serde::Deserialize;
 fn main() {
     let arguments = Arguments::from_args();
     let is_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-    let trials = match part("page") {
+    let in_browser = match part("page") {
         Ok(program) => trials(&program),
         Err(why) if is_ci => vec![Trial::test("a browser is there", move || Err(why.into()))],
         Err(why) => {
@@ -34,7 +42,52 @@ fn main() {
             Vec::new()
         }
     };
+    let trials = content_trials().into_iter().chain(in_browser).collect();
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The tests of what pages contain.
+fn content_trials() -> Vec<Trial> {
+    let trial = |name, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    vec![
+        trial(
+            "every_page_is_small_and_has_no_inline_style_or_script",
+            content::every_page_is_small_and_has_no_inline_style_or_script,
+        ),
+        trial(
+            "the_overview_reads_like_this",
+            content::the_overview_reads_like_this,
+        ),
+        trial(
+            "one_sentence_says_how_everything_is",
+            content::one_sentence_says_how_everything_is,
+        ),
+        trial(
+            "stale_data_is_grey_and_says_how_old_it_is",
+            content::stale_data_is_grey_and_says_how_old_it_is,
+        ),
+        trial(
+            "names_are_escaped_bounded_and_found",
+            content::names_are_escaped_bounded_and_found,
+        ),
+        trial(
+            "a_grid_of_many_nodes_names_those_that_do_not_work",
+            content::a_grid_of_many_nodes_names_those_that_do_not_work,
+        ),
+        trial(
+            "an_outage_is_shown_with_the_report_in_which_it_was_found",
+            content::an_outage_is_shown_with_the_report_in_which_it_was_found,
+        ),
+        trial(
+            "an_outage_shows_both_ends_and_its_report",
+            content::an_outage_shows_both_ends_and_its_report,
+        ),
+    ]
 }
 
 fn trials(program: &Path) -> Vec<Trial> {
@@ -49,6 +102,14 @@ fn trials(program: &Path) -> Vec<Trial> {
         trial(
             "pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen",
             pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen,
+        ),
+        trial(
+            "the_page_of_2_50_1000_and_5000_nodes_is_accessible_and_fits_every_screen",
+            served::the_page_is_accessible_and_fits_every_screen,
+        ),
+        trial(
+            "an_open_page_shows_a_new_outage_without_being_loaded_again",
+            served::an_open_page_shows_a_new_outage_without_being_loaded_again,
         ),
         trial(
             "what_judges_pages_finds_what_is_wrong",
@@ -101,12 +162,16 @@ fn reports() -> Vec<(&'static str, Report)> {
 
 /// Everything that is wrong with these pages.
 fn findings(program: &Path, pages: &[PathBuf], shots: Option<&Path>) -> Vec<Finding> {
-    let mut command = Command::new(program);
-    if let Some(folder) = shots {
-        command.arg("--shots").arg(folder);
-    }
-    let output = command
-        .args(pages)
+    let shots = shots
+        .iter()
+        .flat_map(|folder| [Path::new("--shots"), folder]);
+    judged(program, shots.chain(pages.iter().map(PathBuf::as_path)))
+}
+
+/// What the program that judges pages finds with these arguments.
+fn judged(program: &Path, arguments: impl Iterator<Item = impl AsRef<OsStr>>) -> Vec<Finding> {
+    let output = Command::new(program)
+        .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .expect("start what judges pages");
@@ -128,8 +193,12 @@ fn pages_of_2_12_and_50_nodes_are_accessible_and_fit_every_screen(program: &Path
         fs::write(&path, page).expect("write a page");
         pages.push(path);
     }
-    let found: Vec<String> = findings(program, &pages, kept.as_deref())
-        .iter()
+    assert_nothing(&findings(program, &pages, kept.as_deref()));
+}
+
+/// Fails with what was found, if anything was.
+fn assert_nothing(findings: &[Finding]) {
+    let found: Vec<String> = (findings.iter())
         .map(|finding| {
             let Finding {
                 file,

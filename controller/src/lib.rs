@@ -18,10 +18,11 @@
 //! | [`canary::fresh_pods`] | which agents are replaced, to prove that the network plugin adds pods |
 //! | [`canary::lease`] | which of several controllers leads |
 //! | [`canary::controller`] | the tasks that execute what the modules above decide |
+//! | [`page`] | what the canary knows, as a page and as JSON |
 //! | [`telemetry`] | metrics and traces: Prometheus and OTLP |
 //!
-//! Only `kubernetes`, `platform`, `one_shot`, `canary::controller` and `telemetry` send requests or read clocks; all other
-//! modules are pure.
+//! Only `kubernetes`, `platform`, `one_shot`, `canary::controller`, `page::server`, `page::forward` and `telemetry` do I/O or
+//! read clocks; all other modules are pure.
 
 /// The Kubernetes API: how it is reached, what its answers mean, and what its objects say.
 pub mod kubernetes;
@@ -37,6 +38,9 @@ pub mod one_shot;
 
 /// The canary: checks, their states and what is reported of them, and the controller that applies them.
 pub mod canary;
+
+/// What the canary knows, as a page and as JSON.
+pub mod page;
 
 /// Metrics and traces: OTLP and Prometheus.
 pub mod telemetry;

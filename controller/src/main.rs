@@ -17,6 +17,8 @@ use controller::canary::health_wait::wait_healthy;
 use controller::clock::wall;
 use controller::kubernetes::kubeconfig::{ConnectOptions, KubeconfigEnv, connect};
 use controller::kubernetes::runtime::Runtime;
+use controller::page::server::PageServer;
+use controller::page::state::{ControllerView, PageState, Reading};
 use controller::telemetry::http_server::{HttpServer, ReadinessProbe, ReadyState};
 use controller::telemetry::otlp_endpoint::{OtlpEndpoint, Signal};
 use controller::telemetry::{Exporter, Limits, OtlpEndpoints};
@@ -24,6 +26,7 @@ use ipnet::IpNet;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 /// Continuously probes a cluster through its Services, as its ConnectivityChecks specify, and reports which nodes fail
@@ -53,6 +56,15 @@ struct Args {
         default_value = "[::]:9090"
     )]
     metrics_address: SocketAddr,
+
+    /// The loopback address that serves the page of the canary; `kubectl prober ui` forwards a local port to it
+    #[arg(
+        long,
+        env = "PROBER_PAGE_ADDRESS",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9091"
+    )]
+    page_address: SocketAddr,
 
     /// The format of its log on standard error; RUST_LOG sets the level
     #[arg(
@@ -160,6 +172,13 @@ async fn control(args: Args) -> anyhow::Result<()> {
                 args.metrics_address
             )
         })?;
+    let identity = format!(
+        "{}_{:016x}",
+        args.pod_name,
+        RandomState::new().hash_one(wall())
+    );
+    let (page, readings) = watch::channel(standby(&identity));
+    let page_served = serve_page(args.page_address, readings).await;
     let exporter = Arc::new(exporter()?);
     exporter.observe_requests(connection.request_count.clone());
     tracing::info!(
@@ -192,17 +211,49 @@ async fn control(args: Args) -> anyhow::Result<()> {
     let settings = Settings {
         connection,
         pod_cidrs: args.pod_cidrs,
-        identity: format!(
-            "{}_{:016x}",
-            args.pod_name,
-            RandomState::new().hash_one(wall())
-        ),
+        identity,
         observer: Arc::clone(&exporter) as Arc<dyn Observer>,
+        page,
     };
     let ended = Box::pin(canary_controller::run(settings, doing, stopped)).await;
     served.abort();
+    if let Some(page_served) = page_served {
+        page_served.abort();
+    }
     exporter.flush(FLUSH_TIMEOUT).await;
     Ok(ended?)
+}
+
+/// What the page shows of a controller that does not lead.
+fn standby(identity: &str) -> Reading {
+    let controller = ControllerView {
+        identity: identity.to_owned(),
+        leads: false,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Reading {
+        at: wall(),
+        version: 0,
+        state: Arc::new(PageState {
+            controller,
+            ..PageState::default()
+        }),
+    }
+}
+
+/// Serves the page. The canary does without it where the address cannot be used.
+async fn serve_page(
+    address: SocketAddr,
+    readings: watch::Receiver<Reading>,
+) -> Option<JoinHandle<std::io::Result<()>>> {
+    match PageServer::bind(address).await {
+        Ok(server) => Some(tokio::spawn(server.serve(readings))),
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            tracing::warn!("the page is not served: {error:#}");
+            None
+        }
+    }
 }
 
 /// OpenTelemetry's environment variables say where telemetry is sent; /metrics is always served.

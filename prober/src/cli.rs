@@ -5,10 +5,10 @@ use std::path::Path;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-#[cfg(feature = "cluster")]
-use crate::clean;
 #[cfg(target_os = "linux")]
 use crate::{agent, lab, probe};
+#[cfg(feature = "cluster")]
+use crate::{clean, ui};
 use crate::{completions, explain, man, replay, report, run, version};
 
 /// The file name under which kubectl runs the program as its plugin.
@@ -76,6 +76,9 @@ pub(crate) enum Command {
     /// Remove what runs have left behind in a cluster
     #[cfg(feature = "cluster")]
     Clean(clean::CleanArgs),
+    /// Show the page of the canary in a cluster, through a forwarded port
+    #[cfg(feature = "cluster")]
+    Ui(ui::UiArgs),
     /// Build a small network of namespaces, and break it by hand
     #[cfg(target_os = "linux")]
     Lab(lab::LabArgs),

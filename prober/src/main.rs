@@ -59,6 +59,9 @@ mod run;
 mod show;
 /// The width of the terminal, and text wrapped to it.
 mod terminal;
+/// `prober ui`: the page of the canary.
+#[cfg(feature = "cluster")]
+mod ui;
 /// Usage errors.
 mod usage;
 /// The values of arguments that several commands share.
@@ -93,6 +96,8 @@ fn dispatch(command: Command, command_line: &[OsString]) -> anyhow::Result<ExitC
         Command::Run(args) => run::run(&args, command_line),
         #[cfg(feature = "cluster")]
         Command::Clean(args) => clean::clean(&args),
+        #[cfg(feature = "cluster")]
+        Command::Ui(args) => ui::ui(&args),
         #[cfg(target_os = "linux")]
         Command::Lab(args) => lab::lab(args),
         #[cfg(target_os = "linux")]

@@ -25,6 +25,8 @@ mod leftovers;
 mod node_conditions;
 /// The interface to metrics and traces.
 pub mod observer;
+/// Reads the state for the page.
+mod page_feed;
 /// Makes kubelets show agents a standing plan at once.
 mod plan_refresh;
 /// The policies for the diagnosis.
@@ -53,6 +55,7 @@ use tokio::task::JoinSet;
 
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::fencing_token::FencingToken;
+use crate::page::state::Reading;
 use evaluation::stopped;
 use leader_election::LeaderElection;
 pub use leader_election::{LEASE, Lost};
@@ -70,6 +73,8 @@ pub struct Settings {
     pub identity: String,
     /// Receives results for metrics and traces.
     pub observer: Arc<dyn Observer>,
+    /// Receives what the page shows.
+    pub page: watch::Sender<Reading>,
 }
 
 /// The state of a controller.
@@ -122,13 +127,14 @@ pub async fn run(
     };
     let shared = Arc::new(Shared::new(
         client.clone(),
-        StatusWriter::new(client, settings.identity),
+        StatusWriter::new(client, settings.identity.clone()),
         settings.observer,
         settings.pod_cidrs,
     ));
     // The election outlasts the tasks: they need its fencing token to give back what examinations use.
     let (tasks_ended, end_election) = watch::channel(false);
-    let tasks = work(shared, leading, state, stop);
+    let page = (settings.identity, settings.page);
+    let tasks = work(shared, page, leading, state, stop);
     let tasks = async move {
         let ended = tasks.await;
         tasks_ended.send_replace(true);
@@ -156,6 +162,7 @@ pub async fn run(
 /// Runs the watches, waits for the Lease, then runs the other tasks until `stop` is true.
 async fn work(
     shared: Arc<Shared>,
+    (identity, page): (String, watch::Sender<Reading>),
     mut leading: watch::Receiver<bool>,
     state: watch::Sender<ControllerState>,
     mut stop: watch::Receiver<bool>,
@@ -187,6 +194,7 @@ async fn work(
     );
     tasks.spawn("node conditions", node_conditions::run(Arc::clone(&shared)));
     tasks.spawn("fresh pods", fresh_pods::run(Arc::clone(&shared)));
+    tasks.spawn("page", page_feed::run(Arc::clone(&shared), identity, page));
     tasks.spawn("start-up taints", startup_taint::run(Arc::clone(&shared)));
     let evaluation = evaluation::run(Arc::clone(&shared), checks, stop.clone());
     let mut evaluation = tokio::spawn(evaluation);

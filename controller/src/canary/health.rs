@@ -7,6 +7,8 @@ mod fault_location;
 mod history;
 /// Outages and their explanations.
 mod outage;
+/// The results of one path, and what explains them.
+mod tracked_path;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,6 +23,7 @@ pub use fault_location::{Place, WorkingPlaces, locate};
 pub use history::ConfirmationRule;
 use history::{History, Verdict};
 pub use outage::{EndReason, Explanation, FailureKind, Outage, Transition};
+use tracked_path::TrackedPath;
 
 /// The number of ended outages that are kept.
 const REMEMBERED: usize = 20;
@@ -48,16 +51,6 @@ pub struct HealthTracker {
 
 /// What distinguishes an outage from others at the same time.
 type OutageKey = (FailureKind, Option<NodeName>);
-
-/// The results of one path.
-#[derive(Clone, Debug, Default)]
-struct TrackedPath {
-    history: History,
-    /// What explains its failure.
-    explanation: Option<Explanation>,
-    /// Another explanation, and how many results in a row gave it.
-    alternative: Option<(Explanation, u8)>,
-}
 
 impl HealthTracker {
     /// A tracker without results.
@@ -216,6 +209,12 @@ impl HealthTracker {
         ends.cloned().chain(involved).collect()
     }
 
+    /// The paths with results, and whether their last results are all healthy; `None` while a failure is neither confirmed nor
+    /// over.
+    pub fn path_results(&self) -> impl Iterator<Item = (&NodePath, Option<bool>)> {
+        (self.paths.iter()).map(|(path, tracked)| (path, tracked.works()))
+    }
+
     /// The outages that last.
     pub fn open(&self) -> &[Outage] {
         &self.open
@@ -364,32 +363,6 @@ fn add_to_group(
     group.start = group.start.min(since);
     // `Proven` is less than `Consistent`.
     group.explanation.confidence = group.explanation.confidence.min(explanation.confidence);
-}
-
-impl TrackedPath {
-    fn consider(&mut self, new: &Explanation, rule: ConfirmationRule) {
-        let Some(old) = &self.explanation else {
-            self.explanation = Some(new.clone());
-            return;
-        };
-        if old.is_same(new) {
-            if new.rank() > old.rank() {
-                self.explanation = Some(new.clone());
-            }
-            self.alternative = None;
-            return;
-        }
-        let times = match self.alternative.take() {
-            Some((alternative, times)) if alternative.is_same(new) => times.saturating_add(1),
-            Some(_) | None => 1,
-        };
-        let is_named = new.rank() > 0;
-        if new.rank() > old.rank() || (is_named && times >= rule.failures()) {
-            self.explanation = Some(new.clone());
-        } else {
-            self.alternative = Some((new.clone(), times));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -98,7 +98,8 @@ impl NodePath {
         }
     }
 
-    fn of(path: &PathReport) -> Option<Self> {
+    /// The path of a report; `None` if its client is on no node.
+    pub fn of(path: &PathReport) -> Option<Self> {
         Some(Self {
             client: path.client.node.clone()?,
             server: path.server.node.clone(),

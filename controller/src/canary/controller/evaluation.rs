@@ -256,6 +256,10 @@ fn end(shared: &Shared, name: &str, examined: Option<Examined>) {
         check: name,
         state: &check.state,
     });
+    let report = Arc::new(examined.report);
+    shared
+        .failure_reports()
+        .keep(name, &report, check.state.health().open());
     drop(state);
     shared.notify_reports();
 }

@@ -18,6 +18,7 @@ use crate::canary::crd::{ConnectivityCheck, ConnectivityCheckStatus};
 use crate::canary::inventory::Inventory;
 use crate::clock::wall;
 use crate::kubernetes::api_client::ApiClient;
+use crate::page::failure_reports::FailureReports;
 use crate::platform::standing::slot_board::SlotBoard;
 
 /// What the tasks share.
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     /// The policies that a diagnosis considers.
     pub(super) policies: tokio::sync::Mutex<PolicyCache>,
     state: Mutex<State>,
+    /// The newest reports of outages, for the page.
+    failure_reports: Mutex<FailureReports>,
     /// By name: the generations of checks that do not parse and whose status says so.
     invalid: Mutex<BTreeMap<String, Option<i64>>>,
     /// The slots and the nonce of the standing plan, once they are known.
@@ -93,6 +96,7 @@ impl Shared {
             observer,
             pod_cidrs,
             state: Mutex::default(),
+            failure_reports: Mutex::default(),
             invalid: Mutex::default(),
             standing: watch::Sender::new(None),
             evaluated: watch::Sender::new(false),
@@ -104,6 +108,12 @@ impl Shared {
     /// The state. A task that panics ends the process, so no other sees what it left.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest reports of outages.
+    pub(super) fn failure_reports(&self) -> MutexGuard<'_, FailureReports> {
+        let reports = self.failure_reports.lock();
+        reports.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// By name: the generations of checks that do not parse and whose status says so.

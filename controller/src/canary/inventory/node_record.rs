@@ -37,6 +37,19 @@ pub struct NodeRecord {
     pub condition: Option<NodeCondition>,
     /// The keys of its taints.
     pub taints: Vec<String>,
+    /// What runs on it, as its kubelet reports.
+    pub system: NodeSystem,
+}
+
+/// The versions of what runs on a node; empty before its kubelet has reported them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSystem {
+    /// The kernel, such as `6.1.0-18-amd64`.
+    pub kernel: String,
+    /// The operating system's image, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub os_image: String,
+    /// The kubelet, such as `v1.33.1`.
+    pub kubelet: String,
 }
 
 /// Whether a node is ready.
@@ -48,6 +61,20 @@ pub enum Readiness {
     NotReady(String),
     /// It is being deleted.
     Deleted,
+}
+
+impl NodeSystem {
+    fn of(node: &Node) -> Self {
+        let status = node.status.as_ref();
+        let Some(info) = status.and_then(|status| status.node_info.as_ref()) else {
+            return Self::default();
+        };
+        Self {
+            kernel: info.kernel_version.clone(),
+            os_image: info.os_image.clone(),
+            kubelet: info.kubelet_version.clone(),
+        }
+    }
 }
 
 impl NodeRecord {
@@ -79,6 +106,7 @@ impl NodeRecord {
             taints: (taints.into_iter().flatten())
                 .map(|taint| taint.key.clone())
                 .collect(),
+            system: NodeSystem::of(node),
         }
     }
 

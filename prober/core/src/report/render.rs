@@ -141,7 +141,7 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
 }
 
 /// A command line, quoted for a POSIX shell.
-fn shell(words: &[String]) -> String {
+pub fn shell(words: &[String]) -> String {
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=/.,:@%+".contains(&byte);
     let quoted: Vec<String> = words
         .iter()

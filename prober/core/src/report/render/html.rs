@@ -3,7 +3,7 @@
 /// The connections of a capture.
 mod connections;
 /// The fingerprint of a diagnosis: which access paths fail where.
-mod fingerprint;
+pub mod fingerprint;
 /// Matrices of round trips between few nodes.
 mod heat;
 /// The state of each node, for many nodes.
@@ -21,12 +21,13 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 use self::nodes::NodeOverview;
+pub use self::nodes::node_cell;
 use super::text;
 use crate::printable::printable;
 use crate::report::{DiagnosisReport, Report, Verdict};
 
-/// The style sheet of the page.
-const STYLE: &str = include_str!("html/page.css");
+/// The style sheet of the page, and of the components in it.
+pub const STYLE: &str = include_str!("html/page.css");
 
 /// The most notes that are shown unfolded.
 const NOTES: usize = 8;
@@ -143,6 +144,15 @@ fn explained(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Mar
             h2 class="failing" { span aria-hidden="true" { "✕ " } (text::title(report, diagnosis)) }
             p { (diagnosis.meaning) }
             (fingerprint::table(report, diagnosis, number))
+            (details(report, diagnosis, number))
+        }
+    }
+}
+
+/// What supports a diagnosis, and what to do: its evidence, the packets of both ends of its sample, what is ruled out, what
+/// would confirm it, and its remedy. `number` distinguishes the diagnoses of a page.
+pub fn details(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Markup {
+    html! {
             (list("Evidence", &diagnosis.evidence))
             (conntrack(diagnosis))
             @if let Some((path, probe)) = report.sample(diagnosis) {
@@ -162,7 +172,6 @@ fn explained(report: &Report, diagnosis: &DiagnosisReport, number: usize) -> Mar
                     }
                 }
             }
-        }
     }
 }
 
@@ -200,7 +209,7 @@ fn notes(notes: &[String]) -> Markup {
     }
 }
 
-/// A box that scrolls, also by keyboard, if `content` is wider than the screen.
-fn scrolled(name: &str, content: &Markup) -> Markup {
+/// A box that scrolls, also by keyboard, if `content` is wider than the screen; `name` is its accessible name.
+pub fn scrolled(name: &str, content: &Markup) -> Markup {
     html! { section class="scroll" tabindex="0" aria-label=(name) { (content) } }
 }

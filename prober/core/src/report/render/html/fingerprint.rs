@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::state;
 use crate::packet::family::Family;
-use crate::report::{DiagnosisReport, Health, PathReport, Report, UnprobedReport};
+use crate::report::{DiagnosisReport, Health, Report};
 use crate::topology::{AccessPath, NodeName, PathId, Scope};
 
 /// The location of a path, relative to the node of the diagnosis.
@@ -20,12 +20,40 @@ enum Place {
     Elsewhere,
 }
 
-/// The states of the paths of one cell.
-#[derive(Clone, Copy, Debug, Default)]
+/// The state of a path in a fingerprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CellState {
+    /// It fails as the diagnosis explains.
+    Fails,
+    /// It fails, and the diagnosis does not explain it.
+    FailsOtherwise,
+    /// It works, and needed more than one SYN or opened late.
+    Late,
+    /// It works.
+    Works,
+    /// It was not probed.
+    NotProbed,
+}
+
+/// A path in a fingerprint.
+#[derive(Clone, Copy, Debug)]
+pub struct CellPath<'a> {
+    /// The client's node.
+    pub client: Option<&'a NodeName>,
+    /// The server's node.
+    pub server: Option<&'a NodeName>,
+    /// How the server is addressed.
+    pub access_path: AccessPath,
+    /// Where the two ends are.
+    pub scope: Scope,
+    /// The IP family.
+    pub family: Family,
+}
+
+/// The number of paths of one cell in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
-    /// Failing, and explained by this diagnosis.
     fails: usize,
-    /// Failing, and not explained by this diagnosis.
     others: usize,
     late: usize,
     works: usize,
@@ -33,73 +61,112 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, health: Health, is_explained: bool) {
-        let count = match health {
-            Health::Failing if is_explained => &mut self.fails,
-            Health::Failing => &mut self.others,
-            Health::Late | Health::Opened => &mut self.late,
-            Health::Healthy => &mut self.works,
-            Health::NotProbed => &mut self.not_probed,
+    fn add(&mut self, state: CellState) {
+        let count = match state {
+            CellState::Fails => &mut self.fails,
+            CellState::FailsOtherwise => &mut self.others,
+            CellState::Late => &mut self.late,
+            CellState::Works => &mut self.works,
+            CellState::NotProbed => &mut self.not_probed,
         };
         *count += 1;
     }
 }
 
-/// One row for each access path and family, one column for each place.
-#[derive(Default)]
-struct Fingerprint {
-    cells: BTreeMap<(Family, usize, Place), Tally>,
+/// The states of paths by place and access path: one row for each place and family, one column for each access path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint {
+    node: Option<NodeName>,
+    cells: BTreeMap<(Family, Place, usize), Tally>,
 }
 
 impl Fingerprint {
-    fn of(report: &Report, diagnosis: &DiagnosisReport) -> Self {
+    /// A fingerprint without paths, around the node of a failure.
+    pub const fn new(node: Option<NodeName>) -> Self {
+        Self {
+            node,
+            cells: BTreeMap::new(),
+        }
+    }
+
+    /// The fingerprint of a diagnosis.
+    pub fn of(report: &Report, diagnosis: &DiagnosisReport) -> Self {
         let explained: BTreeSet<PathId> = diagnosis.paths.iter().copied().collect();
-        let node = diagnosis.node.as_ref();
-        let mut cells: BTreeMap<_, Tally> = BTreeMap::new();
+        let mut fingerprint = Self::new(diagnosis.node.clone());
         for path in &report.paths {
-            let PathReport {
-                access_path,
-                scope,
-                family,
-                ..
-            } = path;
-            let ends = [path.client.node.as_ref(), path.server.node.as_ref()];
-            let key = (
-                *family,
-                state::order(*access_path),
-                place(*scope, ends, node),
-            );
-            let is_explained = explained.contains(&path.id);
-            cells.entry(key).or_default().add(path.health, is_explained);
+            let state = match path.health {
+                Health::Failing if explained.contains(&path.id) => CellState::Fails,
+                Health::Failing => CellState::FailsOtherwise,
+                Health::Late | Health::Opened => CellState::Late,
+                Health::Healthy => CellState::Works,
+                Health::NotProbed => CellState::NotProbed,
+            };
+            let path = CellPath {
+                client: path.client.node.as_ref(),
+                server: path.server.node.as_ref(),
+                access_path: path.access_path,
+                scope: path.scope,
+                family: path.family,
+            };
+            fingerprint.add(path, state);
         }
         for path in &report.unprobed {
-            let UnprobedReport {
-                client,
-                server,
-                access_path,
-                scope,
-                family,
-                reason: _,
-            } = path;
-            let ends = [client.node.as_ref(), server.node.as_ref()];
-            let key = (
-                *family,
-                state::order(*access_path),
-                place(*scope, ends, node),
-            );
-            cells.entry(key).or_default().add(Health::NotProbed, false);
+            let path = CellPath {
+                client: path.client.node.as_ref(),
+                server: path.server.node.as_ref(),
+                access_path: path.access_path,
+                scope: path.scope,
+                family: path.family,
+            };
+            fingerprint.add(path, CellState::NotProbed);
         }
-        Self { cells }
+        fingerprint
     }
 
-    fn places(&self) -> BTreeSet<Place> {
-        self.cells.keys().map(|(_, _, place)| *place).collect()
+    /// Adds a path.
+    pub fn add(&mut self, path: CellPath<'_>, state: CellState) {
+        let place = place(path.scope, [path.client, path.server], self.node.as_ref());
+        let key = (path.family, place, state::order(path.access_path));
+        self.cells.entry(key).or_default().add(state);
     }
 
-    fn rows(&self) -> BTreeSet<(Family, usize)> {
-        let keys = self.cells.keys();
-        keys.map(|(family, access_path, _)| (*family, *access_path))
-            .collect()
+    /// Whether it has no path.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// Its table.
+    pub fn table(&self, caption: &str) -> Markup {
+        let columns: BTreeSet<usize> = self.cells.keys().map(|(_, _, column)| *column).collect();
+        let rows: BTreeSet<(Family, Place)> = (self.cells.keys())
+            .map(|(family, place, _)| (*family, *place))
+            .collect();
+        let families: BTreeSet<Family> = rows.iter().map(|(family, _)| *family).collect();
+        let content = html! {
+            table class="fingerprint" {
+                caption { (caption) }
+                thead {
+                    tr {
+                        th scope="col" { "where" }
+                        @for column in &columns {
+                            th scope="col" { (AccessPath::ALL.get(*column).map_or("", |access_path| access_path.as_str())) }
+                        }
+                    }
+                }
+                tbody {
+                    @for (family, place) in &rows {
+                        tr {
+                            th scope="row" {
+                                (heading(*place, self.node.as_ref()))
+                                @if families.len() > 1 { ", " (family.to_string()) }
+                            }
+                            @for column in &columns { (cell(self.cells.get(&(*family, *place, *column)))) }
+                        }
+                    }
+                }
+            }
+        };
+        super::scrolled(caption, &content)
     }
 }
 
@@ -133,36 +200,8 @@ pub(super) fn table(report: &Report, diagnosis: &DiagnosisReport, number: usize)
     if report.paths.len() < 2 {
         return html! {};
     }
-    let fingerprint = Fingerprint::of(report, diagnosis);
-    let node = diagnosis.node.as_ref();
-    let places = fingerprint.places();
-    let rows = fingerprint.rows();
-    let families: BTreeSet<Family> = rows.iter().map(|(family, _)| *family).collect();
-    let content = html! {
-        table class="fingerprint" {
-            caption { "What fails where: diagnosis " (number) }
-            thead {
-                tr {
-                    th scope="col" { "access path" }
-                    @for place in &places { th scope="col" { (heading(*place, node)) } }
-                }
-            }
-            tbody {
-                @for (family, access_path) in &rows {
-                    tr {
-                        th scope="row" {
-                            (AccessPath::ALL.get(*access_path).map_or("", |access_path| access_path.as_str()))
-                            @if families.len() > 1 { ", " (family.to_string()) }
-                        }
-                        @for place in &places {
-                            (cell(fingerprint.cells.get(&(*family, *access_path, *place))))
-                        }
-                    }
-                }
-            }
-        }
-    };
-    super::scrolled(&format!("What fails where: diagnosis {number}"), &content)
+    let caption = format!("What fails where: diagnosis {number}");
+    Fingerprint::of(report, diagnosis).table(&caption)
 }
 
 fn cell(tally: Option<&Tally>) -> Markup {

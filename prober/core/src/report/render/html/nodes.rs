@@ -219,7 +219,18 @@ fn cell(name: &NodeName, summary: &Summary<'_>, range: Range) -> Markup {
         NodeState::Works | NodeState::Late => heat,
         NodeState::Faulty | NodeState::Affected | NodeState::NotProbed => "",
     };
+    node_cell(&format!("{class} {heat}"), name.as_str(), &text, None)
+}
+
+/// The cell of a node in a grid (`ul class="nodes"`): its class in the style sheet, its name, its state as a symbol and words,
+/// and the page of the node, if it has one.
+pub fn node_cell(class: &str, name: &str, state: &str, href: Option<&str>) -> Markup {
     html! {
-        li class={ (class) " " (heat) } { strong { (name) } " " span { (text) } }
+        li class=(class) {
+            @match href {
+                Some(href) => a class=(class) href=(href) { strong { (name) } " " span { (state) } },
+                None => { strong { (name) } " " span { (state) } },
+            }
+        }
     }
 }
