@@ -196,16 +196,16 @@ fn not_forwarded(client: &ApiClient, pod: &str, error: &kube::Error) -> ForwardE
         namespace: client.namespace.clone(),
         why,
     };
-    match error {
-        kube::Error::Api(status) if status.code != 401 => refused(status.message.clone()),
-        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) => {
-            refused(status.to_string())
-        }
-        other => {
-            let task = format!("forward a port to the pod {pod}");
-            client.explain_error(&task, other).into()
-        }
+    if let kube::Error::Api(status) = error
+        && status.code != 401
+    {
+        return refused(status.message.clone());
     }
+    if let kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) = error {
+        return refused(status.to_string());
+    }
+    let task = format!("forward a port to the pod {pod}");
+    client.explain_error(&task, error).into()
 }
 
 /// Sends one request for the page.
