@@ -125,9 +125,11 @@ impl Cluster {
         };
         let value = |grouping| match grouping {
             Grouping::Zone => format!("eu-central-1{}", ["a", "b", "c"][number % 3]),
-            Grouping::Pool => ["general", "spot"][usize::from(number % 7 == 0)].to_owned(),
+            Grouping::Pool => ["general", "spot"][usize::from(number.is_multiple_of(7))].to_owned(),
             Grouping::InstanceType => "m6i.large".to_owned(),
-            Grouping::Kernel => ["6.1.0-18", "6.8.0-45"][usize::from(number % 7 == 0)].to_owned(),
+            Grouping::Kernel => {
+                ["6.1.0-18", "6.8.0-45"][usize::from(number.is_multiple_of(7))].to_owned()
+            }
             Grouping::OsImage => "Debian GNU/Linux 12 (bookworm)".to_owned(),
             Grouping::Kubelet => "v1.33.1".to_owned(),
         };

@@ -59,12 +59,13 @@ impl FailureReports {
     }
 }
 
-/// The id of an outage, which is the same as long as its explanation.
+/// The id of an outage, which is the same as long as its explanation, also for the controller that leads next: the status of a
+/// check, from which that one restores it, has whole seconds.
 pub fn outage_id(check: &str, outage: &Outage) -> String {
     let mut hasher = DefaultHasher::new();
     let node = outage.explanation.node.as_ref();
     check.hash(&mut hasher);
-    outage.start.as_nanos().hash(&mut hasher);
+    (outage.start.as_nanos() / 1_000_000_000).hash(&mut hasher);
     outage.explanation.kind.as_str().hash(&mut hasher);
     node.map(prober_core::topology::NodeName::as_str)
         .hash(&mut hasher);
@@ -87,4 +88,38 @@ fn diagnosis_of(report: &Report, outage: &Outage) -> Option<usize> {
         .map(|(index, diagnosis)| (shared(diagnosis), index));
     let best = of_cause.filter(|(shared, _)| *shared > 0).max();
     best.map(|(_, index)| index)
+}
+
+#[cfg(test)]
+mod tests {
+    use prober_core::diagnosis::Confidence;
+    use prober_core::report::CauseName;
+    use prober_core::time::Timestamp;
+    use prober_core::topology::NodeName;
+
+    use super::*;
+    use crate::canary::health::Explanation;
+
+    fn outage(nanos: u64, node: &str) -> Outage {
+        let explanation = Explanation {
+            kind: FailureKind::Cause(CauseName(None)),
+            confidence: Confidence::Consistent,
+            node: Some(NodeName::new(node)),
+        };
+        Outage::new(explanation, Timestamp::from_nanos(nanos))
+    }
+
+    #[test]
+    fn an_outage_that_was_restored_has_the_same_id() {
+        let found = outage_id("default", &outage(5_000_000_123, "node-1"));
+        let restored = outage_id("default", &outage(5_000_000_000, "node-1"));
+        assert_eq!(found, restored);
+        for other in [
+            outage(6_000_000_000, "node-1"),
+            outage(5_000_000_000, "node-2"),
+        ] {
+            assert_ne!(found, outage_id("default", &other));
+        }
+        assert_ne!(found, outage_id("other", &outage(5_000_000_000, "node-1")));
+    }
 }

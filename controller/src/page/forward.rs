@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,6 +14,7 @@ use kube::client::UpgradeConnectionError;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::canary::controller::LEASE;
 use crate::kubernetes::api_client::ApiClient;
@@ -20,6 +22,9 @@ use crate::kubernetes::api_error::ApiError;
 
 /// The port of the page in the controller's pod.
 pub const PAGE_PORT: u16 = 9091;
+
+/// How long the kubelet may take to say why a port is closed.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the page cannot be reached.
 #[derive(Debug, Error)]
@@ -47,7 +52,7 @@ pub enum ForwardError {
     },
     /// The API server does not forward the port.
     #[error(
-        "the API server does not forward a port to the pod {pod} in namespace {namespace} ({status}): it takes the verbs get and \
+        "the API server does not forward a port to the pod {pod} in namespace {namespace} ({why}): it takes the verbs get and \
          create on pods/portforward (`kubectl auth can-i create pods/portforward -n {namespace}`), and a pod that runs"
     )]
     NotForwarded {
@@ -55,8 +60,8 @@ pub enum ForwardError {
         pod: String,
         /// Its namespace.
         namespace: String,
-        /// The HTTP status.
-        status: u16,
+        /// The answer of the API server.
+        why: String,
     },
     /// The pod does not answer at the port.
     #[error(
@@ -179,20 +184,28 @@ async fn connect(
     let pods: Api<Pod> = Api::namespaced(client.kube.clone(), &client.namespace);
     let mut forwarder = match pods.portforward(pod, &[port]).await {
         Ok(forwarder) => forwarder,
-        Err(kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status))) => {
-            return Err(ForwardError::NotForwarded {
-                pod: pod.to_owned(),
-                namespace: client.namespace.clone(),
-                status: status.as_u16(),
-            });
-        }
-        Err(error) => {
-            let task = format!("forward a port to the pod {pod}");
-            return Err(client.explain_error(&task, &error).into());
-        }
+        Err(error) => return Err(not_forwarded(client, pod, &error)),
     };
     let ends = forwarder.take_stream(port).zip(forwarder.take_error(port));
     ends.ok_or_else(|| not_served(client, pod, port, None))
+}
+
+fn not_forwarded(client: &ApiClient, pod: &str, error: &kube::Error) -> ForwardError {
+    let refused = |why: String| ForwardError::NotForwarded {
+        pod: pod.to_owned(),
+        namespace: client.namespace.clone(),
+        why,
+    };
+    if let kube::Error::Api(status) = error
+        && status.code != 401
+    {
+        return refused(status.message.clone());
+    }
+    if let kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) = error {
+        return refused(status.to_string());
+    }
+    let task = format!("forward a port to the pod {pod}");
+    client.explain_error(&task, error).into()
 }
 
 /// Sends one request for the page.
@@ -209,7 +222,13 @@ async fn try_page(client: &ApiClient, pod: &str, port: u16) -> Result<(), Forwar
     if exchange.is_ok() && answer.starts_with(b"HTTP/1.1 200") {
         return Ok(());
     }
-    Err(not_served(client, pod, port, failure.await))
+    // The kubelet says why nothing has answered; another server than that of the page is no failure of it.
+    let why = if answer.is_empty() {
+        timeout(FAILURE_TIMEOUT, failure).await.ok().flatten()
+    } else {
+        Some("something else answers there".to_owned())
+    };
+    Err(not_served(client, pod, port, why))
 }
 
 fn not_served(client: &ApiClient, pod: &str, port: u16, why: Option<String>) -> ForwardError {

@@ -41,7 +41,7 @@ pub(super) fn health(view: &View<'_>) -> Health {
 pub(super) fn sentence(view: &View<'_>) -> String {
     let state = view.state;
     if !state.controller.leads {
-        return "This controller does not lead and knows nothing: another one has the results"
+        return "This controller does not lead, or has just begun to, and knows nothing yet"
             .to_owned();
     }
     if state.checks.is_empty() {

@@ -19,6 +19,8 @@ const REFRESH: Duration = Duration::from_secs(10);
 
 /// Reads for ever.
 pub(super) async fn run(shared: Arc<Shared>, identity: String, page: watch::Sender<Reading>) {
+    // Before, it would say that there is nothing.
+    shared.evaluated().await;
     let mut reports = shared.reports();
     loop {
         // Without the Lease another controller may know better.
