@@ -70,6 +70,26 @@ const RECORDED: &[Recorded] = &[
         resolved: None,
         firing: &[],
     },
+    Recorded {
+        name: "not-measured",
+        what: "a node without agents and a cluster without a leader are alerts",
+        end: "28m",
+        resolved: None,
+        firing: &[
+            Firing {
+                at: "18m",
+                alert: "ProberNodeNotMeasured",
+                labels: &[("k8s_node_name", "node-2"), ("prober_reason", "no-pod")],
+                severity: "warning",
+            },
+            Firing {
+                at: "28m",
+                alert: "ProberNoLeader",
+                labels: &[],
+                severity: "warning",
+            },
+        ],
+    },
 ];
 
 pub(crate) fn trials(program: &Path) -> Vec<Trial> {
