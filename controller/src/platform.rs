@@ -104,7 +104,7 @@ impl ClusterPlatform {
         commands: UnboundedReceiver<PlatformCommand>,
         events: UnboundedSender<PlatformEvent>,
     ) {
-        CommandLoop::new(client, config, events).run(commands).await;
+        Box::pin(CommandLoop::new(client, config, events).run(commands)).await;
     }
 
     /// Waits until the sender of the commands is dropped and everything is removed.

@@ -72,7 +72,7 @@ fn ignore_case(command: clap::Command) -> clap::Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Probe every path and report what is broken
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Remove what runs have left behind in a cluster
     #[cfg(feature = "cluster")]
     Clean(clean::CleanArgs),

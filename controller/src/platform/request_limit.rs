@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(in_burst, usize::try_from(BURST).unwrap() + 1);
         assert_eq!(sent[999], INTERVAL * (999 - BURST));
         // After a pause there is a burst again, and not a larger one.
-        let later = next + Duration::from_secs(60);
+        let later = next + Duration::from_mins(1);
         let (at, after) = schedule(next, later);
         assert_eq!((at, after), (later, later + INTERVAL));
     }

@@ -291,7 +291,7 @@ mod tests {
         let Command::Run(args) = command else {
             panic!("{command:?} is no run")
         };
-        args
+        *args
     }
 
     fn refused(words: &[&str]) -> String {

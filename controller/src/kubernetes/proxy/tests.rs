@@ -144,7 +144,9 @@ fn splice(client: &TcpStream, server: SocketAddr) {
         thread::spawn(move || drop(std::io::copy(&mut from, &mut to)))
     };
     let both = [copy(client, &server), copy(&server, client)];
-    both.into_iter().for_each(|thread| drop(thread.join()));
+    for thread in both {
+        drop(thread.join());
+    }
 }
 
 /// A proxy that connects every request to `server`, and the targets that it was to connect to.
