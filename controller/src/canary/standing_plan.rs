@@ -83,6 +83,7 @@ pub fn standing_plan<'a>(
         schema: STANDING_PLAN_SCHEMA.to_owned(),
         generation: 1,
         paused: probing.is_empty(),
+        probing_since: None,
         nonce: sources.nonce,
         interval_ms: millis(interval),
         deadline_ms: millis(deadline),

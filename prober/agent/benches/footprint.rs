@@ -76,6 +76,7 @@ fn standing_plan() -> StandingPlan {
         schema: STANDING_PLAN_SCHEMA.to_owned(),
         generation: 1,
         paused: false,
+        probing_since: None,
         nonce: 7,
         interval_ms: 10_000,
         deadline_ms: 3_000,

@@ -18,7 +18,7 @@ use crate::manifest::PLAN_ANNOTATION;
 /// The most agents that are refreshed: two on each of 64 nodes.
 const MAX_AGENTS: usize = 128;
 
-/// Refreshes the plan of every agent that probes, if they are few. An agent that is not reached waits as in a large cluster.
+/// Refreshes the plan of every agent that may probe, if they are few. An agent that is not reached waits as in a large cluster.
 pub(super) async fn refresh(shared: &Arc<Shared>) {
     let agents = agents(&shared.state().inventory);
     if agents.len() > MAX_AGENTS {

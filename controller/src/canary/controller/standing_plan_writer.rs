@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use prober_core::plan::standing::StandingPlan;
@@ -26,16 +24,12 @@ use crate::canary::standing_plan::{Sources, standing_plan};
 use crate::clock::{steady, wall};
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
-use crate::kubernetes::api_time::timestamp;
 use crate::kubernetes::labels::PROBER;
 use crate::manifest::standing::{
     FIRST_RESERVED_SLOT, LOCAL_SERVICE, SERVICE, STANDING_PLAN, STANDING_PLAN_KEY, StandingServices,
 };
 use crate::manifest::{SLOT_PORT, ServerEndpoint};
 use crate::platform::standing::slot_board::SlotBoard;
-
-/// The annotation of the ConfigMap that says since when its plan lets agents probe, for the next controller.
-const PROBING_SINCE: &str = "prober.dev/probing-since";
 
 /// How long changes are collected before slots and plan are written.
 const COLLECTING: Duration = Duration::from_secs(1);
@@ -90,8 +84,6 @@ struct Writer {
     written: Option<StandingPlan>,
     /// When it was written, by the steady clock.
     written_at: Timestamp,
-    /// Since when it lets agents probe, by the wall clock.
-    probing_since: Option<Timestamp>,
     rotated_at: Timestamp,
 }
 
@@ -110,9 +102,8 @@ impl Writer {
                 cause: "it has no uid".to_owned(),
             }
         })?;
-        let (written, probing_since) = read_plan(client).await?;
-        let probing_since =
-            probing_since.filter(|_| written.as_ref().is_some_and(|plan| !plan.paused));
+        let written = read_plan(client).await?;
+        let probing_since = written.as_ref().and_then(|plan| plan.probing_since);
         shared.change_inventory(|inventory| inventory.set_probing_since(probing_since));
         let assigned = written.iter().flat_map(|plan| &plan.slots);
         let table = SlotTable::restore(assigned.filter_map(|slot| {
@@ -129,7 +120,6 @@ impl Writer {
         Ok(Self {
             slots: SlotBoard::new(services, table),
             nonce: written.as_ref().map_or_else(random, |plan| plan.nonce),
-            probing_since,
             written,
             written_at: Timestamp::default(),
             rotated_at: steady(),
@@ -151,26 +141,21 @@ impl Writer {
         let standing = self.slots.standing().await;
         let plan = self.plan(shared, &standing);
         if self.written.as_ref() != Some(&plan) && steady().since(self.written_at) >= PLAN_PERIOD {
-            let probing_since = match self.probing_since {
-                _ if plan.paused => None,
-                Some(since) => Some(since),
-                None => Some(wall()),
-            };
-            write_plan(&shared.client, &plan, probing_since).await?;
-            let is_first = std::mem::replace(&mut self.probing_since, probing_since).is_none();
+            write_plan(&shared.client, &plan).await?;
             tracing::info!(
                 generation = plan.generation,
                 slots = plan.slots.len(),
                 paused = plan.paused,
                 "the standing plan is written"
             );
+            let begins_or_ends = self.probing_since() != plan.probing_since;
             self.written = Some(plan);
             self.written_at = steady();
-            if is_first && probing_since.is_some() {
+            if begins_or_ends {
                 plan_refresh::refresh(shared).await;
             }
         }
-        let probing_since = self.probing_since;
+        let probing_since = self.probing_since();
         shared.change_inventory(|inventory| inventory.set_probing_since(probing_since));
         let peers = self.written.as_ref().map_or(0, |plan| plan.peers);
         shared.standing.send_replace(Some(Standing {
@@ -182,6 +167,11 @@ impl Writer {
             peers: usize::try_from(peers).unwrap_or(usize::MAX),
         }));
         Ok(())
+    }
+
+    /// Since when the plan in the ConfigMap lets agents probe.
+    fn probing_since(&self) -> Option<Timestamp> {
+        self.written.as_ref().and_then(|plan| plan.probing_since)
     }
 
     /// The plan as it should be: that of the last generation if it is the same.
@@ -197,6 +187,9 @@ impl Writer {
                 nonce: self.nonce,
             },
         );
+        if !plan.paused {
+            plan.probing_since = self.probing_since().or_else(|| Some(wall()));
+        }
         if let Some(written) = &self.written {
             plan.generation = written.generation;
             if plan != *written {
@@ -256,10 +249,8 @@ async fn read_service(client: &ApiClient, name: &str) -> Result<Service, ApiErro
     client.request(&task, services.get(name)).await
 }
 
-/// The plan of an earlier controller, and since when it lets agents probe; `None` if there is none that this version reads.
-async fn read_plan(
-    client: &ApiClient,
-) -> Result<(Option<StandingPlan>, Option<Timestamp>), ApiError> {
+/// The plan of an earlier controller; `None` if there is none that this version reads.
+async fn read_plan(client: &ApiClient) -> Result<Option<StandingPlan>, ApiError> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.kube.clone(), &client.namespace);
     let task = format!("read the ConfigMap {STANDING_PLAN}");
     let found = client
@@ -269,18 +260,10 @@ async fn read_plan(
         .data
         .as_ref()
         .and_then(|data| data.get(STANDING_PLAN_KEY));
-    let annotations = found.metadata.annotations.as_ref();
-    let since = annotations
-        .and_then(|annotations| annotations.get(PROBING_SINCE)?.parse().ok())
-        .map(|since: jiff::Timestamp| timestamp(&Time(since)));
-    Ok((text.and_then(|text| serde_json::from_str(text).ok()), since))
+    Ok(text.and_then(|text| serde_json::from_str(text).ok()))
 }
 
-async fn write_plan(
-    client: &ApiClient,
-    plan: &StandingPlan,
-    probing_since: Option<Timestamp>,
-) -> Result<(), ApiError> {
+async fn write_plan(client: &ApiClient, plan: &StandingPlan) -> Result<(), ApiError> {
     let task = format!("write the ConfigMap {STANDING_PLAN}");
     let text = serde_json::to_string(plan).map_err(|error| ApiError::InvalidResponse {
         server: client.server.clone(),
@@ -288,10 +271,7 @@ async fn write_plan(
         cause: format!("it cannot be written as JSON: {error}"),
     })?;
     let config_maps: Api<ConfigMap> = Api::namespaced(client.kube.clone(), &client.namespace);
-    let patch = Patch::Merge(json!({
-        "metadata": {"annotations": {PROBING_SINCE: probing_since.map(Timestamp::to_rfc3339)}},
-        "data": {STANDING_PLAN_KEY: text}
-    }));
+    let patch = Patch::Merge(json!({"data": {STANDING_PLAN_KEY: text}}));
     let params = PatchParams {
         field_manager: Some(PROBER.to_owned()),
         ..PatchParams::default()

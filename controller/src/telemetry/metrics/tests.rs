@@ -88,6 +88,19 @@ fn a_node_has_no_more_series_than_the_budget_however_often_it_is_probed() {
 }
 
 #[test]
+fn the_paths_of_a_node_that_recovers_work() {
+    let metrics = Metrics::default();
+    let node = NodeName::new("node-1");
+    for path in paths() {
+        metrics.path(CHECK, &node, path, false);
+    }
+    metrics.node(CHECK, &node, Some(false));
+    assert!(metrics.paths().values().all(|works| !works));
+    metrics.node(CHECK, &node, Some(true));
+    assert!(metrics.paths().values().all(|works| *works));
+}
+
+#[test]
 fn a_removed_node_has_no_series() {
     let metrics = Metrics::default();
     let node = NodeName::new("node-1");
@@ -114,11 +127,7 @@ fn a_node_is_healthy_if_all_checks_say_so_and_stays_while_one_probes_it() {
     assert_eq!(metrics.covered(), Some(3.0 / 8.0));
     metrics.remove_node("other", &node);
     assert_eq!(metrics.healths(), [(node.clone(), true)].into());
-    assert_eq!(
-        metrics.paths(),
-        [].into(),
-        "where a node is healthy, its agents measure"
-    );
+    assert_eq!(metrics.paths(), [((node.clone(), path), true)].into());
     metrics.remove_check("other");
     assert_eq!(metrics.states(), [(AgentState::Working, 2)].into());
     assert_eq!(metrics.covered(), Some(0.25));
@@ -168,8 +177,8 @@ fn a_node_that_works_has_the_documented_number_of_series() {
         metrics.path(CHECK, &node, path, true);
     }
     metrics.node(CHECK, &node, Some(true));
-    assert_eq!(metrics.series(), 24);
-    assert_eq!(lines(&Arc::new(metrics), &node), 29);
+    assert_eq!(metrics.series(), 46);
+    assert_eq!(lines(&Arc::new(metrics), &node), 51);
 }
 
 /// Lines of text about a node.

@@ -99,6 +99,7 @@ fn plan() -> StandingPlan {
         schema: STANDING_PLAN_SCHEMA.to_owned(),
         generation: 7,
         paused: false,
+        probing_since: None,
         nonce: NONCE,
         interval_ms: INTERVAL_MS,
         deadline_ms: 500,

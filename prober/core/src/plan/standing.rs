@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AllowedTargets, RESPONDER_PORT};
 use crate::packet::family::Family;
+use crate::time::Timestamp;
 use crate::topology::{AccessPath, AgentId, NodeName};
 
 /// The version of standing plans that this code reads and writes.
@@ -50,6 +51,10 @@ pub struct StandingPlan {
     /// Nothing is probed, and every readiness gate is open; agents still answer.
     #[serde(default)]
     pub paused: bool,
+    /// Since when agents probe without a pause, by the controller's clock; `None` while they do not. An agent begins anew
+    /// where it changes, also if it has never seen the pause.
+    #[serde(default)]
+    pub probing_since: Option<Timestamp>,
     /// The nonce that banners carry.
     pub nonce: u64,
     /// Time from one round to the next, milliseconds; within [`INTERVALS`].
@@ -312,6 +317,7 @@ pub(crate) mod tests {
             schema: STANDING_PLAN_SCHEMA.to_owned(),
             generation: 1,
             paused: false,
+            probing_since: None,
             nonce: 7,
             interval_ms: 10_000,
             deadline_ms: 3_000,

@@ -182,7 +182,8 @@ impl StandingAgent {
         let paths: BTreeSet<_> = self.active_plan().map_or_else(BTreeSet::new, |plan| {
             self.paths_of(plan).into_iter().collect()
         });
-        let is_first = known.is_empty();
+        let since = |plan: &Option<StandingPlan>| plan.as_ref().and_then(|plan| plan.probing_since);
+        let is_first = known.is_empty() || since(&before) != since(&self.plan);
         self.added = if is_first {
             BTreeSet::new()
         } else {
@@ -192,6 +193,9 @@ impl StandingAgent {
         if is_first && self.active_plan().is_some() {
             // Nothing was measured while there was no plan, or a paused one.
             self.first_round = Some(BTreeSet::new());
+            for track in self.tracks.values_mut() {
+                track.is_measured = false;
+            }
             if self.gate == Gate::Open {
                 self.closed_until = Some(now + CLOSED_BY_PLAN);
             }

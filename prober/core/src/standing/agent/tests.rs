@@ -455,6 +455,25 @@ fn a_connection_that_stalls_alerts_though_every_handshake_works() {
 }
 
 #[test]
+fn a_pause_that_the_agent_did_not_see_begins_anew() {
+    let plan = plan(slots(3));
+    let mut simulation = Simulation::with_plan(&plan, healthy(plan.slots.clone()));
+    simulation.run_until(at(30));
+    simulation.set_plan(&StandingPlan {
+        generation: 3,
+        probing_since: Some(at(30)),
+        ..plan
+    });
+    simulation.run_until(at(60));
+    let gates: Vec<_> = simulation.gates.iter().skip(1).collect();
+    assert_eq!(
+        gates,
+        [&(at(30), Gate::Closed), &(at(33), Gate::Open)],
+        "the pod's condition shows that it has the plan"
+    );
+}
+
+#[test]
 fn a_plan_to_probe_closes_an_open_gate_for_long_enough_to_be_seen() {
     let plan = plan(slots(3));
     let mut paused = plan.clone();
